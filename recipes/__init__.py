@@ -1,0 +1,1 @@
+"""Recipes that ship with lorabake, one TOML file each."""

@@ -1,0 +1,1 @@
+"""The shapes of everything lorabake reads, decides and writes."""

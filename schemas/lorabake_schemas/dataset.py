@@ -1,0 +1,66 @@
+"""Facts about a dataset, measured elsewhere and passed in; plain dataclasses because there can be 100,000."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class CaptionProblem(StrEnum):
+    """What sd-scripts would trip over, or swallow, in a caption file (S12)."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    NOT_UTF8 = "not-utf8"
+    BOM = "bom"
+    MORE_LINES = "more-lines"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionFacts:
+    """The caption sd-scripts would use for an image: its first line, and what is wrong with the file."""
+
+    text: str = ""
+    problem: CaptionProblem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """One image by its header. ``name`` is the file name; width and height are pixels as stored (EXIF ignored,
+    as in sd-scripts); ``problem`` says why the header could not be read."""
+
+    name: str
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    problem: str | None = None
+    caption: CaptionFacts = field(default_factory=CaptionFacts)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """One image folder as sd-scripts would see it (not recursive, sd-scripts' own extensions only).
+
+    ``images`` is in sd-scripts' order. ``ignored`` are files that look like images but that sd-scripts skips;
+    ``subfolders`` the names of direct sub-folders that hold images; ``repeat_folders`` those of them named
+    ``N_token``; ``problem`` why the folder could not be read (missing, not a folder, not permitted).
+    """
+
+    path: str
+    images: tuple[ImageFacts, ...] = ()
+    ignored: tuple[str, ...] = ()
+    subfolders: tuple[str, ...] = ()
+    repeat_folders: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """Folder facts in the recipe's order."""
+
+    concepts: tuple[FolderFacts, ...] = ()
+    regularisation: tuple[FolderFacts, ...] = ()
+
+
+__all__ = ["CaptionFacts", "CaptionProblem", "DatasetFacts", "FolderFacts", "ImageFacts"]

@@ -1,0 +1,48 @@
+"""A finding: one remark on a recipe, a dataset or a machine."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from lorabake_schemas.base import Many, StrictModel
+
+
+class Severity(StrEnum):
+    """How bad it is.
+
+    error: sd-scripts would stop, or train something other than what was asked, in silence.
+    warning: the guide advises against it. hint: worth knowing.
+    """
+
+    ERROR = "error"
+    WARNING = "warning"
+    HINT = "hint"
+
+
+class Finding(StrictModel):
+    """``rule`` is a rule id (G4.52, S27) or the code of a shape error (unknown-key, wrong-type ...).
+
+    ``where`` is the key path in the recipe (strings and list indices); ``file`` a file of the dataset or the
+    machine, when the finding is about that. ``line`` and ``column`` count from 1 in the recipe and are filled
+    in when the finding is reported.
+    """
+
+    rule: str
+    severity: Severity
+    where: Many[str | int] = ()
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    message: str
+    fix: str
+
+    @property
+    def key(self) -> str:
+        """The key path as a person writes it: ``concept[0].images``."""
+        text = ""
+        for part in self.where:
+            text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        return text
+
+
+__all__ = ["Finding", "Severity"]

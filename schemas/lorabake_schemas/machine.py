@@ -1,0 +1,59 @@
+"""Facts about the machine and about the base model, measured elsewhere and passed in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lorabake_schemas.base import Many, StrictModel
+
+Family = Literal["sd15", "sd2", "sdxl"]
+Precision = Literal["no", "fp16", "bf16"]
+
+
+class Gpu(StrictModel):
+    """One NVIDIA GPU. ``memory_mib`` in MiB; ``capability`` as (major, minor), None when the driver hides it."""
+
+    name: str
+    memory_mib: int
+    capability: tuple[int, int] | None = None
+    driver: str = ""
+
+
+class MachineFacts(StrictModel):
+    """``memory_bytes`` is physical memory, ``cpus`` the CPUs this process may use."""
+
+    system: str
+    cpus: int
+    memory_bytes: int
+    gpus: Many[Gpu] = ()
+
+    @property
+    def device(self) -> Literal["cuda", "cpu"]:
+        return "cuda" if self.gpus else "cpu"
+
+
+class AttentionProbe(StrictModel):
+    """Whether xformers' attention ran forward and backward on this device at this precision, and why not.
+
+    Importing xformers proves nothing: 0.0.35 has no kernel for float32 or for the CPU.
+    """
+
+    xformers: bool
+    reason: str
+
+
+class BaseFacts(StrictModel):
+    """What the base model's own files say about it, without loading a tensor.
+
+    ``kind``: file, folder (diffusers), hub (an id to download) or missing. Values that the files do not tell
+    are None; ``problem`` says why the model cannot be used.
+    """
+
+    kind: Literal["file", "folder", "hub", "missing"]
+    family: Family | None = None
+    v_prediction: bool | None = None
+    zero_terminal_snr: bool | None = None
+    problem: str | None = None
+
+
+__all__ = ["AttentionProbe", "BaseFacts", "Family", "Gpu", "MachineFacts", "Precision"]

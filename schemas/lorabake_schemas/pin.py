@@ -1,0 +1,37 @@
+"""The pin: which sd-scripts, from where, with which Python packages."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from lorabake_schemas.base import Many, StrictModel
+
+LockName = Literal["cuda", "cpu"]
+
+
+class Lock(StrictModel):
+    """One set of locked requirements: its file under vendor/ and what installing it takes, in bytes."""
+
+    file: str
+    download_bytes: Annotated[int, Field(gt=0)]
+    disk_bytes: Annotated[int, Field(gt=0)]
+
+
+class Pin(StrictModel):
+    """A commit, never a branch or a tag: those move.
+
+    ``sparse`` holds the git sparse-checkout patterns (left-out folders start with ``!``).
+    """
+
+    url: str
+    commit: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+    sparse: Many[str]
+    python_min: str
+    python_max: str
+    cuda: Lock
+    cpu: Lock
+
+
+__all__ = ["Lock", "LockName", "Pin"]

@@ -1,0 +1,69 @@
+"""The record of a run: what it was made from and how it ended. Versioned, additive."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lorabake_schemas.base import Many, StrictModel
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.machine import MachineFacts
+
+Status = Literal["started", "finished", "failed", "interrupted"]
+
+
+class FileDigest(StrictModel):
+    """A file by its name inside the run folder (or its path, outside), SHA-256 and size in bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+class TrainerRecord(StrictModel):
+    """The trainer that ran: ``rehearsal`` when the stand-in took its place."""
+
+    kind: Literal["pin", "own", "rehearsal"]
+    url: str | None = None
+    commit: str | None = None
+    lock: str | None = None
+    lock_sha256: str | None = None
+    checkout: str | None = None
+    python: str
+
+
+class Outcome(StrictModel):
+    """How it ended. ``code`` names the verdict; ``message`` says it in words; ``returncode`` is the trainer's own."""
+
+    code: str
+    message: str
+    returncode: int | None = None
+    steps: int | None = None
+    outputs: Many[FileDigest] = ()
+    last_words: Many[str] = ()
+
+
+class Record(StrictModel):
+    """``version`` 1. Times are UTC, ISO 8601."""
+
+    version: Literal[1] = 1
+    lorabake: str
+    name: str
+    rehearsal: bool
+    status: Status
+    started: str
+    ended: str | None = None
+    pid: int | None = None
+    recipe: FileDigest
+    compiled: Many[FileDigest]
+    seed: int
+    trainer: TrainerRecord
+    machine: MachineFacts
+    argv: Many[str]
+    cwd: str
+    environment: dict[str, str]
+    findings: Many[Finding] = ()
+    planned_steps: int
+    outcome: Outcome | None = None
+
+
+__all__ = ["FileDigest", "Outcome", "Record", "Status", "TrainerRecord"]

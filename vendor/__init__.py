@@ -1,0 +1,1 @@
+"""What is pinned: sd-scripts' commit, requirement locks, option snapshots, LyCORIS presets."""

@@ -1,0 +1,62 @@
+"""Every expected failure, told apart by who can mend it.
+
+The boundary turns one of these into words on stderr and an exit code; anything else that reaches it is
+our bug. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lorabake_schemas.findings import Finding
+
+
+class LorabakeError(Exception):
+    """A failure that a person can act on.
+
+    ``message`` says what is wrong in one sentence, ``hint`` what to do about it. ``exit_code`` follows the
+    design: 1 the recipe, dataset or machine; 4 the trainer could not be had or failed; 130 interrupted.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class RecipeError(LorabakeError):
+    """The recipe or the dataset is at fault; every finding is in ``findings``."""
+
+    def __init__(self, message: str, findings: Sequence[Finding] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.findings = tuple(findings)
+
+
+class MachineError(LorabakeError):
+    """This machine is at fault: disk, permissions, another run in the way."""
+
+
+class SetupError(LorabakeError):
+    """The trainer could not be had: git, network, Python, disk, or a wrong commit."""
+
+    exit_code = 4
+
+
+class TrainerError(LorabakeError):
+    """The trainer ran and did not succeed; its own code and last words are in the run's record."""
+
+    exit_code = 4
+
+
+class InterruptedRunError(LorabakeError):
+    """The user stopped the run."""
+
+    exit_code = 130
+
+
+__all__ = ["InterruptedRunError", "LorabakeError", "MachineError", "RecipeError", "SetupError", "TrainerError"]
