@@ -7,33 +7,48 @@ from enum import StrEnum
 
 
 class CaptionProblem(StrEnum):
-    """What sd-scripts would trip over, or swallow, in a caption file (S12)."""
+    """What sd-scripts would trip over, or swallow, in a caption file (S12).
+
+    unreadable, not-utf8 and empty (zero bytes) stop it; bom and blank (first line blank) go into the training
+    as they are; more-lines are ignored lines that hold text. One file, one problem: the first of this list.
+    """
 
     MISSING = "missing"
-    EMPTY = "empty"
-    NOT_UTF8 = "not-utf8"
-    BOM = "bom"
-    MORE_LINES = "more-lines"
     UNREADABLE = "unreadable"
+    NOT_UTF8 = "not-utf8"
+    EMPTY = "empty"
+    BOM = "bom"
+    BLANK = "blank"
+    MORE_LINES = "more-lines"
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionFacts:
-    """The caption sd-scripts would use for an image: its first line, and what is wrong with the file."""
+    """The caption sd-scripts would use for an image: its first line, and what is wrong with the file.
+
+    ``borrowed_from`` is another caption file that sd-scripts would take because of the underscores in the
+    path (old face-crop names, TU:1946); None when the caption is the image's own or there is none.
+    """
 
     text: str = ""
     problem: CaptionProblem | None = None
+    borrowed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """One image by its header. ``name`` is the file name; width and height are pixels as stored (EXIF ignored,
-    as in sd-scripts); ``problem`` says why the header could not be read."""
+    """One image by its header.
+
+    ``name`` is the file name; width and height are pixels as stored (EXIF ignored, as in sd-scripts);
+    ``mode`` is Pillow's, ``alpha`` whether any transparency is declared; ``problem`` why the header could not
+    be read.
+    """
 
     name: str
     width: int = 0
     height: int = 0
     mode: str = ""
+    alpha: bool = False
     problem: str | None = None
     caption: CaptionFacts = field(default_factory=CaptionFacts)
 
@@ -44,7 +59,9 @@ class FolderFacts:
 
     ``images`` is in sd-scripts' order. ``ignored`` are files that look like images but that sd-scripts skips;
     ``subfolders`` the names of direct sub-folders that hold images; ``repeat_folders`` those of them named
-    ``N_token``; ``problem`` why the folder could not be read (missing, not a folder, not permitted).
+    ``N_token``; ``caches`` the latent caches there (``*_sd.npz``, ``*_sdxl.npz``, ``STEM.npz``), from whose
+    names sd-scripts takes picture sizes; ``problem`` why the folder could not be read: ``missing``,
+    ``not a folder``, ``not permitted`` or the system's words.
     """
 
     path: str
@@ -52,6 +69,7 @@ class FolderFacts:
     ignored: tuple[str, ...] = ()
     subfolders: tuple[str, ...] = ()
     repeat_folders: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
     problem: str | None = None
 
 

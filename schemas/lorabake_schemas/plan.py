@@ -56,13 +56,19 @@ class Bucket(StrictModel):
 
 
 class ConceptShare(StrictModel):
-    """What one concept gets: samples per epoch and how often each of its pictures is seen in the whole run."""
+    """What one concept gets: samples per epoch and how often each of its pictures is seen in the whole run.
+
+    ``images_used`` is below ``images`` where sd-scripts drops regularisation pictures that it does not need.
+    ``exposures`` is the mean over the pictures used.
+    """
 
     title: str
     images: int
     num_repeats: int
     samples_per_epoch: int
     exposures: float
+    is_reg: bool = False
+    images_used: int | None = None
 
 
 class Save(StrictModel):

@@ -1,0 +1,86 @@
+"""Captions as sd-scripts takes them (S12)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lorabake import captions
+from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "problem"),
+    [
+        (b"mizutsune, feral, blue eyes", "mizutsune, feral, blue eyes", None),
+        (b"  a, b \r\n", "a, b", None),
+        (b"a, b\n\n   \n", "a, b", None),
+        (b"a, b\nc, d\n", "a, b", CaptionProblem.MORE_LINES),
+        (b"a, b\rc, d", "a, b", CaptionProblem.MORE_LINES),
+        ("a\u2028b, c\x0bd".encode(), "a\u2028b, c\x0bd", None),
+        (b"", "", CaptionProblem.EMPTY),
+        (b"\n", "", CaptionProblem.BLANK),
+        (b"\nfirst tag on line two", "", CaptionProblem.BLANK),
+        (b"\xef\xbb\xbfa, b", "\ufeffa, b", CaptionProblem.BOM),
+        (b"\xef\xbb\xbf", "\ufeff", CaptionProblem.BOM),
+        ("maçã, fruta".encode("latin-1"), "", CaptionProblem.NOT_UTF8),
+        ("maçã, fruta".encode(), "maçã, fruta", None),
+        ("a, b".encode("utf-16"), "", CaptionProblem.NOT_UTF8),
+    ],
+)
+def test_parse_takes_the_first_line(data: bytes, text: str, problem: CaptionProblem | None) -> None:
+    assert captions.parse(data) == CaptionFacts(text, problem)
+
+
+@pytest.mark.parametrize(
+    ("image", "legacy"),
+    [
+        ("pics/1.png", None),
+        ("pics/a_b_c_d.png", None),
+        ("pics/a_b_c_d_e.png", "pics/a.txt"),
+        ("pics/a_b_10_20_30_40.png", "pics/a_b.txt"),
+        ("my_very_own_red_set/7.png", "my.txt"),
+    ],
+)
+def test_legacy_path_counts_underscores_in_the_whole_path(image: str, legacy: str | None) -> None:
+    assert captions.legacy_path(image, ".txt") == legacy
+
+
+def test_own_path_keeps_dots_in_the_stem() -> None:
+    assert captions.own_path("pics/v1.2.final.webp", ".caption") == "pics/v1.2.final.caption"
+
+
+def test_read_prefers_the_images_own_caption(tmp_path: Path) -> None:
+    (tmp_path / "a_1_2_3_4.txt").write_text("mine")
+    (tmp_path / "a.txt").write_text("another")
+    assert captions.read(str(tmp_path / "a_1_2_3_4.png"), ".txt") == CaptionFacts("mine")
+
+
+def test_read_names_the_file_that_would_be_borrowed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("another\nline")
+    facts = captions.read(str(tmp_path / "a_1_2_3_4.png"), ".txt")
+    assert facts == CaptionFacts("another", CaptionProblem.MORE_LINES, str(tmp_path / "a.txt"))
+
+
+def test_read_of_no_file_is_a_missing_caption(tmp_path: Path) -> None:
+    assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.MISSING
+
+
+def test_a_folder_with_the_captions_name_is_no_caption(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.MISSING
+
+
+def test_a_caption_that_cannot_be_opened_is_unreadable(tmp_path: Path) -> None:
+    loop = tmp_path / "a.txt"
+    loop.symlink_to(loop)
+    assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.UNREADABLE
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_caption_without_permission_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.txt").chmod(0)
+    assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.UNREADABLE
