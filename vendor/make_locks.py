@@ -1,0 +1,140 @@
+"""Makes the trainer's two locks from the .in files beside it, or checks (--check, no network) that they still fit.
+
+    python vendor/make_locks.py            needs uv and a package index
+    python vendor/make_locks.py --check
+
+A lock is a complete pip requirements file: every package with its version and hashes, so that pip installs it with
+--no-deps --require-hashes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+HERE = Path(__file__).parent
+DEVICES = ("cuda", "cpu")
+# Packages that may differ between the locks: torch's own family and what only CUDA needs.
+TORCH_FAMILY = re.compile(r"torch|torchvision|xformers|bitsandbytes|triton|nvidia-.*|cuda-.*")
+BLOCK = re.compile(
+    r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[^\s;]+)(?P<marker> ; [^\\\n]+?)?"
+    r"(?P<hashes>(?: \\\n    --hash=sha256:[0-9a-f]{64})+)$",
+    re.MULTILINE,
+)
+HASH = re.compile(r"[0-9a-f]{64}")
+CPU_BUILD = re.compile(r"^# cpu-build: (?P<wheel>torch-(?P<version>[^+]+)\+cpu-\S+\.whl) (?P<hash>[0-9a-f]{64})$", re.M)
+BUILD_FIRST = re.compile(r"^# build-first: .+$", re.MULTILINE)
+
+
+def uv(device: str, output: Path) -> None:
+    """Resolve one .in file for every platform; the output's name tells uv the format."""
+    tool = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    config = HERE / f"trainer-{device}.uv.toml"
+    options = ["--config-file", str(config)] if config.exists() else []
+    command = [
+        tool, "pip", "compile", f"trainer-{device}.in", *options, "--universal", "--python-version", "3.11",
+        "--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--output-file", str(output),
+    ]
+    subprocess.run(command, cwd=HERE, check=True)
+
+
+def cpu_torch_hashes(pylock: str, extra: str) -> list[str]:
+    """Hashes of the torch wheels that hold a CPU build: macOS and Windows from the index, and the named one."""
+    packages = tomllib.loads(pylock)["packages"]
+    wheels = next(package["wheels"] for package in packages if package["name"] == "torch")
+    kept = [wheel["hashes"]["sha256"] for wheel in wheels if re.search(r"-(macosx|win)[^-]*\.whl", wheel["url"])]
+    return sorted([*kept, extra])
+
+
+def make(device: str) -> None:
+    target = HERE / f"trainer-{device}.txt"
+    with tempfile.TemporaryDirectory() as folder:
+        text, pylock = Path(folder) / "requirements.txt", Path(folder) / "pylock.toml"
+        if target.exists():  # uv keeps the versions it finds in its output, so that a new lock changes little
+            shutil.copy(target, text)
+        uv(device, text)
+        lock = text.read_text(encoding="utf-8")
+        lock = "\n".join(line for line in lock.splitlines() if not line.startswith("#")) + "\n"
+        if device == "cpu":
+            uv(device, pylock)
+            build = CPU_BUILD.search((HERE / "trainer-cpu.in").read_text(encoding="utf-8"))
+            assert build, "trainer-cpu.in names no cpu-build"
+            hashes = cpu_torch_hashes(pylock.read_text(encoding="utf-8"), build["hash"])
+            block = f"torch=={build['version']}" + "".join(f" \\\n    --hash=sha256:{value}" for value in hashes)
+            lock = BLOCK.sub(lambda found: block if found["name"] == "torch" else found[0], lock)
+    first = BUILD_FIRST.search((HERE / "trainer.in").read_text(encoding="utf-8"))
+    assert first, "trainer.in has no build-first line"
+    head = f"# Made by vendor/make_locks.py from trainer-{device}.in; do not edit.\n{first[0]}\n"
+    target.write_text(head + lock, encoding="utf-8", newline="\n")
+
+
+def required(name: str) -> dict[str, set[str]]:
+    """name -> versions ("" for any) that a .in file and the files it includes ask for."""
+    wanted: dict[str, set[str]] = {}
+    for line in (HERE / name).read_text(encoding="utf-8").splitlines():
+        if line.startswith("-r "):
+            wanted |= required(line[3:].strip())
+        elif line and not line.startswith("#"):
+            package, _, version = line.partition(";")[0].strip().partition("==")
+            wanted.setdefault(package, set()).add(version)
+    return wanted
+
+
+def locked(text: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for block in BLOCK.finditer(text):
+        found.setdefault(block["name"], set()).add(block["version"])
+    return found
+
+
+def problems(device: str) -> list[str]:
+    """What is wrong with one lock by itself."""
+    name = f"trainer-{device}.txt"
+    text = (HERE / name).read_text(encoding="utf-8")
+    lock = locked(text)
+    rest = [line for line in BLOCK.sub("", text).splitlines() if line and not line.startswith("#")]
+    found = [f"{name}: not a pinned package with hashes: {line}" for line in rest]
+    for package, versions in required(f"trainer-{device}.in").items():
+        missing = {version for version in versions if version not in lock.get(package, set())} - {""}
+        if package not in lock or missing:
+            found.append(f"{name}: lacks {package} {' '.join(sorted(missing))}")
+    first = BUILD_FIRST.search(text)
+    for tool in first[0].split()[2:] if first else ["a build-first line"]:
+        if tool not in lock:
+            found.append(f"{name}: lacks {tool}")
+    if device == "cpu":
+        build = CPU_BUILD.search((HERE / "trainer-cpu.in").read_text(encoding="utf-8"))
+        if not build or build["hash"] not in HASH.findall(text):
+            found.append(f"{name}: lacks the CPU build of torch")
+    return found
+
+
+def differences() -> list[str]:
+    """Packages whose versions differ between the locks without a reason to."""
+    cuda, cpu = (locked((HERE / f"trainer-{device}.txt").read_text(encoding="utf-8")) for device in DEVICES)
+    return [
+        f"{name}: cuda has {sorted(cuda.get(name, set()))}, cpu has {sorted(cpu.get(name, set()))}"
+        for name in sorted(cuda.keys() | cpu.keys())
+        if cuda.get(name) != cpu.get(name) and not TORCH_FAMILY.fullmatch(name)
+    ]
+
+
+def main() -> int:
+    if sys.argv[1:] not in ([], ["--check"]):
+        print(__doc__)
+        return 2
+    if not sys.argv[1:]:
+        for device in DEVICES:
+            make(device)
+    found = [*(problem for device in DEVICES for problem in problems(device)), *differences()]
+    print("\n".join(found) or f"{len(DEVICES)} locks are complete and agree")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Writes what the sd-scripts in the current folder understands, as JSON, into the folder given.
+
+    cd SD-SCRIPTS && TRAINER-PYTHON dump_options.py FOLDER
+
+options-train_network.json and options-sdxl_train_network.json hold one entry for each option of the two parsers;
+options-dataset.json what the dataset file may hold, level by level. Help texts are sd-scripts' own and stay there.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+SCRIPTS = ("train_network", "sdxl_train_network")
+
+# One value of each shape that TOML can hold and sd-scripts looks for; voluptuous tells which it takes.
+SAMPLES = {
+    "bool": True,
+    "int": 1,
+    "float": 0.5,
+    "str": "x",
+    "table": {},
+    "int-pair": [1, 1],
+    "float-pair": [0.5, 0.5],
+}
+
+
+def type_name(kind):
+    return None if kind is None else getattr(kind, "__name__", str(kind))
+
+
+def plain(value):
+    """A default as JSON can hold it."""
+    return value if value is None or isinstance(value, (bool, int, float, str, list)) else str(value)
+
+
+def option(action):
+    return {
+        "name": action.dest,
+        "type": type_name(action.type),
+        "default": plain(action.default),
+        "choices": None if action.choices is None else [plain(choice) for choice in action.choices],
+        "nargs": action.nargs,
+        "action": type(action).__name__.lstrip("_"),
+    }
+
+
+def options(script):
+    parser = importlib.import_module(script).setup_parser()
+    return [option(action) for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+
+
+def accepts(validator):
+    """Names of the samples a validator takes. voluptuous lets a bool pass as an int; that is not meant."""
+    import voluptuous
+
+    taken = []
+    for name, sample in SAMPLES.items():
+        try:
+            voluptuous.Schema(validator)(sample)
+        except voluptuous.Invalid:
+            continue
+        taken.append(name)
+    return [name for name in taken if name != "bool" or "int" not in taken]
+
+
+def level(schema):
+    import voluptuous
+
+    return [
+        {"name": str(key), "accepts": accepts(validator), "required": isinstance(key, voluptuous.Required)}
+        for key, validator in schema.items()
+        if str(key) != "subsets"
+    ]
+
+
+def dataset():
+    """The levels for folders of pictures (DreamBooth subsets), as train_network.py asks for them."""
+    from library.config_util import ConfigSanitizer
+
+    sanitizer = ConfigSanitizer(True, True, False, True)  # as in train_network.py, without masked loss
+    return {
+        "general": level(sanitizer.general_schema),
+        "datasets": level(sanitizer.db_dataset_schema),
+        "subsets": level(sanitizer.db_subset_schema),
+    }
+
+
+def write(folder, name, content):
+    (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
+def main():
+    folder = Path(sys.argv[1])
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(Path.cwd()))
+    for script in SCRIPTS:
+        write(folder, f"options-{script}.json", options(script))
+    write(folder, "options-dataset.json", dataset())
+
+
+if __name__ == "__main__":
+    main()
