@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import select
+import signal
 import subprocess
-from dataclasses import dataclass
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorabake.errors import SetupError
+from lorabake import guard
+from lorabake.errors import MachineError, SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from types import FrameType
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,187 @@ class Output:
     @property
     def ok(self) -> bool:
         return self.returncode == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is started, where and with which environment; never a shell line."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(repr=False)  # may hold secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """How a long command is watched.
+
+    ``log`` takes both streams byte for byte. ``record`` and ``events`` are the files in which the guard says what
+    happened when this process is killed. SIGTERM follows SIGINT after ``interrupt_s`` seconds, SIGKILL follows
+    SIGTERM after ``terminate_s``.
+    """
+
+    log: Path
+    record: Path | None = None
+    events: Path | None = None
+    interrupt_s: float = 10.0
+    terminate_s: float = 5.0
+
+
+class Running:
+    """A supervised command. Its streams go to the log; this end only waits for it and may ask it to stop."""
+
+    def __init__(self, guarding: subprocess.Popen[bytes], mark: str) -> None:
+        self._guard = guarding
+        self._mark = mark
+        self._said = b""
+        self._over = False
+        self.pid = 0
+        self.returncode: int | None = None
+        self.stopped_by: str | None = None
+
+    def stop(self, reason: str = "stop") -> None:
+        """Ask for the next rung of the ladder: SIGINT, SIGTERM, SIGKILL. Safe inside a signal handler."""
+        self.stopped_by = self.stopped_by or reason
+        self._tell(b"stop\n")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most that long; True when the command and everything it started are gone.
+
+        ``returncode`` then is its status, 128 + n for a signal, or None when the guard itself was killed, in
+        which case what it guarded has been killed from here.
+        """
+        stdout = self._guard.stdout
+        if self._over or stdout is None or not select.select([stdout], [], [], seconds)[0]:
+            return self._over
+        heard = os.read(stdout.fileno(), 4096)
+        self._said += heard
+        if b"\n" in heard:
+            self._understand()
+        if not heard and not self._over:
+            self._over = True
+            guard.kill_tree(self.pid, self._mark)
+        return self._over
+
+    def started(self) -> str | None:
+        """Wait for the guard's first word: None when the command runs, else why it could not be started."""
+        while not self.pid and not self._over and b"error " not in self._said:
+            self.wait(1.0)
+        return None if self.pid else self._said.decode("utf-8", "replace").removeprefix("error ").strip() or "?"
+
+    def close(self, *, judged: bool) -> None:
+        """Let the guard go; without ``judged`` it stops what still runs and marks the record as interrupted."""
+        if judged:
+            self._tell(b"done\n")
+        if self._guard.stdin is not None:
+            with suppress(OSError):
+                self._guard.stdin.close()
+        self._guard.wait()
+        if self._guard.stdout is not None:
+            self._guard.stdout.close()
+
+    def _tell(self, words: bytes) -> None:
+        if self._guard.stdin is not None and not self._guard.stdin.closed:
+            with suppress(OSError):  # the guard is gone: wait() finds out
+                os.write(self._guard.stdin.fileno(), words)
+
+    def _understand(self) -> None:
+        for line in self._said.decode("utf-8", "replace").splitlines():
+            word, _, rest = line.partition(" ")
+            if word == "pid":
+                self.pid = int(rest)
+            elif word == "exit":
+                self.returncode, self._over = int(rest), True
+
+
+@contextmanager
+def supervise(command: Command, how: Supervision) -> Generator[Running]:
+    """Start a long command under a guard (guard.py) and have it stopped, with all it started, when this ends.
+
+    While it runs, SIGINT, SIGTERM and SIGHUP to this process each ask for the next rung of the ladder instead of
+    ending this process. Leaving normally means that the outcome has been recorded; leaving by an exception, or
+    the death of this process, leaves that to the guard. Raises SetupError when the command cannot be started,
+    MachineError on Windows.
+    """
+    if os.name == "nt":
+        raise MachineError("a run needs Linux or macOS", "start lorabake inside WSL 2")
+    mark = os.urandom(16).hex()
+    with _stopping() as bind:
+        running = Running(_start_guard(command, how, mark), mark)
+        judged = False
+        try:
+            problem = running.started()
+            if problem is not None:
+                raise SetupError(f"cannot start {command.argv[0]}: {problem}")
+            bind(running)
+            yield running
+            judged = True
+        finally:
+            running.close(judged=judged)
+
+
+def _start_guard(command: Command, how: Supervision, mark: str) -> subprocess.Popen[bytes]:
+    settings = {
+        "mark": mark,
+        "waits": [how.interrupt_s, how.terminate_s],
+        "log": str(how.log.absolute()),
+        "record": str(how.record.absolute()) if how.record else None,
+        "events": str(how.events.absolute()) if how.events else None,
+    }
+    argv = [sys.executable, "-I", "-S", str(Path(guard.__file__).absolute()), json.dumps(settings), *command.argv]
+    try:
+        return subprocess.Popen(
+            argv,
+            cwd=command.cwd,
+            env=dict(command.env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SetupError(f"cannot start {command.argv[0]}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _stopping() -> Generator[Callable[[Running], None]]:
+    """Turn SIGINT, SIGTERM and SIGHUP into Running.stop; a signal that came too early stops it when bound.
+
+    An ignored signal stays ignored (nohup), and outside the main thread Python allows no handler at all.
+    """
+    early: list[str] = []
+    bound: list[Running] = []
+
+    def heard(number: int, _frame: FrameType | None) -> None:
+        for running in bound:
+            running.stop(signal.Signals(number).name)
+        if not bound:
+            early.append(signal.Signals(number).name)
+
+    def bind(running: Running) -> None:
+        bound.append(running)
+        for name in early:
+            running.stop(name)
+
+    with _handling(heard):
+        yield bind
+
+
+@contextmanager
+def _handling(heard: Callable[[int, FrameType | None], None]) -> Generator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def capture(
@@ -76,4 +265,4 @@ def own_environment() -> Mapping[str, str]:
     return os.environ
 
 
-__all__ = ["Output", "capture", "child_env", "own_environment"]
+__all__ = ["Command", "Output", "Running", "Supervision", "capture", "child_env", "own_environment", "supervise"]

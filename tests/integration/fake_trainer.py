@@ -1,0 +1,93 @@
+"""A stand-in for a training process: speaks like sd-scripts, starts children, and is as stubborn as told.
+
+Writes every byte to its streams and then to a shadow file, so that a test can compare the log with it. Standard
+library only; run as a script with the flags below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SLEEPER = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in {ignored}]; time.sleep(600)"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds per step")
+    parser.add_argument("--ignore", action="store_true", help="ignore SIGINT and SIGTERM, children too")
+    parser.add_argument("--children", choices=["none", "group", "session"], default="none")
+    parser.add_argument("--pids", type=Path, help="where to write the process ids, own first")
+    parser.add_argument("--shadow", type=Path, help="a second copy of every byte written")
+    parser.add_argument("--exit", type=int, default=0)
+    parser.add_argument("--die", type=int, default=0, help="end by this signal after the steps")
+    parser.add_argument("--fail", default="", help="raise RuntimeError with these words after the steps")
+    parser.add_argument("--copy", nargs=2, type=Path, help="a finished LoRA and where to save it")
+    return parser.parse_args()
+
+
+def child(kind: str, ignored: list[int]) -> list[int]:
+    if kind == "none":
+        return []
+    code = SLEEPER.format(ignored=ignored)
+    started = subprocess.Popen([sys.executable, "-c", code], start_new_session=kind == "session")
+    return [started.pid]
+
+
+class Speech:
+    """Both streams and the shadow."""
+
+    def __init__(self, shadow: Path | None) -> None:
+        self.shadow = None if shadow is None else shadow.open("ab", buffering=0)
+
+    def write(self, stream: int, words: str) -> None:
+        data = words.encode()
+        os.write(stream, data)
+        if self.shadow is not None:
+            self.shadow.write(data)
+
+
+def train(speech: Speech, steps: int, delay: float) -> None:
+    speech.write(1, "accelerator device: cpu\nimport network module: networks.lora\n")
+    speech.write(1, "running training / 学習開始\n  num train images * repeats / 学習画像の数: 4\n")
+    speech.write(1, "  num reg images / 正則化画像の数: 0\n  num batches per epoch / 1epochのバッチ数: 4\n")
+    speech.write(1, f"  num epochs / epoch数: 1\n  total optimization steps / 学習ステップ数: {steps}\n")
+    speech.write(2, f"\rsteps:   0%|          | 0/{steps} [00:00<?, ?it/s]")
+    speech.write(1, "\nepoch 1/1\n\n")
+    for n in range(1, steps + 1):
+        time.sleep(delay)
+        bar = f"\rsteps:  {100 * n // steps}%|██        | {n}/{steps} [00:01<00:06,  3.30it/s"
+        speech.write(2, bar + ", avr_loss=0.1]")
+
+
+def main() -> None:
+    args = parse()
+    ignored = [signal.SIGINT, signal.SIGTERM] if args.ignore else []
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    pids = [os.getpid(), *child(args.children, [int(number) for number in ignored])]
+    if args.pids is not None:
+        aside = args.pids.with_suffix(".part")
+        aside.write_text(" ".join(map(str, pids)), "utf-8")
+        aside.rename(args.pids)
+    speech = Speech(args.shadow)
+    train(speech, args.steps, args.delay)
+    if args.fail:
+        raise RuntimeError(args.fail)
+    if args.die:
+        os.kill(os.getpid(), args.die)
+    if args.copy is not None:
+        speech.write(1, f"\nsaving checkpoint: {args.copy[1]}\n")
+        args.copy[1].write_bytes(args.copy[0].read_bytes())
+        speech.write(2, "[11/22/25 10:00:00] INFO     model saved.      train_network.py:1729\n")
+    sys.exit(args.exit)
+
+
+if __name__ == "__main__":
+    main()

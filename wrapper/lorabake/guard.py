@@ -1,0 +1,251 @@
+"""Stands between lorabake and the trainer, so that no trainer outlives lorabake, not even after SIGKILL.
+
+Runs as a script in a session of its own (``python -I -S guard.py SETTINGS COMMAND...``), standard library only.
+Its standard input is a pipe that only lorabake can write to: ``stop`` asks for the next rung of the shutdown
+ladder, ``done`` says that the run has been judged, and the end of the pipe without ``done`` means that lorabake
+is gone. It answers on standard output with ``pid N``, ``error WORDS`` and ``exit N``.
+
+The trainer's tree is its process group, and on Linux also every process that carries the run's mark in its
+environment: torch's elastic launcher, which accelerate uses for several GPUs, starts each worker in a session
+of its own (torch 2.13 distributed/elastic/multiprocessing/subprocess_handler/subprocess_handler.py:66).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+MARK = "LORABAKE_RUN_MARK"
+POLL_S = 0.05  # how often a tree that was told to stop is looked at
+
+
+def marked(pid: int, mark: str) -> bool:
+    """Whether a process of Linux was started with the run's mark in its environment."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"{MARK}={mark}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def state_and_group(pid: int) -> tuple[str, int]:
+    """A process' state letter and process group; ("X", 0) when it is gone. The name in between may hold anything."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return fields[0].decode(), int(fields[2])
+    except (OSError, IndexError):
+        return "X", 0
+
+
+def members(group: int, mark: str) -> set[int]:
+    """The living processes of the trainer's tree; without /proc (macOS) the group alone stands for all of them.
+
+    ``group`` is 0 when it is not known.
+    """
+    if not os.path.exists("/proc/self/stat"):
+        with suppress(OSError):
+            if group:
+                os.killpg(group, 0)
+                return {group}
+        return set()
+    found: set[int] = set()
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        state, its_group = state_and_group(pid)
+        if state not in "ZX" and (its_group == (group or None) or marked(pid, mark)):
+            found.add(pid)
+    return found
+
+
+def signal_tree(group: int, mark: str, number: int) -> None:
+    """Send a signal to every member of the tree, those outside the group included."""
+    if group:  # 0 would mean the caller's own group
+        with suppress(OSError):  # the group may be empty already
+            os.killpg(group, number)
+    for pid in members(group, mark):
+        if state_and_group(pid)[1] != group and pid != group:
+            with suppress(OSError):  # it may have ended meanwhile
+                os.kill(pid, number)
+
+
+def kill_tree(group: int, mark: str, patience: float = 10.0) -> None:
+    """SIGKILL until nothing is left: a member may have been forking while the first round went out.
+
+    Gives up after ``patience`` seconds: a process inside a hung driver call cannot be killed.
+    """
+    deadline = time.monotonic() + patience
+    while members(group, mark) and time.monotonic() < deadline:
+        signal_tree(group, mark, signal.SIGKILL)
+        time.sleep(POLL_S)
+
+
+class Ladder:
+    """Which signal comes next, and when: SIGINT, then SIGTERM, then SIGKILL until the tree is gone."""
+
+    def __init__(self, group: int, mark: str, waits: list[float]) -> None:
+        self.group, self.mark, self.waits = group, mark, waits
+        self.rungs = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+        self.rung = -1
+        self.deadline = float("inf")
+
+    @property
+    def climbing(self) -> bool:
+        return self.rung >= 0
+
+    def climb(self, *, at_least: int = 0) -> None:
+        """Go to the next rung at once."""
+        self.rung = max(min(self.rung + 1, len(self.rungs) - 1), at_least)
+        signal_tree(self.group, self.mark, self.rungs[self.rung])
+        wait = self.waits[self.rung] if self.rung < len(self.waits) else POLL_S
+        self.deadline = time.monotonic() + wait
+
+    def climb_if_due(self) -> None:
+        if time.monotonic() >= self.deadline:
+            self.climb()
+
+
+class Guard:
+    """One trainer and the pipe to lorabake."""
+
+    def __init__(self, child: subprocess.Popen[bytes], settings: dict[str, Any], bell: int) -> None:
+        self.child, self.bell = child, bell
+        self.ladder = Ladder(child.pid, settings["mark"], settings["waits"])
+        self.ears = [0, bell]
+        self.orphaned = False
+        self.done = False
+        self.over = False
+
+    def listen(self, timeout: float | None) -> None:
+        """Wait for lorabake's word, a child's end or ``timeout`` seconds, and act on what lorabake said."""
+        ready = select.select(self.ears, [], [], timeout)[0]
+        wanted = False
+        if self.bell in ready:
+            wanted = signal.SIGTERM in os.read(self.bell, 512)  # someone stops the guard: stop what it guards
+        if 0 in ready:
+            said = os.read(0, 4096)
+            if not said:
+                self.ears.remove(0)
+            self.done = self.done or b"done" in said
+            self.orphaned = not said and not self.done
+            wanted = wanted or b"stop" in said or self.orphaned
+        if wanted and not self.over:
+            self.ladder.climb()
+
+    def tend(self) -> int:
+        """Until the trainer and all it started are gone. What it leaves running after its own end is ended."""
+        while True:
+            ended = self.child.poll() is not None
+            if ended and not members(self.child.pid, self.ladder.mark):
+                self.over = True
+                return status(self.child)
+            if ended and not self.ladder.climbing:
+                self.ladder.climb(at_least=1)
+            self.listen(POLL_S if self.ladder.climbing else None)
+            self.ladder.climb_if_due()
+
+    def wait_until_judged(self) -> None:
+        """lorabake still has to look at the weights and finish the record; it may be killed while it does."""
+        while not self.done and not self.orphaned:
+            self.listen(None)
+
+
+def status(child: subprocess.Popen[bytes]) -> int:
+    """The exit status as a shell would give it: 128 + n for a signal."""
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def write_orphaned(settings: dict[str, Any], returncode: int, *, stopped: bool) -> None:
+    """Say in the record and the events what happened, since nobody else is left to do it."""
+    does = "its guard stopped the trainer" if stopped else "the trainer had ended but was not judged"
+    message = f"lorabake was killed or crashed; {does}"
+    outcome = {"code": "lorabake-killed", "message": message, "returncode": returncode}
+    if settings["record"]:
+        with open(settings["record"], encoding="utf-8") as file:
+            record = json.load(file)
+        record |= {"status": "interrupted", "ended": now(), "outcome": outcome}
+        replace(settings["record"], json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    if settings["events"]:
+        with open(settings["events"], "a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": now(), "event": "interrupted"} | outcome) + "\n")
+
+
+def replace(path: str, text: str) -> None:
+    """Write a file so that a reader sees the old text or the new one, never a part."""
+    import tempfile
+
+    handle, aside = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".", suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def hear_signals() -> int:
+    """Keep the guard alive through every polite signal; returns a pipe on which each one is announced.
+
+    Handlers and not SIG_IGN: a handler is reset when the trainer is started, an ignored signal would stay ignored.
+    """
+    bell, rope = os.pipe()
+    os.set_blocking(rope, False)
+    signal.set_wakeup_fd(rope, warn_on_full_buffer=False)
+
+    def heard(_number: int, _frame: FrameType | None) -> None: ...
+
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, heard)
+    return bell
+
+
+def say(words: str) -> None:
+    with suppress(OSError):  # lorabake may be gone; standard input tells
+        os.write(1, words.encode("utf-8", "replace") + b"\n")
+
+
+def start(settings: dict[str, Any], argv: list[str]) -> subprocess.Popen[bytes]:
+    """Start the trainer in a process group of its own, both streams straight into the log."""
+    environment = os.environ | {MARK: settings["mark"]}
+    with open(settings["log"], "ab", buffering=0) as log:
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, process_group=0
+        )
+
+
+def main() -> int:
+    settings, argv = json.loads(sys.argv[1]), sys.argv[2:]
+    bell = hear_signals()
+    try:
+        child = start(settings, argv)
+    except OSError as error:
+        say(f"error {error.strerror or error}")
+        return 127
+    say(f"pid {child.pid}")
+    guard = Guard(child, settings, bell)
+    returncode = guard.tend()
+    stopped = guard.orphaned
+    say(f"exit {returncode}")
+    guard.wait_until_judged()
+    if guard.orphaned:
+        write_orphaned(settings, returncode, stopped=stopped)
+    return returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+__all__ = ["MARK", "kill_tree"]
