@@ -12,11 +12,15 @@ LockName = Literal["cuda", "cpu"]
 
 
 class Lock(StrictModel):
-    """One set of locked requirements: its file under vendor/ and what installing it takes, in bytes."""
+    """One set of locked requirements: its file under vendor/ and what installing it takes, in bytes.
+
+    ``modules`` must be importable once it is installed; the health check imports them.
+    """
 
     file: str
     download_bytes: Annotated[int, Field(gt=0)]
     disk_bytes: Annotated[int, Field(gt=0)]
+    modules: Many[str] = ()
 
 
 class Pin(StrictModel):
@@ -32,6 +36,9 @@ class Pin(StrictModel):
     python_max: str
     cuda: Lock
     cpu: Lock
+
+    def lock(self, name: LockName) -> Lock:
+        return self.cuda if name == "cuda" else self.cpu
 
 
 __all__ = ["Lock", "LockName", "Pin"]

@@ -1,0 +1,89 @@
+"""A plan to the bytes of sd-scripts' two TOML files. Pure: same plan and spelling, same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.options import DatasetOptions, Option
+from lorabake_schemas.plan import Plan, Setting
+from lorabake_schemas.trainer import DatasetConfig, TrainConfig, UnknownOptionError
+
+PATH_OPTIONS = frozenset({
+    "pretrained_model_name_or_path", "vae", "tokenizer_cache_dir", "network_weights", "image_dir",
+})
+HEADER = "# Compiled by lorabake; the recipe beside this file is what to edit. Paths are relative to this folder.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """``train`` and ``dataset`` are TOML; ``prompts`` one prompt a line, empty when there is no sampling."""
+
+    train: bytes
+    dataset: bytes
+    prompts: bytes
+
+
+def compile_plan(
+    plan: Plan, options: Sequence[Option], dataset_options: DatasetOptions, spelling: Mapping[str, str]
+) -> Compiled:
+    """The files of a run.
+
+    ``spelling`` gives every path of the recipe as it is written from the run folder; a path without an entry (a
+    hub id) stays as it is. Raises UnknownOptionError when the plan holds what the pin does not know, or when a
+    file read back with sd-scripts' own reader is not what was written: both are our bugs.
+    """
+    train = TrainConfig.of([_spelled(setting, spelling) for setting in plan.train], options)
+    dataset = DatasetConfig.of(_with_spelled_folders(plan, spelling), dataset_options)
+    blocks = [{**_plain(block.values), "subsets": [_plain(part) for part in block.subsets]} for block in dataset.datasets]
+    return Compiled(
+        train=to_toml(_plain(train.values)),
+        dataset=to_toml({"datasets": blocks}),
+        prompts="".join(f"{line}\n" for line in plan.prompts).encode(),
+    )
+
+
+def to_toml(table: dict[str, Any]) -> bytes:
+    """UTF-8 TOML that toml 0.10.2, sd-scripts' reader, reads back as exactly ``table``."""
+    import toml
+
+    text = HEADER + tomli_w.dumps(table)
+    back = toml.loads(text)
+    if repr(_sorted(back)) != repr(_sorted(table)):  # repr tells 1 from 1.0 and from true
+        raise UnknownOptionError("a compiled file reads back differently with the toml library of sd-scripts")
+    return text.encode()
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        table: dict[str, Any] = value
+        return {key: _sorted(table[key]) for key in sorted(table)}
+    if isinstance(value, list):
+        items: list[Any] = value
+        return [_sorted(item) for item in items]
+    return value
+
+
+def _spelled(setting: Setting, spelling: Mapping[str, str]) -> Setting:
+    if setting.option not in PATH_OPTIONS or not isinstance(setting.value, str):
+        return setting
+    return setting.model_copy(update={"value": spelling.get(setting.value, setting.value)})
+
+
+def _with_spelled_folders(plan: Plan, spelling: Mapping[str, str]) -> Plan:
+    parts = tuple(
+        part.model_copy(update={"settings": tuple(_spelled(setting, spelling) for setting in part.settings)})
+        for part in plan.subsets
+    )
+    return plan.model_copy(update={"subsets": parts})
+
+
+def _plain(values: Mapping[str, OptionValue]) -> dict[str, Any]:
+    """Tuples as lists; toml 0.10.2 wants the elements of one array all of one type."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+__all__ = ["PATH_OPTIONS", "Compiled", "compile_plan", "to_toml"]

@@ -1,0 +1,134 @@
+"""A recipe file (or the name of a shipped one) to a Recipe, or to every finding that stands in its way."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.recipe import Recipe
+from pydantic import ValidationError
+
+from lorabake.errors import RecipeError
+from lorabake.shape import shape_findings
+
+Raw = dict[str, Any]
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe as read. ``recipe`` is None when the file has shape errors; ``salvage`` then is what is left of it
+    when the faulty keys are taken out, so that its paths can still be looked at."""
+
+    path: Path
+    content: bytes
+    recipe: Recipe | None
+    salvage: Recipe | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        """What the recipe's paths are relative to."""
+        return self.path.parent
+
+
+def load(path: Path) -> LoadedRecipe:
+    """Read and validate. Raises RecipeError when the file cannot be read at all."""
+    content = _read(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        found = _syntax(f"byte {error.start} is not UTF-8", "save the file as UTF-8", line, None)
+        return LoadedRecipe(path, content, None, None, (found,))
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return LoadedRecipe(path, content, None, None, (_toml_syntax(error, text),))
+    return _validated(path, content, raw)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise RecipeError(f"{path} is over 1 MiB: that is no recipe")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        hint = "`lorabake recipes list` shows the shipped ones, `lorabake recipes copy NAME` gives you one to edit"
+        raise RecipeError(f"there is no recipe {path}", hint=hint) from error
+    except IsADirectoryError as error:
+        raise RecipeError(f"{path} is a folder; name the recipe file in it") from error
+    except OSError as error:
+        raise RecipeError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _syntax(message: str, fix: str, line: int | None, column: int | None) -> Finding:
+    return Finding(
+        rule="toml-syntax", severity=Severity.ERROR, line=line, column=column, message=message, fix=fix
+    )
+
+
+def _toml_syntax(error: tomllib.TOMLDecodeError, text: str) -> Finding:
+    """tomllib puts the place at the end of its message: '... (at line 3, column 5)' or '(at end of document)'."""
+    message, _, place = str(error).rpartition(" (at ")
+    numbers = [int(word.strip(",)")) for word in place.split() if word.strip(",)").isdigit()]
+    line, column = (numbers[0], numbers[1]) if len(numbers) == 2 else (text.count("\n") + 1, None)
+    fix = "write strings in quotes, lists in [ ], true and false in lower case, and each key once"
+    return _syntax(f"not valid TOML: {message or error}", fix, line, column)
+
+
+def _validated(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:
+    try:
+        return LoadedRecipe(path, content, Recipe.model_validate(raw), None, ())
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    findings = shape_findings(details, raw)
+    return LoadedRecipe(path, content, None, _salvage(raw, findings), tuple(findings))
+
+
+def _salvage(raw: Raw, findings: Sequence[Finding]) -> Recipe | None:
+    """The recipe without its faulty keys, None when too little is left."""
+    rest = raw
+    for finding in findings:
+        rest = _without(rest, finding.where)
+    try:
+        return Recipe.model_validate(rest)
+    except ValidationError:
+        return None
+
+
+def _without(value: Any, where: Sequence[str | int]) -> Any:
+    if not where or not isinstance(value, (dict, list)):
+        return value
+    head, tail = where[0], where[1:]
+    if isinstance(value, list):
+        items: list[Any] = value
+        return [_without(item, tail) if index == head else item for index, item in enumerate(items)]
+    table: Raw = value
+    return {k: _without(v, tail) if k == head else v for k, v in table.items() if tail or k != head}
+
+
+def with_lines(findings: Sequence[Finding], content: bytes) -> tuple[Finding, ...]:
+    """The findings with line and column filled in, in the file's order (those about the whole file first)."""
+    from lorabake.positions import key_positions, locate
+
+    if not findings:
+        return ()
+    positions = key_positions(content.decode("utf-8-sig", "replace"))
+    placed: list[Finding] = []
+    for finding in findings:
+        spot = None if finding.line else locate(positions, finding.where)
+        placed.append(finding.model_copy(update={"line": spot[0], "column": spot[1]}) if spot else finding)
+    return tuple(sorted(placed, key=lambda finding: finding.line or 0))
+
+
+__all__ = ["LoadedRecipe", "load", "with_lines"]

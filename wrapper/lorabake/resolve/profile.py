@@ -1,0 +1,68 @@
+"""What kind of run this is: the few facts on which the guide's values depend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.recipe import Kind, NetworkType, Recipe, TagStyle
+from lorabake_schemas.vocabulary import ADAM, is_adaptive
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
+
+    ``multi``: several concepts. ``tags`` None means the recipe does not say.
+    """
+
+    family: Family
+    kind: Kind
+    optimizer: str
+    network: NetworkType
+    multi: bool
+    tags: TagStyle | None
+    v_prediction: bool
+    zero_terminal_snr: bool
+    cuda: bool
+    gpu_memory_mib: int
+
+    @property
+    def adaptive(self) -> bool:
+        return is_adaptive(self.optimizer)
+
+    @property
+    def adam(self) -> bool:
+        return self.optimizer in ADAM
+
+    @property
+    def lycoris(self) -> bool:
+        return self.network != "lora"
+
+    @property
+    def sdxl(self) -> bool:
+        return self.family == "sdxl"
+
+
+def profile_of(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Profile:
+    """The family is the recipe's, else the model's own, else SD1.5, the guide's first case (a rule speaks up
+    when nobody knows). A style is a LyCORIS LoCon when the recipe does not say (G8.1)."""
+    return Profile(
+        family=recipe.base.family or base.family or "sd15",
+        kind=recipe.kind,
+        optimizer=recipe.train.optimizer or "Prodigy",
+        network=recipe.network.type or ("locon" if recipe.kind == "style" else "lora"),
+        multi=len(recipe.concept) > 1,
+        tags=recipe.base.tags,
+        v_prediction=_first(recipe.base.v_prediction, base.v_prediction),
+        zero_terminal_snr=_first(recipe.base.zero_terminal_snr, base.zero_terminal_snr),
+        cuda=machine.device == "cuda",
+        gpu_memory_mib=min((gpu.memory_mib for gpu in machine.gpus), default=0),
+    )
+
+
+def _first(said: bool | None, found: bool | None) -> bool:
+    return said if said is not None else bool(found)
+
+
+__all__ = ["Profile", "profile_of"]
