@@ -1,13 +1,16 @@
-"""What the pinned sd-scripts understands: the shape of the option snapshots under vendor/."""
+"""What the pinned sd-scripts understands: the shape of the option snapshots under vendor/, and checks against it."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Literal
 
-from lorabake_schemas.base import Many, StrictModel
+from lorabake_schemas.base import Many, OptionValue, StrictModel
 
 # The shapes a value in the dataset file can have; a pair is an array of two.
 ValueShape = Literal["bool", "int", "float", "str", "table", "int-pair", "float-pair"]
+Level = Literal["general", "datasets", "subsets"]
 
 
 class Option(StrictModel):
@@ -24,6 +27,36 @@ class Option(StrictModel):
     nargs: int | str | None
     action: str
 
+    def problem(self, value: OptionValue) -> tuple[str, str] | None:
+        """What is wrong with ``value`` and what to write instead; sd-scripts itself would take anything (S1)."""
+        wanted = self._wanted(value)
+        if wanted:
+            return f"{self.name} is {_said(value)}", f"write {wanted}"
+        if self.choices is not None and value not in self.choices:
+            listed = [str(choice) for choice in self.choices if choice is not None]
+            near = difflib.get_close_matches(str(value), listed, 1, 0.6)
+            meant = f'did you mean "{near[0]}"? ' if near else ""
+            return f'"{value}" is no choice of {self.name}', f"{meant}one of: {', '.join(listed)}"
+        return None
+
+    def _wanted(self, value: OptionValue) -> str | None:
+        """The kind of value this option takes, when ``value`` is of another kind."""
+        if self.action == "StoreTrueAction":
+            return None if isinstance(value, bool) else "true or false, without quotes"
+        if self.nargs == "*":
+            return self._wanted_list(value)
+        kinds = {"int": (int, "a whole number"), "float": (float, "a number"), "int_or_float": (float, "a number")}
+        kind, words = kinds.get(self.type or "", (str, "text in quotes"))
+        return None if _fits(value, kind) else words
+
+    def _wanted_list(self, value: OptionValue) -> str | None:
+        """A list; one bare number does for a list of numbers, as text_encoder_lr shows (TN:733-741)."""
+        if self.type == "float":
+            items = value if isinstance(value, tuple) else (value,)
+            return None if all(_fits(item, float) for item in items) else "a list of numbers"
+        fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        return None if fits else 'a list such as ["key=value"]'
+
 
 class DatasetOption(StrictModel):
     """One key of a level of the dataset file, with the shapes sd-scripts accepts for it."""
@@ -31,6 +64,10 @@ class DatasetOption(StrictModel):
     name: str
     accepts: Many[ValueShape]
     required: bool
+
+    def problem(self, value: OptionValue) -> str | None:
+        """What is wrong with ``value``: voluptuous takes no int for a float and no 1 for true (S7)."""
+        return None if _shape(value) in self.accepts else f"{self.name} takes {' or '.join(self.accepts)}"
 
 
 class DatasetOptions(StrictModel):
@@ -40,5 +77,33 @@ class DatasetOptions(StrictModel):
     datasets: Many[DatasetOption]
     subsets: Many[DatasetOption]
 
+    def at(self, level: Level) -> dict[str, DatasetOption]:
+        """The keys of one level by name."""
+        options: tuple[DatasetOption, ...] = getattr(self, level)
+        return {option.name: option for option in options}
 
-__all__ = ["DatasetOption", "DatasetOptions", "Option", "ValueShape"]
+
+def nearest(name: str, options: Sequence[Option]) -> str | None:
+    """The option most like ``name``, None when nothing is like it."""
+    found = difflib.get_close_matches(name.replace("-", "_"), [option.name for option in options], 1, 0.6)
+    return found[0] if found else None
+
+
+def _fits(value: object, kind: type) -> bool:
+    kinds = (int, float) if kind is float else kind
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _shape(value: OptionValue) -> str:
+    if isinstance(value, tuple):
+        return f"{type(value[0]).__name__}-pair" if len(value) == 2 else "list"
+    return type(value).__name__
+
+
+def _said(value: OptionValue) -> str:
+    if isinstance(value, bool):
+        return f"written as {str(value).lower()}"
+    return f'written as "{value}", text' if isinstance(value, str) else f"written as {value}"
+
+
+__all__ = ["DatasetOption", "DatasetOptions", "Level", "Option", "ValueShape", "nearest"]

@@ -1,0 +1,117 @@
+"""Git, as far as a pinned checkout needs it: one commit, shallow, sparse, and a look at what came."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from lorabake.errors import SetupError
+from lorabake.process import Output, capture
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+# What stays of git's own variables: how the user reaches servers (keys, proxies, certificates), and which
+# configuration files count. Everything else (GIT_DIR, GIT_INDEX_FILE, GIT_WORK_TREE ... set inside a hook, say)
+# would point git at another repository.
+_KEPT = (
+    "GIT_ALLOW_PROTOCOL", "GIT_ASKPASS", "GIT_CONFIG_", "GIT_EXEC_PATH", "GIT_HTTP_", "GIT_PROXY_", "GIT_SSH",
+    "GIT_SSL_", "GIT_TRACE",
+)
+# The user's global configuration stays in force: url.<mirror>.insteadOf, proxies and credentials are there. These
+# parts of it would change what lands on disk, run code, or wait for a server that never answers.
+_SETTINGS = {
+    "advice.detachedHead": "false",
+    "core.autocrlf": "false",
+    "core.fsmonitor": "false",
+    "core.hooksPath": "/dev/null",
+    "gc.auto": "0",
+    "http.lowSpeedLimit": "1",
+    "http.lowSpeedTime": "60",
+}
+_NO_SUCH_COMMIT = ("not our ref", "couldn't find remote ref", "unadvertised object", "no such remote ref")
+_DISK_FULL = "No space left on device"
+
+
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment git runs in: the user's way to servers, nobody else's repository, no questions, English."""
+    kept = {name: value for name, value in env.items() if not name.startswith("GIT_") or name.startswith(_KEPT)}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
+def _git(env: Mapping[str, str], *args: str) -> Output:
+    if shutil.which("git", path=env.get("PATH", "")) is None:
+        raise SetupError("git was not found on this machine", "install git, or use --sd-scripts and --python")
+    settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    return capture(["git", *settings, *args], env=environment(env))
+
+
+def _must(done: Output, message: str) -> str:
+    """Its output; raises SetupError with git's own words when it failed."""
+    if done.ok:
+        return done.stdout
+    words = _last_words(done)
+    if _DISK_FULL in done.stderr:
+        raise SetupError(f"{message}: the disk is full", words)
+    raise SetupError(message, words)
+
+
+def _last_words(done: Output) -> str:
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    fatal = [line for line in said if line.startswith(("fatal:", "error:"))]
+    return "git says: " + " / ".join((fatal or said)[-3:] or [f"nothing, exit {done.returncode}"])
+
+
+def init(repo: Path, env: Mapping[str, str]) -> None:
+    """Make an empty repository, without the user's template (hooks could be in it)."""
+    _must(_git(env, "init", "--quiet", "--template=", str(repo)), f"cannot make a git repository in {repo}")
+
+
+def fetch(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> None:
+    """Fetch one commit without its history and, where the server can, without file contents.
+
+    Raises SetupError when the url cannot be reached or has no such commit.
+    """
+    at = ("-C", str(repo))
+    _must(_git(env, *at, "remote", "add", "origin", url), "cannot set the repository's url")
+    done = _git(env, *at, "fetch", "--quiet", "--depth=1", "--no-tags", "--filter=blob:none", "origin", commit)
+    if any(words in done.stderr for words in _NO_SUCH_COMMIT):
+        raise SetupError(
+            f"wrong commit: {url} does not have {commit}", f"{_last_words(done)}; if it is a mirror, update it"
+        )
+    if not done.ok and _DISK_FULL not in done.stderr:
+        raise SetupError(
+            f"cannot fetch sd-scripts from {url}",
+            f"{_last_words(done)}; check the network, or use a mirror: git config --global url.MIRROR.insteadOf {url}",
+        )
+    _must(done, f"cannot fetch sd-scripts from {url}")
+
+
+def checkout(repo: Path, commit: str, sparse: Sequence[str], env: Mapping[str, str]) -> None:
+    """Check the commit out, detached, without the folders that ``sparse`` (non-cone patterns) leaves out.
+
+    File contents that were not fetched come now. Raises SetupError.
+    """
+    at = ("-C", str(repo))
+    _must(_git(env, *at, "config", "core.sparseCheckout", "true"), "cannot set up a sparse checkout")
+    patterns = repo / ".git" / "info" / "sparse-checkout"  # what git itself reads; `git sparse-checkout` came in 2.25
+    patterns.parent.mkdir(exist_ok=True)
+    patterns.write_text("".join(f"{pattern}\n" for pattern in sparse), encoding="utf-8", newline="\n")
+    _must(_git(env, *at, "checkout", "--quiet", "--detach", commit), f"cannot check out {commit}")
+
+
+def head(repo: Path, env: Mapping[str, str]) -> str | None:
+    """The commit that is checked out; None when ``repo`` is not the top of a git checkout."""
+    done = _git(env, "-C", str(repo), "rev-parse", "--show-cdup", "HEAD")
+    cdup, _, commit = done.stdout.rstrip("\n").rpartition("\n")
+    return commit if done.ok and cdup == "" else None
+
+
+def is_clean(repo: Path, env: Mapping[str, str]) -> bool:
+    """Whether every file is as in the commit and nothing that git does not ignore was added. Raises SetupError."""
+    done = _git(env, "-C", str(repo), "status", "--porcelain", "--untracked-files=normal")
+    return _must(done, f"cannot read the state of {repo}") == ""
+
+
+__all__ = ["checkout", "environment", "fetch", "head", "init", "is_clean"]

@@ -1,0 +1,127 @@
+"""What this machine has: GPUs, CPUs, memory, disk."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.errors import SetupError
+from lorabake.process import capture
+from lorabake_schemas.machine import Gpu, MachineFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NVIDIA_SMI_S = 10.0  # a driver that is still waking the card takes seconds
+_FIELDS = "index,uuid,name,memory.total,compute_cap,driver_version"
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def facts(env: Mapping[str, str]) -> MachineFacts:
+    """The machine as a training started with ``env`` would see it (CUDA_VISIBLE_DEVICES hides GPUs)."""
+    return MachineFacts(
+        system=platform.system(),
+        cpus=_cpus(),
+        memory_bytes=_memory(),
+        gpus=_gpus(env),
+    )
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> int:
+    """Physical memory in bytes, or what the container may use when that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    limit = _number(_CGROUP / "memory.max")
+    return physical if limit is None else min(physical, limit)
+
+
+def available_memory() -> int | None:
+    """Memory in bytes that a new process can take without swapping; None where the system does not say."""
+    free = _field(Path("/proc/meminfo"), "MemAvailable:")
+    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
+    left: int | None = None
+    if limit is not None and used is not None:
+        cached = _field(_CGROUP / "memory.stat", "inactive_file")  # counted as used, given back when asked for
+        left = max(limit - used + (cached or 0), 0)
+    return min((value for value in (None if free is None else free * 1024, left) if value is not None), default=None)
+
+
+def _field(path: Path, name: str) -> int | None:
+    """The number after ``name`` in one of the kernel's tables."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in path.read_text(encoding="ascii").splitlines():
+            if line.split(maxsplit=1)[0] == name:
+                return int(line.split()[1])
+    return None
+
+
+def _number(path: Path) -> int | None:
+    """A cgroup file's number; None when there is none ("max" means no limit)."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def free_disk(path: Path) -> int:
+    """Free bytes for this user where ``path`` is or would be made. Raises OSError when no parent of it exists."""
+    place = path.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _gpus(env: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """NVIDIA GPUs by the driver's own tool; no tool, no driver or no answer in time means none."""
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in {"", "-1"}:
+        return ()
+    query = ["nvidia-smi", f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits"]
+    try:
+        said = capture(query, env=env, timeout=_NVIDIA_SMI_S)
+    except SetupError:
+        return ()
+    return parse_gpus(said.stdout, visible) if said.ok else ()
+
+
+def parse_gpus(text: str, visible: str | None = None) -> tuple[Gpu, ...]:
+    """nvidia-smi's table as GPUs. ``visible`` is CUDA_VISIBLE_DEVICES: indices or starts of UUIDs, in CUDA's order,
+    where everything after the first entry that names no GPU is hidden."""
+    rows = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line.strip()]
+    rows = [row for row in rows if len(row) == len(_FIELDS.split(","))]
+    if visible is not None:
+        rows = _chosen(rows, visible)
+    return tuple(_gpu(row) for row in rows)
+
+
+def _chosen(rows: list[list[str]], visible: str) -> list[list[str]]:
+    chosen: list[list[str]] = []
+    for wanted in (part.strip() for part in visible.split(",")):
+        found = [row for row in rows if wanted and (row[0] == wanted or row[1].startswith(wanted))]
+        if not found:
+            break
+        chosen.append(found[0])
+    return chosen
+
+
+def _gpu(row: list[str]) -> Gpu:
+    _, _, name, memory, capability, driver = row
+    major, _, minor = capability.partition(".")
+    return Gpu(
+        name=name,
+        memory_mib=int(memory) if memory.isdigit() else 0,
+        capability=(int(major), int(minor)) if major.isdigit() and minor.isdigit() else None,
+        driver=driver,
+    )
+
+
+__all__ = ["available_memory", "facts", "free_disk", "parse_gpus"]

@@ -1,0 +1,99 @@
+"""Reading the trainer's locks and pip's words: what to install first, how far it is, why it failed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorabake.errors import SetupError
+from lorabake.process import child_env
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_BLOCK = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[^\s;\\]+)[^\n]*\n(?:[ \t]+[^\n]*\n)*", re.MULTILINE)
+_BUILD_FIRST = re.compile(r"^# build-first: (.+)$", re.MULTILINE)
+
+# Python's own variables would let other packages into the trainer's environment; a virtual environment's name would
+# mislead tools; the PIP_ ones would install something else, elsewhere or not at all. All the rest of pip's
+# configuration (indexes, find-links, proxy, certificates, cache) is the user's.
+_DROPPED = (
+    "PYTHON", "VIRTUAL_ENV", "CONDA_", "__PYVENV_LAUNCHER__", "PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_EDITABLE",
+    "PIP_IGNORE_INSTALLED", "PIP_NO_BUILD_ISOLATION", "PIP_PREFIX", "PIP_PYTHON", "PIP_REPORT", "PIP_REQUIREMENT",
+    "PIP_ROOT", "PIP_SRC", "PIP_TARGET", "PIP_UPGRADE", "PIP_USER",
+)
+
+
+def child_environment(env: Mapping[str, str], **changes: str) -> dict[str, str]:
+    """The environment for the trainer's Python and its pip: the user's, less what would mix in other Pythons."""
+    ours = {"PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    return child_env(env, drop=_DROPPED, **(ours | changes))
+
+
+def packages(lock: str) -> dict[str, str]:
+    """Every package of a lock with its version; of several for different platforms, the last."""
+    return {block["name"]: block["version"] for block in _BLOCK.finditer(lock)}
+
+
+def build_first(lock: str) -> str:
+    """The part of a lock to install before the rest: what builds packages that exist as source only. May be empty."""
+    line = _BUILD_FIRST.search(lock)
+    names = set(line[1].split()) if line else set[str]()
+    return "".join(block[0] for block in _BLOCK.finditer(lock) if block["name"] in names)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Turns pip's lines into a few short ones for a person. ``total`` counts the packages of the lock."""
+
+    total: int
+    seen: int = 0
+
+    def line(self, said: str) -> str | None:
+        """What to show for one line of pip's, None for nothing."""
+        words = said.split()
+        if not words:
+            return None
+        if words[0] == "Ignoring":  # its marker is for other machines
+            self.total -= 1
+        elif (words[0] == "Collecting" and len(words) > 1) or said.startswith("Requirement already satisfied:"):
+            self.seen += 1
+            name, _, version = words[1 if words[0] == "Collecting" else 3].partition("==")
+            return f"installing {self.seen}/{self.total} {name} {version}".rstrip()
+        elif said.startswith("Installing collected packages"):
+            return f"unpacking {self.total} packages"
+        return None
+
+
+_NO_NETWORK = (
+    "NewConnectionError", "Failed to establish a new connection", "Max retries exceeded", "ConnectTimeoutError",
+    "Temporary failure in name resolution", "ReadTimeoutError", "ProxyError", "SSLError", "ConnectionResetError",
+    "Could not fetch URL",
+)
+_HASHES = "DO NOT MATCH THE HASHES"
+
+
+def failure(said: Sequence[str]) -> SetupError:
+    """Why pip failed, by what it said last."""
+    text = "\n".join(said)
+    tail = "pip says: " + " / ".join(line.strip() for line in said[-4:] if line.strip())
+    if "No space left on device" in text or "[Errno 28]" in text:
+        return SetupError("the disk is full", "free some space, or put LORABAKE_HOME on another disk")
+    if _HASHES in text:
+        named = re.search(r"^\s+(\S+==\S+|\S+) from (\S+):?$", text.partition(_HASHES)[2], re.MULTILINE)
+        what = f"{named[1]} from {named[2]}" if named else "a package"
+        hint = "the index that pip uses serves another file under this name; never install it: use another index"
+        return SetupError(f"pip got {what}, but its hash is not the one in the lock", hint)
+    missing = re.search(r"No matching distribution found for (\S+)", text)
+    if any(words in text for words in _NO_NETWORK):
+        what = f" for {missing[1]}" if missing else ""
+        hint = f"check the network, or pip's own settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {tail}"
+        return SetupError(f"pip cannot reach its package index{what}", hint)
+    if missing:
+        hint = "pip looks where its own configuration says (pip config list): the index there lacks this package"
+        return SetupError(f"pip finds no {missing[1]} for this Python and machine", hint)
+    return SetupError("pip could not install the trainer's packages", tail)
+
+
+__all__ = ["Progress", "build_first", "child_environment", "failure", "packages"]

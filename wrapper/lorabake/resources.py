@@ -1,0 +1,88 @@
+"""The only module that knows where shipped data lives: the pin, locks, snapshots, presets, recipes, scripts."""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from lorabake_schemas.options import DatasetOptions, Option
+from lorabake_schemas.pin import LockName, Pin
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from importlib.resources.abc import Traversable
+    from pathlib import Path
+
+    from lorabake_schemas.plan import Script
+
+
+def _data(package: str, name: str) -> Traversable:
+    return files(package) / name
+
+
+@cache
+def pin() -> Pin:
+    """The pin this lorabake was made and tested with."""
+    return Pin.model_validate(tomllib.loads(vendor_text("sd-scripts.toml")))
+
+
+def vendor_text(name: str) -> str:
+    """A file of vendor/, as text with its own line ends. Raises FileNotFoundError for a name that is not shipped."""
+    return _data("lorabake._vendor", name).read_bytes().decode("utf-8")
+
+
+@cache
+def option_snapshot(script: Script) -> tuple[Option, ...]:
+    """Every option of one training script's parser, in the parser's order."""
+    text = vendor_text(f"options-{script.removesuffix('.py')}.json")
+    return TypeAdapter(tuple[Option, ...]).validate_json(text)
+
+
+@cache
+def dataset_options() -> DatasetOptions:
+    """What each level of a dataset file may hold."""
+    return DatasetOptions.model_validate_json(vendor_text("options-dataset.json"))
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The shipped recipes, sorted, without their ``.toml``."""
+    found = (entry.name for entry in files("lorabake._recipes").iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml")))
+
+
+def recipe_text(name: str) -> str:
+    """A shipped recipe by its name without ``.toml``. Raises KeyError for a name that is not shipped."""
+    if name not in recipe_names():
+        raise KeyError(name)
+    return _data("lorabake._recipes", f"{name}.toml").read_bytes().decode("utf-8")
+
+
+@contextmanager
+def lock_path(name: LockName) -> Generator[Path, None, None]:
+    """A requirement lock as a file that pip can read; it may be gone after the block."""
+    with as_file(_data("lorabake._vendor", pin().lock(name).file)) as path:
+        yield path
+
+
+@contextmanager
+def trainer_side(name: str) -> Generator[Path, None, None]:
+    """A script for the trainer's own Python, as a file; it may be gone after the block."""
+    with as_file(_data("lorabake.trainer_side", name)) as path:
+        yield path
+
+
+__all__ = [
+    "dataset_options",
+    "lock_path",
+    "option_snapshot",
+    "pin",
+    "recipe_names",
+    "recipe_text",
+    "trainer_side",
+    "vendor_text",
+]

@@ -1,0 +1,47 @@
+"""A long command whose lines are wanted while it runs, without it outliving this process."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from lorabake.errors import InterruptedRunError
+from lorabake.process import Command, Supervision, supervise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+_LOOK_EVERY_S = 0.2
+
+
+def stream_lines(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, on_line: Callable[[str], None]
+) -> int:
+    """Run a command to its end; both its streams are added to ``log``, and each new line goes to ``on_line``.
+
+    Returns its exit code (128 + n for a signal). Whatever ends this function ends the command and all it started,
+    too. Raises SetupError when it cannot be started, InterruptedRunError when this process was told to stop.
+    """
+    log.touch()
+    with log.open("rb") as file, supervise(Command(tuple(argv), cwd, env), Supervision(log)) as running:
+        file.seek(0, 2)
+        while not running.wait(_LOOK_EVERY_S):
+            _pass_on(file, on_line)
+        _pass_on(file, on_line)
+        if running.stopped_by is not None:
+            raise InterruptedRunError(f"stopped by {running.stopped_by}")
+    return 128 + signal.SIGKILL if running.returncode is None else running.returncode
+
+
+def _pass_on(file: BinaryIO, on_line: Callable[[str], None]) -> None:
+    """Hand over the whole lines that were added; half a line waits for its rest."""
+    while line := file.readline():
+        if not line.endswith(b"\n"):
+            file.seek(-len(line), 1)
+            return
+        on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+__all__ = ["stream_lines"]
