@@ -107,8 +107,8 @@ class LaunchPlan(StrictModel):
 class Plan(StrictModel):
     """Everything a run will do. ``dataset`` holds the ``[[datasets]]`` level, ``subsets`` the blocks below it.
 
-    ``prompts`` are the lines of prompts.txt; ``preset_file`` is the name under vendor/ of the LyCORIS preset that
-    the run folder needs beside it, if any.
+    ``prompts`` are the lines of prompts.txt; The run folder may need a LyCORIS preset file: ours, by its name
+    under vendor/ (``shipped_preset``), or the recipe's own, by its path (``own_preset``).
     """
 
     name: str
@@ -118,7 +118,8 @@ class Plan(StrictModel):
     dataset: Many[Setting]
     subsets: Many[SubsetPlan]
     prompts: Many[str] = ()
-    preset_file: str | None = None
+    shipped_preset: str | None = None
+    own_preset: str | None = None
     launch: LaunchPlan = LaunchPlan()
     forecast: Forecast
 
@@ -128,6 +129,15 @@ class Plan(StrictModel):
 
 
 __all__ = [
-    "Bucket", "ConceptShare", "Forecast", "LaunchPlan", "Origin", "Plan", "Save", "Script", "Setting", "Source",
+    "Bucket",
+    "ConceptShare",
+    "Forecast",
+    "LaunchPlan",
+    "Origin",
+    "Plan",
+    "Save",
+    "Script",
+    "Setting",
+    "Source",
     "SubsetPlan",
 ]

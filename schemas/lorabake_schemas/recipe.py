@@ -19,8 +19,22 @@ Kind = Literal["character", "style", "object", "clothing", "concept"]
 NetworkType = Literal["lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"]
 TagStyle = Literal["e621", "danbooru", "natural"]
 Sampler = Literal[
-    "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver", "dpmsolver++", "dpmsingle",
-    "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a",
+    "ddim",
+    "pndm",
+    "lms",
+    "euler",
+    "euler_a",
+    "heun",
+    "dpm_2",
+    "dpm_2_a",
+    "dpmsolver",
+    "dpmsolver++",
+    "dpmsingle",
+    "k_lms",
+    "k_euler",
+    "k_euler_a",
+    "k_dpm_2",
+    "k_dpm_2_a",
 ]
 
 
@@ -28,7 +42,7 @@ def _not_a_path(value: str) -> str:
     if any(sign in value for sign in '/\\:*?"<>|') or value != value.strip() or value.startswith("."):
         raise PydanticCustomError(
             "out-of-range",
-            "a name becomes a file name, so it cannot hold / \\ : * ? \" < > |, start with a dot or end in a space",
+            'a name becomes a file name, so it cannot hold / \\ : * ? " < > |, start with a dot or end in a space',
         )
     return value
 
@@ -83,9 +97,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
 Scheduler = Annotated[str, AfterValidator(_known_scheduler)]
 Side = Annotated[int, Field(ge=64)]
-Resolution = Annotated[
-    int | Annotated[tuple[int, int], Field(strict=False)], AfterValidator(_multiple_of_64)
-]
+Resolution = Annotated[int | Annotated[tuple[int, int], Field(strict=False)], AfterValidator(_multiple_of_64)]
 WarmUp = Annotated[int | float, Field(ge=0), AfterValidator(_warm_up)]
 OptimizerArgument = bool | int | float | str | Many[float]
 KohyaValue = bool | int | float | str | Many[str] | Many[int] | Many[float]
@@ -276,6 +288,22 @@ class Recipe(StrictModel):
 
 
 __all__ = [
-    "Base", "Captions", "Concept", "Kind", "KohyaValue", "Launch", "Metadata", "Network", "NetworkType",
-    "OptimizerArgument", "Recipe", "Regularisation", "Resolution", "Sample", "Save", "TagStyle", "Train", "Waive",
+    "Base",
+    "Captions",
+    "Concept",
+    "Kind",
+    "KohyaValue",
+    "Launch",
+    "Metadata",
+    "Network",
+    "NetworkType",
+    "OptimizerArgument",
+    "Recipe",
+    "Regularisation",
+    "Resolution",
+    "Sample",
+    "Save",
+    "TagStyle",
+    "Train",
+    "Waive",
 ]

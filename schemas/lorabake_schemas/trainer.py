@@ -6,11 +6,11 @@ pass in silence (S1, TU:4748-4761). These models are the only guard.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from lorabake_schemas.base import Many, OptionValue, StrictModel
-from lorabake_schemas.options import DatasetOption, DatasetOptions, Level, Option
+from lorabake_schemas.options import DatasetOptions, Level, Option
 from lorabake_schemas.plan import Plan, Setting
 
 Values = dict[str, OptionValue]
@@ -60,7 +60,7 @@ class DatasetConfig(StrictModel):
 
 
 def _checked(settings: Sequence[Setting], level: Level, options: DatasetOptions) -> Values:
-    known: Mapping[str, DatasetOption] = {option.name: option for option in options[level]}
+    known = options.at(level)
     for setting in settings:
         if setting.option not in known:
             raise UnknownOptionError(f"{setting.option} does not belong into {level}")

@@ -4,22 +4,57 @@ from __future__ import annotations
 
 # TU:4825-5134: built-in names, matched without regard to case. Anything else must be a dotted class path.
 OPTIMIZERS = (
-    "AdamW", "AdamW8bit", "PagedAdamW", "PagedAdamW8bit", "PagedAdamW32bit", "Lion", "Lion8bit", "PagedLion8bit",
-    "SGDNesterov", "SGDNesterov8bit", "DAdaptation", "DAdaptAdamPreprint", "DAdaptAdaGrad", "DAdaptAdam",
-    "DAdaptAdan", "DAdaptAdanIP", "DAdaptLion", "DAdaptSGD", "Prodigy", "Adafactor", "RAdamScheduleFree",
-    "AdamWScheduleFree", "SGDScheduleFree",
+    "AdamW",
+    "AdamW8bit",
+    "PagedAdamW",
+    "PagedAdamW8bit",
+    "PagedAdamW32bit",
+    "Lion",
+    "Lion8bit",
+    "PagedLion8bit",
+    "SGDNesterov",
+    "SGDNesterov8bit",
+    "DAdaptation",
+    "DAdaptAdamPreprint",
+    "DAdaptAdaGrad",
+    "DAdaptAdam",
+    "DAdaptAdan",
+    "DAdaptAdanIP",
+    "DAdaptLion",
+    "DAdaptSGD",
+    "Prodigy",
+    "Adafactor",
+    "RAdamScheduleFree",
+    "AdamWScheduleFree",
+    "SGDScheduleFree",
 )
 
 # sd-scripts-facts 3.4: every name that was seen to run at the pin.
 SCHEDULERS = (
-    "cosine", "cosine_with_restarts", "constant", "constant_with_warmup", "linear", "polynomial", "inverse_sqrt",
-    "cosine_with_min_lr", "warmup_stable_decay", "piecewise_constant", "adafactor",
+    "cosine",
+    "cosine_with_restarts",
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "polynomial",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
+    "warmup_stable_decay",
+    "piecewise_constant",
+    "adafactor",
 )
 SCHEDULERS_THAT_CRASH = ("reduce_lr_on_plateau", "cosine_warmup_with_min_lr")
 
 # LyCORIS 4.1.3 preset names (LY kohya.py), and those that crash on SD1.5 (S35).
 LYCORIS_PRESETS = (
-    "full", "full-lin", "attn-mlp", "attn-only", "unet-only", "unet-transformer-only", "unet-convblock-only", "ia3",
+    "full",
+    "full-lin",
+    "attn-mlp",
+    "attn-only",
+    "unet-only",
+    "unet-transformer-only",
+    "unet-convblock-only",
+    "ia3",
 )
 LYCORIS_PRESETS_BROKEN_ON_SD1 = ("full", "full-lin", "unet-only")
 
@@ -62,6 +97,13 @@ def is_adaptive(optimizer: str) -> bool:
 
 
 __all__ = [
-    "ADAM", "ADAPTIVE", "LYCORIS_PRESETS", "LYCORIS_PRESETS_BROKEN_ON_SD1", "OPTIMIZERS", "OTHER_WORDS",
-    "SCHEDULERS", "SCHEDULERS_THAT_CRASH", "is_adaptive",
+    "ADAM",
+    "ADAPTIVE",
+    "LYCORIS_PRESETS",
+    "LYCORIS_PRESETS_BROKEN_ON_SD1",
+    "OPTIMIZERS",
+    "OTHER_WORDS",
+    "SCHEDULERS",
+    "SCHEDULERS_THAT_CRASH",
+    "is_adaptive",
 ]

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import tomli_w
+
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.options import DatasetOptions, Option
 from lorabake_schemas.plan import Plan, Setting
 from lorabake_schemas.trainer import DatasetConfig, TrainConfig, UnknownOptionError
 
-PATH_OPTIONS = frozenset({
-    "pretrained_model_name_or_path", "vae", "tokenizer_cache_dir", "network_weights", "image_dir",
-})
+# Options whose value is a path that the recipe gives relative to itself.
+PATH_OPTIONS = frozenset(
+    {
+        "base_weights",
+        "image_dir",
+        "log_tracker_config",
+        "network_weights",
+        "pretrained_model_name_or_path",
+        "resume",
+        "tokenizer_cache_dir",
+        "vae",
+    }
+)
 HEADER = "# Compiled by lorabake; the recipe beside this file is what to edit. Paths are relative to this folder.\n"
 
 
@@ -38,7 +49,9 @@ def compile_plan(
     """
     train = TrainConfig.of([_spelled(setting, spelling) for setting in plan.train], options)
     dataset = DatasetConfig.of(_with_spelled_folders(plan, spelling), dataset_options)
-    blocks = [{**_plain(block.values), "subsets": [_plain(part) for part in block.subsets]} for block in dataset.datasets]
+    blocks = [
+        {**_plain(block.values), "subsets": [_plain(part) for part in block.subsets]} for block in dataset.datasets
+    ]
     return Compiled(
         train=to_toml(_plain(train.values)),
         dataset=to_toml({"datasets": blocks}),
@@ -59,18 +72,19 @@ def to_toml(table: dict[str, Any]) -> bytes:
 
 def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
-        table: dict[str, Any] = value
-        return {key: _sorted(table[key]) for key in sorted(table)}
+        return {key: _sorted(item) for key, item in sorted(cast("dict[str, Any]", value).items())}
     if isinstance(value, list):
-        items: list[Any] = value
-        return [_sorted(item) for item in items]
+        return [_sorted(item) for item in cast("list[Any]", value)]
     return value
 
 
 def _spelled(setting: Setting, spelling: Mapping[str, str]) -> Setting:
-    if setting.option not in PATH_OPTIONS or not isinstance(setting.value, str):
-        return setting
-    return setting.model_copy(update={"value": spelling.get(setting.value, setting.value)})
+    value = setting.value
+    if setting.option in PATH_OPTIONS and isinstance(value, str):
+        return setting.model_copy(update={"value": spelling.get(value, value)})
+    if setting.option in PATH_OPTIONS and isinstance(value, tuple):
+        return setting.model_copy(update={"value": tuple(spelling.get(str(item), str(item)) for item in value)})
+    return setting
 
 
 def _with_spelled_folders(plan: Plan, spelling: Mapping[str, str]) -> Plan:

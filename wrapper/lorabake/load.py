@@ -7,14 +7,14 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.recipe import Recipe
 from pydantic import ValidationError
 
 from lorabake.errors import RecipeError
 from lorabake.shape import shape_findings
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.recipe import Recipe
 
 Raw = dict[str, Any]
 MAX_BYTES = 1 << 20
@@ -72,9 +72,7 @@ def _read(path: Path) -> bytes:
 
 
 def _syntax(message: str, fix: str, line: int | None, column: int | None) -> Finding:
-    return Finding(
-        rule="toml-syntax", severity=Severity.ERROR, line=line, column=column, message=message, fix=fix
-    )
+    return Finding(rule="toml-syntax", severity=Severity.ERROR, line=line, column=column, message=message, fix=fix)
 
 
 def _toml_syntax(error: tomllib.TOMLDecodeError, text: str) -> Finding:
@@ -107,14 +105,15 @@ def _salvage(raw: Raw, findings: Sequence[Finding]) -> Recipe | None:
 
 
 def _without(value: Any, where: Sequence[str | int]) -> Any:
-    if not where or not isinstance(value, (dict, list)):
+    if not where:
         return value
     head, tail = where[0], where[1:]
     if isinstance(value, list):
-        items: list[Any] = value
-        return [_without(item, tail) if index == head else item for index, item in enumerate(items)]
-    table: Raw = value
-    return {k: _without(v, tail) if k == head else v for k, v in table.items() if tail or k != head}
+        return [_without(v, tail) if at == head else v for at, v in enumerate(cast("list[Any]", value))]
+    if isinstance(value, dict):
+        table = cast("Raw", value)
+        return {k: _without(v, tail) if k == head else v for k, v in table.items() if tail or k != head}
+    return value
 
 
 def with_lines(findings: Sequence[Finding], content: bytes) -> tuple[Finding, ...]:

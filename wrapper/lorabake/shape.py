@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+from pydantic import BaseModel
+
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.vocabulary import OTHER_WORDS
-from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -52,11 +53,11 @@ def _written(loc: tuple[str | int, ...], raw: Raw) -> tuple[str | int, ...]:
     value: Any = raw
     path: list[str | int] = []
     for part in loc:
-        if isinstance(value, dict) and part in value or isinstance(value, list) and isinstance(part, int):
+        try:
             value = value[part]
-            path.append(part)
-        else:
+        except (TypeError, KeyError, IndexError):
             break
+        path.append(part)
     return tuple(path)
 
 
@@ -88,7 +89,13 @@ def _bad_choice(detail: ErrorDetails, where: tuple[str | int, ...]) -> tuple[str
     best = next((choice for choice in choices if near and str(choice).lower() == near[0]), None)
     said = detail["msg"] if detail["type"] == "bad-choice" else f"not a {where[-1]} that lorabake knows"
     listed = f"one of: {', '.join(str(choice) for choice in choices)}"
-    fix = listed if best is None else f'did you mean "{best}"?' if len(choices) > 6 else f'did you mean "{best}"? {listed}'
+    fix = (
+        listed
+        if best is None
+        else f'did you mean "{best}"?'
+        if len(choices) > 6
+        else f'did you mean "{best}"? {listed}'
+    )
     return f'"{given}" is {said}', fix
 
 
@@ -102,11 +109,19 @@ TYPE_WORDS = {
     "dict_type": ("a table", "a table: name = value lines under a [header]"),
     "model_type": ("a table", "a table: name = value lines under a [header]"),
 }
-TOML_WORDS = {str: "text", bool: "true/false", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
+TOML_WORDS: dict[type, str] = {
+    str: "text",
+    bool: "true/false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a table",
+}
 
 
 def _wrong_value(detail: ErrorDetails) -> tuple[str, str, str]:
-    kind, given = detail["type"], detail["input"]
+    kind = detail["type"]
+    given: object = detail["input"]
     if kind in TYPE_WORDS:
         wanted, fix = TYPE_WORDS[kind]
         shown = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else given
@@ -118,8 +133,10 @@ def _wrong_value(detail: ErrorDetails) -> tuple[str, str, str]:
 
 def _limits(detail: ErrorDetails) -> str:
     message = detail["msg"].removeprefix("Value error, ")
-    return message.replace("Input should be", "must be").replace("String should have", "must have").replace(
-        "String should match pattern", "must match"
+    return (
+        message.replace("Input should be", "must be")
+        .replace("String should have", "must have")
+        .replace("String should match pattern", "must match")
     )
 
 
@@ -136,8 +153,8 @@ def known_keys(where: Sequence[str | int]) -> tuple[str, ...]:
     for part in where:
         if isinstance(part, str):
             model = _table_model(model, part)
-        if model is None:
-            return ()
+    if model is None:
+        return ()
     return tuple(field.alias or name for name, field in model.model_fields.items())
 
 

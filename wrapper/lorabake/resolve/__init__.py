@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorabake_schemas.base import OptionValue
-from lorabake_schemas.dataset import DatasetFacts, FolderFacts
-from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
-from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
-from lorabake_schemas.recipe import Recipe
-
 from lorabake.buckets import BucketRules
 from lorabake.forecast import DatasetBlock, Schedule, SubsetInput, forecast
 from lorabake.repeats import epochs_for, save_interval
@@ -27,6 +21,11 @@ from lorabake.resolve.run import (
     sample_settings,
 )
 from lorabake.resolve.sources import RECIPE, always, forced, guide, pick
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.dataset import DatasetFacts, FolderFacts
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
+from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
+from lorabake_schemas.recipe import Recipe
 
 
 def resolve(
@@ -44,14 +43,23 @@ def resolve(
     block = _block(data, blocks, dataset)
     launch = launch_plan(recipe, machine)
     head = (
-        *base_settings(recipe, profile), *network.settings, *optimizer_settings(recipe.train, profile),
-        *duration_settings(recipe, profile, blocks), *gradient_accumulation(recipe.train, profile),
+        *base_settings(recipe, profile),
+        *network.settings,
+        *optimizer_settings(recipe.train, profile),
+        *duration_settings(recipe, profile, blocks),
+        *gradient_accumulation(recipe.train, profile),
     )
     saving = _saving(recipe, forecast([block], _schedule(recipe, head, launch.num_processes)))
     train = (
-        *head, *memory_settings(recipe, profile, attention), *prior_settings(recipe), *file_settings(recipe), *saving,
-        *sample_settings(recipe, _number(saving, "save_every_n_epochs")), *metadata_settings(recipe),
-        *_resolution_for_metadata(block.rules), *_passed_through(recipe),
+        *head,
+        *memory_settings(recipe, profile, attention),
+        *prior_settings(recipe),
+        *file_settings(recipe),
+        *saving,
+        *sample_settings(recipe, _number(saving, "save_every_n_epochs")),
+        *metadata_settings(recipe),
+        *_resolution_for_metadata(block.rules),
+        *_passed_through(recipe),
     )
     return Plan(
         name=recipe.name,
@@ -61,7 +69,8 @@ def resolve(
         dataset=data,
         subsets=blocks,
         prompts=recipe.sample.prompts if recipe.sample else (),
-        preset_file=network.preset_file,
+        shipped_preset=network.shipped_preset,
+        own_preset=network.own_preset,
         launch=launch,
         forecast=forecast([block], _schedule(recipe, train, launch.num_processes)),
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorabake_schemas.dataset import DatasetFacts
-from lorabake_schemas.plan import Setting, Source, SubsetPlan
-from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularisation, Train
-
 from lorabake.repeats import balanced_repeats
 from lorabake.resolve.profile import Profile
 from lorabake.resolve.sources import RECIPE, always, forced, guide, pick
+from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.plan import Setting, Source, SubsetPlan
+from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularisation, Train
 
 CAPTION_EXTENSION = ".txt"
 
@@ -129,4 +128,11 @@ def gradient_accumulation(train: Train, profile: Profile) -> tuple[Setting, ...]
     return pick("gradient_accumulation_steps", train.gradient_accumulation_steps, default, guide("G7.23", "2 is ours"))
 
 
-__all__ = ["dataset_settings", "default_resolution", "gradient_accumulation", "largest_repeats", "num_repeats", "subsets"]
+__all__ = [
+    "dataset_settings",
+    "default_resolution",
+    "gradient_accumulation",
+    "largest_repeats",
+    "num_repeats",
+    "subsets",
+]

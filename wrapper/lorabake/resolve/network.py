@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from lorabake_schemas.plan import Setting, Source
-from lorabake_schemas.recipe import Network
-from lorabake_schemas.vocabulary import LYCORIS_PRESETS_BROKEN_ON_SD1
+from pathlib import PurePath
 
 from lorabake.resolve.profile import Profile
 from lorabake.resolve.sources import RECIPE, always, forced, guide, ours, pick
+from lorabake_schemas.plan import Setting, Source
+from lorabake_schemas.recipe import Network
+from lorabake_schemas.vocabulary import LYCORIS_PRESETS_BROKEN_ON_SD1
 
 CONVOLUTIONAL = ("locon", "loha", "lokr", "dylora", "glora", "diag-oft")
 RANK_DROPOUT_WORKS = ("locon", "loha", "lokr", "diag-oft")  # S34
@@ -20,10 +20,12 @@ IA3_PRESET_FILE = "lycoris-preset-ia3.toml"
 
 @dataclass(frozen=True, slots=True)
 class NetworkChoice:
-    """The settings, and the preset file of ours that has to lie in the run folder, if any."""
+    """The settings, and the LyCORIS preset file that has to lie in the run folder, if any: one of ours by its
+    name under vendor/ (``shipped_preset``) or the recipe's own by its path (``own_preset``)."""
 
     settings: tuple[Setting, ...]
-    preset_file: str | None
+    shipped_preset: str | None
+    own_preset: str | None
 
 
 def network_settings(network: Network, profile: Profile) -> NetworkChoice:
@@ -39,7 +41,9 @@ def network_settings(network: Network, profile: Profile) -> NetworkChoice:
         *pick("network_weights", network.network_weights),
         *pick("scale_weight_norms", network.scale_weight_norms or None),
     )
-    return NetworkChoice(settings, preset[0] if preset and preset[1] is not RECIPE else None)
+    own = network.preset if profile.lycoris and _is_file(network.preset) else None
+    shipped = preset[0] if preset and not own and _is_file(preset[0]) else None
+    return NetworkChoice(settings, shipped, own)
 
 
 def _module(profile: Profile) -> tuple[Setting, ...]:
@@ -104,8 +108,18 @@ def _lycoris_arguments(
         chosen["preset"] = preset
     defaults = _lycoris_defaults(profile)
     for name in (
-        "conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "factor", "block_size", "constraint", "dora_wd",
-        "use_tucker", "use_scalar", "rescaled", "train_norm",
+        "conv_dim",
+        "conv_alpha",
+        "rank_dropout",
+        "module_dropout",
+        "factor",
+        "block_size",
+        "constraint",
+        "dora_wd",
+        "use_tucker",
+        "use_scalar",
+        "rescaled",
+        "train_norm",
     ):
         value = getattr(network, name)
         if value is not None:
@@ -133,11 +147,19 @@ def _preset(network: Network, profile: Profile) -> tuple[str, Source] | None:
     """LyCORIS 4.x crashes on SD1.5 with three of its presets and matches nothing with its ia3 preset (S35)."""
     if not profile.lycoris:
         return None
+    if network.preset and _is_file(network.preset):
+        return PurePath(network.preset).name, RECIPE
     if profile.network == "ia3" and network.preset in {None, "ia3"}:
         return IA3_PRESET_FILE, forced("S35", "LyCORIS' own ia3 preset matches no layer")
     if not profile.sdxl and network.preset in {None, *LYCORIS_PRESETS_BROKEN_ON_SD1[:1]}:
-        return FULL_PRESET_FILE, forced("S35", "preset full crashes LyCORIS 4 on SD1.5; this file trains the same layers")
+        return FULL_PRESET_FILE, forced(
+            "S35", "preset full crashes LyCORIS 4 on SD1.5; this file trains the same layers"
+        )
     return (network.preset, RECIPE) if network.preset else ("full", guide("G4.23"))
+
+
+def _is_file(preset: str | None) -> bool:
+    return preset is not None and preset.endswith(".toml")
 
 
 def _joined(arguments: dict[str, tuple[object, Source]]) -> tuple[Setting, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from lorabake_schemas.plan import Setting
-from lorabake_schemas.recipe import OptimizerArgument, Train
-
 from lorabake.resolve.profile import Profile
 from lorabake.resolve.sources import guide, pick
+from lorabake_schemas.plan import Setting
+from lorabake_schemas.recipe import OptimizerArgument, Train
 
 # Arguments of the guide's optimizers (G4.50, G4.51); values are Python literals for sd-scripts' literal_eval (S3).
 ADAPTIVE_ARGUMENTS = ("decouple=True", "weight_decay=0.1", "betas=0.9,0.99")
@@ -97,8 +96,12 @@ def _loss(train: Train, profile: Profile) -> tuple[Setting, ...]:
     debiased = True if not profile.v_prediction and train.min_snr_gamma is None else None
     gamma = 5.0 if profile.v_prediction and not train.debiased_estimation_loss else None
     return (
-        *pick("min_snr_gamma", _real(train.min_snr_gamma or None) if train.min_snr_gamma != 0 else None,
-              None if train.min_snr_gamma == 0 else gamma, guide("G4.99", "S31: alone with v-prediction")),
+        *pick(
+            "min_snr_gamma",
+            _real(train.min_snr_gamma or None) if train.min_snr_gamma != 0 else None,
+            None if train.min_snr_gamma == 0 else gamma,
+            guide("G4.99", "S31: alone with v-prediction"),
+        ),
         *_flag("debiased_estimation_loss", train.debiased_estimation_loss, debiased),
         *pick("noise_offset", _real(train.noise_offset or None)),
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from lorabake.resolve.profile import Profile
+from lorabake.resolve.sources import always, forced, guide, machine, ours, pick
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.plan import LaunchPlan, Setting, Source
 from lorabake_schemas.recipe import Recipe
-
-from lorabake.resolve.profile import Profile
-from lorabake.resolve.sources import always, forced, guide, machine, ours, pick
 
 DEFAULT_SEED = 42
 ROOMY_GPU_MIB = 12_000
@@ -23,10 +22,16 @@ def base_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
         *pick("vae", base.vae),
         *pick("tokenizer_cache_dir", base.tokenizer_cache_dir),
         *(always("v2", True, guide("G4.10")) if profile.family == "sd2" else ()),
-        *(pick("v_parameterization", base.v_prediction or None, True, guide("G4.11", "read from the model"))
-          if profile.v_prediction else ()),
-        *(pick("zero_terminal_snr", base.zero_terminal_snr or None, True, guide("G4.89", "read from the model"))
-          if profile.zero_terminal_snr else ()),
+        *(
+            pick("v_parameterization", base.v_prediction or None, True, guide("G4.11", "read from the model"))
+            if profile.v_prediction
+            else ()
+        ),
+        *(
+            pick("zero_terminal_snr", base.zero_terminal_snr or None, True, guide("G4.89", "read from the model"))
+            if profile.zero_terminal_snr
+            else ()
+        ),
         *(pick("clip_skip", base.clip_skip, clip_skip, guide("G4.91")) if profile.family == "sd15" else ()),
         *_token_length(recipe.train.max_token_length),
     )
@@ -48,11 +53,15 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
         *pick("save_precision", recipe.save.save_precision, "fp16", guide("G4.14")),
         *_attention(train.attention, attention),
         *_off_or(train.gradient_checkpointing, "gradient_checkpointing", checkpoint, guide("G4.92")),
-        *_off_or(train.no_half_vae, "no_half_vae", profile.sdxl and chosen == "fp16" or None, forced("S21")),
+        *_off_or(train.no_half_vae, "no_half_vae", (profile.sdxl and chosen == "fp16") or None, forced("S21")),
         *_off_or(train.cache_latents, "cache_latents", True, guide("G4.39", "in main memory, and it saves VRAM")),
         *_off_or(train.cache_latents_to_disk, "cache_latents_to_disk", None, guide("G4.40")),
-        *pick("max_data_loader_n_workers", train.max_data_loader_n_workers, 1,
-              ours("results depend on it; one worker gives the same on any machine")),
+        *pick(
+            "max_data_loader_n_workers",
+            train.max_data_loader_n_workers,
+            1,
+            ours("results depend on it; one worker gives the same on any machine"),
+        ),
         *_persistent(recipe),
         *pick("seed", train.seed, DEFAULT_SEED, ours("a fixed seed makes the run repeatable (G4.94, S40)")),
     )
@@ -76,8 +85,12 @@ def _persistent(recipe: Recipe) -> tuple[Setting, ...]:
     """Crashes with 0 workers (S38); otherwise it only saves starting the worker again at every epoch."""
     workers = recipe.train.max_data_loader_n_workers
     default = None if workers == 0 else True
-    return _off_or(recipe.train.persistent_data_loader_workers, "persistent_data_loader_workers", default,
-                   ours("main memory, not VRAM (G4.95)"))
+    return _off_or(
+        recipe.train.persistent_data_loader_workers,
+        "persistent_data_loader_workers",
+        default,
+        ours("main memory, not VRAM (G4.95)"),
+    )
 
 
 def file_settings(recipe: Recipe) -> tuple[Setting, ...]:
@@ -112,8 +125,12 @@ def sample_settings(recipe: Recipe, every: int | None) -> tuple[Setting, ...]:
     asked = sample.sample_every_n_epochs or sample.sample_every_n_steps
     return (
         *always("sample_prompts", PROMPTS_FILE, ours("the recipe's prompts, one a line")),
-        *pick("sample_every_n_epochs", sample.sample_every_n_epochs, None if asked else every or 1,
-              ours("as often as a file is saved")),
+        *pick(
+            "sample_every_n_epochs",
+            sample.sample_every_n_epochs,
+            None if asked else every or 1,
+            ours("as often as a file is saved"),
+        ),
         *pick("sample_every_n_steps", sample.sample_every_n_steps),
         *pick("sample_at_first", sample.sample_at_first or None),
         *pick("sample_sampler", sample.sample_sampler),
@@ -150,6 +167,11 @@ def launch_plan(recipe: Recipe, facts: MachineFacts) -> LaunchPlan:
 
 
 __all__ = [
-    "base_settings", "file_settings", "launch_plan", "memory_settings", "metadata_settings", "prior_settings",
+    "base_settings",
+    "file_settings",
+    "launch_plan",
+    "memory_settings",
+    "metadata_settings",
+    "prior_settings",
     "sample_settings",
 ]

@@ -28,8 +28,9 @@ def ours(why: str) -> Source:
     return Source(origin=Origin.LORABAKE, why=why)
 
 
-def pick(option: str, given: OptionValue | None, default: OptionValue | None = None, source: Source = RECIPE
-         ) -> tuple[Setting, ...]:
+def pick(
+    option: str, given: OptionValue | None, default: OptionValue | None = None, source: Source = RECIPE
+) -> tuple[Setting, ...]:
     """``option`` from the recipe (``given``), else ``default`` with its ``source``, else nothing."""
     if given is not None:
         return (Setting(option=option, value=given, source=RECIPE),)

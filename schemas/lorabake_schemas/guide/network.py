@@ -1,0 +1,176 @@
+"""Rules about the network and its LyCORIS arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
+from lorabake_schemas.vocabulary import LYCORIS_PRESETS, LYCORIS_PRESETS_BROKEN_ON_SD1, is_adaptive
+
+DORA_WORKS_WITH = ("locon", "loha", "lokr")
+NORM_SCALING_WORKS_WITH = ("lora", "locon", "loha", "lokr", "diag-oft")
+ONLY_FOR = {
+    "factor": ("lokr",),
+    "block_size": ("dylora",),
+    "constraint": ("diag-oft",),
+    "rescaled": ("diag-oft",),
+    "use_tucker": ("locon", "loha", "lokr"),
+    "use_scalar": ("locon", "loha", "lokr"),
+    "train_norm": ("locon", "loha", "lokr", "glora", "diag-oft"),
+    "preset": ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"),
+}
+RANK_LIMITS = {"lora": (64, "G4.71"), "locon": (64, "G7.14"), "loha": (32, "G7.17")}
+
+
+@rule("S36", ERROR, "LyCORIS asserts that DyLoRA's rank divides by its block_size.")
+def dylora_divides(situation: Situation) -> Iterator[Remark]:
+    network = situation.recipe.network
+    if situation.network != "dylora":
+        return
+    block = network.block_size or 4
+    for name, size, at in (
+        ("network_dim", network.network_dim or 128, "network_dim"),
+        ("conv_dim", network.conv_dim or 16, "conv_dim"),
+    ):
+        if size % block:
+            key = at if getattr(network, at) is not None else "block_size"
+            yield Remark(
+                ("network", key),
+                f"DyLoRA's {name} {size} does not divide by its block_size {block}",
+                f"write {name} = {max(block, size // block * block)}, or another block_size",
+            )
+
+
+@rule("G4.22", ERROR, "DoRA is a switch of LyCORIS' locon, loha and lokr; anywhere else it is ignored.")
+def dora_exists(situation: Situation) -> Iterator[Remark]:
+    if situation.recipe.network.dora_wd and situation.network not in DORA_WORKS_WITH:
+        yield Remark(
+            ("network", "dora_wd"), f"{situation.network} has no DoRA", 'write type = "locon" beside dora_wd = true'
+        )
+
+
+@rule("S37", ERROR, "An argument that an algorithm does not know is ignored in silence.")
+def argument_belongs_to_algorithm(situation: Situation) -> Iterator[Remark]:
+    for name, algorithms in ONLY_FOR.items():
+        if getattr(situation.recipe.network, name) is not None and situation.network not in algorithms:
+            yield Remark(
+                ("network", name),
+                f"{name} means nothing to {situation.network}",
+                f"take it out, or use type = {' or '.join(algorithms)}",
+            )
+
+
+@rule("S35", ERROR, "LyCORIS 4 crashes on SD1.5 with some of its presets, and stops on a name it does not know.")
+def preset_works(situation: Situation) -> Iterator[Remark]:
+    preset = situation.recipe.network.preset
+    if preset is None or situation.network == "lora" or preset.endswith(".toml"):
+        return
+    if preset not in LYCORIS_PRESETS:
+        yield Remark(
+            ("network", "preset"),
+            f'"{preset}" is not a preset of LyCORIS',
+            f"one of {', '.join(LYCORIS_PRESETS)}, or the path of a .toml file",
+        )
+    elif preset in LYCORIS_PRESETS_BROKEN_ON_SD1[1:] and situation.family != "sdxl":
+        yield Remark(
+            ("network", "preset"),
+            f'LyCORIS crashes on SD1.5 with "{preset}" (duplicated lora name)',
+            'write preset = "full" (lorabake brings a file that works), "attn-mlp" or "unet-transformer-only"',
+        )
+
+
+@rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode; the setting does nothing.")
+def dropout_works(situation: Situation) -> Iterator[Remark]:
+    if situation.recipe.network.network_dropout and situation.network != "lora":
+        yield Remark(
+            ("network", "network_dropout"),
+            f"network_dropout has no effect with {situation.network}",
+            "write rank_dropout (locon, loha, lokr, diag-oft) or module_dropout",
+        )
+
+
+@rule("S33", WARNING, "iA3 has neither rank nor alpha, Diag-OFT no alpha.")
+def rank_means_something(situation: Situation) -> Iterator[Remark]:
+    ignored = {
+        "ia3": ("network_dim", "network_alpha", "conv_dim", "conv_alpha"),
+        "diag-oft": ("network_alpha", "conv_alpha"),
+    }
+    for name in ignored.get(situation.network, ()):
+        if getattr(situation.recipe.network, name) is not None:
+            yield Remark(("network", name), f"{situation.network} ignores {name}", "take it out")
+
+
+@rule("S32", WARNING, "scale_weight_norms does nothing for some LyCORIS algorithms.")
+def norms_are_scaled(situation: Situation) -> Iterator[Remark]:
+    if situation.recipe.network.scale_weight_norms and situation.network not in NORM_SCALING_WORKS_WITH:
+        yield Remark(
+            ("network", "scale_weight_norms"),
+            f"scale_weight_norms has no effect with {situation.network}",
+            "take it out",
+        )
+
+
+@rule(
+    "G4.71",
+    WARNING,
+    "A rank far above what the subject needs bloats the file and can harm.",
+    unless="DyLoRA, whose rank is an upper limit (G7.22)",
+)
+def rank_is_sane(situation: Situation) -> Iterator[Remark]:
+    rank = situation.recipe.network.network_dim or 0
+    limit, source = RANK_LIMITS.get(situation.network, (64, "G4.71"))
+    if situation.recipe.kind == "style":
+        limit, source = min(limit, 32), "G8.2"
+    if situation.network not in {"dylora", "ia3"} and rank > limit:
+        yield Remark(
+            ("network", "network_dim"),
+            f"network_dim {rank}: the guide stays at {limit} or below here ({source})",
+            f"write network_dim = {limit}",
+        )
+
+
+@rule("G7.15", WARNING, "LyCORIS wants an alpha of at least 0.01.")
+def alpha_is_not_tiny(situation: Situation) -> Iterator[Remark]:
+    alpha = situation.recipe.network.network_alpha
+    if alpha is not None and alpha < 0.01 and situation.network != "lora":
+        yield Remark(("network", "network_alpha"), f"network_alpha {alpha:g}", "write 0.01 or more")
+
+
+@rule("G4.77", WARNING, "Convolution ranks above 16 bring little and can harm.")
+def conv_rank_is_sane(situation: Situation) -> Iterator[Remark]:
+    conv = situation.recipe.network.conv_dim or 0
+    if conv > 16 and situation.network != "ia3":
+        yield Remark(("network", "conv_dim"), f"conv_dim {conv}", "write conv_dim = 16 or less")
+
+
+@rule("G7.24", WARNING, "DyLoRA and mixed concepts want a batch of one; more blends what belongs apart (G6.2).")
+def batch_is_small(situation: Situation) -> Iterator[Remark]:
+    batch = situation.recipe.train.train_batch_size or 1
+    if batch > 1 and situation.network == "dylora":
+        yield Remark(("train", "train_batch_size"), f"a batch of {batch} with DyLoRA", "write train_batch_size = 1")
+    elif batch > 1 and len(situation.recipe.concept) > 1:
+        yield Remark(("train", "train_batch_size"), f"a batch of {batch} mixes concepts", "write train_batch_size = 1")
+    elif batch > 4:
+        yield Remark(
+            ("train", "train_batch_size"), f"a batch of {batch}: the guide never goes above 4 (G4.24)", "write 1 to 4"
+        )
+
+
+@rule("G7.27", WARNING, "iA3 needs a high learning rate when the optimizer does not find its own.")
+def ia3_rate_is_high(situation: Situation) -> Iterator[Remark]:
+    rate = situation.recipe.train.unet_lr or situation.recipe.train.learning_rate
+    if situation.network == "ia3" and rate and not is_adaptive(situation.optimizer) and not 5e-3 <= rate <= 1e-2:
+        yield Remark(("train", "learning_rate"), f"{rate:g} for iA3", "write 5e-3 to 1e-2, or leave it out")
+
+
+@rule("G7.16", HINT, "LoHa and LoKr generalise and are poor at fine detail; GLoRA is weak on one subject (G7.25).")
+def algorithm_suits_subject(situation: Situation) -> Iterator[Remark]:
+    if situation.recipe.kind == "character" and situation.network in {"loha", "lokr", "glora"}:
+        yield Remark(
+            ("network", "type"),
+            f"{situation.network} tends to lose a character's details",
+            "lora or locon suit a single character better",
+        )
+
+
+__all__: list[str] = []

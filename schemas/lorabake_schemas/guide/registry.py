@@ -1,0 +1,108 @@
+"""Rules with an identity: what a rule is, what it may look at, and the list of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.options import Option
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.recipe import Recipe
+
+ERROR, WARNING, HINT = Severity.ERROR, Severity.WARNING, Severity.HINT
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a rule may look at. ``plan`` is None for the rules that run before there is one.
+
+    ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
+    otherwise (check, plan, compile) the training may well happen elsewhere. ``rehearsing``: nothing will be trained.
+    """
+
+    recipe: Recipe
+    base: BaseFacts
+    dataset: DatasetFacts
+    machine: MachineFacts
+    options: tuple[Option, ...]
+    plan: Plan | None = None
+    launching: bool = False
+    rehearsing: bool = False
+
+    @property
+    def family(self) -> Family:
+        return self.recipe.base.family or self.base.family or "sd15"
+
+    @property
+    def optimizer(self) -> str:
+        return self.recipe.train.optimizer or "Prodigy"
+
+    @property
+    def network(self) -> str:
+        return self.recipe.network.type or ("locon" if self.recipe.kind == "style" else "lora")
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a rule has to say: where in the recipe, what is wrong, what to write instead.
+
+    ``severity`` overrides the rule's own for this remark.
+    """
+
+    where: tuple[str | int, ...]
+    message: str
+    fix: str
+    file: str | None = None
+    severity: Severity | None = None
+
+
+Check = Callable[[Situation], Iterable[Remark]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``reason`` is one sentence; ``unless`` says when the rule does not apply, empty when it always does."""
+
+    id: str
+    severity: Severity
+    reason: str
+    check: Check
+    unless: str = ""
+    needs_plan: bool = False
+
+    def findings(self, situation: Situation) -> Iterator[Finding]:
+        for remark in self.check(situation):
+            yield Finding(
+                rule=self.id,
+                severity=remark.severity or self.severity,
+                where=remark.where,
+                file=remark.file,
+                message=remark.message,
+                fix=remark.fix,
+            )
+
+
+_RULES: list[Rule] = []
+
+
+def rule(
+    identity: str, severity: Severity, reason: str, *, unless: str = "", needs_plan: bool = False
+) -> Callable[[Check], Check]:
+    """Enter a check into the registry under the guide's or sd-scripts' id."""
+
+    def enter(check: Check) -> Check:
+        _RULES.append(Rule(identity, severity, reason, check, unless, needs_plan))
+        return check
+
+    return enter
+
+
+def rules() -> tuple[Rule, ...]:
+    """Every rule, in the order of the topic modules (which the package imports)."""
+    return tuple(_RULES)
+
+
+__all__ = ["ERROR", "HINT", "WARNING", "Remark", "Rule", "Situation", "rule", "rules"]
