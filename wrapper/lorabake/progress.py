@@ -1,0 +1,311 @@
+"""What sd-scripts says while it trains, as typed events.
+
+A pure incremental parser: bytes of the log in, events out, no clock. sd-scripts mixes three voices in one file:
+``print`` on stdout, log records through rich and tqdm bars with carriage returns on stderr. Texts are "English /
+Japanese"; the English part is matched (sd-scripts-facts 5.2; TN is train_network.py, TU library/train_util.py).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+BAR = re.compile(
+    rb"(?<!validation )steps:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[[^\],]*,\s*([\d.?]+)(s/it|it/s)([^\]]*)\]"
+)
+OTHER_BAR = re.compile(r"\d+%\|.*\| \d+/\d+ \[[^\]]*\]$")  # caching, validation, sampling
+LOSS = re.compile(rb"avr_loss=(\S+?)(?:,|$)")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+MODEL_SAVED = re.compile(r"(?:^|\]|INFO\s+)model saved\.")  # TN:1729; a record may be glued to a bar
+TOTAL = re.compile(r"^  (num train images|num reg images|num batches|num epochs|total optimization).*[:=] (\d+)$")
+EPOCH = re.compile(r"^epoch (\d+)/(\d+)$")
+RANK = re.compile(r"^\[rank\d+\]: ?")  # torch puts this before a traceback when there are several processes
+EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:: |:$|$)")
+TRACEBACK = "Traceback (most recent call last):"
+LAUNCHER = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
+KILLED = re.compile(r"died with <Signals\.(\w+): \d+>|Signal \d+ \((\w+)\) received")
+LAST_WORDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The trainer runs on ``device`` (TU:5503 prints it unconditionally)."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded:
+    """The base model is in memory and its latents are cached: the network is made next (TN:643)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """sd-scripts' own counts (TN:987-1000); samples count repeats."""
+
+    train_samples: int = 0
+    reg_samples: int = 0
+    batches_per_epoch: int = 0
+    epochs: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Epoch ``number`` of ``total`` begins; counted from 1 (TN:1402)."""
+
+    number: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Optimizer step ``number`` of ``total`` is done.
+
+    ``loss`` is sd-scripts' moving average over the last epoch's batches (TU:6668), not the loss of this step; it
+    may be NaN, and is None when the bar does not show it. ``printed_s_per_step`` is the bar's own rate.
+    """
+
+    number: int
+    total: int
+    loss: float | None = None
+    printed_s_per_step: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """A file is about to be written (TN:1300); the path as the trainer gave it."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """"model saved.", the last word of a complete run (TN:1729)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoData:
+    """No picture was found; the trainer ends with exit code 0 (TN:575-579)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Any line that is not a bar, without colours: for people who want the trainer's own words."""
+
+    text: str
+
+
+ProgressEvent = Started | ModelLoaded | Totals | Epoch | Step | Saving | Saved | NoData | Words
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a trainer was seen doing in its whole life.
+
+    ``exception`` is the last line of the innermost traceback; ``killed_by`` a signal that the launcher says the
+    training process died of; ``last_words`` the last lines that are not bars.
+    """
+
+    device: str | None = None
+    model_loaded: bool = False
+    totals: Totals | None = None
+    step: Step | None = None
+    saves: tuple[str, ...] = ()
+    saved: bool = False
+    no_data: bool = False
+    exception: str | None = None
+    killed_by: str | None = None
+    last_words: tuple[str, ...] = ()
+
+    @property
+    def loss_broke(self) -> bool:
+        """Whether the last loss shown was NaN or infinite."""
+        return self.step is not None and self.step.loss is not None and not math.isfinite(self.step.loss)
+
+
+@dataclass(slots=True)
+class Parser:
+    """Feed it the log piece by piece, cut anywhere; ``close`` when there is no more."""
+
+    seen: Seen = field(default_factory=Seen)
+    _rest: bytes = b""
+    _step: Step | None = None  # the step shown last, held back until its own loss is shown
+    _told: int = 0  # the last step handed out
+    _totals: Totals = field(default_factory=Totals)
+    _in_traceback: bool = False
+    _wordless: bool = False  # the exception's message begins on its second line
+    _words: deque[str] = field(default_factory=lambda: deque[str](maxlen=LAST_WORDS))
+
+    def feed(self, data: bytes) -> list[ProgressEvent]:
+        """Events in the order of the log."""
+        *lines, self._rest = re.split(rb"[\r\n]", self._rest + data)
+        events: list[ProgressEvent] = []
+        for line in lines:
+            events += self._line(line)
+        if bar := BAR.search(self._rest):  # complete though not ended: the next refresh may be minutes away
+            events += self._bar(bar)
+            self._rest = self._rest[bar.end() :]
+        return events
+
+    def close(self) -> list[ProgressEvent]:
+        """The end of the log: what was held back, and ``seen`` complete."""
+        events = [*self.feed(b"\n"), *self._release()]
+        self.seen = replace(self.seen, last_words=tuple(self._words))
+        return events
+
+    def _line(self, line: bytes) -> list[ProgressEvent]:
+        events: list[ProgressEvent] = []
+        while bar := BAR.search(line):
+            events += self._bar(bar)
+            line = line[bar.end() :]
+        text = ANSI.sub("", line.decode("utf-8", "replace")).rstrip()
+        if not text or OTHER_BAR.search(text):
+            return events
+        self._words.append(text)
+        found = self._spoken(text) or self._counted(text)
+        self._trouble(text)
+        return [*events, *(self._release() if found else []), *([found] if found else []), Words(text)]
+
+    def _bar(self, bar: re.Match[bytes]) -> list[ProgressEvent]:
+        """tqdm shows a step twice: on update with the loss before, then with its own (TN:1487, 1516).
+
+        So a step is handed out when it is shown a second time, or when the next one is shown (tqdm leaves out
+        the first of the two when steps are quick).
+        """
+        number, total = int(bar[1]), int(bar[2])
+        held, self._step = self._step, Step(number, total, loss_of(bar[5]), seconds_per_step(bar[3], bar[4]))
+        if number == self._told:  # a further micro-batch of gradient accumulation: only the loss is news
+            self.seen = replace(self.seen, step=self._step)
+            return []
+        if held is None:
+            return []
+        return self._hand_out(self._step if held.number == number else held)
+
+    def _release(self) -> list[ProgressEvent]:
+        return self._hand_out(self._step) if self._step is not None and self._step.number > self._told else []
+
+    def _hand_out(self, step: Step) -> list[ProgressEvent]:
+        if step.number <= self._told:
+            return []
+        self._told = step.number
+        self.seen = replace(self.seen, step=step)
+        return [step]
+
+    def _spoken(self, text: str) -> ProgressEvent | None:
+        """A line by which sd-scripts announces something."""
+        if text.startswith("accelerator device: "):
+            self.seen = replace(self.seen, device=text.removeprefix("accelerator device: "))
+            return Started(text.removeprefix("accelerator device: "))
+        if text.startswith("import network module:"):
+            self.seen = replace(self.seen, model_loaded=True)
+            return ModelLoaded()
+        if text.startswith("saving checkpoint: "):
+            path = text.removeprefix("saving checkpoint: ")
+            self.seen = replace(self.seen, saves=(*self.seen.saves, path))
+            return Saving(path)
+        if MODEL_SAVED.search(text):
+            self.seen = replace(self.seen, saved=True)
+            return Saved()
+        if "No data found. " in text:
+            self.seen = replace(self.seen, no_data=True)
+            return NoData()
+        return None
+
+    def _counted(self, text: str) -> ProgressEvent | None:
+        """A line of the "running training" block, or the head of an epoch."""
+        if epoch := EPOCH.match(text):
+            return Epoch(int(epoch[1]), int(epoch[2]))
+        if not (total := TOTAL.match(text)):
+            return None
+        name, count = total[1], int(total[2])
+        self._totals = replace(self._totals, **{TOTAL_FIELDS[name]: count})
+        if name != "total optimization":
+            return None
+        self.seen = replace(self.seen, totals=self._totals)
+        return self._totals
+
+    def _trouble(self, text: str) -> None:
+        """Keep the last line of the last traceback that is not the launcher's own."""
+        text = RANK.sub("", text)
+        if self._wordless:
+            self.seen = replace(self.seen, exception=f"{self.seen.exception} {text.strip()}")
+            self._wordless = False
+        elif text.endswith(TRACEBACK):
+            self._in_traceback = True
+        elif self._in_traceback and not text.startswith(" ") and EXCEPTION.match(text):
+            self._in_traceback = False
+            if text.startswith(LAUNCHER):
+                self._killed(text)
+            else:
+                self.seen = replace(self.seen, exception=text)
+                self._wordless = text.endswith(":")
+        else:
+            self._killed(text)
+
+    def _killed(self, text: str) -> None:
+        if killed := KILLED.search(text):
+            self.seen = replace(self.seen, killed_by=killed[1] or killed[2])
+
+
+TOTAL_FIELDS = {
+    "num train images": "train_samples",
+    "num reg images": "reg_samples",
+    "num batches": "batches_per_epoch",
+    "num epochs": "epochs",
+    "total optimization": "steps",
+}
+
+
+def loss_of(postfix: bytes) -> float | None:
+    """The moving average in a bar's postfix; None when there is none yet."""
+    found = LOSS.search(postfix)
+    if found is None:
+        return None
+    try:
+        return float(found[1])
+    except ValueError:
+        return None
+
+
+def seconds_per_step(rate: bytes, unit: bytes) -> float | None:
+    """tqdm's rate as seconds per step: it shows ``it/s`` above 1 and ``s/it`` below; ``?`` before the first."""
+    try:
+        value = float(rate)
+    except ValueError:
+        return None
+    if unit == b"s/it":
+        return value
+    return 1 / value if value else None
+
+
+@dataclass(slots=True)
+class Pace:
+    """Speed by our own clock, which is passed in (seconds, monotonic): tqdm's own average includes model set-up."""
+
+    _first: tuple[int, float] | None = None
+    _last: tuple[int, float] = (0, 0.0)
+
+    def at(self, number: int, now: float) -> None:
+        if self._first is None:
+            self._first = (number, now)
+        self._last = (number, now)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Average since the first step seen, saves and samples included; None before the second."""
+        if self._first is None or self._last[0] <= self._first[0]:
+            return None
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
+    def seconds_left(self, total: int) -> float | None:
+        pace = self.seconds_per_step
+        return None if pace is None else pace * max(total - self._last[0], 0)
+
+
+__all__ = [
+    "Epoch", "ModelLoaded", "NoData", "Pace", "Parser", "ProgressEvent", "Saved", "Saving", "Seen", "Started", "Step",
+    "Totals", "Words", "loss_of", "seconds_per_step",
+]
