@@ -1,0 +1,82 @@
+"""Reads the header of a safetensors file: names, shapes, metadata, and whether the file is whole. No tensor is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+_LIMIT = 100_000_000  # bytes; the safetensors library's own limit for a header
+_START = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Tensor names with their shapes, and the file's ``__metadata__``."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+
+
+def read(path: Path) -> Header | str:
+    """The header of the file at ``path``, or in words what is wrong with the file.
+
+    Raises OSError when the file cannot be opened.
+    """
+    size = path.stat().st_size
+    problem = impostor(path)
+    if problem is not None:
+        return problem
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            return f"{path.name} is not a safetensors file: it has {size} bytes"
+        length = int.from_bytes(start, "little")
+        brace = file.read(1)
+        if brace != b"{" or not 2 <= length <= _LIMIT:
+            return f"{path.name} is not a safetensors file: it does not start with a header"
+        if length > size - 8:
+            return f"{path.name} is cut off: its header has {length} bytes, the whole file {size}"
+        raw = brace + file.read(length - 1)
+    return _parse(raw, path.name, size - 8 - length)
+
+
+def impostor(path: Path) -> str | None:
+    """What a file is that was saved under a model's name by mistake, None when it may be a model."""
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if not start:
+        return f"{path.name} is empty (0 bytes)"
+    if start.startswith(b"version https://git-lfs"):
+        return f"{path.name} is a Git LFS pointer, not the model itself: run `git lfs pull`, or download the file"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return f"{path.name} is a web page saved under this name, not a model: download it again"
+    if path.suffix.lower() == ".safetensors" and start.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return f"{path.name} is a torch checkpoint by content: it is no safetensors file, name it .ckpt"
+    return None
+
+
+def _parse(raw: bytes, name: str, data_bytes: int) -> Header | str:
+    """``data_bytes`` is how many bytes follow the header; the last tensor must end there exactly."""
+    try:
+        loaded: object = json.loads(raw)
+    except ValueError:
+        loaded = None
+    if not isinstance(loaded, dict):
+        return f"{name} is not a safetensors file: its header is not JSON"
+    entries = cast("dict[str, dict[str, object]]", loaded)
+    metadata = {key: str(value) for key, value in entries.pop("__metadata__", {}).items()}
+    try:
+        shapes = {key: tuple(cast("list[int]", entry["shape"])) for key, entry in entries.items()}
+        end = max((cast("list[int]", entry["data_offsets"])[1] for entry in entries.values()), default=0)
+    except (KeyError, TypeError, IndexError):
+        return f"{name} is not a safetensors file: its header describes no tensors"
+    if end != data_bytes:
+        fault = f"cut off: {end - data_bytes} bytes" if end > data_bytes else f"damaged: {data_bytes - end} bytes"
+        return f"{name} is {fault} {'are missing' if end > data_bytes else 'too many'}; download it again"
+    return Header(shapes, metadata)
+
+
+__all__ = ["Header", "impostor", "read"]
