@@ -102,7 +102,7 @@ def sweep(home: Path) -> tuple[str, ...]:
 
 @contextmanager
 def building(home: Path, name: str) -> Generator[Path, None, None]:
-    """A new empty folder, called ``name`` and more, to build a trainer in; removed again when the block ends by any exception."""
+    """A new empty folder, its name starting with ``name``; removed again when the block ends by any exception."""
     folder = root(home) / f"{name}-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     try:

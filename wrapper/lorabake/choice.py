@@ -1,0 +1,63 @@
+"""Which of the two locks a machine gets, and whether there is room for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from lorabake.errors import SetupError
+from lorabake_schemas.pin import LockName, Pin
+
+Choice = Literal["auto", "cuda", "cpu"]
+
+# The one CPU build of torch for Linux whose hash the CPU lock holds, and the last Python that torchvision 0.15.2 has
+# builds for (vendor/trainer-cpu.in).
+_LINUX_CPU_BUILD = ("x86_64", "3.11")
+
+
+def choose_lock(
+    choice: Choice, *, gpu: bool, system: tuple[str, str], python: str, offers_cpu: Callable[[], bool]
+) -> tuple[LockName, str]:
+    """Which lock to install, and why. ``system`` is (operating system, processor), ``python`` major.minor.
+
+    On Linux the package index has CUDA builds of torch only, which train on a CPU, too. ``offers_cpu`` asks pip
+    whether it can find a CPU build; it is called only when that matters. Raises SetupError when the CPU lock was asked
+    for and cannot be had.
+    """
+    if choice == "cuda":
+        return "cuda", "asked for"
+    if gpu:
+        return "cuda", "this machine has an NVIDIA GPU"
+    missing = _no_cpu_build(system, python, offers_cpu)
+    if missing is None:
+        return "cpu", "asked for" if choice == "cpu" else "no NVIDIA GPU here"
+    if choice == "auto":
+        return "cuda", f"no NVIDIA GPU here, but {missing}; the CUDA build trains on the CPU, too"
+    raise SetupError(
+        f"the CPU packages cannot be had: {missing}",
+        "name an index that has it (pip config set global.extra-index-url URL), or take the CUDA packages",
+    )
+
+
+def _no_cpu_build(system: tuple[str, str], python: str, offers_cpu: Callable[[], bool]) -> str | None:
+    """Why there is no CPU build of torch for this machine; None when there is one."""
+    if system[0] != "Linux":
+        return None
+    if (system[1], python) != _LINUX_CPU_BUILD:
+        return f"the CPU packages are for Python {_LINUX_CPU_BUILD[1]} on {_LINUX_CPU_BUILD[0]}"
+    return None if offers_cpu() else "pip finds no CPU build of torch"
+
+
+def check_space(pin: Pin, name: LockName, home: Path, free: int) -> None:
+    """Raises SetupError when the disk lacks room: packages lie there twice for a moment, downloaded and installed."""
+    lock = pin.lock(name)
+    needed = lock.download_bytes + lock.disk_bytes
+    if free < needed:
+        raise SetupError(
+            f"not enough disk in {home}: the {name} packages need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            "free some space, or set LORABAKE_HOME to a folder on another disk",
+        )
+
+
+__all__ = ["Choice", "check_space", "choose_lock"]

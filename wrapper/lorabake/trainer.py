@@ -1,0 +1,300 @@
+"""The trainer: the pinned sd-scripts with its own Python, found, installed, or the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from lorabake import git, locks, machine, requirements, resources, store, venv
+from lorabake.choice import Choice, check_space, choose_lock
+from lorabake.errors import SetupError
+from lorabake.process import capture, own_environment
+from lorabake_schemas.machine import AttentionProbe, Precision
+from lorabake_schemas.pin import LockName, Pin
+
+Say = Callable[[str], None]
+
+# sd-scripts' checkout is known by these (it is no package and has no version).
+_LANDMARKS = ("train_network.py", "sdxl_train_network.py", "library/train_util.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """A checkout of sd-scripts and the Python to run it with.
+
+    ``kind`` is "own" for the user's installation, which has no lock; its ``commit`` is None when git does not tell.
+    ``versions`` are those of every installed package, and of "python".
+    """
+
+    kind: Literal["pin", "own"]
+    checkout: Path
+    python: Path
+    commit: str | None
+    lock: LockName | None
+    lock_sha256: str | None
+    versions: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerStatus:
+    """What is installed in ``home``: ``trainer`` for the choice asked for, ``installed`` for this pin at all."""
+
+    home: Path
+    url: str
+    commit: str
+    python: str
+    trainer: Trainer | None
+    installed: tuple[Trainer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What an installation takes from outside and a test may replace: locks, free disk in bytes, is there a GPU."""
+
+    lock_text: Callable[[str], str] = resources.vendor_text
+    free_disk: Callable[[Path], int] = machine.free_disk
+    gpu: Callable[[Mapping[str, str]], bool] = lambda env: bool(machine.facts(env).gpus)
+
+
+_WORLD = World()
+
+
+def find(
+    pin: Pin, home: Path, choice: Choice, env: Mapping[str, str] | None = None, *, python: Path | None = None,
+    world: World = _WORLD,
+) -> Trainer | None:
+    """An installed trainer for this pin, None when there is none; nothing is fetched or built.
+
+    With "auto" and ``env``, a machine with an NVIDIA GPU gets the CUDA one only; without ``env`` either will do.
+    """
+    names = _candidates(choice, gpu=world.gpu(env) if env is not None and choice == "auto" else None)
+    version = venv.python_version(python, own_environment() if env is None else env)
+    found = (_installed(pin, home, name, version, world) for name in names)
+    return next((trainer for trainer in found if trainer is not None), None)
+
+
+def _candidates(choice: Choice, *, gpu: bool | None) -> tuple[LockName, ...]:
+    """The locks that will do, best first. ``gpu`` is None when nobody looked."""
+    if choice != "auto":
+        return (choice,)
+    if gpu is None:
+        return ("cuda", "cpu")
+    return ("cuda",) if gpu else ("cpu", "cuda")
+
+
+def _digest(pin: Pin, name: LockName, world: World) -> str:
+    return hashlib.sha256(world.lock_text(pin.lock(name).file).encode()).hexdigest()
+
+
+def _installed(pin: Pin, home: Path, name: LockName, version: str, world: World) -> Trainer | None:
+    """The trainer that a marker speaks of, if its Python and its checkout are still there."""
+    marker = store.read(home, store.key(pin, name, _digest(pin, name, world), version))
+    if marker is None:
+        return None
+    folder = store.root(home) / marker.folder
+    checkout, python = folder / "sd-scripts", venv.interpreter(folder / "venv")
+    if not python.exists() or not (checkout / _LANDMARKS[0]).exists():
+        return None
+    return Trainer("pin", checkout, python, marker.commit, marker.lock, marker.lock_sha256, marker.versions)
+
+
+def install(
+    pin: Pin, home: Path, choice: Choice, env: Mapping[str, str], say: Say, *, python: Path | None = None,
+    world: World = _WORLD,
+) -> Trainer:
+    """The trainer for this pin, built first if it is not there. ``say`` gets one short line at a time.
+
+    Safe to interrupt, and to run twice at once: one builds, the other waits and takes the result. ``python`` makes the
+    virtual environment, by default the one that runs lorabake. Raises SetupError; nothing half-made stays behind.
+    """
+    found = find(pin, home, choice, env, python=python, world=world)
+    if found is not None:
+        return found
+    version = venv.python_version(python, env)
+    venv.check_version(version, pin.python_min, pin.python_max)
+    try:
+        store.root(home).mkdir(parents=True, exist_ok=True)
+        with locks.held(store.root(home) / ".lock", lambda: say("waiting for another installation to end")):
+            found = find(pin, home, choice, env, python=python, world=world)
+            return found or _build(pin, home, choice, _Job(env, say, python, version, world))
+    except OSError as error:
+        raise _disk_error(error, home) from error
+
+
+def _disk_error(error: OSError, home: Path) -> SetupError:
+    hint = "free some space, or set LORABAKE_HOME to a folder that can be written"
+    return SetupError(f"cannot write in {home}: {error.strerror or error}", hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one installation was asked for."""
+
+    env: Mapping[str, str]
+    say: Say
+    python: Path | None
+    version: str
+    world: World
+
+
+def _build(pin: Pin, home: Path, choice: Choice, job: _Job) -> Trainer:
+    """Build a trainer; only for who holds the store's lock."""
+    for name in store.sweep(home):
+        job.say(f"removed {name}, left by an installation that did not end")
+    log = store.root(home) / "install.log"
+    log.unlink(missing_ok=True)
+    with store.building(home, pin.commit[:8]) as folder:
+        checkout = folder / "sd-scripts"
+        job.say(f"fetching sd-scripts {pin.commit[:12]} from {pin.url}")
+        _check_out(pin, checkout, job.env)
+        job.say(f"making a virtual environment with Python {job.version}")
+        python = venv.make(folder / "venv", job.python, job.env)
+        name = _lock_for(pin, python, choice, job)
+        check_space(pin, name, home, job.world.free_disk(home))
+        lock = job.world.lock_text(pin.lock(name).file)
+        venv.fill(python, lock, folder, job.env, log, job.say)
+        shutil.rmtree(folder / "tmp", ignore_errors=True)
+        job.say("checking that it works")
+        versions, problem = venv.health(python, pin.lock(name).modules, checkout, job.env)
+        if problem:
+            raise SetupError(f"the trainer was installed but does not work: {problem}", f"what pip did: {log}")
+        _verify(pin, checkout, job.env)
+        digest = _digest(pin, name, job.world)
+        marker = store.Marker(
+            folder=folder.name, url=pin.url, commit=pin.commit, lock=name, lock_sha256=digest,
+            python=versions["python"], versions=versions,
+        )
+        store.publish(home, store.key(pin, name, digest, job.version), marker)
+        return Trainer("pin", checkout, python, pin.commit, name, digest, versions)
+
+
+def _check_out(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
+    git.init(checkout, env)
+    git.fetch(checkout, pin.url, pin.commit, env)
+    git.checkout(checkout, pin.commit, pin.sparse, env)
+    _verify(pin, checkout, env)
+
+
+def _verify(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
+    """Raises SetupError unless the checkout is the pin's commit, all of it and nothing else."""
+    head = git.head(checkout, env)
+    if head != pin.commit:
+        raise SetupError(f"wrong commit: {pin.url} gave {head}, the pin is {pin.commit}", "use another mirror")
+    if not git.is_clean(checkout, env):
+        raise SetupError(
+            "the checkout of sd-scripts differs from its commit",
+            "git's configuration changes files while it checks them out: look for filters (git config --list)",
+        )
+
+
+def _lock_for(pin: Pin, python: Path, choice: Choice, job: _Job) -> LockName:
+    """The lock to install, said with its reason."""
+    lock = job.world.lock_text(pin.cpu.file)
+    name, why = choose_lock(
+        choice,
+        gpu=choice == "auto" and job.world.gpu(job.env),
+        system=(platform.system(), platform.machine()),
+        python=job.version,
+        offers_cpu=lambda: venv.offers_cpu_torch(python, lock, job.env),
+    )
+    wanted = pin.lock(name)
+    sizes = f"{wanted.download_bytes / 1e9:.1f} GB to download, {wanted.disk_bytes / 1e9:.1f} GB on disk"
+    job.say(f"packages: {name} ({why}); {sizes}")
+    return name
+
+
+def own(
+    sd_scripts: Path, python: Path | None, pin: Pin, say: Say, env: Mapping[str, str] | None = None
+) -> Trainer:
+    """The user's installation, checked: the folder is sd-scripts, and the Python imports what training needs.
+
+    Without ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``say`` is told when the commit
+    is not the pin's.
+    """
+    env = own_environment() if env is None else env
+    checkout = sd_scripts.absolute()
+    lacking = [name for name in _LANDMARKS if not (checkout / name).is_file()]
+    if lacking:
+        raise SetupError(f"{sd_scripts} is not a checkout of sd-scripts: it lacks {lacking[0]}", "see --sd-scripts")
+    chosen = _own_python(checkout, python)
+    say(f"checking {chosen}")
+    versions, problem = venv.health(chosen, pin.cpu.modules, checkout, env)
+    if problem:
+        raise SetupError(f"this Python cannot train: {problem}", "name the Python that sd-scripts runs with: --python")
+    commit = git.head(checkout, env)
+    if commit != pin.commit:
+        say(f"warning: {sd_scripts} is at {commit or 'an unknown commit'}, lorabake knows {pin.commit}")
+    return Trainer("own", checkout, chosen, commit, None, None, versions)
+
+
+def _own_python(checkout: Path, python: Path | None) -> Path:
+    if python is not None:
+        found = shutil.which(str(python))
+        if found is None:
+            raise SetupError(f"{python} is not a program", "name the Python that sd-scripts runs with: --python")
+        return Path(found).absolute()
+    for name in ("venv", ".venv"):
+        if venv.interpreter(checkout / name).exists():
+            return venv.interpreter(checkout / name)
+    raise SetupError(f"{checkout} has no venv", "name the Python that sd-scripts runs with: --python")
+
+
+def status(
+    pin: Pin, home: Path, choice: Choice, env: Mapping[str, str], *, python: Path | None = None, world: World = _WORLD
+) -> TrainerStatus:
+    """What is there, without fetching or building anything."""
+    version = venv.python_version(python, env)
+    both = (_installed(pin, home, name, version, world) for name in ("cuda", "cpu"))
+    return TrainerStatus(
+        home, pin.url, pin.commit, version,
+        find(pin, home, choice, env, python=python, world=world),
+        tuple(trainer for trainer in both if trainer is not None),
+    )
+
+
+_PROBES = TypeAdapter(dict[str, AttentionProbe])
+
+
+def probe_attention(trainer: Trainer, precision: Precision, env: Mapping[str, str]) -> AttentionProbe:
+    """Whether xformers' attention works here at the run's precision, tried for real once per GPU and precision.
+
+    The answer is kept in the trainer's folder; the user's own installation may change, so there it is tried each time.
+    """
+    gpus = machine.facts(env).gpus
+    if not gpus:
+        return AttentionProbe(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
+    kept = trainer.checkout.parent / "attention.json" if trainer.kind == "pin" else None
+    known = _known_probes(kept)
+    key = f"{gpus[0].name}, driver {gpus[0].driver}, {precision}"
+    if key in known:
+        return known[key]
+    with resources.trainer_side("probe_attention.py") as script:
+        argv = [str(trainer.python), str(script), precision]
+        done = capture(argv, cwd=trainer.checkout, env=requirements.child_environment(env), timeout=300)
+    answer = venv.last_json(done.stdout)
+    if answer is None:
+        return AttentionProbe(xformers=False, reason=f"the probe of xformers ended with {done.returncode}")
+    found = AttentionProbe.model_validate(answer)
+    if kept is not None:
+        kept.write_bytes(_PROBES.dump_json(known | {key: found}, indent=1))
+    return found
+
+
+def _known_probes(kept: Path | None) -> dict[str, AttentionProbe]:
+    try:
+        return _PROBES.validate_json(kept.read_bytes()) if kept is not None else {}
+    except (OSError, ValidationError):
+        return {}
+
+
+__all__ = [
+    "Choice", "Say", "Trainer", "TrainerStatus", "World", "choose_lock", "find", "install", "own", "probe_attention",
+    "status",
+]

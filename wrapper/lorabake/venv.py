@@ -1,0 +1,167 @@
+"""The trainer's virtual environment: made by a fitting Python, filled from a lock, and tried out."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from lorabake import requirements, resources
+from lorabake.errors import SetupError
+from lorabake.process import capture
+from lorabake.stream import stream_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+_PIP = ("-m", "pip", "--no-input", "--disable-pip-version-check")
+_INSTALL = ("install", "--no-deps", "--require-hashes", "--no-warn-script-location", "--progress-bar=off")
+_OBJECT = TypeAdapter(dict[str, Any])
+_VERSION = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
+
+
+def python_version(python: Path | None, env: Mapping[str, str]) -> str:
+    """major.minor of a Python, None meaning the one that runs lorabake. Raises SetupError when it does not start."""
+    if python is None:
+        return f"{sys.version_info[0]}.{sys.version_info[1]}"
+    done = capture([str(python), "-c", _VERSION], env=requirements.child_environment(env), timeout=30)
+    if not done.ok or not re.fullmatch(r"\d+\.\d+\n?", done.stdout):
+        raise SetupError(f"{python} is not a Python that starts", done.stderr.strip()[-300:] or None)
+    return done.stdout.strip()
+
+
+def check_version(version: str, lowest: str, highest: str) -> None:
+    """Raises SetupError when the trainer's packages have no builds for this Python."""
+    this, low, high = (tuple(int(part) for part in text.split(".")) for text in (version, lowest, highest))
+    if not low <= this <= high:
+        what = "too old" if this < low else "too new"
+        raise SetupError(
+            f"Python {version} is {what} for the trainer, which needs {lowest} to {highest}",
+            f"install Python {highest} and name it: --python python{highest}",
+        )
+
+
+def interpreter(venv: Path) -> Path:
+    """The Python of a virtual environment."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def make(venv: Path, python: Path | None, env: Mapping[str, str]) -> Path:
+    """Make a virtual environment with pip in it and return its Python. Raises SetupError."""
+    maker = str(python or sys.executable)
+    done = capture([maker, "-m", "venv", str(venv)], env=requirements.child_environment(env), timeout=300)
+    if done.ok:
+        return interpreter(venv)
+    said = done.stdout + done.stderr
+    if "No space left on device" in said:
+        raise SetupError("the disk is full", "free some space, or put LORABAKE_HOME on another disk")
+    if "ensurepip" in said or "No module named venv" in said:
+        raise SetupError(
+            f"{maker} cannot make virtual environments: its venv or ensurepip is missing",
+            "install it (Debian and Ubuntu: apt install python3-venv), or name another Python: --python",
+        )
+    raise SetupError(f"{maker} could not make a virtual environment", said.strip()[-300:] or None)
+
+
+def offers_cpu_torch(python: Path, lock: str, env: Mapping[str, str]) -> bool:
+    """Whether pip, as it is configured here, can find a CPU build of the lock's torch ("2.13.0+cpu")."""
+    wanted = requirements.packages(lock).get("torch", "")
+    command = [str(python), *_PIP, "index", "versions", "torch"]
+    try:
+        done = capture(command, env=requirements.child_environment(env), timeout=120)
+    except SetupError:  # no answer in time is no offer
+        return False
+    return f"{wanted}+cpu" in re.split(r"[\s,]+", done.stdout)
+
+
+def fill(python: Path, lock: str, folder: Path, env: Mapping[str, str], log: Path, say: Callable[[str], None]) -> None:
+    """Install a lock's packages with pip, their hashes checked; ``folder`` takes pip's temporary files.
+
+    The lock's build tools come first and alone, so that the rest can be built without fetching anything that has no
+    hash. Raises SetupError with the reason.
+    """
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    first = requirements.build_first(lock)
+    child = requirements.child_environment(env, TMPDIR=str(scratch), TEMP=str(scratch), TMP=str(scratch))
+    if first:
+        say("installing build tools")
+        _pip(python, _written(scratch / "build-first.txt", first), child, log, None)
+    progress = requirements.Progress(len(requirements.packages(lock)))
+    options = ["--no-build-isolation"] if first else []
+
+    def show(line: str) -> None:
+        if shown := progress.line(line):
+            say(shown)
+
+    _pip(python, _written(scratch / "lock.txt", lock), child, log, show, options)
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def _pip(
+    python: Path,
+    file: Path,
+    env: Mapping[str, str],
+    log: Path,
+    show: Callable[[str], None] | None,
+    options: Sequence[str] = (),
+) -> None:
+    last = deque[str](maxlen=60)
+
+    def heard(line: str) -> None:
+        last.append(line)
+        if show:
+            show(line)
+
+    argv = [str(python), *_PIP, *_INSTALL, *options, "-r", str(file)]
+    if stream_lines(argv, cwd=file.parent, env=env, log=log, on_line=heard) != 0:
+        error = requirements.failure(list(last))
+        raise SetupError(error.message, f"{error.hint} (all of it: {log})")
+
+
+def health(
+    python: Path, modules: Sequence[str], cwd: Path, env: Mapping[str, str]
+) -> tuple[dict[str, str], str | None]:
+    """Import what training needs in the trainer's own Python.
+
+    Returns the versions of all installed packages, "python" among them, and what is wrong, None for nothing.
+    """
+    with resources.trainer_side("health.py") as script:
+        argv = [str(python), str(script), *modules]
+        done = capture(argv, cwd=cwd, env=requirements.child_environment(env), timeout=600)
+    answer = last_json(done.stdout)
+    if answer is None:
+        tail = " / ".join(done.stderr.strip().splitlines()[-3:])
+        return {}, f"{python} ended with {done.returncode} during the health check: {tail}"
+    versions = {str(name): str(version) for name, version in answer["versions"].items()}
+    return {"python": str(answer["python"])} | versions, answer["problem"]
+
+
+def last_json(text: str) -> dict[str, Any] | None:
+    """The JSON object on the last line of a script's output; what its imports print comes before it."""
+    lines = text.rstrip().splitlines()
+    try:
+        return _OBJECT.validate_json(lines[-1]) if lines else None
+    except ValidationError:
+        return None
+
+
+__all__ = [
+    "check_version",
+    "fill",
+    "health",
+    "interpreter",
+    "last_json",
+    "make",
+    "offers_cpu_torch",
+    "python_version",
+]
