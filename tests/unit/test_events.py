@@ -1,0 +1,68 @@
+"""events.jsonl is valid JSON line by line, with times, whatever the loss is."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lorabake.events import EventLog, stamp, told
+from lorabake.progress import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Totals, Words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOON = datetime(2026, 1, 31, 12, 0, 0, 123456, UTC)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("event", "fields"),
+    [
+        (Started("cuda"), {"event": "device", "device": "cuda"}),
+        (ModelLoaded(), {"event": "model_loaded"}),
+        (
+            Totals(12, 3, 2, 2, 4),
+            {"event": "totals", "train_samples": 12, "reg_samples": 3, "batches_per_epoch": 2, "epochs": 2, "steps": 4},
+        ),
+        (Epoch(1, 2), {"event": "epoch", "epoch": 1, "total": 2}),
+        (Step(3, 4, 0.25, 1.0), {"event": "step", "step": 3, "total": 4, "loss": 0.25}),
+        (Step(3, 4), {"event": "step", "step": 3, "total": 4, "loss": None}),
+        (Step(3, 4, float("nan")), {"event": "step", "step": 3, "total": 4, "loss": "nan"}),
+        (Step(3, 4, float("-inf")), {"event": "step", "step": 3, "total": 4, "loss": "-inf"}),
+        (Saving("output/x.safetensors"), {"event": "saved", "file": "output/x.safetensors"}),
+        (Saved(), None),
+        (Words("hello"), None),
+    ],
+)
+def test_every_event_as_it_stands_in_the_file(event: ProgressEvent, fields: dict[str, Any] | None) -> None:
+    assert told(event) == fields
+
+
+def test_lines_are_there_before_the_file_is_closed(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", lambda: NOON)
+    log.write([{"event": "started", "rehearsal": True}])
+    log.progress([Epoch(1, 2), Words("not kept"), Step(1, 4, float("nan"))])
+    log.progress([Words("nothing to write")])
+    time = "2026-01-31T12:00:00.123Z"
+    try:
+        assert read(tmp_path / "events.jsonl") == [
+            {"time": time, "event": "started", "rehearsal": True},
+            {"time": time, "event": "epoch", "epoch": 1, "total": 2},
+            {"time": time, "event": "step", "step": 1, "total": 4, "loss": "nan"},
+        ]
+    finally:
+        log.close()
+
+
+def test_times_are_utc_with_milliseconds() -> None:
+    assert stamp(NOON.astimezone(timezone(timedelta(hours=-3)))) == "2026-01-31T12:00:00.123Z"
+    assert stamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000Z"

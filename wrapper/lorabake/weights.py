@@ -1,0 +1,163 @@
+"""What a finished LoRA file holds, read without torch: metadata, shapes, and whether its numbers are sound.
+
+The format: 8 bytes little-endian length, a JSON header with dtype, shape and byte range of every tensor and
+``__metadata__``, then the tensors. Numbers are judged by their bits, so that bfloat16 and float8, which numpy does
+not know, need no conversion; one tensor is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+HEADER_LIMIT = 100_000_000  # bytes; the limit of the safetensors library itself
+
+# Tensors that are zero before training, so that a fresh network changes nothing: networks/lora.py:77 and dylora.py:71
+# of sd-scripts; lycoris 4.1.3 modules/locon.py:166, loha.py:156, lokr.py:231,239, glora.py:152, diag_oft.py:76,
+# norms.py:51, ia3.py:88 (the last names its only tensor plainly "weight").
+BEGINS_AT_ZERO = re.compile(
+    r"\.(lora_up\.weight|hada_w2_a|lokr_w2(_b)?|[ab]2\.weight|oft_blocks|[wb]_norm)$|^[^.]+\.weight$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a number of one safetensors dtype lies in memory.
+
+    It is not finite when all bits of ``exponent`` are set (float8_e4m3fn has one such value, NaN), and zero when
+    no bit of ``magnitude`` is. Whole numbers have no exponent.
+    """
+
+    bits: str
+    exponent: int
+    magnitude: int
+
+
+LAYOUTS = {
+    "F64": Layout("<u8", 0x7FF0_0000_0000_0000, 0x7FFF_FFFF_FFFF_FFFF),
+    "F32": Layout("<u4", 0x7F80_0000, 0x7FFF_FFFF),
+    "F16": Layout("<u2", 0x7C00, 0x7FFF),
+    "BF16": Layout("<u2", 0x7F80, 0x7FFF),
+    "F8_E4M3": Layout("u1", 0x7F, 0x7F),
+    "F8_E5M2": Layout("u1", 0x7C, 0x7F),
+    "I64": Layout("<u8", 0, 0xFFFF_FFFF_FFFF_FFFF),
+    "I32": Layout("<u4", 0, 0xFFFF_FFFF),
+    "I16": Layout("<u2", 0, 0xFFFF),
+    "I8": Layout("u1", 0, 0xFF),
+    "U8": Layout("u1", 0, 0xFF),
+    "BOOL": Layout("u1", 0, 0xFF),
+}
+
+
+class WeightsError(ValueError):
+    """The file is not a complete safetensors file; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFacts:
+    """A LoRA file by its own numbers.
+
+    ``shapes`` by tensor name; ``not_finite`` names tensors with a NaN or an infinity; ``zero`` those in which every
+    number is zero.
+    """
+
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    not_finite: tuple[str, ...] = ()
+    zero: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int | None:
+        """``ss_steps``: the optimizer steps sd-scripts counted (TN:1302); None when no metadata was written."""
+        try:
+            return int(self.metadata["ss_steps"])
+        except (KeyError, ValueError):
+            return None
+
+    @property
+    def all_zero(self) -> bool:
+        return len(self.zero) == len(self.shapes)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether every tensor that begins at zero still is zero, that is, whether the LoRA changes nothing."""
+        begun = [name for name in self.shapes if BEGINS_AT_ZERO.search(name)]
+        return bool(begun) and set(begun) <= set(self.zero)
+
+
+def read_weights(path: Path) -> WeightFacts:
+    """Read the whole file once. Raises WeightsError when it is not sound safetensors, OSError when unreadable."""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        header, start = read_header(file, size)
+        metadata = cast("dict[str, str]", header.pop("__metadata__", {}))
+        shapes: dict[str, tuple[int, ...]] = {}
+        not_finite: list[str] = []
+        zero: list[str] = []
+        for name in sorted(header, key=lambda name: _begin(header[name])):
+            layout, shape, begin = described(name, header[name], size - start)
+            shapes[name] = shape
+            file.seek(start + begin)
+            finite, nothing = judged(file, layout, math.prod(shape))
+            not_finite += [] if finite else [name]
+            zero += [name] if nothing else []
+    return WeightFacts(metadata, shapes, tuple(not_finite), tuple(zero))
+
+
+def _begin(entry: Any) -> int:
+    try:
+        return int(entry["data_offsets"][0])
+    except (TypeError, KeyError, IndexError, ValueError):
+        return 0  # described() says what is wrong with it
+
+
+def read_header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
+    """The JSON header and where the tensors begin, in bytes. Raises WeightsError."""
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or not 2 <= length <= HEADER_LIMIT:
+        raise WeightsError("not a safetensors file")
+    if length > size - 8:
+        raise WeightsError("the file ends inside its header")
+    try:
+        header: object = json.loads(file.read(length))
+    except ValueError as error:
+        raise WeightsError("not a safetensors file: its header is not JSON") from error
+    if not isinstance(header, dict):
+        raise WeightsError("not a safetensors file: its header is not an object")
+    return cast("dict[str, Any]", header), 8 + length
+
+
+def described(name: str, entry: Any, room: int) -> tuple[Layout, tuple[int, ...], int]:
+    """Layout, shape and first byte of a tensor; ``room`` is how many bytes of tensors the file has."""
+    try:
+        layout = LAYOUTS[entry["dtype"]]
+        shape = tuple(int(side) for side in entry["shape"])
+        begin, end = (int(offset) for offset in entry["data_offsets"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise WeightsError(f"tensor {name}: not a description lorabake knows: {entry!r}") from error
+    if end > room:
+        raise WeightsError("the file is cut off: it ends before its last tensor does")
+    if begin < 0 or end - begin != math.prod(shape) * np.dtype(layout.bits).itemsize:
+        raise WeightsError(f"tensor {name}: its size and its shape do not agree")
+    return layout, shape, begin
+
+
+def judged(file: IO[bytes], layout: Layout, count: int) -> tuple[bool, bool]:
+    """Whether the next ``count`` numbers are all finite, and whether all are zero."""
+    kind = np.dtype(layout.bits)
+    bits = np.frombuffer(file.read(count * kind.itemsize), kind)
+    exponent, magnitude = kind.type(layout.exponent), kind.type(layout.magnitude)
+    finite = not layout.exponent or not bool(np.any((bits & exponent) == exponent))
+    return finite, not bool(np.any(bits & magnitude))
+
+
+__all__ = ["LAYOUTS", "WeightFacts", "WeightsError", "read_weights"]
