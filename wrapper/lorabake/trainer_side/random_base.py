@@ -15,8 +15,11 @@ import math
 import os
 import shutil
 import struct
+import warnings
 import zlib
 from pathlib import Path
+
+warnings.simplefilter("ignore")  # torchvision's, about an image reader that nothing here uses
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
@@ -206,6 +209,8 @@ def main():
     parser.add_argument("--zero-terminal-snr", action="store_true")
     asked = vars(parser.parse_args())
     folder = asked.pop("folder").resolve()
+    if folder.exists() and not (folder / MARK).is_file():
+        parser.error(f"{folder} exists and was not made by this script: it stays as it is")
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     print(f"writing a {asked['family']} base with random weights to {folder}", flush=True)
     try:
