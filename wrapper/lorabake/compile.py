@@ -70,11 +70,11 @@ def to_toml(table: dict[str, Any]) -> bytes:
     return text.encode()
 
 
-def _sorted(value: Any) -> Any:
+def _sorted(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _sorted(item) for key, item in sorted(cast("dict[str, Any]", value).items())}
+        return {key: _sorted(item) for key, item in sorted(cast("dict[str, object]", value).items())}
     if isinstance(value, list):
-        return [_sorted(item) for item in cast("list[Any]", value)]
+        return [_sorted(item) for item in cast("list[object]", value)]
     return value
 
 

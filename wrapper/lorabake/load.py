@@ -95,7 +95,7 @@ def _validated(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:
 
 def _salvage(raw: Raw, findings: Sequence[Finding]) -> Recipe | None:
     """The recipe without its faulty keys, None when too little is left."""
-    rest = raw
+    rest: object = raw
     for finding in findings:
         rest = _without(rest, finding.where)
     try:
@@ -104,14 +104,14 @@ def _salvage(raw: Raw, findings: Sequence[Finding]) -> Recipe | None:
         return None
 
 
-def _without(value: Any, where: Sequence[str | int]) -> Any:
+def _without(value: object, where: Sequence[str | int]) -> object:
     if not where:
         return value
     head, tail = where[0], where[1:]
     if isinstance(value, list):
-        return [_without(v, tail) if at == head else v for at, v in enumerate(cast("list[Any]", value))]
+        return [_without(v, tail) if at == head else v for at, v in enumerate(cast("list[object]", value))]
     if isinstance(value, dict):
-        table = cast("Raw", value)
+        table = cast("dict[str, object]", value)
         return {k: _without(v, tail) if k == head else v for k, v in table.items() if tail or k != head}
     return value
 

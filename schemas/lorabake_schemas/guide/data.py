@@ -32,7 +32,11 @@ def _listed(names: list[str]) -> str:
 def folder_has_pictures(situation: Situation) -> Iterator[Remark]:
     for where, folder in _folders(situation):
         if folder.problem:
-            yield Remark(where, folder.problem, "give the folder that holds the pictures, relative to the recipe")
+            yield Remark(
+                where,
+                f"the folder {folder.path} is {folder.problem}",
+                "give the folder that holds the pictures, relative to the recipe",
+            )
         elif not folder.images and folder.repeat_folders:
             yield Remark(
                 where,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorabake_schemas.base import StrictModel
 from lorabake_schemas.guide.registry import ERROR, WARNING, Remark, Situation, rule
 from lorabake_schemas.options import nearest
 from lorabake_schemas.recipe import Base, Captions, Launch, Network, Save, Train
@@ -35,7 +36,7 @@ OWN = {
 }
 
 
-TABLES = {"base": Base, "network": Network, "train": Train, "captions": Captions, "save": Save, "launch": Launch}
+TABLES: dict[str, type[StrictModel]] = {"base": Base, "network": Network, "train": Train, "captions": Captions, "save": Save, "launch": Launch}
 
 
 def _recipe_key(option: str) -> str | None:

@@ -1,0 +1,81 @@
+"""The one error boundary around every command: expected failures become words and a code, ours a crash file."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from lorabake import __version__
+from lorabake.errors import LorabakeError, RecipeError
+
+KEPT = 10
+
+
+@contextmanager
+def boundary(env: Mapping[str, str], *, debug: bool = False) -> Iterator[None]:
+    """Run a command's body. Exits with the error's own code, 130 after Ctrl-C, 3 for a bug of ours."""
+    try:
+        yield
+    except LorabakeError as error:
+        _show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left; there is nobody to tell
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        _crash(error, env)
+        sys.exit(3)
+
+
+def _show(error: LorabakeError) -> None:
+    if not (isinstance(error, RecipeError) and error.findings):
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+
+
+def _crash(error: Exception, env: Mapping[str, str]) -> None:
+    """Keep everything an issue needs in a file of its own; say it on stderr when no file can be written."""
+    text = crash_report(error)
+    try:
+        path = _crash_file(env)
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        click.echo(text, err=True)
+        return
+    click.echo(f"{click.style('this is a bug in lorabake:', fg='red', bold=True)} {type(error).__name__}: {error}", err=True)
+    click.echo(f"  what happened is in {path}; please send it with a report (it holds your command line)", err=True)
+
+
+def crash_report(error: Exception) -> str:
+    """Version, platform, command line and traceback, ready to paste."""
+    trace = "".join(traceback.format_exception(error))
+    return (
+        f"lorabake {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"command: {' '.join(sys.argv)}\n\n{trace}"
+    )
+
+
+def _crash_file(env: Mapping[str, str]) -> Path:
+    from lorabake.store import home
+
+    folder = home(env) / "crashes"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob("crash-*.txt"))[: -(KEPT - 1) or None]:
+        old.unlink(missing_ok=True)
+    return folder / f"crash-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.txt"
+
+
+__all__ = ["boundary", "crash_report"]

@@ -1,0 +1,257 @@
+"""The command line: named parameters in, one call, the result to `render`, an exit code out.
+
+Everything heavy is imported inside a command, so that ``lorabake --help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from lorabake import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lorabake.examine import Examination
+
+F = TypeVar("F", bound=Callable[..., object])
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def trainer_options(command: F) -> F:
+    """Which trainer: the pin's, installed for this machine, or one of the user's own."""
+    for option in (
+        click.option("--trainer", "lock", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
+                     help="Which locked requirements to install."),
+        click.option("--sd-scripts", type=click.Path(path_type=Path), help="Use this sd-scripts folder, not the pin's."),
+        click.option("--python", type=click.Path(path_type=Path), help="Python to run --sd-scripts with."),
+    ):
+        command = option(command)
+    return command
+
+
+class _Commands(click.Group):
+    """A group whose commands all run inside the error boundary."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        from lorabake.boundary import boundary
+
+        with boundary(_env(), debug=bool(ctx.params.get("debug"))):
+            return super().invoke(ctx)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lorabake")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+def main(debug: bool) -> None:
+    """From a short recipe to a LoRA trained by kohya's sd-scripts.
+
+    \b
+    lorabake quickstart          try the whole way on drawn pictures
+    lorabake recipes list        recipes to start from
+    lorabake check my.toml       what is wrong with a recipe and its pictures
+    lorabake run my.toml         train
+    """
+    del debug  # read by the group
+
+
+@main.command()
+@RECIPE
+@JSON
+@click.option("--strict", is_flag=True, help="Let warnings fail too.")
+def check(recipe: Path, as_json: bool, strict: bool) -> None:
+    """Say everything that is wrong with RECIPE and its pictures.
+
+    Exit code 0 when nothing stands in the way of training, 1 otherwise.
+    """
+    from lorabake import render
+
+    examination = _examine(recipe)
+    click.echo(render.report_json(examination) if as_json else render.report(examination))
+    sys.exit(1 if examination.fails(strict=strict) else 0)
+
+
+@main.command()
+@RECIPE
+@JSON
+def plan(recipe: Path, as_json: bool) -> None:
+    """Show every setting RECIPE leads to, where it comes from, and what the run will do."""
+    from lorabake import render
+
+    examination = _examine(recipe)
+    if examination.plan is None:
+        click.echo(render.report_json(examination) if as_json else render.report(examination), err=not as_json)
+        sys.exit(1)
+    click.echo(render.plan_json(examination.plan) if as_json else render.plan_text(examination.plan))
+    if not as_json:
+        click.echo("\n" + render.report(examination))
+
+
+@main.command("compile")
+@RECIPE
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A new folder for the files.")
+def compile_(recipe: Path, output: Path) -> None:
+    """Write sd-scripts' train.toml and dataset.toml for RECIPE, and start nothing."""
+    from lorabake import render, workflow
+
+    examination = _examine(recipe)
+    _show_findings(examination)
+    click.echo(render.written(workflow.write_compiled(examination, output)))
+
+
+@main.command()
+@RECIPE
+@click.option("--rehearse", is_flag=True, help="Go the whole way with a stand-in that trains nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")
+@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="The run folder, which must not exist yet.")
+@trainer_options
+@JSON
+def run(
+    recipe: Path, rehearse: bool, dry_run: bool, verbose: bool, run_dir: Path | None, lock: str,
+    sd_scripts: Path | None, python: Path | None, as_json: bool,
+) -> None:
+    """Train RECIPE: check, compile, install the trainer if need be, launch.
+
+    Exit code 0 when a usable LoRA lies in the run folder, 1 when the recipe or this machine is at fault, 4 when the
+    trainer could not be had or failed, 130 when interrupted.
+    """
+    from lorabake import render, workflow
+
+    order = workflow.RunOrder(recipe, rehearse, workflow.TrainerChoice(lock, sd_scripts, python), run_dir, verbose)
+    prepared = workflow.prepare(order, _env(), _say)
+    _show_findings(prepared.examination)
+    if dry_run:
+        click.echo(render.dry_run(prepared))
+        return
+    record = workflow.train(prepared, _env(), _say)
+    click.echo(record.model_dump_json(indent=2) if as_json else render.ending(record, prepared.paths))
+    sys.exit(workflow.exit_code(record))
+
+
+@main.group()
+def trainer() -> None:
+    """The pinned sd-scripts with its own Python environment."""
+
+
+@trainer.command("install")
+@click.argument("lock", type=click.Choice(["auto", "cuda", "cpu"]), default="auto")
+def trainer_install(lock: str) -> None:
+    """Fetch the pinned sd-scripts and install its locked requirements."""
+    from lorabake import render, workflow
+
+    click.echo(render.trainer_line(workflow.install(lock, _env(), _say)))
+
+
+@trainer.command("status")
+@JSON
+def trainer_status(as_json: bool) -> None:
+    """Say which trainers are installed, and whether they are the pin's."""
+    from lorabake import render, workflow
+
+    status = workflow.trainer_status(_env())
+    click.echo(render.trainer_status(status, as_json=as_json))
+
+
+@trainer.command("path")
+@click.option("--trainer", "lock", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
+def trainer_path(lock: str) -> None:
+    """Print the folder of the installed trainer's sd-scripts."""
+    from lorabake import workflow
+
+    click.echo(workflow.installed(lock, _env()).checkout)
+
+
+@main.group()
+def recipes() -> None:
+    """Recipes that ship with lorabake."""
+
+
+@recipes.command("list")
+def recipes_list() -> None:
+    """Name the shipped recipes and what each is for."""
+    from lorabake import render, resources
+
+    click.echo(render.recipe_list({name: resources.recipe_text(name) for name in resources.recipe_names()}))
+
+
+@recipes.command("show")
+@click.argument("name")
+def recipes_show(name: str) -> None:
+    """Print a shipped recipe."""
+    from lorabake import workflow
+
+    click.echo(workflow.shipped_recipe(name), nl=False)
+
+
+@recipes.command("copy")
+@click.argument("name")
+@click.argument("target", type=click.Path(path_type=Path), required=False)
+def recipes_copy(name: str, target: Path | None) -> None:
+    """Write a shipped recipe to TARGET (default: NAME.toml here) for you to edit."""
+    from lorabake import render, workflow
+
+    click.echo(render.copied(workflow.copy_recipe(name, target)))
+
+
+@main.command()
+@click.option("--family", type=click.Choice(["sd15", "sdxl"]), default="sd15", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("quickstart"), show_default=True)
+@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
+@trainer_options
+def quickstart(
+    family: str, folder: Path, verbose: bool, lock: str, sd_scripts: Path | None, python: Path | None
+) -> None:
+    """Draw pictures, make a base model of random weights, and really train on them for a minute."""
+    from lorabake import workflow
+
+    choice = workflow.TrainerChoice(lock, sd_scripts, python)
+    sys.exit(workflow.quickstart(family, folder, choice, verbose, _env(), _say))
+
+
+@main.command()
+@click.option("--check", "check_file", type=click.Path(path_type=Path), help="Fail when this file is not up to date.")
+def schema(check_file: Path | None) -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    from lorabake import workflow
+
+    text = workflow.recipe_schema()
+    if check_file is None:
+        click.echo(text, nl=False)
+    elif not check_file.is_file() or check_file.read_text(encoding="utf-8") != text:
+        raise click.ClickException(f"{check_file} is out of date: lorabake schema > {check_file}")
+
+
+def _examine(recipe: Path) -> Examination:
+    from lorabake import machine
+    from lorabake.examine import examine
+
+    return examine(recipe, machine.facts(_env()))
+
+
+def _show_findings(examination: Examination) -> None:
+    """Findings on stderr; raises RecipeError when one of them is an error."""
+    from lorabake import render
+
+    if examination.findings or examination.plan is None:
+        click.echo(render.report(examination), err=True)
+    examination.planned()
+
+
+def _env() -> Mapping[str, str]:
+    from lorabake.process import own_environment
+
+    return own_environment()
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+__all__ = ["main"]

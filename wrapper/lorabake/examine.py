@@ -1,0 +1,166 @@
+"""Everything about a recipe that can be found without training: facts, plan and findings in one examination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lorabake_schemas.dataset import DatasetFacts, FolderFacts
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide import findings as guide_findings
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
+from lorabake_schemas.options import Option
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.recipe import Recipe, Waive
+
+from lorabake import resources
+from lorabake.base_model import inspect_base
+from lorabake.dataset import scan
+from lorabake.errors import RecipeError
+from lorabake.load import LoadedRecipe, load, with_lines
+from lorabake.resolve import resolve
+from lorabake.resolve.data import CAPTION_EXTENSION
+
+NOT_PROBED = AttentionProbe(xformers=False, reason="xformers is tried when a run starts")
+
+
+@dataclass(frozen=True)
+class Waived:
+    """A finding that the recipe waives, with the reason it gives."""
+
+    finding: Finding
+    reason: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A recipe and all that is known about it. ``plan`` is None when an error stands in the way."""
+
+    loaded: LoadedRecipe
+    recipe: Recipe | None
+    base: BaseFacts | None
+    dataset: DatasetFacts
+    machine: MachineFacts
+    plan: Plan | None
+    findings: tuple[Finding, ...]
+    waived: tuple[Waived, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
+
+    def planned(self) -> tuple[Recipe, Plan]:
+        """The recipe and its plan. Raises RecipeError with every finding when there is none."""
+        if self.recipe is None or self.plan is None:
+            count = len(self.errors)
+            raise RecipeError(f"{count} error{'s' if count != 1 else ''} in {self.loaded.path}", self.findings)
+        return self.recipe, self.plan
+
+    def with_attention(self, probe: AttentionProbe) -> Examination:
+        """The same with a plan that knows whether xformers works here."""
+        recipe, _ = self.planned()
+        assert self.base is not None  # noqa: S101 - there is a plan
+        return replace(self, plan=resolve(recipe, self.base, self.dataset, self.machine, probe))
+
+
+def examine(
+    path: Path, machine: MachineFacts, *, launching: bool = False, rehearsing: bool = False
+) -> Examination:
+    """Read a recipe and everything it names; report all problems at once.
+
+    A recipe with shape errors is examined as far as it can be read: its model and folders are looked at, its
+    settings are not judged. Raises RecipeError when there is no file to read.
+    """
+    loaded = load(path)
+    recipe = loaded.recipe or loaded.salvage
+    if recipe is None:
+        return _examination(loaded, None, machine, loaded.findings)
+    base = inspect_base(recipe.base.model, loaded.folder, recipe.base.family)
+    facts = scan_dataset(recipe, loaded.folder)
+    situation = Situation(
+        recipe, base, facts, machine, _options(recipe, base), launching=launching, rehearsing=rehearsing
+    )
+    found = guide_findings(situation)
+    if loaded.recipe is None:
+        return _examination(loaded, None, machine, (*loaded.findings, *_about_files(found)), base, facts)
+    plan = None
+    if not any(finding.severity is Severity.ERROR for finding in found):
+        plan, more = _plan(situation)
+        found = (*found, *more)
+    return _examination(loaded, recipe, machine, found, base, facts, plan)
+
+
+def _plan(situation: Situation) -> tuple[Plan | None, tuple[Finding, ...]]:
+    try:
+        plan = resolve(situation.recipe, situation.base, situation.dataset, situation.machine, NOT_PROBED)
+    except RecipeError as error:
+        where = ("train", "resolution")
+        fix = error.hint or "change the resolution or the bucket limits"
+        return None, (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)
+    return plan, guide_findings(replace(situation, plan=plan))
+
+
+def _options(recipe: Recipe, base: BaseFacts) -> tuple[Option, ...]:
+    family = recipe.base.family or base.family
+    return resources.option_snapshot("sdxl_train_network.py" if family == "sdxl" else "train_network.py")
+
+
+def _about_files(found: Sequence[Finding]) -> tuple[Finding, ...]:
+    """What can be said of a recipe whose settings are not known: only what concerns its model and folders."""
+    return tuple(f for f in found if f.severity is Severity.ERROR and f.rule in {"G4.7", "G4.9", "G2.2", "G3.3", "S12"})
+
+
+def scan_dataset(recipe: Recipe, folder: Path) -> DatasetFacts:
+    """Facts of every image folder, each named as the recipe names it."""
+    extension = recipe.captions.caption_extension or CAPTION_EXTENSION
+    return DatasetFacts(
+        concepts=tuple(_scan(part.images, folder, extension) for part in recipe.concept),
+        regularisation=tuple(_scan(part.images, folder, extension) for part in recipe.regularisation),
+    )
+
+
+def _scan(images: str, folder: Path, extension: str) -> FolderFacts:
+    return replace(scan(folder / images, extension), path=images)
+
+
+def _examination(
+    loaded: LoadedRecipe,
+    recipe: Recipe | None,
+    machine: MachineFacts,
+    findings: Sequence[Finding],
+    base: BaseFacts | None = None,
+    dataset: DatasetFacts | None = None,
+    plan: Plan | None = None,
+) -> Examination:
+    kept, waived = _waive(findings, recipe.waive if recipe else ())
+    placed = with_lines(kept, loaded.content)
+    return Examination(loaded, recipe, base, dataset or DatasetFacts(), machine, plan, placed, waived)
+
+
+def _waive(findings: Sequence[Finding], waivers: Sequence[Waive]) -> tuple[tuple[Finding, ...], tuple[Waived, ...]]:
+    """Warnings and hints can be waived; an error cannot, because sd-scripts would stop or train something else."""
+    reasons = {waiver.rule: waiver.reason for waiver in waivers}
+    waived = [f for f in findings if f.rule in reasons and f.severity is not Severity.ERROR]
+    idle = [
+        _idle(index, waiver, any(finding.rule == waiver.rule for finding in findings))
+        for index, waiver in enumerate(waivers)
+        if not any(finding.rule == waiver.rule for finding in waived)
+    ]
+    kept = [finding for finding in findings if finding not in waived]
+    return (*kept, *idle), tuple(Waived(finding, reasons[finding.rule]) for finding in waived)
+
+
+def _idle(index: int, waiver: Waive, is_error: bool) -> Finding:
+    message = "is an error here, and errors cannot be waived" if is_error else "waives nothing in this recipe"
+    return Finding(
+        rule="waive",
+        severity=Severity.WARNING,
+        where=("waive", index, "rule"),
+        message=f"{waiver.rule} {message}",
+        fix="mend what it is about" if is_error else "take the [[waive]] out",
+    )
+
+
+__all__ = ["NOT_PROBED", "Examination", "Waived", "examine", "scan_dataset"]

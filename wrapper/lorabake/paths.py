@@ -1,0 +1,50 @@
+"""How the recipe's paths are written in the compiled files: relative to the run folder, where the trainer starts.
+
+A relative path of a recipe stays relative, so that the same project gives the same bytes wherever it lies and can
+be moved as a whole; an absolute one stays absolute.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from lorabake_schemas.recipe import Recipe
+
+
+def recipe_paths(recipe: Recipe) -> tuple[str, ...]:
+    """Every value of the recipe that names a file or a folder, apart from a hub id among them."""
+    base, kohya = recipe.base, recipe.kohya
+    single = (base.model, base.vae, base.tokenizer_cache_dir, recipe.network.network_weights, kohya.get("resume"))
+    several = kohya.get("base_weights")
+    folders = (*(part.images for part in recipe.concept), *(part.images for part in recipe.regularisation))
+    listed = several if isinstance(several, tuple) else ()
+    return tuple(dict.fromkeys(path for path in (*single, *folders, *listed) if isinstance(path, str)))
+
+
+def spellings(paths: Iterable[str], recipe_folder: Path, run_folder: Path) -> dict[str, str]:
+    """Each path as the trainer has to see it from ``run_folder``, with forward slashes (they work everywhere).
+
+    Folders above the last name are resolved first: ``..`` through a symbolic link would lead astray. What does not
+    exist (a hub id) has no entry.
+    """
+    found: dict[str, str] = {}
+    start = run_folder.parent.resolve() / run_folder.name
+    for path in paths:
+        target = recipe_folder / path
+        if not target.exists():
+            continue
+        found[path] = Path(path).as_posix() if Path(path).is_absolute() else _relative(target, start)
+    return found
+
+
+def _relative(target: Path, start: Path) -> str:
+    real = Path(os.path.realpath(target.parent)) / target.name if target.name not in {"", ".", ".."} else target.resolve()
+    try:
+        return Path(os.path.relpath(real, start)).as_posix()
+    except ValueError:  # another drive
+        return real.as_posix()
+
+
+__all__ = ["recipe_paths", "spellings"]
