@@ -27,7 +27,9 @@ BLOCK = re.compile(
     re.MULTILINE,
 )
 HASH = re.compile(r"[0-9a-f]{64}")
-CPU_BUILD = re.compile(r"^# cpu-build: (?P<wheel>torch-(?P<version>[^+]+)\+cpu-\S+\.whl) (?P<hash>[0-9a-f]{64})$", re.M)
+CPU_BUILD = re.compile(
+    r"^# cpu-build: torch-(?P<version>[^+]+)\+cpu-\S+\.whl (?P<hash>[0-9a-f]{64})$", re.MULTILINE
+)
 BUILD_FIRST = re.compile(r"^# build-first: .+$", re.MULTILINE)
 
 
@@ -40,7 +42,7 @@ def uv(device: str, output: Path) -> None:
         tool, "pip", "compile", f"trainer-{device}.in", *options, "--universal", "--python-version", "3.11",
         "--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--output-file", str(output),
     ]
-    subprocess.run(command, cwd=HERE, check=True)
+    subprocess.run(command, cwd=HERE, check=True)  # noqa: S603 - a fixed argv list
 
 
 def cpu_torch_hashes(pylock: str, extra: str) -> list[str]:
@@ -51,6 +53,14 @@ def cpu_torch_hashes(pylock: str, extra: str) -> list[str]:
     return sorted([*kept, extra])
 
 
+def line(pattern: re.Pattern[str], name: str) -> re.Match[str]:
+    """The line of a .in file that this script reads itself."""
+    found = pattern.search((HERE / name).read_text(encoding="utf-8"))
+    if found is None:
+        sys.exit(f"{name} lacks a line like {pattern.pattern}")
+    return found
+
+
 def make(device: str) -> None:
     target = HERE / f"trainer-{device}.txt"
     with tempfile.TemporaryDirectory() as folder:
@@ -58,19 +68,21 @@ def make(device: str) -> None:
         if target.exists():  # uv keeps the versions it finds in its output, so that a new lock changes little
             shutil.copy(target, text)
         uv(device, text)
-        lock = text.read_text(encoding="utf-8")
-        lock = "\n".join(line for line in lock.splitlines() if not line.startswith("#")) + "\n"
+        lock = "".join(row for row in text.read_text(encoding="utf-8").splitlines(True) if not row.startswith("#"))
         if device == "cpu":
             uv(device, pylock)
-            build = CPU_BUILD.search((HERE / "trainer-cpu.in").read_text(encoding="utf-8"))
-            assert build, "trainer-cpu.in names no cpu-build"
-            hashes = cpu_torch_hashes(pylock.read_text(encoding="utf-8"), build["hash"])
-            block = f"torch=={build['version']}" + "".join(f" \\\n    --hash=sha256:{value}" for value in hashes)
-            lock = BLOCK.sub(lambda found: block if found["name"] == "torch" else found[0], lock)
-    first = BUILD_FIRST.search((HERE / "trainer.in").read_text(encoding="utf-8"))
-    assert first, "trainer.in has no build-first line"
-    head = f"# Made by vendor/make_locks.py from trainer-{device}.in; do not edit.\n{first[0]}\n"
+            lock = with_cpu_torch(lock, pylock.read_text(encoding="utf-8"))
+    first = line(BUILD_FIRST, "trainer.in")[0]
+    head = f"# Made by vendor/make_locks.py from trainer-{device}.in; do not edit.\n{first}\n"
     target.write_text(head + lock, encoding="utf-8", newline="\n")
+
+
+def with_cpu_torch(lock: str, pylock: str) -> str:
+    """The lock with torch's hashes replaced by those of its CPU builds."""
+    build = line(CPU_BUILD, "trainer-cpu.in")
+    hashes = cpu_torch_hashes(pylock, build["hash"])
+    block = f"torch=={build['version']}" + "".join(f" \\\n    --hash=sha256:{value}" for value in hashes)
+    return BLOCK.sub(lambda found: block if found["name"] == "torch" else found[0], lock)
 
 
 def required(name: str) -> dict[str, set[str]]:
@@ -104,9 +116,8 @@ def problems(device: str) -> list[str]:
         if package not in lock or missing:
             found.append(f"{name}: lacks {package} {' '.join(sorted(missing))}")
     first = BUILD_FIRST.search(text)
-    for tool in first[0].split()[2:] if first else ["a build-first line"]:
-        if tool not in lock:
-            found.append(f"{name}: lacks {tool}")
+    tools = first[0].split()[2:] if first else ["a build-first line"]
+    found += [f"{name}: lacks {tool}" for tool in tools if tool not in lock]
     if device == "cpu":
         build = CPU_BUILD.search((HERE / "trainer-cpu.in").read_text(encoding="utf-8"))
         if not build or build["hash"] not in HASH.findall(text):

@@ -43,24 +43,35 @@ def build_first(lock: str) -> str:
     return "".join(block[0] for block in _BLOCK.finditer(lock) if block["name"] in names)
 
 
+_STEP = re.compile(
+    r"Collecting (?P<name>[^\s=]+)==(?P<version>\S+)"
+    r"|Requirement already satisfied: (?P<had>[^\s=]+)==(?P<had_version>\S+)"
+    r"|Processing \S*?(?P<file>[^/\\\s-]+)-(?P<file_version>[^-/\\\s]+)(?:-\S+\.whl|\.tar\.gz)"
+)
+_BIG = re.compile(r"\s*Downloading (?P<file>[^\s-]+)-\S+ \((?P<size>\d{2,}(?:\.\d)? [MG]B)\)")
+
+
 @dataclass(slots=True)
 class Progress:
-    """Turns pip's lines into a few short ones for a person. ``total`` counts the packages of the lock."""
+    """Turns pip's lines into a few short ones for a person. ``total`` counts the packages still to come and done."""
 
     total: int
     seen: int = 0
 
+    @classmethod
+    def of(cls, lock: str) -> Progress:
+        return cls(sum(1 for _ in _BLOCK.finditer(lock)))
+
     def line(self, said: str) -> str | None:
         """What to show for one line of pip's, None for nothing."""
-        words = said.split()
-        if not words:
-            return None
-        if words[0] == "Ignoring":  # its marker is for other machines
+        if said.startswith("Ignoring "):  # its marker is for other machines
             self.total -= 1
-        elif (words[0] == "Collecting" and len(words) > 1) or said.startswith("Requirement already satisfied:"):
+        elif step := _STEP.match(said):
             self.seen += 1
-            name, _, version = words[1 if words[0] == "Collecting" else 3].partition("==")
-            return f"installing {self.seen}/{self.total} {name} {version}".rstrip()
+            name, version = (part for part in step.groups() if part)
+            return f"installing {self.seen}/{self.total} {name.replace('_', '-')} {version}"
+        elif big := _BIG.match(said):
+            return f"downloading {big['file'].replace('_', '-')}, {big['size']}"
         elif said.startswith("Installing collected packages"):
             return f"unpacking {self.total} packages"
         return None
@@ -81,7 +92,7 @@ def failure(said: Sequence[str]) -> SetupError:
     if "No space left on device" in text or "[Errno 28]" in text:
         return SetupError("the disk is full", "free some space, or put LORABAKE_HOME on another disk")
     if _HASHES in text:
-        named = re.search(r"^\s+(\S+==\S+|\S+) from (\S+):?$", text.partition(_HASHES)[2], re.MULTILINE)
+        named = re.search(r"^\s+(\S+) from (\S+?)(?: \(from .*)?:?$", text.partition(_HASHES)[2], re.MULTILINE)
         what = f"{named[1]} from {named[2]}" if named else "a package"
         hint = "the index that pip uses serves another file under this name; never install it: use another index"
         return SetupError(f"pip got {what}, but its hash is not the one in the lock", hint)

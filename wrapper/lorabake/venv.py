@@ -92,7 +92,7 @@ def fill(python: Path, lock: str, folder: Path, env: Mapping[str, str], log: Pat
     if first:
         say("installing build tools")
         _pip(python, _written(scratch / "build-first.txt", first), child, log, None)
-    progress = requirements.Progress(len(requirements.packages(lock)))
+    progress = requirements.Progress.of(lock)
     options = ["--no-build-isolation"] if first else []
 
     def show(line: str) -> None:

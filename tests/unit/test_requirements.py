@@ -1,0 +1,110 @@
+"""Locks as text, pip's lines as progress, pip's failures as words."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorabake import requirements
+
+LOCK = """\
+# build-first: hatchling wheel
+alpha==1.0 \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+hatchling==2.0 ; python_version >= '3' \\
+    --hash=sha256:cc
+torch==2.13.0 --hash=sha256:dd
+wheel==0.1 \\
+    --hash=sha256:ee
+"""
+
+
+def test_packages_and_build_tools_of_a_lock() -> None:
+    assert requirements.packages(LOCK) == {"alpha": "1.0", "hatchling": "2.0", "torch": "2.13.0", "wheel": "0.1"}
+    first = requirements.build_first(LOCK)
+    assert requirements.packages(first) == {"hatchling": "2.0", "wheel": "0.1"}
+    assert "; python_version >= '3' \\\n    --hash=sha256:cc\n" in first
+    assert requirements.build_first("alpha==1.0 --hash=sha256:aa\n") == ""
+
+
+def test_progress_counts_what_is_for_this_machine() -> None:
+    progress = requirements.Progress.of(LOCK + "numpy==1 --hash=sha256:aa\nnumpy==2 --hash=sha256:aa\n")
+    said = [
+        "Looking in links: /wheels",
+        "Ignoring numpy: markers 'python_full_version >= \"3.12\"' don't match your environment",
+        "Collecting alpha==1.0 (from -r lock.txt (line 1))",
+        "  Downloading alpha-1.0-py3-none-any.whl (10 kB)",
+        "",
+        "Requirement already satisfied: wheel==0.1 in ./venv (from -r lock.txt (line 9)) (0.1)",
+        "Processing /a/wheel-house/hatch_ling-2.0-py3-none-any.whl (from -r lock.txt (line 4))",
+        "Processing ./numpy-1.tar.gz (from -r lock.txt (line 5))",
+        "Collecting torch==2.13.0 (from -r lock.txt (line 6))",
+        "  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (526.6 MB)",
+        "Installing collected packages: alpha",
+    ]
+    assert [line for line in map(progress.line, said) if line] == [
+        "installing 1/5 alpha 1.0",
+        "installing 2/5 wheel 0.1",
+        "installing 3/5 hatch-ling 2.0",
+        "installing 4/5 numpy 1",
+        "installing 5/5 torch 2.13.0",
+        "downloading torch, 526.6 MB",
+        "unpacking 5 packages",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "hint"),
+    [
+        (
+            ["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"],
+            "the disk is full",
+            "LORABAKE_HOME",
+        ),
+        (
+            [
+                "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have updated",
+                "    tiny==1.0 from file:///wheels/tiny-1.0-py3-none-any.whl (from -r lock.txt (line 1)):",
+                "        Expected sha256 aa",
+                "             Got        bb",
+            ],
+            "pip got tiny==1.0 from file:///wheels/tiny-1.0-py3-none-any.whl, but its hash is not the one in the lock",
+            "another index",
+        ),
+        (
+            [
+                "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('...')': /tiny/",
+                "ERROR: Could not find a version that satisfies the requirement tiny==1.0 (from versions: none)",
+                "ERROR: No matching distribution found for tiny==1.0",
+            ],
+            "pip cannot reach its package index for tiny==1.0",
+            "check the network",
+        ),
+        (
+            ["ERROR: No matching distribution found for tiny==1.0"],
+            "pip finds no tiny==1.0 for this Python and machine",
+            "pip config list",
+        ),
+        (["Traceback", "ValueError: something new"], "pip could not install the trainer's packages", "something new"),
+        ([], "pip could not install the trainer's packages", "pip says"),
+    ],
+)
+def test_why_pip_failed(said: list[str], message: str, hint: str) -> None:
+    error = requirements.failure(said)
+    assert error.message == message
+    assert hint in (error.hint or "")
+    assert error.exit_code == 4
+
+
+def test_the_trainers_python_sees_no_other_python() -> None:
+    env = {
+        "PATH": "/bin", "HOME": "/home/me", "PYTHONPATH": "/x", "PYTHONHOME": "/x", "VIRTUAL_ENV": "/x",
+        "PIP_TARGET": "/x", "PIP_USER": "1", "PIP_REQUIREMENT": "x.txt", "CONDA_PREFIX": "/x",
+        "PIP_INDEX_URL": "mine", "PIP_FIND_LINKS": "mine", "PIP_CERT": "mine", "HTTPS_PROXY": "mine",
+    }
+    child = requirements.child_environment(env, TMPDIR="/scratch")
+    assert {name for name in env if name in child} == {
+        "PATH", "HOME", "PIP_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "HTTPS_PROXY"
+    }
+    assert child["TMPDIR"] == "/scratch"
+    assert child["PYTHONNOUSERSITE"] == "1"

@@ -1,0 +1,108 @@
+"""Shipped data: it is there, it has the shapes the schemas say, and it agrees with itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lorabake import requirements, resources
+from lorabake_schemas.options import Option
+from lorabake_schemas.plan import Script
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_pin_is_a_commit_with_two_locks() -> None:
+    pin = resources.pin()
+    assert pin.url == "https://github.com/kohya-ss/sd-scripts"
+    assert pin.commit == "48d368fa557731ad0488c07304dfeba8c07910eb"
+    assert {pin.lock("cuda").file, pin.lock("cpu").file} == {"trainer-cuda.txt", "trainer-cpu.txt"}
+
+
+@pytest.mark.parametrize("name", ["cuda", "cpu"])
+def test_a_lock_is_a_file_with_what_the_health_check_imports(name: str) -> None:
+    assert name in {"cuda", "cpu"}
+    with resources.lock_path("cuda" if name == "cuda" else "cpu") as path:
+        locked = requirements.packages(path.read_text(encoding="utf-8"))
+    assert len(locked) > 55
+    assert {"torch", "accelerate", "diffusers", "transformers", "lycoris-lora", "prodigyopt"} <= locked.keys()
+    assert ("xformers" in locked) is (name == "cuda")
+
+
+def lock_maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_locks", ROOT / "vendor" / "make_locks.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_locks_are_complete_and_agree() -> None:
+    maker = lock_maker()
+    assert [*maker.problems("cuda"), *maker.problems("cpu"), *maker.differences()] == []
+
+
+def test_a_bad_lock_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = lock_maker()
+    shutil.copytree(ROOT / "vendor", tmp_path / "vendor")
+    monkeypatch.setattr(maker, "HERE", tmp_path / "vendor")
+    lock = tmp_path / "vendor" / "trainer-cpu.txt"
+    text = lock.read_text(encoding="utf-8")
+    text = text.replace("accelerate==1.6.0 ", "accelerate==1.6.1 ").replace("toml==0.10.2 ", "tomb==0.10.2 ")
+    lock.write_text(text + "unhashed==1.0\n", encoding="utf-8")
+    found = maker.problems("cpu")
+    assert "trainer-cpu.txt: lacks accelerate 1.6.0" in found
+    assert "trainer-cpu.txt: lacks toml 0.10.2" in found
+    assert "trainer-cpu.txt: not a pinned package with hashes: unhashed==1.0" in found
+    assert any(line.startswith("accelerate: ") for line in maker.differences())
+
+
+@pytest.mark.parametrize(
+    ("script", "least", "some"),
+    [("train_network.py", 190, "network_module"), ("sdxl_train_network.py", 193, "cache_text_encoder_outputs")],
+)
+def test_the_snapshots_hold_the_parsers_options(script: Script, least: int, some: str) -> None:
+    options = {option.name: option for option in resources.option_snapshot(script)}
+    assert len(options) >= least
+    assert some in options
+    assert options["mixed_precision"] == Option(
+        name="mixed_precision", type="str", default="no", choices=("no", "fp16", "bf16"), nargs=None,
+        action="StoreAction",
+    )
+    assert options["optimizer_args"].nargs == "*"
+
+
+def test_the_dataset_options_tell_levels_and_shapes() -> None:
+    levels = resources.dataset_options()
+    subsets = {option.name: option for option in levels.subsets}
+    datasets = {option.name: option for option in levels.datasets}
+    assert subsets["image_dir"].required
+    assert subsets["num_repeats"].accepts == ("int",)
+    assert subsets["caption_dropout_rate"].accepts == ("int", "float")
+    assert datasets["resolution"].accepts == ("int", "int-pair")
+    assert "resolution" not in subsets
+    assert "is_reg" not in datasets
+    assert len(levels.general) > 30
+
+
+def test_unknown_names_are_errors() -> None:
+    with pytest.raises(FileNotFoundError):
+        resources.vendor_text("nonsense.toml")
+    with pytest.raises(KeyError):
+        resources.recipe_text("nonsense")
+
+
+@pytest.mark.parametrize("name", ["health.py", "probe_attention.py", "dump_options.py"])
+def test_scripts_for_the_trainers_python_are_files(name: str) -> None:
+    with resources.trainer_side(name) as path:
+        compile(path.read_text(encoding="utf-8"), name, "exec")
+
+
+@pytest.mark.parametrize("name", ["lycoris-preset-full-sd15.toml", "lycoris-preset-ia3.toml"])
+def test_presets_ship(name: str) -> None:
+    assert "unet_target_module" in resources.vendor_text(name)
