@@ -1,0 +1,29 @@
+"""The real trainer: installed by lorabake's own code once, and kept between test sessions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorabake import process, resources
+from lorabake import trainer as trainers
+from lorabake.errors import SetupError
+
+ROOT = Path(__file__).parents[2]
+
+# What a machine can lack through no fault of lorabake's; any other failure to install is a failed test.
+_CANNOT_BE_HAD = ("cannot fetch sd-scripts from", "git was not found", "not enough disk", "pip cannot reach")
+
+
+@pytest.fixture(scope="session")
+def trainer() -> trainers.Trainer:
+    """The pinned sd-scripts with its own Python, in LORABAKE_TEST_HOME or .test-cache/."""
+    env = process.own_environment()
+    home = Path(env.get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    try:
+        return trainers.install(resources.pin(), home, "auto", env, print)
+    except SetupError as error:
+        if error.message.startswith(_CANNOT_BE_HAD):
+            pytest.skip(f"no real trainer: {error.message} ({error.hint})")
+        raise

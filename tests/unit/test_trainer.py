@@ -1,0 +1,199 @@
+"""Which packages a machine gets, which installed trainer counts, what is known about attention."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lorabake import choice, machine, resources, store, trainer, venv
+from lorabake.errors import SetupError
+from lorabake.process import Output
+from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.pin import LockName
+
+LINUX, MAC = ("Linux", "x86_64"), ("Darwin", "arm64")
+VERSION = venv.python_version(None, {})
+
+
+def never() -> bool:
+    raise AssertionError("pip was asked")
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "system", "python", "offers", "expected", "why"),
+    [
+        ("cuda", False, LINUX, "3.11", None, "cuda", "asked for"),
+        ("auto", True, LINUX, "3.11", None, "cuda", "NVIDIA GPU"),
+        ("auto", False, LINUX, "3.11", True, "cpu", "no NVIDIA GPU"),
+        ("auto", False, LINUX, "3.11", False, "cuda", "pip finds no CPU build of torch; the CUDA build trains"),
+        ("auto", False, LINUX, "3.12", None, "cuda", "Python 3.11 on x86_64"),
+        ("auto", False, ("Linux", "aarch64"), "3.11", None, "cuda", "Python 3.11 on x86_64"),
+        ("auto", False, MAC, "3.12", None, "cpu", "no NVIDIA GPU"),
+        ("auto", False, ("Windows", "AMD64"), "3.13", None, "cpu", "no NVIDIA GPU"),
+        ("cpu", False, LINUX, "3.11", True, "cpu", "asked for"),
+        ("cpu", False, MAC, "3.11", None, "cpu", "asked for"),
+    ],
+)
+def test_choosing_packages(
+    asked: choice.Choice, gpu: bool, system: tuple[str, str], python: str, offers: bool | None, expected: str, why: str
+) -> None:
+    ask = never if offers is None else lambda: offers
+    name, reason = trainer.choose_lock(asked, gpu=gpu, system=system, python=python, offers_cpu=ask)
+    assert name == expected
+    assert why in reason
+
+
+@pytest.mark.parametrize(("python", "offers"), [("3.11", False), ("3.12", True)])
+def test_cpu_packages_that_cannot_be_had_are_an_error(python: str, offers: bool) -> None:
+    with pytest.raises(SetupError, match="CPU packages cannot be had") as caught:
+        trainer.choose_lock("cpu", gpu=False, system=LINUX, python=python, offers_cpu=lambda: offers)
+    assert "extra-index-url" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("version", "word"), [("3.10", "too old"), ("3.14", "too new"), ("4.0", "too new")])
+def test_a_python_without_builds_is_refused(version: str, word: str) -> None:
+    with pytest.raises(SetupError, match=word) as caught:
+        venv.check_version(version, "3.11", "3.13")
+    assert "--python" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_a_python_with_builds_is_taken(version: str) -> None:
+    venv.check_version(version, "3.11", "3.13")
+
+
+def test_packages_need_room_twice() -> None:
+    pin = resources.pin()
+    needed = pin.cpu.download_bytes + pin.cpu.disk_bytes
+    choice.check_space(pin, "cpu", Path("/home"), needed)
+    with pytest.raises(SetupError, match=r"not enough disk in .*need 1\.9 GB, 1\.9 GB are free"):
+        choice.check_space(pin, "cpu", Path("/home"), needed - 1)
+
+
+def world(*, gpu: bool = False) -> trainer.World:
+    def has_gpu(env: Mapping[str, str]) -> bool:
+        return gpu
+
+    return trainer.World(lock_text=str, gpu=has_gpu)
+
+
+def pretend(home: Path, name: LockName) -> Path:
+    """The traces of a complete trainer, as install would have left them."""
+    pin = resources.pin()
+    store.root(home).mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(pin.lock(name).file.encode()).hexdigest()
+    with store.building(home, "x") as folder:
+        (folder / "sd-scripts").mkdir()
+        (folder / "sd-scripts" / "train_network.py").touch()
+        python = venv.interpreter(folder / "venv")
+        python.parent.mkdir(parents=True)
+        python.touch()
+    marker = store.Marker(
+        folder=folder.name, url=pin.url, commit=pin.commit, lock=name, lock_sha256=digest, python="3", versions={}
+    )
+    store.publish(home, store.key(pin, name, digest, VERSION), marker)
+    return folder
+
+
+def found(home: Path, asked: choice.Choice, env: Mapping[str, str] | None, *, gpu: bool = False) -> str | None:
+    trainer_ = trainer.find(resources.pin(), home, asked, env, world=world(gpu=gpu))
+    return trainer_.lock if trainer_ else None
+
+
+def test_nothing_is_found_in_an_empty_home(tmp_path: Path) -> None:
+    assert found(tmp_path / "none", "auto", {}) is None
+
+
+def test_a_cpu_trainer_is_not_taken_for_a_gpu(tmp_path: Path) -> None:
+    pretend(tmp_path, "cpu")
+    assert found(tmp_path, "auto", {}) == "cpu"
+    assert found(tmp_path, "auto", {}, gpu=True) is None
+    assert found(tmp_path, "auto", None) == "cpu"
+    assert found(tmp_path, "cuda", {}) is None
+
+
+def test_the_cuda_trainer_serves_both(tmp_path: Path) -> None:
+    pretend(tmp_path, "cuda")
+    assert found(tmp_path, "auto", {}) == "cuda"
+    assert found(tmp_path, "auto", {}, gpu=True) == "cuda"
+    assert found(tmp_path, "cpu", {}) is None
+
+
+def test_of_both_the_fitting_one_is_found(tmp_path: Path) -> None:
+    pretend(tmp_path, "cuda")
+    pretend(tmp_path, "cpu")
+    assert found(tmp_path, "auto", {}) == "cpu"
+    assert found(tmp_path, "auto", None) == "cuda"
+    seen = trainer.status(resources.pin(), tmp_path, "cpu", {}, world=world())
+    assert [item.lock for item in seen.installed] == ["cuda", "cpu"]
+    assert seen.trainer
+    assert (seen.trainer.lock, seen.commit, seen.python) == ("cpu", resources.pin().commit, VERSION)
+
+
+@pytest.mark.parametrize("lost", ["python", "checkout"])
+def test_a_trainer_that_lost_a_part_is_none(tmp_path: Path, lost: str) -> None:
+    folder = pretend(tmp_path, "cpu")
+    path = venv.interpreter(folder / "venv") if lost == "python" else folder / "sd-scripts" / "train_network.py"
+    path.unlink()
+    assert found(tmp_path, "auto", {}) is None
+
+
+def a_trainer(folder: Path) -> trainer.Trainer:
+    (folder / "sd-scripts").mkdir(parents=True)
+    return trainer.Trainer("pin", folder / "sd-scripts", Path("python"), None, "cuda", None, {})
+
+
+def gpu(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu) -> None:
+    def facts(env: Mapping[str, str]) -> MachineFacts:
+        return MachineFacts(system="Linux", cpus=1, memory_bytes=1, gpus=gpus)
+
+    monkeypatch.setattr(machine, "facts", facts)
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *said: str) -> list[tuple[str, ...]]:
+    """Stand in for the trainer's Python; returns the list of the commands it was given."""
+    asked: list[tuple[str, ...]] = []
+    waiting = list(said)
+
+    def capture(argv: list[str], **kwargs: object) -> Output:
+        asked.append(tuple(argv))
+        return Output(tuple(argv), 1, waiting.pop(0), "")
+
+    monkeypatch.setattr(trainer, "capture", capture)
+    return asked
+
+
+CARD = Gpu(name="A", memory_mib=1, driver="1")
+
+
+def test_without_a_gpu_attention_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu(monkeypatch)
+    asked = answers(monkeypatch)
+    probe = trainer.probe_attention(a_trainer(tmp_path), "no", {})
+    assert (probe.xformers, probe.reason) == (False, "no NVIDIA GPU: xformers has no CPU kernel")
+    assert asked == []
+
+
+def test_attention_is_tried_once_per_card_and_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu(monkeypatch, CARD)
+    yes, no = 'noise\n{"xformers": true, "reason": "ran"}\n', '{"xformers": false, "reason": "no kernel"}'
+    asked = answers(monkeypatch, yes, no, yes)
+    one = a_trainer(tmp_path)
+    assert [trainer.probe_attention(one, precision, {}).xformers for precision in ("bf16", "no", "bf16", "no")] == [
+        True, False, True, False
+    ]
+    assert [command[-1] for command in asked] == ["bf16", "no"]
+    gpu(monkeypatch, CARD.model_copy(update={"driver": "2"}))
+    assert trainer.probe_attention(one, "no", {}).xformers
+
+
+def test_a_probe_that_crashes_is_no_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu(monkeypatch, CARD)
+    asked = answers(monkeypatch, "Segmentation fault\n", "")
+    one = a_trainer(tmp_path)
+    assert trainer.probe_attention(one, "fp16", {}).reason == "the probe of xformers ended with 1"
+    assert not trainer.probe_attention(one, "fp16", {}).xformers
+    assert len(asked) == 2
