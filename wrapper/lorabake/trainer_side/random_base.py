@@ -192,6 +192,10 @@ def write_base(folder, family, v_prediction, zero_terminal_snr):
     for name, text in texts:
         write_model(folder / name, text, "model.safetensors")
     write_model(folder / "vae", vae, "diffusion_pytorch_model.safetensors")
+    if family == "sdxl":
+        # At fp16 sd-scripts asks for the variant "fp16" (library/sdxl_train_util.py:86). Where no part of a folder
+        # has it, diffusers stops; where one has, it takes the others as they are. So the smallest has it.
+        write_weights(vae, folder / "vae" / "diffusion_pytorch_model.fp16.safetensors")
     write_model(folder / "unet", unet, "diffusion_pytorch_model.safetensors")
 
 

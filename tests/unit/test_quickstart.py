@@ -1,0 +1,172 @@
+"""Quickstart's ingredients: what it asks for, what it writes, what it leaves alone, what it says at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from lorabake import quickstart, resources
+from lorabake.errors import MachineError
+from lorabake.examine import examine
+from lorabake.load import load
+from lorabake_schemas.machine import Family, MachineFacts
+
+MACHINE = MachineFacts(system="Linux", cpus=2, memory_bytes=16 * 2**30)
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+
+def write_base(folder: Path, family: Family) -> None:
+    """A folder that looks like a whole random base, without the weights."""
+    context, pipeline = {"sd15": (768, ""), "sd2": (1024, ""), "sdxl": (2048, "XL")}[family]
+    files = {
+        "model_index.json": json.dumps({"_class_name": f"StableDiffusion{pipeline}Pipeline"}),
+        "unet/config.json": json.dumps({"cross_attention_dim": context, "in_channels": 4}),
+        "scheduler/scheduler_config.json": json.dumps({"prediction_type": "epsilon", "rescale_betas_zero_snr": False}),
+        **{f"{part}/model.safetensors": "weights" for part in ("unet", "vae", "text_encoder", "text_encoder_2")},
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    mark = {
+        "random": True, "seed": 42, "family": family, "v_prediction": False, "zero_terminal_snr": False,
+        "files": {name: len(text) for name, text in files.items()},
+    }
+    (folder / quickstart.MARK).write_text(json.dumps(mark), encoding="utf-8")
+
+
+def prepare(folder: Path, family: Family = "sd15") -> tuple[quickstart.Prepared, list[str]]:
+    said: list[str] = []
+    return quickstart.prepare(folder, family, None, {}, said.append), said
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_recipe_reads_and_plans_without_an_error(tmp_path: Path, family: Family) -> None:
+    prepared, _ = prepare(tmp_path, family)
+    write_base(tmp_path / f"base-{family}", family)
+    examination = examine(prepared.recipe, MACHINE)
+    assert examination.errors == ()
+    _, plan = examination.planned()
+    assert plan.forecast.steps == quickstart.STEPS
+    assert plan.family == family
+
+
+def test_comments_of_the_recipe_stand_in_one_column() -> None:
+    for family in FAMILIES:
+        lines = quickstart.recipe_text(family).splitlines()
+        columns = {line.index("#") for line in lines if "#" in line and not line.startswith(("#", "tokenizer_cache"))}
+        assert columns == {32}
+
+
+def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    again, said = prepare(tmp_path)
+    assert not again.edited
+    assert said == []
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_an_edited_recipe_stays_and_it_says_so(tmp_path: Path) -> None:
+    first, _ = prepare(tmp_path)
+    mine = first.recipe.read_text(encoding="utf-8").replace("= 64 ", "= 128")
+    first.recipe.write_text(mine, encoding="utf-8")
+    again, said = prepare(tmp_path)
+    assert again.edited
+    assert "edited" in " ".join(said)
+    assert first.recipe.read_text(encoding="utf-8") == mine
+
+
+def test_a_recipe_of_ours_for_another_family_is_replaced(tmp_path: Path) -> None:
+    prepare(tmp_path, "sd15")
+    again, _ = prepare(tmp_path, "sdxl")
+    assert not again.edited
+    loaded = load(again.recipe).recipe
+    assert loaded is not None
+    assert loaded.base.family == "sdxl"
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(MachineError, match="cannot write"):
+        prepare(tmp_path / "file")
+
+
+def test_a_base_is_whole_only_with_every_file_at_its_size(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    assert not quickstart.is_whole(base)
+    write_base(base, "sd15")
+    assert quickstart.is_whole(base)
+    (base / "unet/model.safetensors").write_text("weigh", encoding="utf-8")
+    assert not quickstart.is_whole(base)
+
+
+def test_a_whole_base_is_used_again_without_any_python(tmp_path: Path) -> None:
+    write_base(tmp_path / "base", "sd15")
+    said: list[str] = []
+    quickstart.make_base(tmp_path / "base", "sd15", tmp_path / "no-python", {}, said.append)
+    assert said == [f"using the base model in {tmp_path / 'base'}"]
+
+
+def test_a_folder_of_somebody_else_is_never_touched(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "thesis.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(MachineError, match="in the way"):
+        quickstart.make_base(base, "sd15", tmp_path / "no-python", {}, lambda _: None)
+    assert (base / "thesis.txt").is_file()
+
+
+def test_needs_count_the_trainer_only_when_it_must_be_fetched() -> None:
+    lock = resources.pin().cpu
+    with_it, without = quickstart.needs("sd15", lock), quickstart.needs("sd15")
+    assert with_it.download_bytes == lock.download_bytes
+    assert with_it.trainer_bytes == lock.disk_bytes
+    assert without.download_bytes == without.trainer_bytes == 0
+    assert with_it.memory_bytes == without.memory_bytes
+    assert quickstart.needs("sdxl").memory_bytes > without.memory_bytes
+    assert quickstart.needs("sdxl", rehearsal=True).memory_bytes < without.memory_bytes
+
+
+def test_the_announcement_names_memory_disk_and_download() -> None:
+    what = quickstart.Needs(7 * 10**9, 2 * 10**9, 346 * 10**6, 15 * 10**8)
+    said = quickstart.announcement("sd15", what, Path("quickstart"))
+    for part in ("7.0 GB of memory", "2.0 GB of disk in quickstart", "download of 0.3 GB", "1.5 GB of disk"):
+        assert part in said
+    assert "download" not in quickstart.announcement("sd15", quickstart.needs("sd15"), Path("quickstart"))
+
+
+@pytest.mark.parametrize(("memory", "disk", "word"), [(10, 99, "memory"), (99, 10, "disk"), (None, 10, "disk")])
+def test_too_little_room_is_an_error_that_names_what_is_short(
+    tmp_path: Path, memory: int | None, disk: int, word: str
+) -> None:
+    with pytest.raises(MachineError, match=f"not enough {word}"):
+        quickstart.check_room(quickstart.Needs(50, 50), tmp_path, memory, disk)
+
+
+def test_enough_room_and_unknown_memory_pass(tmp_path: Path) -> None:
+    quickstart.check_room(quickstart.Needs(50, 50), tmp_path, 50, 50)
+    quickstart.check_room(quickstart.Needs(50, 50), tmp_path, None, 50)
+
+
+def test_a_base_made_before_counts_as_room(tmp_path: Path) -> None:
+    (tmp_path / "base-sd15").mkdir()
+    (tmp_path / "base-sd15" / "weights").write_bytes(b"x" * 40)
+    quickstart.check_room(quickstart.Needs(50, 50), tmp_path, None, 10)
+
+
+def test_farewell_after_a_training_names_the_lora_and_three_commands() -> None:
+    lines = quickstart.farewell(Path("recipe.toml"), "sdxl", Path("runs/1/lum.safetensors"))
+    assert "runs/1/lum.safetensors" in lines[0]
+    commands = [line.split() for line in lines if line.startswith("  lorabake ")]
+    assert [command[1] for command in commands] == ["recipes", "check", "run"]
+    assert commands[0][3] in resources.recipe_names()
+
+
+def test_farewell_after_a_rehearsal_ends_with_nothing_trained() -> None:
+    lines = quickstart.farewell(Path("my folder/recipe.toml"), "sd15", None, "the trainer could not be fetched")
+    assert "the trainer could not be fetched" in lines[0]
+    assert 'lorabake run "my folder/recipe.toml"' in lines[1]
+    assert "nothing was trained" in lines[-1]

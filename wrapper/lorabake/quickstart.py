@@ -1,0 +1,241 @@
+"""What a first try needs, apart from the run itself: room, pictures, a base of random weights, a recipe, last words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lorabake import locks, pictures, resources
+from lorabake.errors import MachineError, SetupError
+from lorabake.process import capture, child_env
+from lorabake_schemas.base import StrictModel
+from lorabake_schemas.machine import Family
+from lorabake_schemas.pin import Lock
+
+Say = Callable[[str], None]
+
+STEPS = 16
+RECIPE, PICTURES = "recipe.toml", "pictures"
+MARK = "random-base.json"
+GIB = 2**30
+MAKING_S = 1800.0  # writing a base takes 17 s (SD1.5) to 40 s (SDXL) on two cores; this is for a machine in trouble
+# Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: the most memory its processes held together
+# (sd-scripts holds two whole UNets while it converts SD1.5's), and what the base and two runs take on disk.
+MEMORY: Mapping[Family, int] = {"sd15": 7 * GIB, "sd2": 7 * GIB, "sdxl": 14 * GIB}
+DISK: Mapping[Family, int] = {"sd15": 2_000_000_000, "sd2": 2_000_000_000, "sdxl": 5_900_000_000}
+MINUTES: Mapping[Family, str] = {"sd15": "about a minute", "sd2": "about a minute", "sdxl": "about five minutes"}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What it takes, in bytes. ``disk_bytes`` is for the quickstart's own folder, ``trainer_bytes`` for the trainer.
+
+    The trainer's share and the download are 0 when it is installed already.
+    """
+
+    memory_bytes: int
+    disk_bytes: int
+    download_bytes: int = 0
+    trainer_bytes: int = 0
+
+
+def needs(family: Family, lock: Lock | None = None, *, rehearsal: bool = False) -> Needs:
+    """``lock`` is what still has to be installed, None for nothing. A rehearsal makes no base and loads no model."""
+    if rehearsal:
+        return Needs(memory_bytes=GIB // 2, disk_bytes=10_000_000)
+    download, disk = (lock.download_bytes, lock.disk_bytes) if lock else (0, 0)
+    return Needs(MEMORY[family], DISK[family], download, disk)
+
+
+def announcement(family: Family, what: Needs, folder: Path) -> str:
+    """What will be taken, said before it is taken."""
+    room = f"{_gb(what.memory_bytes)} of memory, {_gb(what.disk_bytes)} of disk in {folder}"
+    if what.download_bytes:
+        room += f", and for the trainer a download of {_gb(what.download_bytes)} and {_gb(what.trainer_bytes)} of disk"
+    return f"A real training of {STEPS} steps ({family}, {MINUTES[family]} on two CPU cores) needs {room}."
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 100_000_000 else f"{max(1, round(size / 1e6))} MB"
+
+
+def check_room(what: Needs, folder: Path, memory: int | None, disk: int) -> None:
+    """Raise MachineError when there is less than is needed.
+
+    ``memory`` is what a new process can take now, in bytes, None where the system does not say; ``disk`` is what is
+    free where ``folder`` will be. A base that is there already counts as free.
+    """
+    taken = sum(file.stat().st_size for file in folder.glob("base-*/**/*") if file.is_file())
+    if disk + taken < what.disk_bytes:
+        raise MachineError(
+            f"not enough disk in {folder}: the quickstart needs {_gb(what.disk_bytes)}, {_gb(disk)} are free",
+            "free some space, or name a folder on another disk with --folder",
+        )
+    if memory is not None and memory < what.memory_bytes:
+        raise MachineError(
+            f"not enough memory: the quickstart needs {_gb(what.memory_bytes)}, {_gb(memory)} are free",
+            "close other programs; sd15 needs the least, and a rehearsal (lorabake run RECIPE --rehearse) next to none",
+        )
+
+
+def recipe_text(family: Family) -> str:
+    """A recipe for somebody to read, edit and make their own."""
+    subject = pictures.LIGHTHOUSE
+    model = f'model  = "base-{family}"'.ljust(32)
+    return f"""\
+# Made by `lorabake quickstart`: a first training, on drawn pictures and a base model of random weights.
+# It is real in every step, but what comes out can draw nothing. `lorabake plan {RECIPE}` shows every setting.
+
+name = "{subject.token}"
+kind = "object"                 # character, style, object, clothing or concept
+
+[base]
+{model}# yours: a .safetensors file, a diffusers folder or a hub id
+family = "{family}"
+tags   = "danbooru"             # the kind of tags it knows: e621, danbooru or natural
+tokenizer_cache_dir = "base-{family}/tokenizers"   # leave it out: sd-scripts then fetches the real one
+
+[[concept]]
+token  = "{subject.token}"        # a word that the model does not know yet
+class  = "{subject.class_}"           # what it is, in a word that the model knows
+images = "{PICTURES}"             # pictures, and a .txt of tags beside each
+
+[network]
+network_dim = 8                 # small and quick; leave it out for the guide's value
+
+[train]
+optimizer       = "Prodigy"     # finds the learning rate by itself
+resolution      = 64            # leave it out with real pictures: the guide's value for this family is taken
+max_train_steps = {STEPS}            # leave it out: the guide's number of looks at each picture is taken
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A folder that is ready to run. ``edited`` when the recipe in it is the user's own by now."""
+
+    recipe: Path
+    edited: bool
+
+
+def prepare(folder: Path, family: Family, python: Path | None, env: Mapping[str, str], say: Say) -> Prepared:
+    """Make whatever of pictures, base and recipe is missing in ``folder``; ``python`` is the trainer's.
+
+    Without ``python`` there will be a rehearsal, which needs no base. Safe to run twice, and to interrupt: whole
+    pictures, a whole base and an edited recipe stay. Raises MachineError and SetupError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locks.held(folder / ".lock", lambda: say("waiting for another quickstart in the same folder")):
+            pictures.draw(folder / PICTURES)
+            if python is not None:
+                make_base(folder / f"base-{family}", family, python, env, say)
+            prepared = _write_recipe(folder / RECIPE, family)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write to {folder}: {error.strerror or error}", "name another folder with --folder"
+        ) from error
+    if prepared.edited:
+        say(f"{prepared.recipe} was edited and stays as it is")
+    return prepared
+
+
+def _write_recipe(file: Path, family: Family) -> Prepared:
+    """A recipe that an earlier quickstart wrote is replaced, also one for another family; any other stays."""
+    ours = {recipe_text(each).encode() for each in MEMORY}
+    if file.exists() and file.read_bytes() not in ours:
+        return Prepared(file, edited=True)
+    aside = file.with_name(file.name + ".part")
+    aside.write_text(recipe_text(family), encoding="utf-8", newline="\n")
+    aside.replace(file)
+    return Prepared(file, edited=False)
+
+
+class _Mark(StrictModel):
+    """What random_base.py writes last: its arguments, and the size in bytes of every file of a whole base."""
+
+    random: bool
+    seed: int
+    family: Family
+    v_prediction: bool
+    zero_terminal_snr: bool
+    files: dict[str, int]
+
+
+def is_whole(base: Path) -> bool:
+    """Whether a base of random weights is there with every file at its full size."""
+    try:
+        mark = _Mark.model_validate_json((base / MARK).read_bytes())
+        return all((base / name).stat().st_size == size for name, size in mark.files.items())
+    except (OSError, ValidationError):
+        return False
+
+
+def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], say: Say, *options: str) -> None:
+    """Write a base of random weights with the trainer's ``python``, unless a whole one is there.
+
+    ``options`` are random_base.py's own. Raises MachineError where something else has the name, SetupError when the
+    script fails.
+    """
+    if is_whole(base):
+        say(f"using the base model in {base}")
+        return
+    if base.exists() and not (base / MARK).exists():
+        raise MachineError(f"{base} is in the way and is not a base of ours", "move it, or name another folder")
+    for left_over in base.parent.glob(f".{base.name}.*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    say(f"making a base model of random weights ({family}, {_gb(DISK[family])}): half a minute or so")
+    calm = child_env(env, drop=("PYTHONPATH", "PYTHONHOME"), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
+    with resources.trainer_side("random_base.py") as script:
+        argv = [str(python), str(script), str(base), "--family", family, *options]
+        done = capture(argv, env=calm, timeout=MAKING_S)
+    if not done.ok:
+        words = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
+        raise SetupError(f"the base model could not be made: {words.strip()}", "try again, or look at the disk")
+
+
+def farewell(recipe: Path, family: Family, lora: Path | None, why_rehearsed: str = "") -> tuple[str, ...]:
+    """The last lines: where the LoRA is and what to do next, or that nothing was trained and what would change that.
+
+    ``why_rehearsed`` goes on after "but": "the trainer could not be fetched".
+    """
+    if lora is None:
+        return (
+            f"The rehearsal went well, but {why_rehearsed or 'there is no trainer here'}.",
+            f"Once that is mended: lorabake run {_quoted(recipe)}",
+            "This was a rehearsal: nothing was trained, and there is no LoRA.",
+        )
+    return (
+        f"The LoRA: {lora}",
+        "It was really trained, but on random weights, so it can draw nothing yet. Now with your own pictures:",
+        f"  lorabake recipes copy object-{family}-prodigy mine.toml   then change model, token and images in it",
+        "  lorabake check mine.toml",
+        "  lorabake run mine.toml",
+    )
+
+
+def _quoted(path: Path) -> str:
+    """As a shell takes it."""
+    text = str(path)
+    return json.dumps(text) if " " in text else text
+
+
+__all__ = [
+    "MARK",
+    "STEPS",
+    "Needs",
+    "Prepared",
+    "announcement",
+    "check_room",
+    "farewell",
+    "is_whole",
+    "make_base",
+    "needs",
+    "prepare",
+    "recipe_text",
+]
