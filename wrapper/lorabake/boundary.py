@@ -29,6 +29,8 @@ def boundary(env: Mapping[str, str], *, debug: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(130)
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise  # click's own: usage errors (2), --help; it prints them itself
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         sys.exit(1)
