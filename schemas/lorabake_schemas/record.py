@@ -1,7 +1,5 @@
 """The record of a run: what it was made from and how it ended. Versioned, additive."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from lorabake_schemas.base import Many, StrictModel
@@ -32,10 +30,15 @@ class TrainerRecord(StrictModel):
 
 
 class Outcome(StrictModel):
-    """How it ended. ``code`` names the verdict; ``message`` says it in words; ``returncode`` is the trainer's own."""
+    """How it ended.
+
+    ``code`` names the verdict, ``message`` says it in words, ``hint`` what to do about it. ``returncode`` is the
+    trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained.
+    """
 
     code: str
     message: str
+    hint: str | None = None
     returncode: int | None = None
     steps: int | None = None
     outputs: Many[FileDigest] = ()
@@ -43,7 +46,7 @@ class Outcome(StrictModel):
 
 
 class Record(StrictModel):
-    """``version`` 1. Times are UTC, ISO 8601."""
+    """``version`` 1. Times are UTC, ISO 8601. ``pid`` is lorabake's own: the one to signal to stop the run."""
 
     version: Literal[1] = 1
     lorabake: str

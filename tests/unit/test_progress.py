@@ -10,7 +10,6 @@ from lorabake.progress import (
     Epoch,
     ModelLoaded,
     NoData,
-    Pace,
     Parser,
     ProgressEvent,
     Saved,
@@ -218,11 +217,6 @@ def test_bytes_that_are_not_utf8_do_no_harm() -> None:
     assert parser.seen.step == Step(1, 2, 0.1, 1 / 3.30)
 
 
-def test_pace_is_measured_by_our_clock_from_the_first_step() -> None:
-    pace = Pace()
-    assert pace.seconds_left(10) is None
-    pace.at(1, 100.0)
-    assert pace.seconds_per_step is None
-    pace.at(5, 108.0)
-    assert pace.seconds_per_step == 2.0
-    assert pace.seconds_left(10) == 10.0
+def test_a_rehearsals_own_failure() -> None:
+    text = "\nrehearsal failed: a.png cannot be decoded: cut off\n  save it anew\n"
+    assert parse(text)[0].seen.exception == "rehearsal failed: a.png cannot be decoded: cut off"

@@ -26,6 +26,7 @@ EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:: |:$|$)")
 TRACEBACK = "Traceback (most recent call last):"
 LAUNCHER = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
 KILLED = re.compile(r"died with <Signals\.(\w+): \d+>|Signal \d+ \((\w+)\) received")
+REHEARSAL_FAILED = "rehearsal failed: "  # the stand-in's way to say why (rehearse.py); it shows no traceback
 LAST_WORDS = 20
 
 
@@ -242,6 +243,8 @@ class Parser:
             else:
                 self.seen = replace(self.seen, exception=text)
                 self._wordless = text.endswith(":")
+        elif text.startswith(REHEARSAL_FAILED):
+            self.seen = replace(self.seen, exception=text)
         else:
             self._killed(text)
 
@@ -281,31 +284,7 @@ def seconds_per_step(rate: bytes, unit: bytes) -> float | None:
     return 1 / value if value else None
 
 
-@dataclass(slots=True)
-class Pace:
-    """Speed by our own clock, which is passed in (seconds, monotonic): tqdm's own average includes model set-up."""
-
-    _first: tuple[int, float] | None = None
-    _last: tuple[int, float] = (0, 0.0)
-
-    def at(self, number: int, now: float) -> None:
-        if self._first is None:
-            self._first = (number, now)
-        self._last = (number, now)
-
-    @property
-    def seconds_per_step(self) -> float | None:
-        """Average since the first step seen, saves and samples included; None before the second."""
-        if self._first is None or self._last[0] <= self._first[0]:
-            return None
-        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
-
-    def seconds_left(self, total: int) -> float | None:
-        pace = self.seconds_per_step
-        return None if pace is None else pace * max(total - self._last[0], 0)
-
-
 __all__ = [
-    "Epoch", "ModelLoaded", "NoData", "Pace", "Parser", "ProgressEvent", "Saved", "Saving", "Seen", "Started", "Step",
-    "Totals", "Words", "loss_of", "seconds_per_step",
+    "REHEARSAL_FAILED", "Epoch", "ModelLoaded", "NoData", "Parser", "ProgressEvent", "Saved", "Saving", "Seen",
+    "Started", "Step", "Totals", "Words", "loss_of", "seconds_per_step",
 ]

@@ -1,0 +1,148 @@
+"""What a person sees: a bar on a terminal, few plain lines elsewhere, and never a crash of the display."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lorabake.progress import (
+    Epoch,
+    ModelLoaded,
+    NoData,
+    ProgressEvent,
+    Saved,
+    Saving,
+    Started,
+    Step,
+    Totals,
+    Words,
+)
+from lorabake.terminal import Pace, duration, speed, watching
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Clock:
+    """Goes on by ``tick`` seconds each time an event comes."""
+
+    def __init__(self, tick: float) -> None:
+        self.now, self.tick = 0.0, tick
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def show(events: Iterable[ProgressEvent], stream: io.StringIO, tick: float = 1.0, *, verbose: bool = False) -> str:
+    clock = Clock(tick)
+    with watching(stream, 100, verbose=verbose, clock=clock) as watcher:
+        for event in events:
+            clock.now += tick
+            watcher(event)
+    return stream.getvalue()
+
+
+def steps(total: int) -> list[ProgressEvent]:
+    return [Step(number, total, 0.5) for number in range(1, total + 1)]
+
+
+def test_pace_is_measured_by_our_clock_from_the_first_step() -> None:
+    pace = Pace()
+    assert pace.seconds_left(10) is None
+    pace.at(1, 100.0)
+    assert pace.seconds_per_step is None
+    pace.at(5, 108.0)
+    assert pace.seconds_per_step == 2.0
+    assert pace.seconds_left(10) == 10.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0.4, "0 s"), (59.4, "59 s"), (185, "3:05 min"), (7385, "2:03 h")]
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("pace", "text"), [(None, "-"), (0.0, "-"), (2.345, "2.35 s/step"), (0.25, "4.0 steps/s")])
+def test_speeds(pace: float | None, text: str) -> None:
+    assert speed(pace) == text
+
+
+def test_plain_lines_are_few_and_hold_the_first_and_the_last_step() -> None:
+    lines = show(steps(100), io.StringIO(), tick=2.0).splitlines()
+    assert lines[0] == "step 1/100  loss 0.5  -  - left"
+    assert lines[1] == "step 11/100  loss 0.5  2.00 s/step  2:58 min left"
+    assert lines[-1] == "step 100/100  loss 0.5  2.00 s/step  0 s left"
+    assert len(lines) == 11
+
+
+def test_quick_steps_give_the_first_and_the_last_line_only() -> None:
+    lines = show(steps(100), io.StringIO(), tick=0.001).splitlines()
+    assert [line.split()[1] for line in lines] == ["1/100", "100/100"]
+
+
+def test_slow_steps_are_not_silent_for_more_than_five_minutes() -> None:
+    lines = show(steps(1000)[:100], io.StringIO(), tick=60.0).splitlines()
+    assert [line.split()[1] for line in lines][:3] == ["1/1000", "6/1000", "11/1000"]
+
+
+def test_a_run_that_ends_early_still_shows_its_last_step() -> None:
+    lines = show(steps(100)[:7], io.StringIO(), tick=0.001).splitlines()
+    assert [line.split()[1] for line in lines] == ["1/100", "7/100"]
+
+
+def test_announcements() -> None:
+    events: list[ProgressEvent] = [
+        Started("cuda"), ModelLoaded(), Totals(12, 0, 2, 5, 100), Epoch(1, 5), Step(1, 100, 0.25),
+        Saving("output/x.safetensors"), Saved(), NoData(), Words("kept to itself"),
+    ]  # fmt: skip
+    assert show(events, io.StringIO()).splitlines() == [
+        "device: cuda",
+        "the base model is loaded",
+        "12 samples an epoch, 5 epochs, 100 steps",
+        "step 1/100  loss 0.25  -  - left  epoch 1/5",
+        "saving output/x.safetensors",
+        "the trainer says that the model was saved",
+        "the trainer found no pictures",
+    ]
+
+
+def test_a_count_that_is_not_the_plans_is_told_at_once() -> None:
+    assert "counts 7 steps, the plan 100" in show([Totals(12, 0, 2, 5, 7)], io.StringIO())
+
+
+def test_verbose_gives_the_trainers_own_words_instead() -> None:
+    text = show([Started("cuda"), Words("accelerator device: cuda")], io.StringIO(), verbose=True)
+    assert text == "accelerator device: cuda\n"
+
+
+def test_the_bar_shows_everything_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    events = [Epoch(1, 5), *steps(100)[:50], Saving("output/[x].safetensors"), Words("quiet")]
+    text = show(events, Terminal(), tick=2.0)
+    for part in ("50/100", "loss 0.5", "2.00 s/step", "1:40 min left", "epoch 1/5", "saving output/[x].safetensors"):
+        assert part in text
+    assert "quiet" not in text
+
+
+class Broken(io.StringIO):
+    """A pipe whose reader has left."""
+
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError(32, f"Broken pipe: {len(text)} characters lost")
+
+
+def test_a_terminal_that_is_gone_does_not_disturb() -> None:
+    with watching(Broken(), 100) as watcher:
+        for event in [Started("cuda"), *steps(100)]:
+            watcher(event)
+    assert watcher.broken
+    assert watcher.view.step == Step(100, 100, 0.5)

@@ -1,0 +1,239 @@
+"""A training as it shows on the terminal: a bar for people, plain lines for files and pipes.
+
+Display never disturbs training: when the terminal is gone, the words are lost and the run goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from lorabake.progress import Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from rich.progress import Progress, TaskID
+
+    from lorabake.progress import ProgressEvent
+
+    Clock = Callable[[], float]
+
+QUIET_S = 10.0  # plain lines are at least this far apart ...
+QUIET_SHARE = 0.1  # ... and this share of all steps, but not more than
+SILENT_S = 300.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """Speed by our own clock, which is passed in (seconds, monotonic): tqdm's own average includes model set-up."""
+
+    _first: tuple[int, float] | None = None
+    _last: tuple[int, float] = (0, 0.0)
+
+    def at(self, number: int, now: float) -> None:
+        if self._first is None:
+            self._first = (number, now)
+        self._last = (number, now)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Average since the first step seen, saves and samples included; None before the second."""
+        if self._first is None or self._last[0] <= self._first[0]:
+            return None
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
+    def seconds_left(self, total: int) -> float | None:
+        pace = self.seconds_per_step
+        return None if pace is None else pace * max(total - self._last[0], 0)
+
+
+def duration(seconds: float | None) -> str:
+    """``42 s``, ``3:05 min``, ``2:03 h``; "-" when it is not known."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def speed(seconds_per_step: float | None) -> str:
+    if not seconds_per_step:
+        return "-"
+    return f"{seconds_per_step:.2f} s/step" if seconds_per_step >= 1 else f"{1 / seconds_per_step:.1f} steps/s"
+
+
+@dataclass(slots=True)
+class View:
+    """What is shown: filled from the events, with our own clock for the pace."""
+
+    planned: int
+    clock: Clock
+    pace: Pace = field(default_factory=Pace)
+    step: Step | None = None
+    epoch: Epoch | None = None
+    saved: str | None = None
+
+    def take(self, event: ProgressEvent) -> str | None:
+        """Keep an event; the line it deserves of its own, if any."""
+        if isinstance(event, Step):
+            self.step = event
+            self.pace.at(event.number, self.clock())
+        elif isinstance(event, Epoch):
+            self.epoch = event
+        elif isinstance(event, Saving):
+            self.saved = event.path
+        return self._announcement(event)
+
+    def _announcement(self, event: ProgressEvent) -> str | None:
+        """The lines that both displays show."""
+        line: str | None = None
+        match event:
+            case Started(device):
+                line = f"device: {device}"
+            case ModelLoaded():
+                line = "the base model is loaded"
+            case Totals(steps=steps) if steps != self.planned:
+                line = f"the trainer counts {steps} steps, the plan {self.planned}: the run will not count as done"
+            case Totals():
+                line = f"{event.train_samples} samples an epoch, {event.epochs} epochs, {event.steps} steps"
+            case Saving(path):
+                line = f"saving {path}"
+            case Saved():
+                line = "the trainer says that the model was saved"
+            case NoData():
+                line = "the trainer found no pictures"
+            case _:
+                pass
+        return line
+
+    @property
+    def told(self) -> str:
+        """Loss, speed, time left and epoch."""
+        total = self.step.total if self.step is not None else self.planned
+        loss = self.step.loss if self.step is not None else None
+        parts = (
+            "" if loss is None else f"loss {loss:.4g}",
+            speed(self.pace.seconds_per_step),
+            f"{duration(self.pace.seconds_left(total))} left",
+            "" if self.epoch is None else f"epoch {self.epoch.number}/{self.epoch.total}",
+        )
+        return "  ".join(part for part in parts if part)
+
+
+class Display(Protocol):
+    """One way to show a view."""
+
+    def line(self, text: str) -> None: ...
+
+    def step(self, view: View) -> None: ...
+
+    def close(self, view: View) -> None: ...
+
+
+class Plain:
+    """Lines, as few as tell how it goes."""
+
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
+        self._stream, self._clock = stream, clock
+        self._shown: tuple[int, float] | None = None
+
+    def line(self, text: str) -> None:
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+    def step(self, view: View) -> None:
+        if view.step is not None and self._due(view.step):
+            self._show(view)
+
+    def close(self, view: View) -> None:
+        """The last step is always shown."""
+        if view.step is not None and self._shown is not None and view.step.number > self._shown[0]:
+            self._show(view)
+
+    def _due(self, step: Step) -> bool:
+        if self._shown is None or step.number == step.total:
+            return True
+        quiet = self._clock() - self._shown[1]
+        return quiet >= QUIET_S and (step.number - self._shown[0] >= QUIET_SHARE * step.total or quiet >= SILENT_S)
+
+    def _show(self, view: View) -> None:
+        if view.step is not None:
+            self._shown = (view.step.number, self._clock())
+            self.line(f"step {view.step.number}/{view.step.total}  {view.told}")
+
+
+class Bar:
+    """A bar that stays at the bottom; lines go above it."""
+
+    def __init__(self, stream: TextIO, planned: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._progress: Progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=Console(file=stream, highlight=False), refresh_per_second=4,
+        )  # fmt: skip
+        self._task: TaskID = self._progress.add_task("loading", total=planned, told="")
+        self._progress.start()
+
+    def line(self, text: str) -> None:
+        self._progress.console.print(text, markup=False)
+
+    def step(self, view: View) -> None:
+        if view.step is not None:
+            done, total = view.step.number, view.step.total
+            self._progress.update(self._task, description="steps", completed=done, total=total, told=view.told)
+
+    def close(self, view: View) -> None:
+        del view  # the bar shows it already
+        self._progress.stop()
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Takes progress events and shows them; one that fails to write says nothing any more."""
+
+    display: Display
+    view: View
+    verbose: bool
+    broken: bool = False
+
+    def __call__(self, event: ProgressEvent) -> None:
+        line = self.view.take(event)
+        if isinstance(event, Words):
+            line = event.text if self.verbose else None
+        elif self.verbose:
+            line = None  # the trainer's own words say it already
+        if self.broken:
+            return
+        try:
+            if isinstance(event, Step):
+                self.display.step(self.view)
+            elif line is not None:
+                self.display.line(line)
+        except (OSError, ValueError):  # ValueError: the stream was closed
+            self.broken = True
+
+
+@contextmanager
+def watching(
+    stream: TextIO, planned: int, *, verbose: bool = False, clock: Clock = time.monotonic
+) -> Generator[Watcher]:
+    """A watcher for launch() that shows a run of ``planned`` steps on ``stream``, with a bar if that is a terminal."""
+    display: Display = Bar(stream, planned) if stream.isatty() else Plain(stream, clock)
+    view = View(planned, clock)
+    try:
+        yield Watcher(display, view, verbose)
+    finally:
+        with suppress(OSError, ValueError):
+            display.close(view)
+
+
+__all__ = ["Pace", "Plain", "View", "Watcher", "duration", "speed", "watching"]
