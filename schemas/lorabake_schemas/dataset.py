@@ -40,8 +40,8 @@ class ImageFacts:
     """One image by its header.
 
     ``name`` is the file name; width and height are pixels as stored (EXIF ignored, as in sd-scripts);
-    ``mode`` is Pillow's, ``alpha`` whether any transparency is declared; ``problem`` why the header could not
-    be read.
+    ``mode`` is Pillow's, ``alpha`` whether any transparency is declared; ``seen`` the size that sd-scripts' own
+    header reader takes it for, None where that is the true one; ``problem`` why the header could not be read.
     """
 
     name: str
@@ -49,6 +49,7 @@ class ImageFacts:
     height: int = 0
     mode: str = ""
     alpha: bool = False
+    seen: tuple[int, int] | None = None
     problem: str | None = None
     caption: CaptionFacts = field(default_factory=CaptionFacts)
 

@@ -50,7 +50,7 @@ def picture(folder: Path, number: int, dice: random.Random) -> None:
     size = (dice.randint(200, longest), dice.randint(200, longest))
     stem = dice.choice((f"{number}", f"im {number}", f"a_b_c_{number}_d_e", f"Über.{number}"))
     suffix = dice.choice((".png", ".PNG", ".jpg", ".webp", ".bmp", ".Jpeg")) if number else ".png"  # .Jpeg is not seen
-    mode = "1" if suffix in {".png", ".PNG", ".bmp"} else "L"
+    mode = "1" if suffix in {".png", ".PNG", ".bmp"} else "L" if suffix != ".webp" else dice.choice(("L", "RGBA"))
     Image.new(mode, size).save(folder / (stem + suffix), format="JPEG" if suffix == ".Jpeg" else None)
     first = dice.choice(("tok, blue eyes", "  tok ", "\ufefftok, bom", "", "tok, maçã\r"))
     if dice.random() < 0.9:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lorabake.dataset import repeat_folder, scan, seen_sizes
+from lorabake.dataset import repeat_folder, scan, seen_size, seen_sizes
 from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts
 
 
@@ -85,6 +85,16 @@ def test_exif_rotation_is_ignored_as_in_sd_scripts(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.new("RGB", (30, 10)).save(tmp_path / "a.jpg", exif=exif)
     assert (one(scan(tmp_path, ".txt")).width, one(scan(tmp_path, ".txt")).height) == (30, 10)
+
+
+@pytest.mark.parametrize(("mode", "seen"), [("RGB", None), ("RGBA", (19, 9))])
+def test_an_extended_webp_looks_one_pixel_smaller_to_sd_scripts(
+    tmp_path: Path, mode: str, seen: tuple[int, int] | None
+) -> None:
+    picture(tmp_path / "a.webp", mode=mode)
+    image = one(scan(tmp_path, ".txt"))
+    assert (image.width, image.height, image.seen) == (20, 10, seen)
+    assert seen_size(image) == (seen or (20, 10))
 
 
 def test_the_content_counts_not_the_name(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ _LOOK_ALIKE = frozenset(
 def scan(folder: Path, caption_extension: str) -> FolderFacts:
     """All facts about one image folder, whose captions end in ``caption_extension`` (with its dot).
 
-    Never raises for what is on the disk: a folder that cannot be read has ``problem`` set and no images.
+    Never raises for what is on the disk: a folder that cannot be read has ``problem`` set and no images. The
+    five-underscore rule for captions is applied to the absolute path.
     """
     root = os.path.abspath(folder)  # noqa: PTH100 - captions.legacy_path needs the path as sd-scripts gets it
     try:
@@ -101,9 +102,16 @@ def _image(root: str, name: str, caption_extension: str) -> ImageFacts:
         with Image.open(path) as image:
             width, height = image.size
             alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
-            return ImageFacts(name, width, height, image.mode, alpha=alpha, caption=caption)
+            seen = (width - 1, height - 1) if image.format == "WEBP" and _is_extended_webp(path) else None
+            return ImageFacts(name, width, height, image.mode, alpha=alpha, seen=seen, caption=caption)
     except Exception as error:  # noqa: BLE001 - a damaged header raises almost anything out of Pillow's readers
         return ImageFacts(name, problem=_image_problem(error, path), caption=caption)
+
+
+def _is_extended_webp(path: str) -> bool:
+    """Such files store width - 1 and height - 1, and imagesize 1.4.1, the pin's header reader, adds nothing."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        return file.read(16)[12:] == b"VP8X"
 
 
 def _image_problem(error: Exception, path: str) -> str:
@@ -152,8 +160,13 @@ def seen_sizes(folder: FolderFacts, cache_suffix: str) -> tuple[tuple[int, int],
         while at < len(caches) and caches[at][:length] < stem:
             at += 1
         hit = at < len(caches) and caches[at][:length] == stem
-        sizes.append((_size_in_name(caches[at]) if hit else None) or (image.width, image.height))
+        sizes.append((_size_in_name(caches[at]) if hit else None) or seen_size(image))
     return tuple(sizes)
+
+
+def seen_size(image: ImageFacts) -> tuple[int, int]:
+    """Width and height as sd-scripts reads them from the header: one pixel less for an extended WebP."""
+    return image.seen or (image.width, image.height)
 
 
 def _size_in_name(cache: str) -> tuple[int, int] | None:
@@ -161,4 +174,4 @@ def _size_in_name(cache: str) -> tuple[int, int] | None:
     return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
 
 
-__all__ = ["repeat_folder", "scan", "seen_sizes"]
+__all__ = ["repeat_folder", "scan", "seen_size", "seen_sizes"]

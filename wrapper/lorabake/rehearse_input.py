@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import toml
 
 from lorabake.buckets import BucketRules, Size
-from lorabake.dataset import scan
+from lorabake.dataset import scan, seen_size
 from lorabake.errors import RecipeError
 from lorabake.forecast import DatasetBlock, Schedule, SubsetInput
 from lorabake_schemas.dataset import FolderFacts
@@ -170,7 +170,7 @@ def _folder(subset: Settings) -> FolderFacts:
 
 
 def _subset(subset: Settings, folder: FolderFacts) -> SubsetInput:
-    sizes = tuple((image.width, image.height) for image in folder.images)
+    sizes = tuple(seen_size(image) for image in folder.images)
     return SubsetInput(folder.path, sizes, subset.get("num_repeats", 1), subset.get("is_reg", default=False))
 
 
