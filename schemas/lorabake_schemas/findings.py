@@ -1,7 +1,5 @@
 """A finding: one remark on a recipe, a dataset or a machine."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from lorabake_schemas.base import Many, StrictModel

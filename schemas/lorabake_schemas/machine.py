@@ -1,7 +1,5 @@
 """Facts about the machine and about the base model, measured elsewhere and passed in."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from lorabake_schemas.base import Many, StrictModel

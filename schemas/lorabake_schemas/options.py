@@ -1,7 +1,5 @@
 """What the pinned sd-scripts understands: the shape of the option snapshots under vendor/, and checks against it."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Sequence
 from typing import Literal

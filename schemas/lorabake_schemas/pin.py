@@ -1,7 +1,5 @@
 """The pin: which sd-scripts, from where, with which Python packages."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints

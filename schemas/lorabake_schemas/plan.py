@@ -1,7 +1,5 @@
 """The plan: every setting resolved, with its source, and the exact forecast."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Literal
 

@@ -4,8 +4,6 @@ A field left out stays None. The guide's values are defaults of the resolve step
 "the user said 32" and "the guide says 32" never look alike. Options keep sd-scripts' own spelling.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints

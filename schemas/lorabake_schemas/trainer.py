@@ -4,8 +4,6 @@ sd-scripts pours its train TOML into an argparse namespace: unknown keys, wrong 
 pass in silence (S1, TU:4748-4761). These models are the only guard.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Self
 

@@ -57,7 +57,9 @@ def _crash(error: Exception, env: Mapping[str, str]) -> None:
     except OSError:
         click.echo(text, err=True)
         return
-    click.echo(f"{click.style('this is a bug in lorabake:', fg='red', bold=True)} {type(error).__name__}: {error}", err=True)
+    click.echo(
+        f"{click.style('this is a bug in lorabake:', fg='red', bold=True)} {type(error).__name__}: {error}", err=True
+    )
     click.echo(f"  what happened is in {path}; please send it with a report (it holds your command line)", err=True)
 
 

@@ -5,10 +5,11 @@ Everything heavy is imported inside a command, so that ``lorabake --help`` stays
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,23 +18,34 @@ from lorabake import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lorabake.choice import Choice
     from lorabake.examine import Examination
+    from lorabake.workflow import TrainerChoice
+    from lorabake_schemas.machine import Family
 
-F = TypeVar("F", bound=Callable[..., object])
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def trainer_options(command: F) -> F:
-    """Which trainer: the pin's, installed for this machine, or one of the user's own."""
-    for option in (
-        click.option("--trainer", "lock", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
-                     help="Which locked requirements to install."),
-        click.option("--sd-scripts", type=click.Path(path_type=Path), help="Use this sd-scripts folder, not the pin's."),
-        click.option("--python", type=click.Path(path_type=Path), help="Python to run --sd-scripts with."),
-    ):
-        command = option(command)
-    return command
+def trainer_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Which trainer: the pin's, installed for this machine, or one of the user's own; given on as ``choice``."""
+
+    @functools.wraps(command)
+    def chosen(*, lock: Choice, sd_scripts: Path | None, python: Path | None, **others: object) -> None:
+        from lorabake.workflow import TrainerChoice
+
+        command(choice=TrainerChoice(lock, sd_scripts, python), **others)
+
+    path = click.Path(path_type=Path)
+    locks = click.Choice(["auto", "cuda", "cpu"])
+    options = (
+        click.option(
+            "--trainer", "lock", type=locks, default="auto", show_default=True, help="Which packages to install."
+        ),
+        click.option("--sd-scripts", type=path, help="Use this sd-scripts folder, not the pin's."),
+        click.option("--python", type=path, help="The Python to run --sd-scripts with, or to make the trainer with."),
+    )
+    return functools.reduce(lambda made, option: option(made), reversed(options), chosen)
 
 
 class _Commands(click.Group):
@@ -114,8 +126,13 @@ def compile_(recipe: Path, output: Path) -> None:
 @trainer_options
 @JSON
 def run(
-    recipe: Path, rehearse: bool, dry_run: bool, verbose: bool, run_dir: Path | None, lock: str,
-    sd_scripts: Path | None, python: Path | None, as_json: bool,
+    recipe: Path,
+    rehearse: bool,
+    dry_run: bool,
+    verbose: bool,
+    run_dir: Path | None,
+    choice: TrainerChoice,
+    as_json: bool,
 ) -> None:
     """Train RECIPE: check, compile, install the trainer if need be, launch.
 
@@ -124,14 +141,14 @@ def run(
     """
     from lorabake import render, workflow
 
-    order = workflow.RunOrder(recipe, rehearse, workflow.TrainerChoice(lock, sd_scripts, python), run_dir, verbose)
-    prepared = workflow.prepare(order, _env(), _say)
+    order = workflow.RunOrder(recipe, choice, rehearse, run_dir, verbose)
+    prepared = workflow.prepare(order, _env())
     _show_findings(prepared.examination)
     if dry_run:
         click.echo(render.dry_run(prepared))
         return
     record = workflow.train(prepared, _env(), _say)
-    click.echo(record.model_dump_json(indent=2) if as_json else render.ending(record, prepared.paths))
+    click.echo(record.model_dump_json(indent=2) if as_json else render.ending(record, prepared.root))
     sys.exit(workflow.exit_code(record))
 
 
@@ -142,7 +159,7 @@ def trainer() -> None:
 
 @trainer.command("install")
 @click.argument("lock", type=click.Choice(["auto", "cuda", "cpu"]), default="auto")
-def trainer_install(lock: str) -> None:
+def trainer_install(lock: Choice) -> None:
     """Fetch the pinned sd-scripts and install its locked requirements."""
     from lorabake import render, workflow
 
@@ -161,7 +178,7 @@ def trainer_status(as_json: bool) -> None:
 
 @trainer.command("path")
 @click.option("--trainer", "lock", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
-def trainer_path(lock: str) -> None:
+def trainer_path(lock: Choice) -> None:
     """Print the folder of the installed trainer's sd-scripts."""
     from lorabake import workflow
 
@@ -185,9 +202,9 @@ def recipes_list() -> None:
 @click.argument("name")
 def recipes_show(name: str) -> None:
     """Print a shipped recipe."""
-    from lorabake import workflow
+    from lorabake import shelf
 
-    click.echo(workflow.shipped_recipe(name), nl=False)
+    click.echo(shelf.shipped_recipe(name), nl=False)
 
 
 @recipes.command("copy")
@@ -195,9 +212,9 @@ def recipes_show(name: str) -> None:
 @click.argument("target", type=click.Path(path_type=Path), required=False)
 def recipes_copy(name: str, target: Path | None) -> None:
     """Write a shipped recipe to TARGET (default: NAME.toml here) for you to edit."""
-    from lorabake import render, workflow
+    from lorabake import render, shelf
 
-    click.echo(render.copied(workflow.copy_recipe(name, target)))
+    click.echo(render.copied(shelf.copy_recipe(name, target)))
 
 
 @main.command()
@@ -205,23 +222,24 @@ def recipes_copy(name: str, target: Path | None) -> None:
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("quickstart"), show_default=True)
 @click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
 @trainer_options
-def quickstart(
-    family: str, folder: Path, verbose: bool, lock: str, sd_scripts: Path | None, python: Path | None
-) -> None:
+def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoice) -> None:
     """Draw pictures, make a base model of random weights, and really train on them for a minute."""
-    from lorabake import workflow
+    from lorabake import firstrun, render, workflow
 
-    choice = workflow.TrainerChoice(lock, sd_scripts, python)
-    sys.exit(workflow.quickstart(family, folder, choice, verbose, _env(), _say))
+    done = firstrun.first_run(family, folder, choice, verbose, _env(), _say)
+    click.echo(render.ending(done.record, Path(done.record.cwd)))
+    for line in done.last_words:
+        click.echo(line)
+    sys.exit(workflow.exit_code(done.record))
 
 
 @main.command()
 @click.option("--check", "check_file", type=click.Path(path_type=Path), help="Fail when this file is not up to date.")
 def schema(check_file: Path | None) -> None:
     """Print the JSON schema of a recipe, for editors."""
-    from lorabake import workflow
+    from lorabake import shelf
 
-    text = workflow.recipe_schema()
+    text = shelf.recipe_schema()
     if check_file is None:
         click.echo(text, nl=False)
     elif not check_file.is_file() or check_file.read_text(encoding="utf-8") != text:

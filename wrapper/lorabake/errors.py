@@ -47,6 +47,10 @@ class SetupError(LorabakeError):
     exit_code = 4
 
 
+class UnreachableError(SetupError):
+    """What the trainer is made from cannot be reached from here: the pin's url, or pip's package index."""
+
+
 class TrainerError(LorabakeError):
     """The trainer ran and did not succeed; its own code and last words are in the run's record."""
 
@@ -59,4 +63,12 @@ class InterruptedRunError(LorabakeError):
     exit_code = 130
 
 
-__all__ = ["InterruptedRunError", "LorabakeError", "MachineError", "RecipeError", "SetupError", "TrainerError"]
+__all__ = [
+    "InterruptedRunError",
+    "LorabakeError",
+    "MachineError",
+    "RecipeError",
+    "SetupError",
+    "TrainerError",
+    "UnreachableError",
+]

@@ -6,6 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lorabake import resources
+from lorabake.base_model import inspect_base
+from lorabake.dataset import scan
+from lorabake.errors import RecipeError
+from lorabake.load import LoadedRecipe, load, with_lines
+from lorabake.resolve import resolve
+from lorabake.resolve.data import CAPTION_EXTENSION
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide import Situation
@@ -14,14 +21,6 @@ from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe, Waive
-
-from lorabake import resources
-from lorabake.base_model import inspect_base
-from lorabake.dataset import scan
-from lorabake.errors import RecipeError
-from lorabake.load import LoadedRecipe, load, with_lines
-from lorabake.resolve import resolve
-from lorabake.resolve.data import CAPTION_EXTENSION
 
 NOT_PROBED = AttentionProbe(xformers=False, reason="xformers is tried when a run starts")
 
@@ -51,6 +50,11 @@ class Examination:
     def errors(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
 
+    def fails(self, *, strict: bool = False) -> bool:
+        """Whether anything stands in the way; with ``strict`` warnings do, too."""
+        bad = (Severity.ERROR, Severity.WARNING) if strict else (Severity.ERROR,)
+        return any(finding.severity in bad for finding in self.findings)
+
     def planned(self) -> tuple[Recipe, Plan]:
         """The recipe and its plan. Raises RecipeError with every finding when there is none."""
         if self.recipe is None or self.plan is None:
@@ -65,9 +69,7 @@ class Examination:
         return replace(self, plan=resolve(recipe, self.base, self.dataset, self.machine, probe))
 
 
-def examine(
-    path: Path, machine: MachineFacts, *, launching: bool = False, rehearsing: bool = False
-) -> Examination:
+def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehearsing: bool = False) -> Examination:
     """Read a recipe and everything it names; report all problems at once.
 
     A recipe with shape errors is examined as far as it can be read: its model and folders are looked at, its

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from lorabake.errors import SetupError
+from lorabake.errors import SetupError, UnreachableError
 from lorabake.process import Output, capture
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def fetch(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> None:
             f"wrong commit: {url} does not have {commit}", f"{_last_words(done)}; if it is a mirror, update it"
         )
     if not done.ok and _DISK_FULL not in done.stderr:
-        raise SetupError(
+        raise UnreachableError(
             f"cannot fetch sd-scripts from {url}",
             f"{_last_words(done)}; check the network, or use a mirror: git config --global url.MIRROR.insteadOf {url}",
         )

@@ -80,6 +80,11 @@ def free_disk(path: Path) -> int:
     return shutil.disk_usage(place).free
 
 
+def writable(folder: Path) -> bool:
+    """Whether this user may make files in an existing folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def _gpus(env: Mapping[str, str]) -> tuple[Gpu, ...]:
     """NVIDIA GPUs by the driver's own tool; no tool, no driver or no answer in time means none."""
     visible = env.get("CUDA_VISIBLE_DEVICES")
@@ -124,4 +129,4 @@ def _gpu(row: list[str]) -> Gpu:
     )
 
 
-__all__ = ["available_memory", "facts", "free_disk", "parse_gpus"]
+__all__ = ["available_memory", "facts", "free_disk", "parse_gpus", "writable"]

@@ -40,7 +40,9 @@ def spellings(paths: Iterable[str], recipe_folder: Path, run_folder: Path) -> di
 
 
 def _relative(target: Path, start: Path) -> str:
-    real = Path(os.path.realpath(target.parent)) / target.name if target.name not in {"", ".", ".."} else target.resolve()
+    real = (
+        Path(os.path.realpath(target.parent)) / target.name if target.name not in {"", ".", ".."} else target.resolve()
+    )
     try:
         return Path(os.path.relpath(real, start)).as_posix()
     except ValueError:  # another drive

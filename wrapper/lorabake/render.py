@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from lorabake.examine import Examination, Waived
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.plan import Forecast, Origin, Plan, Setting
 from lorabake_schemas.record import Record
 
-from lorabake.examine import Examination, Waived
+if TYPE_CHECKING:
+    from lorabake.trainer import Trainer, TrainerStatus
+    from lorabake.workflow import Prepared
 
+LAST_WORDS = 12
 COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.HINT: "cyan"}
 
 
@@ -91,21 +99,137 @@ def _source(setting: Setting) -> str:
 def forecast_lines(counts: Forecast) -> list[str]:
     """The forecast as a person reads it."""
     lines = [click.style("forecast", bold=True)]
-    lines.append(f"  {_size(counts)} ({counts.batches_per_epoch} batches and {counts.steps_per_epoch} steps an epoch, "
-                 f"{counts.warmup_steps} of all steps warm-up)")
+    lines.append(
+        f"  {_size(counts)} ({counts.batches_per_epoch} batches and {counts.steps_per_epoch} steps an epoch, "
+        f"{counts.warmup_steps} of all steps warm-up)"
+    )
     for share in counts.shares:
         kind = "regularisation " if share.is_reg else ""
-        lines.append(f"  {kind}{share.title}: {_count(share.images, 'picture')} x {share.num_repeats} = "
-                     f"{share.samples_per_epoch} samples an epoch, each seen {share.exposures:g} times")
+        lines.append(
+            f"  {kind}{share.title}: {_count(share.images, 'picture')} x {share.num_repeats} = "
+            f"{share.samples_per_epoch} samples an epoch, each seen {share.exposures:g} times"
+        )
     lines.append("  buckets: " + ", ".join(f"{b.width}x{b.height} ({b.samples})" for b in counts.buckets))
     lines.append("  files: " + ", ".join(save.file for save in counts.saves))
     return lines
 
 
-def record_line(record: Record) -> str:
-    """How a run ended, in one line."""
-    verdict = record.outcome.message if record.outcome else record.status
-    return f"{record.name}: {record.status}: {verdict}"
+def report_json(examination: Examination) -> str:
+    """``{"version": 1, "recipe", "findings", "waived", "forecast"}``; forecast is null when an error stands in the way."""
+    plan = examination.plan
+    table = {
+        "version": 1,
+        "recipe": str(examination.loaded.path),
+        "findings": [finding.model_dump(mode="json") for finding in examination.findings],
+        "waived": [w.finding.model_dump(mode="json") | {"reason": w.reason} for w in examination.waived],
+        "forecast": plan.forecast.model_dump(mode="json") if plan else None,
+    }
+    return json.dumps(table, indent=2, ensure_ascii=False)
 
 
-__all__ = ["finding_line", "forecast_lines", "plan_text", "record_line", "report", "summary"]
+def plan_json(plan: Plan) -> str:
+    """The whole plan, with every setting's source."""
+    return plan.model_dump_json(indent=2)
+
+
+def written(paths: Sequence[Path]) -> str:
+    """The files that were written, one a line."""
+    return "\n".join(f"wrote {path}" for path in paths)
+
+
+def copied(path: Path) -> str:
+    """What to do with a recipe that was copied."""
+    return f"wrote {path}: change what its head names, then `lorabake check {path}`"
+
+
+def dry_run(prepared: Prepared) -> str:
+    """The plan and the command that would be run, as a shell takes it."""
+    _, plan = prepared.examination.planned()
+    return "\n".join(
+        [
+            plan_text(plan),
+            "",
+            click.style("would run", bold=True) + f" in {prepared.root}",
+            f"  {shlex.join(prepared.command)}",
+            "nothing was written or started",
+        ]
+    )
+
+
+def ending(record: Record, root: Path) -> str:
+    """How a run ended, what it left, and the trainer's last words when it failed."""
+    outcome = record.outcome
+    if outcome is None:
+        return f"{record.name}: {record.status}"
+    good = record.status == "finished"
+    lines = [
+        f"{click.style('done' if good else 'failed', fg='green' if good else 'red', bold=True)}: {outcome.message}"
+    ]
+    if not good:
+        lines += [f"  {line}" for line in outcome.last_words[-LAST_WORDS:]]
+        lines += [f"  {outcome.hint}"] if outcome.hint else []
+    lines += [
+        f"  {root / file.name} ({file.size / 1e6:.1f} MB)" for file in outcome.outputs if "state" not in file.name
+    ]
+    return "\n".join([*lines, f"  everything about this run: {root}"])
+
+
+def trainer_line(trainer: Trainer) -> str:
+    """An installed trainer in one line."""
+    torch = trainer.versions.get("torch", "?")
+    name = f"sd-scripts {(trainer.commit or 'of unknown commit')[:12]}"
+    return f"{name}, {trainer.lock or 'own'} packages (torch {torch}): {trainer.checkout}"
+
+
+def trainer_status(status: TrainerStatus, *, as_json: bool) -> str:
+    """What is installed, for a person or a program."""
+    if as_json:
+        table = {
+            "version": 1,
+            "home": str(status.home),
+            "url": status.url,
+            "commit": status.commit,
+            "installed": [_trainer_json(trainer) for trainer in status.installed],
+            "in_use": _trainer_json(status.trainer) if status.trainer else None,
+        }
+        return json.dumps(table, indent=2)
+    lines = [f"pin: {status.url} at {status.commit}"]
+    lines += [
+        f"{'in use' if trainer == status.trainer else 'installed'}: {trainer_line(trainer)}"
+        for trainer in status.installed
+    ]
+    return "\n".join(lines if status.installed else [*lines, "not installed: `lorabake trainer install`, or just run"])
+
+
+def _trainer_json(trainer: Trainer) -> dict[str, object]:
+    return {
+        "lock": trainer.lock,
+        "commit": trainer.commit,
+        "checkout": str(trainer.checkout),
+        "python": str(trainer.python),
+        "versions": dict(trainer.versions),
+    }
+
+
+def recipe_list(texts: Mapping[str, str]) -> str:
+    """Every shipped recipe with the first line of its head, which says what it is for."""
+    wide = max(map(len, texts))
+    return "\n".join(f"{name:<{wide}}  {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items())
+
+
+__all__ = [
+    "copied",
+    "dry_run",
+    "ending",
+    "finding_line",
+    "forecast_lines",
+    "plan_json",
+    "plan_text",
+    "recipe_list",
+    "report",
+    "report_json",
+    "summary",
+    "trainer_line",
+    "trainer_status",
+    "written",
+]

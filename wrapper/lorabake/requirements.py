@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorabake.errors import SetupError
+from lorabake.errors import SetupError, UnreachableError
 from lorabake.process import child_env
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def build_first(lock: str) -> str:
 _STEP = re.compile(
     r"Collecting (?P<name>[^\s=]+)==(?P<version>\S+)"
     r"|Requirement already satisfied: (?P<had>[^\s=]+)==(?P<had_version>\S+)"
-    r"|Processing \S*?(?P<file>[^/\\\s-]+)-(?P<file_version>[^-/\\\s]+)(?:-\S+\.whl|\.tar\.gz)"
+    r"|Processing (?:\S*[/\\])?(?P<file>[^/\\\s-]+)-(?P<file_version>[^-/\\\s]+)(?:-\S+\.whl|\.tar\.gz)"
 )
 _BIG = re.compile(r"\s*Downloading (?P<file>[^\s-]+)-\S+ \((?P<size>\d{2,}(?:\.\d)? [MG]B)\)")
 
@@ -100,9 +100,9 @@ def failure(said: Sequence[str]) -> SetupError:
     if any(words in text for words in _NO_NETWORK):
         what = f" for {missing[1]}" if missing else ""
         hint = f"check the network, or pip's own settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {tail}"
-        return SetupError(f"pip cannot reach its package index{what}", hint)
+        return UnreachableError(f"pip cannot reach its package index{what}", hint)
     if missing:
-        hint = "pip looks where its own configuration says (pip config list): the index there lacks this package"
+        hint = "pip looks where its own configuration says (pip config list): the index there lacks it, or cannot be reached"
         return SetupError(f"pip finds no {missing[1]} for this Python and machine", hint)
     return SetupError("pip could not install the trainer's packages", tail)
 

@@ -125,7 +125,7 @@ def _pip(
     argv = [str(python), *_PIP, *_INSTALL, *options, "-r", str(file)]
     if stream_lines(argv, cwd=file.parent, env=env, log=log, on_line=heard) != 0:
         error = requirements.failure(list(last))
-        raise SetupError(error.message, f"{error.hint} (all of it: {log})")
+        raise type(error)(error.message, f"{error.hint} (all of it: {log})")
 
 
 def health(

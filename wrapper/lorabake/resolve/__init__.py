@@ -13,6 +13,7 @@ from lorabake.resolve.optimizer import optimizer_settings
 from lorabake.resolve.profile import Profile, profile_of
 from lorabake.resolve.run import (
     base_settings,
+    default_precision,
     file_settings,
     launch_plan,
     memory_settings,
@@ -23,7 +24,7 @@ from lorabake.resolve.run import (
 from lorabake.resolve.sources import RECIPE, always, forced, guide, pick
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
-from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts, Precision
 from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
 from lorabake_schemas.recipe import Recipe
 
@@ -90,6 +91,11 @@ def duration_settings(recipe: Recipe, profile: Profile, blocks: Sequence[SubsetP
     return always("max_train_epochs", epochs, source)
 
 
+def precision_of(recipe: Recipe, machine: MachineFacts) -> Precision:
+    """The mixed precision the run will use here."""
+    return recipe.train.mixed_precision or default_precision(machine.device)
+
+
 def _saving(recipe: Recipe, counted: Forecast) -> tuple[Setting, ...]:
     """About ten files in all (F8), unless the recipe saves by steps."""
     given, by_steps = recipe.save.save_every_n_epochs, recipe.save.save_every_n_steps
@@ -151,4 +157,4 @@ def _number(settings: Sequence[Setting], option: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-__all__ = ["profile_of", "resolve"]
+__all__ = ["precision_of", "profile_of", "resolve"]

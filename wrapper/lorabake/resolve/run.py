@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lorabake.resolve.profile import Profile
 from lorabake.resolve.sources import always, forced, guide, machine, ours, pick
-from lorabake_schemas.machine import AttentionProbe, MachineFacts
+from lorabake_schemas.machine import AttentionProbe, MachineFacts, Precision
 from lorabake_schemas.plan import LaunchPlan, Setting, Source
 from lorabake_schemas.recipe import Recipe
 
@@ -45,7 +47,8 @@ def _token_length(given: int | None) -> tuple[Setting, ...]:
 def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe) -> tuple[Setting, ...]:
     """Precision, attention, latents and the data loader."""
     train = recipe.train
-    precision, why = ("fp16", guide("G4.14")) if profile.cuda else ("no", machine("no NVIDIA GPU: float32 on the CPU"))
+    precision = default_precision("cuda" if profile.cuda else "cpu")
+    why = guide("G4.14") if profile.cuda else machine("no NVIDIA GPU: float32 on the CPU")
     checkpoint = True if profile.sdxl or 0 < profile.gpu_memory_mib < ROOMY_GPU_MIB else None
     chosen = train.mixed_precision or precision
     return (
@@ -65,6 +68,11 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
         *_persistent(recipe),
         *pick("seed", train.seed, DEFAULT_SEED, ours("a fixed seed makes the run repeatable (G4.94, S40)")),
     )
+
+
+def default_precision(device: Literal["cuda", "cpu"]) -> Precision:
+    """fp16 like the saved file (G4.14); on the CPU accelerate refuses fp16 and nothing would be gained."""
+    return "fp16" if device == "cuda" else "no"
 
 
 def _attention(wanted: str | None, probe: AttentionProbe) -> tuple[Setting, ...]:
@@ -168,6 +176,7 @@ def launch_plan(recipe: Recipe, facts: MachineFacts) -> LaunchPlan:
 
 __all__ = [
     "base_settings",
+    "default_precision",
     "file_settings",
     "launch_plan",
     "memory_settings",

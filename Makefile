@@ -1,0 +1,65 @@
+# Two commands matter: `make quickstart` tries the whole way, `make test` runs every check.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test test-fast test-real lint types coverage bench locks snapshots schema format clean
+
+quickstart: .venv/lorabake
+	$(BIN)/lorabake quickstart
+
+test: lint types coverage
+
+test-fast: .venv/dev
+	$(BIN)/python -m pytest -q -m "not real and not matrix" tests/unit tests/integration
+
+test-real: .venv/dev
+	$(BIN)/python -m pytest -s -m "real or matrix" tests/real
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lorabake schema --check schemas/recipe.schema.json
+	$(BIN)/python vendor/make_locks.py --check
+
+types: .venv/dev
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+coverage: .venv/dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not matrix"
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+bench: .venv/dev
+	for script in tests/bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+locks: .venv/dev
+	$(BIN)/python vendor/make_locks.py
+
+snapshots: .venv/dev
+	$(BIN)/lorabake trainer install
+	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python $(CURDIR)/wrapper/lorabake/trainer_side/dump_options.py $(CURDIR)/vendor
+
+schema: .venv/dev
+	$(BIN)/lorabake schema > schemas/recipe.schema.json
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .coverage*
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lorabake needs Python 3.11 or later: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/lorabake: .venv/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+.venv/dev: .venv/lorabake pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@

@@ -1,0 +1,283 @@
+"""A run from a recipe's path to its finished record: which trainer, which folder, then everything in order."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lorabake import machine, resources, store, terminal
+from lorabake import trainer as trainers
+from lorabake.compile import Compiled, compile_plan
+from lorabake.errors import MachineError, SetupError
+from lorabake.examine import Examination, examine
+from lorabake.launch import LaunchRequest, launch
+from lorabake.paths import recipe_paths, spellings
+from lorabake.resolve import precision_of
+from lorabake.trainer import Choice, Trainer, TrainerStatus
+from lorabake.trainer_command import rehearsal_argv, trainer_env, training_argv
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.record import Record, TrainerRecord
+
+Say = Callable[[str], None]
+Env = Mapping[str, str]
+RUNS = "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerChoice:
+    """The pin's trainer from one of its locks, or the user's own sd-scripts."""
+
+    lock: Choice = "auto"
+    sd_scripts: Path | None = None
+    python: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """What `lorabake run` was asked for."""
+
+    recipe: Path
+    trainer: TrainerChoice = TrainerChoice()
+    rehearse: bool = False
+    run_dir: Path | None = None
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe that has been examined for this machine, and the folder its run will get. Nothing is written yet."""
+
+    order: RunOrder
+    examination: Examination
+    root: Path
+
+    command: tuple[str, ...] = ()
+
+    @property
+    def machine(self) -> MachineFacts:
+        return self.examination.machine
+
+
+def prepare(order: RunOrder, env: Env) -> Prepared:
+    """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
+    run folder that was asked for exists or its place cannot be written."""
+    facts = machine.facts(env)
+    examination = examine(order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse)
+    command = _expected_command(order, examination.plan, env) if examination.plan else ()
+    return Prepared(order, examination, order.run_dir or _next_root(examination), command)
+
+
+def _expected_command(order: RunOrder, plan: Plan, env: Env) -> tuple[str, ...]:
+    """The command as far as it is known before a trainer is installed, for --dry-run."""
+    if order.rehearse:
+        return rehearsal_argv(plan.launch)
+    choice = order.trainer
+    if choice.sd_scripts is not None:
+        return training_argv(choice.python or Path("python"), choice.sd_scripts / plan.script, plan.launch)
+    found = trainers.find(resources.pin(), store.home(env), choice.lock, env, python=choice.python)
+    if found is None:
+        return training_argv(Path("TRAINER/venv/bin/python"), Path("TRAINER/sd-scripts") / plan.script, plan.launch)
+    return training_argv(found.python, found.checkout / plan.script, plan.launch)
+
+
+def check_place(prepared: Prepared) -> None:
+    """Raises MachineError when the run folder exists or cannot be made, before anything is installed or written."""
+    if prepared.root.exists():
+        hint = "a run folder is never used twice: name another one, or leave --run-dir out"
+        raise MachineError(f"{prepared.root} exists already", hint)
+    parent = next(folder for folder in prepared.root.absolute().parents if folder.exists())
+    if not parent.is_dir() or not machine.writable(parent):
+        raise MachineError(
+            f"{parent} cannot be written to", "set save.runs in the recipe, or name a folder by --run-dir"
+        )
+
+
+def _next_root(examination: Examination) -> Path:
+    """runs/NAME-001 beside the recipe, with the first number above all that are there."""
+    recipe = examination.recipe
+    name = recipe.name if recipe else "run"
+    folder = examination.loaded.folder / ((recipe.save.runs if recipe else None) or RUNS)
+    numbered = re.compile(re.escape(name) + r"-(\d+)")
+    taken = [int(found[1]) for path in _entries(folder) if (found := numbered.fullmatch(path.name))]
+    return folder / f"{name}-{max(taken, default=0) + 1:03d}"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def train(prepared: Prepared, env: Env, say: Say) -> Record:
+    """Install the trainer if need be, compile, launch, and return the finished record.
+
+    Raises RecipeError for a recipe with errors, SetupError when the trainer cannot be had, MachineError for the run
+    folder, InterruptedRunError when the user stopped it.
+    """
+    recipe, _ = prepared.examination.planned()
+    check_place(prepared)
+    if prepared.order.rehearse:
+        return _launch(prepared, rehearsal_request(prepared, env))
+    trainer = had(prepared.order.trainer, env, say)
+    probe = trainers.probe_attention(trainer, precision_of(recipe, prepared.machine), env)
+    ready = replace(prepared, examination=prepared.examination.with_attention(probe))
+    return _launch(ready, training_request(ready, trainer, env))
+
+
+def _launch(prepared: Prepared, request: LaunchRequest) -> Record:
+    with terminal.watching(sys.stderr, request.plan.forecast.steps, verbose=prepared.order.verbose) as watcher:
+        return launch(request, watcher)
+
+
+def training_request(prepared: Prepared, trainer: Trainer, env: Env) -> LaunchRequest:
+    """A real run's ready files and command."""
+    recipe, plan = prepared.examination.planned()
+    argv = training_argv(trainer.python, trainer.checkout / plan.script, plan.launch)
+    child = trainer_env(
+        env, python=trainer.python, checkout=trainer.checkout, offline=_is_local(prepared, recipe), cpu=plan.launch.cpu
+    )
+    return _request(prepared, plan, argv, child, trainer_record(trainer))
+
+
+def rehearsal_request(prepared: Prepared, env: Env) -> LaunchRequest:
+    """The same way with the stand-in."""
+    _, plan = prepared.examination.planned()
+    here = TrainerRecord(kind="rehearsal", python=sys.executable)
+    return _request(prepared, plan, rehearsal_argv(plan.launch), trainer_env(env, python=Path(sys.executable)), here)
+
+
+def _request(prepared: Prepared, plan: Plan, argv: tuple[str, ...], env: Env, trainer: TrainerRecord) -> LaunchRequest:
+    return LaunchRequest(
+        root=prepared.root,
+        files=run_files(prepared.examination, prepared.root),
+        plan=plan,
+        argv=argv,
+        env=env,
+        trainer=trainer,
+        machine=prepared.machine,
+        findings=prepared.examination.findings,
+    )
+
+
+def trainer_record(trainer: Trainer) -> TrainerRecord:
+    """The trainer as it stands in the record."""
+    return TrainerRecord(
+        kind=trainer.kind,
+        url=resources.pin().url if trainer.kind == "pin" else None,
+        commit=trainer.commit,
+        lock=trainer.lock,
+        lock_sha256=trainer.lock_sha256,
+        checkout=str(trainer.checkout),
+        python=str(trainer.python),
+    )
+
+
+def run_files(examination: Examination, root: Path) -> dict[str, bytes]:
+    """Every file that lies in the run folder before the trainer starts, by name."""
+    recipe, plan = examination.planned()
+    compiled = compiled_for(examination, root)
+    files = {"recipe.toml": examination.loaded.content, "train.toml": compiled.train, "dataset.toml": compiled.dataset}
+    if compiled.prompts:
+        files["prompts.txt"] = compiled.prompts
+    if plan.shipped_preset:
+        files[plan.shipped_preset] = resources.vendor_text(plan.shipped_preset).encode()
+    if plan.own_preset:
+        files[Path(plan.own_preset).name] = _read(examination.loaded.folder / plan.own_preset, recipe)
+    return files
+
+
+def _read(path: Path, recipe: Recipe) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MachineError(
+            f"{recipe.network.preset}: {error.strerror}", "network.preset is relative to the recipe"
+        ) from error
+
+
+def compiled_for(examination: Examination, root: Path) -> Compiled:
+    """The compiled files of a run in ``root``."""
+    recipe, plan = examination.planned()
+    spelling = spellings(recipe_paths(recipe), examination.loaded.folder, root)
+    return compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), spelling)
+
+
+def write_compiled(examination: Examination, folder: Path) -> tuple[Path, ...]:
+    """The files of a run without the run, in a new folder. Raises MachineError when it exists or cannot be made."""
+    files = run_files(examination, folder)
+    del files["recipe.toml"]
+    try:
+        folder.mkdir(parents=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except FileExistsError as error:
+        raise MachineError(f"{folder} exists already", "name a new folder") from error
+    except OSError as error:
+        raise MachineError(f"cannot write to {folder}: {error.strerror or error}", "name another folder") from error
+    return tuple(folder / name for name in files)
+
+
+def _is_local(prepared: Prepared, recipe: Recipe) -> bool:
+    """Whether everything the trainer reads is on this machine, so that it need not ask the hub."""
+    base = prepared.examination.base
+    known = base is not None and base.kind in {"file", "folder"}
+    return known and recipe.base.tokenizer_cache_dir is not None
+
+
+def had(choice: TrainerChoice, env: Env, say: Say) -> Trainer:
+    """The trainer, installed first if need be. Raises SetupError."""
+    if choice.sd_scripts is not None:
+        return trainers.own(choice.sd_scripts, choice.python, resources.pin(), say, env)
+    if choice.python is not None:
+        return trainers.install(resources.pin(), store.home(env), choice.lock, env, say, python=choice.python)
+    return install(choice.lock, env, say)
+
+
+def install(lock: Choice, env: Env, say: Say) -> Trainer:
+    """The pin's trainer, installed if it is not there yet."""
+    return trainers.install(resources.pin(), store.home(env), lock, env, say)
+
+
+def installed(lock: Choice, env: Env) -> Trainer:
+    """The installed trainer. Raises SetupError when there is none."""
+    found = trainers.find(resources.pin(), store.home(env), lock, env)
+    if found is None:
+        raise SetupError("the trainer is not installed", "lorabake trainer install")
+    return found
+
+
+def trainer_status(env: Env) -> TrainerStatus:
+    """What is installed."""
+    return trainers.status(resources.pin(), store.home(env), "auto", env)
+
+
+def exit_code(record: Record) -> int:
+    """0 for a usable LoRA (or a whole rehearsal), 4 when the trainer failed."""
+    return 0 if record.status == "finished" else 4
+
+
+__all__ = [
+    "Prepared",
+    "RunOrder",
+    "TrainerChoice",
+    "check_place",
+    "compiled_for",
+    "exit_code",
+    "had",
+    "install",
+    "installed",
+    "prepare",
+    "rehearsal_request",
+    "run_files",
+    "train",
+    "trainer_record",
+    "trainer_status",
+    "training_request",
+    "write_compiled",
+]
