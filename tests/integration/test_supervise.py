@@ -26,8 +26,9 @@ def fake(tmp_path: Path, *flags: str) -> Command:
     return Command(argv, tmp_path, own_environment())
 
 
-def supervision(tmp_path: Path) -> Supervision:
-    return Supervision(tmp_path / "trainer.log", interrupt_s=0.3, terminate_s=0.3)
+def supervision(tmp_path: Path, wait_s: float = 60.0) -> Supervision:
+    """``wait_s`` short where every rung has to be climbed."""
+    return Supervision(tmp_path / "trainer.log", interrupt_s=wait_s, terminate_s=wait_s)
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -105,7 +106,7 @@ def test_stop_leaves_no_process(tmp_path: Path, children: str, *, stubborn: bool
     if children == "session" and not Path("/proc/self/environ").exists():
         pytest.skip("a process that left the group can only be found where /proc is")
     flags = ("--delay", "600", "--children", children, *(["--ignore"] if stubborn else []))
-    with supervise(fake(tmp_path, *flags), supervision(tmp_path)) as running:
+    with supervise(fake(tmp_path, *flags), supervision(tmp_path, 0.2 if stubborn else 60)) as running:
         tree = pids(tmp_path)
         running.stop("test")
         wait(running)
@@ -136,7 +137,7 @@ def test_an_exception_in_the_watcher_stops_the_command(tmp_path: Path) -> None:
     flags = ("--delay", "600", "--children", "group", "--ignore")
 
     def broken() -> None:
-        with supervise(fake(tmp_path, *flags), supervision(tmp_path)):
+        with supervise(fake(tmp_path, *flags), supervision(tmp_path, 0.2)):
             pids(tmp_path)
             raise ZeroDivisionError
 

@@ -1,0 +1,145 @@
+"""Exit code 0 proves nothing: every way to fail quietly has a verdict of its own, and every crash its words."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorabake.outcome import Evidence, judge, judge_interruption, judge_rehearsal, signal_name
+from lorabake.progress import Seen, Step
+from lorabake.weights import WeightFacts
+from lorabake_schemas.record import Outcome
+
+UP, DOWN = "lora_unet_x.lora_up.weight", "lora_unet_x.lora_down.weight"
+SHAPES = {UP: (4, 2), DOWN: (2, 4)}
+OUTPUT = "output/x.safetensors"
+
+
+def weights(
+    steps: str | None = "16", not_finite: tuple[str, ...] = (), zero: tuple[str, ...] = ()
+) -> WeightFacts:
+    return WeightFacts({} if steps is None else {"ss_steps": steps}, SHAPES, not_finite, zero)
+
+
+def seen(*, loss: float = 0.1, saved: bool = True, no_data: bool = False, **more: str | None) -> Seen:
+    step = Step(16, 16, loss)
+    return Seen(step=step, saved=saved, no_data=no_data, last_words=("the", "end"), **more)  # type: ignore[arg-type]
+
+
+def verdict(
+    returncode: int | None = 0, saw: Seen | None = None, found: WeightFacts | None = None, unreadable: str | None = None
+) -> Outcome:
+    return judge(Evidence(returncode, saw or seen(), 16, OUTPUT, found, unreadable))
+
+
+def test_success_needs_everything() -> None:
+    outcome = verdict(found=weights())
+    assert outcome.code == "trained"
+    assert outcome.steps == 16
+    assert outcome.last_words == ()
+    assert outcome.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "saw", "found", "unreadable", "words"),
+    [
+        ("no-data", seen(no_data=True, saved=False), None, None, "found no pictures"),
+        ("no-output", seen(), None, None, "did not write output/x"),
+        ("damaged-output", seen(), None, "the file is cut off", "cannot be read: the file is cut off"),
+        ("not-saved", seen(saved=False), weights(), None, '"model saved."'),
+        ("not-finite", seen(loss=float("nan")), weights(not_finite=(UP,)), None, "loss became NaN and 1 of 2 tensors"),
+        ("not-finite", seen(), weights(not_finite=(UP, DOWN)), None, "2 of 2 tensors"),
+        ("no-steps", seen(), weights(steps="0"), None, "trained no step"),
+        ("no-steps", seen(), weights(steps="-8"), None, "ss_steps = -8"),
+        ("wrong-steps", seen(), weights(steps="12"), None, "trained for 12 steps, the plan says 16"),
+        ("no-metadata", seen(), weights(steps=None), None, "ss_steps"),
+        ("nothing-learned", seen(), weights(zero=(UP,)), None, "still zero"),
+        ("nothing-learned", seen(), weights(zero=(UP, DOWN)), None, "still zero"),
+    ],
+)
+def test_exit_code_0_is_not_enough(
+    code: str, saw: Seen, found: WeightFacts | None, unreadable: str | None, words: str
+) -> None:
+    outcome = verdict(0, saw, found, unreadable)
+    assert outcome.code == code
+    assert words in outcome.message
+    assert outcome.last_words == ("the", "end")
+
+
+def test_a_broken_number_weighs_more_than_a_wrong_count() -> None:
+    assert verdict(found=weights(steps="0", not_finite=(UP,))).code == "not-finite"
+
+
+@pytest.mark.parametrize(
+    ("exception", "code", "hint"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.", "out-of-gpu-memory", "gradient_check"),
+        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", "out-of-memory", "max_data_loader"),
+        ("RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed. ", "out-of-memory", "max_data_loader"),
+        ("MemoryError", "out-of-memory", "close other programs"),
+        ("OSError: [Errno 28] No space left on device", "disk-full", "free some space"),
+        ("OSError: Can't load tokenizer for 'openai/clip-vit-large-patch14'.", "offline", "tokenizer_cache_dir"),
+        ("ModuleNotFoundError: No module named 'prodigyopt'", "missing-package", "lorabake trainer install"),
+        ("RuntimeError: No CUDA GPUs are available", "no-gpu", "nvidia-smi"),
+        ("KeyError: 'x'", "crashed", "traceback is in the log"),
+        ("rehearsal failed: a.png cannot be decoded", "rehearsal-failed", ""),
+    ],
+)  # fmt: skip
+def test_a_crash_is_known_by_its_last_exception(exception: str, code: str, hint: str) -> None:
+    outcome = verdict(1, seen(exception=exception, saved=False))
+    assert outcome.code == code
+    assert exception[:60] in outcome.message
+    assert hint in (outcome.hint or "")
+    assert outcome.returncode == 1
+    assert outcome.last_words == ("the", "end")
+
+
+def test_a_long_exception_is_cut() -> None:
+    assert len(verdict(1, seen(exception="ValueError: " + "x" * 5000)).message) < 400
+
+
+@pytest.mark.parametrize(
+    ("returncode", "killed_by", "code", "words"),
+    [
+        (1, "SIGKILL", "out-of-memory", "killed from outside"),
+        (137, None, "out-of-memory", "killed from outside"),
+        (1, "SIGSEGV", "killed", "SIGSEGV"),
+        (143, None, "killed", "SIGTERM"),
+        (3, None, "crashed", "exit code 3"),
+        (None, None, "guard-killed", "guard"),
+    ],
+)
+def test_death_from_outside(returncode: int | None, killed_by: str | None, code: str, words: str) -> None:
+    outcome = verdict(returncode, seen(killed_by=killed_by, saved=False))
+    assert outcome.code == code
+    assert words in outcome.message
+    assert outcome.returncode == returncode
+
+
+def test_a_failure_after_saving_is_still_a_failure() -> None:
+    assert verdict(1, seen(exception="RuntimeError: upload"), weights()).code == "crashed"
+
+
+def test_an_interruption_says_by_what_and_where() -> None:
+    outcome = judge_interruption(Evidence(130, seen(), 99, OUTPUT), "SIGINT")
+    assert outcome.code == "interrupted"
+    assert outcome.message == "stopped by SIGINT after step 16"
+    assert outcome.steps == 16
+
+
+def rehearsed(returncode: int = 0, planned: int = 16, found: WeightFacts | None = None) -> Outcome:
+    return judge_rehearsal(Evidence(returncode, seen(saved=False), planned, OUTPUT, found))
+
+
+def test_a_rehearsal_needs_every_step_and_no_weights() -> None:
+    assert rehearsed().code == "rehearsed"
+    assert "nothing was trained" in rehearsed().message
+    assert rehearsed(planned=17).code == "wrong-steps"
+    assert rehearsed(returncode=1).code == "crashed"
+    assert rehearsed(found=weights()).code == "unexpected-output"
+    nothing = Evidence(0, seen(no_data=True), 16, OUTPUT)
+    assert judge_rehearsal(nothing).code == "no-data"
+
+
+def test_signal_names() -> None:
+    names = [signal_name(returncode) for returncode in (130, 137, 1, 128, 300)]
+    assert names == ["SIGINT", "SIGKILL", None, None, None]

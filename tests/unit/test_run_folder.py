@@ -1,0 +1,78 @@
+"""A run folder is new, whole or not there; files in it are replaced as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from lorabake.errors import MachineError
+from lorabake.run_folder import RunPaths, digest, digest_of, outputs, prepare, read_record, write_whole
+
+
+def test_a_new_folder_with_its_files(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "runs" / "a")
+    prepare(paths, {"recipe.toml": b"x", "train.toml": b"y"})
+    assert paths.recipe.read_bytes() == b"x"
+    assert paths.train.read_bytes() == b"y"
+    assert paths.log.read_bytes() == b""
+    assert paths.output.is_dir()
+    assert paths.tensorboard.is_dir()
+
+
+def test_a_folder_is_never_used_twice(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine").write_text("kept", "utf-8")
+    with pytest.raises(MachineError, match="exists already"):
+        prepare(RunPaths(tmp_path / "a"), {"recipe.toml": b"x"})
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
+
+
+def test_nothing_half_made_stays(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="cannot write to the run folder"):
+        prepare(RunPaths(tmp_path / "a"), {"recipe.toml": b"x", "no/such/folder.toml": b"y"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_hold_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(MachineError, match="cannot make the run folder"):
+        prepare(RunPaths(tmp_path / "file" / "a"), {})
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record.json"
+    write_whole(path, b"old")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lorabake.run_folder.os.fsync", full)
+    with pytest.raises(MachineError, match=r"cannot write .*record.json: No space left"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_digests(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    expected = hashlib.sha256(b"abc").hexdigest()
+    assert digest(tmp_path / "x", "x") == digest_of(b"abc", "x")
+    assert (digest_of(b"abc", "x").sha256, digest_of(b"abc", "x").size) == (expected, 3)
+
+
+def test_outputs_are_named_from_the_run_folder(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "a")
+    prepare(paths, {})
+    (paths.output / "sample").mkdir()
+    (paths.output / "sample" / "b.png").write_bytes(b"1")
+    (paths.output / "a.safetensors").write_bytes(b"2")
+    assert [file.name for file in outputs(paths)] == ["output/a.safetensors", "output/sample/b.png"]
+
+
+def test_what_is_not_a_record(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text('{"version": 2}', "utf-8")
+    for path in (tmp_path / "record.json", tmp_path / "none.json"):
+        with pytest.raises(MachineError, match="not the record of a run"):
+            read_record(path)

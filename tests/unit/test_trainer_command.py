@@ -1,0 +1,107 @@
+"""Nothing of the user's machine leaks into a training unseen, and no secret into its record."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lorabake.trainer_command import (
+    ACCELERATE_CONFIG,
+    recorded_env,
+    rehearsal_argv,
+    trainer_env,
+    training_argv,
+)
+from lorabake_schemas.plan import LaunchPlan
+
+PYTHON, SCRIPT = Path("/t/env/bin/python"), Path("/t/sd-scripts/train_network.py")
+TAIL = (str(SCRIPT), "--config_file", "train.toml", "--dataset_config", "dataset.toml")
+
+
+def flags(launch: LaunchPlan) -> tuple[str, ...]:
+    argv = training_argv(PYTHON, SCRIPT, launch)
+    assert argv[:3] == (str(PYTHON), "-m", "accelerate.commands.launch")
+    assert argv[-5:] == TAIL
+    return argv[3:-5]
+
+
+def test_every_value_is_given() -> None:
+    assert flags(LaunchPlan(num_cpu_threads_per_process=4)) == (
+        "--config_file", "accelerate.yaml", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no",
+        "--dynamo_backend", "no", "--num_cpu_threads_per_process", "4",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("launch", "more"),
+    [
+        (LaunchPlan(cpu=True), ("--cpu",)),
+        (LaunchPlan(cpu=True, gpu_ids="0"), ("--cpu",)),
+        (LaunchPlan(gpu_ids="1"), ("--gpu_ids", "1")),
+        (LaunchPlan(main_process_port=29501), ()),
+        (
+            LaunchPlan(num_processes=2, gpu_ids="0,1", main_process_port=29501),
+            ("--gpu_ids", "0,1", "--multi_gpu", "--main_process_port", "29501"),
+        ),
+    ],
+)
+def test_devices_and_processes(launch: LaunchPlan, more: tuple[str, ...]) -> None:
+    assert flags(launch)[12:] == more
+    assert flags(launch)[3] == str(launch.num_processes)
+
+
+def test_accelerates_own_file_asks_for_nothing() -> None:
+    assert b"distributed_type: 'NO'" in ACCELERATE_CONFIG  # unquoted, YAML reads it as false
+
+
+def test_the_rehearsal_runs_in_this_python_and_knows_the_processes() -> None:
+    argv = rehearsal_argv(LaunchPlan(num_processes=2))
+    assert argv[:4] == (sys.executable, "-P", "-m", "lorabake.rehearse")
+    assert argv[4:] == (*TAIL[1:], "--num_processes", "2")
+
+
+LEAKS = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_MIXED_PRECISION": "bf16", "PYTHONPATH": "/mine",
+    "PYTHONSAFEPATH": "1", "PYTHONHOME": "/x", "VIRTUAL_ENV": "/v", "GIT_DIR": "/repo/.git", "TQDM_DISABLE": "1",
+    "FORCE_COLOR": "1", "LINES": "24", "LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1",
+    "OMPI_COMM_WORLD_SIZE": "2", "OMP_NUM_THREADS": "64",
+}  # fmt: skip
+KEPT = {
+    "HOME": "/h", "HF_TOKEN": "hf_x", "WANDB_API_KEY": "w", "LD_PRELOAD": "/usr/lib/libvgpu.so", "HTTPS_PROXY": "p",
+    "CUDA_VISIBLE_DEVICES": "1", "HF_HOME": "/hf",
+}  # fmt: skip
+
+
+def test_what_leaks_is_dropped_and_what_a_machine_needs_is_kept() -> None:
+    base = LEAKS | KEPT | {"PATH": "/bin"}
+    env = trainer_env(base, python=PYTHON, checkout=SCRIPT.parent)
+    assert not set(LEAKS) & set(env)
+    assert {name: env[name] for name in KEPT} == KEPT
+    assert env["PATH"] == "/t/env/bin:/bin"
+    assert env["GIT_CEILING_DIRECTORIES"] == "/t"
+    assert env["PYTHONUNBUFFERED"] == env["PYTHONUTF8"] == "1"
+    assert env["TOKENIZERS_PARALLELISM"] == "false"
+    assert int(env["COLUMNS"]) >= 160
+    assert "HF_HUB_OFFLINE" not in env
+    assert base == LEAKS | KEPT | {"PATH": "/bin"}
+
+
+def test_offline_cpu_and_an_empty_base() -> None:
+    env = trainer_env({}, python=PYTHON, offline=True, cpu=True)
+    assert env["HF_HUB_OFFLINE"] == "1"
+    assert env["CUDA_VISIBLE_DEVICES"] == ""
+    assert env["PATH"] == "/t/env/bin"
+    assert "GIT_CEILING_DIRECTORIES" not in env
+
+
+def test_the_record_holds_what_matters_and_no_secret() -> None:
+    env = trainer_env(KEPT | {"NCCL_AUTH_TOKEN": "s", "PYTORCH_CUDA_ALLOC_CONF": "x", "PATH": "/b"}, python=PYTHON)
+    recorded = recorded_env(env)
+    assert list(recorded) == sorted(recorded)
+    assert recorded["LD_PRELOAD"] == "/usr/lib/libvgpu.so"
+    assert recorded["PYTORCH_CUDA_ALLOC_CONF"] == "x"
+    assert recorded["TOKENIZERS_PARALLELISM"] == "false"
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "NCCL_AUTH_TOKEN", "HTTPS_PROXY", "HOME", "PATH"):
+        assert name not in recorded
