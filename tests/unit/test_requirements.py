@@ -37,7 +37,7 @@ def test_progress_counts_what_is_for_this_machine() -> None:
         "",
         "Requirement already satisfied: wheel==0.1 in ./venv (from -r lock.txt (line 9)) (0.1)",
         "Processing /a/wheel-house/hatch_ling-2.0-py3-none-any.whl (from -r lock.txt (line 4))",
-        "Processing ./numpy-1.tar.gz (from -r lock.txt (line 5))",
+        "Processing ./py-thing/numpy-1.tar.gz (from -r lock.txt (line 5))",
         "Collecting torch==2.13.0 (from -r lock.txt (line 6))",
         "  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (526.6 MB)",
         "Installing collected packages: alpha",

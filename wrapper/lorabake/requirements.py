@@ -102,7 +102,7 @@ def failure(said: Sequence[str]) -> SetupError:
         hint = f"check the network, or pip's own settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {tail}"
         return UnreachableError(f"pip cannot reach its package index{what}", hint)
     if missing:
-        hint = "pip looks where its own configuration says (pip config list): the index there lacks it, or cannot be reached"
+        hint = "the index in pip's own configuration (pip config list) lacks it, or cannot be reached"
         return SetupError(f"pip finds no {missing[1]} for this Python and machine", hint)
     return SetupError("pip could not install the trainer's packages", tail)
 
