@@ -1,0 +1,76 @@
+"""Runs launch() on the fake trainer: imported by the launch tests, and a process of its own in the kill tests.
+
+As a script: ``launch_runner.py RUN_FOLDER FLAGS...``, with the flags of fake_trainer.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.errors import LorabakeError
+from lorabake.launch import LaunchRequest, launch
+from lorabake.process import own_environment
+from lorabake.trainer_command import trainer_env
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
+from lorabake_schemas.record import TrainerRecord
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from lorabake.progress import ProgressEvent
+
+FAKE = Path(__file__).with_name("fake_trainer.py")
+
+
+def plan(steps: int, name: str = "x") -> Plan:
+    """As little of a plan as a launch looks at."""
+    counts = Forecast(
+        train_samples=4, reg_samples=0, batches_per_epoch=4, steps_per_epoch=4, epochs=1, steps=steps, warmup_steps=0
+    )
+    values: dict[str, str | int] = {"output_name": name, "seed": 7}
+    source = Source(origin=Origin.LORABAKE)
+    settings = [Setting(option=option, value=value, source=source) for option, value in values.items()]
+    return Plan(
+        name=name, family="sd15", script="train_network.py", train=tuple(settings), dataset=(), subsets=(),
+        forecast=counts,
+    )  # fmt: skip
+
+
+def request(
+    root: Path, *flags: str, steps: int = 4, kind: Literal["pin", "own", "rehearsal"] = "own", name: str = "x"
+) -> LaunchRequest:
+    """The fake trainer as if it were sd-scripts, with a shutdown ladder that is quick where it has to be climbed."""
+    python, patience = Path(sys.executable), 0.2 if "--ignore" in flags else 60.0
+    return LaunchRequest(
+        root=root,
+        files={"recipe.toml": b"name = 'x'\n", "train.toml": b"", "dataset.toml": b"", "prompts.txt": b""},
+        plan=plan(steps, name),
+        argv=(str(python), str(FAKE), "--steps", str(steps), *flags),
+        env=trainer_env(own_environment(), python=python, cpu=True),
+        trainer=TrainerRecord(kind=kind, python=str(python)),
+        machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
+        interrupt_s=patience,
+        terminate_s=patience,
+    )
+
+
+def ignore(_event: ProgressEvent) -> None:
+    """A watcher that looks away."""
+
+
+def main() -> int:
+    root, *flags = sys.argv[1:]
+    steps = int(flags[flags.index("--steps") + 1]) if "--steps" in flags else 4
+    try:
+        launch(request(Path(root), *flags, steps=steps), ignore)
+    except LorabakeError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""One run from a new folder to its record, with a stand-in for sd-scripts that ends in every way there is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from launch_runner import ignore, request
+from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
+
+from lorabake.errors import MachineError, SetupError
+from lorabake.launch import launch
+from lorabake.locks import try_held
+from lorabake.progress import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
+from lorabake.run_folder import RunPaths, read_record
+from lorabake_schemas.record import Record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def lora(path: Path, steps: int = 4, value: float = 0.5) -> Path:
+    """A finished LoRA for the fake trainer to save."""
+    tensors = {"a.lora_up.weight": np.full((2, 2), value, np.float32), "a.lora_down.weight": np.ones(2, np.float32)}
+    save_file(tensors, path, {"ss_steps": str(steps)})
+    return path
+
+
+def saving(tmp_path: Path, **how: Any) -> tuple[str, ...]:
+    return ("--copy", str(lora(tmp_path / "made", **how)), "output/x.safetensors")
+
+
+def events(paths: RunPaths) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in paths.events.read_text("utf-8").splitlines()]
+
+
+def test_a_run_that_succeeds(tmp_path: Path) -> None:
+    seen: list[ProgressEvent] = []
+    paths = RunPaths(tmp_path / "runs" / "x")
+    record = launch(request(paths.root, *saving(tmp_path)), seen.append)
+    assert record.status == "finished"
+    assert record == read_record(paths.record)
+    assert record.outcome is not None
+    assert record.outcome.code == "trained"
+    assert record.outcome.steps == 4
+    assert [file.name for file in record.outcome.outputs] == ["output/x.safetensors"]
+    assert record.seed == 7
+    assert record.recipe.name == "recipe.toml"
+    assert {file.name for file in record.compiled} == {"train.toml", "dataset.toml", "prompts.txt"}
+    assert "HOME" not in record.environment
+    told = [event for event in seen if not isinstance(event, Words)]
+    assert [type(event) for event in told if not isinstance(event, Step)][:2] == [Started, ModelLoaded]
+    assert [event.number for event in told if isinstance(event, Step)] == [1, 2, 3, 4]
+    assert told[-2:] == [Saving("output/x.safetensors"), Saved()]
+    assert Epoch(1, 1) in told
+
+
+def test_the_events_file_tells_the_story(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "x")
+    launch(request(paths.root, *saving(tmp_path)), ignore)
+    story = events(paths)
+    assert [event["event"] for event in story] == [
+        "started", "device", "model_loaded", "totals", "epoch", "step", "step", "step", "step", "saved", "finished",
+    ]  # fmt: skip
+    assert all(event["time"].endswith("Z") for event in story)
+    assert story[0] | {"time": ""} == {"time": "", "event": "started", "name": "x", "rehearsal": False}
+    assert story[-1]["code"] == "trained"
+
+
+def test_the_run_folder_has_everything_in_it(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "x")
+    launch(request(paths.root, *saving(tmp_path), "--shadow", str(tmp_path / "shadow")), ignore)
+    assert {path.name for path in paths.root.iterdir()} == {
+        "recipe.toml", "train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml", "command.json", "record.json",
+        "logs", "events.jsonl", "tensorboard", "output",
+    }  # fmt: skip
+    assert paths.log.read_bytes() == (tmp_path / "shadow").read_bytes()
+    command = json.loads(paths.command.read_text("utf-8"))
+    assert command["argv"][0] == sys.executable
+    assert command["cwd"] == str(paths.root)
+
+
+def failed(tmp_path: Path, *flags: str, steps: int = 4) -> Record:
+    record = launch(request(tmp_path / "x", *flags, steps=steps), ignore)
+    assert record.status == "failed"
+    assert record.outcome is not None
+    assert record.outcome.last_words
+    assert events(RunPaths(tmp_path / "x"))[-1]["event"] == "failed"
+    return record
+
+
+def test_exit_code_0_without_a_file_is_a_failure(tmp_path: Path) -> None:
+    outcome = failed(tmp_path).outcome
+    assert outcome is not None
+    assert (outcome.code, outcome.returncode) == ("no-output", 0)
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ({"value": float("nan")}, "not-finite"),
+        ({"value": 0.0}, "nothing-learned"),
+        ({"steps": 3}, "wrong-steps"),
+        ({"steps": 0}, "no-steps"),
+    ],
+)
+def test_a_file_that_is_not_the_planned_one(tmp_path: Path, how: dict[str, Any], code: str) -> None:
+    outcome = failed(tmp_path, *saving(tmp_path, **how)).outcome
+    assert outcome is not None
+    assert outcome.code == code
+
+
+def test_a_damaged_file(tmp_path: Path) -> None:
+    made = lora(tmp_path / "made")
+    made.write_bytes(made.read_bytes()[:-3])
+    outcome = failed(tmp_path, "--copy", str(made), "output/x.safetensors").outcome
+    assert outcome is not None
+    assert outcome.code == "damaged-output"
+
+
+def test_a_crash_is_told_by_its_own_exception(tmp_path: Path) -> None:
+    outcome = failed(tmp_path, "--fail", "CUDA out of memory").outcome
+    assert outcome is not None
+    assert (outcome.code, outcome.returncode) == ("out-of-gpu-memory", 1)
+    assert outcome.last_words[-1] == "RuntimeError: CUDA out of memory"
+
+
+def test_a_trainer_killed_from_outside(tmp_path: Path) -> None:
+    outcome = failed(tmp_path, "--die", "9").outcome
+    assert outcome is not None
+    assert (outcome.code, outcome.returncode) == ("out-of-memory", 137)
+
+
+def test_a_rehearsal_says_so_everywhere(tmp_path: Path) -> None:
+    record = launch(request(tmp_path / "x", kind="rehearsal"), ignore)
+    assert record.status == "finished"
+    assert record.rehearsal
+    assert record.outcome is not None
+    assert record.outcome.code == "rehearsed"
+    story = events(RunPaths(tmp_path / "x"))
+    assert story[0]["rehearsal"]
+    assert story[-1]["rehearsal"]
+    assert "rehearsal" in record.outcome.message
+
+
+def test_a_trainer_that_cannot_be_started(tmp_path: Path) -> None:
+    wish = replace(request(tmp_path / "x"), argv=(str(tmp_path / "no-python"),))
+    with pytest.raises(SetupError, match="cannot start"):
+        launch(wish, ignore)
+    record = read_record(tmp_path / "x" / "record.json")
+    assert record.status == "failed"
+    assert record.outcome is not None
+    assert record.outcome.code == "not-started"
+
+
+def test_a_run_folder_is_never_used_twice(tmp_path: Path) -> None:
+    launch(request(tmp_path / "x"), ignore)
+    before = (tmp_path / "x" / "record.json").read_bytes()
+    with pytest.raises(MachineError, match="exists already"):
+        launch(request(tmp_path / "x"), ignore)
+    assert (tmp_path / "x" / "record.json").read_bytes() == before
+
+
+def test_one_run_of_a_name_at_a_time(tmp_path: Path) -> None:
+    record = launch(request(tmp_path / "first"), ignore)
+    open_again = record.model_copy(update={"status": "started", "outcome": None})
+    (tmp_path / "first" / "record.json").write_text(open_again.model_dump_json(), "utf-8")
+    with try_held(tmp_path / ".x.lock") as held:
+        assert held
+        with pytest.raises(MachineError, match=r"a run named x is in progress in .*first"):
+            launch(request(tmp_path / "second"), ignore)
+        assert not (tmp_path / "second").exists()
+        launch(request(tmp_path / "other", name="y"), ignore)
+    launch(request(tmp_path / "second"), ignore)
+
+
+def test_a_watcher_that_breaks_stops_the_trainer_and_the_record_says_so(tmp_path: Path) -> None:
+    def broken(event: ProgressEvent) -> None:
+        if isinstance(event, Step):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        launch(request(tmp_path / "x", "--delay", "0.05", steps=10_000), broken)
+    record = read_record(tmp_path / "x" / "record.json")
+    assert record.status == "interrupted"
+    assert record.outcome is not None
+    assert record.outcome.code == "lorabake-killed"
