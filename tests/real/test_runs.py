@@ -1,0 +1,276 @@
+"""Real trainings through lorabake's own command line: recipe in, LoRA of the pinned sd-scripts out.
+
+Three run with every ``make test``; the matrix of optimizers, networks and families with ``make test-real``. Bases of
+random weights are made once and kept beside the trainer. Each run adds a row to real-runs.md there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import tomli_w
+from safetensors import safe_open
+
+from lorabake import locks, machine, pictures, quickstart, resources
+from lorabake.process import child_env, own_environment
+from lorabake.trainer import Trainer
+from lorabake_schemas.machine import Family
+from lorabake_schemas.record import Record
+
+GB = 10**9
+ROOT = Path(__file__).parents[2]
+SHARE_OF_PICTURES = 4  # of each set, for the run with several
+# Free disk that a base and a run of each family take.
+DISK: dict[Family, int] = {"sd15": 3 * GB, "sd2": 3 * GB, "sdxl": 7 * GB}
+UP = r"\.lora_up\.weight$"  # zero until trained, in networks.lora and in LyCORIS' LoRA, LoCon and DyLoRA
+HEAD = "| run | steps | loss at the end | seconds | tensors moved off zero |\n|---|--:|--:|--:|--:|\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: what its recipe says beyond the common part, and ``grown``, the tensors that begin at zero."""
+
+    name: str
+    network: dict[str, Any] = field(default_factory=dict[str, Any])
+    train: dict[str, Any] = field(default_factory=dict[str, Any])
+    family: Family = "sd15"
+    v_prediction: bool = False
+    both_concepts: bool = False
+    grown: str = UP
+    more: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def base(self) -> str:
+        return f"{self.family}-v" if self.v_prediction else self.family
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left: its record, its file's metadata, its tensors, its events."""
+
+    record: Record
+    metadata: dict[str, str]
+    tensors: dict[str, np.ndarray[Any, Any]]
+    events: tuple[dict[str, Any], ...]
+
+    def grown(self, case: Case) -> tuple[int, int]:
+        """How many of the tensors that begin at zero are not zero any more, and how many there are."""
+        begun = [tensor for name, tensor in self.tensors.items() if re.search(case.grown, name)]
+        return sum(bool(np.any(tensor)) for tensor in begun), len(begun)
+
+    @property
+    def losses(self) -> list[float]:
+        return [float(event["loss"]) for event in self.events if event["event"] == "step" and event["loss"] is not None]
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """Where the trainer and the bases are kept between sessions."""
+    folder = Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_of(cache: Path, trainer: Trainer) -> Callable[[Case], Path]:
+    """A base of random weights for a case, made when it is first asked for."""
+
+    def made(case: Case) -> Path:
+        folder = cache / "bases" / case.base
+        folder.parent.mkdir(exist_ok=True)
+        options = ("--v-prediction", "--zero-terminal-snr") if case.v_prediction else ()
+        with locks.held(cache / "bases" / ".lock", lambda: print("waiting for another session's base")):
+            quickstart.make_base(folder, case.family, trainer.python, own_environment(), print, *options)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def table(cache: Path) -> Iterator[list[str]]:
+    """Rows for the table of results; written at the end, also when a run failed."""
+    rows: list[str] = []
+    yield rows
+    if rows:
+        (cache / "real-runs.md").write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+def skip_where_too_small(case: Case, cache: Path) -> None:
+    wanted, free = quickstart.needs(case.family).memory_bytes, machine.available_memory()
+    if free is not None and free < wanted:
+        pytest.skip(f"{case.name} needs {wanted / GB:.1f} GB of memory, {free / GB:.1f} GB are free")
+    disk = machine.free_disk(cache)
+    if disk < DISK[case.family]:
+        pytest.skip(f"{case.name} needs {DISK[case.family] / GB:.1f} GB of disk, {disk / GB:.1f} GB are free")
+
+
+def concepts(case: Case, folder: Path) -> dict[str, Any]:
+    """The recipe's tables of pictures, with the pictures drawn; paths are relative to the recipe."""
+    subjects = (pictures.LIGHTHOUSE, pictures.BALLOON) if case.both_concepts else (pictures.LIGHTHOUSE,)
+    for subject in subjects:
+        pictures.draw(folder / subject.class_, subject, SHARE_OF_PICTURES)
+    tables: dict[str, Any] = {
+        "concept": [{"token": each.token, "class": each.class_, "images": each.class_} for each in subjects]
+    }
+    if case.both_concepts:
+        pictures.draw(folder / "plain", pictures.PLAIN_LIGHTHOUSE, SHARE_OF_PICTURES)
+        tables["regularisation"] = [{"class": "lighthouse", "images": "plain"}]
+    return tables
+
+
+def write_recipe(case: Case, folder: Path, base: Path) -> Path:
+    model = {
+        "model": base.as_posix(), "family": case.family, "tags": "danbooru",
+        "tokenizer_cache_dir": (base / "tokenizers").as_posix(),
+    }
+    train = {"optimizer": "AdamW", "resolution": 64, "max_train_steps": 4, "lr_warmup_steps": 0, **case.train}
+    content: dict[str, Any] = {
+        "name": case.name, "kind": "object", "base": model, "network": {"network_dim": 4, **case.network},
+        "train": {key: value for key, value in train.items() if value is not None},
+        **concepts(case, folder), **case.more,
+    }
+    recipe = folder / "recipe.toml"
+    recipe.write_text(tomli_w.dumps(content), encoding="utf-8")
+    return recipe
+
+
+def trained(recipe: Path, cache: Path, run: Path) -> Result:
+    """Run it as a user would, and read what it left with other code than lorabake's."""
+    env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(cache))
+    argv = [sys.executable, "-m", "lorabake", "run", str(recipe), "--run-dir", str(run)]
+    done = subprocess.run(argv, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    record = Record.model_validate_json((run / "record.json").read_bytes())
+    lora = run / "output" / f"{record.name}.safetensors"
+    with cast("Any", safe_open)(lora, framework="numpy") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+        metadata = dict(opened.metadata())
+    events = tuple(json.loads(line) for line in (run / "events.jsonl").read_text(encoding="utf-8").splitlines())
+    return Result(record, metadata, tensors, events)
+
+
+def judge(case: Case, result: Result) -> None:
+    record, metadata = result.record, result.metadata
+    assert record.status == "finished"
+    assert not record.rehearsal
+    assert record.trainer.commit == resources.pin().commit
+    assert int(metadata["ss_steps"]) == record.planned_steps > 0
+    assert len(result.losses) == record.planned_steps
+    assert all(math.isfinite(loss) for loss in result.losses)
+    assert all(np.isfinite(tensor).all() for tensor in result.tensors.values())
+    moved, begun = result.grown(case)
+    assert begun > 0, sorted(result.tensors)[:8]
+    assert moved > begun * 0.9
+    frequency = json.loads(metadata["ss_tag_frequency"])
+    assert frequency["lighthouse"]["lumlighthouse"] == SHARE_OF_PICTURES
+    assert metadata["ss_seed"] == str(record.seed)
+
+
+def go(
+    case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: list[str]
+) -> Result:
+    """One run from recipe to row."""
+    skip_where_too_small(case, cache)
+    recipe = write_recipe(case, tmp_path, base_of(case))
+    began = time.monotonic()
+    result = trained(recipe, cache, tmp_path / "run")
+    seconds = time.monotonic() - began
+    moved, begun = result.grown(case)
+    loss = result.losses[-1] if result.losses else math.nan
+    table.append(f"| {case.name} | {result.record.planned_steps} | {loss:.3f} | {seconds:.0f} | {moved} of {begun} |")
+    judge(case, result)
+    return result
+
+
+PRODIGY = {"optimizer": "Prodigy", "lr_warmup_steps": None}
+SD15 = Case("sd15-lora-prodigy", train={**PRODIGY, "max_train_steps": 16})
+LOCON = Case(
+    "sd15-locon-two-concepts", network={"type": "locon"}, both_concepts=True,
+    train={**PRODIGY, "max_train_steps": None, "max_train_epochs": 1},
+)
+SDXL = Case("sdxl-lora", family="sdxl", train=PRODIGY)
+
+
+@pytest.mark.real
+def test_sd15_lora_with_prodigy(
+    tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: list[str]
+) -> None:
+    result = go(SD15, tmp_path, cache, base_of, table)
+    assert result.metadata["ss_optimizer"].startswith("prodigyopt.prodigy.Prodigy")
+    assert result.metadata["ss_network_module"] == "networks.lora"
+    assert result.metadata["ss_base_model_version"].startswith("sd_v1")
+
+
+@pytest.mark.real
+def test_sd15_locon_with_two_concepts_and_regularisation(
+    tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: list[str]
+) -> None:
+    result = go(LOCON, tmp_path, cache, base_of, table)
+    assert result.metadata["ss_network_module"] == "lycoris.kohya"
+    assert json.loads(result.metadata["ss_tag_frequency"])["balloon"]["skyballoon"] == SHARE_OF_PICTURES
+    assert int(result.metadata["ss_num_reg_images"]) > 0
+    assert int(result.metadata["ss_steps"]) == 4 * SHARE_OF_PICTURES  # as many of the class as of both concepts
+    assert any(tensor.ndim == 4 and tensor.shape[-1] == 3 for tensor in result.tensors.values())
+
+
+@pytest.mark.real
+def test_sdxl_lora(tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: list[str]) -> None:
+    result = go(SDXL, tmp_path, cache, base_of, table)
+    assert result.metadata["ss_base_model_version"].startswith("sdxl")
+    assert any(name.startswith("lora_te2_") for name in result.tensors)
+
+
+def with_optimizer(name: str) -> Case:
+    """Each with its own default rates; the schedule-free and adaptive ones take the guide's or their own."""
+    return Case(f"sd15-{name.rpartition('.')[2]}", train={"optimizer": name})
+
+
+OPTIMIZERS = tuple(
+    with_optimizer(name)
+    for name in (
+        "AdamW", "Lion", "SGDNesterov", "Adafactor", "DAdaptation", "DAdaptAdamPreprint", "DAdaptAdaGrad", "DAdaptAdam",
+        "DAdaptAdan", "DAdaptAdanIP", "DAdaptLion", "DAdaptSGD", "RAdamScheduleFree", "AdamWScheduleFree",
+        "SGDScheduleFree", "prodigyplus.ProdigyPlusScheduleFree", "pytorch_optimizer.CAME", "torch.optim.NAdam",
+    )
+)
+NETWORKS = (
+    Case("sd15-lora-conv", network={"type": "lora", "conv_dim": 4}),
+    Case("sd15-locon", network={"type": "locon"}),
+    Case("sd15-locon-dora", network={"type": "locon", "dora_wd": True}),
+    Case("sd15-loha", network={"type": "loha"}, grown=r"\.hada_w2_a$"),
+    Case("sd15-lokr", network={"type": "lokr"}, grown=r"\.lokr_w2(_b)?$"),
+    Case("sd15-dylora", network={"type": "dylora", "block_size": 2}),
+    Case("sd15-glora", network={"type": "glora"}, grown=r"\.[ab]2\.weight$"),
+    Case("sd15-ia3", network={"type": "ia3", "network_dim": 1}, grown=r"\.weight$"),
+    Case("sd15-diag-oft", network={"type": "diag-oft"}, grown=r"\.oft_blocks$"),
+    Case("sd15-unet-only", network={"network_train_unet_only": True}),
+)
+FAMILIES = (
+    Case("sd15-v-prediction-zero-snr", v_prediction=True),
+    Case("sd2", family="sd2"),
+    Case("sd2-v-prediction-zero-snr", family="sd2", v_prediction=True),
+    Case("sdxl-locon", family="sdxl", network={"type": "locon"}, train={"max_train_steps": 2}),
+    Case("sdxl-v-prediction-zero-snr", family="sdxl", v_prediction=True, train={"max_train_steps": 2}),
+)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("case", [*OPTIMIZERS, *NETWORKS, *FAMILIES], ids=lambda case: case.name)
+def test_matrix(
+    case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: list[str]
+) -> None:
+    result = go(case, tmp_path, cache, base_of, table)
+    if case.v_prediction:
+        assert result.metadata["ss_zero_terminal_snr"] == "True"
+        assert result.metadata["modelspec.prediction_type"] == "v"
