@@ -17,31 +17,28 @@ Kind = Literal["character", "style", "object", "clothing", "concept"]
 NetworkType = Literal["lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"]
 TagStyle = Literal["e621", "danbooru", "natural"]
 Sampler = Literal[
-    "ddim",
-    "pndm",
-    "lms",
-    "euler",
-    "euler_a",
-    "heun",
-    "dpm_2",
-    "dpm_2_a",
-    "dpmsolver",
-    "dpmsolver++",
-    "dpmsingle",
-    "k_lms",
-    "k_euler",
-    "k_euler_a",
-    "k_dpm_2",
-    "k_dpm_2_a",
+    "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver",
+    "dpmsolver++", "dpmsingle", "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a",
 ]
 
 
 def _not_a_path(value: str) -> str:
-    if any(sign in value for sign in '/\\:*?"<>|') or value != value.strip() or value.startswith("."):
+    """File systems take 255 bytes, of which sd-scripts' endings need some; control characters confuse everyone."""
+    bad = any(sign in '/\\:*?"<>|' or not sign.isprintable() for sign in value)
+    if bad or value != value.strip() or value.startswith(".") or len(value.encode()) > 200:
         raise PydanticCustomError(
             "out-of-range",
-            'a name becomes a file name, so it cannot hold / \\ : * ? " < > |, start with a dot or end in a space',
+            'a name becomes a file name, so it cannot hold / \\ : * ? " < > |, start with a dot, end in a space or be '
+            "very long",
+            {"write": "letters, digits, - and _"},
         )
+    return value
+
+
+def _an_ending(value: str) -> str:
+    if not value.startswith(".") or len(value) < 2 or any(sign in value[1:] for sign in "./\\"):
+        said = "a file's ending begins with a dot"
+        raise PydanticCustomError("out-of-range", said, {"write": '".txt", with its dot'})
     return value
 
 
@@ -182,7 +179,7 @@ class Train(StrictModel):
     enable_bucket: bool | None = None
     min_bucket_reso: Side | None = None
     max_bucket_reso: Side | None = None
-    bucket_reso_steps: Side | None = None
+    bucket_reso_steps: Annotated[int, Field(ge=32)] | None = None
     bucket_no_upscale: bool | None = None
     mixed_precision: Precision | None = None
     attention: Literal["auto", "xformers", "sdpa"] | None = None
@@ -204,7 +201,7 @@ class Train(StrictModel):
 class Captions(StrictModel):
     """How captions are read; a concept may say otherwise for itself."""
 
-    caption_extension: Annotated[str, StringConstraints(pattern=r"^\.[^./\\]+$")] | None = None
+    caption_extension: Annotated[str, AfterValidator(_an_ending)] | None = None
     shuffle_caption: bool | None = None
     keep_tokens: Annotated[int, Field(ge=0)] | None = None
     caption_prefix: Text | None = None
@@ -286,22 +283,6 @@ class Recipe(StrictModel):
 
 
 __all__ = [
-    "Base",
-    "Captions",
-    "Concept",
-    "Kind",
-    "KohyaValue",
-    "Launch",
-    "Metadata",
-    "Network",
-    "NetworkType",
-    "OptimizerArgument",
-    "Recipe",
-    "Regularisation",
-    "Resolution",
-    "Sample",
-    "Save",
-    "TagStyle",
-    "Train",
-    "Waive",
+    "Base", "Captions", "Concept", "Kind", "KohyaValue", "Launch", "Metadata", "Network",
+    "NetworkType", "OptimizerArgument", "Recipe", "Regularisation", "Resolution", "Sample", "Save", "TagStyle", "Train", "Waive",
 ]

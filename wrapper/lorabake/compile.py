@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import tomli_w
 
+from lorabake.errors import RecipeError
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.options import DatasetOptions, Option
 from lorabake_schemas.plan import Plan, Setting
-from lorabake_schemas.trainer import DatasetConfig, TrainConfig, UnknownOptionError
+from lorabake_schemas.trainer import DatasetConfig, TrainConfig
 
 # Options whose value is a path that the recipe gives relative to itself.
 PATH_OPTIONS = frozenset(
@@ -44,8 +45,8 @@ def compile_plan(
     """The files of a run.
 
     ``spelling`` gives every path of the recipe as it is written from the run folder; a path without an entry (a
-    hub id) stays as it is. Raises UnknownOptionError when the plan holds what the pin does not know, or when a
-    file read back with sd-scripts' own reader is not what was written: both are our bugs.
+    hub id) stays as it is. Raises UnknownOptionError when the plan holds what the pin does not know, which is our
+    bug, and RecipeError when sd-scripts' own reader would damage a value.
     """
     train = TrainConfig.of([_spelled(setting, spelling) for setting in plan.train], options)
     dataset = DatasetConfig.of(_with_spelled_folders(plan, spelling), dataset_options)
@@ -60,14 +61,38 @@ def compile_plan(
 
 
 def to_toml(table: dict[str, Any]) -> bytes:
-    """UTF-8 TOML that toml 0.10.2, sd-scripts' reader, reads back as exactly ``table``."""
+    """UTF-8 TOML that toml 0.10.2, sd-scripts' reader, reads back as exactly ``table``.
+
+    Raises RecipeError when it does not: that reader loses a few strings, such as one that begins with two quotes.
+    """
+    text = HEADER + tomli_w.dumps(table)
+    if not _reads_back(text, table):
+        alone = ({"a": value} for value in _strings(table))
+        lost = next((one["a"] for one in alone if not _reads_back(tomli_w.dumps(one), one)), "")
+        raise RecipeError(
+            f"sd-scripts' own TOML reader cannot read {lost!r}",
+            hint="write that value in the recipe without quotes at its start and without control characters",
+        )
+    return text.encode()
+
+
+def _reads_back(text: str, table: dict[str, Any]) -> bool:
     import toml
 
-    text = HEADER + tomli_w.dumps(table)
-    back = toml.loads(text)
-    if repr(_sorted(back)) != repr(_sorted(table)):  # repr tells 1 from 1.0 and from true
-        raise UnknownOptionError("a compiled file reads back differently with the toml library of sd-scripts")
-    return text.encode()
+    try:
+        back = toml.loads(text)
+    except (toml.TomlDecodeError, IndexError):
+        return False
+    return repr(_sorted(back)) == repr(_sorted(table))  # repr tells 1 from 1.0 and from true
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        table = cast("dict[str, object] | list[object]", value)
+        for item in table.values() if isinstance(table, dict) else table:
+            yield from _strings(item)
 
 
 def _sorted(value: object) -> object:

@@ -54,6 +54,9 @@ def load(path: Path) -> LoadedRecipe:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return LoadedRecipe(path, content, None, None, (_toml_syntax(error, text),))
+    except (RecursionError, ValueError):  # brackets within brackets without end; a number of thousands of digits
+        found = _syntax("this is no recipe: a list or a number in it goes on without end", "take it out", None, None)
+        return LoadedRecipe(path, content, None, None, (found,))
     return _validated(path, content, raw)
 
 
@@ -120,8 +123,8 @@ def with_lines(findings: Sequence[Finding], content: bytes) -> tuple[Finding, ..
     """The findings with line and column filled in, in the file's order (those about the whole file first)."""
     from lorabake.positions import key_positions, locate
 
-    if not findings:
-        return ()
+    if not any(finding.where for finding in findings):
+        return tuple(findings)
     positions = key_positions(content.decode("utf-8-sig", "replace"))
     placed: list[Finding] = []
     for finding in findings:

@@ -38,9 +38,11 @@ def _finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
         rule, message, fix = "unknown-key", *_unknown_key(where)
     elif kind == "missing":
         where = tuple(detail["loc"])
-        rule, message, fix = "missing-key", "is needed and not there", f"add `{where[-1]} = ...`"
+        rule, message, fix = "missing-key", "is needed and not there", _missing_fix(where)
     elif kind in {"literal_error", "bad-choice"}:
         rule, message, fix = "bad-choice", *_bad_choice(detail, where)
+    elif where[:1] == ("kohya",):
+        rule, message, fix = "wrong-type", "is nothing that sd-scripts takes", KOHYA_FIX
     elif "write" in context:
         rule, message, fix = kind, detail["msg"], f"write {context['write']}"
     else:
@@ -99,6 +101,15 @@ def _bad_choice(detail: ErrorDetails, where: tuple[str | int, ...]) -> tuple[str
     return f'"{given}" is {said}', fix
 
 
+def _missing_fix(where: tuple[str | int, ...]) -> str:
+    """A table is added as a header, any other key as a line."""
+    if _table_model(Recipe, str(where[-1])) is None:
+        return f"add `{where[-1]} = ...`"
+    return f"add [[{where[-1]}]]" if where[-1] in LISTS else f"add [{where[-1]}]"
+
+
+LISTS = ("concept", "regularisation", "waive")  # tables that may be there several times
+KOHYA_FIX = "write a number, text in quotes, true, false, or a list of one of these"
 TYPE_WORDS = {
     "int_type": ("a whole number", "a whole number without quotes or decimals, such as 16"),
     "int_from_float": ("a whole number", "a whole number without decimals, such as 16"),
@@ -122,6 +133,11 @@ TOML_WORDS: dict[type, str] = {
 def _wrong_value(detail: ErrorDetails) -> tuple[str, str, str]:
     kind = detail["type"]
     given: object = detail["input"]
+    if kind == "tuple_type" and isinstance(given, dict):
+        name = detail["loc"][-1]
+        return "wrong-type", "may be there several times, so its header has two brackets", f"write [[{name}]]"
+    if kind == "too_short":
+        return "out-of-range", "is empty", "write at least one"
     if kind in TYPE_WORDS:
         wanted, fix = TYPE_WORDS[kind]
         shown = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else given

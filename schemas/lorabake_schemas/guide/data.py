@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from posixpath import normpath
 
 from lorabake_schemas.dataset import CaptionProblem, FolderFacts
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
@@ -125,6 +126,11 @@ def captions_can_be_read(situation: Situation) -> Iterator[Remark]:
             "captions begin with a byte order mark, which becomes part of the first tag",
             "save them as UTF-8 without BOM",
         ),
+        CaptionProblem.BLANK: (
+            WARNING,
+            "captions have a blank first line, and only the first line is used",
+            "put everything on the first line",
+        ),
         CaptionProblem.MORE_LINES: (
             WARNING,
             "captions have more than one line; only the first is used",
@@ -146,6 +152,8 @@ def captions_can_be_read(situation: Situation) -> Iterator[Remark]:
 )
 def token_comes_first(situation: Situation) -> Iterator[Remark]:
     if situation.recipe.base.tags == "natural":
+        return
+    if situation.recipe.captions.caption_prefix:  # it comes first, and the token may be in it (TU:823)
         return
     for index, folder in _training(situation):
         token = situation.recipe.concept[index].token.casefold()
@@ -169,14 +177,14 @@ def token_comes_first(situation: Situation) -> Iterator[Remark]:
 def folders_differ(situation: Situation) -> Iterator[Remark]:
     seen: dict[str, str] = {}
     for where, folder in _folders(situation):
-        here = f"{where[0]}[{where[1]}]"
-        if folder.path in seen:
+        here, path = f"{where[0]}[{where[1]}]", normpath(folder.path)  # compiled, ./a and a are one
+        if path in seen:
             yield Remark(
                 where,
-                f"{folder.path} is already the folder of {seen[folder.path]}",
+                f"{folder.path} is already the folder of {seen[path]}",
                 "give every concept and every regularisation set its own folder",
             )
-        seen.setdefault(folder.path, here)
+        seen.setdefault(path, here)
 
 
 @rule(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.guide.registry import ERROR, WARNING, Remark, Situation, rule
 from lorabake_schemas.options import nearest
-from lorabake_schemas.recipe import Base, Captions, Launch, Network, Save, Train
+from lorabake_schemas.recipe import Base, Captions, Launch, Metadata, Network, Sample, Save, Train
 
 # Options that lorabake sets itself, with what to use in their place.
 OWN = {
@@ -33,14 +33,36 @@ OWN = {
     "pretrained_model_name_or_path": "it is base.model",
     "resolution": "it is train.resolution",
     "caption_extention": "it is captions.caption_extension",
+    "flip_aug": "it is the concept's flip_aug",
+    "v2": "it follows from base.family",
+    "v_parameterization": "it is base.v_prediction",
+    "xformers": "it is train.attention",
+    "sdpa": "it is train.attention",
+    "mem_eff_attn": "it quarrels with train.attention",
+    "use_8bit_adam": "it is train.optimizer",
+    "use_lion_optimizer": "it is train.optimizer",
+    "save_n_epoch_ratio": "it is save.save_every_n_epochs",
+    "no_metadata": "from the metadata lorabake tells whether a run has succeeded",
 }
 
 
-TABLES: dict[str, type[StrictModel]] = {"base": Base, "network": Network, "train": Train, "captions": Captions, "save": Save, "launch": Launch}
+TABLES: dict[str, type[StrictModel]] = {
+    "base": Base,
+    "network": Network,
+    "train": Train,
+    "captions": Captions,
+    "save": Save,
+    "sample": Sample,
+    "launch": Launch,
+}
 
 
 def _recipe_key(option: str) -> str | None:
     """Where a recipe itself has a key for this option."""
+    if option == "training_comment":
+        return "metadata.comment"
+    if option.removeprefix("metadata_") in Metadata.model_fields:
+        return f"metadata.{option.removeprefix('metadata_')}"
     return next((f"{name}.{option}" for name, table in TABLES.items() if option in table.model_fields), None)
 
 
@@ -69,24 +91,24 @@ def kohya_options_exist(situation: Situation) -> Iterator[Remark]:
 @rule("S15", ERROR, "sd-scripts asserts that the resolution lies within the bucket limits, after loading the model.")
 def buckets_hold_the_resolution(situation: Situation) -> Iterator[Remark]:
     train = situation.recipe.train
-    default = 1024 if situation.family == "sdxl" else 768
-    sides = train.resolution or default
+    native = situation.recipe.base.native_resolution or 1024
+    sides = train.resolution or min(native // 64 * 64, 1024 if situation.family == "sdxl" else 768)
     low, high = (sides, sides) if isinstance(sides, int) else (min(sides), max(sides))
-    if train.enable_bucket is False or train.bucket_no_upscale:
+    if train.enable_bucket is False:
         return
-    if train.min_bucket_reso and train.min_bucket_reso > low:
+    step = train.bucket_reso_steps or 64
+    if train.min_bucket_reso and train.min_bucket_reso // step * step > low:  # sd-scripts rounds first (TU:747)
         yield Remark(
             ("train", "min_bucket_reso"),
             f"min_bucket_reso {train.min_bucket_reso} is above the resolution {low}",
             f"write {low} or less, or leave it out",
         )
-    if train.max_bucket_reso and train.max_bucket_reso < high:
+    if train.max_bucket_reso and -(-train.max_bucket_reso // step) * step < high:
         yield Remark(
             ("train", "max_bucket_reso"),
             f"max_bucket_reso {train.max_bucket_reso} is below the resolution {high}",
             f"write {high} or more, or leave it out",
         )
-    step = train.bucket_reso_steps or 64
     unit = 32 if situation.family == "sdxl" else 64
     if step % unit:
         yield Remark(

@@ -30,7 +30,7 @@ def dylora_divides(situation: Situation) -> Iterator[Remark]:
     block = network.block_size or 4
     for name, size, at in (
         ("network_dim", network.network_dim or 128, "network_dim"),
-        ("conv_dim", network.conv_dim or 16, "conv_dim"),
+        ("conv_dim", 16 if network.conv_dim is None else network.conv_dim, "conv_dim"),
     ):
         if size % block:
             key = at if getattr(network, at) is not None else "block_size"

@@ -31,13 +31,15 @@ def one_duration(situation: Situation) -> Iterator[Remark]:
 
 @rule("S27", ERROR, "Prodigy stops at the first step when two learning rates differ.")
 def adaptive_has_one_rate(situation: Situation) -> Iterator[Remark]:
-    train = situation.recipe.train
-    rates = {"learning_rate": train.learning_rate, "unet_lr": train.unet_lr, "text_encoder_lr": train.text_encoder_lr}
-    given = {name: value for name, value in rates.items() if value}
-    if is_adaptive(situation.optimizer) and len(set(given.values())) > 1:
-        said = " and ".join(f"{name} = {value:g}" for name, value in given.items())
+    train, main = situation.recipe.train, situation.recipe.train.learning_rate or 1.0
+    rates = {"unet_lr": main if train.unet_lr is None else train.unet_lr}  # unset means learning_rate (S26)
+    if not situation.recipe.network.network_train_unet_only:
+        rates["text_encoder_lr"] = main if train.text_encoder_lr is None else train.text_encoder_lr
+    used = {name: value for name, value in rates.items() if value}  # 0 takes the group out
+    if is_adaptive(situation.optimizer) and len(set(used.values())) > 1:
+        said = " and ".join(f"{name} = {value:g}" for name, value in used.items())
         yield Remark(
-            ("train", list(given)[-1]),
+            ("train", "text_encoder_lr" if train.text_encoder_lr is not None else "unet_lr"),
             f"{situation.optimizer} finds one step size for everything: {said}",
             "take out unet_lr and text_encoder_lr; to spare the text encoder set "
             "network.network_train_unet_only = true",
@@ -46,12 +48,14 @@ def adaptive_has_one_rate(situation: Situation) -> Iterator[Remark]:
 
 @rule("G4.52", ERROR, "An adaptive optimizer scales its own estimate by learning_rate, so 1 is right.")
 def adaptive_wants_one(situation: Situation) -> Iterator[Remark]:
-    rate = situation.recipe.train.learning_rate
-    if is_adaptive(situation.optimizer) and rate is not None and (rate <= 0.1 or rate > 2):
+    train = situation.recipe.train
+    rates = {"learning_rate": train.learning_rate, "unet_lr": train.unet_lr, "text_encoder_lr": train.text_encoder_lr}
+    wrong = [name for name, rate in rates.items() if rate and (rate <= 0.1 or rate > 2)]
+    if is_adaptive(situation.optimizer) and wrong:
         yield Remark(
-            ("train", "learning_rate"),
-            f"learning_rate {rate:g} with {situation.optimizer}",
-            "write learning_rate = 1.0, or leave it out",
+            ("train", wrong[0]),
+            f"{wrong[0]} {rates[wrong[0]]:g} with {situation.optimizer}",
+            f"write {wrong[0]} = 1.0, or leave it out",
         )
 
 
@@ -73,7 +77,8 @@ def adam_rate_is_small(situation: Situation) -> Iterator[Remark]:
 def others_need_a_rate(situation: Situation) -> Iterator[Remark]:
     name, train = situation.optimizer, situation.recipe.train
     free = is_adaptive(name) or name in ADAM or name == "Adafactor"
-    if not free and train.learning_rate is None:
+    parts = (train.unet_lr, 0.0 if situation.recipe.network.network_train_unet_only else train.text_encoder_lr)
+    if not free and train.learning_rate is None and None in parts:
         yield Remark(
             ("train", "optimizer"),
             f"the guide gives no learning rate for {name}, and sd-scripts would train at 2e-6",

@@ -149,7 +149,7 @@ def _preset(network: Network, profile: Profile) -> tuple[str, Source] | None:
         return None
     if network.preset and _is_file(network.preset):
         return PurePath(network.preset).name, RECIPE
-    if profile.network == "ia3" and network.preset in {None, "ia3"}:
+    if network.preset == "ia3" or (profile.network == "ia3" and network.preset is None):
         return IA3_PRESET_FILE, forced("S35", "LyCORIS' own ia3 preset matches no layer")
     if not profile.sdxl and network.preset in {None, *LYCORIS_PRESETS_BROKEN_ON_SD1[:1]}:
         return FULL_PRESET_FILE, forced(

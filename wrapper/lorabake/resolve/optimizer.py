@@ -9,6 +9,8 @@ from lorabake_schemas.recipe import OptimizerArgument, Train
 
 # Arguments of the guide's optimizers (G4.50, G4.51); values are Python literals for sd-scripts' literal_eval (S3).
 ADAPTIVE_ARGUMENTS = ("decouple=True", "weight_decay=0.1", "betas=0.9,0.99")
+# The others of the family (DAdaptSGD, DAdaptLion ...) stop with a TypeError on decouple or on two betas.
+TAKES_ADAPTIVE_ARGUMENTS = ("Prodigy", "DAdaptAdam", "DAdaptation", "DAdaptAdamPreprint")
 ADAM_ARGUMENTS = ("weight_decay=0.12", "betas=0.9,0.99")
 
 
@@ -28,7 +30,7 @@ def _arguments(train: Train, profile: Profile) -> tuple[Setting, ...]:
     if train.optimizer_args is not None:
         given = tuple(f"{name}={literal(value)}" for name, value in train.optimizer_args.items())
         return pick("optimizer_args", given or None)
-    if profile.adaptive and "." not in profile.optimizer:
+    if profile.optimizer in TAKES_ADAPTIVE_ARGUMENTS:
         return pick("optimizer_args", None, ADAPTIVE_ARGUMENTS, guide("G4.50"))
     if profile.adam:
         return pick("optimizer_args", None, ADAM_ARGUMENTS, guide("G4.51"))
@@ -55,10 +57,11 @@ def _learning_rates(train: Train, profile: Profile) -> tuple[Setting, ...]:
         names = ("learning_rate", "unet_lr", "text_encoder_lr")
         return tuple(s for name, value in zip(names, given, strict=True) for s in pick(name, _real(value)))
     unet, text, rule = _adam_rates(profile)
-    unet = train.unet_lr or train.learning_rate or unet
+    main = train.learning_rate or train.unet_lr or unet
+    source = guide("GC.23", "the recipe's learning_rate") if train.learning_rate else guide(rule)
     return (
-        *pick("learning_rate", _real(train.learning_rate), float(unet), guide("GC.23")),
-        *pick("unet_lr", _real(train.unet_lr or train.learning_rate), float(unet), guide(rule)),
+        *pick("learning_rate", _real(train.learning_rate), float(main), guide("GC.23")),
+        *pick("unet_lr", _real(train.unet_lr), float(main), source),
         *pick("text_encoder_lr", _real(train.text_encoder_lr), text, guide(rule)),
     )
 
@@ -72,7 +75,10 @@ def _adam_rates(profile: Profile) -> tuple[float, float, str]:
 def _scheduler(train: Train, profile: Profile) -> tuple[Setting, ...]:
     """Schedule-free optimizers ignore a scheduler (TU:5270); Adafactor brings its own (TU:5058)."""
     if train.lr_scheduler is None and (_without_schedule(profile) or profile.optimizer == "Adafactor"):
-        return pick("lr_warmup_steps", train.lr_warmup_steps)
+        return (
+            *pick("lr_warmup_steps", train.lr_warmup_steps),
+            *pick("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles),
+        )
     name = train.lr_scheduler or ("cosine" if profile.adaptive else "cosine_with_restarts")
     warm_up = None if name == "constant" else 0.2 if profile.sdxl else 0.1
     restarts = 3 if name == "cosine_with_restarts" else None
@@ -93,12 +99,12 @@ def _loss(train: Train, profile: Profile) -> tuple[Setting, ...]:
     For epsilon models debiased alone weighs the timesteps as the pair does within half a percent; for
     v-prediction the pair would leave an eighth of the loss, so Min-SNR stands alone there (S31).
     """
-    debiased = True if not profile.v_prediction and train.min_snr_gamma is None else None
+    debiased = True if not profile.v_prediction and not train.min_snr_gamma else None
     gamma = 5.0 if profile.v_prediction and not train.debiased_estimation_loss else None
     return (
         *pick(
             "min_snr_gamma",
-            _real(train.min_snr_gamma or None) if train.min_snr_gamma != 0 else None,
+            _real(train.min_snr_gamma or None),
             None if train.min_snr_gamma == 0 else gamma,
             guide("G4.99", "S31: alone with v-prediction"),
         ),
