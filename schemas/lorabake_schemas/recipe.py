@@ -284,5 +284,6 @@ class Recipe(StrictModel):
 
 __all__ = [
     "Base", "Captions", "Concept", "Kind", "KohyaValue", "Launch", "Metadata", "Network",
-    "NetworkType", "OptimizerArgument", "Recipe", "Regularisation", "Resolution", "Sample", "Save", "TagStyle", "Train", "Waive",
+    "NetworkType", "OptimizerArgument", "Recipe", "Regularisation", "Resolution", "Sample", "Save",
+    "TagStyle", "Train", "Waive",
 ]
