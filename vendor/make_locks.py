@@ -27,9 +27,7 @@ BLOCK = re.compile(
     re.MULTILINE,
 )
 HASH = re.compile(r"[0-9a-f]{64}")
-CPU_BUILD = re.compile(
-    r"^# cpu-build: torch-(?P<version>[^+]+)\+cpu-\S+\.whl (?P<hash>[0-9a-f]{64})$", re.MULTILINE
-)
+CPU_BUILD = re.compile(r"^# cpu-build: torch-(?P<version>[^+]+)\+cpu-\S+\.whl (?P<hash>[0-9a-f]{64})$", re.MULTILINE)
 BUILD_FIRST = re.compile(r"^# build-first: .+$", re.MULTILINE)
 
 
@@ -39,8 +37,20 @@ def uv(device: str, output: Path) -> None:
     config = HERE / f"trainer-{device}.uv.toml"
     options = ["--config-file", str(config)] if config.exists() else []
     command = [
-        tool, "pip", "compile", f"trainer-{device}.in", *options, "--universal", "--python-version", "3.11",
-        "--generate-hashes", "--no-header", "--no-annotate", "--quiet", "--output-file", str(output),
+        tool,
+        "pip",
+        "compile",
+        f"trainer-{device}.in",
+        *options,
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+        "--output-file",
+        str(output),
     ]
     subprocess.run(command, cwd=HERE, check=True)  # noqa: S603 - a fixed argv list
 

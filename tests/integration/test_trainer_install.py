@@ -94,9 +94,7 @@ def child(folder: Path, step: str) -> Generator[subprocess.Popen[str], None, Non
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, str(SCRIPT), str(folder), step, str(folder / "python")]
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=env
-    ) as process:
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=env) as process:
         try:
             yield process
         finally:
@@ -215,12 +213,24 @@ def test_too_little_disk_is_seen_before_anything_is_downloaded(folder: Path) -> 
 
     world, env = replace(small.world(folder), free_disk=full), small.environment(folder)
     with pytest.raises(SetupError, match="not enough disk") as caught:
-        trainer.install(
-            small.pin(folder), folder / "home", "cuda", env, print, python=folder / "python", world=world
-        )
+        trainer.install(small.pin(folder), folder / "home", "cuda", env, print, python=folder / "python", world=world)
     assert "LORABAKE_HOME" in (caught.value.hint or "")
     assert left(folder) == []
     assert not (store.root(folder / "home") / "install.log").exists()
+
+
+def test_a_disk_that_fills_up_is_named_whatever_failed(folder: Path) -> None:
+    """Here git stumbles over something else, while the free space is nearly gone: see trainer._or_disk_full."""
+
+    def filling(path: Path) -> int:
+        return 2**20
+
+    world, env = replace(small.world(folder), free_disk=filling), small.environment(folder)
+    pin = small.pin(folder).model_copy(update={"url": (folder / "none").as_uri()})
+    with pytest.raises(SetupError, match="the disk is full") as caught:
+        trainer.install(pin, folder / "home", "cuda", env, print, python=folder / "python", world=world)
+    assert "cannot fetch sd-scripts" in (caught.value.hint or "")
+    assert left(folder) == []
 
 
 def test_packages_that_do_not_import_are_not_a_trainer(folder: Path) -> None:

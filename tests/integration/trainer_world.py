@@ -83,8 +83,13 @@ def lock_text(folder: Path) -> str:
 def pin(folder: Path, commit: str = "HEAD~1") -> Pin:
     lock = Lock(file="tiny.txt", download_bytes=1, disk_bytes=1, modules=("tiny",))
     return Pin(
-        url=(folder / "origin").as_uri(), commit=git(folder / "origin", "rev-parse", commit), sparse=SPARSE,
-        python_min="3.11", python_max="3.99", cuda=lock, cpu=lock,
+        url=(folder / "origin").as_uri(),
+        commit=git(folder / "origin", "rev-parse", commit),
+        sparse=SPARSE,
+        python_min="3.11",
+        python_max="3.99",
+        cuda=lock,
+        cpu=lock,
     )
 
 

@@ -10,10 +10,7 @@ from lorabake import machine
 from lorabake.process import Output
 from lorabake_schemas.machine import Gpu
 
-TABLE = (
-    "0, GPU-aaaa-1, NVIDIA GeForce RTX 4090, 24564, 8.9, 560.35\n"
-    "1, GPU-bbbb-2, NVIDIA A10, 23028, 8.6, 560.35\n"
-)
+TABLE = "0, GPU-aaaa-1, NVIDIA GeForce RTX 4090, 24564, 8.9, 560.35\n1, GPU-bbbb-2, NVIDIA A10, 23028, 8.6, 560.35\n"
 FIRST = Gpu(name="NVIDIA GeForce RTX 4090", memory_mib=24564, capability=(8, 9), driver="560.35")
 SECOND = Gpu(name="NVIDIA A10", memory_mib=23028, capability=(8, 6), driver="560.35")
 

@@ -98,13 +98,28 @@ def test_why_pip_failed(said: list[str], message: str, hint: str) -> None:
 
 def test_the_trainers_python_sees_no_other_python() -> None:
     env = {
-        "PATH": "/bin", "HOME": "/home/me", "PYTHONPATH": "/x", "PYTHONHOME": "/x", "VIRTUAL_ENV": "/x",
-        "PIP_TARGET": "/x", "PIP_USER": "1", "PIP_REQUIREMENT": "x.txt", "CONDA_PREFIX": "/x",
-        "PIP_INDEX_URL": "mine", "PIP_FIND_LINKS": "mine", "PIP_CERT": "mine", "HTTPS_PROXY": "mine",
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "PYTHONPATH": "/x",
+        "PYTHONHOME": "/x",
+        "VIRTUAL_ENV": "/x",
+        "PIP_TARGET": "/x",
+        "PIP_USER": "1",
+        "PIP_REQUIREMENT": "x.txt",
+        "CONDA_PREFIX": "/x",
+        "PIP_INDEX_URL": "mine",
+        "PIP_FIND_LINKS": "mine",
+        "PIP_CERT": "mine",
+        "HTTPS_PROXY": "mine",
     }
     child = requirements.child_environment(env, TMPDIR="/scratch")
     assert {name for name in env if name in child} == {
-        "PATH", "HOME", "PIP_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "HTTPS_PROXY"
+        "PATH",
+        "HOME",
+        "PIP_INDEX_URL",
+        "PIP_FIND_LINKS",
+        "PIP_CERT",
+        "HTTPS_PROXY",
     }
     assert child["TMPDIR"] == "/scratch"
     assert child["PYTHONNOUSERSITE"] == "1"

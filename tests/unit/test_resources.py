@@ -71,7 +71,11 @@ def test_the_snapshots_hold_the_parsers_options(script: Script, least: int, some
     assert len(options) >= least
     assert some in options
     assert options["mixed_precision"] == Option(
-        name="mixed_precision", type="str", default="no", choices=("no", "fp16", "bf16"), nargs=None,
+        name="mixed_precision",
+        type="str",
+        default="no",
+        choices=("no", "fp16", "bf16"),
+        nargs=None,
         action="StoreAction",
     )
     assert options["optimizer_args"].nargs == "*"

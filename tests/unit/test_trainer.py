@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import choice, machine, resources, store, trainer, venv
+from lorabake import attention, choice, machine, resources, store, trainer, venv
 from lorabake.errors import SetupError
 from lorabake.process import Output
 from lorabake_schemas.machine import Gpu, MachineFacts
@@ -162,7 +162,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *said: str) -> list[tuple[str, ...]
         asked.append(tuple(argv))
         return Output(tuple(argv), 1, waiting.pop(0), "")
 
-    monkeypatch.setattr(trainer, "capture", capture)
+    monkeypatch.setattr(attention, "capture", capture)
     return asked
 
 
@@ -183,7 +183,10 @@ def test_attention_is_tried_once_per_card_and_precision(tmp_path: Path, monkeypa
     asked = answers(monkeypatch, yes, no, yes)
     one = a_trainer(tmp_path)
     assert [trainer.probe_attention(one, precision, {}).xformers for precision in ("bf16", "no", "bf16", "no")] == [
-        True, False, True, False
+        True,
+        False,
+        True,
+        False,
     ]
     assert [command[-1] for command in asked] == ["bf16", "no"]
     gpu(monkeypatch, CARD.model_copy(update={"driver": "2"}))

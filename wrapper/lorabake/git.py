@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 # configuration files count. Everything else (GIT_DIR, GIT_INDEX_FILE, GIT_WORK_TREE ... set inside a hook, say)
 # would point git at another repository.
 _KEPT = (
-    "GIT_ALLOW_PROTOCOL", "GIT_ASKPASS", "GIT_CONFIG_", "GIT_EXEC_PATH", "GIT_HTTP_", "GIT_PROXY_", "GIT_SSH",
-    "GIT_SSL_", "GIT_TRACE",
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_ASKPASS",
+    "GIT_CONFIG_",
+    "GIT_EXEC_PATH",
+    "GIT_HTTP_",
+    "GIT_PROXY_",
+    "GIT_SSH",
+    "GIT_SSL_",
+    "GIT_TRACE",
 )
 # The user's global configuration stays in force: url.<mirror>.insteadOf, proxies and credentials are there. These
 # parts of it would change what lands on disk, run code, or wait for a server that never answers.

@@ -19,9 +19,24 @@ _BUILD_FIRST = re.compile(r"^# build-first: (.+)$", re.MULTILINE)
 # mislead tools; the PIP_ ones would install something else, elsewhere or not at all. All the rest of pip's
 # configuration (indexes, find-links, proxy, certificates, cache) is the user's.
 _DROPPED = (
-    "PYTHON", "VIRTUAL_ENV", "CONDA_", "__PYVENV_LAUNCHER__", "PIP_CONSTRAINT", "PIP_DRY_RUN", "PIP_EDITABLE",
-    "PIP_IGNORE_INSTALLED", "PIP_NO_BUILD_ISOLATION", "PIP_PREFIX", "PIP_PYTHON", "PIP_REPORT", "PIP_REQUIREMENT",
-    "PIP_ROOT", "PIP_SRC", "PIP_TARGET", "PIP_UPGRADE", "PIP_USER",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "CONDA_",
+    "__PYVENV_LAUNCHER__",
+    "PIP_CONSTRAINT",
+    "PIP_DRY_RUN",
+    "PIP_EDITABLE",
+    "PIP_IGNORE_INSTALLED",
+    "PIP_NO_BUILD_ISOLATION",
+    "PIP_PREFIX",
+    "PIP_PYTHON",
+    "PIP_REPORT",
+    "PIP_REQUIREMENT",
+    "PIP_ROOT",
+    "PIP_SRC",
+    "PIP_TARGET",
+    "PIP_UPGRADE",
+    "PIP_USER",
 )
 
 
@@ -78,8 +93,15 @@ class Progress:
 
 
 _NO_NETWORK = (
-    "NewConnectionError", "Failed to establish a new connection", "Max retries exceeded", "ConnectTimeoutError",
-    "Temporary failure in name resolution", "ReadTimeoutError", "ProxyError", "SSLError", "ConnectionResetError",
+    "NewConnectionError",
+    "Failed to establish a new connection",
+    "Max retries exceeded",
+    "ConnectTimeoutError",
+    "Temporary failure in name resolution",
+    "ReadTimeoutError",
+    "ProxyError",
+    "SSLError",
+    "ConnectionResetError",
     "Could not fetch URL",
 )
 _HASHES = "DO NOT MATCH THE HASHES"

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from lorabake import git, locks, machine, requirements, resources, store, venv
+from lorabake import attention, git, locks, machine, pinned, resources, store, venv
 from lorabake.choice import Choice, check_space, choose_lock
 from lorabake.errors import SetupError
-from lorabake.process import capture, own_environment
+from lorabake.process import own_environment
 from lorabake_schemas.machine import AttentionProbe, Precision
 from lorabake_schemas.pin import LockName, Pin
 
 Say = Callable[[str], None]
+
+_FULL_BYTES = 4 * 2**20  # with less than this free, any failure is the disk's
 
 # sd-scripts' checkout is known by these (it is no package and has no version).
 _LANDMARKS = ("train_network.py", "sdxl_train_network.py", "library/train_util.py")
@@ -67,7 +67,12 @@ _WORLD = World()
 
 
 def find(
-    pin: Pin, home: Path, choice: Choice, env: Mapping[str, str] | None = None, *, python: Path | None = None,
+    pin: Pin,
+    home: Path,
+    choice: Choice,
+    env: Mapping[str, str] | None = None,
+    *,
+    python: Path | None = None,
     world: World = _WORLD,
 ) -> Trainer | None:
     """An installed trainer for this pin, None when there is none; nothing is fetched or built.
@@ -106,7 +111,13 @@ def _installed(pin: Pin, home: Path, name: LockName, version: str, world: World)
 
 
 def install(
-    pin: Pin, home: Path, choice: Choice, env: Mapping[str, str], say: Say, *, python: Path | None = None,
+    pin: Pin,
+    home: Path,
+    choice: Choice,
+    env: Mapping[str, str],
+    say: Say,
+    *,
+    python: Path | None = None,
     world: World = _WORLD,
 ) -> Trainer:
     """The trainer for this pin, built first if it is not there. ``say`` gets one short line at a time.
@@ -125,12 +136,8 @@ def install(
             found = find(pin, home, choice, env, python=python, world=world)
             return found or _build(pin, home, choice, _Job(env, say, python, version, world))
     except OSError as error:
-        raise _disk_error(error, home) from error
-
-
-def _disk_error(error: OSError, home: Path) -> SetupError:
-    hint = "free some space, or set LORABAKE_HOME to a folder that can be written"
-    return SetupError(f"cannot write in {home}: {error.strerror or error}", hint)
+        hint = "free some space, or set LORABAKE_HOME to a folder that can be written"
+        raise SetupError(f"cannot write in {home}: {error.strerror or error}", hint) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,47 +158,51 @@ def _build(pin: Pin, home: Path, choice: Choice, job: _Job) -> Trainer:
     log = store.root(home) / "install.log"
     log.unlink(missing_ok=True)
     with store.building(home, pin.commit[:8]) as folder:
-        checkout = folder / "sd-scripts"
-        job.say(f"fetching sd-scripts {pin.commit[:12]} from {pin.url}")
-        _check_out(pin, checkout, job.env)
-        job.say(f"making a virtual environment with Python {job.version}")
-        python = venv.make(folder / "venv", job.python, job.env)
-        name = _lock_for(pin, python, choice, job)
-        check_space(pin, name, home, job.world.free_disk(home))
-        lock = job.world.lock_text(pin.lock(name).file)
-        venv.fill(python, lock, folder, job.env, log, job.say)
-        shutil.rmtree(folder / "tmp", ignore_errors=True)
-        job.say("checking that it works")
-        versions, problem = venv.health(python, pin.lock(name).modules, checkout, job.env)
-        if problem:
-            raise SetupError(f"the trainer was installed but does not work: {problem}", f"what pip did: {log}")
-        _verify(pin, checkout, job.env)
-        digest = _digest(pin, name, job.world)
-        marker = store.Marker(
-            folder=folder.name, url=pin.url, commit=pin.commit, lock=name, lock_sha256=digest,
-            python=versions["python"], versions=versions,
-        )
-        store.publish(home, store.key(pin, name, digest, job.version), marker)
-        return Trainer("pin", checkout, python, pin.commit, name, digest, versions)
+        try:
+            marker = _build_in(folder, pin, choice, log, job)
+        except SetupError as error:  # looked at before the folder is removed, which makes room again
+            raise _or_disk_full(error, home, job.world.free_disk(folder)) from error
+        store.publish(home, store.key(pin, marker.lock, marker.lock_sha256, job.version), marker)
+    found = _installed(pin, home, marker.lock, job.version, job.world)
+    if found is None:
+        raise SetupError(f"the trainer vanished from {home} as it was finished", "is something else cleaning there?")
+    return found
 
 
-def _check_out(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
-    git.init(checkout, env)
-    git.fetch(checkout, pin.url, pin.commit, env)
-    git.checkout(checkout, pin.commit, pin.sparse, env)
-    _verify(pin, checkout, env)
+def _build_in(folder: Path, pin: Pin, choice: Choice, log: Path, job: _Job) -> store.Marker:
+    """Fill a new folder with checkout and virtual environment, and say what is in it."""
+    checkout = folder / "sd-scripts"
+    job.say(f"fetching sd-scripts {pin.commit[:12]} from {pin.url}")
+    pinned.check_out(pin, checkout, job.env)
+    job.say(f"making a virtual environment with Python {job.version}")
+    python = venv.make(folder / "venv", job.python, job.env)
+    name = _lock_for(pin, python, choice, job)
+    check_space(pin, name, folder.parent.parent, job.world.free_disk(folder.parent.parent))
+    lock = job.world.lock_text(pin.lock(name).file)
+    venv.fill(python, lock, folder, job.env, log, job.say)
+    shutil.rmtree(folder / "tmp", ignore_errors=True)
+    job.say("checking that it works")
+    versions, problem = venv.health(python, pin.lock(name).modules, checkout, job.env)
+    if problem:
+        raise SetupError(f"the trainer was installed but does not work: {problem}", f"what pip did: {log}")
+    pinned.verify(pin, checkout, job.env)
+    return store.Marker(
+        folder=folder.name,
+        url=pin.url,
+        commit=pin.commit,
+        lock=name,
+        lock_sha256=_digest(pin, name, job.world),
+        python=versions["python"],
+        versions=versions,
+    )
 
 
-def _verify(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
-    """Raises SetupError unless the checkout is the pin's commit, all of it and nothing else."""
-    head = git.head(checkout, env)
-    if head != pin.commit:
-        raise SetupError(f"wrong commit: {pin.url} gave {head}, the pin is {pin.commit}", "use another mirror")
-    if not git.is_clean(checkout, env):
-        raise SetupError(
-            "the checkout of sd-scripts differs from its commit",
-            "git's configuration changes files while it checks them out: look for filters (git config --list)",
-        )
+def _or_disk_full(error: SetupError, home: Path, free: int) -> SetupError:
+    """The error itself, unless the disk is full: the programs that fail then rarely say that it was that."""
+    if free >= _FULL_BYTES:
+        return error
+    hint = f"free some space, or set LORABAKE_HOME to a folder on another disk ({error.message})"
+    return SetupError(f"the disk is full, in {home}", hint)
 
 
 def _lock_for(pin: Pin, python: Path, choice: Choice, job: _Job) -> LockName:
@@ -210,9 +221,7 @@ def _lock_for(pin: Pin, python: Path, choice: Choice, job: _Job) -> LockName:
     return name
 
 
-def own(
-    sd_scripts: Path, python: Path | None, pin: Pin, say: Say, env: Mapping[str, str] | None = None
-) -> Trainer:
+def own(sd_scripts: Path, python: Path | None, pin: Pin, say: Say, env: Mapping[str, str] | None = None) -> Trainer:
     """The user's installation, checked: the folder is sd-scripts, and the Python imports what training needs.
 
     Without ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``say`` is told when the commit
@@ -253,13 +262,13 @@ def status(
     version = venv.python_version(python, env)
     both = (_installed(pin, home, name, version, world) for name in ("cuda", "cpu"))
     return TrainerStatus(
-        home, pin.url, pin.commit, version,
+        home,
+        pin.url,
+        pin.commit,
+        version,
         find(pin, home, choice, env, python=python, world=world),
         tuple(trainer for trainer in both if trainer is not None),
     )
-
-
-_PROBES = TypeAdapter(dict[str, AttentionProbe])
 
 
 def probe_attention(trainer: Trainer, precision: Precision, env: Mapping[str, str]) -> AttentionProbe:
@@ -267,34 +276,20 @@ def probe_attention(trainer: Trainer, precision: Precision, env: Mapping[str, st
 
     The answer is kept in the trainer's folder; the user's own installation may change, so there it is tried each time.
     """
-    gpus = machine.facts(env).gpus
-    if not gpus:
-        return AttentionProbe(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
     kept = trainer.checkout.parent / "attention.json" if trainer.kind == "pin" else None
-    known = _known_probes(kept)
-    key = f"{gpus[0].name}, driver {gpus[0].driver}, {precision}"
-    if key in known:
-        return known[key]
-    with resources.trainer_side("probe_attention.py") as script:
-        argv = [str(trainer.python), str(script), precision]
-        done = capture(argv, cwd=trainer.checkout, env=requirements.child_environment(env), timeout=300)
-    answer = venv.last_json(done.stdout)
-    if answer is None:
-        return AttentionProbe(xformers=False, reason=f"the probe of xformers ended with {done.returncode}")
-    found = AttentionProbe.model_validate(answer)
-    if kept is not None:
-        kept.write_bytes(_PROBES.dump_json(known | {key: found}, indent=1))
-    return found
-
-
-def _known_probes(kept: Path | None) -> dict[str, AttentionProbe]:
-    try:
-        return _PROBES.validate_json(kept.read_bytes()) if kept is not None else {}
-    except (OSError, ValidationError):
-        return {}
+    return attention.probe(trainer.python, precision, env, kept)
 
 
 __all__ = [
-    "Choice", "Say", "Trainer", "TrainerStatus", "World", "choose_lock", "find", "install", "own", "probe_attention",
+    "Choice",
+    "Say",
+    "Trainer",
+    "TrainerStatus",
+    "World",
+    "choose_lock",
+    "find",
+    "install",
+    "own",
+    "probe_attention",
     "status",
 ]

@@ -1,0 +1,33 @@
+"""The checkout of sd-scripts at the pin: fetched, then compared with the pin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lorabake import git
+from lorabake.errors import SetupError
+from lorabake_schemas.pin import Pin
+
+
+def check_out(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
+    """Make the checkout, a folder that does not exist yet. Raises SetupError."""
+    git.init(checkout, env)
+    git.fetch(checkout, pin.url, pin.commit, env)
+    git.checkout(checkout, pin.commit, pin.sparse, env)
+    verify(pin, checkout, env)
+
+
+def verify(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
+    """Raises SetupError unless the checkout is the pin's commit, all of it and nothing else."""
+    head = git.head(checkout, env)
+    if head != pin.commit:
+        raise SetupError(f"wrong commit: {pin.url} gave {head}, the pin is {pin.commit}", "use another mirror")
+    if not git.is_clean(checkout, env):
+        raise SetupError(
+            "the checkout of sd-scripts differs from its commit",
+            "git's configuration changes files while it checks them out: look for filters (git config --list)",
+        )
+
+
+__all__ = ["check_out", "verify"]
