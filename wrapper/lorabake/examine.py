@@ -22,7 +22,8 @@ from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe, Waive
 
-NOT_PROBED = AttentionProbe(xformers=False, reason="xformers is tried when a run starts")
+NOT_PROBED = AttentionProbe(xformers=False, reason="xformers is tried on this GPU when a run starts")
+NO_GPU = AttentionProbe(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehea
 
 def _plan(situation: Situation) -> tuple[Plan | None, tuple[Finding, ...]]:
     try:
-        plan = resolve(situation.recipe, situation.base, situation.dataset, situation.machine, NOT_PROBED)
+        probe = NO_GPU if situation.machine.device == "cpu" else NOT_PROBED
+        plan = resolve(situation.recipe, situation.base, situation.dataset, situation.machine, probe)
     except RecipeError as error:
         where = ("train", "resolution")
         fix = error.hint or "change the resolution or the bucket limits"

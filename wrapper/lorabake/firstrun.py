@@ -43,9 +43,9 @@ def first_run(family: Family, folder: Path, choice: TrainerChoice, verbose: bool
     order = RunOrder(prepared.recipe, choice, rehearse=trainer is None, verbose=verbose)
     run = workflow.prepare(order, env)
     record = workflow.train(run, env, say)
-    lora = next((run.root / file.name for file in record.outcome.outputs), None) if trainer and record.outcome else None
     if record.status != "finished":
         return FirstRun(record, ())
+    lora = run.root / "output" / f"{record.name}.safetensors" if trainer else None
     return FirstRun(record, quickstart.farewell(prepared.recipe, family, lora, why))
 
 

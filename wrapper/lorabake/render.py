@@ -101,13 +101,13 @@ def forecast_lines(counts: Forecast) -> list[str]:
     lines = [click.style("forecast", bold=True)]
     lines.append(
         f"  {_size(counts)} ({counts.batches_per_epoch} batches and {counts.steps_per_epoch} steps an epoch, "
-        f"{counts.warmup_steps} of all steps warm-up)"
+        f"warm-up over the first {counts.warmup_steps})"
     )
     for share in counts.shares:
         kind = "regularisation " if share.is_reg else ""
         lines.append(
             f"  {kind}{share.title}: {_count(share.images, 'picture')} x {share.num_repeats} = "
-            f"{share.samples_per_epoch} samples an epoch, each seen {share.exposures:g} times"
+            f"{share.samples_per_epoch} samples an epoch, each picture seen {share.exposures:.3g} times"
         )
     lines.append("  buckets: " + ", ".join(f"{b.width}x{b.height} ({b.samples})" for b in counts.buckets))
     lines.append("  files: " + ", ".join(save.file for save in counts.saves))

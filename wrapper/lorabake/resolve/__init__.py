@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorabake.buckets import BucketRules
+from lorabake.dataset import seen_sizes
 from lorabake.forecast import DatasetBlock, Schedule, SubsetInput, forecast
 from lorabake.repeats import epochs_for, save_interval
 from lorabake.resolve.data import dataset_settings, gradient_accumulation, largest_repeats, subsets
@@ -24,7 +25,7 @@ from lorabake.resolve.run import (
 from lorabake.resolve.sources import RECIPE, always, forced, guide, pick
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
-from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts, Precision
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts, Precision
 from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
 from lorabake_schemas.recipe import Recipe
 
@@ -41,7 +42,7 @@ def resolve(
     network = network_settings(recipe.network, profile)
     blocks = subsets(recipe, dataset, profile)
     data = dataset_settings(recipe, profile)
-    block = _block(data, blocks, dataset)
+    block = _block(data, blocks, dataset, profile.family)
     launch = launch_plan(recipe, machine)
     head = (
         *base_settings(recipe, profile),
@@ -103,7 +104,9 @@ def _saving(recipe: Recipe, counted: Forecast) -> tuple[Setting, ...]:
     return pick("save_every_n_epochs", given, default, guide("G4.37"))
 
 
-def _block(data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetFacts) -> DatasetBlock:
+def _block(
+    data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetFacts, family: Family
+) -> DatasetBlock:
     values = {setting.option: setting.value for setting in data}
     sides = values["resolution"]
     rules = BucketRules(
@@ -115,12 +118,13 @@ def _block(data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetF
         bucket_reso_steps=_number(data, "bucket_reso_steps") or 64,
     )
     folders = (*facts.concepts, *facts.regularisation)
-    inputs = tuple(_subset(part, folder) for part, folder in zip(parts, folders, strict=True))
+    inputs = tuple(_subset(part, folder, family) for part, folder in zip(parts, folders, strict=True))
     return DatasetBlock(inputs, rules, _number(data, "batch_size") or 1)
 
 
-def _subset(part: SubsetPlan, folder: FolderFacts) -> SubsetInput:
-    sizes = tuple((image.width, image.height) for image in folder.images if image.problem is None)
+def _subset(part: SubsetPlan, folder: FolderFacts, family: Family) -> SubsetInput:
+    """The sizes sd-scripts will take, which are not always those of the files (left-over latent caches, WebP)."""
+    sizes = seen_sizes(folder, "_sdxl.npz" if family == "sdxl" else "_sd.npz")
     return SubsetInput(part.title, sizes, _number(part.settings, "num_repeats") or 1, part.is_reg)
 
 
