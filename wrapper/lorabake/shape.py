@@ -34,6 +34,8 @@ def _finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind == "too_short" and len(detail["input"]) >= context.get("min_length", 0):
         return None
+    if kind == "missing" and isinstance(detail["loc"][-1], int):  # a pair that is too short: already told as a whole
+        return None
     if kind == "extra_forbidden":
         rule, message, fix = "unknown-key", *_unknown_key(where)
     elif kind == "missing":
@@ -41,10 +43,12 @@ def _finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
         rule, message, fix = "missing-key", "is needed and not there", _missing_fix(where)
     elif kind in {"literal_error", "bad-choice"}:
         rule, message, fix = "bad-choice", *_bad_choice(detail, where)
-    elif where[:1] == ("kohya",):
-        rule, message, fix = "wrong-type", "is nothing that sd-scripts takes", KOHYA_FIX
+    elif where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
+        rule, message, fix = "wrong-type", "is nothing that sd-scripts takes", ANY_FIX
     elif "write" in context:
         rule, message, fix = kind, detail["msg"], f"write {context['write']}"
+    elif where == ("train", "resolution") and isinstance(detail["input"], list | str):
+        rule, message, fix = "wrong-type", "is not a size", "write 768, or [width, height] such as [640, 768]"
     else:
         rule, message, fix = _wrong_value(detail)
     return Finding(rule=rule, severity=Severity.ERROR, where=where, message=message, fix=fix)
@@ -109,7 +113,7 @@ def _missing_fix(where: tuple[str | int, ...]) -> str:
 
 
 LISTS = ("concept", "regularisation", "waive")  # tables that may be there several times
-KOHYA_FIX = "write a number, text in quotes, true, false, or a list of one of these"
+ANY_FIX = "write a number, text in quotes, true, false, or a list of one of these"
 TYPE_WORDS = {
     "int_type": ("a whole number", "a whole number without quotes or decimals, such as 16"),
     "int_from_float": ("a whole number", "a whole number without decimals, such as 16"),

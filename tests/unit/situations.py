@@ -1,0 +1,174 @@
+"""Builders that the unit tests share: recipes, facts about pictures, situations for rules, projects on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lorabake import resources
+from lorabake.examine import NOT_PROBED
+from lorabake.resolve import resolve
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.guide import Situation
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, Gpu, MachineFacts
+from lorabake_schemas.plan import Plan, Setting, Source, SubsetPlan
+from lorabake_schemas.recipe import Recipe
+
+CPU = MachineFacts(system="Linux", cpus=4, memory_bytes=16 << 30)
+GPU = MachineFacts(
+    system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="RTX 3060", memory_mib=12288, capability=(8, 6)),)
+)
+XFORMERS = AttentionProbe(xformers=True, reason="it ran")
+TOKEN, CLASS = "hmbrgrlora", "food"
+# The key that only this family's text encoder has, and the width of the text that its UNet attends to.
+FAMILY_SIGNS: dict[Family, tuple[str, int]] = {
+    "sd15": ("cond_stage_model.transformer.a", 768),
+    "sd2": ("cond_stage_model.model.a", 1024),
+    "sdxl": ("conditioner.embedders.1.a", 2048),
+}
+
+
+def recipe(
+    *,
+    kind: str = "object",
+    base: Mapping[str, Any] | None = None,
+    concept: Mapping[str, Any] | None = None,
+    concepts: Sequence[Mapping[str, Any]] | None = None,
+    **tables: Any,
+) -> Recipe:
+    """A small valid recipe (SD1.5, one object); ``base`` and ``concept`` add to it, ``concepts`` replaces it."""
+    one = {"token": TOKEN, "class": CLASS, "images": "pics"} | dict(concept or {})
+    raw = {"name": TOKEN, "kind": kind, "base": {"model": "base.safetensors", "family": "sd15"} | dict(base or {})}
+    return Recipe.model_validate(raw | {"concept": list(concepts or [one])} | tables)
+
+
+def concept(token: str, images: str, **more: Any) -> dict[str, Any]:
+    return {"token": token, "class": CLASS, "images": images} | more
+
+
+def folder(
+    path: str = "pics",
+    count: int = 30,
+    *,
+    size: tuple[int, int] = (768, 768),
+    caption: str = f"{TOKEN}, {CLASS}",
+    problem: CaptionProblem | None = None,
+    **more: Any,
+) -> FolderFacts:
+    """``count`` pictures of one size, each with the same caption and ``problem``."""
+    text = CaptionFacts(caption, problem)
+    images = tuple(ImageFacts(f"{i:03}.png", *size, mode="RGB", caption=text) for i in range(count))
+    fields: dict[str, Any] = {"images": images} | more
+    return FolderFacts(path, **fields)
+
+
+def dataset(*folders: FolderFacts, regularisation: Sequence[FolderFacts] = ()) -> DatasetFacts:
+    return DatasetFacts(folders or (folder(),), tuple(regularisation))
+
+
+def base_facts(family: Family | None = "sd15", **more: Any) -> BaseFacts:
+    fields: dict[str, Any] = {"kind": "file", "family": family} | more
+    return BaseFacts(**fields)
+
+
+def plan_of(
+    of: Recipe,
+    pictures: DatasetFacts | None = None,
+    base: BaseFacts | None = None,
+    machine: MachineFacts = GPU,
+    attention: AttentionProbe = NOT_PROBED,
+) -> Plan:
+    """The plan; without facts thirty pictures per concept and regularisation set, and a base of its family."""
+    return resolve(of, base or base_facts(of.base.family), pictures or pictures_for(of), machine, attention)
+
+
+def pictures_for(of: Recipe, count: int = 30) -> DatasetFacts:
+    return DatasetFacts(
+        tuple(folder(part.images, count, caption=f"{part.token}, {part.class_}") for part in of.concept),
+        tuple(folder(part.images, count) for part in of.regularisation),
+    )
+
+
+def situation(
+    of: Recipe | None = None,
+    pictures: DatasetFacts | None = None,
+    base: BaseFacts | None = None,
+    machine: MachineFacts = GPU,
+    **more: Any,
+) -> Situation:
+    """Everything well unless said otherwise."""
+    chosen = of or recipe()
+    facts = base or base_facts(chosen.base.family or "sd15")
+    script = "sdxl_train_network.py" if (chosen.base.family or facts.family) == "sdxl" else "train_network.py"
+    options = resources.option_snapshot(script)
+    return Situation(chosen, facts, pictures or pictures_for(chosen), machine, options, **more)
+
+
+def values(settings: Sequence[Setting]) -> dict[str, OptionValue]:
+    found = {setting.option: setting.value for setting in settings}
+    assert len(found) == len(settings), "an option twice"
+    return found
+
+
+def sources(settings: Sequence[Setting]) -> dict[str, Source]:
+    return {setting.option: setting.source for setting in settings}
+
+
+def subset(plan: Plan, index: int = 0) -> dict[str, OptionValue]:
+    part: SubsetPlan = plan.subsets[index]
+    return values(part.settings)
+
+
+def write_base(path: Path, family: Family = "sd15") -> Path:
+    """A checkpoint of two tiny tensors that names its family as a real one would."""
+    text, width = FAMILY_SIGNS[family]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layer = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    header = {
+        text: {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]},
+        layer: {"dtype": "F16", "shape": [1, width], "data_offsets": [2, 2 + 2 * width]},
+    }
+    told = json.dumps(header).encode()
+    path.write_bytes(len(told).to_bytes(8, "little") + told + bytes(2 + 2 * width))
+    return path
+
+
+def write_pictures(
+    where: Path, count: int = 3, *, caption: str | None = f"{TOKEN}, {CLASS}", size: tuple[int, int] = (64, 64)
+) -> Path:
+    where.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        Image.new("RGB", size, (index % 256, 80, 160)).save(where / f"{index:03}.png")
+        if caption is not None:
+            (where / f"{index:03}.txt").write_text(caption, encoding="utf-8")
+    return where
+
+
+RECIPE = f"""\
+name = "{TOKEN}"
+kind = "object"
+
+[base]
+model = "base.safetensors"
+family = "sd15"
+tags = "e621"
+
+[[concept]]
+token = "{TOKEN}"
+class = "{CLASS}"
+images = "pics"
+"""
+
+
+def project(root: Path, more: str = "", *, text: str = RECIPE, pictures: int = 3) -> Path:
+    """A recipe with its base model and its pictures; ``more`` is added at its end. Returns the recipe's path."""
+    write_base(root / "base.safetensors")
+    write_pictures(root / "pics", pictures)
+    path = root / "recipe.toml"
+    path.write_text(text + more, encoding="utf-8")
+    return path

@@ -1,0 +1,146 @@
+"""A recipe file to a Recipe: bytes, encodings, syntax, and what can be saved of a faulty one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from lorabake.errors import RecipeError
+from lorabake.load import LoadedRecipe, load, with_lines
+from lorabake_schemas.findings import Finding, Severity
+from situations import RECIPE
+
+
+def loaded(tmp_path: Path, content: str | bytes) -> LoadedRecipe:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return load(path)
+
+
+def lines(tmp_path: Path, content: str | bytes) -> list[tuple[str, int | None, int | None]]:
+    read = loaded(tmp_path, content)
+    return [
+        (finding.key or finding.rule, finding.line, finding.column)
+        for finding in with_lines(read.findings, read.content)
+    ]
+
+
+def test_a_valid_file(tmp_path: Path) -> None:
+    read = loaded(tmp_path, RECIPE)
+    assert read.recipe is not None
+    assert read.recipe.concept[0].token == "hmbrgrlora"  # noqa: S105 - no password
+    assert read.findings == ()
+    assert read.sha256 == hashlib.sha256(RECIPE.encode()).hexdigest()
+    assert read.folder == tmp_path
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf" + RECIPE.encode(), RECIPE.replace("\n", "\r\n").encode()])
+def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path, content: bytes) -> None:
+    read = loaded(tmp_path, content)
+    assert read.recipe is not None
+    assert read.content == content
+    assert read.recipe == loaded(tmp_path, RECIPE).recipe
+
+
+def test_windows_line_ends_keep_their_line_numbers(tmp_path: Path) -> None:
+    text = RECIPE + "[train]\nlearning_rat = 1.0\n"
+    plain = lines(tmp_path, text)
+    assert plain == [("train.learning_rat", text.count("\n"), 1)]
+    assert lines(tmp_path, text.replace("\n", "\r\n")) == plain
+    assert lines(tmp_path, b"\xef\xbb\xbf" + text.encode()) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("name = \n", 1, 8),
+        ('name = "a\nb = 1\n', 1, 10),
+        ("[train]\nx = 1\n[train]\n", 3, 7),
+        ("[train\n", 1, 7),
+        ("a = 1\n\n\na = 2\n", 4, 6),
+        ("ok = 1\nflag = True\n", 2, 8),
+        ("a = [1,", 1, None),
+        ('a = """x\n\n', 3, None),
+    ],
+)
+def test_syntax_errors_have_line_and_column(tmp_path: Path, text: str, line: int, column: int | None) -> None:
+    read = loaded(tmp_path, text)
+    assert read.recipe is None
+    assert read.salvage is None
+    assert [(f.rule, f.severity, f.line, f.column) for f in read.findings] == [
+        ("toml-syntax", Severity.ERROR, line, column)
+    ]
+    assert "(at " not in read.findings[0].message
+
+
+def test_not_utf8_names_the_line(tmp_path: Path) -> None:
+    read = loaded(tmp_path, b'name = "x"\nkind = "\xe9"\n')
+    assert [(f.rule, f.line) for f in read.findings] == [("toml-syntax", 2)]
+    assert "UTF-8" in read.findings[0].fix
+    assert with_lines(read.findings, read.content) == read.findings
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000 + "]" * 5000, "a = " + "9" * 6000, "a = " + "{b = " * 3000])
+def test_what_goes_on_without_end_is_a_finding_not_a_crash(tmp_path: Path, text: str) -> None:
+    read = loaded(tmp_path, text)
+    assert [f.rule for f in with_lines(read.findings, read.content)] == ["toml-syntax"]
+
+
+def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="there is no recipe") as caught:
+        load(tmp_path / "nothing.toml")
+    assert "recipes list" in str(caught.value.hint)
+    with pytest.raises(RecipeError, match="is a folder"):
+        load(tmp_path)
+    (tmp_path / "big.toml").write_bytes(b"#" * (1 << 20) + b"\n")
+    with pytest.raises(RecipeError, match="1 MiB"):
+        load(tmp_path / "big.toml")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecipeError, match="cannot read"):
+        load(tmp_path / "file" / "recipe.toml")
+
+
+def test_a_faulty_recipe_leaves_what_can_be_looked_at(tmp_path: Path) -> None:
+    read = loaded(
+        tmp_path, RECIPE + 'junk = 1\n[train]\nseed = "x"\noptimizer = "AdamW"\n[[waive]]\nrule = 1\nreason = "abc"\n'
+    )
+    assert read.recipe is None
+    assert [f.key for f in read.findings] == ["concept[0].junk", "train.seed", "waive[0].rule"]
+    # a waiver without its rule is nothing, so there is no salvage to look at
+    assert read.salvage is None
+
+
+def test_salvage_keeps_everything_that_is_right(tmp_path: Path) -> None:
+    read = loaded(tmp_path, RECIPE + '[train]\nseed = "x"\noptimizer = "AdamW"\nresolution = 700\n[trian]\na = 1\n')
+    assert read.salvage is not None
+    assert read.salvage.train.optimizer == "AdamW"
+    assert read.salvage.train.seed is None
+    assert read.salvage.train.resolution is None
+    assert read.salvage.concept[0].images == "pics"
+
+
+def test_a_missing_model_leaves_nothing_to_salvage(tmp_path: Path) -> None:
+    read = loaded(tmp_path, RECIPE.replace('model = "base.safetensors"\n', ""))
+    assert [f.key for f in read.findings] == ["base.model"]
+    assert read.salvage is None
+    assert with_lines(read.findings, read.content)[0].line == 4  # where [base] stands
+
+
+def test_lines_are_filled_in_and_sorted(tmp_path: Path) -> None:
+    content = (RECIPE + "[network]\nnetwork_dim = 0\n").encode()
+    made = [
+        Finding(rule="a", severity=Severity.HINT, where=("network", "network_dim"), message="m", fix="f"),
+        Finding(rule="b", severity=Severity.HINT, where=("concept", 0, "images"), message="m", fix="f"),
+        Finding(rule="c", severity=Severity.HINT, where=("train", "seed"), message="m", fix="f"),
+        Finding(rule="d", severity=Severity.HINT, where=("base",), line=99, message="m", fix="f"),
+    ]
+    placed = with_lines(made, content)
+    assert [(f.rule, f.line, f.column) for f in placed] == [
+        ("c", None, None),
+        ("b", 12, 1),
+        ("a", 14, 1),
+        ("d", 99, None),
+    ]
+    assert with_lines((), content) == ()

@@ -1,0 +1,296 @@
+"""The schema of a recipe: what it takes, and that every wrong value of every key gives exactly one finding."""
+
+from __future__ import annotations
+
+import random
+import tomllib
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from lorabake.shape import all_keys, known_keys, shape_findings
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.recipe import Recipe
+from situations import RECIPE, recipe
+
+MINIMAL = tomllib.loads(RECIPE)
+
+
+def found(raw: dict[str, Any]) -> list[Finding]:
+    """The findings about a raw recipe; empty when it is valid."""
+    try:
+        Recipe.model_validate(raw)
+    except ValidationError as error:
+        return shape_findings(error.errors(include_url=False), raw)
+    return []
+
+
+def changed(table: str, key: str, value: Any) -> dict[str, Any]:
+    """The minimal recipe with one value set."""
+    raw: dict[str, Any] = tomllib.loads(RECIPE)
+    if not table:
+        return raw | {key: value}
+    if table == "concept":
+        raw["concept"][0][key] = value
+        return raw
+    beginnings: dict[str, Any] = {
+        "sample": {"prompts": ["a"]},
+        "regularisation": {"class": "food", "images": "reg"},
+        "waive": {"rule": "G1.2", "reason": "known"},
+    }
+    rows = raw.setdefault(table, dict(beginnings.get(table, {})))
+    rows[key] = value
+    if table in {"regularisation", "waive"}:
+        raw[table] = [rows]
+    return raw
+
+
+def test_the_minimal_recipe_leaves_everything_else_unsaid() -> None:
+    made = Recipe.model_validate(MINIMAL)
+    assert made.network.model_dump(exclude_none=True) == {}
+    assert made.train.model_dump(exclude_none=True) == {}
+    assert made.captions.model_dump(exclude_none=True) == {}
+    assert made.save.model_dump(exclude_none=True) == {}
+    assert made.sample is None
+    assert made.kohya == {}
+    assert made.concept[0].class_ == "food"
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(recipe(), "name", "other")  # noqa: B010 - the type checkers know it, too
+
+
+# One value of a wrong kind, out of range or out of choice per key, with the code of the finding it must give.
+WRONG: list[tuple[str, str, Any, str]] = [
+    ("", "name", 3, "wrong-type"),
+    ("", "name", "", "out-of-range"),
+    ("", "name", "a/b", "out-of-range"),
+    ("", "name", "a\\b", "out-of-range"),
+    ("", "name", ".hidden", "out-of-range"),
+    ("", "name", "trailing ", "out-of-range"),
+    ("", "name", "a\nb", "out-of-range"),
+    ("", "name", "a\x00b", "out-of-range"),
+    ("", "name", "x" * 121, "out-of-range"),
+    ("", "name", "漢" * 100, "out-of-range"),
+    ("", "kind", "caracter", "bad-choice"),
+    ("", "kind", 1, "bad-choice"),
+    ("", "base", "model.safetensors", "wrong-type"),
+    ("", "concept", {"token": "a", "images": "b"}, "wrong-type"),
+    ("", "concept", [], "out-of-range"),
+    ("", "concept", "x", "wrong-type"),
+    ("", "network", 3, "wrong-type"),
+    ("base", "model", 1, "wrong-type"),
+    ("base", "model", "", "out-of-range"),
+    ("base", "family", "sd14", "bad-choice"),
+    ("base", "tags", "e612", "bad-choice"),
+    ("base", "v_prediction", "true", "wrong-type"),
+    ("base", "v_prediction", 1, "wrong-type"),
+    ("base", "zero_terminal_snr", 0, "wrong-type"),
+    ("base", "native_resolution", 32, "out-of-range"),
+    ("base", "native_resolution", 512.0, "wrong-type"),
+    ("base", "clip_skip", 0, "out-of-range"),
+    ("base", "clip_skip", 13, "out-of-range"),
+    ("base", "vae", True, "wrong-type"),
+    ("base", "tokenizer_cache_dir", [], "wrong-type"),
+    ("concept", "token", 5, "wrong-type"),
+    ("concept", "token", "", "out-of-range"),
+    ("concept", "class", 5, "wrong-type"),
+    ("concept", "outfit", False, "wrong-type"),
+    ("concept", "images", [], "wrong-type"),
+    ("concept", "num_repeats", -1, "out-of-range"),
+    ("concept", "num_repeats", 0, "out-of-range"),
+    ("concept", "num_repeats", 1.0, "wrong-type"),
+    ("concept", "num_repeats", True, "wrong-type"),
+    ("concept", "asymmetric", "yes", "wrong-type"),
+    ("concept", "flip_aug", 1, "wrong-type"),
+    ("concept", "shuffle_caption", "on", "wrong-type"),
+    ("concept", "keep_tokens", -1, "out-of-range"),
+    ("regularisation", "class", 1, "wrong-type"),
+    ("regularisation", "images", 1, "wrong-type"),
+    ("regularisation", "num_repeats", 0, "out-of-range"),
+    ("network", "type", "lokon", "bad-choice"),
+    ("network", "network_dim", "sixteen", "wrong-type"),
+    ("network", "network_dim", 0, "out-of-range"),
+    ("network", "network_alpha", 0, "out-of-range"),
+    ("network", "network_alpha", "1", "wrong-type"),
+    ("network", "conv_dim", -1, "out-of-range"),
+    ("network", "conv_alpha", 0.0, "out-of-range"),
+    ("network", "network_dropout", 1.0, "out-of-range"),
+    ("network", "rank_dropout", -0.1, "out-of-range"),
+    ("network", "module_dropout", "0.1", "wrong-type"),
+    ("network", "dora_wd", 1, "wrong-type"),
+    ("network", "factor", -2, "out-of-range"),
+    ("network", "block_size", 0, "out-of-range"),
+    ("network", "constraint", -1.0, "out-of-range"),
+    ("network", "preset", 1, "wrong-type"),
+    ("network", "use_tucker", "True", "wrong-type"),
+    ("network", "use_scalar", 0, "wrong-type"),
+    ("network", "rescaled", 0, "wrong-type"),
+    ("network", "train_norm", 0, "wrong-type"),
+    ("network", "network_train_unet_only", "true", "wrong-type"),
+    ("network", "network_weights", 1, "wrong-type"),
+    ("network", "scale_weight_norms", -1, "out-of-range"),
+    ("train", "optimizer", "Prodgy", "bad-choice"),
+    ("train", "optimizer", 8, "wrong-type"),
+    ("train", "optimizer_args", "decouple=True", "wrong-type"),
+    ("train", "optimizer_args", {"betas": "0.9", "d0": {}}, "wrong-type"),
+    ("train", "learning_rate", 0, "out-of-range"),
+    ("train", "learning_rate", "1e-4", "wrong-type"),
+    ("train", "learning_rate", float("inf"), "out-of-range"),
+    ("train", "unet_lr", -1e-4, "out-of-range"),
+    ("train", "text_encoder_lr", float("nan"), "out-of-range"),
+    ("train", "lr_scheduler", "cosinus", "bad-choice"),
+    ("train", "lr_scheduler", "reduce_lr_on_plateau", "bad-choice"),
+    ("train", "lr_warmup_steps", 1.0, "S4"),
+    ("train", "lr_warmup_steps", 100.0, "S4"),
+    ("train", "lr_warmup_steps", -1, "out-of-range"),
+    ("train", "lr_warmup_steps", "10%", "wrong-type"),
+    ("train", "lr_scheduler_num_cycles", 0, "out-of-range"),
+    ("train", "max_train_epochs", "ten", "wrong-type"),
+    ("train", "max_train_epochs", 0, "out-of-range"),
+    ("train", "max_train_steps", 1.5, "wrong-type"),
+    ("train", "exposures", 0, "out-of-range"),
+    ("train", "train_batch_size", 0, "out-of-range"),
+    ("train", "gradient_accumulation_steps", 0, "out-of-range"),
+    ("train", "resolution", 700, "G2.7"),
+    ("train", "resolution", 0, "G2.7"),
+    ("train", "resolution", [768, 700], "G2.7"),
+    ("train", "resolution", "768,768", "wrong-type"),
+    ("train", "enable_bucket", "true", "wrong-type"),
+    ("train", "min_bucket_reso", 32, "out-of-range"),
+    ("train", "max_bucket_reso", "960", "wrong-type"),
+    ("train", "bucket_reso_steps", 16, "out-of-range"),
+    ("train", "bucket_no_upscale", 0, "wrong-type"),
+    ("train", "mixed_precision", "bf17", "bad-choice"),
+    ("train", "mixed_precision", False, "bad-choice"),
+    ("train", "attention", "xformer", "bad-choice"),
+    ("train", "gradient_checkpointing", 1, "wrong-type"),
+    ("train", "cache_latents", 1, "wrong-type"),
+    ("train", "cache_latents_to_disk", 1, "wrong-type"),
+    ("train", "seed", -1, "out-of-range"),
+    ("train", "seed", 2**32, "out-of-range"),
+    ("train", "max_data_loader_n_workers", -1, "out-of-range"),
+    ("train", "persistent_data_loader_workers", 1, "wrong-type"),
+    ("train", "min_snr_gamma", -5, "out-of-range"),
+    ("train", "debiased_estimation_loss", 1, "wrong-type"),
+    ("train", "noise_offset", -0.1, "out-of-range"),
+    ("train", "prior_loss_weight", "1", "wrong-type"),
+    ("train", "max_grad_norm", -1, "out-of-range"),
+    ("train", "max_token_length", 200, "bad-choice"),
+    ("train", "no_half_vae", 1, "wrong-type"),
+    ("captions", "caption_extension", "txt", "out-of-range"),
+    ("captions", "caption_extension", ".", "out-of-range"),
+    ("captions", "shuffle_caption", 1, "wrong-type"),
+    ("captions", "keep_tokens", 2.0, "wrong-type"),
+    ("captions", "caption_prefix", 1, "wrong-type"),
+    ("captions", "caption_suffix", "", "out-of-range"),
+    ("captions", "caption_dropout_rate", 1, "out-of-range"),
+    ("captions", "caption_tag_dropout_rate", -0.5, "out-of-range"),
+    ("save", "runs", 1, "wrong-type"),
+    ("save", "save_every_n_epochs", 0, "out-of-range"),
+    ("save", "save_every_n_steps", 0, "out-of-range"),
+    ("save", "save_last_n_epochs", 0, "out-of-range"),
+    ("save", "save_last_n_steps", 0, "out-of-range"),
+    ("save", "save_precision", "fp8", "bad-choice"),
+    ("save", "save_model_as", "safetensor", "bad-choice"),
+    ("save", "save_state", 1, "wrong-type"),
+    ("save", "save_state_on_train_end", 1, "wrong-type"),
+    ("sample", "prompts", [], "out-of-range"),
+    ("sample", "prompts", "a cat", "wrong-type"),
+    ("sample", "sample_every_n_epochs", 0, "out-of-range"),
+    ("sample", "sample_every_n_steps", 0, "out-of-range"),
+    ("sample", "sample_at_first", 1, "wrong-type"),
+    ("sample", "sample_sampler", "eular", "bad-choice"),
+    *[("metadata", key, 1, "wrong-type") for key in known_keys(("metadata",))],
+    ("launch", "num_processes", 0, "out-of-range"),
+    ("launch", "gpu_ids", "0;1", "out-of-range"),
+    ("launch", "num_cpu_threads_per_process", 0, "out-of-range"),
+    ("launch", "main_process_port", 80, "out-of-range"),
+    ("waive", "rule", 1, "wrong-type"),
+    ("waive", "reason", "a", "out-of-range"),
+    ("kohya", "lowram", {"a": 1}, "wrong-type"),
+    ("kohya", "loss_type", [1, "a"], "wrong-type"),
+]
+
+
+@pytest.mark.parametrize(("table", "key", "value", "code"), WRONG)
+def test_a_wrong_value_is_one_finding_at_its_key(table: str, key: str, value: Any, code: str) -> None:
+    findings = found(changed(table, key, value))
+    assert [(finding.rule, finding.severity) for finding in findings] == [(code, Severity.ERROR)]
+    named = [part for part in findings[0].where if isinstance(part, str)]
+    assert named[:2] == ([table, key] if table else [key])
+    assert findings[0].message
+    assert findings[0].fix
+
+
+def test_every_key_of_a_recipe_has_a_wrong_value_above() -> None:
+    covered = {(table, key) for table, key, _, _ in WRONG}
+    tables = {key for table, key in all_keys() if not table and known_keys((key,))}
+    everything = {(table, key) for table, key in all_keys() if table or key not in tables}
+    missing = everything - covered - {("", "kohya")}
+    assert len(everything) > 100
+    assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("", "name", "Ünïcode 漢-1.2"),
+        ("concept", "keep_tokens", 0),
+        ("network", "network_alpha", 1),
+        ("network", "conv_dim", 0),
+        ("network", "factor", -1),
+        ("train", "lr_warmup_steps", 100),
+        ("train", "lr_warmup_steps", 0.1),
+        ("train", "lr_warmup_steps", 0),
+        ("train", "unet_lr", 0),
+        ("train", "resolution", 704),
+        ("train", "resolution", [512, 768]),
+        ("train", "bucket_reso_steps", 32),
+        ("train", "optimizer", "adamw8bit"),
+        ("train", "optimizer", "my.package.Optimizer"),
+        ("train", "optimizer_args", {"betas": [0.9, 0.99], "decouple": True, "eps": 1e-8, "d": 1, "s": "x"}),
+        ("train", "max_token_length", 75),
+        ("captions", "caption_extension", ".caption"),
+        ("launch", "gpu_ids", "0,1"),
+        ("kohya", "lr_scheduler_args", ["a=1"]),
+        ("kohya", "multires_noise_iterations", 6),
+    ],
+)
+def test_a_right_value_is_taken(table: str, key: str, value: Any) -> None:
+    assert found(changed(table, key, value)) == []
+
+
+def test_numbers_keep_their_kind() -> None:
+    """An integer warm-up is steps and a float a share (S4); sizes stay whole."""
+    made = recipe(train={"lr_warmup_steps": 100, "resolution": [512, 768]}, kohya={"a": 1, "b": 1.0, "c": True})
+    assert repr(made.train.lr_warmup_steps) == "100"
+    assert repr(made.train.resolution) == "(512, 768)"
+    assert repr(made.kohya) == "{'a': 1, 'b': 1.0, 'c': True}"
+    assert repr(recipe(train={"lr_warmup_steps": 0.0}).train.lr_warmup_steps) == "0.0"
+    assert repr(recipe(network={"network_alpha": 1}).network.network_alpha) == "1.0"
+
+
+def test_the_optimizer_gets_its_own_spelling() -> None:
+    assert recipe(train={"optimizer": "adamw8BIT"}).train.optimizer == "AdamW8bit"
+    assert recipe(train={"optimizer": "prodigy"}).train.optimizer == "Prodigy"
+
+
+def test_random_damage_never_gets_past_the_schema_unnamed() -> None:
+    """Whatever kind of value stands at whatever key: either it is valid, or every finding names a key and a fix."""
+    picked = random.Random(7)  # noqa: S311 - no secrets here
+    values: list[Any] = [None, True, -1, 0, 3, 2.5, float("nan"), "", "x", "1", [], [1], ["a"], [1, "a"], {}, {"a": 1}]
+    keys = [pair for pair in all_keys() if pair[0] != ""]
+    refused = 0
+    for _ in range(2000):
+        table, key = picked.choice(keys)
+        findings = found(changed(table, key, picked.choice(values)))
+        refused += bool(findings)
+        assert len(findings) <= 1, (table, key, findings)
+        for finding in findings:
+            assert finding.where[0] == table
+            assert "Input should" not in finding.message
+            assert finding.fix
+    assert refused > 1000
