@@ -19,7 +19,7 @@ from lorabake.progress import (
     Totals,
     Words,
 )
-from lorabake.terminal import Pace, duration, speed, watching
+from lorabake.terminal import Pace, duration, sayer, speed, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,3 +146,36 @@ def test_a_terminal_that_is_gone_does_not_disturb() -> None:
             watcher(event)
     assert watcher.broken
     assert watcher.view.step == Step(100, 100, 0.5)
+
+
+class _Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_an_installation_is_one_changing_line_on_a_terminal() -> None:
+    stream = _Tty()
+    say = sayer(stream)
+    say("fetching")
+    say("installing 1/2 a")
+    say("installing 2/2 b")
+    say("done")
+    clear = "\r\x1b[2K"
+    expected = f"{clear}fetching\n{clear}installing 1/2 a{clear}installing 2/2 b{clear}done\n"
+    assert stream.getvalue() == expected
+
+
+def test_an_installation_is_every_tenth_line_elsewhere() -> None:
+    stream = io.StringIO()
+    say = sayer(stream)
+    for number in range(1, 25):
+        say(f"installing {number}/24 x")
+    say("done")
+    assert stream.getvalue().splitlines() == ["installing 10/24 x", "installing 20/24 x", "done"]
+
+
+def test_nobody_there_to_hear() -> None:
+    stream = io.StringIO()
+    say = sayer(stream)
+    stream.close()
+    say("into the void")

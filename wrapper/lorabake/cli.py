@@ -147,7 +147,7 @@ def run(
     if dry_run:
         click.echo(render.dry_run(prepared))
         return
-    record = workflow.train(prepared, _env(), _say)
+    record = workflow.train(prepared, _env(), _sayer())
     click.echo(record.model_dump_json(indent=2) if as_json else render.ending(record, prepared.root))
     sys.exit(workflow.exit_code(record))
 
@@ -163,7 +163,7 @@ def trainer_install(lock: Choice) -> None:
     """Fetch the pinned sd-scripts and install its locked requirements."""
     from lorabake import render, workflow
 
-    click.echo(render.trainer_line(workflow.install(lock, _env(), _say)))
+    click.echo(render.trainer_line(workflow.install(lock, _env(), _sayer())))
 
 
 @trainer.command("status")
@@ -226,7 +226,7 @@ def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoic
     """Draw pictures, make a base model of random weights, and really train on them for a minute."""
     from lorabake import firstrun, render, workflow
 
-    done = firstrun.first_run(family, folder, choice, verbose, _env(), _say)
+    done = firstrun.first_run(family, folder, choice, verbose, _env(), _sayer())
     click.echo(render.ending(done.record, Path(done.record.cwd)))
     for line in done.last_words:
         click.echo(line)
@@ -268,8 +268,10 @@ def _env() -> Mapping[str, str]:
     return own_environment()
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
+def _sayer() -> Callable[[str], None]:
+    from lorabake.terminal import sayer
+
+    return sayer(sys.stderr)
 
 
 __all__ = ["main"]

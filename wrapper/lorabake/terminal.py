@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.progress import Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
@@ -222,6 +223,25 @@ class Watcher:
             self.broken = True
 
 
+PASSING = ("installing ", "downloading ")  # lines of an installation that the next one replaces
+
+
+def sayer(stream: TextIO) -> Callable[[str], None]:
+    """Says one line at a time; on a terminal passing ones replace each other, elsewhere every tenth is enough."""
+    seen = count(1)
+    clear = "\r\x1b[2K" if stream.isatty() else ""
+
+    def say(line: str) -> None:
+        passing = line.startswith(PASSING)
+        if passing and not clear and next(seen) % 10:
+            return
+        with suppress(OSError, ValueError):
+            stream.write(f"{clear}{line}" if passing and clear else f"{clear}{line}\n")
+            stream.flush()
+
+    return say
+
+
 @contextmanager
 def watching(
     stream: TextIO, planned: int, *, verbose: bool = False, clock: Clock = time.monotonic
@@ -236,4 +256,4 @@ def watching(
             display.close(view)
 
 
-__all__ = ["Pace", "Plain", "View", "Watcher", "duration", "speed", "watching"]
+__all__ = ["Pace", "Plain", "View", "Watcher", "duration", "sayer", "speed", "watching"]
