@@ -148,10 +148,15 @@ def _wrong_value(detail: ErrorDetails) -> tuple[str, str, str]:
         found = TOML_WORDS.get(type(given), "something else")
         value = "" if isinstance(given, (dict, list)) else f" ({shown})"
         return "wrong-type", f"must be {wanted}, but is {found}{value}", f"write {fix}"
-    return "out-of-range", f"{given!r}: {_limits(detail)}", _range_fix(detail)
+    return "out-of-range", f"{given!r} {_limits(detail)}", _range_fix(detail)
 
 
 def _limits(detail: ErrorDetails) -> str:
+    context = detail.get("ctx") or {}
+    if context.keys() & {"ge", "gt"}:
+        return "is too small"
+    if context.keys() & {"le", "lt"}:
+        return "is too large"
     message = detail["msg"].removeprefix("Value error, ")
     return (
         message.replace("Input should be", "must be")
