@@ -1,0 +1,182 @@
+"""The dataset side: resolution, buckets, repeats, subsets (F3, F7, S13, S15, S16)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from lorabake.resolve.data import (
+    dataset_settings,
+    default_resolution,
+    gradient_accumulation,
+    largest_repeats,
+    num_repeats,
+    subsets,
+)
+from lorabake.resolve.profile import Profile, profile_of
+from lorabake_schemas.recipe import Recipe
+from situations import GPU, base_facts, concept, dataset, folder, pictures_for, recipe, sources, values
+
+
+def profile(made: Recipe) -> Profile:
+    return profile_of(made, base_facts(made.base.family), GPU)
+
+
+def block(base: Mapping[str, Any] | None = None, **train: Any) -> dict[str, Any]:
+    made = recipe(base=base, train=train)
+    return values(dataset_settings(made, profile(made)))
+
+
+@pytest.mark.parametrize(
+    ("resolution", "largest"), [(512, 640), (640, 832), (704, 896), (768, 960), (1024, 1280), ([512, 768], 960)]
+)
+def test_the_largest_bucket_is_a_quarter_above(resolution: Any, largest: int) -> None:
+    """F7."""
+    assert block(resolution=resolution)["max_bucket_reso"] == largest
+
+
+def test_sdxl_has_buckets_up_to_2048() -> None:
+    assert block({"family": "sdxl"})["max_bucket_reso"] == 2048
+    assert block({"family": "sdxl"}, resolution=3072)["max_bucket_reso"] == 3072
+    assert block({"family": "sdxl"}, resolution=768)["max_bucket_reso"] == 960
+
+
+@pytest.mark.parametrize("resolution", [64, 128, 192, [128, 1024]])
+def test_small_resolutions_lower_the_smallest_bucket(resolution: Any) -> None:
+    low = resolution if isinstance(resolution, int) else min(resolution)
+    assert block(resolution=resolution)["min_bucket_reso"] == low
+
+
+@pytest.mark.parametrize(
+    ("family", "native", "wanted"),
+    [
+        ("sd15", None, (768, "G4.57")),
+        ("sd15", 512, (512, "G4.59")),
+        ("sd15", 640, (640, "G4.59")),
+        ("sd15", 500, (448, "G4.59")),
+        ("sd15", 1024, (768, "G4.57")),
+        ("sdxl", None, (1024, "G4.58")),
+        ("sdxl", 768, (768, "G4.59")),
+        ("sd2", None, (768, "G4.57")),
+    ],
+)
+def test_never_above_the_native_size(family: str, native: int | None, wanted: tuple[int, str]) -> None:
+    made = recipe(base={"family": family, "native_resolution": native})
+    assert default_resolution(made, profile(made)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "counts", "wanted"),
+    [
+        ([None], [30], (1,)),
+        ([7], [30], (7,)),
+        ([None, None, None], [51, 43, 32], (5, 6, 8)),
+        ([None, None, None], [30, 22, 24], (10, 14, 13)),
+        ([2, 3], [10, 10], (2, 3)),
+        ([10, None], [51, 43], (10, 12)),
+        ([None, 1], [10, 40], (4, 1)),
+        ([None, 1], [400, 10], (1, 1)),
+    ],
+)
+def test_repeats(given: list[int | None], counts: list[int], wanted: tuple[int, ...]) -> None:
+    """T1, T2; what the recipe gives is kept and the others follow its samples."""
+    concepts = [concept(f"t{i}", f"f{i}") | ({"num_repeats": n} if n else {}) for i, n in enumerate(given)]
+    assert num_repeats(recipe(concepts=concepts), counts) == wanted
+
+
+def test_every_concept_and_every_set_is_a_subset_in_the_recipes_order() -> None:
+    made = recipe(
+        concepts=[concept("a", "fa"), concept("b", "fb")],
+        regularisation=[{"class": "food", "images": "ra"}, {"class": "dish", "images": "rb", "num_repeats": 3}],
+    )
+    parts = subsets(made, pictures_for(made), profile(made))
+    assert [(part.title, part.is_reg, part.images) for part in parts] == [
+        ("a", False, 30), ("b", False, 30), ("food", True, 30), ("dish", True, 30),
+    ]  # fmt: skip
+    assert values(parts[3].settings)["num_repeats"] == 3
+    assert largest_repeats(parts) == 1
+
+
+def test_the_largest_concept_counts_and_regularisation_does_not() -> None:
+    made = recipe(
+        concepts=[concept("a", "fa", num_repeats=4), concept("b", "fb", num_repeats=2)],
+        regularisation=[{"class": "food", "images": "r", "num_repeats": 9}],
+    )
+    facts = dataset(folder("fa", 10), folder("fb", 20), regularisation=[folder("r", 500)])
+    assert largest_repeats(subsets(made, facts, profile(made))) == 2
+
+
+@pytest.mark.parametrize(("tags", "shuffle"), [("e621", True), ("danbooru", True), (None, True), ("natural", False)])
+def test_sentences_are_not_shuffled(tags: str | None, *, shuffle: bool) -> None:
+    made = recipe(base={"tags": tags})
+    assert values(subsets(made, pictures_for(made), profile(made))[0].settings)["shuffle_caption"] is shuffle
+
+
+@pytest.mark.parametrize(
+    ("more", "words", "keep"),
+    [
+        ({}, "hmbrgrlora, food", 2),
+        ({"class": None}, "hmbrgrlora", 1),
+        ({"outfit": "coat"}, "hmbrgrlora, coat, food", 3),
+    ],
+)
+def test_kept_tags_are_the_tokens(more: dict[str, Any], words: str, keep: int) -> None:
+    """T13: the guide's 4 and 6 counted commas; 2 and 3 tags are meant."""
+    made = recipe(concept=more)
+    part = values(subsets(made, pictures_for(made), profile(made))[0].settings)
+    assert (part["class_tokens"], part["keep_tokens"]) == (words, keep)
+
+
+def test_a_concept_goes_before_the_captions_table() -> None:
+    made = recipe(
+        captions={"shuffle_caption": True, "keep_tokens": 5},
+        concepts=[concept("a", "fa", shuffle_caption=False, keep_tokens=0), concept("b", "fb")],
+    )
+    first, second = (values(part.settings) for part in subsets(made, pictures_for(made), profile(made)))
+    assert (first["shuffle_caption"], first["keep_tokens"]) == (False, 0)
+    assert (second["shuffle_caption"], second["keep_tokens"]) == (True, 5)
+
+
+def test_captions_settings_reach_every_training_subset_and_the_ending_every_subset() -> None:
+    made = recipe(
+        captions={
+            "caption_extension": ".caption", "caption_prefix": "a, ", "caption_suffix": ", z",
+            "caption_dropout_rate": 0, "caption_tag_dropout_rate": 0.1,
+        },
+        regularisation=[{"class": "food", "images": "r"}],
+    )  # fmt: skip
+    train, reg = subsets(made, pictures_for(made), profile(made))
+    wanted = {
+        "caption_prefix": "a, ",
+        "caption_suffix": ", z",
+        "caption_dropout_rate": 0.0,
+        "caption_tag_dropout_rate": 0.1,
+    }
+    assert wanted.items() <= values(train.settings).items()
+    assert wanted.keys().isdisjoint(values(reg.settings))
+    assert values(reg.settings)["caption_extension"] == ".caption"
+
+
+def test_flip_is_per_concept() -> None:
+    """G6.4: the guide's limit is gone in the dataset file."""
+    made = recipe(concepts=[concept("a", "fa", flip_aug=True), concept("b", "fb")])
+    parts = subsets(made, pictures_for(made), profile(made))
+    assert [values(part.settings)["flip_aug"] for part in parts] == [True, False]
+
+
+def test_dylora_accumulates_and_says_that_the_number_is_ours() -> None:
+    made = recipe(network={"type": "dylora"})
+    found = gradient_accumulation(made.train, profile(made))
+    assert values(found) == {"gradient_accumulation_steps": 2}
+    assert "ours" in sources(found)["gradient_accumulation_steps"].why
+    assert gradient_accumulation(recipe().train, profile(recipe())) == ()
+    one = recipe(network={"type": "dylora"}, train={"gradient_accumulation_steps": 1})
+    assert values(gradient_accumulation(one.train, profile(one))) == {"gradient_accumulation_steps": 1}
+
+
+def test_the_rule_for_a_batch_of_one_is_that_of_the_run() -> None:
+    several = recipe(concepts=[concept("a", "fa"), concept("b", "fb")])
+    for made, rule in ((recipe(), "G4.24"), (several, "G6.2"), (recipe(network={"type": "dylora"}), "G7.24")):
+        assert sources(dataset_settings(made, profile(made)))["batch_size"].rule == rule
