@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lorabake.progress import ProgressEvent
 
 Fields = dict[str, object]
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def utc_now() -> datetime:
@@ -72,7 +73,7 @@ class EventLog:
     def write(self, events: Iterable[Fields]) -> None:
         """Raises OSError when the disk is full."""
         time = stamp(self._clock())
-        lines = [json.dumps({"time": time, **event}, ensure_ascii=False, allow_nan=False) for event in events]
+        lines = [ENCODER.encode({"time": time, **event}) for event in events]
         if lines:
             self._file.write("".join(f"{line}\n" for line in lines).encode())
 

@@ -131,7 +131,8 @@ class Seen:
 class Parser:
     """Feed it the log piece by piece, cut anywhere; ``close`` when there is no more."""
 
-    seen: Seen = field(default_factory=Seen)
+    _seen: Seen = field(default_factory=Seen)  # all but the step, which changes too often for copies
+    _latest: Step | None = None
     _rest: bytes = b""
     _step: Step | None = None  # the step shown last, held back until its own loss is shown
     _told: int = 0  # the last step handed out
@@ -139,6 +140,11 @@ class Parser:
     _in_traceback: bool = False
     _wordless: bool = False  # the exception's message begins on its second line
     _words: deque[str] = field(default_factory=lambda: deque[str](maxlen=LAST_WORDS))
+
+    @property
+    def seen(self) -> Seen:
+        """Everything up to now; the last words come with ``close``."""
+        return replace(self._seen, step=self._latest)
 
     def feed(self, data: bytes) -> list[ProgressEvent]:
         """Events in the order of the log."""
@@ -154,7 +160,7 @@ class Parser:
     def close(self) -> list[ProgressEvent]:
         """The end of the log: what was held back, and ``seen`` complete."""
         events = [*self.feed(b"\n"), *self._release()]
-        self.seen = replace(self.seen, last_words=tuple(self._words))
+        self._seen = replace(self._seen, last_words=tuple(self._words))
         return events
 
     def _line(self, line: bytes) -> list[ProgressEvent]:
@@ -179,7 +185,7 @@ class Parser:
         number, total = int(bar[1]), int(bar[2])
         held, self._step = self._step, Step(number, total, loss_of(bar[5]), seconds_per_step(bar[3], bar[4]))
         if number == self._told:  # a further micro-batch of gradient accumulation: only the loss is news
-            self.seen = replace(self.seen, step=self._step)
+            self._latest = self._step
             return []
         if held is None:
             return []
@@ -192,26 +198,26 @@ class Parser:
         if step.number <= self._told:
             return []
         self._told = step.number
-        self.seen = replace(self.seen, step=step)
+        self._latest = step
         return [step]
 
     def _spoken(self, text: str) -> ProgressEvent | None:
         """A line by which sd-scripts announces something."""
         if text.startswith("accelerator device: "):
-            self.seen = replace(self.seen, device=text.removeprefix("accelerator device: "))
+            self._seen = replace(self._seen, device=text.removeprefix("accelerator device: "))
             return Started(text.removeprefix("accelerator device: "))
         if text.startswith("import network module:"):
-            self.seen = replace(self.seen, model_loaded=True)
+            self._seen = replace(self._seen, model_loaded=True)
             return ModelLoaded()
         if text.startswith("saving checkpoint: "):
             path = text.removeprefix("saving checkpoint: ")
-            self.seen = replace(self.seen, saves=(*self.seen.saves, path))
+            self._seen = replace(self._seen, saves=(*self._seen.saves, path))
             return Saving(path)
         if MODEL_SAVED.search(text):
-            self.seen = replace(self.seen, saved=True)
+            self._seen = replace(self._seen, saved=True)
             return Saved()
         if "No data found. " in text:
-            self.seen = replace(self.seen, no_data=True)
+            self._seen = replace(self._seen, no_data=True)
             return NoData()
         return None
 
@@ -225,14 +231,14 @@ class Parser:
         self._totals = replace(self._totals, **{TOTAL_FIELDS[name]: count})
         if name != "total optimization":
             return None
-        self.seen = replace(self.seen, totals=self._totals)
+        self._seen = replace(self._seen, totals=self._totals)
         return self._totals
 
     def _trouble(self, text: str) -> None:
         """Keep the last line of the last traceback that is not the launcher's own."""
         text = RANK.sub("", text)
         if self._wordless:
-            self.seen = replace(self.seen, exception=f"{self.seen.exception} {text.strip()}")
+            self._seen = replace(self._seen, exception=f"{self._seen.exception} {text.strip()}")
             self._wordless = False
         elif text.endswith(TRACEBACK):
             self._in_traceback = True
@@ -241,16 +247,16 @@ class Parser:
             if text.startswith(LAUNCHER):
                 self._killed(text)
             else:
-                self.seen = replace(self.seen, exception=text)
+                self._seen = replace(self._seen, exception=text)
                 self._wordless = text.endswith(":")
         elif text.startswith(REHEARSAL_FAILED):
-            self.seen = replace(self.seen, exception=text)
+            self._seen = replace(self._seen, exception=text)
         else:
             self._killed(text)
 
     def _killed(self, text: str) -> None:
         if killed := KILLED.search(text):
-            self.seen = replace(self.seen, killed_by=killed[1] or killed[2])
+            self._seen = replace(self._seen, killed_by=killed[1] or killed[2])
 
 
 TOTAL_FIELDS = {

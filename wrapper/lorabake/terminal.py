@@ -69,6 +69,10 @@ def speed(seconds_per_step: float | None) -> str:
     return f"{seconds_per_step:.2f} s/step" if seconds_per_step >= 1 else f"{1 / seconds_per_step:.1f} steps/s"
 
 
+def counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 @dataclass(slots=True)
 class View:
     """What is shown: filled from the events, with our own clock for the pace."""
@@ -102,7 +106,8 @@ class View:
             case Totals(steps=steps) if steps != self.planned:
                 line = f"the trainer counts {steps} steps, the plan {self.planned}: the run will not count as done"
             case Totals():
-                line = f"{event.train_samples} samples an epoch, {event.epochs} epochs, {event.steps} steps"
+                each = f"{counted(event.train_samples, 'sample')} an epoch"
+                line = f"{each}, {counted(event.epochs, 'epoch')}, {counted(event.steps, 'step')}"
             case Saving(path):
                 line = f"saving {path}"
             case Saved():
