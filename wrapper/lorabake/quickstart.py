@@ -24,11 +24,11 @@ RECIPE, PICTURES = "recipe.toml", "pictures"
 MARK = "random-base.json"
 GIB = 2**30
 MAKING_S = 1800.0  # writing a base takes 17 s (SD1.5) to 40 s (SDXL) on two cores; this is for a machine in trouble
-# Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: the most memory its processes held together
-# (sd-scripts holds two whole UNets while it converts SD1.5's), and what the base and two runs take on disk.
-MEMORY: Mapping[Family, int] = {"sd15": 7 * GIB, "sd2": 7 * GIB, "sdxl": 14 * GIB}
+# Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: what its processes held at most (7.1 and 12.2 GiB;
+# sd-scripts holds two whole UNets while it converts that of SD1.5), and what the base and two runs take on disk.
+MEMORY: Mapping[Family, int] = {"sd15": 15 * GIB // 2, "sd2": 15 * GIB // 2, "sdxl": 14 * GIB}
 DISK: Mapping[Family, int] = {"sd15": 2_000_000_000, "sd2": 2_000_000_000, "sdxl": 5_900_000_000}
-MINUTES: Mapping[Family, str] = {"sd15": "about a minute", "sd2": "about a minute", "sdxl": "about five minutes"}
+MINUTES: Mapping[Family, str] = {"sd15": "a minute or two", "sd2": "a minute or two", "sdxl": "about five minutes"}
 
 
 @dataclass(frozen=True, slots=True)
