@@ -24,8 +24,8 @@ RECIPE, PICTURES = "recipe.toml", "pictures"
 MARK = "random-base.json"
 GIB = 2**30
 MAKING_S = 1800.0  # writing a base takes 17 s (SD1.5) to 40 s (SDXL) on two cores; this is for a machine in trouble
-# Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: what its processes held at most (7.1 and 12.2 GiB;
-# sd-scripts holds two whole UNets while it converts that of SD1.5), and what the base and two runs take on disk.
+# Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: its processes held 7.0 and 12.1 GiB at most
+# (sd-scripts holds two whole UNets while it converts that of SD1.5). Disk: the base and some runs.
 MEMORY: Mapping[Family, int] = {"sd15": 15 * GIB // 2, "sd2": 15 * GIB // 2, "sdxl": 14 * GIB}
 DISK: Mapping[Family, int] = {"sd15": 2_000_000_000, "sd2": 2_000_000_000, "sdxl": 5_900_000_000}
 MINUTES: Mapping[Family, str] = {"sd15": "a minute or two", "sd2": "a minute or two", "sdxl": "about five minutes"}
