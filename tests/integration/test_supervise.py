@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from lorabake.errors import SetupError
 from lorabake.process import Command, Running, Supervision, own_environment, supervise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 PATIENCE = 30.0
@@ -176,3 +177,34 @@ def test_signals_to_this_process_stop_the_command_instead(tmp_path: Path, number
         wait(running)
         assert running.stopped_by == number.name
     assert signal.getsignal(number) == before
+
+
+@contextmanager
+def ignoring(number: signal.Signals) -> Generator[None]:
+    """This process as a shell starts it that wants the signal ignored."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def test_under_nohup_a_closed_terminal_does_not_stop_the_command(tmp_path: Path) -> None:
+    command = fake(tmp_path, "--delay", "600")
+    with ignoring(signal.SIGHUP), supervise(command, supervision(tmp_path)) as running:
+        pids(tmp_path)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert running.stopped_by is None
+        running.stop("test")
+        wait(running)
+        assert running.returncode == 128 + 2  # the trainer itself does not ignore what its ancestors ignored
+
+
+def test_in_the_background_of_a_script_sigint_still_stops_the_command(tmp_path: Path) -> None:
+    command = fake(tmp_path, "--delay", "600")
+    with ignoring(signal.SIGINT), supervise(command, supervision(tmp_path)) as running:
+        pids(tmp_path)
+        os.kill(os.getpid(), signal.SIGINT)
+        wait(running)
+        assert running.stopped_by == "SIGINT"
+        assert running.returncode == 128 + 2

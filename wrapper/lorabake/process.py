@@ -180,7 +180,8 @@ def _start_guard(command: Command, how: Supervision, mark: str) -> subprocess.Po
 def _stopping() -> Generator[Callable[[Running], None]]:
     """Turn SIGINT, SIGTERM and SIGHUP into Running.stop; a signal that came too early stops it when bound.
 
-    An ignored signal stays ignored (nohup), and outside the main thread Python allows no handler at all.
+    An ignored SIGHUP stays ignored (nohup). An ignored SIGINT does not: a shell script starts every background
+    command that way, and whoever sends it one by hand means it. Outside the main thread Python allows no handler.
     """
     early: list[str] = []
     bound: list[Running] = []
@@ -208,7 +209,7 @@ def _handling(heard: Callable[[int, FrameType | None], None]) -> Generator[None]
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+        if number != signal.SIGHUP or handler is not signal.SIG_IGN:
             signal.signal(number, heard)
     try:
         yield
