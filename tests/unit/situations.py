@@ -14,7 +14,8 @@ from lorabake.examine import NOT_PROBED
 from lorabake.resolve import resolve
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.guide import Situation, rules
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, Gpu, MachineFacts
 from lorabake_schemas.plan import Plan, Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Recipe
@@ -172,3 +173,21 @@ def project(root: Path, more: str = "", *, text: str = RECIPE, pictures: int = 3
     path = root / "recipe.toml"
     path.write_text(text + more, encoding="utf-8")
     return path
+
+
+# A rule's id, a situation in which it speaks, the recipe key it points at, and the severity it gives.
+Fires = tuple[str, Situation, str, str]
+# A rule's id and a situation that is nearly one of its own, in which it must stay silent.
+Misses = tuple[str, Situation]
+
+
+def spoken(identity: str, of: Situation) -> list[Finding]:
+    """What one rule says, whatever the others do."""
+    found = [rule for rule in rules() if rule.id == identity]
+    assert len(found) == 1, f"{identity} is registered {len(found)} times"
+    return list(found[0].findings(of))
+
+
+def topic(module: str) -> set[str]:
+    """The ids of the rules that one topic module holds."""
+    return {rule.id for rule in rules() if rule.check.__module__ == f"lorabake_schemas.guide.{module}"}

@@ -164,7 +164,11 @@ def test_the_rest_of_network_is_emitted_only_when_it_says_something() -> None:
     assert {"network_train_unet_only", "network_weights", "scale_weight_norms"}.isdisjoint(bare)
     off = values(network("lora", network_train_unet_only=False, scale_weight_norms=0).settings)
     assert off == bare
-    more = {"network_train_unet_only": True, "network_weights": "w.safetensors", "scale_weight_norms": 1}
+    more: dict[str, Any] = {
+        "network_train_unet_only": True,
+        "network_weights": "w.safetensors",
+        "scale_weight_norms": 1,
+    }
     on = values(network("lora", **more).settings)
     assert {name: repr(on[name]) for name in more} == {
         "network_train_unet_only": "True", "network_weights": "'w.safetensors'", "scale_weight_norms": "1.0",

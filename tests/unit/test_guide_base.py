@@ -1,0 +1,87 @@
+"""Rules about the base model: each fires where it should and stays silent beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lorabake_schemas.guide import Situation
+from situations import Fires, Misses, base_facts, recipe, situation, spoken, topic
+
+
+def at(facts: dict[str, Any] | None = None, *, train: dict[str, Any] | None = None, **base: Any) -> Situation:
+    """A recipe with this [base] on a model of which ``facts`` are known."""
+    return situation(recipe(base=base, train=train or {}), base=base_facts(**(facts or {})))
+
+
+LOST = base_facts(None, kind="missing", problem="there is no x.safetensors")
+FIRES: list[Fires] = [
+    ("G4.7", situation(base=LOST), "base.model", "error"),
+    ("G4.7", situation(base=LOST, launching=True), "base.model", "error"),
+    ("G4.7", situation(base=LOST, rehearsing=True), "base.model", "warning"),
+    ("G4.12", at({"family": "sdxl"}, family="sd15"), "base.family", "error"),
+    ("G4.12", at({"family": None}, family=None), "base.model", "error"),
+    ("G4.11", at({"v_prediction": True}, v_prediction=False), "base.v_prediction", "error"),
+    ("G4.11", at({"v_prediction": False}, v_prediction=True), "base.v_prediction", "error"),
+    ("G4.11", at({"family": "sd2"}, family="sd2"), "base.model", "error"),
+    ("G4.89", at(zero_terminal_snr=True), "base.zero_terminal_snr", "warning"),
+    (
+        "G4.89",
+        at({"v_prediction": True}, zero_terminal_snr=True, v_prediction=False),
+        "base.zero_terminal_snr",
+        "warning",
+    ),
+    ("S23", at({"family": "sdxl"}, family="sdxl", clip_skip=2), "base.clip_skip", "hint"),
+    ("S23", at({"family": "sd2"}, family="sd2", clip_skip=1), "base.clip_skip", "hint"),
+    ("G4.59", at(native_resolution=512, train={"resolution": 576}), "train.resolution", "warning"),
+    ("G4.59", at(native_resolution=768, train={"resolution": [512, 832]}), "train.resolution", "warning"),
+    ("G4.61", at({"family": "sdxl"}, family="sdxl", train={"resolution": 768}), "train.resolution", "warning"),
+    ("G4.61", at({"family": "sdxl"}, family=None, train={"resolution": [960, 1024]}), "train.resolution", "warning"),
+]
+MISSES: list[Misses] = [
+    ("G4.7", at()),
+    ("G4.7", situation(base=base_facts(None, kind="hub"))),
+    ("G4.12", at({"family": "sdxl"}, family="sdxl")),
+    ("G4.12", at({"family": "sdxl"}, family=None)),
+    ("G4.12", at({"family": None}, family="sd15")),
+    ("G4.12", situation(recipe(base={"family": None}), base=LOST)),
+    ("G4.11", at({"v_prediction": True}, v_prediction=True)),
+    ("G4.11", at({"v_prediction": True})),
+    ("G4.11", at(v_prediction=True)),
+    ("G4.11", at({"family": "sd2"}, family="sd2", v_prediction=False)),
+    ("G4.11", at({"family": "sd2", "v_prediction": True}, family="sd2")),
+    ("G4.89", at(zero_terminal_snr=True, v_prediction=True)),
+    ("G4.89", at({"v_prediction": True}, zero_terminal_snr=True)),
+    ("G4.89", at(zero_terminal_snr=False)),
+    ("S23", at(clip_skip=2)),
+    ("S23", at({"family": "sdxl"}, family="sdxl")),
+    ("G4.59", at(native_resolution=768, train={"resolution": 768})),
+    ("G4.59", at(native_resolution=512)),
+    ("G4.59", at(train={"resolution": 2048})),
+    ("G4.61", at({"family": "sdxl"}, family="sdxl", train={"resolution": 1024})),
+    ("G4.61", at({"family": "sdxl"}, family="sdxl")),
+    ("G4.61", at(train={"resolution": 512})),
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
+def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+    assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
+    assert all(finding.fix for finding in spoken(rule, case))
+
+
+@pytest.mark.parametrize(("rule", "case"), MISSES)
+def test_stays_silent(rule: str, case: Situation) -> None:
+    assert spoken(rule, case) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("base")
+    assert len(topic("base")) >= 7
+
+
+def test_the_words_name_what_the_file_holds() -> None:
+    assert "holds SDXL" in spoken("G4.12", at({"family": "sdxl"}, family="sd15"))[0].message
+    assert 'family = "sdxl"' in spoken("G4.12", at({"family": "sdxl"}, family="sd15"))[0].fix
+    assert "epsilon" in spoken("G4.11", at({"v_prediction": False}, v_prediction=True))[0].message

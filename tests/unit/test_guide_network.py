@@ -1,0 +1,129 @@
+"""Rules about the network and its LyCORIS arguments: each fires where it should and stays silent beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lorabake_schemas.guide import Situation
+from situations import Fires, Misses, concept, recipe, situation, spoken, topic
+
+
+def at(kind: str | None = None, /, *, of: dict[str, Any] | None = None, **network: Any) -> Situation:
+    return situation(recipe(network=({"type": kind} if kind else {}) | network, **(of or {})))
+
+
+def batch(size: int, kind: str = "lora", **of: Any) -> Situation:
+    return at(kind, of={"train": {"train_batch_size": size}} | of)
+
+
+SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
+STYLE: dict[str, Any] = {"kind": "style"}
+ADAM: dict[str, Any] = {"train": {"optimizer": "AdamW"}}
+TWO: dict[str, Any] = {"concepts": [concept("a", "pa"), concept("b", "pb")]}
+DIM, BATCH = "network.network_dim", "train.train_batch_size"
+
+
+def ia3(optimizer: str = "AdamW", kind: str = "ia3", **train: Any) -> Situation:
+    return at(kind, of={"train": {"optimizer": optimizer} | train})
+
+
+FIRES: list[Fires] = [
+    ("S36", at("dylora", network_dim=30), DIM, "error"),
+    ("S36", at("dylora", network_dim=96, block_size=48), "network.block_size", "error"),
+    ("S36", at("dylora", conv_dim=6), "network.conv_dim", "error"),
+    ("G4.22", at(dora_wd=True), "network.dora_wd", "error"),
+    ("G4.22", at("glora", dora_wd=True), "network.dora_wd", "error"),
+    ("S37", at("locon", factor=8), "network.factor", "error"),
+    ("S37", at("lora", preset="full"), "network.preset", "error"),
+    ("S37", at("dylora", use_tucker=True), "network.use_tucker", "error"),
+    ("S37", at("lora", block_size=4), "network.block_size", "error"),
+    ("S35", at("locon", preset="unet-only"), "network.preset", "error"),
+    ("S35", at("locon", preset="full-lin"), "network.preset", "error"),
+    ("S35", at("locon", preset="fulll"), "network.preset", "error"),
+    ("S34", at("locon", network_dropout=0.1), "network.network_dropout", "warning"),
+    ("S34", at(of=STYLE, network_dropout=0.1), "network.network_dropout", "warning"),
+    ("S33", at("ia3", network_dim=8), DIM, "warning"),
+    ("S33", at("diag-oft", network_alpha=1), "network.network_alpha", "warning"),
+    ("S32", at("dylora", scale_weight_norms=1), "network.scale_weight_norms", "warning"),
+    ("S32", at("glora", scale_weight_norms=1), "network.scale_weight_norms", "warning"),
+    ("G4.71", at(network_dim=65), DIM, "warning"),
+    ("G4.71", at("loha", network_dim=33), DIM, "warning"),
+    ("G4.71", at(of=STYLE, network_dim=64), DIM, "warning"),
+    ("G7.15", at("locon", network_alpha=0.001), "network.network_alpha", "warning"),
+    ("G4.77", at("locon", conv_dim=17), "network.conv_dim", "warning"),
+    ("G4.77", at("lora", conv_dim=32), "network.conv_dim", "warning"),
+    ("G7.24", batch(2, "dylora"), BATCH, "warning"),
+    ("G7.24", batch(2, **TWO), BATCH, "warning"),
+    ("G7.24", batch(5), BATCH, "warning"),
+    ("G7.27", ia3(unet_lr=1e-4), "train.learning_rate", "warning"),
+    ("G7.27", ia3(learning_rate=2e-2), "train.learning_rate", "warning"),
+    ("G7.16", at("loha", of={"kind": "character"}), "network.type", "hint"),
+    ("G7.16", at("glora", of={"kind": "character"}), "network.type", "hint"),
+]
+MISSES: list[Misses] = [
+    ("S36", at("dylora")),
+    ("S36", at("dylora", network_dim=32, block_size=8)),
+    ("S36", at("dylora", network_dim=10, block_size=5, conv_dim=0)),
+    ("S36", at("locon", network_dim=30)),
+    ("G4.22", at("locon", dora_wd=True)),
+    ("G4.22", at(of=STYLE, dora_wd=True)),
+    ("G4.22", at("glora", dora_wd=False)),
+    ("S37", at("lokr", factor=8)),
+    ("S37", at("dylora", block_size=4)),
+    ("S37", at("ia3", preset="ia3")),
+    ("S37", at(of=STYLE, use_tucker=True)),
+    ("S35", at("locon", preset="full")),
+    ("S35", at("locon", preset="attn-mlp")),
+    ("S35", at("locon", of=SDXL, preset="unet-only")),
+    ("S35", at("locon", preset="my.toml")),
+    ("S35", at("locon")),
+    ("S35", at("lora", preset="nonsense")),
+    ("S34", at("lora", network_dropout=0.1)),
+    ("S34", at("locon", network_dropout=0)),
+    ("S34", at("locon", rank_dropout=0.1)),
+    ("S33", at("ia3")),
+    ("S33", at("diag-oft", network_dim=8)),
+    ("S33", at("locon", network_dim=8, network_alpha=1)),
+    ("S32", at("locon", scale_weight_norms=1)),
+    ("S32", at("glora", scale_weight_norms=0)),
+    ("S32", at("lora", scale_weight_norms=1)),
+    ("G4.71", at(network_dim=64)),
+    ("G4.71", at("loha", network_dim=32)),
+    ("G4.71", at(of=STYLE, network_dim=32)),
+    ("G4.71", at("dylora", network_dim=128)),
+    ("G7.15", at("locon", network_alpha=0.01)),
+    ("G7.15", at("lora", network_alpha=0.001)),
+    ("G4.77", at("locon", conv_dim=16)),
+    ("G7.24", batch(1, "dylora")),
+    ("G7.24", batch(1, **TWO)),
+    ("G7.24", batch(4)),
+    ("G7.27", ia3(unet_lr=5e-3)),
+    ("G7.27", ia3()),
+    ("G7.27", ia3("Prodigy", learning_rate=1.0)),
+    ("G7.27", ia3(kind="locon", unet_lr=1e-4)),
+    ("G7.16", at("loha", of={"kind": "concept"})),
+    ("G7.16", at("locon", of={"kind": "character"})),
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
+def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+    assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
+    assert all(finding.fix for finding in spoken(rule, case))
+
+
+@pytest.mark.parametrize(("rule", "case"), MISSES)
+def test_stays_silent(rule: str, case: Situation) -> None:
+    assert spoken(rule, case) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("network")
+    assert len(topic("network")) >= 13
+
+
+def test_a_rank_that_divides_is_offered() -> None:
+    assert "network_dim = 28" in spoken("S36", at("dylora", network_dim=30))[0].fix
+    assert "network_dim = 4" in spoken("S36", at("dylora", network_dim=2))[0].fix

@@ -1,0 +1,78 @@
+"""The registry as a whole: identities, severities, reasons, and the order in which rules speak."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from lorabake_schemas.findings import Severity
+from lorabake_schemas.guide import TOPICS, findings, rules
+from lorabake_schemas.guide.registry import Remark, Rule, Situation
+from situations import CPU, dataset, folder, plan_of, recipe, situation
+
+# A guide rule by its part and number, a comment of the guide, or a fact about sd-scripts; with a suffix where one id
+# needs two rules.
+IDENTITY = re.compile(r"^(G(0|[1-8]|25|35|36)\.\d+|GC\.\d+|S\d+)(\.[a-z_]+)?$")
+
+
+def test_ids_are_unique_and_say_where_they_come_from() -> None:
+    ids = [rule.id for rule in rules()]
+    assert len(ids) >= 56
+    assert len(set(ids)) == len(ids)
+    assert [identity for identity in ids if not IDENTITY.match(identity)] == []
+
+
+def test_every_rule_has_a_reason_of_one_sentence() -> None:
+    for rule in rules():
+        assert rule.reason.endswith("."), rule.id
+        assert len(rule.reason) < 140, rule.id
+        assert rule.severity in set(Severity), rule.id
+
+
+def test_an_error_rests_on_what_sd_scripts_does_not_on_taste() -> None:
+    """The guide calls itself one person's experience (G0.1): what only rests on its taste may not block a run."""
+    taste = {"G1.2", "G4.59", "G4.61", "G4.71", "G4.73", "G4.77", "G4.42", "G4.45", "G7.15", "G7.16", "G7.27", "G6.16"}
+    severities = {rule.id: rule.severity for rule in rules()}
+    assert {identity for identity in taste if severities[identity] is Severity.ERROR} == set()
+
+
+def test_every_topic_module_is_imported_and_speaks_in_reading_order() -> None:
+    modules = list(dict.fromkeys(rule.check.__module__ for rule in rules()))
+    assert set(modules) == {module.__name__ for module in TOPICS}
+
+
+def test_a_good_recipe_is_silent() -> None:
+    good = situation()
+    assert findings(good) == ()
+    assert findings(replace(good, plan=plan_of(recipe()))) == ()
+    assert findings(replace(good, machine=CPU)) == ()
+
+
+def test_rules_speak_before_or_after_the_plan_never_twice() -> None:
+    reg = recipe(regularisation=[{"class": "food", "images": "r"}], train={"seed": 1, "learning_rate": 0.001})
+    facts = dataset(folder(count=5), regularisation=[folder("r", 50)])
+    before = situation(reg, facts)
+    after = replace(before, plan=plan_of(reg, facts))
+    first, second = {f.rule for f in findings(before)}, {f.rule for f in findings(after)}
+    assert "G4.52" in first
+    assert second == {"G35.7"}
+
+
+def test_a_remark_may_soften_its_rule() -> None:
+    def check(_: Situation) -> list[Remark]:
+        return [Remark(("a",), "m", "f"), Remark(("b",), "m", "f", file="x.png", severity=Severity.HINT)]
+
+    found = list(Rule("S1", Severity.ERROR, "Because.", check).findings(situation()))
+    assert [(f.severity, f.where, f.file) for f in found] == [
+        (Severity.ERROR, ("a",), None), (Severity.HINT, ("b",), "x.png"),
+    ]  # fmt: skip
+
+
+def test_defaults_a_situation_speaks_of_are_those_of_the_plan() -> None:
+    """Rules judge what the recipe says; where it is silent they assume what resolve will choose."""
+    for made in (recipe(), recipe(kind="style"), recipe(base={"family": "sdxl"}, train={"optimizer": "Lion"})):
+        plan = plan_of(made)
+        at = situation(made)
+        assert at.family == plan.family
+        assert at.optimizer == plan.value("optimizer_type")
+        assert (at.network == "lora") is (plan.value("network_module") == "networks.lora")
