@@ -13,7 +13,7 @@ from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from lorabake.errors import MachineError, SetupError
-from lorabake.launch import launch
+from lorabake.launch import launch, refuse_if_busy
 from lorabake.locks import try_held
 from lorabake.progress import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
 from lorabake.run_folder import RunPaths, read_record
@@ -173,9 +173,17 @@ def test_one_run_of_a_name_at_a_time(tmp_path: Path) -> None:
         assert held
         with pytest.raises(MachineError, match=r"a run named x is in progress in .*first"):
             launch(request(tmp_path / "second"), ignore)
+        with pytest.raises(MachineError, match="is in progress"):
+            refuse_if_busy(tmp_path / "second", "x")
         assert not (tmp_path / "second").exists()
         launch(request(tmp_path / "other", name="y"), ignore)
+    refuse_if_busy(tmp_path / "second", "x")
     launch(request(tmp_path / "second"), ignore)
+
+
+def test_looking_for_a_run_of_the_same_name_leaves_nothing_behind(tmp_path: Path) -> None:
+    refuse_if_busy(tmp_path / "runs" / "x", "x")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_watcher_that_breaks_stops_the_trainer_and_the_record_says_so(tmp_path: Path) -> None:

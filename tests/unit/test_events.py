@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -66,3 +67,27 @@ def test_lines_are_there_before_the_file_is_closed(tmp_path: Path) -> None:
 def test_times_are_utc_with_milliseconds() -> None:
     assert stamp(NOON.astimezone(timezone(timedelta(hours=-3)))) == "2026-01-31T12:00:00.123Z"
     assert stamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000Z"
+
+
+class FullDisk(io.FileIO):
+    """Takes 100 bytes in all, in pieces."""
+
+    room = 100
+
+    def write(self, data: Any, /) -> int:
+        if self.room == 0:
+            raise OSError(28, "No space left on device")
+        taken = super().write(data[: min(self.room, 60)])
+        self.room -= taken
+        return taken
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", lambda: NOON)
+    log.close()
+    with FullDisk(tmp_path / "events.jsonl", "a") as disk:
+        log._file = disk  # pyright: ignore[reportPrivateUsage]
+        log.write([{"event": "started"}])
+        with pytest.raises(OSError, match="No space left"):
+            log.write([{"event": "failed", "message": "a long one"}])
+    assert [event["event"] for event in read(tmp_path / "events.jsonl")] == ["started"]

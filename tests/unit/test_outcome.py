@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lorabake.outcome import Evidence, judge, judge_interruption, judge_rehearsal, signal_name
@@ -113,6 +115,13 @@ def test_death_from_outside(returncode: int | None, killed_by: str | None, code:
     assert outcome.code == code
     assert words in outcome.message
     assert outcome.returncode == returncode
+
+
+def test_on_a_full_disk_the_trainer_cannot_say_why_it_failed() -> None:
+    full = Evidence(1, seen(saved=False), 16, OUTPUT, disk_free=0)
+    assert judge(full).code == "disk-full"
+    assert judge(replace(full, disk_free=10**9)).code == "crashed"
+    assert judge(replace(full, seen=seen(exception="KeyError: 1"))).code == "crashed"
 
 
 def test_a_failure_after_saving_is_still_a_failure() -> None:

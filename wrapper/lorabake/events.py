@@ -64,18 +64,28 @@ def as_number(loss: float | None) -> float | str | None:
 
 
 class EventLog:
-    """Appends to one events file. Lines reach the file at once, whole."""
+    """Appends to one events file. Lines reach the file at once, and whole ones only, also on a full disk."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now) -> None:
         self._file = path.open("ab", buffering=0)
+        self._size = self._file.tell()
         self._clock = clock
 
     def write(self, events: Iterable[Fields]) -> None:
         """Raises OSError when the disk is full."""
         time = stamp(self._clock())
         lines = [ENCODER.encode({"time": time, **event}) for event in events]
-        if lines:
-            self._file.write("".join(f"{line}\n" for line in lines).encode())
+        self._append("".join(f"{line}\n" for line in lines).encode())
+
+    def _append(self, data: bytes) -> None:
+        written = 0
+        try:
+            while written < len(data):  # a nearly full disk takes a part before it refuses
+                written += self._file.write(data[written:])
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += len(data)
 
     def progress(self, events: Iterable[ProgressEvent]) -> None:
         self.write(fields for event in events if (fields := told(event)) is not None)

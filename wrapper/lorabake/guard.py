@@ -174,6 +174,9 @@ def write_orphaned(settings: dict[str, Any], returncode: int, *, stopped: bool) 
     does = "its guard stopped the trainer" if stopped else "the trainer had ended but was not judged"
     message = f"lorabake was killed or crashed; {does}"
     outcome = {"code": "lorabake-killed", "message": message, "returncode": returncode}
+    if settings["room"]:
+        with suppress(OSError):
+            os.remove(settings["room"])
     if settings["record"]:
         with open(settings["record"], encoding="utf-8") as file:
             record = json.load(file)
@@ -186,14 +189,16 @@ def write_orphaned(settings: dict[str, Any], returncode: int, *, stopped: bool) 
 
 def replace(path: str, text: str) -> None:
     """Write a file so that a reader sees the old text or the new one, never a part."""
-    import tempfile
-
-    handle, aside = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".", suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    aside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.part")
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        with suppress(OSError):
+            os.remove(aside)
 
 
 def hear_signals() -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack, closing, contextmanager
+import shutil
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,8 +80,7 @@ def launch(request: LaunchRequest, watcher: Watcher) -> Record:
         prepare(paths, files)
         record = opened(request)
         write_record(paths, record)
-        with closing(EventLog(paths.events)) as events:
-            events.write([{"event": "started", "name": record.name, "rehearsal": record.rehearsal}])
+        with closing(begun(paths, record)) as events:
             try:
                 record = run(request, paths, record, Teller(events, watcher))
             except LorabakeError as error:
@@ -92,10 +92,21 @@ def launch(request: LaunchRequest, watcher: Watcher) -> Record:
     return record
 
 
+def begun(paths: RunPaths, record: Record) -> EventLog:
+    """The events file with its first line. Raises MachineError when it cannot be written."""
+    try:
+        events = EventLog(paths.events)
+        events.write([{"event": "started", "name": record.name, "rehearsal": record.rehearsal}])
+    except OSError as error:
+        raise MachineError(f"cannot write {paths.events}: {error.strerror or error}") from error
+    return events
+
+
 def run(request: LaunchRequest, paths: RunPaths, record: Record, teller: Teller) -> Record:
     """Start the trainer, follow it to its end, judge it and write the verdict down."""
     command = Command(request.argv, paths.root.absolute(), request.env)
-    how = Supervision(paths.log, paths.record, paths.events, request.interrupt_s, request.terminate_s)
+    waits = (request.interrupt_s, request.terminate_s)
+    how = Supervision(paths.log, paths.record, paths.events, paths.room, *waits)
     with supervise(command, how) as running:
         seen = follow(running, paths.log, teller.tell)
         stopped_by = running.stopped_by if running.returncode != 0 else None
@@ -141,7 +152,8 @@ class Teller:
 def gathered(request: LaunchRequest, paths: RunPaths, returncode: int | None, seen: Seen) -> Evidence:
     """What there is to judge by, the LoRA's own numbers among it."""
     weights, unreadable = weighed(paths.root / request.output)
-    return Evidence(returncode, seen, request.plan.forecast.steps, request.output, weights, unreadable)
+    free = shutil.disk_usage(paths.root).free
+    return Evidence(returncode, seen, request.plan.forecast.steps, request.output, weights, unreadable, free)
 
 
 def weighed(path: Path) -> tuple[WeightFacts | None, str | None]:
@@ -195,11 +207,14 @@ def ended(record: Record, outcome: Outcome, status: Status) -> Record:
 
 
 def finish(paths: RunPaths, record: Record, events: EventLog) -> None:
-    """Write the verdict: the record first, then the last event."""
+    """Write the verdict: the record first, then the last event, which a full disk may swallow."""
+    with suppress(OSError):
+        paths.room.unlink(missing_ok=True)
     write_record(paths, record)
     if record.outcome is not None:
         verdict: Fields = record.outcome.model_dump(include={"code", "message", "returncode"})
-        events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
+        with suppress(OSError):
+            events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
 
 
 def command_file(request: LaunchRequest) -> bytes:
@@ -229,6 +244,16 @@ def only_run(paths: RunPaths, name: str) -> Generator[None, None, None]:
         yield
 
 
+def refuse_if_busy(root: Path, name: str) -> None:
+    """Raises MachineError when a run of that name is in progress, before minutes are spent on an installation.
+
+    Only a hint: launch() decides. Makes no folder and no file.
+    """
+    if (root.parent / f".{name}.lock").exists():
+        with only_run(RunPaths(root), name):
+            return
+
+
 def in_progress(folder: Path, name: str) -> Path | None:
     """The run of that name that has begun and not ended; the newest when there are several."""
     found: list[tuple[str, Path]] = []
@@ -242,4 +267,4 @@ def in_progress(folder: Path, name: str) -> Path | None:
     return max(found)[1] if found else None
 
 
-__all__ = ["LaunchRequest", "Teller", "follow", "in_progress", "launch"]
+__all__ = ["LaunchRequest", "Teller", "follow", "in_progress", "launch", "refuse_if_busy"]

@@ -27,7 +27,8 @@ class Evidence:
     """What there is to judge by.
 
     ``returncode`` is 128 + n for a signal, None when the guard was lost. ``weights`` are None when the file named
-    ``output`` is not there or could not be read; ``unreadable`` then says why it could not.
+    ``output`` is not there or could not be read; ``unreadable`` then says why it could not. ``disk_free`` is what
+    was left on the run folder's disk at the end, in bytes: on a full one the trainer cannot even say why it failed.
     """
 
     returncode: int | None
@@ -36,6 +37,7 @@ class Evidence:
     output: str
     weights: WeightFacts | None = None
     unreadable: str | None = None
+    disk_free: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,13 @@ OUT_OF_RAM = Known(
     "this machine ran out of memory",
     f"close other programs, lower max_data_loader_n_workers, or {LESS_MEMORY}",
 )
+DISK_FULL = Known(
+    "disk-full",
+    re.compile(r"No space left on device|Disk quota exceeded"),
+    "the disk is full",
+    "free some space, or keep fewer files (save.save_last_n_epochs)",
+)
+FULL = 1_000_000  # bytes; with less than that left, the disk counts as full
 KNOWN = (
     Known(
         "out-of-gpu-memory",
@@ -72,12 +81,7 @@ KNOWN = (
         LESS_MEMORY,
     ),
     OUT_OF_RAM,
-    Known(
-        "disk-full",
-        re.compile(r"No space left on device|Disk quota exceeded"),
-        "the disk is full",
-        "free some space, or keep fewer files (save.save_last_n_epochs)",
-    ),
+    DISK_FULL,
     Known(
         "offline",
         re.compile(
@@ -152,14 +156,26 @@ def _stopped(evidence: Evidence) -> Verdict | None:
         return Verdict("guard-killed", message, "look for the system's out-of-memory killer, then run it again")
     if exception is not None:
         return _crash(exception)
-    name = evidence.seen.killed_by or signal_name(evidence.returncode)
+    return _killed(evidence.seen.killed_by or signal_name(evidence.returncode)) or _ended(evidence)
+
+
+def _killed(name: str | None) -> Verdict | None:
+    """A death by the signal of that name."""
+    if name is None:
+        return None
     if name == "SIGKILL":
         message = "the trainer was killed from outside (SIGKILL), most likely because this machine ran out of memory"
         return Verdict(OUT_OF_RAM.code, message, OUT_OF_RAM.hint)
-    if name is not None:
-        hint = "a crash in compiled code" if name in {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"} else None
-        return Verdict("killed", f"the trainer was ended by {name}", hint)
-    return Verdict("crashed", f"the trainer ended with exit code {evidence.returncode}", "its words are in the log")
+    hint = "a crash in compiled code" if name in {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"} else None
+    return Verdict("killed", f"the trainer was ended by {name}", hint)
+
+
+def _ended(evidence: Evidence) -> Verdict:
+    """An exit code and nothing else."""
+    message = f"the trainer ended with exit code {evidence.returncode}"
+    if evidence.disk_free is not None and evidence.disk_free < FULL:
+        return Verdict(DISK_FULL.code, f"{DISK_FULL.message}: {message}", DISK_FULL.hint)
+    return Verdict("crashed", message, "its words are in the log")
 
 
 def _crash(exception: str) -> Verdict:

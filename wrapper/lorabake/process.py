@@ -50,13 +50,14 @@ class Supervision:
     """How a long command is watched.
 
     ``log`` takes both streams byte for byte. ``record`` and ``events`` are the files in which the guard says what
-    happened when this process is killed. SIGTERM follows SIGINT after ``interrupt_s`` seconds, SIGKILL follows
-    SIGTERM after ``terminate_s``.
+    happened when this process is killed, ``room`` one that it may remove first, for want of space. SIGTERM follows
+    SIGINT after ``interrupt_s`` seconds, SIGKILL follows SIGTERM after ``terminate_s``.
     """
 
     log: Path
     record: Path | None = None
     events: Path | None = None
+    room: Path | None = None
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
 
@@ -160,6 +161,7 @@ def _start_guard(command: Command, how: Supervision, mark: str) -> subprocess.Po
         "log": str(how.log.absolute()),
         "record": str(how.record.absolute()) if how.record else None,
         "events": str(how.events.absolute()) if how.events else None,
+        "room": str(how.room.absolute()) if how.room else None,
     }
     argv = [sys.executable, "-I", "-S", str(Path(guard.__file__).absolute()), json.dumps(settings), *command.argv]
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,9 @@ from lorabake_schemas.record import FileDigest, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+ROOM = 65536  # bytes; more than a record and the last event take
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ class RunPaths:
         return self.root / "tensorboard"
 
     @property
+    def room(self) -> Path:
+        """Space held back while the trainer runs, so that a full disk still lets the record be finished."""
+        return self.root / ".room"
+
+    @property
     def output(self) -> Path:
         return self.root / "output"
 
@@ -83,6 +90,7 @@ def prepare(paths: RunPaths, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             (paths.root / name).write_bytes(content)
         paths.log.touch()
+        paths.room.write_bytes(bytes(ROOM))
     except OSError as error:
         shutil.rmtree(paths.root, ignore_errors=True)
         raise MachineError(f"cannot write to the run folder {paths.root}: {error.strerror or error}") from error
@@ -93,19 +101,16 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises MachineError when it cannot be written.
     """
+    aside = path.with_name(f".{path.name}.part")
     try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(aside).replace(path)
-        except OSError:
-            with suppress(OSError):
-                Path(aside).unlink()
-            raise
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
         raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
 
 

@@ -13,7 +13,7 @@ from lorabake import trainer as trainers
 from lorabake.compile import Compiled, compile_plan
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
-from lorabake.launch import LaunchRequest, launch
+from lorabake.launch import LaunchRequest, launch, refuse_if_busy
 from lorabake.paths import recipe_paths, spellings
 from lorabake.resolve import precision_of
 from lorabake.trainer import Choice, Trainer, TrainerStatus
@@ -86,10 +86,13 @@ def _expected_command(order: RunOrder, plan: Plan, env: Env) -> tuple[str, ...]:
 
 
 def check_place(prepared: Prepared) -> None:
-    """Raises MachineError when the run folder exists or cannot be made, before anything is installed or written."""
+    """Raises MachineError when the run folder exists or cannot be made, or when a run of this name is in progress,
+    before anything is installed or written."""
     if prepared.root.exists():
         hint = "a run folder is never used twice: name another one, or leave --run-dir out"
         raise MachineError(f"{prepared.root} exists already", hint)
+    if prepared.examination.plan is not None:
+        refuse_if_busy(prepared.root, prepared.examination.plan.name)
     parent = next(folder for folder in prepared.root.absolute().parents if folder.exists())
     if not parent.is_dir() or not machine.writable(parent):
         raise MachineError(
