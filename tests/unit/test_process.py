@@ -1,0 +1,43 @@
+"""The door to subprocesses, without opening it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lorabake.errors import MachineError
+from lorabake.process import Command, Output, Supervision, child_env, own_environment, supervise
+
+
+def test_a_childs_environment_is_a_copy_with_changes() -> None:
+    base = {"PATH": "/bin", "GIT_DIR": "/x", "GIT_EDITOR": "vi", "LANG": "C"}
+    assert child_env(base, drop=("GIT_",), LANG="C.UTF-8", A="b") == {"PATH": "/bin", "LANG": "C.UTF-8", "A": "b"}
+    assert child_env(base) == base
+    assert child_env(base) is not base
+
+
+def test_a_change_wins_over_a_drop() -> None:
+    assert child_env({"GIT_DIR": "/x"}, drop=("GIT_",), GIT_TERMINAL_PROMPT="0") == {"GIT_TERMINAL_PROMPT": "0"}
+
+
+def test_a_command_does_not_print_its_environment() -> None:
+    assert "hf_secret" not in repr(Command(("python",), Path("run"), {"HF_TOKEN": "hf_secret"}))
+
+
+def test_an_output_is_ok_by_its_exit_code() -> None:
+    assert Output((), 0, "", "an error stream proves nothing").ok
+    assert not Output((), 1, "", "").ok
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    assert own_environment() is os.environ
+
+
+def test_on_windows_a_run_says_where_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    command, how = Command(("python",), Path(), {}), Supervision(Path("log"))
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        with pytest.raises(MachineError, match="Linux or macOS"), supervise(command, how):
+            pass
