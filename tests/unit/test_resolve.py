@@ -440,10 +440,10 @@ def test_xformers_where_it_works_and_sdpa_elsewhere() -> None:
     assert auto.why
 
 
-def test_kohya_options_are_passed_through_last() -> None:
+def test_kohya_options_are_passed_through_last_and_by_name() -> None:
     plan = plan_of(recipe(kohya={"loss_type": "huber", "multires_noise_iterations": 6, "huber_c": 0.1}))
     assert [(s.option, s.value) for s in plan.train[-3:]] == [
-        ("loss_type", "huber"), ("multires_noise_iterations", 6), ("huber_c", 0.1),
+        ("huber_c", 0.1), ("loss_type", "huber"), ("multires_noise_iterations", 6),
     ]  # fmt: skip
     assert {s.source.origin for s in plan.train[-3:]} == {Origin.RECIPE}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from lorabake_schemas.recipe import Recipe, Waive
 
 NOT_PROBED = AttentionProbe(xformers=False, reason="xformers is tried on this GPU when a run starts")
 NO_GPU = AttentionProbe(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
+VAE_FILES = (".safetensors", ".pt", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehea
     situation = Situation(
         recipe, base, facts, machine, _options(recipe, base), launching=launching, rehearsing=rehearsing
     )
-    found = guide_findings(situation)
+    found = (*_missing_files(recipe, loaded.folder, rehearsing=rehearsing), *guide_findings(situation))
     if loaded.recipe is None:
         return _examination(loaded, None, machine, (*loaded.findings, *_about_files(found)), base, facts)
     plan = None
@@ -113,7 +114,31 @@ def _options(recipe: Recipe, base: BaseFacts) -> tuple[Option, ...]:
 
 def _about_files(found: Sequence[Finding]) -> tuple[Finding, ...]:
     """What can be said of a recipe whose settings are not known: only what concerns its model and folders."""
-    return tuple(f for f in found if f.severity is Severity.ERROR and f.rule in {"G4.7", "G4.9", "G2.2", "G3.3", "S12"})
+    about = {"missing-file", "G4.7", "G4.9", "G2.2", "G3.3", "S12"}
+    return tuple(f for f in found if f.severity is Severity.ERROR and f.rule in about)
+
+
+def _missing_files(recipe: Recipe, folder: Path, *, rehearsing: bool) -> Iterator[Finding]:
+    """What the recipe names beside model and pictures; sd-scripts would find out minutes later, one at a time."""
+    network, kohya = recipe.network, recipe.kohya
+    vae, preset = recipe.base.vae or "", network.preset or ""
+    weights = kohya.get("base_weights")
+    named: list[tuple[tuple[str, str], object]] = [
+        (("base", "vae"), vae if vae.endswith(VAE_FILES) else None),  # anything else may be a hub id
+        (("network", "network_weights"), network.network_weights),
+        (("network", "preset"), preset if preset.endswith(".toml") and network.type != "lora" else None),
+        (("kohya", "resume"), kohya.get("resume")),
+        *((("kohya", "base_weights"), item) for item in (weights if isinstance(weights, tuple) else ())),
+    ]
+    for where, value in named:
+        if isinstance(value, str) and not (folder / value).exists():
+            yield Finding(
+                rule="missing-file",
+                severity=Severity.WARNING if rehearsing else Severity.ERROR,
+                where=where,
+                message=f"{folder / value} does not exist",
+                fix="give its path relative to the recipe, or take the line out",
+            )
 
 
 def scan_dataset(recipe: Recipe, folder: Path) -> DatasetFacts:

@@ -149,7 +149,8 @@ def _resolution_for_metadata(rules: BucketRules) -> tuple[Setting, ...]:
 
 
 def _passed_through(recipe: Recipe) -> tuple[Setting, ...]:
-    return tuple(Setting(option=name, value=value, source=RECIPE) for name, value in recipe.kohya.items())
+    """By name, so that the order of lines under [kohya] changes no byte."""
+    return tuple(Setting(option=name, value=value, source=RECIPE) for name, value in sorted(recipe.kohya.items()))
 
 
 def _value(settings: Sequence[Setting], option: str) -> OptionValue | None:

@@ -1,0 +1,235 @@
+"""The layers, read from the imports: nothing reaches upwards, and each outside thing has its one door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WRAPPER, SCHEMAS = ROOT / "wrapper" / "lorabake", ROOT / "schemas" / "lorabake_schemas"
+
+# Lowest first. A module may import its own layer and those below; a new module has to be given its place here.
+LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("mechanism", ("__init__", "errors", "guard", "locks", "process", "stream")),
+    (
+        "reading the outside world",
+        (
+            "resources", "positions", "shape", "load", "paths", "captions", "dataset", "safetensors_header",
+            "base_model", "git", "machine", "weights", "requirements", "pictures",
+        ),
+    ),
+    (
+        "pure heart",
+        (
+            "buckets", "repeats", "forecast", "resolve", "resolve.data", "resolve.network", "resolve.optimizer",
+            "resolve.profile", "resolve.run", "resolve.sources", "compile",
+        ),
+    ),
+    ("judging", ("examine",)),
+    ("the trainer on disk", ("store", "choice", "venv", "pinned", "attention", "trainer")),
+    (
+        "one run",
+        ("progress", "events", "run_folder", "outcome", "trainer_command", "rehearse_input", "rehearse", "launch"),
+    ),
+    (
+        "surface",
+        ("terminal", "shelf", "workflow", "quickstart", "firstrun", "render", "boundary", "cli", "__main__"),
+    ),
+)  # fmt: skip
+PLACE = {module: number for number, (_, modules) in enumerate(LAYERS) for module in modules}
+TRAINERS_OWN = ("torch", "diffusers", "transformers", "accelerate", "lycoris", "bitsandbytes", "xformers", "library")
+PURE_FROM = {
+    "os",
+    "time",
+    "random",
+    "datetime",
+    "secrets",
+    "uuid",
+    "socket",
+    "platform",
+    "tempfile",
+    "shutil",
+    "locale",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module's dotted name below its package, its path and its syntax tree."""
+
+    name: str
+    path: Path
+    tree: ast.Module
+
+    def imports(self) -> Iterator[tuple[str, str]]:
+        """Every (module, name) that is imported, anywhere in it; ``import a.b`` gives ("a.b", "")."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name, "") for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{self.name}: a relative import"
+                yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+@cache
+def sources(package: Path) -> tuple[Source, ...]:
+    """The modules of a package apart from the scripts that run in the trainer's own Python."""
+    paths = sorted(path for path in package.rglob("*.py") if "trainer_side" not in path.parts)
+    return tuple(Source(_name(path, package), path, ast.parse(path.read_text("utf-8"))) for path in paths)
+
+
+def _name(path: Path, package: Path) -> str:
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+def own_imports(source: Source, package: str = "lorabake") -> set[str]:
+    """The modules of its own package that a module imports."""
+    names = {each.name for each in sources(WRAPPER if package == "lorabake" else SCHEMAS)}
+    found: set[str] = set()
+    for module, name in source.imports():
+        if module == package:
+            found.add(name if name in names else "__init__")
+        elif module.startswith(f"{package}."):
+            inner = module.removeprefix(f"{package}.")
+            found.add(f"{inner}.{name}" if f"{inner}.{name}" in names else inner)
+    return found - {source.name}
+
+
+def test_enough_modules_are_looked_at() -> None:
+    assert len(sources(WRAPPER)) >= 50
+    assert len(sources(SCHEMAS)) >= 16
+
+
+def test_every_module_has_a_place_and_every_place_a_module() -> None:
+    assert {source.name for source in sources(WRAPPER)} == set(PLACE)
+
+
+@pytest.mark.parametrize("source", sources(WRAPPER), ids=lambda source: source.name)
+def test_nothing_imports_upwards(source: Source) -> None:
+    above = {name for name in own_imports(source) if PLACE[name] > PLACE[source.name]}
+    assert above == set()
+
+
+@pytest.mark.parametrize("package", ["lorabake", "lorabake_schemas"])
+def test_there_are_no_import_cycles(package: str) -> None:
+    graph = {
+        source.name: own_imports(source, package) for source in sources(WRAPPER if package == "lorabake" else SCHEMAS)
+    }
+    while graph:
+        leaves = {name for name, below in graph.items() if not below & set(graph)}
+        assert leaves, f"a cycle among {sorted(graph)}"
+        graph = {name: below for name, below in graph.items() if name not in leaves}
+
+
+def test_schemas_know_nothing_of_the_wrapper() -> None:
+    for source in sources(SCHEMAS):
+        assert not [m for m, _ in source.imports() if m.split(".")[0] == "lorabake"], source.name
+
+
+def test_schemas_need_pydantic_and_the_standard_library_only() -> None:
+    allowed = {"pydantic", "pydantic_core", "lorabake_schemas", "annotated_types"}
+    for source in sources(SCHEMAS):
+        used = {module.split(".")[0] for module, _ in source.imports()}
+        assert used - allowed <= _standard(), source.name
+        assert not used & {"os", "subprocess", "pathlib", "io"}, source.name
+
+
+def _standard() -> frozenset[str]:
+    import sys
+
+    return sys.stdlib_module_names
+
+
+def test_processes_are_started_through_one_door() -> None:
+    """guard is the script that the door runs outside of this process; it stands on the standard library alone."""
+    users = {s.name for s in sources(WRAPPER) if any(m.split(".")[0] == "subprocess" for m, _ in s.imports())}
+    assert users == {"process", "guard"}
+    guard = next(source for source in sources(WRAPPER) if source.name == "guard")
+    assert {module.split(".")[0] for module, _ in guard.imports()} <= _standard()
+    spawning = {"system", "popen", "execv", "execve", "execvp", "execvpe", "spawnv", "spawnve", "posix_spawn", "fork"}
+    for source in (*sources(WRAPPER), *sources(SCHEMAS)):
+        if source.name not in {"process", "guard"}:
+            assert not _of_os(source) & spawning, source.name
+
+
+def test_the_environment_is_an_argument() -> None:
+    """guard hands on what its one caller gave it; nothing else may look at the process's own."""
+    doors = {"environ", "environb", "getenv", "getenvb", "putenv"}
+    every = (*sources(WRAPPER), *sources(SCHEMAS))
+    assert {source.name for source in every if _of_os(source) & doors} == {"process", "guard"}
+
+
+def _of_os(source: Source) -> set[str]:
+    """Every name that a module uses of ``os``, by ``os.name`` or by import."""
+    nodes = [node for node in ast.walk(source.tree) if isinstance(node, ast.Attribute)]
+    used = {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "os"}
+    return used | {name for module, name in source.imports() if module == "os"}
+
+
+def test_what_belongs_to_the_trainer_is_never_imported_here() -> None:
+    for source in (*sources(WRAPPER), *sources(SCHEMAS)):
+        assert not {module.split(".")[0] for module, _ in source.imports()} & set(TRAINERS_OWN), source.name
+
+
+def test_the_heart_is_pure() -> None:
+    """No disk, clock, randomness or environment: what it is given decides everything."""
+    heart = next(modules for layer, modules in LAYERS if layer == "pure heart")
+    for source in sources(WRAPPER):
+        if source.name in heart:
+            used = set(source.imports())
+            assert not {module.split(".")[0] for module, _ in used} & PURE_FROM, source.name
+            assert {name for module, name in used if module == "pathlib"} <= {"PurePath", "PurePosixPath"}, source.name
+            calls = {
+                n.func.id for n in ast.walk(source.tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            }
+            assert not calls & {"open", "print", "input", "eval", "exec", "hash", "id"}, source.name
+
+
+def test_only_the_surface_prints() -> None:
+    surface = {*LAYERS[-1][1], "guard"}
+    for source in sources(WRAPPER):
+        calls = {n.func.id for n in ast.walk(source.tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        uses = {module.split(".")[0] for module, _ in source.imports()}
+        if source.name not in {*surface, "rehearse", "rehearse_input"}:
+            assert "print" not in calls, source.name
+            assert not uses & {"click", "rich"}, source.name
+
+
+@pytest.mark.parametrize("source", [*sources(WRAPPER), *sources(SCHEMAS)], ids=lambda source: source.name)
+def test_modules_and_functions_stay_small(source: Source) -> None:
+    assert len(source.path.read_text("utf-8").splitlines()) <= 300
+    long = {
+        node.name: (node.end_lineno or 0) - node.lineno + 1
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name: lines for name, lines in long.items() if lines > 50} == {}
+
+
+@pytest.mark.parametrize("source", [*sources(WRAPPER), *sources(SCHEMAS)], ids=lambda source: source.name)
+def test_modules_say_what_they_are_for_and_what_they_give(source: Source) -> None:
+    assert ast.get_docstring(source.tree), "a sentence saying what it is for"
+    if source.name.split(".")[-1] in {"__init__", "__main__"} or source.path.name == "__init__.py":
+        return
+    body = source.tree.body
+    script = body[:-1] if isinstance(body[-1], ast.If) else body  # guard and rehearse are started as scripts
+    assert [node for node in body if _assigns(node, "__all__")] == script[-1:], "__all__ stands at the end"
+
+
+def _assigns(node: ast.stmt, name: str) -> bool:
+    if isinstance(node, ast.Assign):
+        return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+    return isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name
+
+
+def test_the_layers_of_this_table_are_in_order() -> None:
+    modules = [module for _, names in LAYERS for module in names]
+    assert len(modules) == len(set(modules))
+    assert all(first != second for first, second in pairwise(LAYERS))

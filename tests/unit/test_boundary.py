@@ -1,0 +1,118 @@
+"""The error boundary: expected failures in words with their code, ours with a crash file, click's left to click."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import pytest
+
+from lorabake import __version__
+from lorabake.boundary import boundary, crash_report
+from lorabake.errors import (
+    InterruptedRunError,
+    LorabakeError,
+    MachineError,
+    RecipeError,
+    SetupError,
+    TrainerError,
+)
+from lorabake_schemas.findings import Finding, Severity
+
+FINDING = Finding(rule="S1", severity=Severity.ERROR, message="m", fix="f")
+
+
+def run(error: BaseException, env: Mapping[str, str], *, debug: bool = False) -> object:
+    with pytest.raises(SystemExit) as caught, boundary(env, debug=debug):
+        raise error
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RecipeError("bad"), 1),
+        (MachineError("full"), 1),
+        (SetupError("no git"), 4),
+        (TrainerError("died"), 4),
+        (InterruptedRunError("stopped"), 130),
+        (LorabakeError("other"), 1),
+    ],
+)
+def test_expected_failures_are_words_and_a_code(
+    error: LorabakeError, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(error, {}) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert click.unstyle(err) == f"error: {error.message}\n"
+
+
+def test_a_hint_goes_below(capsys: pytest.CaptureFixture[str]) -> None:
+    run(SetupError("no git", hint="install git"), {})
+    assert click.unstyle(capsys.readouterr().err) == "error: no git\n  install git\n"
+
+
+def test_findings_that_were_shown_are_not_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(RecipeError("1 error in r.toml", (FINDING,)), {}) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(KeyboardInterrupt(), {}) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("error", [click.UsageError("no such option"), click.exceptions.Exit(0), click.Abort()])
+def test_what_is_clicks_stays_clicks(error: Exception, tmp_path: Path) -> None:
+    """A missing argument is exit 2 with click's words, and --help is no bug."""
+    with pytest.raises(type(error)), boundary({"LORABAKE_HOME": str(tmp_path)}):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_success_passes_through() -> None:
+    with boundary({}):
+        pass
+
+
+def test_a_bug_leaves_a_crash_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(ZeroDivisionError("oops"), {"LORABAKE_HOME": str(tmp_path)}) == 3
+    files = list((tmp_path / "crashes").iterdir())
+    assert len(files) == 1
+    text = files[0].read_text(encoding="utf-8")
+    assert "ZeroDivisionError: oops" in text
+    assert f"lorabake {__version__}" in text
+    err = click.unstyle(capsys.readouterr().err)
+    assert "this is a bug in lorabake: ZeroDivisionError: oops" in err
+    assert str(files[0]) in err
+    assert "Traceback" not in err
+
+
+def test_only_the_last_crash_files_are_kept(tmp_path: Path) -> None:
+    for number in range(15):
+        run(ValueError(str(number)), {"LORABAKE_HOME": str(tmp_path)})
+    files = sorted((tmp_path / "crashes").iterdir())
+    assert len(files) == 10
+    assert "ValueError: 14" in files[-1].read_text(encoding="utf-8")
+    assert "ValueError: 5" in files[0].read_text(encoding="utf-8")
+
+
+def test_a_bug_with_nowhere_to_write_is_told_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert run(ValueError("oops"), {"LORABAKE_HOME": str(tmp_path / "file")}) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_debug_lets_a_bug_through(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), boundary({"LORABAKE_HOME": str(tmp_path)}, debug=True):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_is_ready_to_paste() -> None:
+    report = crash_report(ValueError("why"))
+    assert report.splitlines()[0].startswith(f"lorabake {__version__}, Python 3")
+    assert "command: " in report
+    assert report.endswith("ValueError: why\n")
