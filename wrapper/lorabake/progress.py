@@ -138,6 +138,7 @@ class Parser:
     _told: int = 0  # the last step handed out
     _totals: Totals = field(default_factory=Totals)
     _in_traceback: bool = False
+    _traceback_words: int = 0  # how many of the last words belong to the traceback being read
     _wordless: bool = False  # the exception's message begins on its second line
     _words: deque[str] = field(default_factory=lambda: deque[str](maxlen=LAST_WORDS))
 
@@ -172,6 +173,7 @@ class Parser:
         if not text or OTHER_BAR.search(text):
             return events
         self._words.append(text)
+        self._traceback_words += 1
         found = self._spoken(text) or self._counted(text)
         self._trouble(text)
         return [*events, *(self._release() if found else []), *([found] if found else []), Words(text)]
@@ -203,16 +205,16 @@ class Parser:
 
     def _spoken(self, text: str) -> ProgressEvent | None:
         """A line by which sd-scripts announces something."""
-        if text.startswith("accelerator device: "):
-            self._seen = replace(self._seen, device=text.removeprefix("accelerator device: "))
-            return Started(text.removeprefix("accelerator device: "))
+        head, _, rest = text.partition(": ")
+        if head == "accelerator device":
+            self._seen = replace(self._seen, device=rest)
+            return Started(rest)
         if text.startswith("import network module:"):
             self._seen = replace(self._seen, model_loaded=True)
             return ModelLoaded()
-        if text.startswith("saving checkpoint: "):
-            path = text.removeprefix("saving checkpoint: ")
-            self._seen = replace(self._seen, saves=(*self._seen.saves, path))
-            return Saving(path)
+        if head == "saving checkpoint":
+            self._seen = replace(self._seen, saves=(*self._seen.saves, rest))
+            return Saving(rest)
         if MODEL_SAVED.search(text):
             self._seen = replace(self._seen, saved=True)
             return Saved()
@@ -241,11 +243,12 @@ class Parser:
             self._seen = replace(self._seen, exception=f"{self._seen.exception} {text.strip()}")
             self._wordless = False
         elif text.endswith(TRACEBACK):
-            self._in_traceback = True
+            self._in_traceback, self._traceback_words = True, 1
         elif self._in_traceback and not text.startswith(" ") and EXCEPTION.match(text):
             self._in_traceback = False
             if text.startswith(LAUNCHER):
                 self._killed(text)
+                self._forget()
             else:
                 self._seen = replace(self._seen, exception=text)
                 self._wordless = text.endswith(":")
@@ -253,6 +256,11 @@ class Parser:
             self._seen = replace(self._seen, exception=text)
         else:
             self._killed(text)
+
+    def _forget(self) -> None:
+        """The launcher's own traceback is noise after the trainer's: it does not count as last words."""
+        for _ in range(min(self._traceback_words, len(self._words))):
+            self._words.pop()
 
     def _killed(self, text: str) -> None:
         if killed := KILLED.search(text):
@@ -271,10 +279,8 @@ TOTAL_FIELDS = {
 def loss_of(postfix: bytes) -> float | None:
     """The moving average in a bar's postfix; None when there is none yet."""
     found = LOSS.search(postfix)
-    if found is None:
-        return None
     try:
-        return float(found[1])
+        return float(found[1]) if found else None
     except ValueError:
         return None
 

@@ -1,0 +1,110 @@
+"""Runs of the real sd-scripts that end with exit code 0 and are failures all the same, and one that crashes.
+
+The compiled files are written by hand: a recipe with these faults would not pass the checks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from lorabake import locks, pictures, quickstart
+from lorabake.launch import LaunchRequest, launch
+from lorabake.process import own_environment
+from lorabake.progress import ProgressEvent
+from lorabake.trainer import Trainer
+from lorabake.trainer_command import trainer_env, training_argv
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
+from lorabake_schemas.record import Outcome, TrainerRecord
+
+pytestmark = pytest.mark.matrix
+ROOT = Path(__file__).parents[2]
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def base(trainer: Trainer) -> Path:
+    """The random base that the other real runs use."""
+    cache = Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    (cache / "bases").mkdir(parents=True, exist_ok=True)
+    with locks.held(cache / "bases" / ".lock", lambda: print("waiting for another session's base")):
+        quickstart.make_base(cache / "bases" / "sd15", "sd15", trainer.python, own_environment(), print)
+    return cache / "bases" / "sd15"
+
+
+def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes: Any) -> Outcome:
+    """A run of a few steps on drawn pictures, with ``changes`` to train.toml."""
+    pictures.draw(tmp_path / "pictures", pictures.LIGHTHOUSE, STEPS)
+    train = {
+        "pretrained_model_name_or_path": str(base), "tokenizer_cache_dir": str(base / "tokenizers"), "seed": 1,
+        "output_dir": "output", "output_name": "x", "save_model_as": "safetensors", "network_module": "networks.lora",
+        "network_dim": 4, "network_alpha": 4.0, "optimizer_type": "AdamW", "learning_rate": 1e-4, "sdpa": True,
+        "max_train_steps": STEPS, "mixed_precision": "no", "max_data_loader_n_workers": 0, **changes,
+    }  # fmt: skip
+    subset = {"image_dir": str(tmp_path / images), "class_tokens": "x", "num_repeats": 1}
+    block = {"resolution": 64, "batch_size": 1, "caption_extension": ".txt", "enable_bucket": True}
+    data = {"datasets": [{**block, "min_bucket_reso": 64, "max_bucket_reso": 128, "subsets": [subset]}]}
+    counts = Forecast(
+        train_samples=4, reg_samples=0, batches_per_epoch=4, steps_per_epoch=4, epochs=1, steps=STEPS, warmup_steps=0
+    )
+    cpu = LaunchPlan(cpu=True, num_cpu_threads_per_process=2)
+    plan = Plan(
+        name="x", family="sd15", script="train_network.py", train=(), dataset=(), subsets=(), launch=cpu,
+        forecast=counts,
+    )  # fmt: skip
+    request = LaunchRequest(
+        root=tmp_path / "run",
+        files={
+            "recipe.toml": b"",
+            "train.toml": tomli_w.dumps(train).encode(),
+            "dataset.toml": tomli_w.dumps(data).encode(),
+        },
+        plan=plan,
+        argv=training_argv(trainer.python, trainer.checkout / plan.script, cpu),
+        env=trainer_env(
+            own_environment(), python=trainer.python, checkout=trainer.checkout, offline=True, cpu=True
+        ),
+        trainer=TrainerRecord(kind="pin", python=str(trainer.python)),
+        machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
+    )
+
+    def ignore(_event: ProgressEvent) -> None: ...
+
+    outcome = launch(request, ignore).outcome
+    assert outcome is not None
+    return outcome
+
+
+def test_no_pictures(tmp_path: Path, trainer: Trainer, base: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = trained(tmp_path, trainer, base, "empty")
+    assert (outcome.code, outcome.returncode) == ("no-data", 0)
+
+
+def test_a_loss_that_became_nan(tmp_path: Path, trainer: Trainer, base: Path) -> None:
+    outcome = trained(tmp_path, trainer, base, "pictures", learning_rate=1e30)
+    assert (outcome.code, outcome.returncode) == ("not-finite", 0)
+    assert "the loss became NaN" in outcome.message
+
+
+def test_a_learning_rate_of_next_to_nothing(tmp_path: Path, trainer: Trainer, base: Path) -> None:
+    outcome = trained(tmp_path, trainer, base, "pictures", lr_scheduler="constant_with_warmup", lr_warmup_steps=10**9)
+    assert (outcome.code, outcome.returncode) == ("nothing-learned", 0)
+
+
+def test_a_crash_is_told_by_its_own_exception_and_not_the_launchers(
+    tmp_path: Path, trainer: Trainer, base: Path
+) -> None:
+    outcome = trained(tmp_path, trainer, base, "pictures", optimizer_args=["decouple=true"])
+    assert (outcome.code, outcome.returncode) == ("crashed", 1)
+    assert outcome.message.startswith("the trainer failed: ValueError: malformed node or string")
+    assert "CalledProcessError" not in "".join(outcome.last_words)
+
+
+def test_a_count_of_steps_that_is_not_the_plans(tmp_path: Path, trainer: Trainer, base: Path) -> None:
+    outcome = trained(tmp_path, trainer, base, "pictures", max_train_steps=STEPS - 1)
+    assert (outcome.code, outcome.returncode, outcome.steps) == ("wrong-steps", 0, STEPS - 1)
