@@ -288,12 +288,9 @@ def loss_of(postfix: bytes) -> float | None:
 def seconds_per_step(rate: bytes, unit: bytes) -> float | None:
     """tqdm's rate as seconds per step: it shows ``it/s`` above 1 and ``s/it`` below; ``?`` before the first."""
     try:
-        value = float(rate)
-    except ValueError:
+        return float(rate) if unit == b"s/it" else 1 / float(rate)
+    except (ValueError, ZeroDivisionError):
         return None
-    if unit == b"s/it":
-        return value
-    return 1 / value if value else None
 
 
 __all__ = [
