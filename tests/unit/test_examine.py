@@ -334,7 +334,9 @@ def waive(rule: str) -> str:
 def test_a_waived_warning_is_kept_apart(tmp_path: Path) -> None:
     made = examine(project(tmp_path, waive("G1.2")), GPU)
     assert made.findings == ()
-    assert [(w.finding.rule, w.reason) for w in made.waived] == [("G1.2", "known and meant")]
+    assert [(w.finding.rule, w.finding.line, w.reason) for w in made.waived] == [
+        ("G1.2", line_of("images"), "known and meant")
+    ]
     assert not made.fails(strict=True)
 
 

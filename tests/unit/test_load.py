@@ -75,6 +75,24 @@ def test_syntax_errors_have_line_and_column(tmp_path: Path, text: str, line: int
     assert "(at " not in read.findings[0].message
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "fix"),
+    [
+        ('name = "x\n', "the text is not closed on its line", "quote"),
+        ("ok = True\n", "this is no value", "lower case"),
+        ("a = 1\na = 2\n", "this key is there twice", "keep one"),
+        ("[train]\n[train]\n", "this table is there twice", "one header"),
+        ('model = "C:\\models\\x"\n', "a backslash", "single quotes"),
+        ('model = "C:\\users\\x"\n', "a backslash", "single quotes"),
+        ("a b = 1\n", "Expected '=' after a key in a key/value pair", "in quotes"),
+    ],
+)
+def test_the_mistakes_people_make_are_said_in_their_words(tmp_path: Path, text: str, message: str, fix: str) -> None:
+    finding = loaded(tmp_path, text).findings[0]
+    assert finding.message.startswith(f"not valid TOML: {message}")
+    assert fix in finding.fix
+
+
 def test_not_utf8_names_the_line(tmp_path: Path) -> None:
     read = loaded(tmp_path, b'name = "x"\nkind = "\xe9"\n')
     assert [(f.rule, f.line) for f in read.findings] == [("toml-syntax", 2)]

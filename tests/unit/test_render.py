@@ -10,9 +10,11 @@ import pytest
 
 from lorabake import render, resources
 from lorabake.examine import examine
+from lorabake.trainer import Trainer, TrainerStatus
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.plan import Plan
-from situations import GPU, plan_of, project, recipe
+from lorabake_schemas.record import Record
+from situations import CPU, GPU, plan_of, project, recipe
 
 
 def plain(text: str) -> str:
@@ -119,6 +121,51 @@ def test_the_list_of_recipes_says_what_each_is_for() -> None:
     rows = render.recipe_list(texts).splitlines()
     assert [row.split()[0] for row in rows] == list(resources.recipe_names())
     assert all(len(row.split(maxsplit=1)[1]) > 15 and "#" not in row for row in rows)
+
+
+def record(status: str, outcome: dict[str, object] | None) -> Record:
+    digest = {"name": "recipe.toml", "sha256": "0", "size": 1}
+    fields = {
+        "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", "recipe": digest,
+        "compiled": [], "seed": 1, "trainer": {"kind": "pin", "python": "py"}, "machine": CPU.model_dump(), "argv": [],
+        "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome,
+    }  # fmt: skip
+    return Record.model_validate(fields)
+
+
+def test_a_good_end_names_the_file() -> None:
+    file = {"name": "output/x.safetensors", "sha256": "0", "size": 12_300_000}
+    text = plain(render.ending(record("finished", {"code": "ok", "message": "trained", "outputs": [file]}), Path("r")))
+    assert text.splitlines() == [
+        "done: trained", "  r/output/x.safetensors (12.3 MB)", "  everything about this run: r",
+    ]  # fmt: skip
+
+
+def test_a_bad_end_shows_the_trainers_last_words() -> None:
+    words = [f"line {number}" for number in range(40)]
+    outcome: dict[str, object] = {"code": "died", "message": "it died", "hint": "more memory", "last_words": words}
+    rows = plain(render.ending(record("failed", outcome), Path("r"))).splitlines()
+    assert rows[0] == "failed: it died"
+    assert rows[1:-2] == [f"  line {number}" for number in range(40 - render.LAST_WORDS, 40)]
+    assert rows[-2:] == ["  more memory", "  everything about this run: r"]
+    assert render.ending(record("started", None), Path("r")) == "x: started"
+
+
+TRAINER = Trainer("pin", Path("sd"), Path("py"), "0123456789abcdef", "cpu", "0", {"torch": "2.13.0"})
+
+
+def test_trainers() -> None:
+    assert render.trainer_line(TRAINER) == "sd-scripts 0123456789ab, cpu packages (torch 2.13.0): sd"
+    own = Trainer("own", Path("sd"), Path("py"), None, None, None, {})
+    assert render.trainer_line(own).startswith("sd-scripts of unknown ")
+    assert render.trainer_line(own).endswith(", own packages (torch ?): sd")
+    status = TrainerStatus(Path("h"), "url", "abc", "3.11", TRAINER, (TRAINER,))
+    assert render.trainer_status(status, as_json=False).splitlines()[1].startswith("in use: sd-scripts")
+    table = json.loads(render.trainer_status(status, as_json=True))
+    assert (table["version"], table["commit"], table["in_use"]["lock"]) == (1, "abc", "cpu")
+    none = TrainerStatus(Path("h"), "url", "abc", "3.11", None, ())
+    assert "not installed" in render.trainer_status(none, as_json=False)
+    assert json.loads(render.trainer_status(none, as_json=True))["in_use"] is None
 
 
 def test_files_that_were_written() -> None:

@@ -163,8 +163,8 @@ def _examination(
     dataset: DatasetFacts | None = None,
     plan: Plan | None = None,
 ) -> Examination:
-    kept, waived = _waive(findings, recipe.waive if recipe else ())
-    placed = with_lines(kept, loaded.content)
+    kept, waived = _waive(with_lines(findings, loaded.content), recipe.waive if recipe else ())
+    placed = with_lines(kept, loaded.content)  # once more for what _waive has to say of idle waivers
     return Examination(loaded, recipe, base, dataset or DatasetFacts(), machine, plan, placed, waived)
 
 

@@ -18,6 +18,19 @@ from lorabake_schemas.recipe import Recipe
 
 Raw = dict[str, Any]
 MAX_BYTES = 1 << 20
+# What the mistakes that people make are called by tomllib, what they are, and what to do.
+SYNTAX_WORDS = {
+    "Illegal character '\\n'": ("the text is not closed on its line", 'end it with a quote: "like this"'),
+    "Invalid value": (
+        "this is no value",
+        'text stands in quotes "like this"; true and false in lower case; lists in [ ] with commas',
+    ),
+    "Cannot overwrite a value": ("this key is there twice", "keep one of the two"),
+    "Cannot declare": ("this table is there twice", "keep one header and put all its keys below it"),
+    "Unescaped '\\'": ("a backslash has a meaning of its own in text", "write paths with / or in single quotes"),
+    "Invalid hex value": ("a backslash has a meaning of its own in text", "write paths with / or in single quotes"),
+}
+SYNTAX_ANY = ("", "write text in quotes, lists in [ ], true and false in lower case, and each key once")
 
 
 @dataclass(frozen=True)
@@ -83,8 +96,8 @@ def _toml_syntax(error: tomllib.TOMLDecodeError, text: str) -> Finding:
     message, _, place = str(error).rpartition(" (at ")
     numbers = [int(word.strip(",)")) for word in place.split() if word.strip(",)").isdigit()]
     line, column = (numbers[0], numbers[1]) if len(numbers) == 2 else (text.count("\n") + 1, None)
-    fix = "write strings in quotes, lists in [ ], true and false in lower case, and each key once"
-    return _syntax(f"not valid TOML: {message or error}", fix, line, column)
+    said, fix = next((words for start, words in SYNTAX_WORDS.items() if message.startswith(start)), SYNTAX_ANY)
+    return _syntax(f"not valid TOML: {said or message or error}", fix, line, column)
 
 
 def _validated(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:
