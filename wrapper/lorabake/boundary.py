@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ KEPT = 10
 
 
 @contextmanager
-def boundary(env: Mapping[str, str], *, debug: bool = False) -> Iterator[None]:
+def boundary(env: Mapping[str, str], *, debug: bool = False) -> Generator[None, None, None]:
     """Run a command's body. Exits with the error's own code, 130 after Ctrl-C, 3 for a bug of ours."""
     try:
         yield

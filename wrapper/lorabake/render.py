@@ -115,7 +115,7 @@ def forecast_lines(counts: Forecast) -> list[str]:
 
 
 def report_json(examination: Examination) -> str:
-    """``{"version": 1, "recipe", "findings", "waived", "forecast"}``; forecast is null when an error stands in the way."""
+    """version, recipe, findings, waived, forecast; the forecast is null when an error stands in the way."""
     plan = examination.plan
     table = {
         "version": 1,
