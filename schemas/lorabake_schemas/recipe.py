@@ -19,7 +19,7 @@ TagStyle = Literal["e621", "danbooru", "natural"]
 Sampler = Literal[
     "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver",
     "dpmsolver++", "dpmsingle", "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a",
-]
+]  # fmt: skip
 
 
 def _not_a_path(value: str) -> str:
@@ -39,6 +39,15 @@ def _an_ending(value: str) -> str:
     if not value.startswith(".") or len(value) < 2 or any(sign in value[1:] for sign in "./\\"):
         said = "a file's ending begins with a dot"
         raise PydanticCustomError("out-of-range", said, {"write": '".txt", with its dot'})
+    return value
+
+
+def _a_prompt(value: str) -> str:
+    """prompts.txt holds one prompt a line, and lines that begin with # are skipped (TU:6334)."""
+    if "\n" in value or "\r" in value or value.startswith("#"):
+        raise PydanticCustomError(
+            "out-of-range", "a prompt is one line that does not begin with #", {"write": "one line"}
+        )
     return value
 
 
@@ -227,7 +236,7 @@ class Save(StrictModel):
 class Sample(StrictModel):
     """Pictures made while training. A prompt line takes sd-scripts' flags (--n --w --h --d --s --l)."""
 
-    prompts: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+    prompts: Annotated[tuple[Annotated[Text, AfterValidator(_a_prompt)], ...], Field(strict=False, min_length=1)]
     sample_every_n_epochs: Count | None = None
     sample_every_n_steps: Count | None = None
     sample_at_first: bool | None = None
@@ -283,7 +292,6 @@ class Recipe(StrictModel):
 
 
 __all__ = [
-    "Base", "Captions", "Concept", "Kind", "KohyaValue", "Launch", "Metadata", "Network",
-    "NetworkType", "OptimizerArgument", "Recipe", "Regularisation", "Resolution", "Sample", "Save",
-    "TagStyle", "Train", "Waive",
-]
+    "Base", "Captions", "Concept", "Kind", "KohyaValue", "Launch", "Metadata", "Network", "NetworkType",
+    "OptimizerArgument", "Recipe", "Regularisation", "Resolution", "Sample", "Save", "TagStyle", "Train", "Waive",
+]  # fmt: skip

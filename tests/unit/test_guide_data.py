@@ -106,6 +106,7 @@ MISSES: list[Misses] = [
     ("G3.10", at(captioned("food of a kind"), of=recipe(base={"tags": "natural"}))),
     ("G3.10", at(captioned("food"), of=recipe(captions={"caption_prefix": f"{TOKEN},"}))),
     ("G3.10", at(pictures(MISSING, text=""))),
+    ("G3.10", at(captioned("mizu, redcoat, food"), of=recipe(concept={"token": "mizu, redcoat"}))),
     ("S14", at(folder("pa"), folder("pb"), of=PAIR)),
     ("G6.8", situation(PAIR)),
     ("G6.8", situation(two(concept("a", "pa", outfit="red"), concept("a", "pb", outfit="blue")))),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.guide import TOPICS, findings, rules
 from lorabake_schemas.guide.registry import Remark, Rule, Situation
-from situations import CPU, dataset, folder, plan_of, recipe, situation
+from lorabake_schemas.recipe import Recipe
+from situations import CPU, concept, dataset, folder, plan_of, recipe, situation
 
 # A guide rule by its part and number, a comment of the guide, or a fact about sd-scripts; with a suffix where one id
 # needs two rules.
@@ -46,6 +50,50 @@ def test_a_good_recipe_is_silent() -> None:
     assert findings(good) == ()
     assert findings(replace(good, plan=plan_of(recipe()))) == ()
     assert findings(replace(good, machine=CPU)) == ()
+
+
+def prodigy(**train: Any) -> Recipe:
+    return recipe(train={"optimizer": "Prodigy"} | train)
+
+
+def adamw(**train: Any) -> Recipe:
+    return recipe(train={"optimizer": "AdamW"} | train)
+
+
+ARMOUR = {"class": "armor"}
+# The guide's worked examples of wrong settings (T18 optimizers, T19 model flags, T22 outfit tokens).
+EXAMPLES: list[tuple[str, Recipe, str, str]] = [
+    ("T18", prodigy(lr_scheduler="cosine_with_restarts"), "G4.42", "warning"),
+    ("T18", prodigy(text_encoder_lr=4.5e-4, unet_lr=4e-4), "S27", "error"),
+    (
+        "T18",
+        recipe(train={"optimizer": "Prodigy"}, network={"network_dim": 32, "network_alpha": 32}),
+        "G4.73",
+        "warning",
+    ),
+    ("T18", adamw(learning_rate=1), "G4.66", "error"),
+    ("T18", adamw(optimizer_args={"decouple": True}), "GC.12", "error"),
+    ("T18", adamw(lr_scheduler="constant", lr_warmup_steps=0.1), "S5", "error"),
+    ("T19", recipe(base={"family": "sdxl", "clip_skip": 2}), "S23", "hint"),
+    ("T19", recipe(base={"family": "sdxl"}, train={"resolution": 768}), "G4.61", "warning"),
+    ("T19", recipe(base={"zero_terminal_snr": True}), "G4.89", "warning"),
+    ("T19", recipe(kohya={"color_aug": True}), "S20", "error"),
+    ("T19", recipe(concept={"asymmetric": True, "flip_aug": True}), "G2.19", "error"),
+    ("T19", recipe(train={"persistent_data_loader_workers": True, "max_data_loader_n_workers": 0}), "S38", "error"),
+    ("T22", recipe(concepts=[concept("armortagm", "a"), concept("armortagm", "b")]), "G6.8", "error"),
+]
+
+
+@pytest.mark.parametrize(("example", "made", "rule", "severity"), EXAMPLES)
+def test_the_guides_examples_of_wrong_settings(example: str, made: Recipe, rule: str, severity: str) -> None:
+    spoken = {(finding.rule, finding.severity.value) for finding in findings(situation(made))}
+    assert (rule, severity) in spoken, example
+
+
+def test_distinct_outfit_tokens_are_fine() -> None:
+    """T22."""
+    made = recipe(concepts=[concept("armortagm", "a", **ARMOUR), concept("armortagf", "b", **ARMOUR)])
+    assert findings(situation(made)) == ()
 
 
 def test_rules_speak_before_or_after_the_plan_never_twice() -> None:

@@ -199,6 +199,8 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("save", "save_state_on_train_end", 1, "wrong-type"),
     ("sample", "prompts", [], "out-of-range"),
     ("sample", "prompts", "a cat", "wrong-type"),
+    ("sample", "prompts", ["a\nb"], "out-of-range"),
+    ("sample", "prompts", ["# a"], "out-of-range"),
     ("sample", "sample_every_n_epochs", 0, "out-of-range"),
     ("sample", "sample_every_n_steps", 0, "out-of-range"),
     ("sample", "sample_at_first", 1, "wrong-type"),

@@ -125,7 +125,7 @@ def test_the_list_of_recipes_says_what_each_is_for() -> None:
 
 def record(status: str, outcome: dict[str, object] | None) -> Record:
     digest = {"name": "recipe.toml", "sha256": "0", "size": 1}
-    fields = {
+    fields: dict[str, object] = {
         "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", "recipe": digest,
         "compiled": [], "seed": 1, "trainer": {"kind": "pin", "python": "py"}, "machine": CPU.model_dump(), "argv": [],
         "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome,

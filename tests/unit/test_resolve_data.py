@@ -120,6 +120,7 @@ def test_sentences_are_not_shuffled(tags: str | None, *, shuffle: bool) -> None:
         ({}, "hmbrgrlora, food", 2),
         ({"class": None}, "hmbrgrlora", 1),
         ({"outfit": "coat"}, "hmbrgrlora, coat, food", 3),
+        ({"token": "mizu, redcoat"}, "mizu, redcoat, food", 3),
     ],
 )
 def test_kept_tags_are_the_tokens(more: dict[str, Any], words: str, keep: int) -> None:

@@ -156,7 +156,7 @@ def token_comes_first(situation: Situation) -> Iterator[Remark]:
     if situation.recipe.captions.caption_prefix:  # it comes first, and the token may be in it (TU:823)
         return
     for index, folder in _training(situation):
-        token = situation.recipe.concept[index].token.casefold()
+        token = situation.recipe.concept[index].token.split(",")[0].strip().casefold()
         captioned = [image for image in folder.images if image.caption.problem is not CaptionProblem.MISSING]
         wrong = [
             image.name

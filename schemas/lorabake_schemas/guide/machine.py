@@ -153,11 +153,14 @@ def text_cache_is_possible(situation: Situation) -> Iterator[Remark]:
     ]
     if any(shuffle or (shuffle is None and recipe.base.tags != "natural") for shuffle in shuffled):
         yield Remark(where, "it cannot go with shuffled captions", "add shuffle_caption = false under [captions]")
+    if recipe.captions.caption_dropout_rate or recipe.captions.caption_tag_dropout_rate:
+        yield Remark(where, "it cannot go with caption dropout", "take the dropout rates out of [captions]")
 
 
 @rule("S39", ERROR, "full_fp16 and full_bf16 assert the same mixed precision, fp8 any but no (TN:815-833).")
 def precisions_agree(situation: Situation) -> Iterator[Remark]:
-    precision = situation.recipe.train.mixed_precision
+    default = "fp16" if situation.machine.device == "cuda" else "no"
+    precision = situation.recipe.train.mixed_precision or default
     for name, wanted in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
         if situation.recipe.kohya.get(name) is True and precision != wanted:
             yield Remark(

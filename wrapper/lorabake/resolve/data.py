@@ -80,6 +80,7 @@ def subsets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[Subs
 def _concept(concept: Concept, repeats: int, images: int, recipe: Recipe, profile: Profile) -> SubsetPlan:
     captions = recipe.captions
     words = tuple(word for word in (concept.token, concept.outfit, concept.class_) if word)
+    tags = sum(word.count(",") + 1 for word in words)  # a token may be two tags, as in the folder names of G6.17
     repeat_rule = guide("G6.11") if profile.multi else guide("G2.20")
     shuffle = concept.shuffle_caption if concept.shuffle_caption is not None else captions.shuffle_caption
     keep = concept.keep_tokens if concept.keep_tokens is not None else captions.keep_tokens
@@ -89,7 +90,7 @@ def _concept(concept: Concept, repeats: int, images: int, recipe: Recipe, profil
         *always("class_tokens", ", ".join(words), guide("G6.17" if concept.outfit else "G2.21")),
         *pick("caption_extension", captions.caption_extension, CAPTION_EXTENSION, guide("G3.3")),
         *pick("shuffle_caption", shuffle, profile.tags != "natural", guide("G4.93")),
-        *pick("keep_tokens", keep, len(words), guide("G4.90", "counted in tags: token, outfit, class")),
+        *pick("keep_tokens", keep, tags, guide("G4.90", "counted in tags: token, outfit, class")),
         *pick("flip_aug", concept.flip_aug, False, guide("G4.98")),
         *_caption_extras(captions),
     )
