@@ -42,6 +42,8 @@ FIRES: list[Fires] = [
     ("S35", at("locon", preset="unet-only"), "network.preset", "error"),
     ("S35", at("locon", preset="full-lin"), "network.preset", "error"),
     ("S35", at("locon", preset="fulll"), "network.preset", "error"),
+    ("S35", at("locon", preset="mine/train.toml"), "network.preset", "error"),
+    ("S35", at("locon", preset="a=b.toml"), "network.preset", "error"),
     ("S34", at("locon", network_dropout=0.1), "network.network_dropout", "warning"),
     ("S34", at(of=STYLE, network_dropout=0.1), "network.network_dropout", "warning"),
     ("S33", at("ia3", network_dim=8), DIM, "warning"),

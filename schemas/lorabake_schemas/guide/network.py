@@ -19,6 +19,7 @@ ONLY_FOR = {
     "train_norm": ("locon", "loha", "lokr", "glora", "diag-oft"),
     "preset": ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"),
 }
+RUN_FILES = ("recipe.toml", "train.toml", "dataset.toml")
 RANK_LIMITS = {"lora": (64, "G4.71"), "locon": (64, "G7.14"), "loha": (32, "G7.17")}
 
 
@@ -63,9 +64,11 @@ def argument_belongs_to_algorithm(situation: Situation) -> Iterator[Remark]:
 @rule("S35", ERROR, "LyCORIS 4 crashes on SD1.5 with some of its presets, and stops on a name it does not know.")
 def preset_works(situation: Situation) -> Iterator[Remark]:
     preset = situation.recipe.network.preset
-    if preset is None or situation.network == "lora" or preset.endswith(".toml"):
+    if preset is None or situation.network == "lora":
         return
-    if preset not in LYCORIS_PRESETS:
+    if preset.endswith(".toml"):
+        yield from _preset_file(preset)
+    elif preset not in LYCORIS_PRESETS:
         yield Remark(
             ("network", "preset"),
             f'"{preset}" is not a preset of LyCORIS',
@@ -77,6 +80,13 @@ def preset_works(situation: Situation) -> Iterator[Remark]:
             f'LyCORIS crashes on SD1.5 with "{preset}" (duplicated lora name)',
             'write preset = "full" (lorabake brings a file that works), "attn-mlp" or "unet-transformer-only"',
         )
+
+
+def _preset_file(preset: str) -> Iterator[Remark]:
+    """It is copied into the run folder under its own name, and named in ``preset=NAME`` (split at =, TN:664)."""
+    name = preset.replace("\\", "/").rpartition("/")[2]
+    if name in RUN_FILES or "=" in name:
+        yield Remark(("network", "preset"), f"a preset file cannot be called {name} in a run folder", "rename the file")
 
 
 @rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode; the setting does nothing.")

@@ -104,9 +104,7 @@ def _saving(recipe: Recipe, counted: Forecast) -> tuple[Setting, ...]:
     return pick("save_every_n_epochs", given, default, guide("G4.37"))
 
 
-def _block(
-    data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetFacts, family: Family
-) -> DatasetBlock:
+def _block(data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetFacts, family: Family) -> DatasetBlock:
     values = {setting.option: setting.value for setting in data}
     sides = values["resolution"]
     rules = BucketRules(
