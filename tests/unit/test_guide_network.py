@@ -43,7 +43,6 @@ FIRES: list[Fires] = [
     ("S35", at("locon", preset="full-lin"), "network.preset", "error"),
     ("S35", at("locon", preset="fulll"), "network.preset", "error"),
     ("S35", at("locon", preset="mine/train.toml"), "network.preset", "error"),
-    ("S35", at("locon", preset="a=b.toml"), "network.preset", "error"),
     ("S34", at("locon", network_dropout=0.1), "network.network_dropout", "warning"),
     ("S34", at(of=STYLE, network_dropout=0.1), "network.network_dropout", "warning"),
     ("S33", at("ia3", network_dim=8), DIM, "warning"),
@@ -80,6 +79,7 @@ MISSES: list[Misses] = [
     ("S35", at("locon", preset="attn-mlp")),
     ("S35", at("locon", of=SDXL, preset="unet-only")),
     ("S35", at("locon", preset="my.toml")),
+    ("S35", at("locon", preset="a=b.toml")),  # network_args are split at the first = only (TN:666)
     ("S35", at("locon")),
     ("S35", at("lora", preset="nonsense")),
     ("S34", at("lora", network_dropout=0.1)),

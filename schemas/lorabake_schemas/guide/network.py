@@ -83,9 +83,9 @@ def preset_works(situation: Situation) -> Iterator[Remark]:
 
 
 def _preset_file(preset: str) -> Iterator[Remark]:
-    """It is copied into the run folder under its own name, and named in ``preset=NAME`` (split at =, TN:664)."""
+    """It is copied into the run folder under its own name."""
     name = preset.replace("\\", "/").rpartition("/")[2]
-    if name in RUN_FILES or "=" in name:
+    if name in RUN_FILES:
         yield Remark(("network", "preset"), f"a preset file cannot be called {name} in a run folder", "rename the file")
 
 
