@@ -179,7 +179,7 @@ class Train(StrictModel):
     lr_scheduler: Scheduler | None = None
     lr_warmup_steps: WarmUp | None = None
     lr_scheduler_num_cycles: Count | None = None
-    max_train_epochs: Count | None = None
+    max_train_epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
     max_train_steps: Count | None = None
     exposures: Count | None = None
     train_batch_size: Count | None = None

@@ -38,6 +38,7 @@ FIRES: list[Fires] = [
     ("S26", at("Lion", unet_lr=1e-4), "train.optimizer", "error"),
     ("GC.12", at("AdamW8bit", optimizer_args={"decouple": True}), "train.optimizer_args.decouple", "error"),
     ("GC.12", at("AdamW", optimizer_args={"d_coef": 2, "eps": 1e-8}), "train.optimizer_args.d_coef", "error"),
+    ("S3", at(optimizer_args={"foreach": "a=b"}), "train.optimizer_args.foreach", "error"),
     ("S5", at(lr_scheduler="constant", lr_warmup_steps=0.1), "train.lr_warmup_steps", "error"),
     ("S5", at("AdamW", lr_scheduler="constant", lr_warmup_steps=100), "train.lr_warmup_steps", "error"),
     ("S5.min_lr", at("AdamW", lr_scheduler="cosine_with_min_lr"), "train.lr_scheduler", "error"),
@@ -60,6 +61,7 @@ FIRES: list[Fires] = [
     ("G35.12", at(of=REG, prior_loss_weight=2), "train.prior_loss_weight", "warning"),
 ]
 MISSES: list[Misses] = [
+    ("S3", at(optimizer_args={"foreach": "a-b", "eps": 1e-8})),
     ("G4.36", at(max_train_epochs=5)),
     ("G4.36", at(max_train_steps=5)),
     ("G4.36", at()),

@@ -157,7 +157,7 @@ TRAINER = Trainer("pin", Path("sd"), Path("py"), "0123456789abcdef", "cpu", "0",
 def test_trainers() -> None:
     assert render.trainer_line(TRAINER) == "sd-scripts 0123456789ab, cpu packages (torch 2.13.0): sd"
     own = Trainer("own", Path("sd"), Path("py"), None, None, None, {})
-    assert render.trainer_line(own).startswith("sd-scripts of unknown ")
+    assert render.trainer_line(own).startswith("sd-scripts of an unknown commit,")
     assert render.trainer_line(own).endswith(", own packages (torch ?): sd")
     status = TrainerStatus(Path("h"), "url", "abc", "3.11", TRAINER, (TRAINER,))
     assert render.trainer_status(status, as_json=False).splitlines()[1].startswith("in use: sd-scripts")

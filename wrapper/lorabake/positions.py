@@ -22,7 +22,8 @@ def key_positions(text: str) -> dict[KeyPath, Position]:
     import tree_sitter_toml
     from tree_sitter import Language, Parser
 
-    root = Parser(Language(tree_sitter_toml.language())).parse(text.encode()).root_node
+    content = text.encode()
+    root = Parser(Language(tree_sitter_toml.language())).parse(content).root_node
     found: dict[KeyPath, Position] = {}
     tables_seen: dict[KeyPath, int] = {}
     for node in root.named_children:
@@ -35,7 +36,14 @@ def key_positions(text: str) -> dict[KeyPath, Position]:
             for pair in node.named_children:
                 if pair.type == "pair":
                     _note_pair(pair, prefix, found)
-    return found
+    lines = content.split(b"\n")
+    return {path: _in_characters(position, lines) for path, position in found.items()}
+
+
+def _in_characters(position: Position, lines: Sequence[bytes]) -> Position:
+    """tree-sitter counts columns in bytes, people in characters."""
+    line, column = position
+    return line, len(lines[line - 1][: column - 1].decode("utf-8", "replace")) + 1
 
 
 def locate(positions: dict[KeyPath, Position], where: Sequence[str | int]) -> Position | None:

@@ -169,15 +169,20 @@ def ending(record: Record, root: Path) -> str:
         lines += [f"  {line}" for line in outcome.last_words[-LAST_WORDS:]]
         lines += [f"  {outcome.hint}"] if outcome.hint else []
     lines += [
-        f"  {root / file.name} ({file.size / 1e6:.1f} MB)" for file in outcome.outputs if "state" not in file.name
+        f"  {root / file.name} ({file.size / 1e6:.1f} MB)" for file in outcome.outputs if not _in_state(file.name)
     ]
     return "\n".join([*lines, f"  everything about this run: {root}"])
+
+
+def _in_state(name: str) -> bool:
+    """Whether an output lies in a folder with the state of a training, of which there are many files."""
+    return any(part.endswith("-state") for part in Path(name).parent.parts)
 
 
 def trainer_line(trainer: Trainer) -> str:
     """An installed trainer in one line."""
     torch = trainer.versions.get("torch", "?")
-    name = f"sd-scripts {(trainer.commit or 'of unknown commit')[:12]}"
+    name = f"sd-scripts {trainer.commit[:12] if trainer.commit else 'of an unknown commit'}"
     return f"{name}, {trainer.lock or 'own'} packages (torch {torch}): {trainer.checkout}"
 
 

@@ -42,6 +42,7 @@ OWN = {
     "use_8bit_adam": "it is train.optimizer",
     "use_lion_optimizer": "it is train.optimizer",
     "save_n_epoch_ratio": "it is save.save_every_n_epochs",
+    "validation_split": "pictures held back are not in lorabake's forecast, and at the pin they leak into training",
     "no_metadata": "from the metadata lorabake tells whether a run has succeeded",
 }
 

@@ -99,6 +99,14 @@ def no_leftover_arguments(situation: Situation) -> Iterator[Remark]:
                 )
 
 
+@rule("S3", ERROR, "sd-scripts splits every argument at each '=' and stops when there are two (TU:4860).")
+def arguments_can_be_split(situation: Situation) -> Iterator[Remark]:
+    for name, value in (situation.recipe.train.optimizer_args or {}).items():
+        if isinstance(value, str) and "=" in value:
+            where = ("train", "optimizer_args", name)
+            yield Remark(where, f'{name} holds an "=", which sd-scripts cannot read here', "give a value without it")
+
+
 @rule("S5", ERROR, "sd-scripts raises an error for the constant scheduler with warm-up, after loading the model.")
 def constant_has_no_warm_up(situation: Situation) -> Iterator[Remark]:
     train = situation.recipe.train
