@@ -220,3 +220,19 @@ def test_bytes_that_are_not_utf8_do_no_harm() -> None:
 def test_a_rehearsals_own_failure() -> None:
     text = "\nrehearsal failed: a.png cannot be decoded: cut off\n  save it anew\n"
     assert parse(text)[0].seen.exception == "rehearsal failed: a.png cannot be decoded: cut off"
+
+
+def test_a_flood_of_bars_is_thinned_and_nothing_else_is() -> None:
+    """At full speed a rehearsal shows more bars between two looks than anybody could read."""
+    flood = b"".join(
+        b"\rsteps:  50%%|#####     | %d/9000 [00:01<00:01, 90000.00it/s, rehearsal]" % step for step in range(1, 9001)
+    )
+    parser = Parser()
+    events = parser.feed(b"accelerator device: cpu\n" + flood[:300_000] + b"\nsaving checkpoint: a\n" + flood[300_000:])
+    events += parser.close()
+    steps = [event.number for event in events if isinstance(event, Step)]
+    assert steps[-1] == 9000
+    assert len(steps) < 100
+    assert [type(event) for event in events if not isinstance(event, (Step, Words))] == [Started, Saving]
+    assert parser.seen.step is not None
+    assert parser.seen.step.number == 9000

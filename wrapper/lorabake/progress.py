@@ -11,10 +11,12 @@ import math
 import re
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-BAR = re.compile(
-    rb"(?<!validation )steps:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[[^\],]*,\s*([\d.?]+)(s/it|it/s)([^\]]*)\]"
-)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BAR = re.compile(rb"(?<!validation )steps:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[[^\],]*,\s*([\d.?]+)(s/it|it/s)([^\]]*)\]")
 OTHER_BAR = re.compile(r"\d+%\|.*\| \d+/\d+ \[[^\]]*\]$")  # caching, validation, sampling
 LOSS = re.compile(rb"avr_loss=(\S+?)(?:,|$)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -28,6 +30,9 @@ LAUNCHER = ("subprocess.CalledProcessError", "torch.distributed.elastic.multipro
 KILLED = re.compile(r"died with <Signals\.(\w+): \d+>|Signal \d+ \((\w+)\) received")
 REHEARSAL_FAILED = "rehearsal failed: "  # the stand-in's way to say why (rehearse.py); it shows no traceback
 LAST_WORDS = 20
+LINE_END = re.compile(rb"[\r\n]")
+MANY = 500  # lines between two looks: no training is that quick
+KEPT_BARS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class Saving:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """"model saved.", the last word of a complete run (TN:1729)."""
+    """ "model saved.", the last word of a complete run (TN:1729)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +154,9 @@ class Parser:
 
     def feed(self, data: bytes) -> list[ProgressEvent]:
         """Events in the order of the log."""
-        *lines, self._rest = re.split(rb"[\r\n]", self._rest + data)
+        *lines, self._rest = LINE_END.split(self._rest + data)
         events: list[ProgressEvent] = []
-        for line in lines:
+        for line in thinned(lines) if len(lines) > MANY else lines:
             events += self._line(line)
         if bar := BAR.search(self._rest):  # complete though not ended: the next refresh may be minutes away
             events += self._bar(bar)
@@ -267,6 +272,17 @@ class Parser:
             self._seen = replace(self._seen, killed_by=killed[1] or killed[2])
 
 
+def thinned(lines: Sequence[bytes]) -> Sequence[bytes]:
+    """The lines of a piece without most of its bars: only the newest ones are news.
+
+    A real trainer never shows that many between two looks; a rehearsal at full speed shows tens of thousands, and
+    reading each would take a core away from it.
+    """
+    bars = [at for at, line in enumerate(lines) if line.startswith(b"steps:") and line.endswith(b"]")]
+    dropped = set(bars[:-KEPT_BARS])
+    return [line for at, line in enumerate(lines) if at not in dropped]
+
+
 TOTAL_FIELDS = {
     "num train images": "train_samples",
     "num reg images": "reg_samples",
@@ -294,6 +310,19 @@ def seconds_per_step(rate: bytes, unit: bytes) -> float | None:
 
 
 __all__ = [
-    "REHEARSAL_FAILED", "Epoch", "ModelLoaded", "NoData", "Parser", "ProgressEvent", "Saved", "Saving", "Seen",
-    "Started", "Step", "Totals", "Words", "loss_of", "seconds_per_step",
+    "REHEARSAL_FAILED",
+    "Epoch",
+    "ModelLoaded",
+    "NoData",
+    "Parser",
+    "ProgressEvent",
+    "Saved",
+    "Saving",
+    "Seen",
+    "Started",
+    "Step",
+    "Totals",
+    "Words",
+    "loss_of",
+    "seconds_per_step",
 ]
