@@ -20,10 +20,10 @@ from pathlib import Path
 import tomli_w
 from PIL import Image
 
-from lorabake.launch import LaunchRequest, launch
 from lorabake.process import own_environment
+from lorabake.runs.command import rehearsal_argv, trainer_env
+from lorabake.runs.launch import LaunchRequest, launch
 from lorabake.terminal import watching
-from lorabake.trainer_command import rehearsal_argv, trainer_env
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
 from lorabake_schemas.record import TrainerRecord

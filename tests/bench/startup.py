@@ -17,7 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lorabake import pictures, quickstart
+from lorabake.first import ingredients as quickstart
+from lorabake.first import pictures
 
 
 def main(runs: int) -> None:

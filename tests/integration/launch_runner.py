@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.errors import LorabakeError
-from lorabake.launch import LaunchRequest, launch
 from lorabake.process import own_environment
-from lorabake.trainer_command import trainer_env
+from lorabake.runs.command import trainer_env
+from lorabake.runs.launch import LaunchRequest, launch
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
 from lorabake_schemas.record import TrainerRecord
@@ -20,7 +20,7 @@ from lorabake_schemas.record import TrainerRecord
 if TYPE_CHECKING:
     from typing import Literal
 
-    from lorabake.progress import ProgressEvent
+    from lorabake.runs.happenings import ProgressEvent
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 

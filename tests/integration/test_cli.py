@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import pictures
+from lorabake.first import pictures
 
 PIN_URL = "https://github.com/kohya-ss/sd-scripts"
 RECIPE = """\

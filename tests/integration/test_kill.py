@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lorabake.run_folder import RunPaths, read_record
+from lorabake.runs.folder import RunPaths, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -13,10 +13,10 @@ from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from lorabake.errors import MachineError, SetupError
-from lorabake.launch import launch, refuse_if_busy
 from lorabake.locks import try_held
-from lorabake.progress import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
-from lorabake.run_folder import RunPaths, read_record
+from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.happenings import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
+from lorabake.runs.launch import launch, refuse_if_busy
 from lorabake_schemas.record import Record
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import quickstart
 from lorabake.errors import SetupError
+from lorabake.first import ingredients as quickstart
 from lorabake.process import own_environment
 
 

@@ -13,8 +13,9 @@ import tomli_w
 from PIL import Image
 
 from lorabake.process import Output, capture, own_environment
-from lorabake.progress import Epoch, Parser, Step
-from lorabake.rehearse import BANNER
+from lorabake.runs.happenings import Epoch, Step
+from lorabake.runs.progress import Parser
+from lorabake.runs.rehearse import BANNER
 
 TRAIN: dict[str, Any] = {"output_dir": "output", "output_name": "hmb", "max_train_epochs": 2}
 
@@ -29,7 +30,11 @@ def images(folder: Path, count: int = 3, size: tuple[int, int] = (90, 60), suffi
 
 def dataset(*subsets: dict[str, Any], **options: Any) -> dict[str, Any]:
     block = {
-        "resolution": 128, "batch_size": 2, "enable_bucket": True, "min_bucket_reso": 64, "max_bucket_reso": 256,
+        "resolution": 128,
+        "batch_size": 2,
+        "enable_bucket": True,
+        "min_bucket_reso": 64,
+        "max_bucket_reso": 256,
         "caption_extension": ".txt",
     }
     return {"datasets": [{**block, **options, "subsets": list(subsets)}]}
@@ -43,7 +48,7 @@ def rehearse(folder: Path, data: dict[str, Any], train: dict[str, Any], *flags: 
 
 def argv(*flags: str) -> list[str]:
     files = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
-    return [sys.executable, "-m", "lorabake.rehearse", *files, *flags]
+    return [sys.executable, "-m", "lorabake.runs.rehearse", *files, *flags]
 
 
 def test_it_walks_every_step_and_writes_nothing(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from types import ModuleType
 
 import pytest
 
-from lorabake import store, trainer, venv
 from lorabake.errors import SetupError
+from lorabake.trainer import install as trainer
+from lorabake.trainer import store, venv
 from lorabake_schemas.pin import Pin
 
 SCRIPT = Path(__file__).with_name("trainer_world.py")

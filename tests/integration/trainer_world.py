@@ -14,8 +14,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lorabake import trainer
 from lorabake.errors import LorabakeError
+from lorabake.trainer import install as trainer
 from lorabake_schemas.pin import Lock, Pin
 
 SPARSE = ("/*", "!/bitsandbytes_windows/")

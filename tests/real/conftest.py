@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lorabake import process, resources
-from lorabake import trainer as trainers
 from lorabake.errors import SetupError
+from lorabake.trainer import install as trainers
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lorabake.process import capture, own_environment
-from lorabake.trainer_command import ACCELERATE_CONFIG, ACCELERATE_FILE, CONFIGS, trainer_env, training_argv
+from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, CONFIGS, trainer_env, training_argv
 from lorabake_schemas.plan import LaunchPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lorabake.trainer import Trainer
+    from lorabake.trainer.install import Trainer
 
 pytestmark = pytest.mark.real
 HOSTILE = """compute_environment: LOCAL_MACHINE

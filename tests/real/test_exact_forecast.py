@@ -16,10 +16,10 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake.buckets import BucketRules, Size, placer
-from lorabake.dataset import scan, seen_sizes
-from lorabake.forecast import DatasetBlock, Schedule, SubsetInput, effective_repeats, forecast
+from lorabake.planning.buckets import BucketRules, Size, placer
+from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput, effective_repeats, forecast
 from lorabake.process import child_env, own_environment
+from lorabake.reading.dataset import scan, seen_sizes
 from lorabake_schemas.dataset import FolderFacts
 
 pytestmark = pytest.mark.real
@@ -83,14 +83,24 @@ def block(folder: Path, dice: random.Random) -> tuple[dict[str, Any], DatasetBlo
         found = scan(images, ".txt")
         facts.append(found)
         inputs.append(SubsetInput(images.name, seen_sizes(found, "_sd.npz"), repeats, is_reg))
-        tables.append({
-            "image_dir": images.as_posix(), "num_repeats": repeats, "is_reg": is_reg, "caption_extension": ".txt",
-            "class_tokens": "thing",
-        })
+        tables.append(
+            {
+                "image_dir": images.as_posix(),
+                "num_repeats": repeats,
+                "is_reg": is_reg,
+                "caption_extension": ".txt",
+                "class_tokens": "thing",
+            }
+        )
     table = {
-        "resolution": list(size), "batch_size": batch_size, "enable_bucket": rules.enable_bucket,
-        "bucket_no_upscale": no_upscale, "min_bucket_reso": rules.min_bucket_reso,
-        "max_bucket_reso": rules.max_bucket_reso, "bucket_reso_steps": rules.bucket_reso_steps, "subsets": tables,
+        "resolution": list(size),
+        "batch_size": batch_size,
+        "enable_bucket": rules.enable_bucket,
+        "bucket_no_upscale": no_upscale,
+        "min_bucket_reso": rules.min_bucket_reso,
+        "max_bucket_reso": rules.max_bucket_reso,
+        "bucket_reso_steps": rules.bucket_reso_steps,
+        "subsets": tables,
     }
     return table, DatasetBlock(tuple(inputs), rules, batch_size), tuple(facts)
 
@@ -113,7 +123,11 @@ def images_as_we_see_them(ours: DatasetBlock, folders: tuple[FolderFacts, ...]) 
                 caption = image.caption.text if image.caption.problem != "missing" else "thing"
                 placed = place(size)
                 seen[f"{folder.path}/{image.name}"] = [
-                    repeats, caption, list(size), list(placed.bucket), list(placed.resized),
+                    repeats,
+                    caption,
+                    list(size),
+                    list(placed.bucket),
+                    list(placed.resized),
                 ]
     return seen
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from lorabake import process, requirements, resources
-from lorabake import trainer as trainers
+from lorabake import process, resources
+from lorabake.trainer import install as trainers
+from lorabake.trainer import requirements
 from lorabake_schemas.options import DatasetOptions, Option
 from lorabake_schemas.plan import Script
 

@@ -22,9 +22,12 @@ import pytest
 import tomli_w
 from safetensors import safe_open
 
-from lorabake import locks, machine, pictures, quickstart, resources
+from lorabake import locks, resources
+from lorabake.first import ingredients as quickstart
+from lorabake.first import pictures
 from lorabake.process import child_env, own_environment
-from lorabake.trainer import Trainer
+from lorabake.reading import machine
+from lorabake.trainer.install import Trainer
 from lorabake_schemas.machine import Family
 from lorabake_schemas.record import Record
 
@@ -138,14 +141,20 @@ def concepts(case: Case, folder: Path) -> dict[str, Any]:
 
 def write_recipe(case: Case, folder: Path, base: Path) -> Path:
     model = {
-        "model": base.as_posix(), "family": case.family, "tags": "danbooru",
+        "model": base.as_posix(),
+        "family": case.family,
+        "tags": "danbooru",
         "tokenizer_cache_dir": (base / "tokenizers").as_posix(),
     }
     train = {"optimizer": "AdamW", "resolution": 64, "max_train_steps": 4, "lr_warmup_steps": 0, **case.train}
     content: dict[str, Any] = {
-        "name": case.name, "kind": "object", "base": model, "network": {"network_dim": 4, **case.network},
+        "name": case.name,
+        "kind": "object",
+        "base": model,
+        "network": {"network_dim": 4, **case.network},
         "train": {key: value for key, value in train.items() if value is not None},
-        **concepts(case, folder), **case.more,
+        **concepts(case, folder),
+        **case.more,
     }
     recipe = folder / "recipe.toml"
     recipe.write_text(tomli_w.dumps(content), encoding="utf-8")
@@ -184,9 +193,7 @@ def judge(case: Case, result: Result) -> None:
     assert metadata["ss_seed"] == str(record.seed)
 
 
-def go(
-    case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path
-) -> Result:
+def go(case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path) -> Result:
     """One run from recipe to row."""
     skip_where_too_small(case, cache)
     recipe = write_recipe(case, tmp_path, base_of(case))
@@ -203,16 +210,16 @@ def go(
 PRODIGY = {"optimizer": "Prodigy", "lr_warmup_steps": None}
 SD15 = Case("sd15-lora-prodigy", train={**PRODIGY, "max_train_steps": 16})
 LOCON = Case(
-    "sd15-locon-two-concepts", network={"type": "locon"}, both_concepts=True,
+    "sd15-locon-two-concepts",
+    network={"type": "locon"},
+    both_concepts=True,
     train={**PRODIGY, "max_train_steps": None, "max_train_epochs": 1, "train_batch_size": 4},
 )
 SDXL = Case("sdxl-lora", family="sdxl", train=PRODIGY)
 
 
 @pytest.mark.real
-def test_sd15_lora_with_prodigy(
-    tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path
-) -> None:
+def test_sd15_lora_with_prodigy(tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path) -> None:
     result = go(SD15, tmp_path, cache, base_of, table)
     assert result.metadata["ss_optimizer"].startswith("prodigyopt.prodigy.Prodigy")
     assert result.metadata["ss_network_module"] == "networks.lora"
@@ -240,8 +247,13 @@ def test_sdxl_lora(tmp_path: Path, cache: Path, base_of: Callable[[Case], Path],
 
 # Those for which the guide and lorabake have no learning rate, and the ones of its own choice.
 RATES = {
-    "Lion": 1e-4, "SGDNesterov": 1e-2, "SGDScheduleFree": 1e-1, "RAdamScheduleFree": 1e-3, "AdamWScheduleFree": 1e-3,
-    "pytorch_optimizer.CAME": 1e-4, "torch.optim.NAdam": 1e-4,
+    "Lion": 1e-4,
+    "SGDNesterov": 1e-2,
+    "SGDScheduleFree": 1e-1,
+    "RAdamScheduleFree": 1e-3,
+    "AdamWScheduleFree": 1e-3,
+    "pytorch_optimizer.CAME": 1e-4,
+    "torch.optim.NAdam": 1e-4,
 }
 
 
@@ -255,8 +267,18 @@ def with_optimizer(name: str) -> Case:
 OPTIMIZERS = tuple(
     with_optimizer(name)
     for name in (
-        "AdamW", "Adafactor", "DAdaptation", "DAdaptAdamPreprint", "DAdaptAdaGrad", "DAdaptAdam", "DAdaptAdan",
-        "DAdaptAdanIP", "DAdaptLion", "DAdaptSGD", "prodigyplus.ProdigyPlusScheduleFree", *RATES,
+        "AdamW",
+        "Adafactor",
+        "DAdaptation",
+        "DAdaptAdamPreprint",
+        "DAdaptAdaGrad",
+        "DAdaptAdam",
+        "DAdaptAdan",
+        "DAdaptAdanIP",
+        "DAdaptLion",
+        "DAdaptSGD",
+        "prodigyplus.ProdigyPlusScheduleFree",
+        *RATES,
     )
 )
 SHORT = {"max_train_steps": 2}  # a step of a LyCORIS network takes ten times that of a LoRA on the CPU
@@ -283,9 +305,7 @@ FAMILIES = (
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("case", [*OPTIMIZERS, *NETWORKS, *FAMILIES], ids=lambda case: case.name)
-def test_matrix(
-    case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path
-) -> None:
+def test_matrix(case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path) -> None:
     result = go(case, tmp_path, cache, base_of, table)
     if case.v_prediction:
         assert result.metadata["ss_zero_terminal_snr"] == "True"

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake import locks, pictures, quickstart
-from lorabake.launch import LaunchRequest, launch
+from lorabake import locks
+from lorabake.first import ingredients as quickstart
+from lorabake.first import pictures
 from lorabake.process import own_environment
-from lorabake.progress import ProgressEvent
-from lorabake.trainer import Trainer
-from lorabake.trainer_command import trainer_env, training_argv
+from lorabake.runs.command import trainer_env, training_argv
+from lorabake.runs.happenings import ProgressEvent
+from lorabake.runs.launch import LaunchRequest, launch
+from lorabake.trainer.install import Trainer
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
 from lorabake_schemas.record import Outcome, TrainerRecord
@@ -65,9 +67,7 @@ def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes
         },
         plan=plan,
         argv=training_argv(trainer.python, trainer.checkout / plan.script, cpu),
-        env=trainer_env(
-            own_environment(), python=trainer.python, checkout=trainer.checkout, offline=True, cpu=True
-        ),
+        env=trainer_env(own_environment(), python=trainer.python, checkout=trainer.checkout, offline=True, cpu=True),
         trainer=TrainerRecord(kind="pin", python=str(trainer.python)),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
     )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lorabake import resources
 from lorabake.examine import NOT_PROBED
-from lorabake.resolve import resolve
+from lorabake.planning.resolve import resolve
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.findings import Finding

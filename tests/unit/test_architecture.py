@@ -16,30 +16,43 @@ WRAPPER, SCHEMAS = ROOT / "wrapper" / "lorabake", ROOT / "schemas" / "lorabake_s
 
 # Lowest first. A module may import its own layer and those below; a new module has to be given its place here.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("mechanism", ("__init__", "errors", "guard", "locks", "process", "stream")),
+    ("mechanism", ("__init__", "errors", "guard", "locks", "process", "stream", "resources")),
     (
         "reading the outside world",
         (
-            "resources", "positions", "shape", "load", "paths", "captions", "dataset", "safetensors_header",
-            "base_model", "git", "machine", "weights", "requirements", "pictures",
+            "reading", "reading.positions", "reading.shape", "reading.load", "reading.paths", "reading.captions",
+            "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
         ),
     ),
     (
         "pure heart",
         (
-            "buckets", "repeats", "forecast", "resolve", "resolve.data", "resolve.network", "resolve.optimizer",
-            "resolve.profile", "resolve.run", "resolve.sources", "compile",
+            "planning", "planning.buckets", "planning.repeats", "planning.forecast", "planning.compile",
+            "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
+            "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
     ),
     ("judging", ("examine",)),
-    ("the trainer on disk", ("store", "choice", "venv", "pinned", "attention", "trainer")),
+    (
+        "the trainer on disk",
+        (
+            "trainer", "trainer.git", "trainer.requirements", "trainer.store", "trainer.choice", "trainer.venv",
+            "trainer.pinned", "trainer.attention", "trainer.install",
+        ),
+    ),
     (
         "one run",
-        ("progress", "events", "run_folder", "outcome", "trainer_command", "rehearse_input", "rehearse", "launch"),
+        (
+            "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.outcome", "runs.command",
+            "runs.rehearse_input", "runs.rehearse", "runs.launch",
+        ),
     ),
     (
         "surface",
-        ("terminal", "shelf", "workflow", "quickstart", "firstrun", "render", "boundary", "cli", "__main__"),
+        (
+            "terminal", "shelf", "workflow", "first", "first.pictures", "first.ingredients", "first.story", "render",
+            "boundary", "cli", "__main__",
+        ),
     ),
 )  # fmt: skip
 PLACE = {module: number for number, (_, modules) in enumerate(LAYERS) for module in modules}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.base_model import inspect_base
+from lorabake.reading.base_model import inspect_base
 from lorabake_schemas.machine import BaseFacts, Family
 
 TO_K = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.buckets import BucketRules, Placement, Size, adjusted_limits, as_size, bucket_sizes, placer
 from lorabake.errors import RecipeError
+from lorabake.planning.buckets import BucketRules, Placement, Size, adjusted_limits, as_size, bucket_sizes, placer
 
 
 def rules(side: int, top: int, *, low: int = 256, step: int = 64, no_upscale: bool = False) -> BucketRules:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import captions
+from lorabake.reading import captions
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
 
 

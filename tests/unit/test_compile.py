@@ -18,9 +18,9 @@ import pytest
 import toml
 
 from lorabake import resources
-from lorabake.compile import HEADER, PATH_OPTIONS, Compiled, compile_plan, to_toml
 from lorabake.errors import RecipeError
 from lorabake.examine import NOT_PROBED
+from lorabake.planning.compile import HEADER, PATH_OPTIONS, Compiled, compile_plan, to_toml
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lorabake.dataset import repeat_folder, scan, seen_size, seen_sizes
+from lorabake.reading.dataset import repeat_folder, scan, seen_size, seen_sizes
 from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts
 
 
@@ -126,7 +126,8 @@ def test_a_folder_named_like_an_image_and_a_dead_link_are_facts(tmp_path: Path) 
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     facts = scan(tmp_path, ".txt")
     assert [image.problem for image in facts.images] == [
-        "a folder with the name of an image", "a link that leads nowhere",
+        "a folder with the name of an image",
+        "a link that leads nowhere",
     ]
     assert facts.problem is None
 

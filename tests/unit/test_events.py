@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lorabake.events import EventLog, stamp, told
-from lorabake.progress import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Totals, Words
+from lorabake.runs.events import EventLog, stamp, told
+from lorabake.runs.happenings import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Totals, Words
 
 if TYPE_CHECKING:
     from pathlib import Path

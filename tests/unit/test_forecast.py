@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lorabake.buckets import BucketRules
 from lorabake.errors import RecipeError
-from lorabake.forecast import DatasetBlock, Schedule, SubsetInput, effective_repeats, forecast
-from lorabake.repeats import epochs_for
+from lorabake.planning.buckets import BucketRules
+from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput, effective_repeats, forecast
+from lorabake.planning.repeats import epochs_for
 from lorabake_schemas.plan import Forecast
 
 SQUARE = BucketRules((512, 512), enable_bucket=True)
@@ -35,15 +35,22 @@ def test_t4_900_steps_either_way(repeats: int, epochs: int, samples: int) -> Non
 @pytest.mark.parametrize(
     ("images", "exposures", "batch_size", "reg", "steps"),
     [
-        (30, 100, 1, 0, 3000), (20, 50, 1, 0, 1000), (30, 100, 1, 30, 6000), (20, 50, 1, 20, 2000),
-        (30, 100, 2, 0, 1500), (20, 50, 2, 0, 500),
+        (30, 100, 1, 0, 3000),
+        (20, 50, 1, 0, 1000),
+        (30, 100, 1, 30, 6000),
+        (20, 50, 1, 20, 2000),
+        (30, 100, 2, 0, 1500),
+        (20, 50, 2, 0, 500),
     ],
 )
 def test_t5_default_epochs(images: int, exposures: int, batch_size: int, reg: int, steps: int) -> None:
     subsets = (subset(images), subset(reg, reg=True)) if reg else (subset(images),)
     for repeats in (1, 10):
-        told = run(*(SubsetInput(s.title, s.sizes, 1 if s.is_reg else repeats, s.is_reg) for s in subsets),
-                   batch_size=batch_size, epochs=epochs_for(exposures, repeats))
+        told = run(
+            *(SubsetInput(s.title, s.sizes, 1 if s.is_reg else repeats, s.is_reg) for s in subsets),
+            batch_size=batch_size,
+            epochs=epochs_for(exposures, repeats),
+        )
         assert told.steps == steps
 
 
@@ -60,7 +67,9 @@ def test_t6_saved_epochs(epochs: int, every: int, saved: list[int]) -> None:
 def test_t6_names() -> None:
     told = run(subset(4), epochs=10, save_every_n_epochs=3)
     assert [save.file for save in told.saves] == [
-        "hamburger-000003.safetensors", "hamburger-000006.safetensors", "hamburger-000009.safetensors",
+        "hamburger-000003.safetensors",
+        "hamburger-000006.safetensors",
+        "hamburger-000009.safetensors",
         "hamburger.safetensors",
     ]
 
@@ -68,8 +77,10 @@ def test_t6_names() -> None:
 def test_step_saves_keep_the_last_step_and_come_before_an_epoch_save() -> None:
     told = run(subset(4), epochs=2, save_every_n_epochs=1, save_every_n_steps=4, extension="ckpt")
     assert [(save.file, save.step, save.epoch) for save in told.saves] == [
-        ("hamburger-step00000004.ckpt", 4, None), ("hamburger-000001.ckpt", 4, 1),
-        ("hamburger-step00000008.ckpt", 8, None), ("hamburger.ckpt", 8, 2),
+        ("hamburger-step00000004.ckpt", 4, None),
+        ("hamburger-000001.ckpt", 4, 1),
+        ("hamburger-step00000008.ckpt", 8, None),
+        ("hamburger.ckpt", 8, 2),
     ]
 
 
@@ -102,8 +113,12 @@ def test_t15_style(images: int, epochs: int, steps: int) -> None:
 @pytest.mark.parametrize(
     ("train", "reg", "batches", "distinct"),
     [
-        ((30, 1), (30, 1), 60, 30), ((30, 1), (30, 2), 60, 15), ((30, 1), (30, 10), 60, 3),
-        ((30, 1), (100, 1), 60, 30), ((30, 10), (100, 1), 600, 100), ((30, 1), (20, 1), 60, 20),
+        ((30, 1), (30, 1), 60, 30),
+        ((30, 1), (30, 2), 60, 15),
+        ((30, 1), (30, 10), 60, 3),
+        ((30, 1), (100, 1), 60, 30),
+        ((30, 10), (100, 1), 600, 100),
+        ((30, 1), (20, 1), 60, 20),
     ],
 )
 def test_t16_regularisation(train: tuple[int, int], reg: tuple[int, int], batches: int, distinct: int) -> None:
@@ -115,7 +130,8 @@ def test_t16_regularisation(train: tuple[int, int], reg: tuple[int, int], batche
 def test_t16_a_second_regularisation_folder_may_stay_unused() -> None:
     told = run(subset(30), subset(100, reg=True), subset(30, reg=True))
     assert [(share.images_used, share.samples_per_epoch, share.exposures) for share in told.shares[1:]] == [
-        (30, 30, 1.0), (0, 0, 0.0),
+        (30, 30, 1.0),
+        (0, 0, 0.0),
     ]
 
 
@@ -152,7 +168,8 @@ def test_subsets_without_repeats_are_left_out() -> None:
 def test_t17_buckets_are_filled_over_all_subsets() -> None:
     rules = BucketRules((768, 768), enable_bucket=True, max_bucket_reso=960)
     subsets = (
-        SubsetInput("a", ((600, 900), (300, 300)), 2), SubsetInput("b", ((600, 900),), 1),
+        SubsetInput("a", ((600, 900), (300, 300)), 2),
+        SubsetInput("b", ((600, 900),), 1),
         SubsetInput("c", ((768, 768),), 1, is_reg=True),
     )
     told = forecast([DatasetBlock(subsets, rules, batch_size=4)], Schedule("x", max_train_epochs=3))
@@ -180,7 +197,9 @@ def test_exposures() -> None:
     told = run(subset(51, 10, title="A"), subset(43, 12, title="B"), subset(32, 16, title="C"), epochs=10)
     assert told.steps == 15_380
     assert [(s.title, s.samples_per_epoch, s.exposures) for s in told.shares] == [
-        ("A", 510, 100.0), ("B", 516, 120.0), ("C", 512, 160.0),
+        ("A", 510, 100.0),
+        ("B", 516, 120.0),
+        ("C", 512, 160.0),
     ]
 
 

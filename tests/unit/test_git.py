@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake import git
+from lorabake.trainer import git
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lorabake import resources
-from lorabake.compile import compile_plan
+from lorabake.planning.compile import compile_plan
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.guide import Situation, findings
 from lorabake_schemas.guide.machine import OWN

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import RecipeError
-from lorabake.load import LoadedRecipe, load, with_lines
+from lorabake.reading.load import LoadedRecipe, load, with_lines
 from lorabake_schemas.findings import Finding, Severity
 from situations import RECIPE
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import machine
 from lorabake.process import Output
+from lorabake.reading import machine
 from lorabake_schemas.machine import Gpu
 
 TABLE = "0, GPU-aaaa-1, NVIDIA GeForce RTX 4090, 24564, 8.9, 560.35\n1, GPU-bbbb-2, NVIDIA A10, 23028, 8.6, 560.35\n"

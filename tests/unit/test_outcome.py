@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from lorabake.outcome import Evidence, judge, judge_interruption, judge_rehearsal, signal_name
-from lorabake.progress import Seen, Step
-from lorabake.weights import WeightFacts
+from lorabake.reading.weights import WeightFacts
+from lorabake.runs.happenings import Seen, Step
+from lorabake.runs.outcome import Evidence, judge, judge_interruption, judge_rehearsal, signal_name
 from lorabake_schemas.record import Outcome
 
 UP, DOWN = "lora_unet_x.lora_up.weight", "lora_unet_x.lora_down.weight"
@@ -16,9 +16,7 @@ SHAPES = {UP: (4, 2), DOWN: (2, 4)}
 OUTPUT = "output/x.safetensors"
 
 
-def weights(
-    steps: str | None = "16", not_finite: tuple[str, ...] = (), zero: tuple[str, ...] = ()
-) -> WeightFacts:
+def weights(steps: str | None = "16", not_finite: tuple[str, ...] = (), zero: tuple[str, ...] = ()) -> WeightFacts:
     return WeightFacts({} if steps is None else {"ss_steps": steps}, SHAPES, not_finite, zero)
 
 

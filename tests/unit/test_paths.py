@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.paths import recipe_paths, spellings
+from lorabake.reading.paths import recipe_paths, spellings
 from situations import concept, recipe
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from lorabake.errors import MachineError
-from lorabake.pictures import BALLOON, LIGHTHOUSE, PLAIN_LIGHTHOUSE, Scene, Subject, draw, paint
+from lorabake.first.pictures import BALLOON, LIGHTHOUSE, PLAIN_LIGHTHOUSE, Scene, Subject, draw, paint
 
 
 def caption_of(picture: Path) -> list[str]:

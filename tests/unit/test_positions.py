@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake.positions import KeyPath, key_positions, locate
+from lorabake.reading.positions import KeyPath, key_positions, locate
 from situations import RECIPE
 
 TEXT = """\

@@ -6,11 +6,10 @@ import math
 
 import pytest
 
-from lorabake.progress import (
+from lorabake.runs.happenings import (
     Epoch,
     ModelLoaded,
     NoData,
-    Parser,
     ProgressEvent,
     Saved,
     Saving,
@@ -19,6 +18,7 @@ from lorabake.progress import (
     Totals,
     Words,
 )
+from lorabake.runs.progress import Parser
 
 HEAD = """accelerator device: cuda
 [11/22/25 16:00:00] INFO     loading u-net: <All keys matched successfully>                  model_util.py:1011

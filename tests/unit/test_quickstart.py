@@ -8,10 +8,11 @@ from typing import get_args
 
 import pytest
 
-from lorabake import quickstart, resources
+from lorabake import resources
 from lorabake.errors import MachineError
 from lorabake.examine import examine
-from lorabake.load import load
+from lorabake.first import ingredients as quickstart
+from lorabake.reading.load import load
 from lorabake_schemas.machine import Family, MachineFacts
 
 MACHINE = MachineFacts(system="Linux", cpus=2, memory_bytes=16 * 2**30)
@@ -31,7 +32,11 @@ def write_base(folder: Path, family: Family) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     mark = {
-        "random": True, "seed": 42, "family": family, "v_prediction": False, "zero_terminal_snr": False,
+        "random": True,
+        "seed": 42,
+        "family": family,
+        "v_prediction": False,
+        "zero_terminal_snr": False,
         "files": {name: len(text) for name, text in files.items()},
     }
     (folder / quickstart.MARK).write_text(json.dumps(mark), encoding="utf-8")

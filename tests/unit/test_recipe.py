@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lorabake.shape import all_keys, known_keys, shape_findings
+from lorabake.reading.shape import all_keys, known_keys, shape_findings
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.recipe import Recipe
 from situations import RECIPE, recipe

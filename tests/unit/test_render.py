@@ -10,7 +10,7 @@ import pytest
 
 from lorabake import render, resources
 from lorabake.examine import examine
-from lorabake.trainer import Trainer, TrainerStatus
+from lorabake.trainer.install import Trainer, TrainerStatus
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import Record

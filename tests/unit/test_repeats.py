@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.repeats import balanced_repeats, epochs_for, save_interval
+from lorabake.planning.repeats import balanced_repeats, epochs_for, save_interval
 
 
 @pytest.mark.parametrize(

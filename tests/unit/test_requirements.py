@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake import requirements
+from lorabake.trainer import requirements
 
 LOCK = """\
 # build-first: hatchling wheel

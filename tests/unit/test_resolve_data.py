@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorabake.resolve.data import (
+from lorabake.planning.resolve.data import (
     dataset_settings,
     default_resolution,
     gradient_accumulation,
@@ -15,7 +15,7 @@ from lorabake.resolve.data import (
     num_repeats,
     subsets,
 )
-from lorabake.resolve.profile import Profile, profile_of
+from lorabake.planning.resolve.profile import Profile, profile_of
 from lorabake_schemas.recipe import Recipe
 from situations import GPU, base_facts, concept, dataset, folder, pictures_for, recipe, sources, values
 

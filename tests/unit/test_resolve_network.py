@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lorabake import resources
-from lorabake.resolve.network import NetworkChoice, network_settings
-from lorabake.resolve.profile import profile_of
+from lorabake.planning.resolve.network import NetworkChoice, network_settings
+from lorabake.planning.resolve.profile import profile_of
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Origin
 from lorabake_schemas.recipe import Recipe

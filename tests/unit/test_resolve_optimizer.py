@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lorabake.resolve.optimizer import literal, optimizer_settings
-from lorabake.resolve.profile import Profile, profile_of
+from lorabake.planning.resolve.optimizer import literal, optimizer_settings
+from lorabake.planning.resolve.profile import Profile, profile_of
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.recipe import OptimizerArgument, Recipe
 from lorabake_schemas.vocabulary import OPTIMIZERS, is_adaptive

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lorabake.resolve.profile import profile_of
-from lorabake.resolve.run import (
+from lorabake.planning.resolve.profile import profile_of
+from lorabake.planning.resolve.run import (
     base_settings,
     file_settings,
     launch_plan,

@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from lorabake import requirements, resources
+from lorabake import resources
+from lorabake.trainer import requirements
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Script
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import MachineError
-from lorabake.run_folder import RunPaths, digest, digest_of, outputs, prepare, read_record, write_whole
+from lorabake.runs.folder import RunPaths, digest, digest_of, outputs, prepare, read_record, write_whole
 
 
 def test_a_new_folder_with_its_files(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyte
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lorabake.run_folder.os.fsync", full)
+    monkeypatch.setattr("lorabake.runs.folder.os.fsync", full)
     with pytest.raises(MachineError, match=r"cannot write .*record.json: No space left"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import resources, store
+from lorabake import resources
+from lorabake.trainer import store
 from lorabake_schemas.pin import Pin
 
 

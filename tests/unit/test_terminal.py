@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lorabake.progress import (
+from lorabake.runs.happenings import (
     Epoch,
     ModelLoaded,
     NoData,

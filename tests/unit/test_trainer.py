@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import attention, choice, machine, resources, store, trainer, venv
+from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.process import Output
+from lorabake.reading import machine
+from lorabake.trainer import attention, choice, store, venv
+from lorabake.trainer import install as trainer
 from lorabake_schemas.machine import Gpu, MachineFacts
 from lorabake_schemas.pin import LockName
 

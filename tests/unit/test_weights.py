@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.weights import LAYOUTS, WeightFacts, WeightsError, read_weights
+from lorabake.reading.weights import LAYOUTS, WeightFacts, WeightsError, read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,12 @@ def test_steps_that_are_not_there(metadata: dict[str, str], steps: int | None) -
 ONE = {"F64": 0x3FF << 52, "F32": 0x3F80_0000, "F16": 0x3C00, "BF16": 0x3F80, "F8_E4M3": 0x38, "F8_E5M2": 0x3C}
 NAN = {"F64": 0x7FF8 << 48, "F32": 0x7FC0_0000, "F16": 0x7E00, "BF16": 0x7FC0, "F8_E4M3": 0x7F, "F8_E5M2": 0x7E}
 LARGEST = {
-    "F64": 0x7FEF_FFFF_FFFF_FFFF, "F32": 0x7F7F_FFFF, "F16": 0x7BFF, "BF16": 0x7F7F, "F8_E4M3": 0x7E, "F8_E5M2": 0x7B,
+    "F64": 0x7FEF_FFFF_FFFF_FFFF,
+    "F32": 0x7F7F_FFFF,
+    "F16": 0x7BFF,
+    "BF16": 0x7F7F,
+    "F8_E4M3": 0x7E,
+    "F8_E5M2": 0x7B,
 }
 INFINITY = {"F64": 0x7FF0 << 48, "F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80, "F8_E5M2": 0x7C}
 

@@ -73,7 +73,7 @@ def crash_report(error: Exception) -> str:
 
 
 def _crash_file(env: Mapping[str, str]) -> Path:
-    from lorabake.store import home
+    from lorabake.trainer.store import home
 
     folder = home(env) / "crashes"
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,8 @@ from lorabake import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lorabake.choice import Choice
     from lorabake.examine import Examination
+    from lorabake.trainer.choice import Choice
     from lorabake.workflow import TrainerChoice
     from lorabake_schemas.machine import Family
 
@@ -224,7 +224,8 @@ def recipes_copy(name: str, target: Path | None) -> None:
 @trainer_options
 def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoice) -> None:
     """Draw pictures, make a base model of random weights, and really train on them for a minute."""
-    from lorabake import firstrun, render, workflow
+    from lorabake import render, workflow
+    from lorabake.first import story as firstrun
 
     done = firstrun.first_run(family, folder, choice, verbose, _env(), _sayer())
     click.echo(render.ending(done.record, Path(done.record.cwd)))
@@ -247,8 +248,8 @@ def schema(check_file: Path | None) -> None:
 
 
 def _examine(recipe: Path) -> Examination:
-    from lorabake import machine
     from lorabake.examine import examine
+    from lorabake.reading import machine
 
     return examine(recipe, machine.facts(_env()))
 

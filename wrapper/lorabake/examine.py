@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorabake import resources
-from lorabake.base_model import inspect_base
-from lorabake.dataset import scan
 from lorabake.errors import RecipeError
-from lorabake.load import LoadedRecipe, load, with_lines
-from lorabake.resolve import resolve
-from lorabake.resolve.data import CAPTION_EXTENSION
+from lorabake.planning.resolve import resolve
+from lorabake.planning.resolve.data import CAPTION_EXTENSION
+from lorabake.reading.base_model import inspect_base
+from lorabake.reading.dataset import scan
+from lorabake.reading.load import LoadedRecipe, load, with_lines
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide import Situation

@@ -16,7 +16,7 @@ from lorabake_schemas.plan import Forecast, Origin, Plan, Setting
 from lorabake_schemas.record import Record
 
 if TYPE_CHECKING:
-    from lorabake.trainer import Trainer, TrainerStatus
+    from lorabake.trainer.install import Trainer, TrainerStatus
     from lorabake.workflow import Prepared
 
 LAST_WORDS = 12

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from lorabake.progress import Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
+from lorabake.runs.happenings import Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from rich.progress import Progress, TaskID
 
-    from lorabake.progress import ProgressEvent
+    from lorabake.runs.happenings import ProgressEvent
 
     Clock = Callable[[], float]
 

@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lorabake import machine, resources, store, terminal
-from lorabake import trainer as trainers
-from lorabake.compile import Compiled, compile_plan
+from lorabake import resources, terminal
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
-from lorabake.launch import LaunchRequest, launch, refuse_if_busy
-from lorabake.paths import recipe_paths, spellings
-from lorabake.resolve import precision_of
-from lorabake.trainer import Choice, Trainer, TrainerStatus
-from lorabake.trainer_command import rehearsal_argv, trainer_env, training_argv
+from lorabake.planning.compile import Compiled, compile_plan
+from lorabake.planning.resolve import precision_of
+from lorabake.reading import machine
+from lorabake.reading.paths import recipe_paths, spellings
+from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
+from lorabake.runs.launch import LaunchRequest, launch, refuse_if_busy
+from lorabake.trainer import install as trainers
+from lorabake.trainer import store
+from lorabake.trainer.install import Choice, Trainer, TrainerStatus
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe

@@ -41,20 +41,32 @@ def unet_config(family, v_prediction):
     """The shapes of library/original_unet.py:123 and library/sdxl_original_unet.py, in diffusers' words."""
     if family == "sdxl":
         return {
-            "sample_size": 128, "block_out_channels": (320, 640, 1280), "layers_per_block": 2,
-            "down_block_types": (SHORT[0], CROSS[0], CROSS[0]), "up_block_types": (CROSS[1], CROSS[1], SHORT[1]),
-            "transformer_layers_per_block": (1, 2, 10), "attention_head_dim": (5, 10, 20),
-            "cross_attention_dim": 2048, "use_linear_projection": True, "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+            "sample_size": 128,
+            "block_out_channels": (320, 640, 1280),
+            "layers_per_block": 2,
+            "down_block_types": (SHORT[0], CROSS[0], CROSS[0]),
+            "up_block_types": (CROSS[1], CROSS[1], SHORT[1]),
+            "transformer_layers_per_block": (1, 2, 10),
+            "attention_head_dim": (5, 10, 20),
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
         }
     shape = {
-        "sample_size": 64, "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2,
-        "down_block_types": (CROSS[0],) * 3 + (SHORT[0],), "up_block_types": (SHORT[1],) + (CROSS[1],) * 3,
+        "sample_size": 64,
+        "block_out_channels": (320, 640, 1280, 1280),
+        "layers_per_block": 2,
+        "down_block_types": (CROSS[0],) * 3 + (SHORT[0],),
+        "up_block_types": (SHORT[1],) + (CROSS[1],) * 3,
     }
     if family == "sd15":
         return shape | {"cross_attention_dim": 768, "attention_head_dim": 8}
     return shape | {
-        "cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True,
+        "cross_attention_dim": 1024,
+        "attention_head_dim": (5, 10, 20, 20),
+        "use_linear_projection": True,
         "sample_size": 96 if v_prediction else 64,
     }
 
@@ -82,8 +94,12 @@ def text_encoders(family):
 
 def vae_config(family):
     return {
-        "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 32,
-        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (32, 32, 32, 32),
+        "layers_per_block": 1,
+        "latent_channels": 4,
+        "norm_num_groups": 32,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
         "scaling_factor": 0.13025 if family == "sdxl" else 0.18215,
     }
 
@@ -91,8 +107,12 @@ def vae_config(family):
 def scheduler(family, v_prediction, zero_terminal_snr):
     kind = EulerDiscreteScheduler if family == "sdxl" else DDIMScheduler
     settings = {
-        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
-        "prediction_type": "v_prediction" if v_prediction else "epsilon", "rescale_betas_zero_snr": zero_terminal_snr,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "num_train_timesteps": 1000,
+        "prediction_type": "v_prediction" if v_prediction else "epsilon",
+        "rescale_betas_zero_snr": zero_terminal_snr,
         "timestep_spacing": "trailing" if zero_terminal_snr else "leading",
     }
     return kind(**settings)
@@ -167,8 +187,10 @@ def write_model(folder, model, weights):
 
 def write_index(folder, family, encoders, scheduler_name):
     parts = {
-        "scheduler": ["diffusers", scheduler_name], "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", scheduler_name],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
         **{name: ["transformers", kind.__name__] for name, kind, _ in encoders},
     }
     if family == "sdxl":

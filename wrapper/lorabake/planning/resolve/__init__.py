@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorabake.buckets import BucketRules
-from lorabake.dataset import seen_sizes
-from lorabake.forecast import DatasetBlock, Schedule, SubsetInput, forecast
-from lorabake.repeats import epochs_for, save_interval
-from lorabake.resolve.data import dataset_settings, gradient_accumulation, largest_repeats, subsets
-from lorabake.resolve.network import network_settings
-from lorabake.resolve.optimizer import optimizer_settings
-from lorabake.resolve.profile import Profile, profile_of
-from lorabake.resolve.run import (
+from lorabake.planning.buckets import BucketRules
+from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput, forecast
+from lorabake.planning.repeats import epochs_for, save_interval
+from lorabake.planning.resolve.data import dataset_settings, gradient_accumulation, largest_repeats, subsets
+from lorabake.planning.resolve.network import network_settings
+from lorabake.planning.resolve.optimizer import optimizer_settings
+from lorabake.planning.resolve.profile import Profile, profile_of
+from lorabake.planning.resolve.run import (
     base_settings,
     default_precision,
     file_settings,
@@ -22,7 +21,8 @@ from lorabake.resolve.run import (
     prior_settings,
     sample_settings,
 )
-from lorabake.resolve.sources import RECIPE, always, forced, guide, pick
+from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, pick
+from lorabake.reading.dataset import seen_sizes
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts, Precision

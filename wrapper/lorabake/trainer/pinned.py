@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lorabake import git
 from lorabake.errors import SetupError
+from lorabake.trainer import git
 from lorabake_schemas.pin import Pin
 
 

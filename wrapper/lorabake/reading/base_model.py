@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
 
-from lorabake import safetensors_header
-from lorabake.safetensors_header import Header
+from lorabake.reading import safetensors_header
+from lorabake.reading.safetensors_header import Header
 from lorabake_schemas.machine import BaseFacts, Family
 
 # A prefix that only this family's checkpoints have, in the order sd-scripts' own loaders expect them (MU, SXU).
@@ -113,9 +113,7 @@ def _checkpoint(header: Header) -> BaseFacts:
     if v_prediction is None and prediction.startswith("eps"):
         v_prediction = False
     zero_snr = True if "ztsnr" in header.shapes else None
-    return BaseFacts(
-        kind="file", family=family, v_prediction=v_prediction, zero_terminal_snr=zero_snr, problem=problem
-    )
+    return BaseFacts(kind="file", family=family, v_prediction=v_prediction, zero_terminal_snr=zero_snr, problem=problem)
 
 
 def _family(header: Header) -> tuple[Family | None, str | None]:
@@ -173,9 +171,7 @@ def _folder(folder: Path) -> BaseFacts:
     )
 
 
-def _folder_problem(
-    folder: Path, pipeline: str, unet: Mapping[str, object], family: Family | None
-) -> str | None:
+def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], family: Family | None) -> str | None:
     if not pipeline.startswith("StableDiffusion") or pipeline.startswith("StableDiffusion3"):
         return f"model_index.json says {pipeline}; {_SUPPORTED}"
     if family is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from lorabake.resolve.profile import Profile
-from lorabake.resolve.sources import RECIPE, always, forced, guide, ours, pick
+from lorabake.planning.resolve.profile import Profile
+from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, ours, pick
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Network
 from lorabake_schemas.vocabulary import LYCORIS_PRESETS_BROKEN_ON_SD1

@@ -28,12 +28,19 @@ SKIES: tuple[tuple[Colour, Colour, tuple[str, ...]], ...] = (
     ((136, 144, 156), (196, 200, 206), ("grey sky", "clouds")),
 )
 GROUNDS: tuple[tuple[Colour, str], ...] = (
-    ((30, 92, 140), "ocean"), ((88, 148, 62), "grass"), ((222, 196, 132), "beach"), ((236, 240, 246), "snow"),
+    ((30, 92, 140), "ocean"),
+    ((88, 148, 62), "grass"),
+    ((222, 196, 132), "beach"),
+    ((236, 240, 246), "snow"),
     ((116, 106, 100), "rock"),
 )
 PAINTS: tuple[tuple[str, Colour], ...] = (
-    ("red", (204, 44, 48)), ("blue", (38, 84, 184)), ("green", (36, 136, 84)), ("black", (40, 40, 46)),
-    ("yellow", (240, 194, 42)), ("purple", (124, 64, 164)),
+    ("red", (204, 44, 48)),
+    ("blue", (38, 84, 184)),
+    ("green", (36, 136, 84)),
+    ("black", (40, 40, 46)),
+    ("yellow", (240, 194, 42)),
+    ("purple", (124, 64, 164)),
 )
 ANGLES = (0, 0, 7, 0, -9, 0, 0, 12)
 HEIGHTS = ((0.62, ""), (0.42, "far away"), (0.8, ""), (0.98, "close-up"))  # share of the picture's height, and its tag
@@ -65,8 +72,13 @@ class Scene:
         """Three to eight, and each of them to be seen."""
         _, size_tag = HEIGHTS[self.number // 2 % len(HEIGHTS)]
         _, ground = GROUNDS[self.number % len(GROUNDS)]
-        said = (f"{self.paint[0]} stripes", *SKIES[self.number % len(SKIES)][2], ground, size_tag,
-                "tilted" if self.angle else "")
+        said = (
+            f"{self.paint[0]} stripes",
+            *SKIES[self.number % len(SKIES)][2],
+            ground,
+            size_tag,
+            "tilted" if self.angle else "",
+        )
         return tuple(tag for tag in said if tag)
 
 
@@ -119,6 +131,7 @@ def _shade(colour: Colour, share: float) -> Colour:
 
 def _tower(pen: Pen, colour: Colour, widths: tuple[float, float], stripes: int) -> None:
     """A tapering tower of ``stripes`` bands up to three quarters of the height, its right side in shadow."""
+
     def half_width(y: float) -> float:
         return widths[0] + (widths[1] - widths[0]) * y / 0.75
 
@@ -148,9 +161,7 @@ def _balloon(pen: Pen, scene: Scene) -> None:
     """The second concept: a striped balloon with a basket, flying above its foot."""
     colour = scene.paint[1]
     for reach, shown in ((0.3, colour), (0.2, WHITE), (0.1, colour)):
-        edge = [
-            (reach * math.sin(math.pi * step / 24) ** 0.8, 1 - 0.66 * step / 24) for step in range(25)
-        ]
+        edge = [(reach * math.sin(math.pi * step / 24) ** 0.8, 1 - 0.66 * step / 24) for step in range(25)]
         pen.shape(shown, *edge, *((-x, y) for x, y in reversed(edge)))
     pen.shape((96, 72, 52), (-0.05, 0.36), (-0.03, 0.36), (-0.04, 0.24), (-0.06, 0.24))
     pen.shape((96, 72, 52), (0.05, 0.36), (0.03, 0.36), (0.04, 0.24), (0.06, 0.24))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from lorabake import captions
+from lorabake.reading import captions
 from lorabake_schemas.dataset import FolderFacts, ImageFacts
 
 _LOWER = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lorabake import requirements, resources
+from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.process import capture
 from lorabake.stream import stream_lines
+from lorabake.trainer import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from lorabake import machine, requirements, resources, venv
+from lorabake import resources
 from lorabake.process import capture
+from lorabake.reading import machine
+from lorabake.trainer import requirements, venv
 from lorabake_schemas.machine import AttentionProbe, Precision
 
 _PROBES = TypeAdapter(dict[str, AttentionProbe])

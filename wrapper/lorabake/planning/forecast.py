@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lorabake.buckets import BucketRules, Size, placer
 from lorabake.errors import RecipeError
+from lorabake.planning.buckets import BucketRules, Size, placer
 from lorabake_schemas.plan import Bucket, ConceptShare, Forecast, Save
 
 

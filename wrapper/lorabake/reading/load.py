@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from lorabake.errors import RecipeError
-from lorabake.shape import shape_findings
+from lorabake.reading.shape import shape_findings
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.recipe import Recipe
 
@@ -134,7 +134,7 @@ def _without(value: object, where: Sequence[str | int]) -> object:
 
 def with_lines(findings: Sequence[Finding], content: bytes) -> tuple[Finding, ...]:
     """The findings with line and column filled in, in the file's order (those about the whole file first)."""
-    from lorabake.positions import key_positions, locate
+    from lorabake.reading.positions import key_positions, locate
 
     if not any(finding.where for finding in findings):
         return tuple(findings)

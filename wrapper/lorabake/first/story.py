@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorabake import machine, quickstart, resources, store, workflow
-from lorabake import trainer as trainers
+from lorabake import resources, workflow
 from lorabake.errors import UnreachableError
-from lorabake.trainer import Trainer
+from lorabake.first import ingredients as quickstart
+from lorabake.reading import machine
+from lorabake.trainer import install as trainers
+from lorabake.trainer import store
+from lorabake.trainer.install import Trainer
 from lorabake.workflow import RunOrder, TrainerChoice
 from lorabake_schemas.machine import Family
 from lorabake_schemas.pin import Lock

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorabake.repeats import balanced_repeats
-from lorabake.resolve.profile import Profile
-from lorabake.resolve.sources import RECIPE, always, forced, guide, pick
+from lorabake.planning.repeats import balanced_repeats
+from lorabake.planning.resolve.profile import Profile
+from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, pick
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.plan import Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularisation, Train

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lorabake.resolve.profile import Profile
-from lorabake.resolve.sources import always, forced, guide, machine, ours, pick
+from lorabake.planning.resolve.profile import Profile
+from lorabake.planning.resolve.sources import always, forced, guide, machine, ours, pick
 from lorabake_schemas.machine import AttentionProbe, MachineFacts, Precision
 from lorabake_schemas.plan import LaunchPlan, Setting, Source
 from lorabake_schemas.recipe import Recipe

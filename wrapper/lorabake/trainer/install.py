@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lorabake import attention, git, locks, machine, pinned, resources, store, venv
-from lorabake.choice import Choice, check_space, choose_lock
+from lorabake import locks, resources
 from lorabake.errors import SetupError
 from lorabake.process import own_environment
+from lorabake.reading import machine
+from lorabake.trainer import attention, git, pinned, store, venv
+from lorabake.trainer.choice import Choice, check_space, choose_lock
 from lorabake_schemas.machine import AttentionProbe, Precision
 from lorabake_schemas.pin import LockName, Pin
 

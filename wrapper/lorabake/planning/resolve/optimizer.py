@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lorabake.resolve.profile import Profile
-from lorabake.resolve.sources import guide, pick
+from lorabake.planning.resolve.profile import Profile
+from lorabake.planning.resolve.sources import guide, pick
 from lorabake_schemas.plan import Setting
 from lorabake_schemas.recipe import OptimizerArgument, Train
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lorabake import locks, pictures, resources
+from lorabake import locks, resources
 from lorabake.errors import MachineError, SetupError
+from lorabake.first import pictures
 from lorabake.process import capture, child_env
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.machine import Family

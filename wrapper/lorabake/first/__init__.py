@@ -1,0 +1,1 @@
+"""A first try for people who have nothing yet: the quickstart."""

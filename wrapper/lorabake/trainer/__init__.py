@@ -1,0 +1,1 @@
+"""The pinned sd-scripts on disk, with a Python of its own: fetched, installed, found, checked."""
