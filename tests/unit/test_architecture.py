@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
     ),
-    ("judging", ("examine",)),
+    ("judging", ("examine", "explain")),
     (
         "the trainer on disk",
         (

@@ -1,0 +1,1 @@
+"""One run, from its new folder to its finished record."""

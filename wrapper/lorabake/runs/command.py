@@ -1,0 +1,129 @@
+"""The command line and the environment of a training: nothing of the user's machine leaks in unseen. Pure."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from lorabake.process import child_env
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lorabake_schemas.plan import LaunchPlan
+
+# accelerate reads a default_config.yaml of the user's whenever it is given no --config_file (accelerate 1.6.0
+# commands/launch.py:1016), and then takes from it what no flag can turn off: DeepSpeed, FSDP, several GPUs
+# (launch.py:1028-1047) and every nested table (launch.py:1062-1071). Flags alone do not keep it out; a file of our
+# own does. `distributed_type` is the one key it insists on (commands/config/config_args.py:108).
+ACCELERATE_FILE = "accelerate.yaml"
+ACCELERATE_CONFIG = b"""# Keeps accelerate from reading the user's own default configuration; the flags say the rest.
+compute_environment: LOCAL_MACHINE
+distributed_type: 'NO'
+mixed_precision: 'no'
+use_cpu: false
+debug: false
+"""
+CONFIGS = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
+
+# What would change a training, or its words, without anybody seeing it. PYTHON*: a path or a switch of the user's
+# (PYTHONSAFEPATH would hide sd-scripts' own `library`). GIT_*: a commit hook's repository would be recorded as
+# sd-scripts' commit (TU:3302). LINES beside COLUMNS makes tqdm draw bars as wide as the screen. The last row makes
+# accelerate believe that it is one of several processes (accelerate 1.6.0 state.py).
+DROPPED = (
+    "ACCELERATE_", "PYTHON", "VIRTUAL_ENV", "GIT_", "TQDM_", "FORCE_COLOR", "TTY_", "LINES",
+    "TORCHELASTIC_", "OMPI_", "PMI_", "MV2_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK",
+    "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS",
+)  # fmt: skip
+
+# LD_PRELOAD and LD_LIBRARY_PATH are kept, since drivers of shared GPUs and allocators come that way, and recorded.
+RECORDED = frozenset({
+    "COLUMNS", "GIT_CEILING_DIRECTORIES", "HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "LD_LIBRARY_PATH", "LD_PRELOAD",
+    "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "NVIDIA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM",
+    "TRANSFORMERS_OFFLINE", "WANDB_MODE",
+})  # fmt: skip
+RECORDED_KINDS = ("CUBLAS_", "CUDA_", "CUDNN_", "NCCL_", "PYTHON", "PYTORCH_", "TORCH", "XFORMERS_")
+SECRET = re.compile("TOKEN|SECRET|KEY|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+
+
+def training_argv(python: Path, script: Path, launch: LaunchPlan) -> tuple[str, ...]:
+    """accelerate's launcher with every value given, from the run folder.
+
+    ``-m`` puts the run folder first on the launcher's path, which does no harm: it holds no Python file, and a
+    folder without ``__init__.py`` never comes before an installed package. The script itself starts with its own
+    folder there, where `library` and `networks` are.
+    """
+    several = launch.num_processes > 1
+    return (
+        str(python), "-m", "accelerate.commands.launch",
+        "--config_file", ACCELERATE_FILE,
+        "--num_processes", str(launch.num_processes),
+        "--num_machines", "1",
+        "--mixed_precision", "no",  # without effect: train.toml decides (TU:5494-5502)
+        "--dynamo_backend", "no",
+        "--num_cpu_threads_per_process", str(launch.num_cpu_threads_per_process),
+        *(("--cpu",) if launch.cpu else ()),
+        *(("--gpu_ids", launch.gpu_ids) if launch.gpu_ids is not None and not launch.cpu else ()),
+        *(("--multi_gpu",) if several else ()),
+        *(("--main_process_port", str(launch.main_process_port)) if several and launch.main_process_port else ()),
+        str(script), *CONFIGS,
+    )  # fmt: skip
+
+
+def rehearsal_argv(launch: LaunchPlan) -> tuple[str, ...]:
+    """The stand-in, in lorabake's own Python; it divides the work as accelerate's processes would."""
+    return (
+        sys.executable,
+        "-P",
+        "-m",
+        "lorabake.runs.rehearse",
+        *CONFIGS,
+        "--num_processes",
+        str(launch.num_processes),
+    )
+
+
+def trainer_env(
+    base: Mapping[str, str], *, python: Path, checkout: Path | None = None, offline: bool = False, cpu: bool = False
+) -> dict[str, str]:
+    """What the trainer sees: ``base`` without what would leak in, plus what makes a run readable and repeatable.
+
+    ``offline`` says that every file is on this machine; ``checkout`` is sd-scripts' folder, above which git must
+    not look for a repository. Columns are wide so that rich does not break lines.
+    """
+    env = child_env(
+        base,
+        drop=DROPPED,
+        COLUMNS="200",
+        PATH=":".join([str(python.parent), *filter(None, [base.get("PATH")])]),
+        PYTHONHASHSEED="0",
+        PYTHONIOENCODING="utf-8",
+        PYTHONUNBUFFERED="1",
+        PYTHONUTF8="1",
+        TOKENIZERS_PARALLELISM="false",
+    )
+    env |= {"GIT_CEILING_DIRECTORIES": str(checkout.parent)} if checkout is not None else {}
+    env |= {"HF_HUB_OFFLINE": "1"} if offline else {}
+    env |= {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
+    return env
+
+
+def recorded_env(env: Mapping[str, str]) -> dict[str, str]:
+    """The part of the environment that a training may depend on, sorted; nothing that may be a secret."""
+    return {
+        name: value
+        for name, value in sorted(env.items())
+        if name in RECORDED or (name.startswith(RECORDED_KINDS) and not SECRET.search(name))
+    }
+
+
+__all__ = [
+    "ACCELERATE_CONFIG",
+    "ACCELERATE_FILE",
+    "recorded_env",
+    "rehearsal_argv",
+    "trainer_env",
+    "training_argv",
+]

@@ -1,0 +1,97 @@
+"""events.jsonl: what happened in a run and when, one JSON object per line, for programs to follow.
+
+Kinds: started, device, model_loaded, totals, epoch, step, saved, and at the end one of finished, failed,
+interrupted. Every object has ``time`` (UTC, ISO 8601, milliseconds) and ``event``; readers ignore what they do
+not know.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lorabake.runs.happenings import Epoch, ModelLoaded, Saving, Started, Step, Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from lorabake.runs.happenings import ProgressEvent
+
+Fields = dict[str, object]
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def stamp(moment: datetime) -> str:
+    """``2026-01-31T09:30:00.123Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def told(event: ProgressEvent) -> Fields | None:
+    """A progress event as it stands in the file; None for those that are not kept there.
+
+    A save is told when it begins: sd-scripts says "model saved." after the last one only.
+    """
+    fields: Fields | None
+    match event:
+        case Started(device):
+            fields = {"event": "device", "device": device}
+        case ModelLoaded():
+            fields = {"event": "model_loaded"}
+        case Totals():
+            fields = {"event": "totals", **asdict(event)}
+        case Epoch(number, total):
+            fields = {"event": "epoch", "epoch": number, "total": total}
+        case Step(number, total, loss):
+            fields = {"event": "step", "step": number, "total": total, "loss": as_number(loss)}
+        case Saving(path):
+            fields = {"event": "saved", "file": path}
+        case _:
+            fields = None
+    return fields
+
+
+def as_number(loss: float | None) -> float | str | None:
+    """JSON knows no NaN and no infinity: those become the strings "nan", "inf", "-inf"."""
+    return loss if loss is None or math.isfinite(loss) else str(loss)
+
+
+class EventLog:
+    """Appends to one events file. Lines reach the file at once, and whole ones only, also on a full disk."""
+
+    def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._size = self._file.tell()
+        self._clock = clock
+
+    def write(self, events: Iterable[Fields]) -> None:
+        """Raises OSError when the disk is full."""
+        time = stamp(self._clock())
+        lines = [ENCODER.encode({"time": time, **event}) for event in events]
+        self._append("".join(f"{line}\n" for line in lines).encode())
+
+    def _append(self, data: bytes) -> None:
+        written = 0
+        try:
+            while written < len(data):  # a nearly full disk takes a part before it refuses
+                written += self._file.write(data[written:])
+        except OSError:
+            self._file.truncate(self._size)
+            raise
+        self._size += len(data)
+
+    def progress(self, events: Iterable[ProgressEvent]) -> None:
+        self.write(fields for event in events if (fields := told(event)) is not None)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+__all__ = ["EventLog", "Fields", "stamp", "told", "utc_now"]

@@ -1,0 +1,157 @@
+"""The folder of one run: its paths, how it is made, and how its record is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.errors import MachineError
+from lorabake_schemas.record import FileDigest, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+ROOM = 65536  # bytes; more than a record and the last event take
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Where everything of a run lies. The trainer works in ``root``; compiled files name paths relative to it."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / "recipe.toml"
+
+    @property
+    def train(self) -> Path:
+        return self.root / "train.toml"
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "dataset.toml"
+
+    @property
+    def prompts(self) -> Path:
+        return self.root / "prompts.txt"
+
+    @property
+    def command(self) -> Path:
+        return self.root / "command.json"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "record.json"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "logs" / "trainer.log"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def room(self) -> Path:
+        """Space held back while the trainer runs, so that a full disk still lets the record be finished."""
+        return self.root / ".room"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+
+def prepare(paths: RunPaths, files: Mapping[str, bytes]) -> None:
+    """Make the run folder with ``files`` (name to content) and the folders a trainer writes to.
+
+    The folder is always new. Raises MachineError when it exists or cannot be written; nothing half-made stays.
+    """
+    try:
+        paths.root.mkdir(parents=True)
+    except FileExistsError as error:
+        hint = "a run folder is never used twice: name another one, or move this one away"
+        raise MachineError(f"{paths.root} exists already", hint) from error
+    except OSError as error:
+        raise MachineError(f"cannot make the run folder {paths.root}: {error.strerror or error}") from error
+    try:
+        for folder in (paths.log.parent, paths.tensorboard, paths.output):
+            folder.mkdir()
+        for name, content in files.items():
+            (paths.root / name).write_bytes(content)
+        paths.log.touch()
+        paths.room.write_bytes(bytes(ROOM))
+    except OSError as error:
+        shutil.rmtree(paths.root, ignore_errors=True)
+        raise MachineError(f"cannot write to the run folder {paths.root}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a power cut, finds the old content or the new one, never a part.
+
+    Raises MachineError when it cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_record(paths: RunPaths, record: Record) -> None:
+    """Raises MachineError when it cannot be written."""
+    write_whole(paths.record, (record.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_record(path: Path) -> Record:
+    """Raises MachineError when the file is missing or is not a record."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{path} is not the record of a run: {error}") from error
+
+
+def digest(path: Path, name: str) -> FileDigest:
+    """SHA-256 and size of a file, under the name it is recorded by."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256")
+        return FileDigest(name=name, sha256=found.hexdigest(), size=file.tell())
+
+
+def digest_of(data: bytes, name: str) -> FileDigest:
+    """The same for bytes in hand."""
+    return FileDigest(name=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def outputs(paths: RunPaths) -> tuple[FileDigest, ...]:
+    """Everything the trainer wrote under output/, by its path inside the run folder."""
+    files = sorted(path for path in paths.output.rglob("*") if path.is_file())
+    return tuple(digest(path, path.relative_to(paths.root).as_posix()) for path in files)
+
+
+__all__ = [
+    "RunPaths",
+    "digest",
+    "digest_of",
+    "outputs",
+    "prepare",
+    "read_record",
+    "write_record",
+    "write_whole",
+]

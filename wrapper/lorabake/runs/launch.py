@@ -1,0 +1,271 @@
+"""One training run, from a new folder to its finished record."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorabake import __version__
+from lorabake.errors import InterruptedRunError, LorabakeError, MachineError
+from lorabake.locks import try_held
+from lorabake.process import Command, Supervision, supervise
+from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
+from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, recorded_env
+from lorabake.runs.events import EventLog, Fields, stamp, utc_now
+from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, write_record
+from lorabake.runs.happenings import Words
+from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
+from lorabake.runs.progress import Parser
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.record import Outcome, Record, Status, TrainerRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from lorabake.process import Running
+    from lorabake.runs.happenings import ProgressEvent, Seen
+
+    Watcher = Callable[[ProgressEvent], None]
+
+LOOK_EVERY_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """Everything a run is made from.
+
+    ``root`` is the run folder, which must not exist. ``files`` holds its ready files by name: recipe.toml,
+    train.toml, dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from trainer_command. The two
+    waits are those of the shutdown ladder, in seconds.
+    """
+
+    root: Path
+    files: Mapping[str, bytes]
+    plan: Plan
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    trainer: TrainerRecord
+    machine: MachineFacts
+    findings: Sequence[Finding] = ()
+    interrupt_s: float = 10.0
+    terminate_s: float = 5.0
+
+    @property
+    def rehearsal(self) -> bool:
+        return self.trainer.kind == "rehearsal"
+
+    @property
+    def output(self) -> str:
+        """The LoRA, relative to the run folder."""
+        named, kind = self.plan.value("output_name") or self.plan.name, self.plan.value("save_model_as")
+        return f"output/{named}.{kind or 'safetensors'}"
+
+
+def launch(request: LaunchRequest, watcher: Watcher) -> Record:
+    """Train, and return the finished record, which says whether that went well (``status``).
+
+    Raises MachineError when the folder cannot be made or a run of this name is in progress, SetupError when the
+    trainer cannot be started, InterruptedRunError when the user stopped it; the record says so too, where there is
+    one. When this process is killed, its guard stops the trainer and finishes the record.
+    """
+    paths = RunPaths(request.root)
+    with only_run(paths, request.plan.name):
+        files = {**request.files, ACCELERATE_FILE: ACCELERATE_CONFIG, "command.json": command_file(request)}
+        prepare(paths, files)
+        record = opened(request)
+        write_record(paths, record)
+        with closing(begun(paths, record)) as events:
+            try:
+                record = run(request, paths, record, Teller(events, watcher))
+            except LorabakeError as error:
+                record = ended(record, Outcome(code="not-started", message=error.message, hint=error.hint), "failed")
+                finish(paths, record, events)
+                raise
+    if record.status == "interrupted" and record.outcome is not None:
+        raise InterruptedRunError(f"{record.outcome.message}; the log is {paths.log}")
+    return record
+
+
+def begun(paths: RunPaths, record: Record) -> EventLog:
+    """The events file with its first line. Raises MachineError when it cannot be written."""
+    try:
+        events = EventLog(paths.events)
+        events.write([{"event": "started", "name": record.name, "rehearsal": record.rehearsal}])
+    except OSError as error:
+        raise MachineError(f"cannot write {paths.events}: {error.strerror or error}") from error
+    return events
+
+
+def run(request: LaunchRequest, paths: RunPaths, record: Record, teller: Teller) -> Record:
+    """Start the trainer, follow it to its end, judge it and write the verdict down."""
+    command = Command(request.argv, paths.root.absolute(), request.env)
+    waits = (request.interrupt_s, request.terminate_s)
+    how = Supervision(paths.log, paths.record, paths.events, paths.room, *waits)
+    with supervise(command, how) as running:
+        seen = follow(running, paths.log, teller.tell)
+        stopped_by = running.stopped_by if running.returncode != 0 else None
+        evidence = gathered(request, paths, running.returncode, seen)
+        record = judged(request, paths, record, evidence, stopped_by)
+        finish(paths, record, teller.events)
+    return record
+
+
+def follow(running: Running, log: Path, tell: Callable[[Iterable[ProgressEvent]], None]) -> Seen:
+    """Read the log as it grows until the trainer and all it started are gone."""
+    parser = Parser()
+    with log.open("rb") as file:
+        over = False
+        while not over:
+            over = running.wait(LOOK_EVERY_S)
+            tell(parser.feed(file.read()))
+    tell(parser.close())
+    return parser.seen
+
+
+@dataclass(slots=True)
+class Teller:
+    """Passes events on: to the events file first, then to whoever watches."""
+
+    events: EventLog
+    watcher: Watcher
+    lost: bool = False
+
+    def tell(self, told: Iterable[ProgressEvent]) -> None:
+        """A full disk must not stop hours of training for want of an events file; the trainer's own log goes on."""
+        told = list(told)
+        if not self.lost:
+            try:
+                self.events.progress(told)
+            except OSError as error:
+                self.lost = True
+                told.append(Words(f"lorabake: events.jsonl ends here: {error.strerror or error}"))
+        for event in told:
+            self.watcher(event)
+
+
+def gathered(request: LaunchRequest, paths: RunPaths, returncode: int | None, seen: Seen) -> Evidence:
+    """What there is to judge by, the LoRA's own numbers among it."""
+    weights, unreadable = weighed(paths.root / request.output)
+    free = shutil.disk_usage(paths.root).free
+    return Evidence(returncode, seen, request.plan.forecast.steps, request.output, weights, unreadable, free)
+
+
+def weighed(path: Path) -> tuple[WeightFacts | None, str | None]:
+    """The facts of a LoRA file, or why it cannot be read; neither when there is none."""
+    try:
+        return read_weights(path), None
+    except FileNotFoundError:
+        return None, None
+    except (OSError, WeightsError) as error:
+        return None, str(error)
+
+
+def judged(
+    request: LaunchRequest, paths: RunPaths, record: Record, evidence: Evidence, stopped_by: str | None
+) -> Record:
+    """The record with the verdict and the hashes of what was written."""
+    if stopped_by is not None:
+        outcome = judge_interruption(evidence, stopped_by)
+    else:
+        outcome = judge_rehearsal(evidence) if request.rehearsal else judge(evidence)
+    status: Status = "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
+    return ended(record, outcome.model_copy(update={"outputs": outputs(paths)}), status)
+
+
+def opened(request: LaunchRequest) -> Record:
+    """The record as it is before the trainer starts."""
+    compiled = {name: data for name, data in request.files.items() if name != "recipe.toml"}
+    seed = request.plan.value("seed")
+    return Record(
+        lorabake=__version__,
+        name=request.plan.name,
+        rehearsal=request.rehearsal,
+        status="started",
+        started=stamp(utc_now()),
+        pid=os.getpid(),
+        recipe=digest_of(request.files["recipe.toml"], "recipe.toml"),
+        compiled=tuple(digest_of(data, name) for name, data in compiled.items()),
+        seed=seed if isinstance(seed, int) else 0,
+        trainer=request.trainer,
+        machine=request.machine,
+        argv=request.argv,
+        cwd=str(request.root.absolute()),
+        environment=recorded_env(request.env),
+        findings=tuple(request.findings),
+        planned_steps=request.plan.forecast.steps,
+    )
+
+
+def ended(record: Record, outcome: Outcome, status: Status) -> Record:
+    return record.model_copy(update={"status": status, "ended": stamp(utc_now()), "outcome": outcome})
+
+
+def finish(paths: RunPaths, record: Record, events: EventLog) -> None:
+    """Write the verdict: the record first, then the last event, which a full disk may swallow."""
+    with suppress(OSError):
+        paths.room.unlink(missing_ok=True)
+    write_record(paths, record)
+    if record.outcome is not None:
+        verdict: Fields = record.outcome.model_dump(include={"code", "message", "returncode"})
+        with suppress(OSError):
+            events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
+
+
+def command_file(request: LaunchRequest) -> bytes:
+    """What was run, where and with which environment, for a person to run again; secrets are left out."""
+    told = {
+        "argv": list(request.argv),
+        "cwd": str(request.root.absolute()),
+        "environment": recorded_env(request.env),
+    }
+    return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+@contextmanager
+def only_run(paths: RunPaths, name: str) -> Generator[None, None, None]:
+    """Hold the name for this run; raises MachineError when another run has it. The system frees it on any death."""
+    folder = paths.root.parent
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = stack.enter_context(try_held(folder / f".{name}.lock"))
+        except OSError as error:
+            raise MachineError(f"cannot write to {folder}: {error.strerror or error}") from error
+        if not free:
+            busy = in_progress(folder, name)
+            hint = "wait for it, stop it, or give this recipe another name"
+            raise MachineError(f"a run named {name} is in progress{f' in {busy}' if busy else ''}", hint)
+        yield
+
+
+def refuse_if_busy(root: Path, name: str) -> None:
+    """Raises MachineError when a run of that name is in progress, before minutes are spent on an installation.
+
+    Only a hint: launch() decides. Makes no folder and no file.
+    """
+    if (root.parent / f".{name}.lock").exists():
+        with only_run(RunPaths(root), name):
+            return
+
+
+def in_progress(folder: Path, name: str) -> Path | None:
+    """The run of that name that has begun and not ended; the newest when there are several."""
+    found: list[tuple[str, Path]] = []
+    for path in folder.glob("*/record.json"):
+        try:
+            record = read_record(path)
+        except MachineError:
+            continue
+        if record.name == name and record.status == "started":
+            found.append((record.started, path.parent))
+    return max(found)[1] if found else None
+
+
+__all__ = ["LaunchRequest", "Teller", "follow", "in_progress", "launch", "refuse_if_busy"]

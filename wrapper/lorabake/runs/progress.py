@@ -1,0 +1,228 @@
+"""What sd-scripts says while it trains, as typed events.
+
+A pure incremental parser: bytes of the log in, events out, no clock. sd-scripts mixes three voices in one file:
+``print`` on stdout, log records through rich and tqdm bars with carriage returns on stderr. Texts are "English /
+Japanese"; the English part is matched (sd-scripts-facts 5.2; TN is train_network.py, TU library/train_util.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from lorabake.runs.happenings import (
+    Epoch,
+    ModelLoaded,
+    NoData,
+    ProgressEvent,
+    Saved,
+    Saving,
+    Seen,
+    Started,
+    Step,
+    Totals,
+    Words,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BAR = re.compile(rb"(?<!validation )steps:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[[^\],]*,\s*([\d.?]+)(s/it|it/s)([^\]]*)\]")
+OTHER_BAR = re.compile(r"\d+%\|.*\| \d+/\d+ \[[^\]]*\]$")  # caching, validation, sampling
+LOSS = re.compile(rb"avr_loss=(\S+?)(?:,|$)")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+MODEL_SAVED = re.compile(r"(?:^|\]|INFO\s+)model saved\.")  # TN:1729; a record may be glued to a bar
+TOTAL = re.compile(r"^  (num train images|num reg images|num batches|num epochs|total optimization).*[:=] (\d+)$")
+EPOCH = re.compile(r"^epoch (\d+)/(\d+)$")
+RANK = re.compile(r"^\[rank\d+\]: ?")  # torch puts this before a traceback when there are several processes
+EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:: |:$|$)")
+TRACEBACK = "Traceback (most recent call last):"
+LAUNCHER = ("subprocess.CalledProcessError", "torch.distributed.elastic.multiprocessing.errors.ChildFailedError")
+KILLED = re.compile(r"died with <Signals\.(\w+): \d+>|Signal \d+ \((\w+)\) received")
+REHEARSAL_FAILED = "rehearsal failed: "  # the stand-in's way to say why (rehearse.py); it shows no traceback
+LAST_WORDS = 20
+LINE_END = re.compile(rb"[\r\n]")
+MANY = 500  # lines between two looks: no training is that quick
+KEPT_BARS = 20
+
+
+@dataclass(slots=True)
+class Parser:
+    """Feed it the log piece by piece, cut anywhere; ``close`` when there is no more."""
+
+    _seen: Seen = field(default_factory=Seen)  # all but the step, which changes too often for copies
+    _latest: Step | None = None
+    _rest: bytes = b""
+    _step: Step | None = None  # the step shown last, held back until its own loss is shown
+    _told: int = 0  # the last step handed out
+    _totals: Totals = field(default_factory=Totals)
+    _in_traceback: bool = False
+    _traceback_words: int = 0  # how many of the last words belong to the traceback being read
+    _wordless: bool = False  # the exception's message begins on its second line
+    _words: deque[str] = field(default_factory=lambda: deque[str](maxlen=LAST_WORDS))
+
+    @property
+    def seen(self) -> Seen:
+        """Everything up to now; the last words come with ``close``."""
+        return replace(self._seen, step=self._latest)
+
+    def feed(self, data: bytes) -> list[ProgressEvent]:
+        """Events in the order of the log."""
+        *lines, self._rest = LINE_END.split(self._rest + data)
+        events: list[ProgressEvent] = []
+        for line in thinned(lines) if len(lines) > MANY else lines:
+            events += self._line(line)
+        if bar := BAR.search(self._rest):  # complete though not ended: the next refresh may be minutes away
+            events += self._bar(bar)
+            self._rest = self._rest[bar.end() :]
+        return events
+
+    def close(self) -> list[ProgressEvent]:
+        """The end of the log: what was held back, and ``seen`` complete."""
+        events = [*self.feed(b"\n"), *self._release()]
+        self._seen = replace(self._seen, last_words=tuple(self._words))
+        return events
+
+    def _line(self, line: bytes) -> list[ProgressEvent]:
+        events: list[ProgressEvent] = []
+        while bar := BAR.search(line):
+            events += self._bar(bar)
+            line = line[bar.end() :]
+        text = ANSI.sub("", line.decode("utf-8", "replace")).rstrip()
+        if not text or OTHER_BAR.search(text):
+            return events
+        self._words.append(text)
+        self._traceback_words += 1
+        found = self._spoken(text) or self._counted(text)
+        self._trouble(text)
+        return [*events, *(self._release() if found else []), *([found] if found else []), Words(text)]
+
+    def _bar(self, bar: re.Match[bytes]) -> list[ProgressEvent]:
+        """tqdm shows a step twice: on update with the loss before, then with its own (TN:1487, 1516).
+
+        So a step is handed out when it is shown a second time, or when the next one is shown (tqdm leaves out
+        the first of the two when steps are quick).
+        """
+        number, total = int(bar[1]), int(bar[2])
+        held, self._step = self._step, Step(number, total, loss_of(bar[5]), seconds_per_step(bar[3], bar[4]))
+        if number == self._told:  # a further micro-batch of gradient accumulation: only the loss is news
+            self._latest = self._step
+            return []
+        if held is None:
+            return []
+        return self._hand_out(self._step if held.number == number else held)
+
+    def _release(self) -> list[ProgressEvent]:
+        return self._hand_out(self._step) if self._step is not None and self._step.number > self._told else []
+
+    def _hand_out(self, step: Step) -> list[ProgressEvent]:
+        if step.number <= self._told:
+            return []
+        self._told = step.number
+        self._latest = step
+        return [step]
+
+    def _spoken(self, text: str) -> ProgressEvent | None:
+        """A line by which sd-scripts announces something."""
+        head, _, rest = text.partition(": ")
+        if head == "accelerator device":
+            self._seen = replace(self._seen, device=rest)
+            return Started(rest)
+        if text.startswith("import network module:"):
+            self._seen = replace(self._seen, model_loaded=True)
+            return ModelLoaded()
+        if head == "saving checkpoint":
+            self._seen = replace(self._seen, saves=(*self._seen.saves, rest))
+            return Saving(rest)
+        if MODEL_SAVED.search(text):
+            self._seen = replace(self._seen, saved=True)
+            return Saved()
+        if "No data found. " in text:
+            self._seen = replace(self._seen, no_data=True)
+            return NoData()
+        return None
+
+    def _counted(self, text: str) -> ProgressEvent | None:
+        """A line of the "running training" block, or the head of an epoch."""
+        if epoch := EPOCH.match(text):
+            return Epoch(int(epoch[1]), int(epoch[2]))
+        if not (total := TOTAL.match(text)):
+            return None
+        name, count = total[1], int(total[2])
+        self._totals = replace(self._totals, **{TOTAL_FIELDS[name]: count})
+        if name != "total optimization":
+            return None
+        self._seen = replace(self._seen, totals=self._totals)
+        return self._totals
+
+    def _trouble(self, text: str) -> None:
+        """Keep the last line of the last traceback that is not the launcher's own."""
+        text = RANK.sub("", text)
+        if self._wordless:
+            self._seen = replace(self._seen, exception=f"{self._seen.exception} {text.strip()}")
+            self._wordless = False
+        elif text.endswith(TRACEBACK):
+            self._in_traceback, self._traceback_words = True, 1
+        elif self._in_traceback and not text.startswith(" ") and EXCEPTION.match(text):
+            self._in_traceback = False
+            if text.startswith(LAUNCHER):
+                self._killed(text)
+                self._forget()
+            else:
+                self._seen = replace(self._seen, exception=text)
+                self._wordless = text.endswith(":")
+        elif text.startswith(REHEARSAL_FAILED):
+            self._seen = replace(self._seen, exception=text)
+        else:
+            self._killed(text)
+
+    def _forget(self) -> None:
+        """The launcher's own traceback is noise after the trainer's: it does not count as last words."""
+        for _ in range(min(self._traceback_words, len(self._words))):
+            self._words.pop()
+
+    def _killed(self, text: str) -> None:
+        if killed := KILLED.search(text):
+            self._seen = replace(self._seen, killed_by=killed[1] or killed[2])
+
+
+def thinned(lines: Sequence[bytes]) -> Sequence[bytes]:
+    """The lines of a piece without most of its bars: only the newest ones are news.
+
+    A real trainer never shows that many between two looks; a rehearsal at full speed shows tens of thousands, and
+    reading each would take a core away from it.
+    """
+    bars = [at for at, line in enumerate(lines) if line.startswith(b"steps:") and line.endswith(b"]")]
+    dropped = set(bars[:-KEPT_BARS])
+    return [line for at, line in enumerate(lines) if at not in dropped]
+
+
+TOTAL_FIELDS = {
+    "num train images": "train_samples",
+    "num reg images": "reg_samples",
+    "num batches": "batches_per_epoch",
+    "num epochs": "epochs",
+    "total optimization": "steps",
+}
+
+
+def loss_of(postfix: bytes) -> float | None:
+    """The moving average in a bar's postfix; None when there is none yet."""
+    found = LOSS.search(postfix)
+    try:
+        return float(found[1]) if found else None
+    except ValueError:
+        return None
+
+
+def seconds_per_step(rate: bytes, unit: bytes) -> float | None:
+    """tqdm's rate as seconds per step: it shows ``it/s`` above 1 and ``s/it`` below; ``?`` before the first."""
+    try:
+        return float(rate) if unit == b"s/it" else 1 / float(rate)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+__all__ = ["REHEARSAL_FAILED", "Parser", "loss_of", "seconds_per_step"]

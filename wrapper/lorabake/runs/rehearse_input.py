@@ -1,0 +1,177 @@
+"""Reads the two compiled files for the rehearsal as sd-scripts would: same reader, flattening and fall-backs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+import toml
+
+from lorabake.errors import RecipeError
+from lorabake.planning.buckets import BucketRules, Size
+from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput
+from lorabake.reading.dataset import scan, seen_size
+from lorabake_schemas.dataset import FolderFacts
+
+T = TypeVar("T", bool, int, str)
+Table = Mapping[str, object]
+
+# Names that differ between the train TOML and the dataset TOML (CU:261-264).
+_OTHER_NAME = {"batch_size": "train_batch_size", "num_repeats": "dataset_repeats"}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One ``[[datasets]]``: what is counted, and the folders behind its subsets, in the same order."""
+
+    counted: DatasetBlock
+    folders: tuple[FolderFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """Everything a rehearsal needs. ``cache_latents``: pictures are then resized even without buckets."""
+
+    blocks: tuple[Block, ...]
+    schedule: Schedule
+    output_dir: str
+    cache_latents: bool
+
+
+class Settings:
+    """Look-up through tables in order of precedence, with a type check that sd-scripts does without."""
+
+    def __init__(self, *tables: Table) -> None:
+        self._tables = tables
+
+    def given(self, name: str, kind: type[T]) -> T | None:
+        """The first value of this name, None when no table has it. Raises RecipeError for another type."""
+        value = next((table[each] for table in self._tables for each in _names(name) if each in table), None)
+        if value is not None and type(value) is not kind:
+            raise RecipeError(f"{name} is {value!r} in the compiled files: it must be of type {kind.__name__}")
+        return value
+
+    def get(self, name: str, default: T) -> T:
+        value = self.given(name, type(default))
+        return default if value is None else value
+
+    def resolution(self) -> Size:
+        """A number or a pair in the dataset TOML, "N" or "W,H" in the train TOML (TU:5410)."""
+        value = next((table["resolution"] for table in self._tables if "resolution" in table), None)
+        match value:
+            case bool():
+                pass
+            case int() as side:
+                return side, side
+            case [int() as width, int() as height]:
+                return width, height
+            case str() as text if all(part.strip().isdecimal() for part in text.split(",")):
+                sides = [int(part) for part in text.split(",")]
+                return sides[0], sides[-1]
+            case _:
+                pass
+        raise RecipeError(f"resolution is {value!r} in the compiled files: a number or a pair of numbers is needed")
+
+
+def _names(name: str) -> tuple[str, ...]:
+    other = _OTHER_NAME.get(name)
+    return (name, other) if other else (name,)
+
+
+def load(path: Path) -> dict[str, object]:
+    """A TOML file by sd-scripts' own reader. Raises RecipeError when it is missing or cannot be read."""
+    try:
+        return cast("dict[str, object]", toml.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path} does not exist") from error
+    except (OSError, ValueError, IndexError) as error:  # toml 0.10.2 lets an IndexError through
+        raise RecipeError(f"{path} cannot be read as TOML: {error}") from error
+
+
+def flatten(config: Table) -> dict[str, object]:
+    """One level, whatever the sections are called; the later key wins (TU:4748-4758)."""
+    flat: dict[str, object] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat.update(cast("dict[str, object]", value))
+        else:
+            flat[name] = value
+    return flat
+
+
+def read_rehearsal(config_file: Path, dataset_config: Path, num_processes: int = 1) -> Rehearsal:
+    """Both files; relative paths in them count from the working directory, as in sd-scripts.
+
+    Raises RecipeError when a file cannot be read, a folder is not there or a value has the wrong type.
+    """
+    flat = flatten(load(config_file))
+    train = Settings(flat)
+    dataset = load(dataset_config)
+    general = _tables({"general": [dataset.get("general", {})]}, "general")[0]
+    blocks = tuple(_block(table, general, flat) for table in _tables(dataset, "datasets"))
+    return Rehearsal(
+        blocks,
+        _schedule(train, num_processes),
+        train.get("output_dir", "."),
+        train.get("cache_latents", default=False) or train.get("cache_latents_to_disk", default=False),
+    )
+
+
+def _tables(config: Table, name: str) -> list[Table]:
+    found = config.get(name, [])
+    if isinstance(found, list) and all(isinstance(each, dict) for each in cast("list[object]", found)):
+        return cast("list[Table]", found)
+    raise RecipeError(f"{name} in the dataset file is no list of tables")
+
+
+def _schedule(train: Settings, num_processes: int) -> Schedule:
+    """Epochs win over steps, and 1600 steps are sd-scripts' default (TN:799)."""
+    epochs = train.given("max_train_epochs", int)
+    return Schedule(
+        output_name=train.get("output_name", "last"),
+        max_train_epochs=epochs,
+        max_train_steps=None if epochs is not None else train.get("max_train_steps", 1600),
+        gradient_accumulation_steps=train.get("gradient_accumulation_steps", 1),
+        num_processes=num_processes,
+        save_every_n_epochs=train.given("save_every_n_epochs", int),
+        save_every_n_steps=train.given("save_every_n_steps", int),
+        extension=train.get("save_model_as", "safetensors"),
+    )
+
+
+def _block(table: Table, general: Table, train: Table) -> Block:
+    own = Settings(table, general, train)
+    rules = BucketRules(
+        resolution=own.resolution(),
+        enable_bucket=own.get("enable_bucket", default=False),
+        bucket_no_upscale=own.get("bucket_no_upscale", default=False),
+        min_bucket_reso=own.get("min_bucket_reso", 256),
+        max_bucket_reso=own.get("max_bucket_reso", 1024),
+        bucket_reso_steps=own.get("bucket_reso_steps", 64),
+    )
+    subsets = [Settings(subset, table, general, train) for subset in _tables(table, "subsets")]
+    folders = tuple(_folder(subset) for subset in subsets)
+    counted = tuple(_subset(subset, folder) for subset, folder in zip(subsets, folders, strict=True))
+    return Block(DatasetBlock(counted, rules, own.get("batch_size", 1)), folders)
+
+
+def _folder(subset: Settings) -> FolderFacts:
+    """sd-scripts would leave a folder it cannot read out in silence (TU:1973)."""
+    image_dir = subset.get("image_dir", "")
+    folder = scan(Path(image_dir), subset.get("caption_extension", ".caption"))
+    if not image_dir or folder.problem:
+        raise RecipeError(f"image folder {image_dir or '(none given)'}: {folder.problem or 'missing'}")
+    bad = next((image for image in folder.images if image.problem), None)
+    if bad:
+        raise RecipeError(f"{image_dir}/{bad.name}: {bad.problem}", hint="save it anew or take it out")
+    return folder
+
+
+def _subset(subset: Settings, folder: FolderFacts) -> SubsetInput:
+    sizes = tuple(seen_size(image) for image in folder.images)
+    return SubsetInput(folder.path, sizes, subset.get("num_repeats", 1), subset.get("is_reg", default=False))
+
+
+__all__ = ["Block", "Rehearsal", "Settings", "flatten", "load", "read_rehearsal"]
