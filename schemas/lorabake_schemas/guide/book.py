@@ -1,0 +1,106 @@
+"""The guide as a book: every rule and every fact in plain words, and what lorabake makes of each.
+
+The words lie beside this module as TOML, one file a part. Only `lorabake explain` reads them: a check must not pay
+for text it does not show.
+"""
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from lorabake_schemas.base import Many, StrictModel
+
+Status = Literal["implemented", "advice", "not-yet", "not-applicable"]
+# rule: the registry; resolve: a value of the plan; schema: the recipe's format; forecast: counted; recipes: a shipped
+# recipe; scan: read from the files; compile: the compiled files; trainer: the installation; run: a run and its record;
+# check: order and severities of the findings.
+Place = Literal["rule", "resolve", "schema", "forecast", "recipes", "scan", "compile", "trainer", "run", "check"]
+Text = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Chapter(StrictModel):
+    """A part of the book: how its ids begin, its file's name without ``.toml``, its heading."""
+
+    prefix: str
+    file: str
+    heading: str
+
+
+class Entry(StrictModel):
+    """One rule of the guide (G, GL its change log, GC its comments) or one fact about sd-scripts (S).
+
+    ``guide`` is what the guide says, empty for a fact; ``truth`` what sd-scripts or LyCORIS does beyond or against
+    it; ``options`` sd-scripts options and recipe keys (with a dot); ``about`` optimizers, algorithms, families and
+    kinds that it concerns; ``lines`` those of the guide's text. ``action`` is what a tool can do about it: D default,
+    E error, W warning, H hint, F fix, C computed value, P preset, X words only.
+
+    ``where`` says in which places it is implemented, ``under`` the id that carries it out when that is another one.
+    ``reason``: why it is not implemented and what that would need, or what is still missing of it.
+    """
+
+    id: Annotated[str, StringConstraints(pattern=r"^(G\d+|GL|GC)\.\d+$|^S\d+$")]
+    title: Text
+    lines: str = ""
+    action: Annotated[str, StringConstraints(pattern=r"^[DEWHFCPX]*$")]
+    guide: str = ""
+    truth: str = ""
+    value: str = ""
+    unless: str = ""
+    options: Many[Text] = ()
+    about: Many[Text] = ()
+    status: Status
+    where: Many[Place] = ()
+    under: str = ""
+    reason: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of its id, by which its chapter is known."""
+        return self.id.partition(".")[0] if self.id.startswith("G") else "S"
+
+
+class Page(StrictModel):
+    """One file of the book."""
+
+    entry: Many[Entry]
+
+
+Entries = tuple[Entry, ...]
+
+CHAPTERS = tuple(
+    Chapter(prefix=prefix, file=file, heading=heading)
+    for prefix, file, heading in (
+        ("G0", "part-0", "Guide, introduction"),
+        ("G1", "part-1", "Guide, part 1: collecting pictures"),
+        ("G2", "part-2", "Guide, part 2: preparing pictures"),
+        ("G25", "part-2.5", "Guide, part 2.5: poisoned pictures"),
+        ("G3", "part-3", "Guide, part 3: tagging"),
+        ("G35", "part-3.5", "Guide, part 3.5: regularisation"),
+        ("G36", "part-3.6", "Guide, part 3.6: tagging examples"),
+        ("G4", "part-4", "Guide, part 4: training settings"),
+        ("G5", "part-5", "Guide, part 5: questions and answers"),
+        ("G6", "part-6", "Guide, part 6: several concepts"),
+        ("G7", "part-7", "Guide, part 7: LyCORIS algorithms"),
+        ("G8", "part-8", "Guide, part 8: styles"),
+        ("GL", "changelog", "Guide, change log"),
+        ("GC", "comments", "Guide, comments"),
+        ("S", "sd-scripts", "Facts about sd-scripts and LyCORIS"),
+    )
+)
+
+
+@cache
+def book() -> Entries:
+    """Every entry, in the order of the chapters."""
+    return tuple(entry for chapter in CHAPTERS for entry in _page(chapter))
+
+
+def _page(chapter: Chapter) -> Entries:
+    text = (files("lorabake_schemas.guide") / "book" / f"{chapter.file}.toml").read_bytes().decode("utf-8")
+    return Page.model_validate(tomllib.loads(text)).entry
+
+
+__all__ = ["CHAPTERS", "Chapter", "Entries", "Entry", "Place", "Status", "book"]

@@ -1,0 +1,172 @@
+"""The book of rules: nothing is missing, and what it says of lorabake is true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from lorabake import resources
+from lorabake_schemas.base import StrictModel
+from lorabake_schemas.guide import rules
+from lorabake_schemas.guide.book import CHAPTERS, Entry, book
+from lorabake_schemas.options import Level
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.vocabulary import OPTIMIZERS
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTRIES = book()
+BY_ID = {entry.id: entry for entry in ENTRIES}
+# How many rules each part of the guide has, and how many facts about sd-scripts there are.
+COUNTS = {
+    "G0": 4, "G1": 21, "G2": 22, "G25": 8, "G3": 25, "G35": 13, "G36": 4, "G4": 103, "G5": 16, "G6": 20, "G7": 28,
+    "G8": 5, "GL": 10, "GC": 32, "S": 40,
+}  # fmt: skip
+UNUSED = {"S25", "S29"}
+SOURCE = re.compile(r'\b(?:guide|forced)\(\s*"(\w+(?:\.\d+)?)"')
+QUOTED_ID = re.compile(r'"(G\w+\.\d+|S\d+)"')
+
+
+def in_book(identity: str) -> str:
+    """The book's id for a rule of the registry, which may have a suffix (S5.min_lr)."""
+    return identity if identity in BY_ID else identity.rpartition(".")[0]
+
+
+def resolve_sources() -> str:
+    """The text of every module that decides settings, wherever the package keeps it."""
+    texts = [
+        path.read_text("utf-8")
+        for path in (ROOT / "wrapper" / "lorabake").rglob("*.py")
+        if "trainer_side" not in path.parts
+    ]
+    return "\n".join(text for text in texts if SOURCE.search(text) or "def balanced_repeats" in text)
+
+
+def test_every_rule_of_the_guide_and_every_fact_is_there_once() -> None:
+    wanted = {f"{part}.{at}" for part, count in COUNTS.items() if part != "S" for at in range(1, count + 1)}
+    wanted |= {f"S{at}" for at in range(1, 43)} - UNUSED
+    assert len(wanted) == 351
+    assert {entry.id for entry in ENTRIES} == wanted
+    assert len(ENTRIES) == 351
+    assert Counter(entry.prefix for entry in ENTRIES) == COUNTS
+
+
+def test_entries_stand_in_their_chapter_in_order() -> None:
+    order = [chapter.prefix for chapter in CHAPTERS]
+    places = [(order.index(entry.prefix), int(re.sub(r"^.*\.|^S", "", entry.id))) for entry in ENTRIES]
+    assert places == sorted(places)
+    folder = ROOT / "schemas" / "lorabake_schemas" / "guide" / "book"
+    assert {path.stem for path in folder.glob("*.toml")} == {chapter.file for chapter in CHAPTERS}
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
+def test_an_entry_is_complete(entry: Entry) -> None:
+    assert len(entry.title.split()) <= 8
+    assert len(set(entry.action)) == len(entry.action)
+    assert bool(entry.guide) is entry.id.startswith("G")
+    assert bool(entry.lines) is entry.id.startswith("G")
+    assert entry.truth or entry.guide
+    assert bool(entry.where) is (entry.status == "implemented")
+    assert entry.status == "implemented" or not entry.under
+    assert not entry.under or entry.under in BY_ID
+    for words in (entry.guide, entry.truth, entry.reason):
+        assert not words or words.endswith("."), words
+    if entry.status == "implemented":
+        assert not entry.reason or entry.reason.startswith("Still missing: ")
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.status != "implemented"], ids=lambda entry: entry.id)
+def test_what_a_program_could_do_is_done_or_has_a_reason(entry: Entry) -> None:
+    if set(entry.action) - {"X"} or entry.status != "advice":
+        assert entry.reason, f"{entry.id}: why not?"
+
+
+@pytest.mark.parametrize("identity", [rule.id for rule in rules()])
+def test_every_rule_of_the_registry_is_in_the_book(identity: str) -> None:
+    entry = BY_ID[in_book(identity)]
+    assert entry.status == "implemented"
+    assert "rule" in entry.where
+    assert entry.action != "X"
+
+
+def test_a_rule_in_the_book_is_in_the_registry_or_under_one_that_is() -> None:
+    known = {in_book(rule.id) for rule in rules()}
+    claimed = [entry for entry in ENTRIES if "rule" in entry.where]
+    assert len(claimed) >= 70
+    assert [entry.id for entry in claimed if entry.id not in known and entry.under not in known] == []
+
+
+def test_every_source_of_a_setting_is_in_the_book() -> None:
+    text = resolve_sources()
+    used = {*SOURCE.findall(text), *QUOTED_ID.findall(text)} & BY_ID.keys()
+    assert len(used) >= 70
+    assert set(SOURCE.findall(text)) <= BY_ID.keys()
+    wrong = {identity for identity in used if BY_ID[identity].status != "implemented"}
+    assert wrong == set()
+
+
+def test_what_is_said_to_be_resolved_is_named_where_settings_are_decided() -> None:
+    text = resolve_sources()
+
+    def named(word: str) -> bool:
+        return bool(word) and re.search(rf"\b{re.escape(word)}\b", text) is not None
+
+    claimed = [entry for entry in ENTRIES if "resolve" in entry.where]
+    assert len(claimed) >= 100
+    options = {entry.id: [name.rpartition(".")[2] for name in entry.options] for entry in claimed}
+    lost = [e.id for e in claimed if not any(map(named, (e.id, e.under, *options[e.id])))]
+    assert lost == []
+
+
+def test_options_are_sd_scripts_or_the_recipes() -> None:
+    known = {option.name for script in SCRIPTS for option in resources.option_snapshot(script)}
+    known |= {name for level in LEVELS for name in resources.dataset_options().at(level)}
+    known |= recipe_keys()
+    named = {option for entry in ENTRIES for option in entry.options}
+    assert len(named) >= 120
+    assert named - known == set()
+
+
+SCRIPTS = ("train_network.py", "sdxl_train_network.py")
+LEVELS: tuple[Level, ...] = ("general", "datasets", "subsets")
+
+
+def recipe_keys() -> set[str]:
+    """Every key of the recipe as ``table.key``, by the name that people write."""
+    found = set(Recipe.model_fields)
+    for table, field in Recipe.model_fields.items():
+        for model in TABLES:
+            if model.__name__.lower() == table:
+                found |= {f"{table}.{inner.alias or name}" for name, inner in model.model_fields.items()}
+        assert field is not None
+    return found
+
+
+TABLES = tuple(each for each in StrictModel.__subclasses__() if each.__module__ == Recipe.__module__)
+
+
+def test_what_entries_are_about_is_a_word_people_know() -> None:
+    words = {word for entry in ENTRIES for word in entry.about}
+    algorithms = {"lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft", "dora"}
+    assert words <= {*OPTIMIZERS, *algorithms, "sdxl", "style", "character"}
+    assert algorithms | {"Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit"} <= words
+
+
+def test_an_unknown_field_or_place_is_refused() -> None:
+    good = {"id": "G1.1", "title": "t", "action": "X", "status": "advice"}
+    assert Entry.model_validate(good).prefix == "G1"
+    for bad in ({"id": "G1"}, {"status": "done"}, {"where": ["nowhere"]}, {"action": "Q"}, {"colour": "red"}):
+        with pytest.raises(ValidationError):
+            Entry.model_validate({**good, **bad})
+
+
+def test_checking_does_not_read_the_book() -> None:
+    """Its text is for `lorabake explain` alone."""
+    code = "import sys, lorabake.examine, lorabake_schemas.guide; print('lorabake_schemas.guide.book' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
