@@ -89,8 +89,8 @@ def test_what_a_program_could_do_is_done_or_has_a_reason(entry: Entry) -> None:
 @pytest.mark.parametrize("identity", [rule.id for rule in rules()])
 def test_every_rule_of_the_registry_is_in_the_book(identity: str) -> None:
     entry = BY_ID[in_book(identity)]
-    assert entry.status == "implemented"
-    assert "rule" in entry.where
+    assert entry.status == "implemented", f"in the book {entry.id} is still {entry.status}"
+    assert "rule" in entry.where, f'add "rule" to where of {entry.id} in the book'
     assert entry.action != "X"
 
 
