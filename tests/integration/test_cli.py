@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.first import pictures
+from lorabake.first import ingredients, pictures
+from lorabake.reading import machine
 
 PIN_URL = "https://github.com/kohya-ss/sd-scripts"
 RECIPE = """\
@@ -178,7 +179,7 @@ def test_rehearsal_needs_no_model_and_says_what_it_is(lorabake: Run, project: Pa
     done = lorabake("run", "lamp.toml", "--rehearse", cwd=project)
     assert done.returncode == 0, done.stderr
     assert "nothing was trained" in done.stdout
-    run = project / "runs" / "lamp-001"
+    run = project / "runs" / "lamp-rehearsal-001"
     record = json.loads((run / "record.json").read_text())
     assert (record["rehearsal"], record["status"], record["outcome"]["code"]) == (True, "finished", "rehearsed")
     assert list((run / "output").iterdir()) == []
@@ -191,7 +192,7 @@ def test_runs_are_numbered(lorabake: Run, project: Path) -> None:
     for _ in range(2):
         assert lorabake("run", "lamp.toml", "--rehearse", cwd=project).returncode == 0
     names = sorted(path.name for path in (project / "runs").iterdir() if path.is_dir())
-    assert names == ["lamp-001", "lamp-002"]
+    assert names == ["lamp-rehearsal-001", "lamp-rehearsal-002"]
 
 
 def test_dry_run_writes_nothing(lorabake: Run, project: Path) -> None:
@@ -240,7 +241,17 @@ def test_unreachable_pin_is_exit_4_in_clear_words(lorabake: Run, project: Path) 
     assert "Traceback" not in done.stderr
 
 
+def enough_memory() -> None:
+    """The quickstart looks for the memory of a real training before it knows that there will be none."""
+    free = machine.available_memory()
+    if free is not None and free < ingredients.MEMORY["sd15"]:
+        pytest.skip(
+            f"the quickstart needs {ingredients.MEMORY['sd15'] / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        )
+
+
 def test_quickstart_without_a_way_to_the_pin_is_a_rehearsal(lorabake: Run, tmp_path: Path) -> None:
+    enough_memory()
     done = lorabake("quickstart", "--trainer", "cpu")
     assert done.returncode == 0, done.stderr
     assert "Going on as a rehearsal" in done.stderr
@@ -255,7 +266,7 @@ def test_two_runs_of_one_name(lorabake: Run, project: Path, home: Path) -> None:
         assert (done.returncode, "a run named lamp is in progress" in done.stderr) == (1, True)
         assert first.poll() is None
     names = [path.name for path in (project / "runs").iterdir() if path.is_dir()]
-    assert names == ["lamp-001"]
+    assert names == ["lamp-rehearsal-001"]
 
 
 class slow_run:  # noqa: N801 - reads as a statement
@@ -267,7 +278,7 @@ class slow_run:  # noqa: N801 - reads as a statement
         self.process = subprocess.Popen(
             command, cwd=project, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self.log = project / "runs" / "lamp-001" / "logs" / "trainer.log"
+        self.log = project / "runs" / "lamp-rehearsal-001" / "logs" / "trainer.log"
 
     def __enter__(self) -> subprocess.Popen[bytes]:
         end = time.monotonic() + 60
@@ -310,3 +321,36 @@ def test_a_bug_of_ours_leaves_a_crash_file(home: Path, tmp_path: Path) -> None:
     [crash] = (home / "lorabake" / "crashes").iterdir()
     assert "ZeroDivisionError: planted" in crash.read_text()
     assert "Traceback" not in done.stderr
+
+
+def test_quickstart_tells_what_is_wrong_with_an_edited_recipe(lorabake: Run, tmp_path: Path) -> None:
+    enough_memory()
+    assert lorabake("quickstart", "--trainer", "cpu").returncode == 0
+    recipe = tmp_path / "quickstart" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('"Prodigy"', '"Prodgy"'))
+    done = lorabake("quickstart", "--trainer", "cpu")
+    assert done.returncode == 1
+    assert "was edited and stays as it is" in done.stderr
+    assert 'did you mean "Prodigy"?' in done.stderr
+
+
+def test_what_programs_read(lorabake: Run, project: Path) -> None:
+    with_base(project)
+    assert len(json.loads(lorabake("recipes", "list", "--json").stdout)["recipes"]) >= 17
+    told = json.loads(lorabake("run", "lamp.toml", "--dry-run", "--json", cwd=project).stdout)
+    assert told["argv"][1:3] == ["-m", "accelerate.commands.launch"]
+    status = json.loads(lorabake("trainer", "status", "--json").stdout)
+    assert (status["installed"], status["in_use"]) == ([], None)
+    (project / "lamp.toml").write_text(RECIPE.replace('"Prodigy"', '"Prodgy"'))
+    failed = lorabake("run", "lamp.toml", "--json", cwd=project)
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["findings"][0]["rule"] == "bad-choice"
+
+
+def test_explain(lorabake: Run) -> None:
+    done = lorabake("explain", "keep_tokens")
+    assert done.returncode == 0
+    assert "G4.90" in done.stdout
+    wrong = lorabake("explain", "keep_tokns")
+    assert (wrong.returncode, "keep_tokens" in wrong.stderr) == (1, True)
+    assert lorabake("explain", "--all").stdout.startswith("# ")

@@ -54,9 +54,10 @@ def test_a_hint_goes_below(capsys: pytest.CaptureFixture[str]) -> None:
     assert click.unstyle(capsys.readouterr().err) == "error: no git\n  install git\n"
 
 
-def test_findings_that_were_shown_are_not_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_with_errors_is_never_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    """Commands show the findings themselves; whoever forgets still gives a reason."""
     assert run(RecipeError("1 error in r.toml", (FINDING,)), {}) == 1
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "error: 1 error in r.toml\n"
 
 
 def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:

@@ -169,5 +169,6 @@ def test_trainers() -> None:
 
 
 def test_files_that_were_written() -> None:
-    assert render.written((Path("a"), Path("b"))) == "wrote a\nwrote b"
+    assert render.written((Path("a"), Path("b")), as_json=False) == "wrote a\nwrote b"
+    assert json.loads(render.written((Path("a"),), as_json=True)) == {"version": 1, "written": ["a"]}
     assert render.copied(Path("my.toml")).endswith("`lorabake check my.toml`")

@@ -77,7 +77,7 @@ def test_speeds(pace: float | None, text: str) -> None:
 
 def test_plain_lines_are_few_and_hold_the_first_and_the_last_step() -> None:
     lines = show(steps(100), io.StringIO(), tick=2.0).splitlines()
-    assert lines[0] == "step 1/100  loss 0.5  -  - left"
+    assert lines[0] == "step 1/100  loss 0.5"
     assert lines[1] == "step 11/100  loss 0.5  2.00 s/step  2:58 min left"
     assert lines[-1] == "step 100/100  loss 0.5  2.00 s/step  0 s left"
     assert len(lines) == 11
@@ -107,7 +107,7 @@ def test_announcements() -> None:
         "device: cuda",
         "the base model is loaded",
         "12 samples an epoch, 5 epochs, 100 steps",
-        "step 1/100  loss 0.25  -  - left  epoch 1/5",
+        "step 1/100  loss 0.25  epoch 1/5",
         "saving output/x.safetensors",
         "the trainer says that the model was saved",
         "the trainer found no pictures",

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from lorabake import __version__
-from lorabake.errors import LorabakeError, RecipeError
+from lorabake.errors import LorabakeError
 
 KEPT = 10
 
@@ -42,8 +42,7 @@ def boundary(env: Mapping[str, str], *, debug: bool = False) -> Generator[None, 
 
 
 def _show(error: LorabakeError) -> None:
-    if not (isinstance(error, RecipeError) and error.findings):
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
 

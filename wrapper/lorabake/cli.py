@@ -6,6 +6,7 @@ Everything heavy is imported inside a command, so that ``lorabake --help`` stays
 from __future__ import annotations
 
 import functools
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,29 +24,45 @@ if TYPE_CHECKING:
     from lorabake.workflow import TrainerChoice
     from lorabake_schemas.machine import Family
 
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def trainer_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Which trainer: the pin's, installed for this machine, or one of the user's own; given on as ``choice``."""
+PATH = click.Path(path_type=Path)
+LOCK = click.option(
+    "--trainer",
+    "lock",
+    type=click.Choice(["auto", "cuda", "cpu"]),
+    default="auto",
+    show_default=True,
+    help="Which packages: CUDA or CPU.",
+)
+PYTHON = click.option("--python", type=PATH, help="The Python to make the trainer with, or to run --sd-scripts with.")
+SD_SCRIPTS = click.option("--sd-scripts", type=PATH, help="Use this sd-scripts folder, not the pin's.")
 
-    @functools.wraps(command)
-    def chosen(*, lock: Choice, sd_scripts: Path | None, python: Path | None, **others: object) -> None:
-        from lorabake.workflow import TrainerChoice
 
-        command(choice=TrainerChoice(lock, sd_scripts, python), **others)
+def chosen_by(*options: Decorator) -> Decorator:
+    """The options that say which trainer, given on to the command as one ``choice``."""
 
-    path = click.Path(path_type=Path)
-    locks = click.Choice(["auto", "cuda", "cpu"])
-    options = (
-        click.option(
-            "--trainer", "lock", type=locks, default="auto", show_default=True, help="Which packages to install."
-        ),
-        click.option("--sd-scripts", type=path, help="Use this sd-scripts folder, not the pin's."),
-        click.option("--python", type=path, help="The Python to run --sd-scripts with, or to make the trainer with."),
-    )
-    return functools.reduce(lambda made, option: option(made), reversed(options), chosen)
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def chosen(*, lock: Choice, python: Path | None, sd_scripts: Path | None = None, **others: object) -> None:
+            from lorabake.workflow import TrainerChoice
+
+            command(choice=TrainerChoice(lock, sd_scripts, python), **others)
+
+        made: Command = chosen
+        for option in reversed(options):
+            made = option(made)
+        return made
+
+    return decorate
+
+
+trainer_options = chosen_by(LOCK, SD_SCRIPTS, PYTHON)
+pinned_options = chosen_by(LOCK, PYTHON)
 
 
 class _Commands(click.Group):
@@ -69,6 +86,7 @@ def main(debug: bool) -> None:
     lorabake recipes list        recipes to start from
     lorabake check my.toml       what is wrong with a recipe and its pictures
     lorabake run my.toml         train
+    lorabake explain G4.52       what a rule means, or a setting
     """
     del debug  # read by the group
 
@@ -108,13 +126,14 @@ def plan(recipe: Path, as_json: bool) -> None:
 @main.command("compile")
 @RECIPE
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A new folder for the files.")
-def compile_(recipe: Path, output: Path) -> None:
+@JSON
+def compile_(recipe: Path, output: Path, as_json: bool) -> None:
     """Write sd-scripts' train.toml and dataset.toml for RECIPE, and start nothing."""
     from lorabake import render, workflow
 
     examination = _examine(recipe)
-    _show_findings(examination)
-    click.echo(render.written(workflow.write_compiled(examination, output)))
+    _show_findings(examination, as_json=as_json)
+    click.echo(render.written(workflow.write_compiled(examination, output), as_json=as_json))
 
 
 @main.command()
@@ -143,9 +162,10 @@ def run(
 
     order = workflow.RunOrder(recipe, choice, rehearse, run_dir, verbose)
     prepared = workflow.prepare(order, _env())
-    _show_findings(prepared.examination)
+    _show_findings(prepared.examination, as_json=as_json)
+    workflow.check_place(prepared)
     if dry_run:
-        click.echo(render.dry_run(prepared))
+        click.echo(render.dry_run(prepared, as_json=as_json))
         return
     record = workflow.train(prepared, _env(), _sayer())
     click.echo(record.model_dump_json(indent=2) if as_json else render.ending(record, prepared.root))
@@ -158,31 +178,32 @@ def trainer() -> None:
 
 
 @trainer.command("install")
-@click.argument("lock", type=click.Choice(["auto", "cuda", "cpu"]), default="auto")
-def trainer_install(lock: Choice) -> None:
+@pinned_options
+@JSON
+def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
     """Fetch the pinned sd-scripts and install its locked requirements."""
     from lorabake import render, workflow
 
-    click.echo(render.trainer_line(workflow.install(lock, _env(), _sayer())))
+    click.echo(render.trainer_installed(workflow.install(choice, _env(), _sayer()), as_json=as_json))
 
 
 @trainer.command("status")
+@pinned_options
 @JSON
-def trainer_status(as_json: bool) -> None:
+def trainer_status(choice: TrainerChoice, as_json: bool) -> None:
     """Say which trainers are installed, and whether they are the pin's."""
     from lorabake import render, workflow
 
-    status = workflow.trainer_status(_env())
-    click.echo(render.trainer_status(status, as_json=as_json))
+    click.echo(render.trainer_status(workflow.trainer_status(choice, _env()), as_json=as_json))
 
 
 @trainer.command("path")
-@click.option("--trainer", "lock", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
-def trainer_path(lock: Choice) -> None:
+@pinned_options
+def trainer_path(choice: TrainerChoice) -> None:
     """Print the folder of the installed trainer's sd-scripts."""
     from lorabake import workflow
 
-    click.echo(workflow.installed(lock, _env()).checkout)
+    click.echo(workflow.installed(choice, _env()).checkout)
 
 
 @main.group()
@@ -191,11 +212,13 @@ def recipes() -> None:
 
 
 @recipes.command("list")
-def recipes_list() -> None:
+@JSON
+def recipes_list(as_json: bool) -> None:
     """Name the shipped recipes and what each is for."""
     from lorabake import render, resources
 
-    click.echo(render.recipe_list({name: resources.recipe_text(name) for name in resources.recipe_names()}))
+    texts = {name: resources.recipe_text(name) for name in resources.recipe_names()}
+    click.echo(render.recipe_list(texts, as_json=as_json))
 
 
 @recipes.command("show")
@@ -225,13 +248,29 @@ def recipes_copy(name: str, target: Path | None) -> None:
 def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoice) -> None:
     """Draw pictures, make a base model of random weights, and really train on them for a minute."""
     from lorabake import render, workflow
-    from lorabake.first import story as firstrun
+    from lorabake.first import story
 
-    done = firstrun.first_run(family, folder, choice, verbose, _env(), _sayer())
+    wish = story.Wish(family, folder, choice, verbose)
+    done = story.first_run(wish, _env(), _sayer(), _show_findings)
     click.echo(render.ending(done.record, Path(done.record.cwd)))
     for line in done.last_words:
         click.echo(line)
     sys.exit(workflow.exit_code(done.record))
+
+
+@main.command()
+@click.argument("topic", required=False)
+@click.option("--all", "whole", is_flag=True, help="Print the whole book as Markdown.")
+def explain(topic: str | None, whole: bool) -> None:
+    """Explain a rule (G4.52, S27), a setting, an optimizer or an algorithm: what the guide says, what is true."""
+    from lorabake import explain as book
+
+    if whole:
+        click.echo(book.markdown(), nl=False)
+    elif topic is None:
+        raise click.UsageError("name a rule, a setting, an optimizer or an algorithm, or --all")
+    else:
+        click.echo(book.text(book.find(topic), shutil.get_terminal_size().columns))
 
 
 @main.command()
@@ -254,13 +293,16 @@ def _examine(recipe: Path) -> Examination:
     return examine(recipe, machine.facts(_env()))
 
 
-def _show_findings(examination: Examination) -> None:
-    """Findings on stderr; raises RecipeError when one of them is an error."""
+def _show_findings(examination: Examination, *, as_json: bool = False) -> None:
+    """Findings on stderr; ends with exit code 1 (and a JSON report when asked for) when one of them is an error."""
     from lorabake import render
 
     if examination.findings or examination.plan is None:
         click.echo(render.report(examination), err=True)
-    examination.planned()
+    if examination.plan is None:
+        if as_json:
+            click.echo(render.report_json(examination))
+        sys.exit(1)
 
 
 def _env() -> Mapping[str, str]:

@@ -132,8 +132,10 @@ def plan_json(plan: Plan) -> str:
     return plan.model_dump_json(indent=2)
 
 
-def written(paths: Sequence[Path]) -> str:
+def written(paths: Sequence[Path], *, as_json: bool) -> str:
     """The files that were written, one a line."""
+    if as_json:
+        return json.dumps({"version": 1, "written": [str(path) for path in paths]}, indent=2)
     return "\n".join(f"wrote {path}" for path in paths)
 
 
@@ -142,18 +144,15 @@ def copied(path: Path) -> str:
     return f"wrote {path}: change what its head names, then `lorabake check {path}`"
 
 
-def dry_run(prepared: Prepared) -> str:
+def dry_run(prepared: Prepared, *, as_json: bool) -> str:
     """The plan and the command that would be run, as a shell takes it."""
     _, plan = prepared.examination.planned()
-    return "\n".join(
-        [
-            plan_text(plan),
-            "",
-            click.style("would run", bold=True) + f" in {prepared.root}",
-            f"  {shlex.join(prepared.command)}",
-            "nothing was written or started",
-        ]
-    )
+    if as_json:
+        table = {"version": 1, "plan": plan.model_dump(mode="json"), "cwd": str(prepared.root)}
+        return json.dumps(table | {"argv": list(prepared.command)}, indent=2)
+    where = f"{click.style('would run', bold=True)} in {prepared.root}"
+    command = f"  {shlex.join(prepared.command)}"
+    return "\n".join([plan_text(plan), "", where, command, "nothing was written or started"])
 
 
 def ending(record: Record, root: Path) -> str:
@@ -186,6 +185,11 @@ def trainer_line(trainer: Trainer) -> str:
     return f"{name}, {trainer.lock or 'own'} packages (torch {torch}): {trainer.checkout}"
 
 
+def trainer_installed(trainer: Trainer, *, as_json: bool) -> str:
+    """The trainer that is there now."""
+    return json.dumps({"version": 1} | _trainer_json(trainer), indent=2) if as_json else trainer_line(trainer)
+
+
 def trainer_status(status: TrainerStatus, *, as_json: bool) -> str:
     """What is installed, for a person or a program."""
     if as_json:
@@ -216,8 +220,11 @@ def _trainer_json(trainer: Trainer) -> dict[str, object]:
     }
 
 
-def recipe_list(texts: Mapping[str, str]) -> str:
+def recipe_list(texts: Mapping[str, str], *, as_json: bool = False) -> str:
     """Every shipped recipe with the first line of its head, which says what it is for."""
+    if as_json:
+        heads = [{"name": name, "about": text.splitlines()[0].removeprefix("# ")} for name, text in texts.items()]
+        return json.dumps({"version": 1, "recipes": heads}, indent=2)
     wide = max(map(len, texts))
     return "\n".join(f"{name:<{wide}}  {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items())
 
@@ -234,6 +241,7 @@ __all__ = [
     "report",
     "report_json",
     "summary",
+    "trainer_installed",
     "trainer_line",
     "trainer_status",
     "written",

@@ -123,10 +123,11 @@ class View:
         """Loss, speed, time left and epoch."""
         total = self.step.total if self.step is not None else self.planned
         loss = self.step.loss if self.step is not None else None
+        pace = self.pace.seconds_per_step
         parts = (
             "" if loss is None else f"loss {loss:.4g}",
-            speed(self.pace.seconds_per_step),
-            f"{duration(self.pace.seconds_left(total))} left",
+            "" if pace is None else speed(pace),
+            "" if pace is None else f"{duration(self.pace.seconds_left(total))} left",
             "" if self.epoch is None else f"epoch {self.epoch.number}/{self.epoch.total}",
         )
         return "  ".join(part for part in parts if part)

@@ -71,7 +71,7 @@ def prepare(order: RunOrder, env: Env) -> Prepared:
     facts = machine.facts(env)
     examination = examine(order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse)
     command = _expected_command(order, examination.plan, env) if examination.plan else ()
-    return Prepared(order, examination, order.run_dir or _next_root(examination), command)
+    return Prepared(order, examination, order.run_dir or _next_root(examination, order.rehearse), command)
 
 
 def _expected_command(order: RunOrder, plan: Plan, env: Env) -> tuple[str, ...]:
@@ -81,10 +81,10 @@ def _expected_command(order: RunOrder, plan: Plan, env: Env) -> tuple[str, ...]:
     choice = order.trainer
     if choice.sd_scripts is not None:
         return training_argv(choice.python or Path("python"), choice.sd_scripts / plan.script, plan.launch)
-    found = trainers.find(resources.pin(), store.home(env), choice.lock, env, python=choice.python)
-    if found is None:
+    trainer = found(choice, env)
+    if trainer is None:
         return training_argv(Path("TRAINER/venv/bin/python"), Path("TRAINER/sd-scripts") / plan.script, plan.launch)
-    return training_argv(found.python, found.checkout / plan.script, plan.launch)
+    return training_argv(trainer.python, trainer.checkout / plan.script, plan.launch)
 
 
 def check_place(prepared: Prepared) -> None:
@@ -102,13 +102,13 @@ def check_place(prepared: Prepared) -> None:
         )
 
 
-def _next_root(examination: Examination) -> Path:
-    """runs/NAME-001 beside the recipe, with the first number above all that are there."""
+def _next_root(examination: Examination, rehearsal: bool) -> Path:
+    """runs/NAME-001 beside the recipe (NAME-rehearsal-001), with the first number above all that are there."""
     recipe = examination.recipe
-    name = recipe.name if recipe else "run"
+    name = (recipe.name if recipe else "run") + ("-rehearsal" if rehearsal else "")
     folder = examination.loaded.folder / ((recipe.save.runs if recipe else None) or RUNS)
     numbered = re.compile(re.escape(name) + r"-(\d+)")
-    taken = [int(found[1]) for path in _entries(folder) if (found := numbered.fullmatch(path.name))]
+    taken = [int(match[1]) for path in _entries(folder) if (match := numbered.fullmatch(path.name))]
     return folder / f"{name}-{max(taken, default=0) + 1:03d}"
 
 
@@ -239,27 +239,30 @@ def had(choice: TrainerChoice, env: Env, say: Say) -> Trainer:
     """The trainer, installed first if need be. Raises SetupError."""
     if choice.sd_scripts is not None:
         return trainers.own(choice.sd_scripts, choice.python, resources.pin(), say, env)
-    if choice.python is not None:
-        return trainers.install(resources.pin(), store.home(env), choice.lock, env, say, python=choice.python)
-    return install(choice.lock, env, say)
+    return install(choice, env, say)
 
 
-def install(lock: Choice, env: Env, say: Say) -> Trainer:
+def install(choice: TrainerChoice, env: Env, say: Say) -> Trainer:
     """The pin's trainer, installed if it is not there yet."""
-    return trainers.install(resources.pin(), store.home(env), lock, env, say)
+    return trainers.install(resources.pin(), store.home(env), choice.lock, env, say, python=choice.python)
 
 
-def installed(lock: Choice, env: Env) -> Trainer:
-    """The installed trainer. Raises SetupError when there is none."""
-    found = trainers.find(resources.pin(), store.home(env), lock, env)
-    if found is None:
+def found(choice: TrainerChoice, env: Env) -> Trainer | None:
+    """The pin's trainer, if it is there."""
+    return trainers.find(resources.pin(), store.home(env), choice.lock, env, python=choice.python)
+
+
+def installed(choice: TrainerChoice, env: Env) -> Trainer:
+    """The pin's trainer. Raises SetupError when it is not there."""
+    trainer = found(choice, env)
+    if trainer is None:
         raise SetupError("the trainer is not installed", "lorabake trainer install")
-    return found
+    return trainer
 
 
-def trainer_status(env: Env) -> TrainerStatus:
+def trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
     """What is installed."""
-    return trainers.status(resources.pin(), store.home(env), "auto", env)
+    return trainers.status(resources.pin(), store.home(env), choice.lock, env, python=choice.python)
 
 
 def exit_code(record: Record) -> int:
@@ -274,6 +277,7 @@ __all__ = [
     "check_place",
     "compiled_for",
     "exit_code",
+    "found",
     "had",
     "install",
     "installed",

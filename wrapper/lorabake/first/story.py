@@ -8,11 +8,9 @@ from pathlib import Path
 
 from lorabake import resources, workflow
 from lorabake.errors import UnreachableError
+from lorabake.examine import Examination
 from lorabake.first import ingredients as quickstart
 from lorabake.reading import machine
-from lorabake.trainer import install as trainers
-from lorabake.trainer import store
-from lorabake.trainer.install import Trainer
 from lorabake.workflow import RunOrder, TrainerChoice
 from lorabake_schemas.machine import Family
 from lorabake_schemas.pin import Lock
@@ -20,6 +18,7 @@ from lorabake_schemas.record import Record
 
 Say = Callable[[str], None]
 Env = Mapping[str, str]
+Show = Callable[[Examination], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,37 +29,46 @@ class FirstRun:
     last_words: tuple[str, ...]
 
 
-def first_run(family: Family, folder: Path, choice: TrainerChoice, verbose: bool, env: Env, say: Say) -> FirstRun:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What `lorabake quickstart` was asked for."""
+
+    family: Family
+    folder: Path
+    trainer: TrainerChoice
+    verbose: bool = False
+
+
+def first_run(wish: Wish, env: Env, say: Say, show: Show) -> FirstRun:
     """Try the whole way on drawn pictures and a base of random weights.
 
-    Where the pin's url or pip's index cannot be reached it goes on as a rehearsal and says so. Raises MachineError
-    when there is too little memory or disk, SetupError when the trainer cannot be had for another reason.
+    Where the pin's url or pip's index cannot be reached it goes on as a rehearsal and says so. ``show`` gets what is
+    to be said of the recipe, which may be the user's own by now. Raises MachineError when there is too little memory
+    or disk, SetupError when the trainer cannot be had for another reason.
     """
-    _check_room(family, folder, choice, env, say)
+    _check_room(wish, env, say)
     try:
-        trainer, why = workflow.had(choice, env, say), ""
+        trainer, why = workflow.had(wish.trainer, env, say), ""
     except UnreachableError as error:
         trainer, why = None, f"the trainer could not be fetched: {error.message}"
         say(f"{error.message}; {error.hint}. Going on as a rehearsal, which trains nothing.")
-    prepared = quickstart.prepare(folder, family, trainer.python if trainer else None, env, say)
-    order = RunOrder(prepared.recipe, choice, rehearse=trainer is None, verbose=verbose)
+    prepared = quickstart.prepare(wish.folder, wish.family, trainer.python if trainer else None, env, say)
+    order = RunOrder(prepared.recipe, wish.trainer, rehearse=trainer is None, verbose=wish.verbose)
     run = workflow.prepare(order, env)
+    show(run.examination)
     record = workflow.train(run, env, say)
     if record.status != "finished":
         return FirstRun(record, ())
     lora = run.root / "output" / f"{record.name}.safetensors" if trainer else None
-    return FirstRun(record, quickstart.farewell(prepared.recipe, family, lora, why))
+    return FirstRun(record, quickstart.farewell(prepared.recipe, wish.family, lora, why))
 
 
-def _check_room(family: Family, folder: Path, choice: TrainerChoice, env: Env, say: Say) -> None:
+def _check_room(wish: Wish, env: Env, say: Say) -> None:
     """Say what will be taken, before any of it is."""
-    what = quickstart.needs(family, None if _has_trainer(choice, env) else _lock(choice, env))
-    say(quickstart.announcement(family, what, folder))
-    quickstart.check_room(what, folder, machine.available_memory(), machine.free_disk(folder))
-
-
-def _has_trainer(choice: TrainerChoice, env: Env) -> Trainer | bool | None:
-    return choice.sd_scripts is not None or trainers.find(resources.pin(), store.home(env), choice.lock, env)
+    there = wish.trainer.sd_scripts is not None or workflow.found(wish.trainer, env) is not None
+    what = quickstart.needs(wish.family, None if there else _lock(wish.trainer, env))
+    say(quickstart.announcement(wish.family, what, wish.folder))
+    quickstart.check_room(what, wish.folder, machine.available_memory(), machine.free_disk(wish.folder))
 
 
 def _lock(choice: TrainerChoice, env: Env) -> Lock:
@@ -69,4 +77,4 @@ def _lock(choice: TrainerChoice, env: Env) -> Lock:
     return pin.lock(name)
 
 
-__all__ = ["FirstRun", "first_run"]
+__all__ = ["FirstRun", "Wish", "first_run"]
