@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+CAPTION_EXTENSION = ".txt"  # ours (G3.3); sd-scripts' own default is .caption
+
 
 class CaptionProblem(StrEnum):
     """What sd-scripts would trip over, or swallow, in a caption file (S12).
@@ -82,4 +84,25 @@ class DatasetFacts:
     regularisation: tuple[FolderFacts, ...] = ()
 
 
-__all__ = ["CaptionFacts", "CaptionProblem", "DatasetFacts", "FolderFacts", "ImageFacts"]
+def repeat_folder(name: str) -> tuple[int, str] | None:
+    """Repeats and token of a folder named ``10_token`` as kohya's GUI has them, None for any other name.
+
+    sd-scripts' rule (CU:607-644): the part before the first underscore is a whole number of at least 1.
+    """
+    number, _, token = name.partition("_")
+    try:
+        repeats = int(number)
+    except ValueError:
+        return None
+    return (repeats, token) if repeats >= 1 else None
+
+
+__all__ = [
+    "CAPTION_EXTENSION",
+    "CaptionFacts",
+    "CaptionProblem",
+    "DatasetFacts",
+    "FolderFacts",
+    "ImageFacts",
+    "repeat_folder",
+]

@@ -12,10 +12,15 @@ import pytest
 import tomli_w
 from PIL import Image
 
+from lorabake.planning.buckets import Size
 from lorabake.process import Output, capture, own_environment
+from lorabake.reading.dataset import scan
 from lorabake.runs.happenings import Epoch, Step
 from lorabake.runs.progress import Parser
 from lorabake.runs.rehearse import BANNER
+from lorabake.runs.rehearse_input import read_rehearsal
+from lorabake_schemas.caches import cache_suffix, seen_sizes
+from lorabake_schemas.machine import Family
 
 TRAIN: dict[str, Any] = {"output_dir": "output", "output_name": "hmb", "max_train_epochs": 2}
 
@@ -183,3 +188,16 @@ def test_an_interrupt_ends_it_with_a_word(tmp_path: Path) -> None:
         _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130
     assert b"rehearsal interrupted" in stderr
+
+
+@pytest.mark.parametrize(("family", "sizes"), [("sd15", {(60, 90), (90, 60)}), ("sdxl", {(90, 60)})])
+def test_left_over_caches_count_as_they_do_in_the_plan(tmp_path: Path, family: Family, sizes: set[Size]) -> None:
+    """sd-scripts takes a picture's size from the name of its family's cache."""
+    folder = images(tmp_path / "pics")
+    (folder / "1_0060x0090_sd.npz").touch()
+    (tmp_path / "train.toml").write_text(tomli_w.dumps(TRAIN))
+    (tmp_path / "dataset.toml").write_text(tomli_w.dumps(dataset({"image_dir": folder.as_posix()})))
+    read = read_rehearsal(tmp_path / "train.toml", tmp_path / "dataset.toml", family=family)
+    counted = read.blocks[0].counted.subsets[0].sizes
+    assert set(counted) == sizes
+    assert counted == seen_sizes(scan(folder, ".txt"), cache_suffix(family))

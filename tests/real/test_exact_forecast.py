@@ -19,7 +19,8 @@ from PIL import Image
 from lorabake.planning.buckets import BucketRules, Size, placer
 from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput, effective_repeats, forecast
 from lorabake.process import child_env, own_environment
-from lorabake.reading.dataset import scan, seen_sizes
+from lorabake.reading.dataset import scan
+from lorabake_schemas.caches import seen_sizes
 from lorabake_schemas.dataset import FolderFacts
 
 pytestmark = pytest.mark.real

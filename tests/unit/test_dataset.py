@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lorabake.reading.dataset import repeat_folder, scan, seen_size, seen_sizes
-from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts
+from lorabake.reading.dataset import scan
+from lorabake_schemas.caches import missized, reused, seen_size, seen_sizes
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts, repeat_folder
 
 
 def picture(path: Path, size: tuple[int, int] = (20, 10), mode: str = "RGB", caption: str | None = "tok") -> None:
@@ -182,6 +183,17 @@ def test_sizes_come_from_the_names_of_latent_caches() -> None:
     assert seen_sizes(facts, "_sd.npz") == ((512, 768), (512, 768), (100, 50))
     assert seen_sizes(facts, "_sdxl.npz") == ((100, 50), (100, 50), (640, 640))
     assert seen_sizes(FolderFacts("x", images), "_sd.npz") == ((100, 50),) * 3
+
+
+def test_which_old_latents_would_be_trained_on() -> None:
+    """Those that sd-scripts would ask for by name: STEM.npz first, else the size it takes the picture for."""
+    images = tuple(ImageFacts(name, 100, 50) for name in ("1.png", "10.png", "b.png"))
+    caches = ("10_0512x0768_sd.npz", "b_0640x0640_sd.npz", "b.npz", "c_0100x0050_sd.npz")
+    facts = FolderFacts("x", images, caches=caches)
+    assert reused(facts, "_sd.npz") == ("10_0512x0768_sd.npz", "b.npz")
+    assert reused(facts, "_sdxl.npz") == ("b.npz",)
+    assert missized(facts, "_sd.npz") == ("1.png", "10.png", "b.png")
+    assert missized(facts, "_sdxl.npz") == reused(FolderFacts("x", images), "_sd.npz") == ()
 
 
 def test_a_cache_name_without_a_size_is_passed_over() -> None:

@@ -130,6 +130,18 @@ def test_kept_tags_are_the_tokens(more: dict[str, Any], words: str, keep: int) -
     assert (part["class_tokens"], part["keep_tokens"]) == (words, keep)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "keep"), [("masterpiece, best quality,", 4), ("masterpiece, best quality", 3), ("good", 2), (None, 2)]
+)
+def test_a_prefix_is_kept_with_token_and_class(prefix: str | None, keep: int) -> None:
+    """sd-scripts joins it to the caption with a space (TU:824) and counts tags in the whole (TU:886)."""
+    made = recipe(captions={"caption_prefix": prefix})
+    part = values(subsets(made, pictures_for(made), profile(made))[0].settings)
+    assert part["keep_tokens"] == keep
+    joined = f"{prefix} {part['class_tokens']}" if prefix else str(part["class_tokens"])
+    assert len(joined.split(",")) == keep
+
+
 def test_a_concept_goes_before_the_captions_table() -> None:
     made = recipe(
         captions={"shuffle_caption": True, "keep_tokens": 5},

@@ -9,11 +9,10 @@ from pathlib import Path
 from lorabake import resources
 from lorabake.errors import RecipeError
 from lorabake.planning.resolve import resolve
-from lorabake.planning.resolve.data import CAPTION_EXTENSION
 from lorabake.reading.base_model import inspect_base
 from lorabake.reading.dataset import scan
 from lorabake.reading.load import LoadedRecipe, load, with_lines
-from lorabake_schemas.dataset import DatasetFacts, FolderFacts
+from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide import Situation
 from lorabake_schemas.guide import findings as guide_findings

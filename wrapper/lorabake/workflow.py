@@ -77,7 +77,7 @@ def prepare(order: RunOrder, env: Env) -> Prepared:
 def _expected_command(order: RunOrder, plan: Plan, env: Env) -> tuple[str, ...]:
     """The command as far as it is known before a trainer is installed, for --dry-run."""
     if order.rehearse:
-        return rehearsal_argv(plan.launch)
+        return rehearsal_argv(plan.launch, plan.family)
     choice = order.trainer
     if choice.sd_scripts is not None:
         return training_argv(choice.python or Path("python"), choice.sd_scripts / plan.script, plan.launch)
@@ -154,7 +154,9 @@ def rehearsal_request(prepared: Prepared, env: Env) -> LaunchRequest:
     """The same way with the stand-in."""
     _, plan = prepared.examination.planned()
     here = TrainerRecord(kind="rehearsal", python=sys.executable)
-    return _request(prepared, plan, rehearsal_argv(plan.launch), trainer_env(env, python=Path(sys.executable)), here)
+    return _request(
+        prepared, plan, rehearsal_argv(plan.launch, plan.family), trainer_env(env, python=Path(sys.executable)), here
+    )
 
 
 def _request(prepared: Prepared, plan: Plan, argv: tuple[str, ...], env: Env, trainer: TrainerRecord) -> LaunchRequest:

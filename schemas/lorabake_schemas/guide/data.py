@@ -1,37 +1,42 @@
-"""Rules about image folders, captions and subsets that sd-scripts would trip over, or pass over in silence."""
+"""Rules about image folders, subsets and left-over files that sd-scripts would trip or pass over in silence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from posixpath import normpath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from posixpath import basename, normpath, splitext
 
-from lorabake_schemas.dataset import CaptionProblem, FolderFacts
+from lorabake_schemas.caches import cache_suffix, missized, reused
+from lorabake_schemas.dataset import FolderFacts, ImageFacts, repeat_folder
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 
 SHOWN = 3  # file names named in one finding
 
 
-def _training(situation: Situation) -> Iterator[tuple[int, FolderFacts]]:
+def training(situation: Situation) -> Iterator[tuple[int, FolderFacts]]:
+    """The folder of each concept, by the concept's index."""
     yield from enumerate(situation.dataset.concepts)
 
 
-def _folders(situation: Situation) -> Iterator[tuple[tuple[str | int, ...], FolderFacts]]:
-    for table, folders in (
+def folders(situation: Situation) -> Iterator[tuple[tuple[str | int, ...], FolderFacts]]:
+    """Every folder, with the recipe key that names it."""
+    for table, those in (
         ("concept", situation.dataset.concepts),
         ("regularisation", situation.dataset.regularisation),
     ):
-        for index, folder in enumerate(folders):
+        for index, folder in enumerate(those):
             yield (table, index, "images"), folder
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 @rule("G4.9", ERROR, "sd-scripts looks into exactly this folder; at the wrong level it finds nothing and exits 0.")
 def folder_has_pictures(situation: Situation) -> Iterator[Remark]:
-    for where, folder in _folders(situation):
+    for where, folder in folders(situation):
         if folder.problem:
             yield Remark(
                 where,
@@ -41,35 +46,54 @@ def folder_has_pictures(situation: Situation) -> Iterator[Remark]:
         elif not folder.images and folder.repeat_folders:
             yield Remark(
                 where,
-                f"{folder.path} is one level too high: the pictures are in {_listed(list(folder.repeat_folders))}",
-                f'write images = "{folder.path}/{folder.repeat_folders[0]}", one [[concept]] for each such folder',
+                f"{folder.path} is one level too high: the pictures are in {listed(folder.repeat_folders)}",
+                f"write {_moved(folder.path, folder.repeat_folders[0])}, one [[concept]] for each such folder",
             )
         elif not folder.images and folder.subfolders:
             yield Remark(
                 where,
-                f"{folder.path} holds no picture itself; sd-scripts does not look into "
-                f"{_listed(list(folder.subfolders))}",
+                f"{folder.path} holds no picture itself; sd-scripts does not look into {listed(folder.subfolders)}",
                 f'write images = "{folder.path}/{folder.subfolders[0]}"',
             )
         elif not folder.images and folder.ignored:
             yield Remark(
                 where,
-                f"sd-scripts reads none of the files in {folder.path}: {_listed(list(folder.ignored))}",
+                f"sd-scripts reads none of the files in {folder.path}: {listed(folder.ignored)}",
                 "convert them to PNG or JPEG with an ending in lower case",
             )
         elif not folder.images:
             yield Remark(where, f"{folder.path} holds no picture", "png, jpg, jpeg, webp and bmp are read")
 
 
+def _moved(path: str, inner: str) -> str:
+    """The two lines that take the place of a folder name of kohya's GUI."""
+    repeats = repeat_folder(inner)
+    return f'images = "{path}/{inner}"' + (f" and num_repeats = {repeats[0]}" if repeats else "")
+
+
+@rule("G4.9.repeats", HINT, "Repeats in a folder's name are for kohya's GUI; a dataset file does not read them.")
+def repeats_are_written(situation: Situation) -> Iterator[Remark]:
+    recipe = situation.recipe
+    given = [part.num_repeats for part in recipe.concept] + [part.num_repeats for part in recipe.regularisation]
+    for (where, folder), repeats in zip(folders(situation), given, strict=True):
+        found = repeat_folder(basename(normpath(folder.path)))
+        if found and found[0] > 1 and found[1] and repeats is None:
+            yield Remark(
+                where,
+                f"the {found[0]}_ in front of {found[1]} repeats nothing here",
+                f"add num_repeats = {found[0]} if it is meant (num_repeats = 1 says that it is not)",
+            )
+
+
 @rule("G2.2", ERROR, "A picture that cannot be opened stops sd-scripts, often hours into the run.")
 def pictures_open(situation: Situation) -> Iterator[Remark]:
-    for where, folder in _folders(situation):
+    for where, folder in folders(situation):
         broken = [image for image in folder.images if image.problem]
         if broken:
             yield Remark(
                 where,
                 f"{len(broken)} of {len(folder.images)} cannot be read: "
-                f"{_listed([f'{image.name} ({image.problem})' for image in broken])}",
+                f"{listed([f'{image.name} ({image.problem})' for image in broken])}",
                 "replace or remove them",
                 file=broken[0].name,
             )
@@ -77,106 +101,19 @@ def pictures_open(situation: Situation) -> Iterator[Remark]:
 
 @rule("G2.3", WARNING, "Files with these endings are skipped in silence.")
 def no_picture_is_skipped(situation: Situation) -> Iterator[Remark]:
-    for where, folder in _folders(situation):
+    for where, folder in folders(situation):
         if folder.images and folder.ignored:
             yield Remark(
                 where,
-                f"sd-scripts skips {len(folder.ignored)} files: {_listed(list(folder.ignored))}",
+                f"sd-scripts skips {len(folder.ignored)} files: {listed(folder.ignored)}",
                 "convert them to PNG or JPEG with an ending in lower case, or move them away",
-            )
-
-
-@rule(
-    "G3.3",
-    ERROR,
-    "Without captions every picture gets the class token alone, and only a warning says so.",
-    unless="regularisation, which needs no captions",
-)
-def there_are_captions(situation: Situation) -> Iterator[Remark]:
-    extension = situation.recipe.captions.caption_extension or ".txt"
-    for index, folder in _training(situation):
-        missing = [image.name for image in folder.images if image.caption.problem is CaptionProblem.MISSING]
-        if missing and len(missing) == len(folder.images):
-            yield Remark(
-                ("concept", index, "images"),
-                f"no picture in {folder.path} has a {extension} caption beside it",
-                "write one caption file per picture (token first, class second), or set captions.caption_extension",
-            )
-        elif missing:
-            yield Remark(
-                ("concept", index, "images"),
-                f"{len(missing)} of {len(folder.images)} pictures have no caption: {_listed(missing)}",
-                "write them; until then they train as the class token alone",
-                severity=WARNING,
-            )
-
-
-@rule("S12", ERROR, "sd-scripts stops on an empty or undecodable caption and swallows the rest in silence.")
-def captions_can_be_read(situation: Situation) -> Iterator[Remark]:
-    said = {
-        CaptionProblem.EMPTY: (
-            ERROR,
-            "captions are empty files, on which sd-scripts stops",
-            "write them or delete the files",
-        ),
-        CaptionProblem.NOT_UTF8: (ERROR, "captions are not UTF-8, on which sd-scripts stops", "save them as UTF-8"),
-        CaptionProblem.UNREADABLE: (ERROR, "captions cannot be read", "check the permissions"),
-        CaptionProblem.BOM: (
-            WARNING,
-            "captions begin with a byte order mark, which becomes part of the first tag",
-            "save them as UTF-8 without BOM",
-        ),
-        CaptionProblem.BLANK: (
-            WARNING,
-            "captions have a blank first line, and only the first line is used",
-            "put everything on the first line",
-        ),
-        CaptionProblem.MORE_LINES: (
-            WARNING,
-            "captions have more than one line; only the first is used",
-            "put everything on one line",
-        ),
-    }
-    for where, folder in _folders(situation):
-        for problem, (severity, message, fix) in said.items():
-            names = [image.name for image in folder.images if image.caption.problem is problem]
-            if names:
-                yield Remark(where, f"{len(names)} {message}: {_listed(names)}", fix, file=names[0], severity=severity)
-
-
-@rule(
-    "G3.10",
-    WARNING,
-    "The first tag of every caption is the trigger; without it the LoRA answers to nothing.",
-    unless="natural-language captions, where the token only has to be in the sentence",
-)
-def token_comes_first(situation: Situation) -> Iterator[Remark]:
-    if situation.recipe.base.tags == "natural":
-        return
-    if situation.recipe.captions.caption_prefix:  # it comes first, and the token may be in it (TU:823)
-        return
-    for index, folder in _training(situation):
-        token = situation.recipe.concept[index].token.split(",")[0].strip().casefold()
-        captioned = [image for image in folder.images if image.caption.problem is not CaptionProblem.MISSING]
-        wrong = [
-            image.name
-            for image in captioned
-            if image.caption.text and image.caption.text.lstrip("\ufeff").split(",")[0].strip().casefold() != token
-        ]
-        if wrong:
-            yield Remark(
-                ("concept", index, "token"),
-                f"{len(wrong)} of {len(folder.images)} captions do not begin with "
-                f'"{situation.recipe.concept[index].token}": {_listed(wrong)}',
-                "put the token first",
-                file=wrong[0],
             )
 
 
 @rule("S14", ERROR, "sd-scripts drops the second use of a folder with no more than a warning.")
 def folders_differ(situation: Situation) -> Iterator[Remark]:
     seen: dict[str, str] = {}
-    for where, folder in _folders(situation):
+    for where, folder in folders(situation):
         here, path = f"{where[0]}[{where[1]}]", normpath(folder.path)  # compiled, ./a and a are one
         if path in seen:
             yield Remark(
@@ -185,6 +122,88 @@ def folders_differ(situation: Situation) -> Iterator[Remark]:
                 "give every concept and every regularisation set its own folder",
             )
         seen.setdefault(path, here)
+
+
+@rule(
+    "S19",
+    ERROR,
+    "sd-scripts compares a left-over latent cache with nothing: not with the picture, the size or the VAE.",
+    unless="latents that are not cached on disk, where such a file can only change a picture's size: a warning",
+)
+def no_old_latents(situation: Situation) -> Iterator[Remark]:
+    suffix, on_disk = cache_suffix(situation.family), situation.recipe.train.cache_latents_to_disk
+    for where, folder in folders(situation):
+        old, wrong = reused(folder, suffix) if on_disk else (), missized(folder, suffix)
+        if old:
+            yield Remark(
+                where,
+                f"{len(old)} old latent caches would be trained on, whatever the pictures are now: {listed(old)}",
+                f"delete the .npz files in {folder.path}, or take cache_latents_to_disk out",
+                file=old[0],
+            )
+        elif wrong:
+            yield Remark(
+                where,
+                f"the names of left-over latent caches give {len(wrong)} pictures another size: {listed(wrong)}",
+                f"delete the .npz files in {folder.path}",
+                file=wrong[0],
+                severity=WARNING,
+            )
+
+
+@rule(
+    "S15.sizes",
+    ERROR,
+    "Without buckets and cached latents sd-scripts asserts that every picture has the size of the resolution.",
+    needs_plan=True,
+)
+def sizes_fit_without_buckets(situation: Situation) -> Iterator[Remark]:
+    plan, cropped = situation.plan, situation.recipe.kohya.get("random_crop") is True
+    if plan is None or plan.value("cache_latents") or plan.value("cache_latents_to_disk"):
+        return
+    data = {setting.option: setting.value for setting in plan.dataset}
+    sides = data.get("resolution")
+    width, height = (sides[0], sides[-1]) if isinstance(sides, tuple) else (sides, sides)
+    if data.get("enable_bucket") or not isinstance(width, int) or not isinstance(height, int):
+        return
+    for where, folder in folders(situation):
+        wrong = [image.name for image in folder.images if not _fits(image, width, height, larger=cropped)]
+        if wrong:
+            yield Remark(
+                where,
+                f"{len(wrong)} of {len(folder.images)} pictures are not {width} x {height}: {listed(wrong)}",
+                "take enable_bucket = false or cache_latents = false out",
+                file=wrong[0],
+            )
+
+
+def _fits(image: ImageFacts, width: int, height: int, *, larger: bool) -> bool:
+    """A random crop takes what is too large (TU:1622-1634), nothing enlarges what is too small."""
+    if larger:
+        return image.width >= width and image.height >= height
+    return (image.width, image.height) == (width, height)
+
+
+@rule(
+    "S12.stem",
+    WARNING,
+    "Pictures of one stem share a caption file, and on disk a latent cache.",
+    unless="latents are cached on disk: then it is an error",
+)
+def stems_differ(situation: Situation) -> Iterator[Remark]:
+    on_disk = situation.recipe.train.cache_latents_to_disk
+    for where, folder in folders(situation):
+        stems = Counter(splitext(image.name)[0] for image in folder.images)
+        twins = [image.name for image in folder.images if stems[splitext(image.name)[0]] > 1]
+        if twins:
+            shared = "a caption and a latent cache" if on_disk else "a caption"
+            yield Remark(
+                where,
+                f"{len(twins)} pictures differ only in their ending and share {shared}: {listed(twins)}",
+                "rename them, each with a caption of its own",
+                file=twins[0],
+                severity=ERROR if on_disk else None,
+            )
 
 
 @rule(
@@ -267,4 +286,4 @@ def concepts_are_balanced(situation: Situation) -> Iterator[Remark]:
             )
 
 
-__all__: list[str] = []
+__all__ = ["folders", "listed", "training"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from lorabake.reading import captions
-from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.dataset import FolderFacts, ImageFacts, repeat_folder
 
 _LOWER = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # Globbing is case-blind on Windows and exact elsewhere: .Jpg is seen there only.
@@ -131,47 +131,4 @@ def _image_problem(error: Exception, path: str) -> str:
             return f"its header cannot be read ({error})"
 
 
-def repeat_folder(name: str) -> tuple[int, str] | None:
-    """Repeats and token of a folder named ``10_token`` as kohya's GUI has them, None for any other name.
-
-    sd-scripts' rule (CU:607-644): the part before the first underscore is a whole number of at least 1.
-    """
-    number, _, token = name.partition("_")
-    try:
-        repeats = int(number)
-    except ValueError:
-        return None
-    return (repeats, token) if repeats >= 1 else None
-
-
-def seen_sizes(folder: FolderFacts, cache_suffix: str) -> tuple[tuple[int, int], ...]:
-    """Width and height of each image in order, as sd-scripts would take them into its buckets.
-
-    ``cache_suffix`` is ``_sd.npz`` or ``_sdxl.npz``. sd-scripts believes the size in the name of a latent
-    cache even when it caches nothing, and walks two sorted lists comparing as many characters as the image's
-    stem has: ``1.png`` may thus take the size of ``10_0512x0768_sd.npz`` (TU:2002-2035).
-    """
-    caches = [name for name in folder.caches if name.endswith(cache_suffix)]
-    caches.sort(key=lambda name: name.rsplit("_", maxsplit=2)[0])
-    at, sizes = 0, list[tuple[int, int]]()
-    for image in folder.images:
-        length = len(image.name) - len(_extension(image.name))
-        stem = image.name[:length]
-        while at < len(caches) and caches[at][:length] < stem:
-            at += 1
-        hit = at < len(caches) and caches[at][:length] == stem
-        sizes.append((_size_in_name(caches[at]) if hit else None) or seen_size(image))
-    return tuple(sizes)
-
-
-def seen_size(image: ImageFacts) -> tuple[int, int]:
-    """Width and height as sd-scripts reads them from the header: one pixel less for an extended WebP."""
-    return image.seen or (image.width, image.height)
-
-
-def _size_in_name(cache: str) -> tuple[int, int] | None:
-    width, _, height = cache.rsplit("_", maxsplit=2)[-2].partition("x")
-    return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
-
-
-__all__ = ["repeat_folder", "scan", "seen_size", "seen_sizes"]
+__all__ = ["scan"]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from lorabake_schemas.machine import Family
     from lorabake_schemas.plan import LaunchPlan
 
 # accelerate reads a default_config.yaml of the user's whenever it is given no --config_file (accelerate 1.6.0
@@ -72,8 +73,11 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan) -> tuple[str, 
     )  # fmt: skip
 
 
-def rehearsal_argv(launch: LaunchPlan) -> tuple[str, ...]:
-    """The stand-in, in lorabake's own Python; it divides the work as accelerate's processes would."""
+def rehearsal_argv(launch: LaunchPlan, family: Family = "sd15") -> tuple[str, ...]:
+    """The stand-in, in lorabake's own Python; it divides the work as accelerate's processes would.
+
+    ``family`` says whose left-over latent caches count; the compiled files do not tell.
+    """
     return (
         sys.executable,
         "-P",
@@ -82,6 +86,8 @@ def rehearsal_argv(launch: LaunchPlan) -> tuple[str, ...]:
         *CONFIGS,
         "--num_processes",
         str(launch.num_processes),
+        "--family",
+        family,
     )
 
 

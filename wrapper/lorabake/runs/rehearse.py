@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 from PIL import Image
 
@@ -23,6 +24,7 @@ from lorabake.planning.buckets import Placement, placer
 from lorabake.planning.forecast import effective_repeats, forecast
 from lorabake.runs.rehearse_input import Block, Rehearsal, read_rehearsal
 from lorabake_schemas.dataset import CaptionProblem, ImageFacts
+from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast
 
 BANNER = "rehearsal: a stand-in for sd-scripts, which trains nothing and writes no weights"
@@ -179,6 +181,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config_file", type=Path, required=True)
     parser.add_argument("--dataset_config", type=Path, required=True)
     parser.add_argument("--num_processes", type=int, default=1, help="what accelerate would be told")
+    parser.add_argument("--family", choices=get_args(Family), default="sd15", help="whose latent caches count")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds per step")
     return parser.parse_args(argv)
 
@@ -190,7 +193,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(encoding="utf-8", errors="replace")
     arguments = _arguments(argv)
     try:
-        rehearsal = read_rehearsal(arguments.config_file, arguments.dataset_config, arguments.num_processes)
+        rehearsal = read_rehearsal(
+            arguments.config_file, arguments.dataset_config, arguments.num_processes, arguments.family
+        )
         steps = rehearse(rehearsal, arguments.delay)
     except LorabakeError as error:
         sys.stdout.flush()

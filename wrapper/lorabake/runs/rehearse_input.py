@@ -12,8 +12,10 @@ import toml
 from lorabake.errors import RecipeError
 from lorabake.planning.buckets import BucketRules, Size
 from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput
-from lorabake.reading.dataset import scan, seen_size
+from lorabake.reading.dataset import scan
+from lorabake_schemas.caches import cache_suffix, seen_sizes
 from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.machine import Family
 
 T = TypeVar("T", bool, int, str)
 Table = Mapping[str, object]
@@ -101,16 +103,19 @@ def flatten(config: Table) -> dict[str, object]:
     return flat
 
 
-def read_rehearsal(config_file: Path, dataset_config: Path, num_processes: int = 1) -> Rehearsal:
+def read_rehearsal(
+    config_file: Path, dataset_config: Path, num_processes: int = 1, family: Family = "sd15"
+) -> Rehearsal:
     """Both files; relative paths in them count from the working directory, as in sd-scripts.
 
-    Raises RecipeError when a file cannot be read, a folder is not there or a value has the wrong type.
+    ``family`` decides which left-over latent caches sd-scripts would look at; the files do not tell it. Raises
+    RecipeError when a file cannot be read, a folder is not there or a value has the wrong type.
     """
     flat = flatten(load(config_file))
     train = Settings(flat)
     dataset = load(dataset_config)
     general = _tables({"general": [dataset.get("general", {})]}, "general")[0]
-    blocks = tuple(_block(table, general, flat) for table in _tables(dataset, "datasets"))
+    blocks = tuple(_block(table, general, flat, cache_suffix(family)) for table in _tables(dataset, "datasets"))
     return Rehearsal(
         blocks,
         _schedule(train, num_processes),
@@ -141,7 +146,7 @@ def _schedule(train: Settings, num_processes: int) -> Schedule:
     )
 
 
-def _block(table: Table, general: Table, train: Table) -> Block:
+def _block(table: Table, general: Table, train: Table, caches: str) -> Block:
     own = Settings(table, general, train)
     rules = BucketRules(
         resolution=own.resolution(),
@@ -153,7 +158,7 @@ def _block(table: Table, general: Table, train: Table) -> Block:
     )
     subsets = [Settings(subset, table, general, train) for subset in _tables(table, "subsets")]
     folders = tuple(_folder(subset) for subset in subsets)
-    counted = tuple(_subset(subset, folder) for subset, folder in zip(subsets, folders, strict=True))
+    counted = tuple(_subset(subset, folder, caches) for subset, folder in zip(subsets, folders, strict=True))
     return Block(DatasetBlock(counted, rules, own.get("batch_size", 1)), folders)
 
 
@@ -169,8 +174,8 @@ def _folder(subset: Settings) -> FolderFacts:
     return folder
 
 
-def _subset(subset: Settings, folder: FolderFacts) -> SubsetInput:
-    sizes = tuple(seen_size(image) for image in folder.images)
+def _subset(subset: Settings, folder: FolderFacts, caches: str) -> SubsetInput:
+    sizes = seen_sizes(folder, caches)
     return SubsetInput(folder.path, sizes, subset.get("num_repeats", 1), subset.get("is_reg", default=False))
 
 

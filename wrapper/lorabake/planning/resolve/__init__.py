@@ -22,8 +22,8 @@ from lorabake.planning.resolve.run import (
     sample_settings,
 )
 from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, pick
-from lorabake.reading.dataset import seen_sizes
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.caches import cache_suffix, seen_sizes
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts, Precision
 from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
@@ -122,7 +122,7 @@ def _block(data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetF
 
 def _subset(part: SubsetPlan, folder: FolderFacts, family: Family) -> SubsetInput:
     """The sizes sd-scripts will take, which are not always those of the files (left-over latent caches, WebP)."""
-    sizes = seen_sizes(folder, "_sdxl.npz" if family == "sdxl" else "_sd.npz")
+    sizes = seen_sizes(folder, cache_suffix(family))
     return SubsetInput(part.title, sizes, _number(part.settings, "num_repeats") or 1, part.is_reg)
 
 

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from lorabake.planning.repeats import balanced_repeats
 from lorabake.planning.resolve.profile import Profile
 from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, pick
-from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
 from lorabake_schemas.plan import Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularisation, Train
-
-CAPTION_EXTENSION = ".txt"
 
 
 def dataset_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
@@ -81,6 +79,7 @@ def _concept(concept: Concept, repeats: int, images: int, recipe: Recipe, profil
     captions = recipe.captions
     words = tuple(word for word in (concept.token, concept.outfit, concept.class_) if word)
     tags = sum(word.count(",") + 1 for word in words)  # a token may be two tags, as in the folder names of G6.17
+    tags += (captions.caption_prefix or "").count(",")  # joined by a space (TU:824): its commas make the tags
     repeat_rule = guide("G6.11") if profile.multi else guide("G2.20")
     shuffle = concept.shuffle_caption if concept.shuffle_caption is not None else captions.shuffle_caption
     keep = concept.keep_tokens if concept.keep_tokens is not None else captions.keep_tokens

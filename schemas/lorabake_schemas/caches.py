@@ -1,0 +1,71 @@
+"""What left-over latent caches do to a folder: the sizes sd-scripts takes from their names, the latents it reuses."""
+
+from __future__ import annotations
+
+from posixpath import splitext
+
+from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.machine import Family
+
+Size = tuple[int, int]
+
+
+def cache_suffix(family: Family) -> str:
+    """How the names of this family's latent caches end (strategy_sd.py:134-136 at the pin)."""
+    return "_sdxl.npz" if family == "sdxl" else "_sd.npz"
+
+
+def seen_size(image: ImageFacts) -> Size:
+    """Width and height as sd-scripts reads them from the header: one pixel less for an extended WebP."""
+    return image.seen or (image.width, image.height)
+
+
+def seen_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
+    """Width and height of each image in order, as sd-scripts would take them into its buckets.
+
+    ``suffix`` is that of ``cache_suffix``. sd-scripts believes the size in the name of a latent cache even when it
+    caches nothing, and walks two sorted lists comparing as many characters as the image's stem has: ``1.png`` may
+    thus take the size of ``10_0512x0768_sd.npz`` (TU:2002-2035).
+    """
+    caches = [name for name in folder.caches if name.endswith(suffix)]
+    caches.sort(key=lambda name: name.rsplit("_", maxsplit=2)[0])
+    at, sizes = 0, list[Size]()
+    for image in folder.images:
+        stem = splitext(image.name)[0]
+        length = len(stem)
+        while at < len(caches) and caches[at][:length] < stem:
+            at += 1
+        hit = at < len(caches) and caches[at][:length] == stem
+        sizes.append((_size_in_name(caches[at]) if hit else None) or seen_size(image))
+    return tuple(sizes)
+
+
+def missized(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
+    """The images that a left-over cache makes sd-scripts take for another size, by name."""
+    if not folder.caches:
+        return ()
+    pairs = zip(folder.images, seen_sizes(folder, suffix), strict=True)
+    return tuple(image.name for image, size in pairs if size != seen_size(image))
+
+
+def reused(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
+    """The left-over caches whose latents sd-scripts would train on when it caches on disk, by name.
+
+    An old ``STEM.npz`` comes before ``STEM_0512x0768_sd.npz`` (strategy_sd.py:152-157), in both families.
+    """
+    there, found = frozenset(folder.caches), list[str]()
+    if not there:
+        return ()
+    for image, (width, height) in zip(folder.images, seen_sizes(folder, suffix), strict=True):
+        stem = splitext(image.name)[0]
+        names = (f"{stem}.npz", f"{stem}_{width:04d}x{height:04d}{suffix}")
+        found += [name for name in names if name in there][:1]
+    return tuple(dict.fromkeys(found))
+
+
+def _size_in_name(cache: str) -> Size | None:
+    width, _, height = cache.rsplit("_", maxsplit=2)[-2].partition("x")
+    return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
+
+
+__all__ = ["cache_suffix", "missized", "reused", "seen_size", "seen_sizes"]
