@@ -12,7 +12,7 @@ LockName = Literal["cuda", "cpu"]
 class Lock(StrictModel):
     """One set of locked requirements: its file under vendor/ and what installing it takes, in bytes.
 
-    ``modules`` must be importable once it is installed; the health check imports them.
+    ``modules`` must be importable once it is installed, beside the pin's own; the health check imports them.
     """
 
     file: str
@@ -24,7 +24,8 @@ class Lock(StrictModel):
 class Pin(StrictModel):
     """A commit, never a branch or a tag: those move.
 
-    ``sparse`` holds the git sparse-checkout patterns (left-out folders start with ``!``).
+    ``sparse`` holds the git sparse-checkout patterns (left-out folders start with ``!``). ``modules`` is what every
+    training imports, whatever its recipe: the least that an installation of the user's own must have.
     """
 
     url: str
@@ -32,6 +33,7 @@ class Pin(StrictModel):
     sparse: Many[str]
     python_min: str
     python_max: str
+    modules: Many[str] = ()
     cuda: Lock
     cpu: Lock
 

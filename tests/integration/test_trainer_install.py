@@ -309,15 +309,17 @@ def test_a_program_that_is_no_python(tmp_path: Path) -> None:
     assert venv.python_version(Path(sys.executable), {"PATH": ""}) == venv.python_version(None, {})
 
 
-def own(ready: Path, pin: Pin, python: Path | None, say: Callable[[str], None] = print) -> trainer.Trainer:
-    return trainer.own(ready / "origin", python, pin, say, small.environment(ready))
+def own(
+    ready: Path, pin: Pin, python: Path | None, say: Callable[[str], None] = print, needed: tuple[str, ...] = ()
+) -> trainer.Trainer:
+    return trainer.own(ready / "origin", python, pin, say, small.environment(ready), needed=needed)
 
 
 @pytest.fixture
 def tried(ready: Path) -> Pin:
-    """The pin of the small world, its health check made to pass with any Python."""
+    """The pin of the small world, whose core any Python has and whose locks have more."""
     pin: Pin = small.pin(ready)
-    return pin.model_copy(update={"cpu": pin.cpu.model_copy(update={"modules": ("json",)})})
+    return pin.model_copy(update={"modules": ("json",)})
 
 
 def test_the_users_own_installation(ready: Path, tried: Pin) -> None:
@@ -341,7 +343,19 @@ def test_own_installations_that_will_not_do(ready: Path, tried: Pin) -> None:
         own(ready, tried, None)
     with pytest.raises(SetupError, match="is not a program"):
         own(ready, tried, ready / "none")
+    core = tried.model_copy(update={"modules": ("json", "tiny")})
     with pytest.raises(SetupError, match="import tiny: ModuleNotFoundError"):
-        own(ready, small.pin(ready), Path(sys.executable))
+        own(ready, core, Path(sys.executable))
     with pytest.raises(SetupError, match=r"lacks train_network\.py"):
         trainer.own(ready, Path(sys.executable), tried, print, small.environment(ready))
+
+
+def test_an_own_installation_needs_what_its_plan_needs_and_no_more(ready: Path, tried: Pin) -> None:
+    """lycoris-lora is in neither sd-scripts' requirements nor this Python; only some recipes want it."""
+    python = Path(sys.executable)
+    assert own(ready, tried, python, needed=("sqlite3",)).kind == "own"
+    with pytest.raises(
+        SetupError, match=r"lacks what this training needs: lycoris-lora, dadaptation \(import "
+    ) as caught:
+        own(ready, tried, python, needed=("lycoris.kohya", "dadaptation", "sqlite3"))
+    assert f"{python} -m pip install lycoris-lora dadaptation, or " in (caught.value.hint or "")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lorabake.trainer import requirements
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.plan import Origin, Setting, Source
+from situations import XFORMERS, plan_of, recipe
 
 LOCK = """\
 # build-first: hatchling wheel
@@ -123,3 +126,74 @@ def test_the_trainers_python_sees_no_other_python() -> None:
     }
     assert child["TMPDIR"] == "/scratch"
     assert child["PYTHONNOUSERSITE"] == "1"
+
+
+def needs(**options: OptionValue) -> tuple[str, ...]:
+    """What a plan needs whose train options are these."""
+    settings = [
+        Setting(option=name, value=value, source=Source(origin=Origin.RECIPE)) for name, value in options.items()
+    ]
+    return requirements.modules_for(plan_of(recipe()).model_copy(update={"train": tuple(settings)}))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "modules"),
+    [
+        ("AdamW", ()),
+        ("Adafactor", ()),
+        ("RAdam", ()),
+        ("AdamW8bit", ("bitsandbytes",)),
+        ("PagedAdamW", ("bitsandbytes",)),
+        ("PagedAdamW32bit", ("bitsandbytes",)),
+        ("bitsandbytes.optim.AdEMAMix8bit", ("bitsandbytes", "bitsandbytes.optim")),
+        ("Lion", ("lion_pytorch",)),
+        ("Prodigy", ("prodigyopt",)),
+        ("DAdaptation", ("dadaptation",)),
+        ("DAdaptLion", ("dadaptation",)),
+        ("RAdamScheduleFree", ("schedulefree",)),
+        ("prodigyplus.ProdigyPlusScheduleFree", ("prodigyplus", "schedulefree")),
+        ("pytorch_optimizer.CAME", ("pytorch_optimizer",)),
+    ],
+)
+def test_the_package_an_optimizer_comes_from(optimizer: str, modules: tuple[str, ...]) -> None:
+    assert needs(optimizer_type=optimizer) == modules
+
+
+@pytest.mark.parametrize(
+    ("options", "modules"),
+    [
+        ({}, ()),
+        ({"network_module": "networks.lora"}, ()),
+        ({"network_module": "lycoris.kohya"}, ("lycoris.kohya",)),
+        ({"xformers": True}, ("xformers.ops",)),
+        ({"sdpa": True, "xformers": False}, ()),
+        ({"lr_scheduler_type": "CosineAnnealingLR"}, ()),
+        ({"lr_scheduler_type": "pytorch_optimizer.lr_scheduler.REXScheduler"}, ("pytorch_optimizer.lr_scheduler",)),
+        ({"optimizer_schedulefree_wrapper": True}, ("schedulefree",)),
+        ({"logging_dir": "logs"}, ("tensorboard",)),
+        ({"logging_dir": "logs", "log_with": "all"}, ("tensorboard", "wandb")),
+        ({"logging_dir": "logs", "log_with": "wandb"}, ("wandb",)),
+    ],
+)
+def test_the_packages_that_other_options_need(options: dict[str, OptionValue], modules: tuple[str, ...]) -> None:
+    assert needs(**options) == modules
+
+
+def test_a_real_plan_says_what_it_needs() -> None:
+    wants_much = recipe(train={"optimizer": "Prodigy"}, network={"type": "loha"})
+    needed = requirements.modules_for(plan_of(wants_much, attention=XFORMERS))
+    assert {"lycoris.kohya", "prodigyopt", "xformers.ops"} <= set(needed)
+    plain = recipe(train={"optimizer": "AdamW", "attention": "sdpa"}, network={"type": "lora"})
+    assert requirements.modules_for(plan_of(plain, attention=XFORMERS)) == ("tensorboard",)
+
+
+def test_what_to_ask_pip_for() -> None:
+    modules = ("lycoris.kohya", "cv2", "lycoris", "prodigyplus", "lion_pytorch", "xformers.ops", "PIL")
+    assert requirements.distributions(modules) == (
+        "lycoris-lora",
+        "opencv-python",
+        "prodigy-plus-schedule-free",
+        "lion-pytorch",
+        "xformers",
+        "pillow",
+    )

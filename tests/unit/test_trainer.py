@@ -101,7 +101,7 @@ def pretend(home: Path, name: LockName) -> Path:
     return folder
 
 
-def found(home: Path, asked: choice.Choice, env: Mapping[str, str] | None, *, gpu: bool = False) -> str | None:
+def found(home: Path, asked: choice.Choice, env: Mapping[str, str], *, gpu: bool = False) -> str | None:
     trainer_ = trainer.find(resources.pin(), home, asked, env, world=world(gpu=gpu))
     return trainer_.lock if trainer_ else None
 
@@ -114,7 +114,6 @@ def test_a_cpu_trainer_is_not_taken_for_a_gpu(tmp_path: Path) -> None:
     pretend(tmp_path, "cpu")
     assert found(tmp_path, "auto", {}) == "cpu"
     assert found(tmp_path, "auto", {}, gpu=True) is None
-    assert found(tmp_path, "auto", None) == "cpu"
     assert found(tmp_path, "cuda", {}) is None
 
 
@@ -129,7 +128,7 @@ def test_of_both_the_fitting_one_is_found(tmp_path: Path) -> None:
     pretend(tmp_path, "cuda")
     pretend(tmp_path, "cpu")
     assert found(tmp_path, "auto", {}) == "cpu"
-    assert found(tmp_path, "auto", None) == "cuda"
+    assert found(tmp_path, "auto", {}, gpu=True) == "cuda"
     seen = trainer.status(resources.pin(), tmp_path, "cpu", {}, world=world())
     assert [item.lock for item in seen.installed] == ["cuda", "cpu"]
     assert seen.trainer
@@ -203,3 +202,38 @@ def test_a_probe_that_crashes_is_no_and_not_kept(tmp_path: Path, monkeypatch: py
     assert trainer.probe_attention(one, "fp16", {}).reason == "the probe of xformers ended with 1"
     assert not trainer.probe_attention(one, "fp16", {}).xformers
     assert len(asked) == 2
+
+
+def test_a_package_that_is_there_but_does_not_work_is_not_one_to_install() -> None:
+    broken = venv.Health({}, ("import cv2: ImportError: libGL.so.1: cannot open shared object file",))
+    error = broken.refusal(Path("theirs"))
+    assert error.message.startswith("theirs cannot train: import cv2: ImportError: libGL")
+    assert error.hint == "name the Python that sd-scripts runs with: --python"
+
+
+def test_what_every_training_needs_is_in_sd_scripts_own_requirements() -> None:
+    """So that --sd-scripts takes every installation made by sd-scripts' own instructions (its requirements.txt)."""
+    pin = resources.pin()
+    assert {"torch", "cv2", "safetensors.torch", "voluptuous"} <= set(pin.modules)
+    optional = {"lycoris.kohya", "dadaptation", "prodigyopt", "lion_pytorch", "prodigyplus"}
+    assert optional.isdisjoint(pin.modules)
+    assert optional <= set(pin.cpu.modules) <= set(pin.cuda.modules)
+
+
+def test_the_users_python_is_looked_for_on_the_path_given(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "python-of-mine"
+    program.parent.mkdir()
+    program.touch(0o755)
+    assert venv.of_checkout(tmp_path, Path("python-of-mine"), {"PATH": str(program.parent)}) == program
+    with pytest.raises(SetupError, match="is not a program"):
+        venv.of_checkout(tmp_path, Path("python-of-mine"), {"PATH": str(tmp_path)})
+
+
+@pytest.mark.parametrize("name", ["venv", ".venv"])
+def test_the_users_python_is_that_of_the_checkouts_venv(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SetupError, match="has no venv"):
+        venv.of_checkout(tmp_path, None, {})
+    python = venv.interpreter(tmp_path / name)
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert venv.of_checkout(tmp_path, None, {}) == python

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from lorabake import locks, resources
 from lorabake.errors import SetupError
-from lorabake.process import own_environment
 from lorabake.reading import machine
 from lorabake.trainer import attention, git, pinned, store, venv
 from lorabake.trainer.choice import Choice, check_space, choose_lock
@@ -72,27 +71,26 @@ def find(
     pin: Pin,
     home: Path,
     choice: Choice,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str],
     *,
     python: Path | None = None,
     world: World = _WORLD,
 ) -> Trainer | None:
     """An installed trainer for this pin, None when there is none; nothing is fetched or built.
 
-    With "auto" and ``env``, a machine with an NVIDIA GPU gets the CUDA one only; without ``env`` either will do.
+    ``python`` is the one that made its virtual environment, by default the one that runs lorabake. With "auto" a
+    machine with an NVIDIA GPU gets the CUDA one only.
     """
-    names = _candidates(choice, gpu=world.gpu(env) if env is not None and choice == "auto" else None)
-    version = venv.python_version(python, own_environment() if env is None else env)
+    names = _candidates(choice, gpu=choice == "auto" and world.gpu(env))
+    version = venv.python_version(python, env)
     found = (_installed(pin, home, name, version, world) for name in names)
     return next((trainer for trainer in found if trainer is not None), None)
 
 
-def _candidates(choice: Choice, *, gpu: bool | None) -> tuple[LockName, ...]:
-    """The locks that will do, best first. ``gpu`` is None when nobody looked."""
+def _candidates(choice: Choice, *, gpu: bool) -> tuple[LockName, ...]:
+    """The locks that will do, best first; a GPU matters to "auto" only."""
     if choice != "auto":
         return (choice,)
-    if gpu is None:
-        return ("cuda", "cpu")
     return ("cuda",) if gpu else ("cpu", "cuda")
 
 
@@ -184,9 +182,9 @@ def _build_in(folder: Path, pin: Pin, choice: Choice, log: Path, job: _Job) -> s
     venv.fill(python, lock, folder, job.env, log, job.say)
     shutil.rmtree(folder / "tmp", ignore_errors=True)
     job.say("checking that it works")
-    versions, problem = venv.health(python, pin.lock(name).modules, checkout, job.env)
-    if problem:
-        raise SetupError(f"the trainer was installed but does not work: {problem}", f"what pip did: {log}")
+    health = venv.health(python, (*pin.modules, *pin.lock(name).modules), checkout, job.env)
+    if health.failed:
+        raise SetupError(f"the trainer was installed but does not work: {health.failed[0]}", f"what pip did: {log}")
     pinned.verify(pin, checkout, job.env)
     return store.Marker(
         folder=folder.name,
@@ -194,8 +192,8 @@ def _build_in(folder: Path, pin: Pin, choice: Choice, log: Path, job: _Job) -> s
         commit=pin.commit,
         lock=name,
         lock_sha256=_digest(pin, name, job.world),
-        python=versions["python"],
-        versions=versions,
+        python=health.versions["python"],
+        versions=dict(health.versions),
     )
 
 
@@ -223,38 +221,28 @@ def _lock_for(pin: Pin, python: Path, choice: Choice, job: _Job) -> LockName:
     return name
 
 
-def own(sd_scripts: Path, python: Path | None, pin: Pin, say: Say, env: Mapping[str, str] | None = None) -> Trainer:
+def own(
+    sd_scripts: Path, python: Path | None, pin: Pin, say: Say, env: Mapping[str, str], *, needed: Sequence[str] = ()
+) -> Trainer:
     """The user's installation, checked: the folder is sd-scripts, and the Python imports what training needs.
 
-    Without ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``say`` is told when the commit
-    is not the pin's.
+    ``needed`` are modules beside those that every training imports (requirements.modules_for says which). Without
+    ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``say`` is told when the commit is not
+    the pin's.
     """
-    env = own_environment() if env is None else env
     checkout = sd_scripts.absolute()
     lacking = [name for name in _LANDMARKS if not (checkout / name).is_file()]
     if lacking:
         raise SetupError(f"{sd_scripts} is not a checkout of sd-scripts: it lacks {lacking[0]}", "see --sd-scripts")
-    chosen = _own_python(checkout, python)
+    chosen = venv.of_checkout(checkout, python, env)
     say(f"checking {chosen}")
-    versions, problem = venv.health(chosen, pin.cpu.modules, checkout, env)
-    if problem:
-        raise SetupError(f"this Python cannot train: {problem}", "name the Python that sd-scripts runs with: --python")
+    health = venv.health(chosen, (*pin.modules, *needed), checkout, env)
+    if health.failed:
+        raise health.refusal(chosen)
     commit = git.head(checkout, env)
     if commit != pin.commit:
         say(f"warning: {sd_scripts} is at {commit or 'an unknown commit'}, lorabake knows {pin.commit}")
-    return Trainer("own", checkout, chosen, commit, None, None, versions)
-
-
-def _own_python(checkout: Path, python: Path | None) -> Path:
-    if python is not None:
-        found = shutil.which(str(python))
-        if found is None:
-            raise SetupError(f"{python} is not a program", "name the Python that sd-scripts runs with: --python")
-        return Path(found).absolute()
-    for name in ("venv", ".venv"):
-        if venv.interpreter(checkout / name).exists():
-            return venv.interpreter(checkout / name)
-    raise SetupError(f"{checkout} has no venv", "name the Python that sd-scripts runs with: --python")
+    return Trainer("own", checkout, chosen, commit, None, None, health.versions)
 
 
 def status(

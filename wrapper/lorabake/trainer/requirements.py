@@ -1,4 +1,4 @@
-"""Reading the trainer's locks and pip's words: what to install first, how far it is, why it failed."""
+"""The trainer's packages: what a lock holds, what a plan needs, and pip's words while it installs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from lorabake.errors import SetupError, UnreachableError
 from lorabake.process import child_env
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from lorabake_schemas.plan import Plan
 
 _BLOCK = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[^\s;\\]+)[^\n]*\n(?:[ \t]+[^\n]*\n)*", re.MULTILINE)
 _BUILD_FIRST = re.compile(r"^# build-first: (.+)$", re.MULTILINE)
@@ -56,6 +58,57 @@ def build_first(lock: str) -> str:
     line = _BUILD_FIRST.search(lock)
     names = set(line[1].split()) if line else set[str]()
     return "".join(block[0] for block in _BLOCK.finditer(lock) if block["name"] in names)
+
+
+# Modules whose package has another name than its module with dashes.
+_PACKAGES = {
+    "PIL": "pillow",
+    "cv2": "opencv-python",
+    "lycoris": "lycoris-lora",
+    "prodigyplus": "prodigy-plus-schedule-free",
+}
+
+
+def distributions(modules: Iterable[str]) -> tuple[str, ...]:
+    """What to ask pip for, to have these modules; each once, in their order."""
+    tops = (module.partition(".")[0] for module in modules)
+    return tuple(dict.fromkeys(_PACKAGES.get(top, top.replace("_", "-")) for top in tops))
+
+
+def modules_for(plan: Plan) -> tuple[str, ...]:
+    """The modules that sd-scripts imports for this plan alone, beside the pin's ``modules``; sorted.
+
+    Those of the network, the optimizer, the scheduler, attention and the loggers (TU:4881-5140, 5299, 5443-5457).
+    """
+    network = str(plan.value("network_module") or "")
+    wanted = {
+        *_optimizer_modules(plan),
+        *_dotted(str(plan.value("lr_scheduler_type") or "")),
+        *({network} if network and not network.startswith("networks.") else ()),  # those are sd-scripts' own
+        *(("xformers.ops",) if plan.value("xformers") else ()),
+        *(("wandb",) if plan.value("log_with") in {"wandb", "all"} else ()),
+        *(("tensorboard",) if plan.value("logging_dir") and plan.value("log_with") != "wandb" else ()),
+    }
+    return tuple(sorted(wanted))
+
+
+def _optimizer_modules(plan: Plan) -> set[str]:
+    name = str(plan.value("optimizer_type") or "")
+    low = name.lower()
+    ways = {
+        "lion_pytorch": low == "lion" or bool(plan.value("use_lion_optimizer")),
+        "bitsandbytes": low.endswith("8bit") or low.startswith("pagedadamw") or bool(plan.value("use_8bit_adam")),
+        "dadaptation": low.startswith("dadapt"),
+        "prodigyopt": low == "prodigy",
+        "schedulefree": low.endswith("schedulefree") or bool(plan.value("optimizer_schedulefree_wrapper")),
+    }
+    return {module for module, used in ways.items() if used} | _dotted(name)
+
+
+def _dotted(name: str) -> set[str]:
+    """The module before a class's name; without one the class is torch's."""
+    module = name.rpartition(".")[0]
+    return {module} if module else set()
 
 
 _STEP = re.compile(
@@ -129,4 +182,4 @@ def failure(said: Sequence[str]) -> SetupError:
     return SetupError("pip could not install the trainer's packages", tail)
 
 
-__all__ = ["Progress", "build_first", "child_environment", "failure", "packages"]
+__all__ = ["Progress", "build_first", "child_environment", "distributions", "failure", "modules_for", "packages"]

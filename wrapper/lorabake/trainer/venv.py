@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +21,6 @@ from lorabake.trainer import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 _PIP = ("-m", "pip", "--no-input", "--disable-pip-version-check")
 _INSTALL = ("install", "--no-deps", "--require-hashes", "--no-warn-script-location", "--progress-bar=off")
@@ -50,6 +52,21 @@ def check_version(version: str, lowest: str, highest: str) -> None:
 def interpreter(venv: Path) -> Path:
     """The Python of a virtual environment."""
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def of_checkout(checkout: Path, python: Path | None, env: Mapping[str, str]) -> Path:
+    """The Python for a checkout of the user's own: ``python``, else its venv's or .venv's. Raises SetupError."""
+    hint = "name the Python that sd-scripts runs with: --python"
+    if python is not None:
+        found = shutil.which(str(python), path=env.get("PATH"))
+        if found is None:
+            raise SetupError(f"{python} is not a program", hint)
+        return Path(found).absolute()
+    theirs = (interpreter(checkout / name) for name in ("venv", ".venv"))
+    found_there = next((path for path in theirs if path.exists()), None)
+    if found_there is None:
+        raise SetupError(f"{checkout} has no venv", hint)
+    return found_there
 
 
 def make(venv: Path, python: Path | None, env: Mapping[str, str]) -> Path:
@@ -129,22 +146,37 @@ def _pip(
         raise type(error)(error.message, f"{error.hint} (all of it: {log})")
 
 
-def health(
-    python: Path, modules: Sequence[str], cwd: Path, env: Mapping[str, str]
-) -> tuple[dict[str, str], str | None]:
-    """Import what training needs in the trainer's own Python.
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a Python said of itself: the ``versions`` of all installed packages and of "python", the imports that
+    failed and why, and the modules that were not found."""
 
-    Returns the versions of all installed packages, "python" among them, and what is wrong, None for nothing.
-    """
+    versions: Mapping[str, str] = field(repr=False)
+    failed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def refusal(self, python: Path) -> SetupError:
+        """Why the user's own ``python`` cannot train, and the command that gets it what it lacks."""
+        lacks = requirements.distributions(self.missing)
+        other = "name the Python that sd-scripts runs with: --python"
+        if not lacks:
+            return SetupError(f"{python} cannot train: {self.failed[0]}", other)
+        what = f"{python} lacks what this training needs: {', '.join(lacks)} ({self.failed[0]})"
+        return SetupError(what, f"{python} -m pip install {' '.join(lacks)}, or {other}")
+
+
+def health(python: Path, modules: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Health:
+    """Import what training needs in the trainer's own Python."""
     with resources.trainer_side("health.py") as script:
         argv = [str(python), str(script), *modules]
         done = capture(argv, cwd=cwd, env=requirements.child_environment(env), timeout=600)
     answer = last_json(done.stdout)
     if answer is None:
         tail = " / ".join(done.stderr.strip().splitlines()[-3:])
-        return {}, f"{python} ended with {done.returncode} during the health check: {tail}"
+        return Health({}, (f"{python} ended with {done.returncode} during the health check: {tail}",))
     versions = {str(name): str(version) for name, version in answer["versions"].items()}
-    return {"python": str(answer["python"])} | versions, answer["problem"]
+    versions = {"python": str(answer["python"])} | versions
+    return Health(versions, tuple(map(str, answer["failed"])), tuple(map(str, answer["missing"])))
 
 
 def last_json(text: str) -> dict[str, Any] | None:
@@ -157,12 +189,14 @@ def last_json(text: str) -> dict[str, Any] | None:
 
 
 __all__ = [
+    "Health",
     "check_version",
     "fill",
     "health",
     "interpreter",
     "last_json",
     "make",
+    "of_checkout",
     "offers_cpu_torch",
     "python_version",
 ]

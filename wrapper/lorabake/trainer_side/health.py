@@ -1,6 +1,7 @@
-"""Imports each module named on the command line; the last line it prints is JSON: python, versions, problem.
+"""Imports each module named on the command line; the last line it prints is JSON: python, versions, failed, missing.
 
-``versions`` are those of every installed distribution, by its normalised name (lower case, dashes). ``problem`` is None, or the first import that failed and why.
+``versions`` are those of every installed distribution, by its normalised name (lower case, dashes). ``failed`` says of
+each import that failed why; ``missing`` are the modules that were not found, which may be others than those asked for.
 """
 
 import importlib
@@ -12,13 +13,16 @@ import sys
 import warnings
 
 
-def problem(modules):
+def tried(modules):
+    failed, missing = [], []
     for name in modules:
         try:
             importlib.import_module(name)
         except Exception as error:  # a package can fail to import in any way
-            return f"import {name}: {type(error).__name__}: {error}"
-    return None
+            failed.append(f"import {name}: {type(error).__name__}: {error}")
+            if isinstance(error, ModuleNotFoundError) and error.name and error.name not in missing:
+                missing.append(error.name)
+    return {"failed": failed, "missing": missing}
 
 
 def normalised(name):
@@ -28,11 +32,11 @@ def normalised(name):
 def main():
     warnings.simplefilter("ignore")
     sys.dont_write_bytecode = True
-    found = problem(sys.argv[1:])
+    found = tried(sys.argv[1:])
     installed = {normalised(item.metadata["Name"]): item.version for item in importlib.metadata.distributions()}
     versions = dict(sorted(installed.items()))
     print()
-    print(json.dumps({"python": platform.python_version(), "versions": versions, "problem": found}))
+    print(json.dumps({"python": platform.python_version(), "versions": versions} | found))
 
 
 if __name__ == "__main__":
