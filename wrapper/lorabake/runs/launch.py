@@ -106,8 +106,14 @@ def begun(paths: RunPaths, record: Record) -> EventLog:
 def run(request: LaunchRequest, paths: RunPaths, record: Record, teller: Teller) -> Record:
     """Start the trainer, follow it to its end, judge it and write the verdict down."""
     command = Command(request.argv, paths.root.absolute(), request.env)
-    waits = (request.interrupt_s, request.terminate_s)
-    how = Supervision(paths.log, paths.record, paths.events, paths.room, *waits)
+    how = Supervision(
+        log=paths.log,
+        record=paths.record,
+        events=paths.events,
+        room=paths.room,
+        interrupt_s=request.interrupt_s,
+        terminate_s=request.terminate_s,
+    )
     with supervise(command, how) as running:
         seen = follow(running, paths.log, teller.tell)
         stopped_by = running.stopped_by if running.returncode != 0 else None
