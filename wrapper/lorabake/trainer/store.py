@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class Marker(StrictModel):
-    """A complete trainer: ``folder`` is its name in the store, ``versions`` the installed packages'."""
+    """A complete trainer: ``folder`` is its name in the store, ``versions`` the installed packages'.
+
+    A new ``version`` must go into key(), too, or an older lorabake sharing the store would write over its markers.
+    """
 
     version: Literal[1] = 1
     folder: str
@@ -78,19 +81,16 @@ def publish(home: Path, key: str, marker: Marker) -> None:
         raise
 
 
-def markers(home: Path) -> dict[str, Marker]:
-    """Every complete trainer by its key, sorted by key."""
-    names = sorted(path.stem for path in root(home).glob("*.json"))
-    found = ((name, read(home, name)) for name in names)
-    return {name: marker for name, marker in found if marker is not None}
-
-
 def sweep(home: Path) -> tuple[str, ...]:
-    """Remove what dead installations left; only for who holds the store's lock. Returns the names removed."""
-    complete = {marker.folder for marker in markers(home).values()}
+    """Remove what dead installations left; only for who holds the store's lock. Returns the names removed.
+
+    A folder stays when any marker names it, be it one that only a newer lorabake understands: a training may be
+    running from it. Raises OSError when a marker cannot be read.
+    """
+    named = "\n".join(path.read_bytes().decode("utf-8", "replace") for path in root(home).glob("*.json"))
     removed: list[str] = []
     for path in sorted(root(home).iterdir()):
-        if path.is_dir() and not path.is_symlink() and path.name not in complete:
+        if path.is_dir() and not path.is_symlink() and path.name not in named:
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path.name)
         elif path.suffix == ".tmp":
@@ -112,4 +112,4 @@ def building(home: Path, name: str) -> Generator[Path, None, None]:
         raise
 
 
-__all__ = ["Marker", "building", "home", "key", "markers", "publish", "read", "root", "sweep"]
+__all__ = ["Marker", "building", "home", "key", "publish", "read", "root", "sweep"]
