@@ -6,12 +6,12 @@ A field left out stays None. The guide's values are defaults of the resolve step
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from lorabake_schemas.base import Many, StrictModel
 from lorabake_schemas.machine import Family, Precision
-from lorabake_schemas.vocabulary import OPTIMIZERS, SCHEDULERS, SCHEDULERS_THAT_CRASH
+from lorabake_schemas.vocabulary import OPTIMIZERS, SCHEDULERS, SCHEDULERS_THAT_CRASH, TORCH_OPTIMIZERS
 
 Kind = Literal["character", "style", "object", "clothing", "concept"]
 NetworkType = Literal["lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"]
@@ -52,10 +52,11 @@ def _a_prompt(value: str) -> str:
 
 
 def _known_optimizer(value: str) -> str:
-    """sd-scripts takes its own names in any case, and beside them any dotted class path (TU:4825-5134)."""
-    if "." in value or value.lower() in {name.lower() for name in OPTIMIZERS}:
+    """sd-scripts takes its own names in any case, torch.optim's as they are spelt, and any dotted class path."""
+    if "." in value or value in TORCH_OPTIMIZERS or value.lower() in {name.lower() for name in OPTIMIZERS}:
         return next((name for name in OPTIMIZERS if name.lower() == value.lower()), value)
-    raise PydanticCustomError("bad-choice", "not an optimizer of sd-scripts", {"choices": OPTIMIZERS})
+    choices = (*OPTIMIZERS, *TORCH_OPTIMIZERS)
+    raise PydanticCustomError("bad-choice", "not an optimizer of sd-scripts or torch.optim", {"choices": choices})
 
 
 def _known_scheduler(value: str) -> str:
@@ -68,15 +69,16 @@ def _known_scheduler(value: str) -> str:
     raise PydanticCustomError("bad-choice", "not a scheduler of sd-scripts", {"choices": SCHEDULERS})
 
 
-def _multiple_of_64(value: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    """sd-scripts floors the sides to bucket_reso_steps, so 700 would quietly train 640 (G2.7, TU:216)."""
+def _fits_the_buckets(value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
+    """sd-scripts floors the sides to bucket_reso_steps (64), so 700 would quietly train 640 (G2.7, TU:216)."""
+    step = info.data.get("bucket_reso_steps") or 64
     for side in (value,) if isinstance(value, int) else value:
-        if side < 64 or side % 64:
-            low = max(64, side // 64 * 64)
+        if side < 64 or side % step:
+            low = max(-(-64 // step) * step, side // step * step)
             raise PydanticCustomError(
                 "G2.7",
-                "{side} is not a multiple of 64: sd-scripts would quietly train at {low}",
-                {"side": side, "low": low, "write": f"{low} or {low + 64}"},
+                "{side} is not a multiple of {step}: sd-scripts would quietly train at {low}",
+                {"side": side, "low": low, "step": step, "write": f"{low} or {low + step}"},
             )
     return value
 
@@ -101,7 +103,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
 Scheduler = Annotated[str, AfterValidator(_known_scheduler)]
 Side = Annotated[int, Field(ge=64)]
-Resolution = Annotated[int | Annotated[tuple[int, int], Field(strict=False)], AfterValidator(_multiple_of_64)]
+Resolution = Annotated[int | Annotated[tuple[int, int], Field(strict=False)], AfterValidator(_fits_the_buckets)]
 WarmUp = Annotated[int | float, Field(ge=0), AfterValidator(_warm_up)]
 OptimizerArgument = bool | int | float | str | Many[float]
 KohyaValue = bool | int | float | str | Many[str] | Many[int] | Many[float]
@@ -184,11 +186,11 @@ class Train(StrictModel):
     exposures: Count | None = None
     train_batch_size: Count | None = None
     gradient_accumulation_steps: Count | None = None
+    bucket_reso_steps: Annotated[int, Field(ge=32)] | None = None  # before resolution, which must be a multiple of it
     resolution: Resolution | None = None
     enable_bucket: bool | None = None
     min_bucket_reso: Side | None = None
     max_bucket_reso: Side | None = None
-    bucket_reso_steps: Annotated[int, Field(ge=32)] | None = None
     bucket_no_upscale: bool | None = None
     mixed_precision: Precision | None = None
     attention: Literal["auto", "xformers", "sdpa"] | None = None

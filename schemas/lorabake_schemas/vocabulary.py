@@ -29,6 +29,12 @@ OPTIMIZERS = (
     "SGDScheduleFree",
 )
 
+# Any other name without a dot is taken from torch.optim as it is spelt (TU:5121). Those of torch 2.13 that train a
+# LoRA: LBFGS needs a closure, SparseAdam sparse gradients, Muon matrices only.
+TORCH_OPTIMIZERS = (
+    "Adam", "NAdam", "RAdam", "SGD", "Adamax", "ASGD", "Rprop", "RMSprop", "Adagrad", "Adadelta",
+)  # fmt: skip
+
 # sd-scripts-facts 3.4: every name that was seen to run at the pin.
 SCHEDULERS = (
     "cosine",
@@ -44,6 +50,22 @@ SCHEDULERS = (
     "adafactor",
 )
 SCHEDULERS_THAT_CRASH = ("reduce_lr_on_plateau", "cosine_warmup_with_min_lr")
+
+# [kohya] lr_scheduler_type without a dot is a class of torch.optim.lr_scheduler (TU:5300): those that a recipe can
+# give what they need, with the arguments they cannot do without. The rest want functions, other schedulers, or, as
+# ReduceLROnPlateau, a loss at every step.
+TORCH_SCHEDULERS: dict[str, tuple[str, ...]] = {
+    "ConstantLR": (),
+    "CosineAnnealingLR": ("T_max",),
+    "CosineAnnealingWarmRestarts": ("T_0",),
+    "CyclicLR": ("base_lr", "max_lr"),
+    "ExponentialLR": ("gamma",),
+    "LinearLR": (),
+    "MultiStepLR": ("milestones",),
+    "OneCycleLR": ("max_lr", "total_steps"),
+    "PolynomialLR": (),
+    "StepLR": ("step_size",),
+}
 
 # LyCORIS 4.1.3 preset names (LY kohya.py), and those that crash on SD1.5 (S35).
 LYCORIS_PRESETS = (
@@ -87,8 +109,72 @@ OTHER_WORDS = {
     "sdpa": "train.attention",
 }
 
+# The first rate of a warm-up is 0, and it divides by it (dadaptation 3.2).
+NEEDS_A_RATE_AT_ONCE = "DAdaptSGD"
 ADAPTIVE = ("Prodigy", "DAdapt")
 ADAM = ("AdamW", "AdamW8bit", "PagedAdamW", "PagedAdamW8bit", "PagedAdamW32bit")
+
+# What optimizer_args may hold, as the classes of the locked packages take it (torch 2.13, bitsandbytes 0.50.2,
+# lion-pytorch 0.2.3, dadaptation 3.2, prodigyopt 1.1.2, schedulefree 1.4, transformers 4.54.1), less what sd-scripts
+# passes itself (lr, nesterov). bitsandbytes' 8-bit AdamW takes amsgrad and optim_bits only to refuse them.
+_TORCH = ("foreach", "maximize", "differentiable")
+_ADAM = ("betas", "eps", "weight_decay")
+_SGD = ("momentum", "dampening", "weight_decay")
+_PAGED = (*_ADAM, "amsgrad", "optim_bits", "args", "min_8bit_size")
+_EIGHT = ("args", "min_8bit_size")
+_DADAPT = ("weight_decay", "log_every", "d0")
+OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "AdamW": (*_ADAM, "amsgrad", *_TORCH, "capturable", "fused"),
+    "AdamW8bit": (*_ADAM, *_EIGHT, "is_paged"),
+    "PagedAdamW": _PAGED,
+    "PagedAdamW8bit": (*_ADAM, *_EIGHT),
+    "PagedAdamW32bit": _PAGED,
+    "Lion": ("betas", "weight_decay", "use_triton", "decoupled_weight_decay"),
+    "Lion8bit": ("betas", "weight_decay", *_EIGHT, "is_paged"),
+    "PagedLion8bit": ("betas", "weight_decay", *_EIGHT),
+    "SGDNesterov": (*_SGD, *_TORCH, "fused"),
+    "SGDNesterov8bit": (*_SGD, *_EIGHT),
+    "DAdaptation": (*_DADAPT, "betas", "eps", "decouple", "growth_rate", "fsdp_in_use"),
+    "DAdaptAdamPreprint": (*_DADAPT, "betas", "eps", "decouple", "growth_rate", "fsdp_in_use"),
+    "DAdaptAdaGrad": (*_DADAPT, "momentum", "eps", "growth_rate"),
+    "DAdaptAdam": (*_DADAPT, "betas", "eps", "decouple", "use_bias_correction", "growth_rate", "fsdp_in_use"),
+    "DAdaptAdan": (*_DADAPT, "betas", "eps", "no_prox", "growth_rate"),
+    "DAdaptAdanIP": (*_DADAPT, "betas", "eps", "no_prox", "growth_rate"),
+    "DAdaptLion": (*_DADAPT, "betas", "fsdp_in_use"),
+    "DAdaptSGD": (*_DADAPT, "momentum", "growth_rate", "fsdp_in_use"),
+    "Prodigy": (
+        *_ADAM, "beta3", "decouple", "use_bias_correction", "safeguard_warmup", "d0", "d_coef", "growth_rate",
+        "fsdp_in_use", "slice_p",
+    ),
+    "Adafactor": (
+        "eps", "clip_threshold", "decay_rate", "beta1", "weight_decay", "scale_parameter", "relative_step",
+        "warmup_init",
+    ),
+    "RAdamScheduleFree": (*_ADAM, "r", "weight_lr_power", "foreach", "silent_sgd_phase"),
+    "AdamWScheduleFree": (*_ADAM, "warmup_steps", "r", "weight_lr_power", "foreach"),
+    "SGDScheduleFree": ("momentum", "weight_decay", "warmup_steps", "r", "weight_lr_power", "foreach"),
+    "Adam": (*_ADAM, "amsgrad", *_TORCH, "capturable", "fused", "decoupled_weight_decay"),
+    "NAdam": (*_ADAM, "momentum_decay", "decoupled_weight_decay", *_TORCH, "capturable"),
+    "RAdam": (*_ADAM, "decoupled_weight_decay", *_TORCH, "capturable"),
+    "SGD": (*_SGD, "nesterov", *_TORCH, "fused"),
+    "Adamax": (*_ADAM, *_TORCH, "capturable"),
+    "ASGD": ("lambd", "alpha", "t0", "weight_decay", *_TORCH, "capturable"),
+    "Rprop": ("etas", "step_sizes", *_TORCH, "capturable"),
+    "RMSprop": ("alpha", "eps", "weight_decay", "momentum", "centered", *_TORCH, "capturable"),
+    "Adagrad": ("lr_decay", "weight_decay", "initial_accumulator_value", "eps", *_TORCH, "fused"),
+    "Adadelta": ("rho", "eps", "weight_decay", *_TORCH, "capturable"),
+}  # fmt: skip
+
+
+def is_schedule_free(optimizer: str) -> bool:
+    """Whether sd-scripts gives it a scheduler that does nothing; it looks at the name's end alone (TU:5228)."""
+    return optimizer.lower().endswith("schedulefree")
+
+
+def needs_bitsandbytes(optimizer: str) -> bool:
+    """Whether it comes from bitsandbytes, which works on NVIDIA GPUs and is not in the CPU lock (TU:4883-4973)."""
+    name = optimizer.lower()
+    return name.startswith(("paged", "bitsandbytes.")) or name.endswith("8bit")
 
 
 def is_adaptive(optimizer: str) -> bool:
@@ -101,9 +187,15 @@ __all__ = [
     "ADAPTIVE",
     "LYCORIS_PRESETS",
     "LYCORIS_PRESETS_BROKEN_ON_SD1",
+    "NEEDS_A_RATE_AT_ONCE",
     "OPTIMIZERS",
+    "OPTIMIZER_ARGUMENTS",
     "OTHER_WORDS",
     "SCHEDULERS",
     "SCHEDULERS_THAT_CRASH",
+    "TORCH_OPTIMIZERS",
+    "TORCH_SCHEDULERS",
     "is_adaptive",
+    "is_schedule_free",
+    "needs_bitsandbytes",
 ]

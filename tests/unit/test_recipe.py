@@ -134,6 +134,8 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("network", "scale_weight_norms", -1, "out-of-range"),
     ("train", "optimizer", "Prodgy", "bad-choice"),
     ("train", "optimizer", 8, "wrong-type"),
+    ("train", "optimizer", "radam", "bad-choice"),  # torch's names are taken as they are spelt
+    ("train", "optimizer", "LBFGS", "bad-choice"),
     ("train", "optimizer_args", "decouple=True", "wrong-type"),
     ("train", "optimizer_args", {"betas": "0.9", "d0": {}}, "wrong-type"),
     ("train", "learning_rate", 0, "out-of-range"),
@@ -252,6 +254,7 @@ def test_every_key_of_a_recipe_has_a_wrong_value_above() -> None:
         ("train", "resolution", [512, 768]),
         ("train", "bucket_reso_steps", 32),
         ("train", "optimizer", "adamw8bit"),
+        ("train", "optimizer", "RAdam"),
         ("train", "optimizer", "my.package.Optimizer"),
         ("train", "optimizer_args", {"betas": [0.9, 0.99], "decouple": True, "eps": 1e-8, "d": 1, "s": "x"}),
         ("train", "max_token_length", 75),
@@ -263,6 +266,14 @@ def test_every_key_of_a_recipe_has_a_wrong_value_above() -> None:
 )
 def test_a_right_value_is_taken(table: str, key: str, value: Any) -> None:
     assert found(changed(table, key, value)) == []
+
+
+def test_a_resolution_is_a_multiple_of_the_buckets_steps() -> None:
+    finer = changed("train", "bucket_reso_steps", 32)
+    assert found(finer | {"train": finer["train"] | {"resolution": 1056}}) == []
+    findings = found(finer | {"train": finer["train"] | {"resolution": 1050}})
+    assert [(finding.rule, finding.fix) for finding in findings] == [("G2.7", "write 1024 or 1056")]
+    assert [finding.rule for finding in found(changed("train", "resolution", 1056))] == ["G2.7"]
 
 
 def test_numbers_keep_their_kind() -> None:

@@ -91,6 +91,23 @@ def test_optimizers_with_a_schedule_of_their_own_get_none(name: str) -> None:
     assert train(optimizer=name, lr_scheduler="linear")["lr_scheduler"] == "linear"
 
 
+def test_a_schedule_that_takes_no_warm_up_gets_none() -> None:
+    """sd-scripts stops at any warm-up there (TU:5294), the guide's own included."""
+    typed = settings(recipe(train={"optimizer": "AdamW"}, kohya={"lr_scheduler_type": "LinearLR"}))
+    own = train(optimizer="Adafactor", lr_scheduler="adafactor")
+    for made in (typed, own):
+        assert {"lr_warmup_steps", "lr_scheduler_num_cycles"}.isdisjoint(made)
+    assert "lr_scheduler" not in typed
+    assert "lr_warmup_steps" not in train(optimizer="DAdaptSGD")  # divides by the rate, which begins at 0
+    assert "lr_warmup_steps" not in train(optimizer="AdamW", lr_scheduler="piecewise_constant")
+
+
+@pytest.mark.parametrize(("arguments", "has"), [({"relative_step": False}, True), ({"scale_parameter": False}, False)])
+def test_adafactor_gets_a_schedule_only_where_it_has_none(arguments: dict[str, bool], *, has: bool) -> None:
+    made = train(optimizer="Adafactor", optimizer_args=arguments, learning_rate=1e-4)
+    assert ("lr_scheduler" in made, "lr_warmup_steps" in made) == (has, has)
+
+
 @pytest.mark.parametrize(
     ("scheduler", "warm_up", "cycles"),
     [

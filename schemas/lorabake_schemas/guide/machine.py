@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.base import StrictModel
+from lorabake_schemas.defaults import precision_of
 from lorabake_schemas.guide.registry import ERROR, WARNING, Remark, Situation, rule
 from lorabake_schemas.options import nearest
 from lorabake_schemas.recipe import Base, Captions, Launch, Metadata, Network, Sample, Save, Train
@@ -160,8 +161,7 @@ def text_cache_is_possible(situation: Situation) -> Iterator[Remark]:
 
 @rule("S39", ERROR, "full_fp16 and full_bf16 assert the same mixed precision, fp8 any but no (TN:815-833).")
 def precisions_agree(situation: Situation) -> Iterator[Remark]:
-    default = "fp16" if situation.machine.device == "cuda" else "no"
-    precision = situation.recipe.train.mixed_precision or default
+    precision = precision_of(situation.recipe.train, situation.machine.device)
     for name, wanted in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
         if situation.recipe.kohya.get(name) is True and precision != wanted:
             yield Remark(

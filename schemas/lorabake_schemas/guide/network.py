@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import LYCORIS_PRESETS, LYCORIS_PRESETS_BROKEN_ON_SD1, is_adaptive
 
@@ -28,10 +29,10 @@ def dylora_divides(situation: Situation) -> Iterator[Remark]:
     network = situation.recipe.network
     if situation.network != "dylora":
         return
-    block = network.block_size or 4
+    block = network.block_size or DYLORA_BLOCK
     for name, size, at in (
-        ("network_dim", network.network_dim or 128, "network_dim"),
-        ("conv_dim", 16 if network.conv_dim is None else network.conv_dim, "conv_dim"),
+        ("network_dim", network.network_dim or DYLORA_RANK, "network_dim"),
+        ("conv_dim", CONV_RANK if network.conv_dim is None else network.conv_dim, "conv_dim"),
     ):
         if size % block:
             key = at if getattr(network, at) is not None else "block_size"

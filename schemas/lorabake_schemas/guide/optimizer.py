@@ -1,32 +1,15 @@
-"""Rules about optimizer, learning rates, scheduler, duration and loss."""
+"""Rules about the optimizer, its arguments and the learning rates."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 
+from lorabake_schemas.defaults import sets_own_rate
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
-from lorabake_schemas.vocabulary import ADAM, is_adaptive
+from lorabake_schemas.vocabulary import ADAM, OPTIMIZER_ARGUMENTS, is_adaptive
 
 GUIDE_OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit")
-# Which scheduler reads which option (TU:5329-5391); anything else is ignored in silence.
-CYCLES_READ_BY = ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay")
-
-
-def _scheduler(situation: Situation) -> str:
-    default = "cosine" if is_adaptive(situation.optimizer) else "cosine_with_restarts"
-    return situation.recipe.train.lr_scheduler or default
-
-
-@rule("G4.36", ERROR, "sd-scripts lets max_train_epochs overwrite max_train_steps in silence (S9).")
-def one_duration(situation: Situation) -> Iterator[Remark]:
-    train = situation.recipe.train
-    given = [name for name in ("max_train_epochs", "max_train_steps", "exposures") if getattr(train, name) is not None]
-    if len(given) > 1:
-        yield Remark(
-            ("train", given[1]),
-            f"{' and '.join(given)} are both set, and a run has one length",
-            f"keep {given[0]} or {given[1]}, not both",
-        )
 
 
 @rule("S27", ERROR, "Prodigy stops at the first step when two learning rates differ.")
@@ -76,7 +59,7 @@ def adam_rate_is_small(situation: Situation) -> Iterator[Remark]:
 @rule("S26", ERROR, "Without a learning rate sd-scripts takes 2e-6, far too little for a LoRA.")
 def others_need_a_rate(situation: Situation) -> Iterator[Remark]:
     name, train = situation.optimizer, situation.recipe.train
-    free = is_adaptive(name) or name in ADAM or name == "Adafactor"
+    free = is_adaptive(name) or name in ADAM or sets_own_rate(train)
     parts = (train.unet_lr, 0.0 if situation.recipe.network.network_train_unet_only else train.text_encoder_lr)
     if not free and train.learning_rate is None and None in parts:
         yield Remark(
@@ -86,17 +69,20 @@ def others_need_a_rate(situation: Situation) -> Iterator[Remark]:
         )
 
 
-@rule("GC.12", ERROR, "Arguments left over from Prodigy make AdamW stop with a TypeError.")
-def no_leftover_arguments(situation: Situation) -> Iterator[Remark]:
-    arguments = situation.recipe.train.optimizer_args or {}
-    if situation.optimizer in ADAM:
-        for name in ("decouple", "d_coef", "safeguard_warmup", "use_bias_correction", "growth_rate", "d0"):
-            if name in arguments:
-                yield Remark(
-                    ("train", "optimizer_args", name),
-                    f"{name} is Prodigy's; {situation.optimizer} has no such argument",
-                    "take it out",
-                )
+@rule("GC.12", ERROR, "An argument that an optimizer does not have makes it stop with a TypeError.")
+def arguments_are_the_optimizers(situation: Situation) -> Iterator[Remark]:
+    name, known = situation.optimizer, OPTIMIZER_ARGUMENTS.get(situation.optimizer)
+    for argument in situation.recipe.train.optimizer_args or {}:
+        if known is not None and argument not in known:
+            fix, where = _in_place_of(argument, known), ("train", "optimizer_args", argument)
+            yield Remark(where, f"{name} has no argument {argument} that a recipe could set", fix)
+
+
+def _in_place_of(argument: str, known: tuple[str, ...]) -> str:
+    if argument == "lr":
+        return "write it as train.learning_rate"
+    near = difflib.get_close_matches(argument, known, 1, 0.7)
+    return f"did you mean {near[0]}?" if near else f"take it out; it has {', '.join(known)}"
 
 
 @rule("S3", ERROR, "sd-scripts splits every argument at each '=' and stops when there are two (TU:4860).")
@@ -107,59 +93,48 @@ def arguments_can_be_split(situation: Situation) -> Iterator[Remark]:
             yield Remark(where, f'{name} holds an "=", which sd-scripts cannot read here', "give a value without it")
 
 
-@rule("S5", ERROR, "sd-scripts raises an error for the constant scheduler with warm-up, after loading the model.")
-def constant_has_no_warm_up(situation: Situation) -> Iterator[Remark]:
+@rule("S26.zero", ERROR, "A rate of 0 drops a part from the optimizer only, where its gradients go on growing.")
+def something_is_trained(situation: Situation) -> Iterator[Remark]:
     train = situation.recipe.train
-    if train.lr_scheduler == "constant" and train.lr_warmup_steps:
+    unet_only = situation.recipe.network.network_train_unet_only is True
+    text_only = situation.recipe.kohya.get("network_train_text_encoder_only") is True
+    no_unet, no_text = text_only or train.unet_lr == 0, unet_only or train.text_encoder_lr == 0
+    if no_unet and no_text:
+        key = ("kohya", "network_train_text_encoder_only") if text_only else ("train", "unet_lr")
         yield Remark(
-            ("train", "lr_warmup_steps"),
-            "the constant scheduler has no warm-up",
-            'write lr_scheduler = "constant_with_warmup", or take lr_warmup_steps out',
+            key,
+            "neither UNet nor text encoder is trained: sd-scripts stops once the model is loaded",
+            "take the line out" if text_only else "give unet_lr a rate above 0",
+        )
+    elif train.text_encoder_lr == 0 and not unet_only:
+        yield Remark(
+            ("train", "text_encoder_lr"),
+            "at 0 the text encoder's gradients pile up and make the clipping of all the others stronger",
+            "add network_train_unet_only = true under [network], and take this line out",
+        )
+    elif train.unet_lr == 0 and not text_only:
+        yield Remark(
+            ("train", "unet_lr"),
+            "at 0 the UNet's gradients pile up and make the clipping of all the others stronger",
+            "add network_train_text_encoder_only = true under [kohya], and take this line out",
         )
 
 
-@rule("S5.min_lr", ERROR, "cosine_with_min_lr stops without lr_scheduler_min_lr_ratio; adafactor needs Adafactor.")
-def scheduler_has_what_it_needs(situation: Situation) -> Iterator[Remark]:
-    name, kohya = situation.recipe.train.lr_scheduler, situation.recipe.kohya
-    if name == "cosine_with_min_lr" and "lr_scheduler_min_lr_ratio" not in kohya:
-        yield Remark(
-            ("train", "lr_scheduler"),
-            "cosine_with_min_lr needs lr_scheduler_min_lr_ratio",
-            "add lr_scheduler_min_lr_ratio = 0.1 under [kohya]",
-        )
-    if name == "adafactor" and situation.optimizer != "Adafactor":
-        yield Remark(
-            ("train", "lr_scheduler"),
-            "the adafactor scheduler works with the Adafactor optimizer only",
-            'write lr_scheduler = "cosine"',
-        )
-    if name == "piecewise_constant" and "lr_scheduler_args" not in kohya:
-        yield Remark(
-            ("train", "lr_scheduler"),
-            "piecewise_constant needs its step_rules",
-            "add lr_scheduler_args = [\"step_rules='1:10,0.1:20,0.01'\"] under [kohya]",
-        )
-
-
-@rule("G4.42", WARNING, "Adaptive optimizers estimate the step size over time; restarts disturb that.")
-def adaptive_wants_cosine(situation: Situation) -> Iterator[Remark]:
-    name = situation.recipe.train.lr_scheduler
-    if is_adaptive(situation.optimizer) and name not in {None, "cosine"}:
-        yield Remark(
-            ("train", "lr_scheduler"),
-            f"{situation.optimizer} with {name}: the guide uses cosine only",
-            'write lr_scheduler = "cosine", or leave it out',
-        )
-
-
-@rule("G4.56", WARNING, "Most schedulers ignore lr_scheduler_num_cycles in silence.")
-def cycles_are_read(situation: Situation) -> Iterator[Remark]:
-    if situation.recipe.train.lr_scheduler_num_cycles and _scheduler(situation) not in CYCLES_READ_BY:
-        yield Remark(
-            ("train", "lr_scheduler_num_cycles"),
-            f"{_scheduler(situation)} ignores lr_scheduler_num_cycles",
-            'take it out, or write lr_scheduler = "cosine_with_restarts"',
-        )
+@rule(
+    "S26.adafactor", ERROR, "Adafactor sets rate and schedule itself unless optimizer_args say relative_step = false."
+)
+def adafactor_is_asked_for_one_thing(situation: Situation) -> Iterator[Remark]:
+    train, fix = situation.recipe.train, "take it out, or set optimizer_args = { relative_step = false } and a rate"
+    if not sets_own_rate(train):
+        return
+    if train.lr_warmup_steps:
+        where = ("train", "lr_warmup_steps")
+        yield Remark(where, "Adafactor with its own schedule takes no warm-up: sd-scripts stops", fix)
+    if train.lr_scheduler not in {None, "adafactor"}:
+        yield Remark(("train", "lr_scheduler"), f"Adafactor replaces {train.lr_scheduler} in silence", fix)
+    for name in ("learning_rate", "unet_lr", "text_encoder_lr"):
+        if getattr(train, name):
+            yield Remark(("train", name), f"Adafactor does not use {name}: it sets its own rate", fix)
 
 
 @rule("G4.45", HINT, "The guide knows four optimizers; for others it has no values.")
@@ -180,31 +155,6 @@ def adaptive_wants_alpha_one(situation: Situation) -> Iterator[Remark]:
             ("network", "network_alpha"),
             f"network_alpha {alpha:g} with {situation.optimizer}",
             "write network_alpha = 1.0, or leave it out",
-        )
-
-
-@rule("G4.100", WARNING, "sd-scripts multiplies the two loss weights; with both on Min-SNR hardly counts (S31).")
-def one_loss_weight(situation: Situation) -> Iterator[Remark]:
-    train = situation.recipe.train
-    if train.min_snr_gamma and train.debiased_estimation_loss:
-        yield Remark(
-            ("train", "debiased_estimation_loss"),
-            "min_snr_gamma and debiased_estimation_loss are both on",
-            "keep one: debiased_estimation_loss for epsilon models, min_snr_gamma = 5 for v-prediction",
-        )
-
-
-@rule(
-    "G35.12", WARNING, "Regularisation samples' loss is multiplied by it: nearer 0 means less regularisation, not more."
-)
-def prior_weight_is_one(situation: Situation) -> Iterator[Remark]:
-    weight = situation.recipe.train.prior_loss_weight
-    if weight is not None and weight != 1 and situation.recipe.regularisation:
-        effect = "weaker" if weight < 1 else "stronger"
-        yield Remark(
-            ("train", "prior_loss_weight"),
-            f"{weight:g} makes regularisation {effect} (the guide has it the wrong way round)",
-            "write 1.0 unless you mean that",
         )
 
 

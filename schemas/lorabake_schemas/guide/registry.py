@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.defaults import family_of, network_of, optimizer_of
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
 from lorabake_schemas.options import Option
@@ -34,15 +35,15 @@ class Situation:
 
     @property
     def family(self) -> Family:
-        return self.recipe.base.family or self.base.family or "sd15"
+        return family_of(self.recipe, self.base)
 
     @property
     def optimizer(self) -> str:
-        return self.recipe.train.optimizer or "Prodigy"
+        return optimizer_of(self.recipe.train)
 
     @property
     def network(self) -> str:
-        return self.recipe.network.type or ("locon" if self.recipe.kind == "style" else "lora")
+        return network_of(self.recipe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from lorabake.planning.resolve.profile import Profile
 from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, ours, pick
+from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Network
 from lorabake_schemas.vocabulary import LYCORIS_PRESETS_BROKEN_ON_SD1
@@ -67,7 +68,7 @@ def _rank_and_alpha(network: Network, profile: Profile) -> tuple[Setting, ...]:
 def default_rank(profile: Profile) -> tuple[int, Source]:
     """network_dim by network, number of concepts, subject and family, in that order."""
     if profile.network == "dylora":
-        return 128, guide("G7.22")
+        return DYLORA_RANK, guide("G7.22")
     if profile.multi:
         return 32, guide("G6.5")
     if profile.kind == "style":
@@ -132,14 +133,17 @@ def _lycoris_arguments(
 def _lycoris_defaults(profile: Profile) -> dict[str, tuple[object, Source]]:
     defaults: dict[str, tuple[object, Source]] = {}
     if profile.network in CONVOLUTIONAL:  # left out, they would equal network_dim and network_alpha (S37)
-        defaults["conv_dim"] = (16, guide("G4.77"))
+        defaults["conv_dim"] = (CONV_RANK, guide("G4.77"))
         defaults["conv_alpha"] = (1.0, guide("G4.77"))
     if profile.network in RANK_DROPOUT_WORKS:
         defaults["rank_dropout"] = (0.1, forced("S34", "the guide's dropout of 0.1 (G4.86), where it works"))
     if profile.network == "lokr":
         defaults["factor"] = (-1, guide("G7.19"))
     if profile.network == "dylora":
-        defaults["block_size"] = (4, ours("LyCORIS' own default, written down because the rank must divide by it"))
+        defaults["block_size"] = (
+            DYLORA_BLOCK,
+            ours("LyCORIS' own default, written down because the rank must divide by it"),
+        )
     return defaults
 
 

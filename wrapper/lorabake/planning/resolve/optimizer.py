@@ -6,11 +6,14 @@ from lorabake.planning.resolve.profile import Profile
 from lorabake.planning.resolve.sources import guide, pick
 from lorabake_schemas.plan import Setting
 from lorabake_schemas.recipe import OptimizerArgument, Train
+from lorabake_schemas.vocabulary import NEEDS_A_RATE_AT_ONCE
 
 # Arguments of the guide's optimizers (G4.50, G4.51); values are Python literals for sd-scripts' literal_eval (S3).
 ADAPTIVE_ARGUMENTS = ("decouple=True", "weight_decay=0.1", "betas=0.9,0.99")
 # The others of the family (DAdaptSGD, DAdaptLion ...) stop with a TypeError on decouple or on two betas.
 TAKES_ADAPTIVE_ARGUMENTS = ("Prodigy", "DAdaptAdam", "DAdaptation", "DAdaptAdamPreprint")
+# One stops at a warm-up, the other ignores it (TU:5294, 5316).
+WITHOUT_WARM_UP = ("constant", "piecewise_constant")
 ADAM_ARGUMENTS = ("weight_decay=0.12", "betas=0.9,0.99")
 
 
@@ -73,24 +76,23 @@ def _adam_rates(profile: Profile) -> tuple[float, float, str]:
 
 
 def _scheduler(train: Train, profile: Profile) -> tuple[Setting, ...]:
-    """Schedule-free optimizers ignore a scheduler (TU:5270); Adafactor brings its own (TU:5058)."""
-    if train.lr_scheduler is None and (_without_schedule(profile) or profile.optimizer == "Adafactor"):
+    """Where something brings its own schedule, nothing of the guide's is added: a warm-up would stop sd-scripts."""
+    name = profile.scheduler
+    if name is None:
         return (
+            *pick("lr_scheduler", train.lr_scheduler),
             *pick("lr_warmup_steps", train.lr_warmup_steps),
             *pick("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles),
         )
-    name = train.lr_scheduler or ("cosine" if profile.adaptive else "cosine_with_restarts")
-    warm_up = None if name == "constant" else 0.2 if profile.sdxl else 0.1
+    warm_up = (
+        None if name in WITHOUT_WARM_UP or profile.optimizer == NEEDS_A_RATE_AT_ONCE else 0.2 if profile.sdxl else 0.1
+    )
     restarts = 3 if name == "cosine_with_restarts" else None
     return (
         *pick("lr_scheduler", train.lr_scheduler, name, guide("G4.42" if profile.adaptive else "G4.43")),
         *pick("lr_warmup_steps", train.lr_warmup_steps, warm_up, guide("G4.55" if profile.sdxl else "G4.54")),
         *pick("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles, restarts, guide("G4.56")),
     )
-
-
-def _without_schedule(profile: Profile) -> bool:
-    return profile.optimizer.lower().endswith("schedulefree")
 
 
 def _loss(train: Train, profile: Profile) -> tuple[Setting, ...]:

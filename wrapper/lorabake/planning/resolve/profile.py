@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorabake_schemas.defaults import family_of, network_of, optimizer_of, scheduler_of
 from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
 from lorabake_schemas.recipe import Kind, NetworkType, Recipe, TagStyle
 from lorabake_schemas.vocabulary import ADAM, is_adaptive
@@ -13,13 +14,15 @@ from lorabake_schemas.vocabulary import ADAM, is_adaptive
 class Profile:
     """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
 
-    ``multi``: several concepts. ``tags`` None means the recipe does not say.
+    ``multi``: several concepts. ``tags`` None means the recipe does not say. ``scheduler`` None means that the
+    optimizer or [kohya] lr_scheduler_type brings its own.
     """
 
     family: Family
     kind: Kind
     optimizer: str
     network: NetworkType
+    scheduler: str | None
     multi: bool
     tags: TagStyle | None
     v_prediction: bool
@@ -45,13 +48,13 @@ class Profile:
 
 
 def profile_of(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Profile:
-    """The family is the recipe's, else the model's own, else SD1.5, the guide's first case (a rule speaks up
-    when nobody knows). A style is a LyCORIS LoCon when the recipe does not say (G8.1)."""
+    """What the recipe says, else what the facts say, else the defaults that the rules assume, too."""
     return Profile(
-        family=recipe.base.family or base.family or "sd15",
+        family=family_of(recipe, base),
         kind=recipe.kind,
-        optimizer=recipe.train.optimizer or "Prodigy",
-        network=recipe.network.type or ("locon" if recipe.kind == "style" else "lora"),
+        optimizer=optimizer_of(recipe.train),
+        network=network_of(recipe),
+        scheduler=scheduler_of(recipe),
         multi=len(recipe.concept) > 1,
         tags=recipe.base.tags,
         v_prediction=_first(recipe.base.v_prediction, base.v_prediction),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from lorabake.planning.resolve.profile import Profile
 from lorabake.planning.resolve.sources import always, forced, guide, machine, ours, pick
-from lorabake_schemas.machine import AttentionProbe, MachineFacts, Precision
+from lorabake_schemas.defaults import default_precision
+from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.plan import LaunchPlan, Setting, Source
 from lorabake_schemas.recipe import Recipe
 
@@ -68,11 +67,6 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
         *_persistent(recipe),
         *pick("seed", train.seed, DEFAULT_SEED, ours("a fixed seed makes the run repeatable (G4.94, S40)")),
     )
-
-
-def default_precision(device: Literal["cuda", "cpu"]) -> Precision:
-    """fp16 like the saved file (G4.14); on the CPU accelerate refuses fp16 and nothing would be gained."""
-    return "fp16" if device == "cuda" else "no"
 
 
 def _attention(wanted: str | None, probe: AttentionProbe) -> tuple[Setting, ...]:
