@@ -4,7 +4,7 @@ from typing import Literal
 
 from lorabake_schemas.base import Many, StrictModel
 from lorabake_schemas.findings import Finding
-from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.machine import AttentionProbe, MachineFacts
 
 Status = Literal["started", "finished", "failed", "interrupted"]
 
@@ -46,7 +46,10 @@ class Outcome(StrictModel):
 
 
 class Record(StrictModel):
-    """``version`` 1. Times are UTC, ISO 8601. ``pid`` is lorabake's own: the one to signal to stop the run."""
+    """``version`` 1. Times are UTC, ISO 8601. ``pid`` is lorabake's own: the one to signal to stop the run.
+
+    ``attention`` is what the trainer said of xformers on this machine; None when it was not asked.
+    """
 
     version: Literal[1] = 1
     lorabake: str
@@ -61,6 +64,7 @@ class Record(StrictModel):
     seed: int
     trainer: TrainerRecord
     machine: MachineFacts
+    attention: AttentionProbe | None = None
     argv: Many[str]
     cwd: str
     environment: dict[str, str]

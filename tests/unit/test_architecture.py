@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "reading", "reading.positions", "reading.shape", "reading.load", "reading.paths", "reading.captions",
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
+            "reading.hub", "reading.named_files",
         ),
     ),
     (

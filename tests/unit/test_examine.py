@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from lorabake import resources
-from lorabake.errors import RecipeError
+from lorabake.errors import MachineError, RecipeError
 from lorabake.examine import Examination, examine
 from lorabake_schemas.findings import Severity
-from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from situations import CPU, GPU, RECIPE, XFORMERS, project, recipe, write_base, write_pictures
 
 ENOUGH = 30
@@ -51,6 +51,27 @@ def test_a_good_project(tmp_path: Path) -> None:
     _, plan = made.planned()
     assert plan.forecast.steps == 3000
     assert made.with_attention(XFORMERS).planned()[1].value("xformers") is True
+
+
+def test_xformers_that_does_not_work_stops_only_who_insists_on_it(tmp_path: Path) -> None:
+    no = AttentionProbe(xformers=False, reason="no kernel for float32")
+    insists = examine(project(tmp_path / "a", '[train]\nattention = "xformers"\n', pictures=ENOUGH), GPU)
+    with pytest.raises(MachineError, match="xformers does not work here: no kernel for float32"):
+        insists.with_attention(no)
+    assert insists.with_attention(XFORMERS).attention_words() == "attention: xformers (the recipe says so)"
+    leaves_it = examine(project(tmp_path / "b", pictures=ENOUGH), GPU)
+    assert leaves_it.with_attention(no).attention_words() == "attention: sdpa (no kernel for float32)"
+    assert leaves_it.with_attention(XFORMERS).attention_words() == "attention: xformers (it ran)"
+    assert leaves_it.with_attention(no).attention == no
+
+
+def test_an_error_of_the_plan_leaves_no_plan(tmp_path: Path) -> None:
+    """64 x 64 pictures at 512, without buckets and without cached latents."""
+    off = "[train]\nenable_bucket = false\ncache_latents = false\nresolution = 512\n"
+    made = examine(project(tmp_path, off, pictures=ENOUGH), GPU)
+    assert [(f.rule, f.key) for f in made.errors] == [("S15.sizes", "concept[0].images")]
+    with pytest.raises(RecipeError):
+        made.planned()
 
 
 TEN = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.reading.paths import recipe_paths, spellings
+from lorabake.reading.paths import hub_ids, recipe_paths, spellings
 from situations import concept, recipe
 
 
@@ -38,8 +38,15 @@ def _place(tmp_path: Path) -> Path:
 
 def test_relative_to_the_run_folder_with_forward_slashes(place: Path) -> None:
     run = place / "proj" / "runs" / "one"
-    found = spellings(["pics", "m.safetensors", "../elsewhere", "hub/id"], place / "proj", run)
+    found = spellings(["pics", "m.safetensors", "../elsewhere", "hub/id"], place / "proj", run, ["hub/id", "pics"])
     assert found == {"pics": "../../pics", "m.safetensors": "../../m.safetensors", "../elsewhere": "../../../elsewhere"}
+
+
+def test_what_is_not_there_yet_is_a_path_unless_it_may_be_a_hub_id(place: Path) -> None:
+    """A tokenizer_cache_dir is made by sd-scripts; it belongs where the recipe says."""
+    made = recipe(base={"model": "hub/id", "vae": "hub/vae", "tokenizer_cache_dir": "tokens"})
+    found = spellings(recipe_paths(made), place / "proj", place / "proj" / "runs" / "one", hub_ids(made))
+    assert found == {"tokens": "../../tokens", "pics": "../../pics"}
 
 
 def test_an_absolute_path_stays_absolute(place: Path) -> None:

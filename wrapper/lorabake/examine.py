@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorabake import resources
-from lorabake.errors import RecipeError
+from lorabake.errors import MachineError, RecipeError
 from lorabake.planning.resolve import resolve
 from lorabake.reading.base_model import inspect_base
 from lorabake.reading.dataset import scan
 from lorabake.reading.load import LoadedRecipe, load, with_lines
+from lorabake.reading.named_files import file_findings
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide import Situation
@@ -23,7 +24,6 @@ from lorabake_schemas.recipe import Recipe, Waive
 
 NOT_PROBED = AttentionProbe(xformers=False, reason="xformers is tried on this GPU when a run starts")
 NO_GPU = AttentionProbe(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
-VAE_FILES = (".safetensors", ".pt", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Waived:
 
 @dataclass(frozen=True)
 class Examination:
-    """A recipe and all that is known about it. ``plan`` is None when an error stands in the way."""
+    """A recipe and all that is known about it. ``plan`` is None when an error stands in the way; ``attention`` is the
+    answer of the trainer on this machine, once it was asked."""
 
     loaded: LoadedRecipe
     recipe: Recipe | None
@@ -46,6 +47,7 @@ class Examination:
     plan: Plan | None
     findings: tuple[Finding, ...]
     waived: tuple[Waived, ...] = ()
+    attention: AttentionProbe | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -64,10 +66,24 @@ class Examination:
         return self.recipe, self.plan
 
     def with_attention(self, probe: AttentionProbe) -> Examination:
-        """The same with a plan that knows whether xformers works here."""
+        """The same with a plan that knows whether xformers works here.
+
+        Raises MachineError when it does not and the recipe insists on it: sd-scripts would fail at the first step.
+        """
         recipe, _ = self.planned()
+        if recipe.train.attention == "xformers" and not probe.xformers:
+            hint = 'write attention = "sdpa", or leave it out: then lorabake takes what works'
+            raise MachineError(f"xformers does not work here: {probe.reason}", hint)
         assert self.base is not None  # noqa: S101 - there is a plan
-        return replace(self, plan=resolve(recipe, self.base, self.dataset, self.machine, probe))
+        plan = resolve(recipe, self.base, self.dataset, self.machine, probe)
+        return replace(self, plan=plan, attention=probe)
+
+    def attention_words(self) -> str:
+        """Which attention the run will use, and why."""
+        recipe, plan = self.planned()
+        chosen = "xformers" if plan.value("xformers") else "sdpa"
+        why = "the recipe says so" if recipe.train.attention == chosen else self.attention and self.attention.reason
+        return f"attention: {chosen} ({why or NOT_PROBED.reason})"
 
 
 def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehearsing: bool = False) -> Examination:
@@ -85,7 +101,8 @@ def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehea
     situation = Situation(
         recipe, base, facts, machine, _options(recipe, base), launching=launching, rehearsing=rehearsing
     )
-    found = (*_missing_files(recipe, loaded.folder, rehearsing=rehearsing), *guide_findings(situation))
+    named = file_findings(recipe, loaded.folder, situation.family, situation.network, rehearsing=rehearsing)
+    found = (*named, *guide_findings(situation))
     if loaded.recipe is None:
         return _examination(loaded, None, machine, (*loaded.findings, *_about_files(found)), base, facts)
     plan = None
@@ -103,7 +120,8 @@ def _plan(situation: Situation) -> tuple[Plan | None, tuple[Finding, ...]]:
         where = ("train", "resolution")
         fix = error.hint or "change the resolution or the bucket limits"
         return None, (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)
-    return plan, guide_findings(replace(situation, plan=plan))
+    found = guide_findings(replace(situation, plan=plan))
+    return (None if any(finding.severity is Severity.ERROR for finding in found) else plan), found
 
 
 def _options(recipe: Recipe, base: BaseFacts) -> tuple[Option, ...]:
@@ -113,31 +131,8 @@ def _options(recipe: Recipe, base: BaseFacts) -> tuple[Option, ...]:
 
 def _about_files(found: Sequence[Finding]) -> tuple[Finding, ...]:
     """What can be said of a recipe whose settings are not known: only what concerns its model and folders."""
-    about = {"missing-file", "G4.7", "G4.9", "G2.2", "G3.3", "S12"}
+    about = {"missing-file", "wrong-file", "G4.7", "G4.9", "G2.2", "G3.3", "S12"}
     return tuple(f for f in found if f.severity is Severity.ERROR and f.rule in about)
-
-
-def _missing_files(recipe: Recipe, folder: Path, *, rehearsing: bool) -> Iterator[Finding]:
-    """What the recipe names beside model and pictures; sd-scripts would find out minutes later, one at a time."""
-    network, kohya = recipe.network, recipe.kohya
-    vae, preset = recipe.base.vae or "", network.preset or ""
-    weights = kohya.get("base_weights")
-    named: list[tuple[tuple[str, str], object]] = [
-        (("base", "vae"), vae if vae.endswith(VAE_FILES) else None),  # anything else may be a hub id
-        (("network", "network_weights"), network.network_weights),
-        (("network", "preset"), preset if preset.endswith(".toml") and network.type != "lora" else None),
-        (("kohya", "resume"), kohya.get("resume")),
-        *((("kohya", "base_weights"), item) for item in (weights if isinstance(weights, tuple) else ())),
-    ]
-    for where, value in named:
-        if isinstance(value, str) and not (folder / value).exists():
-            yield Finding(
-                rule="missing-file",
-                severity=Severity.WARNING if rehearsing else Severity.ERROR,
-                where=where,
-                message=f"{folder / value} does not exist",
-                fix="give its path relative to the recipe, or take the line out",
-            )
 
 
 def scan_dataset(recipe: Recipe, folder: Path) -> DatasetFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ from lorabake.examine import Examination, examine
 from lorabake.planning.compile import Compiled, compile_plan
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
-from lorabake.reading.paths import recipe_paths, spellings
+from lorabake.reading.hub import is_offline
+from lorabake.reading.paths import hub_ids, recipe_paths, spellings
 from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
 from lorabake.runs.launch import LaunchRequest, launch, refuse_if_busy
 from lorabake.trainer import install as trainers
@@ -132,6 +134,7 @@ def train(prepared: Prepared, env: Env, say: Say) -> Record:
     trainer = had(prepared.order.trainer, env, say)
     probe = trainers.probe_attention(trainer, precision_of(recipe, prepared.machine), env)
     ready = replace(prepared, examination=prepared.examination.with_attention(probe))
+    say(ready.examination.attention_words())
     return _launch(ready, training_request(ready, trainer, env))
 
 
@@ -144,9 +147,8 @@ def training_request(prepared: Prepared, trainer: Trainer, env: Env) -> LaunchRe
     """A real run's ready files and command."""
     recipe, plan = prepared.examination.planned()
     argv = training_argv(trainer.python, trainer.checkout / plan.script, plan.launch)
-    child = trainer_env(
-        env, python=trainer.python, checkout=trainer.checkout, offline=_is_local(prepared, recipe), cpu=plan.launch.cpu
-    )
+    offline = is_offline(recipe, prepared.examination.base, prepared.examination.loaded.folder)
+    child = trainer_env(env, python=trainer.python, checkout=trainer.checkout, offline=offline, cpu=plan.launch.cpu)
     return _request(prepared, plan, argv, child, trainer_record(trainer))
 
 
@@ -168,6 +170,7 @@ def _request(prepared: Prepared, plan: Plan, argv: tuple[str, ...], env: Env, tr
         env=env,
         trainer=trainer,
         machine=prepared.machine,
+        attention=prepared.examination.attention,
         findings=prepared.examination.findings,
     )
 
@@ -211,7 +214,7 @@ def _read(path: Path, recipe: Recipe) -> bytes:
 def compiled_for(examination: Examination, root: Path) -> Compiled:
     """The compiled files of a run in ``root``."""
     recipe, plan = examination.planned()
-    spelling = spellings(recipe_paths(recipe), examination.loaded.folder, root)
+    spelling = spellings(recipe_paths(recipe), examination.loaded.folder, root, hub_ids(recipe))
     return compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), spelling)
 
 
@@ -221,20 +224,17 @@ def write_compiled(examination: Examination, folder: Path) -> tuple[Path, ...]:
     del files["recipe.toml"]
     try:
         folder.mkdir(parents=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
     except FileExistsError as error:
         raise MachineError(f"{folder} exists already", "name a new folder") from error
     except OSError as error:
         raise MachineError(f"cannot write to {folder}: {error.strerror or error}", "name another folder") from error
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise MachineError(f"cannot write to {folder}: {error.strerror or error}", "name another folder") from error
     return tuple(folder / name for name in files)
-
-
-def _is_local(prepared: Prepared, recipe: Recipe) -> bool:
-    """Whether everything the trainer reads is on this machine, so that it need not ask the hub."""
-    base = prepared.examination.base
-    known = base is not None and base.kind in {"file", "folder"}
-    return known and recipe.base.tokenizer_cache_dir is not None
 
 
 def had(choice: TrainerChoice, env: Env, say: Say) -> Trainer:

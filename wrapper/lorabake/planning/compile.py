@@ -27,7 +27,7 @@ PATH_OPTIONS = frozenset(
         "vae",
     }
 )
-HEADER = "# Compiled by lorabake; the recipe beside this file is what to edit. Paths are relative to this folder.\n"
+HEADER = "# Compiled by lorabake from a recipe, which is what to edit. Paths are relative to this folder.\n"
 
 
 @dataclass(frozen=True, slots=True)

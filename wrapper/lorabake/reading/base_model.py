@@ -88,21 +88,10 @@ def _some(names: Iterable[str], most: int = 5) -> str:
 def _file(path: Path) -> BaseFacts:
     """sd-scripts goes by the suffix alone: .safetensors is safetensors, anything else is unpickled."""
     if path.suffix.lower() != ".safetensors":
-        problem = safetensors_header.impostor(path) or _not_a_pickle(path)
+        problem = safetensors_header.impostor(path) or safetensors_header.not_a_pickle(path)
         return BaseFacts(kind="file", problem=problem)
     header = safetensors_header.read(path)
     return BaseFacts(kind="file", problem=header) if isinstance(header, str) else _checkpoint(header)
-
-
-def _not_a_pickle(path: Path) -> str | None:
-    """Told from the first bytes: a torch file is a zip or a pickle."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith((b"PK", b"\x80")):
-        return None
-    if isinstance(safetensors_header.read(path), Header):
-        return f"{path.name} is a safetensors file by content: sd-scripts needs the name to end in .safetensors"
-    return f"{path.name} is not a model file (neither safetensors nor a torch checkpoint)"
 
 
 def _checkpoint(header: Header) -> BaseFacts:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NVIDIA_SMI_S = 10.0  # a driver that is still waking the card takes seconds
-_FIELDS = "index,uuid,name,memory.total,compute_cap,driver_version"
+_FIELDS = "index,uuid,name,memory.total,driver_version"
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -119,14 +119,8 @@ def _chosen(rows: list[list[str]], visible: str) -> list[list[str]]:
 
 
 def _gpu(row: list[str]) -> Gpu:
-    _, _, name, memory, capability, driver = row
-    major, _, minor = capability.partition(".")
-    return Gpu(
-        name=name,
-        memory_mib=int(memory) if memory.isdigit() else 0,
-        capability=(int(major), int(minor)) if major.isdigit() and minor.isdigit() else None,
-        driver=driver,
-    )
+    _, _, name, memory, driver = row
+    return Gpu(name=name, memory_mib=int(memory) if memory.isdigit() else 0, driver=driver)
 
 
 __all__ = ["available_memory", "facts", "free_disk", "parse_gpus", "writable"]

@@ -7,7 +7,7 @@ be moved as a whole; an absolute one stays absolute.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from lorabake_schemas.recipe import Recipe
@@ -24,17 +24,24 @@ def recipe_paths(recipe: Recipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for path in (*single, *folders, *listed) if isinstance(path, str)))
 
 
-def spellings(paths: Iterable[str], recipe_folder: Path, run_folder: Path) -> dict[str, str]:
+def hub_ids(recipe: Recipe) -> tuple[str, ...]:
+    """Those of them that may be a hub id; the others are paths even where nothing is there yet."""
+    return tuple(name for name in (recipe.base.model, recipe.base.vae) if name is not None)
+
+
+def spellings(
+    paths: Iterable[str], recipe_folder: Path, run_folder: Path, maybe_ids: Collection[str] = ()
+) -> dict[str, str]:
     """Each path as the trainer has to see it from ``run_folder``, with forward slashes (they work everywhere).
 
     Folders above the last name are resolved first: ``..`` through a symbolic link would lead astray. What does not
-    exist (a hub id) has no entry.
+    exist and is among ``maybe_ids`` is a hub id and has no entry.
     """
     found: dict[str, str] = {}
     start = run_folder.parent.resolve() / run_folder.name
     for path in paths:
         target = recipe_folder / path
-        if not target.exists():
+        if path in maybe_ids and not target.exists():
             continue
         found[path] = Path(path).as_posix() if Path(path).is_absolute() else _relative(target, start)
     return found
@@ -50,4 +57,4 @@ def _relative(target: Path, start: Path) -> str:
         return real.as_posix()
 
 
-__all__ = ["recipe_paths", "spellings"]
+__all__ = ["hub_ids", "recipe_paths", "spellings"]

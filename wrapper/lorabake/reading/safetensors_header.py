@@ -58,6 +58,17 @@ def impostor(path: Path) -> str | None:
     return None
 
 
+def not_a_pickle(path: Path) -> str | None:
+    """Why a file that sd-scripts would unpickle is none; told from the first bytes: torch's are a zip or a pickle."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith((b"PK", b"\x80")):
+        return None
+    if isinstance(read(path), Header):
+        return f"{path.name} is a safetensors file by content: sd-scripts needs the name to end in .safetensors"
+    return f"{path.name} is not a model file (neither safetensors nor a torch checkpoint)"
+
+
 def _parse(raw: bytes, name: str, data_bytes: int) -> Header | str:
     """``data_bytes`` is how many bytes follow the header; the last tensor must end there exactly."""
     try:
@@ -79,4 +90,4 @@ def _parse(raw: bytes, name: str, data_bytes: int) -> Header | str:
     return Header(shapes, metadata)
 
 
-__all__ = ["Header", "impostor", "read"]
+__all__ = ["Header", "impostor", "not_a_pickle", "read"]

@@ -21,7 +21,7 @@ from lorabake.runs.happenings import Words
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
 from lorabake_schemas.findings import Finding
-from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import Outcome, Record, Status, TrainerRecord
 
@@ -53,6 +53,7 @@ class LaunchRequest:
     env: Mapping[str, str]
     trainer: TrainerRecord
     machine: MachineFacts
+    attention: AttentionProbe | None = None
     findings: Sequence[Finding] = ()
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
@@ -201,6 +202,7 @@ def opened(request: LaunchRequest) -> Record:
         seed=seed if isinstance(seed, int) else 0,
         trainer=request.trainer,
         machine=request.machine,
+        attention=request.attention,
         argv=request.argv,
         cwd=str(request.root.absolute()),
         environment=recorded_env(request.env),

@@ -1,0 +1,166 @@
+"""Files a recipe names beside its model: each is what it is named for, or is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorabake.reading.hub import TOKENIZERS, is_offline, lacking_tokenizers
+from lorabake.reading.named_files import file_findings, lora_problem, vae_problem
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.machine import Family
+from situations import base_facts, recipe, write_base
+
+SD1 = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": [4, 768]}
+SD2 = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [4, 1024]}
+XL = {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": [4, 640]}
+LOHA = {"lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a": [4, 4]}
+VAE = {"first_stage_model.decoder.conv_in.weight": [1]}
+
+
+def tensors(path: Path, shapes: dict[str, list[int]]) -> Path:
+    """A safetensors file of these tensors, all zero."""
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in shapes.items():
+        size = 2
+        for side in shape:
+            size *= side
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [end, end := end + size]}
+    told = json.dumps(header).encode()
+    path.write_bytes(len(told).to_bytes(8, "little") + told + bytes(end))
+    return path
+
+
+def tokenizers(where: Path, family: Family) -> Path:
+    for name in TOKENIZERS[family]:
+        (where / name).mkdir(parents=True)
+        for file in ("vocab.json", "merges.txt"):
+            (where / name / file).touch()
+    return where
+
+
+@pytest.mark.parametrize(
+    ("shapes", "family", "network", "words"),
+    [
+        (SD1, "sd15", "lora", None),
+        (SD1, "sd15", None, None),
+        (SD1, "sd15", "ia3", None),
+        (SD2, "sd2", "locon", None),
+        (XL, "sdxl", "lora", None),
+        (LOHA, "sd15", "loha", None),
+        (LOHA, "sd2", "loha", None),
+        (SD1, "sdxl", "lora", "a LoRA for sd15, the base model is sdxl"),
+        (SD1, "sd2", "lora", "a LoRA for sd15, the base model is sd2"),
+        (SD2, "sd15", "lora", "a LoRA for sd2"),
+        (XL, "sd15", "lora", "a LoRA for sdxl"),
+        (LOHA, "sdxl", "loha", "a LoRA for sd15 or sd2"),
+        (SD1, "sd15", "loha", "another type than loha"),
+        (LOHA, "sd15", "lora", "another type than lora"),
+        (VAE, "sd15", "lora", "no LoRA that sd-scripts could read (its tensors: first_stage_model"),
+        ({}, "sd15", "lora", "(its tensors: none)"),
+    ],
+)
+def test_a_lora_to_go_on_from(
+    tmp_path: Path, shapes: dict[str, list[int]], family: Family, network: str | None, words: str | None
+) -> None:
+    problem = lora_problem(tensors(tmp_path / "w.safetensors", shapes), family, network)
+    assert problem is None if words is None else words in (problem or "")
+
+
+def test_what_is_no_lora_at_all(tmp_path: Path) -> None:
+    assert "no LoRA" in (lora_problem(write_base(tmp_path / "base.safetensors"), "sd15") or "")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
+    assert "not a model file" in (lora_problem(tmp_path / "a.png", "sd15") or "")
+    assert "is a folder" in (lora_problem(tmp_path, "sd15") or "")
+    (tmp_path / "old.pt").write_bytes(b"PK\x03\x04" + bytes(99))
+    assert lora_problem(tmp_path / "old.pt", "sd15") is None
+
+
+def test_what_is_a_vae(tmp_path: Path) -> None:
+    assert vae_problem(tensors(tmp_path / "v.safetensors", VAE)) is None
+    assert vae_problem(tensors(tmp_path / "bare.safetensors", {"decoder.conv_in.weight": [1]})) is None
+    (tmp_path / "v.ckpt").write_bytes(b"PK\x03\x04" + bytes(99))
+    assert vae_problem(tmp_path / "v.ckpt") is None
+    for folder in ("plain", "inner/vae"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "config.json").touch()
+        assert vae_problem(tmp_path / folder.partition("/")[0]) is None
+
+
+def test_what_is_no_vae(tmp_path: Path) -> None:
+    (tmp_path / "pics").mkdir()
+    assert "no config.json" in (vae_problem(tmp_path / "pics") or "")
+    assert "holds no VAE" in (vae_problem(tensors(tmp_path / "l.safetensors", SD1)) or "")
+    other = tensors(tmp_path / "d.safetensors", {"encoder.down_blocks.0.resnets.0.conv1.weight": [1]})
+    assert "from its folder only" in (vae_problem(other) or "")
+    (tmp_path / "e.safetensors").touch()
+    assert "is empty" in (vae_problem(tmp_path / "e.safetensors") or "")
+
+
+def found(folder: Path, *, rehearsing: bool = False, **tables: Any) -> list[Finding]:
+    return list(file_findings(recipe(**tables), folder, "sd15", "lora", rehearsing=rehearsing))
+
+
+def test_a_wrong_file_is_an_error_and_a_warning_in_a_rehearsal(tmp_path: Path) -> None:
+    tensors(tmp_path / "w.safetensors", XL)
+    named = {"network": {"network_weights": "w.safetensors"}, "kohya": {"base_weights": ["w.safetensors"]}}
+    spoken = [(f.rule, f.key, f.severity.value) for f in found(tmp_path, **named)]
+    assert spoken == [
+        ("wrong-file", "network.network_weights", "error"),
+        ("wrong-file", "kohya.base_weights", "error"),
+    ]
+    assert {f.severity.value for f in found(tmp_path, rehearsing=True, **named)} == {"warning"}
+
+
+def test_a_missing_tracker_configuration(tmp_path: Path) -> None:
+    kohya = {"log_tracker_config": "t.toml"}
+    assert [(f.rule, f.key) for f in found(tmp_path, kohya=kohya)] == [("missing-file", "kohya.log_tracker_config")]
+    (tmp_path / "t.toml").touch()
+    assert found(tmp_path, kohya=kohya) == []
+
+
+def test_tokenizers_that_would_be_fetched_are_told_of(tmp_path: Path) -> None:
+    base = {"tokenizer_cache_dir": "tokens"}
+    spoken = found(tmp_path, base=base)
+    assert [(f.rule, f.key, f.severity.value) for f in spoken] == [
+        ("missing-file", "base.tokenizer_cache_dir", "warning"),
+    ]  # fmt: skip
+    assert "openai_clip-vit-large-patch14" in spoken[0].message
+    tokenizers(tmp_path / "tokens", "sd15")
+    assert found(tmp_path, base=base) == []
+
+
+def test_each_family_has_tokenizers_of_its_own(tmp_path: Path) -> None:
+    tokenizers(tmp_path, "sd15")
+    assert lacking_tokenizers(tmp_path, "sd15") == ()
+    assert lacking_tokenizers(tmp_path, "sd2") == ("stabilityai_stable-diffusion-2",)
+    assert lacking_tokenizers(tmp_path, "sdxl") == ("laion_CLIP-ViT-bigG-14-laion2B-39B-b160k",)
+
+
+HERE: dict[str, Any] = {"model": "m.safetensors", "tokenizer_cache_dir": "tokens"}
+
+
+@pytest.mark.parametrize(
+    ("base", "kohya", "offline"),
+    [
+        ({}, {}, True),
+        ({"vae": "tokens"}, {}, True),
+        ({"vae": "someone/vae"}, {}, False),
+        ({"tokenizer_cache_dir": "empty"}, {}, False),
+        ({"tokenizer_cache_dir": None}, {}, False),
+        ({"family": "sdxl"}, {}, False),
+        ({}, {"huggingface_repo_id": "me/lora"}, False),
+        ({}, {"resume_from_huggingface": True}, False),
+        ({}, {"resume_from_huggingface": False}, True),
+    ],
+)
+def test_only_what_is_all_here_is_kept_from_the_hub(
+    tmp_path: Path, base: dict[str, Any], kohya: dict[str, Any], *, offline: bool
+) -> None:
+    tokenizers(tmp_path / "tokens", "sd15")
+    assert is_offline(recipe(base=HERE | base, kohya=kohya), base_facts(), tmp_path) is offline
+    assert not is_offline(recipe(base=HERE | base, kohya=kohya), base_facts(kind="hub"), tmp_path)

@@ -1,0 +1,143 @@
+"""What a recipe names beside its model and pictures: whether it is there, and is what it is named for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lorabake.reading import safetensors_header
+from lorabake.reading.hub import lacking_tokenizers
+from lorabake.reading.safetensors_header import Header
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.machine import Family
+from lorabake_schemas.recipe import Recipe
+
+Key = tuple[str, str]
+VAE_FILES = (".safetensors", ".pt", ".ckpt", ".bin")
+_LORA = re.compile(r"^lora_(unet|te\d?)_")
+_SDXL_LORA = re.compile(r"^lora_(te[12]|unet_(input_blocks|middle_block|output_blocks))_")
+# A layer whose input is as wide as the text: 768 in SD 1.x, 1024 in SD 2.x.
+_TEXT_WIDTH = re.compile(r"^lora_(unet_.*attn2_to_k|te_.*mlp_fc1)\.lora_down\.weight$")
+_WIDTHS: dict[int, Family] = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
+# What each kind of network calls its tensors (sd-scripts networks/lora.py, LyCORIS 4.1.3 modules).
+_MARKS = {"lora": ".lora_down.", "locon": ".lora_down.", "loha": ".hada_w1_", "lokr": ".lokr_w1"}
+_VAE = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+
+
+def file_findings(recipe: Recipe, folder: Path, family: Family, network: str, *, rehearsing: bool) -> Iterator[Finding]:
+    """Every such file that sd-scripts would stop at minutes later, or pass over in silence.
+
+    ``folder`` is the recipe's; ``family`` and ``network`` are those of the run. A rehearsal reads none of them.
+    """
+    severity = Severity.WARNING if rehearsing else Severity.ERROR
+    for where, name in _named(recipe, folder):
+        path = folder / name
+        if not path.exists():
+            fix = "give its path relative to the recipe, or take the line out"
+            yield Finding(
+                rule="missing-file", severity=severity, where=where, message=f"{path} does not exist", fix=fix
+            )
+            continue
+        problem, fix = _problem(where, path, family, network)
+        if problem:
+            yield Finding(rule="wrong-file", severity=severity, where=where, message=problem, fix=fix)
+    yield from _tokenizers(recipe, folder, family)
+
+
+def _named(recipe: Recipe, folder: Path) -> Iterator[tuple[Key, str]]:
+    network, kohya = recipe.network, recipe.kohya
+    vae, preset, several = recipe.base.vae or "", network.preset or "", kohya.get("base_weights")
+    named: list[tuple[Key, object]] = [
+        (("base", "vae"), vae if vae.endswith(VAE_FILES) or (folder / vae).exists() else None),  # else a hub id
+        (("network", "network_weights"), network.network_weights),
+        (("network", "preset"), preset if preset.endswith(".toml") and network.type != "lora" else None),
+        (("kohya", "resume"), kohya.get("resume")),
+        (("kohya", "log_tracker_config"), kohya.get("log_tracker_config")),
+        *((("kohya", "base_weights"), item) for item in (several if isinstance(several, tuple) else ())),
+    ]
+    yield from ((where, value) for where, value in named if isinstance(value, str) and value)
+
+
+def _problem(where: Key, path: Path, family: Family, network: str) -> tuple[str | None, str]:
+    """What is wrong with the file that this key names, and what to do."""
+    try:
+        match where[1]:
+            case "vae":
+                return vae_problem(path), "name a VAE file or the folder of a diffusers VAE"
+            case "network_weights":
+                fix = "name a LoRA of the same family and type; what does not fit is left out without a word"
+                return lora_problem(path, family, network), fix
+            case "base_weights":
+                return lora_problem(path, family), "name a LoRA of the same family"
+            case _:
+                return None, ""
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read: {error}", "check the file and its permissions"
+
+
+def _tokenizers(recipe: Recipe, folder: Path, family: Family) -> Iterator[Finding]:
+    """sd-scripts fetches what is not in tokenizer_cache_dir, and keeps it there (strategy_base.py:54-71)."""
+    cache = recipe.base.tokenizer_cache_dir
+    lacking = lacking_tokenizers(folder / cache, family) if cache else ()
+    if cache and lacking:
+        yield Finding(
+            rule="missing-file",
+            severity=Severity.WARNING,
+            where=("base", "tokenizer_cache_dir"),
+            message=f"{folder / cache} does not hold {' and '.join(lacking)}: sd-scripts will fetch it from the hub",
+            fix="connect for the first run, or fill the folder before (vocab.json, merges.txt, tokenizer_config.json)",
+        )
+
+
+def lora_problem(path: Path, family: Family, network: str | None = None) -> str | None:
+    """Why a file cannot be the LoRA to go on from, None when it may be. Raises OSError."""
+    if path.is_dir():
+        return f"{path} is a folder, not a LoRA file"
+    if path.suffix != ".safetensors":
+        return safetensors_header.impostor(path) or safetensors_header.not_a_pickle(path)
+    header = safetensors_header.read(path)
+    return header if isinstance(header, str) else _misfit(header, path.name, family, network)
+
+
+def _misfit(header: Header, file: str, family: Family, network: str | None) -> str | None:
+    """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
+    if not any(_LORA.match(name) for name in header.shapes):
+        first = ", ".join(sorted(header.shapes)[:3])
+        return f"{file} holds no LoRA that sd-scripts could read (its tensors: {first or 'none'})"
+    found = _lora_family(header)
+    if family not in found:
+        return f"{file} is a LoRA for {' or '.join(found)}, the base model is {family}"
+    mark = _MARKS.get(network or "")
+    if mark and not any(mark in name for name in header.shapes):
+        return f"{file} is a LoRA of another type than {network}"
+    return None
+
+
+def _lora_family(header: Header) -> Sequence[Family]:
+    """The families whose layers these may be."""
+    if any(_SDXL_LORA.match(name) for name in header.shapes):
+        return ("sdxl",)
+    widths = [shape[1] for name, shape in header.shapes.items() if _TEXT_WIDTH.match(name) and len(shape) > 1]
+    by_width = _WIDTHS.get(widths[0]) if widths else None
+    return (by_width,) if by_width else ("sd15", "sd2")
+
+
+def vae_problem(path: Path) -> str | None:
+    """Why this cannot be a VAE, None when it may be (model_util.py:1269-1310 at the pin). Raises OSError."""
+    if path.is_dir():
+        there = any((path / part / "config.json").is_file() for part in ("", "vae"))
+        return None if there else f"{path} is a folder without a diffusers VAE (no config.json)"
+    if path.suffix != ".safetensors":
+        return safetensors_header.impostor(path) or safetensors_header.not_a_pickle(path)
+    header = safetensors_header.read(path)
+    if isinstance(header, str):
+        return header
+    if not any(name.startswith(_VAE) for name in header.shapes):
+        return f"{path.name} holds no VAE"
+    if any(name.startswith("encoder.down_blocks.") for name in header.shapes):
+        return f"{path.name} is a diffusers VAE, which sd-scripts reads from its folder only"
+    return None
+
+
+__all__ = ["file_findings", "lora_problem", "vae_problem"]
