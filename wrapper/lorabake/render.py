@@ -167,10 +167,12 @@ def ending(record: Record, root: Path) -> str:
     if not good:
         lines += [f"  {line}" for line in outcome.last_words[-LAST_WORDS:]]
         lines += [f"  {outcome.hint}"] if outcome.hint else []
-    lines += [
-        f"  {root / file.name} ({file.size / 1e6:.1f} MB)" for file in outcome.outputs if not _in_state(file.name)
-    ]
+    lines += [f"  {root / file.name} ({_size_of(file.size)})" for file in outcome.outputs if not _in_state(file.name)]
     return "\n".join([*lines, f"  everything about this run: {root}"])
+
+
+def _size_of(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{max(1, round(size / 1e3))} kB"
 
 
 def _in_state(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
 from lorabake.reading.hub import is_offline
 from lorabake.reading.paths import hub_ids, recipe_paths, spellings
+from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
-from lorabake.runs.launch import LaunchRequest, launch, refuse_if_busy
+from lorabake.runs.launch import LaunchRequest, launch
 from lorabake.trainer import install as trainers
 from lorabake.trainer import store
 from lorabake.trainer.install import Choice, Trainer, TrainerStatus
+from lorabake.trainer.requirements import modules_for
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
@@ -131,7 +133,7 @@ def train(prepared: Prepared, env: Env, say: Say) -> Record:
     check_place(prepared)
     if prepared.order.rehearse:
         return _launch(prepared, rehearsal_request(prepared, env))
-    trainer = had(prepared.order.trainer, env, say)
+    trainer = had(prepared.order.trainer, env, say, modules_for(prepared.examination.planned()[1]))
     probe = trainers.probe_attention(trainer, precision_of(recipe, prepared.machine), env)
     ready = replace(prepared, examination=prepared.examination.with_attention(probe))
     say(ready.examination.attention_words())
@@ -237,10 +239,10 @@ def write_compiled(examination: Examination, folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in files)
 
 
-def had(choice: TrainerChoice, env: Env, say: Say) -> Trainer:
-    """The trainer, installed first if need be. Raises SetupError."""
+def had(choice: TrainerChoice, env: Env, say: Say, needed: Sequence[str] = ()) -> Trainer:
+    """The trainer, installed first if need be; an own one must be able to import ``needed``. Raises SetupError."""
     if choice.sd_scripts is not None:
-        return trainers.own(choice.sd_scripts, choice.python, resources.pin(), say, env)
+        return trainers.own(choice.sd_scripts, choice.python, resources.pin(), say, env, needed=needed)
     return install(choice, env, say)
 
 
