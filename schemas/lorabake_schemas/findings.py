@@ -1,8 +1,19 @@
 """A finding: one remark on a recipe, a dataset or a machine."""
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from lorabake_schemas.base import Many, StrictModel
+
+
+def _legible(text: object) -> object:
+    """A file name's bytes that are no UTF-8 become ``\\udcff``: a finding can always be printed and recorded."""
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+
+
+Words = Annotated[str, BeforeValidator(_legible)]
 
 
 class Severity(StrEnum):
@@ -28,11 +39,11 @@ class Finding(StrictModel):
     rule: str
     severity: Severity
     where: Many[str | int] = ()
-    file: str | None = None
+    file: Words | None = None
     line: int | None = None
     column: int | None = None
-    message: str
-    fix: str
+    message: Words
+    fix: Words
 
     @property
     def key(self) -> str:

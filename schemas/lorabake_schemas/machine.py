@@ -9,11 +9,10 @@ Precision = Literal["no", "fp16", "bf16"]
 
 
 class Gpu(StrictModel):
-    """One NVIDIA GPU. ``memory_mib`` in MiB; ``capability`` as (major, minor), None when the driver hides it."""
+    """One NVIDIA GPU. ``memory_mib`` in MiB, 0 when the driver hides it."""
 
     name: str
     memory_mib: int
-    capability: tuple[int, int] | None = None
     driver: str = ""
 
 
@@ -44,13 +43,16 @@ class BaseFacts(StrictModel):
     """What the base model's own files say about it, without loading a tensor.
 
     ``kind``: file, folder (diffusers), hub (an id to download) or missing. Values that the files do not tell
-    are None; ``problem`` says why the model cannot be used.
+    are None; ``problem`` says why the model cannot be used. Of a folder: ``fp16_files`` whether any of its weights
+    are named ``*.fp16.*``, ``plain_files`` whether every part has weights that are not.
     """
 
     kind: Literal["file", "folder", "hub", "missing"]
     family: Family | None = None
     v_prediction: bool | None = None
     zero_terminal_snr: bool | None = None
+    fp16_files: bool = False
+    plain_files: bool = True
     problem: str | None = None
 
 

@@ -14,9 +14,11 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from lorabake.errors import MachineError, SetupError
 from lorabake.locks import try_held
+from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.folder import RunPaths, read_record
 from lorabake.runs.happenings import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
-from lorabake.runs.launch import launch, refuse_if_busy
+from lorabake.runs.launch import launch
+from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.record import Record
 
 if TYPE_CHECKING:
@@ -197,3 +199,44 @@ def test_a_watcher_that_breaks_stops_the_trainer_and_the_record_says_so(tmp_path
     assert record.status == "interrupted"
     assert record.outcome is not None
     assert record.outcome.code == "lorabake-killed"
+
+
+def test_a_record_that_cannot_be_written_leaves_no_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no such thing as a record")
+
+    monkeypatch.setattr("lorabake.runs.launch.write_record", broken)
+    root = tmp_path / "runs" / "x"
+    with pytest.raises(ValueError, match="no such thing"):
+        launch(request(root), ignore)
+    assert not root.exists()
+    assert root.parent.is_dir()
+
+
+def test_a_fault_of_lorabake_before_the_trainer_starts_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("lorabake.runs.launch.run", broken)
+    with pytest.raises(ZeroDivisionError):
+        launch(request(tmp_path / "x"), ignore)
+    record = read_record(tmp_path / "x" / "record.json")
+    assert record.status == "failed"
+    assert record.outcome is not None
+    assert (record.outcome.code, record.outcome.message) == (
+        "lorabake-failed", "lorabake itself failed: ZeroDivisionError: oh",
+    )  # fmt: skip
+
+
+def test_names_that_are_no_utf8_are_recorded_all_the_same(tmp_path: Path) -> None:
+    """As the system gives them to Python: each wrong byte a lone surrogate."""
+    asked = request(tmp_path / "runs" / "x", *saving(tmp_path))
+    finding = Finding(rule="G3.3", severity=Severity.WARNING, file="a\udcff.png", message="a\udcff.png", fix="mend it")
+    asked = replace(asked, findings=(finding,), env={**asked.env, "HF_HOME": "/home/\udcff"})
+    record = launch(asked, ignore)
+    assert record.status == "finished"
+    assert record.findings[0].file == record.findings[0].message == "a\\udcff.png"
+    assert record.environment["HF_HOME"] == "/home/\\udcff"
+    assert read_record(RunPaths(asked.root).record) == record

@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one run",
         (
             "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.outcome", "runs.command",
-            "runs.rehearse_input", "runs.rehearse", "runs.launch",
+            "runs.rehearse_input", "runs.rehearse", "runs.alone", "runs.launch",
         ),
     ),
     (

@@ -159,6 +159,16 @@ def test_a_diffusers_folder(tmp_path: Path, family: Family) -> None:
     assert inspect(diffusers(tmp_path / "m", family)) == BaseFacts(kind="folder", family=family)
 
 
+def test_a_diffusers_folder_tells_which_files_it_has(tmp_path: Path) -> None:
+    folder = diffusers(tmp_path / "m")
+    assert (inspect(folder).fp16_files, inspect(folder).plain_files) == (False, True)
+    (folder / "unet" / "model.fp16.safetensors").write_bytes(b"x")
+    assert (inspect(folder).fp16_files, inspect(folder).plain_files) == (True, True)
+    (folder / "unet" / "model.safetensors").unlink()
+    assert (inspect(folder).fp16_files, inspect(folder).plain_files) == (True, False)
+    assert inspect(folder).problem is None
+
+
 def test_a_diffusers_scheduler_tells_the_rest(tmp_path: Path) -> None:
     facts = inspect(diffusers(tmp_path / "m", prediction_type="v_prediction", rescale_betas_zero_snr=True))
     assert (facts.v_prediction, facts.zero_terminal_snr) == (True, True)

@@ -177,7 +177,7 @@ def test_the_family_is_read_from_the_file(tmp_path: Path) -> None:
     [
         ('[network]\nnetwork_weights = "w.safetensors"\n', "network.network_weights"),
         ('[network]\ntype = "locon"\npreset = "mine.toml"\n', "network.preset"),
-        ('[kohya]\nresume = "state"\n', "kohya.resume"),
+        ('[kohya]\nlog_tracker_config = "t.toml"\n', "kohya.log_tracker_config"),
         ('[kohya]\nbase_weights = ["a.safetensors"]\n', "kohya.base_weights"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.guide import Situation
-from situations import Fires, Misses, base_facts, recipe, situation, spoken, topic
+from situations import Fires, Misses, base_facts, plan_of, recipe, situation, spoken, topic
 
 
 def at(facts: dict[str, Any] | None = None, *, train: dict[str, Any] | None = None, **base: Any) -> Situation:
@@ -15,11 +15,21 @@ def at(facts: dict[str, Any] | None = None, *, train: dict[str, Any] | None = No
     return situation(recipe(base=base, train=train or {}), base=base_facts(**(facts or {})))
 
 
+def planned(family: str, precision: str, *, fp16: bool, plain: bool, kind: str = "folder", **more: Any) -> Situation:
+    """A model with these files, and a plan to train it at this precision."""
+    made = recipe(base={"family": family}, train={"mixed_precision": precision})
+    facts = base_facts(made.base.family, kind=kind, fp16_files=fp16, plain_files=plain)
+    return situation(made, base=facts, plan=plan_of(made, base=facts), **more)
+
+
 LOST = base_facts(None, kind="missing", problem="there is no x.safetensors")
 FIRES: list[Fires] = [
     ("G4.7", situation(base=LOST), "base.model", "error"),
     ("G4.7", situation(base=LOST, launching=True), "base.model", "error"),
     ("G4.7", situation(base=LOST, rehearsing=True), "base.model", "warning"),
+    ("G4.7.variant", planned("sdxl", "fp16", fp16=False, plain=True), "base.model", "error"),
+    ("G4.7.variant", planned("sdxl", "bf16", fp16=True, plain=False), "base.model", "error"),
+    ("G4.7.variant", planned("sd15", "fp16", fp16=True, plain=False), "base.model", "error"),
     ("G4.12", at({"family": "sdxl"}, family="sd15"), "base.family", "error"),
     ("G4.12", at({"family": None}, family=None), "base.model", "error"),
     ("G4.11", at({"v_prediction": True}, v_prediction=False), "base.v_prediction", "error"),
@@ -42,6 +52,11 @@ FIRES: list[Fires] = [
 MISSES: list[Misses] = [
     ("G4.7", at()),
     ("G4.7", situation(base=base_facts(None, kind="hub"))),
+    ("G4.7.variant", planned("sdxl", "fp16", fp16=True, plain=False)),
+    ("G4.7.variant", planned("sdxl", "bf16", fp16=False, plain=True)),
+    ("G4.7.variant", planned("sd15", "fp16", fp16=False, plain=True)),
+    ("G4.7.variant", planned("sdxl", "fp16", fp16=False, plain=True, kind="file")),
+    ("G4.7.variant", planned("sdxl", "fp16", fp16=False, plain=True, rehearsing=True)),
     ("G4.12", at({"family": "sdxl"}, family="sdxl")),
     ("G4.12", at({"family": "sdxl"}, family=None)),
     ("G4.12", at({"family": None}, family="sd15")),

@@ -39,6 +39,33 @@ def test_success_needs_everything() -> None:
     assert outcome.returncode == 0
 
 
+CKPT = Evidence(0, seen(), 16, "output/x.ckpt", opaque=True)
+
+
+def test_a_ckpt_is_judged_by_what_the_log_shows() -> None:
+    outcome = judge(CKPT)
+    assert (outcome.code, outcome.steps) == ("trained", 16)
+    assert "not checked" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("code", "saw"),
+    [
+        ("wrong-steps", Seen(step=Step(12, 16, 0.1), saved=True)),
+        ("no-steps", Seen(saved=True)),
+        ("not-finite", seen(loss=float("nan"))),
+        ("not-saved", seen(saved=False)),
+    ],
+)
+def test_a_ckpt_is_no_success_when_the_log_says_otherwise(code: str, saw: Seen) -> None:
+    assert judge(replace(CKPT, seen=saw)).code == code
+    assert judge(replace(CKPT, opaque=False)).code == "no-output"
+
+
+def test_a_rehearsal_leaves_no_ckpt() -> None:
+    assert judge_rehearsal(CKPT).code == "unexpected-output"
+
+
 @pytest.mark.parametrize(
     ("code", "saw", "found", "unreadable", "words"),
     [

@@ -25,6 +25,32 @@ def model_is_there(situation: Situation) -> Iterator[Remark]:
         )
 
 
+@rule(
+    "G4.7.variant",
+    ERROR,
+    "Of an SDXL folder sd-scripts wants *.fp16.* files at fp16 and the others otherwise; diffusers stops if they lack.",
+    needs_plan=True,
+)
+def folder_has_the_precision(situation: Situation) -> Iterator[Remark]:
+    plan, base = situation.plan, situation.base
+    if plan is None or base.kind != "folder" or situation.rehearsing:
+        return
+    precision = plan.value("mixed_precision")
+    if situation.family == "sdxl" and precision == "fp16":  # sdxl_train_util.py:86; SD1.x asks for none (TU:5540)
+        if not base.fp16_files:
+            yield Remark(
+                ("base", "model"),
+                "fp16 training wants weights named *.fp16.*, and this SDXL folder has none",
+                'write mixed_precision = "bf16" under [train], or name a single .safetensors file',
+            )
+    elif not base.plain_files:
+        yield Remark(
+            ("base", "model"),
+            f"this folder has weights named *.fp16.* only, and training at {precision} wants the others",
+            'name a single .safetensors file, or for SDXL write mixed_precision = "fp16" under [train]',
+        )
+
+
 @rule("G4.12", ERROR, "The family picks the training script; the wrong one fails late or trains noise.")
 def family_is_right(situation: Situation) -> Iterator[Remark]:
     said, found = situation.recipe.base.family, situation.base.family

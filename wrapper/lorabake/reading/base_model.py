@@ -151,9 +151,12 @@ def _folder(folder: Path) -> BaseFacts:
     family = _CONTEXT.get(_context(unet))
     scheduler = _json(folder / "scheduler" / "scheduler_config.json") or {}
     prediction, zero_snr = scheduler.get("prediction_type"), scheduler.get("rescale_betas_zero_snr")
+    weights = [_weights(folder / part) for part in _parts(family)]
     return BaseFacts(
         kind="folder",
         family=family,
+        fp16_files=any(_is_fp16(name) for names in weights for name in names),
+        plain_files=all(any(not _is_fp16(name) for name in names) for names in weights if names),
         v_prediction=prediction == "v_prediction" if isinstance(prediction, str) else None,
         zero_terminal_snr=zero_snr if isinstance(zero_snr, bool) else None,
         problem=_folder_problem(folder, pipeline, unet, family),
@@ -165,17 +168,25 @@ def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], fam
         return f"model_index.json says {pipeline}; {_SUPPORTED}"
     if family is None:
         return f"unet/config.json has no cross_attention_dim of a known family (found {_context(unet) or 'none'})"
-    parts = ("unet", "text_encoder", "vae", *(("text_encoder_2",) if family == "sdxl" else ()))
-    bare = [part for part in parts if not _has_weights(folder / part)]
+    bare = [part for part in _parts(family) if not _weights(folder / part)]
     if bare:
         return f"no weights (.safetensors or .bin) in {_some(bare)} of {folder}"
     return _channels(unet.get("in_channels", 4))
 
 
-def _has_weights(folder: Path) -> bool:
-    return folder.is_dir() and any(
-        each.suffix in _WEIGHTS and each.is_file() and each.stat().st_size > 0 for each in folder.iterdir()
-    )
+def _parts(family: Family | None) -> tuple[str, ...]:
+    return ("unet", "text_encoder", "vae", *(("text_encoder_2",) if family == "sdxl" else ()))
+
+
+def _weights(folder: Path) -> list[str]:
+    """The names of the files with weights in one part of a diffusers folder."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return [each.name for each in entries if each.suffix in _WEIGHTS and each.is_file() and each.stat().st_size > 0]
+
+
+def _is_fp16(name: str) -> bool:
+    """diffusers 0.32.1 looks at what stands behind the first dot (pipeline_loading_utils.py:785)."""
+    return name.split(".")[1].startswith("fp16")
 
 
 def _context(unet: Mapping[str, object]) -> int:

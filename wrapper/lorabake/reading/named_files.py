@@ -52,7 +52,6 @@ def _named(recipe: Recipe, folder: Path) -> Iterator[tuple[Key, str]]:
         (("base", "vae"), vae if vae.endswith(VAE_FILES) or (folder / vae).exists() else None),  # else a hub id
         (("network", "network_weights"), network.network_weights),
         (("network", "preset"), preset if preset.endswith(".toml") and network.type != "lora" else None),
-        (("kohya", "resume"), kohya.get("resume")),
         (("kohya", "log_tracker_config"), kohya.get("log_tracker_config")),
         *((("kohya", "base_weights"), item) for item in (several if isinstance(several, tuple) else ())),
     ]

@@ -127,6 +127,11 @@ def read_record(path: Path) -> Record:
         raise MachineError(f"{path} is not the record of a run: {error}") from error
 
 
+def legible(text: str) -> str:
+    """The text as UTF-8 can hold it: bytes of a file name or a variable that are none become ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def digest(path: Path, name: str) -> FileDigest:
     """SHA-256 and size of a file, under the name it is recorded by."""
     with path.open("rb") as file:
@@ -142,13 +147,14 @@ def digest_of(data: bytes, name: str) -> FileDigest:
 def outputs(paths: RunPaths) -> tuple[FileDigest, ...]:
     """Everything the trainer wrote under output/, by its path inside the run folder."""
     files = sorted(path for path in paths.output.rglob("*") if path.is_file())
-    return tuple(digest(path, path.relative_to(paths.root).as_posix()) for path in files)
+    return tuple(digest(path, legible(path.relative_to(paths.root).as_posix())) for path in files)
 
 
 __all__ = [
     "RunPaths",
     "digest",
     "digest_of",
+    "legible",
     "outputs",
     "prepare",
     "read_record",

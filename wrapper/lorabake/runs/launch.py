@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake import __version__
 from lorabake.errors import InterruptedRunError, LorabakeError, MachineError
-from lorabake.locks import try_held
 from lorabake.process import Command, Supervision, supervise
 from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
+from lorabake.runs.alone import only_run
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, recorded_env
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
-from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, write_record
+from lorabake.runs.folder import RunPaths, digest_of, legible, outputs, prepare, read_record, write_record
 from lorabake.runs.happenings import Words
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
@@ -79,19 +79,39 @@ def launch(request: LaunchRequest, watcher: Watcher) -> Record:
     paths = RunPaths(request.root)
     with only_run(paths, request.plan.name):
         files = {**request.files, ACCELERATE_FILE: ACCELERATE_CONFIG, "command.json": command_file(request)}
-        prepare(paths, files)
         record = opened(request)
-        write_record(paths, record)
-        with closing(begun(paths, record)) as events:
+        prepare(paths, files)
+        with or_nothing(paths):
+            write_record(paths, record)
+            events = begun(paths, record)
+        with closing(events):
             try:
                 record = run(request, paths, record, Teller(events, watcher))
-            except LorabakeError as error:
-                record = ended(record, Outcome(code="not-started", message=error.message, hint=error.hint), "failed")
-                finish(paths, record, events)
+            except Exception as error:
+                if read_record(paths.record).status == "started":  # else the guard has ended it
+                    finish(paths, ended(record, mishap(error), "failed"), events)
                 raise
     if record.status == "interrupted" and record.outcome is not None:
         raise InterruptedRunError(f"{record.outcome.message}; the log is {paths.log}")
     return record
+
+
+@contextmanager
+def or_nothing(paths: RunPaths) -> Generator[None, None, None]:
+    """No run folder stays without a record and an events file, whatever goes wrong."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(paths.root, ignore_errors=True)
+        raise
+
+
+def mishap(error: Exception) -> Outcome:
+    """How a run ends that lorabake itself could not carry out."""
+    if isinstance(error, LorabakeError):
+        return Outcome(code="not-started", message=error.message, hint=error.hint)
+    message = legible(f"lorabake itself failed: {type(error).__name__}: {error}")
+    return Outcome(code="lorabake-failed", message=message, hint="this is a fault of lorabake: please report it")
 
 
 def begun(paths: RunPaths, record: Record) -> EventLog:
@@ -159,9 +179,19 @@ class Teller:
 
 def gathered(request: LaunchRequest, paths: RunPaths, returncode: int | None, seen: Seen) -> Evidence:
     """What there is to judge by, the LoRA's own numbers among it."""
-    weights, unreadable = weighed(paths.root / request.output)
-    free = shutil.disk_usage(paths.root).free
-    return Evidence(returncode, seen, request.plan.forecast.steps, request.output, weights, unreadable, free)
+    path = paths.root / request.output
+    opaque = path.suffix != ".safetensors" and path.is_file() and path.stat().st_size > 0
+    weights, unreadable = (None, None) if opaque else weighed(path)
+    return Evidence(
+        returncode=returncode,
+        seen=seen,
+        planned_steps=request.plan.forecast.steps,
+        output=request.output,
+        weights=weights,
+        unreadable=unreadable,
+        opaque=opaque,
+        disk_free=shutil.disk_usage(paths.root).free,
+    )
 
 
 def weighed(path: Path) -> tuple[WeightFacts | None, str | None]:
@@ -203,9 +233,9 @@ def opened(request: LaunchRequest) -> Record:
         trainer=request.trainer,
         machine=request.machine,
         attention=request.attention,
-        argv=request.argv,
-        cwd=str(request.root.absolute()),
-        environment=recorded_env(request.env),
+        argv=tuple(map(legible, request.argv)),
+        cwd=legible(str(request.root.absolute())),
+        environment={name: legible(value) for name, value in recorded_env(request.env).items()},
         findings=tuple(request.findings),
         planned_steps=request.plan.forecast.steps,
     )
@@ -233,47 +263,7 @@ def command_file(request: LaunchRequest) -> bytes:
         "cwd": str(request.root.absolute()),
         "environment": recorded_env(request.env),
     }
-    return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
-@contextmanager
-def only_run(paths: RunPaths, name: str) -> Generator[None, None, None]:
-    """Hold the name for this run; raises MachineError when another run has it. The system frees it on any death."""
-    folder = paths.root.parent
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            free = stack.enter_context(try_held(folder / f".{name}.lock"))
-        except OSError as error:
-            raise MachineError(f"cannot write to {folder}: {error.strerror or error}") from error
-        if not free:
-            busy = in_progress(folder, name)
-            hint = "wait for it, stop it, or give this recipe another name"
-            raise MachineError(f"a run named {name} is in progress{f' in {busy}' if busy else ''}", hint)
-        yield
-
-
-def refuse_if_busy(root: Path, name: str) -> None:
-    """Raises MachineError when a run of that name is in progress, before minutes are spent on an installation.
-
-    Only a hint: launch() decides. Makes no folder and no file.
-    """
-    if (root.parent / f".{name}.lock").exists():
-        with only_run(RunPaths(root), name):
-            return
-
-
-def in_progress(folder: Path, name: str) -> Path | None:
-    """The run of that name that has begun and not ended; the newest when there are several."""
-    found: list[tuple[str, Path]] = []
-    for path in folder.glob("*/record.json"):
-        try:
-            record = read_record(path)
-        except MachineError:
-            continue
-        if record.name == name and record.status == "started":
-            found.append((record.started, path.parent))
-    return max(found)[1] if found else None
-
-
-__all__ = ["LaunchRequest", "Teller", "follow", "in_progress", "launch", "refuse_if_busy"]
+__all__ = ["LaunchRequest", "Teller", "follow", "launch"]

@@ -27,8 +27,9 @@ class Evidence:
     """What there is to judge by.
 
     ``returncode`` is 128 + n for a signal, None when the guard was lost. ``weights`` are None when the file named
-    ``output`` is not there or could not be read; ``unreadable`` then says why it could not. ``disk_free`` is what
-    was left on the run folder's disk at the end, in bytes: on a full one the trainer cannot even say why it failed.
+    ``output`` is not there or could not be read; ``unreadable`` then says why it could not. ``opaque``: it is there,
+    in a format that only torch can look into (ckpt, pt). ``disk_free`` is what was left on the run folder's disk at
+    the end, in bytes: on a full one the trainer cannot even say why it failed.
     """
 
     returncode: int | None
@@ -37,6 +38,7 @@ class Evidence:
     output: str
     weights: WeightFacts | None = None
     unreadable: str | None = None
+    opaque: bool = False
     disk_free: int | None = None
 
 
@@ -110,8 +112,10 @@ def judge(evidence: Evidence) -> Outcome:
     """The verdict on a real run: success only if everything agrees that it was one."""
     verdict = _stopped(evidence) or _shortfall(evidence) or _unsound(evidence)
     if verdict is None:
-        steps = evidence.planned_steps
-        verdict = Verdict(SUCCESS, f"trained {steps} steps into {evidence.output}; every number in it is finite")
+        known = (
+            "its numbers are not checked, only safetensors is" if evidence.opaque else "every number in it is finite"
+        )
+        verdict = Verdict(SUCCESS, f"trained {evidence.planned_steps} steps into {evidence.output}; {known}")
     return _outcome(verdict, evidence, success=verdict.code == SUCCESS)
 
 
@@ -208,7 +212,7 @@ def _shortfall(evidence: Evidence) -> Verdict | None:
         return Verdict("no-data", "sd-scripts found no pictures and trained nothing", hint)
     if evidence.unreadable is not None:
         return Verdict("damaged-output", f"{evidence.output} cannot be read: {evidence.unreadable}")
-    if evidence.weights is None:
+    if evidence.weights is None and not evidence.opaque:
         return Verdict("no-output", f"the trainer ended without an error but did not write {evidence.output}")
     if not seen.saved:
         message = f'the trainer ended without saying "model saved.", so {evidence.output} may not be its last word'
@@ -217,10 +221,10 @@ def _shortfall(evidence: Evidence) -> Verdict | None:
 
 
 def _unsound(evidence: Evidence) -> Verdict | None:
-    """It wrote a file, but not the one that was planned. ``_shortfall`` has made sure that there are weights."""
+    """It wrote a file, but not the one that was planned. ``_shortfall`` has made sure that there is one."""
     weights = evidence.weights
     if weights is None:
-        return None
+        return _unsound_by_log(evidence)
     if weights.not_finite:
         return _not_finite(evidence, weights)
     if weights.steps != evidence.planned_steps:
@@ -229,6 +233,15 @@ def _unsound(evidence: Evidence) -> Verdict | None:
         message = f"{evidence.output} changes nothing: every weight that training should have moved is still zero"
         return Verdict("nothing-learned", message, "look at the learning rate, and at the warm-up against the steps")
     return None
+
+
+def _unsound_by_log(evidence: Evidence) -> Verdict | None:
+    """A file that cannot be looked into: only what the log shows is known."""
+    if evidence.seen.loss_broke:
+        hint = 'set mixed_precision = "bf16" or no_half_vae = true, or lower the learning rate'
+        return Verdict("not-finite", f"the loss became NaN, so {evidence.output} is useless", hint)
+    steps = _steps_seen(evidence)
+    return None if steps == evidence.planned_steps else _miscounted(evidence, steps)
 
 
 def _miscounted(evidence: Evidence, steps: int | None) -> Verdict:
@@ -256,7 +269,7 @@ def _walked(evidence: Evidence) -> Verdict | None:
     if steps != evidence.planned_steps:
         message = f"the rehearsal walked {steps} steps, the plan says {evidence.planned_steps}"
         return Verdict("wrong-steps", message, "this is a fault of the forecast: please report it")
-    if evidence.weights is not None or evidence.unreadable is not None:
+    if evidence.weights is not None or evidence.unreadable is not None or evidence.opaque:
         return Verdict("unexpected-output", f"the rehearsal left {evidence.output}, which holds no training")
     return None
 

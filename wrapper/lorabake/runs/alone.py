@@ -1,0 +1,57 @@
+"""One run of a name at a time: a lock beside the run folders, which the system frees on any death."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from lorabake.errors import MachineError
+from lorabake.locks import try_held
+from lorabake.runs.folder import RunPaths, read_record
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+
+@contextmanager
+def only_run(paths: RunPaths, name: str) -> Generator[None, None, None]:
+    """Hold the name for this run; raises MachineError when another run has it. The system frees it on any death."""
+    folder = paths.root.parent
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = stack.enter_context(try_held(folder / f".{name}.lock"))
+        except OSError as error:
+            raise MachineError(f"cannot write to {folder}: {error.strerror or error}") from error
+        if not free:
+            busy = in_progress(folder, name)
+            hint = "wait for it, stop it, or give this recipe another name"
+            raise MachineError(f"a run named {name} is in progress{f' in {busy}' if busy else ''}", hint)
+        yield
+
+
+def refuse_if_busy(root: Path, name: str) -> None:
+    """Raises MachineError when a run of that name is in progress, before minutes are spent on an installation.
+
+    Only a hint: launch() decides. Makes no folder and no file.
+    """
+    if (root.parent / f".{name}.lock").exists():
+        with only_run(RunPaths(root), name):
+            return
+
+
+def in_progress(folder: Path, name: str) -> Path | None:
+    """The run of that name that has begun and not ended; the newest when there are several."""
+    found: list[tuple[str, Path]] = []
+    for path in folder.glob("*/record.json"):
+        try:
+            record = read_record(path)
+        except MachineError:
+            continue
+        if record.name == name and record.status == "started":
+            found.append((record.started, path.parent))
+    return max(found)[1] if found else None
+
+
+__all__ = ["in_progress", "only_run", "refuse_if_busy"]
