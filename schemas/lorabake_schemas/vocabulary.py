@@ -80,6 +80,9 @@ LYCORIS_PRESETS = (
 )
 LYCORIS_PRESETS_BROKEN_ON_SD1 = ("full", "full-lin", "unet-only")
 
+# LyCORIS algorithms in which rank_dropout does something (S34).
+RANK_DROPOUT_WORKS = ("locon", "loha", "lokr", "diag-oft")
+
 # What people coming from the GUI or from a train TOML write, and the recipe's word for it.
 OTHER_WORDS = {
     "optimizer_type": "train.optimizer",
@@ -191,6 +194,7 @@ __all__ = [
     "OPTIMIZERS",
     "OPTIMIZER_ARGUMENTS",
     "OTHER_WORDS",
+    "RANK_DROPOUT_WORKS",
     "SCHEDULERS",
     "SCHEDULERS_THAT_CRASH",
     "TORCH_OPTIMIZERS",

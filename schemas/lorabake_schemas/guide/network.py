@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
-from lorabake_schemas.vocabulary import LYCORIS_PRESETS, LYCORIS_PRESETS_BROKEN_ON_SD1, is_adaptive
+from lorabake_schemas.vocabulary import LYCORIS_PRESETS, LYCORIS_PRESETS_BROKEN_ON_SD1, RANK_DROPOUT_WORKS, is_adaptive
 
 DORA_WORKS_WITH = ("locon", "loha", "lokr")
 NORM_SCALING_WORKS_WITH = ("lora", "locon", "loha", "lokr", "diag-oft")
@@ -90,7 +90,7 @@ def _preset_file(preset: str) -> Iterator[Remark]:
         yield Remark(("network", "preset"), f"a preset file cannot be called {name} in a run folder", "rename the file")
 
 
-@rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode; the setting does nothing.")
+@rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode, and not every algorithm one of ranks.")
 def dropout_works(situation: Situation) -> Iterator[Remark]:
     if situation.recipe.network.network_dropout and situation.network != "lora":
         yield Remark(
@@ -98,6 +98,17 @@ def dropout_works(situation: Situation) -> Iterator[Remark]:
             f"network_dropout has no effect with {situation.network}",
             "write rank_dropout (locon, loha, lokr, diag-oft) or module_dropout",
         )
+    if situation.recipe.network.rank_dropout and situation.network not in ("lora", *RANK_DROPOUT_WORKS):
+        said = f"rank_dropout has no effect with {situation.network}"
+        yield Remark(("network", "rank_dropout"), said, "take it out, or write module_dropout")
+
+
+@rule("S37.conv_alpha", WARNING, "networks.lora trains 3x3 convolutions only when conv_dim is given.")
+def conv_alpha_has_a_rank(situation: Situation) -> Iterator[Remark]:
+    network = situation.recipe.network
+    if situation.network == "lora" and network.conv_alpha and not network.conv_dim:
+        where = ("network", "conv_alpha")
+        yield Remark(where, "conv_alpha without conv_dim does nothing", "add conv_dim = 16, or take it out")
 
 
 @rule("S33", WARNING, "iA3 has neither rank nor alpha, Diag-OFT no alpha.")

@@ -10,10 +10,9 @@ from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, our
 from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Network
-from lorabake_schemas.vocabulary import LYCORIS_PRESETS_BROKEN_ON_SD1
+from lorabake_schemas.vocabulary import LYCORIS_PRESETS_BROKEN_ON_SD1, RANK_DROPOUT_WORKS
 
 CONVOLUTIONAL = ("locon", "loha", "lokr", "dylora", "glora", "diag-oft")
-RANK_DROPOUT_WORKS = ("locon", "loha", "lokr", "diag-oft")  # S34
 ALPHA_IGNORED = ("ia3", "diag-oft")  # S33
 FULL_PRESET_FILE = "lycoris-preset-full-sd15.toml"
 IA3_PRESET_FILE = "lycoris-preset-ia3.toml"

@@ -1,0 +1,176 @@
+"""Rules about [kohya] options, and what a passed-through option can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lorabake import resources
+from lorabake.planning.compile import compile_plan
+from lorabake_schemas.findings import Severity
+from lorabake_schemas.guide import Situation, findings
+from lorabake_schemas.guide.kohya import OWN
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.options import Option
+from lorabake_schemas.plan import Script
+from situations import CPU, GPU, Fires, Misses, plan_of, recipe, situation, spoken, topic
+
+
+def at(machine: MachineFacts = GPU, **tables: Any) -> Situation:
+    return situation(recipe(**tables), machine=machine)
+
+
+def kohya(**options: Any) -> Situation:
+    return at(kohya=options)
+
+
+SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
+PREDICTS_V: dict[str, Any] = {"base": {"v_prediction": True}}
+UNET_ONLY: dict[str, Any] = {"network": {"network_train_unet_only": True}}
+CACHED: dict[str, Any] = {"kohya": {"cache_text_encoder_outputs": True}}
+CALM: dict[str, Any] = {"captions": {"shuffle_caption": False}}
+FIRES: list[Fires] = [
+    ("S1", kohya(multires_noise_iteration=6), "kohya.multires_noise_iteration", "error"),
+    ("S1", kohya(output_dir="x"), "kohya.output_dir", "error"),
+    ("S1", kohya(network_dim=8), "kohya.network_dim", "error"),
+    ("S1", kohya(metadata_author="me"), "kohya.metadata_author", "error"),
+    ("S1", kohya(loss_type="l3"), "kohya.loss_type", "error"),
+    ("S1", kohya(min_timestep="0"), "kohya.min_timestep", "error"),
+    ("S1", kohya(cache_text_encoder_outputs=True), "kohya.cache_text_encoder_outputs", "error"),
+    ("S20", kohya(color_aug=True), "kohya.color_aug", "error"),
+    ("S20", kohya(random_crop=True), "kohya.random_crop", "error"),
+    ("S20", at(kohya={"random_crop": True}, train={"cache_latents": False, "cache_latents_to_disk": True}),
+     "kohya.random_crop", "error"),
+    ("S41", at(**SDXL, **CACHED, **CALM), "kohya.cache_text_encoder_outputs", "error"),
+    ("S41", at(**SDXL, **CACHED, **UNET_ONLY), "kohya.cache_text_encoder_outputs", "error"),
+    (
+        "S41",
+        at(**SDXL, **CACHED, **UNET_ONLY, captions={"shuffle_caption": False, "caption_dropout_rate": 0.1}),
+        "kohya.cache_text_encoder_outputs",
+        "error",
+    ),
+    ("S39", at(kohya={"full_fp16": True}, train={"mixed_precision": "bf16"}), "kohya.full_fp16", "error"),
+    ("S39", at(CPU, kohya={"full_fp16": True}), "kohya.full_fp16", "error"),
+    ("S39", at(CPU, kohya={"fp8_base": True}), "kohya.fp8_base", "error"),
+    ("S39", at(kohya={"full_bf16": True}), "kohya.full_bf16", "error"),
+    ("S39", at(kohya={"fp8_base": True}, train={"mixed_precision": "no"}), "kohya.fp8_base", "error"),
+    ("S1", kohya(console_log_level="ERROR"), "kohya.console_log_level", "error"),
+    ("S1", kohya(resume="state"), "kohya.resume", "error"),
+    ("S1", kohya(wandb_api_key="x"), "kohya.wandb_api_key", "error"),
+    ("S1", kohya(deepspeed=True), "kohya.deepspeed", "error"),
+    ("S1.together", kohya(adaptive_noise_scale=0.01), "kohya.adaptive_noise_scale", "error"),
+    (
+        "S1.together",
+        kohya(scale_v_pred_loss_like_noise_pred=True),
+        "kohya.scale_v_pred_loss_like_noise_pred",
+        "error",
+    ),
+    ("S1.together", at(**PREDICTS_V, kohya={"v_pred_like_loss": 0.5}), "kohya.v_pred_like_loss", "error"),
+    ("S1.together", kohya(dim_from_weights=True), "kohya.dim_from_weights", "error"),
+    ("S1.together", kohya(validate_every_n_epochs=0), "kohya.validate_every_n_epochs", "error"),
+    ("S1.together", kohya(min_timestep=500, max_timestep=500), "kohya.max_timestep", "error"),
+    ("S1.together", kohya(min_timestep=1000), "kohya.min_timestep", "error"),
+    ("S1.together", kohya(max_timestep=1001), "kohya.max_timestep", "error"),
+    (
+        "S1.together",
+        kohya(base_weights=["a", "b"], base_weights_multiplier=[0.5]),
+        "kohya.base_weights_multiplier",
+        "error",
+    ),
+    ("S1.together", kohya(base_weights_multiplier=[0.5]), "kohya.base_weights_multiplier", "error"),
+]  # fmt: skip
+MISSES: list[Misses] = [
+    ("S1", kohya(multires_noise_iterations=6, loss_type="huber", lowram=True, min_timestep=0)),
+    ("S1", at(**SDXL, **CACHED)),
+    ("S20", at(kohya={"color_aug": True}, train={"cache_latents": False})),
+    ("S20", kohya(color_aug=False)),
+    ("S41", at(**SDXL, **CACHED, **UNET_ONLY, **CALM)),
+    ("S41", at(base={"family": "sdxl", "tags": "natural"}, **CACHED, **UNET_ONLY)),
+    ("S41", at(**SDXL)),
+    ("S39", at(kohya={"full_fp16": True}, train={"mixed_precision": "fp16"})),
+    ("S39", at(kohya={"full_bf16": False})),
+    ("S39", at(kohya={"full_fp16": True})),
+    ("S39", at(kohya={"fp8_base": True}, train={"mixed_precision": "bf16"})),
+    ("S1.together", at(kohya={"adaptive_noise_scale": 0.01}, train={"noise_offset": 0.05})),
+    ("S1.together", at(**PREDICTS_V, kohya={"scale_v_pred_loss_like_noise_pred": True})),
+    ("S1.together", kohya(v_pred_like_loss=0.5)),
+    ("S1.together", at(kohya={"dim_from_weights": True}, network={"network_weights": "a.safetensors"})),
+    ("S1.together", kohya(min_timestep=0, max_timestep=1000)),
+    ("S1.together", kohya(validate_every_n_epochs=1)),
+    ("S1.together", kohya(base_weights=["a", "b"])),
+    ("S1.together", kohya(base_weights=["a"], base_weights_multiplier=[0.5])),
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
+def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+    assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
+    assert all(finding.fix for finding in spoken(rule, case))
+
+
+@pytest.mark.parametrize(("rule", "case"), MISSES)
+def test_stays_silent(rule: str, case: Situation) -> None:
+    assert spoken(rule, case) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("kohya")
+    assert len(topic("kohya")) >= 5
+
+
+def test_the_place_of_an_option_that_a_recipe_has_is_named() -> None:
+    def fix(name: str, value: Any) -> str:
+        return spoken("S1", kohya(**{name: value}))[0].fix
+
+    assert fix("network_dim", 8) == "write it as network.network_dim"
+    assert fix("metadata_license", "x") == "write it as metadata.license"
+    assert fix("training_comment", "x") == "write it as metadata.comment"
+    assert fix("sample_every_n_steps", 5) == "write it as sample.sample_every_n_steps"
+    assert "base.v_prediction" in spoken("S1", kohya(v_parameterization=True))[0].message
+
+
+def test_own_options_are_the_parsers() -> None:
+    """An entry that no parser knows would never be met."""
+    scripts: tuple[Script, ...] = ("train_network.py", "sdxl_train_network.py")
+    known = {option.name for script in scripts for option in resources.option_snapshot(script)}
+    dataset = resources.dataset_options()
+    known |= {name for level in ("general", "datasets", "subsets") for name in dataset.at(level)}
+    assert len(OWN) > 25
+    assert set(OWN) - known == set()
+
+
+def _value(option: Option) -> Any:
+    """Some value that the option takes."""
+    if option.action == "StoreTrueAction":
+        return True
+    if option.choices:
+        return next(choice for choice in reversed(option.choices) if choice is not None)
+    if option.nargs == "*":
+        return [1.0] if option.type == "float" else ["a=1"]
+    return {"int": 3, "float": 0.5, "int_or_float": 3}.get(option.type or "", "x")
+
+
+@pytest.mark.parametrize(("script", "family"), [("train_network.py", "sd15"), ("sdxl_train_network.py", "sdxl")])
+def test_every_option_of_the_pin_is_passed_through_or_refused_by_name(script: Script, family: str) -> None:
+    """None may end in our own error: what the rules let pass, compiles, beside everything lorabake writes."""
+    options, passed = resources.option_snapshot(script), 0
+    for option in options:
+        made = recipe(
+            base={"family": family, "v_prediction": True},
+            train={"noise_offset": 0.1},
+            network={"network_weights": "a.safetensors"},
+            kohya={option.name: _value(option)},
+            sample={"prompts": ["a"]},
+            regularisation=[{"class": "food", "images": "reg"}],
+            metadata={"author": "me", "comment": "hi"},
+        )
+        refused = [f for f in findings(situation(made)) if f.severity is Severity.ERROR]
+        if refused:
+            assert {f.where for f in refused} == {("kohya", option.name)}, option.name
+            continue
+        compiled = compile_plan(plan_of(made), options, resources.dataset_options(), {})
+        assert f"{option.name} = ".encode() in compiled.train
+        passed += 1
+    assert passed > 70
+    assert passed < len(options) - 80
