@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -223,11 +223,15 @@ def say(words: str) -> None:
 
 
 def start(settings: dict[str, Any], argv: list[str]) -> subprocess.Popen[bytes]:
-    """Start the trainer in a process group of its own, both streams straight into the log."""
+    """Start the trainer in a process group of its own, both streams straight into the log, or each into its file."""
     environment = os.environ | {MARK: settings["mark"]}
-    with open(settings["log"], "ab", buffering=0) as log:
+    with ExitStack() as opened:
+        if settings["streams"]:
+            out, err = settings["streams"]
+        else:
+            out = err = opened.enter_context(open(settings["log"], "ab", buffering=0)).fileno()
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, process_group=0
+            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, process_group=0
         )
 
 

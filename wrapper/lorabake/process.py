@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from lorabake import guard
-from lorabake.errors import MachineError, SetupError
+from lorabake.errors import InterruptedRunError, MachineError, SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from types import FrameType
+
+# A command that has to end this soon runs without a guard, which takes a tenth of a second to start: if
+# lorabake is killed meanwhile, little is left running, and not for long.
+_BRIEF_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +56,13 @@ class Command:
 class Supervision:
     """How a long command is watched.
 
-    ``log`` takes both streams byte for byte. ``record`` and ``events`` are the files in which the guard says what
-    happened when this process is killed, ``room`` one that it may remove first, for want of space. SIGTERM follows
-    SIGINT after ``interrupt_s`` seconds, SIGKILL follows SIGTERM after ``terminate_s``.
+    ``log`` takes both streams byte for byte, or the open files ``streams`` one each. ``record`` and ``events`` are the
+    files in which the guard says what happened when this process is killed, ``room`` one that it may remove first, for
+    want of space. SIGTERM follows SIGINT after ``interrupt_s`` seconds, SIGKILL follows SIGTERM after ``terminate_s``.
     """
 
-    log: Path
+    log: Path | None = None
+    streams: tuple[int, int] | None = None
     record: Path | None = None
     events: Path | None = None
     room: Path | None = None
@@ -158,7 +166,8 @@ def _start_guard(command: Command, how: Supervision, mark: str) -> subprocess.Po
     settings = {
         "mark": mark,
         "waits": [how.interrupt_s, how.terminate_s],
-        "log": str(how.log.absolute()),
+        "log": str(how.log.absolute()) if how.log else os.devnull,
+        "streams": how.streams,
         "record": str(how.record.absolute()) if how.record else None,
         "events": str(how.events.absolute()) if how.events else None,
         "room": str(how.room.absolute()) if how.room else None,
@@ -173,6 +182,7 @@ def _start_guard(command: Command, how: Supervision, mark: str) -> subprocess.Po
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=how.streams or (),
         )
     except OSError as error:
         raise SetupError(f"cannot start {command.argv[0]}: {error.strerror or error}") from error
@@ -227,34 +237,52 @@ def capture(
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> Output:
-    """Run a short command to its end and keep what it said.
+    """Run a command to its end and keep what it said; it does not outlive this process.
 
-    A non-zero exit is a normal result. ``timeout`` is in seconds. Raises SetupError when the program does not
-    exist, cannot be started or does not end in time.
+    A non-zero exit is a normal result, 128 + n for a signal. ``timeout`` is in seconds. Raises SetupError when the
+    command cannot be started or does not end in time, InterruptedRunError when this process was told to stop.
     """
-    command = tuple(argv)
+    command = Command(tuple(argv), cwd or Path.cwd(), own_environment() if env is None else env)
+    brief = timeout is not None and timeout <= _BRIEF_S
+    run = _run_alone if brief or os.name == "nt" else _run_guarded  # on Windows there is no guard
+    with TemporaryFile() as out, TemporaryFile() as err:  # nameless, so that nothing can stay behind
+        returncode = run(command, timeout, (out.fileno(), err.fileno()))
+        out.seek(0)
+        err.seek(0)
+        said, complained = (file.read().decode("utf-8", "replace") for file in (out, err))
+    return Output(command.argv, returncode, said, complained)
+
+
+def _run_guarded(command: Command, timeout: float | None, streams: tuple[int, int]) -> int:
+    how = Supervision(streams=streams, interrupt_s=2.0, terminate_s=2.0)
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    with supervise(command, how) as running:
+        while not running.wait(min(1.0, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise SetupError(f"{command.argv[0]} did not end within {timeout:g} s")
+        if running.stopped_by is not None:
+            raise InterruptedRunError(f"stopped by {running.stopped_by}")
+    return 128 + signal.SIGKILL if running.returncode is None else running.returncode
+
+
+def _run_alone(command: Command, timeout: float | None, streams: tuple[int, int]) -> int:
+    out, err = streams
     try:
         done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=None if env is None else dict(env),
+            command.argv,
+            cwd=command.cwd,
+            env=dict(command.env),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=out,
+            stderr=err,
             check=False,
             timeout=timeout,
         )
-    except FileNotFoundError as error:
-        raise SetupError(f"cannot start {command[0]}: not found on this machine") from error
     except subprocess.TimeoutExpired as error:
-        raise SetupError(f"{command[0]} did not end within {timeout:g} s") from error
+        raise SetupError(f"{command.argv[0]} did not end within {timeout:g} s") from error
     except OSError as error:
-        raise SetupError(f"cannot start {command[0]}: {error.strerror or error}") from error
-    return Output(
-        command,
-        done.returncode,
-        done.stdout.decode("utf-8", "replace"),
-        done.stderr.decode("utf-8", "replace"),
-    )
+        raise SetupError(f"cannot start {command.argv[0]}: {error.strerror or error}") from error
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
 def child_env(base: Mapping[str, str], *, drop: Sequence[str] = (), **changes: str) -> dict[str, str]:
