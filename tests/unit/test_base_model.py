@@ -107,6 +107,7 @@ def test_an_inpainting_model(tmp_path: Path) -> None:
         (bytes(64), "does not start with a header"),
         ((20).to_bytes(8, "little") + b"{this is not JSON}  ", "not JSON"),
         ((7).to_bytes(8, "little") + b'{"a":1}', "describes no tensors"),
+        ((18).to_bytes(8, "little") + b'{"__metadata__":7}', "describes no tensors"),
         (bytes(8) + b"{}", "does not start with a header"),
         ((500).to_bytes(8, "little") + b"{}", "cut off"),
     ],

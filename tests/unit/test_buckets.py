@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lorabake.errors import RecipeError
-from lorabake.planning.buckets import BucketRules, Placement, Size, adjusted_limits, as_size, bucket_sizes, placer
+from lorabake.planning.buckets import BucketRules, Placement, Size, adjusted_limits, bucket_sizes, placer
 
 
 def rules(side: int, top: int, *, low: int = 256, step: int = 64, no_upscale: bool = False) -> BucketRules:
@@ -88,12 +88,6 @@ def test_without_buckets_there_is_one() -> None:
     assert placer(flat)((1000, 1000)).bucket == (512, 640)
 
 
-def test_crop_is_centred_and_its_loss_is_told() -> None:
+def test_crop_is_centred() -> None:
     placed = placer(rules(768, 960))((600, 900))
     assert placed.crop == (0, 32, 640, 928)
-    assert placed.lost == pytest.approx(1 - 896 / 960)
-
-
-def test_as_size() -> None:
-    assert as_size(512) == (512, 512)
-    assert as_size((512, 640)) == (512, 640)

@@ -107,7 +107,10 @@ def found(folder: Path, *, rehearsing: bool = False, **tables: Any) -> list[Find
 
 def test_a_wrong_file_is_an_error_and_a_warning_in_a_rehearsal(tmp_path: Path) -> None:
     tensors(tmp_path / "w.safetensors", XL)
-    named = {"network": {"network_weights": "w.safetensors"}, "kohya": {"base_weights": ["w.safetensors"]}}
+    named: dict[str, Any] = {
+        "network": {"network_weights": "w.safetensors"},
+        "kohya": {"base_weights": ["w.safetensors"]},
+    }
     spoken = [(f.rule, f.key, f.severity.value) for f in found(tmp_path, **named)]
     assert spoken == [
         ("wrong-file", "network.network_weights", "error"),

@@ -135,7 +135,8 @@ def sound(tmp_path: Path) -> bytes:
         (b'"F32"', b'"F99"', "not a description"),
         (b"[3,5]", b"[5,5]", "do not agree"),
         (b'"shape"', b'"shade"', "not a description"),
-        (b'{"', b'?"', "header is not JSON"),
+        (b'{"', b'?"', "does not start with a header"),
+        (b'"F32"', b" F32 ", "header is not JSON"),
         (b"[0,60]", b"[0,64]", "cut off"),
     ],
 )
@@ -153,8 +154,8 @@ def test_headers_that_lie(tmp_path: Path, old: bytes, new: bytes, message: str) 
     [
         (b"", "not a safetensors file"),
         (b"PK\x03\x04 a zip file, as torch writes them", "not a safetensors file"),
-        ((60).to_bytes(8, "little") + b'{"a":', "ends inside its header"),
-        ((2).to_bytes(8, "little") + b"[]", "not an object"),
+        ((60).to_bytes(8, "little") + b'{"a":', "cut off: its header has 60 bytes"),
+        ((2).to_bytes(8, "little") + b"[]", "does not start with a header"),
     ],
 )
 def test_files_of_another_kind(tmp_path: Path, data: bytes, message: str) -> None:

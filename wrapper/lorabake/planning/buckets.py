@@ -41,16 +41,6 @@ class Placement:
         upper = max(0, self.resized[1] - self.bucket[1]) // 2
         return left, upper, left + self.bucket[0], upper + self.bucket[1]
 
-    @property
-    def lost(self) -> float:
-        """Share of the resized picture's area that the crop throws away, 0 to 1."""
-        return 1 - (self.bucket[0] * self.bucket[1]) / (self.resized[0] * self.resized[1])
-
-
-def as_size(resolution: int | Size) -> Size:
-    """``512`` means 512 x 512."""
-    return (resolution, resolution) if isinstance(resolution, int) else resolution
-
 
 def adjusted_limits(rules: BucketRules) -> tuple[int, int]:
     """min and max bucket side as sd-scripts rounds them: down and up to a multiple of the step (TU:747-773).
@@ -161,4 +151,4 @@ def _floored(side: float, step: int) -> int:
     return whole - whole % step
 
 
-__all__ = ["BucketRules", "Placement", "Size", "adjusted_limits", "as_size", "bucket_sizes", "placer"]
+__all__ = ["BucketRules", "Placement", "Size", "adjusted_limits", "bucket_sizes", "placer"]

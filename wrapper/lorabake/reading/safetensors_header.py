@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import IO, Any, cast
 
 _LIMIT = 100_000_000  # bytes; the safetensors library's own limit for a header
 _START = 64
@@ -20,6 +20,10 @@ class Header:
     metadata: Mapping[str, str]
 
 
+class HeaderError(ValueError):
+    """The file is not safetensors; the message says why, and reads on from "it is"."""
+
+
 def read(path: Path) -> Header | str:
     """The header of the file at ``path``, or in words what is wrong with the file.
 
@@ -29,18 +33,34 @@ def read(path: Path) -> Header | str:
     problem = impostor(path)
     if problem is not None:
         return problem
-    with path.open("rb") as file:
-        start = file.read(8)
-        if len(start) < 8:
-            return f"{path.name} is not a safetensors file: it has {size} bytes"
-        length = int.from_bytes(start, "little")
-        brace = file.read(1)
-        if brace != b"{" or not 2 <= length <= _LIMIT:
-            return f"{path.name} is not a safetensors file: it does not start with a header"
-        if length > size - 8:
-            return f"{path.name} is cut off: its header has {length} bytes, the whole file {size}"
-        raw = brace + file.read(length - 1)
-    return _parse(raw, path.name, size - 8 - length)
+    try:
+        with path.open("rb") as file:
+            entries, start = read_entries(file, size)
+    except HeaderError as error:
+        return f"{path.name} is {error}"
+    return _described(entries, path.name, size - start)
+
+
+def read_entries(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
+    """The JSON of a file of ``size`` bytes, and where its tensors begin, in bytes.
+
+    By name the dtype, shape and byte range of each tensor, and ``__metadata__``. Raises HeaderError.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8:
+        raise HeaderError(f"not a safetensors file: it has {size} bytes")
+    brace = file.read(1)
+    if brace != b"{" or not 2 <= length <= _LIMIT:
+        raise HeaderError("not a safetensors file: it does not start with a header")
+    if length > size - 8:
+        raise HeaderError(f"cut off: its header has {length} bytes, the whole file {size}")
+    try:
+        loaded: object = json.loads(brace + file.read(length - 1))
+    except (ValueError, RecursionError):
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise HeaderError("not a safetensors file: its header is not JSON")
+    return cast("dict[str, Any]", loaded), 8 + length
 
 
 def impostor(path: Path) -> str | None:
@@ -69,20 +89,13 @@ def not_a_pickle(path: Path) -> str | None:
     return f"{path.name} is not a model file (neither safetensors nor a torch checkpoint)"
 
 
-def _parse(raw: bytes, name: str, data_bytes: int) -> Header | str:
+def _described(entries: dict[str, Any], name: str, data_bytes: int) -> Header | str:
     """``data_bytes`` is how many bytes follow the header; the last tensor must end there exactly."""
     try:
-        loaded: object = json.loads(raw)
-    except ValueError:
-        loaded = None
-    if not isinstance(loaded, dict):
-        return f"{name} is not a safetensors file: its header is not JSON"
-    entries = cast("dict[str, dict[str, object]]", loaded)
-    metadata = {key: str(value) for key, value in entries.pop("__metadata__", {}).items()}
-    try:
+        metadata = {key: str(value) for key, value in entries.pop("__metadata__", {}).items()}
         shapes = {key: tuple(cast("list[int]", entry["shape"])) for key, entry in entries.items()}
         end = max((cast("list[int]", entry["data_offsets"])[1] for entry in entries.values()), default=0)
-    except (KeyError, TypeError, IndexError):
+    except (AttributeError, KeyError, TypeError, IndexError):
         return f"{name} is not a safetensors file: its header describes no tensors"
     if end != data_bytes:
         fault = f"cut off: {end - data_bytes} bytes" if end > data_bytes else f"damaged: {data_bytes - end} bytes"
@@ -90,4 +103,4 @@ def _parse(raw: bytes, name: str, data_bytes: int) -> Header | str:
     return Header(shapes, metadata)
 
 
-__all__ = ["Header", "impostor", "not_a_pickle", "read"]
+__all__ = ["Header", "HeaderError", "impostor", "not_a_pickle", "read", "read_entries"]

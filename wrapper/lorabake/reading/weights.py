@@ -7,7 +7,6 @@ not know, need no conversion; one tensor is in memory at a time.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -15,11 +14,11 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from lorabake.reading.safetensors_header import HeaderError, read_entries
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-HEADER_LIMIT = 100_000_000  # bytes; the limit of the safetensors library itself
 
 # Tensors that are zero before training, so that a fresh network changes nothing: networks/lora.py:77 and dylora.py:71
 # of sd-scripts; lycoris 4.1.3 modules/locon.py:166, loha.py:156, lokr.py:231,239, glora.py:152, diag_oft.py:76,
@@ -98,7 +97,10 @@ def read_weights(path: Path) -> WeightFacts:
     """Read the whole file once. Raises WeightsError when it is not sound safetensors, OSError when unreadable."""
     with path.open("rb") as file:
         size = path.stat().st_size
-        header, start = read_header(file, size)
+        try:
+            header, start = read_entries(file, size)
+        except HeaderError as error:
+            raise WeightsError(str(error)) from error
         metadata = cast("dict[str, str]", header.pop("__metadata__", {}))
         shapes: dict[str, tuple[int, ...]] = {}
         not_finite: list[str] = []
@@ -118,22 +120,6 @@ def _begin(entry: Any) -> int:
         return int(entry["data_offsets"][0])
     except (TypeError, KeyError, IndexError, ValueError):
         return 0  # described() says what is wrong with it
-
-
-def read_header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
-    """The JSON header and where the tensors begin, in bytes. Raises WeightsError."""
-    length = int.from_bytes(file.read(8), "little")
-    if size < 8 or not 2 <= length <= HEADER_LIMIT:
-        raise WeightsError("not a safetensors file")
-    if length > size - 8:
-        raise WeightsError("the file ends inside its header")
-    try:
-        header: object = json.loads(file.read(length))
-    except ValueError as error:
-        raise WeightsError("not a safetensors file: its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise WeightsError("not a safetensors file: its header is not an object")
-    return cast("dict[str, Any]", header), 8 + length
 
 
 def described(name: str, entry: Any, room: int) -> tuple[Layout, tuple[int, ...], int]:
