@@ -90,6 +90,22 @@ def test_no_file_contents_are_fetched_for_left_out_folders(folder: Path) -> None
     assert [line[0] for line in missing.splitlines()].count("?") == 1
 
 
+def test_a_trainer_is_found_by_the_python_it_was_made_with(folder: Path) -> None:
+    installed, pin, env, home = install(folder), small.pin(folder), small.environment(folder), folder / "home"
+    other = folder / "other-python"
+    other.write_text("#!/bin/sh\necho 3.99\n", encoding="utf-8")
+    other.chmod(0o755)
+    seen = [
+        trainer.status(pin, home, "cuda", env, python=python, world=small.world(folder))
+        for python in (folder / "python", other)
+    ]
+    assert [(status.trainer, status.python) for status in seen] == [
+        (installed, venv.python_version(None, {})),
+        (None, "3.99"),
+    ]
+    assert trainer.find(pin, home, "cuda", env, python=other, world=small.world(folder)) is None
+
+
 @contextmanager
 def child(folder: Path, step: str) -> Generator[subprocess.Popen[str], None, None]:
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
