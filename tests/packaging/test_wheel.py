@@ -155,7 +155,8 @@ def test_its_data_is_found_where_it_is_installed(built: Built, tmp_path: Path) -
     code = (
         "from lorabake import resources as r\n"
         "assert r.option_snapshot('train_network.py') and r.dataset_options() and r.pin()\n"
-        "with r.lock_path('cpu') as a, r.trainer_side('health.py') as b: assert a.is_file() and b.is_file()\n"
+        "assert r.vendor_text(r.pin().cpu.file)\n"
+        "with r.trainer_side('health.py') as script: assert script.is_file()\n"
     )
     done = built.run("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -21,9 +21,7 @@ from lorabake_schemas.plan import Plan, Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Recipe
 
 CPU = MachineFacts(system="Linux", cpus=4, memory_bytes=16 << 30)
-GPU = MachineFacts(
-    system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="RTX 3060", memory_mib=12288, capability=(8, 6)),)
-)
+GPU = MachineFacts(system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="RTX 3060", memory_mib=12288),))
 XFORMERS = AttentionProbe(xformers=True, reason="it ran")
 TOKEN, CLASS = "hmbrgrlora", "food"
 # The key that only this family's text encoder has, and the width of the text that its UNet attends to.

@@ -16,7 +16,6 @@ from lorabake.errors import (
     MachineError,
     RecipeError,
     SetupError,
-    TrainerError,
 )
 from lorabake_schemas.findings import Finding, Severity
 
@@ -35,7 +34,6 @@ def run(error: BaseException, env: Mapping[str, str], *, debug: bool = False) ->
         (RecipeError("bad"), 1),
         (MachineError("full"), 1),
         (SetupError("no git"), 4),
-        (TrainerError("died"), 4),
         (InterruptedRunError("stopped"), 130),
         (LorabakeError("other"), 1),
     ],

@@ -12,6 +12,7 @@ import pytest
 from lorabake import resources
 from lorabake.trainer import requirements
 from lorabake_schemas.options import Option
+from lorabake_schemas.pin import LockName
 from lorabake_schemas.plan import Script
 
 ROOT = Path(__file__).parents[2]
@@ -25,13 +26,13 @@ def test_the_pin_is_a_commit_with_two_locks() -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda", "cpu"])
-def test_a_lock_is_a_file_with_what_the_health_check_imports(name: str) -> None:
-    assert name in {"cuda", "cpu"}
-    with resources.lock_path("cuda" if name == "cuda" else "cpu") as path:
-        locked = requirements.packages(path.read_text(encoding="utf-8"))
+def test_a_lock_holds_what_the_health_check_imports(name: LockName) -> None:
+    pin = resources.pin()
+    locked = requirements.packages(resources.vendor_text(pin.lock(name).file))
     assert len(locked) > 55
     assert {"torch", "accelerate", "diffusers", "transformers", "lycoris-lora", "prodigyopt"} <= locked.keys()
     assert ("xformers" in locked) is (name == "cuda")
+    assert set(requirements.distributions((*pin.modules, *pin.lock(name).modules))) <= locked.keys()
 
 
 def lock_maker() -> ModuleType:

@@ -18,7 +18,8 @@ class LorabakeError(Exception):
     """A failure that a person can act on.
 
     ``message`` says what is wrong in one sentence, ``hint`` what to do about it. ``exit_code`` follows the
-    design: 1 the recipe, dataset or machine; 4 the trainer could not be had or failed; 130 interrupted.
+    design: 1 the recipe, dataset or machine; 4 the trainer could not be had; 130 interrupted. (A trainer that ran and
+    failed is no exception: its verdict is in the run's record, and the run's exit code is 4, too.)
     """
 
     exit_code = 1
@@ -51,12 +52,6 @@ class UnreachableError(SetupError):
     """What the trainer is made from cannot be reached from here: the pin's url, or pip's package index."""
 
 
-class TrainerError(LorabakeError):
-    """The trainer ran and did not succeed; its own code and last words are in the run's record."""
-
-    exit_code = 4
-
-
 class InterruptedRunError(LorabakeError):
     """The user stopped the run."""
 
@@ -69,6 +64,5 @@ __all__ = [
     "MachineError",
     "RecipeError",
     "SetupError",
-    "TrainerError",
     "UnreachableError",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from lorabake_schemas.options import DatasetOptions, Option
-from lorabake_schemas.pin import LockName, Pin
+from lorabake_schemas.pin import Pin
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -63,13 +63,6 @@ def recipe_text(name: str) -> str:
 
 
 @contextmanager
-def lock_path(name: LockName) -> Generator[Path, None, None]:
-    """A requirement lock as a file that pip can read; it may be gone after the block."""
-    with as_file(_data("lorabake._vendor", pin().lock(name).file)) as path:
-        yield path
-
-
-@contextmanager
 def trainer_side(name: str) -> Generator[Path, None, None]:
     """A script for the trainer's own Python, as a file; it may be gone after the block."""
     with as_file(_data("lorabake.trainer_side", name)) as path:
@@ -78,7 +71,6 @@ def trainer_side(name: str) -> Generator[Path, None, None]:
 
 __all__ = [
     "dataset_options",
-    "lock_path",
     "option_snapshot",
     "pin",
     "recipe_names",
