@@ -6,12 +6,14 @@ A field left out stays None. The guide's values are defaults of the resolve step
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints
 
 from lorabake_schemas.base import Many, StrictModel
 from lorabake_schemas.machine import Family, Precision
-from lorabake_schemas.vocabulary import OPTIMIZERS, SCHEDULERS, SCHEDULERS_THAT_CRASH, TORCH_OPTIMIZERS
+from lorabake_schemas.values import (
+    Count, Ending, GpuNumbers, Name, NotNegative, Optimizer, Positive, Prompt, Resolution, Scheduler, Share, Side,
+    Text, WarmUp,
+)  # fmt: skip
 
 Kind = Literal["character", "style", "object", "clothing", "concept"]
 NetworkType = Literal["lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"]
@@ -22,89 +24,6 @@ Sampler = Literal[
 ]  # fmt: skip
 
 
-def _not_a_path(value: str) -> str:
-    """File systems take 255 bytes, of which sd-scripts' endings need some; control characters confuse everyone."""
-    bad = any(sign in '/\\:*?"<>|' or not sign.isprintable() for sign in value)
-    if bad or value != value.strip() or value.startswith(".") or len(value.encode()) > 200:
-        raise PydanticCustomError(
-            "out-of-range",
-            'a name becomes a file name, so it cannot hold / \\ : * ? " < > |, start with a dot, end in a space or be '
-            "very long",
-            {"write": "letters, digits, - and _"},
-        )
-    return value
-
-
-def _an_ending(value: str) -> str:
-    if not value.startswith(".") or len(value) < 2 or any(sign in value[1:] for sign in "./\\"):
-        said = "a file's ending begins with a dot"
-        raise PydanticCustomError("out-of-range", said, {"write": '".txt", with its dot'})
-    return value
-
-
-def _a_prompt(value: str) -> str:
-    """prompts.txt holds one prompt a line, and lines that begin with # are skipped (TU:6334)."""
-    if "\n" in value or "\r" in value or value.startswith("#"):
-        raise PydanticCustomError(
-            "out-of-range", "a prompt is one line that does not begin with #", {"write": "one line"}
-        )
-    return value
-
-
-def _known_optimizer(value: str) -> str:
-    """sd-scripts takes its own names in any case, torch.optim's as they are spelt, and any dotted class path."""
-    if "." in value or value in TORCH_OPTIMIZERS or value.lower() in {name.lower() for name in OPTIMIZERS}:
-        return next((name for name in OPTIMIZERS if name.lower() == value.lower()), value)
-    choices = (*OPTIMIZERS, *TORCH_OPTIMIZERS)
-    raise PydanticCustomError("bad-choice", "not an optimizer of sd-scripts or torch.optim", {"choices": choices})
-
-
-def _known_scheduler(value: str) -> str:
-    if value in SCHEDULERS:
-        return value
-    if value in SCHEDULERS_THAT_CRASH:
-        raise PydanticCustomError(
-            "bad-choice", "sd-scripts lists this scheduler but always fails on it", {"choices": SCHEDULERS}
-        )
-    raise PydanticCustomError("bad-choice", "not a scheduler of sd-scripts", {"choices": SCHEDULERS})
-
-
-def _fits_the_buckets(value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
-    """sd-scripts floors the sides to bucket_reso_steps (64), so 700 would quietly train 640 (G2.7, TU:216)."""
-    step = info.data.get("bucket_reso_steps") or 64
-    for side in (value,) if isinstance(value, int) else value:
-        if side < 64 or side % step:
-            low = max(-(-64 // step) * step, side // step * step)
-            raise PydanticCustomError(
-                "G2.7",
-                "{side} is not a multiple of {step}: sd-scripts would quietly train at {low}",
-                {"side": side, "low": low, "step": step, "write": f"{low} or {low + step}"},
-            )
-    return value
-
-
-def _warm_up(value: int | float) -> int | float:
-    """An int is a number of steps, a float a ratio even when it is 100.0 (S4, TU:5275)."""
-    if isinstance(value, float) and not 0 <= value < 1:
-        raise PydanticCustomError(
-            "S4",
-            "a float is a share of all steps, so it must be below 1 ({value} would mean {value} times the whole run)",
-            {"value": value, "write": f"{int(value)} for steps, or a share such as 0.1"},
-        )
-    return value
-
-
-Text = Annotated[str, StringConstraints(min_length=1)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_not_a_path)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
-Scheduler = Annotated[str, AfterValidator(_known_scheduler)]
-Side = Annotated[int, Field(ge=64)]
-Resolution = Annotated[int | Annotated[tuple[int, int], Field(strict=False)], AfterValidator(_fits_the_buckets)]
-WarmUp = Annotated[int | float, Field(ge=0), AfterValidator(_warm_up)]
 OptimizerArgument = bool | int | float | str | Many[float]
 KohyaValue = bool | int | float | str | Many[str] | Many[int] | Many[float]
 
@@ -212,7 +131,7 @@ class Train(StrictModel):
 class Captions(StrictModel):
     """How captions are read; a concept may say otherwise for itself."""
 
-    caption_extension: Annotated[str, AfterValidator(_an_ending)] | None = None
+    caption_extension: Ending | None = None
     shuffle_caption: bool | None = None
     keep_tokens: Annotated[int, Field(ge=0)] | None = None
     caption_prefix: Text | None = None
@@ -238,7 +157,7 @@ class Save(StrictModel):
 class Sample(StrictModel):
     """Pictures made while training. A prompt line takes sd-scripts' flags (--n --w --h --d --s --l)."""
 
-    prompts: Annotated[tuple[Annotated[Text, AfterValidator(_a_prompt)], ...], Field(strict=False, min_length=1)]
+    prompts: Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1)]
     sample_every_n_epochs: Count | None = None
     sample_every_n_steps: Count | None = None
     sample_at_first: bool | None = None
@@ -262,7 +181,7 @@ class Launch(StrictModel):
     """For accelerate; one process on one GPU when left out."""
 
     num_processes: Count | None = None
-    gpu_ids: Annotated[str, StringConstraints(pattern=r"^(all|\d+(,\d+)*)$")] | None = None
+    gpu_ids: GpuNumbers | None = None
     num_cpu_threads_per_process: Count | None = None
     main_process_port: Annotated[int, Field(ge=1024, le=65535)] | None = None
 

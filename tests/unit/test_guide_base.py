@@ -43,7 +43,7 @@ FIRES: list[Fires] = [
         "warning",
     ),
     ("S23", at({"family": "sdxl"}, family="sdxl", clip_skip=2), "base.clip_skip", "hint"),
-    ("S23", at({"family": "sd2"}, family="sd2", clip_skip=1), "base.clip_skip", "hint"),
+    ("S23", at({"family": "sd2"}, family="sd2", clip_skip=1), "base.clip_skip", "warning"),
     ("G4.59", at(native_resolution=512, train={"resolution": 576}), "train.resolution", "warning"),
     ("G4.59", at(native_resolution=768, train={"resolution": [512, 832]}), "train.resolution", "warning"),
     ("G4.61", at({"family": "sdxl"}, family="sdxl", train={"resolution": 768}), "train.resolution", "warning"),

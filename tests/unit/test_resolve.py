@@ -448,13 +448,13 @@ def test_kohya_options_are_passed_through_last_and_by_name() -> None:
     assert {s.source.origin for s in plan.train[-3:]} == {Origin.RECIPE}
 
 
-def test_sd2_gets_its_switch_and_no_clip_skip() -> None:
+def test_sd2_gets_its_switch_and_the_recipes_clip_skip() -> None:
     plan = plan_of(recipe(base={"family": "sd2", "clip_skip": 2, "v_prediction": True}))
     made = told(plan.train)
     assert plan.script == "train_network.py"
     assert made["v2"] == (True, "guide:G4.10")
     assert made["v_parameterization"] == (True, "recipe:")
-    assert "clip_skip" not in made
+    assert made["clip_skip"] == (2, "recipe:")
 
 
 def test_the_models_own_words_count_when_the_recipe_is_silent() -> None:

@@ -43,7 +43,8 @@ def base(**more: Any) -> dict[str, Any]:
         ({"clip_skip": 2}, 2),
         ({"family": "sdxl", "tags": "danbooru"}, None),
         ({"family": "sdxl", "clip_skip": 2}, None),
-        ({"family": "sd2", "clip_skip": 2}, None),
+        ({"family": "sd2", "clip_skip": 2}, 2),
+        ({"family": "sd2", "tags": "danbooru"}, None),
     ],
 )
 def test_clip_skip_is_for_sd15_anime_models(more: dict[str, Any], wanted: int | None) -> None:

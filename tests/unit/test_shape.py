@@ -122,6 +122,23 @@ def test_out_of_range_says_the_limits() -> None:
     assert one(concept=[{"token": "t", "images": "p", "num_repeats": -1}]).fix == "write a number of at least 1"
     assert one(network={"network_dropout": 1.5}).fix == "write a number of less than 1"
     assert one(launch={"main_process_port": 1}).fix == "write a number of at least 1024"
+    assert one(train={"seed": 2**32}).fix == "write a number of less than 4294967296"
+
+
+def test_text_of_the_wrong_length_is_said_to_be() -> None:
+    def said(**tables: Any) -> tuple[str, str]:
+        finding = one(**tables)
+        return finding.message, finding.fix
+
+    assert said(base={"model": ""}) == ("is empty", "write some text")
+    assert said(waive=[{"rule": "S1", "reason": "a"}]) == ("is too short", "write at least 3 characters")
+    assert said(name="a" * 121) == ("is too long", "write at most 120 characters")
+
+
+def test_gpus_are_named_by_number() -> None:
+    finding = one(launch={"gpu_ids": "gpu0"})
+    assert finding.message == "GPUs are named by their numbers"
+    assert finding.fix == 'write "0", "0,1" or "all"'
 
 
 def test_a_ratio_above_one_is_explained() -> None:
@@ -152,7 +169,7 @@ def test_what_is_missing_is_named_as_it_is_written() -> None:
     findings = shape_findings(caught.value.errors(include_url=False), {"base": {}})
     assert {(finding.rule, finding.key, finding.fix) for finding in findings} == {
         ("missing-key", "name", "add `name = ...`"),
-        ("missing-key", "kind", "add `kind = ...`"),
+        ("missing-key", "kind", "add `kind = ...`, one of: character, style, object, clothing, concept"),
         ("missing-key", "base.model", "add `model = ...`"),
         ("missing-key", "concept", "add [[concept]]"),
     }

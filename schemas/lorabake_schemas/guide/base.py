@@ -103,14 +103,16 @@ def terminal_snr_needs_v(situation: Situation) -> Iterator[Remark]:
         )
 
 
-@rule("S23", HINT, "SDXL and SD2 training do not use clip_skip; sd-scripts ignores it.")
+@rule("S23", HINT, "SDXL training does not use clip_skip; SD2 does, though its models already leave out a layer.")
 def clip_skip_is_for_sd1(situation: Situation) -> Iterator[Remark]:
-    if situation.recipe.base.clip_skip is not None and situation.family != "sd15":
-        yield Remark(
-            ("base", "clip_skip"),
-            f"clip_skip has no effect on {NAMES[situation.family]} and is left out",
-            "take the line out",
-        )
+    if situation.recipe.base.clip_skip is None or situation.family == "sd15":
+        return
+    where = ("base", "clip_skip")
+    if situation.family == "sdxl":
+        yield Remark(where, f"clip_skip has no effect on {NAMES['sdxl']} and is left out", "take the line out")
+    else:
+        said = f"clip_skip on {NAMES['sd2']}: sd-scripts uses it, and warns that nothing good is to be expected"
+        yield Remark(where, said, "take the line out", severity=WARNING)
 
 
 @rule("G4.59", WARNING, "Training above the model's native size harms it; crop several versions instead (GC.5).")

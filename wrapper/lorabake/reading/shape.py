@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -106,10 +106,19 @@ def _bad_choice(detail: ErrorDetails, where: tuple[str | int, ...]) -> tuple[str
 
 
 def _missing_fix(where: tuple[str | int, ...]) -> str:
-    """A table is added as a header, any other key as a line."""
+    """A table is added as a header, any other key as a line, with its choices where they are few."""
     if _table_model(Recipe, str(where[-1])) is None:
-        return f"add `{where[-1]} = ...`"
+        choices = _choices(where)
+        return f"add `{where[-1]} = ...`" + (f", one of: {', '.join(choices)}" if choices else "")
     return f"add [[{where[-1]}]]" if where[-1] in LISTS else f"add [{where[-1]}]"
+
+
+def _choices(where: Sequence[str | int]) -> tuple[str, ...]:
+    """The words that the key at ``where`` takes, none when it is not a choice."""
+    model = _model_at(where[:-1])
+    fields = {} if model is None else {field.alias or name: field for name, field in model.model_fields.items()}
+    annotation = fields[str(where[-1])].annotation if where[-1] in fields else None
+    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
 
 
 LISTS = ("concept", "regularisation", "waive")  # tables that may be there several times
@@ -142,6 +151,12 @@ def _wrong_value(detail: ErrorDetails) -> tuple[str, str, str]:
         return "wrong-type", "may be there several times, so its header has two brackets", f"write [[{name}]]"
     if kind == "too_short":
         return "out-of-range", "is empty", "write at least one"
+    if kind in {"string_too_short", "string_too_long"}:
+        context = detail.get("ctx") or {}
+        at_least, at_most = context.get("min_length"), context.get("max_length")
+        fix = "write some text" if at_least == 1 else f"write at least {at_least} characters"
+        message = "is empty" if not given else "is too short" if at_least else "is too long"
+        return "out-of-range", message, fix if at_least else f"write at most {at_most} characters"
     if kind in TYPE_WORDS:
         wanted, fix = TYPE_WORDS[kind]
         shown = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else given
@@ -157,30 +172,35 @@ def _limits(detail: ErrorDetails) -> str:
         return "is too small"
     if context.keys() & {"le", "lt"}:
         return "is too large"
-    message = detail["msg"].removeprefix("Value error, ")
-    return (
-        message.replace("Input should be", "must be")
-        .replace("String should have", "must have")
-        .replace("String should match pattern", "must match")
-    )
+    return detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def _range_fix(detail: ErrorDetails) -> str:
     context = detail.get("ctx") or {}
     bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    said = " and ".join(f"{word} {context[name]:g}" for name, word in bounds.items() if name in context)
+    said = " and ".join(f"{word} {_plainly(context[name])}" for name, word in bounds.items() if name in context)
     return f"write a number of {said}" if said else "write a value that fits"
+
+
+def _plainly(bound: float) -> str:
+    """4294967296 as a person writes it, and 1.0 as 1."""
+    return str(int(bound)) if bound == int(bound) else str(bound)
 
 
 def known_keys(where: Sequence[str | int]) -> tuple[str, ...]:
     """The keys a recipe may hold in the table at ``where``, in the schema's order."""
+    model = _model_at(where)
+    if model is None:
+        return ()
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def _model_at(where: Sequence[str | int]) -> type[BaseModel] | None:
     model: type[BaseModel] | None = Recipe
     for part in where:
         if isinstance(part, str):
             model = _table_model(model, part)
-    if model is None:
-        return ()
-    return tuple(field.alias or name for name, field in model.model_fields.items())
+    return model
 
 
 def all_keys() -> tuple[tuple[str, str], ...]:

@@ -15,7 +15,7 @@ OUTPUT_DIR, LOGGING_DIR, PROMPTS_FILE = "output", "tensorboard", "prompts.txt"
 
 
 def base_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
-    """The model and what kind of model it is. clip_skip means nothing to SDXL and SD2 (S23)."""
+    """The model and what kind of model it is. clip_skip means nothing to SDXL (S23)."""
     base = recipe.base
     clip_skip = 2 if profile.family == "sd15" and profile.tags == "danbooru" else None
     return (
@@ -33,7 +33,7 @@ def base_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
             if profile.zero_terminal_snr
             else ()
         ),
-        *(pick("clip_skip", base.clip_skip, clip_skip, guide("G4.91")) if profile.family == "sd15" else ()),
+        *(() if profile.sdxl else pick("clip_skip", base.clip_skip, clip_skip, guide("G4.91"))),
         *_token_length(recipe.train.max_token_length),
     )
 
