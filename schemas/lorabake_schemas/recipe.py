@@ -11,8 +11,20 @@ from pydantic import Field, StringConstraints
 from lorabake_schemas.base import Many, StrictModel
 from lorabake_schemas.machine import Family, Precision
 from lorabake_schemas.values import (
-    Count, Ending, GpuNumbers, Name, NotNegative, Optimizer, Positive, Prompt, Resolution, Scheduler, Share, Side,
-    Text, WarmUp,
+    Count,
+    Ending,
+    GpuNumbers,
+    Name,
+    NotNegative,
+    Optimizer,
+    Positive,
+    Prompt,
+    Resolution,
+    Scheduler,
+    Share,
+    Side,
+    Text,
+    WarmUp,
 )  # fmt: skip
 
 Kind = Literal["character", "style", "object", "clothing", "concept"]
