@@ -112,6 +112,7 @@ MISSES: list[Misses] = [
     ("S5.type", typed("CyclicLR", "base_lr=0.1", "max_lr=1", "cycle_momentum=False", optimizer="Adagrad")),
     ("S5", at("AdamWScheduleFree", learning_rate=1e-3, lr_scheduler="constant", lr_warmup_steps=5)),
     ("S5.first_step", at("DAdaptSGD", lr_warmup_steps=0)),
+    ("S5.first_step", at("DAdaptSGD", lr_scheduler="piecewise_constant", lr_warmup_steps=5)),
     ("S5.first_step", at("DAdaptAdam", lr_warmup_steps=5)),
     ("S5.type", typed("my.own.Scheduler")),
     ("S5.type", at("AdamW", lr_scheduler="cosine", lr_warmup_steps=0.1)),

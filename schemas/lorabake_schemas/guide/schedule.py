@@ -76,7 +76,8 @@ def scheduler_has_what_it_needs(situation: Situation) -> Iterator[Remark]:
 
 @rule("S5.first_step", ERROR, "A warm-up begins at a rate of 0, by which DAdaptSGD divides at its first step.")
 def first_step_has_a_rate(situation: Situation) -> Iterator[Remark]:
-    if situation.optimizer == NEEDS_A_RATE_AT_ONCE and situation.recipe.train.lr_warmup_steps:
+    ramps = scheduler_of(situation.recipe) != "piecewise_constant"  # which has no warm-up, and says so in S5.ignored
+    if situation.optimizer == NEEDS_A_RATE_AT_ONCE and situation.recipe.train.lr_warmup_steps and ramps:
         fix = "take it out, or take DAdaptAdam"
         yield Remark(("train", "lr_warmup_steps"), "DAdaptSGD stops at its first step when there is a warm-up", fix)
 
@@ -88,7 +89,7 @@ def scheduler_type_works(situation: Situation) -> Iterator[Remark]:
     if not isinstance(name, str) or not name or is_schedule_free(situation.optimizer):
         return
     if sets_own_rate(train):  # its groups have no rate to start from
-        yield Remark(where, "Adafactor brings its own schedule, and crashes with another", "take it out")
+        yield Remark(where, "Adafactor brings its own schedule, and most others crash on it", "take it out")
         return
     if train.lr_scheduler:
         yield Remark(("train", "lr_scheduler"), f"{name} takes its place", "keep only one of the two")
