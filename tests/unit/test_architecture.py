@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "surface",
         (
             "terminal", "shelf", "workflow", "first", "first.pictures", "first.ingredients", "first.story", "render",
-            "boundary", "cli", "__main__",
+            "boundary", "cli_options", "cli", "__main__",
         ),
     ),
 )  # fmt: skip

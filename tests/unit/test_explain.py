@@ -22,7 +22,7 @@ def ids(topic: str) -> list[str]:
         ("g4.90", "G4.90"),
         (" gc.12 ", "GC.12"),
         ("s35", "S35"),
-        ("S5.min_lr", "S5"),
+        ("S5.needs", "S5"),
         ("GL.1", "GL.1"),
     ],
 )

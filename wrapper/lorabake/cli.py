@@ -5,7 +5,6 @@ Everything heavy is imported inside a command, so that ``lorabake --help`` stays
 
 from __future__ import annotations
 
-import functools
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,54 +14,14 @@ from typing import TYPE_CHECKING
 import click
 
 from lorabake import __version__
+from lorabake.cli_options import JSON, RECIPE, pinned_options, trainer_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lorabake.examine import Examination
-    from lorabake.trainer.choice import Choice
     from lorabake.workflow import TrainerChoice
     from lorabake_schemas.machine import Family
-
-Command = Callable[..., None]
-Decorator = Callable[[Command], Command]
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-
-
-PATH = click.Path(path_type=Path)
-LOCK = click.option(
-    "--trainer",
-    "lock",
-    type=click.Choice(["auto", "cuda", "cpu"]),
-    default="auto",
-    show_default=True,
-    help="Which packages: CUDA or CPU.",
-)
-PYTHON = click.option("--python", type=PATH, help="The Python to make the trainer with, or to run --sd-scripts with.")
-SD_SCRIPTS = click.option("--sd-scripts", type=PATH, help="Use this sd-scripts folder, not the pin's.")
-
-
-def chosen_by(*options: Decorator) -> Decorator:
-    """The options that say which trainer, given on to the command as one ``choice``."""
-
-    def decorate(command: Command) -> Command:
-        @functools.wraps(command)
-        def chosen(*, lock: Choice, python: Path | None, sd_scripts: Path | None = None, **others: object) -> None:
-            from lorabake.workflow import TrainerChoice
-
-            command(choice=TrainerChoice(lock, sd_scripts, python), **others)
-
-        made: Command = chosen
-        for option in reversed(options):
-            made = option(made)
-        return made
-
-    return decorate
-
-
-trainer_options = chosen_by(LOCK, SD_SCRIPTS, PYTHON)
-pinned_options = chosen_by(LOCK, PYTHON)
 
 
 class _Commands(click.Group):
