@@ -173,5 +173,5 @@ def test_farewell_after_a_training_names_the_lora_and_three_commands() -> None:
 def test_farewell_after_a_rehearsal_ends_with_nothing_trained() -> None:
     lines = quickstart.farewell(Path("my folder/recipe.toml"), "sd15", None, "the trainer could not be fetched")
     assert "the trainer could not be fetched" in lines[0]
-    assert 'lorabake run "my folder/recipe.toml"' in lines[1]
+    assert lines[1].endswith('lorabake quickstart --folder "my folder"')
     assert "nothing was trained" in lines[-1]

@@ -208,7 +208,7 @@ def farewell(recipe: Path, family: Family, lora: Path | None, why_rehearsed: str
     if lora is None:
         return (
             f"The rehearsal went well, but {why_rehearsed or 'there is no trainer here'}.",
-            f"Once that is mended: lorabake run {_quoted(recipe)}",
+            f"Once that is mended: lorabake quickstart{_flags(recipe, family)}",
             "This was a rehearsal: nothing was trained, and there is no LoRA.",
         )
     return (
@@ -218,6 +218,12 @@ def farewell(recipe: Path, family: Family, lora: Path | None, why_rehearsed: str
         "  lorabake check mine.toml",
         "  lorabake run mine.toml",
     )
+
+
+def _flags(recipe: Path, family: Family) -> str:
+    """What has to be said again to get the same quickstart."""
+    folder = "" if recipe.parent == Path("quickstart") else f" --folder {_quoted(recipe.parent)}"
+    return folder + ("" if family == "sd15" else f" --family {family}")
 
 
 def _quoted(path: Path) -> str:
