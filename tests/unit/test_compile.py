@@ -223,7 +223,7 @@ def test_paths_are_spelled_for_the_run_folder() -> None:
     of = recipe(
         base={"vae": "v.pt"},
         network={"network_weights": "w.safetensors"},
-        kohya={"base_weights": ["one", "two"], "resume": "state", "log_tracker_config": "c.toml"},
+        kohya={"base_weights": ["one", "two"], "log_tracker_config": "c.toml"},
     )
     spelling = {
         name: f"../../{name}" for name in ("base.safetensors", "v.pt", "w.safetensors", "one", "state", "c.toml")
@@ -233,7 +233,7 @@ def test_paths_are_spelled_for_the_run_folder() -> None:
         "../../base.safetensors", "../../v.pt", "../../w.safetensors",
     ]  # fmt: skip
     assert train["base_weights"] == ["../../one", "two"]
-    assert (train["resume"], train["log_tracker_config"]) == ("../../state", "../../c.toml")
+    assert train["log_tracker_config"] == "../../c.toml"
 
 
 def test_a_name_equal_to_a_path_stays_a_name() -> None:

@@ -17,10 +17,10 @@ def test_every_value_that_names_a_file_or_folder() -> None:
         concepts=[concept("a", "pics/a"), concept("b", "pics/b")],
         regularisation=[{"class": "food", "images": "reg"}],
         network={"network_weights": "w.safetensors"},
-        kohya={"resume": "state", "base_weights": ["x", "y"], "log_tracker_config": "c.toml", "loss_type": "huber"},
+        kohya={"base_weights": ["x", "y"], "log_tracker_config": "c.toml", "loss_type": "huber"},
     )
     assert set(recipe_paths(made)) == {
-        "m", "v", "t", "w.safetensors", "state", "c.toml", "pics/a", "pics/b", "reg", "x", "y",
+        "m", "v", "t", "w.safetensors", "c.toml", "pics/a", "pics/b", "reg", "x", "y",
     }  # fmt: skip
 
 

@@ -22,7 +22,6 @@ PATH_OPTIONS = frozenset(
         "log_tracker_config",
         "network_weights",
         "pretrained_model_name_or_path",
-        "resume",
         "tokenizer_cache_dir",
         "vae",
     }

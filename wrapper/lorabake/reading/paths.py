@@ -16,8 +16,8 @@ from lorabake_schemas.recipe import Recipe
 def recipe_paths(recipe: Recipe) -> tuple[str, ...]:
     """Every value of the recipe that names a file or a folder, apart from a hub id among them."""
     base, kohya = recipe.base, recipe.kohya
-    passed = (kohya.get("resume"), kohya.get("log_tracker_config"))
-    single = (base.model, base.vae, base.tokenizer_cache_dir, recipe.network.network_weights, *passed)
+    trackers = kohya.get("log_tracker_config")
+    single = (base.model, base.vae, base.tokenizer_cache_dir, recipe.network.network_weights, trackers)
     several = kohya.get("base_weights")
     folders = (*(part.images for part in recipe.concept), *(part.images for part in recipe.regularisation))
     listed = several if isinstance(several, tuple) else ()
