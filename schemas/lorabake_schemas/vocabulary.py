@@ -85,6 +85,13 @@ RANK_DROPOUT_WORKS = ("locon", "loha", "lokr", "diag-oft")
 
 # What people coming from the GUI or from a train TOML write, and the recipe's word for it.
 OTHER_WORDS = {
+    "epoch": "train.max_train_epochs",
+    "fp16": "train.mixed_precision",
+    "bf16": "train.mixed_precision",
+    "v2": "base.family",
+    "output_dir": "save.runs",
+    "network_rank": "network.network_dim",
+    "stop_text_encoder_training": "network.network_train_unet_only",
     "optimizer_type": "train.optimizer",
     "rank": "network.network_dim",
     "dim": "network.network_dim",

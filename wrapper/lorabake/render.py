@@ -47,6 +47,8 @@ def summary(examination: Examination) -> str:
         for severity in Severity
     ]
     said = ", ".join(counts) + (f", {len(examination.waived)} waived" if examination.waived else "")
+    if examination.recipe is None:
+        said += "; the settings are judged together once these are mended"
     if examination.plan is None:
         return f"{examination.loaded.path}: {said}"
     return f"{examination.loaded.path}: {said}; {_size(examination.plan.forecast)}"

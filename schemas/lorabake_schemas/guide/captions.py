@@ -91,9 +91,17 @@ def token_comes_first(situation: Situation) -> Iterator[Remark]:
                 ("concept", index, "token"),
                 f"{len(wrong)} of {len(folder.images)} captions do not begin with "
                 f'"{situation.recipe.concept[index].token}": {listed(wrong)}',
-                "put the token first",
+                _token_or(folder, wrong),
                 file=wrong[0],
             )
+
+
+def _token_or(folder: FolderFacts, wrong: list[str]) -> str:
+    """Put the token first; or take the word that all captions begin with as the token."""
+    firsts = {image.caption.text.lstrip("\ufeff").split(",")[0].strip() for image in folder.images}
+    if len(firsts) == 1 and len(wrong) == len(folder.images):
+        return f'put the token first, or write token = "{firsts.pop()}", with which all of them begin'
+    return "put the token first"
 
 
 @rule(

@@ -9,6 +9,7 @@ from lorabake_schemas.defaults import precision_of
 from lorabake_schemas.guide.registry import ERROR, Remark, Situation, rule
 from lorabake_schemas.options import nearest
 from lorabake_schemas.recipe import Base, Captions, KohyaValue, Launch, Metadata, Network, Sample, Save, Train
+from lorabake_schemas.vocabulary import OTHER_WORDS
 
 TIMESTEPS = 1000  # of every model's noise schedule
 # Options that lorabake sets itself, with what to use in their place.
@@ -78,6 +79,17 @@ def _recipe_key(option: str) -> str | None:
     return next((f"{name}.{option}" for name, table in TABLES.items() if option in table.model_fields), None)
 
 
+def _meant(name: str, situation: Situation) -> str:
+    """What was probably meant, in the place where a recipe has it."""
+    if name.lower() in OTHER_WORDS:
+        return f"lorabake's word for it is {OTHER_WORDS[name.lower()]}"
+    near = nearest(name, situation.options)
+    own = _recipe_key(near) if near else None
+    if near is None or near in OWN:
+        return "take it out"
+    return f"did you mean {own}, which has a place of its own?" if own else f"did you mean {near}?"
+
+
 @rule("S1", ERROR, "sd-scripts takes any key, type and value from its TOML in silence.")
 def kohya_options_exist(situation: Situation) -> Iterator[Remark]:
     known = {option.name: option for option in situation.options}
@@ -89,11 +101,8 @@ def kohya_options_exist(situation: Situation) -> Iterator[Remark]:
         elif own:
             yield Remark(where, f"{name} has a place of its own in a recipe", f"write it as {own}")
         elif name not in known:
-            near = nearest(name, situation.options)
             script = "sdxl_train_network.py" if situation.family == "sdxl" else "train_network.py"
-            yield Remark(
-                where, f"{script} at the pin has no option {name}", f"did you mean {near}?" if near else "take it out"
-            )
+            yield Remark(where, f"{script} at the pin has no option {name}", _meant(name, situation))
         else:
             problem = known[name].problem(value)
             if problem:

@@ -73,24 +73,25 @@ def machine_can_do_it(situation: Situation) -> Iterator[Remark]:
     if situation.machine.device == "cuda" or situation.rehearsing:
         return
     train, severity = situation.recipe.train, ERROR if situation.launching else WARNING
+    there = "" if situation.launching else ": `run` stops here, on a machine with one it goes on"
     if needs_bitsandbytes(situation.optimizer):
         yield Remark(
             ("train", "optimizer"),
-            f"{situation.optimizer} needs an NVIDIA GPU (bitsandbytes), and this machine has none",
+            f"{situation.optimizer} needs an NVIDIA GPU (bitsandbytes), and this machine has none{there}",
             'write optimizer = "AdamW" to train here',
             severity=severity,
         )
     if train.attention == "xformers":
         yield Remark(
             ("train", "attention"),
-            "xformers has no kernel for the CPU",
+            f"xformers has no kernel for the CPU{there}",
             'write attention = "sdpa", or leave it out',
             severity=severity,
         )
     if train.mixed_precision == "fp16":
         yield Remark(
             ("train", "mixed_precision"),
-            "fp16 training needs a GPU",
+            f"fp16 training needs a GPU{there}",
             'write mixed_precision = "no", or leave it out',
             severity=severity,
         )
