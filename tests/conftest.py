@@ -1,11 +1,36 @@
-"""What every test may count on, however the tests were started."""
+"""For every test: signals as they should be, and the real trainer, installed once and kept between sessions."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
+
+import pytest
+
+from lorabake import process, resources
+from lorabake.errors import SetupError
+from lorabake.trainer import install as trainers
+
+ROOT = Path(__file__).parents[1]
+
+# What a machine can lack through no fault of lorabake's; any other failure to install is a failed test.
+_CANNOT_BE_HAD = ("cannot fetch sd-scripts from", "git was not found", "not enough disk", "pip cannot reach")
 
 
 def pytest_configure() -> None:
     """Signals as a terminal leaves them: `nohup` and `&` hand on ignored ones, and so would our children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def trainer() -> trainers.Trainer:
+    """The pinned sd-scripts with its own Python, in LORABAKE_TEST_HOME or .test-cache/."""
+    env = process.own_environment()
+    home = Path(env.get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    try:
+        return trainers.install(resources.pin(), home, "auto", env, print)
+    except SetupError as error:
+        if error.message.startswith(_CANNOT_BE_HAD):
+            pytest.skip(f"no real trainer: {error.message} ({error.hint})")
+        raise
