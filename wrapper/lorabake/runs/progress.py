@@ -43,7 +43,6 @@ LAUNCHER = ("subprocess.CalledProcessError", "torch.distributed.elastic.multipro
 KILLED = re.compile(r"died with <Signals\.(\w+): \d+>|Signal \d+ \((\w+)\) received")
 REHEARSAL_FAILED = "rehearsal failed: "  # the stand-in's way to say why (rehearse.py); it shows no traceback
 LAST_WORDS = 20
-LINE_END = re.compile(rb"[\r\n]")
 MANY = 500  # lines between two looks: no training is that quick
 KEPT_BARS = 20
 
@@ -70,7 +69,7 @@ class Parser:
 
     def feed(self, data: bytes) -> list[ProgressEvent]:
         """Events in the order of the log."""
-        *lines, self._rest = LINE_END.split(self._rest + data)
+        *lines, self._rest = (self._rest + data).replace(b"\n", b"\r").split(b"\r")
         events: list[ProgressEvent] = []
         for line in thinned(lines) if len(lines) > MANY else lines:
             events += self._line(line)
@@ -194,9 +193,15 @@ def thinned(lines: Sequence[bytes]) -> Sequence[bytes]:
     A real trainer never shows that many between two looks; a rehearsal at full speed shows tens of thousands, and
     reading each would take a core away from it.
     """
-    bars = [at for at, line in enumerate(lines) if line.startswith(b"steps:") and line.endswith(b"]")]
-    dropped = set(bars[:-KEPT_BARS])
-    return [line for at, line in enumerate(lines) if at not in dropped]
+    bars_left, cut = KEPT_BARS, len(lines)
+    while cut and bars_left:
+        cut -= 1
+        bars_left -= _is_bar(lines[cut])
+    return [*(line for line in lines[:cut] if not _is_bar(line)), *lines[cut:]]
+
+
+def _is_bar(line: bytes) -> bool:
+    return line.startswith(b"steps:") and line.endswith(b"]")
 
 
 TOTAL_FIELDS = {
