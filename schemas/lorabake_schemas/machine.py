@@ -1,6 +1,6 @@
 """Facts about the machine and about the base model, measured elsewhere and passed in."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from lorabake_schemas.base import Many, StrictModel
 
@@ -37,6 +37,11 @@ class AttentionProbe(StrictModel):
 
     xformers: bool
     reason: str
+
+    @classmethod
+    def without_gpu(cls) -> Self:
+        """The answer where there is no GPU, which needs no trying."""
+        return cls(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
 
 
 class BaseFacts(StrictModel):

@@ -23,7 +23,6 @@ from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe, Waive
 
 NOT_PROBED = AttentionProbe(xformers=False, reason="xformers is tried on this GPU when a run starts")
-NO_GPU = AttentionProbe(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehea
 
 def _plan(situation: Situation) -> tuple[Plan | None, tuple[Finding, ...]]:
     try:
-        probe = NO_GPU if situation.machine.device == "cpu" else NOT_PROBED
+        probe = AttentionProbe.without_gpu() if situation.machine.device == "cpu" else NOT_PROBED
         plan = resolve(situation.recipe, situation.base, situation.dataset, situation.machine, probe)
     except RecipeError as error:
         where = ("train", "resolution")

@@ -25,7 +25,7 @@ def probe(python: Path, precision: Precision, env: Mapping[str, str], kept: Path
     """
     gpus = machine.facts(env).gpus
     if not gpus:
-        return AttentionProbe(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
+        return AttentionProbe.without_gpu()
     known = _read(kept)
     key = f"{gpus[0].name}, driver {gpus[0].driver}, {precision}"
     if key in known:
