@@ -182,18 +182,41 @@ def test_a_record_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkey
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only where /proc is")
 def test_a_tree_is_the_group_and_whatever_carries_the_mark() -> None:
     mark = os.urandom(8).hex()
-    assert guard.state_and_group(os.getpid()) == ("R", os.getpgrp())
-    assert os.getpid() in guard.members(os.getpgrp(), mark)
-    assert guard.members(0, mark) == set()
+    assert guard.stat(os.getpid())[:2] == ("R", os.getpgrp())
+    assert os.getpid() in guard.Tree(os.getpgrp(), mark).members()
+    tree = guard.Tree(0, mark)
+    assert tree.members() == set()
     sleeper = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
     env = os.environ | {guard.MARK: mark}
     with subprocess.Popen(sleeper, env=env, start_new_session=True, stdout=subprocess.PIPE) as process:
         heard(process)
-        assert guard.members(0, mark) == {process.pid}
-        guard.kill_tree(0, mark)
+        assert tree.members() == {process.pid}
+        tree.kill()
         assert process.wait(30) == -signal.SIGKILL
-    assert guard.state_and_group(process.pid) == ("X", 0)
+    assert guard.stat(process.pid) == ("X", 0, "")
     assert not guard.marked(process.pid, mark)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only where /proc is")
+def test_a_dying_process_without_its_environment_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes the memory, and the mark in it, before the process counts as dead."""
+
+    def bare(_pid: int, _mark: str) -> bool:
+        return False
+
+    mark = os.urandom(8).hex()
+    sleeper = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+    env = os.environ | {guard.MARK: mark}
+    with subprocess.Popen(sleeper, env=env, start_new_session=True, stdout=subprocess.PIPE) as process:
+        heard(process)
+        tree = guard.Tree(0, mark)
+        assert tree.members() == {process.pid}
+        monkeypatch.setattr(guard, "marked", bare)
+        assert tree.members() == {process.pid}
+        assert guard.Tree(0, mark).members() == set()
+        process.kill()
+        process.wait(30)
+        assert tree.members() == set()
 
 
 def test_without_proc_the_group_stands_for_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +224,6 @@ def test_without_proc_the_group_stands_for_the_tree(monkeypatch: pytest.MonkeyPa
         return False
 
     monkeypatch.setattr(os.path, "exists", nowhere)
-    assert guard.members(os.getpgrp(), "mark") == {os.getpgrp()}
-    assert guard.members(0, "mark") == set()
-    assert guard.members(2**22 + 1, "mark") == set()
+    assert guard.Tree(os.getpgrp(), "mark").members() == {os.getpgrp()}
+    assert guard.Tree(0, "mark").members() == set()
+    assert guard.Tree(2**22 + 1, "mark").members() == set()

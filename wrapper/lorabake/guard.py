@@ -39,62 +39,73 @@ def marked(pid: int, mark: str) -> bool:
         return False
 
 
-def state_and_group(pid: int) -> tuple[str, int]:
-    """A process' state letter and process group; ("X", 0) when it is gone. The name in between may hold anything."""
+def stat(pid: int) -> tuple[str, int, str]:
+    """A process' state letter, process group and start time; ("X", 0, "") when it is gone.
+
+    The name that stands between brackets in /proc/PID/stat may hold anything, brackets included.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-        return fields[0].decode(), int(fields[2])
+        return fields[0].decode(), int(fields[2]), fields[19].decode()
     except (OSError, IndexError):
-        return "X", 0
+        return "X", 0, ""
 
 
-def members(group: int, mark: str) -> set[int]:
-    """The living processes of the trainer's tree; without /proc (macOS) the group alone stands for all of them.
+class Tree:
+    """Everything that a trainer has started; ``group`` is 0 when its process group is not known.
 
-    ``group`` is 0 when it is not known.
+    A process that is dying has lost its environment, and with it the mark, some time before it counts as dead:
+    so whoever was found once is known by its pid and start time until it is gone.
     """
-    if not os.path.exists("/proc/self/stat"):
-        with suppress(OSError):
-            if group:
-                os.killpg(group, 0)
-                return {group}
-        return set()
-    found: set[int] = set()
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        state, its_group = state_and_group(pid)
-        if state not in "ZX" and (its_group == (group or None) or marked(pid, mark)):
-            found.add(pid)
-    return found
 
+    def __init__(self, group: int, mark: str) -> None:
+        self.group, self.mark = group, mark
+        self.known: dict[int, str] = {}
 
-def signal_tree(group: int, mark: str, number: int) -> None:
-    """Send a signal to every member of the tree, those outside the group included."""
-    if group:  # 0 would mean the caller's own group
-        with suppress(OSError):  # the group may be empty already
-            os.killpg(group, number)
-    for pid in members(group, mark):
-        if state_and_group(pid)[1] != group and pid != group:
+    def members(self) -> set[int]:
+        """The living processes of the tree; without /proc (macOS) the group alone stands for all of them."""
+        if not os.path.exists("/proc/self/stat"):
+            with suppress(OSError):
+                if self.group:
+                    os.killpg(self.group, 0)
+                    return {self.group}
+            return set()
+        found: dict[int, str] = {}
+        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+            state, group, started = stat(pid)
+            known = self.known.get(pid) == started or group == (self.group or None)
+            if state not in "ZX" and (known or marked(pid, self.mark)):
+                found[pid] = started
+        self.known = found
+        return set(found)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to every member, those outside the group included."""
+        outside = {pid for pid in self.members() if pid != self.group and stat(pid)[1] != self.group}
+        if self.group:  # 0 would mean the caller's own group
+            with suppress(OSError):  # the group may be empty already
+                os.killpg(self.group, number)
+        for pid in outside:
             with suppress(OSError):  # it may have ended meanwhile
                 os.kill(pid, number)
 
+    def kill(self, patience: float = 10.0) -> None:
+        """SIGKILL until nothing is left: a member may have been forking while the first round went out.
 
-def kill_tree(group: int, mark: str, patience: float = 10.0) -> None:
-    """SIGKILL until nothing is left: a member may have been forking while the first round went out.
-
-    Gives up after ``patience`` seconds: a process inside a hung driver call cannot be killed.
-    """
-    deadline = time.monotonic() + patience
-    while members(group, mark) and time.monotonic() < deadline:
-        signal_tree(group, mark, signal.SIGKILL)
-        time.sleep(POLL_S)
+        Gives up after ``patience`` seconds: a process inside a hung driver call cannot be killed.
+        """
+        deadline = time.monotonic() + patience
+        while self.members() and time.monotonic() < deadline:
+            self.signal(signal.SIGKILL)
+            time.sleep(POLL_S)
 
 
 class Ladder:
     """Which signal comes next, and when: SIGINT, then SIGTERM, then SIGKILL until the tree is gone."""
 
-    def __init__(self, group: int, mark: str, waits: list[float]) -> None:
-        self.group, self.mark, self.waits = group, mark, waits
+    def __init__(self, tree: Tree, waits: list[float]) -> None:
+        self.tree, self.waits = tree, waits
         self.rungs = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
         self.rung = -1
         self.deadline = float("inf")
@@ -106,7 +117,7 @@ class Ladder:
     def climb(self, *, at_least: int = 0) -> None:
         """Go to the next rung at once."""
         self.rung = max(min(self.rung + 1, len(self.rungs) - 1), at_least)
-        signal_tree(self.group, self.mark, self.rungs[self.rung])
+        self.tree.signal(self.rungs[self.rung])
         wait = self.waits[self.rung] if self.rung < len(self.waits) else POLL_S
         self.deadline = time.monotonic() + wait
 
@@ -120,7 +131,8 @@ class Guard:
 
     def __init__(self, child: subprocess.Popen[bytes], settings: dict[str, Any], bell: int) -> None:
         self.child, self.bell = child, bell
-        self.ladder = Ladder(child.pid, settings["mark"], settings["waits"])
+        self.tree = Tree(child.pid, settings["mark"])
+        self.ladder = Ladder(self.tree, settings["waits"])
         self.ears = [0, bell]
         self.orphaned = False
         self.done = False
@@ -146,7 +158,7 @@ class Guard:
         """Until the trainer and all it started are gone. What it leaves running after its own end is ended."""
         while True:
             ended = self.child.poll() is not None
-            if ended and not members(self.child.pid, self.ladder.mark):
+            if ended and not self.tree.members():
                 self.over = True
                 return status(self.child)
             if ended and not self.ladder.climbing:
@@ -257,4 +269,4 @@ def main() -> int:
 if __name__ == "__main__":
     sys.exit(main())
 
-__all__ = ["MARK", "kill_tree"]
+__all__ = ["MARK", "Tree"]

@@ -102,7 +102,7 @@ class Running:
             self._understand()
         if not heard and not self._over:
             self._over = True
-            guard.kill_tree(self.pid, self._mark)
+            guard.Tree(self.pid, self._mark).kill()
         return self._over
 
     def started(self) -> str | None:
