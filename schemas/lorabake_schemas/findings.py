@@ -3,17 +3,20 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import PlainValidator, WithJsonSchema
 
 from lorabake_schemas.base import Many, StrictModel
+from lorabake_schemas.words import Said, legible
 
 
-def _legible(text: object) -> object:
-    """A file name's bytes that are no UTF-8 become ``\\udcff``: a finding can always be printed and recorded."""
-    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+def _words(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("words are a string")  # noqa: TRY004 - pydantic wants this kind
+    return text if isinstance(text, Said) else legible(text)
 
 
-Words = Annotated[str, BeforeValidator(_legible)]
+# A Said stays one, so that a finding can be said in another language.
+Words = Annotated[str, PlainValidator(_words), WithJsonSchema({"type": "string"})]
 
 
 class Severity(StrEnum):

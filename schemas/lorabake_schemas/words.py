@@ -1,0 +1,70 @@
+"""Sentences that remember how they were made, so that they can be said in another language.
+
+``say`` and ``told`` give an ordinary ``str`` in English; a catalogue finds its translation by the template. Only a
+string literal may be the template: the catalogues are collected from the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+Filling = str | int | float
+
+
+def legible(text: str) -> str:
+    """A file name's bytes that are no UTF-8 become ``\\udcff``: what is said can always be printed and recorded."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+class Said(str):
+    """An English sentence with the template it was made from and what was filled in."""
+
+    template: str
+    plural: str
+    number: int
+    filled: Mapping[str, Filling]
+
+    def __new__(cls, template: str, filled: Mapping[str, Filling], *, plural: str = "", number: int = 1) -> Said:
+        filled = {name: _filling(value) for name, value in filled.items()}
+        chosen = plural if plural and number != 1 else template
+        self = super().__new__(cls, chosen.format(**filled))
+        self.template, self.plural, self.number, self.filled = template, plural, number, filled
+        return self
+
+
+def _filling(value: Filling) -> Filling:
+    return legible(value) if isinstance(value, str) and not isinstance(value, Said) else value
+
+
+class Catalogue(Protocol):
+    """What ``gettext`` gives."""
+
+    def gettext(self, message: str, /) -> str: ...
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int, /) -> str: ...
+
+
+def say(template: str, /, **filled: Filling) -> Said:
+    """A sentence; ``{name}`` in the template is filled in, with ``str.format``'s rules."""
+    return Said(template, filled)
+
+
+def told(number: int, one: str, many: str, /, **filled: Filling) -> Said:
+    """A sentence about a number of things, which ``{n}`` stands for: ``one`` when there is one, else ``many``."""
+    return Said(one, {"n": number} | filled, plural=many, number=number)
+
+
+def translated(words: str, catalogue: Catalogue) -> str:
+    """The sentence in the catalogue's language, with what is filled in translated too; a plain ``str`` as it is."""
+    if not isinstance(words, Said):
+        return words
+    filled = {
+        name: translated(value, catalogue) if isinstance(value, str) else value for name, value in words.filled.items()
+    }
+    if words.plural:
+        return catalogue.ngettext(words.template, words.plural, words.number).format(**filled)
+    return catalogue.gettext(words.template).format(**filled)
+
+
+__all__ = ["Catalogue", "Filling", "Said", "legible", "say", "told", "translated"]

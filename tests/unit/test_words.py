@@ -1,0 +1,51 @@
+"""Sentences that can be said in another language."""
+
+from __future__ import annotations
+
+import gettext
+
+import pytest
+from pydantic import ValidationError
+
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.words import Said, legible, say, told, translated
+
+
+class Shouting(gettext.NullTranslations):
+    """A language in which the words of the templates are other ones."""
+
+    def gettext(self, message: str) -> str:
+        return {"{what} is gone": "CADÊ {what}", "the folder": "A PASTA"}.get(message, message)
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return {"{n} picture": "{n} FOTO", "{n} pictures": "{n} FOTOS"}[msgid1 if n == 1 else msgid2]
+
+
+def test_a_sentence_is_english_until_it_is_translated() -> None:
+    said = say("{what} is gone", what=say("the folder"))
+    assert said == "the folder is gone"
+    assert translated(said, Shouting()) == "CADÊ A PASTA"
+    assert translated("{what} is gone", Shouting()) == "{what} is gone"
+
+
+@pytest.mark.parametrize(("number", "english", "shouted"), [(1, "1 picture", "1 FOTO"), (2, "2 pictures", "2 FOTOS")])
+def test_numbers_choose_the_form(number: int, english: str, shouted: str) -> None:
+    said = told(number, "{n} picture", "{n} pictures")
+    assert said == english
+    assert translated(said, Shouting()) == shouted
+
+
+def test_bytes_of_a_file_name_that_are_no_text_can_be_printed() -> None:
+    assert legible("a\udcff.png") == "a\\udcff.png"
+    assert say("{name}", name="a\udcff.png") == "a\\udcff.png"
+
+
+def test_a_finding_keeps_what_can_be_translated() -> None:
+    finding = Finding(rule="G1.1", severity=Severity.HINT, message=say("{what} is gone", what="x"), fix="a\udcff")
+    assert isinstance(finding.message, Said)
+    assert finding.fix == "a\\udcff"
+    again = Finding.model_validate_json(finding.model_dump_json())
+    assert again == finding
+    assert type(again.message) is str
+    with pytest.raises(ValidationError):
+        Finding.model_validate({"rule": "G1.1", "severity": Severity.HINT, "message": 1, "fix": ""})
