@@ -20,6 +20,7 @@ def legible(text: str) -> str:
 class Said(str):
     """An English sentence with the template it was made from and what was filled in."""
 
+    __slots__ = ("filled", "number", "plural", "template")
     template: str
     plural: str
     number: int
