@@ -16,7 +16,7 @@ WRAPPER, SCHEMAS = ROOT / "wrapper" / "lorabake", ROOT / "schemas" / "lorabake_s
 
 # Lowest first. A module may import its own layer and those below; a new module has to be given its place here.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("mechanism", ("__init__", "errors", "guard", "locks", "process", "stream", "resources")),
+    ("mechanism", ("__init__", "errors", "guard", "locks", "process", "stream", "resources", "speech")),
     (
         "reading the outside world",
         (

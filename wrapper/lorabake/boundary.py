@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,20 +14,27 @@ import click
 
 from lorabake import __version__
 from lorabake.errors import LorabakeError
+from lorabake.speech import ENGLISH, Speech
+from lorabake_schemas.words import say
 
 KEPT = 10
 
 
 @contextmanager
-def boundary(env: Mapping[str, str], *, debug: bool = False) -> Generator[None, None, None]:
-    """Run a command's body. Exits with the error's own code, 130 after Ctrl-C, 3 for a bug of ours."""
+def boundary(
+    env: Mapping[str, str], *, debug: bool = False, speech: Callable[[], Speech] = lambda: ENGLISH
+) -> Generator[None, None, None]:
+    """Run a command's body. Exits with the error's own code, 130 after Ctrl-C, 3 for a bug of ours.
+
+    ``speech`` is asked for the language when there is something to say: options are read inside the boundary.
+    """
     try:
         yield
     except LorabakeError as error:
-        _show(error)
+        _show(error, speech())
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
+        click.echo(speech()(say("interrupted")), err=True)
         sys.exit(130)
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise  # click's own: usage errors (2), --help; it prints them itself
@@ -37,17 +44,21 @@ def boundary(env: Mapping[str, str], *, debug: bool = False) -> Generator[None, 
     except Exception as error:
         if debug:
             raise
-        _crash(error, env)
+        _crash(error, env, speech())
         sys.exit(3)
 
 
-def _show(error: LorabakeError) -> None:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
+def _show(error: LorabakeError, speech: Speech) -> None:
+    click.echo(f"{_red(speech(say('error:')))} {speech(error.message)}", err=True)
     if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+        click.echo(f"  {speech(error.hint)}", err=True)
 
 
-def _crash(error: Exception, env: Mapping[str, str]) -> None:
+def _red(words: str) -> str:
+    return click.style(words, fg="red", bold=True)
+
+
+def _crash(error: Exception, env: Mapping[str, str], speech: Speech) -> None:
     """Keep everything an issue needs in a file of its own; say it on stderr when no file can be written."""
     text = crash_report(error)
     try:
@@ -56,10 +67,9 @@ def _crash(error: Exception, env: Mapping[str, str]) -> None:
     except OSError:
         click.echo(text, err=True)
         return
-    click.echo(
-        f"{click.style('this is a bug in lorabake:', fg='red', bold=True)} {type(error).__name__}: {error}", err=True
-    )
-    click.echo(f"  what happened is in {path}; please send it with a report (it holds your command line)", err=True)
+    click.echo(f"{_red(speech(say('this is a bug in lorabake:')))} {type(error).__name__}: {error}", err=True)
+    where = say("what happened is in {path}; please send it with a report (it holds your command line)", path=str(path))
+    click.echo(f"  {speech(where)}", err=True)
 
 
 def crash_report(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorabake import __version__
-from lorabake.cli_options import JSON, RECIPE, pinned_options, trainer_options
+from lorabake.cli_options import JSON, RECIPE, pinned_options, speech, trainer_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         from lorabake.boundary import boundary
 
-        with boundary(_env(), debug=bool(ctx.params.get("debug"))):
+        with boundary(_env(), debug=bool(ctx.params.get("debug")), speech=speech):
             return super().invoke(ctx)
 
 
@@ -119,7 +119,7 @@ def run(
     """
     from lorabake import render, workflow
 
-    order = workflow.RunOrder(recipe, choice, rehearse, run_dir, verbose)
+    order = workflow.RunOrder(recipe, choice, rehearse, run_dir, verbose, speech())
     prepared = workflow.prepare(order, _env())
     _show_findings(prepared.examination, as_json=as_json)
     workflow.check_place(prepared)
@@ -209,7 +209,7 @@ def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoic
     from lorabake import render, workflow
     from lorabake.first import story
 
-    wish = story.Wish(family, folder, choice, verbose)
+    wish = story.Wish(family, folder, choice, verbose, speech())
     done = story.first_run(wish, _env(), _sayer(), _show_findings)
     click.echo(render.ending(done.record, Path(done.record.cwd)))
     for line in done.last_words:
@@ -273,7 +273,7 @@ def _env() -> Mapping[str, str]:
 def _sayer() -> Callable[[str], None]:
     from lorabake.terminal import sayer
 
-    return sayer(sys.stderr)
+    return sayer(sys.stderr, speech())
 
 
 __all__ = ["main"]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorabake.speech import ENGLISH, Speech
+
 if TYPE_CHECKING:
     from lorabake.trainer.choice import Choice
 
@@ -49,7 +51,15 @@ def chosen_by(*options: Decorator) -> Decorator:
     return decorate
 
 
+def speech() -> Speech:
+    """The language of the command that runs: an option that sets it puts a Speech where the whole command line finds
+    it (``ctx.find_root().obj``)."""
+    context = click.get_current_context(silent=True)
+    chosen = context.find_root().obj if context else None
+    return chosen if isinstance(chosen, Speech) else ENGLISH
+
+
 trainer_options = chosen_by(LOCK, SD_SCRIPTS, PYTHON)
 pinned_options = chosen_by(LOCK, PYTHON)
 
-__all__ = ["JSON", "RECIPE", "pinned_options", "trainer_options"]
+__all__ = ["JSON", "RECIPE", "pinned_options", "speech", "trainer_options"]

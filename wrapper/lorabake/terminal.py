@@ -12,6 +12,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.runs.happenings import Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
+from lorabake.speech import ENGLISH, Speech
+from lorabake_schemas.words import Said, say, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -69,23 +71,20 @@ def speed(seconds_per_step: float | None) -> str:
     return f"{seconds_per_step:.2f} s/step" if seconds_per_step >= 1 else f"{1 / seconds_per_step:.1f} steps/s"
 
 
-def counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
 @dataclass(slots=True)
 class View:
     """What is shown: filled from the events, with our own clock for the pace."""
 
     planned: int
     clock: Clock
+    speech: Speech = ENGLISH
     pace: Pace = field(default_factory=Pace)
     step: Step | None = None
     epoch: Epoch | None = None
     saved: str | None = None
 
     def take(self, event: ProgressEvent) -> str | None:
-        """Keep an event; the line it deserves of its own, if any."""
+        """Keep an event; the line it deserves of its own, if any, in the language of the view."""
         if isinstance(event, Step):
             self.step = event
             self.pace.at(event.number, self.clock())
@@ -93,30 +92,8 @@ class View:
             self.epoch = event
         elif isinstance(event, Saving):
             self.saved = event.path
-        return self._announcement(event)
-
-    def _announcement(self, event: ProgressEvent) -> str | None:
-        """The lines that both displays show."""
-        line: str | None = None
-        match event:
-            case Started(device):
-                line = f"device: {device}"
-            case ModelLoaded():
-                line = "the base model is loaded"
-            case Totals(steps=steps) if steps != self.planned:
-                line = f"the trainer counts {steps} steps, the plan {self.planned}: the run will not count as done"
-            case Totals():
-                each = f"{counted(event.train_samples, 'sample')} an epoch"
-                line = f"{each}, {counted(event.epochs, 'epoch')}, {counted(event.steps, 'step')}"
-            case Saving(path):
-                line = f"saving {path}"
-            case Saved():
-                line = "the trainer says that the model was saved"
-            case NoData():
-                line = "the trainer found no pictures"
-            case _:
-                pass
-        return line
+        line = announcement(event, self.planned)
+        return None if line is None else self.speech(line)
 
     @property
     def told(self) -> str:
@@ -125,12 +102,44 @@ class View:
         loss = self.step.loss if self.step is not None else None
         pace = self.pace.seconds_per_step
         parts = (
-            "" if loss is None else f"loss {loss:.4g}",
+            "" if loss is None else say("loss {loss:.4g}", loss=loss),
             "" if pace is None else speed(pace),
-            "" if pace is None else f"{duration(self.pace.seconds_left(total))} left",
-            "" if self.epoch is None else f"epoch {self.epoch.number}/{self.epoch.total}",
+            "" if pace is None else say("{time} left", time=duration(self.pace.seconds_left(total))),
+            "" if self.epoch is None else say("epoch {n}/{total}", n=self.epoch.number, total=self.epoch.total),
         )
-        return "  ".join(part for part in parts if part)
+        return "  ".join(self.speech(part) for part in parts if part)
+
+
+def announcement(event: ProgressEvent, planned: int) -> Said | None:
+    """The line that both displays show."""
+    line: Said | None = None
+    match event:
+        case Started(device):
+            line = say("device: {device}", device=device)
+        case ModelLoaded():
+            line = say("the base model is loaded")
+        case Totals(steps=steps) if steps != planned:
+            line = say(
+                "the trainer counts {steps} steps, the plan {planned}: the run will not count as done",
+                steps=steps,
+                planned=planned,
+            )
+        case Totals():
+            line = say(
+                "{samples}, {epochs}, {steps}",
+                samples=told(event.train_samples, "{n} sample an epoch", "{n} samples an epoch"),
+                epochs=told(event.epochs, "{n} epoch", "{n} epochs"),
+                steps=told(event.steps, "{n} step", "{n} steps"),
+            )
+        case Saving(path):
+            line = say("saving {path}", path=path)
+        case Saved():
+            line = say("the trainer says that the model was saved")
+        case NoData():
+            line = say("the trainer found no pictures")
+        case _:
+            pass
+    return line
 
 
 class Display(Protocol):
@@ -172,13 +181,14 @@ class Plain:
     def _show(self, view: View) -> None:
         if view.step is not None:
             self._shown = (view.step.number, self._clock())
-            self.line(f"step {view.step.number}/{view.step.total}  {view.told}")
+            head = say("step {n}/{total}", n=view.step.number, total=view.step.total)
+            self.line(f"{view.speech(head)}  {view.told}")
 
 
 class Bar:
     """A bar that stays at the bottom; lines go above it."""
 
-    def __init__(self, stream: TextIO, planned: int) -> None:
+    def __init__(self, stream: TextIO, planned: int, speech: Speech) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -187,7 +197,7 @@ class Bar:
             TextColumn("{task.fields[told]}"),
             console=Console(file=stream, highlight=False), refresh_per_second=4,
         )  # fmt: skip
-        self._task: TaskID = self._progress.add_task("loading", total=planned, told="")
+        self._task: TaskID = self._progress.add_task(speech(say("loading")), total=planned, told="")
         self._progress.start()
 
     def line(self, text: str) -> None:
@@ -196,7 +206,8 @@ class Bar:
     def step(self, view: View) -> None:
         if view.step is not None:
             done, total = view.step.number, view.step.total
-            self._progress.update(self._task, description="steps", completed=done, total=total, told=view.told)
+            steps = view.speech(say("steps"))
+            self._progress.update(self._task, description=steps, completed=done, total=total, told=view.told)
 
     def close(self, view: View) -> None:
         del view  # the bar shows it already
@@ -229,32 +240,37 @@ class Watcher:
             self.broken = True
 
 
-PASSING = ("installing ", "downloading ")  # lines of an installation that the next one replaces
+PASSING = ("installing ", "downloading ")  # lines (in English) of an installation that the next one replaces
 
 
-def sayer(stream: TextIO) -> Callable[[str], None]:
+def sayer(stream: TextIO, speech: Speech = ENGLISH) -> Callable[[str], None]:
     """Says one line at a time; on a terminal passing ones replace each other, elsewhere every tenth is enough."""
     seen = count(1)
     clear = "\r\x1b[2K" if stream.isatty() else ""
 
-    def say(line: str) -> None:
+    def out(line: str) -> None:
         passing = line.startswith(PASSING)
         if passing and not clear and next(seen) % 10:
             return
         with suppress(OSError, ValueError):
-            stream.write(f"{clear}{line}" if passing and clear else f"{clear}{line}\n")
+            stream.write(f"{clear}{speech(line)}{'' if passing and clear else chr(10)}")
             stream.flush()
 
-    return say
+    return out
 
 
 @contextmanager
 def watching(
-    stream: TextIO, planned: int, *, verbose: bool = False, clock: Clock = time.monotonic
+    stream: TextIO,
+    planned: int,
+    *,
+    verbose: bool = False,
+    clock: Clock = time.monotonic,
+    speech: Speech = ENGLISH,
 ) -> Generator[Watcher]:
     """A watcher for launch() that shows a run of ``planned`` steps on ``stream``, with a bar if that is a terminal."""
-    display: Display = Bar(stream, planned) if stream.isatty() else Plain(stream, clock)
-    view = View(planned, clock)
+    display: Display = Bar(stream, planned, speech) if stream.isatty() else Plain(stream, clock)
+    view = View(planned, clock, speech)
     try:
         yield Watcher(display, view, verbose)
     finally:

@@ -20,6 +20,7 @@ from lorabake.reading.paths import hub_ids, recipe_paths, spellings
 from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
 from lorabake.runs.launch import LaunchRequest, launch
+from lorabake.speech import ENGLISH, Speech
 from lorabake.trainer import install as trainers
 from lorabake.trainer import store
 from lorabake.trainer.install import Choice, Trainer, TrainerStatus
@@ -52,6 +53,7 @@ class RunOrder:
     rehearse: bool = False
     run_dir: Path | None = None
     verbose: bool = False
+    speech: Speech = ENGLISH
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def train(prepared: Prepared, env: Env, say: Say) -> Record:
 
 
 def _launch(prepared: Prepared, request: LaunchRequest) -> Record:
-    with terminal.watching(sys.stderr, request.plan.forecast.steps, verbose=prepared.order.verbose) as watcher:
+    order, steps = prepared.order, request.plan.forecast.steps
+    with terminal.watching(sys.stderr, steps, verbose=order.verbose, speech=order.speech) as watcher:
         return launch(request, watcher)
 
 

@@ -11,6 +11,7 @@ from lorabake.errors import UnreachableError
 from lorabake.examine import Examination
 from lorabake.first import ingredients as quickstart
 from lorabake.reading import machine
+from lorabake.speech import ENGLISH, Speech
 from lorabake.workflow import RunOrder, TrainerChoice
 from lorabake_schemas.machine import Family
 from lorabake_schemas.pin import Lock
@@ -37,6 +38,7 @@ class Wish:
     folder: Path
     trainer: TrainerChoice
     verbose: bool = False
+    speech: Speech = ENGLISH
 
 
 def first_run(wish: Wish, env: Env, say: Say, show: Show) -> FirstRun:
@@ -53,7 +55,7 @@ def first_run(wish: Wish, env: Env, say: Say, show: Show) -> FirstRun:
         trainer, why = None, f"the trainer could not be fetched: {error.message}"
         say(f"{error.message}; {error.hint}. Going on as a rehearsal, which trains nothing.")
     prepared = quickstart.prepare(wish.folder, wish.family, trainer.python if trainer else None, env, say)
-    order = RunOrder(prepared.recipe, wish.trainer, rehearse=trainer is None, verbose=wish.verbose)
+    order = RunOrder(prepared.recipe, wish.trainer, rehearse=trainer is None, verbose=wish.verbose, speech=wish.speech)
     run = workflow.prepare(order, env)
     show(run.examination)
     record = workflow.train(run, env, say)

@@ -1,0 +1,68 @@
+"""The one way out for words: every surface that gets a Speech says things in its language."""
+
+from __future__ import annotations
+
+import gettext
+import io
+
+import click
+import pytest
+
+from lorabake.boundary import boundary
+from lorabake.cli_options import speech
+from lorabake.errors import MachineError
+from lorabake.runs.happenings import Epoch, Saving, Step, Totals
+from lorabake.speech import ENGLISH, Speech
+from lorabake.terminal import sayer, watching
+from lorabake_schemas.words import say, told
+
+
+class Backwards(gettext.NullTranslations):
+    """A language whose sentences begin with a sign."""
+
+    def gettext(self, message: str) -> str:
+        return f"~{message}"
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return f"~{msgid1 if n == 1 else msgid2}"
+
+
+OTHER = Speech("xx", Backwards())
+
+
+def test_english_is_what_was_said() -> None:
+    assert ENGLISH(say("a {b}", b=1)) == "a 1"
+    assert type(ENGLISH(say("a"))) is str
+    assert OTHER(told(2, "{n} file", "{n} files")) == "~2 files"
+    assert OTHER("as it is") == "as it is"
+
+
+def test_the_boundary_speaks_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), boundary({}, speech=lambda: OTHER):
+        raise MachineError(say("no {what}", what=say("room")), say("make some"))
+    assert click.unstyle(capsys.readouterr().err) == "~error: ~no ~room\n  ~make some\n"
+
+
+def test_a_run_speaks_it() -> None:
+    stream = io.StringIO()
+    with watching(stream, 2, speech=OTHER, clock=lambda: 0.0) as watcher:
+        for event in (Totals(train_samples=1, epochs=2, steps=2), Saving("x"), Epoch(1, 2), Step(2, 2, 0.5)):
+            watcher(event)
+    assert stream.getvalue().splitlines() == [
+        "~~1 sample an epoch, ~2 epochs, ~2 steps", "~saving x", "~step 2/2  ~loss 0.5  ~epoch 1/2",
+    ]  # fmt: skip
+
+
+def test_passing_lines_are_known_in_any_language() -> None:
+    stream = io.StringIO()
+    out = sayer(stream, OTHER)
+    for number in range(10):
+        out(say("installing {n}", n=number))
+    assert stream.getvalue() == "~installing 9\n"
+
+
+def test_a_command_finds_the_speech_of_its_command_line() -> None:
+    assert speech() is ENGLISH
+    root = click.Context(click.Command("root"), obj=OTHER)
+    with root, click.Context(click.Command("check"), parent=root):
+        assert speech() is OTHER
