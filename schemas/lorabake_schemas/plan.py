@@ -1,9 +1,12 @@
 """The plan: every setting resolved, with its source, and the exact forecast."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from lorabake_schemas.base import Many, OptionValue, StrictModel
+from pydantic import Field, SkipValidation
+
+from lorabake_schemas.base import Many, OptionValue, StrictModel, Words
+from lorabake_schemas.fits import Fits
 from lorabake_schemas.machine import Family
 
 Script = Literal["train_network.py", "sdxl_train_network.py"]
@@ -24,7 +27,7 @@ class Source(StrictModel):
 
     origin: Origin
     rule: str = ""
-    why: str = ""
+    why: Words = ""
 
 
 class Setting(StrictModel):
@@ -45,12 +48,87 @@ class SubsetPlan(StrictModel):
 
 
 class Bucket(StrictModel):
-    """A bucket's size in pixels, samples per epoch (repeats counted) and batches per epoch."""
+    """A bucket's size in pixels, samples per epoch (repeats counted) and batches per epoch.
+
+    ``pictures`` is the number of different ones; ``missing`` how many samples its last batch lacks.
+    """
 
     width: int
     height: int
     samples: int
     batches: int
+    pictures: int = 0
+    missing: int = 0
+
+
+class Underfilled(StrictModel):
+    """What batches that are not full cost in an epoch, by S10: every bucket ends with one of its own.
+
+    ``batches`` are not full, ``share`` is their part of all, ``missing_samples`` what they lack together.
+    ``extra_batches`` is how many more there are than if every sample went into one bucket of its block;
+    ``lone_buckets`` how many buckets hold a single sample.
+    """
+
+    batches: int
+    share: float
+    missing_samples: int
+    extra_batches: int
+    lone_buckets: int
+
+
+class Dealing(StrictModel):
+    """How the batches of an epoch are dealt to the processes and gathered into steps (sd-scripts-facts 2.8).
+
+    ``samples_per_step`` counts full batches of every process. accelerate deals the same number to each process and
+    repeats ``repeated_batches`` of them to come out even. An epoch's last step holds ``last_step_batches`` of each
+    process, and its gradient is divided by ``accumulation`` all the same.
+    """
+
+    processes: int
+    accumulation: int
+    batches_per_process: int
+    samples_per_step: int
+    repeated_batches: int
+    last_step_batches: int
+
+
+class Mark(StrictModel):
+    """A number of the guide's to hold beside the plan's own: exposures of each picture, or steps in all.
+
+    ``planned`` is the plan's, of the concept with the most pictures where it is about exposures.
+    """
+
+    rule: str
+    measure: Literal["exposures", "steps"]
+    guide: int
+    planned: float
+
+
+class FileSize(StrictModel):
+    """One file of the LoRA. ``tensor_bytes`` and the number of ``tensors`` are exact, by the network's shape.
+
+    ``header_bytes`` is about right: names and shapes are counted, sd-scripts' metadata (tags, folders, times) guessed.
+    """
+
+    tensors: int
+    tensor_bytes: int
+    header_bytes: int
+
+
+class Timing(StrictModel):
+    """How long training may take, by runs of this machine. Making samples, caching and saving come on top.
+
+    Seconds per step and for all steps, each from ``low`` to ``high``. ``runs`` are the run folders that were measured,
+    ``differs`` in what they differ from this plan, in words; empty when they are of its kind.
+    """
+
+    step_low: float
+    step_high: float
+    low: float
+    high: float
+    runs: Many[str]
+    steps_measured: int
+    differs: Many[str] = ()
 
 
 class ConceptShare(StrictModel):
@@ -70,15 +148,24 @@ class ConceptShare(StrictModel):
 
 
 class Save(StrictModel):
-    """One file the trainer will write, after ``step`` optimizer steps (``epoch`` is None for a step save)."""
+    """One file the trainer will write, after ``step`` optimizer steps (``epoch`` is None for a step save).
+
+    ``kept`` is False for one that the trainer deletes again (save_last_n_epochs, save_last_n_steps).
+    """
 
     file: str
     step: int
     epoch: int | None = None
+    kept: bool = True
 
 
 class Forecast(StrictModel):
-    """Exact counts, as sd-scripts will make them (sd-scripts-facts 2.8)."""
+    """Exact counts, as sd-scripts will make them (sd-scripts-facts 2.8).
+
+    ``restarts`` are the steps after which cosine_with_restarts is at its peak, the end of the warm-up first; empty for
+    any other scheduler. ``file_size`` is None for a network whose shape cannot be told, ``timing`` where nothing
+    comparable was ever measured on this machine.
+    """
 
     train_samples: int
     reg_samples: int
@@ -87,9 +174,15 @@ class Forecast(StrictModel):
     epochs: int
     steps: int
     warmup_steps: int
+    restarts: Many[int] = ()
+    dealing: Dealing | None = None
     buckets: Many[Bucket] = ()
+    underfilled: Underfilled | None = None
     shares: Many[ConceptShare] = ()
+    marks: Many[Mark] = ()
     saves: Many[Save] = ()
+    file_size: FileSize | None = None
+    timing: Timing | None = None
 
 
 class LaunchPlan(StrictModel):
@@ -106,7 +199,8 @@ class Plan(StrictModel):
     """Everything a run will do. ``dataset`` holds the ``[[datasets]]`` level, ``subsets`` the blocks below it.
 
     ``prompts`` are the lines of prompts.txt; The run folder may need a LyCORIS preset file: ours, by its name
-    under vendor/ (``shipped_preset``), or the recipe's own, by its path (``own_preset``).
+    under vendor/ (``shipped_preset``), or the recipe's own, by its path (``own_preset``). ``fits`` says of every
+    picture of every subset, in their order, what scaling and cropping do to it; it stays out of JSON.
     """
 
     name: str
@@ -120,6 +214,7 @@ class Plan(StrictModel):
     own_preset: str | None = None
     launch: LaunchPlan = LaunchPlan()
     forecast: Forecast
+    fits: Annotated[tuple[Fits, ...], SkipValidation, Field(exclude=True, repr=False)] = ()
 
     def value(self, option: str) -> OptionValue | None:
         """The value of a train option, None when it is not emitted."""
@@ -129,8 +224,11 @@ class Plan(StrictModel):
 __all__ = [
     "Bucket",
     "ConceptShare",
+    "Dealing",
+    "FileSize",
     "Forecast",
     "LaunchPlan",
+    "Mark",
     "Origin",
     "Plan",
     "Save",
@@ -138,4 +236,6 @@ __all__ = [
     "Setting",
     "Source",
     "SubsetPlan",
+    "Timing",
+    "Underfilled",
 ]

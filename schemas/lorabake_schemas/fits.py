@@ -1,0 +1,34 @@
+"""What sd-scripts does to a picture on its way into its bucket: how much it is scaled, how much is cut away. Pure.
+
+Plain dataclasses because there can be 100,000; many pictures of one size share one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One picture's bucket and its size after scaling, before the centre crop to the bucket; (width, height)."""
+
+    size: Size
+    bucket: Size
+    resized: Size
+
+    @property
+    def scale(self) -> float:
+        """How much larger the picture becomes; above 1 it is upscaled by Lanczos (library/utils.py:249)."""
+        return max(self.resized[0] / self.size[0], self.resized[1] / self.size[1])
+
+    @property
+    def cropped(self) -> float:
+        """The share of the picture that is cut away at two opposite sides: 0 nothing, 0.25 a quarter."""
+        return 1 - self.bucket[0] * self.bucket[1] / (self.resized[0] * self.resized[1])
+
+
+Fits = tuple[Fit, ...]
+
+__all__ = ["Fit", "Fits", "Size"]
