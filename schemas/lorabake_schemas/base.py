@@ -2,7 +2,9 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from lorabake_schemas.words import Said, legible
 
 T = TypeVar("T")
 
@@ -17,6 +19,16 @@ class StrictModel(BaseModel):
 # TOML and JSON arrays arrive as lists; their elements stay under the strict rules.
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 
+
+def _words(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError("words are a string")  # noqa: TRY004 - pydantic wants this kind
+    return text if isinstance(text, Said) else legible(text)
+
+
+# A Said stays one (pydantic's own str would make a plain str of it), so that it can be said in another language.
+Words = Annotated[str, PlainValidator(_words), WithJsonSchema({"type": "string"})]
+
 OptionValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...] | tuple[int, ...]
 
-__all__ = ["Many", "OptionValue", "StrictModel"]
+__all__ = ["Many", "OptionValue", "StrictModel", "Words"]

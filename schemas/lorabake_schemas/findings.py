@@ -1,22 +1,8 @@
 """A finding: one remark on a recipe, a dataset or a machine."""
 
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import PlainValidator, WithJsonSchema
-
-from lorabake_schemas.base import Many, StrictModel
-from lorabake_schemas.words import Said, legible
-
-
-def _words(text: object) -> str:
-    if not isinstance(text, str):
-        raise ValueError("words are a string")  # noqa: TRY004 - pydantic wants this kind
-    return text if isinstance(text, Said) else legible(text)
-
-
-# A Said stays one, so that a finding can be said in another language.
-Words = Annotated[str, PlainValidator(_words), WithJsonSchema({"type": "string"})]
+from lorabake_schemas.base import Many, StrictModel, Words
 
 
 class Severity(StrEnum):

@@ -2,7 +2,8 @@
 
 from typing import Literal, Self
 
-from lorabake_schemas.base import Many, StrictModel
+from lorabake_schemas.base import Many, StrictModel, Words
+from lorabake_schemas.words import say
 
 Family = Literal["sd15", "sd2", "sdxl"]
 Precision = Literal["no", "fp16", "bf16"]
@@ -36,12 +37,12 @@ class AttentionProbe(StrictModel):
     """
 
     xformers: bool
-    reason: str
+    reason: Words
 
     @classmethod
     def without_gpu(cls) -> Self:
         """The answer where there is no GPU, which needs no trying."""
-        return cls(xformers=False, reason="no NVIDIA GPU: xformers has no CPU kernel")
+        return cls(xformers=False, reason=say("no NVIDIA GPU: xformers has no CPU kernel"))
 
 
 class BaseFacts(StrictModel):
@@ -58,7 +59,7 @@ class BaseFacts(StrictModel):
     zero_terminal_snr: bool | None = None
     fp16_files: bool = False
     plain_files: bool = True
-    problem: str | None = None
+    problem: Words | None = None
 
 
 __all__ = ["AttentionProbe", "BaseFacts", "Family", "Gpu", "MachineFacts", "Precision"]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from lorabake_schemas.base import Many, StrictModel
+from lorabake_schemas.base import Many, StrictModel, Words
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 
@@ -37,8 +37,8 @@ class Outcome(StrictModel):
     """
 
     code: str
-    message: str
-    hint: str | None = None
+    message: Words
+    hint: Words | None = None
     returncode: int | None = None
     steps: int | None = None
     outputs: Many[FileDigest] = ()

@@ -6,7 +6,7 @@ string literal may be the template: the catalogues are collected from the source
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 Filling = str | int | float
@@ -33,6 +33,13 @@ class Said(str):
         self.template, self.plural, self.number, self.filled = template, plural, number, filled
         return self
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (self.template, dict(self.filled), self.plural, self.number)
+
+
+def _again(template: str, filled: Mapping[str, Filling], plural: str, number: int) -> Said:
+    return Said(template, filled, plural=plural, number=number)
+
 
 def _filling(value: Filling) -> Filling:
     return legible(value) if isinstance(value, str) and not isinstance(value, Said) else value
@@ -56,6 +63,17 @@ def told(number: int, one: str, many: str, /, **filled: Filling) -> Said:
     return Said(one, {"n": number} | filled, plural=many, number=number)
 
 
+def quoted(text: str) -> Said:
+    """Somebody else's words, such as pip's or the system's, or a name: the same in every language."""
+    return text if isinstance(text, Said) else Said("{text}", {"text": text})
+
+
+def joined(parts: Iterable[str], between: str = ", ") -> Said:
+    """Words in a row; each of them is translated on its own."""
+    numbered = {f"part{number}": part for number, part in enumerate(parts)}
+    return Said(between.join(f"{{{name}}}" for name in numbered), numbered)
+
+
 def translated(words: str, catalogue: Catalogue) -> str:
     """The sentence in the catalogue's language, with what is filled in translated too; a plain ``str`` as it is."""
     if not isinstance(words, Said):
@@ -68,4 +86,4 @@ def translated(words: str, catalogue: Catalogue) -> str:
     return catalogue.gettext(words.template).format(**filled)
 
 
-__all__ = ["Catalogue", "Filling", "Said", "legible", "say", "told", "translated"]
+__all__ = ["Catalogue", "Filling", "Said", "joined", "legible", "quoted", "say", "told", "translated"]
