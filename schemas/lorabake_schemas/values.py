@@ -1,39 +1,46 @@
 """The kinds of value that a recipe holds, each with its range and what to write where it is left."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from lorabake_schemas.vocabulary import OPTIMIZERS, SCHEDULERS, SCHEDULERS_THAT_CRASH, TORCH_OPTIMIZERS
+from lorabake_schemas.words import Said, say
+
+
+def _fault(code: str, said: Said, write: Said) -> PydanticCustomError:
+    """An error whose words can be translated: they travel in its context, which pydantic hands on as it is."""
+    return PydanticCustomError(code, "{said}", {"said": said, "write": write})
+
+
+def _no_choice(said: Said, choices: Sequence[str]) -> PydanticCustomError:
+    return PydanticCustomError("bad-choice", "{said}", {"said": said, "choices": choices})
 
 
 def _not_a_path(value: str) -> str:
     """File systems take 255 bytes, of which sd-scripts' endings need some; control characters confuse everyone."""
     bad = any(sign in '/\\:*?"<>|' or not sign.isprintable() for sign in value)
     if bad or value != value.strip() or value.startswith(".") or len(value.encode()) > 200:
-        raise PydanticCustomError(
-            "out-of-range",
+        said = say(
             'a name becomes a file name, so it cannot hold / \\ : * ? " < > |, start with a dot, end in a space or be '
-            "very long",
-            {"write": "letters, digits, - and _"},
+            "very long"
         )
+        raise _fault("out-of-range", said, say("letters, digits, - and _"))
     return value
 
 
 def _an_ending(value: str) -> str:
     if not value.startswith(".") or len(value) < 2 or any(sign in value[1:] for sign in "./\\"):
-        said = "a file's ending begins with a dot"
-        raise PydanticCustomError("out-of-range", said, {"write": '".txt", with its dot'})
+        raise _fault("out-of-range", say("a file's ending begins with a dot"), say('".txt", with its dot'))
     return value
 
 
 def _a_prompt(value: str) -> str:
     """prompts.txt holds one prompt a line, and lines that begin with # are skipped (TU:6334)."""
     if "\n" in value or "\r" in value or value.startswith("#"):
-        raise PydanticCustomError(
-            "out-of-range", "a prompt is one line that does not begin with #", {"write": "one line"}
-        )
+        raise _fault("out-of-range", say("a prompt is one line that does not begin with #"), say("one line"))
     return value
 
 
@@ -41,18 +48,16 @@ def _known_optimizer(value: str) -> str:
     """sd-scripts takes its own names in any case, torch.optim's as they are spelt, and any dotted class path."""
     if "." in value or value in TORCH_OPTIMIZERS or value.lower() in {name.lower() for name in OPTIMIZERS}:
         return next((name for name in OPTIMIZERS if name.lower() == value.lower()), value)
-    choices = (*OPTIMIZERS, *TORCH_OPTIMIZERS)
-    raise PydanticCustomError("bad-choice", "not an optimizer of sd-scripts or torch.optim", {"choices": choices})
+    said = say('"{given}" is not an optimizer of sd-scripts or torch.optim', given=value)
+    raise _no_choice(said, (*OPTIMIZERS, *TORCH_OPTIMIZERS))
 
 
 def _known_scheduler(value: str) -> str:
     if value in SCHEDULERS:
         return value
     if value in SCHEDULERS_THAT_CRASH:
-        raise PydanticCustomError(
-            "bad-choice", "sd-scripts lists this scheduler but always fails on it", {"choices": SCHEDULERS}
-        )
-    raise PydanticCustomError("bad-choice", "not a scheduler of sd-scripts", {"choices": SCHEDULERS})
+        raise _no_choice(say('sd-scripts lists "{given}" but always fails on it', given=value), SCHEDULERS)
+    raise _no_choice(say('"{given}" is not a scheduler of sd-scripts', given=value), SCHEDULERS)
 
 
 def _fits_the_buckets(value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
@@ -61,30 +66,31 @@ def _fits_the_buckets(value: int | tuple[int, ...], info: ValidationInfo) -> int
     for side in (value,) if isinstance(value, int) else value:
         if side < 64 or side % step:
             low = max(-(-64 // step) * step, side // step * step)
-            raise PydanticCustomError(
-                "G2.7",
+            said = say(
                 "{side} is not a multiple of {step}: sd-scripts would quietly train at {low}",
-                {"side": side, "low": low, "step": step, "write": f"{low} or {low + step}"},
+                side=side,
+                step=step,
+                low=low,
             )
+            raise _fault("G2.7", said, say("{low} or {high}", low=low, high=low + step))
     return value
 
 
 def _warm_up(value: int | float) -> int | float:
     """An int is a number of steps, a float a ratio even when it is 100.0 (S4, TU:5275)."""
     if isinstance(value, float) and not 0 <= value < 1:
-        raise PydanticCustomError(
-            "S4",
+        said = say(
             "a float is a share of all steps, so it must be below 1 ({value} would mean {value} times the whole run)",
-            {"value": value, "write": f"{int(value)} for steps, or a share such as 0.1"},
+            value=value,
         )
+        raise _fault("S4", said, say("{steps} for steps, or a share such as 0.1", steps=int(value)))
     return value
 
 
 def _gpu_numbers(value: str) -> str:
     if value == "all" or all(part.isascii() and part.isdigit() for part in value.split(",")):
         return value
-    said = "GPUs are named by their numbers"
-    raise PydanticCustomError("out-of-range", said, {"write": '"0", "0,1" or "all"'})
+    raise _fault("out-of-range", say("GPUs are named by their numbers"), say('"0", "0,1" or "all"'))
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]

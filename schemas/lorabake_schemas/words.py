@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-Filling = str | int | float
+
+class Place(Protocol):
+    """A path, without importing anything that reads one."""
+
+    def __fspath__(self) -> str: ...
+
+
+Filling = str | int | float | Place
 
 
 def legible(text: str) -> str:
@@ -24,10 +31,10 @@ class Said(str):
     template: str
     plural: str
     number: int
-    filled: Mapping[str, Filling]
+    filled: Mapping[str, str | int | float]
 
-    def __new__(cls, template: str, filled: Mapping[str, Filling], *, plural: str = "", number: int = 1) -> Said:
-        filled = {name: _filling(value) for name, value in filled.items()}
+    def __new__(cls, template: str, filling: Mapping[str, Filling], *, plural: str = "", number: int = 1) -> Said:
+        filled = {name: _filling(value) for name, value in filling.items()}
         chosen = plural if plural and number != 1 else template
         self = super().__new__(cls, chosen.format(**filled))
         self.template, self.plural, self.number, self.filled = template, plural, number, filled
@@ -37,12 +44,14 @@ class Said(str):
         return _again, (self.template, dict(self.filled), self.plural, self.number)
 
 
-def _again(template: str, filled: Mapping[str, Filling], plural: str, number: int) -> Said:
+def _again(template: str, filled: Mapping[str, str | int | float], plural: str, number: int) -> Said:
     return Said(template, filled, plural=plural, number=number)
 
 
-def _filling(value: Filling) -> Filling:
-    return legible(value) if isinstance(value, str) and not isinstance(value, Said) else value
+def _filling(value: Filling) -> str | int | float:
+    if isinstance(value, Said | int | float):
+        return value
+    return legible(value if isinstance(value, str) else value.__fspath__())
 
 
 class Catalogue(Protocol):

@@ -11,16 +11,18 @@ from pydantic import BaseModel
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.vocabulary import OTHER_WORDS
+from lorabake_schemas.words import Said, joined, say
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Raw = dict[str, Any]
+Where = tuple[str | int, ...]
 
 
 def shape_findings(details: Iterable[ErrorDetails], raw: Raw) -> list[Finding]:
     """One finding per faulty key of ``raw``: a union reports each of its members, and only the first counts."""
-    first: dict[tuple[str | int, ...], Finding] = {}
+    first: dict[Where, Finding] = {}
     for detail in details:
         finding = _finding(detail, raw)
         if finding is not None:
@@ -36,25 +38,31 @@ def _finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
         return None
     if kind == "missing" and isinstance(detail["loc"][-1], int):  # a pair that is too short: already told as a whole
         return None
-    if kind == "extra_forbidden":
-        rule, message, fix = "unknown-key", *_unknown_key(where)
-    elif kind == "missing":
+    if kind == "missing":
         where = tuple(detail["loc"])
-        rule, message, fix = "missing-key", "is needed and not there", _missing_fix(where)
-    elif kind in {"literal_error", "bad-choice"}:
-        rule, message, fix = "bad-choice", *_bad_choice(detail, where)
-    elif where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
-        rule, message, fix = "wrong-type", "is nothing that sd-scripts takes", ANY_FIX
-    elif "write" in context:
-        rule, message, fix = kind, detail["msg"], f"write {context['write']}"
-    elif where == ("train", "resolution") and isinstance(detail["input"], list | str):
-        rule, message, fix = "wrong-type", "is not a size", "write 768, or [width, height] such as [640, 768]"
-    else:
-        rule, message, fix = _wrong_value(detail)
+    rule, message, fix = _judged(kind, detail, where)
     return Finding(rule=rule, severity=Severity.ERROR, where=where, message=message, fix=fix)
 
 
-def _written(loc: tuple[str | int, ...], raw: Raw) -> tuple[str | int, ...]:
+def _judged(kind: str, detail: ErrorDetails, where: Where) -> tuple[str, Said, Said]:
+    """Rule, message and fix. pydantic's own words are never shown: they are in English only."""
+    context = detail.get("ctx") or {}
+    if kind == "extra_forbidden":
+        return "unknown-key", *_unknown_key(where)
+    if kind == "missing":
+        return "missing-key", say("is needed and not there"), _missing_fix(where)
+    if kind in {"literal_error", "bad-choice"}:
+        return "bad-choice", *_bad_choice(detail, where)
+    if where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
+        return "wrong-type", say("is nothing that sd-scripts takes"), ANY_FIX
+    if "write" in context:
+        return kind, context["said"], say("write {what}", what=context["write"])
+    if where == ("train", "resolution") and isinstance(detail["input"], list | str):
+        return "wrong-type", say("is not a size"), say("write 768, or [width, height] such as [640, 768]")
+    return _wrong_value(detail)
+
+
+def _written(loc: Where, raw: Raw) -> Where:
     """``loc`` without the names pydantic adds for union members and validators."""
     value: Any = raw
     path: list[str | int] = []
@@ -67,25 +75,26 @@ def _written(loc: tuple[str | int, ...], raw: Raw) -> tuple[str | int, ...]:
     return tuple(path)
 
 
-def _unknown_key(where: tuple[str | int, ...]) -> tuple[str, str]:
+def _unknown_key(where: Where) -> tuple[Said, Said]:
     name = str(where[-1])
     own = known_keys(where[:-1])
+    unknown = say("is not a key of a recipe")
     if name in OTHER_WORDS:
-        return "is not a key of a recipe", f"lorabake's word for it is `{OTHER_WORDS[name]}`"
+        return unknown, say("lorabake's word for it is `{key}`", key=OTHER_WORDS[name])
     elsewhere = [f"{table}.{key}" if table else key for table, key in all_keys() if key == name]
     if elsewhere:
-        return "does not belong here", f"it is `{elsewhere[0]}`"
+        return say("does not belong here"), say("it is `{key}`", key=elsewhere[0])
     near = difflib.get_close_matches(name, own, 1, 0.6)
     if near:
-        return "is not a key of a recipe", f"did you mean `{near[0]}`?"
+        return unknown, say("did you mean `{key}`?", key=near[0])
     far = difflib.get_close_matches(name, [key for _, key in all_keys()], 1, 0.7)
     if far:
         table = next(table for table, key in all_keys() if key == far[0])
-        return "is not a key of a recipe", f"did you mean `{table + '.' if table else ''}{far[0]}`?"
-    return "is not a key of a recipe", f"known here: {', '.join(own)}; other sd-scripts options go into [kohya]"
+        return unknown, say("did you mean `{key}`?", key=f"{table + '.' if table else ''}{far[0]}")
+    return unknown, say("known here: {keys}; other sd-scripts options go into [kohya]", keys=", ".join(own))
 
 
-def _bad_choice(detail: ErrorDetails, where: tuple[str | int, ...]) -> tuple[str, str]:
+def _bad_choice(detail: ErrorDetails, where: Where) -> tuple[Said, Said]:
     context = detail.get("ctx") or {}
     choices = context.get("choices") or tuple(
         word.strip("' ") for word in context.get("expected", "").replace(" or ", ", ").split(",")
@@ -93,24 +102,27 @@ def _bad_choice(detail: ErrorDetails, where: tuple[str | int, ...]) -> tuple[str
     given = detail["input"]
     near = difflib.get_close_matches(str(given).lower(), [str(choice).lower() for choice in choices], 1, 0.6)
     best = next((choice for choice in choices if near and str(choice).lower() == near[0]), None)
-    said = detail["msg"] if detail["type"] == "bad-choice" else f"not a {where[-1]} that lorabake knows"
-    listed = f"one of: {', '.join(str(choice) for choice in choices)}"
-    fix = (
-        listed
-        if best is None
-        else f'did you mean "{best}"?'
-        if len(choices) > 6
-        else f'did you mean "{best}"? {listed}'
+    message = context.get("said") or say(
+        '"{given}" is not a {key} that lorabake knows', given=str(given), key=where[-1]
     )
-    return f'"{given}" is {said}', fix
+    listed = say("one of: {choices}", choices=", ".join(str(choice) for choice in choices))
+    if best is None:
+        return message, listed
+    meant = say('did you mean "{name}"?', name=str(best))
+    return message, meant if len(choices) > 6 else joined([meant, listed], " ")
 
 
-def _missing_fix(where: tuple[str | int, ...]) -> str:
+def _missing_fix(where: Where) -> Said:
     """A table is added as a header, any other key as a line, with its choices where they are few."""
-    if _table_model(Recipe, str(where[-1])) is None:
-        choices = _choices(where)
-        return f"add `{where[-1]} = ...`" + (f", one of: {', '.join(choices)}" if choices else "")
-    return f"add [[{where[-1]}]]" if where[-1] in LISTS else f"add [{where[-1]}]"
+    key = where[-1]
+    if _table_model(Recipe, str(key)) is not None:
+        return say("add [[{key}]]", key=key) if key in LISTS else say("add [{key}]", key=key)
+    choices = ", ".join(_choices(where))
+    return (
+        say("add `{key} = ...`, one of: {choices}", key=key, choices=choices)
+        if choices
+        else say("add `{key} = ...`", key=key)
+    )
 
 
 def _choices(where: Sequence[str | int]) -> tuple[str, ...]:
@@ -122,64 +134,80 @@ def _choices(where: Sequence[str | int]) -> tuple[str, ...]:
 
 
 LISTS = ("concept", "regularisation", "waive")  # tables that may be there several times
-ANY_FIX = "write a number, text in quotes, true, false, or a list of one of these"
+A_TABLE = (say("a table"), say("a table: name = value lines under a [header]"))
+ANY_FIX = say("write a number, text in quotes, true, false, or a list of one of these")
 TYPE_WORDS = {
-    "int_type": ("a whole number", "a whole number without quotes or decimals, such as 16"),
-    "int_from_float": ("a whole number", "a whole number without decimals, such as 16"),
-    "float_type": ("a number", "a number without quotes, such as 0.0001"),
-    "bool_type": ("true or false", "true or false, without quotes"),
-    "string_type": ("text", 'text in quotes, "like this"'),
-    "tuple_type": ("a list", "a list in square brackets"),
-    "dict_type": ("a table", "a table: name = value lines under a [header]"),
-    "model_type": ("a table", "a table: name = value lines under a [header]"),
+    "int_type": (say("a whole number"), say("a whole number without quotes or decimals, such as 16")),
+    "int_from_float": (say("a whole number"), say("a whole number without decimals, such as 16")),
+    "float_type": (say("a number"), say("a number without quotes, such as 0.0001")),
+    "bool_type": (say("true or false"), say("true or false, without quotes")),
+    "string_type": (say("text"), say('text in quotes, "like this"')),
+    "tuple_type": (say("a list"), say("a list in square brackets")),
+    "dict_type": A_TABLE,
+    "model_type": A_TABLE,
 }
-TOML_WORDS: dict[type, str] = {
-    str: "text",
-    bool: "true/false",
-    int: "a whole number",
-    float: "a number",
-    list: "a list",
-    dict: "a table",
+TOML_WORDS: dict[type, Said] = {
+    str: say("text"),
+    bool: say("true/false"),
+    int: say("a whole number"),
+    float: say("a number"),
+    list: say("a list"),
+    dict: say("a table"),
 }
 
 
-def _wrong_value(detail: ErrorDetails) -> tuple[str, str, str]:
+def _wrong_value(detail: ErrorDetails) -> tuple[str, Said, Said]:
     kind = detail["type"]
     given: object = detail["input"]
     if kind == "tuple_type" and isinstance(given, dict):
-        name = detail["loc"][-1]
-        return "wrong-type", "may be there several times, so its header has two brackets", f"write [[{name}]]"
+        said = say("may be there several times, so its header has two brackets")
+        return "wrong-type", said, say("write {what}", what=f"[[{detail['loc'][-1]}]]")
     if kind == "too_short":
-        return "out-of-range", "is empty", "write at least one"
+        return "out-of-range", say("is empty"), say("write at least one")
     if kind in {"string_too_short", "string_too_long"}:
-        context = detail.get("ctx") or {}
-        at_least, at_most = context.get("min_length"), context.get("max_length")
-        fix = "write some text" if at_least == 1 else f"write at least {at_least} characters"
-        message = "is empty" if not given else "is too short" if at_least else "is too long"
-        return "out-of-range", message, fix if at_least else f"write at most {at_most} characters"
+        return "out-of-range", *_wrong_length(given, detail.get("ctx") or {})
     if kind in TYPE_WORDS:
         wanted, fix = TYPE_WORDS[kind]
-        shown = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else given
-        found = TOML_WORDS.get(type(given), "something else")
-        value = "" if isinstance(given, (dict, list)) else f" ({shown})"
-        return "wrong-type", f"must be {wanted}, but is {found}{value}", f"write {fix}"
-    return "out-of-range", f"{given!r} {_limits(detail)}", _range_fix(detail)
+        return "wrong-type", _of_another_type(given, wanted), say("write {what}", what=fix)
+    return "out-of-range", _out_of_range(repr(given), kind, detail.get("ctx") or {}), _range_fix(detail)
 
 
-def _limits(detail: ErrorDetails) -> str:
-    context = detail.get("ctx") or {}
+def _wrong_length(given: object, context: Raw) -> tuple[Said, Said]:
+    at_least, at_most = context.get("min_length"), context.get("max_length")
+    message = say("is empty") if not given else say("is too short") if at_least else say("is too long")
+    if at_least is None:
+        return message, say("write at most {n} characters", n=at_most or 0)
+    return message, say("write some text") if at_least == 1 else say("write at least {n} characters", n=at_least)
+
+
+def _of_another_type(given: object, wanted: Said) -> Said:
+    found = TOML_WORDS.get(type(given), say("something else"))
+    if isinstance(given, dict | list):
+        return say("must be {wanted}, but is {found}", wanted=wanted, found=found)
+    shown = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else str(given)
+    return say("must be {wanted}, but is {found} ({value})", wanted=wanted, found=found, value=shown)
+
+
+def _out_of_range(given: str, kind: str, context: Raw) -> Said:
     if context.keys() & {"ge", "gt"}:
-        return "is too small"
+        return say("{value} is too small", value=given)
     if context.keys() & {"le", "lt"}:
-        return "is too large"
-    return detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        return say("{value} is too large", value=given)
+    if kind == "finite_number":
+        return say("{value} must be a finite number", value=given)
+    return say("{value} is not allowed here", value=given)
 
 
-def _range_fix(detail: ErrorDetails) -> str:
+def _range_fix(detail: ErrorDetails) -> Said:
     context = detail.get("ctx") or {}
-    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    said = " and ".join(f"{word} {_plainly(context[name])}" for name, word in bounds.items() if name in context)
-    return f"write a number of {said}" if said else "write a value that fits"
+    bounds = {
+        "ge": say("a number of at least {bound}", bound=_plainly(context.get("ge", 0))),
+        "gt": say("a number of more than {bound}", bound=_plainly(context.get("gt", 0))),
+        "le": say("a number of at most {bound}", bound=_plainly(context.get("le", 0))),
+        "lt": say("a number of less than {bound}", bound=_plainly(context.get("lt", 0))),
+    }
+    said = next((words for name, words in bounds.items() if name in context), say("a value that fits"))
+    return say("write {what}", what=said)
 
 
 def _plainly(bound: float) -> str:
