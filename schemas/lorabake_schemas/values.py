@@ -1,7 +1,7 @@
 """The kinds of value that a recipe holds, each with its range and what to write where it is left."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, LiteralString
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -10,7 +10,7 @@ from lorabake_schemas.vocabulary import OPTIMIZERS, SCHEDULERS, SCHEDULERS_THAT_
 from lorabake_schemas.words import Said, say
 
 
-def _fault(code: str, said: Said, write: Said) -> PydanticCustomError:
+def _fault(code: LiteralString, said: Said, write: Said) -> PydanticCustomError:
     """An error whose words can be translated: they travel in its context, which pydantic hands on as it is."""
     return PydanticCustomError(code, "{said}", {"said": said, "write": write})
 

@@ -39,7 +39,9 @@ def _finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
     if kind == "missing" and isinstance(detail["loc"][-1], int):  # a pair that is too short: already told as a whole
         return None
     if kind == "missing":
-        where = tuple(detail["loc"])
+        key = tuple(detail["loc"])
+        said = say("is needed and not there")
+        return Finding(rule="missing-key", severity=Severity.ERROR, where=key, message=said, fix=_missing_fix(key))
     rule, message, fix = _judged(kind, detail, where)
     return Finding(rule=rule, severity=Severity.ERROR, where=where, message=message, fix=fix)
 
@@ -49,8 +51,6 @@ def _judged(kind: str, detail: ErrorDetails, where: Where) -> tuple[str, Said, S
     context = detail.get("ctx") or {}
     if kind == "extra_forbidden":
         return "unknown-key", *_unknown_key(where)
-    if kind == "missing":
-        return "missing-key", say("is needed and not there"), _missing_fix(where)
     if kind in {"literal_error", "bad-choice"}:
         return "bad-choice", *_bad_choice(detail, where)
     if where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
