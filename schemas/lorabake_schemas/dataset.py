@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 CAPTION_EXTENSION = ".txt"  # ours (G3.3); sd-scripts' own default is .caption
 
@@ -44,6 +45,10 @@ class ImageFacts:
     ``name`` is the file name; width and height are pixels as stored (EXIF ignored, as in sd-scripts);
     ``mode`` is Pillow's, ``alpha`` whether any transparency is declared; ``seen`` the size that sd-scripts' own
     header reader takes it for, None where that is the true one; ``problem`` why the header could not be read.
+    ``format`` is the content's, whatever the name says (PNG, JPEG, WEBP, BMP, GIF ...); ``orientation`` EXIF's 1 to
+    8, of which only 1 shows the picture as it is stored; ``moving`` whether there is more than one frame; ``cut``
+    whether the file ends before its picture does. ``damage`` (why it cannot be decoded) and ``opaque`` (alpha is
+    declared and nothing is transparent) are known after a deep look only.
     """
 
     name: str
@@ -54,6 +59,20 @@ class ImageFacts:
     seen: tuple[int, int] | None = None
     problem: str | None = None
     caption: CaptionFacts = field(default_factory=CaptionFacts)
+    format: str = ""
+    orientation: int = 1
+    moving: bool = False
+    cut: bool = False
+    damage: str | None = None
+    opaque: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LongCaption:
+    """A caption that CLIP's tokenizer makes more tokens of than the text encoder is given, by its picture's name."""
+
+    name: str
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +84,11 @@ class FolderFacts:
     ``N_token``; ``caches`` the latent caches there (``*_sd.npz``, ``*_sdxl.npz``, ``STEM.npz``), from whose
     names sd-scripts takes picture sizes; ``problem`` why the folder could not be read: ``missing``,
     ``not a folder``, ``not permitted`` or the system's words.
+
+    ``hidden`` are pictures whose name begins with a dot, which sd-scripts passes over. Of the caption files,
+    ``orphans`` belong to no picture, ``miscased`` would belong to one but for capital letters, ``others`` belong
+    to one but have an ending that is not read here (``.caption`` beside ``.txt``). ``overlong`` are the captions
+    beyond the token limit of the recipe.
     """
 
     path: str
@@ -74,14 +98,43 @@ class FolderFacts:
     repeat_folders: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()
     problem: str | None = None
+    hidden: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
+    miscased: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    overlong: tuple[LongCaption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a picture is: which table of the recipe, which of its folders, which file."""
+
+    table: Literal["concept", "regularisation"]
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Pictures that are one: by every byte of the file, or, when ``near``, to the eye. In the recipe's order."""
+
+    places: tuple[Place, ...]
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """Folder facts in the recipe's order."""
+    """Folder facts in the recipe's order.
+
+    ``twins`` are groups of pictures that are the same; near ones are looked for in a ``deep`` scan only.
+    ``known_tokens`` are the concepts' tokens that are a word of their own to CLIP.
+    """
 
     concepts: tuple[FolderFacts, ...] = ()
     regularisation: tuple[FolderFacts, ...] = ()
+    twins: tuple[Twins, ...] = ()
+    deep: bool = False
+    known_tokens: tuple[str, ...] = ()
 
 
 def repeat_folder(name: str) -> tuple[int, str] | None:
@@ -104,5 +157,8 @@ __all__ = [
     "DatasetFacts",
     "FolderFacts",
     "ImageFacts",
+    "LongCaption",
+    "Place",
+    "Twins",
     "repeat_folder",
 ]
