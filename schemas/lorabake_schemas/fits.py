@@ -28,7 +28,15 @@ class Fit:
         """The share of the picture that is cut away at two opposite sides: 0 nothing, 0.25 a quarter."""
         return 1 - self.bucket[0] * self.bucket[1] / (self.resized[0] * self.resized[1])
 
+    @property
+    def crop(self) -> tuple[int, int, int, int]:
+        """left, upper, right, lower of the centre crop in the scaled picture (TU:2965-2993, no random crop)."""
+        left = max(0, self.resized[0] - self.bucket[0]) // 2
+        upper = max(0, self.resized[1] - self.bucket[1]) // 2
+        return left, upper, left + self.bucket[0], upper + self.bucket[1]
 
-Fits = tuple[Fit, ...]
+
+# One for each picture of a subset, in order; None for one that sd-scripts leaves out (regularisation it needs not).
+Fits = tuple[Fit | None, ...]
 
 __all__ = ["Fit", "Fits", "Size"]

@@ -16,12 +16,14 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake.planning.buckets import BucketRules, Size, placer
-from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput, effective_repeats, forecast
+from lorabake.planning.buckets import BucketRules, placer
+from lorabake.planning.forecast import Schedule, forecast
+from lorabake.planning.samples import DatasetBlock, SubsetInput, effective_repeats
 from lorabake.process import child_env, own_environment
 from lorabake.reading.dataset import scan
 from lorabake_schemas.caches import seen_sizes
 from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.fits import Size
 
 pytestmark = pytest.mark.real
 COUNTER = Path(__file__).with_name("count_with_sd_scripts.py")

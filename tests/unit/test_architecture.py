@@ -28,7 +28,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "pure heart",
         (
-            "planning", "planning.buckets", "planning.repeats", "planning.forecast", "planning.compile",
+            "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast", "planning.marks",
+            "planning.compile",
             "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
@@ -51,7 +52,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "surface",
         (
-            "terminal", "shelf", "workflow", "first", "first.pictures", "first.ingredients", "first.story", "render",
+            "terminal", "shelf", "workflow", "first", "first.pictures", "first.ingredients", "first.story",
+            "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
+            "render.plan", "render.runs", "render.lists",
             "boundary", "cli_options", "cli", "__main__",
         ),
     ),

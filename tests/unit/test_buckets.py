@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lorabake.errors import RecipeError
-from lorabake.planning.buckets import BucketRules, Placement, Size, adjusted_limits, bucket_sizes, placer
+from lorabake.planning.buckets import BucketRules, adjusted_limits, bucket_sizes, placer
+from lorabake_schemas.fits import Fit, Size
 
 
 def rules(side: int, top: int, *, low: int = 256, step: int = 64, no_upscale: bool = False) -> BucketRules:
@@ -41,13 +42,13 @@ def test_a_least_side_below_one_step_is_refused() -> None:
 @pytest.mark.parametrize(
     ("image", "expected"),
     [
-        ((600, 900), Placement((640, 896), (640, 960))),
-        ((300, 300), Placement((768, 768), (768, 768))),
-        ((896, 640), Placement((896, 640), (896, 640))),  # exactly a bucket
-        ((2000, 2000), Placement((768, 768), (768, 768))),
+        ((600, 900), Fit((600, 900), (640, 896), (640, 960))),
+        ((300, 300), Fit((300, 300), (768, 768), (768, 768))),
+        ((896, 640), Fit((896, 640), (896, 640), (896, 640))),  # exactly a bucket
+        ((2000, 2000), Fit((2000, 2000), (768, 768), (768, 768))),
     ],
 )
-def test_placing_at_768(image: Size, expected: Placement) -> None:
+def test_placing_at_768(image: Size, expected: Fit) -> None:
     place = placer(rules(768, 960))
     assert place(image) == expected
     assert place(image) is place(image)
@@ -61,13 +62,13 @@ def test_ties_go_to_the_first_bucket() -> None:
 @pytest.mark.parametrize(
     ("image", "expected"),
     [
-        ((300, 300), Placement((256, 256), (300, 300))),
-        ((768, 768), Placement((768, 768), (768, 768))),
-        ((1600, 1200), Placement((832, 640), (853, 640))),
-        ((1200, 1600), Placement((640, 832), (640, 853))),
+        ((300, 300), Fit((300, 300), (256, 256), (300, 300))),
+        ((768, 768), Fit((768, 768), (768, 768), (768, 768))),
+        ((1600, 1200), Fit((1600, 1200), (832, 640), (853, 640))),
+        ((1200, 1600), Fit((1200, 1600), (640, 832), (640, 853))),
     ],
 )
-def test_no_upscale_floors_to_the_step(image: Size, expected: Placement) -> None:
+def test_no_upscale_floors_to_the_step(image: Size, expected: Fit) -> None:
     assert placer(rules(768, 960, no_upscale=True))(image) == expected
 
 

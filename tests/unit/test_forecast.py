@@ -9,8 +9,9 @@ import pytest
 
 from lorabake.errors import RecipeError
 from lorabake.planning.buckets import BucketRules
-from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput, effective_repeats, forecast
+from lorabake.planning.forecast import Schedule, forecast
 from lorabake.planning.repeats import epochs_for
+from lorabake.planning.samples import DatasetBlock, SubsetInput, effective_repeats
 from lorabake_schemas.plan import Forecast
 
 SQUARE = BucketRules((512, 512), enable_bucket=True)

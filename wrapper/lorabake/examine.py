@@ -116,6 +116,8 @@ def _plan(situation: Situation) -> tuple[Plan | None, tuple[Finding, ...]]:
         probe = AttentionProbe.without_gpu() if situation.machine.device == "cpu" else NOT_PROBED
         plan = resolve(situation.recipe, situation.base, situation.dataset, situation.machine, probe)
     except RecipeError as error:
+        if error.findings:
+            return None, error.findings
         where = ("train", "resolution")
         fix = error.hint or "change the resolution or the bucket limits"
         return None, (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)

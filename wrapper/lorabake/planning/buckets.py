@@ -7,12 +7,13 @@ a bucket is chosen by comparing them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lorabake.errors import RecipeError
-
-Size = tuple[int, int]
+from lorabake_schemas.fits import Fit, Size
+from lorabake_schemas.words import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +28,6 @@ class BucketRules:
     bucket_reso_steps: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where an image goes: its bucket, and its size after resizing, before the centre crop to the bucket."""
-
-    bucket: Size
-    resized: Size
-
-    @property
-    def crop(self) -> tuple[int, int, int, int]:
-        """left, upper, right, lower of the centre crop in the resized image (TU:2965-2993, no random crop)."""
-        left = max(0, self.resized[0] - self.bucket[0]) // 2
-        upper = max(0, self.resized[1] - self.bucket[1]) // 2
-        return left, upper, left + self.bucket[0], upper + self.bucket[1]
-
-
 def adjusted_limits(rules: BucketRules) -> tuple[int, int]:
     """min and max bucket side as sd-scripts rounds them: down and up to a multiple of the step (TU:747-773).
 
@@ -52,11 +38,13 @@ def adjusted_limits(rules: BucketRules) -> tuple[int, int]:
     small, large = min(rules.resolution), max(rules.resolution)
     if small < low:
         raise RecipeError(
-            f"resolution {small} is below min_bucket_reso {low}", hint=f"set min_bucket_reso to {small} or less"
+            say("resolution {side} is below min_bucket_reso {limit}", side=small, limit=low),
+            hint=say("set min_bucket_reso to {side} or less", side=small),
         )
     if large > high:
         raise RecipeError(
-            f"resolution {large} is above max_bucket_reso {high}", hint=f"set max_bucket_reso to {large} or more"
+            say("resolution {side} is above max_bucket_reso {limit}", side=large, limit=high),
+            hint=say("set max_bucket_reso to {side} or more", side=large),
         )
     return low, high
 
@@ -74,8 +62,12 @@ def bucket_sizes(rules: BucketRules) -> tuple[Size, ...]:
         return ()
     if low < 1:
         raise RecipeError(
-            f"min_bucket_reso {rules.min_bucket_reso} is below bucket_reso_steps {rules.bucket_reso_steps}",
-            hint="sd-scripts would divide by zero: make it at least one step",
+            say(
+                "min_bucket_reso {least} is below bucket_reso_steps {step}",
+                least=rules.min_bucket_reso,
+                step=rules.bucket_reso_steps,
+            ),
+            hint=say("sd-scripts would divide by zero: make it at least one step"),
         )
     step, area = rules.bucket_reso_steps, rules.resolution[0] * rules.resolution[1]
     square = int(math.sqrt(area) // step) * step
@@ -87,50 +79,69 @@ def bucket_sizes(rules: BucketRules) -> tuple[Size, ...]:
     return tuple(sorted(sizes))
 
 
-def placer(rules: BucketRules) -> Callable[[Size], Placement]:
+def placer(rules: BucketRules) -> Callable[[Size], Fit]:
     """A function that places an image by its size; it remembers what it has worked out.
 
     Making it raises RecipeError as ``bucket_sizes``; calling it raises RecipeError for a size that sd-scripts
     crashes on (no size at all, or a picture that leaves no room for a bucket).
     """
     sizes = bucket_sizes(rules)
-    grow = bool(sizes)
-    ratios = tuple(width / height for width, height in sizes)
-    known: dict[Size, Placement] = {}
+    nearest = _by_ratio(sizes)
+    there = frozenset(sizes)
+    known: dict[Size, Fit] = {}
 
-    def place(image: Size) -> Placement:
+    def place(image: Size) -> Fit:
         found = known.get(image)
         if found is None:
             try:
-                found = _nearest(image, sizes, ratios) if grow else _shrunk(image, rules)
+                if there:
+                    found = _covering(image, image if image in there else nearest(image[0] / image[1]))
+                else:
+                    found = _shrunk(image, rules)
             except ZeroDivisionError:
-                raise RecipeError(_NO_ROOM.format(*image), hint="leave this picture out or crop it") from None
+                raise RecipeError(
+                    say(
+                        "a picture of {width} x {height} pixels fits no bucket: sd-scripts would crash on it",
+                        width=image[0],
+                        height=image[1],
+                    ),
+                    hint=say("leave this picture out or crop it"),
+                ) from None
             known[image] = found
         return found
 
     return place
 
 
-_NO_ROOM = "a picture of {} x {} pixels fits no bucket: sd-scripts would crash on it (TU:287, TU:319)"
+def _by_ratio(sizes: Sequence[Size]) -> Callable[[float], Size]:
+    """The bucket with the nearest aspect ratio, the first in their order where two are equally near (TU:287-293)."""
+    first: dict[float, int] = {}
+    for at, (width, height) in enumerate(sizes):
+        first.setdefault(width / height, at)
+    ratios = sorted(first)
+
+    def nearest(ratio: float) -> Size:
+        above = bisect_left(ratios, ratio)
+        return sizes[min((abs(each - ratio), first[each]) for each in ratios[max(0, above - 1) : above + 1])[1]]
+
+    return nearest
 
 
-def _nearest(image: Size, sizes: tuple[Size, ...], ratios: tuple[float, ...]) -> Placement:
-    """The bucket of exactly this size, else the first with the nearest aspect ratio; the image covers it."""
+def _covering(image: Size, bucket: Size) -> Fit:
+    """Scaled, up or down, until it just covers the bucket."""
     width, height = image
-    ratio = width / height
-    bucket = image if image in sizes else sizes[min(range(len(sizes)), key=lambda at: abs(ratios[at] - ratio))]
-    scale = bucket[1] / height if ratio > bucket[0] / bucket[1] else bucket[0] / width
-    return Placement(bucket, (int(width * scale + 0.5), int(height * scale + 0.5)))
+    scale = bucket[1] / height if width / height > bucket[0] / bucket[1] else bucket[0] / width
+    return Fit(image, bucket, (int(width * scale + 0.5), int(height * scale + 0.5)))
 
 
-def _shrunk(image: Size, rules: BucketRules) -> Placement:
+def _shrunk(image: Size, rules: BucketRules) -> Fit:
     """bucket_no_upscale: never larger than it is, sides floored to the step (S16, TU:309-341)."""
     step, area = rules.bucket_reso_steps, rules.resolution[0] * rules.resolution[1]
     resized = _fitted(image, area, step) if image[0] * image[1] > area else image
     bucket = (resized[0] - resized[0] % step, resized[1] - resized[1] % step)
     if 0 in bucket:
         raise ZeroDivisionError
-    return Placement(bucket, resized)
+    return Fit(image, bucket, resized)
 
 
 def _fitted(image: Size, area: int, step: int) -> Size:
@@ -151,4 +162,4 @@ def _floored(side: float, step: int) -> int:
     return whole - whole % step
 
 
-__all__ = ["BucketRules", "Placement", "Size", "adjusted_limits", "bucket_sizes", "placer"]
+__all__ = ["BucketRules", "adjusted_limits", "bucket_sizes", "placer"]

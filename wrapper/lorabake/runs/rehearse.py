@@ -20,10 +20,12 @@ from typing import get_args
 from PIL import Image
 
 from lorabake.errors import LorabakeError, RecipeError
-from lorabake.planning.buckets import Placement, placer
-from lorabake.planning.forecast import effective_repeats, forecast
+from lorabake.planning.buckets import placer
+from lorabake.planning.forecast import forecast
+from lorabake.planning.samples import effective_repeats
 from lorabake.runs.rehearse_input import Block, Rehearsal, read_rehearsal
 from lorabake_schemas.dataset import CaptionProblem, ImageFacts
+from lorabake_schemas.fits import Fit
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast
 
@@ -67,7 +69,7 @@ def _clock(seconds: float) -> str:
     return f"{minutes:02d}:{second:02d}"
 
 
-def used_images(block: Block) -> Iterator[tuple[Path, ImageFacts, Placement]]:
+def used_images(block: Block) -> Iterator[tuple[Path, ImageFacts, Fit]]:
     """Every picture of the block that sd-scripts would train on, with its place; dropped ones are left out.
 
     Raises RecipeError for a picture that fits no bucket.
@@ -80,7 +82,7 @@ def used_images(block: Block) -> Iterator[tuple[Path, ImageFacts, Placement]]:
                 yield Path(folder.path, image.name), image, place(size)
 
 
-def open_image(path: Path, placed: Placement, *, exact: bool) -> None:
+def open_image(path: Path, placed: Fit, *, exact: bool) -> None:
     """Decode a picture, bring it to its bucket's size, throw it away.
 
     ``exact``: buckets are off and nothing is cached, so its size must be the resolution (TU:1622-1647). Raises

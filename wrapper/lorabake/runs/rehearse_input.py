@@ -10,11 +10,13 @@ from typing import TypeVar, cast
 import toml
 
 from lorabake.errors import RecipeError
-from lorabake.planning.buckets import BucketRules, Size
-from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput
+from lorabake.planning.buckets import BucketRules
+from lorabake.planning.forecast import Schedule
+from lorabake.planning.samples import DatasetBlock, SubsetInput
 from lorabake.reading.dataset import scan
 from lorabake_schemas.caches import cache_suffix, seen_sizes
 from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.fits import Size
 from lorabake_schemas.machine import Family
 
 T = TypeVar("T", bool, int, str)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorabake.planning.buckets import BucketRules
-from lorabake.planning.forecast import DatasetBlock, Schedule, SubsetInput, forecast
+from lorabake.planning.forecast import Schedule, forecast_of
+from lorabake.planning.marks import marks, target_exposures
 from lorabake.planning.repeats import epochs_for, save_interval
 from lorabake.planning.resolve.data import dataset_settings, gradient_accumulation, largest_repeats, subsets
 from lorabake.planning.resolve.network import network_settings
@@ -22,9 +23,11 @@ from lorabake.planning.resolve.run import (
     sample_settings,
 )
 from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, pick
+from lorabake.planning.samples import DatasetBlock, SubsetInput, samples
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.caches import cache_suffix, seen_sizes
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
+from lorabake_schemas.defaults import brings_schedule, scheduler_of
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts, Precision
 from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
 from lorabake_schemas.recipe import Recipe
@@ -51,7 +54,8 @@ def resolve(
         *duration_settings(recipe, profile, blocks),
         *gradient_accumulation(recipe.train, profile),
     )
-    saving = _saving(recipe, forecast([block], _schedule(recipe, head, launch.num_processes)))
+    held = samples([block])
+    saving = _saving(recipe, forecast_of(held, _schedule(recipe, head, launch.num_processes)))
     train = (
         *head,
         *memory_settings(recipe, profile, attention),
@@ -63,6 +67,7 @@ def resolve(
         *_resolution_for_metadata(block.rules),
         *_passed_through(recipe),
     )
+    counted = forecast_of(held, _schedule(recipe, train, launch.num_processes))
     return Plan(
         name=recipe.name,
         family=profile.family,
@@ -74,7 +79,10 @@ def resolve(
         shipped_preset=network.shipped_preset,
         own_preset=network.own_preset,
         launch=launch,
-        forecast=forecast([block], _schedule(recipe, train, launch.num_processes)),
+        forecast=counted.model_copy(
+            update={"marks": marks(counted, profile.kind, profile.family, adaptive=profile.adaptive)}
+        ),
+        fits=held.fits,
     )
 
 
@@ -85,7 +93,7 @@ def duration_settings(recipe: Recipe, profile: Profile, blocks: Sequence[SubsetP
         return pick("max_train_steps", train.max_train_steps)
     if train.max_train_epochs is not None:
         return pick("max_train_epochs", train.max_train_epochs)
-    exposures, rule = (35, "G8.5") if profile.kind == "style" else (50, "G4.33") if profile.sdxl else (100, "G4.32")
+    exposures, rule = target_exposures(profile.kind, profile.family)
     wanted = train.exposures or exposures
     epochs = epochs_for(wanted, largest_repeats(blocks))
     source = RECIPE if train.exposures else guide(rule, f"{wanted} exposures per picture")
@@ -123,11 +131,13 @@ def _block(data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetF
 def _subset(part: SubsetPlan, folder: FolderFacts, family: Family) -> SubsetInput:
     """The sizes sd-scripts will take, which are not always those of the files (left-over latent caches, WebP)."""
     sizes = seen_sizes(folder, cache_suffix(family))
-    return SubsetInput(part.title, sizes, _number(part.settings, "num_repeats") or 1, part.is_reg)
+    names = tuple(image.name for image in folder.images)
+    return SubsetInput(part.title, sizes, _number(part.settings, "num_repeats") or 1, part.is_reg, names)
 
 
 def _schedule(recipe: Recipe, settings: Sequence[Setting], processes: int) -> Schedule:
-    warm_up = _value(settings, "lr_warmup_steps")
+    warm_up = None if brings_schedule(recipe) else _value(settings, "lr_warmup_steps")
+    cycles = _number(settings, "lr_scheduler_num_cycles") or 1
     return Schedule(
         output_name=recipe.name,
         max_train_epochs=_number(settings, "max_train_epochs"),
@@ -135,8 +145,11 @@ def _schedule(recipe: Recipe, settings: Sequence[Setting], processes: int) -> Sc
         gradient_accumulation_steps=_number(settings, "gradient_accumulation_steps") or 1,
         num_processes=processes,
         lr_warmup_steps=warm_up if isinstance(warm_up, int | float) else 0,
+        cycles=cycles if scheduler_of(recipe) == "cosine_with_restarts" else 0,
         save_every_n_epochs=_number(settings, "save_every_n_epochs"),
         save_every_n_steps=_number(settings, "save_every_n_steps"),
+        save_last_n_epochs=_number(settings, "save_last_n_epochs"),
+        save_last_n_steps=_number(settings, "save_last_n_steps"),
         extension=recipe.save.save_model_as or "safetensors",
     )
 
