@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lorabake_schemas.base import Many, OptionValue, StrictModel
+from lorabake_schemas.words import Said, joined, say
 
 # The shapes a value in the dataset file can have; a pair is an array of two.
 ValueShape = Literal["bool", "int", "float", "str", "table", "int-pair", "float-pair"]
@@ -25,35 +26,41 @@ class Option(StrictModel):
     nargs: int | str | None
     action: str
 
-    def problem(self, value: OptionValue) -> tuple[str, str] | None:
+    def problem(self, value: OptionValue) -> tuple[Said, Said] | None:
         """What is wrong with ``value`` and what to write instead; sd-scripts itself would take anything (S1)."""
         wanted = self._wanted(value)
         if wanted:
-            return f"{self.name} is {_said(value)}", f"write {wanted}"
+            return _said(self.name, value), say("write {what}", what=wanted)
         if self.choices is not None and value not in self.choices:
             listed = [str(choice) for choice in self.choices if choice is not None]
             near = difflib.get_close_matches(str(value), listed, 1, 0.6)
-            meant = f'did you mean "{near[0]}"? ' if near else ""
-            return f'"{value}" is no choice of {self.name}', f"{meant}one of: {', '.join(listed)}"
+            choices = say("one of: {choices}", choices=", ".join(listed))
+            fix = joined([say('did you mean "{name}"?', name=near[0]), choices], " ") if near else choices
+            return say('"{given}" is no choice of {option}', given=str(value), option=self.name), fix
         return None
 
-    def _wanted(self, value: OptionValue) -> str | None:
+    def _wanted(self, value: OptionValue) -> Said | None:
         """The kind of value this option takes, when ``value`` is of another kind."""
         if self.action == "StoreTrueAction":
-            return None if isinstance(value, bool) else "true or false, without quotes"
+            return None if isinstance(value, bool) else say("true or false, without quotes")
         if self.nargs == "*":
             return self._wanted_list(value)
-        kinds = {"int": (int, "a whole number"), "float": (float, "a number"), "int_or_float": (float, "a number")}
-        kind, words = kinds.get(self.type or "", (str, "text in quotes"))
+        number = (float, say("a number"))
+        kinds: dict[str, tuple[type, Said]] = {
+            "int": (int, say("a whole number")),
+            "float": number,
+            "int_or_float": number,
+        }
+        kind, words = kinds.get(self.type or "", (str, say("text in quotes")))
         return None if _fits(value, kind) else words
 
-    def _wanted_list(self, value: OptionValue) -> str | None:
+    def _wanted_list(self, value: OptionValue) -> Said | None:
         """A list; one bare number does for a list of numbers, as text_encoder_lr shows (TN:733-741)."""
         if self.type == "float":
             items = value if isinstance(value, tuple) else (value,)
-            return None if all(_fits(item, float) for item in items) else "a list of numbers"
+            return None if all(_fits(item, float) for item in items) else say("a list of numbers")
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-        return None if fits else 'a list such as ["key=value"]'
+        return None if fits else say('a list such as ["key=value"]')
 
 
 class DatasetOption(StrictModel):
@@ -98,10 +105,11 @@ def _shape(value: OptionValue) -> str:
     return type(value).__name__
 
 
-def _said(value: OptionValue) -> str:
-    if isinstance(value, bool):
-        return f"written as {str(value).lower()}"
-    return f'written as "{value}", text' if isinstance(value, str) else f"written as {value}"
+def _said(option: str, value: OptionValue) -> Said:
+    if isinstance(value, str):
+        return say('{option} is written as "{value}", text', option=option, value=value)
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return say("{option} is written as {value}", option=option, value=shown)
 
 
 __all__ = ["DatasetOption", "DatasetOptions", "Level", "Option", "ValueShape", "nearest"]

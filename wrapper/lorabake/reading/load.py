@@ -15,22 +15,24 @@ from lorabake.errors import RecipeError
 from lorabake.reading.shape import shape_findings
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import Said, quoted, say
 
 Raw = dict[str, Any]
 MAX_BYTES = 1 << 20
 # What the mistakes that people make are called by tomllib, what they are, and what to do.
+BACKSLASH = (say("a backslash has a meaning of its own in text"), say("write paths with / or in single quotes"))
 SYNTAX_WORDS = {
-    "Illegal character '\\n'": ("the text is not closed on its line", 'end it with a quote: "like this"'),
+    "Illegal character '\\n'": (say("the text is not closed on its line"), say('end it with a quote: "like this"')),
     "Invalid value": (
-        "this is no value",
-        'text stands in quotes "like this"; true and false in lower case; lists in [ ] with commas',
+        say("this is no value"),
+        say('text stands in quotes "like this"; true and false in lower case; lists in [ ] with commas'),
     ),
-    "Cannot overwrite a value": ("this key is there twice", "keep one of the two"),
-    "Cannot declare": ("this table is there twice", "keep one header and put all its keys below it"),
-    "Unescaped '\\'": ("a backslash has a meaning of its own in text", "write paths with / or in single quotes"),
-    "Invalid hex value": ("a backslash has a meaning of its own in text", "write paths with / or in single quotes"),
+    "Cannot overwrite a value": (say("this key is there twice"), say("keep one of the two")),
+    "Cannot declare": (say("this table is there twice"), say("keep one header and put all its keys below it")),
+    "Unescaped '\\'": BACKSLASH,
+    "Invalid hex value": BACKSLASH,
 }
-SYNTAX_ANY = ("", "write text in quotes, lists in [ ], true and false in lower case, and each key once")
+SYNTAX_ANY = say("write text in quotes, lists in [ ], true and false in lower case, and each key once")
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,16 @@ def load(path: Path) -> LoadedRecipe:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        found = _syntax(f"byte {error.start} is not UTF-8", "save the file as UTF-8", line, None)
+        said = say("byte {number} is not UTF-8", number=error.start)
+        found = _syntax(said, say("save the file as UTF-8"), line, None)
         return LoadedRecipe(path, content, None, None, (found,))
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return LoadedRecipe(path, content, None, None, (_toml_syntax(error, text),))
     except (RecursionError, ValueError):  # brackets within brackets without end; a number of thousands of digits
-        found = _syntax("this is no recipe: a list or a number in it goes on without end", "take it out", None, None)
+        said = say("this is no recipe: a list or a number in it goes on without end")
+        found = _syntax(said, say("take it out"), None, None)
         return LoadedRecipe(path, content, None, None, (found,))
     return _validated(path, content, raw)
 
@@ -76,18 +80,18 @@ def load(path: Path) -> LoadedRecipe:
 def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise RecipeError(f"{path} is over 1 MiB: that is no recipe")
+            raise RecipeError(say("{path} is over 1 MiB: that is no recipe", path=path))
         return path.read_bytes()
     except FileNotFoundError as error:
-        hint = "`lorabake recipes list` shows the shipped ones, `lorabake recipes copy NAME` gives you one to edit"
-        raise RecipeError(f"there is no recipe {path}", hint=hint) from error
+        hint = say("`lorabake recipes list` shows the shipped ones, `lorabake recipes copy NAME` gives you one to edit")
+        raise RecipeError(say("there is no recipe {path}", path=path), hint=hint) from error
     except IsADirectoryError as error:
-        raise RecipeError(f"{path} is a folder; name the recipe file in it") from error
+        raise RecipeError(say("{path} is a folder; name the recipe file in it", path=path)) from error
     except OSError as error:
-        raise RecipeError(f"cannot read {path}: {error.strerror}") from error
+        raise RecipeError(say("cannot read {path}: {why}", path=path, why=str(error.strerror))) from error
 
 
-def _syntax(message: str, fix: str, line: int | None, column: int | None) -> Finding:
+def _syntax(message: Said, fix: Said, line: int | None, column: int | None) -> Finding:
     return Finding(rule="toml-syntax", severity=Severity.ERROR, line=line, column=column, message=message, fix=fix)
 
 
@@ -96,8 +100,9 @@ def _toml_syntax(error: tomllib.TOMLDecodeError, text: str) -> Finding:
     message, _, place = str(error).rpartition(" (at ")
     numbers = [int(word.strip(",)")) for word in place.split() if word.strip(",)").isdigit()]
     line, column = (numbers[0], numbers[1]) if len(numbers) == 2 else (text.count("\n") + 1, None)
-    said, fix = next((words for start, words in SYNTAX_WORDS.items() if message.startswith(start)), SYNTAX_ANY)
-    return _syntax(f"not valid TOML: {said or message or error}", fix, line, column)
+    unknown = (quoted(message or str(error)), SYNTAX_ANY)
+    said, fix = next((words for start, words in SYNTAX_WORDS.items() if message.startswith(start)), unknown)
+    return _syntax(say("not valid TOML: {why}", why=said), fix, line, column)
 
 
 def _validated(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:

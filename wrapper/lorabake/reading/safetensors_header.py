@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from lorabake_schemas.words import Said, say
+
 _LIMIT = 100_000_000  # bytes; the safetensors library's own limit for a header
 _START = 64
 
@@ -21,10 +23,14 @@ class Header:
 
 
 class HeaderError(ValueError):
-    """The file is not safetensors; the message says why, and reads on from "it is"."""
+    """The file is not safetensors; ``why`` says what it is, and reads on from "it is"."""
+
+    def __init__(self, why: Said) -> None:
+        super().__init__(why)
+        self.why = why
 
 
-def read(path: Path) -> Header | str:
+def read(path: Path) -> Header | Said:
     """The header of the file at ``path``, or in words what is wrong with the file.
 
     Raises OSError when the file cannot be opened.
@@ -37,7 +43,7 @@ def read(path: Path) -> Header | str:
         with path.open("rb") as file:
             entries, start = read_entries(file, size)
     except HeaderError as error:
-        return f"{path.name} is {error}"
+        return say("{file} is {what}", file=path.name, what=error.why)
     return _described(entries, path.name, size - start)
 
 
@@ -48,58 +54,66 @@ def read_entries(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
     """
     length = int.from_bytes(file.read(8), "little")
     if size < 8:
-        raise HeaderError(f"not a safetensors file: it has {size} bytes")
+        raise HeaderError(say("not a safetensors file: it has {size} bytes", size=size))
     brace = file.read(1)
     if brace != b"{" or not 2 <= length <= _LIMIT:
-        raise HeaderError("not a safetensors file: it does not start with a header")
+        raise HeaderError(say("not a safetensors file: it does not start with a header"))
     if length > size - 8:
-        raise HeaderError(f"cut off: its header has {length} bytes, the whole file {size}")
+        raise HeaderError(
+            say("cut off: its header has {length} bytes, the whole file {size}", length=length, size=size)
+        )
     try:
         loaded: object = json.loads(brace + file.read(length - 1))
     except (ValueError, RecursionError):
         loaded = None
     if not isinstance(loaded, dict):
-        raise HeaderError("not a safetensors file: its header is not JSON")
+        raise HeaderError(say("not a safetensors file: its header is not JSON"))
     return cast("dict[str, Any]", loaded), 8 + length
 
 
-def impostor(path: Path) -> str | None:
+def impostor(path: Path) -> Said | None:
     """What a file is that was saved under a model's name by mistake, None when it may be a model."""
     with path.open("rb") as file:
         start = file.read(_START)
+    name = path.name
     if not start:
-        return f"{path.name} is empty (0 bytes)"
+        return say("{file} is empty (0 bytes)", file=name)
     if start.startswith(b"version https://git-lfs"):
-        return f"{path.name} is a Git LFS pointer, not the model itself: run `git lfs pull`, or download the file"
+        return say(
+            "{file} is a Git LFS pointer, not the model itself: run `git lfs pull`, or download the file", file=name
+        )
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return f"{path.name} is a web page saved under this name, not a model: download it again"
+        return say("{file} is a web page saved under this name, not a model: download it again", file=name)
     if path.suffix.lower() == ".safetensors" and start.startswith((b"PK\x03\x04", b"\x80\x02")):
-        return f"{path.name} is a torch checkpoint by content: it is no safetensors file, name it .ckpt"
+        return say("{file} is a torch checkpoint by content: it is no safetensors file, name it .ckpt", file=name)
     return None
 
 
-def not_a_pickle(path: Path) -> str | None:
+def not_a_pickle(path: Path) -> Said | None:
     """Why a file that sd-scripts would unpickle is none; told from the first bytes: torch's are a zip or a pickle."""
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith((b"PK", b"\x80")):
         return None
     if isinstance(read(path), Header):
-        return f"{path.name} is a safetensors file by content: sd-scripts needs the name to end in .safetensors"
-    return f"{path.name} is not a model file (neither safetensors nor a torch checkpoint)"
+        return say(
+            "{file} is a safetensors file by content: sd-scripts needs the name to end in .safetensors", file=path.name
+        )
+    return say("{file} is not a model file (neither safetensors nor a torch checkpoint)", file=path.name)
 
 
-def _described(entries: dict[str, Any], name: str, data_bytes: int) -> Header | str:
+def _described(entries: dict[str, Any], name: str, data_bytes: int) -> Header | Said:
     """``data_bytes`` is how many bytes follow the header; the last tensor must end there exactly."""
     try:
         metadata = {key: str(value) for key, value in entries.pop("__metadata__", {}).items()}
         shapes = {key: tuple(cast("list[int]", entry["shape"])) for key, entry in entries.items()}
         end = max((cast("list[int]", entry["data_offsets"])[1] for entry in entries.values()), default=0)
     except (AttributeError, KeyError, TypeError, IndexError):
-        return f"{name} is not a safetensors file: its header describes no tensors"
-    if end != data_bytes:
-        fault = f"cut off: {end - data_bytes} bytes" if end > data_bytes else f"damaged: {data_bytes - end} bytes"
-        return f"{name} is {fault} {'are missing' if end > data_bytes else 'too many'}; download it again"
+        return say("{file} is not a safetensors file: its header describes no tensors", file=name)
+    if end > data_bytes:
+        return say("{file} is cut off: {n} bytes are missing; download it again", file=name, n=end - data_bytes)
+    if end < data_bytes:
+        return say("{file} is damaged: {n} bytes too many; download it again", file=name, n=data_bytes - end)
     return Header(shapes, metadata)
 
 

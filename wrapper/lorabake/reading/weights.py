@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lorabake.reading.safetensors_header import HeaderError, read_entries
+from lorabake_schemas.words import Said, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +59,11 @@ LAYOUTS = {
 
 
 class WeightsError(ValueError):
-    """The file is not a complete safetensors file; the message says why."""
+    """The file is not a complete safetensors file; ``why`` says what is wrong with it."""
+
+    def __init__(self, why: Said) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ def read_weights(path: Path) -> WeightFacts:
         try:
             header, start = read_entries(file, size)
         except HeaderError as error:
-            raise WeightsError(str(error)) from error
+            raise WeightsError(error.why) from error
         metadata = cast("dict[str, str]", header.pop("__metadata__", {}))
         shapes: dict[str, tuple[int, ...]] = {}
         not_finite: list[str] = []
@@ -129,11 +134,12 @@ def described(name: str, entry: Any, room: int) -> tuple[Layout, tuple[int, ...]
         shape = tuple(int(side) for side in entry["shape"])
         begin, end = (int(offset) for offset in entry["data_offsets"])
     except (TypeError, KeyError, ValueError) as error:
-        raise WeightsError(f"tensor {name}: not a description lorabake knows: {entry!r}") from error
+        said = say("tensor {name}: not a description lorabake knows: {entry}", name=name, entry=repr(entry))
+        raise WeightsError(said) from error
     if end > room:
-        raise WeightsError("the file is cut off: it ends before its last tensor does")
+        raise WeightsError(say("the file is cut off: it ends before its last tensor does"))
     if begin < 0 or end - begin != math.prod(shape) * np.dtype(layout.bits).itemsize:
-        raise WeightsError(f"tensor {name}: its size and its shape do not agree")
+        raise WeightsError(say("tensor {name}: its size and its shape do not agree", name=name))
     return layout, shape, begin
 
 
