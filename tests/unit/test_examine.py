@@ -253,8 +253,8 @@ def test_a_picture_that_fits_no_bucket_is_told_with_a_place(tmp_path: Path) -> N
     path = project(tmp_path, "[train]\nresolution = 512\nbucket_no_upscale = true\n")
     write_pictures(tmp_path / "pics", 1, size=(40, 40))
     made = examine(path, GPU)
-    assert found(made) == [("S15", "train.resolution", AFTER + 2)]
-    assert "40 x 40" in made.findings[-1].message
+    assert [(rule, where) for rule, where, _ in found(made)] == [("S16", "concept[0].images")]
+    assert "0.png" in made.findings[-1].message
 
 
 # --- contradicting settings --------------------------------------------------------------------------------------

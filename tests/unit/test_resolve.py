@@ -477,7 +477,7 @@ def test_the_plan_is_the_same_however_often_it_is_made() -> None:
     made = recipe(regularisation=[{"class": "food", "images": "reg"}], sample={"prompts": ["a", "b"]})
     plans = {plan_of(made).model_dump_json() for _ in range(3)}
     assert len(plans) == 1
-    assert Plan.model_validate_json(plans.pop()) == plan_of(made)
+    assert Plan.model_validate_json(plans.pop()) == plan_of(made).model_copy(update={"fits": ()})  # not in JSON
 
 
 def test_a_machine_without_gpu_trains_in_full_precision() -> None:
