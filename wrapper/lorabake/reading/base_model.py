@@ -11,6 +11,7 @@ from typing import cast
 from lorabake.reading import safetensors_header
 from lorabake.reading.safetensors_header import Header
 from lorabake_schemas.machine import BaseFacts, Family
+from lorabake_schemas.words import Said, quoted, say
 
 # A prefix that only this family's checkpoints have, in the order sd-scripts' own loaders expect them (MU, SXU).
 _TEXT_ENCODERS: tuple[tuple[str, Family], ...] = (
@@ -25,20 +26,21 @@ _ADAPTER = re.compile(
     r"lora_down|lora_up|lora_A\.|lora_B\.|hada_w|lokr_w|oft_diag|oft_blocks|^lora_(unet|te)|\.dora_scale$"
 )
 _OTHERS = (
-    ("joint_blocks.", "a Stable Diffusion 3 model"),
-    ("double_blocks.", "a Flux model"),
-    ("single_transformer_blocks.", "a Flux model"),
-    ("conditioner.embedders.0.model.", "the SDXL refiner"),
-    ("emb_params", "a textual inversion embedding"),
-    ("clip_g", "a textual inversion embedding"),
-    ("control_model.", "a ControlNet"),
+    ("joint_blocks.", say("a Stable Diffusion 3 model")),
+    ("double_blocks.", say("a Flux model")),
+    ("single_transformer_blocks.", say("a Flux model")),
+    ("conditioner.embedders.0.model.", say("the SDXL refiner")),
+    ("emb_params", say("a textual inversion embedding")),
+    ("clip_g", say("a textual inversion embedding")),
+    ("control_model.", say("a ControlNet")),
 )
 _FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"  # its second dimension: latent channels
+# What tools that merge models write into a file's metadata: ModelSpec's key, and those of the AUTOMATIC1111 web UI.
+_MERGED_FROM, _MERGE_RECIPE, _MERGE_MODELS = "modelspec.merged_from", "sd_merge_recipe", "sd_merge_models"
 _WEIGHTS = (".safetensors", ".bin")
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_SUPPORTED = "lorabake trains on SD1.5, SD2 and SDXL"
-_NO_FAMILY = "which family it is cannot be read from {}: write family under [base]"
+_SUPPORTED = say("lorabake trains on SD1.5, SD2 and SDXL")
 
 
 def inspect_base(model: str, base_dir: Path, declared_family: Family | None = None) -> BaseFacts:
@@ -52,11 +54,18 @@ def inspect_base(model: str, base_dir: Path, declared_family: Family | None = No
     try:
         facts = _by_path(path, model, base_dir)
     except (OSError, ValueError) as error:
-        return BaseFacts(kind="missing", problem=f"{model} cannot be read: {error}")
+        return BaseFacts(kind="missing", problem=say("{file} cannot be read: {why}", file=model, why=str(error)))
     if facts.family is None and facts.problem is None and declared_family is None:
-        source = "a hub id" if facts.kind == "hub" else f"this {path.suffix or facts.kind}"
-        return facts.model_copy(update={"problem": _NO_FAMILY.format(source)})
+        return facts.model_copy(update={"problem": _no_family(facts, path.suffix)})
     return facts
+
+
+def _no_family(facts: BaseFacts, suffix: str) -> Said:
+    if facts.kind == "hub":
+        return say("which family it is cannot be read from a hub id: write family under [base]")
+    if facts.kind == "folder":
+        return say("which family it is cannot be read from this folder: write family under [base]")
+    return say("which family it is cannot be read from this {file}: write family under [base]", file=suffix or "file")
 
 
 def _by_path(path: Path, model: str, base_dir: Path) -> BaseFacts:
@@ -73,16 +82,21 @@ def _looks_like_hub_id(model: str) -> bool:
     return _HUB_ID.fullmatch(model) is not None and not model.lower().endswith((".safetensors", *_PICKLES))
 
 
-def _missing(path: Path) -> str:
+def _missing(path: Path) -> Said:
     if not path.parent.is_dir():
-        return f"{path} does not exist, nor does the folder {path.parent}"
+        return say("{path} does not exist, nor does the folder {folder}", path=path, folder=path.parent)
     alike = sorted(each.name for each in path.parent.iterdir() if each.suffix in {".safetensors", *_PICKLES})
-    return f"{path} does not exist" + (f"; in its folder: {_some(alike)}" if alike else "")
+    if not alike:
+        return say("{path} does not exist", path=path)
+    return say("{path} does not exist; in its folder: {files}", path=path, files=_some(alike))
 
 
-def _some(names: Iterable[str], most: int = 5) -> str:
+def _some(names: Iterable[str], most: int = 5) -> Said:
     every = list(names)
-    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
+    first = ", ".join(every[:most])
+    if len(every) <= most:
+        return quoted(first)
+    return say("{names} and {n} more", names=first, n=len(every) - most)
 
 
 def _file(path: Path) -> BaseFacts:
@@ -102,44 +116,70 @@ def _checkpoint(header: Header) -> BaseFacts:
     if v_prediction is None and prediction.startswith("eps"):
         v_prediction = False
     zero_snr = True if "ztsnr" in header.shapes else None
-    return BaseFacts(kind="file", family=family, v_prediction=v_prediction, zero_terminal_snr=zero_snr, problem=problem)
+    return BaseFacts(
+        kind="file",
+        family=family,
+        v_prediction=v_prediction,
+        zero_terminal_snr=zero_snr,
+        merged=_merged(header.metadata),
+        problem=problem,
+    )
 
 
-def _family(header: Header) -> tuple[Family | None, str | None]:
+def _merged(metadata: Mapping[str, str]) -> str | None:
+    """Of what a checkpoint was merged, by its own metadata, which a merging tool may or may not have written."""
+    if metadata.get(_MERGED_FROM):
+        return metadata[_MERGED_FROM]
+    if _MERGE_RECIPE not in metadata and _MERGE_MODELS not in metadata:
+        return None
+    models = _object(metadata.get(_MERGE_MODELS, "")) or {}
+    parts = [cast("dict[str, object]", each) for each in models.values() if isinstance(each, dict)]
+    names = [str(part["name"]) for part in parts if part.get("name")]
+    return _some(names) if names else _MERGE_RECIPE
+
+
+def _family(header: Header) -> tuple[Family | None, Said | None]:
     """The family, or in words what the file is instead."""
     names = header.shapes
     if any(_ADAPTER.search(name) for name in names):
-        return None, "this is a LoRA, not a base model: name the checkpoint it was trained on"
+        return None, say("this is a LoRA, not a base model: name the checkpoint it was trained on")
     by_text: Family | None = next((each for prefix, each in _TEXT_ENCODERS if _any_starts(names, prefix)), None)
     by_unet = _CONTEXT.get(next((shape[-1] for name, shape in names.items() if _CONTEXT_KEY.match(name) and shape), 0))
     if by_text and by_unet == by_text:
         return by_text, _channels(next(iter(names.get(_FIRST_LAYER, (0, 4))[1:]), 0))
     other = next((words for part, words in _OTHERS if any(part in name for name in names)), None)
     if other:
-        return None, f"this is {other}; {_SUPPORTED}"
+        return None, say("this is {what}; {supported}", what=other, supported=_SUPPORTED)
     return None, _incomplete(names, by_text, by_unet)
 
 
-def _channels(channels: object) -> str | None:
+def _channels(channels: object) -> Said | None:
     if channels == 4:
         return None
-    return f"its UNet takes {channels} channels, not 4 (an inpainting or edit model): sd-scripts cannot load it"
+    return say(
+        "its UNet takes {found} channels, not 4 (an inpainting or edit model): sd-scripts cannot load it",
+        found=str(channels),
+    )
 
 
 def _any_starts(names: Iterable[str], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def _incomplete(names: Iterable[str], by_text: Family | None, by_unet: Family | None) -> str:
+def _incomplete(names: Iterable[str], by_text: Family | None, by_unet: Family | None) -> Said:
     if by_text and by_unet:
-        return f"its text encoder is that of {by_text}, its UNet that of {by_unet}"
+        return say("its text encoder is that of {text}, its UNet that of {unet}", text=by_text, unet=by_unet)
     if by_unet or _any_starts(names, "model.diffusion_model."):
-        return "this is a UNet without its text encoder: sd-scripts needs the whole checkpoint"
+        return say("this is a UNet without its text encoder: sd-scripts needs the whole checkpoint")
     if by_text:
-        return "this has a text encoder but no UNet: sd-scripts needs the whole checkpoint"
+        return say("this has a text encoder but no UNet: sd-scripts needs the whole checkpoint")
     if _any_starts(names, "first_stage_model.") or _any_starts(names, "decoder."):
-        return "this is a VAE, not a base model: it belongs to vae under [base]"
-    return f"this is no Stable Diffusion checkpoint (its tensors: {_some(sorted(names), 3)}); {_SUPPORTED}"
+        return say("this is a VAE, not a base model: it belongs to vae under [base]")
+    return say(
+        "this is no Stable Diffusion checkpoint (its tensors: {tensors}); {supported}",
+        tensors=_some(sorted(names), 3),
+        supported=_SUPPORTED,
+    )
 
 
 def _folder(folder: Path) -> BaseFacts:
@@ -163,14 +203,16 @@ def _folder(folder: Path) -> BaseFacts:
     )
 
 
-def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], family: Family | None) -> str | None:
+def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], family: Family | None) -> Said | None:
     if not pipeline.startswith("StableDiffusion") or pipeline.startswith("StableDiffusion3"):
-        return f"model_index.json says {pipeline}; {_SUPPORTED}"
+        return say("model_index.json says {pipeline}; {supported}", pipeline=pipeline, supported=_SUPPORTED)
     if family is None:
-        return f"unet/config.json has no cross_attention_dim of a known family (found {_context(unet) or 'none'})"
+        found = _context(unet)
+        said = say("unet/config.json has no cross_attention_dim of a known family")
+        return say("{problem} (found {value})", problem=said, value=found) if found else said
     bare = [part for part in _parts(family) if not _weights(folder / part)]
     if bare:
-        return f"no weights (.safetensors or .bin) in {_some(bare)} of {folder}"
+        return say("no weights (.safetensors or .bin) in {parts} of {folder}", parts=_some(bare), folder=folder)
     return _channels(unet.get("in_channels", 4))
 
 
@@ -195,20 +237,30 @@ def _context(unet: Mapping[str, object]) -> int:
     return first if isinstance(first, int) else 0
 
 
-def _no_index(folder: Path) -> str:
+def _no_index(folder: Path) -> Said:
     names = sorted(each.name for each in folder.iterdir())
-    start = f"{folder} is not a diffusers model (no readable model_index.json)"
+    start = say("{folder} is not a diffusers model (no readable model_index.json)", folder=folder)
     models = [name for name in names if name.lower().endswith(".safetensors")]
     if len(models) == 1:
-        return f"{start}, but it holds {models[0]}: name that file instead"
-    return f"{start}; it holds {_some(names)}" if names else f"{start}; it is empty"
+        return say("{problem}, but it holds {file}: name that file instead", problem=start, file=models[0])
+    if not names:
+        return say("{problem}; it is empty", problem=start)
+    return say("{problem}; it holds {files}", problem=start, files=_some(names))
 
 
 def _json(path: Path) -> dict[str, object] | None:
     """A JSON object from a file, None when there is none that can be read."""
     try:
-        loaded: object = json.loads(path.read_text(encoding="utf-8"))
+        return _object(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return None
+
+
+def _object(text: str) -> dict[str, object] | None:
+    """The JSON object that a text holds, None when it holds anything else."""
+    try:
+        loaded: object = json.loads(text)
+    except ValueError:
         return None
     return cast("dict[str, object]", loaded) if isinstance(loaded, dict) else None
 

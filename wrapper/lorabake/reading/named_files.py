@@ -12,6 +12,7 @@ from lorabake.reading.safetensors_header import Header
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import Family
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import Said, say
 
 Key = tuple[str, str]
 VAE_FILES = (".safetensors", ".pt", ".ckpt", ".bin")
@@ -34,14 +35,13 @@ def file_findings(recipe: Recipe, folder: Path, family: Family, network: str, *,
     for where, name in _named(recipe, folder):
         path = folder / name
         if not path.exists():
-            fix = "give its path relative to the recipe, or take the line out"
-            yield Finding(
-                rule="missing-file", severity=severity, where=where, message=f"{path} does not exist", fix=fix
-            )
+            said = say("{path} does not exist", path=path)
+            fix = say("give its path relative to the recipe, or take the line out")
+            yield Finding(rule="missing-file", severity=severity, where=where, message=said, fix=fix)
             continue
-        problem, fix = _problem(where, path, family, network)
-        if problem:
-            yield Finding(rule="wrong-file", severity=severity, where=where, message=problem, fix=fix)
+        found = _problem(where, path, family, network)
+        if found:
+            yield Finding(rule="wrong-file", severity=severity, where=where, message=found[0], fix=found[1])
     yield from _tokenizers(recipe, folder, family)
 
 
@@ -58,21 +58,25 @@ def _named(recipe: Recipe, folder: Path) -> Iterator[tuple[Key, str]]:
     yield from ((where, value) for where, value in named if isinstance(value, str) and value)
 
 
-def _problem(where: Key, path: Path, family: Family, network: str) -> tuple[str | None, str]:
+def _problem(where: Key, path: Path, family: Family, network: str) -> tuple[Said, Said] | None:
     """What is wrong with the file that this key names, and what to do."""
+    problem: Said | None = None
+    fix = say("name a LoRA of the same family")
     try:
         match where[1]:
             case "vae":
-                return vae_problem(path), "name a VAE file or the folder of a diffusers VAE"
+                problem, fix = vae_problem(path), say("name a VAE file or the folder of a diffusers VAE")
             case "network_weights":
-                fix = "name a LoRA of the same family and type; what does not fit is left out without a word"
-                return lora_problem(path, family, network), fix
+                problem = lora_problem(path, family, network)
+                fix = say("name a LoRA of the same family and type; what does not fit is left out without a word")
             case "base_weights":
-                return lora_problem(path, family), "name a LoRA of the same family"
+                problem = lora_problem(path, family)
             case _:
-                return None, ""
+                pass
     except (OSError, ValueError) as error:
-        return f"{path} cannot be read: {error}", "check the file and its permissions"
+        problem = say("{file} cannot be read: {why}", file=path, why=str(error))
+        fix = say("check the file and its permissions")
+    return (problem, fix) if problem else None
 
 
 def _tokenizers(recipe: Recipe, folder: Path, family: Family) -> Iterator[Finding]:
@@ -84,32 +88,41 @@ def _tokenizers(recipe: Recipe, folder: Path, family: Family) -> Iterator[Findin
             rule="missing-file",
             severity=Severity.WARNING,
             where=("base", "tokenizer_cache_dir"),
-            message=f"{folder / cache} does not hold {' and '.join(lacking)}: sd-scripts will fetch it from the hub",
-            fix="connect for the first run, or fill the folder before (vocab.json, merges.txt, tokenizer_config.json)",
+            message=say(
+                "{folder} lacks a tokenizer ({names}): sd-scripts will fetch it from the hub",
+                folder=folder / cache,
+                names=", ".join(lacking),
+            ),
+            fix=say(
+                "connect for the first run, or fill the folder before (vocab.json, merges.txt, tokenizer_config.json)"
+            ),
         )
 
 
-def lora_problem(path: Path, family: Family, network: str | None = None) -> str | None:
+def lora_problem(path: Path, family: Family, network: str | None = None) -> Said | None:
     """Why a file cannot be the LoRA to go on from, None when it may be. Raises OSError."""
     if path.is_dir():
-        return f"{path} is a folder, not a LoRA file"
+        return say("{path} is a folder, not a LoRA file", path=path)
     if path.suffix != ".safetensors":
         return safetensors_header.impostor(path) or safetensors_header.not_a_pickle(path)
     header = safetensors_header.read(path)
     return header if isinstance(header, str) else _misfit(header, path.name, family, network)
 
 
-def _misfit(header: Header, file: str, family: Family, network: str | None) -> str | None:
+def _misfit(header: Header, file: str, family: Family, network: str | None) -> Said | None:
     """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
     if not any(_LORA.match(name) for name in header.shapes):
-        first = ", ".join(sorted(header.shapes)[:3])
-        return f"{file} holds no LoRA that sd-scripts could read (its tensors: {first or 'none'})"
+        first = ", ".join(sorted(header.shapes)[:3]) or say("none")
+        return say("{file} holds no LoRA that sd-scripts could read (its tensors: {tensors})", file=file, tensors=first)
     found = _lora_family(header)
     if family not in found:
-        return f"{file} is a LoRA for {' or '.join(found)}, the base model is {family}"
+        families = say("{first} or {second}", first=found[0], second=found[1]) if len(found) > 1 else found[0]
+        return say(
+            "{file} is a LoRA for {families}, the base model is {family}", file=file, families=families, family=family
+        )
     mark = _MARKS.get(network or "")
     if mark and not any(mark in name for name in header.shapes):
-        return f"{file} is a LoRA of another type than {network}"
+        return say("{file} is a LoRA of another type than {network}", file=file, network=network or "")
     return None
 
 
@@ -122,20 +135,20 @@ def _lora_family(header: Header) -> Sequence[Family]:
     return (by_width,) if by_width else ("sd15", "sd2")
 
 
-def vae_problem(path: Path) -> str | None:
+def vae_problem(path: Path) -> Said | None:
     """Why this cannot be a VAE, None when it may be (model_util.py:1269-1310 at the pin). Raises OSError."""
     if path.is_dir():
         there = any((path / part / "config.json").is_file() for part in ("", "vae"))
-        return None if there else f"{path} is a folder without a diffusers VAE (no config.json)"
+        return None if there else say("{path} is a folder without a diffusers VAE (no config.json)", path=path)
     if path.suffix != ".safetensors":
         return safetensors_header.impostor(path) or safetensors_header.not_a_pickle(path)
     header = safetensors_header.read(path)
     if isinstance(header, str):
         return header
     if not any(name.startswith(_VAE) for name in header.shapes):
-        return f"{path.name} holds no VAE"
+        return say("{file} holds no VAE", file=path.name)
     if any(name.startswith("encoder.down_blocks.") for name in header.shapes):
-        return f"{path.name} is a diffusers VAE, which sd-scripts reads from its folder only"
+        return say("{file} is a diffusers VAE, which sd-scripts reads from its folder only", file=path.name)
     return None
 
 
