@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorabake import __version__
-from lorabake.cli_options import JSON, RECIPE, pinned_options, speech, trainer_options
+from lorabake.cli_options import JSON, RECIPE, page, pinned_options, speech, trainer_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,10 +59,10 @@ def check(recipe: Path, as_json: bool, strict: bool) -> None:
 
     Exit code 0 when nothing stands in the way of training, 1 otherwise.
     """
-    from lorabake import render
+    from lorabake.render import report
 
     examination = _examine(recipe)
-    click.echo(render.report_json(examination) if as_json else render.report(examination))
+    click.echo(report.report_json(examination) if as_json else report.report(examination, page()))
     sys.exit(1 if examination.fails(strict=strict) else 0)
 
 
@@ -71,15 +71,12 @@ def check(recipe: Path, as_json: bool, strict: bool) -> None:
 @JSON
 def plan(recipe: Path, as_json: bool) -> None:
     """Show every setting RECIPE leads to, where it comes from, and what the run will do."""
-    from lorabake import render
+    from lorabake.render.plan import plan_json, plan_page
 
     examination = _examine(recipe)
     if examination.plan is None:
-        click.echo(render.report_json(examination) if as_json else render.report(examination), err=not as_json)
-        sys.exit(1)
-    click.echo(render.plan_json(examination.plan) if as_json else render.plan_text(examination.plan))
-    if not as_json:
-        click.echo("\n" + render.report(examination))
+        _show_findings(examination, as_json=as_json)
+    click.echo(plan_json(examination) if as_json else plan_page(examination, page()))
 
 
 @main.command("compile")
@@ -88,11 +85,12 @@ def plan(recipe: Path, as_json: bool) -> None:
 @JSON
 def compile_(recipe: Path, output: Path, as_json: bool) -> None:
     """Write sd-scripts' train.toml and dataset.toml for RECIPE, and start nothing."""
-    from lorabake import render, workflow
+    from lorabake import workflow
+    from lorabake.render.runs import written
 
     examination = _examine(recipe)
     _show_findings(examination, as_json=as_json)
-    click.echo(render.written(workflow.write_compiled(examination, output), as_json=as_json))
+    click.echo(written(workflow.write_compiled(examination, output), page(), as_json=as_json))
 
 
 @main.command()
@@ -117,17 +115,19 @@ def run(
     Exit code 0 when a usable LoRA lies in the run folder, 1 when the recipe or this machine is at fault, 4 when the
     trainer could not be had or failed, 130 when interrupted.
     """
-    from lorabake import render, workflow
+    from lorabake import workflow
+    from lorabake.render.runs import dry_run as would_run
+    from lorabake.render.runs import ending
 
     order = workflow.RunOrder(recipe, choice, rehearse, run_dir, verbose, speech())
     prepared = workflow.prepare(order, _env())
     _show_findings(prepared.examination, as_json=as_json)
     workflow.check_place(prepared)
     if dry_run:
-        click.echo(render.dry_run(prepared, as_json=as_json))
+        click.echo(would_run(prepared, page(), as_json=as_json))
         return
     record = workflow.train(prepared, _env(), _sayer())
-    click.echo(record.model_dump_json(indent=2) if as_json else render.ending(record, prepared.root))
+    click.echo(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
     sys.exit(workflow.exit_code(record))
 
 
@@ -141,9 +141,10 @@ def trainer() -> None:
 @JSON
 def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
     """Fetch the pinned sd-scripts and install its locked requirements."""
-    from lorabake import render, workflow
+    from lorabake import workflow
+    from lorabake.render.lists import trainer_installed
 
-    click.echo(render.trainer_installed(workflow.install(choice, _env(), _sayer()), as_json=as_json))
+    click.echo(trainer_installed(workflow.install(choice, _env(), _sayer()), page(), as_json=as_json))
 
 
 @trainer.command("status")
@@ -151,9 +152,10 @@ def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
 @JSON
 def trainer_status(choice: TrainerChoice, as_json: bool) -> None:
     """Say which trainers are installed, and whether they are the pin's."""
-    from lorabake import render, workflow
+    from lorabake import workflow
+    from lorabake.render import lists
 
-    click.echo(render.trainer_status(workflow.trainer_status(choice, _env()), as_json=as_json))
+    click.echo(lists.trainer_status(workflow.trainer_status(choice, _env()), page(), as_json=as_json))
 
 
 @trainer.command("path")
@@ -174,10 +176,11 @@ def recipes() -> None:
 @JSON
 def recipes_list(as_json: bool) -> None:
     """Name the shipped recipes and what each is for."""
-    from lorabake import render, resources
+    from lorabake import resources
+    from lorabake.render.lists import recipe_list
 
     texts = {name: resources.recipe_text(name) for name in resources.recipe_names()}
-    click.echo(render.recipe_list(texts, as_json=as_json))
+    click.echo(recipe_list(texts, as_json=as_json))
 
 
 @recipes.command("show")
@@ -194,9 +197,10 @@ def recipes_show(name: str) -> None:
 @click.argument("target", type=click.Path(path_type=Path), required=False)
 def recipes_copy(name: str, target: Path | None) -> None:
     """Write a shipped recipe to TARGET (default: NAME.toml here) for you to edit."""
-    from lorabake import render, shelf
+    from lorabake import shelf
+    from lorabake.render.lists import copied
 
-    click.echo(render.copied(shelf.copy_recipe(name, target)))
+    click.echo(copied(shelf.copy_recipe(name, target), page()))
 
 
 @main.command()
@@ -206,14 +210,15 @@ def recipes_copy(name: str, target: Path | None) -> None:
 @trainer_options
 def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoice) -> None:
     """Draw pictures, make a base model of random weights, and really train on them for a minute."""
-    from lorabake import render, workflow
+    from lorabake import workflow
     from lorabake.first import story
+    from lorabake.render.runs import ending
 
     wish = story.Wish(family, folder, choice, verbose, speech())
     done = story.first_run(wish, _env(), _sayer(), _show_findings)
-    click.echo(render.ending(done.record, Path(done.record.cwd)))
+    click.echo(ending(done.record, Path(done.record.cwd), page()))
     for line in done.last_words:
-        click.echo(line)
+        click.echo(speech()(line))
     sys.exit(workflow.exit_code(done.record))
 
 
@@ -254,13 +259,13 @@ def _examine(recipe: Path) -> Examination:
 
 def _show_findings(examination: Examination, *, as_json: bool = False) -> None:
     """Findings on stderr; ends with exit code 1 (and a JSON report when asked for) when one of them is an error."""
-    from lorabake import render
+    from lorabake.render.report import report, report_json
 
     if examination.findings or examination.plan is None:
-        click.echo(render.report(examination), err=True)
+        click.echo(report(examination, page(err=True)), err=True)
     if examination.plan is None:
         if as_json:
-            click.echo(render.report_json(examination))
+            click.echo(report_json(examination))
         sys.exit(1)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ import click
 from lorabake.speech import ENGLISH, Speech
 
 if TYPE_CHECKING:
+    from lorabake.render.page import Page
     from lorabake.trainer.choice import Choice
 
 Command = Callable[..., None]
@@ -59,7 +62,16 @@ def speech() -> Speech:
     return chosen if isinstance(chosen, Speech) else ENGLISH
 
 
+def page(*, err: bool = False) -> Page:
+    """What a command writes on: its language, and the terminal's width when a person looks at it."""
+    from lorabake.render.page import Page
+
+    stream = sys.stderr if err else sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else None
+    return Page(speech(), width, "→" if (stream.encoding or "").lower().startswith("utf") else "->")
+
+
 trainer_options = chosen_by(LOCK, SD_SCRIPTS, PYTHON)
 pinned_options = chosen_by(LOCK, PYTHON)
 
-__all__ = ["JSON", "RECIPE", "pinned_options", "speech", "trainer_options"]
+__all__ = ["JSON", "RECIPE", "page", "pinned_options", "speech", "trainer_options"]

@@ -1,0 +1,101 @@
+"""What ``lorabake check --json`` and ``lorabake plan --json`` print, as published under schemas/.
+
+``version`` grows when a field goes or changes its meaning; new fields may come at any time.
+"""
+
+from typing import Literal
+
+from lorabake_schemas.base import Many, OptionValue, StrictModel
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.plan import Forecast, Plan, Source
+
+
+class WaivedFinding(Finding):
+    """A finding that the recipe waives, with its reason."""
+
+    reason: str
+
+
+class CheckReport(StrictModel):
+    """Everything that was found in a recipe and its dataset.
+
+    ``findings`` are in the order in which a person should read them. ``forecast`` is null when an error stands in the
+    way of a plan.
+    """
+
+    version: Literal[1] = 1
+    recipe: str
+    findings: Many[Finding]
+    waived: Many[WaivedFinding]
+    forecast: Forecast | None
+
+
+class FindingCounts(StrictModel):
+    """How many findings of each kind."""
+
+    errors: int
+    warnings: int
+    hints: int
+    waived: int
+
+
+class PlanReport(Plan):
+    """The whole plan with every setting's source, and how many findings there are beside it."""
+
+    version: Literal[1] = 1
+    recipe: str
+    counts: FindingCounts
+
+
+class SideValue(StrictModel):
+    """A setting's value in one plan, and where it comes from."""
+
+    value: OptionValue
+    source: Source
+
+
+class SettingDifference(StrictModel):
+    """One setting that two plans do not share. ``table``: train, dataset, or a subset's title.
+
+    A side that does not have the setting is null.
+    """
+
+    table: str
+    option: str
+    here: SideValue | None
+    there: SideValue | None
+
+
+class CountDifference(StrictModel):
+    """One number of the forecast that differs; ``subject`` is a concept or a bucket where it is about one."""
+
+    name: str
+    subject: str = ""
+    here: float | str | None
+    there: float | str | None
+
+
+class PlanDifference(StrictModel):
+    """Two recipes' plans, what differs only: ``here`` is the recipe asked about, ``there`` the one it is held to."""
+
+    version: Literal[1] = 1
+    here: str
+    there: str
+    settings: Many[SettingDifference]
+    forecast: Many[CountDifference]
+
+    @property
+    def same(self) -> bool:
+        return not self.settings and not self.forecast
+
+
+__all__ = [
+    "CheckReport",
+    "CountDifference",
+    "FindingCounts",
+    "PlanDifference",
+    "PlanReport",
+    "SettingDifference",
+    "SideValue",
+    "WaivedFinding",
+]

@@ -1,0 +1,192 @@
+"""Findings as groups for a terminal, as lines for grep, as JSON, as GitHub's annotations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from lorabake.examine import Examination, Waived, examine
+from lorabake.reading.load import LoadedRecipe
+from lorabake.render.github import github
+from lorabake.render.page import Page
+from lorabake.render.report import COLOURS, concise, full, report, report_json
+from lorabake.speech import Speech
+from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.report import CheckReport
+from lorabake_schemas.words import say
+from situations import CPU, GPU, concept, project, recipe
+from test_speech import Backwards
+
+PIPE, SCREEN = Page(), Page(width=80)
+
+
+def plain(text: str) -> str:
+    return click.unstyle(text)
+
+
+def finding(**more: object) -> Finding:
+    fields: dict[str, object] = {"rule": "S27", "severity": Severity.ERROR, "message": "what", "fix": "do"}
+    return Finding.model_validate(fields | more)
+
+
+def examined(*findings: Finding, concepts: int = 1, waived: tuple[Waived, ...] = ()) -> Examination:
+    of = recipe(concepts=[concept(f"t{n}", f"pics{n}") for n in range(concepts)])
+    loaded = LoadedRecipe(Path("r.toml"), b"", of, None, ())
+    return Examination(loaded, of, None, DatasetFacts(), CPU, None, findings, waived)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ({"where": ("train", "unet_lr"), "line": 7}, "r.toml:7: error[S27] train.unet_lr: what; do"),
+        ({"where": ("concept", 0, "images"), "line": 3}, "r.toml:3: error[S27] concept#1.images: what; do"),
+        ({"where": ("concept", 1, "images"), "line": 3}, "r.toml:3: error[S27] concept#2.images: what; do"),
+        ({"where": ("waive", 0)}, "r.toml: error[S27] waive#1: what; do"),
+        ({"where": ("sample", "prompts", 1)}, "r.toml: error[S27] sample.prompts#2: what; do"),
+        ({"where": ("train",)}, "r.toml: error[S27] train: what; do"),
+        ({"severity": Severity.HINT, "line": 1}, "r.toml:1: hint[S27] what; do"),
+        ({"message": "two\nlines"}, "r.toml: error[S27] two\\nlines; do"),
+        ({"message": "a\x1b[2Jb"}, "r.toml: error[S27] a\\x1b[2Jb; do"),
+    ],
+)
+def test_a_finding_in_one_line(more: dict[str, object], line: str) -> None:
+    assert plain(concise(examined(finding(**more), concepts=2), PIPE)).splitlines()[0] == line
+
+
+def test_where_there_is_one_concept_it_has_no_number() -> None:
+    found = examined(finding(where=("concept", 0, "images")))
+    assert "error[S27] concept.images: what; do" in plain(concise(found, PIPE))
+
+
+def test_colour_is_by_severity() -> None:
+    heads = {concise(examined(finding(severity=severity)), PIPE).split("[S27]")[0] for severity in Severity}
+    assert len(heads) == len(set(COLOURS.values())) == 3
+
+
+def test_errors_come_first_and_the_dataset_before_the_settings() -> None:
+    found = examined(
+        finding(severity=Severity.WARNING, where=("train", "seed"), message="1"),
+        finding(severity=Severity.WARNING, where=("concept", 0), message="2"),
+        finding(where=("base", "model"), message="3"),
+        finding(where=("captions", "keep_tokens"), message="4"),
+        finding(where=("concept", 0), message="5"),
+    )
+    assert [line.split(": ")[2][0] for line in plain(concise(found, PIPE)).splitlines()[:-1]] == list("45321")
+    said = plain(full(found, SCREEN))
+    assert [said.index(f"    {n}\n") for n in "45321"] == sorted(said.index(f"    {n}\n") for n in "45321")
+    assert [f["message"] for f in json.loads(report_json(found))["findings"]] == list("45321")
+
+
+def test_on_a_terminal_the_file_is_named_once_and_the_fix_has_its_own_line() -> None:
+    long = "word " * 30
+    found = examined(finding(where=("train", "seed"), line=4, message=long), finding(severity=Severity.HINT, fix=long))
+    rows = plain(full(found, SCREEN)).splitlines()
+    assert rows[:6] == ["r.toml", "", "1 error", "", "  train.seed  line 4  S27", "    " + ("word " * 15).strip()]
+    assert rows[7] == "    → do"
+    assert rows[9:12] == ["1 hint", "", "  S27"]
+    assert rows[-1] == "r.toml: 1 error, no warnings, 1 hint"
+    assert max(map(len, rows)) <= 80
+    assert sum("r.toml" in row for row in rows) == 2
+    assert plain(full(found, Page(width=80, arrow="->"))).splitlines()[7] == "    -> do"
+
+
+@pytest.mark.parametrize("width", [40, 80, 132, 300])
+def test_every_line_fits_the_terminal(width: int, tmp_path: Path) -> None:
+    text = "flip_aug = true\nasymmetric = true\n[network]\nnetwork_dim = 128\n"
+    found = examine(project(tmp_path, text), GPU)
+    rows = plain(full(found, Page(width=width))).splitlines()
+    path = str(found.loaded.path)
+    assert [row for row in rows if len(row) > width and path not in row] == []
+
+
+def test_a_page_with_a_width_is_a_terminal() -> None:
+    found = examined(finding())
+    assert report(found, PIPE) == concise(found, PIPE)
+    assert report(found, SCREEN) == full(found, SCREEN)
+
+
+def test_nothing_to_say_is_one_line() -> None:
+    assert full(examined(), SCREEN) == "r.toml: no errors, no warnings, no hints"
+
+
+def test_a_report_sums_up(tmp_path: Path) -> None:
+    path = project(tmp_path, "flip_aug = true\nasymmetric = true\n[network]\nnetwork_dim = 128\n")
+    rows = plain(concise(examine(path, GPU), PIPE)).splitlines()
+    assert [row.split(" ")[1].split("[")[0] for row in rows[:-1]] == ["error", "warning", "warning"]
+    assert rows[-1] == f"{path}: 1 error, 2 warnings, no hints"
+
+
+def test_a_good_report_tells_the_size_of_the_run(tmp_path: Path) -> None:
+    path = project(tmp_path, pictures=30)
+    assert plain(report(examine(path, GPU), PIPE)) == (
+        f"{path}: no errors, no warnings, no hints; 30 samples an epoch, 100 epochs, 3000 steps"
+    )
+
+
+def test_waived_findings_are_shown_with_their_reason(tmp_path: Path) -> None:
+    path = project(tmp_path, '[[waive]]\nrule = "G1.2"\nreason = "only a trial"\n')
+    found = examine(path, GPU)
+    rows = plain(concise(found, PIPE)).splitlines()
+    assert rows[0].endswith("(waived: only a trial)")
+    assert rows[-1].startswith(f"{path}: no errors, no warnings, no hints, 1 waived; ")
+    rows = plain(full(found, SCREEN)).splitlines()
+    assert rows[2] == "1 waived"
+    assert "    waived because: only a trial" in rows
+
+
+def test_another_language_is_spoken_in_every_form() -> None:
+    page = Page(Speech("xx", Backwards()), 80)
+    found = examined(finding(message=say("what"), fix=say("do"), line=3))
+    assert "~what; ~do" in plain(concise(found, page))
+    assert "~1 error\n\n  ~line 3  S27\n    ~what\n    → ~do\n" in plain(full(found, page))
+    assert "::~what%0A~do" in github(found, page, Path("/"))
+    assert '"message": "what"' in report_json(found)
+
+
+def test_json_is_what_the_schema_says(tmp_path: Path) -> None:
+    path = project(tmp_path, '[network]\nnetwork_dim = 128\n[[waive]]\nrule = "G1.2"\nreason = "only a trial"\n')
+    table = json.loads(report_json(examine(path, GPU)))
+    assert list(table) == ["version", "recipe", "findings", "waived", "forecast"]
+    assert table["version"] == 1
+    assert [(f["rule"], f["where"], f["line"]) for f in table["findings"]] == [
+        ("G4.71", ["network", "network_dim"], 14)
+    ]
+    assert table["waived"][0]["reason"] == "only a trial"
+    assert table["forecast"]["steps"] == 300
+    assert CheckReport.model_validate_json(json.dumps(table)).forecast is not None
+
+
+def test_json_without_a_plan(tmp_path: Path) -> None:
+    table = json.loads(report_json(examine(project(tmp_path, "oops\n"), GPU)))
+    assert table["forecast"] is None
+    assert table["findings"][0]["rule"] == "toml-syntax"
+
+
+def test_github_shows_every_finding_beside_its_line() -> None:
+    found = examined(
+        finding(where=("train", "seed"), line=4, column=9, message="100% wrong, really", fix="a: b"),
+        finding(severity=Severity.WARNING, rule="G1.1", message="two\r\nlines"),
+        finding(severity=Severity.HINT, where=("base", "a,b:c%"), line=1),
+        waived=(Waived(finding(message="waived"), "because"),),
+    )
+    assert github(found, PIPE, Path("/work")).splitlines() == [
+        "::error file=r.toml,line=4,col=9,title=lorabake S27 train.seed::100%25 wrong, really%0Aa: b",
+        "::warning file=r.toml,title=lorabake G1.1::two\\r%0Alines%0Ado",
+        "::notice file=r.toml,line=1,title=lorabake S27 base.a%2Cb%3Ac%25::what%0Ado",
+        "r.toml: 1 error, 1 warning, 1 hint, 1 waived",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "file"),
+    [("r.toml", "r.toml"), ("/here/a b/r.toml", "a b/r.toml"), ("/there/r,1.toml", "/there/r%2C1.toml")],
+)
+def test_github_wants_paths_from_where_it_stands(path: str, file: str) -> None:
+    found = examined(finding())
+    loaded = LoadedRecipe(Path(path), b"", found.recipe, None, ())
+    moved = Examination(loaded, found.recipe, None, DatasetFacts(), CPU, None, found.findings)
+    assert f" file={file},title" in github(moved, PIPE, Path("/here"))

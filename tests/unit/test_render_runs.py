@@ -1,0 +1,89 @@
+"""Runs, trainers and recipes as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from lorabake import resources
+from lorabake.render.lists import copied, recipe_list, trainer_installed, trainer_line, trainer_status
+from lorabake.render.page import Page
+from lorabake.render.runs import LAST_WORDS, ending, file_size, written
+from lorabake.trainer.install import Trainer, TrainerStatus
+from lorabake_schemas.record import Record
+from situations import CPU
+
+PAGE = Page()
+
+
+def plain(text: str) -> str:
+    return click.unstyle(text)
+
+
+def test_the_list_of_recipes_says_what_each_is_for() -> None:
+    texts = {name: resources.recipe_text(name) for name in resources.recipe_names()}
+    rows = recipe_list(texts).splitlines()
+    assert [row.split()[0] for row in rows] == list(resources.recipe_names())
+    assert all(len(row.split(maxsplit=1)[1]) > 15 and "#" not in row for row in rows)
+
+
+def record(status: str, outcome: dict[str, object] | None) -> Record:
+    digest = {"name": "recipe.toml", "sha256": "0", "size": 1}
+    fields: dict[str, object] = {
+        "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", "recipe": digest,
+        "compiled": [], "seed": 1, "trainer": {"kind": "pin", "python": "py"}, "machine": CPU.model_dump(), "argv": [],
+        "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome,
+    }  # fmt: skip
+    return Record.model_validate(fields)
+
+
+def test_a_good_end_names_the_file() -> None:
+    file = {"name": "output/x.safetensors", "sha256": "0", "size": 12_300_000}
+    text = plain(ending(record("finished", {"code": "ok", "message": "trained", "outputs": [file]}), Path("r"), PAGE))
+    assert text.splitlines() == [
+        "done: trained", "  r/output/x.safetensors (12.3 MB)", "  everything about this run: r",
+    ]  # fmt: skip
+
+
+def test_a_bad_end_shows_the_trainers_last_words() -> None:
+    words = [f"line {number}" for number in range(40)]
+    outcome: dict[str, object] = {"code": "died", "message": "it died", "hint": "more memory", "last_words": words}
+    rows = plain(ending(record("failed", outcome), Path("r"), PAGE)).splitlines()
+    assert rows[0] == "failed: it died"
+    assert rows[1:-2] == [f"  line {number}" for number in range(40 - LAST_WORDS, 40)]
+    assert rows[-2:] == ["  more memory", "  everything about this run: r"]
+    assert ending(record("started", None), Path("r"), PAGE) == "x: started"
+
+
+TRAINER = Trainer("pin", Path("sd"), Path("py"), "0123456789abcdef", "cpu", "0", {"torch": "2.13.0"})
+
+
+def test_trainers() -> None:
+    assert trainer_line(TRAINER, PAGE) == "sd-scripts 0123456789ab, cpu packages (torch 2.13.0): sd"
+    own = Trainer("own", Path("sd"), Path("py"), None, None, None, {})
+    assert trainer_line(own, PAGE).startswith("sd-scripts of an unknown commit,")
+    assert trainer_line(own, PAGE).endswith(", own packages (torch ?): sd")
+    status = TrainerStatus(Path("h"), "url", "abc", "3.11", TRAINER, (TRAINER,))
+    assert trainer_status(status, PAGE, as_json=False).splitlines()[1].startswith("in use: sd-scripts")
+    table = json.loads(trainer_status(status, PAGE, as_json=True))
+    assert (table["version"], table["commit"], table["in_use"]["lock"]) == (1, "abc", "cpu")
+    none = TrainerStatus(Path("h"), "url", "abc", "3.11", None, ())
+    assert "not installed" in trainer_status(none, PAGE, as_json=False)
+    assert json.loads(trainer_status(none, PAGE, as_json=True))["in_use"] is None
+
+
+def test_files_that_were_written() -> None:
+    assert written((Path("a"), Path("b")), PAGE, as_json=False) == "wrote a\nwrote b"
+    assert json.loads(written((Path("a"),), PAGE, as_json=True)) == {"version": 1, "written": ["a"]}
+    assert copied(Path("my.toml"), PAGE).endswith("`lorabake check my.toml`")
+
+
+def test_sizes() -> None:
+    assert [file_size(size) for size in (1, 99_499, 100_000, 73_400_000)] == ["1 kB", "99 kB", "0.1 MB", "73.4 MB"]
+
+
+def test_an_installed_trainer() -> None:
+    assert trainer_installed(TRAINER, PAGE, as_json=False) == trainer_line(TRAINER, PAGE)
+    assert json.loads(trainer_installed(TRAINER, PAGE, as_json=True))["checkout"] == "sd"

@@ -1,0 +1,81 @@
+"""What ships and what is installed: recipes and trainers, as lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.render.page import Page
+from lorabake_schemas.words import say
+
+if TYPE_CHECKING:
+    from lorabake.trainer.install import Trainer, TrainerStatus
+
+
+def copied(path: Path, page: Page) -> str:
+    """What to do with a recipe that was copied."""
+    return page(say("wrote {path}: change what its head names, then `lorabake check {path}`", path=str(path)))
+
+
+def recipe_list(texts: Mapping[str, str], *, as_json: bool = False) -> str:
+    """Every shipped recipe with the first line of its head, which says what it is for."""
+    if as_json:
+        heads = [{"name": name, "about": text.splitlines()[0].removeprefix("# ")} for name, text in texts.items()]
+        return json.dumps({"version": 1, "recipes": heads}, indent=2)
+    wide = max(map(len, texts))
+    return "\n".join(f"{name:<{wide}}  {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items())
+
+
+def trainer_line(trainer: Trainer, page: Page) -> str:
+    """An installed trainer in one line."""
+    commit = trainer.commit[:12] if trainer.commit else say("of an unknown commit")
+    return page(
+        say(
+            "sd-scripts {commit}, {lock} packages (torch {torch}): {folder}",
+            commit=commit,
+            lock=trainer.lock or say("own"),
+            torch=trainer.versions.get("torch", "?"),
+            folder=str(trainer.checkout),
+        )
+    )
+
+
+def trainer_installed(trainer: Trainer, page: Page, *, as_json: bool) -> str:
+    """The trainer that is there now."""
+    return json.dumps({"version": 1} | _trainer_json(trainer), indent=2) if as_json else trainer_line(trainer, page)
+
+
+def trainer_status(status: TrainerStatus, page: Page, *, as_json: bool) -> str:
+    """What is installed, for a person or a program."""
+    if as_json:
+        table = {
+            "version": 1,
+            "home": str(status.home),
+            "url": status.url,
+            "commit": status.commit,
+            "installed": [_trainer_json(trainer) for trainer in status.installed],
+            "in_use": _trainer_json(status.trainer) if status.trainer else None,
+        }
+        return json.dumps(table, indent=2)
+    lines = [page(say("pin: {url} at {commit}", url=status.url, commit=status.commit))]
+    for trainer in status.installed:
+        state = say("in use:") if trainer == status.trainer else say("installed:")
+        lines.append(f"{page(state)} {trainer_line(trainer, page)}")
+    if not status.installed:
+        lines.append(page(say("not installed: `lorabake trainer install`, or just run")))
+    return "\n".join(lines)
+
+
+def _trainer_json(trainer: Trainer) -> dict[str, object]:
+    return {
+        "lock": trainer.lock,
+        "commit": trainer.commit,
+        "checkout": str(trainer.checkout),
+        "python": str(trainer.python),
+        "versions": dict(trainer.versions),
+    }
+
+
+__all__ = ["copied", "recipe_list", "trainer_installed", "trainer_line", "trainer_status"]

@@ -1,0 +1,104 @@
+"""What text is laid out on: a language, a width, and the shapes that every room uses (paragraph, table)."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import click
+
+from lorabake.speech import ENGLISH, Speech
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+WIDEST = 100  # longer lines of prose are hard to read
+NARROWEST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``width`` is that of a terminal; None (a pipe, a file) means that every line is as long as it has to be, so that
+    one thing is one line for grep. ``arrow`` stands before what to do."""
+
+    speech: Speech = ENGLISH
+    width: int | None = None
+    arrow: str = "→"
+
+    def __call__(self, words: str) -> str:
+        """The words in the page's language. What a file name could do to a terminal is shown, not done."""
+        return _CONTROL.sub(lambda sign: repr(sign[0])[1:-1], self.speech(words))
+
+    @property
+    def columns(self) -> int | None:
+        """How wide prose may be."""
+        return None if self.width is None else max(NARROWEST, min(self.width, WIDEST))
+
+    def paragraph(self, words: str, *, first: str = "", rest: str | None = None) -> list[str]:
+        """The words in the page's language as lines that fit, ``first`` before the first, ``rest`` before the others.
+
+        A name that is longer than a line sticks out; nothing is torn apart.
+        """
+        text = " ".join(self(words).split())
+        if self.columns is None:
+            return [first + text]
+        rest = " " * cells(first) if rest is None else rest
+        room = max(self.columns - max(cells(first), cells(rest)), NARROWEST // 2)
+        lines = wrapped(text, room) or [""]
+        return [(rest if number else first) + line for number, line in enumerate(lines)]
+
+
+def wrapped(text: str, room: int) -> list[str]:
+    """Lines of at most ``room`` columns; a longer word sticks out."""
+    if cells(text) == len(text):
+        return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    lines: list[str] = []
+    for word in text.split():
+        if lines and cells(lines[-1]) + 1 + cells(word) <= room:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def cells(text: str) -> int:
+    """How many columns a text takes on a terminal: Chinese and Japanese signs take two, accents none, colour none."""
+    if text.isascii() and "\x1b" not in text:
+        return len(text)
+    return sum(_cell(sign) for sign in click.unstyle(text))
+
+
+def _cell(sign: str) -> int:
+    return 0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    gap = " " * max(width - cells(text), 0)
+    return gap + text if right else text + gap
+
+
+def table(rows: Sequence[Sequence[str]], numbers: Iterable[int] = (), indent: str = "  ") -> list[str]:
+    """Rows in columns two apart; the columns named in ``numbers`` stand at the right. The first row is the heading."""
+    right = frozenset(numbers)
+    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(padded(cell, widths[at], right=at in right) for at, cell in enumerate(row)).rstrip() for row in rows
+    ]
+    return [indent + (dim(line) if not number else line) for number, line in enumerate(lines)]
+
+
+def one_line(text: str) -> str:
+    """A line break in a file name would make two findings of one."""
+    return text.replace("\n", "\\n")
+
+
+def bold(words: str) -> str:
+    return click.style(words, bold=True)
+
+
+def dim(words: str) -> str:
+    return click.style(words, dim=True)
+
+
+__all__ = ["Page", "bold", "cells", "dim", "one_line", "padded", "table", "wrapped"]

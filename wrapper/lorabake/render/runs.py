@@ -1,0 +1,71 @@
+"""Runs: the command of a dry run, how a run ended, which files were written."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorabake.render.page import Page, bold
+from lorabake.render.plan import plan_text
+from lorabake_schemas.record import Outcome, Record
+from lorabake_schemas.words import say
+
+if TYPE_CHECKING:
+    from lorabake.workflow import Prepared
+
+LAST_WORDS = 12
+
+
+def written(paths: Sequence[Path], page: Page, *, as_json: bool) -> str:
+    """The files that were written, one a line."""
+    if as_json:
+        return json.dumps({"version": 1, "written": [str(path) for path in paths]}, indent=2)
+    return "\n".join(page(say("wrote {path}", path=str(path))) for path in paths)
+
+
+def dry_run(prepared: Prepared, page: Page, *, as_json: bool) -> str:
+    """The plan and the command that would be run, as a shell takes it."""
+    _, plan = prepared.examination.planned()
+    if as_json:
+        table = {"version": 1, "plan": plan.model_dump(mode="json"), "cwd": str(prepared.root)}
+        return json.dumps(table | {"argv": list(prepared.command)}, indent=2)
+    where = bold(page(say("would run in {folder}", folder=str(prepared.root))))
+    command = f"  {shlex.join(prepared.command)}"
+    return "\n".join([plan_text(plan, page), "", where, command, page(say("nothing was written or started"))])
+
+
+def ending(record: Record, root: Path, page: Page) -> str:
+    """How a run ended, what it left, and the trainer's last words when it failed."""
+    outcome = record.outcome
+    if outcome is None:
+        return f"{record.name}: {record.status}"
+    lines = [_verdict(record, outcome, page)]
+    if record.status != "finished":
+        lines += [f"  {line}" for line in outcome.last_words[-LAST_WORDS:]]
+        lines += [f"  {page(outcome.hint)}"] if outcome.hint else []
+    lines += [f"  {root / file.name} ({file_size(file.size)})" for file in outcome.outputs if not _in_state(file.name)]
+    return "\n".join([*lines, f"  {page(say('everything about this run: {folder}', folder=str(root)))}"])
+
+
+def _verdict(record: Record, outcome: Outcome, page: Page) -> str:
+    good = record.status == "finished"
+    word = page(say("done:") if good else say("failed:"))
+    return f"{click.style(word, fg='green' if good else 'red', bold=True)} {page(outcome.message)}"
+
+
+def file_size(size: int) -> str:
+    """``73.4 MB``, ``12 kB``."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{max(1, round(size / 1e3))} kB"
+
+
+def _in_state(name: str) -> bool:
+    """Whether an output lies in a folder with the state of a training, of which there are many files."""
+    return any(part.endswith("-state") for part in Path(name).parent.parts)
+
+
+__all__ = ["LAST_WORDS", "dry_run", "ending", "file_size", "written"]
