@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from lorabake_schemas.known_models import native_side
 from lorabake_schemas.machine import BaseFacts, Family, Precision
-from lorabake_schemas.recipe import NetworkType, Recipe, Train
+from lorabake_schemas.recipe import Captions, Concept, NetworkType, Recipe, Train
 from lorabake_schemas.vocabulary import is_adaptive, is_schedule_free
 
 # DyLoRA's rank is an upper limit (G7.22), its block_size LyCORIS' own default; convolutions by G4.77.
@@ -15,6 +16,35 @@ DYLORA_RANK, DYLORA_BLOCK, CONV_RANK = 128, 4, 16
 def family_of(recipe: Recipe, base: BaseFacts) -> Family:
     """The recipe's, else the model's own, else SD1.5, the guide's first case (a rule speaks up when nobody knows)."""
     return recipe.base.family or base.family or "sd15"
+
+
+def native_of(recipe: Recipe) -> int | None:
+    """The side the model was trained at: the recipe's word, else what the model's name tells (G4.59, G4.60)."""
+    return recipe.base.native_resolution or native_side(recipe.base.model)
+
+
+def is_multi(recipe: Recipe) -> bool:
+    """Several concepts in one run (guide part 6)."""
+    return len(recipe.concept) > 1 or recipe.kind == "outfits"
+
+
+def shuffles(concept: Concept, recipe: Recipe) -> bool:
+    """Whether this concept's tags are shuffled: sentences are not, unless the recipe insists (G4.93, G3.7)."""
+    given = concept.shuffle_caption if concept.shuffle_caption is not None else recipe.captions.shuffle_caption
+    return given if given is not None else recipe.base.tags != "natural"
+
+
+def leading_words(concept: Concept) -> tuple[str, ...]:
+    """What every caption of a concept begins with (G3.10, G6.17, G3.12)."""
+    return tuple(word for word in (concept.token, concept.outfit, concept.class_) if word)
+
+
+def leading_tags(concept: Concept, captions: Captions) -> int:
+    """How many tags that is: a token may be two, as in the folder names of G6.17, and a prefix comes before them.
+
+    sd-scripts joins the prefix with a space (TU:824), so only its commas make tags.
+    """
+    return sum(word.count(",") + 1 for word in leading_words(concept)) + (captions.caption_prefix or "").count(",")
 
 
 def optimizer_of(train: Train) -> str:
@@ -67,9 +97,14 @@ __all__ = [
     "brings_schedule",
     "default_precision",
     "family_of",
+    "is_multi",
+    "leading_tags",
+    "leading_words",
+    "native_of",
     "network_of",
     "optimizer_of",
     "precision_of",
     "scheduler_of",
     "sets_own_rate",
+    "shuffles",
 ]

@@ -49,7 +49,8 @@ class BaseFacts(StrictModel):
     """What the base model's own files say about it, without loading a tensor.
 
     ``kind``: file, folder (diffusers), hub (an id to download) or missing. Values that the files do not tell
-    are None; ``problem`` says why the model cannot be used. Of a folder: ``fp16_files`` whether any of its weights
+    are None; ``problem`` says why the model cannot be used; ``merged`` of what it was merged, in the words of its
+    metadata. Of a folder: ``fp16_files`` whether any of its weights
     are named ``*.fp16.*``, ``plain_files`` whether every part has weights that are not.
     """
 
@@ -59,6 +60,7 @@ class BaseFacts(StrictModel):
     zero_terminal_snr: bool | None = None
     fp16_files: bool = False
     plain_files: bool = True
+    merged: str | None = None
     problem: Words | None = None
 
 

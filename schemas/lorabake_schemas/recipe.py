@@ -27,7 +27,8 @@ from lorabake_schemas.values import (
     WarmUp,
 )  # fmt: skip
 
-Kind = Literal["character", "style", "object", "clothing", "concept"]
+# What is trained, in one word (G1.17). outfits: several outfits of one character (part 6).
+Kind = Literal["character", "style", "object", "clothing", "concept", "outfits"]
 NetworkType = Literal["lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"]
 TagStyle = Literal["e621", "danbooru", "natural"]
 Sampler = Literal[

@@ -69,6 +69,21 @@ def test_metadata_tells_the_prediction_type(tmp_path: Path, told: str, *, expect
 
 
 @pytest.mark.parametrize(
+    ("metadata", "merged"),
+    [
+        ({}, None),
+        ({"modelspec.merged_from": "a, b"}, "a, b"),
+        ({"sd_merge_models": '{"12ab": {"name": "first"}, "34cd": {"name": "second"}}'}, "first, second"),
+        ({"sd_merge_recipe": '{"type": "webui"}'}, "sd_merge_recipe"),
+        ({"sd_merge_models": "no JSON"}, "sd_merge_recipe"),
+        ({"sd_merge_models": '["a list"]', "sd_merge_recipe": "{}"}, "sd_merge_recipe"),
+    ],
+)
+def test_metadata_tells_of_a_merge(tmp_path: Path, metadata: dict[str, str], merged: str | None) -> None:
+    assert inspect(checkpoint(tmp_path / "m.safetensors", "sd15", metadata=metadata)).merged == merged
+
+
+@pytest.mark.parametrize(
     ("names", "words"),
     [
         ({"lora_unet_down_blocks_0.lora_down.weight": (4, 4)}, "LoRA"),

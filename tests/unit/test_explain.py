@@ -112,7 +112,7 @@ def test_text_says_everything_about_an_entry() -> None:
     assert "  Value       2, or 3 with an outfit" in said
     assert "  Option      keep_tokens" in said
     assert "  In a recipe captions.keep_tokens, concept.keep_tokens" in said
-    assert said.endswith("  lorabake    Set in the plan.")
+    assert said.endswith("  lorabake    Told by `lorabake check`, set in the plan.")
 
 
 ENTRY = Entry(id="G1.1", title="Title", action="W", guide="Said.", status="not-yet", reason="A list.")

@@ -48,6 +48,11 @@ FIRES: list[Fires] = [
     ("G4.59", at(native_resolution=768, train={"resolution": [512, 832]}), "train.resolution", "warning"),
     ("G4.61", at({"family": "sdxl"}, family="sdxl", train={"resolution": 768}), "train.resolution", "warning"),
     ("G4.61", at({"family": "sdxl"}, family=None, train={"resolution": [960, 1024]}), "train.resolution", "warning"),
+    ("G4.59", at(model="v1-5-pruned.safetensors", train={"resolution": 768}), "train.resolution", "warning"),
+    ("G4.60", at(tags="danbooru"), "base.tags", "hint"),
+    ("GC.4", at(tags="e621", model="models/v1-5-pruned-emaonly.safetensors"), "base.tags", "warning"),
+    ("GC.4", at(tags="danbooru", model="runwayml/stable-diffusion-v1-5"), "base.tags", "warning"),
+    ("G3.5", at({"merged": "a, b"}), "base.model", "hint"),
 ]
 MISSES: list[Misses] = [
     ("G4.7", at()),
@@ -77,6 +82,16 @@ MISSES: list[Misses] = [
     ("G4.61", at({"family": "sdxl"}, family="sdxl", train={"resolution": 1024})),
     ("G4.61", at({"family": "sdxl"}, family="sdxl")),
     ("G4.61", at(train={"resolution": 512})),
+    ("G4.59", at(model="v1-5-pruned.safetensors", native_resolution=768, train={"resolution": 768})),
+    ("G4.60", at(tags="e621")),
+    ("G4.60", at(tags="danbooru", native_resolution=768)),
+    ("G4.60", at(tags="danbooru", train={"resolution": 640})),
+    ("G4.60", at(tags="danbooru", model="anything-v4.5.safetensors")),
+    ("G4.60", at({"family": "sdxl"}, tags="danbooru", family="sdxl")),
+    ("GC.4", at(tags="natural", model="v1-5-pruned.safetensors")),
+    ("GC.4", at(model="v1-5-pruned.safetensors")),
+    ("GC.4", at(tags="e621", model="fluffyrock-v1-5.safetensors")),
+    ("G3.5", at()),
 ]
 
 

@@ -30,7 +30,11 @@ PREDICTS_V: dict[str, Any] = {"base": {"v_prediction": True}}
 UNET_ONLY: dict[str, Any] = {"network": {"network_train_unet_only": True}}
 CACHED: dict[str, Any] = {"kohya": {"cache_text_encoder_outputs": True}}
 CALM: dict[str, Any] = {"captions": {"shuffle_caption": False}}
+UNCACHED: dict[str, Any] = {"train": {"cache_latents": False}}
 FIRES: list[Fires] = [
+    ("G4.97", at(kohya={"color_aug": True}, **UNCACHED), "kohya.color_aug", "warning"),
+    ("G5.6", kohya(full_fp16=True), "kohya.full_fp16", "warning"),
+    ("G5.6", at(kohya={"full_bf16": True}, train={"mixed_precision": "bf16"}), "kohya.full_bf16", "warning"),
     ("S1", kohya(multires_noise_iteration=6), "kohya.multires_noise_iteration", "error"),
     ("S1", kohya(output_dir="x"), "kohya.output_dir", "error"),
     ("S1", kohya(network_dim=8), "kohya.network_dim", "error"),
@@ -81,6 +85,11 @@ FIRES: list[Fires] = [
     ("S1.together", kohya(base_weights_multiplier=[0.5]), "kohya.base_weights_multiplier", "error"),
 ]  # fmt: skip
 MISSES: list[Misses] = [
+    ("G4.97", kohya(color_aug=True)),
+    ("G4.97", at(kohya={"color_aug": True}, train={"cache_latents": False, "cache_latents_to_disk": True})),
+    ("G4.97", at(kohya={"color_aug": False}, **UNCACHED)),
+    ("G5.6", kohya(full_fp16=False)),
+    ("G5.6", at(train={"mixed_precision": "bf16"})),
     ("S1", kohya(multires_noise_iterations=6, loss_type="huber", lowram=True, min_timestep=0)),
     ("S1", at(**SDXL, **CACHED)),
     ("S20", at(kohya={"color_aug": True}, train={"cache_latents": False})),

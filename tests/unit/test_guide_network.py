@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.guide import Situation
-from situations import Fires, Misses, concept, recipe, situation, spoken, topic
+from situations import Fires, Misses, concept, plan_of, recipe, situation, spoken, topic
 
 
 def at(kind: str | None = None, /, *, of: dict[str, Any] | None = None, **network: Any) -> Situation:
     return situation(recipe(network=({"type": kind} if kind else {}) | network, **(of or {})))
 
 
-def batch(size: int, kind: str = "lora", **of: Any) -> Situation:
-    return at(kind, of={"train": {"train_batch_size": size}} | of)
+def batch(size: int, type_: str = "lora", /, **of: Any) -> Situation:
+    return at(type_, of={"train": {"train_batch_size": size}} | of)
 
 
 SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
@@ -29,6 +29,14 @@ def ia3(optimizer: str = "AdamW", kind: str = "ia3", **train: Any) -> Situation:
     return at(kind, of={"train": {"optimizer": optimizer} | train})
 
 
+def planned(kind: str, optimizer: str = "AdamW", **network: Any) -> Situation:
+    """With its plan, which knows the rank."""
+    made = recipe(network={"type": kind} | network, train={"optimizer": optimizer})
+    return situation(made, plan=plan_of(made))
+
+
+REG: dict[str, Any] = {"regularisation": [{"class": "food", "images": "r"}]}
+NORMS, ALPHA = "network.scale_weight_norms", "network.network_alpha"
 FIRES: list[Fires] = [
     ("S36", at("dylora", network_dim=30), DIM, "error"),
     ("S36", at("dylora", network_dim=96, block_size=48), "network.block_size", "error"),
@@ -64,8 +72,12 @@ FIRES: list[Fires] = [
     ("G7.24", batch(5), BATCH, "warning"),
     ("G7.27", ia3(unet_lr=1e-4), "train.learning_rate", "warning"),
     ("G7.27", ia3(learning_rate=2e-2), "train.learning_rate", "warning"),
-    ("G7.16", at("loha", of={"kind": "character"}), "network.type", "hint"),
-    ("G7.16", at("glora", of={"kind": "character"}), "network.type", "hint"),
+    ("G7.24", batch(2, kind="outfits"), BATCH, "warning"),
+    ("G4.79", at(scale_weight_norms=1), NORMS, "hint"),
+    ("G4.83", at(of=REG, scale_weight_norms=1.5), NORMS, "hint"),
+    ("G5.3", planned("lora", network_alpha=16), ALPHA, "hint"),
+    ("G5.3", planned("locon", network_alpha=8), ALPHA, "hint"),
+    ("G5.3", planned("lora", network_dim=8, network_alpha=1), ALPHA, "hint"),
 ]
 MISSES: list[Misses] = [
     ("S36", at("dylora")),
@@ -112,8 +124,15 @@ MISSES: list[Misses] = [
     ("G7.27", ia3()),
     ("G7.27", ia3("Prodigy", learning_rate=1.0)),
     ("G7.27", ia3(kind="locon", unet_lr=1e-4)),
-    ("G7.16", at("loha", of={"kind": "concept"})),
-    ("G7.16", at("locon", of={"kind": "character"})),
+    ("G4.79", at(of=REG, scale_weight_norms=1)),
+    ("G4.79", at(scale_weight_norms=0)),
+    ("G4.83", at(scale_weight_norms=1)),
+    ("G4.83", at("glora", scale_weight_norms=2)),
+    ("G5.3", planned("lora")),
+    ("G5.3", planned("lora", network_alpha=32)),
+    ("G5.3", planned("locon", network_alpha=16)),
+    ("G5.3", planned("diag-oft", network_alpha=1)),
+    ("G5.3", planned("lora", "Prodigy", network_alpha=1)),
 ]
 
 

@@ -8,17 +8,32 @@ import pytest
 
 from lorabake_schemas.guide import Situation
 from lorabake_schemas.vocabulary import OPTIMIZER_ARGUMENTS, OPTIMIZERS, TORCH_OPTIMIZERS
-from situations import Fires, Misses, recipe, situation, spoken, topic
+from situations import Fires, Misses, plan_of, recipe, situation, spoken, topic
 
 
 def at(optimizer: str = "Prodigy", /, *, of: dict[str, Any] | None = None, **train: Any) -> Situation:
     return situation(recipe(train={"optimizer": optimizer} | train, **(of or {})))
 
 
+def planned(family: str = "sd15", /, **of: Any) -> Situation:
+    """With its plan, which has the guide's rates."""
+    made = recipe(base={"family": family}, train=of.pop("train", {}), **of)
+    return situation(made, plan=plan_of(made))
+
+
+RATE = "train.learning_rate"
 UNET_ONLY: dict[str, Any] = {"network": {"network_train_unet_only": True}}
 TEXT_ONLY: dict[str, Any] = {"kohya": {"network_train_text_encoder_only": True}}
-RATE = "train.learning_rate"
 FIRES: list[Fires] = [
+    ("G4.67", planned("sdxl", train={"optimizer": "AdamW"}), "train.optimizer", "hint"),
+    (
+        "G4.67",
+        planned(train={"optimizer": "AdamW8bit", "text_encoder_lr": 5e-4, "unet_lr": 8.33e-5}),
+        "train.text_encoder_lr",
+        "warning",
+    ),
+    ("G4.67", planned(train={"optimizer": "AdamW", "unet_lr": 1e-5}), "train.unet_lr", "warning"),
+    ("G4.67", planned(train={"optimizer": "AdamW", "learning_rate": 1e-5}), RATE, "warning"),
     ("S27", at(unet_lr=4e-4, text_encoder_lr=4.5e-4), "train.text_encoder_lr", "error"),
     ("S27", at("DAdaptAdam", unet_lr=1.0, text_encoder_lr=0.5), "train.text_encoder_lr", "error"),
     ("S27", at(text_encoder_lr=0.5), "train.text_encoder_lr", "error"),
@@ -64,6 +79,12 @@ FIRES: list[Fires] = [
     ("GC.12", at("SGDNesterov", optimizer_args={"nesterov": True}), "train.optimizer_args.nesterov", "error"),
 ]
 MISSES: list[Misses] = [
+    ("G4.67", planned(train={"optimizer": "AdamW"})),
+    ("G4.67", planned("sdxl")),
+    ("G4.67", planned("sdxl", train={"optimizer": "AdamW"}, **UNET_ONLY)),
+    ("G4.67", planned("sdxl", train={"optimizer": "AdamW", "text_encoder_lr": 1e-5})),
+    ("G4.67", planned(train={"optimizer": "Lion", "learning_rate": 1e-4})),
+    ("G4.67", planned(train={"optimizer": "AdamW"}, network={"type": "ia3"})),
     ("S3", at(optimizer_args={"foreach": "a-b", "eps": 1e-8})),
     ("S27", at(unet_lr=1, text_encoder_lr=1)),
     ("S27", at(learning_rate=1.0, unet_lr=0.5, text_encoder_lr=0.5)),

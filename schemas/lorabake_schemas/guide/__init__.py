@@ -9,10 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lorabake_schemas.findings import Finding
-from lorabake_schemas.guide import base, captions, data, kohya, machine, network, optimizer, schedule
+from lorabake_schemas.guide import (
+    base,
+    captions,
+    data,
+    kohya,
+    machine,
+    network,
+    optimizer,
+    schedule,
+    shuffling,
+    subjects,
+)
 from lorabake_schemas.guide.registry import Rule, Situation, rules
 
-TOPICS = (data, captions, base, machine, kohya, optimizer, schedule, network)
+TOPICS = (data, captions, shuffling, base, machine, kohya, optimizer, schedule, network, subjects)
 
 
 def findings(situation: Situation) -> tuple[Finding, ...]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorabake_schemas.defaults import native_of
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
+from lorabake_schemas.known_models import is_plain
+from lorabake_schemas.words import say
 
 NAMES = {"sd15": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL"}
 
@@ -20,7 +23,7 @@ def model_is_there(situation: Situation) -> Iterator[Remark]:
         yield Remark(
             ("base", "model"),
             situation.base.problem,
-            "give the path of a .safetensors file or a diffusers folder, relative to the recipe",
+            say("give the path of a .safetensors file or a diffusers folder, relative to the recipe"),
             severity=WARNING if situation.rehearsing else None,
         )
 
@@ -40,14 +43,17 @@ def folder_has_the_precision(situation: Situation) -> Iterator[Remark]:
         if not base.fp16_files:
             yield Remark(
                 ("base", "model"),
-                "fp16 training wants weights named *.fp16.*, and this SDXL folder has none",
-                'write mixed_precision = "bf16" under [train], or name a single .safetensors file',
+                say("fp16 training wants weights named *.fp16.*, and this SDXL folder has none"),
+                say('write mixed_precision = "bf16" under [train], or name a single .safetensors file'),
             )
     elif not base.plain_files:
         yield Remark(
             ("base", "model"),
-            f"this folder has weights named *.fp16.* only, and training at {precision} wants the others",
-            'name a single .safetensors file, or for SDXL write mixed_precision = "fp16" under [train]',
+            say(
+                "this folder has weights named *.fp16.* only, and training at {precision} wants the others",
+                precision=str(precision),
+            ),
+            say('name a single .safetensors file, or for SDXL write mixed_precision = "fp16" under [train]'),
         )
 
 
@@ -57,14 +63,14 @@ def family_is_right(situation: Situation) -> Iterator[Remark]:
     if said and found and said != found:
         yield Remark(
             ("base", "family"),
-            f"the recipe says {said}, but the model file holds {NAMES[found]}",
-            f'write family = "{found}", or leave it out',
+            say("the recipe says {said}, but the model file holds {found}", said=said, found=NAMES[found]),
+            say('write family = "{found}", or leave it out', found=found),
         )
     elif not said and not found and not situation.base.problem:
         yield Remark(
             ("base", "model"),
-            "what family this model is cannot be read from it",
-            'add family = "sd15", "sd2" or "sdxl" to [base]',
+            say("what family this model is cannot be read from it"),
+            say('add family = "sd15", "sd2" or "sdxl" to [base]'),
         )
 
 
@@ -72,17 +78,17 @@ def family_is_right(situation: Situation) -> Iterator[Remark]:
 def prediction_is_right(situation: Situation) -> Iterator[Remark]:
     said, found = situation.recipe.base.v_prediction, situation.base.v_prediction
     if said is not None and found is not None and said != found:
-        kind = "v-prediction" if found else "epsilon"
-        yield Remark(
-            ("base", "v_prediction"),
-            f"the model says of itself that it is an {kind} model",
-            f"write v_prediction = {str(found).lower()}, or leave it out",
+        by_v, by_noise = (
+            say("the model says that it predicts v"),
+            say("the model says that it predicts noise (epsilon)"),
         )
+        fix = say("write v_prediction = {value}, or leave it out", value=str(found).lower())
+        yield Remark(("base", "v_prediction"), by_v if found else by_noise, fix)
     elif situation.family == "sd2" and said is None and found is None and not situation.base.problem:
         yield Remark(
             ("base", "model"),
-            "SD 2.x comes in both kinds and this file does not say which",
-            "add v_prediction = true for a 768 model, false for a 512 base model",
+            say("SD 2.x comes in both kinds and this file does not say which"),
+            say("add v_prediction = true for a 768 model, false for a 512 base model"),
         )
 
 
@@ -98,8 +104,8 @@ def terminal_snr_needs_v(situation: Situation) -> Iterator[Remark]:
     if base.zero_terminal_snr and not v_prediction:
         yield Remark(
             ("base", "zero_terminal_snr"),
-            "zero terminal SNR without v-prediction",
-            "set v_prediction = true if the model is one; else make sure that it was trained this way",
+            say("zero terminal SNR without v-prediction"),
+            say("set v_prediction = true if the model is one; else make sure that it was trained this way"),
         )
 
 
@@ -107,20 +113,23 @@ def terminal_snr_needs_v(situation: Situation) -> Iterator[Remark]:
 def clip_skip_is_for_sd1(situation: Situation) -> Iterator[Remark]:
     if situation.recipe.base.clip_skip is None or situation.family == "sd15":
         return
-    where = ("base", "clip_skip")
+    where, fix = ("base", "clip_skip"), say("take the line out")
     if situation.family == "sdxl":
-        yield Remark(where, f"clip_skip has no effect on {NAMES['sdxl']} and is left out", "take the line out")
+        yield Remark(where, say("clip_skip has no effect on SDXL and is left out"), fix)
     else:
-        said = f"clip_skip on {NAMES['sd2']}: sd-scripts uses it, and warns that nothing good is to be expected"
-        yield Remark(where, said, "take the line out", severity=WARNING)
+        said = say(
+            "clip_skip on Stable Diffusion 2.x: sd-scripts uses it, and warns that nothing good is to be expected"
+        )
+        yield Remark(where, said, fix, severity=WARNING)
 
 
 @rule("G4.59", WARNING, "Training above the model's native size harms it; crop several versions instead (GC.5).")
 def not_above_native(situation: Situation) -> Iterator[Remark]:
-    native, sides = situation.recipe.base.native_resolution, situation.recipe.train.resolution
+    native, sides = native_of(situation.recipe), situation.recipe.train.resolution
     largest = sides if isinstance(sides, int) else max(sides) if sides else 0
     if native and largest > native:
-        yield Remark(("train", "resolution"), f"{largest} is above the model's native {native}", f"write {native}")
+        said = say("{largest} is above the model's native {native}", largest=largest, native=native)
+        yield Remark(("train", "resolution"), said, say("write {native}", native=native))
 
 
 @rule("G4.61", WARNING, "SDXL was trained at 1024 and loses quality below it.", unless="it is a quick trial")
@@ -128,7 +137,51 @@ def sdxl_wants_1024(situation: Situation) -> Iterator[Remark]:
     sides = situation.recipe.train.resolution
     smallest = sides if isinstance(sides, int) else min(sides) if sides else 1024
     if situation.family == "sdxl" and smallest < 1024:
-        yield Remark(("train", "resolution"), f"SDXL at {smallest}", "write resolution = 1024, or leave it out")
+        said = say("SDXL at {side}", side=smallest)
+        yield Remark(("train", "resolution"), said, say("write resolution = 1024, or leave it out"))
+
+
+@rule(
+    "G4.60",
+    HINT,
+    "Most SD1.5 anime models descend from the NAI leak, which was trained at 640.",
+    unless="the recipe or the model's name says at what size it was trained",
+)
+def anime_size_is_known(situation: Situation) -> Iterator[Remark]:
+    base = situation.recipe.base
+    unknown = native_of(situation.recipe) is None and situation.recipe.train.resolution is None
+    if situation.family == "sd15" and base.tags == "danbooru" and unknown:
+        yield Remark(
+            ("base", "tags"),
+            say("an SD1.5 anime model is trained at 768 here, but most of them were made at 640"),
+            say("add native_resolution = 640, or 768 where the model's page says that it was trained there"),
+        )
+
+
+@rule("GC.4", WARNING, "To a plain Stable Diffusion model the tags of a board are words like any other.")
+def plain_model_knows_no_tags(situation: Situation) -> Iterator[Remark]:
+    base = situation.recipe.base
+    if base.tags in {"e621", "danbooru"} and is_plain(base.model):
+        yield Remark(
+            ("base", "tags"),
+            say("{tags} tags on {model}, which was never trained on them", tags=base.tags, model=base.model),
+            say('take a fine-tune that knows them, or write sentences and tags = "natural"'),
+        )
+
+
+@rule(
+    "G3.5",
+    HINT,
+    "A LoRA made on a merge works on its relatives less well than one made on a fine-tune that is no merge.",
+    unless="the LoRA is used with this model alone",
+)
+def base_is_no_merge(situation: Situation) -> Iterator[Remark]:
+    if situation.base.merged:
+        yield Remark(
+            ("base", "model"),
+            say("its own metadata says that it is a merge ({parts})", parts=situation.base.merged),
+            say("fine if the LoRA is for this model alone; else train on a model that it was merged from"),
+        )
 
 
 __all__: list[str] = []

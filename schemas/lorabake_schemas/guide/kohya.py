@@ -5,57 +5,62 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.base import StrictModel
-from lorabake_schemas.defaults import precision_of
-from lorabake_schemas.guide.registry import ERROR, Remark, Situation, rule
+from lorabake_schemas.defaults import precision_of, shuffles
+from lorabake_schemas.guide.registry import ERROR, WARNING, Remark, Situation, rule
 from lorabake_schemas.options import nearest
 from lorabake_schemas.recipe import Base, Captions, KohyaValue, Launch, Metadata, Network, Sample, Save, Train
 from lorabake_schemas.vocabulary import OTHER_WORDS
+from lorabake_schemas.words import say
 
 TIMESTEPS = 1000  # of every model's noise schedule
 # Options that lorabake sets itself, with what to use in their place.
-OWN = {
-    "config_file": "lorabake compiles it",
-    "dataset_config": "lorabake compiles it",
-    "output_config": "it makes sd-scripts stop without training",
-    "output_dir": "it is the run folder's output/",
-    "output_name": "it is the recipe's name",
-    "logging_dir": "it is the run folder's tensorboard/",
-    "log_with": "the run folder always gets TensorBoard logs",
-    "train_data_dir": "pictures go into [[concept]]",
-    "reg_data_dir": "pictures go into [[regularisation]]",
-    "in_json": "captions are read from files beside the pictures",
-    "dataset_class": "lorabake's forecast knows sd-scripts' own datasets only",
-    "debug_dataset": "on Linux it never ends",
-    "cpu_offload_checkpointing": "it fails on every SD and SDXL UNet",
-    "fused_backward_pass": "it does nothing in the LoRA scripts",
-    "skip_until_initial_step": "with gradient accumulation it trains nothing and exits 0",
-    "sample_prompts": "prompts go into [sample]",
-    "network_module": "it follows from network.type",
-    "network_args": "they follow from [network]",
-    "optimizer_type": "it is train.optimizer",
-    "pretrained_model_name_or_path": "it is base.model",
-    "resolution": "it is train.resolution",
-    "caption_extention": "it is captions.caption_extension",
-    "flip_aug": "it is the concept's flip_aug",
-    "v2": "it follows from base.family",
-    "v_parameterization": "it is base.v_prediction",
-    "xformers": "it is train.attention",
-    "sdpa": "it is train.attention",
-    "mem_eff_attn": "it quarrels with train.attention",
-    "use_8bit_adam": "it is train.optimizer",
-    "use_lion_optimizer": "it is train.optimizer",
-    "save_n_epoch_ratio": "it is save.save_every_n_epochs",
-    "validation_split": "pictures held back are not in lorabake's forecast, and at the pin they leak into training",
-    "console_log_level": "from sd-scripts' own words lorabake tells how a run goes and whether it has succeeded",
-    "console_log_file": "logs/trainer.log holds all it says, and lorabake tells from it whether a run has succeeded",
-    "resume": "sd-scripts counts the steps wrongly after it; to go on from a LoRA set network.network_weights",
-    "resume_from_huggingface": "sd-scripts counts the steps wrongly after it",
-    "initial_epoch": "sd-scripts counts the steps wrongly after it",
-    "initial_step": "sd-scripts counts the steps wrongly after it",
-    "huggingface_token": "it would be written into the run folder; set HF_TOKEN in the environment",
-    "wandb_api_key": "it would be written into the run folder, and runs log to TensorBoard",
-    "deepspeed": "it is not among the trainer's packages",
-    "no_metadata": "from the metadata lorabake tells whether a run has succeeded",
+OWN: dict[str, str] = {
+    "config_file": say("lorabake compiles it"),
+    "dataset_config": say("lorabake compiles it"),
+    "output_config": say("it makes sd-scripts stop without training"),
+    "output_dir": say("it is the run folder's output/"),
+    "output_name": say("it is the recipe's name"),
+    "logging_dir": say("it is the run folder's tensorboard/"),
+    "log_with": say("the run folder always gets TensorBoard logs"),
+    "train_data_dir": say("pictures go into [[concept]]"),
+    "reg_data_dir": say("pictures go into [[regularisation]]"),
+    "in_json": say("captions are read from files beside the pictures"),
+    "dataset_class": say("lorabake's forecast knows sd-scripts' own datasets only"),
+    "debug_dataset": say("on Linux it never ends"),
+    "cpu_offload_checkpointing": say("it fails on every SD and SDXL UNet"),
+    "fused_backward_pass": say("it does nothing in the LoRA scripts"),
+    "skip_until_initial_step": say("with gradient accumulation it trains nothing and exits 0"),
+    "sample_prompts": say("prompts go into [sample]"),
+    "network_module": say("it follows from network.type"),
+    "network_args": say("they follow from [network]"),
+    "optimizer_type": say("it is train.optimizer"),
+    "pretrained_model_name_or_path": say("it is base.model"),
+    "resolution": say("it is train.resolution"),
+    "caption_extention": say("it is captions.caption_extension"),
+    "flip_aug": say("it is the concept's flip_aug"),
+    "v2": say("it follows from base.family"),
+    "v_parameterization": say("it is base.v_prediction"),
+    "xformers": say("it is train.attention"),
+    "sdpa": say("it is train.attention"),
+    "mem_eff_attn": say("it quarrels with train.attention"),
+    "use_8bit_adam": say("it is train.optimizer"),
+    "use_lion_optimizer": say("it is train.optimizer"),
+    "save_n_epoch_ratio": say("it is save.save_every_n_epochs"),
+    "validation_split": say(
+        "pictures held back are not in lorabake's forecast, and at the pin they leak into training"
+    ),
+    "console_log_level": say("from sd-scripts' own words lorabake tells how a run goes and whether it has succeeded"),
+    "console_log_file": say(
+        "logs/trainer.log holds all it says, and lorabake tells from it whether a run has succeeded"
+    ),
+    "resume": say("sd-scripts counts the steps wrongly after it; to go on from a LoRA set network.network_weights"),
+    "resume_from_huggingface": say("sd-scripts counts the steps wrongly after it"),
+    "initial_epoch": say("sd-scripts counts the steps wrongly after it"),
+    "initial_step": say("sd-scripts counts the steps wrongly after it"),
+    "huggingface_token": say("it would be written into the run folder; set HF_TOKEN in the environment"),
+    "wandb_api_key": say("it would be written into the run folder, and runs log to TensorBoard"),
+    "deepspeed": say("it is not among the trainer's packages"),
+    "no_metadata": say("from the metadata lorabake tells whether a run has succeeded"),
 }
 
 
@@ -82,12 +87,14 @@ def _recipe_key(option: str) -> str | None:
 def _meant(name: str, situation: Situation) -> str:
     """What was probably meant, in the place where a recipe has it."""
     if name.lower() in OTHER_WORDS:
-        return f"lorabake's word for it is {OTHER_WORDS[name.lower()]}"
+        return say("lorabake's word for it is {word}", word=OTHER_WORDS[name.lower()])
     near = nearest(name, situation.options)
     own = _recipe_key(near) if near else None
     if near is None or near in OWN:
-        return "take it out"
-    return f"did you mean {own}, which has a place of its own?" if own else f"did you mean {near}?"
+        return say("take it out")
+    if own:
+        return say("did you mean {own}, which has a place of its own?", own=own)
+    return say("did you mean {near}?", near=near)
 
 
 @rule("S1", ERROR, "sd-scripts takes any key, type and value from its TOML in silence.")
@@ -97,12 +104,15 @@ def kohya_options_exist(situation: Situation) -> Iterator[Remark]:
         where = ("kohya", name)
         own = _recipe_key(name)
         if name in OWN:
-            yield Remark(where, f"{name} is not for recipes: {OWN[name]}", "take it out")
+            said = say("{name} is not for recipes: {why}", name=name, why=OWN[name])
+            yield Remark(where, said, say("take it out"))
         elif own:
-            yield Remark(where, f"{name} has a place of its own in a recipe", f"write it as {own}")
+            said = say("{name} has a place of its own in a recipe", name=name)
+            yield Remark(where, said, say("write it as {own}", own=own))
         elif name not in known:
             script = "sdxl_train_network.py" if situation.family == "sdxl" else "train_network.py"
-            yield Remark(where, f"{script} at the pin has no option {name}", _meant(name, situation))
+            said = say("{script} at the pin has no option {name}", script=script, name=name)
+            yield Remark(where, said, _meant(name, situation))
         else:
             problem = known[name].problem(value)
             if problem:
@@ -115,19 +125,20 @@ def options_agree(situation: Situation) -> Iterator[Remark]:
     said = recipe.base.v_prediction
     predicts_v = said if said is not None else situation.base.v_prediction
     if kohya.get("adaptive_noise_scale") is not None and not recipe.train.noise_offset:
-        yield Remark(
-            ("kohya", "adaptive_noise_scale"), "it needs noise_offset", "add noise_offset = 0.05 under [train]"
-        )
+        fix = say("add noise_offset = 0.05 under [train]")
+        yield Remark(("kohya", "adaptive_noise_scale"), say("it needs noise_offset"), fix)
     if kohya.get("scale_v_pred_loss_like_noise_pred") and not predicts_v:
         where = ("kohya", "scale_v_pred_loss_like_noise_pred")
-        yield Remark(where, "it is for v-prediction models only", "take it out")
+        yield Remark(where, say("it is for v-prediction models only"), say("take it out"))
     if kohya.get("v_pred_like_loss") and predicts_v:
-        yield Remark(("kohya", "v_pred_like_loss"), "it is not for v-prediction models", "take it out")
+        where = ("kohya", "v_pred_like_loss")
+        yield Remark(where, say("it is not for v-prediction models"), say("take it out"))
     if kohya.get("dim_from_weights") and not recipe.network.network_weights:
-        yield Remark(("kohya", "dim_from_weights"), "it needs network_weights", "add network_weights under [network]")
+        fix = say("add network_weights under [network]")
+        yield Remark(("kohya", "dim_from_weights"), say("it needs network_weights"), fix)
     for name in ("validate_every_n_epochs", "validate_every_n_steps"):
         if kohya.get(name) == 0:
-            yield Remark(("kohya", name), "sd-scripts divides by it", "take it out")
+            yield Remark(("kohya", name), say("sd-scripts divides by it"), say("take it out"))
     yield from _timesteps(kohya)
     yield from _multipliers(kohya)
 
@@ -137,8 +148,8 @@ def _timesteps(kohya: dict[str, KohyaValue]) -> Iterator[Remark]:
     low, high = kohya.get("min_timestep", 0), kohya.get("max_timestep", TIMESTEPS)
     if isinstance(low, int) and isinstance(high, int) and not 0 <= low < high <= TIMESTEPS:
         where = ("kohya", "max_timestep" if "max_timestep" in kohya else "min_timestep")
-        fix = f"write min_timestep below max_timestep, both from 0 to {TIMESTEPS}"
-        yield Remark(where, f"timesteps from {low} to {high}", fix)
+        fix = say("write min_timestep below max_timestep, both from 0 to {last}", last=TIMESTEPS)
+        yield Remark(where, say("timesteps from {low} to {high}", low=low, high=high), fix)
 
 
 def _multipliers(kohya: dict[str, KohyaValue]) -> Iterator[Remark]:
@@ -148,7 +159,8 @@ def _multipliers(kohya: dict[str, KohyaValue]) -> Iterator[Remark]:
     count = len(weights) if isinstance(weights, tuple) else 1
     if given is not None and many != count:
         where = ("kohya", "base_weights_multiplier")
-        yield Remark(where, f"{many} multipliers for {count} base_weights", "write one multiplier for each of them")
+        said = say("base_weights: {count}, base_weights_multiplier: {many}", count=count, many=many)
+        yield Remark(where, said, say("write one multiplier for each of them"))
 
 
 @rule("S20", ERROR, "Cached latents hold finished pictures, so colour and crop augmentation cannot change them.")
@@ -156,11 +168,17 @@ def cache_allows_augmentation(situation: Situation) -> Iterator[Remark]:
     cached = situation.recipe.train.cache_latents is not False or situation.recipe.train.cache_latents_to_disk
     for name in ("color_aug", "random_crop"):
         if situation.recipe.kohya.get(name) is True and cached:
-            yield Remark(
-                ("kohya", name),
-                f"{name} needs cache_latents = false",
-                "take it out (the guide never uses it, G4.97)" if name == "color_aug" else "take it out",
-            )
+            never, out = say("take it out (the guide never uses it, G4.97)"), say("take it out")
+            said = say("{name} needs cache_latents = false", name=name)
+            yield Remark(("kohya", name), said, never if name == "color_aug" else out)
+
+
+@rule("G4.97", WARNING, "The guide never augments colours: it teaches false ones.")
+def colours_stay(situation: Situation) -> Iterator[Remark]:
+    train = situation.recipe.train
+    cached = train.cache_latents is not False or train.cache_latents_to_disk  # then S20 is an error
+    if situation.recipe.kohya.get("color_aug") is True and not cached:
+        yield Remark(("kohya", "color_aug"), say("color_aug teaches colours that no picture has"), say("take it out"))
 
 
 @rule("S41", ERROR, "Cached text encoder outputs need a UNet-only run and captions that never change.")
@@ -170,15 +188,14 @@ def text_cache_is_possible(situation: Situation) -> Iterator[Remark]:
         return
     where = ("kohya", next(name for name in kohya if name.startswith("cache_text_encoder_outputs")))
     if not recipe.network.network_train_unet_only:
-        yield Remark(where, "it needs a UNet-only run", "add network_train_unet_only = true under [network]")
-    shuffled = [
-        concept.shuffle_caption if concept.shuffle_caption is not None else recipe.captions.shuffle_caption
-        for concept in recipe.concept
-    ]
-    if any(shuffle or (shuffle is None and recipe.base.tags != "natural") for shuffle in shuffled):
-        yield Remark(where, "it cannot go with shuffled captions", "add shuffle_caption = false under [captions]")
+        fix = say("add network_train_unet_only = true under [network]")
+        yield Remark(where, say("it needs a UNet-only run"), fix)
+    if any(shuffles(concept, recipe) for concept in recipe.concept):
+        fix = say("add shuffle_caption = false under [captions]")
+        yield Remark(where, say("it cannot go with shuffled captions"), fix)
     if recipe.captions.caption_dropout_rate or recipe.captions.caption_tag_dropout_rate:
-        yield Remark(where, "it cannot go with caption dropout", "take the dropout rates out of [captions]")
+        fix = say("take the dropout rates out of [captions]")
+        yield Remark(where, say("it cannot go with caption dropout"), fix)
 
 
 @rule("S39", ERROR, "full_fp16 and full_bf16 assert the same mixed precision, fp8 any but no (TN:815-833).")
@@ -186,14 +203,21 @@ def precisions_agree(situation: Situation) -> Iterator[Remark]:
     precision = precision_of(situation.recipe.train, situation.machine.device)
     for name, wanted in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
         if situation.recipe.kohya.get(name) is True and precision != wanted:
-            yield Remark(
-                ("kohya", name),
-                f'{name} needs mixed_precision = "{wanted}"',
-                f'add mixed_precision = "{wanted}" under [train]',
-            )
+            said = say('{name} needs mixed_precision = "{wanted}"', name=name, wanted=wanted)
+            fix = say('add mixed_precision = "{wanted}" under [train]', wanted=wanted)
+            yield Remark(("kohya", name), said, fix)
     for name in ("fp8_base", "fp8_base_unet"):
         if situation.recipe.kohya.get(name) is True and precision == "no":
-            yield Remark(("kohya", name), f"{name} needs mixed precision", 'write mixed_precision = "fp16" or "bf16"')
+            fix = say('write mixed_precision = "fp16" or "bf16"')
+            yield Remark(("kohya", name), say("{name} needs mixed precision", name=name), fix)
+
+
+@rule("G5.6", WARNING, "Full fp16 or bf16 keeps the weights themselves at half precision: coarse, though quick.")
+def precision_stays_mixed(situation: Situation) -> Iterator[Remark]:
+    for name in ("full_fp16", "full_bf16"):
+        if situation.recipe.kohya.get(name) is True:
+            said = say("{name} learns coarsely: small steps are lost in rounding", name=name)
+            yield Remark(("kohya", name), said, say("take it out; mixed precision is what the guide uses"))
 
 
 __all__ = ["OWN"]

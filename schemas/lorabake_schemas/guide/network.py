@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK
+from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK, is_multi
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import LYCORIS_PRESETS, LYCORIS_PRESETS_BROKEN_ON_SD1, RANK_DROPOUT_WORKS, is_adaptive
+from lorabake_schemas.words import say
 
 DORA_WORKS_WITH = ("locon", "loha", "lokr")
 NORM_SCALING_WORKS_WITH = ("lora", "locon", "loha", "lokr", "diag-oft")
@@ -20,6 +21,7 @@ ONLY_FOR = {
     "train_norm": ("locon", "loha", "lokr", "glora", "diag-oft"),
     "preset": ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"),
 }
+ALPHA_IGNORED = ("ia3", "diag-oft")  # S33
 RUN_FILES = ("recipe.toml", "train.toml", "dataset.toml")
 RANK_LIMITS = {"lora": (64, "G4.71"), "locon": (64, "G7.14"), "loha": (32, "G7.17")}
 
@@ -38,17 +40,25 @@ def dylora_divides(situation: Situation) -> Iterator[Remark]:
             key = at if getattr(network, at) is not None else "block_size"
             yield Remark(
                 ("network", key),
-                f"DyLoRA's {name} {size} does not divide by its block_size {block}",
-                f"write {name} = {max(block, size // block * block)}, or another block_size",
+                say(
+                    "DyLoRA's {name} {size} does not divide by its block_size {block}",
+                    name=name,
+                    size=size,
+                    block=block,
+                ),
+                say(
+                    "write {name} = {number}, or another block_size",
+                    name=name,
+                    number=max(block, size // block * block),
+                ),
             )
 
 
 @rule("G4.22", ERROR, "DoRA is a switch of LyCORIS' locon, loha and lokr; anywhere else it is ignored.")
 def dora_exists(situation: Situation) -> Iterator[Remark]:
     if situation.recipe.network.dora_wd and situation.network not in DORA_WORKS_WITH:
-        yield Remark(
-            ("network", "dora_wd"), f"{situation.network} has no DoRA", 'write type = "locon" beside dora_wd = true'
-        )
+        said = say("{network} has no DoRA", network=situation.network)
+        yield Remark(("network", "dora_wd"), said, say('write type = "locon" beside dora_wd = true'))
 
 
 @rule("S37", ERROR, "An argument that an algorithm does not know is ignored in silence.")
@@ -57,8 +67,8 @@ def argument_belongs_to_algorithm(situation: Situation) -> Iterator[Remark]:
         if getattr(situation.recipe.network, name) is not None and situation.network not in algorithms:
             yield Remark(
                 ("network", name),
-                f"{name} means nothing to {situation.network}",
-                f"take it out, or use type = {' or '.join(algorithms)}",
+                say("{name} means nothing to {network}", name=name, network=situation.network),
+                say("take it out, or use one of these types: {types}", types=", ".join(algorithms)),
             )
 
 
@@ -72,14 +82,14 @@ def preset_works(situation: Situation) -> Iterator[Remark]:
     elif preset not in LYCORIS_PRESETS:
         yield Remark(
             ("network", "preset"),
-            f'"{preset}" is not a preset of LyCORIS',
-            f"one of {', '.join(LYCORIS_PRESETS)}, or the path of a .toml file",
+            say('"{preset}" is not a preset of LyCORIS', preset=preset),
+            say("one of {names}, or the path of a .toml file", names=", ".join(LYCORIS_PRESETS)),
         )
     elif preset in LYCORIS_PRESETS_BROKEN_ON_SD1[1:] and situation.family != "sdxl":
         yield Remark(
             ("network", "preset"),
-            f'LyCORIS crashes on SD1.5 with "{preset}" (duplicated lora name)',
-            'write preset = "full" (lorabake brings a file that works), "attn-mlp" or "unet-transformer-only"',
+            say('LyCORIS crashes on SD1.5 with "{preset}" (duplicated lora name)', preset=preset),
+            say('write preset = "full" (lorabake brings a file that works), "attn-mlp" or "unet-transformer-only"'),
         )
 
 
@@ -87,7 +97,8 @@ def _preset_file(preset: str) -> Iterator[Remark]:
     """It is copied into the run folder under its own name."""
     name = preset.replace("\\", "/").rpartition("/")[2]
     if name in RUN_FILES:
-        yield Remark(("network", "preset"), f"a preset file cannot be called {name} in a run folder", "rename the file")
+        said = say("a preset file cannot be called {name} in a run folder", name=name)
+        yield Remark(("network", "preset"), said, say("rename the file"))
 
 
 @rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode, and not every algorithm one of ranks.")
@@ -95,12 +106,16 @@ def dropout_works(situation: Situation) -> Iterator[Remark]:
     if situation.recipe.network.network_dropout and situation.network != "lora":
         yield Remark(
             ("network", "network_dropout"),
-            f"network_dropout has no effect with {situation.network}",
-            "write rank_dropout (locon, loha, lokr, diag-oft) or module_dropout",
+            _no_effect("network_dropout", situation),
+            say("write rank_dropout (locon, loha, lokr, diag-oft) or module_dropout"),
         )
     if situation.recipe.network.rank_dropout and situation.network not in ("lora", *RANK_DROPOUT_WORKS):
-        said = f"rank_dropout has no effect with {situation.network}"
-        yield Remark(("network", "rank_dropout"), said, "take it out, or write module_dropout")
+        said = _no_effect("rank_dropout", situation)
+        yield Remark(("network", "rank_dropout"), said, say("take it out, or write module_dropout"))
+
+
+def _no_effect(name: str, situation: Situation) -> str:
+    return say("{name} has no effect with {network}", name=name, network=situation.network)
 
 
 @rule("S37.conv_alpha", WARNING, "networks.lora trains 3x3 convolutions only when conv_dim is given.")
@@ -108,7 +123,8 @@ def conv_alpha_has_a_rank(situation: Situation) -> Iterator[Remark]:
     network = situation.recipe.network
     if situation.network == "lora" and network.conv_alpha and not network.conv_dim:
         where = ("network", "conv_alpha")
-        yield Remark(where, "conv_alpha without conv_dim does nothing", "add conv_dim = 16, or take it out")
+        said = say("conv_alpha without conv_dim does nothing")
+        yield Remark(where, said, say("add conv_dim = 16, or take it out"))
 
 
 @rule("S33", WARNING, "iA3 has neither rank nor alpha, Diag-OFT no alpha.")
@@ -119,17 +135,37 @@ def rank_means_something(situation: Situation) -> Iterator[Remark]:
     }
     for name in ignored.get(situation.network, ()):
         if getattr(situation.recipe.network, name) is not None:
-            yield Remark(("network", name), f"{situation.network} ignores {name}", "take it out")
+            said = say("{network} ignores {name}", network=situation.network, name=name)
+            yield Remark(("network", name), said, say("take it out"))
 
 
 @rule("S32", WARNING, "scale_weight_norms does nothing for some LyCORIS algorithms.")
 def norms_are_scaled(situation: Situation) -> Iterator[Remark]:
     if situation.recipe.network.scale_weight_norms and situation.network not in NORM_SCALING_WORKS_WITH:
+        said = _no_effect("scale_weight_norms", situation)
+        yield Remark(("network", "scale_weight_norms"), said, say("take it out"))
+
+
+@rule(
+    "G4.79",
+    HINT,
+    "Regularisation lets LoRAs live together better than scaled norms, which partly destroy what was learned.",
+)
+def norms_are_no_regularisation(situation: Situation) -> Iterator[Remark]:
+    if situation.recipe.network.scale_weight_norms and not situation.recipe.regularisation:
         yield Remark(
             ("network", "scale_weight_norms"),
-            f"scale_weight_norms has no effect with {situation.network}",
-            "take it out",
+            say("scaled weight norms take away from what was learned; the guide would rather regularise"),
+            say("take it out and add a [[regularisation]] set, or keep it for a LoRA that is used beside others"),
         )
+
+
+@rule("G4.83", HINT, "Above 1 scaled weight norms change less and help less.")
+def norms_are_scaled_to_one(situation: Situation) -> Iterator[Remark]:
+    norm = situation.recipe.network.scale_weight_norms or 0
+    if norm > 1 and situation.network in NORM_SCALING_WORKS_WITH:
+        said = say("scale_weight_norms {norm:g}: above 1 it interferes less, and helps less", norm=norm)
+        yield Remark(("network", "scale_weight_norms"), said, say("write 1.0"))
 
 
 @rule(
@@ -146,8 +182,13 @@ def rank_is_sane(situation: Situation) -> Iterator[Remark]:
     if situation.network not in {"dylora", "ia3"} and rank > limit:
         yield Remark(
             ("network", "network_dim"),
-            f"network_dim {rank}: the guide stays at {limit} or below here ({source})",
-            f"write network_dim = {limit}",
+            say(
+                "network_dim {rank}: the guide stays at {limit} or below here ({source})",
+                rank=rank,
+                limit=limit,
+                source=source,
+            ),
+            say("write network_dim = {limit}", limit=limit),
         )
 
 
@@ -155,44 +196,64 @@ def rank_is_sane(situation: Situation) -> Iterator[Remark]:
 def alpha_is_not_tiny(situation: Situation) -> Iterator[Remark]:
     alpha = situation.recipe.network.network_alpha
     if alpha is not None and alpha < 0.01 and situation.network != "lora":
-        yield Remark(("network", "network_alpha"), f"network_alpha {alpha:g}", "write 0.01 or more")
+        yield Remark(
+            ("network", "network_alpha"), say("network_alpha {alpha:g}", alpha=alpha), say("write 0.01 or more")
+        )
+
+
+@rule(
+    "G5.3",
+    HINT,
+    "What is learned is scaled by alpha divided by rank (networks/lora.py:71): half the rank learns half as fast.",
+    unless="adaptive optimizers, and half the rank with LyCORIS, which are the guide's own values",
+    needs_plan=True,
+)
+def alpha_is_not_below(situation: Situation) -> Iterator[Remark]:
+    network, plan = situation.recipe.network, situation.plan
+    rank = plan.value("network_dim") if plan else None
+    if network.network_alpha is None or not isinstance(rank, int) or situation.network in ALPHA_IGNORED:
+        return
+    usual = rank if situation.network == "lora" else rank / 2
+    if network.network_alpha < usual and not is_adaptive(situation.optimizer):
+        share = network.network_alpha / rank
+        yield Remark(
+            ("network", "network_alpha"),
+            say(
+                "alpha {alpha:g} at rank {rank}: all is learned at {share:g} of the rate",
+                alpha=network.network_alpha,
+                rank=rank,
+                share=share,
+            ),
+            say("no harm, but train longer; or write network_alpha = {usual:g}", usual=float(usual)),
+        )
 
 
 @rule("G4.77", WARNING, "Convolution ranks above 16 bring little and can harm.")
 def conv_rank_is_sane(situation: Situation) -> Iterator[Remark]:
     conv = situation.recipe.network.conv_dim or 0
     if conv > 16 and situation.network != "ia3":
-        yield Remark(("network", "conv_dim"), f"conv_dim {conv}", "write conv_dim = 16 or less")
+        yield Remark(("network", "conv_dim"), say("conv_dim {conv}", conv=conv), say("write conv_dim = 16 or less"))
 
 
 @rule("G7.24", WARNING, "DyLoRA and mixed concepts want a batch of one; more blends what belongs apart (G6.2).")
 def batch_is_small(situation: Situation) -> Iterator[Remark]:
     batch = situation.recipe.train.train_batch_size or 1
+    where, fix = ("train", "train_batch_size"), say("write train_batch_size = 1")
     if batch > 1 and situation.network == "dylora":
-        yield Remark(("train", "train_batch_size"), f"a batch of {batch} with DyLoRA", "write train_batch_size = 1")
-    elif batch > 1 and len(situation.recipe.concept) > 1:
-        yield Remark(("train", "train_batch_size"), f"a batch of {batch} mixes concepts", "write train_batch_size = 1")
+        yield Remark(where, say("a batch of {batch} with DyLoRA", batch=batch), fix)
+    elif batch > 1 and is_multi(situation.recipe):
+        yield Remark(where, say("a batch of {batch} mixes concepts", batch=batch), fix)
     elif batch > 4:
-        yield Remark(
-            ("train", "train_batch_size"), f"a batch of {batch}: the guide never goes above 4 (G4.24)", "write 1 to 4"
-        )
+        said = say("a batch of {batch}: the guide never goes above 4 (G4.24)", batch=batch)
+        yield Remark(where, said, say("write 1 to 4"))
 
 
 @rule("G7.27", WARNING, "iA3 needs a high learning rate when the optimizer does not find its own.")
 def ia3_rate_is_high(situation: Situation) -> Iterator[Remark]:
     rate = situation.recipe.train.unet_lr or situation.recipe.train.learning_rate
     if situation.network == "ia3" and rate and not is_adaptive(situation.optimizer) and not 5e-3 <= rate <= 1e-2:
-        yield Remark(("train", "learning_rate"), f"{rate:g} for iA3", "write 5e-3 to 1e-2, or leave it out")
-
-
-@rule("G7.16", HINT, "LoHa and LoKr generalise and are poor at fine detail; GLoRA is weak on one subject (G7.25).")
-def algorithm_suits_subject(situation: Situation) -> Iterator[Remark]:
-    if situation.recipe.kind == "character" and situation.network in {"loha", "lokr", "glora"}:
-        yield Remark(
-            ("network", "type"),
-            f"{situation.network} tends to lose a character's details",
-            "lora or locon suit a single character better",
-        )
+        said = say("{rate:g} for iA3", rate=rate)
+        yield Remark(("train", "learning_rate"), said, say("write 5e-3 to 1e-2, or leave it out"))
 
 
 __all__: list[str] = []

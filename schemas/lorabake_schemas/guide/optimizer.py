@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from lorabake_schemas.defaults import sets_own_rate
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import ADAM, OPTIMIZER_ARGUMENTS, is_adaptive
+from lorabake_schemas.words import say
 
 GUIDE_OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit")
+RATES = ("learning_rate", "unet_lr", "text_encoder_lr")
 
 
 @rule("S27", ERROR, "Prodigy stops at the first step when two learning rates differ.")
@@ -20,25 +22,27 @@ def adaptive_has_one_rate(situation: Situation) -> Iterator[Remark]:
         rates["text_encoder_lr"] = main if train.text_encoder_lr is None else train.text_encoder_lr
     used = {name: value for name, value in rates.items() if value}  # 0 takes the group out
     if is_adaptive(situation.optimizer) and len(set(used.values())) > 1:
-        said = " and ".join(f"{name} = {value:g}" for name, value in used.items())
+        listed = ", ".join(f"{name} = {value:g}" for name, value in used.items())
         yield Remark(
             ("train", "text_encoder_lr" if train.text_encoder_lr is not None else "unet_lr"),
-            f"{situation.optimizer} finds one step size for everything: {said}",
-            "take out unet_lr and text_encoder_lr; to spare the text encoder set "
-            "network.network_train_unet_only = true",
+            say("{optimizer} finds one step size for everything: {rates}", optimizer=situation.optimizer, rates=listed),
+            say(
+                "take out unet_lr and text_encoder_lr; to spare the text encoder set "
+                "network.network_train_unet_only = true"
+            ),
         )
 
 
 @rule("G4.52", ERROR, "An adaptive optimizer scales its own estimate by learning_rate, so 1 is right.")
 def adaptive_wants_one(situation: Situation) -> Iterator[Remark]:
-    train = situation.recipe.train
-    rates = {"learning_rate": train.learning_rate, "unet_lr": train.unet_lr, "text_encoder_lr": train.text_encoder_lr}
+    rates = {name: getattr(situation.recipe.train, name) for name in RATES}
     wrong = [name for name, rate in rates.items() if rate and (rate <= 0.1 or rate > 2)]
     if is_adaptive(situation.optimizer) and wrong:
+        name = wrong[0]
         yield Remark(
-            ("train", wrong[0]),
-            f"{wrong[0]} {rates[wrong[0]]:g} with {situation.optimizer}",
-            f"write {wrong[0]} = 1.0, or leave it out",
+            ("train", name),
+            say("{name} {rate:g} with {optimizer}", name=name, rate=rates[name], optimizer=situation.optimizer),
+            say("write {name} = 1.0, or leave it out", name=name),
         )
 
 
@@ -46,14 +50,45 @@ def adaptive_wants_one(situation: Situation) -> Iterator[Remark]:
 def adam_rate_is_small(situation: Situation) -> Iterator[Remark]:
     train = situation.recipe.train
     if situation.optimizer in ADAM:
-        for name in ("learning_rate", "unet_lr", "text_encoder_lr"):
+        for name in RATES:
             rate = getattr(train, name)
             if rate is not None and rate >= 0.1:
                 yield Remark(
                     ("train", name),
-                    f"{name} {rate:g} is for adaptive optimizers, not {situation.optimizer}",
-                    "write about 1e-4 (unet_lr) and 5e-5 (text_encoder_lr), or leave both out",
+                    say(
+                        "{name} {rate:g} is for adaptive optimizers, not {optimizer}",
+                        name=name,
+                        rate=rate,
+                        optimizer=situation.optimizer,
+                    ),
+                    say("write about 1e-4 (unet_lr) and 5e-5 (text_encoder_lr), or leave both out"),
                 )
+
+
+@rule(
+    "G4.67",
+    WARNING,
+    "A text encoder that learns faster than the UNet over-trains first; the guide's SDXL pair is like that, too.",
+    unless="the guide's own SDXL rates: then it is a hint",
+    needs_plan=True,
+)
+def text_encoder_learns_slower(situation: Situation) -> Iterator[Remark]:
+    plan, train = situation.plan, situation.recipe.train
+    if plan is None or is_adaptive(situation.optimizer) or situation.recipe.network.network_train_unet_only:
+        return
+    unet, text = plan.value("unet_lr"), plan.value("text_encoder_lr")
+    if not isinstance(unet, float) or not isinstance(text, float) or not 0 < unet < text:
+        return
+    given = [name for name in reversed(RATES) if getattr(train, name) is not None]
+    fix = say("write text_encoder_lr = {half:g} or less; sd-scripts' own documents say 1e-5", half=unet / 2)
+    if given:
+        said = say("the text encoder learns at {text:g}, faster than the UNet at {unet:g}", text=text, unet=unet)
+        yield Remark(("train", given[0]), said, fix)
+    else:
+        said = say(
+            "the guide's SDXL rates have the text encoder at {text:g}, the UNet at {unet:g}", text=text, unet=unet
+        )
+        yield Remark(("train", "optimizer"), said, fix, severity=HINT)
 
 
 @rule("S26", ERROR, "Without a learning rate sd-scripts takes 2e-6, far too little for a LoRA.")
@@ -64,8 +99,8 @@ def others_need_a_rate(situation: Situation) -> Iterator[Remark]:
     if not free and train.learning_rate is None and None in parts:
         yield Remark(
             ("train", "optimizer"),
-            f"the guide gives no learning rate for {name}, and sd-scripts would train at 2e-6",
-            "add learning_rate, for example 1e-4",
+            say("the guide gives no learning rate for {name}, and sd-scripts would train at 2e-6", name=name),
+            say("add learning_rate, for example 1e-4"),
         )
 
 
@@ -74,15 +109,15 @@ def arguments_are_the_optimizers(situation: Situation) -> Iterator[Remark]:
     name, known = situation.optimizer, OPTIMIZER_ARGUMENTS.get(situation.optimizer)
     for argument in situation.recipe.train.optimizer_args or {}:
         if known is not None and argument not in known:
-            fix, where = _in_place_of(argument, known), ("train", "optimizer_args", argument)
-            yield Remark(where, f"{name} has no argument {argument} that a recipe could set", fix)
+            said = say("{name} has no argument {argument} that a recipe could set", name=name, argument=argument)
+            yield Remark(("train", "optimizer_args", argument), said, _in_place_of(argument, known))
 
 
 def _in_place_of(argument: str, known: tuple[str, ...]) -> str:
     if argument == "lr":
-        return "write it as train.learning_rate"
+        return say("write it as train.learning_rate")
     near = difflib.get_close_matches(argument, known, 1, 0.7)
-    return f"did you mean {near[0]}?" if near else f"take it out; it has {', '.join(known)}"
+    return say("did you mean {near}?", near=near[0]) if near else say("take it out; it has {all}", all=", ".join(known))
 
 
 @rule("S3", ERROR, "sd-scripts splits every argument at each '=' and stops when there are two (TU:4860).")
@@ -90,7 +125,8 @@ def arguments_can_be_split(situation: Situation) -> Iterator[Remark]:
     for name, value in (situation.recipe.train.optimizer_args or {}).items():
         if isinstance(value, str) and "=" in value:
             where = ("train", "optimizer_args", name)
-            yield Remark(where, f'{name} holds an "=", which sd-scripts cannot read here', "give a value without it")
+            said = say('{name} holds an "=", which sd-scripts cannot read here', name=name)
+            yield Remark(where, said, say("give a value without it"))
 
 
 @rule("S26.zero", ERROR, "A rate of 0 drops a part from the optimizer only, where its gradients go on growing.")
@@ -103,20 +139,20 @@ def something_is_trained(situation: Situation) -> Iterator[Remark]:
         key = ("kohya", "network_train_text_encoder_only") if text_only else ("train", "unet_lr")
         yield Remark(
             key,
-            "neither UNet nor text encoder is trained: sd-scripts stops once the model is loaded",
-            "take the line out" if text_only else "give unet_lr a rate above 0",
+            say("neither UNet nor text encoder is trained: sd-scripts stops once the model is loaded"),
+            say("take the line out") if text_only else say("give unet_lr a rate above 0"),
         )
     elif train.text_encoder_lr == 0 and not unet_only:
         yield Remark(
             ("train", "text_encoder_lr"),
-            "at 0 the text encoder's gradients pile up and make the clipping of all the others stronger",
-            "add network_train_unet_only = true under [network], and take this line out",
+            say("at 0 the text encoder's gradients pile up and make the clipping of all the others stronger"),
+            say("add network_train_unet_only = true under [network], and take this line out"),
         )
     elif train.unet_lr == 0 and not text_only:
         yield Remark(
             ("train", "unet_lr"),
-            "at 0 the UNet's gradients pile up and make the clipping of all the others stronger",
-            "add network_train_text_encoder_only = true under [kohya], and take this line out",
+            say("at 0 the UNet's gradients pile up and make the clipping of all the others stronger"),
+            say("add network_train_text_encoder_only = true under [kohya], and take this line out"),
         )
 
 
@@ -124,17 +160,19 @@ def something_is_trained(situation: Situation) -> Iterator[Remark]:
     "S26.adafactor", ERROR, "Adafactor sets rate and schedule itself unless optimizer_args say relative_step = false."
 )
 def adafactor_is_asked_for_one_thing(situation: Situation) -> Iterator[Remark]:
-    train, fix = situation.recipe.train, "take it out, or set optimizer_args = { relative_step = false } and a rate"
+    train = situation.recipe.train
+    fix = say("take it out, or set optimizer_args = {{ relative_step = false }} and a rate")
     if not sets_own_rate(train):
         return
     if train.lr_warmup_steps:
-        where = ("train", "lr_warmup_steps")
-        yield Remark(where, "Adafactor with its own schedule takes no warm-up: sd-scripts stops", fix)
+        said = say("Adafactor with its own schedule takes no warm-up: sd-scripts stops")
+        yield Remark(("train", "lr_warmup_steps"), said, fix)
     if train.lr_scheduler not in {None, "adafactor"}:
-        yield Remark(("train", "lr_scheduler"), f"Adafactor replaces {train.lr_scheduler} in silence", fix)
-    for name in ("learning_rate", "unet_lr", "text_encoder_lr"):
+        said = say("Adafactor replaces {scheduler} in silence", scheduler=str(train.lr_scheduler))
+        yield Remark(("train", "lr_scheduler"), said, fix)
+    for name in RATES:
         if getattr(train, name):
-            yield Remark(("train", name), f"Adafactor does not use {name}: it sets its own rate", fix)
+            yield Remark(("train", name), say("Adafactor does not use {name}: it sets its own rate", name=name), fix)
 
 
 @rule("G4.45", HINT, "The guide knows four optimizers; for others it has no values.")
@@ -142,19 +180,19 @@ def optimizer_is_the_guides(situation: Situation) -> Iterator[Remark]:
     if situation.optimizer not in GUIDE_OPTIMIZERS:
         yield Remark(
             ("train", "optimizer"),
-            f"the guide gives no settings for {situation.optimizer}",
-            f"any of {', '.join(GUIDE_OPTIMIZERS)} comes with the guide's values",
+            say("the guide gives no settings for {name}", name=situation.optimizer),
+            say("any of {names} comes with the guide's values", names=", ".join(GUIDE_OPTIMIZERS)),
         )
 
 
 @rule("G4.73", WARNING, "An adaptive optimizer finds the scale itself; the guide keeps alpha at 1 with it.")
 def adaptive_wants_alpha_one(situation: Situation) -> Iterator[Remark]:
     alpha = situation.recipe.network.network_alpha
-    if is_adaptive(situation.optimizer) and alpha not in {None, 1.0}:
+    if is_adaptive(situation.optimizer) and alpha is not None and alpha != 1:
         yield Remark(
             ("network", "network_alpha"),
-            f"network_alpha {alpha:g} with {situation.optimizer}",
-            "write network_alpha = 1.0, or leave it out",
+            say("network_alpha {alpha:g} with {optimizer}", alpha=alpha, optimizer=situation.optimizer),
+            say("write network_alpha = 1.0, or leave it out"),
         )
 
 

@@ -8,6 +8,7 @@ from lorabake.planning.repeats import balanced_repeats
 from lorabake.planning.resolve.profile import Profile
 from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, pick
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
+from lorabake_schemas.defaults import leading_tags, leading_words, native_of, shuffles
 from lorabake_schemas.plan import Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularisation, Train
 
@@ -34,9 +35,9 @@ def _batch_rule(profile: Profile) -> str:
 
 
 def default_resolution(recipe: Recipe, profile: Profile) -> tuple[int, str]:
-    """Never above the model's native size when the recipe tells it (G4.59)."""
+    """Never above the model's native size, where the recipe or the model's name tells it (G4.59)."""
     size, rule = (1024, "G4.58") if profile.sdxl else (768, "G4.57")
-    native = recipe.base.native_resolution
+    native = native_of(recipe)
     return (native // 64 * 64, "G4.59") if native and native < size else (size, rule)
 
 
@@ -77,19 +78,21 @@ def subsets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[Subs
 
 def _concept(concept: Concept, repeats: int, images: int, recipe: Recipe, profile: Profile) -> SubsetPlan:
     captions = recipe.captions
-    words = tuple(word for word in (concept.token, concept.outfit, concept.class_) if word)
-    tags = sum(word.count(",") + 1 for word in words)  # a token may be two tags, as in the folder names of G6.17
-    tags += (captions.caption_prefix or "").count(",")  # joined by a space (TU:824): its commas make the tags
     repeat_rule = guide("G6.11") if profile.multi else guide("G2.20")
     shuffle = concept.shuffle_caption if concept.shuffle_caption is not None else captions.shuffle_caption
     keep = concept.keep_tokens if concept.keep_tokens is not None else captions.keep_tokens
     settings = (
         *always("image_dir", concept.images, RECIPE),
         *pick("num_repeats", concept.num_repeats, repeats, repeat_rule),
-        *always("class_tokens", ", ".join(words), guide("G6.17" if concept.outfit else "G2.21")),
+        *always("class_tokens", ", ".join(leading_words(concept)), guide("G6.17" if concept.outfit else "G2.21")),
         *pick("caption_extension", captions.caption_extension, CAPTION_EXTENSION, guide("G3.3")),
-        *pick("shuffle_caption", shuffle, profile.tags != "natural", guide("G4.93")),
-        *pick("keep_tokens", keep, tags, guide("G4.90", "counted in tags: token, outfit, class")),
+        *pick("shuffle_caption", shuffle, shuffles(concept, recipe), guide("G4.93")),
+        *pick(
+            "keep_tokens",
+            keep,
+            leading_tags(concept, captions),
+            guide("G4.90", "counted in tags: token, outfit, class"),
+        ),
         *pick("flip_aug", concept.flip_aug, False, guide("G4.98")),
         *_caption_extras(captions),
     )

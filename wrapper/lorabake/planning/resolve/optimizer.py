@@ -48,7 +48,10 @@ def literal(value: OptimizerArgument) -> str:
 
 
 def _learning_rates(train: Train, profile: Profile) -> tuple[Setting, ...]:
-    """Adaptive: 1 and nothing else (S27). AdamW: all three, the main one equal to the UNet's (GC.23)."""
+    """Adaptive: 1 and nothing else (S27). AdamW: all three, the main one equal to the UNet's (GC.23).
+
+    A UNet-only run has no use for a text encoder's rate (TN:733).
+    """
     if profile.adaptive:
         return (
             *pick("learning_rate", _real(train.learning_rate), 1.0, guide("G4.52")),
@@ -65,7 +68,7 @@ def _learning_rates(train: Train, profile: Profile) -> tuple[Setting, ...]:
     return (
         *pick("learning_rate", _real(train.learning_rate), float(main), guide("GC.23")),
         *pick("unet_lr", _real(train.unet_lr), float(main), source),
-        *pick("text_encoder_lr", _real(train.text_encoder_lr), text, guide(rule)),
+        *pick("text_encoder_lr", _real(train.text_encoder_lr), None if profile.unet_only else text, guide(rule)),
     )
 
 

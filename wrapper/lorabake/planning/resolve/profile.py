@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorabake_schemas.defaults import family_of, network_of, optimizer_of, scheduler_of
+from lorabake_schemas.defaults import family_of, is_multi, network_of, optimizer_of, scheduler_of
 from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
 from lorabake_schemas.recipe import Kind, NetworkType, Recipe, TagStyle
 from lorabake_schemas.vocabulary import ADAM, is_adaptive
@@ -14,8 +14,8 @@ from lorabake_schemas.vocabulary import ADAM, is_adaptive
 class Profile:
     """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
 
-    ``multi``: several concepts. ``tags`` None means the recipe does not say. ``scheduler`` None means that the
-    optimizer or [kohya] lr_scheduler_type brings its own.
+    ``multi``: several concepts. ``unet_only``: the text encoder is left alone. ``tags`` None means the recipe does
+    not say. ``scheduler`` None means that the optimizer or [kohya] lr_scheduler_type brings its own.
     """
 
     family: Family
@@ -24,6 +24,7 @@ class Profile:
     network: NetworkType
     scheduler: str | None
     multi: bool
+    unet_only: bool
     tags: TagStyle | None
     v_prediction: bool
     zero_terminal_snr: bool
@@ -55,7 +56,8 @@ def profile_of(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Profil
         optimizer=optimizer_of(recipe.train),
         network=network_of(recipe),
         scheduler=scheduler_of(recipe),
-        multi=len(recipe.concept) > 1,
+        multi=is_multi(recipe),
+        unet_only=recipe.network.network_train_unet_only is True,
         tags=recipe.base.tags,
         v_prediction=_first(recipe.base.v_prediction, base.v_prediction),
         zero_terminal_snr=_first(recipe.base.zero_terminal_snr, base.zero_terminal_snr),

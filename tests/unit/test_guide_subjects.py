@@ -1,0 +1,106 @@
+"""Rules about what suits a subject: each fires where it should and stays silent beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lorabake_schemas.guide import Situation
+from situations import Fires, Misses, concept, pictures_for, plan_of, recipe, situation, spoken, topic
+
+TWO: dict[str, Any] = {"concepts": [concept("a", "pa"), concept("b", "pb")]}
+ONE_OUTFIT: dict[str, Any] = {"concepts": [concept("a", "pa", outfit="x"), concept("a", "pb")]}
+UNET_ONLY: dict[str, Any] = {"network_train_unet_only": True}
+TYPE = "network.type"
+
+
+def at(kind: str, network: str | None = None, **more: Any) -> Situation:
+    return situation(recipe(kind=kind, network={"type": network} if network else {}, **more))
+
+
+def planned(kind: str = "object", pictures: int = 30, **tables: Any) -> Situation:
+    """With its plan: thirty pictures unless said otherwise."""
+    made = recipe(kind=kind, **tables)
+    facts = pictures_for(made, pictures)
+    return situation(made, facts, plan=plan_of(made, facts))
+
+
+def locon(every: int = 50, **train: Any) -> Situation:
+    return planned(network={"type": "locon"}, save={"save_every_n_epochs": every}, train=train)
+
+
+FIRES: list[Fires] = [
+    ("G7.9", at("object", "loha"), TYPE, "hint"),
+    ("G7.9", at("clothing", "glora"), TYPE, "hint"),
+    ("G7.10", at("object", "ia3", **TWO), TYPE, "hint"),
+    ("G7.10", at("outfits", "dylora", **ONE_OUTFIT), TYPE, "hint"),
+    ("G7.11", at("concept", "dylora"), TYPE, "hint"),
+    ("G7.12", at("style", "lora"), TYPE, "hint"),
+    ("G7.12", at("style", "loha"), TYPE, "hint"),
+    ("G7.16", at("character", "loha"), TYPE, "hint"),
+    ("G7.16", at("character", "glora"), TYPE, "hint"),
+    ("G6.17.kind", at("outfits"), "kind", "warning"),
+    ("G6.17.kind", at("outfits", **TWO), "concept[0].token", "warning"),
+    ("G5.2", planned(train={"max_train_steps": 999}), "train.max_train_steps", "hint"),
+    ("G5.2", planned(train={"max_train_epochs": 10}), "train.max_train_epochs", "hint"),
+    ("G5.2", planned(train={"exposures": 1}, pictures=1), "train.exposures", "hint"),
+    ("GC.19", planned("style", 140), "kind", "hint"),
+    ("G4.22.saves", locon(), "save.save_every_n_epochs", "hint"),
+    (
+        "G4.22.saves",
+        planned(network={"type": "locon"}, save={"save_every_n_steps": 3000}),
+        "save.save_every_n_steps",
+        "hint",
+    ),
+]
+MISSES: list[Misses] = [
+    ("G7.9", at("object", "locon")),
+    ("G7.9", at("object")),
+    ("G7.9", at("object", "loha", **TWO)),
+    ("G7.9", at("character", "loha")),
+    ("G7.10", at("object", "lokr", **TWO)),
+    ("G7.10", at("object", **TWO)),
+    ("G7.10", at("object", "ia3")),
+    ("G7.11", at("concept", "glora")),
+    ("G7.11", at("concept")),
+    ("G7.11", at("object", "dylora")),
+    ("G7.12", at("style")),
+    ("G7.12", at("style", "ia3")),
+    ("G7.12", at("object", "loha")),
+    ("G7.16", at("concept", "loha")),
+    ("G7.16", at("character", "locon")),
+    ("G6.17.kind", at("outfits", **ONE_OUTFIT)),
+    ("G6.17.kind", at("character")),
+    ("G5.2", planned(train={"max_train_steps": 1000})),
+    ("G5.2", planned(base={"family": "sdxl"}, pictures=12)),
+    ("G5.2", planned()),
+    ("GC.19", planned("style", 30)),
+    ("GC.19", planned("style", 140, network=UNET_ONLY)),
+    ("GC.19", planned("style", 140, train={"optimizer": "AdamW"})),
+    ("GC.19", planned("object", 140)),
+    ("G4.22.saves", locon(10)),
+    ("G4.22.saves", locon(50, max_train_steps=900)),
+    ("G4.22.saves", planned(save={"save_every_n_epochs": 50})),
+    ("G4.22.saves", planned(network={"type": "locon"})),
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
+def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+    assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
+    assert all(finding.fix for finding in spoken(rule, case))
+
+
+@pytest.mark.parametrize(("rule", "case"), MISSES)
+def test_stays_silent(rule: str, case: Situation) -> None:
+    assert spoken(rule, case) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("subjects")
+
+
+def test_the_number_of_steps_is_told() -> None:
+    assert "999 steps" in spoken("G5.2", planned(train={"max_train_steps": 999}))[0].message
+    assert "one step" in spoken("G5.2", planned(train={"max_train_steps": 1}))[0].message
