@@ -92,6 +92,7 @@ OTHER_WORDS = {
     "output_dir": "save.runs",
     "network_rank": "network.network_dim",
     "stop_text_encoder_training": "network.network_train_unet_only",
+    "unet_only": "network.network_train_unet_only",
     "optimizer_type": "train.optimizer",
     "rank": "network.network_dim",
     "dim": "network.network_dim",

@@ -101,7 +101,7 @@ def test_a_wrong_choice_names_the_nearest(table: str, key: str, value: str, name
 
 
 def test_a_short_choice_lists_all_of_it() -> None:
-    assert one(kind="person").fix == "one of: character, style, object, clothing, concept"
+    assert one(kind="person").fix == "one of: character, style, object, clothing, concept, outfits"
 
 
 def test_a_scheduler_that_always_crashes_is_said_to() -> None:
@@ -169,7 +169,7 @@ def test_what_is_missing_is_named_as_it_is_written() -> None:
     findings = shape_findings(caught.value.errors(include_url=False), {"base": {}})
     assert {(finding.rule, finding.key, finding.fix) for finding in findings} == {
         ("missing-key", "name", "add `name = ...`"),
-        ("missing-key", "kind", "add `kind = ...`, one of: character, style, object, clothing, concept"),
+        ("missing-key", "kind", "add `kind = ...`, one of: character, style, object, clothing, concept, outfits"),
         ("missing-key", "base.model", "add `model = ...`"),
         ("missing-key", "concept", "add [[concept]]"),
     }

@@ -93,7 +93,7 @@ def recipe_text(family: Family) -> str:
 # It is real in every step, but what comes out can draw nothing. `lorabake plan {RECIPE}` shows every setting.
 
 name = "{subject.token}"
-kind = "object"                 # character, style, object, clothing or concept
+kind = "object"                 # character, style, object, clothing, concept or outfits
 
 [base]
 {model}# yours: a .safetensors file, a diffusers folder or a hub id
