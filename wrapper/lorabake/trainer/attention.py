@@ -13,6 +13,7 @@ from lorabake.process import capture
 from lorabake.reading import machine
 from lorabake.trainer import requirements, venv
 from lorabake_schemas.machine import AttentionProbe, Precision
+from lorabake_schemas.words import say
 
 _PROBES = TypeAdapter(dict[str, AttentionProbe])
 
@@ -35,7 +36,8 @@ def probe(python: Path, precision: Precision, env: Mapping[str, str], kept: Path
         done = capture(argv, env=requirements.child_environment(env), timeout=300)
     answer = venv.last_json(done.stdout)
     if answer is None:
-        return AttentionProbe(xformers=False, reason=f"the probe of xformers ended with {done.returncode}")
+        reason = say("the probe of xformers ended with {code}", code=done.returncode)
+        return AttentionProbe(xformers=False, reason=reason)
     found = AttentionProbe.model_validate(answer)
     if kept is not None:
         with suppress(OSError):  # a store that cannot be written still trains

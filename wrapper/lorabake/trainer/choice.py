@@ -8,6 +8,7 @@ from typing import Literal
 
 from lorabake.errors import SetupError
 from lorabake_schemas.pin import LockName, Pin
+from lorabake_schemas.words import Said, say
 
 Choice = Literal["auto", "cuda", "cpu"]
 
@@ -18,7 +19,7 @@ _LINUX_CPU_BUILD = ("x86_64", "3.11")
 
 def choose_lock(
     choice: Choice, *, gpu: bool, system: tuple[str, str], python: str, offers_cpu: Callable[[], bool]
-) -> tuple[LockName, str]:
+) -> tuple[LockName, Said]:
     """Which lock to install, and why. ``system`` is (operating system, processor), ``python`` major.minor.
 
     On Linux the package index has CUDA builds of torch only, which train on a CPU, too. ``offers_cpu`` asks pip
@@ -26,27 +27,28 @@ def choose_lock(
     for and cannot be had.
     """
     if choice == "cuda":
-        return "cuda", "asked for"
+        return "cuda", say("asked for")
     if gpu:
-        return "cuda", "this machine has an NVIDIA GPU"
+        return "cuda", say("this machine has an NVIDIA GPU")
     missing = _no_cpu_build(system, python, offers_cpu)
     if missing is None:
-        return "cpu", "asked for" if choice == "cpu" else "no NVIDIA GPU here"
+        return "cpu", say("asked for") if choice == "cpu" else say("no NVIDIA GPU here")
     if choice == "auto":
-        return "cuda", f"no NVIDIA GPU here, but {missing}; the CUDA build trains on the CPU, too"
+        return "cuda", say("no NVIDIA GPU here, but {why}; the CUDA build trains on the CPU, too", why=missing)
     raise SetupError(
-        f"the CPU packages cannot be had: {missing}",
-        "name an index that has it (pip config set global.extra-index-url URL), or take the CUDA packages",
+        say("the CPU packages cannot be had: {why}", why=missing),
+        say("name an index that has it (pip config set global.extra-index-url URL), or take the CUDA packages"),
     )
 
 
-def _no_cpu_build(system: tuple[str, str], python: str, offers_cpu: Callable[[], bool]) -> str | None:
+def _no_cpu_build(system: tuple[str, str], python: str, offers_cpu: Callable[[], bool]) -> Said | None:
     """Why there is no CPU build of torch for this machine; None when there is one."""
     if system[0] != "Linux":
         return None
     if (system[1], python) != _LINUX_CPU_BUILD:
-        return f"the CPU packages are for Python {_LINUX_CPU_BUILD[1]} on {_LINUX_CPU_BUILD[0]}"
-    return None if offers_cpu() else "pip finds no CPU build of torch"
+        processor, version = _LINUX_CPU_BUILD
+        return say("the CPU packages are for Python {version} on {processor}", version=version, processor=processor)
+    return None if offers_cpu() else say("pip finds no CPU build of torch")
 
 
 def check_space(pin: Pin, name: LockName, home: Path, free: int) -> None:
@@ -55,8 +57,14 @@ def check_space(pin: Pin, name: LockName, home: Path, free: int) -> None:
     needed = lock.download_bytes + lock.disk_bytes
     if free < needed:
         raise SetupError(
-            f"not enough disk in {home}: the {name} packages need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            "free some space, or set LORABAKE_HOME to a folder on another disk",
+            say(
+                "not enough disk in {home}: the {lock} packages need {needed:.1f} GB, {free:.1f} GB are free",
+                home=home,
+                lock=name,
+                needed=needed / 1e9,
+                free=free / 1e9,
+            ),
+            say("free some space, or set LORABAKE_HOME to a folder on another disk"),
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import SetupError, UnreachableError
 from lorabake.process import Output, capture
+from lorabake_schemas.words import Said, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,30 +50,34 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 
 def _git(env: Mapping[str, str], *args: str) -> Output:
     if shutil.which("git", path=env.get("PATH", "")) is None:
-        raise SetupError("git was not found on this machine", "install git, or use --sd-scripts and --python")
+        hint = say("install git, or use --sd-scripts and --python")
+        raise SetupError(say("git was not found on this machine"), hint)
     settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
     return capture(["git", *settings, *args], env=environment(env))
 
 
-def _must(done: Output, message: str) -> str:
+def _must(done: Output, message: Said) -> str:
     """Its output; raises SetupError with git's own words when it failed."""
     if done.ok:
         return done.stdout
     words = _last_words(done)
     if _DISK_FULL in done.stderr:
-        raise SetupError(f"{message}: the disk is full", words)
+        raise SetupError(say("{problem}: the disk is full", problem=message), words)
     raise SetupError(message, words)
 
 
-def _last_words(done: Output) -> str:
+def _last_words(done: Output) -> Said:
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     fatal = [line for line in said if line.startswith(("fatal:", "error:"))]
-    return "git says: " + " / ".join((fatal or said)[-3:] or [f"nothing, exit {done.returncode}"])
+    if not said:
+        return say("git says nothing and ends with {code}", code=done.returncode)
+    return say("git says: {words}", words=" / ".join((fatal or said)[-3:]))
 
 
 def init(repo: Path, env: Mapping[str, str]) -> None:
     """Make an empty repository, without the user's template (hooks could be in it)."""
-    _must(_git(env, "init", "--quiet", "--template=", str(repo)), f"cannot make a git repository in {repo}")
+    problem = say("cannot make a git repository in {folder}", folder=repo)
+    _must(_git(env, "init", "--quiet", "--template=", str(repo)), problem)
 
 
 def fetch(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> None:
@@ -81,18 +86,22 @@ def fetch(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> None:
     Raises SetupError when the url cannot be reached or has no such commit.
     """
     at = ("-C", str(repo))
-    _must(_git(env, *at, "remote", "add", "origin", url), "cannot set the repository's url")
+    _must(_git(env, *at, "remote", "add", "origin", url), say("cannot set the repository's url"))
     done = _git(env, *at, "fetch", "--quiet", "--depth=1", "--no-tags", "--filter=blob:none", "origin", commit)
     if any(words in done.stderr for words in _NO_SUCH_COMMIT):
         raise SetupError(
-            f"wrong commit: {url} does not have {commit}", f"{_last_words(done)}; if it is a mirror, update it"
+            say("wrong commit: {url} does not have {commit}", url=url, commit=commit),
+            say("{words}; if it is a mirror, update it", words=_last_words(done)),
         )
+    problem = say("cannot fetch sd-scripts from {url}", url=url)
     if not done.ok and _DISK_FULL not in done.stderr:
-        raise UnreachableError(
-            f"cannot fetch sd-scripts from {url}",
-            f"{_last_words(done)}; check the network, or use a mirror: git config --global url.MIRROR.insteadOf {url}",
+        hint = say(
+            "{words}; check the network, or use a mirror: git config --global url.MIRROR.insteadOf {url}",
+            words=_last_words(done),
+            url=url,
         )
-    _must(done, f"cannot fetch sd-scripts from {url}")
+        raise UnreachableError(problem, hint)
+    _must(done, problem)
 
 
 def checkout(repo: Path, commit: str, sparse: Sequence[str], env: Mapping[str, str]) -> None:
@@ -101,11 +110,12 @@ def checkout(repo: Path, commit: str, sparse: Sequence[str], env: Mapping[str, s
     File contents that were not fetched come now. Raises SetupError.
     """
     at = ("-C", str(repo))
-    _must(_git(env, *at, "config", "core.sparseCheckout", "true"), "cannot set up a sparse checkout")
+    _must(_git(env, *at, "config", "core.sparseCheckout", "true"), say("cannot set up a sparse checkout"))
     patterns = repo / ".git" / "info" / "sparse-checkout"  # what git itself reads; `git sparse-checkout` came in 2.25
     patterns.parent.mkdir(exist_ok=True)
     patterns.write_text("".join(f"{pattern}\n" for pattern in sparse), encoding="utf-8", newline="\n")
-    _must(_git(env, *at, "checkout", "--quiet", "--detach", commit), f"cannot check out {commit}")
+    done = _git(env, *at, "checkout", "--quiet", "--detach", commit)
+    _must(done, say("cannot check out {commit}", commit=commit))
 
 
 def head(repo: Path, env: Mapping[str, str]) -> str | None:
@@ -118,7 +128,7 @@ def head(repo: Path, env: Mapping[str, str]) -> str | None:
 def is_clean(repo: Path, env: Mapping[str, str]) -> bool:
     """Whether every file is as in the commit and nothing that git does not ignore was added. Raises SetupError."""
     done = _git(env, "-C", str(repo), "status", "--porcelain", "--untracked-files=normal")
-    return _must(done, f"cannot read the state of {repo}") == ""
+    return _must(done, say("cannot read the state of {folder}", folder=repo)) == ""
 
 
 __all__ = ["checkout", "environment", "fetch", "head", "init", "is_clean"]

@@ -17,8 +17,9 @@ from lorabake.trainer import attention, git, pinned, store, venv
 from lorabake.trainer.choice import Choice, check_space, choose_lock
 from lorabake_schemas.machine import AttentionProbe, Precision
 from lorabake_schemas.pin import LockName, Pin
+from lorabake_schemas.words import Said, say
 
-Say = Callable[[str], None]
+Tell = Callable[[Said], None]
 
 _FULL_BYTES = 4 * 2**20  # with less than this free, any failure is the disk's
 
@@ -115,12 +116,12 @@ def install(
     home: Path,
     choice: Choice,
     env: Mapping[str, str],
-    say: Say,
+    tell: Tell,
     *,
     python: Path | None = None,
     world: World = _WORLD,
 ) -> Trainer:
-    """The trainer for this pin, built first if it is not there. ``say`` gets one short line at a time.
+    """The trainer for this pin, built first if it is not there. ``tell`` gets one short line at a time.
 
     Safe to interrupt, and to run twice at once: one builds, the other waits and takes the result. ``python`` makes the
     virtual environment, by default the one that runs lorabake. Raises SetupError; nothing half-made stays behind.
@@ -132,12 +133,13 @@ def install(
     venv.check_version(version, pin.python_min, pin.python_max)
     try:
         store.root(home).mkdir(parents=True, exist_ok=True)
-        with locks.held(store.root(home) / ".lock", lambda: say("waiting for another installation to end")):
+        with locks.held(store.root(home) / ".lock", lambda: tell(say("waiting for another installation to end"))):
             found = find(pin, home, choice, env, python=python, world=world)
-            return found or _build(pin, home, choice, _Job(env, say, python, version, world))
+            return found or _build(pin, home, choice, _Job(env, tell, python, version, world))
     except OSError as error:
-        hint = "free some space, or set LORABAKE_HOME to a folder that can be written"
-        raise SetupError(f"cannot write in {home}: {error.strerror or error}", hint) from error
+        hint = say("free some space, or set LORABAKE_HOME to a folder that can be written")
+        said = say("cannot write in {folder}: {why}", folder=home, why=error.strerror or str(error))
+        raise SetupError(said, hint) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class _Job:
     """What one installation was asked for."""
 
     env: Mapping[str, str]
-    say: Say
+    tell: Tell
     python: Path | None
     version: str
     world: World
@@ -154,7 +156,7 @@ class _Job:
 def _build(pin: Pin, home: Path, choice: Choice, job: _Job) -> Trainer:
     """Build a trainer; only for who holds the store's lock."""
     for name in store.sweep(home):
-        job.say(f"removed {name}, left by an installation that did not end")
+        job.tell(say("removed {folder}, left by an installation that did not end", folder=name))
     log = store.root(home) / "install.log"
     log.unlink(missing_ok=True)
     with store.building(home, pin.commit[:8]) as folder:
@@ -165,26 +167,28 @@ def _build(pin: Pin, home: Path, choice: Choice, job: _Job) -> Trainer:
         store.publish(home, store.key(pin, marker.lock, marker.lock_sha256, job.version), marker)
     found = _installed(pin, home, marker.lock, job.version, job.world)
     if found is None:
-        raise SetupError(f"the trainer vanished from {home} as it was finished", "is something else cleaning there?")
+        said = say("the trainer vanished from {folder} as it was finished", folder=home)
+        raise SetupError(said, say("is something else cleaning there?"))
     return found
 
 
 def _build_in(folder: Path, pin: Pin, choice: Choice, log: Path, job: _Job) -> store.Marker:
     """Fill a new folder with checkout and virtual environment, and say what is in it."""
     checkout = folder / "sd-scripts"
-    job.say(f"fetching sd-scripts {pin.commit[:12]} from {pin.url}")
+    job.tell(say("fetching sd-scripts {commit} from {url}", commit=pin.commit[:12], url=pin.url))
     pinned.check_out(pin, checkout, job.env)
-    job.say(f"making a virtual environment with Python {job.version}")
+    job.tell(say("making a virtual environment with Python {version}", version=job.version))
     python = venv.make(folder / "venv", job.python, job.env)
     name = _lock_for(pin, python, choice, job)
     check_space(pin, name, folder.parent.parent, job.world.free_disk(folder.parent.parent))
     lock = job.world.lock_text(pin.lock(name).file)
-    venv.fill(python, lock, folder, job.env, log, job.say)
+    venv.fill(python, lock, folder, job.env, log, job.tell)
     shutil.rmtree(folder / "tmp", ignore_errors=True)
-    job.say("checking that it works")
+    job.tell(say("checking that it works"))
     health = venv.health(python, (*pin.modules, *pin.lock(name).modules), checkout, job.env)
     if health.failed:
-        raise SetupError(f"the trainer was installed but does not work: {health.failed[0]}", f"what pip did: {log}")
+        said = say("the trainer was installed but does not work: {why}", why=health.failed[0])
+        raise SetupError(said, say("what pip did: {log}", log=log))
     pinned.verify(pin, checkout, job.env)
     return store.Marker(
         folder=folder.name,
@@ -201,8 +205,8 @@ def _or_disk_full(error: SetupError, home: Path, free: int) -> SetupError:
     """The error itself, unless the disk is full: the programs that fail then rarely say that it was that."""
     if free >= _FULL_BYTES:
         return error
-    hint = f"free some space, or set LORABAKE_HOME to a folder on another disk ({error.message})"
-    return SetupError(f"the disk is full, in {home}", hint)
+    hint = say("free some space, or set LORABAKE_HOME to a folder on another disk ({why})", why=error.message)
+    return SetupError(say("the disk is full, in {folder}", folder=home), hint)
 
 
 def _lock_for(pin: Pin, python: Path, choice: Choice, job: _Job) -> LockName:
@@ -216,32 +220,43 @@ def _lock_for(pin: Pin, python: Path, choice: Choice, job: _Job) -> LockName:
         offers_cpu=lambda: venv.offers_cpu_torch(python, lock, job.env),
     )
     wanted = pin.lock(name)
-    sizes = f"{wanted.download_bytes / 1e9:.1f} GB to download, {wanted.disk_bytes / 1e9:.1f} GB on disk"
-    job.say(f"packages: {name} ({why}); {sizes}")
+    job.tell(
+        say(
+            "packages: {lock} ({why}); {download:.1f} GB to download, {disk:.1f} GB on disk",
+            lock=name,
+            why=why,
+            download=wanted.download_bytes / 1e9,
+            disk=wanted.disk_bytes / 1e9,
+        )
+    )
     return name
 
 
 def own(
-    sd_scripts: Path, python: Path | None, pin: Pin, say: Say, env: Mapping[str, str], *, needed: Sequence[str] = ()
+    sd_scripts: Path, python: Path | None, pin: Pin, tell: Tell, env: Mapping[str, str], *, needed: Sequence[str] = ()
 ) -> Trainer:
     """The user's installation, checked: the folder is sd-scripts, and the Python imports what training needs.
 
     ``needed`` are modules beside those that every training imports (requirements.modules_for says which). Without
-    ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``say`` is told when the commit is not
+    ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``tell`` hears when the commit is not
     the pin's.
     """
     checkout = sd_scripts.absolute()
     lacking = [name for name in _LANDMARKS if not (checkout / name).is_file()]
     if lacking:
-        raise SetupError(f"{sd_scripts} is not a checkout of sd-scripts: it lacks {lacking[0]}", "see --sd-scripts")
+        said = say("{path} is not a checkout of sd-scripts: it lacks {file}", path=sd_scripts, file=lacking[0])
+        raise SetupError(said, say("see --sd-scripts"))
     chosen = venv.of_checkout(checkout, python, env)
-    say(f"checking {chosen}")
+    tell(say("checking {path}", path=chosen))
     health = venv.health(chosen, (*pin.modules, *needed), checkout, env)
     if health.failed:
         raise health.refusal(chosen)
     commit = git.head(checkout, env)
     if commit != pin.commit:
-        say(f"warning: {sd_scripts} is at {commit or 'an unknown commit'}, lorabake knows {pin.commit}")
+        theirs = commit or say("an unknown commit")
+        tell(
+            say("warning: {path} is at {commit}, lorabake knows {pin}", path=sd_scripts, commit=theirs, pin=pin.commit)
+        )
     return Trainer("own", checkout, chosen, commit, None, None, health.versions)
 
 
@@ -272,7 +287,7 @@ def probe_attention(trainer: Trainer, precision: Precision, env: Mapping[str, st
 
 __all__ = [
     "Choice",
-    "Say",
+    "Tell",
     "Trainer",
     "TrainerStatus",
     "World",

@@ -8,6 +8,7 @@ from pathlib import Path
 from lorabake.errors import SetupError
 from lorabake.trainer import git
 from lorabake_schemas.pin import Pin
+from lorabake_schemas.words import say
 
 
 def check_out(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
@@ -22,11 +23,17 @@ def verify(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
     """Raises SetupError unless the checkout is the pin's commit, all of it and nothing else."""
     head = git.head(checkout, env)
     if head != pin.commit:
-        raise SetupError(f"wrong commit: {pin.url} gave {head}, the pin is {pin.commit}", "use another mirror")
+        said = say(
+            "wrong commit: {url} gave {commit}, the pin is {pin}",
+            url=pin.url,
+            commit=head or say("none"),
+            pin=pin.commit,
+        )
+        raise SetupError(said, say("use another mirror"))
     if not git.is_clean(checkout, env):
         raise SetupError(
-            "the checkout of sd-scripts differs from its commit",
-            "git's configuration changes files while it checks them out: look for filters (git config --list)",
+            say("the checkout of sd-scripts differs from its commit"),
+            say("git's configuration changes files while it checks them out: look for filters (git config --list)"),
         )
 
 

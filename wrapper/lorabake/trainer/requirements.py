@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import SetupError, UnreachableError
 from lorabake.process import child_env
+from lorabake_schemas.words import Said, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -130,18 +131,24 @@ class Progress:
     def of(cls, lock: str) -> Progress:
         return cls(sum(1 for _ in _BLOCK.finditer(lock)))
 
-    def line(self, said: str) -> str | None:
+    def line(self, said: str) -> Said | None:
         """What to show for one line of pip's, None for nothing."""
         if said.startswith("Ignoring "):  # its marker is for other machines
             self.total -= 1
         elif step := _STEP.match(said):
             self.seen += 1
             name, version = (part for part in step.groups() if part)
-            return f"installing {self.seen}/{self.total} {name.replace('_', '-')} {version}"
+            return say(
+                "installing {number}/{total} {package} {version}",
+                number=self.seen,
+                total=self.total,
+                package=name.replace("_", "-"),
+                version=version,
+            )
         elif big := _BIG.match(said):
-            return f"downloading {big['file'].replace('_', '-')}, {big['size']}"
+            return say("downloading {package}, {size}", package=big["file"].replace("_", "-"), size=big["size"])
         elif said.startswith("Installing collected packages"):
-            return f"unpacking {self.total} packages"
+            return say("unpacking {total} packages", total=self.total)
         return None
 
 
@@ -163,23 +170,27 @@ _HASHES = "DO NOT MATCH THE HASHES"
 def failure(said: Sequence[str]) -> SetupError:
     """Why pip failed, by what it said last."""
     text = "\n".join(said)
-    tail = "pip says: " + " / ".join(line.strip() for line in said[-4:] if line.strip())
+    tail = say("pip says: {words}", words=" / ".join(line.strip() for line in said[-4:] if line.strip()))
     if "No space left on device" in text or "[Errno 28]" in text:
-        return SetupError("the disk is full", "free some space, or put LORABAKE_HOME on another disk")
+        return SetupError(say("the disk is full"), say("free some space, or put LORABAKE_HOME on another disk"))
     if _HASHES in text:
         named = re.search(r"^\s+(\S+) from (\S+?)(?: \(from .*)?:?$", text.partition(_HASHES)[2], re.MULTILINE)
-        what = f"{named[1]} from {named[2]}" if named else "a package"
-        hint = "the index that pip uses serves another file under this name; never install it: use another index"
-        return SetupError(f"pip got {what}, but its hash is not the one in the lock", hint)
+        what = say("{package} from {url}", package=named[1], url=named[2]) if named else say("a package")
+        hint = say("the index that pip uses serves another file under this name; never install it: use another index")
+        return SetupError(say("pip got {what}, but its hash is not the one in the lock", what=what), hint)
     missing = re.search(r"No matching distribution found for (\S+)", text)
     if any(words in text for words in _NO_NETWORK):
-        what = f" for {missing[1]}" if missing else ""
-        hint = f"check the network, or pip's own settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {tail}"
-        return UnreachableError(f"pip cannot reach its package index{what}", hint)
+        hint = say(
+            "check the network, or pip's own settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {words}",
+            words=tail,
+        )
+        if missing:
+            return UnreachableError(say("pip cannot reach its package index for {package}", package=missing[1]), hint)
+        return UnreachableError(say("pip cannot reach its package index"), hint)
     if missing:
-        hint = "the index in pip's own configuration (pip config list) lacks it, or cannot be reached"
-        return SetupError(f"pip finds no {missing[1]} for this Python and machine", hint)
-    return SetupError("pip could not install the trainer's packages", tail)
+        hint = say("the index in pip's own configuration (pip config list) lacks it, or cannot be reached")
+        return SetupError(say("pip finds no {package} for this Python and machine", package=missing[1]), hint)
+    return SetupError(say("pip could not install the trainer's packages"), tail)
 
 
 __all__ = ["Progress", "build_first", "child_environment", "distributions", "failure", "modules_for", "packages"]

@@ -18,6 +18,7 @@ from lorabake.errors import SetupError
 from lorabake.process import capture
 from lorabake.stream import stream_lines
 from lorabake.trainer import requirements
+from lorabake_schemas.words import Said, quoted, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,18 +35,29 @@ def python_version(python: Path | None, env: Mapping[str, str]) -> str:
         return f"{sys.version_info[0]}.{sys.version_info[1]}"
     done = capture([str(python), "-c", _VERSION], env=requirements.child_environment(env), timeout=30)
     if not done.ok or not re.fullmatch(r"\d+\.\d+\n?", done.stdout):
-        raise SetupError(f"{python} is not a Python that starts", done.stderr.strip()[-300:] or None)
+        raise SetupError(say("{python} is not a Python that starts", python=python), _tail(done.stderr))
     return done.stdout.strip()
+
+
+def _tail(said: str) -> Said | None:
+    """The end of what a program said, in its own words."""
+    return quoted(said.strip()[-300:]) if said.strip() else None
 
 
 def check_version(version: str, lowest: str, highest: str) -> None:
     """Raises SetupError when the trainer's packages have no builds for this Python."""
     this, low, high = (tuple(int(part) for part in text.split(".")) for text in (version, lowest, highest))
     if not low <= this <= high:
-        what = "too old" if this < low else "too new"
+        age = say("too old") if this < low else say("too new")
         raise SetupError(
-            f"Python {version} is {what} for the trainer, which needs {lowest} to {highest}",
-            f"install Python {highest} and name it: --python python{highest}",
+            say(
+                "Python {version} is {age} for the trainer, which needs {lowest} to {highest}",
+                version=version,
+                age=age,
+                lowest=lowest,
+                highest=highest,
+            ),
+            say("install Python {version} and name it: --python python{version}", version=highest),
         )
 
 
@@ -56,16 +68,16 @@ def interpreter(venv: Path) -> Path:
 
 def of_checkout(checkout: Path, python: Path | None, env: Mapping[str, str]) -> Path:
     """The Python for a checkout of the user's own: ``python``, else its venv's or .venv's. Raises SetupError."""
-    hint = "name the Python that sd-scripts runs with: --python"
+    hint = say("name the Python that sd-scripts runs with: --python")
     if python is not None:
         found = shutil.which(str(python), path=env.get("PATH"))
         if found is None:
-            raise SetupError(f"{python} is not a program", hint)
+            raise SetupError(say("{python} is not a program", python=python), hint)
         return Path(found).absolute()
     theirs = (interpreter(checkout / name) for name in ("venv", ".venv"))
     found_there = next((path for path in theirs if path.exists()), None)
     if found_there is None:
-        raise SetupError(f"{checkout} has no venv", hint)
+        raise SetupError(say("{folder} has no venv", folder=checkout), hint)
     return found_there
 
 
@@ -77,13 +89,13 @@ def make(venv: Path, python: Path | None, env: Mapping[str, str]) -> Path:
         return interpreter(venv)
     said = done.stdout + done.stderr
     if "No space left on device" in said:
-        raise SetupError("the disk is full", "free some space, or put LORABAKE_HOME on another disk")
+        raise SetupError(say("the disk is full"), say("free some space, or put LORABAKE_HOME on another disk"))
     if "ensurepip" in said or "No module named venv" in said:
         raise SetupError(
-            f"{maker} cannot make virtual environments: its venv or ensurepip is missing",
-            "install it (Debian and Ubuntu: apt install python3-venv), or name another Python: --python",
+            say("{python} cannot make virtual environments: its venv or ensurepip is missing", python=maker),
+            say("install it (Debian and Ubuntu: apt install python3-venv), or name another Python: --python"),
         )
-    raise SetupError(f"{maker} could not make a virtual environment", said.strip()[-300:] or None)
+    raise SetupError(say("{python} could not make a virtual environment", python=maker), _tail(said))
 
 
 def offers_cpu_torch(python: Path, lock: str, env: Mapping[str, str]) -> bool:
@@ -97,7 +109,9 @@ def offers_cpu_torch(python: Path, lock: str, env: Mapping[str, str]) -> bool:
     return f"{wanted}+cpu" in re.split(r"[\s,]+", done.stdout)
 
 
-def fill(python: Path, lock: str, folder: Path, env: Mapping[str, str], log: Path, say: Callable[[str], None]) -> None:
+def fill(
+    python: Path, lock: str, folder: Path, env: Mapping[str, str], log: Path, tell: Callable[[Said], None]
+) -> None:
     """Install a lock's packages with pip, their hashes checked; ``folder`` takes pip's temporary files.
 
     The lock's build tools come first and alone, so that the rest can be built without fetching anything that has no
@@ -108,14 +122,14 @@ def fill(python: Path, lock: str, folder: Path, env: Mapping[str, str], log: Pat
     first = requirements.build_first(lock)
     child = requirements.child_environment(env, TMPDIR=str(scratch), TEMP=str(scratch), TMP=str(scratch))
     if first:
-        say("installing build tools")
+        tell(say("installing build tools"))
         _pip(python, _written(scratch / "build-first.txt", first), child, log, None)
     progress = requirements.Progress.of(lock)
     options = ["--no-build-isolation"] if first else []
 
     def show(line: str) -> None:
         if shown := progress.line(line):
-            say(shown)
+            tell(shown)
 
     _pip(python, _written(scratch / "lock.txt", lock), child, log, show, options)
 
@@ -143,7 +157,7 @@ def _pip(
     argv = [str(python), *_PIP, *_INSTALL, *options, "-r", str(file)]
     if stream_lines(argv, cwd=file.parent, env=env, log=log, on_line=heard) != 0:
         error = requirements.failure(list(last))
-        raise type(error)(error.message, f"{error.hint} (all of it: {log})")
+        raise type(error)(error.message, say("{hint} (all of it: {log})", hint=error.hint or "", log=log))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +166,23 @@ class Health:
     failed and why, and the modules that were not found."""
 
     versions: Mapping[str, str] = field(repr=False)
-    failed: tuple[str, ...] = ()
+    failed: tuple[Said, ...] = ()
     missing: tuple[str, ...] = ()
 
     def refusal(self, python: Path) -> SetupError:
         """Why the user's own ``python`` cannot train, and the command that gets it what it lacks."""
         lacks = requirements.distributions(self.missing)
-        other = "name the Python that sd-scripts runs with: --python"
+        other = say("name the Python that sd-scripts runs with: --python")
         if not lacks:
-            return SetupError(f"{python} cannot train: {self.failed[0]}", other)
-        what = f"{python} lacks what this training needs: {', '.join(lacks)} ({self.failed[0]})"
-        return SetupError(what, f"{python} -m pip install {' '.join(lacks)}, or {other}")
+            return SetupError(say("{python} cannot train: {why}", python=python, why=self.failed[0]), other)
+        what = say(
+            "{python} lacks what this training needs: {packages} ({why})",
+            python=python,
+            packages=", ".join(lacks),
+            why=self.failed[0],
+        )
+        command = f"{python} -m pip install {' '.join(lacks)}"
+        return SetupError(what, say("{command}, or {other}", command=command, other=other))
 
 
 def health(python: Path, modules: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Health:
@@ -173,10 +193,17 @@ def health(python: Path, modules: Sequence[str], cwd: Path, env: Mapping[str, st
     answer = last_json(done.stdout)
     if answer is None:
         tail = " / ".join(done.stderr.strip().splitlines()[-3:])
-        return Health({}, (f"{python} ended with {done.returncode} during the health check: {tail}",))
+        said = say(
+            "{python} ended with {code} during the health check: {words}",
+            python=python,
+            code=done.returncode,
+            words=tail,
+        )
+        return Health({}, (said,))
     versions = {str(name): str(version) for name, version in answer["versions"].items()}
     versions = {"python": str(answer["python"])} | versions
-    return Health(versions, tuple(map(str, answer["failed"])), tuple(map(str, answer["missing"])))
+    failed = tuple(quoted(str(words)) for words in answer["failed"])
+    return Health(versions, failed, tuple(map(str, answer["missing"])))
 
 
 def last_json(text: str) -> dict[str, Any] | None:
