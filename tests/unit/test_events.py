@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lorabake.runs.events import EventLog, stamp, told
+from lorabake.runs.events import EventLog, kept, stamp
 from lorabake.runs.happenings import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Totals, Words
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_every_event_as_it_stands_in_the_file(event: ProgressEvent, fields: dict[str, Any] | None) -> None:
-    assert told(event) == fields
+    assert kept(event) == fields
 
 
 def test_lines_are_there_before_the_file_is_closed(tmp_path: Path) -> None:

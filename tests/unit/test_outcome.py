@@ -10,6 +10,7 @@ from lorabake.reading.weights import WeightFacts
 from lorabake.runs.happenings import Seen, Step
 from lorabake.runs.outcome import Evidence, judge, judge_interruption, judge_rehearsal, signal_name
 from lorabake_schemas.record import Outcome
+from lorabake_schemas.words import Said, say
 
 UP, DOWN = "lora_unet_x.lora_up.weight", "lora_unet_x.lora_down.weight"
 SHAPES = {UP: (4, 2), DOWN: (2, 4)}
@@ -26,7 +27,10 @@ def seen(*, loss: float = 0.1, saved: bool = True, no_data: bool = False, **more
 
 
 def verdict(
-    returncode: int | None = 0, saw: Seen | None = None, found: WeightFacts | None = None, unreadable: str | None = None
+    returncode: int | None = 0,
+    saw: Seen | None = None,
+    found: WeightFacts | None = None,
+    unreadable: Said | None = None,
 ) -> Outcome:
     return judge(Evidence(returncode, saw or seen(), 16, OUTPUT, found, unreadable))
 
@@ -71,7 +75,7 @@ def test_a_rehearsal_leaves_no_ckpt() -> None:
     [
         ("no-data", seen(no_data=True, saved=False), None, None, "found no pictures"),
         ("no-output", seen(), None, None, "did not write output/x"),
-        ("damaged-output", seen(), None, "the file is cut off", "cannot be read: the file is cut off"),
+        ("damaged-output", seen(), None, say("the file is cut off"), "cannot be read: the file is cut off"),
         ("not-saved", seen(saved=False), weights(), None, '"model saved."'),
         ("not-finite", seen(loss=float("nan")), weights(not_finite=(UP,)), None, "loss became NaN and 1 of 2 tensors"),
         ("not-finite", seen(), weights(not_finite=(UP, DOWN)), None, "2 of 2 tensors"),
@@ -84,7 +88,7 @@ def test_a_rehearsal_leaves_no_ckpt() -> None:
     ],
 )
 def test_exit_code_0_is_not_enough(
-    code: str, saw: Seen, found: WeightFacts | None, unreadable: str | None, words: str
+    code: str, saw: Seen, found: WeightFacts | None, unreadable: Said | None, words: str
 ) -> None:
     outcome = verdict(0, saw, found, unreadable)
     assert outcome.code == code

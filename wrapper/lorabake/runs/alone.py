@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lorabake.errors import MachineError
 from lorabake.locks import try_held
 from lorabake.runs.folder import RunPaths, read_record
+from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,11 +24,14 @@ def only_run(paths: RunPaths, name: str) -> Generator[None, None, None]:
             folder.mkdir(parents=True, exist_ok=True)
             free = stack.enter_context(try_held(folder / f".{name}.lock"))
         except OSError as error:
-            raise MachineError(f"cannot write to {folder}: {error.strerror or error}") from error
+            why = error.strerror or str(error)
+            raise MachineError(say("cannot write to {folder}: {why}", folder=folder, why=why)) from error
         if not free:
             busy = in_progress(folder, name)
-            hint = "wait for it, stop it, or give this recipe another name"
-            raise MachineError(f"a run named {name} is in progress{f' in {busy}' if busy else ''}", hint)
+            said = say("a run named {name} is in progress", name=name)
+            if busy:
+                said = say("a run named {name} is in progress in {folder}", name=name, folder=busy)
+            raise MachineError(said, say("wait for it, stop it, or give this recipe another name"))
         yield
 
 

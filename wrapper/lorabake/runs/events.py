@@ -34,7 +34,7 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def told(event: ProgressEvent) -> Fields | None:
+def kept(event: ProgressEvent) -> Fields | None:
     """A progress event as it stands in the file; None for those that are not kept there.
 
     A save is told when it begins: sd-scripts says "model saved." after the last one only.
@@ -88,10 +88,10 @@ class EventLog:
         self._size += len(data)
 
     def progress(self, events: Iterable[ProgressEvent]) -> None:
-        self.write(fields for event in events if (fields := told(event)) is not None)
+        self.write(fields for event in events if (fields := kept(event)) is not None)
 
     def close(self) -> None:
         self._file.close()
 
 
-__all__ = ["EventLog", "Fields", "stamp", "told", "utc_now"]
+__all__ = ["EventLog", "Fields", "kept", "stamp", "utc_now"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
 from lorabake_schemas.record import FileDigest, Record
+from lorabake_schemas.words import legible, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,10 +81,11 @@ def prepare(paths: RunPaths, files: Mapping[str, bytes]) -> None:
     try:
         paths.root.mkdir(parents=True)
     except FileExistsError as error:
-        hint = "a run folder is never used twice: name another one, or move this one away"
-        raise MachineError(f"{paths.root} exists already", hint) from error
+        hint = say("a run folder is never used twice: name another one, or move this one away")
+        raise MachineError(say("{path} exists already", path=paths.root), hint) from error
     except OSError as error:
-        raise MachineError(f"cannot make the run folder {paths.root}: {error.strerror or error}") from error
+        why = error.strerror or str(error)
+        raise MachineError(say("cannot make the run folder {folder}: {why}", folder=paths.root, why=why)) from error
     try:
         for folder in (paths.log.parent, paths.tensorboard, paths.output):
             folder.mkdir()
@@ -93,7 +95,8 @@ def prepare(paths: RunPaths, files: Mapping[str, bytes]) -> None:
         paths.room.write_bytes(bytes(ROOM))
     except OSError as error:
         shutil.rmtree(paths.root, ignore_errors=True)
-        raise MachineError(f"cannot write to the run folder {paths.root}: {error.strerror or error}") from error
+        why = error.strerror or str(error)
+        raise MachineError(say("cannot write to the run folder {folder}: {why}", folder=paths.root, why=why)) from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -111,7 +114,7 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             aside.unlink()
-        raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
+        raise MachineError(say("cannot write {path}: {why}", path=path, why=error.strerror or str(error))) from error
 
 
 def write_record(paths: RunPaths, record: Record) -> None:
@@ -124,12 +127,7 @@ def read_record(path: Path) -> Record:
     try:
         return Record.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise MachineError(f"{path} is not the record of a run: {error}") from error
-
-
-def legible(text: str) -> str:
-    """The text as UTF-8 can hold it: bytes of a file name or a variable that are none become ``\\udcff``."""
-    return text.encode("utf-8", "backslashreplace").decode()
+        raise MachineError(say("{path} is not the record of a run: {why}", path=path, why=str(error))) from error
 
 
 def digest(path: Path, name: str) -> FileDigest:
@@ -154,7 +152,6 @@ __all__ = [
     "RunPaths",
     "digest",
     "digest_of",
-    "legible",
     "outputs",
     "prepare",
     "read_record",

@@ -16,7 +16,7 @@ from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
 from lorabake.runs.alone import only_run
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, recorded_env
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
-from lorabake.runs.folder import RunPaths, digest_of, legible, outputs, prepare, read_record, write_record
+from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, write_record
 from lorabake.runs.happenings import Words
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
@@ -24,6 +24,7 @@ from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import Outcome, Record, Status, TrainerRecord
+from lorabake_schemas.words import Said, legible, quoted, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -92,7 +93,7 @@ def launch(request: LaunchRequest, watcher: Watcher) -> Record:
                     finish(paths, ended(record, mishap(error), "failed"), events)
                 raise
     if record.status == "interrupted" and record.outcome is not None:
-        raise InterruptedRunError(f"{record.outcome.message}; the log is {paths.log}")
+        raise InterruptedRunError(say("{how}; the log is {path}", how=record.outcome.message, path=paths.log))
     return record
 
 
@@ -110,8 +111,8 @@ def mishap(error: Exception) -> Outcome:
     """How a run ends that lorabake itself could not carry out."""
     if isinstance(error, LorabakeError):
         return Outcome(code="not-started", message=error.message, hint=error.hint)
-    message = legible(f"lorabake itself failed: {type(error).__name__}: {error}")
-    return Outcome(code="lorabake-failed", message=message, hint="this is a fault of lorabake: please report it")
+    message = say("lorabake itself failed: {error}", error=f"{type(error).__name__}: {error}")
+    return Outcome(code="lorabake-failed", message=message, hint=say("this is a fault of lorabake: please report it"))
 
 
 def begun(paths: RunPaths, record: Record) -> EventLog:
@@ -120,7 +121,8 @@ def begun(paths: RunPaths, record: Record) -> EventLog:
         events = EventLog(paths.events)
         events.write([{"event": "started", "name": record.name, "rehearsal": record.rehearsal}])
     except OSError as error:
-        raise MachineError(f"cannot write {paths.events}: {error.strerror or error}") from error
+        why = error.strerror or str(error)
+        raise MachineError(say("cannot write {path}: {why}", path=paths.events, why=why)) from error
     return events
 
 
@@ -172,7 +174,8 @@ class Teller:
                 self.events.progress(told)
             except OSError as error:
                 self.lost = True
-                told.append(Words(f"lorabake: events.jsonl ends here: {error.strerror or error}"))
+                why = error.strerror or str(error)
+                told.append(Words(say("lorabake: events.jsonl ends here: {why}", why=why)))
         for event in told:
             self.watcher(event)
 
@@ -194,14 +197,16 @@ def gathered(request: LaunchRequest, paths: RunPaths, returncode: int | None, se
     )
 
 
-def weighed(path: Path) -> tuple[WeightFacts | None, str | None]:
+def weighed(path: Path) -> tuple[WeightFacts | None, Said | None]:
     """The facts of a LoRA file, or why it cannot be read; neither when there is none."""
     try:
         return read_weights(path), None
     except FileNotFoundError:
         return None, None
-    except (OSError, WeightsError) as error:
-        return None, str(error)
+    except WeightsError as error:
+        return None, error.why
+    except OSError as error:
+        return None, quoted(str(error))
 
 
 def judged(
