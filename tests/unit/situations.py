@@ -14,6 +14,7 @@ from lorabake.examine import NOT_PROBED
 from lorabake.planning.resolve import resolve
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.defaults import leading_words
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.guide import Situation, rules
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, Gpu, MachineFacts
@@ -88,7 +89,7 @@ def plan_of(
 
 def pictures_for(of: Recipe, count: int = 30) -> DatasetFacts:
     return DatasetFacts(
-        tuple(folder(part.images, count, caption=f"{part.token}, {part.class_}") for part in of.concept),
+        tuple(folder(part.images, count, caption=", ".join(leading_words(part))) for part in of.concept),
         tuple(folder(part.images, count) for part in of.regularisation),
     )
 
