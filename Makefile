@@ -10,15 +10,15 @@ quickstart: .venv/lorabake
 test: lint types coverage
 
 test-fast: .venv/dev
-	$(BIN)/python -m pytest -q -m "not real and not matrix" tests/unit tests/integration
+	$(BIN)/python -m pytest -q -m "not real and not matrix" tests/unit tests/integration tests/faults
 
 test-real: .venv/dev
-	$(BIN)/python -m pytest -s -m "real or matrix" tests/real
+	$(BIN)/python -m pytest -s -m "real or matrix" tests/real tests/faults
 
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lorabake schema --check schemas/recipe.schema.json
+	for what in recipe check plan diff; do $(BIN)/lorabake schema $$what --check schemas/$$what.schema.json || exit 1; done
 	$(BIN)/python vendor/make_locks.py --check
 
 types: .venv/dev
@@ -42,7 +42,7 @@ snapshots: .venv/dev
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python $(CURDIR)/wrapper/lorabake/trainer_side/dump_options.py $(CURDIR)/vendor
 
 schema: .venv/dev
-	$(BIN)/lorabake schema > schemas/recipe.schema.json
+	for what in recipe check plan diff; do $(BIN)/lorabake schema $$what > schemas/$$what.schema.json || exit 1; done
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

@@ -71,8 +71,8 @@ class CountDifference(StrictModel):
 
     name: str
     subject: str = ""
-    here: float | str | None
-    there: float | str | None
+    here: float | None
+    there: float | None
 
 
 class PlanDifference(StrictModel):

@@ -16,7 +16,7 @@ WRAPPER, SCHEMAS = ROOT / "wrapper" / "lorabake", ROOT / "schemas" / "lorabake_s
 
 # Lowest first. A module may import its own layer and those below; a new module has to be given its place here.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("mechanism", ("__init__", "errors", "guard", "locks", "process", "stream", "resources", "speech")),
+    ("mechanism", ("__init__", "errors", "guard", "locks", "signals", "process", "stream", "resources", "speech")),
     (
         "reading the outside world",
         (
@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "pure heart",
         (
             "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast", "planning.marks",
-            "planning.compile",
+            "planning.compile", "planning.difference",
             "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
@@ -45,17 +45,18 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "one run",
         (
-            "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.outcome", "runs.command",
-            "runs.rehearse_input", "runs.rehearse", "runs.alone", "runs.launch",
+            "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.known_failures",
+            "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone", "runs.launch",
         ),
     ),
     (
         "surface",
         (
-            "terminal", "shelf", "workflow", "first", "first.pictures", "first.ingredients", "first.story",
+            "terminal", "shelf", "run_files", "workflow", "first", "first.pictures", "first.ingredients", "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
-            "render.plan", "render.runs", "render.lists",
-            "boundary", "cli_options", "cli", "__main__",
+            "render.plan", "render.difference", "render.forms", "render.runs", "render.lists",
+            "boundary", "cli_options", "commands", "commands.common", "commands.judging", "commands.training",
+            "commands.keeping", "cli", "__main__",
         ),
     ),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-
-
 PATH = click.Path(path_type=Path)
+RECIPE = click.argument("recipe", type=PATH)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+FORM = click.option(
+    "--output-format",
+    "form",
+    type=click.Choice(["full", "concise", "json", "github"]),
+    help="full: in groups (on a terminal); concise: one a line (elsewhere); github: annotations for its CI.",
+)
 LOCK = click.option(
     "--trainer",
     "lock",
@@ -54,6 +58,40 @@ def chosen_by(*options: Decorator) -> Decorator:
     return decorate
 
 
+def _set_colour(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    """For the whole command line, so that errors told by the boundary have it too."""
+    if value is not None:
+        here: click.Context | None = ctx
+        while here is not None:
+            here.color = {"always": True, "never": False}.get(value)
+            here = here.parent
+
+
+COLOR = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    expose_value=False,
+    callback=_set_colour,
+    help="Colours: on a terminal (auto), always or never; NO_COLOR and FORCE_COLOR count, too.",
+)
+EVERYWHERE: tuple[Decorator, ...] = (COLOR,)
+
+
+def colour_of(env: Mapping[str, str]) -> bool | None:
+    """What NO_COLOR (no-color.org) and FORCE_COLOR say; None leaves it to whether there is a terminal."""
+    return False if env.get("NO_COLOR") else True if env.get("FORCE_COLOR") else None
+
+
+class Commands(click.Group):
+    """A group that gives each of its commands the options that count everywhere."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        if not isinstance(cmd, click.Group):
+            for option in EVERYWHERE:
+                option(cmd)
+        super().add_command(cmd, name)
+
+
 def speech() -> Speech:
     """The language of the command that runs: an option that sets it puts a Speech where the whole command line finds
     it (``ctx.find_root().obj``)."""
@@ -74,4 +112,16 @@ def page(*, err: bool = False) -> Page:
 trainer_options = chosen_by(LOCK, SD_SCRIPTS, PYTHON)
 pinned_options = chosen_by(LOCK, PYTHON)
 
-__all__ = ["JSON", "RECIPE", "page", "pinned_options", "speech", "trainer_options"]
+__all__ = [
+    "EVERYWHERE",
+    "FORM",
+    "JSON",
+    "PATH",
+    "RECIPE",
+    "Commands",
+    "colour_of",
+    "page",
+    "pinned_options",
+    "speech",
+    "trainer_options",
+]

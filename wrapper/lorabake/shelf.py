@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, cast
+
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from lorabake import resources
 from lorabake.errors import MachineError, RecipeError
+from lorabake_schemas.base import StrictModel
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.report import CheckReport, PlanDifference, PlanReport
+
+Published = Literal["recipe", "check", "plan", "diff"]
+PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
+    {"check": CheckReport, "plan": PlanReport, "diff": PlanDifference}
+)
 
 
 def shipped_recipe(name: str) -> str:
@@ -41,10 +54,40 @@ def copy_recipe(name: str, target: Path | None) -> Path:
     return path
 
 
-def recipe_schema() -> str:
-    """The recipe's JSON schema, for editors that complete and check TOML."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Recipe.model_json_schema(by_alias=True)
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+def schema(what: Published) -> str:
+    """The JSON schema of a recipe as people write it, or of what a command prints with --json."""
+    if what == "recipe":
+        made: object = Recipe.model_json_schema(by_alias=True)
+    else:
+        made = _open(PRINTED[what].model_json_schema(by_alias=True, mode="serialization", schema_generator=_Printed))
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | cast("dict[str, object]", made)
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
-__all__ = ["copy_recipe", "recipe_schema", "shipped_recipe"]
+class _Printed(GenerateJsonSchema):
+    """What is printed has every field, defaults too."""
+
+    def field_is_required(
+        self,
+        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
+        total: bool,
+    ) -> bool:
+        del total
+        return not field.get("serialization_exclude")
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        del schema
+        return False
+
+
+def _open(node: object) -> object:
+    """Without what would make a reader of this schema stumble over a field that a later lorabake adds."""
+    if isinstance(node, list):
+        return [_open(each) for each in cast("list[object]", node)]
+    if not isinstance(node, dict):
+        return node
+    table = cast("dict[str, object]", node)
+    return {key: _open(value) for key, value in table.items() if (key, value) != ("additionalProperties", False)}
+
+
+__all__ = ["Published", "copy_recipe", "schema", "shipped_recipe"]

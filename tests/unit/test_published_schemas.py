@@ -1,0 +1,97 @@
+"""What --json prints is what the published schemas say; the files under schemas/ are those that lorabake makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+
+from lorabake.examine import examine
+from lorabake.planning.difference import difference
+from lorabake.render.plan import plan_json
+from lorabake.render.report import report_json
+from lorabake.shelf import Published, schema
+from situations import GPU, plan_of, project, recipe, write_pictures
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+RECIPES = {
+    "good": "",
+    "warned": "[network]\nnetwork_dim = 128\n",
+    "waived": '[[waive]]\nrule = "G1.2"\nreason = "only a trial"\n',
+    "shapeless": '[network]\nnetwork_dim = "many"\n',
+    "no-toml": "oops\n",
+    "regularised": '[[regularisation]]\nclass = "food"\nimages = "reg"\n',
+    "lokr": '[network]\ntype = "lokr"\n[train]\nlr_scheduler = "cosine_with_restarts"\n[sample]\nprompts = ["a"]\n',
+}
+
+
+def hold(table: object, what: Published) -> None:
+    """Raises ValidationError when the table is not what the published file says."""
+    published = json.loads((SCHEMAS / f"{what}.schema.json").read_text("utf-8"))
+    Draft202012Validator.check_schema(published)
+    check: Callable[[object], None] = cast("Any", Draft202012Validator(published)).validate
+    check(table)
+
+
+@pytest.mark.parametrize("what", get_args(Published))
+def test_the_files_are_those_that_lorabake_makes(what: Published) -> None:
+    assert (SCHEMAS / f"{what}.schema.json").read_text("utf-8") == schema(what), f"make schema ({what})"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_check_prints_what_its_schema_says(name: str, tmp_path: Path) -> None:
+    found = examine(project(tmp_path, RECIPES[name]), GPU)
+    table = json.loads(report_json(found))
+    hold(table, "check")
+    assert set(table) == set(json.loads(schema("check"))["properties"])
+
+
+@pytest.mark.parametrize("name", ["good", "warned", "waived", "regularised", "lokr"])
+def test_plan_prints_what_its_schema_says(name: str, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "reg", size=(128, 64))
+    table = json.loads(plan_json(examine(project(tmp_path, RECIPES[name]), GPU)))
+    hold(table, "plan")
+    assert set(table) == set(json.loads(schema("plan"))["properties"])
+
+
+def test_diff_prints_what_its_schema_says() -> None:
+    one, other = plan_of(recipe(concept={"num_repeats": 2})), plan_of(recipe(network={"type": "lokr"}))
+    told = json.loads(difference(one, other, ("a", "b")).model_dump_json())
+    assert told["settings"]
+    assert told["forecast"]
+    hold(told, "diff")
+
+
+def warned(tmp_path: Path) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(report_json(examine(project(tmp_path, RECIPES["warned"]), GPU)))
+    return table
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("findings",), None),
+        (("version",), 2),
+        (("findings", 0, "severity"), "bad"),
+        (("findings", 0, "fix"), None),
+        (("forecast", "steps"), "many"),
+        (("forecast", "buckets", 0, "width"), 1.5),
+    ],
+)
+def test_the_schema_is_no_formality(where: tuple[str | int, ...], value: object, tmp_path: Path) -> None:
+    table = warned(tmp_path)
+    hold(table, "check")
+    place: Any = table
+    for part in where[:-1]:
+        place = place[part]
+    place[where[-1]] = value
+    with pytest.raises(ValidationError):
+        hold(table, "check")
+
+
+def test_a_field_of_a_later_lorabake_is_no_fault(tmp_path: Path) -> None:
+    hold(warned(tmp_path) | {"new": 1}, "check")

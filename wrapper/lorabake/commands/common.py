@@ -1,0 +1,51 @@
+"""What several commands do: read the environment, examine a recipe, show findings, say a line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorabake.cli_options import page, speech
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lorabake.examine import Examination
+
+
+def environment() -> Mapping[str, str]:
+    from lorabake.process import own_environment
+
+    return own_environment()
+
+
+def sayer() -> Callable[[str], None]:
+    from lorabake import terminal
+
+    return terminal.sayer(sys.stderr, speech())
+
+
+def examined(recipe: Path) -> Examination:
+    from lorabake.examine import examine
+    from lorabake.reading import machine
+
+    return examine(recipe, machine.facts(environment()))
+
+
+def show_findings(examination: Examination, *, as_json: bool = False) -> None:
+    """Findings on stderr; ends with exit code 1 (and a JSON report when asked for) when one of them is an error."""
+    from lorabake.render.report import report, report_json
+
+    if examination.findings or examination.plan is None:
+        click.echo(report(examination, page(err=True)), err=True)
+    if examination.plan is None:
+        if as_json:
+            click.echo(report_json(examination))
+        sys.exit(1)
+
+
+__all__ = ["environment", "examined", "sayer", "show_findings"]

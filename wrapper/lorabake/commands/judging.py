@@ -1,0 +1,112 @@
+"""Commands that start nothing: check, plan, compile, explain, schema."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorabake.cli_options import FORM, JSON, PATH, RECIPE, page
+from lorabake.commands.common import examined, show_findings
+
+if TYPE_CHECKING:
+    from lorabake.examine import Examination
+    from lorabake.render.report import Form
+    from lorabake.shelf import Published
+
+
+@click.command()
+@RECIPE
+@FORM
+@JSON
+@click.option("--strict", is_flag=True, help="Let warnings fail too.")
+def check(recipe: Path, form: Form | None, as_json: bool, strict: bool) -> None:
+    """Say everything that is wrong with RECIPE and its pictures.
+
+    Exit code 0 when nothing stands in the way of training, 1 otherwise.
+    """
+    from lorabake.render.forms import in_form
+
+    examination = examined(recipe)
+    click.echo(in_form(examination, "json" if as_json else form, page(), Path.cwd()))
+    sys.exit(1 if examination.fails(strict=strict) else 0)
+
+
+@click.command()
+@RECIPE
+@click.option("--diff", "other", type=PATH, metavar="OTHER", help="Only what differs from OTHER's plan.")
+@click.option("--exit-code", is_flag=True, help="With --diff: exit code 1 when the plans differ.")
+@JSON
+def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool) -> None:
+    """Show every setting RECIPE leads to, where it comes from, and what the run will do."""
+    from lorabake.render.plan import plan_json, plan_page
+
+    examination = examined(recipe)
+    if examination.plan is None:
+        show_findings(examination, as_json=as_json)
+    if other is not None:
+        differs = _differ(examination, other, as_json=as_json)
+        sys.exit(1 if differs and exit_code else 0)
+    click.echo(plan_json(examination) if as_json else plan_page(examination, page()))
+
+
+def _differ(here: Examination, other: Path, *, as_json: bool) -> bool:
+    from lorabake.planning.difference import difference
+    from lorabake.render.difference import difference_text
+
+    there = examined(other)
+    if there.plan is None:
+        show_findings(there, as_json=as_json)
+    (_, one), (_, two) = here.planned(), there.planned()
+    found = difference(one, two, (str(here.loaded.path), str(other)))
+    click.echo(found.model_dump_json(indent=2) if as_json else difference_text(found, page()))
+    return not found.same
+
+
+@click.command("compile")
+@RECIPE
+@click.option("-o", "--output", type=PATH, required=True, help="A new or empty folder for the files.")
+@JSON
+def compile_(recipe: Path, output: Path, as_json: bool) -> None:
+    """Write sd-scripts' train.toml and dataset.toml for RECIPE, and start nothing."""
+    from lorabake import workflow
+    from lorabake.render.runs import written
+
+    examination = examined(recipe)
+    show_findings(examination, as_json=as_json)
+    click.echo(written(workflow.write_compiled(examination, output), page(), as_json=as_json))
+
+
+@click.command()
+@click.argument("topic", required=False)
+@click.option("--all", "whole", is_flag=True, help="Print the whole book as Markdown.")
+def explain(topic: str | None, whole: bool) -> None:
+    """Explain a rule (G4.52, S27), a setting, an optimizer or an algorithm: what the guide says, what is true."""
+    from lorabake import explain as book
+
+    if whole:
+        click.echo(book.markdown(), nl=False)
+    elif topic is None:
+        raise click.UsageError("name a rule, a setting, an optimizer or an algorithm, or --all")
+    else:
+        click.echo(book.text(book.find(topic), shutil.get_terminal_size().columns))
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["recipe", "check", "plan", "diff"]), default="recipe")
+@click.option("--check", "check_file", type=PATH, help="Fail when this file is not up to date.")
+def schema(what: Published, check_file: Path | None) -> None:
+    """Print the JSON schema of a recipe (for editors), or of what check, plan and plan --diff print with --json."""
+    from lorabake import shelf
+
+    text = shelf.schema(what)
+    if check_file is None:
+        click.echo(text, nl=False)
+    elif not check_file.is_file() or check_file.read_text(encoding="utf-8") != text:
+        raise click.ClickException(f"{check_file} is out of date: lorabake schema {what} > {check_file}")
+
+
+__all__ = ["check", "compile_", "explain", "plan", "schema"]

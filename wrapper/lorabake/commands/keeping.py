@@ -1,0 +1,89 @@
+"""Commands about what is kept: the trainer and the shipped recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorabake.cli_options import JSON, PATH, Commands, page, pinned_options
+from lorabake.commands.common import environment, sayer
+
+if TYPE_CHECKING:
+    from lorabake.workflow import TrainerChoice
+
+
+@click.group(cls=Commands)
+def trainer() -> None:
+    """The pinned sd-scripts with its own Python environment."""
+
+
+@trainer.command("install")
+@pinned_options
+@JSON
+def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
+    """Fetch the pinned sd-scripts and install its locked requirements."""
+    from lorabake import workflow
+    from lorabake.render.lists import trainer_installed
+
+    click.echo(trainer_installed(workflow.install(choice, environment(), sayer()), page(), as_json=as_json))
+
+
+@trainer.command("status")
+@pinned_options
+@JSON
+def trainer_status(choice: TrainerChoice, as_json: bool) -> None:
+    """Say which trainers are installed, and whether they are the pin's."""
+    from lorabake import workflow
+    from lorabake.render import lists
+
+    click.echo(lists.trainer_status(workflow.trainer_status(choice, environment()), page(), as_json=as_json))
+
+
+@trainer.command("path")
+@pinned_options
+def trainer_path(choice: TrainerChoice) -> None:
+    """Print the folder of the installed trainer's sd-scripts."""
+    from lorabake import workflow
+
+    click.echo(workflow.installed(choice, environment()).checkout)
+
+
+@click.group(cls=Commands)
+def recipes() -> None:
+    """Recipes that ship with lorabake."""
+
+
+@recipes.command("list")
+@JSON
+def recipes_list(as_json: bool) -> None:
+    """Name the shipped recipes and what each is for."""
+    from lorabake import resources
+    from lorabake.render.lists import recipe_list
+
+    texts = {name: resources.recipe_text(name) for name in resources.recipe_names()}
+    click.echo(recipe_list(texts, as_json=as_json))
+
+
+@recipes.command("show")
+@click.argument("name")
+def recipes_show(name: str) -> None:
+    """Print a shipped recipe."""
+    from lorabake import shelf
+
+    click.echo(shelf.shipped_recipe(name), nl=False)
+
+
+@recipes.command("copy")
+@click.argument("name")
+@click.argument("target", type=PATH, required=False)
+def recipes_copy(name: str, target: Path | None) -> None:
+    """Write a shipped recipe to TARGET (default: NAME.toml here) for you to edit."""
+    from lorabake import shelf
+    from lorabake.render.lists import copied
+
+    click.echo(copied(shelf.copy_recipe(name, target), page()))
+
+
+__all__ = ["recipes", "trainer"]

@@ -1,0 +1,76 @@
+"""Commands that start a training: run, quickstart."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorabake.cli_options import JSON, RECIPE, page, speech, trainer_options
+from lorabake.commands.common import environment, sayer, show_findings
+
+if TYPE_CHECKING:
+    from lorabake.workflow import TrainerChoice
+    from lorabake_schemas.machine import Family
+
+
+@click.command()
+@RECIPE
+@click.option("--rehearse", is_flag=True, help="Go the whole way with a stand-in that trains nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")
+@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="The run folder, which must not exist yet.")
+@trainer_options
+@JSON
+def run(
+    recipe: Path,
+    rehearse: bool,
+    dry_run: bool,
+    verbose: bool,
+    run_dir: Path | None,
+    choice: TrainerChoice,
+    as_json: bool,
+) -> None:
+    """Train RECIPE: check, compile, install the trainer if need be, launch.
+
+    Exit code 0 when a usable LoRA lies in the run folder, 1 when the recipe or this machine is at fault, 4 when the
+    trainer could not be had or failed, 130 when interrupted.
+    """
+    from lorabake import workflow
+    from lorabake.render.runs import dry_run as would_run
+    from lorabake.render.runs import ending
+
+    order = workflow.RunOrder(recipe, choice, rehearse, run_dir, verbose, speech())
+    prepared = workflow.prepare(order, environment())
+    show_findings(prepared.examination, as_json=as_json)
+    workflow.check_place(prepared)
+    if dry_run:
+        click.echo(would_run(prepared, page(), as_json=as_json))
+        return
+    record = workflow.train(prepared, environment(), sayer())
+    click.echo(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
+    sys.exit(workflow.exit_code(record))
+
+
+@click.command()
+@click.option("--family", type=click.Choice(["sd15", "sdxl"]), default="sd15", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("quickstart"), show_default=True)
+@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
+@trainer_options
+def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoice) -> None:
+    """Draw pictures, make a base model of random weights, and really train on them for a minute."""
+    from lorabake import workflow
+    from lorabake.first import story
+    from lorabake.render.runs import ending
+
+    wish = story.Wish(family, folder, choice, verbose, speech())
+    done = story.first_run(wish, environment(), sayer(), show_findings)
+    click.echo(ending(done.record, Path(done.record.cwd), page()))
+    for line in done.last_words:
+        click.echo(speech()(line))
+    sys.exit(workflow.exit_code(done.record))
+
+
+__all__ = ["quickstart", "run"]

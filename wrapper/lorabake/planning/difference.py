@@ -1,0 +1,76 @@
+"""Two plans held beside each other: every setting and every number of the forecast that differs, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
+from lorabake_schemas.report import CountDifference, PlanDifference, SettingDifference, SideValue
+
+NUMBERS = (
+    "steps", "epochs", "steps_per_epoch", "batches_per_epoch", "train_samples", "reg_samples", "warmup_steps",
+)  # fmt: skip
+
+
+def difference(here: Plan, there: Plan, names: tuple[str, str]) -> PlanDifference:
+    """What ``here`` has otherwise than ``there``; ``names`` are what the two are called."""
+    return PlanDifference(
+        here=names[0],
+        there=names[1],
+        settings=tuple(_settings(here, there)),
+        forecast=tuple(_counts(here.forecast, there.forecast)),
+    )
+
+
+def _settings(here: Plan, there: Plan) -> Iterator[SettingDifference]:
+    """Concepts are held together by their place, so that another token is one difference and not a dozen."""
+    yield from _table("train", here.train, there.train)
+    yield from _table("dataset", here.dataset, there.dataset)
+    for reg in (False, True):
+        ours, theirs = _kind(here, reg), _kind(there, reg)
+        for number in range(max(len(ours), len(theirs))):
+            one = ours[number] if number < len(ours) else None
+            other = theirs[number] if number < len(theirs) else None
+            title = (one or other or ours[0]).title
+            yield from _table(title, one.settings if one else (), other.settings if other else ())
+
+
+def _kind(plan: Plan, reg: bool) -> list[SubsetPlan]:
+    return [subset for subset in plan.subsets if subset.is_reg is reg]
+
+
+def _table(name: str, here: Sequence[Setting], there: Sequence[Setting]) -> Iterator[SettingDifference]:
+    ours, theirs = _sides(here), _sides(there)
+    for option in dict.fromkeys((*ours, *theirs)):
+        one, other = ours.get(option), theirs.get(option)
+        if one is None or other is None or one.value != other.value or type(one.value) is not type(other.value):
+            yield SettingDifference(table=name, option=option, here=one, there=other)
+
+
+def _sides(settings: Sequence[Setting]) -> Mapping[str, SideValue]:
+    return {setting.option: SideValue(value=setting.value, source=setting.source) for setting in settings}
+
+
+def _counts(here: Forecast, there: Forecast) -> Iterator[CountDifference]:
+    ours, theirs = dict(_flat(here)), dict(_flat(there))
+    for key in dict.fromkeys((*ours, *theirs)):
+        one, other = ours.get(key), theirs.get(key)
+        if one != other:
+            yield CountDifference(name=key[0], subject=key[1], here=one, there=other)
+
+
+def _flat(counted: Forecast) -> Iterator[tuple[tuple[str, str], float]]:
+    """Every number of a forecast by its name and what it is about."""
+    for name in NUMBERS:
+        yield (name, ""), getattr(counted, name)
+    yield ("files", ""), len(counted.saves)
+    if counted.file_size:
+        yield ("file_bytes", ""), counted.file_size.tensor_bytes + counted.file_size.header_bytes
+    for share in counted.shares:
+        yield ("samples_per_epoch", share.title), share.samples_per_epoch
+        yield ("exposures", share.title), share.exposures
+    for bucket in counted.buckets:
+        yield ("bucket_samples", f"{bucket.width}x{bucket.height}"), bucket.samples
+
+
+__all__ = ["difference"]
