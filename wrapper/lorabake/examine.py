@@ -21,8 +21,9 @@ from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe, Waive
+from lorabake_schemas.words import Said, say, told
 
-NOT_PROBED = AttentionProbe(xformers=False, reason="xformers is tried on this GPU when a run starts")
+NOT_PROBED = AttentionProbe(xformers=False, reason=say("xformers is tried on this GPU when a run starts"))
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Examination:
         """The recipe and its plan. Raises RecipeError with every finding when there is none."""
         if self.recipe is None or self.plan is None:
             count = len(self.errors)
-            raise RecipeError(f"{count} error{'s' if count != 1 else ''} in {self.loaded.path}", self.findings)
+            said = told(count, "{n} error in {recipe}", "{n} errors in {recipe}", recipe=self.loaded.path)
+            raise RecipeError(said, self.findings)
         return self.recipe, self.plan
 
     def with_attention(self, probe: AttentionProbe) -> Examination:
@@ -71,18 +73,20 @@ class Examination:
         """
         recipe, _ = self.planned()
         if recipe.train.attention == "xformers" and not probe.xformers:
-            hint = 'write attention = "sdpa", or leave it out: then lorabake takes what works'
-            raise MachineError(f"xformers does not work here: {probe.reason}", hint)
+            hint = say('write attention = "sdpa", or leave it out: then lorabake takes what works')
+            raise MachineError(say("xformers does not work here: {why}", why=probe.reason), hint)
         assert self.base is not None  # noqa: S101 - there is a plan
         plan = resolve(recipe, self.base, self.dataset, self.machine, probe)
         return replace(self, plan=plan, attention=probe)
 
-    def attention_words(self) -> str:
+    def attention_words(self) -> Said:
         """Which attention the run will use, and why."""
         recipe, plan = self.planned()
         chosen = "xformers" if plan.value("xformers") else "sdpa"
-        why = "the recipe says so" if recipe.train.attention == chosen else self.attention and self.attention.reason
-        return f"attention: {chosen} ({why or NOT_PROBED.reason})"
+        why = self.attention.reason if self.attention else NOT_PROBED.reason
+        if recipe.train.attention == chosen:
+            why = say("the recipe says so")
+        return say("attention: {name} ({why})", name=chosen, why=why)
 
 
 def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehearsing: bool = False) -> Examination:
@@ -119,7 +123,7 @@ def _plan(situation: Situation) -> tuple[Plan | None, tuple[Finding, ...]]:
         if error.findings:
             return None, error.findings
         where = ("train", "resolution")
-        fix = error.hint or "change the resolution or the bucket limits"
+        fix = error.hint or say("change the resolution or the bucket limits")
         return None, (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)
     found = guide_findings(replace(situation, plan=plan))
     return (None if any(finding.severity is Severity.ERROR for finding in found) else plan), found
@@ -177,13 +181,15 @@ def _waive(findings: Sequence[Finding], waivers: Sequence[Waive]) -> tuple[tuple
 
 
 def _idle(index: int, waiver: Waive, is_error: bool) -> Finding:
-    message = "is an error here, and errors cannot be waived" if is_error else "waives nothing in this recipe"
+    message = say("{rule} waives nothing in this recipe", rule=waiver.rule)
+    if is_error:
+        message = say("{rule} is an error here, and errors cannot be waived", rule=waiver.rule)
     return Finding(
         rule="waive",
         severity=Severity.WARNING,
         where=("waive", index, "rule"),
-        message=f"{waiver.rule} {message}",
-        fix="mend what it is about" if is_error else "take the [[waive]] out",
+        message=message,
+        fix=say("mend what it is about") if is_error else say("take the [[waive]] out"),
     )
 
 

@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from lorabake import guard
 from lorabake.errors import InterruptedRunError, MachineError, SetupError
+from lorabake.signals import stopping
+from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
-    from types import FrameType
+    from collections.abc import Generator, Mapping, Sequence
 
 # A command that has to end this soon runs without a guard, which takes a tenth of a second to start: if
 # lorabake is killed meanwhile, little is left running, and not for long.
@@ -146,15 +146,15 @@ def supervise(command: Command, how: Supervision) -> Generator[Running]:
     MachineError on Windows.
     """
     if os.name == "nt":
-        raise MachineError("a run needs Linux or macOS", "start lorabake inside WSL 2")
+        raise MachineError(say("a run needs Linux or macOS"), say("start lorabake inside WSL 2"))
     mark = os.urandom(16).hex()
-    with _stopping() as bind:
+    with stopping() as bind:
         running = Running(_start_guard(command, how, mark), mark)
         judged = False
         try:
             problem = running.started()
             if problem is not None:
-                raise SetupError(f"cannot start {command.argv[0]}: {problem}")
+                raise _unstarted(command, problem)
             bind(running)
             yield running
             judged = True
@@ -185,49 +185,7 @@ def _start_guard(command: Command, how: Supervision, mark: str) -> subprocess.Po
             pass_fds=how.streams or (),
         )
     except OSError as error:
-        raise SetupError(f"cannot start {command.argv[0]}: {error.strerror or error}") from error
-
-
-@contextmanager
-def _stopping() -> Generator[Callable[[Running], None]]:
-    """Turn SIGINT, SIGTERM and SIGHUP into Running.stop; a signal that came too early stops it when bound.
-
-    An ignored SIGHUP stays ignored (nohup). An ignored SIGINT does not: a shell script starts every background
-    command that way, and whoever sends it one by hand means it. Outside the main thread Python allows no handler.
-    """
-    early: list[str] = []
-    bound: list[Running] = []
-
-    def heard(number: int, _frame: FrameType | None) -> None:
-        for running in bound:
-            running.stop(signal.Signals(number).name)
-        if not bound:
-            early.append(signal.Signals(number).name)
-
-    def bind(running: Running) -> None:
-        bound.append(running)
-        for name in early:
-            running.stop(name)
-
-    with _handling(heard):
-        yield bind
-
-
-@contextmanager
-def _handling(heard: Callable[[int, FrameType | None], None]) -> Generator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number, handler in before.items():
-        if number != signal.SIGHUP or handler is not signal.SIG_IGN:
-            signal.signal(number, heard)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        raise _unstarted(command, error.strerror or str(error)) from error
 
 
 def capture(
@@ -255,13 +213,14 @@ def capture(
 
 def _run_guarded(command: Command, timeout: float | None, streams: tuple[int, int]) -> int:
     how = Supervision(streams=streams, interrupt_s=2.0, terminate_s=2.0)
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    deadline_s = math.inf if timeout is None else timeout
+    deadline = time.monotonic() + deadline_s
     with supervise(command, how) as running:
         while not running.wait(min(1.0, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
-                raise SetupError(f"{command.argv[0]} did not end within {timeout:g} s")
+                raise _too_slow(command, deadline_s)
         if running.stopped_by is not None:
-            raise InterruptedRunError(f"stopped by {running.stopped_by}")
+            raise InterruptedRunError(say("stopped by {signal}", signal=running.stopped_by))
     return 128 + signal.SIGKILL if running.returncode is None else running.returncode
 
 
@@ -279,10 +238,18 @@ def _run_alone(command: Command, timeout: float | None, streams: tuple[int, int]
             timeout=timeout,
         )
     except subprocess.TimeoutExpired as error:
-        raise SetupError(f"{command.argv[0]} did not end within {timeout:g} s") from error
+        raise _too_slow(command, timeout or 0.0) from error
     except OSError as error:
-        raise SetupError(f"cannot start {command.argv[0]}: {error.strerror or error}") from error
+        raise _unstarted(command, error.strerror or str(error)) from error
     return done.returncode if done.returncode >= 0 else 128 - done.returncode
+
+
+def _unstarted(command: Command, why: str) -> SetupError:
+    return SetupError(say("cannot start {program}: {why}", program=command.argv[0], why=why))
+
+
+def _too_slow(command: Command, seconds: float) -> SetupError:
+    return SetupError(say("{program} did not end within {seconds:g} s", program=command.argv[0], seconds=seconds))
 
 
 def child_env(base: Mapping[str, str], *, drop: Sequence[str] = (), **changes: str) -> dict[str, str]:

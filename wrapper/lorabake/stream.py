@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import InterruptedRunError
 from lorabake.process import Command, Supervision, supervise
+from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ def stream_lines(
             _pass_on(file, on_line)
         _pass_on(file, on_line)
         if running.stopped_by is not None:
-            raise InterruptedRunError(f"stopped by {running.stopped_by}")
+            raise InterruptedRunError(say("stopped by {signal}", signal=running.stopped_by))
     return 128 + signal.SIGKILL if running.returncode is None else running.returncode
 
 

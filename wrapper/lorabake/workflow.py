@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +11,10 @@ from pathlib import Path
 from lorabake import resources, terminal
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
-from lorabake.planning.compile import Compiled, compile_plan
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
 from lorabake.reading.hub import is_offline
-from lorabake.reading.paths import hub_ids, recipe_paths, spellings
+from lorabake.run_files import compiled_for, run_files, write_compiled
 from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
 from lorabake.runs.launch import LaunchRequest, launch
@@ -27,10 +25,10 @@ from lorabake.trainer.install import Choice, Trainer, TrainerStatus
 from lorabake.trainer.requirements import modules_for
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Plan
-from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import Record, TrainerRecord
+from lorabake_schemas.words import Said, say
 
-Say = Callable[[str], None]
+Tell = Callable[[Said], None]
 Env = Mapping[str, str]
 RUNS = "runs"
 
@@ -97,14 +95,15 @@ def check_place(prepared: Prepared) -> None:
     """Raises MachineError when the run folder exists or cannot be made, or when a run of this name is in progress,
     before anything is installed or written."""
     if prepared.root.exists():
-        hint = "a run folder is never used twice: name another one, or leave --run-dir out"
-        raise MachineError(f"{prepared.root} exists already", hint)
+        hint = say("a run folder is never used twice: name another one, or leave --run-dir out")
+        raise MachineError(say("{path} exists already", path=prepared.root), hint)
     if prepared.examination.plan is not None:
         refuse_if_busy(prepared.root, prepared.examination.plan.name)
     parent = next(folder for folder in prepared.root.absolute().parents if folder.exists())
     if not parent.is_dir() or not machine.writable(parent):
         raise MachineError(
-            f"{parent} cannot be written to", "set save.runs in the recipe, or name a folder by --run-dir"
+            say("{folder} cannot be written to", folder=parent),
+            say("set save.runs in the recipe, or name a folder by --run-dir"),
         )
 
 
@@ -125,7 +124,7 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def train(prepared: Prepared, env: Env, say: Say) -> Record:
+def train(prepared: Prepared, env: Env, tell: Tell) -> Record:
     """Install the trainer if need be, compile, launch, and return the finished record.
 
     Raises RecipeError for a recipe with errors, SetupError when the trainer cannot be had, MachineError for the run
@@ -135,10 +134,10 @@ def train(prepared: Prepared, env: Env, say: Say) -> Record:
     check_place(prepared)
     if prepared.order.rehearse:
         return _launch(prepared, rehearsal_request(prepared, env))
-    trainer = had(prepared.order.trainer, env, say, modules_for(prepared.examination.planned()[1]))
+    trainer = had(prepared.order.trainer, env, tell, modules_for(prepared.examination.planned()[1]))
     probe = trainers.probe_attention(trainer, precision_of(recipe, prepared.machine), env)
     ready = replace(prepared, examination=prepared.examination.with_attention(probe))
-    say(ready.examination.attention_words())
+    tell(ready.examination.attention_words())
     return _launch(ready, training_request(ready, trainer, env))
 
 
@@ -193,65 +192,16 @@ def trainer_record(trainer: Trainer) -> TrainerRecord:
     )
 
 
-def run_files(examination: Examination, root: Path) -> dict[str, bytes]:
-    """Every file that lies in the run folder before the trainer starts, by name."""
-    recipe, plan = examination.planned()
-    compiled = compiled_for(examination, root)
-    files = {"recipe.toml": examination.loaded.content, "train.toml": compiled.train, "dataset.toml": compiled.dataset}
-    if compiled.prompts:
-        files["prompts.txt"] = compiled.prompts
-    if plan.shipped_preset:
-        files[plan.shipped_preset] = resources.vendor_text(plan.shipped_preset).encode()
-    if plan.own_preset:
-        files[Path(plan.own_preset).name] = _read(examination.loaded.folder / plan.own_preset, recipe)
-    return files
-
-
-def _read(path: Path, recipe: Recipe) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise MachineError(
-            f"{recipe.network.preset}: {error.strerror}", "network.preset is relative to the recipe"
-        ) from error
-
-
-def compiled_for(examination: Examination, root: Path) -> Compiled:
-    """The compiled files of a run in ``root``."""
-    recipe, plan = examination.planned()
-    spelling = spellings(recipe_paths(recipe), examination.loaded.folder, root, hub_ids(recipe))
-    return compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), spelling)
-
-
-def write_compiled(examination: Examination, folder: Path) -> tuple[Path, ...]:
-    """The files of a run without the run, in a new folder. Raises MachineError when it exists or cannot be made."""
-    files = run_files(examination, folder)
-    del files["recipe.toml"]
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise MachineError(f"{folder} exists already", "name a new folder") from error
-    except OSError as error:
-        raise MachineError(f"cannot write to {folder}: {error.strerror or error}", "name another folder") from error
-    try:
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise MachineError(f"cannot write to {folder}: {error.strerror or error}", "name another folder") from error
-    return tuple(folder / name for name in files)
-
-
-def had(choice: TrainerChoice, env: Env, say: Say, needed: Sequence[str] = ()) -> Trainer:
+def had(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ()) -> Trainer:
     """The trainer, installed first if need be; an own one must be able to import ``needed``. Raises SetupError."""
     if choice.sd_scripts is not None:
-        return trainers.own(choice.sd_scripts, choice.python, resources.pin(), say, env, needed=needed)
-    return install(choice, env, say)
+        return trainers.own(choice.sd_scripts, choice.python, resources.pin(), tell, env, needed=needed)
+    return install(choice, env, tell)
 
 
-def install(choice: TrainerChoice, env: Env, say: Say) -> Trainer:
+def install(choice: TrainerChoice, env: Env, tell: Tell) -> Trainer:
     """The pin's trainer, installed if it is not there yet."""
-    return trainers.install(resources.pin(), store.home(env), choice.lock, env, say, python=choice.python)
+    return trainers.install(resources.pin(), store.home(env), choice.lock, env, tell, python=choice.python)
 
 
 def found(choice: TrainerChoice, env: Env) -> Trainer | None:
@@ -263,7 +213,7 @@ def installed(choice: TrainerChoice, env: Env) -> Trainer:
     """The pin's trainer. Raises SetupError when it is not there."""
     trainer = found(choice, env)
     if trainer is None:
-        raise SetupError("the trainer is not installed", "lorabake trainer install")
+        raise SetupError(say("the trainer is not installed"), say("install it: `lorabake trainer install`"))
     return trainer
 
 

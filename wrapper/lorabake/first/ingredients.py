@@ -17,8 +17,9 @@ from lorabake.process import capture, child_env
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.machine import Family
 from lorabake_schemas.pin import Lock
+from lorabake_schemas.words import Said, quoted, say
 
-Say = Callable[[str], None]
+Tell = Callable[[Said], None]
 
 STEPS = 16
 RECIPE, PICTURES = "recipe.toml", "pictures"
@@ -29,7 +30,11 @@ MAKING_S = 1800.0  # writing a base takes 17 s (SD1.5) to 40 s (SDXL) on two cor
 # (sd-scripts holds two whole UNets while it converts that of SD1.5). Disk: the base and some runs.
 MEMORY: Mapping[Family, int] = {"sd15": 15 * GIB // 2, "sd2": 15 * GIB // 2, "sdxl": 14 * GIB}
 DISK: Mapping[Family, int] = {"sd15": 2_000_000_000, "sd2": 2_000_000_000, "sdxl": 5_900_000_000}
-MINUTES: Mapping[Family, str] = {"sd15": "a minute or two", "sd2": "a minute or two", "sdxl": "about five minutes"}
+MINUTES: Mapping[Family, Said] = {
+    "sd15": say("a minute or two"),
+    "sd2": say("a minute or two"),
+    "sdxl": say("about five minutes"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +58,28 @@ def needs(family: Family, lock: Lock | None = None, *, rehearsal: bool = False) 
     return Needs(MEMORY[family], DISK[family], download, disk)
 
 
-def announcement(family: Family, what: Needs, folder: Path) -> str:
+def announcement(family: Family, what: Needs, folder: Path) -> Said:
     """What will be taken, said before it is taken."""
-    room = f"{_gb(what.memory_bytes)} of memory, {_gb(what.disk_bytes)} of disk in {folder}"
+    room = say(
+        "{memory} of memory, {disk} of disk in {folder}",
+        memory=_gb(what.memory_bytes),
+        disk=_gb(what.disk_bytes),
+        folder=folder,
+    )
     if what.download_bytes:
-        room += f", and for the trainer a download of {_gb(what.download_bytes)} and {_gb(what.trainer_bytes)} of disk"
-    return f"A real training of {STEPS} steps ({family}, {MINUTES[family]} on two CPU cores) needs {room}."
+        room = say(
+            "{room}, and for the trainer a download of {download} and {disk} of disk",
+            room=room,
+            download=_gb(what.download_bytes),
+            disk=_gb(what.trainer_bytes),
+        )
+    return say(
+        "A real training of {steps} steps ({family}, {time} on two CPU cores) needs {room}.",
+        steps=STEPS,
+        family=family,
+        time=MINUTES[family],
+        room=room,
+    )
 
 
 def _gb(size: int) -> str:
@@ -74,13 +95,25 @@ def check_room(what: Needs, folder: Path, memory: int | None, disk: int) -> None
     taken = sum(file.stat().st_size for file in folder.glob("base-*/**/*") if file.is_file())
     if disk + taken < what.disk_bytes:
         raise MachineError(
-            f"not enough disk in {folder}: the quickstart needs {_gb(what.disk_bytes)}, {_gb(disk)} are free",
-            "free some space, or name a folder on another disk with --folder",
+            say(
+                "not enough disk in {folder}: the quickstart needs {needed}, {free} are free",
+                folder=folder,
+                needed=_gb(what.disk_bytes),
+                free=_gb(disk),
+            ),
+            say("free some space, or name a folder on another disk with --folder"),
         )
     if memory is not None and memory < what.memory_bytes:
         raise MachineError(
-            f"not enough memory: the quickstart needs {_gb(what.memory_bytes)}, {_gb(memory)} are free",
-            "close other programs; sd15 needs the least, and a rehearsal (lorabake run RECIPE --rehearse) next to none",
+            say(
+                "not enough memory: the quickstart needs {needed}, {free} are free",
+                needed=_gb(what.memory_bytes),
+                free=_gb(memory),
+            ),
+            say(
+                "close other programs; sd15 needs the least, and a rehearsal (lorabake run RECIPE --rehearse) next to "
+                "none"
+            ),
         )
 
 
@@ -124,7 +157,7 @@ class Prepared:
     edited: bool
 
 
-def prepare(folder: Path, family: Family, python: Path | None, env: Mapping[str, str], say: Say) -> Prepared:
+def prepare(folder: Path, family: Family, python: Path | None, env: Mapping[str, str], tell: Tell) -> Prepared:
     """Make whatever of pictures, base and recipe is missing in ``folder``; ``python`` is the trainer's.
 
     Without ``python`` there will be a rehearsal, which needs no base. Safe to run twice, and to interrupt: whole
@@ -132,17 +165,18 @@ def prepare(folder: Path, family: Family, python: Path | None, env: Mapping[str,
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locks.held(folder / ".lock", lambda: say("waiting for another quickstart in the same folder")):
+        with locks.held(folder / ".lock", lambda: tell(say("waiting for another quickstart in the same folder"))):
             pictures.draw(folder / PICTURES)
             if python is not None:
-                make_base(folder / f"base-{family}", family, python, env, say)
+                make_base(folder / f"base-{family}", family, python, env, tell)
             prepared = _write_recipe(folder / RECIPE, family)
     except OSError as error:
         raise MachineError(
-            f"cannot write to {folder}: {error.strerror or error}", "name another folder with --folder"
+            say("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error)),
+            say("name another folder with --folder"),
         ) from error
     if prepared.edited:
-        say(f"{prepared.recipe} was edited and stays as it is")
+        tell(say("{path} was edited and stays as it is", path=prepared.recipe))
     return prepared
 
 
@@ -177,46 +211,50 @@ def is_whole(base: Path) -> bool:
         return False
 
 
-def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], say: Say, *options: str) -> None:
+def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], tell: Tell, *options: str) -> None:
     """Write a base of random weights with the trainer's ``python``, unless a whole one is there.
 
     ``options`` are random_base.py's own. Raises MachineError where something else has the name, SetupError when the
     script fails.
     """
     if is_whole(base):
-        say(f"using the base model in {base}")
+        tell(say("using the base model in {folder}", folder=base))
         return
     if base.exists() and not (base / MARK).exists():
-        raise MachineError(f"{base} is in the way and is not a base of ours", "move it, or name another folder")
+        said = say("{path} is in the way and is not a base of ours", path=base)
+        raise MachineError(said, say("move it, or name another folder"))
     for left_over in base.parent.glob(f".{base.name}.*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    say(f"making a base model of random weights ({family}, {_gb(DISK[family])}): half a minute or so")
+    size = _gb(DISK[family])
+    tell(say("making a base model of random weights ({family}, {size}): half a minute or so", family=family, size=size))
     calm = child_env(env, drop=("PYTHONPATH", "PYTHONHOME"), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
     with resources.trainer_side("random_base.py") as script:
         argv = [str(python), str(script), str(base), "--family", family, *options]
         done = capture(argv, env=calm, timeout=MAKING_S)
     if not done.ok:
-        words = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
-        raise SetupError(f"the base model could not be made: {words.strip()}", "try again, or look at the disk")
+        last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), None)
+        said = say("the base model could not be made: {words}", words=last or say("it said nothing"))
+        raise SetupError(said, say("try again, or look at the disk"))
 
 
-def farewell(recipe: Path, family: Family, lora: Path | None, why_rehearsed: str = "") -> tuple[str, ...]:
+def farewell(recipe: Path, family: Family, lora: Path | None, why_rehearsed: Said | None = None) -> tuple[Said, ...]:
     """The last lines: where the LoRA is and what to do next, or that nothing was trained and what would change that.
 
     ``why_rehearsed`` goes on after "but": "the trainer could not be fetched".
     """
     if lora is None:
         return (
-            f"The rehearsal went well, but {why_rehearsed or 'there is no trainer here'}.",
-            f"Once that is mended: lorabake quickstart{_flags(recipe, family)}",
-            "This was a rehearsal: nothing was trained, and there is no LoRA.",
+            say("The rehearsal went well, but {why}.", why=why_rehearsed or say("there is no trainer here")),
+            say("Once that is mended: {command}", command=f"lorabake quickstart{_flags(recipe, family)}"),
+            say("This was a rehearsal: nothing was trained, and there is no LoRA."),
         )
+    copy = f"lorabake recipes copy object-{family}-prodigy mine.toml"
     return (
-        f"The LoRA: {lora}",
-        "It was really trained, but on random weights, so it can draw nothing yet. Now with your own pictures:",
-        f"  lorabake recipes copy object-{family}-prodigy mine.toml   then change model, token and images in it",
-        "  lorabake check mine.toml",
-        "  lorabake run mine.toml",
+        say("The LoRA: {path}", path=lora),
+        say("It was really trained, but on random weights, so it can draw nothing yet. Now with your own pictures:"),
+        say("  {command}   then change model, token and images in it", command=copy),
+        quoted("  lorabake check mine.toml"),
+        quoted("  lorabake run mine.toml"),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from lorabake.errors import MachineError
+from lorabake_schemas.words import say
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
@@ -244,7 +245,8 @@ def draw(folder: Path, subject: Subject = LIGHTHOUSE, count: int = 15) -> tuple[
         return tuple(_draw_one(folder, subject, Scene(number)) for number in range(count))
     except OSError as error:
         raise MachineError(
-            f"cannot write pictures to {folder}: {error.strerror or error}", "choose a folder you may write to"
+            say("cannot write pictures to {folder}: {why}", folder=folder, why=error.strerror or str(error)),
+            say("choose a folder you may write to"),
         ) from error
 
 

@@ -13,6 +13,7 @@ from lorabake_schemas.base import OptionValue
 from lorabake_schemas.options import DatasetOptions, Option
 from lorabake_schemas.plan import Plan, Setting
 from lorabake_schemas.trainer import DatasetConfig, TrainConfig
+from lorabake_schemas.words import say
 
 # Options whose value is a path that the recipe gives relative to itself.
 PATH_OPTIONS = frozenset(
@@ -69,8 +70,8 @@ def to_toml(table: dict[str, Any]) -> bytes:
         alone = ({"a": value} for value in _strings(table))
         lost = next((one["a"] for one in alone if not _reads_back(tomli_w.dumps(one), one)), "")
         raise RecipeError(
-            f"sd-scripts' own TOML reader cannot read {lost!r}",
-            hint="write that value in the recipe without quotes at its start and without control characters",
+            say("sd-scripts' own TOML reader cannot read {value}", value=repr(lost)),
+            hint=say("write that value in the recipe without quotes at its start and without control characters"),
         )
     return text.encode()
 

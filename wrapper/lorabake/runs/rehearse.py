@@ -28,12 +28,13 @@ from lorabake_schemas.dataset import CaptionProblem, ImageFacts
 from lorabake_schemas.fits import Fit
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast
+from lorabake_schemas.words import say
 
 BANNER = "rehearsal: a stand-in for sd-scripts, which trains nothing and writes no weights"
 _STOPPERS = {
-    CaptionProblem.UNREADABLE: "cannot be read",
-    CaptionProblem.NOT_UTF8: "is not UTF-8",
-    CaptionProblem.EMPTY: "is empty (0 bytes)",
+    CaptionProblem.UNREADABLE: say("cannot be read"),
+    CaptionProblem.NOT_UTF8: say("is not UTF-8"),
+    CaptionProblem.EMPTY: say("is empty (0 bytes)"),
 }
 _BAR_CELLS = 10
 
@@ -95,13 +96,19 @@ def open_image(path: Path, placed: Fit, *, exact: bool) -> None:
                 pixels = image.convert("RGB")
     except Exception as error:
         raise RecipeError(
-            f"{path} cannot be decoded: {error}", hint="sd-scripts would stop at it: save it anew or take it out"
+            say("{file} cannot be decoded: {why}", file=path, why=str(error)),
+            hint=say("sd-scripts would stop at it: save it anew or take it out"),
         ) from error
     if exact and pixels.size != placed.bucket:
-        raise RecipeError(
-            f"{path} has {pixels.width} x {pixels.height} pixels, not {placed.bucket[0]} x {placed.bucket[1]}",
-            hint="without buckets every picture needs the very size of the resolution: turn enable_bucket on",
+        said = say(
+            "{file} has {width} x {height} pixels, not {wanted}",
+            file=path,
+            width=pixels.width,
+            height=pixels.height,
+            wanted=f"{placed.bucket[0]} x {placed.bucket[1]}",
         )
+        hint = say("without buckets every picture needs the very size of the resolution: turn enable_bucket on")
+        raise RecipeError(said, hint=hint)
     pixels.resize(placed.resized, Image.Resampling.BILINEAR).crop(placed.crop)
 
 
@@ -110,7 +117,8 @@ def check_caption(path: Path, image: ImageFacts) -> None:
     words = _STOPPERS.get(image.caption.problem) if image.caption.problem else None
     if words:
         raise RecipeError(
-            f"the caption of {path} {words}", hint="write the caption as UTF-8 text, tags on the first line"
+            say("the caption of {file} {is_what}", file=path, is_what=words),
+            hint=say("write the caption as UTF-8 text, tags on the first line"),
         )
 
 
@@ -125,7 +133,7 @@ def open_everything(rehearsal: Rehearsal) -> None:
     bar.end()
 
 
-def say(*lines: str) -> None:
+def out(*lines: str) -> None:
     """To stdout at once, so that the order of both streams in a log is the order of events."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
@@ -135,7 +143,7 @@ def announce(told: Forecast, rehearsal: Rehearsal) -> None:
     """The counts sd-scripts prints before it trains (TN:987-1000)."""
     reg_images = sum(share.images for share in told.shares if share.is_reg)
     processes = rehearsal.schedule.num_processes
-    say(
+    out(
         BANNER,
         "running training",
         f"  num train images * repeats: {told.train_samples}",
@@ -157,22 +165,22 @@ def walk(told: Forecast, output_dir: str, delay: float) -> None:
     bar = Bar("steps", told.steps)
     for step in range(told.steps):
         if step % told.steps_per_epoch == 0:
-            say("", f"epoch {step // told.steps_per_epoch + 1}/{told.epochs}", "")
+            out("", f"epoch {step // told.steps_per_epoch + 1}/{told.epochs}", "")
         if delay:
             time.sleep(delay)
         bar.show(step + 1)
         for file in saves.get(step + 1, ()):
-            say("", f"rehearsal: would save {file}")
+            out("", f"rehearsal: would save {file}")
     bar.end()
 
 
 def rehearse(rehearsal: Rehearsal, delay: float) -> int:
     """The whole performance; returns the number of steps walked. Raises RecipeError where sd-scripts would stop."""
-    say(BANNER, "accelerator device: rehearsal")
+    out(BANNER, "accelerator device: rehearsal")
     told = forecast([block.counted for block in rehearsal.blocks], rehearsal.schedule)
     open_everything(rehearsal)
     if rehearsal.schedule.max_train_epochs is not None:
-        say(f"override steps. steps for {told.epochs} epochs is: {told.steps}")
+        out(f"override steps. steps for {told.epochs} epochs is: {told.steps}")
     announce(told, rehearsal)
     walk(told, rehearsal.output_dir, delay)
     return told.steps
@@ -206,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("\nrehearsal interrupted\n")
         return 130
-    say("", f"rehearsal finished: {steps} steps walked, nothing was trained")
+    out("", f"rehearsal finished: {steps} steps walked, nothing was trained")
     return 0
 
 

@@ -18,6 +18,7 @@ from lorabake_schemas.caches import cache_suffix, seen_sizes
 from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.fits import Size
 from lorabake_schemas.machine import Family
+from lorabake_schemas.words import say
 
 T = TypeVar("T", bool, int, str)
 Table = Mapping[str, object]
@@ -54,7 +55,13 @@ class Settings:
         """The first value of this name, None when no table has it. Raises RecipeError for another type."""
         value = next((table[each] for table in self._tables for each in _names(name) if each in table), None)
         if value is not None and type(value) is not kind:
-            raise RecipeError(f"{name} is {value!r} in the compiled files: it must be of type {kind.__name__}")
+            said = say(
+                "{key} is {value} in the compiled files: it must be of type {kind}",
+                key=name,
+                value=repr(value),
+                kind=kind.__name__,
+            )
+            raise RecipeError(said)
         return value
 
     def get(self, name: str, default: T) -> T:
@@ -76,7 +83,10 @@ class Settings:
                 return sides[0], sides[-1]
             case _:
                 pass
-        raise RecipeError(f"resolution is {value!r} in the compiled files: a number or a pair of numbers is needed")
+        said = say(
+            "resolution is {value} in the compiled files: a number or a pair of numbers is needed", value=repr(value)
+        )
+        raise RecipeError(said)
 
 
 def _names(name: str) -> tuple[str, ...]:
@@ -89,9 +99,9 @@ def load(path: Path) -> dict[str, object]:
     try:
         return cast("dict[str, object]", toml.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise RecipeError(f"{path} does not exist") from error
+        raise RecipeError(say("{path} does not exist", path=path)) from error
     except (OSError, ValueError, IndexError) as error:  # toml 0.10.2 lets an IndexError through
-        raise RecipeError(f"{path} cannot be read as TOML: {error}") from error
+        raise RecipeError(say("{file} cannot be read as TOML: {why}", file=path, why=str(error))) from error
 
 
 def flatten(config: Table) -> dict[str, object]:
@@ -130,7 +140,7 @@ def _tables(config: Table, name: str) -> list[Table]:
     found = config.get(name, [])
     if isinstance(found, list) and all(isinstance(each, dict) for each in cast("list[object]", found)):
         return cast("list[Table]", found)
-    raise RecipeError(f"{name} in the dataset file is no list of tables")
+    raise RecipeError(say("{key} in the dataset file is no list of tables", key=name))
 
 
 def _schedule(train: Settings, num_processes: int) -> Schedule:
@@ -169,10 +179,12 @@ def _folder(subset: Settings) -> FolderFacts:
     image_dir = subset.get("image_dir", "")
     folder = scan(Path(image_dir), subset.get("caption_extension", ".caption"))
     if not image_dir or folder.problem:
-        raise RecipeError(f"image folder {image_dir or '(none given)'}: {folder.problem or 'missing'}")
+        where, why = image_dir or say("(none given)"), folder.problem or say("missing")
+        raise RecipeError(say("image folder {folder}: {why}", folder=where, why=why))
     bad = next((image for image in folder.images if image.problem), None)
     if bad:
-        raise RecipeError(f"{image_dir}/{bad.name}: {bad.problem}", hint="save it anew or take it out")
+        said = say("{file}: {problem}", file=f"{image_dir}/{bad.name}", problem=bad.problem or "")
+        raise RecipeError(said, hint=say("save it anew or take it out"))
     return folder
 
 

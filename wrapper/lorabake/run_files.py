@@ -1,0 +1,72 @@
+"""The files that lie in a run folder before the trainer starts, for a run or for `lorabake compile`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from lorabake import resources
+from lorabake.errors import MachineError
+from lorabake.examine import Examination
+from lorabake.planning.compile import Compiled, compile_plan
+from lorabake.reading.paths import hub_ids, recipe_paths, spellings
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import say
+
+
+def run_files(examination: Examination, root: Path) -> dict[str, bytes]:
+    """Every file that lies in the run folder before the trainer starts, by name."""
+    recipe, plan = examination.planned()
+    compiled = compiled_for(examination, root)
+    files = {"recipe.toml": examination.loaded.content, "train.toml": compiled.train, "dataset.toml": compiled.dataset}
+    if compiled.prompts:
+        files["prompts.txt"] = compiled.prompts
+    if plan.shipped_preset:
+        files[plan.shipped_preset] = resources.vendor_text(plan.shipped_preset).encode()
+    if plan.own_preset:
+        files[Path(plan.own_preset).name] = _read(examination.loaded.folder / plan.own_preset, recipe)
+    return files
+
+
+def _read(path: Path, recipe: Recipe) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MachineError(
+            say("{file} cannot be read: {why}", file=recipe.network.preset or "", why=error.strerror or str(error)),
+            say("network.preset is relative to the recipe"),
+        ) from error
+
+
+def compiled_for(examination: Examination, root: Path) -> Compiled:
+    """The compiled files of a run in ``root``."""
+    recipe, plan = examination.planned()
+    spelling = spellings(recipe_paths(recipe), examination.loaded.folder, root, hub_ids(recipe))
+    return compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), spelling)
+
+
+def write_compiled(examination: Examination, folder: Path) -> tuple[Path, ...]:
+    """The files of a run without the run, in a new folder. Raises MachineError when it exists or cannot be made."""
+    files = run_files(examination, folder)
+    del files["recipe.toml"]
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise MachineError(say("{path} exists already", path=folder), say("name a new folder")) from error
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise _unwritable(folder, error) from error
+    return tuple(folder / name for name in files)
+
+
+def _unwritable(folder: Path, error: OSError) -> MachineError:
+    said = say("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error))
+    return MachineError(said, say("name another folder"))
+
+
+__all__ = ["compiled_for", "run_files", "write_compiled"]

@@ -1,0 +1,63 @@
+"""Signals that ask lorabake to stop, handed on to the command that it watches."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import FrameType
+
+
+class Stoppable(Protocol):
+    """What can be asked to stop; safe inside a signal handler."""
+
+    def stop(self, reason: str) -> None: ...
+
+
+@contextmanager
+def stopping() -> Generator[Callable[[Stoppable], None]]:
+    """Turn SIGINT, SIGTERM and SIGHUP into ``stop`` of what is bound; a signal that came too early stops it when bound.
+
+    An ignored SIGHUP stays ignored (nohup). An ignored SIGINT does not: a shell script starts every background
+    command that way, and whoever sends it one by hand means it. Outside the main thread Python allows no handler.
+    """
+    early: list[str] = []
+    bound: list[Stoppable] = []
+
+    def heard(number: int, _frame: FrameType | None) -> None:
+        for running in bound:
+            running.stop(signal.Signals(number).name)
+        if not bound:
+            early.append(signal.Signals(number).name)
+
+    def bind(running: Stoppable) -> None:
+        bound.append(running)
+        for name in early:
+            running.stop(name)
+
+    with _handling(heard):
+        yield bind
+
+
+@contextmanager
+def _handling(heard: Callable[[int, FrameType | None], None]) -> Generator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if number != signal.SIGHUP or handler is not signal.SIG_IGN:
+            signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["Stoppable", "stopping"]
