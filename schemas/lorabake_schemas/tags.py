@@ -1,0 +1,181 @@
+"""Facts about the tags of a folder, taken from its captions as sd-scripts splits them; counted once for all rules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import chain, combinations
+
+from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.recipe import Recipe
+
+Tags = tuple[str, ...]
+SEPARATOR = ","  # sd-scripts' own caption_separator (CU:76)
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How sd-scripts puts a caption together and takes it apart (TU:823-827, 871-922).
+
+    ``marks`` are keep_tokens_separator and secondary_separator: where one stands, a tag ends, too.
+    """
+
+    separator: str = SEPARATOR
+    prefix: str = ""
+    suffix: str = ""
+    marks: tuple[str, ...] = ()
+
+
+def writing(recipe: Recipe) -> Writing:
+    """What the recipe says of it."""
+    said = [recipe.kohya.get(name) for name in ("keep_tokens_separator", "secondary_separator")]
+    separator = recipe.kohya.get("caption_separator")
+    return Writing(
+        separator=separator if isinstance(separator, str) and separator else SEPARATOR,
+        prefix=recipe.captions.caption_prefix or "",
+        suffix=recipe.captions.caption_suffix or "",
+        marks=tuple(mark for mark in said if isinstance(mark, str) and mark),
+    )
+
+
+def plain(piece: str) -> str:
+    """One spelling for one tag, to compare by: small letters, spaces for underscores, no escaping backslashes."""
+    spaced = " ".join(piece.replace("_", " ").replace("\\", "").split()).casefold()
+    return spaced or piece.strip()
+
+
+def split(text: str, how: Writing | None = None) -> list[str]:
+    """The tags of a caption as they stand in it; empty ones between two separators are left out."""
+    return [piece.strip() for piece in _pieces(text, how or Writing()) if piece and not piece.isspace()]
+
+
+def _pieces(text: str, how: Writing) -> list[str]:
+    whole = text.removeprefix("\ufeff")
+    if how.prefix or how.suffix:
+        whole = f"{how.prefix} {whole} {how.suffix}"
+    for mark in how.marks:
+        whole = whole.replace(mark, how.separator)
+    return whole.split(how.separator)
+
+
+class _Spellings(dict[str, str]):
+    """Every piece between separators with the tag it is, so that each is made plain once."""
+
+    def __missing__(self, piece: str) -> str:
+        tag = self[piece] = plain(piece)
+        return tag
+
+
+@dataclass(frozen=True, slots=True)
+class FolderTags:
+    """The tags of one folder's captions, in the spelling of ``plain``.
+
+    ``images`` and ``tags`` run side by side and hold the pictures with a caption only. ``counts`` says on how many
+    of them a tag stands. ``written`` has every spelling found, with the tag it is.
+    """
+
+    images: tuple[ImageFacts, ...]
+    tags: tuple[Tags, ...]
+    counts: Mapping[str, int]
+    written: Mapping[str, str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[tuple[ImageFacts, Tags]]:
+        return zip(self.images, self.tags, strict=True)
+
+    @property
+    def mean(self) -> float:
+        """Tags per caption, on average."""
+        return sum(map(len, self.tags)) / len(self.tags) if self.tags else 0.0
+
+    @property
+    def once(self) -> Tags:
+        """Tags that stand on one picture only, in alphabetical order."""
+        return tuple(sorted(tag for tag, count in self.counts.items() if count == 1))
+
+    @property
+    def everywhere(self) -> Tags:
+        """Tags that stand on every picture with a caption, in the order of the first caption."""
+        return tuple(tag for tag in dict.fromkeys(self.tags[0]) if self.counts[tag] == len(self)) if self.tags else ()
+
+    def at(self, place: int) -> Counter[str]:
+        """How often which tag stands at a place, counted from 0."""
+        return Counter(tags[place] for tags in self.tags if len(tags) > place)
+
+    def known(self, words: Set[str]) -> frozenset[str]:
+        """Those of the words that stand on any picture."""
+        return frozenset(self.counts.keys() & words)
+
+    def holding(self, words: Set[str]) -> Iterator[tuple[ImageFacts, Tags]]:
+        """The pictures with any of these tags."""
+        known = self.known(words)
+        if known:
+            yield from ((image, tags) for image, tags in self if not known.isdisjoint(tags))
+
+    def as_written(self, tag: str) -> str:
+        """The spelling that the captions have, the first one found."""
+        return next((spelling for spelling, meant in self.written.items() if meant == tag), tag)
+
+
+def folder_tags(folder: FolderFacts, how: Writing | None = None) -> FolderTags:
+    """Split every caption of a folder and count."""
+    how = how or Writing()
+    images = tuple(image for image in folder.images if image.caption.text)
+    spellings = _Spellings()
+    every: list[Tags] = []
+    for image in images:
+        tags = tuple([spellings[piece] for piece in _pieces(image.caption.text, how)])
+        every.append(tuple(filter(None, tags)) if "" in tags else tags)
+    counts = Counter(chain.from_iterable(every))
+    for tags in every:
+        if len(set(tags)) != len(tags):
+            counts.subtract(Counter(tags) - Counter(set(tags)))
+    written = {piece.strip(): tag for piece, tag in spellings.items() if tag}
+    return FolderTags(images, tuple(every), counts, written)
+
+
+class TagMemory:
+    """The tags of the folders that rules have asked for; a folder is known again by being the same object."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[FolderFacts, Writing, FolderTags]] = {}
+
+    def of(self, folder: FolderFacts, how: Writing) -> FolderTags:
+        known = self._known.get(id(folder))
+        if known is None or known[0] is not folder or known[1] != how:
+            known = self._known[id(folder)] = (folder, how, folder_tags(folder, how))
+        return known[2]
+
+
+def inseparable(folders: Sequence[FolderTags], words: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Pairs of these words that stand on exactly the same pictures of all folders, and on how many.
+
+    To the model such a pair is one thing with a long name.
+    """
+    places: dict[str, set[tuple[int, int]]] = {word: set() for word in words}
+    for number, folder in enumerate(folders):
+        wanted = folder.known(places.keys())
+        for at, tags in enumerate(folder.tags if wanted else ()):
+            for word in wanted.intersection(tags):
+                places[word].add((number, at))
+    pairs = combinations(places, 2)
+    return [(one, other, len(places[one])) for one, other in pairs if places[one] and places[one] == places[other]]
+
+
+__all__ = [
+    "SEPARATOR",
+    "FolderTags",
+    "TagMemory",
+    "Tags",
+    "Writing",
+    "folder_tags",
+    "inseparable",
+    "plain",
+    "split",
+    "writing",
+]
