@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from lorabake_schemas.known_models import native_side
@@ -57,6 +58,11 @@ def network_of(recipe: Recipe) -> NetworkType:
     return recipe.network.type or ("locon" if recipe.kind == "style" else "lora")
 
 
+def scaled_alpha(rank: int) -> float:
+    """The guide's experiment with alpha, rank to the power of 1.5, which only a hint mentions (G4.74)."""
+    return rank * math.sqrt(rank)
+
+
 def precision_of(train: Train, device: Literal["cuda", "cpu"]) -> Precision:
     """The recipe's, else what suits the device."""
     return train.mixed_precision or default_precision(device)
@@ -104,6 +110,7 @@ __all__ = [
     "network_of",
     "optimizer_of",
     "precision_of",
+    "scaled_alpha",
     "scheduler_of",
     "sets_own_rate",
     "shuffles",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.guide import Situation
-from situations import Fires, Misses, concept, pictures_for, plan_of, recipe, situation, spoken, topic
+from situations import Fires, Misses, concept, dataset, folder, pictures_for, plan_of, recipe, situation, spoken, topic
 
 TWO: dict[str, Any] = {"concepts": [concept("a", "pa"), concept("b", "pb")]}
 ONE_OUTFIT: dict[str, Any] = {"concepts": [concept("a", "pa", outfit="x"), concept("a", "pb")]}
@@ -30,6 +30,18 @@ def locon(every: int = 50, **train: Any) -> Situation:
     return planned(network={"type": "locon"}, save={"save_every_n_epochs": every}, train=train)
 
 
+def shares(*concepts: tuple[int, int | None]) -> Situation:
+    """Concepts of so many pictures with these repeats, and the plan."""
+    made = recipe(
+        concepts=[
+            concept(f"t{at}", f"p{at}", **({"num_repeats": repeats} if repeats else {}))
+            for at, (_, repeats) in enumerate(concepts)
+        ]
+    )
+    facts = dataset(*(folder(f"p{at}", count) for at, (count, _) in enumerate(concepts)))
+    return situation(made, facts, plan=plan_of(made, facts))
+
+
 FIRES: list[Fires] = [
     ("G7.9", at("object", "loha"), TYPE, "hint"),
     ("G7.9", at("clothing", "glora"), TYPE, "hint"),
@@ -46,6 +58,8 @@ FIRES: list[Fires] = [
     ("G5.2", planned(train={"max_train_epochs": 10}), "train.max_train_epochs", "hint"),
     ("G5.2", planned(train={"exposures": 1}, pictures=1), "train.exposures", "hint"),
     ("GC.19", planned("style", 140), "kind", "hint"),
+    ("G6.14", shares((51, 1), (43, None), (32, None)), "concept[0].num_repeats", "warning"),
+    ("G6.14", shares((30, 1), (30, 5)), "concept[0].num_repeats", "warning"),
     ("G4.22.saves", locon(), "save.save_every_n_epochs", "hint"),
     (
         "G4.22.saves",
@@ -76,6 +90,10 @@ MISSES: list[Misses] = [
     ("G5.2", planned(base={"family": "sdxl"}, pictures=12)),
     ("G5.2", planned()),
     ("GC.19", planned("style", 30)),
+    ("G6.14", shares((51, 10), (43, None), (32, None))),
+    ("G6.14", shares((51, None), (1, None))),
+    ("G6.14", shares((30, 5))),
+    ("G6.14", shares((30, 1), (25, 1))),
     ("GC.19", planned("style", 140, network=UNET_ONLY)),
     ("GC.19", planned("style", 140, train={"optimizer": "AdamW"})),
     ("GC.19", planned("object", 140)),

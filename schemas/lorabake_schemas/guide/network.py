@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK, is_multi
+from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK, is_multi, scaled_alpha
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import LYCORIS_PRESETS, LYCORIS_PRESETS_BROKEN_ON_SD1, RANK_DROPOUT_WORKS, is_adaptive
 from lorabake_schemas.words import say
@@ -226,6 +226,30 @@ def alpha_is_not_below(situation: Situation) -> Iterator[Remark]:
             ),
             say("no harm, but train longer; or write network_alpha = {usual:g}", usual=float(usual)),
         )
+
+
+@rule(
+    "G4.74",
+    HINT,
+    "An alpha above the rank multiplies what is learned; the guide has tried only rank x sqrt(rank), and gave it up.",
+    unless="adaptive optimizers, for which G4.73 speaks",
+    needs_plan=True,
+)
+def alpha_is_not_above(situation: Situation) -> Iterator[Remark]:
+    network, plan = situation.recipe.network, situation.plan
+    rank = plan.value("network_dim") if plan else None
+    if network.network_alpha is None or not isinstance(rank, int) or situation.network in ALPHA_IGNORED:
+        return
+    if network.network_alpha > rank and not is_adaptive(situation.optimizer):
+        times, tried = network.network_alpha / rank, scaled_alpha(rank)
+        said = say(
+            "alpha {alpha:g} at rank {rank}: all is learned at {times:.3g} times the rate",
+            alpha=network.network_alpha,
+            rank=rank,
+            times=times,
+        )
+        fix = say("write network_alpha = {rank}.0; the guide's experiment was {tried:.2f}", rank=rank, tried=tried)
+        yield Remark(("network", "network_alpha"), said, fix)
 
 
 @rule("G4.77", WARNING, "Convolution ranks above 16 bring little and can harm.")

@@ -17,6 +17,7 @@ FOR_STYLES = ("locon", "glora", "ia3")
 MARK = 2000  # steps (G5.2)
 STYLE_MARK = 4000  # steps at which a style is usually done (GC.19)
 FEW_SAVES = 4
+UNEVEN = 1.25  # ours: 51, 43 and 32 pictures with repeats of 1, 1 and 2 are above it (T3), with 5, 6 and 8 far below
 
 
 def _suited(situation: Situation, types: tuple[str, ...], subject: str) -> Iterator[Remark]:
@@ -79,6 +80,26 @@ def outfits_are_outfits(situation: Situation) -> Iterator[Remark]:
     elif not any(concept.outfit for concept in concepts):
         said = say('kind = "outfits", and no [[concept]] has an outfit')
         yield Remark(("concept", 0, "token"), said, say('add outfit = "..." to them: a word of its own for each'))
+
+
+@rule(
+    "G6.14",
+    WARNING,
+    "Repeats in proportion give every concept its share; from 1 instead of 10 they round badly.",
+    unless="the shares differ by less than a quarter",
+    needs_plan=True,
+)
+def shares_are_even(situation: Situation) -> Iterator[Remark]:
+    given = [index for index, concept in enumerate(situation.recipe.concept) if concept.num_repeats is not None]
+    shares = [share for share in situation.plan.forecast.shares if not share.is_reg] if situation.plan else []
+    samples = [share.samples_per_epoch for share in shares]
+    if len(samples) > 1 and given and max(samples) > UNEVEN * min(samples):
+        counts = ", ".join(str(count) for count in samples)
+        yield Remark(
+            ("concept", given[0], "num_repeats"),
+            say("the concepts get unequal shares of an epoch: {samples} pictures", samples=counts),
+            say("take num_repeats out of all of them: lorabake balances them, as the guide does from 10 repeats"),
+        )
 
 
 @rule(
