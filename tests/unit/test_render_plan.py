@@ -114,12 +114,5 @@ def test_json_is_what_the_schema_says(tmp_path: Path) -> None:
     assert again.forecast == found.planned()[1].forecast
 
 
-def test_a_forecast_counts_samples_buckets_and_files() -> None:
-    text = plain(plan_text(plan_of(recipe(train={"max_train_epochs": 2})), PIPE))
-    assert "30 samples an epoch, 2 epochs, 60 steps" in text
-    assert "768x768" in text
-    assert "hmbrgrlora-000001.safetensors, hmbrgrlora.safetensors" in text
-
-
 def test_one_of_a_thing_is_not_many() -> None:
     assert "1 epoch, " in plain(plan_text(plan_of(recipe(train={"max_train_epochs": 1})), PIPE))

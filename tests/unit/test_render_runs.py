@@ -9,8 +9,8 @@ import click
 
 from lorabake import resources
 from lorabake.render.lists import copied, recipe_list, trainer_installed, trainer_line, trainer_status
-from lorabake.render.page import Page
-from lorabake.render.runs import LAST_WORDS, ending, file_size, written
+from lorabake.render.page import Page, file_size
+from lorabake.render.runs import LAST_WORDS, ending, written
 from lorabake.trainer.install import Trainer, TrainerStatus
 from lorabake_schemas.record import Record
 from situations import CPU

@@ -93,6 +93,16 @@ def one_line(text: str) -> str:
     return text.replace("\n", "\\n")
 
 
+def file_size(size: int) -> str:
+    """``73.4 MB``, ``12 kB``."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{max(1, round(size / 1e3))} kB"
+
+
+def guided(rule: str) -> str:
+    """A rule's id, in the colour of the guide's."""
+    return click.style(rule, fg="cyan")
+
+
 def bold(words: str) -> str:
     return click.style(words, bold=True)
 
@@ -101,4 +111,4 @@ def dim(words: str) -> str:
     return click.style(words, dim=True)
 
 
-__all__ = ["Page", "bold", "cells", "dim", "one_line", "padded", "table", "wrapped"]
+__all__ = ["Page", "bold", "cells", "dim", "file_size", "guided", "one_line", "padded", "table", "wrapped"]

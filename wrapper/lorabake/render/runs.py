@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.render.page import Page, bold
+from lorabake.render.page import Page, bold, file_size
 from lorabake.render.plan import plan_text
 from lorabake_schemas.record import Outcome, Record
 from lorabake_schemas.words import say
@@ -58,14 +58,9 @@ def _verdict(record: Record, outcome: Outcome, page: Page) -> str:
     return f"{click.style(word, fg='green' if good else 'red', bold=True)} {page(outcome.message)}"
 
 
-def file_size(size: int) -> str:
-    """``73.4 MB``, ``12 kB``."""
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{max(1, round(size / 1e3))} kB"
-
-
 def _in_state(name: str) -> bool:
     """Whether an output lies in a folder with the state of a training, of which there are many files."""
     return any(part.endswith("-state") for part in Path(name).parent.parts)
 
 
-__all__ = ["LAST_WORDS", "dry_run", "ending", "file_size", "written"]
+__all__ = ["LAST_WORDS", "dry_run", "ending", "written"]
