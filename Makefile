@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast test-real lint types coverage bench locks snapshots schema format clean
+.PHONY: quickstart test test-fast test-real lint types coverage bench locks snapshots schema catalogues format clean
 
 quickstart: .venv/lorabake
 	$(BIN)/lorabake quickstart
@@ -20,6 +20,7 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	for what in recipe check plan diff; do $(BIN)/lorabake schema $$what --check schemas/$$what.schema.json || exit 1; done
 	$(BIN)/python vendor/make_locks.py --check
+	$(BIN)/python wrapper/catalogues.py --check
 
 types: .venv/dev
 	$(BIN)/mypy
@@ -40,9 +41,13 @@ locks: .venv/dev
 snapshots: .venv/dev
 	$(BIN)/lorabake trainer install
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python $(CURDIR)/wrapper/lorabake/trainer_side/dump_options.py $(CURDIR)/vendor
+	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python $(CURDIR)/wrapper/lorabake/trainer_side/dump_shapes.py $(CURDIR)/vendor
 
 schema: .venv/dev
 	for what in recipe check plan diff; do $(BIN)/lorabake schema $$what > schemas/$$what.schema.json || exit 1; done
+
+catalogues: .venv/dev
+	$(BIN)/python wrapper/catalogues.py
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

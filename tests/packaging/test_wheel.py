@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS, FILES = ("wrapper", "schemas", "recipes", "vendor"), ("README.md", "LICENSE", "pyproject.toml")
 # Folder in the repository, package in the wheel, what of it is shipped (the rule that the wheel must meet exactly).
 SHIPPED = (
-    ("wrapper/lorabake", "lorabake", ("**/*.py", "py.typed")),
+    ("wrapper/lorabake", "lorabake", ("**/*.py", "py.typed", "locale/*/LC_MESSAGES/lorabake.?o")),
     ("schemas/lorabake_schemas", "lorabake_schemas", ("**/*.py", "py.typed", "guide/book/*.toml")),
     ("recipes", "lorabake/_recipes", ("*.py", "*.toml")),
     ("vendor", "lorabake/_vendor", ("*.py", "*.toml", "*.txt", "*.in", "*.json")),
@@ -106,6 +106,7 @@ def test_the_rule_names_what_a_user_needs() -> None:
     assert len([name for name in names if name.startswith("lorabake/_recipes/") and name.endswith(".toml")]) >= 17
     assert {
         "lorabake/py.typed",
+        "lorabake/locale/pt_BR/LC_MESSAGES/lorabake.mo",
         "lorabake_schemas/py.typed",
         "lorabake/_vendor/sd-scripts.toml",
         "lorabake/_vendor/trainer-cpu.txt",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from lorabake import __version__
-from lorabake.cli_options import Commands, colour_of, speech
+from lorabake.cli_options import LANG, Commands, colour_of, speech
 from lorabake.commands import judging, keeping, training
 from lorabake.commands.common import environment
+from lorabake.speech import language_of
 
 
 class _Bounded(Commands):
@@ -23,6 +24,7 @@ class _Bounded(Commands):
 @click.group(cls=_Bounded, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lorabake")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+@LANG
 @click.pass_context
 def main(ctx: click.Context, debug: bool) -> None:
     """From a short recipe to a LoRA trained by kohya's sd-scripts.
@@ -38,6 +40,8 @@ def main(ctx: click.Context, debug: bool) -> None:
     del debug  # read by the group
     if ctx.color is None:
         ctx.color = colour_of(environment())
+    if ctx.obj is None:
+        ctx.obj = language_of(environment())
 
 
 for command in (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.speech import ENGLISH, Speech
+from lorabake.speech import ENGLISH, LANGUAGES, Speech, speech_in
 
 if TYPE_CHECKING:
     from lorabake.render.page import Page
@@ -74,7 +74,21 @@ COLOR = click.option(
     callback=_set_colour,
     help="Colours: on a terminal (auto), always or never; NO_COLOR and FORCE_COLOR count, too.",
 )
-EVERYWHERE: tuple[Decorator, ...] = (COLOR,)
+
+
+def _set_language(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.find_root().obj = value
+
+
+LANG = click.option(
+    "--lang",
+    type=click.Choice(LANGUAGES),
+    expose_value=False,
+    callback=_set_language,
+    help="The language of findings and errors; else that of the locale. JSON and records stay English.",
+)
+EVERYWHERE: tuple[Decorator, ...] = (COLOR, LANG)
 
 
 def colour_of(env: Mapping[str, str]) -> bool | None:
@@ -93,11 +107,11 @@ class Commands(click.Group):
 
 
 def speech() -> Speech:
-    """The language of the command that runs: an option that sets it puts a Speech where the whole command line finds
-    it (``ctx.find_root().obj``)."""
+    """The language of the command that runs: its name lies where the whole command line finds it
+    (``ctx.find_root().obj``)."""
     context = click.get_current_context(silent=True)
     chosen = context.find_root().obj if context else None
-    return chosen if isinstance(chosen, Speech) else ENGLISH
+    return speech_in(chosen) if isinstance(chosen, str) else ENGLISH
 
 
 def page(*, err: bool = False) -> Page:
@@ -116,6 +130,7 @@ __all__ = [
     "EVERYWHERE",
     "FORM",
     "JSON",
+    "LANG",
     "PATH",
     "RECIPE",
     "Commands",

@@ -229,7 +229,7 @@ def hear_signals() -> int:
     return bell
 
 
-def say(words: str) -> None:
+def tell(words: str) -> None:
     with suppress(OSError):  # lorabake may be gone; standard input tells
         os.write(1, words.encode("utf-8", "replace") + b"\n")
 
@@ -253,13 +253,13 @@ def main() -> int:
     try:
         child = start(settings, argv)
     except OSError as error:
-        say(f"error {error.strerror or error}")
+        tell(f"error {error.strerror or error}")
         return 127
-    say(f"pid {child.pid}")
+    tell(f"pid {child.pid}")
     guard = Guard(child, settings, bell)
     returncode = guard.tend()
     stopped = guard.orphaned
-    say(f"exit {returncode}")
+    tell(f"exit {returncode}")
     guard.wait_until_judged()
     if guard.orphaned:
         write_orphaned(settings, returncode, stopped=stopped)

@@ -49,6 +49,11 @@ def dataset_options() -> DatasetOptions:
     return DatasetOptions.model_validate_json(vendor_text("options-dataset.json"))
 
 
+def catalogue(language: str) -> bytes:
+    """The translations into one of speech.LANGUAGES, as gettext reads them (.mo)."""
+    return (files("lorabake") / "locale" / language / "LC_MESSAGES" / "lorabake.mo").read_bytes()
+
+
 def recipe_names() -> tuple[str, ...]:
     """The shipped recipes, sorted, without their ``.toml``."""
     found = (entry.name for entry in files("lorabake._recipes").iterdir())
@@ -70,6 +75,7 @@ def trainer_side(name: str) -> Generator[Path, None, None]:
 
 
 __all__ = [
+    "catalogue",
     "dataset_options",
     "option_snapshot",
     "pin",
