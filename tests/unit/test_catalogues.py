@@ -142,23 +142,26 @@ def test_only_literals_are_templates() -> None:
 
 
 def test_say_and_told_are_what_they_seem() -> None:
-    """The catalogues are collected by these two names, so nothing else may bear them, nor they another name."""
+    """The catalogues are collected by these two names, so they come from words.py, as they are, wherever called."""
     for path in tool().sources():
+        if path.name == "words.py":
+            continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-        imports = [alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
-        if path.name != "words.py":
-            assert not {"say", "told"} & {*names, *_bound(tree)}, path
-            assert not [each for each in imports if each.name in {"say", "told"} and each.asname], path
+        aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
+        imported = {alias.name for alias in aliases} & {"say", "told"}
+        called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+        assert called & {"say", "told"} <= imported, path
+        assert not imported & set(_bound(tree)), path
+        assert not [alias for alias in aliases if alias.name in imported and alias.asname], path
 
 
 def _bound(tree: ast.Module) -> Iterator[str]:
-    """Every name that is a parameter or is assigned to and then called."""
-    called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    """Every name that a file gives to something of its own; a method is called by its object."""
+    yield from (node.name for node in tree.body if isinstance(node, ast.FunctionDef))
     for node in ast.walk(tree):
         if isinstance(node, ast.arg):
             yield node.arg
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in called:
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
 
 
