@@ -259,6 +259,14 @@ def conv_rank_is_sane(situation: Situation) -> Iterator[Remark]:
         yield Remark(("network", "conv_dim"), say("conv_dim {conv}", conv=conv), say("write conv_dim = 16 or less"))
 
 
+@rule("G4.77.lora", HINT, "networks.lora with a conv_dim becomes a LoCon of its own kind, which nothing else says.")
+def plain_lora_has_no_convolutions(situation: Situation) -> Iterator[Remark]:
+    if situation.network == "lora" and situation.recipe.network.conv_dim:
+        said = say("conv_dim makes this a LoCon of sd-scripts' own kind, with a larger file")
+        fix = say('take it out for a plain LoRA, or write type = "locon" for that of LyCORIS')
+        yield Remark(("network", "conv_dim"), said, fix)
+
+
 @rule("G7.24", WARNING, "DyLoRA and mixed concepts want a batch of one; more blends what belongs apart (G6.2).")
 def batch_is_small(situation: Situation) -> Iterator[Remark]:
     batch = situation.recipe.train.train_batch_size or 1
