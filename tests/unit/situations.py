@@ -51,6 +51,16 @@ def concept(token: str, images: str, **more: Any) -> dict[str, Any]:
     return {"token": token, "class": CLASS, "images": images} | more
 
 
+# What is to be seen: a view, a place, a light and a thing that every board has.
+VIEWS, PLACES = ("close-up", "profile", "action pose"), ("beach", "forest", "street", "snow", "mountain")
+LIGHTS, THINGS = ("sunset", "rain", "fog", "night"), ("bench", "lamp", "bicycle", "kite", "ladder", "piano", "mirror")
+
+
+def seen(number: int) -> str:
+    """The rest of a well-made caption, another one for each number below 420."""
+    return ", ".join(words[number % len(words)] for words in (VIEWS, PLACES, LIGHTS, THINGS))
+
+
 def folder(
     path: str = "pics",
     count: int = 30,
@@ -60,9 +70,9 @@ def folder(
     problem: CaptionProblem | None = None,
     **more: Any,
 ) -> FolderFacts:
-    """``count`` pictures of one size, each with the same caption and ``problem``."""
-    text = CaptionFacts(caption, problem)
-    images = tuple(ImageFacts(f"{i:03}.png", *size, mode="RGB", caption=text) for i in range(count))
+    """``count`` pictures of one size and ``problem``; ``caption`` is what each one's begins with."""
+    texts = [CaptionFacts(f"{caption}, {seen(i)}" if caption else "", problem) for i in range(count)]
+    images = tuple(ImageFacts(f"{i:03}.png", *size, mode="RGB", caption=text) for i, text in enumerate(texts))
     fields: dict[str, Any] = {"images": images} | more
     return FolderFacts(path, **fields)
 
@@ -145,7 +155,7 @@ def write_pictures(
     for index in range(count):
         Image.new("RGB", size, (index % 256, 80, 160)).save(where / f"{index:03}.png")
         if caption is not None:
-            (where / f"{index:03}.txt").write_text(caption, encoding="utf-8")
+            (where / f"{index:03}.txt").write_text(f"{caption}, {seen(index)}" if caption else "", encoding="utf-8")
     return where
 
 
