@@ -51,7 +51,8 @@ class BaseFacts(StrictModel):
     ``kind``: file, folder (diffusers), hub (an id to download) or missing. Values that the files do not tell
     are None; ``problem`` says why the model cannot be used; ``merged`` of what it was merged, in the words of its
     metadata. Of a folder: ``fp16_files`` whether any of its weights
-    are named ``*.fp16.*``, ``plain_files`` whether every part has weights that are not.
+    are named ``*.fp16.*``, ``plain_files`` whether every part has weights that are not, ``text_layers`` how many
+    layers each text encoder has.
     """
 
     kind: Literal["file", "folder", "hub", "missing"]
@@ -60,6 +61,7 @@ class BaseFacts(StrictModel):
     zero_terminal_snr: bool | None = None
     fp16_files: bool = False
     plain_files: bool = True
+    text_layers: Many[int] = ()
     merged: str | None = None
     problem: Words | None = None
 

@@ -128,7 +128,7 @@ class Timing(StrictModel):
     high: float
     runs: Many[str]
     steps_measured: int
-    differs: Many[str] = ()
+    differs: Many[Words] = ()
 
 
 class ConceptShare(StrictModel):

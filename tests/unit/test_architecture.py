@@ -22,19 +22,20 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "reading", "reading.positions", "reading.shape", "reading.load", "reading.paths", "reading.captions",
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
-            "reading.hub", "reading.named_files",
+            "reading.hub", "reading.named_files", "reading.history",
         ),
     ),
     (
         "pure heart",
         (
-            "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast", "planning.marks",
-            "planning.compile", "planning.difference",
+            "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast",
+            "planning.marks", "planning.compile", "planning.difference", "planning.shapes", "planning.tensors",
+            "planning.targets", "planning.size", "planning.pace",
             "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
     ),
-    ("judging", ("examine", "explain")),
+    ("judging", ("prospects", "examine", "explain")),
     (
         "the trainer on disk",
         (
@@ -45,7 +46,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "one run",
         (
-            "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.known_failures",
+            "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.known_failures",
             "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone", "runs.launch",
         ),
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 from lorabake import resources
 from lorabake.errors import MachineError, RecipeError
 from lorabake.planning.resolve import resolve
+from lorabake.prospects import with_prospects
 from lorabake.reading.base_model import inspect_base
 from lorabake.reading.dataset import scan
 from lorabake.reading.load import LoadedRecipe, load, with_lines
@@ -77,6 +78,7 @@ class Examination:
             raise MachineError(say("xformers does not work here: {why}", why=probe.reason), hint)
         assert self.base is not None  # noqa: S101 - there is a plan
         plan = resolve(recipe, self.base, self.dataset, self.machine, probe)
+        plan = with_prospects(plan, recipe, self.base, self.machine, self.loaded.folder)
         return replace(self, plan=plan, attention=probe)
 
     def attention_words(self) -> Said:
@@ -110,15 +112,16 @@ def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehea
         return _examination(loaded, None, machine, (*loaded.findings, *_about_files(found)), base, facts)
     plan = None
     if not any(finding.severity is Severity.ERROR for finding in found):
-        plan, more = _plan(situation)
+        plan, more = _plan(situation, loaded.folder)
         found = (*found, *more)
     return _examination(loaded, recipe, machine, found, base, facts, plan)
 
 
-def _plan(situation: Situation) -> tuple[Plan | None, tuple[Finding, ...]]:
+def _plan(situation: Situation, folder: Path) -> tuple[Plan | None, tuple[Finding, ...]]:
     try:
         probe = AttentionProbe.without_gpu() if situation.machine.device == "cpu" else NOT_PROBED
         plan = resolve(situation.recipe, situation.base, situation.dataset, situation.machine, probe)
+        plan = with_prospects(plan, situation.recipe, situation.base, situation.machine, folder)
     except RecipeError as error:
         if error.findings:
             return None, error.findings

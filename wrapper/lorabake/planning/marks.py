@@ -18,6 +18,11 @@ def target_exposures(kind: Kind, family: Family) -> tuple[int, str]:
     return (50, "G4.33") if family == "sdxl" else (100, "G4.32")
 
 
+def marked(counted: Forecast, kind: Kind, family: Family, *, adaptive: bool) -> Forecast:
+    """The forecast with the guide's marks beside it."""
+    return counted.model_copy(update={"marks": marks(counted, kind, family, adaptive=adaptive)})
+
+
 def marks(counted: Forecast, kind: Kind, family: Family, *, adaptive: bool) -> tuple[Mark, ...]:
     """Exposures of the concept with the most pictures, and steps: 2000 for anything (G5.2), about 4000 for a style
     unless an adaptive optimizer trains it (GC.19)."""
@@ -32,4 +37,4 @@ def largest(shares: Sequence[ConceptShare]) -> ConceptShare:
     return max((share for share in shares if not share.is_reg), key=lambda share: share.images)
 
 
-__all__ = ["marks", "target_exposures"]
+__all__ = ["marked", "marks", "target_exposures"]

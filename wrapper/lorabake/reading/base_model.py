@@ -199,6 +199,7 @@ def _folder(folder: Path) -> BaseFacts:
         plain_files=all(any(not _is_fp16(name) for name in names) for names in weights if names),
         v_prediction=prediction == "v_prediction" if isinstance(prediction, str) else None,
         zero_terminal_snr=zero_snr if isinstance(zero_snr, bool) else None,
+        text_layers=_text_layers(folder),
         problem=_folder_problem(folder, pipeline, unet, family),
     )
 
@@ -214,6 +215,13 @@ def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], fam
     if bare:
         return say("no weights (.safetensors or .bin) in {parts} of {folder}", parts=_some(bare), folder=folder)
     return _channels(unet.get("in_channels", 4))
+
+
+def _text_layers(folder: Path) -> tuple[int, ...]:
+    """Of each text encoder, where its configuration tells: sd-scripts takes what the folder has."""
+    configs = [_json(folder / part / "config.json") or {} for part in ("text_encoder", "text_encoder_2")]
+    told = [config.get("num_hidden_layers") for config in configs]
+    return tuple(layers for layers in told if isinstance(layers, int))
 
 
 def _parts(family: Family | None) -> tuple[str, ...]:

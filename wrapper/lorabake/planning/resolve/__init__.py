@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lorabake.planning.buckets import BucketRules
 from lorabake.planning.forecast import Schedule, forecast_of
-from lorabake.planning.marks import marks, target_exposures
+from lorabake.planning.marks import marked, target_exposures
 from lorabake.planning.repeats import epochs_for, save_interval
 from lorabake.planning.resolve.data import dataset_settings, gradient_accumulation, largest_repeats, subsets
 from lorabake.planning.resolve.network import network_settings
@@ -79,9 +79,7 @@ def resolve(
         shipped_preset=network.shipped_preset,
         own_preset=network.own_preset,
         launch=launch,
-        forecast=counted.model_copy(
-            update={"marks": marks(counted, profile.kind, profile.family, adaptive=profile.adaptive)}
-        ),
+        forecast=marked(counted, profile.kind, profile.family, adaptive=profile.adaptive),
         fits=held.fits,
     )
 

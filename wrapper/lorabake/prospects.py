@@ -1,0 +1,76 @@
+"""What a plan will cost on this machine: how large its files will be, and how long it may take."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from lorabake import resources
+from lorabake.planning.pace import timing
+from lorabake.planning.shapes import Models, parse, with_layers
+from lorabake.planning.size import Options, file_size
+from lorabake.reading.history import past_runs
+from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.plan import FileSize, Plan
+from lorabake_schemas.recipe import Recipe
+
+RUNS = "runs"
+
+
+def with_prospects(plan: Plan, recipe: Recipe, base: BaseFacts, machine: MachineFacts, folder: Path) -> Plan:
+    """The plan with the size of its files and with its time; ``folder`` is the recipe's."""
+    counted = plan.forecast.model_copy(
+        update={
+            "file_size": size_of(plan, base, folder),
+            "timing": timing(plan, machine, past_runs(folder / (recipe.save.runs or RUNS))),
+        }
+    )
+    return plan.model_copy(update={"forecast": counted})
+
+
+def size_of(plan: Plan, base: BaseFacts, folder: Path) -> FileSize | None:
+    """None where it cannot be told: no known network, a preset file or a base that is none."""
+    models = _models(plan.family, tuple(base.text_layers))
+    own = _preset(plan, folder)
+    needs_one = plan.shipped_preset or plan.own_preset
+    return None if models is None or (needs_one and own is None) else file_size(plan, models, _presets(), own)
+
+
+@cache
+def _shapes(family: Family) -> Models:
+    return parse(resources.vendor_text(f"shapes-{family}.txt"))
+
+
+@cache
+def _presets() -> dict[str, Options]:
+    return cast("dict[str, Options]", json.loads(resources.vendor_text("lycoris-presets.json")))
+
+
+def _models(family: Family, text_layers: tuple[int, ...]) -> Models | None:
+    """The family's models with as many layers of the text encoders as the base has, where its files tell."""
+    models = dict(_shapes(family))
+    names = [name for name in models if name != "unet"]
+    for name, layers in zip(names, text_layers, strict=False):
+        cut = with_layers(models[name], layers)
+        if cut is None:
+            return None
+        models[name] = cut
+    return models
+
+
+def _preset(plan: Plan, folder: Path) -> Options | None:
+    """The LyCORIS preset file of the plan, ours or the recipe's own."""
+    try:
+        if plan.shipped_preset:
+            return tomllib.loads(resources.vendor_text(plan.shipped_preset))
+        if plan.own_preset:
+            return tomllib.loads((folder / plan.own_preset).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+__all__ = ["size_of", "with_prospects"]
