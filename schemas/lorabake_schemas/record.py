@@ -33,7 +33,8 @@ class Outcome(StrictModel):
     """How it ended.
 
     ``code`` names the verdict, ``message`` says it in words, ``hint`` what to do about it. ``returncode`` is the
-    trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained.
+    trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained. ``remarks`` are
+    what is worth knowing besides, also of a run that ended well.
     """
 
     code: str
@@ -42,6 +43,7 @@ class Outcome(StrictModel):
     returncode: int | None = None
     steps: int | None = None
     outputs: Many[FileDigest] = ()
+    remarks: Many[Words] = ()
     last_words: Many[str] = ()
 
 

@@ -21,6 +21,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds per step")
+    parser.add_argument("--jump", type=int, default=0, help="the step after which the loss is four times as high")
     parser.add_argument("--ignore", action="store_true", help="ignore SIGINT and SIGTERM, children too")
     parser.add_argument("--children", choices=["none", "group", "session"], default="none")
     parser.add_argument("--pids", type=Path, help="where to write the process ids, own first")
@@ -53,7 +54,7 @@ class Speech:
             self.shadow.write(data)
 
 
-def train(speech: Speech, steps: int, delay: float) -> None:
+def train(speech: Speech, steps: int, delay: float, jump: int) -> None:
     speech.write(1, "accelerator device: cpu\nimport network module: networks.lora\n")
     speech.write(1, "running training / 学習開始\n  num train images * repeats / 学習画像の数: 4\n")
     speech.write(1, "  num reg images / 正則化画像の数: 0\n  num batches per epoch / 1epochのバッチ数: 4\n")
@@ -63,7 +64,7 @@ def train(speech: Speech, steps: int, delay: float) -> None:
     for n in range(1, steps + 1):
         time.sleep(delay)
         bar = f"\rsteps:  {100 * n // steps}%|██        | {n}/{steps} [00:01<00:06,  3.30it/s"
-        speech.write(2, bar + ", avr_loss=0.1]")
+        speech.write(2, f"{bar}, avr_loss={0.4 if jump and n > jump else 0.1}]")
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def main() -> None:
         aside.write_text(" ".join(map(str, pids)), "utf-8")
         aside.rename(args.pids)
     speech = Speech(args.shadow)
-    train(speech, args.steps, args.delay)
+    train(speech, args.steps, args.delay, args.jump)
     if args.fail:
         raise RuntimeError(args.fail)
     if args.die:

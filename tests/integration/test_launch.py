@@ -61,6 +61,19 @@ def test_a_run_that_succeeds(tmp_path: Path) -> None:
     assert Epoch(1, 1) in told
 
 
+def test_a_loss_that_jumps_is_remarked_on_though_the_run_succeeds(tmp_path: Path) -> None:
+    """G5.4; a steady loss is not remarked on, nor is that of a rehearsal, which trains nothing."""
+    flags = ("--jump", "30", *saving(tmp_path, steps=60))
+    jumpy = launch(request(tmp_path / "jumpy", *flags, steps=60), ignore)
+    steady = launch(request(tmp_path / "steady", *flags[2:], steps=60), ignore)
+    rehearsed = launch(request(tmp_path / "rehearsed", *flags, steps=60, kind="rehearsal"), ignore)
+    remarks = [each.outcome.remarks for each in (jumpy, steady, rehearsed) if each.outcome is not None]
+    assert [len(each) for each in remarks] == [1, 0, 0]
+    assert remarks[0][0].startswith("the loss jumped from 0.1 to 0.4 around step 3")
+    assert jumpy.status == "finished"
+    assert read_record(RunPaths(tmp_path / "jumpy").record) == jumpy
+
+
 def test_the_events_file_tells_the_story(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "x")
     launch(request(paths.root, *saving(tmp_path)), ignore)

@@ -47,6 +47,12 @@ def test_a_good_end_names_the_file() -> None:
     ]  # fmt: skip
 
 
+def test_a_remark_stands_below_a_good_end() -> None:
+    outcome: dict[str, object] = {"code": "trained", "message": "trained", "remarks": ["the loss jumped"]}
+    rows = plain(ending(record("finished", outcome), Path("r"), PAGE)).splitlines()
+    assert rows == ["done: trained", "  note: the loss jumped", "  everything about this run: r"]
+
+
 def test_a_bad_end_shows_the_trainers_last_words() -> None:
     words = [f"line {number}" for number in range(40)]
     outcome: dict[str, object] = {"code": "died", "message": "it died", "hint": "more memory", "last_words": words}

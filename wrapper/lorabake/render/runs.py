@@ -48,6 +48,7 @@ def ending(record: Record, root: Path, page: Page) -> str:
     if record.status != "finished":
         lines += [f"  {line}" for line in outcome.last_words[-LAST_WORDS:]]
         lines += [f"  {page(outcome.hint)}"] if outcome.hint else []
+    lines += [f"  {page(say('note: {remark}', remark=remark))}" for remark in outcome.remarks]
     lines += [f"  {root / file.name} ({file_size(file.size)})" for file in outcome.outputs if not _in_state(file.name)]
     return "\n".join([*lines, f"  {page(say('everything about this run: {folder}', folder=str(root)))}"])
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lorabake import __version__
@@ -17,7 +17,8 @@ from lorabake.runs.alone import only_run
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, recorded_env
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
 from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, write_record
-from lorabake.runs.happenings import Words
+from lorabake.runs.happenings import Step, Words
+from lorabake.runs.loss import LossWatch
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
 from lorabake_schemas.findings import Finding
@@ -141,7 +142,7 @@ def run(request: LaunchRequest, paths: RunPaths, record: Record, teller: Teller)
         seen = follow(running, paths.log, teller.tell)
         stopped_by = running.stopped_by if running.returncode != 0 else None
         evidence = gathered(request, paths, running.returncode, seen)
-        record = judged(request, paths, record, evidence, stopped_by)
+        record = remarked(judged(request, paths, record, evidence, stopped_by), teller.losses)
         finish(paths, record, teller.events)
     return record
 
@@ -164,6 +165,7 @@ class Teller:
 
     events: EventLog
     watcher: Watcher
+    losses: LossWatch = field(default_factory=LossWatch)
     lost: bool = False
 
     def tell(self, told: Iterable[ProgressEvent]) -> None:
@@ -177,6 +179,8 @@ class Teller:
                 why = error.strerror or str(error)
                 told.append(Words(say("lorabake: events.jsonl ends here: {why}", why=why)))
         for event in told:
+            if isinstance(event, Step):
+                self.losses.see(event.number, event.total, event.loss)
             self.watcher(event)
 
 
@@ -219,6 +223,20 @@ def judged(
         outcome = judge_rehearsal(evidence) if request.rehearsal else judge(evidence)
     status: Status = "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
     return ended(record, outcome.model_copy(update={"outputs": outputs(paths)}), status)
+
+
+def remarked(record: Record, losses: LossWatch) -> Record:
+    """The record with a remark on a loss that jumped, which a training that ended well can hide (G5.4)."""
+    jump = losses.jump()
+    if jump is None or record.outcome is None or record.rehearsal:
+        return record
+    remark = say(
+        "the loss jumped from {before:.3g} to {after:.3g} around step {step}: compare the files saved before and after",
+        before=jump.before,
+        after=jump.after,
+        step=jump.step,
+    )
+    return record.model_copy(update={"outcome": record.outcome.model_copy(update={"remarks": (remark,)})})
 
 
 def opened(request: LaunchRequest) -> Record:
