@@ -31,6 +31,7 @@ from lorabake_schemas.values import (
 Kind = Literal["character", "style", "object", "clothing", "concept", "outfits"]
 NetworkType = Literal["lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"]
 TagStyle = Literal["e621", "danbooru", "natural"]
+Tagging = Literal["flexible", "baked"]
 Sampler = Literal[
     "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver",
     "dpmsolver++", "dpmsingle", "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a",
@@ -142,7 +143,11 @@ class Train(StrictModel):
 
 
 class Captions(StrictModel):
-    """How captions are read; a concept may say otherwise for itself."""
+    """How captions are read; a concept may say otherwise for itself.
+
+    ``tagging`` says how they were written (G5.16), for the rules about tags only: flexible describes the subject, so
+    that it can be changed by prompt; baked leaves that to the token.
+    """
 
     caption_extension: Ending | None = None
     shuffle_caption: bool | None = None
@@ -151,6 +156,7 @@ class Captions(StrictModel):
     caption_suffix: Text | None = None
     caption_dropout_rate: Share | None = None
     caption_tag_dropout_rate: Share | None = None
+    tagging: Tagging | None = None
 
 
 class Save(StrictModel):
@@ -227,5 +233,6 @@ class Recipe(StrictModel):
 
 __all__ = [
     "Base", "Captions", "Concept", "Kind", "KohyaValue", "Launch", "Metadata", "Network", "NetworkType",
-    "OptimizerArgument", "Recipe", "Regularisation", "Resolution", "Sample", "Save", "TagStyle", "Train", "Waive",
+    "OptimizerArgument", "Recipe", "Regularisation", "Resolution", "Sample", "Save", "TagStyle", "Tagging", "Train",
+    "Waive",
 ]  # fmt: skip

@@ -11,19 +11,40 @@ from collections.abc import Iterable
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.guide import (
     base,
+    boards,
     captions,
     data,
     kohya,
+    looks,
     machine,
     network,
     optimizer,
+    scenes,
     schedule,
     shuffling,
     subjects,
+    tags,
+    wording,
 )
 from lorabake_schemas.guide.registry import Rule, Situation, rules
 
-TOPICS = (data, captions, shuffling, base, machine, kohya, optimizer, schedule, network, subjects)
+TOPICS = (
+    data,
+    captions,
+    tags,
+    wording,
+    scenes,
+    looks,
+    boards,
+    shuffling,
+    base,
+    machine,
+    kohya,
+    optimizer,
+    schedule,
+    network,
+    subjects,
+)
 
 
 def findings(situation: Situation) -> tuple[Finding, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.defaults import family_of, network_of, optimizer_of
@@ -12,6 +12,7 @@ from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.tags import TagMemory
 
 ERROR, WARNING, HINT = Severity.ERROR, Severity.WARNING, Severity.HINT
 
@@ -22,6 +23,7 @@ class Situation:
 
     ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
     otherwise (check, plan, compile) the training may well happen elsewhere. ``rehearsing``: nothing will be trained.
+    ``tags`` keeps what was counted in captions for the next rule that asks.
     """
 
     recipe: Recipe
@@ -32,6 +34,7 @@ class Situation:
     plan: Plan | None = None
     launching: bool = False
     rehearsing: bool = False
+    tags: TagMemory = field(default_factory=TagMemory, compare=False, repr=False)
 
     @property
     def family(self) -> Family:
