@@ -33,10 +33,13 @@ def with_prospects(plan: Plan, recipe: Recipe, base: BaseFacts, machine: Machine
 
 def size_of(plan: Plan, base: BaseFacts, folder: Path) -> FileSize | None:
     """None where it cannot be told: no known network, a preset file or a base that is none."""
-    models = _models(plan.family, tuple(base.text_layers))
-    own = _preset(plan, folder)
-    needs_one = plan.shipped_preset or plan.own_preset
-    return None if models is None or (needs_one and own is None) else file_size(plan, models, _presets(), own)
+    models, presets, own = ingredients(plan, base, folder)
+    return file_size(plan, models, presets, own) if models else None
+
+
+def ingredients(plan: Plan, base: BaseFacts, folder: Path) -> tuple[Models, dict[str, Options], Options | None]:
+    """The family's models (none where the base has others), LyCORIS' presets, and the plan's own preset."""
+    return _models(plan.family, tuple(base.text_layers)) or {}, _presets(), _preset(plan, folder)
 
 
 @cache
@@ -73,4 +76,4 @@ def _preset(plan: Plan, folder: Path) -> Options | None:
     return None
 
 
-__all__ = ["size_of", "with_prospects"]
+__all__ = ["ingredients", "size_of", "with_prospects"]
