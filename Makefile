@@ -18,7 +18,7 @@ test-real: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	for what in recipe check plan diff; do $(BIN)/lorabake schema $$what --check schemas/$$what.schema.json || exit 1; done
+	for what in recipe check plan diff explain; do $(BIN)/lorabake schema $$what --check schemas/$$what.schema.json || exit 1; done
 	$(BIN)/python vendor/make_locks.py --check
 	$(BIN)/python wrapper/catalogues.py --check
 
@@ -44,7 +44,7 @@ snapshots: .venv/dev
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python $(CURDIR)/wrapper/lorabake/trainer_side/dump_shapes.py $(CURDIR)/vendor
 
 schema: .venv/dev
-	for what in recipe check plan diff; do $(BIN)/lorabake schema $$what > schemas/$$what.schema.json || exit 1; done
+	for what in recipe check plan diff explain; do $(BIN)/lorabake schema $$what > schemas/$$what.schema.json || exit 1; done
 
 catalogues: .venv/dev
 	$(BIN)/python wrapper/catalogues.py

@@ -1,4 +1,4 @@
-"""What ``lorabake check --json`` and ``lorabake plan --json`` print, as published under schemas/.
+"""What check, plan and explain print with ``--json``, as published under schemas/.
 
 ``version`` grows when a field goes or changes its meaning; new fields may come at any time.
 """
@@ -7,7 +7,10 @@ from typing import Literal
 
 from lorabake_schemas.base import Many, OptionValue, StrictModel
 from lorabake_schemas.findings import Finding
+from lorabake_schemas.guide.book import Entry
+from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast, Plan, Source
+from lorabake_schemas.recipe import Kind
 
 
 class WaivedFinding(Finding):
@@ -89,9 +92,38 @@ class PlanDifference(StrictModel):
         return not self.settings and not self.forecast
 
 
+class ExplainedCase(StrictModel):
+    """A typical recipe that gets a value; ``also`` is what it says beyond family and kind."""
+
+    family: Family
+    kind: Kind
+    also: str = ""
+
+
+class ExplainedValue(StrictModel):
+    """A value of an option, null where it is not written, and the typical recipes that get it."""
+
+    option: str
+    value: OptionValue | None
+    source: Source | None
+    cases: Many[ExplainedCase]
+
+
+class ExplainReport(StrictModel):
+    """What ``lorabake explain TOPIC --json`` prints: values first, then the entries of the book."""
+
+    version: Literal[1] = 1
+    topic: str
+    values: Many[ExplainedValue]
+    entries: Many[Entry]
+
+
 __all__ = [
     "CheckReport",
     "CountDifference",
+    "ExplainReport",
+    "ExplainedCase",
+    "ExplainedValue",
     "FindingCounts",
     "PlanDifference",
     "PlanReport",

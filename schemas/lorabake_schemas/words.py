@@ -85,7 +85,7 @@ def joined(parts: Iterable[str], between: str = ", ") -> Said:
 
 def translated(words: str, catalogue: Catalogue) -> str:
     """The sentence in the catalogue's language, with what is filled in translated too; a plain ``str`` as it is."""
-    if not isinstance(words, Said):
+    if not isinstance(words, Said) or not words:  # gettext's empty message is the head of the catalogue
         return words
     filled = {
         name: translated(value, catalogue) if isinstance(value, str) else value for name, value in words.filled.items()

@@ -16,13 +16,20 @@ WRAPPER, SCHEMAS = ROOT / "wrapper" / "lorabake", ROOT / "schemas" / "lorabake_s
 
 # Lowest first. A module may import its own layer and those below; a new module has to be given its place here.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("mechanism", ("__init__", "errors", "guard", "locks", "signals", "process", "stream", "resources", "speech")),
+    (
+        "mechanism",
+        (
+            "__init__", "errors", "homes", "guard", "locks", "signals", "process", "stream", "resources", "speech",
+        ),
+    ),
     (
         "reading the outside world",
         (
             "reading", "reading.positions", "reading.shape", "reading.load", "reading.paths", "reading.captions",
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
-            "reading.hub", "reading.named_files", "reading.history",
+            "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
+            "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
+            "reading.survey", "reading.history",
         ),
     ),
     (
@@ -35,7 +42,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
     ),
-    ("judging", ("prospects", "examine", "explain")),
+    ("judging", ("prospects", "examine", "typical", "explain")),
     (
         "the trainer on disk",
         (
@@ -55,7 +62,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "terminal", "shelf", "run_files", "workflow", "first", "first.pictures", "first.ingredients", "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
-            "render.plan", "render.difference", "render.forms", "render.runs", "render.lists",
+            "render.plan", "render.difference", "render.forms", "render.where",
+            "render.explain", "render.book", "render.runs", "render.lists",
             "boundary", "cli_options", "commands", "commands.common", "commands.judging", "commands.training",
             "commands.keeping", "cli", "__main__",
         ),

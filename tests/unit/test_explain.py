@@ -1,14 +1,12 @@
-"""Asking the book: what is found for a topic, and how it reads."""
+"""Asking the book: what is found for a topic."""
 
 from __future__ import annotations
-
-import re
 
 import pytest
 
 from lorabake import explain
 from lorabake.errors import RecipeError
-from lorabake_schemas.guide.book import Entry, book
+from lorabake_schemas.guide.book import book
 
 
 def ids(topic: str) -> list[str]:
@@ -104,50 +102,39 @@ def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:
     assert (caught.value.hint or "").startswith(hint)
 
 
-def test_text_says_everything_about_an_entry() -> None:
-    said = explain.text(explain.find("G4.90"), 100)
-    assert said.splitlines()[:2] == ["G4.90  Keep n tokens", "  Guide, part 4: training settings"]
-    assert "  The guide   Counts the commas as well" in said
-    assert "  In fact     It counts tags and nothing else (train_util.py:887)" in said
-    assert "  Value       2, or 3 with an outfit" in said
-    assert "  Option      keep_tokens" in said
-    assert "  In a recipe captions.keep_tokens, concept.keep_tokens" in said
-    assert said.endswith("  lorabake    Told by `lorabake check`, set in the plan.")
+@pytest.mark.parametrize(
+    ("topic", "axis", "name"),
+    [
+        ("learning_rate", "option", "learning_rate"),
+        ("train.resolution", "option", "resolution"),
+        ("rank", "option", "network_dim"),
+        ("train.optimizer", "option", "optimizer_type"),
+        ("batch_size", "option", "batch_size"),
+        ("prodigy", "optimizer", "Prodigy"),
+        ("Adafactor", "optimizer", "Adafactor"),
+        ("LoKr", "network", "lokr"),
+        ("style", "kind", "style"),
+        ("SDXL", "family", "sdxl"),
+    ],
+)
+def test_what_a_topic_is(topic: str, axis: str, name: str) -> None:
+    subject = explain.subject_of(topic)
+    assert subject is not None
+    assert (subject.axis, subject.name) == (axis, name)
+    assert subject.values()
 
 
-ENTRY = Entry(id="G1.1", title="Title", action="W", guide="Said.", status="not-yet", reason="A list.")
+@pytest.mark.parametrize("topic", ["G4.90", "s35", "clip skip", "no such thing"])
+def test_an_id_and_words_of_a_title_have_no_values(topic: str) -> None:
+    assert explain.subject_of(topic) is None
 
 
-def test_text_names_what_is_missing_and_leaves_out_what_is_empty() -> None:
-    said = explain.text([ENTRY])
-    assert said.splitlines()[1:] == [
-        "  Guide, part 1: collecting pictures",
-        "  The guide   Said.",
-        "  lorabake    Not yet. It needs: A list.",
-    ]
-    done = ENTRY.model_copy(update={"status": "implemented", "where": ("rule", "resolve"), "under": "G1.2"})
-    assert explain.text([done]).endswith("Told by `lorabake check`, set in the plan (as G1.2). A list.")
-    idle = ENTRY.model_copy(update={"status": "advice", "reason": ""})
-    assert explain.text([idle]).endswith("  lorabake    Advice for people.")
-
-
-@pytest.mark.parametrize("width", [40, 60, 80, 132])
-def test_text_is_as_wide_as_asked_and_loses_no_word(width: int) -> None:
-    for entry in book():
-        said = explain.text([entry], width)
-        long = [line for line in said.splitlines() if len(line) > width]
-        assert [line for line in long if len(line.split()[-1]) <= width - 14] == []
-        for words in (entry.title, entry.guide, entry.truth, entry.value, entry.unless, entry.reason):
-            assert words.split() == [] or " ".join(words.split()) in " ".join(said.split())
-
-
-def test_a_terminal_narrower_than_forty_gets_forty() -> None:
-    assert explain.text(explain.find("G4.90"), 3) == explain.text(explain.find("G4.90"), 40)
-
-
-def test_entries_are_apart_by_an_empty_line() -> None:
-    said = explain.text(explain.find("webp") + explain.find("G4.90"))
-    assert said.count("\n\n") == 1
+def test_the_rules_that_carry_an_entry_out() -> None:
+    by_id = {entry.id: entry for entry in book()}
+    assert {rule.id for rule in explain.checks_of(by_id["G4.90"])} >= {"G4.90"}
+    assert all(rule.id.startswith("S5.") or rule.id == "S5" for rule in explain.checks_of(by_id["S5"]))
+    assert len(explain.checks_of(by_id["S5"])) >= 2
+    assert explain.checks_of(by_id["G4.1"]) == ()
 
 
 def test_counts_add_up_to_the_whole_book() -> None:
@@ -155,19 +142,3 @@ def test_counts_add_up_to_the_whole_book() -> None:
     assert sum(sum(row.values()) for row in table.values()) == 351
     assert sum(table["G4"].values()) == 103
     assert sum(table["S"].values()) == 40
-
-
-def test_markdown_is_the_whole_book_with_its_table() -> None:
-    page = explain.markdown()
-    rows = [line for line in page.splitlines() if line.startswith("| ")][1:]
-    numbers = [[int(cell) for cell in re.findall(r"(?<=\| )\d+(?= \|)", row)] for row in rows]
-    assert len(rows) == 16
-    assert [sum(row[:-1]) for row in numbers] == [row[-1] for row in numbers]
-    assert numbers[-1][-1] == 351
-    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
-    headings = re.findall(r"^### (\S+) ", page, re.MULTILINE)
-    assert headings == [entry.id for entry in book()]
-    assert page.count("\n## ") == 15
-    assert r"\*\_sd.npz" not in page
-    assert r"\*_sd.npz" in page
-    assert page.endswith(".\n")

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.words import Said, legible, say, told, translated
+from lorabake_schemas.words import Said, joined, legible, quoted, say, told, translated
 
 
 class Shouting(gettext.NullTranslations):
@@ -41,11 +41,25 @@ def test_bytes_of_a_file_name_that_are_no_text_can_be_printed() -> None:
 
 
 def test_a_finding_keeps_what_can_be_translated() -> None:
-    finding = Finding(rule="G1.1", severity=Severity.HINT, message=say("{what} is gone", what="x"), fix="a\udcff")
+    finding = Finding(
+        rule="G1.1", severity=Severity.HINT, message=say("{what} is gone", what="x"), fix=quoted("a\udcff")
+    )
     assert isinstance(finding.message, Said)
     assert finding.fix == "a\\udcff"
     again = Finding.model_validate_json(finding.model_dump_json())
     assert again == finding
-    assert type(again.message) is str
+    assert isinstance(again.message, Said)
+    assert translated(again.message, Shouting()) == "x is gone"
     with pytest.raises(ValidationError):
         Finding.model_validate({"rule": "G1.1", "severity": Severity.HINT, "message": 1, "fix": ""})
+
+
+def test_nothing_is_nothing_in_any_language() -> None:
+    """gettext answers the empty message with the head of its catalogue."""
+    assert translated(joined(()), Headed()) == ""
+    assert translated(say("{what}!", what=joined(())), Headed()) == "!"
+
+
+class Headed(gettext.NullTranslations):
+    def gettext(self, message: str) -> str:
+        return message or "Content-Type: text/plain"

@@ -1,36 +1,43 @@
-"""The book of rules for people: what concerns a topic as text for a terminal, or the whole book as Markdown."""
+"""Asking the book of rules: what it has on a topic, and which values of a plan the topic has or decides."""
 
 from __future__ import annotations
 
 import difflib
-import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import Literal
 
 from lorabake.errors import RecipeError
+from lorabake.typical import FAMILIES, KINDS, NETWORKS, Axis, Typical, defaults, effects, option_of
+from lorabake_schemas.guide import Rule, rules
 from lorabake_schemas.guide.book import CHAPTERS, Chapter, Entries, Entry, Place, Status, book
 from lorabake_schemas.vocabulary import ADAM, OPTIMIZERS, OTHER_WORDS, is_adaptive
+from lorabake_schemas.words import Said, joined, say
 
-SHORTEST_WIDTH = 40
-LABEL = 12
 SHORTEST_WORD = 3
-STATUSES: Mapping[Status, str] = MappingProxyType(
-    {"implemented": "Implemented", "advice": "Advice only", "not-yet": "Not yet", "not-applicable": "Not applicable"}
-)
-PLACES: Mapping[Place, str] = MappingProxyType(
+STATUSES: Mapping[Status, Said] = MappingProxyType(
     {
-        "rule": "told by `lorabake check`",
-        "resolve": "set in the plan",
-        "schema": "held to by the recipe's format",
-        "forecast": "counted in the plan",
-        "recipes": "done by a shipped recipe",
-        "scan": "read from the files",
-        "compile": "held to by the compiled files",
-        "trainer": "seen to when the trainer is installed",
-        "run": "seen to by every run",
-        "check": "followed by `lorabake check` in order and severity",
+        "implemented": say("Implemented"),
+        "advice": say("Advice only"),
+        "not-yet": say("Not yet"),
+        "not-applicable": say("Not applicable"),
+    }
+)
+PLACES: Mapping[Place, Said] = MappingProxyType(
+    {
+        "rule": say("told by `lorabake check`"),
+        "resolve": say("set in the plan"),
+        "schema": say("held to by the recipe's format"),
+        "forecast": say("counted in the plan"),
+        "recipes": say("done by a shipped recipe"),
+        "scan": say("read from the files"),
+        "compile": say("held to by the compiled files"),
+        "trainer": say("seen to when the trainer is installed"),
+        "run": say("seen to by every run"),
+        "check": say("followed by `lorabake check` in order and severity"),
     }
 )
 
@@ -47,8 +54,9 @@ def find(topic: str) -> Entries:
     if found:
         return found
     near = [topics()[name] for name in difflib.get_close_matches(wanted, topics(), 3, 0.6)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "`lorabake explain --all` shows the whole book"
-    raise RecipeError(f'the book has nothing on "{topic}"', hint=hint)
+    other = say("`lorabake explain --all` shows the whole book")
+    hint = say("did you mean {names}?", names=joined(near, " / ")) if near else other
+    raise RecipeError(say('the book has nothing on "{topic}"', topic=topic), hint=hint)
 
 
 @cache
@@ -105,50 +113,43 @@ def _by_title(wanted: str) -> Entries:
     return tuple(entry for entry in book() if all(word in entry.title.lower() for word in words))
 
 
-def text(entries: Iterable[Entry], width: int = 80) -> str:
-    """For a terminal ``width`` characters wide (40 at least), without colour and without a line end.
-
-    Only a name that is longer than a line sticks out.
-    """
-    return "\n\n".join("\n".join(_entry_lines(entry, max(width, SHORTEST_WIDTH))) for entry in entries)
+def checks_of(entry: Entry) -> tuple[Rule, ...]:
+    """The rules of the registry that carry an entry out; one of the book may be two there (S5.min_lr)."""
+    names = {entry.id, entry.under} - {""}
+    return tuple(rule for rule in rules() if {rule.id, rule.id.rpartition(".")[0]} & names)
 
 
-def _entry_lines(entry: Entry, width: int) -> Iterable[str]:
-    yield from textwrap.wrap(f"{entry.id}  {entry.title}", width)
-    for label, words in (("", chapter_of(entry).heading), *_rows(entry)):
-        yield from textwrap.wrap(
-            words,
-            width,
-            initial_indent=f"  {label:{LABEL}}" if label else "  ",
-            subsequent_indent=" " * (LABEL + 2 if label else 2),
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-
-
-def _rows(entry: Entry) -> Iterable[tuple[str, str]]:
-    """Label and words of everything there is to say about an entry."""
-    options = [name for name in entry.options if "." not in name]
-    keys = [name for name in entry.options if "." in name]
-    rows = (
-        ("The guide", entry.guide),
-        ("In fact", entry.truth),
-        ("Value", entry.value),
-        ("Not when", entry.unless),
-        ("Option", ", ".join(options)),
-        ("In a recipe", ", ".join(keys)),
-        ("lorabake", _done(entry)),
+def subject_of(topic: str) -> Subject | None:
+    """What a topic is apart from words in a book: something that has, or decides, values of a plan."""
+    wanted = topic.strip().lower()
+    network = next((name for name in NETWORKS if name == wanted), None)
+    optimizer = next((name for name in OPTIMIZERS if name.lower() == wanted), None)
+    axes: tuple[tuple[Axis, str | None], ...] = (
+        ("optimizer", optimizer),
+        ("network", network),
+        ("kind", wanted if wanted in KINDS else None),
+        ("family", wanted if wanted in FAMILIES else None),
     )
-    return ((label, words) for label, words in rows if words)
+    for axis, name in axes:
+        if name is not None:
+            return Subject(axis, name)
+    key = OTHER_WORDS.get(wanted, wanted)
+    return None if _by_id(wanted) or key.lower() not in topics() else Subject("option", option_of(key))
 
 
-def _done(entry: Entry) -> str:
-    """What lorabake makes of it, in one sentence or two."""
-    if entry.status == "implemented":
-        done = ", ".join(PLACES[place] for place in entry.where) + (f" (as {entry.under})" if entry.under else "")
-        return f"{done[0].upper()}{done[1:]}. {entry.reason}".strip()
-    said = {"advice": "Advice for people.", "not-yet": "Not yet. It needs:", "not-applicable": "Does not apply."}
-    return f"{said[entry.status]} {entry.reason}".strip()
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An sd-scripts option, or an optimizer, network, kind or family by its name."""
+
+    axis: Axis | Literal["option"]
+    name: str
+
+    def values(self) -> Mapping[str, tuple[Typical, ...]]:
+        """By option, what typical recipes get; empty where none gets anything."""
+        if self.axis != "option":
+            return effects(self.axis, self.name)
+        found = defaults(self.name)
+        return {self.name: found} if found else {}
 
 
 def chapter_of(entry: Entry) -> Chapter:
@@ -162,48 +163,4 @@ def counts() -> Mapping[str, Mapping[Status, int]]:
     return {chapter.prefix: {status: found[chapter.prefix, status] for status in STATUSES} for chapter in CHAPTERS}
 
 
-def markdown() -> str:
-    """The whole book, with a table of what became of its rules, and a line end at the end."""
-    parts = [_chapter(chapter) for chapter in CHAPTERS]
-    return "\n\n".join([_FOREWORD, _table(), *parts]) + "\n"
-
-
-_FOREWORD = """# The book of rules
-
-What the training guide says, what sd-scripts and LyCORIS really do, and what lorabake makes of it. Ids that begin
-with G are rules of the guide (GL its change log, GC the comments below it), ids that begin with S facts about
-sd-scripts at the pinned commit. `lorabake explain ID` shows one of them, `lorabake explain SETTING` all that concern
-a setting."""
-
-
-def _table() -> str:
-    table = counts()
-    lines = [
-        f"| Part | {' | '.join(STATUSES.values())} | Sum |",
-        f"|---|{'---:|' * (len(STATUSES) + 1)}",
-        *(_row(f"{chapter.heading} ({chapter.prefix})", table[chapter.prefix]) for chapter in CHAPTERS),
-        _row("**All**", {status: sum(row[status] for row in table.values()) for status in STATUSES}),
-    ]
-    return "\n".join(lines)
-
-
-def _row(name: str, row: Mapping[Status, int]) -> str:
-    return f"| {name} | {' | '.join(str(row[status]) for status in STATUSES)} | {sum(row.values())} |"
-
-
-def _chapter(chapter: Chapter) -> str:
-    entries = [_section(entry) for entry in book() if entry.prefix == chapter.prefix]
-    return "\n\n".join([f"## {chapter.heading}", *entries])
-
-
-def _section(entry: Entry) -> str:
-    rows = [f"- **{label}:** {_plain(words)}" for label, words in _rows(entry)]
-    return "\n".join([f"### {entry.id} {_plain(entry.title)}", "", *rows])
-
-
-def _plain(words: str) -> str:
-    """Signs that Markdown would take for its own; an underscore inside a word is none."""
-    return words.replace("*", r"\*").replace("<", r"\<")
-
-
-__all__ = ["PLACES", "STATUSES", "chapter_of", "counts", "find", "markdown", "text", "topics"]
+__all__ = ["PLACES", "STATUSES", "Subject", "chapter_of", "checks_of", "counts", "find", "subject_of", "topics"]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
@@ -16,11 +16,12 @@ from lorabake import resources
 from lorabake.errors import MachineError, RecipeError
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.report import CheckReport, PlanDifference, PlanReport
+from lorabake_schemas.report import CheckReport, ExplainReport, PlanDifference, PlanReport
+from lorabake_schemas.words import quoted, say
 
-Published = Literal["recipe", "check", "plan", "diff"]
+Published = Literal["recipe", "check", "plan", "diff", "explain"]
 PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
-    {"check": CheckReport, "plan": PlanReport, "diff": PlanDifference}
+    {"check": CheckReport, "plan": PlanReport, "diff": PlanDifference, "explain": ExplainReport}
 )
 
 
@@ -31,8 +32,8 @@ def shipped_recipe(name: str) -> str:
     if plain in names:
         return resources.recipe_text(plain)
     near = difflib.get_close_matches(plain, names, 1, 0.4)
-    hint = f"did you mean {near[0]}?" if near else "`lorabake recipes list` names them all"
-    raise RecipeError(f"no recipe {name} ships with lorabake", hint=hint)
+    hint = say("did you mean {name}?", name=near[0]) if near else say("`lorabake recipes list` names them all")
+    raise RecipeError(say("no recipe {name} ships with lorabake", name=name), hint=hint)
 
 
 def copy_recipe(name: str, target: Path | None) -> Path:
@@ -48,9 +49,11 @@ def copy_recipe(name: str, target: Path | None) -> Path:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError as error:
-        raise MachineError(f"{path} exists and is left as it is", "name another file") from error
+        hint = say("name another file")
+        raise MachineError(say("{path} exists and is left as it is", path=str(path)), hint) from error
     except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror}", "name a folder that can be written") from error
+        said = say("cannot write {path}: {why}", path=str(path), why=quoted(error.strerror or str(error)))
+        raise MachineError(said, say("name a folder that can be written")) from error
     return path
 
 
@@ -74,6 +77,10 @@ class _Printed(GenerateJsonSchema):
     ) -> bool:
         del total
         return not field.get("serialization_exclude")
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
+        """Without the default itself, which is no part of what was printed."""
+        return self.generate_inner(schema["schema"])
 
     def field_title_should_be_set(self, schema: object) -> bool:
         del schema

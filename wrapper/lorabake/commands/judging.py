@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,21 +81,34 @@ def compile_(recipe: Path, output: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("topic", required=False)
+@click.option("--full", is_flag=True, help="Every rule at length.")
 @click.option("--all", "whole", is_flag=True, help="Print the whole book as Markdown.")
-def explain(topic: str | None, whole: bool) -> None:
+@click.option("--table", "counted", is_flag=True, help="Count the rules: implemented, advice, not applicable.")
+@JSON
+def explain(topic: str | None, full: bool, whole: bool, counted: bool, as_json: bool) -> None:
     """Explain a rule (G4.52, S27), a setting, an optimizer or an algorithm: what the guide says, what is true."""
     from lorabake import explain as book
+    from lorabake.render import book as pages
+    from lorabake.render.explain import explained, explained_json
 
     if whole:
-        click.echo(book.markdown(), nl=False)
+        click.echo(pages.markdown(), nl=False)
+    elif counted:
+        click.echo(pages.counts_json() if as_json else pages.counts_text(page()))
     elif topic is None:
-        raise click.UsageError("name a rule, a setting, an optimizer or an algorithm, or --all")
+        raise click.UsageError("name a rule, a setting, an optimizer or an algorithm, or --all or --table")
     else:
-        click.echo(book.text(book.find(topic), shutil.get_terminal_size().columns))
+        entries, subject = book.find(topic), book.subject_of(topic)
+        told = (
+            explained_json(topic, entries, subject)
+            if as_json
+            else explained(topic, entries, subject, page(), whole=full)
+        )
+        click.echo(told)
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["recipe", "check", "plan", "diff"]), default="recipe")
+@click.argument("what", type=click.Choice(["recipe", "check", "plan", "diff", "explain"]), default="recipe")
 @click.option("--check", "check_file", type=PATH, help="Fail when this file is not up to date.")
 def schema(what: Published, check_file: Path | None) -> None:
     """Print the JSON schema of a recipe (for editors), or of what check, plan and plan --diff print with --json."""

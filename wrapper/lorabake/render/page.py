@@ -100,7 +100,7 @@ def file_size(size: int) -> str:
 
 def guided(rule: str) -> str:
     """A rule's id, in the colour of the guide's."""
-    return click.style(rule, fg="cyan")
+    return click.style(rule, fg="cyan") if rule else ""
 
 
 def bold(words: str) -> str:

@@ -1,0 +1,189 @@
+"""How the book reads: an entry at length, many in a few words, values with their rules, Markdown."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import click
+import pytest
+
+from lorabake.explain import STATUSES, find, subject_of
+from lorabake.render.book import counts_json, counts_text, markdown
+from lorabake.render.explain import done, entry_lines, explained, explained_json, first_sentence
+from lorabake.render.page import Page
+from lorabake.render.where import where
+from lorabake.speech import Speech
+from lorabake.typical import FAMILIES, KINDS, Case
+from lorabake_schemas.guide.book import Entry, book
+from test_published_schemas import hold
+from test_speech import Backwards
+
+PAGE = Page()
+ENTRY = Entry(id="G1.1", title="Title", action="W", guide="Said.", status="not-yet", reason="A list.")
+
+
+def at_length(entry: Entry, page: Page = PAGE) -> list[str]:
+    return [click.unstyle(line) for line in entry_lines(entry, page)]
+
+
+def told(topic: str, width: int | None = 80, *, whole: bool = False) -> str:
+    return click.unstyle(explained(topic, find(topic), subject_of(topic), Page(width=width), whole=whole))
+
+
+def test_an_entry_says_everything() -> None:
+    rows = at_length(find("G4.90")[0], Page(width=100))
+    assert rows[:3] == ["G4.90  Keep n tokens", "Guide, part 4: training settings", ""]
+    said = "\n".join(rows)
+    assert "  Value       2, or 3 with an outfit" in said
+    assert "  The guide   Counts the commas as well" in said
+    assert "  In fact     It counts tags and nothing else (train_util.py:887)" in said
+    assert "  Option      keep_tokens" in said
+    assert "  In a recipe captions.keep_tokens, concept.keep_tokens" in said
+    assert "  lorabake    told by `lorabake check`, set in the plan." in said
+    assert "  check       hint: keep_tokens counts tags, not tags and commas" in said
+
+
+def test_what_is_missing_is_named_and_what_is_empty_left_out() -> None:
+    entry = ENTRY.model_copy(update={"id": "G1.0"})
+    assert at_length(entry)[2:] == ["", "  The guide   Said.", "  lorabake    not yet. It needs: A list."]
+    finished = ENTRY.model_copy(update={"status": "implemented", "where": ("rule", "resolve"), "under": "G1.2"})
+    assert done(finished) == "told by `lorabake check`, set in the plan (as G1.2). A list."
+    assert done(finished.model_copy(update={"under": "", "reason": ""})) == "told by `lorabake check`, set in the plan."
+    assert done(ENTRY.model_copy(update={"status": "advice", "reason": ""})) == "advice for people."
+    assert done(ENTRY.model_copy(update={"status": "not-applicable"})) == "does not apply. A list."
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 132])
+def test_an_entry_is_as_wide_as_asked_and_loses_no_word(width: int) -> None:
+    for entry in book():
+        rows = at_length(entry, Page(width=width))
+        long = [row for row in rows if len(row) > width]
+        assert [row for row in long if len(row.split()[-1]) <= width - 20] == []
+        said = " ".join(" ".join(rows).split())
+        for words in (entry.title, entry.guide, entry.truth, entry.value, entry.unless, entry.reason):
+            assert " ".join(words.split()) in said
+
+
+def test_few_entries_are_shown_whole_and_many_in_a_few_words() -> None:
+    assert "  In fact " in told("G4.90")
+    many = told("learning_rate")
+    assert "  In fact " not in many
+    for entry in find("learning_rate"):
+        assert re.search(rf"^  {re.escape(entry.id)} +{re.escape(entry.title)}", many, re.MULTILINE)
+    assert (
+        many.splitlines()[-1] == f"`lorabake explain {find('learning_rate')[0].id}` says everything about one of them"
+    )
+    assert told("learning_rate", whole=True).count("  In fact ") > 5
+
+
+def test_a_setting_shows_what_lorabake_writes() -> None:
+    rows = [row.split() for row in told("network_dim").splitlines()]
+    assert ["network_dim:", "what", "lorabake", "writes"] in rows
+    assert ["32", "G8.2", "style"] in rows
+    assert ["128", "G7.22", "with", "network.type", "=", '"dylora"'] in rows
+    assert ["not", "written", "with", "network.type", "=", '"ia3"'] in rows
+
+
+def test_an_optimizer_shows_what_it_makes_of_a_plan() -> None:
+    rows = [row.split() for row in told("AdamW8bit").splitlines()]
+    assert ["AdamW8bit:", "what", "lorabake", "makes", "of", "it"] in rows
+    assert ["text_encoder_lr", "5e-05", "G4.66", "sd15,", "sd2"] in rows
+    assert ["lr_scheduler_num_cycles", "3", "G4.56"] in rows
+
+
+@pytest.mark.parametrize("topic", ["lokr", "style", "sdxl", "Prodigy", "network_dim", "images", "webp"])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_lines_fit(topic: str, width: int) -> None:
+    rows = told(topic, width).splitlines()
+    assert [row for row in rows if len(row) > width and len(row.split()) > 2] == []
+
+
+def test_labels_are_in_the_pages_language() -> None:
+    page = Page(Speech("xx", Backwards()), 80)
+    said = click.unstyle(explained("rank", find("rank"), subject_of("rank"), page))
+    assert said.startswith("~network_dim: what lorabake writes")
+    assert "~with" in said
+
+
+@pytest.mark.parametrize("topic", ["network_dim", "Prodigy", "lokr", "style", "sdxl", "G4.90", "webp"])
+def test_json_is_what_the_schema_says(topic: str) -> None:
+    table = json.loads(explained_json(topic, find(topic), subject_of(topic)))
+    hold(table, "explain")
+    assert [entry["id"] for entry in table["entries"]] == [entry.id for entry in find(topic)]
+    assert bool(table["values"]) is (topic not in ("G4.90", "webp"))
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("One. Two.", "One."),
+        ("See train_util.py:887 for it. Next", "See train_util.py:887 for it."),
+        ("About 1.5 models. x", "About 1.5 models. x"),
+        ("", ""),
+    ],
+)
+def test_the_first_sentence(text: str, first: str) -> None:
+    assert first_sentence(text) == first
+
+
+def cases(also: str = "", families: tuple[str, ...] = FAMILIES, kinds: tuple[str, ...] = KINDS) -> list[Case]:
+    return [Case(family, kind, also) for family in families for kind in kinds]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (cases(), "any"),
+        (cases(families=("sd15", "sd2")), "sd15, sd2"),
+        (cases(kinds=("style",)), "style"),
+        (cases(kinds=tuple(kind for kind in KINDS if kind != "style")), "any but style"),
+        (cases(families=("sdxl",), kinds=("style",)), "sdxl: style"),
+        (cases(families=("sdxl",), kinds=KINDS[1:]), "sdxl, not character"),
+        (cases(families=("sdxl",)) + cases(families=("sd15",), kinds=("style",)), "sd15: style; sdxl"),
+        (cases('a = "b"'), 'with a = "b"'),
+        (cases('a = "b"') + cases('a = "c"') + cases("[[d]]"), 'with a = "b" / "c", [[d]]'),
+        (cases('a = "b"', families=("sdxl",)), 'sdxl, with a = "b"'),
+    ],
+)
+def test_for_whom_in_few_words(found: list[Case], words: str) -> None:
+    assert where(found) == words
+
+
+def test_the_table_adds_up() -> None:
+    rows = counts_text(PAGE).splitlines()
+    assert len(rows) == 17
+    numbers = [[int(cell) for cell in click.unstyle(row).split()[-5:]] for row in rows[1:]]
+    assert [sum(row[:-1]) for row in numbers] == [row[-1] for row in numbers]
+    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
+    assert numbers[-1][-1] == 311 + 40
+    table = json.loads(counts_json())
+    assert table["sum"] == sum(table["all"].values()) == 351
+    assert list(table["all"].values()) == numbers[-1][:-1]
+    assert set(table["all"]) == set(STATUSES)
+
+
+def test_markdown_is_the_whole_book_with_its_table() -> None:
+    text = markdown()
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    numbers = [[int(cell) for cell in re.findall(r"(?<=\| )\d+(?= \|)", row)] for row in rows]
+    assert len(rows) == 16
+    assert [sum(row[:-1]) for row in numbers] == [row[-1] for row in numbers]
+    assert numbers[-1][-1] == 351
+    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
+    headings = re.findall(r"^### (\S+) ", text, re.MULTILINE)
+    assert headings == [entry.id for entry in book()]
+    assert text.count("\n## ") == 15
+    assert r"\*\_sd.npz" not in text
+    assert r"\*_sd.npz" in text
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+def test_markdowns_links_lead_to_headings() -> None:
+    text = markdown()
+    heads = re.findall(r"^## (.*)", text, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in heads}
+    links = re.findall(r"\]\(#([^)]*)\)", text)
+    assert len(links) == 15
+    assert set(links) <= anchors

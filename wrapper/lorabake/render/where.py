@@ -1,0 +1,54 @@
+"""For which typical recipes something holds, in as few words as there are: ``sdxl (not style)``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lorabake.typical import FAMILIES, KINDS, Case
+from lorabake_schemas.words import Said, joined, quoted, say
+
+
+def where(cases: Sequence[Case]) -> Said:
+    """Families and kinds, then what else the recipe says."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for family in FAMILIES:
+        mine = tuple(kind for kind in KINDS if any(case.family == family and case.kind == kind for case in cases))
+        if mine:
+            kinds.setdefault(mine, []).append(family)
+    parts = [_some(families, mine) for mine, families in kinds.items()]
+    also = dict.fromkeys(case.also for case in cases if case.also)
+    said = joined(parts, "; ")
+    if not also:
+        return said
+    if len(parts) == 1 and parts[0] == say("any"):
+        return say("with {what}", what=_merged(also))
+    return say("{which}, with {what}", which=said, what=_merged(also))
+
+
+def _some(families: Sequence[str], kinds: Sequence[str]) -> Said:
+    of_any_family = len(families) == len(FAMILIES)
+    names = ", ".join(families)
+    left = [kind for kind in KINDS if kind not in kinds]
+    if not left:
+        return say("any") if of_any_family else quoted(names)
+    if len(left) <= len(kinds):
+        without = ", ".join(left)
+        return (
+            say("any but {kinds}", kinds=without)
+            if of_any_family
+            else say("{families}, not {kinds}", families=names, kinds=without)
+        )
+    some = ", ".join(kinds)
+    return quoted(some) if of_any_family else say("{families}: {kinds}", families=names, kinds=some)
+
+
+def _merged(also: Iterable[str]) -> Said:
+    """``network.type = "locon" / "loha"`` for two of one key."""
+    by_key: dict[str, list[str]] = {}
+    for each in also:
+        key, _, value = each.partition(" = ")
+        by_key.setdefault(key, []).append(value)
+    return joined([quoted(f"{key} = {' / '.join(values)}" if any(values) else key) for key, values in by_key.items()])
+
+
+__all__ = ["where"]

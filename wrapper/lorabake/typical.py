@@ -1,0 +1,237 @@
+"""What lorabake writes into typical recipes: the values that `explain` shows are resolved, never listed by hand."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from lorabake.errors import RecipeError
+from lorabake.examine import NOT_PROBED
+from lorabake.planning.resolve import resolve
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.dataset import CaptionFacts, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.machine import BaseFacts, Family, Gpu, MachineFacts
+from lorabake_schemas.plan import Origin, Plan, Setting, Source
+from lorabake_schemas.recipe import Kind, NetworkType, Recipe, TagStyle
+
+Table = Mapping[str, object]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FAMILIES: tuple[Family, ...] = get_args(Family)
+NETWORKS: tuple[NetworkType, ...] = get_args(NetworkType)
+OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW8bit", "Lion")  # one of each sort the guide and the rules know
+TAGS: tuple[TagStyle, ...] = get_args(TagStyle)
+PICTURES = 30  # as many as the guide recommends (G1.2)
+MACHINE = MachineFacts(system="Linux", cpus=8, memory_bytes=32 << 30, gpus=(Gpu(name="a GPU", memory_mib=12288),))
+# Recipe keys whose option has another name.
+KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "optimizer": "optimizer_type",
+        "train_batch_size": "batch_size",
+        "type": "network_module",
+        "class": "class_tokens",
+        "token": "class_tokens",
+        "images": "image_dir",
+        "model": "pretrained_model_name_or_path",
+        "name": "output_name",
+        "attention": "xformers",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One typical recipe. ``also`` is what it says beyond family and kind: TOML on one line, or a key of SHORTENED."""
+
+    family: Family
+    kind: Kind
+    also: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Typical:
+    """A value, where it comes from, and the recipes that get it. ``value`` None: the option is not written."""
+
+    value: OptionValue | None
+    source: Source | None
+    cases: tuple[Case, ...]
+
+
+def _concept(token: str, outfit: str | None = None) -> Table:
+    return {"token": token, "class": "food", "images": token} | ({"outfit": outfit} if outfit else {})
+
+
+# What a recipe says beyond family and kind, as it says it, or shortened where that takes several lines.
+SHORTENED: Mapping[str, Table] = MappingProxyType(
+    {
+        "[[regularisation]]": {"regularisation": [{"class": "food", "images": "regularisation"}]},
+        "several [[concept]]": {"concept": [_concept("token"), _concept("other")]},
+    }
+)
+VARIANTS = (
+    *(f'train.optimizer = "{name}"' for name in OPTIMIZERS),
+    *(f'network.type = "{name}"' for name in NETWORKS),
+    *(f'base.tags = "{name}"' for name in TAGS),
+    "base.v_prediction = true",
+    *SHORTENED,
+)
+
+
+def recipe_for(case: Case) -> Recipe:
+    """A small recipe of this case."""
+    raw: dict[str, object] = {
+        "name": "typical",
+        "kind": case.kind,
+        "base": {"model": "model.safetensors", "family": case.family},
+        "concept": [_concept("token", "red dress" if case.kind == "outfits" else None)],
+    }
+    also = SHORTENED[case.also] if case.also in SHORTENED else tomllib.loads(case.also)
+    for key, value in also.items():
+        before = raw.get(key)
+        raw[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    return Recipe.model_validate(raw)
+
+
+@cache
+def plan_for(case: Case) -> Plan | None:
+    """The plan of a typical recipe on a GPU of 12 GB with 30 square pictures a concept, None where it has none."""
+    recipe = recipe_for(case)
+    side = 1024 if case.family == "sdxl" else 768
+    images = tuple(ImageFacts(f"{n}.png", side, side, mode="RGB", caption=CaptionFacts("a")) for n in range(PICTURES))
+    facts = DatasetFacts(
+        tuple(FolderFacts(part.images, images) for part in recipe.concept),
+        tuple(FolderFacts(part.images, images) for part in recipe.regularisation),
+    )
+    try:
+        return resolve(recipe, BaseFacts(kind="file", family=case.family), facts, MACHINE, NOT_PROBED)
+    except RecipeError:
+        return None
+
+
+def option_of(name: str) -> str:
+    """The sd-scripts option of a recipe key or an option: ``train.optimizer`` is ``optimizer_type``."""
+    last = name.rpartition(".")[2]
+    return KEYS.get(last, last)
+
+
+def setting(plan: Plan, option: str) -> Setting | None:
+    """An option wherever the plan has it: a concept's block, the dataset, the train file, or among network_args."""
+    places = (*(subset.settings for subset in plan.subsets[:1]), plan.dataset, plan.train)
+    found = next((each for place in places for each in place if each.option == option), None)
+    return found or _argument(plan, option)
+
+
+def _argument(plan: Plan, option: str) -> Setting | None:
+    given = next((each for each in plan.train if each.option == "network_args"), None)
+    if given is None or not isinstance(given.value, tuple):
+        return None
+    for item in given.value:
+        name, _, value = str(item).partition("=")
+        if name == option:  # the sources of all arguments are told together: which rule is this one's is not known
+            return Setting(option=option, value=value, source=given.source.model_copy(update={"rule": "", "why": ""}))
+    return None
+
+
+def defaults(option: str) -> tuple[Typical, ...]:
+    """The values that an option gets, per family and kind, then what another optimizer, network or dataset changes.
+
+    Empty when no typical recipe gets it.
+    """
+    plain = {(case.family, case.kind): _pair(case, option) for case in _cases()}
+    told = [*_grouped(_cases(), option)]
+    for also in VARIANTS:
+        changed = [case for case in _cases(also) if _pair(case, option)[0] != plain[case.family, case.kind][0]]
+        told += _grouped(changed, option)
+    return _merged(told) if any(each.value is not None for each in told) else ()
+
+
+def _merged(typical: Sequence[Typical]) -> tuple[Typical, ...]:
+    """What several networks or optimizers do to the same recipes with the same value is one thing to know."""
+    groups: dict[object, list[Typical]] = {}
+    for each in typical:
+        spots = frozenset((case.family, case.kind) for case in each.cases)
+        rule = each.source.rule if each.source else ""
+        plain = all(not case.also for case in each.cases)
+        groups.setdefault((repr(each.value), rule, spots, plain), []).append(each)
+    return tuple(Typical(same[0].value, same[0].source, sum((e.cases for e in same), ())) for same in groups.values())
+
+
+Axis = Literal["optimizer", "network", "kind", "family"]
+
+
+def effects(axis: Axis, name: str) -> Mapping[str, tuple[Typical, ...]]:
+    """What an optimizer, a network, a kind or a family decides: every option that another one of its axis would give
+    another value, with the values that this one gives."""
+    mine = _along(axis, name)
+    others = [_along(axis, other) for other in _names(axis) if other != name]
+    options = dict.fromkeys(each.option for case in (*mine, *chain(*others)) for each in _every(case))
+    differing = [option for option in options if any(_values(mine, option) != _values(o, option) for o in others)]
+    return {option: found for option in differing if (found := tuple(_grouped(mine, option)))}
+
+
+def _names(axis: Axis) -> Sequence[str]:
+    return {"optimizer": OPTIMIZERS, "network": NETWORKS, "kind": KINDS, "family": FAMILIES}[axis]
+
+
+def _along(axis: Axis, name: str) -> list[Case]:
+    """An object for optimizers and networks: kinds have their own page."""
+    match axis:
+        case "optimizer":
+            return [Case(family, "object", f'train.optimizer = "{name}"') for family in FAMILIES]
+        case "network":
+            return [Case(family, "object", f'network.type = "{name}"') for family in FAMILIES]
+        case "kind":
+            return [case for case in _cases() if case.kind == name]
+        case "family":
+            return [case for case in _cases() if case.family == name]
+
+
+def _values(cases: Sequence[Case], option: str) -> list[str]:
+    return [repr(_pair(case, option)[0]) for case in cases]
+
+
+def _every(case: Case) -> Iterator[Setting]:
+    plan = plan_for(case)
+    if plan:
+        yield from (*plan.train, *plan.dataset, *plan.subsets[0].settings)
+
+
+def _cases(also: str = "") -> list[Case]:
+    return [Case(family, kind, also) for family in FAMILIES for kind in KINDS]
+
+
+def _pair(case: Case, option: str) -> tuple[OptionValue | None, Source | None]:
+    plan = plan_for(case)
+    found = setting(plan, option) if plan else None
+    return (found.value, found.source) if found else (None, None)
+
+
+def _grouped(cases: Sequence[Case], option: str) -> Iterator[Typical]:
+    """The cases of one value and one source together, in the order of their first."""
+    groups: dict[str, tuple[OptionValue | None, Source | None, list[Case]]] = {}
+    for case in cases:
+        value, source = _pair(case, option)
+        rule = source.rule if source else ""
+        groups.setdefault(f"{value!r} {rule}", (value, source, []))[2].append(case)
+    for value, source, found in groups.values():
+        if source is None or source.origin is not Origin.RECIPE:  # what the recipe itself says is not worth saying
+            yield Typical(value, source, tuple(found))
+
+
+__all__ = [
+    "FAMILIES",
+    "KINDS",
+    "NETWORKS",
+    "Axis",
+    "Case",
+    "Typical",
+    "defaults",
+    "effects",
+    "option_of",
+    "plan_for",
+    "setting",
+]
