@@ -44,11 +44,11 @@ class ImageFacts:
 
     ``name`` is the file name; width and height are pixels as stored (EXIF ignored, as in sd-scripts);
     ``mode`` is Pillow's, ``alpha`` whether any transparency is declared; ``seen`` the size that sd-scripts' own
-    header reader takes it for, None where that is the true one; ``problem`` why the header could not be read.
-    ``format`` is the content's, whatever the name says (PNG, JPEG, WEBP, BMP, GIF ...); ``orientation`` EXIF's 1 to
-    8, of which only 1 shows the picture as it is stored; ``moving`` whether there is more than one frame; ``cut``
-    whether the file ends before its picture does. ``damage`` (why it cannot be decoded) and ``opaque`` (alpha is
-    declared and nothing is transparent) are known after a deep look only.
+    header reader takes it for, None where that is the true one; ``problem`` why sd-scripts could not read it whole,
+    its size may be known all the same. ``format`` is the content's, whatever the name says (PNG, JPEG, WEBP, BMP,
+    GIF ...); ``orientation`` EXIF's 1 to 8, of which only 1 shows the picture as it is stored; ``moving`` whether
+    there is more than one frame; ``opaque`` that alpha is declared and nothing is transparent, which only a deep
+    look tells.
     """
 
     name: str
@@ -62,8 +62,6 @@ class ImageFacts:
     format: str = ""
     orientation: int = 1
     moving: bool = False
-    cut: bool = False
-    damage: str | None = None
     opaque: bool = False
 
 

@@ -73,6 +73,11 @@ def default_precision(device: Literal["cuda", "cpu"]) -> Precision:
     return "fp16" if device == "cuda" else "no"
 
 
+def token_limit_of(train: Train) -> int:
+    """How many tokens of a caption the text encoder is given (GC.24); sd-scripts' own 75 goes unwritten."""
+    return train.max_token_length or 225
+
+
 def scheduler_of(recipe: Recipe) -> str | None:
     """The scheduler sd-scripts will use; None where the optimizer or [kohya] brings another."""
     if brings_schedule(recipe):
@@ -114,4 +119,5 @@ __all__ = [
     "scheduler_of",
     "sets_own_rate",
     "shuffles",
+    "token_limit_of",
 ]

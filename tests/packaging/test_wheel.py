@@ -23,7 +23,7 @@ SHIPPED = (
     ("wrapper/lorabake", "lorabake", ("**/*.py", "py.typed", "locale/*/LC_MESSAGES/lorabake.?o")),
     ("schemas/lorabake_schemas", "lorabake_schemas", ("**/*.py", "py.typed", "guide/book/*.toml")),
     ("recipes", "lorabake/_recipes", ("*.py", "*.toml")),
-    ("vendor", "lorabake/_vendor", ("*.py", "*.toml", "*.txt", "*.in", "*.json")),
+    ("vendor", "lorabake/_vendor", ("*.py", "*.toml", "*.txt", "*.in", "*.json", "*.gz")),
 )
 DIST_INFO = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt")
 

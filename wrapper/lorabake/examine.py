@@ -11,10 +11,11 @@ from lorabake.errors import MachineError, RecipeError
 from lorabake.planning.resolve import resolve
 from lorabake.prospects import with_prospects
 from lorabake.reading.base_model import inspect_base
-from lorabake.reading.dataset import scan
+from lorabake.reading.dataset import Scanning
 from lorabake.reading.load import LoadedRecipe, load, with_lines
 from lorabake.reading.named_files import file_findings
-from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
+from lorabake.reading.survey import dataset_facts
+from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide import Situation
 from lorabake_schemas.guide import findings as guide_findings
@@ -24,6 +25,7 @@ from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe, Waive
 from lorabake_schemas.words import Said, say, told
 
+SCANNING = Scanning()
 NOT_PROBED = AttentionProbe(xformers=False, reason=say("xformers is tried on this GPU when a run starts"))
 
 
@@ -91,7 +93,14 @@ class Examination:
         return say("attention: {name} ({why})", name=chosen, why=why)
 
 
-def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehearsing: bool = False) -> Examination:
+def examine(
+    path: Path,
+    machine: MachineFacts,
+    *,
+    launching: bool = False,
+    rehearsing: bool = False,
+    scanning: Scanning = SCANNING,
+) -> Examination:
     """Read a recipe and everything it names; report all problems at once.
 
     A recipe with shape errors is examined as far as it can be read: its model and folders are looked at, its
@@ -102,7 +111,7 @@ def examine(path: Path, machine: MachineFacts, *, launching: bool = False, rehea
     if recipe is None:
         return _examination(loaded, None, machine, loaded.findings)
     base = inspect_base(recipe.base.model, loaded.folder, recipe.base.family)
-    facts = scan_dataset(recipe, loaded.folder)
+    facts = dataset_facts(recipe, loaded.folder, scanning)
     situation = Situation(
         recipe, base, facts, machine, _options(recipe, base), launching=launching, rehearsing=rehearsing
     )
@@ -141,19 +150,6 @@ def _about_files(found: Sequence[Finding]) -> tuple[Finding, ...]:
     """What can be said of a recipe whose settings are not known: only what concerns its model and folders."""
     about = {"missing-file", "wrong-file", "G4.7", "G4.9", "G2.2", "G3.3", "S12"}
     return tuple(f for f in found if f.severity is Severity.ERROR and f.rule in about)
-
-
-def scan_dataset(recipe: Recipe, folder: Path) -> DatasetFacts:
-    """Facts of every image folder, each named as the recipe names it."""
-    extension = recipe.captions.caption_extension or CAPTION_EXTENSION
-    return DatasetFacts(
-        concepts=tuple(_scan(part.images, folder, extension) for part in recipe.concept),
-        regularisation=tuple(_scan(part.images, folder, extension) for part in recipe.regularisation),
-    )
-
-
-def _scan(images: str, folder: Path, extension: str) -> FolderFacts:
-    return replace(scan(folder / images, extension), path=images)
 
 
 def _examination(
@@ -196,4 +192,4 @@ def _idle(index: int, waiver: Waive, is_error: bool) -> Finding:
     )
 
 
-__all__ = ["NOT_PROBED", "Examination", "Waived", "examine", "scan_dataset"]
+__all__ = ["NOT_PROBED", "Examination", "Waived", "examine"]

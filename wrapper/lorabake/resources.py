@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tomllib
 from contextlib import contextmanager
 from functools import cache
@@ -34,6 +35,12 @@ def pin() -> Pin:
 def vendor_text(name: str) -> str:
     """A file of vendor/, as text with its own line ends. Raises FileNotFoundError for a name that is not shipped."""
     return _data("lorabake._vendor", name).read_bytes().decode("utf-8")
+
+
+@cache
+def clip_merges() -> str:
+    """The byte-pair merges of CLIP's tokenizer in the order of their rank, one a line (make_clip_merges.py)."""
+    return gzip.decompress(_data("lorabake._vendor", "clip-merges.txt.gz").read_bytes()).decode("utf-8")
 
 
 @cache
@@ -76,6 +83,7 @@ def trainer_side(name: str) -> Generator[Path, None, None]:
 
 __all__ = [
     "catalogue",
+    "clip_merges",
     "dataset_options",
     "option_snapshot",
     "pin",

@@ -13,6 +13,8 @@ from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
+from lorabake.reading.dataset import Scanning
+from lorabake.reading.fact_store import store_path
 from lorabake.reading.hub import is_offline
 from lorabake.run_files import compiled_for, run_files, write_compiled
 from lorabake.runs.alone import refuse_if_busy
@@ -73,7 +75,10 @@ def prepare(order: RunOrder, env: Env) -> Prepared:
     """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
     run folder that was asked for exists or its place cannot be written."""
     facts = machine.facts(env)
-    examination = examine(order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse)
+    scanning = Scanning(store_path(store.home(env), env))
+    examination = examine(
+        order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse, scanning=scanning
+    )
     command = _expected_command(order, examination.plan, env) if examination.plan else ()
     return Prepared(order, examination, order.run_dir or _next_root(examination, order.rehearse), command)
 

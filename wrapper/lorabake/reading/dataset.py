@@ -1,26 +1,73 @@
-"""Reads an image folder as sd-scripts would see it: headers and captions, one pass, nothing written.
+"""Reads image folders as sd-scripts would see them: headers and captions, one pass, nothing written beside them.
 
-The order and the choice of files are those of TU:104 and TU:2847-2856 at the pin: not recursive, a fixed list
-of extensions, sorted by name. A bad file is a fact, never an exception.
+What was read is kept by the files' own stamps, so that a second look at unchanged folders opens no file.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import __version__ as pillow
 
-from lorabake.reading import captions
-from lorabake_schemas.dataset import FolderFacts, ImageFacts, repeat_folder
-
-_LOWER = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-# Globbing is case-blind on Windows and exact elsewhere: .Jpg is seen there only.
-_SEEN = frozenset(os.path.normcase(spelling) for ext in _LOWER for spelling in (ext, ext.upper()))
-_LOOK_ALIKE = frozenset(
-    (*_LOWER, ".gif", ".tif", ".tiff", ".jfif", ".heic", ".heif", ".avif", ".jxl", ".jpe", ".apng", ".jp2")
+from lorabake.reading import captions, twins
+from lorabake.reading.fact_store import FactStore, Memory, is_settled, stamp_of
+from lorabake.reading.folders import Listing, holds_pictures, is_file, listing, stem, strays
+from lorabake.reading.pictures import READER, look
+from lorabake_schemas.dataset import (
+    CaptionFacts,
+    CaptionProblem,
+    DatasetFacts,
+    FolderFacts,
+    ImageFacts,
+    Place,
+    Twins,
+    repeat_folder,
 )
+
+PICTURES, CAPTIONS, DIGESTS = f"picture {READER}, Pillow {pillow}", "caption 1", "sha256"
+STEP = 256  # pictures between two words about how far it is
+PROBLEMS = {problem.value: problem for problem in CaptionProblem}
+
+
+@dataclass(frozen=True)
+class Scanning:
+    """How to look: where facts are kept (None: nowhere), whether every picture is decoded, and whom to tell how far
+    it is (how many are done, how many there are)."""
+
+    store: Path | None = None
+    deep: bool = False
+    progress: Callable[[int, int], None] | None = None
+
+
+@dataclass(slots=True)
+class Scan:
+    """One look at all folders, while it lasts."""
+
+    how: Scanning
+    store: FactStore
+    total: int = 0
+    done: int = 0
+    now: int = field(default_factory=time.time_ns)
+
+    def step(self) -> None:
+        self.done += 1
+        if self.how.progress is not None and (self.done % STEP == 0 or self.done == self.total):
+            self.how.progress(self.done, self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A folder's names and facts; ``keys`` are length and mark of each picture, which equal files share."""
+
+    names: Listing
+    facts: FolderFacts
+    keys: tuple[tuple[int, int], ...] = ()
 
 
 def scan(folder: Path, caption_extension: str) -> FolderFacts:
@@ -29,106 +76,140 @@ def scan(folder: Path, caption_extension: str) -> FolderFacts:
     Never raises for what is on the disk: a folder that cannot be read has ``problem`` set and no images. The
     five-underscore rule for captions is applied to the absolute path.
     """
-    root = os.path.abspath(folder)  # noqa: PTH100 - captions.legacy_path needs the path as sd-scripts gets it
+    return _folder(listing(folder, caption_extension), caption_extension, Scan(Scanning(), FactStore(None))).facts
+
+
+def survey(
+    concepts: Sequence[Path], regularisation: Sequence[Path], caption_extension: str, how: Scanning
+) -> DatasetFacts:
+    """All facts about all folders, and which of their pictures are the same. Never raises for what is on the disk."""
+    folders = [listing(folder, caption_extension) for folder in (*concepts, *regularisation)]
+    store = FactStore(how.store)
     try:
-        with os.scandir(root) as entries:
-            found = [(entry.name, _is_folder(entry)) for entry in entries]
-    except (OSError, ValueError) as error:
-        return FolderFacts(root, problem=_folder_problem(error))
-    # glob matches by name alone, so a folder called x.png counts as an image: it fails later, with a fact
-    names = sorted(name for name, _ in found if _is_seen(name))
-    folders = sorted(name for name, is_dir in found if is_dir and not _is_seen(name))
-    holding = tuple(name for name in folders if _holds_images(os.path.join(root, name)))  # noqa: PTH118
+        state = Scan(how, store, sum(len(names.pictures) for names in folders) * (2 if how.deep else 1))
+        seen = [_folder(names, caption_extension, state) for names in folders]
+        equal = _equal(seen, len(concepts), state)
+        facts = [each.facts for each in seen]
+        if how.deep:
+            from lorabake.reading import deep
+
+            rooms = [
+                deep.Folder(each.names, each.facts, partial(place_of, number, len(concepts)))
+                for number, each in enumerate(seen)
+            ]
+            facts, near = deep.look(rooms, equal, store, state.now, state.step)
+            equal += near
+        store.used(tuple(names.identity for names in folders if names.identity))
+    finally:
+        store.close()
+    return DatasetFacts(tuple(facts[: len(concepts)]), tuple(facts[len(concepts) :]), equal, how.deep)
+
+
+def _folder(names: Listing, ending: str, state: Scan) -> Seen:
+    if names.problem is not None:
+        return Seen(names, FolderFacts(names.root, problem=names.problem))
+    pictures = Memory(state.store, PICTURES, names.identity, len(STORED))
+    texts = Memory(state.store, CAPTIONS, names.identity, 2)
+    images, keys = list[ImageFacts](), list[tuple[int, int]]()
+    for name in names.pictures:
+        image, key = _picture(names, name, _caption(names, name, ending, texts, state.now), pictures, state.now)
+        images.append(image)
+        keys.append(key)
+        state.step()
+    pictures.keep()
+    texts.keep()
+    return Seen(names, _folder_facts(names, tuple(images), ending), tuple(keys))
+
+
+STORED = ("format", "width", "height", "mode", "alpha", "seen", "orientation", "moving", "mark")  # of a Look
+
+
+def _picture(
+    names: Listing, name: str, caption: CaptionFacts, memory: Memory, now: int
+) -> tuple[ImageFacts, tuple[int, int]]:
+    """Its facts and its key."""
+    state = names.states.get(name)
+    stamp = stamp_of(state) if state else ""
+    row = memory.recall(stamp)
+    problem = None
+    if row is None:
+        found = look(f"{names.root}{os.sep}{name}", state)
+        problem, row = found.problem, [getattr(found, field) for field in STORED]
+        if state and problem is None and is_settled(state, now):  # a fault is looked at again each time
+            memory.learn(stamp, row)
+    kind, width, height, mode, alpha, seen, orientation, moving, mark = row
+    pair = (seen[0], seen[1]) if seen else None
+    image = ImageFacts(name, width, height, mode, alpha, pair, problem, caption, kind, orientation, moving)
+    return image, (state.st_size if state else 0, mark)
+
+
+def _caption(names: Listing, name: str, ending: str, memory: Memory, now: int) -> CaptionFacts:
+    state = names.states.get(stem(name) + ending)
+    if state is None or not is_file(state):
+        return captions.read(f"{names.root}{os.sep}{name}", ending)
+    stamp = stamp_of(state)
+    row = memory.recall(stamp)
+    if row is not None:
+        return CaptionFacts(row[0], PROBLEMS.get(row[1]))
+    found = captions.read(f"{names.root}{os.sep}{name}", ending)
+    if is_settled(state, now) and found.problem is not CaptionProblem.UNREADABLE and found.borrowed_from is None:
+        memory.learn(stamp, (found.text, found.problem))
+    return found
+
+
+def _folder_facts(names: Listing, images: tuple[ImageFacts, ...], ending: str) -> FolderFacts:
+    missing = frozenset(image.name for image in images if image.caption.problem is CaptionProblem.MISSING)
+    taken = (image.caption.borrowed_from for image in images if image.caption.borrowed_from)
+    stray = strays(names, ending, missing, frozenset(map(os.path.basename, taken)))
+    holding = tuple(name for name in names.folders if holds_pictures(os.path.join(names.root, name)))  # noqa: PTH118
     return FolderFacts(
-        path=root,
-        images=_images(root, names, caption_extension),
-        ignored=tuple(sorted(name for name, is_dir in found if not is_dir and _is_look_alike(name))),
+        path=names.root,
+        images=images,
+        ignored=names.ignored,
         subfolders=holding,
         repeat_folders=tuple(name for name in holding if repeat_folder(name) is not None),
-        caches=tuple(sorted(name for name, is_dir in found if name.endswith(".npz") and not is_dir)),
+        caches=names.caches,
+        hidden=names.hidden,
+        orphans=stray.orphans,
+        miscased=stray.miscased,
+        others=stray.others,
     )
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+def _equal(seen: Sequence[Seen], concepts: int, state: Scan) -> tuple[Twins, ...]:
+    """Pictures that are equal files. A folder that is there twice is looked at once: S14 tells of it."""
+    first = {each.names.identity: number for number, each in reversed(list(enumerate(seen)))}
+    folders = [(number, seen[number]) for number in sorted(first.values())]
+    counts = Counter(key for _, each in folders for key in each.keys)
+    if len(counts) == counts.total():
+        return ()
+    memories = {number: Memory(state.store, DIGESTS, each.names.identity, 1) for number, each in folders}
+    candidates = [
+        twins.Candidate(place_of(number, concepts, image.name), number, key)
+        for number, each in folders
+        for image, key in zip(each.facts.images, each.keys, strict=True)
+        if counts[key] > 1 and image.problem is None
+    ]
+    found = twins.exact(candidates, lambda one: _digest(one, seen[one.folder].names, memories[one.folder], state.now))
+    for number, each in folders:
+        memories[number].keep(map(stamp_of, each.names.states.values()))
+    return found
 
 
-def _folder_problem(error: OSError | ValueError) -> str:
-    match error:
-        case FileNotFoundError():
-            return "missing"
-        case NotADirectoryError():
-            return "not a folder"
-        case PermissionError():
-            return "not permitted"
-        case _:
-            return str(error)
+def _digest(of: twins.Candidate, names: Listing, memory: Memory, now: int) -> str | None:
+    own = names.states[of.place.name]
+    row = memory.recall(stamp_of(own))
+    if row is not None:
+        return str(row[0])
+    digest = twins.sha256(f"{names.root}{os.sep}{of.place.name}")
+    if digest is not None and is_settled(own, now):
+        memory.learn(stamp_of(own), (digest,))
+    return digest
 
 
-def _extension(name: str) -> str:
-    dot = name.rfind(".")
-    return name[dot:] if dot > 0 else ""
+def place_of(folder: int, concepts: int, name: str) -> Place:
+    """A picture of the folder of this number, concepts first."""
+    return Place("concept", folder, name) if folder < concepts else Place("regularisation", folder - concepts, name)
 
 
-def _is_seen(name: str) -> bool:
-    return os.path.normcase(_extension(name)) in _SEEN and not name.startswith(".")
-
-
-def _is_look_alike(name: str) -> bool:
-    return not _is_seen(name) and not name.startswith(".") and _extension(name).lower() in _LOOK_ALIKE
-
-
-def _holds_images(folder: str) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(_is_seen(entry.name) for entry in entries)
-    except OSError:
-        return False
-
-
-def _images(root: str, names: list[str], caption_extension: str) -> tuple[ImageFacts, ...]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large or odd pictures that train all the same
-        return tuple(_image(root, name, caption_extension) for name in names)
-
-
-def _image(root: str, name: str, caption_extension: str) -> ImageFacts:
-    path = os.path.join(root, name)  # noqa: PTH118 - no Path objects in a loop over 100,000 files
-    caption = captions.read(path, caption_extension)
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            alpha = "A" in image.mode or "a" in image.mode or "transparency" in image.info
-            seen = (width - 1, height - 1) if image.format == "WEBP" and _is_extended_webp(path) else None
-            return ImageFacts(name, width, height, image.mode, alpha=alpha, seen=seen, caption=caption)
-    except Exception as error:  # noqa: BLE001 - a damaged header raises almost anything out of Pillow's readers
-        return ImageFacts(name, problem=_image_problem(error, path), caption=caption)
-
-
-def _is_extended_webp(path: str) -> bool:
-    """Such files store width - 1 and height - 1, and imagesize 1.4.1, the pin's header reader, adds nothing."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
-        return file.read(16)[12:] == b"VP8X"
-
-
-def _image_problem(error: Exception, path: str) -> str:
-    match error:
-        case UnidentifiedImageError():
-            empty = os.path.getsize(path) == 0  # noqa: PTH202 - as above
-            return "the file is empty" if empty else "not an image, whatever its name says"
-        case Image.DecompressionBombError():
-            return "so many pixels that Pillow, which sd-scripts reads with, refuses to open it"
-        case IsADirectoryError():
-            return "a folder with the name of an image"
-        case FileNotFoundError():
-            return "a link that leads nowhere"
-        case PermissionError():
-            return "no permission to read it"
-        case _:
-            return f"its header cannot be read ({error})"
-
-
-__all__ = ["scan"]
+__all__ = ["Scanning", "scan", "survey"]

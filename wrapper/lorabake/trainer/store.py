@@ -15,14 +15,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import platformdirs
 from pydantic import ValidationError
 
+from lorabake.homes import home
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.pin import LockName, Pin
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator
 
 
 class Marker(StrictModel):
@@ -39,12 +39,6 @@ class Marker(StrictModel):
     lock_sha256: str
     python: str
     versions: dict[str, str]
-
-
-def home(env: Mapping[str, str]) -> Path:
-    """LORABAKE_HOME, or lorabake's folder among the user's caches: a trainer can always be made again."""
-    named = env.get("LORABAKE_HOME", "")
-    return Path(named).absolute() if named else platformdirs.user_cache_path("lorabake", appauthor=False)
 
 
 def root(home: Path) -> Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from lorabake.planning.resolve.profile import Profile
 from lorabake.planning.resolve.sources import always, forced, guide, machine, ours, pick
-from lorabake_schemas.defaults import default_precision
+from lorabake_schemas.defaults import default_precision, token_limit_of
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.plan import LaunchPlan, Setting, Source
-from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.recipe import Recipe, Train
+from lorabake_schemas.words import say
 
 DEFAULT_SEED = 42
 ROOMY_GPU_MIB = 12_000
@@ -24,30 +25,31 @@ def base_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
         *pick("tokenizer_cache_dir", base.tokenizer_cache_dir),
         *(always("v2", True, guide("G4.10")) if profile.family == "sd2" else ()),
         *(
-            pick("v_parameterization", base.v_prediction or None, True, guide("G4.11", "read from the model"))
+            pick("v_parameterization", base.v_prediction or None, True, guide("G4.11", say("read from the model")))
             if profile.v_prediction
             else ()
         ),
         *(
-            pick("zero_terminal_snr", base.zero_terminal_snr or None, True, guide("G4.89", "read from the model"))
+            pick("zero_terminal_snr", base.zero_terminal_snr or None, True, guide("G4.89", say("read from the model")))
             if profile.zero_terminal_snr
             else ()
         ),
         *(() if profile.sdxl else pick("clip_skip", base.clip_skip, clip_skip, guide("G4.91"))),
-        *_token_length(recipe.train.max_token_length),
+        *_token_length(recipe.train),
     )
 
 
-def _token_length(given: int | None) -> tuple[Setting, ...]:
+def _token_length(train: Train) -> tuple[Setting, ...]:
     """75 is what sd-scripts does without the option, and no choice of its parser (TU:3902)."""
-    return () if given == 75 else pick("max_token_length", given, 225, guide("GC.24"))
+    given = train.max_token_length
+    return () if given == 75 else pick("max_token_length", given, token_limit_of(train), guide("GC.24"))
 
 
 def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe) -> tuple[Setting, ...]:
     """Precision, attention, latents and the data loader."""
     train = recipe.train
     precision = default_precision("cuda" if profile.cuda else "cpu")
-    why = guide("G4.14") if profile.cuda else machine("no NVIDIA GPU: float32 on the CPU")
+    why = guide("G4.14") if profile.cuda else machine(say("no NVIDIA GPU: float32 on the CPU"))
     checkpoint = True if profile.sdxl or 0 < profile.gpu_memory_mib < ROOMY_GPU_MIB else None
     chosen = train.mixed_precision or precision
     return (
@@ -56,16 +58,16 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
         *_attention(train.attention, attention),
         *_off_or(train.gradient_checkpointing, "gradient_checkpointing", checkpoint, guide("G4.92")),
         *_off_or(train.no_half_vae, "no_half_vae", (profile.sdxl and chosen == "fp16") or None, forced("S21")),
-        *_off_or(train.cache_latents, "cache_latents", True, guide("G4.39", "in main memory, and it saves VRAM")),
+        *_off_or(train.cache_latents, "cache_latents", True, guide("G4.39", say("in main memory, and it saves VRAM"))),
         *_off_or(train.cache_latents_to_disk, "cache_latents_to_disk", None, guide("G4.40")),
         *pick(
             "max_data_loader_n_workers",
             train.max_data_loader_n_workers,
             1,
-            ours("results depend on it; one worker gives the same on any machine"),
+            ours(say("results depend on it; one worker gives the same on any machine")),
         ),
         *_persistent(recipe),
-        *pick("seed", train.seed, DEFAULT_SEED, ours("a fixed seed makes the run repeatable (G4.94, S40)")),
+        *pick("seed", train.seed, DEFAULT_SEED, ours(say("a fixed seed makes the run repeatable (G4.94, S40)"))),
     )
 
 
@@ -91,7 +93,7 @@ def _persistent(recipe: Recipe) -> tuple[Setting, ...]:
         recipe.train.persistent_data_loader_workers,
         "persistent_data_loader_workers",
         default,
-        ours("main memory, not VRAM (G4.95)"),
+        ours(say("main memory, not VRAM (G4.95)")),
     )
 
 
@@ -126,12 +128,12 @@ def sample_settings(recipe: Recipe, every: int | None) -> tuple[Setting, ...]:
         return ()
     asked = sample.sample_every_n_epochs or sample.sample_every_n_steps
     return (
-        *always("sample_prompts", PROMPTS_FILE, ours("the recipe's prompts, one a line")),
+        *always("sample_prompts", PROMPTS_FILE, ours(say("the recipe's prompts, one a line"))),
         *pick(
             "sample_every_n_epochs",
             sample.sample_every_n_epochs,
             None if asked else every or 1,
-            ours("as often as a file is saved"),
+            ours(say("as often as a file is saved")),
         ),
         *pick("sample_every_n_steps", sample.sample_every_n_steps),
         *pick("sample_at_first", sample.sample_at_first or None),

@@ -1,0 +1,121 @@
+"""Pictures through Pillow, with which sd-scripts opens and decodes them: for odd headers, and for a deep look."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from lorabake.reading.headers import CUT_OFF, Header, exif_orientation
+from lorabake_schemas.words import say
+
+EXIF = b"Exif\0\0"
+PNG_END, JPEG_END = b"\0\0\0\0IEND\xaeB`\x82", b"\xff\xd9"
+SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # a JPEG with more pictures behind the first, a BMP without its first bytes
+SMALL = 8  # side of the small picture that tells two pictures apart, in pixels
+
+
+def look(path: str) -> Header | str:
+    """What Pillow says of a file, without decoding it; a string says why it cannot be opened."""
+    try:
+        with quiet(), Image.open(path) as image:
+            found = SAME_AS.get(image.format or "", image.format or "")
+            moving = found != "JPEG" and bool(getattr(image, "is_animated", False))
+            seen = _extended_webp(path, *image.size) if found == "WEBP" else None
+            header = Header(found, *image.size, image.mode, _has_alpha(image), seen, _orientation(image), moving)
+    except Exception as error:  # noqa: BLE001 - a damaged header raises almost anything out of Pillow's readers
+        return _problem(error, path)
+    return header if _ends_well(path, found) else replace(header, whole=False)
+
+
+def _ends_well(path: str, found: str) -> bool:
+    """Whether the last bytes are those that such a file ends with; False where they tell nothing."""
+    with suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - Pillow was given a str, too
+        file.seek(-12, os.SEEK_END)
+        end = file.read(12)
+        return found == "WEBP" or end == PNG_END or (found == "JPEG" and end.endswith(JPEG_END))
+    return False
+
+
+def can_be_decoded(path: str) -> bool:
+    try:
+        with quiet(), Image.open(path) as image:
+            image.load()
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
+
+
+class DeepLook(NamedTuple):
+    """What only the pixels tell. ``small`` is the picture at 8 by 8 pixels, RGB, in hexadecimal digits."""
+
+    problem: str | None = None
+    opaque: bool = False
+    small: str = ""
+
+
+def look_deep(path: str) -> DeepLook:
+    """Decode a picture as sd-scripts does (TU:2948). Call it within ``quiet``, which is not for threads."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            opaque = _has_alpha(image) and image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+            plain = image.convert("RGB")
+        return DeepLook(None, opaque, plain.resize((SMALL, SMALL), Image.Resampling.BOX).tobytes().hex())
+    except Exception as error:  # noqa: BLE001 - as above
+        return DeepLook(say("it cannot be decoded ({why})", why=_words(error)))
+
+
+def quiet() -> AbstractContextManager[object]:
+    """Pillow warns of large or odd pictures that train all the same."""
+    return warnings.catch_warnings(action="ignore")
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.mode or "a" in image.mode or "transparency" in image.info
+
+
+def _orientation(image: Image.Image) -> int:
+    data = image.info.get("exif")
+    return exif_orientation(data.removeprefix(EXIF)) if isinstance(data, bytes) else 1
+
+
+def _extended_webp(path: str, width: int, height: int) -> tuple[int, int] | None:
+    """imagesize 1.4.1, the pin's header reader, takes such a picture for one pixel less; 0 it asks Pillow about."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        return (width - 1, height - 1) if file.read(16)[12:] == b"VP8X" and width > 1 else None
+
+
+def _problem(error: Exception, path: str) -> str:
+    match error:
+        case Image.DecompressionBombError():
+            return say("so many pixels that Pillow, which sd-scripts reads with, refuses to open it")
+        case PermissionError():
+            return say("no permission to read it")
+        case _ if _short_webp(path):
+            return CUT_OFF
+        case UnidentifiedImageError():
+            empty = os.path.getsize(path) == 0  # noqa: PTH202 - as above
+            return say("the file is empty") if empty else say("not an image, whatever its name says")
+        case _:
+            return say("its header cannot be read ({why})", why=_words(error))
+
+
+def _short_webp(path: str) -> bool:
+    """A WebP file says at its beginning how long it is; Pillow does not say what is wrong with a shorter one."""
+    with suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+        head = file.read(12)
+        told = head.startswith(b"RIFF") and head[8:] == b"WEBP"
+        return told and int.from_bytes(head[4:8], "little") + 8 > file.seek(0, os.SEEK_END)
+    return False
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+__all__ = ["DeepLook", "can_be_decoded", "look", "look_deep", "quiet"]

@@ -1,0 +1,127 @@
+"""Pictures that are the same: byte for byte, or to the eye (the same picture in another size or compression)."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Generic, TypeVar
+
+from lorabake_schemas.dataset import Place, Twins
+
+SMALL = 8  # side of the small pictures that are compared, in pixels
+# Two pictures are one to the eye when their values (0 to 255) differ by no more than this on average and vary in
+# step, which two flat ones need not.
+ALIKE, CORRELATED, FLAT = 5.0, 0.98, 3.0
+SHAPE = 0.05  # the same picture has about the same shape
+BLOCK = 1 << 20
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A picture that may have twins. ``folder`` is that folder's number; ``key`` is what equal files share: their
+    length, and a checksum of their beginning."""
+
+    place: Place
+    folder: int
+    key: tuple[int, int]
+
+
+def exact(candidates: Iterable[Candidate], digest: Callable[[Candidate], str | None]) -> tuple[Twins, ...]:
+    """Groups of equal files, in the candidates' order; only those with equal keys are read (``digest``)."""
+    groups: dict[tuple[int, int], list[Candidate]] = {}
+    for one in candidates:
+        groups.setdefault(one.key, []).append(one)
+    found = list[Twins]()
+    for group in groups.values():
+        if len(group) > 1:
+            same: dict[str, list[Place]] = {}
+            for one in group:
+                name = digest(one)
+                if name is not None:
+                    same.setdefault(name, []).append(one.place)
+            found += [Twins(tuple(places)) for places in same.values() if len(places) > 1]
+    return tuple(found)
+
+
+def sha256(path: str) -> str | None:
+    """The digest of a file's content; None when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pictures are named by strings here
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A picture at 8 by 8 pixels, RGB, and its true width by height."""
+
+    place: Place
+    pixels: bytes
+    shape: float
+
+
+def near(pictures: Sequence[Small], equal: Iterable[Twins]) -> tuple[Twins, ...]:
+    """Groups of pictures that are alike, without those that are equal files anyway."""
+    known = {frozenset(pair) for twins in equal for pair in combinations(twins.places, 2)}
+    groups = _Groups[Place]()
+    for one, two in _alike(pictures):
+        if frozenset((one.place, two.place)) not in known:
+            groups.join(one.place, two.place)
+    order = {small.place: number for number, small in enumerate(pictures)}
+    found = sorted((sorted(group, key=order.__getitem__) for group in groups.all()), key=lambda group: order[group[0]])
+    return tuple(Twins(tuple(group), near=True) for group in found)
+
+
+def _alike(pictures: Sequence[Small]) -> Iterator[tuple[Small, Small]]:
+    """Pairs. In the order of their brightness each is compared only with those that can be alike at all."""
+    import numpy as np
+
+    if len(pictures) < 2:
+        return
+    ordered = sorted(pictures, key=lambda small: sum(small.pixels))
+    pixels = np.frombuffer(b"".join(small.pixels for small in ordered), np.uint8).reshape(len(ordered), -1)
+    values = pixels.astype(np.float32)
+    means = values.mean(axis=1)
+    centred = values - means[:, None]
+    spread = np.sqrt((centred**2).mean(axis=1))
+    shapes = np.array([small.shape for small in ordered])
+    brightness = [sum(small.pixels) / values.shape[1] for small in ordered]
+    for number in range(1, len(ordered)):
+        others = slice(bisect_left(brightness, brightness[number] - ALIKE), number)
+        product = (centred[others] @ centred[number]) / values.shape[1]
+        same = product >= CORRELATED * spread[others] * spread[number]
+        same |= (spread[others] < FLAT) & (spread[number] < FLAT)
+        same &= np.abs(shapes[others] - shapes[number]) <= SHAPE * shapes[number]
+        near_by = np.flatnonzero(same) + others.start
+        if len(near_by):
+            differences = np.abs(values[near_by] - values[number]).mean(axis=1)
+            yield from ((ordered[other], ordered[number]) for other in near_by[differences <= ALIKE])
+
+
+class _Groups(Generic[Key]):
+    """Who is joined with whom, directly or through others."""
+
+    def __init__(self) -> None:
+        self._group: dict[Key, list[Key]] = {}
+
+    def join(self, one: Key, two: Key) -> None:
+        first, second = self._group.setdefault(one, [one]), self._group.setdefault(two, [two])
+        if first is second:
+            return
+        first += second
+        for each in second:
+            self._group[each] = first
+
+    def all(self) -> list[list[Key]]:
+        return list({id(group): group for group in self._group.values()}.values())
+
+
+__all__ = ["SMALL", "Candidate", "Small", "exact", "near", "sha256"]
