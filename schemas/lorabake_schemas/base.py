@@ -4,7 +4,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from lorabake_schemas.words import Said, legible
+from lorabake_schemas.words import Said, legible, quoted
 
 T = TypeVar("T")
 
@@ -20,15 +20,21 @@ class StrictModel(BaseModel):
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 
 
-def _words(text: object) -> str:
+def _words(text: object) -> Said:
+    return quoted(_legible(text))
+
+
+def _legible(text: object) -> str:
     if not isinstance(text, str):
-        raise ValueError("words are a string")  # noqa: TRY004 - pydantic wants this kind
+        raise ValueError("a string is needed")  # noqa: TRY004 - pydantic wants this kind
     return text if isinstance(text, Said) else legible(text)
 
 
-# A Said stays one (pydantic's own str would make a plain str of it), so that it can be said in another language.
-Words = Annotated[str, PlainValidator(_words), WithJsonSchema({"type": "string"})]
+# A Said stays one (pydantic's own str would make a plain str of it), so that it can be said in another language. Words
+# that come back from JSON have lost their template: they stay as they are.
+Words = Annotated[Said, PlainValidator(_words), WithJsonSchema({"type": "string"})]
+Legible = Annotated[str, PlainValidator(_legible), WithJsonSchema({"type": "string"})]
 
 OptionValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...] | tuple[int, ...]
 
-__all__ = ["Many", "OptionValue", "StrictModel", "Words"]
+__all__ = ["Legible", "Many", "OptionValue", "StrictModel", "Words"]

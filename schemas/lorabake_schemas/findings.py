@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from lorabake_schemas.base import Many, StrictModel, Words
+from lorabake_schemas.base import Legible, Many, StrictModel, Words
 
 
 class Severity(StrEnum):
@@ -28,7 +28,7 @@ class Finding(StrictModel):
     rule: str
     severity: Severity
     where: Many[str | int] = ()
-    file: Words | None = None
+    file: Legible | None = None
     line: int | None = None
     column: int | None = None
     message: Words

@@ -8,6 +8,7 @@ from pydantic import Field, SkipValidation
 from lorabake_schemas.base import Many, OptionValue, StrictModel, Words
 from lorabake_schemas.fits import Fits
 from lorabake_schemas.machine import Family
+from lorabake_schemas.words import quoted
 
 Script = Literal["train_network.py", "sdxl_train_network.py"]
 
@@ -27,7 +28,7 @@ class Source(StrictModel):
 
     origin: Origin
     rule: str = ""
-    why: Words = ""
+    why: Words = quoted("")
 
 
 class Setting(StrictModel):

@@ -20,6 +20,7 @@ from lorabake.runs.happenings import Epoch, ModelLoaded, ProgressEvent, Saved, S
 from lorabake.runs.launch import launch
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.record import Record
+from lorabake_schemas.words import quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -246,7 +247,9 @@ def test_a_fault_of_lorabake_before_the_trainer_starts_is_recorded(
 def test_names_that_are_no_utf8_are_recorded_all_the_same(tmp_path: Path) -> None:
     """As the system gives them to Python: each wrong byte a lone surrogate."""
     asked = request(tmp_path / "runs" / "x", *saving(tmp_path))
-    finding = Finding(rule="G3.3", severity=Severity.WARNING, file="a\udcff.png", message="a\udcff.png", fix="mend it")
+    finding = Finding(
+        rule="G3.3", severity=Severity.WARNING, file="a\udcff.png", message=quoted("a\udcff.png"), fix=quoted("mend it")
+    )
     asked = replace(asked, findings=(finding,), env={**asked.env, "HF_HOME": "/home/\udcff"})
     record = launch(asked, ignore)
     assert record.status == "finished"

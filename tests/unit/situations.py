@@ -20,10 +20,11 @@ from lorabake_schemas.guide import Situation, rules
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, Gpu, MachineFacts
 from lorabake_schemas.plan import Plan, Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import quoted
 
 CPU = MachineFacts(system="Linux", cpus=4, memory_bytes=16 << 30)
 GPU = MachineFacts(system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="RTX 3060", memory_mib=12288),))
-XFORMERS = AttentionProbe(xformers=True, reason="it ran")
+XFORMERS = AttentionProbe(xformers=True, reason=quoted("it ran"))
 TOKEN, CLASS = "hmbrgrlora", "food"
 # The key that only this family's text encoder has, and the width of the text that its UNet attends to.
 FAMILY_SIGNS: dict[Family, tuple[str, int]] = {

@@ -18,8 +18,9 @@ from lorabake.errors import (
     SetupError,
 )
 from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.words import quoted
 
-FINDING = Finding(rule="S1", severity=Severity.ERROR, message="m", fix="f")
+FINDING = Finding(rule="S1", severity=Severity.ERROR, message=quoted("m"), fix=quoted("f"))
 
 
 def run(error: BaseException, env: Mapping[str, str], *, debug: bool = False) -> object:
@@ -31,11 +32,11 @@ def run(error: BaseException, env: Mapping[str, str], *, debug: bool = False) ->
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (RecipeError("bad"), 1),
-        (MachineError("full"), 1),
-        (SetupError("no git"), 4),
-        (InterruptedRunError("stopped"), 130),
-        (LorabakeError("other"), 1),
+        (RecipeError(quoted("bad")), 1),
+        (MachineError(quoted("full")), 1),
+        (SetupError(quoted("no git")), 4),
+        (InterruptedRunError(quoted("stopped")), 130),
+        (LorabakeError(quoted("other")), 1),
     ],
 )
 def test_expected_failures_are_words_and_a_code(
@@ -48,13 +49,13 @@ def test_expected_failures_are_words_and_a_code(
 
 
 def test_a_hint_goes_below(capsys: pytest.CaptureFixture[str]) -> None:
-    run(SetupError("no git", hint="install git"), {})
+    run(SetupError(quoted("no git"), hint=quoted("install git")), {})
     assert click.unstyle(capsys.readouterr().err) == "error: no git\n  install git\n"
 
 
 def test_a_recipe_with_errors_is_never_silent(capsys: pytest.CaptureFixture[str]) -> None:
     """Commands show the findings themselves; whoever forgets still gives a reason."""
-    assert run(RecipeError("1 error in r.toml", (FINDING,)), {}) == 1
+    assert run(RecipeError(quoted("1 error in r.toml"), (FINDING,)), {}) == 1
     assert capsys.readouterr().err == "error: 1 error in r.toml\n"
 
 
@@ -63,7 +64,7 @@ def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.parametrize("error", [click.UsageError("no such option"), click.exceptions.Exit(0), click.Abort()])
+@pytest.mark.parametrize("error", [click.UsageError(quoted("no such option")), click.exceptions.Exit(0), click.Abort()])
 def test_what_is_clicks_stays_clicks(error: Exception, tmp_path: Path) -> None:
     """A missing argument is exit 2 with click's words, and --help is no bug."""
     with pytest.raises(type(error)), boundary({"LORABAKE_HOME": str(tmp_path)}):
@@ -77,7 +78,7 @@ def test_success_passes_through() -> None:
 
 
 def test_a_bug_leaves_a_crash_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(ZeroDivisionError("oops"), {"LORABAKE_HOME": str(tmp_path)}) == 3
+    assert run(ZeroDivisionError(quoted("oops")), {"LORABAKE_HOME": str(tmp_path)}) == 3
     files = list((tmp_path / "crashes").iterdir())
     assert len(files) == 1
     text = files[0].read_text(encoding="utf-8")
@@ -100,7 +101,7 @@ def test_only_the_last_crash_files_are_kept(tmp_path: Path) -> None:
 
 def test_a_bug_with_nowhere_to_write_is_told_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert run(ValueError("oops"), {"LORABAKE_HOME": str(tmp_path / "file")}) == 3
+    assert run(ValueError(quoted("oops")), {"LORABAKE_HOME": str(tmp_path / "file")}) == 3
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -111,7 +112,7 @@ def test_debug_lets_a_bug_through(tmp_path: Path) -> None:
 
 
 def test_a_report_is_ready_to_paste() -> None:
-    report = crash_report(ValueError("why"))
+    report = crash_report(ValueError(quoted("why")))
     assert report.splitlines()[0].startswith(f"lorabake {__version__}, Python 3")
     assert "command: " in report
     assert report.endswith("ValueError: why\n")

@@ -13,6 +13,7 @@ from lorabake.errors import MachineError, RecipeError
 from lorabake.examine import Examination, examine
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
+from lorabake_schemas.words import quoted
 from situations import CPU, GPU, RECIPE, XFORMERS, project, recipe, write_base, write_pictures
 
 ENOUGH = 30
@@ -54,7 +55,7 @@ def test_a_good_project(tmp_path: Path) -> None:
 
 
 def test_xformers_that_does_not_work_stops_only_who_insists_on_it(tmp_path: Path) -> None:
-    no = AttentionProbe(xformers=False, reason="no kernel for float32")
+    no = AttentionProbe(xformers=False, reason=quoted("no kernel for float32"))
     insists = examine(project(tmp_path / "a", '[train]\nattention = "xformers"\n', pictures=ENOUGH), GPU)
     with pytest.raises(MachineError, match="xformers does not work here: no kernel for float32"):
         insists.with_attention(no)

@@ -12,6 +12,7 @@ from lorabake_schemas.findings import Severity
 from lorabake_schemas.guide import TOPICS, findings, rules
 from lorabake_schemas.guide.registry import Remark, Rule, Situation
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import quoted
 from situations import CPU, concept, dataset, folder, plan_of, recipe, situation
 
 # A guide rule by its part and number, a comment of the guide, or a fact about sd-scripts; with a suffix where one id
@@ -108,7 +109,10 @@ def test_rules_speak_before_or_after_the_plan_never_twice() -> None:
 
 def test_a_remark_may_soften_its_rule() -> None:
     def check(_: Situation) -> list[Remark]:
-        return [Remark(("a",), "m", "f"), Remark(("b",), "m", "f", file="x.png", severity=Severity.HINT)]
+        return [
+            Remark(("a",), quoted("m"), quoted("f")),
+            Remark(("b",), quoted("m"), quoted("f"), file="x.png", severity=Severity.HINT),
+        ]
 
     found = list(Rule("S1", Severity.ERROR, "Because.", check).findings(situation()))
     assert [(f.severity, f.where, f.file) for f in found] == [

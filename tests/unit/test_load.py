@@ -10,6 +10,7 @@ import pytest
 from lorabake.errors import RecipeError
 from lorabake.reading.load import LoadedRecipe, load, with_lines
 from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.words import quoted
 from situations import RECIPE
 
 
@@ -149,10 +150,12 @@ def test_a_missing_model_leaves_nothing_to_salvage(tmp_path: Path) -> None:
 def test_lines_are_filled_in_and_sorted(tmp_path: Path) -> None:
     content = (RECIPE + "[network]\nnetwork_dim = 0\n").encode()
     made = [
-        Finding(rule="a", severity=Severity.HINT, where=("network", "network_dim"), message="m", fix="f"),
-        Finding(rule="b", severity=Severity.HINT, where=("concept", 0, "images"), message="m", fix="f"),
-        Finding(rule="c", severity=Severity.HINT, where=("train", "seed"), message="m", fix="f"),
-        Finding(rule="d", severity=Severity.HINT, where=("base",), line=99, message="m", fix="f"),
+        Finding(
+            rule="a", severity=Severity.HINT, where=("network", "network_dim"), message=quoted("m"), fix=quoted("f")
+        ),
+        Finding(rule="b", severity=Severity.HINT, where=("concept", 0, "images"), message=quoted("m"), fix=quoted("f")),
+        Finding(rule="c", severity=Severity.HINT, where=("train", "seed"), message=quoted("m"), fix=quoted("f")),
+        Finding(rule="d", severity=Severity.HINT, where=("base",), line=99, message=quoted("m"), fix=quoted("f")),
     ]
     placed = with_lines(made, content)
     assert [(f.rule, f.line, f.column) for f in placed] == [

@@ -14,6 +14,7 @@ from lorabake.examine import examine
 from lorabake.first import ingredients as quickstart
 from lorabake.reading.load import load
 from lorabake_schemas.machine import Family, MachineFacts
+from lorabake_schemas.words import quoted
 
 MACHINE = MachineFacts(system="Linux", cpus=2, memory_bytes=16 * 2**30)
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -171,7 +172,7 @@ def test_farewell_after_a_training_names_the_lora_and_three_commands() -> None:
 
 
 def test_farewell_after_a_rehearsal_ends_with_nothing_trained() -> None:
-    lines = quickstart.farewell(Path("my folder/recipe.toml"), "sd15", None, "the trainer could not be fetched")
+    lines = quickstart.farewell(Path("my folder/recipe.toml"), "sd15", None, quoted("the trainer could not be fetched"))
     assert "the trainer could not be fetched" in lines[0]
     assert lines[1].endswith('lorabake quickstart --folder "my folder"')
     assert "nothing was trained" in lines[-1]

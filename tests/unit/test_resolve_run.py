@@ -18,9 +18,10 @@ from lorabake.planning.resolve.run import (
 )
 from lorabake_schemas.machine import AttentionProbe, Gpu, MachineFacts
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import quoted
 from situations import CPU, GPU, base_facts, concept, recipe, sources, values
 
-NO_XFORMERS = AttentionProbe(xformers=False, reason="no kernel here")
+NO_XFORMERS = AttentionProbe(xformers=False, reason=quoted("no kernel here"))
 
 
 def memory(made: Recipe, machine: MachineFacts = GPU) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lorabake.trainer import attention, choice, store, venv
 from lorabake.trainer import install as trainer
 from lorabake_schemas.machine import Gpu, MachineFacts
 from lorabake_schemas.pin import LockName
+from lorabake_schemas.words import quoted
 
 LINUX, MAC = ("Linux", "x86_64"), ("Darwin", "arm64")
 VERSION = venv.python_version(None, {})
@@ -205,7 +206,7 @@ def test_a_probe_that_crashes_is_no_and_not_kept(tmp_path: Path, monkeypatch: py
 
 
 def test_a_package_that_is_there_but_does_not_work_is_not_one_to_install() -> None:
-    broken = venv.Health({}, ("import cv2: ImportError: libGL.so.1: cannot open shared object file",))
+    broken = venv.Health({}, (quoted("import cv2: ImportError: libGL.so.1: cannot open shared object file"),))
     error = broken.refusal(Path("theirs"))
     assert error.message.startswith("theirs cannot train: import cv2: ImportError: libGL")
     assert error.hint == "name the Python that sd-scripts runs with: --python"

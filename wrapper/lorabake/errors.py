@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lorabake_schemas.findings import Finding
+    from lorabake_schemas.words import Said
 
 
 class LorabakeError(Exception):
@@ -24,7 +25,7 @@ class LorabakeError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: Said, hint: Said | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -33,7 +34,7 @@ class LorabakeError(Exception):
 class RecipeError(LorabakeError):
     """The recipe or the dataset is at fault; every finding is in ``findings``."""
 
-    def __init__(self, message: str, findings: Sequence[Finding] = (), hint: str | None = None) -> None:
+    def __init__(self, message: Said, findings: Sequence[Finding] = (), hint: Said | None = None) -> None:
         super().__init__(message, hint)
         self.findings = tuple(findings)
 

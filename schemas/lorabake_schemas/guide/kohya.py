@@ -10,7 +10,7 @@ from lorabake_schemas.guide.registry import ERROR, WARNING, Remark, Situation, r
 from lorabake_schemas.options import nearest
 from lorabake_schemas.recipe import Base, Captions, KohyaValue, Launch, Metadata, Network, Sample, Save, Train
 from lorabake_schemas.vocabulary import OTHER_WORDS
-from lorabake_schemas.words import say
+from lorabake_schemas.words import Said, say
 
 TIMESTEPS = 1000  # of every model's noise schedule
 # Options that lorabake sets itself, with what to use in their place.
@@ -84,7 +84,7 @@ def _recipe_key(option: str) -> str | None:
     return next((f"{name}.{option}" for name, table in TABLES.items() if option in table.model_fields), None)
 
 
-def _meant(name: str, situation: Situation) -> str:
+def _meant(name: str, situation: Situation) -> Said:
     """What was probably meant, in the place where a recipe has it."""
     if name.lower() in OTHER_WORDS:
         return say("lorabake's word for it is {word}", word=OTHER_WORDS[name.lower()])

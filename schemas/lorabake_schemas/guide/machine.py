@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lorabake_schemas.defaults import native_of
 from lorabake_schemas.guide.registry import ERROR, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import needs_bitsandbytes
-from lorabake_schemas.words import say, told
+from lorabake_schemas.words import Said, say, told
 
 
 @rule("S15", ERROR, "sd-scripts asserts that the resolution lies within the bucket limits, after loading the model.")
@@ -85,7 +85,7 @@ def machine_can_do_it(situation: Situation) -> Iterator[Remark]:
         yield _lacking(situation, ("train", "mixed_precision"), say("fp16 training needs a GPU"), fix)
 
 
-def _lacking(situation: Situation, where: tuple[str, str], what: str, fix: str) -> Remark:
+def _lacking(situation: Situation, where: tuple[str, str], what: Said, fix: Said) -> Remark:
     """An error where a training is about to start, elsewhere a warning that says so."""
     if situation.launching:
         return Remark(where, what, fix)

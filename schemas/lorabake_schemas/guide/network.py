@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK, is_multi, scaled_alpha
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import LYCORIS_PRESETS, LYCORIS_PRESETS_BROKEN_ON_SD1, RANK_DROPOUT_WORKS, is_adaptive
-from lorabake_schemas.words import say
+from lorabake_schemas.words import Said, say
 
 DORA_WORKS_WITH = ("locon", "loha", "lokr")
 NORM_SCALING_WORKS_WITH = ("lora", "locon", "loha", "lokr", "diag-oft")
@@ -114,7 +114,7 @@ def dropout_works(situation: Situation) -> Iterator[Remark]:
         yield Remark(("network", "rank_dropout"), said, say("take it out, or write module_dropout"))
 
 
-def _no_effect(name: str, situation: Situation) -> str:
+def _no_effect(name: str, situation: Situation) -> Said:
     return say("{name} has no effect with {network}", name=name, network=situation.network)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lorabake_schemas.defaults import sets_own_rate
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import ADAM, OPTIMIZER_ARGUMENTS, is_adaptive
-from lorabake_schemas.words import say
+from lorabake_schemas.words import Said, say
 
 GUIDE_OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit")
 RATES = ("learning_rate", "unet_lr", "text_encoder_lr")
@@ -113,7 +113,7 @@ def arguments_are_the_optimizers(situation: Situation) -> Iterator[Remark]:
             yield Remark(("train", "optimizer_args", argument), said, _in_place_of(argument, known))
 
 
-def _in_place_of(argument: str, known: tuple[str, ...]) -> str:
+def _in_place_of(argument: str, known: tuple[str, ...]) -> Said:
     if argument == "lr":
         return say("write it as train.learning_rate")
     near = difflib.get_close_matches(argument, known, 1, 0.7)

@@ -13,6 +13,7 @@ from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.tags import TagMemory
+from lorabake_schemas.words import Said
 
 ERROR, WARNING, HINT = Severity.ERROR, Severity.WARNING, Severity.HINT
 
@@ -57,8 +58,8 @@ class Remark:
     """
 
     where: tuple[str | int, ...]
-    message: str
-    fix: str
+    message: Said
+    fix: Said
     file: str | None = None
     severity: Severity | None = None
 

@@ -16,7 +16,7 @@ from lorabake_schemas.vocabulary import (
     is_adaptive,
     is_schedule_free,
 )
-from lorabake_schemas.words import say
+from lorabake_schemas.words import Said, say
 
 # Which scheduler reads which option (TU:5329-5391); anything else is ignored in silence.
 CYCLES_READ_BY = ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay")
@@ -143,7 +143,7 @@ def schedule_is_read(situation: Situation) -> Iterator[Remark]:
         yield Remark(("train", "lr_warmup_steps"), said, fix)
 
 
-def _ignores(who: str, name: str) -> str:
+def _ignores(who: str, name: str) -> Said:
     return say("{who} ignores {name}", who=who, name=name)
 
 

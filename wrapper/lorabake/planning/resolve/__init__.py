@@ -31,6 +31,7 @@ from lorabake_schemas.defaults import brings_schedule, scheduler_of
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts, Precision
 from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import say
 
 
 def resolve(
@@ -94,7 +95,7 @@ def duration_settings(recipe: Recipe, profile: Profile, blocks: Sequence[SubsetP
     exposures, rule = target_exposures(profile.kind, profile.family)
     wanted = train.exposures or exposures
     epochs = epochs_for(wanted, largest_repeats(blocks))
-    source = RECIPE if train.exposures else guide(rule, f"{wanted} exposures per picture")
+    source = RECIPE if train.exposures else guide(rule, say("{n} exposures per picture", n=wanted))
     return always("max_train_epochs", epochs, source)
 
 
@@ -154,7 +155,9 @@ def _schedule(recipe: Recipe, settings: Sequence[Setting], processes: int) -> Sc
 
 def _resolution_for_metadata(rules: BucketRules) -> tuple[Setting, ...]:
     """As a string in the train TOML (S6), where it only feeds modelspec.resolution (sd-scripts-facts 5.5)."""
-    return always("resolution", f"{rules.resolution[0]},{rules.resolution[1]}", forced("S6", "for the file's metadata"))
+    return always(
+        "resolution", f"{rules.resolution[0]},{rules.resolution[1]}", forced("S6", say("for the file's metadata"))
+    )
 
 
 def _passed_through(recipe: Recipe) -> tuple[Setting, ...]:

@@ -11,6 +11,7 @@ from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
 from lorabake_schemas.defaults import leading_tags, leading_words, native_of, shuffles
 from lorabake_schemas.plan import Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularisation, Train
+from lorabake_schemas.words import say
 
 
 def dataset_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
@@ -23,7 +24,9 @@ def dataset_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
         *pick("resolution", train.resolution, resolution, guide(rule)),
         *pick("batch_size", train.train_batch_size, 1, guide(_batch_rule(profile))),
         *pick("enable_bucket", train.enable_bucket, True, guide("G4.62")),
-        *pick("bucket_no_upscale", train.bucket_no_upscale, False, forced("S16", "else the bucket limits do nothing")),
+        *pick(
+            "bucket_no_upscale", train.bucket_no_upscale, False, forced("S16", say("else the bucket limits do nothing"))
+        ),
         *pick("min_bucket_reso", train.min_bucket_reso, min(256, low), forced("S15")),
         *pick("max_bucket_reso", train.max_bucket_reso, *_max_bucket(high, profile)),
         *pick("bucket_reso_steps", train.bucket_reso_steps, 64, forced("S15")),
@@ -91,7 +94,7 @@ def _concept(concept: Concept, repeats: int, images: int, recipe: Recipe, profil
             "keep_tokens",
             keep,
             leading_tags(concept, captions),
-            guide("G4.90", "counted in tags: token, outfit, class"),
+            guide("G4.90", say("counted in tags: token, outfit, class")),
         ),
         *pick("flip_aug", concept.flip_aug, False, guide("G4.98")),
         *_caption_extras(captions),
@@ -128,7 +131,9 @@ def largest_repeats(parts: Sequence[SubsetPlan]) -> int:
 def gradient_accumulation(train: Train, profile: Profile) -> tuple[Setting, ...]:
     """Written only when above 1; the guide asks DyLoRA for it without a number (G7.23)."""
     default = 2 if profile.network == "dylora" else None
-    return pick("gradient_accumulation_steps", train.gradient_accumulation_steps, default, guide("G7.23", "2 is ours"))
+    return pick(
+        "gradient_accumulation_steps", train.gradient_accumulation_steps, default, guide("G7.23", say("2 is ours"))
+    )
 
 
 __all__ = [

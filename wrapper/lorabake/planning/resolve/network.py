@@ -11,6 +11,7 @@ from lorabake_schemas.defaults import CONV_RANK, DYLORA_BLOCK, DYLORA_RANK
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Network
 from lorabake_schemas.vocabulary import LYCORIS_PRESETS_BROKEN_ON_SD1, RANK_DROPOUT_WORKS
+from lorabake_schemas.words import say
 
 CONVOLUTIONAL = ("locon", "loha", "lokr", "dylora", "glora", "diag-oft")
 ALPHA_IGNORED = ("ia3", "diag-oft")  # S33
@@ -135,13 +136,13 @@ def _lycoris_defaults(profile: Profile) -> dict[str, tuple[object, Source]]:
         defaults["conv_dim"] = (CONV_RANK, guide("G4.77"))
         defaults["conv_alpha"] = (1.0, guide("G4.77"))
     if profile.network in RANK_DROPOUT_WORKS:
-        defaults["rank_dropout"] = (0.1, forced("S34", "the guide's dropout of 0.1 (G4.86), where it works"))
+        defaults["rank_dropout"] = (0.1, forced("S34", say("the guide's dropout of 0.1 (G4.86), where it works")))
     if profile.network == "lokr":
         defaults["factor"] = (-1, guide("G7.19"))
     if profile.network == "dylora":
         defaults["block_size"] = (
             DYLORA_BLOCK,
-            ours("LyCORIS' own default, written down because the rank must divide by it"),
+            ours(say("LyCORIS' own default, written down because the rank must divide by it")),
         )
     return defaults
 
@@ -153,10 +154,10 @@ def _preset(network: Network, profile: Profile) -> tuple[str, Source] | None:
     if network.preset and _is_file(network.preset):
         return PurePath(network.preset).name, RECIPE
     if network.preset == "ia3" or (profile.network == "ia3" and network.preset is None):
-        return IA3_PRESET_FILE, forced("S35", "LyCORIS' own ia3 preset matches no layer")
+        return IA3_PRESET_FILE, forced("S35", say("LyCORIS' own ia3 preset matches no layer"))
     if not profile.sdxl and network.preset in {None, *LYCORIS_PRESETS_BROKEN_ON_SD1[:1]}:
         return FULL_PRESET_FILE, forced(
-            "S35", "preset full crashes LyCORIS 4 on SD1.5; this file trains the same layers"
+            "S35", say("preset full crashes LyCORIS 4 on SD1.5; this file trains the same layers")
         )
     return (network.preset, RECIPE) if network.preset else ("full", guide("G4.23"))
 

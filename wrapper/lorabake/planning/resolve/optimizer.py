@@ -7,6 +7,7 @@ from lorabake.planning.resolve.sources import guide, pick
 from lorabake_schemas.plan import Setting
 from lorabake_schemas.recipe import OptimizerArgument, Train
 from lorabake_schemas.vocabulary import NEEDS_A_RATE_AT_ONCE
+from lorabake_schemas.words import say
 
 # Arguments of the guide's optimizers (G4.50, G4.51); values are Python literals for sd-scripts' literal_eval (S3).
 ADAPTIVE_ARGUMENTS = ("decouple=True", "weight_decay=0.1", "betas=0.9,0.99")
@@ -64,7 +65,7 @@ def _learning_rates(train: Train, profile: Profile) -> tuple[Setting, ...]:
         return tuple(s for name, value in zip(names, given, strict=True) for s in pick(name, _real(value)))
     unet, text, rule = _adam_rates(profile)
     main = train.learning_rate or train.unet_lr or unet
-    source = guide("GC.23", "the recipe's learning_rate") if train.learning_rate else guide(rule)
+    source = guide("GC.23", say("the recipe's learning_rate")) if train.learning_rate else guide(rule)
     return (
         *pick("learning_rate", _real(train.learning_rate), float(main), guide("GC.23")),
         *pick("unet_lr", _real(train.unet_lr), float(main), source),
@@ -111,7 +112,7 @@ def _loss(train: Train, profile: Profile) -> tuple[Setting, ...]:
             "min_snr_gamma",
             _real(train.min_snr_gamma or None),
             None if train.min_snr_gamma == 0 else gamma,
-            guide("G4.99", "S31: alone with v-prediction"),
+            guide("G4.99", say("S31: alone with v-prediction")),
         ),
         *_flag("debiased_estimation_loss", train.debiased_estimation_loss, debiased),
         *pick("noise_offset", _real(train.noise_offset or None)),
@@ -121,7 +122,7 @@ def _loss(train: Train, profile: Profile) -> tuple[Setting, ...]:
 def _flag(option: str, given: bool | None, default: bool | None) -> tuple[Setting, ...]:
     if given is False:
         return ()
-    return pick(option, given, default, guide("G4.100", "S31: does what the guide's pair with Min-SNR does"))
+    return pick(option, given, default, guide("G4.100", say("S31: does what the guide's pair with Min-SNR does")))
 
 
 def _real(value: float | None) -> float | None:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Origin, Setting, Source
+from lorabake_schemas.words import Said, quoted
 
+NO_WHY = quoted("")
 RECIPE = Source(origin=Origin.RECIPE)
 
 
-def guide(rule: str, why: str = "") -> Source:
+def guide(rule: str, why: Said = NO_WHY) -> Source:
     """A value the guide recommends."""
     return Source(origin=Origin.GUIDE, rule=rule, why=why)
 
 
-def forced(rule: str, why: str = "") -> Source:
+def forced(rule: str, why: Said = NO_WHY) -> Source:
     """A value that sd-scripts needs to do what was asked."""
     return Source(origin=Origin.SD_SCRIPTS, rule=rule, why=why)
 
 
-def machine(why: str) -> Source:
+def machine(why: Said) -> Source:
     """A value that depends on this machine."""
     return Source(origin=Origin.MACHINE, why=why)
 
 
-def ours(why: str) -> Source:
+def ours(why: Said) -> Source:
     """A value that neither the guide nor sd-scripts gives."""
     return Source(origin=Origin.LORABAKE, why=why)
 
