@@ -89,6 +89,8 @@ MISSES: list[Misses] = [
     ("G4.97", at(kohya={"color_aug": True}, train={"cache_latents": False, "cache_latents_to_disk": True})),
     ("G4.97", at(kohya={"color_aug": False}, **UNCACHED)),
     ("G5.6", kohya(full_fp16=False)),
+    ("G5.6", kohya(full_bf16=True)),
+    ("G5.6", at(CPU, kohya={"full_fp16": True})),
     ("G5.6", at(train={"mixed_precision": "bf16"})),
     ("S1", kohya(multires_noise_iterations=6, loss_type="huber", lowram=True, min_timestep=0)),
     ("S1", at(**SDXL, **CACHED)),

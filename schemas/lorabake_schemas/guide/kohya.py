@@ -214,8 +214,9 @@ def precisions_agree(situation: Situation) -> Iterator[Remark]:
 
 @rule("G5.6", WARNING, "Full fp16 or bf16 keeps the weights themselves at half precision: coarse, though quick.")
 def precision_stays_mixed(situation: Situation) -> Iterator[Remark]:
+    precision = precision_of(situation.recipe.train, situation.machine.device)
     for name in ("full_fp16", "full_bf16"):
-        if situation.recipe.kohya.get(name) is True:
+        if situation.recipe.kohya.get(name) is True and name.endswith(precision):  # else S39 is an error
             said = say("{name} learns coarsely: small steps are lost in rounding", name=name)
             yield Remark(("kohya", name), said, say("take it out; mixed precision is what the guide uses"))
 
