@@ -92,3 +92,13 @@ def test_without_buckets_there_is_one() -> None:
 def test_crop_is_centred() -> None:
     placed = placer(rules(768, 960))((600, 900))
     assert placed.crop == (0, 32, 640, 928)
+
+
+def test_the_nearest_ratio_is_the_one_of_a_search_through_all() -> None:
+    """sd-scripts takes the first of all with the smallest error (TU:287-293)."""
+    for made in (rules(768, 960), rules(1024, 2048), rules(512, 1024, low=64), rules(640, 832, step=32)):
+        place, sizes = placer(made), bucket_sizes(made)
+        for image in [(width, height) for width in range(50, 3000, 97) for height in range(61, 3000, 89)]:
+            ratio = image[0] / image[1]
+            first = min(range(len(sizes)), key=lambda at: abs(sizes[at][0] / sizes[at][1] - ratio))
+            assert place(image).bucket == (image if image in sizes else sizes[first])

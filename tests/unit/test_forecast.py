@@ -10,9 +10,12 @@ import pytest
 from lorabake.errors import RecipeError
 from lorabake.planning.buckets import BucketRules
 from lorabake.planning.forecast import Schedule, forecast
+from lorabake.planning.marks import marks
 from lorabake.planning.repeats import epochs_for
-from lorabake.planning.samples import DatasetBlock, SubsetInput, effective_repeats
+from lorabake.planning.samples import DatasetBlock, SubsetInput, effective_repeats, samples
+from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast
+from lorabake_schemas.recipe import Kind
 
 SQUARE = BucketRules((512, 512), enable_bucket=True)
 
@@ -192,6 +195,123 @@ def test_steps_instead_of_epochs_cut_the_last_one_short() -> None:
     told = run(subset(10, 2), epochs=None, max_train_steps=50, save_every_n_epochs=1)
     assert (told.epochs, told.steps, told.shares[0].exposures) == (3, 50, 5.0)
     assert [save.step for save in told.saves] == [20, 40, 50]
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs", "share", "cycles", "expected"),
+    [
+        (30, 100, 0.1, 3, (300, 1200, 2100)),  # T14
+        (20, 50, 0.1, 3, (100, 400, 700)),  # T14
+        (20, 50, 0.0, 4, (0, 250, 500, 750)),
+        (10, 1, 0.0, 3, (0, 4, 7)),  # 10 steps in thirds: the first whole step of each
+        (3, 1, 0.0, 9, (0, 1, 2)),  # more cycles than steps
+        (10, 1, 20, 3, ()),  # the warm-up never ends
+        (10, 1, 0.1, 0, ()),  # another scheduler
+    ],
+)
+def test_t14_restarts(images: int, epochs: int, share: float, cycles: int, expected: tuple[int, ...]) -> None:
+    assert run(subset(images), epochs=epochs, lr_warmup_steps=share, cycles=cycles).restarts == expected
+
+
+def test_restarts_in_two_processes() -> None:
+    """The scheduler moves twice a step: 200 steps are 400 ticks."""
+    assert run(subset(40), epochs=10, num_processes=2, lr_warmup_steps=0.1, cycles=3).restarts == (20, 80, 140)
+    assert run(subset(40), epochs=10, num_processes=2, lr_warmup_steps=100, cycles=2).restarts == (50, 125)
+
+
+def test_an_epoch_is_dealt_evenly_and_its_last_step_is_short() -> None:
+    told = run(subset(33), batch_size=2, gradient_accumulation_steps=4, num_processes=2).dealing
+    assert told
+    assert (told.batches_per_process, told.repeated_batches, told.last_step_batches) == (9, 1, 1)
+    assert (told.processes, told.accumulation, told.samples_per_step) == (2, 4, 16)
+    alone = run(subset(33)).dealing
+    assert alone
+    assert (alone.batches_per_process, alone.repeated_batches, alone.last_step_batches) == (33, 0, 1)
+    assert alone.samples_per_step == 1
+
+
+def test_underfilled_batches_and_what_they_cost() -> None:
+    sizes = (((512, 512),) * 5, ((400, 800),) * 2, ((800, 400),))
+    rules = BucketRules((512, 512), enable_bucket=True)
+    subsets = tuple(SubsetInput(str(at), each) for at, each in enumerate(sizes))
+    told = forecast([DatasetBlock(subsets, rules, batch_size=4)], Schedule("x", max_train_epochs=1))
+    assert [(b.samples, b.batches, b.pictures, b.missing) for b in told.buckets] == [
+        (2, 1, 2, 2), (5, 2, 5, 3), (1, 1, 1, 3),
+    ]  # fmt: skip
+    lost = told.underfilled
+    assert lost
+    assert (lost.batches, lost.share, lost.missing_samples) == (3, 0.75, 8)
+    assert (lost.extra_batches, lost.lone_buckets) == (2, 1)
+
+
+def test_repeats_fill_a_bucket_without_more_pictures() -> None:
+    (bucket,) = run(subset(3, 4), batch_size=4).buckets
+    assert (bucket.samples, bucket.pictures, bucket.missing) == (12, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"save_every_n_epochs": 2, "save_last_n_epochs": 2}, {6, 8, 10}),
+        ({"save_every_n_epochs": 3, "save_last_n_epochs": 1}, {9, 10}),
+        ({"save_every_n_epochs": 3}, {3, 6, 9, 10}),
+    ],
+)
+def test_old_epochs_are_deleted(options: dict[str, int], kept: set[int]) -> None:
+    told = run(subset(4), epochs=10, **options)
+    assert {save.epoch for save in told.saves if save.kept} == kept
+
+
+def test_old_steps_are_deleted_by_steps_not_by_files() -> None:
+    """sd-scripts' own example: every 10 steps, the last 30 steps: at step 50, step 10 goes (TU:5796)."""
+    told = run(subset(5), epochs=10, save_every_n_steps=10, save_last_n_steps=30)
+    assert [(save.step, save.kept) for save in told.saves[:-1]] == [
+        (10, False), (20, True), (30, True), (40, True), (50, True),
+    ]  # fmt: skip
+
+
+def test_pictures_without_a_bucket_are_named_by_subset() -> None:
+    rules = BucketRules((512, 512), enable_bucket=True, bucket_no_upscale=True)
+    subsets = (
+        SubsetInput("a", ((512, 512), (50, 200)), names=("good.png", "narrow.png")),
+        SubsetInput("b", ((40, 40), (30, 900)), is_reg=True),
+    )
+    with pytest.raises(RecipeError) as caught:
+        forecast([DatasetBlock(subsets, rules)], Schedule("x", max_train_epochs=1))
+    first, second = caught.value.findings
+    assert (first.where, "narrow.png" in first.message, "good.png" in first.message) == (
+        ("concept", 0, "images"), True, False,
+    )  # fmt: skip
+    assert second.where == ("regularisation", 0, "images")
+    assert "40x40" in second.message
+
+
+def test_fits_are_told_for_every_picture_that_is_used() -> None:
+    rules = BucketRules((768, 768), enable_bucket=True, max_bucket_reso=960)
+    subsets = (
+        SubsetInput("a", ((600, 900), (300, 300), (2000, 2000))),
+        SubsetInput("b", ((768, 768),) * 5, is_reg=True),
+        SubsetInput("c", ((768, 768),), num_repeats=0),
+    )
+    concept, reg, left = samples([DatasetBlock(subsets, rules)]).fits
+    told = [(fit.bucket, round(fit.scale, 3), round(fit.cropped, 3)) for fit in concept if fit]
+    assert told == [((640, 896), 1.067, 0.067), ((768, 768), 2.56, 0.0), ((768, 768), 0.384, 0.0)]
+    assert [fit is None for fit in reg] == [False, False, False, True, True]
+    assert left == (None,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "adaptive", "expected"),
+    [
+        ("character", "sd15", True, [("G4.32", 100, 3.0), ("G5.2", 2000, 90.0)]),
+        ("object", "sdxl", False, [("G4.33", 50, 3.0), ("G5.2", 2000, 90.0)]),
+        ("style", "sd15", True, [("G8.5", 35, 3.0), ("G5.2", 2000, 90.0)]),
+        ("style", "sdxl", False, [("G8.5", 35, 3.0), ("G5.2", 2000, 90.0), ("GC.19", 4000, 90.0)]),
+    ],
+)
+def test_the_guides_marks(kind: Kind, family: Family, adaptive: bool, expected: list[tuple[str, int, float]]) -> None:
+    told = run(subset(20, title="most"), subset(5, 2, title="few"), epochs=3)
+    assert [(mark.rule, mark.guide, mark.planned) for mark in marks(told, kind, family, adaptive=adaptive)] == expected
 
 
 def test_exposures() -> None:
