@@ -10,7 +10,7 @@ from lorabake_schemas.guide.data import SHOWN
 from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.guide.tags import images_of, named, own_words, tagged
 from lorabake_schemas.tags import FolderTags
-from lorabake_schemas.words import joined, say
+from lorabake_schemas.words import Said, joined, say, told
 
 BOARDS: tuple[Board, Board] = ("e621", "danbooru")
 OTHER: dict[Board, Board] = {"e621": "danbooru", "danbooru": "e621"}
@@ -20,7 +20,7 @@ OTHER: dict[Board, Board] = {"e621": "danbooru", "danbooru": "e621"}
     "G3.21",
     WARNING,
     "A tag beside one that it contains splits the learning between them.",
-    unless="the general one is the class; in fewer than a tenth of the captions a hint",
+    unless="one of them is the token, the outfit or the class; in fewer than a tenth of the captions a hint",
 )
 def tags_do_not_imply_each_other(situation: Situation) -> Iterator[Remark]:
     own = own_words(situation)
@@ -35,9 +35,10 @@ def tags_do_not_imply_each_other(situation: Situation) -> Iterator[Remark]:
             ]
             yield Remark(
                 images_of(index),
-                say(
+                told(
+                    pictures,
+                    "{n} of {all} captions says things twice: {pairs}",
                     "{n} of {all} captions say things twice: {pairs}",
-                    n=pictures,
                     all=len(folder),
                     pairs=_first(shown),
                 ),
@@ -49,7 +50,7 @@ def tags_do_not_imply_each_other(situation: Situation) -> Iterator[Remark]:
 def _implied_pairs(folder: FolderTags, own: frozenset[str]) -> tuple[Counter[tuple[str, str]], int]:
     """Special and general tags on one picture, with how often; and on how many pictures any pair stands."""
     present = folder.counts.keys() - own
-    contained = {tag: found for tag in folder.counts if (found := implied(tag) & present)}
+    contained = {tag: found for tag in present if (found := implied(tag) & present)}
     pairs: Counter[tuple[str, str]] = Counter()
     pictures = 0
     for _, tags in folder.holding(contained.keys()):
@@ -63,7 +64,7 @@ def _generals(pairs: Counter[tuple[str, str]]) -> list[str]:
     return list(dict.fromkeys(general for (_, general), _ in pairs.most_common()))
 
 
-def _first(parts: Sequence[str]) -> str:
+def _first(parts: Sequence[str]) -> Said:
     """The first few, in words that can be translated."""
     more = len(parts) - SHOWN
     shown = joined(parts[:SHOWN])
@@ -81,10 +82,11 @@ def words_are_the_models(situation: Situation) -> Iterator[Remark]:
         if _pictures(folder, strange) > _pictures(folder, ours):
             yield Remark(
                 images_of(index),
-                say(
+                told(
+                    _pictures(folder, strange),
+                    'base.tags is "{board}", and {n} of {all} captions has words of {other}: {tags}',
                     'base.tags is "{board}", and {n} of {all} captions have words of {other}: {tags}',
                     board=board,
-                    n=_pictures(folder, strange),
                     all=len(folder),
                     other=OTHER[board],
                     tags=named(folder, _most(folder, strange)),
@@ -167,7 +169,7 @@ def _most(folder: FolderTags, words: Iterable[str]) -> list[str]:
     return sorted(words, key=lambda tag: (-folder.counts[tag], tag))
 
 
-def _translations(folder: FolderTags, strange: frozenset[str], board: Board) -> str | None:
+def _translations(folder: FolderTags, strange: frozenset[str], board: Board) -> Said | None:
     """What to write instead on this board, for the first few that it has a word for."""
     known = vocabulary(OTHER[board]).elsewhere
     parts = [
@@ -193,9 +195,10 @@ def tags_are_english(situation: Situation) -> Iterator[Remark]:
             parts = [say('"{english}" for "{tag}"', english=meant[tag], tag=folder.as_written(tag)) for tag in tags]
             yield Remark(
                 images_of(index),
-                say(
+                told(
+                    _pictures(folder, frozenset(meant)),
+                    "{n} of {all} captions has Portuguese tags: {tags}",
                     "{n} of {all} captions have Portuguese tags: {tags}",
-                    n=_pictures(folder, frozenset(meant)),
                     all=len(folder),
                     tags=named(folder, tags),
                 ),

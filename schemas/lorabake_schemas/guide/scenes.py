@@ -127,7 +127,7 @@ def key_elements_are_tagged(situation: Situation) -> Iterator[Remark]:
             yield Remark(
                 images_of(index),
                 say("none of {all} captions has a tag for composition or medium", all=len(folder)),
-                say('add one or two to each picture where it matters: "side view", "close-up", "watercolor" ...'),
+                say('add one or two to each picture where it matters: "close-up", "portrait", "watercolor" ...'),
             )
 
 
