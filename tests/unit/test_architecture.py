@@ -60,7 +60,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "surface",
         (
-            "terminal", "shelf", "run_files", "workflow", "first", "first.pictures", "first.ingredients", "first.story",
+            "gauge", "terminal", "shelf", "run_files", "workflow", "first", "first.pictures", "first.ingredients", "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.difference", "render.forms", "render.where",
             "render.explain", "render.book", "render.runs", "render.lists",

@@ -6,6 +6,7 @@ import functools
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,25 @@ LOCK = click.option(
 )
 PYTHON = click.option("--python", type=PATH, help="The Python to make the trainer with, or to run --sd-scripts with.")
 SD_SCRIPTS = click.option("--sd-scripts", type=PATH, help="Use this sd-scripts folder, not the pin's.")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How closely the pictures are looked at, and whether what is known of unchanged ones is used."""
+
+    deep: bool = False
+    cache: bool = True
+
+
+def look_options(command: Command) -> Command:
+    """--deep and --no-cache, given on to the command as one ``look``."""
+
+    @functools.wraps(command)
+    def looking(*, deep: bool, no_cache: bool, **others: object) -> None:
+        command(look=Look(deep, cache=not no_cache), **others)
+
+    made = click.option("--no-cache", is_flag=True, help="Read every picture again, also unchanged ones.")(looking)
+    return click.option("--deep", is_flag=True, help="Decode every picture, to find damage inside. Slow.")(made)
 
 
 def chosen_by(*options: Decorator) -> Decorator:
@@ -134,7 +154,9 @@ __all__ = [
     "PATH",
     "RECIPE",
     "Commands",
+    "Look",
     "colour_of",
+    "look_options",
     "page",
     "pinned_options",
     "speech",

@@ -11,6 +11,7 @@ from pathlib import Path
 from lorabake import resources, terminal
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
+from lorabake.gauge import Progress
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
 from lorabake.reading.dataset import Scanning
@@ -71,11 +72,11 @@ class Prepared:
         return self.examination.machine
 
 
-def prepare(order: RunOrder, env: Env) -> Prepared:
+def prepare(order: RunOrder, env: Env, progress: Progress | None = None) -> Prepared:
     """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
     run folder that was asked for exists or its place cannot be written."""
     facts = machine.facts(env)
-    scanning = Scanning(store_path(store.home(env), env))
+    scanning = Scanning(store_path(store.home(env), env), progress=progress)
     examination = examine(
         order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse, scanning=scanning
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import page, speech
+from lorabake.cli_options import Look, page, speech
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,11 +29,18 @@ def sayer() -> Callable[[str], None]:
     return terminal.sayer(sys.stderr, speech())
 
 
-def examined(recipe: Path) -> Examination:
+def examined(recipe: Path, look: Look) -> Examination:
     from lorabake.examine import examine
+    from lorabake.gauge import gauge
     from lorabake.reading import machine
+    from lorabake.reading.dataset import Scanning
+    from lorabake.reading.fact_store import store_path
+    from lorabake.trainer.store import home
 
-    return examine(recipe, machine.facts(environment()))
+    env = environment()
+    store = store_path(home(env), env) if look.cache else None
+    with gauge(sys.stderr, speech()) as progress:
+        return examine(recipe, machine.facts(env), scanning=Scanning(store, look.deep, progress))
 
 
 def show_findings(examination: Examination, *, as_json: bool = False) -> None:

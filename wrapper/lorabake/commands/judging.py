@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import FORM, JSON, PATH, RECIPE, page
+from lorabake.cli_options import FORM, JSON, PATH, RECIPE, Look, look_options, page
 from lorabake.commands.common import examined, show_findings
 
 if TYPE_CHECKING:
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 @FORM
 @JSON
 @click.option("--strict", is_flag=True, help="Let warnings fail too.")
-def check(recipe: Path, form: Form | None, as_json: bool, strict: bool) -> None:
+@look_options
+def check(recipe: Path, form: Form | None, as_json: bool, strict: bool, look: Look) -> None:
     """Say everything that is wrong with RECIPE and its pictures.
 
     Exit code 0 when nothing stands in the way of training, 1 otherwise.
     """
     from lorabake.render.forms import in_form
 
-    examination = examined(recipe)
+    examination = examined(recipe, look)
     click.echo(in_form(examination, "json" if as_json else form, page(), Path.cwd()))
     sys.exit(1 if examination.fails(strict=strict) else 0)
 
@@ -39,24 +40,25 @@ def check(recipe: Path, form: Form | None, as_json: bool, strict: bool) -> None:
 @click.option("--diff", "other", type=PATH, metavar="OTHER", help="Only what differs from OTHER's plan.")
 @click.option("--exit-code", is_flag=True, help="With --diff: exit code 1 when the plans differ.")
 @JSON
-def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool) -> None:
+@look_options
+def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool, look: Look) -> None:
     """Show every setting RECIPE leads to, where it comes from, and what the run will do."""
     from lorabake.render.plan import plan_json, plan_page
 
-    examination = examined(recipe)
+    examination = examined(recipe, look)
     if examination.plan is None:
         show_findings(examination, as_json=as_json)
     if other is not None:
-        differs = _differ(examination, other, as_json=as_json)
+        differs = _differ(examination, other, look, as_json=as_json)
         sys.exit(1 if differs and exit_code else 0)
     click.echo(plan_json(examination) if as_json else plan_page(examination, page()))
 
 
-def _differ(here: Examination, other: Path, *, as_json: bool) -> bool:
+def _differ(here: Examination, other: Path, look: Look, *, as_json: bool) -> bool:
     from lorabake.planning.difference import difference
     from lorabake.render.difference import difference_text
 
-    there = examined(other)
+    there = examined(other, look)
     if there.plan is None:
         show_findings(there, as_json=as_json)
     (_, one), (_, two) = here.planned(), there.planned()
@@ -69,12 +71,13 @@ def _differ(here: Examination, other: Path, *, as_json: bool) -> bool:
 @RECIPE
 @click.option("-o", "--output", type=PATH, required=True, help="A new or empty folder for the files.")
 @JSON
-def compile_(recipe: Path, output: Path, as_json: bool) -> None:
+@look_options
+def compile_(recipe: Path, output: Path, as_json: bool, look: Look) -> None:
     """Write sd-scripts' train.toml and dataset.toml for RECIPE, and start nothing."""
     from lorabake import workflow
     from lorabake.render.runs import written
 
-    examination = examined(recipe)
+    examination = examined(recipe, look)
     show_findings(examination, as_json=as_json)
     click.echo(written(workflow.write_compiled(examination, output), page(), as_json=as_json))
 

@@ -39,11 +39,13 @@ def run(
     trainer could not be had or failed, 130 when interrupted.
     """
     from lorabake import workflow
+    from lorabake.gauge import gauge
     from lorabake.render.runs import dry_run as would_run
     from lorabake.render.runs import ending
 
     order = workflow.RunOrder(recipe, choice, rehearse, run_dir, verbose, speech())
-    prepared = workflow.prepare(order, environment())
+    with gauge(sys.stderr, speech()) as progress:
+        prepared = workflow.prepare(order, environment(), progress)
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_place(prepared)
     if dry_run:

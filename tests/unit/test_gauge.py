@@ -1,0 +1,59 @@
+"""How far a look is: told on a terminal when it takes a while, and gone afterwards."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from lorabake.gauge import EVERY_S, PATIENCE_S, gauge
+from test_terminal import Clock, Terminal
+
+
+def shown(stream: io.StringIO, *, tick: float, calls: int) -> str:
+    clock = Clock(tick)
+    with gauge(stream, clock=clock) as progress:
+        for number in range(calls):
+            clock.now += tick
+            if progress is not None:
+                progress(number + 1, calls)
+    return stream.getvalue()
+
+
+def test_a_quick_look_says_nothing() -> None:
+    assert shown(Terminal(), tick=PATIENCE_S / 20, calls=10) == ""
+
+
+def test_a_long_one_is_told_on_one_line_that_is_gone_at_the_end() -> None:
+    text = shown(Terminal(), tick=PATIENCE_S, calls=3)
+    assert text.split("\r\x1b[2K") == [
+        "", "looking at the pictures: 1 of 3", "looking at the pictures: 2 of 3", "looking at the pictures: 3 of 3", "",
+    ]  # fmt: skip
+
+
+def test_it_is_told_ten_times_a_second_at_most() -> None:
+    lines = shown(Terminal(), tick=EVERY_S / 10, calls=200).split("\r")
+    assert 10 <= len(lines) <= 200 / 10
+
+
+def test_nobody_looks_at_a_pipe() -> None:
+    assert shown(io.StringIO(), tick=PATIENCE_S, calls=3) == ""
+
+
+def stopped() -> None:
+    raise RuntimeError
+
+
+def test_the_line_is_gone_after_an_error_and_a_closed_terminal_is_no_error() -> None:
+    stream, clock = Terminal(), Clock(1)
+    with pytest.raises(RuntimeError), gauge(stream, clock=clock) as progress:
+        clock.now += 10
+        assert progress is not None
+        progress(1, 2)
+        stopped()
+    assert stream.getvalue().endswith("\r\x1b[2K")
+    with gauge(stream, clock=clock) as progress:
+        clock.now += 10
+        stream.close()
+        assert progress is not None
+        progress(1, 2)
