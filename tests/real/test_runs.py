@@ -294,6 +294,7 @@ NETWORKS = (
     Case("sd15-ia3", network={"type": "ia3", "network_dim": 1}, train=SHORT, grown=r"\.weight$"),
     Case("sd15-diag-oft", network={"type": "diag-oft"}, train=SHORT, grown=r"\.oft_blocks$"),
     Case("sd15-unet-only", network={"network_train_unet_only": True}),
+    Case("sd15-style-unet-only", network={"network_train_unet_only": True}, train=SHORT, more={"kind": "style"}),
 )
 FAMILIES = (
     Case("sd15-v-prediction-zero-snr", v_prediction=True),
