@@ -41,23 +41,27 @@ def kind(name: Kind) -> frozenset[str]:
 
 
 @cache
-def _ends(file: str, name: str) -> tuple[str, ...]:
-    return tuple(_listed(_file(file)[name]))
+def _endings(file: str, name: str) -> tuple[str, ...]:
+    """What tags may end with, for ``str.endswith``."""
+    return tuple(f" {word}" for word in _listed(_file(file)[name]))
 
 
-def _begun(tag: str, beginnings: tuple[str, ...]) -> bool:
-    return any(tag.startswith((f"{word} ", f"{word}:")) for word in beginnings)
+@cache
+def _beginnings(file: str, name: str) -> tuple[str, ...]:
+    """What tags may begin with, for ``str.startswith``."""
+    return tuple(f"{word}{after}" for word in _listed(_file(file)[name]) for after in " :")
 
 
 def is_artist(tag: str) -> bool:
     """Whether a tag says of itself that it names an artist or a style: by somebody, somebody (artist)."""
-    ended = any(tag.endswith(f" {word}") for word in _ends("kinds", "artist_endings"))
-    return ended or _begun(tag, _ends("kinds", "artist_beginnings"))
+    return tag.endswith(_endings("kinds", "artist_endings")) or tag.startswith(
+        _beginnings("kinds", "artist_beginnings")
+    )
 
 
 def is_asymmetric(tag: str) -> bool:
     """Whether what it names stands on one side only."""
-    return tag in kind("asymmetric") or _begun(tag, _ends("kinds", "asymmetric_beginnings"))
+    return tag in kind("asymmetric") or tag.startswith(_beginnings("kinds", "asymmetric_beginnings"))
 
 
 def is_feature(tag: str) -> bool:
@@ -103,15 +107,14 @@ def _direct() -> Mapping[str, frozenset[str]]:
 @cache
 def _patterns() -> tuple[frozenset[str], frozenset[str], tuple[str, ...], frozenset[str]]:
     table = _file("implications")["patterns"]
-    names = ("heads", "beginnings", "not_after", "exceptions")
-    heads, beginnings, negations, exceptions = (tuple(_listed(table[name])) for name in names)
-    return frozenset(heads), frozenset(beginnings), negations, frozenset(exceptions)
+    heads, beginnings, exceptions = (frozenset(_listed(table[name])) for name in ("heads", "beginnings", "exceptions"))
+    return heads, beginnings, tuple(f"{word} " for word in _listed(table["not_after"])), exceptions
 
 
 def implied(tag: str) -> frozenset[str]:
     """Everything that a tag says besides itself, to the end of the chain."""
-    found: set[str] = set()
-    ahead = [tag]
+    found = set(_steps(tag))
+    ahead = list(found)
     while ahead:
         new = _steps(ahead.pop()) - found
         found |= new
@@ -119,14 +122,16 @@ def implied(tag: str) -> frozenset[str]:
     return frozenset(found - {tag})
 
 
-def _steps(tag: str) -> frozenset[str]:
-    heads, beginnings, negations, exceptions = _patterns()
-    found = set(_direct().get(tag, ()))
+def _steps(tag: str) -> Set[str]:
+    direct = _direct().get(tag, frozenset())
     first, _, rest = tag.partition(" ")
-    if rest and tag not in exceptions and not any(tag.startswith(f"{word} ") for word in negations):
-        found |= {first} & beginnings
-        found |= {tag.rpartition(" ")[2]} & heads
-    return frozenset(found)
+    if not rest:
+        return direct
+    heads, beginnings, negations, exceptions = _patterns()
+    last = rest.rpartition(" ")[2]
+    if (first in beginnings or last in heads) and tag not in exceptions and not tag.startswith(negations):
+        return direct | ({first} & beginnings) | ({last} & heads)
+    return direct
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class Vocabulary:
         return tag in self.words or tag.endswith(self.endings)
 
     def among(self, tags: Set[str]) -> frozenset[str]:
-        return frozenset(tag for tag in tags if self.has(tag))
+        return self.words & tags | {tag for tag in tags if tag.endswith(self.endings)}
 
 
 @cache
@@ -152,7 +157,7 @@ def vocabulary(board: Board) -> Vocabulary:
     back: dict[str, str] = {}
     for one, other in there.items():
         back.setdefault(other, one)
-    endings = tuple(f" {ending}" for ending in _ends("boards", f"{board}_endings"))
+    endings = _endings("boards", f"{board}_endings")
     return Vocabulary(frozenset(_listed(table[board])), endings, there if board == "e621" else back)
 
 

@@ -12,6 +12,7 @@ from lorabake_schemas.recipe import Recipe
 
 Tags = tuple[str, ...]
 SEPARATOR = ","  # sd-scripts' own caption_separator (CU:76)
+SENTENCE = 8  # words between two commas, or half as many and a full stop (ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +68,26 @@ class _Spellings(dict[str, str]):
         return tag
 
 
+def is_sentence(piece: str) -> bool:
+    """Whether what stands between two commas is rather a sentence, by its length and its end."""
+    spaces = piece.count(" ")
+    return spaces >= SENTENCE - 1 or (spaces >= SENTENCE // 2 - 1 and piece.endswith((".", "!", "?")))
+
+
 @dataclass(frozen=True, slots=True)
 class FolderTags:
     """The tags of one folder's captions, in the spelling of ``plain``.
 
     ``images`` and ``tags`` run side by side and hold the pictures with a caption only. ``counts`` says on how many
-    of them a tag stands. ``written`` has every spelling found, with the tag it is.
+    of them a tag stands. ``written`` has every spelling found, with the tag it is; ``long`` those tags that are rather
+    sentences.
     """
 
     images: tuple[ImageFacts, ...]
     tags: tuple[Tags, ...]
     counts: Mapping[str, int]
     written: Mapping[str, str]
+    long: frozenset[str]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -134,7 +143,8 @@ def folder_tags(folder: FolderFacts, how: Writing | None = None) -> FolderTags:
         if len(set(tags)) != len(tags):
             counts.subtract(Counter(tags) - Counter(set(tags)))
     written = {piece.strip(): tag for piece, tag in spellings.items() if tag}
-    return FolderTags(images, tuple(every), counts, written)
+    long = frozenset(tag for piece, tag in written.items() if is_sentence(piece))
+    return FolderTags(images, tuple(every), counts, written, long)
 
 
 class TagMemory:
@@ -175,6 +185,7 @@ __all__ = [
     "Writing",
     "folder_tags",
     "inseparable",
+    "is_sentence",
     "plain",
     "split",
     "writing",

@@ -54,7 +54,7 @@ def _implied_pairs(folder: FolderTags, own: frozenset[str]) -> tuple[Counter[tup
     pairs: Counter[tuple[str, str]] = Counter()
     pictures = 0
     for _, tags in folder.holding(contained.keys()):
-        here = [(tag, general) for tag in tags for general in contained.get(tag, ()) if general in tags]
+        here = [(tag, general) for tag in tags if tag in contained for general in contained[tag] if general in tags]
         pairs.update(here)
         pictures += bool(here)
     return pairs, pictures

@@ -13,7 +13,6 @@ from lorabake_schemas.words import say, told
 ENOUGH = 8  # captions; of fewer a share tells nothing (ours)
 MOST, FEWEST = 20, 5  # tags on a picture (G3.18, G5.10)
 UNSHARED = 5  # tags on a picture that stand on no other, on average (GC.3 calls ten of twenty much; ours)
-SENTENCE = 8  # words between two commas (ours)
 
 
 def tagged(situation: Situation) -> Iterator[tuple[int, FolderTags]]:
@@ -55,13 +54,7 @@ def captioned(situation: Situation) -> Iterator[tuple[int, FolderTags]]:
 
 def sentences(folder: FolderTags) -> list[str]:
     """The names of pictures whose captions are sentences."""
-    long = frozenset(tag for spelling, tag in folder.written.items() if _is_sentence(spelling))
-    return [image.name for image, _ in folder.holding(long)]
-
-
-def _is_sentence(piece: str) -> bool:
-    words = piece.count(" ") + 1
-    return words >= SENTENCE or (words > SENTENCE // 2 and piece.endswith((".", "!", "?")))
+    return [image.name for image, _ in folder.holding(folder.long)]
 
 
 def _says_nothing(folder: FolderTags, own: frozenset[str]) -> bool:

@@ -147,7 +147,7 @@ def tags_are_spelt_one_way(situation: Situation) -> Iterator[Remark]:
     own = own_words(situation)
     for index, folder in tagged(situation):
         spelt = [(piece, tag) for piece, tag in folder.written.items() if tag not in own]
-        joined = {tag: piece for piece, tag in spelt if _JOINED.search(piece) and " " not in piece}
+        joined = {tag: piece for piece, tag in spelt if "_" in piece and " " not in piece and _JOINED.search(piece)}
         spaced = {tag for piece, tag in spelt if " " in piece}
         both = [tag for tag in joined if tag in spaced]
         if both or (spaced and len(joined) >= ENOUGH_JOINED):
