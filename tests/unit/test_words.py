@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gettext
+import pickle
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -38,6 +41,30 @@ def test_numbers_choose_the_form(number: int, english: str, shouted: str) -> Non
 def test_bytes_of_a_file_name_that_are_no_text_can_be_printed() -> None:
     assert legible("a\udcff.png") == "a\\udcff.png"
     assert say("{name}", name="a\udcff.png") == "a\\udcff.png"
+
+
+def test_words_in_a_row_and_words_of_others() -> None:
+    row = joined([say("the folder"), quoted("the folder"), "the folder"], " | ")
+    assert row == "the folder | the folder | the folder"
+    assert translated(row, Shouting()) == "A PASTA | the folder | the folder"
+    assert quoted("{what} is gone") == "{what} is gone"
+    assert translated(quoted("{what} is gone"), Shouting()) == "{what} is gone"
+    said = say("the folder")
+    assert quoted(said) is said
+
+
+def test_a_path_can_be_filled_in() -> None:
+    assert say("{what} is gone", what=Path("a", "b.toml")) == f"{Path('a', 'b.toml')} is gone"
+
+
+@pytest.mark.parametrize(
+    "said", [say("{what} is gone", what=say("the folder")), told(2, "{n} picture", "{n} pictures")]
+)
+def test_sentences_travel_between_processes(said: Said) -> None:
+    again = pickle.loads(pickle.dumps(said))  # noqa: S301 - made here
+    assert again == said
+    assert translated(again, Shouting()) == translated(said, Shouting())
+    assert copy.deepcopy(said) == said
 
 
 def test_a_finding_keeps_what_can_be_translated() -> None:
