@@ -1,6 +1,6 @@
-"""The forecast, the captions and the sizes against sd-scripts' own dataset code, image by image.
+"""The forecast, the captions, the sizes and the steps against sd-scripts' own code, dataset by dataset.
 
-``LORABAKE_TEST_DATASETS`` sets how many generated datasets are compared (25 by default).
+``LORABAKE_TEST_DATASETS`` sets how many generated datasets are compared (100 by default).
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,18 +17,20 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake.planning.buckets import BucketRules, placer
-from lorabake.planning.forecast import Schedule, forecast
-from lorabake.planning.samples import DatasetBlock, SubsetInput, effective_repeats
+from lorabake.planning.buckets import BucketRules
+from lorabake.planning.forecast import Schedule, forecast_of
+from lorabake.planning.samples import DatasetBlock, SubsetInput, samples
 from lorabake.process import child_env, own_environment
 from lorabake.reading.dataset import scan
 from lorabake_schemas.caches import seen_sizes
 from lorabake_schemas.dataset import FolderFacts
-from lorabake_schemas.fits import Size
+from lorabake_schemas.fits import Fits, Size
+from lorabake_schemas.plan import Forecast
 
 pytestmark = pytest.mark.real
 COUNTER = Path(__file__).with_name("count_with_sd_scripts.py")
 SIDES = (512, 640, 704, 768, 1024)
+LEAST = 25  # datasets; with fewer the generator could miss a part of what it must cover
 
 
 class Trainer(Protocol):
@@ -41,11 +44,26 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """One generated dataset: the TOML as compiled, and our view of each of its blocks."""
+    """One generated dataset: the TOML as compiled, our view of each of its blocks, and how it is trained."""
 
     file: Path
     blocks: tuple[DatasetBlock, ...]
     folders: tuple[tuple[FolderFacts, ...], ...]
+    schedule: Schedule
+    cycles: int
+
+    def options(self) -> dict[str, Any]:
+        """The options of train_network.py that its formulas and its scheduler read."""
+        told = asdict(self.schedule)
+        told["save_model_as"] = told.pop("extension")
+        return told | {
+            "optimizer_type": "AdamW",
+            "lr_scheduler": "cosine_with_restarts",
+            "lr_scheduler_num_cycles": self.cycles,
+            **dict.fromkeys(("lr_scheduler_type", "lr_scheduler_args", "lr_scheduler_min_lr_ratio")),
+            **dict.fromkeys(("lr_scheduler_power", "lr_scheduler_timescale"), 1),
+            "lr_decay_steps": 0,
+        }
 
 
 def picture(folder: Path, number: int, dice: random.Random) -> None:
@@ -53,6 +71,8 @@ def picture(folder: Path, number: int, dice: random.Random) -> None:
     size = (dice.randint(200, longest), dice.randint(200, longest))
     stem = dice.choice((f"{number}", f"im {number}", f"a_b_c_{number}_d_e", f"Über.{number}"))
     suffix = dice.choice((".png", ".PNG", ".jpg", ".webp", ".bmp", ".Jpeg")) if number else ".png"  # .Jpeg is not seen
+    if suffix == ".webp" and longest > 700:
+        suffix = ".png"  # large ones take long to write
     mode = "1" if suffix in {".png", ".PNG", ".bmp"} else "L" if suffix != ".webp" else dice.choice(("L", "RGBA"))
     Image.new(mode, size).save(folder / (stem + suffix), format="JPEG" if suffix == ".Jpeg" else None)
     first = dice.choice(("tok, blue eyes", "  tok ", "\ufefftok, bom", "", "tok, maçã\r"))
@@ -63,7 +83,9 @@ def picture(folder: Path, number: int, dice: random.Random) -> None:
         (folder / f"{stem}_{size[1]:04d}x{size[0]:04d}_sd.npz").write_bytes(b"")
 
 
-def block(folder: Path, dice: random.Random) -> tuple[dict[str, Any], DatasetBlock, tuple[FolderFacts, ...]]:
+def block(
+    folder: Path, batch_size: int, dice: random.Random
+) -> tuple[dict[str, Any], DatasetBlock, tuple[FolderFacts, ...]]:
     side = dice.choice(SIDES)
     size: Size = (side, side) if dice.random() < 0.8 else (side, dice.choice(SIDES))
     no_upscale = dice.random() < 0.3
@@ -75,7 +97,6 @@ def block(folder: Path, dice: random.Random) -> tuple[dict[str, Any], DatasetBlo
         max_bucket_reso=dice.choice((max(size), max(size) + 1, 1280, 2048)),
         bucket_reso_steps=dice.choice((64, 64, 128)) if not no_upscale else 64,
     )
-    batch_size = dice.randint(1, 8)
     tables, inputs, facts = list[dict[str, Any]](), list[SubsetInput](), list[FolderFacts]()
     for at in range(dice.randint(1, 4)):
         images = folder / f"set{at}"
@@ -108,52 +129,161 @@ def block(folder: Path, dice: random.Random) -> tuple[dict[str, Any], DatasetBlo
     return table, DatasetBlock(tuple(inputs), rules, batch_size), tuple(facts)
 
 
+def schedule(seed: int, dice: random.Random) -> tuple[Schedule, int]:
+    """How long it is trained, and the cycles of its scheduler."""
+    by_epochs = dice.random() < 0.6
+    cycles = dice.randint(1, 4)
+    made = Schedule(
+        output_name=f"lora {seed}",
+        max_train_epochs=dice.randint(1, 6) if by_epochs else None,
+        max_train_steps=None if by_epochs else dice.randint(20, 300),
+        gradient_accumulation_steps=dice.choice((1, 1, 2, 3, 4, 5, 8)),
+        num_processes=dice.choice((1, 1, 1, 2, 3, 4)),
+        lr_warmup_steps=dice.choice((0, 0.1, 0.2, 5, 0.37)),
+        cycles=cycles,
+        save_every_n_epochs=dice.choice((None, 1, 2, 3)),
+        save_every_n_steps=dice.choice((None, None, 7, 20)),
+        save_last_n_epochs=dice.choice((None, None, 1, 2)),
+        save_last_n_steps=dice.choice((None, None, 20, 33)),
+        extension=dice.choice(("safetensors", "ckpt")),
+    )
+    return made, cycles
+
+
 def case(folder: Path, seed: int) -> Case:
+    """The same for the same seed; batch sizes go round from 1 to 8."""
     dice = random.Random(seed)  # noqa: S311 - the same datasets every time
-    made = [block(folder / f"block{at}", dice) for at in range(2 if dice.random() < 0.2 else 1)]
+    count = 2 if dice.random() < 0.2 else 1
+    made = [block(folder / f"block{at}", (seed + 3 * at) % 8 + 1, dice) for at in range(count)]
     file = folder / "dataset.toml"
     file.write_text(tomli_w.dumps({"datasets": [table for table, _, _ in made]}), encoding="utf-8")
-    return Case(file, tuple(ours for _, ours, _ in made), tuple(facts for _, _, facts in made))
+    blocks, folders = tuple(ours for _, ours, _ in made), tuple(facts for _, _, facts in made)
+    return Case(file, blocks, folders, *schedule(seed, dice))
 
 
-def images_as_we_see_them(ours: DatasetBlock, folders: tuple[FolderFacts, ...]) -> dict[str, list[Any]]:
-    """Path -> repeats, caption, size, bucket, resized size of every image that is used."""
-    place = placer(ours.rules)
+def covered(cases: list[Case]) -> None:
+    """What the issue wants compared is there, and not once only."""
+    blocks = [block for each in cases for block in each.blocks]
+    subsets = [(block, subset) for block in blocks for subset in block.subsets]
+
+    def often(what: str, there: int) -> None:
+        assert there >= 3, f"the generated datasets have {what} {there} times only"
+
+    for batch_size in range(1, 9):
+        often(f"batch {batch_size}", sum(block.batch_size == batch_size for block in blocks))
+    for side in SIDES:
+        often(f"{side} px", sum(block.rules.resolution == (side, side) for block in blocks))
+    often("sides of two lengths", sum(len(set(block.rules.resolution)) == 2 for block in blocks))
+    often("no upscaling", sum(block.rules.bucket_no_upscale and block.rules.enable_bucket for block in blocks))
+    often("no buckets", sum(not block.rules.enable_bucket for block in blocks))
+    often("several concepts", sum(sum(not subset.is_reg for subset in block.subsets) > 1 for block in blocks))
+    often("regularisation", sum(any(subset.is_reg for subset in block.subsets) for block in blocks))
+    often("repeats of regularisation", sum(subset.is_reg and subset.num_repeats > 1 for _, subset in subsets))
+    often("repeats", sum(not subset.is_reg and subset.num_repeats > 1 for _, subset in subsets))
+    often("tall and wide pictures", sum(mixed(subset.sizes) for _, subset in subsets))
+    often("accumulation", sum(each.schedule.gradient_accumulation_steps > 1 for each in cases))
+    often("processes", sum(each.schedule.num_processes > 1 for each in cases))
+    often("several blocks", sum(len(each.blocks) > 1 for each in cases))
+
+
+def mixed(sizes: tuple[Size, ...]) -> bool:
+    ratios = [width / height for width, height in sizes]
+    return min(ratios) < 0.75 and max(ratios) > 1.33
+
+
+def sd_scripts_count(trainer: Trainer, cases: list[Case], folder: Path) -> list[dict[str, Any]]:
+    asked, answer = folder / "cases.json", folder / "answer.json"
+    told = [{"dataset": str(each.file), "options": each.options()} for each in cases]
+    asked.write_text(json.dumps(told), encoding="utf-8")
+    env = child_env(own_environment(), drop=("PYTHON", "ACCELERATE"), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
+    argv = [str(trainer.python), str(COUNTER), str(asked), str(answer)]
+    done = subprocess.run(argv, cwd=trainer.checkout, env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
+    counted: list[dict[str, Any]] = json.loads(answer.read_text(encoding="utf-8"))
+    return counted
+
+
+def images_as_we_see_them(
+    subsets: tuple[SubsetInput, ...],
+    repeats: tuple[tuple[int, ...], ...],
+    fits: tuple[Fits, ...],
+    folders: tuple[FolderFacts, ...],
+) -> dict[str, list[Any]]:
+    """Path -> repeats, caption, size, bucket, resized size and crop of every image that is used."""
     seen: dict[str, list[Any]] = {}
-    for subset, each, folder in zip(ours.subsets, effective_repeats(ours.subsets), folders, strict=True):
-        for image, size, repeats in zip(folder.images, subset.sizes, each, strict=True):
-            if repeats:
+    for subset, each, placed, folder in zip(subsets, repeats, fits, folders, strict=True):
+        for image, size, times, fit in zip(folder.images, subset.sizes, each, placed, strict=True):
+            assert (fit is not None) is bool(times)
+            if fit:
                 caption = image.caption.text if image.caption.problem != "missing" else "thing"
-                placed = place(size)
+                left, upper, right, lower = fit.crop
                 seen[f"{folder.path}/{image.name}"] = [
-                    repeats,
+                    times,
                     caption,
-                    list(size),
-                    list(placed.bucket),
-                    list(placed.resized),
+                    *map(list, (size, fit.bucket, fit.resized)),
+                    [left, upper, right - left, lower - upper],
                 ]
     return seen
 
 
-def sd_scripts_count(trainer: Trainer, cases: list[Case], answer: Path) -> list[list[dict[str, Any]]]:
-    env = child_env(own_environment(), drop=("PYTHON",), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
-    argv = [str(trainer.python), str(COUNTER), str(answer), *(str(each.file) for each in cases)]
-    done = subprocess.run(argv, cwd=trainer.checkout, env=env, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
-    counted: list[list[dict[str, Any]]] = json.loads(answer.read_text(encoding="utf-8"))
-    return counted
+def check_dataset(ours: Case, told: Forecast, theirs: list[dict[str, Any]]) -> int:
+    """Counts, buckets and every image; returns how many images there were."""
+    held = samples(ours.blocks)
+    assert told.batches_per_epoch == sum(each["length"] for each in theirs)
+    assert told.train_samples == sum(each["train"] for each in theirs)
+    buckets = [[bucket.width, bucket.height, bucket.samples, bucket.batches] for bucket in told.buckets]
+    assert buckets == [bucket for each in theirs for bucket in each["buckets"]]
+    assert sum(bucket.pictures for bucket in told.buckets) == sum(each["pictures"] for each in theirs)
+    start, images = 0, 0
+    for folders, each in zip(ours.folders, theirs, strict=True):
+        part = slice(start, start + len(folders))
+        start += len(folders)
+        mine = images_as_we_see_them(held.subsets[part], held.repeats[part], held.fits[part], folders)
+        assert mine == {key: rest for key, *rest in each["images"]}
+        images += len(mine)
+        if each["read"]:
+            path, _, left = each["read"]
+            assert left == mine[path][3], "the picture that was really resized is not of its bucket's size"
+    return images
+
+
+def check_training(told: Forecast, theirs: dict[str, Any], cycles: int) -> None:
+    """Steps, epochs, warm-up, restarts, files, and how batches were dealt and gathered."""
+    assert (told.steps, told.epochs) == (theirs["steps"], theirs["epochs"])
+    assert theirs["done"] == told.steps, "accelerate made another number of steps than sd-scripts reckons"
+    dealing = told.dealing
+    assert dealing
+    assert dealing.repeated_batches == theirs["repeated"]
+    whole = theirs["ends"] if told.steps % told.steps_per_epoch == 0 else theirs["ends"][:-1]
+    assert set(whole) <= {dealing.last_step_batches}
+    assert [[save.file, save.step] for save in told.saves] == theirs["files"]
+    assert sorted(save.file for save in told.saves if save.kept) == theirs["kept"]
+    check_rates(told, theirs["rates"], dealing.processes, cycles)
+
+
+def check_rates(told: Forecast, rates: list[float], processes: int, cycles: int) -> None:
+    """The scheduler moves once per process and step: where its rate rises, it warms up at first and restarts later."""
+    assert len(rates) == told.steps * processes + 1
+    rises = [tick for tick, (before, after) in enumerate(pairwise(rates), start=1) if after > before]
+    warm = next((at for at in range(len(rises) + 1) if rises[at : at + 1] != [at + 1]), 0)
+    if (len(rates) - warm) / cycles < 3:  # it would restart at every tick, which no rise could tell from a warm-up
+        return
+    assert told.warmup_steps == -(-warm // processes), "the warm-up"
+    peaks = dict.fromkeys(-(-tick // processes) for tick in (warm, *rises[warm:]))
+    assert list(told.restarts) == [step for step in peaks if step < told.steps], "the restarts"
 
 
 def test_the_forecast_equals_sd_scripts_own_count(trainer: Trainer, tmp_path: Path) -> None:
-    wanted = int(own_environment().get("LORABAKE_TEST_DATASETS", "25"))
+    wanted = int(own_environment().get("LORABAKE_TEST_DATASETS", "100"))
     cases = [case(tmp_path / f"case{seed}", seed) for seed in range(wanted)]
-    answers = sd_scripts_count(trainer, cases, tmp_path / "answer.json")
-    assert len(answers) == len(cases) >= 25
+    if wanted >= LEAST:
+        covered(cases)
+    answers = sd_scripts_count(trainer, cases, tmp_path)
+    assert len(answers) == len(cases)
+    images = steps = 0
     for ours, theirs in zip(cases, answers, strict=True):
-        told = forecast(ours.blocks, Schedule("x", max_train_epochs=1))
-        assert told.batches_per_epoch == sum(each["length"] for each in theirs), ours.file
-        assert told.train_samples == sum(each["train"] for each in theirs), ours.file
-        buckets = [[bucket.width, bucket.height, bucket.samples] for bucket in told.buckets]
-        assert buckets == [bucket for each in theirs for bucket in each["buckets"]], ours.file
-        for mine, folders, each in zip(ours.blocks, ours.folders, theirs, strict=True):
-            assert images_as_we_see_them(mine, folders) == {key: rest for key, *rest in each["images"]}, ours.file
+        told = forecast_of(samples(ours.blocks), ours.schedule)
+        images += check_dataset(ours, told, theirs["blocks"])
+        check_training(told, theirs["training"], ours.cycles)
+        steps += told.steps
+    print(f"\n{len(cases)} datasets, {images} pictures, {steps} steps: no difference to sd-scripts' own count")
