@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.runs.happenings import Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
 from lorabake.speech import ENGLISH, Speech
-from lorabake_schemas.words import Said, say, told
+from lorabake_schemas.words import Said, quoted, say, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -65,10 +65,12 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
-def speed(seconds_per_step: float | None) -> str:
+def speed(seconds_per_step: float | None) -> Said:
     if not seconds_per_step:
-        return "-"
-    return f"{seconds_per_step:.2f} s/step" if seconds_per_step >= 1 else f"{1 / seconds_per_step:.1f} steps/s"
+        return quoted("-")
+    if seconds_per_step >= 1:
+        return say("{seconds:.2f} s/step", seconds=seconds_per_step)
+    return say("{steps:.1f} steps/s", steps=1 / seconds_per_step)
 
 
 @dataclass(slots=True)

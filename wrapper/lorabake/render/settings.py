@@ -58,6 +58,15 @@ OPTIONS: Mapping[Group, tuple[str, ...]] = MappingProxyType(
 _PLACE: Mapping[str, Group] = MappingProxyType(
     {option: group for group, options in OPTIONS.items() for option in options}
 )
+ORIGINS: Mapping[Origin, Said] = MappingProxyType(
+    {
+        Origin.RECIPE: say("recipe"),
+        Origin.GUIDE: say("guide"),
+        Origin.SD_SCRIPTS: say("sd-scripts"),
+        Origin.MACHINE: say("machine"),
+        Origin.LORABAKE: say("lorabake"),
+    }
+)
 COLOURS: Mapping[Origin, str | None] = MappingProxyType(
     {
         Origin.RECIPE: "green",
@@ -122,7 +131,7 @@ def _fitted(setting: Setting, columns: tuple[int, int], page: Page) -> Iterable[
 
 def _why_lines(source: Source, columns: tuple[int, int], page: Page) -> list[str]:
     room = (page.columns or 0) - sum(columns) - 6
-    name, why = _named(source), page(source.why)
+    name, why = _named(source, page), page(source.why)
     if not why:
         return [_coloured(name, source)]
     first, *more = wrapped(f"{name} {why}".strip(), max(room, NARROWEST_WHY))
@@ -144,11 +153,11 @@ def _stacked(value: OptionValue) -> Iterable[str]:
 def source_text(source: Source, page: Page) -> str:
     """``recipe``, ``G4.52 (why)``, ``machine (why)``."""
     why = f" {dim(f'({page(source.why)})')}" if source.why else ""
-    return f"{_coloured(_named(source), source)}{why}"
+    return f"{_coloured(_named(source, page), source)}{why}"
 
 
-def _named(source: Source) -> str:
-    name = "" if source.origin in (Origin.GUIDE, Origin.SD_SCRIPTS) and source.rule else source.origin.value
+def _named(source: Source, page: Page) -> str:
+    name = "" if source.origin in (Origin.GUIDE, Origin.SD_SCRIPTS) and source.rule else page(ORIGINS[source.origin])
     return " ".join(part for part in (name, source.rule) if part)
 
 
