@@ -86,7 +86,8 @@ class FolderFacts:
     ``hidden`` are pictures whose name begins with a dot, which sd-scripts passes over. Of the caption files,
     ``orphans`` belong to no picture, ``miscased`` would belong to one but for capital letters, ``others`` belong
     to one but have an ending that is not read here (``.caption`` beside ``.txt``). ``overlong`` are the captions
-    beyond the token limit of the recipe.
+    beyond the token limit of the recipe. ``spelt`` is a folder that is there where this one is missing, with the
+    same name but for capital letters.
     """
 
     path: str
@@ -101,6 +102,7 @@ class FolderFacts:
     miscased: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     overlong: tuple[LongCaption, ...] = ()
+    spelt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,55 @@ def test_compile_never_overwrites(lorabake: Run, project: Path) -> None:
     assert [path.name for path in (project / "out").iterdir()] == ["mine"]
 
 
+def test_compile_fills_an_empty_folder(lorabake: Run, project: Path) -> None:
+    with_base(project)
+    (project / "out").mkdir()
+    done = lorabake("compile", "lamp.toml", "-o", "out", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (project / "out").iterdir()) == ["dataset.toml", "train.toml"]
+    (project / "file").write_text("keep")
+    done = lorabake("compile", "lamp.toml", "-o", "file", cwd=project)
+    assert (done.returncode, "exists already" in done.stderr) == (1, True)
+
+
+def test_a_dry_run_looks_at_an_own_installation(lorabake: Run, project: Path) -> None:
+    with_base(project)
+    done = lorabake("run", "lamp.toml", "--dry-run", "--sd-scripts", "/nope", cwd=project)
+    assert done.returncode == 4
+    assert "/nope is not a checkout of sd-scripts" in done.stderr
+    assert done.stdout == ""
+
+
+def test_output_formats_and_colour(lorabake: Run, project: Path) -> None:
+    plain = lorabake("check", "lamp.toml", cwd=project)
+    assert "\x1b[" not in plain.stdout
+    assert lorabake("check", "lamp.toml", "--output-format", "concise", cwd=project).stdout == plain.stdout
+    full = lorabake("check", "lamp.toml", "--output-format", "full", "--color", "always", cwd=project).stdout
+    assert "\x1b[31m" in full
+    assert "    → give the path" in full
+    github = lorabake("check", project / "lamp.toml", "--output-format", "github", cwd=project).stdout
+    assert github.startswith("::error file=lamp.toml,line=5,col=1,title=lorabake G4.7 base.model::")
+    forced = lorabake("check", "lamp.toml", cwd=project, FORCE_COLOR="1")
+    assert "\x1b[31m" in forced.stdout
+    assert "\x1b[" not in lorabake("check", "lamp.toml", cwd=project, FORCE_COLOR="1", NO_COLOR="1").stdout
+    assert "\x1b[" not in lorabake("check", "lamp.toml", "--color", "never", cwd=project, FORCE_COLOR="1").stdout
+
+
+def test_two_recipes_beside_each_other(lorabake: Run, project: Path) -> None:
+    with_base(project)
+    (project / "other.toml").write_text(RECIPE.replace("16", "32"))
+    same = lorabake("plan", "lamp.toml", "--diff", "lamp.toml", "--exit-code", cwd=project)
+    assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "the plans are the same")
+    differ = lorabake("plan", "lamp.toml", "--diff", "other.toml", cwd=project)
+    assert (differ.returncode, "    - 16  recipe" in differ.stdout) == (0, True)
+    assert lorabake("plan", "lamp.toml", "--diff", "other.toml", "--exit-code", cwd=project).returncode == 1
+    told = json.loads(lorabake("plan", "lamp.toml", "--diff", "other.toml", "--json", cwd=project).stdout)
+    assert {change["option"] for change in told["settings"]} == {"max_train_steps"}
+    (project / "broken.toml").write_text("oops")
+    broken = lorabake("plan", "lamp.toml", "--diff", "broken.toml", cwd=project)
+    assert (broken.returncode, "broken.toml" in broken.stderr) == (1, True)
+
+
 def test_rehearsal_needs_no_model_and_says_what_it_is(lorabake: Run, project: Path) -> None:
     before = state(project)
     done = lorabake("run", "lamp.toml", "--rehearse", cwd=project)
@@ -356,3 +405,7 @@ def test_explain(lorabake: Run) -> None:
     wrong = lorabake("explain", "keep_tokns")
     assert (wrong.returncode, "keep_tokens" in wrong.stderr) == (1, True)
     assert lorabake("explain", "--all").stdout.startswith("# ")
+    assert lorabake("explain", "--table").stdout.splitlines()[-1].split()[-1] == "351"
+    assert json.loads(lorabake("explain", "Prodigy", "--json").stdout)["topic"] == "Prodigy"
+    assert "In fact" in lorabake("explain", "learning_rate", "--full").stdout
+    assert lorabake("explain").returncode == 2

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "reading the outside world",
         (
-            "reading", "reading.positions", "reading.shape", "reading.load", "reading.paths", "reading.captions",
+            "reading", "reading.positions", "reading.shape", "reading.syntax", "reading.spelling", "reading.load", "reading.paths", "reading.captions",
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",

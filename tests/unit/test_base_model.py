@@ -245,6 +245,25 @@ def test_what_cannot_be_a_hub_id_is_missing(tmp_path: Path, model: str) -> None:
     assert facts.problem
 
 
+def test_capital_letters_count(tmp_path: Path) -> None:
+    (tmp_path / "Models").mkdir()
+    (tmp_path / "Models" / "Nice.safetensors").touch()
+    problem = inspect_base("models/nice.safetensors", tmp_path, "sd15").problem
+    if not (tmp_path / "models").exists():  # a file system that tells them apart
+        assert problem is not None
+        assert problem.endswith("does not exist, but Models/Nice.safetensors does: capital letters count")
+
+
+def test_one_part_of_a_diffusers_folder_is_no_model(tmp_path: Path) -> None:
+    unet = tmp_path / "model" / "unet"
+    unet.mkdir(parents=True)
+    (unet / "config.json").write_text("{}")
+    (unet / "diffusion_pytorch_model.safetensors").touch()
+    problem = inspect_base("model/unet", tmp_path, "sd15").problem or ""
+    assert problem.endswith("it looks like one part of a model: name the folder above it")
+    assert "that file instead" not in problem
+
+
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     checkpoint(tmp_path / "right.safetensors", "sd15")
     assert "right.safetensors" in (inspect_base("wrong.safetensors", tmp_path).problem or "")

@@ -40,17 +40,18 @@ def test_nobody_looks_at_a_pipe() -> None:
     assert shown(io.StringIO(), tick=PATIENCE_S, calls=3) == ""
 
 
-def stopped() -> None:
-    raise RuntimeError
+def look_and_stop(stream: Terminal, clock: Clock) -> None:
+    with gauge(stream, clock=clock) as progress:
+        clock.now += 10
+        assert progress is not None
+        progress(1, 2)
+        raise RuntimeError
 
 
 def test_the_line_is_gone_after_an_error_and_a_closed_terminal_is_no_error() -> None:
     stream, clock = Terminal(), Clock(1)
-    with pytest.raises(RuntimeError), gauge(stream, clock=clock) as progress:
-        clock.now += 10
-        assert progress is not None
-        progress(1, 2)
-        stopped()
+    with pytest.raises(RuntimeError):
+        look_and_stop(stream, clock)
     assert stream.getvalue().endswith("\r\x1b[2K")
     with gauge(stream, clock=clock) as progress:
         clock.now += 10

@@ -63,7 +63,10 @@ def test_windows_line_ends_keep_their_line_numbers(tmp_path: Path) -> None:
         ("a = 1\n\n\na = 2\n", 4, 6),
         ("ok = 1\nflag = True\n", 2, 8),
         ("a = [1,", 1, None),
-        ('a = """x\n\n', 3, None),
+        ('a = """x\n\n', 1, None),
+        ('b = 1\na = """x\n\n', 2, None),
+        ("b = 1\na = 'x\n\n", 2, None),
+        ("b = 1\na = [\n1\nc = 2\n", 2, None),
     ],
 )
 def test_syntax_errors_have_line_and_column(tmp_path: Path, text: str, line: int, column: int | None) -> None:
@@ -85,6 +88,12 @@ def test_syntax_errors_have_line_and_column(tmp_path: Path, text: str, line: int
         ("[train]\n[train]\n", "this table is there twice", "one header"),
         ('model = "C:\\models\\x"\n', "a backslash", "single quotes"),
         ('model = "C:\\users\\x"\n', "a backslash", "single quotes"),
+        ('a = "x', "the text that begins here is not closed", "the quotes it begins with"),
+        ("a = 'x\n", "the text is not closed on its line", "single quote"),
+        ("a = [1\n", "the list that begins here is not closed", "end it with ]"),
+        ('a = "it"s"\n', "something stands behind the value", "single quotes"),
+        ("[train\n", "the name of a table is not closed", "[[concept]]"),
+        ("[[concept]\n", "the name of a table is not closed", "[[concept]]"),
         ("a b = 1\n", "Expected '=' after a key in a key/value pair", "in quotes"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from lorabake import resources
@@ -46,22 +48,29 @@ def compiled_for(examination: Examination, root: Path) -> Compiled:
 
 
 def write_compiled(examination: Examination, folder: Path) -> tuple[Path, ...]:
-    """The files of a run without the run, in a new folder. Raises MachineError when it exists or cannot be made."""
+    """The files of a run without the run, in a new or empty folder. Raises MachineError when something is in it, or
+    when it cannot be written; then nothing of ours stays."""
     files = run_files(examination, folder)
     del files["recipe.toml"]
+    there = folder.is_dir()
     try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise MachineError(say("{path} exists already", path=folder), say("name a new folder")) from error
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
+        if folder.exists() and not (there and not any(folder.iterdir())):
+            raise MachineError(say("{path} exists already", path=folder), say("name a new or empty folder"))
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (folder / name).write_bytes(content)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        _take_back([folder / name for name in files], None if there else folder)
         raise _unwritable(folder, error) from error
     return tuple(folder / name for name in files)
+
+
+def _take_back(files: Iterable[Path], folder: Path | None) -> None:
+    for path in files:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unwritable(folder: Path, error: OSError) -> MachineError:

@@ -23,7 +23,7 @@ from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
 from lorabake.runs.launch import LaunchRequest, launch
 from lorabake.speech import ENGLISH, Speech
 from lorabake.trainer import install as trainers
-from lorabake.trainer import store
+from lorabake.trainer import store, venv
 from lorabake.trainer.install import Choice, Trainer, TrainerStatus
 from lorabake.trainer.requirements import modules_for
 from lorabake_schemas.machine import MachineFacts
@@ -65,8 +65,6 @@ class Prepared:
     examination: Examination
     root: Path
 
-    command: tuple[str, ...] = ()
-
     @property
     def machine(self) -> MachineFacts:
         return self.examination.machine
@@ -80,17 +78,21 @@ def prepare(order: RunOrder, env: Env, progress: Progress | None = None) -> Prep
     examination = examine(
         order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse, scanning=scanning
     )
-    command = _expected_command(order, examination.plan, env) if examination.plan else ()
-    return Prepared(order, examination, order.run_dir or _next_root(examination, order.rehearse), command)
+    return Prepared(order, examination, order.run_dir or _next_root(examination, order.rehearse))
 
 
-def _expected_command(order: RunOrder, plan: Plan, env: Env) -> tuple[str, ...]:
-    """The command as far as it is known before a trainer is installed, for --dry-run."""
+def expected_command(prepared: Prepared, env: Env) -> tuple[str, ...]:
+    """The command as far as it is known before a trainer is installed, for --dry-run.
+
+    Raises SetupError when an installation that was named is none.
+    """
+    order, (_, plan) = prepared.order, prepared.examination.planned()
     if order.rehearse:
         return rehearsal_argv(plan.launch, plan.family)
     choice = order.trainer
     if choice.sd_scripts is not None:
-        return training_argv(choice.python or Path("python"), choice.sd_scripts / plan.script, plan.launch)
+        checkout, python = venv.own_place(choice.sd_scripts, choice.python, env)
+        return training_argv(python, checkout / plan.script, plan.launch)
     trainer = found(choice, env)
     if trainer is None:
         return training_argv(Path("TRAINER/venv/bin/python"), Path("TRAINER/sd-scripts") / plan.script, plan.launch)
@@ -240,6 +242,7 @@ __all__ = [
     "check_place",
     "compiled_for",
     "exit_code",
+    "expected_command",
     "found",
     "had",
     "install",

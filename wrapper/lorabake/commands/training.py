@@ -49,7 +49,8 @@ def run(
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_place(prepared)
     if dry_run:
-        click.echo(would_run(prepared, page(), as_json=as_json))
+        command = workflow.expected_command(prepared, environment())
+        click.echo(would_run(prepared, command, page(), as_json=as_json))
         return
     record = workflow.train(prepared, environment(), sayer())
     click.echo(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))

@@ -10,6 +10,7 @@ from typing import cast
 
 from lorabake.reading import safetensors_header
 from lorabake.reading.safetensors_header import Header
+from lorabake.reading.spelling import as_spelt, as_written
 from lorabake_schemas.machine import BaseFacts, Family
 from lorabake_schemas.words import Said, quoted, say
 
@@ -75,14 +76,18 @@ def _by_path(path: Path, model: str, base_dir: Path) -> BaseFacts:
         return _file(path)
     if _looks_like_hub_id(model) and not (base_dir / model).parent.exists():
         return BaseFacts(kind="hub")
-    return BaseFacts(kind="missing", problem=_missing(path))
+    return BaseFacts(kind="missing", problem=_missing(path, base_dir))
 
 
 def _looks_like_hub_id(model: str) -> bool:
     return _HUB_ID.fullmatch(model) is not None and not model.lower().endswith((".safetensors", *_PICKLES))
 
 
-def _missing(path: Path) -> Said:
+def _missing(path: Path, base_dir: Path) -> Said:
+    spelt = as_spelt(path)
+    if spelt is not None:
+        there = as_written(spelt, base_dir)
+        return say("{path} does not exist, but {there} does: capital letters count", path=path, there=there)
     if not path.parent.is_dir():
         return say("{path} does not exist, nor does the folder {folder}", path=path, folder=path.parent)
     alike = sorted(each.name for each in path.parent.iterdir() if each.suffix in {".safetensors", *_PICKLES})
@@ -249,6 +254,8 @@ def _no_index(folder: Path) -> Said:
     names = sorted(each.name for each in folder.iterdir())
     start = say("{folder} is not a diffusers model (no readable model_index.json)", folder=folder)
     models = [name for name in names if name.lower().endswith(".safetensors")]
+    if models and (folder / "config.json").is_file():
+        return say("{problem}; it looks like one part of a model: name the folder above it", problem=start)
     if len(models) == 1:
         return say("{problem}, but it holds {file}: name that file instead", problem=start, file=models[0])
     if not names:

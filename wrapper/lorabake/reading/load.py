@@ -13,26 +13,13 @@ from pydantic import ValidationError
 
 from lorabake.errors import RecipeError
 from lorabake.reading.shape import shape_findings
-from lorabake_schemas.findings import Finding, Severity
+from lorabake.reading.syntax import no_toml, syntax_finding
+from lorabake_schemas.findings import Finding
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.words import Said, quoted, say
+from lorabake_schemas.words import say
 
 Raw = dict[str, Any]
 MAX_BYTES = 1 << 20
-# What the mistakes that people make are called by tomllib, what they are, and what to do.
-BACKSLASH = (say("a backslash has a meaning of its own in text"), say("write paths with / or in single quotes"))
-SYNTAX_WORDS = {
-    "Illegal character '\\n'": (say("the text is not closed on its line"), say('end it with a quote: "like this"')),
-    "Invalid value": (
-        say("this is no value"),
-        say('text stands in quotes "like this"; true and false in lower case; lists in [ ] with commas'),
-    ),
-    "Cannot overwrite a value": (say("this key is there twice"), say("keep one of the two")),
-    "Cannot declare": (say("this table is there twice"), say("keep one header and put all its keys below it")),
-    "Unescaped '\\'": BACKSLASH,
-    "Invalid hex value": BACKSLASH,
-}
-SYNTAX_ANY = say("write text in quotes, lists in [ ], true and false in lower case, and each key once")
 
 
 @dataclass(frozen=True)
@@ -64,15 +51,15 @@ def load(path: Path) -> LoadedRecipe:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         said = say("byte {number} is not UTF-8", number=error.start)
-        found = _syntax(said, say("save the file as UTF-8"), line, None)
+        found = syntax_finding(said, say("save the file as UTF-8"), line, None)
         return LoadedRecipe(path, content, None, None, (found,))
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        return LoadedRecipe(path, content, None, None, (_toml_syntax(error, text),))
+        return LoadedRecipe(path, content, None, None, (no_toml(error, text),))
     except (RecursionError, ValueError):  # brackets within brackets without end; a number of thousands of digits
         said = say("this is no recipe: a list or a number in it goes on without end")
-        found = _syntax(said, say("take it out"), None, None)
+        found = syntax_finding(said, say("take it out"), None, None)
         return LoadedRecipe(path, content, None, None, (found,))
     return _validated(path, content, raw)
 
@@ -89,20 +76,6 @@ def _read(path: Path) -> bytes:
         raise RecipeError(say("{path} is a folder; name the recipe file in it", path=path)) from error
     except OSError as error:
         raise RecipeError(say("cannot read {path}: {why}", path=path, why=str(error.strerror))) from error
-
-
-def _syntax(message: Said, fix: Said, line: int | None, column: int | None) -> Finding:
-    return Finding(rule="toml-syntax", severity=Severity.ERROR, line=line, column=column, message=message, fix=fix)
-
-
-def _toml_syntax(error: tomllib.TOMLDecodeError, text: str) -> Finding:
-    """tomllib puts the place at the end of its message: '... (at line 3, column 5)' or '(at end of document)'."""
-    message, _, place = str(error).rpartition(" (at ")
-    numbers = [int(word.strip(",)")) for word in place.split() if word.strip(",)").isdigit()]
-    line, column = (numbers[0], numbers[1]) if len(numbers) == 2 else (text.count("\n") + 1, None)
-    unknown = (quoted(message or str(error)), SYNTAX_ANY)
-    said, fix = next((words for start, words in SYNTAX_WORDS.items() if message.startswith(start)), unknown)
-    return _syntax(say("not valid TOML: {why}", why=said), fix, line, column)
 
 
 def _validated(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:

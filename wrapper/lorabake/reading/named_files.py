@@ -9,6 +9,7 @@ from pathlib import Path
 from lorabake.reading import safetensors_header
 from lorabake.reading.hub import lacking_tokenizers
 from lorabake.reading.safetensors_header import Header
+from lorabake.reading.spelling import as_spelt, as_written
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import Family
 from lorabake_schemas.recipe import Recipe
@@ -36,12 +37,23 @@ def file_findings(recipe: Recipe, folder: Path, family: Family, network: str, *,
         path = folder / name
         if not path.exists():
             said = say("{path} does not exist", path=path)
-            fix = say("give its path relative to the recipe, or take the line out")
+            spelt = as_spelt(path)
+            fix = (
+                say("give its path relative to the recipe, or take the line out")
+                if spelt is None
+                else say("write {path}: capital letters count", path=as_written(spelt, folder))
+            )
             yield Finding(rule="missing-file", severity=severity, where=where, message=said, fix=fix)
             continue
         found = _problem(where, path, family, network)
         if found:
             yield Finding(rule="wrong-file", severity=severity, where=where, message=found[0], fix=found[1])
+        elif where[1] == "network_weights" and recipe.network.network_train_unet_only and _has_text_encoder(path):
+            said = say(
+                "{file} holds a text encoder's part too, which a UNet-only run leaves out of its file", file=name
+            )
+            fix = say("merge the two afterwards, or take network_train_unet_only out")
+            yield Finding(rule="wrong-file", severity=Severity.WARNING, where=where, message=said, fix=fix)
     yield from _tokenizers(recipe, folder, family)
 
 
@@ -107,6 +119,12 @@ def lora_problem(path: Path, family: Family, network: str | None = None) -> Said
         return safetensors_header.impostor(path) or safetensors_header.not_a_pickle(path)
     header = safetensors_header.read(path)
     return header if isinstance(header, str) else _misfit(header, path.name, family, network)
+
+
+def _has_text_encoder(path: Path) -> bool:
+    """Whether a LoRA's file, which can be read, trained the text encoder as well."""
+    header = safetensors_header.read(path) if path.suffix == ".safetensors" else ""
+    return not isinstance(header, str) and any(name.startswith("lora_te") for name in header.shapes)
 
 
 def _misfit(header: Header, file: str, family: Family, network: str | None) -> Said | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lorabake.reading import clip_tokens
 from lorabake.reading.dataset import Scanning, survey
+from lorabake.reading.spelling import as_spelt, as_written
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts, ImageFacts, LongCaption
 from lorabake_schemas.defaults import token_limit_of
 from lorabake_schemas.recipe import Concept, Recipe, Regularisation
@@ -20,19 +21,29 @@ def dataset_facts(recipe: Recipe, folder: Path, scanning: Scanning) -> DatasetFa
     found = survey(concepts, others, ending, scanning)
     return replace(
         found,
-        concepts=_named(recipe, recipe.concept, found.concepts),
-        regularisation=_named(recipe, recipe.regularisation, found.regularisation),
+        concepts=_named(recipe, folder, recipe.concept, found.concepts),
+        regularisation=_named(recipe, folder, recipe.regularisation, found.regularisation),
         known_tokens=tuple(one.token for one in recipe.concept if clip_tokens.is_known_word(one.token)),
     )
 
 
 def _named(
-    recipe: Recipe, parts: Sequence[Concept | Regularisation], folders: Sequence[FolderFacts]
+    recipe: Recipe, where: Path, parts: Sequence[Concept | Regularisation], folders: Sequence[FolderFacts]
 ) -> tuple[FolderFacts, ...]:
     return tuple(
-        replace(folder, path=part.images, overlong=overlong(recipe, folder.images))
+        replace(
+            folder,
+            path=part.images,
+            overlong=overlong(recipe, folder.images),
+            spelt=_spelt(where, part.images) if folder.problem else None,
+        )
         for part, folder in zip(parts, folders, strict=True)
     )
+
+
+def _spelt(where: Path, images: str) -> str | None:
+    found = as_spelt(where / images)
+    return as_written(found, where) if found and found.is_dir() else None
 
 
 def overlong(recipe: Recipe, images: Sequence[ImageFacts]) -> tuple[LongCaption, ...]:

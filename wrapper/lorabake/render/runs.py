@@ -28,15 +28,15 @@ def written(paths: Sequence[Path], page: Page, *, as_json: bool) -> str:
     return "\n".join(page(say("wrote {path}", path=str(path))) for path in paths)
 
 
-def dry_run(prepared: Prepared, page: Page, *, as_json: bool) -> str:
+def dry_run(prepared: Prepared, command: Sequence[str], page: Page, *, as_json: bool) -> str:
     """The plan and the command that would be run, as a shell takes it."""
     _, plan = prepared.examination.planned()
     if as_json:
         table = {"version": 1, "plan": plan.model_dump(mode="json"), "cwd": str(prepared.root)}
-        return json.dumps(table | {"argv": list(prepared.command)}, indent=2)
+        return json.dumps(table | {"argv": list(command)}, indent=2)
     where = bold(page(say("would run in {folder}", folder=str(prepared.root))))
-    command = f"  {shlex.join(prepared.command)}"
-    return "\n".join([plan_text(plan, page), "", where, command, page(say("nothing was written or started"))])
+    line = f"  {shlex.join(command)}"
+    return "\n".join([plan_text(plan, page), "", where, line, page(say("nothing was written or started"))])
 
 
 def ending(record: Record, root: Path, page: Page) -> str:

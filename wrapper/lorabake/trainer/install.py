@@ -24,7 +24,6 @@ Tell = Callable[[Said], None]
 _FULL_BYTES = 4 * 2**20  # with less than this free, any failure is the disk's
 
 # sd-scripts' checkout is known by these (it is no package and has no version).
-_LANDMARKS = ("train_network.py", "sdxl_train_network.py", "library/train_util.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ def _installed(pin: Pin, home: Path, name: LockName, version: str, world: World)
         return None
     folder = store.root(home) / marker.folder
     checkout, python = folder / "sd-scripts", venv.interpreter(folder / "venv")
-    if not python.exists() or not (checkout / _LANDMARKS[0]).exists():
+    if not python.exists() or not (checkout / venv.LANDMARKS[0]).exists():
         return None
     return Trainer("pin", checkout, python, marker.commit, marker.lock, marker.lock_sha256, marker.versions)
 
@@ -241,12 +240,7 @@ def own(
     ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``tell`` hears when the commit is not
     the pin's.
     """
-    checkout = sd_scripts.absolute()
-    lacking = [name for name in _LANDMARKS if not (checkout / name).is_file()]
-    if lacking:
-        said = say("{path} is not a checkout of sd-scripts: it lacks {file}", path=sd_scripts, file=lacking[0])
-        raise SetupError(said, say("see --sd-scripts"))
-    chosen = venv.of_checkout(checkout, python, env)
+    checkout, chosen = venv.own_place(sd_scripts, python, env)
     tell(say("checking {path}", path=chosen))
     health = venv.health(chosen, (*pin.modules, *needed), checkout, env)
     if health.failed:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PIP = ("-m", "pip", "--no-input", "--disable-pip-version-check")
 _INSTALL = ("install", "--no-deps", "--require-hashes", "--no-warn-script-location", "--progress-bar=off")
+LANDMARKS = ("train_network.py", "sdxl_train_network.py", "library/train_util.py")
 _OBJECT = TypeAdapter(dict[str, Any])
 _VERSION = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
 
@@ -64,6 +65,16 @@ def check_version(version: str, lowest: str, highest: str) -> None:
 def interpreter(venv: Path) -> Path:
     """The Python of a virtual environment."""
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def own_place(sd_scripts: Path, python: Path | None, env: Mapping[str, str]) -> tuple[Path, Path]:
+    """The user's checkout and its Python, as far as looking tells. Raises SetupError when it is none."""
+    checkout = sd_scripts.absolute()
+    lacking = [name for name in LANDMARKS if not (checkout / name).is_file()]
+    if lacking:
+        said = say("{path} is not a checkout of sd-scripts: it lacks {file}", path=sd_scripts, file=lacking[0])
+        raise SetupError(said, say("see --sd-scripts"))
+    return checkout, of_checkout(checkout, python, env)
 
 
 def of_checkout(checkout: Path, python: Path | None, env: Mapping[str, str]) -> Path:
@@ -216,6 +227,7 @@ def last_json(text: str) -> dict[str, Any] | None:
 
 
 __all__ = [
+    "LANDMARKS",
     "Health",
     "check_version",
     "fill",
@@ -225,5 +237,6 @@ __all__ = [
     "make",
     "of_checkout",
     "offers_cpu_torch",
+    "own_place",
     "python_version",
 ]

@@ -1,0 +1,30 @@
+"""Paths that are there but for capital letters, which count on Linux and do not on Windows, where recipes come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def as_spelt(path: Path) -> Path | None:
+    """The one path that differs from this one in capital letters only, None when there is none or more than one."""
+    if path.exists():
+        return None
+    parent = path.parent if path.parent.exists() else as_spelt(path.parent) if path.parent != path else None
+    if parent is None:
+        return None
+    try:
+        alike = [each for each in parent.iterdir() if each.name.casefold() == path.name.casefold()]
+    except OSError:
+        return None
+    return alike[0] if len(alike) == 1 else None
+
+
+def as_written(path: Path, folder: Path) -> str:
+    """A path as a recipe in ``folder`` names it."""
+    try:
+        return path.relative_to(folder).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+__all__ = ["as_spelt", "as_written"]
