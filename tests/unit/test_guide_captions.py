@@ -1,4 +1,4 @@
-"""Rules about captions: each fires where it should and stays silent beside it."""
+"""Rules about caption files: each fires where it should and stays silent beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts, LongCaption
 from lorabake_schemas.guide import Situation
 from lorabake_schemas.recipe import Recipe
 from situations import TOKEN, Fires, Misses, dataset, folder, recipe, situation, spoken, topic
@@ -18,29 +18,24 @@ def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None 
     return situation(of or recipe(), dataset(*folders, regularisation=[reg] if reg else []))
 
 
-def pictures(*problems: CaptionProblem | None, text: str = f"{TOKEN}, food") -> FolderFacts:
+def pictures(*problems: CaptionProblem | None, text: str = f"{TOKEN}, food", **more: Any) -> FolderFacts:
     """A folder with one picture per caption problem."""
     made = [ImageFacts(f"{i}.png", 768, 768, caption=CaptionFacts(text, p)) for i, p in enumerate(problems)]
-    return folder(images=tuple(made))
+    return folder(images=tuple(made), **more)
 
 
-def captioned(*texts: str) -> FolderFacts:
-    return folder(images=tuple(ImageFacts(f"{i}.png", 8, 8, caption=CaptionFacts(t)) for i, t in enumerate(texts)))
+def regularised(*problems: CaptionProblem | None) -> Situation:
+    return at(folder(), of=recipe(regularisation=REG), reg=pictures(*problems))
 
 
-def worded(prefix: str | None = None, suffix: str | None = None, **base: Any) -> Situation:
-    given = {"caption_prefix": prefix, "caption_suffix": suffix}
-    return situation(recipe(base=base, captions={key: value for key, value in given.items() if value}))
-
-
-def outfit(*texts: str, class_: str = "human", **tables: Any) -> Situation:
-    """The concept ``tok`` in its armor, with these captions."""
-    made = recipe(concept={"token": "tok", "outfit": "armor", "class": class_}, **tables)
-    return at(captioned(*texts), of=made)
+def borrowing(from_: str | None) -> Situation:
+    text = CaptionFacts("tok", None if from_ else MISSING, from_)
+    return at(folder(images=(ImageFacts("a_b_c_d_e.png", 768, 768, caption=text),)))
 
 
 MISSING, BLANK, P = CaptionProblem.MISSING, CaptionProblem.BLANK, CaptionProblem
 IMAGES = "concept[0].images"
+LONG = (LongCaption("0.png", 230), LongCaption("1.png", 226))
 FIRES: list[Fires] = [
     ("G3.3", at(pictures(MISSING, MISSING)), IMAGES, "error"),
     ("G3.3", at(pictures(MISSING, None)), IMAGES, "warning"),
@@ -50,40 +45,29 @@ FIRES: list[Fires] = [
     ("S12", at(pictures(P.BOM)), IMAGES, "warning"),
     ("S12", at(pictures(BLANK)), IMAGES, "warning"),
     ("S12", at(pictures(P.MORE_LINES)), IMAGES, "warning"),
-    ("G3.10", at(captioned("food, hmbrgrlora")), "concept[0].token", "warning"),
-    ("G3.10", at(captioned(f"{TOKEN}, food", "1girl")), "concept[0].token", "warning"),
-    ("G3.10", at(captioned(f"{TOKEN}s, food")), "concept[0].token", "warning"),
-    ("G3.10.prefix", worded("masterpiece, best quality"), "captions.caption_prefix", "warning"),
-    ("G3.10.prefix", worded(suffix="white background"), "captions.caption_suffix", "warning"),
-    ("G3.12", at(captioned(f"{TOKEN}, plate, food")), "concept[0].class", "warning"),
-    ("G3.12", at(captioned(f"{TOKEN}, foods")), "concept[0].class", "warning"),
-    ("G3.12", outfit("tok, armor, red, human"), "concept[0].class", "warning"),
-    ("G3.12", outfit("tok, armor, human", "tok, armor, big human"), "concept[0].class", "warning"),
-    ("G6.17", outfit("tok, thing, red"), "concept[0].outfit", "warning"),
-    ("G6.17", outfit("tok, human, red, armor"), "concept[0].outfit", "warning"),
+    ("G3.3", at(pictures(MISSING, None, MISSING, miscased=("0.TXT",))), IMAGES, "warning"),
+    ("G3.3", at(pictures(MISSING, miscased=("0.TXT",))), IMAGES, "error"),
+    ("G3.3.other", at(pictures(MISSING, None, miscased=("0.TXT",))), IMAGES, "warning"),
+    ("G3.3.other", at(pictures(None, others=("0.caption",))), IMAGES, "hint"),
+    ("G3.3.orphans", at(pictures(None, orphans=("9.txt",))), IMAGES, "hint"),
+    ("G3.3.tokens", at(folder(overlong=LONG)), IMAGES, "warning"),
+    ("G35.4", regularised(MISSING, None), "regularisation[0].images", "warning"),
+    ("S12.borrowed", borrowing("/somewhere/a.txt"), IMAGES, "warning"),
 ]
 MISSES: list[Misses] = [
     ("G3.3", at(pictures(None, None))),
     ("G3.3", at(pictures(P.BOM))),
     ("G3.3", at(folder(), of=recipe(regularisation=REG), reg=folder("reg", problem=MISSING))),
     ("S12", at(pictures(None, MISSING))),
-    ("G3.10", at(captioned(f"{TOKEN.upper()} , food", f"\ufeff{TOKEN}", TOKEN))),
-    ("G3.10", at(captioned("food of a kind"), of=recipe(base={"tags": "natural"}))),
-    ("G3.10", at(captioned("food"), of=recipe(captions={"caption_prefix": f"{TOKEN},"}))),
-    ("G3.10", at(pictures(MISSING, text=""))),
-    ("G3.10", at(captioned("mizu, redcoat, food"), of=recipe(concept={"token": "mizu, redcoat"}))),
-    ("G3.10.prefix", worded("masterpiece, best quality,")),
-    ("G3.10.prefix", worded("masterpiece, ", ", white background")),
-    ("G3.10.prefix", worded("a photo of", tags="natural")),
-    ("G3.12", at(captioned(f"{TOKEN}, Food, red", f"\ufeff{TOKEN} ,food"))),
-    ("G3.12", at(captioned("red, food"))),  # G3.10 speaks of it
-    ("G3.12", at(captioned(f"{TOKEN} on a plate"), of=recipe(base={"tags": "natural"}))),
-    ("G3.12", at(captioned(f"{TOKEN}, red"), of=recipe(captions={"caption_prefix": "good,"}))),
-    ("G3.12", at(captioned(f"{TOKEN}, red"), of=recipe(kind="style", concept={"class": None}))),
-    ("G3.12", at(captioned(f"{TOKEN}, red, food"), of=recipe(concept={"class": "red, food"}))),
-    ("G3.12", outfit("tok, armor, human, red")),
-    ("G6.17", outfit("tok, armor, human", "tok, human, armor")),
-    ("G6.17", at(captioned(f"{TOKEN}, red"))),
+    ("G3.3", at(pictures(MISSING, None, miscased=("0.TXT",)))),
+    ("G3.3.other", at(pictures(MISSING, miscased=("0.TXT",), others=("0.caption",)))),
+    ("G3.3.other", at(pictures(None))),
+    ("G3.3.orphans", at(pictures(None))),
+    ("G3.3.orphans", at(FolderFacts("pics", orphans=("9.txt",)))),
+    ("G3.3.tokens", at(folder())),
+    ("G35.4", regularised(MISSING, MISSING)),
+    ("G35.4", regularised(None, None)),
+    ("S12.borrowed", borrowing(None)),
 ]
 
 
@@ -100,14 +84,7 @@ def test_stays_silent(rule: str, case: Situation) -> None:
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
     assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("captions")
-    assert len(topic("captions")) >= 6
-
-
-def test_an_outfit_that_is_nowhere_is_told_with_its_class() -> None:
-    """Captions that name something else altogether."""
-    case = outfit("tok, thing, red")
-    assert [len(spoken(rule, case)) for rule in ("G6.17", "G3.12", "G3.10")] == [1, 1, 0]
-    assert 'begin them with "tok, armor, human"' in spoken("G6.17", case)[0].fix
+    assert len(topic("captions")) >= 7
 
 
 def test_every_caption_problem_is_told_of() -> None:
@@ -118,10 +95,28 @@ def test_every_caption_problem_is_told_of() -> None:
 def test_several_faults_of_one_folder_are_told_one_by_one() -> None:
     found = spoken("S12", at(pictures(P.EMPTY, P.EMPTY, P.NOT_UTF8, P.BOM, None)))
     assert [(finding.severity, finding.file) for finding in found] == [
-        ("error", "0.png"), ("error", "2.png"), ("warning", "3.png"),
+        ("error", "2.png"), ("error", "0.png"), ("warning", "3.png"),
     ]  # fmt: skip
 
 
 def test_long_lists_are_cut() -> None:
     found = spoken("G3.3", at(pictures(*[MISSING] * 9, None)))
     assert "9 of 10 pictures have no caption: 0.png, 1.png, 2.png and 6 more" in found[0].message
+
+
+def test_captions_of_another_kind_are_offered() -> None:
+    none = spoken("G3.3", at(pictures(MISSING, others=("0.caption",))))[0]
+    assert 'caption_extension = ".caption"' in none.fix
+    assert "0.TXT" in spoken("G3.3", at(pictures(MISSING, miscased=("0.TXT",))))[0].fix
+
+
+def test_a_caption_that_is_borrowed_is_named() -> None:
+    assert "a_b_c_d_e.png takes a.txt" in spoken("S12.borrowed", borrowing("/some/where/a.txt"))[0].message
+
+
+@pytest.mark.parametrize(("length", "offered"), [(None, False), (150, True), (75, True)])
+def test_a_longer_limit_is_offered_where_there_is_one(length: int | None, *, offered: bool) -> None:
+    found = spoken("G3.3.tokens", at(folder(overlong=LONG), of=recipe(train={"max_token_length": length})))[0]
+    assert f"longer than {length or 225} tokens" in found.message
+    assert "0.png (230), 1.png (226)" in found.message
+    assert ("max_token_length = 225" in found.fix) is offered

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.guide import (
+    amounts,
     base,
     boards,
     captions,
@@ -19,18 +20,25 @@ from lorabake_schemas.guide import (
     machine,
     network,
     optimizer,
+    pictures,
     scenes,
     schedule,
     shuffling,
     subjects,
     tags,
+    triggers,
+    twins,
     wording,
 )
 from lorabake_schemas.guide.registry import Rule, Situation, rules
 
 TOPICS = (
     data,
+    pictures,
+    twins,
+    amounts,
     captions,
+    triggers,
     tags,
     wording,
     scenes,

@@ -1,182 +1,262 @@
-"""Rules about captions: whether they are there, can be read, and begin as a trigger has to."""
+"""Rules about caption files: whether they are there, are the right ones, can be read, and are not too long."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts
+from lorabake_schemas.defaults import token_limit_of
+from lorabake_schemas.findings import Severity
 from lorabake_schemas.guide.data import folders, listed, training
-from lorabake_schemas.guide.registry import ERROR, WARNING, Remark, Situation, rule
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
+from lorabake_schemas.words import Said, say, told
+
+LONGEST = 225  # tokens: more sd-scripts cannot be told to take (TU:3902)
+
+
+def _ending(situation: Situation) -> str:
+    return situation.recipe.captions.caption_extension or CAPTION_EXTENSION
 
 
 @rule(
     "G3.3",
     ERROR,
     "Without captions every picture gets the class token alone, and only a warning says so.",
-    unless="regularisation, which needs no captions",
+    unless="regularisation, which needs no captions; captions whose name differs in capital letters (G3.3.other)",
 )
 def there_are_captions(situation: Situation) -> Iterator[Remark]:
-    extension = situation.recipe.captions.caption_extension or CAPTION_EXTENSION
+    ending = _ending(situation)
     for index, folder in training(situation):
         missing = [image.name for image in folder.images if image.caption.problem is CaptionProblem.MISSING]
+        where = ("concept", index, "images")
         if missing and len(missing) == len(folder.images):
             yield Remark(
-                ("concept", index, "images"),
-                f"no picture in {folder.path} has a {extension} caption beside it",
-                "write one caption file per picture (token first, class second), or set captions.caption_extension",
+                where,
+                say("no picture in {path} has a {ending} caption beside it", path=folder.path, ending=ending),
+                _instead(folder),
             )
-        elif missing:
+        elif lacking := _without(missing, folder.miscased, ending):
             yield Remark(
-                ("concept", index, "images"),
-                f"{len(missing)} of {len(folder.images)} pictures have no caption: {listed(missing)}",
-                "write them; until then they train as the class token alone",
+                where,
+                told(
+                    len(lacking),
+                    "{n} of {all} pictures has no caption: {names}",
+                    "{n} of {all} pictures have no caption: {names}",
+                    all=len(folder.images),
+                    names=listed(lacking),
+                ),
+                say("write them; until then they train as the class token alone"),
+                file=lacking[0],
                 severity=WARNING,
+            )
+
+
+def _without(missing: list[str], miscased: tuple[str, ...], ending: str) -> list[str]:
+    """The pictures that have not even a caption with other capital letters."""
+    known = {name[: -len(ending)].lower() for name in miscased}
+    return [name for name in missing if name.rpartition(".")[0].lower() not in known]
+
+
+def _instead(folder: FolderFacts) -> Said:
+    """What to do when no picture has a caption: perhaps captions of another kind are there."""
+    if folder.others:
+        other = folder.others[0].rpartition(".")[2]
+        return say('write caption_extension = ".{other}" under [captions]: such files are there', other=other)
+    if folder.miscased:
+        return say("rename them, capital letters count: {names}", names=listed(folder.miscased))
+    return say("write one caption file per picture (token first, class second), or set captions.caption_extension")
+
+
+@rule("G3.3.other", WARNING, "sd-scripts reads captions of one ending only, and capital letters count.")
+def captions_are_those_that_are_read(situation: Situation) -> Iterator[Remark]:
+    ending = _ending(situation)
+    for where, folder in folders(situation):
+        if all(image.caption.problem is CaptionProblem.MISSING for image in folder.images):
+            continue  # G3.3 names them
+        if folder.miscased:
+            yield Remark(
+                where,
+                told(
+                    len(folder.miscased),
+                    "{n} caption is not read, because of its capital letters: {names}",
+                    "{n} captions are not read, because of their capital letters: {names}",
+                    names=listed(folder.miscased),
+                ),
+                say("name each caption like its picture, with {ending} at its end", ending=ending),
+                file=folder.miscased[0],
+            )
+        if folder.others:
+            yield Remark(
+                where,
+                told(
+                    len(folder.others),
+                    "{n} caption of another ending is not read: {names}",
+                    "{n} captions of another ending are not read: {names}",
+                    names=listed(folder.others),
+                ),
+                say("delete or move them, or set captions.caption_extension; now it is {ending}", ending=ending),
+                file=folder.others[0],
+                severity=HINT,
+            )
+
+
+@rule("G3.3.orphans", HINT, "A caption without a picture is read by nobody; often one of the two was renamed.")
+def captions_have_pictures(situation: Situation) -> Iterator[Remark]:
+    for where, folder in folders(situation):
+        if folder.images and folder.orphans:
+            yield Remark(
+                where,
+                told(
+                    len(folder.orphans),
+                    "{n} caption has no picture: {names}",
+                    "{n} captions have no picture: {names}",
+                    names=listed(folder.orphans),
+                ),
+                say("name each like its picture, or delete it"),
+                file=folder.orphans[0],
+            )
+
+
+@rule(
+    "G35.4",
+    WARNING,
+    "A caption beside a regularisation picture takes the place of the class token.",
+    unless="all of them have one",
+)
+def regularisation_needs_no_captions(situation: Situation) -> Iterator[Remark]:
+    for index, folder in enumerate(situation.dataset.regularisation):
+        own = [image.name for image in folder.images if image.caption.problem is not CaptionProblem.MISSING]
+        if own and len(own) < len(folder.images):
+            yield Remark(
+                ("regularisation", index, "images"),
+                told(
+                    len(own),
+                    '{n} of {all} pictures has a caption, which takes the place of "{token}": {names}',
+                    '{n} of {all} pictures have captions, which take the place of "{token}": {names}',
+                    all=len(folder.images),
+                    token=situation.recipe.regularisation[index].class_,
+                    names=listed(own),
+                ),
+                say("delete them, or give every picture one"),
+                file=own[0],
             )
 
 
 @rule("S12", ERROR, "sd-scripts stops on an empty or undecodable caption and swallows the rest in silence.")
 def captions_can_be_read(situation: Situation) -> Iterator[Remark]:
-    said = {
-        CaptionProblem.EMPTY: (
-            ERROR,
-            "captions are empty files, on which sd-scripts stops",
-            "write them or delete the files",
-        ),
-        CaptionProblem.NOT_UTF8: (ERROR, "captions are not UTF-8, on which sd-scripts stops", "save them as UTF-8"),
-        CaptionProblem.UNREADABLE: (ERROR, "captions cannot be read", "check the permissions"),
-        CaptionProblem.BOM: (
-            WARNING,
-            "captions begin with a byte order mark, which becomes part of the first tag",
-            "save them as UTF-8 without BOM",
-        ),
-        CaptionProblem.BLANK: (
-            WARNING,
-            "captions have a blank first line, and only the first line is used",
-            "put everything on the first line",
-        ),
-        CaptionProblem.MORE_LINES: (
-            WARNING,
-            "captions have more than one line; only the first is used",
-            "put everything on one line",
-        ),
-    }
     for where, folder in folders(situation):
-        for problem, (severity, message, fix) in said.items():
-            names = [image.name for image in folder.images if image.caption.problem is problem]
-            if names:
-                yield Remark(where, f"{len(names)} {message}: {listed(names)}", fix, file=names[0], severity=severity)
+        found: dict[CaptionProblem, list[str]] = {}
+        for image in folder.images:
+            if image.caption.problem is not None:
+                found.setdefault(image.caption.problem, []).append(image.name)
+        for problem in CaptionProblem:
+            if problem in found and problem is not CaptionProblem.MISSING:
+                severity, message, fix = _fault(problem, found[problem])
+                yield Remark(where, message, fix, file=found[problem][0], severity=severity)
+
+
+def _fault(problem: CaptionProblem, pictures: list[str]) -> tuple[Severity, Said, Said]:
+    n, names = len(pictures), listed(pictures)
+    match problem:
+        case CaptionProblem.EMPTY:
+            message = told(
+                n,
+                "{n} caption is an empty file, on which sd-scripts stops: {names}",
+                "{n} captions are empty files, on which sd-scripts stops: {names}",
+                names=names,
+            )
+            return ERROR, message, say("write them or delete the files")
+        case CaptionProblem.NOT_UTF8:
+            message = told(
+                n,
+                "{n} caption is not UTF-8, on which sd-scripts stops: {names}",
+                "{n} captions are not UTF-8, on which sd-scripts stops: {names}",
+                names=names,
+            )
+            return ERROR, message, say("save them as UTF-8")
+        case CaptionProblem.BOM:
+            message = told(
+                n,
+                "{n} caption begins with a byte order mark, which becomes part of the first tag: {names}",
+                "{n} captions begin with a byte order mark, which becomes part of the first tag: {names}",
+                names=names,
+            )
+            return WARNING, message, say("save them as UTF-8 without BOM")
+        case CaptionProblem.BLANK:
+            message = told(
+                n,
+                "{n} caption has a blank first line, and only the first line is used: {names}",
+                "{n} captions have a blank first line, and only the first line is used: {names}",
+                names=names,
+            )
+            return WARNING, message, say("put everything on the first line")
+        case CaptionProblem.MORE_LINES:
+            message = told(
+                n,
+                "{n} caption has more than one line; only the first is used: {names}",
+                "{n} captions have more than one line; only the first is used: {names}",
+                names=names,
+            )
+            return WARNING, message, say("put everything on one line")
+        case _:
+            message = told(
+                n, "{n} caption cannot be read: {names}", "{n} captions cannot be read: {names}", names=names
+            )
+            return ERROR, message, say("check the permissions")
 
 
 @rule(
-    "G3.10",
+    "S12.borrowed",
     WARNING,
-    "The first tag of every caption is the trigger; without it the LoRA answers to nothing.",
-    unless="natural-language captions, where the token only has to be in the sentence",
+    "For a picture without a caption and with four underscores in its path, sd-scripts looks for a shorter name.",
 )
-def token_comes_first(situation: Situation) -> Iterator[Remark]:
-    if situation.recipe.base.tags == "natural":
-        return
-    if situation.recipe.captions.caption_prefix:  # it comes first, and the token may be in it (TU:823)
-        return
-    for index, folder in training(situation):
-        token = situation.recipe.concept[index].token.split(",")[0].strip().casefold()
-        captioned = [image for image in folder.images if image.caption.problem is not CaptionProblem.MISSING]
-        wrong = [
-            image.name
-            for image in captioned
-            if image.caption.text and image.caption.text.lstrip("\ufeff").split(",")[0].strip().casefold() != token
-        ]
-        if wrong:
+def captions_are_their_own(situation: Situation) -> Iterator[Remark]:
+    for where, folder in folders(situation):
+        taken = [(image.name, image.caption.borrowed_from) for image in folder.images if image.caption.borrowed_from]
+        if taken:
+            names = [
+                say("{name} takes {caption}", name=name, caption=path.replace("\\", "/").rpartition("/")[2])
+                for name, path in taken
+            ]
             yield Remark(
-                ("concept", index, "token"),
-                f"{len(wrong)} of {len(folder.images)} captions do not begin with "
-                f'"{situation.recipe.concept[index].token}": {listed(wrong)}',
-                _token_or(folder, wrong),
-                file=wrong[0],
+                where,
+                told(
+                    len(taken),
+                    "{n} picture without a caption takes another file's, because of the underscores: {names}",
+                    "{n} pictures without a caption take another file's, because of the underscores: {names}",
+                    names=listed(names),
+                ),
+                say("write captions for them, or take underscores out of their names and folders"),
+                file=taken[0][0],
             )
 
 
-def _token_or(folder: FolderFacts, wrong: list[str]) -> str:
-    """Put the token first; or take the word that all captions begin with as the token."""
-    firsts = {image.caption.text.lstrip("\ufeff").split(",")[0].strip() for image in folder.images}
-    if len(firsts) == 1 and len(wrong) == len(folder.images):
-        return f'put the token first, or write token = "{firsts.pop()}", with which all of them begin'
-    return "put the token first"
-
-
 @rule(
-    "G3.10.prefix",
+    "G3.3.tokens",
     WARNING,
-    "sd-scripts joins prefix, caption and suffix with a space, so without a comma two tags become one.",
-    unless="natural-language captions",
+    "sd-scripts cuts a caption at the text encoder's limit in silence; what stands behind is never learned.",
+    unless="tags are shuffled, where it is another part each time",
 )
-def prefix_is_apart(situation: Situation) -> Iterator[Remark]:
-    captions = situation.recipe.captions
-    if situation.recipe.base.tags == "natural":
-        return
-    prefix, suffix = captions.caption_prefix, captions.caption_suffix
-    if prefix and not prefix.rstrip().endswith(","):
-        yield Remark(
-            ("captions", "caption_prefix"),
-            f'its last tag and the first of the caption become one: "{_tags(prefix)[-1]} ..."',
-            f'write "{prefix.rstrip()},"',
-        )
-    if suffix and not suffix.lstrip().startswith(","):
-        yield Remark(
-            ("captions", "caption_suffix"),
-            f'the last tag of the caption and its first become one: "... {_tags(suffix)[0]}"',
-            f'write ", {suffix.lstrip()}"',
-        )
-
-
-@rule(
-    "G3.12",
-    WARNING,
-    "The class stands right behind the token; elsewhere it is shuffled, and another tag is kept in its place.",
-    unless="natural-language captions, or a caption_prefix",
-)
-def class_is_in_front(situation: Situation) -> Iterator[Remark]:
-    for index, folder in training(situation):
-        concept = situation.recipe.concept[index]
-        if concept.class_:
-            yield from _in_front(situation, index, folder, "class", concept.class_)
-
-
-@rule(
-    "G6.17",
-    WARNING,
-    "Token and outfit come first in every caption; an outfit that is not there is not learned.",
-    unless="natural-language captions, or a caption_prefix",
-)
-def outfit_is_in_front(situation: Situation) -> Iterator[Remark]:
-    for index, folder in training(situation):
-        concept = situation.recipe.concept[index]
-        if concept.outfit:
-            yield from _in_front(situation, index, folder, "outfit", concept.outfit)
-
-
-def _in_front(situation: Situation, index: int, folder: FolderFacts, key: str, word: str) -> Iterator[Remark]:
-    """Captions that begin with the token (G3.10 speaks of the others) but lack ``word`` among the kept tags."""
-    recipe, concept = situation.recipe, situation.recipe.concept[index]
-    if recipe.base.tags == "natural" or recipe.captions.caption_prefix:
-        return
-    words = [each for each in (concept.token, concept.outfit, concept.class_) if each]
-    kept, wanted = sum(len(_tags(each)) for each in words), set(_tags(word))
-    fronts = [(image.name, _tags(image.caption.text)[:kept]) for image in folder.images if image.caption.text]
-    begun = [(name, front) for name, front in fronts if front[0] == _tags(concept.token)[0]]
-    lacking = [name for name, front in begun if not wanted <= set(front)]
-    if lacking:
-        yield Remark(
-            ("concept", index, key),
-            f'{len(lacking)} of {len(folder.images)} captions lack "{word}" among their first {kept} tags: '
-            f"{listed(lacking)}",
-            f'begin them with "{", ".join(words)}"',
-            file=lacking[0],
-        )
-
-
-def _tags(text: str) -> list[str]:
-    return [tag.strip().casefold() for tag in text.lstrip("\ufeff").split(",")]
+def captions_fit_the_text_encoder(situation: Situation) -> Iterator[Remark]:
+    limit = token_limit_of(situation.recipe.train)
+    for where, folder in folders(situation):
+        if folder.overlong:
+            names = [say("{name} ({tokens})", name=one.name, tokens=one.tokens) for one in folder.overlong]
+            fix = say("shorten them")
+            if limit < LONGEST:
+                fix = say("shorten them, or write max_token_length = {longest} under [train]", longest=LONGEST)
+            yield Remark(
+                where,
+                told(
+                    len(folder.overlong),
+                    "{n} caption is longer than {limit} tokens, and the rest is cut off: {names}",
+                    "{n} captions are longer than {limit} tokens, and the rest is cut off: {names}",
+                    limit=limit,
+                    names=listed(names),
+                ),
+                fix,
+                file=folder.overlong[0].name,
+            )
 
 
 __all__: list[str] = []

@@ -1,0 +1,283 @@
+"""Rules about single pictures: what cannot be read, and what trains otherwise than it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from posixpath import splitext
+
+from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.fits import Fit
+from lorabake_schemas.guide.data import folders, listed
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
+from lorabake_schemas.words import Said, say, told
+
+ENLARGED = 1.1  # times; up to here nobody sees it (ours)
+CROPPED = 0.2  # share of a picture that may be cut away unsaid (ours): six in a hundred is what buckets usually take
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+WIDE_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a value begin with these
+
+Where = tuple[str | int, ...]
+
+
+def _found(
+    situation: Situation, wrong: Callable[[ImageFacts], bool]
+) -> Iterator[tuple[Where, FolderFacts, list[ImageFacts]]]:
+    """The folders with readable pictures of which this is true, and those pictures."""
+    for where, folder in folders(situation):
+        those = [image for image in folder.images if not image.problem and wrong(image)]
+        if those:
+            yield where, folder, those
+
+
+def _names(images: list[ImageFacts]) -> Said:
+    return listed([image.name for image in images])
+
+
+@rule("G2.2", ERROR, "A picture that cannot be opened stops sd-scripts, often hours into the run.")
+def pictures_open(situation: Situation) -> Iterator[Remark]:
+    for where, folder in folders(situation):
+        broken = [image for image in folder.images if image.problem]
+        if broken:
+            told_of = [say("{name} ({problem})", name=image.name, problem=image.problem or "") for image in broken]
+            yield Remark(
+                where,
+                say(
+                    "{n} of {all} pictures cannot be read: {names}",
+                    n=len(broken),
+                    all=len(folder.images),
+                    names=listed(told_of),
+                ),
+                say("replace or remove them"),
+                file=broken[0].name,
+            )
+
+
+@rule(
+    "G2.2.turned",
+    WARNING,
+    "sd-scripts ignores EXIF's orientation, so such a photo is trained as it is stored: lying on its side or mirrored.",
+)
+def pictures_stand_upright(situation: Situation) -> Iterator[Remark]:
+    for where, folder, turned in _found(situation, lambda image: image.orientation != 1):
+        yield Remark(
+            where,
+            told(
+                len(turned),
+                "{n} of {all} pictures is turned by its EXIF data and will be trained unturned: {names}",
+                "{n} of {all} pictures are turned by their EXIF data and will be trained unturned: {names}",
+                all=len(folder.images),
+                names=_names(turned),
+            ),
+            say("turn them for good: open and save them in an image editor, or convert them to PNG"),
+            file=turned[0].name,
+        )
+
+
+@rule("G2.2.depth", ERROR, "Pillow makes nearly every grey of more than 8 bits white, and sd-scripts trains on that.")
+def greys_have_eight_bits(situation: Situation) -> Iterator[Remark]:
+    for where, _, wide in _found(situation, lambda image: image.mode.startswith(WIDE_MODES)):
+        yield Remark(
+            where,
+            told(
+                len(wide),
+                "{n} picture has 16 or 32 bits of grey and would be trained all white: {names}",
+                "{n} pictures have 16 or 32 bits of grey and would be trained all white: {names}",
+                names=_names(wide),
+            ),
+            say("save them with 8 bits a channel"),
+            file=wide[0].name,
+        )
+
+
+@rule("G2.2.cmyk", HINT, "sd-scripts turns CMYK into RGB without the colour profile, so that colours shift.")
+def colours_are_rgb(situation: Situation) -> Iterator[Remark]:
+    for where, _, print_ in _found(situation, lambda image: image.mode == "CMYK"):
+        yield Remark(
+            where,
+            told(
+                len(print_),
+                "{n} picture is in CMYK, and its colours will shift: {names}",
+                "{n} pictures are in CMYK, and their colours will shift: {names}",
+                names=_names(print_),
+            ),
+            say("save them as RGB in an image editor, which knows their profile"),
+            file=print_[0].name,
+        )
+
+
+@rule("G2.2.moving", HINT, "sd-scripts takes the first frame and no other.")
+def pictures_stand_still(situation: Situation) -> Iterator[Remark]:
+    for where, _, moving in _found(situation, lambda image: image.moving):
+        yield Remark(
+            where,
+            told(
+                len(moving),
+                "{n} picture moves, and only its first frame will be trained: {names}",
+                "{n} pictures move, and only their first frames will be trained: {names}",
+                names=_names(moving),
+            ),
+            say("fine if that frame is good; else save the frames you want as pictures"),
+            file=moving[0].name,
+        )
+
+
+@rule("G2.3.content", HINT, "sd-scripts goes by the content of a picture, but other programs go by its name.")
+def names_tell_the_format(situation: Situation) -> Iterator[Remark]:
+    for where, _, wrong in _found(situation, _is_misnamed):
+        names = [say("{name} (a {format})", name=image.name, format=image.format) for image in wrong]
+        yield Remark(
+            where,
+            told(
+                len(wrong),
+                "{n} picture has another format than its name says: {names}",
+                "{n} pictures have another format than their names say: {names}",
+                names=listed(names),
+            ),
+            say("rename them, caption and all: sd-scripts does not mind, other programs may"),
+            file=wrong[0].name,
+        )
+
+
+def _is_misnamed(image: ImageFacts) -> bool:
+    expected = FORMATS.get(splitext(image.name)[1].lower())
+    return bool(image.format and expected) and image.format != expected
+
+
+@rule(
+    "G2.4",
+    WARNING,
+    "sd-scripts throws transparency away, and whatever colour lies hidden under it is trained.",
+    unless="alpha_mask is on, which keeps transparent parts out of the loss",
+)
+def pictures_are_opaque(situation: Situation) -> Iterator[Remark]:
+    if situation.recipe.kohya.get("alpha_mask") is True:
+        return
+    for where, folder, clear in _found(situation, lambda image: image.alpha and not image.opaque):
+        n, names = len(clear), _names(clear)
+        if situation.dataset.deep:
+            message = told(
+                n,
+                "{n} of {all} pictures has transparent parts, where a hidden colour would be trained: {names}",
+                "{n} of {all} pictures have transparent parts, where hidden colours would be trained: {names}",
+                all=len(folder.images),
+                names=names,
+            )
+            fix = say("put a background behind them, not always the same colour, and tag it")
+        else:
+            message = told(
+                n,
+                "{n} of {all} pictures declares transparency; what it hides would be trained: {names}",
+                "{n} of {all} pictures declare transparency; what it hides would be trained: {names}",
+                all=len(folder.images),
+                names=names,
+            )
+            fix = say(
+                "put a background behind them, not always the same colour, and tag it; check --deep tells "
+                "which are opaque all the same"
+            )
+        yield Remark(where, message, fix, file=clear[0].name)
+
+
+Fitted = tuple[ImageFacts, Fit]
+
+
+def _fitted(situation: Situation, wrong: Callable[[Fit], bool]) -> Iterator[tuple[Where, FolderFacts, list[Fitted]]]:
+    """The folders with pictures whose way into their bucket is such, and those pictures, the worst first."""
+    fits = situation.plan.fits if situation.plan else ()
+    for (where, folder), each in zip(folders(situation), fits, strict=False):
+        judged = {fit: wrong(fit) for fit in set(each) if fit is not None}
+        if any(judged.values()):
+            pairs = zip(folder.images, each, strict=True)
+            yield where, folder, [(image, fit) for image, fit in pairs if fit is not None and judged[fit]]
+
+
+@rule(
+    "G2.16",
+    WARNING,
+    "sd-scripts enlarges pictures below the training resolution itself, with a plain filter that adds no detail.",
+    unless="bucket_no_upscale",
+    needs_plan=True,
+)
+def pictures_are_large_enough(situation: Situation) -> Iterator[Remark]:
+    for where, folder, small in _fitted(situation, lambda fit: fit.scale > ENLARGED):
+        small.sort(key=lambda pair: -pair[1].scale)
+        names = [say("{name} ({scale:.1f} times)", name=image.name, scale=fit.scale) for image, fit in small]
+        yield Remark(
+            where,
+            told(
+                len(small),
+                "{n} of {all} pictures is smaller than the training resolution and would be enlarged: {names}",
+                "{n} of {all} pictures are smaller than the training resolution and would be enlarged: {names}",
+                all=len(folder.images),
+                names=listed(names),
+            ),
+            say("enlarge them with an AI upscaler or replace them; what stays gets the model's tag for low quality"),
+            file=small[0][0].name,
+        )
+
+
+@rule(
+    "G2.10",
+    HINT,
+    "A picture is scaled to cover its bucket and cropped in the middle, wherever the subject is.",
+    needs_plan=True,
+)
+def pictures_are_cropped_by_hand(situation: Situation) -> Iterator[Remark]:
+    for where, folder, cut in _fitted(situation, lambda fit: fit.cropped > CROPPED):
+        cut.sort(key=lambda pair: -pair[1].cropped)
+        names = [say("{name} ({share:.0%})", name=image.name, share=fit.cropped) for image, fit in cut]
+        yield Remark(
+            where,
+            told(
+                len(cut),
+                "{n} of {all} pictures loses more than a fifth to its bucket: {names}",
+                "{n} of {all} pictures lose more than a fifth to their buckets: {names}",
+                all=len(folder.images),
+                names=listed(names),
+            ),
+            say("crop them to the subject yourself, or widen the buckets with min_bucket_reso and max_bucket_reso"),
+            file=cut[0][0].name,
+        )
+
+
+@rule(
+    "S15.sizes",
+    ERROR,
+    "Without buckets and cached latents sd-scripts asserts that every picture has the size of the resolution.",
+    needs_plan=True,
+)
+def sizes_fit_without_buckets(situation: Situation) -> Iterator[Remark]:
+    plan, cropped = situation.plan, situation.recipe.kohya.get("random_crop") is True
+    if plan is None or plan.value("cache_latents") or plan.value("cache_latents_to_disk"):
+        return
+    data = {setting.option: setting.value for setting in plan.dataset}
+    sides = data.get("resolution")
+    width, height = (sides[0], sides[-1]) if isinstance(sides, tuple) else (sides, sides)
+    if data.get("enable_bucket") or not isinstance(width, int) or not isinstance(height, int):
+        return
+    for where, folder in folders(situation):
+        wrong = [image for image in folder.images if not _fits(image, width, height, larger=cropped)]
+        if wrong:
+            yield Remark(
+                where,
+                say(
+                    "{n} of {all} pictures are not {width} x {height}: {names}",
+                    n=len(wrong),
+                    all=len(folder.images),
+                    width=width,
+                    height=height,
+                    names=_names(wrong),
+                ),
+                say("take enable_bucket = false or cache_latents = false out"),
+                file=wrong[0].name,
+            )
+
+
+def _fits(image: ImageFacts, width: int, height: int, *, larger: bool) -> bool:
+    """A random crop takes what is too large (TU:1622-1634), nothing enlarges what is too small."""
+    if larger:
+        return image.width >= width and image.height >= height
+    return (image.width, image.height) == (width, height)
+
+
+__all__: list[str] = []

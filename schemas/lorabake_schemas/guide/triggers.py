@@ -1,0 +1,174 @@
+"""Rules about how captions begin: the trigger, the class, the outfit, and what is joined in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts
+from lorabake_schemas.guide.data import listed, training
+from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
+from lorabake_schemas.words import Said, say, told
+
+
+@rule(
+    "G3.10",
+    WARNING,
+    "The first tag of every caption is the trigger; without it the LoRA answers to nothing.",
+    unless="natural-language captions, where the token only has to be in the sentence",
+)
+def token_comes_first(situation: Situation) -> Iterator[Remark]:
+    if situation.recipe.base.tags == "natural":
+        return
+    if situation.recipe.captions.caption_prefix:  # it comes first, and the token may be in it (TU:823)
+        return
+    for index, folder in training(situation):
+        own = situation.recipe.concept[index].token
+        token = _first(own)
+        wrong = [
+            image.name
+            for image in folder.images
+            if image.caption.text
+            and image.caption.problem is not CaptionProblem.MISSING
+            and _first(image.caption.text.lstrip(BOM)) != token
+        ]
+        if wrong:
+            yield Remark(
+                ("concept", index, "token"),
+                told(
+                    len(wrong),
+                    '{n} of {all} captions does not begin with "{token}": {names}',
+                    '{n} of {all} captions do not begin with "{token}": {names}',
+                    all=len(folder.images),
+                    token=own,
+                    names=listed(wrong),
+                ),
+                _token_or(folder, wrong),
+                file=wrong[0],
+            )
+
+
+BOM = "\ufeff"
+
+
+def _first(text: str) -> str:
+    return text.partition(",")[0].strip().casefold()
+
+
+def _token_or(folder: FolderFacts, wrong: list[str]) -> Said:
+    """Put the token first; or take the word that all captions begin with as the token."""
+    firsts = {image.caption.text.lstrip(BOM).split(",")[0].strip() for image in folder.images}
+    if len(firsts) == 1 and len(wrong) == len(folder.images):
+        word = firsts.pop()
+        return say('put the token first, or write token = "{word}", with which all of them begin', word=word)
+    return say("put the token first")
+
+
+@rule(
+    "G3.10.prefix",
+    WARNING,
+    "sd-scripts joins prefix, caption and suffix with a space, so without a comma two tags become one.",
+    unless="natural-language captions",
+)
+def prefix_is_apart(situation: Situation) -> Iterator[Remark]:
+    captions = situation.recipe.captions
+    if situation.recipe.base.tags == "natural":
+        return
+    prefix, suffix = captions.caption_prefix, captions.caption_suffix
+    if prefix and not prefix.rstrip().endswith(","):
+        yield Remark(
+            ("captions", "caption_prefix"),
+            say('its last tag and the first of the caption become one: "{tag} ..."', tag=_tags(prefix)[-1]),
+            say('write "{prefix},"', prefix=prefix.rstrip()),
+        )
+    if suffix and not suffix.lstrip().startswith(","):
+        yield Remark(
+            ("captions", "caption_suffix"),
+            say('the last tag of the caption and its first become one: "... {tag}"', tag=_tags(suffix)[0]),
+            say('write ", {suffix}"', suffix=suffix.lstrip()),
+        )
+
+
+@rule(
+    "G3.11",
+    HINT,
+    "A word that CLIP knows has a meaning in the model already, which the pictures have to fight.",
+    unless="what is trained is that very thing, and nothing odd shows in the results",
+)
+def token_is_new(situation: Situation) -> Iterator[Remark]:
+    for index, concept in enumerate(situation.recipe.concept):
+        if concept.token in situation.dataset.known_tokens:
+            yield Remark(
+                ("concept", index, "token"),
+                say('"{token}" is a word of its own to CLIP, so the model may know it', token=concept.token),
+                say(
+                    'if odd things show, spell it so that it means nothing, such as "{word}"',
+                    word=unknown(concept.token),
+                ),
+            )
+
+
+def unknown(word: str) -> str:
+    """The word without its vowels and with an ending that no word has, as the guide does it: hmbrgrlora."""
+    short = "".join(letter for letter in word.lower() if letter not in "aeiou") or word.lower()
+    return f"{short}lora"
+
+
+@rule(
+    "G3.12",
+    WARNING,
+    "The class stands right behind the token; elsewhere it is shuffled, and another tag is kept in its place.",
+    unless="natural-language captions, or a caption_prefix",
+)
+def class_is_in_front(situation: Situation) -> Iterator[Remark]:
+    for index, folder in training(situation):
+        concept = situation.recipe.concept[index]
+        if concept.class_:
+            yield from _in_front(situation, index, folder, "class", concept.class_)
+
+
+@rule(
+    "G6.17",
+    WARNING,
+    "Token and outfit come first in every caption; an outfit that is not there is not learned.",
+    unless="natural-language captions, or a caption_prefix",
+)
+def outfit_is_in_front(situation: Situation) -> Iterator[Remark]:
+    for index, folder in training(situation):
+        concept = situation.recipe.concept[index]
+        if concept.outfit:
+            yield from _in_front(situation, index, folder, "outfit", concept.outfit)
+
+
+def _in_front(situation: Situation, index: int, folder: FolderFacts, key: str, word: str) -> Iterator[Remark]:
+    """Captions that begin with the token (G3.10 speaks of the others) but lack ``word`` among the kept tags."""
+    recipe, concept = situation.recipe, situation.recipe.concept[index]
+    if recipe.base.tags == "natural" or recipe.captions.caption_prefix:
+        return
+    words = [each for each in (concept.token, concept.outfit, concept.class_) if each]
+    kept, wanted = sum(len(_tags(each)) for each in words), set(_tags(word))
+    token = _tags(concept.token)[0]
+    fronts = ((image.name, _tags(image.caption.text, kept)) for image in folder.images if image.caption.text)
+    lacking = [name for name, front in fronts if front[0] == token and not wanted.issubset(front)]
+    if lacking:
+        yield Remark(
+            ("concept", index, key),
+            told(
+                len(lacking),
+                '{n} of {all} captions lacks "{word}" among its first {kept} tags: {names}',
+                '{n} of {all} captions lack "{word}" among their first {kept} tags: {names}',
+                all=len(folder.images),
+                word=word,
+                kept=kept,
+                names=listed(lacking),
+            ),
+            say('begin them with "{words}"', words=", ".join(words)),
+            file=lacking[0],
+        )
+
+
+def _tags(text: str, most: int = -1) -> list[str]:
+    """The tags of a text, of which no more than ``most`` are wanted."""
+    return [tag.strip().casefold() for tag in text.lstrip(BOM).split(",", most)[: most if most > 0 else None]]
+
+
+__all__ = ["unknown"]

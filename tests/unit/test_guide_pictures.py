@@ -1,0 +1,125 @@
+"""Rules about single pictures: each fires where it should and stays silent beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.guide import Situation
+from lorabake_schemas.recipe import Recipe
+from situations import Fires, Misses, dataset, folder, plan_of, recipe, situation, spoken, topic
+
+REG = [{"class": "food", "images": "reg"}]
+GOOD = ImageFacts("ok.png", 768, 768, mode="RGB", format="PNG")
+
+
+def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> Situation:
+    return situation(of or recipe(), dataset(*folders, regularisation=[reg] if reg else []))
+
+
+def one(deep: bool = False, of: Recipe | None = None, **changes: Any) -> Situation:
+    """A folder with a good picture and one that differs from it."""
+    facts = dataset(folder(images=(GOOD, replace(GOOD, **changes))))
+    return situation(of or recipe(), replace(facts, deep=deep))
+
+
+def sized(width: int, height: int, *, reg: tuple[int, int] | None = None, **train: Any) -> Situation:
+    """Thirty pictures that fit and one of this size, with the plan; 768 x 768 is the resolution."""
+    made = recipe(train={"resolution": 768} | train, regularisation=REG if reg else [])
+    images = (*folder().images, ImageFacts("x.png", width, height))
+    facts = dataset(folder(images=images), regularisation=[folder("reg", size=reg)] if reg else [])
+    return situation(made, facts, plan=plan_of(made, facts))
+
+
+def unbucketed(size: tuple[int, int] = (768, 768), *, reg: tuple[int, int] | None = None, **train: Any) -> Situation:
+    """Without buckets and cached latents, unless ``train`` says otherwise; 768 x 768 is the resolution."""
+    off = {"enable_bucket": False, "cache_latents": False, "resolution": 768}
+    kohya = {"random_crop": True} if train.pop("random_crop", False) else {}
+    made = recipe(train=off | train, kohya=kohya, regularisation=REG if reg else [])
+    facts = dataset(folder(size=size), regularisation=[folder("reg", size=reg)] if reg else [])
+    return situation(made, facts, plan=plan_of(made, facts))
+
+
+IMAGES = "concept[0].images"
+MASKED = recipe(kohya={"alpha_mask": True})
+FIRES: list[Fires] = [
+    # 000 takes what is 0001's
+    ("S15.sizes", unbucketed((768, 767)), IMAGES, "error"),
+    ("S15.sizes", unbucketed((1024, 1024)), IMAGES, "error"),
+    ("S15.sizes", unbucketed((1024, 700), random_crop=True), IMAGES, "error"),
+    ("S15.sizes", unbucketed(reg=(512, 512)), "regularisation[0].images", "error"),
+    ("G2.2", at(folder(images=(GOOD, ImageFacts("bad.png", problem="the file is empty")))), IMAGES, "error"),
+    ("G2.2.turned", one(orientation=6), IMAGES, "warning"),
+    ("G2.2.turned", one(orientation=2), IMAGES, "warning"),
+    ("G2.2.depth", one(mode="I;16"), IMAGES, "error"),
+    ("G2.2.depth", one(mode="F"), IMAGES, "error"),
+    ("G2.2.cmyk", one(mode="CMYK"), IMAGES, "hint"),
+    ("G2.2.moving", one(moving=True), IMAGES, "hint"),
+    ("G2.3.content", one(format="JPEG"), IMAGES, "hint"),
+    ("G2.3.content", one(name="x.JPEG", format="GIF"), IMAGES, "hint"),
+    ("G2.4", one(alpha=True), IMAGES, "warning"),
+    ("G2.4", one(deep=True, alpha=True), IMAGES, "warning"),
+    ("G2.16", sized(690, 690), IMAGES, "warning"),
+    ("G2.16", sized(768, 768, reg=(100, 100)), "regularisation[0].images", "warning"),
+    ("G2.10", sized(3000, 400), IMAGES, "hint"),
+]
+MISSES: list[Misses] = [
+    ("S15.sizes", unbucketed()),
+    ("S15.sizes", unbucketed((1024, 1024), random_crop=True)),
+    ("S15.sizes", unbucketed((640, 640), cache_latents=True)),
+    ("S15.sizes", unbucketed((640, 640), cache_latents_to_disk=True)),
+    ("S15.sizes", unbucketed((640, 640), enable_bucket=True)),
+    ("G2.2", at(folder())),
+    ("G2.2.turned", one()),
+    ("G2.2.turned", one(orientation=6, problem="broken")),
+    ("G2.2.depth", one(mode="L")),
+    ("G2.2.cmyk", one(mode="RGBA")),
+    ("G2.2.moving", one()),
+    ("G2.3.content", one()),
+    ("G2.3.content", one(format="")),
+    ("G2.3.content", one(name="x.jpg", format="JPEG")),
+    ("G2.4", one()),
+    ("G2.4", one(alpha=True, of=MASKED)),
+    ("G2.4", one(deep=True, alpha=True, opaque=True)),
+    ("G2.16", sized(700, 768)),
+    ("G2.16", sized(200, 200, bucket_no_upscale=True)),
+    ("G2.16", sized(4000, 3000)),
+    ("G2.10", sized(800, 700)),
+    ("G2.10", sized(3000, 700)),
+    ("G2.10", sized(600, 900)),
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
+def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+    assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
+    assert all(finding.fix for finding in spoken(rule, case))
+
+
+@pytest.mark.parametrize(("rule", "case"), MISSES)
+def test_stays_silent(rule: str, case: Situation) -> None:
+    assert spoken(rule, case) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("pictures")
+    assert len(topic("pictures")) >= 10
+
+
+def test_the_worst_come_first_with_how_bad_they_are() -> None:
+    images = tuple(ImageFacts(f"{side}.png", side, side) for side in (600, 100, 300))
+    made, facts = recipe(train={"resolution": 768}), dataset(folder(images=images))
+    found = spoken("G2.16", situation(made, facts, plan=plan_of(made, facts)))[0]
+    assert "3 of 3" in found.message
+    assert found.message.endswith("100.png (7.7 times), 300.png (2.6 times), 600.png (1.3 times)")
+    assert found.file == "100.png"
+    cut = spoken("G2.10", sized(3000, 400))[0]
+    assert "x.png (50%)" in cut.message
+
+
+def test_a_look_at_the_pixels_is_offered_where_it_was_not_taken() -> None:
+    assert "check --deep" in spoken("G2.4", one(alpha=True))[0].fix
+    assert "check --deep" not in spoken("G2.4", one(deep=True, alpha=True))[0].fix

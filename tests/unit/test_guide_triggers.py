@@ -1,0 +1,106 @@
+"""Rules about how captions begin: each fires where it should and stays silent beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.triggers import unknown
+from lorabake_schemas.recipe import Recipe
+from situations import TOKEN, Fires, Misses, dataset, folder, recipe, situation, spoken, topic
+
+
+def at(*folders: FolderFacts, of: Recipe | None = None) -> Situation:
+    return situation(of or recipe(), dataset(*folders))
+
+
+def captioned(*texts: str, problem: CaptionProblem | None = None) -> FolderFacts:
+    made = [ImageFacts(f"{i}.png", 8, 8, caption=CaptionFacts(t, problem)) for i, t in enumerate(texts)]
+    return folder(images=tuple(made))
+
+
+def worded(prefix: str | None = None, suffix: str | None = None, **base: Any) -> Situation:
+    given = {"caption_prefix": prefix, "caption_suffix": suffix}
+    return situation(recipe(base=base, captions={key: value for key, value in given.items() if value}))
+
+
+def outfit(*texts: str, class_: str = "human", **tables: Any) -> Situation:
+    """The concept ``tok`` in its armor, with these captions."""
+    made = recipe(concept={"token": "tok", "outfit": "armor", "class": class_}, **tables)
+    return at(captioned(*texts), of=made)
+
+
+def known(token: str, *words: str) -> Situation:
+    """A concept of this token, and words that CLIP knows."""
+    return situation(recipe(concept={"token": token}), replace(dataset(), known_tokens=words))
+
+
+FIRES: list[Fires] = [
+    ("G3.10", at(captioned("food, hmbrgrlora")), "concept[0].token", "warning"),
+    ("G3.10", at(captioned(f"{TOKEN}, food", "1girl")), "concept[0].token", "warning"),
+    ("G3.10", at(captioned(f"{TOKEN}s, food")), "concept[0].token", "warning"),
+    ("G3.10.prefix", worded("masterpiece, best quality"), "captions.caption_prefix", "warning"),
+    ("G3.10.prefix", worded(suffix="white background"), "captions.caption_suffix", "warning"),
+    ("G3.12", at(captioned(f"{TOKEN}, plate, food")), "concept[0].class", "warning"),
+    ("G3.12", at(captioned(f"{TOKEN}, foods")), "concept[0].class", "warning"),
+    ("G3.12", outfit("tok, armor, red, human"), "concept[0].class", "warning"),
+    ("G3.12", outfit("tok, armor, human", "tok, armor, big human"), "concept[0].class", "warning"),
+    ("G6.17", outfit("tok, thing, red"), "concept[0].outfit", "warning"),
+    ("G6.17", outfit("tok, human, red, armor"), "concept[0].outfit", "warning"),
+    ("G3.11", known("hamburger", "hamburger"), "concept[0].token", "hint"),
+]
+MISSES: list[Misses] = [
+    ("G3.10", at(captioned(f"{TOKEN.upper()} , food", f"\ufeff{TOKEN}", TOKEN))),
+    ("G3.10", at(captioned("food of a kind"), of=recipe(base={"tags": "natural"}))),
+    ("G3.10", at(captioned("food"), of=recipe(captions={"caption_prefix": f"{TOKEN},"}))),
+    ("G3.10", at(captioned("", problem=CaptionProblem.MISSING))),
+    ("G3.10", at(captioned("mizu, redcoat, food"), of=recipe(concept={"token": "mizu, redcoat"}))),
+    ("G3.10.prefix", worded("masterpiece, best quality,")),
+    ("G3.10.prefix", worded("masterpiece, ", ", white background")),
+    ("G3.10.prefix", worded("a photo of", tags="natural")),
+    ("G3.12", at(captioned(f"{TOKEN}, Food, red", f"\ufeff{TOKEN} ,food"))),
+    ("G3.12", at(captioned("red, food"))),  # G3.10 speaks of it
+    ("G3.12", at(captioned(f"{TOKEN} on a plate"), of=recipe(base={"tags": "natural"}))),
+    ("G3.12", at(captioned(f"{TOKEN}, red"), of=recipe(captions={"caption_prefix": "good,"}))),
+    ("G3.12", at(captioned(f"{TOKEN}, red"), of=recipe(kind="style", concept={"class": None}))),
+    ("G3.12", at(captioned(f"{TOKEN}, red, food"), of=recipe(concept={"class": "red, food"}))),
+    ("G3.12", outfit("tok, armor, human, red")),
+    ("G6.17", outfit("tok, armor, human", "tok, human, armor")),
+    ("G6.17", at(captioned(f"{TOKEN}, red"))),
+    ("G3.11", known("hmbrgrlora", "hamburger")),
+    ("G3.11", known("hmbrgrlora")),
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
+def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+    assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
+    assert all(finding.fix for finding in spoken(rule, case))
+
+
+@pytest.mark.parametrize(("rule", "case"), MISSES)
+def test_stays_silent(rule: str, case: Situation) -> None:
+    assert spoken(rule, case) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("triggers")
+    assert len(topic("triggers")) >= 5
+
+
+def test_an_outfit_that_is_nowhere_is_told_with_its_class() -> None:
+    """Captions that name something else altogether."""
+    case = outfit("tok, thing, red")
+    assert [len(spoken(rule, case)) for rule in ("G6.17", "G3.12", "G3.10")] == [1, 1, 0]
+    assert 'begin them with "tok, armor, human"' in spoken("G6.17", case)[0].fix
+
+
+def test_the_guides_own_example_of_another_spelling() -> None:
+    """T10 of the guide's worked examples."""
+    assert unknown("hamburger") == "hmbrgrlora"
+    assert '"hmbrgrlora"' in spoken("G3.11", known("hamburger", "hamburger"))[0].fix
+    assert unknown("aeo") == "aeolora"
