@@ -60,6 +60,10 @@ def numbered(count: int) -> Change:
     return lambda number, old: [*old, *(f"thing{number}x{each}" for each in range(count))]
 
 
+def marked(_number: int, old: list[str]) -> list[str]:
+    return [f"{old[0]}, {old[1]} ||| {old[2]}", *old[3:]]
+
+
 def planned(change: Change, of: Recipe | None = None, **more: Any) -> Situation:
     chosen, facts = of or recipe(), DatasetFacts((pictures(change, **more),))
     return situation(chosen, facts, plan=plan_of(chosen, facts))
@@ -86,7 +90,10 @@ def dressed(outfit: str | None, path: str, head: str, change: Change = same) -> 
     return part, pictures(change, 10, head=head, path=path)
 
 
-KEPT = recipe(kohya={"keep_tokens_separator": "|||"})
+MARK: dict[str, Any] = {"keep_tokens_separator": "|||"}
+KEPT = recipe(kohya=MARK)
+UNSHUFFLED = recipe(kohya=MARK, captions={"shuffle_caption": False})
+DROPPED = recipe(kohya=MARK, captions={"shuffle_caption": False, "caption_tag_dropout_rate": 0.1})
 CHARACTER = recipe(kind="character")
 STYLE = recipe(kind="style", network={"type": "locon"})
 MIRRORED = recipe(concept={"flip_aug": True})
@@ -120,7 +127,8 @@ FIRES: list[Fires] = [
         IMAGES,
         "hint",
     ),
-    ("S17.marks", at(lambda _n, old: [f"{old[0]}, {old[1]} ||| {old[2]}", *old[3:]]), IMAGES, "warning"),
+    ("S17.marks", at(marked), IMAGES, "warning"),
+    ("S17.marks", at(marked, UNSHUFFLED), IMAGES, "warning"),
     ("GC.14", several(ONE_OUTFIT), "concept[0].outfit", "warning"),
     (
         "GC.14",
@@ -202,8 +210,10 @@ MISSES: list[Misses] = [
     ("S17", at(of=recipe(concept={"keep_tokens": 1}))),
     ("S17", at(lambda n, old: old if n % 2 else [old[0], "food", *old], KEPT)),
     ("S17", at(lambda n, old: old if n % 2 else [old[0], "food", *old], recipe(concept={"shuffle_caption": False}))),
-    ("S17.marks", at(lambda _n, old: [f"{old[0]}, {old[1]} ||| {old[2]}", *old[3:]], KEPT)),
+    ("S17.marks", at(marked, KEPT)),
     ("S17.marks", at()),
+    ("S17.marks", at(of=UNSHUFFLED)),
+    ("S17.marks", at(marked, DROPPED)),
     ("GC.14", several(ONE_OUTFIT, PLAIN)),
     ("GC.14", several(ONE_OUTFIT, dressed("bluecoat", "c", "lola, bluecoat, food"))),
     ("GC.14", several((concept("lola, redcoat", "a"), pictures(head="lola, redcoat, food")))),

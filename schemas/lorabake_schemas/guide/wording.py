@@ -94,23 +94,31 @@ def _lead(tags: Tags, words: frozenset[str]) -> int:
     return next((at for at, tag in enumerate(tags) if tag not in words), len(tags))
 
 
-@rule("S17.marks", WARNING, "Without keep_tokens_separator its mark is text like any other to sd-scripts.")
+@rule("S17.marks", WARNING, "sd-scripts looks for keep_tokens_separator when it shuffles; else the mark is text.")
 def marks_are_read(situation: Situation) -> Iterator[Remark]:
-    if situation.recipe.kohya.get("keep_tokens_separator"):
-        return
-    for index, folder in tagged(situation):
-        marked = frozenset(tag for spelling, tag in folder.written.items() if MARK in spelling)
-        wrong = [image.name for image, _ in folder.holding(marked)]
-        if wrong:
+    recipe = situation.recipe
+    said = recipe.kohya.get("keep_tokens_separator")
+    mark = said if isinstance(said, str) and said else MARK
+    changed = bool(recipe.captions.caption_tag_dropout_rate or recipe.kohya.get("token_warmup_step"))  # TU:871
+    for index, folder in captioned(situation):
+        shuffled = shuffles(recipe.concept[index], recipe) or changed
+        wrong = [image.name for image, _ in folder if mark in image.caption.text]
+        if wrong and not (said and shuffled):
+            why = say("captions are not shuffled") if said else say("no keep_tokens_separator is set")
             yield Remark(
                 images_of(index),
                 told(
                     len(wrong),
-                    "{n} caption holds {mark}, and no keep_tokens_separator is set: it is trained as text",
-                    "{n} captions hold {mark}, and no keep_tokens_separator is set: it is trained as text",
-                    mark=MARK,
+                    "{n} caption holds {mark}, and {why}: it is trained as text",
+                    "{n} captions hold {mark}, and {why}: it is trained as text",
+                    mark=mark,
+                    why=why,
                 ),
-                say('write keep_tokens_separator = "{mark}" under [kohya], or take it out of the captions', mark=MARK),
+                say("take it out of the captions, or write shuffle_caption = true")
+                if said
+                else say(
+                    'write keep_tokens_separator = "{mark}" under [kohya], or take it out of the captions', mark=mark
+                ),
                 file=wrong[0],
             )
 
