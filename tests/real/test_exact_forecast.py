@@ -1,6 +1,7 @@
 """The forecast, the captions, the sizes and the steps against sd-scripts' own code, dataset by dataset.
 
-``LORABAKE_TEST_DATASETS`` sets how many generated datasets are compared (100 by default).
+A dataset of one block is the compiled file of a recipe, and its forecast the plan's; one of several blocks, or with
+settings that no recipe may have, is written here. ``LORABAKE_TEST_DATASETS`` sets how many are compared (100).
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-from dataclasses import asdict, dataclass
+import tomllib
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,20 +18,41 @@ from typing import Any, Protocol
 import pytest
 import tomli_w
 from PIL import Image
+from pydantic import ValidationError
 
+from lorabake import resources
 from lorabake.planning.buckets import BucketRules
+from lorabake.planning.compile import compile_plan
 from lorabake.planning.forecast import Schedule, forecast_of
+from lorabake.planning.resolve import resolve
 from lorabake.planning.samples import DatasetBlock, SubsetInput, samples
 from lorabake.process import child_env, own_environment
 from lorabake.reading.dataset import scan
 from lorabake_schemas.caches import seen_sizes
-from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.dataset import DatasetFacts, FolderFacts
 from lorabake_schemas.fits import Fits, Size
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.plan import Forecast
+from lorabake_schemas.recipe import Recipe
 
 pytestmark = pytest.mark.real
 COUNTER = Path(__file__).with_name("count_with_sd_scripts.py")
 SIDES = (512, 640, 704, 768, 1024)
+MACHINE = MachineFacts(system="Linux", cpus=4, memory_bytes=16 * 10**9)
+# What sd-scripts takes for options that are not written (its parser's defaults), as far as steps depend on them.
+READ: dict[str, Any] = {
+    "optimizer_type": "AdamW",
+    "lr_scheduler": "cosine_with_restarts",
+    "lr_scheduler_power": 1,
+    "lr_decay_steps": 0,
+    "gradient_accumulation_steps": 1,
+    "max_train_steps": 1600,
+    **dict.fromkeys((
+        "max_train_epochs", "lr_scheduler_type", "lr_scheduler_args", "lr_scheduler_min_lr_ratio",
+        "lr_scheduler_timescale", "save_every_n_epochs", "save_every_n_steps", "save_last_n_epochs",
+        "save_last_n_steps",
+    )),
+}  # fmt: skip
 LEAST = 25  # datasets; with fewer the generator could miss a part of what it must cover
 
 
@@ -44,26 +67,15 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """One generated dataset: the TOML as compiled, our view of each of its blocks, and how it is trained."""
+    """One generated dataset: its file, our view of each of its blocks, our forecast, and the options of
+    train_network.py that its formulas and its scheduler read. ``compiled`` from a recipe."""
 
     file: Path
     blocks: tuple[DatasetBlock, ...]
     folders: tuple[tuple[FolderFacts, ...], ...]
-    schedule: Schedule
-    cycles: int
-
-    def options(self) -> dict[str, Any]:
-        """The options of train_network.py that its formulas and its scheduler read."""
-        told = asdict(self.schedule)
-        told["save_model_as"] = told.pop("extension")
-        return told | {
-            "optimizer_type": "AdamW",
-            "lr_scheduler": "cosine_with_restarts",
-            "lr_scheduler_num_cycles": self.cycles,
-            **dict.fromkeys(("lr_scheduler_type", "lr_scheduler_args", "lr_scheduler_min_lr_ratio")),
-            **dict.fromkeys(("lr_scheduler_power", "lr_scheduler_timescale"), 1),
-            "lr_decay_steps": 0,
-        }
+    told: Forecast
+    options: dict[str, Any]
+    compiled: bool
 
 
 def picture(folder: Path, number: int, dice: random.Random) -> None:
@@ -129,25 +141,23 @@ def block(
     return table, DatasetBlock(tuple(inputs), rules, batch_size), tuple(facts)
 
 
-def schedule(seed: int, dice: random.Random) -> tuple[Schedule, int]:
-    """How long it is trained, and the cycles of its scheduler."""
+def schedule(seed: int, dice: random.Random) -> Schedule:
+    """How long it is trained, and what is saved."""
     by_epochs = dice.random() < 0.6
-    cycles = dice.randint(1, 4)
-    made = Schedule(
-        output_name=f"lora {seed}",
+    return Schedule(
+        output_name=f"lora-{seed}",
         max_train_epochs=dice.randint(1, 6) if by_epochs else None,
         max_train_steps=None if by_epochs else dice.randint(20, 300),
         gradient_accumulation_steps=dice.choice((1, 1, 2, 3, 4, 5, 8)),
         num_processes=dice.choice((1, 1, 1, 2, 3, 4)),
         lr_warmup_steps=dice.choice((0, 0.1, 0.2, 5, 0.37)),
-        cycles=cycles,
+        cycles=dice.randint(1, 4),
         save_every_n_epochs=dice.choice((None, 1, 2, 3)),
         save_every_n_steps=dice.choice((None, None, 7, 20)),
         save_last_n_epochs=dice.choice((None, None, 1, 2)),
         save_last_n_steps=dice.choice((None, None, 20, 33)),
         extension=dice.choice(("safetensors", "ckpt")),
     )
-    return made, cycles
 
 
 def case(folder: Path, seed: int) -> Case:
@@ -155,10 +165,70 @@ def case(folder: Path, seed: int) -> Case:
     dice = random.Random(seed)  # noqa: S311 - the same datasets every time
     count = 2 if dice.random() < 0.2 else 1
     made = [block(folder / f"block{at}", (seed + 3 * at) % 8 + 1, dice) for at in range(count)]
+    blocks, folders = tuple(ours for _, ours, _ in made), tuple(facts for _, _, facts in made)
+    trained = schedule(seed, dice)
+    if count == 1 and (recipe := recipe_of(blocks[0], folders[0], trained)):
+        return compiled(folder, recipe, blocks[0], folders[0])
     file = folder / "dataset.toml"
     file.write_text(tomli_w.dumps({"datasets": [table for table, _, _ in made]}), encoding="utf-8")
-    blocks, folders = tuple(ours for _, ours, _ in made), tuple(facts for _, _, facts in made)
-    return Case(file, blocks, folders, *schedule(seed, dice))
+    options = asdict(trained) | {"lr_scheduler_num_cycles": trained.cycles, "save_model_as": trained.extension}
+    return Case(file, blocks, folders, forecast_of(samples(blocks), trained), READ | options, compiled=False)
+
+
+def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Schedule) -> Recipe | None:
+    """The recipe that asks for this; None where a recipe may not (a resolution that is no multiple of the step)."""
+    rules = block.rules
+    parts = [
+        (subset.is_reg, {"images": folder.path, "num_repeats": subset.num_repeats})
+        for subset, folder in zip(block.subsets, folders, strict=True)
+    ]
+    train = {
+        "optimizer": "AdamW",
+        "resolution": list(rules.resolution),
+        "train_batch_size": block.batch_size,
+        "lr_scheduler": "cosine_with_restarts",
+        "lr_scheduler_num_cycles": trained.cycles,
+        "lr_warmup_steps": trained.lr_warmup_steps,
+        "enable_bucket": rules.enable_bucket,
+        "bucket_no_upscale": rules.bucket_no_upscale,
+        "min_bucket_reso": rules.min_bucket_reso,
+        "max_bucket_reso": rules.max_bucket_reso,
+        "bucket_reso_steps": rules.bucket_reso_steps,
+        "gradient_accumulation_steps": trained.gradient_accumulation_steps,
+    }
+    saved = ("save_every_n_epochs", "save_every_n_steps", "save_last_n_epochs", "save_last_n_steps")
+    length = {name: getattr(trained, name) for name in ("max_train_epochs", "max_train_steps")}
+    table = {
+        "name": trained.output_name,
+        "kind": "object",
+        "base": {"model": "base.safetensors", "family": "sd15"},
+        "concept": [{"token": "thing", **part} for is_reg, part in parts if not is_reg],
+        "regularisation": [{"class": "thing", **part} for is_reg, part in parts if is_reg],
+        "train": train | {name: value for name, value in length.items() if value},
+        "save": {"save_model_as": trained.extension}
+        | {name: value for name in saved if (value := getattr(trained, name)) is not None},
+        "launch": {"num_processes": trained.num_processes},
+    }
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError:
+        return None
+
+
+def compiled(folder: Path, recipe: Recipe, block: DatasetBlock, folders: tuple[FolderFacts, ...]) -> Case:
+    """As `lorabake compile` writes it; a recipe has its regularisation last."""
+    order = sorted(range(len(folders)), key=lambda at: block.subsets[at].is_reg)
+    facts = [(block.subsets[at].is_reg, folders[at]) for at in order]
+    data = DatasetFacts(
+        tuple(each for is_reg, each in facts if not is_reg), tuple(each for is_reg, each in facts if is_reg)
+    )
+    plan = resolve(recipe, BaseFacts(kind="file", family="sd15"), data, MACHINE, AttentionProbe.without_gpu())
+    made = compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), {})
+    file = folder / "dataset.toml"
+    file.write_bytes(made.dataset)
+    options = READ | tomllib.loads(made.train.decode()) | {"num_processes": plan.launch.num_processes}
+    ours = replace(block, subsets=tuple(block.subsets[at] for at in order))
+    return Case(file, (ours,), (tuple(folders[at] for at in order),), plan.forecast, options, compiled=True)
 
 
 def covered(cases: list[Case]) -> None:
@@ -181,9 +251,10 @@ def covered(cases: list[Case]) -> None:
     often("repeats of regularisation", sum(subset.is_reg and subset.num_repeats > 1 for _, subset in subsets))
     often("repeats", sum(not subset.is_reg and subset.num_repeats > 1 for _, subset in subsets))
     often("tall and wide pictures", sum(mixed(subset.sizes) for _, subset in subsets))
-    often("accumulation", sum(each.schedule.gradient_accumulation_steps > 1 for each in cases))
-    often("processes", sum(each.schedule.num_processes > 1 for each in cases))
+    often("accumulation", sum(each.options["gradient_accumulation_steps"] > 1 for each in cases))
+    often("processes", sum(each.options["num_processes"] > 1 for each in cases))
     often("several blocks", sum(len(each.blocks) > 1 for each in cases))
+    assert sum(each.compiled for each in cases) > len(cases) / 2
 
 
 def mixed(sizes: tuple[Size, ...]) -> bool:
@@ -193,7 +264,7 @@ def mixed(sizes: tuple[Size, ...]) -> bool:
 
 def sd_scripts_count(trainer: Trainer, cases: list[Case], folder: Path) -> list[dict[str, Any]]:
     asked, answer = folder / "cases.json", folder / "answer.json"
-    told = [{"dataset": str(each.file), "options": each.options()} for each in cases]
+    told = [{"dataset": str(each.file), "options": each.options} for each in cases]
     asked.write_text(json.dumps(told), encoding="utf-8")
     env = child_env(own_environment(), drop=("PYTHON", "ACCELERATE"), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
     argv = [str(trainer.python), str(COUNTER), str(asked), str(answer)]
@@ -282,8 +353,8 @@ def test_the_forecast_equals_sd_scripts_own_count(trainer: Trainer, tmp_path: Pa
     assert len(answers) == len(cases)
     images = steps = 0
     for ours, theirs in zip(cases, answers, strict=True):
-        told = forecast_of(samples(ours.blocks), ours.schedule)
-        images += check_dataset(ours, told, theirs["blocks"])
-        check_training(told, theirs["training"], ours.cycles)
-        steps += told.steps
-    print(f"\n{len(cases)} datasets, {images} pictures, {steps} steps: no difference to sd-scripts' own count")
+        images += check_dataset(ours, ours.told, theirs["blocks"])
+        check_training(ours.told, theirs["training"], ours.options["lr_scheduler_num_cycles"])
+        steps += ours.told.steps
+    whole = sum(each.compiled for each in cases)
+    print(f"\n{len(cases)} datasets ({whole} compiled from recipes), {images} pictures, {steps} steps: no difference")
