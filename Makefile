@@ -19,6 +19,7 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	for what in recipe check plan diff explain; do $(BIN)/lorabake schema $$what --check schemas/$$what.schema.json || exit 1; done
+	$(BIN)/python docs/make_pages.py --check
 	$(BIN)/python vendor/make_locks.py --check
 	$(BIN)/python wrapper/catalogues.py --check
 
@@ -48,6 +49,9 @@ schema: .venv/dev
 
 catalogues: .venv/dev
 	$(BIN)/python wrapper/catalogues.py
+
+docs: .venv/dev
+	$(BIN)/python docs/make_pages.py
 
 format: .venv/dev
 	$(BIN)/ruff check --fix .

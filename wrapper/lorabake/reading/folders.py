@@ -155,7 +155,8 @@ class Strays:
 def strays(found: Listing, caption_extension: str, missing: frozenset[str], borrowed: frozenset[str]) -> Strays:
     """``missing``: pictures without a caption; ``borrowed``: names of captions that other pictures read."""
     stems = set(map(stem, found.pictures))
-    own = {one + caption_extension for one in stems}
+    passed_over = set(map(stem, (*found.ignored, *found.hidden)))  # told as such, and their captions with them
+    own = {one + caption_extension for one in stems | passed_over}
     wanted = {(stem(name) + caption_extension).lower() for name in missing}
     orphans, miscased, others = list[str](), list[str](), list[str]()
     for name in found.captions:
