@@ -25,7 +25,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "reading the outside world",
         (
-            "reading", "reading.positions", "reading.shape", "reading.syntax", "reading.spelling", "reading.load", "reading.paths", "reading.captions",
+            "reading", "reading.positions", "reading.shape", "reading.syntax", "reading.spelling", "reading.load",
+            "reading.paths", "reading.captions",
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
@@ -53,18 +54,20 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "one run",
         (
-            "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.known_failures",
+            "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder",
+            "runs.known_failures",
             "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone", "runs.launch",
         ),
     ),
     (
         "surface",
         (
-            "gauge", "terminal", "shelf", "run_files", "workflow", "first", "first.pictures", "first.ingredients", "first.story",
+            "gauge", "terminal", "shelf", "run_files", "workflow", "first", "first.pictures", "first.ingredients",
+            "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.difference", "render.forms", "render.where",
             "render.explain", "render.book", "render.runs", "render.lists",
-            "boundary", "cli_options", "commands", "commands.common", "commands.judging", "commands.training",
+            "usage", "boundary", "cli_options", "commands", "commands.common", "commands.judging", "commands.training",
             "commands.keeping", "cli", "__main__",
         ),
     ),

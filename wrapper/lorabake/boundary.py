@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from lorabake import __version__
+from lorabake import __version__, usage
 from lorabake.errors import LorabakeError
 from lorabake.speech import ENGLISH, Speech
 from lorabake_schemas.words import say
@@ -36,6 +36,10 @@ def boundary(
     except KeyboardInterrupt:
         click.echo(speech()(say("interrupted")), err=True)
         sys.exit(130)
+    except click.UsageError as error:
+        if not usage.shown(error, speech()):
+            raise
+        sys.exit(error.exit_code)
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise  # click's own: usage errors (2), --help; it prints them itself
     except BrokenPipeError:

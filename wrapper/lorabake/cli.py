@@ -17,6 +17,8 @@ class _Bounded(Commands):
     def invoke(self, ctx: click.Context) -> object:
         from lorabake.boundary import boundary
 
+        if ctx.obj is None:  # no --lang before the command; one behind it may still come
+            ctx.obj = language_of(environment())
         with boundary(environment(), debug=bool(ctx.params.get("debug")), speech=speech):
             return super().invoke(ctx)
 
@@ -40,8 +42,6 @@ def main(ctx: click.Context, debug: bool) -> None:
     del debug  # read by the group
     if ctx.color is None:
         ctx.color = colour_of(environment())
-    if ctx.obj is None:
-        ctx.obj = language_of(environment())
 
 
 for command in (

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import FORM, JSON, PATH, RECIPE, Look, look_options, page
+from lorabake.cli_options import FORM, JSON, PATH, RECIPE, Look, look_options, page, speech
 from lorabake.commands.common import examined, show_findings
+from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
     from lorabake.examine import Examination
@@ -99,7 +100,7 @@ def explain(topic: str | None, full: bool, whole: bool, counted: bool, as_json: 
     elif counted:
         click.echo(pages.counts_json() if as_json else pages.counts_text(page()))
     elif topic is None:
-        raise click.UsageError("name a rule, a setting, an optimizer or an algorithm, or --all or --table")
+        raise click.UsageError(say("name a rule, a setting, an optimizer or an algorithm, or --all or --table"))
     else:
         entries, subject = book.find(topic), book.subject_of(topic)
         told = (
@@ -121,7 +122,8 @@ def schema(what: Published, check_file: Path | None) -> None:
     if check_file is None:
         click.echo(text, nl=False)
     elif not check_file.is_file() or check_file.read_text(encoding="utf-8") != text:
-        raise click.ClickException(f"{check_file} is out of date: lorabake schema {what} > {check_file}")
+        said = say("{file} is out of date: lorabake schema {what} > {file}", file=check_file, what=what)
+        raise click.ClickException(speech()(said))
 
 
 __all__ = ["check", "compile_", "explain", "plan", "schema"]

@@ -1,0 +1,50 @@
+"""A wrong command line in another language; in English click speaks for itself."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from lorabake.cli import main
+
+
+def said(*args: str, lang: str = "pt_BR") -> tuple[int, str]:
+    done = CliRunner().invoke(main, list(args), env={"LC_ALL": f"{lang}.UTF-8", "LANGUAGE": ""})
+    return done.exit_code, click.unstyle(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("chek", "r.toml"), "não existe o comando chek"),
+        (("check",), "falta 'RECIPE'"),
+        (("check", "r.toml", "--strickt"), "não existe a opção --strickt; você quis dizer --strict?"),
+        (("check", "r.toml", "--color", "blue"), "'--color': uma destas opções: auto, always, never"),
+        (("check", "r.toml", "another"), "não se espera mais nada aqui: another"),
+        (("quickstart", "--family"), "--family precisa de um valor"),
+        (("explain",), "informe uma regra"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line(args: tuple[str, ...], words: str) -> None:
+    code, text = said(*args)
+    assert code == 2
+    assert text.splitlines()[-1].startswith(f"erro: {words}")
+    assert "Usage" not in text
+    assert "Try" not in text
+
+
+def test_the_usage_line_and_the_help_are_named() -> None:
+    _, text = said("check")
+    assert text.splitlines()[:2] == ["uso: main check [OPTIONS] RECIPE", "`main check --help` explica"]
+
+
+def test_english_is_clicks_own() -> None:
+    code, text = said("check", lang="en_GB")
+    assert code == 2
+    assert "Error: Missing argument 'RECIPE'." in text
+
+
+def test_a_group_without_a_command_shows_its_help_as_ever() -> None:
+    assert said("trainer")[0] == said("trainer", lang="en_GB")[0]
+    assert "Usage:" in CliRunner().invoke(main, ["trainer"], env={"LC_ALL": "pt_BR.UTF-8"}).output
