@@ -70,7 +70,7 @@ def test_no_option_has_two_groups_and_all_are_sd_scripts_own() -> None:
 def test_on_a_terminal_every_line_fits_and_no_word_is_lost(width: int) -> None:
     plan = plan_of(recipe(network={"type": "lokr"}))
     rows = plain(plan_text(plan, Page(width=width))).splitlines()
-    assert [row for row in rows if len(row) > max(width, 90)] == []
+    assert [row for row in rows if len(row) > max(width, 66)] == []
     said = " ".join(" ".join(rows).split())
     for setting in (*plan.train, *plan.dataset):
         values = setting.value if isinstance(setting.value, tuple) else ()

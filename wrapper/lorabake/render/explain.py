@@ -77,8 +77,6 @@ def done(entry: Entry) -> Said:
             )
         case "advice":
             said = say("advice for people.")
-        case "not-yet":
-            said = say("not yet. It needs:")
         case "not-applicable":
             said = say("does not apply.")
     return joined((said, quoted(entry.reason)), " ") if entry.reason else said

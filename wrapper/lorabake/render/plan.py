@@ -27,7 +27,7 @@ def plan_page(examination: Examination, page: Page) -> str:
 def plan_text(plan: Plan, page: Page) -> str:
     """Every setting with its value and where it comes from, then what will happen."""
     head = say("{name}: {family}, {script}", name=plan.name, family=plan.family, script=plan.script)
-    columns = widths(plan)
+    columns = widths(plan, page)
     parts = [bold(page(head))]
     for group, name in GROUPS.items():
         settings = plan.dataset if group == "data" else in_group(plan.train, group)
@@ -45,7 +45,7 @@ def _subset(subset: SubsetPlan, columns: tuple[int, int], page: Page) -> list[st
         if subset.is_reg
         else say("concept {title}, {pictures}", title=subset.title, pictures=pictures)
     )
-    return [f"  {bold(page(kind))}", *lines(subset.settings, columns, page)]
+    return ["", f"  {bold(page(kind))}", *lines(subset.settings, columns, page)]
 
 
 def plan_json(examination: Examination) -> str:

@@ -77,7 +77,9 @@ COLOURS: Mapping[Origin, str | None] = MappingProxyType(
     }
 )
 WIDEST_VALUE = 30
-NARROWEST_WHY = 24
+ROOM_FOR_WHY = 24
+NARROWEST = 12  # of values, and of why, on a terminal that is too narrow for all
+GAPS = 6
 
 
 def group_of(option: str) -> Group:
@@ -92,11 +94,14 @@ def in_group(settings: Iterable[Setting], group: Group) -> tuple[Setting, ...]:
     return tuple(sorted(found, key=lambda setting: order.get(setting.option, len(order))))
 
 
-def widths(plan: Plan) -> tuple[int, int]:
-    """How wide the columns of options and values are, for the whole plan."""
+def widths(plan: Plan, page: Page) -> tuple[int, int]:
+    """How wide the columns of options and values are, for the whole plan, so that there is room to say why."""
     every = [*plan.train, *plan.dataset, *chain.from_iterable(subset.settings for subset in plan.subsets)]
+    option = max(cells(setting.option) for setting in every)
+    most = WIDEST_VALUE if page.columns is None else page.columns - option - GAPS - ROOM_FOR_WHY
+    most = max(min(most, WIDEST_VALUE), NARROWEST)
     shown = [cells(value) for setting in every for value in _stacked(setting.value)]
-    return max(cells(setting.option) for setting in every), max(wide for wide in shown if wide <= WIDEST_VALUE)
+    return option, max((wide for wide in shown if wide <= most), default=most)
 
 
 def lines(settings: Sequence[Setting], columns: tuple[int, int], page: Page) -> Iterable[str]:
@@ -114,9 +119,7 @@ def _wide(setting: Setting, columns: tuple[int, int], page: Page) -> Iterable[st
 def _fitted(setting: Setting, columns: tuple[int, int], page: Page) -> Iterable[str]:
     values = list(_stacked(setting.value)) or [""]
     why = _why_lines(setting.source, columns, page)
-    if any(
-        cells(value) > columns[1] for value in values
-    ):  # as long a value is seldom looked at: the source comes first
+    if any(cells(value) > columns[1] for value in values):
         rest = [f"    {_painted(value, setting.source)}" for value in values]
         values = [""]
     else:
@@ -130,11 +133,11 @@ def _fitted(setting: Setting, columns: tuple[int, int], page: Page) -> Iterable[
 
 
 def _why_lines(source: Source, columns: tuple[int, int], page: Page) -> list[str]:
-    room = (page.columns or 0) - sum(columns) - 6
+    room = (page.columns or 0) - sum(columns) - GAPS
     name, why = _named(source, page), page(source.why)
     if not why:
-        return [_coloured(name, source)]
-    first, *more = wrapped(f"{name} {why}".strip(), max(room, NARROWEST_WHY))
+        return [_coloured(part, source) for part in wrapped(name, max(room, NARROWEST))]
+    first, *more = wrapped(f"{name}: {why}", max(room, NARROWEST))
     head = _coloured(name, source) + dim(first[len(name) :]) if first.startswith(name) else dim(first)
     return [head, *map(dim, more)]
 

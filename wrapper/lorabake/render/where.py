@@ -36,7 +36,7 @@ def _some(families: Sequence[str], kinds: Sequence[str]) -> Said:
         return (
             say("any but {kinds}", kinds=without)
             if of_any_family
-            else say("{families}, not {kinds}", families=names, kinds=without)
+            else say("{families} (not {kinds})", families=names, kinds=without)
         )
     some = ", ".join(kinds)
     return quoted(some) if of_any_family else say("{families}: {kinds}", families=names, kinds=some)

@@ -1,0 +1,59 @@
+"""The pages under docs/ are what the program says today, and fit a terminal."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@cache
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_pages", DOCS / "make_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def pages() -> dict[Path, str]:
+    made: dict[Path, str] = maker().pages()
+    return made
+
+
+@pytest.mark.parametrize("name", ["check.md", "plan.md", "explain.md", "rules.md"])
+def test_a_page_is_what_the_program_says(name: str) -> None:
+    assert (DOCS / name).read_text("utf-8") == pages()[DOCS / name], "make docs"
+
+
+def test_every_page_is_made() -> None:
+    assert {path.name for path in pages()} == {path.name for path in DOCS.glob("*.md")}
+
+
+def test_what_a_terminal_shows_fits_it() -> None:
+    """Only blocks that end in a pipe are as long as they are."""
+    for path, text in pages().items():
+        for command, output in re.findall(r"```console\n\$ ([^\n]*)\n(.*?)\n```", text, re.DOTALL):
+            if "|" not in command and "--diff" not in command:
+                assert max(map(len, output.splitlines())) <= 80, (path.name, command)
+
+
+def test_the_readme_leads_there() -> None:
+    readme = (DOCS.parent / "README.md").read_text("utf-8")
+    for path in pages():
+        assert f"(docs/{path.name})" in readme
+
+
+def test_nothing_of_this_machine_is_in_them(tmp_path: Path) -> None:
+    for text in pages().values():
+        assert "/tmp" not in text  # noqa: S108
+        assert str(tmp_path.parent) not in text
+        assert str(DOCS.parent) not in text
