@@ -21,7 +21,11 @@ FOLDERS, FILES = ("wrapper", "schemas", "recipes", "vendor"), ("README.md", "LIC
 # Folder in the repository, package in the wheel, what of it is shipped (the rule that the wheel must meet exactly).
 SHIPPED = (
     ("wrapper/lorabake", "lorabake", ("**/*.py", "py.typed", "locale/*/LC_MESSAGES/lorabake.?o")),
-    ("schemas/lorabake_schemas", "lorabake_schemas", ("**/*.py", "py.typed", "guide/book/*.toml")),
+    (
+        "schemas/lorabake_schemas",
+        "lorabake_schemas",
+        ("**/*.py", "py.typed", "guide/book/*.toml", "guide/glossary/*.toml"),
+    ),
     ("recipes", "lorabake/_recipes", ("*.py", "*.toml")),
     ("vendor", "lorabake/_vendor", ("*.py", "*.toml", "*.txt", "*.in", "*.json", "*.gz")),
 )

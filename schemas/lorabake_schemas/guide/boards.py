@@ -31,7 +31,7 @@ def tags_do_not_imply_each_other(situation: Situation) -> Iterator[Remark]:
                 say(
                     '"{general}" beside "{special}"', general=folder.as_written(general), special=folder.as_written(tag)
                 )
-                for (tag, general), _ in pairs.most_common()
+                for tag, general in pairs
             ]
             yield Remark(
                 images_of(index),
@@ -42,26 +42,25 @@ def tags_do_not_imply_each_other(situation: Situation) -> Iterator[Remark]:
                     all=len(folder),
                     pairs=_first(shown),
                 ),
-                say("keep the special tag and take the general one out: {tags}", tags=named(folder, _generals(pairs))),
+                say(
+                    "keep the special tag and take the general one out: {tags}",
+                    tags=named(folder, dict.fromkeys(general for _, general in pairs)),
+                ),
                 severity=None if 10 * pictures >= len(folder) else HINT,
             )
 
 
-def _implied_pairs(folder: FolderTags, own: frozenset[str]) -> tuple[Counter[tuple[str, str]], int]:
-    """Special and general tags on one picture, with how often; and on how many pictures any pair stands."""
+def _implied_pairs(folder: FolderTags, own: frozenset[str]) -> tuple[list[tuple[str, str]], int]:
+    """Special and general tags on one picture, the most frequent pairs first; and on how many pictures any stands."""
     present = folder.counts.keys() - own
     contained = {tag: found for tag in present if (found := implied(tag) & present)}
-    pairs: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     pictures = 0
     for _, tags in folder.holding(contained.keys()):
-        here = [(tag, general) for tag in tags if tag in contained for general in contained[tag] if general in tags]
-        pairs.update(here)
+        here = [(tag, each) for tag in tags if tag in contained for each in contained[tag].intersection(tags)]
+        counts.update(here)
         pictures += bool(here)
-    return pairs, pictures
-
-
-def _generals(pairs: Counter[tuple[str, str]]) -> list[str]:
-    return list(dict.fromkeys(general for (_, general), _ in pairs.most_common()))
+    return sorted(counts, key=lambda pair: (-counts[pair], pair)), pictures
 
 
 def _first(parts: Sequence[str]) -> Said:

@@ -77,7 +77,7 @@ def captions_say_something(situation: Situation) -> Iterator[Remark]:
 
 
 def _front(folder: FolderTags) -> str:
-    return named(folder, folder.at(0).keys() | folder.at(1).keys())
+    return named(folder, {**folder.at(0), **folder.at(1)})
 
 
 @rule("G5.10", WARNING, "Beyond 20 tags on average the learning is spread over too many of them.")
