@@ -349,6 +349,10 @@ T21: list[tuple[str, str, int, str | None]] = [
     ("sdxl", "object", 13, "hint"),
     ("sdxl", "object", 11, "warning"),
     ("sdxl", "object", 1, "warning"),
+    ("sd15", "style", 140, None),
+    ("sd15", "style", 60, "hint"),
+    ("sd15", "style", 40, "warning"),
+    ("sd15", "style", 220, "hint"),
 ]
 
 

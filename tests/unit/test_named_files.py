@@ -16,6 +16,7 @@ from situations import base_facts, recipe, write_base
 
 SD1 = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": [4, 768]}
 SD2 = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [4, 1024]}
+TEXT = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [4, 768]}
 XL = {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": [4, 640]}
 LOHA = {"lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a": [4, 4]}
 VAE = {"first_stage_model.decoder.conv_in.weight": [1]}
@@ -69,6 +70,24 @@ def test_a_lora_to_go_on_from(
 ) -> None:
     problem = lora_problem(tensors(tmp_path / "w.safetensors", shapes), family, network)
     assert problem is None if words is None else words in (problem or "")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "network", "found"),
+    [
+        ({**SD1, **TEXT}, {"network_train_unet_only": True}, [("wrong-file", "warning")]),
+        ({**SD1, **TEXT}, {}, []),
+        (SD1, {"network_train_unet_only": True}, []),
+    ],
+)
+def test_going_on_without_the_text_encoder_loses_its_part(
+    tmp_path: Path, shapes: dict[str, list[int]], network: dict[str, Any], found: list[tuple[str, str]]
+) -> None:
+    """sd-scripts reads what fits and leaves the rest out without a word."""
+    tensors(tmp_path / "w.safetensors", shapes)
+    made = recipe(network={"network_weights": "w.safetensors"} | network)
+    said = file_findings(made, tmp_path, "sd15", "lora", rehearsing=False)
+    assert [(each.rule, str(each.severity)) for each in said] == found
 
 
 def test_what_is_no_lora_at_all(tmp_path: Path) -> None:

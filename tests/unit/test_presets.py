@@ -154,7 +154,10 @@ def tagged(made: Recipe) -> DatasetFacts:
     return dataset(
         *(
             folder(
-                part.images, 60, caption=", ".join((*leading_words(part), "sitting", "forest", "side view", "smile"))
+                part.images,
+                60,
+                size=(1024, 1024),
+                caption=", ".join((*leading_words(part), "sitting", "forest", "side view", "smile")),
             )
             for part in made.concept
         )

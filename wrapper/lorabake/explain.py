@@ -22,7 +22,6 @@ STATUSES: Mapping[Status, Said] = MappingProxyType(
     {
         "implemented": say("Implemented"),
         "advice": say("Advice only"),
-        "not-yet": say("Not yet"),
         "not-applicable": say("Not applicable"),
     }
 )

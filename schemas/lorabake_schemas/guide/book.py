@@ -13,7 +13,7 @@ from pydantic import StringConstraints
 
 from lorabake_schemas.base import Many, StrictModel
 
-Status = Literal["implemented", "advice", "not-yet", "not-applicable"]
+Status = Literal["implemented", "advice", "not-applicable"]
 # rule: the registry; resolve: a value of the plan; schema: the recipe's format; forecast: counted; recipes: a shipped
 # recipe; scan: read from the files; compile: the compiled files; trainer: the installation; run: a run and its record;
 # check: order and severities of the findings.
