@@ -6,6 +6,7 @@ guide says, the truth is tested and the docstring says so.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from lorabake.planning.buckets import BucketRules, bucket_sizes, placer
 from lorabake.planning.repeats import balanced_repeats
+from lorabake.reading.clip_tokens import is_known_word
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts, repeat_folder
 from lorabake_schemas.defaults import leading_tags, scaled_alpha
 from lorabake_schemas.findings import Finding, Severity
@@ -186,6 +188,15 @@ def test_t9_the_folder_above_is_the_wrong_level() -> None:
 )
 def test_t10_the_first_tag_is_the_token_in_any_case(caption: str, *, right: bool) -> None:
     assert (spoken("G3.10", situation(pictures=dataset(folder(caption=caption)))) == []) is right
+
+
+def test_t10_a_word_that_the_model_knows_gets_a_spelling_that_it_does_not_know() -> None:
+    """Known is what CLIP's own vocabulary has as a single word."""
+    assert [is_known_word(word) for word in ("hamburger", "hmbrgrlora")] == [True, False]
+    made = recipe(concept={"token": "hamburger"})
+    facts = replace(dataset(folder(caption="hamburger, food")), known_tokens=("hamburger",))
+    (told,) = spoken("G3.11", situation(made, facts))
+    assert (told.severity, '"hmbrgrlora"' in told.fix) == (Severity.HINT, True)
 
 
 # --- T13: kept tags ---------------------------------------------------------------------------------------------------
@@ -362,3 +373,4 @@ def test_t21_counts_of_pictures(family: str, kind: str, count: int, severity: st
     found = findings(situation(made, dataset(folder(count=count))))
     about = [each for each in found if each.rule in {"G1.2", "G1.3", "G8.3"}]
     assert [each.severity for each in about] == ([severity] if severity else [])
+    assert any("never got on with fewer" in each.fix for each in about) is (count < 8)  # the strong warning
