@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from PIL import Image
 
@@ -149,12 +152,22 @@ def write_base(path: Path, family: Family = "sd15") -> Path:
     return path
 
 
+@cache
+def one_colour(size: tuple[int, int], colour: tuple[int, int, int]) -> bytes:
+    """The bytes of a PNG."""
+    into = io.BytesIO()
+    Image.new("RGB", size, colour).save(into, "PNG")
+    return into.getvalue()
+
+
 def write_pictures(
-    where: Path, count: int = 3, *, caption: str | None = f"{TOKEN}, {CLASS}", size: tuple[int, int] = (64, 64)
+    where: Path, count: int = 3, *, caption: str | None = f"{TOKEN}, {CLASS}", size: tuple[int, int] = (768, 768)
 ) -> Path:
     where.mkdir(parents=True, exist_ok=True)
+    shade = crc32(where.name.encode())  # so that no two folders hold the same pictures
     for index in range(count):
-        Image.new("RGB", size, (index % 256, 80, 160)).save(where / f"{index:03}.png")
+        colour = (index % 256, shade & 0xFF, shade >> 8 & 0xFF)
+        (where / f"{index:03}.png").write_bytes(one_colour(size, colour))
         if caption is not None:
             (where / f"{index:03}.txt").write_text(f"{caption}, {seen(index)}" if caption else "", encoding="utf-8")
     return where

@@ -389,9 +389,10 @@ def shipped(name: str, root: Path) -> Path:
     write_base(root / made.base.model, made.base.family)
     for part in made.concept:
         words = ", ".join(word for word in (part.token, part.outfit, part.class_) if word)
-        write_pictures(root / part.images, ENOUGH, caption=words, size=(8, 8))
+        count = 2 * ENOUGH if made.kind == "style" else ENOUGH
+        write_pictures(root / part.images, count, caption=words, size=(1024, 1024))
     for reg in made.regularisation:
-        write_pictures(root / reg.images, ENOUGH, caption=None, size=(8, 8))
+        write_pictures(root / reg.images, ENOUGH, caption=None, size=(1024, 1024))
     return path
 
 
