@@ -5,7 +5,7 @@
 
 from typing import Literal
 
-from lorabake_schemas.base import Many, OptionValue, StrictModel
+from lorabake_schemas.base import Many, OptionValue, StrictModel, Words
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.guide.book import Entry
 from lorabake_schemas.machine import Family
@@ -110,10 +110,14 @@ class ExplainedValue(StrictModel):
 
 
 class ExplainReport(StrictModel):
-    """What ``lorabake explain TOPIC --json`` prints: values first, then the entries of the book."""
+    """What ``lorabake explain TOPIC --json`` prints: values first, then the entries of the book.
+
+    ``text`` explains the word for a fault of the recipe as a file (unknown-key ...), which is in no book.
+    """
 
     version: Literal[1] = 1
     topic: str
+    text: Words | None = None
     values: Many[ExplainedValue]
     entries: Many[Entry]
 

@@ -7,7 +7,7 @@ import click
 from lorabake.planning.difference import NUMBERS, difference
 from lorabake.render.difference import NAMES, difference_text
 from lorabake.render.page import Page
-from lorabake_schemas.plan import Forecast
+from lorabake_schemas.plan import FileSize, Forecast, Timing
 from lorabake_schemas.report import PlanDifference
 from situations import concept, plan_of, recipe
 
@@ -80,6 +80,19 @@ def test_buckets_that_one_side_lacks() -> None:
     assert buckets == [("768x768", 30, None), ("512x512", None, 30)]
     rows = [row.split() for row in click.unstyle(difference_text(found, PAGE)).splitlines()]
     assert ["samples", "in", "the", "bucket,", "512x512", "-", "30"] in rows
+
+
+def test_time_and_size_where_they_are_known() -> None:
+    plan = plan_of(recipe())
+    size = FileSize(tensors=1, tensor_bytes=100, header_bytes=10)
+    times = Timing(step_low=1, step_high=2, low=3000, high=6000.5, runs=("r",), steps_measured=9)
+    known = plan.forecast.model_copy(update={"file_size": size, "timing": times})
+    found = difference(plan.model_copy(update={"forecast": known}), plan, ("a", "b"))
+    assert {(c.name, c.here, c.there) for c in found.forecast} == {
+        ("file_bytes", 110, None), ("seconds_low", 3000, None), ("seconds_high", 6000.5, None),
+    }  # fmt: skip
+    rows = [row.split() for row in click.unstyle(difference_text(found, PAGE)).splitlines()]
+    assert ["seconds", "at", "most", "6000.5", "-"] in rows
 
 
 def test_every_number_has_a_name() -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import click
 import pytest
 
-from lorabake.explain import STATUSES, find, subject_of
+from lorabake.explain import CODES, STATUSES, find, subject_of
 from lorabake.render.book import counts_json, counts_text, markdown
-from lorabake.render.explain import done, entry_lines, explained, explained_json, first_sentence
+from lorabake.render.explain import code_json, code_text, done, entry_lines, explained, explained_json, first_sentence
 from lorabake.render.page import Page
 from lorabake.render.where import where
 from lorabake.speech import Speech
 from lorabake.typical import FAMILIES, KINDS, Case
+from lorabake_schemas.guide import rules
 from lorabake_schemas.guide.book import Entry, book
 from test_published_schemas import hold
 from test_speech import Backwards
@@ -112,6 +114,28 @@ def test_json_is_what_the_schema_says(topic: str) -> None:
     hold(table, "explain")
     assert [entry["id"] for entry in table["entries"]] == [entry.id for entry in find(topic)]
     assert bool(table["values"]) is (topic not in ("G4.90", "webp"))
+
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = re.compile(r'(?:rule=|return |Error\(\s*|_fault\(\s*)"([a-z]+(?:-[a-z]+)*)"')
+
+
+def test_every_id_that_a_finding_may_have_is_explained() -> None:
+    places = [
+        ROOT / "wrapper/lorabake/reading",
+        ROOT / "wrapper/lorabake/examine.py",
+        ROOT / "schemas/lorabake_schemas",
+    ]
+    files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*.py")))]
+    found = {code for file in files for code in CODE.findall(file.read_text("utf-8")) if "-" in code or code == "waive"}
+    assert found == set(CODES)
+    for code in CODES:
+        text = click.unstyle(code_text(code, Page(width=80)))
+        assert text.splitlines()[0] == code
+        assert " ".join(text.split()) == f"{code} {CODES[code]}"
+        hold(json.loads(code_json(code)), "explain")
+    for rule in rules():
+        assert find(rule.id), rule.id
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,40 @@ PLACES: Mapping[Place, Said] = MappingProxyType(
 )
 
 
+# Findings about a recipe as a file have a word for a rule: there is nothing in the guide about them.
+CODES: Mapping[str, Said] = MappingProxyType(
+    {
+        "toml-syntax": say(
+            "The recipe cannot be read: it is no valid TOML (toml.io). Nothing else can be said of it before that is "
+            "mended. sd-scripts would stop, too."
+        ),
+        "unknown-key": say(
+            "A recipe has no such key. sd-scripts would take a misspelt key from its own files without a word and "
+            "train with its default. Options that have no key of their own go into [kohya]."
+        ),
+        "missing-key": say("A recipe cannot do without this key: nothing could be guessed for it."),
+        "wrong-type": say(
+            'The value is of another type than its key: "16" is text, 16 a whole number, 16.0 one with a fraction, '
+            "true or false a switch. sd-scripts would take any of them, and fail late or do something else."
+        ),
+        "out-of-range": say("The value lies outside of what sd-scripts can train with."),
+        "bad-choice": say("The value is none of those that sd-scripts knows for this key."),
+        "missing-file": say(
+            "A file or folder that the recipe names is not there. Paths are relative to the recipe, and capital "
+            "letters count."
+        ),
+        "wrong-file": say(
+            "A file that the recipe names is there, but it is not what its key needs. sd-scripts would stop minutes "
+            "later, or leave out what does not fit without a word."
+        ),
+        "waive": say(
+            "A [[waive]] in the recipe waives nothing: the finding is gone, its id is misspelt, or it is an error, "
+            "which cannot be waived. Left there it would hide what comes back."
+        ),
+    }
+)
+
+
 def find(topic: str) -> Entries:
     """What the book has on a topic, in the order of the book.
 
@@ -162,4 +196,15 @@ def counts() -> Mapping[str, Mapping[Status, int]]:
     return {chapter.prefix: {status: found[chapter.prefix, status] for status in STATUSES} for chapter in CHAPTERS}
 
 
-__all__ = ["PLACES", "STATUSES", "Subject", "chapter_of", "checks_of", "counts", "find", "subject_of", "topics"]
+__all__ = [
+    "CODES",
+    "PLACES",
+    "STATUSES",
+    "Subject",
+    "chapter_of",
+    "checks_of",
+    "counts",
+    "find",
+    "subject_of",
+    "topics",
+]

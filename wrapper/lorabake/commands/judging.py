@@ -43,7 +43,10 @@ def check(recipe: Path, form: Form | None, as_json: bool, strict: bool, look: Lo
 @JSON
 @look_options
 def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool, look: Look) -> None:
-    """Show every setting RECIPE leads to, where it comes from, and what the run will do."""
+    """Show every setting RECIPE leads to, where it comes from, and what the run will do.
+
+    Exit code 1, with the findings (as check prints them), when an error stands in the way.
+    """
     from lorabake.render.plan import plan_json, plan_page
 
     examination = examined(recipe, look)
@@ -93,7 +96,7 @@ def explain(topic: str | None, full: bool, whole: bool, counted: bool, as_json: 
     """Explain a rule (G4.52, S27), a setting, an optimizer or an algorithm: what the guide says, what is true."""
     from lorabake import explain as book
     from lorabake.render import book as pages
-    from lorabake.render.explain import explained, explained_json
+    from lorabake.render.explain import code_json, code_text, explained, explained_json
 
     if whole:
         click.echo(pages.markdown(), nl=False)
@@ -101,14 +104,12 @@ def explain(topic: str | None, full: bool, whole: bool, counted: bool, as_json: 
         click.echo(pages.counts_json() if as_json else pages.counts_text(page()))
     elif topic is None:
         raise click.UsageError(say("name a rule, a setting, an optimizer or an algorithm, or --all or --table"))
+    elif topic.lower() in book.CODES:
+        click.echo(code_json(topic.lower()) if as_json else code_text(topic.lower(), page()))
+    elif as_json:
+        click.echo(explained_json(topic, book.find(topic), book.subject_of(topic)))
     else:
-        entries, subject = book.find(topic), book.subject_of(topic)
-        told = (
-            explained_json(topic, entries, subject)
-            if as_json
-            else explained(topic, entries, subject, page(), whole=full)
-        )
-        click.echo(told)
+        click.echo(explained(topic, book.find(topic), book.subject_of(topic), page(), whole=full))
 
 
 @click.command()

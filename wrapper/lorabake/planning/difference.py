@@ -66,6 +66,9 @@ def _flat(counted: Forecast) -> Iterator[tuple[tuple[str, str], float]]:
     yield ("files", ""), len(counted.saves)
     if counted.file_size:
         yield ("file_bytes", ""), counted.file_size.tensor_bytes + counted.file_size.header_bytes
+    if counted.timing:
+        yield ("seconds_low", ""), counted.timing.low
+        yield ("seconds_high", ""), counted.timing.high
     for share in counted.shares:
         yield ("samples_per_epoch", share.title), share.samples_per_epoch
         yield ("exposures", share.title), share.exposures

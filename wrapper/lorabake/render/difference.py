@@ -23,6 +23,8 @@ NAMES: Mapping[str, Said] = MappingProxyType(
         "warmup_steps": say("warm-up steps"),
         "files": say("files"),
         "file_bytes": say("bytes of each file"),
+        "seconds_low": say("seconds at least"),
+        "seconds_high": say("seconds at most"),
         "samples_per_epoch": say("samples an epoch"),
         "exposures": say("times each picture is seen"),
         "bucket_samples": say("samples in the bucket"),

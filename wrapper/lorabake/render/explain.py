@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import click
 
-from lorabake.explain import PLACES, Subject, chapter_of, checks_of
+from lorabake.explain import CODES, PLACES, Subject, chapter_of, checks_of
 from lorabake.render.page import Page, bold, cells, dim, guided, padded
 from lorabake.render.settings import value_text
 from lorabake.render.where import where
@@ -167,6 +167,16 @@ def _rule(each: Typical) -> str:
     return source.rule.partition(",")[0] + (" ..." if "," in source.rule else "") or source.origin.value
 
 
+def code_text(code: str, page: Page) -> str:
+    """What the word for a fault of the recipe as a file means."""
+    return "\n".join([bold(code), "", *page.paragraph(CODES[code], first="  ")])
+
+
+def code_json(code: str) -> str:
+    """The same for programs, as schemas/explain.schema.json has it."""
+    return _json(ExplainReport(topic=code, text=CODES[code], values=(), entries=()))
+
+
 def explained_json(topic: str, entries: Entries, subject: Subject | None) -> str:
     """As schemas/explain.schema.json has it."""
     told: Values = subject.values() if subject else {}
@@ -181,7 +191,11 @@ def explained_json(topic: str, entries: Entries, subject: Subject | None) -> str
         for each in typical
     ]
     report = ExplainReport(topic=topic, values=tuple(values), entries=entries)
+    return _json(report)
+
+
+def _json(report: ExplainReport) -> str:
     return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
 
-__all__ = ["done", "entry_lines", "explained", "explained_json", "first_sentence", "rows"]
+__all__ = ["code_json", "code_text", "done", "entry_lines", "explained", "explained_json", "first_sentence", "rows"]
