@@ -23,6 +23,7 @@ import tomli_w
 from safetensors import safe_open
 
 from lorabake import locks, resources
+from lorabake.examine import examine
 from lorabake.first import ingredients as quickstart
 from lorabake.first import pictures
 from lorabake.process import child_env, own_environment
@@ -204,7 +205,19 @@ def go(case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path],
     loss = result.losses[-1] if result.losses else math.nan
     enter(table, case.name, f"{result.record.planned_steps} | {loss:.3f} | {seconds:.0f} | {moved} of {begun}")
     judge(case, result)
+    foretold(recipe, result, tmp_path / "run" / "output" / f"{case.name}.safetensors")
     return result
+
+
+def foretold(recipe: Path, result: Result, file: Path) -> None:
+    """The plan knew how large the file would be: its tensors to the byte, its header about."""
+    plan = examine(recipe, machine.facts(own_environment())).plan
+    assert plan
+    told = plan.forecast.file_size
+    assert told
+    nbytes = sum(tensor.nbytes for tensor in result.tensors.values())
+    assert (told.tensors, told.tensor_bytes) == (len(result.tensors), nbytes)
+    assert abs(file.stat().st_size - nbytes - told.header_bytes) < 4000
 
 
 PRODIGY = {"optimizer": "Prodigy", "lr_warmup_steps": None}
