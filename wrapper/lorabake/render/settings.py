@@ -154,8 +154,8 @@ def _stacked(value: OptionValue) -> Iterable[str]:
 
 
 def source_text(source: Source, page: Page) -> str:
-    """``recipe``, ``G4.52 (why)``, ``machine (why)``."""
-    why = f" {dim(f'({page(source.why)})')}" if source.why else ""
+    """``recipe``, ``G4.52: why``, ``machine: why``."""
+    why = dim(f": {page(source.why)}") if source.why else ""
     return f"{_coloured(_named(source, page), source)}{why}"
 
 
