@@ -12,7 +12,6 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake.planning.buckets import Size
 from lorabake.process import Output, capture, own_environment
 from lorabake.reading.dataset import scan
 from lorabake.runs.happenings import Epoch, Step
@@ -20,6 +19,7 @@ from lorabake.runs.progress import Parser
 from lorabake.runs.rehearse import BANNER
 from lorabake.runs.rehearse_input import read_rehearsal
 from lorabake_schemas.caches import cache_suffix, seen_sizes
+from lorabake_schemas.fits import Size
 from lorabake_schemas.machine import Family
 
 TRAIN: dict[str, Any] = {"output_dir": "output", "output_name": "hmb", "max_train_epochs": 2}
