@@ -268,3 +268,23 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     checkpoint(tmp_path / "right.safetensors", "sd15")
     assert "right.safetensors" in (inspect_base("wrong.safetensors", tmp_path).problem or "")
     assert "nor does the folder" in (inspect_base("nowhere/wrong.safetensors", tmp_path).problem or "")
+
+
+LAYERS: list[tuple[tuple[object, object], tuple[int, ...]]] = [
+    ((12, 32), (12, 32)),
+    ((2, None), (2,)),
+    ((None, 32), ()),  # of the second alone nothing can be said
+    (("12", 32), ()),
+    ((True, 32), ()),
+    ((0, 32), ()),
+]
+
+
+@pytest.mark.parametrize(("told", "layers"), LAYERS)
+def test_a_diffusers_folder_tells_how_deep_its_text_encoders_are(
+    tmp_path: Path, told: tuple[object, object], layers: tuple[int, ...]
+) -> None:
+    folder = diffusers(tmp_path / "m", "sdxl")
+    for part, number in zip(("text_encoder", "text_encoder_2"), told, strict=True):
+        (folder / part / "config.json").write_text(json.dumps({"num_hidden_layers": number}), encoding="utf-8")
+    assert inspect(folder).text_layers == layers

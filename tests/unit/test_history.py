@@ -207,7 +207,6 @@ def test_the_range_comes_from_the_stretches_without_the_odd_ones() -> None:
         past(gradient_checkpointing=True),
         past(network_train_unet_only=True),
         past(network_module="lycoris.kohya"),
-        past(sdpa=False, xformers=True),
         past(machine=MACHINE.model_copy(update={"gpus": (Gpu(name="RTX 4090", memory_mib=24564),)})),
         past(machine=MACHINE.model_copy(update={"gpus": ()})),
         PastRun("a", "sdxl", MACHINE, 1, OPTIONS | DATASET, (Stretch(10, 20.0),)),
@@ -238,6 +237,15 @@ def test_small_differences_are_told_and_the_nearest_run_counts() -> None:
     same = timing(plan(), MACHINE, [far, near, past("same")])
     assert same
     assert (same.runs, same.differs) == (("same",), ())
+
+
+def test_another_attention_is_told() -> None:
+    told = timing(plan(), MACHINE, [past(sdpa=False, xformers=True)])
+    assert told
+    assert told.differs == ("the attention (xformers there)",)
+    back = timing(plan(xformers=True), MACHINE, [past()])
+    assert back
+    assert back.differs == ("the attention (sdpa there)",)
 
 
 def test_a_base_is_known_by_its_name_wherever_it_is_named_from() -> None:

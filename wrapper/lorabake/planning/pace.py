@@ -14,12 +14,14 @@ Options = Mapping[str, object]
 # What makes a step another piece of work: none of these may differ. A missing flag is an unset one.
 DECIDING = (
     "resolution", "batch_size", "gradient_accumulation_steps", "mixed_precision", "full_fp16", "full_bf16",
-    "gradient_checkpointing", "network_module", "network_train_unet_only", "xformers", "sdpa", "mem_eff_attn",
+    "gradient_checkpointing", "network_module", "network_train_unet_only", "mem_eff_attn",
     "torch_compile", "cache_latents", "cache_text_encoder_outputs", "bucket_no_upscale", "enable_bucket", "lowram",
 )  # fmt: skip
-BASE = "pretrained_model_name_or_path"
-# What may make it somewhat slower or quicker: told when it differs.
+BASE, XFORMERS = "pretrained_model_name_or_path", "xformers"
+# What may make it somewhat slower or quicker: told when it differs. Whether xformers works is asked only when a run
+# starts, so that a plan may not know its attention yet.
 TOLD: tuple[tuple[str, Callable[[str], Said]], ...] = (
+    (XFORMERS, lambda there: say("the attention ({value} there)", value="xformers" if there == "True" else "sdpa")),
     ("network_dim", lambda there: say("network_dim ({value} there)", value=there)),
     ("optimizer_type", lambda there: say("the optimizer ({value} there)", value=there)),
     (BASE, lambda there: say("the base model ({value} there)", value=there)),

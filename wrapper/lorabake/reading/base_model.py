@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import cast
 
@@ -225,8 +226,8 @@ def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], fam
 def _text_layers(folder: Path) -> tuple[int, ...]:
     """Of each text encoder, where its configuration tells: sd-scripts takes what the folder has."""
     configs = [_json(folder / part / "config.json") or {} for part in ("text_encoder", "text_encoder_2")]
-    told = [config.get("num_hidden_layers") for config in configs]
-    return tuple(layers for layers in told if isinstance(layers, int))
+    told = takewhile(lambda layers: type(layers) is int and layers > 0, (c.get("num_hidden_layers") for c in configs))
+    return tuple(cast("Iterable[int]", told))
 
 
 def _parts(family: Family | None) -> tuple[str, ...]:
