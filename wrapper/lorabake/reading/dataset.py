@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -51,9 +51,9 @@ class Scan:
 
     how: Scanning
     store: FactStore
+    now: int
     total: int = 0
     done: int = 0
-    now: int = field(default_factory=time.time_ns)
 
     def step(self) -> None:
         self.done += 1
@@ -76,7 +76,9 @@ def scan(folder: Path, caption_extension: str) -> FolderFacts:
     Never raises for what is on the disk: a folder that cannot be read has ``problem`` set and no images. The
     five-underscore rule for captions is applied to the absolute path.
     """
-    return _folder(listing(folder, caption_extension), caption_extension, Scan(Scanning(), FactStore(None))).facts
+    return _folder(
+        listing(folder, caption_extension), caption_extension, Scan(Scanning(), FactStore(None), time.time_ns())
+    ).facts
 
 
 def survey(
@@ -86,7 +88,7 @@ def survey(
     folders = [listing(folder, caption_extension) for folder in (*concepts, *regularisation)]
     store = FactStore(how.store)
     try:
-        state = Scan(how, store, sum(len(names.pictures) for names in folders) * (2 if how.deep else 1))
+        state = Scan(how, store, time.time_ns(), sum(len(names.pictures) for names in folders) * (2 if how.deep else 1))
         seen = [_folder(names, caption_extension, state) for names in folders]
         equal = _equal(seen, len(concepts), state)
         facts = [each.facts for each in seen]

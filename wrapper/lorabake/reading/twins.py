@@ -12,9 +12,10 @@ from typing import Generic, TypeVar
 from lorabake_schemas.dataset import Place, Twins
 
 SMALL = 8  # side of the small pictures that are compared, in pixels
-# Two pictures are one to the eye when their values (0 to 255) differ by no more than this on average and vary in
-# step, which two flat ones need not.
-ALIKE, CORRELATED, FLAT = 5.0, 0.98, 3.0
+# Two pictures are one to the eye when their values (0 to 255) vary in step and differ by no more than this on average:
+# a smaller copy differs by 1, one cropped by 2 % or a little lighter by up to 10, drawings of one hand vary by 0.8 in
+# step at most. Flat ones have nothing to vary.
+ALIKE, CORRELATED, FLAT, FLAT_ALIKE = 10.0, 0.985, 3.0, 3.0
 SHAPE = 0.05  # the same picture has about the same shape
 BLOCK = 1 << 20
 Key = TypeVar("Key")
@@ -97,13 +98,14 @@ def _alike(pictures: Sequence[Small]) -> Iterator[tuple[Small, Small]]:
     for number in range(1, len(ordered)):
         others = slice(bisect_left(brightness, brightness[number] - ALIKE), number)
         product = (centred[others] @ centred[number]) / values.shape[1]
-        same = product >= CORRELATED * spread[others] * spread[number]
-        same |= (spread[others] < FLAT) & (spread[number] < FLAT)
+        flat = (spread[others] < FLAT) & (spread[number] < FLAT)
+        same = flat | (product >= CORRELATED * spread[others] * spread[number])
         same &= np.abs(shapes[others] - shapes[number]) <= SHAPE * shapes[number]
         near_by = np.flatnonzero(same) + others.start
         if len(near_by):
             differences = np.abs(values[near_by] - values[number]).mean(axis=1)
-            yield from ((ordered[other], ordered[number]) for other in near_by[differences <= ALIKE])
+            allowed = np.where(flat[near_by - others.start], FLAT_ALIKE, ALIKE)
+            yield from ((ordered[other], ordered[number]) for other in near_by[differences <= allowed])
 
 
 class _Groups(Generic[Key]):

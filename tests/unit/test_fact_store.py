@@ -1,0 +1,220 @@
+"""Facts kept between runs: found again while the file is the same, and never a reason to fail."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from lorabake.reading.fact_store import UNUSED_DAYS, FactStore, Memory, is_settled, stamp_of, store_path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "facts.sqlite3"
+
+
+@pytest.fixture
+def store(path: Path) -> Generator[FactStore]:
+    opened = FactStore(path)
+    yield opened
+    opened.close()
+
+
+def kept(path: Path | None, kind: str = "size", place: str = "1:2") -> dict[str, object]:
+    opened = FactStore(path)
+    try:
+        return dict(opened.known(kind, place))
+    finally:
+        opened.close()
+
+
+def test_what_is_kept_is_known_to_the_next(store: FactStore, path: Path) -> None:
+    store.keep("size", "1:2", {"a": [1, "ção"], "b": [2]})
+    store.keep("size", "1:3", {"c": [3]})
+    assert kept(path) == {"a": [1, "ção"], "b": [2]}
+    assert kept(path, place="1:3") == {"c": [3]}
+    assert kept(path, kind="other") == {}
+    store.keep("size", "1:2", {"b": [4]})
+    assert kept(path) == {"b": [4]}
+
+
+def test_nothing_is_kept_nowhere() -> None:
+    store = FactStore(None)
+    store.keep("size", "1:2", {"a": 1})
+    store.used(("1:2",))
+    assert store.known("size", "1:2") == {}
+
+
+def test_a_memory_forgets_what_was_not_asked_for(store: FactStore, path: Path) -> None:
+    first = Memory(store, "size", "1:2", 1)
+    for stamp in ("a", "b", "c"):
+        first.learn(stamp, (stamp,))
+    first.keep()
+    second = Memory(store, "size", "1:2", 1)
+    assert second.recall("a") == ["a"]
+    assert second.recall("z") is None
+    second.keep()
+    assert kept(path) == {"a": ["a"]}
+
+
+def test_a_memory_of_some_keeps_what_is_still_there(store: FactStore, path: Path) -> None:
+    store.keep("size", "1:2", {"a": ["a"], "b": ["b"], "c": ["c"]})
+    some = Memory(store, "size", "1:2", 1)
+    some.learn("d", ("d",))
+    some.keep(there=["a", "d", "e"])
+    assert kept(path) == {"a": ["a"], "d": ["d"]}
+    idle = Memory(store, "size", "1:2", 1)
+    idle.keep(there=[])
+    assert kept(path) == {"a": ["a"], "d": ["d"]}
+
+
+def test_a_row_of_another_width_is_unknown(store: FactStore) -> None:
+    store.keep("size", "1:2", {"a": [1, 2], "b": "text", "c": [1]})
+    memory = Memory(store, "size", "1:2", 1)
+    assert [memory.recall(stamp) for stamp in "abc"] == [None, None, [1]]
+
+
+def test_what_was_changed_behind_its_back_is_unknown(store: FactStore, path: Path) -> None:
+    store.keep("size", "1:2", {"a": [1]})
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE fact SET facts = '{\"a\":[2]}'")
+    base.close()
+    assert kept(path) == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a database, but long enough to be looked at" * 50, b"SQLite format 3\0" + bytes(4000)]
+)
+def test_a_torn_file_is_made_anew(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    store = FactStore(path)
+    store.keep("size", "1:2", {"a": [1]})
+    store.close()
+    assert kept(path) == {"a": [1]}
+
+
+def test_a_file_cut_or_overwritten_anywhere_is_no_error(store: FactStore, path: Path) -> None:
+    store.keep("size", "1:2", {str(number): [number] * 20 for number in range(2000)})
+    store.close()
+    whole = path.read_bytes()
+    for place in range(0, len(whole), len(whole) // 23):
+        for torn in (whole[:place], whole[:place] + bytes(5000) + whole[place + 5000 :]):
+            path.write_bytes(torn)
+            found = kept(path)
+            assert found == {} or found == {str(number): [number] * 20 for number in range(2000)}
+            again = FactStore(path)
+            again.keep("size", "1:2", {"a": [1]})
+            again.close()
+
+
+def test_another_programs_database_is_left_alone(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as base:
+        base.execute("CREATE TABLE theirs (x)")
+    base.close()
+    before = path.read_bytes()
+    store = FactStore(path)
+    store.keep("size", "1:2", {"a": [1]})
+    assert store.known("size", "1:2") == {}
+    store.close()
+    assert path.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    store = FactStore(tmp_path / "file" / "facts.sqlite3")
+    store.keep("size", "1:2", {"a": [1]})
+    assert store.known("size", "1:2") == {}
+    (tmp_path / "folder.sqlite3").mkdir()
+    assert kept(tmp_path / "folder.sqlite3") == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_that_is_read_only_is_read(store: FactStore, path: Path) -> None:
+    store.keep("size", "1:2", {"a": [1]})
+    store.close()
+    path.chmod(0o400)
+    path.parent.chmod(0o500)
+    try:
+        assert kept(path) == {"a": [1]}
+        store.keep("size", "1:2", {"a": [2]})
+        assert kept(path) == {"a": [1]}
+    finally:
+        path.parent.chmod(0o700)
+
+
+def test_a_store_that_somebody_else_holds_is_done_without(
+    store: FactStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorabake.reading.fact_store.WAIT_S", 0.05)
+    store.keep("size", "1:2", {"a": [1]})
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    assert kept(path) == {}
+    holder.execute("COMMIT")
+    holder.close()
+    assert kept(path) == {"a": [1]}
+
+
+def test_many_at_once_lose_nothing(path: Path) -> None:
+    def work(number: int) -> None:
+        store = FactStore(path)
+        for turn in range(5):
+            store.keep("size", f"1:{number}", {f"{turn}": [number]})
+        store.used((f"1:{number}",))
+        store.close()
+
+    FactStore(path).known("size", "")
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [kept(path, place=f"1:{number}") for number in range(6)] == [{"4": [number]} for number in range(6)]
+
+
+def test_what_nobody_used_for_long_is_forgotten(store: FactStore, path: Path) -> None:
+    for place in ("old", "new"):
+        store.keep("size", place, {"a": [1]})
+    store.used(("old", "new"), today=1000)
+    store.used(("new",), today=1000 + UNUSED_DAYS)
+    assert kept(path, place="old") == {"a": [1]}
+    store.used(("new",), today=1001 + UNUSED_DAYS)
+    assert kept(path, place="old") == {}
+    assert kept(path, place="new") == {"a": [1]}
+
+
+def test_a_stamp_tells_files_and_their_versions_apart(tmp_path: Path) -> None:
+    one, two = tmp_path / "1", tmp_path / "2"
+    one.write_text("a")
+    two.write_text("a")
+    before = stamp_of(one.stat())
+    assert before != stamp_of(two.stat())
+    one.write_text("bc")
+    changed = stamp_of(one.stat())
+    assert changed != before
+    os.utime(one, ns=(5, 5))
+    assert stamp_of(one.stat()) != changed
+
+
+def test_a_file_that_was_written_just_now_may_change_unseen(tmp_path: Path) -> None:
+    (tmp_path / "1").write_text("a")
+    state = (tmp_path / "1").stat()
+    assert not is_settled(state, time.time_ns())
+    assert is_settled(state, time.time_ns() + 3_000_000_000)
+    os.utime(tmp_path / "1", ns=(5, 5))  # as cp -p would: what it was changed by shows elsewhere
+    assert not is_settled((tmp_path / "1").stat(), time.time_ns())
+
+
+@pytest.mark.parametrize(("value", "off"), [("", False), ("on", False), ("0", True), ("Off", True), ("no", True)])
+def test_the_environment_can_turn_it_off(value: str, *, off: bool) -> None:
+    found = store_path(Path("home"), {"LORABAKE_SCAN_CACHE": value})
+    assert (found is None) is off
+    assert found is None or found.parent == Path("home")
