@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-fast test-real lint types coverage bench locks snapshots schema catalogues format clean
+.PHONY: quickstart test test-fast test-real lint types coverage bench locks snapshots schema catalogues docs format clean
 
 quickstart: .venv/lorabake
 	$(BIN)/lorabake quickstart
