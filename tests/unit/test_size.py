@@ -118,6 +118,7 @@ def test_the_header_of_another_format_is_guessed_otherwise() -> None:
     [
         plan(network_module="networks.dylora"),
         plan(save_precision="fp8"),
+        plan(dim_from_weights=True),
         plan(network_args=("block_dims=2",)),
         plan(network_module="lycoris.kohya", network_args=("algo=tlora",)),
         lycoris("sd15", "dylora", dim=30),

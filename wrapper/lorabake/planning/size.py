@@ -64,6 +64,8 @@ def arguments_of(plan: Plan) -> dict[str, str]:
 
 def wanted_by(plan: Plan) -> Wanted:
     """The settings of the network as it reads them. Raises NoSuchNetworkError for a module that is not known."""
+    if plan.value("dim_from_weights"):
+        raise NoSuchNetworkError("the ranks of another file")
     module, rank = plan.value("network_module"), int(str(plan.value("network_dim") or 4))
     unet = not plan.value("network_train_text_encoder_only")
     text = not plan.value("network_train_unet_only")
