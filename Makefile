@@ -1,6 +1,7 @@
 # Two commands matter: `make quickstart` tries the whole way, `make test` runs every check.
 PYTHON ?= python3
 BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: quickstart test test-fast test-real lint types coverage bench locks snapshots schema catalogues docs format clean
 

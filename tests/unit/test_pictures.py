@@ -27,7 +27,8 @@ def test_a_set_is_fifteen_small_pictures_of_varied_shape(pictures: tuple[Path, .
             assert image.mode == "RGB"
             sizes.append(image.size)
     assert len(pictures) == 15
-    assert all(96 <= side <= 160 for size in sizes for side in size)
+    assert all(120 <= side <= 160 for size in sizes for side in size)
+    assert all(max(size) < 1.25 * min(size) for size in sizes)  # a square bucket cuts off less than a fifth
     assert any(width > height for width, height in sizes)
     assert any(width < height for width, height in sizes)
     assert sum(picture.stat().st_size for picture in pictures) < 200_000

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from lorabake import resources
+from lorabake.commands.common import called
 from lorabake.errors import MachineError
 from lorabake.examine import examine
 from lorabake.first import ingredients as quickstart
@@ -57,6 +58,32 @@ def test_the_recipe_reads_and_plans_without_an_error(tmp_path: Path, family: Fam
     _, plan = examination.planned()
     assert plan.forecast.steps == quickstart.STEPS
     assert plan.family == family
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_first_try_is_not_told_off_for_being_one(tmp_path: Path, family: Family) -> None:
+    prepared, _ = prepare(tmp_path, family)
+    write_base(tmp_path / f"base-{family}", family)
+    found = examine(prepared.recipe, MACHINE)
+    assert {finding.rule for finding in found.findings} <= {"missing-file"}  # only a real base has its tokenizer
+    assert [waived.finding.rule for waived in found.waived] == [
+        "G1.2",
+        *(["G4.61"] if family == "sdxl" else []),
+        "G5.2",
+    ]
+
+
+def test_the_readme_shows_what_a_quickstart_says() -> None:
+    """Its first line and its last ones; what the trainer says between them is another thing every time."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    shown = next(block for block in readme.split("```")[1::2] if block.lstrip().startswith("A real training")).strip()
+    lines = shown.splitlines()
+    pin = resources.pin().cpu
+    assert lines[0] == quickstart.announcement("sd15", quickstart.needs("sd15", pin), Path("quickstart"))
+    lora = Path("quickstart/runs/lumlighthouse-001/output/lumlighthouse.safetensors")
+    last = quickstart.farewell(Path("quickstart/recipe.toml"), "sd15", lora, program=".venv/bin/lorabake")
+    assert tuple(lines[-len(last) :]) == last
+    assert [line for line in lines if line.startswith("quickstart/recipe.toml")] == []  # nothing is found in it
 
 
 def test_comments_of_the_recipe_stand_in_one_column() -> None:
@@ -176,3 +203,19 @@ def test_farewell_after_a_rehearsal_ends_with_nothing_trained() -> None:
     assert "the trainer could not be fetched" in lines[0]
     assert lines[1].endswith('lorabake quickstart --folder "my folder"')
     assert "nothing was trained" in lines[-1]
+
+
+def test_commands_are_told_as_they_work_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / ".venv" / "bin" / "lorabake"
+    program.parent.mkdir(parents=True)
+    program.write_text("", encoding="utf-8")
+    other = tmp_path / "lorabake"
+    other.write_text("", encoding="utf-8")
+    assert called(".venv/bin/lorabake", None) == ".venv/bin/lorabake"
+    assert called(".venv/bin/lorabake", str(other)) == ".venv/bin/lorabake"
+    assert called(str(program), str(program)) == "lorabake"
+    assert called("my venv/bin/lorabake", None) == "'my venv/bin/lorabake'"
+    assert called("lorabake/__main__.py", None).endswith(" -m lorabake")
+    lines = quickstart.farewell(Path("recipe.toml"), "sd15", Path("x.safetensors"), program=".venv/bin/lorabake")
+    assert [line.split()[0] for line in lines[2:]] == [".venv/bin/lorabake"] * 3

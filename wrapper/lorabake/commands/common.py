@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lorabake.examine import Examination
+
+
+def called(started: str, found: str | None) -> str:
+    """What a person types to start lorabake again: ``started`` is argv[0], ``found`` what a shell finds as lorabake."""
+    program = Path(started)
+    if found is not None and program.exists() and program.samefile(found):
+        return "lorabake"
+    if program.name == "__main__.py":
+        return shlex.join([sys.executable, "-m", "lorabake"])
+    return shlex.quote(started)
 
 
 def environment() -> Mapping[str, str]:
@@ -55,4 +66,4 @@ def show_findings(examination: Examination, *, as_json: bool = False) -> None:
         sys.exit(1)
 
 
-__all__ = ["environment", "examined", "sayer", "show_findings"]
+__all__ = ["called", "environment", "examined", "sayer", "show_findings"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorabake.cli_options import JSON, RECIPE, page, speech, trainer_options
-from lorabake.commands.common import environment, sayer, show_findings
+from lorabake.commands.common import called, environment, sayer, show_findings
 
 if TYPE_CHECKING:
     from lorabake.workflow import TrainerChoice
@@ -68,7 +69,7 @@ def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoic
     from lorabake.first import story
     from lorabake.render.runs import ending
 
-    wish = story.Wish(family, folder, choice, verbose, speech())
+    wish = story.Wish(family, folder, choice, verbose, speech(), called(sys.argv[0], shutil.which("lorabake")))
     done = story.first_run(wish, environment(), sayer(), show_findings)
     click.echo(ending(done.record, Path(done.record.cwd), page()))
     for line in done.last_words:

@@ -35,6 +35,10 @@ MINUTES: Mapping[Family, Said] = {
     "sd2": say("a minute or two"),
     "sdxl": say("about five minutes"),
 }
+WAIVED = {
+    "G1.2": "fifteen drawn pictures are enough to see every step of it",
+    "G5.2": "a minute of training, to see that it works here",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,11 @@ def recipe_text(family: Family) -> str:
     """A recipe for somebody to read, edit and make their own."""
     subject = pictures.LIGHTHOUSE
     model = f'model  = "base-{family}"'.ljust(32)
+    rules = {
+        **WAIVED,
+        **({"G4.61": "64 pixels are quick, even with a model made for 1024"} if family == "sdxl" else {}),
+    }
+    waived = "\n".join(f'[[waive]]\nrule = "{rule}"\nreason = "{reason}"\n' for rule, reason in rules.items())
     return f"""\
 # Made by `lorabake quickstart`: a first training, on drawn pictures and a base model of random weights.
 # It is real in every step, but what comes out can draw nothing. `lorabake plan {RECIPE}` shows every setting.
@@ -146,7 +155,9 @@ network_dim = 8                 # small and quick; leave it out for the guide's 
 optimizer       = "Prodigy"     # finds the learning rate by itself
 resolution      = 64            # leave it out with real pictures: the guide's value for this family is taken
 max_train_steps = {STEPS}            # leave it out: the guide's number of looks at each picture is taken
-"""
+
+# Advice that is no use to a trial. Take these out with your own pictures: you will want to know.
+{waived}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,24 +248,27 @@ def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], 
         raise SetupError(said, say("try again, or look at the disk"))
 
 
-def farewell(recipe: Path, family: Family, lora: Path | None, why_rehearsed: Said | None = None) -> tuple[Said, ...]:
+def farewell(
+    recipe: Path, family: Family, lora: Path | None, why_rehearsed: Said | None = None, program: str = "lorabake"
+) -> tuple[Said, ...]:
     """The last lines: where the LoRA is and what to do next, or that nothing was trained and what would change that.
 
-    ``why_rehearsed`` goes on after "but": "the trainer could not be fetched".
+    ``why_rehearsed`` goes on after "but": "the trainer could not be fetched". ``program`` is what a person types to
+    start lorabake here.
     """
     if lora is None:
         return (
             say("The rehearsal went well, but {why}.", why=why_rehearsed or say("there is no trainer here")),
-            say("Once that is mended: {command}", command=f"lorabake quickstart{_flags(recipe, family)}"),
+            say("Once that is mended: {command}", command=f"{program} quickstart{_flags(recipe, family)}"),
             say("This was a rehearsal: nothing was trained, and there is no LoRA."),
         )
-    copy = f"lorabake recipes copy object-{family}-prodigy mine.toml"
+    copy = f"{program} recipes copy object-{family}-prodigy mine.toml"
     return (
         say("The LoRA: {path}", path=lora),
         say("It was really trained, but on random weights, so it can draw nothing yet. Now with your own pictures:"),
         say("  {command}   then change model, token and images in it", command=copy),
-        quoted("  lorabake check mine.toml"),
-        quoted("  lorabake run mine.toml"),
+        quoted(f"  {program} check mine.toml"),
+        quoted(f"  {program} run mine.toml"),
     )
 
 

@@ -33,13 +33,14 @@ class FirstRun:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What `lorabake quickstart` was asked for."""
+    """What `lorabake quickstart` was asked for; ``program`` is how it was started."""
 
     family: Family
     folder: Path
     trainer: TrainerChoice
     verbose: bool = False
     speech: Speech = ENGLISH
+    program: str = "lorabake"
 
 
 def first_run(wish: Wish, env: Env, tell: Tell, show: Show) -> FirstRun:
@@ -64,7 +65,7 @@ def first_run(wish: Wish, env: Env, tell: Tell, show: Show) -> FirstRun:
     if record.status != "finished":
         return FirstRun(record, ())
     lora = run.root / "output" / f"{record.name}.safetensors" if trainer else None
-    return FirstRun(record, quickstart.farewell(prepared.recipe, wish.family, lora, why))
+    return FirstRun(record, quickstart.farewell(prepared.recipe, wish.family, lora, why, wish.program))
 
 
 def _check_room(wish: Wish, env: Env, tell: Tell) -> None:
