@@ -221,7 +221,7 @@ def test_one_level_too_low(tmp_path: Path) -> None:
     path = project(tmp_path, text=RECIPE.replace('"pics"', '"pics/000.png"'))
     made = examine(path, GPU)
     assert found(made) == [("G4.9", *IMAGES)]
-    assert "not a folder" in made.findings[0].message
+    assert "is a picture" in made.findings[0].message
 
 
 def test_no_caption_anywhere(tmp_path: Path) -> None:
@@ -374,6 +374,13 @@ def test_an_error_cannot_be_waived(tmp_path: Path) -> None:
     assert [f.rule for f in made.findings] == ["G2.19", "waive"]
     assert "cannot be waived" in made.findings[1].message
     assert made.waived == ()
+
+
+def test_a_waiver_is_not_called_idle_where_an_error_kept_its_rule_from_running(tmp_path: Path) -> None:
+    """G2.16 is judged by the plan, and with an unreadable picture there is none."""
+    path = project(tmp_path, waive("G2.16"), pictures=ENOUGH)
+    (tmp_path / "pics" / "000.png").write_bytes(b"no picture")
+    assert {finding.rule for finding in examine(path, GPU).findings} == {"G2.2"}
 
 
 # --- shipped recipes ---------------------------------------------------------------------------------------------

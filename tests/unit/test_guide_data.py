@@ -37,6 +37,7 @@ FIRES: list[Fires] = [
     ("S19", at(folder(count=1, caches=("0001_0512x0768_sd.npz",))), IMAGES, "warning"),
     ("G4.9", at(folder(**EMPTY)), IMAGES, "error"),
     ("G4.9", at(FolderFacts("pics", problem="missing")), IMAGES, "error"),
+    ("G4.9", at(FolderFacts("pics.zip", problem="not a folder")), IMAGES, "error"),
     ("G4.9", at(FolderFacts("pics", subfolders=("10_tok",), repeat_folders=("10_tok",))), IMAGES, "error"),
     ("G4.9", at(FolderFacts("pics", subfolders=("more",))), IMAGES, "error"),
     ("G4.9", at(FolderFacts("pics", ignored=("a.gif",))), IMAGES, "error"),
@@ -94,6 +95,13 @@ def test_the_right_level_is_offered() -> None:
     found = spoken("G4.9", at(FolderFacts("pics", subfolders=("10_tok", "5_x"), repeat_folders=("10_tok", "5_x"))))
     assert "one level too high" in found[0].message
     assert 'images = "pics/10_tok" and num_repeats = 10' in found[0].fix
+
+
+def test_a_picture_in_the_place_of_its_folder() -> None:
+    for path, meant in (("pics/one.PNG", "pics"), ("one.png", ".")):
+        found = spoken("G4.9", at(FolderFacts(path, problem="not a folder")))[0]
+        assert found.message == f"{path} is a picture, and images names the folder that all of them lie in"
+        assert found.fix == f'write images = "{meant}"'
 
 
 def test_few_names_are_shown() -> None:

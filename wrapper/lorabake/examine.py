@@ -161,19 +161,26 @@ def _examination(
     dataset: DatasetFacts | None = None,
     plan: Plan | None = None,
 ) -> Examination:
-    kept, waived = _waive(with_lines(findings, loaded.content), recipe.waive if recipe else ())
+    known = with_lines(findings, loaded.content)
+    kept, waived = _waive(known, recipe.waive if recipe else (), every_rule_ran=plan is not None)
     placed = with_lines(kept, loaded.content)  # once more for what _waive has to say of idle waivers
     return Examination(loaded, recipe, base, dataset or DatasetFacts(), machine, plan, placed, waived)
 
 
-def _waive(findings: Sequence[Finding], waivers: Sequence[Waive]) -> tuple[tuple[Finding, ...], tuple[Waived, ...]]:
-    """Warnings and hints can be waived; an error cannot, because sd-scripts would stop or train something else."""
+def _waive(
+    findings: Sequence[Finding], waivers: Sequence[Waive], *, every_rule_ran: bool
+) -> tuple[tuple[Finding, ...], tuple[Waived, ...]]:
+    """Warnings and hints can be waived; an error cannot, because sd-scripts would stop or train something else.
+
+    Whether a waiver waives anything can be told only where every rule ran, which an error elsewhere prevents.
+    """
     reasons = {waiver.rule: waiver.reason for waiver in waivers}
     waived = [f for f in findings if f.rule in reasons and f.severity is not Severity.ERROR]
+    used, found = {finding.rule for finding in waived}, {finding.rule for finding in findings}
     idle = [
-        _idle(index, waiver, any(finding.rule == waiver.rule for finding in findings))
+        _idle(index, waiver, waiver.rule in found)
         for index, waiver in enumerate(waivers)
-        if not any(finding.rule == waiver.rule for finding in waived)
+        if waiver.rule not in used and (every_rule_ran or waiver.rule in found)
     ]
     kept = [finding for finding in findings if finding not in waived]
     return (*kept, *idle), tuple(Waived(finding, reasons[finding.rule]) for finding in waived)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from posixpath import basename, normpath
+from collections.abc import Callable, Iterator, Sequence
+from posixpath import basename, dirname, normpath
+from typing import TypeVar
 
 from lorabake_schemas.caches import cache_suffix, missized, reused
 from lorabake_schemas.dataset import FolderFacts, repeat_folder
@@ -11,6 +12,7 @@ from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situat
 from lorabake_schemas.words import Said, joined, quoted, say, told
 
 SHOWN = 3  # file names named in one finding
+Thing = TypeVar("Thing")
 
 
 def training(situation: Situation) -> Iterator[tuple[int, FolderFacts]]:
@@ -35,6 +37,11 @@ def listed(names: Sequence[str]) -> Said:
     return told(more, "{names} and {n} more", "{names} and {n} more", names=first) if more > 0 else first
 
 
+def described(things: Sequence[Thing], words: Callable[[Thing], str]) -> Said:
+    """As ``listed``, of anything that words can be made of; only what is shown is put into words."""
+    return listed([*map(words, things[:SHOWN]), *[""] * (len(things) - SHOWN)])
+
+
 @rule("G4.9", ERROR, "sd-scripts looks into exactly this folder; at the wrong level it finds nothing and exits 0.")
 def folder_has_pictures(situation: Situation) -> Iterator[Remark]:
     for where, folder in folders(situation):
@@ -45,6 +52,8 @@ def folder_has_pictures(situation: Situation) -> Iterator[Remark]:
 def _emptiness(folder: FolderFacts) -> tuple[Said, Said]:
     """What is wrong with a folder without pictures, and what to do."""
     path = folder.path
+    if folder.problem == "not a folder":
+        return _no_folder(normpath(path))
     if folder.problem:
         why = PROBLEMS.get(folder.problem, quoted(folder.problem))
         return (
@@ -74,8 +83,19 @@ def _emptiness(folder: FolderFacts) -> tuple[Said, Said]:
     return say("{path} holds no picture", path=path), say("png, jpg, jpeg, webp and bmp are read")
 
 
+def _no_folder(path: str) -> tuple[Said, Said]:
+    """A file in the place of a folder, most often one of the pictures."""
+    if path.lower().endswith(PICTURES):
+        return (
+            say("{path} is a picture, and images names the folder that all of them lie in", path=path),
+            say('write images = "{folder}"', folder=dirname(path) or "."),
+        )
+    return say("{path} is a file, not a folder", path=path), say("give the folder that holds the pictures")
+
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 PROBLEMS = {
-    "missing": say("missing"), "not a folder": say("not a folder"), "not permitted": say("not permitted"),
+    "missing": say("missing"), "not permitted": say("not permitted"),
 }  # fmt: skip
 
 
@@ -201,4 +221,4 @@ def no_old_latents(situation: Situation) -> Iterator[Remark]:
             )
 
 
-__all__ = ["SHOWN", "folders", "listed", "training"]
+__all__ = ["SHOWN", "described", "folders", "listed", "training"]
