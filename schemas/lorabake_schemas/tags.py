@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from lorabake_schemas.recipe import Recipe
 
 Tags = tuple[str, ...]
 SEPARATOR = ","  # sd-scripts' own caption_separator (CU:76)
+FOREIGN = re.compile(r"[\uff1b\uff0c\u3001]|(?<=\w);(?=\s)")  # full-width ones, too; steins;gate and ;d are tags
+FOREIGN_SIGNS = ";\uff1b\uff0c\u3001"
+BEHIND_TOKEN = re.compile(r"\s*([,;:.|/])(?!\|)|\s+(-)\s|(\s)\s*\w")  # in the place of a comma
+SMALL_WORDS = re.compile(r"\b(a|an|the|is|are|of|with|and|that|in|on|at|to|his|her|its)\b")  # of sentences
 SENTENCE = 8  # words between two commas, or half as many and a full stop (ours)
 
 
@@ -58,6 +63,27 @@ def _pieces(text: str, how: Writing) -> list[str]:
     for mark in how.marks:
         whole = whole.replace(mark, how.separator)
     return whole.split(how.separator)
+
+
+def parting(text: str, token: str, how: Writing) -> str:
+    """What stands between the tags of a caption where sd-scripts does not see their ends: ``;``, or a space.
+
+    Empty where they are parted as they should be, where the caption is a sentence, and where it does not even begin
+    with the token.
+    """
+    whole = text.removeprefix("\ufeff").strip()
+    foreign = FOREIGN.search(whole) if any(sign in whole for sign in FOREIGN_SIGNS) else None
+    if foreign and not any(foreign[0] in sign for sign in (how.separator, *how.marks)):
+        return foreign[0]
+    if whole.startswith(f"{token}{how.separator}"):
+        return ""
+    first = next(iter(split(whole, Writing(how.separator, marks=how.marks))), "")
+    if how.prefix or first.casefold() == token or not first.casefold().startswith(token):
+        return ""
+    found = BEHIND_TOKEN.match(first, len(token))
+    if not found or (found[3] and SMALL_WORDS.search(first.casefold())):
+        return ""
+    return found[1] or found[2] or " "
 
 
 class _Spellings(dict[str, str]):
@@ -150,16 +176,26 @@ def folder_tags(folder: FolderFacts, how: Writing | None = None) -> FolderTags:
 class TagMemory:
     """The tags of the folders that rules have asked for; a folder is known again by being the same object."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_parted")
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[FolderFacts, Writing, FolderTags]] = {}
+        self._parted: dict[int, tuple[FolderFacts, Writing, str, Mapping[str, str]]] = {}
 
     def of(self, folder: FolderFacts, how: Writing) -> FolderTags:
         known = self._known.get(id(folder))
         if known is None or known[0] is not folder or known[1] != how:
             known = self._known[id(folder)] = (folder, how, folder_tags(folder, how))
         return known[2]
+
+    def parted(self, folder: FolderFacts, how: Writing, token: str) -> Mapping[str, str]:
+        """The pictures whose captions part their tags with another sign (``parting``), and the sign."""
+        known = self._parted.get(id(folder))
+        if known is None or known[0] is not folder or known[1:3] != (how, token):
+            first = split(token)[0].casefold() if split(token) else ""
+            signs = ((image.name, parting(image.caption.text, first, how)) for image in folder.images)
+            known = self._parted[id(folder)] = (folder, how, token, {name: sign for name, sign in signs if sign})
+        return known[3]
 
 
 def inseparable(folders: Sequence[FolderTags], words: Sequence[str]) -> list[tuple[str, str, int]]:
@@ -186,6 +222,7 @@ __all__ = [
     "folder_tags",
     "inseparable",
     "is_sentence",
+    "parting",
     "plain",
     "split",
     "writing",

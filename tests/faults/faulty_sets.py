@@ -375,6 +375,8 @@ FAULTS = (
     Fault("caption-without-a-picture", "G3.3.orphans", "90.txt", rewrite("90.txt", caption(7))),
     Fault("caption-too-long", "G3.3.tokens", "token", rewrite("07.txt", LONG)),
     # what the captions say
+    Fault("semicolons", "S17.commas", "between", captions(lambda _n, tags: ["; ".join(tags)])),
+    Fault("no-commas", "S17.commas", "space", captions(lambda _n, tags: [" ".join(tags)])),
     Fault("token-not-in-front", "G3.10", "lumtower", captions(lambda _n, tags: [tags[1], tags[0], *tags[2:]])),
     Fault("class-missing", "G3.12", "lighthouse", captions(lambda n, tags: tags if n % 4 else [tags[0], *tags[2:]])),
     Fault("outfit-missing", "G6.17", "raincoat", lambda _project: None, concept='outfit = "raincoat"'),

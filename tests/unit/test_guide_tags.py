@@ -14,7 +14,7 @@ from lorabake_schemas.recipe import Recipe
 from situations import TOKEN, Fires, Misses, concept, plan_of, recipe, seen, situation, spoken, topic
 
 Change = Callable[[int, list[str]], list[str]]
-TOPICS = ("tags", "wording", "scenes", "looks", "boards")
+TOPICS = ("separators", "tags", "wording", "scenes", "looks", "boards")
 IMAGES = "concept[0].images"
 FLEXIBLE, BAKED = {"tagging": "flexible"}, {"tagging": "baked"}
 
@@ -104,7 +104,19 @@ PLAIN = dressed(None, "b", "lola, food")
 SHEET = adding("reference sheet", "multiple views", every=10)
 
 
+def parted(by: str, every: int = 1) -> Change:
+    """Another sign than the comma between the tags of every so many captions."""
+    return lambda number, old: [by.join(old)] if number % every == 0 else old
+
+
 FIRES: list[Fires] = [
+    # separators
+    ("S17.commas", at(parted(" ")), IMAGES, "warning"),
+    ("S17.commas", at(parted("; ")), IMAGES, "warning"),
+    ("S17.commas", at(parted(". ", every=9)), IMAGES, "warning"),
+    ("S17.commas", at(parted("\uff0c", every=9)), IMAGES, "warning"),
+    ("S17.commas", at(lambda _n, old: [*old[:2], "; ".join(old[2:])]), IMAGES, "warning"),
+    ("S17.commas", at(parted(", "), recipe(kohya={"caption_separator": ";"})), IMAGES, "warning"),
     # tags
     ("G5.15", at(only(TOKEN)), IMAGES, "warning"),
     ("G5.15", at(only(TOKEN, "food")), IMAGES, "warning"),
@@ -185,6 +197,13 @@ FIRES: list[Fires] = [
     ("G3.6.portuguese", at(of=recipe(concept={"class": "arma"}), head=f"{TOKEN}, arma"), IMAGES, "warning"),
 ]
 MISSES: list[Misses] = [
+    # separators
+    ("S17.commas", at()),
+    ("S17.commas", at(adding("steins;gate", ";d", "mr. bean", "red/blue"))),
+    ("S17.commas", at(parted("; "), recipe(kohya={"caption_separator": ";"}))),
+    ("S17.commas", at(only(f"{TOKEN} on a table", "food"))),
+    ("S17.commas", at(parted("; "), NATURAL)),
+    ("S17.commas", at(lambda _n, old: old[2:])),
     # tags
     ("G5.15", at()),
     ("G5.15", at(only(TOKEN), count=1)),
@@ -302,6 +321,24 @@ def test_a_clean_set_is_silent_whatever_the_subject() -> None:
 def said(rule: str, case: Situation) -> tuple[str, str]:
     (found,) = spoken(rule, case)
     return str(found.message), str(found.fix)
+
+
+@pytest.mark.parametrize("sign", [" ", "; ", ". ", "\uff0c", " | "])
+def test_captions_without_commas_are_told_of_once(sign: str) -> None:
+    case = at(parted(sign))
+    assert {found.rule for found in findings(case)} == {"S17.commas"}
+    (found,) = spoken("S17.commas", case)
+    assert found.file == "00.txt"
+    assert "00.txt, 01.txt, 02.txt and 27 more" in found.message
+
+
+def test_the_separator_of_the_recipe_is_offered() -> None:
+    message, fix = said("S17.commas", at(parted("; ", every=30)))
+    assert message == '1 caption has ";" between its tags; sd-scripts ends a tag at commas only: 00.txt'
+    assert fix == 'write commas in place of ";"'
+    message, fix = said("S17.commas", at(parted(", ", every=30), recipe(kohya={"caption_separator": ";"})))
+    assert 'ends a tag at ";" only' in message
+    assert fix == 'write ";" in place of ","'
 
 
 def test_names_are_three_at_most() -> None:

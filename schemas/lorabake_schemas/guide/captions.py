@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts
 from lorabake_schemas.defaults import token_limit_of
@@ -16,6 +16,11 @@ LONGEST = 225  # tokens: more sd-scripts cannot be told to take (TU:3902)
 
 def _ending(situation: Situation) -> str:
     return situation.recipe.captions.caption_extension or CAPTION_EXTENSION
+
+
+def caption_files(situation: Situation, pictures: Sequence[str]) -> list[str]:
+    """The names of the captions of these pictures."""
+    return [picture.rpartition(".")[0] + _ending(situation) for picture in pictures]
 
 
 @rule(
@@ -259,4 +264,4 @@ def captions_fit_the_text_encoder(situation: Situation) -> Iterator[Remark]:
             )
 
 
-__all__: list[str] = []
+__all__ = ["caption_files"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from lorabake_schemas.glossary import is_artist, is_clothing, is_feature, kind
 from lorabake_schemas.guide.data import SHOWN, listed, training
@@ -16,9 +16,9 @@ UNSHARED = 5  # tags on a picture that stand on no other, on average (GC.3 calls
 
 
 def tagged(situation: Situation) -> Iterator[tuple[int, FolderTags]]:
-    """The tags of each concept's captions, unless most of them are sentences."""
+    """The tags of each concept's captions, unless most of them are sentences or have no commas to part them."""
     for index, folder in captioned(situation):
-        if 2 * len(sentences(folder)) <= len(folder):
+        if 2 * max(len(sentences(folder)), len(parted(situation, index))) <= len(folder):
             yield index, folder
 
 
@@ -50,6 +50,12 @@ def captioned(situation: Situation) -> Iterator[tuple[int, FolderTags]]:
         tags = situation.tags.of(folder, how)
         if len(tags):
             yield index, tags
+
+
+def parted(situation: Situation, index: int) -> Mapping[str, str]:
+    """The pictures of a concept whose captions part their tags with another sign than the comma, and the sign."""
+    token, folder = situation.recipe.concept[index].token, situation.dataset.concepts[index]
+    return situation.tags.parted(folder, writing(situation.recipe), token)
 
 
 def sentences(folder: FolderTags) -> list[str]:
@@ -190,4 +196,4 @@ def tags_are_by_hand(situation: Situation) -> Iterator[Remark]:
             )
 
 
-__all__ = ["ENOUGH", "captioned", "images_of", "named", "own_words", "sentences", "tagged"]
+__all__ = ["ENOUGH", "captioned", "images_of", "named", "own_words", "parted", "sentences", "tagged"]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from lorabake_schemas.dataset import CaptionProblem, FolderFacts
 from lorabake_schemas.guide.data import listed, training
 from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
+from lorabake_schemas.guide.tags import parted
+from lorabake_schemas.tags import SEPARATOR, writing
 from lorabake_schemas.words import Said, say, told
 
 
@@ -21,15 +23,18 @@ def token_comes_first(situation: Situation) -> Iterator[Remark]:
         return
     if situation.recipe.captions.caption_prefix:  # it comes first, and the token may be in it (TU:823)
         return
+    ends = writing(situation.recipe).separator
     for index, folder in training(situation):
         own = situation.recipe.concept[index].token
-        token = _first(own)
+        token, usual = _first(own, SEPARATOR), own.partition(SEPARATOR)[0] + ends
+        others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
+        elsewhere = parted(situation, index)  # S17.commas speaks of them
         wrong = [
             image.name
-            for image in folder.images
-            if image.caption.text
-            and image.caption.problem is not CaptionProblem.MISSING
-            and _first(image.caption.text.lstrip(BOM)) != token
+            for image in others
+            if image.caption.problem is not CaptionProblem.MISSING
+            and image.name not in elsewhere
+            and _first(image.caption.text.lstrip(BOM), ends) != token
         ]
         if wrong:
             yield Remark(
@@ -42,7 +47,7 @@ def token_comes_first(situation: Situation) -> Iterator[Remark]:
                     token=own,
                     names=listed(wrong),
                 ),
-                _token_or(folder, wrong),
+                _token_or(folder, wrong, ends),
                 file=wrong[0],
             )
 
@@ -50,13 +55,13 @@ def token_comes_first(situation: Situation) -> Iterator[Remark]:
 BOM = "\ufeff"
 
 
-def _first(text: str) -> str:
-    return text.partition(",")[0].strip().casefold()
+def _first(text: str, ends: str) -> str:
+    return text.partition(ends)[0].strip().casefold()
 
 
-def _token_or(folder: FolderFacts, wrong: list[str]) -> Said:
+def _token_or(folder: FolderFacts, wrong: list[str], ends: str) -> Said:
     """Put the token first; or take the word that all captions begin with as the token."""
-    firsts = {image.caption.text.lstrip(BOM).split(",")[0].strip() for image in folder.images}
+    firsts = {image.caption.text.lstrip(BOM).split(ends)[0].strip() for image in folder.images}
     if len(firsts) == 1 and len(wrong) == len(folder.images):
         word = firsts.pop()
         return say('put the token first, or write token = "{word}", with which all of them begin', word=word)
@@ -146,8 +151,11 @@ def _in_front(situation: Situation, index: int, folder: FolderFacts, key: str, w
         return
     words = [each for each in (concept.token, concept.outfit, concept.class_) if each]
     kept, wanted = sum(len(_tags(each)) for each in words), set(_tags(word))
-    token = _tags(concept.token)[0]
-    fronts = ((image.name, _tags(image.caption.text, kept)) for image in folder.images if image.caption.text)
+    ends, elsewhere = writing(recipe).separator, parted(situation, index)  # S17.commas speaks of those
+    token, usual = _tags(concept.token)[0], f"{f'{ends} '.join(words)}{ends}"
+    others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
+    others = [image for image in others if image.name not in elsewhere]
+    fronts = ((image.name, _tags(image.caption.text, kept, ends)) for image in others)
     lacking = [name for name, front in fronts if front[0] == token and not wanted.issubset(front)]
     if lacking:
         yield Remark(
@@ -161,14 +169,14 @@ def _in_front(situation: Situation, index: int, folder: FolderFacts, key: str, w
                 kept=kept,
                 names=listed(lacking),
             ),
-            say('begin them with "{words}"', words=", ".join(words)),
+            say('begin them with "{words}"', words=f"{ends} ".join(words)),
             file=lacking[0],
         )
 
 
-def _tags(text: str, most: int = -1) -> list[str]:
+def _tags(text: str, most: int = -1, ends: str = SEPARATOR) -> list[str]:
     """The tags of a text, of which no more than ``most`` are wanted."""
-    return [tag.strip().casefold() for tag in text.lstrip(BOM).split(",", most)[: most if most > 0 else None]]
+    return [tag.strip().casefold() for tag in text.lstrip(BOM).split(ends, most)[: most if most > 0 else None]]
 
 
 __all__ = ["unknown"]

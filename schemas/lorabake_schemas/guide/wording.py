@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lorabake_schemas.defaults import leading_tags, shuffles
 from lorabake_schemas.guide.data import listed
 from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
-from lorabake_schemas.guide.tags import captioned, images_of, named, own_words, sentences, tagged
+from lorabake_schemas.guide.tags import captioned, images_of, named, own_words, parted, sentences, tagged
 from lorabake_schemas.tags import Tags, inseparable, plain, split, writing
 from lorabake_schemas.words import say, told
 
@@ -20,7 +20,8 @@ _JOINED = re.compile(r"[^\W_]{2,}_[^\W_]{2,}")  # long_hair, but neither ^_^ nor
 @rule("G3.7.sentences", WARNING, "Shuffling tears sentences apart at their commas, and models of board tags want tags.")
 def captions_are_tags(situation: Situation) -> Iterator[Remark]:
     for index, folder in captioned(situation):
-        wrong = sentences(folder)
+        others = parted(situation, index)  # S17.commas speaks of them
+        wrong = [name for name in sentences(folder) if name not in others]
         if 10 * len(wrong) > len(folder):
             yield Remark(
                 images_of(index),

@@ -1,0 +1,56 @@
+"""Rules about the signs in captions that are no words: what parts the tags, and what only prompts may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.captions import caption_files
+from lorabake_schemas.guide.data import listed
+from lorabake_schemas.guide.registry import WARNING, Remark, Situation, rule
+from lorabake_schemas.guide.tags import captioned, images_of, parted
+from lorabake_schemas.tags import SEPARATOR, writing
+from lorabake_schemas.words import Said, quoted, say, told
+
+
+@rule(
+    "S17.commas",
+    WARNING,
+    "sd-scripts splits captions at commas (caption_separator) only; tags that are parted otherwise are one long tag.",
+    unless="natural-language captions",
+)
+def tags_end_with_commas(situation: Situation) -> Iterator[Remark]:
+    comma = writing(situation.recipe).separator
+    ends = say("commas") if comma == SEPARATOR else quoted(f'"{comma}"')
+    for index, _ in captioned(situation):
+        found: dict[str, list[str]] = {}
+        for name, sign in parted(situation, index).items():
+            found.setdefault(sign, []).append(name)
+        for sign, names in found.items():
+            files = caption_files(situation, names)
+            message, fix = _parted_by(sign, situation.recipe.concept[index].token, files, ends)
+            yield Remark(images_of(index), message, fix, file=files[0])
+
+
+def _parted_by(sign: str, token: str, files: list[str], ends: Said) -> tuple[Said, Said]:
+    n, names = len(files), listed(files)
+    if sign == " ":
+        message = told(
+            n,
+            '{n} caption has nothing but a space behind "{token}", which joins it to what follows: {names}',
+            '{n} captions have nothing but a space behind "{token}", which joins it to what follows: {names}',
+            token=token,
+            names=names,
+        )
+        return message, say("write {ends} between the tags", ends=ends)
+    message = told(
+        n,
+        '{n} caption has "{sign}" between its tags; sd-scripts ends a tag at {ends} only: {names}',
+        '{n} captions have "{sign}" between their tags; sd-scripts ends a tag at {ends} only: {names}',
+        ends=ends,
+        sign=sign,
+        names=names,
+    )
+    return message, say('write {ends} in place of "{sign}"', ends=ends, sign=sign)
+
+
+__all__: list[str] = []
