@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,6 +58,13 @@ def test_a_recipe_with_errors_is_never_silent(capsys: pytest.CaptureFixture[str]
     """Commands show the findings themselves; whoever forgets still gives a reason."""
     assert run(RecipeError(quoted("1 error in r.toml"), (FINDING,)), {}) == 1
     assert capsys.readouterr().err == "error: 1 error in r.toml\n"
+
+
+def test_a_full_disk_is_no_bug_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = {"LORABAKE_HOME": str(tmp_path)}
+    assert run(OSError(errno.ENOSPC, "No space left on device"), env) == 1
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n  make room and try again\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,12 @@ FIRES: list[Fires] = [
         "kohya.cache_text_encoder_outputs",
         "error",
     ),
+    (
+        "S41",
+        at(**SDXL, **UNET_ONLY, **CALM, kohya={**CACHED["kohya"], "token_warmup_step": 0.1}),
+        "kohya.cache_text_encoder_outputs",
+        "error",
+    ),
     ("S39", at(kohya={"full_fp16": True}, train={"mixed_precision": "bf16"}), "kohya.full_fp16", "error"),
     ("S39", at(CPU, kohya={"full_fp16": True}), "kohya.full_fp16", "error"),
     ("S39", at(CPU, kohya={"fp8_base": True}), "kohya.fp8_base", "error"),

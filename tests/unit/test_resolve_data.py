@@ -99,6 +99,15 @@ def test_every_concept_and_every_set_is_a_subset_in_the_recipes_order() -> None:
     assert largest_repeats(parts) == 1
 
 
+def test_sets_are_told_apart_by_outfit_and_else_by_number() -> None:
+    made = recipe(
+        concepts=[concept("a", "x", outfit="red dress"), concept("a", "y", outfit="coat"), concept("b", "z")],
+        regularisation=[{"class": "food", "images": "r"}, {"class": "food", "images": "s"}],
+    )
+    titles = [part.title for part in subsets(made, pictures_for(made), profile(made))]
+    assert titles == ["a, red dress", "a, coat", "b", "food (1)", "food (2)"]
+
+
 def test_the_largest_concept_counts_and_regularisation_does_not() -> None:
     made = recipe(
         concepts=[concept("a", "fa", num_repeats=4), concept("b", "fb", num_repeats=2)],

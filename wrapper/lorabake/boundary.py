@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import sys
 import traceback
@@ -13,11 +14,12 @@ from pathlib import Path
 import click
 
 from lorabake import __version__, usage
-from lorabake.errors import LorabakeError
+from lorabake.errors import LorabakeError, MachineError
 from lorabake.speech import ENGLISH, Speech
-from lorabake_schemas.words import say
+from lorabake_schemas.words import quoted, say
 
 KEPT = 10
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # whatever was being written: output sent to a file, too
 
 
 @contextmanager
@@ -46,6 +48,9 @@ def boundary(
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            _show(MachineError(quoted(str(error)), say("make room and try again")), speech())
+            sys.exit(1)
         if debug:
             raise
         _crash(error, env, speech())

@@ -196,6 +196,8 @@ def text_cache_is_possible(situation: Situation) -> Iterator[Remark]:
     if recipe.captions.caption_dropout_rate or recipe.captions.caption_tag_dropout_rate:
         fix = say("take the dropout rates out of [captions]")
         yield Remark(where, say("it cannot go with caption dropout"), fix)
+    if kohya.get("token_warmup_step"):
+        yield Remark(where, say("it cannot go with token_warmup_step"), say("take token_warmup_step out"))
 
 
 @rule("S39", ERROR, "full_fp16 and full_bf16 assert the same mixed precision, fp8 any but no (TN:815-833).")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lorabake.planning.repeats import balanced_repeats
 from lorabake.planning.resolve.profile import Profile
@@ -76,7 +76,15 @@ def subsets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[Subs
         _regularisation(part, len(folder.images), recipe.captions)
         for part, folder in zip(recipe.regularisation, facts.regularisation, strict=True)
     )
-    return train + reg
+    return (*_told_apart(train), *_told_apart(reg))
+
+
+def _told_apart(parts: Sequence[SubsetPlan]) -> Iterator[SubsetPlan]:
+    """Sets of one title, such as two folders of one class, with their number among these."""
+    titles = [part.title for part in parts]
+    for place, part in enumerate(parts):
+        number = titles[: place + 1].count(part.title)
+        yield part if titles.count(part.title) == 1 else part.model_copy(update={"title": f"{part.title} ({number})"})
 
 
 def _concept(concept: Concept, repeats: int, images: int, recipe: Recipe, profile: Profile) -> SubsetPlan:
@@ -99,7 +107,12 @@ def _concept(concept: Concept, repeats: int, images: int, recipe: Recipe, profil
         *pick("flip_aug", concept.flip_aug, False, guide("G4.98")),
         *_caption_extras(captions),
     )
-    return SubsetPlan(title=concept.token, is_reg=False, images=images, settings=settings)
+    return SubsetPlan(
+        title=", ".join(leading_words(concept)[: 2 if concept.outfit else 1]),
+        is_reg=False,
+        images=images,
+        settings=settings,
+    )
 
 
 def _caption_extras(captions: Captions) -> tuple[Setting, ...]:
