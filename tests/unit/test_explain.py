@@ -21,6 +21,7 @@ def ids(topic: str) -> list[str]:
         (" gc.12 ", "GC.12"),
         ("s35", "S35"),
         ("S5.needs", "S5"),
+        ("g3.3.TOKENS", "G3.3"),
         ("GL.1", "GL.1"),
     ],
 )
@@ -56,6 +57,14 @@ def test_every_id_finds_itself() -> None:
         ("style", {"G8.1", "G8.5"}),
         ("webp", {"G2.3"}),
         ("clip skip", {"G4.91"}),
+        ("trigger", {"G3.10"}),
+        ("trigger word", {"G3.10"}),
+        ("cosine", {"G4.42", "G4.43"}),
+        ("vae", {"G4.39"}),
+        ("blip", {"G3.2"}),
+        ("object", {"G1.17"}),
+        ("sd15", {"G4.10"}),
+        ("sd2", {"G4.10"}),
     ],
 )
 def test_a_topic_finds_what_concerns_it(topic: str, among: set[str]) -> None:
@@ -89,6 +98,9 @@ def test_every_topic_that_is_offered_finds_something() -> None:
         ("learnin_rate", "did you mean learning_rate"),
         ("Prodgy", "did you mean Prodigy?"),
         ("G4.900", "did you mean G4.9"),
+        ("G3.6.x", "did you mean G3.6"),
+        ("S12.steam", "did you mean S12.stem"),
+        ("sd-concept-xl", "`lorabake explain --all` shows the whole book"),
         ("qqqqqqqq", "`lorabake explain --all` shows the whole book"),
         ("", "`lorabake explain --all` shows the whole book"),
         ("a of", "`lorabake explain --all` shows the whole book"),
@@ -100,6 +112,12 @@ def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:
     assert caught.value.exit_code == 1
     assert topic in caught.value.message
     assert (caught.value.hint or "").startswith(hint)
+
+
+@pytest.mark.parametrize("topic", ["flux", "SD3", "sd3.5"])
+def test_what_is_not_trained_is_told_as_such(topic: str) -> None:
+    with pytest.raises(RecipeError, match="not supported yet"):
+        explain.find(topic)
 
 
 @pytest.mark.parametrize(

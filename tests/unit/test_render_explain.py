@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 
+from lorabake.errors import RecipeError
 from lorabake.explain import CODES, STATUSES, find, subject_of
 from lorabake.render.book import counts_json, counts_text, markdown
-from lorabake.render.explain import code_json, code_text, done, entry_lines, explained, explained_json, first_sentence
+from lorabake.render.explain import answers, code_text, done, entry_lines, explained, explained_json, first_sentence
 from lorabake.render.page import Page
 from lorabake.render.where import where
 from lorabake.speech import Speech
 from lorabake.typical import FAMILIES, KINDS, Case
 from lorabake_schemas.guide import rules
 from lorabake_schemas.guide.book import Entry, book
+from lorabake_schemas.recipe import Waive
+from lorabake_schemas.vocabulary import OPTIMIZERS
 from test_published_schemas import hold
 from test_speech import Backwards
 
@@ -46,6 +50,21 @@ def test_an_entry_says_everything() -> None:
     assert "  check       hint: keep_tokens counts tags, not tags and commas" in said
 
 
+def test_what_a_findings_own_id_stands_for_comes_first() -> None:
+    rows = told("s12.stem", None).splitlines()
+    assert rows[3].startswith("  S12.stem    warning: Pictures of one stem share a caption file")
+    assert "Not when: latents are cached on disk" in rows[3]
+    assert sum("Pictures of one stem" in row for row in rows) == 1
+    assert told("G4.90").splitlines()[3].startswith("  Value")
+
+
+def test_when_a_check_does_not_apply_stands_behind_it() -> None:
+    rows = told("S12", None).splitlines()
+    assert [row.split()[1].rstrip(",") for row in rows if "Not when: latents are cached" in row] == ["S12.stem"]
+    assert [row for row in told("G3.6", None).splitlines() if row.startswith("  Not when")] == []
+    assert told("G3.6", None).count("Not when: ") >= 2
+
+
 def test_what_is_missing_is_named_and_what_is_empty_left_out() -> None:
     entry = ENTRY.model_copy(update={"id": "G1.0"})
     assert at_length(entry)[2:] == ["", "  The guide   Said.", "  lorabake    does not apply. A list."]
@@ -71,15 +90,69 @@ def test_few_entries_are_shown_whole_and_many_in_a_few_words() -> None:
     assert "  In fact " in told("G4.90")
     many = told("learning_rate")
     assert "  In fact " not in many
-    for entry in find("learning_rate"):
-        assert re.search(rf"^  {re.escape(entry.id)} +{re.escape(entry.title)}", many, re.MULTILINE)
-    assert (
-        many.splitlines()[-1] == f"`lorabake explain {find('learning_rate')[0].id}` says everything about one of them"
-    )
+    assert many.splitlines()[-1] == "`lorabake explain G4.3` says everything about one of them"
     assert told("learning_rate", whole=True).count("  In fact ") > 5
 
 
+@pytest.mark.parametrize("topic", ["learning_rate", "epochs", "locon", "sdxl", "Prodigy", "images", "style"])
+def test_no_rule_of_a_topic_goes_unnamed_and_few_have_words(topic: str) -> None:
+    rows = told(topic, 100).splitlines()
+    names = [row.split()[0] for row in rows if re.match(r"  (G|S)\w*\.?\d+  +\S", row)]
+    said = " ".join(rows)
+    assert 3 <= len(names) <= 5
+    also = said.partition("also: ")[2].partition(";")[0].split(", ")
+    assert sorted([*names, *also]) == sorted(entry.id for entry in find(topic))
+    assert f"`lorabake explain {topic} --full` shows them all" in said
+
+
+@pytest.mark.parametrize("topic", [*KINDS, *FAMILIES])
+def test_every_kind_and_family_has_a_page(topic: str) -> None:
+    assert told(topic).startswith(f"{topic}: what lorabake makes of it")
+    assert find(topic)
+
+
+@pytest.mark.parametrize("topic", [*KINDS, "class_tokens"])
+def test_words_of_the_sample_recipe_are_neutral(topic: str) -> None:
+    assert "token, class" in told(topic) or "token, outfit, class" in told(topic)
+    assert "food" not in told(topic).partition("\n\n")[0]
+
+
+def test_several_topics_are_answered_one_after_the_other() -> None:
+    text = click.unstyle(answers(("S12", "S27", "S12", "waive"), Page(width=80)))
+    heads = [text.index(f"\n\n\n{head}") for head in ("S27  ", "waive\n")]
+    assert heads == sorted(heads)
+    assert text.startswith("S12  ")
+    assert text.count("S12  How") == 1
+    both = json.loads(answers(("S12", "S27", "waive"), PAGE, as_json=True))
+    hold(both, "explain")
+    assert [entry["id"] for entry in both["entries"]] == ["S12", "S27"]
+    assert both["text"] == CODES["waive"]
+    assert answers(("clip", "skip"), PAGE) == answers(("clip skip",), PAGE)
+    with pytest.raises(RecipeError, match="nonsense"):
+        answers(("S12", "nonsense"), PAGE)
+
+
+def test_a_waiver_is_shown_as_it_is_written() -> None:
+    text = code_text("waive", Page(width=80))
+    loaded = tomllib.loads(text.partition("    [[waive]]")[2].join(("[[waive]]", "")).replace("    ", ""))
+    assert Waive.model_validate(loaded["waive"][0]).rule == "G1.2"
+    assert answers(("waiver",), PAGE) == code_text("waive", PAGE)
+
+
+def test_in_another_language_the_book_says_that_it_is_english() -> None:
+    page = Page(Speech("xx", Backwards()), 80)
+    for topic in ("G4.90", "rank"):
+        said = click.unstyle(explained(topic, find(topic), subject_of(topic), page))
+        assert said.splitlines()[-1] == "~The book of rules exists in English only."
+        assert "English only" not in told(topic)
+
+
 def test_a_setting_shows_what_lorabake_writes() -> None:
+    alphas = [row.split(maxsplit=2)[::2] for row in told("network_alpha", None).splitlines()[1:7]]
+    assert alphas[-1] == ["1.0", "otherwise"]
+    assert ["32.0", "sd15, sd2 (not style), with any optimizer but DAdapt*, Prodigy"] in alphas
+    rates = told("learning_rate", None)
+    assert "sdxl, with AdamW, AdamW8bit, PagedAdamW*" in rates
     rows = [row.split() for row in told("network_dim").splitlines()]
     assert ["network_dim:", "what", "lorabake", "writes"] in rows
     assert ["32", "G8.2", "style"] in rows
@@ -110,7 +183,7 @@ def test_labels_are_in_the_pages_language() -> None:
 
 @pytest.mark.parametrize("topic", ["network_dim", "Prodigy", "lokr", "style", "sdxl", "G4.90", "webp"])
 def test_json_is_what_the_schema_says(topic: str) -> None:
-    table = json.loads(explained_json(topic, find(topic), subject_of(topic)))
+    table = json.loads(explained_json(topic))
     hold(table, "explain")
     assert [entry["id"] for entry in table["entries"]] == [entry.id for entry in find(topic)]
     assert bool(table["values"]) is (topic not in ("G4.90", "webp"))
@@ -132,8 +205,8 @@ def test_every_id_that_a_finding_may_have_is_explained() -> None:
     for code in CODES:
         text = click.unstyle(code_text(code, Page(width=80)))
         assert text.splitlines()[0] == code
-        assert " ".join(text.split()) == f"{code} {CODES[code]}"
-        hold(json.loads(code_json(code)), "explain")
+        assert " ".join(text.split()).startswith(f"{code} {CODES[code]}")
+        hold(json.loads(explained_json(code)), "explain")
     for rule in rules():
         assert find(rule.id), rule.id
 
@@ -168,6 +241,11 @@ def cases(also: str = "", families: tuple[str, ...] = FAMILIES, kinds: tuple[str
         (cases('a = "b"'), 'with a = "b"'),
         (cases('a = "b"') + cases('a = "c"') + cases("[[d]]"), 'with a = "b" / "c", [[d]]'),
         (cases('a = "b"', families=("sdxl",)), 'sdxl, with a = "b"'),
+        (cases('train.optimizer = "Lion"'), "with Lion"),
+        (
+            [case for name in OPTIMIZERS[1:] for case in cases(f'train.optimizer = "{name}"')],
+            "with any optimizer but AdamW",
+        ),
     ],
 )
 def test_for_whom_in_few_words(found: list[Case], words: str) -> None:

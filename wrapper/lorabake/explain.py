@@ -14,7 +14,15 @@ from lorabake.errors import RecipeError
 from lorabake.typical import FAMILIES, KINDS, NETWORKS, Axis, Typical, defaults, effects, option_of
 from lorabake_schemas.guide import Rule, rules
 from lorabake_schemas.guide.book import CHAPTERS, Chapter, Entries, Entry, Place, Status, book
-from lorabake_schemas.vocabulary import ADAM, OPTIMIZERS, OTHER_WORDS, is_adaptive
+from lorabake_schemas.vocabulary import (
+    ADAM,
+    OPTIMIZERS,
+    OTHER_WORDS,
+    SCHEDULERS,
+    SCHEDULERS_THAT_CRASH,
+    TORCH_SCHEDULERS,
+    is_adaptive,
+)
 from lorabake_schemas.words import Said, joined, say
 
 SHORTEST_WORD = 3
@@ -68,11 +76,34 @@ CODES: Mapping[str, Said] = MappingProxyType(
             "later, or leave out what does not fit without a word."
         ),
         "waive": say(
-            "A [[waive]] in the recipe waives nothing: the finding is gone, its id is misspelt, or it is an error, "
-            "which cannot be waived. Left there it would hide what comes back."
+            "A waiver says that you know of a warning or a hint and want to hear no more of it, and why. It is a "
+            'table of the recipe, [[waive]] with rule = "G1.2", the id that stands in the finding, and reason = '
+            '"...", in your own words; the report then counts it as waived. Errors cannot be waived. As a finding, '
+            "`waive` means that a waiver waives nothing: what it was for is gone, its id is misspelt, or it is an "
+            "error. Left there it would hide what comes back."
         ),
     }
 )
+EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {"waive": '[[waive]]\nrule = "G1.2"\nreason = "there are no more pictures of it"'}
+)
+# What people ask for, and what stands in the book instead: a setting that has it for a value, or another word.
+_SCHEDULES = (*SCHEDULERS, *SCHEDULERS_THAT_CRASH, *TORCH_SCHEDULERS)
+ASKED: Mapping[str, str] = MappingProxyType(
+    {
+        "trigger": "token",
+        "activator": "token",
+        "activation": "token",
+        "trigger_word": "token",
+        "vae": "cache_latents",
+        "blip": "G3.2",
+        "waiver": "waive",
+        **{name.lower(): "lr_scheduler" for name in _SCHEDULES if name != "adafactor"},  # an optimizer, too
+    }
+)
+NOT_TRAINED = ("flux", "flux.1", "flux1", "sd3", "sd3.5", "sd35", "lumina", "hunyuan", "wan", "chroma", "qwen")
+ABOUT_KINDS = "g1.17"
+LIKENESS = 0.75  # of a topic offered for one that is not there
 
 
 def find(topic: str) -> Entries:
@@ -82,11 +113,16 @@ def find(topic: str) -> Entries:
     (learning_rate, train.resolution, rank), an optimizer, a LyCORIS algorithm or DoRA, sdxl, or words of a title.
     Raises RecipeError with the nearest topics as hint when there is nothing.
     """
-    wanted = topic.strip().lower()
-    found = _by_id(wanted) or _by_key(wanted) or _by_title(wanted)
+    wanted = meant(topic).strip().lower()
+    found = _by_id(wanted) or _by_key(wanted) or _by_title(wanted) or _by_name(wanted)
     if found:
         return found
-    near = [topics()[name] for name in difflib.get_close_matches(wanted, topics(), 3, 0.6)]
+    if wanted in NOT_TRAINED:
+        raise RecipeError(
+            say("{topic} is not supported yet: lorabake trains Stable Diffusion 1.x, 2.x and SDXL", topic=topic),
+            hint=say("`lorabake explain sd15`, `sd2` or `sdxl` says what a family means"),
+        )
+    near = [topics()[name] for name in difflib.get_close_matches(wanted, topics(), 3, LIKENESS)]
     other = say("`lorabake explain --all` shows the whole book")
     hint = say("did you mean {names}?", names=joined(near, " / ")) if near else other
     raise RecipeError(say('the book has nothing on "{topic}"', topic=topic), hint=hint)
@@ -97,14 +133,33 @@ def topics() -> Mapping[str, str]:
     """Everything that can be asked for, by its lower case."""
     names = [name for entry in book() for name in (entry.id, *entry.options, *entry.about)]
     names += [name.rpartition(".")[2] for name in names if not name.startswith(("G", "S"))]
-    return MappingProxyType({name.lower(): name for name in (*names, *OPTIMIZERS, *OTHER_WORDS)})
+    names += [*OPTIMIZERS, *OTHER_WORDS, *KINDS, *FAMILIES, *(rule.id for rule in rules())]
+    names += [name for name, word in ASKED.items() if word not in CODES]
+    return MappingProxyType({name.lower(): name for name in names})
+
+
+def meant(topic: str) -> str:
+    """The word of the book for what people ask: a trigger is a token, cosine an lr_scheduler."""
+    return ASKED.get(topic.strip().lower().replace(" ", "_"), topic)
+
+
+def rule_of(topic: str) -> Rule | None:
+    """The rule of the registry that has this very id (S12.stem), if the topic is one."""
+    wanted = topic.strip().lower()
+    return next((rule for rule in rules() if rule.id.lower() == wanted), None)
 
 
 def _by_id(wanted: str) -> Entries:
-    """A finding's id may have a suffix where one rule of the book needed two in the registry (S5.min_lr)."""
+    """A finding's id may have a suffix where one rule of the book needed two in the registry (S5.needs)."""
     exact = {entry.id.lower(): entry for entry in book()}
-    entry = exact.get(wanted) or exact.get(wanted.rpartition(".")[0])
+    rule = rule_of(wanted)
+    entry = exact.get(wanted) or (exact.get(rule.id.rpartition(".")[0].lower()) if rule else None)
     return (entry,) if entry else ()
+
+
+def _by_name(wanted: str) -> Entries:
+    """A kind or a family that no rule is about has what the book says of kinds and families at all."""
+    return _by_id(ABOUT_KINDS) if wanted in KINDS else _by_key("base.family") if wanted in FAMILIES else ()
 
 
 def _by_key(wanted: str) -> Entries:
@@ -147,14 +202,14 @@ def _by_title(wanted: str) -> Entries:
 
 
 def checks_of(entry: Entry) -> tuple[Rule, ...]:
-    """The rules of the registry that carry an entry out; one of the book may be two there (S5.min_lr)."""
+    """The rules of the registry that carry an entry out; one of the book may be two there (S5.needs)."""
     names = {entry.id, entry.under} - {""}
     return tuple(rule for rule in rules() if {rule.id, rule.id.rpartition(".")[0]} & names)
 
 
 def subject_of(topic: str) -> Subject | None:
     """What a topic is apart from words in a book: something that has, or decides, values of a plan."""
-    wanted = topic.strip().lower()
+    wanted = meant(topic).strip().lower()
     network = next((name for name in NETWORKS if name == wanted), None)
     optimizer = next((name for name in OPTIMIZERS if name.lower() == wanted), None)
     axes: tuple[tuple[Axis, str | None], ...] = (
@@ -198,6 +253,7 @@ def counts() -> Mapping[str, Mapping[Status, int]]:
 
 __all__ = [
     "CODES",
+    "EXAMPLES",
     "PLACES",
     "STATUSES",
     "Subject",
@@ -205,6 +261,8 @@ __all__ = [
     "checks_of",
     "counts",
     "find",
+    "meant",
+    "rule_of",
     "subject_of",
     "topics",
 ]

@@ -18,12 +18,12 @@ from lorabake_schemas.dataset import CaptionFacts, DatasetFacts, FolderFacts, Im
 from lorabake_schemas.machine import BaseFacts, Family, Gpu, MachineFacts
 from lorabake_schemas.plan import Origin, Plan, Setting, Source
 from lorabake_schemas.recipe import Kind, NetworkType, Recipe, TagStyle
+from lorabake_schemas.vocabulary import OPTIMIZERS
 
 Table = Mapping[str, object]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FAMILIES: tuple[Family, ...] = get_args(Family)
 NETWORKS: tuple[NetworkType, ...] = get_args(NetworkType)
-OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW8bit", "Lion")  # one of each sort the guide and the rules know
 TAGS: tuple[TagStyle, ...] = get_args(TagStyle)
 PICTURES = 30  # as many as the guide recommends (G1.2)
 MACHINE = MachineFacts(system="Linux", cpus=8, memory_bytes=32 << 30, gpus=(Gpu(name="a GPU", memory_mib=12288),))
@@ -62,13 +62,13 @@ class Typical:
 
 
 def _concept(token: str, outfit: str | None = None) -> Table:
-    return {"token": token, "class": "food", "images": token} | ({"outfit": outfit} if outfit else {})
+    return {"token": token, "class": "class", "images": token} | ({"outfit": outfit} if outfit else {})
 
 
 # What a recipe says beyond family and kind, as it says it, or shortened where that takes several lines.
 SHORTENED: Mapping[str, Table] = MappingProxyType(
     {
-        "[[regularisation]]": {"regularisation": [{"class": "food", "images": "regularisation"}]},
+        "[[regularisation]]": {"regularisation": [{"class": "class", "images": "regularisation"}]},
         "several [[concept]]": {"concept": [_concept("token"), _concept("other")]},
     }
 )
@@ -87,7 +87,7 @@ def recipe_for(case: Case) -> Recipe:
         "name": "typical",
         "kind": case.kind,
         "base": {"model": "model.safetensors", "family": case.family},
-        "concept": [_concept("token", "red dress" if case.kind == "outfits" else None)],
+        "concept": [_concept("token", "outfit" if case.kind == "outfits" else None)],
     }
     also = SHORTENED[case.also] if case.also in SHORTENED else tomllib.loads(case.also)
     for key, value in also.items():

@@ -87,29 +87,24 @@ def compile_(recipe: Path, output: Path, as_json: bool, look: Look) -> None:
 
 
 @click.command()
-@click.argument("topic", required=False)
+@click.argument("topics", nargs=-1, metavar="[TOPIC]...")
 @click.option("--full", is_flag=True, help="Every rule at length.")
 @click.option("--all", "whole", is_flag=True, help="Print the whole book as Markdown.")
 @click.option("--table", "counted", is_flag=True, help="Count the rules: implemented, advice, not applicable.")
 @JSON
-def explain(topic: str | None, full: bool, whole: bool, counted: bool, as_json: bool) -> None:
+def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_json: bool) -> None:
     """Explain a rule (G4.52, S27), a setting, an optimizer or an algorithm: what the guide says, what is true."""
-    from lorabake import explain as book
     from lorabake.render import book as pages
-    from lorabake.render.explain import code_json, code_text, explained, explained_json
+    from lorabake.render.explain import answers
 
     if whole:
         click.echo(pages.markdown(), nl=False)
     elif counted:
         click.echo(pages.counts_json() if as_json else pages.counts_text(page()))
-    elif topic is None:
+    elif not topics:
         raise click.UsageError(say("name a rule, a setting, an optimizer or an algorithm, or --all or --table"))
-    elif topic.lower() in book.CODES:
-        click.echo(code_json(topic.lower()) if as_json else code_text(topic.lower(), page()))
-    elif as_json:
-        click.echo(explained_json(topic, book.find(topic), book.subject_of(topic)))
     else:
-        click.echo(explained(topic, book.find(topic), book.subject_of(topic), page(), whole=full))
+        click.echo(answers(topics, page(), whole=full, as_json=as_json))
 
 
 @click.command()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import click
 
-from lorabake.explain import CODES, PLACES, Subject, chapter_of, checks_of
+from lorabake.errors import RecipeError
+from lorabake.explain import CODES, EXAMPLES, PLACES, Subject, chapter_of, checks_of, find, meant, rule_of, subject_of
 from lorabake.render.page import Page, bold, cells, dim, guided, padded
 from lorabake.render.settings import value_text
 from lorabake.render.where import where
+from lorabake.speech import ENGLISH
 from lorabake.typical import Typical
+from lorabake_schemas.guide import Rule
 from lorabake_schemas.guide.book import Entries, Entry
 from lorabake_schemas.plan import Origin
 from lorabake_schemas.report import ExplainedCase, ExplainedValue, ExplainReport
@@ -24,6 +28,34 @@ LABEL = 12
 WIDEST_VALUE = 28
 NARROWEST_WHOM = 20
 WHOLE = 2  # so many entries are shown whole, more of them in a few words each
+FEWEST, MOST = 3, 5  # of those in a few words; the others are only named
+
+
+def answers(topics: Sequence[str], page: Page, *, whole: bool = False, as_json: bool = False) -> str:
+    """One answer after the other; for programs a single one. Raises RecipeError for what is not in the book.
+
+    Words that are a title of the book together (clip skip) are one topic.
+    """
+    asked = _together(topics)
+    if as_json:
+        return _json(_merged([_report(topic) for topic in asked]))
+    return "\n\n\n".join(_answer(topic, page, whole=whole) for topic in asked)
+
+
+def _together(topics: Sequence[str]) -> tuple[str, ...]:
+    phrase = " ".join(topics)
+    try:
+        find(phrase)
+    except RecipeError:
+        return tuple(dict.fromkeys(topics))
+    return (phrase,)
+
+
+def _answer(topic: str, page: Page, *, whole: bool) -> str:
+    code = meant(topic).lower()
+    return (
+        code_text(code, page) if code in CODES else explained(topic, find(topic), subject_of(topic), page, whole=whole)
+    )
 
 
 def explained(topic: str, entries: Entries, subject: Subject | None, page: Page, *, whole: bool = False) -> str:
@@ -31,40 +63,77 @@ def explained(topic: str, entries: Entries, subject: Subject | None, page: Page,
     values: Values = subject.values() if subject else {}
     blocks = [_values(topic, subject, values, page)] if subject and values else list[str]()
     if whole or len(entries) <= WHOLE:
-        blocks += ["\n".join(entry_lines(entry, page)) for entry in entries]
+        asked = rule_of(topic)
+        blocks += ["\n".join(entry_lines(entry, page, asked)) for entry in entries]
     else:
-        blocks.append("\n".join(_short_list(entries, page)))
-        more = say("`lorabake explain {id}` says everything about one of them", id=entries[0].id)
-        blocks.append("\n".join(map(dim, page.paragraph(more))))
+        blocks += _in_a_few_words(topic, entries, values, page)
+    if page.speech.language != ENGLISH.language:
+        blocks.append("\n".join(map(dim, page.paragraph(say("The book of rules exists in English only.")))))
     return "\n\n".join(blocks)
 
 
-def entry_lines(entry: Entry, page: Page) -> Iterator[str]:
-    """One entry at length."""
+def _in_a_few_words(topic: str, entries: Entries, values: Values, page: Page) -> Iterator[str]:
+    """Those that decide a value, or the first ones, and the names of the others."""
+    chosen = _deciding(entries, values)
+    yield "\n".join(_short_list(chosen, page))
+    more = page.paragraph(say("`lorabake explain {id}` says everything about one of them", id=chosen[0].id))
+    if left := [entry.id for entry in entries if entry not in chosen]:
+        command = f"lorabake explain {shlex.quote(topic)} --full"
+        told_too = say("also: {ids}; `{command}` shows them all", ids=", ".join(left), command=command)
+        more = [*page.paragraph(told_too), *more]
+    yield "\n".join(map(dim, more))
+
+
+def _deciding(entries: Entries, values: Values) -> Entries:
+    """As many as fit, in the order of the book: first those that the table of values names."""
+    sources = [each.source for typical in values.values() for each in typical if each.source]
+    named = [rule.strip() for source in sources for rule in source.rule.split(",")]
+    first = sorted((entry for entry in entries if entry.id in named), key=lambda entry: named.index(entry.id))[:MOST]
+    rest = [entry for entry in entries if entry not in first]
+    chosen = [*first, *rest[: (FEWEST if values else MOST) - len(first)]] if len(first) < FEWEST else first
+    return tuple(entry for entry in entries if entry in chosen)
+
+
+def entry_lines(entry: Entry, page: Page, asked: Rule | None = None) -> Iterator[str]:
+    """One entry at length; what a finding's own id (S12.stem) stands for comes first."""
     yield from map(bold, page.paragraph(quoted(entry.title), first=f"{entry.id}  "))
     yield from map(dim, page.paragraph(quoted(chapter_of(entry).heading)))
     yield ""
-    for label, words in rows(entry):
+    own = asked if asked and asked.id != entry.id else None
+    if own:
+        label = f"  {padded(own.id, LABEL)}"
+        yield from page.paragraph(_check(own), first=label + " " * (cells(label) > LABEL + 2), rest=" " * (LABEL + 2))
+        yield ""
+    for label, words in rows(entry, but=own):
         yield from page.paragraph(words, first=f"  {padded(page(label), LABEL)}", rest=" " * (LABEL + 2))
 
 
-def rows(entry: Entry) -> Iterator[tuple[Said, str]]:
-    """Label and words of everything there is to say about an entry, what one wants to know first."""
+def rows(entry: Entry, but: Rule | None = None) -> Iterator[tuple[Said, str]]:
+    """Label and words of everything there is to say about an entry (``but`` is said), what one wants to know first."""
     options = [name for name in entry.options if "." not in name]
     keys = [name for name in entry.options if "." in name]
-    unless = dict.fromkeys(rule.unless for rule in checks_of(entry) if rule.unless)
     told: Iterable[tuple[Said, str]] = (
         (say("Value"), entry.value),
         (say("The guide"), entry.guide),
         (say("In fact"), entry.truth),
-        (say("Not when"), entry.unless or joined(unless, "; ")),
+        (say("Not when"), entry.unless),
         (say("Option"), ", ".join(options)),
         (say("In a recipe"), ", ".join(keys)),
         (say("lorabake"), done(entry)),
     )
     yield from ((label, words) for label, words in told if words)
-    for rule in checks_of(entry):
-        yield say("check"), say("{severity}: {reason}", severity=rule.severity.value, reason=rule.reason)
+    checks = checks_of(entry)
+    for rule in checks:
+        if rule is but:
+            continue
+        said = _check(rule)
+        yield say("check"), said if len(checks) == 1 else say("{id}, {check}", id=rule.id, check=said)
+
+
+def _check(rule: Rule) -> Said:
+    """What a rule of the registry does, and when it does not."""
+    said = say("{severity}: {reason}", severity=rule.severity.value, reason=rule.reason)
+    return say("{check} Not when: {unless}.", check=said, unless=rule.unless) if rule.unless else said
 
 
 def done(entry: Entry) -> Said:
@@ -116,10 +185,18 @@ def _values(topic: str, subject: Subject, values: Values, page: Page) -> str:
     )
     lines = [bold(page(said))]
     for name, typical in values.items():
-        for number, each in enumerate(typical):
-            alone = len(typical) == 1 and not option
-            lines += columns.lines("" if option or number else name, each, page, _for_whom(subject, each, alone=alone))
+        for number, (each, whom) in enumerate(_rows(subject, typical)):
+            lines += columns.lines("" if option or number else name, each, page, whom)
     return "\n".join(lines)
+
+
+def _rows(subject: Subject, typical: Sequence[Typical]) -> list[tuple[Typical, Said]]:
+    """Each value with the recipes that get it; what all others get comes last, as such."""
+    alone = len(typical) == 1 and subject.axis != "option"
+    told = [(each, _for_whom(subject, each, alone=alone)) for each in typical]
+    if len(told) > 1 and told[0][1] == say("any"):
+        return [*told[1:], (told[0][0], say("otherwise"))]
+    return told
 
 
 def _for_whom(subject: Subject, each: Typical, *, alone: bool) -> Said:
@@ -169,16 +246,22 @@ def _rule(each: Typical) -> str:
 
 def code_text(code: str, page: Page) -> str:
     """What the word for a fault of the recipe as a file means."""
-    return "\n".join([bold(code), "", *page.paragraph(CODES[code], first="  ")])
+    lines = [bold(code), "", *page.paragraph(CODES[code], first="  ")]
+    if code in EXAMPLES:
+        lines += ["", *(f"    {line}" for line in EXAMPLES[code].splitlines())]
+    return "\n".join(lines)
 
 
-def code_json(code: str) -> str:
-    """The same for programs, as schemas/explain.schema.json has it."""
-    return _json(ExplainReport(topic=code, text=CODES[code], values=(), entries=()))
-
-
-def explained_json(topic: str, entries: Entries, subject: Subject | None) -> str:
+def explained_json(topic: str) -> str:
     """As schemas/explain.schema.json has it."""
+    return _json(_report(topic))
+
+
+def _report(topic: str) -> ExplainReport:
+    code = meant(topic).lower()
+    if code in CODES:
+        return ExplainReport(topic=code, text=CODES[code], values=(), entries=())
+    entries, subject = find(topic), subject_of(topic)
     told: Values = subject.values() if subject else {}
     values = [
         ExplainedValue(
@@ -190,12 +273,22 @@ def explained_json(topic: str, entries: Entries, subject: Subject | None) -> str
         for option, typical in told.items()
         for each in typical
     ]
-    report = ExplainReport(topic=topic, values=tuple(values), entries=entries)
-    return _json(report)
+    return ExplainReport(topic=topic, values=tuple(values), entries=entries)
+
+
+def _merged(reports: Sequence[ExplainReport]) -> ExplainReport:
+    """Several as one: what two of them have is in it once."""
+    texts = [report.text for report in reports if report.text]
+    return ExplainReport(
+        topic=" ".join(report.topic for report in reports),
+        text=joined(texts, " ") if texts else None,
+        values=tuple(value for report in reports for value in report.values),
+        entries=tuple({entry.id: entry for report in reports for entry in report.entries}.values()),
+    )
 
 
 def _json(report: ExplainReport) -> str:
     return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
 
-__all__ = ["code_json", "code_text", "done", "entry_lines", "explained", "explained_json", "first_sentence", "rows"]
+__all__ = ["answers", "code_text", "done", "entry_lines", "explained", "explained_json", "first_sentence", "rows"]

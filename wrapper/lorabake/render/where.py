@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
+from fnmatch import fnmatchcase
 
 from lorabake.typical import FAMILIES, KINDS, Case
+from lorabake_schemas.vocabulary import OPTIMIZERS
 from lorabake_schemas.words import Said, joined, quoted, say
+
+OPTIMIZER = "train.optimizer"
+SORTS = ("DAdapt*", "PagedAdamW*", "*ScheduleFree")  # each behaves as one; the rest are named
 
 
 def where(cases: Sequence[Case]) -> Said:
@@ -48,7 +53,28 @@ def _merged(also: Iterable[str]) -> Said:
     for each in also:
         key, _, value = each.partition(" = ")
         by_key.setdefault(key, []).append(value)
-    return joined([quoted(f"{key} = {' / '.join(values)}" if any(values) else key) for key, values in by_key.items()])
+    return joined([_key(key, values) for key, values in by_key.items()])
+
+
+def _key(key: str, values: Sequence[str]) -> Said:
+    if key != OPTIMIZER:
+        return quoted(f"{key} = {' / '.join(values)}" if any(values) else key)
+    given = {value.strip('"') for value in values}
+    named, others = _short(given), _short(set(OPTIMIZERS) - given)
+    if len(others) < len(named):
+        return say("any optimizer but {names}", names=", ".join(others))
+    return quoted(", ".join(named))
+
+
+def _short(names: Set[str]) -> list[str]:
+    """All optimizers of one sort as the sort, the others by their names."""
+    shown: dict[str, None] = {}
+    for name in OPTIMIZERS:
+        sort = next((sort for sort in SORTS if fnmatchcase(name, sort)), None)
+        whole = sort is not None and all(other in names for other in OPTIMIZERS if fnmatchcase(other, sort))
+        if name in names:
+            shown[sort if whole and sort else name] = None
+    return list(shown)
 
 
 __all__ = ["where"]
