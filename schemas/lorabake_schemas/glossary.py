@@ -6,6 +6,7 @@ none of the lists is never held against anybody.
 
 from __future__ import annotations
 
+import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Set
@@ -19,8 +20,8 @@ from lorabake_schemas.tags import plain
 
 Board = Literal["e621", "danbooru"]
 Kind = Literal[
-    "asymmetric", "background", "classes", "clothing", "colourless", "composition", "features", "group", "meta",
-    "overlay", "panels", "person", "sheet", "sketch", "style",
+    "accented", "asymmetric", "background", "classes", "clothing", "colourless", "composition", "features", "group",
+    "meta", "overlay", "panels", "person", "praise", "sheet", "sketch", "style",
 ]  # fmt: skip
 SHORTEST = 5  # shorter words without their accents mean something else too often: bone is not boné
 
@@ -164,12 +165,27 @@ def vocabulary(board: Board) -> Vocabulary:
 def english(tag: str) -> str | None:
     """What a Portuguese tag is in English; None for a tag that is not known as Portuguese."""
     table = _portuguese()
+    tag = tag if tag.isascii() else unicodedata.normalize("NFC", tag)
     if tag in table["words"]:
         return table["words"][tag]
     noun, _, colour = tag.rpartition(" ")
-    if noun in table["nouns"] and colour in table["colours"]:
-        return f"{table['colours'][colour]} {table['nouns'][noun]}"
-    return None
+    if not noun and not tag.isascii():
+        return table["nouns"].get(tag)
+    thing = (table["nouns"].get(noun) or table["words"].get(noun)) if colour in table["colours"] else None
+    return f"{table['colours'][colour]} {thing}" if thing else None
+
+
+def looks_portuguese(tag: str) -> bool:
+    """Whether it has letters that English has not and Portuguese has, in a word that is in none of the lists."""
+    if tag.isascii():
+        return False
+    whole = unicodedata.normalize("NFC", tag)
+    strange = [word for word in _WORD.findall(whole) if not _ACCENTED.isdisjoint(word)]
+    return any(word not in kind("accented") for word in strange)
+
+
+_WORD = re.compile(r"\w+")
+_ACCENTED = frozenset("\u00e1\u00e2\u00e3\u00e0\u00e9\u00ea\u00ed\u00f3\u00f4\u00f5\u00fa\u00e7")  # with accents, small
 
 
 @cache
@@ -201,5 +217,6 @@ __all__ = [
     "is_clothing",
     "is_feature",
     "kind",
+    "looks_portuguese",
     "vocabulary",
 ]

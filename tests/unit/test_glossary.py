@@ -169,6 +169,10 @@ def test_portuguese_words_are_spelt_as_they_are_looked_up() -> None:
         ("cabelo azul", "blue hair"),
         ("camisa vermelha", "red shirt"),
         ("boné", "baseball cap"),
+        ("círculo vermelho", "red circle"),
+        ("ci\u0301rculo", "circle"),
+        ("quadrado azul", "blue square"),
+        ("caixa pequena", "small box"),
         # English after all
         ("bone", None),
         ("cafe", None),

@@ -111,6 +111,9 @@ def parted(by: str, every: int = 1) -> Change:
 
 FIRES: list[Fires] = [
     # separators
+    ("G5.11.prompts", at(adding("(red circle:1.2)", every=9)), IMAGES, "warning"),
+    ("G5.11.prompts", at(adding("<lora:foo:1>", every=30)), IMAGES, "warning"),
+    ("G5.11.prompts", at(adding("[red|blue]", "((wet))", "BREAK", "[a:b:0.5]"), NATURAL), IMAGES, "warning"),
     ("S17.commas", at(parted(" ")), IMAGES, "warning"),
     ("S17.commas", at(parted("; ")), IMAGES, "warning"),
     ("S17.commas", at(parted(". ", every=9)), IMAGES, "warning"),
@@ -180,6 +183,7 @@ FIRES: list[Fires] = [
     ("GC.15", at(adding("blue eyes"), recipe(captions=BAKED)), IMAGES, "hint"),
     ("G5.16", at(of=recipe(kind="character", captions=FLEXIBLE)), "captions.tagging", "hint"),
     ("G5.11", at(adding("highres", "masterpiece", every=2)), IMAGES, "hint"),
+    ("G5.11", at(adding("score_9", every=30), recipe(base={"tags": "e621"})), IMAGES, "hint"),
     ("G8.4", at(lambda n, old: old if n % 3 == 0 else [*old[:3], *old[5:]], STYLE), IMAGES, "hint"),
     ("G8.4", at(adding("1boy"), STYLE), IMAGES, "hint"),
     # boards
@@ -194,10 +198,14 @@ FIRES: list[Fires] = [
     ("GC.27", boards("danbooru", lambda n, old: [*old, "feral" if n % 4 == 0 else "solo focus"]), IMAGES, "hint"),
     ("G36.1", boards("danbooru", lambda n, old: [*old, "from side" if n else "side view"]), IMAGES, "hint"),
     ("G3.6.portuguese", at(adding("fundo branco", every=30)), IMAGES, "warning"),
+    ("G3.6.portuguese", at(adding("c\u00edrculo vermelho", "quadrado azul", every=30)), IMAGES, "warning"),
+    ("G3.6.accents", at(adding("cora\u00e7\u00e3ozinho", every=30)), IMAGES, "hint"),
+    ("G3.6.accents", at(adding("corac\u0327a\u0303ozinho", every=30)), IMAGES, "hint"),
     ("G3.6.portuguese", at(of=recipe(concept={"class": "arma"}), head=f"{TOKEN}, arma"), IMAGES, "warning"),
 ]
 MISSES: list[Misses] = [
     # separators
+    ("G5.11.prompts", at(adding("bow (weapon)", ":)", "picture (16:9)", "hakurei reimu \\(touhou\\)", "[x]", "<3"))),
     ("S17.commas", at()),
     ("S17.commas", at(adding("steins;gate", ";d", "mr. bean", "red/blue"))),
     ("S17.commas", at(parted("; "), recipe(kohya={"caption_separator": ";"}))),
@@ -271,6 +279,7 @@ MISSES: list[Misses] = [
     ("G5.16", at(of=CHARACTER)),
     ("G5.16", at(adding("blue eyes", every=10), recipe(kind="character", captions=FLEXIBLE))),
     ("G5.11", at(adding("highres", every=5))),
+    ("G5.11", at(adding("masterpiece"), recipe(concept={"class": "masterpiece"}))),
     ("G8.4", at(of=STYLE)),
     ("G8.4", at(lambda _n, old: old[:3])),
     ("G8.4", at(adding("1boy", "red shirt"), STYLE)),
@@ -289,6 +298,9 @@ MISSES: list[Misses] = [
     ("G36.1", boards("danbooru", adding("side view"))),
     ("G36.1", boards("danbooru", adding("from side"))),
     ("G3.6.portuguese", at(adding("white background"))),
+    ("G3.6.accents", at(adding("fundo branco", "c\u00edrculo vermelho", "pok\u00e9mon (species)", "caf\u00e9"))),
+    ("G3.6.accents", at(adding("by Jos\u00e9 Silva", every=9))),
+    ("G3.6.accents", at(adding("cora\u00e7\u00e3ozinho"), NATURAL)),
     ("G3.6.portuguese", at(of=recipe(concept={"token": "raposa"}), head="raposa, food")),
 ]
 
@@ -354,7 +366,9 @@ def test_what_implies_is_kept_and_what_is_implied_goes() -> None:
 
 
 def test_the_other_boards_word_is_offered() -> None:
-    assert said("G3.6", boards("danbooru", adding("side view", "feral")))[1] == 'write "from side" for "side view"'
+    assert said("G3.6", boards("danbooru", adding("side view")))[1] == 'write "from side" for "side view"'
+    fix = said("G3.6", boards("danbooru", adding("side view", "detailed background")))[1]
+    assert fix == 'write "from side" for "side view", and leave out "detailed background"'
     assert 'tags = "e621"' in said("G3.6", boards("danbooru", adding("feral")))[1]
     fix = said("G3.6", boards("e621", adding("from side", "from above", "from behind", "1girl", "indoors")))[1]
     assert fix.startswith('write "female" for "1girl", "high-angle view" for "from above"')

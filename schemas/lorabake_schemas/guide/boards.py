@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from lorabake_schemas.glossary import Board, english, implied, vocabulary
+from lorabake_schemas.glossary import Board, english, implied, is_artist, looks_portuguese, vocabulary
 from lorabake_schemas.guide.data import SHOWN
 from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.guide.tags import images_of, named, own_words, tagged
-from lorabake_schemas.tags import FolderTags
+from lorabake_schemas.tags import FolderTags, is_sentence
 from lorabake_schemas.words import Said, joined, say, told
 
 BOARDS: tuple[Board, Board] = ("e621", "danbooru")
@@ -176,6 +176,10 @@ def _translations(folder: FolderTags, strange: frozenset[str], board: Board) -> 
         for tag in _most(folder, strange)
         if tag in known
     ]
+    wordless = [tag for tag in _most(folder, strange) if tag not in known]
+    if parts and wordless:
+        left = named(folder, wordless)
+        return say("write {translations}, and leave out {tags}", translations=_first(parts), tags=left)
     return say("write {translations}", translations=_first(parts)) if parts else None
 
 
@@ -203,6 +207,34 @@ def tags_are_english(situation: Situation) -> Iterator[Remark]:
                 ),
                 say("write {translations}", translations=_first(parts)),
             )
+
+
+@rule(
+    "G3.6.accents",
+    HINT,
+    "Words with \u00e3, \u00e7 or \u00e9 are seldom English, and CLIP makes letters of them.",
+    unless="token, outfit and class; artists; English words such as pok\u00e9mon or fianc\u00e9",
+)
+def tags_have_english_letters(situation: Situation) -> Iterator[Remark]:
+    own = own_words(situation)
+    for index, folder in tagged(situation):
+        doubtful = frozenset(tag for tag in folder.counts.keys() - own if _is_doubtful(tag))
+        if doubtful:
+            yield Remark(
+                images_of(index),
+                told(
+                    _pictures(folder, doubtful),
+                    "{n} of {all} captions has words that look Portuguese: {tags}",
+                    "{n} of {all} captions have words that look Portuguese: {tags}",
+                    all=len(folder),
+                    tags=named(folder, _most(folder, doubtful)),
+                ),
+                say("write English tags; a name may stay"),
+            )
+
+
+def _is_doubtful(tag: str) -> bool:
+    return looks_portuguese(tag) and not english(tag) and not is_artist(tag) and not is_sentence(tag)
 
 
 __all__: list[str] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.captions import caption_files
-from lorabake_schemas.guide.data import listed
+from lorabake_schemas.guide.data import listed, training
 from lorabake_schemas.guide.registry import WARNING, Remark, Situation, rule
 from lorabake_schemas.guide.tags import captioned, images_of, parted
 from lorabake_schemas.tags import SEPARATOR, writing
@@ -29,6 +30,42 @@ def tags_end_with_commas(situation: Situation) -> Iterator[Remark]:
             files = caption_files(situation, names)
             message, fix = _parted_by(sign, situation.recipe.concept[index].token, files, ends)
             yield Remark(images_of(index), message, fix, file=files[0])
+
+
+PROMPTING = re.compile(
+    r"<\w+:[^<>]+>"  # <lora:name:1>
+    r"|\([^()]*[^\W\d_][^()]*:\s*\d*\.?\d+\s*\)"  # (words:1.2); (16:9) has no words
+    r"|\(\([^()]+\)\)|\[\[[^\[\]]+\]\]"  # ((words)), [[words]]
+    r"|\[[^\[\]]*\|[^\[\]]*\]|\[[^\[\]]*:[^\[\]]*:\s*\d*\.?\d+\s*\]"  # [one|other], [one:other:0.5]
+    r"|\bBREAK\b"
+)
+
+
+@rule("G5.11.prompts", WARNING, "Weights, LoRAs and alternatives are read by programs that take prompts, not here.")
+def captions_are_no_prompts(situation: Situation) -> Iterator[Remark]:
+    for index, folder in training(situation):
+        found = {image.name: signs for image in folder.images if (signs := _prompting(image.caption.text))}
+        if found:
+            files = caption_files(situation, list(found))
+            yield Remark(
+                images_of(index),
+                told(
+                    len(files),
+                    "{n} caption has signs of prompts, which are trained as letters: {signs} in {names}",
+                    "{n} captions have signs of prompts, which are trained as letters: {signs} in {names}",
+                    signs=listed(list(dict.fromkeys(sign for signs in found.values() for sign in signs))),
+                    names=listed(files),
+                ),
+                say("leave the words and take brackets, numbers and <...> out"),
+                file=files[0],
+            )
+
+
+def _prompting(text: str) -> list[str]:
+    return PROMPTING.findall(text) if any(sign in text for sign in _BEGINNINGS) else []
+
+
+_BEGINNINGS = ("(", "[", "<", "BREAK")
 
 
 def _parted_by(sign: str, token: str, files: list[str], ends: Said) -> tuple[Said, Said]:

@@ -156,7 +156,7 @@ def tags_are_shared(situation: Situation) -> Iterator[Remark]:
     unless="features, clothes and looks of the subject, which may well be on every picture",
 )
 def common_tags_were_checked(situation: Situation) -> Iterator[Remark]:
-    own = own_words(situation) | kind("classes") | kind("style") | kind("meta")
+    own = own_words(situation) | kind("classes") | kind("style") | kind("meta") | kind("praise")
     for index, folder in tagged(situation):
         constant = [tag for tag in folder.everywhere if tag not in own and tag != "solo" and not _is_looks(tag)]
         prefix = {plain(piece) for piece in split(situation.recipe.captions.caption_prefix or "")}
