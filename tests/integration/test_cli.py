@@ -408,4 +408,6 @@ def test_explain(lorabake: Run) -> None:
     assert lorabake("explain", "--table").stdout.splitlines()[-1].split()[-1] == "351"
     assert json.loads(lorabake("explain", "Prodigy", "--json").stdout)["topic"] == "Prodigy"
     assert "In fact" in lorabake("explain", "learning_rate", "--full").stdout
+    two = lorabake("explain", "S12.stem", "S27").stdout
+    assert two.index("S12.stem") < two.index("S27  Prodigy")
     assert lorabake("explain").returncode == 2

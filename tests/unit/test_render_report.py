@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,7 +14,7 @@ from lorabake.examine import Examination, Waived, examine
 from lorabake.reading.load import LoadedRecipe
 from lorabake.render.github import github
 from lorabake.render.page import Page
-from lorabake.render.report import COLOURS, concise, full, report, report_json
+from lorabake.render.report import COLOURS, brief, concise, full, ranked, report, report_json
 from lorabake.speech import Speech
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.findings import Finding, Severity
@@ -81,6 +83,41 @@ def test_errors_come_first_and_the_dataset_before_the_settings() -> None:
     assert [f["message"] for f in json.loads(report_json(found))["findings"]] == list("45321")
 
 
+def test_findings_of_one_severity_are_sorted_by_line() -> None:
+    found = examined(
+        finding(where=("train", "seed"), message="1"),
+        finding(where=("train", "seed"), message="2", line=9),
+        finding(where=("base", "model"), message="3", line=4),
+        finding(where=("train", "seed"), message="4", line=9),
+        finding(where=("concept", 0), message="5", line=20),
+        finding(where=("captions",), message="6", line=12),
+    )
+    assert [each.message for each in ranked(found.findings)] == list("653241")
+
+
+def test_commands_that_go_on_tell_warnings_and_count_hints(tmp_path: Path) -> None:
+    text = "flip_aug = true\n[train]\nmax_train_steps = 100\n"
+    found = examine(project(tmp_path, text), GPU)
+    severities = [each.severity for each in found.findings]
+    assert (Severity.ERROR in severities, Severity.WARNING in severities, Severity.HINT in severities) == (0, 1, 1)
+    path = found.loaded.path
+    *warnings, last = plain(brief(found, PIPE)).splitlines()
+    assert len(warnings) == severities.count(Severity.WARNING)
+    assert all(" warning[" in line for line in warnings)
+    number = severities.count(Severity.HINT)
+    told = (
+        "1 hint; `lorabake check {0}` tells it" if number == 1 else f"{number} hints; `lorabake check {{0}}` tells them"
+    )
+    assert last == f"{path}: {told.format(path)}"
+    screen = plain(brief(found, SCREEN))
+    assert screen.splitlines()[0] == str(path)
+    assert not re.search(r"^\d+ hint", screen, re.MULTILINE)
+    assert brief(examined(finding()), PIPE) == report(examined(finding()), PIPE)
+    only = replace(found, findings=tuple(each for each in found.findings if each.severity is Severity.HINT))
+    assert len(plain(brief(only, PIPE)).splitlines()) == 1
+    assert brief(replace(found, findings=()), PIPE) == ""
+
+
 def test_on_a_terminal_the_file_is_named_once_and_the_fix_has_its_own_line() -> None:
     long = "word " * 30
     found = examined(finding(where=("train", "seed"), line=4, message=long), finding(severity=Severity.HINT, fix=long))
@@ -88,7 +125,10 @@ def test_on_a_terminal_the_file_is_named_once_and_the_fix_has_its_own_line() -> 
     assert rows[:6] == ["r.toml", "", "1 error", "", "  train.seed  line 4  S27", "    " + ("word " * 15).strip()]
     assert rows[7] == "    → do"
     assert rows[9:12] == ["1 hint", "", "  S27"]
-    assert rows[-1] == "r.toml: 1 error, no warnings, 1 hint"
+    assert rows[-2:] == [
+        "r.toml: 1 error, no warnings, 1 hint; the settings are judged together once",
+        "these are mended",
+    ]
     assert max(map(len, rows)) <= 80
     assert sum("r.toml" in row for row in rows) == 2
     assert plain(full(found, Page(width=80, arrow="->"))).splitlines()[7] == "    -> do"
@@ -117,7 +157,8 @@ def test_a_report_sums_up(tmp_path: Path) -> None:
     path = project(tmp_path, "flip_aug = true\nasymmetric = true\n[network]\nnetwork_dim = 128\n")
     rows = plain(concise(examine(path, GPU), PIPE)).splitlines()
     assert [row.split(" ")[1].split("[")[0] for row in rows[:-1]] == ["error", "warning", "warning"]
-    assert rows[-1] == f"{path}: 1 error, 2 warnings, no hints"
+    rest = "; the settings are judged together once these are mended"
+    assert rows[-1] == f"{path}: 1 error, 2 warnings, no hints{rest}"
 
 
 def test_a_good_report_tells_the_size_of_the_run(tmp_path: Path) -> None:
@@ -177,7 +218,7 @@ def test_github_shows_every_finding_beside_its_line() -> None:
         "::error file=r.toml,line=4,col=9,title=lorabake S27 train.seed::100%25 wrong, really%0Aa: b",
         "::warning file=r.toml,title=lorabake G1.1::two\\r%0Alines%0Ado",
         "::notice file=r.toml,line=1,title=lorabake S27 base.a%2Cb%3Ac%25::what%0Ado",
-        "r.toml: 1 error, 1 warning, 1 hint, 1 waived",
+        "r.toml: 1 error, 1 warning, 1 hint, 1 waived; the settings are judged together once these are mended",
     ]
 
 

@@ -31,7 +31,7 @@ def shipped_recipe(name: str) -> str:
     names = resources.recipe_names()
     if plain in names:
         return resources.recipe_text(plain)
-    near = difflib.get_close_matches(plain, names, 1, 0.4)
+    near = difflib.get_close_matches(plain, names, 1, 0.6)
     hint = say("did you mean {name}?", name=near[0]) if near else say("`lorabake recipes list` names them all")
     raise RecipeError(say("no recipe {name} ships with lorabake", name=name), hint=hint)
 

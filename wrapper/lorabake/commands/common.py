@@ -55,11 +55,12 @@ def examined(recipe: Path, look: Look) -> Examination:
 
 
 def show_findings(examination: Examination, *, as_json: bool = False) -> None:
-    """Findings on stderr; ends with exit code 1 (and a JSON report when asked for) when one of them is an error."""
-    from lorabake.render.report import report, report_json
+    """On stderr what is to be known before going on; ends with exit code 1 (and a JSON report when asked for) when one
+    of the findings is an error."""
+    from lorabake.render.report import brief, report_json
 
-    if examination.findings or examination.plan is None:
-        click.echo(report(examination, page(err=True)), err=True)
+    if told := brief(examination, page(err=True)):
+        click.echo(told, err=True)
     if examination.plan is None:
         if as_json:
             click.echo(report_json(examination))

@@ -64,6 +64,8 @@ def _differ(here: Examination, other: Path, look: Look, *, as_json: bool) -> boo
 
     there = examined(other, look)
     if there.plan is None:
+        said = say("nothing was compared: {recipe} has to be mended first", recipe=other)
+        click.echo(page(err=True)(said), err=True)
         show_findings(there, as_json=as_json)
     (_, one), (_, two) = here.planned(), there.planned()
     found = difference(one, two, (str(here.loaded.path), str(other)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -26,8 +28,16 @@ DATASET = ("concept", "regularisation", "captions")  # the guide puts it first: 
 
 
 def ranked(findings: Sequence[Finding]) -> list[Finding]:
-    """Errors first, and among those of one severity the dataset before the settings."""
-    return sorted(findings, key=lambda f: (ORDER.index(f.severity), not (f.where and f.where[0] in DATASET)))
+    """Errors first; among those of one severity the dataset before the settings, and each by its line.
+
+    Those of one line, and those of none, which come last, stay in the order of the rules.
+    """
+    return sorted(findings, key=_rank)
+
+
+def _rank(finding: Finding) -> tuple[int, bool, float]:
+    of_dataset = bool(finding.where) and finding.where[0] in DATASET
+    return ORDER.index(finding.severity), not of_dataset, finding.line or float("inf")
 
 
 def key_of(finding: Finding, recipe: Recipe | None) -> str:
@@ -77,6 +87,10 @@ def known(examination: Examination) -> Recipe | None:
 
 def full(examination: Examination, page: Page) -> str:
     """Groups by severity, the file named once, what is wrong and below it what to do."""
+    return "\n\n".join([*_groups(examination, page), "\n".join(page.paragraph(summary(examination, page)))])
+
+
+def _groups(examination: Examination, page: Page) -> list[str]:
     blocks = [bold(str(examination.loaded.path))] if examination.findings or examination.waived else []
     for severity in ORDER:
         found = [finding for finding in ranked(examination.findings) if finding.severity is severity]
@@ -86,7 +100,7 @@ def full(examination: Examination, page: Page) -> str:
     if examination.waived:
         blocks.append(bold(page(told(len(examination.waived), "{n} waived", "{n} waived"))))
         blocks += [_waived_block(waived, examination, page) for waived in examination.waived]
-    return "\n\n".join([*blocks, "\n".join(page.paragraph(summary(examination, page)))])
+    return blocks
 
 
 def _block(finding: Finding, examination: Examination, page: Page) -> str:
@@ -118,6 +132,26 @@ def _counted(severity: Severity, number: int) -> Said:
             return told(number, "{n} hint", "{n} hints") if number else say("no hints")
 
 
+def brief(examination: Examination, page: Page) -> str:
+    """For commands that go on: the warnings, and one line in which the hints are counted. Empty when all is well;
+    the whole report when an error stands in the way."""
+    if examination.plan is None:
+        return report(examination, page)
+    warnings = tuple(f for f in examination.findings if f.severity is Severity.WARNING)
+    shown = replace(examination, findings=warnings, waived=())
+    screen = page.width is not None
+    blocks = _groups(shown, page) if screen else [_line(finding, shown, page) for finding in ranked(warnings)]
+    hints = len(examination.findings) - len(warnings)
+    if hints:
+        path = str(examination.loaded.path)
+        said = told(
+            hints, "{recipe}: {n} hint; `{command}` tells it", "{recipe}: {n} hints; `{command}` tells them",
+            recipe=path, command=f"lorabake check {shlex.quote(path)}",
+        )  # fmt: skip
+        blocks.append("\n".join(page.paragraph(said)))
+    return ("\n\n" if screen else "\n").join(blocks)
+
+
 def counts(examination: Examination) -> Said:
     """How many findings of each kind."""
     said = [_counted(s, sum(finding.severity is s for finding in examination.findings)) for s in ORDER]
@@ -129,7 +163,7 @@ def counts(examination: Examination) -> Said:
 def summary(examination: Examination, page: Page) -> str:
     """One line: how many findings of each kind, and the run's size when there is a plan."""
     said: list[str] = [counts(examination)]
-    if examination.recipe is None:
+    if examination.plan is None and examination.errors:
         said.append(say("the settings are judged together once these are mended"))
     if examination.plan is not None:
         said.append(size(examination.plan.forecast))
@@ -158,4 +192,17 @@ def report_json(examination: Examination) -> str:
     return json.dumps(table.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
 
-__all__ = ["Form", "concise", "counts", "full", "key_of", "known", "ranked", "report", "report_json", "size", "summary"]
+__all__ = [
+    "Form",
+    "brief",
+    "concise",
+    "counts",
+    "full",
+    "key_of",
+    "known",
+    "ranked",
+    "report",
+    "report_json",
+    "size",
+    "summary",
+]

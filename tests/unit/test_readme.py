@@ -1,0 +1,59 @@
+"""The README's transcripts are what the program says, and its examples work as they stand."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from PIL import Image
+
+from lorabake.cli import main
+from lorabake.examine import examine
+from lorabake.render.page import Page
+from lorabake.render.report import concise
+from lorabake_schemas.recipe import Recipe
+from situations import CPU
+
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+BLOCKS: list[str] = [str(block).strip("\n") for block in re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)]
+
+
+def block(start: str) -> str:
+    return next(each for each in BLOCKS if each.startswith(start))
+
+
+def test_its_recipe_is_a_recipe() -> None:
+    assert Recipe.model_validate(tomllib.loads(block("name ="))).kind == "object"
+
+
+def test_its_report_of_mistakes_is_what_check_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = block("name =").replace("datasets/hamburger", "datasets").replace("Prodigy", "Prodgy")
+    Path("my.toml").write_text(f"{text}\nresolution = 700\nlr_warmup = 100\n", encoding="utf-8")
+    pictures = Path("datasets/10_hamburger")
+    pictures.mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (768, 768), (number, 9, 9)).save(pictures / f"{number}.png")
+    command, _, shown = block("$ lorabake check").partition("\n")
+    assert command == "$ lorabake check my.toml | cat"
+    assert click.unstyle(concise(examine(Path("my.toml"), CPU), Page())) == shown
+
+
+def test_commands_and_options_that_it_names_are_there() -> None:
+    context = click.Context(main)
+    inline = "\n".join(re.findall(r"`([^`\n]+)`", README))
+    named = set(re.findall(r"^lorabake (\w+)", f"{inline}\n{block('lorabake check')}", re.MULTILINE))
+    assert {"check", "plan", "run", "compile", "explain", "recipes", "trainer"} <= named
+    assert named <= set(main.list_commands(context))
+    options = {
+        name
+        for command in ("check", "plan", "run", "explain", "quickstart")
+        for parameter in (main.get_command(context, command) or pytest.fail(command)).params
+        for name in parameter.opts
+    }
+    mentioned = set(re.findall(r"`(?:lorabake )?[^`\n]*?(--[a-z-]+)", README)) - {"--global"}
+    assert {"--lang", "--deep", "--diff", "--no-cache", "--output-format", "--full"} <= mentioned
+    assert mentioned <= options
