@@ -12,8 +12,9 @@ CAPTION_EXTENSION = ".txt"  # ours (G3.3); sd-scripts' own default is .caption
 class CaptionProblem(StrEnum):
     """What sd-scripts would trip over, or swallow, in a caption file (S12).
 
-    unreadable, not-utf8 and empty (zero bytes) stop it; bom and blank (first line blank) go into the training
-    as they are; more-lines are ignored lines that hold text. One file, one problem: the first of this list.
+    unreadable, not-utf8 and empty (zero bytes) stop it; bom, spaces (nothing else on any line) and blank (first line
+    blank) go into the training as they are; more-lines are ignored lines that hold text. One file, one problem: the
+    first of this list.
     """
 
     MISSING = "missing"
@@ -21,6 +22,7 @@ class CaptionProblem(StrEnum):
     NOT_UTF8 = "not-utf8"
     EMPTY = "empty"
     BOM = "bom"
+    SPACES = "spaces"
     BLANK = "blank"
     MORE_LINES = "more-lines"
 

@@ -367,6 +367,7 @@ FAULTS = (
     Fault("caption-not-utf8", "S12", "UTF-8", rewrite("07.txt", "lumtower, lighthouse, façade".encode("latin-1"))),
     Fault("caption-with-a-mark", "S12", "byte order mark", rewrite("07.txt", b"\xef\xbb\xbf" + caption(7).encode())),
     Fault("caption-blank", "S12", "blank", rewrite("07.txt", "\n" + caption(7))),
+    Fault("caption-of-spaces", "S12", "nothing but spaces", rewrite("07.txt", "  \n \n")),
     Fault("caption-with-more-lines", "S12", "line", rewrite("07.txt", caption(7) + "\na second thought")),
     Fault("caption-of-another-picture", "S12.borrowed", "takes lum.txt", both(
         renamed("07.png", "lum_a_b_c_7.png"), renamed("07.txt", "lum.txt"))),

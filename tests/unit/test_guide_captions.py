@@ -44,6 +44,7 @@ FIRES: list[Fires] = [
     ("S12", at(pictures(P.UNREADABLE)), IMAGES, "error"),
     ("S12", at(pictures(P.BOM)), IMAGES, "warning"),
     ("S12", at(pictures(BLANK)), IMAGES, "warning"),
+    ("S12", at(pictures(P.SPACES)), IMAGES, "warning"),
     ("S12", at(pictures(P.MORE_LINES)), IMAGES, "warning"),
     ("G3.3", at(pictures(MISSING, None, MISSING, miscased=("0.TXT",))), IMAGES, "warning"),
     ("G3.3", at(pictures(MISSING, miscased=("0.TXT",))), IMAGES, "error"),
@@ -95,8 +96,18 @@ def test_every_caption_problem_is_told_of() -> None:
 def test_several_faults_of_one_folder_are_told_one_by_one() -> None:
     found = spoken("S12", at(pictures(P.EMPTY, P.EMPTY, P.NOT_UTF8, P.BOM, None)))
     assert [(finding.severity, finding.file) for finding in found] == [
-        ("error", "2.png"), ("error", "0.png"), ("warning", "3.png"),
+        ("error", "2.txt"), ("error", "0.txt"), ("warning", "3.txt"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", [None, ".caption"])
+def test_the_caption_file_is_named_and_not_the_picture(ending: str | None) -> None:
+    found = spoken("S12", at(pictures(P.SPACES), of=recipe(captions={"caption_extension": ending} if ending else {})))[
+        0
+    ]
+    name = f"0{ending or '.txt'}"
+    assert found.message == f"1 caption holds nothing but spaces: {name}"
+    assert (found.file, found.fix) == (name, "write it")
 
 
 def test_long_lists_are_cut() -> None:
@@ -118,5 +129,5 @@ def test_a_caption_that_is_borrowed_is_named() -> None:
 def test_a_longer_limit_is_offered_where_there_is_one(length: int | None, *, offered: bool) -> None:
     found = spoken("G3.3.tokens", at(folder(overlong=LONG), of=recipe(train={"max_token_length": length})))[0]
     assert f"longer than {length or 225} tokens" in found.message
-    assert "0.png (230), 1.png (226)" in found.message
+    assert "0.txt (230), 1.txt (226)" in found.message
     assert ("max_token_length = 225" in found.fix) is offered

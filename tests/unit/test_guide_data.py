@@ -43,6 +43,7 @@ FIRES: list[Fires] = [
     ("G4.9", at(FolderFacts("pics", ignored=("a.gif",))), IMAGES, "error"),
     ("G4.9", at(folder(), of=recipe(regularisation=REG), reg=FolderFacts("reg")), "regularisation[0].images", "error"),
     ("G2.3", at(folder(ignored=("a.gif", "b.TIFF"))), IMAGES, "warning"),
+    ("G2.3", at(folder(ignored=("a.Png",))), IMAGES, "warning"),
     ("S14", at(folder("pa"), folder("pa"), of=PAIR), "concept[1].images", "error"),
     ("S14", at(folder("pa"), folder("./pa/"), of=PAIR), "concept[1].images", "error"),
     ("S14", at(folder(), of=recipe(regularisation=REG), reg=folder()), "regularisation[0].images", "error"),
@@ -102,6 +103,18 @@ def test_a_picture_in_the_place_of_its_folder() -> None:
         found = spoken("G4.9", at(FolderFacts(path, problem="not a folder")))[0]
         assert found.message == f"{path} is a picture, and images names the folder that all of them lie in"
         assert found.fix == f'write images = "{meant}"'
+
+
+def test_what_is_only_spelt_wrong_is_renamed_and_the_rest_converted() -> None:
+    found = spoken("G2.3", at(folder(ignored=("a.Jpg", "b.gif"))))
+    assert [(each.file, each.fix) for each in found] == [
+        ("a.Jpg", "rename a.Jpg to a.jpg"), ("b.gif", "convert it to PNG or JPEG, or move it away"),
+    ]  # fmt: skip
+    both = ("a.Jpg", "b.pNG")
+    fix = "write their endings in small letters: a.Jpg becomes a.jpg, and so on"
+    assert spoken("G2.3", at(folder(ignored=both)))[0].fix == fix
+    assert spoken("G4.9", at(FolderFacts("pics", ignored=both)))[0].fix == fix
+    assert spoken("G4.9", at(FolderFacts("pics", ignored=("b.gif",))))[0].fix.startswith("convert them")
 
 
 def test_few_names_are_shown() -> None:

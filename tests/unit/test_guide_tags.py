@@ -382,7 +382,7 @@ def test_the_english_word_is_offered() -> None:
 
 def test_pairs_that_contradict_are_named() -> None:
     message, _ = said("GC.6.contradicting", at(lambda n, old: [*old, "from above", "from below"] if n == 3 else old))
-    assert message == '1 caption contradicts itself: "from above", "from below" on 03.png'
+    assert message == '1 caption contradicts itself: "from above", "from below" in 03.txt'
 
 
 def test_regularisation_of_the_look_is_offered() -> None:

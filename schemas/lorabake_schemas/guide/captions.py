@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts
+from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts, ImageFacts
 from lorabake_schemas.defaults import token_limit_of
 from lorabake_schemas.findings import Severity
-from lorabake_schemas.guide.data import folders, listed, training
+from lorabake_schemas.guide.data import caption_file, caption_files, folders, listed, training
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.words import Said, say, told
 
@@ -16,11 +16,6 @@ LONGEST = 225  # tokens: more sd-scripts cannot be told to take (TU:3902)
 
 def _ending(situation: Situation) -> str:
     return situation.recipe.captions.caption_extension or CAPTION_EXTENSION
-
-
-def caption_files(situation: Situation, pictures: Sequence[str]) -> list[str]:
-    """The names of the captions of these pictures."""
-    return [picture.rpartition(".")[0] + _ending(situation) for picture in pictures]
 
 
 @rule(
@@ -50,7 +45,11 @@ def there_are_captions(situation: Situation) -> Iterator[Remark]:
                     all=len(folder.images),
                     names=listed(lacking),
                 ),
-                say("write them; until then they train as the class token alone"),
+                told(
+                    len(lacking),
+                    "write it; until then the picture trains as the class token alone",
+                    "write them; until then these pictures train as the class token alone",
+                ),
                 file=lacking[0],
                 severity=WARNING,
             )
@@ -68,7 +67,7 @@ def _instead(folder: FolderFacts) -> Said:
         other = folder.others[0].rpartition(".")[2]
         return say('write caption_extension = ".{other}" under [captions]: such files are there', other=other)
     if folder.miscased:
-        return say("rename them, capital letters count: {names}", names=listed(folder.miscased))
+        return say("capital letters count; rename {names}", names=listed(folder.miscased))
     return say("write one caption file per picture (token first, class second), or set captions.caption_extension")
 
 
@@ -99,7 +98,12 @@ def captions_are_those_that_are_read(situation: Situation) -> Iterator[Remark]:
                     "{n} captions of another ending are not read: {names}",
                     names=listed(folder.others),
                 ),
-                say("delete or move them, or set captions.caption_extension; now it is {ending}", ending=ending),
+                told(
+                    len(folder.others),
+                    "delete or move it, or set captions.caption_extension; now it is {ending}",
+                    "delete or move them, or set captions.caption_extension; now it is {ending}",
+                    ending=ending,
+                ),
                 file=folder.others[0],
                 severity=HINT,
             )
@@ -130,7 +134,8 @@ def captions_have_pictures(situation: Situation) -> Iterator[Remark]:
 )
 def regularisation_needs_no_captions(situation: Situation) -> Iterator[Remark]:
     for index, folder in enumerate(situation.dataset.regularisation):
-        own = [image.name for image in folder.images if image.caption.problem is not CaptionProblem.MISSING]
+        those = [image for image in folder.images if image.caption.problem is not CaptionProblem.MISSING]
+        own = caption_files(situation, those)
         if own and len(own) < len(folder.images):
             yield Remark(
                 ("regularisation", index, "images"),
@@ -142,7 +147,7 @@ def regularisation_needs_no_captions(situation: Situation) -> Iterator[Remark]:
                     token=situation.recipe.regularisation[index].class_,
                     names=listed(own),
                 ),
-                say("delete them, or give every picture one"),
+                told(len(own), "delete it, or give every picture one", "delete them, or give every picture one"),
                 file=own[0],
             )
 
@@ -153,15 +158,15 @@ def captions_can_be_read(situation: Situation) -> Iterator[Remark]:
         found: dict[CaptionProblem, list[str]] = {}
         for image in folder.images:
             if image.caption.problem is not None:
-                found.setdefault(image.caption.problem, []).append(image.name)
+                found.setdefault(image.caption.problem, []).append(caption_file(situation, image))
         for problem in CaptionProblem:
             if problem in found and problem is not CaptionProblem.MISSING:
                 severity, message, fix = _fault(problem, found[problem])
                 yield Remark(where, message, fix, file=found[problem][0], severity=severity)
 
 
-def _fault(problem: CaptionProblem, pictures: list[str]) -> tuple[Severity, Said, Said]:
-    n, names = len(pictures), listed(pictures)
+def _fault(problem: CaptionProblem, files: list[str]) -> tuple[Severity, Said, Said]:
+    n, names = len(files), listed(files)
     match problem:
         case CaptionProblem.EMPTY:
             message = told(
@@ -170,7 +175,7 @@ def _fault(problem: CaptionProblem, pictures: list[str]) -> tuple[Severity, Said
                 "{n} captions are empty files, on which sd-scripts stops: {names}",
                 names=names,
             )
-            return ERROR, message, say("write them or delete the files")
+            return ERROR, message, told(n, "write it or delete the file", "write them or delete the files")
         case CaptionProblem.NOT_UTF8:
             message = told(
                 n,
@@ -178,7 +183,19 @@ def _fault(problem: CaptionProblem, pictures: list[str]) -> tuple[Severity, Said
                 "{n} captions are not UTF-8, on which sd-scripts stops: {names}",
                 names=names,
             )
-            return ERROR, message, say("save them as UTF-8")
+            return ERROR, message, told(n, "save it as UTF-8", "save them as UTF-8")
+        case CaptionProblem.UNREADABLE:
+            message = told(
+                n, "{n} caption cannot be read: {names}", "{n} captions cannot be read: {names}", names=names
+            )
+            return ERROR, message, say("check the permissions")
+        case _:
+            return WARNING, *_oddity(problem, n, names)
+
+
+def _oddity(problem: CaptionProblem, n: int, names: Said) -> tuple[Said, Said]:
+    """What sd-scripts swallows in silence."""
+    match problem:
         case CaptionProblem.BOM:
             message = told(
                 n,
@@ -186,7 +203,15 @@ def _fault(problem: CaptionProblem, pictures: list[str]) -> tuple[Severity, Said
                 "{n} captions begin with a byte order mark, which becomes part of the first tag: {names}",
                 names=names,
             )
-            return WARNING, message, say("save them as UTF-8 without BOM")
+            return message, told(n, "save it as UTF-8 without BOM", "save them as UTF-8 without BOM")
+        case CaptionProblem.SPACES:
+            message = told(
+                n,
+                "{n} caption holds nothing but spaces: {names}",
+                "{n} captions hold nothing but spaces: {names}",
+                names=names,
+            )
+            return message, told(n, "write it", "write them")
         case CaptionProblem.BLANK:
             message = told(
                 n,
@@ -194,20 +219,15 @@ def _fault(problem: CaptionProblem, pictures: list[str]) -> tuple[Severity, Said
                 "{n} captions have a blank first line, and only the first line is used: {names}",
                 names=names,
             )
-            return WARNING, message, say("put everything on the first line")
-        case CaptionProblem.MORE_LINES:
+            return message, say("put everything on the first line")
+        case _:
             message = told(
                 n,
                 "{n} caption has more than one line; only the first is used: {names}",
                 "{n} captions have more than one line; only the first is used: {names}",
                 names=names,
             )
-            return WARNING, message, say("put everything on one line")
-        case _:
-            message = told(
-                n, "{n} caption cannot be read: {names}", "{n} captions cannot be read: {names}", names=names
-            )
-            return ERROR, message, say("check the permissions")
+            return message, say("put everything on one line")
 
 
 @rule(
@@ -231,7 +251,11 @@ def captions_are_their_own(situation: Situation) -> Iterator[Remark]:
                     "{n} pictures without a caption take another file's, because of the underscores: {names}",
                     names=listed(names),
                 ),
-                say("write captions for them, or take underscores out of their names and folders"),
+                told(
+                    len(taken),
+                    "write a caption for it, or take underscores out of its name and folder",
+                    "write captions for them, or take underscores out of their names and folders",
+                ),
                 file=taken[0][0],
             )
 
@@ -246,22 +270,29 @@ def captions_fit_the_text_encoder(situation: Situation) -> Iterator[Remark]:
     limit = token_limit_of(situation.recipe.train)
     for where, folder in folders(situation):
         if folder.overlong:
-            names = [say("{name} ({tokens})", name=one.name, tokens=one.tokens) for one in folder.overlong]
-            fix = say("shorten them")
+            pictures, n = {image.name: image for image in folder.images}, len(folder.overlong)
+            files = caption_files(situation, [pictures.get(one.name, ImageFacts(one.name)) for one in folder.overlong])
+            names = [
+                say("{name} ({tokens})", name=name, tokens=one.tokens)
+                for name, one in zip(files, folder.overlong, strict=True)
+            ]
+            fix = told(n, "shorten it", "shorten them")
             if limit < LONGEST:
-                fix = say("shorten them, or write max_token_length = {longest} under [train]", longest=LONGEST)
+                fix = say(
+                    "{shorten}, or write max_token_length = {longest} under [train]", shorten=fix, longest=LONGEST
+                )
             yield Remark(
                 where,
                 told(
-                    len(folder.overlong),
+                    n,
                     "{n} caption is longer than {limit} tokens, and the rest is cut off: {names}",
                     "{n} captions are longer than {limit} tokens, and the rest is cut off: {names}",
                     limit=limit,
                     names=listed(names),
                 ),
                 fix,
-                file=folder.overlong[0].name,
+                file=files[0],
             )
 
 
-__all__ = ["caption_files"]
+__all__: list[str] = []

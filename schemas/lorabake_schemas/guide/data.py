@@ -7,7 +7,7 @@ from posixpath import basename, dirname, normpath
 from typing import TypeVar
 
 from lorabake_schemas.caches import cache_suffix, missized, reused
-from lorabake_schemas.dataset import FolderFacts, repeat_folder
+from lorabake_schemas.dataset import CAPTION_EXTENSION, FolderFacts, ImageFacts, repeat_folder
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.words import Said, joined, quoted, say, told
 
@@ -35,6 +35,18 @@ def listed(names: Sequence[str]) -> Said:
     first = joined([quoted(name) for name in names[:SHOWN]])
     more = len(names) - SHOWN
     return told(more, "{names} and {n} more", "{names} and {n} more", names=first) if more > 0 else first
+
+
+def caption_file(situation: Situation, image: ImageFacts) -> str:
+    """The name of the file that a picture's caption is in."""
+    if image.caption.borrowed_from:
+        return image.caption.borrowed_from.replace("\\", "/").rpartition("/")[2]
+    return image.name.rpartition(".")[0] + (situation.recipe.captions.caption_extension or CAPTION_EXTENSION)
+
+
+def caption_files(situation: Situation, images: Sequence[ImageFacts]) -> list[str]:
+    """The same for several pictures."""
+    return [caption_file(situation, image) for image in images]
 
 
 def described(things: Sequence[Thing], words: Callable[[Thing], str]) -> Said:
@@ -73,14 +85,22 @@ def _emptiness(folder: FolderFacts) -> tuple[Said, Said]:
             say('write images = "{path}/{inner}"', path=path, inner=folder.subfolders[0]),
         )
     if folder.ignored or folder.hidden:
-        names = listed(folder.ignored or folder.hidden)
-        return (
-            say("sd-scripts reads none of the files in {path}: {names}", path=path, names=names),
-            say("convert them to PNG or JPEG with an ending in lower case")
-            if folder.ignored
-            else say("take the dot in front of their names away"),
-        )
+        return _unread(folder)
     return say("{path} holds no picture", path=path), say("png, jpg, jpeg, webp and bmp are read")
+
+
+def _unread(folder: FolderFacts) -> tuple[Said, Said]:
+    """Files that look like pictures, none of which sd-scripts takes."""
+    said = say(
+        "sd-scripts reads none of the files in {path}: {names}",
+        path=folder.path,
+        names=listed(folder.ignored or folder.hidden),
+    )
+    if not folder.ignored:
+        return said, say("take the dot in front of their names away")
+    if all(name.lower().endswith(PICTURES) for name in folder.ignored):
+        return said, _renamed(folder.ignored)
+    return said, say("convert them to PNG or JPEG with an ending in small letters")
 
 
 def _no_folder(path: str) -> tuple[Said, Said]:
@@ -139,18 +159,48 @@ def repeats_are_written(situation: Situation) -> Iterator[Remark]:
 @rule("G2.3", WARNING, "Files with these endings are skipped in silence.")
 def no_picture_is_skipped(situation: Situation) -> Iterator[Remark]:
     for where, folder in folders(situation):
-        if folder.images and folder.ignored:
+        miscased = [name for name in folder.ignored if name.lower().endswith(PICTURES)]
+        others = [name for name in folder.ignored if not name.lower().endswith(PICTURES)]
+        if folder.images and miscased:
             yield Remark(
                 where,
                 told(
-                    len(folder.ignored),
+                    len(miscased),
+                    "sd-scripts skips {n} file, because its ending has capital and small letters: {names}",
+                    "sd-scripts skips {n} files, because their endings have capital and small letters: {names}",
+                    names=listed(miscased),
+                ),
+                _renamed(miscased),
+                file=miscased[0],
+            )
+        if folder.images and others:
+            yield Remark(
+                where,
+                told(
+                    len(others),
                     "sd-scripts skips {n} file: {names}",
                     "sd-scripts skips {n} files: {names}",
-                    names=listed(folder.ignored),
+                    names=listed(others),
                 ),
-                say("convert them to PNG or JPEG with an ending in lower case, or move them away"),
-                file=folder.ignored[0],
+                told(
+                    len(others),
+                    "convert it to PNG or JPEG, or move it away",
+                    "convert them to PNG or JPEG, or move them away",
+                ),
+                file=others[0],
             )
+
+
+def _renamed(miscased: Sequence[str]) -> Said:
+    """How to write an ending that sd-scripts takes."""
+    stem, _, ending = miscased[0].rpartition(".")
+    return told(
+        len(miscased),
+        "rename {old} to {new}",
+        "write their endings in small letters: {old} becomes {new}, and so on",
+        old=miscased[0],
+        new=f"{stem}.{ending.lower()}",
+    )
 
 
 @rule("G2.3.hidden", HINT, "sd-scripts does not see files whose name begins with a dot.")
@@ -221,4 +271,4 @@ def no_old_latents(situation: Situation) -> Iterator[Remark]:
             )
 
 
-__all__ = ["SHOWN", "described", "folders", "listed", "training"]
+__all__ = ["SHOWN", "caption_file", "caption_files", "described", "folders", "listed", "training"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from posixpath import splitext
 
 from lorabake_schemas.dataset import FolderFacts, ImageFacts
 from lorabake_schemas.fits import Fit
-from lorabake_schemas.guide.data import folders, listed
+from lorabake_schemas.guide.data import described, folders
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.words import Said, say, told
 
@@ -24,13 +23,13 @@ def _found(
 ) -> Iterator[tuple[Where, FolderFacts, list[ImageFacts]]]:
     """The folders with readable pictures of which this is true, and those pictures."""
     for where, folder in folders(situation):
-        those = [image for image in folder.images if not image.problem and wrong(image)]
+        those = [image for image in filter(wrong, folder.images) if not image.problem]
         if those:
             yield where, folder, those
 
 
 def _names(images: list[ImageFacts]) -> Said:
-    return listed([image.name for image in images])
+    return described(images, lambda image: image.name)
 
 
 @rule("G2.2", ERROR, "A picture that cannot be opened stops sd-scripts, often hours into the run.")
@@ -38,14 +37,15 @@ def pictures_open(situation: Situation) -> Iterator[Remark]:
     for where, folder in folders(situation):
         broken = [image for image in folder.images if image.problem]
         if broken:
-            told_of = [say("{name} ({problem})", name=image.name, problem=image.problem or "") for image in broken]
             yield Remark(
                 where,
                 say(
                     "{n} of {all} pictures cannot be read: {names}",
                     n=len(broken),
                     all=len(folder.images),
-                    names=listed(told_of),
+                    names=described(
+                        broken, lambda one: say("{name} ({problem})", name=one.name, problem=one.problem or "")
+                    ),
                 ),
                 say("replace or remove them"),
                 file=broken[0].name,
@@ -124,23 +124,38 @@ def pictures_stand_still(situation: Situation) -> Iterator[Remark]:
 @rule("G2.3.content", HINT, "sd-scripts goes by the content of a picture, but other programs go by its name.")
 def names_tell_the_format(situation: Situation) -> Iterator[Remark]:
     for where, _, wrong in _found(situation, _is_misnamed):
-        names = [say("{name} (a {format})", name=image.name, format=image.format) for image in wrong]
+        names = described(wrong, lambda image: say("{name} (a {format})", name=image.name, format=image.format))
         yield Remark(
             where,
             told(
                 len(wrong),
                 "{n} picture has another format than its name says: {names}",
                 "{n} pictures have another format than their names say: {names}",
-                names=listed(names),
+                names=names,
             ),
-            say("rename them, caption and all: sd-scripts does not mind, other programs may"),
+            _right_ending(wrong[0], len(wrong)),
             file=wrong[0].name,
         )
 
 
+def _right_ending(image: ImageFacts, count: int) -> Said:
+    """The caption goes by the name without its ending, so it stays. A GIF named .gif would not be seen at all."""
+    ending = next((ending for ending, format_ in FORMATS.items() if format_ == image.format), None)
+    if ending is None:
+        return told(count, "save it as a PNG of the same name", "save them as PNG or JPEG under the same names")
+    return told(
+        count,
+        "rename {old} to {new}; its caption keeps its name. sd-scripts does not mind, other programs may",
+        "change their endings: {old} to {new}, and so on; captions keep their names. "
+        "sd-scripts does not mind, other programs may",
+        old=image.name,
+        new=image.name.rpartition(".")[0] + ending,
+    )
+
+
 def _is_misnamed(image: ImageFacts) -> bool:
-    expected = FORMATS.get(splitext(image.name)[1].lower())
-    return bool(image.format and expected) and image.format != expected
+    expected = FORMATS.get(image.name[image.name.rfind(".") :].lower(), image.format)
+    return image.format != expected and bool(image.format)
 
 
 @rule(
@@ -185,10 +200,10 @@ def _fitted(situation: Situation, wrong: Callable[[Fit], bool]) -> Iterator[tupl
     """The folders with pictures whose way into their bucket is such, and those pictures, the worst first."""
     fits = situation.plan.fits if situation.plan else ()
     for (where, folder), each in zip(folders(situation), fits, strict=False):
-        judged = {fit: wrong(fit) for fit in set(each) if fit is not None}
+        judged = {id(fit): fit is not None and wrong(fit) for fit in {id(one): one for one in each}.values()}
         if any(judged.values()):
             pairs = zip(folder.images, each, strict=True)
-            yield where, folder, [(image, fit) for image, fit in pairs if fit is not None and judged[fit]]
+            yield where, folder, [(image, fit) for image, fit in pairs if fit is not None and judged[id(fit)]]
 
 
 @rule(
@@ -201,7 +216,7 @@ def _fitted(situation: Situation, wrong: Callable[[Fit], bool]) -> Iterator[tupl
 def pictures_are_large_enough(situation: Situation) -> Iterator[Remark]:
     for where, folder, small in _fitted(situation, lambda fit: fit.scale > ENLARGED):
         small.sort(key=lambda pair: -pair[1].scale)
-        names = [say("{name} ({scale:.1f} times)", name=image.name, scale=fit.scale) for image, fit in small]
+        names = described(small, lambda pair: say("{name} ({n:.1f} times)", name=pair[0].name, n=pair[1].scale))
         yield Remark(
             where,
             told(
@@ -209,7 +224,7 @@ def pictures_are_large_enough(situation: Situation) -> Iterator[Remark]:
                 "{n} of {all} pictures is smaller than the training resolution and would be enlarged: {names}",
                 "{n} of {all} pictures are smaller than the training resolution and would be enlarged: {names}",
                 all=len(folder.images),
-                names=listed(names),
+                names=names,
             ),
             say("enlarge them with an AI upscaler or replace them; what stays gets the model's tag for low quality"),
             file=small[0][0].name,
@@ -225,7 +240,7 @@ def pictures_are_large_enough(situation: Situation) -> Iterator[Remark]:
 def pictures_are_cropped_by_hand(situation: Situation) -> Iterator[Remark]:
     for where, folder, cut in _fitted(situation, lambda fit: fit.cropped > CROPPED):
         cut.sort(key=lambda pair: -pair[1].cropped)
-        names = [say("{name} ({share:.0%})", name=image.name, share=fit.cropped) for image, fit in cut]
+        names = described(cut, lambda pair: say("{name} ({share:.0%})", name=pair[0].name, share=pair[1].cropped))
         yield Remark(
             where,
             told(
@@ -233,7 +248,7 @@ def pictures_are_cropped_by_hand(situation: Situation) -> Iterator[Remark]:
                 "{n} of {all} pictures loses more than a fifth to its bucket: {names}",
                 "{n} of {all} pictures lose more than a fifth to their buckets: {names}",
                 all=len(folder.images),
-                names=listed(names),
+                names=names,
             ),
             say("crop them to the subject yourself, or widen the buckets with min_bucket_reso and max_bucket_reso"),
             file=cut[0][0].name,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lorabake_schemas.dataset import ImageFacts
 from lorabake_schemas.glossary import contradictions, kind
-from lorabake_schemas.guide.data import listed
+from lorabake_schemas.guide.data import caption_files, listed
 from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.guide.tags import ENOUGH, images_of, named, own_words, tagged
 from lorabake_schemas.tags import Tags
@@ -166,17 +166,18 @@ def views_agree(situation: Situation) -> Iterator[Remark]:
             if several.isdisjoint(tags) and (pair := _opposites(tags))
         ]
         if wrong:
+            files = caption_files(situation, [image for image, _ in wrong])
             yield Remark(
                 images_of(index),
                 told(
                     len(wrong),
-                    "{n} caption contradicts itself: {pair} on {name}",
-                    "{n} captions contradict themselves, as {pair} on {name}",
+                    "{n} caption contradicts itself: {pair} in {name}",
+                    "{n} captions contradict themselves, as {pair} in {name}",
                     pair=named(folder, wrong[0][1]),
-                    name=wrong[0][0].name,
+                    name=files[0],
                 ),
-                say("take one of the two out of {names}", names=listed([image.name for image, _ in wrong])),
-                file=wrong[0][0].name,
+                say("take one of the two out of {names}", names=listed(files)),
+                file=files[0],
             )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lorabake_schemas.guide.captions import caption_files
-from lorabake_schemas.guide.data import listed, training
+from lorabake_schemas.dataset import ImageFacts
+from lorabake_schemas.guide.data import caption_files, listed, training
 from lorabake_schemas.guide.registry import WARNING, Remark, Situation, rule
 from lorabake_schemas.guide.tags import captioned, images_of, parted
 from lorabake_schemas.tags import SEPARATOR, writing
@@ -22,12 +22,14 @@ from lorabake_schemas.words import Said, quoted, say, told
 def tags_end_with_commas(situation: Situation) -> Iterator[Remark]:
     comma = writing(situation.recipe).separator
     ends = say("commas") if comma == SEPARATOR else quoted(f'"{comma}"')
-    for index, _ in captioned(situation):
-        found: dict[str, list[str]] = {}
-        for name, sign in parted(situation, index).items():
-            found.setdefault(sign, []).append(name)
-        for sign, names in found.items():
-            files = caption_files(situation, names)
+    for index, folder in captioned(situation):
+        found: dict[str, list[ImageFacts]] = {}
+        signs = parted(situation, index)
+        for image in folder.images if signs else ():
+            if image.name in signs:
+                found.setdefault(signs[image.name], []).append(image)
+        for sign, images in found.items():
+            files = caption_files(situation, images)
             message, fix = _parted_by(sign, situation.recipe.concept[index].token, files, ends)
             yield Remark(images_of(index), message, fix, file=files[0])
 
@@ -44,16 +46,16 @@ PROMPTING = re.compile(
 @rule("G5.11.prompts", WARNING, "Weights, LoRAs and alternatives are read by programs that take prompts, not here.")
 def captions_are_no_prompts(situation: Situation) -> Iterator[Remark]:
     for index, folder in training(situation):
-        found = {image.name: signs for image in folder.images if (signs := _prompting(image.caption.text))}
+        found = [(image, signs) for image in folder.images if (signs := _prompting(image.caption.text))]
         if found:
-            files = caption_files(situation, list(found))
+            files = caption_files(situation, [image for image, _ in found])
             yield Remark(
                 images_of(index),
                 told(
                     len(files),
                     "{n} caption has signs of prompts, which are trained as letters: {signs} in {names}",
                     "{n} captions have signs of prompts, which are trained as letters: {signs} in {names}",
-                    signs=listed(list(dict.fromkeys(sign for signs in found.values() for sign in signs))),
+                    signs=listed(list(dict.fromkeys(sign for _, signs in found for sign in signs))),
                     names=listed(files),
                 ),
                 say("leave the words and take brackets, numbers and <...> out"),

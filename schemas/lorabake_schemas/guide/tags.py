@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from lorabake_schemas.dataset import ImageFacts
 from lorabake_schemas.glossary import is_artist, is_clothing, is_feature, kind
 from lorabake_schemas.guide.data import SHOWN, listed, training
 from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
@@ -58,9 +59,9 @@ def parted(situation: Situation, index: int) -> Mapping[str, str]:
     return situation.tags.parted(folder, writing(situation.recipe), token)
 
 
-def sentences(folder: FolderTags) -> list[str]:
-    """The names of pictures whose captions are sentences."""
-    return [image.name for image, _ in folder.holding(folder.long)]
+def sentences(folder: FolderTags) -> list[ImageFacts]:
+    """The pictures whose captions are sentences."""
+    return [image for image, _ in folder.holding(folder.long)]
 
 
 def _says_nothing(folder: FolderTags, own: frozenset[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.dataset import CaptionProblem, FolderFacts
-from lorabake_schemas.guide.data import listed, training
+from lorabake_schemas.guide.data import caption_files, listed, training
 from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.guide.tags import parted
 from lorabake_schemas.tags import SEPARATOR, writing
@@ -30,13 +30,14 @@ def token_comes_first(situation: Situation) -> Iterator[Remark]:
         others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
         elsewhere = parted(situation, index)  # S17.commas speaks of them
         wrong = [
-            image.name
+            image
             for image in others
             if image.caption.problem is not CaptionProblem.MISSING
             and image.name not in elsewhere
             and _first(image.caption.text.lstrip(BOM), ends) != token
         ]
         if wrong:
+            files = caption_files(situation, wrong)
             yield Remark(
                 ("concept", index, "token"),
                 told(
@@ -45,10 +46,10 @@ def token_comes_first(situation: Situation) -> Iterator[Remark]:
                     '{n} of {all} captions do not begin with "{token}": {names}',
                     all=len(folder.images),
                     token=own,
-                    names=listed(wrong),
+                    names=listed(files),
                 ),
-                _token_or(folder, wrong, ends),
-                file=wrong[0],
+                _token_or(folder, len(wrong), ends),
+                file=files[0],
             )
 
 
@@ -59,10 +60,10 @@ def _first(text: str, ends: str) -> str:
     return text.partition(ends)[0].strip().casefold()
 
 
-def _token_or(folder: FolderFacts, wrong: list[str], ends: str) -> Said:
+def _token_or(folder: FolderFacts, wrong: int, ends: str) -> Said:
     """Put the token first; or take the word that all captions begin with as the token."""
     firsts = {image.caption.text.lstrip(BOM).split(ends)[0].strip() for image in folder.images}
-    if len(firsts) == 1 and len(wrong) == len(folder.images):
+    if len(firsts) == 1 and wrong == len(folder.images):
         word = firsts.pop()
         return say('put the token first, or write token = "{word}", with which all of them begin', word=word)
     return say("put the token first")
@@ -155,8 +156,9 @@ def _in_front(situation: Situation, index: int, folder: FolderFacts, key: str, w
     token, usual = _tags(concept.token)[0], f"{f'{ends} '.join(words)}{ends}"
     others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
     others = [image for image in others if image.name not in elsewhere]
-    fronts = ((image.name, _tags(image.caption.text, kept, ends)) for image in others)
-    lacking = [name for name, front in fronts if front[0] == token and not wanted.issubset(front)]
+    fronts = ((image, _tags(image.caption.text, kept, ends)) for image in others)
+    without = [image for image, front in fronts if front[0] == token and not wanted.issubset(front)]
+    lacking = caption_files(situation, without)
     if lacking:
         yield Remark(
             ("concept", index, key),
@@ -169,7 +171,7 @@ def _in_front(situation: Situation, index: int, folder: FolderFacts, key: str, w
                 kept=kept,
                 names=listed(lacking),
             ),
-            say('begin them with "{words}"', words=f"{ends} ".join(words)),
+            told(len(lacking), 'begin it with "{words}"', 'begin them with "{words}"', words=f"{ends} ".join(words)),
             file=lacking[0],
         )
 

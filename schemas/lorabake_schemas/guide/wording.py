@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lorabake_schemas.defaults import leading_tags, shuffles
-from lorabake_schemas.guide.data import listed
+from lorabake_schemas.guide.data import caption_files, listed
 from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.guide.tags import captioned, images_of, named, own_words, parted, sentences, tagged
 from lorabake_schemas.tags import Tags, inseparable, plain, split, writing
@@ -21,7 +21,7 @@ _JOINED = re.compile(r"[^\W_]{2,}_[^\W_]{2,}")  # long_hair, but neither ^_^ nor
 def captions_are_tags(situation: Situation) -> Iterator[Remark]:
     for index, folder in captioned(situation):
         others = parted(situation, index)  # S17.commas speaks of them
-        wrong = [name for name in sentences(folder) if name not in others]
+        wrong = caption_files(situation, [one for one in sentences(folder) if one.name not in others])
         if 10 * len(wrong) > len(folder):
             yield Remark(
                 images_of(index),
@@ -31,7 +31,7 @@ def captions_are_tags(situation: Situation) -> Iterator[Remark]:
                     "{n} captions are sentences, which are shuffled and cut like tags: {names}",
                     names=listed(wrong),
                 ),
-                say('write them as tags; or, for a model that reads sentences, tags = "natural" under [base]'),
+                say('write tags; or, for a model that reads sentences, tags = "natural" under [base]'),
                 file=wrong[0],
             )
 
@@ -39,8 +39,9 @@ def captions_are_tags(situation: Situation) -> Iterator[Remark]:
 @rule("G3.18.twice", HINT, "sd-scripts hands a tag that stands twice to the text encoder twice.")
 def no_tag_stands_twice(situation: Situation) -> Iterator[Remark]:
     for index, folder in tagged(situation):
-        wrong = [(image.name, tags) for image, tags in folder if len(set(tags)) != len(tags)]
+        wrong = [(image, tags) for image, tags in folder if len(set(tags)) != len(tags)]
         if wrong:
+            files = caption_files(situation, [image for image, _ in wrong])
             again = dict.fromkeys(tag for _, tags in wrong for at, tag in enumerate(tags) if tag in tags[:at])
             yield Remark(
                 images_of(index),
@@ -50,8 +51,8 @@ def no_tag_stands_twice(situation: Situation) -> Iterator[Remark]:
                     "{n} captions have a tag twice: {tags}",
                     tags=named(folder, again),
                 ),
-                say("take the second one out of {names}", names=listed([name for name, _ in wrong])),
-                file=wrong[0][0],
+                say("take the second one out of {names}", names=listed(files)),
+                file=files[0],
             )
 
 
@@ -70,8 +71,8 @@ def as_many_are_kept_everywhere(situation: Situation) -> Iterator[Remark]:
         concept = recipe.concept[index]
         given = concept.keep_tokens if concept.keep_tokens is not None else recipe.captions.keep_tokens
         keep = leading_tags(concept, recipe.captions) if given is None else given
-        leads = [(image.name, _lead(tags, own)) for image, tags in folder]
-        longer = [name for name, lead in leads if lead > keep]
+        leads = [(image, _lead(tags, own)) for image, tags in folder]
+        longer = caption_files(situation, [image for image, lead in leads if lead > keep])
         if keep and shuffles(concept, recipe) and longer and any(0 < lead <= keep for _, lead in leads):
             yield Remark(
                 images_of(index),
@@ -103,7 +104,7 @@ def marks_are_read(situation: Situation) -> Iterator[Remark]:
     changed = bool(recipe.captions.caption_tag_dropout_rate or recipe.kohya.get("token_warmup_step"))  # TU:871
     for index, folder in captioned(situation):
         shuffled = shuffles(recipe.concept[index], recipe) or changed
-        wrong = [image.name for image, _ in folder if mark in image.caption.text]
+        wrong = caption_files(situation, [image for image, _ in folder if mark in image.caption.text])
         if wrong and not (said and shuffled):
             why = say("captions are not shuffled") if said else say("no keep_tokens_separator is set")
             yield Remark(
@@ -162,9 +163,10 @@ def tags_are_spelt_one_way(situation: Situation) -> Iterator[Remark]:
         if both or (spaced and len(joined) >= ENOUGH_JOINED):
             yield Remark(
                 images_of(index),
-                say(
-                    "{joined} tags are written with underscores and {spaced} with spaces: {names}",
-                    joined=len(joined),
+                told(
+                    len(joined),
+                    "{n} tag is written with underscores and {spaced} with spaces: {names}",
+                    "{n} tags are written with underscores and {spaced} with spaces: {names}",
                     spaced=len(spaced),
                     names=listed([f'"{joined[tag]}"' for tag in both or joined]),
                 ),
@@ -178,7 +180,8 @@ def regularisation_has_other_tags(situation: Situation) -> Iterator[Remark]:
     how = writing(situation.recipe)
     for index, part in enumerate(situation.dataset.regularisation):
         folder = situation.tags.of(part, how)
-        wrong = [image.name for image, _ in folder.holding(own)] if situation.recipe.base.tags != "natural" else []
+        held = [image for image, _ in folder.holding(own)] if situation.recipe.base.tags != "natural" else []
+        wrong = caption_files(situation, held)
         if wrong:
             yield Remark(
                 ("regularisation", index, "images"),
@@ -188,7 +191,11 @@ def regularisation_has_other_tags(situation: Situation) -> Iterator[Remark]:
                     "{n} captions here have the token of a concept: {names}",
                     names=listed(wrong),
                 ),
-                say("move these pictures to the concept, or take the captions away: the class is enough"),
+                told(
+                    len(wrong),
+                    "move this picture to the concept, or take the caption away: the class is enough",
+                    "move these pictures to the concept, or take the captions away: the class is enough",
+                ),
                 file=wrong[0],
             )
 

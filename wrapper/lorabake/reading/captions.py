@@ -45,7 +45,7 @@ def _problem(first: str, others: list[str]) -> CaptionProblem | None:
     if first.startswith(_BOM):
         return CaptionProblem.BOM
     if not first.strip():
-        return CaptionProblem.BLANK
+        return CaptionProblem.BLANK if any(line.strip() for line in others) else CaptionProblem.SPACES
     return CaptionProblem.MORE_LINES if any(line.strip() for line in others) else None
 
 
