@@ -28,6 +28,8 @@ def seen_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
     thus take the size of ``10_0512x0768_sd.npz`` (TU:2002-2035).
     """
     caches = [name for name in folder.caches if name.endswith(suffix)]
+    if not caches:
+        return tuple(image.seen or (image.width, image.height) for image in folder.images)
     caches.sort(key=lambda name: name.rsplit("_", maxsplit=2)[0])
     at, sizes = 0, list[Size]()
     for image in folder.images:

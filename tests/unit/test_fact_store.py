@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.reading.fact_store import UNUSED_DAYS, FactStore, Memory, is_settled, stamp_of, store_path
+from lorabake.reading.fact_store import UNUSED_DAYS, FactStore, Memory, is_settled, state_of, store_path
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def store(path: Path) -> Generator[FactStore]:
     opened.close()
 
 
-def kept(path: Path | None, kind: str = "size", place: str = "1:2") -> dict[str, object]:
+def kept(path: Path | None, kind: str = "size", place: str = "1:2") -> object:
     opened = FactStore(path)
     try:
-        return dict(opened.known(kind, place))
+        return opened.known(kind, place)
     finally:
         opened.close()
 
@@ -39,7 +39,7 @@ def test_what_is_kept_is_known_to_the_next(store: FactStore, path: Path) -> None
     store.keep("size", "1:3", {"c": [3]})
     assert kept(path) == {"a": [1, "ção"], "b": [2]}
     assert kept(path, place="1:3") == {"c": [3]}
-    assert kept(path, kind="other") == {}
+    assert kept(path, kind="other") is None
     store.keep("size", "1:2", {"b": [4]})
     assert kept(path) == {"b": [4]}
 
@@ -48,36 +48,39 @@ def test_nothing_is_kept_nowhere() -> None:
     store = FactStore(None)
     store.keep("size", "1:2", {"a": 1})
     store.used(("1:2",))
-    assert store.known("size", "1:2") == {}
+    assert store.known("size", "1:2") is None
 
 
-def test_a_memory_forgets_what_was_not_asked_for(store: FactStore, path: Path) -> None:
-    first = Memory(store, "size", "1:2", 1)
-    for stamp in ("a", "b", "c"):
-        first.learn(stamp, (stamp,))
-    first.keep()
-    second = Memory(store, "size", "1:2", 1)
-    assert second.recall("a") == ["a"]
-    assert second.recall("z") is None
-    second.keep()
-    assert kept(path) == {"a": ["a"]}
+def remembered(store: FactStore, *stamps: str) -> list[object]:
+    return list(Memory(store, "size", "1:2", 1).recall(list(stamps)))
 
 
-def test_a_memory_of_some_keeps_what_is_still_there(store: FactStore, path: Path) -> None:
-    store.keep("size", "1:2", {"a": ["a"], "b": ["b"], "c": ["c"]})
-    some = Memory(store, "size", "1:2", 1)
-    some.learn("d", ("d",))
-    some.keep(there=["a", "d", "e"])
-    assert kept(path) == {"a": ["a"], "d": ["d"]}
-    idle = Memory(store, "size", "1:2", 1)
-    idle.keep(there=[])
-    assert kept(path) == {"a": ["a"], "d": ["d"]}
+def test_a_memory_knows_files_in_any_order_and_only_those_of_last_time(store: FactStore) -> None:
+    Memory(store, "size", "1:2", 1).keep(["a", "b", "c"], [["A"], None, ["C"]])
+    assert remembered(store, "a", "b", "c") == [["A"], None, ["C"]]
+    assert remembered(store, "c", "z", "a", "") == [["C"], None, ["A"], None]
+    Memory(store, "size", "1:2", 1).keep(["c"], [["D"]])
+    assert remembered(store, "a", "b", "c") == [None, None, ["D"]]
 
 
-def test_a_row_of_another_width_is_unknown(store: FactStore) -> None:
-    store.keep("size", "1:2", {"a": [1, 2], "b": "text", "c": [1]})
+def test_a_memory_writes_only_what_is_new(store: FactStore, path: Path) -> None:
+    Memory(store, "size", "1:2", 1).keep(["a"], [["A"]])
+    before = path.stat().st_mtime_ns
     memory = Memory(store, "size", "1:2", 1)
-    assert [memory.recall(stamp) for stamp in "abc"] == [None, None, [1]]
+    rows = memory.recall(["a"])
+    memory.keep(["a"], rows)
+    assert path.stat().st_mtime_ns == before
+    rows[0] = ["B"]
+    memory.keep(["a"], rows)
+    assert remembered(store, "a") == [["B"]]
+
+
+@pytest.mark.parametrize(
+    "facts", [{"a": 1}, [], [["a"], [[1, 2]]], [["a"], ["text"]], [["a", "b"], [[1]]], [["a"], [[1]], 3], "a", 7, None]
+)
+def test_facts_of_another_shape_are_unknown(store: FactStore, facts: object) -> None:
+    store.keep("size", "1:2", facts)
+    assert remembered(store, "a") == [None]
 
 
 def test_what_was_changed_behind_its_back_is_unknown(store: FactStore, path: Path) -> None:
@@ -85,7 +88,7 @@ def test_what_was_changed_behind_its_back_is_unknown(store: FactStore, path: Pat
     with sqlite3.connect(path) as base:
         base.execute("UPDATE fact SET facts = '{\"a\":[2]}'")
     base.close()
-    assert kept(path) == {}
+    assert kept(path) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_a_file_cut_or_overwritten_anywhere_is_no_error(store: FactStore, path: 
         for torn in (whole[:place], whole[:place] + bytes(5000) + whole[place + 5000 :]):
             path.write_bytes(torn)
             found = kept(path)
-            assert found == {} or found == {str(number): [number] * 20 for number in range(2000)}
+            assert found is None or found == {str(number): [number] * 20 for number in range(2000)}
             again = FactStore(path)
             again.keep("size", "1:2", {"a": [1]})
             again.close()
@@ -122,7 +125,7 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
     before = path.read_bytes()
     store = FactStore(path)
     store.keep("size", "1:2", {"a": [1]})
-    assert store.known("size", "1:2") == {}
+    assert store.known("size", "1:2") is None
     store.close()
     assert path.read_bytes() == before
 
@@ -131,9 +134,9 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     store = FactStore(tmp_path / "file" / "facts.sqlite3")
     store.keep("size", "1:2", {"a": [1]})
-    assert store.known("size", "1:2") == {}
+    assert store.known("size", "1:2") is None
     (tmp_path / "folder.sqlite3").mkdir()
-    assert kept(tmp_path / "folder.sqlite3") == {}
+    assert kept(tmp_path / "folder.sqlite3") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -157,7 +160,7 @@ def test_a_store_that_somebody_else_holds_is_done_without(
     store.keep("size", "1:2", {"a": [1]})
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    assert kept(path) == {}
+    assert kept(path) is None
     holder.execute("COMMIT")
     holder.close()
     assert kept(path) == {"a": [1]}
@@ -187,7 +190,7 @@ def test_what_nobody_used_for_long_is_forgotten(store: FactStore, path: Path) ->
     store.used(("new",), today=1000 + UNUSED_DAYS)
     assert kept(path, place="old") == {"a": [1]}
     store.used(("new",), today=1001 + UNUSED_DAYS)
-    assert kept(path, place="old") == {}
+    assert kept(path, place="old") is None
     assert kept(path, place="new") == {"a": [1]}
 
 
@@ -195,22 +198,28 @@ def test_a_stamp_tells_files_and_their_versions_apart(tmp_path: Path) -> None:
     one, two = tmp_path / "1", tmp_path / "2"
     one.write_text("a")
     two.write_text("a")
-    before = stamp_of(one.stat())
-    assert before != stamp_of(two.stat())
+    before = state_of(one.stat()).stamp
+    assert before != state_of(two.stat()).stamp
     one.write_text("bc")
-    changed = stamp_of(one.stat())
+    changed = state_of(one.stat()).stamp
     assert changed != before
     os.utime(one, ns=(5, 5))
-    assert stamp_of(one.stat()) != changed
+    assert state_of(one.stat()).stamp != changed
+
+
+def test_what_kind_of_thing_it_is(tmp_path: Path) -> None:
+    assert [state_of(path.stat()).kind for path in (tmp_path, Path(__file__), Path(os.devnull))] == [
+        "folder", "file", "other",
+    ]  # fmt: skip
 
 
 def test_a_file_that_was_written_just_now_may_change_unseen(tmp_path: Path) -> None:
     (tmp_path / "1").write_text("a")
-    state = (tmp_path / "1").stat()
+    state = state_of((tmp_path / "1").stat())
     assert not is_settled(state, time.time_ns())
     assert is_settled(state, time.time_ns() + 3_000_000_000)
     os.utime(tmp_path / "1", ns=(5, 5))  # as cp -p would: what it was changed by shows elsewhere
-    assert not is_settled((tmp_path / "1").stat(), time.time_ns())
+    assert not is_settled(state_of((tmp_path / "1").stat()), time.time_ns())
 
 
 @pytest.mark.parametrize(("value", "off"), [("", False), ("on", False), ("0", True), ("Off", True), ("no", True)])

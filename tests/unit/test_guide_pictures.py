@@ -22,7 +22,7 @@ def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None 
 
 def one(deep: bool = False, of: Recipe | None = None, **changes: Any) -> Situation:
     """A folder with a good picture and one that differs from it."""
-    facts = dataset(folder(images=(GOOD, replace(GOOD, **changes))))
+    facts = dataset(folder(images=(GOOD, GOOD._replace(**changes))))
     return situation(of or recipe(), replace(facts, deep=deep))
 
 

@@ -30,6 +30,13 @@ def folders(situation: Situation) -> Iterator[tuple[tuple[str | int, ...], Folde
             yield (table, index, "images"), folder
 
 
+def titled(situation: Situation, table: str | int, index: str | int) -> str:
+    """A table of the recipe as findings name it: ``concept`` where there is one, else ``concept#2``, counted from 1."""
+    recipe = situation.recipe
+    count = len(recipe.concept if table == "concept" else recipe.regularisation)
+    return f"{table}#{int(index) + 1}" if count > 1 else f"{table}"
+
+
 def listed(names: Sequence[str]) -> Said:
     """The first few names, and how many more there are."""
     first = joined([quoted(name) for name in names[:SHOWN]])
@@ -224,7 +231,7 @@ def no_picture_is_hidden(situation: Situation) -> Iterator[Remark]:
 def folders_differ(situation: Situation) -> Iterator[Remark]:
     seen: dict[str, str] = {}
     for where, folder in folders(situation):
-        here, path = f"{where[0]}[{where[1]}]", normpath(folder.path)  # compiled, ./a and a are one
+        here, path = titled(situation, *where[:2]), normpath(folder.path)  # compiled, ./a and a are one
         if path in seen:
             yield Remark(
                 where,
@@ -271,4 +278,4 @@ def no_old_latents(situation: Situation) -> Iterator[Remark]:
             )
 
 
-__all__ = ["SHOWN", "caption_file", "caption_files", "described", "folders", "listed", "training"]
+__all__ = ["SHOWN", "caption_file", "caption_files", "described", "folders", "listed", "titled", "training"]

@@ -12,7 +12,10 @@ from lorabake_schemas.words import Said, say, told
 
 ENLARGED = 1.1  # times; up to here nobody sees it (ours)
 CROPPED = 0.2  # share of a picture that may be cut away unsaid (ours): six in a hundred is what buckets usually take
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+ENDINGS = {
+    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",),
+    "": ("",),  # a picture whose format nobody knows is not misnamed
+}  # fmt: skip
 WIDE_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a value begin with these
 
 Where = tuple[str | int, ...]
@@ -39,15 +42,16 @@ def pictures_open(situation: Situation) -> Iterator[Remark]:
         if broken:
             yield Remark(
                 where,
-                say(
+                told(
+                    len(broken),
                     "{n} of {all} pictures cannot be read: {names}",
-                    n=len(broken),
+                    "{n} of {all} pictures cannot be read: {names}",
                     all=len(folder.images),
                     names=described(
                         broken, lambda one: say("{name} ({problem})", name=one.name, problem=one.problem or "")
                     ),
                 ),
-                say("replace or remove them"),
+                told(len(broken), "replace or remove it", "replace or remove them"),
                 file=broken[0].name,
             )
 
@@ -68,7 +72,7 @@ def pictures_stand_upright(situation: Situation) -> Iterator[Remark]:
                 all=len(folder.images),
                 names=_names(turned),
             ),
-            say("turn them for good: open and save them in an image editor, or convert them to PNG"),
+            say("to turn for good, open and save in an image editor, or convert to PNG"),
             file=turned[0].name,
         )
 
@@ -84,7 +88,7 @@ def greys_have_eight_bits(situation: Situation) -> Iterator[Remark]:
                 "{n} pictures have 16 or 32 bits of grey and would be trained all white: {names}",
                 names=_names(wide),
             ),
-            say("save them with 8 bits a channel"),
+            say("save with 8 bits a channel"),
             file=wide[0].name,
         )
 
@@ -100,7 +104,7 @@ def colours_are_rgb(situation: Situation) -> Iterator[Remark]:
                 "{n} pictures are in CMYK, and their colours will shift: {names}",
                 names=_names(print_),
             ),
-            say("save them as RGB in an image editor, which knows their profile"),
+            say("save as RGB in an image editor, which knows the colour profile"),
             file=print_[0].name,
         )
 
@@ -140,8 +144,7 @@ def names_tell_the_format(situation: Situation) -> Iterator[Remark]:
 
 def _right_ending(image: ImageFacts, count: int) -> Said:
     """The caption goes by the name without its ending, so it stays. A GIF named .gif would not be seen at all."""
-    ending = next((ending for ending, format_ in FORMATS.items() if format_ == image.format), None)
-    if ending is None:
+    if image.format not in ENDINGS:
         return told(count, "save it as a PNG of the same name", "save them as PNG or JPEG under the same names")
     return told(
         count,
@@ -149,13 +152,12 @@ def _right_ending(image: ImageFacts, count: int) -> Said:
         "change their endings: {old} to {new}, and so on; captions keep their names. "
         "sd-scripts does not mind, other programs may",
         old=image.name,
-        new=image.name.rpartition(".")[0] + ending,
+        new=image.name.rpartition(".")[0] + ENDINGS[image.format][0],
     )
 
 
 def _is_misnamed(image: ImageFacts) -> bool:
-    expected = FORMATS.get(image.name[image.name.rfind(".") :].lower(), image.format)
-    return image.format != expected and bool(image.format)
+    return not image.name.lower().endswith(ENDINGS.get(image.format, ()))
 
 
 @rule(
@@ -177,7 +179,7 @@ def pictures_are_opaque(situation: Situation) -> Iterator[Remark]:
                 all=len(folder.images),
                 names=names,
             )
-            fix = say("put a background behind them, not always the same colour, and tag it")
+            fix = say("put a background behind, not always the same colour, and tag it")
         else:
             message = told(
                 n,
@@ -187,7 +189,7 @@ def pictures_are_opaque(situation: Situation) -> Iterator[Remark]:
                 names=names,
             )
             fix = say(
-                "put a background behind them, not always the same colour, and tag it; check --deep tells "
+                "put a background behind, not always the same colour, and tag it; check --deep tells "
                 "which are opaque all the same"
             )
         yield Remark(where, message, fix, file=clear[0].name)
@@ -226,7 +228,7 @@ def pictures_are_large_enough(situation: Situation) -> Iterator[Remark]:
                 all=len(folder.images),
                 names=names,
             ),
-            say("enlarge them with an AI upscaler or replace them; what stays gets the model's tag for low quality"),
+            say("enlarge with an AI upscaler, or replace; tag any that you keep as low quality"),
             file=small[0][0].name,
         )
 
@@ -250,7 +252,7 @@ def pictures_are_cropped_by_hand(situation: Situation) -> Iterator[Remark]:
                 all=len(folder.images),
                 names=names,
             ),
-            say("crop them to the subject yourself, or widen the buckets with min_bucket_reso and max_bucket_reso"),
+            say("crop to the subject yourself, or widen the buckets with min_bucket_reso and max_bucket_reso"),
             file=cut[0][0].name,
         )
 
@@ -275,9 +277,10 @@ def sizes_fit_without_buckets(situation: Situation) -> Iterator[Remark]:
         if wrong:
             yield Remark(
                 where,
-                say(
+                told(
+                    len(wrong),
+                    "{n} of {all} pictures is not {width} x {height}: {names}",
                     "{n} of {all} pictures are not {width} x {height}: {names}",
-                    n=len(wrong),
                     all=len(folder.images),
                     width=width,
                     height=height,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from posixpath import splitext
 
 from lorabake_schemas.dataset import Place, Twins
-from lorabake_schemas.guide.data import folders, listed
+from lorabake_schemas.guide.data import folders, listed, titled
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.words import Said, joined, quoted, say, told
 
@@ -80,7 +79,7 @@ def concepts_share_no_picture(situation: Situation) -> Iterator[Remark]:
                 len(pairs),
                 "{n} picture is also one of {other}: {names}",
                 "{n} pictures are also among those of {other}: {names}",
-                other=f"concept[{first}]",
+                other=titled(situation, "concept", first),
                 names=listed([_row(pair) for pair in pairs]),
             ),
             say("leave each picture to one concept, or crop it to what that concept is about"),
@@ -124,7 +123,11 @@ def _subjects_among(situation: Situation, index: int) -> Iterator[Remark]:
                 "{n} pictures are the same files as ones that are trained on: {names}",
                 names=names,
             )
-            fix = say("take them out: regularisation pictures show the class, never the subject")
+            fix = told(
+                len(pairs),
+                "take it out: regularisation pictures show the class, never the subject",
+                "take them out: regularisation pictures show the class, never the subject",
+            )
             severity = WARNING if near else ERROR
             yield Remark(where, alike if near else same, fix, file=pairs[0][0].name, severity=severity)
 
@@ -138,10 +141,11 @@ def _subjects_among(situation: Situation, index: int) -> Iterator[Remark]:
 def stems_differ(situation: Situation) -> Iterator[Remark]:
     on_disk = situation.recipe.train.cache_latents_to_disk
     for where, folder in folders(situation):
-        stems = Counter(splitext(image.name)[0] for image in folder.images)
-        if len(stems) == len(folder.images):
+        stems = [image.name.rpartition(".")[0] for image in folder.images]
+        if len(set(stems)) == len(stems):
             continue
-        same = [image.name for image in folder.images if stems[splitext(image.name)[0]] > 1]
+        counts = Counter(stems)
+        same = [image.name for image, stem in zip(folder.images, stems, strict=True) if counts[stem] > 1]
         shared = say("a caption and a latent cache") if on_disk else say("a caption")
         yield Remark(
             where,

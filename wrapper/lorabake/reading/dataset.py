@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from PIL import __version__ as pillow
 
-from lorabake.reading import captions, twins
-from lorabake.reading.fact_store import FactStore, Memory, is_settled, stamp_of
-from lorabake.reading.folders import Listing, holds_pictures, is_file, listing, stem, strays
-from lorabake.reading.pictures import READER, look
+from lorabake.reading import captions
+from lorabake.reading.fact_store import FactStore, FileState, Memory, Row, is_settled
+from lorabake.reading.folders import Listing, holds_pictures, listing, strays
 from lorabake_schemas.dataset import (
     CaptionFacts,
     CaptionProblem,
@@ -30,9 +29,11 @@ from lorabake_schemas.dataset import (
     repeat_folder,
 )
 
-PICTURES, CAPTIONS, DIGESTS = f"picture {READER}, Pillow {pillow}", "caption 1", "sha256"
+# Kinds of facts; a number changes when the same file would give another one.
+PICTURES, CAPTIONS, DIGESTS = f"picture 1, Pillow {pillow}", "caption 1", "sha256"
 STEP = 256  # pictures between two words about how far it is
-PROBLEMS = {problem.value: problem for problem in CaptionProblem}
+MISSING = CaptionProblem.MISSING
+PROBLEMS: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}
 
 
 @dataclass(frozen=True)
@@ -110,58 +111,63 @@ def survey(
 def _folder(names: Listing, ending: str, state: Scan) -> Seen:
     if names.problem is not None:
         return Seen(names, FolderFacts(names.root, problem=names.problem))
-    pictures = Memory(state.store, PICTURES, names.identity, len(STORED))
-    texts = Memory(state.store, CAPTIONS, names.identity, 2)
+    texts = _captions(names, ending, state)
+    memory = Memory(state.store, PICTURES, names.identity, len(STORED))
+    own = [names.states.get(name) for name in names.pictures]
+    stamps = [each.stamp if each else "" for each in own]
+    rows = memory.recall(stamps)
     images, keys = list[ImageFacts](), list[tuple[int, int]]()
-    for name in names.pictures:
-        image, key = _picture(names, name, _caption(names, name, ending, texts, state.now), pictures, state.now)
-        images.append(image)
-        keys.append(key)
+    for at, (name, file, row, text) in enumerate(zip(names.pictures, own, rows, texts, strict=True)):
+        problem = None
+        if row is None:
+            row, problem = _looked(f"{names.root}{os.sep}{name}", file)  # noqa: PLW2901 - it was not known
+            rows[at] = row if problem is None and file and is_settled(file, state.now) else None
+        kind, width, height, mode, alpha, seen, orientation, moving, mark = row
+        pair = (seen[0], seen[1]) if seen else None
+        images.append(ImageFacts(name, width, height, mode, alpha, pair, problem, text, kind, orientation, moving))
+        keys.append((file.size if file else 0, mark))
         state.step()
-    pictures.keep()
-    texts.keep()
+    memory.keep(stamps, rows)
     return Seen(names, _folder_facts(names, tuple(images), ending), tuple(keys))
 
 
 STORED = ("format", "width", "height", "mode", "alpha", "seen", "orientation", "moving", "mark")  # of a Look
 
 
-def _picture(
-    names: Listing, name: str, caption: CaptionFacts, memory: Memory, now: int
-) -> tuple[ImageFacts, tuple[int, int]]:
-    """Its facts and its key."""
-    state = names.states.get(name)
-    stamp = stamp_of(state) if state else ""
-    row = memory.recall(stamp)
-    problem = None
-    if row is None:
-        found = look(f"{names.root}{os.sep}{name}", state)
-        problem, row = found.problem, [getattr(found, field) for field in STORED]
-        if state and problem is None and is_settled(state, now):  # a fault is looked at again each time
-            memory.learn(stamp, row)
-    kind, width, height, mode, alpha, seen, orientation, moving, mark = row
-    pair = (seen[0], seen[1]) if seen else None
-    image = ImageFacts(name, width, height, mode, alpha, pair, problem, caption, kind, orientation, moving)
-    return image, (state.st_size if state else 0, mark)
+def _looked(path: str, file: FileState | None) -> tuple[Row, str | None]:
+    """What is stored of a picture, and its problem; a picture that has one is looked at again each time."""
+    from lorabake.reading.pictures import look  # not needed where every picture is known
+
+    found = look(path, file)
+    seen = list(found.seen) if found.seen else None
+    row = [found.format, found.width, found.height, found.mode, found.alpha, seen]
+    return [*row, found.orientation, found.moving, found.mark], found.problem
 
 
-def _caption(names: Listing, name: str, ending: str, memory: Memory, now: int) -> CaptionFacts:
-    state = names.states.get(stem(name) + ending)
-    if state is None or not is_file(state):
-        return captions.read(f"{names.root}{os.sep}{name}", ending)
-    stamp = stamp_of(state)
-    row = memory.recall(stamp)
-    if row is not None:
-        return CaptionFacts(row[0], PROBLEMS.get(row[1]))
-    found = captions.read(f"{names.root}{os.sep}{name}", ending)
-    if is_settled(state, now) and found.problem is not CaptionProblem.UNREADABLE and found.borrowed_from is None:
-        memory.learn(stamp, (found.text, found.problem))
+def _captions(names: Listing, ending: str, state: Scan) -> list[CaptionFacts]:
+    """The caption of each picture."""
+    memory = Memory(state.store, CAPTIONS, names.identity, 2)
+    own = [names.states.get(name[: name.rfind(".")] + ending) for name in names.pictures]
+    stamps = [each.stamp if each else "" for each in own]
+    rows = memory.recall(stamps)
+    found = list[CaptionFacts]()
+    for at, (name, file, row) in enumerate(zip(names.pictures, own, rows, strict=True)):
+        if row is not None:
+            found.append(CaptionFacts(row[0], PROBLEMS[row[1]]))
+            continue
+        text = captions.read(f"{names.root}{os.sep}{name}", ending)
+        found.append(text)
+        known = text.borrowed_from is None and text.problem not in {MISSING, CaptionProblem.UNREADABLE}
+        if known and file and file.kind == "file" and is_settled(file, state.now):
+            rows[at] = [text.text, text.problem]
+    memory.keep(stamps, rows)
     return found
 
 
 def _folder_facts(names: Listing, images: tuple[ImageFacts, ...], ending: str) -> FolderFacts:
-    missing = frozenset(image.name for image in images if image.caption.problem is CaptionProblem.MISSING)
-    taken = (image.caption.borrowed_from for image in images if image.caption.borrowed_from)
+    texts = [(image.name, image.caption) for image in images]
+    missing = frozenset(name for name, caption in texts if caption.problem is MISSING)
+    taken = (caption.borrowed_from for _, caption in texts if caption.borrowed_from)
     stray = strays(names, ending, missing, frozenset(map(os.path.basename, taken)))
     holding = tuple(name for name in names.folders if holds_pictures(os.path.join(names.root, name)))  # noqa: PTH118
     return FolderFacts(
@@ -185,28 +191,33 @@ def _equal(seen: Sequence[Seen], concepts: int, state: Scan) -> tuple[Twins, ...
     counts = Counter(key for _, each in folders for key in each.keys)
     if len(counts) == counts.total():
         return ()
-    memories = {number: Memory(state.store, DIGESTS, each.names.identity, 1) for number, each in folders}
+    from lorabake.reading import twins
+
     candidates = [
-        twins.Candidate(place_of(number, concepts, image.name), number, key)
+        twins.Candidate(place_of(number, concepts, image.name), digest)
         for number, each in folders
-        for image, key in zip(each.facts.images, each.keys, strict=True)
-        if counts[key] > 1 and image.problem is None
+        for image, digest in _digests(each, counts, state)
     ]
-    found = twins.exact(candidates, lambda one: _digest(one, seen[one.folder].names, memories[one.folder], state.now))
-    for number, each in folders:
-        memories[number].keep(map(stamp_of, each.names.states.values()))
-    return found
+    return twins.exact(candidates)
 
 
-def _digest(of: twins.Candidate, names: Listing, memory: Memory, now: int) -> str | None:
-    own = names.states[of.place.name]
-    row = memory.recall(stamp_of(own))
-    if row is not None:
-        return str(row[0])
-    digest = twins.sha256(f"{names.root}{os.sep}{of.place.name}")
-    if digest is not None and is_settled(own, now):
-        memory.learn(stamp_of(own), (digest,))
-    return digest
+def _digests(of: Seen, counts: Counter[tuple[int, int]], state: Scan) -> Iterator[tuple[ImageFacts, str]]:
+    """The pictures of a folder that share length and mark with another one, with the digest of the whole file."""
+    from lorabake.reading.twins import sha256
+
+    memory = Memory(state.store, DIGESTS, of.names.identity, 1)
+    files = [of.names.states.get(image.name) for image in of.facts.images]
+    stamps = [file.stamp if file else "" for file in files]
+    rows = memory.recall(stamps)
+    for at, (image, file, key) in enumerate(zip(of.facts.images, files, of.keys, strict=True)):
+        if counts[key] > 1 and image.problem is None and file:
+            known = rows[at]
+            digest = known[0] if known else sha256(f"{of.names.root}{os.sep}{image.name}")
+            if is_settled(file, state.now):
+                rows[at] = [digest] if digest else None
+            if digest:
+                yield image, digest
+    memory.keep(stamps, rows)
 
 
 def place_of(folder: int, concepts: int, name: str) -> Place:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from PIL import __version__ as pillow
 
 from lorabake.reading import decoding, twins
-from lorabake.reading.fact_store import FactStore, Memory, is_settled, stamp_of
+from lorabake.reading.fact_store import FactStore, Memory, is_settled
 from lorabake.reading.folders import Listing
 from lorabake_schemas.dataset import FolderFacts, ImageFacts, Place, Twins
 
@@ -49,32 +49,32 @@ def look(
 def _with(image: ImageFacts, deep: decoding.DeepLook) -> ImageFacts:
     if image.problem is not None or not (deep.problem or deep.opaque):
         return image
-    return replace(image, problem=deep.problem, opaque=deep.opaque)
+    return image._replace(problem=deep.problem, opaque=deep.opaque)
 
 
 def _looks(folder: Folder, store: FactStore, now: int, pool: ThreadPoolExecutor) -> Iterator[decoding.DeepLook]:
     """One for each picture of the folder, in order; an empty one for a picture that has a problem already."""
     memory = Memory(store, KIND, folder.names.identity, len(decoding.DeepLook._fields))
     states = [folder.names.states.get(image.name) for image in folder.facts.images]
-    stamps = [stamp_of(state) if state else "" for state in states]
-    rows = [memory.recall(stamp) for stamp in stamps]
+    stamps = [state.stamp if state else "" for state in states]
+    rows = memory.recall(stamps)
     wanted = [
         f"{folder.names.root}{os.sep}{image.name}"
         for image, row in zip(folder.facts.images, rows, strict=True)
         if image.problem is None and row is None
     ]
     fresh = pool.map(decoding.look_deep, wanted)
-    for image, state, stamp, row in zip(folder.facts.images, states, stamps, rows, strict=True):
+    for at, (image, state) in enumerate(zip(folder.facts.images, states, strict=True)):
+        row = rows[at]
         if image.problem is not None:
             yield decoding.DeepLook()
         elif row is not None:
             yield decoding.DeepLook(*row)
         else:
             deep = next(fresh)
-            if state and deep.problem is None and is_settled(state, now):
-                memory.learn(stamp, deep)
+            rows[at] = list(deep) if state and deep.problem is None and is_settled(state, now) else None
             yield deep
-    memory.keep()
+    memory.keep(stamps, rows)
 
 
 __all__ = ["Folder", "look"]

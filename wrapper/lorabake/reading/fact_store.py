@@ -10,10 +10,11 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from stat import S_ISDIR, S_ISREG
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 OFF = ("0", "off", "no", "false")
@@ -26,16 +27,31 @@ CREATE TABLE IF NOT EXISTS fact (kind TEXT, place TEXT, facts TEXT, mark INTEGER
 CREATE TABLE IF NOT EXISTS place (name TEXT PRIMARY KEY, used INTEGER);
 """
 Answer = TypeVar("Answer")
+Row = list[Any]
 
 
-def stamp_of(state: os.stat_result) -> str:
-    """A file as it is now: which one, how long, and when it was last written or changed in any other way."""
-    return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
+class FileState(NamedTuple):
+    """A file as it is now. ``stamp``: which one, how long, and when it was last written or changed in any other way.
+
+    ``changed`` is the later of these times, in nanoseconds; ``kind`` is "file", "folder" or "other".
+    """
+
+    stamp: str
+    size: int
+    changed: int
+    kind: str
 
 
-def is_settled(state: os.stat_result, now_ns: int) -> bool:
+def state_of(found: os.stat_result) -> FileState:
+    written, changed, mode, size = found.st_mtime_ns, found.st_ctime_ns, found.st_mode, found.st_size
+    kind = "file" if S_ISREG(mode) else "folder" if S_ISDIR(mode) else "other"
+    stamp = f"{found.st_dev}:{found.st_ino}:{size}:{written}:{changed}"
+    return FileState(stamp, size, max(written, changed), kind)
+
+
+def is_settled(state: FileState, now_ns: int) -> bool:
     """Whether a change from now on would show in the file's times."""
-    return max(state.st_mtime_ns, state.st_ctime_ns) < now_ns - RACY_NS
+    return state.changed < now_ns - RACY_NS
 
 
 def store_path(home: Path, env: Mapping[str, str]) -> Path | None:
@@ -54,17 +70,16 @@ class FactStore:
         self._open: sqlite3.Connection | None = None
         self._rebuilt = False
 
-    def known(self, kind: str, place: str) -> dict[str, Any]:
-        """Fact by stamp; nothing when they do not look as they were written."""
+    def known(self, kind: str, place: str) -> Any:
+        """What was kept last of this kind and place; None when it does not look as it was written."""
         query = "SELECT facts, mark FROM fact WHERE kind = ? AND place = ?"
         row = self._ask(lambda base: base.execute(query, (kind, place)).fetchone())
         if row is None or not isinstance(row[0], str) or crc32(row[0].encode()) != row[1]:
-            return {}
-        facts: object = json.loads(row[0])
-        return cast("dict[str, Any]", facts) if isinstance(facts, dict) else {}
+            return None
+        return json.loads(row[0])
 
-    def keep(self, kind: str, place: str, facts: Mapping[str, object]) -> None:
-        """These are the facts of this kind and place, whatever they were before."""
+    def keep(self, kind: str, place: str, facts: object) -> None:
+        """From now on this is what is known of this kind and place."""
         text = json.dumps(facts, separators=(",", ":"))
         values = (kind, place, text, crc32(text.encode()))
         self._ask(lambda base: base.execute("INSERT OR REPLACE INTO fact VALUES (?, ?, ?, ?)", values))
@@ -111,36 +126,39 @@ class FactStore:
 
 
 class Memory:
-    """What the store knows of one kind in one place, as lists of ``width`` values; and what is learned about it."""
+    """What the store knows of one kind about the files of one place, as rows of ``width`` values."""
 
     def __init__(self, store: FactStore, kind: str, place: str, width: int) -> None:
-        self._store, self._kind, self._place, self._width = store, kind, place, width
-        self._known = store.known(kind, place)
-        self._now = dict[str, Sequence[object]]()
-        self._learned = False
+        self._store, self._kind, self._place = store, kind, place
+        self._stamps, self._rows = _side_by_side(store.known(kind, place), width)
 
-    def recall(self, stamp: str) -> list[Any] | None:
-        row: list[Any] | None = self._known.get(stamp)
-        if not isinstance(row, list) or len(row) != self._width:
-            return None
-        self._now[stamp] = row
-        return row
+    def recall(self, stamps: list[str]) -> list[Row | None]:
+        """A row for each file, None for those that are not known. Mostly nothing has changed, and this is quick."""
+        if stamps == self._stamps:
+            return self._rows.copy()
+        known = dict(zip(self._stamps, self._rows, strict=True))
+        return [known.get(stamp) for stamp in stamps]
 
-    def learn(self, stamp: str, row: Sequence[object]) -> None:
-        self._now[stamp] = row
-        self._learned = True
+    def keep(self, stamps: list[str], rows: list[Row | None]) -> None:
+        """From now on this is what is known; None for what is not to be."""
+        if stamps != self._stamps or rows != self._rows:
+            self._store.keep(self._kind, self._place, [stamps, rows])
 
-    def keep(self, there: Iterable[str] | None = None) -> None:
-        """Write down what is new. What was not asked for is forgotten: those files are gone, or others now.
 
-        ``there`` are the stamps of files that are still there, where not all of them were asked for.
-        """
-        if there is not None:
-            if not self._learned:
-                return
-            self._now = {stamp: self._known[stamp] for stamp in there if stamp in self._known} | self._now
-        if self._learned or len(self._now) < len(self._known):
-            self._store.keep(self._kind, self._place, self._now)
+def _side_by_side(facts: Any, width: int) -> tuple[list[str], list[Row | None]]:
+    """Stamps and rows as ``Memory.keep`` wrote them; nothing when they are anything else."""
+    try:
+        stamps, rows = facts
+        known = [row for row in rows if row is not None]
+        if len(stamps) == len(rows) and _are_lists((stamps, rows, *known)) and set(map(len, known)) <= {width}:
+            return stamps, rows
+    except (TypeError, ValueError):
+        pass
+    return [], []
+
+
+def _are_lists(things: Iterable[Any]) -> bool:
+    return set(map(type, things)) <= {list}
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -193,4 +211,4 @@ def _removed(path: Path) -> bool:
     return True
 
 
-__all__ = ["FactStore", "Memory", "is_settled", "stamp_of", "store_path"]
+__all__ = ["FactStore", "FileState", "Memory", "Row", "is_settled", "state_of", "store_path"]

@@ -7,8 +7,9 @@ sorted by name.
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass, field
+
+from lorabake.reading.fact_store import FileState, state_of
 
 LOWER = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # Globbing is case-blind on Windows and exact elsewhere: .Jpg is seen there only.
@@ -23,14 +24,14 @@ CAPTIONS = (".txt", ".caption", ".tags")  # endings that captions have in other 
 class Listing:
     """The names in a folder. ``root`` is its absolute path, ``identity`` its device and inode.
 
-    ``states`` are the stat results of pictures and caption files, links followed; a name that has none there leads
-    nowhere. ``problem`` is why the folder could not be read.
+    ``states`` are those of pictures and caption files, links followed; a name that has none there leads nowhere.
+    ``problem`` is why the folder could not be read.
     """
 
     root: str
     identity: str = ""
     pictures: tuple[str, ...] = ()
-    states: dict[str, os.stat_result] = field(default_factory=dict[str, os.stat_result])
+    states: dict[str, FileState] = field(default_factory=dict[str, FileState])
     ignored: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
@@ -43,7 +44,7 @@ def listing(folder: str | os.PathLike[str], caption_extension: str) -> Listing:
     """The names in a folder, sorted. Never raises for what is on the disk."""
     root = os.path.abspath(folder)  # noqa: PTH100 - captions.legacy_path needs the path as sd-scripts gets it
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    states: dict[str, os.stat_result] = {}
+    states: dict[str, FileState] = {}
     by_ending: dict[str, str] = {}
     endings = (*CAPTIONS, caption_extension.lower())
     try:
@@ -51,22 +52,25 @@ def listing(folder: str | os.PathLike[str], caption_extension: str) -> Listing:
         with os.scandir(root) as entries:
             for entry in entries:
                 name = entry.name
-                ending = name[name.rfind(".") :]
-                kind = by_ending.get(ending) or by_ending.setdefault(ending, _kind_of(name, endings))
-                if name.startswith(".") or kind not in STATED:
+                kind = by_ending.get(name[name.rfind(".") :])
+                if kind is None:
+                    kind = by_ending[name[name.rfind(".") :]] = _kind_of(name, endings)
+                if kind == "other" or name[0] == ".":
                     kind = _other_kind(entry, endings)
-                else:
-                    _state(entry, states)
-                if kind:
-                    kinds[kind].append(name)
+                kinds[kind].append(name)
+                if kind in STATED:
+                    try:
+                        states[name] = state_of(entry.stat())
+                    except OSError:  # a link that leads nowhere, or to itself
+                        continue
     except (OSError, ValueError) as error:
         return Listing(root, problem=_problem(error))
-    pictures, ignored, hidden, folders, caches, captions = (tuple(sorted(kinds[kind])) for kind in KINDS)
+    pictures, ignored, hidden, folders, caches, captions, _ = (tuple(sorted(kinds[kind])) for kind in KINDS)
     identity = f"{own.st_dev}:{own.st_ino}"
     return Listing(root, identity, pictures, states, ignored, hidden, folders, caches, captions)
 
 
-KINDS = ("pictures", "ignored", "hidden", "folders", "caches", "captions")
+KINDS = ("pictures", "ignored", "hidden", "folders", "caches", "captions", "")
 STATED = frozenset({"pictures", "captions"})
 
 
@@ -92,13 +96,6 @@ def _other_kind(entry: os.DirEntry[str], endings: tuple[str, ...]) -> str:
     return "caches" if name.endswith(".npz") else ""
 
 
-def _state(entry: os.DirEntry[str], states: dict[str, os.stat_result]) -> None:
-    try:
-        states[entry.name] = entry.stat()
-    except OSError:  # a link that leads nowhere, or to itself
-        return
-
-
 def is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -106,8 +103,8 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def is_file(state: os.stat_result | None) -> bool:
-    return state is not None and stat.S_ISREG(state.st_mode)
+def is_file(state: FileState | None) -> bool:
+    return state is not None and state.kind == "file"
 
 
 def _problem(error: OSError | ValueError) -> str:
@@ -159,8 +156,8 @@ def strays(found: Listing, caption_extension: str, missing: frozenset[str], borr
     own = {one + caption_extension for one in stems | passed_over}
     wanted = {(stem(name) + caption_extension).lower() for name in missing}
     orphans, miscased, others = list[str](), list[str](), list[str]()
-    for name in found.captions:
-        if name in own or name in borrowed or not is_file(found.states.get(name)):
+    for name in sorted(set(found.captions) - own - borrowed):
+        if not is_file(found.states.get(name)):
             continue
         if name.lower() in wanted:
             miscased.append(name)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import NamedTuple
 from zlib import crc32
 
-from lorabake.reading.folders import is_file
+from lorabake.reading.fact_store import FileState
 from lorabake.reading.headers import CUT_OFF, HEAD, Header, Opened, read_header
 from lorabake_schemas.words import say
 
-READER = 1  # changes when the same file would give another Look
 READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -33,12 +31,12 @@ class Look(NamedTuple):
     mark: int = 0
 
 
-def look(path: str, state: os.stat_result | None) -> Look:
+def look(path: str, state: FileState | None) -> Look:
     """``state`` is what the file system says of it, links followed; None for a link that leads nowhere.
 
     A file whose structure does not end as it should is decoded: some programs add to a file, and that does no harm.
     """
-    if not is_file(state):
+    if state is None or state.kind != "file":
         return Look(problem=_no_file(state))
     try:
         header, mark = _read(path)
@@ -75,12 +73,10 @@ def _read(path: str) -> tuple[Header | None, int]:
         os.close(descriptor)
 
 
-def _no_file(state: os.stat_result | None) -> str:
+def _no_file(state: FileState | None) -> str:
     if state is None:
         return say("a link that leads nowhere")
-    return (
-        say("a folder with the name of an image") if stat.S_ISDIR(state.st_mode) else say("neither a file nor a folder")
-    )
+    return say("a folder with the name of an image") if state.kind == "folder" else say("neither a file nor a folder")
 
 
 def _unreadable(error: OSError) -> str:
@@ -93,4 +89,4 @@ def _unreadable(error: OSError) -> str:
             return say("it cannot be read ({why})", why=error.strerror or type(error).__name__)
 
 
-__all__ = ["READER", "Look", "look"]
+__all__ = ["Look", "look"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Generic, TypeVar
@@ -23,29 +23,18 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A picture that may have twins. ``folder`` is that folder's number; ``key`` is what equal files share: their
-    length, and a checksum of their beginning."""
+    """A picture that may have twins, with the digest of its file."""
 
     place: Place
-    folder: int
-    key: tuple[int, int]
+    digest: str
 
 
-def exact(candidates: Iterable[Candidate], digest: Callable[[Candidate], str | None]) -> tuple[Twins, ...]:
-    """Groups of equal files, in the candidates' order; only those with equal keys are read (``digest``)."""
-    groups: dict[tuple[int, int], list[Candidate]] = {}
+def exact(candidates: Iterable[Candidate]) -> tuple[Twins, ...]:
+    """Groups of equal files, in the candidates' order."""
+    groups: dict[str, list[Place]] = {}
     for one in candidates:
-        groups.setdefault(one.key, []).append(one)
-    found = list[Twins]()
-    for group in groups.values():
-        if len(group) > 1:
-            same: dict[str, list[Place]] = {}
-            for one in group:
-                name = digest(one)
-                if name is not None:
-                    same.setdefault(name, []).append(one.place)
-            found += [Twins(tuple(places)) for places in same.values() if len(places) > 1]
-    return tuple(found)
+        groups.setdefault(one.digest, []).append(one.place)
+    return tuple(Twins(tuple(places)) for places in groups.values() if len(places) > 1)
 
 
 def sha256(path: str) -> str | None:
