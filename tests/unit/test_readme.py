@@ -18,7 +18,9 @@ from lorabake_schemas.recipe import Recipe
 from situations import CPU
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
-BLOCKS: list[str] = [str(block).strip("\n") for block in re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)]
+BLOCKS: list[str] = [
+    str(block).strip("\n") for block in re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+]
 
 
 def block(start: str) -> str:
