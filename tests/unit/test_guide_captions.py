@@ -42,7 +42,7 @@ FIRES: list[Fires] = [
     ("S12", at(pictures(P.EMPTY, None)), IMAGES, "error"),
     ("S12", at(pictures(P.NOT_UTF8)), IMAGES, "error"),
     ("S12", at(pictures(P.UNREADABLE)), IMAGES, "error"),
-    ("S12", at(pictures(P.BOM)), IMAGES, "warning"),
+    ("S12", at(pictures(P.BOM)), IMAGES, "hint"),
     ("S12", at(pictures(BLANK)), IMAGES, "warning"),
     ("S12", at(pictures(P.SPACES)), IMAGES, "warning"),
     ("S12", at(pictures(P.MORE_LINES)), IMAGES, "warning"),
@@ -53,13 +53,14 @@ FIRES: list[Fires] = [
     ("G3.3.orphans", at(pictures(None, orphans=("9.txt",))), IMAGES, "hint"),
     ("G3.3.tokens", at(folder(overlong=LONG)), IMAGES, "warning"),
     ("G35.4", regularised(MISSING, None), "regularisation[0].images", "warning"),
-    ("S12.borrowed", borrowing("/somewhere/a.txt"), IMAGES, "warning"),
+    ("S12.borrowed", borrowing("/somewhere/a.txt"), IMAGES, "error"),
 ]
 MISSES: list[Misses] = [
     ("G3.3", at(pictures(None, None))),
     ("G3.3", at(pictures(P.BOM))),
     ("G3.3", at(folder(), of=recipe(regularisation=REG), reg=folder("reg", problem=MISSING))),
     ("S12", at(pictures(None, MISSING))),
+    ("S12", at(pictures(P.MORE_LINES, BLANK), of=recipe(kohya={"enable_wildcard": True}))),
     ("G3.3", at(pictures(MISSING, None, miscased=("0.TXT",)))),
     ("G3.3.other", at(pictures(MISSING, miscased=("0.TXT",), others=("0.caption",)))),
     ("G3.3.other", at(pictures(None))),
@@ -96,7 +97,7 @@ def test_every_caption_problem_is_told_of() -> None:
 def test_several_faults_of_one_folder_are_told_one_by_one() -> None:
     found = spoken("S12", at(pictures(P.EMPTY, P.EMPTY, P.NOT_UTF8, P.BOM, None)))
     assert [(finding.severity, finding.file) for finding in found] == [
-        ("error", "2.txt"), ("error", "0.txt"), ("warning", "3.txt"),
+        ("error", "2.txt"), ("error", "0.txt"), ("hint", "3.txt"),
     ]  # fmt: skip
 
 

@@ -152,15 +152,20 @@ def regularisation_needs_no_captions(situation: Situation) -> Iterator[Remark]:
             )
 
 
+# With enable_wildcard every line that is not blank counts, and one is picked each time (TU:1964, TU:841).
+WITH_WILDCARDS = frozenset({CaptionProblem.BLANK, CaptionProblem.MORE_LINES})
+
+
 @rule("S12", ERROR, "sd-scripts stops on an empty or undecodable caption and swallows the rest in silence.")
 def captions_can_be_read(situation: Situation) -> Iterator[Remark]:
+    lines = WITH_WILDCARDS if situation.recipe.kohya.get("enable_wildcard") is True else frozenset()
     for where, folder in folders(situation):
         found: dict[CaptionProblem, list[str]] = {}
         for image in folder.images:
             if image.caption.problem is not None:
                 found.setdefault(image.caption.problem, []).append(caption_file(situation, image))
         for problem in CaptionProblem:
-            if problem in found and problem is not CaptionProblem.MISSING:
+            if problem in found and problem is not CaptionProblem.MISSING and problem not in lines:
                 severity, message, fix = _fault(problem, found[problem])
                 yield Remark(where, message, fix, file=found[problem][0], severity=severity)
 
@@ -189,6 +194,14 @@ def _fault(problem: CaptionProblem, files: list[str]) -> tuple[Severity, Said, S
                 n, "{n} caption cannot be read: {names}", "{n} captions cannot be read: {names}", names=names
             )
             return ERROR, message, say("check the permissions")
+        case CaptionProblem.BOM:
+            message = told(
+                n,
+                "{n} caption begins with a byte order mark, which nothing but CLIP's tokenizer drops: {names}",
+                "{n} captions begin with a byte order mark, which nothing but CLIP's tokenizer drops: {names}",
+                names=names,
+            )
+            return HINT, message, told(n, "save it as UTF-8 without BOM", "save them as UTF-8 without BOM")
         case _:
             return WARNING, *_oddity(problem, n, names)
 
@@ -196,14 +209,6 @@ def _fault(problem: CaptionProblem, files: list[str]) -> tuple[Severity, Said, S
 def _oddity(problem: CaptionProblem, n: int, names: Said) -> tuple[Said, Said]:
     """What sd-scripts swallows in silence."""
     match problem:
-        case CaptionProblem.BOM:
-            message = told(
-                n,
-                "{n} caption begins with a byte order mark, which becomes part of the first tag: {names}",
-                "{n} captions begin with a byte order mark, which becomes part of the first tag: {names}",
-                names=names,
-            )
-            return message, told(n, "save it as UTF-8 without BOM", "save them as UTF-8 without BOM")
         case CaptionProblem.SPACES:
             message = told(
                 n,
@@ -232,7 +237,7 @@ def _oddity(problem: CaptionProblem, n: int, names: Said) -> tuple[Said, Said]:
 
 @rule(
     "S12.borrowed",
-    WARNING,
+    ERROR,
     "For a picture without a caption and with four underscores in its path, sd-scripts looks for a shorter name.",
 )
 def captions_are_their_own(situation: Situation) -> Iterator[Remark]:
