@@ -117,6 +117,12 @@ def test_what_is_only_spelt_wrong_is_renamed_and_the_rest_converted() -> None:
     assert spoken("G4.9", at(FolderFacts("pics", ignored=("b.gif",))))[0].fix.startswith("convert them")
 
 
+def test_concepts_are_counted_from_one_as_the_key_is() -> None:
+    assert spoken("S14", at(folder("p"), folder("p"), of=PAIR))[0].message == "p is already the folder of concept#1"
+    one = at(folder(), of=recipe(regularisation=REG), reg=folder())
+    assert spoken("S14", one)[0].message.endswith("is already the folder of concept")
+
+
 def test_few_names_are_shown() -> None:
     found = spoken("G2.3", at(folder(ignored=tuple(f"{number}.gif" for number in range(9)))))[0]
     assert found.message == "sd-scripts skips 9 files: 0.gif, 1.gif, 2.gif and 6 more"

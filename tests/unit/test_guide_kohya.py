@@ -10,7 +10,7 @@ from lorabake import resources
 from lorabake.planning.compile import compile_plan
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.guide import Situation, findings
-from lorabake_schemas.guide.kohya import OWN
+from lorabake_schemas.guide.kohya import INSTEAD, OWN
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Script
@@ -155,6 +155,14 @@ def test_own_options_are_the_parsers() -> None:
     known |= {name for level in ("general", "datasets", "subsets") for name in dataset.at(level)}
     assert len(OWN) > 25
     assert set(OWN) - known == set()
+    assert INSTEAD.keys() <= OWN.keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"), [(True, 'write attention = "xformers" under [train]'), (False, "take it out")]
+)
+def test_what_a_recipe_says_otherwise_is_offered(value: bool, fix: str) -> None:
+    assert spoken("S1", situation(recipe(kohya={"xformers": value})))[0].fix == fix
 
 
 def _value(option: Option) -> Any:

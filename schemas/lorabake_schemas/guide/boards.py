@@ -111,7 +111,7 @@ def words_are_of_one_board(situation: Situation) -> Iterator[Remark]:
             yield Remark(
                 images_of(index),
                 say(
-                    "words of two boards: {mine} captions have some of {board}, {others} have some of {other}: {tags}",
+                    "words of two boards: of {board} in captions: {mine}, of {other}: {others}, such as {tags}",
                     mine=mine,
                     board=board,
                     others=others,
@@ -131,8 +131,10 @@ def strange_words_are_translated(situation: Situation) -> Iterator[Remark]:
         if few and better and _pictures(folder, strange) <= _pictures(folder, ours):
             yield Remark(
                 images_of(index),
-                say(
+                told(
+                    len(strange),
                     "{tags}: a word of {other}, and base.tags is {board}",
+                    "{tags}: words of {other}, and base.tags is {board}",
                     tags=named(folder, _most(folder, strange)),
                     other=OTHER[board],
                     board=board,

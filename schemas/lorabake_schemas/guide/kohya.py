@@ -47,7 +47,7 @@ OWN: dict[str, str] = {
     "use_lion_optimizer": say("it is train.optimizer"),
     "save_n_epoch_ratio": say("it is save.save_every_n_epochs"),
     "validation_split": say(
-        "pictures held back are not in lorabake's forecast, and at the pin they leak into training"
+        "pictures held back are not in lorabake's forecast, and in this version of sd-scripts they leak into training"
     ),
     "console_log_level": say("from sd-scripts' own words lorabake tells how a run goes and whether it has succeeded"),
     "console_log_file": say(
@@ -61,6 +61,29 @@ OWN: dict[str, str] = {
     "wandb_api_key": say("it would be written into the run folder, and runs log to TensorBoard"),
     "deepspeed": say("it is not among the trainer's packages"),
     "no_metadata": say("from the metadata lorabake tells whether a run has succeeded"),
+}
+
+# What to write for those of them that a recipe says in another way.
+INSTEAD: dict[str, Said] = {
+    "train_data_dir": say('write images = "..." under [[concept]]'),
+    "reg_data_dir": say('write images = "..." under [[regularisation]]'),
+    "output_name": say("write it as name, at the head of the recipe"),
+    "sample_prompts": say("write prompts = [...] under [sample]"),
+    "network_module": say('write type = "lora", "locon" or another one under [network]'),
+    "network_args": say("write each of them as a key under [network]"),
+    "optimizer_type": say('write optimizer = "..." under [train]'),
+    "pretrained_model_name_or_path": say('write model = "..." under [base]'),
+    "resolution": say("write resolution = ... under [train]"),
+    "caption_extention": say('write caption_extension = "..." under [captions]'),
+    "flip_aug": say("write flip_aug = true under [[concept]]"),
+    "v2": say('write family = "sd2" under [base]'),
+    "v_parameterization": say("write v_prediction = true under [base]"),
+    "xformers": say('write attention = "xformers" under [train]'),
+    "sdpa": say('write attention = "sdpa" under [train]'),
+    "use_8bit_adam": say('write optimizer = "AdamW8bit" under [train]'),
+    "use_lion_optimizer": say('write optimizer = "Lion" under [train]'),
+    "save_n_epoch_ratio": say("write save_every_n_epochs = ... under [save]"),
+    "resume": say('write network_weights = "..." under [network], or take it out'),
 }
 
 
@@ -105,13 +128,13 @@ def kohya_options_exist(situation: Situation) -> Iterator[Remark]:
         own = _recipe_key(name)
         if name in OWN:
             said = say("{name} is not for recipes: {why}", name=name, why=OWN[name])
-            yield Remark(where, said, say("take it out"))
+            yield Remark(where, said, say("take it out") if value is False else INSTEAD.get(name, say("take it out")))
         elif own:
             said = say("{name} has a place of its own in a recipe", name=name)
             yield Remark(where, said, say("write it as {own}", own=own))
         elif name not in known:
             script = "sdxl_train_network.py" if situation.family == "sdxl" else "train_network.py"
-            said = say("{script} at the pin has no option {name}", script=script, name=name)
+            said = say("{script} of this version of sd-scripts has no option {name}", script=script, name=name)
             yield Remark(where, said, _meant(name, situation))
         else:
             problem = known[name].problem(value)
@@ -223,4 +246,4 @@ def precision_stays_mixed(situation: Situation) -> Iterator[Remark]:
             yield Remark(("kohya", name), said, say("take it out; mixed precision is what the guide uses"))
 
 
-__all__ = ["OWN"]
+__all__ = ["INSTEAD", "OWN"]

@@ -144,7 +144,7 @@ def tags_can_be_seen(situation: Situation) -> Iterator[Remark]:
                     all=len(folder),
                     tags=named(folder, tags),
                 ),
-                say("take them out: they are not to be seen, and the LoRA would ask for them in prompts"),
+                say("take out what is not to be seen: the LoRA would ask for it in prompts"),
             )
 
 

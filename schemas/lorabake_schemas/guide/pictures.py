@@ -149,8 +149,7 @@ def _right_ending(image: ImageFacts, count: int) -> Said:
     return told(
         count,
         "rename {old} to {new}; its caption keeps its name. sd-scripts does not mind, other programs may",
-        "change their endings: {old} to {new}, and so on; captions keep their names. "
-        "sd-scripts does not mind, other programs may",
+        "rename them, as {old} to {new}; captions keep their names. sd-scripts does not mind, other programs may",
         old=image.name,
         new=image.name.rpartition(".")[0] + ENDINGS[image.format][0],
     )

@@ -59,7 +59,7 @@ def groups_are_tagged_completely(situation: Situation) -> Iterator[Remark]:
                     "{n} pictures with several subjects have fewer tags than those with one: {names}",
                     names=listed(_names(short)),
                 ),
-                say("tag every subject in them, or crop them"),
+                told(len(short), "tag every subject in it, or crop it", "tag every subject in them, or crop them"),
                 file=short[0][0].name,
             )
 
