@@ -388,6 +388,11 @@ FAULTS = (
         [*tags, "german shepherd", "dog"] if n % 3 == 0 else tags))),
     Fault("portuguese", "G3.6.portuguese", "fundo branco", captions(lambda n, tags: (
         [*tags, "fundo branco"] if n % 3 == 0 else tags))),
+    Fault("words-with-accents", "G3.6.accents", "look Portuguese", captions(lambda n, tags: (
+        [*tags, "coraçãozinho"] if n == 7 else tags))),
+    Fault("prompt-syntax", "G5.11.prompts", "(red circle:1.2)", captions(lambda n, tags: (
+        [*tags, "(red circle:1.2)"] if n == 7 else tags))),
+    Fault("praise", "G5.11", "score_9", captions(lambda n, tags: [*tags, "score_9"] if n == 7 else tags)),
     Fault("two-vocabularies", "GC.27", "anthro", captions(lambda n, tags: (
         [*tags, "anthro", "feral"] if n % 3 == 0 else [*tags, "1girl", "solo focus"]))),
     Fault("wrong-vocabulary", "G3.6", "danbooru", captions(lambda n, tags: [*tags, "1girl"] if n % 3 == 0 else tags),
