@@ -110,7 +110,7 @@ def measure(project: Path, count: int) -> None:
     time.sleep(3)  # files that were written just now are not remembered
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env["LORABAKE_HOME"] = str(project / "home")
-    check = [sys.executable, "-m", "lorabake", "check", str(project / "recipe.toml"), "--json"]
+    check = [sys.executable, "-m", "lorabake", "check", str(project / "recipe.toml")]
     opening = [sys.executable, "-c", OPEN_THEM, str(project / "pictures")]
     cost(check, env)  # byte code and file cache
     cost(opening, env)

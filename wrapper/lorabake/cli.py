@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 
 import click
@@ -12,6 +13,11 @@ from lorabake.commands import judging, keeping, training
 from lorabake.commands.common import environment
 from lorabake.speech import language_of
 
+# A command makes many objects that all stay, and is soon over: looking for garbage every 700 of them, as Python does of
+# itself, and once more through all of them at the end, is a fifth of its time.
+gc.set_threshold(20_000, 50, 100)
+atexit.register(gc.freeze)
+
 
 class _Bounded(Commands):
     """A group whose commands all run inside the error boundary."""
@@ -19,9 +25,6 @@ class _Bounded(Commands):
     def invoke(self, ctx: click.Context) -> object:
         from lorabake.boundary import boundary
 
-        # A command makes many objects that all stay, and is soon over: looking for garbage every 700 of them, as
-        # Python does of itself, is a tenth of its time.
-        gc.set_threshold(20_000, 50, 100)
         if ctx.obj is None:  # no --lang before the command; one behind it may still come
             ctx.obj = language_of(environment())
         with boundary(environment(), debug=bool(ctx.params.get("debug")), speech=speech):

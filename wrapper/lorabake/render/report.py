@@ -16,7 +16,6 @@ from lorabake.render.page import Page, bold, dim, one_line
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.report import CheckReport, WaivedFinding
 from lorabake_schemas.words import Said, joined, say, told
 
 Form = Literal["full", "concise", "json", "github"]
@@ -183,6 +182,8 @@ def size(counted: Forecast) -> Said:
 
 def report_json(examination: Examination) -> str:
     """As schemas/check.schema.json has it; the forecast is null when an error stands in the way."""
+    from lorabake_schemas.report import CheckReport, WaivedFinding  # a sixtieth of a second that text can do without
+
     table = CheckReport(
         recipe=str(examination.loaded.path),
         findings=tuple(ranked(examination.findings)),
