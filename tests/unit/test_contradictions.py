@@ -7,7 +7,6 @@ recipe can ask for what is wrong, there is a finding; where the guide's sentence
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -349,7 +348,7 @@ def test_c30_what_the_guide_says_of_formats_sizes_and_memory() -> None:
 
 
 def _renamed() -> list[Any]:
-    return [replace(image, name=image.name.replace(".png", ".webp")) for image in folder().images]
+    return [image._replace(name=image.name.replace(".png", ".webp")) for image in folder().images]
 
 
 def test_c30_xformers_only_where_it_works() -> None:

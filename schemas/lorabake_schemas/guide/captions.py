@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts, ImageFacts
 from lorabake_schemas.defaults import token_limit_of
-from lorabake_schemas.findings import Severity
+from lorabake_schemas.guide.caption_faults import fault
 from lorabake_schemas.guide.data import caption_file, caption_files, folders, listed, training
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.words import Said, say, told
@@ -158,7 +158,7 @@ WITH_WILDCARDS = frozenset({CaptionProblem.BLANK, CaptionProblem.MORE_LINES})
 
 @rule("S12", ERROR, "sd-scripts stops on an empty or undecodable caption and swallows the rest in silence.")
 def captions_can_be_read(situation: Situation) -> Iterator[Remark]:
-    lines = WITH_WILDCARDS if situation.recipe.kohya.get("enable_wildcard") is True else frozenset()
+    lines = WITH_WILDCARDS if situation.recipe.kohya.get("enable_wildcard") is True else frozenset[CaptionProblem]()
     for where, folder in folders(situation):
         found: dict[CaptionProblem, list[str]] = {}
         for image in folder.images:
@@ -166,73 +166,8 @@ def captions_can_be_read(situation: Situation) -> Iterator[Remark]:
                 found.setdefault(image.caption.problem, []).append(caption_file(situation, image))
         for problem in CaptionProblem:
             if problem in found and problem is not CaptionProblem.MISSING and problem not in lines:
-                severity, message, fix = _fault(problem, found[problem])
+                severity, message, fix = fault(problem, found[problem])
                 yield Remark(where, message, fix, file=found[problem][0], severity=severity)
-
-
-def _fault(problem: CaptionProblem, files: list[str]) -> tuple[Severity, Said, Said]:
-    n, names = len(files), listed(files)
-    match problem:
-        case CaptionProblem.EMPTY:
-            message = told(
-                n,
-                "{n} caption is an empty file, on which sd-scripts stops: {names}",
-                "{n} captions are empty files, on which sd-scripts stops: {names}",
-                names=names,
-            )
-            return ERROR, message, told(n, "write it or delete the file", "write them or delete the files")
-        case CaptionProblem.NOT_UTF8:
-            message = told(
-                n,
-                "{n} caption is not UTF-8, on which sd-scripts stops: {names}",
-                "{n} captions are not UTF-8, on which sd-scripts stops: {names}",
-                names=names,
-            )
-            return ERROR, message, told(n, "save it as UTF-8", "save them as UTF-8")
-        case CaptionProblem.UNREADABLE:
-            message = told(
-                n, "{n} caption cannot be read: {names}", "{n} captions cannot be read: {names}", names=names
-            )
-            return ERROR, message, say("check the permissions")
-        case CaptionProblem.BOM:
-            message = told(
-                n,
-                "{n} caption begins with a byte order mark, which nothing but CLIP's tokenizer drops: {names}",
-                "{n} captions begin with a byte order mark, which nothing but CLIP's tokenizer drops: {names}",
-                names=names,
-            )
-            return HINT, message, told(n, "save it as UTF-8 without BOM", "save them as UTF-8 without BOM")
-        case _:
-            return WARNING, *_oddity(problem, n, names)
-
-
-def _oddity(problem: CaptionProblem, n: int, names: Said) -> tuple[Said, Said]:
-    """What sd-scripts swallows in silence."""
-    match problem:
-        case CaptionProblem.SPACES:
-            message = told(
-                n,
-                "{n} caption holds nothing but spaces: {names}",
-                "{n} captions hold nothing but spaces: {names}",
-                names=names,
-            )
-            return message, told(n, "write it", "write them")
-        case CaptionProblem.BLANK:
-            message = told(
-                n,
-                "{n} caption has a blank first line, and only the first line is used: {names}",
-                "{n} captions have a blank first line, and only the first line is used: {names}",
-                names=names,
-            )
-            return message, say("put everything on the first line")
-        case _:
-            message = told(
-                n,
-                "{n} caption has more than one line; only the first is used: {names}",
-                "{n} captions have more than one line; only the first is used: {names}",
-                names=names,
-            )
-            return message, say("put everything on one line")
 
 
 @rule(
