@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.reading.fact_store import UNUSED_DAYS, FactStore, Memory, is_settled, state_of, store_path
+from lorabake.reading.fact_store import UNUSED_DAYS, FactStore, Memory, is_file, is_settled, stamp_of, store_path
 
 
 @pytest.fixture
@@ -198,28 +198,28 @@ def test_a_stamp_tells_files_and_their_versions_apart(tmp_path: Path) -> None:
     one, two = tmp_path / "1", tmp_path / "2"
     one.write_text("a")
     two.write_text("a")
-    before = state_of(one.stat()).stamp
-    assert before != state_of(two.stat()).stamp
+    before = stamp_of(one.stat())
+    assert before != stamp_of(two.stat())
     one.write_text("bc")
-    changed = state_of(one.stat()).stamp
+    changed = stamp_of(one.stat())
     assert changed != before
     os.utime(one, ns=(5, 5))
-    assert state_of(one.stat()).stamp != changed
+    assert stamp_of(one.stat()) != changed
 
 
 def test_what_kind_of_thing_it_is(tmp_path: Path) -> None:
-    assert [state_of(path.stat()).kind for path in (tmp_path, Path(__file__), Path(os.devnull))] == [
-        "folder", "file", "other",
-    ]  # fmt: skip
+    things = [stamp_of(path.stat()) for path in (Path(__file__), tmp_path, Path(os.devnull))]
+    assert [stamp[0] for stamp in things] == ["-", "d", "?"]
+    assert [is_file(stamp) for stamp in (*things, None)] == [True, False, False, False]
 
 
 def test_a_file_that_was_written_just_now_may_change_unseen(tmp_path: Path) -> None:
     (tmp_path / "1").write_text("a")
-    state = state_of((tmp_path / "1").stat())
-    assert not is_settled(state, time.time_ns())
-    assert is_settled(state, time.time_ns() + 3_000_000_000)
+    stamp = stamp_of((tmp_path / "1").stat())
+    assert not is_settled(stamp, time.time_ns())
+    assert is_settled(stamp, time.time_ns() + 3_000_000_000)
     os.utime(tmp_path / "1", ns=(5, 5))  # as cp -p would: what it was changed by shows elsewhere
-    assert not is_settled(state_of((tmp_path / "1").stat()), time.time_ns())
+    assert not is_settled(stamp_of((tmp_path / "1").stat()), time.time_ns())
 
 
 @pytest.mark.parametrize(("value", "off"), [("", False), ("on", False), ("0", True), ("Off", True), ("no", True)])

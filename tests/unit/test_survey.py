@@ -292,7 +292,9 @@ def test_what_a_picture_is_by_its_content(tmp_path: Path) -> None:
 def test_a_pipe_with_a_pictures_name_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     os.mkfifo(tmp_path / "a.txt")
-    assert "neither a file nor a folder" in (scan(tmp_path, ".txt").images[0].problem or "")
+    found = scan(tmp_path, ".txt").images[0]
+    assert "neither a file nor a folder" in (found.problem or "")
+    assert found.caption.problem is CaptionProblem.MISSING
 
 
 # stray files

@@ -78,9 +78,10 @@ def _content(path: str) -> bytes:
 
 
 def _read_file(path: str) -> CaptionFacts | None:
-    """None when sd-scripts would not see a file there (missing, or a folder)."""
+    """None when sd-scripts would not see a file there (missing, a folder, a pipe)."""
     try:
-        return parse(_content(path))
+        data = _content(path)
+        return parse(data) if data or os.path.isfile(path) else None  # noqa: PTH113 - as above
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except (OSError, ValueError):

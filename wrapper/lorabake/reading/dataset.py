@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import __version__ as pillow
 
 from lorabake.reading import captions
-from lorabake.reading.fact_store import FactStore, FileState, Memory, Row, is_settled
+from lorabake.reading.fact_store import FactStore, Memory, Row, is_settled
 from lorabake.reading.folders import Listing, holds_pictures, listing, strays
 from lorabake_schemas.dataset import (
     CaptionFacts,
@@ -64,11 +64,11 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A folder's names and facts; ``keys`` are length and mark of each picture, which equal files share."""
+    """A folder's names and facts; ``marks`` are those of its pictures, which equal files share."""
 
     names: Listing
     facts: FolderFacts
-    keys: tuple[tuple[int, int], ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 def scan(folder: Path, caption_extension: str) -> FolderFacts:
@@ -113,32 +113,31 @@ def _folder(names: Listing, ending: str, state: Scan) -> Seen:
         return Seen(names, FolderFacts(names.root, problem=names.problem))
     texts = _captions(names, ending, state)
     memory = Memory(state.store, PICTURES, names.identity, len(STORED))
-    own = [names.states.get(name) for name in names.pictures]
-    stamps = [each.stamp if each else "" for each in own]
+    stamps = [names.stamps.get(name) for name in names.pictures]
     rows = memory.recall(stamps)
-    images, keys = list[ImageFacts](), list[tuple[int, int]]()
-    for at, (name, file, row, text) in enumerate(zip(names.pictures, own, rows, texts, strict=True)):
+    images, marks = list[ImageFacts](), list[str]()
+    for at, (name, stamp, row, text) in enumerate(zip(names.pictures, stamps, rows, texts, strict=True)):
         problem = None
         if row is None:
-            row, problem = _looked(f"{names.root}{os.sep}{name}", file)  # noqa: PLW2901 - it was not known
-            rows[at] = row if problem is None and file and is_settled(file, state.now) else None
+            row, problem = _looked(f"{names.root}{os.sep}{name}", stamp)  # noqa: PLW2901 - it was not known
+            rows[at] = row if problem is None and is_settled(stamp, state.now) else None
         kind, width, height, mode, alpha, seen, orientation, moving, mark = row
         pair = (seen[0], seen[1]) if seen else None
         images.append(ImageFacts(name, width, height, mode, alpha, pair, problem, text, kind, orientation, moving))
-        keys.append((file.size if file else 0, mark))
+        marks.append(mark)
         state.step()
     memory.keep(stamps, rows)
-    return Seen(names, _folder_facts(names, tuple(images), ending), tuple(keys))
+    return Seen(names, _folder_facts(names, tuple(images), ending), tuple(marks))
 
 
 STORED = ("format", "width", "height", "mode", "alpha", "seen", "orientation", "moving", "mark")  # of a Look
 
 
-def _looked(path: str, file: FileState | None) -> tuple[Row, str | None]:
+def _looked(path: str, stamp: str | None) -> tuple[Row, str | None]:
     """What is stored of a picture, and its problem; a picture that has one is looked at again each time."""
     from lorabake.reading.pictures import look  # not needed where every picture is known
 
-    found = look(path, file)
+    found = look(path, stamp)
     seen = list(found.seen) if found.seen else None
     row = [found.format, found.width, found.height, found.mode, found.alpha, seen]
     return [*row, found.orientation, found.moving, found.mark], found.problem
@@ -147,18 +146,17 @@ def _looked(path: str, file: FileState | None) -> tuple[Row, str | None]:
 def _captions(names: Listing, ending: str, state: Scan) -> list[CaptionFacts]:
     """The caption of each picture."""
     memory = Memory(state.store, CAPTIONS, names.identity, 2)
-    own = [names.states.get(name[: name.rfind(".")] + ending) for name in names.pictures]
-    stamps = [each.stamp if each else "" for each in own]
+    stamps = [names.stamps.get(name[: name.rfind(".")] + ending) for name in names.pictures]
     rows = memory.recall(stamps)
     found = list[CaptionFacts]()
-    for at, (name, file, row) in enumerate(zip(names.pictures, own, rows, strict=True)):
+    for at, (name, stamp, row) in enumerate(zip(names.pictures, stamps, rows, strict=True)):
         if row is not None:
             found.append(CaptionFacts(row[0], PROBLEMS[row[1]]))
             continue
         text = captions.read(f"{names.root}{os.sep}{name}", ending)
         found.append(text)
         known = text.borrowed_from is None and text.problem not in {MISSING, CaptionProblem.UNREADABLE}
-        if known and file and file.kind == "file" and is_settled(file, state.now):
+        if known and is_settled(stamp, state.now):
             rows[at] = [text.text, text.problem]
     memory.keep(stamps, rows)
     return found
@@ -172,6 +170,7 @@ def _folder_facts(names: Listing, images: tuple[ImageFacts, ...], ending: str) -
     holding = tuple(name for name in names.folders if holds_pictures(os.path.join(names.root, name)))  # noqa: PTH118
     return FolderFacts(
         path=names.root,
+        identity=names.identity,
         images=images,
         ignored=names.ignored,
         subfolders=holding,
@@ -188,7 +187,7 @@ def _equal(seen: Sequence[Seen], concepts: int, state: Scan) -> tuple[Twins, ...
     """Pictures that are equal files. A folder that is there twice is looked at once: S14 tells of it."""
     first = {each.names.identity: number for number, each in reversed(list(enumerate(seen)))}
     folders = [(number, seen[number]) for number in sorted(first.values())]
-    counts = Counter(key for _, each in folders for key in each.keys)
+    counts = Counter(mark for _, each in folders for mark in each.marks)
     if len(counts) == counts.total():
         return ()
     from lorabake.reading import twins
@@ -201,19 +200,18 @@ def _equal(seen: Sequence[Seen], concepts: int, state: Scan) -> tuple[Twins, ...
     return twins.exact(candidates)
 
 
-def _digests(of: Seen, counts: Counter[tuple[int, int]], state: Scan) -> Iterator[tuple[ImageFacts, str]]:
-    """The pictures of a folder that share length and mark with another one, with the digest of the whole file."""
+def _digests(of: Seen, counts: Counter[str], state: Scan) -> Iterator[tuple[ImageFacts, str]]:
+    """The pictures of a folder that share their mark with another one, with the digest of the whole file."""
     from lorabake.reading.twins import sha256
 
     memory = Memory(state.store, DIGESTS, of.names.identity, 1)
-    files = [of.names.states.get(image.name) for image in of.facts.images]
-    stamps = [file.stamp if file else "" for file in files]
+    stamps = [of.names.stamps.get(image.name) for image in of.facts.images]
     rows = memory.recall(stamps)
-    for at, (image, file, key) in enumerate(zip(of.facts.images, files, of.keys, strict=True)):
-        if counts[key] > 1 and image.problem is None and file:
+    for at, (image, stamp, mark) in enumerate(zip(of.facts.images, stamps, of.marks, strict=True)):
+        if counts[mark] > 1 and image.problem is None:
             known = rows[at]
             digest = known[0] if known else sha256(f"{of.names.root}{os.sep}{image.name}")
-            if is_settled(file, state.now):
+            if is_settled(stamp, state.now):
                 rows[at] = [digest] if digest else None
             if digest:
                 yield image, digest

@@ -55,8 +55,7 @@ def _with(image: ImageFacts, deep: decoding.DeepLook) -> ImageFacts:
 def _looks(folder: Folder, store: FactStore, now: int, pool: ThreadPoolExecutor) -> Iterator[decoding.DeepLook]:
     """One for each picture of the folder, in order; an empty one for a picture that has a problem already."""
     memory = Memory(store, KIND, folder.names.identity, len(decoding.DeepLook._fields))
-    states = [folder.names.states.get(image.name) for image in folder.facts.images]
-    stamps = [state.stamp if state else "" for state in states]
+    stamps = [folder.names.stamps.get(image.name, "") for image in folder.facts.images]
     rows = memory.recall(stamps)
     wanted = [
         f"{folder.names.root}{os.sep}{image.name}"
@@ -64,7 +63,7 @@ def _looks(folder: Folder, store: FactStore, now: int, pool: ThreadPoolExecutor)
         if image.problem is None and row is None
     ]
     fresh = pool.map(decoding.look_deep, wanted)
-    for at, (image, state) in enumerate(zip(folder.facts.images, states, strict=True)):
+    for at, (image, stamp) in enumerate(zip(folder.facts.images, stamps, strict=True)):
         row = rows[at]
         if image.problem is not None:
             yield decoding.DeepLook()
@@ -72,7 +71,7 @@ def _looks(folder: Folder, store: FactStore, now: int, pool: ThreadPoolExecutor)
             yield decoding.DeepLook(*row)
         else:
             deep = next(fresh)
-            rows[at] = list(deep) if state and deep.problem is None and is_settled(state, now) else None
+            rows[at] = list(deep) if deep.problem is None and is_settled(stamp, now) else None
             yield deep
     memory.keep(stamps, rows)
 

@@ -10,11 +10,11 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 OFF = ("0", "off", "no", "false")
@@ -28,30 +28,28 @@ CREATE TABLE IF NOT EXISTS place (name TEXT PRIMARY KEY, used INTEGER);
 """
 Answer = TypeVar("Answer")
 Row = list[Any]
+Stamps = Sequence[str | None]  # None: a file that is not there
 
 
-class FileState(NamedTuple):
-    """A file as it is now. ``stamp``: which one, how long, and when it was last written or changed in any other way.
+def stamp_of(state: os.stat_result) -> str:
+    """A file as it is now: what kind of thing, which one, how long, when it was written and when changed at all.
 
-    ``changed`` is the later of these times, in nanoseconds; ``kind`` is "file", "folder" or "other".
+    The letter in front is as ``ls`` has it: ``-`` a file, ``d`` a folder, ``?`` something else.
     """
-
-    stamp: str
-    size: int
-    changed: int
-    kind: str
+    mode = state.st_mode
+    kind = "-" if S_ISREG(mode) else "d" if S_ISDIR(mode) else "?"
+    return f"{kind}:{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
 
 
-def state_of(found: os.stat_result) -> FileState:
-    written, changed, mode, size = found.st_mtime_ns, found.st_ctime_ns, found.st_mode, found.st_size
-    kind = "file" if S_ISREG(mode) else "folder" if S_ISDIR(mode) else "other"
-    stamp = f"{found.st_dev}:{found.st_ino}:{size}:{written}:{changed}"
-    return FileState(stamp, size, max(written, changed), kind)
+def is_file(stamp: str | None) -> bool:
+    return stamp is not None and stamp[0] == "-"
 
 
-def is_settled(state: FileState, now_ns: int) -> bool:
-    """Whether a change from now on would show in the file's times."""
-    return state.changed < now_ns - RACY_NS
+def is_settled(stamp: str | None, now_ns: int) -> bool:
+    """Whether it is a file, and a change from now on would show in its times."""
+    if stamp is None or not is_file(stamp):
+        return False
+    return max(map(int, stamp.rsplit(":", 2)[1:])) < now_ns - RACY_NS
 
 
 def store_path(home: Path, env: Mapping[str, str]) -> Path | None:
@@ -132,20 +130,20 @@ class Memory:
         self._store, self._kind, self._place = store, kind, place
         self._stamps, self._rows = _side_by_side(store.known(kind, place), width)
 
-    def recall(self, stamps: list[str]) -> list[Row | None]:
+    def recall(self, stamps: Stamps) -> list[Row | None]:
         """A row for each file, None for those that are not known. Mostly nothing has changed, and this is quick."""
         if stamps == self._stamps:
             return self._rows.copy()
         known = dict(zip(self._stamps, self._rows, strict=True))
-        return [known.get(stamp) for stamp in stamps]
+        return [known.get(stamp) if stamp else None for stamp in stamps]
 
-    def keep(self, stamps: list[str], rows: list[Row | None]) -> None:
+    def keep(self, stamps: Stamps, rows: list[Row | None]) -> None:
         """From now on this is what is known; None for what is not to be."""
         if stamps != self._stamps or rows != self._rows:
             self._store.keep(self._kind, self._place, [stamps, rows])
 
 
-def _side_by_side(facts: Any, width: int) -> tuple[list[str], list[Row | None]]:
+def _side_by_side(facts: Any, width: int) -> tuple[Stamps, list[Row | None]]:
     """Stamps and rows as ``Memory.keep`` wrote them; nothing when they are anything else."""
     try:
         stamps, rows = facts
@@ -211,4 +209,4 @@ def _removed(path: Path) -> bool:
     return True
 
 
-__all__ = ["FactStore", "FileState", "Memory", "Row", "is_settled", "state_of", "store_path"]
+__all__ = ["FactStore", "Memory", "Row", "is_file", "is_settled", "stamp_of", "store_path"]

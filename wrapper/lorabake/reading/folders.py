@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from lorabake.reading.fact_store import FileState, state_of
+from lorabake.reading.fact_store import is_file, stamp_of
 
 LOWER = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # Globbing is case-blind on Windows and exact elsewhere: .Jpg is seen there only.
@@ -24,14 +24,14 @@ CAPTIONS = (".txt", ".caption", ".tags")  # endings that captions have in other 
 class Listing:
     """The names in a folder. ``root`` is its absolute path, ``identity`` its device and inode.
 
-    ``states`` are those of pictures and caption files, links followed; a name that has none there leads nowhere.
+    ``stamps`` are those of pictures and caption files, links followed; a name that has none there leads nowhere.
     ``problem`` is why the folder could not be read.
     """
 
     root: str
     identity: str = ""
     pictures: tuple[str, ...] = ()
-    states: dict[str, FileState] = field(default_factory=dict[str, FileState])
+    stamps: dict[str, str] = field(default_factory=dict[str, str])
     ignored: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ def listing(folder: str | os.PathLike[str], caption_extension: str) -> Listing:
     """The names in a folder, sorted. Never raises for what is on the disk."""
     root = os.path.abspath(folder)  # noqa: PTH100 - captions.legacy_path needs the path as sd-scripts gets it
     kinds: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    states: dict[str, FileState] = {}
+    stamps: dict[str, str] = {}
     by_ending: dict[str, str] = {}
     endings = (*CAPTIONS, caption_extension.lower())
     try:
@@ -58,20 +58,20 @@ def listing(folder: str | os.PathLike[str], caption_extension: str) -> Listing:
                 if kind == "other" or name[0] == ".":
                     kind = _other_kind(entry, endings)
                 kinds[kind].append(name)
-                if kind in STATED:
+                if kind in STAMPED:
                     try:
-                        states[name] = state_of(entry.stat())
+                        stamps[name] = stamp_of(entry.stat())
                     except OSError:  # a link that leads nowhere, or to itself
                         continue
     except (OSError, ValueError) as error:
         return Listing(root, problem=_problem(error))
     pictures, ignored, hidden, folders, caches, captions, _ = (tuple(sorted(kinds[kind])) for kind in KINDS)
     identity = f"{own.st_dev}:{own.st_ino}"
-    return Listing(root, identity, pictures, states, ignored, hidden, folders, caches, captions)
+    return Listing(root, identity, pictures, stamps, ignored, hidden, folders, caches, captions)
 
 
 KINDS = ("pictures", "ignored", "hidden", "folders", "caches", "captions", "")
-STATED = frozenset({"pictures", "captions"})
+STAMPED = frozenset({"pictures", "captions"})
 
 
 def _kind_of(name: str, endings: tuple[str, ...]) -> str:
@@ -101,10 +101,6 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def is_file(state: FileState | None) -> bool:
-    return state is not None and state.kind == "file"
 
 
 def _problem(error: OSError | ValueError) -> str:
@@ -157,7 +153,7 @@ def strays(found: Listing, caption_extension: str, missing: frozenset[str], borr
     wanted = {(stem(name) + caption_extension).lower() for name in missing}
     orphans, miscased, others = list[str](), list[str](), list[str]()
     for name in sorted(set(found.captions) - own - borrowed):
-        if not is_file(found.states.get(name)):
+        if not is_file(found.stamps.get(name)):
             continue
         if name.lower() in wanted:
             miscased.append(name)
@@ -168,4 +164,4 @@ def strays(found: Listing, caption_extension: str, missing: frozenset[str], borr
     return Strays(tuple(orphans), tuple(miscased), tuple(others))
 
 
-__all__ = ["Listing", "Strays", "extension", "holds_pictures", "is_file", "listing", "stem", "strays"]
+__all__ = ["Listing", "Strays", "extension", "holds_pictures", "listing", "stem", "strays"]

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 from zlib import crc32
 
-from lorabake.reading.fact_store import FileState
+from lorabake.reading.fact_store import is_file
 from lorabake.reading.headers import CUT_OFF, HEAD, Header, Opened, read_header
 from lorabake_schemas.words import say
 
@@ -16,7 +16,7 @@ READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 
 class Look(NamedTuple):
     """The fields of ImageFacts that the file alone decides, and a mark by which equal files are found.
 
-    ``mark`` is a checksum of the file's beginning: equal files have equal marks.
+    ``mark`` is the file's length and a checksum of its beginning: equal files have equal marks.
     """
 
     format: str = ""
@@ -28,16 +28,16 @@ class Look(NamedTuple):
     orientation: int = 1
     moving: bool = False
     problem: str | None = None
-    mark: int = 0
+    mark: str = ""
 
 
-def look(path: str, state: FileState | None) -> Look:
-    """``state`` is what the file system says of it, links followed; None for a link that leads nowhere.
+def look(path: str, stamp: str | None) -> Look:
+    """``stamp`` is the file's (fact_store.py), links followed; None for a link that leads nowhere.
 
     A file whose structure does not end as it should is decoded: some programs add to a file, and that does no harm.
     """
-    if state is None or state.kind != "file":
-        return Look(problem=_no_file(state))
+    if not is_file(stamp):
+        return Look(problem=_no_file(stamp))
     try:
         header, mark = _read(path)
     except OSError as error:
@@ -53,11 +53,11 @@ def look(path: str, state: FileState | None) -> Look:
     return _look(found, mark, CUT_OFF if cut else None)
 
 
-def _look(of: Header, mark: int, problem: str | None = None) -> Look:
+def _look(of: Header, mark: str, problem: str | None = None) -> Look:
     return Look(of.format, of.width, of.height, of.mode, of.alpha, of.seen, of.orientation, of.moving, problem, mark)
 
 
-def _read(path: str) -> tuple[Header | None, int]:
+def _read(path: str) -> tuple[Header | None, str]:
     """The header, where it is plain, and the mark. Raises OSError."""
     descriptor = os.open(path, READ_ONLY)
     try:
@@ -68,15 +68,15 @@ def _read(path: str) -> tuple[Header | None, int]:
             os.lseek(descriptor, offset, os.SEEK_SET)
             return os.read(descriptor, count)
 
-        return read_header(Opened(head, size, read_at)), crc32(head)
+        return read_header(Opened(head, size, read_at)), f"{size}:{crc32(head)}"
     finally:
         os.close(descriptor)
 
 
-def _no_file(state: FileState | None) -> str:
-    if state is None:
+def _no_file(stamp: str | None) -> str:
+    if stamp is None:
         return say("a link that leads nowhere")
-    return say("a folder with the name of an image") if state.kind == "folder" else say("neither a file nor a folder")
+    return say("a folder with the name of an image") if stamp[0] == "d" else say("neither a file nor a folder")
 
 
 def _unreadable(error: OSError) -> str:
