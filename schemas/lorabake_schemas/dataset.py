@@ -90,7 +90,7 @@ class FolderFacts:
     ``orphans`` belong to no picture, ``miscased`` would belong to one but for capital letters, ``others`` belong
     to one but have an ending that is not read here (``.caption`` beside ``.txt``). ``overlong`` are the captions
     beyond the token limit of the recipe. ``spelt`` is a folder that is there where this one is missing, with the
-    same name but for capital letters.
+    same name but for capital letters. ``identity`` is the folder's own on this machine, whatever it is called.
     """
 
     path: str
@@ -106,6 +106,7 @@ class FolderFacts:
     others: tuple[str, ...] = ()
     overlong: tuple[LongCaption, ...] = ()
     spelt: str | None = None
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

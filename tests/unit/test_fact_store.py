@@ -227,3 +227,15 @@ def test_the_environment_can_turn_it_off(value: str, *, off: bool) -> None:
     found = store_path(Path("home"), {"LORABAKE_SCAN_CACHE": value})
     assert (found is None) is off
     assert found is None or found.parent == Path("home")
+
+
+def test_a_name_is_part_of_the_stamp(tmp_path: Path) -> None:
+    """FAT and sshfs number files anew at each mount: only the name tells two captions of one length apart."""
+    (tmp_path / "1").touch()
+    os.utime(tmp_path / "1", (1, 1))
+    state = (tmp_path / "1").stat()
+    one, other = stamp_of(state, "a.txt"), stamp_of(state, "b:1.txt")
+    assert one != other
+    assert is_file(one)
+    assert is_file(other)
+    assert is_settled(other, time.time_ns() + 10_000_000_000)

@@ -227,11 +227,12 @@ def no_picture_is_hidden(situation: Situation) -> Iterator[Remark]:
             )
 
 
-@rule("S14", ERROR, "sd-scripts drops the second use of a folder with no more than a warning.")
+@rule("S14", ERROR, "sd-scripts drops the second use of a folder; by another name, it trains the pictures twice over.")
 def folders_differ(situation: Situation) -> Iterator[Remark]:
     seen: dict[str, str] = {}
     for where, folder in folders(situation):
-        here, path = titled(situation, *where[:2]), normpath(folder.path)  # compiled, ./a and a are one
+        # compiled, ./a and a are one; what a link leads to is one folder, too
+        here, path = titled(situation, *where[:2]), folder.identity or normpath(folder.path)
         if path in seen:
             yield Remark(
                 where,

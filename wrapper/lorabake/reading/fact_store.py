@@ -31,14 +31,15 @@ Row = list[Any]
 Stamps = Sequence[str | None]  # None: a file that is not there
 
 
-def stamp_of(state: os.stat_result) -> str:
-    """A file as it is now: what kind of thing, which one, how long, when it was written and when changed at all.
+def stamp_of(state: os.stat_result, name: str = "") -> str:
+    """A file as it is now: what kind of thing, its name, which one, how long, when it was written and when changed.
 
-    The letter in front is as ``ls`` has it: ``-`` a file, ``d`` a folder, ``?`` something else.
+    The letter in front is as ``ls`` has it: ``-`` a file, ``d`` a folder, ``?`` something else. The name counts, since
+    some file systems (FAT, sshfs) number their files anew each time and tell times in whole seconds.
     """
     mode = state.st_mode
     kind = "-" if S_ISREG(mode) else "d" if S_ISDIR(mode) else "?"
-    return f"{kind}:{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
+    return f"{kind}:{name}:{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
 
 
 def is_file(stamp: str | None) -> bool:

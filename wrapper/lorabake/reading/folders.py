@@ -60,7 +60,7 @@ def listing(folder: str | os.PathLike[str], caption_extension: str) -> Listing:
                 kinds[kind].append(name)
                 if kind in STAMPED:
                     try:
-                        stamps[name] = stamp_of(entry.stat())
+                        stamps[name] = stamp_of(entry.stat(), name)
                     except OSError:  # a link that leads nowhere, or to itself
                         continue
     except (OSError, ValueError) as error:
