@@ -22,6 +22,7 @@ lint: .venv/dev
 	for what in recipe check plan diff explain; do $(BIN)/lorabake schema $$what --check schemas/$$what.schema.json || exit 1; done
 	$(BIN)/python docs/make_pages.py --check
 	$(BIN)/python vendor/make_locks.py --check
+	$(BIN)/python vendor/make_clip_merges.py --check
 	$(BIN)/python wrapper/catalogues.py --check
 
 types: .venv/dev
