@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from lorabake.reading.headers import CUT_OFF, Header, exif_orientation
+from lorabake.reading.headers import CUT_OFF, EXIF, PNG_END, Header, exif_orientation
 from lorabake_schemas.words import say
 
-EXIF = b"Exif\0\0"
-PNG_END, JPEG_END = b"\0\0\0\0IEND\xaeB`\x82", b"\xff\xd9"
+JPEG_END = b"\xff\xd9"
 SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # a JPEG with more pictures behind the first, a BMP without its first bytes
 SMALL = 8  # side of the small picture that tells two pictures apart, in pixels
 

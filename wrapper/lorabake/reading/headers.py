@@ -252,4 +252,4 @@ def exif_orientation(data: bytes) -> int:
     return 1
 
 
-__all__ = ["CUT_OFF", "HEAD", "Header", "Opened", "exif_orientation", "read_header"]
+__all__ = ["CUT_OFF", "EXIF", "HEAD", "PNG_END", "Header", "Opened", "exif_orientation", "read_header"]
