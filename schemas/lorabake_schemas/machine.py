@@ -18,12 +18,18 @@ class Gpu(StrictModel):
 
 
 class MachineFacts(StrictModel):
-    """``memory_bytes`` is physical memory, ``cpus`` the CPUs this process may use."""
+    """``memory_bytes`` is physical memory, ``cpus`` the CPUs this process may use.
+
+    ``release`` is the system's own version, ``architecture`` and ``processor`` say which CPU it is.
+    """
 
     system: str
     cpus: int
     memory_bytes: int
     gpus: Many[Gpu] = ()
+    release: str = ""
+    architecture: str = ""
+    processor: str = ""
 
     @property
     def device(self) -> Literal["cuda", "cpu"]:

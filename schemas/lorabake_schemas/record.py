@@ -1,8 +1,14 @@
-"""The record of a run: what it was made from and how it ended. Versioned, additive."""
+"""The record of a run: what it was made from and how it ended. Versioned, additive.
 
+Two files: ``record.json``, which changes while a run goes on, and ``inputs.json``, which never does and may be long.
+"""
+
+import hashlib
 from typing import Literal
 
-from lorabake_schemas.base import Many, StrictModel, Words
+from pydantic import ConfigDict, Field
+
+from lorabake_schemas.base import Legible, Many, StrictModel, Words
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 
@@ -17,8 +23,74 @@ class FileDigest(StrictModel):
     size: int
 
 
+# caches: latents and text encoder outputs that were there before and that sd-scripts reads instead of a picture.
+Role = Literal[
+    "base", "vae", "network_weights", "base_weights", "tokenizer", "preset", "concept", "regularisation", "caches",
+]  # fmt: skip
+
+
+class InputDigest(StrictModel):
+    """Something a run was made from, in short: ``index`` counts concepts and others of which there may be several.
+
+    ``name`` is as the recipe has it, ``place`` how the trainer sees it: relative to the run folder, or absolute, or a
+    hub id. ``files`` is how many files count, ``size`` their bytes together. ``sha256`` is that of the list of them
+    (Input.digest), None when there is nothing here to hash: a hub id not downloaded yet, a file that is missing.
+    """
+
+    role: Role
+    index: int = 0
+    name: Legible
+    place: Legible
+    kind: Literal["file", "folder", "hub", "missing"]
+    files: int
+    size: int
+    sha256: str | None
+
+
+class Input(StrictModel):
+    """The same with every file by name, in the order of the names.
+
+    Names are relative to ``place``; a single file is listed by its own name. ``endings`` says which files directly in
+    a folder count (".png"), so that it can be looked through again by the same rule: None means all files at any
+    depth; an empty list that exactly the files listed count, whatever else has come since.
+    """
+
+    role: Role
+    index: int = 0
+    name: Legible
+    place: Legible
+    kind: Literal["file", "folder", "hub", "missing"]
+    endings: Many[str] | None = None
+    files: Many[FileDigest] = ()
+
+    def digest(self) -> InputDigest:
+        """In short; the same files with the same names have the same one."""
+        lines = "".join(f"{file.sha256} {file.size} {file.name}\n" for file in self.files)
+        return InputDigest(
+            role=self.role,
+            index=self.index,
+            name=self.name,
+            place=self.place,
+            kind=self.kind,
+            files=len(self.files),
+            size=sum(file.size for file in self.files),
+            sha256=hashlib.sha256(lines.encode()).hexdigest() if self.files else None,
+        )
+
+
+class Inputs(StrictModel):
+    """``inputs.json``: written before the trainer starts, never changed afterwards."""
+
+    version: Literal[1] = 1
+    inputs: Many[Input]
+
+
 class TrainerRecord(StrictModel):
-    """The trainer that ran: ``rehearsal`` when the stand-in took its place."""
+    """The trainer that ran: ``rehearsal`` when the stand-in took its place.
+
+    ``clean`` is whether git finds the checkout to be the commit and nothing else, None when git does not tell;
+    ``tree`` the SHA-256 over all of its files as they lay there; ``packages`` every installed one with its version.
+    """
 
     kind: Literal["pin", "own", "rehearsal"]
     url: str | None = None
@@ -27,6 +99,10 @@ class TrainerRecord(StrictModel):
     lock_sha256: str | None = None
     checkout: str | None = None
     python: str
+    python_version: str | None = None
+    clean: bool | None = None
+    tree: str | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
 
 
 class Outcome(StrictModel):
@@ -47,11 +123,43 @@ class Outcome(StrictModel):
     last_words: Many[str] = ()
 
 
+class WaivedFinding(StrictModel):
+    """A finding that the recipe waives, and why."""
+
+    finding: Finding
+    reason: Legible
+
+
+class Part(StrictModel):
+    """One start of the trainer in a run that was resumed, counted from 1; the last one's end is the run's.
+
+    ``state`` is the state folder it went on from, relative to the run folder; ``first_step`` how many steps had been
+    trained by then. sd-scripts counts steps from anew: ``offset`` is what makes its numbers the run's.
+    """
+
+    number: int
+    started: str
+    ended: str | None = None
+    status: Status
+    argv: Many[str]
+    state: Legible | None = None
+    first_step: int = 0
+    offset: int = 0
+    outcome: Outcome | None = None
+
+
 class Record(StrictModel):
     """``version`` 1. Times are UTC, ISO 8601. ``pid`` is lorabake's own: the one to signal to stop the run.
 
-    ``attention`` is what the trainer said of xformers on this machine; None when it was not asked.
+    ``digest`` is one SHA-256 over everything that determines the result and nothing else (planning/identity.py): equal
+    wherever the same recipe, data, model and trainer are, whatever the paths. ``inputs_file`` is inputs.json's own.
+    ``attention`` is what the trainer said of xformers on this machine; None when it was not asked. ``parts`` are all
+    starts of a run that was resumed, none for a run of one piece. ``rerun_of`` is the digest of the run that this one
+    repeats. ``waived`` are the findings that the recipe waives.
+    Keys that a later lorabake adds are kept and not understood.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     version: Literal[1] = 1
     lorabake: str
@@ -71,8 +179,17 @@ class Record(StrictModel):
     cwd: str
     environment: dict[str, str]
     findings: Many[Finding] = ()
+    waived: Many[WaivedFinding] = ()
     planned_steps: int
     outcome: Outcome | None = None
+    digest: str | None = None
+    inputs: Many[InputDigest] = ()
+    inputs_file: FileDigest | None = None
+    parts: Many[Part] = ()
+    rerun_of: str | None = None
 
 
-__all__ = ["FileDigest", "Outcome", "Record", "Status", "TrainerRecord"]
+__all__ = [
+    "FileDigest", "Input", "InputDigest", "Inputs", "Outcome", "Part", "Record", "Role", "Status", "TrainerRecord",
+    "WaivedFinding",
+]  # fmt: skip

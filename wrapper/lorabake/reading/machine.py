@@ -28,7 +28,20 @@ def facts(env: Mapping[str, str]) -> MachineFacts:
         cpus=_cpus(),
         memory_bytes=_memory(),
         gpus=_gpus(env),
+        release=platform.release(),
+        architecture=platform.machine(),
+        processor=_processor(),
     )
+
+
+def _processor() -> str:
+    """The CPU's name as the kernel has it; what Python knows where there is no such table."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor()
 
 
 def _cpus() -> int:
