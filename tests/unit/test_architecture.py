@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
-            "reading.survey", "reading.history",
+            "reading.survey", "reading.history", "reading.rewritten_header",
         ),
     ),
     (
@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast",
             "planning.marks", "planning.compile", "planning.difference", "planning.shapes", "planning.tensors",
-            "planning.targets", "planning.size", "planning.pace",
+            "planning.targets", "planning.size", "planning.pace", "planning.identity",
             "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
@@ -54,9 +54,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "one run",
         (
-            "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder",
+            "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.find",
             "runs.known_failures",
-            "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone", "runs.launch",
+            "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
+            "runs.request", "runs.launch",
         ),
     ),
     (
