@@ -22,6 +22,7 @@ Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
 RECIPE = click.argument("recipe", type=PATH)
+RUN = click.argument("run", metavar="RUN")  # for runs.find
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 FORM = click.option(
     "--output-format",
@@ -153,6 +154,7 @@ __all__ = [
     "LANG",
     "PATH",
     "RECIPE",
+    "RUN",
     "Commands",
     "Look",
     "colour_of",

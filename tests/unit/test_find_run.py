@@ -1,0 +1,138 @@
+"""Which run is meant by what a person types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorabake.errors import MachineError
+from lorabake.runs.find import find, place, run_folders
+from lorabake.runs.folder import RunPaths, write_record
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.record import FileDigest, Record, TrainerRecord
+
+
+def record(name: str = "lum") -> Record:
+    return Record(
+        lorabake="0",
+        name=name,
+        rehearsal=True,
+        status="finished",
+        started="2026-01-31T09:30:00.123Z",
+        recipe=FileDigest(name="recipe.toml", sha256="00", size=1),
+        compiled=(),
+        seed=1,
+        trainer=TrainerRecord(kind="rehearsal", python="python"),
+        machine=MachineFacts(system="Linux", cpus=1, memory_bytes=1),
+        argv=("python",),
+        cwd="/somewhere",
+        environment={},
+        planned_steps=1,
+    )
+
+
+def run(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    write_record(RunPaths(folder), record())
+    return folder
+
+
+def refusal(named: str, here: Path) -> MachineError:
+    with pytest.raises(MachineError) as caught:
+        find(named, here)
+    return caught.value
+
+
+@pytest.mark.parametrize("named", ["runs/lum-001", "runs/lum-001/", "runs/lum-001/record.json", "lum-001"])
+def test_a_folder_a_record_or_a_name(tmp_path: Path, named: str) -> None:
+    root = run(tmp_path / "runs" / "lum-001")
+    found = find(named, tmp_path)
+    assert found.root == root
+    assert found.record.name == "lum"
+
+
+def test_an_absolute_path_needs_no_here(tmp_path: Path) -> None:
+    root = run(tmp_path / "runs" / "lum-001")
+    assert find(str(root), Path("/")).root == root
+    assert find(root, Path("/")).root == root
+
+
+def test_a_file_deep_inside_leads_to_its_run(tmp_path: Path) -> None:
+    root = run(tmp_path / "runs" / "lum-001")
+    state = root / "output" / "lum-state" / "optimizer.bin"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    assert find("runs/lum-001/output/lum-state/optimizer.bin", tmp_path).root == root
+    (tmp_path / "x.toml").touch()
+    assert place(tmp_path / "x.toml") is None
+    assert place(tmp_path / "gone") is None
+
+
+def test_names_are_found_where_a_recipe_keeps_its_runs_and_one_folder_down(tmp_path: Path) -> None:
+    (tmp_path / "lum.toml").write_text('[save]\nruns = "../kept"\n')
+    (tmp_path / "torn.toml").write_text('[save\nruns = "../kept"\n')
+    (tmp_path / "odd.toml").write_text("save = 3\n")
+    run(tmp_path.parent / "kept" / "lum-002")
+    run(tmp_path / "quickstart" / "runs" / "lum-003")
+    assert find("lum-002", tmp_path).root.resolve() == (tmp_path.parent / "kept" / "lum-002").resolve()
+    assert find("lum-003", tmp_path).root == tmp_path / "quickstart" / "runs" / "lum-003"
+
+
+def test_a_name_inside_the_folder_of_runs_itself(tmp_path: Path) -> None:
+    root = run(tmp_path / "lum-001")
+    assert find("lum-001", tmp_path).root == root
+
+
+def test_a_folder_named_twice_is_searched_once(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('[save]\nruns = "runs"\n')
+    (tmp_path / "b.toml").write_text('[save]\nruns = "./runs/../runs"\n')
+    run(tmp_path / "runs" / "lum-001")
+    assert [folder.name for folder in run_folders(tmp_path)] == [tmp_path.name, "runs"]
+
+
+def test_two_runs_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
+    run(tmp_path / "runs" / "lum-001")
+    run(tmp_path / "other" / "runs" / "lum-001")
+    error = refusal("lum-001", tmp_path)
+    assert str(error.message) == "there are several runs named lum-001"
+    assert str(error.hint) == "name one: runs/lum-001, other/runs/lum-001"
+
+
+@pytest.mark.parametrize(
+    ("named", "message", "hint"),
+    [
+        ("lum-01", "there is no run lum-01", "did you mean runs/lum-001?"),
+        ("lum", "there is no run lum", "did you mean runs/lum-001?"),
+        ("zzz", "there is no run zzz", "name a run folder, or a run that lies under ./runs or beside a recipe here"),
+        ("runs", "runs is no run folder: it has no record.json", "did you mean runs/lum-001?"),
+        ("a.toml", "a.toml is in no run folder", "name a run folder, such as runs/NAME-001"),
+        ("gone/lum-001", "there is no run gone/lum-001", "did you mean runs/lum-001?"),
+        ("", ". is no run folder: it has no record.json", None),
+    ],
+)
+def test_what_is_no_run_is_said_with_what_might_be_meant(
+    tmp_path: Path, named: str, message: str, hint: str | None
+) -> None:
+    run(tmp_path / "runs" / "lum-001")
+    (tmp_path / "a.toml").touch()
+    error = refusal(named, tmp_path)
+    assert str(error.message) == message
+    assert (None if error.hint is None else str(error.hint)) == hint
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is damaged: it is not JSON"),
+        ('{"version": 2}', "was written by a newer lorabake (its version is 2)"),
+        ('{"version": 1}', "is not the record of a run: lorabake: Field required"),
+        ("[]", "is not the record of a run: it: "),
+    ],
+)
+def test_a_record_that_cannot_be_read_says_why_in_one_line(tmp_path: Path, content: str, words: str) -> None:
+    root = run(tmp_path / "lum-001")
+    (root / "record.json").write_text(content)
+    error = refusal("lum-001", tmp_path)
+    assert words in error.message
+    assert "\n" not in error.message

@@ -1,0 +1,152 @@
+"""Which run is meant: its folder, its record.json, a file inside it, or its name below ./runs or beside a recipe."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from pydantic import ValidationError
+
+from lorabake.errors import MachineError
+from lorabake.runs.folder import RunPaths
+from lorabake_schemas.record import Record
+from lorabake_schemas.words import Said, quoted, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RUNS = "runs"
+RECORD = "record.json"
+DEEPEST = 4  # output/NAME-state/... lies no deeper inside a run folder
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run folder and the record in it."""
+
+    paths: RunPaths
+    record: Record
+
+    @property
+    def root(self) -> Path:
+        return self.paths.root
+
+
+def find(named: str | Path, here: Path) -> FoundRun:
+    """The run that ``named`` means; relative paths and names count from ``here``.
+
+    Raises MachineError when there is none, when there are several of that name, or when its record cannot be read.
+    """
+    root = place(here / named)
+    if root is None:
+        root = _by_name(str(named), here)
+    paths = RunPaths(root)
+    return FoundRun(paths, record_of(paths))
+
+
+def place(path: Path) -> Path | None:
+    """The run folder that a path leads to or lies in; None when there is no record."""
+    if not path.exists():
+        return None
+    around = [path, *path.absolute().parents[:DEEPEST]] if path.is_file() else [path]
+    return next((folder for folder in around if (folder / RECORD).is_file()), None)
+
+
+def record_of(paths: RunPaths) -> Record:
+    """The record of a run, or why it cannot be read as MachineError."""
+    try:
+        content = paths.record.read_bytes()
+    except OSError as error:
+        why = quoted(error.strerror or str(error))
+        raise MachineError(say("{path} cannot be read: {why}", path=paths.record, why=why)) from error
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError as error:
+        raise _not_a_record(paths.record, content, error) from error
+
+
+def _not_a_record(path: Path, content: bytes, error: ValidationError) -> MachineError:
+    try:
+        table: object = json.loads(content)
+    except (ValueError, RecursionError):
+        return MachineError(say("{path} is damaged: it is not JSON", path=path))
+    version = cast("dict[str, object]", table).get("version") if isinstance(table, dict) else None
+    if isinstance(version, int) and version > 1:
+        said = say("{path} was written by a newer lorabake (its version is {n})", path=path, n=version)
+        return MachineError(said, say("update lorabake"))
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"])) or "it"
+    return MachineError(say("{path} is not the record of a run: {key}: {why}", path=path, key=key, why=first["msg"]))
+
+
+def _by_name(name: str, here: Path) -> Path:
+    """The run folder of that name, wherever runs are kept around here."""
+    if Path(name).name != name or name in {"", ".", ".."}:
+        raise _unknown(name, here)
+    found = [folder / name for folder in run_folders(here) if (folder / name / RECORD).is_file()]
+    if not found:
+        raise _unknown(name, here)
+    if len(found) > 1:
+        places = ", ".join(_shown(each, here) for each in found)
+        raise MachineError(say("there are several runs named {name}", name=name), say("name one: {runs}", runs=places))
+    return found[0]
+
+
+def run_folders(here: Path) -> Iterator[Path]:
+    """Where runs are kept: ./runs, ./*/runs, and what the recipes that lie here name as save.runs."""
+    named = [here, here / RUNS, *sorted(here.glob(f"*/{RUNS}"))]
+    named += [here / runs for recipe in sorted(here.glob("*.toml")) if (runs := _kept_in(recipe)) is not None]
+    seen: set[Path] = set()
+    for folder in named:
+        real = folder.resolve()
+        if real not in seen and folder.is_dir():
+            seen.add(real)
+            yield folder
+
+
+def _kept_in(recipe: Path) -> str | None:
+    """A recipe's save.runs; whatever cannot be read names nothing."""
+    try:
+        save = tomllib.loads(recipe.read_text(encoding="utf-8")).get("save")
+    except (OSError, ValueError, RecursionError):
+        return None
+    runs = cast("dict[str, object]", save).get("runs") if isinstance(save, dict) else None
+    return runs if isinstance(runs, str) and "\0" not in runs else None
+
+
+def _unknown(name: str, here: Path) -> MachineError:
+    """No such run; near names where there are any."""
+    path = here / name
+    if path.is_dir():
+        said = say("{path} is no run folder: it has no record.json", path=name or ".")
+        inside = sorted(_shown(each.parent, here) for each in path.glob(f"*/{RECORD}"))
+        return MachineError(said, _one_of(inside) if inside else None)
+    if path.is_file():
+        hint = say("name a run folder, such as runs/NAME-001")
+        return MachineError(say("{path} is in no run folder", path=name), hint)
+    known = {each.parent.name: each.parent for folder in run_folders(here) for each in folder.glob(f"*/{RECORD}")}
+    last = Path(name).name
+    near = difflib.get_close_matches(last, known, 5, 0.6) or [each for each in sorted(known) if each.startswith(last)]
+    hint = say("name a run folder, or a run that lies under ./runs or beside a recipe here")
+    if near and last:
+        hint = _one_of([_shown(known[each], here) for each in sorted(near)])
+    return MachineError(say("there is no run {name}", name=name), hint)
+
+
+def _one_of(runs: Sequence[str]) -> Said:
+    return (
+        say("did you mean {name}?", name=runs[0]) if len(runs) == 1 else say("name one: {runs}", runs=", ".join(runs))
+    )
+
+
+def _shown(folder: Path, here: Path) -> str:
+    """Relative where it lies below, as a person would type it."""
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+
+
+__all__ = ["FoundRun", "find", "place", "record_of", "run_folders"]
