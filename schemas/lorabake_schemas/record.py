@@ -33,8 +33,9 @@ class InputDigest(StrictModel):
     """Something a run was made from, in short: ``index`` counts concepts and others of which there may be several.
 
     ``name`` is as the recipe has it, ``place`` how the trainer sees it: relative to the run folder, or absolute, or a
-    hub id. ``files`` is how many files count, ``size`` their bytes together. ``sha256`` is that of the list of them
-    (Input.digest), None when there is nothing here to hash: a hub id not downloaded yet, a file that is missing.
+    hub id. ``files`` is how many files count, ``size`` their bytes together. ``sha256`` is the file's own, or that of
+    the list of a folder's files (Input.digest); None when there is nothing here to hash: a hub id not downloaded yet,
+    a file that is missing.
     """
 
     role: Role
@@ -64,8 +65,9 @@ class Input(StrictModel):
     files: Many[FileDigest] = ()
 
     def digest(self) -> InputDigest:
-        """In short; the same files with the same names have the same one."""
+        """In short. A single file has its own SHA-256, whatever its name; in a folder names count, too."""
         lines = "".join(f"{file.sha256} {file.size} {file.name}\n" for file in self.files)
+        whole = hashlib.sha256(lines.encode()).hexdigest() if self.files else None
         return InputDigest(
             role=self.role,
             index=self.index,
@@ -74,7 +76,7 @@ class Input(StrictModel):
             kind=self.kind,
             files=len(self.files),
             size=sum(file.size for file in self.files),
-            sha256=hashlib.sha256(lines.encode()).hexdigest() if self.files else None,
+            sha256=self.files[0].sha256 if self.kind == "file" and self.files else whole,
         )
 
 
@@ -155,7 +157,9 @@ class Record(StrictModel):
     wherever the same recipe, data, model and trainer are, whatever the paths. ``inputs_file`` is inputs.json's own.
     ``attention`` is what the trainer said of xformers on this machine; None when it was not asked. ``parts`` are all
     starts of a run that was resumed, none for a run of one piece. ``rerun_of`` is the digest of the run that this one
-    repeats. ``waived`` are the findings that the recipe waives.
+    repeats. ``waived`` are the findings that the recipe waives. ``recipe_text`` is the recipe as it was used,
+    ``recipe_place`` the path of the file it was read from, relative to the run folder (or absolute): paths in the
+    recipe count from there.
     Keys that a later lorabake adds are kept and not understood.
     """
 
@@ -170,6 +174,8 @@ class Record(StrictModel):
     ended: str | None = None
     pid: int | None = None
     recipe: FileDigest
+    recipe_text: str | None = None
+    recipe_place: Legible | None = None
     compiled: Many[FileDigest]
     seed: int
     trainer: TrainerRecord

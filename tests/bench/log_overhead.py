@@ -22,7 +22,8 @@ from PIL import Image
 
 from lorabake.process import own_environment
 from lorabake.runs.command import rehearsal_argv, trainer_env
-from lorabake.runs.launch import LaunchRequest, launch
+from lorabake.runs.launch import launch
+from lorabake.runs.request import LaunchRequest
 from lorabake.terminal import watching
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from lorabake.errors import LorabakeError
 from lorabake.process import own_environment
 from lorabake.runs.command import trainer_env
-from lorabake.runs.launch import LaunchRequest, launch
+from lorabake.runs.launch import launch
+from lorabake.runs.request import LaunchRequest
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
 from lorabake_schemas.record import TrainerRecord

@@ -53,7 +53,7 @@ def test_a_run_that_succeeds(tmp_path: Path) -> None:
     assert [file.name for file in record.outcome.outputs] == ["output/x.safetensors"]
     assert record.seed == 7
     assert record.recipe.name == "recipe.toml"
-    assert {file.name for file in record.compiled} == {"train.toml", "dataset.toml", "prompts.txt"}
+    assert {file.name for file in record.compiled} == {"train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml"}
     assert "HOME" not in record.environment
     told = [event for event in seen if not isinstance(event, Words)]
     assert [type(event) for event in told if not isinstance(event, Step)][:2] == [Started, ModelLoaded]

@@ -17,7 +17,8 @@ from lorabake.first import pictures
 from lorabake.process import own_environment
 from lorabake.runs.command import trainer_env, training_argv
 from lorabake.runs.happenings import ProgressEvent
-from lorabake.runs.launch import LaunchRequest, launch
+from lorabake.runs.launch import launch
+from lorabake.runs.request import LaunchRequest
 from lorabake.trainer.install import Trainer
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan

@@ -20,7 +20,8 @@ from lorabake.reading.hub import is_offline
 from lorabake.run_files import compiled_for, run_files, write_compiled
 from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
-from lorabake.runs.launch import LaunchRequest, launch
+from lorabake.runs.launch import launch
+from lorabake.runs.request import LaunchRequest
 from lorabake.speech import ENGLISH, Speech
 from lorabake.trainer import install as trainers
 from lorabake.trainer import store, venv

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lorabake import __version__
 from lorabake.errors import InterruptedRunError, LorabakeError, MachineError
 from lorabake.process import Command, Supervision, supervise
 from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
 from lorabake.runs.alone import only_run
-from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, recorded_env
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
-from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, write_record
+from lorabake.runs.folder import RunPaths, outputs, prepare, read_record, write_record
 from lorabake.runs.happenings import Step, Words
 from lorabake.runs.loss import LossWatch
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
-from lorabake_schemas.findings import Finding
-from lorabake_schemas.machine import AttentionProbe, MachineFacts
-from lorabake_schemas.plan import Plan
-from lorabake_schemas.record import Outcome, Record, Status, TrainerRecord
-from lorabake_schemas.words import Said, legible, quoted, say
+from lorabake.runs.request import LaunchRequest, files_of, opened
+from lorabake_schemas.record import Outcome, Record, Status
+from lorabake_schemas.words import Said, quoted, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable
     from pathlib import Path
 
     from lorabake.process import Running
@@ -37,38 +31,6 @@ if TYPE_CHECKING:
     Watcher = Callable[[ProgressEvent], None]
 
 LOOK_EVERY_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchRequest:
-    """Everything a run is made from.
-
-    ``root`` is the run folder, which must not exist. ``files`` holds its ready files by name: recipe.toml,
-    train.toml, dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from trainer_command. The two
-    waits are those of the shutdown ladder, in seconds.
-    """
-
-    root: Path
-    files: Mapping[str, bytes]
-    plan: Plan
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    trainer: TrainerRecord
-    machine: MachineFacts
-    attention: AttentionProbe | None = None
-    findings: Sequence[Finding] = ()
-    interrupt_s: float = 10.0
-    terminate_s: float = 5.0
-
-    @property
-    def rehearsal(self) -> bool:
-        return self.trainer.kind == "rehearsal"
-
-    @property
-    def output(self) -> str:
-        """The LoRA, relative to the run folder."""
-        named, kind = self.plan.value("output_name") or self.plan.name, self.plan.value("save_model_as")
-        return f"output/{named}.{kind or 'safetensors'}"
 
 
 def launch(request: LaunchRequest, watcher: Watcher) -> Record:
@@ -80,9 +42,8 @@ def launch(request: LaunchRequest, watcher: Watcher) -> Record:
     """
     paths = RunPaths(request.root)
     with only_run(paths, request.plan.name):
-        files = {**request.files, ACCELERATE_FILE: ACCELERATE_CONFIG, "command.json": command_file(request)}
         record = opened(request)
-        prepare(paths, files)
+        prepare(paths, files_of(request))
         with or_nothing(paths):
             write_record(paths, record)
             events = begun(paths, record)
@@ -239,31 +200,6 @@ def remarked(record: Record, losses: LossWatch) -> Record:
     return record.model_copy(update={"outcome": record.outcome.model_copy(update={"remarks": (remark,)})})
 
 
-def opened(request: LaunchRequest) -> Record:
-    """The record as it is before the trainer starts."""
-    compiled = {name: data for name, data in request.files.items() if name != "recipe.toml"}
-    seed = request.plan.value("seed")
-    return Record(
-        lorabake=__version__,
-        name=request.plan.name,
-        rehearsal=request.rehearsal,
-        status="started",
-        started=stamp(utc_now()),
-        pid=os.getpid(),
-        recipe=digest_of(request.files["recipe.toml"], "recipe.toml"),
-        compiled=tuple(digest_of(data, name) for name, data in compiled.items()),
-        seed=seed if isinstance(seed, int) else 0,
-        trainer=request.trainer,
-        machine=request.machine,
-        attention=request.attention,
-        argv=tuple(map(legible, request.argv)),
-        cwd=legible(str(request.root.absolute())),
-        environment={name: legible(value) for name, value in recorded_env(request.env).items()},
-        findings=tuple(request.findings),
-        planned_steps=request.plan.forecast.steps,
-    )
-
-
 def ended(record: Record, outcome: Outcome, status: Status) -> Record:
     return record.model_copy(update={"status": status, "ended": stamp(utc_now()), "outcome": outcome})
 
@@ -277,16 +213,6 @@ def finish(paths: RunPaths, record: Record, events: EventLog) -> None:
         verdict: Fields = record.outcome.model_dump(include={"code", "message", "returncode"})
         with suppress(OSError):
             events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
-
-
-def command_file(request: LaunchRequest) -> bytes:
-    """What was run, where and with which environment, for a person to run again; secrets are left out."""
-    told = {
-        "argv": list(request.argv),
-        "cwd": str(request.root.absolute()),
-        "environment": recorded_env(request.env),
-    }
-    return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 __all__ = ["LaunchRequest", "Teller", "follow", "launch"]

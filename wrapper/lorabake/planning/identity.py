@@ -1,0 +1,60 @@
+"""The digest of a run: one SHA-256 over everything that determines its result, and over nothing else. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from lorabake_schemas.base import OptionValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lorabake_schemas.plan import LaunchPlan
+    from lorabake_schemas.record import InputDigest, TrainerRecord
+
+VERSION = 1  # of what goes into the digest: a change of it makes every digest another one
+
+
+def content_spelling(inputs: Sequence[InputDigest]) -> dict[str, str]:
+    """Each path of the recipe by its part in the run ("base-0", "concept-1"), to compile without any path."""
+    return {each.name: f"{each.role}-{each.index}" for each in reversed(inputs) if each.kind != "hub"}
+
+
+def run_digest(
+    files: Mapping[str, bytes], inputs: Sequence[InputDigest], trainer: TrainerRecord, launch: LaunchPlan
+) -> str:
+    """``files`` are the run's compiled files by name, their paths spelled by content_spelling.
+
+    What is left out does not change what is trained, or cannot be told apart here: paths, names of machines and
+    accounts, times, lorabake's version, the hardware. Two kinds of GPU may round differently; ``lorabake diff`` names
+    them.
+    """
+    parts = {
+        "version": VERSION,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "inputs": [
+            [each.role, each.index, each.sha256 or (each.name if each.kind == "hub" else "")] for each in inputs
+        ],
+        "trainer": _determining(trainer),
+        "launch": {
+            name: value
+            for name, value in launch.model_dump(mode="json").items()
+            if name not in {"gpu_ids", "main_process_port"}
+        },
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _determining(trainer: TrainerRecord) -> dict[str, OptionValue | dict[str, str] | None]:
+    """The trainer without where it lies; Python by its minor version, whose patches train the same."""
+    return {
+        "commit": trainer.commit,
+        "tree": trainer.tree,
+        "packages": dict(trainer.packages),
+        "python": ".".join((trainer.python_version or "").split(".")[:2]),
+    }
+
+
+__all__ = ["VERSION", "content_spelling", "run_digest"]
