@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast",
             "planning.marks", "planning.compile", "planning.difference", "planning.shapes", "planning.tensors",
-            "planning.targets", "planning.size", "planning.pace", "planning.identity",
+            "planning.targets", "planning.size", "planning.pace", "planning.provenance", "planning.identity",
             "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
