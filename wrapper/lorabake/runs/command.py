@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lorabake.process import child_env
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from lorabake_schemas.machine import Family
@@ -49,9 +49,12 @@ RECORDED_KINDS = ("CUBLAS_", "CUDA_", "CUDNN_", "NCCL_", "PYTHON", "PYTORCH_", "
 SECRET = re.compile("TOKEN|SECRET|KEY|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 
 
-def training_argv(python: Path, script: Path, launch: LaunchPlan) -> tuple[str, ...]:
+def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequence[str] = ()) -> tuple[str, ...]:
     """accelerate's launcher with every value given, from the run folder.
 
+    ``flags`` are for the script and this one start of it: they come before what the compiled files say (TU:4760-4761
+    parses the command line into a namespace that the file has filled), so that those are the same whenever the same is
+    trained.
     ``-m`` puts the run folder first on the launcher's path, which does no harm: it holds no Python file, and a
     folder without ``__init__.py`` never comes before an installed package. The script itself starts with its own
     folder there, where `library` and `networks` are.
@@ -69,7 +72,7 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan) -> tuple[str, 
         *(("--gpu_ids", launch.gpu_ids) if launch.gpu_ids is not None and not launch.cpu else ()),
         *(("--multi_gpu",) if several else ()),
         *(("--main_process_port", str(launch.main_process_port)) if several and launch.main_process_port else ()),
-        str(script), *CONFIGS,
+        str(script), *CONFIGS, *flags,
     )  # fmt: skip
 
 
