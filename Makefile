@@ -19,7 +19,7 @@ test-real: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	for what in recipe check plan diff explain; do $(BIN)/lorabake schema $$what --check schemas/$$what.schema.json || exit 1; done
+	for file in schemas/*.schema.json; do $(BIN)/lorabake schema $$(basename $$file .schema.json) --check $$file || exit 1; done
 	$(BIN)/python docs/make_pages.py --check
 	$(BIN)/python vendor/make_locks.py --check
 	$(BIN)/python vendor/make_clip_merges.py --check
@@ -47,7 +47,7 @@ snapshots: .venv/dev
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python $(CURDIR)/wrapper/lorabake/trainer_side/dump_shapes.py $(CURDIR)/vendor
 
 schema: .venv/dev
-	for what in recipe check plan diff explain; do $(BIN)/lorabake schema $$what > schemas/$$what.schema.json || exit 1; done
+	for file in schemas/*.schema.json; do $(BIN)/lorabake schema $$(basename $$file .schema.json) > $$file || exit 1; done
 
 catalogues: .venv/dev
 	$(BIN)/python wrapper/catalogues.py

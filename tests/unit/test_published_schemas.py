@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from lorabake.commands.judging import PUBLISHED
 from lorabake.examine import examine
 from lorabake.planning.difference import difference
 from lorabake.render.plan import plan_json
@@ -40,6 +41,10 @@ def hold(table: object, what: Published) -> None:
 @pytest.mark.parametrize("what", get_args(Published))
 def test_the_files_are_those_that_lorabake_makes(what: Published) -> None:
     assert (SCHEMAS / f"{what}.schema.json").read_text("utf-8") == schema(what), f"make schema ({what})"
+
+
+def test_every_one_can_be_asked_for() -> None:
+    assert set(PUBLISHED) == set(get_args(Published)) == {path.name.split(".")[0] for path in SCHEMAS.glob("*.json")}
 
 
 @pytest.mark.parametrize("name", RECIPES)

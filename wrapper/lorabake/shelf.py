@@ -1,4 +1,4 @@
-"""Shipped recipes and the recipe's JSON schema, for people and editors to take away."""
+"""Shipped recipes and the published JSON schemas, for people and editors to take away."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ from lorabake import resources
 from lorabake.errors import MachineError, RecipeError
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.report import CheckReport, ExplainReport, PlanDifference, PlanReport
 from lorabake_schemas.words import quoted, say
 
-Published = Literal["recipe", "check", "plan", "diff", "explain"]
+Published = Literal["recipe", "check", "plan", "diff", "explain", "record", "inputs"]
 PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
-    {"check": CheckReport, "plan": PlanReport, "diff": PlanDifference, "explain": ExplainReport}
+    {
+        "check": CheckReport,
+        "plan": PlanReport,
+        "diff": PlanDifference,
+        "explain": ExplainReport,
+        "record": Record,
+        "inputs": Inputs,
+    }
 )
 
 
@@ -58,7 +66,7 @@ def copy_recipe(name: str, target: Path | None) -> Path:
 
 
 def schema(what: Published) -> str:
-    """The JSON schema of a recipe as people write it, or of what a command prints with --json."""
+    """The JSON schema of a recipe as people write it, of a run's files, or of what a command prints with --json."""
     if what == "recipe":
         made: object = Recipe.model_json_schema(by_alias=True)
     else:
@@ -94,7 +102,11 @@ def _open(node: object) -> object:
     if not isinstance(node, dict):
         return node
     table = cast("dict[str, object]", node)
-    return {key: _open(value) for key, value in table.items() if (key, value) != ("additionalProperties", False)}
+    return {
+        key: _open(value)
+        for key, value in table.items()
+        if key != "additionalProperties" or not isinstance(value, bool)
+    }
 
 
 __all__ = ["Published", "copy_recipe", "schema", "shipped_recipe"]

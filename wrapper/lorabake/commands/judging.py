@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lorabake.render.report import Form
     from lorabake.shelf import Published
 
+PUBLISHED = ("recipe", "check", "plan", "diff", "explain", "record", "inputs")
+
 
 @click.command()
 @RECIPE
@@ -110,10 +112,10 @@ def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["recipe", "check", "plan", "diff", "explain"]), default="recipe")
+@click.argument("what", type=click.Choice(PUBLISHED), default="recipe")
 @click.option("--check", "check_file", type=PATH, help="Fail when this file is not up to date.")
 def schema(what: Published, check_file: Path | None) -> None:
-    """Print the JSON schema of a recipe (for editors), or of what check, plan and plan --diff print with --json."""
+    """Print the JSON schema of a recipe (for editors), of a run's record, or of what a command prints with --json."""
     from lorabake import shelf
 
     text = shelf.schema(what)
