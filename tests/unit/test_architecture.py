@@ -48,7 +48,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the trainer on disk",
         (
             "trainer", "trainer.git", "trainer.requirements", "trainer.store", "trainer.choice", "trainer.venv",
-            "trainer.pinned", "trainer.attention", "trainer.install",
+            "trainer.pinned", "trainer.attention", "trainer.install", "trainer.contents",
         ),
     ),
     (

@@ -48,12 +48,12 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
     return kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
-def _git(env: Mapping[str, str], *args: str) -> Output:
+def _git(env: Mapping[str, str], *args: str, timeout: float | None = None) -> Output:
     if shutil.which("git", path=env.get("PATH", "")) is None:
         hint = say("install git, or use --sd-scripts and --python")
         raise SetupError(say("git was not found on this machine"), hint)
     settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    return capture(["git", *settings, *args], env=environment(env))
+    return capture(["git", *settings, *args], env=environment(env), timeout=timeout)
 
 
 def _must(done: Output, message: Said) -> str:
@@ -120,15 +120,28 @@ def checkout(repo: Path, commit: str, sparse: Sequence[str], env: Mapping[str, s
 
 def head(repo: Path, env: Mapping[str, str]) -> str | None:
     """The commit that is checked out; None when ``repo`` is not the top of a git checkout."""
-    done = _git(env, "-C", str(repo), "rev-parse", "--show-cdup", "HEAD")
+    done = _git(env, "-C", str(repo), "rev-parse", "--show-cdup", "HEAD", timeout=10)
     cdup, _, commit = done.stdout.rstrip("\n").rpartition("\n")
     return commit if done.ok and cdup == "" else None
 
 
 def is_clean(repo: Path, env: Mapping[str, str]) -> bool:
     """Whether every file is as in the commit and nothing that git does not ignore was added. Raises SetupError."""
-    done = _git(env, "-C", str(repo), "status", "--porcelain", "--untracked-files=normal")
+    looking = ("--no-optional-locks", "-C", str(repo))  # so that it writes nothing, not even its index
+    done = _git(env, *looking, "status", "--porcelain", "--untracked-files=normal")
     return _must(done, say("cannot read the state of {folder}", folder=repo)) == ""
 
 
-__all__ = ["checkout", "environment", "fetch", "head", "init", "is_clean"]
+def files(repo: Path, env: Mapping[str, str]) -> tuple[list[str], list[str]] | None:
+    """The files that git tracks and that are there, and the others, without those it ignores; None when ``repo`` is
+    not the top of a git checkout. Raises SetupError."""
+    if head(repo, env) is None:
+        return None
+    done = _git(env, "-C", str(repo), "ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")
+    listed = _must(done, say("cannot read the state of {folder}", folder=repo)).split("\0")
+    marked = [(line[:1], line[2:]) for line in listed if line]
+    tracked = [name for mark, name in marked if mark != "?" and (repo / name).is_file()]
+    return tracked, [name for mark, name in marked if mark == "?"]
+
+
+__all__ = ["checkout", "environment", "fetch", "files", "head", "init", "is_clean"]
