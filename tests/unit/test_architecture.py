@@ -30,14 +30,15 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
-            "reading.survey", "reading.history", "reading.rewritten_header",
+            "reading.survey", "reading.history", "reading.fingerprints", "reading.inputs", "reading.rewritten_header",
         ),
     ),
     (
         "pure heart",
         (
             "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast",
-            "planning.marks", "planning.compile", "planning.difference", "planning.shapes", "planning.tensors",
+            "planning.marks", "planning.compile", "planning.drift", "planning.file_drift",
+            "planning.trainer_drift", "planning.difference", "planning.shapes", "planning.tensors",
             "planning.targets", "planning.size", "planning.pace", "planning.provenance", "planning.identity",
             "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",

@@ -1,0 +1,299 @@
+"""What is said of a run's data, models, trainer and files that are not as they were."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorabake.planning.drift import input_drift, unproven
+from lorabake.planning.file_drift import file_drift, output_drift
+from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks
+from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.record import FileDigest, Input, Role, TrainerRecord
+from lorabake_schemas.verification import Difference
+
+ENDINGS = (".png", ".txt")
+
+
+def file(name: str, content: str = "", size: int = 3) -> FileDigest:
+    return FileDigest(name=name, sha256=(content or name).encode().hex().ljust(64, "0")[:64], size=size)
+
+
+def concept(*files: FileDigest, index: int = 0, role: Role = "concept", name: str = "datasets/hamburger") -> Input:
+    return Input(role=role, index=index, name=name, place=f"../{name}", kind="folder", endings=ENDINGS, files=files)
+
+
+def model(content: str, role: Role = "base") -> Input:
+    name = "models/sd.safetensors"
+    return Input(role=role, name=name, place=f"../{name}", kind="file", files=(file("sd.safetensors", content),))
+
+
+def said(found: tuple[Difference, ...]) -> list[tuple[str, str, str]]:
+    return [(each.name, each.change, str(each.message)) for each in found]
+
+
+PICTURES = (file("01.png"), file("01.txt"), file("02.png"), file("02.txt"))
+
+
+def test_the_same_files_differ_in_nothing() -> None:
+    then = (concept(*PICTURES), model("a"))
+    assert input_drift(then, then) == ()
+
+
+def test_a_caption_is_called_by_its_picture() -> None:
+    now = concept(*PICTURES[:3], file("02.txt", "new"))
+    found = input_drift((concept(*PICTURES),), (now,))
+    assert said(found) == [("02.txt", "changed", "the caption of 02.png (datasets/hamburger) changed after the run")]
+    assert (found[0].what, found[0].index) == ("concept", 0)
+    assert (found[0].was, found[0].now) == (file("02.txt").sha256, file("02.txt", "new").sha256)
+
+
+def test_another_length_is_another_file_even_where_a_digest_should_lie() -> None:
+    now = concept(*PICTURES[:3], file("02.txt", size=4))
+    assert [each.name for each in input_drift((concept(*PICTURES),), (now,))] == ["02.txt"]
+
+
+def test_what_changed_went_and_came_in_one_folder() -> None:
+    now = concept(file("01.png", "new"), file("02.txt"), file("02.png"), file("31.png"), file("31.txt"))
+    assert said(input_drift((concept(*PICTURES),), (now,))) == [
+        ("01.png", "changed", "the picture 01.png (datasets/hamburger) changed after the run"),
+        ("01.txt", "gone", "the caption of 01.png (datasets/hamburger) is gone: the run was made with it"),
+        ("31.png", "added", "a picture was added: 31.png (datasets/hamburger)"),
+        ("31.txt", "added", "a caption was added: 31.txt (datasets/hamburger)"),
+    ]
+
+
+def test_a_file_with_another_name_is_known_by_its_content_where_there_is_no_doubt() -> None:
+    then = concept(file("1.png", "a"), file("2.png", "same"), file("3.png", "same"), file("4.txt", "empty", size=0))
+    now = concept(file("01.png", "a"), file("02.png", "same"), file("03.png", "same"), file("04.txt", "empty", size=0))
+    assert said(input_drift((then,), (now,))) == [
+        ("1.png", "renamed", "the picture 1.png (datasets/hamburger) is named 01.png now"),
+        ("2.png", "gone", "the picture 2.png (datasets/hamburger) is gone: the run was made with it"),
+        ("3.png", "gone", "the picture 3.png (datasets/hamburger) is gone: the run was made with it"),
+        ("4.txt", "gone", "the caption of 4.txt (datasets/hamburger) is gone: the run was made with it"),
+        ("02.png", "added", "a picture was added: 02.png (datasets/hamburger)"),
+        ("03.png", "added", "a picture was added: 03.png (datasets/hamburger)"),
+        ("04.txt", "added", "a caption was added: 04.txt (datasets/hamburger)"),
+    ]
+
+
+def test_a_folder_that_is_gone_is_one_difference() -> None:
+    gone = concept().model_copy(update={"kind": "missing"})
+    expected = "the folder datasets/hamburger is gone, with the 2 pictures that the run was made from"
+    for now in ((gone,), ()):
+        assert said(input_drift((concept(*PICTURES),), now)) == [("datasets/hamburger", "gone", expected)]
+
+
+def test_folders_are_numbered_where_there_are_several() -> None:
+    then = (concept(*PICTURES), concept(*PICTURES, index=1, name="b"), concept(*PICTURES, role="regularisation"))
+    now = (then[0], concept(*PICTURES[:3], index=1, name="b"), concept(*PICTURES[1:], role="regularisation"))
+    assert [(each.what, each.index, str(each.message)) for each in input_drift(then, now)] == [
+        ("concept", 1, "the caption of 02.png (concept 2, b) is gone: the run was made with it"),
+        ("regularisation", 0, "the picture 01.png (datasets/hamburger) is gone: the run was made with it"),
+    ]
+
+
+def test_another_model_is_said_with_both_digests() -> None:
+    found = input_drift((model("a"), model("v", "vae")), (model("b"), model("v", "vae")))
+    assert [str(each.message) for each in found] == [
+        "the base model is another file now: models/sd.safetensors has SHA-256 620000000000…, the run had 610000000000…"
+    ]
+    gone = model("a").model_copy(update={"kind": "missing", "files": ()})
+    assert [str(each.message) for each in input_drift((model("a"),), (gone,))] == [
+        "the base model models/sd.safetensors is gone"
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_no_change() -> None:
+    now = concept(*PICTURES[:3], file("02.txt").model_copy(update={"sha256": "", "size": 0}))
+    found = input_drift((concept(*PICTURES),), (now,))
+    assert said(found) == [
+        ("02.txt", "unreadable", "the caption of 02.png (datasets/hamburger) cannot be read any more")
+    ]
+
+
+def test_a_part_of_a_diffusers_folder() -> None:
+    def folder(*files: FileDigest) -> Input:
+        return Input(role="base", name="sd15", place="../sd15", kind="folder", files=files)
+
+    then, now = folder(file("unet/a.bin"), file("b.json")), folder(file("unet/a.bin", "x"), file("c.json"))
+    assert [str(each.message) for each in input_drift((then,), (now,))] == [
+        "unet/a.bin of the base model sd15 changed after the run",
+        "b.json of the base model sd15 is gone: the run was made with it",
+        "a file was added to the base model sd15: c.json",
+    ]
+
+
+def test_left_over_caches() -> None:
+    def caches(*files: FileDigest) -> Input:
+        return concept(*files, role="caches").model_copy(update={"endings": ()})
+
+    name = "01_0512x0512_sd.npz"
+    found = input_drift((caches(file(name, "a")),), (caches(file(name, "b")),))
+    assert [str(each.message) for each in found] == [f"the cache {name} (datasets/hamburger) changed after the run"]
+
+
+def test_what_was_never_hashed_is_told_and_not_compared() -> None:
+    hub = Input(role="base", name="runwayml/sd", place="runwayml/sd", kind="hub")
+    here = hub.model_copy(update={"files": (file("unet/x"),)})
+    assert input_drift((hub,), (here,)) == ()
+    assert [str(each) for each in unproven((hub, concept(*PICTURES)))] == [
+        "the base model runwayml/sd had not been downloaded when the run began: the record has no hash of it"
+    ]
+
+
+TRAINER = TrainerRecord(
+    kind="pin",
+    commit="48d368fa557731ad0488c07304dfeba8c07910eb",
+    checkout="/a/sd-scripts",
+    python="/a/venv/bin/python",
+    python_version="3.11.4",
+    clean=True,
+    tree="11",
+    packages={"accelerate": "1.6.0", "einops": "0.7", "torch": "2.13.0"},
+)
+
+
+def changed(**values: object) -> TrainerRecord:
+    return TRAINER.model_copy(update=values)
+
+
+@pytest.mark.parametrize(
+    ("now", "message"),
+    [
+        (None, "the trainer of this run is not installed any more (sd-scripts 48d368fa5577)"),
+        (changed(commit="a" * 40), "sd-scripts is at commit aaaaaaaaaaaa now, the run had 48d368fa5577"),
+        (changed(commit=None), "sd-scripts is at commit an unknown one now, the run had 48d368fa5577"),
+        (changed(tree="22"), "files of sd-scripts changed after the run"),
+        (changed(python_version="3.12.1"), "Python 3.11.4 is now 3.12.1 in the trainer"),
+        (
+            changed(python_version="", packages={}),
+            "the trainer's Python does not start any more: /a/venv/bin/python",
+        ),
+        (
+            changed(packages=dict(TRAINER.packages) | {"accelerate": "1.6.1"}),
+            "accelerate 1.6.0 is now 1.6.1 in the trainer",
+        ),
+        (
+            changed(packages={"accelerate": "1.6.0", "torch": "2.13.0"}),
+            "einops 0.7 is not in the trainer any more",
+        ),
+        (changed(packages=dict(TRAINER.packages) | {"apex": "1"}), "apex 1 was added to the trainer"),
+    ],
+)
+def test_each_thing_of_a_trainer_that_is_otherwise(now: TrainerRecord | None, message: str) -> None:
+    found = trainer_drift(TRAINER, now)
+    assert [(each.what, str(each.message)) for each in found] == [("trainer", message)]
+
+
+def test_edited_files_are_named() -> None:
+    names = [f"library/{number}.py" for number in range(7)]
+    (found,) = trainer_drift(TRAINER, changed(tree="22"), names[:1])
+    assert str(found.message) == "files of sd-scripts were edited after the run: library/0.py"
+    (found,) = trainer_drift(TRAINER, changed(tree="22"), names)
+    assert str(found.message).endswith("library/4.py and 2 more")
+
+
+def test_a_trainer_that_is_the_same() -> None:
+    assert trainer_drift(TRAINER, TRAINER) == ()
+    assert trainer_remarks(TRAINER, TRAINER) == ()
+    moved = changed(python_version="3.11.9", checkout="/b/sd-scripts")
+    assert trainer_drift(TRAINER, moved) == ()
+    assert [str(each) for each in trainer_remarks(TRAINER, moved)] == [
+        "Python 3.11.4 is now 3.11.9 in the trainer, which trains the same",
+        "the trainer lies in /b/sd-scripts now",
+    ]
+
+
+def test_what_an_old_record_does_not_tell_of_a_trainer_is_not_compared() -> None:
+    old = changed(tree=None, packages={}, python_version=None)
+    assert trainer_drift(old, TRAINER) == ()
+
+
+def test_a_rehearsal_has_no_trainer() -> None:
+    stand_in = TrainerRecord(kind="rehearsal", python="python")
+    assert trainer_drift(stand_in, None) == ()
+    assert trainer_remarks(stand_in, TRAINER) == ()
+
+
+def test_ones_own_trainer_that_is_gone_is_named_by_its_folder() -> None:
+    (found,) = trainer_drift(changed(kind="own"), None)
+    assert str(found.message) == "the sd-scripts of this run is not at /a/sd-scripts any more"
+
+
+def test_another_machine_is_a_remark() -> None:
+    def machine(driver: str, *names: str, release: str = "6.1", processor: str = "EPYC") -> MachineFacts:
+        gpus = tuple(Gpu(name=name, memory_mib=1, driver=driver) for name in names)
+        return MachineFacts(
+            system="Linux", cpus=1, memory_bytes=1, gpus=gpus, release=release, architecture="x86_64",
+            processor=processor,
+        )  # fmt: skip
+
+    then = machine("535.1", "RTX 3060")
+    assert machine_remarks(then, then) == ()
+    assert [str(each) for each in machine_remarks(then, machine("570.2", "RTX 3060", release="6.5"))] == [
+        "this machine: system Linux 6.5; the run had Linux 6.1",
+        "this machine: driver 570.2; the run had 535.1",
+    ]
+    assert [str(each) for each in machine_remarks(then, machine("", processor="Xeon"))] == [
+        "this machine: CPU Xeon; the run had EPYC",
+        "this machine: GPU none; the run had RTX 3060",
+        "this machine: driver none; the run had 535.1",
+    ]
+    old = MachineFacts(system="Linux", cpus=1, memory_bytes=1)
+    assert machine_remarks(old, MachineFacts(system="Linux", cpus=2, memory_bytes=2, release="6.1")) == ()
+
+
+RECIPE = 'name = "x"\n[train]\nseed = 1\n[[concept]]\nimages = "a"\n'
+
+
+def keys(then: str | None, now: str, name: str = "recipe.toml") -> list[tuple[str, str, str]]:
+    return said(file_drift("recipe", file(name, "then"), file(name, "now"), (then, now)))
+
+
+def test_a_file_of_a_run_folder_that_is_the_same_or_gone() -> None:
+    then = file("train.toml")
+    assert file_drift("compiled", then, then) == ()
+    assert said(file_drift("compiled", then, None)) == [("train.toml", "gone", "train.toml is gone")]
+    assert said(file_drift("output", file("output/x.safetensors"), None)) == [
+        ("output/x.safetensors", "gone", "output/x.safetensors, which the run wrote, is gone")
+    ]
+
+
+def test_the_key_of_a_recipe_that_changed_is_named() -> None:
+    assert keys(RECIPE, RECIPE.replace("seed = 1", "seed = 2")) == [
+        ("train.seed", "changed", "train.seed in recipe.toml is 2 now, it was 1")
+    ]
+    assert keys(RECIPE, RECIPE.replace("seed = 1", "seed = 1.0")) == [
+        ("train.seed", "changed", "train.seed in recipe.toml is 1.0 now, it was 1")
+    ]
+
+
+def test_keys_that_came_and_went_and_concepts_by_number() -> None:
+    now = RECIPE.replace("seed = 1", "rank = [4]") + '[[concept]]\nimages = "b"\n'
+    assert keys(RECIPE, now) == [
+        ("train.seed", "gone", "train.seed was taken out of recipe.toml: it was 1"),
+        ("train.rank", "added", "train.rank was added to recipe.toml: [4]"),
+        ("concept#2.images", "added", 'concept#2.images was added to recipe.toml: "b"'),
+    ]
+    assert keys(RECIPE, RECIPE.replace('"a"', '"ä"'))[0][:2] == ("concept.images", "changed")
+
+
+def test_an_edit_that_changes_no_setting() -> None:
+    assert keys(RECIPE, f"# a note\n{RECIPE}") == [
+        ("recipe.toml", "changed", "recipe.toml was edited after the run; every setting in it is the same")
+    ]
+
+
+def test_a_recipe_that_is_no_toml_any_more_and_one_whose_text_is_not_known() -> None:
+    assert keys(RECIPE, "x = ") == [("recipe.toml", "changed", "recipe.toml changed and is no TOML any more")]
+    assert keys(None, RECIPE) == [("recipe.toml", "changed", "recipe.toml changed after the run")]
+    assert keys("a", "b", "prompts.txt") == [("prompts.txt", "changed", "prompts.txt changed after the run")]
+
+
+def test_outputs_that_changed_or_went_and_files_of_ones_own() -> None:
+    then = (file("output/a.safetensors"), file("output/b.safetensors"), file("output/c.safetensors"))
+    now = {each.name: each for each in (then[0], file("output/b.safetensors", "x"), file("output/notes.txt"))}
+    assert said(output_drift(then, now)) == [
+        ("output/b.safetensors", "changed", "output/b.safetensors is not the file that the run wrote"),
+        ("output/c.safetensors", "gone", "output/c.safetensors, which the run wrote, is gone"),
+    ]
