@@ -91,8 +91,8 @@ def test_the_run_folder_has_everything_in_it(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "x")
     launch(request(paths.root, *saving(tmp_path), "--shadow", str(tmp_path / "shadow")), ignore)
     assert {path.name for path in paths.root.iterdir()} == {
-        "recipe.toml", "train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml", "command.json", "record.json",
-        "logs", "events.jsonl", "tensorboard", "output",
+        "recipe.toml", "train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml", "command.json", "plan.json",
+        "record.json", "logs", "events.jsonl", "tensorboard", "output",
     }  # fmt: skip
     assert paths.log.read_bytes() == (tmp_path / "shadow").read_bytes()
     command = json.loads(paths.command.read_text("utf-8"))

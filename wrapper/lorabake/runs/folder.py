@@ -48,6 +48,14 @@ class RunPaths:
         return self.root / "command.json"
 
     @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def inputs(self) -> Path:
+        return self.root / "inputs.json"
+
+    @property
     def record(self) -> Path:
         return self.root / "record.json"
 

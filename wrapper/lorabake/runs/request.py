@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INPUTS_FILE = "inputs.json"
+PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,14 @@ def files_of(request: LaunchRequest) -> dict[str, bytes]:
         **request.files,
         ACCELERATE_FILE: ACCELERATE_CONFIG,
         "command.json": command_file(request),
+        PLAN_FILE: plan_file(request),
         **({INPUTS_FILE: made_from} if made_from is not None else {}),
     }
+
+
+def plan_file(request: LaunchRequest) -> bytes:
+    """Every setting with its source, and the forecast: what `lorabake plan` would have shown as the run began."""
+    return (request.plan.model_dump_json(indent=1) + "\n").encode()
 
 
 def inputs_file(request: LaunchRequest) -> bytes | None:
@@ -130,4 +137,4 @@ def command_file(request: LaunchRequest) -> bytes:
     return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
-__all__ = ["INPUTS_FILE", "LaunchRequest", "Provenance", "files_of", "opened"]
+__all__ = ["INPUTS_FILE", "PLAN_FILE", "LaunchRequest", "Provenance", "files_of", "opened"]
