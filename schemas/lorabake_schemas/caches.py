@@ -27,19 +27,28 @@ def seen_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
     caches nothing, and walks two sorted lists comparing as many characters as the image's stem has: ``1.png`` may
     thus take the size of ``10_0512x0768_sd.npz`` (TU:2002-2035).
     """
-    caches = [name for name in folder.caches if name.endswith(suffix)]
-    if not caches:
+    if not folder.caches:
         return tuple(image.seen or (image.width, image.height) for image in folder.images)
+    hits = size_givers(folder, suffix)
+    return tuple(
+        (_size_in_name(cache) if cache else None) or seen_size(image)
+        for image, cache in zip(folder.images, hits, strict=True)
+    )
+
+
+def size_givers(folder: FolderFacts, suffix: str) -> tuple[str | None, ...]:
+    """The cache from whose name sd-scripts would take the size of each image in order, None where there is none."""
+    caches = [name for name in folder.caches if name.endswith(suffix)]
     caches.sort(key=lambda name: name.rsplit("_", maxsplit=2)[0])
-    at, sizes = 0, list[Size]()
+    at, found = 0, list[str | None]()
     for image in folder.images:
         stem = splitext(image.name)[0]
         length = len(stem)
         while at < len(caches) and caches[at][:length] < stem:
             at += 1
         hit = at < len(caches) and caches[at][:length] == stem
-        sizes.append((_size_in_name(caches[at]) if hit else None) or seen_size(image))
-    return tuple(sizes)
+        found.append(caches[at] if hit else None)
+    return tuple(found)
 
 
 def missized(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
@@ -70,4 +79,4 @@ def _size_in_name(cache: str) -> Size | None:
     return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
 
 
-__all__ = ["cache_suffix", "missized", "reused", "seen_size", "seen_sizes"]
+__all__ = ["cache_suffix", "missized", "reused", "seen_size", "seen_sizes", "size_givers"]

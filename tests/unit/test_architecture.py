@@ -30,7 +30,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
-            "reading.survey", "reading.history", "reading.fingerprints", "reading.inputs", "reading.rewritten_header",
+            "reading.survey", "reading.history", "reading.rewritten_header",
+            "reading.fingerprints", "reading.inputs", "reading.beside",
         ),
     ),
     (
@@ -64,7 +65,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "surface",
         (
-            "gauge", "terminal", "shelf", "run_files", "workflow", "first", "first.pictures", "first.ingredients",
+            "gauge", "terminal", "shelf", "run_files", "starting", "workflow", "first", "first.pictures", "first.ingredients",
             "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.difference", "render.forms", "render.where",

@@ -138,6 +138,15 @@ class Memory:
         known = dict(zip(self._stamps, self._rows, strict=True))
         return [known.get(stamp) if stamp else None for stamp in stamps]
 
+    def rest(self, stamps: Iterable[str | None]) -> list[tuple[str, Row]]:
+        """What is known of other files than these."""
+        these = set(stamps)
+        return [
+            (stamp, row)
+            for stamp, row in zip(self._stamps, self._rows, strict=True)
+            if stamp and row and stamp not in these
+        ]
+
     def keep(self, stamps: Stamps, rows: list[Row | None]) -> None:
         """From now on this is what is known; None for what is not to be."""
         if stamps != self._stamps or rows != self._rows:

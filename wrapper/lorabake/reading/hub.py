@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lorabake_schemas.machine import BaseFacts, Family
@@ -43,4 +44,41 @@ def is_offline(recipe: Recipe, base: BaseFacts | None, folder: Path) -> bool:
     )
 
 
-__all__ = ["TOKENIZERS", "is_offline", "lacking_tokenizers"]
+def tokenizer_ids(family: Family) -> tuple[str, ...]:
+    """Where sd-scripts finds the family's tokenizers without a tokenizer_cache_dir: hub ids, and a folder in one."""
+    ids = (name.replace("_", "/", 1) for name in TOKENIZERS[family])
+    return tuple(f"{name}/tokenizer" if name.startswith("stabilityai/") else name for name in ids)
+
+
+def snapshot(place: str, env: Mapping[str, str]) -> Path | None:
+    """The folder that holds what was downloaded of a hub id (or of a folder in one, ``org/name/folder``).
+
+    None when it was never downloaded. It is the one that the id's main branch had when the hub was last asked.
+    """
+    owner, _, rest = place.partition("/")
+    name, _, inside = rest.partition("/")
+    folder = hub_cache(env) / f"models--{owner}--{name}"
+    try:
+        commit = (folder / "refs" / "main").read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    found = folder / "snapshots" / commit / inside
+    return found if commit and found.is_dir() else None
+
+
+def hub_cache(env: Mapping[str, str]) -> Path:
+    """Where huggingface_hub keeps what it downloads (its constants.py)."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if env.get(name):
+            return _at_home(env[name], env)
+    if env.get("HF_HOME"):
+        return _at_home(env["HF_HOME"], env) / "hub"
+    return _at_home(env.get("XDG_CACHE_HOME") or "~/.cache", env) / "huggingface" / "hub"
+
+
+def _at_home(path: str, env: Mapping[str, str]) -> Path:
+    home = env.get("HOME")
+    return Path(home + path[1:]) if home and (path == "~" or path.startswith("~/")) else Path(path)
+
+
+__all__ = ["TOKENIZERS", "hub_cache", "is_offline", "lacking_tokenizers", "snapshot", "tokenizer_ids"]

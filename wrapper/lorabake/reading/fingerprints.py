@@ -1,0 +1,289 @@
+"""SHA-256 and size of files: streamed, several at once, and kept, so that a checkpoint is hashed once in its life.
+
+What is kept is found again by the file's stamp (fact_store), which any change of the file changes. A file whose last
+change is too fresh to show the next one, or that changes while it is read, is hashed and not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from lorabake.reading.fact_store import FactStore, Memory, Row, is_file, is_settled, stamp_of
+from lorabake_schemas.record import FileDigest
+from lorabake_schemas.words import legible
+
+Progress = Callable[[int, int], None]
+Digests = dict[str, FileDigest | None]
+KIND = "sha-256 of whole files 1"  # changes when the same file would be kept as something else
+BLOCK, FIRST = 1 << 20, 1 << 16  # bytes read at once; most captions and many pictures are over with the first
+THREADS = 4
+EVERY_S = 0.1
+TRIES = 3  # for a file that changes while it is read
+LARGE = 1 << 26  # bytes; such files come first, so that none is left alone at the end
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class HashingStoppedError(Exception):
+    """Somebody called ``stop``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files by their names below a folder, with forward slashes; ``stamps`` are those of a listing just made."""
+
+    folder: Path
+    names: Sequence[str]
+    stamps: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Found(NamedTuple):
+    """What a file was when it was read; ``stamp`` is None when it changed meanwhile."""
+
+    sha256: str
+    size: int
+    stamp: str | None
+
+
+class Fingerprints:
+    """Digests of files; ``store`` is where they are kept (None: nowhere).
+
+    ``progress`` is called with (bytes read, bytes to be read) by the thread that asks, and only while there is
+    something to read. ``stop`` may be called by any thread, and ends a reading that is going on within a moment;
+    what was hashed by then is kept.
+    """
+
+    def __init__(self, store: Path | None, progress: Progress | None = None, threads: int = THREADS) -> None:
+        self.done = self.total = 0
+        self._store, self._progress, self._threads = store, progress, threads
+        self._stopped, self._counting = threading.Event(), threading.Lock()
+
+    def __enter__(self) -> Fingerprints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop. Nothing else is held between two questions."""
+        self.stop()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def of(self, folder: Path, names: Sequence[str]) -> Digests:
+        """The digest of each file, by its name below ``folder``; None where there is none, or it cannot be read."""
+        return self.many([Files(folder, names)])[0]
+
+    def many(self, wanted: Sequence[Files]) -> list[Digests]:
+        """The same for several folders at once, which share one progress. Raises HashingStoppedError."""
+        now, rooms = time.time_ns(), _Rooms()
+        places = [[rooms.place(files, name) for name in files.names] for files in wanted]
+        # opened and closed here: SQLite's connections are not for several threads
+        store = FactStore(self._store)
+        try:
+            for room in rooms.all:
+                room.recall(store)
+            self._read(rooms.all, now)
+        finally:
+            store.close()
+        return [
+            {name: room.digest(short, name) if room else None for name, (room, short) in zip(names, each, strict=True)}
+            for names, each in zip((files.names for files in wanted), places, strict=True)
+        ]
+
+    def _read(self, rooms: Sequence[_Room], now: int) -> None:
+        """Hash what is not known."""
+        jobs = _jobs(rooms)
+        if not jobs:
+            return
+        from concurrent.futures import ThreadPoolExecutor, wait  # not needed where everything is known
+
+        self.total += sum(size for size, _, _ in jobs)
+        with ThreadPoolExecutor(self._threads, "hashing") as pool:
+            try:
+                queue = deque(jobs)
+                working = {pool.submit(self._work, queue) for _ in range(min(self._threads, len(jobs)))}
+                while working:
+                    over, working = wait(working, EVERY_S, "FIRST_COMPLETED")
+                    self._tell(self.done)
+                    for room in rooms:
+                        room.keep_when_whole(now)
+                    for each in over:
+                        each.result()
+                self._tell(self.total)
+            except BaseException:
+                self.stop()
+                raise
+            finally:
+                pool.shutdown()
+                for room in rooms:
+                    room.keep(now)
+
+    def _tell(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(min(done, self.total), self.total)
+
+    def _work(self, jobs: deque[tuple[int, _Room, str]]) -> None:
+        while True:
+            try:
+                _, room, name = jobs.popleft()
+            except IndexError:
+                return
+            room.found[name] = self._digest(f"{room.path}{os.sep}{name}", name)
+
+    def _digest(self, path: str, name: str) -> Found | None:
+        """The file as it is now. One that never holds still is told as it was read last."""
+        found = None
+        try:
+            for _ in range(TRIES):
+                found = self._once(path, name)
+                if found is None or found.stamp is not None:
+                    break
+        except (OSError, ValueError):
+            return None
+        return found
+
+    def _once(self, path: str, name: str) -> Found | None:
+        descriptor = os.open(path, _FLAGS)
+        try:
+            before = stamp_of(os.fstat(descriptor), name)
+            if not is_file(before):
+                return None
+            digest, size, ask = hashlib.sha256(), 0, FIRST
+            while block := os.read(descriptor, ask):
+                digest.update(block)
+                size += len(block)
+                self._count(len(block))
+                if len(block) < ask:
+                    break
+                ask = BLOCK
+            same = stamp_of(os.fstat(descriptor), name) == before and size == _size(before)
+            return Found(digest.hexdigest(), size, before if same else None)
+        finally:
+            os.close(descriptor)
+
+    def _count(self, read: int) -> None:
+        if self._stopped.is_set():
+            raise HashingStoppedError
+        with self._counting:
+            self.done += read
+
+
+class _Room:
+    """A folder on the disk: the names that were asked for, with their stamps and what is known of them."""
+
+    def __init__(self, path: str, identity: str) -> None:
+        self.path, self.identity = path, identity
+        self.stamps: dict[str, str | None] = {}
+        self.rows: dict[str, Row | None] = {}
+        self.found: dict[str, Found | None] = {}
+        self.asked = 0
+        self._memory: Memory | None = None
+
+    def enter(self, name: str, stamp: str | None) -> None:
+        if name not in self.stamps:
+            self.stamps[name] = stamp or _stamp(f"{self.path}{os.sep}{name}", name)
+
+    def recall(self, store: FactStore) -> None:
+        self._memory = Memory(store, KIND, self.identity, 1)
+        self.rows = dict(zip(self.stamps, self._memory.recall(list(self.stamps.values())), strict=True))
+
+    def keep_when_whole(self, now: int) -> None:
+        if self.asked and len(self.found) == self.asked:
+            self.keep(now)
+            self.asked = 0
+
+    def keep(self, now: int) -> None:
+        """Remember what was found, beside what is known of other files that are still here."""
+        fresh = {name: found for name, found in self.found.items() if found and is_settled(found.stamp, now)}
+        if self._memory is None or not self.asked or not fresh:
+            return
+        known = {stamp: row for name, row in self.rows.items() if row and (stamp := self.stamps[name])}
+        for stamp, row in self._memory.rest(self.stamps.values()):
+            name = _name(stamp)
+            if name not in self.stamps and _stamp(f"{self.path}{os.sep}{name}", name) == stamp:
+                known[stamp] = row
+        known |= {str(found.stamp): [found.sha256] for found in fresh.values()}
+        self._memory.keep(list(known), list(known.values()))
+
+    def digest(self, name: str, told: str) -> FileDigest | None:
+        """Of a file by its name here, under the name that was asked for."""
+        stamp, row = self.stamps[name], self.rows[name]
+        if row is not None and stamp is not None:
+            return FileDigest(name=legible(told), sha256=row[0], size=_size(stamp))
+        found = self.found.get(name)
+        return FileDigest(name=legible(told), sha256=found.sha256, size=found.size) if found else None
+
+
+class _Rooms:
+    """The folders that names lead to, each once, whatever it is called."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, _Room | None] = {}
+        self._by_identity: dict[str, _Room] = {}
+
+    @property
+    def all(self) -> list[_Room]:
+        return list(self._by_identity.values())
+
+    def place(self, files: Files, name: str) -> tuple[_Room | None, str]:
+        """The room of a file and its name there; no room where there is no such folder."""
+        above, _, short = name.rpartition("/")
+        path = f"{files.folder}{os.sep}{above}" if above else str(files.folder)
+        room = self._by_path[path] if path in self._by_path else self._room(path)
+        if room is not None:
+            room.enter(short, files.stamps.get(name))
+        return room, short
+
+    def _room(self, path: str) -> _Room | None:
+        # normpath: a caption may be named "../my.txt", and sd-scripts takes the dots off before it looks (captions)
+        real = os.path.normpath(path)
+        try:
+            state = os.stat(real)  # noqa: PTH116 - a string
+        except (OSError, ValueError):
+            self._by_path[path] = None
+            return None
+        identity = f"{state.st_dev}:{state.st_ino}"
+        room = self._by_path[path] = self._by_identity.setdefault(identity, _Room(real, identity))
+        return room
+
+
+def _jobs(rooms: Iterable[_Room]) -> list[tuple[int, _Room, str]]:
+    """What is to be read: size, folder, name."""
+    jobs = list[tuple[int, _Room, str]]()
+    for room in rooms:
+        asked = [
+            (_size(stamp), room, name)
+            for name, stamp in room.stamps.items()
+            if stamp is not None and is_file(stamp) and room.rows[name] is None
+        ]
+        room.asked = len(asked)
+        jobs += asked
+    jobs.sort(key=lambda job: -job[0] if job[0] >= LARGE else 0)
+    return jobs
+
+
+def _stamp(path: str, name: str) -> str | None:
+    try:
+        return stamp_of(os.stat(path), name)  # noqa: PTH116 - 100,000 calls
+    except (OSError, ValueError):
+        return None
+
+
+def _size(stamp: str) -> int:
+    return int(stamp.rsplit(":", 3)[1])
+
+
+def _name(stamp: str) -> str:
+    return stamp[2:].rsplit(":", 5)[0]
+
+
+__all__ = ["Files", "Fingerprints", "HashingStoppedError", "Progress"]
