@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,10 +16,13 @@ from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.words import say
 
 
-def run_files(examination: Examination, root: Path) -> dict[str, bytes]:
-    """Every file that lies in the run folder before the trainer starts, by name."""
+def run_files(examination: Examination, root: Path, spelling: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    """Every file that the recipe and its compilation give to a run folder, by name.
+
+    ``spelling`` says how each path of the recipe is written, by default as seen from ``root``.
+    """
     recipe, plan = examination.planned()
-    compiled = compiled_for(examination, root)
+    compiled = compiled_for(examination, root, spelling)
     files = {"recipe.toml": examination.loaded.content, "train.toml": compiled.train, "dataset.toml": compiled.dataset}
     if compiled.prompts:
         files["prompts.txt"] = compiled.prompts
@@ -40,10 +43,11 @@ def _read(path: Path, recipe: Recipe) -> bytes:
         ) from error
 
 
-def compiled_for(examination: Examination, root: Path) -> Compiled:
+def compiled_for(examination: Examination, root: Path, spelling: Mapping[str, str] | None = None) -> Compiled:
     """The compiled files of a run in ``root``."""
     recipe, plan = examination.planned()
-    spelling = spellings(recipe_paths(recipe), examination.loaded.folder, root, hub_ids(recipe))
+    if spelling is None:
+        spelling = spellings(recipe_paths(recipe), examination.loaded.folder, root, hub_ids(recipe))
     return compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), spelling)
 
 

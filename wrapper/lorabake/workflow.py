@@ -5,31 +5,34 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lorabake import resources, terminal
+from lorabake import resources, starting, terminal
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
-from lorabake.gauge import Progress
+from lorabake.gauge import Progress, gauge
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
+from lorabake.reading.beside import beside
 from lorabake.reading.dataset import Scanning
 from lorabake.reading.fact_store import store_path
-from lorabake.reading.hub import is_offline
-from lorabake.run_files import compiled_for, run_files, write_compiled
+from lorabake.reading.fingerprints import Fingerprints
+from lorabake.reading.inputs import inputs
+from lorabake.run_files import write_compiled
 from lorabake.runs.alone import refuse_if_busy
-from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
+from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.launch import launch
 from lorabake.runs.request import LaunchRequest
 from lorabake.speech import ENGLISH, Speech
 from lorabake.trainer import install as trainers
 from lorabake.trainer import store, venv
+from lorabake.trainer.contents import contents as trainer_contents
 from lorabake.trainer.install import Choice, Trainer, TrainerStatus
 from lorabake.trainer.requirements import modules_for
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.plan import Plan
-from lorabake_schemas.record import Record, TrainerRecord
+from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.words import Said, say
 
 Tell = Callable[[Said], None]
@@ -139,66 +142,41 @@ def train(prepared: Prepared, env: Env, tell: Tell) -> Record:
     Raises RecipeError for a recipe with errors, SetupError when the trainer cannot be had, MachineError for the run
     folder, InterruptedRunError when the user stopped it.
     """
-    recipe, _ = prepared.examination.planned()
     check_place(prepared)
-    if prepared.order.rehearse:
-        return _launch(prepared, rehearsal_request(prepared, env))
-    trainer = had(prepared.order.trainer, env, tell, modules_for(prepared.examination.planned()[1]))
+    root, kept = prepared.root, store_path(store.home(env), env)
+    wanted = starting.ingredients(prepared.examination, root, env, weights=not prepared.order.rehearse)
+    with beside(kept, partial(inputs, wanted)) as hashed:
+        if prepared.order.rehearse:
+            made_from = _waited(hashed, prepared.order)
+            request = starting.rehearsal_request(prepared.examination, root, made_from, env)
+        else:
+            examination, trainer = _with_trainer(prepared, env, tell)
+            contents = trainer_contents(trainer, env, Fingerprints(kept))
+            made_from = _waited(hashed, prepared.order)
+            request = starting.training_request(examination, root, trainer, contents, made_from, env)
+    return _launch(prepared.order, request)
+
+
+def _with_trainer(prepared: Prepared, env: Env, tell: Tell) -> tuple[Examination, Trainer]:
+    """The trainer, and the recipe examined with what the trainer says of attention on this machine."""
+    recipe, plan = prepared.examination.planned()
+    trainer = had(prepared.order.trainer, env, tell, modules_for(plan))
     probe = trainers.probe_attention(trainer, precision_of(recipe, prepared.machine), env)
-    ready = replace(prepared, examination=prepared.examination.with_attention(probe))
-    tell(ready.examination.attention_words())
-    return _launch(ready, training_request(ready, trainer, env))
+    examination = prepared.examination.with_attention(probe)
+    tell(examination.attention_words())
+    return examination, trainer
 
 
-def _launch(prepared: Prepared, request: LaunchRequest) -> Record:
-    order, steps = prepared.order, request.plan.forecast.steps
+def _waited(hashed: Callable[[Progress | None], Inputs], order: RunOrder) -> Inputs:
+    """What was hashed meanwhile; how far it is, where somebody waits for it."""
+    with gauge(sys.stderr, order.speech) as progress:
+        return hashed(progress)
+
+
+def _launch(order: RunOrder, request: LaunchRequest) -> Record:
+    steps = request.plan.forecast.steps
     with terminal.watching(sys.stderr, steps, verbose=order.verbose, speech=order.speech) as watcher:
         return launch(request, watcher)
-
-
-def training_request(prepared: Prepared, trainer: Trainer, env: Env) -> LaunchRequest:
-    """A real run's ready files and command."""
-    recipe, plan = prepared.examination.planned()
-    argv = training_argv(trainer.python, trainer.checkout / plan.script, plan.launch)
-    offline = is_offline(recipe, prepared.examination.base, prepared.examination.loaded.folder)
-    child = trainer_env(env, python=trainer.python, checkout=trainer.checkout, offline=offline, cpu=plan.launch.cpu)
-    return _request(prepared, plan, argv, child, trainer_record(trainer))
-
-
-def rehearsal_request(prepared: Prepared, env: Env) -> LaunchRequest:
-    """The same way with the stand-in."""
-    _, plan = prepared.examination.planned()
-    here = TrainerRecord(kind="rehearsal", python=sys.executable)
-    return _request(
-        prepared, plan, rehearsal_argv(plan.launch, plan.family), trainer_env(env, python=Path(sys.executable)), here
-    )
-
-
-def _request(prepared: Prepared, plan: Plan, argv: tuple[str, ...], env: Env, trainer: TrainerRecord) -> LaunchRequest:
-    return LaunchRequest(
-        root=prepared.root,
-        files=run_files(prepared.examination, prepared.root),
-        plan=plan,
-        argv=argv,
-        env=env,
-        trainer=trainer,
-        machine=prepared.machine,
-        attention=prepared.examination.attention,
-        findings=prepared.examination.findings,
-    )
-
-
-def trainer_record(trainer: Trainer) -> TrainerRecord:
-    """The trainer as it stands in the record."""
-    return TrainerRecord(
-        kind=trainer.kind,
-        url=resources.pin().url if trainer.kind == "pin" else None,
-        commit=trainer.commit,
-        lock=trainer.lock,
-        lock_sha256=trainer.lock_sha256,
-        checkout=str(trainer.checkout),
-        python=str(trainer.python),
-    )
 
 
 def had(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ()) -> Trainer:
@@ -241,7 +219,6 @@ __all__ = [
     "RunOrder",
     "TrainerChoice",
     "check_place",
-    "compiled_for",
     "exit_code",
     "expected_command",
     "found",
@@ -249,11 +226,7 @@ __all__ = [
     "install",
     "installed",
     "prepare",
-    "rehearsal_request",
-    "run_files",
     "train",
-    "trainer_record",
     "trainer_status",
-    "training_request",
     "write_compiled",
 ]
