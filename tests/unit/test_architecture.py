@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
-            "reading.survey", "reading.history", "reading.rewritten_header",
+            "reading.survey", "reading.history", "reading.lora_file", "reading.rewritten_header",
             "reading.fingerprints", "reading.inputs", "reading.beside",
         ),
     ),
@@ -40,12 +40,18 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast",
             "planning.marks", "planning.compile", "planning.drift", "planning.file_drift",
             "planning.trainer_drift", "planning.difference", "planning.shapes", "planning.tensors",
-            "planning.targets", "planning.size", "planning.pace", "planning.provenance", "planning.identity",
+            "planning.targets", "planning.size", "planning.pace", "planning.at_commit", "planning.provenance", "planning.identity",
             "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
     ),
-    ("judging", ("prospects", "examine", "typical", "explain")),
+    (
+        "judging",
+        (
+            "prospects", "examine", "typical", "explain",
+            "inspecting", "inspecting.network", "inspecting.values", "inspecting.data", "inspecting.whole",
+        ),
+    ),
     (
         "the trainer on disk",
         (
@@ -57,9 +63,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one run",
         (
             "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.find",
+            "runs.evidence", "runs.trainer_now", "runs.verify",
             "runs.known_failures",
             "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
-            "runs.request", "runs.launch",
+            "runs.request", "runs.launch", "runs.register", "runs.origin",
         ),
     ),
     (
@@ -70,6 +77,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.difference", "render.forms", "render.where",
             "render.explain", "render.book", "render.runs", "render.lists",
+            "inspection", "render.inspection", "commands.files",
             "usage", "boundary", "cli_options", "commands", "commands.common", "commands.judging", "commands.training",
             "commands.keeping", "cli", "__main__",
         ),

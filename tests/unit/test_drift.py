@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.planning.drift import input_drift, unproven
+from lorabake.planning.drift import doubted, input_drift, unproven
 from lorabake.planning.file_drift import file_drift, output_drift
 from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks
 from lorabake_schemas.machine import Gpu, MachineFacts
@@ -53,26 +53,42 @@ def test_another_length_is_another_file_even_where_a_digest_should_lie() -> None
 
 
 def test_what_changed_went_and_came_in_one_folder() -> None:
-    now = concept(file("01.png", "new"), file("02.txt"), file("02.png"), file("31.png"), file("31.txt"))
-    assert said(input_drift((concept(*PICTURES),), (now,))) == [
+    then = concept(*PICTURES, file("03.png"))
+    now = concept(file("01.png", "new"), file("02.txt"), file("02.png"), file("31.png"), file("03.txt"), file("03.png"))
+    assert said(input_drift((then,), (now,))) == [
         ("01.png", "changed", "the picture 01.png (datasets/hamburger) changed after the run"),
         ("01.txt", "gone", "the caption of 01.png (datasets/hamburger) is gone: the run was made with it"),
         ("31.png", "added", "a picture was added: 31.png (datasets/hamburger)"),
-        ("31.txt", "added", "a caption was added: 31.txt (datasets/hamburger)"),
+        ("03.txt", "added", "a caption was added: 03.txt (datasets/hamburger)"),
     ]
 
 
+def test_a_caption_that_went_or_came_with_its_picture_is_not_told_twice() -> None:
+    now = concept(*PICTURES[:2], file("31.png"), file("31.txt"))
+    assert [name for name, _, _ in said(input_drift((concept(*PICTURES),), (now,)))] == ["02.png", "31.png"]
+
+
 def test_a_file_with_another_name_is_known_by_its_content_where_there_is_no_doubt() -> None:
-    then = concept(file("1.png", "a"), file("2.png", "same"), file("3.png", "same"), file("4.txt", "empty", size=0))
-    now = concept(file("01.png", "a"), file("02.png", "same"), file("03.png", "same"), file("04.txt", "empty", size=0))
+    then = concept(file("1.png", "a"), file("2.png", "same"), file("3.png", "same"), file("x.txt", "empty", size=0))
+    now = concept(file("01.png", "a"), file("02.png", "same"), file("03.png", "same"), file("y.txt", "empty", size=0))
     assert said(input_drift((then,), (now,))) == [
         ("1.png", "renamed", "the picture 1.png (datasets/hamburger) is named 01.png now"),
         ("2.png", "gone", "the picture 2.png (datasets/hamburger) is gone: the run was made with it"),
         ("3.png", "gone", "the picture 3.png (datasets/hamburger) is gone: the run was made with it"),
-        ("4.txt", "gone", "the caption of 4.txt (datasets/hamburger) is gone: the run was made with it"),
+        ("x.txt", "gone", "the caption x.txt (datasets/hamburger) is gone: the run was made with it"),
         ("02.png", "added", "a picture was added: 02.png (datasets/hamburger)"),
         ("03.png", "added", "a picture was added: 03.png (datasets/hamburger)"),
-        ("04.txt", "added", "a caption was added: 04.txt (datasets/hamburger)"),
+        ("y.txt", "added", "a caption was added: y.txt (datasets/hamburger)"),
+    ]
+
+
+def test_a_caption_follows_its_renamed_picture_and_is_told_of_only_when_it_changed() -> None:
+    then = concept(file("1.png", "a"), file("1.txt", "words"), file("2.png", "b"), file("2.txt", "words"))
+    now = concept(file("A.png", "a"), file("A.txt", "words"), file("B.png", "b"), file("B.txt", "other"))
+    assert said(input_drift((then,), (now,))) == [
+        ("1.png", "renamed", "the picture 1.png (datasets/hamburger) is named A.png now"),
+        ("2.png", "renamed", "the picture 2.png (datasets/hamburger) is named B.png now"),
+        ("2.txt", "changed", "the caption of 2.png (datasets/hamburger) changed after the run"),
     ]
 
 
@@ -137,8 +153,25 @@ def test_what_was_never_hashed_is_told_and_not_compared() -> None:
     here = hub.model_copy(update={"files": (file("unet/x"),)})
     assert input_drift((hub,), (here,)) == ()
     assert [str(each) for each in unproven((hub, concept(*PICTURES)))] == [
-        "the base model runwayml/sd had not been downloaded when the run began: the record has no hash of it"
+        "the base model runwayml/sd was not on this machine yet when the run began: the record has no hash of it"
     ]
+
+
+def test_an_input_of_which_the_list_says_something_else_is_compared_as_a_whole() -> None:
+    true, edited = concept(*PICTURES), concept(*PICTURES[:3])
+    held = (model("a").digest(), true.digest())
+    assert doubted((edited,), (true,), held) == ()
+    assert doubted((), (edited,), held) == ()
+    found = doubted((edited, model("b")), (edited, model("b")), held)
+    assert [(each.what, each.now) for each in found] == [
+        ("base", model("b").digest().sha256),
+        ("concept", edited.digest().sha256),
+    ]
+    assert str(found[0].message) == (
+        "the base model models/sd.safetensors is not as the record has it; inputs.json changed, too, "
+        "so which of its files is not known"
+    )
+    assert str(found[1].message).startswith("datasets/hamburger is not as the record has it;")
 
 
 TRAINER = TrainerRecord(
@@ -162,7 +195,7 @@ def changed(**values: object) -> TrainerRecord:
     [
         (None, "the trainer of this run is not installed any more (sd-scripts 48d368fa5577)"),
         (changed(commit="a" * 40), "sd-scripts is at commit aaaaaaaaaaaa now, the run had 48d368fa5577"),
-        (changed(commit=None), "sd-scripts is at commit an unknown one now, the run had 48d368fa5577"),
+        (changed(commit=None, tree="22"), "sd-scripts is at commit an unknown one now, the run had 48d368fa5577"),
         (changed(tree="22"), "files of sd-scripts changed after the run"),
         (changed(python_version="3.12.1"), "Python 3.11.4 is now 3.12.1 in the trainer"),
         (
@@ -196,6 +229,7 @@ def test_edited_files_are_named() -> None:
 def test_a_trainer_that_is_the_same() -> None:
     assert trainer_drift(TRAINER, TRAINER) == ()
     assert trainer_remarks(TRAINER, TRAINER) == ()
+    assert trainer_drift(TRAINER, changed(commit=None)) == ()
     moved = changed(python_version="3.11.9", checkout="/b/sd-scripts")
     assert trainer_drift(TRAINER, moved) == ()
     assert [str(each) for each in trainer_remarks(TRAINER, moved)] == [

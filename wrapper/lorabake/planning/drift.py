@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from posixpath import basename, splitext
+from posixpath import splitext
 from types import MappingProxyType
 
-from lorabake_schemas.record import FileDigest, Input, Role
+from lorabake_schemas.record import FileDigest, Input, InputDigest, Role
 from lorabake_schemas.verification import Change, Difference
 from lorabake_schemas.words import Said, quoted, say, told
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".jxl", ".avif")  # as sd-scripts takes them (TU:104-127)
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # TU:104
+DATA: tuple[Role, ...] = ("concept", "regularisation")
 SHOWN = 12  # of a digest's 64 digits
 
 WHAT: Mapping[Role, Said] = MappingProxyType(
@@ -42,7 +43,8 @@ class _Part:
 def input_drift(then: Sequence[Input], now: Sequence[Input]) -> tuple[Difference, ...]:
     """Every file that changed, went or came, in the order of ``then``; ``now`` holds the same inputs as they are.
 
-    An input of which nothing was hashed (a hub id that had not been downloaded) is not compared: unproven() names it.
+    An input of which nothing was hashed is not compared: unproven() names it. A file of ``now`` that is there and
+    cannot be read has "" for its SHA-256.
     """
     current = {(each.role, each.index): each for each in now}
     found: list[Difference] = []
@@ -57,11 +59,34 @@ def input_drift(then: Sequence[Input], now: Sequence[Input]) -> tuple[Difference
 def unproven(then: Sequence[Input]) -> tuple[Said, ...]:
     """What the record does not tell of: nothing of it was here to be hashed when the run began."""
     return tuple(
-        say("{what} {name} had not been downloaded when the run began: the record has no hash of it",
+        say("{what} {name} was not on this machine yet when the run began: the record has no hash of it",
             what=_what(each.role), name=each.name)
         for each in then
-        if not each.files and each.kind == "hub"
+        if not each.files
     )  # fmt: skip
+
+
+def doubted(then: Sequence[Input], now: Sequence[Input], held: Sequence[InputDigest]) -> tuple[Difference, ...]:
+    """Inputs of which inputs.json and the record say different things: what the record ``held`` is compared as a
+    whole, since the list of files is not to be believed."""
+    here = {(each.role, each.index): each.digest() for each in now}
+    wrong = {(each.role, each.index) for each in then}
+    found: list[Difference] = []
+    for each in held:
+        place = (each.role, each.index)
+        current = here[place].sha256 if place in here else None
+        if place in wrong and current != each.sha256:
+            message = say(
+                "{what} is not as the record has it; inputs.json changed, too, so which of its files is not known",
+                what=say("{what} {name}", what=WHAT[each.role], name=each.name) if each.role in WHAT else each.name,
+            )
+            found.append(
+                Difference(
+                    what=each.role, index=each.index, name=each.name, change="changed", message=message,
+                    was=each.sha256, now=current,
+                )
+            )  # fmt: skip
+    return tuple(found)
 
 
 def _where(each: Input, every: Sequence[Input]) -> Said:
@@ -84,29 +109,63 @@ def _drift(part: _Part) -> Iterator[Difference]:
     now = {file.name: file for file in part.now.files}
     lost, came = [name for name in then if name not in now], [name for name in now if name not in then]
     renamed = dict(_renamed([then[name] for name in lost], [now[name] for name in came]))
+    if part.then.role in DATA:
+        renamed |= dict(_carried(lost, came, renamed))
+        lost, came = list(_alone(lost)), list(_alone(came))
     for name, file in then.items():
-        if name in renamed:
-            message = say("{thing} is named {now} now", thing=_thing(part, name), now=renamed[name])
-            yield part.found(name, "renamed", message, name, renamed[name])
+        here = now.get(renamed.get(name, name))
+        if here is not None:
+            yield from _compared(part, file, here)
         elif name in lost:
             yield part.found(name, "gone", _gone(part, name), file.sha256, None)
-        elif not now[name].sha256:
-            message = say("{thing} cannot be read any more", thing=_thing(part, name))
-            yield part.found(name, "unreadable", message, file.sha256, None)
-        elif (now[name].sha256, now[name].size) != (file.sha256, file.size):
-            yield part.found(name, "changed", _changed(part, file, now[name]), file.sha256, now[name].sha256)
     for name in came:
         if name not in renamed.values():
             yield part.found(name, "added", _added(part, name), None, now[name].sha256)
 
 
+def _compared(part: _Part, then: FileDigest, now: FileDigest) -> Iterator[Difference]:
+    """One file that is there still, maybe by another name; of a caption that is its picture's."""
+    if not now.sha256:
+        message = say("{thing} cannot be read any more", thing=_thing(part, then.name))
+        yield part.found(then.name, "unreadable", message, then.sha256, None)
+    elif (then.sha256, then.size) != (now.sha256, now.size):
+        yield part.found(then.name, "changed", _changed(part, then, now), then.sha256, now.sha256)
+    elif then.name != now.name and (part.then.role not in DATA or _is_picture(then.name)):
+        message = say("{thing} is named {now} now", thing=_thing(part, then.name), now=now.name)
+        yield part.found(then.name, "renamed", message, then.name, now.name)
+
+
 def _renamed(lost: Sequence[FileDigest], came: Sequence[FileDigest]) -> Iterator[tuple[str, str]]:
     """Files that have another name now, known by their content; only where there is no doubt which is which."""
-    for file in lost:
-        before = [each for each in lost if each.sha256 == file.sha256]
-        after = [each for each in came if each.sha256 == file.sha256]
-        if len(before) == len(after) == 1 and file.size:
-            yield file.name, after[0].name
+    before, after = _by_content(lost), _by_content(came)
+    for content, names in before.items():
+        others = after.get(content, [])
+        if content and len(names) == len(others) == 1:
+            yield names[0], others[0]
+
+
+def _by_content(files: Sequence[FileDigest]) -> dict[str, list[str]]:
+    """Names by SHA-256; empty files and what cannot be read say nothing."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        found.setdefault(file.sha256 if file.size else "", []).append(file.name)
+    return found
+
+
+def _carried(lost: Iterable[str], came: Iterable[str], renamed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The captions of pictures that have another name now have one, too."""
+    new = {_stem(name): name for name in came if not _is_picture(name)}
+    stems = {_stem(old): _stem(here) for old, here in renamed.items() if _is_picture(old)}
+    for name in lost:
+        other = new.get(stems.get(_stem(name), ""))
+        if other is not None and not _is_picture(name):
+            yield name, other
+
+
+def _alone(names: Collection[str]) -> Iterator[str]:
+    """Without captions that went or came with their picture: that is told once, of the picture."""
+    pictures = {_stem(name) for name in names if _is_picture(name)}
+    return (name for name in names if _is_picture(name) or _stem(name) not in pictures)
 
 
 def _changed(part: _Part, then: FileDigest, now: FileDigest) -> Said:
@@ -126,10 +185,9 @@ def _gone(part: _Part, name: str) -> Said:
 
 def _added(part: _Part, name: str) -> Said:
     """A file that the run did not see."""
-    if part.then.role not in {"concept", "regularisation"}:
-        return say(
-            "a file was added to {what} {folder}: {name}", what=_what(part.then.role), folder=part.where, name=name
-        )
+    if part.then.role not in DATA:
+        what = _what(part.then.role)
+        return say("a file was added to {what} {folder}: {name}", what=what, folder=part.where, name=name)
     if _is_picture(name):
         return say("a picture was added: {name} ({folder})", folder=part.where, name=name)
     return say("a caption was added: {name} ({folder})", folder=part.where, name=name)
@@ -139,11 +197,10 @@ def _all_gone(part: _Part) -> Said:
     then = part.then
     if then.role in WHAT:
         return say("{what} {name} is gone", what=_what(then.role), name=then.name)
-    pictures = sum(map(_is_picture, (file.name for file in then.files)))
     if then.role == "caches":
-        return say("the latent caches of {folder} are gone", folder=part.where)
+        return say("the caches of {folder} are gone", folder=part.where)
     return told(
-        pictures,
+        sum(_is_picture(file.name) for file in then.files),
         "the folder {folder} is gone, with the picture that the run was made from",
         "the folder {folder} is gone, with the {n} pictures that the run was made from",
         folder=part.where,
@@ -156,29 +213,28 @@ def _thing(part: _Part, name: str) -> Said:
     if role == "caches":
         return say("the cache {name} ({folder})", name=name, folder=part.where)
     if role in WHAT:
+        if part.then.kind == "file":
+            return say("{what} {name}", what=_what(role), name=part.then.name)
         return say("{file} of {what} {folder}", file=name, what=_what(role), folder=part.where)
     if _is_picture(name):
         return say("the picture {name} ({folder})", name=name, folder=part.where)
-    picture = next(
-        (each.name for each in part.then.files if _is_picture(each.name) and _stem(each) == _bare(name)), None
-    )
-    return say("the caption of {picture} ({folder})", picture=picture or name, folder=part.where)
+    named = (each.name for each in part.then.files if _is_picture(each.name))
+    picture = next((each for each in named if _stem(each) == _stem(name)), None)
+    if picture is None:
+        return say("the caption {name} ({folder})", name=name, folder=part.where)
+    return say("the caption of {picture} ({folder})", picture=picture, folder=part.where)
 
 
 def _is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURES)
 
 
-def _stem(file: FileDigest) -> str:
-    return _bare(file.name)
-
-
-def _bare(name: str) -> str:
-    return splitext(basename(name))[0]
+def _stem(name: str) -> str:
+    return splitext(name)[0]
 
 
 def _what(role: Role) -> Said:
     return WHAT.get(role) or quoted(role)
 
 
-__all__ = ["input_drift", "unproven"]
+__all__ = ["doubted", "input_drift", "unproven"]

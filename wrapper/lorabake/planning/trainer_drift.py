@@ -36,6 +36,8 @@ def _not_there(then: TrainerRecord) -> Said:
 
 
 def _checkout(then: TrainerRecord, now: TrainerRecord, edited: Sequence[str]) -> Iterator[Difference]:
+    if now.commit is None and then.tree is not None and then.tree == now.tree:
+        return  # git has nothing to say, and every file is the same
     if then.commit != now.commit:
         was, here = _commit(then), _commit(now)
         message = say("sd-scripts is at commit {now} now, the run had {was}", now=here, was=was)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
@@ -13,6 +13,8 @@ from lorabake_schemas.words import say
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+    from lorabake_schemas.record import Record
 
 
 @contextmanager
@@ -45,6 +47,19 @@ def refuse_if_busy(root: Path, name: str) -> None:
             return
 
 
+def is_going_on(paths: RunPaths, record: Record) -> bool:
+    """Whether this run is in progress; one whose lorabake and guard were both killed is not, whatever its record says.
+
+    Makes no folder and no file.
+    """
+    lock = paths.root.parent / f".{record.name}.lock"
+    if record.status != "started" or not lock.exists():
+        return False
+    with suppress(OSError), try_held(lock) as free:
+        return not free and in_progress(paths.root.parent, record.name) == paths.root
+    return True  # the lock cannot be tried: believe the record
+
+
 def in_progress(folder: Path, name: str) -> Path | None:
     """The run of that name that has begun and not ended; the newest when there are several."""
     found: list[tuple[str, Path]] = []
@@ -58,4 +73,4 @@ def in_progress(folder: Path, name: str) -> Path | None:
     return max(found)[1] if found else None
 
 
-__all__ = ["in_progress", "only_run", "refuse_if_busy"]
+__all__ = ["in_progress", "is_going_on", "only_run", "refuse_if_busy"]

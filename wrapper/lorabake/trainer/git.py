@@ -144,4 +144,13 @@ def files(repo: Path, env: Mapping[str, str]) -> tuple[list[str], list[str]] | N
     return tracked, [name for mark, name in marked if mark == "?"]
 
 
-__all__ = ["checkout", "environment", "fetch", "files", "head", "init", "is_clean"]
+def changes(repo: Path, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The files that are not as in the commit, also those that were added and that git does not ignore. Raises
+    SetupError."""
+    looking = ("--no-optional-locks", "-C", str(repo))
+    done = _git(env, *looking, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    lines = _must(done, say("cannot read the state of {folder}", folder=repo)).split("\0")
+    return tuple(line[3:] for line in lines if line)
+
+
+__all__ = ["changes", "checkout", "environment", "fetch", "files", "head", "init", "is_clean"]

@@ -1,0 +1,79 @@
+"""The trainer of a run as it is now: where the run had it, or where the same one is installed today."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake import resources
+from lorabake.errors import SetupError
+from lorabake.trainer import contents, git, store, venv
+from lorabake.trainer.install import Trainer, find
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lorabake.trainer.contents import Digests
+    from lorabake_schemas.record import TrainerRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerNow:
+    """``trainer`` is None when it is not there any more (or was a rehearsal's stand-in); ``edited`` names the files of
+    its checkout that are not as in its commit, where git tells."""
+
+    trainer: TrainerRecord | None = None
+    edited: tuple[str, ...] = ()
+
+
+def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | None = None) -> TrainerNow:
+    """Look at the trainer that a record speaks of. Starts its Python and git for a moment, changes nothing."""
+    if then.kind == "rehearsal" or then.checkout is None:
+        return TrainerNow()
+    trainer = _there(then, env) or _elsewhere(then, env)
+    if trainer is None:
+        return TrainerNow()
+    found = contents.contents(trainer, env, digests)
+    now = then.model_copy(
+        update={
+            "commit": trainer.commit,
+            "checkout": str(trainer.checkout),
+            "python": str(trainer.python),
+            "python_version": found.python_version,
+            "clean": found.clean,
+            "tree": found.tree,
+            "packages": dict(found.packages),
+        }
+    )
+    edited: tuple[str, ...] = ()
+    if found.clean is False:
+        with suppress(SetupError):
+            edited = git.changes(trainer.checkout, env)
+    return TrainerNow(now, edited)
+
+
+def _there(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
+    """Where the run had it."""
+    checkout, python = Path(then.checkout or ""), Path(then.python)
+    if then.kind == "rehearsal" or not (checkout / venv.LANDMARKS[0]).is_file():
+        return None
+    try:
+        commit = git.head(checkout, env)
+    except SetupError:  # no git on this machine: then the files tell
+        commit = then.commit
+    return Trainer(then.kind, checkout, python, commit, None, then.lock_sha256, {})
+
+
+def _elsewhere(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
+    """The same commit with the same packages below another LORABAKE_HOME, or on another machine."""
+    pin = resources.pin()
+    if then.kind != "pin" or then.commit != pin.commit or then.lock not in {"cpu", "cuda"}:
+        return None
+    with suppress(SetupError):
+        return find(pin, store.home(env), "cuda" if then.lock == "cuda" else "cpu", env)
+    return None
+
+
+__all__ = ["TrainerNow", "trainer_now"]

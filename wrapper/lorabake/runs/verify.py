@@ -1,0 +1,185 @@
+"""A run held against its record: everything it was made from and everything it made, hashed again and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lorabake.planning.drift import doubted, input_drift, unproven
+from lorabake.planning.file_drift import file_drift, output_drift
+from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks
+from lorabake.reading.inputs import every_again, seen_from
+from lorabake.runs import evidence
+from lorabake.runs.alone import is_going_on
+from lorabake.runs.trainer_now import trainer_now
+from lorabake_schemas.record import FileDigest, Input, Record
+from lorabake_schemas.verification import Compared, Difference, Subject, VerifyReport
+from lorabake_schemas.words import Said, legible, say
+
+if TYPE_CHECKING:
+    from lorabake.reading.fingerprints import Fingerprints
+    from lorabake.runs.find import FoundRun
+    from lorabake.runs.folder import RunPaths
+    from lorabake_schemas.machine import MachineFacts
+
+
+NOTHING = Compared()
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """``differences`` is empty when all that was looked at is as it was; ``unproven`` says what the record does not
+    tell of, ``remarks`` what is worth knowing and no difference."""
+
+    differences: tuple[Difference, ...] = ()
+    unproven: tuple[Said, ...] = ()
+    remarks: tuple[Said, ...] = ()
+    compared: Compared = NOTHING
+
+    def __add__(self, other: Drift) -> Drift:
+        return Drift(
+            self.differences + other.differences,
+            self.unproven + other.unproven,
+            self.remarks + other.remarks,
+            Compared(
+                files=self.compared.files + other.compared.files,
+                size=self.compared.size + other.compared.size,
+                packages=self.compared.packages + other.compared.packages,
+            ),
+        )
+
+
+def drift(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints) -> Drift:
+    """What would make another training of this run: its data, its models and its trainer. Changes nothing.
+
+    What the run made, and its copies of recipe and settings, are not looked at; verify() does.
+    """
+    return _data(run, env, fingerprints) + _trainer(run.record, env, fingerprints)
+
+
+def verify(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints, machine: MachineFacts) -> VerifyReport:
+    """Everything that is otherwise than the record says. Changes nothing."""
+    record = run.record
+    found = _folder(run.paths, record, fingerprints) + drift(run, env, fingerprints)
+    found += _outputs(run, fingerprints) + Drift(remarks=machine_remarks(record.machine, machine))
+    return VerifyReport(
+        run=legible(str(run.root)),
+        name=record.name,
+        status=record.status,
+        rehearsal=record.rehearsal,
+        digest=record.digest,
+        identical=not found.differences and record.inputs_file is not None,
+        differences=found.differences,
+        unproven=found.unproven,
+        remarks=found.remarks,
+        compared=found.compared,
+    )
+
+
+class _Named(NamedTuple):
+    """A file of the run folder, and what it is."""
+
+    what: Subject
+    file: FileDigest
+
+
+def _folder(paths: RunPaths, record: Record, fingerprints: Fingerprints) -> Drift:
+    """The run's own copy of the recipe, and the compiled files."""
+    every = [_Named("recipe", record.recipe), *(_Named("compiled", file) for file in record.compiled)]
+    now = fingerprints.of(paths.root, [file.name for _, file in every])
+    texts: dict[str, str] | None = None
+    found: list[Difference] = []
+    for what, file in every:
+        if file_drift(what, file, now[file.name]):
+            if texts is None:
+                texts = evidence.original_texts(record, evidence.plan_of(paths))
+            found += file_drift(what, file, now[file.name], (texts.get(file.name), _text(paths, file.name)))
+    found += evidence.command_drift(paths, record)
+    return Drift(tuple(found), compared=_counted([file for _, file in every]))
+
+
+def _text(paths: RunPaths, name: str) -> str | None:
+    try:
+        return (paths.root / name).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+def _data(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints) -> Drift:
+    """Pictures, captions and models, by inputs.json."""
+    listed = evidence.listing(run.paths, run.record)
+    then = (*listed.inputs, *listed.doubtful)
+    found = every_again(then, run.root, fingerprints, env)
+    now = tuple(_with_unreadable(before, here, run.root) for before, here in zip(then, found, strict=True))
+    differences = (
+        *listed.differences,
+        *input_drift(listed.inputs, now),
+        *doubted(listed.doubtful, now, run.record.inputs),
+    )
+    files = [file for each in then for file in each.files]
+    return Drift(differences, (*listed.unproven, *unproven(listed.inputs)), compared=_counted(files))
+
+
+def _with_unreadable(then: Input, now: Input, root: Path) -> Input:
+    """Files that are there and cannot be read are left out of a listing: they are put back, without a digest."""
+    known = {file.name for file in now.files}
+    lost = [file.name for file in then.files if file.name not in known]
+    place = Path(seen_from(root, then.place))
+    folder = place.parent if then.kind == "file" else place
+    shut = tuple(FileDigest(name=name, sha256="", size=0) for name in lost if _is_shut(folder / name))
+    return now.model_copy(update={"files": (*now.files, *shut)}) if shut else now
+
+
+def _is_shut(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return False
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+
+
+def _trainer(record: Record, env: Mapping[str, str], fingerprints: Fingerprints) -> Drift:
+    then = record.trainer
+    found = trainer_now(then, env, fingerprints)
+    gaps: tuple[Said, ...] = ()
+    if then.kind != "rehearsal" and then.tree is None:
+        gaps = (say("the record does not say which files and packages the trainer had"),)
+    return Drift(
+        trainer_drift(then, found.trainer, found.edited),
+        gaps,
+        trainer_remarks(then, found.trainer),
+        Compared(packages=len(then.packages)),
+    )
+
+
+def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
+    """What the run made, by the verdict in its record."""
+    record = run.record
+    if record.outcome is None:
+        return Drift(remarks=(_unfinished(run),))
+    then = record.outcome.outputs
+    now = fingerprints.of(run.root, [file.name for file in then])
+    here = {name: file for name, file in now.items() if file is not None}
+    remarks: tuple[Said, ...] = ()
+    if record.rehearsal:
+        remarks = (say("this was a rehearsal: nothing was trained"),)
+    elif record.status != "finished":
+        remarks = (say("this run did not end well: {how}", how=record.outcome.message),)
+    return Drift(output_drift(then, here), remarks=remarks, compared=_counted(then))
+
+
+def _unfinished(run: FoundRun) -> Said:
+    if is_going_on(run.paths, run.record):
+        return say("this run is in progress: what it makes is recorded when it ends")
+    return say("this run was killed, and its lorabake too: what it made is not in the record")
+
+
+def _counted(files: Sequence[FileDigest]) -> Compared:
+    return Compared(files=len(files), size=sum(file.size for file in files))
+
+
+__all__ = ["Drift", "drift", "verify"]
