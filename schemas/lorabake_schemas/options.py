@@ -1,10 +1,11 @@
-"""What the pinned sd-scripts understands: the shape of the option snapshots under vendor/, and checks against it."""
+"""What one commit of sd-scripts understands: the shape of the option snapshots under vendor/, and checks against it."""
 
 import difflib
 from collections.abc import Sequence
 from typing import Literal
 
 from lorabake_schemas.base import Many, OptionValue, StrictModel
+from lorabake_schemas.plan import Script
 from lorabake_schemas.words import Said, joined, say
 
 # The shapes a value in the dataset file can have; a pair is an array of two.
@@ -88,6 +89,19 @@ class DatasetOptions(StrictModel):
         return {option.name: option for option in options}
 
 
+class Snapshot(StrictModel):
+    """All that one commit of sd-scripts understands: the options of both training scripts in the parsers' order, and
+    what each level of a dataset file may hold."""
+
+    commit: str
+    train_network: Many[Option]
+    sdxl_train_network: Many[Option]
+    dataset: DatasetOptions
+
+    def of(self, script: Script) -> tuple[Option, ...]:
+        return self.sdxl_train_network if script == "sdxl_train_network.py" else self.train_network
+
+
 def nearest(name: str, options: Sequence[Option]) -> str | None:
     """The option most like ``name``, None when nothing is like it."""
     found = difflib.get_close_matches(name.replace("-", "_"), [option.name for option in options], 1, 0.6)
@@ -112,4 +126,4 @@ def _said(option: str, value: OptionValue) -> Said:
     return say("{option} is written as {value}", option=option, value=shown)
 
 
-__all__ = ["DatasetOption", "DatasetOptions", "Level", "Option", "ValueShape", "nearest"]
+__all__ = ["DatasetOption", "DatasetOptions", "Level", "Option", "Snapshot", "ValueShape", "nearest"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorabake import resources
 from lorabake.errors import MachineError, RecipeError
+from lorabake.planning.at_commit import at_commit
 from lorabake.planning.resolve import resolve
 from lorabake.prospects import with_prospects
 from lorabake.reading.base_model import inspect_base
@@ -20,8 +21,8 @@ from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide import Situation
 from lorabake_schemas.guide import findings as guide_findings
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
-from lorabake_schemas.options import Option
-from lorabake_schemas.plan import Plan
+from lorabake_schemas.options import Snapshot
+from lorabake_schemas.plan import Plan, Script
 from lorabake_schemas.recipe import Recipe, Waive
 from lorabake_schemas.words import Said, say, told
 
@@ -40,7 +41,7 @@ class Waived:
 @dataclass(frozen=True)
 class Examination:
     """A recipe and all that is known about it. ``plan`` is None when an error stands in the way; ``attention`` is the
-    answer of the trainer on this machine, once it was asked."""
+    answer of the trainer on this machine, once it was asked; ``snapshot`` what sd-scripts at the commit understands."""
 
     loaded: LoadedRecipe
     recipe: Recipe | None
@@ -51,6 +52,7 @@ class Examination:
     findings: tuple[Finding, ...]
     waived: tuple[Waived, ...] = ()
     attention: AttentionProbe | None = None
+    snapshot: Snapshot = field(default_factory=resources.snapshot, repr=False)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -81,7 +83,11 @@ class Examination:
         assert self.base is not None  # noqa: S101 - there is a plan
         plan = resolve(recipe, self.base, self.dataset, self.machine, probe)
         plan = with_prospects(plan, recipe, self.base, self.machine, self.loaded.folder)
-        return replace(self, plan=plan, attention=probe)
+        plan, found = _at(plan, recipe, self.snapshot)
+        ready = replace(self, plan=plan, attention=probe)
+        if any(finding.severity is Severity.ERROR for finding in found):
+            replace(ready, plan=None, findings=with_lines(found, self.loaded.content)).planned()
+        return ready
 
     def attention_words(self) -> Said:
         """Which attention the run will use, and why."""
@@ -100,33 +106,48 @@ def examine(
     launching: bool = False,
     rehearsing: bool = False,
     scanning: Scanning = SCANNING,
+    snapshot: Snapshot | None = None,
 ) -> Examination:
     """Read a recipe and everything it names; report all problems at once.
 
     A recipe with shape errors is examined as far as it can be read: its model and folders are looked at, its
-    settings are not judged. Raises RecipeError when there is no file to read.
+    settings are not judged. ``snapshot`` is what another commit of sd-scripts than the pin understands. Raises
+    RecipeError when there is no file to read.
     """
-    loaded = load(path)
+    chosen = snapshot or resources.snapshot()
+    return replace(_examined(load(path), machine, scanning, chosen, launching, rehearsing), snapshot=chosen)
+
+
+def _examined(
+    loaded: LoadedRecipe,
+    machine: MachineFacts,
+    scanning: Scanning,
+    snapshot: Snapshot,
+    launching: bool,
+    rehearsing: bool,
+) -> Examination:
     recipe = loaded.recipe or loaded.salvage
     if recipe is None:
         return _examination(loaded, None, machine, loaded.findings)
     base = inspect_base(recipe.base.model, loaded.folder, recipe.base.family)
     facts = dataset_facts(recipe, loaded.folder, scanning)
+    script: Script = "sdxl_train_network.py" if (recipe.base.family or base.family) == "sdxl" else "train_network.py"
     situation = Situation(
-        recipe, base, facts, machine, _options(recipe, base), launching=launching, rehearsing=rehearsing
-    )
+        recipe, base, facts, machine, snapshot.of(script), launching=launching, rehearsing=rehearsing,
+        commit=None if snapshot.commit == resources.pin().commit else snapshot.commit,
+    )  # fmt: skip
     named = file_findings(recipe, loaded.folder, situation.family, situation.network, rehearsing=rehearsing)
     found = (*named, *guide_findings(situation))
     if loaded.recipe is None:
         return _examination(loaded, None, machine, (*loaded.findings, *_about_files(found)), base, facts)
     plan = None
     if not any(finding.severity is Severity.ERROR for finding in found):
-        plan, more = _plan(situation, loaded.folder)
+        plan, more = _plan(situation, loaded.folder, snapshot)
         found = (*found, *more)
     return _examination(loaded, recipe, machine, found, base, facts, plan)
 
 
-def _plan(situation: Situation, folder: Path) -> tuple[Plan | None, tuple[Finding, ...]]:
+def _plan(situation: Situation, folder: Path, snapshot: Snapshot) -> tuple[Plan | None, tuple[Finding, ...]]:
     try:
         probe = AttentionProbe.without_gpu() if situation.machine.device == "cpu" else NOT_PROBED
         plan = resolve(situation.recipe, situation.base, situation.dataset, situation.machine, probe)
@@ -137,13 +158,14 @@ def _plan(situation: Situation, folder: Path) -> tuple[Plan | None, tuple[Findin
         where = ("train", "resolution")
         fix = error.hint or say("change the resolution or the bucket limits")
         return None, (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)
-    found = guide_findings(replace(situation, plan=plan))
+    plan, more = _at(plan, situation.recipe, snapshot)
+    found = (*guide_findings(replace(situation, plan=plan)), *more)
     return (None if any(finding.severity is Severity.ERROR for finding in found) else plan), found
 
 
-def _options(recipe: Recipe, base: BaseFacts) -> tuple[Option, ...]:
-    family = recipe.base.family or base.family
-    return resources.option_snapshot("sdxl_train_network.py" if family == "sdxl" else "train_network.py")
+def _at(plan: Plan, recipe: Recipe, snapshot: Snapshot) -> tuple[Plan, tuple[Finding, ...]]:
+    """The plan at another commit than the pin, and what that commit does not know; nothing at the pin itself."""
+    return (plan, ()) if snapshot.commit == resources.pin().commit else at_commit(plan, recipe, snapshot)
 
 
 def _about_files(found: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from lorabake_schemas.options import DatasetOptions, Option
+from lorabake_schemas.options import DatasetOptions, Option, Snapshot
 from lorabake_schemas.pin import Pin
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
     from lorabake_schemas.plan import Script
+
+DATASET_OPTIONS = "options-dataset.json"
+_OPTIONS = TypeAdapter(tuple[Option, ...])
 
 
 def _data(package: str, name: str) -> Traversable:
@@ -46,14 +49,37 @@ def clip_merges() -> str:
 @cache
 def option_snapshot(script: Script) -> tuple[Option, ...]:
     """Every option of one training script's parser, in the parser's order."""
-    text = vendor_text(f"options-{script.removesuffix('.py')}.json")
-    return TypeAdapter(tuple[Option, ...]).validate_json(text)
+    return _OPTIONS.validate_json(vendor_text(options_file(script)))
 
 
 @cache
 def dataset_options() -> DatasetOptions:
     """What each level of a dataset file may hold."""
-    return DatasetOptions.model_validate_json(vendor_text("options-dataset.json"))
+    return DatasetOptions.model_validate_json(vendor_text(DATASET_OPTIONS))
+
+
+@cache
+def snapshot() -> Snapshot:
+    """What the pin understands."""
+    return read_snapshot(pin().commit, vendor_text)
+
+
+def read_snapshot(commit: str, read: Callable[[str], str]) -> Snapshot:
+    """What a commit understands, from the three files that dump_options.py writes; ``read`` gives one by its name.
+
+    Raises ValueError for files that hold something else.
+    """
+    return Snapshot(
+        commit=commit,
+        train_network=_OPTIONS.validate_json(read(options_file("train_network.py"))),
+        sdxl_train_network=_OPTIONS.validate_json(read(options_file("sdxl_train_network.py"))),
+        dataset=DatasetOptions.model_validate_json(read(DATASET_OPTIONS)),
+    )
+
+
+def options_file(script: Script) -> str:
+    """Where dump_options.py writes a script's options."""
+    return f"options-{script.removesuffix('.py')}.json"
 
 
 def catalogue(language: str) -> bytes:
@@ -82,13 +108,17 @@ def trainer_side(name: str) -> Generator[Path, None, None]:
 
 
 __all__ = [
+    "DATASET_OPTIONS",
     "catalogue",
     "clip_merges",
     "dataset_options",
     "option_snapshot",
+    "options_file",
     "pin",
+    "read_snapshot",
     "recipe_names",
     "recipe_text",
+    "snapshot",
     "trainer_side",
     "vendor_text",
 ]

@@ -98,7 +98,7 @@ TABLES: dict[str, type[StrictModel]] = {
 }
 
 
-def _recipe_key(option: str) -> str | None:
+def recipe_key(option: str) -> str | None:
     """Where a recipe itself has a key for this option."""
     if option == "training_comment":
         return "metadata.comment"
@@ -112,7 +112,7 @@ def _meant(name: str, situation: Situation) -> Said:
     if name.lower() in OTHER_WORDS:
         return say("lorabake's word for it is {word}", word=OTHER_WORDS[name.lower()])
     near = nearest(name, situation.options)
-    own = _recipe_key(near) if near else None
+    own = recipe_key(near) if near else None
     if near is None or near in OWN:
         return say("take it out")
     if own:
@@ -120,12 +120,20 @@ def _meant(name: str, situation: Situation) -> Said:
     return say("did you mean {near}?", near=near)
 
 
+def _no_option(name: str, situation: Situation) -> Said:
+    script = "sdxl_train_network.py" if situation.family == "sdxl" else "train_network.py"
+    if situation.commit is None:
+        return say("{script} of this version of sd-scripts has no option {name}", script=script, name=name)
+    commit = situation.commit[:12]
+    return say("{place} of sd-scripts {commit} has no option {option}", place=script, commit=commit, option=name)
+
+
 @rule("S1", ERROR, "sd-scripts takes any key, type and value from its TOML in silence.")
 def kohya_options_exist(situation: Situation) -> Iterator[Remark]:
     known = {option.name: option for option in situation.options}
     for name, value in situation.recipe.kohya.items():
         where = ("kohya", name)
-        own = _recipe_key(name)
+        own = recipe_key(name)
         if name in OWN:
             said = say("{name} is not for recipes: {why}", name=name, why=OWN[name])
             yield Remark(where, said, say("take it out") if value is False else INSTEAD.get(name, say("take it out")))
@@ -133,9 +141,7 @@ def kohya_options_exist(situation: Situation) -> Iterator[Remark]:
             said = say("{name} has a place of its own in a recipe", name=name)
             yield Remark(where, said, say("write it as {own}", own=own))
         elif name not in known:
-            script = "sdxl_train_network.py" if situation.family == "sdxl" else "train_network.py"
-            said = say("{script} of this version of sd-scripts has no option {name}", script=script, name=name)
-            yield Remark(where, said, _meant(name, situation))
+            yield Remark(where, _no_option(name, situation), _meant(name, situation))
         else:
             problem = known[name].problem(value)
             if problem:
@@ -246,4 +252,4 @@ def precision_stays_mixed(situation: Situation) -> Iterator[Remark]:
             yield Remark(("kohya", name), said, say("take it out; mixed precision is what the guide uses"))
 
 
-__all__ = ["INSTEAD", "OWN"]
+__all__ = ["INSTEAD", "OWN", "TABLES", "recipe_key"]

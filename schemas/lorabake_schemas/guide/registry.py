@@ -24,6 +24,7 @@ class Situation:
 
     ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
     otherwise (check, plan, compile) the training may well happen elsewhere. ``rehearsing``: nothing will be trained.
+    ``commit`` is sd-scripts' where that is not the pin; ``options`` are that commit's.
     ``tags`` keeps what was counted in captions for the next rule that asks.
     """
 
@@ -35,6 +36,7 @@ class Situation:
     plan: Plan | None = None
     launching: bool = False
     rehearsing: bool = False
+    commit: str | None = None
     tags: TagMemory = field(default_factory=TagMemory, compare=False, repr=False)
 
     @property
