@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from lorabake.gauge import EVERY_S, PATIENCE_S, gauge
+from lorabake.gauge import EVERY_S, PATIENCE_S, gauge, hashing
 from test_terminal import Clock, Terminal
 
 
@@ -58,3 +58,22 @@ def test_the_line_is_gone_after_an_error_and_a_closed_terminal_is_no_error() -> 
         stream.close()
         assert progress is not None
         progress(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "told"),
+    [
+        (1_230_000_000, 6_940_000_000, "hashing: 1.2 of 6.9 GB"),
+        (0, 6_940_000_000, "hashing: 0.0 of 6.9 GB"),
+        (80_400_000, 512_000_000, "hashing: 80 of 512 MB"),
+    ],
+)
+def test_a_hashing_is_told_in_bytes(done: int, total: int, told: str) -> None:
+    stream, clock = Terminal(), Clock(1)
+    with gauge(stream, words=hashing, clock=clock) as progress:
+        assert progress is not None
+        progress(done, total)
+        assert stream.getvalue() == ""
+        clock.now += PATIENCE_S
+        progress(done, total)
+    assert stream.getvalue().split("\r\x1b[2K") == ["", told, ""]

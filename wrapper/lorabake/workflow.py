@@ -12,7 +12,7 @@ from pathlib import Path
 from lorabake import resources, starting, terminal
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
-from lorabake.gauge import Progress, gauge
+from lorabake.gauge import Progress, gauge, hashing
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
 from lorabake.reading.beside import beside
@@ -169,7 +169,7 @@ def _with_trainer(prepared: Prepared, env: Env, tell: Tell) -> tuple[Examination
 
 def _waited(hashed: Callable[[Progress | None], Inputs], order: RunOrder) -> Inputs:
     """What was hashed meanwhile; how far it is, where somebody waits for it."""
-    with gauge(sys.stderr, order.speech) as progress:
+    with gauge(sys.stderr, order.speech, hashing) as progress:
         return hashed(progress)
 
 
