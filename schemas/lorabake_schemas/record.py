@@ -112,7 +112,8 @@ class Outcome(StrictModel):
 
     ``code`` names the verdict, ``message`` says it in words, ``hint`` what to do about it. ``returncode`` is the
     trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained. ``remarks`` are
-    what is worth knowing besides, also of a run that ended well.
+    what is worth knowing besides, also of a run that ended well. ``resume_step`` is the step of the state from which it can
+    be resumed, None where there is none or nothing is left to train.
     """
 
     code: str
@@ -123,6 +124,7 @@ class Outcome(StrictModel):
     outputs: Many[FileDigest] = ()
     remarks: Many[Words] = ()
     last_words: Many[str] = ()
+    resume_step: int | None = None
 
 
 class WaivedFinding(StrictModel):
@@ -154,7 +156,8 @@ class Record(StrictModel):
     """``version`` 1. Times are UTC, ISO 8601. ``pid`` is lorabake's own: the one to signal to stop the run.
 
     ``digest`` is one SHA-256 over everything that determines the result and nothing else (planning/identity.py): equal
-    wherever the same recipe, data, model and trainer are, whatever the paths. ``inputs_file`` is inputs.json's own.
+    wherever the same recipe, data, model and trainer are, whatever the paths. ``inputs_file`` is inputs.json's own,
+    ``plan_file`` plan.json's, which holds every setting with its source.
     ``attention`` is what the trainer said of xformers on this machine; None when it was not asked. ``parts`` are all
     starts of a run that was resumed, none for a run of one piece. ``rerun_of`` is the digest of the run that this one
     repeats. ``waived`` are the findings that the recipe waives. ``recipe_text`` is the recipe as it was used,
@@ -191,6 +194,7 @@ class Record(StrictModel):
     digest: str | None = None
     inputs: Many[InputDigest] = ()
     inputs_file: FileDigest | None = None
+    plan_file: FileDigest | None = None
     parts: Many[Part] = ()
     rerun_of: str | None = None
 

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from lorabake import resources
 from lorabake.errors import LorabakeError
 from lorabake.planning.compile import Compiled, compile_plan
+from lorabake.planning.identity import content_spelling, run_digest
+from lorabake.runs.command import ACCELERATE_FILE
 from lorabake.runs.folder import digest_of
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import FileDigest, Input, Inputs, Record
@@ -82,7 +84,7 @@ def plan_of(paths: RunPaths) -> Plan | None:
         return None
 
 
-def compiled_again(plan: Plan, spelling: Mapping[str, str]) -> Compiled | None:
+def _compiled(plan: Plan, spelling: Mapping[str, str]) -> Compiled | None:
     """The compiled files of a plan that was read back; None when it cannot be compiled (any more)."""
     with suppress(LorabakeError, ValueError, LookupError):
         return compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), spelling)
@@ -101,10 +103,40 @@ def _texts(record: Record, plan: Plan | None) -> Iterator[tuple[str, str]]:
         yield record.recipe.name, record.recipe_text
     if plan is None:
         return
-    made = compiled_again(plan, {each.name: each.place for each in record.inputs if each.kind != "hub"})
+    made = _compiled(plan, {each.name: each.place for each in record.inputs if each.kind != "hub"})
     if made is not None:
         yield "train.toml", made.train.decode()
         yield "dataset.toml", made.dataset.decode()
+
+
+def digest_drift(
+    paths: RunPaths, record: Record, plan: Plan | None, texts: Mapping[str, str]
+) -> tuple[Difference, ...]:
+    """Whether the run's digest still follows from what the record says; not asked where the plan does not lead to the
+    compiled files, which is a difference of its own, or belongs to a lorabake that compiled otherwise."""
+    if record.digest is None or plan is None or not {"train.toml", "dataset.toml"} <= set(texts):
+        return ()
+    made = _compiled(plan, content_spelling(record.inputs))
+    others = dict(_others(paths, record))
+    if made is None or None in others.values():
+        return ()
+    files = {"train.toml": made.train, "dataset.toml": made.dataset}
+    files |= {name: data for name, data in others.items() if data is not None}
+    now = run_digest(files, record.inputs, record.trainer, plan.launch)
+    if now == record.digest:
+        return ()
+    said = say("record.json was edited: its digest does not follow from what it says any more")
+    return (Difference(what="record", name="digest", change="changed", message=said, was=record.digest, now=now),)
+
+
+def _others(paths: RunPaths, record: Record) -> Iterator[tuple[str, bytes | None]]:
+    """The compiled files that hold no path: prompts and presets. None for one that is not as the record has it."""
+    for file in record.compiled:
+        if file.name not in {"train.toml", "dataset.toml", ACCELERATE_FILE}:
+            data: bytes | None = None
+            with suppress(OSError):
+                data = (paths.root / file.name).read_bytes()
+            yield file.name, data if data is not None and digest_of(data, file.name) == file else None
 
 
 def command_drift(paths: RunPaths, record: Record) -> tuple[Difference, ...]:
@@ -132,4 +164,4 @@ def _same_command(told: dict[str, object], record: Record) -> bool:
     )
 
 
-__all__ = ["Listing", "command_drift", "compiled_again", "listing", "original_texts", "plan_of"]
+__all__ = ["Listing", "command_drift", "digest_drift", "listing", "original_texts", "plan_of"]

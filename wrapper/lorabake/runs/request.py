@@ -123,6 +123,7 @@ def opened(request: LaunchRequest) -> Record:
         digest=provenance.digest if provenance else None,
         inputs=tuple(each.digest() for each in provenance.inputs.inputs) if provenance else (),
         inputs_file=digest_of(made_from, INPUTS_FILE) if made_from is not None else None,
+        plan_file=digest_of(plan_file(request), PLAN_FILE),
         rerun_of=request.rerun_of,
     )
 

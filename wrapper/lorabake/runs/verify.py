@@ -86,17 +86,20 @@ class _Named(NamedTuple):
 
 
 def _folder(paths: RunPaths, record: Record, fingerprints: Fingerprints) -> Drift:
-    """The run's own copy of the recipe, and the compiled files."""
+    """The run's own copy of the recipe, the compiled files, and whether the record agrees with itself."""
     every = [_Named("recipe", record.recipe), *(_Named("compiled", file) for file in record.compiled)]
+    every += [_Named("compiled", record.plan_file)] if record.plan_file else []
     now = fingerprints.of(paths.root, [file.name for _, file in every])
-    texts: dict[str, str] | None = None
+    plan = evidence.plan_of(paths)
+    texts = evidence.original_texts(record, plan)
     found: list[Difference] = []
     for what, file in every:
-        if file_drift(what, file, now[file.name]):
-            if texts is None:
-                texts = evidence.original_texts(record, evidence.plan_of(paths))
-            found += file_drift(what, file, now[file.name], (texts.get(file.name), _text(paths, file.name)))
+        here = now[file.name]
+        changed = file_drift(what, file, here)
+        found += file_drift(what, file, here, (texts.get(file.name), _text(paths, file.name))) if changed else ()
     found += evidence.command_drift(paths, record)
+    if record.plan_file is not None and now[record.plan_file.name] == record.plan_file:
+        found += evidence.digest_drift(paths, record, plan, texts)
     return Drift(tuple(found), compared=_counted([file for _, file in every]))
 
 
