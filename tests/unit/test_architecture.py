@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "pure heart",
         (
             "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast",
-            "planning.marks", "planning.compile", "planning.drift", "planning.file_drift",
+            "planning.marks", "planning.continuation", "planning.compile", "planning.drift", "planning.file_drift",
             "planning.trainer_drift", "planning.difference", "planning.shapes", "planning.tensors",
             "planning.targets", "planning.size", "planning.pace", "planning.at_commit", "planning.provenance", "planning.identity",
             "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
@@ -66,7 +66,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "runs.evidence", "runs.trainer_now", "runs.verify",
             "runs.known_failures",
             "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
-            "runs.request", "runs.launch", "runs.register", "runs.origin",
+            "runs.request", "runs.states", "runs.parts", "runs.resumable", "runs.start", "runs.launch", "runs.resume",
+             "runs.register", "runs.origin",
         ),
     ),
     (
@@ -77,7 +78,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.difference", "render.forms", "render.where",
             "render.explain", "render.book", "render.runs", "render.lists",
-            "inspection", "render.inspection", "commands.files",
+            "inspection", "render.inspection_rows", "render.inspection", "commands.files",
             "usage", "boundary", "cli_options", "commands", "commands.common", "commands.judging", "commands.training",
             "commands.keeping", "cli", "__main__",
         ),

@@ -15,12 +15,13 @@ from pydantic_core import core_schema
 from lorabake import resources
 from lorabake.errors import MachineError, RecipeError
 from lorabake_schemas.base import StrictModel
+from lorabake_schemas.inspection import InspectReport
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.report import CheckReport, ExplainReport, PlanDifference, PlanReport
 from lorabake_schemas.words import quoted, say
 
-Published = Literal["recipe", "check", "plan", "diff", "explain", "record", "inputs"]
+Published = Literal["recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect"]
 PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
         "check": CheckReport,
@@ -29,6 +30,7 @@ PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
         "explain": ExplainReport,
         "record": Record,
         "inputs": Inputs,
+        "inspect": InspectReport,
     }
 )
 

@@ -84,16 +84,26 @@ def impostor(path: Path) -> Said | None:
         )
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return say("{file} is a web page saved under this name, not a model: download it again", file=name)
-    if path.suffix.lower() == ".safetensors" and start.startswith((b"PK\x03\x04", b"\x80\x02")):
+    if path.suffix.lower() == ".safetensors" and is_pickle(start):
         return say("{file} is a torch checkpoint by content: it is no safetensors file, name it .ckpt", file=name)
     return None
+
+
+def is_pickle(start: bytes) -> bool:
+    """Whether a file that starts like this is torch's own format: a zip or a pickle."""
+    return start.startswith((b"PK\x03\x04", b"\x80\x02")) and not _is_header(start)
+
+
+def _is_header(start: bytes) -> bool:
+    """A safetensors header of 640 bytes starts as a pickle does: with its length, then the brace of its JSON."""
+    return start[8:9] == b"{"
 
 
 def not_a_pickle(path: Path) -> Said | None:
     """Why a file that sd-scripts would unpickle is none; told from the first bytes: torch's are a zip or a pickle."""
     with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith((b"PK", b"\x80")):
+        start = file.read(_START)
+    if start.startswith((b"PK", b"\x80")) and not _is_header(start):
         return None
     if isinstance(read(path), Header):
         return say(
@@ -117,4 +127,4 @@ def _described(entries: dict[str, Any], name: str, data_bytes: int) -> Header | 
     return Header(shapes, metadata)
 
 
-__all__ = ["Header", "HeaderError", "impostor", "not_a_pickle", "read", "read_entries"]
+__all__ = ["Header", "HeaderError", "impostor", "is_pickle", "not_a_pickle", "read", "read_entries"]

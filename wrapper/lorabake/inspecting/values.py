@@ -1,0 +1,158 @@
+"""What sd-scripts wrote into a file's metadata about the training, with the types that it had before it became text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import cast
+
+from lorabake_schemas.inspection import BaseNamed, Group, ModelFamily, Plain, Value
+
+Metadata = Mapping[str, str]
+NETWORK: Group = "network"
+# train_network.py:1003-1065 and 1183-1221 of the pin, without their ss_; the same names since 2023.
+GROUPED: Mapping[Group, tuple[str, ...]] = MappingProxyType(
+    {
+        "network": ("network_module", "network_dim", "network_alpha", "network_dropout", "network_args"),
+        "training": (
+            "optimizer", "learning_rate", "unet_lr", "text_encoder_lr", "lr_scheduler", "lr_warmup_steps", "steps",
+            "max_train_steps", "epoch", "num_epochs", "num_batches_per_epoch", "batch_size_per_device",
+            "total_batch_size", "gradient_accumulation_steps", "max_grad_norm", "scale_weight_norms", "seed",
+            "clip_skip", "max_token_length", "mixed_precision", "full_fp16", "full_bf16", "fp8_base", "fp8_base_unet",
+            "gradient_checkpointing", "cache_latents", "lowram",
+        ),
+        "noise": (
+            "loss_type", "huber_schedule", "huber_scale", "huber_c", "min_snr_gamma", "debiased_estimation",
+            "noise_offset", "noise_offset_random_strength", "adaptive_noise_scale", "multires_noise_iterations",
+            "multires_noise_discount", "ip_noise_gamma", "ip_noise_gamma_random_strength", "zero_terminal_snr",
+        ),
+        "data": (
+            "num_train_images", "num_reg_images", "num_validation_images", "prior_loss_weight", "resolution",
+            "enable_bucket", "bucket_no_upscale", "min_bucket_reso", "max_bucket_reso", "shuffle_caption",
+            "keep_tokens", "flip_aug", "color_aug", "random_crop", "face_crop_aug_range", "caption_dropout_rate",
+            "caption_dropout_every_n_epochs", "caption_tag_dropout_rate", "resize_interpolation", "validation_seed",
+            "validation_split", "max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps",
+        ),
+        "saving": ("output_name", "session_id", "sd_scripts_commit_hash"),
+    }
+)  # fmt: skip
+PLACE: Mapping[str, Group] = MappingProxyType({name: group for group, names in GROUPED.items() for name in names})
+# What stands elsewhere on the page.
+TOLD_ELSEWHERE = frozenset({
+    "datasets", "dataset_dirs", "reg_dataset_dirs", "tag_frequency", "bucket_info", "training_comment",
+    "training_started_at", "training_finished_at", "sd_model_name", "sd_model_hash", "new_sd_model_hash",
+    "vae_name", "vae_hash", "new_vae_hash", "base_model_version", "v2",
+})  # fmt: skip
+NOTHING = frozenset({"None", ""})
+NOT_HASHED = frozenset({"IsADirectory", "NOFILE"})  # train_util.py:3232-3237: what stands where no hash could be made
+ARCHITECTURES: tuple[tuple[str, ModelFamily], ...] = (
+    ("stable-diffusion-xl", "sdxl"), ("stable-diffusion-v2", "sd2"), ("stable-diffusion-v1", "sd15"),
+    ("stable-diffusion-3", "sd3"), ("flux", "flux"), ("chroma", "flux"), ("lumina", "lumina"),
+    ("hunyuan-image", "hunyuan-image"), ("anima", "anima"),
+)  # fmt: skip
+VERSIONS: tuple[tuple[str, ModelFamily], ...] = (
+    ("sdxl", "sdxl"), ("sd_v2", "sd2"), ("sd_v1", "sd15"), ("sd3", "sd3"), ("flux", "flux"), ("chroma", "flux"),
+    ("lumina", "lumina"), ("hunyuan", "hunyuan-image"), ("anima", "anima"),
+)  # fmt: skip
+NUMBER = re.compile(r"[-+]?[0-9]{1,18}")
+
+
+def values_of(metadata: Metadata) -> tuple[Value, ...]:
+    """Everything with ``ss_`` that is not told elsewhere, in groups and in each in the order of its table."""
+    order = {name: number for number, name in enumerate(PLACE)}
+    names = [key.removeprefix("ss_") for key in metadata if key.startswith("ss_")]
+    told = sorted((n for n in names if n not in TOLD_ELSEWHERE), key=lambda n: (order.get(n, len(order)), n))
+    typed = [(name, plain(metadata[f"ss_{name}"])) for name in told]
+    return tuple(
+        Value(group=PLACE.get(name, "other"), name=name, value=value) for name, value in typed if value is not None
+    )
+
+
+def plain(text: str) -> Plain | None:
+    """What ``str`` made this text of; None for "None". A number that a float cannot hold stays text."""
+    if text in NOTHING:
+        return None
+    if text in {"True", "False"}:
+        return text == "True"
+    if NUMBER.fullmatch(text):
+        return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) and len(text) < 30 else text
+
+
+def read_json(metadata: Metadata, key: str) -> object:
+    """The value that a key holds as JSON; None when there is none, or when it is no JSON."""
+    try:
+        return json.loads(metadata[key])
+    except (KeyError, ValueError, RecursionError):
+        return None
+
+
+def base_of(metadata: Metadata) -> BaseNamed | None:
+    """The model that was trained on."""
+    given = {name: text for name in TOLD_ELSEWHERE if (text := metadata.get(f"ss_{name}", "")) not in NOTHING}
+    told = BaseNamed(
+        name=given.get("sd_model_name"),
+        version=given.get("base_model_version"),
+        sha256=_hash(given, "new_sd_model_hash"),
+        short_hash=_hash(given, "sd_model_hash"),
+        is_folder=given.get("sd_model_hash") == "IsADirectory",
+        vae=given.get("vae_name"),
+        vae_sha256=_hash(given, "new_vae_hash"),
+    )
+    return None if told == BaseNamed() else told
+
+
+def _hash(given: Metadata, name: str) -> str | None:
+    text = given.get(name)
+    return None if text in NOT_HASHED else text
+
+
+def family_named(metadata: Metadata) -> ModelFamily | None:
+    """By what the metadata say."""
+    architecture = metadata.get("modelspec.architecture", "").lower()
+    version = metadata.get("ss_base_model_version", "").lower()
+    for text, families in ((architecture, ARCHITECTURES), (version, VERSIONS)):
+        for head, family in families:
+            if text.startswith(head):
+                return family
+    return None
+
+
+def algorithm_named(metadata: Metadata) -> str | None:
+    """The algorithm that LyCORIS was asked for, in lower case."""
+    given = network_args(metadata).get("algo")
+    return given.lower() if isinstance(given, str) else None
+
+
+def network_args(metadata: Metadata) -> Mapping[str, object]:
+    given = read_json(metadata, "ss_network_args")
+    return cast("Mapping[str, object]", given) if isinstance(given, dict) else {}
+
+
+def time_of(metadata: Metadata, key: str) -> datetime | None:
+    """A Unix time, in UTC; None when the text is no time that there can be."""
+    try:
+        return datetime.fromtimestamp(float(metadata[key]), UTC)
+    except (KeyError, ValueError, OverflowError, OSError):
+        return None
+
+
+__all__ = [
+    "Metadata",
+    "algorithm_named",
+    "base_of",
+    "family_named",
+    "network_args",
+    "plain",
+    "read_json",
+    "time_of",
+    "values_of",
+]
