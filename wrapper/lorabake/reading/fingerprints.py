@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -85,7 +85,7 @@ class Fingerprints:
     def many(self, wanted: Sequence[Files]) -> list[Digests]:
         """The same for several folders at once, which share one progress. Raises HashingStoppedError."""
         now, rooms = time.time_ns(), _Rooms()
-        places = [[rooms.place(files, name) for name in files.names] for files in wanted]
+        places = [rooms.enter(files) for files in wanted]
         # opened and closed here: SQLite's connections are not for several threads
         store = FactStore(self._store)
         try:
@@ -95,8 +95,8 @@ class Fingerprints:
         finally:
             store.close()
         return [
-            {name: room.digest(short, name) if room else None for name, (room, short) in zip(names, each, strict=True)}
-            for names, each in zip((files.names for files in wanted), places, strict=True)
+            {name: found for room, above, names in parts for name, found in _digests(room, above, names)}
+            for parts in places
         ]
 
     def _read(self, rooms: Sequence[_Room], now: int) -> None:
@@ -188,9 +188,10 @@ class _Room:
         self.asked = 0
         self._memory: Memory | None = None
 
-    def enter(self, name: str, stamp: str | None) -> None:
-        if name not in self.stamps:
-            self.stamps[name] = stamp or _stamp(f"{self.path}{os.sep}{name}", name)
+    def enter(self, names: Sequence[str], stamps: Mapping[str, str]) -> None:
+        for name in names:
+            if name not in self.stamps:
+                self.stamps[name] = stamps.get(name) or _stamp(f"{self.path}{os.sep}{name}", name)
 
     def recall(self, store: FactStore) -> None:
         self._memory = Memory(store, KIND, self.identity, 1)
@@ -214,34 +215,31 @@ class _Room:
         known |= {str(found.stamp): [found.sha256] for found in fresh.values()}
         self._memory.keep(list(known), list(known.values()))
 
-    def digest(self, name: str, told: str) -> FileDigest | None:
-        """Of a file by its name here, under the name that was asked for."""
-        stamp, row = self.stamps[name], self.rows[name]
-        if row is not None and stamp is not None:
-            return FileDigest(name=legible(told), sha256=row[0], size=_size(stamp))
-        found = self.found.get(name)
-        return FileDigest(name=legible(told), sha256=found.sha256, size=found.size) if found else None
-
 
 class _Rooms:
     """The folders that names lead to, each once, whatever it is called."""
 
     def __init__(self) -> None:
-        self._by_path: dict[str, _Room | None] = {}
         self._by_identity: dict[str, _Room] = {}
 
     @property
     def all(self) -> list[_Room]:
         return list(self._by_identity.values())
 
-    def place(self, files: Files, name: str) -> tuple[_Room | None, str]:
-        """The room of a file and its name there; no room where there is no such folder."""
-        above, _, short = name.rpartition("/")
-        path = f"{files.folder}{os.sep}{above}" if above else str(files.folder)
-        room = self._by_path[path] if path in self._by_path else self._room(path)
-        if room is not None:
-            room.enter(short, files.stamps.get(name))
-        return room, short
+    def enter(self, files: Files) -> list[tuple[_Room | None, str, list[str]]]:
+        """The room that names below a folder lead to, what stands before them, and they themselves; None: no room."""
+        parts: dict[str, list[str]] = {}
+        if any("/" in name for name in files.names):
+            for name in files.names:
+                above, slash, short = name.rpartition("/")
+                parts.setdefault(above + slash, []).append(short)
+        else:
+            parts[""] = list(files.names)
+        found = [(self._room(f"{files.folder}{os.sep}{above}"), above, names) for above, names in parts.items()]
+        for room, above, names in found:
+            if room is not None:
+                room.enter(names, {} if above else files.stamps)
+        return found
 
     def _room(self, path: str) -> _Room | None:
         # normpath: a caption may be named "../my.txt", and sd-scripts takes the dots off before it looks (captions)
@@ -249,11 +247,24 @@ class _Rooms:
         try:
             state = os.stat(real)  # noqa: PTH116 - a string
         except (OSError, ValueError):
-            self._by_path[path] = None
             return None
         identity = f"{state.st_dev}:{state.st_ino}"
-        room = self._by_path[path] = self._by_identity.setdefault(identity, _Room(real, identity))
-        return room
+        return self._by_identity.setdefault(identity, _Room(real, identity))
+
+
+def _digests(room: _Room | None, above: str, names: Sequence[str]) -> Iterator[tuple[str, FileDigest | None]]:
+    """Of the files of a room by their names there, under the names that were asked for."""
+    if room is None:
+        yield from ((above + name, None) for name in names)
+        return
+    for name in names:
+        whole = above + name if above else name
+        stamp, row = room.stamps[name], room.rows[name]
+        if row and stamp:
+            yield whole, FileDigest(name=legible(whole), sha256=row[0], size=_size(stamp))
+        else:
+            found = room.found.get(name)
+            yield whole, FileDigest(name=legible(whole), sha256=found.sha256, size=found.size) if found else None
 
 
 def _jobs(rooms: Iterable[_Room]) -> list[tuple[int, _Room, str]]:
