@@ -233,7 +233,7 @@ def test_a_fault_of_lorabake_before_the_trainer_starts_is_recorded(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("lorabake.runs.launch.run", broken)
+    monkeypatch.setattr("lorabake.runs.start.train", broken)
     with pytest.raises(ZeroDivisionError):
         launch(request(tmp_path / "x"), ignore)
     record = read_record(tmp_path / "x" / "record.json")

@@ -78,7 +78,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.difference", "render.forms", "render.where",
             "render.explain", "render.book", "render.runs", "render.lists",
-            "inspection", "render.inspection_rows", "render.inspection", "commands.files",
+            "inspection", "render.inspection_rows", "render.inspection", "commands.files", "commands.runs", "render.verify",
             "usage", "boundary", "cli_options", "commands", "commands.common", "commands.judging", "commands.training",
             "commands.keeping", "cli", "__main__",
         ),

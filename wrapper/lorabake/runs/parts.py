@@ -1,0 +1,254 @@
+"""The files of a resumed run: what a continuation wrote is moved into output/ under the run's own numbers.
+
+A continuation writes into parts/00K/output, because sd-scripts counts its steps from anew and would overwrite files of
+the same number. Everything here can be broken off at any point and done again: a file's right number follows from its
+name, and it is moved last. Nothing is ever deleted: what is in the way goes to parts/00K/replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.reading import safetensors_header
+from lorabake.reading.rewritten_header import rewritten
+from lorabake.runs.folder import write_whole
+from lorabake.runs.states import ENDING, TRAIN_STATE, Expected, State, problem, wrong_with_archive
+from lorabake_schemas.words import Said, legible, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lorabake.planning.continuation import Course
+
+SAMPLES = "sample"
+# TU:6572-6576: NAME_000012_00_20260131093000_7.png after a step, NAME_e000002_... after an epoch.
+SAMPLE = re.compile(r"(.*_)(e?)(\d{6,})(_\d{2,}_\d{14}(?:_\d+)?\.png)")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What sd-scripts calls what it saves (TU:89-100)."""
+
+    name: str
+    extension: str
+    course: Course
+
+    @property
+    def final(self) -> str:
+        return f"{self.name}.{self.extension}"
+
+    def read(self, entry: str, offset: int = 0) -> tuple[str, int] | None:
+        """Whether a file or state folder is of a step, an epoch or the last one, and the run's step; None for any
+        other."""
+        told = re.fullmatch(
+            re.escape(self.name) + rf"(?:-step(\d{{8,}})|-(\d{{6,}}))?(?:\.{re.escape(self.extension)}|{ENDING})", entry
+        )
+        if told is None:
+            return None
+        if told[1]:
+            return "step", int(told[1]) + offset
+        return ("epoch", self.course.end_of(int(told[2]))) if told[2] else ("last", self.course.steps)
+
+    def of_the_run(self, entry: str, written: Written) -> str:
+        """What a file or state folder that a continuation wrote is called in the run."""
+        told = self.read(entry, written.offset)
+        if told is None or told[0] != "step":
+            return entry
+        is_state = entry.endswith(ENDING)
+        ends = written.stop_at is not None and told[1] == self.course.steps
+        return self.last(state=is_state) if ends else self.stepped(told[1], state=is_state)
+
+    def stepped(self, step: int, *, state: bool) -> str:
+        return f"{self.name}-step{step:08d}" + (ENDING if state else f".{self.extension}")
+
+    def last(self, *, state: bool) -> str:
+        return self.name + (ENDING if state else f".{self.extension}")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where a continuation wrote and how its numbers become the run's: see planning/continuation.py."""
+
+    root: Path
+    number: int
+    first_step: int
+    offset: int
+    stop_at: int | None
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "parts" / f"{self.number:03d}"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def replaced(self) -> Path:
+        return self.folder / "replaced"
+
+    @property
+    def beyond(self) -> Path:
+        return self.folder / "beyond"
+
+
+@dataclass(slots=True)
+class Adopted:
+    """What became of a continuation's files: moved to these names, and left where they are, with why."""
+
+    files: list[str] = field(default_factory=list[str])
+    left: list[tuple[str, Said]] = field(default_factory=list[tuple[str, Said]])
+
+
+def set_aside(written: Written, names: Names) -> int:
+    """Move what output/ holds of steps after the one that the run goes on from to replaced/; how many there were.
+
+    Raises OSError.
+    """
+    output, moved = written.root / "output", 0
+    for entry in sorted(output.iterdir()):
+        told = names.read(entry.name)
+        if told is not None and told[1] > written.first_step:
+            _move(entry, _free(written.replaced / entry.name))
+            moved += 1
+    return moved
+
+
+def adopt(written: Written, names: Names, wanted: Expected) -> Adopted:
+    """Move everything whole that a continuation wrote into output/, with the run's numbers in names and files.
+
+    Halves that a kill left stay where they are. Raises OSError when the disk is full or something cannot be moved;
+    what was moved stays moved, and the rest can be moved later.
+    """
+    adopted = Adopted()
+    if not written.output.is_dir():
+        return adopted
+    for entry in sorted(written.output.iterdir()):
+        if re.fullmatch(r"\..+\.part", entry.name):  # a rewriting of ours that was broken off
+            entry.unlink()
+        elif entry.name == SAMPLES and entry.is_dir():
+            _adopt_samples(entry, written, adopted)
+        else:
+            _adopt_entry(entry, written, names, wanted, adopted)
+    for folder in (written.output / SAMPLES, written.output):
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+    return adopted
+
+
+def _adopt_entry(entry: Path, written: Written, names: Names, wanted: Expected, adopted: Adopted) -> None:
+    told, is_state = names.read(entry.name, written.offset), entry.is_dir()
+    if told is None:
+        _settle(entry, entry.name, written, adopted)
+        return
+    kind, step = told
+    if written.stop_at is not None and (kind == "last" or step > names.course.steps):
+        _move(entry, _free(written.beyond / entry.name))  # trained past the run's end before it could be stopped
+        return
+    why = _unwhole(entry, step, written, wanted, is_state=is_state)
+    if why is not None:
+        adopted.left.append((legible(entry.relative_to(written.root).as_posix()), why))
+        return
+    ends = step == names.course.steps and written.stop_at is not None
+    if ends and not is_state:
+        _adopt_last_step(entry, written, names, adopted)
+        return
+    _count_right(entry, step, written.offset, is_state=is_state)
+    _settle(entry, names.of_the_run(entry.name, written), written, adopted)
+
+
+def _adopt_last_step(entry: Path, written: Written, names: Names, adopted: Adopted) -> None:
+    """The file of the last step is the run's last file where sd-scripts would have gone on beyond it; a file of the
+    step as well, where the recipe wants one there."""
+    course = names.course
+    both = course.save_every_n_steps is not None and course.steps % course.save_every_n_steps == 0
+    place = written.root / "output" / names.stepped(course.steps, state=False)
+    if both and not place.exists():  # set_aside has cleared the place: one that is there was made here before
+        _count_right(entry, course.steps, written.offset, is_state=False)
+        copy = place.with_name(f".{place.name}.part")
+        shutil.copyfile(entry, copy)
+        copy.rename(place)
+        adopted.files.append(legible(f"output/{place.name}"))
+    _count_right(entry, course.steps, written.offset, is_state=False, epoch=course.epochs)
+    _settle(entry, names.final, written, adopted)
+
+
+def _unwhole(entry: Path, step: int, written: Written, wanted: Expected, *, is_state: bool) -> Said | None:
+    """Why a file or state is not whole. Raises OSError when it cannot be read."""
+    if is_state:
+        return problem(State(entry, "step", step, written.number, written.offset), wanted)
+    if entry.suffix == ".safetensors":
+        found = safetensors_header.read(entry)
+        return found if isinstance(found, str) else None
+    return wrong_with_archive(entry)
+
+
+def _count_right(entry: Path, step: int, offset: int, *, is_state: bool, epoch: int | None = None) -> None:
+    """The run's own step in a LoRA's header or a state's train_state.json; one that says neither the right nor the
+    expected wrong number is left as it is, to be judged."""
+    if is_state:
+        path = entry / TRAIN_STATE
+        write_whole(path, json.dumps({**json.loads(path.read_bytes()), "current_step": step}).encode())
+        return
+
+    def right(metadata: dict[str, str]) -> dict[str, str]:
+        if metadata.get("ss_steps") not in {str(step), str(step - offset)}:
+            return metadata
+        return metadata | {"ss_steps": str(step)} | ({} if epoch is None else {"ss_epoch": str(epoch)})
+
+    rewritten(entry, right)
+
+
+def _adopt_samples(folder: Path, written: Written, adopted: Adopted) -> None:
+    for entry in sorted(folder.iterdir()):
+        _settle(entry, f"{SAMPLES}/{sample_name(entry.name, written)}", written, adopted)
+
+
+def sample_name(name: str, written: Written) -> str:
+    """The run's own step in a sample's name; those that are made before the first step of a continuation say which
+    step that is."""
+    told = SAMPLE.fullmatch(name)
+    if told is None or (told[2] and int(told[3])):
+        return name
+    step = written.first_step if told[2] else int(told[3]) + written.offset
+    return f"{told[1]}{step:06d}{told[4]}"
+
+
+def _settle(entry: Path, target: str, written: Written, adopted: Adopted) -> None:
+    place = written.root / "output" / target
+    if place.exists():
+        _move(place, _free(written.replaced / target))
+    _move(entry, place)
+    adopted.files.append(legible(f"output/{target}"))
+
+
+def _move(entry: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    entry.rename(place)
+
+
+def _free(place: Path) -> Path:
+    """This place, or one beside it where that is taken."""
+    return next(each for each in _places(place) if not each.exists())
+
+
+def _places(place: Path) -> Iterator[Path]:
+    yield place
+    number = 2
+    while True:
+        yield place.with_name(f"{place.name}.{number}")
+        number += 1
+
+
+def told_of(adopted: Adopted) -> tuple[Said, ...]:
+    """A remark for each file that was left where it is."""
+    return tuple(say("{file} is not whole and stays there: {why}", file=file, why=why) for file, why in adopted.left)
+
+
+__all__ = ["Adopted", "Names", "Written", "adopt", "sample_name", "set_aside", "told_of"]

@@ -1,0 +1,187 @@
+"""Whether a run can go on, and from which of its states. Reads the run folder, changes nothing."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, cast
+
+from lorabake.planning.continuation import Continuation, Course, continuation
+from lorabake.reading import safetensors_header
+from lorabake.runs.happenings import Totals
+from lorabake.runs.parts import Names, Written
+from lorabake.runs.progress import Parser
+from lorabake.runs.states import Expected, Spot, State, expected, problem, states, wrong_with_archive
+from lorabake_schemas.words import Said, legible, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lorabake.runs.folder import RunPaths
+    from lorabake_schemas.record import Part, Record
+
+Table = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A run as sd-scripts sees it: its compiled settings, how far it goes, what its files are called."""
+
+    settings: Table
+    names: Names
+
+    @property
+    def course(self) -> Course:
+        return self.names.course
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """``state`` and ``how`` are None when there is nothing to go on from; ``passed`` are the states further than the
+    one that was taken, each with why; ``complete`` says that the LoRA of the last step is there."""
+
+    training: Training | None = None
+    wanted: Expected | None = None
+    state: State | None = None
+    how: Continuation | None = None
+    passed: tuple[tuple[str, Said], ...] = ()
+    complete: bool = False
+
+    @property
+    def step(self) -> int | None:
+        return self.how.step if self.how is not None else None
+
+
+def outlook(paths: RunPaths, record: Record) -> Outlook:
+    """The newest whole state by content from which sd-scripts can truly go on."""
+    training = training_of(paths)
+    if training is None:
+        return Outlook()
+    found = states(spots(paths, record), training.names.name, training.course)
+    wanted = expected(found, training.settings)
+    complete = any(True for _ in last_files(paths, record, training.names))
+    passed: list[tuple[str, Said]] = []
+    for state in found:
+        how = continuation(training.course, state.step)
+        why = problem(state, wanted) if isinstance(how, Continuation) else how
+        if isinstance(how, Continuation) and why is None:
+            return Outlook(training, wanted, state, how, tuple(passed), complete)
+        if why is not None:
+            passed.append((legible(state.path.relative_to(paths.root).as_posix()), why))
+    return Outlook(training, wanted, None, None, tuple(passed), complete)
+
+
+def training_of(paths: RunPaths) -> Training | None:
+    """None when sd-scripts never got as far as counting its steps, or the folder is damaged."""
+    settings, totals = settings_of(paths), totals_of(paths)
+    if settings is None or totals is None or not totals.batches_per_epoch:
+        return None
+    accumulation, every = settings.get("gradient_accumulation_steps"), settings.get("save_every_n_steps")
+    course = Course(
+        batches=totals.batches_per_epoch,
+        accumulation=accumulation if isinstance(accumulation, int) else 1,
+        epochs=totals.epochs,
+        steps=totals.steps,
+        save_every_n_steps=every if isinstance(every, int) else None,
+    )
+    name, kind = str(settings.get("output_name") or "last"), str(settings.get("save_model_as") or "safetensors")
+    return Training(settings, Names(name, kind, course))
+
+
+def settings_of(paths: RunPaths) -> Table | None:
+    """The compiled settings; None when the file is gone or damaged."""
+    try:
+        return tomllib.loads(paths.train.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def totals_of(paths: RunPaths) -> Totals | None:
+    """sd-scripts' own counts as the run began, from the events; from the log where a full disk kept them out."""
+    try:
+        with paths.events.open("rb") as file:
+            for line in file:
+                if b'"totals"' in line and (found := _totals(line)) is not None:
+                    return found
+        parser = Parser()
+        with paths.log.open("rb") as log:
+            while parser.seen.totals is None and (piece := log.read(1 << 20)):
+                parser.feed(piece)
+    except OSError:
+        return None
+    return parser.seen.totals
+
+
+def _totals(line: bytes) -> Totals | None:
+    try:
+        told = cast("dict[str, int]", json.loads(line))
+        return Totals(**{each.name: told[each.name] for each in fields(Totals)})
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def spots(paths: RunPaths, record: Record) -> list[Spot]:
+    """Where states may lie: output/, and what a continuation that was killed has left in its own folder."""
+    found = [Spot(paths.output)]
+    for part in record.parts[1:]:
+        folder = paths.root / "parts" / f"{part.number:03d}" / "output"
+        if folder.is_dir():
+            found.append(Spot(folder, part.number, part.offset))
+    return found
+
+
+def written_by(paths: RunPaths, part: Part, course: Course) -> Written:
+    """Where a start of the trainer wrote, and how its numbers become the run's."""
+    how = continuation(course, part.first_step)
+    stop_at = how.stop_at if isinstance(how, Continuation) else None
+    return Written(paths.root, part.number, part.first_step, part.offset, stop_at)
+
+
+def last_files(paths: RunPaths, record: Record, names: Names) -> Iterator[Path]:
+    """The LoRA of the last step where it is whole, in output/ or still where a continuation wrote it."""
+    if whole(paths.output / names.final, names.course.steps, 0):
+        yield paths.output / names.final
+    for part in record.parts[1:]:
+        written = written_by(paths, part, names.course)
+        final = names.final if written.stop_at is None else names.stepped(written.stop_at, state=False)
+        if whole(written.output / final, names.course.steps, part.offset):
+            yield written.output / final
+
+
+def whole(path: Path, steps: int, offset: int) -> bool:
+    """Whether a LoRA is there to its last byte and says that many steps; ckpt and pt do not say."""
+    try:
+        if path.suffix != ".safetensors":
+            return wrong_with_archive(path) is None
+        found = safetensors_header.read(path)
+    except OSError:
+        return False
+    if isinstance(found, str):
+        return False
+    return found.metadata.get("ss_steps") in {None, str(steps), str(steps - offset)}
+
+
+def advice(view: Outlook, settings: Table | None) -> Said:
+    """Why a run cannot be resumed, and what to do the next time."""
+    if view.passed:
+        return say("none of its states can be gone on from: start it again with `lorabake rerun`")
+    if settings is not None and settings.get("save_state"):
+        return say("it did not get as far as its first state: start it again with `lorabake rerun`")
+    return say(
+        "no state was saved: set save.save_state = true and save.save_every_n_epochs in the recipe, and run it again"
+    )
+
+
+__all__ = [
+    "Outlook",
+    "Training",
+    "advice",
+    "last_files",
+    "outlook",
+    "settings_of",
+    "spots",
+    "training_of",
+    "written_by",
+]

@@ -1,0 +1,238 @@
+"""A run goes on in its own folder: from the newest whole state, under its own numbers, to the same last step."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from lorabake.errors import MachineError
+from lorabake.runs.alone import only_run
+from lorabake.runs.events import EventLog, Fields, stamp, utc_now
+from lorabake.runs.folder import ROOM, RunPaths, read_record, write_record
+from lorabake.runs.parts import Names, Written, adopt, set_aside, told_of
+from lorabake.runs.progress import Parser
+from lorabake.runs.resumable import Outlook, Training, advice, outlook, settings_of, written_by
+from lorabake.runs.start import Sequel, Start, carried_out, finish, gathered, judged, remarked
+from lorabake_schemas.record import Part, Record
+from lorabake_schemas.words import Said, legible, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lorabake.planning.continuation import Continuation
+    from lorabake.runs.resumable import Table
+    from lorabake.runs.start import Watcher
+    from lorabake.runs.states import Expected, State
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest:
+    """``argv`` is the command of the run's first start, with the places that Python and script have today."""
+
+    paths: RunPaths
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    interrupt_s: float = 10.0
+    terminate_s: float = 5.0
+
+
+def resume(request: ResumeRequest, watcher: Watcher) -> Record:
+    """Train the rest, and return the finished record.
+
+    Raises MachineError when there is nothing to go on from, when the run is in progress or its folder cannot be
+    written; SetupError when the trainer cannot be started; InterruptedRunError when the user stopped it.
+    """
+    paths = request.paths
+    with only_run(paths, read_record(paths.record).name):
+        record = read_record(paths.record)
+        if record.status == "finished":
+            return record
+        view = outlook(paths, record)
+        tidied(paths, record, view)
+        view = outlook(paths, record)
+        if view.complete and view.training is not None:
+            return completed(request, record, view.training)
+        training, state, how, wanted = going_on_from(view, paths)
+        refuse_uploads(training.settings, how)
+        written = Written(paths.root, max(len(record.parts), 1) + 1, how.step, how.offset, how.stop_at)
+        record = with_part(record, written, state, command_of(request.argv, written, state, how))
+        with closing(begun(paths, record, written, training.names)) as events:
+            return carried_out(start_of(request, record, written, training, wanted), record, events, watcher)
+
+
+def going_on_from(view: Outlook, paths: RunPaths) -> tuple[Training, State, Continuation, Expected]:
+    """What an outlook found. Raises MachineError when that is nothing."""
+    if view.training is None or view.state is None or view.how is None or view.wanted is None:
+        hint = advice(view, settings_of(paths))
+        why = [say("{state}: {why}", state=place, why=reason) for place, reason in view.passed]
+        said = say("there is no state to resume {run} from", run=paths.root)
+        for each in why[:5]:
+            said = say("{before}\n  {state}", before=said, state=each)
+        raise MachineError(said, hint)
+    return view.training, view.state, view.how, view.wanted
+
+
+def refuse_uploads(settings: Table, how: Continuation) -> None:
+    """Raises MachineError where sd-scripts would upload files under step numbers that are too low."""
+    by_steps = settings.get("save_every_n_steps") is not None or how.stop_at is not None
+    if settings.get("huggingface_repo_id") and how.offset and by_steps:
+        said = say("huggingface_repo_id is set: a continuation would upload its files under the wrong steps")
+        raise MachineError(said, say("take it out of the recipe and start again with `lorabake run`"))
+
+
+def tidied(paths: RunPaths, record: Record, view: Outlook) -> None:
+    """Move into output/ what continuations that were killed have left in their own folders. Raises MachineError."""
+    if view.training is None or view.wanted is None:
+        return
+    try:
+        for part in record.parts[1:]:
+            adopt(written_by(paths, part, view.training.course), view.training.names, view.wanted)
+    except OSError as error:
+        raise unmovable(paths, error) from error
+
+
+def unmovable(paths: RunPaths, error: OSError) -> MachineError:
+    why = error.strerror or str(error)
+    said = say("cannot move what was trained into {folder}: {why}", folder=paths.output, why=why)
+    return MachineError(said, say("make room and try again: nothing is lost"))
+
+
+def command_of(argv: tuple[str, ...], written: Written, state: State, how: Continuation) -> tuple[str, ...]:
+    """sd-scripts' flags come before its config file; paths are relative to the run folder, where it works."""
+    place, output = state.path.relative_to(written.root), written.output.relative_to(written.root)
+    return (*argv, "--resume", place.as_posix(), *how.flags, "--output_dir", output.as_posix())
+
+
+def with_part(record: Record, written: Written, state: State, argv: tuple[str, ...]) -> Record:
+    """The record as it is before the trainer goes on."""
+    now = stamp(utc_now())
+    part = Part(
+        number=written.number,
+        started=now,
+        status="started",
+        argv=tuple(map(legible, argv)),
+        state=legible(state.path.relative_to(written.root).as_posix()),
+        first_step=written.first_step,
+        offset=written.offset,
+    )
+    parts = (*(record.parts or (first_part(record),)), part)
+    changes = {"status": "started", "ended": None, "outcome": None, "pid": os.getpid(), "parts": parts}
+    return record.model_copy(update=changes)
+
+
+def first_part(record: Record) -> Part:
+    """The run as it was before it was resumed for the first time; one that just stopped was killed."""
+    outcome = record.outcome.model_copy(update={"outputs": ()}) if record.outcome is not None else None
+    return Part(
+        number=1,
+        started=record.started,
+        ended=record.ended,
+        status="interrupted" if record.status == "started" else record.status,
+        argv=record.argv,
+        outcome=outcome,
+    )
+
+
+def begun(paths: RunPaths, record: Record, written: Written, names: Names) -> EventLog:
+    """Everything in place for the trainer to go on. Raises MachineError when it cannot be written; the record is
+    written last but for the first event, so that it never speaks of a part that could not begin."""
+    part = record.parts[-1]
+    told: Fields = {"event": "resumed", "part": part.number, "state": part.state, "from_step": part.first_step}
+    try:
+        written.output.mkdir(parents=True, exist_ok=True)
+        paths.room.write_bytes(bytes(ROOM))
+        set_aside(written, names)
+        events = EventLog(paths.events)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise MachineError(say("cannot write to the run folder {folder}: {why}", folder=paths.root, why=why)) from error
+    try:
+        events.write([told])
+        write_record(paths, record)
+    except OSError as error:
+        events.close()
+        why = error.strerror or str(error)
+        raise MachineError(say("cannot write {path}: {why}", path=paths.events, why=why)) from error
+    except MachineError:
+        events.close()
+        raise
+    return events
+
+
+def start_of(
+    request: ResumeRequest, record: Record, written: Written, training: Training, wanted: Expected | None
+) -> Start:
+    """The start of a part; also what a part that is over is judged by."""
+    names, paths = training.names, request.paths
+
+    def named(path: str) -> str:
+        return f"output/{names.of_the_run(PurePath(path).name, written)}"
+
+    def gather() -> tuple[Said, ...]:
+        if wanted is None:
+            return ()
+        try:
+            left = told_of(adopt(written, names, wanted))
+        except OSError as error:
+            return (unmovable(paths, error).message,)
+        return (*left, *remarks(training, written))
+
+    # The command as it was recorded would do, but for names that are no UTF-8.
+    flags = record.parts[-1].argv[len(request.argv) :] if len(record.parts) > 1 else ()
+    return Start(
+        paths=paths,
+        argv=(*request.argv, *flags),
+        env=request.env,
+        output=f"output/{names.final}",
+        planned_steps=training.course.steps,
+        sequel=Sequel(written.first_step, written.stop_at is not None, named, gather),
+        interrupt_s=request.interrupt_s,
+        terminate_s=request.terminate_s,
+    )
+
+
+def remarks(training: Training, written: Written) -> tuple[Said, ...]:
+    """What is otherwise than in a run of one piece."""
+    settings, course, found = training.settings, training.course, list[Said]()
+    if written.stop_at is not None:
+        said = say(
+            "once resumed, sd-scripts ends at the end of an epoch only: lorabake had it save at step {step} and "
+            "stopped it there, so the log does not end with a last word",
+            step=course.steps,
+        )
+        found.append(said)
+    if written.first_step % course.steps_per_epoch:
+        said = say("the rest of the epoch in which it had stopped was dealt out anew: some pictures came twice in it")
+        found.append(said)
+    every = course.save_every_n_steps
+    if every is not None and written.offset % every:
+        said = say("after step {step} the files of save_every_n_steps are counted from there", step=written.offset)
+        found.append(said)
+    if any(settings.get(name) for name in ("save_last_n_epochs", "save_last_n_steps")):
+        found.append(say("save_last_n counts in each part of a resumed run on its own: more files than that are left"))
+    return tuple(found)
+
+
+def completed(request: ResumeRequest, record: Record, training: Training) -> Record:
+    """The verdict on a run that had reached its last step and was not judged: nothing is trained any more."""
+    paths, parser = request.paths, Parser()
+    with paths.log.open("rb") as log:
+        while piece := log.read(1 << 20):
+            parser.feed(piece)
+    parser.close()
+    seen = replace(parser.seen, step=None)
+    part = record.parts[-1] if record.parts else first_part(record)
+    start = start_of(request, record, written_by(paths, part, training.course), training, None)
+    before = record.outcome.returncode if record.outcome is not None else None
+    evidence = gathered(start, 0 if seen.saved else before, seen)
+    said = say("it had reached its last step before: nothing was trained any more")
+    record = remarked(judged(start, record, evidence, None), (said,))
+    with closing(EventLog(Path(paths.events))) as events:
+        finish(paths, record, events)
+    return record
+
+
+__all__ = ["ResumeRequest", "command_of", "going_on_from", "refuse_uploads", "resume"]

@@ -1,0 +1,304 @@
+"""One start of the trainer in a ready run folder: followed to its end, judged, and written down."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from lorabake.errors import InterruptedRunError, LorabakeError
+from lorabake.process import Command, Supervision, supervise
+from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
+from lorabake.runs.events import EventLog, Fields, stamp, utc_now
+from lorabake.runs.folder import RunPaths, outputs, read_record, write_record
+from lorabake.runs.happenings import Saving, Step, Words
+from lorabake.runs.loss import LossWatch
+from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
+from lorabake.runs.progress import Parser
+from lorabake.runs.resumable import outlook
+from lorabake_schemas.record import Outcome, Record, Status
+from lorabake_schemas.words import Said, quoted, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from lorabake.process import Running
+    from lorabake.runs.happenings import ProgressEvent, Seen
+
+    Watcher = Callable[[ProgressEvent], None]
+
+LOOK_EVERY_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
+ENOUGH = "lorabake"  # what stops a continuation that has reached the run's last step and would go on
+
+
+@dataclass(frozen=True, slots=True)
+class Sequel:
+    """What is otherwise in a continuation.
+
+    ``first_step`` steps had been trained before. With ``overruns`` sd-scripts would go on beyond the run's last step
+    and is stopped there. ``named`` gives a file its name in the run; ``gather`` moves what was written there and
+    returns what is to be remarked.
+    """
+
+    first_step: int
+    overruns: bool
+    named: Callable[[str], str]
+    gather: Callable[[], tuple[Said, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is started, and how it is judged. ``output`` is the LoRA, relative to the run folder.
+
+    The two waits are those of the shutdown ladder, in seconds.
+    """
+
+    paths: RunPaths
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    output: str
+    planned_steps: int
+    rehearsal: bool = False
+    sequel: Sequel | None = None
+    interrupt_s: float = 10.0
+    terminate_s: float = 5.0
+
+
+def carried_out(start: Start, record: Record, events: EventLog, watcher: Watcher) -> Record:
+    """Train, and return the finished record. Raises SetupError when the trainer cannot be started,
+    InterruptedRunError when the user stopped it; the record says so too."""
+    try:
+        record = train(start, record, Teller(events, watcher, sequel=start.sequel, planned=start.planned_steps))
+    except Exception as error:
+        if read_record(start.paths.record).status == "started":  # else the guard has ended it
+            finish(start.paths, ended(record, mishap(error), "failed"), events)
+        raise
+    if record.status == "interrupted" and record.outcome is not None:
+        raise InterruptedRunError(
+            say("{how}; the log is {path}", how=record.outcome.message, path=start.paths.log),
+            resumption(record, start.paths.root),
+        )
+    return record
+
+
+def mishap(error: Exception) -> Outcome:
+    """How a run ends that lorabake itself could not carry out."""
+    if isinstance(error, LorabakeError):
+        return Outcome(code="not-started", message=error.message, hint=error.hint)
+    message = say("lorabake itself failed: {error}", error=f"{type(error).__name__}: {error}")
+    return Outcome(code="lorabake-failed", message=message, hint=say("this is a fault of lorabake: please report it"))
+
+
+def train(start: Start, record: Record, teller: Teller) -> Record:
+    """Start the trainer, follow it to its end, judge it and write the verdict down."""
+    paths = start.paths
+    how = Supervision(
+        log=paths.log,
+        record=paths.record,
+        events=paths.events,
+        room=paths.room,
+        interrupt_s=start.interrupt_s,
+        terminate_s=start.terminate_s,
+    )
+    said_before = paths.log.stat().st_size
+    with supervise(Command(start.argv, paths.root.absolute(), start.env), how) as running:
+        seen = follow(running, start, said_before, teller)
+        stopped_by = running.stopped_by if running.returncode != 0 else None
+        remarks = start.sequel.gather() if start.sequel is not None else ()
+        evidence = gathered(start, running.returncode, seen)
+        reached = stopped_by is not None and evidence.returncode == 0
+        record = judged(start, record, evidence, None if reached else stopped_by)
+        record = remarked(record, (*jumped(record, teller.losses), *remarks))
+        finish(paths, record, teller.events)
+    return record
+
+
+def follow(running: Running, start: Start, begin: int, teller: Teller) -> Seen:
+    """Read the log from byte ``begin`` as it grows, until the trainer and all it started are gone."""
+    parser = Parser()
+    with start.paths.log.open("rb") as file:
+        file.seek(begin)
+        over = False
+        while not over:
+            over = running.wait(LOOK_EVERY_S)
+            teller.tell(parser.feed(file.read()))
+            if teller.enough and running.stopped_by is None:
+                running.stop(ENOUGH)
+    teller.tell(parser.close())
+    return replace(parser.seen, step=teller.of_the_run(parser.seen.step))
+
+
+@dataclass(slots=True)
+class Teller:
+    """Passes events on, with the run's own numbers: to the events file first, then to whoever watches.
+
+    ``enough`` is whether a continuation that does not end by itself is past the run's last step, whose files it has
+    then written: sd-scripts saves before it takes the next step (TN:1497-1503).
+    """
+
+    events: EventLog
+    watcher: Watcher
+    losses: LossWatch = field(default_factory=LossWatch)
+    lost: bool = False
+    sequel: Sequel | None = None
+    planned: int = 0
+    enough: bool = False
+
+    def tell(self, told: Iterable[ProgressEvent]) -> None:
+        """A full disk must not stop hours of training for want of an events file; the trainer's own log goes on."""
+        told = list(told) if self.sequel is None else list(self._retold(told, self.sequel))
+        if not self.lost:
+            try:
+                self.events.progress(told)
+            except OSError as error:
+                self.lost = True
+                why = error.strerror or str(error)
+                told.append(Words(say("lorabake: events.jsonl ends here: {why}", why=why)))
+        for event in told:
+            if isinstance(event, Step):
+                self.losses.see(event.number, event.total, event.loss)
+            self.watcher(event)
+
+    def _retold(self, told: Iterable[ProgressEvent], sequel: Sequel) -> Iterable[ProgressEvent]:
+        for event in told:
+            if isinstance(event, Step):
+                self.enough = self.enough or (sequel.overruns and event.number + sequel.first_step > self.planned)
+                if (step := self.of_the_run(event)) is not None and not self.enough:
+                    yield step
+            elif isinstance(event, Saving):
+                yield Saving(sequel.named(event.path))
+            else:
+                yield event
+
+    def of_the_run(self, step: Step | None) -> Step | None:
+        """A step as the run counts it, not beyond its last one."""
+        if step is None or self.sequel is None:
+            return step
+        return replace(step, number=min(step.number + self.sequel.first_step, self.planned), total=self.planned)
+
+
+def gathered(start: Start, returncode: int | None, seen: Seen) -> Evidence:
+    """What there is to judge by, the LoRA's own numbers among it."""
+    path = start.paths.root / start.output
+    opaque = path.suffix != ".safetensors" and path.is_file() and path.stat().st_size > 0
+    weights, unreadable = (None, None) if opaque else weighed(path)
+    if start.sequel is not None and start.sequel.overruns and path.is_file():
+        # The last step's file is there: how the trainer ended after that is no matter, most likely lorabake did it.
+        returncode, seen = 0, replace(seen, saved=True)
+    return Evidence(
+        returncode=returncode,
+        seen=seen,
+        planned_steps=start.planned_steps,
+        output=start.output,
+        weights=weights,
+        unreadable=unreadable,
+        opaque=opaque,
+        disk_free=shutil.disk_usage(start.paths.root).free,
+    )
+
+
+def weighed(path: Path) -> tuple[WeightFacts | None, Said | None]:
+    """The facts of a LoRA file, or why it cannot be read; neither when there is none."""
+    try:
+        return read_weights(path), None
+    except FileNotFoundError:
+        return None, None
+    except WeightsError as error:
+        return None, error.why
+    except OSError as error:
+        return None, quoted(str(error))
+
+
+def judged(start: Start, record: Record, evidence: Evidence, stopped_by: str | None) -> Record:
+    """The record with the verdict and the hashes of what was written."""
+    if stopped_by is not None:
+        outcome = judge_interruption(evidence, stopped_by)
+    else:
+        outcome = judge_rehearsal(evidence) if start.rehearsal else judge(evidence)
+    status: Status = "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
+    further = None if status == "finished" or start.rehearsal else outlook(start.paths, record).step
+    return ended(record, outcome.model_copy(update={"outputs": outputs(start.paths), "resume_step": further}), status)
+
+
+def jumped(record: Record, losses: LossWatch) -> tuple[Said, ...]:
+    """A remark on a loss that jumped, which a training that ended well can hide (G5.4)."""
+    jump = None if record.rehearsal else losses.jump()
+    if jump is None:
+        return ()
+    said = say(
+        "the loss jumped from {before:.3g} to {after:.3g} around step {step}: compare the files saved before and after",
+        before=jump.before,
+        after=jump.after,
+        step=jump.step,
+    )
+    return (said,)
+
+
+def remarked(record: Record, remarks: tuple[Said, ...]) -> Record:
+    if record.outcome is None or not remarks:
+        return record
+    return with_outcome(record, record.outcome.model_copy(update={"remarks": (*record.outcome.remarks, *remarks)}))
+
+
+def ended(record: Record, outcome: Outcome, status: Status) -> Record:
+    """The record of a run that is over, and of its last part where it has several."""
+    now = stamp(utc_now())
+    record = record.model_copy(update={"status": status, "ended": now})
+    if record.parts:
+        last = record.parts[-1].model_copy(update={"status": status, "ended": now})
+        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
+    return with_outcome(record, outcome)
+
+
+def with_outcome(record: Record, outcome: Outcome) -> Record:
+    """The outcome is the run's and its last part's; the list of files is not told twice."""
+    if record.parts:
+        last = record.parts[-1].model_copy(update={"outcome": outcome.model_copy(update={"outputs": ()})})
+        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
+    return record.model_copy(update={"outcome": outcome})
+
+
+def resumption(record: Record, root: Path) -> Said | None:
+    """How to go on with a run that did not end well, or how the next one could be; None where nothing was trained."""
+    outcome = record.outcome
+    if outcome is None or record.rehearsal or record.status in {"started", "finished"}:
+        return None
+    if outcome.resume_step is not None:
+        return say(
+            "resume it: lorabake resume {run} (from step {step} of {total})",
+            run=root,
+            step=outcome.resume_step,
+            total=record.planned_steps,
+        )
+    if not outcome.steps:
+        return None
+    return say(
+        "there is no state to resume it from: save.save_state = true saves one with every file of save_every_n_epochs "
+        "and save_every_n_steps"
+    )
+
+
+def finish(paths: RunPaths, record: Record, events: EventLog) -> None:
+    """Write the verdict: the record first, then the last event, which a full disk may swallow."""
+    with suppress(OSError):
+        paths.room.unlink(missing_ok=True)
+    write_record(paths, record)
+    if record.outcome is not None:
+        verdict: Fields = record.outcome.model_dump(include={"code", "message", "returncode"})
+        with suppress(OSError):
+            events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
+
+
+__all__ = [
+    "Sequel",
+    "Start",
+    "Teller",
+    "carried_out",
+    "ended",
+    "finish",
+    "gathered",
+    "judged",
+    "resumption",
+]

@@ -1,0 +1,182 @@
+"""The states of a run: which there are, of which step, and which are whole by what they hold, never by their dates.
+
+accelerate 1.6.0 (checkpointing.py:55-160) writes a state's files one after another and flushes none of them: a kill, a
+full disk or a power cut leaves a folder with some of them, or with parts of some. sd-scripts' hook writes
+train_state.json before all of them (TN:937-946).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from lorabake.reading.weights import WeightsError, read_weights
+from lorabake_schemas.words import Said, quoted, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lorabake.planning.continuation import Course
+
+MODEL, TRAIN_STATE, SCHEDULER, SCALER = "model.safetensors", "train_state.json", "scheduler.bin", "scaler.pt"
+ALWAYS = (TRAIN_STATE, MODEL, "optimizer.bin", "random_states_0.pkl")
+ENDING = "-state"
+
+Kind = Literal["step", "epoch", "last"]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A folder where a start of the trainer writes: which start, and what its own step numbers lack."""
+
+    folder: Path
+    part: int = 1
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state folder. ``step`` is the run's, by the folder's name; ``offset`` what the numbers inside may lack."""
+
+    path: Path
+    kind: Kind
+    step: int
+    part: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What every whole state of a run holds: files by name, and the network's tensors where they are known."""
+
+    files: frozenset[str]
+    shapes: Shapes | None = None
+
+
+def states(spots: Sequence[Spot], name: str, course: Course) -> list[State]:
+    """Every state folder of a training that saves as ``name``, the one that is furthest first.
+
+    Of several that are as far, that of the last start comes first.
+    """
+    found = [state for spot in spots for state in _in(spot, name, course)]
+    return sorted(found, key=lambda each: (each.step, each.part, each.kind != "step", each.path.name), reverse=True)
+
+
+def _in(spot: Spot, name: str, course: Course) -> Iterator[State]:
+    for path in sorted(spot.folder.glob(f"*{ENDING}")):
+        told = named(path.name, name)
+        if told is None or not path.is_dir():
+            continue
+        kind, number = told
+        step = {"step": number + spot.offset, "epoch": course.end_of(number), "last": course.steps}[kind]
+        yield State(path, kind, step, spot.part, spot.offset)
+
+
+def named(folder: str, name: str) -> tuple[Kind, int] | None:
+    """What the name of a state folder says (TU:89-98), None for one that is not of this training."""
+    told = re.fullmatch(re.escape(name) + r"(?:-step(\d{8,})|-(\d{6,}))?" + re.escape(ENDING), folder)
+    if told is None:
+        return None
+    if told[1]:
+        return "step", int(told[1])
+    return ("epoch", int(told[2])) if told[2] else ("last", 0)
+
+
+def expected(states: Sequence[State], train: Mapping[str, object]) -> Expected:
+    """By the settings of the training, and by what most of its states have in common."""
+    files = {*ALWAYS}
+    if not str(train.get("optimizer_type", "")).lower().endswith("schedulefree"):  # TU:5240; it has no schedule
+        files.add(SCHEDULER)
+    if train.get("mixed_precision") == "fp16":
+        files.add(SCALER)
+    shapes = Counter(found for state in states if (found := _shapes(state.path / MODEL)) is not None)
+    return Expected(frozenset(files), dict(shapes.most_common(1)[0][0]) if shapes else None)
+
+
+def _shapes(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+    from lorabake.reading import safetensors_header
+
+    try:
+        header = safetensors_header.read(path)
+    except OSError:
+        return None
+    return tuple(sorted(header.shapes.items())) if isinstance(header, safetensors_header.Header) else None
+
+
+def problem(state: State, wanted: Expected) -> Said | None:
+    """Why a state is not whole, None when it is: every file is read to its end."""
+    for name in sorted(wanted.files):
+        path = state.path / name
+        try:
+            why = _wrong_with(path, state, wanted)
+        except FileNotFoundError:
+            why = say("it is missing")
+        except OSError as error:
+            why = quoted(error.strerror or str(error))
+        if why is not None:
+            return say("{file}: {why}", file=name, why=why)
+    return None
+
+
+def _wrong_with(path: Path, state: State, wanted: Expected) -> Said | None:
+    """Raises OSError when the file cannot be read."""
+    if path.name == TRAIN_STATE:
+        return _wrong_with_count(path, state)
+    if path.name == MODEL:
+        return _wrong_with_weights(path, wanted.shapes)
+    return wrong_with_archive(path)
+
+
+def _wrong_with_count(path: Path, state: State) -> Said | None:
+    """sd-scripts counts a continuation's steps from anew; lorabake may have set the number right already."""
+    try:
+        told: object = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return say("it is not JSON")
+    step = cast("dict[str, object]", told).get("current_step") if isinstance(told, dict) else None
+    if step in (state.step, state.step - state.offset):
+        return None
+    return say("it says step {found}, its folder's name step {step}", found=repr(step), step=state.step)
+
+
+def _wrong_with_weights(path: Path, shapes: Shapes | None) -> Said | None:
+    try:
+        weights = read_weights(path)
+    except WeightsError as error:
+        return error.why
+    if not weights.shapes:
+        return say("it holds no tensor")
+    if weights.not_finite:
+        return say("its numbers are not all finite")
+    if shapes is not None and dict(weights.shapes) != dict(shapes):
+        return say("its tensors are not those of the other states")
+    return None
+
+
+def wrong_with_archive(path: Path) -> Said | None:
+    """What torch.save writes is a zip archive with a CRC for each part: nothing has to be unpickled to check it.
+
+    Raises OSError when it cannot be read.
+    """
+    if path.stat().st_size == 0:
+        return say("it is empty")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return say("it is damaged or cut off")
+    if broken is not None:
+        return say("it is damaged ({part})", part=broken)
+    return None if any(name.rpartition("/")[2] == "data.pkl" for name in names) else say("it is not a file of torch's")
+
+
+__all__ = ["ENDING", "Expected", "Spot", "State", "expected", "named", "problem", "states", "wrong_with_archive"]
