@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reading.dataset", "reading.safetensors_header", "reading.base_model", "reading.machine", "reading.weights",
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
-            "reading.survey", "reading.history", "reading.lora_file", "reading.rewritten_header",
+            "reading.survey", "reading.history", "reading.lora_file", "reading.rewritten_header", "reading.timeless",
             "reading.fingerprints", "reading.inputs", "reading.beside",
         ),
     ),
@@ -48,7 +48,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "judging",
         (
-            "prospects", "examine", "typical", "explain",
+            "prospects", "cache_look", "examine", "typical", "explain",
             "inspecting", "inspecting.network", "inspecting.values", "inspecting.data", "inspecting.whole",
         ),
     ),
@@ -56,7 +56,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "the trainer on disk",
         (
             "trainer", "trainer.git", "trainer.requirements", "trainer.store", "trainer.choice", "trainer.venv",
-            "trainer.pinned", "trainer.attention", "trainer.install", "trainer.contents",
+            "trainer.pinned", "trainer.attention", "trainer.options", "trainer.build", "trainer.install", "trainer.contents",
         ),
     ),
     (
@@ -66,7 +66,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "runs.evidence", "runs.trainer_now", "runs.verify",
             "runs.known_failures",
             "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
-            "runs.request", "runs.states", "runs.parts", "runs.resumable", "runs.start", "runs.launch", "runs.resume",
+            "runs.request", "runs.states", "runs.parts", "runs.resumable", "runs.ending", "runs.start", "runs.launch", "runs.resume",
              "runs.register", "runs.origin",
         ),
     ),

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
 from lorabake.runs.alone import only_run
+from lorabake.runs.ending import finish, remarked
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
 from lorabake.runs.folder import ROOM, RunPaths, read_record, write_record
 from lorabake.runs.parts import Names, Written, adopt, set_aside, told_of
 from lorabake.runs.progress import Parser
 from lorabake.runs.resumable import Outlook, Training, advice, outlook, settings_of, written_by
-from lorabake.runs.start import Sequel, Start, carried_out, finish, gathered, judged, remarked
+from lorabake.runs.start import Sequel, Start, carried_out, gathered, judged
 from lorabake_schemas.record import Part, Record
 from lorabake_schemas.words import Said, legible, say
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lorabake.errors import InterruptedRunError, LorabakeError
+from lorabake.errors import InterruptedRunError
 from lorabake.process import Command, Supervision, supervise
+from lorabake.reading.timeless import all_made_timeless
 from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
-from lorabake.runs.events import EventLog, Fields, stamp, utc_now
-from lorabake.runs.folder import RunPaths, outputs, read_record, write_record
+from lorabake.runs.command import DETERMINISTIC_FILE
+from lorabake.runs.ending import ended, finish, jumped, mishap, remarked, resumption
+from lorabake.runs.folder import RunPaths, outputs, read_record
 from lorabake.runs.happenings import Saving, Step, Words
 from lorabake.runs.loss import LossWatch
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
 from lorabake.runs.resumable import outlook
-from lorabake_schemas.record import Outcome, Record, Status
+from lorabake_schemas.record import Record, Status
 from lorabake_schemas.words import Said, quoted, say
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lorabake.process import Running
+    from lorabake.runs.events import EventLog
     from lorabake.runs.happenings import ProgressEvent, Seen
 
     Watcher = Callable[[ProgressEvent], None]
@@ -65,6 +67,11 @@ class Start:
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same start is to give the same files."""
+        return DETERMINISTIC_FILE in self.argv
+
 
 def carried_out(start: Start, record: Record, events: EventLog, watcher: Watcher) -> Record:
     """Train, and return the finished record. Raises SetupError when the trainer cannot be started,
@@ -83,14 +90,6 @@ def carried_out(start: Start, record: Record, events: EventLog, watcher: Watcher
     return record
 
 
-def mishap(error: Exception) -> Outcome:
-    """How a run ends that lorabake itself could not carry out."""
-    if isinstance(error, LorabakeError):
-        return Outcome(code="not-started", message=error.message, hint=error.hint)
-    message = say("lorabake itself failed: {error}", error=f"{type(error).__name__}: {error}")
-    return Outcome(code="lorabake-failed", message=message, hint=say("this is a fault of lorabake: please report it"))
-
-
 def train(start: Start, record: Record, teller: Teller) -> Record:
     """Start the trainer, follow it to its end, judge it and write the verdict down."""
     paths = start.paths
@@ -107,6 +106,7 @@ def train(start: Start, record: Record, teller: Teller) -> Record:
         seen = follow(running, start, said_before, teller)
         stopped_by = running.stopped_by if running.returncode != 0 else None
         remarks = start.sequel.gather() if start.sequel is not None else ()
+        remarks += all_made_timeless(paths.output) if start.deterministic else ()
         evidence = gathered(start, running.returncode, seen)
         reached = stopped_by is not None and evidence.returncode == 0
         record = judged(start, record, evidence, None if reached else stopped_by)
@@ -222,83 +222,4 @@ def judged(start: Start, record: Record, evidence: Evidence, stopped_by: str | N
     return ended(record, outcome.model_copy(update={"outputs": outputs(start.paths), "resume_step": further}), status)
 
 
-def jumped(record: Record, losses: LossWatch) -> tuple[Said, ...]:
-    """A remark on a loss that jumped, which a training that ended well can hide (G5.4)."""
-    jump = None if record.rehearsal else losses.jump()
-    if jump is None:
-        return ()
-    said = say(
-        "the loss jumped from {before:.3g} to {after:.3g} around step {step}: compare the files saved before and after",
-        before=jump.before,
-        after=jump.after,
-        step=jump.step,
-    )
-    return (said,)
-
-
-def remarked(record: Record, remarks: tuple[Said, ...]) -> Record:
-    if record.outcome is None or not remarks:
-        return record
-    return with_outcome(record, record.outcome.model_copy(update={"remarks": (*record.outcome.remarks, *remarks)}))
-
-
-def ended(record: Record, outcome: Outcome, status: Status) -> Record:
-    """The record of a run that is over, and of its last part where it has several."""
-    now = stamp(utc_now())
-    record = record.model_copy(update={"status": status, "ended": now})
-    if record.parts:
-        last = record.parts[-1].model_copy(update={"status": status, "ended": now})
-        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
-    return with_outcome(record, outcome)
-
-
-def with_outcome(record: Record, outcome: Outcome) -> Record:
-    """The outcome is the run's and its last part's; the list of files is not told twice."""
-    if record.parts:
-        last = record.parts[-1].model_copy(update={"outcome": outcome.model_copy(update={"outputs": ()})})
-        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
-    return record.model_copy(update={"outcome": outcome})
-
-
-def resumption(record: Record, root: Path) -> Said | None:
-    """How to go on with a run that did not end well, or how the next one could be; None where nothing was trained."""
-    outcome = record.outcome
-    if outcome is None or record.rehearsal or record.status in {"started", "finished"}:
-        return None
-    if outcome.resume_step is not None:
-        return say(
-            "resume it: lorabake resume {run} (from step {step} of {total})",
-            run=root,
-            step=outcome.resume_step,
-            total=record.planned_steps,
-        )
-    if not outcome.steps:
-        return None
-    return say(
-        "there is no state to resume it from: save.save_state = true saves one with every file of save_every_n_epochs "
-        "and save_every_n_steps"
-    )
-
-
-def finish(paths: RunPaths, record: Record, events: EventLog) -> None:
-    """Write the verdict: the record first, then the last event, which a full disk may swallow."""
-    with suppress(OSError):
-        paths.room.unlink(missing_ok=True)
-    write_record(paths, record)
-    if record.outcome is not None:
-        verdict: Fields = record.outcome.model_dump(include={"code", "message", "returncode"})
-        with suppress(OSError):
-            events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
-
-
-__all__ = [
-    "Sequel",
-    "Start",
-    "Teller",
-    "carried_out",
-    "ended",
-    "finish",
-    "gathered",
-    "judged",
-    "resumption",
-]
+__all__ = ["Sequel", "Start", "Teller", "carried_out", "gathered", "judged"]

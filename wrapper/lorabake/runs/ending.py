@@ -1,0 +1,97 @@
+"""How a run ends: what its record says of it, what its events say, and how it could go on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lorabake.errors import LorabakeError
+from lorabake.runs.events import EventLog, Fields, stamp, utc_now
+from lorabake.runs.folder import RunPaths, write_record
+from lorabake_schemas.record import Outcome, Record, Status
+from lorabake_schemas.words import Said, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lorabake.runs.loss import LossWatch
+
+
+def mishap(error: Exception) -> Outcome:
+    """How a run ends that lorabake itself could not carry out."""
+    if isinstance(error, LorabakeError):
+        return Outcome(code="not-started", message=error.message, hint=error.hint)
+    message = say("lorabake itself failed: {error}", error=f"{type(error).__name__}: {error}")
+    return Outcome(code="lorabake-failed", message=message, hint=say("this is a fault of lorabake: please report it"))
+
+
+def jumped(record: Record, losses: LossWatch) -> tuple[Said, ...]:
+    """A remark on a loss that jumped, which a training that ended well can hide (G5.4)."""
+    jump = None if record.rehearsal else losses.jump()
+    if jump is None:
+        return ()
+    said = say(
+        "the loss jumped from {before:.3g} to {after:.3g} around step {step}: compare the files saved before and after",
+        before=jump.before,
+        after=jump.after,
+        step=jump.step,
+    )
+    return (said,)
+
+
+def remarked(record: Record, remarks: tuple[Said, ...]) -> Record:
+    if record.outcome is None or not remarks:
+        return record
+    return with_outcome(record, record.outcome.model_copy(update={"remarks": (*record.outcome.remarks, *remarks)}))
+
+
+def ended(record: Record, outcome: Outcome, status: Status) -> Record:
+    """The record of a run that is over, and of its last part where it has several."""
+    now = stamp(utc_now())
+    record = record.model_copy(update={"status": status, "ended": now})
+    if record.parts:
+        last = record.parts[-1].model_copy(update={"status": status, "ended": now})
+        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
+    return with_outcome(record, outcome)
+
+
+def with_outcome(record: Record, outcome: Outcome) -> Record:
+    """The outcome is the run's and its last part's; the list of files is not told twice."""
+    if record.parts:
+        last = record.parts[-1].model_copy(update={"outcome": outcome.model_copy(update={"outputs": ()})})
+        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
+    return record.model_copy(update={"outcome": outcome})
+
+
+def resumption(record: Record, root: Path) -> Said | None:
+    """How to go on with a run that did not end well, or how the next one could be; None where nothing was trained."""
+    outcome = record.outcome
+    if outcome is None or record.rehearsal or record.status in {"started", "finished"}:
+        return None
+    if outcome.resume_step is not None:
+        return say(
+            "resume it: lorabake resume {run} (from step {step} of {total})",
+            run=root,
+            step=outcome.resume_step,
+            total=record.planned_steps,
+        )
+    if not outcome.steps:
+        return None
+    return say(
+        "there is no state to resume it from: save.save_state = true saves one with every file of save_every_n_epochs "
+        "and save_every_n_steps"
+    )
+
+
+def finish(paths: RunPaths, record: Record, events: EventLog) -> None:
+    """Write the verdict: the record first, then the last event, which a full disk may swallow."""
+    with suppress(OSError):
+        paths.room.unlink(missing_ok=True)
+    write_record(paths, record)
+    if record.outcome is not None:
+        verdict: Fields = record.outcome.model_dump(include={"code", "message", "returncode"})
+        with suppress(OSError):
+            events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
+
+
+__all__ = ["ended", "finish", "jumped", "mishap", "remarked", "resumption"]
