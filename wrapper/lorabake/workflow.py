@@ -21,6 +21,7 @@ from lorabake.reading.fact_store import store_path
 from lorabake.reading.fingerprints import Fingerprints
 from lorabake.reading.inputs import inputs
 from lorabake.run_files import write_compiled
+from lorabake.runs import register
 from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.launch import launch
@@ -154,6 +155,7 @@ def train(prepared: Prepared, env: Env, tell: Tell) -> Record:
             contents = trainer_contents(trainer, env, Fingerprints(kept))
             made_from = _waited(hashed, prepared.order)
             request = starting.training_request(examination, root, trainer, contents, made_from, env)
+            register.remember(store.home(env), root, request.provenance.digest if request.provenance else None)
     return _launch(prepared.order, request)
 
 
