@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
             "reading.survey", "reading.history", "reading.lora_file", "reading.rewritten_header", "reading.timeless",
-            "reading.fingerprints", "reading.inputs", "reading.beside",
+            "reading.fingerprints", "reading.inputs", "reading.beside", "reading.cache_origins", "reading.cache_files",
         ),
     ),
     (
@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "planning.marks", "planning.continuation", "planning.compile", "planning.drift", "planning.file_drift",
             "planning.trainer_drift", "planning.difference", "planning.shapes", "planning.tensors",
             "planning.targets", "planning.size", "planning.pace", "planning.at_commit", "planning.provenance", "planning.identity",
-            "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
+            "planning.cache_needs", "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
     ),
@@ -73,7 +73,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "surface",
         (
-            "gauge", "terminal", "shelf", "run_files", "starting", "workflow", "first", "first.pictures", "first.ingredients",
+            "gauge", "terminal", "shelf", "run_files", "starting", "cache_upkeep", "workflow", "first", "first.pictures", "first.ingredients",
             "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.difference", "render.forms", "render.where",

@@ -50,12 +50,14 @@ def test_a_folder_a_record_or_a_name(tmp_path: Path, named: str) -> None:
     found = find(named, tmp_path)
     assert found.root == root
     assert found.record.name == "lum"
+    assert found.name == "runs/lum-001"
 
 
 def test_an_absolute_path_needs_no_here(tmp_path: Path) -> None:
     root = run(tmp_path / "runs" / "lum-001")
     assert find(str(root), Path("/")).root == root
-    assert find(root, Path("/")).root == root
+    assert find(root, tmp_path / "elsewhere").root == root
+    assert find(root, tmp_path / "elsewhere").name == str(root)
 
 
 def test_a_file_deep_inside_leads_to_its_run(tmp_path: Path) -> None:

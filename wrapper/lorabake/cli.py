@@ -9,7 +9,7 @@ import click
 
 from lorabake import __version__
 from lorabake.cli_options import LANG, Commands, colour_of, speech
-from lorabake.commands import files, judging, keeping, training
+from lorabake.commands import files, judging, keeping, runs, training
 from lorabake.commands.common import environment
 from lorabake.speech import language_of
 
@@ -55,7 +55,7 @@ def main(ctx: click.Context, debug: bool) -> None:
 for command in (
     judging.check, judging.plan, judging.compile_, training.run, keeping.trainer, keeping.recipes,
     training.quickstart, judging.explain, judging.schema,
-    files.inspect,
+    files.inspect, runs.verify,
 ):  # fmt: skip
     main.add_command(command)
 

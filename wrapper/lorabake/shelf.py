@@ -19,9 +19,10 @@ from lorabake_schemas.inspection import InspectReport
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.report import CheckReport, ExplainReport, PlanDifference, PlanReport
+from lorabake_schemas.verification import VerifyReport
 from lorabake_schemas.words import quoted, say
 
-Published = Literal["recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect"]
+Published = Literal["recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify"]
 PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
         "check": CheckReport,
@@ -31,6 +32,7 @@ PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
         "record": Record,
         "inputs": Inputs,
         "inspect": InspectReport,
+        "verify": VerifyReport,
     }
 )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lorabake.render.report import Form
     from lorabake.shelf import Published
 
-PUBLISHED = ("recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect")
+PUBLISHED = ("recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify")
 
 
 @click.command()

@@ -27,10 +27,11 @@ DEEPEST = 4  # output/NAME-state/... lies no deeper inside a run folder
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run folder and the record in it."""
+    """A run folder, the record in it, and what it is called to a person."""
 
     paths: RunPaths
     record: Record
+    name: str
 
     @property
     def root(self) -> Path:
@@ -46,7 +47,7 @@ def find(named: str | Path, here: Path) -> FoundRun:
     if root is None:
         root = _by_name(str(named), here)
     paths = RunPaths(root)
-    return FoundRun(paths, record_of(paths))
+    return FoundRun(paths, record_of(paths), _shown(root, here))
 
 
 def place(path: Path) -> Path | None:

@@ -65,7 +65,7 @@ def verify(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints, ma
     found = _folder(run.paths, record, fingerprints) + drift(run, env, fingerprints)
     found += _outputs(run, fingerprints) + Drift(remarks=machine_remarks(record.machine, machine))
     return VerifyReport(
-        run=legible(str(run.root)),
+        run=legible(run.name),
         name=record.name,
         status=record.status,
         rehearsal=record.rehearsal,
