@@ -45,7 +45,7 @@ def test_choosing_packages(
     asked: choice.Choice, gpu: bool, system: tuple[str, str], python: str, offers: bool | None, expected: str, why: str
 ) -> None:
     ask = never if offers is None else lambda: offers
-    name, reason = trainer.choose_lock(asked, gpu=gpu, system=system, python=python, offers_cpu=ask)
+    name, reason = choice.choose_lock(asked, gpu=gpu, system=system, python=python, offers_cpu=ask)
     assert name == expected
     assert why in reason
 
@@ -53,7 +53,7 @@ def test_choosing_packages(
 @pytest.mark.parametrize(("python", "offers"), [("3.11", False), ("3.12", True)])
 def test_cpu_packages_that_cannot_be_had_are_an_error(python: str, offers: bool) -> None:
     with pytest.raises(SetupError, match="CPU packages cannot be had") as caught:
-        trainer.choose_lock("cpu", gpu=False, system=LINUX, python=python, offers_cpu=lambda: offers)
+        choice.choose_lock("cpu", gpu=False, system=LINUX, python=python, offers_cpu=lambda: offers)
     assert "extra-index-url" in (caught.value.hint or "")
 
 

@@ -104,6 +104,13 @@ def fetch(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> None:
     _must(done, problem)
 
 
+def text_at(repo: Path, commit: str, name: str, env: Mapping[str, str]) -> str:
+    """A file as it is in another commit of the repository's origin, which is fetched for that. Raises SetupError."""
+    at, problem = ("-C", str(repo)), say("cannot read {file} at {commit}", file=name, commit=commit)
+    _must(_git(env, *at, "fetch", "--quiet", "--depth=1", "--no-tags", "--filter=blob:none", "origin", commit), problem)
+    return _must(_git(env, *at, "show", f"{commit}:{name}"), problem)
+
+
 def checkout(repo: Path, commit: str, sparse: Sequence[str], env: Mapping[str, str]) -> None:
     """Check the commit out, detached, without the folders that ``sparse`` (non-cone patterns) leaves out.
 
@@ -153,4 +160,4 @@ def changes(repo: Path, env: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(line[3:] for line in lines if line)
 
 
-__all__ = ["changes", "checkout", "environment", "fetch", "files", "head", "init", "is_clean"]
+__all__ = ["changes", "checkout", "environment", "fetch", "files", "head", "init", "is_clean", "text_at"]

@@ -1,4 +1,4 @@
-"""The checkout of sd-scripts at the pin: fetched, then compared with the pin."""
+"""The checkout of sd-scripts at the pin or another commit: fetched, then compared with it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def verify(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
     head = git.head(checkout, env)
     if head != pin.commit:
         said = say(
-            "wrong commit: {url} gave {commit}, the pin is {pin}",
+            "wrong commit: {url} gave {commit} for {pin}",
             url=pin.url,
             commit=head or say("none"),
             pin=pin.commit,
         )
-        raise SetupError(said, say("use another mirror"))
+        raise SetupError(said, say("use another mirror; a tag is no commit: name the one that it stands for"))
     if not git.is_clean(checkout, env):
         raise SetupError(
             say("the checkout of sd-scripts differs from its commit"),

@@ -112,6 +112,32 @@ def _dotted(name: str) -> set[str]:
     return {module} if module else set()
 
 
+def asked(text: str) -> dict[str, str]:
+    """Every requirement of a requirements.txt by its package's name; a line that names none stands for itself."""
+    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
+    found: dict[str, str] = {}
+    for line in lines:
+        if line and not line.startswith("#"):
+            named = re.match(r"[A-Za-z0-9][\w.-]*", line)
+            found[re.sub(r"[-_.]+", "-", named[0]).lower() if named else line] = line
+    return found
+
+
+def other_wishes(theirs: str, ours: str) -> tuple[Said, ...]:
+    """In what a commit's requirements.txt differs from the pin's, line by line."""
+    wanted, had = asked(theirs), asked(ours)
+    found: list[Said] = []
+    for name in dict.fromkeys((*wanted, *had)):
+        there, here = wanted.get(name), had.get(name)
+        if there is not None and here is None:
+            found.append(say("it asks for {there}, the pin does not", there=there))
+        elif there is None and here is not None:
+            found.append(say("it does not ask for {here}, as the pin does", here=here))
+        elif there is not None and here is not None and there != here:
+            found.append(say("it asks for {there}, the pin for {here}", there=there, here=here))
+    return tuple(found)
+
+
 _STEP = re.compile(
     r"Collecting (?P<name>[^\s=]+)==(?P<version>\S+)"
     r"|Requirement already satisfied: (?P<had>[^\s=]+)==(?P<had_version>\S+)"
@@ -193,4 +219,13 @@ def failure(said: Sequence[str]) -> SetupError:
     return SetupError(say("pip could not install the trainer's packages"), tail)
 
 
-__all__ = ["Progress", "build_first", "child_environment", "distributions", "failure", "modules_for", "packages"]
+__all__ = [
+    "Progress",
+    "asked",
+    "build_first",
+    "child_environment",
+    "distributions",
+    "failure",
+    "modules_for",
+    "packages",
+]

@@ -60,6 +60,12 @@ def read(home: Path, key: str) -> Marker | None:
         return None
 
 
+def complete(home: Path) -> tuple[tuple[Marker, Path], ...]:
+    """Every trainer in the store that is marked as complete, of whatever commit, and its folder."""
+    markers = (read(home, path.stem) for path in sorted(root(home).glob("*.json")))
+    return tuple((marker, root(home) / marker.folder) for marker in markers if marker is not None)
+
+
 def publish(home: Path, key: str, marker: Marker) -> None:
     """Write the marker so that it is either there and whole or not there. Raises OSError."""
     target = root(home) / f"{key}.json"
@@ -106,4 +112,4 @@ def building(home: Path, name: str) -> Generator[Path, None, None]:
         raise
 
 
-__all__ = ["Marker", "building", "home", "key", "publish", "read", "root", "sweep"]
+__all__ = ["Marker", "building", "complete", "home", "key", "publish", "read", "root", "sweep"]
