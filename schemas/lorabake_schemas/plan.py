@@ -187,13 +187,14 @@ class Forecast(StrictModel):
 
 
 class LaunchPlan(StrictModel):
-    """accelerate's flags; see sd-scripts-facts 1.1."""
+    """accelerate's flags (sd-scripts-facts 1.1), and whether the trainer is to give the same file every time."""
 
     num_processes: int = 1
     gpu_ids: str | None = None
     num_cpu_threads_per_process: int = 1
     main_process_port: int | None = None
     cpu: bool = False
+    deterministic: bool = False
 
 
 class Plan(StrictModel):

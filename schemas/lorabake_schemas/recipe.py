@@ -197,12 +197,16 @@ class Metadata(StrictModel):
 
 
 class Launch(StrictModel):
-    """For accelerate; one process on one GPU when left out."""
+    """How the trainer is started; for accelerate: one process on one GPU when left out.
+
+    ``deterministic``: the same run twice gives the same file, byte for byte.
+    """
 
     num_processes: Count | None = None
     gpu_ids: GpuNumbers | None = None
     num_cpu_threads_per_process: Count | None = None
     main_process_port: Annotated[int, Field(ge=1024, le=65535)] | None = None
+    deterministic: bool | None = None
 
 
 class Waive(StrictModel):

@@ -73,7 +73,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "surface",
         (
-            "gauge", "terminal", "shelf", "run_files", "starting", "cache_upkeep", "workflow", "first", "first.pictures", "first.ingredients",
+            "gauge", "terminal", "shelf", "run_files", "starting", "cache_upkeep", "workflow", "resuming", "render.resume", "first", "first.pictures", "first.ingredients",
             "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.difference", "render.forms", "render.where",

@@ -213,6 +213,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("launch", "gpu_ids", "0;1", "out-of-range"),
     ("launch", "num_cpu_threads_per_process", 0, "out-of-range"),
     ("launch", "main_process_port", 80, "out-of-range"),
+    ("launch", "deterministic", "yes", "wrong-type"),
     ("waive", "rule", 1, "wrong-type"),
     ("waive", "reason", "a", "out-of-range"),
     ("kohya", "lowram", {"a": 1}, "wrong-type"),

@@ -182,3 +182,20 @@ def test_launching() -> None:
     assert (on_cpu.gpu_ids, on_cpu.num_cpu_threads_per_process, on_cpu.cpu) == (None, 4, True)
     asked = {"num_processes": 2, "gpu_ids": "0,1", "num_cpu_threads_per_process": 8, "main_process_port": 29501}
     assert asked.items() <= launch_plan(recipe(launch=asked), GPU).model_dump().items()
+
+
+def test_a_deterministic_run_takes_what_can_be_repeated() -> None:
+    """One thread on any machine, PyTorch's own attention even where xformers works; the recipe may say otherwise."""
+    made = recipe(launch={"deterministic": True})
+    assert launch_plan(made, CPU).deterministic
+    assert launch_plan(made, CPU).num_cpu_threads_per_process == 1
+    asked = recipe(launch={"deterministic": True, "num_cpu_threads_per_process": 2})
+    assert launch_plan(asked, CPU).num_cpu_threads_per_process == 2
+    assert not launch_plan(recipe(launch={"deterministic": False}), CPU).deterministic
+    works = AttentionProbe(xformers=True, reason=quoted("it ran"))
+    settings = memory_settings(made, profile_of(made, base_facts(made.base.family), GPU), works)
+    assert values(settings)["sdpa"] is True
+    assert "xformers" not in values(settings)
+    assert next(each for each in settings if each.option == "sdpa").source.rule == "S40"
+    assert values(settings)["seed"] == 42
+    assert values(settings)["max_data_loader_n_workers"] == 1

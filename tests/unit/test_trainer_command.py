@@ -9,6 +9,7 @@ import pytest
 
 from lorabake.runs.command import (
     ACCELERATE_CONFIG,
+    DETERMINISTIC_FILE,
     recorded_env,
     rehearsal_argv,
     trainer_env,
@@ -105,3 +106,28 @@ def test_the_record_holds_what_matters_and_no_secret() -> None:
     assert recorded["TOKENIZERS_PARALLELISM"] == "false"
     for name in ("HF_TOKEN", "WANDB_API_KEY", "NCCL_AUTH_TOKEN", "HTTPS_PROXY", "HOME", "PATH"):
         assert name not in recorded
+
+
+def test_a_deterministic_run_starts_our_script_first() -> None:
+    plain = training_argv(PYTHON, SCRIPT, LaunchPlan(), ("--x",))
+    argv = training_argv(PYTHON, SCRIPT, LaunchPlan(deterministic=True), ("--x",))
+    at = argv.index(str(SCRIPT))
+    assert argv[at - 1] == DETERMINISTIC_FILE
+    assert argv[: at - 1] + argv[at:] == plain
+
+
+ROUNDING = {
+    "MKL_NUM_THREADS": "7", "MKL_CBWR": "COMPATIBLE", "OMP_SCHEDULE": "dynamic", "KMP_AFFINITY": "none",
+    "ONEDNN_MAX_CPU_ISA": "SSE41", "NVIDIA_TF32_OVERRIDE": "0", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
+}  # fmt: skip
+
+
+def test_what_changes_rounding_is_recorded_and_does_not_reach_a_deterministic_run() -> None:
+    plain = trainer_env(ROUNDING | KEPT, python=PYTHON)
+    assert ROUNDING.items() <= plain.items()
+    assert ROUNDING.items() <= recorded_env(plain).items()
+    env = trainer_env(ROUNDING | KEPT, python=PYTHON, deterministic=True)
+    assert {name for name in ROUNDING if name in env} == {"MKL_CBWR"}
+    assert env["MKL_CBWR"] == "AUTO"
+    assert {name: env[name] for name in KEPT} == KEPT
+    assert recorded_env(env)["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

@@ -100,6 +100,11 @@ def recipe_text(name: str) -> str:
     return _data("lorabake._recipes", f"{name}.toml").read_bytes().decode("utf-8")
 
 
+def trainer_side_text(name: str) -> str:
+    """The same script, to be written somewhere."""
+    return _data("lorabake.trainer_side", name).read_bytes().decode("utf-8")
+
+
 @contextmanager
 def trainer_side(name: str) -> Generator[Path, None, None]:
     """A script for the trainer's own Python, as a file; it may be gone after the block."""
@@ -120,5 +125,6 @@ __all__ = [
     "recipe_text",
     "snapshot",
     "trainer_side",
+    "trainer_side_text",
     "vendor_text",
 ]

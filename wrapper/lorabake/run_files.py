@@ -12,6 +12,7 @@ from lorabake.errors import MachineError
 from lorabake.examine import Examination
 from lorabake.planning.compile import Compiled, compile_plan
 from lorabake.reading.paths import hub_ids, recipe_paths, spellings
+from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.words import say
 
@@ -26,6 +27,8 @@ def run_files(examination: Examination, root: Path, spelling: Mapping[str, str] 
     files = {"recipe.toml": examination.loaded.content, "train.toml": compiled.train, "dataset.toml": compiled.dataset}
     if compiled.prompts:
         files["prompts.txt"] = compiled.prompts
+    if plan.launch.deterministic:
+        files[DETERMINISTIC_FILE] = resources.trainer_side_text(DETERMINISTIC_FILE).encode()
     if plan.shipped_preset:
         files[plan.shipped_preset] = resources.vendor_text(plan.shipped_preset).encode()
     if plan.own_preset:

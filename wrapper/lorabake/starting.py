@@ -43,7 +43,14 @@ def training_request(
     comment = comment_flag(given if isinstance(given, str) else None, made_from.digest)
     argv = training_argv(trainer.python, trainer.checkout / plan.script, plan.launch, (comment,))
     offline = is_offline(recipe, examination.base, examination.loaded.folder)
-    child = trainer_env(env, python=trainer.python, checkout=trainer.checkout, offline=offline, cpu=plan.launch.cpu)
+    child = trainer_env(
+        env,
+        python=trainer.python,
+        checkout=trainer.checkout,
+        offline=offline,
+        cpu=plan.launch.cpu,
+        deterministic=plan.launch.deterministic,
+    )
     return _request(examination, root, (argv, child), who, made_from)
 
 

@@ -39,13 +39,29 @@ DROPPED = (
     "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS",
 )  # fmt: skip
 
+# The script that comes before the trainer's own in a deterministic run; it lies in the run folder.
+DETERMINISTIC_FILE = "deterministic.py"
+# What changes how numbers are added up or rounded, beyond what PyTorch's own switch sees.
+ARITHMETIC = (
+    "MKL_", "OMP_", "GOMP_", "KMP_", "ONEDNN_", "DNNL_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_",
+)  # fmt: skip
+# Where a sum is shared among threads, MKL splits it otherwise from one time to the next unless it is told to keep to
+# one way (MKL_CBWR, for a fixed number of threads: MKL_DYNAMIC, OMP_DYNAMIC). cuBLAS of CUDA 10.2 to 11 needs a
+# workspace of its own for the same (docs.nvidia.com/cuda/cublas, results reproducibility); later ones do not mind.
+REPEATABLE = {
+    "MKL_CBWR": "AUTO",
+    "MKL_DYNAMIC": "FALSE",
+    "OMP_DYNAMIC": "FALSE",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+
 # LD_PRELOAD and LD_LIBRARY_PATH are kept, since drivers of shared GPUs and allocators come that way, and recorded.
 RECORDED = frozenset({
     "COLUMNS", "GIT_CEILING_DIRECTORIES", "HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "LD_LIBRARY_PATH", "LD_PRELOAD",
-    "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "NVIDIA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM",
+    "NVIDIA_TF32_OVERRIDE", "NVIDIA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM",
     "TRANSFORMERS_OFFLINE", "WANDB_MODE",
 })  # fmt: skip
-RECORDED_KINDS = ("CUBLAS_", "CUDA_", "CUDNN_", "NCCL_", "PYTHON", "PYTORCH_", "TORCH", "XFORMERS_")
+RECORDED_KINDS = (*ARITHMETIC, "CUDA_", "NCCL_", "PYTHON", "PYTORCH_", "TORCH", "XFORMERS_")
 SECRET = re.compile("TOKEN|SECRET|KEY|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 
 
@@ -55,9 +71,9 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequenc
     ``flags`` are for the script and this one start of it: they come before what the compiled files say (TU:4760-4761
     parses the command line into a namespace that the file has filled), so that those are the same whenever the same is
     trained.
-    ``-m`` puts the run folder first on the launcher's path, which does no harm: it holds no Python file, and a
-    folder without ``__init__.py`` never comes before an installed package. The script itself starts with its own
-    folder there, where `library` and `networks` are.
+    ``-m`` puts the run folder first on the launcher's path, which does no harm: it holds no Python file whose name
+    anything imports, and a folder without ``__init__.py`` never comes before an installed package. The script itself
+    starts with its own folder there, where `library` and `networks` are.
     """
     several = launch.num_processes > 1
     return (
@@ -72,6 +88,7 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequenc
         *(("--gpu_ids", launch.gpu_ids) if launch.gpu_ids is not None and not launch.cpu else ()),
         *(("--multi_gpu",) if several else ()),
         *(("--main_process_port", str(launch.main_process_port)) if several and launch.main_process_port else ()),
+        *((DETERMINISTIC_FILE,) if launch.deterministic else ()),
         str(script), *CONFIGS, *flags,
     )  # fmt: skip
 
@@ -95,7 +112,13 @@ def rehearsal_argv(launch: LaunchPlan, family: Family = "sd15") -> tuple[str, ..
 
 
 def trainer_env(
-    base: Mapping[str, str], *, python: Path, checkout: Path | None = None, offline: bool = False, cpu: bool = False
+    base: Mapping[str, str],
+    *,
+    python: Path,
+    checkout: Path | None = None,
+    offline: bool = False,
+    cpu: bool = False,
+    deterministic: bool = False,
 ) -> dict[str, str]:
     """What the trainer sees: ``base`` without what would leak in, plus what makes a run readable and repeatable.
 
@@ -104,7 +127,7 @@ def trainer_env(
     """
     env = child_env(
         base,
-        drop=DROPPED,
+        drop=(*DROPPED, *ARITHMETIC) if deterministic else DROPPED,
         COLUMNS="200",
         PATH=":".join([str(python.parent), *filter(None, [base.get("PATH")])]),
         PYTHONHASHSEED="0",
@@ -116,7 +139,7 @@ def trainer_env(
     env |= {"GIT_CEILING_DIRECTORIES": str(checkout.parent)} if checkout is not None else {}
     env |= {"HF_HUB_OFFLINE": "1"} if offline else {}
     env |= {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
-    return env
+    return env | (REPEATABLE if deterministic else {})
 
 
 def recorded_env(env: Mapping[str, str]) -> dict[str, str]:
@@ -131,6 +154,7 @@ def recorded_env(env: Mapping[str, str]) -> dict[str, str]:
 __all__ = [
     "ACCELERATE_CONFIG",
     "ACCELERATE_FILE",
+    "DETERMINISTIC_FILE",
     "recorded_env",
     "rehearsal_argv",
     "trainer_env",

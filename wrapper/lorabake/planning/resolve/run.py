@@ -55,7 +55,7 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
     return (
         *pick("mixed_precision", train.mixed_precision, precision, why),
         *pick("save_precision", recipe.save.save_precision, "fp16", guide("G4.14")),
-        *_attention(train.attention, attention),
+        *_attention(train.attention, attention, deterministic=bool(recipe.launch.deterministic)),
         *_off_or(train.gradient_checkpointing, "gradient_checkpointing", checkpoint, guide("G4.92")),
         *_off_or(train.no_half_vae, "no_half_vae", (profile.sdxl and chosen == "fp16") or None, forced("S21")),
         *_off_or(train.cache_latents, "cache_latents", True, guide("G4.39", say("in main memory, and it saves VRAM"))),
@@ -71,10 +71,18 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
     )
 
 
-def _attention(wanted: str | None, probe: AttentionProbe) -> tuple[Setting, ...]:
-    """xformers as the guide wants (G4.96) where it really works here, else PyTorch's own attention."""
+def _attention(wanted: str | None, probe: AttentionProbe, *, deterministic: bool) -> tuple[Setting, ...]:
+    """xformers as the guide wants (G4.96) where it really works here, else PyTorch's own attention.
+
+    PyTorch's switch for repeatable results makes its own attention choose kernels that are (pytorch pull 101847); of
+    xformers' kernels not every one asks for it.
+    """
     if wanted in {"xformers", "sdpa"}:
         return pick(wanted, True)
+    if deterministic:
+        return always(
+            "sdpa", True, forced("S40", say("deterministic: PyTorch's own attention can be repeated exactly"))
+        )
     if probe.xformers:
         return always("xformers", True, guide("G4.96", probe.reason))
     return always("sdpa", True, machine(probe.reason))
@@ -158,15 +166,21 @@ def metadata_settings(recipe: Recipe) -> tuple[Setting, ...]:
 
 
 def launch_plan(recipe: Recipe, facts: MachineFacts) -> LaunchPlan:
-    """accelerate's flags: one process unless asked; all CPUs to one process when there is no GPU."""
+    """accelerate's flags: one process unless asked; all CPUs to one process when there is no GPU.
+
+    Sums of several threads come out otherwise than those of one, so that a deterministic run takes one thread on every
+    machine unless told.
+    """
     asked = recipe.launch
-    cpu = facts.device == "cpu"
+    cpu, deterministic = facts.device == "cpu", bool(asked.deterministic)
+    threads = facts.cpus if cpu and not deterministic else 1
     return LaunchPlan(
         num_processes=asked.num_processes or 1,
         gpu_ids=None if cpu else asked.gpu_ids,
-        num_cpu_threads_per_process=asked.num_cpu_threads_per_process or (facts.cpus if cpu else 1),
+        num_cpu_threads_per_process=asked.num_cpu_threads_per_process or threads,
         main_process_port=asked.main_process_port,
         cpu=cpu,
+        deterministic=deterministic,
     )
 
 

@@ -1,0 +1,41 @@
+"""A LoRA without what is otherwise every time it is trained, so that the same training gives the same file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorabake.reading.rewritten_header import rewritten
+from lorabake.reading.safetensors_header import HeaderError
+from lorabake_schemas.words import Said, quoted, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Drawn before the seed is set (TN:492), and the clock (TN:493, 1301, 1714; modelspec.date: library/sai_model_spec.py).
+# sshs_legacy_hash is taken of the file's 64 KiB after the first MiB, header and all (TU:3276-3283), which shift with
+# the length of those numbers; sshs_model_hash is of the tensors alone and stays.
+PASSING = frozenset({
+    "ss_session_id", "ss_training_started_at", "ss_training_finished_at", "modelspec.date", "sshs_legacy_hash",
+})  # fmt: skip
+
+
+def timeless(metadata: dict[str, str]) -> dict[str, str]:
+    """Sorted, too: the safetensors library writes its keys in a random order."""
+    return {key: metadata[key] for key in sorted(metadata) if key not in PASSING}
+
+
+def all_made_timeless(folder: Path) -> tuple[Said, ...]:
+    """Do so with every LoRA in a folder; words on each of which that failed. A damaged file is left as it is."""
+    failed: list[Said] = []
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            rewritten(path, timeless)
+        except HeaderError:
+            continue
+        except OSError as error:
+            why = quoted(error.strerror or str(error))
+            failed.append(say("{file} keeps its times, and differs from a rerun's: {why}", file=path.name, why=why))
+    return tuple(failed)
+
+
+__all__ = ["PASSING", "all_made_timeless", "timeless"]
