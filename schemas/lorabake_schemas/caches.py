@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from posixpath import splitext
 
 from lorabake_schemas.dataset import FolderFacts, ImageFacts
@@ -59,6 +60,20 @@ def missized(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
     return tuple(image.name for image, size in pairs if size != seen_size(image))
 
 
+def misnaming(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
+    """The caches whose names give pictures another size, by name: with one gone, the next may take its place."""
+    found = list[str]()
+    while folder.caches:
+        wrong = frozenset(missized(folder, suffix))
+        givers = zip(folder.images, size_givers(folder, suffix), strict=True)
+        more = sorted({cache for image, cache in givers if cache and image.name in wrong})
+        if not more:
+            break
+        found += more
+        folder = replace(folder, caches=tuple(name for name in folder.caches if name not in more))
+    return tuple(found)
+
+
 def reused(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
     """The left-over caches whose latents sd-scripts would train on when it caches on disk, by name.
 
@@ -79,4 +94,4 @@ def _size_in_name(cache: str) -> Size | None:
     return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
 
 
-__all__ = ["cache_suffix", "missized", "reused", "seen_size", "seen_sizes", "size_givers"]
+__all__ = ["cache_suffix", "misnaming", "missized", "reused", "seen_size", "seen_sizes", "size_givers"]

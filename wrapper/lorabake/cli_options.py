@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorabake.speech import ENGLISH, LANGUAGES, Speech, speech_in
+from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
     from lorabake.render.page import Page
@@ -59,6 +60,30 @@ def look_options(command: Command) -> Command:
 
     made = click.option("--no-cache", is_flag=True, help="Read every picture again, also unchanged ones.")(looking)
     return click.option("--deep", is_flag=True, help="Decode every picture, to find damage inside. Slow.")(made)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How far a run goes, and whether stale caches are deleted first."""
+
+    rehearse: bool = False
+    dry_run: bool = False
+    refresh_cache: bool = False
+
+
+def start_options(command: Command) -> Command:
+    """--rehearse, --dry-run and --refresh-cache, given on to the command as one ``start``."""
+
+    @functools.wraps(command)
+    def starting(*, rehearse: bool, dry_run: bool, refresh_cache: bool, **others: object) -> None:
+        if refresh_cache and (rehearse or dry_run):
+            raise click.UsageError(say("--refresh-cache deletes files, so it goes with a real run only"))
+        command(start=Start(rehearse, dry_run, refresh_cache), **others)
+
+    stale = "Delete those of sd-scripts' caches beside the pictures that do not fit (S19), and train."
+    made = click.option("--refresh-cache", is_flag=True, help=stale)(starting)
+    made = click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")(made)
+    return click.option("--rehearse", is_flag=True, help="Go the whole way with a stand-in that trains nothing.")(made)
 
 
 def chosen_by(*options: Decorator) -> Decorator:
@@ -157,10 +182,12 @@ __all__ = [
     "RUN",
     "Commands",
     "Look",
+    "Start",
     "colour_of",
     "look_options",
     "page",
     "pinned_options",
     "speech",
+    "start_options",
     "trainer_options",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorabake import resources
+from lorabake.cache_look import Cached, stale_caches
 from lorabake.errors import MachineError, RecipeError
 from lorabake.planning.at_commit import at_commit
 from lorabake.planning.resolve import resolve
@@ -16,6 +17,7 @@ from lorabake.reading.dataset import Scanning
 from lorabake.reading.load import LoadedRecipe, load, with_lines
 from lorabake.reading.named_files import file_findings
 from lorabake.reading.survey import dataset_facts
+from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide import Situation
@@ -41,7 +43,8 @@ class Waived:
 @dataclass(frozen=True)
 class Examination:
     """A recipe and all that is known about it. ``plan`` is None when an error stands in the way; ``attention`` is the
-    answer of the trainer on this machine, once it was asked; ``snapshot`` what sd-scripts at the commit understands."""
+    answer of the trainer on this machine, once it was asked; ``snapshot`` what sd-scripts at the commit understands,
+    ``stale`` the caches that S19 speaks of."""
 
     loaded: LoadedRecipe
     recipe: Recipe | None
@@ -53,6 +56,7 @@ class Examination:
     waived: tuple[Waived, ...] = ()
     attention: AttentionProbe | None = None
     snapshot: Snapshot = field(default_factory=resources.snapshot, repr=False)
+    stale: tuple[StaleCache, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -91,12 +95,10 @@ class Examination:
 
     def attention_words(self) -> Said:
         """Which attention the run will use, and why."""
-        recipe, plan = self.planned()
-        chosen = "xformers" if plan.value("xformers") else "sdpa"
-        why = self.attention.reason if self.attention else NOT_PROBED.reason
-        if recipe.train.attention == chosen:
-            why = say("the recipe says so")
-        return say("attention: {name} ({why})", name=chosen, why=why)
+        _, plan = self.planned()
+        chosen = next(setting for setting in plan.train if setting.option in {"xformers", "sdpa"})
+        why = chosen.source.why or say("the recipe says so")
+        return say("attention: {name} ({why})", name=chosen.option, why=why)
 
 
 def examine(
@@ -140,27 +142,31 @@ def _examined(
     found = (*named, *guide_findings(situation))
     if loaded.recipe is None:
         return _examination(loaded, None, machine, (*loaded.findings, *_about_files(found)), base, facts)
-    plan = None
+    plan, stale = None, tuple[StaleCache, ...]()
     if not any(finding.severity is Severity.ERROR for finding in found):
-        plan, more = _plan(situation, loaded.folder, snapshot)
+        plan, stale, more = _plan(situation, loaded.folder, snapshot, scanning)
         found = (*found, *more)
-    return _examination(loaded, recipe, machine, found, base, facts, plan)
+    return replace(_examination(loaded, recipe, machine, found, base, facts, plan), stale=stale)
 
 
-def _plan(situation: Situation, folder: Path, snapshot: Snapshot) -> tuple[Plan | None, tuple[Finding, ...]]:
+def _plan(
+    situation: Situation, folder: Path, snapshot: Snapshot, scanning: Scanning
+) -> tuple[Plan | None, tuple[StaleCache, ...], tuple[Finding, ...]]:
     try:
         probe = AttentionProbe.without_gpu() if situation.machine.device == "cpu" else NOT_PROBED
         plan = resolve(situation.recipe, situation.base, situation.dataset, situation.machine, probe)
         plan = with_prospects(plan, situation.recipe, situation.base, situation.machine, folder)
     except RecipeError as error:
         if error.findings:
-            return None, error.findings
+            return None, (), error.findings
         where = ("train", "resolution")
         fix = error.hint or say("change the resolution or the bucket limits")
-        return None, (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)
+        return None, (), (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)
     plan, more = _at(plan, situation.recipe, snapshot)
-    found = (*guide_findings(replace(situation, plan=plan)), *more)
-    return (None if any(finding.severity is Severity.ERROR for finding in found) else plan), found
+    caches = replace(scanning.caches, commit=scanning.caches.commit or snapshot.commit)
+    stale = stale_caches(Cached(situation.recipe, plan, situation.dataset, folder), caches)
+    found = (*guide_findings(replace(situation, plan=plan, stale=stale)), *more)
+    return (None if any(finding.severity is Severity.ERROR for finding in found) else plan), stale, found
 
 
 def _at(plan: Plan, recipe: Recipe, snapshot: Snapshot) -> tuple[Plan, tuple[Finding, ...]]:

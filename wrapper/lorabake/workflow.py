@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from lorabake import resources, starting, terminal
+from lorabake.cache_upkeep import Keeper, keeper, refreshed
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
 from lorabake.gauge import Progress, gauge, hashing
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
 from lorabake.reading.beside import beside
+from lorabake.reading.cache_origins import CacheMemory
 from lorabake.reading.dataset import Scanning
 from lorabake.reading.fact_store import store_path
 from lorabake.reading.fingerprints import Fingerprints
@@ -27,8 +29,8 @@ from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.launch import launch
 from lorabake.runs.request import LaunchRequest
 from lorabake.speech import ENGLISH, Speech
+from lorabake.trainer import git, store, venv
 from lorabake.trainer import install as trainers
-from lorabake.trainer import store, venv
 from lorabake.trainer.contents import contents as trainer_contents
 from lorabake.trainer.install import Choice, Trainer, TrainerStatus
 from lorabake.trainer.requirements import modules_for
@@ -60,15 +62,20 @@ class RunOrder:
     run_dir: Path | None = None
     verbose: bool = False
     speech: Speech = ENGLISH
+    refresh_cache: bool = False
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A recipe that has been examined for this machine, and the folder its run will get. Nothing is written yet."""
+    """A recipe that has been examined for this machine, and the folder its run will get. Nothing is written yet.
+
+    ``refreshed`` says which of sd-scripts' caches were deleted for it.
+    """
 
     order: RunOrder
     examination: Examination
     root: Path
+    refreshed: tuple[Said, ...] = ()
 
     @property
     def machine(self) -> MachineFacts:
@@ -77,13 +84,21 @@ class Prepared:
 
 def prepare(order: RunOrder, env: Env, progress: Progress | None = None) -> Prepared:
     """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
-    run folder that was asked for exists or its place cannot be written."""
-    facts = machine.facts(env)
-    scanning = Scanning(store_path(store.home(env), env), progress=progress)
-    examination = examine(
-        order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse, scanning=scanning
-    )
-    return Prepared(order, examination, order.run_dir or _next_root(examination, order.rehearse))
+    run folder that was asked for exists or its place cannot be written, or a stale cache cannot be deleted."""
+    facts, caches = machine.facts(env), _caches(order, env)
+    examined = partial(
+        examine, order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse,
+        scanning=Scanning(caches.facts, progress=progress, caches=caches),
+    )  # fmt: skip
+    examination, deleted = refreshed(examined(), examined) if order.refresh_cache else (examined(), ())
+    return Prepared(order, examination, order.run_dir or _next_root(examination, order.rehearse), deleted)
+
+
+def _caches(order: RunOrder, env: Env) -> CacheMemory:
+    """What tells whether sd-scripts' caches fit: they depend on its commit, too."""
+    memory = CacheMemory.of(store.home(env), env, store_path(store.home(env), env), order.run_dir)
+    own = order.trainer.sd_scripts
+    return replace(memory, commit=git.head(own, env) or "") if own else memory
 
 
 def expected_command(prepared: Prepared, env: Env) -> tuple[str, ...]:
@@ -156,7 +171,7 @@ def train(prepared: Prepared, env: Env, tell: Tell) -> Record:
             made_from = _waited(hashed, prepared.order)
             request = starting.training_request(examination, root, trainer, contents, made_from, env)
             register.remember(store.home(env), root, request.provenance.digest if request.provenance else None)
-    return _launch(prepared.order, request)
+    return _launch(prepared.order, request, keeper(prepared.examination, request, _caches(prepared.order, env)))
 
 
 def _with_trainer(prepared: Prepared, env: Env, tell: Tell) -> tuple[Examination, Trainer]:
@@ -175,10 +190,10 @@ def _waited(hashed: Callable[[Progress | None], Inputs], order: RunOrder) -> Inp
         return hashed(progress)
 
 
-def _launch(order: RunOrder, request: LaunchRequest) -> Record:
+def _launch(order: RunOrder, request: LaunchRequest, caches: Keeper) -> Record:
     steps = request.plan.forecast.steps
-    with terminal.watching(sys.stderr, steps, verbose=order.verbose, speech=order.speech) as watcher:
-        return launch(request, watcher)
+    with terminal.watching(sys.stderr, steps, verbose=order.verbose, speech=order.speech) as watcher, caches:
+        return launch(request, caches.watching(watcher))
 
 
 def had(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ()) -> Trainer:

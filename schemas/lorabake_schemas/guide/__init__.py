@@ -13,6 +13,7 @@ from lorabake_schemas.guide import (
     amounts,
     base,
     boards,
+    caches,
     captions,
     data,
     kohya,
@@ -21,6 +22,7 @@ from lorabake_schemas.guide import (
     network,
     optimizer,
     pictures,
+    repeatable,
     scenes,
     schedule,
     separators,
@@ -35,6 +37,7 @@ from lorabake_schemas.guide.registry import Rule, Situation, rules
 
 TOPICS = (
     data,
+    caches,
     pictures,
     twins,
     amounts,
@@ -49,6 +52,7 @@ TOPICS = (
     shuffling,
     base,
     machine,
+    repeatable,
     kohya,
     optimizer,
     schedule,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from posixpath import basename, dirname, normpath
 from typing import TypeVar
 
-from lorabake_schemas.caches import cache_suffix, missized, reused
 from lorabake_schemas.dataset import CAPTION_EXTENSION, FolderFacts, ImageFacts, repeat_folder
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.words import Said, joined, quoted, say, told
@@ -240,43 +239,6 @@ def folders_differ(situation: Situation) -> Iterator[Remark]:
                 say("give every concept and every regularisation set its own folder"),
             )
         seen.setdefault(path, here)
-
-
-@rule(
-    "S19",
-    ERROR,
-    "sd-scripts compares a left-over latent cache with nothing: not with the picture, the size or the VAE.",
-    unless="latents that are not cached on disk, where such a file can only change a picture's size: a warning",
-)
-def no_old_latents(situation: Situation) -> Iterator[Remark]:
-    suffix, on_disk = cache_suffix(situation.family), situation.recipe.train.cache_latents_to_disk
-    for where, folder in folders(situation):
-        old, wrong = reused(folder, suffix) if on_disk else (), missized(folder, suffix)
-        if old:
-            yield Remark(
-                where,
-                told(
-                    len(old),
-                    "{n} old latent cache would be trained on, whatever the picture is now: {names}",
-                    "{n} old latent caches would be trained on, whatever the pictures are now: {names}",
-                    names=listed(old),
-                ),
-                say("delete the .npz files in {path}, or take cache_latents_to_disk out", path=folder.path),
-                file=old[0],
-            )
-        elif wrong:
-            yield Remark(
-                where,
-                told(
-                    len(wrong),
-                    "the names of left-over latent caches give {n} picture another size: {names}",
-                    "the names of left-over latent caches give {n} pictures another size: {names}",
-                    names=listed(wrong),
-                ),
-                say("delete the .npz files in {path}", path=folder.path),
-                file=wrong[0],
-                severity=WARNING,
-            )
 
 
 __all__ = ["SHOWN", "caption_file", "caption_files", "described", "folders", "listed", "titled", "training"]

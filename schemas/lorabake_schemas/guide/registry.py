@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.defaults import family_of, network_of, optimizer_of
 from lorabake_schemas.findings import Finding, Severity
@@ -24,6 +25,7 @@ class Situation:
 
     ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
     otherwise (check, plan, compile) the training may well happen elsewhere. ``rehearsing``: nothing will be trained.
+    ``stale`` are the caches that the plan would use and that do not fit.
     ``commit`` is sd-scripts' where that is not the pin; ``options`` are that commit's.
     ``tags`` keeps what was counted in captions for the next rule that asks.
     """
@@ -37,6 +39,7 @@ class Situation:
     launching: bool = False
     rehearsing: bool = False
     commit: str | None = None
+    stale: tuple[StaleCache, ...] = ()
     tags: TagMemory = field(default_factory=TagMemory, compare=False, repr=False)
 
     @property

@@ -44,14 +44,16 @@ def examined(recipe: Path, look: Look) -> Examination:
     from lorabake.examine import examine
     from lorabake.gauge import gauge
     from lorabake.reading import machine
+    from lorabake.reading.cache_origins import CacheMemory
     from lorabake.reading.dataset import Scanning
     from lorabake.reading.fact_store import store_path
     from lorabake.trainer.store import home
 
     env = environment()
     store = store_path(home(env), env) if look.cache else None
+    caches = CacheMemory.of(home(env), env, store)
     with gauge(sys.stderr, speech()) as progress:
-        return examine(recipe, machine.facts(env), scanning=Scanning(store, look.deep, progress))
+        return examine(recipe, machine.facts(env), scanning=Scanning(store, look.deep, progress, caches))
 
 
 def show_findings(examination: Examination, *, as_json: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import JSON, RECIPE, page, speech, trainer_options
+from lorabake.cli_options import JSON, RECIPE, Start, page, speech, start_options, trainer_options
 from lorabake.commands.common import called, environment, sayer, show_findings
 
 if TYPE_CHECKING:
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @RECIPE
-@click.option("--rehearse", is_flag=True, help="Go the whole way with a stand-in that trains nothing.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")
+@start_options
 @click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The run folder, which must not exist yet.")
 @trainer_options
 @JSON
 def run(
     recipe: Path,
-    rehearse: bool,
-    dry_run: bool,
+    start: Start,
     verbose: bool,
     run_dir: Path | None,
     choice: TrainerChoice,
@@ -44,12 +42,14 @@ def run(
     from lorabake.render.runs import dry_run as would_run
     from lorabake.render.runs import ending
 
-    order = workflow.RunOrder(recipe, choice, rehearse, run_dir, verbose, speech())
+    order = workflow.RunOrder(recipe, choice, start.rehearse, run_dir, verbose, speech(), start.refresh_cache)
     with gauge(sys.stderr, speech()) as progress:
         prepared = workflow.prepare(order, environment(), progress)
+    for deleted in prepared.refreshed:
+        sayer()(deleted)
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_place(prepared)
-    if dry_run:
+    if start.dry_run:
         command = workflow.expected_command(prepared, environment())
         click.echo(would_run(prepared, command, page(), as_json=as_json))
         return

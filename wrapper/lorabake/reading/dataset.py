@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import __version__ as pillow
 
 from lorabake.reading import captions
+from lorabake.reading.cache_origins import CacheMemory
 from lorabake.reading.fact_store import FactStore, Memory, Row, is_settled
 from lorabake.reading.folders import Listing, holds_pictures, listing, strays
 from lorabake_schemas.dataset import (
@@ -40,11 +41,12 @@ PROBLEMS: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: 
 @dataclass(frozen=True)
 class Scanning:
     """How to look: where facts are kept (None: nowhere), whether every picture is decoded, and whom to tell how far
-    it is (how many are done, how many there are)."""
+    it is (how many are done, how many there are). ``caches`` is what is remembered of those that sd-scripts keeps."""
 
     store: Path | None = None
     deep: bool = False
     progress: Callable[[int, int], None] | None = None
+    caches: CacheMemory = CacheMemory()  # noqa: RUF009 - frozen
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -64,8 +64,9 @@ class FactStore:
     ``kind`` has to change with whatever makes the facts. ``path`` None keeps nothing. Not for several threads.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, unused_days: int = UNUSED_DAYS) -> None:
         self._path = path
+        self._unused_days = unused_days
         self._open: sqlite3.Connection | None = None
         self._rebuilt = False
 
@@ -73,9 +74,14 @@ class FactStore:
         """What was kept last of this kind and place; None when it does not look as it was written."""
         query = "SELECT facts, mark FROM fact WHERE kind = ? AND place = ?"
         row = self._ask(lambda base: base.execute(query, (kind, place)).fetchone())
-        if row is None or not isinstance(row[0], str) or crc32(row[0].encode()) != row[1]:
-            return None
-        return json.loads(row[0])
+        return None if row is None else _whole(*row)
+
+    def everywhere(self, kind: str) -> Iterator[Any]:
+        """What was kept of this kind, of every place; nothing that does not look as it was written."""
+        query = "SELECT facts, mark FROM fact WHERE kind = ? ORDER BY place"
+        for facts, mark in self._ask(lambda base: base.execute(query, (kind,)).fetchall()) or ():
+            if (known := _whole(facts, mark)) is not None:
+                yield known
 
     def keep(self, kind: str, place: str, facts: object) -> None:
         """From now on this is what is known of this kind and place."""
@@ -92,7 +98,7 @@ class FactStore:
             late = [(name, day) for name in places if known.get(name) != day]
             if not late:
                 return
-            old = [(name,) for name, used in known.items() if used < day - UNUSED_DAYS and name not in places]
+            old = [(name,) for name, used in known.items() if used < day - self._unused_days and name not in places]
             with _transaction(base):
                 base.executemany("INSERT OR REPLACE INTO place VALUES (?, ?)", late)
                 base.executemany("DELETE FROM fact WHERE place = ?", old)
@@ -151,6 +157,11 @@ class Memory:
         """From now on this is what is known; None for what is not to be."""
         if stamps != self._stamps or rows != self._rows:
             self._store.keep(self._kind, self._place, [stamps, rows])
+
+
+def _whole(text: Any, mark: Any) -> Any:
+    """What ``FactStore.keep`` wrote, None when it is not whole."""
+    return json.loads(text) if isinstance(text, str) and crc32(text.encode()) == mark else None
 
 
 def _side_by_side(facts: Any, width: int) -> tuple[Stamps, list[Row | None]]:

@@ -256,4 +256,4 @@ def _on_disk(path: str, folder: Path | None = None) -> str:
     return f"/{whole}" if folder is None and not whole.startswith("/") else whole
 
 
-__all__ = ["DATA", "PICTURES", "Ingredients", "again", "every_again", "inputs", "seen_from"]
+__all__ = ["DATA", "PICTURES", "TOKENIZER", "Ingredients", "again", "every_again", "inputs", "seen_from"]

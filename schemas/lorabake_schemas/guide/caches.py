@@ -1,0 +1,132 @@
+"""Rules about the caches that sd-scripts leaves beside the pictures and takes up again, whether they fit or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from lorabake_schemas.cache_origins import StaleCache
+from lorabake_schemas.caches import cache_suffix, missized
+from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.guide.data import folders, listed
+from lorabake_schemas.guide.registry import ERROR, Remark, Situation, rule
+from lorabake_schemas.words import Said, say, told
+
+INSTEAD = {"latents": "cache_latents_to_disk", "text": "cache_text_encoder_outputs_to_disk", "info": "cache_info"}
+
+
+@rule(
+    "S19.sizes",
+    ERROR,
+    "sd-scripts takes a picture's size from the name of a latent cache beside it, even when it caches nothing on disk.",
+    unless="cache_info, where sizes come from the pictures or from metadata_cache.json",
+)
+def sizes_are_the_pictures(situation: Situation) -> Iterator[Remark]:
+    if situation.recipe.kohya.get("cache_info") is True:
+        return
+    suffix = cache_suffix(situation.family)
+    for where, folder in folders(situation):
+        wrong = missized(folder, suffix)
+        if wrong:
+            yield Remark(
+                where,
+                told(
+                    len(wrong),
+                    "the names of left-over latent caches give {n} picture another size, to which it would be squeezed:"
+                    " {names}",
+                    "the names of left-over latent caches give {n} pictures another size, to which they would be"
+                    " squeezed: {names}",
+                    names=listed(wrong),
+                ),
+                say("start the run with --refresh-cache, or take these .npz files out of {path}", path=folder.path),
+                file=wrong[0],
+            )
+
+
+@rule(
+    "S19",
+    ERROR,
+    "sd-scripts compares a cache with nothing: not with the picture, its size, its caption or the model.",
+    unless="caches that lorabake saw made, from what is there now",
+    needs_plan=True,
+)
+def caches_fit(situation: Situation) -> Iterator[Remark]:
+    parts = {where[:2]: (where, folder) for where, folder in folders(situation)}
+    for key, group in groupby(sorted(situation.stale, key=_sorting), key=_sorting):
+        caches, (where, folder) = tuple(group), parts[key[0], key[1]]
+        first = caches[0]
+        if first.foreign:
+            yield _foreign(where, folder, caches)
+        elif first.kind == "info":
+            said = say("metadata_cache.json no longer says what is in {path}: {why}", path=folder.path, why=_why(first))
+            yield Remark(where, said, _fix(first, folder), file=first.cache)
+        else:
+            yield Remark(where, _said(caches), _fix(first, folder), file=first.cache)
+
+
+def _sorting(cache: StaleCache) -> tuple[str, int, str, bool, str]:
+    return cache.table, cache.index, cache.kind, cache.foreign, cache.why or ""
+
+
+def _why(cache: StaleCache) -> Said:
+    return cache.why or say("nobody knows what they were made from")
+
+
+def _said(caches: Sequence[StaleCache]) -> Said:
+    names, why = listed([cache.picture for cache in caches]), caches[0].why
+    text = caches[0].kind == "text"
+    if why is None and text:
+        return told(
+            len(caches),
+            "lorabake does not know what the cached text encoder outputs of {n} picture were made from: {names}",
+            "lorabake does not know what the cached text encoder outputs of {n} pictures were made from: {names}",
+            names=names,
+        )
+    if why is None:
+        return told(
+            len(caches),
+            "lorabake does not know what the latent cache of {n} picture was made from: {names}",
+            "lorabake does not know what the latent caches of {n} pictures were made from: {names}",
+            names=names,
+        )
+    if text:
+        return told(
+            len(caches),
+            "the cached text encoder outputs of {n} picture would be trained on and do not fit ({why}): {names}",
+            "the cached text encoder outputs of {n} pictures would be trained on and do not fit ({why}): {names}",
+            names=names,
+            why=why,
+        )
+    return told(
+        len(caches),
+        "the latent cache of {n} picture would be trained on and does not fit ({why}): {names}",
+        "the latent caches of {n} pictures would be trained on and do not fit ({why}): {names}",
+        names=names,
+        why=why,
+    )
+
+
+def _fix(cache: StaleCache, folder: FolderFacts) -> Said:
+    return say(
+        "start the run with --refresh-cache: it deletes these caches in {path}, and sd-scripts makes them anew; or take"
+        " {option} out",
+        path=folder.path,
+        option=INSTEAD[cache.kind],
+    )
+
+
+def _foreign(where: tuple[str | int, ...], folder: FolderFacts, caches: Sequence[StaleCache]) -> Remark:
+    names = [cache.cache for cache in caches]
+    said = told(
+        len(names),
+        "{n} file has the name of a cache and is none; sd-scripts would write over it or stop: {names}",
+        "{n} files have the names of caches and are none; sd-scripts would write over them or stop: {names}",
+        names=listed(names),
+    )
+    fix = say(
+        "move what is yours out of {path}, or take {option} out", path=folder.path, option=INSTEAD[caches[0].kind]
+    )
+    return Remark(where, said, fix, file=names[0])
+
+
+__all__ = ["caches_fit", "sizes_are_the_pictures"]
