@@ -88,6 +88,8 @@ def test_a_model_of_the_hub_is_known_by_its_name_until_it_is_here() -> None:
 def test_paths_are_spelled_by_their_part_in_the_run() -> None:
     given = (base("m.safetensors").digest(), pictures(place="p", index=1).digest())
     assert content_spelling(given) == {"m.safetensors": "base-0", "p": "concept-1"}
+    every = content_spelling(given, ("m.safetensors", "unread.toml", "p"))
+    assert every == {"m.safetensors": "base-0", "unread.toml": "path-1", "p": "concept-1"}
 
 
 def test_the_digest_of_a_file_is_its_own_and_that_of_a_folder_its_list() -> None:

@@ -13,7 +13,7 @@ from lorabake.planning.identity import content_spelling, run_digest
 from lorabake.planning.provenance import comment_flag
 from lorabake.reading.hub import is_offline
 from lorabake.reading.inputs import Ingredients
-from lorabake.reading.paths import spellings
+from lorabake.reading.paths import hub_ids, recipe_paths, spellings
 from lorabake.run_files import run_files
 from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
 from lorabake.runs.request import LaunchRequest, Provenance
@@ -89,9 +89,10 @@ def _request(
 
 def provenance(examination: Examination, root: Path, inputs: Inputs, trainer: TrainerRecord) -> Provenance:
     """The inputs and the run's digest, for which the files are compiled once more without any path in them."""
-    _, plan = examination.planned()
+    recipe, plan = examination.planned()
     short = tuple(each.digest() for each in inputs.inputs)
-    files = run_files(examination, root, content_spelling(short))
+    paths = spellings(recipe_paths(recipe), examination.loaded.folder, root, hub_ids(recipe))
+    files = run_files(examination, root, content_spelling(short, tuple(paths)))
     del files["recipe.toml"]  # its settings count, not its words
     return Provenance(inputs, run_digest(files, short, trainer, plan.launch))
 

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 VERSION = 1  # of what goes into the digest: a change of it makes every digest another one
 
 
-def content_spelling(inputs: Sequence[InputDigest]) -> dict[str, str]:
-    """Each path of the recipe by its part in the run ("base-0", "concept-1"), to compile without any path."""
-    return {each.name: f"{each.role}-{each.index}" for each in reversed(inputs) if each.kind != "hub"}
+def content_spelling(inputs: Sequence[InputDigest], paths: Sequence[str] = ()) -> dict[str, str]:
+    """Each path of the recipe by its part in the run ("base-0", "concept-1"), to compile without any path.
+
+    ``paths`` are all of them in the recipe's order: some are not read in a rehearsal, or do not change what is trained.
+    """
+    others = {path: f"path-{number}" for number, path in enumerate(paths)}
+    return others | {each.name: f"{each.role}-{each.index}" for each in reversed(inputs) if each.kind != "hub"}
 
 
 def run_digest(
