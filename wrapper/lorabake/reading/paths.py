@@ -41,7 +41,7 @@ def spellings(
     start = run_folder.parent.resolve() / run_folder.name
     for path in paths:
         target = recipe_folder / path
-        if path in maybe_ids and not target.exists():
+        if path in maybe_ids and not Path(path).is_absolute() and not target.exists():
             continue
         found[path] = Path(path).as_posix() if Path(path).is_absolute() else _relative(target, start)
     return found
