@@ -12,6 +12,7 @@ import click
 
 from lorabake.render.page import Page, bold, file_size
 from lorabake.render.plan import plan_text
+from lorabake.runs.ending import resumption
 from lorabake_schemas.record import Outcome, Record
 from lorabake_schemas.words import say
 
@@ -47,7 +48,7 @@ def ending(record: Record, root: Path, page: Page) -> str:
     lines = [_verdict(record, outcome, page)]
     if record.status != "finished":
         lines += [f"  {line}" for line in outcome.last_words[-LAST_WORDS:]]
-        lines += [f"  {page(outcome.hint)}"] if outcome.hint else []
+        lines += [f"  {page(said)}" for said in (outcome.hint, resumption(record, root)) if said]
     lines += [f"  {page(say('note: {remark}', remark=remark))}" for remark in outcome.remarks]
     lines += [f"  {root / file.name} ({file_size(file.size)})" for file in outcome.outputs if not _in_state(file.name)]
     return "\n".join([*lines, f"  {page(say('everything about this run: {folder}', folder=str(root)))}"])

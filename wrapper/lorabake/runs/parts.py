@@ -90,6 +90,11 @@ class Written:
         return self.folder / "output"
 
     @property
+    def helper(self) -> Path:
+        """The script that a deterministic continuation is started by."""
+        return self.folder / "going_on.py"
+
+    @property
     def replaced(self) -> Path:
         return self.folder / "replaced"
 

@@ -38,20 +38,29 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """From which state a training goes on, and how; ``wanted`` is what a whole state of it holds."""
+
+    training: Training
+    wanted: Expected
+    state: State
+    how: Continuation
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
-    """``state`` and ``how`` are None when there is nothing to go on from; ``passed`` are the states further than the
-    one that was taken, each with why; ``complete`` says that the LoRA of the last step is there."""
+    """``way`` is None when there is no state to go on from; ``passed`` are those that are further than the one that was
+    taken, each with why it was not; ``complete`` says that the LoRA of the last step is there."""
 
     training: Training | None = None
     wanted: Expected | None = None
-    state: State | None = None
-    how: Continuation | None = None
+    way: Way | None = None
     passed: tuple[tuple[str, Said], ...] = ()
     complete: bool = False
 
     @property
     def step(self) -> int | None:
-        return self.how.step if self.how is not None else None
+        return self.way.how.step if self.way is not None else None
 
 
 def outlook(paths: RunPaths, record: Record) -> Outlook:
@@ -67,10 +76,11 @@ def outlook(paths: RunPaths, record: Record) -> Outlook:
         how = continuation(training.course, state.step)
         why = problem(state, wanted) if isinstance(how, Continuation) else how
         if isinstance(how, Continuation) and why is None:
-            return Outlook(training, wanted, state, how, tuple(passed), complete)
+            way = Way(training, wanted, state, how)
+            return Outlook(training, wanted, way, tuple(passed), complete)
         if why is not None:
             passed.append((legible(state.path.relative_to(paths.root).as_posix()), why))
-    return Outlook(training, wanted, None, None, tuple(passed), complete)
+    return Outlook(training, wanted, None, tuple(passed), complete)
 
 
 def training_of(paths: RunPaths) -> Training | None:
@@ -177,6 +187,7 @@ def advice(view: Outlook, settings: Table | None) -> Said:
 __all__ = [
     "Outlook",
     "Training",
+    "Way",
     "advice",
     "last_files",
     "outlook",

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from lorabake import resources
 from lorabake.errors import MachineError
 from lorabake.runs.alone import only_run
+from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.runs.ending import finish, remarked
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
 from lorabake.runs.folder import ROOM, RunPaths, read_record, write_record
 from lorabake.runs.parts import Names, Written, adopt, set_aside, told_of
 from lorabake.runs.progress import Parser
-from lorabake.runs.resumable import Outlook, Training, advice, outlook, settings_of, written_by
+from lorabake.runs.resumable import Outlook, Training, Way, advice, outlook, settings_of, written_by
 from lorabake.runs.start import Sequel, Start, carried_out, gathered, judged
 from lorabake_schemas.record import Part, Record
 from lorabake_schemas.words import Said, legible, say
@@ -56,24 +58,31 @@ def resume(request: ResumeRequest, watcher: Watcher) -> Record:
         view = outlook(paths, record)
         if view.complete and view.training is not None:
             return completed(request, record, view.training)
-        training, state, how, wanted = going_on_from(view, paths)
-        refuse_uploads(training.settings, how)
-        written = Written(paths.root, max(len(record.parts), 1) + 1, how.step, how.offset, how.stop_at)
-        record = with_part(record, written, state, command_of(request.argv, written, state, how))
-        with closing(begun(paths, record, written, training.names)) as events:
-            return carried_out(start_of(request, record, written, training, wanted), record, events, watcher)
+        way = way_on(view, paths)
+        written = next_part(paths, record, way.how)
+        argv = command_of(request.argv, written, way)
+        record = with_part(record, written, way.state, argv)
+        with closing(begun(paths, record, written, way.training.names)) as events:
+            start = start_of(request, argv, written, way.training, way.wanted)
+            return carried_out(start, record, events, watcher)
 
 
-def going_on_from(view: Outlook, paths: RunPaths) -> tuple[Training, State, Continuation, Expected]:
-    """What an outlook found. Raises MachineError when that is nothing."""
-    if view.training is None or view.state is None or view.how is None or view.wanted is None:
+def next_part(paths: RunPaths, record: Record, how: Continuation) -> Written:
+    """Where the continuation will write."""
+    return Written(paths.root, max(len(record.parts), 1) + 1, how.step, how.offset, how.stop_at)
+
+
+def way_on(view: Outlook, paths: RunPaths) -> Way:
+    """From where a run goes on, and how. Raises MachineError where it cannot."""
+    if view.way is None:
         hint = advice(view, settings_of(paths))
         why = [say("{state}: {why}", state=place, why=reason) for place, reason in view.passed]
         said = say("there is no state to resume {run} from", run=paths.root)
         for each in why[:5]:
             said = say("{before}\n  {state}", before=said, state=each)
         raise MachineError(said, hint)
-    return view.training, view.state, view.how, view.wanted
+    refuse_uploads(view.way.training.settings, view.way.how)
+    return view.way
 
 
 def refuse_uploads(settings: Table, how: Continuation) -> None:
@@ -101,10 +110,18 @@ def unmovable(paths: RunPaths, error: OSError) -> MachineError:
     return MachineError(said, say("make room and try again: nothing is lost"))
 
 
-def command_of(argv: tuple[str, ...], written: Written, state: State, how: Continuation) -> tuple[str, ...]:
-    """sd-scripts' flags come before its config file; paths are relative to the run folder, where it works."""
-    place, output = state.path.relative_to(written.root), written.output.relative_to(written.root)
-    return (*argv, "--resume", place.as_posix(), *how.flags, "--output_dir", output.as_posix())
+def command_of(argv: tuple[str, ...], written: Written, way: Way) -> tuple[str, ...]:
+    """sd-scripts' flags come before its config file; paths are relative to the run folder, where it works.
+
+    In a deterministic run the epoch's end is made the one that it was (trainer_side/going_on.py).
+    """
+    state, output = way.state.path.relative_to(written.root), written.output.relative_to(written.root)
+    if DETERMINISTIC_FILE in argv and not way.how.skip:
+        script = argv.index(DETERMINISTIC_FILE) + 1
+        epoch = way.how.step // way.training.course.steps_per_epoch
+        helper = written.helper.relative_to(written.root).as_posix()
+        argv = (*argv[:script], helper, str(epoch), *argv[script:])
+    return (*argv, "--resume", state.as_posix(), *way.how.flags, "--output_dir", output.as_posix())
 
 
 def with_part(record: Record, written: Written, state: State, argv: tuple[str, ...]) -> Record:
@@ -144,6 +161,8 @@ def begun(paths: RunPaths, record: Record, written: Written, names: Names) -> Ev
     told: Fields = {"event": "resumed", "part": part.number, "state": part.state, "from_step": part.first_step}
     try:
         written.output.mkdir(parents=True, exist_ok=True)
+        if written.helper.relative_to(written.root).as_posix() in part.argv:
+            written.helper.write_text(resources.trainer_side_text(written.helper.name), encoding="utf-8")
         paths.room.write_bytes(bytes(ROOM))
         set_aside(written, names)
         events = EventLog(paths.events)
@@ -164,7 +183,7 @@ def begun(paths: RunPaths, record: Record, written: Written, names: Names) -> Ev
 
 
 def start_of(
-    request: ResumeRequest, record: Record, written: Written, training: Training, wanted: Expected | None
+    request: ResumeRequest, argv: tuple[str, ...], written: Written, training: Training, wanted: Expected | None
 ) -> Start:
     """The start of a part; also what a part that is over is judged by."""
     names, paths = training.names, request.paths
@@ -181,11 +200,9 @@ def start_of(
             return (unmovable(paths, error).message,)
         return (*left, *remarks(training, written))
 
-    # The command as it was recorded would do, but for names that are no UTF-8.
-    flags = record.parts[-1].argv[len(request.argv) :] if len(record.parts) > 1 else ()
     return Start(
         paths=paths,
-        argv=(*request.argv, *flags),
+        argv=argv,
         env=request.env,
         output=f"output/{names.final}",
         planned_steps=training.course.steps,
@@ -226,7 +243,7 @@ def completed(request: ResumeRequest, record: Record, training: Training) -> Rec
     parser.close()
     seen = replace(parser.seen, step=None)
     part = record.parts[-1] if record.parts else first_part(record)
-    start = start_of(request, record, written_by(paths, part, training.course), training, None)
+    start = start_of(request, part.argv, written_by(paths, part, training.course), training, None)
     before = record.outcome.returncode if record.outcome is not None else None
     evidence = gathered(start, 0 if seen.saved else before, seen)
     said = say("it had reached its last step before: nothing was trained any more")
@@ -236,4 +253,4 @@ def completed(request: ResumeRequest, record: Record, training: Training) -> Rec
     return record
 
 
-__all__ = ["ResumeRequest", "command_of", "going_on_from", "refuse_uploads", "resume"]
+__all__ = ["ResumeRequest", "command_of", "next_part", "resume", "way_on"]

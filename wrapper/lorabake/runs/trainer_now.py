@@ -32,7 +32,7 @@ def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | 
     """Look at the trainer that a record speaks of. Starts its Python and git for a moment, changes nothing."""
     if then.kind == "rehearsal" or then.checkout is None:
         return TrainerNow()
-    trainer = _there(then, env) or _elsewhere(then, env)
+    trainer = place(then, env)
     if trainer is None:
         return TrainerNow()
     found = contents.contents(trainer, env, digests)
@@ -52,6 +52,11 @@ def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | 
         with suppress(SetupError):
             edited = git.changes(trainer.checkout, env)
     return TrainerNow(now, edited)
+
+
+def place(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
+    """Where the run had it, or where the same one is installed today; None when it is not there any more."""
+    return _there(then, env) or _elsewhere(then, env)
 
 
 def _there(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
@@ -76,4 +81,4 @@ def _elsewhere(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
     return None
 
 
-__all__ = ["TrainerNow", "trainer_now"]
+__all__ = ["TrainerNow", "place", "trainer_now"]

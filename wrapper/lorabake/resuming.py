@@ -1,0 +1,154 @@
+"""`lorabake resume` from a run's name to its finished record: may it go on, from where, with which trainer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorabake import resources, terminal
+from lorabake.errors import MachineError, SetupError
+from lorabake.runs.alone import is_going_on, refuse_if_busy
+from lorabake.runs.command import DETERMINISTIC_FILE, trainer_env
+from lorabake.runs.find import FoundRun
+from lorabake.runs.resumable import Way, outlook
+from lorabake.runs.resume import ResumeRequest, command_of, next_part, resume, way_on
+from lorabake.runs.trainer_now import place
+from lorabake.speech import ENGLISH, Speech
+from lorabake.trainer import install as trainers
+from lorabake.trainer import store
+from lorabake.trainer.install import Choice, Trainer
+from lorabake_schemas.record import Record, TrainerRecord
+from lorabake_schemas.words import Said, say, told
+
+Tell = Callable[[Said], None]
+Env = Mapping[str, str]
+SCRIPTS = ("train_network.py", "sdxl_train_network.py")
+TAIL = 1_000_000  # bytes of an events file in which the last step stands
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A run that can go on. ``way`` is None for one that had reached its last step and only was not judged.
+
+    ``passed`` are the states that are further and no use, each with why; ``again`` is how many steps are trained a
+    second time.
+    """
+
+    found: FoundRun
+    way: Way | None = None
+    passed: tuple[tuple[str, Said], ...] = ()
+    again: int = 0
+
+
+def ready(found: FoundRun) -> Ready:
+    """Raises MachineError for a run that cannot go on: a rehearsal, one in progress, one without a usable state."""
+    record, paths = found.record, found.paths
+    if record.rehearsal:
+        said = say("{run} is a rehearsal: nothing was trained, so there is nothing to resume", run=found.root)
+        raise MachineError(said, say("train: `lorabake run` with its recipe"))
+    if is_going_on(paths, record):
+        raise MachineError(say("{run} is in progress", run=found.root), say("wait for it, or stop it first"))
+    refuse_if_busy(paths.root, record.name)
+    view = outlook(paths, record)
+    if view.complete:
+        return Ready(found)
+    way = way_on(view, paths)
+    return Ready(found, way, view.passed, max(0, last_step(found) - way.how.step))
+
+
+def last_step(found: FoundRun) -> int:
+    """The last step that the events tell of, 0 where they tell of none."""
+    try:
+        with found.paths.events.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            lines = file.read().splitlines()
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        try:
+            event = json.loads(line)
+            if event["event"] == "step":
+                return int(event["step"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+    return 0
+
+
+def words(ready: Ready) -> tuple[Said, ...]:
+    """From where it goes on, and why not from further."""
+    way = ready.way
+    if way is None:
+        return (
+            say("{run} had reached its last step: it is judged, and nothing more is trained", run=ready.found.root),
+        )
+    lines = [say("{state} is not used: {why}", state=place, why=why) for place, why in ready.passed]
+    said = say(
+        "{run} goes on from {state}, after step {step} of {total}",
+        run=ready.found.root,
+        state=way.state.path.relative_to(ready.found.root),
+        step=way.how.step,
+        total=ready.found.record.planned_steps,
+    )
+    lines.append(said)
+    if ready.again:
+        lines.append(told(ready.again, "{n} step after it is trained again", "{n} steps after it are trained again"))
+    return tuple(lines)
+
+
+def trainer_of(then: TrainerRecord, env: Env, tell: Tell) -> Trainer:
+    """The trainer of the run, the pin's installed again where it is gone. Raises SetupError when it cannot be had."""
+    here = place(then, env)
+    if here is not None:
+        return here
+    pin = resources.pin()
+    if then.kind != "pin" or then.commit != pin.commit:
+        said = say("the trainer of this run is not at {path} any more", path=then.checkout or "")
+        raise SetupError(said, say("put it back: another one could not go on from the state"))
+    lock: Choice = "cuda" if then.lock == "cuda" else "cpu" if then.lock == "cpu" else "auto"
+    return trainers.install(pin, store.home(env), lock, env, tell)
+
+
+def command(record: Record, trainer: Trainer | None) -> tuple[str, ...]:
+    """The command of the run's first start; Python and script where they lie today."""
+    first = record.parts[0].argv if record.parts else record.argv
+    if trainer is None:
+        return tuple(first)
+    argv = [str(trainer.checkout / Path(each).name) if Path(each).name in SCRIPTS else each for each in first]
+    return (str(trainer.python), *argv[1:])
+
+
+def expected_command(ready: Ready, env: Env) -> tuple[str, ...]:
+    """What would be run, for --dry-run; nothing where nothing is left to train. Installs nothing."""
+    way = ready.way
+    if way is None:
+        return ()
+    record = ready.found.record
+    argv = command(record, place(record.trainer, env))
+    return command_of(argv, next_part(ready.found.paths, record, way.how), way)
+
+
+def go_on(ready: Ready, trainer: Trainer, env: Env, *, verbose: bool = False, speech: Speech = ENGLISH) -> Record:
+    """Train the rest; the finished record.
+
+    Raises MachineError for the run folder, SetupError when the trainer cannot be started, InterruptedRunError when the
+    user stopped it.
+    """
+    record = ready.found.record
+    argv = command(record, trainer)
+    child = trainer_env(
+        env,
+        python=trainer.python,
+        checkout=trainer.checkout,
+        offline=record.environment.get("HF_HUB_OFFLINE") == "1",
+        cpu="--cpu" in argv,
+        deterministic=DETERMINISTIC_FILE in argv,
+    )
+    request = ResumeRequest(ready.found.paths, argv, child)
+    with terminal.watching(sys.stderr, record.planned_steps, verbose=verbose, speech=speech) as watcher:
+        return resume(request, watcher)
+
+
+__all__ = ["Ready", "command", "expected_command", "go_on", "last_step", "ready", "trainer_of", "words"]
