@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reading.hub", "reading.named_files", "reading.folders", "reading.headers", "reading.decoding",
             "reading.pictures", "reading.fact_store", "reading.twins", "reading.deep", "reading.clip_tokens",
             "reading.survey", "reading.history", "reading.lora_file", "reading.rewritten_header", "reading.timeless",
+            "reading.two_loras",
             "reading.fingerprints", "reading.inputs", "reading.beside", "reading.cache_origins", "reading.cache_files",
         ),
     ),
@@ -39,8 +40,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "planning", "planning.buckets", "planning.repeats", "planning.samples", "planning.forecast",
             "planning.marks", "planning.continuation", "planning.compile", "planning.drift", "planning.file_drift",
-            "planning.trainer_drift", "planning.difference", "planning.shapes", "planning.tensors",
-            "planning.targets", "planning.size", "planning.pace", "planning.at_commit", "planning.provenance", "planning.identity",
+            "planning.trainer_drift", "planning.run_difference", "planning.difference", "planning.shapes", "planning.tensors",
+            "planning.targets", "planning.size", "planning.pace", "planning.at_commit", "planning.option_difference", "planning.provenance", "planning.identity",
             "planning.cache_needs", "planning.resolve", "planning.resolve.data", "planning.resolve.network", "planning.resolve.optimizer",
             "planning.resolve.profile", "planning.resolve.run", "planning.resolve.sources",
         ),
@@ -63,7 +64,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one run",
         (
             "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.find",
-            "runs.evidence", "runs.trainer_now", "runs.verify",
+            "runs.lora",
+            "runs.evidence", "runs.trainer_now", "runs.verify", "runs.sides",
             "runs.known_failures",
             "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
             "runs.request", "runs.states", "runs.parts", "runs.resumable", "runs.ending", "runs.start", "runs.launch", "runs.resume",
@@ -73,11 +75,11 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "surface",
         (
-            "gauge", "terminal", "shelf", "run_files", "starting", "cache_upkeep", "workflow", "resuming", "render.resume", "first", "first.pictures", "first.ingredients",
+            "gauge", "terminal", "shelf", "commits", "run_files", "starting", "cache_upkeep", "workflow", "resuming", "render.resume", "first", "first.pictures", "first.ingredients",
             "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
-            "render.plan", "render.difference", "render.forms", "render.where",
-            "render.explain", "render.book", "render.runs", "render.lists",
+            "render.plan", "render.commits", "render.difference", "render.forms", "render.where",
+            "render.explain", "render.book", "render.runs", "render.comparison", "render.lists",
             "inspection", "render.inspection_rows", "render.inspection", "commands.files", "commands.runs", "render.verify",
             "usage", "boundary", "cli_options", "commands", "commands.common", "commands.judging", "commands.training",
             "commands.keeping", "cli", "__main__",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -43,22 +44,46 @@ PYTHON = click.option("--python", type=PATH, help="The Python to make the traine
 SD_SCRIPTS = click.option("--sd-scripts", type=PATH, help="Use this sd-scripts folder, not the pin's.")
 
 
+def _full_commit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """All 40 digits: fewer may stand for several commits, and branches and tags move."""
+    named = value.strip().lower() if value is not None else None
+    if named is not None and not re.fullmatch("[0-9a-f]{40}", named):
+        raise click.BadParameter(
+            say("{given} is no full commit: all 40 digits are needed (git rev-parse says them)", given=value or '""')
+        )
+    return named
+
+
+COMMIT = click.option(
+    "--commit",
+    metavar="SHA",
+    callback=_full_commit,
+    help="Another commit of sd-scripts than the pin: all 40 digits.",
+)
+AGAINST = click.option(
+    "--against", metavar="SHA", callback=_full_commit, help="Say in what this commit's options differ: all 40 digits."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How closely the pictures are looked at, and whether what is known of unchanged ones is used."""
+    """How closely the pictures are looked at, whether what is known of unchanged ones is used, and for which
+    ``commit`` of sd-scripts (None: the pin) the recipe is looked at."""
 
     deep: bool = False
     cache: bool = True
+    commit: str | None = None
 
 
 def look_options(command: Command) -> Command:
-    """--deep and --no-cache, given on to the command as one ``look``."""
+    """--deep, --no-cache and --commit, given on to the command as one ``look``."""
 
     @functools.wraps(command)
-    def looking(*, deep: bool, no_cache: bool, **others: object) -> None:
-        command(look=Look(deep, cache=not no_cache), **others)
+    def looking(*, deep: bool, no_cache: bool, commit: str | None, **others: object) -> None:
+        command(look=Look(deep, not no_cache, commit), **others)
 
-    made = click.option("--no-cache", is_flag=True, help="Read every picture again, also unchanged ones.")(looking)
+    made = COMMIT(looking)
+    made = click.option("--no-cache", is_flag=True, help="Read every picture again, also unchanged ones.")(made)
     return click.option("--deep", is_flag=True, help="Decode every picture, to find damage inside. Slow.")(made)
 
 
@@ -91,10 +116,21 @@ def chosen_by(*options: Decorator) -> Decorator:
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def chosen(*, lock: Choice, python: Path | None, sd_scripts: Path | None = None, **others: object) -> None:
+        def chosen(
+            *,
+            lock: Choice,
+            python: Path | None,
+            sd_scripts: Path | None = None,
+            commit: str | None = None,
+            **others: object,
+        ) -> None:
             from lorabake.workflow import TrainerChoice
 
-            command(choice=TrainerChoice(lock, sd_scripts, python), **others)
+            if commit is not None and sd_scripts is not None:
+                raise click.UsageError(
+                    say("--commit and --sd-scripts exclude each other: one names the other's commit")
+                )
+            command(choice=TrainerChoice(lock, sd_scripts, python, commit), **others)
 
         made: Command = chosen
         for option in reversed(options):
@@ -170,9 +206,11 @@ def page(*, err: bool = False) -> Page:
 
 
 trainer_options = chosen_by(LOCK, SD_SCRIPTS, PYTHON)
-pinned_options = chosen_by(LOCK, PYTHON)
+commit_options = chosen_by(LOCK, COMMIT, SD_SCRIPTS, PYTHON)
+pinned_options = chosen_by(LOCK, COMMIT, PYTHON)
 
 __all__ = [
+    "AGAINST",
     "EVERYWHERE",
     "FORM",
     "JSON",
@@ -184,6 +222,7 @@ __all__ = [
     "Look",
     "Start",
     "colour_of",
+    "commit_options",
     "look_options",
     "page",
     "pinned_options",

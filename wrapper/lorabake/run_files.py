@@ -51,7 +51,7 @@ def compiled_for(examination: Examination, root: Path, spelling: Mapping[str, st
     recipe, plan = examination.planned()
     if spelling is None:
         spelling = spellings(recipe_paths(recipe), examination.loaded.folder, root, hub_ids(recipe))
-    return compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), spelling)
+    return compile_plan(plan, examination.snapshot.of(plan.script), examination.snapshot.dataset, spelling)
 
 
 def write_compiled(examination: Examination, folder: Path) -> tuple[Path, ...]:

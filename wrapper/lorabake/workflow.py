@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lorabake import resources, starting, terminal
+from lorabake import commits, resources, starting, terminal
 from lorabake.cache_upkeep import Keeper, keeper, refreshed
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
@@ -32,9 +32,10 @@ from lorabake.speech import ENGLISH, Speech
 from lorabake.trainer import git, store, venv
 from lorabake.trainer import install as trainers
 from lorabake.trainer.contents import contents as trainer_contents
-from lorabake.trainer.install import Choice, Trainer, TrainerStatus
+from lorabake.trainer.install import Choice, Trainer, TrainerStatus, World
 from lorabake.trainer.requirements import modules_for
 from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.pin import Pin
 from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.words import Said, say
 
@@ -45,11 +46,17 @@ RUNS = "runs"
 
 @dataclass(frozen=True, slots=True)
 class TrainerChoice:
-    """The pin's trainer from one of its locks, or the user's own sd-scripts."""
+    """The pin's trainer from one of its locks, that of another ``commit``, or the user's own sd-scripts."""
 
     lock: Choice = "auto"
     sd_scripts: Path | None = None
     python: Path | None = None
+    commit: str | None = None
+
+    @property
+    def pin(self) -> Pin:
+        """What is to be installed for it: lorabake's own pin, or its packages with another commit."""
+        return commits.at(self.commit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,7 @@ def prepare(order: RunOrder, env: Env, progress: Progress | None = None) -> Prep
     facts, caches = machine.facts(env), _caches(order, env)
     examined = partial(
         examine, order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse,
+        snapshot=commits.snapshot(order.trainer.commit, env),
         scanning=Scanning(caches.facts, progress=progress, caches=caches),
     )  # fmt: skip
     examination, deleted = refreshed(examined(), examined) if order.refresh_cache else (examined(), ())
@@ -204,18 +212,30 @@ def had(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ())
 
 
 def install(choice: TrainerChoice, env: Env, tell: Tell) -> Trainer:
-    """The pin's trainer, installed if it is not there yet."""
-    return trainers.install(resources.pin(), store.home(env), choice.lock, env, tell, python=choice.python)
+    """The pin's trainer, or the chosen commit's, installed if it is not there yet."""
+    return trainers.install(
+        choice.pin, store.home(env), choice.lock, env, tell, python=choice.python, world=World(lender=resources.pin())
+    )
+
+
+def have_commit(choice: TrainerChoice, env: Env, tell: Tell, *, install_it: bool) -> None:
+    """Make another commit than the pin ready to examine a recipe for: its options are read when it is installed."""
+    if choice.commit is not None and install_it:
+        install(choice, env, tell)
+    if warned := commits.warning(choice.commit):
+        tell(warned)
 
 
 def found(choice: TrainerChoice, env: Env) -> Trainer | None:
     """The pin's trainer, if it is there."""
-    return trainers.find(resources.pin(), store.home(env), choice.lock, env, python=choice.python)
+    return trainers.find(choice.pin, store.home(env), choice.lock, env, python=choice.python)
 
 
 def installed(choice: TrainerChoice, env: Env) -> Trainer:
     """The pin's trainer. Raises SetupError when it is not there."""
     trainer = found(choice, env)
+    if trainer is None and choice.commit is not None:
+        raise commits.not_installed(choice.commit)
     if trainer is None:
         raise SetupError(say("the trainer is not installed"), say("install it: `lorabake trainer install`"))
     return trainer
@@ -223,7 +243,7 @@ def installed(choice: TrainerChoice, env: Env) -> Trainer:
 
 def trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
     """What is installed."""
-    return trainers.status(resources.pin(), store.home(env), choice.lock, env, python=choice.python)
+    return trainers.status(choice.pin, store.home(env), choice.lock, env, python=choice.python)
 
 
 def exit_code(record: Record) -> int:
@@ -240,6 +260,7 @@ __all__ = [
     "expected_command",
     "found",
     "had",
+    "have_commit",
     "install",
     "installed",
     "prepare",

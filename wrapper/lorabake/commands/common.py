@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lorabake.examine import Examination
+    from lorabake_schemas.options import Snapshot
 
 
 def called(started: str, found: str | None) -> str:
@@ -52,8 +53,22 @@ def examined(recipe: Path, look: Look) -> Examination:
     env = environment()
     store = store_path(home(env), env) if look.cache else None
     caches = CacheMemory.of(home(env), env, store)
+    snapshot = _snapshot(look.commit, env)
     with gauge(sys.stderr, speech()) as progress:
-        return examine(recipe, machine.facts(env), scanning=Scanning(store, look.deep, progress, caches))
+        return examine(
+            recipe, machine.facts(env), snapshot=snapshot, scanning=Scanning(store, look.deep, progress, caches)
+        )
+
+
+def _snapshot(commit: str | None, env: Mapping[str, str]) -> Snapshot | None:
+    if commit is None:
+        return None
+    from lorabake import commits
+
+    found = commits.snapshot(commit, env)
+    if warned := commits.warning(commit):
+        sayer()(warned)
+    return found
 
 
 def show_findings(examination: Examination, *, as_json: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import JSON, PATH, Commands, page, pinned_options
+from lorabake.cli_options import AGAINST, JSON, PATH, Commands, page, pinned_options
 from lorabake.commands.common import environment, sayer
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ def trainer() -> None:
 @pinned_options
 @JSON
 def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
-    """Fetch the pinned sd-scripts and install its locked requirements."""
+    """Fetch the pinned sd-scripts and install its locked requirements.
+
+    With --commit another commit, which gets the pin's requirements; what it asks for in their place is said.
+    """
     from lorabake import workflow
     from lorabake.render.lists import trainer_installed
 
@@ -32,13 +35,28 @@ def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
 
 @trainer.command("status")
 @pinned_options
+@AGAINST
 @JSON
-def trainer_status(choice: TrainerChoice, as_json: bool) -> None:
-    """Say which trainers are installed, and whether they are the pin's."""
+def trainer_status(choice: TrainerChoice, against: str | None, as_json: bool) -> None:
+    """Say which trainers are installed, and whether they are the pin's.
+
+    With --against in what that commit's options differ from the pin's (or --commit's); it need not be installed.
+    """
     from lorabake import workflow
     from lorabake.render import lists
 
+    if against is not None:
+        _differences(choice.commit, against, as_json=as_json)
+        return
     click.echo(lists.trainer_status(workflow.trainer_status(choice, environment()), page(), as_json=as_json))
+
+
+def _differences(commit: str | None, against: str, *, as_json: bool) -> None:
+    from lorabake import commits
+    from lorabake.render.commits import commits_text
+
+    found = commits.differ(commit, against, environment(), sayer())
+    click.echo(found.model_dump_json(indent=2) if as_json else commits_text(found, page()))
 
 
 @trainer.command("path")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import JSON, RECIPE, Start, page, speech, start_options, trainer_options
+from lorabake.cli_options import JSON, RECIPE, Start, commit_options, page, speech, start_options, trainer_options
 from lorabake.commands.common import called, environment, sayer, show_findings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @start_options
 @click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The run folder, which must not exist yet.")
-@trainer_options
+@commit_options
 @JSON
 def run(
     recipe: Path,
@@ -42,6 +42,7 @@ def run(
     from lorabake.render.runs import dry_run as would_run
     from lorabake.render.runs import ending
 
+    workflow.have_commit(choice, environment(), sayer(), install_it=not (start.rehearse or start.dry_run))
     order = workflow.RunOrder(recipe, choice, start.rehearse, run_dir, verbose, speech(), start.refresh_cache)
     with gauge(sys.stderr, speech()) as progress:
         prepared = workflow.prepare(order, environment(), progress)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorabake import resources
 from lorabake.render.page import Page
 from lorabake_schemas.words import say
 
@@ -57,14 +58,21 @@ def trainer_status(status: TrainerStatus, page: Page, *, as_json: bool) -> str:
             "commit": status.commit,
             "installed": [_trainer_json(trainer) for trainer in status.installed],
             "in_use": _trainer_json(status.trainer) if status.trainer else None,
+            "others": [_trainer_json(trainer) for trainer in status.others],
         }
         return json.dumps(table, indent=2)
-    lines = [page(say("pin: {url} at {commit}", url=status.url, commit=status.commit))]
+    head = say("pin: {url} at {commit}", url=status.url, commit=status.commit)
+    missing = say("not installed: `lorabake trainer install`, or just run")
+    if status.commit != resources.pin().commit:
+        head = say("another commit than the pin: {url} at {commit}", url=status.url, commit=status.commit)
+        missing = say("not installed: `lorabake trainer install --commit {commit}`", commit=status.commit)
+    lines = [page(head)]
     for trainer in status.installed:
         state = say("in use:") if trainer == status.trainer else say("installed:")
         lines.append(f"{page(state)} {trainer_line(trainer, page)}")
     if not status.installed:
-        lines.append(page(say("not installed: `lorabake trainer install`, or just run")))
+        lines.append(page(missing))
+    lines += [f"{page(say('another commit or Python:'))} {trainer_line(trainer, page)}" for trainer in status.others]
     return "\n".join(lines)
 
 

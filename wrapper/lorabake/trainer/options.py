@@ -81,11 +81,14 @@ def known(pin: Pin, home: Path, env: Env) -> Snapshot:
     """The same. Raises SetupError when the commit's trainer is not installed."""
     found = installed(pin, home, env)
     if found is None:
-        raise SetupError(
-            say("sd-scripts {commit} is not installed", commit=pin.commit),
-            say("install it: `lorabake trainer install --commit {commit}`", commit=pin.commit),
-        )
+        raise not_installed(pin.commit)
     return found
+
+
+def not_installed(commit: str) -> SetupError:
+    """What to do about a commit whose trainer is not there."""
+    hint = say("install it: `lorabake trainer install --commit {commit}`", commit=commit)
+    return SetupError(say("sd-scripts {commit} is not installed", commit=commit), hint)
 
 
 def looked_up(pin: Pin, home: Path, env: Env, tell: Tell) -> Snapshot:
@@ -119,4 +122,4 @@ def _python(home: Path) -> Path | None:
     return next((python for python in pythons if python.exists()), None)
 
 
-__all__ = ["installed", "known", "looked_up", "make", "place", "read"]
+__all__ = ["installed", "known", "looked_up", "make", "not_installed", "place", "read"]

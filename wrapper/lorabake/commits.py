@@ -1,0 +1,49 @@
+"""Questions about commits of sd-scripts other than the pin: what they understand, and in what two of them differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from lorabake import resources
+from lorabake.planning.option_difference import option_difference
+from lorabake.trainer import options, store
+from lorabake.trainer.options import not_installed
+from lorabake_schemas.commits import CommitDifference
+from lorabake_schemas.options import Snapshot
+from lorabake_schemas.pin import Pin
+from lorabake_schemas.words import Said, say
+
+
+def at(commit: str | None) -> Pin:
+    """lorabake's own pin, with another commit if one is named: the same url, packages and Pythons."""
+    pin = resources.pin()
+    return pin if commit is None else pin.model_copy(update={"commit": commit})
+
+
+def snapshot(commit: str | None, env: Mapping[str, str]) -> Snapshot:
+    """What the pin understands, or an installed commit. Raises SetupError when that is not installed."""
+    return options.known(at(commit), store.home(env), env)
+
+
+def warning(commit: str | None) -> Said | None:
+    """What to say to whoever uses another commit than the pin."""
+    pin = resources.pin().commit
+    if commit is None or commit == pin:
+        return None
+    return say(
+        "warning: at sd-scripts {commit} the options are checked, but rules and forecasts are those of the pin, {pin}",
+        commit=commit[:12],
+        pin=pin[:12],
+    )
+
+
+def differ(commit: str | None, against: str, env: Mapping[str, str], tell: Callable[[Said], None]) -> CommitDifference:
+    """In what ``against`` differs from ``commit`` (the pin when None); neither has to be installed.
+
+    Raises SetupError when one of them cannot be fetched, or when no trainer is there to read it with.
+    """
+    here, there = (options.looked_up(at(name), store.home(env), env, tell) for name in (commit, against))
+    return option_difference(here, there)
+
+
+__all__ = ["at", "differ", "not_installed", "snapshot", "warning"]

@@ -1,0 +1,109 @@
+"""In what two commits' options differ, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lorabake.render.page import Page
+from lorabake_schemas.words import Said, joined, quoted, say
+
+if TYPE_CHECKING:
+    from lorabake_schemas.commits import (
+        CommitDifference,
+        LevelDifference,
+        OptionChange,
+        ScriptDifference,
+        ShapeChange,
+        TraitChange,
+    )
+    from lorabake_schemas.options import DatasetOption, Option
+
+
+def commits_text(found: CommitDifference, page: Page) -> str:
+    """Script by script and level by level; a part in which nothing differs takes one line."""
+    lines = [page(say("options of sd-scripts, from {commit} to {against}", commit=found.commit, against=found.against))]
+    if found.same:
+        return "\n".join([*lines, page(say("the same"))])
+    for script in found.scripts:
+        lines += ["", page(quoted(script.script)), *(f"  {page(line)}" for line in _script(script))]
+    for level in found.dataset:
+        title = say("dataset file, {level}", level=level.level)
+        lines += ["", page(title), *(f"  {page(line)}" for line in _level(level))]
+    return "\n".join(lines)
+
+
+def _script(part: ScriptDifference) -> Iterator[Said]:
+    if not (part.added or part.removed or part.changed):
+        yield say("the same")
+    for option in part.added:
+        yield say("+ {name}: {what}", name=option.name, what=_form(option))
+    for option in part.removed:
+        yield say("- {name}: {what}", name=option.name, what=_form(option))
+    for changed in part.changed:
+        yield _changed(changed)
+
+
+def _form(option: Option) -> Said:
+    """What it takes, in one piece: ``float, default 0.1``."""
+    if option.action in {"StoreTrueAction", "StoreFalseAction"}:
+        return say("true or false")
+    kind = quoted(option.type or "str")
+    if option.nargs is not None:
+        kind = say("a list of {type}", type=kind)
+    if option.choices is not None:
+        kind = say("one of {choices}", choices=", ".join(map(str, option.choices)))
+    return kind if option.default is None else say("{kind}, default {value}", kind=kind, value=_plain(option.default))
+
+
+def _changed(changed: OptionChange) -> Said:
+    what = joined(map(_trait, changed.changes), "; ")
+    return say("~ {name}: {what}", name=changed.name, what=what)
+
+
+def _trait(change: TraitChange) -> Said:
+    """The choices that came and went, since lists of them are long; else both values."""
+    if isinstance(change.before, tuple) and isinstance(change.after, tuple):
+        came = [str(choice) for choice in change.after if choice not in change.before]
+        went = [str(choice) for choice in change.before if choice not in change.after]
+        parts = [say("with {names}", names=", ".join(came))] if came else []
+        parts += [say("without {names}", names=", ".join(went))] if went else []
+        return say("{trait} {what}", trait=change.trait, what=joined(parts) if parts else say("in another order"))
+    return say(
+        "{trait} {before} is now {after}",
+        trait=change.trait,
+        before=_plain(change.before),
+        after=_plain(change.after),
+    )
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _level(part: LevelDifference) -> Iterator[Said]:
+    if not (part.added or part.removed or part.changed):
+        yield say("the same")
+    for option in part.added:
+        yield say("+ {name}: {what}", name=option.name, what=_shapes(option))
+    for option in part.removed:
+        yield say("- {name}: {what}", name=option.name, what=_shapes(option))
+    for changed in part.changed:
+        yield _reshaped(changed)
+
+
+def _shapes(option: DatasetOption) -> Said:
+    shapes = quoted(", ".join(option.accepts))
+    return say("{shapes}, has to be there", shapes=shapes) if option.required else shapes
+
+
+def _reshaped(changed: ShapeChange) -> Said:
+    return say(
+        "~ {name}: {before} is now {after}",
+        name=changed.name,
+        before=_shapes(changed.before),
+        after=_shapes(changed.after),
+    )
+
+
+__all__ = ["commits_text"]
