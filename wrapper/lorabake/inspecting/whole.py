@@ -101,7 +101,7 @@ def _report(file: LoraFile, *, deep: bool) -> Inspection:
         tags=tags_of(metadata),
         integrity=integrity,
         faults=tuple(_faults(integrity)),
-        remarks=tuple(_remarks(file, kind, network, family_of(modules))),
+        remarks=(*_remarks(file, kind, network, family_of(modules)), *_unseen(integrity, deep=deep)),
         metadata=dict(sorted(metadata.items())),
     )
 
@@ -141,13 +141,14 @@ def _integrity(file: LoraFile, *, deep: bool) -> Integrity:
     )
 
 
-def _not_finite(file: LoraFile) -> tuple[str, ...]:
+def _not_finite(file: LoraFile) -> tuple[str, ...] | None:
+    """None where a number format is not known here."""
     from lorabake.reading.weights import WeightsError, read_weights
 
     try:
         return read_weights(file.path).not_finite
-    except WeightsError as error:  # a number format that lorabake does not know
-        return (error.why,)
+    except WeightsError:
+        return None
 
 
 def _faults(integrity: Integrity) -> Iterator[Said]:
@@ -164,6 +165,11 @@ def _faults(integrity: Integrity) -> Iterator[Said]:
             "{n} tensors hold numbers that are none (NaN or infinite), {first} first",
             first=broken[0],
         )
+
+
+def _unseen(integrity: Integrity, *, deep: bool) -> Iterator[Said]:
+    if deep and integrity.not_finite is None:
+        yield say("its numbers are in a format that is not known here: they were not looked at")
 
 
 def _remarks(file: LoraFile, kind: FileKind, network: Network | None, family: ModelFamily | None) -> Iterator[Said]:
