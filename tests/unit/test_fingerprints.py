@@ -425,14 +425,14 @@ def test_leaving_the_block_stops_the_hashing(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Slow, "left", left, raising=False)
     monkeypatch.setattr("lorabake.reading.beside.Fingerprints", Slow)
     before = threading.active_count()
-    interrupted = False
-    try:
+
+    def leave_early() -> None:
         with beside(None, lambda fingerprints: fingerprints.of(folder, ["a"])):
             begun.wait(30)
             raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        interrupted = True
-    assert interrupted
+
+    with pytest.raises(KeyboardInterrupt):
+        leave_early()
     assert counts == [1]
     assert threading.active_count() == before
 
