@@ -1,0 +1,70 @@
+"""What `lorabake compare` finds and prints with ``--json``: two LoRA files, number by number."""
+
+from typing import Literal
+
+from lorabake_schemas.base import Legible, Many, StrictModel
+
+# equal-bytes: the same file. equal-tensors: the same numbers, another header. different: anything else.
+Likeness = Literal["equal-bytes", "equal-tensors", "different"]
+
+
+class Apart(StrictModel):
+    """How far numbers are apart: of ``tensors``, ``differing`` are not equal bit for bit.
+
+    ``largest`` and ``mean`` are absolute differences over all ``numbers``; ``relative`` is the length of the difference
+    as a vector, divided by that of the first file's numbers (null where those are all zero and the others are not).
+    ``not_finite`` numbers are NaN or infinite in one of the two and not the same in the other; they are not counted
+    into the rest.
+    """
+
+    tensors: int = 0
+    differing: int = 0
+    numbers: int = 0
+    largest: float = 0.0
+    mean: float = 0.0
+    relative: float | None = 0.0
+    not_finite: int = 0
+
+
+class BlockApart(Apart):
+    """The same of one block: ``te``, ``te1``, ``te2``, ``down_blocks.0``, ``mid_block``, ``up_blocks.3``, ``other``."""
+
+    block: str
+
+
+class Unlike(StrictModel):
+    """A tensor of another number format or shape in the two files, such as ``F16 4x320``."""
+
+    name: Legible
+    first: str
+    second: str
+
+
+class MetadataDifference(StrictModel):
+    """A key of the metadata with both values; null where a file has no such key."""
+
+    key: Legible
+    first: Legible | None
+    second: Legible | None
+
+
+class Comparison(StrictModel):
+    """``first`` and ``second`` are the files.
+
+    ``blocks`` and ``whole`` tell of the tensors that both have in one shape; ``only_first`` and ``only_second`` name
+    those that the other has not, ``unlike`` those whose format or shape is another.
+    """
+
+    version: Literal[1] = 1
+    first: Legible
+    second: Legible
+    likeness: Likeness
+    whole: Apart
+    blocks: Many[BlockApart] = ()
+    only_first: Many[Legible] = ()
+    only_second: Many[Legible] = ()
+    unlike: Many[Unlike] = ()
+    metadata: Many[MetadataDifference] = ()
+
+
+__all__ = ["Apart", "BlockApart", "Comparison", "Likeness", "MetadataDifference", "Unlike"]
