@@ -1,16 +1,19 @@
-"""What check, plan and explain print with ``--json``, as published under schemas/.
+"""What check, plan, diff and explain print with ``--json``, as published under schemas/.
 
 ``version`` grows when a field goes or changes its meaning; new fields may come at any time.
 """
 
 from typing import Literal
 
-from lorabake_schemas.base import Many, OptionValue, StrictModel, Words
+from lorabake_schemas.base import Legible, Many, OptionValue, StrictModel, Words
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.guide.book import Entry
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast, Plan, Source
 from lorabake_schemas.recipe import Kind
+from lorabake_schemas.record import Role
+
+TOOK = "took"  # the seconds of a run, which are never the same twice
 
 
 class WaivedFinding(Finding):
@@ -78,18 +81,54 @@ class CountDifference(StrictModel):
     there: float | None
 
 
+class DataDifference(StrictModel):
+    """A picture, a caption or a model that differs; ``index`` counts concepts and others, from 0.
+
+    ``where`` is the folder, or the model's name in the recipe, on the side that has it (``here`` first), ``name`` the
+    file's; ``name_there`` is what it is called there, where that is otherwise. ``here`` and ``there`` are SHA-256s,
+    null on a side that does not have it. A caption that only one side has with its picture is not listed.
+    """
+
+    what: Role
+    index: int = 0
+    where: Legible
+    name: Legible
+    name_there: Legible | None = None
+    here: str | None
+    there: str | None
+
+
+class ValueDifference(StrictModel):
+    """One thing of a trainer, a machine or an outcome; a side that does not have it is null."""
+
+    name: Legible
+    here: Legible | None
+    there: Legible | None
+
+
 class PlanDifference(StrictModel):
-    """Two recipes' plans, what differs only: ``here`` is the recipe asked about, ``there`` the one it is held to."""
+    """Two recipes or runs, what differs only: ``here`` is the one asked about, ``there`` the one it is held to.
+
+    A part that was not compared is null: ``plan --diff`` compares settings and forecast, recipes have no ``outcome``.
+    ``digests`` are those of two runs: equal ones say that everything that determines the result is equal.
+    """
 
     version: Literal[1] = 1
     here: str
     there: str
     settings: Many[SettingDifference]
     forecast: Many[CountDifference]
+    data: Many[DataDifference] | None = None
+    trainer: Many[ValueDifference] | None = None
+    machine: Many[ValueDifference] | None = None
+    outcome: Many[ValueDifference] | None = None
+    digests: tuple[str, str] | None = None
 
     @property
     def same(self) -> bool:
-        return not self.settings and not self.forecast
+        """Whether nothing differs but how long it took."""
+        measured = [each for each in self.outcome or () if each.name != TOOK]
+        return not (self.settings or self.forecast or self.data or self.trainer or self.machine or measured)
 
 
 class ExplainedCase(StrictModel):
@@ -123,8 +162,10 @@ class ExplainReport(StrictModel):
 
 
 __all__ = [
+    "TOOK",
     "CheckReport",
     "CountDifference",
+    "DataDifference",
     "ExplainReport",
     "ExplainedCase",
     "ExplainedValue",
@@ -133,5 +174,6 @@ __all__ = [
     "PlanReport",
     "SettingDifference",
     "SideValue",
+    "ValueDifference",
     "WaivedFinding",
 ]

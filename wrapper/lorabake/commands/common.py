@@ -41,7 +41,8 @@ def sayer() -> Callable[[str], None]:
     return terminal.sayer(sys.stderr, speech())
 
 
-def examined(recipe: Path, look: Look) -> Examination:
+def examined(recipe: Path, look: Look, *, rehearsing: bool = False) -> Examination:
+    """``rehearsing``: a model that is not there is no error."""
     from lorabake.examine import examine
     from lorabake.gauge import gauge
     from lorabake.reading import machine
@@ -56,7 +57,11 @@ def examined(recipe: Path, look: Look) -> Examination:
     snapshot = _snapshot(look.commit, env)
     with gauge(sys.stderr, speech()) as progress:
         return examine(
-            recipe, machine.facts(env), snapshot=snapshot, scanning=Scanning(store, look.deep, progress, caches)
+            recipe,
+            machine.facts(env),
+            rehearsing=rehearsing,
+            snapshot=snapshot,
+            scanning=Scanning(store, look.deep, progress, caches),
         )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lorabake.render.report import Form
     from lorabake.shelf import Published
 
-PUBLISHED = ("recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify")
+PUBLISHED = ("recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare")
 
 
 @click.command()
@@ -62,7 +62,7 @@ def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool, look:
 
 def _differ(here: Examination, other: Path, look: Look, *, as_json: bool) -> bool:
     from lorabake.planning.difference import difference
-    from lorabake.render.difference import difference_text
+    from lorabake.render.difference import difference_json, difference_text
 
     there = examined(other, look)
     if there.plan is None:
@@ -71,7 +71,7 @@ def _differ(here: Examination, other: Path, look: Look, *, as_json: bool) -> boo
         show_findings(there, as_json=as_json)
     (_, one), (_, two) = here.planned(), there.planned()
     found = difference(one, two, (str(here.loaded.path), str(other)))
-    click.echo(found.model_dump_json(indent=2) if as_json else difference_text(found, page()))
+    click.echo(difference_json(found) if as_json else difference_text(found, page()))
     return not found.same
 
 

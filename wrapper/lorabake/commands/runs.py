@@ -1,20 +1,23 @@
-"""Commands on runs: verify, resume."""
+"""Commands on runs: verify, diff, compare, resume."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import JSON, RUN, page, speech
-from lorabake.commands.common import environment, sayer
+from lorabake.cli_options import JSON, RUN, Look, page, speech
+from lorabake.commands.common import environment, examined, sayer, show_findings
 from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
+    from lorabake.planning.run_difference import Side
+    from lorabake.reading.fingerprints import Fingerprints
     from lorabake.runs.find import FoundRun
 
 
@@ -28,19 +31,14 @@ def verify(run: str, no_cache: bool, as_json: bool) -> None:
     RUN is a run folder, its record.json, or a name such as lum-001 of a run under ./runs or beside a recipe here.
     Exit code 0 when everything is identical, 1 otherwise.
     """
-    from lorabake.gauge import gauge, hashing
     from lorabake.reading import machine
-    from lorabake.reading.fact_store import store_path
-    from lorabake.reading.fingerprints import Fingerprints
     from lorabake.render.verify import verified
     from lorabake.runs.find import find
     from lorabake.runs.verify import verify as verify_run
-    from lorabake.trainer.store import home
 
     found, env = find(run, Path.cwd()), environment()
-    store = None if no_cache else store_path(home(env), env)
-    with gauge(sys.stderr, speech(), hashing) as progress:
-        report = verify_run(found, env, Fingerprints(store, progress), machine.facts(env))
+    with fingerprints(cache=not no_cache) as known:
+        report = verify_run(found, env, known, machine.facts(env))
     click.echo(verified(report, page(), as_json=as_json))
     sys.exit(0 if report.identical else 1)
 
@@ -83,18 +81,67 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bo
     sys.exit(exit_code(record))
 
 
+@click.command()
+@click.argument("one", metavar="RUN|RECIPE")
+@click.argument("other", metavar="RUN|RECIPE")
+@click.option("--no-cache", is_flag=True, help="Read and hash every file of a recipe again.")
+@JSON
+def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
+    """Show what differs between two runs, two recipes, or a run and a recipe, and where each value comes from.
+
+    Settings, forecast, pictures, captions and models; of two runs also trainer, machine and outcome. A run is named
+    as for verify. Exit code 0 whenever the two could be compared, whether they differ or not.
+    """
+    from lorabake.planning.run_difference import run_difference
+    from lorabake.render.difference import difference_json, difference_text
+
+    found = run_difference(*(_side(what, Look(cache=not no_cache), as_json=as_json) for what in (one, other)))
+    click.echo(difference_json(found) if as_json else difference_text(found, page()))
+
+
+def _side(what: str, look: Look, *, as_json: bool) -> Side:
+    """A run, or a recipe; one with errors ends the command with its findings."""
+    from lorabake.runs import sides
+    from lorabake.runs.find import find
+
+    if not sides.is_recipe(what, Path.cwd()):
+        return sides.of_run(find(what, Path.cwd()))
+    examination = examined(Path(what), look, rehearsing=True)
+    if examination.plan is None:
+        click.echo(page(err=True)(say("nothing was compared: {recipe} has to be mended first", recipe=what)), err=True)
+        show_findings(examination, as_json=as_json)
+    with fingerprints(cache=look.cache) as known:
+        return sides.of_recipe(examination, environment(), known)
+
+
+@click.command()
+@click.argument("first", metavar="RUN|FILE")
+@click.argument("second", metavar="RUN|FILE")
+@JSON
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Compare the weights of two LoRAs: equal, or the largest and mean difference, block by block.
+
+    Each is a .safetensors file, or a run, whose finished LoRA is taken. Exit code 0 when every tensor is equal, be the
+    metadata as it may; 1 otherwise.
+    """
+    from lorabake.reading.two_loras import compared
+    from lorabake.render.comparison import comparison
+    from lorabake.runs.lora import lora_of
+
+    here = Path.cwd()
+    found = compared(lora_of(first, here), lora_of(second, here))
+    click.echo(comparison(found, page(), as_json=as_json))
+    sys.exit(1 if found.likeness == "different" else 0)
+
+
 def refuse_drift(found: FoundRun, env: Mapping[str, str], *, allowed: bool) -> None:
     """Say on stderr what is otherwise than when the run was made. Raises MachineError unless that is ``allowed``."""
     from lorabake.errors import MachineError
-    from lorabake.gauge import gauge, hashing
-    from lorabake.homes import home
-    from lorabake.reading.fact_store import store_path
-    from lorabake.reading.fingerprints import Fingerprints
     from lorabake.render.verify import drifted
     from lorabake.runs.verify import drift
 
-    with gauge(sys.stderr, speech(), hashing) as progress:
-        now = drift(found, env, Fingerprints(store_path(home(env), env), progress))
+    with fingerprints() as known:
+        now = drift(found, env, known)
     for line in now.unproven:
         sayer()(line)
     if now.differences:
@@ -104,4 +151,17 @@ def refuse_drift(found: FoundRun, env: Mapping[str, str], *, allowed: bool) -> N
             raise MachineError(said, say("put it back as it was, or go on all the same with --with-drift"))
 
 
-__all__ = ["resume", "verify"]
+@contextmanager
+def fingerprints(*, cache: bool = True) -> Generator[Fingerprints]:
+    """Who hashes files, says on a terminal how far that is, and remembers; without ``cache`` nothing is remembered."""
+    from lorabake.gauge import gauge, hashing
+    from lorabake.homes import home
+    from lorabake.reading.fact_store import store_path
+    from lorabake.reading.fingerprints import Fingerprints
+
+    env = environment()
+    with gauge(sys.stderr, speech(), hashing) as progress:
+        yield Fingerprints(store_path(home(env), env) if cache else None, progress)
+
+
+__all__ = ["compare", "diff", "fingerprints", "refuse_drift", "resume", "verify"]

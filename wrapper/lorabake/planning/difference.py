@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
+from lorabake_schemas.plan import Forecast, LaunchPlan, Origin, Plan, Setting, Source, SubsetPlan
 from lorabake_schemas.report import CountDifference, PlanDifference, SettingDifference, SideValue
 
 NUMBERS = (
@@ -33,6 +33,24 @@ def _settings(here: Plan, there: Plan) -> Iterator[SettingDifference]:
             other = theirs[number] if number < len(theirs) else None
             title = (one or other or ours[0]).title
             yield from _table(title, one.settings if one else (), other.settings if other else ())
+    yield from _table("launch", _launched(here), _launched(there))
+    yield from _table("samples", _prompts(here), _prompts(there))
+
+
+def _launched(plan: Plan) -> list[Setting]:
+    """accelerate's flags; what is not the default comes from the recipe."""
+    default = LaunchPlan().model_dump()
+    return [
+        Setting(
+            option=name, value=value, source=Source(origin=Origin.LORABAKE if value == default[name] else Origin.RECIPE)
+        )
+        for name, value in plan.launch.model_dump().items()
+        if value is not None
+    ]
+
+
+def _prompts(plan: Plan) -> list[Setting]:
+    return [Setting(option="prompts", value=plan.prompts, source=Source(origin=Origin.RECIPE))] if plan.prompts else []
 
 
 def _kind(plan: Plan, reg: bool) -> list[SubsetPlan]:

@@ -1,0 +1,164 @@
+"""Two runs, or a run and a recipe, held beside each other: settings, data, trainer, machine, outcome. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lorabake.planning.difference import difference
+from lorabake.planning.drift import DATA, input_drift
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.record import Input, Record, Role
+from lorabake_schemas.report import TOOK, DataDifference, PlanDifference, ValueDifference
+
+FILES = "files of sd-scripts"
+Values = Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two. ``inputs`` are None where they are not known; a rehearsal's hold pictures and captions only.
+
+    ``forecast_known`` is False for a run of an older lorabake, which kept its settings and no forecast.
+    """
+
+    name: str
+    plan: Plan
+    inputs: tuple[Input, ...] | None = None
+    record: Record | None = None
+    forecast_known: bool = True
+
+    @property
+    def models_known(self) -> bool:
+        return self.record is None or not self.record.rehearsal
+
+
+def run_difference(here: Side, there: Side) -> PlanDifference:
+    """Everything that can be compared of the two, and only what differs."""
+    found = difference(here.plan, there.plan, (here.name, there.name))
+    if not (here.forecast_known and there.forecast_known):
+        found = found.model_copy(update={"forecast": ()})
+    parts: dict[str, object] = {"data": _data(here, there)}
+    if here.record is not None and there.record is not None:
+        parts |= _of_records(here.record, there.record)
+    return found.model_copy(update=parts)
+
+
+def _of_records(here: Record, there: Record) -> dict[str, object]:
+    digests = (here.digest, there.digest)
+    trained = not (here.rehearsal or there.rehearsal)
+    return {
+        "trainer": tuple(_trainers_differ(here, there)) if trained else None,
+        "machine": tuple(_differ(_machine(here.machine), _machine(there.machine))),
+        "outcome": tuple(_differ(_outcome(here), _outcome(there))),
+        "digests": digests if None not in digests else None,
+    }
+
+
+def _trainers_differ(here: Record, there: Record) -> Iterator[ValueDifference]:
+    """Another commit has other files: that goes without saying."""
+    found = _differ(_trainer(here), _trainer(there))
+    other_commit = here.trainer.commit != there.trainer.commit
+    return (each for each in found if not (other_commit and each.name == FILES))
+
+
+def _differ(here: Values, there: Values) -> Iterator[ValueDifference]:
+    for name in dict.fromkeys((*here, *there)):
+        if here.get(name) != there.get(name):
+            yield ValueDifference(name=name, here=here.get(name), there=there.get(name))
+
+
+def _trainer(record: Record) -> Values:
+    """What a trainer is, and each of its packages."""
+    trainer = record.trainer
+    return {
+        "sd-scripts": trainer.commit,
+        FILES: trainer.tree,
+        "Python": trainer.python_version,
+        "packages": trainer.lock,
+        **trainer.packages,
+        "lorabake": record.lorabake,
+    }
+
+
+def _machine(machine: MachineFacts) -> Values:
+    drivers = dict.fromkeys(gpu.driver for gpu in machine.gpus if gpu.driver)
+    return {
+        "system": f"{machine.system} {machine.release}".strip(),
+        "CPU": machine.processor or machine.architecture or None,
+        "CPUs": str(machine.cpus),
+        "memory": f"{machine.memory_bytes / 2**30:.0f} GiB",
+        "GPU": ", ".join(gpu.name for gpu in machine.gpus) or None,
+        "driver": ", ".join(drivers) or None,
+    }
+
+
+def _outcome(record: Record) -> Values:
+    """How it ended, and the SHA-256 of each file that it made, without the states beside them."""
+    outcome = record.outcome
+    steps = outcome.steps if outcome is not None else None
+    files = [file for file in outcome.outputs if file.name.count("/") <= 1] if outcome is not None else []
+    return {
+        "status": record.status,
+        "verdict": outcome.code if outcome is not None else None,
+        "steps": None if steps is None else str(steps),
+        TOOK: _seconds(record),
+        **{file.name: file.sha256 for file in files},
+    }
+
+
+def _seconds(record: Record) -> str | None:
+    if record.ended is None:
+        return None
+    took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.started)
+    return f"{took.total_seconds():.0f} s"
+
+
+def _data(here: Side, there: Side) -> tuple[DataDifference, ...] | None:
+    """Files by name, folder against folder; None where one side did not keep them."""
+    if here.inputs is None or there.inputs is None:
+        return None
+    roles = None if here.models_known and there.models_known else DATA
+    ours, theirs = _by_place(here.inputs, roles), _by_place(there.inputs, roles)
+    found: list[DataDifference] = []
+    for place in dict.fromkeys((*ours, *theirs)):
+        found += _of_one(ours.get(place), theirs.get(place))
+    return tuple(found)
+
+
+def _by_place(inputs: Iterable[Input], roles: Sequence[Role] | None) -> dict[tuple[Role, int], Input]:
+    return {(each.role, each.index): each for each in inputs if roles is None or each.role in roles}
+
+
+def _of_one(here: Input | None, there: Input | None) -> Iterator[DataDifference]:
+    """One folder or model. A model is one file, whatever it is called."""
+    some = here or there
+    if some is None:
+        return
+    if here is None or there is None or _is_one_file(here) or _is_one_file(there):
+        ours, theirs = (each.digest().sha256 if each else None for each in (here, there))
+        if ours != theirs:
+            yield _found(some, some.name, there.name if there else None, (ours, theirs))
+        return
+    for change in input_drift((here,), (there,)):
+        if change.change == "renamed":
+            digest = next(file.sha256 for file in here.files if file.name == change.was)
+            yield _found(here, change.name, change.now, (digest, digest))
+        else:
+            yield _found(here, change.name, None, (change.was, change.now))
+
+
+def _is_one_file(each: Input) -> bool:
+    return each.kind == "file" or (each.kind != "folder" and not each.files)
+
+
+def _found(of: Input, name: str, name_there: str | None, digests: tuple[str | None, str | None]) -> DataDifference:
+    other = name_there if name_there != name else None
+    return DataDifference(
+        what=of.role, index=of.index, where=of.name, name=name, name_there=other, here=digests[0], there=digests[1]
+    )
+
+
+__all__ = ["Side", "run_difference"]

@@ -1,0 +1,113 @@
+"""What is to be compared with something else: a run from its own folder, a recipe from what lies around it now."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from lorabake.errors import MachineError
+from lorabake.planning.compile import PATH_OPTIONS
+from lorabake.planning.run_difference import Side
+from lorabake.reading.inputs import Ingredients, inputs
+from lorabake.runs import evidence
+from lorabake.runs.find import FoundRun, place
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source, SubsetPlan
+from lorabake_schemas.words import say
+
+if TYPE_CHECKING:
+    from lorabake.examine import Examination
+    from lorabake.reading.fingerprints import Fingerprints
+    from lorabake_schemas.record import Record
+
+_VALUE: TypeAdapter[Any] = TypeAdapter(OptionValue)
+KEPT = Source(origin=Origin.LORABAKE, why=say("as compiled: this lorabake kept no sources"))
+
+
+def is_recipe(what: str, here: Path) -> bool:
+    """Whether that is a recipe to examine; any other is a run. The copy of a recipe in a run folder stands for its run:
+    its paths do not count from there."""
+    path = here / what
+    return path.is_file() and path.suffix == ".toml" and place(path) is None
+
+
+def of_recipe(examination: Examination, env: Mapping[str, str], fingerprints: Fingerprints) -> Side:
+    """All that can be said of a recipe. Raises RecipeError for one with errors."""
+    recipe, plan = examination.planned()
+    root = examination.loaded.folder / "run"  # only names are compared: any folder will do
+    asked = Ingredients(recipe, plan, examination.dataset, examination.loaded.folder, root, env)
+    return Side(str(examination.loaded.path), plan, inputs(asked, fingerprints).inputs)
+
+
+def of_run(run: FoundRun) -> Side:
+    """All that can be said of a run. Raises MachineError when neither its plan nor its compiled files can be read."""
+    listed = evidence.listing(run.paths, run.record)
+    known = (*listed.inputs, *listed.doubtful) or None
+    plan = evidence.plan_of(run.paths)
+    if plan is not None:
+        return Side(run.name, plan, known, run.record)
+    return Side(run.name, _as_compiled(run), known, run.record, forecast_known=False)
+
+
+def _as_compiled(run: FoundRun) -> Plan:
+    """The settings of a run whose plan was not kept, from what the trainer was given."""
+    record = run.record
+    try:
+        train = tomllib.loads(run.paths.train.read_text(encoding="utf-8"))
+        block = tomllib.loads(run.paths.dataset.read_text(encoding="utf-8"))["datasets"][0]
+        return _plan(record, train, block, run.root)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ValidationError) as error:
+        said = say("the compiled files of {run} cannot be read: {why}", run=run.name, why=str(error))
+        raise MachineError(said, say("its settings cannot be compared")) from error
+
+
+def _plan(record: Record, train: dict[str, Any], block: dict[str, Any], root: Path) -> Plan:
+    sdxl = any(each.endswith("sdxl_train_network.py") for each in record.argv)
+    counts = Forecast(
+        train_samples=0,
+        reg_samples=0,
+        batches_per_epoch=0,
+        steps_per_epoch=0,
+        epochs=0,
+        steps=record.planned_steps,
+        warmup_steps=0,
+    )
+    subsets = cast("list[dict[str, Any]]", block.pop("subsets", []))
+    return Plan(
+        name=record.name,
+        family="sdxl" if sdxl else "sd2" if train.get("v2") else "sd15",
+        script="sdxl_train_network.py" if sdxl else "train_network.py",
+        train=_settings(train, root),
+        dataset=_settings(block, root),
+        subsets=tuple(
+            SubsetPlan(
+                title=Path(str(each.get("image_dir", ""))).name,
+                is_reg=bool(each.get("is_reg")),
+                images=0,
+                settings=_settings(each, root),
+            )
+            for each in subsets
+        ),
+        forecast=counts,
+    )
+
+
+def _settings(table: Mapping[str, object], root: Path) -> tuple[Setting, ...]:
+    return tuple(Setting(option=name, value=_value(name, value, root), source=KEPT) for name, value in table.items())
+
+
+def _value(option: str, value: object, root: Path) -> OptionValue:
+    """As a recipe has it: paths count from the folder above the one that holds the runs, where it mostly lies."""
+    if isinstance(value, str) and option in PATH_OPTIONS and value.startswith("."):
+        return Path(os.path.relpath(os.path.normpath(root / value), root.parent.parent)).as_posix()
+    plain = tuple(cast("list[object]", value)) if isinstance(value, list) else value
+    checked: OptionValue = _VALUE.validate_python(plain)
+    return checked
+
+
+__all__ = ["is_recipe", "of_recipe", "of_run"]
