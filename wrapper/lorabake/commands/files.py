@@ -26,7 +26,7 @@ def inspect(files: tuple[Path, ...], deep: bool, as_json: bool) -> None:
     from lorabake.render.inspection import inspection_json, inspection_text
 
     report = inspected(files, home(environment()), deep=deep)
-    click.echo(inspection_json(report) if as_json else inspection_text(report, page()))
+    click.echo(inspection_json(report) if as_json else inspection_text(report, page(), Path.cwd()))
     sys.exit(1 if any(file.faults for file in report.files) else 0)
 
 

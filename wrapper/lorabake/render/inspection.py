@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -13,8 +15,8 @@ from lorabake.render.page import Page, bold, cells, dim, file_size, one_line, pa
 from lorabake_schemas.inspection import Dataset, FolderTags, Group, Inspection, InspectReport, KnownRun
 from lorabake_schemas.words import Said, joined, quoted, say, told
 
-LONGEST = 400  # characters of one value; --json has all
-TAGS, FOLDERS = 30, 40  # so many of each are shown
+LONGEST, LONGEST_NAME, LONGEST_WORD = 400, 40, 80  # characters of a value, its name, a tag; --json has all
+TAGS, FOLDERS, DATASETS = 30, 40, 8  # so many of each are shown
 HEADS: Mapping[Group, Said] = MappingProxyType(
     {
         "network": say("Network"),
@@ -33,12 +35,12 @@ def inspection_json(report: InspectReport) -> str:
     return report.model_dump_json(indent=2)
 
 
-def inspection_text(report: InspectReport, page: Page) -> str:
-    """A page for each file."""
-    return "\n\n\n".join("\n".join(_file(file, page)) for file in report.files)
+def inspection_text(report: InspectReport, page: Page, here: Path) -> str:
+    """A page for each file; runs that lie below ``here`` are named from there."""
+    return "\n\n\n".join("\n".join(_file(file, page, here)) for file in report.files)
 
 
-def _file(file: Inspection, page: Page) -> Iterator[str]:
+def _file(file: Inspection, page: Page, here: Path) -> Iterator[str]:
     yield bold(page(say("{file}: {what}", file=one_line(file.file), what=file.what)))
     yield from _size(file, page)
     yield from _marked(file.faults, say("fault:"), "red", page)
@@ -49,10 +51,11 @@ def _file(file: Inspection, page: Page) -> Iterator[str]:
         if rows:
             yield from ("", bold(page(head)), *_rows(rows, page))
         if head == HEADS["data"]:
-            for dataset in file.datasets:
+            for dataset in file.datasets[:DATASETS]:
                 yield from _dataset(dataset, page)
+            yield from _more(len(file.datasets) - DATASETS, page)
             yield from _tags(file.tags, page)
-    yield from _machine(file, page)
+    yield from _machine(file, page, here)
 
 
 def _size(file: Inspection, page: Page) -> Iterator[str]:
@@ -78,9 +81,10 @@ def _marked(said: Iterable[Said], mark: Said, colour: str, page: Page) -> Iterat
 
 def _rows(rows: Sequence[Row], page: Page) -> Iterator[str]:
     """Names in a column, values beside them."""
-    wide = max(cells(page(one_line(name))) for name, _ in rows)
-    for name, value in rows:
-        first = f"  {padded(page(one_line(name[:LONGEST])), wide)}  "
+    names = [one_line(page(name[:LONGEST_NAME])) for name, _ in rows]
+    wide = max(map(cells, names))
+    for name, (_, value) in zip(names, rows, strict=True):
+        first = f"  {padded(name, wide)}  "
         yield from page.paragraph(_cut(value), first=first, rest=" " * (wide + 4))
 
 
@@ -102,7 +106,7 @@ def _dataset(dataset: Dataset, page: Page) -> Iterator[str]:
     head = (say("folder"), say("pictures"), say("repeats"), "")
     rows = [
         (
-            one_line(page(folder.name[:LONGEST])),
+            one_line(page(folder.name[:LONGEST_WORD])),
             str(folder.pictures if folder.pictures is not None else "?"),
             str(folder.repeats if folder.repeats is not None else "?"),
             page(_options(folder.options, folder.class_tokens, reg=folder.regularisation)),
@@ -120,18 +124,18 @@ def _dataset(dataset: Dataset, page: Page) -> Iterator[str]:
 
 def _options(options: Mapping[str, object], tokens: str | None, *, reg: bool) -> Said:
     said = [say("regularisation")] if reg else []
-    said += [quoted(name if value is True else f"{name} = {value}"[:LONGEST]) for name, value in options.items()]
+    said += [quoted(name if value is True else f"{name} = {value}"[:LONGEST_WORD]) for name, value in options.items()]
     if tokens:
-        said.append(quoted(f"class_tokens = {one_line(tokens[:LONGEST])}"))
+        said.append(quoted(f"class_tokens = {one_line(tokens[:LONGEST_WORD])}"))
     return joined(said)
 
 
 def _tags(folders: Sequence[FolderTags], page: Page) -> Iterator[str]:
     """The most frequent ones of each folder."""
     for each in folders[:FOLDERS]:
-        head = told(len(each.tags), "{n} tag in {folder}", "{n} tags in {folder}", folder=each.folder[:LONGEST])
+        head = told(len(each.tags), "{n} tag in {folder}", "{n} tags in {folder}", folder=each.folder[:LONGEST_WORD])
         yield from ("", f"  {bold(one_line(page(head)))}")
-        shown = [f"{one_line(tag.tag[:60])} {tag.count}" for tag in each.tags[:TAGS]]
+        shown = [f"{one_line(tag.tag[:LONGEST_WORD])} {tag.count}" for tag in each.tags[:TAGS]]
         yield from page.paragraph(", ".join(shown), first="    ")
         yield from _more(len(each.tags) - TAGS, page, indent="    ")
     yield from _more(len(folders) - FOLDERS, page)
@@ -151,7 +155,7 @@ BY: Mapping[Literal["digest", "bytes", "place"], Said] = MappingProxyType(
 )
 
 
-def _machine(file: Inspection, page: Page) -> Iterator[str]:
+def _machine(file: Inspection, page: Page, here: Path) -> Iterator[str]:
     """The run that the file comes from, and what can be done with it."""
     if file.kind not in {"lora", "pickle"}:
         return
@@ -160,14 +164,16 @@ def _machine(file: Inspection, page: Page) -> Iterator[str]:
         yield from page.paragraph(_unknown(file), first="  ")
         return
     run, *others = file.runs
+    folder, *beside = (_from_here(each.folder, here) for each in file.runs)
+    typed = shlex.quote(folder)
     rows: list[Row] = [
-        (page(say("run")), page(_run(run))),
+        (page(say("run")), page(_run(run, folder))),
         (page(say("this file")), page(_likeness(run))),
-        (page(say("recipe")), f"{run.folder}/recipe.toml"),
-        (page(say("go on")), f"lorabake verify {run.folder}"),
-        ("", f"lorabake rerun {run.folder}"),
-        *(("", f"lorabake diff {run.folder} {other.folder}") for other in others[:1]),
-        *((page(say("also")), page(_run(other))) for other in others),
+        (page(say("recipe")), f"{folder}/recipe.toml"),
+        (page(say("go on")), f"lorabake verify {typed}"),
+        ("", f"lorabake rerun {typed}"),
+        *(("", f"lorabake diff {typed} {shlex.quote(other)}") for other in beside[:1]),
+        *((page(say("also")), page(_run(other, place))) for other, place in zip(others, beside, strict=True)),
     ]
     yield from _rows(rows, page)
 
@@ -180,10 +186,15 @@ def _unknown(file: Inspection) -> Said:
     return say("no run is known that it comes from")
 
 
-def _run(run: KnownRun) -> Said:
+def _from_here(folder: str, here: Path) -> str:
+    path = Path(folder)
+    return str(path.relative_to(here)) if path != here and path.is_relative_to(here) else folder
+
+
+def _run(run: KnownRun, folder: str) -> Said:
     return say(
         "{folder}, {status}, begun {time}; known by {what}",
-        folder=run.folder,
+        folder=folder,
         status=run.status,
         time=run.started,
         what=BY[run.known_by],
