@@ -190,13 +190,26 @@ def write_orphaned(settings: dict[str, Any], returncode: int, *, stopped: bool) 
         with suppress(OSError):
             os.remove(settings["room"])
     if settings["record"]:
-        with open(settings["record"], encoding="utf-8") as file:
-            record = json.load(file)
-        record |= {"status": "interrupted", "ended": now(), "outcome": outcome}
-        replace(settings["record"], json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        with suppress(OSError, ValueError):  # somebody took the run folder away
+            with open(settings["record"], encoding="utf-8") as file:
+                record = json.load(file)
+            ended = {"status": "interrupted", "ended": now(), "outcome": outcome}
+        record |= ended
+        if record.get("parts"):
+            record["parts"][-1] |= ended
+            replace(settings["record"], json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     if settings["events"]:
-        with open(settings["events"], "a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": now(), "event": "interrupted"} | outcome) + "\n")
+        with suppress(OSError):
+            append(settings["events"], json.dumps({"time": now(), "event": "interrupted"} | outcome))
+
+
+def append(path: str, line: str) -> None:
+    """Add a line to the events, after the end of one that lorabake was killed in the middle of."""
+    with open(path, "r+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read() == b"\n" else f"\n{line}"
+        file.write(f"{line}\n".encode())
 
 
 def replace(path: str, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -64,12 +65,18 @@ def as_number(loss: float | None) -> float | str | None:
 
 
 class EventLog:
-    """Appends to one events file. Lines reach the file at once, and whole ones only, also on a full disk."""
+    """Appends to one events file. Lines reach the file at once, and whole ones only, also on a full disk.
+
+    Half a line, which only a kill or a power cut in the middle of writing leaves, gets its end: the next one is whole.
+    """
 
     def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now) -> None:
+        torn = _torn(path)
         self._file = path.open("ab", buffering=0)
         self._size = self._file.tell()
         self._clock = clock
+        if torn:
+            self._append(b"\n")
 
     def write(self, events: Iterable[Fields]) -> None:
         """Raises OSError when the disk is full."""
@@ -92,6 +99,18 @@ class EventLog:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _torn(path: Path) -> bool:
+    """Whether a file ends in the middle of a line."""
+    try:
+        with path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return False
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
+    except FileNotFoundError:
+        return False
 
 
 __all__ = ["EventLog", "Fields", "kept", "stamp", "utc_now"]

@@ -98,7 +98,8 @@ def prepare(paths: RunPaths, files: Mapping[str, bytes]) -> None:
         for folder in (paths.log.parent, paths.tensorboard, paths.output):
             folder.mkdir()
         for name, content in files.items():
-            (paths.root / name).write_bytes(content)
+            write_to_disk(paths.root / name, content)  # before the record, which says that they are there
+        settle(paths.root)
         paths.log.touch()
         paths.room.write_bytes(bytes(ROOM))
     except OSError as error:
@@ -114,15 +115,33 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     aside = path.with_name(f".{path.name}.part")
     try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_to_disk(aside, data)
         aside.replace(path)
-    except OSError as error:
+        settle(path.parent)
+    except BaseException as error:
         with suppress(OSError):
-            aside.unlink()
+            aside.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise MachineError(say("cannot write {path}: {why}", path=path, why=error.strerror or str(error))) from error
+
+
+def write_to_disk(path: Path, data: bytes) -> None:
+    """Write a file and wait until the disk has it. Raises OSError."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def settle(folder: Path) -> None:
+    """Wait until the disk has the names in a folder, where the system knows how to."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_record(paths: RunPaths, record: Record) -> None:
@@ -151,18 +170,29 @@ def digest_of(data: bytes, name: str) -> FileDigest:
 
 
 def outputs(paths: RunPaths) -> tuple[FileDigest, ...]:
-    """Everything the trainer wrote under output/, by its path inside the run folder."""
-    files = sorted(path for path in paths.output.rglob("*") if path.is_file())
+    """Everything the trainer wrote under output/, by its path inside the run folder.
+
+    What is left of a file that was being rewritten when lorabake was killed is no output.
+    """
+    files = sorted(path for path in paths.output.rglob("*") if path.is_file() and not is_part(path.name))
     return tuple(digest(path, legible(path.relative_to(paths.root).as_posix())) for path in files)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file is one that was to take the place of another when it was whole."""
+    return name.startswith(".") and name.endswith(".part")
 
 
 __all__ = [
     "RunPaths",
     "digest",
     "digest_of",
+    "is_part",
     "outputs",
     "prepare",
     "read_record",
+    "settle",
     "write_record",
+    "write_to_disk",
     "write_whole",
 ]
