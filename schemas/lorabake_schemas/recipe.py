@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 from lorabake_schemas.base import Many, StrictModel
 from lorabake_schemas.machine import Family, Precision
 from lorabake_schemas.values import (
+    Comment,
     Count,
     Ending,
     GpuNumbers,
@@ -193,7 +194,7 @@ class Metadata(StrictModel):
     tags: Text | None = None
     usage_hint: Text | None = None
     trigger_phrase: Text | None = None
-    comment: Text | None = None
+    comment: Comment | None = None
 
 
 class Launch(StrictModel):

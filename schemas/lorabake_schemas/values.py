@@ -44,6 +44,13 @@ def _a_prompt(value: str) -> str:
     return value
 
 
+def _a_comment(value: str) -> str:
+    """It goes to the trainer on the command line, the run's digest behind it: Linux takes 128 KiB there, and no NUL."""
+    if "\0" in value or len(value.encode()) > 100_000:
+        raise _fault("out-of-range", say("a comment holds at most 100,000 bytes, none of them zero"), say("less"))
+    return value
+
+
 def _known_optimizer(value: str) -> str:
     """sd-scripts takes its own names in any case, torch.optim's as they are spelt, and any dotted class path."""
     if "." in value or value in TORCH_OPTIMIZERS or value.lower() in {name.lower() for name in OPTIMIZERS}:
@@ -94,6 +101,7 @@ def _gpu_numbers(value: str) -> str:
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+Comment = Annotated[Text, AfterValidator(_a_comment)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_not_a_path)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -109,6 +117,6 @@ Prompt = Annotated[Text, AfterValidator(_a_prompt)]
 GpuNumbers = Annotated[str, AfterValidator(_gpu_numbers)]
 
 __all__ = [
-    "Count", "Ending", "GpuNumbers", "Name", "NotNegative", "Optimizer", "Positive", "Prompt", "Resolution",
+    "Comment", "Count", "Ending", "GpuNumbers", "Name", "NotNegative", "Optimizer", "Positive", "Prompt", "Resolution",
     "Scheduler", "Share", "Side", "Text", "WarmUp",
 ]  # fmt: skip
