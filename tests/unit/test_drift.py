@@ -83,12 +83,22 @@ def test_a_file_with_another_name_is_known_by_its_content_where_there_is_no_doub
 
 
 def test_a_caption_follows_its_renamed_picture_and_is_told_of_only_when_it_changed() -> None:
-    then = concept(file("1.png", "a"), file("1.txt", "words"), file("2.png", "b"), file("2.txt", "words"))
-    now = concept(file("A.png", "a"), file("A.txt", "words"), file("B.png", "b"), file("B.txt", "other"))
+    then = concept(*(file(name, what) for name, what in (
+        ("1.png", "a"), ("1.txt", "words"), ("2.png", "b"), ("2.txt", "words"), ("3.png", "c"), ("3.txt", "words"),
+        ("4.png", "d"),
+    )))  # fmt: skip
+    now = concept(*(file(name, what) for name, what in (
+        ("A.png", "a"), ("A.txt", "words"), ("B.png", "b"), ("B.txt", "other"), ("C.png", "c"), ("D.png", "d"),
+        ("D.txt", "words"),
+    )))  # fmt: skip
     assert said(input_drift((then,), (now,))) == [
         ("1.png", "renamed", "the picture 1.png (datasets/hamburger) is named A.png now"),
         ("2.png", "renamed", "the picture 2.png (datasets/hamburger) is named B.png now"),
         ("2.txt", "changed", "the caption of 2.png (datasets/hamburger) changed after the run"),
+        ("3.png", "renamed", "the picture 3.png (datasets/hamburger) is named C.png now"),
+        ("3.txt", "gone", "the caption of 3.png (datasets/hamburger) is gone: the run was made with it"),
+        ("4.png", "renamed", "the picture 4.png (datasets/hamburger) is named D.png now"),
+        ("D.txt", "added", "a caption was added: D.txt (datasets/hamburger)"),
     ]
 
 

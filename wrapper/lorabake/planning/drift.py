@@ -111,7 +111,7 @@ def _drift(part: _Part) -> Iterator[Difference]:
     renamed = dict(_renamed([then[name] for name in lost], [now[name] for name in came]))
     if part.then.role in DATA:
         renamed |= dict(_carried(lost, came, renamed))
-        lost, came = list(_alone(lost)), list(_alone(came))
+        lost, came = list(_alone(lost, renamed)), list(_alone(came, renamed.values()))
     for name, file in then.items():
         here = now.get(renamed.get(name, name))
         if here is not None:
@@ -162,9 +162,9 @@ def _carried(lost: Iterable[str], came: Iterable[str], renamed: Mapping[str, str
             yield name, other
 
 
-def _alone(names: Collection[str]) -> Iterator[str]:
+def _alone(names: Collection[str], renamed: Collection[str]) -> Iterator[str]:
     """Without captions that went or came with their picture: that is told once, of the picture."""
-    pictures = {_stem(name) for name in names if _is_picture(name)}
+    pictures = {_stem(name) for name in names if _is_picture(name) and name not in renamed}
     return (name for name in names if _is_picture(name) or _stem(name) not in pictures)
 
 

@@ -1,0 +1,329 @@
+"""`lorabake verify` on run folders that real commands made, with an sd-scripts of one's own that trains nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from jsonschema import Draft202012Validator
+from own_trainer import OwnTrainer, lorabake
+from PIL import Image
+
+from situations import project
+
+SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "verify.schema.json"
+MORE = """
+[train]
+resolution = 256
+max_train_steps = 4
+"""
+
+
+TOKENIZER = "the tokenizer openai/clip-vit-large-patch14"  # of the hub, where it is not on this machine
+
+
+class World:
+    """A project with one finished run, beside a trainer of one's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home, self.project = folder / "home", folder / "project"
+        self.home.mkdir(parents=True)
+        self.trainer = OwnTrainer(folder / "trainer")
+        project(self.project, MORE, pictures=6)
+        done = lorabake(self.project, self.home, "run", "recipe.toml", *self.trainer.flags)
+        assert done.returncode == 0, done.stderr + done.stdout
+        (self.run,) = (path.parent for path in self.project.glob("runs/*/record.json"))
+
+    def verify(self, *flags: object, here: Path | None = None) -> dict[str, Any]:
+        """What it says as JSON, whose schema it keeps; its exit code follows from that."""
+        done = lorabake(here or self.project, self.home, "verify", self.run, "--json", *flags)
+        assert done.stderr == "", done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        check: Callable[[object], None] = cast(
+            "Any", Draft202012Validator(json.loads(SCHEMA.read_text("utf-8")))
+        ).validate
+        check(told)
+        assert done.returncode == (0 if told["identical"] else 1)
+        return told
+
+    def differences(self, *flags: object) -> list[tuple[str, str, str]]:
+        return [(each["what"], each["name"], each["change"]) for each in self.verify(*flags)["differences"]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    """The same to spoil: the project is a copy that lies elsewhere, the trainer is where it was."""
+    copy = World.__new__(World)
+    copy.folder, copy.home, copy.trainer = tmp_path, made.home, made.trainer
+    copy.project = tmp_path / "elsewhere" / "project"
+    shutil.copytree(made.project, copy.project)
+    copy.run = copy.project / made.run.relative_to(made.project)
+    return copy
+
+
+def flip(path: Path, at: int = -1) -> None:
+    """One byte, the file's length and times as they were."""
+    state, data = path.stat(), bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def pixel(path: Path) -> None:
+    with Image.open(path) as image:
+        image.load()
+        image.putpixel((0, 0), (9, 8, 7))
+        image.save(path)
+
+
+def test_untouched_it_is_identical_wherever_it_lies(made: World, world: World) -> None:
+    for each in (made, world):
+        told = each.verify()
+        assert told["identical"]
+        assert told["differences"] == []
+        assert [words.split(" was not")[0] for words in told["unproven"]] in ([], [TOKENIZER])
+        # 6 pictures, 6 captions, the model, the LoRA; recipe, train, dataset, accelerate, plan
+        assert told["compared"]["files"] >= 6 + 6 + 1 + 1 + 5
+        assert told["compared"]["packages"] == 2
+    record = json.loads((made.run / "record.json").read_text("utf-8"))
+    assert told["digest"] == record["digest"]
+
+
+def test_five_faults_are_told_by_name_and_nothing_else(made: World, world: World) -> None:
+    flip(world.project / "pics" / "002.txt")
+    pixel(world.project / "pics" / "004.png")
+    edit(world.run / "recipe.toml", "max_train_steps = 4", "max_train_steps = 5")
+    (world.project / "base.safetensors").write_bytes(b"another model")
+    world.trainer.install("accelerate", "1.6.1")
+    try:
+        told = world.verify()
+        assert made.differences() == [("trainer", "accelerate", "changed")]
+    finally:
+        world.trainer.install("accelerate", "1.6.0")
+    assert [each["message"] for each in told["differences"][:1] + told["differences"][2:]] == [
+        "train.max_train_steps in recipe.toml is 5 now, it was 4",
+        "the caption of 002.png (pics) changed after the run",
+        "the picture 004.png (pics) changed after the run",
+        "accelerate 1.6.0 is now 1.6.1 in the trainer",
+    ]
+    model = told["differences"][1]
+    assert (model["what"], model["name"]) == ("base", "base.safetensors")
+    assert model["message"].startswith("the base model is another file now: base.safetensors has SHA-256 ")
+    assert not told["identical"]
+    assert made.verify()["identical"]
+
+
+def test_text_is_a_difference_a_line_and_sums_up(world: World) -> None:
+    flip(world.project / "pics" / "002.txt")
+    done = lorabake(world.project, world.home, "verify", world.run.name)
+    assert done.returncode == 1
+    *_, line, _remark, last = done.stdout.splitlines()
+    folder = f"runs/{world.run.name}"
+    assert line == f"{folder}: concept: the caption of 002.png (pics) changed after the run"
+    assert last.startswith(f"{folder}: 1 difference; ")
+    assert last.endswith("2 packages of the trainer")
+
+
+SPOIL: dict[str, tuple[Callable[[World], object], list[tuple[str, str, str]]]] = {
+    "a caption is gone": (
+        lambda w: (w.project / "pics" / "001.txt").unlink(),
+        [("concept", "001.txt", "gone")],
+    ),
+    "a picture is gone": (
+        lambda w: (w.project / "pics" / "001.png").unlink(),
+        [("concept", "001.png", "gone")],
+    ),
+    "a picture was added": (
+        lambda w: shutil.copy(w.project / "pics" / "001.png", w.project / "pics" / "100.png"),
+        [("concept", "100.png", "added")],
+    ),
+    "a picture has another name": (
+        lambda w: (w.project / "pics" / "001.png").rename(w.project / "pics" / "x.png"),
+        [("concept", "001.png", "renamed"), ("concept", "001.txt", "gone")],
+    ),
+    "the folder is gone": (
+        lambda w: shutil.rmtree(w.project / "pics"),
+        [("concept", "pics", "gone")],
+    ),
+    "the model is gone": (
+        lambda w: (w.project / "base.safetensors").unlink(),
+        [("base", "base.safetensors", "gone")],
+    ),
+    "a compiled key": (
+        lambda w: edit(w.run / "train.toml", "seed = 42", "seed = 43"),
+        [("compiled", "seed", "changed")],
+    ),
+    "a key of a subset": (
+        lambda w: edit(w.run / "dataset.toml", "resolution = 256", "resolution = 320"),
+        [("compiled", "datasets.resolution", "changed")],
+    ),
+    "accelerate's file": (
+        lambda w: flip(w.run / "accelerate.yaml"),
+        [("compiled", "accelerate.yaml", "changed")],
+    ),
+    "the plan": (
+        lambda w: flip(w.run / "plan.json"),
+        [("compiled", "plan.json", "changed")],
+    ),
+    "the command": (
+        lambda w: edit(w.run / "command.json", '"TOKENIZERS_PARALLELISM": "false"', '"TOKENIZERS_PARALLELISM": "true"'),
+        [("compiled", "command.json", "changed")],
+    ),
+    "the command is gone": (
+        lambda w: (w.run / "command.json").unlink(),
+        [("compiled", "command.json", "gone")],
+    ),
+    "a comment in the recipe": (
+        lambda w: (w.run / "recipe.toml").write_text("# hm\n" + (w.run / "recipe.toml").read_text("utf-8"), "utf-8"),
+        [("recipe", "recipe.toml", "changed")],
+    ),
+    "the list of inputs is gone": (
+        lambda w: (w.run / "inputs.json").unlink(),
+        [("inputs", "inputs.json", "gone")],
+    ),
+    "the list of inputs is torn": (
+        lambda w: (w.run / "inputs.json").write_text("{"),
+        [("inputs", "inputs.json", "changed")],
+    ),
+    "the LoRA": (
+        lambda w: flip(next((w.run / "output").glob("*.safetensors"))),
+        [("output", "output/hmbrgrlora.safetensors", "changed")],
+    ),
+    "the LoRA is gone": (
+        lambda w: next((w.run / "output").glob("*.safetensors")).unlink(),
+        [("output", "output/hmbrgrlora.safetensors", "gone")],
+    ),
+    "a seed in the record's compiled plan": (
+        lambda w: edit(w.run / "record.json", '"commit": "', '"commit": "0'),
+        [("record", "digest", "changed"), ("trainer", "sd-scripts", "changed")],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", SPOIL)
+def test_each_fault_alone_is_the_only_one_told(world: World, fault: str) -> None:
+    spoil, expected = SPOIL[fault]
+    spoil(world)
+    assert world.differences() == expected
+
+
+def test_files_of_ones_own_beside_the_data_and_the_lora_are_no_fault(world: World) -> None:
+    (world.run / "output" / "notes.txt").write_text("mine")
+    (world.run / "mine.txt").write_text("mine")
+    (world.project / "pics" / "readme.md").write_text("mine")
+    (world.project / "pics" / "sub").mkdir()
+    assert world.verify()["identical"]
+
+
+def test_an_edited_list_does_not_hide_an_edited_caption(world: World) -> None:
+    """The record has the digest of the list, and that of each part of it."""
+    caption = world.project / "pics" / "002.txt"
+    path, before = world.run / "inputs.json", world.verify()
+    assert before["identical"]
+    told = json.loads(path.read_text("utf-8"))
+    flip(caption)
+    for each in (file for part in told["inputs"] for file in part["files"]):
+        if each["name"] == "002.txt":
+            each["sha256"] = subprocess.check_output(["sha256sum", caption], text=True).split()[0]
+    path.write_text(json.dumps(told), "utf-8")
+    found = world.verify()["differences"]
+    assert [(each["what"], each["name"]) for each in found] == [("inputs", "inputs.json"), ("concept", "pics")]
+    assert "which of its files is not known" in found[1]["message"]
+    flip(caption)
+    assert world.differences() == [("inputs", "inputs.json", "changed")]
+
+
+def test_an_unreadable_picture_is_no_other_picture(world: World) -> None:
+    path = world.project / "pics" / "002.png"
+    content = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    assert ("concept", "002.png", "changed") not in world.differences()
+    path.rmdir()
+    path.write_bytes(content)
+    assert world.verify()["identical"]
+
+
+def test_a_trainer_that_was_edited_names_the_file_and_one_that_is_gone_is_a_difference(world: World) -> None:
+    util = world.trainer.checkout / "library" / "train_util.py"
+    before = util.read_text("utf-8")
+    util.write_text("LOSS = 0\n")
+    try:
+        (found,) = world.verify()["differences"]
+    finally:
+        util.write_text(before)
+    assert found["message"] == "files of sd-scripts were edited after the run: library/train_util.py"
+    aside = world.trainer.checkout.rename(world.trainer.checkout.with_name("aside"))
+    try:
+        (found,) = world.verify()["differences"]
+    finally:
+        aside.rename(world.trainer.checkout)
+    assert found["change"] == "gone"
+    assert found["message"] == f"the sd-scripts of this run is not at {world.trainer.checkout} any more"
+    assert world.verify()["identical"]
+
+
+def test_what_the_cache_of_digests_says_is_not_needed(world: World) -> None:
+    assert world.verify("--no-cache")["identical"]
+    flip(world.project / "pics" / "002.txt")
+    assert world.differences("--no-cache") == [("concept", "002.txt", "changed")]
+
+
+def test_a_record_of_an_older_lorabake_holds_no_hashes_and_says_so(world: World) -> None:
+    path = world.run / "record.json"
+    told = json.loads(path.read_text("utf-8"))
+    for key in ("digest", "inputs", "inputs_file", "plan_file", "parts", "recipe_text", "recipe_place", "rerun_of"):
+        told.pop(key)
+    for key in ("tree", "packages", "clean", "python_version"):
+        told["trainer"].pop(key)
+    path.write_text(json.dumps(told), "utf-8")
+    found = world.verify()
+    assert (found["identical"], found["differences"]) == (False, [])
+    assert [words.split(":")[0] for words in found["unproven"]] == [
+        "the record holds no hashes of pictures, captions and models",
+        "the record does not say which files and packages the trainer had",
+    ]
+    done = lorabake(world.project, world.home, "verify", world.run)
+    assert "cannot be verified; " in done.stdout
+    edit(world.run / "recipe.toml", "max_train_steps = 4", "max_train_steps = 5")
+    assert world.differences() == [("recipe", "recipe.toml", "changed")]
+
+
+def test_a_rehearsal_a_failed_run_and_one_in_progress(world: World) -> None:
+    done = lorabake(world.project, world.home, "run", "recipe.toml", "--rehearse")
+    assert done.returncode == 0, done.stderr
+    (world.run,) = world.project.glob("runs/*-rehearsal-*")
+    told = world.verify()
+    assert told["identical"]
+    assert "this was a rehearsal: nothing was trained" in told["remarks"]
+    path = world.run / "record.json"
+    edit(path, '"status": "finished"', '"status": "failed"')
+    assert world.verify()["identical"]
+    record = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(record | {"status": "started", "outcome": None, "ended": None}), "utf-8")
+    assert world.verify()["remarks"][0].startswith("this run was killed, and its lorabake too")
+
+
+def test_what_is_no_run_is_said_in_one_line(world: World) -> None:
+    done = lorabake(world.project, world.home, "verify", "recipe.toml")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: recipe.toml is in no run folder\n")
+    assert "Traceback" not in done.stderr
