@@ -39,9 +39,9 @@ def _script(script: Script, here: Sequence[Option], there: Sequence[Option]) -> 
         added=tuple(option for option in there if option.name not in before),
         removed=tuple(option for option in here if option.name not in after),
         changed=tuple(
-            OptionChange(name=name, changes=_changes(option, after[name]))
+            OptionChange(name=name, changes=changes)
             for name, option in before.items()
-            if name in after and option != after[name]
+            if name in after and (changes := _changes(option, after[name]))
         ),
     )
 

@@ -25,12 +25,21 @@ def commits_text(found: CommitDifference, page: Page) -> str:
     lines = [page(say("options of sd-scripts, from {commit} to {against}", commit=found.commit, against=found.against))]
     if found.same:
         return "\n".join([*lines, page(say("the same"))])
-    for script in found.scripts:
-        lines += ["", page(quoted(script.script)), *(f"  {page(line)}" for line in _script(script))]
+    for title, script in _scripts(found):
+        lines += ["", page(title), *(f"  {page(line)}" for line in _script(script))]
     for level in found.dataset:
         title = say("dataset file, {level}", level=level.level)
         lines += ["", page(title), *(f"  {page(line)}" for line in _level(level))]
     return "\n".join(lines)
+
+
+def _scripts(found: CommitDifference) -> Iterator[tuple[Said, ScriptDifference]]:
+    """Both scripts, or the first for both where they differ in the same; most options are common to them."""
+    first, second = found.scripts
+    if first == second.model_copy(update={"script": first.script}):
+        yield say("{first} and {second}", first=first.script, second=second.script), first
+    else:
+        yield from ((quoted(part.script), part) for part in found.scripts)
 
 
 def _script(part: ScriptDifference) -> Iterator[Said]:
@@ -69,12 +78,20 @@ def _trait(change: TraitChange) -> Said:
         parts = [say("with {names}", names=", ".join(came))] if came else []
         parts += [say("without {names}", names=", ".join(went))] if went else []
         return say("{trait} {what}", trait=change.trait, what=joined(parts) if parts else say("in another order"))
+    if change.trait == "nargs":
+        return say("takes {before}, now {after}", before=_many(change.before), after=_many(change.after))
     return say(
-        "{trait} {before} is now {after}",
+        "{trait} {before}, now {after}",
         trait=change.trait,
         before=_plain(change.before),
         after=_plain(change.after),
     )
+
+
+def _many(nargs: object) -> Said:
+    """How many values an option takes, which argparse says in signs."""
+    words: dict[object, Said] = {None: say("one value"), "*": say("a list"), 0: say("no value")}
+    return words.get(nargs, quoted(str(nargs)))
 
 
 def _plain(value: object) -> str:
@@ -99,7 +116,7 @@ def _shapes(option: DatasetOption) -> Said:
 
 def _reshaped(changed: ShapeChange) -> Said:
     return say(
-        "~ {name}: {before} is now {after}",
+        "~ {name}: {before}, now {after}",
         name=changed.name,
         before=_shapes(changed.before),
         after=_shapes(changed.after),

@@ -1,0 +1,192 @@
+"""Recipes at another commit of sd-scripts than the pin: what that commit does not know is said, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorabake import resources
+from lorabake.errors import RecipeError
+from lorabake.examine import Examination, examine
+from lorabake.planning.at_commit import FLAGS, at_commit
+from lorabake.planning.compile import compile_plan
+from lorabake.run_files import compiled_for
+from lorabake.workflow import write_compiled
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.machine import AttentionProbe
+from lorabake_schemas.options import DatasetOption, Option, Snapshot
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import quoted
+from situations import CPU, plan_of, project, recipe
+
+COMMIT = "0123456789abcdef" + "0" * 24
+PIN = resources.snapshot()
+WORKS = AttentionProbe(xformers=True, reason=quoted("tried"))
+
+
+def snapshot(*, without: tuple[str, ...] = (), subsets: Callable[[DatasetOption], bool] | None = None) -> Snapshot:
+    """The pin's options at another commit, less some."""
+    dataset = PIN.dataset
+    if subsets is not None:
+        dataset = dataset.model_copy(update={"subsets": tuple(filter(subsets, dataset.subsets))})
+    return Snapshot(
+        commit=COMMIT,
+        train_network=tuple(option for option in PIN.train_network if option.name not in without),
+        sdxl_train_network=tuple(option for option in PIN.sdxl_train_network if option.name not in without),
+        dataset=dataset,
+    )
+
+
+def changed(name: str, **traits: Any) -> Snapshot:
+    """The same with one option in another form."""
+    options = tuple(o.model_copy(update=traits) if o.name == name else o for o in PIN.train_network)
+    return snapshot().model_copy(update={"train_network": options})
+
+
+def found(of: Recipe, at: Snapshot) -> list[Finding]:
+    _, said = at_commit(plan_of(of), of, at)
+    return list(said)
+
+
+def test_a_commit_that_knows_everything_changes_nothing() -> None:
+    of = recipe()
+    plan, said = at_commit(plan_of(of), of, snapshot())
+    assert (plan, said) == (plan_of(of), ())
+
+
+@pytest.mark.parametrize(
+    ("tables", "option", "key", "fix"),
+    [
+        (
+            {"train": {"min_snr_gamma": 5.0}},
+            "min_snr_gamma",
+            "train.min_snr_gamma",
+            "take train.min_snr_gamma out, or leave --commit out",
+        ),
+        (
+            {},
+            "debiased_estimation_loss",
+            "train.debiased_estimation_loss",
+            "write train.debiased_estimation_loss = false, or leave",
+        ),
+        ({}, "save_precision", "save.save_precision", "leave --commit out"),
+        ({"metadata": {"author": "me"}}, "metadata_author", "metadata.author", "take metadata.author out, or"),
+        ({}, "output_name", "", "leave --commit out"),
+        ({"kohya": {"huber_c": 0.2, "loss_type": "huber"}}, "huber_c", "kohya.huber_c", "take kohya.huber_c out"),
+    ],
+)
+def test_an_option_that_the_commit_lacks(tables: dict[str, Any], option: str, key: str, fix: str) -> None:
+    (one,) = found(recipe(**tables), snapshot(without=(option,)))
+    assert (one.rule, one.severity, one.key) == ("S1", "error", key)
+    assert one.message.startswith(f"train_network.py of sd-scripts {COMMIT[:12]} has no option {option}, which this")
+    assert one.fix.startswith(fix)
+
+
+def test_what_only_labels_the_file_is_left_out_and_said() -> None:
+    of = recipe()
+    plan, (one,) = at_commit(plan_of(of), of, snapshot(without=("metadata_trigger_phrase",)))
+    assert plan.value("metadata_trigger_phrase") is None
+    assert plan_of(of).value("metadata_trigger_phrase") is not None
+    assert one.severity == "warning"
+    assert COMMIT[:12] in one.message
+    assert "metadata_trigger_phrase" in one.message
+
+
+def test_a_label_of_the_recipes_own_is_an_error() -> None:
+    (one,) = found(recipe(metadata={"trigger_phrase": "abc"}), snapshot(without=("metadata_trigger_phrase",)))
+    assert (one.severity, one.key) == ("error", "metadata.trigger_phrase")
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_what_every_run_is_started_with_has_to_be_there(flag: str) -> None:
+    (one,) = found(recipe(), snapshot(without=(flag,)))
+    assert flag in one.message
+    assert "cannot start it" in one.message
+
+
+def test_a_value_in_a_form_that_the_commit_does_not_take() -> None:
+    (one,) = found(recipe(), changed("lr_warmup_steps", type="int"))
+    assert one.key == "train.lr_warmup_steps"
+    assert one.message == (
+        f"train_network.py of sd-scripts {COMMIT[:12]} takes no such lr_warmup_steps: lr_warmup_steps is written as 0.1"
+    )
+    assert one.fix == "write a whole number, as train.lr_warmup_steps"
+
+
+def test_a_choice_that_the_commit_does_not_have() -> None:
+    of = recipe(train={"optimizer": "AdamW", "lr_scheduler": "cosine_with_restarts"})
+    (one,) = found(of, changed("save_precision", choices=(None, "float", "bf16")))
+    assert "takes no such save_precision" in one.message
+    assert "float, bf16" in one.fix
+
+
+def test_keys_of_the_dataset_file() -> None:
+    of = recipe(captions={"caption_prefix": "x"})
+    said = found(of, snapshot(subsets=lambda option: option.name not in {"caption_prefix", "flip_aug"}))
+    assert [(one.key, one.severity) for one in said] == [
+        ("concept[0]", "error"),
+        ("captions.caption_prefix", "error"),
+    ]
+    assert all(f"the dataset file of sd-scripts {COMMIT[:12]} has no option" in one.message for one in said)
+    asked = recipe(concept={"flip_aug": True})
+    (one,) = found(asked, snapshot(subsets=lambda option: option.name != "flip_aug"))
+    assert one.key == "concept[0].flip_aug"
+    assert one.fix.startswith("take concept.flip_aug out")
+
+
+def test_a_shape_that_the_dataset_file_does_not_take() -> None:
+    at = snapshot()
+    repeats = tuple(
+        o.model_copy(update={"accepts": ("str",)}) if o.name == "num_repeats" else o for o in at.dataset.subsets
+    )
+    at = at.model_copy(update={"dataset": at.dataset.model_copy(update={"subsets": repeats})})
+    (one,) = found(recipe(), at)
+    assert "takes no such num_repeats" in one.message
+    assert one.fix.startswith("it takes str")
+
+
+def written(tmp_path: Path, text: str = "") -> Path:
+    path = project(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+    return path
+
+
+def test_check_names_option_commit_file_and_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "\n[kohya]\nhuber_scale = 2.0\n")
+    assert examine(path, CPU).errors == ()
+    (one,) = examine(path, CPU, snapshot=snapshot(without=("huber_scale",))).errors
+    assert one.message == f"train_network.py of sd-scripts {COMMIT[:12]} has no option huber_scale"
+    assert path.read_text(encoding="utf-8").splitlines()[(one.line or 0) - 1].startswith("huber_scale")
+
+
+def test_an_option_that_only_the_other_commit_has(tmp_path: Path) -> None:
+    path = written(tmp_path, "\n[kohya]\nfuture_loss = 0.5\n")
+    (one,) = examine(path, CPU).errors
+    assert "of this version of sd-scripts has no option future_loss" in one.message
+    new = Option(name="future_loss", type="float", default=None, choices=None, nargs=None, action="StoreAction")
+    at = snapshot().model_copy(update={"train_network": (*PIN.train_network, new)})
+    examination = examine(path, CPU, snapshot=at)
+    assert examination.errors == ()
+    assert b"future_loss = 0.5" in compiled_for(examination, tmp_path / "run").train
+    _, plan = examination.planned()
+    with pytest.raises(ValueError, match="future_loss: not an option"):
+        compile_plan(plan, PIN.of(plan.script), PIN.dataset, {})
+
+
+def test_what_is_left_out_is_compiled_without(tmp_path: Path) -> None:
+    examination = examine(written(tmp_path), CPU, snapshot=snapshot(without=("metadata_trigger_phrase",)))
+    assert any("goes without it" in one.message for one in examination.findings)
+    files = write_compiled(examination, tmp_path / "out")
+    assert b"trigger_phrase" not in b"".join(path.read_bytes() for path in files)
+
+
+def test_attention_that_the_commit_lacks_is_refused_once_it_is_chosen(tmp_path: Path) -> None:
+    examination: Examination = examine(written(tmp_path), CPU, snapshot=snapshot(without=("xformers",)))
+    assert examination.errors == ()
+    with pytest.raises(RecipeError) as caught:
+        examination.with_attention(WORKS)
+    (one,) = caught.value.findings
+    assert "has no option xformers" in one.message

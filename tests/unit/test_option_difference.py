@@ -1,0 +1,115 @@
+"""Two commits' options side by side, for a program and for a person."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lorabake import resources
+from lorabake.planning.option_difference import option_difference
+from lorabake.render.commits import commits_text
+from lorabake.render.page import Page
+from lorabake_schemas.commits import CommitDifference
+from lorabake_schemas.options import DatasetOption, Option, Snapshot
+
+PIN = resources.snapshot()
+OTHER = "f" * 40
+NEW = Option(name="new_loss", type="float", default=0.5, choices=None, nargs=None, action="StoreAction")
+KEY = DatasetOption(name="new_key", accepts=("int", "float"), required=True)
+
+
+def changed(name: str, **traits: Any) -> tuple[Option, ...]:
+    return tuple(o.model_copy(update=traits) if o.name == name else o for o in PIN.train_network)
+
+
+def at(**parts: Any) -> Snapshot:
+    return PIN.model_copy(update={"commit": OTHER} | parts)
+
+
+def text(there: Snapshot) -> list[str]:
+    return commits_text(option_difference(PIN, there), Page()).splitlines()
+
+
+def test_the_same_options_at_another_commit() -> None:
+    found = option_difference(PIN, at())
+    assert found.same
+    assert (found.commit, found.against) == (PIN.commit, OTHER)
+    assert text(at()) == [f"options of sd-scripts, from {PIN.commit} to {OTHER}", "the same"]
+
+
+def test_added_and_removed_change_sides() -> None:
+    there = at(train_network=(*PIN.train_network[1:], NEW))
+    (one, other), (back, _) = option_difference(PIN, there).scripts, option_difference(there, PIN).scripts
+    assert (one.added, one.removed, one.changed) == ((NEW,), PIN.train_network[:1], ())
+    assert (back.added, back.removed) == (one.removed, one.added)
+    assert (other.script, other.added, other.removed) == ("sdxl_train_network.py", (), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "traits", "line"),
+    [
+        ("huber_c", {"default": 0.2}, "~ huber_c: default 0.1, now 0.2"),
+        ("huber_c", {"type": "int"}, "~ huber_c: type float, now int"),
+        ("loss_type", {"choices": ("l2", "new")}, "~ loss_type: choices with new, without l1, huber, smooth_l1"),
+        ("text_encoder_lr", {"nargs": None}, "~ text_encoder_lr: takes a list, now one value"),
+        ("lowram", {"action": "StoreFalseAction"}, "~ lowram: action StoreTrueAction, now StoreFalseAction"),
+        ("lowram", {"default": True, "nargs": 1}, "~ lowram: default false, now true; takes no value, now 1"),
+        ("seed", {"default": 1.0, "type": None}, "~ seed: type int, now none; default none, now 1.0"),
+    ],
+)
+def test_a_changed_option(name: str, traits: dict[str, Any], line: str) -> None:
+    there = at(train_network=changed(name, **traits))
+    assert f"  {line}" in text(there)
+    (one, _) = option_difference(PIN, there).scripts
+    assert [(change.name, len(change.changes)) for change in one.changed] == [(name, len(traits))]
+
+
+def test_a_default_of_another_form_is_another_one() -> None:
+    there = at(train_network=changed("clip_skip", default=True))
+    here = at(train_network=changed("clip_skip", default=1))
+    assert not option_difference(here, there).same
+
+
+def test_keys_of_the_dataset_file() -> None:
+    more = PIN.dataset.model_copy(update={"subsets": (*PIN.dataset.subsets[1:], KEY)})
+    found = option_difference(PIN, at(dataset=more))
+    assert [(part.level, len(part.added), len(part.removed)) for part in found.dataset] == [
+        ("general", 0, 0), ("datasets", 0, 0), ("subsets", 1, 1),
+    ]  # fmt: skip
+    assert "  + new_key: int, float, has to be there" in text(at(dataset=more))
+    first = PIN.dataset.subsets[0]
+    other = first.model_copy(update={"accepts": ("table",)})
+    shaped = PIN.dataset.model_copy(update={"subsets": (other, *PIN.dataset.subsets[1:])})
+    assert f"  ~ {first.name}: {', '.join(first.accepts)}, now table" in text(at(dataset=shaped))
+
+
+def test_what_both_scripts_share_is_said_once() -> None:
+    there = at(train_network=(*PIN.train_network, NEW), sdxl_train_network=(*PIN.sdxl_train_network, NEW))
+    lines = text(there)
+    assert "train_network.py and sdxl_train_network.py" in lines
+    assert lines.count("  + new_loss: float, default 0.5") == 1
+    apart = text(at(train_network=(*PIN.train_network, NEW)))
+    assert apart[apart.index("sdxl_train_network.py") + 1] == "  the same"
+
+
+def test_json_reads_back() -> None:
+    found = option_difference(PIN, at(train_network=changed("loss_type", choices=("l2",), default="l2")))
+    again = CommitDifference.model_validate_json(found.model_dump_json())
+    assert again == found
+    assert json.loads(found.model_dump_json())["version"] == 1
+
+
+def test_every_real_option_can_be_said() -> None:
+    empty = DatasetOption(name="image_dir", accepts=("str",), required=True)
+    bare = at(
+        train_network=(),
+        sdxl_train_network=(),
+        dataset=PIN.dataset.model_copy(update=dict.fromkeys(("general", "datasets", "subsets"), (empty,))),
+    )
+    lines = text(bare)
+    assert len([line for line in lines if line.startswith("  - ")]) >= 193
+    assert "  - lowram: true or false" in lines
+    assert "  - optimizer_args: a list of str" in lines
+    assert any(line.startswith("  - save_precision: one of ") for line in lines)

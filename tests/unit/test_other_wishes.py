@@ -1,0 +1,40 @@
+"""In what another commit's requirements.txt differs from the pin's."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorabake.trainer.requirements import asked, other_wishes
+
+PIN = """accelerate==1.6.0
+diffusers[torch]==0.32.1
+# a remark
+numpy
+Pytorch_Optimizer==3.9.0  # another
+-e .
+"""
+
+
+def test_each_line_by_its_package() -> None:
+    assert asked(PIN) == {
+        "accelerate": "accelerate==1.6.0",
+        "diffusers": "diffusers[torch]==0.32.1",
+        "numpy": "numpy",
+        "pytorch-optimizer": "Pytorch_Optimizer==3.9.0",
+        "-e .": "-e .",
+    }
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        (PIN, []),
+        ("".join(reversed(PIN.splitlines(keepends=True))), []),
+        (PIN.replace("1.6.0", "1.7.0"), ["it asks for accelerate==1.7.0, the pin for accelerate==1.6.0"]),
+        (PIN.replace("[torch]", ""), ["it asks for diffusers==0.32.1, the pin for diffusers[torch]==0.32.1"]),
+        (PIN.replace("numpy\n", "#numpy\n"), ["it does not ask for numpy, as the pin does"]),
+        (PIN + "easygui==0.98.3\n", ["it asks for easygui==0.98.3, the pin does not"]),
+    ],
+)
+def test_every_line_that_differs_is_named(theirs: str, said: list[str]) -> None:
+    assert list(other_wishes(theirs, PIN)) == said
