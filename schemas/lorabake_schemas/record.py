@@ -160,9 +160,10 @@ class Record(StrictModel):
     ``plan_file`` plan.json's, which holds every setting with its source.
     ``attention`` is what the trainer said of xformers on this machine; None when it was not asked. ``parts`` are all
     starts of a run that was resumed, none for a run of one piece. ``rerun_of`` is the digest of the run that this one
-    repeats. ``waived`` are the findings that the recipe waives. ``recipe_text`` is the recipe as it was used,
-    ``recipe_place`` the path of the file it was read from, relative to the run folder (or absolute): paths in the
-    recipe count from there.
+    repeats (its name, where it has none), ``drift`` what was otherwise by then and let pass.
+    ``waived`` are the findings that the recipe waives. ``recipe_text`` is the recipe as it was used, ``recipe_place``
+    the path of the file it was read from, relative to the run folder (or absolute): paths in the recipe count from
+    there.
     Keys that a later lorabake adds are kept and not understood.
     """
 
@@ -197,6 +198,7 @@ class Record(StrictModel):
     plan_file: FileDigest | None = None
     parts: Many[Part] = ()
     rerun_of: str | None = None
+    drift: Many[Words] = ()
 
 
 __all__ = [

@@ -64,7 +64,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one run",
         (
             "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.find",
-            "runs.lora",
+            "runs.lora", "runs.again",
             "runs.evidence", "runs.trainer_now", "runs.verify", "runs.sides",
             "runs.known_failures",
             "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
@@ -75,7 +75,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "surface",
         (
-            "gauge", "terminal", "shelf", "commits", "run_files", "starting", "cache_upkeep", "workflow", "resuming", "render.resume", "first", "first.pictures", "first.ingredients",
+            "gauge", "terminal", "shelf", "commits", "run_files", "starting", "cache_upkeep", "workflow", "resuming", "rerunning", "render.resume", "first", "first.pictures", "first.ingredients",
             "first.story",
             "render", "render.page", "render.settings", "render.report", "render.github", "render.forecast",
             "render.plan", "render.commits", "render.difference", "render.forms", "render.where",

@@ -55,7 +55,7 @@ def main(ctx: click.Context, debug: bool) -> None:
 for command in (
     judging.check, judging.plan, judging.compile_, training.run, keeping.trainer, keeping.recipes,
     training.quickstart, judging.explain, judging.schema,
-    files.inspect, runs.verify, runs.diff, runs.compare, runs.resume,
+    files.inspect, runs.verify, runs.diff, runs.compare, runs.rerun, runs.resume,
 ):  # fmt: skip
     main.add_command(command)
 

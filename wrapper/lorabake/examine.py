@@ -109,15 +109,18 @@ def examine(
     rehearsing: bool = False,
     scanning: Scanning = SCANNING,
     snapshot: Snapshot | None = None,
+    content: bytes | None = None,
 ) -> Examination:
     """Read a recipe and everything it names; report all problems at once.
+
+    ``content`` is a recipe's, taken as if it lay at ``path``.
 
     A recipe with shape errors is examined as far as it can be read: its model and folders are looked at, its
     settings are not judged. ``snapshot`` is what another commit of sd-scripts than the pin understands. Raises
     RecipeError when there is no file to read.
     """
     chosen = snapshot or resources.snapshot()
-    return replace(_examined(load(path), machine, scanning, chosen, launching, rehearsing), snapshot=chosen)
+    return replace(_examined(load(path, content), machine, scanning, chosen, launching, rehearsing), snapshot=chosen)
 
 
 def _examined(
@@ -136,8 +139,10 @@ def _examined(
     script: Script = "sdxl_train_network.py" if (recipe.base.family or base.family) == "sdxl" else "train_network.py"
     situation = Situation(
         recipe, base, facts, machine, snapshot.of(script), launching=launching, rehearsing=rehearsing,
-        commit=None if snapshot.commit == resources.pin().commit else snapshot.commit,
     )  # fmt: skip
+    if snapshot.commit != resources.pin().commit:
+        pin_has = frozenset(option.name for option in resources.option_snapshot(script))
+        situation = replace(situation, commit=snapshot.commit, pin_has=pin_has)
     named = file_findings(recipe, loaded.folder, situation.family, situation.network, rehearsing=rehearsing)
     found = (*named, *guide_findings(situation))
     if loaded.recipe is None:

@@ -24,6 +24,7 @@ from lorabake.reading.fingerprints import Fingerprints
 from lorabake.reading.inputs import inputs
 from lorabake.run_files import write_compiled
 from lorabake.runs import register
+from lorabake.runs.again import Again
 from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.launch import launch
@@ -61,7 +62,7 @@ class TrainerChoice:
 
 @dataclass(frozen=True, slots=True)
 class RunOrder:
-    """What `lorabake run` was asked for."""
+    """What `lorabake run` was asked for. ``again`` is the run to be repeated, ``content`` its recipe's bytes."""
 
     recipe: Path
     trainer: TrainerChoice = TrainerChoice()
@@ -70,6 +71,8 @@ class RunOrder:
     verbose: bool = False
     speech: Speech = ENGLISH
     refresh_cache: bool = False
+    content: bytes | None = None
+    again: Again | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def prepare(order: RunOrder, env: Env, progress: Progress | None = None) -> Prep
     facts, caches = machine.facts(env), _caches(order, env)
     examined = partial(
         examine, order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse,
-        snapshot=commits.snapshot(order.trainer.commit, env),
+        snapshot=commits.snapshot(order.trainer.commit, env), content=order.content,
         scanning=Scanning(caches.facts, progress=progress, caches=caches),
     )  # fmt: skip
     examination, deleted = refreshed(examined(), examined) if order.refresh_cache else (examined(), ())
@@ -147,7 +150,11 @@ def _next_root(examination: Examination, rehearsal: bool) -> Path:
     """runs/NAME-001 beside the recipe (NAME-rehearsal-001), with the first number above all that are there."""
     recipe = examination.recipe
     name = (recipe.name if recipe else "run") + ("-rehearsal" if rehearsal else "")
-    folder = examination.loaded.folder / ((recipe.save.runs if recipe else None) or RUNS)
+    return next_folder(examination.loaded.folder / ((recipe.save.runs if recipe else None) or RUNS), name)
+
+
+def next_folder(folder: Path, name: str) -> Path:
+    """NAME-001, with the first number above all that are there."""
     numbered = re.compile(re.escape(name) + r"-(\d+)")
     taken = [int(match[1]) for path in _entries(folder) if (match := numbered.fullmatch(path.name))]
     return folder / f"{name}-{max(taken, default=0) + 1:03d}"
@@ -178,7 +185,10 @@ def train(prepared: Prepared, env: Env, tell: Tell) -> Record:
             contents = trainer_contents(trainer, env, Fingerprints(kept))
             made_from = _waited(hashed, prepared.order)
             request = starting.training_request(examination, root, trainer, contents, made_from, env)
-            register.remember(store.home(env), root, request.provenance.digest if request.provenance else None)
+    if prepared.order.again is not None:
+        request = prepared.order.again.checked(request)
+    if not prepared.order.rehearse:
+        register.remember(store.home(env), root, request.provenance.digest if request.provenance else None)
     return _launch(prepared.order, request, keeper(prepared.examination, request, _caches(prepared.order, env)))
 
 
@@ -263,6 +273,7 @@ __all__ = [
     "have_commit",
     "install",
     "installed",
+    "next_folder",
     "prepare",
     "train",
     "trainer_status",

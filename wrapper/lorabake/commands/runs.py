@@ -1,4 +1,4 @@
-"""Commands on runs: verify, diff, compare, resume."""
+"""Commands on runs: verify, diff, compare, rerun, resume."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import JSON, RUN, Look, page, speech
+from lorabake.cli_options import JSON, RUN, Look, commit_options, page, speech
 from lorabake.commands.common import environment, examined, sayer, show_findings
-from lorabake_schemas.words import say
+from lorabake_schemas.words import Said, quoted, say
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lorabake.planning.run_difference import Side
     from lorabake.reading.fingerprints import Fingerprints
     from lorabake.runs.find import FoundRun
+    from lorabake.workflow import TrainerChoice
 
 
 @click.command()
@@ -134,8 +135,9 @@ def compare(first: str, second: str, as_json: bool) -> None:
     sys.exit(1 if found.likeness == "different" else 0)
 
 
-def refuse_drift(found: FoundRun, env: Mapping[str, str], *, allowed: bool) -> None:
-    """Say on stderr what is otherwise than when the run was made. Raises MachineError unless that is ``allowed``."""
+def refuse_drift(found: FoundRun, env: Mapping[str, str], *, allowed: bool) -> tuple[Said, ...]:
+    """What is otherwise than when the run was made, said on stderr, too. Raises MachineError unless that is
+    ``allowed``."""
     from lorabake.errors import MachineError
     from lorabake.render.verify import drifted
     from lorabake.runs.verify import drift
@@ -149,6 +151,53 @@ def refuse_drift(found: FoundRun, env: Mapping[str, str], *, allowed: bool) -> N
         if not allowed:
             said = say("{run} was made from something else than what is here now", run=found.root)
             raise MachineError(said, say("put it back as it was, or go on all the same with --with-drift"))
+    return tuple(quoted(difference.message) for difference in now.differences)
+
+
+@click.command()
+@RUN
+@click.option("--with-drift", is_flag=True, help="Run although recipe, data, model or trainer are not what they were.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")
+@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="The new run folder, which must not exist yet.")
+@commit_options
+@JSON
+def rerun(
+    run: str,
+    with_drift: bool,
+    dry_run: bool,
+    verbose: bool,
+    run_dir: Path | None,
+    choice: TrainerChoice,
+    as_json: bool,
+) -> None:
+    """Run RUN again in a new folder beside it: its recipe as it was, its data, its trainer, its seed.
+
+    The recipe is taken from the run, also when the file is edited or gone. Without any of the trainer options, the
+    trainer is the run's. Exit code 1 when something it was made from is not what it was, unless --with-drift; else as
+    for run.
+    """
+    from lorabake import rerunning, workflow
+    from lorabake.render.runs import dry_run as would_run
+    from lorabake.render.runs import ending
+    from lorabake.runs.find import find
+
+    found, env, tell = find(run, Path.cwd()), environment(), sayer()
+    order = rerunning.Rerun(found, choice, run_dir, verbose, speech(), with_drift)
+    rerunning.have_trainer(order, env, tell, install_it=not dry_run)
+    drift = refuse_drift(found, env, allowed=with_drift)
+    prepared = rerunning.prepared(order, drift, env)
+    show_findings(prepared.examination, as_json=as_json)
+    workflow.check_place(prepared)
+    if dry_run:
+        command = workflow.expected_command(prepared, env)
+        click.echo(would_run(prepared, command, page(), as_json=as_json))
+        return
+    record = workflow.train(prepared, env, tell)
+    click.echo(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
+    if words := rerunning.beside(found.record, record, found.root, prepared.root):
+        tell(words)
+    sys.exit(workflow.exit_code(record))
 
 
 @contextmanager
@@ -164,4 +213,4 @@ def fingerprints(*, cache: bool = True) -> Generator[Fingerprints]:
         yield Fingerprints(store_path(home(env), env) if cache else None, progress)
 
 
-__all__ = ["compare", "diff", "fingerprints", "refuse_drift", "resume", "verify"]
+__all__ = ["compare", "diff", "fingerprints", "refuse_drift", "rerun", "resume", "verify"]

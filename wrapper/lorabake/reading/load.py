@@ -43,9 +43,10 @@ class LoadedRecipe:
         return self.path.parent
 
 
-def load(path: Path) -> LoadedRecipe:
-    """Read and validate. Raises RecipeError when the file cannot be read at all."""
-    content = _read(path)
+def load(path: Path, content: bytes | None = None) -> LoadedRecipe:
+    """Read and validate; ``content`` is taken as if it lay at ``path``. Raises RecipeError when the file cannot be read
+    at all."""
+    content = _read(path) if content is None else content
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import Inputs, Record, TrainerRecord, WaivedFinding
-from lorabake_schemas.words import legible
+from lorabake_schemas.words import Said, legible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,8 +40,8 @@ class LaunchRequest:
     ``root`` is the run folder, which must not exist. ``files`` holds its ready files by name: recipe.toml,
     train.toml, dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command.
     ``provenance`` is None where it is not known; ``recipe_place`` says where the recipe lies, from the run folder.
-    ``rerun_of`` is the digest of the run that this one repeats. The two waits are those of the shutdown ladder, in
-    seconds.
+    ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what is not as it was there. The two waits
+    are those of the shutdown ladder, in seconds.
     """
 
     root: Path
@@ -57,6 +57,7 @@ class LaunchRequest:
     provenance: Provenance | None = None
     recipe_place: str | None = None
     rerun_of: str | None = None
+    drift: Sequence[Said] = ()
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
 
@@ -125,6 +126,7 @@ def opened(request: LaunchRequest) -> Record:
         inputs_file=digest_of(made_from, INPUTS_FILE) if made_from is not None else None,
         plan_file=digest_of(plan_file(request), PLAN_FILE),
         rerun_of=request.rerun_of,
+        drift=tuple(request.drift),
     )
 
 

@@ -1,0 +1,115 @@
+"""A run that repeats another one: its recipe as it was, and proof before it starts that it will be the same."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake import __version__
+from lorabake.errors import MachineError
+from lorabake.planning.difference import difference
+from lorabake.runs.folder import digest_of
+from lorabake_schemas.words import Said, legible, say
+
+if TYPE_CHECKING:
+    from lorabake.runs.find import FoundRun
+    from lorabake.runs.request import LaunchRequest
+    from lorabake_schemas.plan import Plan
+    from lorabake_schemas.record import Record
+    from lorabake_schemas.report import SettingDifference, SideValue
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The run that is repeated. ``plan`` is None where it kept none.
+
+    ``known`` is what was found to be otherwise than when it was made; with ``allowed`` that is no matter.
+    """
+
+    record: Record
+    plan: Plan | None = None
+    known: tuple[Said, ...] = ()
+    allowed: bool = False
+
+    def checked(self, request: LaunchRequest) -> LaunchRequest:
+        """The request as a repetition. Raises MachineError when something else than the run would be made."""
+        now = request.provenance.digest if request.provenance else None
+        drift = self.known
+        if not drift and self.record.digest is not None and now != self.record.digest:
+            drift = reasons(self.record, self.plan, request)
+            if not self.allowed:
+                raise refused(self.record.name, drift)
+        return replace(request, rerun_of=self.record.digest or self.record.name, drift=drift)
+
+
+def refused(name: str, drift: tuple[Said, ...]) -> MachineError:
+    """Why it was not started."""
+    said = say("this would not be {run} again: {why}", run=name, why=drift[0])
+    return MachineError(said, say("put it back as it was, or run it all the same with --with-drift"))
+
+
+def reasons(then: Record, plan: Plan | None, request: LaunchRequest) -> tuple[Said, ...]:
+    """Why the digest is another one, as far as can be told; at least one reason."""
+    found: list[Said] = []
+    now, inputs = request.trainer, request.provenance.inputs.inputs if request.provenance else ()
+    if (then.trainer.commit, then.trainer.tree) != (now.commit, now.tree):
+        found.append(say("sd-scripts is another one"))
+    if then.trainer.packages != now.packages or then.trainer.python_version != now.python_version:
+        found.append(say("the trainer's Python or packages are others"))
+    if [each.sha256 for each in then.inputs] != [each.digest().sha256 for each in inputs]:
+        found.append(say("pictures, captions, models or caches are others"))
+    if plan is not None:
+        changes = difference(request.plan, plan, ("", "")).settings
+        found += [_changed(change) for change in changes]
+    if found:
+        return tuple(found)
+    if then.lorabake != __version__:
+        said = say(
+            "lorabake {new} makes something else of the recipe than {old} did", new=__version__, old=then.lorabake
+        )
+        return (said,)
+    return (say("lorabake makes something else of the recipe than it did then"),)
+
+
+def _changed(change: SettingDifference) -> Said:
+    return say(
+        "{option} would be {now} and was {then}",
+        option=change.option,
+        now=_value(change.here),
+        then=_value(change.there),
+    )
+
+
+def _value(side: SideValue | None) -> str:
+    return "-" if side is None else legible(str(side.value))
+
+
+def recipe_of(found: FoundRun) -> tuple[Path, bytes]:
+    """Where the recipe of a run lay, for the paths in it, and its bytes as they were.
+
+    The record has them; the copy in the run folder counts only when it is not edited. Raises MachineError when neither
+    is what it was, or when the record is of an older lorabake and does not say where the recipe lay.
+    """
+    record, root = found.record, found.root
+    if record.recipe_place is None:
+        said = say("{run} was made by an older lorabake: its record does not say where the recipe lay", run=root)
+        raise MachineError(said, say("run the recipe itself: `lorabake run`"))
+    for content in _contents(found):
+        if digest_of(content, record.recipe.name).sha256 == record.recipe.sha256:
+            start = root.parent.resolve() / root.name
+            return Path(os.path.normpath(start / record.recipe_place)), content
+    said = say("the recipe of {run} is not what it was, neither in the record nor in the folder", run=root)
+    raise MachineError(said, say("`lorabake verify` tells the rest"))
+
+
+def _contents(found: FoundRun) -> tuple[bytes, ...]:
+    held = () if found.record.recipe_text is None else (found.record.recipe_text.encode(errors="replace"),)
+    try:
+        return (*held, found.paths.recipe.read_bytes())
+    except OSError:
+        return held
+
+
+__all__ = ["Again", "reasons", "recipe_of", "refused"]
