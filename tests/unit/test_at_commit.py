@@ -159,6 +159,7 @@ def test_check_names_option_commit_file_and_line(tmp_path: Path) -> None:
     assert examine(path, CPU).errors == ()
     (one,) = examine(path, CPU, snapshot=snapshot(without=("huber_scale",))).errors
     assert one.message == f"train_network.py of sd-scripts {COMMIT[:12]} has no option huber_scale"
+    assert one.fix == "take it out, or leave --commit out: the pin has it"
     assert path.read_text(encoding="utf-8").splitlines()[(one.line or 0) - 1].startswith("huber_scale")
 
 

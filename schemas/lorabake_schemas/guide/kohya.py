@@ -111,6 +111,8 @@ def _meant(name: str, situation: Situation) -> Said:
     """What was probably meant, in the place where a recipe has it."""
     if name.lower() in OTHER_WORDS:
         return say("lorabake's word for it is {word}", word=OTHER_WORDS[name.lower()])
+    if name in situation.pin_has:
+        return say("take it out, or leave --commit out: the pin has it")
     near = nearest(name, situation.options)
     own = recipe_key(near) if near else None
     if near is None or near in OWN:
@@ -227,6 +229,27 @@ def text_cache_is_possible(situation: Situation) -> Iterator[Remark]:
         yield Remark(where, say("it cannot go with caption dropout"), fix)
     if kohya.get("token_warmup_step"):
         yield Remark(where, say("it cannot go with token_warmup_step"), say("take token_warmup_step out"))
+    yield from _changed_captions(where, situation)
+
+
+# Options that change a caption on its way into training, where the cached outputs are taken instead (TU:1709).
+UNHEARD = ("enable_wildcard", "secondary_separator", "keep_tokens_separator", "caption_dropout_every_n_epochs")
+
+
+def _changed_captions(where: tuple[str | int, ...], situation: Situation) -> Iterator[Remark]:
+    """Captions are encoded as their files have them, all lines of a wildcard at once (TU:1322, SSX:263-270)."""
+    recipe = situation.recipe
+    for name, given in (
+        ("caption_prefix", recipe.captions.caption_prefix),
+        ("caption_suffix", recipe.captions.caption_suffix),
+    ):
+        if given:
+            said = say("{name} would not be heard: captions are encoded as their files have them", name=name)
+            yield Remark(where, said, say("write it into the captions and take {name} out", name=name))
+    for name in UNHEARD:
+        if recipe.kohya.get(name):
+            said = say("{name} would not be heard: captions are encoded as their files have them", name=name)
+            yield Remark(where, said, say("take {name} out", name=name))
 
 
 @rule("S39", ERROR, "full_fp16 and full_bf16 assert the same mixed precision, fp8 any but no (TN:815-833).")

@@ -26,7 +26,7 @@ class Situation:
     ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
     otherwise (check, plan, compile) the training may well happen elsewhere. ``rehearsing``: nothing will be trained.
     ``stale`` are the caches that the plan would use and that do not fit.
-    ``commit`` is sd-scripts' where that is not the pin; ``options`` are that commit's.
+    ``commit`` is sd-scripts' where that is not the pin; ``options`` are that commit's, ``pin_has`` the pin's names.
     ``tags`` keeps what was counted in captions for the next rule that asks.
     """
 
@@ -39,6 +39,7 @@ class Situation:
     launching: bool = False
     rehearsing: bool = False
     commit: str | None = None
+    pin_has: frozenset[str] = frozenset()
     stale: tuple[StaleCache, ...] = ()
     tags: TagMemory = field(default_factory=TagMemory, compare=False, repr=False)
 
