@@ -45,6 +45,15 @@ def test_an_integer_is_not_a_float() -> None:
     assert [change.option for change in found.settings] == ["lr_decay_steps"]
 
 
+def test_how_it_is_launched_and_what_is_sampled_count_too() -> None:
+    found = between({"launch": {"num_processes": 2}}, {"sample": {"prompts": ["a lamp"]}})
+    tables = {change.option: (change.table, change.here and change.here.value) for change in found.settings}
+    assert tables["num_processes"] == ("launch", 2)
+    assert tables["prompts"] == ("samples", None)
+    rows = click.unstyle(difference_text(found, PAGE)).splitlines()
+    assert {"Launch", "Sample pictures"} <= set(rows)
+
+
 def test_what_one_plan_does_not_have_is_null() -> None:
     found = between({}, {"network": {"type": "locon"}})
     sides = {change.option: (change.here is None, change.there is None) for change in found.settings}

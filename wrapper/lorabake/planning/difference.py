@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lorabake_schemas.plan import Forecast, LaunchPlan, Origin, Plan, Setting, Source, SubsetPlan
+from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source, SubsetPlan
 from lorabake_schemas.report import CountDifference, PlanDifference, SettingDifference, SideValue
+from lorabake_schemas.words import say
 
 NUMBERS = (
     "steps", "epochs", "steps_per_epoch", "batches_per_epoch", "train_samples", "reg_samples", "warmup_steps",
@@ -38,15 +39,10 @@ def _settings(here: Plan, there: Plan) -> Iterator[SettingDifference]:
 
 
 def _launched(plan: Plan) -> list[Setting]:
-    """accelerate's flags; what is not the default comes from the recipe."""
-    default = LaunchPlan().model_dump()
-    return [
-        Setting(
-            option=name, value=value, source=Source(origin=Origin.LORABAKE if value == default[name] else Origin.RECIPE)
-        )
-        for name, value in plan.launch.model_dump().items()
-        if value is not None
-    ]
+    """accelerate's flags. A plan does not keep whether the recipe or the machine decided them."""
+    source = Source(origin=Origin.LORABAKE, why=say("as [launch] of the recipe says, or else by the machine"))
+    told = plan.launch.model_dump().items()
+    return [Setting(option=name, value=value, source=source) for name, value in told if value is not None]
 
 
 def _prompts(plan: Plan) -> list[Setting]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ from lorabake.reading.inputs import Ingredients, inputs
 from lorabake.runs import evidence
 from lorabake.runs.find import FoundRun, place
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source, SubsetPlan
+from lorabake_schemas.plan import Forecast, LaunchPlan, Origin, Plan, Setting, Source, SubsetPlan
 from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
@@ -93,7 +94,21 @@ def _plan(record: Record, train: dict[str, Any], block: dict[str, Any], root: Pa
             )
             for each in subsets
         ),
+        launch=_launched(record.argv),
         forecast=counts,
+    )
+
+
+def _launched(argv: Sequence[str]) -> LaunchPlan:
+    """accelerate's flags as they were given."""
+    flags = dict(pairwise(argv))
+    port = flags.get("--main_process_port")
+    return LaunchPlan(
+        num_processes=int(flags.get("--num_processes", "1")),
+        gpu_ids=flags.get("--gpu_ids"),
+        num_cpu_threads_per_process=int(flags.get("--num_cpu_threads_per_process", "1")),
+        main_process_port=int(port) if port else None,
+        cpu="--cpu" in argv,
     )
 
 

@@ -1,0 +1,97 @@
+"""What verify shows a person, a pipe and a program."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from lorabake.render.page import Page
+from lorabake.render.verify import drifted, summary, verified
+from lorabake_schemas.verification import Compared, Difference, VerifyReport
+from lorabake_schemas.words import say
+
+SCREEN, PIPE = Page(width=60), Page()
+
+
+def difference(what: str, name: str, message: str) -> Difference:
+    return Difference.model_validate({"what": what, "name": name, "change": "changed", "message": message})
+
+
+FOUND = (
+    difference("recipe", "train.seed", "train.seed in recipe.toml is 2 now, it was 1"),
+    difference("trainer", "torch", "torch 2.12.0 is now 2.13.0 in the trainer"),
+    difference("concept", "1.txt", "the caption of 1.png (pics) changed after the run, and this is a long\nsentence"),
+)
+
+
+def report(*found: Difference, identical: bool | None = None, unproven: bool = False) -> VerifyReport:
+    return VerifyReport(
+        run="runs/lum-001",
+        name="lum",
+        status="finished",
+        rehearsal=False,
+        digest=None,
+        identical=not found if identical is None else identical,
+        differences=found,
+        unproven=(say("the tokenizer was not here"),) if unproven else (),
+        remarks=(say("this machine: driver 2; the run had 1"),),
+        compared=Compared(files=12, size=2_100_000_000, packages=1),
+    )
+
+
+def text(of: VerifyReport, page: Page) -> list[str]:
+    return click.unstyle(verified(of, page)).splitlines()
+
+
+def test_elsewhere_than_on_a_terminal_a_difference_is_a_line() -> None:
+    assert text(report(*FOUND), PIPE) == [
+        "runs/lum-001: recipe: train.seed in recipe.toml is 2 now, it was 1",
+        "runs/lum-001: trainer: torch 2.12.0 is now 2.13.0 in the trainer",
+        "runs/lum-001: concept: the caption of 1.png (pics) changed after the run, and this is a long\\nsentence",
+        "runs/lum-001: this machine: driver 2; the run had 1",
+        "runs/lum-001: 3 differences; 12 files (2100.0 MB) compared, 1 package of the trainer",
+    ]
+
+
+def test_on_a_terminal_there_are_groups_in_one_order() -> None:
+    assert text(report(*FOUND, unproven=True), SCREEN) == [
+        "Recipe, settings and record",
+        "  train.seed in recipe.toml is 2 now, it was 1",
+        "",
+        "Pictures and captions",
+        "  the caption of 1.png (pics) changed after the run, and",
+        "    this is a long\\nsentence",
+        "",
+        "Trainer",
+        "  torch 2.12.0 is now 2.13.0 in the trainer",
+        "",
+        "Also",
+        "  the tokenizer was not here",
+        "  this machine: driver 2; the run had 1",
+        "",
+        "runs/lum-001: 3 differences; 12 files (2100.0 MB) compared,",
+        "1 package of the trainer",
+    ]
+
+
+def test_the_verdict_in_a_few_words() -> None:
+    def verdict(of: VerifyReport) -> str:
+        return summary(of).removeprefix("runs/lum-001: ").partition(";")[0]
+
+    assert verdict(report()) == "identical"
+    assert verdict(report(unproven=True)) == "identical, as far as the record tells"
+    assert verdict(report(identical=False, unproven=True)) == "cannot be verified"
+    assert verdict(report(FOUND[0])) == "1 difference"
+
+
+def test_json_is_the_report() -> None:
+    assert VerifyReport.model_validate_json(verified(report(*FOUND), PIPE, as_json=True)) == report(*FOUND)
+    assert json.loads(verified(report(), PIPE, as_json=True))["identical"] is True
+
+
+def test_the_list_alone_is_for_who_refuses_because_of_it() -> None:
+    assert click.unstyle(drifted(FOUND[1:2], SCREEN)).splitlines() == [
+        "Trainer",
+        "  torch 2.12.0 is now 2.13.0 in the trainer",
+    ]
