@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -206,7 +207,27 @@ def go(case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path],
     enter(table, case.name, f"{result.record.planned_steps} | {loss:.3f} | {seconds:.0f} | {moved} of {begun}")
     judge(case, result)
     foretold(recipe, result, tmp_path / "run" / "output" / f"{case.name}.safetensors")
+    led_back(case, result, tmp_path / "run", cache)
     return result
+
+
+def led_back(case: Case, result: Result, run: Path, cache: Path) -> None:
+    """The file alone, copied away under another name, tells what it is and which run it comes from."""
+    copy = shutil.copy(run / "output" / f"{case.name}.safetensors", run.parent / "elsewhere.safetensors")
+    argv = [sys.executable, "-m", "lorabake", "inspect", str(copy), "--json", "--deep"]
+    env = child_env(own_environment(), LORABAKE_HOME=str(cache))
+    done = subprocess.run(argv, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (told,) = json.loads(done.stdout)["files"]
+    assert (told["kind"], told["family"], told["remarks"]) == ("lora", case.family, [])
+    assert told["digest"] == result.record.digest is not None
+    plain = result.metadata["ss_network_module"] == "networks.lora"
+    assert told["integrity"]["verdict"] == ("same" if plain else "not-comparable")
+    assert told["integrity"]["not_finite"] == []
+    assert "unet" in {part["name"] for part in told["network"]["parts"]}
+    known = told["runs"][0]
+    assert (known["folder"], known["likeness"]) == (str(run), "bytes")
+    assert known["output"] == f"output/{case.name}.safetensors"
 
 
 def foretold(recipe: Path, result: Result, file: Path) -> None:
@@ -221,7 +242,20 @@ def foretold(recipe: Path, result: Result, file: Path) -> None:
 
 
 PRODIGY = {"optimizer": "Prodigy", "lr_warmup_steps": None}
-SD15 = Case("sd15-lora-prodigy", train={**PRODIGY, "max_train_steps": 16})
+ABOUT = {
+    "author": "Ana Ção; e amigos",
+    "title": 'A "lighthouse" 灯台',
+    "description": "-- begins with dashes\nand goes on",
+    "license": "CC0-1.0",
+    "tags": "lighthouse, test",
+    "usage_hint": "with 'lumlighthouse' at 100%",
+}
+COMMENT = '--made for fun; 灯台 "quoted" $HOME\nsecond line'
+SD15 = Case(
+    "sd15-lora-prodigy",
+    train={**PRODIGY, "max_train_steps": 16},
+    more={"metadata": {**ABOUT, "comment": COMMENT}},
+)
 LOCON = Case(
     "sd15-locon-two-concepts",
     network={"type": "locon"},
@@ -237,6 +271,10 @@ def test_sd15_lora_with_prodigy(tmp_path: Path, cache: Path, base_of: Callable[[
     assert result.metadata["ss_optimizer"].startswith("prodigyopt.prodigy.Prodigy")
     assert result.metadata["ss_network_module"] == "networks.lora"
     assert result.metadata["ss_base_model_version"].startswith("sd_v1")
+    about = {key.removeprefix("modelspec."): text for key, text in result.metadata.items()}
+    assert {key: about[key] for key in ABOUT} == ABOUT
+    assert about["trigger_phrase"] == "lumlighthouse"
+    assert result.metadata["ss_training_comment"] == f"{COMMENT}; lorabake sha256:{result.record.digest}"
 
 
 @pytest.mark.real

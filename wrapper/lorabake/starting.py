@@ -15,7 +15,7 @@ from lorabake.reading.hub import is_offline
 from lorabake.reading.inputs import Ingredients
 from lorabake.reading.paths import hub_ids, recipe_paths, spellings
 from lorabake.run_files import run_files
-from lorabake.runs.command import rehearsal_argv, trainer_env, training_argv
+from lorabake.runs.command import as_utf8, rehearsal_argv, trainer_env, training_argv
 from lorabake.runs.request import LaunchRequest, Provenance
 from lorabake.trainer.contents import TrainerContents
 from lorabake.trainer.install import Trainer
@@ -41,7 +41,7 @@ def training_request(
     made_from = provenance(examination, root, inputs, who)
     given = plan.value("training_comment")
     comment = comment_flag(given if isinstance(given, str) else None, made_from.digest)
-    argv = training_argv(trainer.python, trainer.checkout / plan.script, plan.launch, (comment,))
+    argv = training_argv(trainer.python, trainer.checkout / plan.script, plan.launch, (as_utf8(comment),))
     offline = is_offline(recipe, examination.base, examination.loaded.folder)
     child = trainer_env(
         env,

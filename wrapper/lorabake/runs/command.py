@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -142,6 +143,11 @@ def trainer_env(
     return env | (REPEATABLE if deterministic else {})
 
 
+def as_utf8(argument: str) -> str:
+    """An argument as the trainer has to get it: it takes UTF-8 (PYTHONUTF8), whatever the locale here."""
+    return os.fsdecode(argument.encode())
+
+
 def recorded_env(env: Mapping[str, str]) -> dict[str, str]:
     """The part of the environment that a training may depend on, sorted; nothing that may be a secret."""
     return {
@@ -155,6 +161,7 @@ __all__ = [
     "ACCELERATE_CONFIG",
     "ACCELERATE_FILE",
     "DETERMINISTIC_FILE",
+    "as_utf8",
     "recorded_env",
     "rehearsal_argv",
     "trainer_env",
