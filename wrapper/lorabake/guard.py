@@ -194,9 +194,9 @@ def write_orphaned(settings: dict[str, Any], returncode: int, *, stopped: bool) 
             with open(settings["record"], encoding="utf-8") as file:
                 record = json.load(file)
             ended = {"status": "interrupted", "ended": now(), "outcome": outcome}
-        record |= ended
-        if record.get("parts"):
-            record["parts"][-1] |= ended
+            record |= ended
+            if record.get("parts"):
+                record["parts"][-1] |= ended
             replace(settings["record"], json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     if settings["events"]:
         with suppress(OSError):
