@@ -52,6 +52,11 @@ def size_givers(folder: FolderFacts, suffix: str) -> tuple[str | None, ...]:
     return tuple(found)
 
 
+def sizes_taken(folder: FolderFacts, suffix: str, *, cache_info: bool) -> tuple[Size, ...]:
+    """The same for a run: with cache_info sizes are those of the pictures, whatever caches are called (TU:2099)."""
+    return tuple(map(seen_size, folder.images)) if cache_info else seen_sizes(folder, suffix)
+
+
 def missized(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
     """The images that a left-over cache makes sd-scripts take for another size, by name."""
     if not folder.caches:
@@ -94,4 +99,4 @@ def _size_in_name(cache: str) -> Size | None:
     return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
 
 
-__all__ = ["cache_suffix", "misnaming", "missized", "reused", "seen_size", "seen_sizes", "size_givers"]
+__all__ = ["cache_suffix", "misnaming", "missized", "reused", "seen_size", "seen_sizes", "size_givers", "sizes_taken"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorabake.planning.cache_needs import FolderNeeds, InfoNeeds, Need, cache_needs, info_needs
+from lorabake.reading import captions
 from lorabake.reading.cache_files import content_of, read_info
 from lorabake.reading.cache_origins import CacheMemory, OriginStore
 from lorabake.reading.fingerprints import Digests, Files, Fingerprints
@@ -19,7 +20,7 @@ from lorabake.reading.hub import TOKENIZERS, tokenizer_ids
 from lorabake.reading.inputs import TOKENIZER, every_again
 from lorabake.reading.paths import hub_ids, recipe_paths, spellings
 from lorabake_schemas.cache_origins import INFO_FILE, Conditions, Origin, StaleCache, changed
-from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import Input, Role
@@ -171,9 +172,21 @@ def _of_info(of: Cached, memory: CacheMemory) -> Iterator[StaleCache]:
             told = read_info(of.folder / each.images / INFO_FILE)
         except FileNotFoundError:
             continue
+        if of.recipe.kohya.get("enable_wildcard") is True:
+            each = _with_all_lines(each, of)  # noqa: PLW2901 - the same, read again
         why = _outdated(each, told, places[each.images]) if told is not None else None
         if told is None or why:
             yield StaleCache(each.table, each.index, "info", INFO_FILE, why=why, foreign=told is None)
+
+
+def _with_all_lines(each: InfoNeeds, of: Cached) -> InfoNeeds:
+    """With enable_wildcard a caption is all of its lines."""
+    folder, ending = of.folder / each.images, of.recipe.captions.caption_extension or CAPTION_EXTENSION
+    pictures = tuple(
+        (name, caption if (whole := captions.all_lines(str(folder / name), ending)) is None else whole, size)
+        for name, caption, size in each.pictures
+    )
+    return replace(each, pictures=pictures)
 
 
 def _outdated(each: InfoNeeds, told: Mapping[str, tuple[str, tuple[int, int]]], place: str) -> Said | None:

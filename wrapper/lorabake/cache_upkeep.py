@@ -174,7 +174,7 @@ def refreshed(first: Examination, again: Callable[[], Examination]) -> tuple[Exa
     deleted.
     """
     done = list[Said]()
-    while {finding.rule for finding in first.errors} <= RULES:
+    while {finding.rule for finding in first.errors} <= RULES and not any(each.foreign for each in first.stale):
         gone = [said for path, names in _stale_files(first) if (said := _deleted(path, names))]
         if not gone:
             break

@@ -233,7 +233,7 @@ def text_cache_is_possible(situation: Situation) -> Iterator[Remark]:
 
 
 # Options that change a caption on its way into training, where the cached outputs are taken instead (TU:1709).
-UNHEARD = ("enable_wildcard", "secondary_separator", "keep_tokens_separator", "caption_dropout_every_n_epochs")
+UNHEARD = ("enable_wildcard", "secondary_separator", "caption_dropout_every_n_epochs")
 
 
 def _changed_captions(where: tuple[str | int, ...], situation: Situation) -> Iterator[Remark]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
 
@@ -61,6 +62,16 @@ def read(image: str, extension: str) -> CaptionFacts:
     return CaptionFacts(other.text, other.problem, borrowed)
 
 
+def all_lines(image: str, extension: str) -> str | None:
+    """The caption with enable_wildcard: every line that is not blank (TU:1964). None where there is none."""
+    for path in (own_path(image, extension), legacy_path(image, extension)):
+        if path is not None and os.path.isfile(path):  # noqa: PTH113 - as above
+            with suppress(OSError, UnicodeDecodeError):
+                lines = (line.strip() for line in _LINE_END.split(_content(path).decode("utf-8")))
+                return "\n".join(line for line in lines if line)
+    return None
+
+
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _AT_ONCE = 1 << 16
 
@@ -88,4 +99,4 @@ def _read_file(path: str) -> CaptionFacts | None:
         return None if os.path.isdir(path) else CaptionFacts(problem=CaptionProblem.UNREADABLE)  # noqa: PTH112
 
 
-__all__ = ["legacy_path", "own_path", "parse", "read"]
+__all__ = ["all_lines", "legacy_path", "own_path", "parse", "read"]

@@ -14,7 +14,7 @@ from lorabake.planning.buckets import BucketRules
 from lorabake.planning.forecast import Schedule
 from lorabake.planning.samples import DatasetBlock, SubsetInput
 from lorabake.reading.dataset import scan
-from lorabake_schemas.caches import cache_suffix, seen_sizes
+from lorabake_schemas.caches import cache_suffix, sizes_taken
 from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.fits import Size
 from lorabake_schemas.machine import Family
@@ -189,7 +189,7 @@ def _folder(subset: Settings) -> FolderFacts:
 
 
 def _subset(subset: Settings, folder: FolderFacts, caches: str) -> SubsetInput:
-    sizes = seen_sizes(folder, caches)
+    sizes = sizes_taken(folder, caches, cache_info=subset.get("cache_info", default=False))
     return SubsetInput(folder.path, sizes, subset.get("num_repeats", 1), subset.get("is_reg", default=False))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from lorabake.planning.buckets import BucketRules
 from lorabake.planning.forecast import Schedule, forecast_of
@@ -25,13 +26,16 @@ from lorabake.planning.resolve.run import (
 from lorabake.planning.resolve.sources import RECIPE, always, forced, guide, pick
 from lorabake.planning.samples import DatasetBlock, SubsetInput, samples
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.caches import cache_suffix, seen_sizes
+from lorabake_schemas.caches import cache_suffix, sizes_taken
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
 from lorabake_schemas.defaults import brings_schedule, scheduler_of
+from lorabake_schemas.fits import Size
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts, Precision
 from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.words import say
+
+Sizes = Callable[[FolderFacts], tuple[Size, ...]]
 
 
 def resolve(
@@ -46,7 +50,7 @@ def resolve(
     network = network_settings(recipe.network, profile)
     blocks = subsets(recipe, dataset, profile)
     data = dataset_settings(recipe, profile)
-    block = _block(data, blocks, dataset, profile.family)
+    block = _block(data, blocks, dataset, sizes_of(recipe, profile.family))
     launch = launch_plan(recipe, machine)
     head = (
         *base_settings(recipe, profile),
@@ -111,7 +115,12 @@ def _saving(recipe: Recipe, counted: Forecast) -> tuple[Setting, ...]:
     return pick("save_every_n_epochs", given, default, guide("G4.37"))
 
 
-def _block(data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetFacts, family: Family) -> DatasetBlock:
+def sizes_of(recipe: Recipe, family: Family) -> Sizes:
+    """The sizes sd-scripts will take, which are not always those of the files (left-over latent caches, WebP)."""
+    return partial(sizes_taken, suffix=cache_suffix(family), cache_info=recipe.kohya.get("cache_info") is True)
+
+
+def _block(data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetFacts, sizes: Sizes) -> DatasetBlock:
     values = {setting.option: setting.value for setting in data}
     sides = values["resolution"]
     rules = BucketRules(
@@ -123,13 +132,11 @@ def _block(data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetF
         bucket_reso_steps=_number(data, "bucket_reso_steps") or 64,
     )
     folders = (*facts.concepts, *facts.regularisation)
-    inputs = tuple(_subset(part, folder, family) for part, folder in zip(parts, folders, strict=True))
+    inputs = tuple(_subset(part, folder, sizes(folder)) for part, folder in zip(parts, folders, strict=True))
     return DatasetBlock(inputs, rules, _number(data, "batch_size") or 1)
 
 
-def _subset(part: SubsetPlan, folder: FolderFacts, family: Family) -> SubsetInput:
-    """The sizes sd-scripts will take, which are not always those of the files (left-over latent caches, WebP)."""
-    sizes = seen_sizes(folder, cache_suffix(family))
+def _subset(part: SubsetPlan, folder: FolderFacts, sizes: tuple[Size, ...]) -> SubsetInput:
     names = tuple(image.name for image in folder.images)
     return SubsetInput(part.title, sizes, _number(part.settings, "num_repeats") or 1, part.is_reg, names)
 
