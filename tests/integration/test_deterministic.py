@@ -1,0 +1,86 @@
+"""The script before the trainer's own: what it switches, and that sd-scripts cannot tell that it was there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorabake import resources
+
+TORCH = """\
+import types
+calls = []
+def use_deterministic_algorithms(mode, *, warn_only=False):
+    calls.append((mode, warn_only))
+backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(deterministic=False, benchmark=True))
+"""
+SCRIPT = """\
+import json, os, sys, library
+def inner():
+    return __name__
+if __name__ == "__main__":
+    seen = {
+        "argv": sys.argv, "first": sys.path[0], "file": os.path.abspath(__file__), "cwd": os.getcwd(),
+        "library": os.path.abspath(library.__file__), "inner": inner(),
+        "main": sys.modules["__main__"].inner.__name__,
+    }
+    if "torch" in sys.modules:
+        import torch
+        flags = torch.backends.cudnn
+        seen["torch"] = [torch.calls, flags.deterministic, flags.benchmark]
+    print(json.dumps(seen))
+    sys.exit(int(sys.argv[-1]))
+"""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A run folder, an sd-scripts elsewhere, and a torch that only listens."""
+    for name, content in {
+        "run/deterministic.py": resources.trainer_side_text("deterministic.py"),
+        "sds/train_network.py": SCRIPT,
+        "sds/library/__init__.py": "",
+        "packages/torch.py": TORCH,
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, "utf-8")
+    return tmp_path
+
+
+def started(world: Path, *argv: str) -> tuple[int, dict[str, Any]]:
+    env = {"PYTHONPATH": str(world / "packages"), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, *argv], cwd=world / "run", env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("script", ["absolute", "relative"])
+def test_the_script_starts_as_if_nothing_stood_before_it(world: Path, script: str) -> None:
+    path = str(world / "sds" / "train_network.py") if script == "absolute" else "../sds/train_network.py"
+    bare = started(world, path, "--config_file", "train.toml", "3")
+    code, seen = started(world, "deterministic.py", path, "--config_file", "train.toml", "3")
+    switched = seen.pop("torch")
+    if script == "relative":  # Python 3.9 and later make __file__ absolute, and the first folder with it
+        assert Path(seen.pop("first")).resolve() == Path(bare[1].pop("first")).resolve()
+    assert (code, seen) == bare
+    assert code == 3
+    assert switched == [[[True, False]], True, False]
+
+
+def test_a_script_of_ours_may_stand_between(world: Path) -> None:
+    """As in a run that is resumed."""
+    between = "import os, runpy, sys\nsys.path[0] = os.path.dirname(sys.argv[1])\nsys.argv = sys.argv[1:]\n"
+    (world / "run" / "between.py").write_text(between + "runpy.run_path(sys.argv[0], run_name='__main__')\n")
+    path = str(world / "sds" / "train_network.py")
+    bare = started(world, path, "0")
+    code, seen = started(world, "deterministic.py", "between.py", path, "0")
+    assert seen.pop("torch")
+    assert (code, seen) == bare
