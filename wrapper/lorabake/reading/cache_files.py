@@ -82,7 +82,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     import numpy as np  # takes longer to load than all else here
 
     try:
-        with np.load(path) as archive:
+        with path.open("rb") as file, np.load(file) as archive:  # np.load leaves a torn file open
             return {name: archive[name] for name in archive.files}
     except (BadZipFile, OSError, ValueError, EOFError, AttributeError, NotImplementedError, zlib.error):
         return {}

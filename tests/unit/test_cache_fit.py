@@ -1,0 +1,89 @@
+"""What keeps a cache from fitting a run, told by what it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lorabake_schemas.cache_origins import Conditions, Origin, changed
+
+LATENTS = Conditions("latents", "v1", "base.safetensors", "fp16", "c0ffee00", (512, 512))
+PICTURE = Origin("p1", LATENTS, (800, 600), (576, 448), (597, 448))
+TEXT = Conditions("text", "b1", "base.safetensors", "fp16", "c0ffee00", tokenizer="t1")
+CAPTION = Origin("c1", TEXT)
+
+
+def under(origin: Origin, **other: Any) -> Origin:
+    return replace(origin, conditions=replace(origin.conditions, **other))
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        (replace(PICTURE, source="p2"), "the picture was replaced or edited since"),
+        (
+            under(replace(PICTURE, bucket=(832, 640), resized=(853, 640)), resolution=(768, 768)),
+            "made at 512, this run is 768",
+        ),
+        (
+            under(replace(PICTURE, bucket=(832, 640)), resolution=(768, 1024)),
+            "made at 512, this run is 768 x 1024",
+        ),
+        (
+            replace(PICTURE, bucket=(512, 512), resized=(683, 512)),
+            "made under other bucket settings, which cut the picture otherwise",
+        ),
+        (under(PICTURE, model="v2"), "made with another VAE, though it is still called base.safetensors"),
+        (
+            under(PICTURE, model="v2", model_name="kl-f8.safetensors"),
+            "made with the VAE of base.safetensors, this run has that of kl-f8.safetensors",
+        ),
+        (under(PICTURE, resize_interpolation="area"), "the picture was scaled with another resize_interpolation"),
+        (under(PICTURE, precision="fp32"), "computed in fp16, this run does it in fp32"),
+        (under(PICTURE, commit="deadbeef" * 5), "made by another version of sd-scripts, c0ffee00"),
+    ],
+)
+def test_latents_that_no_longer_fit(now: Origin, why: str) -> None:
+    assert changed(PICTURE, now) == why
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        (replace(CAPTION, source="c2"), "the caption was edited since"),
+        (under(CAPTION, model="b2"), "made with another base model, though it is still called base.safetensors"),
+        (
+            under(CAPTION, model="b2", model_name="pony.safetensors"),
+            "made with the text encoders of base.safetensors, this run has those of pony.safetensors",
+        ),
+        (under(CAPTION, max_token_length=225), "made with a max_token_length of 75, this run has 225"),
+        (under(CAPTION, weighted_captions=True), "made without weighted_captions"),
+        (under(CAPTION, tokenizer="t2"), "made with another tokenizer"),
+        (under(CAPTION, precision="bf16"), "computed in fp16, this run does it in bf16"),
+    ],
+)
+def test_text_that_no_longer_fits(now: Origin, why: str) -> None:
+    assert changed(CAPTION, now) == why
+
+
+def test_what_makes_no_difference_fits() -> None:
+    assert changed(PICTURE, PICTURE) is None
+    assert changed(CAPTION, CAPTION) is None
+    assert changed(PICTURE, under(PICTURE, resolution=(768, 768))) is None  # a small picture that is not enlarged
+    assert changed(PICTURE, under(PICTURE, model_name="renamed.safetensors")) is None
+    assert changed(PICTURE, under(PICTURE, commit="")) is None
+    assert changed(CAPTION, under(CAPTION, resolution=(768, 768), resize_interpolation="area")) is None
+
+
+def test_mirrored_latents_are_no_harm_and_missing_ones_are_made() -> None:
+    assert changed(under(PICTURE, flip_aug=True), PICTURE) is None
+    assert changed(PICTURE, under(PICTURE, flip_aug=True)) is None
+    assert "flip_aug" in (changed(PICTURE, under(PICTURE, flip_aug=True), trusting=True) or "")
+
+
+def test_an_alpha_mask_that_nobody_asked_for_would_be_used() -> None:
+    assert "would get" in (changed(under(PICTURE, alpha_mask=True), PICTURE) or "")
+    assert changed(PICTURE, under(PICTURE, alpha_mask=True)) is None
+    assert "alpha_mask" in (changed(PICTURE, under(PICTURE, alpha_mask=True), trusting=True) or "")

@@ -1,0 +1,103 @@
+"""Rules about caches beside the pictures: each fires where it should and stays silent beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorabake_schemas.cache_origins import StaleCache
+from lorabake_schemas.caches import misnaming
+from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.guide import Situation
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.words import say
+from situations import Fires, Misses, dataset, folder, recipe, situation, spoken, topic
+
+IMAGES = "concept[0].images"
+DISK = recipe(train={"cache_latents_to_disk": True})
+INFO = recipe(kohya={"cache_info": True})
+OTHER_SIZE = folder(caches=("001_0512x0768_sd.npz",))
+OLD = StaleCache("concept", 0, "latents", "001_0768x0768_sd.npz", "001.png", say("made at 512, this run is 768"))
+
+
+def at(*folders: FolderFacts, of: Recipe | None = None, stale: tuple[StaleCache, ...] = ()) -> Situation:
+    return situation(of or recipe(), dataset(*folders), stale=stale)
+
+
+FIRES: list[Fires] = [
+    ("S19.sizes", at(OTHER_SIZE), IMAGES, "error"),
+    ("S19.sizes", at(OTHER_SIZE, of=DISK), IMAGES, "error"),
+    ("S19.sizes", at(folder(count=1, caches=("0001_0512x0768_sd.npz",))), IMAGES, "error"),
+    ("S19", at(of=DISK, stale=(OLD,)), IMAGES, "error"),
+]
+MISSES: list[Misses] = [
+    ("S19.sizes", at(folder(caches=("001_0768x0768_sd.npz",)))),
+    ("S19.sizes", at(folder(caches=("001.npz", "001_te_outputs.npz")))),
+    ("S19.sizes", at(folder(caches=("001_0512x0768_sdxl.npz",)))),
+    ("S19.sizes", at(OTHER_SIZE, of=INFO)),
+    ("S19", at(of=DISK)),
+    ("S19", at(folder(caches=("001_0768x0768_sd.npz",)), of=DISK)),
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
+def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+    assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
+    assert all("--refresh-cache" in finding.fix for finding in spoken(rule, case))
+
+
+@pytest.mark.parametrize(("rule", "case"), MISSES)
+def test_stays_silent(rule: str, case: Situation) -> None:
+    assert spoken(rule, case) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("caches")
+
+
+def said(*stale: StaleCache) -> list[str]:
+    return [finding.message for finding in spoken("S19", at(of=DISK, stale=stale))]
+
+
+def test_pictures_are_named_with_what_has_changed_one_finding_for_each_reason() -> None:
+    why = "made at 512, this run is 768"
+    many = tuple(
+        StaleCache("concept", 0, "latents", f"{n:03}_0768x0768_sd.npz", f"{n:03}.png", say(why)) for n in range(5)
+    )
+    edited = StaleCache("concept", 0, "text", "007_te_outputs.npz", "007.png", say("the caption was edited since"))
+    latents, text = said(*many, edited)
+    unfit = "would be trained on and do not fit"
+    assert latents == f"the latent caches of 5 pictures {unfit} ({why}): 000.png, 001.png, 002.png and 2 more"
+    assert text == f"the cached text encoder outputs of 1 picture {unfit} (the caption was edited since): 007.png"
+
+
+def test_a_cache_of_unknown_origin_is_told_as_that() -> None:
+    unknown = StaleCache("concept", 0, "latents", "003.npz", "003.png")
+    assert said(unknown) == ["lorabake does not know what the latent cache of 1 picture was made from: 003.png"]
+    text = StaleCache("concept", 0, "text", "003_te_outputs.npz", "003.png")
+    assert "text encoder outputs of 1 picture were made from: 003.png" in said(text)[0]
+
+
+def test_what_is_no_cache_is_not_to_be_deleted() -> None:
+    (found,) = spoken(
+        "S19", at(of=DISK, stale=(StaleCache("concept", 0, "latents", "003.npz", "003.png", foreign=True),))
+    )
+    assert "003.npz" in found.message
+    assert "write over it" in found.message
+    assert "move what is yours out of pics" in found.fix
+    assert "--refresh-cache" not in found.fix
+
+
+def test_a_list_of_pictures_that_is_out_of_date() -> None:
+    stale = StaleCache("concept", 0, "info", "metadata_cache.json", why=say("captions were edited since"))
+    (found,) = spoken("S19", at(of=INFO, stale=(stale,)))
+    assert found.message == "metadata_cache.json no longer says what is in pics: captions were edited since"
+    assert "cache_info" in found.fix
+
+
+def test_all_names_that_mislead_are_found_however_many_lie_behind_the_first() -> None:
+    caches = ("001_0512x0512_sd.npz", "001_0640x0640_sd.npz", "001_0768x0768_sd.npz", "002_0512x0512_sdxl.npz")
+    assert misnaming(folder(caches=caches), "_sd.npz") == caches[:2]
+    assert misnaming(folder(), "_sd.npz") == ()
+    # the cache of one picture, which is a good one, misleads about another whose name it begins with
+    few = folder(count=1, caches=("0001_0512x0768_sd.npz",))
+    assert misnaming(few, "_sd.npz") == ("0001_0512x0768_sd.npz",)
