@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from lorabake.planning.provenance import given_in
 from lorabake.render.page import Page
-from lorabake_schemas.inspection import Group, Inspection, Network, Value
+from lorabake_schemas.inspection import Group, Inspection, Network, Rank, Value
 from lorabake_schemas.words import Said, joined, quoted, say, told
 
 Row = tuple[str, str]
@@ -81,17 +81,18 @@ def _network(network: Network, page: Page) -> Iterator[Row]:
             page(PARTS.get(part.name, quoted(part.name))),
             page(told(part.modules, "{n} module in {where}", "{n} modules in {where}", where=where)),
         )
-    ranks = [
-        say("{rank} in {n} convolutions", rank=each.rank, n=each.modules)
-        if each.conv
-        else say("{rank} in {n} layers", rank=each.rank, n=each.modules)
-        for each in network.ranks[:MOST]
-    ]
+    ranks = [_rank(each) for each in network.ranks[:MOST]]
     if ranks:
         yield page(say("dim")), page(joined(ranks))
     alphas = [say("{alpha} in {n}", alpha=alpha, n=count) for alpha, count in list(network.alphas.items())[:MOST]]
     if alphas:
         yield page(say("alpha")), page(joined(alphas))
+
+
+def _rank(each: Rank) -> Said:
+    if each.conv:
+        return told(each.modules, "{rank} in {n} convolution", "{rank} in {n} convolutions", rank=each.rank)
+    return told(each.modules, "{rank} in {n} layer", "{rank} in {n} layers", rank=each.rank)
 
 
 def _ranges(blocks: Iterable[str]) -> list[str]:
