@@ -116,3 +116,16 @@ def test_json_is_what_the_schema_says(tmp_path: Path) -> None:
 
 def test_one_of_a_thing_is_not_many() -> None:
     assert "1 epoch, " in plain(plan_text(plan_of(recipe(train={"max_train_epochs": 1})), PIPE))
+
+
+def test_a_deterministic_plan_promises_no_more_than_is_true() -> None:
+    def words(**launch: object) -> str:
+        plan = plan_of(recipe())
+        return plan_text(plan.model_copy(update={"launch": plan.launch.model_copy(update=launch)}), PIPE)
+
+    assert "Deterministic" not in words()
+    assert "with 1 thread, it gives the same file" in words(deterministic=True, cpu=True)
+    two = words(deterministic=True, cpu=True, num_cpu_threads_per_process=2)
+    assert "with 2 threads, it gives the same file" in two
+    assert "lorabake has not tried it" in words(deterministic=True)
+    assert "over several GPUs nobody promises it" in words(deterministic=True, num_processes=2)

@@ -10,7 +10,7 @@ from lorabake.render.settings import GROUPS, in_group, lines, widths
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.plan import Plan, SubsetPlan
 from lorabake_schemas.report import FindingCounts, PlanReport
-from lorabake_schemas.words import say, told
+from lorabake_schemas.words import Said, say, told
 
 
 def plan_page(examination: Examination, page: Page) -> str:
@@ -35,7 +35,25 @@ def plan_text(plan: Plan, page: Page) -> str:
             parts += ["", bold(page(name)), *lines(settings, columns, page)]
         if group == "data":
             parts += [line for subset in plan.subsets for line in _subset(subset, columns, page)]
+    if plan.launch.deterministic:
+        parts += ["", bold(page(say("Deterministic"))), *page.paragraph(_repeatable(plan), first="  ")]
     return "\n".join([*parts, "", *forecast_lines(plan, page)])
+
+
+def _repeatable(plan: Plan) -> Said:
+    """What launch.deterministic holds out, no more than is true."""
+    if plan.launch.cpu:
+        return told(
+            plan.launch.num_cpu_threads_per_process,
+            "run again on such a CPU with {n} thread, it gives the same file byte for byte",
+            "run again on such a CPU with {n} threads, it gives the same file byte for byte",
+        )
+    if plan.launch.num_processes > 1:
+        return say("PyTorch keeps to kernels that repeat exactly; of sums over several GPUs nobody promises it")
+    return say(
+        "run again on the same kind of GPU with the same driver and packages, it should give the same file byte for "
+        "byte: PyTorch promises that of its own kernels, lorabake has not tried it"
+    )
 
 
 def _subset(subset: SubsetPlan, columns: tuple[int, int], page: Page) -> list[str]:

@@ -1,0 +1,150 @@
+"""Two real trainings of the pinned sd-scripts: with launch.deterministic the same file, without what differs.
+
+The CPU has two threads in all of them, where nothing but the deterministic mode makes sums come out the same. What the
+ordinary ones differ in is written to repeatable.md beside the trainer: it is another time by time, and may be nothing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from lorabake import locks
+from lorabake.first import ingredients, pictures
+from lorabake.process import child_env, own_environment
+from lorabake.reading import machine
+from lorabake.reading.timeless import PASSING
+from lorabake.reading.two_loras import compared
+from lorabake.trainer.install import Trainer
+from lorabake_schemas.comparison import Comparison
+from lorabake_schemas.record import Record
+
+ROOT = Path(__file__).parents[2]
+SAVED = ("twice-000001.safetensors", "twice.safetensors")
+HEAD = "| runs | tensors differ | largest | mean | relative | metadata differs in |\n|---|--:|--:|--:|--:|---|\n"
+
+
+@pytest.fixture(scope="module")
+def cache() -> Path:
+    return Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+
+
+@pytest.fixture(scope="module")
+def base(cache: Path, trainer: Trainer) -> Path:
+    """The base of random weights that the other real runs use."""
+    folder = cache / "bases" / "sd15"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locks.held(cache / "bases" / ".lock", lambda: print("waiting for another session's base")):
+        ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
+    wanted, free = ingredients.needs("sd15").memory_bytes, machine.available_memory()
+    if free is not None and free < wanted:
+        pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
+    return folder
+
+
+def write_recipe(folder: Path, base: Path, **launch: Any) -> Path:
+    """All that draws on chance: shuffled captions, flipped pictures, dropout, two epochs of two batches."""
+    pictures.draw(folder / "lighthouse", pictures.LIGHTHOUSE, 4)
+    concept = {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}
+    recipe: dict[str, Any] = {
+        "name": "twice",
+        "kind": "object",
+        "base": {
+            "model": base.as_posix(),
+            "family": "sd15",
+            "tags": "danbooru",
+            "tokenizer_cache_dir": (base / "tokenizers").as_posix(),
+        },
+        "concept": [{**concept, "num_repeats": 1, "flip_aug": True, "shuffle_caption": True}],
+        "network": {"network_dim": 4, "network_dropout": 0.1},
+        "train": {
+            "optimizer": "AdamW",
+            "learning_rate": 1e-3,
+            "resolution": 64,
+            "lr_warmup_steps": 0,
+            "train_batch_size": 2,
+            "max_train_epochs": 2,
+        },
+        "save": {"save_every_n_epochs": 1, "save_precision": "float"},
+        "launch": {"num_cpu_threads_per_process": 2, **launch},
+    }
+    path = folder / "recipe.toml"
+    path.write_text(tomli_w.dumps(recipe), encoding="utf-8")
+    return path
+
+
+def lorabake(cache: Path, folder: Path, *argv: str) -> str:
+    env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(cache))
+    done = subprocess.run(
+        [sys.executable, "-m", "lorabake", *argv],
+        cwd=folder, env=env, check=False, capture_output=True, text=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+def twice(cache: Path, folder: Path, recipe: Path) -> tuple[Path, Path, str]:
+    """A run, and its rerun once the recipe is gone; with what the rerun said."""
+    lorabake(cache, folder, "run", str(recipe))
+    recipe.unlink()
+    said = lorabake(cache, folder, "rerun", "twice-001")
+    return folder / "runs" / "twice-001", folder / "runs" / "twice-002", said
+
+
+def record(run: Path) -> Record:
+    return Record.model_validate_json((run / "record.json").read_bytes())
+
+
+@pytest.mark.real
+def test_deterministic_runs_give_the_same_files_byte_for_byte(tmp_path: Path, cache: Path, base: Path) -> None:
+    one, two, said = twice(cache, tmp_path, write_recipe(tmp_path, base, deterministic=True))
+    for name in SAVED:
+        assert (one / "output" / name).read_bytes() == (two / "output" / name).read_bytes(), name
+    assert "twice.safetensors is the same file as that of" in said
+    first, second = record(one), record(two)
+    assert first.digest == second.digest == second.rerun_of
+    assert first.compiled == second.compiled
+    assert first.outcome
+    assert second.outcome
+    assert first.outcome.steps == 4
+    assert first.outcome.outputs == second.outcome.outputs
+    assert "equal to the byte" in lorabake(cache, tmp_path, "compare", "twice-001", "twice-002")
+    trained = compared(one / "output" / SAVED[0], one / "output" / SAVED[1])
+    assert trained.likeness == "different"  # the second epoch did something
+
+
+@pytest.mark.real
+def test_what_differs_between_two_ordinary_runs(tmp_path: Path, cache: Path, base: Path) -> None:
+    """The files always do, their tensors as it happens; never by much, since the seed is the same."""
+    one, two, said = twice(cache, tmp_path, write_recipe(tmp_path, base))
+    assert record(one).digest == record(two).digest
+    assert "twice.safetensors is another file than that of" in said
+    found = compared(one / "output" / SAVED[1], two / "output" / SAVED[1])
+    print(row(found))
+    enter(cache / "repeatable.md", found)
+    assert found.likeness != "equal-bytes"
+    assert (found.only_first, found.only_second, found.unlike) == ((), (), ())
+    keys = {each.key for each in found.metadata}
+    assert {"ss_session_id", "ss_training_started_at", "ss_training_finished_at"} <= keys
+    assert keys <= PASSING | {"sshs_model_hash"}
+    assert ("sshs_model_hash" in keys) is (found.likeness == "different")
+    assert found.whole.relative is not None
+    assert found.whole.relative < 0.01
+
+
+def row(found: Comparison) -> str:
+    apart = found.whole
+    keys = ", ".join(each.key for each in found.metadata)
+    numbers = f"{apart.differing} of {apart.tensors} | {apart.largest:.2g} | {apart.mean:.2g} | {apart.relative:.2g}"
+    return f"| ordinary, two threads | {numbers} | {keys} |"
+
+
+def enter(table: Path, found: Comparison) -> None:
+    """One row more: what differs once differs otherwise the next time."""
+    before = table.read_text("utf-8") if table.exists() else HEAD
+    table.write_text(f"{before}{row(found)}\n", encoding="utf-8")
