@@ -1,0 +1,158 @@
+"""Two runs, or a run and a recipe, beside each other: what is compared, and what is not for want of knowledge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lorabake.planning.run_difference import Side, run_difference
+from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.record import FileDigest, Input, Outcome, Record, Role, TrainerRecord
+from lorabake_schemas.report import PlanDifference, ValueDifference
+from lorabake_schemas.words import say
+from situations import plan_of, recipe
+
+PLAN = plan_of(recipe())
+MACHINE = MachineFacts(system="Linux", cpus=4, memory_bytes=8 << 30, release="6.1", processor="EPYC")
+TRAINER = TrainerRecord(
+    kind="pin", commit="aa", tree="t1", python="p", python_version="3.11.4", packages={"torch": "2"}
+)
+LORA = FileDigest(name="output/x.safetensors", sha256="aa", size=1)
+STATE = FileDigest(name="output/x-state/optimizer.bin", sha256="bb", size=1)
+
+
+def record(**values: object) -> Record:
+    whole = Record(
+        lorabake="1",
+        name="x",
+        rehearsal=False,
+        status="finished",
+        started="2026-01-31T09:30:00.000Z",
+        ended="2026-01-31T09:31:00.400Z",
+        recipe=LORA,
+        compiled=(),
+        seed=1,
+        trainer=TRAINER,
+        machine=MACHINE,
+        argv=(),
+        cwd="/",
+        environment={},
+        planned_steps=4,
+        outcome=Outcome(code="trained", message=say("well"), steps=4, outputs=(LORA, STATE)),
+        digest="dd",
+    )
+    return whole.model_copy(update=values)
+
+
+def between(one: Record | None, other: Record | None) -> PlanDifference:
+    return run_difference(Side("a", PLAN, (), one), Side("b", PLAN, (), other))
+
+
+def values(parts: Sequence[ValueDifference] | None) -> list[tuple[str, str | None, str | None]]:
+    assert parts is not None
+    return [(each.name, each.here, each.there) for each in parts]
+
+
+def one_file(role: Role, name: str, content: str) -> Input:
+    file = FileDigest(name=name, sha256=content, size=1)
+    return Input(role=role, name=name, place=name, kind="file", files=(file,))
+
+
+def folder(*files: str, index: int = 0, role: Role = "concept") -> Input:
+    listed = tuple(FileDigest(name=name, sha256=f"of {name}", size=1) for name in files)
+    return Input(role=role, index=index, name="pics", place="../pics", kind="folder", endings=(".png",), files=listed)
+
+
+def data(here: tuple[Input, ...] | None, there: tuple[Input, ...] | None, **ours: object) -> object:
+    found = run_difference(Side("a", PLAN, here, record(**ours)), Side("b", PLAN, there, record())).data
+    return None if found is None else [(e.what, e.index, e.name, e.name_there, e.here, e.there) for e in found]
+
+
+def test_a_run_beside_itself() -> None:
+    found = between(record(), record())
+    assert found.same
+    assert (found.data, found.trainer, found.machine, found.outcome) == ((), (), (), ())
+    assert found.digests == ("dd", "dd")
+
+
+def test_longer_is_not_other() -> None:
+    found = between(record(), record(ended="2026-01-31T09:32:00.000Z"))
+    assert values(found.outcome) == [("took", "60 s", "120 s")]
+    assert found.same
+
+
+def test_how_it_ended_and_what_it_made() -> None:
+    failed = Outcome(
+        code="not-finite", message=say("badly"), steps=3, outputs=(LORA.model_copy(update={"sha256": "ff"}),)
+    )
+    found = between(record(), record(status="failed", outcome=failed))
+    assert values(found.outcome) == [
+        ("status", "finished", "failed"),
+        ("verdict", "trained", "not-finite"),
+        ("steps", "4", "3"),
+        ("output/x.safetensors", "aa", "ff"),
+    ]
+    assert not found.same
+    running = between(record(), record(status="started", outcome=None, ended=None))
+    assert ("took", "60 s", None) in values(running.outcome)
+
+
+def test_another_trainer() -> None:
+    other = TRAINER.model_copy(update={"tree": "t2", "packages": {"torch": "3", "apex": "1"}})
+    assert values(between(record(), record(trainer=other, lorabake="2")).trainer) == [
+        ("files of sd-scripts", "t1", "t2"),
+        ("torch", "2", "3"),
+        ("lorabake", "1", "2"),
+        ("apex", None, "1"),
+    ]
+    commit = other.model_copy(update={"commit": "bb", "packages": {"torch": "2"}})
+    assert values(between(record(), record(trainer=commit)).trainer) == [("sd-scripts", "aa", "bb")]
+
+
+def test_another_machine() -> None:
+    gpu = Gpu(name="RTX 3060", memory_mib=1, driver="570.2")
+    other = MACHINE.model_copy(update={"gpus": (gpu, gpu), "cpus": 16, "memory_bytes": 32 << 30})
+    assert values(between(record(), record(machine=other)).machine) == [
+        ("CPUs", "4", "16"),
+        ("memory", "8 GiB", "32 GiB"),
+        ("GPU", None, "RTX 3060, RTX 3060"),
+        ("driver", None, "570.2"),
+    ]
+
+
+def test_a_recipe_has_no_trainer_and_no_outcome_and_a_rehearsal_no_trainer() -> None:
+    found = between(record(), None)
+    assert (found.trainer, found.machine, found.outcome, found.digests) == (None,) * 4
+    rehearsed = between(record(), record(rehearsal=True))
+    assert rehearsed.trainer is None
+    assert rehearsed.outcome == ()
+
+
+def test_what_an_old_record_does_not_hold_is_not_compared() -> None:
+    assert between(record(), record(digest=None)).digests is None
+    assert data(None, (folder("1.png"),)) is None
+    here = Side("a", PLAN, (), record(), forecast_known=False)
+    there = Side("b", plan_of(recipe(train={"max_train_steps": 7})), (), record())
+    found = run_difference(here, there)
+    assert (found.forecast, {each.option for each in found.settings} >= {"max_train_steps"}) == ((), True)
+
+
+def test_a_model_is_the_same_by_any_name() -> None:
+    assert data((one_file("base", "a", "x"),), (one_file("base", "b", "x"),)) == []
+    assert data((one_file("base", "a", "x"),), (one_file("base", "b", "y"),)) == [("base", 0, "a", "b", "x", "y")]
+    assert data((), (one_file("vae", "v", "y"),)) == [("vae", 0, "v", None, None, "y")]
+    hub = Input(role="base", name="org/model", place="org/model", kind="hub")
+    assert data((hub,), (one_file("base", "a", "x"),)) == [("base", 0, "org/model", "a", None, "x")]
+
+
+def test_pictures_folder_by_folder() -> None:
+    here = (folder("1.png", "2.png"), folder("1.png", index=1))
+    there = (folder("1.png", "3.png"),)
+    assert data(here, there) == [
+        ("concept", 0, "2.png", None, "of 2.png", None),
+        ("concept", 0, "3.png", None, None, "of 3.png"),
+        ("concept", 1, "pics", None, here[1].digest().sha256, None),
+    ]
+
+
+def test_models_are_not_held_against_a_rehearsal() -> None:
+    assert data((folder("1.png"),), (one_file("base", "a", "x"), folder("1.png")), rehearsal=True) == []
