@@ -79,7 +79,7 @@ def _about_training(plan: Plan, recipe: Recipe, snapshot: Snapshot) -> Iterator[
         if setting.option not in known:
             yield _unknown(setting, where, _no_option(setting.option, plan.script, snapshot))
         elif problem := known[setting.option].problem(setting.value):
-            yield _misfit(setting, where, say(plan.script), snapshot, *problem)
+            yield _misfit(setting, where, quoted(plan.script), snapshot, *problem)
 
 
 def _about_dataset(plan: Plan, recipe: Recipe, snapshot: Snapshot) -> Iterator[Finding]:
