@@ -43,8 +43,8 @@ def record(**values: object) -> Record:
     return whole.model_copy(update=values)
 
 
-def between(one: Record | None, other: Record | None) -> PlanDifference:
-    return run_difference(Side("a", PLAN, (), one), Side("b", PLAN, (), other))
+def between(one: Record | None, other: Record | None, seconds: tuple[float | None, ...] = (60, 60)) -> PlanDifference:
+    return run_difference(Side("a", PLAN, (), one, seconds[0]), Side("b", PLAN, (), other, seconds[1]))
 
 
 def values(parts: Sequence[ValueDifference] | None) -> list[tuple[str, str | None, str | None]]:
@@ -75,7 +75,7 @@ def test_a_run_beside_itself() -> None:
 
 
 def test_longer_is_not_other() -> None:
-    found = between(record(), record(ended="2026-01-31T09:32:00.000Z"))
+    found = between(record(), record(), (60.4, 120))
     assert values(found.outcome) == [("took", "60 s", "120 s")]
     assert found.same
 
@@ -92,7 +92,7 @@ def test_how_it_ended_and_what_it_made() -> None:
         ("output/x.safetensors", "aa", "ff"),
     ]
     assert not found.same
-    running = between(record(), record(status="started", outcome=None, ended=None))
+    running = between(record(), record(status="started", outcome=None), (60, None))
     assert ("took", "60 s", None) in values(running.outcome)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from lorabake.planning.difference import difference
 from lorabake.planning.drift import DATA, input_drift
@@ -21,13 +20,15 @@ Values = Mapping[str, str | None]
 class Side:
     """One of the two. ``inputs`` are None where they are not known; a rehearsal's hold pictures and captions only.
 
-    ``forecast_known`` is False for a run of an older lorabake, which kept its settings and no forecast.
+    ``seconds`` is how long a run took, None for one that has not ended. ``forecast_known`` is False for a run of an
+    older lorabake, which kept its settings and no forecast.
     """
 
     name: str
     plan: Plan
     inputs: tuple[Input, ...] | None = None
     record: Record | None = None
+    seconds: float | None = None
     forecast_known: bool = True
 
     @property
@@ -43,6 +44,7 @@ def run_difference(here: Side, there: Side) -> PlanDifference:
     parts: dict[str, object] = {"data": _data(here, there)}
     if here.record is not None and there.record is not None:
         parts |= _of_records(here.record, there.record)
+        parts["outcome"] = tuple(_differ(_outcome(here.record, here.seconds), _outcome(there.record, there.seconds)))
     return found.model_copy(update=parts)
 
 
@@ -52,7 +54,6 @@ def _of_records(here: Record, there: Record) -> dict[str, object]:
     return {
         "trainer": tuple(_trainers_differ(here, there)) if trained else None,
         "machine": tuple(_differ(_machine(here.machine), _machine(there.machine))),
-        "outcome": tuple(_differ(_outcome(here), _outcome(there))),
         "digests": digests if None not in digests else None,
     }
 
@@ -95,7 +96,7 @@ def _machine(machine: MachineFacts) -> Values:
     }
 
 
-def _outcome(record: Record) -> Values:
+def _outcome(record: Record, seconds: float | None) -> Values:
     """How it ended, and the SHA-256 of each file that it made, without the states beside them."""
     outcome = record.outcome
     steps = outcome.steps if outcome is not None else None
@@ -104,16 +105,9 @@ def _outcome(record: Record) -> Values:
         "status": record.status,
         "verdict": outcome.code if outcome is not None else None,
         "steps": None if steps is None else str(steps),
-        TOOK: _seconds(record),
+        TOOK: None if seconds is None else f"{seconds:.0f} s",
         **{file.name: file.sha256 for file in files},
     }
-
-
-def _seconds(record: Record) -> str | None:
-    if record.ended is None:
-        return None
-    took = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.started)
-    return f"{took.total_seconds():.0f} s"
 
 
 def _data(here: Side, there: Side) -> tuple[DataDifference, ...] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -51,8 +52,15 @@ def of_run(run: FoundRun) -> Side:
     known = (*listed.inputs, *listed.doubtful) or None
     plan = evidence.plan_of(run.paths)
     if plan is not None:
-        return Side(run.name, plan, known, run.record)
-    return Side(run.name, _as_compiled(run), known, run.record, forecast_known=False)
+        return Side(run.name, plan, known, run.record, _seconds(run.record))
+    return Side(run.name, _as_compiled(run), known, run.record, _seconds(run.record), forecast_known=False)
+
+
+def _seconds(record: Record) -> float | None:
+    """From its start to its end; of a run that was resumed, the pauses are in it."""
+    if record.ended is None:
+        return None
+    return (datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.started)).total_seconds()
 
 
 def _as_compiled(run: FoundRun) -> Plan:
