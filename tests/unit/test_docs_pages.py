@@ -23,6 +23,9 @@ def maker() -> ModuleType:
     return module
 
 
+WRITTEN = {"repeating.md"}  # by hand: what was measured, not what a command says
+
+
 @cache
 def pages() -> dict[Path, str]:
     made: dict[Path, str] = maker().pages()
@@ -35,7 +38,7 @@ def test_a_page_is_what_the_program_says(name: str) -> None:
 
 
 def test_every_page_is_made() -> None:
-    assert {path.name for path in pages()} == {path.name for path in DOCS.glob("*.md")}
+    assert {path.name for path in pages()} | WRITTEN == {path.name for path in DOCS.glob("*.md")}
 
 
 def test_what_a_terminal_shows_fits_it() -> None:
@@ -48,8 +51,8 @@ def test_what_a_terminal_shows_fits_it() -> None:
 
 def test_the_readme_leads_there() -> None:
     readme = (DOCS.parent / "README.md").read_text("utf-8")
-    for path in pages():
-        assert f"(docs/{path.name})" in readme
+    for name in {path.name for path in pages()} | WRITTEN:
+        assert f"(docs/{name})" in readme
 
 
 def test_nothing_of_this_machine_is_in_them(tmp_path: Path) -> None:
