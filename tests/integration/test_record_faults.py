@@ -14,6 +14,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -25,10 +26,11 @@ from typing import Any
 
 import pytest
 from launch_runner import request
+from test_guard import fake, guarding, heard, leave, ready, settings
 
 from lorabake import guard
 from lorabake.errors import MachineError
-from lorabake.runs.alone import in_progress
+from lorabake.runs.alone import in_progress, is_going_on, only_run
 from lorabake.runs.events import EventLog
 from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, write_whole
 from lorabake.runs.request import files_of, opened
@@ -362,3 +364,35 @@ def test_any_other_file_is_replaced_the_same_way(tmp_path: Path) -> None:
     write_whole(path, b"old")
     for _ in killed_at_each_call(lambda: write_whole(path, b"new content")):
         assert path.read_bytes() in {b"old", b"new content"}
+
+
+def test_nobody_goes_on_with_a_run_whose_guard_is_still_at_work(tmp_path: Path) -> None:
+    """lorabake was killed, its name is free again, and the trainer ignores what the guard tells it."""
+    root = tmp_path / "x-001"
+    root.mkdir()
+    old, _ = records(root)
+    with guarding(settings(root), *fake(root, "--delay", "600", "--ignore")) as process:
+        by_lorabake(root, old)
+        heard(process)
+        ready(root)
+        assert is_going_on(RunPaths(root), read_record(root / "record.json"))
+        leave(process)
+        with pytest.raises(MachineError, match="still being stopped"), only_run(RunPaths(root), "x"):
+            pass
+        with only_run(RunPaths(tmp_path / "x-002"), "x"):  # a run of its own is nothing to this guard
+            pass
+        climb(process)
+    found = read_record(root / "record.json")
+    assert found.status == "interrupted"
+    assert not is_going_on(RunPaths(root), found)
+    with only_run(RunPaths(root), "x"):
+        pass
+
+
+def climb(process: subprocess.Popen[bytes]) -> None:
+    """Up the ladder to its last rung."""
+    deadline = time.monotonic() + 30
+    while process.poll() is None:
+        assert time.monotonic() < deadline
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)

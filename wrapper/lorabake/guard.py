@@ -226,6 +226,16 @@ def replace(path: str, text: str) -> None:
             os.remove(aside)
 
 
+def hold(record: str | None) -> None:
+    """Hold the run's folder until this process is gone (locks.is_held), so that nobody goes on with a run whose
+    trainer is still being stopped and whose record is still to be written."""
+    if record is not None and sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(os.open(os.path.dirname(record), os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def hear_signals() -> int:
     """Keep the guard alive through every polite signal; returns a pipe on which each one is announced.
 
@@ -263,6 +273,7 @@ def start(settings: dict[str, Any], argv: list[str]) -> subprocess.Popen[bytes]:
 def main() -> int:
     settings, argv = json.loads(sys.argv[1]), sys.argv[2:]
     bell = hear_signals()
+    hold(settings["record"])
     try:
         child = start(settings, argv)
     except OSError as error:

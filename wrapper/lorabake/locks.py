@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -46,4 +48,21 @@ def try_held(path: Path) -> Generator[bool, None, None]:
         lock.release()
 
 
-__all__ = ["held", "try_held"]
+def is_held(folder: Path) -> bool:
+    """Whether a guard holds a run's folder (guard.hold); False where that cannot be told."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by closing it
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+__all__ = ["held", "is_held", "try_held"]

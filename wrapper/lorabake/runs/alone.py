@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
-from lorabake.locks import try_held
+from lorabake.locks import is_held, try_held
 from lorabake.runs.folder import RunPaths, read_record
 from lorabake_schemas.words import say
 
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def only_run(paths: RunPaths, name: str) -> Generator[None, None, None]:
-    """Hold the name for this run; raises MachineError when another run has it. The system frees it on any death."""
+    """Hold the name for this run. The system frees it on any death.
+
+    Raises MachineError when another run has it, or when the guard of this one, whose lorabake is gone, is still at
+    work: it would finish a record that is being written anew.
+    """
     folder = paths.root.parent
     with ExitStack() as stack:
         try:
@@ -34,6 +38,9 @@ def only_run(paths: RunPaths, name: str) -> Generator[None, None, None]:
             if busy:
                 said = say("a run named {name} is in progress in {folder}", name=name, folder=busy)
             raise MachineError(said, say("wait for it, stop it, or give this recipe another name"))
+        if is_held(paths.root):
+            said = say("the trainer of {run} is still being stopped: its lorabake was killed", run=paths.root)
+            raise MachineError(said, say("try again in a few seconds"))
         yield
 
 
@@ -53,7 +60,11 @@ def is_going_on(paths: RunPaths, record: Record) -> bool:
     Makes no folder and no file.
     """
     lock = paths.root.parent / f".{record.name}.lock"
-    if record.status != "started" or not lock.exists():
+    if record.status != "started":
+        return False
+    if is_held(paths.root):
+        return True
+    if not lock.exists():
         return False
     with suppress(OSError), try_held(lock) as free:
         return not free and in_progress(paths.root.parent, record.name) == paths.root
