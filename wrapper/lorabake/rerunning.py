@@ -81,9 +81,9 @@ def prepared(order: Rerun, drift: Sequence[Said], env: Env) -> Prepared:
         return workflow.prepare(wanted, env, progress)
 
 
-def beside(then: Record, now: Record, run: Path, root: Path) -> Said | None:
-    """Whether the LoRA is the same file as the one of ``run``; None where one of them has none."""
-    files = _lora(then), _lora(now)
+def beside(then: FoundRun, now: Record, root: Path) -> Said | None:
+    """Whether the LoRA in ``root`` is the same file as that of the run; None where one of them has none."""
+    files, run = (_lora(then.record), _lora(now)), then.name
     if now.status != "finished" or None in files:
         return None
     name = f"{now.name}.safetensors"

@@ -195,7 +195,7 @@ def rerun(
         return
     record = workflow.train(prepared, env, tell)
     click.echo(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
-    if words := rerunning.beside(found.record, record, found.root, prepared.root):
+    if words := rerunning.beside(found, record, prepared.root):
         tell(words)
     sys.exit(workflow.exit_code(record))
 

@@ -94,13 +94,13 @@ def recipe_of(found: FoundRun) -> tuple[Path, bytes]:
     """
     record, root = found.record, found.root
     if record.recipe_place is None:
-        said = say("{run} was made by an older lorabake: its record does not say where the recipe lay", run=root)
+        said = say("{run} was made by an older lorabake: its record does not say where the recipe lay", run=found.name)
         raise MachineError(said, say("run the recipe itself: `lorabake run`"))
     for content in _contents(found):
         if digest_of(content, record.recipe.name).sha256 == record.recipe.sha256:
             start = root.parent.resolve() / root.name
             return Path(os.path.normpath(start / record.recipe_place)), content
-    said = say("the recipe of {run} is not what it was, neither in the record nor in the folder", run=root)
+    said = say("the recipe of {run} is not what it was, neither in the record nor in the folder", run=found.name)
     raise MachineError(said, say("`lorabake verify` tells the rest"))
 
 

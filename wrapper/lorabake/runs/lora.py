@@ -21,14 +21,14 @@ def lora_of(named: str, here: Path) -> Path:
         return _readable(path)
     found = find(named, here)
     if found.record.rehearsal:
-        said = say("{run} is a rehearsal: it left no LoRA", run=found.root)
+        said = say("{run} is a rehearsal: it left no LoRA", run=found.name)
         raise MachineError(said, say("name a run, or a .safetensors file"))
     kept = sorted(each for each in found.paths.output.glob(f"{found.record.name}.*") if each.stem == found.record.name)
     if kept:
         return _readable(kept[-1])
     others = sorted(each.name for each in found.paths.output.glob(f"*{ENDING}"))
     hint = say("there are: {files}; name one of them with its path", files=", ".join(others)) if others else None
-    raise MachineError(say("{run} has no finished LoRA", run=found.root), hint)
+    raise MachineError(say("{run} has no finished LoRA", run=found.name), hint)
 
 
 def _readable(path: Path) -> Path:

@@ -1,0 +1,139 @@
+"""Why a repetition would not be one, and where the recipe of a run lay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorabake.errors import MachineError
+from lorabake.runs.again import Again, reasons, recipe_of
+from lorabake.runs.find import FoundRun
+from lorabake.runs.folder import RunPaths, digest_of
+from lorabake.runs.request import LaunchRequest, Provenance
+from lorabake.workflow import next_folder
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.record import FileDigest, Input, Inputs, Record, TrainerRecord
+from lorabake_schemas.words import quoted
+from situations import plan_of, recipe
+
+TRAINER = TrainerRecord(
+    kind="own", commit="c" * 40, tree="t", python="/p/python", python_version="3.11.9", packages={"torch": "2.13.0"}
+)
+PICTURES = Input(role="concept", name="pics", place="../../pics", kind="folder", files=(
+    FileDigest(name="1.png", sha256="a" * 64, size=3),
+))  # fmt: skip
+PLAN = plan_of(recipe(train={"seed": 7}))
+
+
+def record(**changes: Any) -> Record:
+    content = b"name = 'x'\n"
+    return Record(
+        lorabake="0.0.1", name="x", rehearsal=False, status="finished", started="2026-01-31T09:30:00.000Z",
+        recipe=digest_of(content, "recipe.toml"), compiled=(), seed=7, trainer=TRAINER,
+        machine=MachineFacts(system="Linux", cpus=2, memory_bytes=1), argv=(), cwd="/r", environment={},
+        planned_steps=4, digest="d" * 64, inputs=(PICTURES.digest(),),
+    ).model_copy(update=changes)  # fmt: skip
+
+
+def request(
+    plan: Plan = PLAN, trainer: TrainerRecord = TRAINER, digest: str = "d" * 64, *inputs: Input
+) -> LaunchRequest:
+    return LaunchRequest(
+        root=Path("/r"), files={}, plan=plan, argv=(), env={}, trainer=trainer,
+        machine=MachineFacts(system="Linux", cpus=2, memory_bytes=1),
+        provenance=Provenance(Inputs(inputs=inputs or (PICTURES,)), digest),
+    )  # fmt: skip
+
+
+def test_an_equal_digest_is_a_repetition() -> None:
+    made = Again(record(), PLAN).checked(request())
+    assert (made.rerun_of, tuple(made.drift)) == ("d" * 64, ())
+
+
+def test_another_digest_is_refused_unless_that_is_allowed() -> None:
+    other = request(plan_of(recipe(train={"seed": 8})), digest="e" * 64)
+    with pytest.raises(MachineError, match="this would not be x again: seed would be 8 and was 7"):
+        Again(record(), PLAN).checked(other)
+    made = Again(record(), PLAN, allowed=True).checked(other)
+    assert made.rerun_of == "d" * 64
+    assert tuple(made.drift) == ("seed would be 8 and was 7",)
+
+
+def test_what_was_known_before_is_what_is_recorded() -> None:
+    made = Again(record(), PLAN, (quoted("a caption changed"),), allowed=True).checked(request(digest="e" * 64))
+    assert tuple(made.drift) == ("a caption changed",)
+
+
+def test_a_run_without_a_digest_is_called_by_its_name() -> None:
+    assert Again(record(digest=None)).checked(request()).rerun_of == "x"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (request(trainer=TRAINER.model_copy(update={"commit": "d" * 40})), "sd-scripts is another one"),
+        (request(trainer=TRAINER.model_copy(update={"tree": "u"})), "sd-scripts is another one"),
+        (
+            request(trainer=TRAINER.model_copy(update={"packages": {"torch": "2.14.0"}})),
+            "the trainer's Python or packages are others",
+        ),
+        (
+            request(PLAN, TRAINER, "e" * 64, PICTURES.model_copy(update={"files": ()})),
+            "pictures, captions, models or caches are others",
+        ),
+        (
+            request(PLAN.model_copy(update={"launch": PLAN.launch.model_copy(update={"cpu": True})})),
+            "cpu would be True and was False",
+        ),
+    ],
+)
+def test_each_reason_by_itself(changed: LaunchRequest, words: str) -> None:
+    assert reasons(record(), PLAN, changed) == (words,)
+
+
+def test_there_is_always_a_reason() -> None:
+    (newer,) = reasons(record(), PLAN, request())
+    assert newer.startswith("lorabake ")
+    assert newer.endswith("makes something else of the recipe than 0.0.1 did")
+    from lorabake import __version__
+
+    (unknown,) = reasons(record(lorabake=__version__), None, request())
+    assert unknown == "lorabake makes something else of the recipe than it did then"
+
+
+def found(root: Path, **changes: Any) -> FoundRun:
+    return FoundRun(RunPaths(root), record(**changes), root.name)
+
+
+def test_where_a_recipe_lay_follows_the_run_folder(tmp_path: Path) -> None:
+    root = tmp_path / "runs" / "x-001"
+    root.mkdir(parents=True)
+    run = found(root, recipe_text="name = 'x'\n", recipe_place="../../my recipe.toml")
+    assert recipe_of(run) == (tmp_path / "my recipe.toml", b"name = 'x'\n")
+    absolute = found(root, recipe_text="name = 'x'\n", recipe_place="/elsewhere/my.toml")
+    assert recipe_of(absolute)[0] == Path("/elsewhere/my.toml")
+
+
+def test_the_copy_counts_when_the_record_has_no_text_and_only_unedited(tmp_path: Path) -> None:
+    run = found(tmp_path, recipe_place="../my.toml")
+    with pytest.raises(MachineError, match="is not what it was"):
+        recipe_of(run)
+    (tmp_path / "recipe.toml").write_bytes(b"name = 'x'\n")
+    assert recipe_of(run)[1] == b"name = 'x'\n"
+    (tmp_path / "recipe.toml").write_bytes(b"name = 'y'\n")
+    with pytest.raises(MachineError, match="is not what it was"):
+        recipe_of(run)
+    with pytest.raises(MachineError, match="older lorabake"):
+        recipe_of(replace(run, record=record(recipe_place=None)))
+
+
+def test_the_next_folder_is_above_all_that_are_there(tmp_path: Path) -> None:
+    assert next_folder(tmp_path / "none", "x").name == "x-001"
+    for name in ("x-002", "x-010", "y-099", "x-rehearsal-050", "x-11-old"):
+        (tmp_path / name).mkdir()
+    assert next_folder(tmp_path, "x") == tmp_path / "x-011"
+    assert next_folder(tmp_path, "x-rehearsal").name == "x-rehearsal-051"
