@@ -6,16 +6,18 @@ import json
 import os
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import tomli_w
 from jsonschema import Draft202012Validator
 from own_trainer import OwnTrainer, lorabake
 from PIL import Image
 
-from situations import project
+from situations import project, write_base, write_pictures
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "verify.schema.json"
 MORE = """
@@ -320,6 +322,48 @@ def test_a_rehearsal_a_failed_run_and_one_in_progress(world: World) -> None:
     record = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps(record | {"status": "started", "outcome": None, "ended": None}), "utf-8")
     assert world.verify()["remarks"][0].startswith("this run was killed, and its lorabake too")
+
+
+KINDS = {
+    "deterministic": "[launch]\ndeterministic = true\n",
+    "prompts": '[sample]\nprompts = ["hmbrgrlora"]\n[metadata]\nauthor = "me"\n',
+    "a shipped preset": '[network]\ntype = "ia3"\n',
+    "a preset of one's own": '[network]\ntype = "locon"\npreset = "mine.toml"\n',
+    "tokenizers and a VAE beside the recipe": '[base]\nvae = "vae.safetensors"\ntokenizer_cache_dir = "tokenizers"\n',
+    "weights to begin with": '[network]\nnetwork_weights = "old.safetensors"\n',
+    "regularisation": '[[regularisation]]\nclass = "burger"\nimages = "regular"\n',
+    "a model of the hub": '[base]\nmodel = "org/model"\n',
+    "absolute paths": '[base]\nmodel = "{project}/base.safetensors"\n',
+}
+
+
+def with_more(recipe: Path, more: str) -> None:
+    """The recipe with these tables, whose keys come before those of the same name."""
+    table = tomllib.loads(recipe.read_text("utf-8"))
+    for name, part in tomllib.loads(more).items():
+        table[name] = part if isinstance(part, list) else {**table.get(name, {}), **part}
+    recipe.write_text(tomli_w.dumps(table), "utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_recipe_is_identical_at_first_and_names_a_key_that_changed(world: World, kind: str) -> None:
+    """The digest follows from the record, and train.toml can be told from what it was, whatever the recipe names."""
+    project = world.project
+    write_pictures(project / "regular", 6, caption="food")
+    shutil.copytree(project / "pics", project / "tokenizers")
+    (project / "mine.toml").write_text('unet_target_module = ["CrossAttention"]\n')
+    for name in ("vae.safetensors", "old.safetensors"):
+        write_base(project / name)
+    with_more(project / "recipe.toml", KINDS[kind].format(project=project))
+    done = lorabake(project, world.home, "run", "recipe.toml", "--rehearse")
+    assert done.returncode == 0, done.stderr
+    (world.run,) = project.glob("runs/*-rehearsal-*")
+    assert world.verify()["identical"]
+    edit(world.run / "train.toml", "seed = 42", "seed = 43")
+    assert world.differences() == [("compiled", "seed", "changed")]
+    edit(world.run / "train.toml", "seed = 43", "seed = 42")
+    edit(world.run / "record.json", '"digest": "', '"digest": "0')
+    assert world.differences() == [("record", "digest", "changed")]
 
 
 def test_what_is_no_run_is_said_in_one_line(world: World) -> None:

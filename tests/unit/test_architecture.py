@@ -65,7 +65,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "runs", "runs.loss", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.find",
             "runs.lora", "runs.again",
-            "runs.evidence", "runs.trainer_now", "runs.verify", "runs.sides",
+            "runs.evidence", "runs.trainer_now", "runs.recompiled", "runs.verify", "runs.sides",
             "runs.known_failures",
             "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
             "runs.request", "runs.states", "runs.parts", "runs.resumable", "runs.ending", "runs.start", "runs.launch", "runs.resume",

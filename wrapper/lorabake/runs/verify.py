@@ -13,6 +13,7 @@ from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trai
 from lorabake.reading.inputs import every_again, seen_from
 from lorabake.runs import evidence
 from lorabake.runs.alone import is_going_on
+from lorabake.runs.recompiled import digest_drift, recompiled
 from lorabake.runs.trainer_now import trainer_now
 from lorabake_schemas.record import FileDigest, Input, Record
 from lorabake_schemas.verification import Compared, Difference, Subject, VerifyReport
@@ -91,15 +92,15 @@ def _folder(paths: RunPaths, record: Record, fingerprints: Fingerprints) -> Drif
     every += [_Named("compiled", record.plan_file)] if record.plan_file else []
     now = fingerprints.of(paths.root, [file.name for _, file in every])
     plan = evidence.plan_of(paths)
-    texts = evidence.original_texts(record, plan)
+    was = recompiled(record, plan)
     found: list[Difference] = []
     for what, file in every:
         here = now[file.name]
         changed = file_drift(what, file, here)
-        found += file_drift(what, file, here, (texts.get(file.name), _text(paths, file.name))) if changed else ()
+        found += file_drift(what, file, here, (was.texts.get(file.name), _text(paths, file.name))) if changed else ()
     found += evidence.command_drift(paths, record)
     if record.plan_file is not None and now[record.plan_file.name] == record.plan_file:
-        found += evidence.digest_drift(paths, record, plan, texts)
+        found += digest_drift(paths, record, plan, was.paths)
     return Drift(tuple(found), compared=_counted([file for _, file in every]))
 
 
