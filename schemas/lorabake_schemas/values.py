@@ -47,7 +47,9 @@ def _a_prompt(value: str) -> str:
 def _a_comment(value: str) -> str:
     """It goes to the trainer on the command line, the run's digest behind it: Linux takes 128 KiB there, and no NUL."""
     if "\0" in value or len(value.encode()) > 100_000:
-        raise _fault("out-of-range", say("a comment holds at most 100,000 bytes, none of them zero"), say("less"))
+        raise _fault(
+            "out-of-range", say("a comment has at most 100,000 bytes, and no zero byte"), say("a shorter comment")
+        )
     return value
 
 

@@ -155,7 +155,10 @@ def test_a_run_of_an_older_lorabake_is_compared_by_its_compiled_files(world: Wor
     assert same["settings"] == []
     assert [each["option"] for each in told["settings"]] == ["max_train_steps"]
     here = told["settings"][0]["here"]
-    assert (here["value"], here["source"]["why"]) == (4, "as compiled: this lorabake kept no sources")
+    assert (here["value"], here["source"]["why"]) == (
+        4,
+        "as compiled: the lorabake of that run did not keep where it came from",
+    )
     assert told["forecast"] == []
 
 

@@ -75,15 +75,15 @@ def test_a_run_without_a_digest_is_called_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        (request(trainer=TRAINER.model_copy(update={"commit": "d" * 40})), "sd-scripts is another one"),
-        (request(trainer=TRAINER.model_copy(update={"tree": "u"})), "sd-scripts is another one"),
+        (request(trainer=TRAINER.model_copy(update={"commit": "d" * 40})), "sd-scripts is not the same"),
+        (request(trainer=TRAINER.model_copy(update={"tree": "u"})), "sd-scripts is not the same"),
         (
             request(trainer=TRAINER.model_copy(update={"packages": {"torch": "2.14.0"}})),
-            "the trainer's Python or packages are others",
+            "the trainer's Python or packages are not the same",
         ),
         (
             request(PLAN, TRAINER, "e" * 64, PICTURES.model_copy(update={"files": ()})),
-            "pictures, captions, models or caches are others",
+            "pictures, captions, models or caches are not the same",
         ),
         (
             request(PLAN.model_copy(update={"launch": PLAN.launch.model_copy(update={"cpu": True})})),

@@ -178,8 +178,8 @@ def test_an_input_of_which_the_list_says_something_else_is_compared_as_a_whole()
         ("concept", edited.digest().sha256),
     ]
     assert str(found[0].message) == (
-        "the base model models/sd.safetensors is not as the record has it; inputs.json changed, too, "
-        "so which of its files is not known"
+        "the base model models/sd.safetensors is not as the record has it; which of its files changed "
+        "is not known: inputs.json changed, too"
     )
     assert str(found[1].message).startswith("datasets/hamburger is not as the record has it;")
 

@@ -111,7 +111,7 @@ def test_tensors_of_one_file_only_other_formats_and_other_shapes(tmp_path: Path)
 def test_the_same_values_in_another_format_do_not_differ_but_are_not_equal(tmp_path: Path) -> None:
     found = two(tmp_path, {DOWN: np.ones((2, 2), np.float32)}, {DOWN: np.ones((2, 2), np.float16)})
     assert (found.whole.differing, found.likeness) == (0, "different")
-    assert "what both hold is equal, but they do not hold the same" in comparison_text(found, Page())
+    assert "what both hold is equal, but one holds what the other does not" in comparison_text(found, Page())
 
 
 def test_long_lists_are_cut_in_the_text_only(tmp_path: Path) -> None:

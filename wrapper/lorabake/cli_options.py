@@ -49,7 +49,7 @@ def _full_commit(_ctx: click.Context, _param: click.Parameter, value: str | None
     named = value.strip().lower() if value is not None else None
     if named is not None and not re.fullmatch("[0-9a-f]{40}", named):
         raise click.BadParameter(
-            say("{given} is no full commit: all 40 digits are needed (git rev-parse says them)", given=value or '""')
+            say("{given} is no full commit: all 40 digits are needed (git rev-parse shows them)", given=value or '""')
         )
     return named
 

@@ -82,7 +82,10 @@ def words(ready: Ready) -> tuple[Said, ...]:
     way = ready.way
     if way is None:
         return (
-            say("{run} had reached its last step: it is judged, and nothing more is trained", run=ready.found.root),
+            say(
+                "{run} had reached its last step: what it made is checked, and nothing more is trained",
+                run=ready.found.root,
+            ),
         )
     lines = [say("{state} is not used: {why}", state=place, why=why) for place, why in ready.passed]
     said = say(

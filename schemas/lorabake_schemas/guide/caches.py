@@ -119,8 +119,8 @@ def _foreign(where: tuple[str | int, ...], folder: FolderFacts, caches: Sequence
     names = [cache.cache for cache in caches]
     said = told(
         len(names),
-        "{n} file has the name of a cache and is none; sd-scripts would write over it or stop: {names}",
-        "{n} files have the names of caches and are none; sd-scripts would write over them or stop: {names}",
+        "{n} file is named like a cache but is none; sd-scripts would overwrite it or stop: {names}",
+        "{n} files are named like caches but are none; sd-scripts would overwrite them or stop: {names}",
         names=listed(names),
     )
     fix = say(

@@ -244,11 +244,11 @@ def _changed_captions(where: tuple[str | int, ...], situation: Situation) -> Ite
         ("caption_suffix", recipe.captions.caption_suffix),
     ):
         if given:
-            said = say("{name} would not be heard: captions are encoded as their files have them", name=name)
+            said = say("{name} would have no effect: captions are encoded as they are in their files", name=name)
             yield Remark(where, said, say("write it into the captions and take {name} out", name=name))
     for name in UNHEARD:
         if recipe.kohya.get(name):
-            said = say("{name} would not be heard: captions are encoded as their files have them", name=name)
+            said = say("{name} would have no effect: captions are encoded as they are in their files", name=name)
             yield Remark(where, said, say("take {name} out", name=name))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import needs_bitsandbytes
-from lorabake_schemas.words import say
+from lorabake_schemas.words import say, told
 
 
 def deterministic(situation: Situation) -> bool:
@@ -50,11 +50,15 @@ def tags_do_not_depend_on_timing(situation: Situation) -> Iterator[Remark]:
 
 @rule("S40.workers", WARNING, "sd-scripts takes no more workers than the machine has CPUs, and results depend on them.")
 def workers_are_the_same_everywhere(situation: Situation) -> Iterator[Remark]:
-    workers = situation.recipe.train.max_data_loader_n_workers
-    if deterministic(situation) and workers is not None and workers > max(situation.machine.cpus, 1):
+    workers, cpus = situation.recipe.train.max_data_loader_n_workers, situation.machine.cpus
+    if deterministic(situation) and workers is not None and workers > max(cpus, 1):
         yield Remark(
             ("train", "max_data_loader_n_workers"),
-            say("{workers} workers, and this machine has {cpus} CPUs", workers=workers, cpus=situation.machine.cpus),
+            say(
+                "{workers} workers, and this machine has {there}",
+                workers=workers,
+                there=told(cpus, "{n} CPU", "{n} CPUs"),
+            ),
             say("write 1: more of them than CPUs give another result on another machine"),
         )
 

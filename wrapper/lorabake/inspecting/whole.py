@@ -35,7 +35,7 @@ KINDS: Mapping[FileKind, Said] = MappingProxyType(
     {
         "other-lora": say("a LoRA, but not with sd-scripts' names: made by diffusers, PEFT or another trainer"),
         "checkpoint": say("no LoRA: a whole model (checkpoint)"),
-        "unet": say("no LoRA: a U-Net in diffusers' form"),
+        "unet": say("no LoRA: a UNet in diffusers' form"),
         "vae": say("no LoRA: a VAE"),
         "text-encoder": say("no LoRA: a text encoder"),
         "controlnet": say("no LoRA: a ControlNet"),
@@ -161,8 +161,8 @@ def _faults(integrity: Integrity) -> Iterator[Said]:
     if broken := integrity.not_finite:
         yield told(
             len(broken),
-            "{n} tensor holds numbers that are none (NaN or infinite): {first}",
-            "{n} tensors hold numbers that are none (NaN or infinite), {first} first",
+            "{n} tensor holds NaN or infinity: {first}",
+            "{n} tensors hold NaN or infinity, {first} first",
             first=broken[0],
         )
 

@@ -77,7 +77,7 @@ def doubted(then: Sequence[Input], now: Sequence[Input], held: Sequence[InputDig
         current = here[place].sha256 if place in here else None
         if place in wrong and current != each.sha256:
             message = say(
-                "{what} is not as the record has it; inputs.json changed, too, so which of its files is not known",
+                "{what} is not as the record has it; which of its files changed is not known: inputs.json changed, too",
                 what=say("{what} {name}", what=WHAT[each.role], name=each.name) if each.role in WHAT else each.name,
             )
             found.append(

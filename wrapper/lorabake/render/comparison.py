@@ -52,7 +52,7 @@ def _verdict(found: Comparison) -> Said:
             "all {n} tensors are equal, the header is not",
         )
     if not found.whole.differing:
-        return say("what both hold is equal, but they do not hold the same")
+        return say("what both hold is equal, but one holds what the other does not")
     return told(
         found.whole.tensors,
         "the tensor differs",
@@ -69,7 +69,9 @@ def _blocks(found: Comparison, page: Page) -> Iterable[str]:
     if len(found.blocks) > 1:
         rows.append(_row(page(say("all")), found.whole))
     yield from table(rows, numbers=range(1, 6))
-    yield "  " + page(say("largest and mean: of the absolute differences; relative: their length to that of 1"))
+    yield "  " + page(
+        say("largest, mean: of the absolute differences; relative: the length of all, as a share of file 1's")
+    )
 
 
 def _row(name: str, apart: Apart) -> Sequence[str]:

@@ -18,7 +18,7 @@ PARTS: Mapping[str, Said] = MappingProxyType(
         "te1": say("text encoder 1"),
         "te2": say("text encoder 2"),
         "te3": say("text encoder 3"),
-        "unet": say("U-Net"),
+        "unet": say("UNet"),
     }
 )
 ABOUT = (
@@ -122,7 +122,10 @@ def _base(file: Inspection) -> Iterator[Row]:
     if base.sha256:
         yield "new_sd_model_hash", say("{hash} (SHA-256 of the file)", hash=base.sha256)
     if base.short_hash and not base.is_folder:
-        yield "sd_model_hash", say("{hash} (of 64 KiB at 1 MiB: how older programs name a model)", hash=base.short_hash)
+        yield (
+            "sd_model_hash",
+            say("{hash} (of 64 KiB after the first MiB: how older programs name a model)", hash=base.short_hash),
+        )
     if base.is_folder:
         yield "sd_model_hash", say("none: the base was a folder, which sd-scripts does not hash")
     if base.vae:

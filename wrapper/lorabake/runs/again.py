@@ -55,11 +55,11 @@ def reasons(then: Record, plan: Plan | None, request: LaunchRequest) -> tuple[Sa
     found: list[Said] = []
     now, inputs = request.trainer, request.provenance.inputs.inputs if request.provenance else ()
     if (then.trainer.commit, then.trainer.tree) != (now.commit, now.tree):
-        found.append(say("sd-scripts is another one"))
+        found.append(say("sd-scripts is not the same"))
     if then.trainer.packages != now.packages or then.trainer.python_version != now.python_version:
-        found.append(say("the trainer's Python or packages are others"))
+        found.append(say("the trainer's Python or packages are not the same"))
     if [each.sha256 for each in then.inputs] != [each.digest().sha256 for each in inputs]:
-        found.append(say("pictures, captions, models or caches are others"))
+        found.append(say("pictures, captions, models or caches are not the same"))
     if plan is not None:
         changes = difference(request.plan, plan, ("", "")).settings
         found += [_changed(change) for change in changes]

@@ -176,7 +176,7 @@ def whole(path: Path, steps: int, offset: int) -> bool:
 def advice(view: Outlook, settings: Table | None) -> Said:
     """Why a run cannot be resumed, and what to do the next time."""
     if view.passed:
-        return say("none of its states can be gone on from: start it again with `lorabake rerun`")
+        return say("none of its states can be used: start it again with `lorabake rerun`")
     if settings is not None and settings.get("save_state"):
         return say("it did not get as far as its first state: start it again with `lorabake rerun`")
     return say(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.record import Record
 
 _VALUE: TypeAdapter[Any] = TypeAdapter(OptionValue)
-KEPT = Source(origin=Origin.LORABAKE, why=say("as compiled: this lorabake kept no sources"))
+KEPT = Source(origin=Origin.LORABAKE, why=say("as compiled: the lorabake of that run did not keep where it came from"))
 
 
 def is_recipe(what: str, here: Path) -> bool:
