@@ -77,3 +77,16 @@ def test_a_hashing_is_told_in_bytes(done: int, total: int, told: str) -> None:
         clock.now += PATIENCE_S
         progress(done, total)
     assert stream.getvalue().split("\r\x1b[2K") == ["", told, ""]
+
+
+def test_pictures_and_bytes_share_one_line() -> None:
+    stream, clock = Terminal(), Clock(1)
+    with gauge(stream, clock=clock) as progress:
+        assert progress is not None
+        clock.now += PATIENCE_S
+        progress(3, 4)
+        progress.hashing(1, 2)  # too soon
+        clock.now += EVERY_S
+        progress.hashing(1_000_000, 2_000_000)
+    told = ["", "looking at the pictures: 3 of 4", "hashing: 1 of 2 MB", ""]
+    assert stream.getvalue().split("\r\x1b[2K") == told

@@ -28,30 +28,45 @@ def hashing(done: int, total: int) -> Said:
     return say("hashing: {done:.1f} of {total:.1f} GB", done=done / 1_000_000_000, total=total / 1_000_000_000)
 
 
+class Gauge:
+    """To be called with (done, all), of what ``words`` tell; ``hashing`` tells of bytes on the same line."""
+
+    def __init__(self, stream: TextIO, speech: Speech, words: Words, clock: Callable[[], float]) -> None:
+        self._stream, self._speech, self._words, self._clock = stream, speech, words, clock
+        self._due, self._said = clock() + PATIENCE_S, False
+
+    def __call__(self, done: int, total: int) -> None:
+        self._tell(self._words, done, total)
+
+    def hashing(self, done: int, total: int) -> None:
+        self._tell(hashing, done, total)
+
+    def _tell(self, words: Words, done: int, total: int) -> None:
+        if self._clock() >= self._due:
+            self._due, self._said = self._clock() + EVERY_S, True
+            _write(self._stream, self._speech(words(done, total)))
+
+    def over(self) -> None:
+        if self._said:
+            _write(self._stream, "")
+
+
 @contextmanager
 def gauge(
     stream: TextIO,
     speech: Speech = ENGLISH,
     words: Words = looking,
     clock: Callable[[], float] = time.monotonic,
-) -> Generator[Progress | None]:
-    """Something to call with (done, all), None where nobody looks. The line is gone at the end."""
+) -> Generator[Gauge | None]:
+    """Something to tell how far it is, None where nobody looks. The line is gone at the end."""
     if not stream.isatty():
         yield None
         return
-    due, said = clock() + PATIENCE_S, False
-
-    def progress(done: int, total: int) -> None:
-        nonlocal due, said
-        if clock() >= due:
-            due, said = clock() + EVERY_S, True
-            _write(stream, speech(words(done, total)))
-
+    telling = Gauge(stream, speech, words, clock)
     try:
-        yield progress
+        yield telling
     finally:
-        if said:
-            _write(stream, "")
+        telling.over()
 
 
 def _write(stream: TextIO, line: str) -> None:
@@ -60,4 +75,4 @@ def _write(stream: TextIO, line: str) -> None:
         stream.flush()
 
 
-__all__ = ["Progress", "gauge", "hashing", "looking"]
+__all__ = ["Gauge", "Progress", "gauge", "hashing", "looking"]

@@ -13,7 +13,7 @@ from lorabake import commits, resources, starting, terminal
 from lorabake.cache_upkeep import Keeper, keeper, refreshed
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
-from lorabake.gauge import Progress, gauge, hashing
+from lorabake.gauge import Gauge, Progress, gauge, hashing
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
 from lorabake.reading.beside import beside
@@ -92,10 +92,10 @@ class Prepared:
         return self.examination.machine
 
 
-def prepare(order: RunOrder, env: Env, progress: Progress | None = None) -> Prepared:
+def prepare(order: RunOrder, env: Env, progress: Gauge | None = None) -> Prepared:
     """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
     run folder that was asked for exists or its place cannot be written, or a stale cache cannot be deleted."""
-    facts, caches = machine.facts(env), _caches(order, env)
+    facts, caches = machine.facts(env), replace(_caches(order, env), progress=progress and progress.hashing)
     examined = partial(
         examine, order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse,
         snapshot=commits.snapshot(order.trainer.commit, env), content=order.content,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def examined(recipe: Path, look: Look, *, rehearsing: bool = False) -> Examinati
             machine.facts(env),
             rehearsing=rehearsing,
             snapshot=snapshot,
-            scanning=Scanning(store, look.deep, progress, caches),
+            scanning=Scanning(store, look.deep, progress, replace(caches, progress=progress and progress.hashing)),
         )
 
 
