@@ -92,14 +92,18 @@ class OwnTrainer:
         return ("--sd-scripts", str(self.checkout), "--python", str(self.python))
 
 
-def lorabake(folder: Path, home: Path, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a folder, with a LORABAKE_HOME of its own."""
+def environment(home: Path) -> dict[str, str]:
+    """This one with a HOME and a LORABAKE_HOME of its own, and no GPU."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LORABAKE", "GIT_"))}
-    here = {"HOME": str(home), "LORABAKE_HOME": str(home / "lorabake"), "CUDA_VISIBLE_DEVICES": ""}
+    return kept | {"HOME": str(home), "LORABAKE_HOME": str(home / "lorabake"), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def lorabake(folder: Path, home: Path, *args: object) -> subprocess.CompletedProcess[str]:
+    """The command line in a folder."""
     return subprocess.run(
         [sys.executable, "-m", "lorabake", *map(str, args)],
-        cwd=folder, env=kept | here | env, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env=environment(home), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
-__all__ = ["VERSIONS", "OwnTrainer", "lorabake"]
+__all__ = ["VERSIONS", "OwnTrainer", "environment", "lorabake"]

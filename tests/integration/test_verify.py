@@ -14,9 +14,16 @@ from typing import Any, cast
 import pytest
 import tomli_w
 from jsonschema import Draft202012Validator
-from own_trainer import OwnTrainer, lorabake
+from own_trainer import OwnTrainer, environment, lorabake
 from PIL import Image
 
+from lorabake.reading import machine
+from lorabake.reading.fact_store import store_path
+from lorabake.reading.fingerprints import Fingerprints
+from lorabake.render.page import Page
+from lorabake.render.verify import verified
+from lorabake.runs.find import find
+from lorabake.runs.verify import verify
 from situations import project, write_base, write_pictures
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "verify.schema.json"
@@ -43,20 +50,19 @@ class World:
         assert done.returncode == 0, done.stderr + done.stdout
         (self.run,) = (path.parent for path in self.project.glob("runs/*/record.json"))
 
-    def verify(self, *flags: object, here: Path | None = None) -> dict[str, Any]:
-        """What it says as JSON, whose schema it keeps; its exit code follows from that."""
-        done = lorabake(here or self.project, self.home, "verify", self.run, "--json", *flags)
-        assert done.stderr == "", done.stderr
-        told: dict[str, Any] = json.loads(done.stdout)
-        check: Callable[[object], None] = cast(
-            "Any", Draft202012Validator(json.loads(SCHEMA.read_text("utf-8")))
-        ).validate
+    def verify(self, *, cache: bool = True) -> dict[str, Any]:
+        """What it says as JSON, whose schema it keeps."""
+        env = environment(self.home)
+        store = store_path(Path(env["LORABAKE_HOME"]), env) if cache else None
+        report = verify(find(self.run, self.project), env, Fingerprints(store), machine.facts(env))
+        told: dict[str, Any] = json.loads(verified(report, Page(), as_json=True))
+        schema = json.loads(SCHEMA.read_text("utf-8"))
+        check: Callable[[object], None] = cast("Any", Draft202012Validator(schema)).validate
         check(told)
-        assert done.returncode == (0 if told["identical"] else 1)
         return told
 
-    def differences(self, *flags: object) -> list[tuple[str, str, str]]:
-        return [(each["what"], each["name"], each["change"]) for each in self.verify(*flags)["differences"]]
+    def differences(self, *, cache: bool = True) -> list[tuple[str, str, str]]:
+        return [(each["what"], each["name"], each["change"]) for each in self.verify(cache=cache)["differences"]]
 
 
 @pytest.fixture(scope="module")
@@ -133,12 +139,22 @@ def test_five_faults_are_told_by_name_and_nothing_else(made: World, world: World
     assert made.verify()["identical"]
 
 
+def test_as_a_command(made: World) -> None:
+    for named in (made.run, made.run.name, made.run / "output" / "hmbrgrlora.safetensors"):
+        done = lorabake(made.project, made.home, "verify", named)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ": identical" in done.stdout.splitlines()[-1]
+
+
 def test_text_is_a_difference_a_line_and_sums_up(world: World) -> None:
     flip(world.project / "pics" / "002.txt")
     done = lorabake(world.project, world.home, "verify", world.run.name)
     assert done.returncode == 1
     *_, line, _remark, last = done.stdout.splitlines()
     folder = f"runs/{world.run.name}"
+    flags = ("--json", "--no-cache")
+    told = json.loads(lorabake(world.project, world.home, "verify", world.run, *flags).stdout)
+    assert [each["name"] for each in told["differences"]] == ["002.txt"]
     assert line == f"{folder}: concept: the caption of 002.png (pics) changed after the run"
     assert last.startswith(f"{folder}: 1 difference; ")
     assert last.endswith("2 packages of the trainer")
@@ -248,7 +264,7 @@ def test_an_edited_list_does_not_hide_an_edited_caption(world: World) -> None:
     path.write_text(json.dumps(told), "utf-8")
     found = world.verify()["differences"]
     assert [(each["what"], each["name"]) for each in found] == [("inputs", "inputs.json"), ("concept", "pics")]
-    assert "which of its files is not known" in found[1]["message"]
+    assert "inputs.json changed, too" in found[1]["message"]
     flip(caption)
     assert world.differences() == [("inputs", "inputs.json", "changed")]
 
@@ -284,9 +300,9 @@ def test_a_trainer_that_was_edited_names_the_file_and_one_that_is_gone_is_a_diff
 
 
 def test_what_the_cache_of_digests_says_is_not_needed(world: World) -> None:
-    assert world.verify("--no-cache")["identical"]
+    assert world.verify(cache=False)["identical"]
     flip(world.project / "pics" / "002.txt")
-    assert world.differences("--no-cache") == [("concept", "002.txt", "changed")]
+    assert world.differences(cache=False) == [("concept", "002.txt", "changed")]
 
 
 def test_a_record_of_an_older_lorabake_holds_no_hashes_and_says_so(world: World) -> None:
