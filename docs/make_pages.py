@@ -15,10 +15,14 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from lorabake import resources
+from lorabake import resources, starting
 from lorabake.examine import Examination, examine
 from lorabake.explain import find, subject_of
 from lorabake.planning.difference import difference
+from lorabake.planning.run_difference import Side, run_difference
+from lorabake.planning.trainer_drift import trainer_drift
+from lorabake.reading.fingerprints import Fingerprints
+from lorabake.reading.inputs import inputs
 from lorabake.render.book import markdown
 from lorabake.render.difference import difference_text
 from lorabake.render.explain import explained
@@ -26,8 +30,16 @@ from lorabake.render.github import github
 from lorabake.render.page import Page
 from lorabake.render.plan import plan_page
 from lorabake.render.report import concise, full
+from lorabake.render.verify import verified
+from lorabake.runs.find import FoundRun
+from lorabake.runs.folder import RunPaths, digest_of, prepare, write_record
+from lorabake.runs.request import files_of, opened
+from lorabake.runs.verify import verify
 from lorabake.speech import speech_in
 from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.record import Input, Outcome, TrainerRecord
+from lorabake_schemas.verification import Compared
+from lorabake_schemas.words import say
 
 DOCS = Path(__file__).resolve().parent
 RECIPE, NAME = "object-sd15-prodigy", "hamburger.toml"
@@ -63,8 +75,11 @@ def pages() -> dict[Path, str]:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         make_project(Path(folder))
         plan = plan_page_text(examined(NAME), examined("adamw.toml"))
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        make_project(Path(folder))
+        runs = runs_page(Path(folder))
     return {
-        DOCS / "check.md": check, DOCS / "plan.md": plan, DOCS / "explain.md": explain_page(),
+        DOCS / "runs.md": runs, DOCS / "check.md": check, DOCS / "plan.md": plan, DOCS / "explain.md": explain_page(),
         DOCS / "rules.md": markdown(),
     }  # fmt: skip
 
@@ -164,6 +179,81 @@ what sd-scripts needs to do as asked (`S16`), or from the machine."""
         block(f"lorabake plan {NAME}", plan_page(found, SCREEN)),
         diff,
         block(f"lorabake plan {NAME} --diff adamw.toml", differing),
+    )
+
+
+def made_run(recipe: str, root: Path, **otherwise: object) -> tuple[FoundRun, tuple[Input, ...]]:
+    """A run folder as a training leaves it, without the training."""
+    examination = examined(recipe)
+    here = inputs(starting.ingredients(examination, root, {}, weights=True), Fingerprints(None))
+    here = here.model_copy(update={"inputs": tuple(each for each in here.inputs if each.role != "tokenizer")})
+    request = starting.rehearsal_request(examination, root, here, {})
+    prepare(RunPaths(root), files_of(request))
+    lora = digest_of(recipe.encode(), "output/hmbrgrlora.safetensors")
+    (root / lora.name).write_text(recipe, encoding="utf-8")
+    steps = examination.planned()[1].forecast.steps
+    outcome = Outcome(code="trained", message=say("trained"), steps=steps, outputs=(lora,))
+    ended: dict[str, object] = {"rehearsal": False, "status": "finished", "outcome": outcome}
+    record = opened(request).model_copy(update=ended)
+    write_record(RunPaths(root), record)
+    name = root.relative_to(Path.cwd()).as_posix()
+    return FoundRun(RunPaths(root), record.model_copy(update=otherwise), name), here.inputs
+
+
+def spoil_run(folder: Path, root: Path) -> None:
+    """A little of everything that happens to a project after a run."""
+    pictures, recipe = folder / "datasets" / "hamburger", root / "recipe.toml"
+    model = folder / "models" / "fluffyrock.safetensors"
+    (pictures / "burger_12.txt").write_text("hmbrgrlora, food, another caption", encoding="utf-8")
+    (pictures / "burger_03.png").unlink()
+    (pictures / "burger_03.txt").unlink()
+    Image.new("RGB", (768, 768), (1, 2, 3)).save(pictures / "burger_30.png")
+    (pictures / "burger_30.txt").write_text(caption(30), encoding="utf-8")
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace('"Prodigy"', '"AdamW8bit"'), encoding="utf-8")
+    model.write_bytes(model.read_bytes()[:-1] + b"2")  # another number in its last tensor
+
+
+def runs_page(folder: Path) -> str:
+    head = """# What `lorabake verify` and `lorabake diff` say
+
+Every run folder holds the SHA-256 of all that the run was made from and of all that it made: recipe, compiled files,
+each picture and caption, the models, every file of sd-scripts, the version of every package, the LoRA. `verify` hashes
+it all again and tells by name what is not as it was. Nothing is changed, and what lies beside the LoRA, or in the
+dataset without being read, is no fault. Exit code 0 means identical, 1 anything else."""
+    root = folder / "runs" / "hmbrgrlora-001"
+    run, before = made_run(NAME, root)
+    spoil_run(folder, root)
+    found = verify(run, {}, Fingerprints(None), MACHINE)
+    then = TrainerRecord(kind="pin", python="python", packages={"accelerate": "1.6.0"})
+    bumped = then.model_copy(update={"packages": {"accelerate": "1.6.1"}})
+    told: dict[str, object] = {
+        "differences": (*found.differences, *trainer_drift(then, bumped)),
+        "compared": Compared(files=69, size=2_148_000_000, packages=61),
+    }
+    between = """RUN is a run folder, its `record.json`, or the name of a run under `./runs` or beside a recipe.
+Unchanged files are known by their time and size to the nanosecond and not read again; `--no-cache` reads every byte.
+`--json` prints the same for programs, as `schemas/verify.schema.json` says, with both digests of each file. `resume`
+and `rerun` look at data, models and trainer first, and refuse with this list.
+
+`diff` holds two runs beside each other, or two recipes, or one of each, and shows only what differs:"""
+    gpu = Gpu(name="NVIDIA GeForce RTX 4090", memory_mib=24564)
+    later = made_run(
+        "adamw.toml", root.with_name("hmbrgrlora-002"), machine=MACHINE.model_copy(update={"gpus": (gpu,)})
+    )
+    sides = [
+        Side(each.name, examined(recipe).planned()[1], listed, each.record, seconds)
+        for (each, listed), recipe, seconds in (((run, before), NAME, 1260), (later, "adamw.toml", 640))
+    ]
+    rest = """Equal digests say that settings, data, models, trainer and launch were the same, whatever the paths
+and the machine; then only the outcome can differ, by what [The same run again](repeating.md) tells. `--json` prints it
+for programs, as `schemas/diff.schema.json` says. The exit code is 0 whenever the two could be compared."""
+    return paged(
+        head,
+        block("lorabake verify hmbrgrlora-001", verified(found.model_copy(update=told), SCREEN)),
+        between,
+        block("lorabake diff hmbrgrlora-001 hmbrgrlora-002", difference_text(run_difference(*sides), SCREEN)),
+        rest,
     )
 
 

@@ -32,7 +32,7 @@ def pages() -> dict[Path, str]:
     return made
 
 
-@pytest.mark.parametrize("name", ["check.md", "plan.md", "explain.md", "rules.md"])
+@pytest.mark.parametrize("name", ["check.md", "plan.md", "explain.md", "rules.md", "runs.md"])
 def test_a_page_is_what_the_program_says(name: str) -> None:
     assert (DOCS / name).read_text("utf-8") == pages()[DOCS / name], "make docs"
 

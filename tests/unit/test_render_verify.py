@@ -50,7 +50,7 @@ def test_elsewhere_than_on_a_terminal_a_difference_is_a_line() -> None:
         "runs/lum-001: trainer: torch 2.12.0 is now 2.13.0 in the trainer",
         "runs/lum-001: concept: the caption of 1.png (pics) changed after the run, and this is a long\\nsentence",
         "runs/lum-001: this machine: driver 2; the run had 1",
-        "runs/lum-001: 3 differences; 12 files (2100.0 MB) compared, 1 package of the trainer",
+        "runs/lum-001: 3 differences; 12 files (2.1 GB) compared, 1 package of the trainer",
     ]
 
 
@@ -70,8 +70,8 @@ def test_on_a_terminal_there_are_groups_in_one_order() -> None:
         "  the tokenizer was not here",
         "  this machine: driver 2; the run had 1",
         "",
-        "runs/lum-001: 3 differences; 12 files (2100.0 MB) compared,",
-        "1 package of the trainer",
+        "runs/lum-001: 3 differences; 12 files (2.1 GB) compared, 1",
+        "package of the trainer",
     ]
 
 

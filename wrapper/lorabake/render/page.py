@@ -94,7 +94,9 @@ def one_line(text: str) -> str:
 
 
 def file_size(size: int) -> str:
-    """``73.4 MB``, ``12 kB``."""
+    """``6.9 GB``, ``73.4 MB``, ``12 kB``."""
+    if size >= 1_000_000_000:
+        return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{max(1, round(size / 1e3))} kB"
 
 
