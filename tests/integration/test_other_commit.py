@@ -319,7 +319,7 @@ def test_check_at_a_commit_names_option_commit_file_and_line(lorabake: Run) -> N
     assert done.returncode == 1
     line = 1 + RECIPE.splitlines().index("huber_scale = 2.0")
     assert f"recipe.toml:{line}: error[S1] kohya.huber_scale: train_network.py of sd-scripts {ONE[:12]}" in done.stdout
-    assert "has no option huber_scale; take it out, or leave --commit out: the pin has it" in done.stdout
+    assert "has no option huber_scale; take it out, or train with the pin, which has it" in done.stdout
     assert "rules and forecasts are those of the pin" in done.stderr
     assert lorabake("check", "recipe.toml", "--commit", TWO).returncode == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,17 @@ def test_a_commit_that_knows_everything_changes_nothing() -> None:
             {"train": {"min_snr_gamma": 5.0}},
             "min_snr_gamma",
             "train.min_snr_gamma",
-            "take train.min_snr_gamma out, or leave --commit out",
+            "take train.min_snr_gamma out, or train with the pin, which has it",
         ),
         (
             {},
             "debiased_estimation_loss",
             "train.debiased_estimation_loss",
-            "write train.debiased_estimation_loss = false, or leave",
+            "write train.debiased_estimation_loss = false, or train with",
         ),
-        ({}, "save_precision", "save.save_precision", "leave --commit out"),
+        ({}, "save_precision", "save.save_precision", "train with the pin"),
         ({"metadata": {"author": "me"}}, "metadata_author", "metadata.author", "take metadata.author out, or"),
-        ({}, "output_name", "", "leave --commit out"),
+        ({}, "output_name", "", "train with the pin"),
         ({"kohya": {"huber_c": 0.2, "loss_type": "huber"}}, "huber_c", "kohya.huber_c", "take kohya.huber_c out"),
     ],
 )
@@ -159,7 +160,7 @@ def test_check_names_option_commit_file_and_line(tmp_path: Path) -> None:
     assert examine(path, CPU).errors == ()
     (one,) = examine(path, CPU, snapshot=snapshot(without=("huber_scale",))).errors
     assert one.message == f"train_network.py of sd-scripts {COMMIT[:12]} has no option huber_scale"
-    assert one.fix == "take it out, or leave --commit out: the pin has it"
+    assert one.fix == "take it out, or train with the pin, which has it"
     assert path.read_text(encoding="utf-8").splitlines()[(one.line or 0) - 1].startswith("huber_scale")
 
 
@@ -189,5 +190,17 @@ def test_attention_that_the_commit_lacks_is_refused_once_it_is_chosen(tmp_path: 
     assert examination.errors == ()
     with pytest.raises(RecipeError) as caught:
         examination.with_attention(WORKS)
-    (one,) = caught.value.findings
+    (one,) = (finding for finding in caught.value.findings if finding.severity == "error")
     assert "has no option xformers" in one.message
+
+
+def test_what_the_users_own_sd_scripts_lacks_is_known_once_it_was_asked(tmp_path: Path) -> None:
+    """Only when the run starts: then the plan, made for the pin, is held against it."""
+    examination = examine(written(tmp_path), CPU)
+    own = snapshot(without=("metadata_trigger_phrase",)).model_copy(update={"commit": "/home/me/sd-scripts"})
+    ready = replace(examination, snapshot=own).with_attention(WORKS)
+    (new,) = ready.findings[len(examination.findings) :]
+    assert new.message.startswith("train_network.py of sd-scripts /home/me/sd-scripts has no option metadata_trigger")
+    assert ready.planned()[1].value("metadata_trigger_phrase") is None
+    with pytest.raises(RecipeError, match="1 error in"):
+        replace(examination, snapshot=snapshot(without=("seed",))).with_attention(WORKS)

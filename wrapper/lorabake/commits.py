@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lorabake import resources
+from lorabake.errors import SetupError
 from lorabake.planning.option_difference import option_difference
-from lorabake.trainer import options, store
+from lorabake.trainer import git, options, store
+from lorabake.trainer.install import Trainer
 from lorabake.trainer.options import not_installed
 from lorabake_schemas.commits import CommitDifference
 from lorabake_schemas.options import Snapshot
@@ -23,6 +27,30 @@ def at(commit: str | None) -> Pin:
 def snapshot(commit: str | None, env: Mapping[str, str]) -> Snapshot:
     """What the pin understands, or an installed commit. Raises SetupError when that is not installed."""
     return options.known(at(commit), store.home(env), env)
+
+
+def own(trainer: Trainer, env: Mapping[str, str], tell: Callable[[Said], None]) -> Snapshot | None:
+    """What the user's own sd-scripts understands; None where that is the pin as it was made, or the pin's trainer.
+
+    One that does not answer is only warned of: it may still train.
+    """
+    if trainer.kind == "pin" or (trainer.commit == resources.pin().commit and _untouched(trainer, env)):
+        return None
+    name = trainer.commit or str(trainer.checkout)
+    name += "" if name != resources.pin().commit else " (changed)"  # else it would count as the pin
+    try:
+        with TemporaryDirectory() as folder:
+            return options.make(trainer.python, trainer.checkout, Path(folder) / "options", name, env)
+    except (SetupError, OSError) as error:
+        tell(say("warning: its options could not be read, so nobody checks them: {why}", why=str(error)))
+        return None
+
+
+def _untouched(trainer: Trainer, env: Mapping[str, str]) -> bool:
+    try:
+        return git.is_clean(trainer.checkout, env)
+    except SetupError:
+        return False
 
 
 def warning(commit: str | None) -> Said | None:
@@ -46,4 +74,4 @@ def differ(commit: str | None, against: str, env: Mapping[str, str], tell: Calla
     return option_difference(here, there)
 
 
-__all__ = ["at", "differ", "not_installed", "snapshot", "warning"]
+__all__ = ["at", "differ", "not_installed", "own", "snapshot", "warning"]

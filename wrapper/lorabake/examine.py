@@ -88,9 +88,11 @@ class Examination:
         plan = resolve(recipe, self.base, self.dataset, self.machine, probe)
         plan = with_prospects(plan, recipe, self.base, self.machine, self.loaded.folder)
         plan, found = _at(plan, recipe, self.snapshot)
-        ready = replace(self, plan=plan, attention=probe)
-        if any(finding.severity is Severity.ERROR for finding in found):
-            replace(ready, plan=None, findings=with_lines(found, self.loaded.content)).planned()
+        known = (*self.findings, *(waived.finding for waived in self.waived))
+        new = tuple(each for each in with_lines(found, self.loaded.content) if each not in known)
+        wrong = any(finding.severity is Severity.ERROR for finding in new)
+        ready = replace(self, plan=None if wrong else plan, attention=probe, findings=(*self.findings, *new))
+        ready.planned()
         return ready
 
     def attention_words(self) -> Said:

@@ -197,7 +197,10 @@ def _with_trainer(prepared: Prepared, env: Env, tell: Tell) -> tuple[Examination
     recipe, plan = prepared.examination.planned()
     trainer = had(prepared.order.trainer, env, tell, modules_for(plan))
     probe = trainers.probe_attention(trainer, precision_of(recipe, prepared.machine), env)
-    examination = prepared.examination.with_attention(probe)
+    understood = commits.own(trainer, env, tell) or prepared.examination.snapshot
+    examination = replace(prepared.examination, snapshot=understood).with_attention(probe)
+    for finding in examination.findings[len(prepared.examination.findings) :]:
+        tell(say("{severity}: {problem}", severity=finding.severity, problem=finding.message))
     tell(examination.attention_words())
     return examination, trainer
 

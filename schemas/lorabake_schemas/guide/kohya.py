@@ -112,7 +112,7 @@ def _meant(name: str, situation: Situation) -> Said:
     if name.lower() in OTHER_WORDS:
         return say("lorabake's word for it is {word}", word=OTHER_WORDS[name.lower()])
     if name in situation.pin_has:
-        return say("take it out, or leave --commit out: the pin has it")
+        return say("take it out, or train with the pin, which has it")
     near = nearest(name, situation.options)
     own = recipe_key(near) if near else None
     if near is None or near in OWN:

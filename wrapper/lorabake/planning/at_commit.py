@@ -6,6 +6,7 @@ is therefore held against the other commit's own options.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from lorabake_schemas.findings import Finding, Severity
@@ -49,7 +50,7 @@ def _left_out(setting: Setting, plan: Plan, snapshot: Snapshot) -> Finding:
         "{problem}, so the LoRA's metadata goes without it",
         problem=_no_option(setting.option, plan.script, snapshot),
     )
-    fix = say("leave --commit out if it matters: the pin has it")
+    fix = say("nothing, or train with the pin, which has it")
     return Finding(rule="S1", severity=Severity.WARNING, where=_where(setting.option, None), message=said, fix=fix)
 
 
@@ -57,9 +58,14 @@ def _no_option(option: str, place: str, snapshot: Snapshot) -> Said:
     return say(
         "{place} of sd-scripts {commit} has no option {option}",
         place=place,
-        commit=snapshot.commit[:12],
+        commit=_short(snapshot.commit),
         option=option,
     )
+
+
+def _short(commit: str) -> str:
+    """As git abbreviates it; what is no plain commit stays whole."""
+    return commit[:12] if re.fullmatch("[0-9a-f]{40}", commit) else commit
 
 
 def _about_flags(plan: Plan, snapshot: Snapshot) -> Iterator[Finding]:
@@ -69,7 +75,7 @@ def _about_flags(plan: Plan, snapshot: Snapshot) -> Iterator[Finding]:
             said = say(
                 "{problem}, without which lorabake cannot start it", problem=_no_option(name, plan.script, snapshot)
             )
-            yield Finding(rule="S1", severity=Severity.ERROR, message=said, fix=say("leave --commit out"))
+            yield Finding(rule="S1", severity=Severity.ERROR, message=said, fix=say("train with the pin"))
 
 
 def _about_training(plan: Plan, recipe: Recipe, snapshot: Snapshot) -> Iterator[Finding]:
@@ -104,7 +110,7 @@ def _about_dataset(plan: Plan, recipe: Recipe, snapshot: Snapshot) -> Iterator[F
 
 def _unknown(setting: Setting, where: Where, problem: Said) -> Finding:
     """An option that the commit lacks; who wrote it decides what can be done about it."""
-    out = say("leave --commit out: the pin has it")
+    out = say("train with the pin, which has it")
     if setting.source.origin is Origin.RECIPE:
         fix = say("take {key} out, or {other}", key=_key(where) or setting.option, other=out)
     elif setting.value is True and _is_switch(where):
@@ -120,7 +126,7 @@ def _misfit(setting: Setting, where: Where, place: Said, snapshot: Snapshot, pro
     said = say(
         "{place} of sd-scripts {commit} takes no such {option}: {problem}",
         place=place,
-        commit=snapshot.commit[:12],
+        commit=_short(snapshot.commit),
         option=setting.option,
         problem=problem,
     )

@@ -1,0 +1,130 @@
+"""Real commits of sd-scripts before the pin: fetched, asked with the pin's packages, installed beside it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lorabake import process, resources
+from lorabake.errors import UnreachableError
+from lorabake.examine import examine
+from lorabake.planning.option_difference import option_difference
+from lorabake.reading import machine
+from lorabake.run_files import compiled_for
+from lorabake.trainer import install as trainers
+from lorabake.trainer import options, store
+from lorabake.trainer.contents import contents
+from lorabake_schemas.options import Snapshot
+from lorabake_schemas.pin import Pin
+from situations import CPU, project
+
+pytestmark = pytest.mark.real
+
+V0_7_0 = "2a23713f71628b2d1b88a51035b3e4ee2b5dbe46"
+V0_9_1 = "8f4ee8fc343b047965cd8976fca65c3a35b7593a"
+# "Add resize interpolation CLI option", and the commit before it.
+BEFORE, AFTER = "58e9e146a3c72716af909191835d4f41521b4c27", "d0128d18be009c5e221db96d53b6045bdd5af04f"
+ROOM = 4 * 10**9  # for a second copy of the packages
+
+
+def at(commit: str) -> Pin:
+    return resources.pin().model_copy(update={"commit": commit})
+
+
+@pytest.fixture(scope="module")
+def home(trainer: trainers.Trainer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store of its own that borrows the installed trainer, so that nothing is left beside it."""
+    folder = tmp_path_factory.mktemp("home")
+    installed = trainer.checkout.parent
+    store.root(folder).mkdir()
+    (store.root(folder) / installed.name).symlink_to(installed, target_is_directory=True)
+    for marker in installed.parent.glob("*.json"):
+        shutil.copy(marker, store.root(folder))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def looked_up(home: Path, commit: str) -> Snapshot:
+    try:
+        return options.looked_up(at(commit), home, process.own_environment(), print)
+    except UnreachableError as error:
+        pytest.skip(f"no other commit: {error.message} ({error.hint})")
+
+
+def test_neighbours_differ_by_the_one_option_that_was_added(home: Path) -> None:
+    found = option_difference(looked_up(home, BEFORE), looked_up(home, AFTER))
+    for script in found.scripts:
+        assert [option.name for option in script.added] == ["resize_interpolation"]
+        assert (script.removed, script.changed) == ((), ())
+    assert all(not (level.added or level.removed or level.changed) for level in found.dataset)
+
+
+def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path) -> None:
+    """Every plan has debiased_estimation_loss and a share of steps for the warm-up; v0.7.0 knows neither. What the
+    findings say to write mends it."""
+    old = looked_up(home, V0_7_0)
+    assert "debiased_estimation_loss" not in {option.name for option in old.train_network}
+    recipe = project(tmp_path)
+    refused = examine(recipe, CPU, snapshot=old)
+    said = {finding.key: finding for finding in refused.errors}
+    assert said.keys() == {"train.debiased_estimation_loss", "train.lr_warmup_steps"}
+    assert V0_7_0[:12] in said["train.debiased_estimation_loss"].message
+    assert "has no option debiased_estimation_loss" in said["train.debiased_estimation_loss"].message
+    assert said["train.debiased_estimation_loss"].fix.startswith("write train.debiased_estimation_loss = false")
+    assert said["train.lr_warmup_steps"].fix == "write a whole number, as train.lr_warmup_steps"
+    text = recipe.read_text(encoding="utf-8")
+    mended = text.replace("[train]\n", "[train]\ndebiased_estimation_loss = false\nlr_warmup_steps = 10\n")
+    recipe.write_text(mended, encoding="utf-8")
+    accepted = examine(recipe, CPU, snapshot=old)
+    assert accepted.errors == ()
+    written = tomllib.loads(compiled_for(accepted, tmp_path / "run").train.decode())
+    assert len(written) >= 30
+    assert written.keys() <= {option.name for option in old.train_network}
+
+
+@pytest.fixture
+def python(trainer: trainers.Trainer, tmp_path: Path) -> Path:
+    """One whose virtual environments have the packages already, so that they need not be fetched again."""
+    if machine.free_disk(tmp_path) < ROOM:
+        pytest.skip(f"a second trainer needs {ROOM / 1e9:.0f} GB of disk")
+    script, ready = tmp_path / "python", trainer.checkout.parent / "venv"
+    script.write_text(
+        f'#!/bin/sh\nif [ "$2" = venv ]; then exec cp -R "{ready}" "$3"; fi\nexec "{sys.executable}" "$@"\n',
+        encoding="utf-8",
+    )
+    script.chmod(0o755)
+    return script
+
+
+def test_an_older_release_installed_beside_the_pin(
+    trainer: trainers.Trainer, home: Path, python: Path, tmp_path: Path
+) -> None:
+    env, said = process.own_environment(), list[str]()
+    world = trainers.World(lender=resources.pin())
+    try:
+        older = trainers.install(at(V0_9_1), home, "auto", env, said.append, python=python, world=world)
+    except UnreachableError as error:
+        pytest.skip(f"no other commit: {error.message} ({error.hint})")
+    assert (older.commit, older.kind, older.lock) == (V0_9_1, "pin", trainer.lock)
+    assert any("accelerate==0.30.0, the pin for accelerate==1.6.0" in line for line in said)
+    assert any("does not ask for schedulefree==1.4" in line for line in said)
+    made_of = contents(older, env)
+    assert made_of.clean
+    assert made_of.packages == contents(trainer, env).packages
+    assert made_of.tree != contents(trainer, env).tree
+    found = options.known(at(V0_9_1), home, env)
+    missing = {option.name for option in option_difference(resources.snapshot(), found).scripts[0].removed}
+    assert missing >= {"metadata_trigger_phrase", "huber_scale", "skip_cache_check", "resize_interpolation"}
+    assert "seed" not in missing
+    examination = examine(project(tmp_path), CPU, snapshot=found)
+    assert examination.errors == ()
+    assert any("has no option metadata_trigger_phrase" in finding.message for finding in examination.findings)
+    written = tomllib.loads(compiled_for(examination, tmp_path / "run").train.decode())
+    assert "metadata_trigger_phrase" not in written
+    assert written.keys() <= {option.name for option in found.train_network}
+    shutil.rmtree(older.checkout.parent)
