@@ -156,7 +156,7 @@ def test_caches_of_another_program_are_refused_and_what_is_none_is_never_touched
     np.savez(world.pictures / "001.npz", pose=np.zeros(9))
     mine = world.caches
     said = world.train("--refresh-cache", code=1)
-    assert "has the name of a cache and is none" in said
+    assert "is named like a cache but is none" in said
     assert "001.npz" in said
     assert world.caches == mine
     (world.pictures / "001.npz").unlink()

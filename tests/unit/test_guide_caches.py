@@ -82,7 +82,7 @@ def test_what_is_no_cache_is_not_to_be_deleted() -> None:
         "S19", at(of=DISK, stale=(StaleCache("concept", 0, "latents", "003.npz", "003.png", foreign=True),))
     )
     assert "003.npz" in found.message
-    assert "write over it" in found.message
+    assert "overwrite it" in found.message
     assert "move what is yours out of pics" in found.fix
     assert "--refresh-cache" not in found.fix
 

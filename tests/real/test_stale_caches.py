@@ -1,0 +1,218 @@
+"""Stale caches beside the real sd-scripts, which takes them up in silence where lorabake refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from PIL import Image
+
+from lorabake import locks
+from lorabake.cache_look import Cached
+from lorabake.cache_upkeep import Keeper, refreshed
+from lorabake.examine import Examination, examine
+from lorabake.first import ingredients, pictures
+from lorabake.process import child_env, own_environment
+from lorabake.reading import machine
+from lorabake.reading.cache_origins import CacheMemory
+from lorabake.reading.dataset import Scanning
+from lorabake.reading.fingerprints import Fingerprints
+from lorabake.reading.inputs import Ingredients, inputs
+from lorabake.trainer.install import Trainer
+from lorabake.workflow import write_compiled
+from situations import CPU, RECIPE, write_base, write_pictures
+
+pytestmark = pytest.mark.real
+ROOT = Path(__file__).parents[2]
+LOADER = Path(__file__).with_name("caches_with_sd_scripts.py")
+
+
+@pytest.fixture(scope="module")
+def home() -> Path:
+    """Where the trainer and the bases are kept between sessions."""
+    return Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+
+
+@pytest.fixture(scope="module")
+def base(home: Path, trainer: Trainer) -> Path:
+    """The base of random weights that the other real runs use."""
+    folder = home / "bases" / "sd15"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locks.held(home / "bases" / ".lock", lambda: print("waiting for another session's base")):
+        ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
+    wanted, free = ingredients.needs("sd15").memory_bytes, machine.available_memory()
+    if free is not None and free < wanted:
+        pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
+    return folder
+
+
+def write_recipe(folder: Path, base: Path) -> Path:
+    pictures.draw(folder / "lighthouse", pictures.LIGHTHOUSE, 4)
+    tables = {
+        "name": "stale",
+        "kind": "object",
+        "base": {
+            "model": base.as_posix(),
+            "family": "sd15",
+            "tags": "danbooru",
+            "tokenizer_cache_dir": (base / "tokenizers").as_posix(),
+        },
+        "network": {"network_dim": 4},
+        "train": {
+            "optimizer": "AdamW",
+            "resolution": 64,
+            "max_train_steps": 2,
+            "lr_warmup_steps": 0,
+            "cache_latents_to_disk": True,
+        },
+        "concept": [{"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}],
+    }
+    recipe = folder / "recipe.toml"
+    recipe.write_text(tomli_w.dumps(tables), encoding="utf-8")
+    return recipe
+
+
+def sd_scripts(trainer: Trainer, run: Path, what: str, dataset: str) -> dict[str, Any]:
+    """What sd-scripts makes and loads of caches when it is started bare in a run folder."""
+    argv = [str(trainer.python), str(LOADER), str(trainer.checkout), what, dataset, "answer.json"]
+    env = child_env(own_environment(), HF_HUB_OFFLINE="1")
+    done = subprocess.run(argv, cwd=run, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return dict(json.loads((run / "answer.json").read_text("utf-8")))
+
+
+def lorabake(home: Path, *args: object, code: int) -> str:
+    env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(home))
+    argv = [sys.executable, "-m", "lorabake", *map(str, args)]
+    done = subprocess.run(argv, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+def test_latents_of_another_resolution_and_of_a_picture_that_was_replaced(
+    tmp_path: Path, home: Path, base: Path, trainer: Trainer
+) -> None:
+    recipe = write_recipe(tmp_path, base)
+    first, folder = tmp_path / "runs" / "first", tmp_path / "lighthouse"
+    lorabake(home, "run", recipe, "--run-dir", first, code=0)
+    made = {path: path.read_bytes() for path in folder.glob("*.npz")}
+    assert len(made) == 4
+    assert "S19" not in lorabake(home, "check", recipe, code=0)
+
+    # what the user changes, and what sd-scripts alone would do about it: nothing
+    replaced = folder / "lighthouse03.png"
+    with Image.open(replaced) as picture:
+        Image.new("RGB", picture.size, (200, 20, 20)).save(replaced)
+    said = lorabake(home, "check", recipe, code=1)
+    assert "(the picture was replaced or edited since): lighthouse03.png" in said
+    larger = (first / "dataset.toml").read_text("utf-8").replace("resolution = 64", "resolution = 128")
+    assert "resolution = 128" in larger
+    (first / "bare.toml").write_text(larger.replace("max_bucket_reso = 128", "max_bucket_reso = 192"), "utf-8")
+    bare = sd_scripts(trainer, first, "latents", "bare.toml")
+    assert bare["encoded"] == 0
+    for told in bare["loaded"].values():
+        width, height = told["bucket"]
+        assert width * height > 96 * 96  # a bucket for 128
+        channels, *sides = told["latents"]
+        assert channels == 4
+        assert 64 * sides[0] * sides[1] <= 72 * 72  # latents of a picture of 64
+    assert {path: path.read_bytes() for path in made} == made
+
+    # lorabake says so, and trains once the caches are refreshed
+    recipe.write_text(recipe.read_text("utf-8").replace("resolution = 64", "resolution = 128"), "utf-8")
+    said = lorabake(home, "run", recipe, "--run-dir", tmp_path / "runs" / "refused", code=1)
+    assert "(made at 64, this run is 128): lighthouse01.png, lighthouse02.png, lighthouse04.png" in said
+    assert not (tmp_path / "runs" / "refused").exists()
+    second = tmp_path / "runs" / "second"
+    said = lorabake(home, "run", recipe, "--run-dir", second, "--refresh-cache", code=0)
+    assert "deleted 4 caches that do not fit" in said
+    fresh = sd_scripts(trainer, second, "latents", "dataset.toml")
+    assert fresh["encoded"] == 0
+    for told in fresh["loaded"].values():
+        assert [8 * side for side in told["latents"][:0:-1]] == told["bucket"]
+    assert "S19" not in lorabake(home, "check", recipe, code=0)
+
+
+TEXT = """
+[network]
+network_train_unet_only = true
+[captions]
+shuffle_caption = false
+[kohya]
+cache_text_encoder_outputs_to_disk = true
+cache_text_encoder_outputs = true
+"""
+
+
+def remembered(of: Examination, root: Path, memory: CacheMemory) -> int:
+    """What a run does when sd-scripts has made its caches."""
+    recipe, plan = of.planned()
+    start = inputs(Ingredients(recipe, plan, of.dataset, of.loaded.folder, root, {}), Fingerprints(memory.facts))
+    return Keeper(Cached(recipe, plan, of.dataset, of.loaded.folder), start, replace(memory, root=root))()
+
+
+def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, trainer: Trainer) -> None:
+    write_base(tmp_path / "base.safetensors", "sdxl")
+    shown, root = write_pictures(tmp_path / "pics", 3), tmp_path / "runs" / "one"
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace('"sd15"', '"sdxl"') + TEXT, encoding="utf-8")
+    memory = CacheMemory.of(tmp_path / "home", {}, tmp_path / "home" / "facts-1.sqlite3")
+
+    def looked() -> Examination:
+        return examine(recipe, CPU, scanning=Scanning(memory.facts, caches=memory))
+
+    before = looked()
+    root.parent.mkdir()
+    write_compiled(before, root)
+    first = sd_scripts(trainer, root, "text", "dataset.toml")
+    old = (shown / "001.txt").read_text("utf-8")
+    assert sorted(first["encoded"]) == sorted(first["loaded"].values())
+    assert first["loaded"]["001.png"] == old[:77]
+    assert remembered(before, root, memory) == 3
+    assert not looked().errors
+
+    (shown / "001.txt").write_text(f"a windmill, {old}", encoding="utf-8")
+    bare = sd_scripts(trainer, root, "text", "dataset.toml")
+    assert bare["encoded"] == []
+    assert bare["loaded"]["001.png"] == old[:77]  # the caption as it was
+    edited = looked()
+    (error,) = edited.errors
+    assert error.rule == "S19"
+    assert error.message.endswith("(the caption was edited since): 001.png")
+
+    mended, said = refreshed(edited, looked)
+    assert not mended.errors
+    assert [path.name for path in shown.glob("*.npz")].count("001_te_outputs.npz") == 0
+    assert len(said) == 1
+    again = sd_scripts(trainer, root, "text", "dataset.toml")
+    assert again["encoded"] == [f"a windmill, {old}"]
+    assert again["loaded"]["001.png"].startswith("a windmill")
+
+
+def test_what_sd_scripts_writes_with_cache_info_is_held_against_the_folder(tmp_path: Path, trainer: Trainer) -> None:
+    write_base(tmp_path / "base.safetensors")
+    shown, root = write_pictures(tmp_path / "pics", 3), tmp_path / "runs" / "one"
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE + "[kohya]\ncache_info = true\n", encoding="utf-8")
+    root.parent.mkdir()
+    write_compiled(examine(recipe, CPU), root)
+    dataset = (root / "dataset.toml").read_text("utf-8")
+    (root / "bare.toml").write_text(dataset.replace("num_repeats", "cache_info = true\nnum_repeats"), "utf-8")
+    sd_scripts(trainer, root, "latents", "bare.toml")
+    assert (shown / "metadata_cache.json").is_file()
+    assert not examine(recipe, CPU).errors
+    (shown / "001.txt").write_text("something else entirely", encoding="utf-8")
+    (error,) = examine(recipe, CPU).errors
+    assert error.message.endswith("captions were edited since")
+    (shown / "001.png").unlink()
+    (error,) = examine(recipe, CPU).errors
+    assert error.message.endswith("pictures were added, taken away or moved since")
+    mended, _ = refreshed(examine(recipe, CPU), lambda: examine(recipe, CPU))
+    assert not mended.errors
+    assert not (shown / "metadata_cache.json").exists()
