@@ -40,7 +40,7 @@ def _settings(here: Plan, there: Plan) -> Iterator[SettingDifference]:
 
 def _launched(plan: Plan) -> list[Setting]:
     """accelerate's flags. A plan does not keep whether the recipe or the machine decided them."""
-    source = Source(origin=Origin.LORABAKE, why=say("as [launch] of the recipe says, or else by the machine"))
+    source = Source(origin=Origin.LORABAKE, why=say("[launch] of the recipe, or else the machine"))
     told = plan.launch.model_dump().items()
     return [Setting(option=name, value=value, source=source) for name, value in told if value is not None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.record import Record
 
 _VALUE: TypeAdapter[Any] = TypeAdapter(OptionValue)
-KEPT = Source(origin=Origin.LORABAKE, why=say("as compiled: the lorabake of that run did not keep where it came from"))
+KEPT = Source(origin=Origin.LORABAKE, why=say("as compiled"))  # an older lorabake kept no plan, and so no sources
 
 
 def is_recipe(what: str, here: Path) -> bool:
@@ -102,21 +102,23 @@ def _plan(record: Record, train: dict[str, Any], block: dict[str, Any], root: Pa
             )
             for each in subsets
         ),
-        launch=_launched(record.argv),
+        launch=_launched(record),
         forecast=counts,
     )
 
 
-def _launched(argv: Sequence[str]) -> LaunchPlan:
-    """accelerate's flags as they were given."""
-    flags = dict(pairwise(argv))
-    port = flags.get("--main_process_port")
+def _launched(record: Record) -> LaunchPlan:
+    """accelerate's flags as they were given. A rehearsal has few of them: the rest follows from the machine, as
+    planning.resolve.run has it."""
+    flags = dict(pairwise(record.argv))
+    on_cpu = record.machine.device == "cpu"
+    port, threads = flags.get("--main_process_port"), str(record.machine.cpus if on_cpu else 1)
     return LaunchPlan(
         num_processes=int(flags.get("--num_processes", "1")),
         gpu_ids=flags.get("--gpu_ids"),
-        num_cpu_threads_per_process=int(flags.get("--num_cpu_threads_per_process", "1")),
+        num_cpu_threads_per_process=int(flags.get("--num_cpu_threads_per_process", threads)),
         main_process_port=int(port) if port else None,
-        cpu="--cpu" in argv,
+        cpu=on_cpu if record.rehearsal else "--cpu" in record.argv,
     )
 
 
