@@ -23,7 +23,7 @@ def maker() -> ModuleType:
     return module
 
 
-WRITTEN = {"repeating.md"}  # by hand: what was measured, not what a command says
+WRITTEN = {"commits.md", "repeating.md"}  # by hand: what was measured or tried with sd-scripts itself
 
 
 @cache

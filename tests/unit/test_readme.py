@@ -56,6 +56,9 @@ def test_commands_and_options_that_it_names_are_there() -> None:
         for parameter in (main.get_command(context, command) or pytest.fail(command)).params
         for name in parameter.opts
     }
+    kept = main.get_command(context, "trainer")
+    assert isinstance(kept, click.Group)
+    options |= {name for command in kept.commands.values() for parameter in command.params for name in parameter.opts}
     mentioned = set(re.findall(r"`(?:lorabake )?[^`\n]*?(--[a-z-]+)", README)) - {"--global"}
     assert {"--lang", "--deep", "--diff", "--no-cache", "--output-format", "--full"} <= mentioned
     assert mentioned <= options
