@@ -13,7 +13,15 @@ from lorabake.planning.drift import WHAT
 from lorabake.render.page import Page, bold, table
 from lorabake.render.settings import source_text, value_text
 from lorabake_schemas.record import Role
-from lorabake_schemas.report import CountDifference, DataDifference, PlanDifference, SettingDifference, SideValue
+from lorabake_schemas.report import (
+    TOOK,
+    CountDifference,
+    DataDifference,
+    PlanDifference,
+    SettingDifference,
+    SideValue,
+    ValueDifference,
+)
 from lorabake_schemas.words import Said, quoted, say, told
 
 MOST = 20  # files of a folder that are named
@@ -35,6 +43,19 @@ NAMES: Mapping[str, Said] = MappingProxyType(
         "samples_per_epoch": say("samples an epoch"),
         "exposures": say("times each picture is seen"),
         "bucket_samples": say("samples in the bucket"),
+    }
+)
+# What planning.run_difference calls a value of two runs; packages and files have names of their own.
+VALUES: Mapping[str, Said] = MappingProxyType(
+    {
+        "files of sd-scripts": say("files of sd-scripts"),
+        "packages": say("packages"),
+        "system": say("system"),
+        "memory": say("memory"),
+        "status": say("status"),
+        "verdict": say("verdict"),
+        "steps": say("steps"),
+        TOOK: say("took"),
     }
 )
 
@@ -74,8 +95,13 @@ def _values(found: PlanDifference, page: Page) -> Iterator[str]:
     parts = ((say("Trainer"), found.trainer), (say("Machine"), found.machine), (say("Outcome"), found.outcome))
     for name, changes in parts:
         if changes:
-            rows = [("", "-", "+"), *((each.name, _short(each.here), _short(each.there)) for each in changes)]
+            rows = [("", "-", "+"), *(_value_row(each, page) for each in changes)]
             yield "\n".join([bold(page(name)), *table(rows)])
+
+
+def _value_row(each: ValueDifference, page: Page) -> tuple[str, str, str]:
+    name = page(VALUES[each.name]) if each.name in VALUES else each.name
+    return name, _short(each.here), _short(each.there)
 
 
 def _short(value: str | None) -> str:
