@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 COUNT = 32
@@ -279,7 +280,10 @@ def second_concept(numbers: range) -> Callable[[Path], None]:
 
 def old_latents(suffix: str, size: str) -> Callable[[Path], None]:
     """What a training at another resolution, or of another program, has left."""
-    return rewrite(f"07_{size}{suffix}.npz", b"PK\x05\x06" + bytes(18))
+    arrays = {"latents": np.zeros((4, 64, 64), np.float32), "original_size": np.array((1, 1)), "crop_ltrb": np.zeros(4)}
+    into = io.BytesIO()
+    np.savez(into, **arrays)  # type: ignore[arg-type]
+    return rewrite(f"07_{size}{suffix}.npz", into.getvalue())
 
 
 def repeated_by_name(project: Path) -> None:
@@ -349,9 +353,8 @@ FAULTS = (
     Fault("nearly-the-same", "G1.9", "alike", nearly_the_same, deep=True),
     Fault("one-stem-twice", "S12.stem", "differ only in their ending", rewrite("07.jpg", encoded(50, "JPEG"))),
     # latents that another training left
-    Fault("old-latents-on-disk", "S19", "old latent cache ", old_latents("_sd", "0832x0704"), more=ON_DISK),
-    Fault("old-latents-of-another-size", "S19", "another size", old_latents("_sd", "0512x0512"),
-          also=frozenset({"G2.16"})),
+    Fault("old-latents-on-disk", "S19", "latent cache of 1 picture", old_latents("_sd", "0896x0640"), more=ON_DISK),
+    Fault("old-latents-of-another-size", "S19.sizes", "another size", old_latents("_sd", "0512x0512")),
     # how many
     Fault("too-few", "G1.2", "8 pictures", few),
     Fault("unbalanced", "G6.16", "beside", second_concept(range(60, 66)), more=SECOND.format(images="other")),
