@@ -15,6 +15,8 @@ from pydantic_core import core_schema
 from lorabake import resources
 from lorabake.errors import MachineError, RecipeError
 from lorabake_schemas.base import StrictModel
+from lorabake_schemas.commits import CommitDifference
+from lorabake_schemas.comparison import Comparison
 from lorabake_schemas.inspection import InspectReport
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import Inputs, Record
@@ -22,7 +24,9 @@ from lorabake_schemas.report import CheckReport, ExplainReport, PlanDifference, 
 from lorabake_schemas.verification import VerifyReport
 from lorabake_schemas.words import quoted, say
 
-Published = Literal["recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify"]
+Published = Literal[
+    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits"
+]  # fmt: skip
 PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
         "check": CheckReport,
@@ -33,6 +37,8 @@ PRINTED: Mapping[str, type[StrictModel]] = MappingProxyType(
         "inputs": Inputs,
         "inspect": InspectReport,
         "verify": VerifyReport,
+        "compare": Comparison,
+        "commits": CommitDifference,
     }
 )
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from lorabake.render.report import Form
     from lorabake.shelf import Published
 
-PUBLISHED = ("recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare")
+PUBLISHED = (
+    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
+)  # fmt: skip
 
 
 @click.command()
