@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from own_trainer import OwnTrainer, environment, lorabake
 from PIL import Image
 
+from lorabake import locks
 from lorabake.reading import machine
 from lorabake.reading.fact_store import store_path
 from lorabake.reading.fingerprints import Fingerprints
@@ -338,6 +339,10 @@ def test_a_rehearsal_a_failed_run_and_one_in_progress(world: World) -> None:
     record = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps(record | {"status": "started", "outcome": None, "ended": None}), "utf-8")
     assert world.verify()["remarks"][0].startswith("this run was killed, and its lorabake too")
+    with locks.held(world.run.parent / f".{record['name']}.lock", lambda: None):
+        told = world.verify()
+    assert told["remarks"][0] == "this run is in progress: what it makes is recorded when it ends"
+    assert told["identical"]
 
 
 KINDS = {
