@@ -127,6 +127,7 @@ def test_the_rule_names_what_a_user_needs() -> None:
         "lorabake/trainer_side/probe_attention.py",
         "lorabake/trainer_side/random_base.py",
         "lorabake/trainer_side/deterministic.py",
+        "lorabake/trainer_side/going_on.py",
         "lorabake/trainer_side/health.py",
     } <= names
 

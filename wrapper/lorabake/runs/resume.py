@@ -136,19 +136,24 @@ def with_part(record: Record, written: Written, state: State, argv: tuple[str, .
         first_step=written.first_step,
         offset=written.offset,
     )
-    parts = (*(record.parts or (first_part(record),)), part)
+    parts = (*map(over, record.parts or (first_part(record),)), part)
     changes = {"status": "started", "ended": None, "outcome": None, "pid": os.getpid(), "parts": parts}
     return record.model_copy(update=changes)
 
 
+def over(part: Part) -> Part:
+    """A part that has no end was killed together with its guard."""
+    return part.model_copy(update={"status": "interrupted"}) if part.status == "started" else part
+
+
 def first_part(record: Record) -> Part:
-    """The run as it was before it was resumed for the first time; one that just stopped was killed."""
+    """The run as it was before it was resumed for the first time."""
     outcome = record.outcome.model_copy(update={"outputs": ()}) if record.outcome is not None else None
     return Part(
         number=1,
         started=record.started,
         ended=record.ended,
-        status="interrupted" if record.status == "started" else record.status,
+        status=record.status,
         argv=record.argv,
         outcome=outcome,
     )

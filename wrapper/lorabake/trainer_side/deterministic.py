@@ -8,9 +8,15 @@ Python imports from, its own name and arguments, itself as __main__.
 Strict, not warn_only: with warnings only, PyTorch keeps kernels that add up in another order every time (its memory
 efficient attention for one, pytorch pull 101847), and a run that is called repeatable would not be. An operation of
 which there is no other kernel ends the run with PyTorch's own words.
+
+Each line of sd-scripts' log takes a number from Python's own random ones, for a link that no terminal shows (rich
+14.1.0 style.py:490, 688), and captions are shuffled with what is left (library/train_util.py:911). So one line more,
+a warning or a file saved, would train on otherwise shuffled captions, and so would a run that was resumed. Here rich
+has random numbers of its own.
 """
 
 import os
+import random
 import runpy
 import sys
 
@@ -19,8 +25,10 @@ def main():
     script, arguments = sys.argv[1], sys.argv[2:]
     sys.path[0] = os.path.dirname(os.path.abspath(script))
     sys.argv = [script, *arguments]
+    import rich.style
     import torch
 
+    rich.style.randint = random.Random(0).randint
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False

@@ -1,0 +1,87 @@
+"""Runs launch() and resume() on the stand-in that saves states; a process of its own where it is to be killed.
+
+As a script: ``resume_runner.py run|resume RUN_FOLDER [SETTINGS_AS_TOML]``.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from launch_runner import ignore, plan
+
+import fake_sd_scripts
+from lorabake.errors import LorabakeError
+from lorabake.process import own_environment
+from lorabake.runs.command import trainer_env
+from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.launch import launch
+from lorabake.runs.request import LaunchRequest
+from lorabake.runs.resume import ResumeRequest, resume
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.record import TrainerRecord
+
+if TYPE_CHECKING:
+    from lorabake_schemas.record import Record
+
+FAKE = Path(fake_sd_scripts.__file__)
+SETTINGS: dict[str, Any] = {
+    "output_name": "x", "output_dir": "output", "batches": 5, "max_train_steps": 15, "save_state": True,
+    "save_every_n_steps": 2, "save_every_n_epochs": 1, "seed": 7,
+}  # fmt: skip
+
+
+def env() -> dict[str, str]:
+    return trainer_env(own_environment(), python=Path(sys.executable), cpu=True)
+
+
+def run(root: Path, **changes: Any) -> Record:
+    """A new run with the stand-in."""
+    settings = {key: value for key, value in {**SETTINGS, **changes}.items() if value is not None}
+    files = {
+        "recipe.toml": b"name = 'x'\n",
+        "train.toml": tomli_w.dumps(settings).encode(),
+        "dataset.toml": b"",
+        "prompts.txt": b"",
+    }
+    flags = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
+    request = LaunchRequest(
+        root=root,
+        files=files,
+        plan=plan(settings["max_train_steps"]),
+        argv=(sys.executable, str(FAKE), *flags),
+        env=env(),
+        trainer=TrainerRecord(kind="own", python=sys.executable),
+        machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
+        interrupt_s=1.0,
+        terminate_s=1.0,
+    )
+    return launch(request, ignore)
+
+
+def go_on(root: Path) -> Record:
+    """The same run, resumed."""
+    paths = RunPaths(root)
+    record = read_record(paths.record)
+    first = record.parts[0].argv if record.parts else record.argv
+    return resume(ResumeRequest(paths, tuple(first), env(), interrupt_s=1.0, terminate_s=1.0), ignore)
+
+
+def main() -> int:
+    what, root, *settings = sys.argv[1:]
+    try:
+        if what == "run":
+            run(Path(root), **(tomllib.loads(settings[0]) if settings else {}))
+        else:
+            go_on(Path(root))
+    except LorabakeError as error:
+        sys.stderr.write(f"{error.message}\n{error.hint or ''}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
