@@ -47,6 +47,16 @@ def test_a_caption_is_called_by_its_picture() -> None:
     assert (found[0].was, found[0].now) == (file("02.txt").sha256, file("02.txt", "new").sha256)
 
 
+def test_many_captions_that_changed_are_told_in_no_time() -> None:
+    """20,000 of them: each is found by name, none by looking through all others (minutes)."""
+    names = [(f"{number}.png", f"{number}.txt") for number in range(20_000)]
+    then = concept(*(file(name) for pair in names for name in pair))
+    now = concept(*(file(name, "new" if name.endswith("txt") else "") for pair in names for name in pair))
+    found = input_drift((then,), (now,))
+    assert len(found) == 20_000
+    assert str(found[-1].message) == "the caption of 19999.png (datasets/hamburger) changed after the run"
+
+
 def test_another_length_is_another_file_even_where_a_digest_should_lie() -> None:
     now = concept(*PICTURES[:3], file("02.txt", size=4))
     assert [each.name for each in input_drift((concept(*PICTURES),), (now,))] == ["02.txt"]

@@ -75,6 +75,16 @@ def test_on_a_terminal_there_are_groups_in_one_order() -> None:
     ]
 
 
+def test_a_terminal_is_not_flooded() -> None:
+    found = tuple(difference("concept", f"{number}.txt", f"caption {number}") for number in range(53))
+    assert text(report(*found), SCREEN)[50:53] == [
+        "  caption 49",
+        "  and 3 more; `lorabake verify --json` names all",
+        "",
+    ]
+    assert len(text(report(*found), PIPE)) == 55
+
+
 def test_the_verdict_in_a_few_words() -> None:
     def verdict(of: VerifyReport) -> str:
         return summary(of).removeprefix("runs/lum-001: ").partition(";")[0]

@@ -29,11 +29,13 @@ WHAT: Mapping[Role, Said] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One input, then and now. ``where`` is the folder as it is called in a message."""
+    """One input, then and now. ``where`` is the folder as it is called in a message, ``pictures`` its pictures by their
+    names without the ending, which their captions share."""
 
     then: Input
     now: Input
     where: Said
+    pictures: Mapping[str, str]
 
     def found(self, name: str, change: Change, message: Said, was: str | None, now: str | None) -> Difference:
         then = self.then
@@ -51,7 +53,8 @@ def input_drift(then: Sequence[Input], now: Sequence[Input]) -> tuple[Difference
     for each in then:
         if each.files:
             gone = each.model_copy(update={"kind": "missing", "files": ()})
-            part = _Part(each, current.get((each.role, each.index), gone), _where(each, then))
+            pictures = {_stem(file.name): file.name for file in each.files if _is_picture(file.name)}
+            part = _Part(each, current.get((each.role, each.index), gone), _where(each, then), pictures)
             found += _drift(part)
     return tuple(found)
 
@@ -218,8 +221,7 @@ def _thing(part: _Part, name: str) -> Said:
         return say("{file} of {what} {folder}", file=name, what=_what(role), folder=part.where)
     if _is_picture(name):
         return say("the picture {name} ({folder})", name=name, folder=part.where)
-    named = (each.name for each in part.then.files if _is_picture(each.name))
-    picture = next((each for each in named if _stem(each) == _stem(name)), None)
+    picture = part.pictures.get(_stem(name))
     if picture is None:
         return say("the caption {name} ({folder})", name=name, folder=part.where)
     return say("the caption of {picture} ({folder})", picture=picture, folder=part.where)

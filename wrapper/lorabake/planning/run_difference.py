@@ -136,9 +136,10 @@ def _of_one(here: Input | None, there: Input | None) -> Iterator[DataDifference]
         if ours != theirs:
             yield _found(some, some.name, there.name if there else None, (ours, theirs))
         return
+    known = {file.name: file.sha256 for file in here.files}
     for change in input_drift((here,), (there,)):
         if change.change == "renamed":
-            digest = next(file.sha256 for file in here.files if file.name == change.was)
+            digest = known[change.name]
             yield _found(here, change.name, change.now, (digest, digest))
         else:
             yield _found(here, change.name, None, (change.was, change.now))

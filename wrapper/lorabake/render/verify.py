@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from lorabake_schemas.verification import Compared, Difference, Subject, VerifyReport
 
+MOST = 50  # differences of a group that a terminal shows
 _MODELS, _DATA = say("Models"), say("Pictures and captions")
 _FOLDER = say("Recipe, settings and record")
 GROUPS: Mapping[Subject, Said] = MappingProxyType(
@@ -92,10 +93,16 @@ def _groups(differences: Sequence[Difference], page: Page) -> Iterator[str]:
     for group in dict.fromkeys(GROUPS.values()):
         found = [each for each in differences if GROUPS[each.what] == group]
         if found:
-            lines = [
-                line for each in found for line in page.paragraph(one_line(page(each.message)), first="  ", rest="    ")
+            rest = len(found) - MOST
+            more = [
+                f"  {page(told(rest, 'and {n} more; `lorabake verify --json` names all', 'and {n} more; `lorabake verify --json` names all'))}"
             ]
-            yield "\n".join([click.style(page(group), fg="red", bold=True), *lines])
+            lines = [
+                line
+                for each in found[:MOST]
+                for line in page.paragraph(one_line(page(each.message)), first="  ", rest="    ")
+            ]
+            yield "\n".join([click.style(page(group), fg="red", bold=True), *lines, *(more if rest > 0 else ())])
 
 
 def _notes(report: VerifyReport, page: Page) -> Iterator[str]:
