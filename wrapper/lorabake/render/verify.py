@@ -93,16 +93,12 @@ def _groups(differences: Sequence[Difference], page: Page) -> Iterator[str]:
     for group in dict.fromkeys(GROUPS.values()):
         found = [each for each in differences if GROUPS[each.what] == group]
         if found:
-            rest = len(found) - MOST
-            more = [
-                f"  {page(told(rest, 'and {n} more; `lorabake verify --json` names all', 'and {n} more; `lorabake verify --json` names all'))}"
-            ]
-            lines = [
-                line
-                for each in found[:MOST]
-                for line in page.paragraph(one_line(page(each.message)), first="  ", rest="    ")
-            ]
-            yield "\n".join([click.style(page(group), fg="red", bold=True), *lines, *(more if rest > 0 else ())])
+            lines = [click.style(page(group), fg="red", bold=True)]
+            for each in found[:MOST]:
+                lines += page.paragraph(one_line(page(each.message)), first="  ", rest="    ")
+            if (rest := len(found) - MOST) > 0:
+                lines.append(f"  {page(say('and {n} more; `lorabake verify --json` names all', n=rest))}")
+            yield "\n".join(lines)
 
 
 def _notes(report: VerifyReport, page: Page) -> Iterator[str]:
