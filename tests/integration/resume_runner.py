@@ -38,8 +38,8 @@ def env() -> dict[str, str]:
     return trainer_env(own_environment(), python=Path(sys.executable), cpu=True)
 
 
-def run(root: Path, **changes: Any) -> Record:
-    """A new run with the stand-in."""
+def run(root: Path, checkout: Path | None = None, **changes: Any) -> Record:
+    """A new run with the stand-in, whose trainer the record says to be in ``checkout``."""
     settings = {key: value for key, value in {**SETTINGS, **changes}.items() if value is not None}
     files = {
         "recipe.toml": b"name = 'x'\n",
@@ -54,7 +54,9 @@ def run(root: Path, **changes: Any) -> Record:
         plan=plan(settings["max_train_steps"]),
         argv=(sys.executable, str(FAKE), *flags),
         env=env(),
-        trainer=TrainerRecord(kind="own", python=sys.executable),
+        trainer=TrainerRecord(
+            kind="own", python=sys.executable, checkout=str(checkout) if checkout is not None else None
+        ),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
         interrupt_s=1.0,
         terminate_s=1.0,

@@ -192,9 +192,10 @@ def test_resumed_again_and_again(tmp_path: Path) -> None:
     record = go_on(root)
     assert [part.number for part in record.parts] == [1, 2, 3, 4]
     assert [part.status for part in record.parts] == ["interrupted"] * 3 + ["finished"]
-    assert record.parts[1].first_step == 6
-    assert record.parts[2].first_step >= 8
-    assert record.parts[3].first_step >= 11
+    began = [part.first_step for part in record.parts]
+    assert began == sorted(began)
+    assert began[1] >= 6
+    assert began[3] >= 11
     assert_whole(record, root, 15)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lorabake import resources
 from lorabake.errors import MachineError
+from lorabake.reading.timeless import all_made_timeless
 from lorabake.runs.alone import only_run
 from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.runs.ending import finish, remarked
@@ -223,7 +224,7 @@ def remarks(training: Training, written: Written) -> tuple[Said, ...]:
     if written.stop_at is not None:
         said = say(
             "once resumed, sd-scripts ends at the end of an epoch only: lorabake had it save at step {step} and "
-            "stopped it there, so the log does not end with a last word",
+            "stopped it there, so the log lacks its closing words",
             step=course.steps,
         )
         found.append(said)
@@ -249,10 +250,11 @@ def completed(request: ResumeRequest, record: Record, training: Training) -> Rec
     seen = replace(parser.seen, step=None)
     part = record.parts[-1] if record.parts else first_part(record)
     start = start_of(request, part.argv, written_by(paths, part, training.course), training, None)
+    left = all_made_timeless(paths.output) if start.deterministic else ()
     before = record.outcome.returncode if record.outcome is not None else None
     evidence = gathered(start, 0 if seen.saved else before, seen)
     said = say("it had reached its last step before: nothing was trained any more")
-    record = remarked(judged(start, record, evidence, None), (said,))
+    record = remarked(judged(start, record, evidence, None), (said, *left))
     with closing(EventLog(Path(paths.events))) as events:
         finish(paths, record, events)
     return record

@@ -1,0 +1,153 @@
+"""`lorabake resume` on the command line: what it says, what it refuses, and that looking changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from resume_runner import run
+from test_resume import broken
+
+from fake_sd_scripts import weight
+from lorabake.runs.folder import RunPaths, prepare, read_record
+from lorabake_schemas.record import Record
+
+
+def lorabake(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LORABAKE")}
+    env = kept | {"LORABAKE_HOME": str(cwd / "home"), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    argv = [sys.executable, "-m", "lorabake", *args]
+    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A run of 15 steps that was killed after 13: its last states are of steps 12, 10 (and the second epoch), 8."""
+    checkout = tmp_path / "sd-scripts"
+    (checkout / "library").mkdir(parents=True)
+    for name in ("train_network.py", "sdxl_train_network.py", "library/train_util.py"):
+        (checkout / name).write_text("")
+    root = tmp_path / "runs" / "x-001"
+    run(root, checkout)
+    for name in ("x.safetensors", "x-step00000014.safetensors"):
+        (root / "output" / name).unlink()
+    for name in ("x-state", "x-step00000014-state"):
+        (root / "output" / name).rename(tmp_path / name)
+    changed(root, status="interrupted", outcome=None)
+    lines = (root / "events.jsonl").read_text("utf-8").splitlines(keepends=True)
+    kept = next(n for n, line in enumerate(lines) if '"step": 14,' in line)
+    (root / "events.jsonl").write_text("".join(lines[:kept]), "utf-8")
+    return root
+
+
+def changed(root: Path, **changes: Any) -> None:
+    record = json.loads((root / "record.json").read_text("utf-8"))
+    (root / "record.json").write_text(json.dumps(record | changes), "utf-8")
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_look_shows_state_and_command_and_changes_nothing(tmp_path: Path, stopped: Path) -> None:
+    broken(stopped, 12)
+    before = tree(stopped)
+    done = lorabake(tmp_path, "resume", "runs/x-001", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "output/x-step00000012-state is not used: optimizer.bin: it is damaged (archive/data/0)"
+    assert lines[1].endswith("x-001 goes on from output/x-000002-state, after step 10 of 15")
+    assert lines[2] == "3 steps after it are trained again"
+    assert lines[3].endswith("--resume output/x-000002-state --initial_step 10 --output_dir parts/002/output")
+    assert lines[4] == "nothing was written or started"
+    assert tree(stopped) == before
+
+
+def test_the_same_for_programs(tmp_path: Path, stopped: Path) -> None:
+    done = lorabake(tmp_path, "resume", "x-001", "--dry-run", "--json")
+    told = json.loads(done.stdout)
+    assert (told["version"], told["state"], told["from_step"]) == (1, "output/x-step00000012-state", 12)
+    assert (told["planned_steps"], told["trained_again"], told["not_used"]) == (15, 1, [])
+    assert told["argv"][-4:] == ["12", "--skip_until_initial_step", "--output_dir", "parts/002/output"]
+
+
+def test_it_goes_on_to_the_end(tmp_path: Path, stopped: Path) -> None:
+    done = lorabake(tmp_path, "resume", "runs/x-001")
+    assert done.returncode == 0, done.stderr
+    assert "done: trained 15 steps into output/x.safetensors" in done.stdout
+    assert "note: the rest of the epoch in which it had stopped was dealt out anew" in done.stdout
+    assert "goes on from output/x-step00000012-state, after step 12 of 15" in done.stderr
+    assert "the record holds no hashes" in done.stderr
+    assert weight(stopped / "output" / "x.safetensors") == 15
+    again = lorabake(tmp_path, "resume", "runs/x-001")
+    assert again.returncode == 0
+    assert again.stdout.endswith("x-001 is finished: all of its 15 steps were trained\n")
+    as_json = lorabake(tmp_path, "resume", "runs/x-001", "--json")
+    assert Record.model_validate_json(as_json.stdout) == read_record(stopped / "record.json")
+
+
+def test_drift_is_refused_unless_told(tmp_path: Path, stopped: Path) -> None:
+    """The base model of the run is another one now."""
+    base = tmp_path / "base.safetensors"
+    base.write_bytes(b"other")
+    was = {"name": "base.safetensors", "sha256": "0" * 64, "size": 5}
+    listed = {"role": "base", "name": "base.safetensors", "place": "../../base.safetensors", "kind": "file"}
+    inputs = json.dumps({"version": 1, "inputs": [{**listed, "index": 0, "files": [was]}]})
+    (stopped / "inputs.json").write_text(inputs)
+    import hashlib
+
+    digest = {"name": "inputs.json", "sha256": hashlib.sha256(inputs.encode()).hexdigest(), "size": len(inputs)}
+    short = {**listed, "index": 0, "files": 1, "size": 5, "sha256": "0" * 64}
+    changed(stopped, inputs_file=digest, inputs=[short])
+    before = tree(stopped)
+    refused = lorabake(tmp_path, "resume", "x-001")
+    assert refused.returncode == 1
+    assert "base.safetensors" in refused.stderr
+    assert "go on all the same with --with-drift" in refused.stderr
+    assert tree(stopped) == before
+    assert lorabake(tmp_path, "resume", "x-001", "--with-drift").returncode == 0
+    assert weight(stopped / "output" / "x.safetensors") == 15
+
+
+def test_a_trainer_that_is_gone(tmp_path: Path, stopped: Path) -> None:
+    (tmp_path / "sd-scripts" / "train_network.py").unlink()
+    done = lorabake(tmp_path, "resume", "x-001")
+    assert done.returncode == 4
+    assert "the trainer of this run is not at" in done.stderr
+    assert read_record(stopped / "record.json").parts == ()
+
+
+def test_a_rehearsal_and_a_run_without_states(tmp_path: Path, stopped: Path) -> None:
+    changed(stopped, rehearsal=True)
+    refused = lorabake(tmp_path, "resume", "x-001")
+    assert refused.returncode == 1
+    assert "is a rehearsal: nothing was trained" in refused.stderr
+    changed(stopped, rehearsal=False)
+    train = (stopped / "train.toml").read_text("utf-8")
+    (stopped / "train.toml").write_text(train.replace("save_state = true", "save_state = false"), "utf-8")
+    for path in (stopped / "output").glob("*-state"):
+        path.rename(tmp_path / path.name)
+    refused = lorabake(tmp_path, "resume", "x-001")
+    assert refused.returncode == 1
+    assert "there is no state to resume" in refused.stderr
+    assert "save.save_state = true" in refused.stderr
+
+
+def test_a_run_that_never_began_to_train(tmp_path: Path, stopped: Path) -> None:
+    record = (stopped / "record.json").read_bytes()
+    other = RunPaths(tmp_path / "runs" / "x-002")
+    prepare(other, {"train.toml": b"save_state = true\n", "record.json": record})
+    refused = lorabake(tmp_path, "resume", "x-002")
+    assert refused.returncode == 1
+    assert "it did not get as far as its first state: start it again with `lorabake rerun`" in refused.stderr
+
+
+def test_no_such_run(tmp_path: Path) -> None:
+    done = lorabake(tmp_path, "resume", "runs/nothing")
+    assert done.returncode == 1
+    assert "there is no run" in done.stderr

@@ -1,0 +1,182 @@
+"""A real training is killed and goes on: the states it leaves, the one that is taken, and where it ends.
+
+Four trainings of the pinned sd-scripts, each a minute: a deterministic one without a break, the same with SIGKILL to
+lorabake and a damaged state; and one killed inside an epoch whose last step is no epoch's end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from lorabake import locks
+from lorabake.first import ingredients, pictures
+from lorabake.locks import is_held
+from lorabake.process import child_env, own_environment
+from lorabake.reading import machine
+from lorabake.reading.weights import read_weights
+from lorabake.runs.folder import read_record
+from lorabake.trainer.install import Trainer
+from lorabake_schemas.record import Record
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 600.0
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def cache() -> Path:
+    return Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+
+
+@pytest.fixture(scope="module")
+def base(cache: Path, trainer: Trainer) -> Path:
+    """The base of random weights that the other real runs use."""
+    folder = cache / "bases" / "sd15"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locks.held(cache / "bases" / ".lock", lambda: print("waiting for another session's base")):
+        ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
+    wanted, free = ingredients.needs("sd15").memory_bytes, machine.available_memory()
+    if free is not None and free < wanted:
+        pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
+    return folder
+
+
+class Project:
+    """A recipe whose training draws on chance wherever it can, and lorabake's command line on it."""
+
+    def __init__(self, folder: Path, base: Path, cache: Path, train: dict[str, Any], **more: Any) -> None:
+        self.folder, self.cache = folder, cache
+        pictures.draw(folder / "lighthouse", pictures.LIGHTHOUSE, 4)
+        concept = {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}
+        told: dict[str, Any] = {
+            "name": "lum",
+            "kind": "object",
+            "base": {
+                "model": base.as_posix(),
+                "family": "sd15",
+                "tags": "danbooru",
+                "tokenizer_cache_dir": (base / "tokenizers").as_posix(),
+            },
+            "concept": [{**concept, "num_repeats": 1, "flip_aug": True, "shuffle_caption": True}],
+            "network": {"network_dim": 4, "network_dropout": 0.1, "network_train_unet_only": True},
+            "train": {"optimizer": "AdamW", "learning_rate": 1e-3, "resolution": 64, "lr_warmup_steps": 0, **train},
+            "save": {"save_state": True, "save_precision": "float", "save_every_n_steps": 3},
+            **more,
+        }
+        told["train"]["max_data_loader_n_workers"] = 0
+        (folder / "recipe.toml").write_text(tomli_w.dumps(told), encoding="utf-8")
+
+    def lorabake(self, *args: str) -> subprocess.Popen[str]:
+        env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(self.cache))
+        argv = [sys.executable, "-m", "lorabake", *args]
+        return subprocess.Popen(
+            argv, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+
+    def done(self, *args: str) -> str:
+        """Run it to its good end; everything it said."""
+        process = self.lorabake(*args)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, out[-3000:] + err[-6000:]
+        return out + err
+
+    def killed(self, run: Path, after: int) -> None:
+        """`lorabake run`, ended by SIGKILL once that step is told; its guard stops the trainer."""
+        process = self.lorabake("run", "recipe.toml", "--run-dir", str(run))
+        until(lambda: process.poll() is not None or last_step(run) >= after, f"step {after}")
+        process.kill()
+        process.communicate()
+        until(lambda: read_record(run / "record.json").status == "interrupted" and not is_held(run), "the guard")
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    path = run / "events.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def last_step(run: Path) -> int:
+    return max((each["step"] for each in events(run) if each["event"] == "step"), default=0)
+
+
+def damaged(run: Path, step: int) -> None:
+    """One bit in the middle of the newest state's largest file."""
+    path = run / "output" / f"lum-step{step:08d}-state" / "optimizer.bin"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def touched(run: Path, step: int) -> None:
+    folder = run / "output" / f"lum-step{step:08d}-state"
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (2e9, 2e9))
+
+
+def assert_numbers(run: Path, record: Record, steps: int) -> None:
+    """As many steps as planned, told once each and in order; every file says the step of its name."""
+    assert (record.status, record.planned_steps) == ("finished", steps)
+    assert read_weights(run / "output" / "lum.safetensors").steps == steps
+    for path in (run / "output").glob("lum-step*.safetensors"):
+        assert read_weights(path).steps == int(path.stem.removeprefix("lum-step"))
+    for path in (run / "output").glob("lum-step*-state"):
+        told = json.loads((path / "train_state.json").read_text(encoding="utf-8"))
+        assert told["current_step"] == int(path.name[len("lum-step") : -len("-state")])
+    part = record.parts[-1]
+    kinds = [(each["event"], each.get("step")) for each in events(run)]
+    after = kinds[kinds.index(("resumed", None)) :]
+    assert [step for kind, step in after if kind == "step"] == list(range(part.first_step + 1, steps + 1))
+
+
+def test_killed_with_its_newest_state_damaged_it_ends_as_without(tmp_path: Path, cache: Path, base: Path) -> None:
+    """Three epochs of four steps, deterministic: killed after step 9, whose state is damaged; so it goes on after 8,
+    the end of the second epoch, and the weights are those of the run without a break, bit for bit."""
+    save = {"save_state": True, "save_precision": "float", "save_every_n_steps": 3, "save_every_n_epochs": 1}
+    project = Project(tmp_path, base, cache, {"max_train_epochs": 3}, save=save, launch={"deterministic": True})
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    project.done("run", "recipe.toml", "--run-dir", str(whole))
+    project.killed(run, 10)
+    damaged(run, 9)
+    touched(run, 3)
+    said = project.done("resume", str(run))
+    assert "output/lum-step00000009-state is not used: optimizer.bin: it is damaged" in said
+    record = read_record(run / "record.json")
+    assert (record.parts[1].state, record.parts[1].first_step) == ("output/lum-000002-state", 8)
+    assert_numbers(run, record, 12)
+    for name in ("lum-000001.safetensors", "lum-000002.safetensors", "lum.safetensors"):
+        assert (run / "output" / name).read_bytes() == (whole / "output" / name).read_bytes(), name
+    again = project.done("resume", str(run))
+    assert "is finished" in again
+
+
+def test_killed_inside_an_epoch_with_a_last_step_that_is_no_epochs_end(tmp_path: Path, cache: Path, base: Path) -> None:
+    """Ten steps of four an epoch: sd-scripts would go on to 12 (or, from inside the first epoch, begin it again)."""
+    project = Project(tmp_path, base, cache, {"max_train_steps": 10, "max_train_epochs": None})
+    run = tmp_path / "run"
+    project.killed(run, 7)
+    said = project.done("resume", str(run))
+    record = read_record(run / "record.json")
+    part = record.parts[1]
+    assert (part.first_step, part.offset) == (6, 4)
+    assert "--skip_until_initial_step" in part.argv
+    assert_numbers(run, record, 10)
+    assert record.outcome is not None
+    assert "lorabake had it save at step 10 and stopped it there" in said
