@@ -9,8 +9,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from fake_sd_scripts import archive, write_lora, write_state
 
+from fake_sd_scripts import archive, write_lora, write_state
 from lorabake.planning.continuation import Course
 from lorabake.runs.states import Expected, Spot, State, expected, named, problem, states, wrong_with_archive
 
@@ -91,7 +91,7 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "scheduler.bin", "w") as file:
         file.writestr("readme.txt", "x")
-    assert wrong_with_archive(tmp_path / "scheduler.bin") == "it is not a file of torch's"
+    assert wrong_with_archive(tmp_path / "scheduler.bin") == "it is not a torch file"
 
 
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def _left_out(setting: Setting, plan: Plan, snapshot: Snapshot) -> Finding:
         "{problem}, so the LoRA's metadata goes without it",
         problem=_no_option(setting.option, plan.script, snapshot),
     )
-    fix = say("nothing, or train with the pin, which has it")
+    fix = say("leave it so, or train with the pin, which has it")
     return Finding(rule="S1", severity=Severity.WARNING, where=_where(setting.option, None), message=said, fix=fix)
 
 

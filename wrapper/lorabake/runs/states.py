@@ -176,7 +176,7 @@ def wrong_with_archive(path: Path) -> Said | None:
         return say("it is damaged or cut off")
     if broken is not None:
         return say("it is damaged ({part})", part=broken)
-    return None if any(name.rpartition("/")[2] == "data.pkl" for name in names) else say("it is not a file of torch's")
+    return None if any(name.rpartition("/")[2] == "data.pkl" for name in names) else say("it is not a torch file")
 
 
 __all__ = ["ENDING", "Expected", "Spot", "State", "expected", "named", "problem", "states", "wrong_with_archive"]
