@@ -83,7 +83,7 @@ INSTEAD: dict[str, Said] = {
     "use_8bit_adam": say('write optimizer = "AdamW8bit" under [train]'),
     "use_lion_optimizer": say('write optimizer = "Lion" under [train]'),
     "save_n_epoch_ratio": say("write save_every_n_epochs = ... under [save]"),
-    "resume": say('write network_weights = "..." under [network], or take it out'),
+    "resume": say('take it out: `lorabake resume RUN` goes on with a run, network.network_weights = "..." with a LoRA'),
 }
 
 
