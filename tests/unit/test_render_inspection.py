@@ -56,7 +56,7 @@ def test_the_page_tells_everything_that_was_asked_for(tmp_path: Path) -> None:
     assert told["tensors"] == "the tensors are those that were saved (sshs_model_hash)"
     assert told["training_finished_at"].endswith("after 1.0 minutes")
     assert "512x768, batches of 4, 30 samples an epoch" in text
-    assert "pics          15        2  shuffle_caption, keep_tokens = 2, class_tokens = lum" in text
+    assert "  pics          15        2\n  pics: shuffle_caption, keep_tokens = 2, class_tokens = lum\n" in text
     assert "buckets: 512x704 6" in text
     assert "lighthouse 15, lum 15, sky 3" in text
     assert "no run with this digest is known here" in text

@@ -21,7 +21,7 @@ TELLING: tuple[tuple[str, Algorithm], ...] = (
     ("lora_down.weight", "lora"), ("lora_A.weight", "lora"), ("diff", "full"), ("on_input", "ia3"),
     ("w_norm", "norm"), ("b_norm", "norm"),
 )  # fmt: skip
-# Convolutions with a kernel larger than 1 in the U-Nets of Stable Diffusion (library/sdxl_original_unet.py and
+# Convolutions with a kernel larger than 1 in the UNets of Stable Diffusion (library/sdxl_original_unet.py and
 # original_unet.py): where a factor of a matrix has swallowed the kernel, the shape does not tell.
 CONVOLUTION = re.compile(r"_conv(1|2|_in|_out)?$|_in_layers_2$|_out_layers_3$|_op$|_input_blocks_0_0$|_unet_out_2$")
 BLOCK = re.compile(
@@ -155,7 +155,7 @@ def _named(module: Stored) -> str:
 
 
 def _parts(modules: list[Stored]) -> list[Part]:
-    """Text encoders first, then the U-Net, as sd-scripts trains them."""
+    """Text encoders first, then the UNet, as sd-scripts trains them."""
     names = sorted({module.model for module in modules}, key=lambda name: (not name.startswith("te"), name))
     return [_part(name, [module for module in modules if module.model == name]) for name in names]
 

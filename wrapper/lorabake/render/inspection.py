@@ -103,18 +103,22 @@ def _dataset(dataset: Dataset, page: Page) -> Iterator[str]:
         batch = say("batches of {n}", n=dataset.batch_size or 1)
         samples = told(dataset.samples or 0, "{n} sample an epoch", "{n} samples an epoch")
         yield from page.paragraph(joined([size, batch, samples]), first="  ")
-    head = (say("folder"), say("pictures"), say("repeats"), "")
+    head = (say("folder"), say("pictures"), say("repeats"))
     rows = [
         (
             one_line(page(folder.name[:LONGEST_WORD])),
             str(folder.pictures if folder.pictures is not None else "?"),
             str(folder.repeats if folder.repeats is not None else "?"),
-            page(_options(folder.options, folder.class_tokens, reg=folder.regularisation)),
         )
         for folder in dataset.folders[:FOLDERS]
     ]
     if rows:
         yield from table([tuple(map(page, head)), *rows], numbers=(1, 2))
+    for folder, row in zip(dataset.folders, rows, strict=False):
+        if told_of := _options(folder.options, folder.class_tokens, reg=folder.regularisation):
+            yield from page.paragraph(
+                say("{folder}: {options}", folder=row[0], options=told_of), first="  ", rest="    "
+            )
     yield from _more(len(dataset.folders) - FOLDERS, page)
     if dataset.buckets:
         shown = [f"{each.width}x{each.height} {each.pictures}" for each in dataset.buckets[:FOLDERS]]
