@@ -67,7 +67,7 @@ def test_blocks_in_a_row_are_one(tmp_path: Path) -> None:
     few = write(tmp_path / "x.safetensors", shapes_of(Wanted("", 1, None)), metadata())
     told = rows(printed(inspected([few], tmp_path)))
     assert told["text encoder"] == "72 modules in layers.0-11"
-    assert told["U-Net"] == "192 modules in down_blocks.0-2, mid_block, up_blocks.1-3"
+    assert told["UNet"] == "192 modules in down_blocks.0-2, mid_block, up_blocks.1-3"
 
 
 def known(folder: str, **more: Any) -> KnownRun:
