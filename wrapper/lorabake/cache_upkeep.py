@@ -75,7 +75,8 @@ class Keeper:
         def watch(event: ProgressEvent) -> None:
             watcher(event)
             if isinstance(event, ModelLoaded):
-                self()
+                with suppress(Exception):  # hours of training must not end for want of a memory; __exit__ tries again
+                    self()
 
         return watch
 
