@@ -23,7 +23,12 @@ def maker() -> ModuleType:
     return module
 
 
-WRITTEN = {"commits.md", "repeating.md", "resuming.md"}  # by hand: what was measured or tried with sd-scripts itself
+WRITTEN = {
+    "commits.md",
+    "inspect.md",
+    "repeating.md",
+    "resuming.md",
+}  # by hand: what was measured or tried with sd-scripts itself
 
 
 @cache
