@@ -45,6 +45,8 @@ def main(ctx: click.Context, debug: bool) -> None:
     lorabake check my.toml       what is wrong with a recipe and its pictures
     lorabake plan my.toml        every setting with its source, and what the run will do
     lorabake run my.toml         train
+    lorabake resume NAME-001     go on with a run that stopped
+    lorabake verify NAME-001     is everything still what it was made from?
     lorabake explain G4.52       what a rule means, or a setting
     """
     del debug  # read by the group
