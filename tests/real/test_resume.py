@@ -70,11 +70,17 @@ class Project:
             },
             "concept": [{**concept, "num_repeats": 1, "flip_aug": True, "shuffle_caption": True}],
             "network": {"network_dim": 4, "network_dropout": 0.1, "network_train_unet_only": True},
-            "train": {"optimizer": "AdamW", "learning_rate": 1e-3, "resolution": 64, "lr_warmup_steps": 0, **train},
+            "train": {
+                "optimizer": "AdamW",
+                "learning_rate": 1e-3,
+                "resolution": 64,
+                "lr_warmup_steps": 0,
+                "max_data_loader_n_workers": 0,
+                **train,
+            },
             "save": {"save_state": True, "save_precision": "float", "save_every_n_steps": 3},
             **more,
         }
-        told["train"]["max_data_loader_n_workers"] = 0
         (folder / "recipe.toml").write_text(tomli_w.dumps(told), encoding="utf-8")
 
     def lorabake(self, *args: str) -> subprocess.Popen[str]:
@@ -169,7 +175,7 @@ def test_killed_with_its_newest_state_damaged_it_ends_as_without(tmp_path: Path,
 
 def test_killed_inside_an_epoch_with_a_last_step_that_is_no_epochs_end(tmp_path: Path, cache: Path, base: Path) -> None:
     """Ten steps of four an epoch: sd-scripts would go on to 12 (or, from inside the first epoch, begin it again)."""
-    project = Project(tmp_path, base, cache, {"max_train_steps": 10, "max_train_epochs": None})
+    project = Project(tmp_path, base, cache, {"max_train_steps": 10})
     run = tmp_path / "run"
     project.killed(run, 7)
     said = project.done("resume", str(run))

@@ -91,7 +91,39 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "scheduler.bin", "w") as file:
         file.writestr("readme.txt", "x")
-    assert wrong_with_archive(tmp_path / "scheduler.bin") == "it is not a torch file"
+    assert wrong_with_archive(tmp_path / "scheduler.bin") == "it is damaged or cut off"
+
+
+def test_a_bit_that_changed_at_an_archives_end(tmp_path: Path) -> None:
+    """torch refuses what Python's zipfile lets pass: it would fail in the middle of a start."""
+    path = tmp_path / "optimizer.bin"
+    archive(path, bytes(100))
+    whole = path.read_bytes()
+    for place in range(len(whole) - 22, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert wrong_with_archive(path) is not None, place
+    path.write_bytes(whole)
+    assert wrong_with_archive(path) is None
+
+
+def test_the_long_form_of_an_archives_end(tmp_path: Path) -> None:
+    """As torch writes it: the same numbers twice, the short ones full where the long ones are larger."""
+    path = tmp_path / "optimizer.bin"
+    archive(path, bytes(100))
+    whole = path.read_bytes()
+    _, _, _, here, count, length, begin, _ = struct.unpack("<4s4H2LH", whole[-22:])
+    at = len(whole) - 22
+    long = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, here, count, length, begin)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+    full = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, here, count, length, 0xFFFFFFFF, 0)
+    path.write_bytes(whole[:-22] + long + locator + whole[-22:])
+    assert wrong_with_archive(path) is None
+    path.write_bytes(whole[:-22] + long + locator + full)
+    assert wrong_with_archive(path) == "it is damaged or cut off"  # begin fits into the short form
+    path.write_bytes(whole[:-22] + long.replace(b"\x2d\x00", b"\x2d\x01", 1) + locator + whole[-22:])
+    assert wrong_with_archive(path) is None  # a version that nobody looks at
+    path.write_bytes(whole[:-22] + long[:-1] + b"\x01" + locator + whole[-22:])
+    assert wrong_with_archive(path) == "it is damaged or cut off"
 
 
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:

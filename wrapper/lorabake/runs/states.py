@@ -7,8 +7,10 @@ train_state.json before all of them (TN:937-946).
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 MODEL, TRAIN_STATE, SCHEDULER, SCALER = "model.safetensors", "train_state.json", "scheduler.bin", "scaler.pt"
 ALWAYS = (TRAIN_STATE, MODEL, "optimizer.bin", "random_states_0.pkl")
 ENDING = "-state"
+# The records at the end of a zip file: the last one, and the two of the 64 bit form before it.
+END = struct.Struct("<4s4H2LH")
+LONG_END, LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
+TAIL = LONG_END.size + LOCATOR.size + END.size
 
 Kind = Literal["step", "epoch", "last"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -166,17 +172,58 @@ def wrong_with_archive(path: Path) -> Said | None:
 
     Raises OSError when it cannot be read.
     """
-    if path.stat().st_size == 0:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - TAIL))
+        tail = file.read()
+    if not size:
         return say("it is empty")
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            broken = archive.testzip()
+        part = _damaged_part(path) if _ends_well(tail, size) else ""
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
-        return say("it is damaged or cut off")
-    if broken is not None:
-        return say("it is damaged ({part})", part=broken)
-    return None if any(name.rpartition("/")[2] == "data.pkl" for name in names) else say("it is not a torch file")
+        part = ""
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place in the file that cannot be
+            raise
+        part = ""
+    if part:
+        return say("it is damaged ({part})", part=part)
+    return None if part is None else say("it is damaged or cut off")
+
+
+def _damaged_part(path: Path) -> str | None:
+    """The first part of an archive whose CRC is wrong; "" when it is none of torch's, which writes all parts alike and
+    compresses nothing, or when parts are not described as they should be. None when it is sound."""
+    with zipfile.ZipFile(path) as archive:
+        entries, broken = archive.infolist(), archive.testzip()
+    alike = {
+        (each.flag_bits, each.create_version, each.extract_version, each.volume, each.reserved) for each in entries
+    }
+    stored = all(not each.compress_type and each.file_size == each.compress_size for each in entries)
+    torchs = any(each.filename.rpartition("/")[2] == "data.pkl" for each in entries)
+    sound = len(alike) == 1 and stored and torchs and not entries[0].flag_bits & 1
+    return broken or (None if sound else "")
+
+
+def _ends_well(tail: bytes, size: int) -> bool:
+    """Whether the records at an archive's end agree, of which zipfile believes some and torch others.
+
+    The end of a zip file as PKWARE's APPNOTE 4.3.14 to 4.3.16 has it: where the list of entries lies and how many there
+    are, twice when the 64 bit form is there as well, as torch writes it.
+    """
+    if len(tail) < END.size:
+        return False
+    sign, disk, disk_of_list, here, count, length, begin, comment = END.unpack(tail[-END.size :])
+    if sign != b"PK\5\6" or disk or disk_of_list or here != count or comment:
+        return False
+    if len(tail) < TAIL or tail[LONG_END.size :][:4] != b"PK\6\7":
+        return begin + length == size - END.size
+    long, locator = LONG_END.unpack(tail[: LONG_END.size]), LOCATOR.unpack(tail[LONG_END.size : -END.size])
+    told = zip((here, count, length, begin), long[6:], (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True)
+    agree = all(short == min(full, limit) for short, full, limit in told)  # the short form holds no more than that
+    right = (b"PK\6\6", LONG_END.size - 12, *long[2:4], 0, 0)
+    at = size - TAIL
+    return agree and long[:6] == right and locator == (b"PK\6\7", 0, at, 1) and long[8] + long[9] == at
 
 
 __all__ = ["ENDING", "Expected", "Spot", "State", "expected", "named", "problem", "states", "wrong_with_archive"]
