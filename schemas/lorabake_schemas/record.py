@@ -112,8 +112,8 @@ class Outcome(StrictModel):
 
     ``code`` names the verdict, ``message`` says it in words, ``hint`` what to do about it. ``returncode`` is the
     trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained. ``remarks`` are
-    what is worth knowing besides, also of a run that ended well. ``resume_step`` is the step of the state from which it can
-    be resumed, None where there is none or nothing is left to train.
+    what is worth knowing besides, also of a run that ended well. ``resume_step`` is the step of the state from which
+    it can be resumed, None where there is none or nothing is left to train.
     """
 
     code: str
