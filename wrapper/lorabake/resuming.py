@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorabake import resources, terminal
+from lorabake import rerunning, resources, terminal, workflow
 from lorabake.errors import MachineError, SetupError
 from lorabake.runs.alone import is_going_on, refuse_if_busy
 from lorabake.runs.command import DETERMINISTIC_FILE, trainer_env
@@ -17,9 +17,7 @@ from lorabake.runs.resumable import Way, outlook
 from lorabake.runs.resume import ResumeRequest, command_of, next_part, resume, way_on
 from lorabake.runs.trainer_now import place
 from lorabake.speech import ENGLISH, Speech
-from lorabake.trainer import install as trainers
-from lorabake.trainer import store
-from lorabake.trainer.install import Choice, Trainer
+from lorabake.trainer.install import Trainer
 from lorabake_schemas.record import Record, TrainerRecord
 from lorabake_schemas.words import Said, say, told
 
@@ -102,16 +100,21 @@ def words(ready: Ready) -> tuple[Said, ...]:
 
 
 def trainer_of(then: TrainerRecord, env: Env, tell: Tell) -> Trainer:
-    """The trainer of the run, the pin's installed again where it is gone. Raises SetupError when it cannot be had."""
+    """The trainer of the run, installed again where it is gone. Raises SetupError when it cannot be had."""
+    if then.commit != resources.pin().commit:
+        told = say(
+            "lorabake has tried with its own commit of sd-scripts how a training goes on, not with {commit}: "
+            "look at the steps",
+            commit=then.commit or say("an unknown commit"),
+        )
+        tell(told)
     here = place(then, env)
     if here is not None:
         return here
-    pin = resources.pin()
-    if then.kind != "pin" or then.commit != pin.commit:
+    if then.kind != "pin":
         said = say("the trainer of this run is not at {path} any more", path=then.checkout or "")
         raise SetupError(said, say("put it back: another one could not go on from the state"))
-    lock: Choice = "cuda" if then.lock == "cuda" else "cpu" if then.lock == "cpu" else "auto"
-    return trainers.install(pin, store.home(env), lock, env, tell)
+    return workflow.install(rerunning.trainer_of(then), env, tell)
 
 
 def command(record: Record, trainer: Trainer | None) -> tuple[str, ...]:

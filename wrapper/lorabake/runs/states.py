@@ -223,7 +223,7 @@ def _ends_well(tail: bytes, size: int) -> bool:
     agree = all(short == min(full, limit) for short, full, limit in told)  # the short form holds no more than that
     right = (b"PK\6\6", LONG_END.size - 12, *long[2:4], 0, 0)
     at = size - TAIL
-    return agree and long[:6] == right and locator == (b"PK\6\7", 0, at, 1) and long[8] + long[9] == at
+    return agree and bool(long[:6] == right and locator == (b"PK\6\7", 0, at, 1) and long[8] + long[9] == at)
 
 
 __all__ = ["ENDING", "Expected", "Spot", "State", "expected", "named", "problem", "states", "wrong_with_archive"]
