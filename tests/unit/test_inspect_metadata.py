@@ -181,7 +181,7 @@ def test_changed_tensors_and_numbers_that_are_none(tmp_path: Path) -> None:
     path = write(tmp_path / "nan.safetensors", SMALL, metadata(), value=float("nan"))
     assert looked(path).faults == ()
     (fault,) = looked(path, deep=True).faults
-    assert fault.startswith("3 tensors hold numbers that are none")
+    assert fault.startswith("3 tensors hold NaN or infinity, ")
     sound = looked(write(tmp_path / "y.safetensors", SMALL, metadata()), deep=True)
     assert sound.integrity
     assert sound.integrity.not_finite == ()
