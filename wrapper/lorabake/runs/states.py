@@ -217,7 +217,7 @@ def _ends_well(tail: bytes, size: int) -> bool:
     if sign != b"PK\5\6" or disk or disk_of_list or here != count or comment:
         return False
     if len(tail) < TAIL or tail[LONG_END.size :][:4] != b"PK\6\7":
-        return begin + length == size - END.size
+        return bool(begin + length == size - END.size)
     long, locator = LONG_END.unpack(tail[: LONG_END.size]), LOCATOR.unpack(tail[LONG_END.size : -END.size])
     told = zip((here, count, length, begin), long[6:], (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True)
     agree = all(short == min(full, limit) for short, full, limit in told)  # the short form holds no more than that
