@@ -37,7 +37,7 @@ def test_the_same_training_twice_is_the_same_file(tmp_path: Path) -> None:
     a = [trained(tmp_path / "a" / name, TIMES) for name in ("x.safetensors", "x-000001.safetensors")]
     b = [trained(tmp_path / "b" / each.name, longer, backwards=True) for each in a]
     assert [each.read_bytes() for each in a] != [each.read_bytes() for each in b]
-    assert all_made_timeless(tmp_path / "a") == all_made_timeless(tmp_path / "b") == ()
+    assert all_made_timeless(tmp_path / "a", "x") == all_made_timeless(tmp_path / "b", "x") == ()
     assert [each.read_bytes() for each in a] == [each.read_bytes() for each in b]
     assert dict(read_weights(a[0]).metadata) == SAME
 
@@ -50,12 +50,27 @@ def test_only_what_passes_is_taken_out_and_the_rest_is_in_order() -> None:
 def test_states_other_formats_and_damaged_files_are_left_alone(tmp_path: Path) -> None:
     state = tmp_path / "x-000001-state"
     state.mkdir()
-    kept = {trained(state / "model.safetensors", TIMES), tmp_path / "x.ckpt", tmp_path / "broken.safetensors"}
+    kept = {trained(state / "model.safetensors", TIMES), tmp_path / "x.ckpt", tmp_path / "x.safetensors"}
     (tmp_path / "x.ckpt").write_bytes(b"PK")
-    (tmp_path / "broken.safetensors").write_bytes(b"\x05" + bytes(20))
+    (tmp_path / "x.safetensors").write_bytes(b"\x05" + bytes(20))
     before = {path: path.read_bytes() for path in kept}
-    assert all_made_timeless(tmp_path) == ()
+    assert all_made_timeless(tmp_path, "x") == ()
     assert {path: path.read_bytes() for path in kept} == before
+
+
+def test_only_what_the_run_saved_is_written_anew(tmp_path: Path) -> None:
+    elsewhere, output = tmp_path / "mine", tmp_path / "output"
+    elsewhere.mkdir()
+    output.mkdir()
+    foreign = {trained(output / f"{name}.safetensors", TIMES) for name in ("mine", "xy", "x-best", "x-000001-mix")}
+    foreign |= {trained(elsewhere / "x.safetensors", TIMES), trained(elsewhere / "other.safetensors", TIMES)}
+    (output / "x-000002.safetensors").symlink_to(elsewhere / "x.safetensors")
+    (output / "linked.safetensors").symlink_to(elsewhere / "other.safetensors")
+    before = {path: path.read_bytes() for path in foreign}
+    saved = [trained(output / f"{name}.safetensors", TIMES) for name in ("x", "x-000001", "x-step00000010")]
+    assert all_made_timeless(output, "x") == ()
+    assert {path: path.read_bytes() for path in foreign} == before
+    assert all(dict(read_weights(path).metadata) == SAME for path in saved)
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +81,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    (said,) = all_made_timeless(tmp_path)
+    (said,) = all_made_timeless(tmp_path, "x")
     assert said == "x.safetensors keeps its times, and differs from a rerun's: No space left on device"
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lorabake.reading.rewritten_header import rewritten
@@ -24,10 +25,16 @@ def timeless(metadata: dict[str, str]) -> dict[str, str]:
     return {key: metadata[key] for key in sorted(metadata) if key not in PASSING}
 
 
-def all_made_timeless(folder: Path) -> tuple[Said, ...]:
-    """Do so with every LoRA in a folder; words on each of which that failed. A damaged file is left as it is."""
+def all_made_timeless(folder: Path, name: str) -> tuple[Said, ...]:
+    """Do so with every LoRA that sd-scripts saved there as ``name`` (TU:89-97); words on each of which that failed.
+
+    Links, files of other names and damaged ones are left as they are.
+    """
+    saved = re.compile(re.escape(name) + r"(?:-\d{6,}|-step\d{8,})?\.safetensors")
     failed: list[Said] = []
     for path in sorted(folder.glob("*.safetensors")):
+        if not saved.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+            continue
         try:
             rewritten(path, timeless)
         except HeaderError:

@@ -250,7 +250,7 @@ def completed(request: ResumeRequest, record: Record, training: Training) -> Rec
     seen = replace(parser.seen, step=None)
     part = record.parts[-1] if record.parts else first_part(record)
     start = start_of(request, part.argv, written_by(paths, part, training.course), training, None)
-    left = all_made_timeless(paths.output) if start.deterministic else ()
+    left = all_made_timeless(paths.output, start.name) if start.deterministic else ()
     before = record.outcome.returncode if record.outcome is not None else None
     evidence = gathered(start, 0 if seen.saved else before, seen)
     said = say("it had reached its last step before: nothing was trained any more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from lorabake.errors import InterruptedRunError
@@ -72,6 +73,11 @@ class Start:
         """Whether the same start is to give the same files."""
         return DETERMINISTIC_FILE in self.argv
 
+    @property
+    def name(self) -> str:
+        """What sd-scripts calls what it saves."""
+        return PurePath(self.output).stem
+
 
 def carried_out(start: Start, record: Record, events: EventLog, watcher: Watcher) -> Record:
     """Train, and return the finished record. Raises SetupError when the trainer cannot be started,
@@ -106,7 +112,7 @@ def train(start: Start, record: Record, teller: Teller) -> Record:
         seen = follow(running, start, said_before, teller)
         stopped_by = running.stopped_by if running.returncode != 0 else None
         remarks = start.sequel.gather() if start.sequel is not None else ()
-        remarks += all_made_timeless(paths.output) if start.deterministic else ()
+        remarks += all_made_timeless(paths.output, start.name) if start.deterministic else ()
         evidence = gathered(start, running.returncode, seen)
         reached = stopped_by is not None and evidence.returncode == 0
         record = judged(start, record, evidence, None if reached else stopped_by)
