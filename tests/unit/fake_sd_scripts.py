@@ -2,7 +2,7 @@
 
 Its only weight is the number of steps that were ever trained into it, so that a file tells whether a resumed training
 did as many as an uninterrupted one. Standard library only; run as a script from a run folder, with sd-scripts' flags.
-TN is train_network.py of the pin; tests/real/test_resume.py compares this loop's numbers with its own.
+TN is train_network.py of the pin; tests/real/test_resumed.py compares this loop's numbers with its own.
 """
 
 from __future__ import annotations

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from lorabake import locks
+from lorabake import guard, locks
 
 
 def test_a_free_lock_is_taken_without_a_word(tmp_path: Path) -> None:
@@ -57,3 +60,55 @@ def test_a_lock_is_freed_by_an_exception(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     with locks.try_held(tmp_path / "lock") as mine:
         assert mine
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the guard holds no folder there")
+def test_who_looks_at_a_folder_takes_no_other_who_looks_for_a_guard(tmp_path: Path) -> None:
+    import fcntl
+
+    with closing(os.fdopen(os.open(tmp_path / "looked-at", os.O_RDWR | os.O_CREAT))) as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not locks.is_held(tmp_path / "looked-at")
+        fcntl.flock(looking, fcntl.LOCK_EX)
+        assert locks.is_held(tmp_path / "looked-at")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the guard holds no folder there")
+def test_a_guard_that_starts_while_somebody_looks_holds_its_folder_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    looking, waits = os.open(tmp_path, os.O_RDONLY), list[float]()
+
+    def waited(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            os.close(looking)
+
+    def remembered(path: str, flags: int) -> int:
+        opened.append(really_open(path, flags))
+        return opened[-1]
+
+    really_open, opened = os.open, list[int]()
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", waited)
+    monkeypatch.setattr("os.open", remembered)
+    guard.hold(str(tmp_path / "record.json"))
+    monkeypatch.undo()
+    assert len(waits) == 3
+    assert locks.is_held(tmp_path)
+    os.close(opened[0])
+    assert not locks.is_held(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the guard holds no folder there")
+def test_a_guard_does_not_wait_for_ever_for_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    holding, waits = os.open(tmp_path, os.O_RDONLY), list[float]()
+    fcntl.flock(holding, fcntl.LOCK_EX)
+    monkeypatch.setattr("time.sleep", waits.append)
+    guard.hold(str(tmp_path / "record.json"))
+    assert sum(waits) == pytest.approx(1)
+    os.close(holding)

@@ -227,13 +227,17 @@ def replace(path: str, text: str) -> None:
 
 
 def hold(record: str | None) -> None:
-    """Hold the run's folder until this process is gone (locks.is_held), so that nobody goes on with a run whose
-    trainer is still being stopped and whose record is still to be written."""
+    """Hold the run's folder until this process ends (locks.is_held), so that nobody resumes what still has to stop."""
     if record is not None and sys.platform != "win32":
         import fcntl
 
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(os.open(os.path.dirname(record), os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder = os.open(os.path.dirname(record), os.O_RDONLY)
+            for _ in range(20):  # a second, since somebody may only be looking
+                with suppress(BlockingIOError):
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                time.sleep(POLL_S)
 
 
 def hear_signals() -> int:

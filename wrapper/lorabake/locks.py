@@ -49,7 +49,10 @@ def try_held(path: Path) -> Generator[bool, None, None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a guard holds a run's folder (guard.hold); False where that cannot be told."""
+    """Whether a guard holds a run's folder (guard.hold); False where that cannot be told.
+
+    The lock is shared, so that those who look do not take one another for a guard.
+    """
     if sys.platform == "win32":
         return False
     import fcntl
@@ -57,7 +60,7 @@ def is_held(folder: Path) -> bool:
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by closing it
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # freed by closing it
         except BlockingIOError:
             return True
         finally:

@@ -1,6 +1,6 @@
 """From which step sd-scripts can truly go on, with which flags, and what its own numbers then lack. Pure.
 
-TN is train_network.py of the pin. `tests/real/test_resume.py` holds it against the real one.
+TN is train_network.py of the pin. `tests/real/test_resumed.py` holds it against the real one.
 
 - A state of an epoch's end: without --skip_until_initial_step it starts at the next epoch and trains it and all after
   it whole (TN:1264-1270), whatever the gradient accumulation; its step numbers begin at 0 again.
