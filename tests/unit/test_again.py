@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lorabake.errors import MachineError
+from lorabake.planning.identity import run_digest
 from lorabake.runs.again import Again, reasons, recipe_of
 from lorabake.runs.find import FoundRun
 from lorabake.runs.folder import RunPaths, digest_of
@@ -61,6 +62,57 @@ def test_another_digest_is_refused_unless_that_is_allowed() -> None:
     made = Again(record(), PLAN, allowed=True).checked(other)
     assert made.rerun_of == "d" * 64
     assert tuple(made.drift) == ("seed would be 8 and was 7",)
+
+
+CACHES = Input(role="caches", name="pics", place="../../pics", kind="folder", endings=(), files=(
+    FileDigest(name="1_0064x0064_sd.npz", sha256="b" * 64, size=3),
+))  # fmt: skip
+HUB = Input(role="base", name="a/b", place="a/b", kind="hub")
+FETCHED = HUB.model_copy(update={"files": (FileDigest(name="x.safetensors", sha256="c" * 64, size=9),)})
+
+
+def digested(*inputs: Input) -> str:
+    return run_digest({"train.toml": b""}, tuple(each.digest() for each in inputs), TRAINER, PLAN.launch)
+
+
+def made(*inputs: Input) -> LaunchRequest:
+    provenance = Provenance(Inputs(inputs=inputs), digested(*inputs), {"train.toml": b""})
+    return replace(request(), provenance=provenance)
+
+
+def run(*inputs: Input) -> Record:
+    return record(digest=digested(*inputs), inputs=tuple(each.digest() for each in inputs))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "words"),
+    [
+        ((PICTURES,), (PICTURES, CACHES), ["other caches are taken up"]),
+        ((PICTURES, CACHES), (PICTURES,), ["other caches are taken up"]),
+        ((HUB, PICTURES), (FETCHED, PICTURES), ["a/b was fetched by x itself"]),
+        ((HUB, PICTURES), (FETCHED, PICTURES, CACHES), ["a/b was fetched by x itself", "other caches are taken up"]),
+    ],
+)
+def test_what_the_run_left_behind_is_no_reason_to_refuse(
+    then: tuple[Input, ...], now: tuple[Input, ...], words: list[str]
+) -> None:
+    again = Again(run(*then), PLAN).checked(made(*now))
+    assert len(again.drift) == len(words)
+    assert all(said.startswith(start) for said, start in zip(again.drift, words, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ((PICTURES,), (PICTURES.model_copy(update={"files": CACHES.files}), CACHES)),
+        ((PICTURES,), (PICTURES, HUB, CACHES)),
+        ((PICTURES, HUB), (PICTURES, CACHES)),
+        ((FETCHED,), (HUB,)),
+    ],
+)
+def test_anything_else_that_changed_beside_is(then: tuple[Input, ...], now: tuple[Input, ...]) -> None:
+    with pytest.raises(MachineError, match="this would not be x again"):
+        Again(run(*then), PLAN).checked(made(*now))
 
 
 def test_what_was_known_before_is_what_is_recorded() -> None:

@@ -42,7 +42,7 @@ def digest(
 
 def test_places_of_files_and_of_the_trainer_do_not_count() -> None:
     elsewhere = (base("/other/y.safetensors", file="y.safetensors"), pictures("1.png", place="/other/pictures"))
-    moved = trainer(python="/there/python", checkout="/there/sd-scripts", kind="own", url=None)
+    moved = trainer(python="/there/python", checkout="/there/sd-scripts", kind="own", url=None, commit=None)
     assert digest(*elsewhere, who=moved) == digest()
 
 
@@ -57,7 +57,7 @@ def test_places_of_files_and_of_the_trainer_do_not_count() -> None:
         digest(base()),
         digest(files={"train.toml": b"seed = 2\n"}),
         digest(files={"train.toml": b"seed = 1\n", "prompts.txt": b"a\n"}),
-        digest(who=trainer(commit="d" * 40)),
+        digest(who=trainer(commit="d" * 40, tree=None)),
         digest(who=trainer(tree=A)),
         digest(who=trainer(packages={"torch": "2.14.0"})),
         digest(who=trainer(python_version="3.12.1")),
@@ -83,6 +83,13 @@ def test_a_model_of_the_hub_is_known_by_its_name_until_it_is_here() -> None:
 
     assert digest(hub("a/b")) != digest(hub("a/c"))
     assert "a/b" not in content_spelling([hub("a/b").digest()])
+
+
+def test_a_tokenizer_of_the_hub_is_known_by_its_name_before_and_after_it_is_fetched() -> None:
+    there = Input(role="tokenizer", name="openai/clip", place="openai/clip", kind="hub")
+    fetched = there.model_copy(update={"files": pictures("vocab.json").files})
+    assert digest(base(), there) == digest(base(), fetched)
+    assert digest(base(), there.model_copy(update={"name": "openai/other"})) != digest(base(), there)
 
 
 def test_paths_are_spelled_by_their_part_in_the_run() -> None:

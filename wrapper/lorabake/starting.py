@@ -94,7 +94,7 @@ def provenance(examination: Examination, root: Path, inputs: Inputs, trainer: Tr
     paths = spellings(recipe_paths(recipe), examination.loaded.folder, root, hub_ids(recipe))
     files = run_files(examination, root, content_spelling(short, tuple(paths)))
     del files["recipe.toml"]  # its settings count, not its words
-    return Provenance(inputs, run_digest(files, short, trainer, plan.launch))
+    return Provenance(inputs, run_digest(files, short, trainer, plan.launch), files)
 
 
 def _check_readable(inputs: Inputs) -> None:

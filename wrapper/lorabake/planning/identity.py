@@ -33,14 +33,12 @@ def run_digest(
 
     What is left out does not change what is trained, or cannot be told apart here: paths, names of machines and
     accounts, times, lorabake's version, the hardware. Two kinds of GPU may round differently; ``lorabake diff`` names
-    them.
+    them. Caches count: sd-scripts draws random numbers when it makes one, and none when it takes one up.
     """
     parts = {
         "version": VERSION,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        "inputs": [
-            [each.role, each.index, each.sha256 or (each.name if each.kind == "hub" else "")] for each in inputs
-        ],
+        "inputs": [[each.role, each.index, _content(each)] for each in inputs],
         "trainer": _determining(trainer),
         "launch": {
             name: value
@@ -51,11 +49,24 @@ def run_digest(
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _content(of: InputDigest) -> str:
+    """What an input is known by.
+
+    The tokenizers that sd-scripts fetches of itself have not changed in years and go by their names: a machine that
+    has them and one that fetches them on the way train the same.
+    """
+    if of.kind == "hub" and (of.role == "tokenizer" or of.sha256 is None):
+        return of.name
+    return of.sha256 or ""
+
+
 def _determining(trainer: TrainerRecord) -> dict[str, OptionValue | dict[str, str] | None]:
-    """The trainer without where it lies; Python by its minor version, whose patches train the same."""
+    """The trainer without where it lies; Python by its minor version, whose patches train the same.
+
+    sd-scripts by its files where they were looked at: a copy of them without git's folder is the same.
+    """
     return {
-        "commit": trainer.commit,
-        "tree": trainer.tree,
+        "sd-scripts": trainer.tree or trainer.commit,
         "packages": dict(trainer.packages),
         "python": ".".join((trainer.python_version or "").split(".")[:2]),
     }

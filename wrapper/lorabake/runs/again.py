@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lorabake import __version__
 from lorabake.errors import MachineError
 from lorabake.planning.difference import difference
+from lorabake.planning.identity import run_digest
 from lorabake.runs.folder import digest_of
 from lorabake_schemas.words import Said, legible, say
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from lorabake.runs.find import FoundRun
     from lorabake.runs.request import LaunchRequest
     from lorabake_schemas.plan import Plan
-    from lorabake_schemas.record import Record
+    from lorabake_schemas.record import InputDigest, Record, Role
     from lorabake_schemas.report import SettingDifference, SideValue
 
 
@@ -38,10 +39,48 @@ class Again:
         now = request.provenance.digest if request.provenance else None
         drift = self.known
         if not drift and self.record.digest is not None and now != self.record.digest:
-            drift = reasons(self.record, self.plan, request)
-            if not self.allowed:
-                raise refused(self.record.name, drift)
+            drift = excused(self.record, request)
+            if not drift:
+                drift = reasons(self.record, self.plan, request)
+                if not self.allowed:
+                    raise refused(self.record.name, drift)
         return replace(request, rerun_of=self.record.digest or self.record.name, drift=drift)
+
+
+def excused(then: Record, request: LaunchRequest) -> tuple[Said, ...]:
+    """Why the digest is another one though nobody has changed anything; empty where that is not all of it.
+
+    A run leaves caches behind that the next one takes up, and fetches from the hub what is not here when it begins.
+    """
+    made_from = request.provenance
+    if made_from is None:
+        return ()
+    now = {(each.role, each.index): each for each in (one.digest() for one in made_from.inputs.inputs)}
+    if {key for key in now if key[0] != "caches"} != {_key(each) for each in then.inputs if each.role != "caches"}:
+        return ()
+    fetched = [each for each in then.inputs if _is_fetched_since(each, now.get(_key(each)))]
+    as_then = tuple(each if each.role == "caches" or each in fetched else now[_key(each)] for each in then.inputs)
+    if run_digest(made_from.spelled, as_then, request.trainer, request.plan.launch) != then.digest:
+        return ()
+    found = [
+        say("{model} was fetched by {run} itself: what it was then is not known", model=each.name, run=then.name)
+        for each in fetched
+    ]
+    caches = [each.sha256 for each in then.inputs if each.role == "caches"]
+    if caches != [each.sha256 for each in now.values() if each.role == "caches"]:
+        found.append(
+            say("other caches are taken up than by {run}: the LoRA will be like it, and not equal", run=then.name)
+        )
+    return tuple(found)
+
+
+def _key(of: InputDigest) -> tuple[Role, int]:
+    return of.role, of.index
+
+
+def _is_fetched_since(then: InputDigest, now: InputDigest | None) -> bool:
+    """Whether a model of the hub was not here when the run began, and the same name is now."""
+    return then.kind == "hub" and then.sha256 is None and now is not None and now.place == then.place and now != then
 
 
 def refused(name: str, drift: tuple[Said, ...]) -> MachineError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lorabake import __version__
@@ -27,10 +27,14 @@ PLAN_FILE = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a run is made from, hashed, and the one digest over everything that determines its result."""
+    """What a run is made from, hashed, and the one digest over everything that determines its result.
+
+    ``spelled`` are the compiled files that went into the digest, without any path in them.
+    """
 
     inputs: Inputs
     digest: str
+    spelled: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
 
 
 @dataclass(frozen=True, slots=True)
