@@ -230,9 +230,13 @@ SPOIL: dict[str, tuple[Callable[[World], object], list[tuple[str, str, str]]]] =
         lambda w: next((w.run / "output").glob("*.safetensors")).unlink(),
         [("output", "output/hmbrgrlora.safetensors", "gone")],
     ),
-    "a seed in the record's compiled plan": (
-        lambda w: edit(w.run / "record.json", '"commit": "', '"commit": "0'),
+    "the trainer's files in the record": (
+        lambda w: edit(w.run / "record.json", '"tree": "', '"tree": "0'),
         [("record", "digest", "changed"), ("trainer", "sd-scripts", "changed")],
+    ),
+    "the commit in the record": (
+        lambda w: edit(w.run / "record.json", '"commit": "', '"commit": "0'),
+        [("trainer", "sd-scripts", "changed")],
     ),
 }
 
