@@ -122,6 +122,43 @@ def test_another_vae_is_noticed_and_a_model_that_is_only_renamed_is_none(world: 
     assert "made with another VAE, though it is still called base.safetensors" in said
 
 
+def test_the_same_cache_made_again_of_something_else_fits_both(world: World) -> None:
+    keeper = world.keeper()
+    world.cached()
+    assert keeper() == 3
+    assert keeper() == 0
+    made = {path: path.read_bytes() for path in world.pictures.glob("*.npz")}
+    base = world.recipe.parent / "base.safetensors"
+    first = base.read_bytes()
+    for rounds in range(2):
+        base.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
+        if rounds == 0:
+            assert len(world.said()) == 1
+            refreshed(world.look(), world.look)
+            keeper = world.keeper()
+            for path, content in made.items():
+                path.write_bytes(content)
+            assert keeper() == 3
+        assert world.said() == []
+        base.write_bytes(first)
+        assert world.said() == []
+
+
+def test_pictures_whose_caches_are_alike_fit_each(world: World) -> None:
+    keeper = world.keeper()
+    world.cached()
+    cache = (world.pictures / "000_0768x0768_sd.npz").read_bytes()
+    for path in world.pictures.glob("*.npz"):
+        path.write_bytes(cache)
+    assert len({path.read_bytes() for path in world.pictures.glob("*.png")}) == 3
+    assert keeper() == 3
+    assert world.said() == []
+    world.recipe.write_text(world.recipe.read_text("utf-8").replace("resolution = 256", "resolution = 320"), "utf-8")
+    (said,) = world.said()
+    assert "3 pictures" in said
+    assert "made at 256, this run is 320" in said
+
+
 def test_the_caches_of_two_recipes_in_one_folder_are_both_remembered(world: World) -> None:
     keeper = world.keeper()
     world.cached("000", "001")

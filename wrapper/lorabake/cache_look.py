@@ -14,7 +14,7 @@ from pathlib import Path
 from lorabake.planning.cache_needs import FolderNeeds, InfoNeeds, Need, cache_needs, info_needs
 from lorabake.reading import captions
 from lorabake.reading.cache_files import content_of, read_info
-from lorabake.reading.cache_origins import CacheMemory, OriginStore
+from lorabake.reading.cache_origins import CacheMemory, Origins, OriginStore
 from lorabake.reading.fingerprints import Digests, Files, Fingerprints
 from lorabake.reading.hub import TOKENIZERS, tokenizer_ids
 from lorabake.reading.inputs import TOKENIZER, every_again
@@ -53,7 +53,7 @@ def stale_caches(of: Cached, memory: CacheMemory) -> tuple[StaleCache, ...]:
 def _judged(
     of: Cached, needs: Sequence[FolderNeeds], memory: CacheMemory, fingerprints: Fingerprints, store: OriginStore
 ) -> Iterator[StaleCache]:
-    origins = [dict[str, Origin]() for _ in needs]
+    origins = [dict[str, tuple[Origin, ...]]() for _ in needs]
     if store.knows_any():  # else nothing need be hashed
         caches = fingerprints.many([Files(of.folder / each.images, _caches(each)) for each in needs])
         origins = [_known(each, digests, store) for each, digests in zip(needs, caches, strict=True)]
@@ -68,30 +68,39 @@ def _judged(
                 continue
             source = need.origin.source or _sha256(digests, need.picture)
             wanted = replace(need.origin, source=source, conditions=now[each.conditions])
-            if why := changed(known[need.cache], wanted, trusting=each.trusting):
+            if why := _misfit(known[need.cache], wanted, trusting=each.trusting):
                 yield StaleCache(each.table, each.index, each.kind, need.cache, need.picture, why)
+
+
+def _misfit(known: Sequence[Origin], wanted: Origin, *, trusting: bool) -> Said | None:
+    """None when one of a cache's origins fits; else what is told of the newest, first of those of the same picture."""
+    reasons = [
+        changed(origin, wanted, trusting=trusting)
+        for origin in sorted(known, key=lambda each: each.source != wanted.source)
+    ]
+    return None if None in reasons else reasons[0]
 
 
 def _caches(each: FolderNeeds) -> tuple[str, ...]:
     return tuple(dict.fromkeys(need.cache for need in each.present))
 
 
-def _pictures(each: FolderNeeds, known: Mapping[str, Origin]) -> tuple[str, ...]:
+def _pictures(each: FolderNeeds, known: Origins) -> tuple[str, ...]:
     """Those whose own digest tells whether a cache fits."""
     if each.kind != "latents":
         return ()
     return tuple(need.picture for need in each.present if need.cache in known)
 
 
-def _known(each: FolderNeeds, digests: Digests, store: OriginStore) -> dict[str, Origin]:
+def _known(each: FolderNeeds, digests: Digests, store: OriginStore) -> dict[str, tuple[Origin, ...]]:
     """What is known of the caches of a folder, by their names."""
     by_name = {name: digest.sha256 for name, digest in digests.items() if digest}
     origins = store.known(each.identity, by_name.values())
-    return {
-        name: origins[sha]
+    known = {
+        name: tuple(origin for origin in origins.get(sha, ()) if origin.conditions.kind == each.kind)
         for name, sha in by_name.items()
-        if sha in origins and origins[sha].conditions.kind == each.kind
     }
+    return {name: several for name, several in known.items() if several}
 
 
 def _sha256(digests: Digests, name: str) -> str:

@@ -5,9 +5,9 @@ Nothing else is ever deleted beside the user's pictures, and this only when --re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +17,7 @@ from lorabake.examine import Examination
 from lorabake.planning.cache_needs import FolderNeeds, Need, cache_needs
 from lorabake.reading import captions
 from lorabake.reading.cache_files import content_of, holds_latents, holds_text, read_info
-from lorabake.reading.cache_origins import CacheMemory, OriginStore
+from lorabake.reading.cache_origins import CacheMemory, Origins, OriginStore, with_new
 from lorabake.reading.fingerprints import Digests, Fingerprints
 from lorabake.reading.folders import listing, stem
 from lorabake.runs.happenings import ModelLoaded, ProgressEvent
@@ -41,6 +41,9 @@ class Keeper:
     of: Cached
     start: Inputs
     memory: CacheMemory
+    entered: set[tuple[str, Need, str]] = field(
+        default_factory=set[tuple[str, Need, str]]
+    )  # folder, cache, its SHA-256
 
     def __enter__(self) -> Self:
         return self
@@ -59,13 +62,20 @@ class Keeper:
             for each in needs:
                 names = tuple(dict.fromkeys(need.cache for need in each.present))
                 digests = fingerprints.of(self.of.folder / each.images, names)
-                known = store.known(each.identity, [digest.sha256 for digest in digests.values() if digest])
-                new = [need for need in each.present if (d := digests[need.cache]) and d.sha256 not in known]
+                there = self._there_before(each)
+                new = [
+                    need
+                    for need in each.present
+                    if (cache := digests[need.cache])
+                    and there.get(legible(need.cache)) != cache.sha256
+                    and (each.identity, need, cache.sha256) not in self.entered
+                ]
                 if not new:
                     continue
                 conditions = conditions or completed(self.of, needs, self.memory)
                 made = self._made(each, new, conditions[each.conditions], digests, fingerprints)
-                store.keep(each.identity, self._kept(each, store, fingerprints) | made)
+                store.keep(each.identity, with_new(_by_cache(made), self._kept(each, store, fingerprints)))
+                self.entered.update((each.identity, need, sha) for need, sha, _ in made)
                 count += len(made)
         return count
 
@@ -80,21 +90,21 @@ class Keeper:
 
         return watch
 
-    def _kept(self, each: FolderNeeds, store: OriginStore, fingerprints: Fingerprints) -> dict[str, Origin]:
+    def _kept(self, each: FolderNeeds, store: OriginStore, fingerprints: Fingerprints) -> Origins:
         """What is known of all caches that still lie in the folder, those of other recipes among them."""
         digests = fingerprints.of(self.of.folder / each.images, sorted(each.there))
         return store.known(each.identity, [digest.sha256 for digest in digests.values() if digest])
 
     def _made(
         self, each: FolderNeeds, new: Sequence[Need], now: Conditions, caches: Digests, fingerprints: Fingerprints
-    ) -> dict[str, Origin]:
-        """The origins of new caches, of which it is certain what they were made from."""
+    ) -> list[tuple[Need, str, Origin]]:
+        """New caches of which it is certain what they were made from, by their SHA-256."""
         folder, began = self.of.folder / each.images, self._began(each)
         facts = _facts(self.of.dataset, each)
         images = {image.name: image for image in facts.images}
         names = [need.picture if each.kind == "latents" else self._caption(need.picture) for need in new]
         sources = fingerprints.of(folder, tuple(dict.fromkeys(names)))
-        found: dict[str, Origin] = {}
+        found = list[tuple[Need, str, Origin]]()
         for need, name in zip(new, names, strict=True):
             source, cache = sources[name], caches[need.cache]
             same = began.get(legible(name)) == (source.sha256 if source else None)
@@ -107,7 +117,7 @@ class Keeper:
                 certain = source is not None and _holds(path, need, images[need.picture], now)
             if certain:
                 sha = need.origin.source or (source.sha256 if source else "")
-                found[cache.sha256] = replace(need.origin, source=sha, conditions=now)
+                found.append((need, cache.sha256, replace(need.origin, source=sha, conditions=now)))
         return found
 
     def _began(self, each: FolderNeeds) -> dict[str, str]:
@@ -116,6 +126,16 @@ class Keeper:
             file.name: file.sha256
             for one in self.start.inputs
             if one.role == each.table and one.index == each.index
+            for file in one.files
+        }
+
+    def _there_before(self, each: FolderNeeds) -> dict[str, str]:
+        """The digests of the caches that lay there when the run started: it did not make these."""
+        index = each.index if each.table == "concept" else len(self.of.dataset.concepts) + each.index
+        return {
+            file.name: file.sha256
+            for one in self.start.inputs
+            if one.role == "caches" and one.index == index
             for file in one.files
         }
 
@@ -142,6 +162,14 @@ def keeper(examination: Examination, request: LaunchRequest, memory: CacheMemory
     here = replace(memory, commit=request.trainer.commit or "", root=request.root)
     of = Cached(recipe, request.plan, examination.dataset, examination.loaded.folder)
     return Keeper(of, start, replace(here, origins=None) if request.rehearsal else here)
+
+
+def _by_cache(made: Iterable[tuple[Need, str, Origin]]) -> dict[str, tuple[Origin, ...]]:
+    """Several may have come out alike."""
+    found: dict[str, tuple[Origin, ...]] = {}
+    for _, sha, origin in made:
+        found[sha] = (*found.get(sha, ()), origin)
+    return found
 
 
 def _holds(path: Path, need: Need, image: ImageFacts, now: Conditions) -> bool:
