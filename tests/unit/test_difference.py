@@ -101,7 +101,7 @@ def test_time_and_size_where_they_are_known() -> None:
         ("file_bytes", 110, None), ("seconds_low", 3000, None), ("seconds_high", 6000.5, None),
     }  # fmt: skip
     rows = [row.split() for row in click.unstyle(difference_text(found, PAGE)).splitlines()]
-    assert ["seconds", "at", "most", "6000.5", "-"] in rows
+    assert ["time", "at", "most", "1:40", "h", "-"] in rows
 
 
 def test_every_number_has_a_name() -> None:

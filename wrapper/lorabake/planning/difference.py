@@ -11,6 +11,7 @@ from lorabake_schemas.words import say
 NUMBERS = (
     "steps", "epochs", "steps_per_epoch", "batches_per_epoch", "train_samples", "reg_samples", "warmup_steps",
 )  # fmt: skip
+TIMES = ("seconds_low", "seconds_high")
 
 
 def difference(here: Plan, there: Plan, names: tuple[str, str]) -> PlanDifference:
@@ -81,8 +82,7 @@ def _flat(counted: Forecast) -> Iterator[tuple[tuple[str, str], float]]:
     if counted.file_size:
         yield ("file_bytes", ""), counted.file_size.tensor_bytes + counted.file_size.header_bytes
     if counted.timing:
-        yield ("seconds_low", ""), counted.timing.low
-        yield ("seconds_high", ""), counted.timing.high
+        yield from zip(((name, "") for name in TIMES), (counted.timing.low, counted.timing.high), strict=True)
     for share in counted.shares:
         yield ("samples_per_epoch", share.title), share.samples_per_epoch
         yield ("exposures", share.title), share.exposures
@@ -90,4 +90,4 @@ def _flat(counted: Forecast) -> Iterator[tuple[tuple[str, str], float]]:
         yield ("bucket_samples", f"{bucket.width}x{bucket.height}"), bucket.samples
 
 
-__all__ = ["difference"]
+__all__ = ["NUMBERS", "TIMES", "difference"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lorabake.planning.difference import difference
+from lorabake.planning.difference import TIMES, difference
 from lorabake.planning.drift import DATA, input_drift
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Plan
@@ -41,6 +41,9 @@ def run_difference(here: Side, there: Side) -> PlanDifference:
     found = difference(here.plan, there.plan, (here.name, there.name))
     if not (here.forecast_known and there.forecast_known):
         found = found.model_copy(update={"forecast": ()})
+    if here.record is not None or there.record is not None:  # estimated from the runs that were known at the time
+        counts = tuple(count for count in found.forecast if count.name not in TIMES)
+        found = found.model_copy(update={"forecast": counts})
     parts: dict[str, object] = {"data": _data(here, there)}
     if here.record is not None and there.record is not None:
         parts |= _of_records(here.record, there.record)

@@ -9,9 +9,11 @@ from types import MappingProxyType
 
 import click
 
+from lorabake.planning.difference import TIMES
 from lorabake.planning.drift import WHAT
 from lorabake.render.page import Page, bold, table
 from lorabake.render.settings import source_text, value_text
+from lorabake.terminal import duration
 from lorabake_schemas.record import Role
 from lorabake_schemas.report import (
     TOOK,
@@ -38,8 +40,8 @@ NAMES: Mapping[str, Said] = MappingProxyType(
         "warmup_steps": say("warm-up steps"),
         "files": say("files"),
         "file_bytes": say("bytes of each file"),
-        "seconds_low": say("seconds at least"),
-        "seconds_high": say("seconds at most"),
+        "seconds_low": say("time at least"),
+        "seconds_high": say("time at most"),
         "samples_per_epoch": say("samples an epoch"),
         "exposures": say("times each picture is seen"),
         "bucket_samples": say("samples in the bucket"),
@@ -178,7 +180,8 @@ def _counts(changes: Iterable[CountDifference], page: Page) -> Iterable[str]:
     rows = [("", "-", "+")]
     for change in changes:
         name = page(NAMES[change.name]) + (f", {change.subject}" if change.subject else "")
-        rows.append((name, _number(change.here), _number(change.there)))
+        shown = duration if change.name in TIMES else _number
+        rows.append((name, shown(change.here), shown(change.there)))
     return table(rows, numbers=(1, 2))
 
 
