@@ -84,7 +84,7 @@ class FolderFacts:
     ``subfolders`` the names of direct sub-folders that hold images; ``repeat_folders`` those of them named
     ``N_token``; ``caches`` the latent caches there (``*_sd.npz``, ``*_sdxl.npz``, ``STEM.npz``), from whose
     names sd-scripts takes picture sizes; ``problem`` why the folder could not be read: ``missing``,
-    ``not a folder``, ``not permitted`` or the system's words.
+    ``not a folder``, ``not permitted``, ``a link to itself`` or the system's words.
 
     ``hidden`` are pictures whose name begins with a dot, which sd-scripts passes over. Of the caption files,
     ``orphans`` belong to no picture, ``miscased`` would belong to one but for capital letters, ``others`` belong

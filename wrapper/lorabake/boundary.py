@@ -48,13 +48,31 @@ def boundary(
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         sys.exit(1)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
-            _show(MachineError(quoted(str(error)), say("make room and try again")), speech())
-            sys.exit(1)
+        if (fault := _of_the_machine(error)) is not None:
+            _show(fault, speech())
+            sys.exit(fault.exit_code)
         if debug:
             raise
         _crash(error, env, speech())
         sys.exit(3)
+
+
+def _of_the_machine(error: Exception) -> MachineError | None:
+    """What no command can look out for wherever it reads or writes."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return MachineError(quoted(str(error)), say("make room and try again"))
+    if isinstance(error, FileNotFoundError) and _has_no_cwd():
+        return MachineError(say("the current folder is gone"), say("go to another folder and try again"))
+    return None
+
+
+def _has_no_cwd() -> bool:
+    """Whether the folder that we were started in was deleted since."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _show(error: LorabakeError, speech: Speech) -> None:

@@ -122,6 +122,7 @@ def _no_folder(path: str) -> tuple[Said, Said]:
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 PROBLEMS = {
     "missing": say("missing"), "not permitted": say("not permitted"),
+    "a link to itself": say("a link that leads back to itself"),
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ sorted by name.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass, field
 
@@ -111,6 +112,8 @@ def _problem(error: OSError | ValueError) -> str:
             return "not a folder"
         case PermissionError():
             return "not permitted"
+        case OSError(errno=errno.ELOOP):
+            return "a link to itself"
         case _:
             return str(error)
 
