@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "reading.headers", "reading.decoding", "reading.pictures", "reading.fact_store", "reading.twins",
             "reading.deep", "reading.clip_tokens", "reading.survey", "reading.history", "reading.lora_file",
             "reading.rewritten_header", "reading.timeless", "reading.two_loras", "reading.fingerprints",
-            "reading.inputs", "reading.beside", "reading.cache_origins", "reading.cache_files",
+            "reading.inputs", "reading.beside", "reading.whole_file", "reading.cache_origins", "reading.cache_files",
         ),
     ),
     (
@@ -68,7 +68,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "runs.known_failures", "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
             "runs.find", "runs.request", "runs.ending", "runs.start", "runs.launch", "runs.states", "runs.parts",
             "runs.resumable", "runs.resume", "runs.evidence", "runs.trainer_now", "runs.recompiled", "runs.verify",
-            "runs.sides", "runs.lora", "runs.again", "runs.register", "runs.origin",
+            "runs.sides", "runs.lora", "runs.again", "runs.register", "runs.origin", "runs.in_use", "runs.moved",
         ),
     ),
     (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lorabake.errors import MachineError
 from lorabake.inspecting.whole import SMALL, look
+from lorabake.reading.whole_file import in_words, shut
 from lorabake.runs.folder import digest
 from lorabake.runs.origin import Sought, runs_of
 from lorabake_schemas.inspection import Inspection, InspectReport, Integrity
@@ -24,13 +26,13 @@ def inspected(paths: Iterable[Path], home: Path, *, deep: bool = False) -> Inspe
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - what cannot be looked at is said of the file
         yield path
         return
-    try:
+    if refused := shut(path):
+        raise MachineError(say("{path} cannot be read: {why}", path=path, why=refused))
+    with in_words(path):
         found = sorted(path.glob(f"*{ENDING}")) or sorted(path.glob(f"output/*{ENDING}"))
-    except OSError:
-        found = []
     if not found:
         raise MachineError(say("there is no .safetensors file in {folder}", folder=path), say("name a LoRA file"))
     yield from found

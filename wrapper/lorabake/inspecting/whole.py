@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from lorabake.inspecting.network import family_of, kind_of, network_of, stored
 from lorabake.inspecting.values import algorithm_named, base_of, family_named, plain, time_of, values_of
 from lorabake.planning.provenance import digest_in
 from lorabake.reading.lora_file import LoraFile, NotSafetensorsError, hashed, opened, scalars
+from lorabake.reading.whole_file import why
 from lorabake_schemas.inspection import FileKind, Inspection, Integrity, ModelFamily, Network, TensorVerdict
-from lorabake_schemas.words import Said, joined, legible, quoted, say, told
+from lorabake_schemas.words import Said, joined, legible, say, told
 
 PLAIN = frozenset({"lora", "locon"})  # others have no rank in a module that is smaller than it
 SMALL = 64_000_000  # bytes: a file up to this is read whole, which takes a tenth of a second or two
@@ -60,14 +62,14 @@ def look(path: Path, *, deep: bool = False) -> Looked:
     except NotSafetensorsError as error:
         return Looked(_closed(path, "pickle" if error.pickle else "unreadable", error.why))
     except OSError as error:
-        said = say("{path} cannot be read: {why}", path=path, why=quoted(error.strerror or str(error)))
+        said = say("{path} cannot be read: {why}", path=path, why=why(error))
         return Looked(_closed(path, "unreadable", said))
     return Looked(_report(file, deep=deep), file)
 
 
 def _closed(path: Path, kind: FileKind, why: Said) -> Inspection:
     """What there is to say about a file that cannot be opened."""
-    size = path.stat().st_size if path.is_file() else None
+    size = path.stat().st_size if os.path.isfile(path) else None  # noqa: PTH113 - it may be out of reach
     what = say("a torch checkpoint (pickle)") if kind == "pickle" else say("cannot be read")
     return Inspection(file=legible(str(path)), size=size, kind=kind, what=what, about={}, faults=(why,), metadata={})
 

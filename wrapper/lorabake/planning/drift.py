@@ -14,6 +14,7 @@ from lorabake_schemas.words import Said, quoted, say, told
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # TU:104
 DATA: tuple[Role, ...] = ("concept", "regularisation")
 SHOWN = 12  # of a digest's 64 digits
+NONE_SHUT: Mapping[tuple[Role, int], Said] = MappingProxyType({})
 
 WHAT: Mapping[Role, Said] = MappingProxyType(
     {
@@ -42,11 +43,13 @@ class _Part:
         return Difference(what=then.role, index=then.index, name=name, change=change, message=message, was=was, now=now)
 
 
-def input_drift(then: Sequence[Input], now: Sequence[Input]) -> tuple[Difference, ...]:
+def input_drift(
+    then: Sequence[Input], now: Sequence[Input], shut: Mapping[tuple[Role, int], Said] = NONE_SHUT
+) -> tuple[Difference, ...]:
     """Every file that changed, went or came, in the order of ``then``; ``now`` holds the same inputs as they are.
 
     An input of which nothing was hashed is not compared: unproven() names it. A file of ``now`` that is there and
-    cannot be read has "" for its SHA-256.
+    cannot be read has "" for its SHA-256; ``shut`` says why of inputs of which nothing can be read.
     """
     current = {(each.role, each.index): each for each in now}
     found: list[Difference] = []
@@ -55,7 +58,8 @@ def input_drift(then: Sequence[Input], now: Sequence[Input]) -> tuple[Difference
             gone = each.model_copy(update={"kind": "missing", "files": ()})
             pictures = {_stem(file.name): file.name for file in each.files if _is_picture(file.name)}
             part = _Part(each, current.get((each.role, each.index), gone), _where(each, then), pictures)
-            found += _drift(part)
+            why = shut.get((each.role, each.index))
+            found += [_shut(part, why)] if why is not None else _drift(part)
     return tuple(found)
 
 
@@ -102,6 +106,18 @@ def _where(each: Input, every: Sequence[Input]) -> Said:
             return say("regularisation {n}, {folder}", n=each.index + 1, folder=each.name)
         case _:
             return quoted(each.name)
+
+
+def _shut(part: _Part, why: Said) -> Difference:
+    """It is there, and nobody lets us see what it holds."""
+    then = part.then
+    if then.role in WHAT:
+        message = say("{what} {name} cannot be read: {why}", what=_what(then.role), name=then.name, why=why)
+    elif then.role == "caches":
+        message = say("the caches of {folder} cannot be read: {why}", folder=part.where, why=why)
+    else:
+        message = say("the folder {folder} cannot be read: {why}", folder=part.where, why=why)
+    return part.found(then.name, "unreadable", message, then.digest().sha256, None)
 
 
 def _drift(part: _Part) -> Iterator[Difference]:

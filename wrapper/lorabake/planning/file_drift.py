@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 from lorabake_schemas.record import FileDigest
@@ -13,6 +14,7 @@ from lorabake_schemas.words import Said, say
 
 Table = Mapping[str, object]
 _ABSENT = object()
+NONE_SHUT: Mapping[str, Said] = MappingProxyType({})
 
 
 def file_drift(
@@ -37,9 +39,24 @@ def file_drift(
     return (whole.model_copy(update={"message": said}),)
 
 
-def output_drift(then: Sequence[FileDigest], now: Mapping[str, FileDigest]) -> tuple[Difference, ...]:
-    """What the run wrote and is not as it was. What has come since, such as files of the user's own, is no fault."""
-    return tuple(difference for file in then for difference in file_drift("output", file, now.get(file.name)))
+def shut_file(what: Subject, then: FileDigest, why: Said) -> Difference:
+    """A file that is there and cannot be read."""
+    said = say("{file} cannot be read: {why}", file=then.name, why=why)
+    return _found(what, then.name, "unreadable", said, then.sha256, None)
+
+
+def output_drift(
+    then: Sequence[FileDigest], now: Mapping[str, FileDigest], shut: Mapping[str, Said] = NONE_SHUT
+) -> tuple[Difference, ...]:
+    """What the run wrote and is not as it was; ``shut`` says by name why a file cannot be read.
+
+    What has come since, such as files of the user's own, is no fault.
+    """
+    found: list[Difference] = []
+    for file in then:
+        why = shut.get(file.name)
+        found += [shut_file("output", file, why)] if why else file_drift("output", file, now.get(file.name))
+    return tuple(found)
 
 
 def _found(what: Subject, name: str, change: Change, message: Said, was: str | None, now: str | None) -> Difference:
@@ -114,4 +131,4 @@ def _shown(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-__all__ = ["file_drift", "output_drift"]
+__all__ = ["file_drift", "output_drift", "shut_file"]

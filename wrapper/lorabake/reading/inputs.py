@@ -87,7 +87,7 @@ def _anew(one: Input, root: Path, env: Mapping[str, str]) -> Source:
 
 
 def _exactly(one: Input, folder: Path, names: Sequence[str]) -> Source:
-    kind = "folder" if folder.is_dir() else "missing"
+    kind = "folder" if os.path.isdir(folder) else "missing"  # noqa: PTH112 - never raises
     return Source(one.model_copy(update={"kind": kind}), Files(folder, names))
 
 
@@ -139,7 +139,7 @@ def _data(of: Ingredients) -> Iterator[Source]:
     facts = (*of.dataset.concepts, *of.dataset.regularisation)
     for index, (each, known) in enumerate(zip(asked, facts, strict=True)):
         folder = Path(_on_disk(seen_from(of.root, each.place)))
-        names = [name for name in _caches(known, of.plan) if (folder / name).is_file()]
+        names = [name for name in _caches(known, of.plan) if os.path.isfile(folder / name)]  # noqa: PTH113
         if names:
             update = {"role": "caches", "index": index, "endings": EXACTLY_THESE}
             yield _exactly(each.model_copy(update=update), folder, names)
@@ -176,9 +176,9 @@ def _source(one: Input, root: Path, env: Mapping[str, str]) -> Source:
         files = Files(found, _below(found, one.endings)) if found else files
     elif one.role in DATA and one.endings:
         kind, files = _pictures(path, one.place, root, one.endings[-1])
-    elif path.is_dir():
+    elif os.path.isdir(path):  # noqa: PTH112 - never raises, whatever the disk refuses
         kind, files = "folder", Files(path, _below(path, one.endings))
-    elif path.is_file():
+    elif os.path.isfile(path):  # noqa: PTH113
         kind, files = "file", Files(path.parent, (path.name,))
     return Source(one.model_copy(update={"kind": kind}), files)
 
@@ -195,7 +195,7 @@ def _pictures(folder: Path, place: str, root: Path, caption: str) -> tuple[Kind,
             names.add(own)
         elif other := captions.legacy_path(f"{place}/{picture}", caption):  # as the trainer sees it, not absolute
             path = seen_from(root, other)
-            if Path(path).is_file():
+            if os.path.isfile(path):  # noqa: PTH113
                 names.add(Path(os.path.relpath(path, folder)).as_posix())
     return "folder", Files(folder, sorted(names), found.stamps)
 
@@ -206,7 +206,8 @@ def _below(folder: Path, endings: Sequence[str] | None) -> tuple[str, ...]:
     Nothing hidden counts (.git, .cache, .DS_Store). Links are followed, but never round in a circle.
     """
     if endings is not None:
-        return tuple(sorted(e.name for e in _entries(folder) if e.name.endswith(tuple(endings)) and e.is_file()))
+        right = (entry for entry in _entries(folder) if entry.name.endswith(tuple(endings)))
+        return tuple(sorted(entry.name for entry in right if os.path.isfile(entry)))  # noqa: PTH113 - a link to itself
     found, ahead, seen = list[str](), [""], set[tuple[int, int]]()
     while ahead:
         inside = ahead.pop()
@@ -250,7 +251,7 @@ def _on_disk(path: str, folder: Path | None = None) -> str:
     for part in path.split("/"):
         there = Path(folder or "/", whole)
         whole = os.path.join(whole, part)  # noqa: PTH118 - text
-        if not (there / part).exists():
+        if not os.path.exists(there / part):  # noqa: PTH110 - what cannot be looked at is not there
             names = [entry.name for entry in _entries(there) if legible(entry.name) == part]
             whole = os.path.join(os.path.dirname(whole), *names[:1] or [part])  # noqa: PTH118, PTH120 - text
     return f"/{whole}" if folder is None and not whole.startswith("/") else whole

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
 
+from lorabake.reading.whole_file import content, why
 from lorabake.runs.folder import digest_of
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import FileDigest, Input, Inputs, Record
@@ -36,13 +37,13 @@ def listing(paths: RunPaths, record: Record) -> Listing:
         said = say("the record holds no hashes of pictures, captions and models: an older lorabake made it")
         return Listing(unproven=(said,))
     try:
-        content = paths.inputs.read_bytes()
+        found = content(paths.inputs)
     except OSError as error:
-        said = say("{file} cannot be read: {why}", file=then.name, why=error.strerror or str(error))
+        said = say("{file} cannot be read: {why}", file=then.name, why=why(error))
         return Listing(differences=(_about_list(then, None, said),))
-    now = digest_of(content, then.name)
+    now = digest_of(found, then.name)
     try:
-        inputs = Inputs.model_validate_json(content).inputs
+        inputs = Inputs.model_validate_json(found).inputs
     except ValidationError:
         said = say("{file} changed and is no list of inputs any more", file=then.name)
         return Listing(differences=(_about_list(then, now, said),))
@@ -68,7 +69,7 @@ def _split(inputs: tuple[Input, ...], record: Record) -> tuple[tuple[Input, ...]
 def plan_of(paths: RunPaths) -> Plan | None:
     """The plan as it was when the run began; None where an older lorabake kept none, or it cannot be read."""
     try:
-        return Plan.model_validate_json(paths.plan.read_bytes())
+        return Plan.model_validate_json(content(paths.plan))
     except (OSError, ValueError):
         return None
 
@@ -76,11 +77,14 @@ def plan_of(paths: RunPaths) -> Plan | None:
 def command_drift(paths: RunPaths, record: Record) -> tuple[Difference, ...]:
     """command.json is for people to read and the record has no digest of it: its content is compared."""
     try:
-        told: object = json.loads(paths.command.read_bytes())
+        told: object = json.loads(content(paths.command))
     except FileNotFoundError:
         said = say("{file} is gone", file=paths.command.name)
         return (Difference(what="compiled", name=paths.command.name, change="gone", message=said),)
-    except (OSError, ValueError, RecursionError):
+    except OSError as error:
+        said = say("{file} cannot be read: {why}", file=paths.command.name, why=why(error))
+        return (Difference(what="compiled", name=paths.command.name, change="unreadable", message=said),)
+    except (ValueError, RecursionError):
         told = None
     if isinstance(told, dict) and _same_command(cast("dict[str, object]", told), record):
         return ()
@@ -98,4 +102,22 @@ def _same_command(told: dict[str, object], record: Record) -> bool:
     )
 
 
-__all__ = ["Listing", "command_drift", "listing", "plan_of"]
+def record_drift(record: Record, plan: Plan) -> tuple[Difference, ...]:
+    """What the record says for itself and the plan says, too; ``plan`` is proven by its digest."""
+    seed = plan.value("seed")
+    planned = {"seed": seed if isinstance(seed, int) else 0, "planned_steps": plan.forecast.steps}
+    return tuple(
+        Difference(
+            what="record",
+            name=key,
+            change="changed",
+            message=say("{key} in record.json is {now}, and in plan.json {was}", key=key, now=now, was=was),
+            was=str(was),
+            now=str(now),
+        )
+        for key, was in planned.items()
+        if (now := int(getattr(record, key))) != was
+    )
+
+
+__all__ = ["Listing", "command_drift", "listing", "plan_of", "record_drift"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, cast
 from pydantic import ValidationError
 
 from lorabake.errors import MachineError
+from lorabake.reading.whole_file import content, in_words, why
 from lorabake.runs.folder import RunPaths
 from lorabake_schemas.record import Record
-from lorabake_schemas.words import Said, quoted, say
+from lorabake_schemas.words import Said, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,30 +47,34 @@ def find(named: str | Path, here: Path) -> FoundRun:
     """
     root = place(here / named)
     if root is None:
-        root = _by_name(str(named), here)
+        with in_words():
+            root = _by_name(str(named), here)
     paths = RunPaths(root)
     return FoundRun(paths, record_of(paths), _shown(root, here))
 
 
 def place(path: Path) -> Path | None:
-    """The run folder that a path leads to or lies in; None when there is no record."""
-    if not path.exists():
-        return None
-    around = [path, *path.absolute().parents[:DEEPEST]] if path.is_file() else [path]
-    return next((folder for folder in around if (folder / RECORD).is_file()), None)
+    """The run folder that a path leads to or lies in; None when there is no record.
+
+    Raises MachineError when that cannot be told, such as for want of permission.
+    """
+    with in_words(path):
+        if not path.exists():
+            return None
+        around = [path, *path.absolute().parents[:DEEPEST]] if path.is_file() else [path]
+        return next((folder for folder in around if (folder / RECORD).is_file()), None)
 
 
 def record_of(paths: RunPaths) -> Record:
     """The record of a run, or why it cannot be read as MachineError."""
     try:
-        content = paths.record.read_bytes()
+        found = content(paths.record)
     except OSError as error:
-        why = quoted(error.strerror or str(error))
-        raise MachineError(say("{path} cannot be read: {why}", path=paths.record, why=why)) from error
+        raise MachineError(say("{path} cannot be read: {why}", path=paths.record, why=why(error))) from error
     try:
-        return Record.model_validate_json(content)
+        return Record.model_validate_json(found)
     except ValidationError as error:
-        raise _not_a_record(paths.record, content, error) from error
+        raise _not_a_record(paths.record, found, error) from error
 
 
 def _not_a_record(path: Path, content: bytes, error: ValidationError) -> MachineError:
@@ -89,9 +95,14 @@ def _by_name(name: str, here: Path) -> Path:
     """The run folder of that name, wherever runs are kept around here."""
     if Path(name).name != name or name in {"", ".", ".."}:
         raise _unknown(name, here)
-    found = [folder / name for folder in run_folders(here) if (folder / name / RECORD).is_file()]
+    found, shut = list[Path](), list[OSError]()
+    for folder in run_folders(here):
+        try:
+            found += [folder / name] if (folder / name / RECORD).is_file() else []
+        except OSError as error:  # it may lie there: said when it lies nowhere else
+            shut.append(error)
     if not found:
-        raise _unknown(name, here)
+        raise shut[0] if shut else _unknown(name, here)
     if len(found) > 1:
         places = ", ".join(_shown(each, here) for each in found)
         raise MachineError(say("there are several runs named {name}", name=name), say("name one: {runs}", runs=places))
@@ -105,7 +116,7 @@ def run_folders(here: Path) -> Iterator[Path]:
     seen: set[Path] = set()
     for folder in named:
         real = folder.resolve()
-        if real not in seen and folder.is_dir():
+        if real not in seen and os.path.isdir(folder):  # noqa: PTH112 - what cannot be looked at is none
             seen.add(real)
             yield folder
 

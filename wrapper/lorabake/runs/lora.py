@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorabake.errors import MachineError
+from lorabake.reading.whole_file import in_words
 from lorabake.runs.find import find
 from lorabake_schemas.words import say
 
@@ -17,7 +18,9 @@ def lora_of(named: str, here: Path) -> Path:
     Raises MachineError when there is no such run, or when it left no LoRA that can be read without torch.
     """
     path = here / named
-    if path.is_file() and path.suffix.lower() in {ENDING, ".ckpt", ".pt"}:
+    with in_words(named):
+        is_file = path.is_file()
+    if is_file and path.suffix.lower() in {ENDING, ".ckpt", ".pt"}:
         return _readable(path)
     found = find(named, here)
     if found.record.rehearsal:

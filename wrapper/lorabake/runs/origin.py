@@ -54,7 +54,9 @@ def runs_of(sought: Sought, home: Path) -> tuple[KnownRun, ...]:
 
 def _candidates(sought: Sought, home: Path) -> Iterator[tuple[Path, KnownBy]]:
     noted = register.entries(home)
-    around = place(sought.path.resolve())
+    around: Path | None = None
+    with suppress(MachineError):  # a folder above that may not be looked into
+        around = place(sought.path.resolve())
     if around is not None and (sought.digest is None or not register.holds(around, sought.digest)):
         yield around, "place"
     if sought.digest is not None:

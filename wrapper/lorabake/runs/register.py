@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from lorabake.reading.whole_file import content
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -86,7 +88,7 @@ def with_digest(noted: Iterable[Entry], digest: str) -> Iterator[Path]:
 def holds(root: Path, text: str) -> bool:
     """Whether a text stands in the record of a run; quicker than understanding thousands of records."""
     try:
-        return text.encode() in (root / RECORD).read_bytes()
+        return text.encode() in content(root / RECORD)
     except OSError:
         return False
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, cast
 
 from lorabake.planning.continuation import Continuation, Course, continuation
 from lorabake.reading import safetensors_header
+from lorabake.reading.whole_file import text
 from lorabake.runs.happenings import Totals
 from lorabake.runs.parts import Names, Written
 from lorabake.runs.progress import Parser
@@ -103,24 +105,22 @@ def training_of(paths: RunPaths) -> Training | None:
 def settings_of(paths: RunPaths) -> Table | None:
     """The compiled settings; None when the file is gone or damaged."""
     try:
-        return tomllib.loads(paths.train.read_text(encoding="utf-8"))
+        return tomllib.loads(text(paths.train))
     except (OSError, ValueError, RecursionError):
         return None
 
 
 def totals_of(paths: RunPaths) -> Totals | None:
-    """sd-scripts' own counts as the run began, from the events; from the log where a full disk kept them out."""
-    try:
-        with paths.events.open("rb") as file:
-            for line in file:
-                if b'"totals"' in line and (found := _totals(line)) is not None:
-                    return found
-        parser = Parser()
-        with paths.log.open("rb") as log:
-            while parser.seen.totals is None and (piece := log.read(1 << 20)):
-                parser.feed(piece)
-    except OSError:
-        return None
+    """sd-scripts' own counts as the run began, from the events; from the log where a full disk kept them out, or where
+    the events are gone."""
+    with suppress(OSError), paths.events.open("rb") as file:
+        for line in file:
+            if b'"totals"' in line and (found := _totals(line)) is not None:
+                return found
+    parser = Parser()
+    with suppress(OSError), paths.log.open("rb") as log:
+        while parser.seen.totals is None and (piece := log.read(1 << 20)):
+            parser.feed(piece)
     return parser.seen.totals
 
 
@@ -173,6 +173,21 @@ def whole(path: Path, steps: int, offset: int) -> bool:
     return found.metadata.get("ss_steps") in {None, str(steps), str(steps - offset)}
 
 
+def missing(paths: RunPaths) -> Said | None:
+    """The files without which nobody can tell whether a run can go on: which is gone, or of no use."""
+    for path in (paths.train, paths.output):
+        if not path.exists():
+            return say("{file} is gone", file=path.name)
+    if not paths.output.is_dir():
+        return say("{file} is no folder any more", file=paths.output.name)
+    if settings_of(paths) is None:
+        return say("{file} changed and is no TOML any more", file=paths.train.name)
+    if not paths.events.exists() and not paths.log.exists():
+        events, log = paths.events.name, paths.log.relative_to(paths.root).as_posix()
+        return say("{events} and {log} are gone, which say how far the training goes", events=events, log=log)
+    return None
+
+
 def advice(view: Outlook, settings: Table | None) -> Said:
     """Why a run cannot be resumed, and what to do the next time."""
     if view.passed:
@@ -190,6 +205,7 @@ __all__ = [
     "Way",
     "advice",
     "last_files",
+    "missing",
     "outlook",
     "settings_of",
     "spots",

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lorabake.planning.drift import doubted, input_drift, unproven
-from lorabake.planning.file_drift import file_drift, output_drift
+from lorabake.planning.file_drift import file_drift, output_drift, shut_file
 from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks
 from lorabake.reading.inputs import every_again, seen_from
+from lorabake.reading.whole_file import shut, text
 from lorabake.runs import evidence
 from lorabake.runs.alone import is_going_on
+from lorabake.runs.moved import astray, moved_away
 from lorabake.runs.recompiled import digest_drift, recompiled
 from lorabake.runs.trainer_now import trainer_now
-from lorabake_schemas.record import FileDigest, Input, Record
+from lorabake_schemas.record import FileDigest, Input, Record, Role
 from lorabake_schemas.verification import Compared, Difference, Subject, VerifyReport
 from lorabake_schemas.words import Said, legible, say
 
@@ -96,17 +99,21 @@ def _folder(paths: RunPaths, record: Record, fingerprints: Fingerprints) -> Drif
     found: list[Difference] = []
     for what, file in every:
         here = now[file.name]
+        if here is None and (why := shut(paths.root / file.name)) is not None:
+            found.append(shut_file(what, file, why))
+            continue
         changed = file_drift(what, file, here)
         found += file_drift(what, file, here, (was.texts.get(file.name), _text(paths, file.name))) if changed else ()
     found += evidence.command_drift(paths, record)
     if record.plan_file is not None and now[record.plan_file.name] == record.plan_file:
         found += digest_drift(paths, record, plan, was.paths)
+        found += evidence.record_drift(record, plan) if plan is not None else ()
     return Drift(tuple(found), compared=_counted([file for _, file in every]))
 
 
 def _text(paths: RunPaths, name: str) -> str | None:
     try:
-        return (paths.root / name).read_text(encoding="utf-8")
+        return text(paths.root / name)
     except (OSError, ValueError):
         return None
 
@@ -117,10 +124,13 @@ def _data(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints) -> 
     then = (*listed.inputs, *listed.doubtful)
     found = every_again(then, run.root, fingerprints, env)
     now = tuple(_with_unreadable(before, here, run.root) for before, here in zip(then, found, strict=True))
+    moved = astray(run, then, now)
+    sure, doubtful = ([each for each in some if each not in moved] for some in (listed.inputs, listed.doubtful))
     differences = (
         *listed.differences,
-        *input_drift(listed.inputs, now),
-        *doubted(listed.doubtful, now, run.record.inputs),
+        *([moved_away(run.root, moved)] if moved else ()),
+        *input_drift(sure, now, dict(_shut_wholly(then, now, run.root))),
+        *doubted(doubtful, now, run.record.inputs),
     )
     files = [file for each in then for file in each.files]
     return Drift(differences, (*listed.unproven, *unproven(listed.inputs)), compared=_counted(files))
@@ -132,18 +142,22 @@ def _with_unreadable(then: Input, now: Input, root: Path) -> Input:
     lost = [file.name for file in then.files if file.name not in known]
     place = Path(seen_from(root, then.place))
     folder = place.parent if then.kind == "file" else place
-    shut = tuple(FileDigest(name=name, sha256="", size=0) for name in lost if _is_shut(folder / name))
-    return now.model_copy(update={"files": (*now.files, *shut)}) if shut else now
+    unreadable = tuple(FileDigest(name=name, sha256="", size=0) for name in lost if _is_shut(folder / name))
+    return now.model_copy(update={"files": (*now.files, *unreadable)}) if unreadable else now
 
 
 def _is_shut(path: Path) -> bool:
-    try:
-        with path.open("rb"):
-            return False
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return False
-    except OSError:
-        return True
+    """Whether it is there and no file that can be read."""
+    return shut(path) is not None or os.path.isdir(path)  # noqa: PTH112 - never raises
+
+
+def _shut_wholly(then: Sequence[Input], now: Sequence[Input], root: Path) -> Iterator[tuple[tuple[Role, int], Said]]:
+    """Inputs of which nothing can be read, though they are there, and why."""
+    for before, here in zip(then, now, strict=True):
+        if before.kind != "hub" and not any(file.sha256 for file in here.files):
+            why = shut(Path(seen_from(root, before.place)))
+            if why is not None:
+                yield (before.role, before.index), why
 
 
 def _trainer(record: Record, env: Mapping[str, str], fingerprints: Fingerprints) -> Drift:
@@ -168,12 +182,13 @@ def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
     then = record.outcome.outputs
     now = fingerprints.of(run.root, [file.name for file in then])
     here = {name: file for name, file in now.items() if file is not None}
+    unreadable = {name: why for name in now.keys() - here.keys() if (why := shut(run.root / name)) is not None}
     remarks: tuple[Said, ...] = ()
     if record.rehearsal:
         remarks = (say("this was a rehearsal: nothing was trained"),)
     elif record.status != "finished":
         remarks = (say("this run did not end well: {how}", how=record.outcome.message),)
-    return Drift(output_drift(then, here), remarks=remarks, compared=_counted(then))
+    return Drift(output_drift(then, here, unreadable), remarks=remarks, compared=_counted(then))
 
 
 def _unfinished(run: FoundRun) -> Said:

@@ -1,0 +1,46 @@
+"""A run folder that was moved or copied away from the project that it was made in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from posixpath import isabs
+from typing import TYPE_CHECKING
+
+from lorabake.reading.inputs import seen_from
+from lorabake_schemas.record import Input
+from lorabake_schemas.verification import Difference
+from lorabake_schemas.words import legible, say
+
+if TYPE_CHECKING:
+    from lorabake.runs.find import FoundRun
+
+
+def astray(run: FoundRun, then: Sequence[Input], now: Sequence[Input]) -> tuple[Input, ...]:
+    """Everything that lay around the run folder, where none of it is there and the folder is not where it was made."""
+    if run.record.cwd in {legible(str(folder)) for folder in (run.root.absolute(), run.root.resolve())}:
+        return ()
+    around = [
+        (before, here)
+        for before, here in zip(then, now, strict=True)
+        if before.files and before.kind != "hub" and not isabs(before.place) and not Path(before.place).is_absolute()
+    ]
+    if any(here.kind != "missing" or os.path.lexists(seen_from(run.root, here.place)) for _, here in around):
+        return ()
+    return tuple(before for before, _ in around)
+
+
+def moved_away(root: Path, inputs: Sequence[Input]) -> Difference:
+    """Said once, and not of each of them."""
+    first = inputs[0]
+    message = say(
+        "the run folder was moved away from its project: {name} was looked for in {folder}; "
+        "move the project as a whole",
+        name=first.name,
+        folder=Path(seen_from(root, first.place)).parent,
+    )
+    return Difference(what="inputs", name=first.name, change="gone", message=message, was=first.digest().sha256)
+
+
+__all__ = ["astray", "moved_away"]
