@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from own_trainer import TRAIN, OwnTrainer, lorabake
+from own_trainer import TRAIN, OwnTrainer, environment, lorabake
 from trainer_world import git
 
 from situations import one_colour, project
@@ -19,7 +21,8 @@ resolution = 256
 max_train_steps = 4
 cache_latents_to_disk = true
 """
-# Caches only what is not there; 7 steps: a picture is edited in the middle; 13: it breaks off after caching.
+# Caches only what is not there; 7 steps: a picture is edited in the middle; 13: it breaks off after caching;
+# 17: it waits then.
 CACHING = """\
 import zipfile
 def npy(kind, shape, data):
@@ -39,6 +42,11 @@ for subset in data["subsets"] if told.get("cache_latents_to_disk") else ():
                 archive.writestr("crop_ltrb.npy", npy("<i8", (4,), bytes(32)))
     if told["max_train_steps"] == 7:
         picture.write_bytes(picture.read_bytes() + b"edited")
+if told["max_train_steps"] == 17:
+    import time
+    picture.with_name("waiting").touch()
+    while picture.with_name("waiting").exists():
+        time.sleep(0.05)
 if told["max_train_steps"] == 13:
     raise SystemExit("out of luck")
 """
@@ -194,6 +202,51 @@ def test_nothing_is_deleted_where_nothing_is_trained(world: World) -> None:
     world.change('class = "food"', 'class = "food"\nflip = true')  # an error that no deleting mends
     assert "unknown-key" in world.train("--refresh-cache", code=1)
     assert world.caches == made
+
+
+def test_nothing_is_deleted_for_a_run_that_is_refused(world: World) -> None:
+    world.train()
+    made = world.caches
+    world.change("resolution = 256", "resolution = 320")
+    (world.project / "mine").mkdir()
+    assert "mine exists already" in world.train("--refresh-cache", "--run-dir", "mine", code=1)
+    (world.project / "file").write_text("", "utf-8")
+    assert "file cannot be written to" in world.train("--refresh-cache", "--run-dir", "file/run", code=1)
+    assert world.caches == made
+
+
+def test_the_caches_of_a_training_in_progress_are_left_alone(world: World) -> None:
+    world.change("max_train_steps = 4", "max_train_steps = 17")
+    shutil.copytree(world.project, world.project.with_name("other"))
+    other = world.project.with_name("other")
+    shutil.rmtree(other / "pics")
+    (other / "pics").symlink_to(world.pictures)
+    command = [sys.executable, "-m", "lorabake", "run", "recipe.toml", *map(str, world.trainer.flags)]
+    with subprocess.Popen(command, cwd=world.project, env=environment(world.home), stderr=subprocess.DEVNULL) as going:
+        try:
+            wait_for(world.pictures / "waiting")
+            made = world.caches
+            world.change("resolution = 256", "resolution = 320")
+            said = world.train("--refresh-cache", code=1)
+            assert "a run named hmbrgrlora is in progress" in said
+            world.project = other
+            world.change("resolution = 256", "resolution = 320")
+            world.change('name = "hmbrgrlora"', 'name = "another"')
+            said = world.train("--refresh-cache", code=1)
+            assert "hmbrgrlora-001 is in progress and reads the caches in " in said
+            assert world.caches == made
+        finally:
+            (world.pictures / "waiting").unlink(missing_ok=True)
+        assert going.wait(60) == 0
+    world.change("max_train_steps = 17", "max_train_steps = 4")
+    assert "deleted 3 caches" in world.train("--refresh-cache")
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.05)
 
 
 def test_without_its_memory_nothing_is_taken_to_fit(world: World) -> None:

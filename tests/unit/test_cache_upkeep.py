@@ -134,7 +134,7 @@ def test_the_same_cache_made_again_of_something_else_fits_both(world: World) -> 
         base.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
         if rounds == 0:
             assert len(world.said()) == 1
-            refreshed(world.look(), world.look)
+            refreshed(world.look(), world.look, lambda _: None)
             keeper = world.keeper()
             for path, content in made.items():
                 path.write_bytes(content)
@@ -177,7 +177,7 @@ def test_a_cache_that_cannot_be_deleted_stops_the_run(world: World, monkeypatch:
 
     monkeypatch.setattr(Path, "unlink", unlink)
     with pytest.raises(MachineError, match=r"cannot delete .*000_0768x0768_sd.npz: Permission denied"):
-        refreshed(world.look(), world.look)
+        refreshed(world.look(), world.look, lambda _: None)
 
 
 def test_a_list_of_pictures_is_held_against_all_lines_where_wildcards_are_read(world: World) -> None:
@@ -193,5 +193,5 @@ def test_a_list_of_pictures_is_held_against_all_lines_where_wildcards_are_read(w
     info.write_text("[1, 2]", "utf-8")
     (said,) = world.said()
     assert "is named like a cache but is none" in said
-    assert refreshed(world.look(), world.look)[1] == ()
+    assert refreshed(world.look(), world.look, lambda _: None)[1] == ()
     assert info.exists()

@@ -196,15 +196,20 @@ def _facts(dataset: DatasetFacts, each: FolderNeeds) -> FolderFacts:
     return (dataset.concepts if each.table == "concept" else dataset.regularisation)[each.index]
 
 
-def refreshed(first: Examination, again: Callable[[], Examination]) -> tuple[Examination, tuple[Said, ...]]:
+def refreshed(
+    first: Examination, again: Callable[[], Examination], allowed: Callable[[Sequence[Path]], None]
+) -> tuple[Examination, tuple[Said, ...]]:
     """The recipe examined anew after its stale caches were deleted, and what was deleted.
 
-    Nothing is deleted while anything else stands in the way of the run. Raises MachineError for a file that cannot be
-    deleted.
+    Nothing is deleted while anything else stands in the way of the run; ``allowed`` raises MachineError where it may
+    not be in these folders. Raises MachineError for a file that cannot be deleted, too.
     """
     done = list[Said]()
     while {finding.rule for finding in first.errors} <= RULES and not any(each.foreign for each in first.stale):
-        gone = [said for path, names in _stale_files(first) if (said := _deleted(path, names))]
+        stale = list(_stale_files(first))
+        if stale:
+            allowed([path for path, _ in stale])
+        gone = [said for path, names in stale if (said := _deleted(path, names))]
         if not gone:
             break
         done += gone

@@ -27,6 +27,7 @@ from lorabake.runs import register
 from lorabake.runs.again import Again
 from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.command import rehearsal_argv, training_argv
+from lorabake.runs.in_use import refuse_if_in_use
 from lorabake.runs.launch import launch
 from lorabake.runs.request import LaunchRequest
 from lorabake.speech import ENGLISH, Speech
@@ -94,15 +95,26 @@ class Prepared:
 
 def prepare(order: RunOrder, env: Env, progress: Gauge | None = None) -> Prepared:
     """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
-    run folder that was asked for exists or its place cannot be written, or a stale cache cannot be deleted."""
+    run folder that was asked for exists or its place cannot be written, or stale caches cannot be deleted: those that a
+    run in progress reads are left alone."""
     facts, caches = machine.facts(env), replace(_caches(order, env), progress=progress and progress.hashing)
     examined = partial(
         examine, order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse,
         snapshot=commits.snapshot(order.trainer.commit, env), content=order.content,
         scanning=Scanning(caches.facts, progress=progress, caches=caches),
     )  # fmt: skip
-    examination, deleted = refreshed(examined(), examined) if order.refresh_cache else (examined(), ())
-    return Prepared(order, examination, order.run_dir or _next_root(examination, order.rehearse), deleted)
+    examination = examined()
+    prepared = Prepared(order, examination, order.run_dir or _next_root(examination, order.rehearse))
+    if not order.refresh_cache:
+        return prepared
+    examination, deleted = refreshed(examination, examined, partial(_check_before_deleting, prepared, env))
+    return replace(prepared, examination=examination, refreshed=deleted)
+
+
+def _check_before_deleting(prepared: Prepared, env: Env, folders: Sequence[Path]) -> None:
+    """Raises MachineError when this run would be refused later on, or another one is using these picture folders."""
+    check_place(prepared)
+    refuse_if_in_use(folders, store.home(env), prepared.root.parent)
 
 
 def _caches(order: RunOrder, env: Env) -> CacheMemory:
@@ -136,8 +148,8 @@ def check_place(prepared: Prepared) -> None:
     if prepared.root.exists():
         hint = say("a run folder is never used twice: name another one, or leave --run-dir out")
         raise MachineError(say("{path} exists already", path=prepared.root), hint)
-    if prepared.examination.plan is not None:
-        refuse_if_busy(prepared.root, prepared.examination.plan.name)
+    if prepared.examination.recipe is not None:
+        refuse_if_busy(prepared.root, prepared.examination.recipe.name)
     parent = next(folder for folder in prepared.root.absolute().parents if folder.exists())
     if not parent.is_dir() or not machine.writable(parent):
         raise MachineError(
