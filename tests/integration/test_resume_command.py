@@ -114,6 +114,100 @@ def test_drift_is_refused_unless_told(tmp_path: Path, stopped: Path) -> None:
     assert weight(stopped / "output" / "x.safetensors") == 15
 
 
+@pytest.mark.parametrize("name", ["train.toml", "dataset.toml", "accelerate.yaml", "prompts.txt"])
+def test_an_edited_file_of_the_run_folder_is_drift(tmp_path: Path, stopped: Path, name: str) -> None:
+    """sd-scripts reads these once more; rerun, which compiles anew, does not ask for them."""
+    (stopped / name).write_bytes((stopped / name).read_bytes() + b"# edited\n")
+    before = tree(stopped)
+    refused = lorabake(tmp_path, "resume", "x-001")
+    assert refused.returncode == 1
+    assert f"{name} changed after the run" in refused.stderr
+    assert "go on all the same with --with-drift" in refused.stderr
+    assert tree(stopped) == before
+    assert lorabake(tmp_path, "resume", "x-001", "--with-drift").returncode == 0
+    assert weight(stopped / "output" / "x.safetensors") == 15
+
+
+def test_the_copy_of_the_recipe_is_not_what_goes_on(tmp_path: Path, stopped: Path) -> None:
+    (stopped / "recipe.toml").write_text("name = 'y'\n", "utf-8")
+    assert lorabake(tmp_path, "resume", "x-001").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("gone", "why"),
+    [
+        (["train.toml"], "train.toml is gone"),
+        (["output"], "output is gone"),
+        (["events.jsonl", "logs"], "events.jsonl and logs/trainer.log are gone"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, stopped: Path, gone: list[str], why: str) -> None:
+    for name in gone:
+        (stopped / name).rename(tmp_path / name)
+    before = tree(stopped)
+    refused = lorabake(tmp_path, "resume", "x-001")
+    assert refused.returncode == 1
+    assert f"x-001 cannot be resumed: {why}" in refused.stderr
+    assert tree(stopped) == before
+    for name in gone:
+        (tmp_path / name).rename(stopped / name)
+    assert lorabake(tmp_path, "resume", "x-001").returncode == 0
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, stopped: Path) -> None:
+    (stopped / "output").rename(tmp_path / "output")
+    (stopped / "output").write_text("")
+    assert "cannot be resumed: output is no folder any more" in lorabake(tmp_path, "resume", "x-001").stderr
+    (stopped / "output").unlink()
+    (tmp_path / "output").rename(stopped / "output")
+    (stopped / "train.toml").write_text("= no TOML", "utf-8")
+    refused = lorabake(tmp_path, "resume", "x-001")
+    assert refused.returncode == 1
+    assert "cannot be resumed: train.toml changed and is no TOML any more" in refused.stderr
+
+
+@pytest.mark.parametrize("gone", ["logs", "logs/trainer.log", "events.jsonl"])
+def test_it_goes_on_without_its_log_or_its_events(tmp_path: Path, stopped: Path, gone: str) -> None:
+    (stopped / gone).rename(tmp_path / "gone")
+    done = lorabake(tmp_path, "resume", "x-001")
+    assert done.returncode == 0, done.stderr
+    record = read_record(stopped / "record.json")
+    assert [part.status for part in record.parts] == ["interrupted", "finished"]
+    assert weight(stopped / "output" / "x.safetensors") == 15
+    assert (stopped / "logs" / "trainer.log").stat().st_size
+    assert '"resumed"' in (stopped / "events.jsonl").read_text("utf-8")
+
+
+@pytest.fixture
+def unjudged(stopped: Path) -> Path:
+    """A run that had reached its last step as its lorabake was killed, and whose trainer is gone since."""
+    root = stopped.parent / "x-002"
+    run(root, stopped.parent.parent / "sd-scripts")
+    changed(root, status="interrupted", outcome=None)
+    (stopped.parent.parent / "sd-scripts" / "train_network.py").unlink()
+    return root
+
+
+def test_a_verdict_needs_no_trainer(tmp_path: Path, unjudged: Path) -> None:
+    done = lorabake(tmp_path, "resume", "x-002")
+    assert done.returncode == 0, done.stderr
+    assert "had reached its last step: what it made is checked, and nothing more is trained" in done.stderr
+    assert "lorabake has tried" not in done.stderr
+    record = read_record(unjudged / "record.json")
+    assert (record.status, record.parts) == ("finished", ())
+    assert not (tmp_path / "home" / "trainers").exists()
+
+
+def test_a_verdict_without_a_log(tmp_path: Path, unjudged: Path) -> None:
+    (unjudged / "logs" / "trainer.log").unlink()
+    done = lorabake(tmp_path, "resume", "x-002")
+    assert done.returncode == 0, done.stderr
+    record = read_record(unjudged / "record.json")
+    assert record.outcome is not None
+    assert (record.outcome.code, record.outcome.steps) == ("trained", 15)
+    assert "the log cannot be read: what the trainer said at its end is not known" in record.outcome.remarks
+
+
 def test_a_trainer_that_is_gone(tmp_path: Path, stopped: Path) -> None:
     (tmp_path / "sd-scripts" / "train_network.py").unlink()
     done = lorabake(tmp_path, "resume", "x-001")
@@ -123,11 +217,13 @@ def test_a_trainer_that_is_gone(tmp_path: Path, stopped: Path) -> None:
 
 
 def test_a_rehearsal_and_a_run_without_states(tmp_path: Path, stopped: Path) -> None:
-    changed(stopped, rehearsal=True)
-    refused = lorabake(tmp_path, "resume", "x-001")
-    assert refused.returncode == 1
-    assert "is a rehearsal: nothing was trained" in refused.stderr
-    changed(stopped, rehearsal=False)
+    for status in ("interrupted", "finished"):
+        changed(stopped, rehearsal=True, status=status)
+        refused = lorabake(tmp_path, "resume", "x-001")
+        assert refused.returncode == 1
+        assert "is a rehearsal: nothing was trained" in refused.stderr
+        assert not refused.stdout
+    changed(stopped, rehearsal=False, status="interrupted")
     train = (stopped / "train.toml").read_text("utf-8")
     (stopped / "train.toml").write_text(train.replace("save_state = true", "save_state = false"), "utf-8")
     for path in (stopped / "output").glob("*-state"):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lorabake import rerunning, resources, terminal, workflow
+from lorabake import commits, rerunning, resources, terminal, workflow
 from lorabake.errors import MachineError, SetupError
+from lorabake.planning.file_drift import file_drift
 from lorabake.runs.alone import is_going_on, refuse_if_busy
 from lorabake.runs.command import DETERMINISTIC_FILE, trainer_env
+from lorabake.runs.evidence import plan_of
 from lorabake.runs.find import FoundRun
+from lorabake.runs.recompiled import recompiled
 from lorabake.runs.resumable import Way, outlook
 from lorabake.runs.resume import ResumeRequest, command_of, next_part, resume, way_on
 from lorabake.runs.trainer_now import place
@@ -21,9 +26,14 @@ from lorabake.trainer.install import Trainer
 from lorabake_schemas.record import Record, TrainerRecord
 from lorabake_schemas.words import Said, say, told
 
+if TYPE_CHECKING:
+    from lorabake.reading.fingerprints import Fingerprints
+    from lorabake_schemas.plan import Script
+    from lorabake_schemas.verification import Difference
+
 Tell = Callable[[Said], None]
 Env = Mapping[str, str]
-SCRIPTS = ("train_network.py", "sdxl_train_network.py")
+SCRIPTS: tuple[Script, ...] = ("train_network.py", "sdxl_train_network.py")
 TAIL = 1_000_000  # bytes of an events file in which the last step stands
 
 
@@ -117,6 +127,50 @@ def trainer_of(then: TrainerRecord, env: Env, tell: Tell) -> Trainer:
     return workflow.install(rerunning.trainer_of(then), env, tell)
 
 
+def edited(found: FoundRun, fingerprints: Fingerprints) -> tuple[Difference, ...]:
+    """What is otherwise in the files of the run folder that sd-scripts reads once more."""
+    record, paths = found.record, found.paths
+    now = fingerprints.of(paths.root, [file.name for file in record.compiled])
+    changed = [file for file in record.compiled if now[file.name] != file]
+    if not changed:
+        return ()
+    was = recompiled(record, plan_of(paths)).texts
+    differences: list[Difference] = []
+    for file in changed:
+        text: str | None = None
+        if now[file.name] is not None:
+            with suppress(OSError, ValueError):
+                text = (paths.root / file.name).read_text(encoding="utf-8")
+        differences += file_drift("compiled", file, now[file.name], (was.get(file.name), text))
+    return tuple(differences)
+
+
+def refuse_lacking(way: Way, record: Record, trainer: Trainer, env: Env, tell: Tell) -> None:
+    """Raises SetupError for an sd-scripts without the options by which a training goes on: an older one.
+
+    Where its options cannot be had, it is up to sd-scripts itself. The pin knows them all.
+    """
+    snapshot = None
+    if trainer.kind != "pin":
+        snapshot = commits.own(trainer, env, tell)
+    elif trainer.commit is not None:
+        with suppress(SetupError):
+            snapshot = commits.snapshot(trainer.commit, env)
+    names = {Path(each).name for each in record.argv}
+    scripts: list[Script] = [each for each in SCRIPTS if each in names]
+    if snapshot is None or not scripts:
+        return
+    known = {f"--{option.name}" for option in snapshot.of(scripts[0])}
+    lacking = [flag for flag in ("--resume", *way.how.flags) if flag.startswith("--") and flag not in known]
+    if lacking:
+        said = say(
+            "sd-scripts {commit} cannot go on from a state where it stopped: it does not know {options}",
+            commit=trainer.commit[:12] if trainer.commit else str(trainer.checkout),
+            options=", ".join(lacking),
+        )
+        raise SetupError(said, say("start the run again with `lorabake rerun`"))
+
+
 def command(record: Record, trainer: Trainer | None) -> tuple[str, ...]:
     """The command of the run's first start; Python and script where they lie today."""
     first = record.parts[0].argv if record.parts else record.argv
@@ -136,8 +190,10 @@ def expected_command(ready: Ready, env: Env) -> tuple[str, ...]:
     return command_of(argv, next_part(ready.found.paths, record, way.how), way)
 
 
-def go_on(ready: Ready, trainer: Trainer, env: Env, *, verbose: bool = False, speech: Speech = ENGLISH) -> Record:
-    """Train the rest; the finished record.
+def go_on(
+    ready: Ready, trainer: Trainer | None, env: Env, *, verbose: bool = False, speech: Speech = ENGLISH
+) -> Record:
+    """Train the rest; the finished record. Without a ``trainer`` nothing is left to train.
 
     Raises MachineError for the run folder, SetupError when the trainer cannot be started, InterruptedRunError when the
     user stopped it.
@@ -146,8 +202,8 @@ def go_on(ready: Ready, trainer: Trainer, env: Env, *, verbose: bool = False, sp
     argv = command(record, trainer)
     child = trainer_env(
         env,
-        python=trainer.python,
-        checkout=trainer.checkout,
+        python=trainer.python if trainer is not None else Path(record.trainer.python),
+        checkout=trainer.checkout if trainer is not None else None,
         offline=record.environment.get("HF_HUB_OFFLINE") == "1",
         cpu="--cpu" in argv,
         deterministic=DETERMINISTIC_FILE in argv,
@@ -157,4 +213,15 @@ def go_on(ready: Ready, trainer: Trainer, env: Env, *, verbose: bool = False, sp
         return resume(request, watcher)
 
 
-__all__ = ["Ready", "command", "expected_command", "go_on", "last_step", "ready", "trainer_of", "words"]
+__all__ = [
+    "Ready",
+    "command",
+    "edited",
+    "expected_command",
+    "go_on",
+    "last_step",
+    "ready",
+    "refuse_lacking",
+    "trainer_of",
+    "words",
+]

@@ -14,12 +14,15 @@ from lorabake.commands.common import environment, examined, sayer, show_findings
 from lorabake_schemas.words import Said, quoted, say
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from lorabake.planning.run_difference import Side
     from lorabake.reading.fingerprints import Fingerprints
     from lorabake.runs.find import FoundRun
     from lorabake.workflow import TrainerChoice
+    from lorabake_schemas.verification import Difference
+
+    LookCloser = Callable[[FoundRun, Fingerprints], tuple[Difference, ...]]
 
 
 @click.command()
@@ -64,7 +67,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bo
     from lorabake.workflow import exit_code
 
     found, env = find(run, Path.cwd()), environment()
-    if found.record.status == "finished":
+    if found.record.status == "finished" and not found.record.rehearsal:
         click.echo(already_finished(found, page(), as_json=as_json))
         return
     ready = resuming.ready(found)
@@ -72,9 +75,11 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bo
         click.echo(would_resume(ready, resuming.expected_command(ready, env), page(), as_json=as_json))
         return
     say_line = sayer()
-    trainer = resuming.trainer_of(found.record.trainer, env, say_line)
+    trainer = None
     if ready.way is not None:
-        refuse_drift(found, env, allowed=with_drift)
+        trainer = resuming.trainer_of(found.record.trainer, env, say_line)
+        resuming.refuse_lacking(ready.way, found.record, trainer, env, say_line)
+        refuse_drift(found, env, resuming.edited, allowed=with_drift)
     for line in resuming.words(ready):
         say_line(line)
     record = resuming.go_on(ready, trainer, env, verbose=verbose, speech=speech())
@@ -135,23 +140,26 @@ def compare(first: str, second: str, as_json: bool) -> None:
     sys.exit(1 if found.likeness == "different" else 0)
 
 
-def refuse_drift(found: FoundRun, env: Mapping[str, str], *, allowed: bool) -> tuple[Said, ...]:
-    """What is otherwise than when the run was made, said on stderr, too. Raises MachineError unless that is
-    ``allowed``."""
+def refuse_drift(
+    found: FoundRun, env: Mapping[str, str], more: LookCloser | None = None, *, allowed: bool
+) -> tuple[Said, ...]:
+    """What is otherwise than when the run was made, ``more`` of it among that, said on stderr, too. Raises MachineError
+    unless that is ``allowed``."""
     from lorabake.errors import MachineError
     from lorabake.render.verify import drifted
     from lorabake.runs.verify import drift
 
     with fingerprints() as known:
         now = drift(found, env, known)
+        differences = ((*more(found, known), *now.differences)) if more is not None else now.differences
     for line in now.unproven:
         sayer()(line)
-    if now.differences:
-        click.echo(drifted(now.differences, page(err=True)), err=True)
+    if differences:
+        click.echo(drifted(differences, page(err=True)), err=True)
         if not allowed:
             said = say("{run} was made from something else than what is here now", run=found.root)
             raise MachineError(said, say("put it back as it was, or go on all the same with --with-drift"))
-    return tuple(quoted(difference.message) for difference in now.differences)
+    return tuple(quoted(difference.message) for difference in differences)
 
 
 @click.command()

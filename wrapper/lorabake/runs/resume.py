@@ -16,9 +16,10 @@ from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.runs.ending import finish, remarked
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
 from lorabake.runs.folder import ROOM, RunPaths, read_record, write_record
+from lorabake.runs.happenings import Seen
 from lorabake.runs.parts import Names, Written, adopt, set_aside, told_of
 from lorabake.runs.progress import Parser
-from lorabake.runs.resumable import Outlook, Training, Way, advice, outlook, settings_of, written_by
+from lorabake.runs.resumable import Outlook, Training, Way, advice, missing, outlook, settings_of, written_by
 from lorabake.runs.start import Sequel, Start, carried_out, gathered, judged
 from lorabake_schemas.record import Part, Record
 from lorabake_schemas.words import Said, legible, say
@@ -76,6 +77,9 @@ def next_part(paths: RunPaths, record: Record, how: Continuation) -> Written:
 def way_on(view: Outlook, paths: RunPaths) -> Way:
     """From where a run goes on, and how. Raises MachineError where it cannot."""
     if view.way is None:
+        if (lacking := missing(paths)) is not None:
+            said = say("{run} cannot be resumed: {why}", run=paths.root, why=lacking)
+            raise MachineError(said, say("put it back as it was, or start again with `lorabake rerun`"))
         hint = advice(view, settings_of(paths))
         why = [say("{state}: {why}", state=place, why=reason) for place, reason in view.passed]
         said = say("there is no state to resume {run} from", run=paths.root)
@@ -169,6 +173,7 @@ def begun(paths: RunPaths, record: Record, written: Written, names: Names) -> Ev
         written.output.mkdir(parents=True, exist_ok=True)
         if written.helper.relative_to(written.root).as_posix() in part.argv:
             written.helper.write_text(resources.trainer_side_text(written.helper.name), encoding="utf-8")
+        log_there(paths)
         paths.room.write_bytes(bytes(ROOM))
         set_aside(written, names)
         events = EventLog(paths.events)
@@ -186,6 +191,12 @@ def begun(paths: RunPaths, record: Record, written: Written, names: Names) -> Ev
         events.close()
         raise
     return events
+
+
+def log_there(paths: RunPaths) -> None:
+    """The trainer's log, which goes on; an empty one where somebody took it away. Raises OSError."""
+    paths.log.parent.mkdir(parents=True, exist_ok=True)
+    paths.log.touch()
 
 
 def start_of(
@@ -243,18 +254,22 @@ def remarks(training: Training, written: Written) -> tuple[Said, ...]:
 def completed(request: ResumeRequest, record: Record, training: Training) -> Record:
     """The verdict on a run that had reached its last step and was not judged: nothing is trained any more."""
     paths, parser = request.paths, Parser()
-    with paths.log.open("rb") as log:
-        while piece := log.read(1 << 20):
-            parser.feed(piece)
-    parser.close()
-    seen = replace(parser.seen, step=None)
+    remarks = [say("it had reached its last step before: nothing was trained any more")]
+    try:
+        with paths.log.open("rb") as log:
+            while piece := log.read(1 << 20):
+                parser.feed(piece)
+        parser.close()
+        seen = replace(parser.seen, step=None)
+    except OSError:  # the LoRA of the last step is whole (outlook): that has to do
+        seen = Seen(saved=True)
+        remarks.append(say("the log cannot be read: what the trainer said at its end is not known"))
     part = record.parts[-1] if record.parts else first_part(record)
     start = start_of(request, part.argv, written_by(paths, part, training.course), training, None)
     left = all_made_timeless(paths.output, start.name) if start.deterministic else ()
     before = record.outcome.returncode if record.outcome is not None else None
     evidence = gathered(start, 0 if seen.saved else before, seen)
-    said = say("it had reached its last step before: nothing was trained any more")
-    record = remarked(judged(start, record, evidence, None), (said, *left))
+    record = remarked(judged(start, record, evidence, None), (*remarks, *left))
     with closing(EventLog(Path(paths.events))) as events:
         finish(paths, record, events)
     return record
