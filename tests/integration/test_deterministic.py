@@ -75,6 +75,19 @@ def test_the_script_starts_as_if_nothing_stood_before_it(world: Path, script: st
     assert switched == [[[True, False]], True, False]
 
 
+def test_rich_draws_its_numbers_from_elsewhere(world: Path) -> None:
+    """A stand-in for rich.style, which takes randint from Python's own random numbers at import."""
+    (world / "packages" / "rich").mkdir()
+    (world / "packages" / "rich" / "__init__.py").write_text("")
+    (world / "packages" / "rich" / "style.py").write_text("from random import randint\n")
+    script = "import json, random, rich.style\nrandom.seed(5)\n{}print(json.dumps({{'drawn': random.random()}}))\n"
+    drawn: list[object] = []
+    for line in ("", "rich.style.randint(0, 9)\n"):
+        (world / "sds" / "train_network.py").write_text(script.format(line))
+        drawn.append(started(world, "deterministic.py", str(world / "sds" / "train_network.py")))
+    assert drawn[0] == drawn[1]
+
+
 def test_a_script_of_ours_may_stand_between(world: Path) -> None:
     """As in a run that is resumed."""
     between = "import os, runpy, sys\nsys.path[0] = os.path.dirname(sys.argv[1])\nsys.argv = sys.argv[1:]\n"

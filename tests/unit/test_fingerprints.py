@@ -189,6 +189,32 @@ def test_a_read_error_is_told_as_none(folder: Path, monkeypatch: pytest.MonkeyPa
     assert read(None, folder, "a")[0] == {"a": None}
 
 
+def test_a_file_system_that_gives_less_than_was_asked_for_is_read_to_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, a=bytes(range(250)) * (BLOCK // 100))
+    true = os.read
+
+    def a_little(file: int, size: int) -> bytes:
+        return true(file, min(size, 70_001))
+
+    monkeypatch.setattr("lorabake.reading.fingerprints.os.read", a_little)
+    assert read(None, folder, "a")[0] == {"a": expected(folder, "a")}
+
+
+def test_a_file_that_ends_before_its_end_has_none(store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, a=b"1" * (FIRST + 5))
+    true = os.read
+
+    def cut(file: int, size: int) -> bytes:
+        return b"" if os.lseek(file, 0, os.SEEK_CUR) else true(file, size)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lorabake.reading.fingerprints.os.read", cut)
+        assert read(store, folder, "a")[0] == {"a": None}
+    assert read(store, folder, "a")[0] == {"a": expected(folder, "a")}
+
+
 def test_links_are_followed_and_kept_by_what_they_lead_to(
     store: Path, tmp_path: Path, folder: Path, settled: None
 ) -> None:

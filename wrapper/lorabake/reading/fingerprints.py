@@ -45,11 +45,12 @@ class Files:
 
 
 class Found(NamedTuple):
-    """What a file was when it was read; ``stamp`` is None when it changed meanwhile."""
+    """What a file was when read; ``stamp`` is None when it changed meanwhile, ``whole`` whether all of it was read."""
 
     sha256: str
     size: int
     stamp: str | None
+    whole: bool
 
 
 class Fingerprints:
@@ -140,7 +141,7 @@ class Fingerprints:
             room.found[name] = self._digest(f"{room.path}{os.sep}{name}", name)
 
     def _digest(self, path: str, name: str) -> Found | None:
-        """The file as it is now. One that never holds still is told as it was read last."""
+        """The file as it is now. One that never holds still is told as it was read last, unless a part is missing."""
         found = None
         try:
             for _ in range(TRIES):
@@ -149,7 +150,7 @@ class Fingerprints:
                     break
         except (OSError, ValueError):
             return None
-        return found
+        return found if found is not None and found.whole else None
 
     def _once(self, path: str, name: str) -> Found | None:
         descriptor = os.open(path, _FLAGS)
@@ -162,11 +163,10 @@ class Fingerprints:
                 digest.update(block)
                 size += len(block)
                 self._count(len(block))
-                if len(block) < ask:
-                    break
-                ask = BLOCK
-            same = stamp_of(os.fstat(descriptor), name) == before and size == _size(before)
-            return Found(digest.hexdigest(), size, before if same else None)
+                ask = BLOCK  # a short read need not be the end: file systems over a network give what they have
+            after = stamp_of(os.fstat(descriptor), name)
+            whole = size == _size(after)
+            return Found(digest.hexdigest(), size, before if whole and after == before else None, whole)
         finally:
             os.close(descriptor)
 

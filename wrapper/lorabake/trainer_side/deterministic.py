@@ -25,10 +25,14 @@ def main():
     script, arguments = sys.argv[1], sys.argv[2:]
     sys.path[0] = os.path.dirname(os.path.abspath(script))
     sys.argv = [script, *arguments]
-    import rich.style
     import torch
 
-    rich.style.randint = random.Random(0).randint
+    try:
+        import rich.style
+    except ImportError:  # then sd-scripts logs without it (library/utils.py:62-71), and no line takes a number
+        pass
+    else:
+        rich.style.randint = random.Random(0).randint
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
