@@ -212,6 +212,8 @@ def test_nothing_is_deleted_for_a_run_that_is_refused(world: World) -> None:
     assert "mine exists already" in world.train("--refresh-cache", "--run-dir", "mine", code=1)
     (world.project / "file").write_text("", "utf-8")
     assert "file cannot be written to" in world.train("--refresh-cache", "--run-dir", "file/run", code=1)
+    done = world.call("run", "recipe.toml", "--refresh-cache", "--sd-scripts", world.project)
+    assert done.returncode == 4, done.stderr
     assert world.caches == made
 
 

@@ -186,7 +186,7 @@ def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, train
     assert error.rule == "S19"
     assert error.message.endswith("(the caption was edited since): 001.png")
 
-    mended, said = refreshed(edited, looked)
+    mended, said = refreshed(edited, looked, lambda _: None)
     assert not mended.errors
     assert [path.name for path in shown.glob("*.npz")].count("001_te_outputs.npz") == 0
     assert len(said) == 1
@@ -213,6 +213,6 @@ def test_what_sd_scripts_writes_with_cache_info_is_held_against_the_folder(tmp_p
     (shown / "001.png").unlink()
     (error,) = examine(recipe, CPU).errors
     assert error.message.endswith("pictures were added, taken away or moved since")
-    mended, _ = refreshed(examine(recipe, CPU), lambda: examine(recipe, CPU))
+    mended, _ = refreshed(examine(recipe, CPU), lambda: examine(recipe, CPU), lambda _: None)
     assert not mended.errors
     assert not (shown / "metadata_cache.json").exists()

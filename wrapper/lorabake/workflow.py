@@ -112,8 +112,10 @@ def prepare(order: RunOrder, env: Env, progress: Gauge | None = None) -> Prepare
 
 
 def _check_before_deleting(prepared: Prepared, env: Env, folders: Sequence[Path]) -> None:
-    """Raises MachineError when this run would be refused later on, or another one is using these picture folders."""
+    """Raises MachineError or SetupError when this run would be refused later on, or another one reads these folders."""
     check_place(prepared)
+    if (choice := prepared.order.trainer).sd_scripts is not None:
+        venv.own_place(choice.sd_scripts, choice.python, env)
     refuse_if_in_use(folders, store.home(env), prepared.root.parent)
 
 
