@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from lorabake_schemas.words import Said, legible, quoted
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
@@ -14,6 +15,17 @@ class StrictModel(BaseModel):
 
     # defer_build: a command builds the validators it uses, not all of them (a third of the cost of `lorabake check`)
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
+
+
+def kept(model: type[Model], content: bytes) -> Model:
+    """What this or a later lorabake wrote as JSON: a key that is new is no fault, however deep it lies.
+
+    A model that allows others has those of its own level. Raises ValidationError.
+    """
+    found = model.model_validate_json(content, extra="ignore")
+    if model.model_config.get("extra") != "allow":
+        return found
+    return found.model_copy(update=model.model_validate_json(content, extra="allow").model_extra)
 
 
 # TOML and JSON arrays arrive as lists; their elements stay under the strict rules.
@@ -37,4 +49,4 @@ Legible = Annotated[str, PlainValidator(_legible), WithJsonSchema({"type": "stri
 
 OptionValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...] | tuple[int, ...]
 
-__all__ = ["Legible", "Many", "OptionValue", "StrictModel", "Words"]
+__all__ = ["Legible", "Many", "OptionValue", "StrictModel", "Words", "kept"]

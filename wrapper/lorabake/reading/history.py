@@ -12,6 +12,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
+from lorabake_schemas.base import kept
 from lorabake_schemas.history import PastRun, Stretch
 from lorabake_schemas.machine import Family, MachineFacts
 
@@ -52,7 +53,7 @@ def _run(record: Table, root: Path) -> PastRun | None:
     try:
         train = tomllib.loads((root / "train.toml").read_text(encoding="utf-8"))
         dataset = tomllib.loads((root / "dataset.toml").read_text(encoding="utf-8"))
-        machine = MachineFacts.model_validate_json(json.dumps(record.get("machine")))
+        machine = kept(MachineFacts, json.dumps(record.get("machine")).encode())
         stretches = tuple(_stretches(_events(root / "events.jsonl"), _sampled(train)))
         block = next(iter(cast("list[Table]", dataset["datasets"])))
         options = {**_plain(train), **_plain(block)}

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lorabake.reading.whole_file import content, why
 from lorabake.runs.folder import digest_of
+from lorabake_schemas.base import kept
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import FileDigest, Input, Inputs, Record
 from lorabake_schemas.verification import Change, Difference
@@ -43,7 +44,7 @@ def listing(paths: RunPaths, record: Record) -> Listing:
         return Listing(differences=(_about_list(then, None, said),))
     now = digest_of(found, then.name)
     try:
-        inputs = Inputs.model_validate_json(found).inputs
+        inputs = kept(Inputs, found).inputs
     except ValidationError:
         said = say("{file} changed and is no list of inputs any more", file=then.name)
         return Listing(differences=(_about_list(then, now, said),))
@@ -69,7 +70,7 @@ def _split(inputs: tuple[Input, ...], record: Record) -> tuple[tuple[Input, ...]
 def plan_of(paths: RunPaths) -> Plan | None:
     """The plan as it was when the run began; None where an older lorabake kept none, or it cannot be read."""
     try:
-        return Plan.model_validate_json(content(paths.plan))
+        return kept(Plan, content(paths.plan))
     except (OSError, ValueError):
         return None
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from lorabake.errors import MachineError
 from lorabake.reading.whole_file import content, in_words, why
 from lorabake.runs.folder import RunPaths
+from lorabake_schemas.base import kept
 from lorabake_schemas.record import Record
 from lorabake_schemas.words import Said, say
 
@@ -72,7 +73,7 @@ def record_of(paths: RunPaths) -> Record:
     except OSError as error:
         raise MachineError(say("{path} cannot be read: {why}", path=paths.record, why=why(error))) from error
     try:
-        return Record.model_validate_json(found)
+        return kept(Record, found)
     except ValidationError as error:
         raise _not_a_record(paths.record, found, error) from error
 

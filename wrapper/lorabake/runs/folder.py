@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
+from lorabake_schemas.base import kept
 from lorabake_schemas.record import FileDigest, Record
 from lorabake_schemas.words import legible, say
 
@@ -152,7 +153,7 @@ def write_record(paths: RunPaths, record: Record) -> None:
 def read_record(path: Path) -> Record:
     """Raises MachineError when the file is missing or is not a record."""
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return kept(Record, path.read_bytes())
     except (OSError, ValueError) as error:
         raise MachineError(say("{path} is not the record of a run: {why}", path=path, why=str(error))) from error
 
