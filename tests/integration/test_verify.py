@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -396,3 +398,91 @@ def test_what_is_no_run_is_said_in_one_line(world: World) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: recipe.toml is in no run folder\n")
     assert "Traceback" not in done.stderr
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, *shut: Path) -> None:
+    """Nobody may read these, nor what lies in them (root may read everything)."""
+
+    def guarded(true: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(path: Any, *how: Any, **more: Any) -> Any:
+            named = Path(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else Path()
+            if named in shut or any(each in named.parents for each in shut):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return true(path, *how, **more)
+
+        return asked
+
+    monkeypatch.setattr(os, "open", guarded(os.open))
+    monkeypatch.setattr(os, "scandir", guarded(os.scandir))
+    monkeypatch.setattr(io, "open", guarded(io.open))  # what Path.open calls
+
+
+def test_what_may_not_be_read_is_not_said_to_be_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures, lora = world.project / "pics", world.run / "output" / "hmbrgrlora.safetensors"
+    refuse(monkeypatch, pictures, world.run / "plan.json", lora, world.project / "base.safetensors")
+    found = world.verify(cache=False)["differences"]
+    assert [(each["what"], each["change"], each["message"].split(" cannot be read")[0]) for each in found] == [
+        ("compiled", "unreadable", "plan.json"),
+        ("base", "unreadable", "the base model base.safetensors"),
+        ("concept", "unreadable", "the folder pics"),
+        ("output", "unreadable", "output/hmbrgrlora.safetensors"),
+    ]
+    assert all(each["message"].endswith(": permission denied") for each in found)
+
+
+def test_one_picture_that_may_not_be_read_is_the_only_one_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, world.project / "pics" / "001.png")
+    assert world.differences(cache=False) == [("concept", "001.png", "unreadable")]
+
+
+@pytest.mark.parametrize("name", ["plan.json", "command.json", "inputs.json", "train.toml", "recipe.toml"])
+def test_a_pipe_or_an_endless_device_is_not_read(world: World, name: str) -> None:
+    path = world.run / name
+    kept = path.read_bytes()
+    for endless in (False, True):
+        path.unlink()
+        if endless:
+            path.symlink_to("/dev/zero")
+        else:
+            os.mkfifo(path)
+        assert any("it is no plain file" in each["message"] for each in world.verify()["differences"])
+    path.unlink()
+    path.write_bytes(kept)
+    assert world.verify()["identical"]
+
+
+def test_a_run_folder_that_was_moved_away_says_so_once(world: World) -> None:
+    away = world.folder / "away" / "runs" / world.run.name
+    shutil.copytree(world.run, away)
+    shutil.copytree(world.project, world.folder / "whole")
+    world.run = away
+    (found,) = world.verify()["differences"]
+    assert (found["what"], found["change"]) == ("inputs", "gone")
+    assert found["message"] == (
+        f"the run folder was moved away from its project: base.safetensors was looked for in {away.parents[1]}; "
+        "move the project as a whole"
+    )
+    world.run = world.folder / "whole" / "runs" / away.name
+    assert world.verify()["identical"]
+    shutil.rmtree(world.folder / "whole" / "pics")
+    assert world.differences() == [("concept", "pics", "gone")]
+
+
+def test_what_the_record_says_of_itself_is_held_against_the_plan(world: World) -> None:
+    path = world.run / "record.json"
+    told = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(told | {"seed": 7, "planned_steps": 9}), "utf-8")
+    assert [(each["name"], each["message"]) for each in world.verify()["differences"]] == [
+        ("seed", "seed in record.json is 7, and in plan.json 42"),
+        ("planned_steps", "planned_steps in record.json is 9, and in plan.json 4"),
+    ]
+
+
+def test_a_folder_that_is_a_link_to_itself_is_said_in_words(world: World) -> None:
+    shutil.rmtree(world.project / "pics")
+    (world.project / "pics").symlink_to("pics")
+    (found,) = world.verify()["differences"]
+    assert found["message"] == "the folder pics cannot be read: it is a link that leads back to itself"
+    done = lorabake(world.project, world.home, "check", "recipe.toml")
+    assert "the folder pics is a link that leads back to itself" in done.stdout
+    assert "Errno" not in done.stdout + done.stderr

@@ -124,3 +124,19 @@ def test_a_report_is_ready_to_paste() -> None:
     assert report.splitlines()[0].startswith(f"lorabake {__version__}, Python 3")
     assert "command: " in report
     assert report.endswith("ValueError: why\n")
+
+
+def test_a_current_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    with pytest.raises(SystemExit) as caught, boundary({"LORABAKE_HOME": str(tmp_path)}):
+        Path.cwd()
+    assert caught.value.code == 1
+    words = "error: the current folder is gone\n  go to another folder and try again\n"
+    assert click.unstyle(capsys.readouterr().err) == words
+    monkeypatch.chdir(tmp_path)
+    assert run(FileNotFoundError(2, "x"), {"LORABAKE_HOME": str(tmp_path)}) == 3

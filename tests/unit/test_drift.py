@@ -10,6 +10,7 @@ from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trai
 from lorabake_schemas.machine import Gpu, MachineFacts
 from lorabake_schemas.record import FileDigest, Input, Role, TrainerRecord
 from lorabake_schemas.verification import Difference
+from lorabake_schemas.words import Said, say
 
 ENDINGS = (".png", ".txt")
 
@@ -350,4 +351,25 @@ def test_outputs_that_changed_or_went_and_files_of_ones_own() -> None:
     assert said(output_drift(then, now)) == [
         ("output/b.safetensors", "changed", "output/b.safetensors is not the file that the run wrote"),
         ("output/c.safetensors", "gone", "output/c.safetensors, which the run wrote, is gone"),
+    ]
+
+
+def test_what_nobody_may_look_into_is_not_gone() -> None:
+    then = (concept(file("001.png"), file("002.png")), model("aa"), concept(file("001.npz"), role="caches"))
+    now = tuple(each.model_copy(update={"kind": "missing", "files": ()}) for each in then)
+    shut: dict[tuple[Role, int], Said] = {(each.role, each.index): say("permission denied") for each in then}
+    assert [(each.change, str(each.message)) for each in input_drift(then, now, shut)] == [
+        ("unreadable", "the folder datasets/hamburger cannot be read: permission denied"),
+        ("unreadable", f"the base model {then[1].name} cannot be read: permission denied"),
+        ("unreadable", "the caches of datasets/hamburger cannot be read: permission denied"),
+    ]
+
+
+def test_an_output_that_cannot_be_read_is_not_gone() -> None:
+    then = (file("output/a.safetensors"), file("output/b.safetensors"))
+    assert [each.change for each in output_drift(then, {})] == ["gone", "gone"]
+    found = output_drift(then, {}, {"output/b.safetensors": say("permission denied")})
+    assert [(each.change, str(each.message)) for each in found] == [
+        ("gone", "output/a.safetensors, which the run wrote, is gone"),
+        ("unreadable", "output/b.safetensors cannot be read: permission denied"),
     ]

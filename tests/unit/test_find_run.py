@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lorabake.errors import MachineError
 from lorabake.runs.find import find, place, run_folders
 from lorabake.runs.folder import RunPaths, write_record
+from lorabake.runs.lora import lora_of
+from lorabake.runs.sides import is_recipe
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
 
@@ -138,3 +143,48 @@ def test_a_record_that_cannot_be_read_says_why_in_one_line(tmp_path: Path, conte
     error = refusal("lum-001", tmp_path)
     assert words in error.message
     assert "\n" not in error.message
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Nobody may look into a folder (root may look into all of them)."""
+    true = os.stat
+
+    def stat(path: Any, **how: Any) -> os.stat_result:
+        if folder in Path(os.fsdecode(path)).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return true(path, **how)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+@pytest.mark.parametrize("named", ["runs/lum-001", "lum-001", "runs/lum-001/record.json"])
+def test_a_folder_of_runs_that_may_not_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    run(tmp_path / "runs" / "lum-001")
+    refuse(monkeypatch, tmp_path / "runs")
+    error = refusal(named, tmp_path)
+    assert str(error.message).startswith(str(tmp_path / "runs" / "lum-001"))
+    assert str(error.message).endswith(" cannot be read: permission denied")
+    for ask in (is_recipe, lora_of):
+        with pytest.raises(MachineError, match="cannot be read: permission denied"):
+            ask(named if "/" in named else f"runs/{named}", tmp_path)
+
+
+def test_a_name_is_found_beside_a_folder_that_may_not_be_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "a" / "runs" / "lum-001")
+    root = run(tmp_path / "b" / "runs" / "lum-002")
+    refuse(monkeypatch, tmp_path / "a" / "runs")
+    assert find("lum-002", tmp_path).root == root
+    assert "permission denied" in str(refusal("lum-001", tmp_path).message)
+
+
+@pytest.mark.parametrize("named", ["a" * 300, "runs/" + "a" * 300])
+def test_a_name_that_is_too_long_for_the_disk(tmp_path: Path, named: str) -> None:
+    run(tmp_path / "runs" / "lum-001")
+    assert str(refusal(named, tmp_path).message).endswith("a cannot be read: the name is too long")
+    for ask in (is_recipe, lora_of):
+        with pytest.raises(MachineError, match="cannot be read: the name is too long"):
+            ask(named, tmp_path)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import click
+
 from lorabake.planning.run_difference import Side, run_difference
+from lorabake.render.difference import difference_text
+from lorabake.render.page import Page
 from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.plan import Timing
 from lorabake_schemas.record import FileDigest, Input, Outcome, Record, Role, TrainerRecord
 from lorabake_schemas.report import PlanDifference, ValueDifference
 from lorabake_schemas.words import say
@@ -156,3 +161,18 @@ def test_pictures_folder_by_folder() -> None:
 
 def test_models_are_not_held_against_a_rehearsal() -> None:
     assert data((folder("1.png"),), (one_file("base", "a", "x"), folder("1.png")), rehearsal=True) == []
+
+
+def test_how_long_a_recipe_was_thought_to_take_is_no_difference_to_a_run() -> None:
+    """It hangs on the runs that were known on the machine at the time, and says nothing of the two."""
+    timing = Timing(step_low=1, step_high=2, low=147.9039993, high=373.4560013, runs=("r",), steps_measured=9)
+    timed = PLAN.model_copy(update={"forecast": PLAN.forecast.model_copy(update={"timing": timing})})
+    for one, other in ((record(), None), (None, record()), (record(), record())):
+        assert run_difference(Side("a", timed, (), one, 60), Side("b", PLAN, (), other, 60)).forecast == ()
+    both = run_difference(Side("a", timed, ()), Side("b", PLAN, ()))
+    assert {each.name for each in both.forecast} == {"seconds_low", "seconds_high"}
+    text = click.unstyle(difference_text(both, Page()))
+    assert [row.split() for row in text.splitlines() if "time at" in row] == [
+        ["time", "at", "least", "2:28", "min", "-"],
+        ["time", "at", "most", "6:13", "min", "-"],
+    ]
