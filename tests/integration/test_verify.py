@@ -405,7 +405,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, *shut: Path) -> None:
 
     def guarded(true: Callable[..., Any]) -> Callable[..., Any]:
         def asked(path: Any, *how: Any, **more: Any) -> Any:
-            named = Path(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else Path()
+            named = Path() if isinstance(path, int) else Path(os.fsdecode(path))
             if named in shut or any(each in named.parents for each in shut):
                 raise PermissionError(errno.EACCES, "Permission denied", str(path))
             return true(path, *how, **more)
