@@ -140,3 +140,10 @@ def test_a_current_folder_that_is_gone(
     assert click.unstyle(capsys.readouterr().err) == words
     monkeypatch.chdir(tmp_path)
     assert run(FileNotFoundError(2, "x"), {"LORABAKE_HOME": str(tmp_path)}) == 3
+
+
+def test_a_bug_about_a_path_that_is_no_utf_8_is_kept_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(RuntimeError("caf\udce9"), {"LORABAKE_HOME": str(tmp_path)}) == 3
+    (kept,) = (tmp_path / "crashes").iterdir()
+    assert "caf\\udce9" in kept.read_text("utf-8")
+    assert str(kept) in capsys.readouterr().err.replace("\n", "")

@@ -16,7 +16,7 @@ import click
 from lorabake import __version__, usage
 from lorabake.errors import LorabakeError, MachineError
 from lorabake.speech import ENGLISH, Speech
-from lorabake_schemas.words import quoted, say
+from lorabake_schemas.words import legible, quoted, say
 
 KEPT = 10
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # whatever was being written: output sent to a file, too
@@ -87,14 +87,16 @@ def _red(words: str) -> str:
 
 def _crash(error: Exception, env: Mapping[str, str], speech: Speech) -> None:
     """Keep everything an issue needs in a file of its own; say it on stderr when no file can be written."""
-    text = crash_report(error)
+    text = legible(crash_report(error))  # a path need not be UTF-8
     try:
         path = _crash_file(env)
         path.write_text(text, encoding="utf-8")
     except OSError:
         click.echo(text, err=True)
         return
-    click.echo(f"{_red(speech(say('this is a bug in lorabake:')))} {type(error).__name__}: {error}", err=True)
+    click.echo(
+        f"{_red(speech(say('this is a bug in lorabake:')))} {type(error).__name__}: {legible(str(error))}", err=True
+    )
     where = say("what happened is in {path}; please send it with a report (it holds your command line)", path=str(path))
     click.echo(f"  {speech(where)}", err=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorabake import resources, workflow
 from lorabake.gauge import gauge
+from lorabake.reading.inputs import on_disk
 from lorabake.runs.again import Again, recipe_of
 from lorabake.runs.evidence import plan_of
 from lorabake.runs.find import FoundRun
@@ -42,7 +43,7 @@ class Rerun:
 def trainer_of(then: TrainerRecord) -> TrainerChoice:
     """How the trainer of a run is asked for today: an own one by its path, lorabake's by lock and commit."""
     if then.kind == "own" and then.checkout is not None:
-        return TrainerChoice(sd_scripts=Path(then.checkout), python=Path(then.python))
+        return TrainerChoice(sd_scripts=Path(on_disk(then.checkout)), python=Path(on_disk(then.python)))
     if then.kind == "rehearsal":
         return TrainerChoice()
     lock: Choice = "cuda" if then.lock == "cuda" else "cpu" if then.lock == "cpu" else "auto"

@@ -20,7 +20,7 @@ from lorabake.runs.request import LaunchRequest, Provenance
 from lorabake.trainer.contents import TrainerContents
 from lorabake.trainer.install import Trainer
 from lorabake_schemas.record import Inputs, TrainerRecord, WaivedFinding
-from lorabake_schemas.words import say
+from lorabake_schemas.words import legible, say
 
 Env = Mapping[str, str]
 
@@ -57,7 +57,7 @@ def training_request(
 def rehearsal_request(examination: Examination, root: Path, inputs: Inputs, env: Env) -> LaunchRequest:
     """The same way with the stand-in."""
     _, plan = examination.planned()
-    here = TrainerRecord(kind="rehearsal", python=sys.executable)
+    here = TrainerRecord(kind="rehearsal", python=legible(sys.executable))
     started = rehearsal_argv(plan.launch, plan.family), trainer_env(env, python=Path(sys.executable))
     return _request(examination, root, started, here, provenance(examination, root, inputs, here))
 
@@ -114,8 +114,8 @@ def trainer_record(trainer: Trainer, contents: TrainerContents | None = None) ->
         commit=trainer.commit,
         lock=trainer.lock,
         lock_sha256=trainer.lock_sha256,
-        checkout=str(trainer.checkout),
-        python=str(trainer.python),
+        checkout=legible(str(trainer.checkout)),
+        python=legible(str(trainer.python)),
     )
     if contents is None:
         return record

@@ -82,8 +82,8 @@ def _hashed(sources: Sequence[Source], fingerprints: Fingerprints) -> tuple[Inpu
 def _anew(one: Input, root: Path, env: Mapping[str, str]) -> Source:
     if one.endings != EXACTLY_THESE:
         return _source(one, root, env)
-    folder = Path(_on_disk(seen_from(root, one.place)))
-    return _exactly(one, folder, [_on_disk(file.name, folder) for file in one.files])
+    folder = Path(on_disk(seen_from(root, one.place)))
+    return _exactly(one, folder, [on_disk(file.name, folder) for file in one.files])
 
 
 def _exactly(one: Input, folder: Path, names: Sequence[str]) -> Source:
@@ -138,7 +138,7 @@ def _data(of: Ingredients) -> Iterator[Source]:
     yield from (_source(each, of.root, of.env) for each in asked)
     facts = (*of.dataset.concepts, *of.dataset.regularisation)
     for index, (each, known) in enumerate(zip(asked, facts, strict=True)):
-        folder = Path(_on_disk(seen_from(of.root, each.place)))
+        folder = Path(on_disk(seen_from(of.root, each.place)))
         names = [name for name in _caches(known, of.plan) if os.path.isfile(folder / name)]  # noqa: PTH113
         if names:
             update = {"role": "caches", "index": index, "endings": EXACTLY_THESE}
@@ -168,7 +168,7 @@ def _spelt(of: Ingredients, paths: Sequence[str]) -> dict[str, str]:
 
 def _source(one: Input, root: Path, env: Mapping[str, str]) -> Source:
     """What is at a place now; of the kind "hub" stays what was."""
-    path = Path(_on_disk(seen_from(root, one.place)))
+    path = Path(on_disk(seen_from(root, one.place)))
     kind: Kind = "missing"
     files = Files(path, ())
     if one.kind == "hub":
@@ -243,7 +243,7 @@ def seen_from(root: Path, place: str) -> str:
     return os.path.normpath(start / place)
 
 
-def _on_disk(path: str, folder: Path | None = None) -> str:
+def on_disk(path: str, folder: Path | None = None) -> str:
     """A path whose odd bytes a record has spelt out (words.legible), as the file system has it."""
     if "\\udc" not in path or os.path.lexists(os.path.join(folder or "", path)):  # noqa: PTH118 - text
         return path
@@ -257,4 +257,4 @@ def _on_disk(path: str, folder: Path | None = None) -> str:
     return f"/{whole}" if folder is None and not whole.startswith("/") else whole
 
 
-__all__ = ["DATA", "PICTURES", "TOKENIZER", "Ingredients", "again", "every_again", "inputs", "seen_from"]
+__all__ = ["DATA", "PICTURES", "TOKENIZER", "Ingredients", "again", "every_again", "inputs", "on_disk", "seen_from"]

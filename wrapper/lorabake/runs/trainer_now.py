@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from lorabake import resources
 from lorabake.errors import SetupError
+from lorabake.reading.inputs import on_disk
 from lorabake.trainer import contents, git, store, venv
 from lorabake.trainer.install import Trainer, find
+from lorabake_schemas.words import legible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +41,8 @@ def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | 
     now = then.model_copy(
         update={
             "commit": trainer.commit,
-            "checkout": str(trainer.checkout),
-            "python": str(trainer.python),
+            "checkout": legible(str(trainer.checkout)),
+            "python": legible(str(trainer.python)),
             "python_version": found.python_version,
             "clean": found.clean,
             "tree": found.tree,
@@ -61,7 +63,7 @@ def place(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
 
 def _there(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
     """Where the run had it."""
-    checkout, python = Path(then.checkout or ""), Path(then.python)
+    checkout, python = Path(on_disk(then.checkout or "")), Path(on_disk(then.python))
     if then.kind == "rehearsal" or not (checkout / venv.LANDMARKS[0]).is_file():
         return None
     try:
