@@ -11,10 +11,13 @@ import pytest
 
 from lorabake.errors import SetupError
 from lorabake.process import Output
+from lorabake.rerunning import trainer_of
+from lorabake.runs.trainer_now import place, trainer_now
+from lorabake.starting import trainer_record
 from lorabake.trainer import contents as looked_at
 from lorabake.trainer import git
 from lorabake.trainer.install import Trainer
-from lorabake_schemas.record import FileDigest
+from lorabake_schemas.record import FileDigest, TrainerRecord
 from lorabake_schemas.words import say
 
 HERE: Mapping[str, str] = {"PATH": os.environ.get("PATH", "")}
@@ -219,3 +222,37 @@ def test_digests_that_are_known_are_taken(trainer: Trainer) -> None:
     assert sorted(known.asked) == ["configs/a.json", "library/train_util.py", "networks/lora.py", "train_network.py"]
     (trainer.checkout / "train_network.py").write_text("changed", encoding="utf-8")
     assert looked_at.contents(trainer, HERE, known).tree == first.tree
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are no bytes there")
+def test_a_trainer_in_a_path_that_is_no_utf_8_is_recorded_and_found_again(trainer: Trainer, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    trainer.checkout.rename(odd)
+    there = replace(trainer, kind="own", checkout=odd, python=odd / "python")
+    record = TrainerRecord.model_validate_json(trainer_record(there).model_dump_json())
+    assert record.checkout == f"{tmp_path}/caf\\udce9"
+    found = place(record, HERE)
+    assert found is not None
+    assert found.checkout == odd
+    choice = trainer_of(record)
+    assert choice.sd_scripts == odd
+    assert trainer_now(record, HERE).trainer == record.model_copy(
+        update={"tree": seen(there).tree, "clean": True, "python_version": "", "packages": {}}
+    )
+    odd.rename(trainer.checkout)
+    assert trainer_now(record, HERE).trainer is None
+
+
+def test_notes_of_ones_own_beside_sd_scripts_are_not_its_files(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = replace(trainer, kind="own")
+    monkeypatch.setattr(git, "files", answer((["train_network.py", "configs/a.json"], ["mine.json", "extra.py"])))
+    (own.checkout / "extra.py").write_text("x = 1\n", "utf-8")
+    before = seen(own).tree
+    (own.checkout / "mine.json").write_text("{}", "utf-8")
+    assert seen(own).tree == before
+    for name in ("configs/a.json", "extra.py"):
+        (own.checkout / name).write_text("other", "utf-8")
+        assert seen(own).tree != before
+        before = seen(own).tree

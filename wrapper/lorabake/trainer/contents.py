@@ -25,6 +25,7 @@ _NOT_OURS = (".git", "__pycache__")
 # In a checkout of the user's own, which may hold models, pictures and outputs, too: beside what git tracks, the kinds
 # of files that sd-scripts' code can be made of or reads for itself (configs/, the tokenizer's .model).
 _CODE = (".json", ".model", ".py", ".pyd", ".so")
+_NOTES = ".json"  # the user's own, too, lies about in this form: counted as sd-scripts' where git tracks it
 _INFO = (".dist-info", ".egg-info")
 # It is asked with the variables that a training gets (runs/command.py), so that it sees the same packages.
 _QUESTION = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.path]))"
@@ -81,7 +82,7 @@ def _names(trainer: Trainer, env: Mapping[str, str]) -> list[str]:
     if known is None:
         return [name for name in _walk(trainer.checkout, own=True) if name.endswith(_CODE)]
     tracked, others = known
-    return sorted({*tracked, *(name for name in others if name.endswith(_CODE))})
+    return sorted({*tracked, *(name for name in others if name.endswith(_CODE) and not name.endswith(_NOTES))})
 
 
 def _walk(top: Path, *, own: bool = False) -> Iterator[str]:
