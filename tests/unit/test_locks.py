@@ -112,3 +112,9 @@ def test_a_guard_does_not_wait_for_ever_for_its_folder(tmp_path: Path, monkeypat
     guard.hold(str(tmp_path / "record.json"))
     assert sum(waits) == pytest.approx(1)
     os.close(holding)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody makes files")
+def test_a_place_that_takes_no_file_is_no_held_lock() -> None:
+    with pytest.raises(OSError, match="lock"), locks.try_held(Path("/proc/x.lock")):
+        pass

@@ -35,7 +35,11 @@ def held(path: Path, on_wait: Callable[[], None]) -> Generator[None, None, None]
 
 @contextmanager
 def try_held(path: Path) -> Generator[bool, None, None]:
-    """Hold the lock file ``path`` if nobody else does; the value says whether it is held. Never waits."""
+    """Hold the lock file ``path`` if nobody else does; the value says whether it is held. Never waits.
+
+    Raises OSError when the file cannot be made: filelock takes that for a lock that somebody holds.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
