@@ -201,6 +201,8 @@ def train(prepared: Prepared, env: Env, tell: Tell) -> Record:
             request = starting.training_request(examination, root, trainer, contents, made_from, env)
     if prepared.order.again is not None:
         request = prepared.order.again.checked(request)
+        for said in request.drift[len(prepared.order.again.known) :]:
+            tell(said)
     if not prepared.order.rehearse:
         register.remember(store.home(env), root, request.provenance.digest if request.provenance else None)
     return _launch(prepared.order, request, keeper(prepared.examination, request, _caches(prepared.order, env)))
