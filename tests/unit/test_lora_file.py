@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from lora_files import MB, SMALL, write, write_raw
+from lorabake.inspection import inspected
 from lorabake.reading.lora_file import NotSafetensorsError, hashed, opened, scalars
 from lorabake.reading.safetensors_header import impostor, not_a_pickle
 
@@ -159,3 +160,13 @@ def _bytes_read() -> int:
     """What this process has read, cached or not."""
     told = dict(line.split(": ") for line in Path("/proc/self/io").read_text("utf-8").splitlines())
     return int(told["rchar"])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    with pytest.raises(OSError, match="it is no plain file"):
+        opened(tmp_path / "a.safetensors")
+    (told,) = inspected([tmp_path / "a.safetensors"], tmp_path).files
+    assert (told.kind, [str(fault) for fault in told.faults]) == (
+        "unreadable", [f"{tmp_path / 'a.safetensors'} cannot be read: it is no plain file"],
+    )  # fmt: skip
