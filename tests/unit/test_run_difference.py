@@ -113,6 +113,14 @@ def test_another_trainer() -> None:
     assert values(between(record(), record(trainer=commit)).trainer) == [("sd-scripts", "aa", "bb")]
 
 
+def test_variables_that_differ() -> None:
+    here = {"COLUMNS": "200", "GIT_CEILING_DIRECTORIES": "/a", "CUDA_VISIBLE_DEVICES": "", "MKL_CBWR": "AUTO"}
+    there = {"COLUMNS": "80", "GIT_CEILING_DIRECTORIES": "/b", "NVIDIA_TF32_OVERRIDE": "1"}
+    found = between(record(environment=here), record(environment=there))
+    assert values(found.machine) == [("NVIDIA_TF32_OVERRIDE", None, "1")]
+    assert not found.same
+
+
 def test_another_machine() -> None:
     gpu = Gpu(name="RTX 3060", memory_mib=1, driver="570.2")
     other = MACHINE.model_copy(update={"gpus": (gpu, gpu), "cpus": 16, "memory_bytes": 32 << 30})

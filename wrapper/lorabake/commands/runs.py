@@ -189,11 +189,14 @@ def rerun(
     from lorabake.render.runs import dry_run as would_run
     from lorabake.render.runs import ending
     from lorabake.runs.find import find
+    from lorabake.runs.verify import environment_remarks
 
     found, env, tell = find(run, Path.cwd()), environment(), sayer()
     order = rerunning.Rerun(found, choice, run_dir, verbose, speech(), with_drift)
     rerunning.have_trainer(order, env, tell, install_it=not dry_run)
     drift = refuse_drift(found, env, allowed=with_drift)
+    for said in environment_remarks(found.record, env):
+        tell(said)
     prepared = rerunning.prepared(order, drift, env)
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_place(prepared)

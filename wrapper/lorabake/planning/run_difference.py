@@ -13,6 +13,11 @@ from lorabake_schemas.record import Input, Record, Role
 from lorabake_schemas.report import TOOK, DataDifference, PlanDifference, ValueDifference
 
 FILES = "files of sd-scripts"
+# Variables that lorabake sets for the trainer (runs/command.py); those of a deterministic run follow from its launch.
+OURS = (
+    "COLUMNS", "CUBLAS_WORKSPACE_CONFIG", "GIT_CEILING_DIRECTORIES", "HF_HUB_OFFLINE", "MKL_CBWR", "MKL_DYNAMIC",
+    "OMP_DYNAMIC", "PYTHON", "TOKENIZERS_PARALLELISM",
+)  # fmt: skip
 Values = Mapping[str, str | None]
 
 
@@ -56,7 +61,9 @@ def _of_records(here: Record, there: Record) -> dict[str, object]:
     trained = not (here.rehearsal or there.rehearsal)
     return {
         "trainer": tuple(_trainers_differ(here, there)) if trained else None,
-        "machine": tuple(_differ(_machine(here.machine), _machine(there.machine))),
+        "machine": tuple(
+            _differ(_machine(here.machine) | _variables(here), _machine(there.machine) | _variables(there))
+        ),
         "digests": digests if None not in digests else None,
     }
 
@@ -87,7 +94,12 @@ def _trainer(record: Record) -> Values:
     }
 
 
-def _machine(machine: MachineFacts) -> Values:
+def _variables(record: Record) -> dict[str, str | None]:
+    """The user's own of the environment variables that were recorded."""
+    return {name: value or None for name, value in record.environment.items() if not name.startswith(OURS)}
+
+
+def _machine(machine: MachineFacts) -> dict[str, str | None]:
     drivers = dict.fromkeys(gpu.driver for gpu in machine.gpus if gpu.driver)
     return {
         "system": f"{machine.system} {machine.release}".strip(),

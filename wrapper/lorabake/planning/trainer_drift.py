@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import TrainerRecord
@@ -121,6 +121,20 @@ def machine_remarks(then: MachineFacts, now: MachineFacts) -> tuple[Said, ...]:
     )
 
 
+def variable_remarks(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[Said, ...]:
+    """Environment variables by which numbers are added up or rounded in another way."""
+    return tuple(
+        say(
+            "{name} is {now} here; the run had {was}",
+            name=name,
+            now=quoted(now[name]) if name in now else say("not set"),
+            was=quoted(then[name]) if name in then else say("none"),
+        )
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    )
+
+
 def _gpus(machine: MachineFacts) -> str:
     return ", ".join(gpu.name for gpu in machine.gpus)
 
@@ -129,4 +143,4 @@ def _drivers(machine: MachineFacts) -> str:
     return ", ".join(dict.fromkeys(gpu.driver for gpu in machine.gpus if gpu.driver))
 
 
-__all__ = ["machine_remarks", "trainer_drift", "trainer_remarks"]
+__all__ = ["machine_remarks", "trainer_drift", "trainer_remarks", "variable_remarks"]

@@ -46,6 +46,7 @@ DETERMINISTIC_FILE = "deterministic.py"
 ARITHMETIC = (
     "MKL_", "OMP_", "GOMP_", "KMP_", "ONEDNN_", "DNNL_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_",
 )  # fmt: skip
+NUMBERS = (*ARITHMETIC, "NCCL_", "PYTORCH_", "TORCH", "XFORMERS_")
 # Where a sum is shared among threads, MKL splits it otherwise from one time to the next unless it is told to keep to
 # one way (MKL_CBWR, for a fixed number of threads: MKL_DYNAMIC, OMP_DYNAMIC). cuBLAS of CUDA 10.2 to 11 needs a
 # workspace of its own for the same (docs.nvidia.com/cuda/cublas, results reproducibility); later ones do not mind.
@@ -157,11 +158,18 @@ def recorded_env(env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def number_env(env: Mapping[str, str], *, deterministic: bool) -> dict[str, str]:
+    """What of an environment changes the numbers of a training that is started in it."""
+    seen = recorded_env(child_env(env, drop=(*DROPPED, *ARITHMETIC) if deterministic else DROPPED))
+    return {name: value for name, value in seen.items() if name.startswith(NUMBERS) and name not in REPEATABLE}
+
+
 __all__ = [
     "ACCELERATE_CONFIG",
     "ACCELERATE_FILE",
     "DETERMINISTIC_FILE",
     "as_utf8",
+    "number_env",
     "recorded_env",
     "rehearsal_argv",
     "trainer_env",

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lorabake.planning.drift import doubted, input_drift, unproven
 from lorabake.planning.file_drift import file_drift, output_drift, shut_file
-from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks
+from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks, variable_remarks
 from lorabake.reading.inputs import every_again, seen_from
 from lorabake.reading.whole_file import shut, text
 from lorabake.runs import evidence
 from lorabake.runs.alone import is_going_on
+from lorabake.runs.command import DETERMINISTIC_FILE, number_env
 from lorabake.runs.moved import astray, moved_away
 from lorabake.runs.recompiled import digest_drift, recompiled
 from lorabake.runs.trainer_now import trainer_now
@@ -68,6 +69,7 @@ def verify(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints, ma
     record = run.record
     found = _folder(run.paths, record, fingerprints) + drift(run, env, fingerprints)
     found += _outputs(run, fingerprints) + Drift(remarks=machine_remarks(record.machine, machine))
+    found += Drift(remarks=environment_remarks(record, env))
     return VerifyReport(
         run=legible(run.name),
         name=record.name,
@@ -80,6 +82,15 @@ def verify(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints, ma
         remarks=found.remarks,
         compared=found.compared,
     )
+
+
+def environment_remarks(record: Record, env: Mapping[str, str]) -> tuple[Said, ...]:
+    """Variables that are otherwise here than those that the run was started with, and change numbers."""
+    if record.rehearsal:
+        return ()
+    deterministic = DETERMINISTIC_FILE in record.argv
+    here = {name: legible(value) for name, value in number_env(env, deterministic=deterministic).items()}
+    return variable_remarks(number_env(record.environment, deterministic=deterministic), here)
 
 
 class _Named(NamedTuple):
@@ -201,4 +212,4 @@ def _counted(files: Sequence[FileDigest]) -> Compared:
     return Compared(files=len(files), size=sum(file.size for file in files))
 
 
-__all__ = ["Drift", "drift", "verify"]
+__all__ = ["Drift", "drift", "environment_remarks", "verify"]

@@ -1,0 +1,57 @@
+"""Environment variables that change numbers: what is said of them when a run is looked at or repeated."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorabake.runs.verify import environment_remarks
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.record import FileDigest, Record, TrainerRecord
+
+RECORD = Record(
+    lorabake="0", name="x", rehearsal=False, status="finished", started="", seed=1, planned_steps=1,
+    recipe=FileDigest(name="recipe.toml", sha256="a", size=1), compiled=(), argv=("python", "train_network.py"),
+    trainer=TrainerRecord(kind="own", python="/p"), machine=MachineFacts(system="t", cpus=1, memory_bytes=1), cwd="/",
+    environment={"COLUMNS": "200", "MKL_NUM_THREADS": "2", "PYTORCH_CUDA_ALLOC_CONF": "x"},
+)  # fmt: skip
+HERE = {
+    "PATH": "/bin",
+    "MKL_NUM_THREADS": "2",
+    "PYTORCH_CUDA_ALLOC_CONF": "x",
+    "HOME": "/h",
+    "TORCH_KEY": "s",
+    "OMP_NUM_THREADS": "7",
+}
+
+
+def said(record: Record, env: dict[str, str]) -> list[str]:
+    return [str(each) for each in environment_remarks(record, env)]
+
+
+def test_the_same_ones_need_no_word() -> None:
+    """OMP_NUM_THREADS is set by accelerate's own flag, and never comes through."""
+    assert said(RECORD, HERE) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("NVIDIA_TF32_OVERRIDE", "1", "NVIDIA_TF32_OVERRIDE is 1 here; the run had none"),
+        ("CUDNN_LOGINFO_DBG", "\udcff", "CUDNN_LOGINFO_DBG is \\udcff here; the run had none"),
+        ("MKL_NUM_THREADS", "4", "MKL_NUM_THREADS is 4 here; the run had 2"),
+    ],
+)
+def test_another_one_is_named(name: str, value: str, words: str) -> None:
+    assert said(RECORD, HERE | {name: value}) == [words]
+
+
+def test_one_that_is_gone_is_named() -> None:
+    rest = {name: value for name, value in HERE.items() if not name.startswith("PYTORCH_")}
+    assert said(RECORD, rest) == ["PYTORCH_CUDA_ALLOC_CONF is not set here; the run had x"]
+
+
+def test_a_deterministic_run_gets_none_of_those_that_lorabake_keeps_away() -> None:
+    kept = {"MKL_CBWR": "AUTO", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTORCH_CUDA_ALLOC_CONF": "x"}
+    record = RECORD.model_copy(update={"argv": ("python", "deterministic.py"), "environment": kept})
+    assert said(record, HERE | {"NVIDIA_TF32_OVERRIDE": "1"}) == []
+    assert said(RECORD.model_copy(update={"rehearsal": True}), {}) == []
