@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from lorabake.runs.evidence import listing, plan_of
 from lorabake.runs.find import record_of
@@ -35,18 +35,17 @@ RECORD = Record(
     inputs=(PICTURES.digest(),),
     parts=(Part(number=1, started="2026-01-31T09:30:00.000Z", status="finished", argv=(), outcome=OUTCOME),),
 )  # fmt: skip
+ITEMS, TABLE = TypeAdapter(list[Any]), TypeAdapter(dict[str, Any])
 TABLES = (("environment",), ("trainer", "packages"))  # of names: every key is one of them
 
 
 def grown(value: Any, at: tuple[str, ...] = ()) -> Any:
     """The same with a key more in every table."""
     if isinstance(value, list):
-        items: list[Any] = value
-        return [grown(each, at) for each in items]
+        return [grown(each, at) for each in ITEMS.validate_python(value)]
     if not isinstance(value, dict) or at in TABLES:
         return value  # pyright: ignore[reportUnknownVariableType] - whatever it was
-    table: dict[str, Any] = value
-    return {key: grown(each, (*at, key)) for key, each in table.items()} | {"later": {"a": [1]}}
+    return {key: grown(each, (*at, key)) for key, each in TABLE.validate_python(value).items()} | {"later": {"a": [1]}}
 
 
 def written(path: Path, text: str) -> bytes:
