@@ -108,7 +108,7 @@ def test_drift_is_refused_unless_told(tmp_path: Path, stopped: Path) -> None:
     refused = lorabake(tmp_path, "resume", "x-001")
     assert refused.returncode == 1
     assert "base.safetensors" in refused.stderr
-    assert "go on all the same with --with-drift" in refused.stderr
+    assert "train all the same with --with-drift" in refused.stderr
     assert tree(stopped) == before
     assert lorabake(tmp_path, "resume", "x-001", "--with-drift").returncode == 0
     assert weight(stopped / "output" / "x.safetensors") == 15
@@ -122,7 +122,7 @@ def test_an_edited_file_of_the_run_folder_is_drift(tmp_path: Path, stopped: Path
     refused = lorabake(tmp_path, "resume", "x-001")
     assert refused.returncode == 1
     assert f"{name} changed after the run" in refused.stderr
-    assert "go on all the same with --with-drift" in refused.stderr
+    assert "train all the same with --with-drift" in refused.stderr
     assert tree(stopped) == before
     assert lorabake(tmp_path, "resume", "x-001", "--with-drift").returncode == 0
     assert weight(stopped / "output" / "x.safetensors") == 15

@@ -188,3 +188,14 @@ def test_a_name_that_is_too_long_for_the_disk(tmp_path: Path, named: str) -> Non
     for ask in (is_recipe, lora_of):
         with pytest.raises(MachineError, match="cannot be read: the name is too long"):
             ask(named, tmp_path)
+
+
+def test_a_recipe_in_the_place_of_a_run_is_told_its_runs(tmp_path: Path) -> None:
+    (tmp_path / "lum.toml").write_text('name = "lum"\n')
+    for name in ("lum-001", "lum-002", "other-001"):
+        paths = RunPaths(tmp_path / "runs" / name)
+        paths.root.mkdir(parents=True)
+        write_record(paths, record(name.removesuffix("-001").removesuffix("-002")))
+    with pytest.raises(MachineError, match=r"lum\.toml is in no run folder") as caught:
+        find("lum.toml", tmp_path)
+    assert caught.value.hint == "this is a recipe; its runs: runs/lum-001, runs/lum-002"

@@ -96,19 +96,24 @@ class Start:
     refresh_cache: bool = False
 
 
-def start_options(command: Command) -> Command:
-    """--rehearse, --dry-run and --refresh-cache, given on to the command as one ``start``."""
+def repeat_options(command: Command) -> Command:
+    """--dry-run and --refresh-cache, given on to the command as one ``start``."""
 
     @functools.wraps(command)
-    def starting(*, rehearse: bool, dry_run: bool, refresh_cache: bool, **others: object) -> None:
+    def starting(*, dry_run: bool, refresh_cache: bool, rehearse: bool = False, **others: object) -> None:
         if refresh_cache and (rehearse or dry_run):
             raise click.UsageError(say("--refresh-cache deletes files, so it goes with a real run only"))
         command(start=Start(rehearse, dry_run, refresh_cache), **others)
 
     stale = "Delete those of sd-scripts' caches beside the pictures that do not fit (S19), and train."
     made = click.option("--refresh-cache", is_flag=True, help=stale)(starting)
-    made = click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")(made)
-    return click.option("--rehearse", is_flag=True, help="Go the whole way with a stand-in that trains nothing.")(made)
+    return click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")(made)
+
+
+def start_options(command: Command) -> Command:
+    """The same with --rehearse."""
+    stand_in = "Go the whole way with a stand-in that trains nothing."
+    return click.option("--rehearse", is_flag=True, help=stand_in)(repeat_options(command))
 
 
 def chosen_by(*options: Decorator) -> Decorator:
@@ -226,6 +231,7 @@ __all__ = [
     "look_options",
     "page",
     "pinned_options",
+    "repeat_options",
     "speech",
     "start_options",
     "trainer_options",

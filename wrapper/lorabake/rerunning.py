@@ -33,6 +33,7 @@ class Rerun:
     verbose: bool = False
     speech: Speech = ENGLISH
     with_drift: bool = False
+    refresh_cache: bool = False
 
     @property
     def trainer(self) -> TrainerChoice:
@@ -75,6 +76,7 @@ def prepared(order: Rerun, drift: Sequence[Said], env: Env) -> Prepared:
         run_dir=order.run_dir or workflow.next_folder(found.root.parent, name),
         verbose=order.verbose,
         speech=order.speech,
+        refresh_cache=order.refresh_cache,
         content=content,
         again=Again(record, plan_of(found.paths), tuple(drift), order.with_drift),
     )

@@ -112,12 +112,12 @@ def words(ready: Ready) -> tuple[Said, ...]:
 def trainer_of(then: TrainerRecord, env: Env, tell: Tell) -> Trainer:
     """The trainer of the run, installed again where it is gone. Raises SetupError when it cannot be had."""
     if then.commit != resources.pin().commit:
-        told = say(
+        said = say(
             "lorabake has tried with its own commit of sd-scripts how a training goes on, not with {commit}: "
             "look at the steps",
             commit=then.commit or say("an unknown commit"),
         )
-        tell(told)
+        tell(said)
     here = place(then, env)
     if here is not None:
         return here

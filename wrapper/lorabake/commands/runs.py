@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import JSON, RUN, Look, commit_options, page, speech
+from lorabake.cli_options import JSON, RUN, Look, Start, commit_options, page, repeat_options, speech
 from lorabake.commands.common import environment, examined, sayer, show_findings
 from lorabake_schemas.words import Said, quoted, say
 
@@ -158,14 +158,14 @@ def refuse_drift(
         click.echo(drifted(differences, page(err=True)), err=True)
         if not allowed:
             said = say("{run} was made from something else than what is here now", run=found.root)
-            raise MachineError(said, say("put it back as it was, or go on all the same with --with-drift"))
+            raise MachineError(said, say("put it back as it was, or train all the same with --with-drift"))
     return tuple(quoted(difference.message) for difference in differences)
 
 
 @click.command()
 @RUN
 @click.option("--with-drift", is_flag=True, help="Run although recipe, data, model or trainer are not what they were.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")
+@repeat_options
 @click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The new run folder, which must not exist yet.")
 @commit_options
@@ -173,7 +173,7 @@ def refuse_drift(
 def rerun(
     run: str,
     with_drift: bool,
-    dry_run: bool,
+    start: Start,
     verbose: bool,
     run_dir: Path | None,
     choice: TrainerChoice,
@@ -192,15 +192,19 @@ def rerun(
     from lorabake.runs.verify import environment_remarks
 
     found, env, tell = find(run, Path.cwd()), environment(), sayer()
-    order = rerunning.Rerun(found, choice, run_dir, verbose, speech(), with_drift)
-    rerunning.have_trainer(order, env, tell, install_it=not dry_run)
+    if start.refresh_cache and found.record.rehearsal:
+        raise click.UsageError(say("--refresh-cache deletes files, so it goes with a real run only"))
+    order = rerunning.Rerun(found, choice, run_dir, verbose, speech(), with_drift, start.refresh_cache)
+    rerunning.have_trainer(order, env, tell, install_it=not start.dry_run)
     drift = refuse_drift(found, env, allowed=with_drift)
     for said in environment_remarks(found.record, env):
         tell(said)
     prepared = rerunning.prepared(order, drift, env)
+    for deleted in prepared.refreshed:
+        tell(deleted)
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_place(prepared)
-    if dry_run:
+    if start.dry_run:
         command = workflow.expected_command(prepared, env)
         click.echo(would_run(prepared, command, page(), as_json=as_json))
         return

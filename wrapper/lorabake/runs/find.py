@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import json
 import os
 import tomllib
@@ -141,6 +142,9 @@ def _unknown(name: str, here: Path) -> MachineError:
         return MachineError(said, _one_of(inside) if inside else None)
     if path.is_file():
         hint = say("name a run folder, such as runs/NAME-001")
+        runs = _runs_of(path, here) if path.suffix == ".toml" else []
+        if runs:
+            hint = say("this is a recipe; its runs: {runs}", runs=", ".join(runs))
         return MachineError(say("{path} is in no run folder", path=name), hint)
     known = {each.parent.name: each.parent for folder in run_folders(here) for each in folder.glob(f"*/{RECORD}")}
     last = Path(name).name
@@ -149,6 +153,16 @@ def _unknown(name: str, here: Path) -> MachineError:
     if near and last:
         hint = _one_of([_shown(known[each], here) for each in sorted(near)])
     return MachineError(say("there is no run {name}", name=name), hint)
+
+
+def _runs_of(recipe: Path, here: Path) -> list[str]:
+    """The runs of a recipe's name that lie around."""
+    try:
+        name = str(tomllib.loads(recipe.read_text(encoding="utf-8")).get("name"))
+    except (OSError, ValueError, RecursionError):
+        return []
+    found = [each.parent for folder in run_folders(here) for each in folder.glob(f"{glob.escape(name)}-*/{RECORD}")]
+    return [_shown(each, here) for each in sorted(found)]
 
 
 def _one_of(runs: Sequence[str]) -> Said:
