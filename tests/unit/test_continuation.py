@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from fake_sd_scripts import loop
 
+from fake_sd_scripts import loop
 from lorabake.planning.continuation import Continuation, Course, continuation, divisors, saving_at
 
 
