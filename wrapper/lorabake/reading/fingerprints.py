@@ -159,12 +159,11 @@ class Fingerprints:
             if not is_file(before):
                 return None
             digest, size, ask = hashlib.sha256(), 0, FIRST
-            # a short read need not be the end; a file that grows as fast as it is read has none: the next try begins anew
-            while size <= _size(before) and (block := os.read(descriptor, ask)):
+            while size <= _size(before) and (block := os.read(descriptor, ask)):  # one that grows may have no end
                 digest.update(block)
                 size += len(block)
                 self._count(len(block))
-                ask = BLOCK
+                ask = BLOCK  # a short read need not be the end: file systems over a network give what they have
             after = stamp_of(os.fstat(descriptor), name)
             whole = size == _size(after)
             return Found(digest.hexdigest(), size, before if whole and after == before else None, whole)
