@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lorabake.render.page import Page
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         TraitChange,
     )
     from lorabake_schemas.options import DatasetOption, Option
+
+    Named = Sequence[tuple[str, Said]]
 
 
 def commits_text(found: CommitDifference, page: Page) -> str:
@@ -43,14 +45,20 @@ def _scripts(found: CommitDifference) -> Iterator[tuple[Said, ScriptDifference]]
 
 
 def _script(part: ScriptDifference) -> Iterator[Said]:
-    if not (part.added or part.removed or part.changed):
+    added = [(option.name, _form(option)) for option in part.added]
+    removed = [(option.name, _form(option)) for option in part.removed]
+    return _listed(added, removed, [_changed(each) for each in part.changed])
+
+
+def _listed(added: Named, removed: Named, changed: Sequence[Said]) -> Iterator[Said]:
+    """What is new, what is gone and what is another, one a line."""
+    if not (added or removed or changed):
         yield say("the same")
-    for option in part.added:
-        yield say("+ {name}: {what}", name=option.name, what=_form(option))
-    for option in part.removed:
-        yield say("- {name}: {what}", name=option.name, what=_form(option))
-    for changed in part.changed:
-        yield _changed(changed)
+    for name, what in added:
+        yield say("+ {name}: {what}", name=name, what=what)
+    for name, what in removed:
+        yield say("- {name}: {what}", name=name, what=what)
+    yield from changed
 
 
 def _form(option: Option) -> Said:
@@ -99,14 +107,9 @@ def _plain(value: object) -> str:
 
 
 def _level(part: LevelDifference) -> Iterator[Said]:
-    if not (part.added or part.removed or part.changed):
-        yield say("the same")
-    for option in part.added:
-        yield say("+ {name}: {what}", name=option.name, what=_shapes(option))
-    for option in part.removed:
-        yield say("- {name}: {what}", name=option.name, what=_shapes(option))
-    for changed in part.changed:
-        yield _reshaped(changed)
+    added = [(option.name, _shapes(option)) for option in part.added]
+    removed = [(option.name, _shapes(option)) for option in part.removed]
+    return _listed(added, removed, [_reshaped(each) for each in part.changed])
 
 
 def _shapes(option: DatasetOption) -> Said:
