@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lorabake.errors import MachineError
+from lorabake.files import os_errors_as_messages, unreadable_reason
 from lorabake.inspecting.whole import SMALL, look
-from lorabake.reading.whole_file import in_words, shut
 from lorabake.runs.folder import digest
 from lorabake.runs.origin import Sought, runs_of
 from lorabake_schemas.inspection import Inspection, InspectReport, Integrity
@@ -29,9 +29,9 @@ def _files(path: Path) -> Iterator[Path]:
     if not os.path.isdir(path):  # noqa: PTH112 - what cannot be looked at is said of the file
         yield path
         return
-    if refused := shut(path):
+    if refused := unreadable_reason(path):
         raise MachineError(say("{path} cannot be read: {why}", path=path, why=refused))
-    with in_words(path):
+    with os_errors_as_messages(path):
         found = sorted(path.glob(f"*{ENDING}")) or sorted(path.glob(f"output/*{ENDING}"))
     if not found:
         raise MachineError(say("there is no .safetensors file in {folder}", folder=path), say("name a LoRA file"))

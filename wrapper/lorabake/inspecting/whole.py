@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from lorabake.files import reason
 from lorabake.inspecting.data import datasets_of, not_json, tags_of
 from lorabake.inspecting.network import family_of, kind_of, network_of, stored
 from lorabake.inspecting.values import algorithm_named, base_of, family_named, plain, time_of, values_of
 from lorabake.planning.provenance import digest_in
 from lorabake.reading.lora_file import LoraFile, NotSafetensorsError, hashed, opened, scalars
-from lorabake.reading.whole_file import why
 from lorabake_schemas.inspection import FileKind, Inspection, Integrity, ModelFamily, Network, TensorVerdict
 from lorabake_schemas.words import Said, joined, legible, say, told
 
@@ -62,7 +62,7 @@ def look(path: Path, *, deep: bool = False) -> Looked:
     except NotSafetensorsError as error:
         return Looked(_closed(path, "pickle" if error.pickle else "unreadable", error.why))
     except OSError as error:
-        said = say("{path} cannot be read: {why}", path=path, why=why(error))
+        said = say("{path} cannot be read: {why}", path=path, why=reason(error))
         return Looked(_closed(path, "unreadable", said))
     return Looked(_report(file, deep=deep), file)
 

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from lorabake.reading import whole_file
+from lorabake import files
 from lorabake.reading.safetensors_header import HeaderError, impostor, is_pickle, read_entries
 from lorabake_schemas.words import Said, legible, say
 
@@ -64,7 +64,7 @@ class NotSafetensorsError(ValueError):
 
 def opened(path: Path) -> LoraFile:
     """Raises NotSafetensorsError when it is none or damaged, OSError when it cannot be read."""
-    with whole_file.opened(path) as file:
+    with files.open_file(path) as file:
         size = path.stat().st_size
         if is_pickle(file.read(START)):
             raise NotSafetensorsError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
 
-from lorabake.reading.whole_file import content, why
+from lorabake.files import read_bytes, reason
 from lorabake.runs.folder import digest_of
 from lorabake_schemas.base import kept
 from lorabake_schemas.plan import Plan
@@ -38,9 +38,9 @@ def listing(paths: RunPaths, record: Record) -> Listing:
         said = say("the record holds no hashes of pictures, captions and models: an older lorabake made it")
         return Listing(unproven=(said,))
     try:
-        found = content(paths.inputs)
+        found = read_bytes(paths.inputs)
     except OSError as error:
-        said = say("{file} cannot be read: {why}", file=then.name, why=why(error))
+        said = say("{file} cannot be read: {why}", file=then.name, why=reason(error))
         return Listing(differences=(_about_list(then, None, said),))
     now = digest_of(found, then.name)
     try:
@@ -70,7 +70,7 @@ def _split(inputs: tuple[Input, ...], record: Record) -> tuple[tuple[Input, ...]
 def plan_of(paths: RunPaths) -> Plan | None:
     """The plan as it was when the run began; None where an older lorabake kept none, or it cannot be read."""
     try:
-        return kept(Plan, content(paths.plan))
+        return kept(Plan, read_bytes(paths.plan))
     except (OSError, ValueError):
         return None
 
@@ -78,12 +78,12 @@ def plan_of(paths: RunPaths) -> Plan | None:
 def command_drift(paths: RunPaths, record: Record) -> tuple[Difference, ...]:
     """command.json is for people to read and the record has no digest of it: its content is compared."""
     try:
-        told: object = json.loads(content(paths.command))
+        told: object = json.loads(read_bytes(paths.command))
     except FileNotFoundError:
         said = say("{file} is gone", file=paths.command.name)
         return (Difference(what="compiled", name=paths.command.name, change="gone", message=said),)
     except OSError as error:
-        said = say("{file} cannot be read: {why}", file=paths.command.name, why=why(error))
+        said = say("{file} cannot be read: {why}", file=paths.command.name, why=reason(error))
         return (Difference(what="compiled", name=paths.command.name, change="unreadable", message=said),)
     except (ValueError, RecursionError):
         told = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic import ValidationError
 
 from lorabake.errors import MachineError
-from lorabake.reading.whole_file import content, in_words, why
+from lorabake.files import os_errors_as_messages, read_bytes, reason
 from lorabake.runs.folder import RunPaths
 from lorabake_schemas.base import kept
 from lorabake_schemas.record import Record
@@ -49,7 +49,7 @@ def find(named: str | Path, here: Path) -> FoundRun:
     """
     root = place(here / named)
     if root is None:
-        with in_words():
+        with os_errors_as_messages():
             root = _by_name(str(named), here)
     paths = RunPaths(root)
     return FoundRun(paths, record_of(paths), _shown(root, here))
@@ -60,7 +60,7 @@ def place(path: Path) -> Path | None:
 
     Raises MachineError when that cannot be told, such as for want of permission.
     """
-    with in_words(path):
+    with os_errors_as_messages(path):
         if not path.exists():
             return None
         around = [path, *path.absolute().parents[:DEEPEST]] if path.is_file() else [path]
@@ -70,9 +70,9 @@ def place(path: Path) -> Path | None:
 def record_of(paths: RunPaths) -> Record:
     """The record of a run, or why it cannot be read as MachineError."""
     try:
-        found = content(paths.record)
+        found = read_bytes(paths.record)
     except OSError as error:
-        raise MachineError(say("{path} cannot be read: {why}", path=paths.record, why=why(error))) from error
+        raise MachineError(say("{path} cannot be read: {why}", path=paths.record, why=reason(error))) from error
     try:
         return kept(Record, found)
     except ValidationError as error:

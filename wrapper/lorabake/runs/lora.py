@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lorabake.errors import MachineError
-from lorabake.reading.whole_file import in_words
+from lorabake.files import os_errors_as_messages
 from lorabake.runs.find import find
 from lorabake_schemas.words import say
 
@@ -18,7 +18,7 @@ def lora_of(named: str, here: Path) -> Path:
     Raises MachineError when there is no such run, or when it left no LoRA that can be read without torch.
     """
     path = here / named
-    with in_words(named):
+    with os_errors_as_messages(named):
         is_file = path.is_file()
     if is_file and path.suffix.lower() in {ENDING, ".ckpt", ".pt"}:
         return _readable(path)

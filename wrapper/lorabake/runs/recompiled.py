@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from lorabake import resources
 from lorabake.errors import LorabakeError
+from lorabake.files import read_bytes
 from lorabake.planning.compile import Compiled, compile_plan
 from lorabake.planning.identity import content_spelling, run_digest
 from lorabake.reading.paths import hub_ids, recipe_paths
-from lorabake.reading.whole_file import content
 from lorabake.runs.command import ACCELERATE_FILE
 from lorabake.runs.folder import digest_of
 from lorabake_schemas.recipe import Recipe
@@ -123,7 +123,7 @@ def _others(folder: RunPaths, record: Record) -> Iterator[tuple[str, bytes | Non
         if file.name not in {TRAIN, DATASET, ACCELERATE_FILE}:
             data: bytes | None = None
             with suppress(OSError):
-                data = content(folder.root / file.name)
+                data = read_bytes(folder.root / file.name)
             yield file.name, data if data is not None and digest_of(data, file.name) == file else None
 
 

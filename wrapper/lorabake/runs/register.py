@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lorabake.reading.whole_file import content
+from lorabake.files import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,7 +88,7 @@ def with_digest(noted: Iterable[Entry], digest: str) -> Iterator[Path]:
 def holds(root: Path, text: str) -> bool:
     """Whether a text stands in the record of a run; quicker than understanding thousands of records."""
     try:
-        return text.encode() in content(root / RECORD)
+        return text.encode() in read_bytes(root / RECORD)
     except OSError:
         return False
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, cast
 
+from lorabake.files import read_text
 from lorabake.planning.continuation import Continuation, Course, continuation
 from lorabake.reading import safetensors_header
-from lorabake.reading.whole_file import text
 from lorabake.runs.happenings import Totals
 from lorabake.runs.parts import Names, Written
 from lorabake.runs.progress import Parser
@@ -105,7 +105,7 @@ def training_of(paths: RunPaths) -> Training | None:
 def settings_of(paths: RunPaths) -> Table | None:
     """The compiled settings; None when the file is gone or damaged."""
     try:
-        return tomllib.loads(text(paths.train))
+        return tomllib.loads(read_text(paths.train))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from lorabake.errors import MachineError
+from lorabake.files import os_errors_as_messages, read_text
 from lorabake.planning.compile import PATH_OPTIONS
 from lorabake.planning.run_difference import Side
 from lorabake.reading.inputs import Ingredients, inputs
-from lorabake.reading.whole_file import in_words, text
 from lorabake.runs import evidence
 from lorabake.runs.find import FoundRun, place
 from lorabake_schemas.base import OptionValue
@@ -36,7 +36,7 @@ def is_recipe(what: str, here: Path) -> bool:
     """Whether that is a recipe to examine; any other is a run. The copy of a recipe in a run folder stands for its run:
     its paths do not count from there."""
     path = here / what
-    with in_words(what):
+    with os_errors_as_messages(what):
         is_file = path.is_file()
     return is_file and path.suffix == ".toml" and place(path) is None
 
@@ -70,8 +70,8 @@ def _as_compiled(run: FoundRun) -> Plan:
     """The settings of a run whose plan was not kept, from what the trainer was given."""
     record = run.record
     try:
-        train = tomllib.loads(text(run.paths.train))
-        block = tomllib.loads(text(run.paths.dataset))["datasets"][0]
+        train = tomllib.loads(read_text(run.paths.train))
+        block = tomllib.loads(read_text(run.paths.dataset))["datasets"][0]
         return _plan(record, train, block, run.root)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ValidationError) as error:
         said = say("the compiled files of {run} cannot be read: {why}", run=run.name, why=str(error))

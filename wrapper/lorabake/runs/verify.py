@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lorabake.files import read_text, unreadable_reason
 from lorabake.planning.drift import doubted, input_drift, unproven
 from lorabake.planning.file_drift import file_drift, output_drift, shut_file
 from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks, variable_remarks
 from lorabake.reading.inputs import every_again, seen_from
-from lorabake.reading.whole_file import shut, text
 from lorabake.runs import evidence
 from lorabake.runs.alone import is_going_on
 from lorabake.runs.command import DETERMINISTIC_FILE, number_env
@@ -110,7 +110,7 @@ def _folder(paths: RunPaths, record: Record, fingerprints: Fingerprints) -> Drif
     found: list[Difference] = []
     for what, file in every:
         here = now[file.name]
-        if here is None and (why := shut(paths.root / file.name)) is not None:
+        if here is None and (why := unreadable_reason(paths.root / file.name)) is not None:
             found.append(shut_file(what, file, why))
             continue
         changed = file_drift(what, file, here)
@@ -124,7 +124,7 @@ def _folder(paths: RunPaths, record: Record, fingerprints: Fingerprints) -> Drif
 
 def _text(paths: RunPaths, name: str) -> str | None:
     try:
-        return text(paths.root / name)
+        return read_text(paths.root / name)
     except (OSError, ValueError):
         return None
 
@@ -159,14 +159,14 @@ def _with_unreadable(then: Input, now: Input, root: Path) -> Input:
 
 def _is_shut(path: Path) -> bool:
     """Whether it is there and no file that can be read."""
-    return shut(path) is not None or os.path.isdir(path)  # noqa: PTH112 - never raises
+    return unreadable_reason(path) is not None or os.path.isdir(path)  # noqa: PTH112 - never raises
 
 
 def _shut_wholly(then: Sequence[Input], now: Sequence[Input], root: Path) -> Iterator[tuple[tuple[Role, int], Said]]:
     """Inputs of which nothing can be read, though they are there, and why."""
     for before, here in zip(then, now, strict=True):
         if before.kind != "hub" and not any(file.sha256 for file in here.files):
-            why = shut(Path(seen_from(root, before.place)))
+            why = unreadable_reason(Path(seen_from(root, before.place)))
             if why is not None:
                 yield (before.role, before.index), why
 
@@ -193,7 +193,9 @@ def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
     then = record.outcome.outputs
     now = fingerprints.of(run.root, [file.name for file in then])
     here = {name: file for name, file in now.items() if file is not None}
-    unreadable = {name: why for name in now.keys() - here.keys() if (why := shut(run.root / name)) is not None}
+    unreadable = {
+        name: why for name in now.keys() - here.keys() if (why := unreadable_reason(run.root / name)) is not None
+    }
     remarks: tuple[Said, ...] = ()
     if record.rehearsal:
         remarks = (say("this was a rehearsal: nothing was trained"),)

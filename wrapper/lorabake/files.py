@@ -1,0 +1,290 @@
+"""The one door to files of others and to run folders: bounded reads of regular files, writes that follow no link.
+
+Everything that a person, a recipe or a run folder names is opened here. A FIFO would keep its reader waiting, a device
+has no end, and a symbolic link inside a run folder could lead a write anywhere on this machine: a run folder may come
+from a stranger. With ``within`` a path is walked component by component below that folder, and no link below it is
+followed; the folder itself may be reached through links, since the user named it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+from types import MappingProxyType
+from typing import BinaryIO, cast
+
+from lorabake.errors import MachineError
+from lorabake_schemas.words import Said, quoted, say
+
+READ_LIMIT = 256 << 20  # bytes; a list of a million images takes less
+PERMISSION = say("permission denied")
+REASONS: Mapping[int, Said] = MappingProxyType(
+    {
+        errno.EACCES: PERMISSION,
+        errno.EPERM: PERMISSION,
+        errno.ELOOP: say("it is a link that leads back to itself"),
+        errno.ENAMETOOLONG: say("the name is too long"),
+        errno.EIO: say("the disk fails to read it"),
+        errno.ENOENT: say("it does not exist"),
+    }
+)
+# Windows knows neither of them; nothing is run there, and its FIFOs have no paths.
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+_READ = os.O_RDONLY | _NONBLOCK | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_WRITE = os.O_WRONLY | _NONBLOCK | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class UnreadableError(OSError):
+    """``why`` says in words what the file is instead of one that can be read or written."""
+
+    def __init__(self, why: Said, path: Path | str) -> None:
+        super().__init__(errno.EINVAL, str(why), str(path))
+        self.why = why
+
+
+class LinkError(UnreadableError):
+    """A link, or another kind of file than lorabake makes, where a run folder has a file or a folder of lorabake's."""
+
+
+def reason(error: OSError) -> Said:
+    """Why something could not be read."""
+    if isinstance(error, UnreadableError):
+        return error.why
+    return REASONS.get(error.errno or 0) or quoted(error.strerror or str(error))
+
+
+def open_file(path: Path | str, *, within: Path | None = None) -> BinaryIO:
+    """A regular file for reading, opened without waiting. Raises OSError, UnreadableError for any other kind."""
+    return cast("BinaryIO", os.fdopen(open_descriptor(path, within=within), "rb"))
+
+
+def open_descriptor(path: Path | str, *, within: Path | None = None) -> int:
+    """As ``open_file``, for whoever reads many small files: the caller closes it."""
+    with _parent(path, within) as (name, folder):
+        extra = 0 if within is None else _NOFOLLOW
+        _refuse_odd(os.stat(name, dir_fd=folder, follow_symlinks=within is None), path)  # opening a device can act
+        descriptor = os.open(name, _READ | extra, dir_fd=folder)
+    return _regular(descriptor, path)
+
+
+def read_bytes(path: Path | str, limit: int | None = None, *, within: Path | None = None) -> bytes:
+    """A whole file of at most ``limit`` bytes, READ_LIMIT by default. Raises OSError."""
+    limit = READ_LIMIT if limit is None else limit
+    with open_file(path, within=within) as file:
+        found = file.read(limit + 1)
+    if len(found) > limit:
+        raise UnreadableError(say("it is too large for what it should be"), path)
+    return found
+
+
+def read_text(path: Path | str, limit: int | None = None, *, within: Path | None = None) -> str:
+    """Raises OSError, and UnicodeDecodeError."""
+    return read_bytes(path, limit, within=within).decode("utf-8")
+
+
+def unreadable_reason(path: Path) -> Said | None:
+    """Why a file or folder that exists cannot be read; None when it can be, or does not exist."""
+    try:
+        if path.is_dir():
+            with os.scandir(path):
+                return None
+        with open_file(path):
+            return None
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        return reason(error)
+
+
+@contextmanager
+def os_errors_as_messages(path: str | Path | None = None) -> Generator[None]:
+    """Whatever the disk refuses becomes MachineError, of ``path`` or of what it refused."""
+    try:
+        yield
+    except OSError as error:
+        named = path if path is not None else str(error.filename or "")
+        raise MachineError(say("{path} cannot be read: {why}", path=named, why=reason(error))) from error
+
+
+def open_append(path: Path | str, *, within: Path | None = None) -> BinaryIO:
+    """A regular file to append to, unbuffered, made if it does not exist. Raises OSError."""
+    return cast("BinaryIO", os.fdopen(_open_to_write(path, os.O_APPEND, within), "ab", buffering=0))
+
+
+def write_bytes(path: Path | str, data: bytes, *, within: Path | None = None, durable: bool = False) -> None:
+    """Write a file in its place. ``durable`` waits until the disk has it. Raises OSError."""
+    with os.fdopen(_open_to_write(path, os.O_TRUNC, within), "wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def replace_bytes(path: Path, data: bytes, *, within: Path | None = None) -> None:
+    """Write a file so that a reader, or a power cut, finds the old content or the new one, never a part of it.
+
+    What is written first, ``.NAME.part``, is made new: a left-over one is removed, a link there is not followed.
+    Raises OSError.
+    """
+    aside = path.with_name(part_name(path.name))
+    with _parent(path, within) as (name, folder):
+        part = part_name(name) if folder is not None else str(aside)
+        with suppress(FileNotFoundError):
+            os.unlink(part, dir_fd=folder)
+        try:
+            descriptor = os.open(part, _WRITE | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666, dir_fd=folder)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(part, dir_fd=folder)
+            raise
+    sync_folder(path.parent)
+
+
+def part_name(name: str) -> str:
+    """What a file is called until it is complete."""
+    return f".{name}.part"
+
+
+def make_folder(path: Path, *, within: Path | None = None, exist_ok: bool = True) -> None:
+    """Make a folder in one that exists. Raises OSError, LinkError when a link, or no folder, is in its place."""
+    with _parent(path, within) as (name, folder):
+        try:
+            os.mkdir(name, dir_fd=folder)
+        except FileExistsError:
+            state = os.stat(name, dir_fd=folder, follow_symlinks=within is None)
+            if not exist_ok:
+                raise
+            if not S_ISDIR(state.st_mode):
+                raise LinkError(_kind(state.st_mode), path) from None
+
+
+def remove_file(path: Path, *, within: Path | None = None, missing_ok: bool = True) -> None:
+    """Remove a file, or a link itself. Raises OSError."""
+    with suppress(FileNotFoundError) if missing_ok else _nothing(), _parent(path, within) as (name, folder):
+        os.unlink(name, dir_fd=folder)
+
+
+def remove_tree(path: Path, *, within: Path | None = None) -> None:
+    """Remove a folder with all that is in it, as far as it can be; links in it are removed, never followed."""
+    with suppress(OSError), _parent(path, within) as (name, folder):
+        if S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder, where the system knows how to."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _open_to_write(path: Path | str, how: int, within: Path | None) -> int:
+    extra = 0 if within is None else _NOFOLLOW
+    with _parent(path, within) as (name, folder):
+        with suppress(FileNotFoundError):
+            _refuse_odd(os.stat(name, dir_fd=folder, follow_symlinks=within is None), path)
+        descriptor = os.open(name, _WRITE | os.O_CREAT | extra | how, 0o666, dir_fd=folder)
+    return _regular(descriptor, path)
+
+
+def _regular(descriptor: int, path: Path | str) -> int:
+    """The descriptor, if it is a regular file's: it may have become another kind since it was looked at."""
+    try:
+        _refuse_odd(os.fstat(descriptor), path)
+        if _NONBLOCK:
+            os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_odd(state: os.stat_result, path: Path | str) -> None:
+    if not S_ISREG(state.st_mode):
+        raise (LinkError if S_ISLNK(state.st_mode) else UnreadableError)(_kind(state.st_mode), path)
+
+
+def _kind(mode: int) -> Said:
+    if S_ISLNK(mode):
+        return say("it is a symbolic link")
+    return say("it is a folder") if S_ISDIR(mode) else say("it is not a regular file")
+
+
+@contextmanager
+def _parent(path: Path | str, within: Path | None) -> Generator[tuple[str, int | None]]:
+    """The name to use and the folder to use it in: below ``within`` a folder reached without following any link.
+
+    Raises ValueError when the path does not lie below ``within``, LinkError when a link is on the way.
+    """
+    if within is None:
+        yield str(path), None
+        return
+    parts = Path(path).relative_to(within).parts
+    if not parts or ".." in parts:
+        raise ValueError(f"{path} is not below {within}")
+    if os.open not in os.supports_dir_fd:  # Windows: looked at one by one, which a race could get around
+        for depth in range(1, len(parts)):
+            _refuse_link(within.joinpath(*parts[:depth]))
+        yield str(path), None
+        return
+    descriptor = os.open(within, os.O_RDONLY | _DIRECTORY)
+    try:
+        for depth, part in enumerate(parts[:-1], 1):
+            try:
+                below = os.open(part, os.O_RDONLY | _DIRECTORY | _NOFOLLOW, dir_fd=descriptor)
+            except OSError as error:
+                here = within.joinpath(*parts[:depth])
+                if error.errno in (errno.ELOOP, errno.ENOTDIR) and here.is_symlink():
+                    raise LinkError(say("it is a symbolic link"), here) from error
+                raise
+            os.close(descriptor)
+            descriptor = below
+        yield parts[-1], descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise LinkError(say("it is a symbolic link"), path)
+
+
+@contextmanager
+def _nothing() -> Generator[None]:
+    yield
+
+
+__all__ = [
+    "LinkError",
+    "UnreadableError",
+    "make_folder",
+    "open_append",
+    "open_descriptor",
+    "open_file",
+    "os_errors_as_messages",
+    "part_name",
+    "read_bytes",
+    "read_text",
+    "reason",
+    "remove_file",
+    "remove_tree",
+    "replace_bytes",
+    "sync_folder",
+    "unreadable_reason",
+    "write_bytes",
+]
