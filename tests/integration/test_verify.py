@@ -445,7 +445,7 @@ def test_a_pipe_or_an_endless_device_is_not_read(world: World, name: str) -> Non
             path.symlink_to("/dev/zero")
         else:
             os.mkfifo(path)
-        assert any("it is no plain file" in each["message"] for each in world.verify()["differences"])
+        assert any("it is not a regular file" in each["message"] for each in world.verify()["differences"])
     path.unlink()
     path.write_bytes(kept)
     assert world.verify()["identical"]

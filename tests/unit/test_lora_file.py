@@ -164,9 +164,9 @@ def _bytes_read() -> int:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.safetensors")
-    with pytest.raises(OSError, match="it is no plain file"):
+    with pytest.raises(OSError, match="it is not a regular file"):
         opened(tmp_path / "a.safetensors")
     (told,) = inspected([tmp_path / "a.safetensors"], tmp_path).files
     assert (told.kind, [str(fault) for fault in told.faults]) == (
-        "unreadable", [f"{tmp_path / 'a.safetensors'} cannot be read: it is no plain file"],
+        "unreadable", [f"{tmp_path / 'a.safetensors'} cannot be read: it is not a regular file"],
     )  # fmt: skip
