@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,10 @@ def assert_log_is_whole(tmp_path: Path) -> None:
     assert log[len(shadow) :].count(b"\rsteps:") <= 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+POLITE = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
+
+
+@pytest.mark.parametrize("number", POLITE)
 @pytest.mark.parametrize("flags", [(), STUBBORN, SCATTERED], ids=["polite", "stubborn", "scattered"])
 def test_a_polite_signal(tmp_path: Path, number: signal.Signals, flags: tuple[str, ...]) -> None:
     if flags == SCATTERED and not Path("/proc/self/environ").exists():
@@ -136,6 +139,41 @@ def test_when_guard_and_lorabake_are_told_to_stop_at_once(tmp_path: Path) -> Non
         assert lorabake.returncode == 130
         assert [pid for pid in tree if alive(pid)] == []
     assert read_record(tmp_path / "run" / "record.json").status == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU])
+@pytest.mark.parametrize("flags", [(), ("--children", "session")], ids=["alone", "scattered"])
+def test_a_batch_systems_warning_to_every_process_of_a_job(
+    tmp_path: Path, number: signal.Signals, flags: tuple[str, ...]
+) -> None:
+    """`scancel --signal=USR1 JOB.STEP`; first to the trainer, which it must not kill before lorabake hears of it."""
+    with running(tmp_path, *flags) as (lorabake, tree):
+        for pid in (*tree, lorabake.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        lorabake.wait(PATIENCE)
+        assert lorabake.returncode == 130
+        assert [pid for pid in tree if alive(pid)] == []
+    record = read_record(tmp_path / "run" / "record.json")
+    assert record.status == "interrupted"
+    assert record.outcome is not None
+    if number != signal.SIGXCPU:  # of which the trainer may die at once, as it would by its own limit
+        assert record.outcome.returncode == 128 + signal.SIGINT
+    assert (record.outcome.steps or 0) >= 5
+
+
+def test_a_warning_that_the_batch_script_ignores_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # trap '' USR1
+    try:
+        with running(tmp_path) as (lorabake, tree):
+            for pid in (*tree, lorabake.pid):
+                os.kill(pid, signal.SIGUSR1)
+            seen = (tmp_path / "run" / "events.jsonl").stat().st_size
+            until(lambda: (tmp_path / "run" / "events.jsonl").stat().st_size > seen + 500, "further steps")
+            lorabake.terminate()
+            assert lorabake.wait(PATIENCE) == 130
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_when_the_guard_is_killed_lorabake_ends_the_run(tmp_path: Path) -> None:

@@ -243,7 +243,9 @@ def hold(record: str | None) -> None:
 def hear_signals() -> int:
     """Keep the guard alive through every polite signal; returns a pipe on which each one is announced.
 
-    Handlers and not SIG_IGN: a handler is reset when the trainer is started, an ignored signal would stay ignored.
+    Handlers and not SIG_IGN: a handler is reset when the trainer is started, an ignored signal would stay ignored. The
+    trainer is to ignore SIGUSR1 and SIGUSR2: a batch system may send its warning to every process of a job, and it
+    would kill the trainer while lorabake has just begun to stop it.
     """
     bell, rope = os.pipe()
     os.set_blocking(rope, False)
@@ -251,8 +253,10 @@ def hear_signals() -> int:
 
     def heard(_number: int, _frame: FrameType | None) -> None: ...
 
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU):
         signal.signal(number, heard)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     return bell
 
 

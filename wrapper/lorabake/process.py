@@ -140,8 +140,8 @@ class Running:
 def supervise(command: Command, how: Supervision) -> Generator[Running]:
     """Start a long command under a guard (guard.py) and have it stopped, with all it started, when this ends.
 
-    While it runs, SIGINT, SIGTERM and SIGHUP to this process each ask for the next rung of the ladder instead of
-    ending this process. Leaving normally means that the outcome has been recorded; leaving by an exception, or
+    While it runs, every signal to this process that asks it to stop (signals.py) asks for the next rung of the ladder
+    instead. Leaving normally means that the outcome has been recorded; leaving by an exception, or
     the death of this process, leaves that to the guard. Raises SetupError when the command cannot be started,
     MachineError on Windows.
     """

@@ -18,12 +18,20 @@ class Stoppable(Protocol):
     def stop(self, reason: str) -> None: ...
 
 
+# What people and batch systems send before they kill: Slurm's --signal and OAR send SIGUSR1 or SIGUSR2, LSF SIGUSR2,
+# Grid Engine SIGUSR1, SIGUSR2 and SIGXCPU. Windows has only the first two.
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)
+_UNLESS_IGNORED = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)
+)
+
+
 @contextmanager
 def stopping() -> Generator[Callable[[Stoppable], None]]:
-    """Turn SIGINT, SIGTERM and SIGHUP into ``stop`` of what is bound; a signal that came too early stops it when bound.
+    """Turn every signal that asks to stop into ``stop`` of what is bound; one that came too early stops it when bound.
 
-    An ignored SIGHUP stays ignored (nohup). An ignored SIGINT does not: a shell script starts every background
-    command that way, and whoever sends it one by hand means it. Outside the main thread Python allows no handler.
+    An ignored signal stays ignored (nohup, trap ''). SIGINT does not: a shell script starts every background command
+    with it ignored, and whoever sends it one by hand means it. Outside the main thread Python allows no handler.
     """
     early: list[str] = []
     bound: list[Stoppable] = []
@@ -48,10 +56,9 @@ def _handling(heard: Callable[[int, FrameType | None], None]) -> Generator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in (*_ALWAYS, *_UNLESS_IGNORED)}
     for number, handler in before.items():
-        if number != signal.SIGHUP or handler is not signal.SIG_IGN:
+        if number in _ALWAYS or handler is not signal.SIG_IGN:
             signal.signal(number, heard)
     try:
         yield
