@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quickstart test test-fast test-real lint types coverage bench locks snapshots schema catalogues docs format clean
+.PHONY: quickstart test test-fast test-real test-newest lint types coverage bench locks dev-locks snapshots schema catalogues docs format clean
 
 quickstart: .venv/lorabake
 	$(BIN)/lorabake quickstart
@@ -15,6 +15,14 @@ test-fast: .venv/dev
 
 test-real: .venv/dev
 	$(BIN)/python -m pytest -s -m "real or matrix" tests/real tests/faults
+
+# Everything that pyproject.toml names, as new as it can be had today: finds on purpose what a release has broken.
+test-newest: .venv/python
+	rm -rf .venv-newest
+	$(BIN)/python -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade -e '.[dev]'
+	.venv-newest/bin/python -m pip list --format=freeze --exclude-editable
+	.venv-newest/bin/python -m pytest -q tests/unit
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -39,7 +47,12 @@ bench: .venv/dev
 	for script in tests/bench/*.py; do $(BIN)/python $$script || exit 1; done
 
 locks: .venv/dev
-	$(BIN)/python vendor/make_locks.py
+	$(BIN)/python vendor/make_locks.py trainer
+
+# needs no .venv of lorabake, so that a lock which cannot be installed any more can be made again
+dev-locks: .venv/python
+	$(BIN)/python -m pip install --quiet uv packaging
+	$(BIN)/python vendor/make_locks.py lorabake
 
 snapshots: .venv/dev
 	$(BIN)/lorabake trainer install
@@ -60,17 +73,18 @@ format: .venv/dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf .venv .venv-newest build dist .mypy_cache .ruff_cache .pytest_cache .coverage*
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lorabake needs Python 3.11 or later: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	touch $@
 
-.venv/lorabake: .venv/python pyproject.toml
-	$(BIN)/python -m pip install --quiet -e .
+.venv/lorabake: .venv/python pyproject.toml vendor/lorabake.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r vendor/lorabake.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv/dev: .venv/lorabake pyproject.toml
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+.venv/dev: .venv/lorabake vendor/lorabake-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r vendor/lorabake-dev.lock
 	touch $@

@@ -23,14 +23,15 @@ HERE = Path(__file__).parent
 LOCALE = HERE / "lorabake" / "locale"
 ROOTS = (HERE / "lorabake", HERE.parent / "schemas" / "lorabake_schemas")
 LANGUAGES = ("en", "pt_BR")
-# In both "1 picture" has a form of its own and "0 pictures" none: what CLDR asks for in Portuguese ("0 imagem") is not
-# how Brazilians speak.
+# The plural forms of both languages: "1 image" has its own, "0 images" has not. They are stated here because Babel's
+# table changes between its versions, and because CLDR's Portuguese ("0 imagem") is not how Brazilians speak.
+PLURAL_FORMS = "nplurals=2; plural=(n != 1);"
 HEADER = (
     "Content-Transfer-Encoding: 8bit",
     "Content-Type: text/plain; charset=UTF-8",
     "Language: {language}",
     "MIME-Version: 1.0",
-    "Plural-Forms: nplurals=2; plural=(n != 1);",
+    f"Plural-Forms: {PLURAL_FORMS}",
     "Project-Id-Version: lorabake",
 )
 WORDS = {"say": (0,), "told": (1, 2)}  # which arguments of theirs are templates
@@ -67,21 +68,28 @@ def collected() -> tuple[Template, ...]:
     return tuple(sorted(each for each in found if len(each) > 1 or ones.isdisjoint(each)))
 
 
-def read(text: str, language: str) -> Catalog:
-    """A .po file's catalogue."""
-    return read_po(io.BytesIO(text.encode()), locale=language, domain="lorabake")
+def empty() -> Catalog:
+    """A catalogue with lorabake's plural forms. It has no locale: Babel would take its own forms from that."""
+    catalogue = Catalog()
+    catalogue.mime_headers = [("Plural-Forms", PLURAL_FORMS)]
+    return catalogue
+
+
+def read(text: str) -> Catalog:
+    """A .po file's catalogue, with the plural forms that its header has."""
+    return read_po(io.BytesIO((text or po_text(empty(), "")).encode()), domain="lorabake")
 
 
 def updated(text: str, language: str, wanted: Iterable[Template]) -> Catalog:
     """The catalogue with exactly the wanted templates; English speaks for itself."""
-    template = Catalog()
+    template = empty()
     for each in wanted:
         one, *many = each
         identity = each if many else one
         template.add(identity, identity if language == "en" else "")
     if language == "en":
         return template
-    catalogue = read(text, language)
+    catalogue = read(text)
     catalogue.update(template)
     return catalogue
 
@@ -97,7 +105,7 @@ def _parts(words: str | Sequence[str] | None) -> Template:
 
 def po_text(catalogue: Catalog, language: str) -> str:
     """As a .po file. The rest of what Babel would put into the header changes with the day and with Babel."""
-    plain = Catalog(locale=language)
+    plain = empty()
     for each in messages(catalogue):
         flags = each.flags - {"python-format"}  # a percent sign is one
         plain.add(each.id, each.string, flags=flags, user_comments=each.user_comments)

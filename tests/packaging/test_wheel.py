@@ -53,14 +53,14 @@ class Built:
 
 @pytest.fixture(scope="module", name="built")
 def _built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Built in a copy, so that nothing is left in the checkout; pip brings setuptools as it would for anyone."""
+    """Built in a copy, so that nothing is left in the checkout, by the locked setuptools."""
     place = tmp_path_factory.mktemp("packaging")
     source, left_out = place / "source", shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, source / folder, ignore=left_out)
     for file in FILES:
         shutil.copy(ROOT / file, source / file)
-    argv = [sys.executable, "-m", "build", "--outdir", str(place / "dist"), str(source)]
+    argv = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place / "dist"), str(source)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (wheel,) = (place / "dist").glob("*.whl")

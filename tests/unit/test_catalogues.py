@@ -39,7 +39,7 @@ def po(language: str) -> str:
 
 
 def catalogue(language: str) -> Catalog:
-    found: Catalog = tool().read(po(language), language)
+    found: Catalog = tool().read(po(language))
     return found
 
 
@@ -116,6 +116,23 @@ def test_the_files_are_as_the_tool_writes_them(language: str) -> None:
     up_to_date = tool().updated(po(language), language, tool().collected())
     assert tool().po_text(up_to_date, language) == po(language)
     assert tool().mo_bytes(up_to_date, language) == resources.catalogue(language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_babels_table_of_plural_forms_changes_nothing(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Babel 2.19 has three forms for Portuguese, 2.17 had two."""
+    wanted = [("{n} image", "{n} images"), ("one form",)]
+    before = tool().updated("", language, wanted)
+    text, compiled = tool().po_text(before, language), tool().mo_bytes(before, language)
+
+    def other_forms(_: object) -> tuple[int, str]:
+        return 5, "n % 5"
+
+    monkeypatch.setattr("babel.messages.catalog.get_plural", other_forms)
+    for started_from in ("", text):
+        after = tool().updated(started_from, language, wanted)
+        assert tool().po_text(after, language) == text
+        assert tool().mo_bytes(after, language) == compiled
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -46,7 +46,35 @@ def lock_maker() -> ModuleType:
 
 def test_the_locks_are_complete_and_agree() -> None:
     maker = lock_maker()
-    assert [*maker.problems("cuda"), *maker.problems("cpu"), *maker.differences()] == []
+    assert [*maker.problems("cuda"), *maker.problems("cpu"), *maker.differences(), *maker.own_problems()] == []
+
+
+def test_lorabakes_own_locks_fit_its_pyproject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = lock_maker()
+    shutil.copytree(ROOT / "vendor", tmp_path / "vendor")
+    monkeypatch.setattr(maker, "HERE", tmp_path / "vendor")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for old, new in (
+        ('"click>=8.1"', '"click>=99"'),
+        ('"filelock>=3.13"', '"unheard_of"'),
+        ('"setuptools>=77"', '"setuptools>=999"'),
+        ('"babel>=2.17"', '"babel<2"'),
+    ):
+        assert old in project
+        project = project.replace(old, new)
+    monkeypatch.setattr(maker, "PROJECT", tmp_path / "pyproject.toml")
+    maker.PROJECT.write_text(project, encoding="utf-8")
+    with (tmp_path / "vendor" / "lorabake-dev.lock").open("a", encoding="utf-8") as lock:
+        lock.write("--index-url https://example.org/simple\n")
+    found = [line.split(",")[0] for line in maker.own_problems()]
+    assert found[1:] == [
+        "lorabake.lock: needs setuptools>=999",
+        "lorabake.lock: needs click>=99",
+        "lorabake.lock: needs unheard_of",
+        "lorabake-dev.lock: needs babel<2",
+    ]
+    assert "--index-url" in "\n".join(maker.unlocked("lorabake-dev.lock"))
+    assert maker.unlocked("lorabake.lock") == []
 
 
 def test_a_bad_lock_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
