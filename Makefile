@@ -56,8 +56,8 @@ dev-locks: .venv/python
 
 snapshots: .venv/dev
 	$(BIN)/lorabake trainer install
-	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python $(CURDIR)/wrapper/lorabake/trainer_side/dump_options.py $(CURDIR)/vendor
-	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python $(CURDIR)/wrapper/lorabake/trainer_side/dump_shapes.py $(CURDIR)/vendor
+	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer_side/dump_options.py $(CURDIR)/vendor
+	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer_side/dump_shapes.py $(CURDIR)/vendor
 
 schema: .venv/dev
 	for file in schemas/*.schema.json; do $(BIN)/lorabake schema $$(basename $$file .schema.json) > $$file || exit 1; done

@@ -45,7 +45,6 @@ LAUNCH = """\
 import runpy, sys
 at = next(number for number, each in enumerate(sys.argv) if number and each.endswith(".py"))
 sys.argv = sys.argv[at:]
-sys.path[0] = sys.argv[0].rpartition("/")[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

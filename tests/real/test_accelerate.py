@@ -36,7 +36,9 @@ def launched(tmp_path: Path, trainer: Trainer, argv: tuple[str, ...]) -> tuple[d
     (home / "accelerate" / "default_config.yaml").write_text(HOSTILE, "utf-8")
     (tmp_path / ACCELERATE_FILE).write_bytes(ACCELERATE_CONFIG)
     base = dict(own_environment()) | {"HF_HOME": str(home), "ACCELERATE_MIXED_PRECISION": "fp16", "LOCAL_RANK": "1"}
-    done = capture(argv, cwd=tmp_path, env=trainer_env(base, python=trainer.python), timeout=120)
+    done = capture(
+        argv, cwd=tmp_path, env=trainer_env(base, python=trainer.python, checkout=tmp_path / "scripts"), timeout=120
+    )
     assert done.ok, done.stderr
     env, arguments, path = json.loads(done.stdout.splitlines()[-1])
     return env, arguments, path

@@ -66,7 +66,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "one run",
         (
             "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.loss",
-            "runs.known_failures", "runs.outcome", "runs.command", "runs.rehearse_input", "runs.rehearse", "runs.alone",
+            "runs.known_failures", "runs.outcome", "runs.variables", "runs.command", "runs.rehearse_input",
+            "runs.rehearse", "runs.alone",
             "runs.find", "runs.request", "runs.ending", "runs.start", "runs.launch", "runs.states", "runs.parts",
             "runs.resumable", "runs.resume", "runs.evidence", "runs.trainer_now", "runs.recompiled", "runs.verify",
             "runs.sides", "runs.lora", "runs.again", "runs.register", "runs.origin", "runs.in_use", "runs.moved",

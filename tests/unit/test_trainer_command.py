@@ -15,6 +15,7 @@ from lorabake.runs.command import (
     trainer_env,
     training_argv,
 )
+from lorabake.runs.variables import UNRECORDED
 from lorabake_schemas.plan import LaunchPlan
 
 PYTHON, SCRIPT = Path("/t/env/bin/python"), Path("/t/sd-scripts/train_network.py")
@@ -64,8 +65,8 @@ def test_the_rehearsal_runs_in_this_python_and_knows_the_processes() -> None:
 
 
 LEAKS = {
-    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_MIXED_PRECISION": "bf16", "PYTHONPATH": "/mine",
-    "PYTHONSAFEPATH": "1", "PYTHONHOME": "/x", "VIRTUAL_ENV": "/v", "GIT_DIR": "/repo/.git", "TQDM_DISABLE": "1",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_MIXED_PRECISION": "bf16", "PYTHONHOME": "/x",
+    "VIRTUAL_ENV": "/v", "GIT_DIR": "/repo/.git", "TQDM_DISABLE": "1",
     "FORCE_COLOR": "1", "LINES": "24", "LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1",
     "OMPI_COMM_WORLD_SIZE": "2", "OMP_NUM_THREADS": "64",
 }  # fmt: skip
@@ -83,10 +84,19 @@ def test_what_leaks_is_dropped_and_what_a_machine_needs_is_kept() -> None:
     assert env["PATH"] == "/t/env/bin:/bin"
     assert env["GIT_CEILING_DIRECTORIES"] == "/t"
     assert env["PYTHONUNBUFFERED"] == env["PYTHONUTF8"] == "1"
+    assert "PYTHONDONTWRITEBYTECODE" not in env
     assert env["TOKENIZERS_PARALLELISM"] == "false"
     assert int(env["COLUMNS"]) >= 160
     assert "HF_HUB_OFFLINE" not in env
     assert base == LEAKS | KEPT | {"PATH": "/bin"}
+
+
+def test_imports_come_from_sd_scripts_and_the_packages_alone() -> None:
+    env = trainer_env({"PYTHONPATH": "/mine", "PYTHONSAFEPATH": ""}, python=PYTHON, checkout=SCRIPT.parent)
+    assert env["PYTHONPATH"] == "/t/sd-scripts"
+    assert env["PYTHONSAFEPATH"] == "1"
+    assert "PYTHONPATH" not in trainer_env({"PYTHONPATH": "/mine"}, python=PYTHON)
+    assert trainer_env({}, python=PYTHON, complete=True)["PYTHONDONTWRITEBYTECODE"] == "1"
 
 
 def test_offline_cpu_and_an_empty_base() -> None:
@@ -106,6 +116,29 @@ def test_the_record_holds_what_matters_and_no_secret() -> None:
     assert recorded["TOKENIZERS_PARALLELISM"] == "false"
     for name in ("HF_TOKEN", "WANDB_API_KEY", "NCCL_AUTH_TOKEN", "HTTPS_PROXY", "HOME", "PATH"):
         assert name not in recorded
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "recorded"),
+    [
+        ("CUDA_VISIBLE_DEVICES", "1", "1"),
+        ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True", "expandable_segments:True"),
+        ("TORCHINDUCTOR_CACHE_DIR", "https://host/a@b", "https://host/a@b"),
+        ("TORCH_HOME", "https://me:word@host/x", UNRECORDED),
+        ("HF_HOME", "s3://bucket/x?X-Amz-Signature=0a", UNRECORDED),
+        ("TORCH_HUB_MINE", "me:word", UNRECORDED),
+        ("PYTORCH_OF_MINE", "1", UNRECORDED),
+        ("CUDA_MINE", "1", UNRECORDED),
+        ("NCCL_MINE", "1", UNRECORDED),
+        ("MKL_MINE", "1", UNRECORDED),
+        ("TORCH_HUB_CREDS", "me:word", None),
+        ("CUDA_KEY", "k", None),
+        ("MINE", "1", None),
+    ],
+)
+def test_only_known_variables_are_recorded_with_their_values(name: str, value: str, recorded: str | None) -> None:
+    assert recorded_env({name: value}).get(name) == recorded
+    assert value == recorded or value not in str(recorded_env({name: value}))
 
 
 def test_a_deterministic_run_starts_our_script_first() -> None:

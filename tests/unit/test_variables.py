@@ -39,6 +39,7 @@ def test_the_same_ones_need_no_word() -> None:
         ("NVIDIA_TF32_OVERRIDE", "1", "NVIDIA_TF32_OVERRIDE is 1 here; the run had none"),
         ("CUDNN_LOGINFO_DBG", "\udcff", "CUDNN_LOGINFO_DBG is \\udcff here; the run had none"),
         ("MKL_NUM_THREADS", "4", "MKL_NUM_THREADS is 4 here; the run had 2"),
+        ("TORCH_UNHEARD_OF", "4", "TORCH_UNHEARD_OF is (value not recorded) here; the run had none"),
     ],
 )
 def test_another_one_is_named(name: str, value: str, words: str) -> None:

@@ -207,6 +207,7 @@ def go_on(
         offline=record.environment.get("HF_HUB_OFFLINE") == "1",
         cpu="--cpu" in argv,
         deterministic=DETERMINISTIC_FILE in argv,
+        complete=record.trainer.kind == "pin",
     )
     request = ResumeRequest(ready.found.paths, argv, child)
     with terminal.watching(sys.stderr, record.planned_steps, verbose=verbose, speech=speech) as watcher:

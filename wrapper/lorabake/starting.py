@@ -50,6 +50,7 @@ def training_request(
         offline=offline,
         cpu=plan.launch.cpu,
         deterministic=plan.launch.deterministic,
+        complete=trainer.kind == "pin",
     )
     return _request(examination, root, (argv, child), who, made_from)
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from lorabake import locks, resources
 from lorabake.errors import MachineError, SetupError
 from lorabake.first import pictures
-from lorabake.process import capture, child_env
+from lorabake.process import capture
+from lorabake.trainer.requirements import script_environment
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.machine import Family
 from lorabake_schemas.pin import Lock
@@ -238,10 +239,9 @@ def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], 
         shutil.rmtree(left_over, ignore_errors=True)
     size = _gb(DISK[family])
     tell(say("making a base model of random weights ({family}, {size}): half a minute or so", family=family, size=size))
-    calm = child_env(env, drop=("PYTHONPATH", "PYTHONHOME"), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
     with resources.trainer_side("random_base.py") as script:
         argv = [str(python), str(script), str(base), "--family", family, *options]
-        done = capture(argv, env=calm, timeout=MAKING_S)
+        done = capture(argv, env=script_environment(env), timeout=MAKING_S)
     if not done.ok:
         last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), None)
         said = say("the base model could not be made: {words}", words=last or say("it said nothing"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from typing import TYPE_CHECKING
 
 from lorabake.process import child_env
+from lorabake.runs import variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ debug: false
 CONFIGS = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
 
 # What would change a training, or its words, without anybody seeing it. PYTHON*: a path or a switch of the user's
-# (PYTHONSAFEPATH would hide sd-scripts' own `library`). GIT_*: a commit hook's repository would be recorded as
+# (PYTHONSTARTUP, PYTHONHOME). GIT_*: a commit hook's repository would be recorded as
 # sd-scripts' commit (TU:3302). LINES beside COLUMNS makes tqdm draw bars as wide as the screen. The last row makes
 # accelerate believe that it is one of several processes (accelerate 1.6.0 state.py).
 DROPPED = (
@@ -57,15 +57,6 @@ REPEATABLE = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
 
-# LD_PRELOAD and LD_LIBRARY_PATH are kept, since drivers of shared GPUs and allocators come that way, and recorded.
-RECORDED = frozenset({
-    "COLUMNS", "GIT_CEILING_DIRECTORIES", "HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE", "LD_LIBRARY_PATH", "LD_PRELOAD",
-    "NVIDIA_TF32_OVERRIDE", "NVIDIA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM",
-    "TRANSFORMERS_OFFLINE", "WANDB_MODE",
-})  # fmt: skip
-RECORDED_KINDS = (*ARITHMETIC, "CUDA_", "NCCL_", "PYTHON", "PYTORCH_", "TORCH", "XFORMERS_")
-SECRET = re.compile("TOKEN|SECRET|KEY|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
-
 
 def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequence[str] = ()) -> tuple[str, ...]:
     """accelerate's launcher with every value given, from the run folder.
@@ -73,9 +64,7 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequenc
     ``flags`` are for the script and this one start of it: they come before what the compiled files say (TU:4760-4761
     parses the command line into a namespace that the file has filled), so that those are the same whenever the same is
     trained.
-    ``-m`` puts the run folder first on the launcher's path, which does no harm: it holds no Python file whose name
-    anything imports, and a folder without ``__init__.py`` never comes before an installed package. The script itself
-    starts with its own folder there, where `library` and `networks` are.
+    Neither the run folder nor the scripts' own folders are on Python's path; what is there, trainer_env says.
     """
     several = launch.num_processes > 1
     return (
@@ -121,11 +110,18 @@ def trainer_env(
     offline: bool = False,
     cpu: bool = False,
     deterministic: bool = False,
+    complete: bool = False,
 ) -> dict[str, str]:
     """What the trainer sees: ``base`` without what would leak in, plus what makes a run readable and repeatable.
 
     ``offline`` says that every file is on this machine; ``checkout`` is sd-scripts' folder, above which git must
     not look for a repository. Columns are wide so that rich does not break lines.
+
+    The launcher, the trainer and the workers of its data loader import from ``checkout`` (`library` and `networks` are
+    there, and sd-scripts expects its own folder to be first), from Python's own library and from the installed
+    packages, and from nowhere else: Python would put the current folder (-m) or the folder of a started script first,
+    both of which are the run folder. A Python before 3.11 does not know PYTHONSAFEPATH and still does. ``complete``
+    says that the trainer is lorabake's own, whose bytecode is compiled when it is installed; nothing is added to it.
     """
     env = child_env(
         base,
@@ -134,11 +130,14 @@ def trainer_env(
         PATH=":".join([str(python.parent), *filter(None, [base.get("PATH")])]),
         PYTHONHASHSEED="0",
         PYTHONIOENCODING="utf-8",
+        PYTHONSAFEPATH="1",
         PYTHONUNBUFFERED="1",
         PYTHONUTF8="1",
         TOKENIZERS_PARALLELISM="false",
     )
-    env |= {"GIT_CEILING_DIRECTORIES": str(checkout.parent)} if checkout is not None else {}
+    if checkout is not None:
+        env |= {"GIT_CEILING_DIRECTORIES": str(checkout.parent), "PYTHONPATH": str(checkout)}
+    env |= {"PYTHONDONTWRITEBYTECODE": "1"} if complete else {}
     env |= {"HF_HUB_OFFLINE": "1"} if offline else {}
     env |= {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
     return env | (REPEATABLE if deterministic else {})
@@ -150,12 +149,12 @@ def as_utf8(argument: str) -> str:
 
 
 def recorded_env(env: Mapping[str, str]) -> dict[str, str]:
-    """The part of the environment that a training may depend on, sorted; nothing that may be a secret."""
-    return {
-        name: value
-        for name, value in sorted(env.items())
-        if name in RECORDED or (name.startswith(RECORDED_KINDS) and not SECRET.search(name))
-    }
+    """The part of the environment that a training may depend on, sorted; nothing that may be a secret.
+
+    LD_PRELOAD and LD_LIBRARY_PATH are kept, since drivers of shared GPUs and allocators come that way, and recorded.
+    """
+    known = ((name, variables.recorded(name, value)) for name, value in sorted(env.items()))
+    return {name: value for name, value in known if value is not None}
 
 
 def number_env(env: Mapping[str, str], *, deterministic: bool) -> dict[str, str]:

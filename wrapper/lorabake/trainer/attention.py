@@ -33,7 +33,7 @@ def probe(python: Path, precision: Precision, env: Mapping[str, str], kept: Path
         return known[key]
     with resources.trainer_side("probe_attention.py") as script:
         argv = [str(python), str(script), precision]
-        done = capture(argv, env=requirements.child_environment(env), timeout=300)
+        done = capture(argv, env=requirements.script_environment(env), timeout=300)
     answer = venv.last_json(done.stdout)
     if answer is None:
         reason = say("the probe of xformers ended with {code}", code=done.returncode)

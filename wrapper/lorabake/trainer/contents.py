@@ -28,7 +28,11 @@ _CODE = (".json", ".model", ".py", ".pyd", ".so")
 _NOTES = ".json"  # the user's own, too, lies about in this form: counted as sd-scripts' where git tracks it
 _INFO = (".dist-info", ".egg-info")
 # It is asked with the variables that a training gets (runs/command.py), so that it sees the same packages.
-_QUESTION = "import json, platform, sys; print(json.dumps([platform.python_version(), sys.path]))"
+# With -c Python puts the current folder first ("") unless it is at least 3.11 and knows PYTHONSAFEPATH.
+_QUESTION = """import sys
+sys.path = [folder for folder in sys.path if folder]
+import json, platform
+print(json.dumps([platform.python_version(), sys.path]))"""
 
 
 class Digests(Protocol):
@@ -173,11 +177,11 @@ def _python(python: Path, env: Mapping[str, str]) -> tuple[str, tuple[Path, ...]
 def _asked(python: Path, env: Mapping[str, str]) -> tuple[str, tuple[Path, ...]]:
     argv = [str(python), "-c", _QUESTION]
     try:
-        done = capture(argv, env=child_env(env, drop=("PYTHON", "VIRTUAL_ENV")), timeout=10)
+        done = capture(argv, env=child_env(env, drop=("PYTHON", "VIRTUAL_ENV"), PYTHONSAFEPATH="1"), timeout=10)
         version, path = json.loads(done.stdout.rstrip().rpartition("\n")[2])
     except (SetupError, ValueError):
         return "", ()
-    return str(version), tuple(Path(folder) for folder in path if folder)
+    return str(version), tuple(map(Path, path))
 
 
 def _of_venv(python: Path) -> tuple[Path, ...]:

@@ -41,7 +41,7 @@ def make(python: Path, checkout: Path, folder: Path, commit: str, env: Env) -> S
     try:
         with resources.trainer_side(SCRIPT) as script:
             argv = [str(python), str(script), str(aside)]
-            done = capture(argv, cwd=checkout, env=requirements.child_environment(env), timeout=600)
+            done = capture(argv, cwd=checkout, env=requirements.script_environment(env), timeout=600)
         made = read(aside, commit)
         if not done.ok or made is None:
             words = " / ".join(done.stderr.strip().splitlines()[-2:]) or f"{done.returncode}"

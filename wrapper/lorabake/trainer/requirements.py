@@ -49,6 +49,15 @@ def child_environment(env: Mapping[str, str], **changes: str) -> dict[str, str]:
     return child_env(env, drop=_DROPPED, **(ours | changes))
 
 
+def script_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a script of lorabake's in a trainer's Python: it imports from nowhere but that Python.
+
+    By the environment and not by -I or -P: a Python of the user's own may be older than 3.11, and its packages may be
+    in the user's own folder of them, which a training sees, too. The virtual environment of lorabake's own does not.
+    """
+    return child_environment(env, PYTHONSAFEPATH="1", PYTHONNOUSERSITE="")
+
+
 def packages(lock: str) -> dict[str, str]:
     """Every package of a lock with its version; of several for different platforms, the last."""
     return {block["name"]: block["version"] for block in _BLOCK.finditer(lock)}

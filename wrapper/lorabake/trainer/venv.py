@@ -23,7 +23,7 @@ from lorabake_schemas.words import Said, quoted, say
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_PIP = ("-m", "pip", "--no-input", "--disable-pip-version-check")
+_PIP = ("-P", "-m", "pip", "--no-input", "--disable-pip-version-check")
 _INSTALL = ("install", "--no-deps", "--require-hashes", "--no-warn-script-location", "--progress-bar=off")
 LANDMARKS = ("train_network.py", "sdxl_train_network.py", "library/train_util.py")
 _OBJECT = TypeAdapter(dict[str, Any])
@@ -34,7 +34,7 @@ def python_version(python: Path | None, env: Mapping[str, str]) -> str:
     """major.minor of a Python, None meaning the one that runs lorabake. Raises SetupError when it does not start."""
     if python is None:
         return f"{sys.version_info[0]}.{sys.version_info[1]}"
-    done = capture([str(python), "-c", _VERSION], env=requirements.child_environment(env), timeout=30)
+    done = capture([str(python), "-I", "-c", _VERSION], env=requirements.child_environment(env), timeout=30)
     if not done.ok or not re.fullmatch(r"\d+\.\d+\n?", done.stdout):
         raise SetupError(say("{python} is not a Python that starts", python=python), _tail(done.stderr))
     return done.stdout.strip()
@@ -95,7 +95,7 @@ def of_checkout(checkout: Path, python: Path | None, env: Mapping[str, str]) -> 
 def make(venv: Path, python: Path | None, env: Mapping[str, str]) -> Path:
     """Make a virtual environment with pip in it and return its Python. Raises SetupError."""
     maker = str(python or sys.executable)
-    done = capture([maker, "-m", "venv", str(venv)], env=requirements.child_environment(env), timeout=300)
+    done = capture([maker, "-I", "-m", "venv", str(venv)], env=requirements.child_environment(env), timeout=300)
     if done.ok:
         return interpreter(venv)
     said = done.stdout + done.stderr
@@ -200,7 +200,7 @@ def health(python: Path, modules: Sequence[str], cwd: Path, env: Mapping[str, st
     """Import what training needs in the trainer's own Python."""
     with resources.trainer_side("health.py") as script:
         argv = [str(python), str(script), *modules]
-        done = capture(argv, cwd=cwd, env=requirements.child_environment(env), timeout=600)
+        done = capture(argv, cwd=cwd, env=requirements.script_environment(env), timeout=600)
     answer = last_json(done.stdout)
     if answer is None:
         tail = " / ".join(done.stderr.strip().splitlines()[-3:])

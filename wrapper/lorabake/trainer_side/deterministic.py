@@ -2,8 +2,8 @@
 
     accelerate launch ... deterministic.py SCRIPT ARGUMENTS...
 
-The script runs unchanged and finds everything as if it had been started itself: its own folder first among those that
-Python imports from, its own name and arguments, itself as __main__.
+The script runs unchanged and finds everything as if it had been started itself: its own name and arguments, itself as
+__main__. The folder that it imports from comes in PYTHONPATH.
 
 Strict, not warn_only: with warnings only, PyTorch keeps kernels that add up in another order every time (its memory
 efficient attention for one, pytorch pull 101847), and a run that is called repeatable would not be. An operation of
@@ -15,15 +15,17 @@ a warning or a file saved, would train on otherwise shuffled captions, and so wo
 has random numbers of its own.
 """
 
-import os
+import sys
+
+if not getattr(sys.flags, "safe_path", False):  # before Python 3.11: the run folder comes first, whatever lies there
+    del sys.path[0]
+
 import random
 import runpy
-import sys
 
 
 def main():
     script, arguments = sys.argv[1], sys.argv[2:]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))
     sys.argv = [script, *arguments]
     import torch
 

@@ -8,14 +8,12 @@ before, and takes it in the order of the very beginning. Here the pictures are b
 With workers (max_data_loader_n_workers) each epoch's worker processes begin in that order in every training.
 """
 
-import os
 import runpy
 import sys
 
 
 def main():
     epoch, script, arguments = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    sys.path[0] = os.path.dirname(os.path.abspath(script))
     sys.argv = [script, *arguments]
     from library import train_util
 
