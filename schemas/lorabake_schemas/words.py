@@ -1,11 +1,13 @@
 """Sentences that remember how they were made, so that they can be said in another language.
 
 ``say`` and ``told`` give an ordinary ``str`` in English; a catalogue finds its translation by the template. Only a
-string literal may be the template: the catalogues are collected from the source.
+string literal may be the template: the catalogues are collected from the source. What is filled in comes from
+recipes, files and programs of others: ``visible`` shows what it could do to a terminal instead of doing it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -20,8 +22,28 @@ Filling = str | int | float | Place
 
 
 def legible(text: str) -> str:
-    """A file name's bytes that are no UTF-8 become ``\\udcff``: what is said can always be printed and recorded."""
+    """For data: a file name's bytes that are not UTF-8 become ``\\udcff``, so that it can always be recorded."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+# What nobody sees but a terminal, or a reader, is led by: control characters, line breaks, bidirectional and zero-width
+# marks, half surrogate pairs, noncharacters, and the tags that repeat ASCII invisibly.
+UNSEEN = (
+    r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f"
+)
+_UNSEEN = re.compile(f"[{UNSEEN}]")
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+
+
+def visible(text: str) -> str:
+    """For people: text of others on one line, with what cannot be seen spelled out: ``\\n``, ``\\u202e``."""
+    return text if text.isprintable() else _UNSEEN.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+
+
+def log_text(line: str) -> str:
+    """A line of a program's output for people: without its colors and links, with its tabs as blanks, visible."""
+    return visible(_ANSI.sub("", line).expandtabs(4))
 
 
 class Said(str):
@@ -51,7 +73,7 @@ def _again(template: str, filled: Mapping[str, str | int | float], plural: str, 
 def _filling(value: Filling) -> str | int | float:
     if isinstance(value, Said | int | float):
         return value
-    return legible(value if isinstance(value, str) else value.__fspath__())
+    return visible(value if isinstance(value, str) else value.__fspath__())
 
 
 class Catalogue(Protocol):
@@ -73,7 +95,7 @@ def told(number: int, one: str, many: str, /, **filled: Filling) -> Said:
 
 
 def quoted(text: str) -> Said:
-    """Somebody else's words, such as pip's or the system's, or a name: the same in every language."""
+    """Somebody else's words, such as pip's or the system's, or a name: the same in every language, made visible."""
     return text if isinstance(text, Said) else Said("{text}", {"text": text})
 
 
@@ -95,4 +117,17 @@ def translated(words: str, catalogue: Catalogue) -> str:
     return catalogue.gettext(words.template).format(**filled)
 
 
-__all__ = ["Catalogue", "Filling", "Said", "joined", "legible", "quoted", "say", "told", "translated"]
+__all__ = [
+    "UNSEEN",
+    "Catalogue",
+    "Filling",
+    "Said",
+    "joined",
+    "legible",
+    "log_text",
+    "quoted",
+    "say",
+    "told",
+    "translated",
+    "visible",
+]

@@ -76,7 +76,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "what is seen while it goes on",
         (
-            "gauge", "terminal",
+            "output", "gauge", "terminal",
         ),
     ),
     (
@@ -246,6 +246,21 @@ def test_the_heart_is_pure() -> None:
                 n.func.id for n in ast.walk(source.tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
             }
             assert not calls & {"open", "print", "input", "eval", "exec", "hash", "id"}, source.name
+
+
+def test_one_module_writes_to_the_terminal() -> None:
+    """runs.rehearse stands in for the trainer, whose streams are a log; guard is a child with a protocol of its own."""
+    writing = ("stdout.write", "stderr.write", "stream.write", "console.print", "buffer.write", "Console")
+    writers: dict[str, set[str]] = {}
+    for source in sources(WRAPPER):
+        for node in ast.walk(source.tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called in {"print", "click.echo", "click.secho"} or called.endswith(writing):
+                writers.setdefault(source.name, set()).add(called)
+    assert writers.pop("output")
+    assert writers.pop("runs.rehearse") == {"sys.stdout.write", "sys.stderr.write"}
+    # rich draws the bar of a terminal on its own; its lines come from there already visible
+    assert writers == {"terminal": {"Console", "self._progress.console.print"}}
 
 
 def test_only_the_surface_prints() -> None:

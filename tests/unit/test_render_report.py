@@ -216,7 +216,7 @@ def test_github_shows_every_finding_beside_its_line() -> None:
     )
     assert github(found, PIPE, Path("/work")).splitlines() == [
         "::error file=r.toml,line=4,col=9,title=lorabake S27 train.seed::100%25 wrong, really%0Aa: b",
-        "::warning file=r.toml,title=lorabake G1.1::two\\r%0Alines%0Ado",
+        "::warning file=r.toml,title=lorabake G1.1::two\\r\\nlines%0Ado",
         "::notice file=r.toml,line=1,title=lorabake S27 base.a%2Cb%3Ac%25::what%0Ado",
         "r.toml: 1 error, 1 warning, 1 hint, 1 waived; the settings are judged together once these are mended",
     ]

@@ -1,4 +1,4 @@
-"""A wrong command line in another language; in English click speaks for itself."""
+"""A wrong command line, in lorabake's words and in the reader's language."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ def test_the_usage_line_and_the_help_are_named() -> None:
     assert text.splitlines()[:2] == ["uso: main check [OPTIONS] RECIPE", "`main check --help` explica"]
 
 
-def test_english_is_clicks_own() -> None:
-    code, text = said("check", lang="en_GB")
-    assert code == 2
-    assert "Error: Missing argument 'RECIPE'." in text
+def test_what_was_typed_is_made_visible() -> None:
+    for args in (("check", "r.toml", "--no\x1b[2J"), ("che\x1b[2J",), ("--no\x1b[2J",), ("diff", "a", "b", "c\x1b[2J")):
+        code, text = said(*args, lang="en_GB")
+        assert code == 2
+        assert "\x1b" not in text
+        assert "\\x1b[2J" in text
 
 
 def test_a_group_without_a_command_shows_its_help_as_ever() -> None:

@@ -15,8 +15,9 @@ import click
 
 from lorabake import __version__, usage
 from lorabake.errors import LorabakeError, MachineError
+from lorabake.output import write_err
 from lorabake.speech import ENGLISH, Speech
-from lorabake_schemas.words import legible, quoted, say
+from lorabake_schemas.words import legible, quoted, say, visible
 
 KEPT = 10
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # whatever was being written: output sent to a file, too
@@ -36,17 +37,15 @@ def boundary(
         _show(error, speech())
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo(speech()(say("interrupted")), err=True)
+        write_err(speech()(say("interrupted")))
         sys.exit(130)
-    except click.UsageError as error:
-        if not usage.shown(error, speech()):
-            raise
+    except click.ClickException as error:
+        usage.show(error, speech())
         sys.exit(error.exit_code)
-    except (click.ClickException, click.exceptions.Exit, click.Abort):
-        raise  # click's own: usage errors (2), --help; it prints them itself
+    except (click.exceptions.Exit, click.Abort):
+        raise  # --help was printed
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has left; there is nobody to tell
-        sys.exit(1)
+        sys.exit(1)  # whoever read our output has left
     except Exception as error:
         if (fault := _of_the_machine(error)) is not None:
             _show(fault, speech())
@@ -76,9 +75,9 @@ def _has_no_cwd() -> bool:
 
 
 def _show(error: LorabakeError, speech: Speech) -> None:
-    click.echo(f"{_red(speech(say('error:')))} {speech(error.message)}", err=True)
+    write_err(f"{_red(speech(say('error:')))} {speech(error.message)}")
     if error.hint:
-        click.echo(f"  {speech(error.hint)}", err=True)
+        write_err(f"  {speech(error.hint)}")
 
 
 def _red(words: str) -> str:
@@ -92,13 +91,12 @@ def _crash(error: Exception, env: Mapping[str, str], speech: Speech) -> None:
         path = _crash_file(env)
         path.write_text(text, encoding="utf-8")
     except OSError:
-        click.echo(text, err=True)
+        write_err("\n".join(map(visible, text.splitlines())))
         return
-    click.echo(
-        f"{_red(speech(say('this is a bug in lorabake:')))} {type(error).__name__}: {legible(str(error))}", err=True
-    )
+    head = _red(speech(say("this is a bug in lorabake:")))
+    write_err(f"{head} {type(error).__name__}: {visible(str(error))}")
     where = say("what happened is in {path}; please send it with a report (it holds your command line)", path=str(path))
-    click.echo(f"  {speech(where)}", err=True)
+    write_err(f"  {speech(where)}")
 
 
 def crash_report(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+from typing import Any
 
 import click
 
@@ -11,7 +12,8 @@ from lorabake import __version__
 from lorabake.cli_options import LANG, Commands, colour_of, speech
 from lorabake.commands import files, judging, keeping, runs, training
 from lorabake.commands.common import environment
-from lorabake.speech import language_of
+from lorabake.output import open_streams
+from lorabake.speech import language_of, speech_in
 
 # A command makes many objects that all stay, and is soon over: looking for garbage every 700 of them, as Python does of
 # itself, and once more through all of them at the end, is a fifth of its time.
@@ -20,7 +22,20 @@ atexit.register(gc.freeze)
 
 
 class _Bounded(Commands):
-    """A group whose commands all run inside the error boundary."""
+    """A group that runs inside the error boundary, and writes to streams that can be written to."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        settle = open_streams()
+        try:
+            return super().main(*args, **extra)
+        finally:
+            settle()
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        from lorabake.boundary import boundary
+
+        with boundary(environment(), speech=lambda: speech_in(language_of(environment()))):
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> object:
         from lorabake.boundary import boundary

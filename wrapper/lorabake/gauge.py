@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from lorabake.output import write_to
 from lorabake.speech import ENGLISH, Speech
 from lorabake_schemas.words import Said, say
 
@@ -71,8 +72,7 @@ def gauge(
 
 def _write(stream: TextIO, line: str) -> None:
     with suppress(OSError, ValueError):
-        stream.write(f"\r\x1b[2K{line}")
-        stream.flush()
+        write_to(stream, line, clear=True)
 
 
 __all__ = ["Gauge", "Progress", "gauge", "hashing", "looking"]

@@ -12,18 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from lorabake_schemas.words import Catalogue, translated
+from lorabake_schemas.words import Catalogue, Said, translated, visible
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """A language and its catalogue. ``speech(say(...))`` is the sentence in that language; a plain ``str`` stays."""
+    """A language and its catalogue. ``speech(say(...))`` is the sentence in that language; a plain ``str`` is somebody
+    else's text, which is made visible."""
 
     language: str = "en"
     catalogue: Catalogue = field(default_factory=gettext.NullTranslations, compare=False)
 
     def __call__(self, words: str) -> str:
-        return str(translated(words, self.catalogue))
+        return str(translated(words, self.catalogue)) if isinstance(words, Said) else visible(words)
 
 
 ENGLISH = Speech()

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from lorabake.output import write_to
 from lorabake.runs.happenings import Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
 from lorabake.speech import ENGLISH, Speech
-from lorabake_schemas.words import Said, quoted, say, told
+from lorabake_schemas.words import Said, log_text, quoted, say, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -162,8 +163,7 @@ class Plain:
         self._shown: tuple[int, float] | None = None
 
     def line(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        write_to(self._stream, f"{text}\n")
 
     def step(self, view: View) -> None:
         if view.step is not None and self._due(view.step):
@@ -195,8 +195,8 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._progress: Progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}", markup=False),
             console=Console(file=stream, highlight=False), refresh_per_second=4,
         )  # fmt: skip
         self._task: TaskID = self._progress.add_task(speech(say("loading")), total=planned, told="")
@@ -228,7 +228,7 @@ class Watcher:
     def __call__(self, event: ProgressEvent) -> None:
         line = self.view.take(event)
         if isinstance(event, Words):
-            line = event.text if self.verbose else None
+            line = log_text(event.text) if self.verbose else None
         elif self.verbose:
             line = None  # the trainer's own words say it already
         if self.broken:
@@ -248,15 +248,14 @@ PASSING = ("installing ", "downloading ")  # lines (in English) of an installati
 def sayer(stream: TextIO, speech: Speech = ENGLISH) -> Callable[[str], None]:
     """Says one line at a time; on a terminal passing ones replace each other, elsewhere every tenth is enough."""
     seen = count(1)
-    clear = "\r\x1b[2K" if stream.isatty() else ""
+    clear = stream.isatty()
 
     def out(line: str) -> None:
         passing = line.startswith(PASSING)
         if passing and not clear and next(seen) % 10:
             return
         with suppress(OSError, ValueError):
-            stream.write(f"{clear}{speech(line)}{'' if passing and clear else chr(10)}")
-            stream.flush()
+            write_to(stream, f"{speech(line)}{'' if passing and clear else chr(10)}", clear=clear)
 
     return out
 

@@ -1,26 +1,29 @@
-"""What is wrong with a command line, in the reader's language: click itself says it in English only."""
+"""What is wrong with a command line, in the reader's language and with what was typed made visible."""
 
 from __future__ import annotations
 
 import click
 
-from lorabake.speech import ENGLISH, Speech
+from lorabake.output import write_err
+from lorabake.speech import Speech
 from lorabake_schemas.words import Said, quoted, say
 
 EXTRA = "Got unexpected extra argument"
 
 
-def shown(error: click.UsageError, speech: Speech) -> bool:
-    """Say it on stderr as click would; False where click says it as well: in English, and when it is the help."""
-    if speech.language == ENGLISH.language or type(error).__name__ == "NoArgsIsHelpError":
-        return False
-    if error.ctx is not None:
-        line = error.ctx.get_usage().partition(": ")[2]
-        click.echo(speech(say("usage: {line}", line=line)), err=True)
-        click.echo(speech(say("`{command} --help` explains it", command=error.ctx.command_path)) + "\n", err=True)
+def show(error: click.ClickException, speech: Speech) -> None:
+    """Say it on stderr, as click would. What was typed is somebody else's text: it may come from a script."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if type(error).__name__ == "NoArgsIsHelpError":
+        write_err(error.format_message())
+        return
+    if context is not None:
+        line = context.get_usage().partition(": ")[2]
+        write_err(speech(say("usage: {line}", line=line)))
+        write_err(speech(say("`{command} --help` explains it", command=context.command_path)) + "\n")
     head = click.style(speech(say("error:")), fg="red", bold=True)
-    click.echo(f"{head} {speech(words_of(error))}", err=True)
-    return True
+    said = words_of(error) if isinstance(error, click.UsageError) else quoted(error.format_message())
+    write_err(f"{head} {speech(said)}")
 
 
 def words_of(error: click.UsageError) -> Said:
@@ -64,4 +67,4 @@ def _name(error: click.BadParameter) -> str:
     return hint if isinstance(hint, str) else " / ".join(hint)
 
 
-__all__ = ["shown", "words_of"]
+__all__ = ["show", "words_of"]

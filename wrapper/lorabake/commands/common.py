@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from lorabake.cli_options import Look, page, speech
+from lorabake.output import write_err, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,10 +82,10 @@ def show_findings(examination: Examination, *, as_json: bool = False) -> None:
     from lorabake.render.report import brief, report_json
 
     if told := brief(examination, page(err=True)):
-        click.echo(told, err=True)
+        write_err(told)
     if examination.plan is None:
         if as_json:
-            click.echo(report_json(examination))
+            write_out(report_json(examination))
         sys.exit(1)
 
 

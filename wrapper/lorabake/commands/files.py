@@ -9,6 +9,7 @@ import click
 
 from lorabake.cli_options import JSON, PATH, page
 from lorabake.commands.common import environment
+from lorabake.output import write_out
 
 
 @click.command()
@@ -26,7 +27,7 @@ def inspect(files: tuple[Path, ...], deep: bool, as_json: bool) -> None:
     from lorabake.render.inspection import inspection_json, inspection_text
 
     report = inspected(files, home(environment()), deep=deep)
-    click.echo(inspection_json(report) if as_json else inspection_text(report, page(), Path.cwd()))
+    write_out(inspection_json(report) if as_json else inspection_text(report, page(), Path.cwd()))
     sys.exit(1 if any(file.faults for file in report.files) else 0)
 
 

@@ -10,6 +10,7 @@ import click
 
 from lorabake.cli_options import FORM, JSON, PATH, RECIPE, Look, look_options, page, speech
 from lorabake.commands.common import examined, show_findings
+from lorabake.output import write_err, write_out
 from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def check(recipe: Path, form: Form | None, as_json: bool, strict: bool, look: Lo
     from lorabake.render.forms import in_form
 
     examination = examined(recipe, look)
-    click.echo(in_form(examination, "json" if as_json else form, page(), Path.cwd()))
+    write_out(in_form(examination, "json" if as_json else form, page(), Path.cwd()))
     sys.exit(1 if examination.fails(strict=strict) else 0)
 
 
@@ -59,7 +60,7 @@ def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool, look:
     if other is not None:
         differs = _differ(examination, other, look, as_json=as_json)
         sys.exit(1 if differs and exit_code else 0)
-    click.echo(plan_json(examination) if as_json else plan_page(examination, page()))
+    write_out(plan_json(examination) if as_json else plan_page(examination, page()))
 
 
 def _differ(here: Examination, other: Path, look: Look, *, as_json: bool) -> bool:
@@ -69,11 +70,11 @@ def _differ(here: Examination, other: Path, look: Look, *, as_json: bool) -> boo
     there = examined(other, look)
     if there.plan is None:
         said = say("nothing was compared: {recipe} has to be mended first", recipe=other)
-        click.echo(page(err=True)(said), err=True)
+        write_err(page(err=True)(said))
         show_findings(there, as_json=as_json)
     (_, one), (_, two) = here.planned(), there.planned()
     found = difference(one, two, (str(here.loaded.path), str(other)))
-    click.echo(difference_json(found) if as_json else difference_text(found, page()))
+    write_out(difference_json(found) if as_json else difference_text(found, page()))
     return not found.same
 
 
@@ -89,7 +90,7 @@ def compile_(recipe: Path, output: Path, as_json: bool, look: Look) -> None:
 
     examination = examined(recipe, look)
     show_findings(examination, as_json=as_json)
-    click.echo(written(workflow.write_compiled(examination, output), page(), as_json=as_json))
+    write_out(written(workflow.write_compiled(examination, output), page(), as_json=as_json))
 
 
 @click.command()
@@ -104,13 +105,13 @@ def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_
     from lorabake.render.explain import answers
 
     if whole:
-        click.echo(pages.markdown(), nl=False)
+        write_out(pages.markdown(), end="")
     elif counted:
-        click.echo(pages.counts_json() if as_json else pages.counts_text(page()))
+        write_out(pages.counts_json() if as_json else pages.counts_text(page()))
     elif not topics:
         raise click.UsageError(say("name a rule, a setting, an optimizer or an algorithm, or --all or --table"))
     else:
-        click.echo(answers(topics, page(), whole=full, as_json=as_json))
+        write_out(answers(topics, page(), whole=full, as_json=as_json))
 
 
 @click.command()
@@ -122,7 +123,7 @@ def schema(what: Published, check_file: Path | None) -> None:
 
     text = shelf.schema(what)
     if check_file is None:
-        click.echo(text, nl=False)
+        write_out(text, end="")
     elif not check_file.is_file() or check_file.read_text(encoding="utf-8") != text:
         said = say("{file} is out of date: lorabake schema {what} > {file}", file=check_file, what=what)
         raise click.ClickException(speech()(said))

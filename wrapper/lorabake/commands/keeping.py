@@ -9,6 +9,7 @@ import click
 
 from lorabake.cli_options import AGAINST, JSON, PATH, Commands, page, pinned_options
 from lorabake.commands.common import environment, sayer
+from lorabake.output import write_out
 
 if TYPE_CHECKING:
     from lorabake.workflow import TrainerChoice
@@ -30,7 +31,7 @@ def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
     from lorabake import workflow
     from lorabake.render.lists import trainer_installed
 
-    click.echo(trainer_installed(workflow.install(choice, environment(), sayer()), page(), as_json=as_json))
+    write_out(trainer_installed(workflow.install(choice, environment(), sayer()), page(), as_json=as_json))
 
 
 @trainer.command("status")
@@ -48,7 +49,7 @@ def trainer_status(choice: TrainerChoice, against: str | None, as_json: bool) ->
     if against is not None:
         _differences(choice.commit, against, as_json=as_json)
         return
-    click.echo(lists.trainer_status(workflow.trainer_status(choice, environment()), page(), as_json=as_json))
+    write_out(lists.trainer_status(workflow.trainer_status(choice, environment()), page(), as_json=as_json))
 
 
 def _differences(commit: str | None, against: str, *, as_json: bool) -> None:
@@ -56,7 +57,7 @@ def _differences(commit: str | None, against: str, *, as_json: bool) -> None:
     from lorabake.render.commits import commits_text
 
     found = commits.differ(commit, against, environment(), sayer())
-    click.echo(found.model_dump_json(indent=2) if as_json else commits_text(found, page()))
+    write_out(found.model_dump_json(indent=2) if as_json else commits_text(found, page()))
 
 
 @trainer.command("path")
@@ -65,7 +66,7 @@ def trainer_path(choice: TrainerChoice) -> None:
     """Print the folder of the installed trainer's sd-scripts."""
     from lorabake import workflow
 
-    click.echo(workflow.installed(choice, environment()).checkout)
+    write_out(str(workflow.installed(choice, environment()).checkout))
 
 
 @click.group(cls=Commands)
@@ -81,7 +82,7 @@ def recipes_list(as_json: bool) -> None:
     from lorabake.render.lists import recipe_list
 
     texts = {name: resources.recipe_text(name) for name in resources.recipe_names()}
-    click.echo(recipe_list(texts, as_json=as_json))
+    write_out(recipe_list(texts, as_json=as_json))
 
 
 @recipes.command("show")
@@ -90,7 +91,7 @@ def recipes_show(name: str) -> None:
     """Print a shipped recipe."""
     from lorabake import shelf
 
-    click.echo(shelf.shipped_recipe(name), nl=False)
+    write_out(shelf.shipped_recipe(name), end="")
 
 
 @recipes.command("copy")
@@ -101,7 +102,7 @@ def recipes_copy(name: str, target: Path | None) -> None:
     from lorabake import shelf
     from lorabake.render.lists import copied
 
-    click.echo(copied(shelf.copy_recipe(name, target), page()))
+    write_out(copied(shelf.copy_recipe(name, target), page()))
 
 
 __all__ = ["recipes", "trainer"]

@@ -11,6 +11,7 @@ import click
 
 from lorabake.cli_options import JSON, RUN, Look, Start, commit_options, page, repeat_options, speech
 from lorabake.commands.common import environment, examined, sayer, show_findings
+from lorabake.output import write_err, write_out, write_result
 from lorabake_schemas.words import Said, quoted, say
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def verify(run: str, no_cache: bool, as_json: bool) -> None:
     found, env = find(run, Path.cwd()), environment()
     with fingerprints(cache=not no_cache) as known:
         report = verify_run(found, env, known, machine.facts(env))
-    click.echo(verified(report, page(), as_json=as_json))
+    write_out(verified(report, page(), as_json=as_json))
     sys.exit(0 if report.identical else 1)
 
 
@@ -68,11 +69,11 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bo
 
     found, env = find(run, Path.cwd()), environment()
     if found.record.status == "finished" and not found.record.rehearsal:
-        click.echo(already_finished(found, page(), as_json=as_json))
+        write_out(already_finished(found, page(), as_json=as_json))
         return
     ready = resuming.ready(found)
     if dry_run:
-        click.echo(would_resume(ready, resuming.expected_command(ready, env), page(), as_json=as_json))
+        write_out(would_resume(ready, resuming.expected_command(ready, env), page(), as_json=as_json))
         return
     say_line = sayer()
     trainer = None
@@ -83,7 +84,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bo
     for line in resuming.words(ready):
         say_line(line)
     record = resuming.go_on(ready, trainer, env, verbose=verbose, speech=speech())
-    click.echo(record.model_dump_json(indent=2) if as_json else ending(record, found.root, page()))
+    write_result(record.model_dump_json(indent=2) if as_json else ending(record, found.root, page()))
     sys.exit(exit_code(record))
 
 
@@ -102,7 +103,7 @@ def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
     from lorabake.render.difference import difference_json, difference_text
 
     found = run_difference(*(_side(what, Look(cache=not no_cache), as_json=as_json) for what in (one, other)))
-    click.echo(difference_json(found) if as_json else difference_text(found, page()))
+    write_out(difference_json(found) if as_json else difference_text(found, page()))
 
 
 def _side(what: str, look: Look, *, as_json: bool) -> Side:
@@ -114,7 +115,7 @@ def _side(what: str, look: Look, *, as_json: bool) -> Side:
         return sides.of_run(find(what, Path.cwd()))
     examination = examined(Path(what), look, rehearsing=True)
     if examination.plan is None:
-        click.echo(page(err=True)(say("nothing was compared: {recipe} has to be mended first", recipe=what)), err=True)
+        write_err(page(err=True)(say("nothing was compared: {recipe} has to be mended first", recipe=what)))
         show_findings(examination, as_json=as_json)
     with fingerprints(cache=look.cache) as known:
         return sides.of_recipe(examination, environment(), known)
@@ -136,7 +137,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
 
     here = Path.cwd()
     found = compared(lora_of(first, here), lora_of(second, here))
-    click.echo(comparison(found, page(), as_json=as_json))
+    write_out(comparison(found, page(), as_json=as_json))
     sys.exit(1 if found.likeness == "different" else 0)
 
 
@@ -155,7 +156,7 @@ def refuse_drift(
     for line in now.unproven:
         sayer()(line)
     if differences:
-        click.echo(drifted(differences, page(err=True)), err=True)
+        write_err(drifted(differences, page(err=True)))
         if not allowed:
             said = say("{run} was made from something else than what is here now", run=found.root)
             raise MachineError(said, say("put it back as it was, or train all the same with --with-drift"))
@@ -206,10 +207,10 @@ def rerun(
     workflow.check_place(prepared)
     if start.dry_run:
         command = workflow.expected_command(prepared, env)
-        click.echo(would_run(prepared, command, page(), as_json=as_json))
+        write_out(would_run(prepared, command, page(), as_json=as_json))
         return
     record = workflow.train(prepared, env, tell)
-    click.echo(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
+    write_result(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
     if words := rerunning.beside(found, record, prepared.root):
         tell(words)
     sys.exit(workflow.exit_code(record))

@@ -11,6 +11,7 @@ import click
 
 from lorabake.cli_options import JSON, RECIPE, Start, commit_options, page, speech, start_options, trainer_options
 from lorabake.commands.common import called, environment, sayer, show_findings
+from lorabake.output import write_out, write_result
 
 if TYPE_CHECKING:
     from lorabake.workflow import TrainerChoice
@@ -52,10 +53,10 @@ def run(
     workflow.check_place(prepared)
     if start.dry_run:
         command = workflow.expected_command(prepared, environment())
-        click.echo(would_run(prepared, command, page(), as_json=as_json))
+        write_out(would_run(prepared, command, page(), as_json=as_json))
         return
     record = workflow.train(prepared, environment(), sayer())
-    click.echo(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
+    write_result(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
     sys.exit(workflow.exit_code(record))
 
 
@@ -72,9 +73,9 @@ def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoic
 
     wish = story.Wish(family, folder, choice, verbose, speech(), called(sys.argv[0], shutil.which("lorabake")))
     done = story.first_run(wish, environment(), sayer(), show_findings)
-    click.echo(ending(done.record, Path(done.record.cwd), page()))
+    write_result(ending(done.record, Path(done.record.cwd), page()))
     for line in done.last_words:
-        click.echo(speech()(line))
+        write_result(speech()(line))
     sys.exit(workflow.exit_code(done.record))
 
 

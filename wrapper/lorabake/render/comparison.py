@@ -30,7 +30,10 @@ def comparison_text(found: Comparison, page: Page) -> str:
         )
         parts.append("\n".join(page.paragraph(said)))
     if found.unlike:
-        rows = [(page(say("other form")), "1", "2"), *((each.name, each.first, each.second) for each in found.unlike)]
+        rows = [
+            (page(say("other form")), "1", "2"),
+            *(tuple(map(page, (each.name, each.first, each.second))) for each in found.unlike),
+        ]
         parts.append("\n".join([*table(rows[: NAMES_SHOWN + 1]), *_more(len(found.unlike), page)]))
     for number, names in (("1", found.only_first), ("2", found.only_second)):
         if names:
@@ -65,7 +68,7 @@ def _blocks(found: Comparison, page: Page) -> Iterable[str]:
     heading = tuple(
         map(page, (say("block"), say("tensors"), say("differ"), say("largest"), say("mean"), say("relative")))
     )
-    rows = [heading, *(_row(block.block, block) for block in found.blocks)]
+    rows = [heading, *(_row(page(block.block), block) for block in found.blocks)]
     if len(found.blocks) > 1:
         rows.append(_row(page(say("all")), found.whole))
     yield from table(rows, numbers=range(1, 6))

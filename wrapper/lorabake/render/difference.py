@@ -24,7 +24,7 @@ from lorabake_schemas.report import (
     SideValue,
     ValueDifference,
 )
-from lorabake_schemas.words import Said, quoted, say, told
+from lorabake_schemas.words import Said, quoted, say, told, visible
 
 MOST = 20  # files of a folder that are named
 SHOWN, COMMIT = 12, 40  # digits of a digest that are shown, and how many a commit has
@@ -64,7 +64,7 @@ VALUES: Mapping[str, Said] = MappingProxyType(
 
 def difference_text(found: PlanDifference, page: Page) -> str:
     """``-`` is what was asked about, ``+`` the other one, as in a diff from the one to the other."""
-    head = [_minus(f"--- {found.here}"), _plus(f"+++ {found.there}")]
+    head = [_minus(f"--- {page(found.here)}"), _plus(f"+++ {page(found.there)}")]
     if found.same:
         return "\n".join([*head, *_all_the_same(found, page)])
     parts = ["\n".join(head)]
@@ -102,7 +102,7 @@ def _values(found: PlanDifference, page: Page) -> Iterator[str]:
 
 
 def _value_row(each: ValueDifference, page: Page) -> tuple[str, str, str]:
-    name = page(VALUES[each.name]) if each.name in VALUES else each.name
+    name = page(VALUES.get(each.name, each.name))
     return name, _short(each.here), _short(each.there)
 
 
@@ -110,7 +110,7 @@ def _short(value: str | None) -> str:
     """A digest by its first digits."""
     if value is None:
         return "-"
-    return f"{value[:SHOWN]}…" if len(value) >= COMMIT and set(value) <= set(hexdigits) else value
+    return f"{value[:SHOWN]}…" if len(value) >= COMMIT and set(value) <= set(hexdigits) else visible(value)
 
 
 def _digests(found: PlanDifference, page: Page) -> Iterator[str]:
@@ -132,12 +132,12 @@ def _table_name(name: str, page: Page) -> str:
         case "samples":
             return page(say("Sample pictures"))
         case _:
-            return name
+            return page(name)
 
 
 def _changes(changes: Iterable[SettingDifference], page: Page) -> Iterable[str]:
     for change in changes:
-        yield f"  {change.option}"
+        yield f"  {page(change.option)}"
         if change.here is not None:
             yield _minus(f"    - {_side(change.here, page)}")
         if change.there is not None:
@@ -179,7 +179,7 @@ def _side(side: SideValue, page: Page) -> str:
 def _counts(changes: Iterable[CountDifference], page: Page) -> Iterable[str]:
     rows = [("", "-", "+")]
     for change in changes:
-        name = page(NAMES[change.name]) + (f", {change.subject}" if change.subject else "")
+        name = page(NAMES[change.name]) + (f", {page(change.subject)}" if change.subject else "")
         shown = duration if change.name in TIMES else _number
         rows.append((name, shown(change.here), shown(change.there)))
     return table(rows, numbers=(1, 2))

@@ -90,7 +90,7 @@ def _shares(counted: Forecast, page: Page) -> list[str]:
     head = (say("concept"), say("pictures"), say("repeats"), say("samples"), say("each seen"))
     rows = [
         (
-            page(say("{title} (regularisation)", title=share.title)) if share.is_reg else share.title,
+            page(say("{title} (regularisation)", title=share.title)) if share.is_reg else page(share.title),
             _used(share.images, share.images_used, page),
             str(share.num_repeats),
             str(share.samples_per_epoch),
@@ -161,7 +161,7 @@ def _files(counted: Forecast, page: Page) -> list[str]:
 
 def _row(save: Save, page: Page) -> tuple[str, str, str, str]:
     epoch = "" if save.epoch is None else str(save.epoch)
-    return save.file, str(save.step), epoch, "" if save.kept else page(say("deleted again"))
+    return page(save.file), str(save.step), epoch, "" if save.kept else page(say("deleted again"))
 
 
 def _room(saves: tuple[Save, ...], each: FileSize | None) -> Said:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 
 from lorabake.examine import Examination
-from lorabake.render.page import Page, one_line
+from lorabake.render.page import Page
 from lorabake.render.report import key_of, known, ranked, summary
 from lorabake_schemas.findings import Finding, Severity
 
@@ -21,7 +21,7 @@ def github(examination: Examination, page: Page, here: Path) -> str:
     them, then the summary, which GitHub shows in the log."""
     place = _relative(examination.loaded.path, here)
     lines = [_command(finding, examination, page, place) for finding in ranked(examination.findings)]
-    return "\n".join([*lines, one_line(summary(examination, page))])
+    return "\n".join([*lines, summary(examination, page)])
 
 
 def _relative(path: Path, here: Path) -> str:
@@ -34,7 +34,7 @@ def _command(finding: Finding, examination: Examination, page: Page, place: str)
     # GitHub puts a command without a line at line 1, and shows a column only beside a line.
     spot = {"line": finding.line, "col": finding.column if finding.line else None}
     properties = {"file": place, **spot, "title": title}
-    told = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items() if value is not None)
+    told = ",".join(f"{name}={_property(page(str(value)))}" for name, value in properties.items() if value is not None)
     said = "\n".join((page(finding.message), page(finding.fix)))
     return f"::{LEVELS[finding.severity]} {told}::{_data(said)}"
 

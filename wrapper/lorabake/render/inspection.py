@@ -11,7 +11,7 @@ from typing import Literal
 import click
 
 from lorabake.render.inspection_rows import Row, about, rows_of
-from lorabake.render.page import Page, bold, cells, dim, file_size, one_line, padded, table
+from lorabake.render.page import Page, bold, cells, dim, file_size, padded, table
 from lorabake_schemas.inspection import Dataset, FolderTags, Group, Inspection, InspectReport, KnownRun
 from lorabake_schemas.words import Said, joined, quoted, say, told
 
@@ -41,7 +41,7 @@ def inspection_text(report: InspectReport, page: Page, here: Path) -> str:
 
 
 def _file(file: Inspection, page: Page, here: Path) -> Iterator[str]:
-    yield bold(page(say("{file}: {what}", file=one_line(file.file), what=file.what)))
+    yield bold(page(say("{file}: {what}", file=file.file, what=file.what)))
     yield from _size(file, page)
     yield from _marked(file.faults, say("fault:"), "red", page)
     yield from _marked(file.remarks, say("note:"), "yellow", page)
@@ -81,7 +81,7 @@ def _marked(said: Iterable[Said], mark: Said, colour: str, page: Page) -> Iterat
 
 def _rows(rows: Sequence[Row], page: Page) -> Iterator[str]:
     """Names in a column, values beside them."""
-    names = [one_line(page(name[:LONGEST_NAME])) for name, _ in rows]
+    names = [page(name[:LONGEST_NAME]) for name, _ in rows]
     wide = max(map(cells, names))
     for name, (_, value) in zip(names, rows, strict=True):
         first = f"  {padded(name, wide)}  "
@@ -90,7 +90,7 @@ def _rows(rows: Sequence[Row], page: Page) -> Iterator[str]:
 
 def _cut(value: str) -> str:
     """A value as one line of a length that a person reads."""
-    text = value if isinstance(value, Said) else one_line(value)
+    text = quoted(value)
     if len(text) <= LONGEST:
         return text
     return say("{start}… ({n} characters)", start=text[:LONGEST], n=len(text))
@@ -106,7 +106,7 @@ def _dataset(dataset: Dataset, page: Page) -> Iterator[str]:
     head = (say("folder"), say("pictures"), say("repeats"))
     rows = [
         (
-            one_line(page(folder.name[:LONGEST_WORD])),
+            page(folder.name[:LONGEST_WORD]),
             str(folder.pictures if folder.pictures is not None else "?"),
             str(folder.repeats if folder.repeats is not None else "?"),
         )
@@ -130,7 +130,7 @@ def _options(options: Mapping[str, object], tokens: str | None, *, reg: bool) ->
     said = [say("regularisation")] if reg else []
     said += [quoted(name if value is True else f"{name} = {value}"[:LONGEST_WORD]) for name, value in options.items()]
     if tokens:
-        said.append(quoted(f"class_tokens = {one_line(tokens[:LONGEST_WORD])}"))
+        said.append(quoted(f"class_tokens = {tokens[:LONGEST_WORD]}"))
     return joined(said)
 
 
@@ -138,8 +138,8 @@ def _tags(folders: Sequence[FolderTags], page: Page) -> Iterator[str]:
     """The most frequent ones of each folder."""
     for each in folders[:FOLDERS]:
         head = told(len(each.tags), "{n} tag in {folder}", "{n} tags in {folder}", folder=each.folder[:LONGEST_WORD])
-        yield from ("", f"  {bold(one_line(page(head)))}")
-        shown = [f"{one_line(tag.tag[:LONGEST_WORD])} {tag.count}" for tag in each.tags[:TAGS]]
+        yield from ("", f"  {bold(page(head))}")
+        shown = [f"{tag.tag[:LONGEST_WORD]} {tag.count}" for tag in each.tags[:TAGS]]
         yield from page.paragraph(", ".join(shown), first="    ")
         yield from _more(len(each.tags) - TAGS, page, indent="    ")
     yield from _more(len(folders) - FOLDERS, page)

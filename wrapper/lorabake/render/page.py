@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,6 @@ import click
 
 from lorabake.speech import ENGLISH, Speech
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 WIDEST = 100  # longer lines of prose are hard to read
 NARROWEST = 40
 
@@ -27,8 +25,8 @@ class Page:
     arrow: str = "→"
 
     def __call__(self, words: str) -> str:
-        """The words in the page's language. What a file name could do to a terminal is shown, not done."""
-        return _CONTROL.sub(lambda sign: repr(sign[0])[1:-1], self.speech(words))
+        """The words in the page's language; a plain ``str`` is somebody else's text, which is made visible."""
+        return self.speech(words)
 
     @property
     def columns(self) -> int | None:
@@ -88,11 +86,6 @@ def table(rows: Sequence[Sequence[str]], numbers: Iterable[int] = (), indent: st
     return [indent + (dim(line) if not number else line) for number, line in enumerate(lines)]
 
 
-def one_line(text: str) -> str:
-    """A line break in a file name would make two findings of one."""
-    return text.replace("\n", "\\n")
-
-
 def file_size(size: int) -> str:
     """``6.9 GB``, ``73.4 MB``, ``12 kB``."""
     if size >= 1_000_000_000:
@@ -113,4 +106,4 @@ def dim(words: str) -> str:
     return click.style(words, dim=True)
 
 
-__all__ = ["Page", "bold", "cells", "dim", "file_size", "guided", "one_line", "padded", "table", "wrapped"]
+__all__ = ["Page", "bold", "cells", "dim", "file_size", "guided", "padded", "table", "wrapped"]

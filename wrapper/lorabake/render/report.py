@@ -12,7 +12,7 @@ from typing import Literal
 import click
 
 from lorabake.examine import Examination, Waived
-from lorabake.render.page import Page, bold, dim, one_line
+from lorabake.render.page import Page, bold, dim
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import Recipe
@@ -68,15 +68,15 @@ def concise(examination: Examination, page: Page) -> str:
 
 
 def _line(finding: Finding, examination: Examination, page: Page) -> str:
-    place = ":".join(str(part) for part in (examination.loaded.path, finding.line) if part is not None)
+    place = ":".join(page(str(part)) for part in (examination.loaded.path, finding.line) if part is not None)
     head = click.style(f"{finding.severity}[{finding.rule}]", fg=COLOURS[finding.severity], bold=True)
-    key = key_of(finding, known(examination))
-    said = one_line(f"{page(finding.message)}; {page(finding.fix)}")
+    key = page(key_of(finding, known(examination)))
+    said = f"{page(finding.message)}; {page(finding.fix)}"
     return f"{place}: {head}{f' {bold(key)}:' if key else ''} {said}"
 
 
 def _waived_line(waived: Waived, examination: Examination, page: Page) -> str:
-    return f"{_line(waived.finding, examination, page)} ({dim(page(say('waived')))}: {waived.reason})"
+    return f"{_line(waived.finding, examination, page)} ({dim(page(say('waived')))}: {page(waived.reason)})"
 
 
 def known(examination: Examination) -> Recipe | None:
@@ -90,7 +90,7 @@ def full(examination: Examination, page: Page) -> str:
 
 
 def _groups(examination: Examination, page: Page) -> list[str]:
-    blocks = [bold(str(examination.loaded.path))] if examination.findings or examination.waived else []
+    blocks = [bold(page(str(examination.loaded.path)))] if examination.findings or examination.waived else []
     for severity in ORDER:
         found = [finding for finding in ranked(examination.findings) if finding.severity is severity]
         if found:
@@ -116,7 +116,7 @@ def _waived_block(waived: Waived, examination: Examination, page: Page) -> str:
 
 def _head(finding: Finding, examination: Examination, page: Page) -> str:
     line = page(say("line {n}", n=finding.line)) if finding.line else ""
-    key = key_of(finding, known(examination))
+    key = page(key_of(finding, known(examination)))
     parts = (bold(key) if key else "", line, click.style(finding.rule, fg=COLOURS[finding.severity]))
     return "  " + "  ".join(part for part in parts if part)
 
@@ -166,7 +166,7 @@ def summary(examination: Examination, page: Page) -> str:
         said.append(say("the settings are judged together once these are mended"))
     if examination.plan is not None:
         said.append(size(examination.plan.forecast))
-    return f"{examination.loaded.path}: {page(joined(said, '; '))}"
+    return f"{page(str(examination.loaded.path))}: {page(joined(said, '; '))}"
 
 
 def size(counted: Forecast) -> Said:

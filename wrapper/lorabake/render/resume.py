@@ -43,7 +43,7 @@ def would_resume(ready: Ready, argv: Sequence[str], page: Page, *, as_json: bool
         return json.dumps(told, indent=2)
     lines = [page(line) for line in words(ready)]
     return "\n".join(
-        [*lines, *([f"  {shlex.join(argv)}"] if argv else []), page(say("nothing was written or started"))]
+        [*lines, *([f"  {page(shlex.join(argv))}"] if argv else []), page(say("nothing was written or started"))]
     )
 
 

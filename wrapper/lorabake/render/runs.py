@@ -14,7 +14,7 @@ from lorabake.render.page import Page, bold, file_size
 from lorabake.render.plan import plan_text
 from lorabake.runs.ending import resumption
 from lorabake_schemas.record import Outcome, Record
-from lorabake_schemas.words import say
+from lorabake_schemas.words import log_text, say
 
 if TYPE_CHECKING:
     from lorabake.workflow import Prepared
@@ -36,7 +36,7 @@ def dry_run(prepared: Prepared, command: Sequence[str], page: Page, *, as_json: 
         table = {"version": 1, "plan": plan.model_dump(mode="json"), "cwd": str(prepared.root)}
         return json.dumps(table | {"argv": list(command)}, indent=2)
     where = bold(page(say("would run in {folder}", folder=str(prepared.root))))
-    line = f"  {shlex.join(command)}"
+    line = f"  {page(shlex.join(command))}"
     return "\n".join([plan_text(plan, page), "", where, line, page(say("nothing was written or started"))])
 
 
@@ -44,13 +44,17 @@ def ending(record: Record, root: Path, page: Page) -> str:
     """How a run ended, what it left, and the trainer's last words when it failed."""
     outcome = record.outcome
     if outcome is None:
-        return f"{record.name}: {record.status}"
+        return f"{page(record.name)}: {record.status}"
     lines = [_verdict(record, outcome, page)]
     if record.status != "finished":
-        lines += [f"  {line}" for line in outcome.last_words[-LAST_WORDS:]]
+        lines += [f"  {log_text(line)}" for line in outcome.last_words[-LAST_WORDS:]]
         lines += [f"  {page(said)}" for said in (outcome.hint, resumption(record, root)) if said]
     lines += [f"  {page(say('note: {remark}', remark=remark))}" for remark in outcome.remarks]
-    lines += [f"  {root / file.name} ({file_size(file.size)})" for file in outcome.outputs if not _in_state(file.name)]
+    lines += [
+        f"  {page(str(root / file.name))} ({file_size(file.size)})"
+        for file in outcome.outputs
+        if not _in_state(file.name)
+    ]
     return "\n".join([*lines, f"  {page(say('everything about this run: {folder}', folder=str(root)))}"])
 
 

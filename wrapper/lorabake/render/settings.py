@@ -12,7 +12,7 @@ import click
 from lorabake.render.page import Page, cells, dim, padded, wrapped
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Origin, Plan, Setting, Source
-from lorabake_schemas.words import Said, say
+from lorabake_schemas.words import Said, say, visible
 
 Group = Literal["model", "network", "optimizer", "data", "saving", "machine", "kohya"]
 GROUPS: Mapping[Group, Said] = MappingProxyType(
@@ -97,7 +97,7 @@ def in_group(settings: Iterable[Setting], group: Group) -> tuple[Setting, ...]:
 def widths(plan: Plan, page: Page) -> tuple[int, int]:
     """How wide the columns of options and values are, for the whole plan, so that there is room to say why."""
     every = [*plan.train, *plan.dataset, *chain.from_iterable(subset.settings for subset in plan.subsets)]
-    option = max(cells(setting.option) for setting in every)
+    option = max(cells(visible(setting.option)) for setting in every)
     most = WIDEST_VALUE if page.columns is None else page.columns - option - GAPS - ROOM_FOR_WHY
     most = max(min(most, WIDEST_VALUE), NARROWEST)
     shown = [cells(value) for setting in every for value in _stacked(setting.value)]
@@ -113,7 +113,7 @@ def lines(settings: Sequence[Setting], columns: tuple[int, int], page: Page) -> 
 
 def _wide(setting: Setting, columns: tuple[int, int], page: Page) -> Iterable[str]:
     value = padded(_painted(value_text(setting.value), setting.source), columns[1])
-    yield f"  {padded(setting.option, columns[0])}  {value}  {source_text(setting.source, page)}".rstrip()
+    yield f"  {padded(visible(setting.option), columns[0])}  {value}  {source_text(setting.source, page)}".rstrip()
 
 
 def _fitted(setting: Setting, columns: tuple[int, int], page: Page) -> Iterable[str]:
@@ -125,7 +125,7 @@ def _fitted(setting: Setting, columns: tuple[int, int], page: Page) -> Iterable[
     else:
         rest = []
     for number in range(max(len(values), len(why))):
-        option = setting.option if number == 0 else ""
+        option = visible(setting.option) if number == 0 else ""
         value = _painted(values[number], setting.source) if number < len(values) else ""
         because = why[number] if number < len(why) else ""
         yield f"  {padded(option, columns[0])}  {padded(value, columns[1])}  {because}".rstrip()
@@ -150,7 +150,7 @@ def value_text(value: OptionValue) -> str:
 def _stacked(value: OptionValue) -> Iterable[str]:
     if isinstance(value, bool):
         return (str(value).lower(),)
-    return tuple(map(str, value)) if isinstance(value, tuple) else (str(value),)
+    return tuple(visible(str(each)) for each in (value if isinstance(value, tuple) else (value,)))
 
 
 def source_text(source: Source, page: Page) -> str:
@@ -161,7 +161,7 @@ def source_text(source: Source, page: Page) -> str:
 
 def _named(source: Source, page: Page) -> str:
     name = "" if source.origin in (Origin.GUIDE, Origin.SD_SCRIPTS) and source.rule else page(ORIGINS[source.origin])
-    return " ".join(part for part in (name, source.rule) if part)
+    return " ".join(part for part in (name, visible(source.rule)) if part)
 
 
 def _painted(value: str, source: Source) -> str:

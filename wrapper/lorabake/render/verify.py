@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.render.page import Page, bold, dim, file_size, one_line
+from lorabake.render.page import Page, bold, dim, file_size
 from lorabake_schemas.words import Said, joined, say, told
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _differences(report: VerifyReport, page: Page) -> Iterator[str]:
         yield from _groups(report.differences, page)
         return
     for each in report.differences:
-        yield f"{report.run}: {click.style(f'{each.what}:', fg='red', bold=True)} {one_line(page(each.message))}"
+        yield f"{page(report.run)}: {click.style(f'{each.what}:', fg='red', bold=True)} {page(each.message)}"
 
 
 def _groups(differences: Sequence[Difference], page: Page) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _groups(differences: Sequence[Difference], page: Page) -> Iterator[str]:
         if found:
             lines = [click.style(page(group), fg="red", bold=True)]
             for each in found[:MOST]:
-                lines += page.paragraph(one_line(page(each.message)), first="  ", rest="    ")
+                lines += page.paragraph(each.message, first="  ", rest="    ")
             if (rest := len(found) - MOST) > 0:
                 lines.append(f"  {page(say('and {n} more; `lorabake verify --json` names all', n=rest))}")
             yield "\n".join(lines)
@@ -108,7 +108,7 @@ def _notes(report: VerifyReport, page: Page) -> Iterator[str]:
         yield bold(page(say("Also")))
     for said in (*report.unproven, *report.remarks):
         yield from (
-            map(dim, page.paragraph(said, first="  ", rest="    ")) if screen else [f"{report.run}: {page(said)}"]
+            map(dim, page.paragraph(said, first="  ", rest="    ")) if screen else [f"{page(report.run)}: {page(said)}"]
         )
 
 
