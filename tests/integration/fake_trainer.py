@@ -1,4 +1,4 @@
-"""A stand-in for a training process: speaks like sd-scripts, starts children, and is as stubborn as told.
+"""A stand-in for a training process: speaks and writes like sd-scripts, starts children, is as stubborn as told.
 
 Writes every byte to its streams and then to a shadow file, so that a test can compare the log with it. Standard
 library only; run as a script with the flags below.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -22,6 +23,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds per step")
     parser.add_argument("--jump", type=int, default=0, help="the step after which the loss is four times as high")
+    parser.add_argument("--losses", default="", help="the loss of each step, by commas")
+    parser.add_argument("--saves", action="store_true", help="say after each step that a file is saved")
+    parser.add_argument("--no-tensorboard", action="store_true")
     parser.add_argument("--ignore", action="store_true", help="ignore SIGINT and SIGTERM, children too")
     parser.add_argument("--children", choices=["none", "group", "session"], default="none")
     parser.add_argument("--pids", type=Path, help="where to write the process ids, own first")
@@ -54,6 +58,45 @@ class Speech:
             self.shadow.write(data)
 
 
+class Board:
+    """TensorBoard's file: records with a length, data and checksums, which nobody reads here."""
+
+    def __init__(self) -> None:
+        folder = Path("tensorboard", "20260131093000", "network_train")
+        folder.mkdir(parents=True)
+        self.file = (folder / "events.out.tfevents.1.host.1.0").open("wb", buffering=0)
+        self.write(b"\x1a\x0dbrain.Event:2")
+
+    def log(self, step: int, **losses: float) -> None:
+        for name, loss in losses.items():
+            tag = f"loss/{name}".encode()
+            value = b"\x0a%c%b\x15%b" % (len(tag), tag, struct.pack("<f", loss))
+            summary = b"\x0a%c%b" % (len(value), value)
+            self.write(b"\x09%b\x10%b\x2a%c%b" % (bytes(8), varint(step), len(summary), summary))
+
+    def write(self, event: bytes) -> None:
+        self.file.write(struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4))
+
+
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+def train_with_losses(speech: Speech, losses: list[float], board: Board | None, *, saves: bool) -> None:
+    """As sd-scripts does it: count, save, show the average with the loss of this step, write it."""
+    shown, total = "", 0.0
+    for n, loss in enumerate(losses, 1):
+        bar = f"\rsteps:  {100 * n // len(losses)}%|██        | {n}/{len(losses)} [00:01<00:06,  3.30it/s"
+        speech.write(2, f"{bar}{shown}]")
+        if saves:
+            speech.write(1, f"\nsaving checkpoint: output/x-step{n:08d}.safetensors\n")
+        total += loss
+        shown = f", avr_loss={total / n:.3g}"
+        speech.write(2, f"{bar}{shown}]")
+        if board is not None:
+            board.log(n, current=loss, average=total / n)
+
+
 def train(speech: Speech, steps: int, delay: float, jump: int) -> None:
     speech.write(1, "accelerator device: cpu\nimport network module: networks.lora\n")
     speech.write(1, "running training / 学習開始\n  num train images * repeats / 学習画像の数: 4\n")
@@ -78,7 +121,11 @@ def main() -> None:
         aside.write_text(" ".join(map(str, pids)), "utf-8")
         aside.rename(args.pids)
     speech = Speech(args.shadow)
-    train(speech, args.steps, args.delay, args.jump)
+    if args.losses:
+        board = None if args.no_tensorboard else Board()
+        train_with_losses(speech, [float(loss) for loss in args.losses.split(",")], board, saves=args.saves)
+    else:
+        train(speech, args.steps, args.delay, args.jump)
     if args.fail:
         raise RuntimeError(args.fail)
     if args.die:

@@ -16,7 +16,7 @@ from lorabake.errors import MachineError, SetupError
 from lorabake.locks import try_held
 from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.folder import RunPaths, read_record
-from lorabake.runs.happenings import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
+from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
 from lorabake.runs.launch import launch
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.record import Record
@@ -70,9 +70,51 @@ def test_a_loss_that_jumps_is_remarked_on_though_the_run_succeeds(tmp_path: Path
     rehearsed = launch(request(tmp_path / "rehearsed", *flags, steps=60, kind="rehearsal"), ignore)
     remarks = [each.outcome.remarks for each in (jumpy, steady, rehearsed) if each.outcome is not None]
     assert [len(each) for each in remarks] == [1, 0, 0]
-    assert remarks[0][0].startswith("the loss jumped from 0.1 to 0.4 around step 3")
+    assert remarks[0][0].startswith("the average loss jumped from 0.1 to 0.4 around step 3")
     assert jumpy.status == "finished"
     assert read_record(RunPaths(tmp_path / "jumpy").record) == jumpy
+
+
+def losses_of(paths: RunPaths) -> list[tuple[float | str | None, float | None]]:
+    return [(each["loss_average"], each["loss_current"]) for each in events(paths) if each["event"] == "step"]
+
+
+def test_a_step_has_the_losses_that_tensorboard_has(tmp_path: Path) -> None:
+    """The bar rounds, and shows a step that is saved with the loss of the one before."""
+    paths = RunPaths(tmp_path / "x")
+    launch(request(paths.root, "--saves", "--losses", "0.125,0.25,0.5,1", *saving(tmp_path)), ignore)
+    assert losses_of(paths) == [(0.125, 0.125), (0.1875, 0.25), (0.2916666567325592, 0.5), (0.46875, 1.0)]
+
+
+def test_without_tensorboard_a_step_has_the_average_of_the_bar(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "x")
+    flags = ("--saves", "--losses", "0.125,0.25,0.5,1", "--no-tensorboard")
+    launch(request(paths.root, *flags, *saving(tmp_path)), ignore)
+    assert losses_of(paths) == [(0.125, None), (0.188, None), (0.292, None), (0.469, None)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "status", "code", "told", "remarks"),
+    [
+        ("1,nan,nan,nan", "failed", "nan-loss", [2], 1),
+        ("1,1,1,inf", "failed", "nan-loss", [4], 1),
+        ("1,nan,1,1", "finished", "trained", [2], 1),
+        ("1,-1,1,1", "failed", "negative-loss", [2], 1),
+        ("-1,-1,-1,-1", "failed", "negative-loss", [1], 1),
+        ("1,1,1,1", "finished", "trained", [], 0),
+    ],
+)
+def test_a_loss_that_cannot_be(
+    losses: str, status: str, code: str, told: list[int], remarks: int, tmp_path: Path
+) -> None:
+    """It is said when it happens, and finite weights alone are no success."""
+    paths, seen = RunPaths(tmp_path / "x"), list[ProgressEvent]()
+    record = launch(request(paths.root, f"--losses={losses}", *saving(tmp_path)), seen.append)
+    assert record.outcome is not None
+    assert (record.status, record.outcome.code) == (status, code)
+    assert [each["step"] for each in events(paths) if each["event"] == "bad_loss"] == told
+    assert [each.number for each in seen if isinstance(each, BadLoss)] == told
+    assert len(record.outcome.remarks) == remarks
 
 
 def test_the_events_file_tells_the_story(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_its_log_reads_like_sd_scripts(tmp_path: Path) -> None:
     assert (totals.train_samples, totals.reg_samples, totals.batches_per_epoch) == (5, 2, 5)
     assert (totals.epochs, totals.steps) == (2, 6)
     assert parser.seen.step is not None
-    assert (parser.seen.step.number, parser.seen.step.total, parser.seen.step.loss) == (6, 6, None)
+    assert (parser.seen.step.number, parser.seen.step.total, parser.seen.step.loss_average) == (6, 6, None)
     assert [event.number for event in events if isinstance(event, Epoch)] == [1, 2]
     assert [event.number for event in events if isinstance(event, Step)] == [1, 2, 3, 4, 5, 6]
     assert not parser.seen.saved

@@ -65,7 +65,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "one run",
         (
-            "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.loss",
+            "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.loss", "runs.tensorboard",
             "runs.known_failures", "runs.outcome", "runs.variables", "runs.command", "runs.rehearse_input",
             "runs.rehearse", "runs.alone",
             "runs.find", "runs.request", "runs.ending", "runs.start", "runs.launch", "runs.states", "runs.parts",

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lorabake.runs.events import EventLog, kept, stamp
-from lorabake.runs.happenings import Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Totals, Words
+from lorabake.runs.happenings import (
+    BadLoss,
+    Epoch,
+    ModelLoaded,
+    ProgressEvent,
+    Saved,
+    Saving,
+    Started,
+    Step,
+    Totals,
+    Words,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,10 +46,13 @@ def read(path: Path) -> list[dict[str, Any]]:
             {"event": "totals", "train_samples": 12, "reg_samples": 3, "batches_per_epoch": 2, "epochs": 2, "steps": 4},
         ),
         (Epoch(1, 2), {"event": "epoch", "epoch": 1, "total": 2}),
-        (Step(3, 4, 0.25, 1.0), {"event": "step", "step": 3, "total": 4, "loss": 0.25}),
-        (Step(3, 4), {"event": "step", "step": 3, "total": 4, "loss": None}),
-        (Step(3, 4, float("nan")), {"event": "step", "step": 3, "total": 4, "loss": "nan"}),
-        (Step(3, 4, float("-inf")), {"event": "step", "step": 3, "total": 4, "loss": "-inf"}),
+        (Step(3, 4, 0.25, 1.0), {"event": "step", "step": 3, "total": 4, "loss_average": 0.25, "loss_current": None}),
+        (Step(3, 4), {"event": "step", "step": 3, "total": 4, "loss_average": None, "loss_current": None}),
+        (
+            Step(3, 4, float("nan"), loss_current=0.5),
+            {"event": "step", "step": 3, "total": 4, "loss_average": "nan", "loss_current": 0.5},
+        ),
+        (BadLoss(3, float("-inf")), {"event": "bad_loss", "step": 3, "loss": "-inf"}),
         (Saving("output/x.safetensors"), {"event": "saved", "file": "output/x.safetensors"}),
         (Saved(), None),
         (Words("hello"), None),
@@ -58,7 +72,7 @@ def test_lines_are_there_before_the_file_is_closed(tmp_path: Path) -> None:
         assert read(tmp_path / "events.jsonl") == [
             {"time": time, "event": "started", "rehearsal": True},
             {"time": time, "event": "epoch", "epoch": 1, "total": 2},
-            {"time": time, "event": "step", "step": 1, "total": 4, "loss": "nan"},
+            {"time": time, "event": "step", "step": 1, "total": 4, "loss_average": "nan", "loss_current": None},
         ]
     finally:
         log.close()

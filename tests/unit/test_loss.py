@@ -6,13 +6,14 @@ import random
 
 import pytest
 
-from lorabake.runs.loss import LossWatch
+from lorabake.runs.happenings import BadLoss, Step
+from lorabake.runs.loss import LossFacts, LossWatch
 
 
 def watched(losses: list[float]) -> LossWatch:
     watch = LossWatch()
     for step, loss in enumerate(losses, 1):
-        watch.see(step, len(losses), loss)
+        watch.see(Step(step, len(losses), loss))
     return watch
 
 
@@ -57,7 +58,7 @@ def test_too_little_to_tell(losses: list[float]) -> None:
 def test_steps_without_a_loss_are_passed_over() -> None:
     watch = LossWatch()
     for step in range(1, 201):
-        watch.see(step, 200, None if step % 2 else 0.1 if step < 100 else 0.4)
+        watch.see(Step(step, 200, None if step % 2 else 0.1 if step < 100 else 0.4))
     found = watch.jump()
     assert found is not None
     assert 96 <= found.step <= 104
@@ -66,3 +67,39 @@ def test_steps_without_a_loss_are_passed_over() -> None:
 def test_only_fifty_numbers_are_kept_of_a_long_run() -> None:
     watch = watched([0.1] * 100_000)
     assert len(watch.kept) <= 51
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def seen(*losses: tuple[float | None, float | None]) -> tuple[LossFacts, list[BadLoss]]:
+    """What a watch makes of averages and losses, step by step."""
+    watch = LossWatch()
+    said = [watch.see(Step(n, 9, average, loss_current=current)) for n, (average, current) in enumerate(losses, 1)]
+    return watch.facts, [each for each in said if each is not None]
+
+
+def test_good_losses_are_no_matter() -> None:
+    assert seen((0.1, 0.2), (None, None), (0.1, 0.0), (0.1, None)) == (LossFacts(), [])
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF, -0.1])
+def test_a_loss_that_cannot_be_is_told_once_and_lasts_to_the_end(bad: float) -> None:
+    facts, said = seen((0.1, 0.1), (bad, bad), (bad, bad), (bad, bad))
+    assert (facts.bad, facts.first, facts.since, facts.negative) == (3, 2, 2, 2 if bad < 0 else None)
+    assert [each.number for each in said] == [2]
+
+
+def test_a_nan_that_passes_is_known_by_the_loss_of_each_step() -> None:
+    """sd-scripts' average is NaN from then on."""
+    facts, said = seen((0.1, 0.1), (NAN, NAN), (NAN, 0.1), (NAN, NAN), (NAN, 0.1))
+    assert facts == LossFacts(bad=2, first=2)
+    assert [each.number for each in said] == [2, 4]
+
+
+def test_where_only_the_average_is_known_it_counts() -> None:
+    assert seen((0.1, None), (NAN, None), (NAN, None))[0] == LossFacts(bad=2, first=2, since=2)
+
+
+def test_a_nan_among_accumulated_micro_batches_shows_in_the_average() -> None:
+    assert seen((0.1, 0.1), (NAN, 0.1), (NAN, 0.1))[0] == LossFacts(bad=1, first=2)

@@ -8,6 +8,7 @@ import pytest
 
 from lorabake.reading.weights import WeightFacts
 from lorabake.runs.happenings import Seen, Step
+from lorabake.runs.loss import LossFacts
 from lorabake.runs.outcome import Evidence, judge, judge_interruption, judge_rehearsal, signal_name
 from lorabake_schemas.record import Outcome
 from lorabake_schemas.words import Said, say
@@ -21,8 +22,8 @@ def weights(steps: str | None = "16", not_finite: tuple[str, ...] = (), zero: tu
     return WeightFacts({} if steps is None else {"ss_steps": steps}, SHAPES, not_finite, zero)
 
 
-def seen(*, loss: float = 0.1, saved: bool = True, no_data: bool = False, **more: str | None) -> Seen:
-    step = Step(16, 16, loss)
+def seen(*, saved: bool = True, no_data: bool = False, **more: str | None) -> Seen:
+    step = Step(16, 16, 0.1)
     return Seen(step=step, saved=saved, no_data=no_data, last_words=("the", "end"), **more)  # type: ignore[arg-type]
 
 
@@ -57,7 +58,6 @@ def test_a_ckpt_is_judged_by_what_the_log_shows() -> None:
     [
         ("wrong-steps", Seen(step=Step(12, 16, 0.1), saved=True)),
         ("no-steps", Seen(saved=True)),
-        ("not-finite", seen(loss=float("nan"))),
         ("not-saved", seen(saved=False)),
     ],
 )
@@ -77,7 +77,6 @@ def test_a_rehearsal_leaves_no_ckpt() -> None:
         ("no-output", seen(), None, None, "did not write output/x"),
         ("damaged-output", seen(), None, say("the file is cut off"), "cannot be read: the file is cut off"),
         ("not-saved", seen(saved=False), weights(), None, '"model saved."'),
-        ("not-finite", seen(loss=float("nan")), weights(not_finite=(UP,)), None, "loss became NaN and 1 of 2 tensors"),
         ("not-finite", seen(), weights(not_finite=(UP, DOWN)), None, "2 of 2 tensors"),
         ("no-steps", seen(), weights(steps="0"), None, "trained no step"),
         ("no-steps", seen(), weights(steps="-8"), None, "ss_steps = -8"),
@@ -94,6 +93,30 @@ def test_exit_code_0_is_not_enough(
     assert outcome.code == code
     assert words in outcome.message
     assert outcome.last_words == ("the", "end")
+
+
+NAN_TO_THE_END, NAN_THAT_PASSED = LossFacts(bad=5, first=12, since=12), LossFacts(bad=2, first=3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "code"),
+    [
+        (LossFacts(), "trained"),
+        (NAN_TO_THE_END, "nan-loss"),
+        (NAN_THAT_PASSED, "trained"),
+        (LossFacts(bad=16, first=1, since=1, negative=1), "negative-loss"),
+        (LossFacts(bad=2, first=3, negative=3), "negative-loss"),
+    ],
+)
+def test_finite_weights_are_not_enough_where_the_loss_was_none(loss: LossFacts, code: str) -> None:
+    assert judge(Evidence(0, seen(), 16, OUTPUT, weights(), loss=loss)).code == code
+    assert judge(replace(CKPT, loss=loss)).code == code
+
+
+def test_weights_that_are_not_finite_say_more_than_the_loss() -> None:
+    outcome = judge(Evidence(0, seen(), 16, OUTPUT, weights(not_finite=(UP,)), loss=NAN_TO_THE_END))
+    assert outcome.code == "not-finite"
+    assert "step 12" in outcome.message
 
 
 def test_a_broken_number_weighs_more_than_a_wrong_count() -> None:

@@ -66,7 +66,7 @@ def parse(text: str, size: int = 1 << 20) -> tuple[Parser, list[ProgressEvent]]:
 
 
 def steps(events: list[ProgressEvent]) -> list[tuple[int, float | None]]:
-    return [(event.number, event.loss) for event in events if isinstance(event, Step)]
+    return [(event.number, event.loss_average) for event in events if isinstance(event, Step)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
@@ -97,20 +97,27 @@ def test_a_whole_run(size: int) -> None:
 
 
 def test_quick_steps_are_shown_once_and_still_counted() -> None:
-    _, events = parse(bar(0, 3, None) + bar(1, 3, 0.3) + bar(2, 3, 0.2) + bar(3, 3, 0.1) + "\n")
+    _, events = parse(bar(0, 3, None) + bar(1, 3, 0.3) + bar(2, 3, 0.2) + bar(3, 3, 0.1) + TAIL)
     assert steps(events) == [(1, 0.3), (2, 0.2), (3, 0.1)]
 
 
-def test_a_step_is_told_as_soon_as_its_own_loss_is_shown() -> None:
+def test_a_step_is_told_when_the_next_one_shows_that_its_own_loss_was_shown() -> None:
     parser = Parser()
-    assert parser.feed((bar(0, 9, None) + bar(1, 9, None)).encode()) == []
-    assert parser.feed(bar(1, 9, 0.5).encode()) == [Step(1, 9, 0.5, 1 / 3.30)]
+    assert parser.feed((bar(0, 9, None) + bar(1, 9, None) + bar(1, 9, 0.5)).encode()) == []
+    assert parser.held == 1
+    assert parser.feed(bar(2, 9, 0.5).encode()) == [Step(1, 9, 0.5, 1 / 3.30)]
 
 
-def test_accumulated_micro_batches_are_one_step_with_the_newest_loss() -> None:
-    parser, events = parse(bar(0, 9, None) + bar(1, 9, None) + bar(1, 9, 0.5) + bar(1, 9, 0.4) + bar(1, 9, "nan"))
-    assert steps(events) == [(1, 0.5)]
-    assert parser.seen.loss_broke
+def test_a_step_is_told_earlier_to_whoever_knows_its_loss() -> None:
+    parser = Parser()
+    parser.feed((bar(0, 9, None) + bar(1, 9, None)).encode())
+    assert [type(event) for event in parser.release()] == [Step]
+    assert parser.feed((bar(1, 9, 0.5) + bar(1, 9, 0.4)).encode()) == []
+
+
+def test_accumulated_micro_batches_are_one_step() -> None:
+    _, events = parse(bar(0, 9, None) + bar(1, 9, None) + bar(1, 9, 0.5) + bar(1, 9, 0.4) + bar(2, 9, 0.4) + TAIL)
+    assert steps(events) == [(1, 0.4), (2, 0.4)]
 
 
 def test_validation_caching_and_sampling_bars_are_not_steps() -> None:
@@ -123,14 +130,35 @@ def test_validation_caching_and_sampling_bars_are_not_steps() -> None:
     assert [*parser.feed(text.encode()), *parser.close()] == []
 
 
-def test_a_save_in_the_middle_of_a_step_comes_after_it() -> None:
-    _, events = parse(bar(1, 2, None) + "\nsaving checkpoint: a-step00000001.safetensors\n" + bar(1, 2, 0.5))
+STEPWISE = "\nsaving checkpoint: output/a-step0000000{}.safetensors\n"
+
+
+@pytest.mark.parametrize("size", [1, 64, 1 << 20])
+def test_a_step_after_which_it_saves_has_its_own_loss(size: int) -> None:
+    """sd-scripts counts a step, samples and saves, and only then shows its loss."""
+    text = "".join(
+        bar(n, 3, before) + bar(n, 3, before) + STEPWISE.format(n) + bar(n, 3, own)
+        for n, before, own in ((1, None, 0.5), (2, 0.5, 0.4), (3, 0.4, 0.3))
+    )
+    _, events = parse(text + TAIL, size)
+    assert steps(events) == [(1, 0.5), (2, 0.4), (3, 0.3)]
+
+
+@pytest.mark.parametrize("before", [bar(2, 3, 0.5), bar(2, 3, 0.5) + bar(2, 3, 0.5)])
+def test_a_step_that_a_kill_cuts_short_in_its_save_has_no_loss_rather_than_a_wrong_one(before: str) -> None:
+    _, events = parse(bar(1, 3, None) + bar(1, 3, 0.5) + before + STEPWISE.format(2))
+    assert steps(events) == [(1, 0.5), (2, None)]
+
+
+def test_a_save_at_the_end_of_an_epoch_comes_after_its_last_step() -> None:
+    _, events = parse(bar(1, 2, None) + bar(1, 2, 0.5) + "\nsaving checkpoint: output/a-000001.safetensors\n")
     assert [type(event) for event in events] == [Step, Saving]
+    assert steps(events) == [(1, 0.5)]
 
 
 def test_a_postfix_with_other_numbers_before_the_loss() -> None:
     text = "\rsteps:  50%|█| 1/2 [00:01<00:01,  2.00s/it, Average key norm=0.1, Keys Scaled=0, avr_loss=0.2]"
-    _, events = parse(text)
+    _, events = parse(text * 2)
     assert events == [Step(1, 2, 0.2, 2.0)]
 
 
@@ -158,9 +186,8 @@ def test_no_data() -> None:
 
 
 def test_a_nan_loss_is_seen() -> None:
-    parser, events = parse(bar(1, 2, "nan") + bar(2, 2, "nan"))
+    _, events = parse(bar(1, 2, "nan") + bar(2, 2, "nan") + TAIL)
     assert all(loss is not None and math.isnan(loss) for _, loss in steps(events))
-    assert parser.seen.loss_broke
 
 
 CRASH = """Traceback (most recent call last):
@@ -212,7 +239,7 @@ def test_words_have_no_colours_and_bars_are_not_words() -> None:
 
 def test_bytes_that_are_not_utf8_do_no_harm() -> None:
     parser = Parser()
-    parser.feed(b"\xff\xfe\r\xe2\x96" + bar(1, 2, 0.1).encode())
+    parser.feed(b"\xff\xfe\r\xe2\x96" + bar(1, 2, 0.1).encode() * 2)
     parser.close()
     assert parser.seen.step == Step(1, 2, 0.1, 1 / 3.30)
 

@@ -77,9 +77,9 @@ def test_speeds(pace: float | None, text: str) -> None:
 
 def test_plain_lines_are_few_and_hold_the_first_and_the_last_step() -> None:
     lines = show(steps(100), io.StringIO(), tick=2.0).splitlines()
-    assert lines[0] == "step 1/100  loss 0.5"
-    assert lines[1] == "step 11/100  loss 0.5  2.00 s/step  2:58 min left"
-    assert lines[-1] == "step 100/100  loss 0.5  2.00 s/step  0 s left"
+    assert lines[0] == "step 1/100  average loss 0.5"
+    assert lines[1] == "step 11/100  average loss 0.5  2.00 s/step  2:58 min left"
+    assert lines[-1] == "step 100/100  average loss 0.5  2.00 s/step  0 s left"
     assert len(lines) == 11
 
 
@@ -107,7 +107,7 @@ def test_announcements() -> None:
         "device: cuda",
         "the base model is loaded",
         "12 samples an epoch, 5 epochs, 100 steps",
-        "step 1/100  loss 0.25  epoch 1/5",
+        "step 1/100  average loss 0.25  epoch 1/5",
         "saving output/x.safetensors",
         "the trainer says that the model was saved",
         "the trainer found no pictures",
@@ -128,7 +128,14 @@ def test_the_bar_shows_everything_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("COLUMNS", "160")
     events = [Epoch(1, 5), *steps(100)[:50], Saving("output/[x].safetensors"), Words("quiet")]
     text = show(events, Terminal(), tick=2.0)
-    for part in ("50/100", "loss 0.5", "2.00 s/step", "1:40 min left", "epoch 1/5", "saving output/[x].safetensors"):
+    for part in (
+        "50/100",
+        "average loss 0.5",
+        "2.00 s/step",
+        "1:40 min left",
+        "epoch 1/5",
+        "saving output/[x].safetensors",
+    ):
         assert part in text
     assert "quiet" not in text
 

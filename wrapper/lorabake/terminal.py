@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.output import write_to
-from lorabake.runs.happenings import Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
+from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, NoData, Saved, Saving, Started, Step, Totals, Words
 from lorabake.speech import ENGLISH, Speech
 from lorabake_schemas.words import Said, log_text, quoted, say, told
 
@@ -102,10 +102,10 @@ class View:
     def told(self) -> str:
         """Loss, speed, time left and epoch."""
         total = self.step.total if self.step is not None else self.planned
-        loss = self.step.loss if self.step is not None else None
+        loss = self.step.loss_average if self.step is not None else None
         pace = self.pace.seconds_per_step
         parts = (
-            "" if loss is None else say("loss {loss:.4g}", loss=loss),
+            "" if loss is None else say("average loss {loss:.4g}", loss=loss),
             "" if pace is None else speed(pace),
             "" if pace is None else say("{time} left", time=duration(self.pace.seconds_left(total))),
             "" if self.epoch is None else say("epoch {n}/{total}", n=self.epoch.number, total=self.epoch.total),
@@ -133,6 +133,12 @@ def announcement(event: ProgressEvent, planned: int) -> Said | None:
                 samples=told(event.train_samples, "{n} sample an epoch", "{n} samples an epoch"),
                 epochs=told(event.epochs, "{n} epoch", "{n} epochs"),
                 steps=told(event.steps, "{n} step", "{n} steps"),
+            )
+        case BadLoss(number, loss):
+            line = (
+                say("the loss fell below zero at step {step} ({loss:.4g})", step=number, loss=loss)
+                if loss < 0
+                else say("the loss became NaN or infinite at step {step}", step=number)
             )
         case Saving(path):
             line = say("saving {path}", path=path)
@@ -229,7 +235,7 @@ class Watcher:
         line = self.view.take(event)
         if isinstance(event, Words):
             line = log_text(event.text) if self.verbose else None
-        elif self.verbose:
+        elif self.verbose and not isinstance(event, BadLoss):
             line = None  # the trainer's own words say it already
         if self.broken:
             return

@@ -25,18 +25,30 @@ def mishap(error: Exception) -> Outcome:
     return Outcome(code="lorabake-failed", message=message, hint=say("this is a fault of lorabake: please report it"))
 
 
-def jumped(record: Record, losses: LossWatch) -> tuple[Said, ...]:
-    """A remark on a loss that jumped, which a training that ended well can hide (G5.4)."""
-    jump = None if record.rehearsal else losses.jump()
-    if jump is None:
+def loss_remarks(record: Record, losses: LossWatch) -> tuple[Said, ...]:
+    """What a loss can say of a training that ended well: it jumped (G5.4), or some steps had none that can be."""
+    if record.rehearsal:
         return ()
-    said = say(
-        "the loss jumped from {before:.3g} to {after:.3g} around step {step}: compare the files saved before and after",
-        before=jump.before,
-        after=jump.after,
-        step=jump.step,
-    )
-    return (said,)
+    found: list[Said] = []
+    facts, jump = losses.facts, losses.jump()
+    if facts.first is not None:
+        said = say(
+            "steps with a loss that is NaN, infinite or below zero: {n}, the first was step {step}; the files saved "
+            "before it are sound",
+            n=facts.bad,
+            step=facts.first,
+        )
+        found.append(said)
+    if jump is not None:
+        said = say(
+            "the average loss jumped from {before:.3g} to {after:.3g} around step {step}: compare the files saved "
+            "before and after",
+            before=jump.before,
+            after=jump.after,
+            step=jump.step,
+        )
+        found.append(said)
+    return tuple(found)
 
 
 def remarked(record: Record, remarks: tuple[Said, ...]) -> Record:
@@ -94,4 +106,4 @@ def finish(paths: RunPaths, record: Record, events: EventLog) -> None:
             events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
 
 
-__all__ = ["ended", "finish", "jumped", "mishap", "remarked", "resumption"]
+__all__ = ["ended", "finish", "loss_remarks", "mishap", "remarked", "resumption"]

@@ -1,7 +1,7 @@
 """events.jsonl: what happened in a run and when, one JSON object per line, for programs to follow.
 
-Kinds: started, device, model_loaded, totals, epoch, step, saved, and at the end one of finished, failed,
-interrupted. Every object has ``time`` (UTC, ISO 8601, milliseconds) and ``event``; readers ignore what they do
+Kinds: started, device, model_loaded, totals, epoch, step, bad_loss, saved, and at the end the status of
+the record. Every object has ``time`` (UTC, ISO 8601, milliseconds) and ``event``; readers ignore what they do
 not know.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lorabake.runs.happenings import Epoch, ModelLoaded, Saving, Started, Step, Totals
+from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, Saving, Started, Step, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,8 +50,11 @@ def kept(event: ProgressEvent) -> Fields | None:
             fields = {"event": "totals", **asdict(event)}
         case Epoch(number, total):
             fields = {"event": "epoch", "epoch": number, "total": total}
-        case Step(number, total, loss):
-            fields = {"event": "step", "step": number, "total": total, "loss": as_number(loss)}
+        case Step(number, total, average, _, current):
+            losses = {"loss_average": as_number(average), "loss_current": as_number(current)}
+            fields = {"event": "step", "step": number, "total": total, **losses}
+        case BadLoss(number, loss):
+            fields = {"event": "bad_loss", "step": number, "loss": as_number(loss)}
         case Saving(path):
             fields = {"event": "saved", "file": path}
         case _:

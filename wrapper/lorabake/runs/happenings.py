@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 
@@ -41,14 +40,24 @@ class Epoch:
 class Step:
     """Optimizer step ``number`` of ``total`` is done.
 
-    ``loss`` is sd-scripts' moving average over the last epoch's batches (TU:6668), not the loss of this step; it
-    may be NaN, and is None when the bar does not show it. ``printed_s_per_step`` is the bar's own rate.
+    ``loss_average`` is sd-scripts' moving average over the last epoch's batches (TU:6668), ``loss_current`` the loss of
+    this step alone, which only TensorBoard's file has. Both may be NaN; each is None where it is not known.
+    ``printed_s_per_step`` is the bar's own rate.
     """
 
     number: int
     total: int
-    loss: float | None = None
+    loss_average: float | None = None
     printed_s_per_step: float | None = None
+    loss_current: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BadLoss:
+    """The loss is NaN, infinite or below zero from step ``number`` on; said once for each stretch of such steps."""
+
+    number: int
+    loss: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ class Words:
     text: str
 
 
-ProgressEvent = Started | ModelLoaded | Totals | Epoch | Step | Saving | Saved | NoData | Words
+ProgressEvent = Started | ModelLoaded | Totals | Epoch | Step | BadLoss | Saving | Saved | NoData | Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +106,9 @@ class Seen:
     killed_by: str | None = None
     last_words: tuple[str, ...] = ()
 
-    @property
-    def loss_broke(self) -> bool:
-        """Whether the last loss shown was NaN or infinite."""
-        return self.step is not None and self.step.loss is not None and not math.isfinite(self.step.loss)
-
 
 __all__ = [
+    "BadLoss",
     "Epoch",
     "ModelLoaded",
     "NoData",

@@ -1,4 +1,4 @@
-"""Watches the loss of a run for the one thing it can tell: a sudden change after a steady stretch (G5.4).
+"""Watches the loss of a run: numbers that no loss can have, and a sudden change after a steady stretch (G5.4).
 
 What sd-scripts shows is a mean over the batches of the last epoch (TU:6668), so its height says nothing about a
 picture and its noise depends on how many there are. Numbers here are ours: the guide gives none.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, pstdev
+
+from lorabake.runs.happenings import BadLoss, Step
 
 BLOCKS = 50  # a run is looked at in so many stretches
 STEADY = 10  # of them have to lie behind a jump
@@ -27,16 +29,59 @@ class Jump:
     after: float
 
 
+@dataclass(frozen=True, slots=True)
+class LossFacts:
+    """Steps whose loss was NaN, infinite or below zero.
+
+    ``bad`` is how many there were, ``first`` the first of them; ``since`` the one from which on all were bad to the
+    end, None where the last one was good; ``negative`` the first one below zero.
+    """
+
+    bad: int = 0
+    first: int | None = None
+    since: int | None = None
+    negative: int | None = None
+
+
 @dataclass(slots=True)
 class LossWatch:
-    """Fed with every step's loss, it keeps one number for each fiftieth of the run."""
+    """Fed with every step, it keeps one average for each fiftieth of the run, and which losses cannot be.
+
+    Once a loss is NaN, sd-scripts' average stays NaN to the end (it is a sum from which old losses are subtracted,
+    TU:6671-6684): only the loss of each step tells whether that passed.
+    """
 
     kept: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    facts: LossFacts = LossFacts()
     _block: int = 0
+    _average_is_bad: bool = False
 
-    def see(self, step: int, total: int, loss: float | None) -> None:
-        if loss is None or not math.isfinite(loss):
-            return
+    def see(self, step: Step) -> BadLoss | None:
+        """Take a step; what is to be said of it, where a stretch of bad losses begins."""
+        if step.loss_average is not None and math.isfinite(step.loss_average):
+            self._keep(step.number, step.total, step.loss_average)
+        value = self._judged(step)
+        if value is None:
+            return None
+        facts = self.facts
+        if not _is_bad(value):
+            self.facts = replace(facts, since=None)
+            return None
+        self.facts = LossFacts(
+            facts.bad + 1,
+            facts.first or step.number,
+            facts.since or step.number,
+            facts.negative or (step.number if value < 0 else None),
+        )
+        return BadLoss(step.number, value) if facts.since is None else None
+
+    def _judged(self, step: Step) -> float | None:
+        """The loss of its own; the average where that is not known, or where the average breaks at this very step."""
+        breaks = step.loss_average is not None and _is_bad(step.loss_average) and not self._average_is_bad
+        self._average_is_bad = self._average_is_bad or breaks
+        return step.loss_average if step.loss_current is None or breaks else step.loss_current
+
+    def _keep(self, step: int, total: int, loss: float) -> None:
         block = step * BLOCKS // max(total, BLOCKS)
         if self.kept and block == self._block:
             self.kept[-1] = (step, loss)
@@ -47,6 +92,10 @@ class LossWatch:
     def jump(self) -> Jump | None:
         """The first jump of the run, None when there was none."""
         return first_jump(self.kept)
+
+
+def _is_bad(loss: float) -> bool:
+    return not math.isfinite(loss) or loss < 0
 
 
 def first_jump(losses: Sequence[tuple[int, float]]) -> Jump | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.runs.known_failures import DISK_FULL, KNOWN, OUT_OF_RAM
+from lorabake.runs.loss import LossFacts
 from lorabake.runs.progress import REHEARSAL_FAILED
 from lorabake_schemas.record import Outcome
 from lorabake_schemas.words import Said, quoted, say
@@ -41,6 +42,7 @@ class Evidence:
     unreadable: Said | None = None
     opaque: bool = False
     disk_free: int | None = None
+    loss: LossFacts = LossFacts()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +185,13 @@ def _shortfall(evidence: Evidence) -> Verdict | None:
 def _unsound(evidence: Evidence) -> Verdict | None:
     """It wrote a file, but not the one that was planned. ``_shortfall`` has made sure that there is one."""
     weights = evidence.weights
-    if weights is None:
-        return _unsound_by_log(evidence)
-    if weights.not_finite:
+    if weights is not None and weights.not_finite:
         return _not_finite(evidence, weights)
+    if (bad := _bad_loss(evidence)) is not None:
+        return bad
+    if weights is None:
+        steps = _steps_seen(evidence)  # it cannot be looked into: only what the log shows is known
+        return None if steps == evidence.planned_steps else _miscounted(evidence, steps)
     if weights.steps != evidence.planned_steps:
         return _miscounted(evidence, weights.steps)
     if weights.all_zero or weights.untouched:
@@ -198,12 +203,28 @@ def _unsound(evidence: Evidence) -> Verdict | None:
     return None
 
 
-def _unsound_by_log(evidence: Evidence) -> Verdict | None:
-    """A file that cannot be looked into: only what the log shows is known."""
-    if evidence.seen.loss_broke:
-        return Verdict("not-finite", say("the loss became NaN, so {file} is useless", file=evidence.output), LOST)
-    steps = _steps_seen(evidence)
-    return None if steps == evidence.planned_steps else _miscounted(evidence, steps)
+def _bad_loss(evidence: Evidence) -> Verdict | None:
+    """The numbers in the file may be finite, and yet it learned nothing, or the wrong thing.
+
+    A NaN that passes is no failure: with mixed precision such a step is left out. A loss below zero is: it is no
+    distance from the images, so those steps trained away from them.
+    """
+    loss, file = evidence.loss, evidence.output
+    if loss.negative is not None:
+        message = say(
+            "the loss fell below zero at step {step}, so {file} was trained away from the images",
+            step=loss.negative,
+            file=file,
+        )
+        return Verdict("negative-loss", message, say("huber_c, prior_loss_weight and similar options must be positive"))
+    if loss.since is not None:
+        message = say(
+            "the loss was NaN or infinite from step {step} to the end, so {file} learned nothing from then on",
+            step=loss.since,
+            file=file,
+        )
+        return Verdict("nan-loss", message, LOST)
+    return None
 
 
 def _miscounted(evidence: Evidence, steps: int | None) -> Verdict:
@@ -229,8 +250,8 @@ def _not_finite(evidence: Evidence, weights: WeightFacts) -> Verdict:
         total=len(weights.shapes),
         file=evidence.output,
     )
-    if evidence.seen.loss_broke:
-        message = say("the loss became NaN and {sequel}", sequel=message)
+    if evidence.loss.first is not None:
+        message = say("the loss became NaN at step {step} and {sequel}", step=evidence.loss.first, sequel=message)
     return Verdict("not-finite", message, LOST)
 
 

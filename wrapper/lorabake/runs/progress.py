@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BAR = re.compile(rb"(?<!validation )steps:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[[^\],]*,\s*([\d.?]+)(s/it|it/s)([^\]]*)\]")
 OTHER_BAR = re.compile(r"\d+%\|.*\| \d+/\d+ \[[^\]]*\]$")  # caching, validation, sampling
+STEPWISE = re.compile(r"-step\d{8,}\.[^./]+$")  # TU:89-98
 LOSS = re.compile(rb"avr_loss=(\S+?)(?:,|$)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 MODEL_SAVED = re.compile(r"(?:^|\]|INFO\s+)model saved\.")  # TN:1729; a record may be glued to a bar
@@ -54,7 +55,8 @@ class Parser:
     _seen: Seen = field(default_factory=Seen)  # all but the step, which changes too often for copies
     _latest: Step | None = None
     _rest: bytes = b""
-    _step: Step | None = None  # the step shown last, held back until its own loss is shown
+    _held: Step | None = None  # the step shown last: the loss beside it may still be that of the step before
+    _own: bool = False  # whether it was shown again since, with its own loss
     _told: int = 0  # the last step handed out
     _totals: Totals = field(default_factory=Totals)
     _in_traceback: bool = False
@@ -80,7 +82,10 @@ class Parser:
 
     def close(self) -> list[ProgressEvent]:
         """The end of the log: what was held back, and ``seen`` complete."""
-        events = [*self.feed(b"\n"), *self._release()]
+        events = self.feed(b"\n")
+        if self._held is not None and not self._own:
+            self._held = replace(self._held, loss_average=None)
+        events += self.release()
         self._seen = replace(self._seen, last_words=tuple(self._words))
         return events
 
@@ -96,28 +101,35 @@ class Parser:
         self._traceback_words += 1
         found = self._spoken(text) or self._counted(text)
         self._trouble(text)
-        return [*events, *(self._release() if found else []), *([found] if found else []), Words(text)]
+        if isinstance(found, Saving) and STEPWISE.search(found.path):
+            self._own = False  # saved in the middle of a step (TN:1497): its own loss is still to come
+        elif isinstance(found, Epoch | Saving | Saved):
+            events += self.release()
+        return [*events, *([found] if found else []), Words(text)]
 
     def _bar(self, bar: re.Match[bytes]) -> list[ProgressEvent]:
-        """tqdm shows a step twice: on update with the loss before, then with its own (TN:1487, 1516).
+        """tqdm shows a step on update, with the loss of the step before, and again with its own (TN:1487, 1516).
 
-        So a step is handed out when it is shown a second time, or when the next one is shown (tqdm leaves out
-        the first of the two when steps are quick).
+        In between sd-scripts samples and saves, and tqdm may show the first of the two again; when steps are quick it
+        leaves that one out. So what a step was shown with last is its own loss once the next one is shown.
         """
-        number, total = int(bar[1]), int(bar[2])
-        held, self._step = self._step, Step(number, total, loss_of(bar[5]), seconds_per_step(bar[3], bar[4]))
-        if number == self._told:  # a further micro-batch of gradient accumulation: only the loss is news
-            self._latest = self._step
-            return []
-        if held is None:
-            return []
-        return self._hand_out(self._step if held.number == number else held)
-
-    def _release(self) -> list[ProgressEvent]:
-        return self._hand_out(self._step) if self._step is not None and self._step.number > self._told else []
-
-    def _hand_out(self, step: Step) -> list[ProgressEvent]:
+        step = Step(int(bar[1]), int(bar[2]), loss_of(bar[5]), seconds_per_step(bar[3], bar[4]))
         if step.number <= self._told:
+            return []
+        events = self.release() if self.held not in {None, step.number} else []
+        self._own = self._held is not None
+        self._held = step
+        return events
+
+    @property
+    def held(self) -> int | None:
+        """The step that is done and not handed out yet."""
+        return self._held.number if self._held is not None else None
+
+    def release(self) -> list[ProgressEvent]:
+        """Hand out the step that is held back: its own loss was shown, or is known from elsewhere."""
+        step, self._held = self._held, None
+        if step is None or step.number <= self._told:
             return []
         self._told = step.number
         self._latest = step

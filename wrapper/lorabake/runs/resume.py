@@ -223,7 +223,7 @@ def start_of(
         env=request.env,
         output=f"output/{names.final}",
         planned_steps=training.course.steps,
-        sequel=Sequel(written.first_step, written.stop_at is not None, named, gather),
+        sequel=Sequel(written.first_step, written.offset, written.stop_at is not None, named, gather),
         interrupt_s=request.interrupt_s,
         terminate_s=request.terminate_s,
     )

@@ -12,13 +12,14 @@ from lorabake.process import Command, Supervision, supervise
 from lorabake.reading.timeless import all_made_timeless
 from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
 from lorabake.runs.command import DETERMINISTIC_FILE
-from lorabake.runs.ending import ended, finish, jumped, mishap, remarked, resumption
+from lorabake.runs.ending import ended, finish, loss_remarks, mishap, remarked, resumption
 from lorabake.runs.folder import RunPaths, outputs, read_record
 from lorabake.runs.happenings import Saving, Step, Words
-from lorabake.runs.loss import LossWatch
+from lorabake.runs.loss import LossFacts, LossWatch
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
 from lorabake.runs.resumable import outlook
+from lorabake.runs.tensorboard import LossFile
 from lorabake_schemas.record import Record, Status
 from lorabake_schemas.words import Said, quoted, say
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Watcher = Callable[[ProgressEvent], None]
 
 LOOK_EVERY_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
+NO_FACTS = LossFacts()
 ENOUGH = "lorabake"  # what stops a continuation that has reached the run's last step and would go on
 
 
@@ -40,12 +42,13 @@ ENOUGH = "lorabake"  # what stops a continuation that has reached the run's last
 class Sequel:
     """What is otherwise in a continuation.
 
-    ``first_step`` steps had been trained before. With ``overruns`` sd-scripts would go on beyond the run's last step
-    and is stopped there. ``named`` gives a file its name in the run; ``gather`` moves what was written there and
-    returns what is to be remarked.
+    ``first_step`` steps had been trained before, ``offset`` is what its own step numbers lack. With ``overruns``
+    sd-scripts would go on beyond the run's last step and is stopped there. ``named`` gives a file its name in the run;
+    ``gather`` moves what was written there and returns what is to be remarked.
     """
 
     first_step: int
+    offset: int
     overruns: bool
     named: Callable[[str], str]
     gather: Callable[[], tuple[Said, ...]]
@@ -113,27 +116,62 @@ def train(start: Start, record: Record, teller: Teller) -> Record:
         stopped_by = running.stopped_by if running.returncode != 0 else None
         remarks = start.sequel.gather() if start.sequel is not None else ()
         remarks += all_made_timeless(paths.output, start.name) if start.deterministic else ()
-        evidence = gathered(start, running.returncode, seen)
+        evidence = gathered(start, running.returncode, seen, teller.losses.facts)
         reached = stopped_by is not None and evidence.returncode == 0
         record = judged(start, record, evidence, None if reached else stopped_by)
-        record = remarked(record, (*jumped(record, teller.losses), *remarks))
+        record = remarked(record, (*loss_remarks(record, teller.losses), *remarks))
         finish(paths, record, teller.events)
     return record
 
 
 def follow(running: Running, start: Start, begin: int, teller: Teller) -> Seen:
     """Read the log from byte ``begin`` as it grows, until the trainer and all it started are gone."""
-    parser = Parser()
-    with start.paths.log.open("rb") as file:
+    shift = start.sequel.first_step - start.sequel.offset if start.sequel is not None else 0
+    with start.paths.log.open("rb") as file, LossFile(start.paths.root, start.paths.tensorboard) as losses:
+        listener = Listener(losses, shift)
         file.seek(begin)
         over = False
         while not over:
             over = running.wait(LOOK_EVERY_S)
-            teller.tell(parser.feed(file.read()))
+            teller.tell(listener.hear(file.read()))
             if teller.enough and running.stopped_by is None:
                 running.stop(ENOUGH)
-    teller.tell(parser.close())
-    return replace(parser.seen, step=teller.of_the_run(parser.seen.step))
+        teller.tell(listener.close())
+    return replace(listener.seen, step=teller.of_the_run(listener.seen.step))
+
+
+@dataclass(slots=True)
+class Listener:
+    """What the trainer says, and beside each step the losses that it wrote for TensorBoard.
+
+    ``shift`` is what its step numbers there have over those of its bar.
+    """
+
+    losses: LossFile
+    shift: int = 0
+    parser: Parser = field(default_factory=Parser)
+
+    @property
+    def seen(self) -> Seen:
+        return self.parser.seen
+
+    def hear(self, data: bytes) -> list[ProgressEvent]:
+        """A piece of the log. What is written of a step was written before the log shows the next one."""
+        return self._with_losses(self.parser.feed(data))
+
+    def close(self) -> list[ProgressEvent]:
+        return self._with_losses(self.parser.close())
+
+    def _with_losses(self, events: list[ProgressEvent]) -> list[ProgressEvent]:
+        self.losses.read()
+        told = [self._with_loss(event) if isinstance(event, Step) else event for event in events]
+        if (held := self.parser.held) is not None and self.losses.take(held + self.shift) is not None:
+            told += [self._with_loss(event) for event in self.parser.release() if isinstance(event, Step)]
+        return told
+
+    def _with_loss(self, step: Step) -> Step:
+        known = self.losses.take(step.number + self.shift)
+        return step if known is None else replace(step, loss_average=known.average, loss_current=known.current)
 
 
 @dataclass(slots=True)
@@ -154,7 +192,7 @@ class Teller:
 
     def tell(self, told: Iterable[ProgressEvent]) -> None:
         """A full disk must not stop hours of training for want of an events file; the trainer's own log goes on."""
-        told = list(told) if self.sequel is None else list(self._retold(told, self.sequel))
+        told = list(self._watched(told if self.sequel is None else self._retold(told, self.sequel)))
         if not self.lost:
             try:
                 self.events.progress(told)
@@ -163,9 +201,14 @@ class Teller:
                 why = error.strerror or str(error)
                 told.append(Words(say("lorabake: events.jsonl ends here: {why}", why=why)))
         for event in told:
-            if isinstance(event, Step):
-                self.losses.see(event.number, event.total, event.loss)
             self.watcher(event)
+
+    def _watched(self, told: Iterable[ProgressEvent]) -> Iterable[ProgressEvent]:
+        """With a word where the loss becomes one that cannot be."""
+        for event in told:
+            yield event
+            if isinstance(event, Step) and (bad := self.losses.see(event)) is not None:
+                yield bad
 
     def _retold(self, told: Iterable[ProgressEvent], sequel: Sequel) -> Iterable[ProgressEvent]:
         for event in told:
@@ -185,7 +228,7 @@ class Teller:
         return replace(step, number=min(step.number + self.sequel.first_step, self.planned), total=self.planned)
 
 
-def gathered(start: Start, returncode: int | None, seen: Seen) -> Evidence:
+def gathered(start: Start, returncode: int | None, seen: Seen, loss: LossFacts = NO_FACTS) -> Evidence:
     """What there is to judge by, the LoRA's own numbers among it."""
     path = start.paths.root / start.output
     opaque = path.suffix != ".safetensors" and path.is_file() and path.stat().st_size > 0
@@ -196,6 +239,7 @@ def gathered(start: Start, returncode: int | None, seen: Seen) -> Evidence:
     return Evidence(
         returncode=returncode,
         seen=seen,
+        loss=loss,
         planned_steps=start.planned_steps,
         output=start.output,
         weights=weights,

@@ -1,0 +1,92 @@
+"""TensorBoard's file is read while it grows, and one that is damaged says no more."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lorabake.runs.tensorboard import Losses, LossFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def record(data: bytes) -> bytes:
+    return struct.pack("<Q", len(data)) + b"sums" + data + b"sums"
+
+
+def scalar(step: int, tag: bytes, number: float) -> bytes:
+    """As torch's SummaryWriter.add_scalar writes one: time, step, summary."""
+    value = b"\x0a%c%b\x15%b" % (len(tag), tag, struct.pack("<f", number))
+    summary = b"\x0a%c%b" % (len(value), value)
+    return record(b"\x09%b\x10%c\x2a%c%b" % (struct.pack("<d", 1.7e9), step, len(summary), summary))
+
+
+def logged(step: int, current: float, average: float) -> bytes:
+    losses = scalar(step, b"loss/current", current) + scalar(step, b"loss/average", average)
+    return losses + scalar(step, b"lr/unet", 1e-4)
+
+
+HEAD = record(b"\x09%b\x1a\x0dbrain.Event:2" % bytes(8))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tensorboard" / "20260131093000" / "network_train" / "events.out.tfevents.1"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_every_step_has_both_losses(tmp_path: Path, file: Path) -> None:
+    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+        file.write_bytes(HEAD + logged(1, 0.5, 0.5) + logged(2, 0.25, 0.375))
+        losses.read()
+        assert [losses.take(step) for step in (1, 2, 3)] == [Losses(0.5, 0.5), Losses(0.375, 0.25), None]
+        assert losses.take(1) is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_it_is_read_as_it_grows(tmp_path: Path, file: Path, size: int) -> None:
+    data = HEAD + logged(1, 0.5, 0.5) + logged(2, 0.25, 0.375)
+    with LossFile(tmp_path, tmp_path / "tensorboard") as losses, file.open("wb", buffering=0) as growing:
+        for at in range(0, len(data), size):
+            growing.write(data[at : at + size])
+            losses.read()
+        assert losses.take(2) == Losses(0.375, 0.25)
+
+
+def test_the_first_of_accumulated_micro_batches_is_the_steps_own(tmp_path: Path, file: Path) -> None:
+    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+        file.write_bytes(HEAD + logged(1, 0.5, 0.5) + logged(1, 0.25, 0.375))
+        losses.read()
+        assert losses.take(1) == Losses(0.5, 0.5)
+
+
+def test_a_file_that_was_there_before_is_another_starts(tmp_path: Path, file: Path) -> None:
+    file.write_bytes(HEAD + logged(1, 0.5, 0.5))
+    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+        losses.read()
+        assert losses.take(1) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\xff" * 64, record(b"\x2a\xff"), record(b"\xff" * 20), record(b"\x2a\x02\x0a\x7f"), record(b"\x0b")],
+)
+def test_what_is_damaged_ends_it_and_no_more(tmp_path: Path, file: Path, damage: bytes) -> None:
+    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+        file.write_bytes(HEAD + logged(1, 0.5, 0.5) + damage + logged(2, 0.25, 0.375))
+        losses.read()
+        losses.read()
+        assert (losses.take(1), losses.take(2)) == (Losses(0.5, 0.5), None)
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path, file: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(HEAD + logged(1, 0.5, 0.5))
+    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+        file.symlink_to(outside)
+        losses.read()
+        assert losses.take(1) is None

@@ -1,0 +1,134 @@
+"""The losses that sd-scripts writes for TensorBoard, read while the file grows.
+
+They are exact where the bar of steps is rounded, and ``loss/current`` is nowhere else. accelerate flushes the file
+after each step (accelerate 1.6.0 tracking.py:226-260), before the next one begins. The file is a chain of records: 8
+bytes little-endian length, 4 of a checksum, the data, 4 of a checksum (tensorboard's record_writer.py); each is an
+Event of tensorflow's event.proto with a step (2) and a summary (5) of values (1), each with a tag (1) and a number (2).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from lorabake.files import open_file
+
+FILES = "*/*/events.out.tfevents.*"  # TU:5449-5460 and accelerate's tracking.py:191; the settings lie one level lower
+TAGS = {b"loss/average": "average", b"loss/current": "current"}
+LARGE = 1 << 20  # bytes; no record of sd-scripts' is as long
+STEP, SUMMARY, VALUE, TAG, NUMBER = 2, 5, 1, 1, 2
+
+
+class Losses(NamedTuple):
+    """What was written for a step: the moving average, and the loss of its own."""
+
+    average: float | None = None
+    current: float | None = None
+
+
+class LossFile:
+    """The losses of one start of the trainer, which makes a file of its own below ``folder``."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root, self._folder = root, folder
+        self._older = set(folder.glob(FILES))
+        self._file: BinaryIO | None = None
+        self._rest = b""
+        self._over = False
+        self._losses: dict[int, Losses] = {}
+
+    def __enter__(self) -> LossFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def read(self) -> None:
+        """Take up what has been written since; a file that cannot be read, or is damaged, says no more."""
+        if self._over:
+            return
+        try:
+            self._file = self._file or self._opened()
+            if self._file is not None:
+                self._rest += self._file.read()
+                self._take()
+        except (OSError, ValueError, IndexError, struct.error):
+            self._over = True
+
+    def take(self, step: int) -> Losses | None:
+        """What is known of a step, by the trainer's own number. Steps before it are forgotten."""
+        for number in [number for number in self._losses if number < step]:
+            del self._losses[number]
+        return self._losses.get(step)
+
+    def _opened(self) -> BinaryIO | None:
+        found = sorted(set(self._folder.glob(FILES)) - self._older)
+        return open_file(found[0], within=self._root) if found else None
+
+    def _take(self) -> None:
+        """Every whole record of what was read."""
+        at = 0
+        while len(self._rest) >= at + 12:
+            (length,) = struct.unpack_from("<Q", self._rest, at)
+            if length > LARGE:
+                raise ValueError("not a record")
+            if len(self._rest) < at + 16 + length:
+                break
+            self._event(self._rest[at + 12 : at + 12 + length])
+            at += 16 + length
+        self._rest = self._rest[at:]
+
+    def _event(self, data: bytes) -> None:
+        step = 0
+        for number, content in fields(data):
+            if number == STEP and isinstance(content, int):
+                step = content
+            elif number == SUMMARY and isinstance(content, bytes):
+                for kind, value in fields(content):
+                    if kind == VALUE and isinstance(value, bytes):
+                        self._value(step, dict(fields(value)))
+
+    def _value(self, step: int, value: dict[int, int | bytes]) -> None:
+        """The first one of a step is its own: further micro-batches of gradient accumulation belong to the next."""
+        name, number = TAGS.get(_bytes(value.get(TAG))), _bytes(value.get(NUMBER))
+        known = self._losses.get(step, Losses())
+        if name is not None and len(number) == 4 and getattr(known, name) is None:
+            self._losses[step] = known._replace(**{name: struct.unpack("<f", number)[0]})
+
+
+def _bytes(value: int | bytes | None) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a message of protocol buffers by number: whole numbers, or bytes. Raises ValueError, IndexError."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            content, at = _varint(data, at)
+            yield key >> 3, content
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        else:
+            size = {1: 8, 5: 4}.get(kind, -1)
+        if size < 0 or at + size > len(data):
+            raise ValueError("not a message")
+        yield key >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at += 1
+        shift += 7
+        if byte < 0x80:
+            return number, at
