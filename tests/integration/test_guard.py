@@ -30,7 +30,7 @@ def settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     (tmp_path / "room").write_bytes(bytes(100))
     names = {"log": "log", "record": "record.json", "events": "events.jsonl", "room": "room"}
     paths = {name: str(tmp_path / file) for name, file in names.items()}
-    return {"mark": os.urandom(8).hex(), "waits": [60.0, 60.0], "streams": None, **paths, **changes}
+    return {"mark": os.urandom(8).hex(), "waits": [60.0, 60.0], "streams": None, "claim": None, **paths, **changes}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,10 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from lorabake.errors import MachineError, SetupError
 from lorabake.locks import try_held
-from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.folder import RunPaths, read_record
 from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
 from lorabake.runs.launch import launch
+from lorabake.runs.lock import ensure_idle
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.record import Record
 from lorabake_schemas.words import quoted
@@ -227,20 +228,20 @@ def test_one_run_of_a_name_at_a_time(tmp_path: Path) -> None:
     record = launch(request(tmp_path / "first"), ignore)
     open_again = record.model_copy(update={"status": "started", "outcome": None})
     (tmp_path / "first" / "record.json").write_text(open_again.model_dump_json(), "utf-8")
-    with try_held(tmp_path / ".x.lock") as held:
-        assert held
-        with pytest.raises(MachineError, match=r"a run named x is in progress in .*first"):
+    with try_held(tmp_path / ".x.lock", "first") as other:
+        assert other is None
+        with pytest.raises(MachineError, match=rf"first is in progress: process {os.getpid()} on "):
             launch(request(tmp_path / "second"), ignore)
         with pytest.raises(MachineError, match="is in progress"):
-            refuse_if_busy(tmp_path / "second", "x")
+            ensure_idle(tmp_path / "second", "x")
         assert not (tmp_path / "second").exists()
         launch(request(tmp_path / "other", name="y"), ignore)
-    refuse_if_busy(tmp_path / "second", "x")
+    ensure_idle(tmp_path / "second", "x")
     launch(request(tmp_path / "second"), ignore)
 
 
 def test_looking_for_a_run_of_the_same_name_leaves_nothing_behind(tmp_path: Path) -> None:
-    refuse_if_busy(tmp_path / "runs" / "x", "x")
+    ensure_idle(tmp_path / "runs" / "x", "x")
     assert list(tmp_path.iterdir()) == []
 
 

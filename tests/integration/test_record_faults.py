@@ -30,9 +30,9 @@ from test_guard import fake, guarding, heard, leave, ready, settings
 
 from lorabake import guard
 from lorabake.errors import MachineError
-from lorabake.runs.alone import in_progress, is_going_on, only_run
 from lorabake.runs.events import EventLog
 from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, write_whole
+from lorabake.runs.lock import acquire_run_lock, find_active, new_claim
 from lorabake.runs.request import files_of, opened
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.record import Inputs, Outcome, Record
@@ -193,7 +193,6 @@ def test_killed_in_the_middle_of_the_file(folder: Path, write: Write, size: int)
     assert limited(lambda: write(folder, new), size, kills=True) == -signal.SIGXFSZ
     now_in(folder, old)
     assert (folder / ".record.json.part").stat().st_size == size
-    assert in_progress(folder.parent, "x") == folder
     write(folder, new)
     now_in(folder, new)
     assert not is_left_over(folder)
@@ -276,7 +275,6 @@ def test_a_run_folder_with_a_record_has_everything_that_the_record_speaks_of(tmp
             assert record.inputs_file is not None
             for file in (record.recipe, *record.compiled, record.inputs_file):
                 assert digest_of((paths.root / file.name).read_bytes(), file.name) == file
-        assert in_progress(paths.root.parent, "x") == (paths.root if seen[-1] else None)
         shutil.rmtree(paths.root, ignore_errors=True)
     assert len(seen) > 50
     assert seen == sorted(seen)
@@ -368,24 +366,30 @@ def test_any_other_file_is_replaced_the_same_way(tmp_path: Path) -> None:
 
 def test_nobody_goes_on_with_a_run_whose_guard_is_still_at_work(tmp_path: Path) -> None:
     """lorabake was killed, its name is free again, and the trainer ignores what the guard tells it."""
-    root = tmp_path / "x-001"
-    root.mkdir()
+    root, mark = tmp_path / "x-001", "m" * 32
+    (root / "logs").mkdir(parents=True)
     old, _ = records(root)
-    with guarding(settings(root), *fake(root, "--delay", "600", "--ignore")) as process:
+    path, told = new_claim(RunPaths(root), "x")
+    claim, log = {"path": str(path), "told": told | {"mark": mark}}, str(root / "logs" / "trainer.log")
+    changes = settings(root, claim=claim, log=log, mark=mark)
+    with guarding(changes, *fake(root, "--delay", "600", "--ignore")) as process:
         by_lorabake(root, old)
         heard(process)
         ready(root)
-        assert is_going_on(RunPaths(root), read_record(root / "record.json"))
+        assert find_active(RunPaths(root), read_record(root / "record.json")) is not None
         leave(process)
-        with pytest.raises(MachineError, match="still being stopped"), only_run(RunPaths(root), "x"):
-            pass
-        with only_run(RunPaths(tmp_path / "x-002"), "x"):  # a run of its own is nothing to this guard
+        for other in ("x-001", "x-002"):
+            paths = RunPaths(tmp_path / other)
+            with pytest.raises(MachineError, match="still being stopped"), acquire_run_lock(paths, "x"):
+                pass
+        with acquire_run_lock(RunPaths(tmp_path / "y-001"), "y"):  # a run of another name is nothing to this guard
             pass
         climb(process)
     found = read_record(root / "record.json")
     assert found.status == "interrupted"
-    assert not is_going_on(RunPaths(root), found)
-    with only_run(RunPaths(root), "x"):
+    assert find_active(RunPaths(root), found) is None
+    assert not (root / ".running").exists()
+    with acquire_run_lock(RunPaths(root), "x"):
         pass
 
 

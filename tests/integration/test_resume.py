@@ -21,8 +21,8 @@ from resume_runner import go_on, run
 
 from fake_sd_scripts import archive, weight
 from lorabake.errors import InterruptedRunError, MachineError
-from lorabake.locks import is_held
 from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.lock import find_trainer
 from lorabake.runs.resumable import outlook
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def steps_told(root: Path) -> list[int]:
 
 def ended(root: Path) -> bool:
     """Whether the guard of a run that was killed has said so, and is gone."""
-    return read_record(root / "record.json").status != "started" and not is_held(root)
+    return read_record(root / "record.json").status != "started" and find_trainer(RunPaths(root)) is None
 
 
 def killed(root: Path, after: int, what: str = "run", number: int = signal.SIGKILL, settings: str = "") -> Path:

@@ -344,11 +344,13 @@ def test_a_rehearsal_a_failed_run_and_one_in_progress(world: World) -> None:
     assert world.verify()["identical"]
     record = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps(record | {"status": "started", "outcome": None, "ended": None}), "utf-8")
-    assert world.verify()["remarks"][0].startswith("this run was killed, and its lorabake too")
-    with locks.held(world.run.parent / f".{record['name']}.lock", lambda: None):
+    with locks.held(world.run.parent / f".{record['name']}.lock", lambda _: None):
         told = world.verify()
     assert told["remarks"][0] == "this run is in progress: what it makes is recorded when it ends"
-    assert told["identical"]
+    assert (told["status"], told["identical"]) == ("started", True)
+    told = world.verify()  # nobody holds its name: it was killed
+    assert (told["status"], told["identical"]) == ("interrupted", True)
+    assert json.loads(path.read_text("utf-8"))["outcome"]["code"] == "lorabake-killed"
 
 
 KINDS = {

@@ -20,11 +20,11 @@ import tomli_w
 
 from lorabake import locks
 from lorabake.first import ingredients, pictures
-from lorabake.locks import is_held
 from lorabake.process import child_env, own_environment
 from lorabake.reading import machine
 from lorabake.reading.weights import read_weights
-from lorabake.runs.folder import read_record
+from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.lock import find_trainer
 from lorabake.trainer.install import Trainer
 from lorabake_schemas.record import Record
 
@@ -44,7 +44,7 @@ def base(cache: Path, trainer: Trainer) -> Path:
     """The base of random weights that the other real runs use."""
     folder = cache / "bases" / "sd15"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.held(cache / "bases" / ".lock", lambda: print("waiting for another session's base")):
+    with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
         ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
     wanted, free = ingredients.needs("sd15").memory_bytes, machine.available_memory()
     if free is not None and free < wanted:
@@ -103,7 +103,10 @@ class Project:
         until(lambda: process.poll() is not None or last_step(run) >= after, f"step {after}")
         process.kill()
         process.communicate()
-        until(lambda: read_record(run / "record.json").status == "interrupted" and not is_held(run), "the guard")
+        until(
+            lambda: read_record(run / "record.json").status == "interrupted" and find_trainer(RunPaths(run)) is None,
+            "the guard",
+        )
 
 
 def until(true: Callable[[], bool], what: str) -> None:

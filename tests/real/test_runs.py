@@ -96,7 +96,7 @@ def base_of(cache: Path, trainer: Trainer) -> Callable[[Case], Path]:
         folder = cache / "bases" / case.base
         folder.parent.mkdir(exist_ok=True)
         options = ("--v-prediction", "--zero-terminal-snr") if case.v_prediction else ()
-        with locks.held(cache / "bases" / ".lock", lambda: print("waiting for another session's base")):
+        with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
             quickstart.make_base(folder, case.family, trainer.python, own_environment(), print, *options)
         return folder
 

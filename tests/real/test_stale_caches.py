@@ -44,7 +44,7 @@ def base(home: Path, trainer: Trainer) -> Path:
     """The base of random weights that the other real runs use."""
     folder = home / "bases" / "sd15"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.held(home / "bases" / ".lock", lambda: print("waiting for another session's base")):
+    with locks.held(home / "bases" / ".lock", lambda _: print("waiting for another session's base")):
         ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
     wanted, free = ingredients.needs("sd15").memory_bytes, machine.available_memory()
     if free is not None and free < wanted:

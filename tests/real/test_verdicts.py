@@ -34,7 +34,7 @@ def base(trainer: Trainer) -> Path:
     """The random base that the other real runs use."""
     cache = Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
     (cache / "bases").mkdir(parents=True, exist_ok=True)
-    with locks.held(cache / "bases" / ".lock", lambda: print("waiting for another session's base")):
+    with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
         quickstart.make_base(cache / "bases" / "sd15", "sd15", trainer.python, own_environment(), print)
     return cache / "bases" / "sd15"
 

@@ -69,7 +69,7 @@ def base_of(trainer: Trainer) -> Path:
     cache = Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
     folder = cache / "bases" / "sd15"
     folder.parent.mkdir(exist_ok=True)
-    with locks.held(cache / "bases" / ".lock", lambda: print("waiting for another session's base")):
+    with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
         ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
     return folder
 

@@ -19,8 +19,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "mechanism",
         (
-            "__init__", "errors", "files", "homes", "guard", "locks", "signals", "process", "stream", "resources",
-            "speech",
+            "__init__", "errors", "files", "homes", "guard", "signals", "process", "owners", "locks", "stream",
+            "resources", "speech",
         ),
     ),
     (
@@ -67,10 +67,11 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "runs", "runs.happenings", "runs.progress", "runs.events", "runs.folder", "runs.loss", "runs.tensorboard",
             "runs.known_failures", "runs.outcome", "runs.variables", "runs.command", "runs.rehearse_input",
-            "runs.rehearse", "runs.alone",
+            "runs.rehearse", "runs.lock",
             "runs.find", "runs.request", "runs.ending", "runs.start", "runs.launch", "runs.states", "runs.parts",
             "runs.resumable", "runs.resume", "runs.evidence", "runs.trainer_now", "runs.recompiled", "runs.verify",
-            "runs.sides", "runs.lora", "runs.again", "runs.register", "runs.origin", "runs.in_use", "runs.moved",
+            "runs.settle", "runs.sides", "runs.lora", "runs.again", "runs.register", "runs.origin", "runs.in_use",
+            "runs.moved",
         ),
     ),
     (

@@ -56,8 +56,8 @@ def test_a_run_that_goes_on_is_found_by_its_pictures(tmp_path: Path, pictures: P
     if noted:
         register.remember(tmp_path / "home", root, None)
     beside = tmp_path / "others" if noted else root.parent
-    with try_held(root.parent / ".one.lock") as free:
-        assert free
+    with try_held(root.parent / ".one.lock") as other:
+        assert other is None
         for folder in (pictures, tmp_path / "link"):
             with pytest.raises(MachineError, match="one-001 is in progress and reads the caches in "):
                 refuse_if_in_use([tmp_path / "others", folder], tmp_path / "home", beside)

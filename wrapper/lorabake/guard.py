@@ -12,6 +12,7 @@ of its own (torch 2.13 distributed/elastic/multiprocessing/subprocess_handler/su
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 MARK = "LORABAKE_RUN_MARK"
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF, errno.EIO}
+BUSY = "its trainer is running already"
 POLL_S = 0.05  # how often a tree that was told to stop is looked at
 
 
@@ -52,6 +55,26 @@ def stat(pid: int) -> tuple[str, int, str]:
         return "X", 0, ""
 
 
+def flock(descriptor: int, *, shared: bool = False) -> bool | None:
+    """Lock an open file without waiting: whether that went well; None where the file system or Windows has no flock.
+
+    Over NFS only a file that is open for writing can be locked exclusively (EBADF).
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}:
+            return False
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True
+
+
 class Tree:
     """Everything that a trainer has started; ``group`` is 0 when its process group is not known.
 
@@ -75,7 +98,7 @@ class Tree:
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             state, group, started = stat(pid)
             known = self.known.get(pid) == started or group == (self.group or None)
-            if state not in "ZX" and (known or marked(pid, self.mark)):
+            if state not in "ZX" and (known or (pid != os.getpid() and marked(pid, self.mark))):
                 found[pid] = started
         self.known = found
         return set(found)
@@ -190,9 +213,11 @@ def write_orphaned(settings: dict[str, Any], returncode: int, *, stopped: bool) 
         with suppress(OSError):
             os.remove(settings["room"])
     if settings["record"]:
-        with suppress(OSError, ValueError):  # somebody took the run folder away
+        with suppress(OSError, ValueError, LookupError):  # somebody took the run folder away
             with open(settings["record"], encoding="utf-8") as file:
                 record = json.load(file)
+            if record["status"] != "started":  # lorabake was killed right after its verdict
+                return
             ended = {"status": "interrupted", "ended": now(), "outcome": outcome}
             record |= ended
             if record.get("parts"):
@@ -226,18 +251,52 @@ def replace(path: str, text: str) -> None:
             os.remove(aside)
 
 
-def hold(record: str | None) -> None:
-    """Hold the run's folder until this process ends (locks.is_held), so that nobody resumes what still has to stop."""
-    if record is not None and sys.platform != "win32":
-        import fcntl
+def claim(settings: dict[str, Any], log: int) -> str | None:
+    """Make the run this guard's until the last process of its trainer ends (runs/lock.py); why not, if it cannot be.
 
-        with suppress(OSError):  # a file system without locks
-            folder = os.open(os.path.dirname(record), os.O_RDONLY)
-            for _ in range(20):  # a second, since somebody may only be looking
-                with suppress(BlockingIOError):
-                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return
-                time.sleep(POLL_S)
+    The lock on the open log is inherited by everything that inherits the trainer's output, so it outlives the guard.
+    The file, made by nobody twice, stands in for it where there are no locks, and says how to find the processes.
+    """
+    if settings["claim"] is None:
+        return None
+    try:
+        locked = flock(log)
+        for _ in range(20):  # a second, since somebody may only be looking
+            if locked is not False:
+                break
+            time.sleep(POLL_S)
+            locked = flock(log)
+        if locked is False:
+            return BUSY
+        settings["claim"]["told"] |= {"pid": os.getpid(), "started": stat(os.getpid())[2], "flock": bool(locked)}
+        write_claim(settings, os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        return BUSY
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def write_claim(settings: dict[str, Any], how: int = 0) -> None:
+    """One short line, so that who reads it meanwhile sees the one before or this one."""
+    descriptor = os.open(settings["claim"]["path"], os.O_WRONLY | os.O_NOFOLLOW | how, 0o666)
+    try:
+        os.ftruncate(descriptor, os.write(descriptor, (json.dumps(settings["claim"]["told"]) + "\n").encode()))
+    finally:
+        os.close(descriptor)
+
+
+def unclaim(settings: dict[str, Any]) -> None:
+    if settings["claim"] is not None:
+        with suppress(OSError):
+            os.remove(settings["claim"]["path"])
+
+
+def is_left_alone() -> bool:
+    """Whether lorabake has gone before anything was started."""
+    pipe = select.poll()
+    pipe.register(0, 0)
+    return any(what & select.POLLHUP for _, what in pipe.poll(0))
 
 
 def hear_signals() -> int:
@@ -265,28 +324,43 @@ def tell(words: str) -> None:
         os.write(1, words.encode("utf-8", "replace") + b"\n")
 
 
-def start(settings: dict[str, Any], argv: list[str]) -> subprocess.Popen[bytes]:
-    """Start the trainer in a process group of its own, both streams straight into the log, or each into its file."""
+def start(settings: dict[str, Any], argv: list[str], out: int, err: int) -> subprocess.Popen[bytes]:
+    """Start the trainer in a process group of its own."""
     environment = os.environ | {MARK: settings["mark"]}
-    with ExitStack() as opened:
-        if settings["streams"]:
-            out, err = settings["streams"]
-        else:
-            out = err = opened.enter_context(open(settings["log"], "ab", buffering=0)).fileno()
-        return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, process_group=0
-        )
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, process_group=0)
 
 
 def main() -> int:
     settings, argv = json.loads(sys.argv[1]), sys.argv[2:]
     bell = hear_signals()
-    hold(settings["record"])
     try:
-        child = start(settings, argv)
+        how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        out, err = settings["streams"] or [os.open(settings["log"], how, 0o666)] * 2
     except OSError as error:
         tell(f"error {error.strerror or error}")
         return 127
+    if (why := claim(settings, out)) is not None:
+        tell(f"error {why}")
+        return 127
+    try:
+        return guarded(settings, argv, bell, (out, err))
+    finally:
+        unclaim(settings)
+
+
+def guarded(settings: dict[str, Any], argv: list[str], bell: int, streams: tuple[int, int]) -> int:
+    """The trainer from its start to its verdict; its exit status."""
+    if is_left_alone():
+        return 127
+    try:
+        child = start(settings, argv, *streams)
+    except OSError as error:
+        tell(f"error {error.strerror or error}")
+        return 127
+    if settings["claim"] is not None:
+        settings["claim"]["told"]["trainer"] = child.pid
+        with suppress(OSError):  # its mark, too, leads to it
+            write_claim(settings)
     tell(f"pid {child.pid}")
     guard = Guard(child, settings, bell)
     returncode = guard.tend()

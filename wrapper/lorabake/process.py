@@ -58,7 +58,8 @@ class Supervision:
 
     ``log`` takes both streams byte for byte, or the open files ``streams`` one each. ``record`` and ``events`` are the
     files in which the guard says what happened when this process is killed, ``room`` one that it may remove first, for
-    want of space. SIGTERM follows SIGINT after ``interrupt_s`` seconds, SIGKILL follows SIGTERM after ``terminate_s``.
+    want of space. ``claim`` is the file by which it claims the run, and what that says (runs/lock.py). SIGTERM follows
+    SIGINT after ``interrupt_s`` seconds, SIGKILL follows SIGTERM after ``terminate_s``.
     """
 
     log: Path | None = None
@@ -66,6 +67,7 @@ class Supervision:
     record: Path | None = None
     events: Path | None = None
     room: Path | None = None
+    claim: tuple[Path, Mapping[str, object]] | None = None
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
 
@@ -171,13 +173,14 @@ def _start_guard(command: Command, how: Supervision, mark: str) -> subprocess.Po
         "record": str(how.record.absolute()) if how.record else None,
         "events": str(how.events.absolute()) if how.events else None,
         "room": str(how.room.absolute()) if how.room else None,
+        "claim": {"path": str(how.claim[0].absolute()), "told": {**how.claim[1], "mark": mark}} if how.claim else None,
     }
     argv = [sys.executable, "-I", "-S", str(Path(guard.__file__).absolute()), json.dumps(settings), *command.argv]
     try:
         return subprocess.Popen(
             argv,
             cwd=command.cwd,
-            env=dict(command.env),
+            env=dict(command.env) | {guard.MARK: mark},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

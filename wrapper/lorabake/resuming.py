@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING
 from lorabake import commits, rerunning, resources, terminal, workflow
 from lorabake.errors import MachineError, SetupError
 from lorabake.planning.file_drift import file_drift
-from lorabake.runs.alone import is_going_on, refuse_if_busy
 from lorabake.runs.command import DETERMINISTIC_FILE, trainer_env
 from lorabake.runs.evidence import plan_of
 from lorabake.runs.find import FoundRun
+from lorabake.runs.lock import ensure_idle, find_active
 from lorabake.runs.recompiled import recompiled
 from lorabake.runs.resumable import Way, outlook
 from lorabake.runs.resume import ResumeRequest, command_of, next_part, resume, way_on
+from lorabake.runs.settle import last_step
 from lorabake.runs.trainer_now import place
 from lorabake.speech import ENGLISH, Speech
 from lorabake.trainer.install import Trainer
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Tell = Callable[[Said], None]
 Env = Mapping[str, str]
 SCRIPTS: tuple[Script, ...] = ("train_network.py", "sdxl_train_network.py")
-TAIL = 1_000_000  # bytes of an events file in which the last step stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +56,14 @@ def ready(found: FoundRun) -> Ready:
     if record.rehearsal:
         said = say("{run} is a rehearsal: nothing was trained, so there is nothing to resume", run=found.root)
         raise MachineError(said, say("train: `lorabake run` with its recipe"))
-    if is_going_on(paths, record):
-        raise MachineError(say("{run} is in progress", run=found.root), say("wait for it, or stop it first"))
-    refuse_if_busy(paths.root, record.name)
+    if (active := find_active(paths, record)) is not None:
+        raise active.error
+    ensure_idle(paths.root, record.name)
     view = outlook(paths, record)
     if view.complete:
         return Ready(found)
     way = way_on(view, paths)
-    return Ready(found, way, view.passed, max(0, last_step(found) - way.how.step))
-
-
-def last_step(found: FoundRun) -> int:
-    """The last step that the events tell of, 0 where they tell of none."""
-    try:
-        with found.paths.events.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL))
-            lines = file.read().splitlines()
-    except OSError:
-        return 0
-    for line in reversed(lines):
-        try:
-            event = json.loads(line)
-            if event["event"] == "step":
-                return int(event["step"])
-        except (ValueError, LookupError, TypeError, RecursionError):
-            continue
-    return 0
+    return Ready(found, way, view.passed, max(0, last_step(paths) - way.how.step))
 
 
 def words(ready: Ready) -> tuple[Said, ...]:
@@ -220,7 +201,6 @@ __all__ = [
     "edited",
     "expected_command",
     "go_on",
-    "last_step",
     "ready",
     "refuse_lacking",
     "trainer_of",

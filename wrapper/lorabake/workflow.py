@@ -25,10 +25,10 @@ from lorabake.reading.inputs import inputs
 from lorabake.run_files import write_compiled
 from lorabake.runs import register
 from lorabake.runs.again import Again
-from lorabake.runs.alone import refuse_if_busy
 from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.in_use import refuse_if_in_use
 from lorabake.runs.launch import launch
+from lorabake.runs.lock import ensure_idle
 from lorabake.runs.request import LaunchRequest
 from lorabake.speech import ENGLISH, Speech
 from lorabake.trainer import git, store, venv
@@ -151,7 +151,7 @@ def check_place(prepared: Prepared) -> None:
         hint = say("a run folder is never used twice: name another one, or leave --run-dir out")
         raise MachineError(say("{path} exists already", path=prepared.root), hint)
     if prepared.examination.recipe is not None:
-        refuse_if_busy(prepared.root, prepared.examination.recipe.name)
+        ensure_idle(prepared.root, prepared.examination.recipe.name)
     parent = next(folder for folder in prepared.root.absolute().parents if folder.exists())
     if not parent.is_dir() or not machine.writable(parent):
         raise MachineError(

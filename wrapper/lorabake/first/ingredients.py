@@ -177,7 +177,8 @@ def prepare(folder: Path, family: Family, python: Path | None, env: Mapping[str,
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locks.held(folder / ".lock", lambda: tell(say("waiting for another quickstart in the same folder"))):
+        busy = say("waiting for another quickstart in the same folder")
+        with locks.held(folder / ".lock", lambda other: tell(other.waiting(busy))):
             pictures.draw(folder / PICTURES)
             if python is not None:
                 make_base(folder / f"base-{family}", family, python, env, tell)

@@ -57,9 +57,9 @@ def remarked(record: Record, remarks: tuple[Said, ...]) -> Record:
     return with_outcome(record, record.outcome.model_copy(update={"remarks": (*record.outcome.remarks, *remarks)}))
 
 
-def ended(record: Record, outcome: Outcome, status: Status) -> Record:
-    """The record of a run that is over, and of its last part where it has several."""
-    now = stamp(utc_now())
+def ended(record: Record, outcome: Outcome, status: Status, then: str | None = None) -> Record:
+    """The record of a run that is over, and of its last part where it has several; ``then`` by default is now."""
+    now = then or stamp(utc_now())
     record = record.model_copy(update={"status": status, "ended": now})
     if record.parts:
         last = record.parts[-1].model_copy(update={"status": status, "ended": now})

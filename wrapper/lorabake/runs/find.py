@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from lorabake.errors import MachineError
 from lorabake.files import os_errors_as_messages, read_bytes, reason
 from lorabake.runs.folder import RunPaths
+from lorabake.runs.settle import settled
 from lorabake_schemas.base import kept
 from lorabake_schemas.record import Record
 from lorabake_schemas.words import Said, say
@@ -43,7 +44,8 @@ class FoundRun:
 
 
 def find(named: str | Path, here: Path) -> FoundRun:
-    """The run that ``named`` means; relative paths and names count from ``here``.
+    """The run that ``named`` means; relative paths and names count from ``here``. The record of one that was killed is
+    completed (runs/settle.py).
 
     Raises MachineError when there is none, when there are several of that name, or when its record cannot be read.
     """
@@ -52,7 +54,7 @@ def find(named: str | Path, here: Path) -> FoundRun:
         with os_errors_as_messages():
             root = _by_name(str(named), here)
     paths = RunPaths(root)
-    return FoundRun(paths, record_of(paths), _shown(root, here))
+    return FoundRun(paths, settled(paths, record_of(paths)), _shown(root, here))
 
 
 def place(path: Path) -> Path | None:

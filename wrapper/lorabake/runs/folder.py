@@ -78,6 +78,11 @@ class RunPaths:
         return self.root / ".room"
 
     @property
+    def running(self) -> Path:
+        """Who runs the trainer, from before its start until its end (runs/lock.py)."""
+        return self.root / ".running"
+
+    @property
     def output(self) -> Path:
         return self.root / "output"
 

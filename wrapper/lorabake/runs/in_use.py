@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from lorabake.errors import MachineError
 from lorabake.reading.inputs import seen_from
 from lorabake.runs import register
-from lorabake.runs.alone import is_going_on
 from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.lock import find_active
 from lorabake_schemas.words import legible, say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def refuse_if_in_use(folders: Iterable[Path], home: Path, runs: Path) -> None:
         except MachineError:
             continue
         folder = _shared(record, root, wanted)
-        if folder is not None and is_going_on(paths, record):
+        if folder is not None and find_active(paths, record) is not None:
             raise MachineError(
                 say("{run} is in progress and reads the caches in {folder}", run=root, folder=folder),
                 say("wait for it, or stop it first"),

@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
-from lorabake.runs.alone import only_run
 from lorabake.runs.events import EventLog
 from lorabake.runs.folder import RunPaths, prepare, write_record
+from lorabake.runs.lock import acquire_run_lock
 from lorabake.runs.request import LaunchRequest, files_of, opened
 from lorabake.runs.start import Start, carried_out
 from lorabake_schemas.words import say
@@ -29,7 +29,7 @@ def launch(request: LaunchRequest, watcher: Watcher) -> Record:
     one. When this process is killed, its guard stops the trainer and finishes the record.
     """
     paths = RunPaths(request.root)
-    with only_run(paths, request.plan.name):
+    with acquire_run_lock(paths, request.plan.name):
         record = opened(request)
         prepare(paths, files_of(request))
         with or_nothing(paths):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from lorabake import resources
 from lorabake.errors import MachineError
 from lorabake.reading.timeless import all_made_timeless
-from lorabake.runs.alone import only_run
 from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.runs.ending import finish, remarked
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
 from lorabake.runs.folder import ROOM, RunPaths, read_record, write_record
 from lorabake.runs.happenings import Seen
+from lorabake.runs.lock import acquire_run_lock
 from lorabake.runs.parts import Names, Written, adopt, set_aside, told_of
 from lorabake.runs.progress import Parser
 from lorabake.runs.resumable import Outlook, Training, Way, advice, missing, outlook, settings_of, written_by
@@ -51,7 +51,7 @@ def resume(request: ResumeRequest, watcher: Watcher) -> Record:
     written; SetupError when the trainer cannot be started; InterruptedRunError when the user stopped it.
     """
     paths = request.paths
-    with only_run(paths, read_record(paths.record).name):
+    with acquire_run_lock(paths, read_record(paths.record).name):
         record = read_record(paths.record)
         if record.status == "finished":
             return record

@@ -15,6 +15,7 @@ from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.runs.ending import ended, finish, loss_remarks, mishap, remarked, resumption
 from lorabake.runs.folder import RunPaths, outputs, read_record
 from lorabake.runs.happenings import Saving, Step, Words
+from lorabake.runs.lock import drop_claim, new_claim
 from lorabake.runs.loss import LossFacts, LossWatch
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
@@ -91,6 +92,8 @@ def carried_out(start: Start, record: Record, events: EventLog, watcher: Watcher
         if read_record(start.paths.record).status == "started":  # else the guard has ended it
             finish(start.paths, ended(record, mishap(error), "failed"), events)
         raise
+    finally:
+        drop_claim(start.paths)
     if record.status == "interrupted" and record.outcome is not None:
         raise InterruptedRunError(
             say("{how}; the log is {path}", how=record.outcome.message, path=start.paths.log),
@@ -107,6 +110,7 @@ def train(start: Start, record: Record, teller: Teller) -> Record:
         record=paths.record,
         events=paths.events,
         room=paths.room,
+        claim=new_claim(paths, record.name),
         interrupt_s=start.interrupt_s,
         terminate_s=start.terminate_s,
     )

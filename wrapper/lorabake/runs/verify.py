@@ -14,8 +14,8 @@ from lorabake.planning.file_drift import file_drift, output_drift, shut_file
 from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks, variable_remarks
 from lorabake.reading.inputs import every_again, seen_from
 from lorabake.runs import evidence
-from lorabake.runs.alone import is_going_on
 from lorabake.runs.command import DETERMINISTIC_FILE, number_env
+from lorabake.runs.lock import find_active
 from lorabake.runs.moved import astray, moved_away
 from lorabake.runs.recompiled import digest_drift, recompiled
 from lorabake.runs.trainer_now import trainer_now
@@ -205,9 +205,13 @@ def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
 
 
 def _unfinished(run: FoundRun) -> Said:
-    if is_going_on(run.paths, run.record):
+    active = find_active(run.paths, run.record)
+    if active is None:  # it has ended since the record was read
+        return say("this run was killed, and its lorabake too: what it made is not in the record")
+    if active.is_supervised and active.certain:
         return say("this run is in progress: what it makes is recorded when it ends")
-    return say("this run was killed, and its lorabake too: what it made is not in the record")
+    error = active.error
+    return say("{problem}; {hint}", problem=error.message, hint=error.hint or "")
 
 
 def _counted(files: Sequence[FileDigest]) -> Compared:

@@ -114,7 +114,8 @@ def install(
     venv.check_version(version, pin.python_min, pin.python_max)
     try:
         store.root(home).mkdir(parents=True, exist_ok=True)
-        with locks.held(store.root(home) / ".lock", lambda: tell(say("waiting for another installation to end"))):
+        busy = say("waiting for another installation to end")
+        with locks.held(store.root(home) / ".lock", lambda other: tell(other.waiting(busy))):
             found = find(pin, home, choice, env, python=python, world=world)
             if found is None:
                 built = build(pin, home, choice, Job(env, tell, python, version, world))

@@ -1,0 +1,239 @@
+"""One run of a name, and one trainer in a run folder, at a time.
+
+Three things say that a run is in progress. lorabake holds the lock of the run's name, beside the run folders. The guard
+and everything that writes the trainer's log hold the lock of that log, which the trainer inherits with its output: it
+outlives lorabake and guard. And the file .running says who they are: host, guard, and the mark that every process of
+the tree carries in its environment, by which it is found where there are no locks.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from lorabake import guard
+from lorabake.errors import MachineError
+from lorabake.files import open_descriptor, read_bytes, remove_file
+from lorabake.locks import Held, holder, try_held
+from lorabake.owners import Owner, is_gone, is_here, lives, this_process, understood
+from lorabake.runs.folder import RunPaths
+from lorabake_schemas.words import Said, say
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from lorabake_schemas.record import Record
+
+LIMIT = 4096  # bytes of .running
+RUNNING = ".running"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What .running says. ``owner`` is the guard and its use the run's name; ``folder`` the inode of the run folder, by
+    which a copy is told from the run itself; ``trainer`` is 0 before its start."""
+
+    owner: Owner
+    mark: str
+    folder: int
+    trainer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """A run that is in progress, or may be.
+
+    ``owner`` is lorabake's process, or the guard's where lorabake is gone; None where nobody says. ``pids`` are the
+    processes of the trainer that are known here. ``certain`` is False where nobody here can tell whether they live.
+    """
+
+    root: Path
+    owner: Owner | None = None
+    pids: tuple[int, ...] = ()
+    is_supervised: bool = False
+    is_guarded: bool = False
+    certain: bool = True
+    file: Path | None = None
+
+    @property
+    def error(self) -> MachineError:
+        who = self.owner.described() if self.owner is not None else say("an unknown process")
+        if not self.certain:
+            said = say("{run} may be in progress: {who}", run=self.root, who=who)
+            hint = say("if that process no longer exists for certain, remove {file}", file=self.file or self.root)
+        elif self.is_supervised:
+            said = say("{run} is in progress: {who}", run=self.root, who=who)
+            hint = say("wait for it, or stop it: kill {pid}", pid=str(self.owner.pid if self.owner else ""))
+        elif self.is_guarded:
+            said = say("the trainer of {run} is still being stopped: its lorabake was killed", run=self.root)
+            hint = say("try again in a few seconds")
+        else:
+            who = self.trainer
+            said = say(
+                "the trainer of {run} is still running, but its lorabake was killed: {who}", run=self.root, who=who
+            )
+            hint = say("wait for its end, or stop it: kill {pids}", pids=self._list or "PID")
+        return MachineError(said, hint)
+
+    @property
+    def _list(self) -> str:
+        return " ".join(map(str, self.pids))
+
+    @property
+    def trainer(self) -> Said:
+        """The processes of the trainer."""
+        if self.pids:
+            return say("processes {pids}", pids=self._list)
+        return say("processes that have {log} open", log=RunPaths(self.root).log)
+
+
+@contextmanager
+def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
+    """Hold the name for this run, with no trainer of another run of that name left running.
+
+    Raises MachineError otherwise: somebody else holds the name, or a trainer outlived its lorabake.
+    """
+    folder = paths.root.parent
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            busy = stack.enter_context(try_held(lock_file(folder, name), paths.root.name))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise MachineError(say("cannot write to {folder}: {why}", folder=folder, why=why)) from error
+        if busy is not None:
+            raise _taken(folder, name, busy)
+        for other in (paths, *_claimed(folder, name)):
+            active = find_trainer(other)
+            if active is not None:
+                raise active.error
+        with suppress(OSError):  # of a guard that was killed: nothing of it lives
+            remove_file(paths.running, within=paths.root)
+        yield
+
+
+def _taken(folder: Path, name: str, busy: Held) -> MachineError:
+    """The name is held by lorabake, which has told of which run."""
+    root = folder / busy.owner.use if busy.owner is not None and busy.owner.use else None
+    if root is not None and root.parent == folder and busy.certain:
+        return Active(root, busy.owner, is_supervised=True).error
+    said = say("a run named {name} is in progress: {who}", name=name, who=busy.who)
+    if not busy.certain:
+        said = say("a run named {name} may be in progress: {who}", name=name, who=busy.who)
+    return MachineError(said, busy.hint)
+
+
+def ensure_idle(root: Path, name: str) -> None:
+    """Raises MachineError when a run of that name is in progress, before minutes are spent on an installation.
+
+    Only a hint: launch() decides. Makes no folder and no file.
+    """
+    with suppress(OSError):
+        if (busy := holder(lock_file(root.parent, name))) is not None:
+            raise _taken(root.parent, name, busy)
+    for other in (RunPaths(root), *_claimed(root.parent, name)):
+        active = find_trainer(other)
+        if active is not None:
+            raise active.error
+
+
+def find_active(paths: RunPaths, record: Record) -> Active | None:
+    """Whether a run is in progress: by its lorabake, or by what it has left running. Changes nothing."""
+    busy = None
+    if record.status == "started":
+        with suppress(OSError):
+            busy = holder(lock_file(paths.root.parent, record.name))
+    if busy is not None and (busy.owner is None or busy.owner.use in {"", paths.root.absolute().name}):
+        return Active(paths.root, busy.owner, is_supervised=True, certain=busy.certain, file=busy.path)
+    return find_trainer(paths)
+
+
+def lock_file(folder: Path, name: str) -> Path:
+    """A record's name may come from a stranger: it leads to no other folder."""
+    return folder / f".{name.replace('/', '_').replace(chr(0), '_')}.lock"
+
+
+def find_trainer(paths: RunPaths) -> Active | None:
+    """The guard and trainer of a run folder that live, or may live. Changes nothing.
+
+    Only of this machine's processes anything is looked up: a run folder may come from a stranger.
+    """
+    claim, locked = read_claim(paths), _log_is_free(paths)
+    if claim is None or claim.folder != _inode(paths.root):
+        return None if locked is not False else Active(paths.root, claim.owner if claim is not None else None)
+    owner = claim.owner
+    if is_here(owner):
+        pids, guarded = _processes(claim), lives(owner)
+        if pids or guarded or locked is False:
+            return Active(paths.root, owner, pids, is_guarded=guarded)
+        return None
+    if locked is not False and is_gone(owner, unlocked=bool(locked)):
+        return None
+    return Active(paths.root, owner, certain=locked is False, file=paths.running)
+
+
+def read_claim(paths: RunPaths) -> Claim | None:
+    try:
+        found = understood(read_bytes(paths.running, LIMIT, within=paths.root))
+    except (OSError, ValueError):
+        return None
+    if found is None:
+        return None
+    owner, told = found
+    mark, folder, trainer = told.get("mark"), told.get("folder"), told.get("trainer", 0)
+    if not isinstance(mark, str) or not mark or not isinstance(folder, int) or type(trainer) is not int:
+        return None
+    return Claim(owner, mark, folder, trainer if 0 < trainer < 1 << 31 else 0)
+
+
+def new_claim(paths: RunPaths, name: str) -> tuple[Path, dict[str, object]]:
+    """What a guard is to write into .running; it adds itself."""
+    return paths.running, {**asdict(this_process(name)), "folder": _inode(paths.root)}
+
+
+def drop_claim(paths: RunPaths) -> None:
+    """Remove what a guard that was killed has left, unless its trainer lives."""
+    if find_trainer(paths) is None:
+        with suppress(OSError):
+            remove_file(paths.running, within=paths.root)
+
+
+def _processes(claim: Claim) -> tuple[int, ...]:
+    """The trainer's processes, without its guard."""
+    found = guard.Tree(0, claim.mark).members()
+    if not found and claim.trainer and not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - as guard does
+        found = guard.Tree(claim.trainer, claim.mark).members()
+    return tuple(sorted(found - {claim.owner.pid}))
+
+
+def _claimed(folder: Path, name: str) -> Iterator[RunPaths]:
+    """Run folders of that name beside this one whose trainer was started and has not ended in order."""
+    with suppress(OSError):
+        for path in sorted(folder.glob(f"*/{RUNNING}")):
+            paths = RunPaths(path.parent)
+            claim = read_claim(paths)
+            if claim is not None and claim.owner.use == name:
+                yield paths
+
+
+def _log_is_free(paths: RunPaths) -> bool | None:
+    """Whether nobody writes the log; None where that cannot be told."""
+    try:
+        descriptor = open_descriptor(paths.log, within=paths.root)
+    except (OSError, ValueError):
+        return None
+    try:
+        return guard.flock(descriptor, shared=True)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _inode(folder: Path) -> int:
+    with suppress(OSError):
+        return folder.stat().st_ino
+    return 0
