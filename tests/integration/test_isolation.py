@@ -99,7 +99,7 @@ def test_helpers_import_nothing_from_the_current_folder(hostile: Path, own: OwnT
     env = dict(os.environ)
     assert venv.python_version(own.python, env) == f"{sys.version_info[0]}.{sys.version_info[1]}"
     made = venv.make(tmp_path / "made", Path(sys.executable), env)
-    assert venv.health(made, ("json", "argparse"), hostile, env).failed == ()
+    assert venv.health(made, ("json", "argparse"), env).failed == ()
     assert not venv.offers_cpu_torch(made, "", env | {"PIP_NO_INDEX": "1"})
     trainer = Trainer("own", own.checkout, own.python, None, None, None, {})
     assert contents.contents(trainer, env).python_version.startswith(f"{sys.version_info[0]}.")

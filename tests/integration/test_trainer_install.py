@@ -21,6 +21,7 @@ from lorabake.errors import SetupError
 from lorabake.trainer import install as trainer
 from lorabake.trainer import store, venv
 from lorabake_schemas.pin import Pin
+from lorabake_schemas.words import Said
 
 SCRIPT = Path(__file__).with_name("trainer_world.py")
 
@@ -217,6 +218,83 @@ def test_a_mirror_in_the_users_git_configuration_is_used(folder: Path) -> None:
     assert install(folder, small.pin(folder).model_copy(update={"url": url})).checkout.exists()
 
 
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """The files of a checkout."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(folder).parts
+    }
+
+
+COMMITTED = {name: text.encode() for name, text in small.FILES.items() if "big.dll" not in name}
+HOSTILE_GIT = """
+[core]
+    autocrlf = true
+    eol = crlf
+    safecrlf = true
+    symlinks = false
+    fileMode = false
+    ignoreCase = true
+    sparseCheckoutCone = true
+    attributesFile = {folder}/attributes
+    excludesFile = {folder}/attributes
+[filter "shout"]
+    smudge = "tr a-z A-Z"
+    clean = cat
+    required = true
+[init]
+    defaultObjectFormat = sha256
+[index]
+    sparse = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "place", "attributes"),
+    [
+        ("attributesFile", "attributes", "*.py text eol=crlf\n*.py ident\n"),
+        ("XDG_CONFIG_HOME", "xdg/git/attributes", "* working-tree-encoding=UTF-16\n"),
+        ("HOME", ".config/git/attributes", "* filter=shout\n"),
+    ],
+)
+def test_the_checkout_has_its_commits_bytes_whatever_git_is_configured_to_do(
+    folder: Path, named: str, place: str, attributes: str
+) -> None:
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place).write_text(attributes, encoding="utf-8")
+    config = HOSTILE_GIT.format(folder=folder)
+    config = config if named == "attributesFile" else config.replace("attributesFile", "other")
+    (folder / ".gitconfig").write_text(config, encoding="utf-8")
+    env = {"XDG_CONFIG_HOME": str(folder / "xdg")} if named == "XDG_CONFIG_HOME" else {}
+    assert bytes_of(install(folder, env=env).checkout) == COMMITTED
+
+
+@pytest.mark.parametrize("value", ["", "cache"])
+def test_an_invalid_folder_of_caches_is_as_none(folder: Path, value: str) -> None:
+    """Packages, such as huggingface_hub's, would make it in the folder they happen to be in."""
+    assert bytes_of(install(folder, env={"XDG_CACHE_HOME": value}).checkout) == COMMITTED
+    assert (folder / ".cache" / "tiny" / "kept").exists()
+
+
+def test_what_a_package_leaves_in_the_current_folder_is_not_in_the_checkout(folder: Path) -> None:
+    assert bytes_of(install(folder, env={"TINY_STRAYS": "stray-{n}"}).checkout) == COMMITTED
+
+
+def test_files_that_differ_from_the_commit_are_named(folder: Path) -> None:
+    """Whatever the user has git ignore everywhere."""
+    (folder / ".gitconfig").write_text(f"[core]\n    excludesFile = {folder}/ignored\n", encoding="utf-8")
+    (folder / "ignored").write_text("stray*\n", encoding="utf-8")
+    error = refused(folder, env={"TINY_STRAYS": "{prefix}/../sd-scripts/stray-{n}"})
+    assert isinstance(error.message, Said)
+    assert isinstance(error.message.filled["files"], Said)
+    assert error.message.filled["files"].filled == {
+        "names": ", ".join(f"stray-{n}" for n in range(5)),
+        "rest": 2,
+        "total": 7,
+    }
+
+
 def test_git_is_missing(folder: Path) -> None:
     (folder / "bin").mkdir()
     error = refused(folder, env={"PATH": str(folder / "bin")})
@@ -297,6 +375,60 @@ def test_an_index_that_cannot_be_reached(ready: Path) -> None:
 
 def test_a_lock_without_a_hash_is_not_installed(ready: Path) -> None:
     assert "pip" in fill(ready, "tiny==1.0\n").message
+
+
+PIP_CONF = """
+[global]
+no-index = true
+target = {folder}/target
+python = {folder}/no-python
+quiet = 3
+user = true
+no-binary = :all:
+[install]
+find-links =
+    {folder}/none
+    {folder}/wheels
+dry-run = true
+root = {folder}/root
+prefix = {folder}/prefix
+constraint = {folder}/constraint
+editable = {folder}/origin
+report = {folder}/report
+"""
+PLACES = {"user": ".config/pip/pip.conf", "old": ".pip/pip.conf", "machine": "etc/pip/pip.conf", "named": "my.conf"}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_pips_configuration_says_where_from_and_never_where_to(folder: Path, place: str) -> None:
+    """Without the find-links of the same file nothing could be installed."""
+    there = folder / PLACES[place]
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.write_text(PIP_CONF.format(folder=folder), encoding="utf-8")
+    env = {
+        "PIP_CONFIG_FILE": str(there) if place == "named" else "",
+        "XDG_CONFIG_DIRS": str(folder / "etc"),
+        "PIP_FIND_LINKS": "",
+        "PIP_NO_INDEX": "",
+        "PIP_TARGET": str(folder / "target"),
+    }
+    assert install(folder, env=env).versions["tiny"] == "1.0"
+    assert not [name for name in ("target", "root", "prefix", "report") if (folder / name).exists()]
+
+
+def test_pips_variables_win_over_its_files_and_are_meant_from_the_current_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "my.conf").write_text("[install]\nfind-links = /nowhere\nno-index = true\n", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    env = {"PIP_CONFIG_FILE": "my.conf", "PIP_FIND_LINKS": "wheels", "PIP_NO_INDEX": ""}
+    assert install(folder, env=env).versions["tiny"] == "1.0"
+
+
+def test_a_configuration_that_pip_cannot_read(folder: Path) -> None:
+    (folder / "my.conf").write_text("no section\n", encoding="utf-8")
+    error = refused(folder, env={"PIP_CONFIG_FILE": str(folder / "my.conf")})
+    assert "my.conf" in (error.hint or "")
 
 
 def test_asking_pip_for_a_cpu_build(ready: Path) -> None:

@@ -27,6 +27,16 @@ FILES = {
     ".gitignore": "__pycache__\n",
 }
 
+TINY = """
+import os, pathlib, sys
+cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "tiny")
+cache.mkdir(parents=True, exist_ok=True)
+(cache / "kept").write_text("kept")
+if "TINY_STRAYS" in os.environ:
+    for n in range(7):
+        pathlib.Path(os.environ["TINY_STRAYS"].format(n=n, prefix=sys.prefix)).write_text("stray")
+"""
+
 
 def git(folder: Path, *args: str) -> str:
     who = ("-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "init.defaultBranch=main")
@@ -65,11 +75,11 @@ def make(folder: Path) -> None:
 
 
 def wheel(folder: Path) -> None:
-    """tiny 1.0: one module, as small as a wheel can be."""
+    """tiny 1.0: one module, which keeps something in a cache as it is imported."""
     (folder / "wheels").mkdir()
     info = "tiny-1.0.dist-info"
     with zipfile.ZipFile(folder / "wheels" / "tiny-1.0-py3-none-any.whl", "w") as file:
-        file.writestr("tiny.py", "")
+        file.writestr("tiny.py", TINY)
         file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", f"tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")

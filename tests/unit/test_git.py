@@ -26,3 +26,7 @@ def test_the_users_way_to_servers_stays(name: str) -> None:
 def test_git_asks_nothing_and_speaks_english() -> None:
     env = git.environment({"GIT_TERMINAL_PROMPT": "1", "LC_ALL": "de_DE.UTF-8"})
     assert env == {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
+def test_an_empty_folder_does_not_reach_git() -> None:
+    assert "XDG_CONFIG_HOME" not in git.environment({"XDG_CONFIG_HOME": "", "HOME": "/home/me"})

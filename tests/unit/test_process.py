@@ -32,7 +32,30 @@ def test_an_output_is_ok_by_its_exit_code() -> None:
 
 
 def test_the_environment_is_read_in_one_place() -> None:
-    assert own_environment() is os.environ
+    assert own_environment() == child_env(os.environ)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_DIRS", "HOME", "TMPDIR", "HF_HOME", "MPLCONFIG_DIR", "X_CACHE"],
+)
+def test_a_folder_that_is_set_but_empty_is_unset(name: str) -> None:
+    assert child_env({name: "", "PATH": "/bin"}) == {"PATH": "/bin"}
+    assert child_env({name: "/there"}) == {name: "/there"}
+
+
+@pytest.mark.parametrize("name", ["CUDA_VISIBLE_DEVICES", "HTTP_PROXY", "GIT_ASKPASS", "LD_LIBRARY_PATH"])
+def test_empty_means_something_for_other_variables(name: str) -> None:
+    assert child_env({name: ""}) == {name: ""}
+
+
+def test_a_relative_folder_is_meant_from_here_or_is_invalid() -> None:
+    here = {"TMPDIR": "scratch", "HF_HOME": "~/hub", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_DIRS": "a:/etc/xdg::/b"}
+    assert child_env(here) == {
+        "TMPDIR": str(Path.cwd() / "scratch"),
+        "HF_HOME": "~/hub",
+        "XDG_CONFIG_DIRS": "/etc/xdg:/b",
+    }
 
 
 def test_on_windows_a_run_says_where_to_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,14 +116,7 @@ def test_the_trainers_python_sees_no_other_python() -> None:
         "HTTPS_PROXY": "mine",
     }
     child = requirements.child_environment(env, TMPDIR="/scratch")
-    assert {name for name in env if name in child} == {
-        "PATH",
-        "HOME",
-        "PIP_INDEX_URL",
-        "PIP_FIND_LINKS",
-        "PIP_CERT",
-        "HTTPS_PROXY",
-    }
+    assert {name for name in env if name in child} == {"PATH", "HOME", "HTTPS_PROXY"}
     assert child["TMPDIR"] == "/scratch"
     assert child["PYTHONNOUSERSITE"] == "1"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import select
 import signal
 import subprocess
@@ -23,6 +24,20 @@ from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
+
+# The XDG Base Directory Specification calls them invalid, and unset, where they are empty or relative.
+_XDG = (
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_DIRS",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_DIRS",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+)
+# A relative one means the folder below the current one, also for a child that works elsewhere.
+_FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LORABAKE_HOME", "TEMP", "TMP", "TMPDIR", "TORCH_HOME")
+_NAMES_FOLDER = re.compile(r"HOME|TEMP|TMP|TMPDIR|.+_(?:HOME|DIRS?|CACHE)")
 
 # A command that has to end this soon runs without a guard, which takes a tenth of a second to start: if
 # lorabake is killed meanwhile, little is left running, and not for long.
@@ -256,14 +271,24 @@ def _too_slow(command: Command, seconds: float) -> SetupError:
 
 
 def child_env(base: Mapping[str, str], *, drop: Sequence[str] = (), **changes: str) -> dict[str, str]:
-    """The environment for a child: ``base`` without every name that starts with one of ``drop``, plus changes."""
-    kept = {name: value for name, value in base.items() if not name.startswith(tuple(drop))} if drop else dict(base)
-    return kept | changes
+    """The environment for a child: ``base`` without every name that starts with one of ``drop``, plus changes.
+
+    A folder's variable that is set but empty is left out: many programs would put the folder into the current one.
+    """
+    kept = {name: _meant(name, value) for name, value in base.items() if not name.startswith(tuple(drop))}
+    return {name: value for name, value in kept.items() if value or not _NAMES_FOLDER.fullmatch(name)} | changes
+
+
+def _meant(name: str, value: str) -> str:
+    """What a variable means to a child whose current folder is another one; "" for nothing."""
+    if name in _XDG:
+        return os.pathsep.join(part for part in value.split(os.pathsep) if Path(part).is_absolute())
+    return str(Path(value).absolute()) if name in _FOLDERS and value and value[0] != "~" else value
 
 
 def own_environment() -> Mapping[str, str]:
     """This process' environment, read in one place so that everything else takes it as an argument."""
-    return os.environ
+    return child_env(os.environ)
 
 
 __all__ = ["Command", "Output", "Running", "Supervision", "capture", "child_env", "own_environment", "supervise"]

@@ -78,7 +78,7 @@ def _build_in(folder: Path, pin: Pin, choice: Choice, log: Path, job: Job) -> st
     venv.fill(python, lock, folder, job.env, log, job.tell)
     shutil.rmtree(folder / "tmp", ignore_errors=True)
     job.tell(say("checking that it works"))
-    health = venv.health(python, (*pin.modules, *pin.lock(name).modules), checkout, job.env)
+    health = venv.health(python, (*pin.modules, *pin.lock(name).modules), job.env)
     if health.failed:
         said = say("the trainer was installed but does not work: {why}", why=health.failed[0])
         raise SetupError(said, say("what pip did: {log}", log=log))

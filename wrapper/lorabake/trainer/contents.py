@@ -181,7 +181,7 @@ def _asked(python: Path, env: Mapping[str, str]) -> tuple[str, tuple[Path, ...]]
         version, path = json.loads(done.stdout.rstrip().rpartition("\n")[2])
     except (SetupError, ValueError):
         return "", ()
-    return str(version), tuple(map(Path, path))
+    return str(version), tuple(Path(folder) for folder in path if folder)
 
 
 def _of_venv(python: Path) -> tuple[Path, ...]:

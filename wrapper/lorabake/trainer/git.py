@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 from lorabake.errors import SetupError, UnreachableError
-from lorabake.process import Output, capture
+from lorabake.process import Output, capture, child_env
 from lorabake_schemas.words import Said, say
 
 if TYPE_CHECKING:
@@ -33,11 +34,25 @@ _SETTINGS = {
     "advice.detachedHead": "false",
     "core.autocrlf": "false",
     "core.fsmonitor": "false",
-    "core.hooksPath": "/dev/null",
+    "core.hooksPath": os.devnull,
+    "core.ignoreStat": "false",
     "gc.auto": "0",
     "http.lowSpeedLimit": "1",
     "http.lowSpeedTime": "60",
+    "maintenance.auto": "false",
+    "submodule.recurse": "false",
 }
+# These as well where lorabake makes a checkout; in one of the user's own they are the user's business.
+_PINNED = {
+    "core.attributesFile": os.devnull,
+    "core.excludesFile": os.devnull,
+    "core.sparseCheckoutCone": "false",
+    "core.symlinks": "true",
+    "index.sparse": "false",
+    "init.defaultObjectFormat": "sha1",
+}
+# Stronger than the attributes of the user, of the machine and of the commit itself: its bytes, as they are.
+_ATTRIBUTES = "* -text -eol -working-tree-encoding -ident -filter\n"
 _NO_SUCH_COMMIT = ("not our ref", "couldn't find remote ref", "unadvertised object", "no such remote ref")
 _DISK_FULL = "No space left on device"
 
@@ -45,15 +60,16 @@ _DISK_FULL = "No space left on device"
 def environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment git runs in: the user's way to servers, nobody else's repository, no questions, English."""
     kept = {name: value for name, value in env.items() if not name.startswith("GIT_") or name.startswith(_KEPT)}
-    return kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    return child_env(kept, GIT_TERMINAL_PROMPT="0", LC_ALL="C")
 
 
-def _git(env: Mapping[str, str], *args: str, timeout: float | None = None) -> Output:
+def _git(env: Mapping[str, str], *args: str, timeout: float | None = None, pinned: bool = False) -> Output:
     if shutil.which("git", path=env.get("PATH", "")) is None:
         hint = say("install git, or use --sd-scripts and --python")
         raise SetupError(say("git was not found on this machine"), hint)
-    settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
-    return capture(["git", *settings, *args], env=environment(env), timeout=timeout)
+    settings = _SETTINGS | (_PINNED if pinned else {})
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    return capture(["git", *options, *args], env=environment(env), timeout=timeout)
 
 
 def _must(done: Output, message: Said) -> str:
@@ -75,9 +91,16 @@ def _last_words(done: Output) -> Said:
 
 
 def init(repo: Path, env: Mapping[str, str]) -> None:
-    """Make an empty repository, without the user's template (hooks could be in it)."""
+    """Make an empty repository, without the user's template (hooks could be in it), whose files are never converted."""
     problem = say("cannot make a git repository in {folder}", folder=repo)
-    _must(_git(env, "init", "--quiet", "--template=", str(repo)), problem)
+    _must(_git(env, "init", "--quiet", "--template=", str(repo), pinned=True), problem)
+    _write_info(repo, "attributes", _ATTRIBUTES)
+
+
+def _write_info(repo: Path, name: str, text: str) -> None:
+    place = repo / ".git" / "info" / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(text, encoding="utf-8", newline="\n")
 
 
 def fetch(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> None:
@@ -118,10 +141,9 @@ def checkout(repo: Path, commit: str, sparse: Sequence[str], env: Mapping[str, s
     """
     at = ("-C", str(repo))
     _must(_git(env, *at, "config", "core.sparseCheckout", "true"), say("cannot set up a sparse checkout"))
-    patterns = repo / ".git" / "info" / "sparse-checkout"  # what git itself reads; `git sparse-checkout` came in 2.25
-    patterns.parent.mkdir(exist_ok=True)
-    patterns.write_text("".join(f"{pattern}\n" for pattern in sparse), encoding="utf-8", newline="\n")
-    done = _git(env, *at, "checkout", "--quiet", "--detach", commit)
+    # what git itself reads; `git sparse-checkout` came in 2.25
+    _write_info(repo, "sparse-checkout", "".join(f"{pattern}\n" for pattern in sparse))
+    done = _git(env, *at, "checkout", "--quiet", "--detach", commit, pinned=True)
     _must(done, say("cannot check out {commit}", commit=commit))
 
 
@@ -151,11 +173,11 @@ def files(repo: Path, env: Mapping[str, str]) -> tuple[list[str], list[str]] | N
     return tracked, [name for mark, name in marked if mark == "?"]
 
 
-def changes(repo: Path, env: Mapping[str, str]) -> tuple[str, ...]:
-    """The files that are not as in the commit, also those that were added and that git does not ignore. Raises
-    SetupError."""
+def changes(repo: Path, env: Mapping[str, str], *, pinned: bool = False) -> tuple[str, ...]:
+    """The files that are not as in the commit, also those that were added and that git does not ignore; in a
+    ``pinned`` checkout, what the user has git ignore everywhere counts, too. Raises SetupError."""
     looking = ("--no-optional-locks", "-C", str(repo))
-    done = _git(env, *looking, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    done = _git(env, *looking, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", pinned=pinned)
     lines = _must(done, say("cannot read the state of {folder}", folder=repo)).split("\0")
     return tuple(line[3:] for line in lines if line)
 

@@ -141,7 +141,7 @@ def own(
     """
     checkout, chosen = venv.own_place(sd_scripts, python, env)
     tell(say("checking {path}", path=chosen))
-    health = venv.health(chosen, (*pin.modules, *needed), checkout, env)
+    health = venv.health(chosen, (*pin.modules, *needed), env)
     if health.failed:
         raise health.refusal(chosen)
     commit = git.head(checkout, env)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lorabake.errors import SetupError
 from lorabake.trainer import git
 from lorabake_schemas.pin import Pin
-from lorabake_schemas.words import say
+from lorabake_schemas.words import Said, quoted, say
+
+_SHOWN = 5
 
 
 def check_out(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
@@ -30,11 +32,21 @@ def verify(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
             pin=pin.commit,
         )
         raise SetupError(said, say("use another mirror; a tag is no commit: name the one that it stands for"))
-    if not git.is_clean(checkout, env):
+    changed = git.changes(checkout, env, pinned=True)
+    if changed:
         raise SetupError(
-            say("the checkout of sd-scripts differs from its commit"),
-            say("git's configuration changes files while it checks them out: look for filters (git config --list)"),
+            say("the checkout of sd-scripts differs from its commit: {files}", files=_listed(changed)),
+            say("something changes these files during the installation; stop it, then install again"),
         )
+
+
+def _listed(names: Sequence[str]) -> Said:
+    """The first few names, and how many there are."""
+    shown = ", ".join(names[:_SHOWN])
+    rest = len(names) - _SHOWN
+    return (
+        quoted(shown) if rest <= 0 else say("{names}, {rest} more ({total})", names=shown, rest=rest, total=len(names))
+    )
 
 
 __all__ = ["check_out", "verify"]

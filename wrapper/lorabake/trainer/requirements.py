@@ -19,32 +19,34 @@ _BLOCK = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[^\s;\\]+)[^\n]
 _BUILD_FIRST = re.compile(r"^# build-first: (.+)$", re.MULTILINE)
 
 # Python's own variables would let other packages into the trainer's environment; a virtual environment's name would
-# mislead tools; the PIP_ ones would install something else, elsewhere or not at all. All the rest of pip's
-# configuration (indexes, find-links, proxy, certificates, cache) is the user's.
-_DROPPED = (
-    "PYTHON",
-    "VIRTUAL_ENV",
-    "CONDA_",
-    "__PYVENV_LAUNCHER__",
-    "PIP_CONSTRAINT",
-    "PIP_DRY_RUN",
-    "PIP_EDITABLE",
-    "PIP_IGNORE_INSTALLED",
-    "PIP_NO_BUILD_ISOLATION",
-    "PIP_PREFIX",
-    "PIP_PYTHON",
-    "PIP_REPORT",
-    "PIP_REQUIREMENT",
-    "PIP_ROOT",
-    "PIP_SRC",
-    "PIP_TARGET",
-    "PIP_UPGRADE",
-    "PIP_USER",
+# mislead tools; pip's would install something else, elsewhere or not at all: see PIP_SETTINGS.
+_DROPPED = ("PYTHON", "VIRTUAL_ENV", "CONDA_", "__PYVENV_LAUNCHER__", "PIP_", "DIST_EXTRA_CONFIG")
+# The options of pip that stay the user's, from pip's files and variables alike: where packages are got, by which way,
+# and where they are kept. Of `target`, `prefix`, `user`, `dry-run`, `python`, `constraint` and all others none counts.
+PIP_SETTINGS = (
+    "cache-dir",
+    "cert",
+    "client-cert",
+    "default-timeout",
+    "extra-index-url",
+    "find-links",
+    "index-url",
+    "keyring-provider",
+    "no-cache-dir",
+    "no-index",
+    "proxy",
+    "pypi-url",
+    "resume-retries",
+    "retries",
+    "timeout",
+    "trusted-host",
+    "use-deprecated",
+    "use-feature",
 )
 
 
 def child_environment(env: Mapping[str, str], **changes: str) -> dict[str, str]:
-    """The environment for the trainer's Python and its pip: the user's, less what would mix in other Pythons."""
+    """The environment for the trainer's Python: the user's, less what would mix in other Pythons."""
     ours = {"PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
     return child_env(env, drop=_DROPPED, **(ours | changes))
 

@@ -9,13 +9,14 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from lorabake import resources
 from lorabake.errors import SetupError
-from lorabake.process import capture
+from lorabake.process import capture, child_env
 from lorabake.stream import stream_lines
 from lorabake.trainer import requirements
 from lorabake_schemas.words import Said, quoted, say
@@ -114,7 +115,7 @@ def offers_cpu_torch(python: Path, lock: str, env: Mapping[str, str]) -> bool:
     wanted = requirements.packages(lock).get("torch", "")
     command = [str(python), *_PIP, "index", "versions", "torch"]
     try:
-        done = capture(command, env=requirements.child_environment(env), timeout=120)
+        done = capture(command, env=_pip_environment(python, "index", env), timeout=120)
     except SetupError:  # no answer in time is no offer
         return False
     return f"{wanted}+cpu" in re.split(r"[\s,]+", done.stdout)
@@ -131,7 +132,7 @@ def fill(
     scratch = folder / "tmp"
     scratch.mkdir()
     first = requirements.build_first(lock)
-    child = requirements.child_environment(env, TMPDIR=str(scratch), TEMP=str(scratch), TMP=str(scratch))
+    child = _pip_environment(python, "install", env) | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     if first:
         tell(say("installing build tools"))
         _pip(python, _written(scratch / "build-first.txt", first), child, log, None)
@@ -143,6 +144,23 @@ def fill(
             tell(shown)
 
     _pip(python, _written(scratch / "lock.txt", lock), child, log, show, options)
+
+
+def _pip_environment(python: Path, command: str, env: Mapping[str, str]) -> dict[str, str]:
+    """The environment for one of pip's commands: of pip's configuration only PIP_SETTINGS. Raises SetupError.
+
+    They are read from wherever pip has them, and given to it as variables while it reads no file: an option such as
+    `target` or `dry-run` in a file cannot be taken back on the command line.
+    """
+    asked = child_env(env, drop=("PYTHON",))
+    with resources.trainer_side("pip_settings.py") as script:
+        argv = [str(python), "-I", "-X", "utf8", str(script), command, *requirements.PIP_SETTINGS]
+        done = capture(argv, env=asked, timeout=60)
+    answer = last_json(done.stdout)
+    if not done.ok or answer is None:
+        raise SetupError(say("pip cannot read its configuration"), _tail(done.stderr))
+    settings = {f"PIP_{name.upper().replace('-', '_')}": str(value) for name, value in answer.items()}
+    return requirements.child_environment(env, **settings, PIP_CONFIG_FILE=os.devnull)
 
 
 def _written(path: Path, text: str) -> Path:
@@ -166,7 +184,7 @@ def _pip(
             show(line)
 
     argv = [str(python), *_PIP, *_INSTALL, *options, "-r", str(file)]
-    if stream_lines(argv, cwd=file.parent, env=env, log=log, on_line=heard) != 0:
+    if stream_lines(argv, cwd=Path.cwd(), env=env, log=log, on_line=heard) != 0:
         error = requirements.failure(list(last))
         raise type(error)(error.message, say("{hint} (all of it: {log})", hint=error.hint or "", log=log))
 
@@ -196,11 +214,11 @@ class Health:
         return SetupError(what, say("{command}, or {other}", command=command, other=other))
 
 
-def health(python: Path, modules: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Health:
-    """Import what training needs in the trainer's own Python."""
-    with resources.trainer_side("health.py") as script:
+def health(python: Path, modules: Sequence[str], env: Mapping[str, str]) -> Health:
+    """Import what training needs in the trainer's own Python, in a folder that takes what a package leaves behind."""
+    with resources.trainer_side("health.py") as script, TemporaryDirectory() as folder:
         argv = [str(python), str(script), *modules]
-        done = capture(argv, cwd=cwd, env=requirements.script_environment(env), timeout=600)
+        done = capture(argv, cwd=Path(folder), env=requirements.script_environment(env), timeout=600)
     answer = last_json(done.stdout)
     if answer is None:
         tail = " / ".join(done.stderr.strip().splitlines()[-3:])
