@@ -11,21 +11,36 @@ from pydantic import Field, StringConstraints
 from lorabake_schemas.base import Many, StrictModel
 from lorabake_schemas.machine import Family, Precision
 from lorabake_schemas.values import (
+    LARGEST_RANK,
+    LARGEST_SIDE,
+    MOST_CYCLES,
     Comment,
-    Count,
     Ending,
+    Epochs,
+    FilePath,
     GpuNumbers,
+    KohyaValue,
     Name,
     NotNegative,
     Optimizer,
+    OptimizerArgument,
+    PerStep,
     Positive,
+    Processes,
     Prompt,
+    Rank,
+    RankOrNone,
+    Repeats,
     Resolution,
     Scheduler,
     Share,
     Side,
+    Steps,
+    Tag,
+    Tags,
     Text,
     WarmUp,
+    Workers,
 )  # fmt: skip
 
 # What is trained, in one word (G1.17). outfits: several outfits of one character (part 6).
@@ -39,68 +54,64 @@ Sampler = Literal[
 ]  # fmt: skip
 
 
-OptimizerArgument = bool | int | float | str | Many[float]
-KohyaValue = bool | int | float | str | Many[str] | Many[int] | Many[float]
-
-
 class Base(StrictModel):
     """The model to train on. ``model``: a file, a diffusers folder or a hub id; paths are relative to the recipe."""
 
-    model: Text
+    model: FilePath
     family: Family | None = None
     tags: TagStyle | None = None
     v_prediction: bool | None = None
     zero_terminal_snr: bool | None = None
     native_resolution: Side | None = None
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
-    vae: Text | None = None
-    tokenizer_cache_dir: Text | None = None
+    vae: FilePath | None = None
+    tokenizer_cache_dir: FilePath | None = None
 
 
 class Concept(StrictModel):
     """One thing to learn: its instance token, its class token, its pictures."""
 
-    token: Text
-    class_: Annotated[Text | None, Field(alias="class")] = None
-    outfit: Text | None = None
-    images: Text
-    num_repeats: Count | None = None
+    token: Tag
+    class_: Annotated[Tag | None, Field(alias="class")] = None
+    outfit: Tag | None = None
+    images: FilePath
+    num_repeats: Repeats | None = None
     asymmetric: bool | None = None
     flip_aug: bool | None = None
     shuffle_caption: bool | None = None
-    keep_tokens: Annotated[int, Field(ge=0)] | None = None
+    keep_tokens: Tags | None = None
 
 
 class Regularisation(StrictModel):
     """Pictures of the class in general, which hold the model to what it knew (guide part 3.5)."""
 
-    class_: Annotated[Text, Field(alias="class")]
-    images: Text
-    num_repeats: Count | None = None
+    class_: Annotated[Tag, Field(alias="class")]
+    images: FilePath
+    num_repeats: Repeats | None = None
 
 
 class Network(StrictModel):
     """What is trained: ``type`` lora is networks.lora, every other type a LyCORIS algorithm."""
 
     type: NetworkType | None = None
-    network_dim: Count | None = None
+    network_dim: Rank | None = None
     network_alpha: Positive | None = None
-    conv_dim: Annotated[int, Field(ge=0)] | None = None
+    conv_dim: RankOrNone | None = None
     conv_alpha: Positive | None = None
     network_dropout: Share | None = None
     rank_dropout: Share | None = None
     module_dropout: Share | None = None
     dora_wd: bool | None = None
-    factor: Annotated[int, Field(ge=-1)] | None = None
-    block_size: Count | None = None
+    factor: Annotated[int, Field(ge=-1, le=LARGEST_RANK)] | None = None
+    block_size: Rank | None = None
     constraint: NotNegative | None = None
-    preset: Text | None = None
+    preset: FilePath | None = None
     use_tucker: bool | None = None
     use_scalar: bool | None = None
     rescaled: bool | None = None
     train_norm: bool | None = None
     network_train_unet_only: bool | None = None
-    network_weights: Text | None = None
+    network_weights: FilePath | None = None
     scale_weight_norms: NotNegative | None = None
 
 
@@ -114,13 +125,14 @@ class Train(StrictModel):
     text_encoder_lr: NotNegative | None = None
     lr_scheduler: Scheduler | None = None
     lr_warmup_steps: WarmUp | None = None
-    lr_scheduler_num_cycles: Count | None = None
-    max_train_epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    max_train_steps: Count | None = None
-    exposures: Count | None = None
-    train_batch_size: Count | None = None
-    gradient_accumulation_steps: Count | None = None
-    bucket_reso_steps: Annotated[int, Field(ge=32)] | None = None  # before resolution, which must be a multiple of it
+    lr_scheduler_num_cycles: Annotated[int, Field(ge=1, le=MOST_CYCLES)] | None = None
+    max_train_epochs: Epochs | None = None
+    max_train_steps: Steps | None = None
+    exposures: Steps | None = None
+    train_batch_size: PerStep | None = None
+    gradient_accumulation_steps: PerStep | None = None
+    # before resolution, which must be a multiple of it
+    bucket_reso_steps: Annotated[int, Field(ge=32, le=LARGEST_SIDE)] | None = None
     resolution: Resolution | None = None
     enable_bucket: bool | None = None
     min_bucket_reso: Side | None = None
@@ -132,7 +144,7 @@ class Train(StrictModel):
     cache_latents: bool | None = None
     cache_latents_to_disk: bool | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    max_data_loader_n_workers: Annotated[int, Field(ge=0)] | None = None
+    max_data_loader_n_workers: Workers | None = None
     persistent_data_loader_workers: bool | None = None
     min_snr_gamma: NotNegative | None = None
     debiased_estimation_loss: bool | None = None
@@ -152,7 +164,7 @@ class Captions(StrictModel):
 
     caption_extension: Ending | None = None
     shuffle_caption: bool | None = None
-    keep_tokens: Annotated[int, Field(ge=0)] | None = None
+    keep_tokens: Tags | None = None
     caption_prefix: Text | None = None
     caption_suffix: Text | None = None
     caption_dropout_rate: Share | None = None
@@ -163,11 +175,11 @@ class Captions(StrictModel):
 class Save(StrictModel):
     """What is kept, and where: ``runs`` is the folder for run folders, relative to the recipe."""
 
-    runs: Text | None = None
-    save_every_n_epochs: Count | None = None
-    save_every_n_steps: Count | None = None
-    save_last_n_epochs: Count | None = None
-    save_last_n_steps: Count | None = None
+    runs: FilePath | None = None
+    save_every_n_epochs: Epochs | None = None
+    save_every_n_steps: Steps | None = None
+    save_last_n_epochs: Epochs | None = None
+    save_last_n_steps: Steps | None = None
     save_precision: Literal["float", "fp16", "bf16"] | None = None
     save_model_as: Literal["safetensors", "ckpt", "pt"] | None = None
     save_state: bool | None = None
@@ -178,8 +190,8 @@ class Sample(StrictModel):
     """Pictures made while training. A prompt line takes sd-scripts' flags (--n --w --h --d --s --l)."""
 
     prompts: Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1)]
-    sample_every_n_epochs: Count | None = None
-    sample_every_n_steps: Count | None = None
+    sample_every_n_epochs: Epochs | None = None
+    sample_every_n_steps: Steps | None = None
     sample_at_first: bool | None = None
     sample_sampler: Sampler | None = None
 
@@ -203,9 +215,9 @@ class Launch(StrictModel):
     ``deterministic``: the same run twice gives the same file, byte for byte.
     """
 
-    num_processes: Count | None = None
+    num_processes: Processes | None = None
     gpu_ids: GpuNumbers | None = None
-    num_cpu_threads_per_process: Count | None = None
+    num_cpu_threads_per_process: Processes | None = None
     main_process_port: Annotated[int, Field(ge=1024, le=65535)] | None = None
     deterministic: bool | None = None
 

@@ -339,3 +339,17 @@ def test_exactly_one_of_epochs_and_steps(schedule: Schedule) -> None:
 def test_nothing_to_train_on(subsets: tuple[SubsetInput, ...]) -> None:
     with pytest.raises(RecipeError, match="no picture"):
         run(*subsets)
+
+
+@pytest.mark.parametrize(
+    ("lasting", "key"),
+    [
+        ({"epochs": 100_000}, "train.max_train_epochs"),
+        ({"epochs": None, "max_train_steps": 100_000, "save_every_n_steps": 1}, "save.save_every_n_steps"),
+        ({"epochs": 30_000, "save_every_n_epochs": 1}, "save.save_every_n_epochs"),
+    ],
+)
+def test_what_nobody_can_mean_is_refused_before_it_is_counted_out(lasting: dict[str, Any], key: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        run(subset(2, 100_000 if key == "train.max_train_epochs" else 1), **lasting)
+    assert [(finding.rule, finding.key) for finding in refused.value.findings] == [("out-of-range", key)]

@@ -57,6 +57,24 @@ def test_the_minimal_recipe_leaves_everything_else_unsaid() -> None:
     assert made.concept[0].class_ == "food"
 
 
+@pytest.mark.parametrize(
+    ("table", "key"), [("network", "network_dim"), ("", "kind"), ("kohya", "x"), ("base", "model")]
+)
+def test_a_number_too_long_to_be_written_out_is_a_finding(table: str, key: str) -> None:
+    assert len(found(changed(table, key, 16**5000))) == 1
+
+
+def test_minus_zero_is_zero() -> None:
+    made = recipe(train={"noise_offset": -0.0, "lr_warmup_steps": -0.0}, kohya={"huber_c": -0.0, "x": [-0.0, 1.0]})
+    numbers = (made.train.noise_offset, made.train.lr_warmup_steps, made.kohya["huber_c"], made.kohya["x"])
+    assert repr(numbers) == "(0.0, 0.0, 0.0, (0.0, 1.0))"
+
+
+def test_a_wrong_bucket_step_is_the_only_mistake() -> None:
+    wrong = changed("train", "bucket_reso_steps", "32") | {"train": {"bucket_reso_steps": "32", "resolution": 736}}
+    assert [finding.key for finding in found(wrong)] == ["train.bucket_reso_steps"]
+
+
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         setattr(recipe(), "name", "other")  # noqa: B010 - the type checkers know it, too
@@ -77,6 +95,26 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("metadata", "comment", "a\0b", "out-of-range"),
     ("metadata", "comment", "漢" * 33_334, "out-of-range"),
     ("metadata", "comment", "", "out-of-range"),
+    ("concept", "token", " ", "out-of-range"),
+    ("concept", "token", ",", "out-of-range"),
+    ("concept", "token", "a\0b", "out-of-range"),
+    ("concept", "images", "x" * 256, "out-of-range"),
+    ("concept", "images", "x/" * 3000, "out-of-range"),
+    ("concept", "num_repeats", 2**40, "out-of-range"),
+    ("train", "lr_scheduler_num_cycles", 5_000_000, "out-of-range"),
+    ("train", "lr_warmup_steps", 2**40, "out-of-range"),
+    ("train", "max_train_steps", 2**40, "out-of-range"),
+    ("train", "resolution", 2**40, "out-of-range"),
+    ("train", "learning_rate", 1e300, "out-of-range"),
+    ("train", "optimizer_args", {"d0": 2**40}, "out-of-range"),
+    ("network", "network_dim", 2**40, "out-of-range"),
+    ("kohya", "min_timestep", 2**40, "out-of-range"),
+    ("kohya", "huber_c", "a\0b", "out-of-range"),
+    ("launch", "gpu_ids", "9" * 5000, "out-of-range"),
+    ("launch", "num_processes", 2**40, "out-of-range"),
+    ("captions", "caption_extension", ".a b", "out-of-range"),
+    ("sample", "prompts", ["a --d 99999999999999999999"], "out-of-range"),
+    ("sample", "prompts", ["a --w 99999999"], "out-of-range"),
     ("", "kind", "caracter", "bad-choice"),
     ("", "kind", 1, "bad-choice"),
     ("", "base", "model.safetensors", "wrong-type"),

@@ -10,6 +10,7 @@ from lorabake import resources
 from lorabake.cache_look import Cached, stale_caches
 from lorabake.errors import MachineError, RecipeError
 from lorabake.planning.at_commit import at_commit
+from lorabake.planning.compile import unreadable
 from lorabake.planning.resolve import resolve
 from lorabake.prospects import with_prospects
 from lorabake.reading.base_model import inspect_base
@@ -172,7 +173,7 @@ def _plan(
     plan, more = _at(plan, situation.recipe, snapshot)
     caches = replace(scanning.caches, commit=scanning.caches.commit or snapshot.commit)
     stale = stale_caches(Cached(situation.recipe, plan, situation.dataset, folder), caches)
-    found = (*guide_findings(replace(situation, plan=plan, stale=stale)), *more)
+    found = (*guide_findings(replace(situation, plan=plan, stale=stale)), *more, *unreadable(plan))
     return (None if any(finding.severity is Severity.ERROR for finding in found) else plan), stale, found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,9 +12,12 @@ import tomli_w
 
 from lorabake.errors import RecipeError
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.guide.kohya import recipe_key
 from lorabake_schemas.options import DatasetOptions, Option
-from lorabake_schemas.plan import Plan, Setting
+from lorabake_schemas.plan import Origin, Plan, Setting
 from lorabake_schemas.trainer import DatasetConfig, TrainConfig
+from lorabake_schemas.values import shortened
 from lorabake_schemas.words import say
 
 # Options whose value is a path that the recipe gives relative to itself.
@@ -27,6 +32,7 @@ PATH_OPTIONS = frozenset(
         "vae",
     }
 )
+READABLE = say("write it without quotes, backslashes and control characters")
 HEADER = "# Compiled by lorabake from a recipe, which is what to edit. Paths are relative to this folder.\n"
 
 
@@ -71,9 +77,45 @@ def to_toml(table: dict[str, Any]) -> bytes:
         lost = next((one["a"] for one in alone if not _reads_back(tomli_w.dumps(one), one)), "")
         raise RecipeError(
             say("sd-scripts' own TOML reader cannot read {value}", value=repr(lost)),
-            hint=say("write that value in the recipe without quotes at its start and without control characters"),
+            hint=READABLE,
         )
     return text.encode()
+
+
+# What cannot go wrong: every other text is tried. It takes 20 ms to import that reader.
+PLAIN = re.compile(r"""[^"'\\,\x00-\x1f\x7f-\x9f][^"\\\x00-\x1f\x7f-\x9f]*""")
+
+
+def unreadable(plan: Plan) -> Iterator[Finding]:
+    """The texts of a recipe that sd-scripts' reader would lose or damage, each at its key."""
+    settings: list[tuple[tuple[str | int, ...], OptionValue]] = []
+    settings += [(_written_at(setting), setting.value) for setting in plan.train]
+    seen = Counter[str]()
+    for part in plan.subsets:
+        table = "regularisation" if part.is_reg else "concept"
+        keys = {"image_dir": "images", "class_tokens": "class" if part.is_reg else "token"}
+        for setting in part.settings:
+            key = keys.get(setting.option)
+            settings.append((("captions", setting.option) if key is None else (table, seen[table], key), setting.value))
+        seen[table] += 1
+    for where, value in dict.fromkeys(settings):
+        plain = _plain({"a": value})
+        if all(map(PLAIN.fullmatch, _strings(plain))) or _reads_back(tomli_w.dumps(plain), plain):
+            continue
+        said = say("sd-scripts' own TOML reader cannot read {value}", value=shortened(plain["a"]))
+        yield Finding(rule="S3.text", severity=Severity.ERROR, where=where, message=said, fix=READABLE)
+
+
+def _written_at(setting: Setting) -> tuple[str | int, ...]:
+    """Where in a recipe this value comes from."""
+    name = setting.option
+    if name == "metadata_trigger_phrase" and setting.source.origin is not Origin.RECIPE:
+        return ("concept", 0, "token")
+    if name in {"network_args", "output_name"}:
+        return ("network",) if name == "network_args" else ("name",)
+    if name == "pretrained_model_name_or_path":
+        return ("base", "model")
+    return tuple((recipe_key(name) or f"kohya.{name}").split("."))
 
 
 def _reads_back(text: str, table: dict[str, Any]) -> bool:
@@ -81,7 +123,7 @@ def _reads_back(text: str, table: dict[str, Any]) -> bool:
 
     try:
         back = toml.loads(text)
-    except (toml.TomlDecodeError, IndexError):
+    except (ValueError, IndexError, TypeError):  # its own error is a ValueError
         return False
     return repr(_sorted(back)) == repr(_sorted(table))  # repr tells 1 from 1.0 and from true
 

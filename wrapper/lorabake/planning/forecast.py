@@ -11,8 +11,12 @@ from dataclasses import dataclass
 
 from lorabake.errors import RecipeError
 from lorabake.planning.samples import DatasetBlock, Samples, SubsetInput, samples
+from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.plan import ConceptShare, Dealing, Forecast, Save
-from lorabake_schemas.words import say
+from lorabake_schemas.values import MOST_STEPS
+from lorabake_schemas.words import Said, say
+
+MOST_SAVES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ def forecast_of(held: Samples, schedule: Schedule) -> Forecast:
     dealing = _dealing(held, schedule)
     per_epoch = -(-dealing.batches_per_process // dealing.accumulation)
     steps, epochs = _duration(schedule, held.batches, per_epoch)
+    _refuse_if_endless(schedule, steps, epochs)
     shares = tuple(
         _share(subset, used, steps / per_epoch) for subset, used in zip(held.subsets, held.repeats, strict=True)
     )
@@ -105,6 +110,27 @@ def _duration(schedule: Schedule, batches: int, steps_per_epoch: int) -> tuple[i
                 say("a run needs exactly one of max_train_epochs and max_train_steps"),
                 hint=say("sd-scripts lets epochs win in silence, so leave one of them out"),
             )
+
+
+def _refuse_if_endless(schedule: Schedule, steps: int, epochs: int) -> None:
+    """Raises RecipeError for a run that nobody can mean: each of its numbers is possible, but not all together."""
+    length = ("train", "max_train_epochs" if schedule.max_train_epochs is not None else "max_train_steps")
+    if steps > MOST_STEPS:
+        raise _too_many(length, say("{n} steps", n=steps), say("fewer epochs, or smaller num_repeats"))
+    by_steps, by_epochs = schedule.save_every_n_steps, schedule.save_every_n_epochs
+    for name, count in (
+        ("save_every_n_steps", steps // by_steps if by_steps else 0),
+        ("save_every_n_epochs", epochs // by_epochs if by_epochs else 0),
+    ):
+        if count > MOST_SAVES:
+            raise _too_many(("save", name), say("{n} files", n=count), say("a larger number"))
+
+
+def _too_many(where: tuple[str, ...], what: Said, fix: Said) -> RecipeError:
+    said = say("would make {what}, more than anybody can mean", what=what)
+    fix = say("write {what}", what=fix)
+    finding = Finding(rule="out-of-range", severity=Severity.ERROR, where=where, message=said, fix=fix)
+    return RecipeError(said, [finding], fix)
 
 
 def _warm_up(schedule: Schedule, steps: int) -> int:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.values import SHOWN, shortened
 from lorabake_schemas.vocabulary import OTHER_WORDS
 from lorabake_schemas.words import Said, joined, say
 
@@ -53,10 +54,10 @@ def _judged(kind: str, detail: ErrorDetails, where: Where) -> tuple[str, Said, S
         return "unknown-key", *_unknown_key(where)
     if kind in {"literal_error", "bad-choice"}:
         return "bad-choice", *_bad_choice(detail, where)
-    if where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
-        return "wrong-type", say("is nothing that sd-scripts takes"), ANY_FIX
     if "write" in context:
         return kind, context["said"], say("write {what}", what=context["write"])
+    if where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
+        return "wrong-type", say("is nothing that sd-scripts takes"), ANY_FIX
     if where == ("train", "resolution") and isinstance(detail["input"], list | str):
         return "wrong-type", say("is not a size"), say("write 768, or [width, height] such as [640, 768]")
     return _wrong_value(detail)
@@ -99,12 +100,10 @@ def _bad_choice(detail: ErrorDetails, where: Where) -> tuple[Said, Said]:
     choices = context.get("choices") or tuple(
         word.strip("' ") for word in context.get("expected", "").replace(" or ", ", ").split(",")
     )
-    given = detail["input"]
-    near = difflib.get_close_matches(str(given).lower(), [str(choice).lower() for choice in choices], 1, 0.6)
+    given = _short(detail["input"]) if isinstance(detail["input"], str) else shortened(detail["input"])
+    near = difflib.get_close_matches(given.lower(), [str(choice).lower() for choice in choices], 1, 0.6)
     best = next((choice for choice in choices if near and str(choice).lower() == near[0]), None)
-    message = context.get("said") or say(
-        '"{given}" is not a {key} that lorabake knows', given=str(given), key=where[-1]
-    )
+    message = context.get("said") or say('"{given}" is not a {key} that lorabake knows', given=given, key=where[-1])
     listed = say("one of: {choices}", choices=", ".join(str(choice) for choice in choices))
     if best is None:
         return message, listed
@@ -169,7 +168,7 @@ def _wrong_value(detail: ErrorDetails) -> tuple[str, Said, Said]:
     if kind in TYPE_WORDS:
         wanted, fix = TYPE_WORDS[kind]
         return "wrong-type", _of_another_type(given, wanted), say("write {what}", what=fix)
-    return "out-of-range", _out_of_range(repr(given), kind, detail.get("ctx") or {}), _range_fix(detail)
+    return "out-of-range", _out_of_range(shortened(given), kind, detail.get("ctx") or {}), _range_fix(detail)
 
 
 def _wrong_length(given: object, context: Raw) -> tuple[Said, Said]:
@@ -184,8 +183,14 @@ def _of_another_type(given: object, wanted: Said) -> Said:
     found = TOML_WORDS.get(type(given), say("something else"))
     if isinstance(given, dict | list):
         return say("must be {wanted}, but is {found}", wanted=wanted, found=found)
-    shown = f'"{given}"' if isinstance(given, str) else str(given).lower() if isinstance(given, bool) else str(given)
+    shown = f'"{_short(given)}"' if isinstance(given, str) else shortened(given)
+    if isinstance(given, bool):
+        shown = shown.lower()
     return say("must be {wanted}, but is {found} ({value})", wanted=wanted, found=found, value=shown)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def _out_of_range(given: str, kind: str, context: Raw) -> Said:
