@@ -5,7 +5,8 @@ Pictures and captions are named tuples: a frozen dataclass takes four times as l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -90,7 +91,8 @@ class FolderFacts:
     ``orphans`` belong to no picture, ``miscased`` would belong to one but for capital letters, ``others`` belong
     to one but have an ending that is not read here (``.caption`` beside ``.txt``). ``overlong`` are the captions
     beyond the token limit of the recipe. ``spelt`` is a folder that is there where this one is missing, with the
-    same name but for capital letters. ``identity`` is the folder's own on this machine, whatever it is called.
+    same name but for capital letters. ``identity`` is the folder's own on this machine, whatever it is called;
+    ``stamps`` say by name which pictures and captions were seen there, and when those had changed last.
     """
 
     path: str
@@ -107,6 +109,7 @@ class FolderFacts:
     overlong: tuple[LongCaption, ...] = ()
     spelt: str | None = None
     identity: str = ""
+    stamps: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

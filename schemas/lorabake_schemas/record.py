@@ -12,7 +12,8 @@ from lorabake_schemas.base import Legible, Many, StrictModel, Words
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 
-Status = Literal["started", "finished", "failed", "interrupted"]
+# inputs-changed: it finished, but what it was made from changed meanwhile.
+Status = Literal["started", "finished", "inputs-changed", "failed", "interrupted"]
 
 
 class FileDigest(StrictModel):
@@ -107,13 +108,27 @@ class TrainerRecord(StrictModel):
     packages: dict[str, str] = Field(default_factory=dict)
 
 
+class InputChange(StrictModel):
+    """A file that a run was made from and that changed while it ran.
+
+    ``role``, ``index`` and ``input`` are those of the input that it belongs to (Input), ``name`` is its own.
+    """
+
+    role: Role
+    index: int = 0
+    input: Legible
+    name: Legible
+    change: Literal["changed", "gone", "added", "renamed", "unreadable"]
+
+
 class Outcome(StrictModel):
     """How it ended.
 
     ``code`` names the verdict, ``message`` says it in words, ``hint`` what to do about it. ``returncode`` is the
     trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained. ``remarks`` are
     what is worth knowing besides, also of a run that ended well. ``resume_step`` is the step of the state from which
-    it can be resumed, None where there is none or nothing is left to train.
+    it can be resumed, None where there is none or nothing is left to train. ``inputs_changed`` are files that changed
+    while it ran, at most 100 of them.
     """
 
     code: str
@@ -125,6 +140,7 @@ class Outcome(StrictModel):
     remarks: Many[Words] = ()
     last_words: Many[str] = ()
     resume_step: int | None = None
+    inputs_changed: Many[InputChange] = ()
 
 
 class WaivedFinding(StrictModel):
@@ -200,8 +216,13 @@ class Record(StrictModel):
     rerun_of: str | None = None
     drift: Many[Words] = ()
 
+    @property
+    def trained(self) -> bool:
+        """Whether it reached its end and its LoRA is sound, maybe from inputs that changed meanwhile."""
+        return self.status in {"finished", "inputs-changed"}
+
 
 __all__ = [
-    "FileDigest", "Input", "InputDigest", "Inputs", "Outcome", "Part", "Record", "Role", "Status", "TrainerRecord",
-    "WaivedFinding",
+    "FileDigest", "Input", "InputChange", "InputDigest", "Inputs", "Outcome", "Part", "Record", "Role", "Status",
+    "TrainerRecord", "WaivedFinding",
 ]  # fmt: skip

@@ -110,7 +110,8 @@ def test_drift_is_refused_unless_told(tmp_path: Path, stopped: Path) -> None:
     assert "base.safetensors" in refused.stderr
     assert "train all the same with --with-drift" in refused.stderr
     assert tree(stopped) == before
-    assert lorabake(tmp_path, "resume", "x-001", "--with-drift").returncode == 0
+    assert lorabake(tmp_path, "resume", "x-001", "--with-drift").returncode == 7
+    assert read_record(stopped / "record.json").status == "inputs-changed"
     assert weight(stopped / "output" / "x.safetensors") == 15
 
 

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from lorabake import commits, rerunning, resources, terminal, workflow
 from lorabake.errors import MachineError, SetupError
+from lorabake.homes import home
 from lorabake.planning.file_drift import file_drift
+from lorabake.reading.fact_store import store_path
 from lorabake.runs.command import DETERMINISTIC_FILE, trainer_env
-from lorabake.runs.evidence import plan_of
+from lorabake.runs.evidence import listing, plan_of
 from lorabake.runs.find import FoundRun
+from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
 from lorabake.runs.recompiled import recompiled
 from lorabake.runs.resumable import Way, outlook
@@ -23,7 +26,7 @@ from lorabake.runs.settle import last_step
 from lorabake.runs.trainer_now import place
 from lorabake.speech import ENGLISH, Speech
 from lorabake.trainer.install import Trainer
-from lorabake_schemas.record import Record, TrainerRecord
+from lorabake_schemas.record import Inputs, Record, TrainerRecord
 from lorabake_schemas.words import Said, say, told
 
 if TYPE_CHECKING:
@@ -190,9 +193,17 @@ def go_on(
         deterministic=DETERMINISTIC_FILE in argv,
         complete=record.trainer.kind == "pin",
     )
-    request = ResumeRequest(ready.found.paths, argv, child)
+    request = ResumeRequest(ready.found.paths, argv, child, watch=input_watch(ready.found, env))
     with terminal.watching(sys.stderr, record.planned_steps, verbose=verbose, speech=speech) as watcher:
         return resume(request, watcher)
+
+
+def input_watch(found: FoundRun, env: Env) -> InputWatch:
+    """What the run was made from when it began, and what had changed while its earlier parts ran."""
+    ended = [found.record.outcome, *(part.outcome for part in found.record.parts)]
+    before = {(each.role, each.index, each.name): each for one in ended if one for each in one.inputs_changed}
+    inputs = Inputs(inputs=listing(found.paths, found.record).inputs)
+    return InputWatch(inputs, found.root, env, store_path(home(env), env), before=tuple(before.values()))
 
 
 __all__ = [

@@ -20,13 +20,14 @@ from lorabake.reading.beside import beside
 from lorabake.reading.cache_origins import CacheMemory
 from lorabake.reading.dataset import Scanning
 from lorabake.reading.fact_store import store_path
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.inputs import inputs
+from lorabake.reading.fingerprints import Fingerprints, Known
+from lorabake.reading.inputs import Ingredients, inputs
 from lorabake.run_files import write_compiled
 from lorabake.runs import register
 from lorabake.runs.again import Again
 from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.in_use import refuse_if_in_use
+from lorabake.runs.input_watch import InputWatch, refuse_changed
 from lorabake.runs.launch import launch
 from lorabake.runs.lock import ensure_idle
 from lorabake.runs.request import LaunchRequest
@@ -36,6 +37,7 @@ from lorabake.trainer import install as trainers
 from lorabake.trainer.contents import contents as trainer_contents
 from lorabake.trainer.install import Choice, Trainer, TrainerStatus, World
 from lorabake.trainer.requirements import modules_for
+from lorabake_schemas.dataset import CAPTION_EXTENSION
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.pin import Pin
 from lorabake_schemas.record import Inputs, Record
@@ -190,22 +192,31 @@ def train(prepared: Prepared, env: Env, tell: Tell) -> Record:
     check_place(prepared)
     root, kept = prepared.root, store_path(store.home(env), env)
     wanted = starting.ingredients(prepared.examination, root, env, weights=not prepared.order.rehearse)
-    with beside(kept, partial(inputs, wanted)) as hashed:
+    with beside(kept, partial(_hashed, wanted)) as hashed:
         if prepared.order.rehearse:
-            made_from = _waited(hashed, prepared.order)
+            made_from, known = _waited(hashed, prepared.order)
             request = starting.rehearsal_request(prepared.examination, root, made_from, env)
         else:
             examination, trainer = _with_trainer(prepared, env, tell)
             contents = trainer_contents(trainer, env, Fingerprints(kept))
-            made_from = _waited(hashed, prepared.order)
+            made_from, known = _waited(hashed, prepared.order)
             request = starting.training_request(examination, root, trainer, contents, made_from, env)
+    request = replace(request, watch=InputWatch(made_from, root, env, kept, known))
     if prepared.order.again is not None:
         request = prepared.order.again.checked(request)
         for said in request.drift[len(prepared.order.again.known) :]:
             tell(said)
+    _check_unchanged(prepared.examination)
     if not prepared.order.rehearse:
         register.remember(store.home(env), root, request.provenance.digest if request.provenance else None)
     return _launch(prepared.order, request, keeper(prepared.examination, request, _caches(prepared.order, env)))
+
+
+def _check_unchanged(examination: Examination) -> None:
+    """Raises MachineError when images or captions changed while the trainer was made ready."""
+    recipe, _ = examination.planned()
+    ending = recipe.captions.caption_extension or CAPTION_EXTENSION
+    refuse_changed(examination.dataset, examination.loaded.folder, ending)
 
 
 def _with_trainer(prepared: Prepared, env: Env, tell: Tell) -> tuple[Examination, Trainer]:
@@ -221,7 +232,11 @@ def _with_trainer(prepared: Prepared, env: Env, tell: Tell) -> tuple[Examination
     return examination, trainer
 
 
-def _waited(hashed: Callable[[Progress | None], Inputs], order: RunOrder) -> Inputs:
+def _hashed(wanted: Ingredients, fingerprints: Fingerprints) -> tuple[Inputs, Known]:
+    return inputs(wanted, fingerprints), fingerprints.learned
+
+
+def _waited(hashed: Callable[[Progress | None], tuple[Inputs, Known]], order: RunOrder) -> tuple[Inputs, Known]:
     """What was hashed meanwhile; how far it is, where somebody waits for it."""
     with gauge(sys.stderr, order.speech, hashing) as progress:
         return hashed(progress)
@@ -276,8 +291,8 @@ def trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
 
 
 def exit_code(record: Record) -> int:
-    """0 for a usable LoRA (or a whole rehearsal), 4 when the trainer failed."""
-    return 0 if record.status == "finished" else 4
+    """0 for a usable LoRA (or a whole rehearsal), 7 where its inputs changed meanwhile, 4 when the trainer failed."""
+    return {"finished": 0, "inputs-changed": 7}.get(record.status, 4)
 
 
 __all__ = [

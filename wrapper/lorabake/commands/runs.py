@@ -68,7 +68,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bo
     from lorabake.workflow import exit_code
 
     found, env = find(run, Path.cwd()), environment()
-    if found.record.status == "finished" and not found.record.rehearsal:
+    if found.record.trained and not found.record.rehearsal:
         write_out(already_finished(found, page(), as_json=as_json))
         return
     ready = resuming.ready(found)

@@ -183,6 +183,7 @@ def _folder_facts(names: Listing, images: tuple[ImageFacts, ...], ending: str) -
         orphans=stray.orphans,
         miscased=stray.miscased,
         others=stray.others,
+        stamps=names.stamps,
     )
 
 

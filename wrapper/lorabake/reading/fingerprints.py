@@ -22,6 +22,7 @@ from lorabake_schemas.words import legible
 
 Progress = Callable[[int, int], None]
 Digests = dict[str, FileDigest | None]
+Known = Mapping[tuple[str, str], str]  # a folder's identity and a file's stamp there: its SHA-256
 KIND = "sha-256 of whole files 1"  # changes when the same file would be kept as something else
 BLOCK, FIRST = 1 << 20, 1 << 16  # bytes read at once; most captions and many pictures are over with the first
 THREADS = 4
@@ -58,11 +59,19 @@ class Fingerprints:
 
     ``progress`` is called with (bytes read, bytes to be read) by the thread that asks, and only while there is
     something to read. ``stop`` may be called by any thread, and ends a reading that is going on within a moment;
-    what was hashed by then is kept.
+    what was hashed by then is kept. ``known`` is what another one has learned, whose ``learned`` it was.
     """
 
-    def __init__(self, store: Path | None, progress: Progress | None = None, threads: int = THREADS) -> None:
+    def __init__(
+        self,
+        store: Path | None,
+        progress: Progress | None = None,
+        threads: int = THREADS,
+        known: Known | None = None,
+    ) -> None:
         self.done = self.total = 0
+        self.learned: dict[tuple[str, str], str] = {}
+        self._known = known or {}
         self._store, self._progress, self._threads = store, progress, threads
         self._stopped, self._counting = threading.Event(), threading.Lock()
 
@@ -91,8 +100,10 @@ class Fingerprints:
         store = FactStore(self._store)
         try:
             for room in rooms.all:
-                room.recall(store)
+                room.recall(store, self._known)
             self._read(rooms.all, now)
+            for room in rooms.all:
+                self.learned |= room.learned(now)
         finally:
             store.close()
         return [
@@ -193,9 +204,19 @@ class _Room:
             if name not in self.stamps:
                 self.stamps[name] = stamps.get(name) or _stamp(f"{self.path}{os.sep}{name}", name)
 
-    def recall(self, store: FactStore) -> None:
+    def recall(self, store: FactStore, known: Known) -> None:
         self._memory = Memory(store, KIND, self.identity, 1)
         self.rows = dict(zip(self.stamps, self._memory.recall(list(self.stamps.values())), strict=True))
+        if known:
+            for name, stamp in self.stamps.items():
+                if self.rows[name] is None and stamp and (digest := known.get((self.identity, stamp))):
+                    self.rows[name] = [digest]
+
+    def learned(self, now: int) -> dict[tuple[str, str], str]:
+        """The digests of files in which a change from now on would show."""
+        read = {found.stamp: found.sha256 for found in self.found.values() if found and is_settled(found.stamp, now)}
+        kept = {stamp: row[0] for name, stamp in self.stamps.items() if stamp and (row := self.rows[name])}
+        return {(self.identity, stamp): digest for stamp, digest in (kept | read).items() if stamp}
 
     def keep_when_whole(self, now: int) -> None:
         if self.asked and len(self.found) == self.asked:

@@ -59,9 +59,9 @@ def ending(record: Record, root: Path, page: Page) -> str:
 
 
 def _verdict(record: Record, outcome: Outcome, page: Page) -> str:
-    good = record.status == "finished"
-    word = page(say("done:") if good else say("failed:"))
-    return f"{click.style(word, fg='green' if good else 'red', bold=True)} {page(outcome.message)}"
+    words = {"finished": (say("done:"), "green"), "inputs-changed": (say("finished, inputs changed:"), "yellow")}
+    word, color = words.get(record.status, (say("failed:"), "red"))
+    return f"{click.style(page(word), fg=color, bold=True)} {page(outcome.message)}"
 
 
 def _in_state(name: str) -> bool:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from lorabake.errors import LorabakeError
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
 from lorabake.runs.folder import RunPaths, write_record
-from lorabake_schemas.record import Outcome, Record, Status
+from lorabake.runs.input_watch import KEPT, changed_names
+from lorabake_schemas.record import InputChange, Outcome, Record, Status
 from lorabake_schemas.words import Said, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lorabake.runs.loss import LossWatch
@@ -51,6 +53,23 @@ def loss_remarks(record: Record, losses: LossWatch) -> tuple[Said, ...]:
     return tuple(found)
 
 
+def with_changes(outcome: Outcome, status: Status, changes: Sequence[InputChange]) -> tuple[Outcome, Status]:
+    """The outcome of a run whose inputs changed: which of the old and the new files it was trained with is not known.
+
+    Where it failed, they are most likely why.
+    """
+    if not changes:
+        return outcome, status
+    outcome = outcome.model_copy(update={"inputs_changed": tuple(changes[:KEPT])})
+    names, n = changed_names(changes), len(changes)
+    if status != "finished":
+        said = say("inputs that changed while it ran ({n}): {names}", n=n, names=names)
+        return outcome.model_copy(update={"remarks": (*outcome.remarks, said)}), status
+    message = say("{how}; but inputs changed while it ran ({n}): {names}", how=outcome.message, n=n, names=names)
+    hint = say("it is not known whether it was trained with the old or the new ones: train again with those you want")
+    return outcome.model_copy(update={"code": "inputs-changed", "message": message, "hint": hint}), "inputs-changed"
+
+
 def remarked(record: Record, remarks: tuple[Said, ...]) -> Record:
     if record.outcome is None or not remarks:
         return record
@@ -78,7 +97,7 @@ def with_outcome(record: Record, outcome: Outcome) -> Record:
 def resumption(record: Record, root: Path) -> Said | None:
     """How to go on with a run that did not end well, or how the next one could be; None where nothing was trained."""
     outcome = record.outcome
-    if outcome is None or record.rehearsal or record.status in {"started", "finished"}:
+    if outcome is None or record.rehearsal or record.trained or record.status == "started":
         return None
     if outcome.resume_step is not None:
         return say(
@@ -106,4 +125,4 @@ def finish(paths: RunPaths, record: Record, events: EventLog) -> None:
             events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
 
 
-__all__ = ["ended", "finish", "loss_remarks", "mishap", "remarked", "resumption"]
+__all__ = ["ended", "finish", "loss_remarks", "mishap", "remarked", "resumption", "with_changes"]

@@ -49,6 +49,7 @@ def started(request: LaunchRequest, paths: RunPaths) -> Start:
         rehearsal=request.rehearsal,
         interrupt_s=request.interrupt_s,
         terminate_s=request.terminate_s,
+        watch=request.watch,
     )
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from lorabake.runs.input_watch import InputWatch
+
 INPUTS_FILE = "inputs.json"
 PLAN_FILE = "plan.json"
 
@@ -45,7 +47,7 @@ class LaunchRequest:
     train.toml, dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command.
     ``provenance`` is None where it is not known; ``recipe_place`` says where the recipe lies, from the run folder.
     ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what is not as it was there. The two waits
-    are those of the shutdown ladder, in seconds.
+    are those of the shutdown ladder, in seconds. ``watch`` tells at the end whether its inputs changed; None: nobody.
     """
 
     root: Path
@@ -64,6 +66,7 @@ class LaunchRequest:
     drift: Sequence[Said] = ()
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
+    watch: InputWatch | None = None
 
     @property
     def rehearsal(self) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lorabake.planning.continuation import Continuation
+    from lorabake.runs.input_watch import InputWatch
     from lorabake.runs.resumable import Table
     from lorabake.runs.start import Watcher
     from lorabake.runs.states import Expected, State
@@ -42,6 +43,7 @@ class ResumeRequest:
     env: Mapping[str, str]
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
+    watch: InputWatch | None = None
 
 
 def resume(request: ResumeRequest, watcher: Watcher) -> Record:
@@ -53,7 +55,7 @@ def resume(request: ResumeRequest, watcher: Watcher) -> Record:
     paths = request.paths
     with acquire_run_lock(paths, read_record(paths.record).name):
         record = read_record(paths.record)
-        if record.status == "finished":
+        if record.trained:
             return record
         view = outlook(paths, record)
         tidied(paths, record, view)
@@ -226,6 +228,7 @@ def start_of(
         sequel=Sequel(written.first_step, written.offset, written.stop_at is not None, named, gather),
         interrupt_s=request.interrupt_s,
         terminate_s=request.terminate_s,
+        watch=request.watch,
     )
 
 

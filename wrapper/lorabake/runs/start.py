@@ -12,7 +12,7 @@ from lorabake.process import Command, Supervision, supervise
 from lorabake.reading.timeless import all_made_timeless
 from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
 from lorabake.runs.command import DETERMINISTIC_FILE
-from lorabake.runs.ending import ended, finish, loss_remarks, mishap, remarked, resumption
+from lorabake.runs.ending import ended, finish, loss_remarks, mishap, remarked, resumption, with_changes
 from lorabake.runs.folder import RunPaths, outputs, read_record
 from lorabake.runs.happenings import Saving, Step, Words
 from lorabake.runs.lock import drop_claim, new_claim
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lorabake.process import Running
     from lorabake.runs.events import EventLog
     from lorabake.runs.happenings import ProgressEvent, Seen
+    from lorabake.runs.input_watch import InputWatch
 
     Watcher = Callable[[ProgressEvent], None]
 
@@ -71,6 +72,7 @@ class Start:
     sequel: Sequel | None = None
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
+    watch: InputWatch | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -273,7 +275,9 @@ def judged(start: Start, record: Record, evidence: Evidence, stopped_by: str | N
         outcome = judge_rehearsal(evidence) if start.rehearsal else judge(evidence)
     status: Status = "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
     further = None if status == "finished" or start.rehearsal else outlook(start.paths, record).step
-    return ended(record, outcome.model_copy(update={"outputs": outputs(start.paths), "resume_step": further}), status)
+    outcome = outcome.model_copy(update={"outputs": outputs(start.paths), "resume_step": further})
+    changes = start.watch.changes() if start.watch is not None else ()
+    return ended(record, *with_changes(outcome, status, changes))
 
 
 __all__ = ["Sequel", "Start", "Teller", "carried_out", "gathered", "judged"]

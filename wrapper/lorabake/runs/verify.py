@@ -15,11 +15,12 @@ from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trai
 from lorabake.reading.inputs import every_again, seen_from
 from lorabake.runs import evidence
 from lorabake.runs.command import DETERMINISTIC_FILE, number_env
+from lorabake.runs.input_watch import changed_names
 from lorabake.runs.lock import find_active
 from lorabake.runs.moved import astray, moved_away
 from lorabake.runs.recompiled import digest_drift, recompiled
 from lorabake.runs.trainer_now import trainer_now
-from lorabake_schemas.record import FileDigest, Input, Record, Role
+from lorabake_schemas.record import FileDigest, Input, InputChange, Record, Role
 from lorabake_schemas.verification import Compared, Difference, Subject, VerifyReport
 from lorabake_schemas.words import Said, legible, say
 
@@ -76,7 +77,7 @@ def verify(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints, ma
         status=record.status,
         rehearsal=record.rehearsal,
         digest=record.digest,
-        identical=not found.differences and record.inputs_file is not None,
+        identical=not found.differences and record.inputs_file is not None and not _changes(record),
         differences=found.differences,
         unproven=found.unproven,
         remarks=found.remarks,
@@ -144,7 +145,17 @@ def _data(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints) -> 
         *doubted(doubtful, now, run.record.inputs),
     )
     files = [file for each in then for file in each.files]
-    return Drift(differences, (*listed.unproven, *unproven(listed.inputs)), compared=_counted(files))
+    gaps = (*listed.unproven, *unproven(listed.inputs))
+    if changes := _changes(run.record):
+        gaps += (
+            say("these inputs changed while it ran, so what it was trained with is not known ({n}): {names}",
+                n=len(changes), names=changed_names(changes)),
+        )  # fmt: skip
+    return Drift(differences, gaps, compared=_counted(files))
+
+
+def _changes(record: Record) -> tuple[InputChange, ...]:
+    return record.outcome.inputs_changed if record.outcome is not None else ()
 
 
 def _with_unreadable(then: Input, now: Input, root: Path) -> Input:
@@ -199,7 +210,7 @@ def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
     remarks: tuple[Said, ...] = ()
     if record.rehearsal:
         remarks = (say("this was a rehearsal: nothing was trained"),)
-    elif record.status != "finished":
+    elif not record.trained:
         remarks = (say("this run did not end well: {how}", how=record.outcome.message),)
     return Drift(output_drift(then, here, unreadable), remarks=remarks, compared=_counted(then))
 

@@ -1,0 +1,83 @@
+"""Whether what a run is made from is still what it was: looked at before the trainer starts, and when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from lorabake.errors import MachineError
+from lorabake.planning.drift import input_drift
+from lorabake.reading.fingerprints import Fingerprints
+from lorabake.reading.folders import listing
+from lorabake.reading.inputs import every_again
+from lorabake_schemas.record import InputChange, Inputs
+from lorabake_schemas.words import Said, joined, quoted, say
+
+if TYPE_CHECKING:
+    from lorabake.reading.fingerprints import Known
+    from lorabake_schemas.dataset import DatasetFacts
+    from lorabake_schemas.record import Role
+
+KEPT, SHOWN = 100, 5
+NOTHING: Mapping[tuple[str, str], str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class InputWatch:
+    """The inputs of a run as they were hashed for it, seen from ``root``.
+
+    ``known`` are those hashes by the files' stamps at that time, so that only what changed is hashed again; ``store``
+    is where more of them are kept. ``before`` is what had changed in earlier parts of a resumed run.
+    """
+
+    inputs: Inputs
+    root: Path
+    env: Mapping[str, str] = field(repr=False)
+    store: Path | None = None
+    known: Known = field(default_factory=lambda: NOTHING, repr=False)
+    before: tuple[InputChange, ...] = ()
+
+    def changes(self) -> tuple[InputChange, ...]:
+        """Every file that was replaced, edited, removed or added since.
+
+        Caches are left out, since sd-scripts itself writes them, and so is what it had to fetch from the hub.
+        """
+        then = [each for each in self.inputs.inputs if each.role != "caches" and each.files]
+        with Fingerprints(self.store, known=self.known) as fingerprints:
+            now = every_again(then, self.root, fingerprints, self.env)
+        names = {(each.role, each.index): each.name for each in then}
+        found = {
+            (each.what, each.index, each.name): InputChange(
+                role=cast("Role", each.what),
+                index=each.index,
+                input=names[cast("Role", each.what), each.index],
+                name=each.name,
+                change=each.change,
+            )
+            for each in input_drift(then, now)
+        }
+        earlier = [each for each in self.before if (each.role, each.index, each.name) not in found]
+        return (*earlier, *found.values())
+
+
+def changed_names(changes: Sequence[InputChange]) -> Said:
+    """``a.txt, b.png, 3 more``."""
+    more = len(changes) - SHOWN
+    names = [quoted(each.name) for each in changes[:SHOWN]]
+    return joined([*names, say("{n} more", n=more)] if more > 0 else names)
+
+
+def refuse_changed(dataset: DatasetFacts, folder: Path, caption_extension: str) -> None:
+    """Raises MachineError when images or captions are not those that were checked: the plan would not fit them."""
+    for facts in (*dataset.concepts, *dataset.regularisation):
+        now = listing(folder / facts.path, caption_extension).stamps
+        changed = [name for name in sorted({*facts.stamps, *now}) if facts.stamps.get(name) != now.get(name)]
+        if changed:
+            said = say(
+                "{folder} changed after it was checked: {names}",
+                folder=facts.path,
+                names=joined([*map(quoted, changed[:SHOWN]), *(["..."] if len(changed) > SHOWN else [])]),
+            )
+            raise MachineError(said, say("nothing was started; run it again"))
