@@ -200,7 +200,7 @@ def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
     """What the run made, by the verdict in its record."""
     record = run.record
     if record.outcome is None:
-        return Drift(remarks=(_unfinished(run),))
+        return Drift(remarks=(unfinished(run),))
     then = record.outcome.outputs
     now = fingerprints.of(run.root, [file.name for file in then])
     here = {name: file for name, file in now.items() if file is not None}
@@ -215,7 +215,7 @@ def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
     return Drift(output_drift(then, here, unreadable), remarks=remarks, compared=_counted(then))
 
 
-def _unfinished(run: FoundRun) -> Said:
+def unfinished(run: FoundRun) -> Said:
     active = find_active(run.paths, run.record)
     if active is None:  # it has ended since the record was read
         return say("this run was killed, and its lorabake too: what it made is not in the record")

@@ -1,0 +1,295 @@
+"""lorabake and guard are killed together: the trainer is found, nothing starts beside it, its record is completed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import without_flock
+from launch_runner import request
+from resume_runner import go_on, run
+
+from lorabake import guard
+from lorabake.errors import MachineError
+from lorabake.owners import this_process, written
+from lorabake.process import Command, Supervision, supervise
+from lorabake.resuming import ready
+from lorabake.runs.find import find
+from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.launch import launch
+from lorabake.runs.lock import find_active, find_trainer, new_claim, read_claim
+from lorabake.runs.verify import unfinished
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RUNNER = Path(__file__).with_name("resume_runner.py")
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc")
+STARTER = "import sys, without_flock; without_flock.patched(); import resume_runner; sys.exit(resume_runner.main())"
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def steps(root: Path) -> int:
+    """The last step that the events tell of."""
+    path = root / "events.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return max((told["step"] for line in lines if (told := json.loads(line))["event"] == "step"), default=0)
+
+
+@contextmanager
+def orphan(root: Path, error: str = "", delay: float = 0.1) -> Iterator[int]:
+    """A trainer some steps on, without lorabake and guard; its pid."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), without_flock.ERRNO: error}
+    argv = [sys.executable, "-c", STARTER, "run", str(root), f"delay = {delay}"]
+    with subprocess.Popen(argv, env=env, stderr=subprocess.DEVNULL) as lorabake:
+        until(lambda: steps(root) >= 4, "the fourth step")
+        claim = read_claim(RunPaths(root))
+        assert claim is not None
+        assert claim.owner.flock == (not error)
+        lorabake.kill()
+        os.kill(claim.owner.pid, signal.SIGKILL)
+        lorabake.wait()
+    until(lambda: (active := find_trainer(RunPaths(root))) is not None and not active.is_guarded, "the guard's death")
+    try:
+        yield claim.trainer
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(claim.trainer, signal.SIGKILL)
+
+
+def until_gone(root: Path) -> None:
+    until(lambda: find_trainer(RunPaths(root)) is None, "the trainer's end")
+
+
+@pytest.fixture(params=["", "ENOSYS"], ids=["flock", "no flock"])
+def error(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What flock fails with, here and in the processes of the run."""
+    import fcntl
+
+    name = str(request.param)
+    if name:
+        monkeypatch.setenv(without_flock.ERRNO, name)
+        monkeypatch.setattr(fcntl, "flock", without_flock.refuse)
+        monkeypatch.setattr(guard, "__file__", without_flock.__file__)
+    return name
+
+
+@NEEDS_PROC
+def test_a_trainer_that_goes_on_alone_is_found_by_every_command(tmp_path: Path, error: str) -> None:
+    root = tmp_path / "x-001"
+    with orphan(root, error) as pid:
+        found = find(root, tmp_path)
+        assert found.record.status == "started"
+        active = find_active(found.paths, found.record)
+        assert active is not None
+        assert (active.pids, active.is_supervised, active.is_guarded, active.certain) == ((pid,), False, False, True)
+        assert f"kill {pid}" in unfinished(found)
+        for refused in (
+            lambda: go_on(root),
+            lambda: ready(found),
+            lambda: launch(request(tmp_path / "x-002"), lambda _: None),
+        ):
+            with pytest.raises(MachineError) as caught:
+                refused()
+            assert str(pid) in caught.value.message
+            assert f"kill {pid}" in (caught.value.hint or "")
+        assert not (tmp_path / "x-002").exists()
+        launch(request(tmp_path / "y-001", name="y"), lambda _: None)  # another name is nothing to it
+        os.kill(pid, signal.SIGTERM)  # as the hint says
+        until_gone(root)
+        record = find(root, tmp_path).record
+        assert record.status == "interrupted"
+        assert record.outcome is not None
+        assert record.outcome.code == "lorabake-killed"
+        assert (record.outcome.steps or 0) >= 4
+        assert go_on(root).status == "finished"
+    assert [path.name for path in (*tmp_path.glob(".*"), *root.glob(".*"))] == []
+
+
+@NEEDS_PROC
+def test_a_trainer_that_ended_alone_is_judged_by_resume(tmp_path: Path) -> None:
+    root = tmp_path / "x-001"
+    with orphan(root, delay=0.02):
+        until_gone(root)
+    record = find(root, tmp_path).record
+    assert record.status == "interrupted"
+    assert record.outcome is not None
+    assert (record.outcome.steps, record.outcome.code) == (15, "lorabake-killed")
+    assert "lorabake resume" in (record.outcome.hint or "")
+    assert "output/x.safetensors" in {file.name for file in record.outcome.outputs}
+    record = go_on(root)
+    assert (record.status, record.parts) == ("finished", ())
+
+
+def killed_wholly(root: Path, **changes: Any) -> Path:
+    """A run whose record says that it goes on, and nothing of which lives: cut off after step 9."""
+    run(root)
+    record = json.loads((root / "record.json").read_text("utf-8"))
+    record |= {"status": "started", "ended": None, "outcome": None, **changes}
+    (root / "record.json").write_text(json.dumps(record), "utf-8")
+    log = root / "logs" / "trainer.log"
+    log.write_bytes(log.read_bytes().partition(b"| 10/15 ")[0])
+    lines = (root / "events.jsonl").read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if (json.loads(line).get("step") or 0) < 8 and '"finished"' not in line]
+    (root / "events.jsonl").write_text("".join(kept) + '{"event": "st', "utf-8")
+    for name in ("x", "x-step00000010", "x-step00000012", "x-step00000014", "x-000002"):
+        (root / "output" / f"{name}.safetensors").unlink()
+        shutil.rmtree(root / "output" / f"{name}-state")
+    os.utime(log, (1_700_000_000, 1_700_000_000))
+    return root
+
+
+def test_the_record_of_a_run_that_was_killed_wholly_is_completed(tmp_path: Path) -> None:
+    """The log goes on where the events end: the events were lorabake's."""
+    root = killed_wholly(tmp_path / "x-001")
+    record = find(root, tmp_path).record
+    assert (record.status, record.ended) == ("interrupted", "2023-11-14T22:13:20.000Z")
+    assert record.outcome is not None
+    assert (record.outcome.code, record.outcome.steps, record.outcome.resume_step) == ("lorabake-killed", 9, 8)
+    names = {file.name for file in record.outcome.outputs}
+    assert {"output/x-step00000008.safetensors", "output/x-step00000008-state/optimizer.bin"} <= names
+    assert read_record(root / "record.json") == record
+    last = (root / "events.jsonl").read_text("utf-8").splitlines()[-1]
+    assert (json.loads(last)["event"], json.loads(last)["code"]) == ("interrupted", "lorabake-killed")
+    assert not (root / ".room").exists()
+    assert find(root, tmp_path).record == record
+    assert go_on(root).status == "finished"
+
+
+def test_what_a_guard_wrote_is_completed(tmp_path: Path) -> None:
+    root = killed_wholly(tmp_path / "x-001")
+    record = json.loads((root / "record.json").read_text("utf-8"))
+    outcome = {"code": "lorabake-killed", "message": "lorabake was killed", "returncode": 130}
+    record |= {"status": "interrupted", "ended": "2026-01-31T09:30:00.000Z", "outcome": outcome}
+    (root / "record.json").write_text(json.dumps(record), "utf-8")
+    found = find(root, tmp_path).record
+    assert (found.status, found.ended) == ("interrupted", record["ended"])
+    assert found.outcome is not None
+    assert (found.outcome.returncode, found.outcome.steps, found.outcome.resume_step) == (130, 9, 8)
+    assert found.outcome.outputs
+
+
+def test_a_trainer_that_failed_by_itself_is_told_as_failed(tmp_path: Path) -> None:
+    root = killed_wholly(tmp_path / "x-001")
+    with (root / "logs" / "trainer.log").open("ab") as log:
+        log.write(b'\nTraceback (most recent call last):\n  File "x.py", line 1, in <module>\nRuntimeError: boom\n')
+    record = find(root, tmp_path).record
+    assert record.status == "failed"
+    assert record.outcome is not None
+    assert (record.outcome.code, record.outcome.steps, record.outcome.returncode) == ("crashed", 9, None)
+
+
+@pytest.mark.parametrize("how", ["a copy elsewhere", "read-only"])
+def test_a_folder_that_is_not_ours_is_read_and_not_written(tmp_path: Path, how: str) -> None:
+    root = killed_wholly(tmp_path / "x-001")
+    if how == "a copy elsewhere":
+        root = root.rename(tmp_path / "received")
+    else:
+        if os.geteuid() == 0:
+            os.chown(root, 1001, 1001)
+        root.chmod(0o555)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    record = find(root, tmp_path).record
+    assert record.status == "interrupted"
+    assert record.outcome is not None
+    assert (record.outcome.steps, record.outcome.resume_step) == (9, 8)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    root.chmod(0o755)
+
+
+def test_a_run_on_another_host_may_be_in_progress(tmp_path: Path) -> None:
+    """Nothing here can tell; the pids of its files are never looked at."""
+    root = killed_wholly(tmp_path / "x-001")
+    owner = replace(this_process("x"), host="node7", boot="another", pid=os.getpid(), job="4711", flock=True)
+    (root / ".running").write_bytes(written(owner, mark="m", folder=root.stat().st_ino, trainer=os.getpid()))
+    before = (root / "record.json").read_bytes()
+    found = find(root, tmp_path)
+    assert found.record.status == "started"
+    active = find_active(found.paths, found.record)
+    assert active is not None
+    assert (active.owner, active.certain, active.pids) == (owner, False, ())
+    with pytest.raises(MachineError, match="node7, job 4711") as caught:
+        go_on(root)
+    assert str(root / ".running") in (caught.value.hint or "")
+    assert (root / "record.json").read_bytes() == before
+    (root / ".running").unlink()  # as the hint says
+    assert find(root, tmp_path).record.status == "interrupted"
+
+
+def test_another_host_that_holds_the_name(tmp_path: Path) -> None:
+    root = killed_wholly(tmp_path / "x-001")
+    owner = replace(this_process("x-001"), host="node7", boot="another", flock=True)
+    (tmp_path / ".x.lock").write_bytes(written(owner))
+    assert find(root, tmp_path).record.status == "started"
+    with pytest.raises(MachineError, match="node7") as caught:
+        go_on(root)
+    assert str(tmp_path / ".x.lock") in (caught.value.hint or "")
+
+
+def test_a_copy_of_a_running_run_is_not_running(tmp_path: Path) -> None:
+    root = killed_wholly(tmp_path / "x-001")
+    (root / ".running").write_bytes(written(this_process("x"), mark="m", folder=root.stat().st_ino))
+    assert find_trainer(RunPaths(root)) is not None
+    shutil.copytree(root, tmp_path / "copy")
+    assert find_trainer(RunPaths(tmp_path / "copy")) is None
+    assert find(tmp_path / "copy", tmp_path).record.status == "interrupted"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"pid": 1}', b"\0" * 5000, b"[" * 4000])
+def test_a_planted_claim_is_nothing(tmp_path: Path, content: bytes) -> None:
+    root = killed_wholly(tmp_path / "x-001")
+    (root / ".running").write_bytes(content)
+    assert find_trainer(RunPaths(root)) is None
+    assert find(root, tmp_path).record.status == "interrupted"
+
+
+def test_a_planted_link_or_pipe_is_nothing(tmp_path: Path) -> None:
+    root = killed_wholly(tmp_path / "x-001")
+    os.mkfifo(root / ".running")
+    assert find_trainer(RunPaths(root)) is None
+    (root / ".running").unlink()
+    (tmp_path / "precious").write_text("mine", "utf-8")
+    (root / ".running").symlink_to(tmp_path / "precious")
+    assert find_trainer(RunPaths(root)) is None
+    assert find(root, tmp_path).record.status == "interrupted"
+    assert (tmp_path / "precious").read_text("utf-8") == "mine"
+
+
+def test_a_planted_name_leads_to_no_other_folder(tmp_path: Path) -> None:
+    root = killed_wholly(tmp_path / "runs" / "x-001", name="../../planted")
+    find(root, tmp_path)
+    with suppress(MachineError):
+        go_on(root)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["x-001"]
+
+
+def test_no_second_guard_in_a_run_folder(tmp_path: Path, error: str) -> None:
+    """Such as one that was slow to start, while its lorabake was killed and the run resumed."""
+    root = tmp_path / "x-001"
+    (root / "logs").mkdir(parents=True)
+    paths = RunPaths(root)
+    how = Supervision(log=paths.log, claim=new_claim(paths, "x"))
+    sleeping = Command((sys.executable, "-c", "import time; time.sleep(600)"), root, dict(os.environ))
+    with supervise(sleeping, how) as running:
+        with pytest.raises(Exception, match="running already"), supervise(sleeping, how):
+            pass
+        running.stop()
+        until(lambda: running.wait(0.1), "the end")
+    assert not paths.running.exists()
