@@ -39,6 +39,7 @@ def write_base(folder: Path, family: Family) -> None:
         "family": family,
         "v_prediction": False,
         "zero_terminal_snr": False,
+        "full_size": False,
         "files": {name: len(text) for name, text in files.items()},
     }
     (folder / quickstart.MARK).write_text(json.dumps(mark), encoding="utf-8")

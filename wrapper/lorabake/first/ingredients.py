@@ -212,6 +212,7 @@ class _Mark(StrictModel):
     family: Family
     v_prediction: bool
     zero_terminal_snr: bool
+    full_size: bool
     files: dict[str, int]
 
 

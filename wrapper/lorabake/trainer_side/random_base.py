@@ -1,10 +1,12 @@
 """Writes a base model with random weights, in diffusers layout, for a training that only has to be real.
 
     TRAINER-PYTHON random_base.py FOLDER --family sd15|sd2|sdxl [--v-prediction] [--zero-terminal-snr]
+                                   [--full-size]
 
 The UNet has the family's full shape, because sd-scripts moves its weights into a UNet of its own fixed shape
 (library/train_util.py:5552, library/sdxl_train_util.py:119). Text encoders keep their widths, which the UNet reads,
-and lose the layers nobody looks at; the VAE keeps its factor of 8 and four channels and is small otherwise. The
+and lose the layers nobody looks at; the VAE keeps its factor of 8 and four channels and is small otherwise. With
+--full-size both have the family's full shape, too, so that time and memory are those of a real base. The
 tokenizer is CLIP's byte-level one without merges, so that nothing has to be downloaded. Every tensor is drawn on its
 own and goes straight to disk in fp16: memory stays near that of the largest tensor. Same arguments, same bytes.
 """
@@ -71,31 +73,32 @@ def unet_config(family, v_prediction):
     }
 
 
-def text_encoders(family):
+def text_encoders(family, full_size):
     """Folder name, model class and config of each text encoder.
 
     SDXL reads hidden state 11 of the first, so that one needs its 12 layers, and the last but one of the second
     (library/strategy_sdxl.py:118); SD reads the last, or with clip_skip 2 the one before it.
     """
+    layers = {"sd15": 12, "sd2": 23, "sdxl": 32}[family] if full_size else 2
     shared = {"vocab_size": VOCABULARY, "bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1}
     large = shared | {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
     if family == "sd15":
-        return [("text_encoder", CLIPTextModel, CLIPTextConfig(num_hidden_layers=2, **large))]
+        return [("text_encoder", CLIPTextModel, CLIPTextConfig(num_hidden_layers=layers, **large))]
     if family == "sd2":
         wide = shared | {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
-        return [("text_encoder", CLIPTextModel, CLIPTextConfig(num_hidden_layers=2, hidden_act="gelu", **wide))]
+        return [("text_encoder", CLIPTextModel, CLIPTextConfig(num_hidden_layers=layers, hidden_act="gelu", **wide))]
     big = shared | {"hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20}
-    second = CLIPTextConfig(num_hidden_layers=2, hidden_act="gelu", projection_dim=1280, **big)
+    second = CLIPTextConfig(num_hidden_layers=layers, hidden_act="gelu", projection_dim=1280, **big)
     return [
         ("text_encoder", CLIPTextModel, CLIPTextConfig(num_hidden_layers=12, **large)),
         ("text_encoder_2", CLIPTextModelWithProjection, second),
     ]
 
 
-def vae_config(family):
+def vae_config(family, full_size):
     return {
-        "block_out_channels": (32, 32, 32, 32),
-        "layers_per_block": 1,
+        "block_out_channels": (128, 256, 512, 512) if full_size else (32, 32, 32, 32),
+        "layers_per_block": 2 if full_size else 1,
         "latent_channels": 4,
         "norm_num_groups": 32,
         "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -201,11 +204,11 @@ def write_index(folder, family, encoders, scheduler_name):
     write_json(folder / "model_index.json", {"_class_name": kind, **parts, **extra})
 
 
-def write_base(folder, family, v_prediction, zero_terminal_snr):
-    encoders = text_encoders(family)
+def write_base(folder, family, v_prediction, zero_terminal_snr, full_size):
+    encoders = text_encoders(family, full_size)
     with torch.device("meta"):
         unet = UNet2DConditionModel(**unet_config(family, v_prediction))
-        vae = AutoencoderKL(**vae_config(family))
+        vae = AutoencoderKL(**vae_config(family, full_size))
         texts = [(name, kind(config)) for name, kind, config in encoders]
     schedule = scheduler(family, v_prediction, zero_terminal_snr)
     schedule.save_config(folder / "scheduler")
@@ -233,6 +236,7 @@ def main():
     parser.add_argument("--family", choices=["sd15", "sd2", "sdxl"], default="sd15")
     parser.add_argument("--v-prediction", action="store_true")
     parser.add_argument("--zero-terminal-snr", action="store_true")
+    parser.add_argument("--full-size", action="store_true")
     asked = vars(parser.parse_args())
     folder = asked.pop("folder").resolve()
     if folder.exists() and not (folder / MARK).is_file():
