@@ -155,6 +155,29 @@ def test_left_alone_after_the_end_it_says_that_nothing_was_judged(tmp_path: Path
     assert record(tmp_path)["outcome"]["message"].endswith("the trainer had ended but was not judged")
 
 
+def test_a_verdict_that_lorabake_wrote_before_it_was_killed_stays(tmp_path: Path) -> None:
+    with guarding(settings(tmp_path), *fake(tmp_path)) as process:
+        heard(process)
+        assert heard(process) == "exit 0"
+        finished = RECORD | {"status": "finished"}
+        (tmp_path / "record.json").write_text(json.dumps(finished), "utf-8")
+        leave(process)
+        assert process.wait(30) == 0
+    assert record(tmp_path) == finished
+    assert "interrupted" not in (tmp_path / "events.jsonl").read_text("utf-8")
+
+
+def test_nothing_is_started_for_a_lorabake_that_is_gone(tmp_path: Path) -> None:
+    told = settings(tmp_path)
+    command = [sys.executable, guard.__file__, json.dumps(told), *fake(tmp_path)]
+    reading, writing = os.pipe()
+    os.close(writing)
+    done = subprocess.run(command, stdin=reading, capture_output=True, check=False)
+    os.close(reading)
+    assert (done.returncode, done.stdout) == (127, b"")
+    assert not (tmp_path / "pids").exists()
+
+
 def test_without_a_record_there_is_nothing_to_finish(tmp_path: Path) -> None:
     told = settings(tmp_path, record=None, events=None, room=None)
     with guarding(told, *fake(tmp_path, "--delay", "600")) as process:

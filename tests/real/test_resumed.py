@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from lorabake.process import child_env, own_environment
 from lorabake.reading import machine
 from lorabake.reading.weights import read_weights
 from lorabake.runs.folder import RunPaths, read_record
-from lorabake.runs.lock import find_trainer
+from lorabake.runs.lock import find_trainer, read_claim
 from lorabake.trainer.install import Trainer
 from lorabake_schemas.record import Record
 
@@ -189,3 +190,36 @@ def test_killed_inside_an_epoch_with_a_last_step_that_is_no_epochs_end(tmp_path:
     assert_numbers(run, record, 10)
     assert record.outcome is not None
     assert "lorabake had it save at step 10 and stopped it there" in said
+
+
+def test_a_trainer_that_outlived_lorabake_and_guard(tmp_path: Path, cache: Path, base: Path) -> None:
+    """accelerate and sd-scripts go on by themselves: named, stopped as the hint says, and resumed only then."""
+    project = Project(tmp_path, base, cache, {"max_train_steps": 2000})
+    run = tmp_path / "run"
+    lorabake = project.lorabake("run", "recipe.toml", "--run-dir", str(run))
+    until(lambda: lorabake.poll() is not None or last_step(run) >= 4, "step 4")
+    claim = read_claim(RunPaths(run))
+    assert claim is not None
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # a batch system's warning, to which only lorabake listens
+        os.kill(claim.trainer, number)
+    lorabake.kill()
+    os.kill(claim.owner.pid, signal.SIGKILL)
+    lorabake.communicate()
+    active = find_trainer(RunPaths(run))
+    assert active is not None
+    assert len(active.pids) >= 2  # accelerate and the training
+    for command in (("resume", str(run)), ("run", "recipe.toml", "--run-dir", str(tmp_path / "other"))):
+        refused = project.lorabake(*command)
+        _, err = refused.communicate(timeout=PATIENCE)
+        assert refused.returncode == 1
+        assert f"kill {' '.join(map(str, active.pids))}" in err
+    for pid in active.pids:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: find_trainer(RunPaths(run)) is None, "the trainer's end")
+    verified = project.lorabake("verify", str(run), "--json")
+    told = json.loads(verified.communicate(timeout=PATIENCE)[0])
+    record = read_record(run / "record.json")
+    assert (told["status"], record.status) == ("interrupted", "interrupted")
+    assert record.outcome is not None
+    assert (record.outcome.steps or 0) >= (record.outcome.resume_step or 0) >= 3
+    project.done("resume", str(run), "--dry-run")

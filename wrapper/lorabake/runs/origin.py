@@ -12,6 +12,7 @@ from lorabake.reading.lora_file import LoraFile, NotSafetensorsError, hashed, op
 from lorabake.runs import register
 from lorabake.runs.find import place, record_of
 from lorabake.runs.folder import RunPaths
+from lorabake.runs.settle import settled
 from lorabake_schemas.inspection import KnownRun, Likeness
 from lorabake_schemas.words import legible
 
@@ -45,7 +46,7 @@ def runs_of(sought: Sought, home: Path) -> tuple[KnownRun, ...]:
         with suppress(MachineError, OSError):
             real = root.resolve()
             if real not in found and len(found) < MOST:
-                record = record_of(RunPaths(root))
+                record = settled(RunPaths(root), record_of(RunPaths(root)))
                 if known_by == "bytes" or record.digest == sought.digest or known_by == "place":
                     found[real] = _known(root, record, known_by, sought)
     newest = sorted(found.values(), key=lambda run: run.started, reverse=True)
