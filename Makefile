@@ -56,6 +56,7 @@ dev-locks: .venv/python
 
 snapshots: .venv/dev
 	$(BIN)/lorabake trainer install
+	$(BIN)/python vendor/make_files.py "$$($(BIN)/lorabake trainer path)"
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer_side/dump_options.py $(CURDIR)/vendor
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer_side/dump_shapes.py $(CURDIR)/vendor
 

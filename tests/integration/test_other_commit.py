@@ -286,8 +286,9 @@ def pretend(home: Path, sha: str, *without: str) -> None:
             read = [option for option in read if option["name"] not in without]
         (kept / name).write_text(json.dumps(read), encoding="utf-8")
     marker = store.Marker(
-        folder=folder.name, url=resources.pin().url, commit=sha, lock="cpu", lock_sha256="x", python="3", versions={}
-    )
+        folder=folder.name, url=resources.pin().url, commit=sha, lock="cpu", lock_sha256="x", files_sha256="x",
+        python="3", versions={},
+    )  # fmt: skip
     store.publish(home, f"{sha[:8]}", marker)
 
 

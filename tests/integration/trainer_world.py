@@ -120,7 +120,7 @@ def quick_python(folder: Path, ready: Path) -> Path:
     about that."""
     script = folder / "python"
     script.write_text(
-        f'#!/bin/sh\nif [ "$2" = venv ]; then exec cp -R "{ready}" "$3"; fi\nexec "{sys.executable}" "$@"\n',
+        f'#!/bin/sh\nif [ "$3" = venv ]; then exec cp -R "{ready}" "$4"; fi\nexec "{sys.executable}" "$@"\n',
         encoding="utf-8",
     )
     script.chmod(0o755)

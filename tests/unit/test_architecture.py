@@ -57,7 +57,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "the trainer on disk",
         (
-            "trainer", "trainer.git", "trainer.requirements", "trainer.store", "trainer.choice", "trainer.venv",
+            "trainer", "trainer.ownership", "trainer.git", "trainer.git_tree", "trainer.requirements",
+            "trainer.manifest", "trainer.store", "trainer.choice", "trainer.venv",
             "trainer.pinned", "trainer.attention", "trainer.options", "trainer.build", "trainer.install",
             "trainer.contents",
         ),

@@ -9,7 +9,7 @@ import pytest
 
 from lorabake import commits, resources
 from lorabake.errors import SetupError
-from lorabake.trainer import git, options
+from lorabake.trainer import git_tree, options
 from lorabake.trainer.install import Trainer
 from lorabake.workflow import TrainerChoice
 from lorabake_schemas.options import Snapshot
@@ -39,18 +39,13 @@ def test_the_pins_options_need_no_trainer(tmp_path: Path) -> None:
 
 
 class Asked:
-    """Stands in for the parsers of a checkout; ``clean`` None is a git that does not tell."""
+    """Stands in for the parsers of a checkout."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, clean: bool | None = True, answers: bool = True) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, clean: bool = True, answers: bool = True) -> None:
         self.asked: list[str] = []
         self.answers = answers
 
-        def is_clean(repo: Path, env: Mapping[str, str]) -> bool:
-            if clean is None:
-                raise SetupError(say("no git"))
-            return clean
-
-        monkeypatch.setattr(git, "is_clean", is_clean)
+        monkeypatch.setattr(git_tree, "changed", lambda *_: () if clean else ("library/train_util.py",))
         monkeypatch.setattr(options, "make", self.make)
 
     def make(self, _python: Path, _checkout: Path, folder: Path, commit: str, _env: Mapping[str, str]) -> Snapshot:
@@ -70,13 +65,12 @@ def own(commit: str | None) -> Trainer:
     [
         (PIN.commit, True, None),
         (PIN.commit, False, f"{PIN.commit} (changed)"),
-        (PIN.commit, None, f"{PIN.commit} (changed)"),
         (OTHER, True, OTHER),
         (None, True, "/home/me/sd-scripts"),
     ],
 )
 def test_the_users_own_is_asked_unless_it_is_the_pin_untouched(
-    monkeypatch: pytest.MonkeyPatch, commit: str | None, clean: bool | None, name: str | None
+    monkeypatch: pytest.MonkeyPatch, commit: str | None, clean: bool, name: str | None
 ) -> None:
     asked, said = Asked(monkeypatch, clean=clean), list[str]()
     found = commits.own(own(commit), {}, said.append)

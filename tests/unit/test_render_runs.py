@@ -72,12 +72,16 @@ def test_trainers() -> None:
     assert trainer_line(own, PAGE).startswith("sd-scripts of an unknown commit,")
     assert trainer_line(own, PAGE).endswith(", own packages (torch ?): sd")
     status = TrainerStatus(Path("h"), "url", "abc", "3.11", TRAINER, (TRAINER,))
-    assert trainer_status(status, PAGE, as_json=False).splitlines()[1].startswith("in use: sd-scripts")
-    table = json.loads(trainer_status(status, PAGE, as_json=True))
+    changed = {TRAINER.checkout: ("venv/x.py",)}
+    lines = trainer_status(status, changed, PAGE, as_json=False).splitlines()
+    assert lines[1].startswith("in use: sd-scripts")
+    assert "venv/x.py" in lines[2]
+    table = json.loads(trainer_status(status, changed, PAGE, as_json=True))
+    assert table["installed"][0]["changed"] == ["venv/x.py"]
     assert (table["version"], table["commit"], table["in_use"]["lock"]) == (1, "abc", "cpu")
     none = TrainerStatus(Path("h"), "url", "abc", "3.11", None, ())
-    assert "not installed" in trainer_status(none, PAGE, as_json=False)
-    assert json.loads(trainer_status(none, PAGE, as_json=True))["in_use"] is None
+    assert "not installed" in trainer_status(none, {}, PAGE, as_json=False)
+    assert json.loads(trainer_status(none, {}, PAGE, as_json=True))["in_use"] is None
 
 
 def test_files_that_were_written() -> None:

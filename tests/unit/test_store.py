@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from lorabake import resources
-from lorabake.trainer import store
+from lorabake.errors import SetupError
+from lorabake.trainer import ownership, store
 from lorabake_schemas.pin import Pin
 
 
 def a_marker(folder: str = "f") -> store.Marker:
     return store.Marker(
-        folder=folder, url="u", commit="c" * 40, lock="cpu", lock_sha256="s", python="3.11.7", versions={"torch": "2"}
+        folder=folder,
+        url="u",
+        commit="c" * 40,
+        lock="cpu",
+        lock_sha256="s",
+        files_sha256="f",
+        python="3.11.7",
+        versions={"torch": "2"},
     )
 
 
@@ -55,7 +66,7 @@ def test_a_marker_comes_back_as_it_was(home: Path) -> None:
     assert [path.name for path in store.root(home).iterdir()] == ["k.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"version": 1}', '{"version": 2}', "[]"])
+@pytest.mark.parametrize("content", ["", "{", '{"version": 1}', '{"version": 2}', '{"version": 3}', "[]"])
 def test_a_broken_marker_is_none(home: Path, content: str) -> None:
     (store.root(home) / "k.json").write_text(content, encoding="utf-8")
     assert store.read(home, "k") is None
@@ -113,3 +124,97 @@ def test_nothing_is_swept_while_a_marker_cannot_be_read(home: Path) -> None:
     with pytest.raises(OSError, match=r"n\.json"):
         store.sweep(home)
     assert kept.exists()
+
+
+def unsafe(home: Path) -> str | None:
+    """What is not used, by its path; None when all of it is."""
+    try:
+        return None if store.read(home, "k") else "no marker"
+    except SetupError as error:
+        return str(error.message)
+
+
+def stored(home: Path) -> Path:
+    """A trainer's folder with its marker."""
+    with store.building(home, "x") as folder:
+        store.publish(home, "k", a_marker(folder.name))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "..", ".", "/etc", "../x", "a/b", "a\\b", ".hidden", "a\n", "a b", "x" * 300])
+def test_a_folder_elsewhere_is_none_of_the_store(home: Path, name: str) -> None:
+    text = a_marker().model_dump_json().replace('"folder":"f"', f'"folder":{json.dumps(name)}')
+    (store.root(home) / "k.json").write_text(text)
+    assert store.read(home, "k") is None
+    assert store.complete(home) == ()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757, 0o775])
+@pytest.mark.parametrize("what", ["home", "root", "folder", "marker"])
+def test_what_others_can_write_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch, what: str, mode: int) -> None:
+    monkeypatch.setattr(ownership, "_is_private", lambda *_: False)
+    folder = stored(home)
+    assert unsafe(home) is None
+    path = {"home": home, "root": store.root(home), "folder": folder, "marker": store.root(home) / "k.json"}[what]
+    path.chmod(mode)
+    assert str(path) in (unsafe(home) or "")
+    assert store.complete(home) == ()
+    path.chmod(0o755)
+    assert unsafe(home) is None
+    assert len(store.complete(home)) == 1
+
+
+def test_a_group_of_ones_own_may_write(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = stored(home)
+    monkeypatch.setattr(ownership, "_is_private", lambda *_: True)
+    folder.chmod(0o775)
+    assert unsafe(home) is None
+    folder.chmod(0o777)
+    assert unsafe(home) is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["home", "root", "folder", "marker"])
+def test_what_another_user_owns_is_not_used(home: Path, what: str) -> None:
+    folder = stored(home)
+    path = {"home": home, "root": store.root(home), "folder": folder, "marker": store.root(home) / "k.json"}[what]
+    os.chown(path, 4242, 4242)
+    assert str(path) in (unsafe(home) or "")
+
+
+@pytest.mark.parametrize("what", ["root", "folder", "marker"])
+def test_a_link_in_the_store_is_not_followed(home: Path, tmp_path: Path, what: str) -> None:
+    folder = stored(home)
+    path = {"root": store.root(home), "folder": folder, "marker": store.root(home) / "k.json"}[what]
+    path.rename(home / "elsewhere")
+    path.symlink_to(home / "elsewhere")
+    assert str(path) in (unsafe(home) or "")
+
+
+def test_a_home_that_is_a_link_is_followed(home: Path) -> None:
+    stored(home)
+    (home / "link").symlink_to(home)
+    assert unsafe(home / "link") is None
+
+
+def test_the_store_is_made_for_its_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store.make(tmp_path / "new")
+        folder = stored(tmp_path / "new")
+    finally:
+        os.umask(before)
+    assert unsafe(tmp_path / "new") is None
+    assert [oct(path.stat().st_mode & 0o22) for path in (tmp_path / "new", store.root(tmp_path / "new"), folder)] == [
+        "0o0"
+    ] * 3
+
+
+def test_a_folder_that_was_just_replaced_stays_for_a_while(home: Path) -> None:
+    old = stored(home)
+    new = stored(home)
+    assert store.sweep(home) == ()
+    week = time.time() - store.REPLACED_S - 60
+    os.utime(old / store.REPLACED, (week, week))
+    assert store.sweep(home) == (old.name,)
+    assert new.is_dir()

@@ -96,7 +96,14 @@ def pretend(home: Path, name: LockName) -> Path:
         python.parent.mkdir(parents=True)
         python.touch()
     marker = store.Marker(
-        folder=folder.name, url=pin.url, commit=pin.commit, lock=name, lock_sha256=digest, python="3", versions={}
+        folder=folder.name,
+        url=pin.url,
+        commit=pin.commit,
+        lock=name,
+        lock_sha256=digest,
+        files_sha256="f",
+        python="3",
+        versions={},
     )
     store.publish(home, store.key(pin, name, digest, VERSION), marker)
     return folder

@@ -41,7 +41,6 @@ def python(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(looked_at, "capture", capture)
     monkeypatch.setattr(git, "head", answer("c" * 40))
-    monkeypatch.setattr(git, "is_clean", answer(True))
     return folders
 
 
@@ -169,15 +168,9 @@ def test_a_python_that_does_not_start_has_no_version_and_still_its_packages(trai
     assert seen(trainer).packages["torch"] == "2.13.0+cpu"
 
 
-def test_git_that_does_not_tell(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "head", answer(None))
+def test_where_no_commit_is_known_nothing_is_compared(trainer: Trainer) -> None:
     assert seen(trainer).clean is None
-
-    def fails(repo: Path, env: Mapping[str, str]) -> bool:
-        raise SetupError(say("no git"))
-
-    monkeypatch.setattr(git, "head", fails)
-    assert seen(trainer).clean is None
+    assert seen(replace(trainer, commit=None)).clean is None
 
 
 def test_in_the_users_checkout_only_the_code_counts(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +230,7 @@ def test_a_trainer_in_a_path_that_is_no_utf_8_is_recorded_and_found_again(traine
     choice = trainer_of(record)
     assert choice.sd_scripts == odd
     assert trainer_now(record, HERE).trainer == record.model_copy(
-        update={"tree": seen(there).tree, "clean": True, "python_version": "", "packages": {}}
+        update={"tree": seen(there).tree, "clean": None, "python_version": "", "packages": {}}
     )
     odd.rename(trainer.checkout)
     assert trainer_now(record, HERE).trainer is None

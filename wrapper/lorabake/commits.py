@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.planning.option_difference import option_difference
-from lorabake.trainer import git, options, store
+from lorabake.trainer import git_tree, options, store
 from lorabake.trainer.install import Trainer
 from lorabake.trainer.options import not_installed
 from lorabake_schemas.commits import CommitDifference
@@ -34,7 +34,7 @@ def own(trainer: Trainer, env: Mapping[str, str], tell: Callable[[Said], None]) 
 
     One that does not answer is only warned of: it may still train.
     """
-    if trainer.kind == "pin" or (trainer.commit == resources.pin().commit and _untouched(trainer, env)):
+    if trainer.kind == "pin" or (trainer.commit == resources.pin().commit and _untouched(trainer)):
         return None
     name = trainer.commit or str(trainer.checkout)
     name += "" if name != resources.pin().commit else " (changed)"  # else it would count as the pin
@@ -46,11 +46,10 @@ def own(trainer: Trainer, env: Mapping[str, str], tell: Callable[[Said], None]) 
         return None
 
 
-def _untouched(trainer: Trainer, env: Mapping[str, str]) -> bool:
-    try:
-        return git.is_clean(trainer.checkout, env)
-    except SetupError:
-        return False
+def _untouched(trainer: Trainer) -> bool:
+    """Whether each file is as in the pin: compared here, since `git status` runs what the repository's settings say."""
+    blobs = git_tree.from_text(resources.vendor_text(resources.PIN_FILES))
+    return not git_tree.changed(trainer.checkout, git_tree.checked_out(blobs, resources.pin().sparse))
 
 
 def warning(commit: str | None) -> Said | None:

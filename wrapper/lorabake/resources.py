@@ -35,6 +35,9 @@ def pin() -> Pin:
     return Pin.model_validate(tomllib.loads(vendor_text("sd-scripts.toml")))
 
 
+PIN_FILES = "sd-scripts-files.txt"  # every file of the pin with git's hash of it
+
+
 def vendor_text(name: str) -> str:
     """A file of vendor/, as text with its own line ends. Raises FileNotFoundError for a name that is not shipped."""
     return _data("lorabake._vendor", name).read_bytes().decode("utf-8")

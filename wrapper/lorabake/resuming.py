@@ -104,6 +104,7 @@ def trainer_of(then: TrainerRecord, env: Env, tell: Tell) -> Trainer:
         tell(said)
     here = place(then, env)
     if here is not None:
+        workflow.checked(here, env, tell)
         return here
     if then.kind != "pin":
         said = say("the trainer of this run is not at {path} any more", path=then.checkout or "")

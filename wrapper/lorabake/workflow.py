@@ -32,8 +32,9 @@ from lorabake.runs.launch import launch
 from lorabake.runs.lock import ensure_idle
 from lorabake.runs.request import LaunchRequest
 from lorabake.speech import ENGLISH, Speech
-from lorabake.trainer import git, store, venv
+from lorabake.trainer import git, manifest, store, venv
 from lorabake.trainer import install as trainers
+from lorabake.trainer.contents import TrainerContents
 from lorabake.trainer.contents import contents as trainer_contents
 from lorabake.trainer.install import Choice, Trainer, TrainerStatus, World
 from lorabake.trainer.requirements import modules_for
@@ -197,8 +198,7 @@ def train(prepared: Prepared, env: Env, tell: Tell) -> Record:
             made_from, known = _waited(hashed, prepared.order)
             request = starting.rehearsal_request(prepared.examination, root, made_from, env)
         else:
-            examination, trainer = _with_trainer(prepared, env, tell)
-            contents = trainer_contents(trainer, env, Fingerprints(kept))
+            examination, trainer, contents = _with_trainer(prepared, env, tell)
             made_from, known = _waited(hashed, prepared.order)
             request = starting.training_request(examination, root, trainer, contents, made_from, env)
     request = replace(request, watch=InputWatch(made_from, root, env, kept, known))
@@ -219,17 +219,18 @@ def _check_unchanged(examination: Examination) -> None:
     refuse_changed(examination.dataset, examination.loaded.folder, ending)
 
 
-def _with_trainer(prepared: Prepared, env: Env, tell: Tell) -> tuple[Examination, Trainer]:
+def _with_trainer(prepared: Prepared, env: Env, tell: Tell) -> tuple[Examination, Trainer, TrainerContents]:
     """The trainer, and the recipe examined with what the trainer says of attention on this machine."""
     recipe, plan = prepared.examination.planned()
     trainer = had(prepared.order.trainer, env, tell, modules_for(plan))
+    contents = checked(trainer, env, tell)
     probe = trainers.probe_attention(trainer, precision_of(recipe, prepared.machine), env)
     understood = commits.own(trainer, env, tell) or prepared.examination.snapshot
     examination = replace(prepared.examination, snapshot=understood).with_attention(probe)
     for finding in examination.findings[len(prepared.examination.findings) :]:
         tell(say("{severity}: {problem}", severity=finding.severity, problem=finding.message))
     tell(examination.attention_words())
-    return examination, trainer
+    return examination, trainer, contents
 
 
 def _hashed(wanted: Ingredients, fingerprints: Fingerprints) -> tuple[Inputs, Known]:
@@ -255,9 +256,35 @@ def had(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ())
     return install(choice, env, tell)
 
 
-def install(choice: TrainerChoice, env: Env, tell: Tell) -> Trainer:
-    """The pin's trainer, or the chosen commit's, installed if it is not there yet."""
-    return trainers.install(
+def checked(trainer: Trainer, env: Env, tell: Tell) -> TrainerContents:
+    """What a trainer is made of, every file compared with what it should be.
+
+    Raises SetupError when one of lorabake's own differs; of the user's own it is only told.
+    """
+    found = made_of(trainer, env)
+    if not found.changed:
+        return found
+    files = manifest.named(found.changed)
+    if trainer.kind == "pin":
+        other = "" if trainer.commit == resources.pin().commit else f" --commit {trainer.commit}"
+        raise SetupError(
+            say("files of the trainer in {folder} were changed: {files}", folder=trainer.checkout.parent, files=files),
+            say("build it again: `lorabake trainer install{commit} --repair`", commit=other),
+        )
+    tell(say("warning: files differ from the commit or from the installed packages: {files}", files=files))
+    return found
+
+
+def made_of(trainer: Trainer, env: Env) -> TrainerContents:
+    """What a trainer is made of, and which of its files are not what they should be."""
+    kept = store_path(store.home(env), env)
+    return trainer_contents(trainer, env, Fingerprints(kept), kept)
+
+
+def install(choice: TrainerChoice, env: Env, tell: Tell, *, repair: bool = False) -> Trainer:
+    """The pin's trainer, or the chosen commit's, installed if it is not there yet, or built again to ``repair`` it."""
+    build = trainers.repair if repair else trainers.install
+    return build(
         choice.pin, store.home(env), choice.lock, env, tell, python=choice.python, world=World(lender=resources.pin())
     )
 
@@ -300,6 +327,7 @@ __all__ = [
     "RunOrder",
     "TrainerChoice",
     "check_place",
+    "checked",
     "exit_code",
     "expected_command",
     "found",
@@ -307,6 +335,7 @@ __all__ = [
     "have_commit",
     "install",
     "installed",
+    "made_of",
     "next_folder",
     "prepare",
     "train",

@@ -22,8 +22,9 @@ def trainer() -> None:
 
 @trainer.command("install")
 @pinned_options
+@click.option("--repair", is_flag=True, help="Build it again, whatever is there.")
 @JSON
-def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
+def trainer_install(choice: TrainerChoice, repair: bool, as_json: bool) -> None:
     """Fetch the pinned sd-scripts and install its locked requirements.
 
     With --commit another commit, which gets the pin's requirements; what it asks for in their place is said.
@@ -31,7 +32,10 @@ def trainer_install(choice: TrainerChoice, as_json: bool) -> None:
     from lorabake import workflow
     from lorabake.render.lists import trainer_installed
 
-    write_out(trainer_installed(workflow.install(choice, environment(), sayer()), page(), as_json=as_json))
+    env, tell = environment(), sayer()
+    trainer = workflow.install(choice, env, tell, repair=repair)
+    workflow.checked(trainer, env, tell)
+    write_out(trainer_installed(trainer, page(), as_json=as_json))
 
 
 @trainer.command("status")
@@ -49,7 +53,10 @@ def trainer_status(choice: TrainerChoice, against: str | None, as_json: bool) ->
     if against is not None:
         _differences(choice.commit, against, as_json=as_json)
         return
-    write_out(lists.trainer_status(workflow.trainer_status(choice, environment()), page(), as_json=as_json))
+    env = environment()
+    status = workflow.trainer_status(choice, env)
+    changed = {each.checkout: workflow.made_of(each, env).changed for each in (*status.installed, *status.others)}
+    write_out(lists.trainer_status(status, changed, page(), as_json=as_json))
 
 
 def _differences(commit: str | None, against: str, *, as_json: bool) -> None:

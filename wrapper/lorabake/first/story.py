@@ -53,6 +53,7 @@ def first_run(wish: Wish, env: Env, tell: Tell, show: Show) -> FirstRun:
     _check_room(wish, env, tell)
     try:
         trainer, why = workflow.had(wish.trainer, env, tell), None
+        workflow.checked(trainer, env, tell)
     except UnreachableError as error:
         trainer, why = None, say("the trainer could not be fetched: {why}", why=error.message)
         rehearsing = say("Going on as a rehearsal, which trains nothing.")

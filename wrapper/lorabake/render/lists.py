@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from lorabake import resources
 from lorabake.render.page import Page
+from lorabake.trainer.manifest import named
 from lorabake_schemas.words import say
 
 if TYPE_CHECKING:
     from lorabake.trainer.install import Trainer, TrainerStatus
+
+Changed = Mapping[Path, tuple[str, ...]]  # by the trainer's checkout
 
 
 def copied(path: Path, page: Page) -> str:
@@ -48,17 +51,17 @@ def trainer_installed(trainer: Trainer, page: Page, *, as_json: bool) -> str:
     return json.dumps({"version": 1} | _trainer_json(trainer), indent=2) if as_json else trainer_line(trainer, page)
 
 
-def trainer_status(status: TrainerStatus, page: Page, *, as_json: bool) -> str:
-    """What is installed, for a person or a program."""
+def trainer_status(status: TrainerStatus, changed: Changed, page: Page, *, as_json: bool) -> str:
+    """What is installed, for a person or a program; ``changed`` are each trainer's files that were changed."""
     if as_json:
         table = {
             "version": 1,
             "home": str(status.home),
             "url": status.url,
             "commit": status.commit,
-            "installed": [_trainer_json(trainer) for trainer in status.installed],
+            "installed": [_trainer_json(trainer) | _changed_json(trainer, changed) for trainer in status.installed],
             "in_use": _trainer_json(status.trainer) if status.trainer else None,
-            "others": [_trainer_json(trainer) for trainer in status.others],
+            "others": [_trainer_json(trainer) | _changed_json(trainer, changed) for trainer in status.others],
         }
         return json.dumps(table, indent=2)
     head = say("pin: {url} at {commit}", url=status.url, commit=status.commit)
@@ -69,11 +72,23 @@ def trainer_status(status: TrainerStatus, page: Page, *, as_json: bool) -> str:
     lines = [page(head)]
     for trainer in status.installed:
         state = say("in use:") if trainer == status.trainer else say("installed:")
-        lines.append(f"{page(state)} {trainer_line(trainer, page)}")
+        lines += [f"{page(state)} {trainer_line(trainer, page)}", *_damage(trainer, changed, page)]
     if not status.installed:
         lines.append(page(missing))
-    lines += [f"{page(say('another commit or Python:'))} {trainer_line(trainer, page)}" for trainer in status.others]
+    for trainer in status.others:
+        state = say("another commit or Python:")
+        lines += [f"{page(state)} {trainer_line(trainer, page)}", *_damage(trainer, changed, page)]
     return "\n".join(lines)
+
+
+def _damage(trainer: Trainer, changed: Changed, page: Page) -> list[str]:
+    names = changed.get(trainer.checkout, ())
+    hint = say("  damaged, build it again with --repair; files that were changed: {files}", files=named(names))
+    return [page(hint)] if names else []
+
+
+def _changed_json(trainer: Trainer, changed: Changed) -> dict[str, object]:
+    return {"changed": list(changed.get(trainer.checkout, ()))}
 
 
 def _trainer_json(trainer: Trainer) -> dict[str, object]:

@@ -11,7 +11,7 @@ from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.reading.inputs import on_disk
 from lorabake.trainer import contents, git, store, venv
-from lorabake.trainer.install import Trainer, find
+from lorabake.trainer.install import Trainer, find, stored
 from lorabake_schemas.words import legible
 
 if TYPE_CHECKING:
@@ -49,11 +49,7 @@ def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | 
             "packages": dict(found.packages),
         }
     )
-    edited: tuple[str, ...] = ()
-    if found.clean is False:
-        with suppress(SetupError):
-            edited = git.changes(trainer.checkout, env)
-    return TrainerNow(now, edited)
+    return TrainerNow(now, found.changed if trainer.kind == "pin" else found.edited)
 
 
 def place(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
@@ -66,6 +62,9 @@ def _there(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
     checkout, python = Path(on_disk(then.checkout or "")), Path(on_disk(then.python))
     if then.kind == "rehearsal" or not (checkout / venv.LANDMARKS[0]).is_file():
         return None
+    for trainer in stored(store.home(env)):
+        if trainer.checkout == checkout:
+            return trainer
     try:
         commit = git.head(checkout, env)
     except SetupError:  # no git on this machine: then the files tell

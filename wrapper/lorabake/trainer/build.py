@@ -12,7 +12,7 @@ from pathlib import Path
 from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.reading import machine
-from lorabake.trainer import git, options, pinned, requirements, store, venv
+from lorabake.trainer import git, git_tree, manifest, options, pinned, requirements, store, venv
 from lorabake.trainer.choice import Choice, check_space, choose_lock
 from lorabake_schemas.pin import LockName, Pin
 from lorabake_schemas.words import Said, say
@@ -85,9 +85,12 @@ def _build_in(folder: Path, pin: Pin, choice: Choice, log: Path, job: Job) -> st
     if other:
         job.tell(say("reading its options"))
         options.make(python, checkout, options.place(folder), pin.commit, job.env)
+    venv.compile_all(python, checkout, job.env)
     pinned.verify(pin, checkout, job.env)
+    files_sha256 = _sealed(pin, folder, job.env)
     return store.Marker(
         folder=folder.name,
+        files_sha256=files_sha256,
         url=pin.url,
         commit=pin.commit,
         lock=name,
@@ -95,6 +98,30 @@ def _build_in(folder: Path, pin: Pin, choice: Choice, log: Path, job: Job) -> st
         python=health.versions["python"],
         versions=dict(health.versions),
     )
+
+
+def _sealed(pin: Pin, folder: Path, env: Mapping[str, str]) -> str:
+    """Compare every file with the commit and with the packages' own RECORD, then keep the hashes of them all.
+
+    Raises SetupError when a file is another one, or belongs to neither.
+    """
+    sha256 = manifest.make(folder)
+    found = manifest.installed_hashes(folder)
+    blobs = git_tree.checked_out(git_tree.of_commit(folder / "sd-scripts", pin.commit, env), pin.sparse)
+    wrong = [f"sd-scripts/{name}" for name in git_tree.changed(folder / "sd-scripts", blobs)]
+    wrong += [name for name in found if name.startswith("sd-scripts/") and not _belongs(name, blobs)]
+    for site in venv.packages_of(folder / "venv"):
+        wrong += manifest.wrong_packages(folder, site, found)
+    if wrong:
+        said = say(
+            "files of the trainer just installed are not what they should be: {files}", files=manifest.named(wrong)
+        )
+        raise SetupError(said, say("something changes files during the installation; stop it, then install again"))
+    return sha256
+
+
+def _belongs(name: str, blobs: Mapping[str, str]) -> bool:
+    return name.removeprefix("sd-scripts/") in blobs or "/__pycache__/" in name
 
 
 def digest(pin: Pin, name: LockName, world: World) -> str:

@@ -6,18 +6,30 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from email import message_from_string
 from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import ValidationError
+
+from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.process import capture, child_env
-from lorabake.trainer import git
+from lorabake.reading.fact_store import RACY_NS, FactStore, stamp_of
+from lorabake.trainer import git, git_tree, manifest
 from lorabake.trainer.install import Trainer
+from lorabake.trainer.venv import packages_of
+from lorabake_schemas.base import StrictModel
 from lorabake_schemas.record import FileDigest
+from lorabake_schemas.words import legible
+
+KIND = "a trainer's files 1"  # changes when the same files would be kept as something else
+_CHECKOUT = "sd-scripts/"
 
 # What Python writes as it goes, and git for itself; sd-scripts writes nothing else into its own folder, since a run
 # has a folder of its own to work in.
@@ -43,36 +55,140 @@ class Digests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrainerContents:
-    """``clean`` is whether git finds the checkout to be its commit and nothing else, None when git does not tell;
+    """``clean`` is whether the checkout is its commit and nothing else, None when that is not known;
     ``tree`` one SHA-256 over all of its files; ``packages`` every installed one with its version, sorted by the
-    normalised name (PEP 503); ``python_version`` major.minor.patch, "" when the Python does not start."""
+    normalised name (PEP 503); ``python_version`` major.minor.patch, "" when the Python does not start; ``changed`` the
+    files that are not what they should be, of the checkout and of the packages, below the folder that has both."""
 
     clean: bool | None
     tree: str
     packages: Mapping[str, str] = field(repr=False)
     python_version: str
+    changed: tuple[str, ...] = ()
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """Those of sd-scripts' files that changed."""
+        return tuple(name.removeprefix(_CHECKOUT) for name in self.changed if name.startswith(_CHECKOUT))
 
 
-def contents(trainer: Trainer, env: Mapping[str, str], fingerprints: Digests | None = None) -> TrainerContents:
+def contents(
+    trainer: Trainer, env: Mapping[str, str], fingerprints: Digests | None = None, store: Path | None = None
+) -> TrainerContents:
     """Look at a trainer, the pin's or the user's own; nothing of it is imported and torch is not needed.
 
-    ``fingerprints`` remembers the digests of unchanged files. A package that was changed by hand counts as long as its
-    version says so; a file of the checkout by its bytes.
+    ``fingerprints`` remembers the digests of unchanged files, ``store`` what was found here last time: while no file
+    has changed its size, times or number, none is read. Every file is compared by content with what it should be, which
+    is the manifest of the installation for a trainer of lorabake's own (of the pin's commit also the list that
+    lorabake ships with), and for one of the user's own its commit and the packages' own RECORD. Where one of lorabake's
+    own was changed its Python is not started.
     """
-    version, path = _python(trainer.python, env)
-    return TrainerContents(
-        clean=_clean(trainer.checkout, env),
-        tree=tree(trainer.checkout, _names(trainer, env), fingerprints),
+    ours = trainer.files_sha256 is not None
+    version, path = "", packages_of(trainer.checkout.parent / "venv") if ours else packages_of_python(trainer.python)
+    if not path and not ours:
+        version, path = _asked(trainer.python, env)
+    with closing(FactStore(store)) as facts:
+        found = _known(trainer, path, env, fingerprints, facts)
+    if not version and not (ours and found.changed):
+        version, _ = _asked(trainer.python, env, "-S")  # without what the packages start by themselves (.pth)
+    return TrainerContents(found.clean, found.tree, found.packages, version, tuple(found.changed))
+
+
+class _Found(StrictModel):
+    """What is kept. ``listing`` stands for the state of all files that were looked at."""
+
+    listing: str
+    clean: bool | None
+    tree: str
+    packages: dict[str, str]
+    changed: tuple[str, ...]
+
+
+def _known(
+    trainer: Trainer, path: Sequence[Path], env: Mapping[str, str], fingerprints: Digests | None, facts: FactStore
+) -> _Found:
+    names, place = _names(trainer, env), f"{trainer.kind} {legible(str(trainer.checkout))}"
+    before, newest = _state(trainer, names, path)
+    with suppress(ValidationError):
+        kept = _Found.model_validate_json(str(facts.known(KIND, place)))
+        if kept.listing == before:
+            facts.used((place,))
+            return kept
+    changed, clean = _changed(trainer, names, path, env)
+    found = _Found(
+        listing=before,
+        clean=clean,
+        tree=tree(trainer.checkout, names, fingerprints),
         packages=packages(path),
-        python_version=version,
+        changed=changed,
     )
+    if newest < time.time_ns() - RACY_NS and before == _state(trainer, names, path)[0]:
+        facts.keep(KIND, place, found.model_dump_json())
+        facts.used((place,))
+    return found
 
 
-def _clean(checkout: Path, env: Mapping[str, str]) -> bool | None:
-    try:
-        return git.is_clean(checkout, env) if git.head(checkout, env) else None
-    except SetupError:
+def _state(trainer: Trainer, names: Sequence[str], path: Sequence[Path]) -> tuple[str, int]:
+    """What the file system says of all files that count, as one digest, and when the last of them changed."""
+    whole = hashlib.sha256(json.dumps([KIND, trainer.commit, trainer.files_sha256, [*map(str, path)]]).encode())
+    if trainer.files_sha256 is not None:
+        listing = manifest.listed(trainer.checkout.parent)
+        whole.update(listing.digest.encode())
+        return whole.hexdigest(), listing.newest_ns
+    newest = 0
+    for name in names:
+        try:
+            state = (trainer.checkout / name).stat()
+        except OSError:
+            whole.update(f"{name} missing\n".encode("utf-8", "surrogateescape"))
+            continue
+        newest = max(newest, state.st_mtime_ns, state.st_ctime_ns)
+        whole.update(stamp_of(state, name).encode("utf-8", "surrogateescape") + b"\n")
+    for folder in filter(_has_packages, path):
+        listing = manifest.listed(folder, ("",))
+        whole.update(listing.digest.encode())
+        newest = max(newest, listing.newest_ns)
+    return whole.hexdigest(), newest
+
+
+def _has_packages(folder: Path) -> bool:
+    return folder.name in {"site-packages", "dist-packages"}
+
+
+def _changed(
+    trainer: Trainer, names: Sequence[str], path: Sequence[Path], env: Mapping[str, str]
+) -> tuple[tuple[str, ...], bool | None]:
+    """The files that are not what they should be, and whether the checkout is its commit."""
+    blobs = _blobs(trainer, env)
+    wrong = _edited(trainer, names, blobs) if blobs is not None else set[str]()
+    if trainer.files_sha256 is not None:
+        folder = trainer.checkout.parent
+        wrong |= {*manifest.differences(folder, trainer.files_sha256, manifest.listed(folder))}
+    else:
+        for folder in filter(_has_packages, path):
+            told, _ = manifest.recorded(folder, "")
+            here = manifest.hashes(folder, told)
+            wrong |= {f"{folder.name}/{name}" for name, digest in told.items() if here[name] != digest}
+    clean = None if blobs is None else not any(name.startswith(_CHECKOUT) for name in wrong)
+    return tuple(sorted(wrong)), clean
+
+
+def _blobs(trainer: Trainer, env: Mapping[str, str]) -> git_tree.Blobs | None:
+    """What the files of the checkout should be; None where nobody knows. Of the pin's commit lorabake knows it."""
+    if trainer.commit == resources.pin().commit:
+        return git_tree.from_text(resources.vendor_text(resources.PIN_FILES))
+    if trainer.files_sha256 is not None or trainer.commit is None:
         return None
+    with suppress(SetupError):
+        return git_tree.of_commit(trainer.checkout, trainer.commit, env)
+    return None
+
+
+def _edited(trainer: Trainer, names: Sequence[str], blobs: git_tree.Blobs) -> set[str]:
+    """The files that are not as in the commit, are missing, or were added."""
+    known = git_tree.checked_out(blobs, resources.pin().sparse)
+    changed = {*git_tree.changed(trainer.checkout, known)}
+    return {f"{_CHECKOUT}{name}" for name in changed | {name for name in names if name not in blobs}}
 
 
 def _names(trainer: Trainer, env: Mapping[str, str]) -> list[str]:
@@ -168,14 +284,9 @@ def _installed(folder: Path) -> Iterator[tuple[str, str]]:
             yield re.sub(r"[-_.]+", "-", head["Name"]).lower(), head["Version"]
 
 
-def _python(python: Path, env: Mapping[str, str]) -> tuple[str, tuple[Path, ...]]:
-    """Its version and the folders it takes packages from. A virtual environment's are known without asking."""
-    version, path = _asked(python, env)
-    return version, _of_venv(python) or path
-
-
-def _asked(python: Path, env: Mapping[str, str]) -> tuple[str, tuple[Path, ...]]:
-    argv = [str(python), "-c", _QUESTION]
+def _asked(python: Path, env: Mapping[str, str], *options: str) -> tuple[str, tuple[Path, ...]]:
+    """Its version and the folders it takes packages from."""
+    argv = [str(python), "-B", *options, "-c", _QUESTION]
     try:
         done = capture(argv, env=child_env(env, drop=("PYTHON", "VIRTUAL_ENV"), PYTHONSAFEPATH="1"), timeout=10)
         version, path = json.loads(done.stdout.rstrip().rpartition("\n")[2])
@@ -184,8 +295,8 @@ def _asked(python: Path, env: Mapping[str, str]) -> tuple[str, tuple[Path, ...]]
     return str(version), tuple(Path(folder) for folder in path if folder)
 
 
-def _of_venv(python: Path) -> tuple[Path, ...]:
-    """The one folder of a virtual environment that sees no other packages; else nothing."""
+def packages_of_python(python: Path) -> tuple[Path, ...]:
+    """The one folder of a virtual environment that sees no other packages, known without asking; else nothing."""
     venv = python.parent.parent
     try:
         settings = (venv / "pyvenv.cfg").read_text(encoding="utf-8")
@@ -193,8 +304,7 @@ def _of_venv(python: Path) -> tuple[Path, ...]:
         return ()
     if re.search(r"^include-system-site-packages\s*=\s*true\s*$", settings, re.MULTILINE | re.IGNORECASE):
         return ()
-    folders = sorted(venv.glob("lib/python3*/site-packages")) or [venv / "Lib" / "site-packages"]
-    return tuple(folder for folder in folders if folder.is_dir())
+    return packages_of(venv)
 
 
 __all__ = ["Digests", "TrainerContents", "contents", "packages", "tree"]

@@ -24,7 +24,7 @@ class Trainer:
     """A checkout of sd-scripts and the Python to run it with.
 
     ``kind`` is "own" for the user's installation, which has no lock; its ``commit`` is None when git does not tell.
-    ``versions`` are those of every installed package, and of "python".
+    ``versions`` are those of every installed package, and of "python"; ``files_sha256`` is the manifest's.
     """
 
     kind: Literal["pin", "own"]
@@ -34,6 +34,7 @@ class Trainer:
     lock: LockName | None
     lock_sha256: str | None
     versions: Mapping[str, str] = field(repr=False)
+    files_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ def _marked(marker: store.Marker, folder: Path) -> Trainer | None:
     checkout, python = folder / "sd-scripts", venv.interpreter(folder / "venv")
     if not python.exists() or not (checkout / venv.LANDMARKS[0]).exists():
         return None
-    return Trainer("pin", checkout, python, marker.commit, marker.lock, marker.lock_sha256, marker.versions)
+    return Trainer(
+        "pin", checkout, python, marker.commit, marker.lock, marker.lock_sha256, marker.versions, marker.files_sha256
+    )
 
 
 def install(
@@ -108,18 +111,35 @@ def install(
     virtual environment, by default the one that runs lorabake. Raises SetupError; nothing half-made stays behind.
     """
     found = find(pin, home, choice, env, python=python, world=world)
-    if found is not None:
-        return found
-    version = venv.python_version(python, env)
-    venv.check_version(version, pin.python_min, pin.python_max)
+    return found or _built(pin, home, choice, Job(env, tell, python, venv.python_version(python, env), world))
+
+
+def repair(
+    pin: Pin,
+    home: Path,
+    choice: Choice,
+    env: Mapping[str, str],
+    tell: Tell,
+    *,
+    python: Path | None = None,
+    world: World = _WORLD,
+) -> Trainer:
+    """The same, built again whatever is there; a training that is running keeps the old one."""
+    job = Job(env, tell, python, venv.python_version(python, env), world)
+    return _built(pin, home, choice, job, again=True)
+
+
+def _built(pin: Pin, home: Path, choice: Choice, job: Job, *, again: bool = False) -> Trainer:
+    venv.check_version(job.version, pin.python_min, pin.python_max)
+    env, python, world = job.env, job.python, job.world
     try:
-        store.root(home).mkdir(parents=True, exist_ok=True)
+        store.make(home)
         busy = say("waiting for another installation to end")
-        with locks.held(store.root(home) / ".lock", lambda other: tell(other.waiting(busy))):
-            found = find(pin, home, choice, env, python=python, world=world)
+        with locks.held(store.root(home) / ".lock", lambda other: job.tell(other.waiting(busy))):
+            found = None if again else find(pin, home, choice, env, python=python, world=world)
             if found is None:
-                built = build(pin, home, choice, Job(env, tell, python, version, world))
-                found = _installed(pin, home, built.lock, version, world)
+                built = build(pin, home, choice, job)
+                found = _installed(pin, home, built.lock, job.version, world)
     except OSError as error:
         hint = say("free some space, or set LORABAKE_HOME to a folder that can be written")
         said = say("cannot write in {folder}: {why}", folder=home, why=error.strerror or str(error))
@@ -128,6 +148,12 @@ def install(
         said = say("the trainer vanished from {folder} as it was finished", folder=home)
         raise SetupError(said, say("is something else cleaning there?"))
     return found
+
+
+def stored(home: Path) -> tuple[Trainer, ...]:
+    """Every trainer in the store."""
+    every = (_marked(marker, folder) for marker, folder in store.complete(home))
+    return tuple(trainer for trainer in every if trainer is not None)
 
 
 def own(
@@ -160,7 +186,6 @@ def status(
     version = venv.python_version(python, env)
     both = (_installed(pin, home, name, version, world) for name in ("cuda", "cpu"))
     installed = tuple(trainer for trainer in both if trainer is not None)
-    every = (_marked(marker, folder) for marker, folder in store.complete(home))
     return TrainerStatus(
         home,
         pin.url,
@@ -168,7 +193,7 @@ def status(
         version,
         find(pin, home, choice, env, python=python, world=world),
         installed,
-        tuple(trainer for trainer in every if trainer is not None and trainer not in installed),
+        tuple(trainer for trainer in stored(home) if trainer not in installed),
     )
 
 
@@ -191,5 +216,7 @@ __all__ = [
     "install",
     "own",
     "probe_attention",
+    "repair",
     "status",
+    "stored",
 ]

@@ -52,12 +52,12 @@ def child_environment(env: Mapping[str, str], **changes: str) -> dict[str, str]:
 
 
 def script_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a script of lorabake's in a trainer's Python: it imports from nowhere but that Python.
+    """The environment for a script of lorabake's in a trainer's Python: it imports from there alone, and adds nothing.
 
     By the environment and not by -I or -P: a Python of the user's own may be older than 3.11, and its packages may be
     in the user's own folder of them, which a training sees, too. The virtual environment of lorabake's own does not.
     """
-    return child_environment(env, PYTHONSAFEPATH="1", PYTHONNOUSERSITE="")
+    return child_environment(env, PYTHONSAFEPATH="1", PYTHONNOUSERSITE="", PYTHONDONTWRITEBYTECODE="1")
 
 
 def packages(lock: str) -> dict[str, str]:

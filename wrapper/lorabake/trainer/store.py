@@ -10,14 +10,18 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from lorabake import files
+from lorabake.errors import SetupError
 from lorabake.homes import home
+from lorabake.trainer.ownership import make_private, refuse_unsafe
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.pin import LockName, Pin
 
@@ -25,18 +29,24 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
+REPLACED = ".replaced"
+REPLACED_S = 7 * 86_400  # no training of a LoRA takes as long
+
+
 class Marker(StrictModel):
     """A complete trainer: ``folder`` is its name in the store, ``versions`` the installed packages'.
 
-    A new ``version`` must go into key(), too, or an older lorabake sharing the store would write over its markers.
+    ``files_sha256`` is that of its manifest, which has a hash for each of its files. A new ``version`` must go into
+    key(), too, or an older lorabake sharing the store would write over its markers.
     """
 
-    version: Literal[1] = 1
-    folder: str
+    version: Literal[2] = 2
+    folder: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=200)
     url: str
     commit: str
     lock: LockName
     lock_sha256: str
+    files_sha256: str
     python: str
     versions: dict[str, str]
 
@@ -48,30 +58,58 @@ def root(home: Path) -> Path:
 
 def key(pin: Pin, lock: LockName, lock_sha256: str, python: str) -> str:
     """What makes a trainer another trainer. ``python`` is major.minor: a venv survives its Python's patches."""
-    parts = [pin.url, pin.commit, list(pin.sparse), lock, lock_sha256, python]
+    parts = [2, pin.url, pin.commit, list(pin.sparse), lock, lock_sha256, python]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
 def read(home: Path, key: str) -> Marker | None:
-    """The marker of a trainer; None when there is none that can be understood."""
+    """The marker of a trainer; None when there is none that can be understood.
+
+    Raises SetupError when others can write to the store, the marker or the trainer's folder, or own one of them.
+    """
+    path = root(home) / f"{key}.json"
+    for place in (home, root(home), path):
+        refuse_unsafe(place.resolve() if place == home else place)
     try:
-        return Marker.model_validate_json((root(home) / f"{key}.json").read_bytes())
+        marker = Marker.model_validate_json(files.read_bytes(path, within=root(home)))
     except (OSError, ValidationError):
         return None
+    refuse_unsafe(root(home) / marker.folder)
+    return marker
 
 
 def complete(home: Path) -> tuple[tuple[Marker, Path], ...]:
-    """Every trainer in the store that is marked as complete, of whatever commit, and its folder."""
-    markers = (read(home, path.stem) for path in sorted(root(home).glob("*.json")))
-    return tuple((marker, root(home) / marker.folder) for marker in markers if marker is not None)
+    """Every trainer in the store that is marked as complete, of whatever commit, and its folder; those that may not
+    be used are passed over."""
+    found: list[tuple[Marker, Path]] = []
+    for path in sorted(root(home).glob("*.json")):
+        with suppress(SetupError):
+            if marker := read(home, path.stem):
+                found.append((marker, root(home) / marker.folder))
+    return tuple(found)
+
+
+def make(home: Path) -> None:
+    """Make the store, which no other user can write to. Raises OSError, SetupError for one that others can."""
+    for folder in (home, root(home)):
+        make_private(folder)
+        refuse_unsafe(folder.resolve() if folder == home else folder)
 
 
 def publish(home: Path, key: str, marker: Marker) -> None:
-    """Write the marker so that it is either there and whole or not there. Raises OSError."""
+    """Write the marker so that it is either there and whole or not there. Raises OSError.
+
+    The folder that it named before, of a trainer that is repaired, stays for a while: a training may run from it.
+    """
     target = root(home) / f"{key}.json"
+    with suppress(SetupError):
+        before = read(home, key)
+        if before is not None and before.folder != marker.folder:
+            (root(home) / before.folder / REPLACED).touch()
     aside = target.with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
-        with aside.open("w", encoding="utf-8") as file:
+        with aside.open("x", encoding="utf-8") as file:
+            aside.chmod(0o644)
             file.write(marker.model_dump_json(indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -84,13 +122,13 @@ def publish(home: Path, key: str, marker: Marker) -> None:
 def sweep(home: Path) -> tuple[str, ...]:
     """Remove what dead installations left; only for who holds the store's lock. Returns the names removed.
 
-    A folder stays when any marker names it, be it one that only a newer lorabake understands: a training may be
-    running from it. Raises OSError when a marker cannot be read.
+    A folder stays when any marker names it, be it one that only a newer lorabake understands, or was replaced a few
+    days ago: a training may be running from it. Raises OSError when a marker cannot be read.
     """
     named = "\n".join(path.read_bytes().decode("utf-8", "replace") for path in root(home).glob("*.json"))
     removed: list[str] = []
     for path in sorted(root(home).iterdir()):
-        if path.is_dir() and not path.is_symlink() and path.name not in named:
+        if path.is_dir() and not path.is_symlink() and path.name not in named and not _just_replaced(path):
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path.name)
         elif path.suffix == ".tmp":
@@ -100,11 +138,18 @@ def sweep(home: Path) -> tuple[str, ...]:
     return tuple(removed)
 
 
+def _just_replaced(folder: Path) -> bool:
+    try:
+        return (folder / REPLACED).lstat().st_mtime > time.time() - REPLACED_S
+    except OSError:
+        return False
+
+
 @contextmanager
 def building(home: Path, name: str) -> Generator[Path, None, None]:
     """A new empty folder, its name starting with ``name``; removed again when the block ends by any exception."""
     folder = root(home) / f"{name}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
+    folder.mkdir(mode=0o755)
     try:
         yield folder
     except BaseException:

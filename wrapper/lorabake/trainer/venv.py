@@ -110,6 +110,18 @@ def make(venv: Path, python: Path | None, env: Mapping[str, str]) -> Path:
     raise SetupError(say("{python} could not make a virtual environment", python=maker), _tail(said))
 
 
+def compile_all(python: Path, checkout: Path, env: Mapping[str, str]) -> None:
+    """Compile sd-scripts, as pip has compiled the packages: afterwards nothing is written there any more."""
+    argv = [str(python), "-I", "-m", "compileall", "-q", str(checkout)]
+    capture(argv, env=requirements.child_environment(env), timeout=300)  # what does not compile is not imported
+
+
+def packages_of(venv: Path) -> tuple[Path, ...]:
+    """The folders of packages of a virtual environment."""
+    found = sorted(venv.glob("lib/python3*/site-packages")) or [venv / "Lib" / "site-packages"]
+    return tuple(folder for folder in found if folder.is_dir())
+
+
 def offers_cpu_torch(python: Path, lock: str, env: Mapping[str, str]) -> bool:
     """Whether pip, as it is configured here, can find a CPU build of the lock's torch ("2.13.0+cpu")."""
     wanted = requirements.packages(lock).get("torch", "")

@@ -1,0 +1,182 @@
+"""Every file of a trainer with its SHA-256, as it was when the installation ended, and whether that is still so.
+
+The manifest lies in the trainer's folder, its own SHA-256 in the marker. Compiled bytecode (``__pycache__``) is in it:
+Python runs it in place of a source file of the same size and time, and no RECORD says what it should be. So all of it
+is made while installing, and none afterwards (PYTHONDONTWRITEBYTECODE). Git's folder is left out, since nothing of a
+trainer is read from there.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from base64 import urlsafe_b64decode
+from binascii import Error as NotBase64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from stat import S_ISLNK, S_ISREG
+
+from lorabake.trainer.ownership import OTHERS_WRITE, is_ours, others_write
+from lorabake_schemas.words import Said, quoted, say
+
+SHOWN = 5
+FILE = "files.json"
+PARTS = ("sd-scripts", "venv")
+THREADS, TOGETHER = 4, 200
+# What a virtual environment has of its own, not of a package.
+_VENV = ("pyvenv.cfg", "bin/activate", "bin/Activate.ps1", "bin/python", "lib64", ".gitignore", "Scripts/", "include/")
+Hashes = dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the file system says of a folder's files, without reading any.
+
+    ``digest`` is another one after any change; ``newest_ns`` the time of the last; ``unsafe`` are those that another
+    user owns or can write.
+    """
+
+    digest: str
+    names: tuple[str, ...]
+    newest_ns: int
+    unsafe: tuple[str, ...]
+
+
+def listed(top: Path, parts: Sequence[str] = PARTS) -> Listing:
+    """Links are listed, never followed."""
+    lines: list[str] = []
+    names: list[str] = []
+    unsafe: list[str] = []
+    newest = 0
+    for name, state in _walk(top, parts):
+        names.append(name)
+        lines.append(f"{name}\0{state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_mode}")
+        newest = max(newest, state.st_mtime_ns, state.st_ctime_ns)
+        if (state.st_mode & OTHERS_WRITE or state.st_uid) and (others_write(state) or not is_ours(state)):
+            unsafe.append(name)
+    lines.sort()
+    digest = hashlib.sha256("\0\0".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return Listing(digest, tuple(sorted(names)), newest, tuple(sorted(unsafe)))
+
+
+def _walk(top: Path, parts: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file, and every folder (its name ends with a slash), below these parts of ``top``, in no order."""
+    waiting = [(str(top / part), f"{part}/") for part in parts]
+    while waiting:
+        place, prefix = waiting.pop()
+        try:
+            yield prefix, os.lstat(place)
+            entries = os.scandir(place)
+        except OSError:
+            continue
+        with entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if name != "sd-scripts/.git":
+                        waiting.append((entry.path, f"{name}/"))
+                else:
+                    with suppress(OSError):  # just removed
+                        yield name, entry.stat(follow_symlinks=False)
+
+
+def hashes(top: Path, names: Iterable[str]) -> Hashes:
+    """The SHA-256 of each file, or of where a link leads; None for what cannot be read. Folders are left out."""
+    files = [name for name in names if not name.endswith("/")]
+    some = [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(lambda batch: [(name, _hash(f"{top}/{name}")) for name in batch], some)
+        return dict(chain.from_iterable(found))
+
+
+def _hash(path: str) -> str | None:
+    try:
+        state = os.lstat(path)
+        if S_ISLNK(state.st_mode):
+            return hashlib.sha256(b"link " + os.fsencode(Path(path).readlink())).hexdigest()
+        if not S_ISREG(state.st_mode):
+            return None
+        with Path(path).open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def named(names: Sequence[str]) -> Said:
+    """The first few of them, and how many more there are."""
+    shown = quoted(", ".join(names[:SHOWN]))
+    more = len(names) - SHOWN
+    return say("{names}, {more} more", names=shown, more=more) if more > 0 else shown
+
+
+def make(folder: Path) -> str:
+    """Write the manifest of a trainer that is complete, and return its SHA-256.
+
+    What others could write to they cannot any more, whatever the umask. Raises OSError.
+    """
+    for name, state in _walk(folder, PARTS):
+        if state.st_mode & OTHERS_WRITE and not S_ISLNK(state.st_mode):
+            (folder / name).chmod(state.st_mode & 0o7777 & ~OTHERS_WRITE)
+    found = hashes(folder, listed(folder).names)
+    content = json.dumps(found, indent=0, sort_keys=True).encode()
+    (folder / FILE).write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def differences(folder: Path, sha256: str, listing: Listing) -> tuple[str, ...]:
+    """Files that are not what was installed, are missing, were added or can be written by others; sorted."""
+    try:
+        content = (folder / FILE).read_bytes()
+    except OSError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        return (FILE,)
+    then: Hashes = json.loads(content)
+    now = hashes(folder, listing.names)
+    return tuple(sorted({name for name in {*then, *now} if then.get(name) != now.get(name)} | {*listing.unsafe}))
+
+
+def installed_hashes(folder: Path) -> Hashes:
+    """The manifest just made."""
+    found: Hashes = json.loads((folder / FILE).read_bytes())
+    return found
+
+
+def recorded(site: Path, name: str) -> tuple[dict[str, str], set[str]]:
+    """What the RECORD files of the packages in a folder say: the hash of each file, by its path below ``name``, and
+    every file that they name. A RECORD names compiled bytecode without a hash."""
+    told: dict[str, str] = {}
+    every: set[str] = set()
+    for record in sorted(site.glob("*.dist-info/RECORD")):
+        with suppress(OSError, UnicodeDecodeError, csv.Error), record.open(encoding="utf-8", newline="") as file:
+            for row in csv.reader(file):
+                if not row:
+                    continue
+                path = os.path.normpath(f"{name}/{row[0]}" if name else row[0])
+                every.add(path)
+                if len(row) > 1 and (digest := _sha256(row[1])):
+                    told[path] = digest
+    return told, every
+
+
+def _sha256(text: str) -> str | None:
+    kind, _, digest = text.partition("=")
+    with suppress(NotBase64, ValueError):
+        return urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex() if kind == "sha256" else None
+    return None
+
+
+def wrong_packages(folder: Path, site: Path, found: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Of a trainer just installed: files that are not as their package's RECORD says, and those of no package."""
+    name = site.relative_to(folder).as_posix()
+    told, every = recorded(site, name)
+    wrong = {path for path, digest in told.items() if found.get(path) != digest}
+    own = tuple(f"venv/{path}" for path in _VENV)
+    strange = {path for path in found if path.startswith("venv/") and path not in every and not path.startswith(own)}
+    return tuple(sorted(wrong | strange))

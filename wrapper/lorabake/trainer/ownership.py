@@ -1,0 +1,70 @@
+"""Whether only this user, or root, can have written a file or folder: what others can write is no trainer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from stat import S_ISLNK, S_IWGRP, S_IWOTH
+
+from lorabake.errors import SetupError
+from lorabake_schemas.words import Said, say
+
+OTHERS_WRITE = S_IWGRP | S_IWOTH
+
+
+def refuse_unsafe(path: Path) -> None:
+    """Raises SetupError, with the command that mends it, unless ``path`` is missing or this user's or root's alone."""
+    try:
+        state = path.lstat()
+    except OSError:
+        return
+    if S_ISLNK(state.st_mode):
+        said = say("{path} is a symbolic link, so nothing there is used as a trainer", path=path)
+        raise SetupError(said, say("remove it, or set LORABAKE_HOME to another folder"))
+    if not is_ours(state):
+        said = say("{path} belongs to another user, so nothing there is used as a trainer", path=path)
+        raise SetupError(said, say("set LORABAKE_HOME to a folder of yours, or: {command}", command=_chown(path)))
+    if others_write(state):
+        said = say("other users can write to {path}, so nothing there is used as a trainer", path=path)
+        command = say("chmod go-w {path}", path=path)
+        raise SetupError(said, say("{command}, or set LORABAKE_HOME to another folder", command=command))
+
+
+def _chown(path: Path) -> Said:
+    return say("sudo chown -R {user} {path}", user=getattr(os, "geteuid", int)(), path=path)
+
+
+def is_ours(state: os.stat_result) -> bool:
+    """Whether this user or root owns it."""
+    return sys.platform == "win32" or state.st_uid in {0, os.geteuid()}
+
+
+def others_write(state: os.stat_result) -> bool:
+    """Whether somebody else than the owner and root can write to it.
+
+    A group that has its owner's name and no other member is the owner's alone: where each user has one, folders are
+    made writable for it (umask 002).
+    """
+    if sys.platform == "win32" or S_ISLNK(state.st_mode) or not state.st_mode & OTHERS_WRITE:
+        return False
+    return bool(state.st_mode & S_IWOTH) or not _is_private(state.st_gid, state.st_uid)
+
+
+def _is_private(group: int, user: int) -> bool:
+    if sys.platform == "win32":
+        return False
+    import grp
+    import pwd
+
+    try:
+        person, named = pwd.getpwuid(user), grp.getgrgid(group)
+    except KeyError:
+        return False
+    alone = not set(named.gr_mem) - {person.pw_name}
+    return person.pw_gid == group and named.gr_name == person.pw_name and alone
+
+
+def make_private(path: Path) -> None:
+    """Make a folder that no other user can write to, whatever the umask. Raises OSError."""
+    path.mkdir(mode=0o755, parents=True, exist_ok=True)
