@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -147,3 +148,11 @@ def test_a_bug_about_a_path_that_is_no_utf_8_is_kept_too(tmp_path: Path, capsys:
     (kept,) = (tmp_path / "crashes").iterdir()
     assert "caf\\udce9" in kept.read_text("utf-8")
     assert str(kept) in capsys.readouterr().err.replace("\n", "")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS])
+def test_what_the_disk_refuses_is_the_machines(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = {"LORABAKE_HOME": str(tmp_path)}
+    assert run(OSError(number, os.strerror(number), "models/a.ckpt"), env) == 1
+    assert "models/a.ckpt" in capsys.readouterr().err
+    assert run(OSError(number, os.strerror(number)), env) == 3, "of no file: nobody but we could know what it was"

@@ -123,7 +123,7 @@ def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is a folder"):
         load(tmp_path)
     (tmp_path / "big.toml").write_bytes(b"#" * (1 << 20) + b"\n")
-    with pytest.raises(RecipeError, match="1 MiB"):
+    with pytest.raises(RecipeError, match="too large"):
         load(tmp_path / "big.toml")
     (tmp_path / "file").write_text("")
     with pytest.raises(RecipeError, match="cannot read"):

@@ -211,7 +211,7 @@ def test_blocks_stand_from_what_comes_in_to_what_goes_out() -> None:
 
 def test_what_is_no_lora_file_is_told(tmp_path: Path) -> None:
     good = saved(tmp_path / "a.safetensors", numbers())
-    with pytest.raises(MachineError, match="cannot be read: No such file"):
+    with pytest.raises(MachineError, match="cannot be read: it does not exist"):
         compared(good, tmp_path / "none.safetensors")
     with pytest.raises(MachineError, match="cannot be read: Is a directory"):
         compared(good, tmp_path)

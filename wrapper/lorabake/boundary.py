@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import sys
 import traceback
@@ -15,11 +16,20 @@ import click
 
 from lorabake import __version__, usage
 from lorabake.errors import LorabakeError, MachineError
+from lorabake.files import reason
 from lorabake.output import write_err
 from lorabake.speech import ENGLISH, Speech
 from lorabake_schemas.words import legible, quoted, say, visible
 
 KEPT = 10
+REFUSED = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EROFS", "ESTALE", "EINVAL", "ENXIO"),
+        *("ENODEV", "ETXTBSY", "EBUSY", "EMFILE", "ENFILE", "ETIMEDOUT", "EHOSTDOWN", "EREMOTEIO", "ENOTCONN"),
+    )
+    if hasattr(errno, name)
+)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # whatever was being written: output sent to a file, too
 
 
@@ -62,6 +72,9 @@ def _of_the_machine(error: Exception) -> MachineError | None:
         return MachineError(quoted(str(error)), say("make room and try again"))
     if isinstance(error, FileNotFoundError) and _has_no_cwd():
         return MachineError(say("the current folder is gone"), say("go to another folder and try again"))
+    if isinstance(error, OSError) and error.errno in REFUSED and error.filename is not None:
+        named = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
+        return MachineError(say("{path} cannot be used: {why}", path=named, why=reason(error)))
     return None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lorabake.files import exists
 from lorabake.planning.cache_needs import FolderNeeds, InfoNeeds, Need, cache_needs, info_needs
 from lorabake.reading import captions
 from lorabake.reading.cache_files import content_of, read_info
@@ -110,7 +111,7 @@ def _sha256(digests: Digests, name: str) -> str:
 
 def _unknown(each: FolderNeeds, need: Need, path: Path) -> Iterator[StaleCache]:
     """A file in the place of a cache that lorabake did not see made."""
-    if not path.exists():  # a link that leads nowhere: sd-scripts makes a cache there
+    if not exists(path):  # a link that leads nowhere: sd-scripts makes a cache there
         return
     content = content_of(path)
     why = NOT_WHOLE if content == "torn" else None

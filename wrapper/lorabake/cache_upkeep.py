@@ -14,6 +14,7 @@ from typing import Self
 from lorabake.cache_look import Cached, completed
 from lorabake.errors import MachineError
 from lorabake.examine import Examination
+from lorabake.files import is_file
 from lorabake.planning.cache_needs import FolderNeeds, Need, cache_needs
 from lorabake.reading import captions
 from lorabake.reading.cache_files import content_of, holds_latents, holds_text, read_info
@@ -269,7 +270,7 @@ def _is_cache(path: Path, kind: CacheKind) -> bool:
         with suppress(FileNotFoundError):
             return read_info(path) is not None
         return False
-    return path.is_file() and content_of(path) in {kind, "torn"}
+    return is_file(path) and content_of(path) in {kind, "torn"}
 
 
 __all__ = ["Keeper", "keeper", "refreshed"]

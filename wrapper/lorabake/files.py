@@ -9,6 +9,7 @@ followed; the folder itself may be reached through links, since the user named i
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Generator, Mapping
@@ -16,12 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from types import MappingProxyType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from lorabake.errors import MachineError
 from lorabake_schemas.words import Said, quoted, say
 
 READ_LIMIT = 256 << 20  # bytes; a list of a million images takes less
+TOML_LIMIT = 16 << 20  # bytes
 PERMISSION = say("permission denied")
 REASONS: Mapping[int, Said] = MappingProxyType(
     {
@@ -31,6 +33,10 @@ REASONS: Mapping[int, Said] = MappingProxyType(
         errno.ENAMETOOLONG: say("the name is too long"),
         errno.EIO: say("the disk fails to read it"),
         errno.ENOENT: say("it does not exist"),
+        errno.ENOTDIR: say("a part of its path is a file, not a folder"),
+        errno.EISDIR: say("it is a folder"),
+        errno.EROFS: say("the disk is read-only"),
+        errno.ESTALE: say("the network drive no longer has it"),
     }
 )
 # Windows knows neither of them; nothing is run there, and its FIFOs have no paths.
@@ -67,10 +73,12 @@ def open_file(path: Path | str, *, within: Path | None = None) -> BinaryIO:
 
 def open_descriptor(path: Path | str, *, within: Path | None = None) -> int:
     """As ``open_file``, for whoever reads many small files: the caller closes it."""
+    if within is None:
+        _refuse_odd(os.stat(path), path)  # noqa: PTH116 - 100,000 calls; opening a device can act
+        return _regular(os.open(path, _READ), path)
     with _parent(path, within) as (name, folder):
-        extra = 0 if within is None else _NOFOLLOW
-        _refuse_odd(os.stat(name, dir_fd=folder, follow_symlinks=within is None), path)  # opening a device can act
-        descriptor = os.open(name, _READ | extra, dir_fd=folder)
+        _refuse_odd(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
+        descriptor = os.open(name, _READ | _NOFOLLOW, dir_fd=folder)
     return _regular(descriptor, path)
 
 
@@ -89,10 +97,61 @@ def read_text(path: Path | str, limit: int | None = None, *, within: Path | None
     return read_bytes(path, limit, within=within).decode("utf-8")
 
 
+def parse_json(data: str | bytes) -> object:
+    """Raises ValueError for whatever is not JSON, or is nested too deeply to be read."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_json(path: Path | str, limit: int | None = None, *, within: Path | None = None) -> object:
+    """The JSON in a file. Raises OSError, ValueError."""
+    return parse_json(read_bytes(path, limit, within=within))
+
+
+def read_toml(path: Path | str, limit: int = TOML_LIMIT, *, within: Path | None = None) -> dict[str, Any]:
+    """The TOML in a file. Raises OSError, ValueError."""
+    import tomllib  # not needed by --help
+
+    try:
+        return tomllib.loads(read_text(path, limit, within=within))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def exists(path: Path | str) -> bool:
+    """Whether there is anything; False, too, where that cannot be looked at (see ``hidden_reason``)."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where the user may not look
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether there is a regular file, links followed; False, too, where that cannot be looked at."""
+    return os.path.isfile(path)  # noqa: PTH113 - as above
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether there is a folder, links followed; False, too, where that cannot be looked at."""
+    return os.path.isdir(path)  # noqa: PTH112 - as above
+
+
+def hidden_reason(path: Path | str) -> Said | None:
+    """Why it cannot be told whether something exists: a folder on the way is shut, the name cannot be one."""
+    try:
+        os.stat(path)  # noqa: PTH116 - as above
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return reason(error)
+    except ValueError:  # a NUL in it, or characters that no file name has
+        return say("the name has characters that no file name can have")
+    return None
+
+
 def unreadable_reason(path: Path) -> Said | None:
     """Why a file or folder that exists cannot be read; None when it can be, or does not exist."""
     try:
-        if path.is_dir():
+        if is_folder(path):
             with os.scandir(path):
                 return None
         with open_file(path):
@@ -206,8 +265,6 @@ def _regular(descriptor: int, path: Path | str) -> int:
     """The descriptor, if it is a regular file's: it may have become another kind since it was looked at."""
     try:
         _refuse_odd(os.fstat(descriptor), path)
-        if _NONBLOCK:
-            os.set_blocking(descriptor, True)
     except BaseException:
         os.close(descriptor)
         raise
@@ -267,24 +324,3 @@ def _refuse_link(path: Path) -> None:
 @contextmanager
 def _nothing() -> Generator[None]:
     yield
-
-
-__all__ = [
-    "LinkError",
-    "UnreadableError",
-    "make_folder",
-    "open_append",
-    "open_descriptor",
-    "open_file",
-    "os_errors_as_messages",
-    "part_name",
-    "read_bytes",
-    "read_text",
-    "reason",
-    "remove_file",
-    "remove_tree",
-    "replace_bytes",
-    "sync_folder",
-    "unreadable_reason",
-    "write_bytes",
-]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from lorabake import resources
+from lorabake.files import read_toml
 from lorabake.planning.pace import timing
 from lorabake.planning.shapes import Models, parse, with_layers
 from lorabake.planning.size import Options, file_size
@@ -70,7 +71,7 @@ def _preset(plan: Plan, folder: Path) -> Options | None:
         if plan.shipped_preset:
             return tomllib.loads(resources.vendor_text(plan.shipped_preset))
         if plan.own_preset:
-            return tomllib.loads((folder / plan.own_preset).read_text(encoding="utf-8"))
+            return read_toml(folder / plan.own_preset)
     except (OSError, ValueError):
         return None
     return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from lorabake import resources
 from lorabake.errors import MachineError
 from lorabake.examine import Examination
+from lorabake.files import read_bytes, reason
 from lorabake.planning.compile import Compiled, compile_plan
 from lorabake.reading.paths import hub_ids, recipe_paths, spellings
 from lorabake.runs.command import DETERMINISTIC_FILE
@@ -38,10 +39,10 @@ def run_files(examination: Examination, root: Path, spelling: Mapping[str, str] 
 
 def _read(path: Path, recipe: Recipe) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
         raise MachineError(
-            say("{file} cannot be read: {why}", file=recipe.network.preset or "", why=error.strerror or str(error)),
+            say("{file} cannot be read: {why}", file=recipe.network.preset or "", why=reason(error)),
             say("network.preset is relative to the recipe"),
         ) from error
 

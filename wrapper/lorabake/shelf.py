@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 
 from lorabake import resources
 from lorabake.errors import MachineError, RecipeError
+from lorabake.files import is_folder
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.commits import CommitDifference
 from lorabake_schemas.comparison import Comparison
@@ -59,7 +60,7 @@ def copy_recipe(name: str, target: Path | None) -> Path:
     exists or cannot be written."""
     text = shipped_recipe(name)
     path = target or Path(f"{name.removesuffix('.toml')}.toml")
-    if path.is_dir():
+    if is_folder(path):
         path /= f"{name.removesuffix('.toml')}.toml"
     if path.suffix == ".toml":
         text = text.replace(f"{name.removesuffix('.toml')}.toml", path.name)  # the commands in its head

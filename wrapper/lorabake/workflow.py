@@ -13,6 +13,7 @@ from lorabake import commits, resources, starting, terminal
 from lorabake.cache_upkeep import Keeper, keeper, refreshed
 from lorabake.errors import MachineError, SetupError
 from lorabake.examine import Examination, examine
+from lorabake.files import exists, is_folder
 from lorabake.gauge import Gauge, Progress, gauge, hashing
 from lorabake.planning.resolve import precision_of
 from lorabake.reading import machine
@@ -150,13 +151,13 @@ def expected_command(prepared: Prepared, env: Env) -> tuple[str, ...]:
 def check_place(prepared: Prepared) -> None:
     """Raises MachineError when the run folder exists or cannot be made, or when a run of this name is in progress,
     before anything is installed or written."""
-    if prepared.root.exists():
+    if exists(prepared.root):
         hint = say("a run folder is never used twice: name another one, or leave --run-dir out")
         raise MachineError(say("{path} exists already", path=prepared.root), hint)
     if prepared.examination.recipe is not None:
         ensure_idle(prepared.root, prepared.examination.recipe.name)
-    parent = next(folder for folder in prepared.root.absolute().parents if folder.exists())
-    if not parent.is_dir() or not machine.writable(parent):
+    parent = next(folder for folder in prepared.root.absolute().parents if exists(folder))
+    if not is_folder(parent) or not machine.writable(parent):
         raise MachineError(
             say("{folder} cannot be written to", folder=parent),
             say("set save.runs in the recipe, or name a folder by --run-dir"),

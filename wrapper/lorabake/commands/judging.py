@@ -10,6 +10,7 @@ import click
 
 from lorabake.cli_options import FORM, JSON, PATH, RECIPE, Look, look_options, page, speech
 from lorabake.commands.common import examined, show_findings
+from lorabake.files import is_file, read_text
 from lorabake.output import write_err, write_out
 from lorabake_schemas.words import say
 
@@ -124,7 +125,7 @@ def schema(what: Published, check_file: Path | None) -> None:
     text = shelf.schema(what)
     if check_file is None:
         write_out(text, end="")
-    elif not check_file.is_file() or check_file.read_text(encoding="utf-8") != text:
+    elif not is_file(check_file) or read_text(check_file) != text:
         said = say("{file} is out of date: lorabake schema {what} > {file}", file=check_file, what=what)
         raise click.ClickException(speech()(said))
 

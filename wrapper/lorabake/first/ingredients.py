@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from lorabake import locks, resources
 from lorabake.errors import MachineError, SetupError
+from lorabake.files import exists, read_bytes
 from lorabake.first import pictures
 from lorabake.process import capture
 from lorabake.trainer.requirements import script_environment
@@ -196,7 +197,7 @@ def prepare(folder: Path, family: Family, python: Path | None, env: Mapping[str,
 def _write_recipe(file: Path, family: Family) -> Prepared:
     """A recipe that an earlier quickstart wrote is replaced, also one for another family; any other stays."""
     ours = {recipe_text(each).encode() for each in MEMORY}
-    if file.exists() and file.read_bytes() not in ours:
+    if exists(file) and read_bytes(file) not in ours:
         return Prepared(file, edited=True)
     aside = file.with_name(file.name + ".part")
     aside.write_text(recipe_text(family), encoding="utf-8", newline="\n")
@@ -219,7 +220,7 @@ class _Mark(StrictModel):
 def is_whole(base: Path) -> bool:
     """Whether a base of random weights is there with every file at its full size."""
     try:
-        mark = _Mark.model_validate_json((base / MARK).read_bytes())
+        mark = _Mark.model_validate_json(read_bytes(base / MARK))
         return all((base / name).stat().st_size == size for name, size in mark.files.items())
     except (OSError, ValidationError):
         return False
@@ -234,7 +235,7 @@ def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], 
     if is_whole(base):
         tell(say("using the base model in {folder}", folder=base))
         return
-    if base.exists() and not (base / MARK).exists():
+    if exists(base) and not exists(base / MARK):
         said = say("{path} is in the way and is not a base of ours", path=base)
         raise MachineError(said, say("move it, or name another folder"))
     for left_over in base.parent.glob(f".{base.name}.*"):

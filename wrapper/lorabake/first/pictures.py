@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from lorabake.errors import MachineError
+from lorabake.files import exists
 from lorabake_schemas.words import say
 
 Colour = tuple[int, int, int]
@@ -225,12 +226,12 @@ def _write(file: Path, content: bytes) -> None:
 
 def _draw_one(folder: Path, subject: Subject, scene: Scene) -> Path:
     file = folder / f"{subject.class_}{scene.number + 1:02d}.png"
-    if not file.exists():
+    if not exists(file):
         stream = io.BytesIO()
         paint(subject, scene).save(stream, format="png", optimize=True)
         _write(file, stream.getvalue())
     caption = file.with_suffix(".txt")
-    if not caption.exists():
+    if not exists(caption):
         _write(caption, f"{subject.caption(scene)}\n".encode())
     return file
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import zlib
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile, ZipFile
 
+from lorabake.files import open_file, read_json
 from lorabake_schemas.fits import Size
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def content_of(path: Path) -> Content:
     A torn one still begins as numpy writes it, with a member of a name that only such a cache has.
     """
     try:
-        with ZipFile(path) as archive:
+        with open_file(path) as file, ZipFile(file) as archive:
             return _kind(archive.namelist())
     except BadZipFile:
         return "torn" if _began_as_cache(path) else "other"
@@ -49,7 +49,7 @@ def _kind(names: list[str]) -> Content:
 
 def _began_as_cache(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(LOCAL_HEADER.size + 64)
     except OSError:
         return False
@@ -82,7 +82,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     import numpy as np  # takes longer to load than all else here
 
     try:
-        with path.open("rb") as file, np.load(file) as archive:  # np.load leaves a torn file open
+        with open_file(path) as file, np.load(file) as archive:  # np.load leaves a torn file open
             return {name: archive[name] for name in archive.files}
     except (BadZipFile, OSError, ValueError, EOFError, AttributeError, NotImplementedError, zlib.error):
         return {}
@@ -94,7 +94,7 @@ def read_info(path: Path) -> dict[str, tuple[str, Size]] | None:
     None when it is anything else. Raises FileNotFoundError when there is none.
     """
     try:
-        told: Any = json.loads(path.read_text(encoding="utf-8"))
+        told: Any = read_json(path)
         if not isinstance(told, dict):
             return None
         return {str(name): _entry(each) for name, each in told.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

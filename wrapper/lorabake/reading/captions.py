@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import suppress
 
+from lorabake.files import UnreadableError, open_descriptor
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
 
 # Python's text mode, which sd-scripts reads with, knows these line ends only (str.splitlines knows more).
@@ -66,22 +67,24 @@ def all_lines(image: str, extension: str) -> str | None:
     """The caption with enable_wildcard: every line that is not blank (TU:1964). None where there is none."""
     for path in (own_path(image, extension), legacy_path(image, extension)):
         if path is not None and os.path.isfile(path):  # noqa: PTH113 - as above
-            with suppress(OSError, UnicodeDecodeError):
+            with suppress(OSError, ValueError):
                 lines = (line.strip() for line in _LINE_END.split(_content(path).decode("utf-8")))
                 return "\n".join(line for line in lines if line)
     return None
 
 
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _AT_ONCE = 1 << 16
+_MOST = 16 << 20  # bytes; a file of more is no caption, and need not have an end
 
 
 def _content(path: str) -> bytes:
     """The whole file, at a third of what open() costs for a small one. Raises OSError or ValueError."""
-    descriptor = os.open(path, _READ_ONLY)
+    descriptor = open_descriptor(path)
     try:
         blocks = [os.read(descriptor, _AT_ONCE)]
         while len(blocks[-1]) == _AT_ONCE:
+            if len(blocks) * _AT_ONCE > _MOST:
+                raise ValueError(path)
             blocks.append(os.read(descriptor, _AT_ONCE))
         return b"".join(blocks)
     finally:
@@ -91,12 +94,11 @@ def _content(path: str) -> bytes:
 def _read_file(path: str) -> CaptionFacts | None:
     """None when sd-scripts would not see a file there (missing, a folder, a pipe)."""
     try:
-        data = _content(path)
-        return parse(data) if data or os.path.isfile(path) else None  # noqa: PTH113 - as above
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return parse(_content(path))
+    except (FileNotFoundError, NotADirectoryError, UnreadableError):
         return None
     except (OSError, ValueError):
-        return None if os.path.isdir(path) else CaptionFacts(problem=CaptionProblem.UNREADABLE)  # noqa: PTH112
+        return CaptionFacts(problem=CaptionProblem.UNREADABLE)
 
 
 __all__ = ["all_lines", "legacy_path", "own_path", "parse", "read"]

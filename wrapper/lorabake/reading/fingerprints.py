@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from lorabake.files import open_descriptor
 from lorabake.reading.fact_store import FactStore, Memory, Row, is_file, is_settled, stamp_of
 from lorabake_schemas.record import FileDigest
 from lorabake_schemas.words import legible
@@ -29,7 +30,6 @@ THREADS = 4
 EVERY_S = 0.1
 TRIES = 3  # for a file that changes while it is read
 LARGE = 1 << 26  # bytes; such files come first, so that none is left alone at the end
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class HashingStoppedError(Exception):
@@ -164,7 +164,7 @@ class Fingerprints:
         return found if found is not None and found.whole else None
 
     def _once(self, path: str, name: str) -> Found | None:
-        descriptor = os.open(path, _FLAGS)
+        descriptor = open_descriptor(path)
         try:
             before = stamp_of(os.fstat(descriptor), name)
             if not is_file(before):

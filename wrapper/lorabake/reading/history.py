@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pydantic import ValidationError
 
+from lorabake.files import is_folder, open_file, parse_json, read_json, read_toml
 from lorabake_schemas.base import kept
 from lorabake_schemas.history import PastRun, Stretch
 from lorabake_schemas.machine import Family, MachineFacts
@@ -33,15 +33,15 @@ def past_runs(folder: Path) -> tuple[PastRun, ...]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return [each for each in folder.iterdir() if each.is_dir()]
+        return [each for each in folder.iterdir() if is_folder(each)]
     except OSError:
         return []
 
 
 def _record(path: Path) -> Table | None:
     try:
-        return _table(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return _table(read_json(path))
+    except (OSError, ValueError):
         return None
 
 
@@ -51,8 +51,8 @@ def _table(value: object) -> Table | None:
 
 def _run(record: Table, root: Path) -> PastRun | None:
     try:
-        train = tomllib.loads((root / "train.toml").read_text(encoding="utf-8"))
-        dataset = tomllib.loads((root / "dataset.toml").read_text(encoding="utf-8"))
+        train = read_toml(root / "train.toml")
+        dataset = read_toml(root / "dataset.toml")
         machine = kept(MachineFacts, json.dumps(record.get("machine")).encode())
         stretches = tuple(_stretches(_events(root / "events.jsonl"), _sampled(train)))
         block = next(iter(cast("list[Table]", dataset["datasets"])))
@@ -91,16 +91,16 @@ def _sampled(train: Table) -> int:
 
 def _events(path: Path) -> Iterator[tuple[float, int]]:
     """Seconds and step of each step event; step 0 for anything else, and for a line that cannot be read."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - TAIL))
-        lines = file.read().split(b"\n")
+        lines = file.read(TAIL).split(b"\n")
     for line in lines[1:] if size > TAIL else lines:
         try:
-            told = json.loads(line)
+            told = cast("Any", parse_json(line))
             step = told["step"] if told["event"] == "step" else 0
             yield datetime.fromisoformat(told["time"]).timestamp(), int(step)
-        except (ValueError, LookupError, TypeError, RecursionError):
+        except (ValueError, LookupError, TypeError, OverflowError):
             yield 0.0, 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from lorabake.files import exists, is_file, is_folder, read_text
 from lorabake_schemas.machine import BaseFacts, Family
 from lorabake_schemas.recipe import Recipe
 
@@ -16,6 +17,7 @@ TOKENIZERS: dict[Family, tuple[str, ...]] = {
     "sd2": ("stabilityai_stable-diffusion-2",),
     "sdxl": (_CLIP_L, "laion_CLIP-ViT-bigG-14-laion2B-39B-b160k"),
 }
+COMMIT = 1 << 10  # bytes; the digits of a commit take 40
 _WORDS = ("vocab.json", "merges.txt")
 # [kohya] options that speak with the hub while the trainer runs (TN:1310, TU:4776).
 _ONLINE = ("huggingface_repo_id", "resume_from_huggingface")
@@ -23,7 +25,7 @@ _ONLINE = ("huggingface_repo_id", "resume_from_huggingface")
 
 def lacking_tokenizers(cache_dir: Path, family: Family) -> tuple[str, ...]:
     """The tokenizer folders that sd-scripts would have to fetch into ``cache_dir``, by name."""
-    return tuple(name for name in TOKENIZERS[family] if not all((cache_dir / name / file).is_file() for file in _WORDS))
+    return tuple(name for name in TOKENIZERS[family] if not all(is_file(cache_dir / name / file) for file in _WORDS))
 
 
 def is_offline(recipe: Recipe, base: BaseFacts | None, folder: Path) -> bool:
@@ -36,7 +38,7 @@ def is_offline(recipe: Recipe, base: BaseFacts | None, folder: Path) -> bool:
     return (
         base is not None
         and base.kind in {"file", "folder"}
-        and (vae is None or (folder / vae).exists())
+        and (vae is None or exists(folder / vae))
         and cache is not None
         and family is not None
         and not lacking_tokenizers(folder / cache, family)
@@ -59,11 +61,11 @@ def snapshot(place: str, env: Mapping[str, str]) -> Path | None:
     name, _, inside = rest.partition("/")
     folder = hub_cache(env) / f"models--{owner}--{name}"
     try:
-        commit = (folder / "refs" / "main").read_text("utf-8").strip()
+        commit = read_text(folder / "refs" / "main", COMMIT).strip()
     except (OSError, ValueError):
         return None
     found = folder / "snapshots" / commit / inside
-    return found if commit and found.is_dir() else None
+    return found if commit and is_folder(found) else None
 
 
 def hub_cache(env: Mapping[str, str]) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from lorabake import files
 from lorabake.errors import RecipeError
 from lorabake.reading.shape import shape_findings
 from lorabake.reading.syntax import no_toml, syntax_finding
@@ -67,16 +68,16 @@ def load(path: Path, content: bytes | None = None) -> LoadedRecipe:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise RecipeError(say("{path} is over 1 MiB: that is no recipe", path=path))
-        return path.read_bytes()
+        return files.read_bytes(path, MAX_BYTES)
     except FileNotFoundError as error:
         hint = say("`lorabake recipes list` shows the shipped ones, `lorabake recipes copy NAME` gives you one to edit")
         raise RecipeError(say("there is no recipe {path}", path=path), hint=hint) from error
-    except IsADirectoryError as error:
-        raise RecipeError(say("{path} is a folder; name the recipe file in it", path=path)) from error
     except OSError as error:
-        raise RecipeError(say("cannot read {path}: {why}", path=path, why=str(error.strerror))) from error
+        if files.is_folder(path):
+            raise RecipeError(say("{path} is a folder; name the recipe file in it", path=path)) from error
+        raise RecipeError(say("cannot read {path}: {why}", path=path, why=files.reason(error))) from error
+    except ValueError as error:  # characters that no file name has
+        raise RecipeError(say("cannot read {path}: {why}", path=path, why=str(error))) from error
 
 
 def _validated(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:

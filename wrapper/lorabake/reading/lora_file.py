@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -65,7 +66,7 @@ class NotSafetensorsError(ValueError):
 def opened(path: Path) -> LoraFile:
     """Raises NotSafetensorsError when it is none or damaged, OSError when it cannot be read."""
     with files.open_file(path) as file:
-        size = path.stat().st_size
+        size = os.fstat(file.fileno()).st_size
         if is_pickle(file.read(START)):
             raise NotSafetensorsError(
                 say("{file} is a torch checkpoint: a program, which lorabake does not run", file=path.name), pickle=True
@@ -132,7 +133,7 @@ def _short(name: str) -> str:
 def scalars(file: LoraFile, names: Iterable[str]) -> dict[str, float]:
     """The values of tensors that hold a single number, by name; others are left out. Raises OSError."""
     found: dict[str, float] = {}
-    with file.path.open("rb") as data:
+    with files.open_file(file.path) as data:
         for name in names:
             tensor = file.tensors[name]
             if tensor.numbers == 1 and (tensor.dtype in UNPACKED or tensor.dtype == "BF16"):
@@ -150,7 +151,7 @@ def _number(dtype: str, raw: bytes) -> float:
 def hashed(file: LoraFile) -> tuple[str, str]:
     """SHA-256 of the whole file and of its tensors' bytes, in one reading. Raises OSError."""
     whole, tensors = hashlib.sha256(), hashlib.sha256()
-    with file.path.open("rb") as data:
+    with files.open_file(file.path) as data:
         whole.update(data.read(file.start))
         while piece := data.read(PIECE):
             whole.update(piece)

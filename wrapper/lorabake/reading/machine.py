@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.errors import SetupError
+from lorabake.files import exists
 from lorabake.process import capture
 from lorabake_schemas.machine import Gpu, MachineFacts
 
@@ -88,7 +89,7 @@ def _number(path: Path) -> int | None:
 def free_disk(path: Path) -> int:
     """Free bytes for this user where ``path`` is or would be made. Raises OSError when no parent of it exists."""
     place = path.absolute()
-    while not place.exists() and place != place.parent:
+    while not exists(place) and place != place.parent:
         place = place.parent
     return shutil.disk_usage(place).free
 

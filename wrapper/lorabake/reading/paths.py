@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from lorabake.files import exists
 from lorabake_schemas.recipe import Recipe
 
 
@@ -38,19 +39,18 @@ def spellings(
     exist and is among ``maybe_ids`` is a hub id and has no entry.
     """
     found: dict[str, str] = {}
-    start = run_folder.parent.resolve() / run_folder.name
+    start = Path(os.path.realpath(run_folder.parent)) / run_folder.name
     for path in paths:
         target = recipe_folder / path
-        if path in maybe_ids and not Path(path).is_absolute() and not target.exists():
+        if path in maybe_ids and not Path(path).is_absolute() and not exists(target):
             continue
         found[path] = Path(path).as_posix() if Path(path).is_absolute() else _relative(target, start)
     return found
 
 
 def _relative(target: Path, start: Path) -> str:
-    real = (
-        Path(os.path.realpath(target.parent)) / target.name if target.name not in {"", ".", ".."} else target.resolve()
-    )
+    named = target.name not in {"", ".", ".."}
+    real = Path(os.path.realpath(target.parent)) / target.name if named else Path(os.path.realpath(target))
     try:
         return Path(os.path.relpath(real, start)).as_posix()
     except ValueError:  # another drive

@@ -6,11 +6,10 @@ import os
 from typing import NamedTuple
 from zlib import crc32
 
+from lorabake.files import open_descriptor, reason
 from lorabake.reading.fact_store import is_file
 from lorabake.reading.headers import CUT_OFF, HEAD, Header, Opened, read_header
 from lorabake_schemas.words import say
-
-READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Look(NamedTuple):
@@ -59,7 +58,7 @@ def _look(of: Header, mark: str, problem: str | None = None) -> Look:
 
 def _read(path: str) -> tuple[Header | None, str]:
     """The header, where it is plain, and the mark. Raises OSError."""
-    descriptor = os.open(path, READ_ONLY)
+    descriptor = open_descriptor(path)
     try:
         head = os.read(descriptor, HEAD)
         size = len(head) if len(head) < HEAD else os.fstat(descriptor).st_size
@@ -86,7 +85,7 @@ def _unreadable(error: OSError) -> str:
         case FileNotFoundError():
             return say("it is gone")
         case _:
-            return say("it cannot be read ({why})", why=error.strerror or type(error).__name__)
+            return say("it cannot be read ({why})", why=reason(error))
 
 
 __all__ = ["Look", "look"]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lorabake.files import exists
+
 
 def as_spelt(path: Path) -> Path | None:
     """The one path that differs from this one in capital letters only, None when there is none or more than one."""
-    if path.exists():
+    if exists(path):
         return None
-    parent = path.parent if path.parent.exists() else as_spelt(path.parent) if path.parent != path else None
+    parent = path.parent if exists(path.parent) else as_spelt(path.parent) if path.parent != path else None
     if parent is None:
         return None
     try:
         alike = [each for each in parent.iterdir() if each.name.casefold() == path.name.casefold()]
-    except OSError:
+    except (OSError, ValueError):
         return None
     return alike[0] if len(alike) == 1 else None
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lorabake.files import is_folder
 from lorabake.reading import clip_tokens
 from lorabake.reading.dataset import Scanning, survey
 from lorabake.reading.spelling import as_spelt, as_written
@@ -43,7 +44,7 @@ def _named(
 
 def _spelt(where: Path, images: str) -> str | None:
     found = as_spelt(where / images)
-    return as_written(found, where) if found and found.is_dir() else None
+    return as_written(found, where) if found and is_folder(found) else None
 
 
 def overlong(recipe: Recipe, images: Sequence[ImageFacts]) -> tuple[LongCaption, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from lorabake.files import is_file
 from lorabake.reading.rewritten_header import rewritten
 from lorabake.reading.safetensors_header import HeaderError
 from lorabake_schemas.words import Said, quoted, say
@@ -33,7 +34,7 @@ def all_made_timeless(folder: Path, name: str) -> tuple[Said, ...]:
     saved = re.compile(re.escape(name) + r"(?:-\d{6,}|-step\d{8,})?\.safetensors")
     failed: list[Said] = []
     for path in sorted(folder.glob("*.safetensors")):
-        if not saved.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+        if not saved.fullmatch(path.name) or path.is_symlink() or not is_file(path):
             continue
         try:
             rewritten(path, timeless)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Generic, TypeVar
 
+from lorabake.files import open_file
 from lorabake_schemas.dataset import Place, Twins
 
 SMALL = 8  # side of the small pictures that are compared, in pixels
@@ -41,7 +42,7 @@ def sha256(path: str) -> str | None:
     """The digest of a file's content; None when it cannot be read."""
     digest = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pictures are named by strings here
+        with open_file(path) as file:
             while block := file.read(BLOCK):
                 digest.update(block)
     except OSError:

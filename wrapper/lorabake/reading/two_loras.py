@@ -6,6 +6,7 @@ One tensor of each is in memory at a time.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from lorabake.errors import MachineError
+from lorabake.files import open_file, reason
 from lorabake.reading.rewritten_header import METADATA, metadata_of
 from lorabake.reading.safetensors_header import HeaderError, read_entries
 from lorabake.reading.weights import WeightsError, described
 from lorabake_schemas.comparison import Apart, BlockApart, Comparison, MetadataDifference, Unlike
-from lorabake_schemas.words import Said, quoted, say
+from lorabake_schemas.words import Said, say
 
 if TYPE_CHECKING:
     Numbers = np.ndarray[tuple[Any, ...], np.dtype[Any]]
@@ -225,7 +227,7 @@ def _metadata(first: Mapping[str, str], second: Mapping[str, str]) -> list[Metad
 def _equal_bytes(first: Path, second: Path) -> bool:
     with _opened(first) as a, _opened(second) as b:
         try:
-            if first.stat().st_size != second.stat().st_size:
+            if os.fstat(a.fileno()).st_size != os.fstat(b.fileno()).st_size:
                 return False
             while piece := a.read(PIECE):
                 if piece != b.read(PIECE):
@@ -237,14 +239,14 @@ def _equal_bytes(first: Path, second: Path) -> bool:
 
 def _opened(path: Path) -> IO[bytes]:
     try:
-        return path.open("rb")
+        return open_file(path)
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
 def _read(path: Path, file: IO[bytes]) -> Lora:
     try:
-        size = path.stat().st_size
+        size = os.fstat(file.fileno()).st_size
         entries, start = read_entries(file, size)
         metadata = metadata_of(entries)
     except HeaderError as error:
@@ -269,7 +271,7 @@ def _unusable(lora: Lora, why: Said) -> MachineError:
 
 
 def _unreadable(path: Path, error: OSError) -> MachineError:
-    return MachineError(say("{file} cannot be read: {why}", file=path, why=quoted(error.strerror or str(error))))
+    return MachineError(say("{file} cannot be read: {why}", file=path, why=reason(error)))
 
 
 __all__ = ["block_of", "compared", "decoded", "distance", "place"]

@@ -8,12 +8,14 @@ not know, need no conversion; one tensor is in memory at a time.
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from lorabake.files import open_file
 from lorabake.reading.safetensors_header import HeaderError, read_entries
 from lorabake_schemas.words import Said, say
 
@@ -100,8 +102,8 @@ class WeightFacts:
 
 def read_weights(path: Path) -> WeightFacts:
     """Read the whole file once. Raises WeightsError when it is not sound safetensors, OSError when unreadable."""
-    with path.open("rb") as file:
-        size = path.stat().st_size
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
         try:
             header, start = read_entries(file, size)
         except HeaderError as error:
