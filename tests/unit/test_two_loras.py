@@ -213,7 +213,7 @@ def test_what_is_no_lora_file_is_told(tmp_path: Path) -> None:
     good = saved(tmp_path / "a.safetensors", numbers())
     with pytest.raises(MachineError, match="cannot be read: it does not exist"):
         compared(good, tmp_path / "none.safetensors")
-    with pytest.raises(MachineError, match="cannot be read: Is a directory"):
+    with pytest.raises(MachineError, match="cannot be read: it is a folder"):
         compared(good, tmp_path)
     (tmp_path / "b.safetensors").write_bytes(b"PK\x03\x04" + bytes(40))
     with pytest.raises(MachineError, match=r"b\.safetensors is not a safetensors file"):
