@@ -21,6 +21,7 @@ from resume_runner import go_on, run
 
 from fake_sd_scripts import archive, weight
 from lorabake.errors import InterruptedRunError, MachineError
+from lorabake.runs.ending import resumption
 from lorabake.runs.folder import RunPaths, read_record
 from lorabake.runs.lock import find_trainer
 from lorabake.runs.resumable import outlook
@@ -323,6 +324,50 @@ def test_a_trainer_that_fails_again_leaves_the_run_failed_and_resumable(tmp_path
     assert record.outcome.resume_step == 10
     (root / "train.toml").write_text(train, "utf-8")
     assert_whole(go_on(root), root, 15)
+
+
+def test_a_state_that_failed_to_load_is_not_advised_again(tmp_path: Path) -> None:
+    """The next older one is; when none is left, none. Resuming from it is not refused: its cause may be gone."""
+    root = stopped_after(tmp_path, 4, save_every_n_epochs=None)
+    train = (root / "train.toml").read_text("utf-8")
+    states = [f"x-step{step:08d}-state" for step in (2, 4)]
+    (root / "train.toml").write_text(f"{train}unloadable = {json.dumps(states)}\n", "utf-8")
+    said = list[str]()
+    for number, (state, step) in enumerate((("output/" + states[1], 2), ("output/" + states[0], None)), start=1):
+        record = go_on(root)
+        assert record.outcome is not None
+        assert (record.parts[number].state, record.outcome.code) == (state, "lost-state")
+        assert record.outcome.resume_step == step
+        said.append(resumption(record, root) or "")
+    assert "lorabake resume" in said[0]
+    assert "lorabake resume" not in said[1]
+    assert "lorabake rerun" in said[1]
+    (root / "train.toml").write_text(train, "utf-8")
+    record = go_on(root)
+    assert record.parts[3].state == "output/" + states[0]
+    assert_whole(record, root, 15)
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({"save_state": False, "save_every_n_epochs": 1}, {"save.save_state"}),
+        ({"save_state": False, "save_every_n_epochs": None}, {"save.save_state", "save.save_every_n_epochs"}),
+        ({"save_state": True, "save_every_n_epochs": None}, {"save.save_every_n_epochs"}),
+        ({"save_state": True, "save_every_n_epochs": 1}, set[str]()),
+    ],
+)
+def test_nobody_is_told_to_save_states_who_does(tmp_path: Path, settings: dict[str, Any], asked: set[str]) -> None:
+    root = tmp_path / "x-001"
+    run(root, save_every_n_steps=None, **settings)
+    for path in (root / "output").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    record = read_record(root / "record.json")
+    assert record.outcome is not None
+    stopped = record.outcome.model_copy(update={"code": "interrupted", "steps": 3})
+    said = resumption(record.model_copy(update={"status": "interrupted", "outcome": stopped}), root)
+    assert said is not None
+    assert {word for word in said.replace(",", "").split() if word.startswith("save.")} == asked
 
 
 def test_every_state_damaged_is_every_one_named(tmp_path: Path) -> None:

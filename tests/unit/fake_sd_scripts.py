@@ -89,10 +89,16 @@ class Trainer:
         self.name, self.output = settings["output_name"], Path(settings["output_dir"])
         self.trained = 0.0
         if settings["resume"]:
-            for name in ("optimizer.bin", "scheduler.bin", "random_states_0.pkl"):
-                with zipfile.ZipFile(Path(settings["resume"], name)) as file:
-                    assert file.testzip() is None
-            self.trained = weight(Path(settings["resume"], "model.safetensors"))
+            self.load_state(Path(settings["resume"]))
+
+    def load_state(self, state: Path) -> None:
+        """accelerate's; ``unloadable`` are the names of states that it fails to load for what is in them."""
+        if state.name in self.settings["unloadable"]:
+            raise RuntimeError("Error(s) in loading state_dict for LoRANetwork: size mismatch")
+        for name in ("optimizer.bin", "scheduler.bin", "random_states_0.pkl"):
+            with zipfile.ZipFile(state / name) as file:
+                assert file.testzip() is None
+        self.trained = weight(state / "model.safetensors")
 
     def save(self, name: str, epoch: int, step: int, *, state: bool) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
@@ -155,6 +161,7 @@ def parsed() -> dict[str, Any]:
     settings: dict[str, Any] = {
         "gradient_accumulation_steps": 1, "save_every_n_steps": None, "save_every_n_epochs": None, "save_state": False,
         "delay": 0.0, "pause": 0.0, "resume": None, "initial_step": 0, "skip_until_initial_step": False,
+        "unloadable": [],
         **tomllib.loads(flags.pop("config_file").read_text(encoding="utf-8")),
     }  # fmt: skip
     return settings | {name: value for name, value in flags.items() if value is not None}

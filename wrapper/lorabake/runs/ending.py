@@ -9,6 +9,8 @@ from lorabake.errors import LorabakeError
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
 from lorabake.runs.folder import RunPaths, write_record
 from lorabake.runs.input_watch import KEPT, changed_names
+from lorabake.runs.outcome import LOST_STATE
+from lorabake.runs.resumable import advice, outlook, settings_of
 from lorabake_schemas.record import InputChange, Outcome, Record, Status
 from lorabake_schemas.words import Said, say
 
@@ -106,12 +108,10 @@ def resumption(record: Record, root: Path) -> Said | None:
             step=outcome.resume_step,
             total=record.planned_steps,
         )
-    if not outcome.steps:
+    if not outcome.steps and outcome.code != LOST_STATE:
         return None
-    return say(
-        "there is no state to resume it from: save.save_state = true saves one with every file of save_every_n_epochs "
-        "and save_every_n_steps"
-    )
+    paths = RunPaths(root)
+    return say("it cannot be resumed: {advice}", advice=advice(outlook(paths, record), settings_of(paths)))
 
 
 def finish(paths: RunPaths, record: Record, events: EventLog) -> None:

@@ -92,7 +92,8 @@ class Seen:
     """What a trainer was seen doing in its whole life.
 
     ``exception`` is the last line of the innermost traceback; ``killed_by`` a signal that the launcher says the
-    training process died of; ``last_words`` the last lines that are not bars.
+    training process died of; ``last_words`` the last lines that are not bars. ``lost_state``: it failed while it was
+    loading the state that it was to resume from.
     """
 
     device: str | None = None
@@ -105,6 +106,7 @@ class Seen:
     exception: str | None = None
     killed_by: str | None = None
     last_words: tuple[str, ...] = ()
+    lost_state: bool = False
 
 
 __all__ = [

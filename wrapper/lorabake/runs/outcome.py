@@ -10,7 +10,15 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorabake.runs.known_failures import DISK_FULL, KNOWN, OUT_OF_RAM
+from lorabake.runs.known_failures import (
+    DISK_FULL,
+    OUT_OF_RAM,
+    RunFacts,
+    Verdict,
+    finite_loss,
+    shortened,
+    verdict_on,
+)
 from lorabake.runs.loss import LossFacts
 from lorabake.runs.progress import REHEARSAL_FAILED
 from lorabake_schemas.record import Outcome
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 
 SUCCESS = "trained"
 REHEARSED = "rehearsed"
+LOST_STATE = "lost-state"  # a part failed to load the state it was to resume from
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,8 @@ class Evidence:
     ``returncode`` is 128 + n for a signal, None when the guard was lost. ``weights`` are None when the file named
     ``output`` is not there or could not be read; ``unreadable`` then says why it could not. ``opaque``: it is there,
     in a format that only torch can look into (ckpt, pt). ``disk_free`` is what was left on the run folder's disk at
-    the end, in bytes: on a full one the trainer cannot even say why it failed.
+    the end, in bytes: on a full one the trainer cannot even say why it failed. ``facts`` are what remedies depend on.
+    ``lost_state`` is the state that a part was to resume from, when it failed to load it.
     """
 
     returncode: int | None
@@ -43,18 +53,10 @@ class Evidence:
     opaque: bool = False
     disk_free: int | None = None
     loss: LossFacts = LossFacts()  # noqa: RUF009 - frozen
+    facts: RunFacts = RunFacts()  # noqa: RUF009 - frozen
+    lost_state: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A code, what is wrong in one sentence, and what to do."""
-
-    code: str
-    message: Said
-    hint: Said | None = None
-
-
-LOST = say('set mixed_precision = "bf16" or no_half_vae = true, or lower the learning rate')
 FULL = 1_000_000  # bytes; with less than that left, the disk counts as full
 
 
@@ -115,19 +117,20 @@ def _stopped(evidence: Evidence) -> Verdict | None:
         message = say("the guard beside the trainer was killed, so the trainer was stopped")
         return Verdict("guard-killed", message, say("look for the system's out-of-memory killer, then run it again"))
     if exception is not None:
-        return _crash(exception)
-    return _killed(evidence.seen.killed_by or signal_name(evidence.returncode)) or _ended(evidence)
+        return _crash(exception, evidence)
+    return _killed(evidence) or _ended(evidence)
 
 
-def _killed(name: str | None) -> Verdict | None:
-    """A death by the signal of that name."""
+def _killed(evidence: Evidence) -> Verdict | None:
+    """A death by a signal."""
+    name = evidence.seen.killed_by or signal_name(evidence.returncode or 0)
     if name is None:
         return None
     if name == "SIGKILL":
         message = say(
             "the trainer was killed from outside (SIGKILL), most likely because this machine ran out of memory"
         )
-        return Verdict(OUT_OF_RAM.code, message, OUT_OF_RAM.hint)
+        return Verdict(OUT_OF_RAM.code, message, OUT_OF_RAM.hint(evidence.facts))
     hint = say("a crash in compiled code") if name in {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"} else None
     return Verdict("killed", say("the trainer was ended by {signal}", signal=name), hint)
 
@@ -137,24 +140,23 @@ def _ended(evidence: Evidence) -> Verdict:
     message = say("the trainer ended with exit code {code}", code=str(evidence.returncode))
     if evidence.disk_free is not None and evidence.disk_free < FULL:
         full = say("{problem}: {sequel}", problem=DISK_FULL.message, sequel=message)
-        return Verdict(DISK_FULL.code, full, DISK_FULL.hint)
+        return Verdict(DISK_FULL.code, full, DISK_FULL.hint(evidence.facts))
     return Verdict("crashed", message, say("its words are in the log"))
 
 
-def _crash(exception: str) -> Verdict:
+def _crash(exception: str, evidence: Evidence) -> Verdict:
     """A crash by its exception, with a remedy where the words are known."""
     if exception.startswith(REHEARSAL_FAILED):
         return Verdict("rehearsal-failed", quoted(exception))
-    for known in KNOWN:
-        if known.words.search(exception):
-            message = say("{problem} ({words})", problem=known.message, words=_short(exception))
-            return Verdict(known.code, message, known.hint)
-    message = say("the trainer failed: {words}", words=_short(exception))
+    if (verdict := verdict_on(exception, evidence.facts)) is not None:
+        return verdict
+    if evidence.lost_state is not None:
+        message = say(
+            "the trainer could not load {state}: {words}", state=evidence.lost_state, words=shortened(exception)
+        )
+        return Verdict(LOST_STATE, message)
+    message = say("the trainer failed: {words}", words=shortened(exception))
     return Verdict("crashed", message, say("the whole traceback is in the log"))
-
-
-def _short(text: str, limit: int = 300) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def signal_name(returncode: int) -> str | None:
@@ -223,7 +225,7 @@ def _bad_loss(evidence: Evidence) -> Verdict | None:
             step=loss.since,
             file=file,
         )
-        return Verdict("nan-loss", message, LOST)
+        return Verdict("nan-loss", message, finite_loss(evidence.facts))
     return None
 
 
@@ -252,7 +254,7 @@ def _not_finite(evidence: Evidence, weights: WeightFacts) -> Verdict:
     )
     if evidence.loss.first is not None:
         message = say("the loss became NaN at step {step} and {sequel}", step=evidence.loss.first, sequel=message)
-    return Verdict("not-finite", message, LOST)
+    return Verdict("not-finite", message, finite_loss(evidence.facts))
 
 
 def _walked(evidence: Evidence) -> Verdict | None:

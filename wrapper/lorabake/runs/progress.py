@@ -176,6 +176,8 @@ class Parser:
             self._wordless = False
         elif text.endswith(TRACEBACK):
             self._in_traceback, self._traceback_words = True, 1
+        elif self._in_traceback and text.endswith(", in load_state"):
+            self._seen = replace(self._seen, lost_state=True)
         elif self._in_traceback and not text.startswith(" ") and EXCEPTION.match(text):
             self._in_traceback = False
             if text.startswith(LAUNCHER):

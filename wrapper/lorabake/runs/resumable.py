@@ -6,17 +6,19 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, cast
 
 from lorabake.files import read_text
 from lorabake.planning.continuation import Continuation, Course, continuation
 from lorabake.reading import safetensors_header
 from lorabake.runs.happenings import Totals
+from lorabake.runs.known_failures import RunFacts
+from lorabake.runs.outcome import LOST_STATE, Evidence
 from lorabake.runs.parts import Names, Written
 from lorabake.runs.progress import Parser
 from lorabake.runs.states import Expected, Spot, State, expected, problem, states, wrong_with_archive
-from lorabake_schemas.words import Said, legible, say
+from lorabake_schemas.words import Said, joined, legible, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,12 +43,14 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """From which state a training goes on, and how; ``wanted`` is what a whole state of it holds."""
+    """From which state a training goes on, and how; ``wanted`` is what a whole state of it holds. ``lost``: the trainer
+    has failed to load it before, and there is no other."""
 
     training: Training
     wanted: Expected
     state: State
     how: Continuation
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +65,38 @@ class Outlook:
     complete: bool = False
 
     @property
-    def step(self) -> int | None:
-        return self.way.how.step if self.way is not None else None
+    def next_step(self) -> int | None:
+        """The step to advise to go on from."""
+        return self.way.how.step if self.way is not None and not self.way.lost else None
 
 
 def outlook(paths: RunPaths, record: Record) -> Outlook:
-    """The newest whole state by content from which sd-scripts can truly go on."""
+    """The newest whole state by content from which sd-scripts can truly go on; one that it failed to load only where
+    there is no other, since what was wrong may have been fixed."""
     training = training_of(paths)
     if training is None:
         return Outlook()
     found = states(spots(paths, record), training.names.name, training.course)
     wanted = expected(found, training.settings)
     complete = any(True for _ in last_files(paths, record, training.names))
-    passed: list[tuple[str, Said]] = []
+    passed: dict[str, Said] = {}
+    lost = {part.state for part in record.parts if part.outcome is not None and part.outcome.code == LOST_STATE}
+    again: Way | None = None
     for state in found:
+        place = legible(state.path.relative_to(paths.root).as_posix())
         how = continuation(training.course, state.step)
         why = problem(state, wanted) if isinstance(how, Continuation) else how
         if isinstance(how, Continuation) and why is None:
-            way = Way(training, wanted, state, how)
-            return Outlook(training, wanted, way, tuple(passed), complete)
+            way = Way(training, wanted, state, how, lost=place in lost)
+            if not way.lost:
+                return Outlook(training, wanted, way, tuple(passed.items()), complete)
+            again = again or way
+            why = say("the trainer failed to load it before")
         if why is not None:
-            passed.append((legible(state.path.relative_to(paths.root).as_posix()), why))
-    return Outlook(training, wanted, None, tuple(passed), complete)
+            passed[place] = why
+    if again is not None:
+        del passed[legible(again.state.path.relative_to(paths.root).as_posix())]
+    return Outlook(training, wanted, again, tuple(passed.items()), complete)
 
 
 def training_of(paths: RunPaths) -> Training | None:
@@ -108,6 +122,16 @@ def settings_of(paths: RunPaths) -> Table | None:
         return tomllib.loads(read_text(paths.train))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def with_facts(evidence: Evidence, paths: RunPaths, record: Record) -> Evidence:
+    """What remedies depend on, and whether the state is to blame that the last part was to resume from."""
+    seen, part = evidence.seen, record.parts[-1] if record.parts else None
+    return replace(
+        evidence,
+        facts=RunFacts(settings_of(paths) or {}, record.trainer.kind == "own"),
+        lost_state=part.state if part is not None and seen.lost_state and seen.step is None else None,
+    )
 
 
 def totals_of(paths: RunPaths) -> Totals | None:
@@ -190,13 +214,15 @@ def missing(paths: RunPaths) -> Said | None:
 
 def advice(view: Outlook, settings: Table | None) -> Said:
     """Why a run cannot be resumed, and what to do the next time."""
-    if view.passed:
+    if view.passed or view.way is not None:
         return say("none of its states can be used: start it again with `lorabake rerun`")
-    if settings is not None and settings.get("save_state"):
+    settings = settings or {}
+    keys = [] if settings.get("save_state") else ["save.save_state = true"]
+    if not any(settings.get(name) for name in ("save_every_n_epochs", "save_every_n_steps")):
+        keys.append("save.save_every_n_epochs")
+    if not keys:
         return say("it did not get as far as its first state: start it again with `lorabake rerun`")
-    return say(
-        "no state was saved: set save.save_state = true and save.save_every_n_epochs in the recipe, and run it again"
-    )
+    return say("no state was saved: set {keys} in the recipe, and run it again", keys=joined(keys))
 
 
 __all__ = [
@@ -210,5 +236,6 @@ __all__ = [
     "settings_of",
     "spots",
     "training_of",
+    "with_facts",
     "written_by",
 ]

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from lorabake.errors import MachineError
 from lorabake.files import open_file
 from lorabake.locks import try_held
-from lorabake.runs.ending import ended, finish
+from lorabake.runs.ending import ended, finish, with_outcome
 from lorabake.runs.events import EventLog, stamp
 from lorabake.runs.folder import RunPaths, outputs, read_record
 from lorabake.runs.lock import drop_claim, find_active, find_trainer, lock_file
 from lorabake.runs.outcome import Evidence, judge
 from lorabake.runs.progress import Parser
-from lorabake.runs.resumable import outlook
+from lorabake.runs.resumable import outlook, with_facts
 from lorabake_schemas.record import Outcome, Record, Status
 from lorabake_schemas.words import Said, legible, say
 
@@ -76,7 +76,7 @@ def _completed(paths: RunPaths, record: Record) -> Record:
     first = record.parts[-1].first_step if record.parts else 0
     if seen.step is not None:  # the log goes on where the events end
         step = max(step, min(seen.step.number + first, record.planned_steps))
-    outcome = _failure(record, seen, step) or _interruption(paths, record, seen, step)
+    outcome = _failure(paths, record, seen, step) or _interruption(paths, record, seen, step)
     before = record.outcome
     if before is not None:  # the guard's
         outcome = outcome.model_copy(update={"returncode": before.returncode})
@@ -84,20 +84,21 @@ def _completed(paths: RunPaths, record: Record) -> Record:
     found: dict[str, object] = {"outputs": ()}
     with suppress(OSError):
         found["outputs"] = outputs(paths)
-    if not record.rehearsal:
-        found["resume_step"] = outlook(paths, record).step
-    then = record.ended or _last_sign(paths, record)
-    return ended(record, outcome.model_copy(update=found), status, then)
+    outcome = outcome.model_copy(update=found)
+    record = ended(record, outcome, status, record.ended or _last_sign(paths, record))
+    if record.rehearsal:
+        return record
+    return with_outcome(record, outcome.model_copy(update={"resume_step": outlook(paths, record).next_step}))
 
 
-def _failure(record: Record, seen: Seen, step: int) -> Outcome | None:
+def _failure(paths: RunPaths, record: Record, seen: Seen, step: int) -> Outcome | None:
     """The trainer's own end, where its last words are a failure that nobody caused from outside."""
     exception, guards = seen.exception, record.outcome
     stopped = guards is not None and guards.returncode in BY_SIGNAL
     if exception is None or exception.startswith("KeyboardInterrupt") or seen.killed_by or seen.saved or stopped:
         return None
     evidence = Evidence(returncode=1, seen=seen, planned_steps=record.planned_steps, output="")
-    return judge(evidence).model_copy(update={"returncode": None, "steps": step})
+    return judge(with_facts(evidence, paths, record)).model_copy(update={"returncode": None, "steps": step})
 
 
 def _interruption(paths: RunPaths, record: Record, seen: Seen, step: int) -> Outcome:

@@ -12,14 +12,23 @@ from lorabake.process import Command, Supervision, supervise
 from lorabake.reading.timeless import all_made_timeless
 from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
 from lorabake.runs.command import DETERMINISTIC_FILE
-from lorabake.runs.ending import ended, finish, loss_remarks, mishap, remarked, resumption, with_changes
+from lorabake.runs.ending import (
+    ended,
+    finish,
+    loss_remarks,
+    mishap,
+    remarked,
+    resumption,
+    with_changes,
+    with_outcome,
+)
 from lorabake.runs.folder import RunPaths, outputs, read_record
 from lorabake.runs.happenings import Saving, Step, Words
 from lorabake.runs.lock import drop_claim, new_claim
 from lorabake.runs.loss import LossFacts, LossWatch
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
 from lorabake.runs.progress import Parser
-from lorabake.runs.resumable import outlook
+from lorabake.runs.resumable import outlook, with_facts
 from lorabake.runs.tensorboard import LossFile
 from lorabake_schemas.record import Record, Status
 from lorabake_schemas.words import Said, quoted, say
@@ -123,6 +132,7 @@ def train(start: Start, record: Record, teller: Teller) -> Record:
         remarks = start.sequel.gather() if start.sequel is not None else ()
         remarks += all_made_timeless(paths.output, start.name) if start.deterministic else ()
         evidence = gathered(start, running.returncode, seen, teller.losses.facts)
+        evidence = with_facts(evidence, paths, record)
         reached = stopped_by is not None and evidence.returncode == 0
         record = judged(start, record, evidence, None if reached else stopped_by)
         record = remarked(record, (*loss_remarks(record, teller.losses), *remarks))
@@ -274,10 +284,13 @@ def judged(start: Start, record: Record, evidence: Evidence, stopped_by: str | N
     else:
         outcome = judge_rehearsal(evidence) if start.rehearsal else judge(evidence)
     status: Status = "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
-    further = None if status == "finished" or start.rehearsal else outlook(start.paths, record).step
-    outcome = outcome.model_copy(update={"outputs": outputs(start.paths), "resume_step": further})
+    outcome = outcome.model_copy(update={"outputs": outputs(start.paths)})
     changes = start.watch.changes() if start.watch is not None else ()
-    return ended(record, *with_changes(outcome, status, changes))
+    record = ended(record, *with_changes(outcome, status, changes))
+    if record.outcome is None or record.trained or start.rehearsal:
+        return record
+    further = outlook(start.paths, record).next_step
+    return with_outcome(record, record.outcome.model_copy(update={"resume_step": further}))
 
 
 __all__ = ["Sequel", "Start", "Teller", "carried_out", "gathered", "judged"]

@@ -1,0 +1,141 @@
+"""Advice that fits the run: last lines of real logs of the pinned sd-scripts, and what is said about each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from lorabake.runs.known_failures import RunFacts, finite_loss, less_memory, less_ram, more_room
+from lorabake.runs.outcome import LOST_STATE, Evidence, judge
+from lorabake.runs.progress import Parser
+from lorabake_schemas.record import Outcome
+
+FULL: Mapping[str, object] = {
+    "optimizer_type": "AdamW",
+    "network_module": "networks.lora",
+    "mixed_precision": "no",
+    "cache_latents": True,
+    "save_state": True,
+}
+
+
+def outcome(end: str, facts: RunFacts, state: str | None = None) -> Outcome:
+    """The verdict on a log with that end."""
+    parser = Parser()
+    parser.feed(f"accelerator device: cpu\nTraceback (most recent call last):\n{end}\n".encode())
+    parser.close()
+    lost = state if parser.seen.lost_state else None
+    return judge(Evidence(1, parser.seen, 6, "output/lamp.safetensors", facts=facts, lost_state=lost))
+
+
+@pytest.mark.parametrize(
+    ("end", "settings", "own", "code", "hint"),
+    [
+        (  # 09
+            ("    return _bootstrap._gcd_import(name[level:], package, level)\n"
+            "ModuleNotFoundError: No module named 'nothere'"),
+            {"lr_scheduler_type": "nothere.Sched"}, False, "wrong-name", "kohya.lr_scheduler_type",
+        ),
+        (
+            "AttributeError: module 'torch.optim.lr_scheduler' has no attribute 'CosineAnnealing'",
+            {"lr_scheduler_type": "CosineAnnealing"}, False, "wrong-name", "kohya.lr_scheduler_type",
+        ),
+        (  # 63
+            ("    optimizer_class = getattr(optimizer_module, case_sensitive_optimizer_type)\n"
+            "AttributeError: module 'pytorch_optimizer' has no attribute 'NoSuchThing'"),
+            {"optimizer_type": "pytorch_optimizer.NoSuchThing"}, False, "wrong-name", "train.optimizer",
+        ),
+        (
+            "ModuleNotFoundError: No module named 'networks.lroa'",
+            {"network_module": "networks.lroa"}, True, "wrong-name", "kohya.network_module",
+        ),
+        (  # 65
+            ("torch._dynamo.exc.InvalidBackend: Invalid backend: 'onnxrt', see `torch._dynamo.list_backends()` for "
+            "available backends."),
+            {"dynamo_backend": "onnxrt"}, False, "wrong-name", "kohya.dynamo_backend",
+        ),
+        (  # 32
+            "ImportError: cannot import name 'strategy_sd' from 'library' (/x/own/library/__init__.py)",
+            {}, True, "damaged-trainer", "git status",
+        ),
+        ("ModuleNotFoundError: No module named 'library.huggingface_util'", {}, False, "damaged-trainer", "--repair"),
+        ("ModuleNotFoundError: No module named 'networks.lora'", {}, False, "damaged-trainer", "--repair"),
+        ("ModuleNotFoundError: No module named 'prodigyopt'", {"optimizer_type": "Prodigy"}, False,
+         "missing-package", "--repair"),
+        ("ModuleNotFoundError: No module named 'lycoris'", {"network_module": "lycoris.kohya"}, True,
+         "missing-package", "--python"),
+        (  # 61
+            "RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn",
+            {}, False, "crashed", "traceback",
+        ),
+        ("AttributeError: module 'numpy' has no attribute 'bool'", {}, False, "crashed", "traceback"),
+        (  # 48, where the data loader does not wait for ever
+            "RuntimeError: unable to write to file </torch_4242_1>: No space left on device (28)",
+            {"max_data_loader_n_workers": 1}, False, "shared-memory", "max_data_loader_n_workers = 0",
+        ),
+        (  # 20
+            ('safetensors_rust.SafetensorError: Error while serializing: IoError(Os { code: 28, kind: StorageFull, '
+            'message: "No space left on device" })'),
+            {"save_last_n_epochs": 2}, False, "disk-full", "free some space",
+        ),
+    ],
+)  # fmt: skip
+def test_the_remedy_fits_the_cause(end: str, settings: dict[str, object], own: bool, code: str, hint: str) -> None:
+    found = outcome(end, RunFacts({**FULL, **settings}, own))
+    assert found.code == code
+    assert hint in (found.hint or "")
+    if code != "missing-package":
+        assert "package" not in (found.hint or "")
+
+
+def test_nobody_is_told_to_do_what_is_done() -> None:
+    done = RunFacts(
+        {
+            "gradient_checkpointing": True, "cache_latents": True, "max_data_loader_n_workers": 0,
+            "save_last_n_steps": 100, "mixed_precision": "fp16", "no_half_vae": True,
+        }
+    )  # fmt: skip
+    assert "gradient_checkpointing" not in less_memory(done)
+    assert "cache_latents" not in less_ram(done)
+    assert "max_data_loader_n_workers" not in less_ram(done)
+    assert "save_last_n" not in more_room(done)
+    assert "no_half_vae" not in finite_loss(done)
+    assert "bf16" in finite_loss(done)
+    assert {"gradient_checkpointing", "cache_latents"} <= set(less_memory(RunFacts()).replace(",", "").split())
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_float32_or_bf16_run_is_not_sent_to_bf16(precision: str) -> None:
+    """49: Prodigy with d_coef = 1e8 and without clipping, in float32."""
+    facts = RunFacts({"mixed_precision": precision, "optimizer_type": "Prodigy", "max_grad_norm": 0.0})
+    said = finite_loss(facts)
+    assert "bf16" not in said
+    assert "no_half_vae" not in said
+    assert "d_coef" in said
+    assert "max_grad_norm" in said
+    plain = finite_loss(replace(facts, settings={"mixed_precision": precision, "optimizer_type": "AdamW"}))
+    assert "learning rate" in plain
+    assert "max_grad_norm" not in plain
+
+
+LOADING = (  # 77
+    '  File "/x/sd-scripts/library/train_util.py", line 4778, in resume_from_local_or_hf_if_specified\n'
+    "    accelerator.load_state(args.resume)\n"
+    '  File "/x/site-packages/accelerate/accelerator.py", line 3452, in load_state\n'
+    "    load_accelerator_state(\n"
+    "RuntimeError: Error(s) in loading state_dict for LoRANetwork:"
+)
+
+
+def test_a_state_that_cannot_be_loaded_is_named() -> None:
+    found = outcome(LOADING, RunFacts(FULL), "output/lamp-step00000002-state")
+    assert found.code == LOST_STATE
+    assert "output/lamp-step00000002-state" in found.message
+    assert found.hint is None  # runs.ending says how to go on
+
+
+def test_memory_that_runs_out_while_a_state_is_loaded_is_not_the_states_fault() -> None:
+    end = LOADING.rpartition("\n")[0] + "\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB."
+    assert outcome(end, RunFacts(FULL), "output/lamp-step00000002-state").code == "out-of-gpu-memory"
