@@ -155,6 +155,7 @@ class Part(StrictModel):
 
     ``state`` is the state folder it went on from, relative to the run folder; ``first_step`` how many steps had been
     trained by then. sd-scripts counts steps from anew: ``offset`` is what makes its numbers the run's.
+    ``log_from`` is how long the trainer's log was by then, in bytes.
     """
 
     number: int
@@ -165,6 +166,7 @@ class Part(StrictModel):
     state: Legible | None = None
     first_step: int = 0
     offset: int = 0
+    log_from: int = 0
     outcome: Outcome | None = None
 
 

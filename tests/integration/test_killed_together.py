@@ -25,9 +25,10 @@ from lorabake.owners import this_process, written
 from lorabake.process import Command, Supervision, supervise
 from lorabake.resuming import ready
 from lorabake.runs.find import find
-from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.folder import RunPaths, read_record, write_record
 from lorabake.runs.launch import launch
 from lorabake.runs.lock import find_active, find_trainer, new_claim, read_claim
+from lorabake.runs.resume import first_part
 from lorabake.runs.verify import unfinished
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 RUNNER = Path(__file__).with_name("resume_runner.py")
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc")
+BAR = b"\rsteps:  28%|##        | 2/7 [00:01<00:06,  3.30it/s, avr_loss=0.1]"
 STARTER = "import sys, without_flock; without_flock.patched(); import resume_runner; sys.exit(resume_runner.main())"
 
 
@@ -193,6 +195,27 @@ def test_a_trainer_that_failed_by_itself_is_told_as_failed(tmp_path: Path) -> No
     assert record.status == "failed"
     assert record.outcome is not None
     assert (record.outcome.code, record.outcome.steps, record.outcome.returncode) == ("crashed", 9, None)
+
+
+@pytest.mark.parametrize("said", [b"", b"accelerator device: cpu\n", BAR])
+def test_a_continuation_that_was_killed_is_not_told_as_the_part_before_it(tmp_path: Path, said: bytes) -> None:
+    """Which had failed, and whose words are in the same log."""
+    root = killed_wholly(tmp_path / "x-001")
+    log = root / "logs" / "trainer.log"
+    with log.open("ab") as file:
+        file.write(b'\nTraceback (most recent call last):\n  File "x.py", line 1, in <module>\nRuntimeError: boom\n')
+    before = log.stat().st_size
+    with log.open("ab") as file:
+        file.write(said)
+    record = read_record(root / "record.json")
+    first = first_part(record).model_copy(update={"status": "failed"})
+    second = first.model_copy(update={"number": 2, "status": "started", "first_step": 8, "log_from": before})
+    write_record(RunPaths(root), record.model_copy(update={"parts": (first, second)}))
+    record = find(root, tmp_path).record
+    assert record.status == record.parts[-1].status == "interrupted"
+    assert record.outcome is not None
+    assert record.outcome.steps == (10 if said == BAR else 8)
+    assert record.outcome.resume_step == 8
 
 
 @pytest.mark.parametrize("how", ["a copy elsewhere", "read-only"])

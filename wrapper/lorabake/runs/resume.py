@@ -142,10 +142,18 @@ def with_part(record: Record, written: Written, state: State, argv: tuple[str, .
         state=legible(state.path.relative_to(written.root).as_posix()),
         first_step=written.first_step,
         offset=written.offset,
+        log_from=_size(RunPaths(written.root).log),
     )
     parts = (*map(over, record.parts or (first_part(record),)), part)
     changes = {"status": "started", "ended": None, "outcome": None, "pid": os.getpid(), "parts": parts}
     return record.model_copy(update=changes)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def over(part: Part) -> Part:

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 KILLED = "lorabake-killed"
 BY_SIGNAL = frozenset({128 + 2, 128 + 9, 128 + 15})  # how a guard stops a trainer
-START = b"accelerator device: "  # how the trainer begins (TU:5503)
-LINE = 1 << 20  # bytes; a progress bar is one long line
+PIECE = 1 << 20  # bytes
 TAIL = 1_000_000  # bytes of an events file in which the last step and the last time are
 
 
@@ -72,10 +71,11 @@ def _is_ours(paths: RunPaths, record: Record) -> bool:
 
 
 def _completed(paths: RunPaths, record: Record) -> Record:
-    seen, step = _seen(paths), last_step(paths)
-    first = record.parts[-1].first_step if record.parts else 0
-    if seen.step is not None:  # the log goes on where the events end
-        step = max(step, min(seen.step.number + first, record.planned_steps))
+    seen, step = _seen(paths, record), record.parts[-1].first_step if record.parts else 0
+    if seen.step is not None:
+        step = min(seen.step.number + step, record.planned_steps)
+    elif not paths.log.exists():  # which goes on where the events end: they were lorabake's
+        step = last_step(paths)
     outcome = _failure(paths, record, seen, step) or _interruption(paths, record, seen, step)
     before = record.outcome
     if before is not None:  # the guard's
@@ -110,14 +110,13 @@ def _interruption(paths: RunPaths, record: Record, seen: Seen, step: int) -> Out
     return Outcome(code=KILLED, message=message, hint=hint, steps=step, last_words=seen.last_words)
 
 
-def _seen(paths: RunPaths) -> Seen:
+def _seen(paths: RunPaths, record: Record) -> Seen:
     """What the log shows of the run's last start."""
     parser = Parser()
-    with suppress(OSError, ValueError), open_file(paths.log, within=paths.root) as log:
-        while line := log.readline(LINE):
-            if line.startswith(START) and parser.seen.device is not None:
-                parser = Parser()
-            parser.feed(line)
+    with suppress(OSError, ValueError, OverflowError), open_file(paths.log, within=paths.root) as log:
+        log.seek(record.parts[-1].log_from if record.parts else 0)
+        while piece := log.read(PIECE):
+            parser.feed(piece)
     parser.close()
     return parser.seen
 
