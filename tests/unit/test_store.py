@@ -11,6 +11,8 @@ import pytest
 
 from lorabake import resources
 from lorabake.errors import SetupError
+from lorabake.reading.fact_store import FactStore
+from lorabake.runs import register
 from lorabake.trainer import ownership, store
 from lorabake_schemas.pin import Pin
 
@@ -208,6 +210,18 @@ def test_the_store_is_made_for_its_user_alone(tmp_path: Path) -> None:
     assert [oct(path.stat().st_mode & 0o22) for path in (tmp_path / "new", store.root(tmp_path / "new"), folder)] == [
         "0o0"
     ] * 3
+
+
+def test_whoever_makes_the_home_first_makes_it_for_its_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        facts = FactStore(tmp_path / "facts" / "facts.sqlite3")
+        facts.keep("kind", "place", 1)
+        facts.close()
+        register.remember(tmp_path / "runs", tmp_path / "run", None)
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o22 for name in ("facts", "runs")] == [0, 0]
 
 
 def test_a_folder_that_was_just_replaced_stays_for_a_while(home: Path) -> None:

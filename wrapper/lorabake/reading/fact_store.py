@@ -182,7 +182,7 @@ def _are_lists(things: Iterable[Any]) -> bool:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Raises sqlite3.Error or OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(0o755, parents=True, exist_ok=True)  # trainers are kept there, too
     base = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
     try:
         _prepare(base)

@@ -75,6 +75,11 @@ class Fingerprints:
         self._store, self._progress, self._threads = store, progress, threads
         self._stopped, self._counting = threading.Event(), threading.Lock()
 
+    @property
+    def store(self) -> Path | None:
+        """Where they are kept."""
+        return self._store
+
     def __enter__(self) -> Fingerprints:
         return self
 

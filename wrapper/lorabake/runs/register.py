@@ -37,7 +37,7 @@ def remember(home: Path, root: Path, digest: str | None) -> None:
     line = json.dumps({"run": str(root.absolute()), "digest": digest}) + "\n"
     path = home / REGISTER
     with suppress(OSError, ValueError):
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(0o755, parents=True, exist_ok=True)
         with path.open("ab") as file:  # a short line is appended in one piece, whoever else does the same
             file.write(line.encode())
             size = file.tell()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorabake import resources
 from lorabake.errors import SetupError
+from lorabake.reading.fingerprints import Fingerprints
 from lorabake.reading.inputs import on_disk
 from lorabake.trainer import contents, git, store, venv
 from lorabake.trainer.install import Trainer, find, stored
@@ -37,7 +38,8 @@ def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | 
     trainer = place(then, env)
     if trainer is None:
         return TrainerNow()
-    found = contents.contents(trainer, env, digests)
+    kept = digests.store if isinstance(digests, Fingerprints) else None
+    found = contents.contents(trainer, env, digests, kept)
     now = then.model_copy(
         update={
             "commit": trainer.commit,

@@ -154,13 +154,6 @@ def head(repo: Path, env: Mapping[str, str]) -> str | None:
     return commit if done.ok and cdup == "" else None
 
 
-def is_clean(repo: Path, env: Mapping[str, str]) -> bool:
-    """Whether every file is as in the commit and nothing that git does not ignore was added. Raises SetupError."""
-    looking = ("--no-optional-locks", "-C", str(repo))  # so that it writes nothing, not even its index
-    done = _git(env, *looking, "status", "--porcelain", "--untracked-files=normal")
-    return _must(done, say("cannot read the state of {folder}", folder=repo)) == ""
-
-
 def files(repo: Path, env: Mapping[str, str]) -> tuple[list[str], list[str]] | None:
     """The files that git tracks and that are there, and the others, without those it ignores; None when ``repo`` is
     not the top of a git checkout. Raises SetupError."""
@@ -182,4 +175,4 @@ def changes(repo: Path, env: Mapping[str, str], *, pinned: bool = False) -> tupl
     return tuple(line[3:] for line in lines if line)
 
 
-__all__ = ["changes", "checkout", "environment", "fetch", "files", "head", "init", "is_clean", "text_at"]
+__all__ = ["changes", "checkout", "environment", "fetch", "files", "head", "init", "text_at"]

@@ -110,9 +110,10 @@ def _hash(path: str) -> str | None:
 
 def named(names: Sequence[str]) -> Said:
     """The first few of them, and how many more there are."""
-    shown = quoted(", ".join(names[:SHOWN]))
-    more = len(names) - SHOWN
-    return say("{names}, {more} more", names=shown, more=more) if more > 0 else shown
+    shown, rest = ", ".join(names[:SHOWN]), len(names) - SHOWN
+    if rest <= 0:
+        return quoted(shown)
+    return say("{names}, {rest} more ({total})", names=shown, rest=rest, total=len(names))
 
 
 def make(folder: Path) -> str:

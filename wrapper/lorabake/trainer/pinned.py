@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from lorabake.errors import SetupError
-from lorabake.trainer import git
+from lorabake.trainer import git, manifest
 from lorabake_schemas.pin import Pin
-from lorabake_schemas.words import Said, quoted, say
-
-_SHOWN = 5
+from lorabake_schemas.words import say
 
 
 def check_out(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
@@ -35,18 +33,9 @@ def verify(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
     changed = git.changes(checkout, env, pinned=True)
     if changed:
         raise SetupError(
-            say("the checkout of sd-scripts differs from its commit: {files}", files=_listed(changed)),
+            say("the checkout of sd-scripts differs from its commit: {files}", files=manifest.named(changed)),
             say("something changes these files during the installation; stop it, then install again"),
         )
-
-
-def _listed(names: Sequence[str]) -> Said:
-    """The first few names, and how many there are."""
-    shown = ", ".join(names[:_SHOWN])
-    rest = len(names) - _SHOWN
-    return (
-        quoted(shown) if rest <= 0 else say("{names}, {rest} more ({total})", names=shown, rest=rest, total=len(names))
-    )
 
 
 __all__ = ["check_out", "verify"]
