@@ -201,10 +201,10 @@ def lora(path: Path, **more: Any) -> Path:
 
 def test_a_lora_shows_it(place: Path, lorabake: Run) -> None:
     first, second = lora(place / f"1{ENDS}.safetensors"), lora(place / "2.safetensors", ss_seed=f"7{ENDS}")
-    for args in (("inspect", first, second), ("inspect", "--deep", second), ("compare", first, second)):
-        done = lorabake(*args, cwd=place)
+    for command in ("inspect", "compare"):
+        done = lorabake(command, first, second, cwd=place)
         assert_shown(done.stdout + done.stderr)
-        assert "INJECTED" in done.stdout or args[0] == "compare"
+        assert "INJECTED" in done.stdout
 
 
 def planted(value: Any) -> Any:

@@ -118,6 +118,19 @@ def test_a_count_that_is_not_the_plans_is_told_at_once() -> None:
     assert "counts 7 steps, the plan 100" in show([Totals(12, 0, 2, 5, 7)], io.StringIO())
 
 
+@pytest.mark.parametrize("verbose", [True, False])
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_what_the_trainer_says_is_shown_and_not_done(stream: type[io.StringIO], verbose: bool) -> None:
+    evil = "x\x1b[2J\x1b]52;c;aGk=\x07\x1bc\u202e\x9b5m[link=http://x]y[/link]"
+    text = show([Started(evil), Saving(evil), Words(evil)], stream(), verbose=verbose)
+    assert not set("\x07\x9b\u202e") & set(text)
+    assert "\x1bc" not in text
+    assert "\x1b]" not in text
+    assert "[2J" not in text.replace("\\x1b[2J", "")
+    assert "\\u202e" in text
+    assert "[link=http://x]y[/link]" in text
+
+
 def test_verbose_gives_the_trainers_own_words_instead() -> None:
     text = show([Started("cuda"), Words("accelerator device: cuda")], io.StringIO(), verbose=True)
     assert text == "accelerator device: cuda\n"

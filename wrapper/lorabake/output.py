@@ -7,6 +7,7 @@ own styles; the rest is escaped as JSON would, since JSON passes here, too.
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile(rf"(?P<style>\x1b\[(?:0|1|2|3[1-6])m)|(?![\n\t])[{UNSEEN}]")
 _CLEAR = "\r\x1b[2K"
 _STREAMS = (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding lacks, as JSON spells it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error("lorabake", _escape)
 
 
 def write_out(text: str, *, end: str = "\n") -> None:
@@ -82,9 +93,9 @@ def open_streams() -> Callable[[], None]:
             with suppress(OSError):
                 _close_gap(number, how)
             mode = "r" if how == os.O_RDONLY else "w"
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="backslashreplace"))  # noqa: PTH123, SIM115
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="lorabake"))  # noqa: PTH123, SIM115
         elif isinstance(stream, io.TextIOWrapper) and how != os.O_RDONLY:
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="lorabake")
     return _settle
 
 

@@ -203,7 +203,7 @@ class Bar:
         self._progress: Progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
             TextColumn("{task.fields[told]}", markup=False),
-            console=Console(file=stream, highlight=False), refresh_per_second=4,
+            console=Console(file=stream, highlight=False, markup=False, emoji=False), refresh_per_second=4,
         )  # fmt: skip
         self._task: TaskID = self._progress.add_task(speech(say("loading")), total=planned, told="")
         self._progress.start()
