@@ -121,6 +121,13 @@ class InputChange(StrictModel):
     change: Literal["changed", "gone", "added", "renamed", "unreadable"]
 
 
+class OutputFile(FileDigest):
+    """A file that the trainer wrote. ``incomplete`` says why a LoRA is not complete; None for one that is, and for any
+    other file."""
+
+    incomplete: Words | None = None
+
+
 class Outcome(StrictModel):
     """How it ended.
 
@@ -128,7 +135,8 @@ class Outcome(StrictModel):
     trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained. ``remarks`` are
     what is worth knowing besides, also of a run that ended well. ``resume_step`` is the step of the state from which
     it can be resumed, None where there is none or nothing is left to train. ``inputs_changed`` are files that changed
-    while it ran, at most 100 of them.
+    while it ran, at most 100 of them. ``moved_to`` is where the run folder was at the end, where somebody moved it
+    meanwhile.
     """
 
     code: str
@@ -136,11 +144,12 @@ class Outcome(StrictModel):
     hint: Words | None = None
     returncode: int | None = None
     steps: int | None = None
-    outputs: Many[FileDigest] = ()
+    outputs: Many[OutputFile] = ()
     remarks: Many[Words] = ()
     last_words: Many[str] = ()
     resume_step: int | None = None
     inputs_changed: Many[InputChange] = ()
+    moved_to: Legible | None = None
 
 
 class WaivedFinding(StrictModel):
@@ -225,6 +234,6 @@ class Record(StrictModel):
 
 
 __all__ = [
-    "FileDigest", "Input", "InputChange", "InputDigest", "Inputs", "Outcome", "Part", "Record", "Role", "Status",
-    "TrainerRecord", "WaivedFinding",
+    "FileDigest", "Input", "InputChange", "InputDigest", "Inputs", "Outcome", "OutputFile", "Part", "Record", "Role",
+    "Status", "TrainerRecord", "WaivedFinding",
 ]  # fmt: skip
