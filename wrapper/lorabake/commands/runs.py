@@ -59,7 +59,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bo
 
     States are saved with save.save_state = true in the recipe. A run that is finished is left as it is, with exit code
     0. Exit code 1 when there is nothing to go on from, or when something it was made from changed; 4 when the trainer
-    could not be had or failed, 130 when interrupted.
+    could not be had or failed, 7 when its images, captions or models changed since it began, 130 when interrupted.
     """
     from lorabake import resuming
     from lorabake.render.resume import already_finished, would_resume
