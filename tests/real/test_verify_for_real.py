@@ -21,6 +21,7 @@ from PIL import Image
 from lorabake import locks
 from lorabake.first import ingredients, pictures
 from lorabake.process import child_env, own_environment
+from lorabake.trainer import manifest
 from lorabake.trainer.install import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -59,9 +60,16 @@ def home_with(trainer: Trainer, home: Path) -> Path:
             shutil.copytree(entry, mine / entry.name)
         else:
             (mine / entry.name).symlink_to(entry)
+    files_sha256 = manifest.make(here)
     for marker in markers:
-        shutil.copy2(marker, home / "trainers")
+        told = json.loads(marker.read_text("utf-8")) | {"files_sha256": files_sha256}
+        (home / "trainers" / marker.name).write_text(json.dumps(told), "utf-8")
     return mine
+
+
+def home_of(packages: Path) -> Path:
+    """The trainer's folder, of a path in its virtual environment."""
+    return next(folder.parent for folder in packages.parents if folder.name == "venv")
 
 
 def base_of(trainer: Trainer) -> Path:
@@ -157,6 +165,7 @@ def test_five_faults_and_nothing_else(tmp_path: Path, trainer: Trainer) -> None:
         "the caption of lighthouse02.png (lighthouse) changed after the run",
         "the picture lighthouse03.png (lighthouse) changed after the run",
         f"accelerate {version} is now 99.0 in the trainer",
+        f"files of the trainer's packages changed since it was installed: {info.relative_to(home_of(info))}/METADATA",
     ]
 
     for path, content in before.items():

@@ -249,6 +249,9 @@ def test_edited_files_are_named() -> None:
 
 def test_a_trainer_that_is_the_same() -> None:
     assert trainer_drift(TRAINER, TRAINER) == ()
+    (patched,) = trainer_drift(TRAINER, TRAINER, (), ("venv/a.py",))
+    assert (patched.name, patched.change) == ("packages", "changed")
+    assert "venv/a.py" in str(patched.message)
     assert trainer_remarks(TRAINER, TRAINER) == ()
     assert trainer_drift(TRAINER, changed(commit=None)) == ()
     moved = changed(python_version="3.11.9", checkout="/b/sd-scripts")

@@ -13,14 +13,17 @@ SHOWN = 12  # of a commit
 NAMED = 5  # edited files that are named in one message
 
 
-def trainer_drift(then: TrainerRecord, now: TrainerRecord | None, edited: Sequence[str] = ()) -> tuple[Difference, ...]:
+def trainer_drift(
+    then: TrainerRecord, now: TrainerRecord | None, edited: Sequence[str] = (), patched: Sequence[str] = ()
+) -> tuple[Difference, ...]:
     """Every difference; ``now`` is None when the trainer is not there any more, ``edited`` are the files of its
-    checkout that are not as in its commit, where git tells. A rehearsal's stand-in is lorabake itself: none."""
+    checkout that are not as in its commit, ``patched`` those of its packages that are not as they were installed. A
+    rehearsal's stand-in is lorabake itself: none."""
     if then.kind == "rehearsal":
         return ()
     if now is None:
         return (_found("sd-scripts", "gone", _not_there(then), then.commit, None),)
-    return (*_checkout(then, now, edited), *_python(then, now), *_packages(then, now))
+    return (*_checkout(then, now, edited), *_python(then, now), *_packages(then, now), *_patched(patched))
 
 
 def _found(name: str, change: Change, message: Said, was: str | None, now: str | None) -> Difference:
@@ -90,6 +93,15 @@ def _packages(then: TrainerRecord, now: TrainerRecord) -> Iterator[Difference]:
         else:
             message = say("{package} {was} is now {now} in the trainer", package=name, was=was, now=here)
             yield _found(name, "changed", message, was, here)
+
+
+def _patched(names: Sequence[str]) -> Iterator[Difference]:
+    if names:
+        shown = joined(map(quoted, names[:NAMED]))
+        if len(names) > NAMED:
+            shown = told(len(names) - NAMED, "{some} and {n} more", "{some} and {n} more", some=shown)
+        message = say("files of the trainer's packages changed since it was installed: {files}", files=shown)
+        yield _found("packages", "changed", message, None, None)
 
 
 def trainer_remarks(then: TrainerRecord, now: TrainerRecord | None) -> tuple[Said, ...]:

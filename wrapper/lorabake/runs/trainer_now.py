@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class TrainerNow:
     """``trainer`` is None when it is not there any more (or was a rehearsal's stand-in); ``edited`` names the files of
-    its checkout that are not as in its commit, where git tells."""
+    its checkout that are not as in its commit, ``patched`` those of the packages of lorabake's own that are not as they
+    were installed."""
 
     trainer: TrainerRecord | None = None
     edited: tuple[str, ...] = ()
+    patched: tuple[str, ...] = ()
 
 
 def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | None = None) -> TrainerNow:
@@ -40,18 +42,20 @@ def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | 
         return TrainerNow()
     kept = digests.store if isinstance(digests, Fingerprints) else None
     found = contents.contents(trainer, env, digests, kept)
+    damaged = found.changed if trainer.files_sha256 is not None else ()
     now = then.model_copy(
         update={
             "commit": trainer.commit,
             "checkout": legible(str(trainer.checkout)),
             "python": legible(str(trainer.python)),
-            "python_version": found.python_version,
+            # one that was changed is not started, so its version is not known: it counts as the same
+            "python_version": found.python_version or (then.python_version if damaged else ""),
             "clean": found.clean,
             "tree": found.tree,
             "packages": dict(found.packages),
         }
     )
-    return TrainerNow(now, found.changed if trainer.kind == "pin" else found.edited)
+    return TrainerNow(now, found.edited, tuple(name for name in damaged if not name.startswith(contents.CHECKOUT)))
 
 
 def place(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:

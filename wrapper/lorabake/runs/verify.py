@@ -189,7 +189,7 @@ def _trainer(record: Record, env: Mapping[str, str], fingerprints: Fingerprints)
     if then.kind != "rehearsal" and then.tree is None:
         gaps = (say("the record does not say which files and packages the trainer had"),)
     return Drift(
-        trainer_drift(then, found.trainer, found.edited),
+        trainer_drift(then, found.trainer, found.edited, found.patched),
         gaps,
         trainer_remarks(then, found.trainer),
         Compared(packages=len(then.packages)),

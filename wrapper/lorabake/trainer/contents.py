@@ -29,7 +29,7 @@ from lorabake_schemas.record import FileDigest
 from lorabake_schemas.words import legible
 
 KIND = "a trainer's files 1"  # changes when the same files would be kept as something else
-_CHECKOUT = "sd-scripts/"
+CHECKOUT = "sd-scripts/"
 
 # What Python writes as it goes, and git for itself; sd-scripts writes nothing else into its own folder, since a run
 # has a folder of its own to work in.
@@ -69,7 +69,7 @@ class TrainerContents:
     @property
     def edited(self) -> tuple[str, ...]:
         """Those of sd-scripts' files that changed."""
-        return tuple(name.removeprefix(_CHECKOUT) for name in self.changed if name.startswith(_CHECKOUT))
+        return tuple(name.removeprefix(CHECKOUT) for name in self.changed if name.startswith(CHECKOUT))
 
 
 def contents(
@@ -169,7 +169,7 @@ def _changed(
             told, _ = manifest.recorded(folder, "")
             here = manifest.hashes(folder, told)
             wrong |= {f"{folder.name}/{name}" for name, digest in told.items() if here[name] != digest}
-    clean = None if blobs is None else not any(name.startswith(_CHECKOUT) for name in wrong)
+    clean = None if blobs is None else not any(name.startswith(CHECKOUT) for name in wrong)
     return tuple(sorted(wrong)), clean
 
 
@@ -188,7 +188,7 @@ def _edited(trainer: Trainer, names: Sequence[str], blobs: git_tree.Blobs) -> se
     """The files that are not as in the commit, are missing, or were added."""
     known = git_tree.checked_out(blobs, resources.pin().sparse)
     changed = {*git_tree.changed(trainer.checkout, known)}
-    return {f"{_CHECKOUT}{name}" for name in changed | {name for name in names if name not in blobs}}
+    return {f"{CHECKOUT}{name}" for name in changed | {name for name in names if name not in blobs}}
 
 
 def _names(trainer: Trainer, env: Mapping[str, str]) -> list[str]:
