@@ -14,6 +14,9 @@ from own_trainer import OwnTrainer
 
 from lorabake import workflow
 from lorabake.errors import SetupError
+from lorabake.planning.trainer_drift import trainer_drift
+from lorabake.runs.trainer_now import trainer_now
+from lorabake.starting import trainer_record
 from lorabake.trainer import install as trainer
 from lorabake.trainer import manifest, store, venv
 from lorabake.trainer.contents import TrainerContents, contents
@@ -245,3 +248,14 @@ def test_a_settings_file_of_the_users_checkout_starts_no_program(tmp_path: Path)
     mine = trainer.Trainer("own", own.checkout, own.python, commit, None, None, {})
     assert contents(mine, small.environment(tmp_path)).changed == ()
     assert not witness.exists()
+
+
+def test_verify_names_what_was_changed_and_starts_nothing_of_it(world: World) -> None:
+    record = trainer_record(world.trainer, world.look())
+    assert trainer_now(record, world.env).patched == ()
+    planted, edited = planted_module(world), assumed_unchanged(world)
+    now = trainer_now(record, world.env)
+    assert (now.patched, now.edited) == ((planted,), (edited.removeprefix("sd-scripts/"),))
+    assert not (world.home / "ran").exists()
+    found = {each.name: each.change for each in trainer_drift(record, now.trainer, now.edited, now.patched)}
+    assert found == {"sd-scripts": "changed", "packages": "changed"}
