@@ -32,10 +32,13 @@ class _Bounded(Commands):
             settle()
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        from lorabake.boundary import boundary
-
-        with boundary(environment(), speech=lambda: speech_in(language_of(environment()))):
+        try:
             return super().make_context(*args, **extra)
+        except (click.ClickException, OSError):
+            from lorabake.boundary import boundary
+
+            with boundary(environment(), speech=lambda: speech_in(language_of(environment()))):
+                raise
 
     def invoke(self, ctx: click.Context) -> object:
         from lorabake.boundary import boundary

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
 import os
 import re
 import sys
@@ -29,11 +28,17 @@ _CLEAR = "\r\x1b[2K"
 _STREAMS = (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
 
 
+def _spelled(text: str) -> str:
+    import json  # which most output can do without
+
+    return json.dumps(text)[1:-1]
+
+
 def _escape(error: UnicodeError) -> tuple[str, int]:
     """What an encoding lacks, as JSON spells it."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+    return _spelled(error.object[error.start : error.end]), error.end
 
 
 codecs.register_error("lorabake", _escape)
@@ -74,11 +79,11 @@ def _has_color(stream: TextIO) -> bool:
 
 
 def _keep_style(found: re.Match[str]) -> str:
-    return found["style"] or json.dumps(found[0])[1:-1]
+    return found["style"] or _spelled(found[0])
 
 
 def _drop_style(found: re.Match[str]) -> str:
-    return "" if found["style"] else json.dumps(found[0])[1:-1]
+    return "" if found["style"] else _spelled(found[0])
 
 
 def open_streams() -> Callable[[], None]:

@@ -220,7 +220,7 @@ def advice(view: Outlook, settings: Table | None) -> Said:
     keys = [] if settings.get("save_state") else ["save.save_state = true"]
     if not any(settings.get(name) for name in ("save_every_n_epochs", "save_every_n_steps")):
         keys.append("save.save_every_n_epochs")
-    if not keys:
+    if not keys or (view.training is None and settings.get("save_state")):
         return say("it did not get as far as its first state: start it again with `lorabake rerun`")
     return say("no state was saved: set {keys} in the recipe, and run it again", keys=joined(keys))
 
