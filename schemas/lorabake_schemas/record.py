@@ -4,9 +4,9 @@ Two files: ``record.json``, which changes while a run goes on, and ``inputs.json
 """
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from lorabake_schemas.base import Legible, Many, StrictModel, Words
 from lorabake_schemas.findings import Finding
@@ -16,12 +16,31 @@ from lorabake_schemas.machine import AttentionProbe, MachineFacts
 Status = Literal["started", "finished", "inputs-changed", "failed", "interrupted"]
 
 
+def _component(name: str) -> str:
+    if not name or name in {".", ".."} or "/" in name or "\0" in name:
+        raise ValueError("a name without a path is needed")
+    return name
+
+
+Component = Annotated[str, AfterValidator(_component)]
+
+
 class FileDigest(StrictModel):
-    """A file by its name inside the run folder (or its path, outside), SHA-256 and size in bytes."""
+    """A file by its path from the run folder (or an input's folder), SHA-256 and size in bytes."""
 
     name: str
     sha256: str
     size: int
+
+
+def _inside(file: FileDigest) -> FileDigest:
+    """A record may come from a stranger: the names of a run's own files never lead out of its folder."""
+    if file.name.startswith("/") or "\0" in file.name or ".." in file.name.split("/"):
+        raise ValueError("a path inside the run folder is needed")
+    return file
+
+
+RunFile = Annotated[FileDigest, AfterValidator(_inside)]
 
 
 # caches: latents and text encoder outputs that were there before and that sd-scripts reads instead of a picture.
@@ -97,7 +116,7 @@ class TrainerRecord(StrictModel):
 
     kind: Literal["pin", "own", "rehearsal"]
     url: str | None = None
-    commit: str | None = None
+    commit: Annotated[str, Field(pattern="^[0-9A-Za-z]*$")] | None = None
     lock: str | None = None
     lock_sha256: str | None = None
     checkout: str | None = None
@@ -121,13 +140,6 @@ class InputChange(StrictModel):
     change: Literal["changed", "gone", "added", "renamed", "unreadable"]
 
 
-class OutputFile(FileDigest):
-    """A file that the trainer wrote. ``incomplete`` says why a LoRA is not complete; None for one that is, and for any
-    other file."""
-
-    incomplete: Words | None = None
-
-
 class Outcome(StrictModel):
     """How it ended.
 
@@ -135,8 +147,7 @@ class Outcome(StrictModel):
     trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained. ``remarks`` are
     what is worth knowing besides, also of a run that ended well. ``resume_step`` is the step of the state from which
     it can be resumed, None where there is none or nothing is left to train. ``inputs_changed`` are files that changed
-    while it ran, at most 100 of them. ``moved_to`` is where the run folder was at the end, where somebody moved it
-    meanwhile.
+    while it ran, at most 100 of them.
     """
 
     code: str
@@ -144,12 +155,11 @@ class Outcome(StrictModel):
     hint: Words | None = None
     returncode: int | None = None
     steps: int | None = None
-    outputs: Many[OutputFile] = ()
+    outputs: Many[RunFile] = ()
     remarks: Many[Words] = ()
     last_words: Many[str] = ()
     resume_step: int | None = None
     inputs_changed: Many[InputChange] = ()
-    moved_to: Legible | None = None
 
 
 class WaivedFinding(StrictModel):
@@ -167,7 +177,7 @@ class Part(StrictModel):
     ``log_from`` is how long the trainer's log was by then, in bytes.
     """
 
-    number: int
+    number: Annotated[int, Field(ge=1, le=999)]
     started: str
     ended: str | None = None
     status: Status
@@ -198,16 +208,16 @@ class Record(StrictModel):
 
     version: Literal[1] = 1
     lorabake: str
-    name: str
+    name: Component
     rehearsal: bool
     status: Status
     started: str
     ended: str | None = None
     pid: int | None = None
-    recipe: FileDigest
+    recipe: RunFile
     recipe_text: str | None = None
     recipe_place: Legible | None = None
-    compiled: Many[FileDigest]
+    compiled: Many[RunFile]
     seed: int
     trainer: TrainerRecord
     machine: MachineFacts
@@ -221,8 +231,8 @@ class Record(StrictModel):
     outcome: Outcome | None = None
     digest: str | None = None
     inputs: Many[InputDigest] = ()
-    inputs_file: FileDigest | None = None
-    plan_file: FileDigest | None = None
+    inputs_file: RunFile | None = None
+    plan_file: RunFile | None = None
     parts: Many[Part] = ()
     rerun_of: str | None = None
     drift: Many[Words] = ()
@@ -234,6 +244,6 @@ class Record(StrictModel):
 
 
 __all__ = [
-    "FileDigest", "Input", "InputChange", "InputDigest", "Inputs", "Outcome", "OutputFile", "Part", "Record", "Role",
-    "Status", "TrainerRecord", "WaivedFinding",
+    "FileDigest", "Input", "InputChange", "InputDigest", "Inputs", "Outcome", "Part", "Record", "Role", "Status",
+    "TrainerRecord", "WaivedFinding",
 ]  # fmt: skip

@@ -69,7 +69,7 @@ def go_on(root: Path) -> Record:
     paths = RunPaths(root)
     record = read_record(paths.record)
     first = record.parts[0].argv if record.parts else record.argv
-    return resume(ResumeRequest(paths, tuple(first), env(), interrupt_s=1.0, terminate_s=1.0), ignore)
+    return resume(ResumeRequest(paths, tuple(first), env(), {}, interrupt_s=1.0, terminate_s=1.0), ignore)
 
 
 def main() -> int:

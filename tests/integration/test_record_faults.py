@@ -31,7 +31,7 @@ from test_guard import fake, guarding, heard, leave, ready, settings
 from lorabake import guard
 from lorabake.errors import MachineError
 from lorabake.runs.events import EventLog
-from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, write_whole
+from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, replace_file
 from lorabake.runs.lock import acquire_run_lock, find_active, new_claim
 from lorabake.runs.request import files_of, opened
 from lorabake_schemas.findings import Finding, Severity
@@ -47,7 +47,7 @@ Write = Callable[[Path, bytes], None]
 
 
 def by_lorabake(folder: Path, record: bytes) -> None:
-    write_whole(RunPaths(folder).record, record)
+    replace_file(RunPaths(folder).record, record, within=folder)
 
 
 def by_the_guard(folder: Path, record: bytes) -> None:
@@ -261,7 +261,7 @@ def beginning(paths: RunPaths) -> Act:
 
     def begin() -> None:
         prepare(paths, files)
-        write_whole(paths.record, data)
+        replace_file(paths.record, data, within=paths.root)
 
     return begin
 
@@ -359,8 +359,8 @@ def test_what_is_left_of_a_file_that_was_rewritten_is_no_output(tmp_path: Path) 
 
 def test_any_other_file_is_replaced_the_same_way(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    write_whole(path, b"old")
-    for _ in killed_at_each_call(lambda: write_whole(path, b"new content")):
+    replace_file(path, b"old", within=path.parent)
+    for _ in killed_at_each_call(lambda: replace_file(path, b"new content", within=path.parent)):
         assert path.read_bytes() in {b"old", b"new content"}
 
 

@@ -153,7 +153,8 @@ def parsed() -> dict[str, Any]:
     parser.add_argument("--config_file", type=Path, required=True)
     parser.add_argument("--dataset_config", type=Path)
     parser.add_argument("--resume")
-    parser.add_argument("--output_dir")
+    for name in ("output_dir", "training_comment"):
+        parser.add_argument(f"--{name}")
     for name in ("initial_step", "save_every_n_steps"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--skip_until_initial_step", action="store_true", default=None)

@@ -71,8 +71,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "runs.rehearse", "runs.lock",
             "runs.find", "runs.request", "runs.ending", "runs.start", "runs.launch", "runs.states", "runs.parts",
             "runs.resumable", "runs.resume", "runs.evidence", "runs.trainer_now", "runs.recompiled", "runs.verify",
-            "runs.settle", "runs.sides", "runs.lora", "runs.again", "runs.register", "runs.origin", "runs.in_use",
-            "runs.moved", "runs.input_watch", "runs.place",
+            "runs.inventory", "runs.settle", "runs.sides", "runs.lora", "runs.again", "runs.register", "runs.origin",
+            "runs.in_use", "runs.moved", "runs.input_watch",
         ),
     ),
     (
@@ -296,3 +296,25 @@ def test_the_layers_of_this_table_are_in_order() -> None:
     modules = [module for _, names in LAYERS for module in names]
     assert len(modules) == len(set(modules))
     assert all(first != second for first, second in pairwise(LAYERS))
+
+
+WRITING = {
+    "write_text", "write_bytes", "mkdir", "makedirs", "unlink", "rename", "touch", "symlink_to", "hardlink_to",
+    "remove", "copyfile", "copy", "copy2", "move",
+}  # fmt: skip
+OWN_FOLDER = {"runs.folder": {"mkdir"}, "runs.lock": {"mkdir"}, "runs.register": {"mkdir"}}  # made new, or not a run's
+
+
+@pytest.mark.parametrize("source", [s for s in sources(WRAPPER) if s.name.startswith("runs.")], ids=lambda s: s.name)
+def test_a_run_folder_is_written_through_files_alone(source: Source) -> None:
+    """It follows no link; what is in a run folder may come from a stranger."""
+    nodes = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+    called = {
+        node.func.attr
+        for node in nodes
+        if isinstance(node.func, ast.Attribute)
+        and not (isinstance(node.func.value, ast.Name) and node.func.value.id == "files")
+    }
+    assert called & WRITING <= OWN_FOLDER.get(source.name, set())
+    modes = [arg.value for node in nodes for arg in node.args if isinstance(arg, ast.Constant)]
+    assert not {"w", "wb", "a", "ab", "x", "xb", "r+b"} & {mode for mode in modes if isinstance(mode, str)}

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from lorabake import resources
+from lorabake.errors import SetupError
 from lorabake.rerunning import Rerun, beside, trainer_of
 from lorabake.runs.find import FoundRun
 from lorabake.runs.folder import RunPaths, digest_of
 from lorabake.workflow import TrainerChoice
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.record import Outcome, OutputFile, Record, Status, TrainerRecord
+from lorabake_schemas.record import FileDigest, Outcome, Record, Status, TrainerRecord
 from lorabake_schemas.words import quoted
 
 PIN = resources.pin().commit
@@ -31,10 +32,6 @@ def trainer(**given: Any) -> TrainerRecord:
         (trainer(lock="cuda"), TrainerChoice("cuda")),
         (trainer(lock=None), TrainerChoice("auto")),
         (trainer(commit=OTHER), TrainerChoice("cpu", commit=OTHER)),
-        (
-            trainer(kind="own", checkout="/s", lock=None, commit=OTHER),
-            TrainerChoice(sd_scripts=Path("/s"), python=Path("/t/python")),
-        ),
         (trainer(kind="rehearsal", commit=None, lock=None), TrainerChoice()),
     ],
 )
@@ -42,8 +39,14 @@ def test_the_trainer_is_the_runs(then: TrainerRecord, choice: TrainerChoice) -> 
     assert trainer_of(then) == choice
 
 
+def test_an_own_trainer_is_never_taken_from_the_record() -> None:
+    with pytest.raises(SetupError) as caught:
+        trainer_of(trainer(kind="own", checkout="/s s", lock=None, commit=OTHER))
+    assert "--sd-scripts '/s s' --python /t/python" in str(caught.value.hint)
+
+
 def run(sha256: str | None, *, then: TrainerRecord | None = None, status: Status = "finished") -> FoundRun:
-    outputs = () if sha256 is None else (OutputFile(name="output/x.safetensors", sha256=sha256, size=1),)
+    outputs = () if sha256 is None else (FileDigest(name="output/x.safetensors", sha256=sha256, size=1),)
     record = Record(
         lorabake="0", name="x", rehearsal=False, status=status, started="", recipe=digest_of(b"", "recipe.toml"),
         compiled=(), seed=1, trainer=then or trainer(), machine=MachineFacts(system="t", cpus=1, memory_bytes=1),

@@ -21,13 +21,14 @@ from lorabake_schemas.record import FileDigest, Record, TrainerRecord
 
 if TYPE_CHECKING:
     from lorabake_schemas.options import Snapshot
+    from lorabake_schemas.plan import Script
     from lorabake_schemas.words import Said
 
 OLD = "a" * 40
 ENV = MappingProxyType[str, str]({})
 
 
-def record(script: str) -> Record:
+def record(script: Script) -> Record:
     return Record(
         name="x",
         lorabake="0",
@@ -69,9 +70,11 @@ def knows(monkeypatch: pytest.MonkeyPatch, asked: str, snapshot: Snapshot) -> No
     monkeypatch.setattr(commits, asked, answer)
 
 
-def refuse(script: str = "train_network.py", *, skip: bool = True, of: Trainer | None = None) -> list[Said]:
+def refuse(script: Script = "train_network.py", *, skip: bool = True, of: Trainer | None = None) -> list[Said]:
     said: list[Said] = []
-    resuming.refuse_lacking(way(skip=skip), record(script), of or trainer(), ENV, said.append)
+    chosen = of or trainer()
+    snapshot = resuming.understood(chosen, record(script).trainer, ENV, said.append)
+    resuming.refuse_lacking(way(skip=skip), script, chosen, snapshot)
     return said
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import MachineError
-from lorabake.runs.folder import RunPaths, digest, digest_of, outputs, prepare, read_record, write_whole
+from lorabake.runs.folder import RunPaths, digest, digest_of, outputs, prepare, read_record, replace_file
 
 
 def test_a_new_folder_with_its_files(tmp_path: Path) -> None:
@@ -43,14 +43,14 @@ def test_a_place_that_cannot_hold_a_folder(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "record.json"
-    write_whole(path, b"old")
+    replace_file(path, b"old", within=path.parent)
 
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lorabake.runs.folder.os.fsync", full)
     with pytest.raises(MachineError, match=r"cannot write .*record.json: No space left"):
-        write_whole(path, b"new")
+        replace_file(path, b"new", within=path.parent)
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
 

@@ -11,8 +11,7 @@ import pytest
 
 from lorabake.errors import SetupError
 from lorabake.process import Output
-from lorabake.rerunning import trainer_of
-from lorabake.runs.trainer_now import place, trainer_now
+from lorabake.runs.trainer_now import trainer_now
 from lorabake.starting import trainer_record
 from lorabake.trainer import contents as looked_at
 from lorabake.trainer import git
@@ -224,16 +223,13 @@ def test_a_trainer_in_a_path_that_is_no_utf_8_is_recorded_and_found_again(traine
     there = replace(trainer, kind="own", checkout=odd, python=odd / "python")
     record = TrainerRecord.model_validate_json(trainer_record(there).model_dump_json())
     assert record.checkout == f"{tmp_path}/caf\\udce9"
-    found = place(record, HERE)
+    found = trainer_now(record, HERE, given=(odd, odd / "python")).trainer
     assert found is not None
-    assert found.checkout == odd
-    choice = trainer_of(record)
-    assert choice.sd_scripts == odd
-    assert trainer_now(record, HERE).trainer == record.model_copy(
-        update={"tree": seen(there).tree, "clean": None, "python_version": "", "packages": {}}
-    )
-    odd.rename(trainer.checkout)
-    assert trainer_now(record, HERE).trainer is None
+    assert found.checkout == record.checkout
+    assert found.tree == seen(there).tree
+    unnamed = trainer_now(record, HERE)  # what a record names is not looked at
+    assert unnamed.trainer is None
+    assert unnamed.unchecked is not None
 
 
 def test_notes_of_ones_own_beside_sd_scripts_are_not_its_files(

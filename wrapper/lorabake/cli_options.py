@@ -123,7 +123,7 @@ def chosen_by(*options: Decorator) -> Decorator:
         @functools.wraps(command)
         def chosen(
             *,
-            lock: Choice,
+            lock: Choice = "auto",
             python: Path | None,
             sd_scripts: Path | None = None,
             commit: str | None = None,
@@ -211,28 +211,6 @@ def page(*, err: bool = False) -> Page:
 
 
 trainer_options = chosen_by(LOCK, SD_SCRIPTS, PYTHON)
+own_options = chosen_by(SD_SCRIPTS, PYTHON)
 commit_options = chosen_by(LOCK, COMMIT, SD_SCRIPTS, PYTHON)
 pinned_options = chosen_by(LOCK, COMMIT, PYTHON)
-
-__all__ = [
-    "AGAINST",
-    "EVERYWHERE",
-    "FORM",
-    "JSON",
-    "LANG",
-    "PATH",
-    "RECIPE",
-    "RUN",
-    "Commands",
-    "Look",
-    "Start",
-    "colour_of",
-    "commit_options",
-    "look_options",
-    "page",
-    "pinned_options",
-    "repeat_options",
-    "speech",
-    "start_options",
-    "trainer_options",
-]

@@ -177,6 +177,28 @@ def _plan(
     return (None if any(finding.severity is Severity.ERROR for finding in found) else plan), stale, found
 
 
+def plan_again(
+    loaded: LoadedRecipe,
+    machine: MachineFacts,
+    attention: AttentionProbe | None,
+    snapshot: Snapshot,
+    scanning: Scanning,
+) -> Examination:
+    """A recipe and the plan that it gives, whatever the guide says of it: of a run that was started before.
+
+    Raises RecipeError when it gives none.
+    """
+    recipe = loaded.recipe
+    if recipe is None:
+        return _examination(loaded, None, machine, loaded.findings)
+    base = inspect_base(recipe.base.model, loaded.folder, recipe.base.family)
+    facts = dataset_facts(recipe, loaded.folder, scanning)
+    probe = attention or (AttentionProbe.without_gpu() if machine.device == "cpu" else NOT_PROBED)
+    plan = with_prospects(resolve(recipe, base, facts, machine, probe), recipe, base, machine, loaded.folder)
+    plan, _ = _at(plan, recipe, snapshot)
+    return replace(_examination(loaded, recipe, machine, (), base, facts, plan), snapshot=snapshot)
+
+
 def _at(plan: Plan, recipe: Recipe, snapshot: Snapshot) -> tuple[Plan, tuple[Finding, ...]]:
     """The plan at another commit than the pin, and what that commit does not know; nothing at the pin itself."""
     return (plan, ()) if snapshot.commit == resources.pin().commit else at_commit(plan, recipe, snapshot)
@@ -235,4 +257,4 @@ def _idle(index: int, waiver: Waive, is_error: bool) -> Finding:
     )
 
 
-__all__ = ["NOT_PROBED", "Examination", "Waived", "examine"]
+__all__ = ["NOT_PROBED", "Examination", "Waived", "examine", "plan_again"]

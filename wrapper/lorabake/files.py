@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
@@ -189,6 +189,14 @@ def write_bytes(path: Path | str, data: bytes, *, within: Path | None = None, du
 def replace_bytes(path: Path, data: bytes, *, within: Path | None = None) -> None:
     """Write a file so that a reader, or a power cut, finds the old content or the new one, never a part of it.
 
+    Raises OSError.
+    """
+    replace_with(path, lambda file: file.write(data), within=within)
+
+
+def replace_with(path: Path, write: Callable[[BinaryIO], object], *, within: Path | None = None) -> None:
+    """The same for what ``write`` writes.
+
     What is written first, ``.NAME.part``, is made new: a left-over one is removed, a link there is not followed.
     Raises OSError.
     """
@@ -200,7 +208,7 @@ def replace_bytes(path: Path, data: bytes, *, within: Path | None = None) -> Non
         try:
             descriptor = os.open(part, _WRITE | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666, dir_fd=folder)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                write(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -227,6 +235,24 @@ def make_folder(path: Path, *, within: Path | None = None, exist_ok: bool = True
                 raise
             if not S_ISDIR(state.st_mode):
                 raise LinkError(_kind(state.st_mode), path) from None
+
+
+def make_folders(path: Path, *, within: Path) -> None:
+    """The same with every folder between ``within``, which must exist, and it. Raises OSError."""
+    for folder in reversed([path, *path.parents[: len(path.relative_to(within).parts) - 1]]):
+        make_folder(folder, within=within)
+
+
+def move_file(path: Path, place: Path, *, within: Path) -> None:
+    """Give a file or a folder another name below ``within``. Raises OSError."""
+    with _parent(path, within) as (name, folder), _parent(place, within) as (new, there):
+        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=there)
+
+
+def copy_file(path: Path, place: Path, *, within: Path) -> None:
+    """Copy a file below ``within`` so that ``place`` is never a part of it. Raises OSError."""
+    with open_file(path, within=within) as file:
+        replace_with(place, lambda new: shutil.copyfileobj(file, new, 1 << 20), within=within)
 
 
 def remove_file(path: Path, *, within: Path | None = None, missing_ok: bool = True) -> None:

@@ -214,7 +214,7 @@ def write_orphaned(settings: dict[str, Any], returncode: int, *, stopped: bool) 
             os.remove(settings["room"])
     if settings["record"]:
         with suppress(OSError, ValueError, LookupError):  # somebody took the run folder away
-            with open(settings["record"], encoding="utf-8") as file:
+            with open(settings["record"], encoding="utf-8", opener=unlinked) as file:
                 record = json.load(file)
             if record["status"] != "started":  # lorabake was killed right after its verdict
                 return
@@ -228,9 +228,14 @@ def write_orphaned(settings: dict[str, Any], returncode: int, *, stopped: bool) 
             append(settings["events"], json.dumps({"time": now(), "event": "interrupted"} | outcome))
 
 
+def unlinked(path: str, flags: int) -> int:
+    """What is in a run folder is no link: the folder may come from a stranger."""
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
 def append(path: str, line: str) -> None:
     """Add a line to the events, after the end of one that lorabake was killed in the middle of."""
-    with open(path, "r+b") as file:
+    with open(path, "r+b", opener=unlinked) as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read() == b"\n" else f"\n{line}"
@@ -241,7 +246,9 @@ def replace(path: str, text: str) -> None:
     """Write a file so that a reader sees the old text or the new one, never a part."""
     aside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.part")
     try:
-        with open(aside, "w", encoding="utf-8") as file:
+        with suppress(FileNotFoundError):  # left by a kill
+            os.remove(aside)
+        with open(aside, "x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

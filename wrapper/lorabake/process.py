@@ -7,6 +7,7 @@ import math
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ _XDG = (
 )
 # A relative one means the folder below the current one, also for a child that works elsewhere.
 _FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LORABAKE_HOME", "TEMP", "TMP", "TMPDIR", "TORCH_HOME")
-_NAMES_FOLDER = re.compile(r"HOME|TEMP|TMP|TMPDIR|.+_(?:HOME|DIRS?|CACHE)")
+_NAMES_FOLDER = re.compile(r"HOME|PATH|TEMP|TMP|TMPDIR|.+_(?:HOME|DIRS?|CACHE)")
 
 # A command that has to end this soon runs without a guard, which takes a tenth of a second to start: if
 # lorabake is killed meanwhile, little is left running, and not for long.
@@ -218,7 +219,8 @@ def capture(
     A non-zero exit is a normal result, 128 + n for a signal. ``timeout`` is in seconds. Raises SetupError when the
     command cannot be started or does not end in time, InterruptedRunError when this process was told to stop.
     """
-    command = Command(tuple(argv), cwd or Path.cwd(), own_environment() if env is None else env)
+    env = own_environment() if env is None else env
+    command = Command((_program(argv[0], env), *argv[1:]), cwd or Path.cwd(), env)
     brief = timeout is not None and timeout <= _BRIEF_S
     run = _run_alone if brief or os.name == "nt" else _run_guarded  # on Windows there is no guard
     with TemporaryFile() as out, TemporaryFile() as err:  # nameless, so that nothing can stay behind
@@ -227,6 +229,26 @@ def capture(
         err.seek(0)
         said, complained = (file.read().decode("utf-8", "replace") for file in (out, err))
     return Output(command.argv, returncode, said, complained)
+
+
+def _program(name: str, env: Mapping[str, str]) -> str:
+    """Where a program is; a path counts from the current folder. Raises SetupError when PATH does not lead to it."""
+    found = str(Path(name).absolute()) if os.sep in name else find_program(name, env)
+    if found is None:
+        raise SetupError(say("cannot start {program}: it was not found", program=name))
+    return found
+
+
+def find_program(name: str, env: Mapping[str, str]) -> str | None:
+    """Where a program is, by the absolute folders of PATH alone; None where it is nowhere."""
+    folders = absolute_folders(env.get("PATH", os.defpath))
+    return shutil.which(name, path=folders) if folders else None
+
+
+def absolute_folders(path: str) -> str:
+    """PATH without empty entries, ``.`` and other relative ones: they mean the current folder, which may be a
+    stranger's."""
+    return os.pathsep.join(folder for folder in path.split(os.pathsep) if Path(folder).is_absolute())
 
 
 def _run_guarded(command: Command, timeout: float | None, streams: tuple[int, int]) -> int:
@@ -281,14 +303,11 @@ def child_env(base: Mapping[str, str], *, drop: Sequence[str] = (), **changes: s
 
 def _meant(name: str, value: str) -> str:
     """What a variable means to a child whose current folder is another one; "" for nothing."""
-    if name in _XDG:
-        return os.pathsep.join(part for part in value.split(os.pathsep) if Path(part).is_absolute())
+    if name in _XDG or name == "PATH":
+        return absolute_folders(value)
     return str(Path(value).absolute()) if name in _FOLDERS and value and value[0] != "~" else value
 
 
 def own_environment() -> Mapping[str, str]:
     """This process' environment, read in one place so that everything else takes it as an argument."""
     return child_env(os.environ)
-
-
-__all__ = ["Command", "Output", "Running", "Supervision", "capture", "child_env", "own_environment", "supervise"]

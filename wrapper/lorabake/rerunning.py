@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from lorabake import resources, workflow
+from lorabake.errors import SetupError
 from lorabake.gauge import gauge
-from lorabake.reading.inputs import on_disk
 from lorabake.runs.again import Again, recipe_of
 from lorabake.runs.evidence import plan_of
 from lorabake.runs.find import FoundRun
@@ -37,14 +38,19 @@ class Rerun:
 
     @property
     def trainer(self) -> TrainerChoice:
-        """The one that was named, else the run's own."""
+        """The one that was named, else the run's from lorabake's own store. Raises SetupError for the user's own."""
         return trainer_of(self.found.record.trainer) if self.choice == TrainerChoice() else self.choice
 
 
 def trainer_of(then: TrainerRecord) -> TrainerChoice:
-    """How the trainer of a run is asked for today: an own one by its path, lorabake's by lock and commit."""
-    if then.kind == "own" and then.checkout is not None:
-        return TrainerChoice(sd_scripts=Path(on_disk(then.checkout)), python=Path(on_disk(then.python)))
+    """How the trainer of a run is asked for today, by lock and commit.
+
+    Raises SetupError for an own one: a record, which may be a stranger's, never says what is started.
+    """
+    if then.kind == "own":
+        said = say("this run was trained with an own sd-scripts: {checkout}", checkout=then.checkout or "")
+        flags = f"--sd-scripts {quote(then.checkout or 'PATH')} --python {quote(then.python)}"
+        raise SetupError(said, say("name it, if it is yours: {flags}", flags=flags))
     if then.kind == "rehearsal":
         return TrainerChoice()
     lock: Choice = "cuda" if then.lock == "cuda" else "cpu" if then.lock == "cpu" else "auto"

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake import commits, rerunning, resources, terminal, workflow
 from lorabake.errors import MachineError, SetupError
+from lorabake.examine import plan_again
+from lorabake.files import read_bytes
 from lorabake.homes import home
 from lorabake.planning.file_drift import file_drift
+from lorabake.reading.dataset import Scanning
 from lorabake.reading.fact_store import store_path
-from lorabake.runs.command import DETERMINISTIC_FILE, trainer_env
-from lorabake.runs.evidence import listing, plan_of
+from lorabake.reading.hub import is_offline
+from lorabake.reading.load import load
+from lorabake.run_files import run_files
+from lorabake.runs.again import recipe_of
+from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, planned_argv, trainer_env
+from lorabake.runs.evidence import listing
 from lorabake.runs.find import FoundRun
+from lorabake.runs.folder import digest_of
 from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
-from lorabake.runs.recompiled import recompiled
 from lorabake.runs.resumable import Way, outlook
 from lorabake.runs.resume import ResumeRequest, command_of, next_part, resume, way_on
 from lorabake.runs.settle import last_step
-from lorabake.runs.trainer_now import place
+from lorabake.runs.trainer_now import find_trainer
 from lorabake.speech import ENGLISH, Speech
+from lorabake.trainer import store
 from lorabake.trainer.install import Trainer
+from lorabake.workflow import TrainerChoice
 from lorabake_schemas.record import Inputs, Record, TrainerRecord
 from lorabake_schemas.words import Said, say, told
 
 if TYPE_CHECKING:
-    from lorabake.reading.fingerprints import Fingerprints
-    from lorabake_schemas.plan import Script
+    from lorabake_schemas.options import Snapshot
+    from lorabake_schemas.plan import Plan, Script
     from lorabake_schemas.verification import Difference
 
 Tell = Callable[[Said], None]
 Env = Mapping[str, str]
-SCRIPTS: tuple[Script, ...] = ("train_network.py", "sdxl_train_network.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +100,22 @@ def words(ready: Ready) -> tuple[Said, ...]:
     return tuple(lines)
 
 
-def trainer_of(then: TrainerRecord, env: Env, tell: Tell) -> Trainer:
-    """The trainer of the run, installed again where it is gone. Raises SetupError when it cannot be had."""
+@dataclass(frozen=True, slots=True)
+class Remade:
+    """A run as its recipe gives it once more: the ``plan``, the ``files`` that the trainer reads by name, whether it
+    needs nothing of the hub, and the ``differences`` to what is in the run folder."""
+
+    plan: Plan
+    files: Mapping[str, bytes]
+    offline: bool
+    differences: tuple[Difference, ...]
+
+
+def trainer_of(then: TrainerRecord, choice: TrainerChoice, env: Env, tell: Tell) -> Trainer:
+    """The trainer named on the command line, else the run's from lorabake's own store, installed again where it is
+    missing. Raises SetupError when it cannot be had, or is the user's own and was not named."""
+    if choice.sd_scripts is not None:
+        return workflow.had(choice, env, tell)
     if then.commit != resources.pin().commit:
         said = say(
             "lorabake has tried with its own commit of sd-scripts how a training goes on, not with {commit}: "
@@ -102,50 +123,55 @@ def trainer_of(then: TrainerRecord, env: Env, tell: Tell) -> Trainer:
             commit=then.commit or say("an unknown commit"),
         )
         tell(said)
-    here = place(then, env)
-    if here is not None:
-        workflow.checked(here, env, tell)
-        return here
-    if then.kind != "pin":
-        said = say("the trainer of this run is not at {path} any more", path=then.checkout or "")
-        raise SetupError(said, say("put it back: another one could not go on from the state"))
-    return workflow.install(rerunning.trainer_of(then), env, tell)
+    asked, here = rerunning.trainer_of(then), find_trainer(then, env)
+    if here is None:
+        return workflow.install(asked, env, tell)
+    workflow.checked(here, env, tell)
+    return here
 
 
-def edited(found: FoundRun, fingerprints: Fingerprints) -> tuple[Difference, ...]:
-    """What is otherwise in the files of the run folder that sd-scripts reads once more."""
-    record, paths = found.record, found.paths
-    now = fingerprints.of(paths.root, [file.name for file in record.compiled])
-    changed = [file for file in record.compiled if now[file.name] != file]
-    if not changed:
-        return ()
-    was = recompiled(record, plan_of(paths)).texts
-    differences: list[Difference] = []
-    for file in changed:
-        text: str | None = None
-        if now[file.name] is not None:
-            with suppress(OSError, ValueError):
-                text = (paths.root / file.name).read_text(encoding="utf-8")
-        differences += file_drift("compiled", file, now[file.name], (was.get(file.name), text))
-    return tuple(differences)
-
-
-def refuse_lacking(way: Way, record: Record, trainer: Trainer, env: Env, tell: Tell) -> None:
-    """Raises SetupError for an sd-scripts without the options by which a training goes on: an older one.
-
-    Where its options cannot be had, it is up to sd-scripts itself. The pin knows them all.
-    """
-    snapshot = None
-    if trainer.kind != "pin":
-        snapshot = commits.own(trainer, env, tell)
-    elif trainer.commit is not None:
+def understood(trainer: Trainer | None, then: TrainerRecord, env: Env, tell: Tell) -> Snapshot:
+    """What the trainer understands; what the pin does where it does not answer, or is not there yet."""
+    found: Snapshot | None = None
+    if trainer is not None and trainer.kind != "pin":
+        found = commits.own(trainer, env, tell)
+    elif then.kind == "pin":
         with suppress(SetupError):
-            snapshot = commits.snapshot(trainer.commit, env)
-    names = {Path(each).name for each in record.argv}
-    scripts: list[Script] = [each for each in SCRIPTS if each in names]
-    if snapshot is None or not scripts:
-        return
-    known = {f"--{option.name}" for option in snapshot.of(scripts[0])}
+            found = commits.snapshot(then.commit, env)
+    return found or resources.snapshot()
+
+
+def remade(found: FoundRun, snapshot: Snapshot, env: Env) -> Remade:
+    """Plan and compile a run's recipe once more, for the machine that it was planned for.
+
+    Nothing that the run folder has of plan, command and compiled files is used: it may be edited, or a stranger's.
+    Raises MachineError when the recipe is not to be had, RecipeError when it gives no plan.
+    """
+    path, content = recipe_of(found)
+    record, kept = found.record, store_path(store.home(env), env)
+    examination = plan_again(load(path, content), record.machine, record.attention, snapshot, Scanning(kept))
+    recipe, plan = examination.planned()
+    files = run_files(examination, found.root) | {ACCELERATE_FILE: ACCELERATE_CONFIG}
+    offline = is_offline(recipe, examination.base, examination.loaded.folder)
+    read = {name: data for name, data in files.items() if name != found.paths.recipe.name}  # that one is a copy
+    differences = (each for name, data in read.items() for each in _edited(found, name, data))
+    return Remade(plan, files, offline, tuple(differences))
+
+
+def _edited(found: FoundRun, name: str, wanted: bytes) -> Sequence[Difference]:
+    """In what a file of the run folder differs from the one that the recipe gives."""
+    then, now, text = digest_of(wanted, name), None, None
+    with suppress(OSError, ValueError):
+        data = read_bytes(found.root / name, within=found.root)
+        now, text = digest_of(data, name), data.decode("utf-8", "replace")
+    if now == then:
+        return ()
+    return file_drift("compiled", then, now, (wanted.decode("utf-8", "replace"), text))
+
+
+def refuse_lacking(way: Way, script: Script, trainer: Trainer, snapshot: Snapshot) -> None:
+    """Raises SetupError for an sd-scripts without the options by which a training goes on: an older one."""
+    known = {f"--{option.name}" for option in snapshot.of(script)}
     lacking = [flag for flag in ("--resume", *way.how.flags) if flag.startswith("--") and flag not in known]
     if lacking:
         said = say(
@@ -156,45 +182,46 @@ def refuse_lacking(way: Way, record: Record, trainer: Trainer, env: Env, tell: T
         raise SetupError(said, say("start the run again with `lorabake rerun`"))
 
 
-def command(record: Record, trainer: Trainer | None) -> tuple[str, ...]:
-    """The command of the run's first start; Python and script where they lie today."""
-    first = record.parts[0].argv if record.parts else record.argv
-    if trainer is None:
-        return tuple(first)
-    argv = [str(trainer.checkout / Path(each).name) if Path(each).name in SCRIPTS else each for each in first]
-    return (str(trainer.python), *argv[1:])
-
-
-def expected_command(ready: Ready, env: Env) -> tuple[str, ...]:
-    """What would be run, for --dry-run; nothing where nothing is left to train. Installs nothing."""
-    way = ready.way
-    if way is None:
+def expected_command(ready: Ready, made: Remade, trainer: Trainer | None) -> tuple[str, ...]:
+    """What would be run, for --dry-run; nothing where nothing is left to train."""
+    if ready.way is None:
         return ()
     record = ready.found.record
-    argv = command(record, place(record.trainer, env))
-    return command_of(argv, next_part(ready.found.paths, record, way.how), way)
+    argv = _argv(record, made, trainer)
+    return command_of(argv, next_part(ready.found.paths, record, ready.way.how), ready.way)
+
+
+def _argv(record: Record, made: Remade, trainer: Trainer | None) -> tuple[str, ...]:
+    """The command of the run's first start with the trainer of today."""
+    python, checkout = (trainer.python, trainer.checkout) if trainer is not None else workflow.NOT_INSTALLED
+    return planned_argv(made.plan, record.digest or "", python, checkout)
 
 
 def go_on(
-    ready: Ready, trainer: Trainer | None, env: Env, *, verbose: bool = False, speech: Speech = ENGLISH
-) -> Record:
-    """Train the rest; the finished record. Without a ``trainer`` nothing is left to train.
+    ready: Ready, made: Remade | None, trainer: Trainer | None, env: Env, *, verbose: bool = False,
+    speech: Speech = ENGLISH,
+) -> Record:  # fmt: skip
+    """Train the rest; the finished record. Without ``made`` and ``trainer`` nothing is left to train.
 
     Raises MachineError for the run folder, SetupError when the trainer cannot be started, InterruptedRunError when the
     user stopped it.
     """
     record = ready.found.record
-    argv = command(record, trainer)
-    child = trainer_env(
-        env,
-        python=trainer.python if trainer is not None else Path(record.trainer.python),
-        checkout=trainer.checkout if trainer is not None else None,
-        offline=record.environment.get("HF_HUB_OFFLINE") == "1",
-        cpu="--cpu" in argv,
-        deterministic=DETERMINISTIC_FILE in argv,
-        complete=record.trainer.kind == "pin",
-    )
-    request = ResumeRequest(ready.found.paths, argv, child, watch=input_watch(ready.found, env))
+    argv: tuple[str, ...] = ()
+    child: dict[str, str] = {}
+    if made is not None and trainer is not None:
+        argv = _argv(record, made, trainer)
+        child = trainer_env(
+            env,
+            python=trainer.python,
+            checkout=trainer.checkout,
+            offline=made.offline,
+            cpu=made.plan.launch.cpu,
+            deterministic=made.plan.launch.deterministic,
+            complete=trainer.kind == "pin",
+        )
+    files = made.files if made is not None else {}
+    request = ResumeRequest(ready.found.paths, argv, child, files, watch=input_watch(ready.found, env))
     with terminal.watching(sys.stderr, record.planned_steps, verbose=verbose, speech=speech) as watcher:
         return resume(request, watcher)
 
@@ -205,16 +232,3 @@ def input_watch(found: FoundRun, env: Env) -> InputWatch:
     before = {(each.role, each.index, each.name): each for one in ended if one for each in one.inputs_changed}
     inputs = Inputs(inputs=listing(found.paths, found.record).inputs)
     return InputWatch(inputs, found.root, env, store_path(home(env), env), before=tuple(before.values()))
-
-
-__all__ = [
-    "Ready",
-    "command",
-    "edited",
-    "expected_command",
-    "go_on",
-    "ready",
-    "refuse_lacking",
-    "trainer_of",
-    "words",
-]

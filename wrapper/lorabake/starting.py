@@ -10,12 +10,11 @@ from lorabake import resources
 from lorabake.errors import MachineError
 from lorabake.examine import Examination
 from lorabake.planning.identity import content_spelling, run_digest
-from lorabake.planning.provenance import comment_flag
 from lorabake.reading.hub import is_offline
 from lorabake.reading.inputs import Ingredients
 from lorabake.reading.paths import hub_ids, recipe_paths, spellings
 from lorabake.run_files import run_files
-from lorabake.runs.command import as_utf8, rehearsal_argv, trainer_env, training_argv
+from lorabake.runs.command import planned_argv, rehearsal_argv, trainer_env
 from lorabake.runs.request import LaunchRequest, Provenance
 from lorabake.trainer.contents import TrainerContents
 from lorabake.trainer.install import Trainer
@@ -39,9 +38,7 @@ def training_request(
     _check_readable(inputs)
     who = trainer_record(trainer, contents)
     made_from = provenance(examination, root, inputs, who)
-    given = plan.value("training_comment")
-    comment = comment_flag(given if isinstance(given, str) else None, made_from.digest)
-    argv = training_argv(trainer.python, trainer.checkout / plan.script, plan.launch, (as_utf8(comment),))
+    argv = planned_argv(plan, made_from.digest, trainer.python, trainer.checkout)
     offline = is_offline(recipe, examination.base, examination.loaded.folder)
     child = trainer_env(
         env,

@@ -48,6 +48,7 @@ from lorabake_schemas.words import Said, say
 Tell = Callable[[Said], None]
 Env = Mapping[str, str]
 RUNS = "runs"
+NOT_INSTALLED = Path("TRAINER/venv/bin/python"), Path("TRAINER/sd-scripts")  # as a dry run has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def expected_command(prepared: Prepared, env: Env) -> tuple[str, ...]:
         return training_argv(python, checkout / plan.script, plan.launch)
     trainer = found(choice, env)
     if trainer is None:
-        return training_argv(Path("TRAINER/venv/bin/python"), Path("TRAINER/sd-scripts") / plan.script, plan.launch)
+        return training_argv(NOT_INSTALLED[0], NOT_INSTALLED[1] / plan.script, plan.launch)
     return training_argv(trainer.python, trainer.checkout / plan.script, plan.launch)
 
 

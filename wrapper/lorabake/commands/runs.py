@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import JSON, RUN, Look, Start, commit_options, page, repeat_options, speech
+from lorabake.cli_options import JSON, RUN, Look, Start, commit_options, own_options, page, repeat_options, speech
 from lorabake.commands.common import environment, examined, sayer, show_findings
 from lorabake.output import write_err, write_out, write_result
 from lorabake_schemas.words import Said, quoted, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     from lorabake.planning.run_difference import Side
     from lorabake.reading.fingerprints import Fingerprints
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from lorabake.workflow import TrainerChoice
     from lorabake_schemas.verification import Difference
 
-    LookCloser = Callable[[FoundRun, Fingerprints], tuple[Difference, ...]]
-
 
 @click.command()
 @RUN
 @click.option("--no-cache", is_flag=True, help="Hash every file again, also those that look unchanged since.")
+@own_options
 @JSON
-def verify(run: str, no_cache: bool, as_json: bool) -> None:
+def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> None:
     """Hash again everything RUN was made from and everything it made, and say what is not as its record has it.
 
     RUN is a run folder, its record.json, or a name such as lum-001 of a run under ./runs or beside a recipe here.
-    Exit code 0 when everything is identical, 1 otherwise.
+    No program that RUN names is started: a trainer that is not lorabake's own is checked when --sd-scripts names it.
+    Exit code 0 when everything that was compared is identical, 1 otherwise.
     """
     from lorabake.reading import machine
     from lorabake.render.verify import verified
@@ -43,7 +43,7 @@ def verify(run: str, no_cache: bool, as_json: bool) -> None:
 
     found, env = find(run, Path.cwd()), environment()
     with fingerprints(cache=not no_cache) as known:
-        report = verify_run(found, env, known, machine.facts(env))
+        report = verify_run(found, env, known, machine.facts(env), given(choice))
     write_out(verified(report, page(), as_json=as_json))
     sys.exit(0 if report.identical else 1)
 
@@ -53,18 +53,21 @@ def verify(run: str, no_cache: bool, as_json: bool) -> None:
 @click.option("--with-drift", is_flag=True, help="Go on although data, model or trainer are not what they were.")
 @click.option("--dry-run", is_flag=True, help="Show from which state and by which command, and stop.")
 @click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
+@own_options
 @JSON
-def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bool) -> None:
+def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: TrainerChoice, as_json: bool) -> None:
     """Go on with RUN where it stopped, in its own folder, from the newest state that is whole.
 
     States are saved with save.save_state = true in the recipe. A run that is finished is left as it is, with exit code
     0. Exit code 1 when there is nothing to go on from, or when something it was made from changed; 4 when the trainer
-    could not be had or failed, 7 when its images, captions or models changed since it began, 130 when interrupted.
+    could not be had or failed, 130 when interrupted. The command is built from the recipe and the trainer, never taken
+    from RUN; a trainer that is not lorabake's own has to be named.
     """
     from lorabake import resuming
     from lorabake.render.resume import already_finished, would_resume
     from lorabake.render.runs import ending
     from lorabake.runs.find import find
+    from lorabake.runs.trainer_now import find_trainer
     from lorabake.workflow import exit_code
 
     found, env = find(run, Path.cwd()), environment()
@@ -72,18 +75,23 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, as_json: bo
         write_out(already_finished(found, page(), as_json=as_json))
         return
     ready = resuming.ready(found)
+    say_line, then, own = sayer(), found.record.trainer, given(choice)
     if dry_run:
-        write_out(would_resume(ready, resuming.expected_command(ready, env), page(), as_json=as_json))
+        trainer = find_trainer(then, env, own)
+        made = resuming.remade(found, resuming.understood(None, then, env, say_line), env) if ready.way else None
+        command = resuming.expected_command(ready, made, trainer) if made is not None else ()
+        write_out(would_resume(ready, command, page(), as_json=as_json))
         return
-    say_line = sayer()
-    trainer = None
+    trainer = made = None
     if ready.way is not None:
-        trainer = resuming.trainer_of(found.record.trainer, env, say_line)
-        resuming.refuse_lacking(ready.way, found.record, trainer, env, say_line)
-        refuse_drift(found, env, resuming.edited, allowed=with_drift)
+        trainer = resuming.trainer_of(then, choice, env, say_line)
+        snapshot = resuming.understood(trainer, then, env, say_line)
+        made = resuming.remade(found, snapshot, env)
+        resuming.refuse_lacking(ready.way, made.plan.script, trainer, snapshot)
+        refuse_drift(found, env, made.differences, own, allowed=with_drift)
     for line in resuming.words(ready):
         say_line(line)
-    record = resuming.go_on(ready, trainer, env, verbose=verbose, speech=speech())
+    record = resuming.go_on(ready, made, trainer, env, verbose=verbose, speech=speech())
     write_result(record.model_dump_json(indent=2) if as_json else ending(record, found.root, page()))
     sys.exit(exit_code(record))
 
@@ -141,18 +149,30 @@ def compare(first: str, second: str, as_json: bool) -> None:
     sys.exit(1 if found.likeness == "different" else 0)
 
 
+def given(choice: TrainerChoice) -> tuple[Path, Path] | None:
+    """The checkout of sd-scripts and the Python that this command line names. Raises SetupError when they are none."""
+    from lorabake.trainer.venv import own_place
+
+    return own_place(choice.sd_scripts, choice.python, environment()) if choice.sd_scripts is not None else None
+
+
 def refuse_drift(
-    found: FoundRun, env: Mapping[str, str], more: LookCloser | None = None, *, allowed: bool
+    found: FoundRun,
+    env: Mapping[str, str],
+    more: Sequence[Difference] = (),
+    own: tuple[Path, Path] | None = None,
+    *,
+    allowed: bool,
 ) -> tuple[Said, ...]:
-    """What is otherwise than when the run was made, ``more`` of it among that, said on stderr, too. Raises MachineError
-    unless that is ``allowed``."""
+    """What differs from when the run was made, ``more`` among it, on stderr, too. ``own`` is the trainer that this
+    command line names. Raises MachineError unless that is ``allowed``."""
     from lorabake.errors import MachineError
     from lorabake.render.verify import drifted
     from lorabake.runs.verify import drift
 
     with fingerprints() as known:
-        now = drift(found, env, known)
-        differences = ((*more(found, known), *now.differences)) if more is not None else now.differences
+        now = drift(found, env, known, own)
+        differences = (*more, *now.differences)
     for line in now.unproven:
         sayer()(line)
     if differences:
@@ -197,7 +217,7 @@ def rerun(
         raise click.UsageError(say("--refresh-cache deletes files, so it goes with a real run only"))
     order = rerunning.Rerun(found, choice, run_dir, verbose, speech(), with_drift, start.refresh_cache)
     rerunning.have_trainer(order, env, tell, install_it=not start.dry_run)
-    drift = refuse_drift(found, env, allowed=with_drift)
+    drift = refuse_drift(found, env, own=given(choice), allowed=with_drift)
     for said in environment_remarks(found.record, env):
         tell(said)
     prepared = rerunning.prepared(order, drift, env)
@@ -227,6 +247,3 @@ def fingerprints(*, cache: bool = True) -> Generator[Fingerprints]:
     env = environment()
     with gauge(sys.stderr, speech(), hashing) as progress:
         yield Fingerprints(store_path(home(env), env) if cache else None, progress)
-
-
-__all__ = ["compare", "diff", "fingerprints", "refuse_drift", "rerun", "resume", "verify"]

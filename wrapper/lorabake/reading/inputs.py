@@ -27,6 +27,7 @@ DATA: tuple[Role, ...] = ("concept", "regularisation")  # folders of pictures: P
 TOKENIZER = (".json", ".txt")  # what a tokenizer is read from; a repository may hold a model beside it
 TEXT_CACHE, SIZE_CACHE = "_te_outputs.npz", "metadata_cache.json"  # strategy_sdxl.py:223, TU:1897
 EXACTLY_THESE: tuple[str, ...] = ()
+MODEL_FILES = 5_000  # a diffusers model in all its variants has about a hundred
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,9 @@ def _pictures(folder: Path, place: str, root: Path, caption: str) -> tuple[Kind,
 def _below(folder: Path, endings: Sequence[str] | None) -> tuple[str, ...]:
     """The files that count in a folder: those with such an ending right in it, or all at any depth.
 
-    Nothing hidden counts (.git, .cache, .DS_Store). Links are followed, but never round in a circle.
+    Nothing hidden counts (.git, .cache, .DS_Store). Links are followed, but never round in a circle. A folder with more
+    files than MODEL_FILES at any depth is not a model's, and nothing in it counts: a record that somebody else made may
+    name the whole disk.
     """
     if endings is not None:
         right = (entry for entry in _entries(folder) if entry.name.endswith(tuple(endings)))
@@ -211,6 +214,8 @@ def _below(folder: Path, endings: Sequence[str] | None) -> tuple[str, ...]:
     found, ahead, seen = list[str](), [""], set[tuple[int, int]]()
     while ahead:
         inside = ahead.pop()
+        if len(found) + len(ahead) > MODEL_FILES:
+            return ()
         for entry in _entries(folder / inside):
             name = f"{inside}/{entry.name}" if inside else entry.name
             try:

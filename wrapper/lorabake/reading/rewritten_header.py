@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from lorabake.files import open_file, replace_with
 from lorabake.reading.safetensors_header import HeaderError, read_entries
 from lorabake_schemas.words import say
 
@@ -34,26 +34,21 @@ def rewritten(path: Path, change: Change) -> bool:
     """
     if path.suffix.lower() != ".safetensors":
         return False
-    real = path.resolve()
-    with real.open("rb") as old:
+    real = path.resolve()  # the link stays
+    with open_file(real) as old:
         entries, start = read_entries(old, real.stat().st_size)
         header = header_bytes(entries, change(metadata_of(entries)))
         old.seek(0)
         if old.read(start) == header:
             return False
-        aside = real.with_name(f".{real.name}.part")
-        try:
-            with aside.open("wb") as new:
-                new.write(header)
-                shutil.copyfileobj(old, new, PIECE)
-                new.flush()
-                os.fsync(new.fileno())
-            shutil.copymode(real, aside)
-            aside.replace(real)
-        except BaseException:
-            with suppress(OSError):
-                aside.unlink()
-            raise
+        mode = os.fstat(old.fileno()).st_mode
+
+        def write(new: BinaryIO) -> None:
+            new.write(header)
+            shutil.copyfileobj(old, new, PIECE)
+            os.fchmod(new.fileno(), mode & 0o7777)
+
+        replace_with(real, write)
     return True
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from lorabake.files import open_file
 from lorabake_schemas.words import Said, say
 
 _LIMIT = 100_000_000  # bytes; the safetensors library's own limit for a header
@@ -40,7 +41,7 @@ def read(path: Path) -> Header | Said:
     if problem is not None:
         return problem
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             entries, start = read_entries(file, size)
     except HeaderError as error:
         return say("{file} is {what}", file=path.name, what=error.why)
@@ -73,7 +74,7 @@ def read_entries(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
 
 def impostor(path: Path) -> Said | None:
     """What a file is that was saved under a model's name by mistake, None when it may be a model."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(_START)
     name = path.name
     if not start:
@@ -101,7 +102,7 @@ def _is_header(start: bytes) -> bool:
 
 def not_a_pickle(path: Path) -> Said | None:
     """Why a file that sd-scripts would unpickle is none; told from the first bytes: torch's are a zip or a pickle."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(_START)
     if start.startswith((b"PK", b"\x80")) and not _is_header(start):
         return None

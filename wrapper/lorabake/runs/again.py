@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorabake import __version__
 from lorabake.errors import MachineError
+from lorabake.files import read_bytes
 from lorabake.planning.difference import difference
 from lorabake.planning.identity import run_digest
 from lorabake.runs.folder import digest_of
@@ -146,7 +147,7 @@ def recipe_of(found: FoundRun) -> tuple[Path, bytes]:
 def _contents(found: FoundRun) -> tuple[bytes, ...]:
     held = () if found.record.recipe_text is None else (found.record.recipe_text.encode(errors="replace"),)
     try:
-        return (*held, found.paths.recipe.read_bytes())
+        return (*held, read_bytes(found.paths.recipe, within=found.root))
     except OSError:
         return held
 

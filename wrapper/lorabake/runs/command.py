@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from lorabake.planning.provenance import comment_flag
 from lorabake.process import child_env
 from lorabake.runs import variables
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lorabake_schemas.machine import Family
-    from lorabake_schemas.plan import LaunchPlan
+    from lorabake_schemas.plan import LaunchPlan, Plan
 
 # accelerate reads a default_config.yaml of the user's whenever it is given no --config_file (accelerate 1.6.0
 # commands/launch.py:1016), and then takes from it what no flag can turn off: DeepSpeed, FSDP, several GPUs
@@ -82,6 +83,13 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequenc
         *((DETERMINISTIC_FILE,) if launch.deterministic else ()),
         str(script), *CONFIGS, *flags,
     )  # fmt: skip
+
+
+def planned_argv(plan: Plan, digest: str, python: Path, checkout: Path) -> tuple[str, ...]:
+    """The command of a run's first start: it follows from its plan, its digest and the trainer alone."""
+    given = plan.value("training_comment")
+    comment = comment_flag(given if isinstance(given, str) else None, digest)
+    return training_argv(python, checkout / plan.script, plan.launch, (as_utf8(comment),))
 
 
 def rehearsal_argv(launch: LaunchPlan, family: Family = "sd15") -> tuple[str, ...]:
@@ -169,6 +177,7 @@ __all__ = [
     "DETERMINISTIC_FILE",
     "as_utf8",
     "number_env",
+    "planned_argv",
     "recorded_env",
     "rehearsal_argv",
     "trainer_env",

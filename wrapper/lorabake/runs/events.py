@@ -10,23 +10,20 @@ from __future__ import annotations
 import json
 import math
 import os
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lorabake.files import open_file
+from lorabake.files import open_append, open_file
 from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, Saving, Started, Step, Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from lorabake.runs.happenings import ProgressEvent
 
 Fields = dict[str, object]
-STEP, LOSSES = b'"event": "step"', ("loss_average", "loss_current")
-LINE = 1 << 16  # bytes; no event is as long
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
@@ -71,22 +68,6 @@ def as_number(loss: float | None) -> float | str | None:
     return loss if loss is None or math.isfinite(loss) else str(loss)
 
 
-def told_steps(path: Path, within: Path) -> Iterator[Step]:
-    """The steps that an events file tells of. Raises OSError."""
-    with open_file(path, within=within) as file:
-        while line := file.readline(LINE):
-            if STEP in line and (step := _step(line)) is not None:
-                yield step
-
-
-def _step(line: bytes) -> Step | None:
-    with suppress(ValueError, TypeError, LookupError, RecursionError, AttributeError):
-        event = json.loads(line)
-        average, current = (None if (loss := event[key]) is None else float(loss) for key in LOSSES)
-        return Step(int(event["step"]), int(event["total"]), average, loss_current=current)
-    return None
-
-
 class EventLog:
     """Appends to one events file. Lines reach the file at once, and whole ones only, also on a full disk.
 
@@ -95,7 +76,7 @@ class EventLog:
 
     def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now) -> None:
         torn = _torn(path)
-        self._file = path.open("ab", buffering=0)
+        self._file = open_append(path, within=path.parent)
         self._size = self._file.tell()
         self._clock = clock
         if torn:
@@ -127,7 +108,7 @@ class EventLog:
 def _torn(path: Path) -> bool:
     """Whether a file ends in the middle of a line."""
     try:
-        with path.open("rb") as file:
+        with open_file(path, within=path.parent) as file:
             if not file.seek(0, os.SEEK_END):
                 return False
             file.seek(-1, os.SEEK_END)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
 
 from lorabake.files import read_bytes, reason
+from lorabake.reading.inputs import on_disk
+from lorabake.runs.command import planned_argv, recorded_env, rehearsal_argv, trainer_env
 from lorabake.runs.folder import digest_of
 from lorabake_schemas.base import kept
 from lorabake_schemas.plan import Plan
-from lorabake_schemas.record import FileDigest, Input, Inputs, Record
+from lorabake_schemas.record import FileDigest, Input, Inputs, Part, Record
 from lorabake_schemas.verification import Change, Difference
 from lorabake_schemas.words import Said, legible, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lorabake.runs.folder import RunPaths
 
 
@@ -38,7 +43,7 @@ def listing(paths: RunPaths, record: Record) -> Listing:
         said = say("the record holds no hashes of pictures, captions and models: an older lorabake made it")
         return Listing(unproven=(said,))
     try:
-        found = read_bytes(paths.inputs)
+        found = read_bytes(paths.inputs, within=paths.root)
     except OSError as error:
         said = say("{file} cannot be read: {why}", file=then.name, why=reason(error))
         return Listing(differences=(_about_list(then, None, said),))
@@ -70,7 +75,7 @@ def _split(inputs: tuple[Input, ...], record: Record) -> tuple[tuple[Input, ...]
 def plan_of(paths: RunPaths) -> Plan | None:
     """The plan as it was when the run began; None where an older lorabake kept none, or it cannot be read."""
     try:
-        return kept(Plan, read_bytes(paths.plan))
+        return kept(Plan, read_bytes(paths.plan, within=paths.root))
     except (OSError, ValueError):
         return None
 
@@ -78,7 +83,7 @@ def plan_of(paths: RunPaths) -> Plan | None:
 def command_drift(paths: RunPaths, record: Record) -> tuple[Difference, ...]:
     """command.json is for people to read and the record has no digest of it: its content is compared."""
     try:
-        told: object = json.loads(read_bytes(paths.command))
+        told: object = json.loads(read_bytes(paths.command, within=paths.root))
     except FileNotFoundError:
         said = say("{file} is gone", file=paths.command.name)
         return (Difference(what="compiled", name=paths.command.name, change="gone", message=said),)
@@ -103,6 +108,43 @@ def _same_command(told: dict[str, object], record: Record) -> bool:
     )
 
 
+def start_drift(record: Record, plan: Plan) -> tuple[Difference, ...]:
+    """What the record has of the command and its environment that lorabake would not have made of the plan.
+
+    Neither is ever run: a start is built from the plan and the trainer (runs/command.py).
+    """
+    trainer, found = record.trainer, list[Difference]()
+    python = Path(on_disk(trainer.python))
+    if record.rehearsal:
+        argv = (trainer.python, *rehearsal_argv(plan.launch, plan.family)[1:])
+        env = trainer_env({}, python=python)
+    else:
+        checkout = Path(on_disk(trainer.checkout or ""))
+        argv = planned_argv(plan, record.digest or "", python, checkout)
+        deterministic, offline = plan.launch.deterministic, record.environment.get("HF_HUB_OFFLINE") == "1"
+        env = trainer_env(
+            {}, python=python, checkout=checkout, offline=offline, cpu=plan.launch.cpu, deterministic=deterministic,
+            complete=trainer.kind == "pin",
+        )  # fmt: skip
+    if tuple(map(legible, argv)) != record.argv or not all(_is_sequel(argv, part) for part in record.parts[1:]):
+        found.append(_edited("argv", " ".join(map(legible, argv)), " ".join(record.argv)))
+    for name, value in recorded_env(env).items():
+        if record.environment.get(name) != legible(value):
+            found.append(_edited(f"environment.{name}", legible(value), record.environment.get(name)))
+    return tuple(found)
+
+
+def _is_sequel(argv: Sequence[str], part: Part) -> bool:
+    """Whether a continuation's command is that of the first start with additions (runs/resume.command_of)."""
+    rest = iter(part.argv)
+    return all(legible(each) in rest for each in argv[1:])
+
+
+def _edited(key: str, was: str, now: str | None) -> Difference:
+    said = say("{key} in record.json was edited: it does not follow from the plan", key=key)
+    return Difference(what="record", name=key, change="changed", message=said, was=was, now=now)
+
+
 def record_drift(record: Record, plan: Plan) -> tuple[Difference, ...]:
     """What the record says for itself and the plan says, too; ``plan`` is proven by its digest."""
     seed = plan.value("seed")
@@ -121,4 +163,4 @@ def record_drift(record: Record, plan: Plan) -> tuple[Difference, ...]:
     )
 
 
-__all__ = ["Listing", "command_drift", "listing", "plan_of", "record_drift"]
+__all__ = ["Listing", "command_drift", "listing", "plan_of", "record_drift", "start_drift"]

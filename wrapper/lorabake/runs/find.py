@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic import ValidationError
 
 from lorabake.errors import MachineError
-from lorabake.files import os_errors_as_messages, read_bytes, reason
+from lorabake.files import os_errors_as_messages, read_bytes, read_text, reason
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.settle import settled
 from lorabake_schemas.base import kept
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RUNS = "runs"
 RECORD = "record.json"
+RECIPE_LIMIT = 1 << 20  # bytes of a file that is looked through only to find runs
 DEEPEST = 4  # output/NAME-state/... lies no deeper inside a run folder
 
 
@@ -72,7 +73,7 @@ def place(path: Path) -> Path | None:
 def record_of(paths: RunPaths) -> Record:
     """The record of a run, or why it cannot be read as MachineError."""
     try:
-        found = read_bytes(paths.record)
+        found = read_bytes(paths.record, within=paths.root)
     except OSError as error:
         raise MachineError(say("{path} cannot be read: {why}", path=paths.record, why=reason(error))) from error
     try:
@@ -128,7 +129,7 @@ def run_folders(here: Path) -> Iterator[Path]:
 def _kept_in(recipe: Path) -> str | None:
     """A recipe's save.runs; whatever cannot be read names nothing."""
     try:
-        save = tomllib.loads(recipe.read_text(encoding="utf-8")).get("save")
+        save = tomllib.loads(read_text(recipe, RECIPE_LIMIT)).get("save")
     except (OSError, ValueError, RecursionError):
         return None
     runs = cast("dict[str, object]", save).get("runs") if isinstance(save, dict) else None
@@ -160,7 +161,7 @@ def _unknown(name: str, here: Path) -> MachineError:
 def _runs_of(recipe: Path, here: Path) -> list[str]:
     """The runs of a recipe's name that lie around."""
     try:
-        name = str(tomllib.loads(recipe.read_text(encoding="utf-8")).get("name"))
+        name = str(tomllib.loads(read_text(recipe, RECIPE_LIMIT)).get("name"))
     except (OSError, ValueError, RecursionError):
         return []
     found = [each.parent for folder in run_folders(here) for each in folder.glob(f"{glob.escape(name)}-*/{RECORD}")]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from stat import S_ISREG
+from typing import TYPE_CHECKING, cast
 
+from lorabake import files
 from lorabake.errors import MachineError
-from lorabake.runs.states import incomplete
 from lorabake_schemas.base import kept
-from lorabake_schemas.record import FileDigest, OutputFile, Record
+from lorabake_schemas.record import FileDigest, Record
 from lorabake_schemas.words import legible, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from io import BufferedReader
 
 
 ROOM = 65536  # bytes; more than a record and the last event take
@@ -88,8 +88,8 @@ class RunPaths:
         return self.root / "output"
 
 
-def prepare(paths: RunPaths, files: Mapping[str, bytes]) -> None:
-    """Make the run folder with ``files`` (name to content) and the folders a trainer writes to.
+def prepare(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
+    """Make the run folder with its files (``contents`` by name) and the folders a trainer writes to.
 
     The folder is always new. Raises MachineError when it exists or cannot be written; nothing half-made stays.
     """
@@ -103,71 +103,49 @@ def prepare(paths: RunPaths, files: Mapping[str, bytes]) -> None:
         raise MachineError(say("cannot make the run folder {folder}: {why}", folder=paths.root, why=why)) from error
     try:
         for folder in (paths.log.parent, paths.tensorboard, paths.output):
-            folder.mkdir()
-        for name, content in files.items():
-            write_to_disk(paths.root / name, content)  # before the record, which says that they are there
-        settle(paths.root)
-        paths.log.touch()
-        paths.room.write_bytes(bytes(ROOM))
+            files.make_folder(folder, within=paths.root)
+        for name, content in contents.items():
+            # before the record, which says that they are there
+            files.write_bytes(paths.root / name, content, within=paths.root, durable=True)
+        files.sync_folder(paths.root)
+        files.write_bytes(paths.log, b"", within=paths.root)
+        hold_room(paths)
     except OSError as error:
-        shutil.rmtree(paths.root, ignore_errors=True)
+        files.remove_tree(paths.root)
         why = error.strerror or str(error)
         raise MachineError(say("cannot write to the run folder {folder}: {why}", folder=paths.root, why=why)) from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a power cut, finds the old content or the new one, never a part.
+def hold_room(paths: RunPaths) -> None:
+    """Hold back the space that the record's end takes. Raises OSError."""
+    files.write_bytes(paths.room, bytes(ROOM), within=paths.root)
 
-    Raises MachineError when it cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.part")
+
+def replace_file(path: Path, data: bytes, *, within: Path) -> None:
+    """Write a file so that a reader finds the old content or the new one. Raises MachineError when it cannot."""
     try:
-        write_to_disk(aside, data)
-        aside.replace(path)
-        settle(path.parent)
-    except BaseException as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise MachineError(say("cannot write {path}: {why}", path=path, why=error.strerror or str(error))) from error
-
-
-def write_to_disk(path: Path, data: bytes) -> None:
-    """Write a file and wait until the disk has it. Raises OSError."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def settle(folder: Path) -> None:
-    """Wait until the disk has the names in a folder, where the system knows how to."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        files.replace_bytes(path, data, within=within)
+    except OSError as error:
+        raise MachineError(say("cannot write {path}: {why}", path=path, why=files.reason(error))) from error
 
 
 def write_record(paths: RunPaths, record: Record) -> None:
     """Raises MachineError when it cannot be written."""
-    write_whole(paths.record, (record.model_dump_json(indent=2) + "\n").encode())
+    replace_file(paths.record, (record.model_dump_json(indent=2) + "\n").encode(), within=paths.root)
 
 
 def read_record(path: Path) -> Record:
     """Raises MachineError when the file is missing or is not a record."""
     try:
-        return kept(Record, path.read_bytes())
-    except (OSError, ValueError) as error:
+        return kept(Record, files.read_bytes(path, within=path.parent))
+    except (OSError, ValueError, RecursionError) as error:
         raise MachineError(say("{path} is not the record of a run: {why}", path=path, why=str(error))) from error
 
 
 def digest(path: Path, name: str) -> FileDigest:
     """SHA-256 and size of a file, under the name it is recorded by."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256")
+    with files.open_file(path) as file:
+        found = hashlib.file_digest(cast("BufferedReader", file), "sha256")
         return FileDigest(name=name, sha256=found.hexdigest(), size=file.tell())
 
 
@@ -176,34 +154,18 @@ def digest_of(data: bytes, name: str) -> FileDigest:
     return FileDigest(name=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
-def outputs(paths: RunPaths) -> tuple[OutputFile, ...]:
+def outputs(paths: RunPaths) -> tuple[FileDigest, ...]:
     """Everything the trainer wrote under output/, by its path inside the run folder.
 
-    What is left of a file that was being rewritten when lorabake was killed is no output.
+    What is left of a file that was being rewritten when lorabake was killed is no output, and neither is a link.
     """
-    files = sorted(path for path in paths.output.rglob("*") if path.is_file() and not is_part(path.name))
-    return tuple(_output(path, legible(path.relative_to(paths.root).as_posix())) for path in files)
-
-
-def _output(path: Path, name: str) -> OutputFile:
-    return OutputFile(**digest(path, name).model_dump(), incomplete=incomplete(path))
+    if paths.output.is_symlink():
+        return ()
+    every = sorted(Path(folder, name) for folder, _, names in os.walk(paths.output) for name in names)
+    plain = (path for path in every if S_ISREG(path.lstat().st_mode) and not is_part(path.name))
+    return tuple(digest(path, legible(path.relative_to(paths.root).as_posix())) for path in plain)
 
 
 def is_part(name: str) -> bool:
     """Whether a file is one that was to take the place of another when it was whole."""
     return name.startswith(".") and name.endswith(".part")
-
-
-__all__ = [
-    "RunPaths",
-    "digest",
-    "digest_of",
-    "is_part",
-    "outputs",
-    "prepare",
-    "read_record",
-    "settle",
-    "write_record",
-    "write_to_disk",
-    "write_whole",
-]

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorabake.files import copy_file, make_folders, move_file, read_bytes, remove_file
+from lorabake.reading import safetensors_header
 from lorabake.reading.rewritten_header import rewritten
-from lorabake.runs.folder import write_whole
-from lorabake.runs.states import ENDING, TRAIN_STATE, Expected, State, incomplete, problem
+from lorabake.runs.folder import replace_file
+from lorabake.runs.states import ENDING, TRAIN_STATE, Expected, State, problem, wrong_with_archive
 from lorabake_schemas.words import Said, legible, say
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def set_aside(written: Written, names: Names) -> int:
     for entry in sorted(output.iterdir()):
         told = names.read(entry.name)
         if told is not None and told[1] > written.first_step:
-            _move(entry, _free(written.replaced / entry.name))
+            _move(entry, _free(written.replaced / entry.name), written)
             moved += 1
     return moved
 
@@ -135,7 +136,7 @@ def adopt(written: Written, names: Names, wanted: Expected) -> Adopted:
         return adopted
     for entry in sorted(written.output.iterdir()):
         if re.fullmatch(r"\..+\.part", entry.name):  # a rewriting of ours that was broken off
-            entry.unlink()
+            remove_file(entry, within=written.root)
         elif entry.name == SAMPLES and entry.is_dir():
             _adopt_samples(entry, written, adopted)
         else:
@@ -153,7 +154,9 @@ def _adopt_entry(entry: Path, written: Written, names: Names, wanted: Expected, 
         return
     kind, step = told
     if written.stop_at is not None and (kind == "last" or step > names.course.steps):
-        _move(entry, _free(written.beyond / entry.name))  # trained past the run's end before it could be stopped
+        _move(
+            entry, _free(written.beyond / entry.name), written
+        )  # trained past the run's end before it could be stopped
         return
     why = _unwhole(entry, step, written, wanted, is_state=is_state)
     if why is not None:
@@ -175,9 +178,7 @@ def _adopt_last_step(entry: Path, written: Written, names: Names, adopted: Adopt
     place = written.root / "output" / names.stepped(course.steps, state=False)
     if both and not place.exists():  # set_aside has cleared the place: one that is there was made here before
         _count_right(entry, course.steps, written.offset, is_state=False)
-        copy = place.with_name(f".{place.name}.part")
-        shutil.copyfile(entry, copy)
-        copy.rename(place)
+        copy_file(entry, place, within=written.root)
         adopted.files.append(legible(f"output/{place.name}"))
     _count_right(entry, course.steps, written.offset, is_state=False, epoch=course.epochs)
     _settle(entry, names.final, written, adopted)
@@ -187,7 +188,10 @@ def _unwhole(entry: Path, step: int, written: Written, wanted: Expected, *, is_s
     """Why a file or state is not whole. Raises OSError when it cannot be read."""
     if is_state:
         return problem(State(entry, "step", step, written.number, written.offset), wanted)
-    return incomplete(entry)
+    if entry.suffix == ".safetensors":
+        found = safetensors_header.read(entry)
+        return found if isinstance(found, str) else None
+    return wrong_with_archive(entry)
 
 
 def _count_right(entry: Path, step: int, offset: int, *, is_state: bool, epoch: int | None = None) -> None:
@@ -195,7 +199,8 @@ def _count_right(entry: Path, step: int, offset: int, *, is_state: bool, epoch: 
     expected wrong number is left as it is, to be judged."""
     if is_state:
         path = entry / TRAIN_STATE
-        write_whole(path, json.dumps({**json.loads(path.read_bytes()), "current_step": step}).encode())
+        told = json.loads(read_bytes(path, within=entry))
+        replace_file(path, json.dumps({**told, "current_step": step}).encode(), within=entry)
         return
 
     def right(metadata: dict[str, str]) -> dict[str, str]:
@@ -224,14 +229,14 @@ def sample_name(name: str, written: Written) -> str:
 def _settle(entry: Path, target: str, written: Written, adopted: Adopted) -> None:
     place = written.root / "output" / target
     if place.exists():
-        _move(place, _free(written.replaced / target))
-    _move(entry, place)
+        _move(place, _free(written.replaced / target), written)
+    _move(entry, place, written)
     adopted.files.append(legible(f"output/{target}"))
 
 
-def _move(entry: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    entry.rename(place)
+def _move(entry: Path, place: Path, written: Written) -> None:
+    make_folders(place.parent, within=written.root)
+    move_file(entry, place, within=written.root)
 
 
 def _free(place: Path) -> Path:

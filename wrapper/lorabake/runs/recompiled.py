@@ -123,7 +123,7 @@ def _others(folder: RunPaths, record: Record) -> Iterator[tuple[str, bytes | Non
         if file.name not in {TRAIN, DATASET, ACCELERATE_FILE}:
             data: bytes | None = None
             with suppress(OSError):
-                data = read_bytes(folder.root / file.name)
+                data = read_bytes(folder.root / file.name, within=folder.root)
             yield file.name, data if data is not None and digest_of(data, file.name) == file else None
 
 

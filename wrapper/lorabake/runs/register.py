@@ -7,13 +7,12 @@ runs that are gone, count as not there.
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lorabake.files import read_bytes
+from lorabake.files import open_append, read_bytes, replace_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,7 +37,7 @@ def remember(home: Path, root: Path, digest: str | None) -> None:
     path = home / REGISTER
     with suppress(OSError, ValueError):
         home.mkdir(0o755, parents=True, exist_ok=True)
-        with path.open("ab") as file:  # a short line is appended in one piece, whoever else does the same
+        with open_append(path) as file:  # a short line is appended in one piece, whoever else does the same
             file.write(line.encode())
             size = file.tell()
         if size > TIDY_AT:
@@ -48,10 +47,8 @@ def remember(home: Path, root: Path, digest: str | None) -> None:
 def _tidy(path: Path) -> None:
     """What another run notes in this very moment may be lost; its files then find it by their place only."""
     kept = {entry.root: entry for entry in _entries(path) if (entry.root / RECORD).is_file()}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     lines = (json.dumps({"run": str(entry.root), "digest": entry.digest}) + "\n" for entry in kept.values())
-    aside.write_text("".join(lines), encoding="utf-8")
-    aside.replace(path)
+    replace_bytes(path, "".join(lines).encode())
 
 
 def entries(home: Path) -> list[Entry]:

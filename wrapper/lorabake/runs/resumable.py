@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, cast
 
-from lorabake.files import read_text
+from lorabake.files import open_file, read_text
 from lorabake.planning.continuation import Continuation, Course, continuation
 from lorabake.reading import safetensors_header
 from lorabake.runs.happenings import Totals
@@ -112,14 +112,19 @@ def training_of(paths: RunPaths) -> Training | None:
         steps=totals.steps,
         save_every_n_steps=every if isinstance(every, int) else None,
     )
-    name, kind = str(settings.get("output_name") or "last"), str(settings.get("save_model_as") or "safetensors")
-    return Training(settings, Names(name, kind, course))
+    kind = str(settings.get("save_model_as") or "safetensors")
+    return Training(settings, Names(saved_as(settings), kind, course))
+
+
+def saved_as(settings: Table) -> str:
+    """What sd-scripts calls what it saves (TU:46)."""
+    return str(settings.get("output_name") or "last")
 
 
 def settings_of(paths: RunPaths) -> Table | None:
     """The compiled settings; None when the file is gone or damaged."""
     try:
-        return tomllib.loads(read_text(paths.train))
+        return tomllib.loads(read_text(paths.train, within=paths.root))
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -137,12 +142,12 @@ def with_facts(evidence: Evidence, paths: RunPaths, record: Record) -> Evidence:
 def totals_of(paths: RunPaths) -> Totals | None:
     """sd-scripts' own counts as the run began, from the events; from the log where a full disk kept them out, or where
     the events are gone."""
-    with suppress(OSError), paths.events.open("rb") as file:
+    with suppress(OSError, ValueError), open_file(paths.events, within=paths.root) as file:
         for line in file:
             if b'"totals"' in line and (found := _totals(line)) is not None:
                 return found
     parser = Parser()
-    with suppress(OSError), paths.log.open("rb") as log:
+    with suppress(OSError, ValueError), open_file(paths.log, within=paths.root) as log:
         while parser.seen.totals is None and (piece := log.read(1 << 20)):
             parser.feed(piece)
     return parser.seen.totals
@@ -223,19 +228,3 @@ def advice(view: Outlook, settings: Table | None) -> Said:
     if not keys or (view.training is None and settings.get("save_state")):
         return say("it did not get as far as its first state: start it again with `lorabake rerun`")
     return say("no state was saved: set {keys} in the recipe, and run it again", keys=joined(keys))
-
-
-__all__ = [
-    "Outlook",
-    "Training",
-    "Way",
-    "advice",
-    "last_files",
-    "missing",
-    "outlook",
-    "settings_of",
-    "spots",
-    "training_of",
-    "with_facts",
-    "written_by",
-]

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from lorabake import resources
 from lorabake.errors import MachineError
+from lorabake.files import make_folders, open_append, open_file, replace_bytes
 from lorabake.reading.timeless import all_made_timeless
-from lorabake.runs.command import DETERMINISTIC_FILE
-from lorabake.runs.ending import finish, loss_remarks, remarked
-from lorabake.runs.events import EventLog, Fields, stamp, told_steps, utc_now
-from lorabake.runs.folder import ROOM, RunPaths, read_record, write_record
+from lorabake.runs.command import ACCELERATE_FILE, DETERMINISTIC_FILE
+from lorabake.runs.ending import finish, remarked
+from lorabake.runs.events import EventLog, Fields, stamp, utc_now
+from lorabake.runs.folder import RunPaths, hold_room, read_record, write_record
 from lorabake.runs.happenings import Seen
+from lorabake.runs.inventory import refuse_foreign_files
 from lorabake.runs.lock import acquire_run_lock
-from lorabake.runs.loss import LossWatch
 from lorabake.runs.parts import Names, Written, adopt, set_aside, told_of
 from lorabake.runs.progress import Parser
-from lorabake.runs.resumable import Outlook, Training, Way, advice, missing, outlook, settings_of, written_by
+from lorabake.runs.resumable import Outlook, Training, Way, advice, missing, outlook, saved_as, settings_of, written_by
 from lorabake.runs.start import Sequel, Start, carried_out, gathered, judged
 from lorabake_schemas.record import Part, Record
 from lorabake_schemas.words import Said, legible, say
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
-    """``argv`` is the command of the run's first start, with the places that Python and script have today."""
+    """``argv`` is the command of a first start, built from the plan and the trainer of today. ``files`` are lorabake's
+    own, by name: those that are run, or that say how, are written again."""
 
     paths: RunPaths
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    files: Mapping[str, bytes]
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
     watch: InputWatch | None = None
@@ -58,6 +61,7 @@ def resume(request: ResumeRequest, watcher: Watcher) -> Record:
         record = read_record(paths.record)
         if record.trained:
             return record
+        refuse_foreign_files(paths, [file.name for file in record.compiled], saved_as(settings_of(paths) or {}))
         view = outlook(paths, record)
         tidied(paths, record, view)
         view = outlook(paths, record)
@@ -67,7 +71,7 @@ def resume(request: ResumeRequest, watcher: Watcher) -> Record:
         written = next_part(paths, record, way.how)
         argv = command_of(request.argv, written, way)
         record = with_part(record, written, way.state, argv)
-        with closing(begun(paths, record, written, way.training.names)) as events:
+        with closing(begun(paths, record, written, way.training.names, request.files)) as events:
             start = start_of(request, argv, written, way.training, way.wanted)
             return carried_out(start, record, events, watcher)
 
@@ -175,17 +179,20 @@ def first_part(record: Record) -> Part:
     )
 
 
-def begun(paths: RunPaths, record: Record, written: Written, names: Names) -> EventLog:
+def begun(paths: RunPaths, record: Record, written: Written, names: Names, files: Mapping[str, bytes]) -> EventLog:
     """Everything in place for the trainer to go on. Raises MachineError when it cannot be written; the record is
     written last but for the first event, so that it never speaks of a part that could not begin."""
     part = record.parts[-1]
     told: Fields = {"event": "resumed", "part": part.number, "state": part.state, "from_step": part.first_step}
     try:
-        written.output.mkdir(parents=True, exist_ok=True)
+        make_folders(written.output, within=paths.root)
         if written.helper.relative_to(written.root).as_posix() in part.argv:
-            written.helper.write_text(resources.trainer_side_text(written.helper.name), encoding="utf-8")
+            helper = resources.trainer_side_text(written.helper.name).encode()
+            replace_bytes(written.helper, helper, within=paths.root)
+        for name in {ACCELERATE_FILE, DETERMINISTIC_FILE} & files.keys():  # never a stranger's
+            replace_bytes(paths.root / name, files[name], within=paths.root)
         log_there(paths)
-        paths.room.write_bytes(bytes(ROOM))
+        hold_room(paths)
         set_aside(written, names)
         events = EventLog(paths.events)
     except OSError as error:
@@ -206,8 +213,8 @@ def begun(paths: RunPaths, record: Record, written: Written, names: Names) -> Ev
 
 def log_there(paths: RunPaths) -> None:
     """The trainer's log, which goes on; an empty one where somebody took it away. Raises OSError."""
-    paths.log.parent.mkdir(parents=True, exist_ok=True)
-    paths.log.touch()
+    make_folders(paths.log.parent, within=paths.root)
+    open_append(paths.log, within=paths.root).close()
 
 
 def start_of(
@@ -268,7 +275,7 @@ def completed(request: ResumeRequest, record: Record, training: Training) -> Rec
     paths, parser = request.paths, Parser()
     remarks = [say("it had reached its last step before: nothing was trained any more")]
     try:
-        with paths.log.open("rb") as log:
+        with open_file(paths.log, within=paths.root) as log:
             while piece := log.read(1 << 20):
                 parser.feed(piece)
         parser.close()
@@ -280,22 +287,8 @@ def completed(request: ResumeRequest, record: Record, training: Training) -> Rec
     start = start_of(request, part.argv, written_by(paths, part, training.course), training, None)
     left = all_made_timeless(paths.output, start.name) if start.deterministic else ()
     before = record.outcome.returncode if record.outcome is not None else None
-    losses = told_losses(paths)
-    evidence = gathered(start, 0 if seen.saved else before, seen, losses.facts)
-    record = judged(start, record, evidence, None)
-    record = remarked(record, (*loss_remarks(record, losses), *remarks, *left))
+    evidence = gathered(start, 0 if seen.saved else before, seen)
+    record = remarked(judged(start, record, evidence, None), (*remarks, *left))
     with closing(EventLog(Path(paths.events))) as events:
         finish(paths, record, events)
     return record
-
-
-def told_losses(paths: RunPaths) -> LossWatch:
-    """What the events tell of the loss."""
-    losses = LossWatch()
-    with suppress(OSError):
-        for step in told_steps(paths.events, paths.root):
-            losses.see(step)
-    return losses
-
-
-__all__ = ["ResumeRequest", "command_of", "next_part", "resume", "way_on"]

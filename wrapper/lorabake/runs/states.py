@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from lorabake.files import open_file, read_bytes
 from lorabake.reading.weights import WeightsError, read_weights
 from lorabake_schemas.words import Said, quoted, say
 
@@ -144,7 +145,7 @@ def _wrong_with(path: Path, state: State, wanted: Expected) -> Said | None:
 def _wrong_with_count(path: Path, state: State) -> Said | None:
     """sd-scripts counts a continuation's steps from anew; lorabake may have set the number right already."""
     try:
-        told: object = json.loads(path.read_bytes())
+        told: object = json.loads(read_bytes(path, 1 << 20))
     except (ValueError, RecursionError):
         return say("it is not JSON")
     step = cast("dict[str, object]", told).get("current_step") if isinstance(told, dict) else None
@@ -167,25 +168,12 @@ def _wrong_with_weights(path: Path, shapes: Shapes | None) -> Said | None:
     return None
 
 
-def incomplete(path: Path) -> Said | None:
-    """Why a file that should be a LoRA is not a complete one, by its header or its archive; None for any other file.
-
-    Raises OSError when it cannot be read.
-    """
-    from lorabake.reading import safetensors_header
-
-    if path.suffix == ".safetensors":
-        header = safetensors_header.read(path)
-        return None if isinstance(header, safetensors_header.Header) else say("it is damaged or cut off")
-    return wrong_with_archive(path) if path.suffix in {".ckpt", ".pt"} else None
-
-
 def wrong_with_archive(path: Path) -> Said | None:
     """What torch.save writes is a zip archive with a CRC for each part: nothing has to be unpickled to check it.
 
     Raises OSError when it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - TAIL))
         tail = file.read()
@@ -207,7 +195,7 @@ def wrong_with_archive(path: Path) -> Said | None:
 def _damaged_part(path: Path) -> str | None:
     """The first part of an archive whose CRC is wrong; "" when it is none of torch's, which writes all parts alike and
     compresses nothing, or when parts are not described as they should be. None when it is sound."""
-    with zipfile.ZipFile(path) as archive:
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
         entries, broken = archive.infolist(), archive.testzip()
     alike = {
         (each.flag_bits, each.create_version, each.extract_version, each.volume, each.reserved) for each in entries
@@ -237,3 +225,6 @@ def _ends_well(tail: bytes, size: int) -> bool:
     right = (b"PK\6\6", LONG_END.size - 12, *long[2:4], 0, 0)
     at = size - TAIL
     return agree and bool(long[:6] == right and locator == (b"PK\6\7", 0, at, 1) and long[8] + long[9] == at)
+
+
+__all__ = ["ENDING", "Expected", "Spot", "State", "expected", "named", "problem", "states", "wrong_with_archive"]

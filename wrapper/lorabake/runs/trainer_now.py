@@ -1,22 +1,24 @@
-"""The trainer of a run as it is now: where the run had it, or where the same one is installed today."""
+"""The trainer of a run as it is now: in lorabake's own store, or the one that this command line named.
+
+A run folder may come from a stranger: the Python and the checkout that its record names are never started or looked at.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.inputs import on_disk
-from lorabake.trainer import contents, git, store, venv
-from lorabake.trainer.install import Trainer, find, stored
-from lorabake_schemas.words import legible
+from lorabake.trainer import contents, git, store
+from lorabake.trainer.install import Trainer
+from lorabake.trainer.install import stored as stored_trainers
+from lorabake_schemas.words import Said, legible, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from lorabake.trainer.contents import Digests
     from lorabake_schemas.record import TrainerRecord
@@ -24,22 +26,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainerNow:
-    """``trainer`` is None when it is not there any more (or was a rehearsal's stand-in); ``edited`` names the files of
-    its checkout that are not as in its commit, ``patched`` those of the packages of lorabake's own that are not as they
-    were installed."""
+    """``trainer`` is None when it is missing, was a rehearsal's stand-in, or is not checked, for which ``unchecked``
+    has the reason; ``edited`` names the files of its checkout that differ from its commit, ``patched`` those of the
+    packages of lorabake's own that differ from what was installed."""
 
     trainer: TrainerRecord | None = None
     edited: tuple[str, ...] = ()
     patched: tuple[str, ...] = ()
+    unchecked: Said | None = None
 
 
-def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | None = None) -> TrainerNow:
-    """Look at the trainer that a record speaks of. Starts its Python and git for a moment, changes nothing."""
+def trainer_now(
+    then: TrainerRecord,
+    env: Mapping[str, str],
+    digests: Digests | None = None,
+    given: tuple[Path, Path] | None = None,
+) -> TrainerNow:
+    """Look at the trainer of a run. Starts its Python and git for a moment, changes nothing."""
     if then.kind == "rehearsal" or then.checkout is None:
         return TrainerNow()
-    trainer = place(then, env)
+    trainer = find_trainer(then, env, given)
     if trainer is None:
-        return TrainerNow()
+        return TrainerNow(unchecked=unnamed(then) if then.kind == "own" else None)
     kept = digests.store if isinstance(digests, Fingerprints) else None
     found = contents.contents(trainer, env, digests, kept)
     damaged = found.changed if trainer.files_sha256 is not None else ()
@@ -58,34 +66,29 @@ def trainer_now(then: TrainerRecord, env: Mapping[str, str], digests: Digests | 
     return TrainerNow(now, found.edited, tuple(name for name in damaged if not name.startswith(contents.CHECKOUT)))
 
 
-def place(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
-    """Where the run had it, or where the same one is installed today; None when it is not there any more."""
-    return _there(then, env) or _elsewhere(then, env)
+def find_trainer(then: TrainerRecord, env: Mapping[str, str], given: tuple[Path, Path] | None = None) -> Trainer | None:
+    """``given``, a checkout and its Python from the command line, else the same trainer in the store; None for neither.
 
-
-def _there(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
-    """Where the run had it."""
-    checkout, python = Path(on_disk(then.checkout or "")), Path(on_disk(then.python))
-    if then.kind == "rehearsal" or not (checkout / venv.LANDMARKS[0]).is_file():
+    The store's is the same when commit and lock are.
+    """
+    if given is not None:
+        checkout, python = given
+        commit = None
+        with suppress(SetupError):  # no git on this machine: then the files tell
+            commit = git.head(checkout, env)
+        return Trainer("own", checkout, python, commit, None, None, {})
+    if then.kind != "pin":
         return None
-    for trainer in stored(store.home(env)):
-        if trainer.checkout == checkout:
-            return trainer
-    try:
-        commit = git.head(checkout, env)
-    except SetupError:  # no git on this machine: then the files tell
-        commit = then.commit
-    return Trainer(then.kind, checkout, python, commit, None, then.lock_sha256, {})
+    wanted = (then.commit, then.lock, then.lock_sha256)
+    every = stored_trainers(store.home(env))
+    return next((each for each in every if (each.commit, each.lock, each.lock_sha256) == wanted), None)
 
 
-def _elsewhere(then: TrainerRecord, env: Mapping[str, str]) -> Trainer | None:
-    """The same commit with the same packages below another LORABAKE_HOME, or on another machine."""
-    pin = resources.pin()
-    if then.kind != "pin" or then.commit != pin.commit or then.lock not in {"cpu", "cuda"}:
-        return None
-    with suppress(SetupError):
-        return find(pin, store.home(env), "cuda" if then.lock == "cuda" else "cpu", env)
-    return None
-
-
-__all__ = ["TrainerNow", "place", "trainer_now"]
+def unnamed(then: TrainerRecord) -> Said:
+    """Why the user's own sd-scripts is not looked at, and how to name it."""
+    return say(
+        "the trainer was not checked: it is not lorabake's own; if it is yours, name it: "
+        "--sd-scripts {checkout} --python {python}",
+        checkout=then.checkout or "",
+        python=then.python,
+    )

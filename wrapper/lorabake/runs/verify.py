@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 NOTHING = Compared()
+Given = tuple[Path, Path] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +58,25 @@ class Drift:
         )
 
 
-def drift(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints) -> Drift:
+def drift(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints, given: Given = None) -> Drift:
     """What would make another training of this run: its data, its models and its trainer. Changes nothing.
 
-    What the run made, and its copies of recipe and settings, are not looked at; verify() does.
+    What the run made, and its copies of recipe and settings, are not looked at; verify() does. ``given`` is a checkout
+    of sd-scripts and its Python from this command line.
     """
-    return _data(run, env, fingerprints) + _trainer(run.record, env, fingerprints)
+    return _data(run, env, fingerprints) + _trainer(run.record, env, fingerprints, given)
 
 
-def verify(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints, machine: MachineFacts) -> VerifyReport:
-    """Everything that is otherwise than the record says. Changes nothing."""
+def verify(
+    run: FoundRun,
+    env: Mapping[str, str],
+    fingerprints: Fingerprints,
+    machine: MachineFacts,
+    given: Given = None,
+) -> VerifyReport:
+    """Everything that differs from the record. Changes nothing."""
     record = run.record
-    found = _folder(run.paths, record, fingerprints) + drift(run, env, fingerprints)
+    found = _folder(run.paths, record, fingerprints) + drift(run, env, fingerprints, given)
     found += _outputs(run, fingerprints) + Drift(remarks=machine_remarks(record.machine, machine))
     found += Drift(remarks=environment_remarks(record, env))
     return VerifyReport(
@@ -119,13 +127,13 @@ def _folder(paths: RunPaths, record: Record, fingerprints: Fingerprints) -> Drif
     found += evidence.command_drift(paths, record)
     if record.plan_file is not None and now[record.plan_file.name] == record.plan_file:
         found += digest_drift(paths, record, plan, was.paths)
-        found += evidence.record_drift(record, plan) if plan is not None else ()
+        found += (*evidence.record_drift(record, plan), *evidence.start_drift(record, plan)) if plan is not None else ()
     return Drift(tuple(found), compared=_counted([file for _, file in every]))
 
 
 def _text(paths: RunPaths, name: str) -> str | None:
     try:
-        return read_text(paths.root / name)
+        return read_text(paths.root / name, within=paths.root)
     except (OSError, ValueError):
         return None
 
@@ -182,9 +190,11 @@ def _shut_wholly(then: Sequence[Input], now: Sequence[Input], root: Path) -> Ite
                 yield (before.role, before.index), why
 
 
-def _trainer(record: Record, env: Mapping[str, str], fingerprints: Fingerprints) -> Drift:
+def _trainer(record: Record, env: Mapping[str, str], fingerprints: Fingerprints, given: Given) -> Drift:
     then = record.trainer
-    found = trainer_now(then, env, fingerprints)
+    found = trainer_now(then, env, fingerprints, given)
+    if found.unchecked is not None:
+        return Drift(unproven=(found.unchecked,))
     gaps: tuple[Said, ...] = ()
     if then.kind != "rehearsal" and then.tree is None:
         gaps = (say("the record does not say which files and packages the trainer had"),)
@@ -212,9 +222,6 @@ def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
         remarks = (say("this was a rehearsal: nothing was trained"),)
     elif not record.trained:
         remarks = (say("this run did not end well: {how}", how=record.outcome.message),)
-    remarks += tuple(
-        say("{file} is not usable: {why}", file=file.name, why=file.incomplete) for file in then if file.incomplete
-    )
     return Drift(output_drift(then, here, unreadable), remarks=remarks, compared=_counted(then))
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 from lorabake.errors import SetupError, UnreachableError
-from lorabake.process import Output, capture, child_env
+from lorabake.process import Output, capture, child_env, find_program
 from lorabake_schemas.words import Said, say
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _git(env: Mapping[str, str], *args: str, timeout: float | None = None, pinned: bool = False) -> Output:
-    if shutil.which("git", path=env.get("PATH", "")) is None:
+    if find_program("git", env) is None:
         hint = say("install git, or use --sd-scripts and --python")
         raise SetupError(say("git was not found on this machine"), hint)
     settings = _SETTINGS | (_PINNED if pinned else {})

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lorabake import resources
 from lorabake.errors import SetupError
-from lorabake.process import capture, child_env
+from lorabake.process import absolute_folders, capture, child_env
 from lorabake.stream import stream_lines
 from lorabake.trainer import requirements
 from lorabake_schemas.words import Said, quoted, say
@@ -82,7 +82,7 @@ def of_checkout(checkout: Path, python: Path | None, env: Mapping[str, str]) -> 
     """The Python for a checkout of the user's own: ``python``, else its venv's or .venv's. Raises SetupError."""
     hint = say("name the Python that sd-scripts runs with: --python")
     if python is not None:
-        found = shutil.which(str(python), path=env.get("PATH"))
+        found = shutil.which(str(python), path=absolute_folders(env.get("PATH", "")) or None)
         if found is None:
             raise SetupError(say("{python} is not a program", python=python), hint)
         return Path(found).absolute()

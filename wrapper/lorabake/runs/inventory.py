@@ -1,0 +1,106 @@
+"""What is in a run folder before a trainer starts in it once more: only what lorabake and sd-scripts make there.
+
+A run folder may come from a stranger. A link could lead a write outside, a FIFO would block it, a Python file could be
+taken for a module: whatever is not known is named, and the trainer is not started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+from typing import TYPE_CHECKING
+
+from lorabake.errors import MachineError
+from lorabake_schemas.words import Said, joined, legible, quoted, say, told
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from lorabake.runs.folder import RunPaths
+
+SHOWN = 5
+MOST = 100_000  # entries: a run that saves at each step for days has fewer
+# Below the run folder, by the path from there; NAME is what sd-scripts calls what it saves. Files of lorabake first,
+# then those of sd-scripts (TU:89-100, TU:6572-6576) and of accelerate 1.6.0 (checkpointing.py:55-160).
+OWN = r"(?:recipe|train|dataset)\.toml|prompts\.txt|(?:command|plan|inputs|record)\.json|events\.jsonl|\.room|\.running"
+PART = r"parts/\d{3}"
+OUTPUT = rf"(?:{PART}/)?output|{PART}/(?:replaced|beyond)"
+SAVED = r"(?:-step\d{8,}|-\d{6,})?"
+STATE = (
+    r"train_state\.json|model(?:_\d+)?\.safetensors|(?:optimizer|scheduler|sampler)(?:_\d+)?\.bin|scaler\.pt"
+    r"|random_states_\d+\.pkl"
+)
+FOLDERS = rf"logs|tensorboard(?:/.*)?|wandb(?:/.*)?|parts|{PART}|{OUTPUT}|(?:{OUTPUT})/sample"
+FILES = rf"{OWN}|logs/trainer\.log|tensorboard/.*|wandb/.*|{PART}/going_on\.py|(?:{OUTPUT})/sample/[^/]+\.png"
+NUMBERED = r"(?:\.\d+)?"  # of several that were replaced (runs/parts.py)
+LINKS = "wandb/"  # it makes links of its own (latest-run), which lead no further than its folder
+# Written in their place, not replaced: another name of the same file would be written, too.
+IN_PLACE = re.compile(rf"events\.jsonl|logs/.*|\.room|\.running|{PART}/output/.*")
+
+
+def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str) -> None:
+    """Raises MachineError that names what neither lorabake nor sd-scripts makes.
+
+    ``names`` are the compiled files of this run; ``saved_as`` is what sd-scripts calls what it saves.
+    """
+    name, of = re.escape(saved_as), "|".join(map(re.escape, names))
+    folders = re.compile(rf"{FOLDERS}|(?:{OUTPUT})/{name}{SAVED}-state{NUMBERED}")
+    own = rf"{FILES}|{of}" if of else FILES
+    file = (
+        rf"(?:{OUTPUT})/(?:{name}{SAVED}\.(?:safetensors|ckpt|pt){NUMBERED}|{name}{SAVED}-state{NUMBERED}/(?:{STATE}))"
+    )
+    files = re.compile(rf"{own}|{file}")
+    part = re.compile(r"(?:(.*)/)?\.([^/]+)\.part")
+    found: list[tuple[str, Said]] = []
+    for place, state in _entries(paths.root):
+        left_over = part.fullmatch(place)  # of a file that lorabake was killed in the middle of
+        known = place if left_over is None else f"{left_over[1] + '/' if left_over[1] else ''}{left_over[2]}"
+        why = _foreign(paths.root, place, state, known_file=files.fullmatch(known) is not None, folders=folders)
+        if why is not None:
+            found.append((place, why))
+    if found:
+        raise _refused(paths.root, found)
+
+
+def _foreign(
+    root: Path, place: str, state: os.stat_result, *, known_file: bool, folders: re.Pattern[str]
+) -> Said | None:
+    """Why an entry is not to be there; None for one of ours."""
+    if S_ISLNK(state.st_mode):
+        inside = place.startswith(LINKS) and os.path.realpath(root / place).startswith(f"{os.path.realpath(root)}/")
+        return None if inside else say("it is a symbolic link")
+    if S_ISDIR(state.st_mode):
+        return None if folders.fullmatch(place) else say("no run has such a folder")
+    if not S_ISREG(state.st_mode):
+        return say("it is not a regular file")
+    if not known_file:
+        return say("no run has such a file")
+    if state.st_nlink > 1 and IN_PLACE.fullmatch(place):
+        return say("the same file has another name, too (a hard link)")
+    return None
+
+
+def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below a folder, by its path from there; links are not followed. Raises MachineError for too much."""
+    ahead, count = [""], 0
+    while ahead:
+        inside = ahead.pop()
+        with os.scandir(root / inside) as entries:
+            for entry in entries:
+                count += 1
+                if count > MOST:
+                    raise MachineError(say("{run} has more files than any run", run=root))
+                place, state = f"{inside}/{entry.name}" if inside else entry.name, entry.stat(follow_symlinks=False)
+                yield place, state
+                if S_ISDIR(state.st_mode):
+                    ahead.append(place)
+
+
+def _refused(root: Path, found: list[tuple[str, Said]]) -> MachineError:
+    shown = joined([say("{file} ({why})", file=legible(place), why=why) for place, why in sorted(found)[:SHOWN]])
+    if len(found) > SHOWN:
+        shown = told(len(found) - SHOWN, "{some} and {n} more", "{some} and {n} more", some=shown)
+    said = say("{run} has files that lorabake did not make: {files}", run=root, files=quoted(shown))
+    return MachineError(said, say("move them elsewhere if you know them; nothing was started"))
