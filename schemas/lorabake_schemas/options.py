@@ -101,6 +101,11 @@ class Snapshot(StrictModel):
     def of(self, script: Script) -> tuple[Option, ...]:
         return self.sdxl_train_network if script == "sdxl_train_network.py" else self.train_network
 
+    def of_either(self) -> tuple[Option, ...]:
+        """Where it is not known yet which of the scripts it will be."""
+        named = {option.name: option for option in (*self.sdxl_train_network, *self.train_network)}
+        return tuple(named.values())
+
 
 def nearest(name: str, options: Sequence[Option]) -> str | None:
     """The option most like ``name``, None when nothing is like it."""

@@ -4,12 +4,13 @@ A field left out stays None. The guide's values are defaults of the resolve step
 "the user said 32" and "the guide says 32" never look alike. Options keep sd-scripts' own spelling.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
 from lorabake_schemas.base import Many, StrictModel
 from lorabake_schemas.machine import Family, Precision
+from lorabake_schemas.unjudged import UnjudgedError
 from lorabake_schemas.values import (
     LARGEST_RANK,
     LARGEST_SIDE,
@@ -54,7 +55,18 @@ Sampler = Literal[
 ]  # fmt: skip
 
 
-class Base(StrictModel):
+class Part(StrictModel):
+    """A table of a recipe. A key that is wrong is taken out of it, and whoever asks for it gets no answer."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in type(self).model_fields:
+                raise UnjudgedError(name)
+            return super().__getattr__(name)
+
+
+class Base(Part):
     """The model to train on. ``model``: a file, a diffusers folder or a hub id; paths are relative to the recipe."""
 
     model: FilePath
@@ -68,7 +80,7 @@ class Base(StrictModel):
     tokenizer_cache_dir: FilePath | None = None
 
 
-class Concept(StrictModel):
+class Concept(Part):
     """One thing to learn: its instance token, its class token, its pictures."""
 
     token: Tag
@@ -82,7 +94,7 @@ class Concept(StrictModel):
     keep_tokens: Tags | None = None
 
 
-class Regularisation(StrictModel):
+class Regularisation(Part):
     """Pictures of the class in general, which hold the model to what it knew (guide part 3.5)."""
 
     class_: Annotated[Tag, Field(alias="class")]
@@ -90,7 +102,7 @@ class Regularisation(StrictModel):
     num_repeats: Repeats | None = None
 
 
-class Network(StrictModel):
+class Network(Part):
     """What is trained: ``type`` lora is networks.lora, every other type a LyCORIS algorithm."""
 
     type: NetworkType | None = None
@@ -115,7 +127,7 @@ class Network(StrictModel):
     scale_weight_norms: NotNegative | None = None
 
 
-class Train(StrictModel):
+class Train(Part):
     """How it is trained. ``resolution`` in pixels; ``lr_warmup_steps`` an int (steps) or a float (share of them)."""
 
     optimizer: Optimizer | None = None
@@ -155,7 +167,7 @@ class Train(StrictModel):
     no_half_vae: bool | None = None
 
 
-class Captions(StrictModel):
+class Captions(Part):
     """How captions are read; a concept may say otherwise for itself.
 
     ``tagging`` says how they were written (G5.16), for the rules about tags only: flexible describes the subject, so
@@ -172,7 +184,7 @@ class Captions(StrictModel):
     tagging: Tagging | None = None
 
 
-class Save(StrictModel):
+class Save(Part):
     """What is kept, and where: ``runs`` is the folder for run folders, relative to the recipe."""
 
     runs: FilePath | None = None
@@ -186,7 +198,7 @@ class Save(StrictModel):
     save_state_on_train_end: bool | None = None
 
 
-class Sample(StrictModel):
+class Sample(Part):
     """Pictures made while training. A prompt line takes sd-scripts' flags (--n --w --h --d --s --l)."""
 
     prompts: Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1)]
@@ -196,7 +208,7 @@ class Sample(StrictModel):
     sample_sampler: Sampler | None = None
 
 
-class Metadata(StrictModel):
+class Metadata(Part):
     """Written into the LoRA for whoever downloads it."""
 
     author: Text | None = None
@@ -209,7 +221,7 @@ class Metadata(StrictModel):
     comment: Comment | None = None
 
 
-class Launch(StrictModel):
+class Launch(Part):
     """How the trainer is started; for accelerate: one process on one GPU when left out.
 
     ``deterministic``: the same run twice gives the same file, byte for byte.
@@ -222,14 +234,14 @@ class Launch(StrictModel):
     deterministic: bool | None = None
 
 
-class Waive(StrictModel):
+class Waive(Part):
     """A finding the user has seen and wants to go on with."""
 
     rule: Text
     reason: Annotated[str, StringConstraints(min_length=3)]
 
 
-class Recipe(StrictModel):
+class Recipe(Part):
     """A whole recipe."""
 
     name: Name

@@ -10,6 +10,7 @@ import pytest
 from lorabake.errors import RecipeError
 from lorabake.reading.load import LoadedRecipe, load, with_lines
 from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.unjudged import UnjudgedError
 from lorabake_schemas.words import quoted
 from situations import RECIPE
 
@@ -130,30 +131,73 @@ def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
         load(tmp_path / "file" / "recipe.toml")
 
 
-def test_a_faulty_recipe_leaves_what_can_be_looked_at(tmp_path: Path) -> None:
+def test_a_faulty_recipe_leaves_what_can_be_judged(tmp_path: Path) -> None:
     read = loaded(
         tmp_path, RECIPE + 'junk = 1\n[train]\nseed = "x"\noptimizer = "AdamW"\n[[waive]]\nrule = 1\nreason = "abc"\n'
     )
     assert read.recipe is None
     assert [f.key for f in read.findings] == ["concept[0].junk", "train.seed", "waive[0].rule"]
-    # a waiver without its rule is nothing, so there is no salvage to look at
-    assert read.salvage is None
+    left = read.salvage
+    assert left is not None
+    assert left.train.optimizer == "AdamW"
+    assert left.concept[0].images == "pics"
+    assert left.waive[0].reason == "abc"
+    for part, key in ((left.train, "seed"), (left.waive[0], "rule")):
+        with pytest.raises(UnjudgedError):
+            getattr(part, key)
 
 
-def test_salvage_keeps_everything_that_is_right(tmp_path: Path) -> None:
-    read = loaded(tmp_path, RECIPE + '[train]\nseed = "x"\noptimizer = "AdamW"\nresolution = 700\n[trian]\na = 1\n')
+@pytest.mark.parametrize(
+    ("more", "unknown", "known"),
+    [
+        ('[train]\nresolution = 700\noptimizer = "AdamW"\n', ["resolution"], ["optimizer", "seed"]),
+        ("[train]\nlr_warmup = 3\n", ["lr_warmup_steps"], ["optimizer"]),
+        ("[train]\nlr = 3\n", ["learning_rate"], ["unet_lr"]),
+        ("[train]\nlr = 3\nlearning_rate = 1.0\n", [], ["learning_rate"]),
+        ("[trian]\nseed = 3\n", ["seed"], ["optimizer"]),
+        ("[trian]\nseed = 3\n[train]\noptimizer = 'AdamW'\n", ["seed"], ["optimizer"]),
+        ("[network]\nunet_lr = 1.0\n", ["unet_lr"], ["learning_rate"]),
+        ("[train]\noptimizer_args = { d0 = 1979-05-27 }\n", [], ["optimizer"]),
+    X, "optimizer"], []),
+    ],
+)
+def test_a_key_that_was_probably_meant_is_not_known_either(
+    tmp_path: Path, more: str, unknown: list[str], known: list[str]
+) -> None:
+    read = loaded(tmp_path, more + RECIPE if more.startswith("train") else RECIPE + more)
+    left = read.salvage
+    assert left is not None
+    for name in unknown:
+        with pytest.raises(UnjudgedError):
+            getattr(left.train, name)
+    for name in known:
+        getattr(left.train, name)
+
+
+@pytest.mark.parametrize(
+    "line", ['model = "base.safetensors"', 'token = "hmbrgrlora"', 'images = "pics"', 'kind = "object"']
+)
+def test_what_a_recipe_needs_may_be_missing(tmp_path: Path, line: str) -> None:
+    read = loaded(tmp_path, RECIPE.replace(line + "\n", ""))
+    assert [f.rule for f in read.findings] == ["missing-key"]
     assert read.salvage is not None
-    assert read.salvage.train.optimizer == "AdamW"
-    assert read.salvage.train.seed is None
-    assert read.salvage.train.resolution is None
-    assert read.salvage.concept[0].images == "pics"
+    assert read.salvage.name == "hmbrgrlora"
 
 
-def test_a_missing_model_leaves_nothing_to_salvage(tmp_path: Path) -> None:
+def test_a_free_table_gives_no_answer_for_its_wrong_values_alone(tmp_path: Path) -> None:
+    left = loaded(tmp_path, RECIPE + "[kohya]\nhuber_c = 1979-05-27\nmin_timestep = 3\n").salvage
+    assert left is not None
+    assert left.kohya.get("min_timestep") == 3
+    assert left.kohya.get("max_timestep") is None
+    with pytest.raises(UnjudgedError):
+        left.kohya.get("huber_c")
+    with pytest.raises(UnjudgedError):
+        assert "huber_c" in left.kohya
+
+
+def test_the_line_of_what_is_missing_is_its_tables(tmp_path: Path) -> None:
     read = loaded(tmp_path, RECIPE.replace('model = "base.safetensors"\n', ""))
-    assert [f.key for f in read.findings] == ["base.model"]
-    assert read.salvage is None
-    assert with_lines(read.findings, read.content)[0].line == 4  # where [base] stands
+    assert with_lines(read.findings, read.content)[0].line == 4  # where [base] is
 
 
 def test_lines_are_filled_in_and_sorted(tmp_path: Path) -> None:
@@ -174,3 +218,11 @@ def test_lines_are_filled_in_and_sorted(tmp_path: Path) -> None:
         ("d", 99, None),
     ]
     assert with_lines((), content) == ()
+
+
+def test_a_list_with_an_entry_that_is_no_table_gives_no_answer_as_a_whole(tmp_path: Path) -> None:
+    text = RECIPE[: RECIPE.index("[[concept]]")]
+    left = loaded(tmp_path, 'concept = ["a", { token = 1, images = "pics" }]\n' + text).salvage
+    assert left is not None
+    with pytest.raises(UnjudgedError):
+        len(left.concept)

@@ -126,8 +126,8 @@ def test_on_a_terminal_the_file_is_named_once_and_the_fix_has_its_own_line() -> 
     assert rows[7] == "    → do"
     assert rows[9:12] == ["1 hint", "", "  S27"]
     assert rows[-2:] == [
-        "r.toml: 1 error, no warnings, 1 hint; the settings are judged together once",
-        "these are mended",
+        "r.toml: 1 error, no warnings, 1 hint; fix these first; the remaining checks run",
+        "after that",
     ]
     assert max(map(len, rows)) <= 80
     assert sum("r.toml" in row for row in rows) == 2
@@ -157,7 +157,7 @@ def test_a_report_sums_up(tmp_path: Path) -> None:
     path = project(tmp_path, "flip_aug = true\nasymmetric = true\n[network]\nnetwork_dim = 128\n")
     rows = plain(concise(examine(path, GPU), PIPE)).splitlines()
     assert [row.split(" ")[1].split("[")[0] for row in rows[:-1]] == ["error", "warning", "warning"]
-    rest = "; the settings are judged together once these are mended"
+    rest = "; fix these first; the remaining checks run after that"
     assert rows[-1] == f"{path}: 1 error, 2 warnings, no hints{rest}"
 
 
@@ -218,7 +218,7 @@ def test_github_shows_every_finding_beside_its_line() -> None:
         "::error file=r.toml,line=4,col=9,title=lorabake S27 train.seed::100%25 wrong, really%0Aa: b",
         "::warning file=r.toml,title=lorabake G1.1::two\\r\\nlines%0Ado",
         "::notice file=r.toml,line=1,title=lorabake S27 base.a%2Cb%3Ac%25::what%0Ado",
-        "r.toml: 1 error, 1 warning, 1 hint, 1 waived; the settings are judged together once these are mended",
+        "r.toml: 1 error, 1 warning, 1 hint, 1 waived; fix these first; the remaining checks run after that",
     ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 from lorabake import resources
 from lorabake.cache_look import Cached, stale_caches
@@ -27,7 +28,10 @@ from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.options import Snapshot
 from lorabake_schemas.plan import Plan, Script
 from lorabake_schemas.recipe import Recipe, Waive
+from lorabake_schemas.unjudged import UNKNOWN, UnjudgedError, Unknown, judged
 from lorabake_schemas.words import Said, say, told
+
+T = TypeVar("T")
 
 SCANNING = Scanning()
 NOT_PROBED = AttentionProbe(xformers=False, reason=say("xformers is tried on this GPU when a run starts"))
@@ -118,8 +122,8 @@ def examine(
 
     ``content`` is a recipe's, taken as if it lay at ``path``.
 
-    A recipe with shape errors is examined as far as it can be read: its model and folders are looked at, its
-    settings are not judged. ``snapshot`` is what another commit of sd-scripts than the pin understands. Raises
+    A recipe with shape errors is judged without its faulty keys: every rule has its say that needs none of them, apart
+    from those that need a plan. ``snapshot`` is what another commit of sd-scripts than the pin understands. Raises
     RecipeError when there is no file to read.
     """
     chosen = snapshot or resources.snapshot()
@@ -137,19 +141,19 @@ def _examined(
     recipe = loaded.recipe or loaded.salvage
     if recipe is None:
         return _examination(loaded, None, machine, loaded.findings)
-    base = inspect_base(recipe.base.model, loaded.folder, recipe.base.family)
-    facts = dataset_facts(recipe, loaded.folder, scanning)
-    script: Script = "sdxl_train_network.py" if (recipe.base.family or base.family) == "sdxl" else "train_network.py"
-    situation = Situation(
-        recipe, base, facts, machine, snapshot.of(script), launching=launching, rehearsing=rehearsing,
-    )  # fmt: skip
+    base = _or_unknown(lambda: inspect_base(recipe.base.model, loaded.folder, recipe.base.family))
+    facts = _or_unknown(lambda: dataset_facts(recipe, loaded.folder, scanning))
+    family = judged(lambda: recipe.base.family or base.family)
+    script: Script = "sdxl_train_network.py" if family == "sdxl" else "train_network.py"
+    options = snapshot.of(script) if family else snapshot.of_either()
+    situation = Situation(recipe, base, facts, machine, options, launching=launching, rehearsing=rehearsing)
     if snapshot.commit != resources.pin().commit:
         pin_has = frozenset(option.name for option in resources.option_snapshot(script))
         situation = replace(situation, commit=snapshot.commit, pin_has=pin_has)
-    named = file_findings(recipe, loaded.folder, situation.family, situation.network, rehearsing=rehearsing)
-    found = (*named, *guide_findings(situation))
+    of = judged(lambda: situation.family), judged(lambda: situation.network)
+    found = (*file_findings(recipe, loaded.folder, *of, rehearsing=rehearsing), *guide_findings(situation))
     if loaded.recipe is None:
-        return _examination(loaded, None, machine, (*loaded.findings, *_about_files(found)), base, facts)
+        return _examination(loaded, None, machine, (*loaded.findings, *found), _had(base), _had(facts))
     plan, stale = None, tuple[StaleCache, ...]()
     if not any(finding.severity is Severity.ERROR for finding in found):
         plan, stale, more = _plan(situation, loaded.folder, snapshot, scanning)
@@ -204,10 +208,16 @@ def _at(plan: Plan, recipe: Recipe, snapshot: Snapshot) -> tuple[Plan, tuple[Fin
     return (plan, ()) if snapshot.commit == resources.pin().commit else at_commit(plan, recipe, snapshot)
 
 
-def _about_files(found: Sequence[Finding]) -> tuple[Finding, ...]:
-    """What can be said of a recipe whose settings are not known: only what concerns its model and folders."""
-    about = {"missing-file", "wrong-file", "G4.7", "G4.9", "G2.2", "G3.3", "S12"}
-    return tuple(f for f in found if f.severity is Severity.ERROR and f.rule in about)
+def _or_unknown(facts: Callable[[], T]) -> T:
+    """What can be found out about a recipe's model or folders, where the keys that name them are right."""
+    try:
+        return facts()
+    except UnjudgedError:
+        return cast("T", UNKNOWN)
+
+
+def _had(facts: T) -> T | None:
+    return None if isinstance(facts, Unknown) else facts
 
 
 def _examination(
@@ -220,7 +230,9 @@ def _examination(
     plan: Plan | None = None,
 ) -> Examination:
     known = with_lines(findings, loaded.content)
-    kept, waived = _waive(known, recipe.waive if recipe else (), every_rule_ran=plan is not None)
+    read = recipe or loaded.salvage
+    waivers = judged(lambda: read.waive) if read else None
+    kept, waived = _waive(known, waivers or (), every_rule_ran=plan is not None)
     placed = with_lines(kept, loaded.content)  # once more for what _waive has to say of idle waivers
     return Examination(loaded, recipe, base, dataset or DatasetFacts(), machine, plan, placed, waived)
 
@@ -232,6 +244,7 @@ def _waive(
 
     Whether a waiver waives anything can be told only where every rule ran, which an error elsewhere prevents.
     """
+    waivers = [waiver for waiver in waivers if judged(lambda waiver=waiver: (waiver.rule, waiver.reason))]  # type: ignore[misc]
     reasons = {waiver.rule: waiver.reason for waiver in waivers}
     waived = [f for f in findings if f.rule in reasons and f.severity is not Severity.ERROR]
     used, found = {finding.rule for finding in waived}, {finding.rule for finding in findings}

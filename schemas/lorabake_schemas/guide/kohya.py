@@ -9,6 +9,7 @@ from lorabake_schemas.defaults import precision_of, shuffles
 from lorabake_schemas.guide.registry import ERROR, WARNING, Remark, Situation, rule
 from lorabake_schemas.options import nearest
 from lorabake_schemas.recipe import Base, Captions, KohyaValue, Launch, Metadata, Network, Sample, Save, Train
+from lorabake_schemas.unjudged import judged
 from lorabake_schemas.vocabulary import OTHER_WORDS
 from lorabake_schemas.words import Said, say
 
@@ -123,7 +124,8 @@ def _meant(name: str, situation: Situation) -> Said:
 
 
 def _no_option(name: str, situation: Situation) -> Said:
-    script = "sdxl_train_network.py" if situation.family == "sdxl" else "train_network.py"
+    family = judged(lambda: situation.family)
+    script = "sdxl_train_network.py" if family == "sdxl" else "train_network.py" if family else "sd-scripts"
     if situation.commit is None:
         return say("{script} of this version of sd-scripts has no option {name}", script=script, name=name)
     commit = situation.commit[:12]

@@ -14,6 +14,7 @@ from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.tags import TagMemory
+from lorabake_schemas.unjudged import UnjudgedError
 from lorabake_schemas.words import Said
 
 ERROR, WARNING, HINT = Severity.ERROR, Severity.WARNING, Severity.HINT
@@ -85,15 +86,19 @@ class Rule:
     needs_plan: bool = False
 
     def findings(self, situation: Situation) -> Iterator[Finding]:
-        for remark in self.check(situation):
-            yield Finding(
-                rule=self.id,
-                severity=remark.severity or self.severity,
-                where=remark.where,
-                file=remark.file,
-                message=remark.message,
-                fix=remark.fix,
-            )
+        """What it has to say until it comes to a part of the recipe that is wrong."""
+        try:
+            for remark in self.check(situation):
+                yield Finding(
+                    rule=self.id,
+                    severity=remark.severity or self.severity,
+                    where=remark.where,
+                    file=remark.file,
+                    message=remark.message,
+                    fix=remark.fix,
+                )
+        except UnjudgedError:
+            return
 
 
 _RULES: list[Rule] = []

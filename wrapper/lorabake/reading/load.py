@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lorabake import files
 from lorabake.errors import RecipeError
-from lorabake.reading.shape import shape_findings
+from lorabake.reading.shape import field_at, meant_key, shape_findings, with_required
 from lorabake.reading.syntax import no_toml, syntax_finding
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.unjudged import Partial
 from lorabake_schemas.words import say
 
 Raw = dict[str, Any]
@@ -26,7 +27,7 @@ MAX_BYTES = 1 << 20
 @dataclass(frozen=True)
 class LoadedRecipe:
     """A recipe as read. ``recipe`` is None when the file has shape errors; ``salvage`` then is what is left of it
-    when the faulty keys are taken out, so that its paths can still be looked at."""
+    when the faulty keys are taken out (see ``unjudged``), so that the rest can be judged."""
 
     path: Path
     content: bytes
@@ -90,14 +91,57 @@ def _validated(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:
 
 
 def _salvage(raw: Raw, findings: Sequence[Finding]) -> Recipe | None:
-    """The recipe without its faulty keys, None when too little is left."""
+    """The recipe without its faulty keys, of which it gives no answer; None when too little is left."""
+    wrong = {field_at(finding.where, raw) for finding in findings}
     rest: object = raw
-    for finding in findings:
-        rest = _without(rest, finding.where)
+    for where in wrong:
+        rest = _without(rest, where)
     try:
-        return Recipe.model_validate(rest)
-    except ValidationError:
+        recipe = Recipe.model_validate(with_required(cast("Raw", rest)))
+        recipe = recipe.model_copy(deep=True)  # tables that are left out are one object for all recipes
+    except (ValidationError, AttributeError, TypeError):
         return None
+    for where in wrong:
+        _forget(recipe, where)
+    for finding in findings:
+        if finding.rule == "unknown-key":
+            for key in _meant_keys(finding.where, raw):
+                _forget(recipe, key, unset=True)
+    return recipe
+
+
+def _meant_keys(where: Sequence[str | int], raw: Raw) -> list[tuple[str, ...]]:
+    """The keys that may have been meant by an unknown one: of a table each that is in it."""
+    meant, value = meant_key(tuple(where)), cast("Any", raw)
+    for part in where:
+        value = value[part]
+    return [(*meant, key) for key in value] if isinstance(value, dict) and meant else [meant]
+
+
+def _forget(part: object, where: Sequence[str | int], *, unset: bool = False) -> None:
+    """Take the key out, so that asking for it raises UnjudgedError; of a list without an index in all its entries.
+
+    ``unset``: only where nothing is given for it.
+    """
+    if not where:
+        return
+    head, tail = where[0], where[1:]
+    if isinstance(part, tuple):
+        entries = cast("tuple[object, ...]", part)
+        each = entries[head : head + 1] if isinstance(head, int) else entries
+        for entry in each:
+            _forget(entry, tail if isinstance(head, int) else where, unset=unset)
+    elif isinstance(part, BaseModel):
+        fields = {field.alias or name: name for name, field in type(part).model_fields.items()}
+        name = fields.get(str(head), "")
+        value = part.__dict__.get(name)
+        if tail and isinstance(value, dict):
+            known = value.wrong if isinstance(value, Partial) else frozenset[str]()
+            part.__dict__[name] = Partial(cast("dict[str, object]", value), known | {str(tail[0])})
+        elif tail and isinstance(value, BaseModel | tuple):
+            _forget(value, tail, unset=unset)
+        elif not tail and not (unset and value):
+            part.__dict__.pop(name, None)
 
 
 def _without(value: object, where: Sequence[str | int]) -> object:

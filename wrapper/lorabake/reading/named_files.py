@@ -12,7 +12,8 @@ from lorabake.reading.safetensors_header import Header
 from lorabake.reading.spelling import as_spelt, as_written
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import Family
-from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.recipe import Network, Recipe
+from lorabake_schemas.unjudged import judged
 from lorabake_schemas.words import Said, say
 
 Key = tuple[str, str]
@@ -27,11 +28,15 @@ _MARKS = {"lora": ".lora_down.", "locon": ".lora_down.", "loha": ".hada_w1_", "l
 _VAE = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
 
-def file_findings(recipe: Recipe, folder: Path, family: Family, network: str, *, rehearsing: bool) -> Iterator[Finding]:
+def file_findings(
+    recipe: Recipe, folder: Path, family: Family | None, network: str | None, *, rehearsing: bool
+) -> Iterator[Finding]:
     """Every such file that sd-scripts would stop at minutes later, or pass over in silence.
 
-    ``folder`` is the recipe's; ``family`` and ``network`` are those of the run. A rehearsal reads none of them.
+    ``folder`` is the recipe's; ``family`` and ``network`` are those of the run, None where a wrong key hides them. A
+    rehearsal reads none of them.
     """
+    unet_only = judged(lambda: recipe.network.network_train_unet_only)
     severity = Severity.WARNING if rehearsing else Severity.ERROR
     for where, name in _named(recipe, folder):
         path = folder / name
@@ -48,29 +53,42 @@ def file_findings(recipe: Recipe, folder: Path, family: Family, network: str, *,
         found = _problem(where, path, family, network)
         if found:
             yield Finding(rule="wrong-file", severity=severity, where=where, message=found[0], fix=found[1])
-        elif where[1] == "network_weights" and recipe.network.network_train_unet_only and _has_text_encoder(path):
+        elif where[1] == "network_weights" and unet_only and _has_text_encoder(path):
             said = say(
                 "{file} holds a text encoder's part too, which a UNet-only run leaves out of its file", file=name
             )
             fix = say("merge the two afterwards, or take network_train_unet_only out")
             yield Finding(rule="wrong-file", severity=Severity.WARNING, where=where, message=said, fix=fix)
-    yield from _tokenizers(recipe, folder, family)
+    if family is not None:
+        yield from _tokenizers(judged(lambda: recipe.base.tokenizer_cache_dir), folder, family)
 
 
 def _named(recipe: Recipe, folder: Path) -> Iterator[tuple[Key, str]]:
-    network, kohya = recipe.network, recipe.kohya
-    vae, preset, several = recipe.base.vae or "", network.preset or "", kohya.get("base_weights")
-    named: list[tuple[Key, object]] = [
-        (("base", "vae"), vae if vae.endswith(VAE_FILES) or (folder / vae).exists() else None),  # else a hub id
-        (("network", "network_weights"), network.network_weights),
-        (("network", "preset"), preset if preset.endswith(".toml") and network.type != "lora" else None),
-        (("kohya", "log_tracker_config"), kohya.get("log_tracker_config")),
-        *((("kohya", "base_weights"), item) for item in (several if isinstance(several, tuple) else ())),
-    ]
-    yield from ((where, value) for where, value in named if isinstance(value, str) and value)
+    """Each file with its key; a key that is wrong names none."""
+    for where, names in (
+        (("base", "vae"), lambda: _vae(recipe.base.vae or "", folder)),
+        (("network", "network_weights"), lambda: (recipe.network.network_weights,)),
+        (("network", "preset"), lambda: _preset_file(recipe.network)),
+        (("kohya", "log_tracker_config"), lambda: (recipe.kohya.get("log_tracker_config"),)),
+        (("kohya", "base_weights"), lambda: _several(recipe.kohya.get("base_weights"))),
+    ):
+        yield from ((where, name) for name in judged(names) or () if isinstance(name, str) and name)
 
 
-def _problem(where: Key, path: Path, family: Family, network: str) -> tuple[Said, Said] | None:
+def _vae(name: str, folder: Path) -> tuple[str, ...]:
+    return (name,) if name.endswith(VAE_FILES) or (folder / name).exists() else ()  # else a hub id
+
+
+def _preset_file(network: Network) -> tuple[str, ...]:
+    preset = network.preset or ""
+    return (preset,) if preset.endswith(".toml") and network.type != "lora" else ()
+
+
+def _several(names: object) -> tuple[object, ...]:
+    return names if isinstance(names, tuple) else ()
+
+
+def _problem(where: Key, path: Path, family: Family | None, network: str | None) -> tuple[Said, Said] | None:
     """What is wrong with the file that this key names, and what to do."""
     problem: Said | None = None
     fix = say("name a LoRA of the same family")
@@ -91,9 +109,8 @@ def _problem(where: Key, path: Path, family: Family, network: str) -> tuple[Said
     return (problem, fix) if problem else None
 
 
-def _tokenizers(recipe: Recipe, folder: Path, family: Family) -> Iterator[Finding]:
+def _tokenizers(cache: str | None, folder: Path, family: Family) -> Iterator[Finding]:
     """sd-scripts fetches what is not in tokenizer_cache_dir, and keeps it there (strategy_base.py:54-71)."""
-    cache = recipe.base.tokenizer_cache_dir
     lacking = lacking_tokenizers(folder / cache, family) if cache else ()
     if cache and lacking:
         yield Finding(
@@ -111,7 +128,7 @@ def _tokenizers(recipe: Recipe, folder: Path, family: Family) -> Iterator[Findin
         )
 
 
-def lora_problem(path: Path, family: Family, network: str | None = None) -> Said | None:
+def lora_problem(path: Path, family: Family | None, network: str | None = None) -> Said | None:
     """Why a file cannot be the LoRA to go on from, None when it may be. Raises OSError."""
     if path.is_dir():
         return say("{path} is a folder, not a LoRA file", path=path)
@@ -127,13 +144,13 @@ def _has_text_encoder(path: Path) -> bool:
     return not isinstance(header, str) and any(name.startswith("lora_te") for name in header.shapes)
 
 
-def _misfit(header: Header, file: str, family: Family, network: str | None) -> Said | None:
+def _misfit(header: Header, file: str, family: Family | None, network: str | None) -> Said | None:
     """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
     if not any(_LORA.match(name) for name in header.shapes):
         first = ", ".join(sorted(header.shapes)[:3]) or say("none")
         return say("{file} holds no LoRA that sd-scripts could read (its tensors: {tensors})", file=file, tensors=first)
     found = _lora_family(header)
-    if family not in found:
+    if family is not None and family not in found:
         families = say("{first} or {second}", first=found[0], second=found[1]) if len(found) > 1 else found[0]
         return say(
             "{file} is a LoRA for {families}, the base model is {family}", file=file, families=families, family=family

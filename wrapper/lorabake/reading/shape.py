@@ -77,22 +77,33 @@ def _written(loc: Where, raw: Raw) -> Where:
 
 
 def _unknown_key(where: Where) -> tuple[Said, Said]:
-    name = str(where[-1])
-    own = known_keys(where[:-1])
+    name, meant = str(where[-1]), meant_key(where)
     unknown = say("is not a key of a recipe")
     if name in OTHER_WORDS:
         return unknown, say("lorabake's word for it is `{key}`", key=OTHER_WORDS[name])
-    elsewhere = [f"{table}.{key}" if table else key for table, key in all_keys() if key == name]
-    if elsewhere:
-        return say("does not belong here"), say("it is `{key}`", key=elsewhere[0])
-    near = difflib.get_close_matches(name, own, 1, 0.6)
+    if meant and meant[-1] == name:
+        return say("does not belong here"), say("it is `{key}`", key=".".join(meant))
+    if meant:
+        shown = meant[-1] if meant[:-1] == tuple(part for part in where[:-1] if isinstance(part, str)) else None
+        return unknown, say("did you mean `{key}`?", key=shown or ".".join(meant))
+    own = ", ".join(known_keys(where[:-1]))
+    return unknown, say("known here: {keys}; other sd-scripts options go into [kohya]", keys=own)
+
+
+def meant_key(where: Where) -> tuple[str, ...]:
+    """The key that was probably meant by an unknown one, without indices; empty when it is like none."""
+    name, table = str(where[-1]), tuple(part for part in where[:-1] if isinstance(part, str))
+    if name in OTHER_WORDS:
+        meant = tuple(OTHER_WORDS[name].split("."))
+        return meant if len(meant) > 1 else (*table, *meant)
+    named = {key: (first, key) if first else (key,) for first, key in reversed(all_keys())}
+    if name in named:
+        return named[name]
+    near = difflib.get_close_matches(name, known_keys(where[:-1]), 1, 0.6)
     if near:
-        return unknown, say("did you mean `{key}`?", key=near[0])
+        return (*table, near[0])
     far = difflib.get_close_matches(name, [key for _, key in all_keys()], 1, 0.7)
-    if far:
-        table = next(table for table, key in all_keys() if key == far[0])
-        return unknown, say("did you mean `{key}`?", key=f"{table + '.' if table else ''}{far[0]}")
-    return unknown, say("known here: {keys}; other sd-scripts options go into [kohya]", keys=", ".join(own))
+    return named[far[0]] if far else ()
 
 
 def _bad_choice(detail: ErrorDetails, where: Where) -> tuple[Said, Said]:
@@ -258,4 +269,46 @@ def _first_model(annotation: Any) -> type[BaseModel] | None:
     return next((model for part in get_args(annotation) if (model := _first_model(part))), None)
 
 
-__all__ = ["all_keys", "known_keys", "shape_findings"]
+def field_at(where: Sequence[str | int], raw: Raw) -> Where:
+    """The key whose value has to go when something at ``where`` is wrong: one of a table's own, or of a free table's
+    (kohya, optimizer_args)."""
+    model: type[BaseModel] | None = Recipe
+    value: Any = raw
+    path: list[str | int] = []
+    for part in where:
+        value = value.get(part) if isinstance(value, dict) else value[part] if isinstance(part, int) else None
+        if isinstance(part, int):
+            if not isinstance(value, dict):
+                break
+            path.append(part)
+            continue
+        path.append(part)
+        model = _table_model(model, part)
+        free = model is None and part in {"kohya", "optimizer_args"}
+        if not isinstance(value, dict | list) or (model is None and not free):
+            break
+    return tuple(path[:-1] if path and isinstance(path[-1], int) else path)
+
+
+EXAMPLES: Raw = {
+    "name": "x", "kind": "object", "base": {}, "concept": [{}], "model": "x", "token": "x", "class": "x", "images": "x",
+    "prompts": ["x"], "rule": "x", "reason": "none",
+}  # fmt: skip
+
+
+def with_required(raw: Raw, model: type[BaseModel] = Recipe) -> Raw:
+    """The table with an example for each key that it cannot do without."""
+    filled = dict(raw)
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        if field.is_required() and key not in filled:
+            filled[key] = EXAMPLES[key]
+        inner, value = _first_model(field.annotation), filled.get(key)
+        if inner is not None and isinstance(value, dict):
+            filled[key] = with_required(value, inner)
+        elif inner is not None and isinstance(value, list):
+            filled[key] = [with_required(each, inner) if isinstance(each, dict) else each for each in value]
+    return filled
+
+
+__all__ = ["all_keys", "field_at", "known_keys", "meant_key", "shape_findings", "with_required"]

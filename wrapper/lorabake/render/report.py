@@ -16,6 +16,7 @@ from lorabake.render.page import Page, bold, dim
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.unjudged import judged
 from lorabake_schemas.words import Said, joined, say, told
 
 Form = Literal["full", "concise", "json", "github"]
@@ -52,7 +53,8 @@ def key_of(finding: Finding, recipe: Recipe | None) -> str:
 
 
 def _only_one(recipe: Recipe, table: str) -> bool:
-    return len({"concept": recipe.concept, "regularisation": recipe.regularisation}.get(table, ())) == 1
+    many = judged(lambda: recipe.concept if table == "concept" else recipe.regularisation)
+    return table in {"concept", "regularisation"} and len(many or ()) == 1
 
 
 def report(examination: Examination, page: Page) -> str:
@@ -163,7 +165,7 @@ def summary(examination: Examination, page: Page) -> str:
     """One line: how many findings of each kind, and the run's size when there is a plan."""
     said: list[str] = [counts(examination)]
     if examination.plan is None and examination.errors:
-        said.append(say("the settings are judged together once these are mended"))
+        said.append(say("fix these first; the remaining checks run after that"))
     if examination.plan is not None:
         said.append(size(examination.plan.forecast))
     return f"{page(str(examination.loaded.path))}: {page(joined(said, '; '))}"

@@ -1,0 +1,50 @@
+"""What of a faulty recipe is not known: asking for it ends the question, so that no mistake is reported twice.
+
+A recipe with a wrong key is judged without it. A rule that looks at the key cannot tell what was meant, and is
+silent; every other rule has its say in the same report.
+"""
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+class UnjudgedError(Exception):
+    """Somebody asked for a part of a recipe that is wrong or missing."""
+
+
+class Unknown:
+    """Stands for facts that could not be had, because the key that names them is wrong."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise UnjudgedError(name)
+
+
+UNKNOWN: Any = Unknown()
+
+
+class Partial(dict[str, T]):
+    """A table some of whose values are wrong: they are not in it, and asking for one ends the question."""
+
+    def __init__(self, table: dict[str, T], wrong: frozenset[str]) -> None:
+        super().__init__(table)
+        self.wrong = wrong
+
+    def __contains__(self, name: object) -> bool:
+        if name in self.wrong:
+            raise UnjudgedError(name)
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name in self.wrong:
+            raise UnjudgedError(name)
+        return super().get(name, default)
+
+
+def judged(question: Callable[[], T]) -> T | None:
+    """The answer, None where a part that it needs is wrong."""
+    try:
+        return question()
+    except UnjudgedError:
+        return None
