@@ -158,7 +158,7 @@ def test_a_faulty_recipe_leaves_what_can_be_judged(tmp_path: Path) -> None:
         ("[trian]\nseed = 3\n[train]\noptimizer = 'AdamW'\n", ["seed"], ["optimizer"]),
         ("[network]\nunet_lr = 1.0\n", ["unet_lr"], ["learning_rate"]),
         ("[train]\noptimizer_args = { d0 = 1979-05-27 }\n", [], ["optimizer"]),
-    X, "optimizer"], []),
+        ("train = 3\n", ["seed", "optimizer"], []),
     ],
 )
 def test_a_key_that_was_probably_meant_is_not_known_either(
