@@ -9,7 +9,7 @@ import pytest
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts, LongCaption
 from lorabake_schemas.guide import Situation
 from lorabake_schemas.recipe import Recipe
-from situations import TOKEN, Fires, Misses, dataset, folder, recipe, situation, spoken, topic
+from situations import CLASS, TOKEN, Fires, Misses, dataset, folder, recipe, situation, spoken, topic
 
 REG = [{"class": "food", "images": "reg"}]
 
@@ -132,3 +132,8 @@ def test_a_longer_limit_is_offered_where_there_is_one(length: int | None, *, off
     assert f"longer than {length or 225} tokens" in found.message
     assert "0.txt (230), 1.txt (226)" in found.message
     assert ("max_token_length = 225" in found.fix) is offered
+
+
+def test_what_trains_without_a_caption_is_token_and_class() -> None:
+    found = spoken("G3.3", at(pictures(MISSING, None, None)))
+    assert [f'"{TOKEN}, {CLASS}"' in each.fix for each in found] == [True]

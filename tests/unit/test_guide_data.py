@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -118,3 +119,13 @@ def test_few_names_are_shown() -> None:
     found = spoken("G2.3", at(folder(ignored=tuple(f"{number}.gif" for number in range(9)))))[0]
     assert found.message == "sd-scripts skips 9 files: 0.gif, 1.gif, 2.gif and 6 more"
     assert found.file == "0.gif"
+
+
+@pytest.mark.parametrize("table", ["concept", "regularisation"])
+def test_a_folder_one_level_too_high_stays_in_its_own_kind_of_table(table: str) -> None:
+    """Followed to the letter, another header would train regularisation pictures as a concept."""
+    high = folder("reg", 0, repeat_folders=("10_food",))
+    of = recipe(regularisation=[{"class": "food", "images": "reg"}])
+    facts = dataset(high if table == "concept" else folder(), regularisation=[folder() if table == "concept" else high])
+    fix = next(each.fix for each in spoken("G4.9", situation(of, facts)))
+    assert re.findall(r"\[\[\w+\]\]", fix) == [f"[[{table}]]"]

@@ -10,9 +10,10 @@ import pytest
 from lorabake.planning.resolve.optimizer import literal, optimizer_settings
 from lorabake.planning.resolve.profile import Profile, profile_of
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.plan import Origin
 from lorabake_schemas.recipe import OptimizerArgument, Recipe
 from lorabake_schemas.vocabulary import OPTIMIZERS, is_adaptive
-from situations import GPU, base_facts, recipe, sources, values
+from situations import GPU, base_facts, plan_of, recipe, sources, values
 
 
 def settings(made: Recipe, **facts: Any) -> dict[str, OptionValue]:
@@ -192,10 +193,19 @@ def test_arguments_are_python_literals(value: OptimizerArgument, text: str) -> N
 
 def test_arguments_of_the_recipe_replace_the_guides() -> None:
     made = train(optimizer_args={"betas": [0.9, 0.95], "decouple": False, "d_coef": 2})
-    assert made["optimizer_args"] == ("betas=0.9,0.95", "decouple=False", "d_coef=2")
+    assert made["optimizer_args"] == ("decouple=False", "weight_decay=0.1", "betas=0.9,0.95", "d_coef=2")
     assert "optimizer_args" not in train(optimizer_args={})
 
 
 def test_a_class_path_gets_no_guessed_arguments() -> None:
     assert "optimizer_args" not in train(optimizer="prodigyopt.Prodigy")
     assert "optimizer_args" not in train(optimizer="my.AdamW", learning_rate=1e-4)
+
+
+def test_an_argument_of_the_recipe_is_added_to_the_guides_and_the_source_says_so() -> None:
+    made = train(optimizer_args={"d_coef": 2})
+    assert made["optimizer_args"] == ("decouple=True", "weight_decay=0.1", "betas=0.9,0.99", "d_coef=2")
+    plan = plan_of(recipe(train={"optimizer_args": {"d_coef": 2}}))
+    source = sources(plan.train)["optimizer_args"]
+    assert (source.origin, source.rule) == (Origin.GUIDE, "G4.50")
+    assert "d_coef" in source.why

@@ -53,7 +53,9 @@ def folder_has_the_precision(situation: Situation) -> Iterator[Remark]:
                 "this folder has weights named *.fp16.* only, and training at {precision} wants the others",
                 precision=str(precision),
             ),
-            say('name a single .safetensors file, or for SDXL write mixed_precision = "fp16" under [train]'),
+            say('name a single .safetensors file, or write mixed_precision = "fp16" under [train]')
+            if situation.family == "sdxl" and base.fp16_files
+            else say("name a single .safetensors file"),
         )
 
 

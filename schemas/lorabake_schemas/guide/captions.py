@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts, ImageFacts
-from lorabake_schemas.defaults import token_limit_of
+from lorabake_schemas.defaults import leading_words, token_limit_of
 from lorabake_schemas.guide.caption_faults import fault
 from lorabake_schemas.guide.data import caption_file, caption_files, folders, listed, training
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
@@ -21,7 +21,7 @@ def _ending(situation: Situation) -> str:
 @rule(
     "G3.3",
     ERROR,
-    "Without captions every picture gets the class token alone, and only a warning says so.",
+    "Without captions every image trains as token and class alone, and only a warning reports it.",
     unless="regularisation, which needs no captions; captions whose name differs in capital letters (G3.3.other)",
 )
 def there_are_captions(situation: Situation) -> Iterator[Remark]:
@@ -47,8 +47,9 @@ def there_are_captions(situation: Situation) -> Iterator[Remark]:
                 ),
                 told(
                     len(lacking),
-                    "write it; until then the picture trains as the class token alone",
-                    "write them; until then these pictures train as the class token alone",
+                    'write it; until then the image trains as "{words}" alone',
+                    'write them; until then these images train as "{words}" alone',
+                    words=", ".join(leading_words(situation.recipe.concept[index])),
                 ),
                 file=lacking[0],
                 severity=WARNING,

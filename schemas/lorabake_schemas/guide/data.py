@@ -64,11 +64,11 @@ def described(things: Sequence[Thing], words: Callable[[Thing], str]) -> Said:
 def folder_has_pictures(situation: Situation) -> Iterator[Remark]:
     for where, folder in folders(situation):
         if folder.problem or not folder.images:
-            yield Remark(where, *_emptiness(folder))
+            yield Remark(where, *_emptiness(folder, f"[[{where[0]}]]"))
 
 
-def _emptiness(folder: FolderFacts) -> tuple[Said, Said]:
-    """What is wrong with a folder without pictures, and what to do."""
+def _emptiness(folder: FolderFacts, table: str) -> tuple[Said, Said]:
+    """What is wrong with a folder without pictures, and what to do; ``table`` is the header of its kind."""
     path = folder.path
     if folder.problem == "not a folder":
         return _no_folder(normpath(path))
@@ -81,9 +81,10 @@ def _emptiness(folder: FolderFacts) -> tuple[Said, Said]:
             else say("give the folder that holds the pictures, relative to the recipe"),
         )
     if folder.repeat_folders:
+        inner = folder.repeat_folders[0]
         return (
             say("{path} is one level too high: the pictures are in {names}", path=path, names=_all(folder)),
-            say("write {lines}, one [[concept]] for each such folder", lines=_moved(path, folder.repeat_folders[0])),
+            say("write {lines}, one {table} for each such folder", lines=_moved(path, inner), table=table),
         )
     if folder.subfolders:
         return (
@@ -145,7 +146,10 @@ def subfolders_are_meant(situation: Situation) -> Iterator[Remark]:
             yield Remark(
                 where,
                 say("the pictures in {names} are not trained on", names=listed(folder.subfolders)),
-                say("fine if that is meant; else move them up, or give that folder a [[concept]] of its own"),
+                say(
+                    "fine if that is meant; else move them up, or give that folder its own {table}",
+                    table=f"[[{where[0]}]]",
+                ),
             )
 
 

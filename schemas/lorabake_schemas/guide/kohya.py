@@ -264,7 +264,7 @@ def precisions_agree(situation: Situation) -> Iterator[Remark]:
             yield Remark(("kohya", name), said, fix)
     for name in ("fp8_base", "fp8_base_unet"):
         if situation.recipe.kohya.get(name) is True and precision == "no":
-            fix = say('write mixed_precision = "fp16" or "bf16"')
+            fix = say('write mixed_precision = "fp16" under [train], or mixed_precision = "bf16" under [train]')
             yield Remark(("kohya", name), say("{name} needs mixed precision", name=name), fix)
 
 

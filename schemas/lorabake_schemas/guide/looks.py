@@ -107,7 +107,7 @@ def baked_features_have_no_tag(situation: Situation) -> Iterator[Remark]:
             yield Remark(
                 images_of(index),
                 say("most captions describe what the token is to hold by itself: {tags}", tags=named(folder, common)),
-                say('leave such tags to pictures on which it is different, or write tagging = "flexible"'),
+                say('leave such tags to images where it is different, or write tagging = "flexible" under [captions]'),
             )
 
 

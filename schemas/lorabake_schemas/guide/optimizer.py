@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lorabake_schemas.defaults import sets_own_rate
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, Remark, Situation, rule
 from lorabake_schemas.vocabulary import ADAM, OPTIMIZER_ARGUMENTS, is_adaptive
-from lorabake_schemas.words import Said, say
+from lorabake_schemas.words import Said, say, told
 
 GUIDE_OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit")
 RATES = ("learning_rate", "unet_lr", "text_encoder_lr")
@@ -38,11 +38,16 @@ def adaptive_wants_one(situation: Situation) -> Iterator[Remark]:
     rates = {name: getattr(situation.recipe.train, name) for name in RATES}
     wrong = [name for name, rate in rates.items() if rate and (rate <= 0.1 or rate > 2)]
     if is_adaptive(situation.optimizer) and wrong:
-        name = wrong[0]
+        name, settings = wrong[0], " and ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
         yield Remark(
             ("train", name),
             say("{name} {rate:g} with {optimizer}", name=name, rate=rates[name], optimizer=situation.optimizer),
-            say("write {name} = 1.0, or leave it out", name=name),
+            told(
+                len(wrong),
+                "write {settings}, or leave it out",
+                "write {settings}, or leave them out",
+                settings=settings,
+            ),
         )
 
 
@@ -140,7 +145,9 @@ def something_is_trained(situation: Situation) -> Iterator[Remark]:
         yield Remark(
             key,
             say("neither UNet nor text encoder is trained: sd-scripts stops once the model is loaded"),
-            say("take the line out") if text_only else say("give unet_lr a rate above 0"),
+            say("take the line out")
+            if text_only and unet_only
+            else say("give {name} a rate above 0", name="text_encoder_lr" if text_only else "unet_lr"),
         )
     elif train.text_encoder_lr == 0 and not unet_only:
         yield Remark(
@@ -161,7 +168,7 @@ def something_is_trained(situation: Situation) -> Iterator[Remark]:
 )
 def adafactor_is_asked_for_one_thing(situation: Situation) -> Iterator[Remark]:
     train = situation.recipe.train
-    fix = say("take it out, or set optimizer_args = {{ relative_step = false }} and a rate")
+    fix = say("take it out, or write optimizer_args = {{ relative_step = false }} and learning_rate = 1e-4")
     if not sets_own_rate(train):
         return
     if train.lr_warmup_steps:

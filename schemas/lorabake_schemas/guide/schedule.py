@@ -111,7 +111,7 @@ def _torch_scheduler(name: str, optimizer: str, given: KohyaValue) -> Iterator[R
     if name not in TORCH_SCHEDULERS:
         near = difflib.get_close_matches(name, TORCH_SCHEDULERS, 1, 0.6)
         known = say("one of {names}, or a dotted class path", names=", ".join(TORCH_SCHEDULERS))
-        fix = say("did you mean {near}?", near=near[0]) if near else known
+        fix = say('did you mean "{name}"?', name=near[0]) if near else known
         said = say("{name} is no scheduler of torch that works here", name=name)
         yield Remark(("kohya", "lr_scheduler_type"), said, fix)
         return
@@ -155,7 +155,7 @@ def decay_is_read(situation: Situation) -> Iterator[Remark]:
         said = say("{steps} is a share, {times:g} times the whole run", steps=str(steps), times=steps)
         yield Remark(where, said, say("write {steps} for steps", steps=int(steps)))
     if steps and name not in {None, "warmup_stable_decay"}:
-        fix = say('take it out, or write lr_scheduler = "warmup_stable_decay"')
+        fix = say('take it out, or write lr_scheduler = "warmup_stable_decay" under [train]')
         yield Remark(where, _ignores(str(name), "lr_decay_steps"), fix)
     if not steps and name == "warmup_stable_decay":
         said = say("without lr_decay_steps the rate never decays")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lorabake.planning.resolve.profile import Profile
-from lorabake.planning.resolve.sources import guide, pick
+from lorabake.planning.resolve.sources import NO_WHY, always, guide, pick
 from lorabake_schemas.plan import Setting
 from lorabake_schemas.recipe import OptimizerArgument, Train
 from lorabake_schemas.vocabulary import NEEDS_A_RATE_AT_ONCE
@@ -31,14 +33,26 @@ def optimizer_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
 
 
 def _arguments(train: Train, profile: Profile) -> tuple[Setting, ...]:
-    if train.optimizer_args is not None:
-        given = tuple(f"{name}={literal(value)}" for name, value in train.optimizer_args.items())
-        return pick("optimizer_args", given or None)
+    """The guide's arguments, each replaced by the recipe's of that name, and what the recipe adds.
+
+    An empty table is how a recipe says that it wants none.
+    """
+    if train.optimizer_args == {}:
+        return ()
+    given = {name: f"{name}={literal(value)}" for name, value in (train.optimizer_args or {}).items()}
+    arguments, rule = dict[str, str](), ""
     if profile.optimizer in TAKES_ADAPTIVE_ARGUMENTS:
-        return pick("optimizer_args", None, ADAPTIVE_ARGUMENTS, guide("G4.50"))
-    if profile.adam:
-        return pick("optimizer_args", None, ADAM_ARGUMENTS, guide("G4.51"))
-    return ()
+        arguments, rule = _by_name(ADAPTIVE_ARGUMENTS), "G4.50"
+    elif profile.adam:
+        arguments, rule = _by_name(ADAM_ARGUMENTS), "G4.51"
+    if arguments.keys() <= given.keys():
+        return pick("optimizer_args", tuple(given.values()) or None)
+    why = say("from the recipe: {names}", names=", ".join(given)) if given else NO_WHY
+    return always("optimizer_args", tuple((arguments | given).values()), guide(rule, why))
+
+
+def _by_name(arguments: Sequence[str]) -> dict[str, str]:
+    return {argument.partition("=")[0]: argument for argument in arguments}
 
 
 def literal(value: OptimizerArgument) -> str:
