@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from lorabake_schemas.disks import DiskNeed, Room
 from lorabake_schemas.guide import Situation
 from lorabake_schemas.machine import MachineFacts
-from situations import CPU, GPU, Fires, Misses, recipe, situation, spoken, topic
+from situations import CPU, GPU, Fires, Misses, plan_of, recipe, situation, spoken, topic
 
 
 def at(machine: MachineFacts = GPU, **tables: Any) -> Situation:
@@ -25,6 +27,13 @@ def on_cpu(*, launching: bool = False, rehearsing: bool = False, **given: Any) -
 
 def launched(machine: MachineFacts, **launch: Any) -> Situation:
     return situation(recipe(launch=launch), machine=machine, launching=True)
+
+
+def with_room(least: int, most: int, *, launching: bool = False, rehearsing: bool = False) -> Situation:
+    """A disk with 1000 bytes free, for a run that has a plan."""
+    need = DiskNeed(("save", "runs"), "runs", Room(least, most), 1000)
+    made = situation(recipe(), launching=launching, rehearsing=rehearsing)
+    return replace(made, plan=plan_of(recipe()), disks=(need,))
 
 
 SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
@@ -59,6 +68,9 @@ FIRES: list[Fires] = [
     ("G4.96.processes", launched(GPU, num_processes=2), "launch.num_processes", "error"),
     ("G4.96.processes", launched(GPU, gpu_ids="1"), "launch.gpu_ids", "error"),
     ("G4.96.processes", launched(TWO, num_processes=2, gpu_ids="1"), "launch.gpu_ids", "error"),
+    ("G4.37.disk", with_room(1001, 2000, launching=True), "save.runs", "error"),
+    ("G4.37.disk", with_room(1001, 2000), "save.runs", "warning"),
+    ("G4.37.disk", with_room(500, 2000, launching=True), "save.runs", "warning"),
     ("S9.samples", at(sample=SAMPLE | {"sample_every_n_epochs": 1, "sample_every_n_steps": 5}),
      "sample.sample_every_n_steps", "warning"),
 ]  # fmt: skip
@@ -81,6 +93,8 @@ MISSES: list[Misses] = [
     ("G4.96.processes", launched(TWO, num_processes=2, gpu_ids="0,1")),
     ("G4.96.processes", launched(TWO, num_processes=2, gpu_ids="all")),
     ("G4.96.processes", situation(recipe(launch={"num_processes": 2}), machine=CPU, rehearsing=True)),
+    ("G4.37.disk", with_room(500, 1000, launching=True)),
+    ("G4.37.disk", with_room(1001, 2000, rehearsing=True)),
     ("S9.samples", at(sample=SAMPLE | {"sample_every_n_steps": 5})),
     ("S9.samples", at()),
 ]

@@ -13,7 +13,7 @@ from lorabake.errors import MachineError, RecipeError
 from lorabake.planning.at_commit import at_commit
 from lorabake.planning.compile import unreadable
 from lorabake.planning.resolve import resolve
-from lorabake.prospects import with_prospects
+from lorabake.prospects import RUNS, disk_needs, with_prospects
 from lorabake.reading.base_model import inspect_base
 from lorabake.reading.dataset import Scanning
 from lorabake.reading.load import LoadedRecipe, load, with_lines
@@ -176,8 +176,10 @@ def _plan(
         return None, (), (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)
     plan, more = _at(plan, situation.recipe, snapshot)
     caches = replace(scanning.caches, commit=scanning.caches.commit or snapshot.commit)
+    runs = folder / (situation.recipe.save.runs or RUNS)
+    disks = disk_needs(plan, situation.dataset, folder, runs)
     stale = stale_caches(Cached(situation.recipe, plan, situation.dataset, folder), caches)
-    found = (*guide_findings(replace(situation, plan=plan, stale=stale)), *more, *unreadable(plan))
+    found = (*guide_findings(replace(situation, plan=plan, stale=stale, disks=disks)), *more, *unreadable(plan))
     return (None if any(finding.severity is Severity.ERROR for finding in found) else plan), stale, found
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import cast
 
 from lorabake import resources
 from lorabake.files import read_toml
+from lorabake.planning import room
 from lorabake.planning.pace import timing
 from lorabake.planning.shapes import Models, parse, with_layers
 from lorabake.planning.size import Options, file_size
 from lorabake.reading.history import past_runs
+from lorabake.reading.machine import file_system, free_disk
+from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.disks import DiskNeed, Room
 from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
 from lorabake_schemas.plan import FileSize, Plan
 from lorabake_schemas.recipe import Recipe
@@ -30,6 +35,28 @@ def with_prospects(plan: Plan, recipe: Recipe, base: BaseFacts, machine: Machine
         }
     )
     return plan.model_copy(update={"forecast": counted})
+
+
+def disk_needs(plan: Plan, dataset: DatasetFacts, folder: Path, run_folder: Path) -> tuple[DiskNeed, ...]:
+    """What the run will keep on each file system, and what is free there; ``folder`` is the recipe's."""
+    rooms: list[tuple[tuple[str | int, ...], Path, Room]] = [(("save", "runs"), run_folder, room.run_folder(plan))]
+    places = [
+        ((table, at, "images"), facts)
+        for table, those in (("concept", dataset.concepts), ("regularisation", dataset.regularisation))
+        for at, facts in enumerate(those)
+    ]
+    rooms += [(where, folder / facts.path, room.caches(plan, at, facts)) for at, (where, facts) in enumerate(places)]
+    found: dict[int, DiskNeed] = {}
+    for where, path, needed in rooms:
+        if not needed.most:
+            continue
+        try:
+            device, free = file_system(path), free_disk(path)
+        except OSError:
+            continue
+        known = found.get(device)
+        found[device] = replace(known, room=known.room + needed) if known else DiskNeed(where, str(path), needed, free)
+    return tuple(found.values())
 
 
 def size_of(plan: Plan, base: BaseFacts, folder: Path) -> FileSize | None:

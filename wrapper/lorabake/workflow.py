@@ -16,6 +16,7 @@ from lorabake.examine import Examination, examine
 from lorabake.files import exists, is_folder
 from lorabake.gauge import Gauge, Progress, gauge, hashing
 from lorabake.planning.resolve import precision_of
+from lorabake.prospects import disk_needs
 from lorabake.reading import machine
 from lorabake.reading.beside import beside
 from lorabake.reading.cache_origins import CacheMemory
@@ -157,12 +158,26 @@ def check_place(prepared: Prepared) -> None:
         raise MachineError(say("{path} exists already", path=prepared.root), hint)
     if prepared.examination.recipe is not None:
         ensure_idle(prepared.root, prepared.examination.recipe.name)
+    _check_room(prepared)
     parent = next(folder for folder in prepared.root.absolute().parents if exists(folder))
     if not is_folder(parent) or not machine.writable(parent):
         raise MachineError(
             say("{folder} cannot be written to", folder=parent),
             say("set save.runs in the recipe, or name a folder by --run-dir"),
         )
+
+
+def _check_room(prepared: Prepared) -> None:
+    """Raises MachineError when what the run will write certainly does not fit where --run-dir has it."""
+    examination = prepared.examination
+    if examination.plan is None or prepared.order.rehearse:
+        return
+    for need in disk_needs(examination.plan, examination.dataset, examination.loaded.folder, prepared.root):
+        if need.too_small:
+            room, free = f"{need.room.least / 1e9:.1f}", f"{need.free / 1e9:.1f}"
+            said = say("the run needs at least {room} GB on the disk of {folder}, and {free} GB are free",
+                       room=room, folder=need.folder, free=free)  # fmt: skip
+            raise MachineError(said, say("make room, or name a folder on another disk by --run-dir"))
 
 
 def _next_root(examination: Examination, rehearsal: bool) -> Path:

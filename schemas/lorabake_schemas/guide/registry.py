@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.defaults import family_of, network_of, optimizer_of
+from lorabake_schemas.disks import DiskNeed
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
 from lorabake_schemas.options import Option
@@ -26,7 +27,7 @@ class Situation:
 
     ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
     otherwise (check, plan, compile) the training may well happen elsewhere. ``rehearsing``: nothing will be trained.
-    ``stale`` are the caches that the plan would use and that do not fit.
+    ``disks`` are those that the plan would write on, ``stale`` the caches that it would use and that do not fit.
     ``commit`` is sd-scripts' where that is not the pin; ``options`` are that commit's, ``pin_has`` the pin's names.
     ``tags`` keeps what was counted in captions for the next rule that asks.
     """
@@ -42,6 +43,7 @@ class Situation:
     commit: str | None = None
     pin_has: frozenset[str] = frozenset()
     stale: tuple[StaleCache, ...] = ()
+    disks: tuple[DiskNeed, ...] = ()
     tags: TagMemory = field(default_factory=TagMemory, compare=False, repr=False)
 
     @property

@@ -88,10 +88,19 @@ def _number(path: Path) -> int | None:
 
 def free_disk(path: Path) -> int:
     """Free bytes for this user where ``path`` is or would be made. Raises OSError when no parent of it exists."""
+    return shutil.disk_usage(_existing(path)).free
+
+
+def file_system(path: Path) -> int:
+    """The number of the file system on which ``path`` is or would be made. Raises OSError."""
+    return _existing(path).stat().st_dev
+
+
+def _existing(path: Path) -> Path:
     place = path.absolute()
     while not exists(place) and place != place.parent:
         place = place.parent
-    return shutil.disk_usage(place).free
+    return place
 
 
 def writable(folder: Path) -> bool:

@@ -1,0 +1,34 @@
+"""How much a run will write on each disk, and how much room is there."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that a run keeps at once, at least and at most."""
+
+    least: int = 0
+    most: int = 0
+
+    def __add__(self, other: "Room") -> "Room":
+        return Room(self.least + other.least, self.most + other.most)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskNeed:
+    """One file system: ``folder`` is one on it as people know it, ``where`` the recipe's key for it."""
+
+    where: tuple[str | int, ...]
+    folder: str
+    room: Room
+    free: int
+
+    @property
+    def too_small(self) -> bool:
+        """Certainly."""
+        return self.room.least > self.free
+
+    @property
+    def tight(self) -> bool:
+        """Probably too small."""
+        return self.room.most > self.free

@@ -1,0 +1,79 @@
+"""What a plan keeps on the disk at once: saves, states and caches, and the disk that is too small for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorabake import prospects
+from lorabake.errors import MachineError
+from lorabake.examine import examine
+from lorabake.planning import room
+from lorabake.workflow import Prepared, RunOrder, TrainerChoice, check_place
+from lorabake_schemas.disks import Room
+from lorabake_schemas.plan import FileSize, Plan
+from situations import GPU, dataset, folder, plan_of, project, recipe
+
+SIZE = FileSize(tensors=10, tensor_bytes=2000, header_bytes=100)
+
+
+def planned(**tables: Any) -> Plan:
+    made = plan_of(recipe(**tables))
+    return made.model_copy(update={"forecast": made.forecast.model_copy(update={"file_size": SIZE})})
+
+
+EVERY: dict[str, Any] = {"max_train_epochs": 10, "optimizer": "AdamW"}
+
+
+@pytest.mark.parametrize(
+    ("save", "files", "states"),
+    [
+        ({"save_every_n_epochs": 1}, 10, 0),
+        ({"save_every_n_epochs": 1, "save_last_n_epochs": 2}, 3, 0),
+        ({"save_every_n_epochs": 5}, 2, 0),
+        ({"save_every_n_epochs": 1, "save_state": True}, 10, 10),
+        ({"save_every_n_epochs": 1, "save_last_n_epochs": 2, "save_state": True}, 3, 3),
+        ({"save_every_n_epochs": 1, "save_state_on_train_end": True}, 10, 1),
+    ],
+)
+def test_saves_and_states_are_counted_as_they_are_kept(save: dict[str, Any], files: int, states: int) -> None:
+    """1000 weights: 2 bytes each in a save, 4 and AdamW's 8 in a state."""
+    needed = room.run_folder(planned(save=save, train=EVERY))
+    assert needed == Room(files * 2000 + states * 12_000, files * 2100 + states * 12_000)
+
+
+def test_a_network_of_unknown_shape_needs_nothing_that_is_known() -> None:
+    assert room.run_folder(plan_of(recipe())) == Room()
+
+
+@pytest.mark.parametrize(
+    ("flips", "there", "least", "most"), [(False, (), 2, 2), (True, (), 4, 4), (False, ("a_sd.npz",), 0, 2)]
+)
+def test_latents_on_disk(flips: bool, there: tuple[str, ...], least: int, most: int) -> None:
+    facts = folder(count=2, caches=there)
+    plan = plan_of(recipe(train={"cache_latents_to_disk": True}, concept={"flip_aug": flips}), dataset(facts))
+    assert room.caches(plan, 0, facts) == Room(least * 768 * 768 // 4, most * 768 * 768 // 4)
+    assert room.caches(plan_of(recipe(), dataset(facts)), 0, facts) == Room()
+
+
+def test_a_disk_that_is_too_small_is_an_error_before_a_run_and_a_warning_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project(tmp_path)
+    for free, launching, expected in ((1 << 40, True, []), (1000, False, ["warning"]), (1000, True, ["error"])):
+        monkeypatch.setattr(prospects, "free_disk", lambda _path, free=free: free)
+        found = examine(path, GPU, launching=launching).findings
+        assert [finding.severity for finding in found if finding.rule == "G4.37.disk"] == expected
+
+
+def test_the_disk_of_run_dir_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = project(tmp_path)
+    examination = examine(path, GPU)
+    order = RunOrder(path, TrainerChoice(), run_dir=tmp_path / "elsewhere" / "x")
+    prepared = Prepared(order, examination, tmp_path / "elsewhere" / "x")
+    check_place(prepared)
+    monkeypatch.setattr(prospects, "free_disk", lambda _path: 1000)
+    with pytest.raises(MachineError):
+        check_place(prepared)
