@@ -67,7 +67,7 @@ def _not_blank(value: str) -> str:
 
 
 def _a_tag(value: str) -> str:
-    if not value.replace(",", " ").strip():
+    if not any(sign.isprintable() and not sign.isspace() and sign != "," for sign in value):  # a lone mark is no word
         raise _fault("out-of-range", say("contains no word"), say("a word"))
     return value
 

@@ -341,7 +341,11 @@ def test_one_epoch_needs_no_interval() -> None:
 # Every [train] key with a value that is not the guide's, and where it has to arrive.
 ASKED: dict[str, tuple[Any, str, OptionValue]] = {
     "optimizer": ("Lion", "optimizer_type", "Lion"),
-    "optimizer_args": ({"weight_decay": 0.5}, "optimizer_args", ("weight_decay=0.5",)),
+    "optimizer_args": (
+        {"decouple": False, "weight_decay": 0.5, "betas": [0.9, 0.95]},
+        "optimizer_args",
+        ("decouple=False", "weight_decay=0.5", "betas=0.9,0.95"),
+    ),
     "learning_rate": (0.5, "learning_rate", 0.5),
     "unet_lr": (0.25, "unet_lr", 0.25),
     "text_encoder_lr": (0, "text_encoder_lr", 0.0),
