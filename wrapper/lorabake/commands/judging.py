@@ -10,7 +10,6 @@ import click
 
 from lorabake.cli_options import FORM, JSON, PATH, RECIPE, Look, look_options, page, speech
 from lorabake.commands.common import examined, show_findings
-from lorabake.files import is_file, read_text
 from lorabake.output import write_err, write_out
 from lorabake_schemas.words import say
 
@@ -121,6 +120,7 @@ def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_
 def schema(what: Published, check_file: Path | None) -> None:
     """Print the JSON schema of a recipe (for editors), of a run's record, or of what a command prints with --json."""
     from lorabake import shelf
+    from lorabake.files import is_file, read_text
 
     text = shelf.schema(what)
     if check_file is None:
