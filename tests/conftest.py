@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from lorabake import process, resources
 from lorabake.errors import SetupError
 from lorabake.trainer import install as trainers
+from ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,6 +23,13 @@ def pytest_configure() -> None:
     """Signals as a terminal leaves them: `nohup` and `&` hand on ignored ones, and so would our children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def ordinary() -> Generator[None]:
+    """Permissions count in this test, for root as well."""
+    with ordinary_user():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,18 @@ FAMILY_SIGNS: dict[Family, tuple[str, int]] = {
     "sd2": ("cond_stage_model.model.a", 1024),
     "sdxl": ("conditioner.embedders.1.a", 2048),
 }
+
+
+def torch_zip(inside: str = "archive/data.pkl") -> bytes:
+    """What torch.save writes, as far as its outside goes."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(inside, b"\x80\x02}q\x00.")
+    return made.getvalue()
+
+
+TORCH_ZIP = torch_zip()
+TORCH_OLD = b"\x80\x02\x8a\n" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little") + b".\x80\x02M\xe9\x03."
 
 
 def recipe(

@@ -266,6 +266,33 @@ def test_one_module_writes_to_the_terminal() -> None:
     assert writers == {"terminal": {"Console", "self._progress.console.print"}}
 
 
+# Who may open a file without lorabake.files: what is lorabake's own (its data, locks, logs, databases, what it has just
+# written), the system's (/proc, /dev/null), or the trainer's, which is checked by content before it is used.
+OPENERS = {
+    "files", "resources", "guard", "process", "owners", "locks", "stream", "output", "reading.machine",
+    "reading.fact_store", "reading.decoding", "reading.rewritten_header", "shelf", "resuming",
+    "runs.register", "runs.states", "runs.parts", "runs.resumable", "runs.start", "runs.again", "runs.resume",
+    "runs.events", "runs.folder", "runs.place",
+}  # fmt: skip
+
+
+def test_files_of_others_are_opened_by_one_module() -> None:
+    doors = {"open", "read_text", "read_bytes", "os.open", "io.open", "np.load", "Image.open", "tomllib.load"}
+    owned = {"files", "resources"}  # functions of lorabake's own with such names
+    openers = set[str]()
+    for source in sources(WRAPPER):
+        imported = {name for module, name in source.imports() if module.rpartition(".")[2] in owned}
+        for node in ast.walk(source.tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called.startswith("files.") or called in imported or called == "np.load":
+                continue
+            if called in doors or called.endswith((".open", ".read_text", ".read_bytes", "sqlite3.connect")):
+                openers.add(source.name)
+    openers -= {name for name in openers if name.startswith(("trainer.", "trainer_side."))}
+    assert openers <= OPENERS
+    assert {"reading.captions", "reading.load", "reading.safetensors_header"}.isdisjoint(openers)
+
+
 def test_only_the_surface_prints() -> None:
     shown = dict(LAYERS)
     surface = {*shown["what is seen while it goes on"], *shown["surface"], "guard"}

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariable
 
 from lorabake.reading.base_model import inspect_base
 from lorabake_schemas.machine import BaseFacts, Family
+from situations import TORCH_ZIP
 
 TO_K = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
@@ -144,7 +145,7 @@ def test_a_file_of_the_wrong_length(tmp_path: Path, change: int, words: str) -> 
 
 def test_a_pickle_keeps_its_family_to_itself(tmp_path: Path) -> None:
     path = tmp_path / "m.ckpt"
-    path.write_bytes(b"PK\x03\x04" + bytes(40))
+    path.write_bytes(TORCH_ZIP)
     assert inspect(path, "sd15") == BaseFacts(kind="file")
     assert "write family" in problem(path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -80,7 +79,7 @@ def test_a_caption_that_cannot_be_opened_is_unreadable(tmp_path: Path) -> None:
     assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.UNREADABLE
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.usefixtures("ordinary")
 def test_a_caption_without_permission_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "a.txt").chmod(0)

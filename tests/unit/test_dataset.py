@@ -146,7 +146,7 @@ def test_a_path_that_no_system_takes() -> None:
     assert scan(Path("a\0b"), ".txt").problem
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.usefixtures("ordinary")
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir(mode=0)
     assert scan(tmp_path / "x", ".txt").problem == "not permitted"

@@ -139,7 +139,7 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert kept(tmp_path / "folder.sqlite3") is None
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.usefixtures("ordinary")
 def test_a_store_that_is_read_only_is_read(store: FactStore, path: Path) -> None:
     store.keep("size", "1:2", {"a": [1]})
     store.close()

@@ -23,10 +23,14 @@ def planned(family: str, precision: str, *, fp16: bool, plain: bool, kind: str =
 
 
 LOST = base_facts(None, kind="missing", problem="there is no x.safetensors")
+MODEL = ((("base", "model"), "m.ckpt"),)
 FIRES: list[Fires] = [
     ("G4.7", situation(base=LOST), "base.model", "error"),
     ("G4.7", situation(base=LOST, launching=True), "base.model", "error"),
     ("G4.7", situation(base=LOST, rehearsing=True), "base.model", "warning"),
+    ("S43", situation(pickles=MODEL), "base.model", "warning"),
+    ("S43", situation(recipe(base={"family": "sdxl"}), pickles=MODEL), "base.model", "warning"),
+    ("S43", situation(pickles=((("network", "network_weights"), "l.pt"),)), "network.network_weights", "warning"),
     ("G4.7.variant", planned("sdxl", "fp16", fp16=False, plain=True), "base.model", "error"),
     ("G4.7.variant", planned("sdxl", "bf16", fp16=True, plain=False), "base.model", "error"),
     ("G4.7.variant", planned("sd15", "fp16", fp16=True, plain=False), "base.model", "error"),
@@ -55,6 +59,9 @@ FIRES: list[Fires] = [
     ("G3.5", at({"merged": "a, b"}), "base.model", "hint"),
 ]
 MISSES: list[Misses] = [
+    ("S43", at()),
+    ("S43", situation(base=LOST, pickles=MODEL)),
+    ("S43", situation(rehearsing=True, pickles=MODEL)),
     ("G4.7", at()),
     ("G4.7", situation(base=base_facts(None, kind="hub"))),
     ("G4.7.variant", planned("sdxl", "fp16", fp16=True, plain=False)),

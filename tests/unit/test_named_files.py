@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lorabake.reading import safetensors_header
+from lorabake.reading.base_model import inspect_base
 from lorabake.reading.hub import TOKENIZERS, is_offline, lacking_tokenizers
-from lorabake.reading.named_files import file_findings, lora_problem, vae_problem
+from lorabake.reading.named_files import file_findings, lora_problem, pickles, vae_problem
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import Family
-from situations import base_facts, recipe, write_base
+from situations import TORCH_OLD, TORCH_ZIP, base_facts, recipe, torch_zip, write_base
 
 SD1 = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": [4, 768]}
 SD2 = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [4, 1024]}
@@ -95,14 +98,14 @@ def test_what_is_no_lora_at_all(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
     assert "not a model file" in (lora_problem(tmp_path / "a.png", "sd15") or "")
     assert "is a folder" in (lora_problem(tmp_path, "sd15") or "")
-    (tmp_path / "old.pt").write_bytes(b"PK\x03\x04" + bytes(99))
+    (tmp_path / "old.pt").write_bytes(TORCH_ZIP)
     assert lora_problem(tmp_path / "old.pt", "sd15") is None
 
 
 def test_what_is_a_vae(tmp_path: Path) -> None:
     assert vae_problem(tensors(tmp_path / "v.safetensors", VAE)) is None
     assert vae_problem(tensors(tmp_path / "bare.safetensors", {"decoder.conv_in.weight": [1]})) is None
-    (tmp_path / "v.ckpt").write_bytes(b"PK\x03\x04" + bytes(99))
+    (tmp_path / "v.ckpt").write_bytes(TORCH_ZIP)
     assert vae_problem(tmp_path / "v.ckpt") is None
     for folder in ("plain", "inner/vae"):
         (tmp_path / folder).mkdir(parents=True)
@@ -186,3 +189,61 @@ def test_only_what_is_all_here_is_kept_from_the_hub(
     tokenizers(tmp_path / "tokens", "sd15")
     assert is_offline(recipe(base=HERE | base, kohya=kohya), base_facts(), tmp_path) is offline
     assert not is_offline(recipe(base=HERE | base, kohya=kohya), base_facts(kind="hub"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["m.ckpt", "m.pt", "m.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "is_one"),
+    [(TORCH_ZIP, True), (TORCH_OLD, True), (pickle.dumps({"a": 1}, 2), True), (pickle.dumps([1], 4), True)],
+)
+def test_what_can_run_code_is_told_by_content(tmp_path: Path, name: str, content: bytes, *, is_one: bool) -> None:
+    (tmp_path / name).write_bytes(content)
+    made = recipe(base={"model": name, "vae": "none.pt"}, network={"network_weights": name})
+    assert pickles(made, tmp_path) == ((("base", "model"), name), (("network", "network_weights"), name))
+    write_base(tmp_path / name)
+    assert pickles(made, tmp_path) == ()
+    assert pickles(recipe(base={"model": "no/such.ckpt"}), tmp_path) == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "sound"),
+    [
+        (TORCH_ZIP, True),
+        (TORCH_OLD, True),
+        (torch_zip("other.txt"), False),
+        (pickle.dumps({"a": 1}, 2), False),
+        (pickle.dumps({"a": 1}, 4), False),
+        (b"PK", False),
+        (b"not a model", False),
+        (b"", False),
+    ],
+)
+def test_what_torch_did_not_save_is_an_error_wherever_it_is_named(
+    tmp_path: Path, content: bytes, *, sound: bool
+) -> None:
+    path = tmp_path / "m.ckpt"
+    path.write_bytes(content)
+    assert (vae_problem(path) is None) is sound
+    assert (lora_problem(path, "sd15") is None) is sound
+    assert (inspect_base("m.ckpt", tmp_path, "sd15").problem is None) is sound
+
+
+@pytest.mark.usefixtures("ordinary")
+def test_what_lies_behind_a_shut_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "shut").mkdir(mode=0)
+    made = recipe(base={"vae": "shut/v.pt"}, network={"network_weights": "shut/l.safetensors"})
+    said = list(file_findings(made, tmp_path, "sd15", "lora", rehearsing=False))
+    assert [(each.rule, each.key) for each in said] == [
+        ("wrong-file", "base.vae"), ("wrong-file", "network.network_weights")
+    ]  # fmt: skip
+    assert "permission denied" in (inspect_base("shut/m.safetensors", tmp_path, "sd15").problem or "")
+
+
+@pytest.mark.parametrize("sign", [b"[],", b"{},", b"1,"])
+def test_a_header_that_would_fill_the_memory_is_not_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: bytes
+) -> None:
+    monkeypatch.setattr(safetensors_header, "parse_json", lambda _: pytest.fail("it was parsed"))
+    header = b'{"a":[' + sign * 4_000_001 + b"1]}"
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert lora_problem(tmp_path / "m.safetensors", "sd15")

@@ -72,6 +72,8 @@ def _of_the_machine(error: Exception) -> MachineError | None:
         return MachineError(quoted(str(error)), say("make room and try again"))
     if isinstance(error, FileNotFoundError) and _has_no_cwd():
         return MachineError(say("the current folder is gone"), say("go to another folder and try again"))
+    if isinstance(error, MemoryError):
+        return MachineError(say("there is not enough memory for this"))
     if isinstance(error, OSError) and error.errno in REFUSED and error.filename is not None:
         named = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
         return MachineError(say("{path} cannot be used: {why}", path=named, why=reason(error)))

@@ -17,7 +17,7 @@ from lorabake.prospects import RUNS, disk_needs, with_prospects
 from lorabake.reading.base_model import inspect_base
 from lorabake.reading.dataset import Scanning
 from lorabake.reading.load import LoadedRecipe, load, with_lines
-from lorabake.reading.named_files import file_findings
+from lorabake.reading.named_files import file_findings, pickles
 from lorabake.reading.survey import dataset_facts
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
@@ -147,6 +147,7 @@ def _examined(
     script: Script = "sdxl_train_network.py" if family == "sdxl" else "train_network.py"
     options = snapshot.of(script) if family else snapshot.of_either()
     situation = Situation(recipe, base, facts, machine, options, launching=launching, rehearsing=rehearsing)
+    situation = replace(situation, pickles=pickles(recipe, loaded.folder))
     if snapshot.commit != resources.pin().commit:
         pin_has = frozenset(option.name for option in resources.option_snapshot(script))
         situation = replace(situation, commit=snapshot.commit, pin_has=pin_has)

@@ -71,10 +71,14 @@ def open_file(path: Path | str, *, within: Path | None = None) -> BinaryIO:
     return cast("BinaryIO", os.fdopen(open_descriptor(path, within=within), "rb"))
 
 
-def open_descriptor(path: Path | str, *, within: Path | None = None) -> int:
-    """As ``open_file``, for whoever reads many small files: the caller closes it."""
+def open_descriptor(path: Path | str, *, within: Path | None = None, seen: bool = False) -> int:
+    """As ``open_file``, for whoever reads many small files: the caller closes it.
+
+    ``seen``: a listing made just now has it as a regular file, so it need not be looked at before it is opened.
+    """
     if within is None:
-        _refuse_odd(os.stat(path), path)  # noqa: PTH116 - 100,000 calls; opening a device can act
+        if not seen:
+            _refuse_odd(os.stat(path), path)  # noqa: PTH116 - 100,000 calls; opening a device can act
         return _regular(os.open(path, _READ), path)
     with _parent(path, within) as (name, folder):
         _refuse_odd(os.stat(name, dir_fd=folder, follow_symlinks=False), path)

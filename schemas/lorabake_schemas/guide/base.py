@@ -29,6 +29,23 @@ def model_is_there(situation: Situation) -> Iterator[Remark]:
 
 
 @rule(
+    "S43",
+    WARNING,
+    "A pickle is a program: whoever made the file can run anything on this machine when it is loaded.",
+    unless="the file comes from somebody you trust",
+)
+def model_is_no_program(situation: Situation) -> Iterator[Remark]:
+    if situation.rehearsing or situation.base.problem:  # no model is loaded, or it is an error anyway
+        return
+    for where, file in situation.pickles:
+        if where == ("base", "model") and situation.family != "sdxl":  # model_util.py:980
+            said = say("{file} is a pickle: sd-scripts runs whatever program it contains", file=file)
+        else:  # torch.load without weights_only, True since PyTorch 2.6
+            said = say("{file} is a pickle: a PyTorch older than 2.6 runs whatever program it contains", file=file)
+        yield Remark(where, said, say("use a .safetensors file, which contains only numbers"))
+
+
+@rule(
     "G4.7.variant",
     ERROR,
     "Of an SDXL folder sd-scripts wants *.fp16.* files at fp16 and the others otherwise; diffusers stops if they lack.",

@@ -28,6 +28,7 @@ class Situation:
     ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
     otherwise (check, plan, compile) the training may well happen elsewhere. ``rehearsing``: nothing will be trained.
     ``disks`` are those that the plan would write on, ``stale`` the caches that it would use and that do not fit.
+    ``pickles`` are the keys and names of model files that are torch's own format, whatever their names say.
     ``commit`` is sd-scripts' where that is not the pin; ``options`` are that commit's, ``pin_has`` the pin's names.
     ``tags`` keeps what was counted in captions for the next rule that asks.
     """
@@ -44,6 +45,7 @@ class Situation:
     pin_has: frozenset[str] = frozenset()
     stale: tuple[StaleCache, ...] = ()
     disks: tuple[DiskNeed, ...] = ()
+    pickles: tuple[tuple[tuple[str, str], str], ...] = ()
     tags: TagMemory = field(default_factory=TagMemory, compare=False, repr=False)
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import cast
 
+from lorabake.files import exists, hidden_reason, is_file, is_folder, parse_json, read_text, reason
 from lorabake.reading import safetensors_header
 from lorabake.reading.safetensors_header import Header
 from lorabake.reading.spelling import as_spelt, as_written
@@ -42,6 +42,7 @@ _MERGED_FROM, _MERGE_RECIPE, _MERGE_MODELS = "modelspec.merged_from", "sd_merge_
 _WEIGHTS = (".safetensors", ".bin")
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+CONFIG = 1 << 20  # bytes; the configurations of diffusers take a thousandth
 _SUPPORTED = say("lorabake trains on SD1.5, SD2 and SDXL")
 
 
@@ -56,7 +57,8 @@ def inspect_base(model: str, base_dir: Path, declared_family: Family | None = No
     try:
         facts = _by_path(path, model, base_dir)
     except (OSError, ValueError) as error:
-        return BaseFacts(kind="missing", problem=say("{file} cannot be read: {why}", file=model, why=str(error)))
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        return BaseFacts(kind="missing", problem=say("{file} cannot be read: {why}", file=model, why=why))
     if facts.family is None and facts.problem is None and declared_family is None:
         return facts.model_copy(update={"problem": _no_family(facts, path.suffix)})
     return facts
@@ -71,11 +73,13 @@ def _no_family(facts: BaseFacts, suffix: str) -> Said:
 
 
 def _by_path(path: Path, model: str, base_dir: Path) -> BaseFacts:
-    if path.is_dir():
+    if is_folder(path):
         return _folder(path)
-    if path.is_file():
+    if exists(path):
         return _file(path)
-    if _looks_like_hub_id(model) and not (base_dir / model).parent.exists():
+    if (why := hidden_reason(path)) is not None:
+        return BaseFacts(kind="missing", problem=say("{file} cannot be read: {why}", file=model, why=why))
+    if _looks_like_hub_id(model) and not exists((base_dir / model).parent):
         return BaseFacts(kind="hub")
     return BaseFacts(kind="missing", problem=_missing(path, base_dir))
 
@@ -89,7 +93,7 @@ def _missing(path: Path, base_dir: Path) -> Said:
     if spelt is not None:
         there = as_written(spelt, base_dir)
         return say("{path} does not exist, but {there} does: capital letters count", path=path, there=there)
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         return say("{path} does not exist, nor does the folder {folder}", path=path, folder=path.parent)
     alike = sorted(each.name for each in path.parent.iterdir() if each.suffix in {".safetensors", *_PICKLES})
     if not alike:
@@ -236,8 +240,8 @@ def _parts(family: Family | None) -> tuple[str, ...]:
 
 def _weights(folder: Path) -> list[str]:
     """The names of the files with weights in one part of a diffusers folder."""
-    entries = folder.iterdir() if folder.is_dir() else ()
-    return [each.name for each in entries if each.suffix in _WEIGHTS and each.is_file() and each.stat().st_size > 0]
+    entries = folder.iterdir() if is_folder(folder) else ()
+    return [each.name for each in entries if each.suffix in _WEIGHTS and is_file(each) and each.stat().st_size > 0]
 
 
 def _is_fp16(name: str) -> bool:
@@ -248,14 +252,14 @@ def _is_fp16(name: str) -> bool:
 def _context(unet: Mapping[str, object]) -> int:
     found = unet.get("cross_attention_dim")
     first = next(iter(cast("list[object]", found)), 0) if isinstance(found, list) else found
-    return first if isinstance(first, int) else 0
+    return first if type(first) is int else 0
 
 
 def _no_index(folder: Path) -> Said:
     names = sorted(each.name for each in folder.iterdir())
     start = say("{folder} is not a diffusers model (no readable model_index.json)", folder=folder)
     models = [name for name in names if name.lower().endswith(".safetensors")]
-    if models and (folder / "config.json").is_file():
+    if models and is_file(folder / "config.json"):
         return say("{problem}; it looks like one part of a model: name the folder above it", problem=start)
     if len(models) == 1:
         return say("{problem}, but it holds {file}: name that file instead", problem=start, file=models[0])
@@ -267,7 +271,7 @@ def _no_index(folder: Path) -> Said:
 def _json(path: Path) -> dict[str, object] | None:
     """A JSON object from a file, None when there is none that can be read."""
     try:
-        return _object(path.read_text(encoding="utf-8"))
+        return _object(read_text(path, CONFIG))
     except (OSError, ValueError):
         return None
 
@@ -275,7 +279,7 @@ def _json(path: Path) -> dict[str, object] | None:
 def _object(text: str) -> dict[str, object] | None:
     """The JSON object that a text holds, None when it holds anything else."""
     try:
-        loaded: object = json.loads(text)
+        loaded = parse_json(text)
     except ValueError:
         return None
     return cast("dict[str, object]", loaded) if isinstance(loaded, dict) else None

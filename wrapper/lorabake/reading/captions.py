@@ -51,9 +51,12 @@ def _problem(first: str, others: list[str]) -> CaptionProblem | None:
     return CaptionProblem.MORE_LINES if any(line.strip() for line in others) else None
 
 
-def read(image: str, extension: str) -> CaptionFacts:
-    """The caption of the image at this path; every fault of the file is a fact, nothing is raised."""
-    own = _read_file(own_path(image, extension))
+def read(image: str, extension: str, *, seen: bool = False) -> CaptionFacts:
+    """The caption of the image at this path; every fault of the file is a fact, nothing is raised.
+
+    ``seen``: its own caption file was just listed, as a regular file.
+    """
+    own = _read_file(own_path(image, extension), seen=seen)
     if own is not None:
         return own
     borrowed = legacy_path(image, extension)
@@ -77,9 +80,9 @@ _AT_ONCE = 1 << 16
 _MOST = 16 << 20  # bytes; a file of more is no caption, and need not have an end
 
 
-def _content(path: str) -> bytes:
+def _content(path: str, *, seen: bool = False) -> bytes:
     """The whole file, at a third of what open() costs for a small one. Raises OSError or ValueError."""
-    descriptor = open_descriptor(path)
+    descriptor = open_descriptor(path, seen=seen)
     try:
         blocks = [os.read(descriptor, _AT_ONCE)]
         while len(blocks[-1]) == _AT_ONCE:
@@ -91,10 +94,10 @@ def _content(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _read_file(path: str) -> CaptionFacts | None:
+def _read_file(path: str, *, seen: bool = False) -> CaptionFacts | None:
     """None when sd-scripts would not see a file there (missing, a folder, a pipe)."""
     try:
-        return parse(_content(path))
+        return parse(_content(path, seen=seen))
     except (FileNotFoundError, NotADirectoryError, UnreadableError):
         return None
     except (OSError, ValueError):

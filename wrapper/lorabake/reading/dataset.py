@@ -18,7 +18,7 @@ from PIL import __version__ as pillow
 
 from lorabake.reading import captions
 from lorabake.reading.cache_origins import CacheMemory
-from lorabake.reading.fact_store import FactStore, Memory, Row, is_settled
+from lorabake.reading.fact_store import FactStore, Memory, Row, is_file, is_settled
 from lorabake.reading.folders import Listing, holds_pictures, listing, strays
 from lorabake_schemas.dataset import (
     CaptionFacts,
@@ -156,7 +156,7 @@ def _captions(names: Listing, ending: str, state: Scan) -> list[CaptionFacts]:
         if row is not None:
             found.append(CaptionFacts(row[0], PROBLEMS[row[1]]))
             continue
-        text = captions.read(f"{names.root}{os.sep}{name}", ending)
+        text = captions.read(f"{names.root}{os.sep}{name}", ending, seen=is_file(stamp))
         found.append(text)
         known = text.borrowed_from is None and text.problem not in {MISSING, CaptionProblem.UNREADABLE}
         if known and is_settled(stamp, state.now):

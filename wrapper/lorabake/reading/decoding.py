@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import os
 import warnings
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
+from lorabake.files import open_file
 from lorabake.reading.headers import CUT_OFF, EXIF, PNG_END, Header, exif_orientation
 from lorabake_schemas.words import say
 
 JPEG_END = b"\xff\xd9"
+# What training sets are made of, by content. Pillow opens a PostScript file with Ghostscript, whatever its name.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", *(("AVIF",) if features.check("avif") else ()))
 SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # a JPEG with more pictures behind the first, a BMP without its first bytes
 SMALL = 8  # side of the small picture that tells two pictures apart, in pixels
+
+
+@contextmanager
+def open_image(path: Path | str) -> Generator[Image.Image]:
+    """An image of one of FORMATS. Whatever else Pillow knows is refused: some of it starts other programs.
+
+    Raises OSError, UnidentifiedImageError, and whatever else damaged headers raise out of Pillow's readers.
+    """
+    with open_file(path) as file, Image.open(file, formats=FORMATS) as image:
+        yield image
 
 
 def look(path: str) -> Header | str:
     """What Pillow says of a file, without decoding it; a string says why it cannot be opened."""
     try:
-        with quiet(), Image.open(path) as image:
+        with quiet(), open_image(path) as image:
             found = SAME_AS.get(image.format or "", image.format or "")
             moving = found != "JPEG" and bool(getattr(image, "is_animated", False))
             seen = _extended_webp(path, *image.size) if found == "WEBP" else None
@@ -33,7 +48,7 @@ def look(path: str) -> Header | str:
 
 def _ends_well(path: str, found: str) -> bool:
     """Whether the last bytes are those that such a file ends with; False where they tell nothing."""
-    with suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - Pillow was given a str, too
+    with suppress(OSError), open_file(path) as file:
         file.seek(-12, os.SEEK_END)
         end = file.read(12)
         return found == "WEBP" or end == PNG_END or (found == "JPEG" and end.endswith(JPEG_END))
@@ -42,7 +57,7 @@ def _ends_well(path: str, found: str) -> bool:
 
 def can_be_decoded(path: str) -> bool:
     try:
-        with quiet(), Image.open(path) as image:
+        with quiet(), open_image(path) as image:
             image.load()
     except Exception:  # noqa: BLE001 - as above
         return False
@@ -60,7 +75,7 @@ class DeepLook(NamedTuple):
 def look_deep(path: str) -> DeepLook:
     """Decode a picture as sd-scripts does (TU:2948). Call it within ``quiet``, which is not for threads."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             opaque = _has_alpha(image) and image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
             plain = image.convert("RGB")
@@ -85,7 +100,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _extended_webp(path: str, width: int, height: int) -> tuple[int, int] | None:
     """imagesize 1.4.1, the pin's header reader, takes such a picture for one pixel less; 0 it asks Pillow about."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+    with open_file(path) as file:
         return (width - 1, height - 1) if file.read(16)[12:] == b"VP8X" and width > 1 else None
 
 
@@ -98,7 +113,7 @@ def _problem(error: Exception, path: str) -> str:
         case _ if _short_webp(path):
             return CUT_OFF
         case UnidentifiedImageError():
-            empty = os.path.getsize(path) == 0  # noqa: PTH202 - as above
+            empty = os.path.getsize(path) == 0  # noqa: PTH202 - 100,000 calls
             return say("the file is empty") if empty else say("not an image, whatever its name says")
         case _:
             return say("its header cannot be read ({why})", why=_words(error))
@@ -106,7 +121,7 @@ def _problem(error: Exception, path: str) -> str:
 
 def _short_webp(path: str) -> bool:
     """A WebP file says at its beginning how long it is; Pillow does not say what is wrong with a shorter one."""
-    with suppress(OSError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
+    with suppress(OSError), open_file(path) as file:
         head = file.read(12)
         told = head.startswith(b"RIFF") and head[8:] == b"WEBP"
         return told and int.from_bytes(head[4:8], "little") + 8 > file.seek(0, os.SEEK_END)

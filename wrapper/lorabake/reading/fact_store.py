@@ -17,6 +17,8 @@ from stat import S_ISDIR, S_ISREG
 from typing import Any, TypeVar
 from zlib import crc32
 
+from lorabake.files import open_descriptor
+
 OFF = ("0", "off", "no", "false")
 APPLICATION = 0x6C6F7261  # "lora": says whose file it is (PRAGMA application_id)
 WAIT_S = 1.0  # for another check that is writing
@@ -183,6 +185,8 @@ def _are_lists(things: Iterable[Any]) -> bool:
 def _connect(path: Path) -> sqlite3.Connection:
     """Raises sqlite3.Error or OSError."""
     path.parent.mkdir(0o755, parents=True, exist_ok=True)  # trainers are kept there, too
+    with suppress(FileNotFoundError):
+        os.close(open_descriptor(path))  # SQLite would wait for ever at a pipe
     base = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
     try:
         _prepare(base)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lorabake.files import exists, hidden_reason, is_file, is_folder, reason, unreadable_reason
 from lorabake.reading import safetensors_header
 from lorabake.reading.hub import lacking_tokenizers
 from lorabake.reading.safetensors_header import Header
@@ -40,7 +41,11 @@ def file_findings(
     severity = Severity.WARNING if rehearsing else Severity.ERROR
     for where, name in _named(recipe, folder):
         path = folder / name
-        if not path.exists():
+        if (why := hidden_reason(path)) is not None:
+            said, fix = say("{file} cannot be read: {why}", file=name, why=why), say("check its path and permissions")
+            yield Finding(rule="wrong-file", severity=severity, where=where, message=said, fix=fix)
+            continue
+        if not exists(path):
             said = say("{path} does not exist", path=path)
             spelt = as_spelt(path)
             fix = (
@@ -76,7 +81,7 @@ def _named(recipe: Recipe, folder: Path) -> Iterator[tuple[Key, str]]:
 
 
 def _vae(name: str, folder: Path) -> tuple[str, ...]:
-    return (name,) if name.endswith(VAE_FILES) or (folder / name).exists() else ()  # else a hub id
+    return (name,) if name.endswith(VAE_FILES) or exists(folder / name) else ()  # else a hub id
 
 
 def _preset_file(network: Network) -> tuple[str, ...]:
@@ -102,11 +107,21 @@ def _problem(where: Key, path: Path, family: Family | None, network: str | None)
             case "base_weights":
                 problem = lora_problem(path, family)
             case _:
-                pass
+                problem, fix = unreadable_reason(path), say("name a file")
+                if problem:
+                    problem = say("{file} cannot be read: {why}", file=path, why=problem)
     except (OSError, ValueError) as error:
-        problem = say("{file} cannot be read: {why}", file=path, why=str(error))
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        problem = say("{file} cannot be read: {why}", file=path, why=why)
         fix = say("check the file and its permissions")
     return (problem, fix) if problem else None
+
+
+def pickles(recipe: Recipe, folder: Path) -> tuple[tuple[Key, str], ...]:
+    """The single files among a recipe's models that are torch's own format: a program, by content. A diffusers folder
+    is none: its loaders take nothing but numbers out of a .bin (diffusers' model_loading_utils.py:149)."""
+    named = [(("base", "model"), judged(lambda: recipe.base.model)), *_named(recipe, folder)]
+    return tuple((where, name) for where, name in named if name and safetensors_header.can_run_code(folder / name))
 
 
 def _tokenizers(cache: str | None, folder: Path, family: Family) -> Iterator[Finding]:
@@ -130,7 +145,7 @@ def _tokenizers(cache: str | None, folder: Path, family: Family) -> Iterator[Fin
 
 def lora_problem(path: Path, family: Family | None, network: str | None = None) -> Said | None:
     """Why a file cannot be the LoRA to go on from, None when it may be. Raises OSError."""
-    if path.is_dir():
+    if is_folder(path):
         return say("{path} is a folder, not a LoRA file", path=path)
     if path.suffix != ".safetensors":
         return safetensors_header.impostor(path) or safetensors_header.not_a_pickle(path)
@@ -140,7 +155,10 @@ def lora_problem(path: Path, family: Family | None, network: str | None = None) 
 
 def _has_text_encoder(path: Path) -> bool:
     """Whether a LoRA's file, which can be read, trained the text encoder as well."""
-    header = safetensors_header.read(path) if path.suffix == ".safetensors" else ""
+    try:
+        header = safetensors_header.read(path) if path.suffix == ".safetensors" else ""
+    except (OSError, ValueError):
+        return False
     return not isinstance(header, str) and any(name.startswith("lora_te") for name in header.shapes)
 
 
@@ -172,8 +190,8 @@ def _lora_family(header: Header) -> Sequence[Family]:
 
 def vae_problem(path: Path) -> Said | None:
     """Why this cannot be a VAE, None when it may be (model_util.py:1269-1310 at the pin). Raises OSError."""
-    if path.is_dir():
-        there = any((path / part / "config.json").is_file() for part in ("", "vae"))
+    if is_folder(path):
+        there = any(is_file(path / part / "config.json") for part in ("", "vae"))
         return None if there else say("{path} is a folder without a diffusers VAE (no config.json)", path=path)
     if path.suffix != ".safetensors":
         return safetensors_header.impostor(path) or safetensors_header.not_a_pickle(path)

@@ -58,7 +58,7 @@ def _look(of: Header, mark: str, problem: str | None = None) -> Look:
 
 def _read(path: str) -> tuple[Header | None, str]:
     """The header, where it is plain, and the mark. Raises OSError."""
-    descriptor = open_descriptor(path)
+    descriptor = open_descriptor(path, seen=True)
     try:
         head = os.read(descriptor, HEAD)
         size = len(head) if len(head) < HEAD else os.fstat(descriptor).st_size

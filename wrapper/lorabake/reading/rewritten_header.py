@@ -36,7 +36,7 @@ def rewritten(path: Path, change: Change) -> bool:
         return False
     real = path.resolve()  # the link stays
     with open_file(real) as old:
-        entries, start = read_entries(old, real.stat().st_size)
+        entries, start = read_entries(old, os.fstat(old.fileno()).st_size)
         header = header_bytes(entries, change(metadata_of(entries)))
         old.seek(0)
         if old.read(start) == header:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from lorabake.files import open_file
+from lorabake.files import open_file, parse_json
 from lorabake_schemas.words import Said, say
 
 _LIMIT = 100_000_000  # bytes; the safetensors library's own limit for a header
+_MOST = {b"[": 1_000_000, b"{": 1_000_000, b",": 4_000_000}  # each costs memory; the largest models have 30,000
 _START = 64
+# How torch.save begins: a zip whose first member is its pickle, or before 1.6 this number, pickled by any protocol.
+_TORCH_NUMBER = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+_TORCH_MEMBER = b"/data.pkl"
+_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
+_LISTED = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +42,12 @@ def read(path: Path) -> Header | Said:
 
     Raises OSError when the file cannot be opened.
     """
-    size = path.stat().st_size
     problem = impostor(path)
     if problem is not None:
         return problem
     try:
         with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             entries, start = read_entries(file, size)
     except HeaderError as error:
         return say("{file} is {what}", file=path.name, what=error.why)
@@ -64,8 +70,9 @@ def read_entries(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
             say("cut off: its header has {length} bytes, the whole file {size}", length=length, size=size)
         )
     try:
-        loaded: object = json.loads(brace + file.read(length - 1))
-    except (ValueError, RecursionError):
+        text = brace + file.read(length - 1)
+        loaded = parse_json(text) if all(text.count(sign) <= most for sign, most in _MOST.items()) else None
+    except ValueError:
         loaded = None
     if not isinstance(loaded, dict):
         raise HeaderError(say("not a safetensors file: its header is not JSON"))
@@ -91,8 +98,10 @@ def impostor(path: Path) -> Said | None:
 
 
 def is_pickle(start: bytes) -> bool:
-    """Whether a file that starts like this is torch's own format: a zip or a pickle."""
-    return start.startswith((b"PK\x03\x04", b"\x80\x02")) and not _is_header(start)
+    """Whether a file that starts like this is torch's own format, or any pickle: a program when it is loaded."""
+    return start.startswith(b"PK\x03\x04") or (
+        start[:1] == b"\x80" and start[1:2] in _PROTOCOLS and not _is_header(start)
+    )
 
 
 def _is_header(start: bytes) -> bool:
@@ -101,11 +110,17 @@ def _is_header(start: bytes) -> bool:
 
 
 def not_a_pickle(path: Path) -> Said | None:
-    """Why a file that sd-scripts would unpickle is none; told from the first bytes: torch's are a zip or a pickle."""
+    """Why a file that sd-scripts would unpickle is no checkpoint of torch's, by its content. Raises OSError."""
     with open_file(path) as file:
         start = file.read(_START)
-    if start.startswith((b"PK", b"\x80")) and not _is_header(start):
-        return None
+        if start.startswith(b"PK"):
+            if _TORCH_MEMBER in start or _TORCH_MEMBER in _end(file):
+                return None
+            return say("{file} is a zip archive, but not a torch checkpoint", file=path.name)
+    if is_pickle(start):
+        if _TORCH_NUMBER in start:
+            return None
+        return say("{file} is a pickle, but not a torch checkpoint: loading it could run any program", file=path.name)
     if isinstance(read(path), Header):
         return say(
             "{file} is a safetensors file by content: sd-scripts needs the name to end in .safetensors", file=path.name
@@ -113,19 +128,42 @@ def not_a_pickle(path: Path) -> Said | None:
     return say("{file} is not a model file (neither safetensors nor a torch checkpoint)", file=path.name)
 
 
+def can_run_code(path: Path) -> bool:
+    """Whether a file is one of torch's own, which is a program, by its content. False when it cannot be read."""
+    try:
+        with open_file(path) as file:
+            return is_pickle(file.read(_START))
+    except (OSError, ValueError):
+        return False
+
+
+def _end(file: IO[bytes]) -> bytes:
+    """The last bytes, where a zip lists its members."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _LISTED))
+    return file.read(_LISTED)
+
+
 def _described(entries: dict[str, Any], name: str, data_bytes: int) -> Header | Said:
     """``data_bytes`` is how many bytes follow the header; the last tensor must end there exactly."""
+    metadata = entries.pop("__metadata__", {})
     try:
-        metadata = {key: str(value) for key, value in entries.pop("__metadata__", {}).items()}
-        shapes = {key: tuple(cast("list[int]", entry["shape"])) for key, entry in entries.items()}
-        end = max((cast("list[int]", entry["data_offsets"])[1] for entry in entries.values()), default=0)
-    except (AttributeError, KeyError, TypeError, IndexError):
+        shapes = {key: _counts(entry["shape"]) for key, entry in entries.items()}
+        ends = [_counts(entry["data_offsets"])[1] for entry in entries.values()]
+        texts = {key: str(value) for key, value in metadata.items()}
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         return say("{file} is not a safetensors file: its header describes no tensors", file=name)
+    end = max(ends, default=0)
     if end > data_bytes:
         return say("{file} is cut off: {n} bytes are missing; download it again", file=name, n=end - data_bytes)
     if end < data_bytes:
         return say("{file} is damaged: {n} bytes too many; download it again", file=name, n=data_bytes - end)
-    return Header(shapes, metadata)
+    return Header(shapes, texts)
 
 
-__all__ = ["Header", "HeaderError", "impostor", "is_pickle", "not_a_pickle", "read", "read_entries"]
+def _counts(given: object) -> tuple[int, ...]:
+    """A list of whole numbers from 0 on. Raises TypeError for anything else."""
+    values = cast("list[object]", given) if isinstance(given, list) else [None]
+    if not all(type(value) is int and value >= 0 for value in values):
+        raise TypeError(given)
+    return tuple(cast("list[int]", values))

@@ -59,6 +59,8 @@ LAYOUTS = {
     "BOOL": Layout("u1", 0, 0xFF),
 }
 
+PIECE = 1 << 22  # numbers that are looked at at once
+
 
 class WeightsError(ValueError):
     """The file is not a complete safetensors file; ``why`` says what is wrong with it."""
@@ -148,10 +150,13 @@ def described(name: str, entry: Any, room: int) -> tuple[Layout, tuple[int, ...]
 def judged(file: IO[bytes], layout: Layout, count: int) -> tuple[bool, bool]:
     """Whether the next ``count`` numbers are all finite, and whether all are zero."""
     kind = np.dtype(layout.bits)
-    bits = np.frombuffer(file.read(count * kind.itemsize), kind)
     exponent, magnitude = kind.type(layout.exponent), kind.type(layout.magnitude)
-    finite = not layout.exponent or not bool(np.any((bits & exponent) == exponent))
-    return finite, not bool(np.any(bits & magnitude))
+    finite, nothing = True, True
+    for begin in range(0, count, PIECE):
+        bits = np.frombuffer(file.read(min(PIECE, count - begin) * kind.itemsize), kind)
+        finite = finite and (not layout.exponent or not bool(np.any((bits & exponent) == exponent)))
+        nothing = nothing and not bool(np.any(bits & magnitude))
+    return finite, nothing
 
 
 __all__ = ["LAYOUTS", "WeightFacts", "WeightsError", "read_weights"]

@@ -23,6 +23,7 @@ from lorabake.errors import LorabakeError, RecipeError
 from lorabake.planning.buckets import placer
 from lorabake.planning.forecast import forecast
 from lorabake.planning.samples import effective_repeats
+from lorabake.reading import decoding
 from lorabake.runs.rehearse_input import Block, Rehearsal, read_rehearsal
 from lorabake_schemas.dataset import CaptionProblem, ImageFacts
 from lorabake_schemas.fits import Fit
@@ -92,7 +93,7 @@ def open_image(path: Path, placed: Fit, *, exact: bool) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd pictures that load all the same
-            with Image.open(path) as image:
+            with decoding.open_image(path) as image:
                 pixels = image.convert("RGB")
     except Exception as error:
         raise RecipeError(

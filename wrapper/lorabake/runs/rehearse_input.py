@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 import toml
 
 from lorabake.errors import RecipeError
+from lorabake.files import read_text
 from lorabake.planning.buckets import BucketRules
 from lorabake.planning.forecast import Schedule
 from lorabake.planning.samples import DatasetBlock, SubsetInput
@@ -97,10 +98,10 @@ def _names(name: str) -> tuple[str, ...]:
 def load(path: Path) -> dict[str, object]:
     """A TOML file by sd-scripts' own reader. Raises RecipeError when it is missing or cannot be read."""
     try:
-        return cast("dict[str, object]", toml.loads(path.read_text(encoding="utf-8")))
+        return cast("dict[str, object]", toml.loads(read_text(path)))
     except FileNotFoundError as error:
         raise RecipeError(say("{path} does not exist", path=path)) from error
-    except (OSError, ValueError, IndexError) as error:  # toml 0.10.2 lets an IndexError through
+    except (OSError, ValueError, IndexError, RecursionError) as error:  # toml 0.10.2 lets an IndexError through
         raise RecipeError(say("{file} cannot be read as TOML: {why}", file=path, why=str(error))) from error
 
 
