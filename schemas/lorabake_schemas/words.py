@@ -32,18 +32,21 @@ UNSEEN = (
     r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     r"\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f"
 )
-_UNSEEN = re.compile(f"[{UNSEEN}]")
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+_ANSI = r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
 
 
 def visible(text: str) -> str:
     """For people: text of others on one line, with what cannot be seen spelled out: ``\\n``, ``\\u202e``."""
-    return text if text.isprintable() else _UNSEEN.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+    return text if text.isprintable() else re.sub(f"[{UNSEEN}]", _spelled, text)
+
+
+def _spelled(sign: re.Match[str]) -> str:
+    return sign[0].encode("unicode_escape").decode()
 
 
 def log_text(line: str) -> str:
     """A line of a program's output for people: without its colors and links, with its tabs as blanks, visible."""
-    return visible(_ANSI.sub("", line).expandtabs(4))
+    return visible(re.sub(_ANSI, "", line).expandtabs(4))
 
 
 class Said(str):

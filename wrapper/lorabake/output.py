@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Line breaks and tabs pass; of styles those that render uses: none, bold, dim, and six colors.
-_UNSAFE = re.compile(rf"(?P<style>\x1b\[(?:0|1|2|3[1-6])m)|(?![\n\t])[{UNSEEN}]")
+_UNSAFE = rf"(?P<style>\x1b\[(?:0|1|2|3[1-6])m)|(?![\n\t])[{UNSEEN}]"
 _CLEAR = "\r\x1b[2K"
 _STREAMS = (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
 
@@ -65,7 +65,7 @@ def write_to(stream: TextIO, text: str, *, clear: bool = False) -> None:
     """Write to a stream, after clearing the terminal's line if asked to. Raises OSError, ValueError when closed."""
     passing = _keep_style if _has_color(stream) else _drop_style
     try:
-        stream.write(f"{_CLEAR if clear else ''}{_UNSAFE.sub(passing, text)}")
+        stream.write(f"{_CLEAR if clear else ''}{re.sub(_UNSAFE, passing, text)}")
         stream.flush()
     except OSError:
         _abandon(stream)
