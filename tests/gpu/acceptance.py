@@ -22,8 +22,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Place:
     resolution: int | None
     steps: int | None
     budget: Budget
+    started: list[Watched] = field(default_factory=list[Watched])
 
     @property
     def env(self) -> dict[str, str]:
@@ -77,7 +78,17 @@ class Place:
                 argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, text=True,
                 start_new_session=True,
             )  # fmt: skip
-        return Watched(process, log, time.monotonic() + max(30.0, self.budget.left()))
+        watched = Watched(process, log, time.monotonic() + max(30.0, self.budget.left()))
+        self.started.append(watched)
+        return watched
+
+    def alone(self, trial: Callable[[Place, Way], Row], way: Way) -> Row:
+        """A trial that leaves nothing running, however it ends."""
+        try:
+            return trial(self, way)
+        finally:
+            while self.started:
+                self.started.pop().stop()
 
     def lorabake(self, command: str, *args: str, run: Path) -> Watched:
         argv = [sys.executable, "-P", "-m", "lorabake", command, *args]
@@ -104,19 +115,13 @@ def record(run: Path) -> Record:
 
 
 def must(code: int, run: Path, command: str) -> None:
-    """Raises TrialError with the last line of what a command said, unless it went well."""
+    """Raises TrialError with the last lines of what a command said, unless it went well."""
     if code != 0:
         words = [line for line in said(run, command).read_text("utf-8", "replace").splitlines() if line.strip()]
-        raise TrialError(f"{command} ended with {code}: {words[-1] if words else 'no words'}"[:300])
+        raise TrialError(f"{command} ended with {code}: {' / '.join(words[-2:]) or 'no words'}"[:400])
 
 
-def losses(run: Path) -> list[float]:
-    lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    events = [event for event in map(json.loads, lines) if event.get("event") == "step"]
-    return [float(event["loss"]) for event in events if event.get("loss") is not None]
-
-
-def recipe_of(place: Place, family: Family, name: str, train: Mapping[str, Any], **more: Any) -> Path:
+def recipe_of(place: Place, family: Family, file: str, train: Mapping[str, Any], **more: Any) -> Path:
     """A recipe of its own for each trial; base and images are shared."""
     base, size = place.folder / f"base-{family}", place.size(family)
     content: dict[str, Any] = {
@@ -139,7 +144,7 @@ def recipe_of(place: Place, family: Family, name: str, train: Mapping[str, Any],
         },
         **more,
     }
-    path = place.folder / f"{name}.toml"
+    path = place.folder / f"{file}.toml"
     path.write_text(tomli_w.dumps(content), encoding="utf-8")
     return path
 
@@ -207,8 +212,9 @@ def train(place: Place, way: Way) -> Row:
         must(watched.ended(), run, "run")
     finally:
         memory.close()
-    last = losses(run)[-1]
-    verdict = f"ok, {watched.step} steps, loss {last:.3f}" if math.isfinite(last) else f"{FAILED}: the loss is {last}"
+    if watched.loss is None or not math.isfinite(watched.loss):
+        raise TrialError(f"the loss is {watched.loss}")
+    verdict = f"ok, {watched.step} steps, average loss {watched.loss:.3f}"
     return Row(way.name, verdict, per_step=watched.per_step, memory=memory.most)
 
 
@@ -279,26 +285,31 @@ def guarded(run: Path) -> str:
 
 
 def at_once(place: Place, way: Way) -> Row:
-    """A second run while another trains on the same device."""
-    first, second = (place.folder / "runs" / f"at-once-{number}" for number in (1, 2))
+    """While one trains, the same recipe and one of another name: refused, or trained beside it."""
+    runs = [place.folder / "runs" / f"at-once-{number}" for number in (1, 2, 3)]
     recipe = recipe_of(place, way.family, "at-once", way.train)
+    other = recipe_of(place, way.family, "another", way.train, name="another")
     with_base(place, way.family)
     memory = Memory(place.gpu)
     try:
-        one = place.run(recipe, first)
+        one = place.run(recipe, runs[0])
         one.until(lambda: one.step >= 1)
-        two = place.run(recipe, second)
-        two_code, one_code = two.ended(), one.ended()
+        others = (place.run(recipe, runs[1]), place.run(other, runs[2]))
+        codes = [each.ended() for each in others]
+        must(one.ended(), runs[0], "run")
     finally:
         memory.close()
-    must(one_code, first, "run")
-    if two_code == 0:
-        return Row("", "not refused: both were trained", memory=memory.most)
+    verdicts = [became(code, run) for code, run in zip(codes, runs[1:], strict=True)]
+    return Row("", f"the same recipe: {verdicts[0]}; one of another name: {verdicts[1]}", memory=memory.most)
+
+
+def became(code: int, run: Path) -> str:
+    """What became of a run that another was in the way of."""
     try:
-        must(two_code, second, "run")
+        must(code, run, "run")
     except TrialError as error:
-        return Row("", f"the second was refused or failed: {error}", memory=memory.most)
-    raise AssertionError
+        return f"refused or failed ({error})"
+    return "not refused, trained"
 
 
 _MAKING: dict[Family, threading.Thread] = {}
@@ -331,12 +342,14 @@ def with_base(place: Place, family: Family) -> None:
 def trials(place: Place, ways: Sequence[Way]) -> list[Trial]:
     """In the order of what matters most, should the time not suffice for all."""
     first, *others = ways
-    matrix = [Trial(way.name, way.family, 1, partial(train, place, way)) for way in ways]
-    beside = Trial("bare accelerate launch of the first row's files", first.family, 1, lambda: bare(place, first))
+    matrix = [Trial(way.name, way.family, 1, partial(place.alone, train, way)) for way in ways]
+    beside = Trial(
+        "bare accelerate launch of the first row's files", first.family, 1, partial(place.alone, bare, first)
+    )
     special = [
-        Trial("deterministic = true, twice", first.family, 2, lambda: twice(place, first)),
-        Trial("SIGKILL, then resume", first.family, 2, lambda: killed(place, first)),
-        Trial("two runs at once", first.family, 2, lambda: at_once(place, first)),
+        Trial("deterministic = true, twice", first.family, 2, partial(place.alone, twice, first)),
+        Trial("SIGKILL, then resume", first.family, 2, partial(place.alone, killed, first)),
+        Trial("two runs at once", first.family, 2, partial(place.alone, at_once, first)),
     ]
     half = len(others) // 2
     return [matrix[0], beside, *matrix[1 : 1 + half], *special, *matrix[1 + half :]]

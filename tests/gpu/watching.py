@@ -9,12 +9,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rows import TrialError
 
 BAR = re.compile(rb"steps:\s*\d+%\|[^|]*\|\s*(\d+)/\d+ \[")
+LOSS = re.compile(rb"avr_loss=([-+.\w]+)")
 LOOK_EVERY_S = 0.02
 
 
@@ -50,6 +52,7 @@ class Watched:
     log: Path
     deadline: float
     seen: dict[int, float] = field(default_factory=dict[int, float])
+    loss: float | None = None
     _read: int = 0
     _rest: bytes = b""
 
@@ -63,12 +66,20 @@ class Watched:
             self._read += len(new)
             for found in BAR.finditer(self._rest + new):
                 self.seen.setdefault(int(found[1]), time.monotonic())
+            for shown in LOSS.findall(self._rest + new):
+                self.loss = float(shown)
             self._rest = (self._rest + new)[-500:]
         if running and time.monotonic() > self.deadline:
-            os.killpg(self.process.pid, signal.SIGINT)
-            self.process.wait(60)
             raise TrialError("over its time")
         return running
+
+    def stop(self) -> None:
+        """End it and all it started, should it still run: as Ctrl-C does, then by force."""
+        for ask, patience in ((signal.SIGINT, 30.0), (signal.SIGKILL, 10.0)):
+            if self.process.poll() is None:
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(self.process.pid, ask)
+                    self.process.wait(patience)
 
     def until(self, true: Callable[[], bool]) -> None:
         """Wait until something is so, or the process has ended."""

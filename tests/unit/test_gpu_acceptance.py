@@ -102,10 +102,10 @@ def test_steps_are_timed_as_the_log_shows_them(script: ModuleType, tmp_path: Pat
         watched = script.Watched(process, log, float("inf"))
         for step in (1, 2, 3, 5):
             with log.open("ab") as file:
-                file.write(f"\rsteps:  20%|##        | {step}/5 [00:01<00:04, 1.00s/it, avr_loss=1]".encode())
+                file.write(f"\rsteps:  20%|##        | {step}/5 [00:01<00:04, 1.00s/it, avr_loss=0.{step}]".encode())
             watched.look()
         assert watched.ended() == 0
-    assert (watched.step, set(watched.seen)) == (5, {1, 2, 3, 5})
+    assert (watched.step, watched.loss, set(watched.seen)) == (5, 0.5, {1, 2, 3, 5})
     assert watched.per_step == pytest.approx((watched.seen[5] - watched.seen[2]) / 3)
 
 
