@@ -37,7 +37,7 @@ from lorabake.runs.request import files_of, opened
 from lorabake.runs.verify import verify
 from lorabake.speech import speech_in
 from lorabake_schemas.machine import Gpu, MachineFacts
-from lorabake_schemas.record import Input, Outcome, TrainerRecord
+from lorabake_schemas.record import Input, Outcome, OutputFile, TrainerRecord
 from lorabake_schemas.verification import Compared
 from lorabake_schemas.words import say
 
@@ -192,7 +192,7 @@ def made_run(recipe: str, root: Path, **otherwise: object) -> tuple[FoundRun, tu
     lora = digest_of(recipe.encode(), "output/hmbrgrlora.safetensors")
     (root / lora.name).write_text(recipe, encoding="utf-8")
     steps = examination.planned()[1].forecast.steps
-    outcome = Outcome(code="trained", message=say("trained"), steps=steps, outputs=(lora,))
+    outcome = Outcome(code="trained", message=say("trained"), steps=steps, outputs=(OutputFile(**lora.model_dump()),))
     ended: dict[str, object] = {"rehearsal": False, "status": "finished", "outcome": outcome}
     record = opened(request).model_copy(update=ended)
     write_record(RunPaths(root), record)

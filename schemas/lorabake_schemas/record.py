@@ -4,7 +4,7 @@ Two files: ``record.json``, which changes while a run goes on, and ``inputs.json
 """
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -33,7 +33,10 @@ class FileDigest(StrictModel):
     size: int
 
 
-def _inside(file: FileDigest) -> FileDigest:
+File = TypeVar("File", bound=FileDigest)
+
+
+def _inside(file: File) -> File:
     """A record may come from a stranger: the names of a run's own files never lead out of its folder."""
     if file.name.startswith("/") or "\0" in file.name or ".." in file.name.split("/"):
         raise ValueError("a path inside the run folder is needed")
@@ -140,6 +143,13 @@ class InputChange(StrictModel):
     change: Literal["changed", "gone", "added", "renamed", "unreadable"]
 
 
+class OutputFile(FileDigest):
+    """A file that the trainer wrote. ``incomplete`` says why a LoRA is not complete; None for one that is, and for any
+    other file."""
+
+    incomplete: Words | None = None
+
+
 class Outcome(StrictModel):
     """How it ended.
 
@@ -147,7 +157,8 @@ class Outcome(StrictModel):
     trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained. ``remarks`` are
     what is worth knowing besides, also of a run that ended well. ``resume_step`` is the step of the state from which
     it can be resumed, None where there is none or nothing is left to train. ``inputs_changed`` are files that changed
-    while it ran, at most 100 of them.
+    while it ran, at most 100 of them. ``moved_to`` is where the run folder was at the end, where somebody moved it
+    meanwhile.
     """
 
     code: str
@@ -155,11 +166,12 @@ class Outcome(StrictModel):
     hint: Words | None = None
     returncode: int | None = None
     steps: int | None = None
-    outputs: Many[RunFile] = ()
+    outputs: Many[Annotated[OutputFile, AfterValidator(_inside)]] = ()
     remarks: Many[Words] = ()
     last_words: Many[str] = ()
     resume_step: int | None = None
     inputs_changed: Many[InputChange] = ()
+    moved_to: Legible | None = None
 
 
 class WaivedFinding(StrictModel):
@@ -244,6 +256,6 @@ class Record(StrictModel):
 
 
 __all__ = [
-    "FileDigest", "Input", "InputChange", "InputDigest", "Inputs", "Outcome", "Part", "Record", "Role", "Status",
-    "TrainerRecord", "WaivedFinding",
+    "FileDigest", "Input", "InputChange", "InputDigest", "Inputs", "Outcome", "OutputFile", "Part", "Record", "Role",
+    "Status", "TrainerRecord", "WaivedFinding",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -33,6 +34,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--exit", type=int, default=0)
     parser.add_argument("--die", type=int, default=0, help="end by this signal after the steps")
     parser.add_argument("--fail", default="", help="raise RuntimeError with these words after the steps")
+    parser.add_argument("--move", type=Path, help="where to move the run folder after the steps")
+    parser.add_argument("--delete", action="store_true", help="delete the run folder after the steps, and go on")
+    parser.add_argument("--before", nargs=2, type=Path, help="the same for one that is saved before it")
     parser.add_argument("--copy", nargs=2, type=Path, help="a finished LoRA and where to save it")
     return parser.parse_args()
 
@@ -126,10 +130,17 @@ def main() -> None:
         train_with_losses(speech, [float(loss) for loss in args.losses.split(",")], board, saves=args.saves)
     else:
         train(speech, args.steps, args.delay, args.jump)
+    if args.move is not None:
+        Path.cwd().rename(args.move)
+    if args.delete:
+        shutil.rmtree(Path.cwd())
+        time.sleep(600)
     if args.fail:
         raise RuntimeError(args.fail)
     if args.die:
         os.kill(os.getpid(), args.die)
+    if args.before is not None:
+        args.before[1].write_bytes(args.before[0].read_bytes())
     if args.copy is not None:
         speech.write(1, f"\nsaving checkpoint: {args.copy[1]}\n")
         args.copy[1].write_bytes(args.copy[0].read_bytes())

@@ -118,6 +118,51 @@ def test_a_loss_that_cannot_be(
     assert len(record.outcome.remarks) == remarks
 
 
+def test_a_lora_that_was_cut_off_is_not_listed_like_a_good_one(tmp_path: Path) -> None:
+    """As a full disk leaves it: the last file in the middle of its tensors, the one before complete."""
+    cut, paths = lora(tmp_path / "cut"), RunPaths(tmp_path / "x")
+    cut.write_bytes(cut.read_bytes()[:-3])
+    flags = ("--before", str(lora(tmp_path / "made")), "output/x-step00000002.safetensors")
+    record = launch(request(paths.root, *flags, "--copy", str(cut), "output/x.safetensors"), ignore)
+    assert record.outcome is not None
+    assert record.status == "failed"
+    assert [(file.name, file.incomplete is None) for file in record.outcome.outputs] == [
+        ("output/x-step00000002.safetensors", True), ("output/x.safetensors", False),
+    ]  # fmt: skip
+    assert "the last complete LoRA is output/x-step00000002.safetensors" in record.outcome.remarks[-1]
+    assert read_record(paths.record) == record
+
+
+def test_a_run_whose_folder_is_moved_ends_there(tmp_path: Path) -> None:
+    there = RunPaths(tmp_path / "elsewhere")
+    record = launch(request(tmp_path / "x", "--move", str(there.root), *saving(tmp_path)), ignore)
+    assert record.outcome is not None
+    assert (record.status, record.outcome.code) == ("finished", "trained")
+    assert record.outcome.moved_to == str(there.root)
+    assert [file.name for file in record.outcome.outputs] == ["output/x.safetensors"]
+    assert read_record(there.record) == record
+    assert events(there)[-1]["event"] == "finished"
+    assert not (tmp_path / "x").exists()
+    assert not there.running.exists()
+
+
+def test_a_run_that_fails_in_a_moved_folder_says_so(tmp_path: Path) -> None:
+    there = RunPaths(tmp_path / "elsewhere")
+    record = launch(request(tmp_path / "x", "--move", str(there.root), "--fail", "no such file"), ignore)
+    assert record.outcome is not None
+    assert (record.status, record.outcome.code) == ("failed", "folder-moved")
+    assert "no such file" in record.outcome.message
+    assert read_record(there.record) == record
+
+
+def test_a_run_whose_folder_is_deleted_is_stopped(tmp_path: Path) -> None:
+    """It would train for nothing: the trainer, which would go on for minutes here, cannot save anything."""
+    record = launch(request(tmp_path / "x", "--delete", *saving(tmp_path)), ignore)
+    assert record.outcome is not None
+    assert (record.status, record.outcome.code, record.outcome.steps) == ("failed", "folder-deleted", 4)
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_events_file_tells_the_story(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "x")
     launch(request(paths.root, *saving(tmp_path)), ignore)

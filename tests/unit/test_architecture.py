@@ -73,7 +73,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "runs.find", "runs.request", "runs.ending", "runs.start", "runs.launch", "runs.states", "runs.parts",
             "runs.resumable", "runs.resume", "runs.evidence", "runs.trainer_now", "runs.recompiled", "runs.verify",
             "runs.inventory", "runs.settle", "runs.sides", "runs.lora", "runs.again", "runs.register", "runs.origin",
-            "runs.in_use", "runs.moved", "runs.input_watch",
+            "runs.in_use", "runs.moved", "runs.input_watch", "runs.place",
         ),
     ),
     (

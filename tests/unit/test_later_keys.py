@@ -17,7 +17,17 @@ from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import Gpu, MachineFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.record import FileDigest, Input, Inputs, Outcome, Part, Record, TrainerRecord, WaivedFinding
+from lorabake_schemas.record import (
+    FileDigest,
+    Input,
+    Inputs,
+    Outcome,
+    OutputFile,
+    Part,
+    Record,
+    TrainerRecord,
+    WaivedFinding,
+)
 from lorabake_schemas.words import quoted
 from situations import plan_of as planned
 from situations import recipe
@@ -25,7 +35,7 @@ from situations import recipe
 FILE = FileDigest(name="1.png", sha256="a" * 64, size=3)
 PICTURES = Input(role="concept", name="pics", place="../../pics", kind="folder", files=(FILE,))
 FINDING = Finding(rule="S1", severity=Severity.WARNING, message=quoted("m"), fix=quoted("f"))
-OUTCOME = Outcome(code="trained", message=quoted("well"), outputs=(FILE,))
+OUTCOME = Outcome(code="trained", message=quoted("well"), outputs=(OutputFile(name="1.png", sha256="a" * 64, size=3),))
 RECORD = Record(
     lorabake="0.0.1", name="x", rehearsal=False, status="finished", started="2026-01-31T09:30:00.000Z",
     recipe=FILE, compiled=(FILE,), seed=7, trainer=TrainerRecord(kind="own", python="/p", packages={"torch": "2"}),

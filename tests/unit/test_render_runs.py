@@ -63,6 +63,27 @@ def test_a_bad_end_shows_the_trainers_last_words() -> None:
     assert ending(record("started", None), Path("r"), PAGE) == "x: started"
 
 
+def test_changed_inputs_are_neither_done_nor_failed() -> None:
+    outcome: dict[str, object] = {"code": "inputs-changed", "message": "trained, but", "hint": "again"}
+    rows = plain(ending(record("inputs-changed", outcome), Path("r"), PAGE)).splitlines()
+    assert rows == ["finished, inputs changed: trained, but", "  again", "  everything about this run: r"]
+
+
+def test_a_file_that_was_cut_off_is_marked_and_a_moved_folder_named() -> None:
+    file = {"name": "output/x.safetensors", "sha256": "0", "size": 1000, "incomplete": "it is cut off"}
+    outcome: dict[str, object] = {"code": "disk-full", "message": "full", "outputs": [file], "moved_to": "there"}
+    rows = plain(ending(record("failed", outcome), Path("r"), PAGE)).splitlines()
+    assert rows[1:] == [
+        "  there/output/x.safetensors (1 kB): not usable, it is cut off", "  everything about this run: there",
+    ]  # fmt: skip
+
+
+def test_nothing_is_said_to_be_in_a_deleted_folder() -> None:
+    outcome: dict[str, object] = {"code": "folder-deleted", "message": "gone", "steps": 3, "hint": "run it again"}
+    rows = plain(ending(record("failed", outcome), Path("r"), PAGE)).splitlines()
+    assert rows == ["failed: gone", "  run it again"]
+
+
 TRAINER = Trainer("pin", Path("sd"), Path("py"), "0123456789abcdef", "cpu", "0", {"torch": "2.13.0"})
 
 

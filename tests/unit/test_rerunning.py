@@ -14,7 +14,7 @@ from lorabake.runs.find import FoundRun
 from lorabake.runs.folder import RunPaths, digest_of
 from lorabake.workflow import TrainerChoice
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.record import FileDigest, Outcome, Record, Status, TrainerRecord
+from lorabake_schemas.record import Outcome, OutputFile, Record, Status, TrainerRecord
 from lorabake_schemas.words import quoted
 
 PIN = resources.pin().commit
@@ -46,7 +46,7 @@ def test_an_own_trainer_is_never_taken_from_the_record() -> None:
 
 
 def run(sha256: str | None, *, then: TrainerRecord | None = None, status: Status = "finished") -> FoundRun:
-    outputs = () if sha256 is None else (FileDigest(name="output/x.safetensors", sha256=sha256, size=1),)
+    outputs = () if sha256 is None else (OutputFile(name="output/x.safetensors", sha256=sha256, size=1),)
     record = Record(
         lorabake="0", name="x", rehearsal=False, status=status, started="", recipe=digest_of(b"", "recipe.toml"),
         compiled=(), seed=1, trainer=then or trainer(), machine=MachineFacts(system="t", cpus=1, memory_bytes=1),

@@ -11,7 +11,7 @@ from lorabake.render.difference import difference_text
 from lorabake.render.page import Page
 from lorabake_schemas.machine import Gpu, MachineFacts
 from lorabake_schemas.plan import Timing
-from lorabake_schemas.record import FileDigest, Input, Outcome, Record, Role, TrainerRecord
+from lorabake_schemas.record import FileDigest, Input, Outcome, OutputFile, Record, Role, TrainerRecord
 from lorabake_schemas.report import PlanDifference, ValueDifference
 from lorabake_schemas.words import say
 from situations import plan_of, recipe
@@ -21,8 +21,8 @@ MACHINE = MachineFacts(system="Linux", cpus=4, memory_bytes=8 << 30, release="6.
 TRAINER = TrainerRecord(
     kind="pin", commit="aa", tree="t1", python="p", python_version="3.11.4", packages={"torch": "2"}
 )
-LORA = FileDigest(name="output/x.safetensors", sha256="aa", size=1)
-STATE = FileDigest(name="output/x-state/optimizer.bin", sha256="bb", size=1)
+LORA = OutputFile(name="output/x.safetensors", sha256="aa", size=1)
+STATE = OutputFile(name="output/x-state/optimizer.bin", sha256="bb", size=1)
 
 
 def record(**values: object) -> Record:

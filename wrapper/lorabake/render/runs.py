@@ -13,8 +13,9 @@ import click
 from lorabake.render.page import Page, bold, file_size
 from lorabake.render.plan import plan_text
 from lorabake.runs.ending import resumption
-from lorabake_schemas.record import Outcome, Record
-from lorabake_schemas.words import log_text, say
+from lorabake.runs.place import DELETED
+from lorabake_schemas.record import Outcome, OutputFile, Record
+from lorabake_schemas.words import Said, log_text, say
 
 if TYPE_CHECKING:
     from lorabake.workflow import Prepared
@@ -45,17 +46,24 @@ def ending(record: Record, root: Path, page: Page) -> str:
     outcome = record.outcome
     if outcome is None:
         return f"{page(record.name)}: {record.status}"
+    root = root if outcome.moved_to is None else Path(outcome.moved_to)
     lines = [_verdict(record, outcome, page)]
     if record.status != "finished":
         lines += [f"  {log_text(line)}" for line in outcome.last_words[-LAST_WORDS:]]
         lines += [f"  {page(said)}" for said in (outcome.hint, resumption(record, root)) if said]
     lines += [f"  {page(say('note: {remark}', remark=remark))}" for remark in outcome.remarks]
-    lines += [
-        f"  {page(str(root / file.name))} ({file_size(file.size)})"
-        for file in outcome.outputs
-        if not _in_state(file.name)
-    ]
+    lines += [f"  {page(_listed(file, root))}" for file in outcome.outputs if not _in_state(file.name)]
+    if outcome.code == DELETED:
+        return "\n".join(lines)
     return "\n".join([*lines, f"  {page(say('everything about this run: {folder}', folder=str(root)))}"])
+
+
+def _listed(file: OutputFile, root: Path) -> Said:
+    """A file that the run left; one that was cut off is never listed like a good one."""
+    path, size = str(root / file.name), file_size(file.size)
+    if file.incomplete is None:
+        return say("{path} ({size})", path=path, size=size)
+    return say("{path} ({size}): not usable, {why}", path=path, size=size, why=file.incomplete)
 
 
 def _verdict(record: Record, outcome: Outcome, page: Page) -> str:

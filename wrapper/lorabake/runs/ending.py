@@ -11,15 +11,20 @@ from lorabake.runs.events import EventLog, Fields, stamp, utc_now
 from lorabake.runs.folder import RunPaths, write_record
 from lorabake.runs.input_watch import KEPT, changed_names
 from lorabake.runs.outcome import LOST_STATE
+from lorabake.runs.place import DELETED, MOVED
 from lorabake.runs.resumable import advice, outlook, settings_of
 from lorabake_schemas.record import InputChange, Outcome, Record, Status
-from lorabake_schemas.words import Said, say
+from lorabake_schemas.words import Said, joined, legible, quoted, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from lorabake.runs.happenings import Seen
     from lorabake.runs.loss import LossWatch
+
+LORAS = (".safetensors", ".ckpt", ".pt")
+BY_A_MOVE = frozenset({"crashed", "no-output", "damaged-output"})  # verdicts that a moved folder explains
 
 
 def mishap(error: Exception) -> Outcome:
@@ -73,6 +78,46 @@ def with_changes(outcome: Outcome, status: Status, changes: Sequence[InputChange
     return outcome.model_copy(update={"code": "inputs-changed", "message": message, "hint": hint}), "inputs-changed"
 
 
+def cut_off(outcome: Outcome, root: Path) -> tuple[Said, ...]:
+    """A remark on LoRAs that are not complete, and which one is the last that is."""
+    loras = [file for file in outcome.outputs if file.name.endswith(LORAS) and "-state/" not in file.name]
+    bad = [file.name for file in loras if file.incomplete is not None]
+    if not bad:
+        return ()
+    good = [file for file in loras if file.incomplete is None]
+    names = joined([quoted(name) for name in bad])
+    if not good:
+        return (say("not complete: {files}; there is no complete LoRA", files=names),)
+    last = max(good, key=lambda file: (root / file.name).stat().st_mtime_ns)
+    return (say("not complete: {files}; the last complete LoRA is {last}", files=names, last=last.name),)
+
+
+def deleted(root: Path, seen: Seen, returncode: int | None) -> Outcome:
+    """How a run ends whose folder is gone: nothing can be written down."""
+    step = seen.step.number if seen.step is not None else 0
+    message = say(
+        "{folder} was deleted while it ran, or moved to another disk: the trainer was stopped after step {step}",
+        folder=root,
+        step=step,
+    )
+    hint = say("run it again, and leave its folder alone until it has ended")
+    return Outcome(
+        code=DELETED, message=message, hint=hint, returncode=returncode, steps=step, last_words=seen.last_words
+    )
+
+
+def moved(outcome: Outcome, status: Status, root: Path) -> Outcome:
+    """The outcome of a run whose folder was moved to ``root`` while it ran: the trainer works on in it, but relative
+    paths lead elsewhere from there."""
+    said = say("the run folder was moved to {folder} while it ran", folder=root)
+    outcome = outcome.model_copy(update={"moved_to": legible(str(root))})
+    if status != "failed" or outcome.code not in BY_A_MOVE:
+        return outcome.model_copy(update={"remarks": (*outcome.remarks, said)})
+    message = say("{problem}: {sequel}", problem=said, sequel=outcome.message)
+    hint = say("leave the folder of a run where it is until the run has ended")
+    return outcome.model_copy(update={"code": MOVED, "message": message, "hint": hint})
+
+
 def remarked(record: Record, remarks: tuple[Said, ...]) -> Record:
     if record.outcome is None or not remarks:
         return record
@@ -100,7 +145,8 @@ def with_outcome(record: Record, outcome: Outcome) -> Record:
 def resumption(record: Record, root: Path) -> Said | None:
     """How to go on with a run that did not end well, or how the next one could be; None where nothing was trained."""
     outcome = record.outcome
-    if outcome is None or record.rehearsal or record.trained or record.status == "started":
+    over = record.trained or record.status == "started"
+    if outcome is None or record.rehearsal or over or outcome.code == DELETED:
         return None
     if outcome.resume_step is not None:
         return say(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, cast
 
 from lorabake import files
 from lorabake.errors import MachineError
+from lorabake.runs.states import incomplete
 from lorabake_schemas.base import kept
-from lorabake_schemas.record import FileDigest, Record
+from lorabake_schemas.record import FileDigest, OutputFile, Record
 from lorabake_schemas.words import legible, say
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def digest_of(data: bytes, name: str) -> FileDigest:
     return FileDigest(name=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
-def outputs(paths: RunPaths) -> tuple[FileDigest, ...]:
+def outputs(paths: RunPaths) -> tuple[OutputFile, ...]:
     """Everything the trainer wrote under output/, by its path inside the run folder.
 
     What is left of a file that was being rewritten when lorabake was killed is no output, and neither is a link.
@@ -163,7 +164,11 @@ def outputs(paths: RunPaths) -> tuple[FileDigest, ...]:
         return ()
     every = sorted(Path(folder, name) for folder, _, names in os.walk(paths.output) for name in names)
     plain = (path for path in every if S_ISREG(path.lstat().st_mode) and not is_part(path.name))
-    return tuple(digest(path, legible(path.relative_to(paths.root).as_posix())) for path in plain)
+    return tuple(_output(path, legible(path.relative_to(paths.root).as_posix())) for path in plain)
+
+
+def _output(path: Path, name: str) -> OutputFile:
+    return OutputFile(**digest(path, name).model_dump(), incomplete=incomplete(path))
 
 
 def is_part(name: str) -> bool:

@@ -39,14 +39,21 @@ class InputWatch:
     known: Known = field(default_factory=lambda: NOTHING, repr=False)
     before: tuple[InputChange, ...] = ()
 
-    def changes(self) -> tuple[InputChange, ...]:
+    def changes(self, root: Path | None = None) -> tuple[InputChange, ...]:
         """Every file that was replaced, edited, removed or added since.
 
-        Caches are left out, since sd-scripts itself writes them, and so is what it had to fetch from the hub.
+        ``root`` is where the run folder is now: where it was moved with all around it, its inputs are seen from there.
         """
+        found = self._seen_from(self.root)
+        if not found or root is None or root == self.root:
+            return found
+        return min(found, self._seen_from(root), key=len)
+
+    def _seen_from(self, root: Path) -> tuple[InputChange, ...]:
+        """Caches are left out, since sd-scripts itself writes them, and so is what it had to fetch from the hub."""
         then = [each for each in self.inputs.inputs if each.role != "caches" and each.files]
         with Fingerprints(self.store, known=self.known) as fingerprints:
-            now = every_again(then, self.root, fingerprints, self.env)
+            now = every_again(then, root, fingerprints, self.env)
         names = {(each.role, each.index): each.name for each in then}
         found = {
             (each.what, each.index, each.name): InputChange(

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.files import copy_file, make_folders, move_file, read_bytes, remove_file
-from lorabake.reading import safetensors_header
 from lorabake.reading.rewritten_header import rewritten
 from lorabake.runs.folder import replace_file
-from lorabake.runs.states import ENDING, TRAIN_STATE, Expected, State, problem, wrong_with_archive
+from lorabake.runs.states import ENDING, TRAIN_STATE, Expected, State, incomplete, problem
 from lorabake_schemas.words import Said, legible, say
 
 if TYPE_CHECKING:
@@ -188,10 +187,7 @@ def _unwhole(entry: Path, step: int, written: Written, wanted: Expected, *, is_s
     """Why a file or state is not whole. Raises OSError when it cannot be read."""
     if is_state:
         return problem(State(entry, "step", step, written.number, written.offset), wanted)
-    if entry.suffix == ".safetensors":
-        found = safetensors_header.read(entry)
-        return found if isinstance(found, str) else None
-    return wrong_with_archive(entry)
+    return incomplete(entry)
 
 
 def _count_right(entry: Path, step: int, offset: int, *, is_state: bool, epoch: int | None = None) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from lorabake.errors import InterruptedRunError
+from lorabake.errors import InterruptedRunError, MachineError
 from lorabake.files import open_file
 from lorabake.process import Command, Supervision, supervise
 from lorabake.reading.timeless import all_made_timeless
 from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
 from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.runs.ending import (
+    cut_off,
+    deleted,
     ended,
     finish,
     loss_remarks,
     mishap,
+    moved,
     remarked,
     resumption,
     with_changes,
@@ -28,6 +32,7 @@ from lorabake.runs.happenings import Saving, Step, Words
 from lorabake.runs.lock import drop_claim, new_claim
 from lorabake.runs.loss import LossFacts, LossWatch
 from lorabake.runs.outcome import REHEARSED, SUCCESS, Evidence, judge, judge_interruption, judge_rehearsal
+from lorabake.runs.place import DELETED, Place
 from lorabake.runs.progress import Parser
 from lorabake.runs.resumable import outlook, with_facts
 from lorabake.runs.tensorboard import LossFile
@@ -36,7 +41,6 @@ from lorabake_schemas.words import Said, quoted, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from lorabake.process import Running
     from lorabake.runs.events import EventLog
@@ -70,7 +74,8 @@ class Sequel:
 class Start:
     """What is started, and how it is judged. ``output`` is the LoRA, relative to the run folder.
 
-    The two waits are those of the shutdown ladder, in seconds.
+    The two waits are those of the shutdown ladder, in seconds. ``watch`` tells whether inputs changed meanwhile, and
+    ``is_moved`` is set where ``paths`` are others by the end.
     """
 
     paths: RunPaths
@@ -83,6 +88,7 @@ class Start:
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
     watch: InputWatch | None = None
+    is_moved: bool = False
 
     @property
     def deterministic(self) -> bool:
@@ -101,15 +107,18 @@ def carried_out(start: Start, record: Record, events: EventLog, watcher: Watcher
     try:
         record = train(start, record, Teller(events, watcher, sequel=start.sequel, planned=start.planned_steps))
     except Exception as error:
-        if read_record(start.paths.record).status == "started":  # else the guard has ended it
-            finish(start.paths, ended(record, mishap(error), "failed"), events)
+        with suppress(MachineError):  # somebody took the record away
+            if read_record(start.paths.record).status == "started":  # else the guard has ended it
+                finish(start.paths, ended(record, mishap(error), "failed"), events)
         raise
     finally:
         drop_claim(start.paths)
+    moved_to = record.outcome.moved_to if record.outcome is not None else None
+    paths = start.paths if moved_to is None else RunPaths(Path(moved_to))
+    drop_claim(paths)
     if record.status == "interrupted" and record.outcome is not None:
         raise InterruptedRunError(
-            say("{how}; the log is {path}", how=record.outcome.message, path=start.paths.log),
-            resumption(record, start.paths.root),
+            say("{how}; the log is {path}", how=record.outcome.message, path=paths.log), resumption(record, paths.root)
         )
     return record
 
@@ -127,21 +136,32 @@ def train(start: Start, record: Record, teller: Teller) -> Record:
         terminate_s=start.terminate_s,
     )
     said_before = paths.log.stat().st_size
-    with supervise(Command(start.argv, paths.root.absolute(), start.env), how) as running:
-        seen = follow(running, start, said_before, teller)
-        stopped_by = running.stopped_by if running.returncode != 0 else None
-        remarks = start.sequel.gather() if start.sequel is not None else ()
-        remarks += all_made_timeless(paths.output, start.name) if start.deterministic else ()
-        evidence = gathered(start, running.returncode, seen, teller.losses.facts)
-        evidence = with_facts(evidence, paths, record)
-        reached = stopped_by is not None and evidence.returncode == 0
-        record = judged(start, record, evidence, None if reached else stopped_by)
-        record = remarked(record, (*loss_remarks(record, teller.losses), *remarks))
-        finish(paths, record, teller.events)
+    command = Command(start.argv, paths.root.absolute(), start.env)
+    with Place(paths.root) as place, supervise(command, how) as running:
+        seen = follow(running, start, said_before, teller, place)
+        if place.is_deleted:
+            return ended(record, deleted(paths.root, seen, running.returncode), "failed")
+        if (now := place.now()) != place.root:
+            start = replace(start, paths=RunPaths(now), is_moved=True)
+        return concluded(start, record, running, seen, teller)
+
+
+def concluded(start: Start, record: Record, running: Running, seen: Seen, teller: Teller) -> Record:
+    """The verdict, written down where the run folder is now."""
+    paths = start.paths
+    stopped_by = running.stopped_by if running.returncode != 0 else None
+    remarks = start.sequel.gather() if start.sequel is not None else ()
+    remarks += all_made_timeless(paths.output, start.name) if start.deterministic else ()
+    evidence = gathered(start, running.returncode, seen, teller.losses.facts)
+    evidence = with_facts(evidence, paths, record)
+    reached = stopped_by is not None and evidence.returncode == 0
+    record = judged(start, record, evidence, None if reached else stopped_by)
+    record = remarked(record, (*loss_remarks(record, teller.losses), *remarks))
+    finish(paths, record, teller.events)
     return record
 
 
-def follow(running: Running, start: Start, begin: int, teller: Teller) -> Seen:
+def follow(running: Running, start: Start, begin: int, teller: Teller, place: Place) -> Seen:
     """Read the log from byte ``begin`` as it grows, until the trainer and all it started are gone."""
     shift = start.sequel.first_step - start.sequel.offset if start.sequel is not None else 0
     with (
@@ -156,6 +176,8 @@ def follow(running: Running, start: Start, begin: int, teller: Teller) -> Seen:
             teller.tell(listener.hear(file.read()))
             if teller.enough and running.stopped_by is None:
                 running.stop(ENOUGH)
+            if running.stopped_by is None and place.is_deleted:
+                running.stop(DELETED)  # nothing that it makes could be saved
         teller.tell(listener.close())
     return replace(listener.seen, step=teller.of_the_run(listener.seen.step))
 
@@ -289,7 +311,9 @@ def judged(start: Start, record: Record, evidence: Evidence, stopped_by: str | N
         outcome = judge_rehearsal(evidence) if start.rehearsal else judge(evidence)
     status: Status = "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
     outcome = outcome.model_copy(update={"outputs": outputs(start.paths)})
-    changes = start.watch.changes() if start.watch is not None else ()
+    outcome = outcome.model_copy(update={"remarks": (*outcome.remarks, *cut_off(outcome, start.paths.root))})
+    outcome = moved(outcome, status, start.paths.root) if start.is_moved else outcome
+    changes = start.watch.changes(start.paths.root) if start.watch is not None else ()
     record = ended(record, *with_changes(outcome, status, changes))
     if record.outcome is None or record.trained or start.rehearsal:
         return record

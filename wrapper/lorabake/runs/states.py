@@ -168,6 +168,19 @@ def _wrong_with_weights(path: Path, shapes: Shapes | None) -> Said | None:
     return None
 
 
+def incomplete(path: Path) -> Said | None:
+    """Why a file that should be a LoRA is not a complete one, by its header or its archive; None for any other file.
+
+    Raises OSError when it cannot be read.
+    """
+    from lorabake.reading import safetensors_header
+
+    if path.suffix == ".safetensors":
+        header = safetensors_header.read(path)
+        return None if isinstance(header, safetensors_header.Header) else say("it is damaged or cut off")
+    return wrong_with_archive(path) if path.suffix in {".ckpt", ".pt"} else None
+
+
 def wrong_with_archive(path: Path) -> Said | None:
     """What torch.save writes is a zip archive with a CRC for each part: nothing has to be unpickled to check it.
 
@@ -225,6 +238,3 @@ def _ends_well(tail: bytes, size: int) -> bool:
     right = (b"PK\6\6", LONG_END.size - 12, *long[2:4], 0, 0)
     at = size - TAIL
     return agree and bool(long[:6] == right and locator == (b"PK\6\7", 0, at, 1) and long[8] + long[9] == at)
-
-
-__all__ = ["ENDING", "Expected", "Spot", "State", "expected", "named", "problem", "states", "wrong_with_archive"]

@@ -222,6 +222,9 @@ def _outputs(run: FoundRun, fingerprints: Fingerprints) -> Drift:
         remarks = (say("this was a rehearsal: nothing was trained"),)
     elif not record.trained:
         remarks = (say("this run did not end well: {how}", how=record.outcome.message),)
+    remarks += tuple(
+        say("{file} is not usable: {why}", file=file.name, why=file.incomplete) for file in then if file.incomplete
+    )
     return Drift(output_drift(then, here, unreadable), remarks=remarks, compared=_counted(then))
 
 
