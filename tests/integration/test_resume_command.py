@@ -214,6 +214,19 @@ def unjudged(made: Made, tmp_path: Path) -> Path:
     return root
 
 
+def test_a_verdict_knows_the_losses(tmp_path: Path, unjudged: Path) -> None:
+    """Of a run that is judged later, too: finite weights are not enough."""
+    path = unjudged / "events.jsonl"
+    losses = '"loss_average": "nan", "loss_current": "nan"'
+    text = re.sub(r'"loss_average": [^,]+, "loss_current": [^}]+', losses, path.read_text("utf-8"))
+    path.write_text(text, "utf-8")
+    assert losses in text
+    assert lorabake(tmp_path, "resume", "x-002").returncode == 4
+    outcome = read_record(unjudged / "record.json").outcome
+    assert outcome is not None
+    assert (outcome.code, len(outcome.remarks)) == ("nan-loss", 2)
+
+
 def test_a_verdict_needs_no_trainer(tmp_path: Path, unjudged: Path) -> None:
     done = lorabake(tmp_path, "resume", "x-002")
     assert done.returncode == 0, done.stderr

@@ -77,7 +77,7 @@ class Result:
 
     @property
     def losses(self) -> list[float]:
-        return [float(event["loss"]) for event in self.events if event["event"] == "step" and event["loss"] is not None]
+        return [float(event["loss_average"]) for event in self.events if event["event"] == "step"]
 
 
 @pytest.fixture(scope="session")
@@ -230,6 +230,28 @@ def led_back(case: Case, result: Result, run: Path, cache: Path) -> None:
     assert known["output"] == f"output/{case.name}.safetensors"
 
 
+# Reads what sd-scripts wrote for TensorBoard with TensorBoard's own code, in the trainer's Python.
+BOARD = """\
+import json, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+board = EventAccumulator(sys.argv[1])
+board.Reload()
+print(json.dumps([[[each.step, each.value] for each in board.Scalars(f"loss/{name}")] for name in sys.argv[2:]]))
+"""
+
+
+def equal_to_tensorboard(result: Result, run: Path, trainer: Trainer) -> None:
+    """Each step has its own average and its own loss, to the last bit, though each was saved."""
+    (file,) = run.glob("tensorboard/*/*/events.out.tfevents.*")
+    argv = [str(trainer.python), "-c", BOARD, str(file), "average", "current"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, encoding="utf-8")
+    average, current = json.loads(done.stdout.splitlines()[-1])
+    steps = [event for event in result.events if event["event"] == "step"]
+    assert [[event["step"], event["loss_average"]] for event in steps] == average
+    assert [[event["step"], event["loss_current"]] for event in steps] == current
+    assert sum(event["event"] == "saved" and "-step" in event["file"] for event in result.events) == len(steps) == 20
+
+
 def foretold(recipe: Path, result: Result, file: Path) -> None:
     """The plan knew how large the file would be: its tensors to the byte, its header about."""
     plan = examine(recipe, machine.facts(own_environment())).plan
@@ -253,8 +275,12 @@ ABOUT = {
 COMMENT = '--made for fun; 灯台 "quoted" $HOME\nsecond line'
 SD15 = Case(
     "sd15-lora-prodigy",
-    train={**PRODIGY, "max_train_steps": 16},
-    more={"metadata": {**ABOUT, "comment": COMMENT}},
+    train={**PRODIGY, "max_train_steps": 20},
+    more={
+        "metadata": {**ABOUT, "comment": COMMENT},
+        "save": {"save_every_n_steps": 1},
+        "sample": {"prompts": ["lumlighthouse --w 64 --h 64 --s 2"], "sample_every_n_steps": 10},
+    },
 )
 LOCON = Case(
     "sd15-locon-two-concepts",
@@ -266,8 +292,11 @@ SDXL = Case("sdxl-lora", family="sdxl", train=PRODIGY)
 
 
 @pytest.mark.real
-def test_sd15_lora_with_prodigy(tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path) -> None:
+def test_sd15_lora_with_prodigy(
+    tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path, trainer: Trainer
+) -> None:
     result = go(SD15, tmp_path, cache, base_of, table)
+    equal_to_tensorboard(result, tmp_path / "run", trainer)
     assert result.metadata["ss_optimizer"].startswith("prodigyopt.prodigy.Prodigy")
     assert result.metadata["ss_network_module"] == "networks.lora"
     assert result.metadata["ss_base_model_version"].startswith("sd_v1")

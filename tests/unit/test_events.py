@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lorabake.runs.events import EventLog, kept, stamp
+from lorabake.runs.events import EventLog, kept, stamp, told_steps
 from lorabake.runs.happenings import (
     BadLoss,
     Epoch,
@@ -105,3 +105,14 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No space left"):
             log.write([{"event": "failed", "message": "a long one"}])
     assert [event["event"] for event in read(tmp_path / "events.jsonl")] == ["started"]
+
+
+def test_steps_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    steps = [Step(1, 4, 0.5), Step(2, 4, float("inf"), loss_current=0.25), Step(3, 4)]
+    log = EventLog(tmp_path / "events.jsonl", lambda: NOON)
+    log.write([{"event": "started"}])
+    log.progress([Epoch(1, 1), *steps])
+    log.write([{"event": "step"}, {"event": "step", "step": "x", "total": 1, "loss_average": [], "loss_current": {}}])
+    log.close()
+    (tmp_path / "events.jsonl").open("ab").write(b'{"event": "step"')
+    assert list(told_steps(tmp_path / "events.jsonl", tmp_path)) == steps

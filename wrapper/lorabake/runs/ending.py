@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lorabake.errors import LorabakeError
 from lorabake.files import remove_file
 from lorabake.runs.events import EventLog, Fields, stamp, utc_now
-from lorabake.runs.folder import RunPaths, write_record
+from lorabake.runs.folder import RunPaths, outputs, write_record
 from lorabake.runs.input_watch import KEPT, changed_names
 from lorabake.runs.outcome import LOST_STATE
 from lorabake.runs.place import DELETED, MOVED
@@ -78,7 +78,13 @@ def with_changes(outcome: Outcome, status: Status, changes: Sequence[InputChange
     return outcome.model_copy(update={"code": "inputs-changed", "message": message, "hint": hint}), "inputs-changed"
 
 
-def cut_off(outcome: Outcome, root: Path) -> tuple[Said, ...]:
+def with_outputs(outcome: Outcome, paths: RunPaths) -> Outcome:
+    """The outcome with what the trainer wrote, and a remark where that is not complete. Raises OSError."""
+    outcome = outcome.model_copy(update={"outputs": outputs(paths)})
+    return outcome.model_copy(update={"remarks": (*outcome.remarks, *_cut_off(outcome, paths.root))})
+
+
+def _cut_off(outcome: Outcome, root: Path) -> tuple[Said, ...]:
     """A remark on LoRAs that are not complete, and which one is the last that is."""
     loras = [file for file in outcome.outputs if file.name.endswith(LORAS) and "-state/" not in file.name]
     bad = [file.name for file in loras if file.incomplete is not None]

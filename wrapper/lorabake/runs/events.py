@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,12 +19,14 @@ from lorabake.files import open_append, open_file
 from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, Saving, Started, Step, Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from lorabake.runs.happenings import ProgressEvent
 
 Fields = dict[str, object]
+STEP, LOSSES = b'"event": "step"', ("loss_average", "loss_current")
+LINE = 1 << 16  # bytes; no event is as long
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
@@ -66,6 +69,22 @@ def kept(event: ProgressEvent) -> Fields | None:
 def as_number(loss: float | None) -> float | str | None:
     """JSON knows no NaN and no infinity: those become the strings "nan", "inf", "-inf"."""
     return loss if loss is None or math.isfinite(loss) else str(loss)
+
+
+def told_steps(path: Path, within: Path) -> Iterator[Step]:
+    """The steps that an events file tells of. Raises OSError."""
+    with open_file(path, within=within) as file:
+        while line := file.readline(LINE):
+            if STEP in line and (step := _step(line)) is not None:
+                yield step
+
+
+def _step(line: bytes) -> Step | None:
+    with suppress(ValueError, TypeError, LookupError, RecursionError, AttributeError):
+        event = json.loads(line)
+        average, current = (None if (loss := event[key]) is None else float(loss) for key in LOSSES)
+        return Step(int(event["step"]), int(event["total"]), average, loss_current=current)
+    return None
 
 
 class EventLog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -13,12 +13,13 @@ from lorabake.errors import MachineError
 from lorabake.files import make_folders, open_append, open_file, replace_bytes
 from lorabake.reading.timeless import all_made_timeless
 from lorabake.runs.command import ACCELERATE_FILE, DETERMINISTIC_FILE
-from lorabake.runs.ending import finish, remarked
-from lorabake.runs.events import EventLog, Fields, stamp, utc_now
+from lorabake.runs.ending import finish, loss_remarks, remarked
+from lorabake.runs.events import EventLog, Fields, stamp, told_steps, utc_now
 from lorabake.runs.folder import RunPaths, hold_room, read_record, write_record
 from lorabake.runs.happenings import Seen
 from lorabake.runs.inventory import refuse_foreign_files
 from lorabake.runs.lock import acquire_run_lock
+from lorabake.runs.loss import LossWatch
 from lorabake.runs.parts import Names, Written, adopt, set_aside, told_of
 from lorabake.runs.progress import Parser
 from lorabake.runs.resumable import Outlook, Training, Way, advice, missing, outlook, saved_as, settings_of, written_by
@@ -287,8 +288,19 @@ def completed(request: ResumeRequest, record: Record, training: Training) -> Rec
     start = start_of(request, part.argv, written_by(paths, part, training.course), training, None)
     left = all_made_timeless(paths.output, start.name) if start.deterministic else ()
     before = record.outcome.returncode if record.outcome is not None else None
-    evidence = gathered(start, 0 if seen.saved else before, seen)
-    record = remarked(judged(start, record, evidence, None), (*remarks, *left))
+    losses = told_losses(paths)
+    evidence = gathered(start, 0 if seen.saved else before, seen, losses.facts)
+    record = judged(start, record, evidence, None)
+    record = remarked(record, (*loss_remarks(record, losses), *remarks, *left))
     with closing(EventLog(Path(paths.events))) as events:
         finish(paths, record, events)
     return record
+
+
+def told_losses(paths: RunPaths) -> LossWatch:
+    """What the events tell of the loss."""
+    losses = LossWatch()
+    with suppress(OSError):
+        for step in told_steps(paths.events, paths.root):
+            losses.see(step)
+    return losses

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from lorabake.errors import MachineError
 from lorabake.files import open_file
 from lorabake.locks import try_held
-from lorabake.runs.ending import ended, finish, with_outcome
+from lorabake.runs.ending import ended, finish, with_outcome, with_outputs
 from lorabake.runs.events import EventLog, stamp
-from lorabake.runs.folder import RunPaths, outputs, read_record
+from lorabake.runs.folder import RunPaths, read_record
 from lorabake.runs.lock import drop_claim, find_active, find_trainer, lock_file
 from lorabake.runs.outcome import Evidence, judge
 from lorabake.runs.progress import Parser
@@ -81,10 +81,8 @@ def _completed(paths: RunPaths, record: Record) -> Record:
     if before is not None:  # the guard's
         outcome = outcome.model_copy(update={"returncode": before.returncode})
     status: Status = "interrupted" if outcome.code == KILLED else "failed"
-    found: dict[str, object] = {"outputs": ()}
     with suppress(OSError):
-        found["outputs"] = outputs(paths)
-    outcome = outcome.model_copy(update=found)
+        outcome = with_outputs(outcome, paths)
     record = ended(record, outcome, status, record.ended or _last_sign(paths, record))
     if record.rehearsal:
         return record

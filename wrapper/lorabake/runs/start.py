@@ -15,7 +15,6 @@ from lorabake.reading.timeless import all_made_timeless
 from lorabake.reading.weights import WeightFacts, WeightsError, read_weights
 from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.runs.ending import (
-    cut_off,
     deleted,
     ended,
     finish,
@@ -26,8 +25,9 @@ from lorabake.runs.ending import (
     resumption,
     with_changes,
     with_outcome,
+    with_outputs,
 )
-from lorabake.runs.folder import RunPaths, outputs, read_record
+from lorabake.runs.folder import RunPaths, read_record
 from lorabake.runs.happenings import Saving, Step, Words
 from lorabake.runs.lock import drop_claim, new_claim
 from lorabake.runs.loss import LossFacts, LossWatch
@@ -310,8 +310,7 @@ def judged(start: Start, record: Record, evidence: Evidence, stopped_by: str | N
     else:
         outcome = judge_rehearsal(evidence) if start.rehearsal else judge(evidence)
     status: Status = "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
-    outcome = outcome.model_copy(update={"outputs": outputs(start.paths)})
-    outcome = outcome.model_copy(update={"remarks": (*outcome.remarks, *cut_off(outcome, start.paths.root))})
+    outcome = with_outputs(outcome, start.paths)
     outcome = moved(outcome, status, start.paths.root) if start.is_moved else outcome
     changes = start.watch.changes(start.paths.root) if start.watch is not None else ()
     record = ended(record, *with_changes(outcome, status, changes))
