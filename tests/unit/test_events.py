@@ -114,5 +114,6 @@ def test_steps_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     log.progress([Epoch(1, 1), *steps])
     log.write([{"event": "step"}, {"event": "step", "step": "x", "total": 1, "loss_average": [], "loss_current": {}}])
     log.close()
-    (tmp_path / "events.jsonl").open("ab").write(b'{"event": "step"')
+    with (tmp_path / "events.jsonl").open("ab") as torn:
+        torn.write(b'{"event": "step"')
     assert list(told_steps(tmp_path / "events.jsonl", tmp_path)) == steps
