@@ -37,9 +37,9 @@ class Compared(StrictModel):
 class VerifyReport(StrictModel):
     """A run, held against its record.
 
-    ``identical``: nothing differs of what the record tells; never for a record of an older lorabake, which holds no
-    hashes of pictures and models. ``unproven`` says what the record does not tell of; ``remarks`` is what is worth
-    knowing and no difference, such as another driver.
+    ``identical``: nothing differs of what the record tells; never for a run whose inputs changed while it ran, nor for
+    a record without hashes of images and models. ``unproven`` says what the record does not tell of; ``remarks`` is
+    what is worth knowing and no difference, such as another driver.
     """
 
     version: Literal[1] = 1

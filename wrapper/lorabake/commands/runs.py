@@ -60,8 +60,9 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
 
     States are saved with save.save_state = true in the recipe. A run that is finished is left as it is, with exit code
     0. Exit code 1 when there is nothing to go on from, or when something it was made from changed; 4 when the trainer
-    could not be had or failed, 130 when interrupted. The command is built from the recipe and the trainer, never taken
-    from RUN; a trainer that is not lorabake's own has to be named.
+    could not be had or failed, 7 when its images, captions or models changed since it began, 130 when interrupted. The
+    command is built from the recipe and the trainer, never taken from RUN; a trainer that is not lorabake's own has to
+    be named.
     """
     from lorabake import resuming
     from lorabake.render.resume import already_finished, would_resume

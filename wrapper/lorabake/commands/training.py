@@ -36,7 +36,8 @@ def run(
     """Train RECIPE: check, compile, install the trainer if need be, launch.
 
     Exit code 0 when a usable LoRA lies in the run folder, 1 when the recipe or this machine is at fault, 4 when the
-    trainer could not be had or failed, 130 when interrupted.
+    trainer could not be had or failed, 7 when it finished but its images, captions or models changed meanwhile, 130
+    when interrupted.
     """
     from lorabake import workflow
     from lorabake.gauge import gauge
