@@ -49,8 +49,8 @@ class Held:
     @property
     def hint(self) -> Said:
         if self.certain:
-            return say("wait for it, or stop it")
-        return say("if that process no longer exists for certain, remove {file}", file=self.path)
+            return say("wait until it ends, or stop it")
+        return say("if you are sure that this process no longer exists, remove {file}", file=self.path)
 
     def waiting(self, what: Said) -> Said:
         """A sentence about waiting, with who is waited for; and what to do where nobody can tell whether that lives."""

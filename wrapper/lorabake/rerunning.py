@@ -48,9 +48,11 @@ def trainer_of(then: TrainerRecord) -> TrainerChoice:
     Raises SetupError for an own one: a record, which may be a stranger's, never says what is started.
     """
     if then.kind == "own":
-        said = say("this run was trained with an own sd-scripts: {checkout}", checkout=then.checkout or "")
+        said = say(
+            "this run used an sd-scripts that lorabake did not install: {checkout}", checkout=then.checkout or ""
+        )
         flags = f"--sd-scripts {quote(then.checkout or 'PATH')} --python {quote(then.python)}"
-        raise SetupError(said, say("name it, if it is yours: {flags}", flags=flags))
+        raise SetupError(said, say("if it is yours, add {flags}", flags=flags))
     if then.kind == "rehearsal":
         return TrainerChoice()
     lock: Choice = "cuda" if then.lock == "cuda" else "cpu" if then.lock == "cpu" else "auto"

@@ -174,10 +174,10 @@ def _check_room(prepared: Prepared) -> None:
         return
     for need in disk_needs(examination.plan, examination.dataset, examination.loaded.folder, prepared.root):
         if need.too_small:
-            room, free = f"{need.room.least / 1e9:.1f}", f"{need.free / 1e9:.1f}"
-            said = say("the run needs at least {room} GB on the disk of {folder}, and {free} GB are free",
-                       room=room, folder=need.folder, free=free)  # fmt: skip
-            raise MachineError(said, say("make room, or name a folder on another disk by --run-dir"))
+            gigabytes, free = f"{need.room.least / 1e9:.1f}", f"{need.free / 1e9:.1f}"
+            said = say("the run needs at least {n} GB on the disk of {folder}, but only {free} GB are free",
+                       n=gigabytes, folder=need.folder, free=free)  # fmt: skip
+            raise MachineError(said, say("free some space, or name a folder on another disk with --run-dir"))
 
 
 def _next_root(examination: Examination, rehearsal: bool) -> Path:

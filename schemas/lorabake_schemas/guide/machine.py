@@ -129,19 +129,19 @@ def processes_have_gpus(situation: Situation) -> Iterator[Remark]:
     needs_plan=True,
 )
 def files_fit_the_disk(situation: Situation) -> Iterator[Remark]:
-    fix = say("make room, save less often, or keep fewer files (save_last_n_epochs, save_last_n_steps)")
+    fix = say("free some space, save less often, or keep fewer files (save_last_n_epochs, save_last_n_steps)")
     for need in () if situation.rehearsing else situation.disks:
         gigabytes = f"{need.room.least / 1e9:.1f}" if need.too_small else f"{need.room.most / 1e9:.1f}"
         free, severity = f"{need.free / 1e9:.1f}", ERROR if need.too_small and situation.launching else WARNING
         if need.too_small:
             said = say(
-                "the run needs at least {n} GB on the disk of {folder}, and {free} GB are free",
+                "the run needs at least {n} GB on the disk of {folder}, but only {free} GB are free",
                 n=gigabytes, folder=need.folder, free=free,
             )  # fmt: skip
             yield Remark(need.where, said, fix, severity=severity)
         elif need.tight:
             said = say(
-                "the run may need {n} GB on the disk of {folder}, and {free} GB are free",
+                "the run may need {n} GB on the disk of {folder}, but only {free} GB are free",
                 n=gigabytes, folder=need.folder, free=free,
             )  # fmt: skip
             yield Remark(need.where, said, fix, severity=severity)

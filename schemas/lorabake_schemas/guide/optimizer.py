@@ -168,7 +168,7 @@ def something_is_trained(situation: Situation) -> Iterator[Remark]:
 )
 def adafactor_is_asked_for_one_thing(situation: Situation) -> Iterator[Remark]:
     train = situation.recipe.train
-    fix = say("take it out, or write optimizer_args = {{ relative_step = false }} and learning_rate = 1e-4")
+    fix = say("remove it, or write optimizer_args = {{ relative_step = false }} and learning_rate = 1e-4")
     if not sets_own_rate(train):
         return
     if train.lr_warmup_steps:

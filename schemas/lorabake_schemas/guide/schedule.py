@@ -155,7 +155,7 @@ def decay_is_read(situation: Situation) -> Iterator[Remark]:
         said = say("{steps} is a share, {times:g} times the whole run", steps=str(steps), times=steps)
         yield Remark(where, said, say("write {steps} for steps", steps=int(steps)))
     if steps and name not in {None, "warmup_stable_decay"}:
-        fix = say('take it out, or write lr_scheduler = "warmup_stable_decay" under [train]')
+        fix = say('remove it, or write lr_scheduler = "warmup_stable_decay" under [train]')
         yield Remark(where, _ignores(str(name), "lr_decay_steps"), fix)
     if not steps and name == "warmup_stable_decay":
         said = say("without lr_decay_steps the rate never decays")

@@ -127,7 +127,7 @@ def _refuse_if_endless(schedule: Schedule, steps: int, epochs: int) -> None:
 
 
 def _too_many(where: tuple[str, ...], what: Said, fix: Said) -> RecipeError:
-    said = say("would make {what}, more than anybody can mean", what=what)
+    said = say("would make {what}, more than any training needs", what=what)
     fix = say("write {what}", what=fix)
     finding = Finding(rule="out-of-range", severity=Severity.ERROR, where=where, message=said, fix=fix)
     return RecipeError(said, [finding], fix)

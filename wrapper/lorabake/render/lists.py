@@ -83,7 +83,7 @@ def trainer_status(status: TrainerStatus, changed: Changed, page: Page, *, as_js
 
 def _damage(trainer: Trainer, changed: Changed, page: Page) -> list[str]:
     names = changed.get(trainer.checkout, ())
-    hint = say("  damaged, build it again with --repair; files that were changed: {files}", files=named(names))
+    hint = say("  damaged (build it again with --repair); changed files: {files}", files=named(names))
     return [page(hint)] if names else []
 
 

@@ -43,8 +43,8 @@ def loss_remarks(record: Record, losses: LossWatch) -> tuple[Said, ...]:
     facts, jump = losses.facts, losses.jump()
     if facts.first is not None:
         said = say(
-            "steps with a loss that is NaN, infinite or below zero: {n}, the first was step {step}; the files saved "
-            "before it are sound",
+            "steps with a loss that is NaN, infinite or below zero: {n}, starting at step {step}; files saved before "
+            "that are fine",
             n=facts.bad,
             step=facts.first,
         )
@@ -73,8 +73,8 @@ def with_changes(outcome: Outcome, status: Status, changes: Sequence[InputChange
     if status != "finished":
         said = say("inputs that changed while it ran ({n}): {names}", n=n, names=names)
         return outcome.model_copy(update={"remarks": (*outcome.remarks, said)}), status
-    message = say("{how}; but inputs changed while it ran ({n}): {names}", how=outcome.message, n=n, names=names)
-    hint = say("it is not known whether it was trained with the old or the new ones: train again with those you want")
+    message = say("{how}, but inputs changed while it ran ({n}): {names}", how=outcome.message, n=n, names=names)
+    hint = say("it may have been trained with the old or the new versions; train again with those you want")
     return outcome.model_copy(update={"code": "inputs-changed", "message": message, "hint": hint}), "inputs-changed"
 
 

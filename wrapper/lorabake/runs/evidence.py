@@ -141,7 +141,7 @@ def _is_sequel(argv: Sequence[str], part: Part) -> bool:
 
 
 def _edited(key: str, was: str, now: str | None) -> Difference:
-    said = say("{key} in record.json was edited: it does not follow from the plan", key=key)
+    said = say("{key} in record.json was edited; it does not match the plan", key=key)
     return Difference(what="record", name=key, change="changed", message=said, was=was, now=now)
 
 

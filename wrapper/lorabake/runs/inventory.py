@@ -78,7 +78,7 @@ def _foreign(
     if not known_file:
         return say("no run has such a file")
     if state.st_nlink > 1 and IN_PLACE.fullmatch(place):
-        return say("the same file has another name, too (a hard link)")
+        return say("it has another name (a hard link)")
     return None
 
 
@@ -91,7 +91,7 @@ def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             for entry in entries:
                 count += 1
                 if count > MOST:
-                    raise MachineError(say("{run} has more files than any run", run=root))
+                    raise MachineError(say("{run} has more files than a run can have", run=root))
                 place, state = f"{inside}/{entry.name}" if inside else entry.name, entry.stat(follow_symlinks=False)
                 yield place, state
                 if S_ISDIR(state.st_mode):
@@ -103,4 +103,4 @@ def _refused(root: Path, found: list[tuple[str, Said]]) -> MachineError:
     if len(found) > SHOWN:
         shown = told(len(found) - SHOWN, "{some} and {n} more", "{some} and {n} more", some=shown)
     said = say("{run} has files that lorabake did not make: {files}", run=root, files=quoted(shown))
-    return MachineError(said, say("move them elsewhere if you know them; nothing was started"))
+    return MachineError(said, say("nothing was started; move these files elsewhere, or delete them"))

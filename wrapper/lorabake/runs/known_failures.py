@@ -111,7 +111,7 @@ KNOWN = (
     Known(  # before disk-full: it is /dev/shm that has no space left then
         "shared-memory",
         re.compile(r"shared memory|</torch_\d|killed by signal: Bus error"),
-        say("there is too little shared memory (/dev/shm) for the data loader"),
+        say("not enough shared memory (/dev/shm) for the data loader"),
         lambda facts: (
             say("give the container more shared memory (docker: --shm-size)")
             if facts.settings.get("max_data_loader_n_workers") == 0
@@ -171,7 +171,12 @@ def not_found(exception: str, facts: RunFacts) -> Verdict | None:
     for option, key in NAMING.items():
         value = facts.settings.get(option)
         if isinstance(value, str) and value not in OWN_CHOICES and _is_named(value, module, name):
-            problem = say('there is no {missing} for {key} = "{value}"', missing=name or module, key=key, value=value)
+            problem = say(
+                '{key} = "{value}": the trainer\'s Python has no {missing}',
+                missing=name or module,
+                key=key,
+                value=value,
+            )
             message = say("{problem} ({words})", problem=problem, words=shortened(exception))
             hint = say("give {key} a name that the trainer's Python has, or remove it", key=key)
             return Verdict("wrong-name", message, hint)

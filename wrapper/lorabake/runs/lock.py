@@ -63,10 +63,10 @@ class Active:
         who = self.owner.described() if self.owner is not None else say("an unknown process")
         if not self.certain:
             said = say("{run} may be in progress: {who}", run=self.root, who=who)
-            hint = say("if that process no longer exists for certain, remove {file}", file=self.file or self.root)
+            hint = say("if you are sure that this process no longer exists, remove {file}", file=self.file or self.root)
         elif self.is_supervised:
             said = say("{run} is in progress: {who}", run=self.root, who=who)
-            hint = say("wait for it, or stop it: kill {pid}", pid=str(self.owner.pid if self.owner else ""))
+            hint = say("wait until it ends, or stop it: kill {pids}", pids=str(self.owner.pid if self.owner else ""))
         elif self.is_guarded:
             said = say("the trainer of {run} is still being stopped: its lorabake was killed", run=self.root)
             hint = say("try again in a few seconds")
@@ -75,7 +75,7 @@ class Active:
             said = say(
                 "the trainer of {run} is still running, but its lorabake was killed: {who}", run=self.root, who=who
             )
-            hint = say("wait for its end, or stop it: kill {pids}", pids=self._list or "PID")
+            hint = say("wait until it ends, or stop it: kill {pids}", pids=self._list or "PID")
         return MachineError(said, hint)
 
     @property

@@ -103,7 +103,9 @@ def _interruption(paths: RunPaths, record: Record, seen: Seen, step: int) -> Out
     message: Said = say("lorabake was killed or crashed; the trainer stopped after step {step}", step=step)
     hint: Said | None = None
     if not record.rehearsal and outlook(paths, record).complete:
-        message = say("lorabake was killed or crashed; the trainer had reached its last step but was not judged")
+        message = say(
+            "lorabake was killed or crashed; the trainer reached its last step, but the result was not checked"
+        )
         hint = say("check and finish it: lorabake resume {run}", run=paths.root)
     return Outcome(code=KILLED, message=message, hint=hint, steps=step, last_words=seen.last_words)
 

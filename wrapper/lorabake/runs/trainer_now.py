@@ -87,7 +87,7 @@ def find_trainer(then: TrainerRecord, env: Mapping[str, str], given: tuple[Path,
 def unnamed(then: TrainerRecord) -> Said:
     """Why the user's own sd-scripts is not looked at, and how to name it."""
     return say(
-        "the trainer was not checked: it is not lorabake's own; if it is yours, name it: "
+        "the trainer was not checked because it is not lorabake's own; if it is yours, add "
         "--sd-scripts {checkout} --python {python}",
         checkout=then.checkout or "",
         python=then.python,

@@ -156,7 +156,7 @@ def _data(run: FoundRun, env: Mapping[str, str], fingerprints: Fingerprints) -> 
     gaps = (*listed.unproven, *unproven(listed.inputs))
     if changes := _changes(run.record):
         gaps += (
-            say("these inputs changed while it ran, so what it was trained with is not known ({n}): {names}",
+            say("inputs changed during this run, so what it was trained with is unknown ({n}): {names}",
                 n=len(changes), names=changed_names(changes)),
         )  # fmt: skip
     return Drift(differences, gaps, compared=_counted(files))

@@ -114,7 +114,7 @@ def _sealed(pin: Pin, folder: Path, env: Mapping[str, str]) -> str:
         wrong += manifest.wrong_packages(folder, site, found)
     if wrong:
         said = say(
-            "files of the trainer just installed are not what they should be: {files}", files=manifest.named(wrong)
+            "files of the new trainer do not match its packages or its commit: {files}", files=manifest.named(wrong)
         )
         raise SetupError(said, say("something changes files during the installation; stop it, then install again"))
     return sha256

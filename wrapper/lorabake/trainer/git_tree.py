@@ -29,8 +29,8 @@ def of_commit(repo: Path, commit: str, env: Mapping[str, str]) -> Blobs:
     content = told.stdout.encode()
     fits = _id("commit", content) == commit and content.startswith(f"tree {tree_id(entries)}\n".encode())
     if not (told.ok and listed.ok and fits):
-        said = say("the files of sd-scripts {commit} cannot be known from {folder}", commit=commit, folder=repo)
-        raise SetupError(said, say("its git objects are missing, replaced or damaged: fetch it again"))
+        said = say("cannot read the files of sd-scripts {commit} from {folder}", commit=commit, folder=repo)
+        raise SetupError(said, say("its git objects are missing, replaced or damaged; fetch it again"))
     return {name: blob for name, mode, blob in entries if mode != MODULE}
 
 

@@ -20,13 +20,13 @@ def refuse_unsafe(path: Path) -> None:
     except OSError:
         return
     if S_ISLNK(state.st_mode):
-        said = say("{path} is a symbolic link, so nothing there is used as a trainer", path=path)
+        said = say("{path} is a symbolic link, so lorabake uses no trainer from there", path=path)
         raise SetupError(said, say("remove it, or set LORABAKE_HOME to another folder"))
     if not is_ours(state):
-        said = say("{path} belongs to another user, so nothing there is used as a trainer", path=path)
+        said = say("{path} belongs to another user, so lorabake uses no trainer from there", path=path)
         raise SetupError(said, say("set LORABAKE_HOME to a folder of yours, or: {command}", command=_chown(path)))
     if others_write(state):
-        said = say("other users can write to {path}, so nothing there is used as a trainer", path=path)
+        said = say("other users can write to {path}, so lorabake uses no trainer from there", path=path)
         command = say("chmod go-w {path}", path=path)
         raise SetupError(said, say("{command}, or set LORABAKE_HOME to another folder", command=command))
 
