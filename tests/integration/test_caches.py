@@ -151,7 +151,7 @@ def test_caches_of_a_run_that_failed_are_known_and_those_of_a_picture_edited_mea
     for name in world.caches:
         (world.pictures / name).unlink()
     world.change("max_train_steps = 4", "max_train_steps = 7")
-    world.train()
+    world.train(code=7)
     said = world.train(code=1)
     assert "does not know what the latent cache of 1 picture was made from: 002.png" in said
 
@@ -230,7 +230,7 @@ def test_the_caches_of_a_training_in_progress_are_left_alone(world: World) -> No
             made = world.caches
             world.change("resolution = 256", "resolution = 320")
             said = world.train("--refresh-cache", code=1)
-            assert "a run named hmbrgrlora is in progress" in said
+            assert "hmbrgrlora-001 is in progress" in said
             world.project = other
             world.change("resolution = 256", "resolution = 320")
             world.change('name = "hmbrgrlora"', 'name = "another"')

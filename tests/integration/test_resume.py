@@ -123,7 +123,7 @@ def assert_whole(record: Record, root: Path, steps: int) -> None:
 
 
 def test_killed_with_its_newest_state_damaged_and_an_older_one_touched(tmp_path: Path) -> None:
-    root = killed(tmp_path / "x-001", 13, settings=slow(delay=0.4))  # time enough to die before step 14
+    root = killed(tmp_path / "x-001", 12, settings=slow(delay=0.8))  # told as step 13 is done; it dies before 14
     assert read_record(root / "record.json").status == "interrupted"
     broken(root, 12)
     for path in (root / "output" / "x-step00000004-state").iterdir():
