@@ -23,7 +23,7 @@ def encoded(form: str, mode: str = "RGB") -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("content", [EPS, encoded("PPM"), encoded("TIFF"), encoded("ICO"), encoded("PCX")])
+@pytest.mark.parametrize("content", [EPS, encoded("PPM"), encoded("ICO"), encoded("PCX")])
 def test_other_formats_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", lambda _: pytest.fail("the EPS reader was asked"))
     path = tmp_path / "a.png"
@@ -37,7 +37,7 @@ def test_other_formats_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyP
         open_image(path, Fit((64, 64), (64, 64), (64, 64)), exact=False)
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_what_training_sets_are_made_of_is_opened(tmp_path: Path, form: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(form))

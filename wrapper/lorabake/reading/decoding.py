@@ -18,7 +18,7 @@ from lorabake_schemas.words import say
 
 JPEG_END = b"\xff\xd9"
 # What training sets are made of, by content. Pillow opens a PostScript file with Ghostscript, whatever its name.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", *(("AVIF",) if features.check("avif") else ()))
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", *(("AVIF",) if features.check("avif") else ()))
 SAME_AS = {"MPO": "JPEG", "DIB": "BMP"}  # a JPEG with more pictures behind the first, a BMP without its first bytes
 SMALL = 8  # side of the small picture that tells two pictures apart, in pixels
 
