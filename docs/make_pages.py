@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -31,9 +32,10 @@ from lorabake.render.page import Page
 from lorabake.render.plan import plan_page
 from lorabake.render.report import concise, full
 from lorabake.render.verify import verified
+from lorabake.runs.command import planned_argv, trainer_env
 from lorabake.runs.find import FoundRun
 from lorabake.runs.folder import RunPaths, digest_of, prepare, write_record
-from lorabake.runs.request import files_of, opened
+from lorabake.runs.request import LaunchRequest, files_of, opened
 from lorabake.runs.verify import verify
 from lorabake.speech import speech_in
 from lorabake_schemas.machine import Gpu, MachineFacts
@@ -187,7 +189,7 @@ def made_run(recipe: str, root: Path, **otherwise: object) -> tuple[FoundRun, tu
     examination = examined(recipe)
     here = inputs(starting.ingredients(examination, root, {}, weights=True), Fingerprints(None))
     here = here.model_copy(update={"inputs": tuple(each for each in here.inputs if each.role != "tokenizer")})
-    request = starting.rehearsal_request(examination, root, here, {})
+    request = as_trained(starting.rehearsal_request(examination, root, here, {}))
     prepare(RunPaths(root), files_of(request))
     lora = digest_of(recipe.encode(), "output/hmbrgrlora.safetensors")
     (root / lora.name).write_text(recipe, encoding="utf-8")
@@ -198,6 +200,14 @@ def made_run(recipe: str, root: Path, **otherwise: object) -> tuple[FoundRun, tu
     write_record(RunPaths(root), record)
     name = root.relative_to(Path.cwd()).as_posix()
     return FoundRun(RunPaths(root), record.model_copy(update=otherwise), name), here.inputs
+
+
+def as_trained(request: LaunchRequest) -> LaunchRequest:
+    """A rehearsal's request with the command of a training."""
+    digest = request.provenance.digest if request.provenance else ""
+    python, checkout, launch = Path(request.trainer.python), Path(), request.plan.launch
+    env = trainer_env({}, python=python, checkout=checkout, cpu=launch.cpu, deterministic=launch.deterministic)
+    return replace(request, argv=planned_argv(request.plan, digest, python, checkout), env=env)
 
 
 def spoil_run(folder: Path, root: Path) -> None:

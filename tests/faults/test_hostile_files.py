@@ -51,7 +51,8 @@ def lying(chance: random.Random, sound: bytes) -> bytes:
         name = chance.choice(list(header))
         entry = header[name]
         if isinstance(entry, dict) and entry and chance.random() < 0.8:
-            entry[chance.choice(list(entry))] = chance.choice(ODD)
+            values = cast("dict[str, object]", entry)
+            values[chance.choice(list(values))] = chance.choice(ODD)
         else:
             header[name] = chance.choice(ODD)
         if not header:

@@ -12,11 +12,11 @@ import os
 import random
 import signal
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import toml
@@ -169,8 +169,8 @@ def places(raw: Raw) -> list[tuple[Any, Any]]:
     found: list[tuple[Any, Any]] = []
     todo: list[Any] = [raw]
     while todo:
-        inside = todo.pop()
-        keys = list(inside) if isinstance(inside, dict) else list(range(len(inside)))
+        inside: Any = todo.pop()
+        keys: list[Any] = list(cast("Raw", inside)) if isinstance(inside, dict) else list(range(len(inside)))
         found += [(inside, key) for key in keys]
         todo += [inside[key] for key in keys if isinstance(inside[key], dict | list)]
     return found
@@ -204,14 +204,14 @@ def add_a_key(raw: Raw, dice: random.Random) -> None:
     table, key = dice.choice(all_keys())
     inside: Any = raw.setdefault(table, {}) if table else raw
     if isinstance(inside, list) and inside:
-        inside = inside[0]
+        inside = cast("list[Any]", inside)[0]
     if isinstance(inside, dict):
         inside[key] = value(dice)
 
 
 def add_an_option(raw: Raw, dice: random.Random) -> None:
     name = text(dice) if dice.random() < 0.1 else dice.choice(OPTIONS)
-    inside = raw.setdefault("kohya", {})
+    inside: Any = raw.setdefault("kohya", {})
     if isinstance(inside, dict):
         inside[name or "k"] = value(dice)
 
@@ -219,14 +219,15 @@ def add_an_option(raw: Raw, dice: random.Random) -> None:
 def rename_a_key(raw: Raw, dice: random.Random) -> None:
     inside, key = dice.choice(places(raw))
     if isinstance(inside, dict):
+        table = cast("Raw", inside)
         at = dice.randrange(len(key) + 1)
-        inside[key[:at] + text(dice) + key[at + 1 :]] = inside.pop(key)
+        table[key[:at] + text(dice) + key[at + 1 :]] = table.pop(key)
 
 
 def move_a_key(raw: Raw, dice: random.Random) -> None:
     (inside, key), (other, _) = dice.choice(places(raw)), dice.choice(places(raw))
     if isinstance(inside, dict) and isinstance(other, dict):
-        other[key] = copy.deepcopy(inside[key])
+        other[key] = copy.deepcopy(cast("Raw", inside)[key])
 
 
 def repeat_an_entry(raw: Raw, dice: random.Random) -> None:
@@ -272,7 +273,7 @@ def spoiled(content: bytes, dice: random.Random) -> bytes:
 
 
 @contextmanager
-def at_most(seconds: int) -> Iterator[None]:
+def at_most(seconds: int) -> Generator[None]:
     def over(_number: int, _frame: object) -> None:
         raise TimeoutError(f"not done after {seconds} s")
 

@@ -12,6 +12,7 @@ import pytest
 import trainer_world as small
 from own_trainer import OwnTrainer
 
+from constant import returning
 from lorabake import workflow
 from lorabake.errors import SetupError
 from lorabake.planning.trainer_drift import trainer_drift
@@ -186,7 +187,7 @@ def test_it_is_read_once_and_looked_at_afterwards(world: World, monkeypatch: pyt
 def test_what_changed_just_now_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lorabake.trainer.contents.RACY_NS", 10**12)
     first = world.look()
-    monkeypatch.setattr(manifest, "differences", lambda *_: ("another",))
+    monkeypatch.setattr(manifest, "differences", returning(("another",)))
     assert (first.changed, world.look().changed) == ((), ("another",))
 
 

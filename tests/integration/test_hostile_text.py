@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -210,9 +210,9 @@ def test_a_lora_shows_it(place: Path, lorabake: Run) -> None:
 def planted(value: Any) -> Any:
     """Every text in a JSON value with the hostile one behind it."""
     if isinstance(value, dict):
-        return {key: planted(each) for key, each in value.items()}
+        return {key: planted(each) for key, each in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [planted(each) for each in value]
+        return [planted(each) for each in cast("list[object]", value)]
     return f"{value}{NASTY}" if isinstance(value, str) else value
 
 
@@ -229,8 +229,8 @@ def plant(path: Path, *keys: str) -> None:
 
 def _plant(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: each if key in KEPT else _plant(each) for key, each in value.items()}
-    return [_plant(each) for each in value] if isinstance(value, list) else planted(value)
+        return {key: each if key in KEPT else _plant(each) for key, each in cast("dict[str, Any]", value).items()}
+    return [_plant(each) for each in cast("list[object]", value)] if isinstance(value, list) else planted(value)
 
 
 def test_a_run_shows_it(place: Path, lorabake: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -146,19 +147,19 @@ def test_verify_and_resume_know_such_a_run_though_the_files_are_back(world: Worl
     assert lorabake(world.project, world.home, "diff", name, name).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "meddle",
-    [
-        lambda pics: (pics / "000.txt").unlink(),
-        lambda pics: (pics / "000.txt").write_text("other"),
-        lambda pics: write_pictures(pics, 4),
-    ],
+BEFORE_THE_START: tuple[Callable[[Path], object], ...] = (
+    lambda pics: (pics / "000.txt").unlink(),
+    lambda pics: (pics / "000.txt").write_text("other"),
+    lambda pics: write_pictures(pics, 4),
 )
-def test_what_changes_between_check_and_start_stops_it(tmp_path: Path, meddle: object) -> None:
+
+
+@pytest.mark.parametrize("meddle", BEFORE_THE_START)
+def test_what_changes_between_check_and_start_stops_it(tmp_path: Path, meddle: Callable[[Path], object]) -> None:
     """The plan was made for other files; nothing is trained yet, so nothing is lost."""
     recipe, env = project(tmp_path / "project", MORE), environment(tmp_path)
     prepared = workflow.prepare(RunOrder(recipe, rehearse=True), env)
-    meddle(tmp_path / "project" / "pics")  # type: ignore[operator]
+    meddle(tmp_path / "project" / "pics")
     with pytest.raises(MachineError):
         workflow.train(prepared, env, print)
     assert not prepared.root.exists()

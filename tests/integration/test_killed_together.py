@@ -32,7 +32,7 @@ from lorabake.runs.resume import first_part
 from lorabake.runs.verify import unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
 RUNNER = Path(__file__).with_name("resume_runner.py")
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc")
@@ -55,7 +55,7 @@ def steps(root: Path) -> int:
 
 
 @contextmanager
-def orphan(root: Path, error: str = "", delay: float = 0.1) -> Iterator[int]:
+def orphan(root: Path, error: str = "", delay: float = 0.1) -> Generator[int]:
     """A trainer some steps on, without lorabake and guard; its pid."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), without_flock.ERRNO: error}
     argv = [sys.executable, "-c", STARTER, "run", str(root), f"delay = {delay}"]

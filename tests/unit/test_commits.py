@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from constant import returning
 from lorabake import commits, resources
 from lorabake.errors import SetupError
 from lorabake.trainer import git_tree, options
@@ -45,7 +46,7 @@ class Asked:
         self.asked: list[str] = []
         self.answers = answers
 
-        monkeypatch.setattr(git_tree, "changed", lambda *_: () if clean else ("library/train_util.py",))
+        monkeypatch.setattr(git_tree, "changed", returning(() if clean else ("library/train_util.py",)))
         monkeypatch.setattr(options, "make", self.make)
 
     def make(self, _python: Path, _checkout: Path, folder: Path, commit: str, _env: Mapping[str, str]) -> Snapshot:

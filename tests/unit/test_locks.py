@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from constant import returning
 from lorabake import guard, locks
 from lorabake.locks import Held, Lock
 from lorabake.owners import this_process, written
@@ -51,7 +52,7 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 
 @contextmanager
-def other_holder(path: Path, error: str) -> Iterator[subprocess.Popen[bytes]]:
+def other_holder(path: Path, error: str) -> Generator[subprocess.Popen[bytes]]:
     """A process that takes a lock and keeps it."""
     argv = [sys.executable, "-c", HOLDER, str(path), error, os.pathsep.join(each for each in sys.path if each)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
@@ -219,8 +220,8 @@ def test_without_links_the_file_itself_is_made_exclusively(
 
 
 def test_a_kill_while_a_dead_owners_file_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "flock", lambda *_, **__: None)
-    monkeypatch.setattr(locks, "flock", lambda *_, **__: None)
+    monkeypatch.setattr(guard, "flock", returning(None))
+    monkeypatch.setattr(locks, "flock", returning(None))
     dead = written(replace(this_process(), started="1"))
     (tmp_path / "lock").write_bytes(dead)
     (tmp_path / "lock.breaking").write_bytes(dead)
@@ -250,7 +251,7 @@ def test_a_passing_look_keeps_nobody_from_the_lock(tmp_path: Path) -> None:
 
 
 @contextmanager
-def as_user(number: int) -> Iterator[None]:
+def as_user(number: int) -> Generator[None]:
     os.setegid(number)
     os.seteuid(number)
     try:

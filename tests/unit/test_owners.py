@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from constant import returning
 from lorabake import owners
 from lorabake.owners import Owner, is_gone, is_here, lives, this_process, understood, written
 
@@ -82,7 +83,7 @@ def test_what_proves_nothing(unlocked: bool) -> None:
 def test_without_proc_the_host_and_the_pid_decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(owners, "BOOT", tmp_path / "none")
     monkeypatch.setattr(owners, "SPACE", tmp_path / "none")
-    monkeypatch.setattr(owners, "stat", lambda _pid: ("X", 0, ""))
+    monkeypatch.setattr(owners, "stat", returning(("X", 0, "")))
     monkeypatch.setattr("socket.gethostname", lambda: "mac")
     owner = this_process()
     assert owner == Owner("mac", os.getpid(), since=owner.since, job=owner.job)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from constant import returning
 from lorabake import prospects
 from lorabake.errors import MachineError
 from lorabake.examine import examine
@@ -63,7 +64,7 @@ def test_a_disk_that_is_too_small_is_an_error_before_a_run_and_a_warning_before(
 ) -> None:
     path = project(tmp_path)
     for free, launching, expected in ((1 << 40, True, []), (1000, False, ["warning"]), (1000, True, ["error"])):
-        monkeypatch.setattr(prospects, "free_disk", lambda _path, free=free: free)
+        monkeypatch.setattr(prospects, "free_disk", returning(free))
         found = examine(path, GPU, launching=launching).findings
         assert [finding.severity for finding in found if finding.rule == "G4.37.disk"] == expected
 
@@ -74,6 +75,6 @@ def test_the_disk_of_run_dir_is_looked_at_too(tmp_path: Path, monkeypatch: pytes
     order = RunOrder(path, TrainerChoice(), run_dir=tmp_path / "elsewhere" / "x")
     prepared = Prepared(order, examination, tmp_path / "elsewhere" / "x")
     check_place(prepared)
-    monkeypatch.setattr(prospects, "free_disk", lambda _path: 1000)
+    monkeypatch.setattr(prospects, "free_disk", returning(1000))
     with pytest.raises(MachineError):
         check_place(prepared)

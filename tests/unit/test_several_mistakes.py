@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import tomli_w
@@ -88,9 +88,9 @@ def leaves(raw: dict[str, Any], path: tuple[Any, ...] = ()) -> list[tuple[Any, .
     found: list[tuple[Any, ...]] = []
     for key, value in raw.items():
         if isinstance(value, dict):
-            found += [(*path, key), *leaves(value, (*path, key))]
+            found += [(*path, key), *leaves(cast("dict[str, Any]", value), (*path, key))]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            found += [(*path, key), *leaves(value[0], (*path, key, 0))]
+            found += [(*path, key), *leaves(cast("dict[str, Any]", value[0]), (*path, key, 0))]
         else:
             found.append((*path, key))
     return found

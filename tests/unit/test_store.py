@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from constant import returning
 from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.reading.fact_store import FactStore
@@ -154,7 +155,7 @@ def test_a_folder_elsewhere_is_none_of_the_store(home: Path, name: str) -> None:
 @pytest.mark.parametrize("mode", [0o777, 0o757, 0o775])
 @pytest.mark.parametrize("what", ["home", "root", "folder", "marker"])
 def test_what_others_can_write_is_not_used(home: Path, monkeypatch: pytest.MonkeyPatch, what: str, mode: int) -> None:
-    monkeypatch.setattr(ownership, "_is_private", lambda *_: False)
+    monkeypatch.setattr(ownership, "_is_private", returning(False))
     folder = stored(home)
     assert unsafe(home) is None
     path = {"home": home, "root": store.root(home), "folder": folder, "marker": store.root(home) / "k.json"}[what]
@@ -168,7 +169,7 @@ def test_what_others_can_write_is_not_used(home: Path, monkeypatch: pytest.Monke
 
 def test_a_group_of_ones_own_may_write(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stored(home)
-    monkeypatch.setattr(ownership, "_is_private", lambda *_: True)
+    monkeypatch.setattr(ownership, "_is_private", returning(True))
     folder.chmod(0o775)
     assert unsafe(home) is None
     folder.chmod(0o777)

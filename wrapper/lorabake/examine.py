@@ -151,8 +151,9 @@ def _examined(
     if snapshot.commit != resources.pin().commit:
         pin_has = frozenset(option.name for option in resources.option_snapshot(script))
         situation = replace(situation, commit=snapshot.commit, pin_has=pin_has)
-    of = judged(lambda: situation.family), judged(lambda: situation.network)
-    found = (*file_findings(recipe, loaded.folder, *of, rehearsing=rehearsing), *guide_findings(situation))
+    run_family, network = judged(lambda: situation.family), judged(lambda: situation.network)
+    named = file_findings(recipe, loaded.folder, run_family, network, rehearsing=rehearsing)
+    found = (*named, *guide_findings(situation))
     if loaded.recipe is None:
         return _examination(loaded, None, machine, (*loaded.findings, *found), _had(base), _had(facts))
     plan, stale = None, tuple[StaleCache, ...]()

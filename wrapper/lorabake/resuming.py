@@ -220,7 +220,7 @@ def go_on(
             deterministic=made.plan.launch.deterministic,
             complete=trainer.kind == "pin",
         )
-    files = made.files if made is not None else {}
+    files = made.files if made is not None else dict[str, bytes]()
     request = ResumeRequest(ready.found.paths, argv, child, files, watch=input_watch(ready.found, env))
     with terminal.watching(sys.stderr, record.planned_steps, verbose=verbose, speech=speech) as watcher:
         return resume(request, watcher)

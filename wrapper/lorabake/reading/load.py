@@ -115,7 +115,7 @@ def _meant_keys(where: Sequence[str | int], raw: Raw) -> list[tuple[str, ...]]:
     meant, value = meant_key(tuple(where)), cast("Any", raw)
     for part in where:
         value = value[part]
-    return [(*meant, key) for key in value] if isinstance(value, dict) and meant else [meant]
+    return [(*meant, key) for key in cast("Raw", value)] if isinstance(value, dict) and meant else [meant]
 
 
 def _forget(part: object, where: Sequence[str | int], *, unset: bool = False) -> None:
@@ -134,14 +134,15 @@ def _forget(part: object, where: Sequence[str | int], *, unset: bool = False) ->
     elif isinstance(part, BaseModel):
         fields = {field.alias or name: name for name, field in type(part).model_fields.items()}
         name = fields.get(str(head), "")
-        value = part.__dict__.get(name)
+        given = vars(part)
+        value: object = given.get(name)
         if tail and isinstance(value, dict):
             known = value.wrong if isinstance(value, Partial) else frozenset[str]()
-            part.__dict__[name] = Partial(cast("dict[str, object]", value), known | {str(tail[0])})
+            given[name] = Partial(cast("dict[str, object]", value), known | {str(tail[0])})
         elif tail and isinstance(value, BaseModel | tuple):
-            _forget(value, tail, unset=unset)
+            _forget(cast("object", value), tail, unset=unset)
         elif not tail and not (unset and value):
-            part.__dict__.pop(name, None)
+            given.pop(name, None)
 
 
 def _without(value: object, where: Sequence[str | int]) -> object:

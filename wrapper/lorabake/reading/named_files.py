@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from lorabake.files import exists, hidden_reason, is_file, is_folder, reason, unreadable_reason
 from lorabake.reading import safetensors_header
@@ -90,7 +91,7 @@ def _preset_file(network: Network) -> tuple[str, ...]:
 
 
 def _several(names: object) -> tuple[object, ...]:
-    return names if isinstance(names, tuple) else ()
+    return cast("tuple[object, ...]", names) if isinstance(names, tuple) else ()
 
 
 def _problem(where: Key, path: Path, family: Family | None, network: str | None) -> tuple[Said, Said] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -276,7 +276,10 @@ def field_at(where: Sequence[str | int], raw: Raw) -> Where:
     value: Any = raw
     path: list[str | int] = []
     for part in where:
-        value = value.get(part) if isinstance(value, dict) else value[part] if isinstance(part, int) else None
+        if isinstance(value, dict):
+            value = cast("dict[object, object]", value).get(part)
+        else:
+            value = cast("list[Any]", value)[part] if isinstance(part, int) else None
         if isinstance(part, int):
             if not isinstance(value, dict):
                 break
@@ -305,9 +308,12 @@ def with_required(raw: Raw, model: type[BaseModel] = Recipe) -> Raw:
             filled[key] = EXAMPLES[key]
         inner, value = _first_model(field.annotation), filled.get(key)
         if inner is not None and isinstance(value, dict):
-            filled[key] = with_required(value, inner)
+            filled[key] = with_required(cast("Raw", value), inner)
         elif inner is not None and isinstance(value, list):
-            filled[key] = [with_required(each, inner) if isinstance(each, dict) else each for each in value]
+            entries = cast("list[object]", value)
+            filled[key] = [
+                with_required(cast("Raw", each), inner) if isinstance(each, dict) else each for each in entries
+            ]
     return filled
 
 

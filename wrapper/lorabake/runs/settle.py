@@ -10,7 +10,7 @@ import json
 import os
 from contextlib import closing, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lorabake.errors import MachineError
 from lorabake.files import open_file
@@ -138,7 +138,7 @@ def _last_events(paths: RunPaths) -> list[dict[str, object]]:
             with suppress(ValueError, RecursionError):
                 event = json.loads(line)
                 if isinstance(event, dict):
-                    found.append(event)
+                    found.append(cast("dict[str, object]", event))
     return found
 
 

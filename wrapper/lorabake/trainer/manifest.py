@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from stat import S_ISLNK, S_ISREG
@@ -91,8 +92,11 @@ def hashes(top: Path, names: Iterable[str]) -> Hashes:
     files = [name for name in names if not name.endswith("/")]
     some = [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda batch: [(name, _hash(f"{top}/{name}")) for name in batch], some)
-        return dict(chain.from_iterable(found))
+        return dict(chain.from_iterable(pool.map(partial(_hash_all, top), some)))
+
+
+def _hash_all(top: Path, names: Sequence[str]) -> list[tuple[str, str | None]]:
+    return [(name, _hash(f"{top}/{name}")) for name in names]
 
 
 def _hash(path: str) -> str | None:
