@@ -204,7 +204,7 @@ def add_a_key(raw: Raw, dice: random.Random) -> None:
     table, key = dice.choice(all_keys())
     inside: Any = raw.setdefault(table, {}) if table else raw
     if isinstance(inside, list) and inside:
-        inside = cast("list[Any]", inside)[0]
+        inside = cast("list[object]", inside)[0]
     if isinstance(inside, dict):
         inside[key] = value(dice)
 

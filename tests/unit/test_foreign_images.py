@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
+from constant import must_not_be_called
 from lorabake.errors import RecipeError
 from lorabake.reading import decoding
 from lorabake.runs.rehearse import open_image
@@ -25,7 +26,7 @@ def encoded(form: str, mode: str = "RGB") -> bytes:
 
 @pytest.mark.parametrize("content", [EPS, encoded("PPM"), encoded("ICO"), encoded("PCX")])
 def test_other_formats_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", lambda _: pytest.fail("the EPS reader was asked"))
+    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", must_not_be_called)
     path = tmp_path / "a.png"
     path.write_bytes(content)
     assert isinstance(decoding.look(str(path)), str)

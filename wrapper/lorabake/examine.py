@@ -24,7 +24,7 @@ from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide import Situation
 from lorabake_schemas.guide import findings as guide_findings
-from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts
 from lorabake_schemas.options import Snapshot
 from lorabake_schemas.plan import Plan, Script
 from lorabake_schemas.recipe import Recipe, Waive
@@ -151,7 +151,8 @@ def _examined(
     if snapshot.commit != resources.pin().commit:
         pin_has = frozenset(option.name for option in resources.option_snapshot(script))
         situation = replace(situation, commit=snapshot.commit, pin_has=pin_has)
-    run_family, network = judged(lambda: situation.family), judged(lambda: situation.network)
+    run_family: Family | None = judged(lambda: situation.family)
+    network = judged(lambda: situation.network)
     named = file_findings(recipe, loaded.folder, run_family, network, rehearsing=rehearsing)
     found = (*named, *guide_findings(situation))
     if loaded.recipe is None:

@@ -165,5 +165,5 @@ def _counts(given: object) -> tuple[int, ...]:
     """A list of whole numbers from 0 on. Raises TypeError for anything else."""
     values = cast("list[object]", given) if isinstance(given, list) else [None]
     if not all(type(value) is int and value >= 0 for value in values):
-        raise TypeError(given)
+        raise TypeError(values)
     return tuple(cast("list[int]", values))

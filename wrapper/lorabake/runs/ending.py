@@ -102,11 +102,11 @@ def deleted(root: Path, seen: Seen, returncode: int | None) -> Outcome:
     """How a run ends whose folder is gone: nothing can be written down."""
     step = seen.step.number if seen.step is not None else 0
     message = say(
-        "{folder} was deleted while it ran, or moved to another disk: the trainer was stopped after step {step}",
+        "{folder} was deleted or moved to another disk while it ran; the trainer was stopped after step {step}",
         folder=root,
         step=step,
     )
-    hint = say("run it again, and leave its folder alone until it has ended")
+    hint = say("run it again, and keep its folder where it is until it ends")
     return Outcome(
         code=DELETED, message=message, hint=hint, returncode=returncode, steps=step, last_words=seen.last_words
     )
@@ -120,7 +120,7 @@ def moved(outcome: Outcome, status: Status, root: Path) -> Outcome:
     if status != "failed" or outcome.code not in BY_A_MOVE:
         return outcome.model_copy(update={"remarks": (*outcome.remarks, said)})
     message = say("{problem}: {sequel}", problem=said, sequel=outcome.message)
-    hint = say("leave the folder of a run where it is until the run has ended")
+    hint = say("do not move the folder of a run before the run ends")
     return outcome.model_copy(update={"code": MOVED, "message": message, "hint": hint})
 
 
