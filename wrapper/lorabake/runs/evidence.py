@@ -126,7 +126,8 @@ def start_drift(record: Record, plan: Plan) -> tuple[Difference, ...]:
             {}, python=python, checkout=checkout, offline=offline, cpu=plan.launch.cpu, deterministic=deterministic,
             complete=trainer.kind == "pin",
         )  # fmt: skip
-    if tuple(map(legible, argv)) != record.argv or not all(_is_sequel(argv, part) for part in record.parts[1:]):
+    first, sequels = [record.argv, *(part.argv for part in record.parts[:1])], record.parts[1:]
+    if any(tuple(map(legible, argv)) != each for each in first) or not all(_is_sequel(argv, part) for part in sequels):
         found.append(_edited("argv", " ".join(map(legible, argv)), " ".join(record.argv)))
     for name, value in recorded_env(env).items():
         if record.environment.get(name) != legible(value):
