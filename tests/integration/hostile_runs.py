@@ -19,7 +19,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -616,13 +616,17 @@ def _rehearsal_that_is_a_training(w: World) -> None:
 
 
 def corpus(
-    base: Base, folder: Path, names: Sequence[str] = (), tell: Callable[[Verdict], object] = lambda _: None
+    base: Base,
+    folder: Path,
+    names: Sequence[str] = (),
+    tell: Callable[[Verdict], object] = lambda _: None,
+    only: Sequence[str] | None = None,
 ) -> list[Verdict]:
-    """Every case, two at a time."""
+    """Every case, two at a time; ``only`` replaces its commands."""
 
     def one(each: Case) -> Verdict:
         place = folder / hashlib.sha256(each.name.encode()).hexdigest()[:8]
-        verdict = tried(base, each, place)
+        verdict = tried(base, replace(each, runs=tuple(only)) if only else each, place)
         tell(verdict)
         shutil.rmtree(place, ignore_errors=True)
         return verdict
@@ -641,6 +645,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", type=shlex.split, default=PROGRAM)
     parser.add_argument("--first", action="store_true")
+    parser.add_argument("--only", type=lambda names: names.split(","), help="these commands, with commas between them")
     parser.add_argument("cases", nargs="*")
     told = parser.parse_args()
 
@@ -653,7 +658,7 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         base = Base(Path(folder) / "base", tuple(told.program), told.first)
-        verdicts = corpus(base, Path(folder), told.cases, tell)
+        verdicts = corpus(base, Path(folder), told.cases, tell, told.only)
     print(f"{summary(verdicts)} ({time.monotonic() - began:.0f} s)")
 
 

@@ -69,7 +69,7 @@ RUNS = {
 }
 LOOKS = ("verify", "diff", "diff-recipe", "inspect", "compare", "check", "plan", "rerun --dry-run", "resume --dry-run")
 STARTS = ("verify own", "resume", "rerun own", "resume own")
-FEW = ("verify", "resume", "rerun own", "resume own")
+FEW = ("verify", "resume", "resume own")
 Entry = tuple[object, ...]
 
 
