@@ -305,7 +305,7 @@ def tried(base: Base, one: Case, folder: Path) -> Verdict:
 
 
 def judged(name: str, code: int, said: str) -> list[str]:
-    found = []
+    found: list[str] = []
     if code == -signal.SIGKILL:
         found.append(f"{name}: did not end within {LIMIT_S} s")
     elif code == 3 or code < 0 or "Traceback (most" in said:
