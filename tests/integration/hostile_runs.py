@@ -353,6 +353,7 @@ def _link_to_a_record_that_is_started(w: World) -> None:
 @case(*FEW, "verify")
 def _link_in_place_of_the_lock(w: World) -> None:
     for name in (".x.lock", ".x-001.lock", ".x-002.lock", ".x-003.lock", ".x-002.running"):
+        (w.run.parent / name).unlink(missing_ok=True)
         (w.run.parent / name).symlink_to(w.outside / "keep" / "a.txt")
 
 

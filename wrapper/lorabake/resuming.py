@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake import commits, rerunning, resources, terminal, workflow
-from lorabake.errors import MachineError, SetupError
+from lorabake.errors import MachineError, RecipeError, SetupError
 from lorabake.examine import plan_again
 from lorabake.files import read_bytes
 from lorabake.homes import home
@@ -35,6 +35,7 @@ from lorabake.trainer import store
 from lorabake.trainer.install import Trainer
 from lorabake.workflow import TrainerChoice
 from lorabake_schemas.record import Inputs, Record, TrainerRecord
+from lorabake_schemas.trainer import UnknownOptionError
 from lorabake_schemas.words import Said, say, told
 
 if TYPE_CHECKING:
@@ -145,13 +146,17 @@ def remade(found: FoundRun, snapshot: Snapshot, env: Env) -> Remade:
     """Plan and compile a run's recipe once more, for the machine that it was planned for.
 
     Nothing that the run folder has of plan, command and compiled files is used: it may be edited, or a stranger's.
-    Raises MachineError when the recipe is not to be had, RecipeError when it gives no plan.
+    Raises MachineError when the recipe is not to be had, RecipeError when it gives no plan, or no files.
     """
     path, content = recipe_of(found)
     record, kept = found.record, store_path(store.home(env), env)
     examination = plan_again(load(path, content), record.machine, record.attention, snapshot, Scanning(kept))
     recipe, plan = examination.planned()
-    files = run_files(examination, found.root) | {ACCELERATE_FILE: ACCELERATE_CONFIG}
+    try:
+        files = run_files(examination, found.root) | {ACCELERATE_FILE: ACCELERATE_CONFIG}
+    except UnknownOptionError as error:  # [kohya] sets an option of lorabake's own: no run was started with that
+        said = say("the recipe of {run} sets what lorabake sets itself: {why}", run=found.name, why=str(error))
+        raise RecipeError(said) from error
     offline = is_offline(recipe, examination.base, examination.loaded.folder)
     read = {name: data for name, data in files.items() if name != found.paths.recipe.name}  # that one is a copy
     differences = (each for name, data in read.items() for each in _edited(found, name, data))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from lorabake.files import open_file, read_text
 from lorabake.planning.continuation import Continuation, Course, continuation
 from lorabake.reading import safetensors_header
+from lorabake.runs.events import LINE
 from lorabake.runs.happenings import Totals
 from lorabake.runs.known_failures import RunFacts
 from lorabake.runs.outcome import LOST_STATE, Evidence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.record import Part, Record
 
 Table = Mapping[str, object]
+BEGINNING = 64 << 20  # bytes of events and log; sd-scripts counts before it trains
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +145,12 @@ def totals_of(paths: RunPaths) -> Totals | None:
     """sd-scripts' own counts as the run began, from the events; from the log where a full disk kept them out, or where
     the events are gone."""
     with suppress(OSError, ValueError), open_file(paths.events, within=paths.root) as file:
-        for line in file:
+        while file.tell() < BEGINNING and (line := file.readline(LINE)):
             if b'"totals"' in line and (found := _totals(line)) is not None:
                 return found
     parser = Parser()
     with suppress(OSError, ValueError), open_file(paths.log, within=paths.root) as log:
-        while parser.seen.totals is None and (piece := log.read(1 << 20)):
+        while parser.seen.totals is None and log.tell() < BEGINNING and (piece := log.read(1 << 20)):
             parser.feed(piece)
     return parser.seen.totals
 
