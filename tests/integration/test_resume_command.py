@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -205,6 +206,33 @@ def test_it_goes_on_without_its_log_or_its_events(tmp_path: Path, stopped: Path,
     assert '"resumed"' in (stopped / "events.jsonl").read_text("utf-8")
 
 
+@pytest.mark.parametrize("how", ["the record lists it", "tensorboard"])
+def test_what_a_record_lists_is_not_what_lorabake_makes(tmp_path: Path, stopped: Path, how: str) -> None:
+    name = "argparse.py" if how == "the record lists it" else "tensorboard/__init__.py"
+    (stopped / name).write_text("", "utf-8")
+    record = json.loads((stopped / "record.json").read_text("utf-8"))
+    changed(
+        stopped, compiled=[*record["compiled"], {"name": name, "sha256": hashlib.sha256(b"").hexdigest(), "size": 0}]
+    )
+    refused = lorabake(tmp_path, "resume", "x-001", "--with-drift")
+    assert refused.returncode == 1
+    assert name in refused.stderr
+    assert read_record(stopped / "record.json").parts == ()
+
+
+def test_notes_litter_and_backups_by_hard_links_are_no_obstacle(tmp_path: Path, stopped: Path) -> None:
+    for name in ("notes.md", "output/.DS_Store", "output/x-000001-best.safetensors", "core.12", "recipe.toml~"):
+        (stopped / name).write_text("", "utf-8")
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    kept = {name: (stopped / name).read_bytes() for name in ("events.jsonl", "logs/trainer.log", "record.json")}
+    for name in kept:
+        (backup / Path(name).name).hardlink_to(stopped / name)
+    assert lorabake(tmp_path, "resume", "x-001").returncode == 0
+    assert {name: (backup / Path(name).name).read_bytes() for name in kept} == kept
+    assert weight(stopped / "output" / "x.safetensors") == 15
+
+
 @pytest.fixture
 def unjudged(made: Made, tmp_path: Path) -> Path:
     """A run that had reached its last step as its lorabake was killed, and whose trainer is missing since."""
@@ -258,7 +286,7 @@ def test_a_trainer_that_is_not_lorabakes_has_to_be_named(tmp_path: Path, stopped
     assert tree(stopped) == before
 
 
-@pytest.mark.parametrize("name", ["notes.py", "output/argparse.py", "json", "tensorboard.txt", ".hidden"])
+@pytest.mark.parametrize("name", ["notes.py", "output/argparse.py", "json", "tensorboard/plugin.py", ".hidden"])
 def test_a_file_that_lorabake_did_not_make_is_named_before_anything_starts(
     tmp_path: Path, stopped: Path, name: str
 ) -> None:

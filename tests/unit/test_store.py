@@ -185,10 +185,19 @@ def test_what_another_user_owns_is_not_used(home: Path, what: str) -> None:
     assert str(path) in (unsafe(home) or "")
 
 
-@pytest.mark.parametrize("what", ["root", "folder", "marker"])
+def test_the_store_may_be_on_another_disk(home: Path) -> None:
+    stored(home)
+    store.root(home).rename(home / "elsewhere")
+    store.root(home).symlink_to(home / "elsewhere")
+    assert unsafe(home) is None
+    (home / "elsewhere").chmod(0o777)
+    assert str(home / "elsewhere") in (unsafe(home) or "")
+
+
+@pytest.mark.parametrize("what", ["folder", "marker"])
 def test_a_link_in_the_store_is_not_followed(home: Path, tmp_path: Path, what: str) -> None:
     folder = stored(home)
-    path = {"root": store.root(home), "folder": folder, "marker": store.root(home) / "k.json"}[what]
+    path = {"folder": folder, "marker": store.root(home) / "k.json"}[what]
     path.rename(home / "elsewhere")
     path.symlink_to(home / "elsewhere")
     assert str(path) in (unsafe(home) or "")

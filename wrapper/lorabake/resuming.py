@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[[Said], None]
 Env = Mapping[str, str]
+SAFE_TORCH = (2, 4)  # accelerate loads states with weights_only from there on (1.6.0 utils/other.py:252)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,16 @@ def trainer_of(then: TrainerRecord, choice: TrainerChoice, env: Env, tell: Tell)
     """The trainer named on the command line, else the run's from lorabake's own store, installed again where it is
     missing. Raises SetupError when it cannot be had, or is the user's own and was not named."""
     if choice.sd_scripts is not None:
-        return workflow.had(choice, env, tell)
+        own = workflow.had(choice, env, tell)
+        torch = own.versions.get("torch", "")
+        if (numbers := re.match(r"(\d+)\.(\d+)", torch)) and tuple(map(int, numbers.groups())) < SAFE_TORCH:
+            tell(
+                say(
+                    "warning: PyTorch {version} runs code that a state contains: resume only runs of yours",
+                    version=torch,
+                )
+            )
+        return own
     if then.commit != resources.pin().commit:
         said = say(
             "lorabake has tried with its own commit of sd-scripts how a training goes on, not with {commit}: "

@@ -32,18 +32,25 @@ STATE = (
     r"train_state\.json|model(?:_\d+)?\.safetensors|(?:optimizer|scheduler|sampler)(?:_\d+)?\.bin|scaler\.pt"
     r"|random_states_\d+\.pkl"
 )
-FOLDERS = rf"logs|tensorboard(?:/.*)?|wandb(?:/.*)?|parts|{PART}|{OUTPUT}|(?:{OUTPUT})/sample"
-FILES = rf"{OWN}|logs/trainer\.log|tensorboard/.*|wandb/.*|{PART}/going_on\.py|(?:{OUTPUT})/sample/[^/]+\.png"
+FOLDERS = rf"logs|tensorboard(?:/.*)?|parts|{PART}|{OUTPUT}|(?:{OUTPUT})/sample"
+BOARD = r"tensorboard/(?:.*/)?(?:events\.out\.tfevents\.[^/]+|hparams\.yml)"
+# Notes, copies of results, and what file managers, editors, NFS and crashes leave: nothing starts or imports them.
+HARMLESS = (
+    r"(?:.*/)?(?:[^/]+\.(?:md|txt|png|jpg|jpeg|webp|safetensors)|[^/]+~|\.nfs[0-9a-f]+|\.DS_Store|\._[^/]+|Thumbs\.db"
+    r"|desktop\.ini|core(?:\.\d+)?)"
+)
+FILES = rf"{OWN}|logs/trainer\.log|{BOARD}|{PART}/going_on\.py|(?:{OUTPUT})/sample/[^/]+\.png|{HARMLESS}"
 NUMBERED = r"(?:\.\d+)?"  # of several that were replaced (runs/parts.py)
-LINKS = "wandb/"  # it makes links of its own (latest-run), which lead no further than its folder
 # Written in their place, not replaced: another name of the same file would be written, too.
 IN_PLACE = re.compile(rf"events\.jsonl|logs/.*|\.room|\.running|{PART}/output/.*")
 
 
-def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str) -> None:
-    """Raises MachineError that names what neither lorabake nor sd-scripts makes.
+def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str) -> tuple[Path, ...]:
+    """Raises MachineError that names what neither lorabake nor sd-scripts makes, and what is no harmless file.
 
-    ``names`` are the compiled files of this run; ``saved_as`` is what sd-scripts calls what it saves.
+    ``names`` are the files that lorabake itself compiles for this run, never those that its record lists; ``saved_as``
+    is what sd-scripts calls what it saves. Returns the files that have another name (a hard link, as backups make) and
+    are written in their place.
     """
     name, of = re.escape(saved_as), "|".join(map(re.escape, names))
     folders = re.compile(rf"{FOLDERS}|(?:{OUTPUT})/{name}{SAVED}-state{NUMBERED}")
@@ -54,32 +61,29 @@ def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str)
     files = re.compile(rf"{own}|{file}")
     part = re.compile(r"(?:(.*)/)?\.([^/]+)\.part")
     found: list[tuple[str, Said]] = []
+    shared: list[Path] = []
     for place, state in _entries(paths.root):
         left_over = part.fullmatch(place)  # of a file that lorabake was killed in the middle of
         known = place if left_over is None else f"{left_over[1] + '/' if left_over[1] else ''}{left_over[2]}"
-        why = _foreign(paths.root, place, state, known_file=files.fullmatch(known) is not None, folders=folders)
+        why = _foreign(place, state, known_file=files.fullmatch(known) is not None, folders=folders)
         if why is not None:
             found.append((place, why))
+        elif S_ISREG(state.st_mode) and state.st_nlink > 1 and IN_PLACE.fullmatch(place):
+            shared.append(paths.root / place)
     if found:
         raise _refused(paths.root, found)
+    return tuple(shared)
 
 
-def _foreign(
-    root: Path, place: str, state: os.stat_result, *, known_file: bool, folders: re.Pattern[str]
-) -> Said | None:
+def _foreign(place: str, state: os.stat_result, *, known_file: bool, folders: re.Pattern[str]) -> Said | None:
     """Why an entry is not to be there; None for one of ours."""
     if S_ISLNK(state.st_mode):
-        inside = place.startswith(LINKS) and os.path.realpath(root / place).startswith(f"{os.path.realpath(root)}/")
-        return None if inside else say("it is a symbolic link")
+        return say("it is a symbolic link")
     if S_ISDIR(state.st_mode):
         return None if folders.fullmatch(place) else say("no run has such a folder")
     if not S_ISREG(state.st_mode):
         return say("it is not a regular file")
-    if not known_file:
-        return say("no run has such a file")
-    if state.st_nlink > 1 and IN_PLACE.fullmatch(place):
-        return say("it has another name (a hard link)")
-    return None
+    return None if known_file else say("no run has such a file")
 
 
 def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -26,8 +26,19 @@ class Place:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether it has no name any more; a folder that was moved to another disk was copied and deleted."""
-        return not self._is_at(self.root) and self._elsewhere() is None
+        """Whether it certainly has no name; a folder that was moved to another disk was copied and deleted.
+
+        A disk that does not answer for a moment (NFS, a ticket that ran out) is no reason to stop a training.
+        """
+        try:
+            if os.fstat(self._descriptor).st_nlink == 0:
+                return True
+            here = os.path.samestat(self.root.stat(), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            here = False
+        except OSError:
+            return False
+        return not here and self._elsewhere() is None
 
     def now(self) -> Path:
         """Where it is; where it was, when it is nowhere."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lorabake import resources
 from lorabake.errors import MachineError
-from lorabake.files import make_folders, open_append, open_file, replace_bytes
+from lorabake.files import copy_file, make_folders, open_append, open_file, replace_bytes
 from lorabake.reading.timeless import all_made_timeless
 from lorabake.runs.command import ACCELERATE_FILE, DETERMINISTIC_FILE
 from lorabake.runs.ending import finish, loss_remarks, remarked
@@ -62,7 +62,8 @@ def resume(request: ResumeRequest, watcher: Watcher) -> Record:
         record = read_record(paths.record)
         if record.trained:
             return record
-        refuse_foreign_files(paths, [file.name for file in record.compiled], saved_as(settings_of(paths) or {}))
+        if request.files:  # a trainer is to be started
+            own_folder(paths, request.files)
         view = outlook(paths, record)
         tidied(paths, record, view)
         view = outlook(paths, record)
@@ -75,6 +76,18 @@ def resume(request: ResumeRequest, watcher: Watcher) -> Record:
         with closing(begun(paths, record, written, way.training.names, request.files)) as events:
             start = start_of(request, argv, written, way.training, way.wanted)
             return carried_out(start, record, events, watcher)
+
+
+def own_folder(paths: RunPaths, files: Mapping[str, bytes]) -> None:
+    """Make sure that a trainer finds and writes nothing but this run's files. Raises MachineError.
+
+    A file that is appended to and has another name, such as in a backup made of hard links, is copied first.
+    """
+    for path in refuse_foreign_files(paths, files, saved_as(settings_of(paths) or {})):
+        try:
+            copy_file(path, path, within=paths.root)
+        except OSError as error:
+            raise unmovable(paths, error) from error
 
 
 def next_part(paths: RunPaths, record: Record, how: Continuation) -> Written:

@@ -10,7 +10,7 @@ import json
 import os
 from contextlib import closing, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from lorabake.errors import MachineError
 from lorabake.files import open_file
@@ -26,11 +26,14 @@ from lorabake_schemas.record import Outcome, Record, Status
 from lorabake_schemas.words import Said, legible, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lorabake.runs.happenings import Seen
 
 KILLED = "lorabake-killed"
 BY_SIGNAL = frozenset({128 + 2, 128 + 9, 128 + 15})  # how a guard stops a trainer
 PIECE = 1 << 20  # bytes
+LOG_END = 64 << 20  # bytes; a training of days writes less than twice that
 TAIL = 1_000_000  # bytes of an events file in which the last step and the last time are
 
 
@@ -42,7 +45,7 @@ def settled(paths: RunPaths, record: Record) -> Record:
     if not _is_incomplete(record) or find_active(paths, record) is not None:
         return record
     if not _is_ours(paths, record):
-        return _completed(paths, record)
+        return _completed(paths, record, hashed=False)
     with suppress(OSError, MachineError), try_held(lock_file(paths.root.parent, record.name), paths.root.name) as busy:
         if busy is None and find_trainer(paths) is None:
             record = read_record(paths.record)  # somebody may have completed or resumed it meanwhile
@@ -70,7 +73,8 @@ def _is_ours(paths: RunPaths, record: Record) -> bool:
         return False
 
 
-def _completed(paths: RunPaths, record: Record) -> Record:
+def _completed(paths: RunPaths, record: Record, *, hashed: bool = True) -> Record:
+    """``hashed`` says whether the outputs are read: of a run of others their number and size have no bound."""
     seen, step = _seen(paths, record), record.parts[-1].first_step if record.parts else 0
     if seen.step is not None:
         step = min(seen.step.number + step, record.planned_steps)
@@ -81,8 +85,9 @@ def _completed(paths: RunPaths, record: Record) -> Record:
     if before is not None:  # the guard's
         outcome = outcome.model_copy(update={"returncode": before.returncode})
     status: Status = "interrupted" if outcome.code == KILLED else "failed"
-    with suppress(OSError):
-        outcome = with_outputs(outcome, paths)
+    if hashed:
+        with suppress(OSError):
+            outcome = with_outputs(outcome, paths)
     record = ended(record, outcome, status, record.ended or _last_sign(paths, record))
     if record.rehearsal:
         return record
@@ -110,12 +115,22 @@ def _interruption(paths: RunPaths, record: Record, seen: Seen, step: int) -> Out
     return Outcome(code=KILLED, message=message, hint=hint, steps=step, last_words=seen.last_words)
 
 
+def _pieces(log: BinaryIO, start: int) -> Iterator[bytes]:
+    """A log from ``start``; of one that is longer than any training's, which may be a stranger's, its two ends."""
+    size = log.seek(0, os.SEEK_END)
+    ends = [(start, size)] if size - start <= 2 * LOG_END else [(start, start + LOG_END), (size - LOG_END, size)]
+    for begin, end in ends:
+        log.seek(begin)
+        while piece := log.read(min(PIECE, end - log.tell())):
+            yield piece
+        yield b"\n"
+
+
 def _seen(paths: RunPaths, record: Record) -> Seen:
     """What the log shows of the run's last start."""
     parser = Parser()
     with suppress(OSError, ValueError, OverflowError), open_file(paths.log, within=paths.root) as log:
-        log.seek(record.parts[-1].log_from if record.parts else 0)
-        while piece := log.read(PIECE):
+        for piece in _pieces(log, record.parts[-1].log_from if record.parts else 0):
             parser.feed(piece)
     parser.close()
     return parser.seen

@@ -8,7 +8,7 @@ from pathlib import Path
 from stat import S_ISLNK, S_IWGRP, S_IWOTH
 
 from lorabake.errors import SetupError
-from lorabake_schemas.words import Said, say
+from lorabake_schemas.words import say
 
 OTHERS_WRITE = S_IWGRP | S_IWOTH
 
@@ -24,15 +24,11 @@ def refuse_unsafe(path: Path) -> None:
         raise SetupError(said, say("remove it, or set LORABAKE_HOME to another folder"))
     if not is_ours(state):
         said = say("{path} belongs to another user, so lorabake uses no trainer from there", path=path)
-        raise SetupError(said, say("set LORABAKE_HOME to a folder of yours, or: {command}", command=_chown(path)))
+        raise SetupError(said, say("set LORABAKE_HOME to a folder of yours, or run lorabake as that user"))
     if others_write(state):
         said = say("other users can write to {path}, so lorabake uses no trainer from there", path=path)
         command = say("chmod go-w {path}", path=path)
         raise SetupError(said, say("{command}, or set LORABAKE_HOME to another folder", command=command))
-
-
-def _chown(path: Path) -> Said:
-    return say("sudo chown -R {user} {path}", user=getattr(os, "geteuid", int)(), path=path)
 
 
 def is_ours(state: os.stat_result) -> bool:

@@ -68,8 +68,8 @@ def read(home: Path, key: str) -> Marker | None:
     Raises SetupError when others can write to the store, the marker or the trainer's folder, or own one of them.
     """
     path = root(home) / f"{key}.json"
-    for place in (home, root(home), path):
-        refuse_unsafe(place.resolve() if place == home else place)
+    refuse_unsafe_store(home)
+    refuse_unsafe(path)
     try:
         marker = Marker.model_validate_json(files.read_bytes(path, within=root(home)))
     except (OSError, ValidationError):
@@ -89,11 +89,18 @@ def complete(home: Path) -> tuple[tuple[Marker, Path], ...]:
     return tuple(found)
 
 
+def refuse_unsafe_store(home: Path) -> None:
+    """Raises SetupError for a store that others can write to. Both folders may be links, such as to a larger disk: only
+    who may write to the folder above can have made them."""
+    for folder in (home, root(home)):
+        refuse_unsafe(folder.resolve())
+
+
 def make(home: Path) -> None:
     """Make the store, which no other user can write to. Raises OSError, SetupError for one that others can."""
     for folder in (home, root(home)):
         make_private(folder)
-        refuse_unsafe(folder.resolve() if folder == home else folder)
+    refuse_unsafe_store(home)
 
 
 def publish(home: Path, key: str, marker: Marker) -> None:

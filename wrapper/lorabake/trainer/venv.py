@@ -75,6 +75,9 @@ def own_place(sd_scripts: Path, python: Path | None, env: Mapping[str, str]) -> 
     if lacking:
         said = say("{path} is not a checkout of sd-scripts: it lacks {file}", path=sd_scripts, file=lacking[0])
         raise SetupError(said, say("see --sd-scripts"))
+    if os.pathsep in str(checkout):  # it is on PYTHONPATH (runs/command.trainer_env)
+        said = say("{path} has a {sign} in its path, at which Python would split it", path=checkout, sign=os.pathsep)
+        raise SetupError(said, say("move or rename it"))
     return checkout, of_checkout(checkout, python, env)
 
 
