@@ -241,7 +241,7 @@ class World:
 
     def leaks(self) -> list[str]:
         """Files in the project that now have what only a file outside had."""
-        found = []
+        found: list[str] = []
         for path in self.project.rglob("*"):
             state = path.lstat()
             if S_ISREG(state.st_mode) and state.st_nlink == 1 and state.st_size < 1 << 20:
