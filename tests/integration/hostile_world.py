@@ -44,7 +44,7 @@ def act(told):
     if told.get("sample_prompts"):
         print(Path(told["sample_prompts"]).read_text())
     Path(told["logging_dir"]).mkdir(parents=True, exist_ok=True)
-    (Path(told["logging_dir"]) / "note").write_text("written")
+    (Path(told["logging_dir"]) / "events.out.tfevents.1.x.1.0").write_text("written")
     if told["network_module"] != "networks.lora":
         __import__(told["network_module"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tomllib
@@ -42,11 +43,19 @@ def home(trainer: trainers.Trainer, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("home")
     installed = trainer.checkout.parent
     store.root(folder).mkdir()
-    (store.root(folder) / installed.name).symlink_to(installed, target_is_directory=True)
+    shutil.copytree(installed, store.root(folder) / installed.name, symlinks=True, copy_function=_linked)
     for marker in installed.parent.glob("*.json"):
         shutil.copy(marker, store.root(folder))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _linked(file: str, place: str) -> None:
+    """No second copy of the packages where one disk has both."""
+    try:
+        os.link(file, place, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(file, place, follow_symlinks=False)
 
 
 def looked_up(home: Path, commit: str) -> Snapshot:
