@@ -16,7 +16,10 @@ import sys
 import time
 from pathlib import Path
 
-SLEEPER = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in {ignored}]; time.sleep(600)"
+SLEEPER = """import os, signal, time
+[signal.signal(n, signal.SIG_IGN) for n in {ignored}]
+os.close({ready})
+time.sleep(600)"""
 
 
 def parse() -> argparse.Namespace:
@@ -44,8 +47,11 @@ def parse() -> argparse.Namespace:
 def child(kind: str, ignored: list[int]) -> list[int]:
     if kind == "none":
         return []
-    code = SLEEPER.format(ignored=ignored)
-    started = subprocess.Popen([sys.executable, "-c", code], start_new_session=kind == "session")
+    ears, ready = os.pipe()  # closed by a child that has come up: one that is importing may swallow a SIGINT
+    code = SLEEPER.format(ignored=ignored, ready=ready)
+    started = subprocess.Popen([sys.executable, "-c", code], start_new_session=kind == "session", pass_fds=[ready])
+    os.close(ready)
+    os.read(ears, 1)
     return [started.pid]
 
 

@@ -44,7 +44,7 @@ def request(
     root: Path, *flags: str, steps: int = 4, kind: Literal["pin", "own", "rehearsal"] = "own", name: str = "x"
 ) -> LaunchRequest:
     """The fake trainer as if it were sd-scripts, with a shutdown ladder that is quick where it has to be climbed."""
-    python, patience = Path(sys.executable), 0.2 if "--ignore" in flags else 60.0
+    python, patience = Path(sys.executable), 0.2 if "--ignore" in flags else 20.0
     return LaunchRequest(
         root=root,
         files={"recipe.toml": b"name = 'x'\n", "train.toml": b"", "dataset.toml": b"", "prompts.txt": b""},

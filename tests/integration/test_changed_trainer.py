@@ -222,6 +222,14 @@ def test_an_installation_that_was_changed_meanwhile_is_none(world: World, monkey
     assert trainer.stored(world.home) == (world.trainer,)
 
 
+def test_at_another_commit_than_the_pins_the_manifest_knows_its_files(world: World) -> None:
+    assert world.look().clean is True
+    in_place(world.trainer.checkout / "library" / "train_util.py", b"changed = 1\n")
+    assert world.look().clean is False
+    (world.trainer.checkout.parent / manifest.FILE).write_text("{}")
+    assert world.look().clean is None
+
+
 def test_of_the_users_own_it_is_only_told(tmp_path: Path) -> None:
     own = OwnTrainer(tmp_path)
     env = small.environment(tmp_path) | {"LORABAKE_HOME": str(tmp_path / "home")}

@@ -169,12 +169,14 @@ def _changed(
             told, _ = manifest.recorded(folder, "")
             here = manifest.hashes(folder, told)
             wrong |= {f"{folder.name}/{name}" for name, digest in told.items() if here[name] != digest}
-    clean = None if blobs is None else not any(name.startswith(CHECKOUT) for name in wrong)
+    known = blobs is not None or (trainer.files_sha256 is not None and manifest.FILE not in wrong)
+    clean = not any(name.startswith(CHECKOUT) for name in wrong) if known else None
     return tuple(sorted(wrong)), clean
 
 
 def _blobs(trainer: Trainer, env: Mapping[str, str]) -> git_tree.Blobs | None:
-    """What the files of the checkout should be; None where nobody knows. Of the pin's commit lorabake knows it."""
+    """What the files of the checkout should be by its commit; None where that is not known. Of the pin's commit
+    lorabake knows it; a trainer of its own at another commit was that commit when its manifest was made."""
     if trainer.commit == resources.pin().commit:
         return git_tree.from_text(resources.vendor_text(resources.PIN_FILES))
     if trainer.files_sha256 is not None or trainer.commit is None:
