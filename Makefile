@@ -27,6 +27,7 @@ test-newest: .venv/python
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	for file in schemas/*.schema.json; do $(BIN)/lorabake schema $$(basename $$file .schema.json) --check $$file || exit 1; done
 	$(BIN)/python docs/make_pages.py --check
 	$(BIN)/python vendor/make_locks.py --check
@@ -57,8 +58,8 @@ dev-locks: .venv/python
 snapshots: .venv/dev
 	$(BIN)/lorabake trainer install
 	$(BIN)/python vendor/make_files.py "$$($(BIN)/lorabake trainer path)"
-	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer_side/dump_options.py $(CURDIR)/vendor
-	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer_side/dump_shapes.py $(CURDIR)/vendor
+	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer/scripts/dump_options.py $(CURDIR)/vendor
+	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer/scripts/dump_shapes.py $(CURDIR)/vendor
 
 schema: .venv/dev
 	for file in schemas/*.schema.json; do $(BIN)/lorabake schema $$(basename $$file .schema.json) > $$file || exit 1; done

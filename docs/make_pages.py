@@ -16,39 +16,40 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from lorabake import resources, starting
-from lorabake.examine import Examination, examine
-from lorabake.explain import find, subject_of
-from lorabake.planning.difference import difference
-from lorabake.planning.run_difference import Side, run_difference
-from lorabake.planning.trainer_drift import trainer_drift
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.inputs import inputs
-from lorabake.render.book import markdown
-from lorabake.render.difference import difference_text
-from lorabake.render.explain import explained
-from lorabake.render.github import github
-from lorabake.render.page import Page
-from lorabake.render.plan import plan_page
-from lorabake.render.report import concise, full
-from lorabake.render.verify import verified
+from lorabake.analysis.check import CheckResult, check_recipe
+from lorabake.analysis.diff import diff_plans
+from lorabake.analysis.explain import find_entries, find_subject
+from lorabake.analysis.run_diff import DiffOperand, diff_runs
+from lorabake.analysis.verify import verify_run
+from lorabake.analysis.verify_trainer import changed_trainer
+from lorabake.commands.output.book import format_book
+from lorabake.commands.output.diff import format_plan_diff
+from lorabake.commands.output.explain import explain_topic
+from lorabake.commands.output.findings import format_concise, format_full
+from lorabake.commands.output.github import format_github
+from lorabake.commands.output.layout import TextLayout
+from lorabake.commands.output.plan import format_plan_page
+from lorabake.commands.output.verify import format_verification
+from lorabake.inputs.manifest import hash_inputs
+from lorabake.jobs import start_record
 from lorabake.runs.command import planned_argv, trainer_env
-from lorabake.runs.find import FoundRun
-from lorabake.runs.folder import RunPaths, digest_of, prepare, write_record
-from lorabake.runs.request import LaunchRequest, files_of, opened
-from lorabake.runs.verify import verify
-from lorabake.speech import speech_in
+from lorabake.runs.folder import RunPaths, create_run_folder, digest_bytes, write_record
+from lorabake.runs.index import FoundRun
+from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
+from lorabake.util import resources
+from lorabake.util.hashing import FileHasher
+from lorabake.util.i18n import load_translator
 from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.messages import msg
 from lorabake_schemas.record import Input, Outcome, OutputFile, TrainerRecord
-from lorabake_schemas.verification import Compared
-from lorabake_schemas.words import say
+from lorabake_schemas.verification import ComparedCounts
 
 DOCS = Path(__file__).resolve().parent
 RECIPE, NAME = "object-sd15-prodigy", "hamburger.toml"
 MACHINE = MachineFacts(
     system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="NVIDIA GeForce RTX 3060", memory_mib=12288),)
 )
-SCREEN, PIPE = Page(width=80), Page()
+SCREEN, PIPE = TextLayout(width=80), TextLayout()
 SIZES = ((768, 768), (896, 704), (704, 896), (832, 832), (960, 640), (768, 1024))
 PLACES = ("plate", "wooden table", "picnic blanket", "tray", "counter")
 LIGHTS = ("daylight", "inside", "evening", "bright light", "window")
@@ -82,17 +83,17 @@ def pages() -> dict[Path, str]:
         runs = runs_page(Path(folder))
     return {
         DOCS / "runs.md": runs, DOCS / "check.md": check, DOCS / "plan.md": plan, DOCS / "explain.md": explain_page(),
-        DOCS / "rules.md": markdown(),
+        DOCS / "rules.md": format_book(),
     }  # fmt: skip
 
 
-def examined(name: str) -> Examination:
-    return examine(Path(name), MACHINE)
+def examined(name: str) -> CheckResult:
+    return check_recipe(Path(name), MACHINE)
 
 
 def make_project(folder: Path) -> None:
     """The shipped recipe as it is, with the model and the pictures that it names."""
-    text = resources.recipe_text(RECIPE)
+    text = resources.read_recipe_text(RECIPE)
     (folder / NAME).write_text(text, encoding="utf-8")
     (folder / "adamw.toml").write_text(text.replace('"Prodigy"', '"AdamW8bit"'), encoding="utf-8")
     write_model(folder / "models" / "fluffyrock.safetensors")
@@ -135,10 +136,10 @@ def spoil(folder: Path) -> None:
     (pictures / "burger_20.png").write_bytes((pictures / "burger_19.png").read_bytes())
     Image.new("RGB", (200, 180), (9, 9, 9)).save(pictures / "burger_25.png")
     with (folder / NAME).open("a", encoding="utf-8") as recipe:
-        recipe.write('learning_rate = 1e-4\n\n[[waive]]\nrule = "G1.2"\nreason = "the thirtieth burger was eaten"\n')
+        recipe.write('learning_rate = 1e-4\n\n[[ignore]]\nrule = "G1.2"\nreason = "the thirtieth burger was eaten"\n')
 
 
-def check_page(found: Examination) -> str:
+def check_page(found: CheckResult) -> str:
     head = """# What `lorabake check` says
 
 The shipped recipe `object-sd15-prodigy`, with thirty pictures in which a few things are wrong, on a terminal of 80
@@ -150,23 +151,23 @@ otherwise than asked without a word; warnings are what the guide advises against
 `--deep` decodes every picture, `--lang pt_BR` says it in Portuguese:"""
     return paged(
         head,
-        block(f"lorabake check {NAME}", full(found, SCREEN)),
+        block(f"lorabake check {NAME}", format_full(found, SCREEN)),
         pipe,
-        block(f"lorabake check {NAME} | head -3", "\n".join(concise(found, PIPE).splitlines()[:3])),
+        block(f"lorabake check {NAME} | head -3", "\n".join(format_concise(found, PIPE).splitlines()[:3])),
         ci,
         block(
             f"lorabake check {NAME} --output-format github | head -2",
-            "\n".join(github(found, PIPE, Path.cwd()).splitlines()[:2]),
+            "\n".join(format_github(found, PIPE, Path.cwd()).splitlines()[:2]),
         ),
         rest,
         block(
             f"lorabake check {NAME} --lang pt_BR | head -3",
-            "\n".join(concise(found, Page(speech_in("pt_BR"))).splitlines()[:3]),
+            "\n".join(format_concise(found, TextLayout(load_translator("pt_BR"))).splitlines()[:3]),
         ),
     )
 
 
-def plan_page_text(found: Examination, other: Examination) -> str:
+def plan_page_text(found: CheckResult, other: CheckResult) -> str:
     head = """# What `lorabake plan` says
 
 The shipped recipe `object-sd15-prodigy` with thirty pictures, on a machine with an RTX 3060. The recipe names a model,
@@ -175,10 +176,10 @@ what sd-scripts needs to do as asked (`S16`), or from the machine."""
     diff = """`--diff` holds two recipes beside each other and shows only what differs; here the same recipe with
 `optimizer = "AdamW8bit"`. `--json` prints either for programs."""
     (_, one), (_, two) = found.planned(), other.planned()
-    differing = difference_text(difference(one, two, (NAME, "adamw.toml")), SCREEN)
+    differing = format_plan_diff(diff_plans(one, two, (NAME, "adamw.toml")), SCREEN)
     return paged(
         head,
-        block(f"lorabake plan {NAME}", plan_page(found, SCREEN)),
+        block(f"lorabake plan {NAME}", format_plan_page(found, SCREEN)),
         diff,
         block(f"lorabake plan {NAME} --diff adamw.toml", differing),
     )
@@ -187,16 +188,16 @@ what sd-scripts needs to do as asked (`S16`), or from the machine."""
 def made_run(recipe: str, root: Path, **otherwise: object) -> tuple[FoundRun, tuple[Input, ...]]:
     """A run folder as a training leaves it, without the training."""
     examination = examined(recipe)
-    here = inputs(starting.ingredients(examination, root, {}, weights=True), Fingerprints(None))
+    here = hash_inputs(start_record.manifest_spec(examination, root, {}, weights=True), FileHasher(None))
     here = here.model_copy(update={"inputs": tuple(each for each in here.inputs if each.role != "tokenizer")})
-    request = as_trained(starting.rehearsal_request(examination, root, here, {}))
-    prepare(RunPaths(root), files_of(request))
-    lora = digest_of(recipe.encode(), "output/hmbrgrlora.safetensors")
+    request = as_trained(start_record.rehearsal_request(examination, root, here, {}))
+    create_run_folder(RunPaths(root), build_initial_files(request))
+    lora = digest_bytes(recipe.encode(), "output/hmbrgrlora.safetensors")
     (root / lora.name).write_text(recipe, encoding="utf-8")
     steps = examination.planned()[1].forecast.steps
-    outcome = Outcome(code="trained", message=say("trained"), steps=steps, outputs=(OutputFile(**lora.model_dump()),))
+    outcome = Outcome(code="trained", message=msg("trained"), steps=steps, outputs=(OutputFile(**lora.model_dump()),))
     ended: dict[str, object] = {"rehearsal": False, "status": "finished", "outcome": outcome}
-    record = opened(request).model_copy(update=ended)
+    record = new_record(request).model_copy(update=ended)
     write_record(RunPaths(root), record)
     name = root.relative_to(Path.cwd()).as_posix()
     return FoundRun(RunPaths(root), record.model_copy(update=otherwise), name), here.inputs
@@ -234,12 +235,12 @@ dataset without being read, is no fault. Exit code 0 means identical, 1 anything
     root = folder / "runs" / "hmbrgrlora-001"
     run, before = made_run(NAME, root)
     spoil_run(folder, root)
-    found = verify(run, {}, Fingerprints(None), MACHINE)
+    found = verify_run(run, {}, FileHasher(None), MACHINE)
     then = TrainerRecord(kind="pin", python="python", packages={"accelerate": "1.6.0"})
     bumped = then.model_copy(update={"packages": {"accelerate": "1.6.1"}})
     told: dict[str, object] = {
-        "differences": (*found.differences, *trainer_drift(then, bumped)),
-        "compared": Compared(files=69, size=2_148_000_000, packages=61),
+        "differences": (*found.differences, *changed_trainer(then, bumped)),
+        "compared": ComparedCounts(files=69, size=2_148_000_000, packages=61),
     }
     between = """RUN is a run folder, its `record.json`, or the name of a run under `./runs` or beside a recipe.
 Unchanged files are known by their time and size to the nanosecond and not read again; `--no-cache` reads every byte.
@@ -252,7 +253,7 @@ and `rerun` look at data, models and trainer first, and refuse with this list.
         "adamw.toml", root.with_name("hmbrgrlora-002"), machine=MACHINE.model_copy(update={"gpus": (gpu,)})
     )
     sides = [
-        Side(each.name, examined(recipe).planned()[1], listed, each.record, seconds)
+        DiffOperand(each.name, examined(recipe).planned()[1], listed, each.record, seconds)
         for (each, listed), recipe, seconds in (((run, before), NAME, 1260), (later, "adamw.toml", 640))
     ]
     rest = """Equal digests say that settings, data, models, trainer and launch were the same, whatever the paths
@@ -260,9 +261,9 @@ and the machine; then only the outcome can differ, by what [The same run again](
 for programs, as `schemas/diff.schema.json` says. The exit code is 0 whenever the two could be compared."""
     return paged(
         head,
-        block("lorabake verify hmbrgrlora-001", verified(found.model_copy(update=told), SCREEN)),
+        block("lorabake verify hmbrgrlora-001", format_verification(found.model_copy(update=told), SCREEN)),
         between,
-        block("lorabake diff hmbrgrlora-001 hmbrgrlora-002", difference_text(run_difference(*sides), SCREEN)),
+        block("lorabake diff hmbrgrlora-001 hmbrgrlora-002", format_plan_diff(diff_runs(*sides), SCREEN)),
         rest,
     )
 
@@ -287,7 +288,7 @@ with a count of what is implemented, is in [rules.md](rules.md) (`lorabake expla
 
 
 def said(topic: str) -> str:
-    return explained(topic, find(topic), subject_of(topic), SCREEN)
+    return explain_topic(topic, find_entries(topic), find_subject(topic), SCREEN)
 
 
 def block(command: str, output: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import process, resources
 from lorabake.errors import SetupError
 from lorabake.trainer import install as trainers
+from lorabake.util import process, resources
 from ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[1]
@@ -35,10 +35,10 @@ def ordinary() -> Generator[None]:
 @pytest.fixture(scope="session")
 def trainer() -> trainers.Trainer:
     """The pinned sd-scripts with its own Python, in LORABAKE_TEST_HOME or .test-cache/."""
-    env = process.own_environment()
+    env = process.read_environment()
     home = Path(env.get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
     try:
-        return trainers.install(resources.pin(), home, "auto", env, print)
+        return trainers.ensure_installed(resources.load_pin(), home, "auto", env, print)
     except SetupError as error:
         if error.message.startswith(_CANNOT_BE_HAD):
             pytest.skip(f"no real trainer: {error.message} ({error.hint})")

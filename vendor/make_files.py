@@ -10,15 +10,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lorabake import resources
-from lorabake.process import own_environment
 from lorabake.trainer import git_tree
+from lorabake.util import resources
+from lorabake.util.process import read_environment
 
 
 def main() -> int:
-    blobs = git_tree.of_commit(Path(sys.argv[1]), resources.pin().commit, own_environment())
-    place = Path(__file__).with_name(resources.PIN_FILES)
-    place.write_text(git_tree.as_text(blobs), encoding="utf-8", newline="\n")
+    blobs = git_tree.read_commit_blobs(Path(sys.argv[1]), resources.load_pin().commit, read_environment())
+    place = Path(__file__).with_name(resources.PIN_FILE_LIST)
+    place.write_text(git_tree.format_blobs(blobs), encoding="utf-8", newline="\n")
     return 0
 
 

@@ -34,7 +34,7 @@ HEADER = (
     f"Plural-Forms: {PLURAL_FORMS}",
     "Project-Id-Version: lorabake",
 )
-WORDS = {"say": (0,), "told": (1, 2)}  # which arguments of theirs are templates
+WORDS = {"msg": (0,), "nmsg": (1, 2)}  # which arguments of theirs are templates
 Template = tuple[str, ...]  # one form, or one and many
 
 
@@ -58,7 +58,7 @@ def templates(source: str, name: str) -> Iterator[Template]:
 def sources() -> Iterator[Path]:
     """Every file that may speak to a person; the trainer's own scripts know nothing of lorabake."""
     for root in ROOTS:
-        yield from (path for path in sorted(root.rglob("*.py")) if "trainer_side" not in path.parts)
+        yield from (path for path in sorted(root.rglob("*.py")) if "scripts" not in path.parts)
 
 
 def collected() -> tuple[Template, ...]:

@@ -4,7 +4,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from lorabake_schemas.words import Said, legible, quoted
+from lorabake_schemas.messages import Message, escape_undecodable, literal
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
@@ -17,7 +17,7 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
-def kept(model: type[Model], content: bytes) -> Model:
+def parse_lenient(model: type[Model], content: bytes) -> Model:
     """What this or a later lorabake wrote as JSON: a key that is new is no fault, however deep it lies.
 
     A model that allows others has those of its own level. Raises ValidationError.
@@ -29,24 +29,22 @@ def kept(model: type[Model], content: bytes) -> Model:
 
 
 # TOML and JSON arrays arrive as lists; their elements stay under the strict rules.
-Many = Annotated[tuple[T, ...], Field(strict=False)]
+TupleOf = Annotated[tuple[T, ...], Field(strict=False)]
 
 
-def _words(text: object) -> Said:
-    return quoted(_legible(text))
+def _parse_message(text: object) -> Message:
+    return literal(_parse_text(text))
 
 
-def _legible(text: object) -> str:
+def _parse_text(text: object) -> str:
     if not isinstance(text, str):
         raise ValueError("a string is needed")  # noqa: TRY004 - pydantic wants this kind
-    return text if isinstance(text, Said) else legible(text)
+    return text if isinstance(text, Message) else escape_undecodable(text)
 
 
 # A Said stays one (pydantic's own str would make a plain str of it), so that it can be said in another language. Words
 # that come back from JSON have lost their template: they stay as they are.
-Words = Annotated[Said, PlainValidator(_words), WithJsonSchema({"type": "string"})]
-Legible = Annotated[str, PlainValidator(_legible), WithJsonSchema({"type": "string"})]
+MessageText = Annotated[Message, PlainValidator(_parse_message), WithJsonSchema({"type": "string"})]
+EscapedText = Annotated[str, PlainValidator(_parse_text), WithJsonSchema({"type": "string"})]
 
 OptionValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...] | tuple[int, ...]
-
-__all__ = ["Legible", "Many", "OptionValue", "StrictModel", "Words", "kept"]

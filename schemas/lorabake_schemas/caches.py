@@ -16,12 +16,12 @@ def cache_suffix(family: Family) -> str:
     return "_sdxl.npz" if family == "sdxl" else "_sd.npz"
 
 
-def seen_size(image: ImageFacts) -> Size:
+def get_header_size(image: ImageFacts) -> Size:
     """Width and height as sd-scripts reads them from the header: one pixel less for an extended WebP."""
     return image.seen or (image.width, image.height)
 
 
-def seen_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
+def find_image_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
     """Width and height of each image in order, as sd-scripts would take them into its buckets.
 
     ``suffix`` is that of ``cache_suffix``. sd-scripts believes the size in the name of a latent cache even when it
@@ -30,14 +30,14 @@ def seen_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
     """
     if not folder.caches:
         return tuple(image.seen or (image.width, image.height) for image in folder.images)
-    hits = size_givers(folder, suffix)
+    hits = match_size_caches(folder, suffix)
     return tuple(
-        (_size_in_name(cache) if cache else None) or seen_size(image)
+        (_parse_cache_size(cache) if cache else None) or get_header_size(image)
         for image, cache in zip(folder.images, hits, strict=True)
     )
 
 
-def size_givers(folder: FolderFacts, suffix: str) -> tuple[str | None, ...]:
+def match_size_caches(folder: FolderFacts, suffix: str) -> tuple[str | None, ...]:
     """The cache from whose name sd-scripts would take the size of each image in order, None where there is none."""
     caches = [name for name in folder.caches if name.endswith(suffix)]
     caches.sort(key=lambda name: name.rsplit("_", maxsplit=2)[0])
@@ -52,25 +52,25 @@ def size_givers(folder: FolderFacts, suffix: str) -> tuple[str | None, ...]:
     return tuple(found)
 
 
-def sizes_taken(folder: FolderFacts, suffix: str, *, cache_info: bool) -> tuple[Size, ...]:
+def find_run_sizes(folder: FolderFacts, suffix: str, *, cache_info: bool) -> tuple[Size, ...]:
     """The same for a run: with cache_info sizes are those of the pictures, whatever caches are called (TU:2099)."""
-    return tuple(map(seen_size, folder.images)) if cache_info else seen_sizes(folder, suffix)
+    return tuple(map(get_header_size, folder.images)) if cache_info else find_image_sizes(folder, suffix)
 
 
-def missized(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
+def find_missized_images(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
     """The images that a left-over cache makes sd-scripts take for another size, by name."""
     if not folder.caches:
         return ()
-    pairs = zip(folder.images, seen_sizes(folder, suffix), strict=True)
-    return tuple(image.name for image, size in pairs if size != seen_size(image))
+    pairs = zip(folder.images, find_image_sizes(folder, suffix), strict=True)
+    return tuple(image.name for image, size in pairs if size != get_header_size(image))
 
 
-def misnaming(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
+def find_missizing_caches(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
     """The caches whose names give pictures another size, by name: with one gone, the next may take its place."""
     found = list[str]()
     while folder.caches:
-        wrong = frozenset(missized(folder, suffix))
-        givers = zip(folder.images, size_givers(folder, suffix), strict=True)
+        wrong = frozenset(find_missized_images(folder, suffix))
+        givers = zip(folder.images, match_size_caches(folder, suffix), strict=True)
         more = sorted({cache for image, cache in givers if cache and image.name in wrong})
         if not more:
             break
@@ -79,7 +79,7 @@ def misnaming(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def reused(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
+def find_reused_caches(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
     """The left-over caches whose latents sd-scripts would train on when it caches on disk, by name.
 
     An old ``STEM.npz`` comes before ``STEM_0512x0768_sd.npz`` (strategy_sd.py:152-157), in both families.
@@ -87,16 +87,13 @@ def reused(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
     there, found = frozenset(folder.caches), list[str]()
     if not there:
         return ()
-    for image, (width, height) in zip(folder.images, seen_sizes(folder, suffix), strict=True):
+    for image, (width, height) in zip(folder.images, find_image_sizes(folder, suffix), strict=True):
         stem = splitext(image.name)[0]
         names = (f"{stem}.npz", f"{stem}_{width:04d}x{height:04d}{suffix}")
         found += [name for name in names if name in there][:1]
     return tuple(dict.fromkeys(found))
 
 
-def _size_in_name(cache: str) -> Size | None:
+def _parse_cache_size(cache: str) -> Size | None:
     width, _, height = cache.rsplit("_", maxsplit=2)[-2].partition("x")
     return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
-
-
-__all__ = ["cache_suffix", "misnaming", "missized", "reused", "seen_size", "seen_sizes", "size_givers", "sizes_taken"]

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from lorabake_schemas.base import Legible, Many, StrictModel
+from lorabake_schemas.base import EscapedText, StrictModel, TupleOf
 
 # equal-bytes: the same file. equal-tensors: the same numbers, another header. different: anything else.
-Likeness = Literal["equal-bytes", "equal-tensors", "different"]
+FileLikeness = Literal["equal-bytes", "equal-tensors", "different"]
 
 
-class Apart(StrictModel):
+class TensorDistance(StrictModel):
     """How far numbers are apart: of ``tensors``, ``differing`` are not equal bit for bit.
 
     ``largest`` and ``mean`` are absolute differences over all ``numbers``; ``relative`` is the length of the difference
@@ -26,16 +26,16 @@ class Apart(StrictModel):
     not_finite: int = 0
 
 
-class BlockApart(Apart):
+class BlockDistance(TensorDistance):
     """The same of one block: ``te``, ``te1``, ``te2``, ``down_blocks.0``, ``mid_block``, ``up_blocks.3``, ``other``."""
 
     block: str
 
 
-class Unlike(StrictModel):
+class Mismatch(StrictModel):
     """A tensor of another number format or shape in the two files, such as ``F16 4x320``."""
 
-    name: Legible
+    name: EscapedText
     first: str
     second: str
 
@@ -43,12 +43,12 @@ class Unlike(StrictModel):
 class MetadataDifference(StrictModel):
     """A key of the metadata with both values; null where a file has no such key."""
 
-    key: Legible
-    first: Legible | None
-    second: Legible | None
+    key: EscapedText
+    first: EscapedText | None
+    second: EscapedText | None
 
 
-class Comparison(StrictModel):
+class LoraComparison(StrictModel):
     """``first`` and ``second`` are the files.
 
     ``blocks`` and ``whole`` tell of the tensors that both have in one shape; ``only_first`` and ``only_second`` name
@@ -56,15 +56,12 @@ class Comparison(StrictModel):
     """
 
     version: Literal[1] = 1
-    first: Legible
-    second: Legible
-    likeness: Likeness
-    whole: Apart
-    blocks: Many[BlockApart] = ()
-    only_first: Many[Legible] = ()
-    only_second: Many[Legible] = ()
-    unlike: Many[Unlike] = ()
-    metadata: Many[MetadataDifference] = ()
-
-
-__all__ = ["Apart", "BlockApart", "Comparison", "Likeness", "MetadataDifference", "Unlike"]
+    first: EscapedText
+    second: EscapedText
+    likeness: FileLikeness
+    whole: TensorDistance
+    blocks: TupleOf[BlockDistance] = ()
+    only_first: TupleOf[EscapedText] = ()
+    only_second: TupleOf[EscapedText] = ()
+    unlike: TupleOf[Mismatch] = ()
+    metadata: TupleOf[MetadataDifference] = ()

@@ -113,19 +113,19 @@ class FolderFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ImageRef:
     """Where a picture is: which table of the recipe, which of its folders, which file."""
 
-    table: Literal["concept", "regularisation"]
+    table: Literal["concept", "regularization"]
     index: int
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Twins:
+class DuplicateGroup:
     """Pictures that are one: by every byte of the file, or, when ``near``, to the eye. In the recipe's order."""
 
-    places: tuple[Place, ...]
+    places: tuple[ImageRef, ...]
     near: bool = False
 
 
@@ -138,13 +138,13 @@ class DatasetFacts:
     """
 
     concepts: tuple[FolderFacts, ...] = ()
-    regularisation: tuple[FolderFacts, ...] = ()
-    twins: tuple[Twins, ...] = ()
+    regularization: tuple[FolderFacts, ...] = ()
+    twins: tuple[DuplicateGroup, ...] = ()
     deep: bool = False
     known_tokens: tuple[str, ...] = ()
 
 
-def repeat_folder(name: str) -> tuple[int, str] | None:
+def parse_repeat_folder(name: str) -> tuple[int, str] | None:
     """Repeats and token of a folder named ``10_token`` as kohya's GUI has them, None for any other name.
 
     sd-scripts' rule (CU:607-644): the part before the first underscore is a whole number of at least 1.
@@ -155,17 +155,3 @@ def repeat_folder(name: str) -> tuple[int, str] | None:
     except ValueError:
         return None
     return (repeats, token) if repeats >= 1 else None
-
-
-__all__ = [
-    "CAPTION_EXTENSION",
-    "CaptionFacts",
-    "CaptionProblem",
-    "DatasetFacts",
-    "FolderFacts",
-    "ImageFacts",
-    "LongCaption",
-    "Place",
-    "Twins",
-    "repeat_folder",
-]

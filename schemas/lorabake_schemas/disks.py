@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class DiskSpace:
     """Bytes that a run keeps at once, at least and at most."""
 
     least: int = 0
     most: int = 0
 
-    def __add__(self, other: "Room") -> "Room":
-        return Room(self.least + other.least, self.most + other.most)
+    def __add__(self, other: "DiskSpace") -> "DiskSpace":
+        return DiskSpace(self.least + other.least, self.most + other.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +20,15 @@ class DiskNeed:
 
     where: tuple[str | int, ...]
     folder: str
-    room: Room
+    room: DiskSpace
     free: int
 
     @property
-    def too_small(self) -> bool:
+    def is_too_small(self) -> bool:
         """Certainly."""
         return self.room.least > self.free
 
     @property
-    def tight(self) -> bool:
+    def is_tight(self) -> bool:
         """Probably too small."""
         return self.room.most > self.free

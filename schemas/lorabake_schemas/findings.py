@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from lorabake_schemas.base import Legible, Many, StrictModel, Words
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 
 
 class Severity(StrEnum):
@@ -27,12 +27,12 @@ class Finding(StrictModel):
 
     rule: str
     severity: Severity
-    where: Many[str | int] = ()
-    file: Legible | None = None
+    where: TupleOf[str | int] = ()
+    file: EscapedText | None = None
     line: int | None = None
     column: int | None = None
-    message: Words
-    fix: Words
+    message: MessageText
+    fix: MessageText
 
     @property
     def key(self) -> str:
@@ -41,6 +41,3 @@ class Finding(StrictModel):
         for part in self.where:
             text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
         return text
-
-
-__all__ = ["Finding", "Severity"]

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from lorabake_schemas.base import Legible, Many, StrictModel, Words
-from lorabake_schemas.record import Status
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.record import RunStatus
 
 # lora: by sd-scripts or a tool that names tensors as it does. other-lora: one that names them otherwise (PEFT,
 # diffusers). pickle: a torch checkpoint, which is a program and is not read. unreadable: none of these, or damaged.
@@ -14,30 +14,30 @@ FileKind = Literal[
 # sd15, sd2 and sdxl are what lorabake trains; the others it only recognises.
 ModelFamily = Literal["sd15", "sd2", "sdxl", "sd3", "flux", "lumina", "hunyuan-image", "anima"]
 Algorithm = Literal["lora", "locon", "loha", "lokr", "glora", "full", "diag-oft", "boft", "ia3", "norm"]
-Plain = bool | int | float | str
-Group = Literal["network", "base", "training", "noise", "data", "saving", "other"]
+MetadataScalar = bool | int | float | str
+MetadataGroup = Literal["network", "base", "training", "noise", "data", "saving", "other"]
 
 
-class Value(StrictModel):
+class MetadataValue(StrictModel):
     """One of sd-scripts' own metadata (``ss_`` left out of its name), with the type that its text stands for.
 
     What sd-scripts wrote as "None" is not among them.
     """
 
-    group: Group
-    name: Legible
-    value: Plain
+    group: MetadataGroup
+    name: EscapedText
+    value: MetadataScalar
 
 
-class Part(StrictModel):
+class LoraPart(StrictModel):
     """One of the models: how many of its modules are trained, and how many in each of its blocks."""
 
-    name: Legible
+    name: EscapedText
     modules: int
     blocks: dict[str, int]
 
 
-class Rank(StrictModel):
+class RankCount(StrictModel):
     """So many modules have this rank; ``conv`` are convolutions with a kernel larger than 1."""
 
     rank: int
@@ -45,7 +45,7 @@ class Rank(StrictModel):
     modules: int
 
 
-class Network(StrictModel):
+class LoraNetwork(StrictModel):
     """By the tensors' names, shapes and (for alpha) values, whatever the metadata say.
 
     ``algorithms`` with how many modules have each, ``alphas`` likewise. ``numbers`` are all that is stored;
@@ -53,8 +53,8 @@ class Network(StrictModel):
     """
 
     algorithms: dict[str, int]
-    parts: Many[Part]
-    ranks: Many[Rank] = ()
+    parts: TupleOf[LoraPart]
+    ranks: TupleOf[RankCount] = ()
     alphas: dict[str, int]
     dora: bool
     tucker: bool
@@ -63,63 +63,63 @@ class Network(StrictModel):
     formats: dict[str, int]
 
 
-class BaseNamed(StrictModel):
+class BaseModelInfo(StrictModel):
     """The model that was trained on, as the metadata name it.
 
     ``sha256`` is that of the whole file (ss_new_sd_model_hash), ``short_hash`` the first eight digits of the SHA-256
     of 64 KiB at its first MiB (ss_sd_model_hash), by which older programs know a model. A folder has neither.
     """
 
-    name: Legible | None = None
-    version: Legible | None = None
-    sha256: Legible | None = None
-    short_hash: Legible | None = None
+    name: EscapedText | None = None
+    version: EscapedText | None = None
+    sha256: EscapedText | None = None
+    short_hash: EscapedText | None = None
     is_folder: bool = False
-    vae: Legible | None = None
-    vae_sha256: Legible | None = None
+    vae: EscapedText | None = None
+    vae_sha256: EscapedText | None = None
 
 
-class Bucket(StrictModel):
+class BucketInfo(StrictModel):
     width: int
     height: int
     pictures: int
 
 
-class Folder(StrictModel):
+class FolderInfo(StrictModel):
     """A folder of pictures; ``class_tokens`` were the caption of pictures that had none."""
 
-    name: Legible
+    name: EscapedText
     pictures: int | None = None
     repeats: int | None = None
-    regularisation: bool = False
-    class_tokens: Legible | None = None
-    options: dict[str, Plain]
+    regularization: bool = False
+    class_tokens: EscapedText | None = None
+    options: dict[str, MetadataScalar]
 
 
-class Dataset(StrictModel):
-    """``samples`` and ``regularisation_samples`` are pictures times repeats; ``width`` and ``height`` what they were
+class DatasetInfo(StrictModel):
+    """``samples`` and ``regularization_samples`` are pictures times repeats; ``width`` and ``height`` what they were
     scaled towards."""
 
     width: int | None = None
     height: int | None = None
     batch_size: int | None = None
     samples: int | None = None
-    regularisation_samples: int | None = None
+    regularization_samples: int | None = None
     enable_bucket: bool | None = None
-    folders: Many[Folder]
-    buckets: Many[Bucket]
+    folders: TupleOf[FolderInfo]
+    buckets: TupleOf[BucketInfo]
 
 
-class Tag(StrictModel):
-    tag: Legible
+class TagCount(StrictModel):
+    tag: EscapedText
     count: int
 
 
-class FolderTags(StrictModel):
+class FolderTagCounts(StrictModel):
     """How often each tag stood in the captions of a folder, the most frequent first."""
 
-    folder: Legible
-    tags: Many[Tag]
+    folder: EscapedText
+    tags: TupleOf[TagCount]
 
 
 # same: the tensors are those that were saved. changed: they are not. no-hash: none was saved. not-comparable: LyCORIS'
@@ -134,14 +134,14 @@ class Integrity(StrictModel):
     """
 
     verdict: TensorVerdict
-    saved: Legible | None = None
+    saved: EscapedText | None = None
     tensors: str | None = None
     file: str | None = None
-    not_finite: Many[str] | None = None
+    not_finite: TupleOf[str] | None = None
 
 
 # bytes: the file is this output. tensors: the same tensors under other metadata. not-compared: the file is large.
-Likeness = Literal["bytes", "tensors", "differs", "not-compared"]
+OutputLikeness = Literal["bytes", "tensors", "differs", "not-compared"]
 
 
 class KnownRun(StrictModel):
@@ -151,49 +151,42 @@ class KnownRun(StrictModel):
     the digest in the file's comment, the file's SHA-256 in the run's record, or that the file lies in the run's folder.
     """
 
-    folder: Legible
-    name: Legible
-    status: Status
+    folder: EscapedText
+    name: EscapedText
+    status: RunStatus
     rehearsal: bool
-    started: Legible
+    started: EscapedText
     known_by: Literal["digest", "bytes", "place"]
-    likeness: Likeness
-    output: Legible | None = None
+    likeness: OutputLikeness
+    output: EscapedText | None = None
 
 
 class Inspection(StrictModel):
     """One file. ``faults`` are what is wrong with it, ``remarks`` what is worth knowing besides."""
 
-    file: Legible
+    file: EscapedText
     size: int | None = None
     kind: FileKind
-    what: Words
+    what: MessageText
     family: ModelFamily | None = None
-    network: Network | None = None
-    base: BaseNamed | None = None
-    values: Many[Value] = ()
+    network: LoraNetwork | None = None
+    base: BaseModelInfo | None = None
+    values: TupleOf[MetadataValue] = ()
     about: dict[str, str]
-    started: Legible | None = None
-    finished: Legible | None = None
+    started: EscapedText | None = None
+    finished: EscapedText | None = None
     seconds: float | None = None
-    comment: Legible | None = None
+    comment: EscapedText | None = None
     digest: str | None = None
-    datasets: Many[Dataset] = ()
-    tags: Many[FolderTags] = ()
+    datasets: TupleOf[DatasetInfo] = ()
+    tags: TupleOf[FolderTagCounts] = ()
     integrity: Integrity | None = None
-    runs: Many[KnownRun] = ()
-    faults: Many[Words] = ()
-    remarks: Many[Words] = ()
+    runs: TupleOf[KnownRun] = ()
+    faults: TupleOf[MessageText] = ()
+    remarks: TupleOf[MessageText] = ()
     metadata: dict[str, str]
 
 
 class InspectReport(StrictModel):
     version: Literal[1] = 1
-    files: Many[Inspection]
-
-
-__all__ = [
-    "Algorithm", "BaseNamed", "Bucket", "Dataset", "FileKind", "Folder", "FolderTags", "Group", "InspectReport",
-    "Inspection", "Integrity", "KnownRun", "Likeness", "ModelFamily", "Network", "Part", "Plain", "Rank", "Tag",
-    "TensorVerdict", "Value",
-]  # fmt: skip
+    files: TupleOf[Inspection]

@@ -2,8 +2,8 @@
 
 from typing import Literal, Self
 
-from lorabake_schemas.base import Many, StrictModel, Words
-from lorabake_schemas.words import say
+from lorabake_schemas.base import MessageText, StrictModel, TupleOf
+from lorabake_schemas.messages import msg
 
 Family = Literal["sd15", "sd2", "sdxl"]
 Precision = Literal["no", "fp16", "bf16"]
@@ -26,7 +26,7 @@ class MachineFacts(StrictModel):
     system: str
     cpus: int
     memory_bytes: int
-    gpus: Many[Gpu] = ()
+    gpus: TupleOf[Gpu] = ()
     release: str = ""
     architecture: str = ""
     processor: str = ""
@@ -43,12 +43,12 @@ class AttentionProbe(StrictModel):
     """
 
     xformers: bool
-    reason: Words
+    reason: MessageText
 
     @classmethod
     def without_gpu(cls) -> Self:
         """The answer where there is no GPU, which needs no trying."""
-        return cls(xformers=False, reason=say("no NVIDIA GPU: xformers has no CPU kernel"))
+        return cls(xformers=False, reason=msg("no NVIDIA GPU: xformers has no CPU kernel"))
 
 
 class BaseFacts(StrictModel):
@@ -67,9 +67,6 @@ class BaseFacts(StrictModel):
     zero_terminal_snr: bool | None = None
     fp16_files: bool = False
     plain_files: bool = True
-    text_layers: Many[int] = ()
+    text_layers: TupleOf[int] = ()
     merged: str | None = None
-    problem: Words | None = None
-
-
-__all__ = ["AttentionProbe", "BaseFacts", "Family", "Gpu", "MachineFacts", "Precision"]
+    problem: MessageText | None = None

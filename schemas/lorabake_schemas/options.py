@@ -4,13 +4,13 @@ import difflib
 from collections.abc import Sequence
 from typing import Literal
 
-from lorabake_schemas.base import Many, OptionValue, StrictModel
+from lorabake_schemas.base import OptionValue, StrictModel, TupleOf
+from lorabake_schemas.messages import Message, join_list, msg
 from lorabake_schemas.plan import Script
-from lorabake_schemas.words import Said, joined, say
 
 # The shapes a value in the dataset file can have; a pair is an array of two.
 ValueShape = Literal["bool", "int", "float", "str", "table", "int-pair", "float-pair"]
-Level = Literal["general", "datasets", "subsets"]
+DatasetLevel = Literal["general", "datasets", "subsets"]
 
 
 class Option(StrictModel):
@@ -23,112 +23,109 @@ class Option(StrictModel):
     name: str
     type: str | None
     default: bool | int | float | str | None
-    choices: Many[int | str | None] | None
+    choices: TupleOf[int | str | None] | None
     nargs: int | str | None
     action: str
 
-    def problem(self, value: OptionValue) -> tuple[Said, Said] | None:
+    def problem(self, value: OptionValue) -> tuple[Message, Message] | None:
         """What is wrong with ``value`` and what to write instead; sd-scripts itself would take anything (S1)."""
-        wanted = self._wanted(value)
+        wanted = self._find_expected_kind(value)
         if wanted:
-            return _said(self.name, value), say("write {what}", what=wanted)
+            return _describe_value(self.name, value), msg("write {what}", what=wanted)
         if self.choices is not None and value not in self.choices:
             listed = [str(choice) for choice in self.choices if choice is not None]
             near = difflib.get_close_matches(str(value), listed, 1, 0.6)
-            choices = say("one of: {choices}", choices=", ".join(listed))
-            fix = joined([say('did you mean "{name}"?', name=near[0]), choices], " ") if near else choices
-            return say('"{given}" is no choice of {option}', given=str(value), option=self.name), fix
+            choices = msg("one of: {choices}", choices=", ".join(listed))
+            fix = join_list([msg('did you mean "{name}"?', name=near[0]), choices], " ") if near else choices
+            return msg('"{given}" is no choice of {option}', given=str(value), option=self.name), fix
         return None
 
-    def _wanted(self, value: OptionValue) -> Said | None:
+    def _find_expected_kind(self, value: OptionValue) -> Message | None:
         """The kind of value this option takes, when ``value`` is of another kind."""
         if self.action == "StoreTrueAction":
-            return None if isinstance(value, bool) else say("true or false, without quotes")
+            return None if isinstance(value, bool) else msg("true or false, without quotes")
         if self.nargs == "*":
-            return self._wanted_list(value)
-        number = (float, say("a number"))
-        kinds: dict[str, tuple[type, Said]] = {
-            "int": (int, say("a whole number")),
+            return self._find_expected_list(value)
+        number = (float, msg("a number"))
+        kinds: dict[str, tuple[type, Message]] = {
+            "int": (int, msg("a whole number")),
             "float": number,
             "int_or_float": number,
         }
-        kind, words = kinds.get(self.type or "", (str, say("text in quotes")))
-        return None if _fits(value, kind) else words
+        kind, words = kinds.get(self.type or "", (str, msg("text in quotes")))
+        return None if _has_type(value, kind) else words
 
-    def _wanted_list(self, value: OptionValue) -> Said | None:
+    def _find_expected_list(self, value: OptionValue) -> Message | None:
         """A list; one bare number does for a list of numbers, as text_encoder_lr shows (TN:733-741)."""
         if self.type == "float":
             items = value if isinstance(value, tuple) else (value,)
-            return None if all(_fits(item, float) for item in items) else say("a list of numbers")
+            return None if all(_has_type(item, float) for item in items) else msg("a list of numbers")
         fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-        return None if fits else say('a list such as ["key=value"]')
+        return None if fits else msg('a list such as ["key=value"]')
 
 
 class DatasetOption(StrictModel):
     """One key of a level of the dataset file, with the shapes sd-scripts accepts for it."""
 
     name: str
-    accepts: Many[ValueShape]
+    accepts: TupleOf[ValueShape]
     required: bool
 
     def problem(self, value: OptionValue) -> str | None:
         """What is wrong with ``value``: voluptuous takes no int for a float and no 1 for true (S7)."""
-        return None if _shape(value) in self.accepts else f"{self.name} takes {' or '.join(self.accepts)}"
+        return None if _get_shape(value) in self.accepts else f"{self.name} takes {' or '.join(self.accepts)}"
 
 
 class DatasetOptions(StrictModel):
     """The keys of each level, for folders of pictures: ``[general]``, ``[[datasets]]``, ``[[datasets.subsets]]``."""
 
-    general: Many[DatasetOption]
-    datasets: Many[DatasetOption]
-    subsets: Many[DatasetOption]
+    general: TupleOf[DatasetOption]
+    datasets: TupleOf[DatasetOption]
+    subsets: TupleOf[DatasetOption]
 
-    def at(self, level: Level) -> dict[str, DatasetOption]:
+    def at(self, level: DatasetLevel) -> dict[str, DatasetOption]:
         """The keys of one level by name."""
         options: tuple[DatasetOption, ...] = getattr(self, level)
         return {option.name: option for option in options}
 
 
-class Snapshot(StrictModel):
+class OptionSnapshot(StrictModel):
     """All that one commit of sd-scripts understands: the options of both training scripts in the parsers' order, and
     what each level of a dataset file may hold."""
 
     commit: str
-    train_network: Many[Option]
-    sdxl_train_network: Many[Option]
+    train_network: TupleOf[Option]
+    sdxl_train_network: TupleOf[Option]
     dataset: DatasetOptions
 
     def of(self, script: Script) -> tuple[Option, ...]:
         return self.sdxl_train_network if script == "sdxl_train_network.py" else self.train_network
 
-    def of_either(self) -> tuple[Option, ...]:
+    def merge_scripts(self) -> tuple[Option, ...]:
         """Where it is not known yet which of the scripts it will be."""
         named = {option.name: option for option in (*self.sdxl_train_network, *self.train_network)}
         return tuple(named.values())
 
 
-def nearest(name: str, options: Sequence[Option]) -> str | None:
+def find_nearest_option(name: str, options: Sequence[Option]) -> str | None:
     """The option most like ``name``, None when nothing is like it."""
     found = difflib.get_close_matches(name.replace("-", "_"), [option.name for option in options], 1, 0.6)
     return found[0] if found else None
 
 
-def _fits(value: object, kind: type) -> bool:
+def _has_type(value: object, kind: type) -> bool:
     kinds = (int, float) if kind is float else kind
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def _shape(value: OptionValue) -> str:
+def _get_shape(value: OptionValue) -> str:
     if isinstance(value, tuple):
         return f"{type(value[0]).__name__}-pair" if len(value) == 2 else "list"
     return type(value).__name__
 
 
-def _said(option: str, value: OptionValue) -> Said:
+def _describe_value(option: str, value: OptionValue) -> Message:
     if isinstance(value, str):
-        return say('{option} is written as "{value}", text', option=option, value=value)
+        return msg('{option} is written as "{value}", text', option=option, value=value)
     shown = str(value).lower() if isinstance(value, bool) else str(value)
-    return say("{option} is written as {value}", option=option, value=shown)
-
-
-__all__ = ["DatasetOption", "DatasetOptions", "Level", "Option", "Snapshot", "ValueShape", "nearest"]
+    return msg("{option} is written as {value}", option=option, value=shown)

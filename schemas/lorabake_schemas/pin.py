@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from lorabake_schemas.base import Many, StrictModel
+from lorabake_schemas.base import StrictModel, TupleOf
 
 LockName = Literal["cuda", "cpu"]
 
 
-class Lock(StrictModel):
+class PackageLock(StrictModel):
     """One set of locked requirements: its file under vendor/ and what installing it takes, in bytes.
 
     ``modules`` must be importable once it is installed, beside the pin's own; the health check imports them.
@@ -18,7 +18,7 @@ class Lock(StrictModel):
     file: str
     download_bytes: Annotated[int, Field(gt=0)]
     disk_bytes: Annotated[int, Field(gt=0)]
-    modules: Many[str] = ()
+    modules: TupleOf[str] = ()
 
 
 class Pin(StrictModel):
@@ -30,15 +30,12 @@ class Pin(StrictModel):
 
     url: str
     commit: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-    sparse: Many[str]
+    sparse: TupleOf[str]
     python_min: str
     python_max: str
-    modules: Many[str] = ()
-    cuda: Lock
-    cpu: Lock
+    modules: TupleOf[str] = ()
+    cuda: PackageLock
+    cpu: PackageLock
 
-    def lock(self, name: LockName) -> Lock:
+    def lock(self, name: LockName) -> PackageLock:
         return self.cuda if name == "cuda" else self.cpu
-
-
-__all__ = ["Lock", "LockName", "Pin"]

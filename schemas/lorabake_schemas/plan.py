@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SkipValidation
 
-from lorabake_schemas.base import Many, OptionValue, StrictModel, Words
-from lorabake_schemas.fits import Fits
+from lorabake_schemas.base import MessageText, OptionValue, StrictModel, TupleOf
+from lorabake_schemas.bucket_fit import SubsetFits
 from lorabake_schemas.machine import Family
-from lorabake_schemas.words import quoted
+from lorabake_schemas.messages import literal
 
 Script = Literal["train_network.py", "sdxl_train_network.py"]
 
@@ -28,7 +28,7 @@ class Source(StrictModel):
 
     origin: Origin
     rule: str = ""
-    why: Words = quoted("")
+    why: MessageText = literal("")
 
 
 class Setting(StrictModel):
@@ -45,7 +45,7 @@ class SubsetPlan(StrictModel):
     title: str
     is_reg: bool
     images: int
-    settings: Many[Setting]
+    settings: TupleOf[Setting]
 
 
 class Bucket(StrictModel):
@@ -62,7 +62,7 @@ class Bucket(StrictModel):
     missing: int = 0
 
 
-class Underfilled(StrictModel):
+class UnderfilledBatches(StrictModel):
     """What batches that are not full cost in an epoch, by S10: every bucket ends with one of its own.
 
     ``batches`` are not full, ``share`` is their part of all, ``missing_samples`` what they lack together.
@@ -77,7 +77,7 @@ class Underfilled(StrictModel):
     lone_buckets: int
 
 
-class Dealing(StrictModel):
+class BatchDistribution(StrictModel):
     """How the batches of an epoch are dealt to the processes and gathered into steps (sd-scripts-facts 2.8).
 
     ``samples_per_step`` counts full batches of every process. accelerate deals the same number to each process and
@@ -93,7 +93,7 @@ class Dealing(StrictModel):
     last_step_batches: int
 
 
-class Mark(StrictModel):
+class GuideTarget(StrictModel):
     """A number of the guide's to hold beside the plan's own: exposures of each picture, or steps in all.
 
     ``planned`` is the plan's, of the concept with the most pictures where it is about exposures.
@@ -116,7 +116,7 @@ class FileSize(StrictModel):
     header_bytes: int
 
 
-class Timing(StrictModel):
+class TimeEstimate(StrictModel):
     """How long training may take, by runs of this machine. Making samples, caching and saving come on top.
 
     Seconds per step and for all steps, each from ``low`` to ``high``. ``runs`` are the run folders that were measured,
@@ -127,15 +127,15 @@ class Timing(StrictModel):
     step_high: float
     low: float
     high: float
-    runs: Many[str]
+    runs: TupleOf[str]
     steps_measured: int
-    differs: Many[Words] = ()
+    differs: TupleOf[MessageText] = ()
 
 
 class ConceptShare(StrictModel):
     """What one concept gets: samples per epoch and how often each of its pictures is seen in the whole run.
 
-    ``images_used`` is below ``images`` where sd-scripts drops regularisation pictures that it does not need.
+    ``images_used`` is below ``images`` where sd-scripts drops regularization pictures that it does not need.
     ``exposures`` is the mean over the pictures used.
     """
 
@@ -148,7 +148,7 @@ class ConceptShare(StrictModel):
     images_used: int | None = None
 
 
-class Save(StrictModel):
+class PlannedSave(StrictModel):
     """One file the trainer will write, after ``step`` optimizer steps (``epoch`` is None for a step save).
 
     ``kept`` is False for one that the trainer deletes again (save_last_n_epochs, save_last_n_steps).
@@ -175,15 +175,15 @@ class Forecast(StrictModel):
     epochs: int
     steps: int
     warmup_steps: int
-    restarts: Many[int] = ()
-    dealing: Dealing | None = None
-    buckets: Many[Bucket] = ()
-    underfilled: Underfilled | None = None
-    shares: Many[ConceptShare] = ()
-    marks: Many[Mark] = ()
-    saves: Many[Save] = ()
+    restarts: TupleOf[int] = ()
+    dealing: BatchDistribution | None = None
+    buckets: TupleOf[Bucket] = ()
+    underfilled: UnderfilledBatches | None = None
+    shares: TupleOf[ConceptShare] = ()
+    marks: TupleOf[GuideTarget] = ()
+    saves: TupleOf[PlannedSave] = ()
     file_size: FileSize | None = None
-    timing: Timing | None = None
+    timing: TimeEstimate | None = None
 
 
 class LaunchPlan(StrictModel):
@@ -208,36 +208,16 @@ class Plan(StrictModel):
     name: str
     family: Family
     script: Script
-    train: Many[Setting]
-    dataset: Many[Setting]
-    subsets: Many[SubsetPlan]
-    prompts: Many[str] = ()
+    train: TupleOf[Setting]
+    dataset: TupleOf[Setting]
+    subsets: TupleOf[SubsetPlan]
+    prompts: TupleOf[str] = ()
     shipped_preset: str | None = None
     own_preset: str | None = None
     launch: LaunchPlan = LaunchPlan()
     forecast: Forecast
-    fits: Annotated[tuple[Fits, ...], SkipValidation, Field(exclude=True, repr=False)] = ()
+    fits: Annotated[tuple[SubsetFits, ...], SkipValidation, Field(exclude=True, repr=False)] = ()
 
     def value(self, option: str) -> OptionValue | None:
         """The value of a train option, None when it is not emitted."""
         return next((setting.value for setting in self.train if setting.option == option), None)
-
-
-__all__ = [
-    "Bucket",
-    "ConceptShare",
-    "Dealing",
-    "FileSize",
-    "Forecast",
-    "LaunchPlan",
-    "Mark",
-    "Origin",
-    "Plan",
-    "Save",
-    "Script",
-    "Setting",
-    "Source",
-    "SubsetPlan",
-    "Timing",
-    "Underfilled",
-]

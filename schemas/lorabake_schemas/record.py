@@ -8,21 +8,21 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from lorabake_schemas.base import Legible, Many, StrictModel, Words
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 
 # inputs-changed: it finished, but what it was made from changed meanwhile.
-Status = Literal["started", "finished", "inputs-changed", "failed", "interrupted"]
+RunStatus = Literal["started", "finished", "inputs-changed", "failed", "interrupted"]
 
 
-def _component(name: str) -> str:
+def _check_file_name(name: str) -> str:
     if not name or name in {".", ".."} or "/" in name or "\0" in name:
         raise ValueError("a name without a path is needed")
     return name
 
 
-Component = Annotated[str, AfterValidator(_component)]
+FileName = Annotated[str, AfterValidator(_check_file_name)]
 
 
 class FileDigest(StrictModel):
@@ -36,19 +36,19 @@ class FileDigest(StrictModel):
 File = TypeVar("File", bound=FileDigest)
 
 
-def _inside(file: File) -> File:
+def _check_inside(file: File) -> File:
     """A record may come from a stranger: the names of a run's own files never lead out of its folder."""
     if file.name.startswith("/") or "\0" in file.name or ".." in file.name.split("/"):
         raise ValueError("a path inside the run folder is needed")
     return file
 
 
-RunFile = Annotated[FileDigest, AfterValidator(_inside)]
+RunFile = Annotated[FileDigest, AfterValidator(_check_inside)]
 
 
 # caches: latents and text encoder outputs that were there before and that sd-scripts reads instead of a picture.
-Role = Literal[
-    "base", "vae", "network_weights", "base_weights", "tokenizer", "preset", "concept", "regularisation", "caches",
+InputRole = Literal[
+    "base", "vae", "network_weights", "base_weights", "tokenizer", "preset", "concept", "regularization", "caches",
 ]  # fmt: skip
 
 
@@ -61,10 +61,10 @@ class InputDigest(StrictModel):
     a file that is missing.
     """
 
-    role: Role
+    role: InputRole
     index: int = 0
-    name: Legible
-    place: Legible
+    name: EscapedText
+    place: EscapedText
     kind: Literal["file", "folder", "hub", "missing"]
     files: int
     size: int
@@ -79,13 +79,13 @@ class Input(StrictModel):
     depth; an empty list that exactly the files listed count, whatever else has come since.
     """
 
-    role: Role
+    role: InputRole
     index: int = 0
-    name: Legible
-    place: Legible
+    name: EscapedText
+    place: EscapedText
     kind: Literal["file", "folder", "hub", "missing"]
-    endings: Many[str] | None = None
-    files: Many[FileDigest] = ()
+    endings: TupleOf[str] | None = None
+    files: TupleOf[FileDigest] = ()
 
     def digest(self) -> InputDigest:
         """In short. A single file has its own SHA-256, whatever its name; in a folder names count, too."""
@@ -107,7 +107,7 @@ class Inputs(StrictModel):
     """``inputs.json``: written before the trainer starts, never changed afterwards."""
 
     version: Literal[1] = 1
-    inputs: Many[Input]
+    inputs: TupleOf[Input]
 
 
 class TrainerRecord(StrictModel):
@@ -136,10 +136,10 @@ class InputChange(StrictModel):
     ``role``, ``index`` and ``input`` are those of the input that it belongs to (Input), ``name`` is its own.
     """
 
-    role: Role
+    role: InputRole
     index: int = 0
-    input: Legible
-    name: Legible
+    input: EscapedText
+    name: EscapedText
     change: Literal["changed", "gone", "added", "renamed", "unreadable"]
 
 
@@ -147,7 +147,7 @@ class OutputFile(FileDigest):
     """A file that the trainer wrote. ``incomplete`` says why a LoRA is not complete; None for one that is, and for any
     other file."""
 
-    incomplete: Words | None = None
+    incomplete: MessageText | None = None
 
 
 class Outcome(StrictModel):
@@ -162,26 +162,26 @@ class Outcome(StrictModel):
     """
 
     code: str
-    message: Words
-    hint: Words | None = None
+    message: MessageText
+    hint: MessageText | None = None
     returncode: int | None = None
     steps: int | None = None
-    outputs: Many[Annotated[OutputFile, AfterValidator(_inside)]] = ()
-    remarks: Many[Words] = ()
-    last_words: Many[str] = ()
+    outputs: TupleOf[Annotated[OutputFile, AfterValidator(_check_inside)]] = ()
+    remarks: TupleOf[MessageText] = ()
+    last_words: TupleOf[str] = ()
     resume_step: int | None = None
-    inputs_changed: Many[InputChange] = ()
-    moved_to: Legible | None = None
+    inputs_changed: TupleOf[InputChange] = ()
+    moved_to: EscapedText | None = None
 
 
-class WaivedFinding(StrictModel):
-    """A finding that the recipe waives, and why."""
+class IgnoredFinding(StrictModel):
+    """A finding that the recipe ignores, and why."""
 
     finding: Finding
-    reason: Legible
+    reason: EscapedText
 
 
-class Part(StrictModel):
+class RunPart(StrictModel):
     """One start of the trainer in a run that was resumed, counted from 1; the last one's end is the run's.
 
     ``state`` is the state folder it went on from, relative to the run folder; ``first_step`` how many steps had been
@@ -192,9 +192,9 @@ class Part(StrictModel):
     number: Annotated[int, Field(ge=1, le=999)]
     started: str
     ended: str | None = None
-    status: Status
-    argv: Many[str]
-    state: Legible | None = None
+    status: RunStatus
+    argv: TupleOf[str]
+    state: EscapedText | None = None
     first_step: int = 0
     offset: int = 0
     log_from: int = 0
@@ -210,7 +210,7 @@ class Record(StrictModel):
     ``attention`` is what the trainer said of xformers on this machine; None when it was not asked. ``parts`` are all
     starts of a run that was resumed, none for a run of one piece. ``rerun_of`` is the digest of the run that this one
     repeats (its name, where it has none), ``drift`` what was otherwise by then and let pass.
-    ``waived`` are the findings that the recipe waives. ``recipe_text`` is the recipe as it was used, ``recipe_place``
+    ``ignored`` are the findings that the recipe ignores. ``recipe_text`` is the recipe as it was used, ``recipe_place``
     the path of the file it was read from, relative to the run folder (or absolute): paths in the recipe count from
     there.
     Keys that a later lorabake adds are kept and not understood.
@@ -220,42 +220,36 @@ class Record(StrictModel):
 
     version: Literal[1] = 1
     lorabake: str
-    name: Component
+    name: FileName
     rehearsal: bool
-    status: Status
+    status: RunStatus
     started: str
     ended: str | None = None
     pid: int | None = None
     recipe: RunFile
     recipe_text: str | None = None
-    recipe_place: Legible | None = None
-    compiled: Many[RunFile]
+    recipe_place: EscapedText | None = None
+    compiled: TupleOf[RunFile]
     seed: int
     trainer: TrainerRecord
     machine: MachineFacts
     attention: AttentionProbe | None = None
-    argv: Many[str]
+    argv: TupleOf[str]
     cwd: str
     environment: dict[str, str]
-    findings: Many[Finding] = ()
-    waived: Many[WaivedFinding] = ()
+    findings: TupleOf[Finding] = ()
+    ignored: TupleOf[IgnoredFinding] = ()
     planned_steps: int
     outcome: Outcome | None = None
     digest: str | None = None
-    inputs: Many[InputDigest] = ()
+    inputs: TupleOf[InputDigest] = ()
     inputs_file: RunFile | None = None
     plan_file: RunFile | None = None
-    parts: Many[Part] = ()
+    parts: TupleOf[RunPart] = ()
     rerun_of: str | None = None
-    drift: Many[Words] = ()
+    drift: TupleOf[MessageText] = ()
 
     @property
     def trained(self) -> bool:
         """Whether it reached its end and its LoRA is sound, maybe from inputs that changed meanwhile."""
         return self.status in {"finished", "inputs-changed"}
-
-
-__all__ = [
-    "FileDigest", "Input", "InputChange", "InputDigest", "Inputs", "Outcome", "OutputFile", "Part", "Record", "Role",
-    "Status", "TrainerRecord", "WaivedFinding",
-]  # fmt: skip

@@ -10,21 +10,21 @@ from typing import Any, NoReturn, TypeVar
 T = TypeVar("T")
 
 
-class UnjudgedError(Exception):
+class InvalidKeyError(Exception):
     """Somebody asked for a part of a recipe that is wrong or missing."""
 
 
-class Unknown:
+class UnknownFacts:
     """Stands for facts that could not be had, because the key that names them is wrong."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise UnjudgedError(name)
+        raise InvalidKeyError(name)
 
 
-UNKNOWN: Any = Unknown()
+UNKNOWN: Any = UnknownFacts()
 
 
-class Partial(dict[str, T]):
+class PartialTable(dict[str, T]):
     """A table some of whose values are wrong: they are not in it, and asking for one ends the question."""
 
     def __init__(self, table: dict[str, T], wrong: frozenset[str]) -> None:
@@ -33,18 +33,18 @@ class Partial(dict[str, T]):
 
     def __contains__(self, name: object) -> bool:
         if name in self.wrong:
-            raise UnjudgedError(name)
+            raise InvalidKeyError(name)
         return super().__contains__(name)
 
     def get(self, name: str, default: Any = None) -> Any:
         if name in self.wrong:
-            raise UnjudgedError(name)
+            raise InvalidKeyError(name)
         return super().get(name, default)
 
 
-def judged(question: Callable[[], T]) -> T | None:
+def evaluate_or_none(question: Callable[[], T]) -> T | None:
     """The answer, None where a part that it needs is wrong."""
     try:
         return question()
-    except UnjudgedError:
+    except InvalidKeyError:
         return None

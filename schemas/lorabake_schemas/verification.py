@@ -2,31 +2,31 @@
 
 from typing import Literal
 
-from lorabake_schemas.base import Legible, Many, StrictModel, Words
-from lorabake_schemas.record import Role, Status
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.record import InputRole, RunStatus
 
 # inputs: inputs.json itself. record: record.json's own digest. compiled: whatever lies ready in a run folder.
-Subject = Literal["recipe", "compiled", "record", "inputs", Role, "trainer", "output"]
-Change = Literal["changed", "gone", "added", "renamed", "unreadable"]
+VerifySubject = Literal["recipe", "compiled", "record", "inputs", InputRole, "trainer", "output"]
+FileChange = Literal["changed", "gone", "added", "renamed", "unreadable"]
 
 
-class Difference(StrictModel):
+class VerifyDifference(StrictModel):
     """One thing that is otherwise than when the run was made.
 
     ``index`` counts concepts and others of which there may be several, from 0. ``name`` is a file's, a package's or a
     key's. ``was`` and ``now`` are a SHA-256, a version, a value or a name; null where there is none.
     """
 
-    what: Subject
+    what: VerifySubject
     index: int = 0
-    name: Legible
-    change: Change
-    message: Words
-    was: Legible | None = None
-    now: Legible | None = None
+    name: EscapedText
+    change: FileChange
+    message: MessageText
+    was: EscapedText | None = None
+    now: EscapedText | None = None
 
 
-class Compared(StrictModel):
+class ComparedCounts(StrictModel):
     """How much was held against the record: files, their bytes, and packages of the trainer."""
 
     files: int = 0
@@ -43,16 +43,13 @@ class VerifyReport(StrictModel):
     """
 
     version: Literal[1] = 1
-    run: Legible
+    run: EscapedText
     name: str
-    status: Status
+    status: RunStatus
     rehearsal: bool
     digest: str | None
     identical: bool
-    differences: Many[Difference]
-    unproven: Many[Words]
-    remarks: Many[Words]
-    compared: Compared
-
-
-__all__ = ["Change", "Compared", "Difference", "Subject", "VerifyReport"]
+    differences: TupleOf[VerifyDifference]
+    unproven: TupleOf[MessageText]
+    remarks: TupleOf[MessageText]
+    compared: ComparedCounts

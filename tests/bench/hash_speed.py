@@ -28,20 +28,20 @@ WANTED_S = 0.3
 HASH_THEM = """
 import sys
 from pathlib import Path
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.inputs import PICTURES, every_again
+from lorabake.util.hashing import FileHasher
+from lorabake.inputs.manifest import IMAGE_SUFFIXES, rehash_inputs
 from lorabake_schemas.record import Input
 role, place, store = sys.argv[1:]
-endings = (*PICTURES, ".txt") if role == "concept" else None
+endings = (*IMAGE_SUFFIXES, ".txt") if role == "concept" else None
 asked = [Input(role=role, name=place, place=place, kind="missing", endings=endings)] if place else []
-for found in every_again(asked, Path.cwd(), Fingerprints(Path(store)), {}):
+for found in rehash_inputs(asked, Path.cwd(), FileHasher(Path(store)), {}):
     print(found.digest().sha256, found.digest().size)
 """
 LIST_THEM = """
 import sys
-import lorabake.reading.inputs
-from lorabake.reading.folders import listing
-listing(sys.argv[1], ".txt")
+import lorabake.inputs.manifest
+from lorabake.inputs.folders import list_folder
+list_folder(sys.argv[1], ".txt")
 """
 
 

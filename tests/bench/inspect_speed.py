@@ -17,12 +17,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lorabake import resources
-from lorabake.planning.provenance import comment
-from lorabake.planning.shapes import parse
-from lorabake.planning.targets import Wanted, attached
-from lorabake.planning.tensors import elements, tensors
-from lorabake.runs.register import remember
+from lorabake.lora.training_comment import training_comment
+from lorabake.planning.model_shapes import parse_models
+from lorabake.planning.network_layout import count_elements, list_tensors
+from lorabake.planning.network_targets import NetworkSpec, find_target_modules
+from lorabake.runs.register import register_run
+from lorabake.util import resources
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -35,7 +35,7 @@ def main(runs: int) -> None:
             root = folder / "runs" / f"x-{number:04}"
             root.mkdir(parents=True)
             (root / "record.json").write_text("{" + " " * 60_000 + "}")
-            remember(folder / "many", root, DIGEST[::-1])
+            register_run(folder / "many", root, DIGEST[::-1])
         started = [sys.executable, "-m", "lorabake"]
         commands = {
             "import click; pydantic.BaseModel": [sys.executable, "-c", "import click, pydantic; pydantic.BaseModel"],
@@ -64,11 +64,15 @@ def cpu_seconds(command: list[str], home: Path) -> float:
 
 def lora(path: Path, rank: int) -> Path:
     """A LoRA for SD1.5 in 16 bits, with metadata and no bytes on the disk."""
-    entries: dict[str, object] = {"__metadata__": {"ss_seed": "1", "ss_training_comment": comment(None, DIGEST)}}
+    entries: dict[str, object] = {
+        "__metadata__": {"ss_seed": "1", "ss_training_comment": training_comment(None, DIGEST)}
+    }
     at = 0
-    for each in attached(parse(resources.vendor_text("shapes-sd15.txt")), Wanted("", rank, None), {}):
-        for name, shape in tensors(each).items():
-            end = at + 2 * elements(shape)
+    for each in find_target_modules(
+        parse_models(resources.read_vendor_text("shapes-sd15.txt")), NetworkSpec("", rank, None), {}
+    ):
+        for name, shape in list_tensors(each).items():
+            end = at + 2 * count_elements(shape)
             entries[f"{each.lora_name}.{name}"] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, end]}
             at = end
     header = json.dumps(entries).encode()

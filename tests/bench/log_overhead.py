@@ -20,11 +20,11 @@ from pathlib import Path
 import tomli_w
 from PIL import Image
 
-from lorabake.process import own_environment
+from lorabake.commands.output.progress import watch_progress
+from lorabake.jobs.launch import launch_run
 from lorabake.runs.command import rehearsal_argv, trainer_env
-from lorabake.runs.launch import launch
-from lorabake.runs.request import LaunchRequest
-from lorabake.terminal import watching
+from lorabake.runs.launch_request import LaunchRequest
+from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
 from lorabake_schemas.record import TrainerRecord
@@ -44,7 +44,7 @@ def alone(root: Path, pictures: Path, steps: int) -> None:
     root.mkdir()
     for name, content in files(pictures, steps).items():
         (root / name).write_bytes(content)
-    env = trainer_env(own_environment(), python=Path(sys.executable))
+    env = trainer_env(read_environment(), python=Path(sys.executable))
     with (root / "log").open("wb") as log:
         subprocess.run(rehearsal_argv(LaunchPlan()), cwd=root, env=env, stdout=log, stderr=log, check=True)
 
@@ -65,12 +65,12 @@ def child(root: Path, pictures: Path, steps: int) -> None:
         files=files(pictures, steps) | {"recipe.toml": b""},
         plan=plan,
         argv=rehearsal_argv(plan.launch),
-        env=trainer_env(own_environment(), python=Path(sys.executable)),
+        env=trainer_env(read_environment(), python=Path(sys.executable)),
         trainer=TrainerRecord(kind="rehearsal", python=sys.executable),
         machine=MachineFacts(system="bench", cpus=1, memory_bytes=1),
     )
-    with (root.parent / f"{root.name}.out").open("w") as screen, watching(screen, steps) as watcher:
-        record = launch(request, watcher)
+    with (root.parent / f"{root.name}.out").open("w") as screen, watch_progress(screen, steps) as watcher:
+        record = launch_run(request, watcher)
     if record.status != "finished" or record.outcome is None or record.outcome.steps != steps:
         raise SystemExit(f"the rehearsal did not finish: {record.outcome}")
 

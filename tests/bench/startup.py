@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lorabake.first import ingredients as quickstart
-from lorabake.first import pictures
+from lorabake.inputs import sample_images
+from lorabake.jobs import quickstart_files as quickstart
 
 
 def main(runs: int) -> None:
@@ -54,7 +54,7 @@ def cpu_seconds(command: list[str]) -> float:
 
 def project(folder: Path) -> Path:
     """The quickstart's recipe and pictures, and a base folder that says what it is without holding any weights."""
-    pictures.draw(folder / quickstart.PICTURES)
+    sample_images.draw(folder / quickstart.PICTURES)
     base = folder / "base-sd15"
     for part, config in {
         "unet": {"_class_name": "UNet2DConditionModel", "cross_attention_dim": 768},
@@ -70,7 +70,7 @@ def project(folder: Path) -> Path:
     (base / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     (base / "tokenizers").mkdir()
     recipe = folder / quickstart.RECIPE
-    recipe.write_text(quickstart.recipe_text("sd15"), encoding="utf-8")
+    recipe.write_text(quickstart.quickstart_recipe("sd15"), encoding="utf-8")
     return recipe
 
 

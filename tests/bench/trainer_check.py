@@ -13,10 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from lorabake.process import own_environment
-from lorabake.trainer import manifest, store
-from lorabake.trainer.contents import contents
-from lorabake.trainer.install import stored
+from lorabake.trainer import manifest
+from lorabake.trainer.environment import read_trainer_contents
+from lorabake.trainer.install import list_trainers
+from lorabake.util.paths import lorabake_home
+from lorabake.util.process import read_environment
 
 
 def cpu_s() -> float:
@@ -26,17 +27,20 @@ def cpu_s() -> float:
 
 
 def main() -> int:
-    env = own_environment()
-    trainers = stored(store.home(env))
+    env = read_environment()
+    trainers = list_trainers(lorabake_home(env))
     if not trainers:
         print("no trainer is installed: nothing was measured")
         return 0
     trainer = trainers[0]
-    print(f"{trainer.checkout.parent}: {len(manifest.listed(trainer.checkout.parent).names)} files and folders")
+    print(
+        f"{trainer.checkout.parent}: "
+        f"{len(manifest.list_trainer_files(trainer.checkout.parent).names)} files and folders"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name in ("first", "again", "again", "again"):
             cpu, wall = cpu_s(), time.perf_counter()
-            found = contents(trainer, env, store=Path(folder) / "facts.sqlite3")
+            found = read_trainer_contents(trainer, env, store=Path(folder) / "facts.sqlite3")
             cpu, wall = cpu_s() - cpu, time.perf_counter() - wall
             print(f"{name}: {cpu:.2f} s CPU, {wall:.2f} s, {len(found.changed)} files differ")
     return 0

@@ -260,8 +260,8 @@ def bomb(project: Path) -> None:
 
 
 def regularised(project: Path) -> None:
-    """A regularisation set, with none of the pictures of the training set."""
-    add(project / "regularisation", range(60, 92), words=False)
+    """A regularization set, with none of the pictures of the training set."""
+    add(project / "regularization", range(60, 92), words=False)
 
 
 def few(project: Path) -> None:
@@ -291,7 +291,7 @@ def repeated_by_name(project: Path) -> None:
 
 
 ON_DISK = "[train]\ncache_latents_to_disk = true"
-REGULARISATION = '[[regularisation]]\nclass = "lighthouse"\nimages = "regularisation"'
+REGULARIZATION = '[[regularization]]\nclass = "lighthouse"\nimages = "regularization"'
 SECOND = '[[concept]]\ntoken = "lumboat"\nclass = "boat"\nimages = "{images}"'
 NOOKS = (
     "brickwork",
@@ -358,11 +358,11 @@ FAULTS = (
     # how many
     Fault("too-few", "G1.2", "8 pictures", few),
     Fault("unbalanced", "G6.16", "beside", second_concept(range(60, 66)), more=SECOND.format(images="other")),
-    # regularisation
-    Fault("the-subject-among-regularisation", "G35.6", "same", both(
-        regularised, rewrite("60.png", encoded(3, "PNG"), "regularisation")), more=REGULARISATION),
-    Fault("captions-among-regularisation", "G35.4", "caption", both(
-        regularised, rewrite("60.txt", "lighthouse, from side", "regularisation")), more=REGULARISATION),
+    # regularization
+    Fault("the-subject-among-regularization", "G35.6", "same", both(
+        regularised, rewrite("60.png", encoded(3, "PNG"), "regularization")), more=REGULARIZATION),
+    Fault("captions-among-regularization", "G35.4", "caption", both(
+        regularised, rewrite("60.txt", "lighthouse, from side", "regularization")), more=REGULARIZATION),
     # caption files
     Fault("no-captions", "G3.3", "no picture", removed("*.txt")),
     Fault("caption-missing", "G3.3", "07.png", removed("07.txt")),

@@ -30,11 +30,11 @@ import without_flock
 from launch_runner import request
 
 from fake_sd_scripts import weight
+from lorabake.analysis.verify import describe_unfinished  # the sentence of `lorabake verify`
 from lorabake.errors import LorabakeError, MachineError
-from lorabake.resuming import ready
-from lorabake.runs.find import find
-from lorabake.runs.launch import launch
-from lorabake.runs.verify import unfinished  # the sentence of `lorabake verify`
+from lorabake.jobs.launch import launch_run
+from lorabake.jobs.resume.prepare import prepare_resume
+from lorabake.runs.index import find_run
 
 ROLES = ("lorabake", "guard", "launcher", "trainer")
 SUBSETS = [subset for size in range(1, 5) for subset in combinations(ROLES, size)]
@@ -132,12 +132,12 @@ def refusals(chain: Chain) -> list[str]:
     """What resume and a new run of the same name say; "" for one that would start a trainer."""
     said: list[str] = []
     try:
-        ready(find(chain.root, chain.root.parent))
+        prepare_resume(find_run(chain.root, chain.root.parent))
         said.append("")
     except MachineError as error:
         said.append(f"{error.message} {error.hint}")
     try:
-        launch(request(chain.root.with_name("x-002"), "--steps", "1"), lambda _: None)
+        launch_run(request(chain.root.with_name("x-002"), "--steps", "1"), lambda _: None)
         said.append("")
     except LorabakeError as error:
         said.append(f"{error.message} {error.hint}")
@@ -147,8 +147,12 @@ def refusals(chain: Chain) -> list[str]:
 def while_it_lives(chain: Chain, faults: list[str], dice: random.Random) -> None:
     """The trainer goes on alone: every command says so, and how to stop it."""
     alone = chain.living()
-    found = find(chain.root, chain.root.parent)
-    said = [found.record.status, *((unfinished(found),) if found.record.outcome is None else ()), *refusals(chain)]
+    found = find_run(chain.root, chain.root.parent)
+    said = [
+        found.record.status,
+        *((describe_unfinished(found),) if found.record.outcome is None else ()),
+        *refusals(chain),
+    ]
     still = chain.living()
     if not still:
         return  # it ended meanwhile: nothing can be asked of what was said
@@ -168,7 +172,7 @@ def when_it_is_over(chain: Chain, subset: tuple[str, ...], faults: list[str]) ->
     """What is told of the run, which has to be true, and whether it goes on to its end."""
     if not (chain.root / "record.json").exists():
         return "not begun"
-    record = find(chain.root, chain.root.parent).record
+    record = find_run(chain.root, chain.root.parent).record
     told, outcome, steps = record.status, record.outcome, chain.steps
     right = {"interrupted"} if "lorabake" in subset else {"failed", "finished"}
     if chain_ended_well(chain):
@@ -192,7 +196,7 @@ def goes_on(chain: Chain, told: str, resume_step: int | None, faults: list[str])
     """`resume` trains the rest, where there is a state, to as many steps as in one piece."""
     with chain.start("resume") as lorabake:
         lorabake.wait()
-    record = find(chain.root, chain.root.parent).record
+    record = find_run(chain.root, chain.root.parent).record
     final = chain.root / "output" / "x.safetensors"
     whole = final.exists() and weight(final) == STEPS
     if (resume_step is not None or told == "finished") and not (record.status == "finished" and whole):

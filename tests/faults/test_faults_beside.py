@@ -19,8 +19,8 @@ import tomli_w
 from click.testing import CliRunner
 
 from lorabake.cli import main
-from lorabake.process import child_env, own_environment
 from lorabake.trainer.install import Trainer
+from lorabake.util.process import make_child_env, read_environment
 
 pytestmark = pytest.mark.real
 BEHAVE = Path(__file__).with_name("behave_with_sd_scripts.py")
@@ -103,7 +103,7 @@ def beside(trainer: Trainer, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         findings.append(said(project / "recipe.toml", fault))
         files.append(dataset_file(project))
     answer = root / "answer.json"
-    env = child_env(own_environment(), drop=("PYTHON",), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
+    env = make_child_env(read_environment(), drop=("PYTHON",), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
     argv = [str(trainer.python), str(BEHAVE), str(answer), *map(str, files)]
     done = subprocess.run(argv, cwd=trainer.checkout, env=env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]

@@ -22,15 +22,15 @@ import pytest
 import toml
 import tomli_w
 
+from lorabake.analysis.check import check_recipe
+from lorabake.commands.output.formats import format_check_result
+from lorabake.commands.output.layout import TextLayout
+from lorabake.commands.output.plan import format_plan_page, plan_to_json
 from lorabake.errors import RecipeError
-from lorabake.examine import examine
-from lorabake.planning.compile import PLAIN
-from lorabake.reading.load import load
-from lorabake.reading.shape import all_keys
-from lorabake.render.forms import in_form
-from lorabake.render.page import Page
-from lorabake.render.plan import plan_json, plan_page
-from lorabake.run_files import compiled_for
+from lorabake.jobs.run_files import compile_for_run
+from lorabake.planning.compile import SAFE_TEXT
+from lorabake.recipe.load import load_recipe
+from lorabake.recipe.validation import list_all_keys
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Plan
 from situations import CPU, GPU, RECIPE, project, write_pictures
@@ -98,8 +98,8 @@ STARTS: tuple[Raw, ...] = (
     tomllib.loads(RICH),
     tomllib.loads(RICH),
     tomllib.loads(RECIPE),
-    tomllib.loads(RECIPE + '[[regularisation]]\nclass = "food"\nimages = "reg"\n'),
-    tomllib.loads(RECIPE.replace('"object"', '"style"') + '[[waive]]\nrule = "G1.2"\nreason = "few"\n'),
+    tomllib.loads(RECIPE + '[[regularization]]\nclass = "food"\nimages = "reg"\n'),
+    tomllib.loads(RECIPE.replace('"object"', '"style"') + '[[ignore]]\nrule = "G1.2"\nreason = "few"\n'),
 )
 NUMBERS: tuple[Any, ...] = (
     *(-1, 0, 1, 2, 3, 64, 100, 1000, 4096, 10**6, 2**31, 2**32, 2**40, 2**53, 2**63, 2**64, -(2**63), 10**30),
@@ -201,7 +201,7 @@ def remove_a_key(raw: Raw, dice: random.Random) -> None:
 
 
 def add_a_key(raw: Raw, dice: random.Random) -> None:
-    table, key = dice.choice(all_keys())
+    table, key = dice.choice(list_all_keys())
     inside: Any = raw.setdefault(table, {}) if table else raw
     if isinstance(inside, list) and inside:
         inside = cast("list[object]", inside)[0]
@@ -311,18 +311,18 @@ PATHS = {
 def whole_way(path: Path, content: bytes, dice: random.Random) -> str:
     """Load, check, plan and compile as the commands do. Returns how far it came."""
     machine = dice.choice((CPU, GPU))
-    examined = examine(path, machine, content=content, launching=dice.random() < 0.3)
-    page = Page(width=dice.choice((40, 100, None)))
+    examined = check_recipe(path, machine, content=content, launching=dice.random() < 0.3)
+    page = TextLayout(width=dice.choice((40, 100, None)))
     for form in ("full", "concise", "github", "json"):
-        in_form(examined, form, page, path.parent)
+        format_check_result(examined, form, page, path.parent)
     if examined.plan is None:
         assert examined.errors
         with pytest.raises(RecipeError):
             examined.planned()
         return "errors"
-    plan_page(examined, page)
-    plan_json(examined)
-    compiled = compiled_for(examined, path.parent / "runs" / "x-001")
+    format_plan_page(examined, page)
+    plan_to_json(examined)
+    compiled = compile_for_run(examined, path.parent / "runs" / "x-001")
     assert_read_back(examined.plan, compiled.train, compiled.dataset)
     return "compiled"
 
@@ -356,8 +356,8 @@ def test_a_mutated_recipe_is_judged_or_compiled(home: Path, part: int) -> None:
 def with_key(table: str, key: str, chosen: Any) -> bytes:
     """The rich recipe with one key set."""
     raw = copy.deepcopy(STARTS[0])
-    raw.setdefault("regularisation", [{"class": "food", "images": "reg"}])
-    raw.setdefault("waive", [{"rule": "G1.2", "reason": "few"}])
+    raw.setdefault("regularization", [{"class": "food", "images": "reg"}])
+    raw.setdefault("ignore", [{"rule": "G1.2", "reason": "few"}])
     inside: Any = raw[table] if table else raw
     (inside[0] if isinstance(inside, list) else inside)[key] = chosen
     return tomli_w.dumps(raw).encode()
@@ -366,7 +366,7 @@ def with_key(table: str, key: str, chosen: Any) -> bytes:
 @pytest.mark.parametrize("number", [2**40, 2**63, 10**30, -1, 0, -0.0, 1e300, 5e-324])
 def test_no_number_hangs_or_crashes(home: Path, number: float) -> None:
     dice = random.Random(0)  # noqa: S311 - the same every time
-    for table, key in all_keys():
+    for table, key in list_all_keys():
         with at_most(LIMIT_S):
             end = whole_way(home / "recipe.toml", with_key(table, key, number), dice)
         assert end == "errors" or abs(number) < 2**40, (table, key)
@@ -436,8 +436,8 @@ NASTY = (
 def texts() -> tuple[tuple[str, str], ...]:
     """The keys that take any text, choices left out."""
     taken = [("sample", "prompts"), ("kohya", "log_prefix")]
-    for table, key in all_keys():
-        found = load(Path("recipe.toml"), with_key(table, key, "ab"))
+    for table, key in list_all_keys():
+        found = load_recipe(Path("recipe.toml"), with_key(table, key, "ab"))
         if found.recipe is not None:
             taken.append((table, key))
     return tuple(taken)
@@ -454,6 +454,6 @@ def test_no_text_crashes_or_is_damaged(home: Path, nasty: str) -> None:
 @pytest.mark.parametrize("nasty", NASTY[:-3], ids=lambda nasty: ascii(nasty)[:20])
 def test_a_text_that_is_called_plain_is_read_back(nasty: str) -> None:
     for whole in (nasty, f"a{nasty}", f"a{nasty}b{nasty}"):
-        if PLAIN.fullmatch(whole):
+        if SAFE_TEXT.fullmatch(whole):
             for table in ({"a": whole}, {"a": [whole, "x"]}, {"a": ["x", whole]}):
                 assert toml.loads(tomli_w.dumps(table)) == table

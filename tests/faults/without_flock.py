@@ -24,10 +24,10 @@ def refuse(*_: object) -> None:
 def patched() -> None:
     """Nothing where the environment does not ask for it."""
     if os.environ.get(ERRNO):
-        from lorabake import guard
+        from lorabake.util import process_guard
 
         fcntl.flock = refuse
-        guard.__file__ = __file__
+        process_guard.__file__ = __file__
 
 
 if __name__ == "__main__":

@@ -33,11 +33,11 @@ from PIL import Image
 from rows import FAILED, Budget, Row, Trial, TrialError, table, tried
 from watching import Memory, Watched
 
-from lorabake import homes, resources
-from lorabake.first import ingredients, pictures
-from lorabake.process import child_env, own_environment
-from lorabake.reading import machine
+from lorabake.inputs import sample_images
+from lorabake.jobs import quickstart_files
 from lorabake.trainer import install as trainers
+from lorabake.util import machine, paths, resources
+from lorabake.util.process import make_child_env, read_environment
 from lorabake_schemas.machine import Family, MachineFacts
 from lorabake_schemas.record import Record
 
@@ -62,7 +62,7 @@ class Place:
     @property
     def env(self) -> dict[str, str]:
         hidden = {} if self.gpu else {"CUDA_VISIBLE_DEVICES": ""}
-        return child_env(own_environment(), HF_HUB_OFFLINE="1", **hidden)
+        return make_child_env(read_environment(), HF_HUB_OFFLINE="1", **hidden)
 
     def size(self, family: Family) -> int:
         return self.resolution or FULL_SIZE[family]
@@ -153,7 +153,7 @@ def images(folder: Path, size: int) -> Path:
     """Drawn images that are large enough for a training at ``size``."""
     place = folder / f"images-{size}"
     if not place.exists():
-        pictures.draw(place, pictures.LIGHTHOUSE, IMAGES)
+        sample_images.draw(place, sample_images.LIGHTHOUSE, IMAGES)
         for path in place.glob("*.png"):
             with Image.open(path) as drawn:
                 factor = max(1, math.ceil(size / min(drawn.size)))
@@ -326,7 +326,7 @@ def make_bases(place: Place, families: Sequence[Family]) -> None:
 def _make_base(place: Place, family: Family) -> None:
     try:
         base = place.folder / f"base-{family}"
-        ingredients.make_base(base, family, place.python, place.env, lambda _: None, "--full-size")
+        quickstart_files.make_base(base, family, place.python, place.env, lambda _: None, "--full-size")
     except Exception as error:  # noqa: BLE001 - told by each row that needs it
         _NOT_MADE[family] = error
 
@@ -377,10 +377,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def found_trainer(asked: argparse.Namespace, env: Mapping[str, str]) -> tuple[tuple[str, ...], Path]:
     """lorabake's options for the trainer, and its Python; lorabake's own is installed first if need be."""
-    pin, home = resources.pin(), homes.home(env)
+    pin, home = resources.load_pin(), paths.lorabake_home(env)
     if asked.sd_scripts is None:
-        return (), trainers.install(pin, home, "auto", env, print, python=asked.python).python
-    own = trainers.own(asked.sd_scripts, asked.python, pin, print, env)
+        return (), trainers.ensure_installed(pin, home, "auto", env, print, python=asked.python).python
+    own = trainers.check_user_trainer(asked.sd_scripts, asked.python, pin, print, env)
     return ("--sd-scripts", str(own.checkout), "--python", str(own.python)), own.python
 
 
@@ -391,7 +391,7 @@ def report(text: str, output: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     asked = arguments(argv)
-    facts, on_cpu = machine.facts(own_environment()), asked.device == "cpu"
+    facts, on_cpu = machine.detect_machine(read_environment()), asked.device == "cpu"
     if not facts.gpus and not on_cpu:
         report("No NVIDIA GPU was found on this machine: nothing was tried.\n", asked.output)
         return 0
@@ -400,8 +400,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     folder = asked.folder.absolute()
     folder.mkdir(parents=True)
-    gpu = None if on_cpu else own_environment().get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
-    trainer, python = found_trainer(asked, own_environment())
+    gpu = None if on_cpu else read_environment().get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    trainer, python = found_trainer(asked, read_environment())
     budget = Budget(asked.minutes * 60)
     place = Place(folder, trainer, python, gpu, asked.resolution, asked.steps, budget)
     ways = CPU_WAYS if on_cpu else GPU_WAYS

@@ -28,8 +28,8 @@ if __name__ == "__main__":
 
 from hostile_world import FEW, LOOKS, PROGRAM, SECRET, STARTS, Base, Case, Verdict, World, tried
 
-from lorabake import guard, resources
-from lorabake.owners import this_process
+from lorabake.util import process_guard, resources
+from lorabake.util.owners import current_owner
 
 CASES: dict[str, Case] = {}
 
@@ -72,7 +72,7 @@ def _relative_python(w: World) -> None:
 
 @case()
 def _pins_trainer_with_another_python(w: World) -> None:
-    commit = resources.pin().commit
+    commit = resources.load_pin().commit
     w.env["PATH"] = str(w.outside / "empty")
     w.record(trainer__kind="pin", trainer__commit=commit, trainer__python=str(w.canary("python")))
 
@@ -248,7 +248,7 @@ def _pth_and_pyvenv(w: World) -> None:
 
 @case()
 def _modules_in_parts(w: World) -> None:
-    w.module("parts/002/json.py", "parts/002/going_on.py", "parts/002/sitecustomize.py")
+    w.module("parts/002/json.py", "parts/002/resume_epoch.py", "parts/002/sitecustomize.py")
 
 
 # Code in the files that lorabake compiles
@@ -262,12 +262,12 @@ def _deterministic_with_code(w: World) -> None:
 
 @case()
 def _going_on_with_code(w: World) -> None:
-    w.module("parts/002/going_on.py")
+    w.module("parts/002/resume_epoch.py")
 
 
 @case()
 def _states_that_are_skipped_by_going_on_with_code(w: World) -> None:
-    w.module("going_on.py", "parts/002/going_on.py", "parts/001/going_on.py")
+    w.module("resume_epoch.py", "parts/002/resume_epoch.py", "parts/001/resume_epoch.py")
     shutil.rmtree(w.run / "output" / "x-step00000012-state")
 
 
@@ -316,7 +316,7 @@ def _plan_with_other_launch(w: World) -> None:
 OUTSIDE_FILES = (
     ".room", ".running", ".record.json.part", ".events.jsonl.part", "logs/trainer.log", "events.jsonl", "record.json",
     "accelerate.yaml", "train.toml", "plan.json", "inputs.json", "command.json", "recipe.toml", "output/x.safetensors",
-    "output/x-step00000014.safetensors", "parts/002/going_on.py", ".accelerate.yaml.part", "dataset.toml",
+    "output/x-step00000014.safetensors", "parts/002/resume_epoch.py", ".accelerate.yaml.part", "dataset.toml",
 )  # fmt: skip
 OUTSIDE_FOLDERS = (
     "logs", "tensorboard", "output", "output/sample", "parts", "parts/002", "parts/002/output", "parts/002/replaced",
@@ -559,7 +559,10 @@ def _numbers_without_end(w: World) -> None:
 
 
 def _claim(w: World, **changes: Any) -> str:
-    owner = asdict(this_process("x")) | {"pid": w.sleeper.pid, "started": guard.stat(w.sleeper.pid)[2]}
+    owner = asdict(current_owner("x")) | {
+        "pid": w.sleeper.pid,
+        "started": process_guard.read_process_stat(w.sleeper.pid)[2],
+    }
     more = {"mark": "m" * 32, "folder": w.run.stat().st_ino, "trainer": w.sleeper.pid}
     return json.dumps(owner | more | changes)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.errors import LorabakeError
-from lorabake.process import own_environment
+from lorabake.jobs.launch import launch_run
 from lorabake.runs.command import trainer_env
-from lorabake.runs.launch import launch
-from lorabake.runs.request import LaunchRequest
+from lorabake.runs.launch_request import LaunchRequest
+from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
 from lorabake_schemas.record import TrainerRecord
@@ -50,7 +50,7 @@ def request(
         files={"recipe.toml": b"name = 'x'\n", "train.toml": b"", "dataset.toml": b"", "prompts.txt": b""},
         plan=plan(steps, name),
         argv=(str(python), str(FAKE), "--steps", str(steps), *flags),
-        env=trainer_env(own_environment(), python=python, cpu=True),
+        env=trainer_env(read_environment(), python=python, cpu=True),
         trainer=TrainerRecord(kind=kind, python=str(python)),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
         interrupt_s=patience,
@@ -66,7 +66,7 @@ def main() -> int:
     root, *flags = sys.argv[1:]
     steps = int(flags[flags.index("--steps") + 1]) if "--steps" in flags else 4
     try:
-        launch(request(Path(root), *flags, steps=steps), ignore)
+        launch_run(request(Path(root), *flags, steps=steps), ignore)
     except LorabakeError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code

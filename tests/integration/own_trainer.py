@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainer_world import git
 
-from lorabake import resources
+from lorabake.util import resources
 
 VERSIONS = {"accelerate": "1.6.0", "torch": "2.13.0"}
 TRAIN = '''\
@@ -57,7 +57,7 @@ class OwnTrainer:
         venv.create(home, symlinks=True, with_pip=False)
         self.python = home / "bin" / "python"
         self.packages = home / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        pin = resources.pin()
+        pin = resources.load_pin()
         for module in (*pin.modules, *pin.cpu.modules):
             path = self.packages.joinpath(*module.split("."))
             path.mkdir(parents=True, exist_ok=True)

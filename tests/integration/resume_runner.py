@@ -15,12 +15,12 @@ from launch_runner import ignore, plan
 
 import fake_sd_scripts
 from lorabake.errors import LorabakeError
-from lorabake.process import own_environment
+from lorabake.jobs.launch import launch_run
+from lorabake.jobs.resume.continue_run import ResumeRequest, continue_training
 from lorabake.runs.command import trainer_env
 from lorabake.runs.folder import RunPaths, read_record
-from lorabake.runs.launch import launch
-from lorabake.runs.request import LaunchRequest
-from lorabake.runs.resume import ResumeRequest, resume
+from lorabake.runs.launch_request import LaunchRequest
+from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import TrainerRecord
 
@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def env() -> dict[str, str]:
-    return trainer_env(own_environment(), python=Path(sys.executable), cpu=True)
+    return trainer_env(read_environment(), python=Path(sys.executable), cpu=True)
 
 
 def run(root: Path, checkout: Path | None = None, **changes: Any) -> Record:
@@ -61,7 +61,7 @@ def run(root: Path, checkout: Path | None = None, **changes: Any) -> Record:
         interrupt_s=1.0,
         terminate_s=1.0,
     )
-    return launch(request, ignore)
+    return launch_run(request, ignore)
 
 
 def go_on(root: Path) -> Record:
@@ -69,7 +69,7 @@ def go_on(root: Path) -> Record:
     paths = RunPaths(root)
     record = read_record(paths.record)
     first = record.parts[0].argv if record.parts else record.argv
-    return resume(ResumeRequest(paths, tuple(first), env(), {}, interrupt_s=1.0, terminate_s=1.0), ignore)
+    return continue_training(ResumeRequest(paths, tuple(first), env(), {}, interrupt_s=1.0, terminate_s=1.0), ignore)
 
 
 def main() -> int:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import process
 from lorabake.errors import SetupError
-from lorabake.process import capture
+from lorabake.util import process
+from lorabake.util.process import capture_output
 
 # Time-outs of a brief command, which runs alone, and of ones that run under the guard.
 WAYS = [5.0, 1800.0, None]
@@ -27,7 +27,9 @@ def python(code: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("timeout", WAYS)
 def test_both_streams_and_the_code_are_kept(timeout: float | None) -> None:
-    done = capture(python("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"), timeout=timeout)
+    done = capture_output(
+        python("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"), timeout=timeout
+    )
     assert (done.returncode, done.stdout, done.stderr, done.ok) == (3, "out\n", "err\n", False)
     assert done.argv[0] == sys.executable
 
@@ -35,46 +37,46 @@ def test_both_streams_and_the_code_are_kept(timeout: float | None) -> None:
 @pytest.mark.parametrize("timeout", WAYS)
 def test_where_and_with_what_it_runs(tmp_path: Path, timeout: float | None) -> None:
     code = "import os; print(os.getcwd(), os.environ.get('A'), 'HOME' in os.environ)"
-    done = capture(python(code), cwd=tmp_path, env={"A": "b"}, timeout=timeout)
+    done = capture_output(python(code), cwd=tmp_path, env={"A": "b"}, timeout=timeout)
     assert done.stdout == f"{tmp_path} b False\n"
 
 
 def test_bytes_that_are_not_utf8_do_no_harm() -> None:
-    assert capture(python(r"import os; os.write(1, b'\xff!')")).stdout == "�!"
+    assert capture_output(python(r"import os; os.write(1, b'\xff!')")).stdout == "�!"
 
 
 @pytest.mark.parametrize("timeout", WAYS)
 def test_it_gets_no_input(timeout: float | None) -> None:
-    assert capture(python("import sys; print(repr(sys.stdin.read()))"), timeout=timeout).stdout == "''\n"
+    assert capture_output(python("import sys; print(repr(sys.stdin.read()))"), timeout=timeout).stdout == "''\n"
 
 
 @pytest.mark.parametrize("timeout", WAYS)
 def test_a_program_that_dies_by_a_signal(timeout: float | None) -> None:
-    assert capture(python("import os; os.kill(os.getpid(), 9)"), timeout=timeout).returncode == 137
+    assert capture_output(python("import os; os.kill(os.getpid(), 9)"), timeout=timeout).returncode == 137
 
 
 @pytest.mark.parametrize("timeout", WAYS)
 def test_a_program_that_is_not_there(tmp_path: Path, timeout: float | None) -> None:
     with pytest.raises(SetupError, match=r"cannot start .*none: No such file"):
-        capture([str(tmp_path / "none")], timeout=timeout)
+        capture_output([str(tmp_path / "none")], timeout=timeout)
 
 
 @pytest.mark.parametrize("timeout", WAYS)
 def test_a_program_that_may_not_be_run(tmp_path: Path, timeout: float | None) -> None:
     (tmp_path / "file").write_text("x", "utf-8")
     with pytest.raises(SetupError, match=r"cannot start .*file: Permission denied"):
-        capture([str(tmp_path / "file")], timeout=timeout)
+        capture_output([str(tmp_path / "file")], timeout=timeout)
 
 
 def test_a_program_that_does_not_end() -> None:
     with pytest.raises(SetupError, match=r"did not end within 0\.2 s"):
-        capture(python("import time; time.sleep(60)"), timeout=0.2)
+        capture_output(python("import time; time.sleep(60)"), timeout=0.2)
 
 
 def test_a_guarded_program_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_BRIEF_S", 0.0)
+    monkeypatch.setattr(process, "_UNGUARDED_LIMIT_S", 0.0)
     with pytest.raises(SetupError, match=r"did not end within 0\.2 s"):
-        capture(python("import time; time.sleep(60)"), timeout=0.2)
+        capture_output(python("import time; time.sleep(60)"), timeout=0.2)
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -98,9 +100,9 @@ def alive(pid: int) -> bool:
 LORABAKE = """
 import sys
 from lorabake.errors import InterruptedRunError
-from lorabake.process import capture
+from lorabake.util.process import capture_output
 try:
-    capture([sys.executable, "-c", sys.argv[1], sys.argv[2]], timeout=1800)
+    capture_output([sys.executable, "-c", sys.argv[1], sys.argv[2]], timeout=1800)
 except InterruptedRunError as error:
     print(error.message)
     sys.exit(error.exit_code)

@@ -13,24 +13,24 @@ import trainer_world as small
 from own_trainer import OwnTrainer
 
 from constant import returning
-from lorabake import workflow
+from lorabake.analysis.current_trainer import read_current_trainer
+from lorabake.analysis.verify_trainer import changed_trainer
 from lorabake.errors import SetupError
-from lorabake.planning.trainer_drift import trainer_drift
-from lorabake.runs.trainer_now import trainer_now
-from lorabake.starting import trainer_record
+from lorabake.jobs import run
+from lorabake.jobs.start_record import trainer_record
 from lorabake.trainer import install as trainer
 from lorabake.trainer import manifest, store, venv
-from lorabake.trainer.contents import TrainerContents, contents
-from lorabake_schemas.words import Said
+from lorabake.trainer.environment import TrainerContents, read_trainer_contents
+from lorabake_schemas.messages import Message
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ready")
     small.make(folder)
-    venv.make(folder / "venv", None, small.environment(folder))
+    venv.create_venv(folder / "venv", None, small.environment(folder))
     small.quick_python(folder, folder / "venv")
-    made(trainer.install, folder, folder / "home")
+    made(trainer.ensure_installed, folder, folder / "home")
     return folder
 
 
@@ -45,22 +45,22 @@ class World:
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder, self.home = folder, home
         self.env = small.environment(folder) | {"LORABAKE_HOME": str(self.home)}
-        (self.trainer,) = trainer.stored(home)
+        (self.trainer,) = trainer.list_trainers(home)
 
     def made(self, way: Callable[..., trainer.Trainer]) -> trainer.Trainer:
         return made(way, self.folder, self.home)
 
     @property
     def site(self) -> Path:
-        (site,) = venv.packages_of(self.trainer.checkout.parent / "venv")
+        (site,) = venv.find_package_folders(self.trainer.checkout.parent / "venv")
         return site
 
     def look(self) -> TrainerContents:
-        return contents(self.trainer, self.env, store=self.home / "facts-1.sqlite3")
+        return read_trainer_contents(self.trainer, self.env, store=self.home / "facts-1.sqlite3")
 
     def refusal(self) -> SetupError | None:
         try:
-            workflow.checked(self.trainer, self.env, print)
+            run.check_trainer(self.trainer, self.env, print)
         except SetupError as error:
             return error
         return None
@@ -140,8 +140,8 @@ def another_python(world: World) -> str:
 
 def another_manifest(world: World) -> str:
     (world.site / "tiny.py").write_text("print('patched')\n")
-    manifest.make(world.trainer.checkout.parent)
-    return manifest.FILE
+    manifest.write_file_hashes(world.trainer.checkout.parent)
+    return manifest.MANIFEST_FILE
 
 
 WAYS = (
@@ -167,14 +167,14 @@ def test_a_changed_trainer_is_refused_with_the_files_name(world: World, change: 
 def test_it_is_read_once_and_looked_at_afterwards(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was changed for a while, so what was found is kept."""
     read: list[Path] = []
-    hashes = manifest.hashes
+    hashes = manifest.hash_files
 
     def counted(top: Path, names: object) -> object:
         read.append(top)
         return hashes(top, names)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(manifest, "hashes", counted)
-    monkeypatch.setattr("lorabake.trainer.contents.RACY_NS", 0)
+    monkeypatch.setattr(manifest, "hash_files", counted)
+    monkeypatch.setattr("lorabake.trainer.environment.RACY_NS", 0)
     first = world.look()
     assert len(read) == 1
     assert world.look() == first
@@ -185,30 +185,30 @@ def test_it_is_read_once_and_looked_at_afterwards(world: World, monkeypatch: pyt
 
 
 def test_what_changed_just_now_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorabake.trainer.contents.RACY_NS", 10**12)
+    monkeypatch.setattr("lorabake.trainer.environment.RACY_NS", 10**12)
     first = world.look()
-    monkeypatch.setattr(manifest, "differences", returning(("another",)))
+    monkeypatch.setattr(manifest, "find_changed_install", returning(("another",)))
     assert (first.changed, world.look().changed) == ((), ("another",))
 
 
 def test_repair_builds_it_in_another_folder_and_keeps_the_old_one_for_a_while(world: World) -> None:
     before, name = world.trainer, patched_package(world)
-    world.trainer = world.made(trainer.repair)
+    world.trainer = world.made(trainer.repair_trainer)
     assert world.refusal() is None
     assert world.trainer.checkout != before.checkout
-    assert trainer.stored(world.home) == (world.trainer,)
+    assert trainer.list_trainers(world.home) == (world.trainer,)
     assert (before.checkout.parent / name).is_file()
-    again = world.made(trainer.repair)
+    again = world.made(trainer.repair_trainer)
     assert before.checkout.is_dir()  # a training may still run from it
     assert again.checkout != world.trainer.checkout
-    assert [path.name for path in store.root(world.home).glob("*.json")] == [
-        f"{store.key(small.pin(world.folder), 'cuda', again.lock_sha256 or '', venv.python_version(None, {}))}.json"
-    ]
+    version = venv.read_python_version(None, {})
+    key = store.trainer_key(small.pin(world.folder), "cuda", again.lock_sha256 or "", version)
+    assert [path.name for path in store.trainers_folder(world.home).glob("*.json")] == [f"{key}.json"]
 
 
 def test_an_installation_that_was_changed_meanwhile_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something plants a module while the packages are being installed."""
-    health = venv.health
+    health = venv.check_health
 
     def planting(python: Path, *rest: object) -> object:
         (python.parent.parent / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}").joinpath(
@@ -216,17 +216,17 @@ def test_an_installation_that_was_changed_meanwhile_is_none(world: World, monkey
         ).touch()
         return health(python, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(venv, "health", planting)
+    monkeypatch.setattr(venv, "check_health", planting)
     with pytest.raises(SetupError, match=r"planted\.pth"):
-        world.made(trainer.repair)
-    assert trainer.stored(world.home) == (world.trainer,)
+        world.made(trainer.repair_trainer)
+    assert trainer.list_trainers(world.home) == (world.trainer,)
 
 
 def test_at_another_commit_than_the_pins_the_manifest_knows_its_files(world: World) -> None:
     assert world.look().clean is True
     in_place(world.trainer.checkout / "library" / "train_util.py", b"changed = 1\n")
     assert world.look().clean is False
-    (world.trainer.checkout.parent / manifest.FILE).write_text("{}")
+    (world.trainer.checkout.parent / manifest.MANIFEST_FILE).write_text("{}")
     assert world.look().clean is None
 
 
@@ -235,12 +235,12 @@ def test_of_the_users_own_it_is_only_told(tmp_path: Path) -> None:
     env = small.environment(tmp_path) | {"LORABAKE_HOME": str(tmp_path / "home")}
     commit = small.git(own.checkout, "rev-parse", "HEAD")
     mine = trainer.Trainer("own", own.checkout, own.python, commit, None, None, {})
-    said: list[Said] = []
-    assert workflow.checked(mine, env, said.append).clean is True
+    said: list[Message] = []
+    assert run.check_trainer(mine, env, said.append).clean is True
     assert said == []
     small.git(own.checkout, "update-index", "--assume-unchanged", "library/train_util.py")
     (own.checkout / "library" / "train_util.py").write_text("changed = 1\n")
-    found = workflow.checked(mine, env, said.append)
+    found = run.check_trainer(mine, env, said.append)
     assert (found.clean, found.edited) == (False, ("library/train_util.py",))
     assert "library/train_util.py" in str(said[0])
 
@@ -255,16 +255,16 @@ def test_a_settings_file_of_the_users_checkout_starts_no_program(tmp_path: Path)
     os.utime(own.checkout / "train_network.py")
     commit = small.git(own.checkout, "rev-parse", "HEAD")
     mine = trainer.Trainer("own", own.checkout, own.python, commit, None, None, {})
-    assert contents(mine, small.environment(tmp_path)).changed == ()
+    assert read_trainer_contents(mine, small.environment(tmp_path)).changed == ()
     assert not witness.exists()
 
 
 def test_verify_names_what_was_changed_and_starts_nothing_of_it(world: World) -> None:
     record = trainer_record(world.trainer, world.look())
-    assert trainer_now(record, world.env).patched == ()
+    assert read_current_trainer(record, world.env).patched == ()
     planted, edited = planted_module(world), assumed_unchanged(world)
-    now = trainer_now(record, world.env)
+    now = read_current_trainer(record, world.env)
     assert (now.patched, now.edited) == ((planted,), (edited.removeprefix("sd-scripts/"),))
     assert not (world.home / "ran").exists()
-    found = {each.name: each.change for each in trainer_drift(record, now.trainer, now.edited, now.patched)}
+    found = {each.name: each.change for each in changed_trainer(record, now.trainer, now.edited, now.patched)}
     assert found == {"sd-scripts": "changed", "packages": "changed"}

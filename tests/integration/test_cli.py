@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.first import ingredients, pictures
-from lorabake.reading import machine
+from lorabake.inputs import sample_images
+from lorabake.jobs import quickstart_files
+from lorabake.util import machine
 
 PIN_URL = "https://github.com/kohya-ss/sd-scripts"
 RECIPE = """\
@@ -75,7 +76,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def make_project(folder: Path, text: str = RECIPE) -> Path:
-    pictures.draw(folder / "pictures")
+    sample_images.draw(folder / "pictures")
     (folder / "lamp.toml").write_text(text)
     return folder
 
@@ -295,11 +296,10 @@ def test_unreachable_pin_is_exit_4_in_clear_words(lorabake: Run, project: Path) 
 
 def enough_memory() -> None:
     """The quickstart looks for the memory of a real training before it knows that there will be none."""
-    free = machine.available_memory()
-    if free is not None and free < ingredients.MEMORY["sd15"]:
-        pytest.skip(
-            f"the quickstart needs {ingredients.MEMORY['sd15'] / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
-        )
+    free = machine.get_available_memory()
+    if free is not None and free < quickstart_files.MEMORY_BYTES["sd15"]:
+        needed = quickstart_files.MEMORY_BYTES["sd15"]
+        pytest.skip(f"the quickstart needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
 
 
 def test_quickstart_without_a_way_to_the_pin_is_a_rehearsal(lorabake: Run, tmp_path: Path) -> None:
@@ -359,9 +359,9 @@ def test_recipes_can_be_taken_away(lorabake: Run, tmp_path: Path) -> None:
 
 def test_a_bug_of_ours_leaves_a_crash_file(home: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, lorabake.examine as e\n"
+        "import sys, lorabake.analysis.check as e\n"
         "def broken(*a, **k): raise ZeroDivisionError('planted')\n"
-        "e.examine = broken\n"
+        "e.check_recipe = broken\n"
         "sys.argv = ['lorabake', 'check', 'x.toml']\n"
         "from lorabake.cli import main; main()"
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lorabake import resources
+from lorabake.util import resources
 
 TORCH = """\
 import types
@@ -43,7 +43,7 @@ if __name__ == "__main__":
 def world(tmp_path: Path) -> Path:
     """A run folder, an sd-scripts elsewhere, and a torch that only listens."""
     for name, content in {
-        "run/deterministic.py": resources.trainer_side_text("deterministic.py"),
+        "run/deterministic.py": resources.trainer_script_text("deterministic.py"),
         "sds/train_network.py": SCRIPT,
         "sds/library/__init__.py": "",
         "packages/torch.py": TORCH,

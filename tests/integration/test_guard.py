@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lorabake import guard
+from lorabake.util import process_guard
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -35,7 +35,7 @@ def settings(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 
 @contextmanager
 def guarding(told: dict[str, Any], *argv: str) -> Generator[subprocess.Popen[bytes]]:
-    command = [sys.executable, guard.__file__, json.dumps(told), *argv]
+    command = [sys.executable, process_guard.__file__, json.dumps(told), *argv]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
         try:
             yield process
@@ -169,7 +169,7 @@ def test_a_verdict_that_lorabake_wrote_before_it_was_killed_stays(tmp_path: Path
 
 def test_nothing_is_started_for_a_lorabake_that_is_gone(tmp_path: Path) -> None:
     told = settings(tmp_path)
-    command = [sys.executable, guard.__file__, json.dumps(told), *fake(tmp_path)]
+    command = [sys.executable, process_guard.__file__, json.dumps(told), *fake(tmp_path)]
     reading, writing = os.pipe()
     os.close(writing)
     done = subprocess.run(command, stdin=reading, capture_output=True, check=False)
@@ -197,7 +197,7 @@ def test_a_record_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    guard.replace(str(path), "new")
+    process_guard.replace_text(str(path), "new")
     assert path.read_text("utf-8") == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
 
@@ -205,19 +205,19 @@ def test_a_record_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkey
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only where /proc is")
 def test_a_tree_is_the_group_and_whatever_carries_the_mark() -> None:
     mark = os.urandom(8).hex()
-    assert guard.stat(os.getpid())[:2] == ("R", os.getpgrp())
-    assert os.getpid() in guard.Tree(os.getpgrp(), mark).members()
-    tree = guard.Tree(0, mark)
+    assert process_guard.read_process_stat(os.getpid())[:2] == ("R", os.getpgrp())
+    assert os.getpid() in process_guard.ProcessTree(os.getpgrp(), mark).members()
+    tree = process_guard.ProcessTree(0, mark)
     assert tree.members() == set()
     sleeper = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
-    env = os.environ | {guard.MARK: mark}
+    env = os.environ | {process_guard.RUN_MARK_VARIABLE: mark}
     with subprocess.Popen(sleeper, env=env, start_new_session=True, stdout=subprocess.PIPE) as process:
         heard(process)
         assert tree.members() == {process.pid}
         tree.kill()
         assert process.wait(30) == -signal.SIGKILL
-    assert guard.stat(process.pid) == ("X", 0, "")
-    assert not guard.marked(process.pid, mark)
+    assert process_guard.read_process_stat(process.pid) == ("X", 0, "")
+    assert not process_guard.has_run_mark(process.pid, mark)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only where /proc is")
@@ -229,14 +229,14 @@ def test_a_dying_process_without_its_environment_still_counts(monkeypatch: pytes
 
     mark = os.urandom(8).hex()
     sleeper = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
-    env = os.environ | {guard.MARK: mark}
+    env = os.environ | {process_guard.RUN_MARK_VARIABLE: mark}
     with subprocess.Popen(sleeper, env=env, start_new_session=True, stdout=subprocess.PIPE) as process:
         heard(process)
-        tree = guard.Tree(0, mark)
+        tree = process_guard.ProcessTree(0, mark)
         assert tree.members() == {process.pid}
-        monkeypatch.setattr(guard, "marked", bare)
+        monkeypatch.setattr(process_guard, "has_run_mark", bare)
         assert tree.members() == {process.pid}
-        assert guard.Tree(0, mark).members() == set()
+        assert process_guard.ProcessTree(0, mark).members() == set()
         process.kill()
         process.wait(30)
         assert tree.members() == set()
@@ -247,6 +247,6 @@ def test_without_proc_the_group_stands_for_the_tree(monkeypatch: pytest.MonkeyPa
         return False
 
     monkeypatch.setattr(os.path, "exists", nowhere)
-    assert guard.Tree(os.getpgrp(), "mark").members() == {os.getpgrp()}
-    assert guard.Tree(0, "mark").members() == set()
-    assert guard.Tree(2**22 + 1, "mark").members() == set()
+    assert process_guard.ProcessTree(os.getpgrp(), "mark").members() == {os.getpgrp()}
+    assert process_guard.ProcessTree(0, "mark").members() == set()
+    assert process_guard.ProcessTree(2**22 + 1, "mark").members() == set()

@@ -55,7 +55,7 @@ title = {json.dumps(NASTY)}
 [kohya]
 wandb_run_name = {json.dumps(NASTY)}
 
-[[waive]]
+[[ignore]]
 rule = "G1.2"
 reason = {json.dumps(NASTY)}
 """
@@ -81,7 +81,7 @@ optimizer_args = [{json.dumps(NASTY)}]
 {json.dumps(NASTY)} = {json.dumps(NASTY)}
 log_with = {json.dumps(NASTY)}
 
-[[waive]]
+[[ignore]]
 rule = {json.dumps(NASTY)}
 reason = {json.dumps(NASTY)}
 """
@@ -240,7 +240,7 @@ def test_a_run_shows_it(place: Path, lorabake: Run) -> None:
     root = place / "runs" / "lamp-rehearsal-001"
     other = place / "runs" / f"o{ENDS}"
     shutil.copytree(root, other)
-    plant(other / "record.json", "name", "argv", "environment", "trainer", "machine", "findings", "waived", "outcome",
+    plant(other / "record.json", "name", "argv", "environment", "trainer", "machine", "findings", "ignored", "outcome",
           "inputs", "lorabake", "recipe_place", "cwd")  # fmt: skip
     plant(other / "plan.json", "train", "subsets")
     plant(other / "inputs.json", "inputs")

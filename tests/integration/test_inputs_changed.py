@@ -11,12 +11,12 @@ import pytest
 from own_trainer import TRAIN, OwnTrainer, environment, lorabake
 from trainer_world import git
 
-from lorabake import workflow
 from lorabake.errors import MachineError
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.inputs import every_again
+from lorabake.inputs.manifest import rehash_inputs
+from lorabake.jobs import run as workflow
+from lorabake.jobs.run import RunRequest
 from lorabake.runs.input_watch import InputWatch
-from lorabake.workflow import RunOrder
+from lorabake.util.hashing import FileHasher
 from lorabake_schemas.record import Input, Inputs, Record
 from situations import project, write_pictures
 
@@ -158,17 +158,17 @@ BEFORE_THE_START: tuple[Callable[[Path], object], ...] = (
 def test_what_changes_between_check_and_start_stops_it(tmp_path: Path, meddle: Callable[[Path], object]) -> None:
     """The plan was made for other files; nothing is trained yet, so nothing is lost."""
     recipe, env = project(tmp_path / "project", MORE), environment(tmp_path)
-    prepared = workflow.prepare(RunOrder(recipe, rehearse=True), env)
+    prepared = workflow.prepare_run(RunRequest(recipe, rehearse=True), env)
     meddle(tmp_path / "project" / "pics")
     with pytest.raises(MachineError):
-        workflow.train(prepared, env, print)
+        workflow.execute_run(prepared, env, print)
     assert not prepared.root.exists()
 
 
 def test_a_rehearsal_is_watched_too(tmp_path: Path) -> None:
     recipe, env = project(tmp_path / "project", MORE), environment(tmp_path)
-    prepared = workflow.prepare(RunOrder(recipe, rehearse=True), env)
-    assert workflow.exit_code(workflow.train(prepared, env, print)) == 0
+    prepared = workflow.prepare_run(RunRequest(recipe, rehearse=True), env)
+    assert workflow.exit_code(workflow.execute_run(prepared, env, print)) == 0
 
 
 def watch(folder: Path) -> InputWatch:
@@ -179,8 +179,8 @@ def watch(folder: Path) -> InputWatch:
     for path in pics.iterdir():
         os.utime(path, ns=(10**18, 10**18))
     asked = Input(role="concept", name="pics", place="../../pics", kind="folder", endings=(".png", ".txt"))
-    with Fingerprints(None) as fingerprints:
-        inputs = Inputs(inputs=every_again([asked], folder / "runs" / "x", fingerprints, {}))
+    with FileHasher(None) as fingerprints:
+        inputs = Inputs(inputs=rehash_inputs([asked], folder / "runs" / "x", fingerprints, {}))
     return InputWatch(inputs, folder / "runs" / "x", {}, known=fingerprints.learned)
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.planning.provenance import comment
+from lorabake.jobs.launch import launch_run
+from lorabake.lora.training_comment import training_comment
 from lorabake.runs import register
-from lorabake.runs.launch import launch
-from lorabake.runs.request import Provenance
+from lorabake.runs.launch_request import Provenance
 from lorabake_schemas.record import Inputs
 
 DIGEST = "0123456789abcdef" * 4
@@ -26,7 +26,7 @@ NAME = "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"
 
 def lora(path: Path) -> Path:
     tensors = {NAME: np.full((4, 320), 0.5, np.float16), NAME.replace("down", "up"): np.ones((320, 4), np.float16)}
-    save_file(tensors, path, {"ss_steps": "4", "ss_training_comment": comment("灯台; mine", DIGEST)})
+    save_file(tensors, path, {"ss_steps": "4", "ss_training_comment": training_comment("灯台; mine", DIGEST)})
     return path
 
 
@@ -47,8 +47,8 @@ def test_from_a_copy_back_to_the_run_that_wrote_it(tmp_path: Path) -> None:
     root, home = tmp_path / "runs" / "x-001", tmp_path / "home"
     saving = ("--copy", str(lora(tmp_path / "made.safetensors")), str(root / "output" / "x.safetensors"))
     asked = replace(request(root, *saving), provenance=Provenance(Inputs(inputs=()), DIGEST))
-    register.remember(home, root, DIGEST)
-    assert launch(asked, ignore).status == "finished"
+    register.register_run(home, root, DIGEST)
+    assert launch_run(asked, ignore).status == "finished"
     copy = Path(shutil.copy(root / "output" / "x.safetensors", tmp_path / "renamed.safetensors"))
     done = inspect(copy, home=home, here=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -73,8 +73,8 @@ def test_a_comment_reaches_the_trainer_whatever_the_locale() -> None:
     letters = ascii("灯台")
     code = f"""
 import os
-from lorabake.runs.command import as_utf8
-assert os.fsencode(as_utf8({letters})) == {letters}.encode()
+from lorabake.runs.command import to_utf8_argument
+assert os.fsencode(to_utf8_argument({letters})) == {letters}.encode()
 """
     plain = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     bare = subprocess.run(

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from own_trainer import OwnTrainer
 
-from lorabake import resources
-from lorabake.process import capture
 from lorabake.runs.command import DETERMINISTIC_FILE, rehearsal_argv, trainer_env, training_argv
-from lorabake.trainer import contents, requirements, venv
+from lorabake.trainer import environment, packages, venv
 from lorabake.trainer.install import Trainer
+from lorabake.util import resources
+from lorabake.util.process import capture_output
 from lorabake_schemas.plan import LaunchPlan
 
 OTHERS = {"accelerate", "library", "networks", "pip", "sitecustomize", "toml", "torch", "train_network"}
@@ -78,39 +78,43 @@ def own(tmp_path: Path) -> OwnTrainer:
 def test_a_training_imports_nothing_from_its_run_folder(hostile: Path, own: OwnTrainer, way: str) -> None:
     launch = LaunchPlan(deterministic=way != "plain")
     argv = training_argv(own.python, own.checkout / "train_network.py", launch)
-    for name in (DETERMINISTIC_FILE, "going_on.py"):
-        (hostile / name).write_text(resources.trainer_side_text(name))
+    for name in (DETERMINISTIC_FILE, "resume_epoch.py"):
+        (hostile / name).write_text(resources.trainer_script_text(name))
     if way == "resumed":
         at = argv.index(DETERMINISTIC_FILE) + 1
-        argv = (*argv[:at], "going_on.py", "1", *argv[at:])
+        argv = (*argv[:at], "resume_epoch.py", "1", *argv[at:])
     env = trainer_env(os.environ, python=own.python, checkout=own.checkout, deterministic=launch.deterministic)
-    done = capture(argv, cwd=hostile, env=env, timeout=60)
+    done = capture_output(argv, cwd=hostile, env=env, timeout=60)
     assert (done.returncode, imported(hostile)) == (0, []), done.stderr
     assert "trained [2]" in done.stdout
 
 
 def test_the_rehearsal_imports_nothing_from_its_run_folder(hostile: Path) -> None:
-    done = capture(rehearsal_argv(LaunchPlan()), cwd=hostile, env=trainer_env(os.environ, python=Path(sys.executable)))
+    done = capture_output(
+        rehearsal_argv(LaunchPlan()), cwd=hostile, env=trainer_env(os.environ, python=Path(sys.executable))
+    )
     assert imported(hostile) == []
     assert (done.returncode, "train.toml" in done.stderr) == (1, True)  # what it looks for is not there
 
 
 def test_helpers_import_nothing_from_the_current_folder(hostile: Path, own: OwnTrainer, tmp_path: Path) -> None:
     env = dict(os.environ)
-    assert venv.python_version(own.python, env) == f"{sys.version_info[0]}.{sys.version_info[1]}"
-    made = venv.make(tmp_path / "made", Path(sys.executable), env)
-    assert venv.health(made, ("json", "argparse"), env).failed == ()
-    assert not venv.offers_cpu_torch(made, "", env | {"PIP_NO_INDEX": "1"})
+    assert venv.read_python_version(own.python, env) == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    made = venv.create_venv(tmp_path / "made", Path(sys.executable), env)
+    assert venv.check_health(made, ("json", "argparse"), env).failed == ()
+    assert not venv.has_cpu_torch(made, "", env | {"PIP_NO_INDEX": "1"})
     trainer = Trainer("own", own.checkout, own.python, None, None, None, {})
-    assert contents.contents(trainer, env).python_version.startswith(f"{sys.version_info[0]}.")
+    assert environment.read_trainer_contents(trainer, env).python_version.startswith(f"{sys.version_info[0]}.")
     for name in ("probe_attention.py", "dump_options.py", "random_base.py"):
-        with resources.trainer_side(name) as script:
-            capture([str(own.python), str(script)], cwd=hostile, env=requirements.script_environment(env), timeout=60)
+        with resources.trainer_script(name) as script:
+            capture_output(
+                [str(own.python), str(script)], cwd=hostile, env=packages.script_environment(env), timeout=60
+            )
     assert imported(hostile) == []
 
 
 def test_packages_in_the_users_own_folder_count(tmp_path: Path) -> None:
     """For a Python that is no virtual environment's: in health check and training alike."""
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONNOUSERSITE": "1"}
-    seen = [requirements.script_environment(env), trainer_env(env, python=Path(sys.executable))]
+    seen = [packages.script_environment(env), trainer_env(env, python=Path(sys.executable))]
     assert [each.get("PYTHONNOUSERSITE", "") for each in seen] == ["", ""]

@@ -19,17 +19,17 @@ import without_flock
 from launch_runner import request
 from resume_runner import go_on, run
 
-from lorabake import guard
+from lorabake.analysis.verify import describe_unfinished
 from lorabake.errors import MachineError
-from lorabake.owners import this_process, written
-from lorabake.process import Command, Supervision, supervise
-from lorabake.resuming import ready
-from lorabake.runs.find import find
+from lorabake.jobs.launch import launch_run
+from lorabake.jobs.resume.continue_run import first_part
+from lorabake.jobs.resume.prepare import prepare_resume
 from lorabake.runs.folder import RunPaths, read_record, write_record
-from lorabake.runs.launch import launch
-from lorabake.runs.lock import find_active, find_trainer, new_claim, read_claim
-from lorabake.runs.resume import first_part
-from lorabake.runs.verify import unfinished
+from lorabake.runs.index import find_run
+from lorabake.runs.lock import find_active, find_running_trainer, new_claim, read_claim
+from lorabake.util import process_guard
+from lorabake.util.owners import current_owner, serialize_owner
+from lorabake.util.process import Command, SupervisionOptions, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -67,7 +67,10 @@ def orphan(root: Path, error: str = "", delay: float = 0.1) -> Generator[int]:
         lorabake.kill()
         os.kill(claim.owner.pid, signal.SIGKILL)
         lorabake.wait()
-    until(lambda: (active := find_trainer(RunPaths(root))) is not None and not active.is_guarded, "the guard's death")
+    until(
+        lambda: (active := find_running_trainer(RunPaths(root))) is not None and not active.is_guarded,
+        "the guard's death",
+    )
     try:
         yield claim.trainer
     finally:
@@ -76,7 +79,7 @@ def orphan(root: Path, error: str = "", delay: float = 0.1) -> Generator[int]:
 
 
 def until_gone(root: Path) -> None:
-    until(lambda: find_trainer(RunPaths(root)) is None, "the trainer's end")
+    until(lambda: find_running_trainer(RunPaths(root)) is None, "the trainer's end")
 
 
 @pytest.fixture(params=["", "ENOSYS"], ids=["flock", "no flock"])
@@ -88,7 +91,7 @@ def error(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     if name:
         monkeypatch.setenv(without_flock.ERRNO, name)
         monkeypatch.setattr(fcntl, "flock", without_flock.refuse)
-        monkeypatch.setattr(guard, "__file__", without_flock.__file__)
+        monkeypatch.setattr(process_guard, "__file__", without_flock.__file__)
     return name
 
 
@@ -96,26 +99,26 @@ def error(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 def test_a_trainer_that_goes_on_alone_is_found_by_every_command(tmp_path: Path, error: str) -> None:
     root = tmp_path / "x-001"
     with orphan(root, error) as pid:
-        found = find(root, tmp_path)
+        found = find_run(root, tmp_path)
         assert found.record.status == "started"
         active = find_active(found.paths, found.record)
         assert active is not None
         assert (active.pids, active.is_supervised, active.is_guarded, active.certain) == ((pid,), False, False, True)
-        assert f"kill {pid}" in unfinished(found)
+        assert f"kill {pid}" in describe_unfinished(found)
         for refused in (
             lambda: go_on(root),
-            lambda: ready(found),
-            lambda: launch(request(tmp_path / "x-002"), lambda _: None),
+            lambda: prepare_resume(found),
+            lambda: launch_run(request(tmp_path / "x-002"), lambda _: None),
         ):
             with pytest.raises(MachineError) as caught:
                 refused()
             assert str(pid) in caught.value.message
             assert f"kill {pid}" in (caught.value.hint or "")
         assert not (tmp_path / "x-002").exists()
-        launch(request(tmp_path / "y-001", name="y"), lambda _: None)  # another name is nothing to it
+        launch_run(request(tmp_path / "y-001", name="y"), lambda _: None)  # another name is nothing to it
         os.kill(pid, signal.SIGTERM)  # as the hint says
         until_gone(root)
-        record = find(root, tmp_path).record
+        record = find_run(root, tmp_path).record
         assert record.status == "interrupted"
         assert record.outcome is not None
         assert record.outcome.code == "lorabake-killed"
@@ -129,7 +132,7 @@ def test_a_trainer_that_ended_alone_is_judged_by_resume(tmp_path: Path) -> None:
     root = tmp_path / "x-001"
     with orphan(root, delay=0.02):
         until_gone(root)
-    record = find(root, tmp_path).record
+    record = find_run(root, tmp_path).record
     assert record.status == "interrupted"
     assert record.outcome is not None
     assert (record.outcome.steps, record.outcome.code) == (15, "lorabake-killed")
@@ -160,7 +163,7 @@ def killed_wholly(root: Path, **changes: Any) -> Path:
 def test_the_record_of_a_run_that_was_killed_wholly_is_completed(tmp_path: Path) -> None:
     """The log goes on where the events end: the events were lorabake's."""
     root = killed_wholly(tmp_path / "x-001")
-    record = find(root, tmp_path).record
+    record = find_run(root, tmp_path).record
     assert (record.status, record.ended) == ("interrupted", "2023-11-14T22:13:20.000Z")
     assert record.outcome is not None
     assert (record.outcome.code, record.outcome.steps, record.outcome.resume_step) == ("lorabake-killed", 9, 8)
@@ -170,7 +173,7 @@ def test_the_record_of_a_run_that_was_killed_wholly_is_completed(tmp_path: Path)
     last = (root / "events.jsonl").read_text("utf-8").splitlines()[-1]
     assert (json.loads(last)["event"], json.loads(last)["code"]) == ("interrupted", "lorabake-killed")
     assert not (root / ".room").exists()
-    assert find(root, tmp_path).record == record
+    assert find_run(root, tmp_path).record == record
     assert go_on(root).status == "finished"
 
 
@@ -180,7 +183,7 @@ def test_what_a_guard_wrote_is_completed(tmp_path: Path) -> None:
     outcome = {"code": "lorabake-killed", "message": "lorabake was killed", "returncode": 130}
     record |= {"status": "interrupted", "ended": "2026-01-31T09:30:00.000Z", "outcome": outcome}
     (root / "record.json").write_text(json.dumps(record), "utf-8")
-    found = find(root, tmp_path).record
+    found = find_run(root, tmp_path).record
     assert (found.status, found.ended) == ("interrupted", record["ended"])
     assert found.outcome is not None
     assert (found.outcome.returncode, found.outcome.steps, found.outcome.resume_step) == (130, 9, 8)
@@ -191,7 +194,7 @@ def test_a_trainer_that_failed_by_itself_is_told_as_failed(tmp_path: Path) -> No
     root = killed_wholly(tmp_path / "x-001")
     with (root / "logs" / "trainer.log").open("ab") as log:
         log.write(b'\nTraceback (most recent call last):\n  File "x.py", line 1, in <module>\nRuntimeError: boom\n')
-    record = find(root, tmp_path).record
+    record = find_run(root, tmp_path).record
     assert record.status == "failed"
     assert record.outcome is not None
     assert (record.outcome.code, record.outcome.steps, record.outcome.returncode) == ("crashed", 9, None)
@@ -211,7 +214,7 @@ def test_a_continuation_that_was_killed_is_not_told_as_the_part_before_it(tmp_pa
     first = first_part(record).model_copy(update={"status": "failed"})
     second = first.model_copy(update={"number": 2, "status": "started", "first_step": 8, "log_from": before})
     write_record(RunPaths(root), record.model_copy(update={"parts": (first, second)}))
-    record = find(root, tmp_path).record
+    record = find_run(root, tmp_path).record
     assert record.status == record.parts[-1].status == "interrupted"
     assert record.outcome is not None
     assert record.outcome.steps == (10 if said == BAR else 8)
@@ -228,7 +231,7 @@ def test_a_folder_that_is_not_ours_is_read_and_not_written(tmp_path: Path, how: 
             os.chown(root, 1001, 1001)
         root.chmod(0o555)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    record = find(root, tmp_path).record
+    record = find_run(root, tmp_path).record
     assert record.status == "interrupted"
     assert record.outcome is not None
     assert (record.outcome.steps, record.outcome.resume_step) == (9, 8)
@@ -239,10 +242,10 @@ def test_a_folder_that_is_not_ours_is_read_and_not_written(tmp_path: Path, how: 
 def test_a_run_on_another_host_may_be_in_progress(tmp_path: Path) -> None:
     """Nothing here can tell; the pids of its files are never looked at."""
     root = killed_wholly(tmp_path / "x-001")
-    owner = replace(this_process("x"), host="node7", boot="another", pid=os.getpid(), job="4711", flock=True)
-    (root / ".running").write_bytes(written(owner, mark="m", folder=root.stat().st_ino, trainer=os.getpid()))
+    owner = replace(current_owner("x"), host="node7", boot="another", pid=os.getpid(), job="4711", flock=True)
+    (root / ".running").write_bytes(serialize_owner(owner, mark="m", folder=root.stat().st_ino, trainer=os.getpid()))
     before = (root / "record.json").read_bytes()
-    found = find(root, tmp_path)
+    found = find_run(root, tmp_path)
     assert found.record.status == "started"
     active = find_active(found.paths, found.record)
     assert active is not None
@@ -252,14 +255,14 @@ def test_a_run_on_another_host_may_be_in_progress(tmp_path: Path) -> None:
     assert str(root / ".running") in (caught.value.hint or "")
     assert (root / "record.json").read_bytes() == before
     (root / ".running").unlink()  # as the hint says
-    assert find(root, tmp_path).record.status == "interrupted"
+    assert find_run(root, tmp_path).record.status == "interrupted"
 
 
 def test_another_host_that_holds_the_name(tmp_path: Path) -> None:
     root = killed_wholly(tmp_path / "x-001")
-    owner = replace(this_process("x-001"), host="node7", boot="another", flock=True)
-    (tmp_path / ".x.lock").write_bytes(written(owner))
-    assert find(root, tmp_path).record.status == "started"
+    owner = replace(current_owner("x-001"), host="node7", boot="another", flock=True)
+    (tmp_path / ".x.lock").write_bytes(serialize_owner(owner))
+    assert find_run(root, tmp_path).record.status == "started"
     with pytest.raises(MachineError, match="node7") as caught:
         go_on(root)
     assert str(tmp_path / ".x.lock") in (caught.value.hint or "")
@@ -267,37 +270,37 @@ def test_another_host_that_holds_the_name(tmp_path: Path) -> None:
 
 def test_a_copy_of_a_running_run_is_not_running(tmp_path: Path) -> None:
     root = killed_wholly(tmp_path / "x-001")
-    (root / ".running").write_bytes(written(this_process("x"), mark="m", folder=root.stat().st_ino))
-    assert find_trainer(RunPaths(root)) is not None
+    (root / ".running").write_bytes(serialize_owner(current_owner("x"), mark="m", folder=root.stat().st_ino))
+    assert find_running_trainer(RunPaths(root)) is not None
     shutil.copytree(root, tmp_path / "copy")
-    assert find_trainer(RunPaths(tmp_path / "copy")) is None
-    assert find(tmp_path / "copy", tmp_path).record.status == "interrupted"
+    assert find_running_trainer(RunPaths(tmp_path / "copy")) is None
+    assert find_run(tmp_path / "copy", tmp_path).record.status == "interrupted"
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"pid": 1}', b"\0" * 5000, b"[" * 4000])
 def test_a_planted_claim_is_nothing(tmp_path: Path, content: bytes) -> None:
     root = killed_wholly(tmp_path / "x-001")
     (root / ".running").write_bytes(content)
-    assert find_trainer(RunPaths(root)) is None
-    assert find(root, tmp_path).record.status == "interrupted"
+    assert find_running_trainer(RunPaths(root)) is None
+    assert find_run(root, tmp_path).record.status == "interrupted"
 
 
 def test_a_planted_link_or_pipe_is_nothing(tmp_path: Path) -> None:
     root = killed_wholly(tmp_path / "x-001")
     os.mkfifo(root / ".running")
-    assert find_trainer(RunPaths(root)) is None
+    assert find_running_trainer(RunPaths(root)) is None
     (root / ".running").unlink()
     (tmp_path / "precious").write_text("mine", "utf-8")
     (root / ".running").symlink_to(tmp_path / "precious")
-    assert find_trainer(RunPaths(root)) is None
-    assert find(root, tmp_path).record.status == "interrupted"
+    assert find_running_trainer(RunPaths(root)) is None
+    assert find_run(root, tmp_path).record.status == "interrupted"
     assert (tmp_path / "precious").read_text("utf-8") == "mine"
 
 
 def test_a_planted_name_leads_to_no_other_folder(tmp_path: Path) -> None:
     root = killed_wholly(tmp_path / "runs" / "x-001", name="../../planted")
     with pytest.raises(MachineError, match="name"):
-        find(root, tmp_path)
+        find_run(root, tmp_path)
     with suppress(MachineError):
         go_on(root)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
@@ -309,7 +312,7 @@ def test_no_second_guard_in_a_run_folder(tmp_path: Path, error: str) -> None:
     root = tmp_path / "x-001"
     (root / "logs").mkdir(parents=True)
     paths = RunPaths(root)
-    how = Supervision(log=paths.log, claim=new_claim(paths, "x"))
+    how = SupervisionOptions(log=paths.log, claim=new_claim(paths, "x"))
     sleeping = Command((sys.executable, "-c", "import time; time.sleep(600)"), root, dict(os.environ))
     with supervise(sleeping, how) as running:
         with pytest.raises(Exception, match="running already"), supervise(sleeping, how):

@@ -14,14 +14,14 @@ from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from lorabake.errors import MachineError, SetupError
-from lorabake.locks import try_held
+from lorabake.jobs.launch import launch_run
 from lorabake.runs.folder import RunPaths, read_record
-from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step, Words
-from lorabake.runs.launch import launch
+from lorabake.runs.happenings import BadLoss, Epoch, LogLine, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step
 from lorabake.runs.lock import ensure_idle
+from lorabake.util.locks import try_lock
 from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.messages import literal
 from lorabake_schemas.record import Record
-from lorabake_schemas.words import quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def events(paths: RunPaths) -> list[dict[str, Any]]:
 def test_a_run_that_succeeds(tmp_path: Path) -> None:
     seen: list[ProgressEvent] = []
     paths = RunPaths(tmp_path / "runs" / "x")
-    record = launch(request(paths.root, *saving(tmp_path)), seen.append)
+    record = launch_run(request(paths.root, *saving(tmp_path)), seen.append)
     assert record.status == "finished"
     assert record == read_record(paths.record)
     assert record.outcome is not None
@@ -56,7 +56,7 @@ def test_a_run_that_succeeds(tmp_path: Path) -> None:
     assert record.recipe.name == "recipe.toml"
     assert {file.name for file in record.compiled} == {"train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml"}
     assert "HOME" not in record.environment
-    told = [event for event in seen if not isinstance(event, Words)]
+    told = [event for event in seen if not isinstance(event, LogLine)]
     assert [type(event) for event in told if not isinstance(event, Step)][:2] == [Started, ModelLoaded]
     assert [event.number for event in told if isinstance(event, Step)] == [1, 2, 3, 4]
     assert told[-2:] == [Saving("output/x.safetensors"), Saved()]
@@ -66,9 +66,9 @@ def test_a_run_that_succeeds(tmp_path: Path) -> None:
 def test_a_loss_that_jumps_is_remarked_on_though_the_run_succeeds(tmp_path: Path) -> None:
     """G5.4; a steady loss is not remarked on, nor is that of a rehearsal, which trains nothing."""
     flags = ("--jump", "30", *saving(tmp_path, steps=60))
-    jumpy = launch(request(tmp_path / "jumpy", *flags, steps=60), ignore)
-    steady = launch(request(tmp_path / "steady", *flags[2:], steps=60), ignore)
-    rehearsed = launch(request(tmp_path / "rehearsed", *flags, steps=60, kind="rehearsal"), ignore)
+    jumpy = launch_run(request(tmp_path / "jumpy", *flags, steps=60), ignore)
+    steady = launch_run(request(tmp_path / "steady", *flags[2:], steps=60), ignore)
+    rehearsed = launch_run(request(tmp_path / "rehearsed", *flags, steps=60, kind="rehearsal"), ignore)
     remarks = [each.outcome.remarks for each in (jumpy, steady, rehearsed) if each.outcome is not None]
     assert [len(each) for each in remarks] == [1, 0, 0]
     assert remarks[0][0].startswith("the average loss jumped from 0.1 to 0.4 around step 3")
@@ -83,14 +83,14 @@ def losses_of(paths: RunPaths) -> list[tuple[float | str | None, float | None]]:
 def test_a_step_has_the_losses_that_tensorboard_has(tmp_path: Path) -> None:
     """The bar rounds, and shows a step that is saved with the loss of the one before."""
     paths = RunPaths(tmp_path / "x")
-    launch(request(paths.root, "--saves", "--losses", "0.125,0.25,0.5,1", *saving(tmp_path)), ignore)
+    launch_run(request(paths.root, "--saves", "--losses", "0.125,0.25,0.5,1", *saving(tmp_path)), ignore)
     assert losses_of(paths) == [(0.125, 0.125), (0.1875, 0.25), (0.2916666567325592, 0.5), (0.46875, 1.0)]
 
 
 def test_without_tensorboard_a_step_has_the_average_of_the_bar(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "x")
     flags = ("--saves", "--losses", "0.125,0.25,0.5,1", "--no-tensorboard")
-    launch(request(paths.root, *flags, *saving(tmp_path)), ignore)
+    launch_run(request(paths.root, *flags, *saving(tmp_path)), ignore)
     assert losses_of(paths) == [(0.125, None), (0.188, None), (0.292, None), (0.469, None)]
 
 
@@ -110,7 +110,7 @@ def test_a_loss_that_cannot_be(
 ) -> None:
     """It is said when it happens, and finite weights alone are no success."""
     paths, seen = RunPaths(tmp_path / "x"), list[ProgressEvent]()
-    record = launch(request(paths.root, f"--losses={losses}", *saving(tmp_path)), seen.append)
+    record = launch_run(request(paths.root, f"--losses={losses}", *saving(tmp_path)), seen.append)
     assert record.outcome is not None
     assert (record.status, record.outcome.code) == (status, code)
     assert [each["step"] for each in events(paths) if each["event"] == "bad_loss"] == told
@@ -123,7 +123,7 @@ def test_a_lora_that_was_cut_off_is_not_listed_like_a_good_one(tmp_path: Path) -
     cut, paths = lora(tmp_path / "cut"), RunPaths(tmp_path / "x")
     cut.write_bytes(cut.read_bytes()[:-3])
     flags = ("--before", str(lora(tmp_path / "made")), "output/x-step00000002.safetensors")
-    record = launch(request(paths.root, *flags, "--copy", str(cut), "output/x.safetensors"), ignore)
+    record = launch_run(request(paths.root, *flags, "--copy", str(cut), "output/x.safetensors"), ignore)
     assert record.outcome is not None
     assert record.status == "failed"
     assert [(file.name, file.incomplete is None) for file in record.outcome.outputs] == [
@@ -135,7 +135,7 @@ def test_a_lora_that_was_cut_off_is_not_listed_like_a_good_one(tmp_path: Path) -
 
 def test_a_run_whose_folder_is_moved_ends_there(tmp_path: Path) -> None:
     there = RunPaths(tmp_path / "elsewhere")
-    record = launch(request(tmp_path / "x", "--move", str(there.root), *saving(tmp_path)), ignore)
+    record = launch_run(request(tmp_path / "x", "--move", str(there.root), *saving(tmp_path)), ignore)
     assert record.outcome is not None
     assert (record.status, record.outcome.code) == ("finished", "trained")
     assert record.outcome.moved_to == str(there.root)
@@ -148,7 +148,7 @@ def test_a_run_whose_folder_is_moved_ends_there(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_in_a_moved_folder_says_so(tmp_path: Path) -> None:
     there = RunPaths(tmp_path / "elsewhere")
-    record = launch(request(tmp_path / "x", "--move", str(there.root), "--fail", "no such file"), ignore)
+    record = launch_run(request(tmp_path / "x", "--move", str(there.root), "--fail", "no such file"), ignore)
     assert record.outcome is not None
     assert (record.status, record.outcome.code) == ("failed", "folder-moved")
     assert "no such file" in record.outcome.message
@@ -157,7 +157,7 @@ def test_a_run_that_fails_in_a_moved_folder_says_so(tmp_path: Path) -> None:
 
 def test_a_run_whose_folder_is_deleted_is_stopped(tmp_path: Path) -> None:
     """It would train for nothing: the trainer, which would go on for minutes here, cannot save anything."""
-    record = launch(request(tmp_path / "x", "--delete", *saving(tmp_path)), ignore)
+    record = launch_run(request(tmp_path / "x", "--delete", *saving(tmp_path)), ignore)
     assert record.outcome is not None
     assert (record.status, record.outcome.code, record.outcome.steps) == ("failed", "folder-deleted", 4)
     assert not (tmp_path / "x").exists()
@@ -165,7 +165,7 @@ def test_a_run_whose_folder_is_deleted_is_stopped(tmp_path: Path) -> None:
 
 def test_the_events_file_tells_the_story(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "x")
-    launch(request(paths.root, *saving(tmp_path)), ignore)
+    launch_run(request(paths.root, *saving(tmp_path)), ignore)
     story = events(paths)
     assert [event["event"] for event in story] == [
         "started", "device", "model_loaded", "totals", "epoch", "step", "step", "step", "step", "saved", "finished",
@@ -177,7 +177,7 @@ def test_the_events_file_tells_the_story(tmp_path: Path) -> None:
 
 def test_the_run_folder_has_everything_in_it(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "x")
-    launch(request(paths.root, *saving(tmp_path), "--shadow", str(tmp_path / "shadow")), ignore)
+    launch_run(request(paths.root, *saving(tmp_path), "--shadow", str(tmp_path / "shadow")), ignore)
     assert {path.name for path in paths.root.iterdir()} == {
         "recipe.toml", "train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml", "command.json", "plan.json",
         "record.json", "logs", "events.jsonl", "tensorboard", "output",
@@ -189,7 +189,7 @@ def test_the_run_folder_has_everything_in_it(tmp_path: Path) -> None:
 
 
 def failed(tmp_path: Path, *flags: str, steps: int = 4) -> Record:
-    record = launch(request(tmp_path / "x", *flags, steps=steps), ignore)
+    record = launch_run(request(tmp_path / "x", *flags, steps=steps), ignore)
     assert record.status == "failed"
     assert record.outcome is not None
     assert record.outcome.last_words
@@ -240,7 +240,7 @@ def test_a_trainer_killed_from_outside(tmp_path: Path) -> None:
 
 
 def test_a_rehearsal_says_so_everywhere(tmp_path: Path) -> None:
-    record = launch(request(tmp_path / "x", kind="rehearsal"), ignore)
+    record = launch_run(request(tmp_path / "x", kind="rehearsal"), ignore)
     assert record.status == "finished"
     assert record.rehearsal
     assert record.outcome is not None
@@ -254,7 +254,7 @@ def test_a_rehearsal_says_so_everywhere(tmp_path: Path) -> None:
 def test_a_trainer_that_cannot_be_started(tmp_path: Path) -> None:
     wish = replace(request(tmp_path / "x"), argv=(str(tmp_path / "no-python"),))
     with pytest.raises(SetupError, match="cannot start"):
-        launch(wish, ignore)
+        launch_run(wish, ignore)
     record = read_record(tmp_path / "x" / "record.json")
     assert record.status == "failed"
     assert record.outcome is not None
@@ -262,27 +262,27 @@ def test_a_trainer_that_cannot_be_started(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_is_never_used_twice(tmp_path: Path) -> None:
-    launch(request(tmp_path / "x"), ignore)
+    launch_run(request(tmp_path / "x"), ignore)
     before = (tmp_path / "x" / "record.json").read_bytes()
     with pytest.raises(MachineError, match="exists already"):
-        launch(request(tmp_path / "x"), ignore)
+        launch_run(request(tmp_path / "x"), ignore)
     assert (tmp_path / "x" / "record.json").read_bytes() == before
 
 
 def test_one_run_of_a_name_at_a_time(tmp_path: Path) -> None:
-    record = launch(request(tmp_path / "first"), ignore)
+    record = launch_run(request(tmp_path / "first"), ignore)
     open_again = record.model_copy(update={"status": "started", "outcome": None})
     (tmp_path / "first" / "record.json").write_text(open_again.model_dump_json(), "utf-8")
-    with try_held(tmp_path / ".x.lock", "first") as other:
+    with try_lock(tmp_path / ".x.lock", "first") as other:
         assert other is None
         with pytest.raises(MachineError, match=rf"first is in progress: process {os.getpid()} on "):
-            launch(request(tmp_path / "second"), ignore)
+            launch_run(request(tmp_path / "second"), ignore)
         with pytest.raises(MachineError, match="is in progress"):
             ensure_idle(tmp_path / "second", "x")
         assert not (tmp_path / "second").exists()
-        launch(request(tmp_path / "other", name="y"), ignore)
+        launch_run(request(tmp_path / "other", name="y"), ignore)
     ensure_idle(tmp_path / "second", "x")
-    launch(request(tmp_path / "second"), ignore)
+    launch_run(request(tmp_path / "second"), ignore)
 
 
 def test_looking_for_a_run_of_the_same_name_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_watcher_that_breaks_stops_the_trainer_and_the_record_says_so(tmp_path
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        launch(request(tmp_path / "x", "--delay", "0.05", steps=10_000), broken)
+        launch_run(request(tmp_path / "x", "--delay", "0.05", steps=10_000), broken)
     record = read_record(tmp_path / "x" / "record.json")
     assert record.status == "interrupted"
     assert record.outcome is not None
@@ -307,10 +307,10 @@ def test_a_record_that_cannot_be_written_leaves_no_run_folder(tmp_path: Path, mo
     def broken(*_: object) -> None:
         raise ValueError("no such thing as a record")
 
-    monkeypatch.setattr("lorabake.runs.launch.write_record", broken)
+    monkeypatch.setattr("lorabake.jobs.launch.write_record", broken)
     root = tmp_path / "runs" / "x"
     with pytest.raises(ValueError, match="no such thing"):
-        launch(request(root), ignore)
+        launch_run(request(root), ignore)
     assert not root.exists()
     assert root.parent.is_dir()
 
@@ -321,9 +321,9 @@ def test_a_fault_of_lorabake_before_the_trainer_starts_is_recorded(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("lorabake.runs.start.train", broken)
+    monkeypatch.setattr("lorabake.jobs.supervisor.train_and_judge", broken)
     with pytest.raises(ZeroDivisionError):
-        launch(request(tmp_path / "x"), ignore)
+        launch_run(request(tmp_path / "x"), ignore)
     record = read_record(tmp_path / "x" / "record.json")
     assert record.status == "failed"
     assert record.outcome is not None
@@ -336,10 +336,14 @@ def test_names_that_are_no_utf8_are_recorded_all_the_same(tmp_path: Path) -> Non
     """As the system gives them to Python: each wrong byte a lone surrogate."""
     asked = request(tmp_path / "runs" / "x", *saving(tmp_path))
     finding = Finding(
-        rule="G3.3", severity=Severity.WARNING, file="a\udcff.png", message=quoted("a\udcff.png"), fix=quoted("mend it")
+        rule="G3.3",
+        severity=Severity.WARNING,
+        file="a\udcff.png",
+        message=literal("a\udcff.png"),
+        fix=literal("mend it"),
     )
     asked = replace(asked, findings=(finding,), env={**asked.env, "HF_HOME": "/home/\udcff"})
-    record = launch(asked, ignore)
+    record = launch_run(asked, ignore)
     assert record.status == "finished"
     assert record.findings[0].file == record.findings[0].message == "a\\udcff.png"
     assert record.environment["HF_HOME"] == "/home/\\udcff"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import SetupError
-from lorabake.first import ingredients as quickstart
-from lorabake.process import own_environment
+from lorabake.jobs import quickstart_files as quickstart
+from lorabake.util.process import read_environment
 
 
 def fake_python(folder: Path, body: str) -> Path:
@@ -24,7 +24,7 @@ def fake_python(folder: Path, body: str) -> Path:
 @pytest.mark.skipif(find_spec("torch") is not None, reason="this Python has torch")
 def test_a_python_without_torch_is_told_in_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="torch"):
-        quickstart.make_base(tmp_path / "base", "sd15", Path(sys.executable), own_environment(), lambda _: None)
+        quickstart.make_base(tmp_path / "base", "sd15", Path(sys.executable), read_environment(), lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -32,7 +32,7 @@ def test_the_script_gets_family_and_options_and_what_died_before_is_cleared(tmp_
     (tmp_path / ".base.123").mkdir()
     python = fake_python(tmp_path, 'mkdir "$2"; echo "$@" > "$2/asked"; echo "$HF_HUB_OFFLINE" >> "$2/asked"')
     said: list[str] = []
-    quickstart.make_base(tmp_path / "base", "sdxl", python, own_environment(), said.append, "--v-prediction")
+    quickstart.make_base(tmp_path / "base", "sdxl", python, read_environment(), said.append, "--v-prediction")
     asked, offline = (tmp_path / "base" / "asked").read_text(encoding="utf-8").splitlines()
     assert asked.endswith("--family sdxl --v-prediction")
     assert offline == "1"
@@ -42,6 +42,6 @@ def test_the_script_gets_family_and_options_and_what_died_before_is_cleared(tmp_
 
 def test_prepare_makes_the_base_beside_the_recipe(tmp_path: Path) -> None:
     python = fake_python(tmp_path, 'mkdir "$2"')
-    quickstart.prepare(tmp_path / "quick", "sd15", python, own_environment(), lambda _: None)
+    quickstart.write_quickstart_files(tmp_path / "quick", "sd15", python, read_environment(), lambda _: None)
     assert (tmp_path / "quick" / "base-sd15").is_dir()
     assert (tmp_path / "quick" / "recipe.toml").is_file()

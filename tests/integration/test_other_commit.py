@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import trainer_world as small
 
-from lorabake import resources
 from lorabake.errors import SetupError
-from lorabake.first import pictures
+from lorabake.inputs import sample_images
 from lorabake.trainer import install as trainers
 from lorabake.trainer import options, store, venv
+from lorabake.util import resources
 from lorabake_schemas.pin import Pin
 from situations import write_base
 
@@ -109,20 +109,22 @@ class Commits:
         self.said.clear()
         world = replace(small.world(self.folder), lender=self.pin)
         python = self.folder / "python"
-        return trainers.install(self.at(sha), self.home, "cuda", self.env, self.said.append, python=python, world=world)
+        return trainers.ensure_installed(
+            self.at(sha), self.home, "cuda", self.env, self.said.append, python=python, world=world
+        )
 
     def find(self, sha: str) -> trainers.Trainer | None:
         python, world = self.folder / "python", small.world(self.folder)
-        return trainers.find(self.at(sha), self.home, "cuda", self.env, python=python, world=world)
+        return trainers.find_installed(self.at(sha), self.home, "cuda", self.env, python=python, world=world)
 
     def names(self, sha: str) -> list[str]:
-        return [option.name for option in options.known(self.at(sha), self.home, self.env).train_network]
+        return [option.name for option in options.require_options(self.at(sha), self.home, self.env).train_network]
 
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ready")
-    venv.make(folder / "venv", None, {"PATH": os.environ["PATH"], "HOME": str(folder)})
+    venv.create_venv(folder / "venv", None, {"PATH": os.environ["PATH"], "HOME": str(folder)})
     return folder
 
 
@@ -148,7 +150,7 @@ def test_another_commit_gets_the_same_packages_and_its_own_options(commits: Comm
     assert other.versions["tiny"] == pinned.versions["tiny"] == "1.0"
     assert other.checkout.parent != pinned.checkout.parent
     assert commits.names(commits.other) == ["seed", "lowram"]
-    found = options.known(commits.at(commits.other), commits.home, commits.env)
+    found = options.require_options(commits.at(commits.other), commits.home, commits.env)
     assert [(key.name, key.accepts, key.required) for key in found.dataset.subsets] == [
         ("image_dir", ("str",), True), ("flip_aug", ("bool",), False),
     ]  # fmt: skip
@@ -156,12 +158,12 @@ def test_another_commit_gets_the_same_packages_and_its_own_options(commits: Comm
     assert commits.install(commits.other) == other
     assert commits.said == []
     python, world = commits.folder / "python", small.world(commits.folder)
-    seen = trainers.status(commits.pin, commits.home, "cuda", commits.env, python=python, world=world)
+    seen = trainers.collect_status(commits.pin, commits.home, "cuda", commits.env, python=python, world=world)
     assert (seen.trainer, seen.installed, seen.others) == (pinned, (pinned,), (other,))
 
 
 def test_options_that_were_damaged_are_read_anew(commits: Commits) -> None:
-    kept = options.place(commits.install(commits.other).checkout.parent)
+    kept = options.options_path(commits.install(commits.other).checkout.parent)
     file = kept / "options-train_network.json"
     whole = file.read_bytes()
     for damage in (b"\xff{", whole[:-40], None):
@@ -201,7 +203,7 @@ def test_a_commit_that_cannot_be_used_leaves_nothing(
         commits.install(broken)
     assert words in caught.value.message
     assert broken in caught.value.message
-    assert [path.name for path in store.root(commits.home).glob("*-*")] == []
+    assert [path.name for path in store.trainers_folder(commits.home).glob("*-*")] == []
     if "yet" in words:
         assert not any("virtual environment" in line for line in commits.said)
 
@@ -227,18 +229,18 @@ def test_a_tags_own_id_is_refused(commits: Commits) -> None:
 def test_a_commit_that_is_not_installed_is_looked_up_once(commits: Commits) -> None:
     looked = commits.at(commits.other), commits.home, commits.env
     with pytest.raises(SetupError, match="are read with the trainer's packages") as caught:
-        options.looked_up(*looked, commits.said.append)
+        options.fetch_options(*looked, commits.said.append)
     assert caught.value.hint == "install them: `lorabake trainer install`"
     commits.install(commits.pinned)
     commits.said.clear()
-    first = options.looked_up(*looked, commits.said.append)
+    first = options.fetch_options(*looked, commits.said.append)
     assert commits.said == [
         f"fetching sd-scripts {commits.other[:12]} from {commits.pin.url}",
         "reading its options",
     ]
     assert [option.name for option in first.train_network] == ["seed", "lowram"]
     shutil.rmtree(commits.folder / "origin")
-    assert options.looked_up(*looked, commits.said.append) == first
+    assert options.fetch_options(*looked, commits.said.append) == first
     assert len(commits.said) == 2
     with pytest.raises(SetupError, match="is not installed"):  # looking is not installing
         commits.names(commits.other)
@@ -273,23 +275,23 @@ huber_scale = 2.0
 
 def pretend(home: Path, sha: str, *without: str) -> None:
     """A trainer of this commit, whose scripts have the pin's options less some."""
-    folder = store.root(home) / f"{sha[:8]}-x"
-    kept = options.place(folder)
+    folder = store.trainers_folder(home) / f"{sha[:8]}-x"
+    kept = options.options_path(folder)
     kept.mkdir(parents=True)
     (folder / "sd-scripts").mkdir()
     (folder / "sd-scripts" / "train_network.py").touch()
-    venv.interpreter(folder / "venv").parent.mkdir(parents=True)
-    venv.interpreter(folder / "venv").touch()
+    venv.interpreter_path(folder / "venv").parent.mkdir(parents=True)
+    venv.interpreter_path(folder / "venv").touch()
     for name in ("options-train_network.json", "options-sdxl_train_network.json", "options-dataset.json"):
-        read: Any = json.loads(resources.vendor_text(name))
+        read: Any = json.loads(resources.read_vendor_text(name))
         if name != "options-dataset.json":
             read = [option for option in read if option["name"] not in without]
         (kept / name).write_text(json.dumps(read), encoding="utf-8")
-    marker = store.Marker(
-        folder=folder.name, url=resources.pin().url, commit=sha, lock="cpu", lock_sha256="x", files_sha256="x",
+    marker = store.InstallManifest(
+        folder=folder.name, url=resources.load_pin().url, commit=sha, lock="cpu", lock_sha256="x", files_sha256="x",
         python="3", versions={},
     )  # fmt: skip
-    store.publish(home, f"{sha[:8]}", marker)
+    store.activate_trainer(home, f"{sha[:8]}", marker)
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -300,7 +302,7 @@ def lorabake(tmp_path: Path) -> Run:
     pretend(tmp_path / "home", ONE, "huber_scale", "metadata_trigger_phrase")
     pretend(tmp_path / "home", TWO, "metadata_trigger_phrase")
     (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
-    pictures.draw(tmp_path / "pictures", pictures.LIGHTHOUSE, 15)
+    sample_images.draw(tmp_path / "pictures", sample_images.LIGHTHOUSE, 15)
     write_base(tmp_path / "model.safetensors")
 
     def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -377,7 +379,7 @@ def test_what_differs_between_two_commits(lorabake: Run) -> None:
         "  + huber_scale: float, default 1.0",
     ]
     found = json.loads(lorabake("trainer", "status", "--against", ONE, "--json").stdout)
-    assert (found["commit"], found["against"]) == (resources.pin().commit, ONE)
+    assert (found["commit"], found["against"]) == (resources.load_pin().commit, ONE)
     assert [option["name"] for option in found["scripts"][0]["removed"]] == ["metadata_trigger_phrase", "huber_scale"]
     same = lorabake("trainer", "status", "--commit", ONE, "--against", ONE)
     assert same.stdout.splitlines()[1:] == ["the same"]

@@ -28,15 +28,15 @@ import pytest
 from launch_runner import request
 from test_guard import fake, guarding, heard, leave, ready, settings
 
-from lorabake import guard
 from lorabake.errors import MachineError
 from lorabake.runs.events import EventLog
-from lorabake.runs.folder import RunPaths, digest_of, outputs, prepare, read_record, replace_file
+from lorabake.runs.folder import RunPaths, create_run_folder, digest_bytes, list_outputs, read_record, replace_file
+from lorabake.runs.launch_request import build_initial_files, new_record
 from lorabake.runs.lock import acquire_run_lock, find_active, new_claim
-from lorabake.runs.request import files_of, opened
+from lorabake.util import process_guard
 from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.messages import literal
 from lorabake_schemas.record import Inputs, Outcome, Record
-from lorabake_schemas.words import quoted
 
 KILLS = 220
 LONGEST_S = 0.02  # between a start and its end
@@ -51,7 +51,7 @@ def by_lorabake(folder: Path, record: bytes) -> None:
 
 
 def by_the_guard(folder: Path, record: bytes) -> None:
-    guard.replace(str(folder / "record.json"), record.decode())
+    process_guard.replace_text(str(folder / "record.json"), record.decode())
 
 
 WRITERS = pytest.mark.parametrize("write", [by_lorabake, by_the_guard])
@@ -65,9 +65,9 @@ def folder(tmp_path: Path) -> Path:
 
 def records(folder: Path) -> tuple[bytes, bytes]:
     """As a run's is at its start, and a much longer one as at its end."""
-    start = opened(request(folder))
-    finding = Finding(rule="G1.1", severity=Severity.HINT, message=quoted("ção " * 200), fix=quoted("none"))
-    outcome = Outcome(code="success", message=quoted("it went well"), steps=4)
+    start = new_record(request(folder))
+    finding = Finding(rule="G1.1", severity=Severity.HINT, message=literal("ção " * 200), fix=literal("none"))
+    outcome = Outcome(code="success", message=literal("it went well"), steps=4)
     changes = {"status": "finished", "outcome": outcome, "findings": (finding,) * 250}
     start_bytes, end_bytes = (
         (each.model_dump_json(indent=2) + "\n").encode() for each in (start, start.model_copy(update=changes))
@@ -255,12 +255,12 @@ def beginning(paths: RunPaths) -> Act:
     """A run folder as launch() makes it before the trainer starts, with everything that can be made ready before."""
     of = request(paths.root)
     inputs = (Inputs(inputs=()).model_dump_json() + "\n").encode() + b" " * 5000
-    files = {**files_of(of), "inputs.json": inputs}
-    record = opened(of).model_copy(update={"inputs_file": digest_of(inputs, "inputs.json")})
+    files = {**build_initial_files(of), "inputs.json": inputs}
+    record = new_record(of).model_copy(update={"inputs_file": digest_bytes(inputs, "inputs.json")})
     data = (record.model_dump_json(indent=2) + "\n").encode()
 
     def begin() -> None:
-        prepare(paths, files)
+        create_run_folder(paths, files)
         replace_file(paths.record, data, within=paths.root)
 
     return begin
@@ -274,7 +274,7 @@ def test_a_run_folder_with_a_record_has_everything_that_the_record_speaks_of(tmp
             record = read_record(paths.record)
             assert record.inputs_file is not None
             for file in (record.recipe, *record.compiled, record.inputs_file):
-                assert digest_of((paths.root / file.name).read_bytes(), file.name) == file
+                assert digest_bytes((paths.root / file.name).read_bytes(), file.name) == file
         shutil.rmtree(paths.root, ignore_errors=True)
     assert len(seen) > 50
     assert seen == sorted(seen)
@@ -301,7 +301,7 @@ def test_a_guard_that_is_killed_at_each_call_leaves_a_whole_record_and_whole_lin
     old, _ = records(folder)
     first = '{"event":"started"}\n'
     seen = Counter[str]()
-    for _ in killed_at_each_call(lambda: guard.write_orphaned(orphaned(folder), 137, stopped=True)):
+    for _ in killed_at_each_call(lambda: process_guard.write_interruption(orphaned(folder), 137, stopped=True)):
         record = read_record(folder / "record.json") if (folder / "record.json").exists() else None
         if record is not None:
             seen[record.status] += 1
@@ -314,7 +314,7 @@ def test_a_guard_that_is_killed_at_each_call_leaves_a_whole_record_and_whole_lin
 
 
 def test_a_guard_whose_run_folder_was_taken_away_ends_in_peace(tmp_path: Path) -> None:
-    guard.write_orphaned(orphaned(tmp_path / "gone"), 137, stopped=True)
+    process_guard.write_interruption(orphaned(tmp_path / "gone"), 137, stopped=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -339,7 +339,7 @@ def by_a_log(events: Path) -> None:
 
 
 def by_a_guard(events: Path) -> None:
-    guard.write_orphaned(orphaned(events.parent), 1, stopped=False)
+    process_guard.write_interruption(orphaned(events.parent), 1, stopped=False)
 
 
 def is_json(line: str) -> bool:
@@ -354,7 +354,7 @@ def test_what_is_left_of_a_file_that_was_rewritten_is_no_output(tmp_path: Path) 
     beginning(paths)()
     for name in ("x.safetensors", ".x.safetensors.part"):
         (paths.output / name).write_bytes(b"1")
-    assert [file.name for file in outputs(paths)] == ["output/x.safetensors"]
+    assert [file.name for file in list_outputs(paths)] == ["output/x.safetensors"]
 
 
 def test_any_other_file_is_replaced_the_same_way(tmp_path: Path) -> None:

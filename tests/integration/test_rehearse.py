@@ -12,14 +12,14 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake.process import Output, capture, own_environment
-from lorabake.reading.dataset import scan
+from lorabake.inputs.dataset import scan_folder
+from lorabake.jobs.rehearsal import BANNER
+from lorabake.jobs.rehearsal_input import read_rehearsal
 from lorabake.runs.happenings import Epoch, Step
-from lorabake.runs.progress import Parser
-from lorabake.runs.rehearse import BANNER
-from lorabake.runs.rehearse_input import read_rehearsal
-from lorabake_schemas.caches import cache_suffix, seen_sizes
-from lorabake_schemas.fits import Size
+from lorabake.runs.log_parser import LogParser
+from lorabake.util.process import CommandOutput, capture_output, read_environment
+from lorabake_schemas.bucket_fit import Size
+from lorabake_schemas.caches import cache_suffix, find_image_sizes
 from lorabake_schemas.machine import Family
 
 TRAIN: dict[str, Any] = {"output_dir": "output", "output_name": "hmb", "max_train_epochs": 2}
@@ -45,15 +45,15 @@ def dataset(*subsets: dict[str, Any], **options: Any) -> dict[str, Any]:
     return {"datasets": [{**block, **options, "subsets": list(subsets)}]}
 
 
-def rehearse(folder: Path, data: dict[str, Any], train: dict[str, Any], *flags: str) -> Output:
+def rehearse(folder: Path, data: dict[str, Any], train: dict[str, Any], *flags: str) -> CommandOutput:
     (folder / "train.toml").write_text(tomli_w.dumps(train))
     (folder / "dataset.toml").write_text(tomli_w.dumps(data))
-    return capture(argv(*flags), cwd=folder, env=own_environment(), timeout=60)
+    return capture_output(argv(*flags), cwd=folder, env=read_environment(), timeout=60)
 
 
 def argv(*flags: str) -> list[str]:
     files = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
-    return [sys.executable, "-m", "lorabake.runs.rehearse", *files, *flags]
+    return [sys.executable, "-m", "lorabake.jobs.rehearsal", *files, *flags]
 
 
 def test_it_walks_every_step_and_writes_nothing(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_its_log_reads_like_sd_scripts(tmp_path: Path) -> None:
     images(tmp_path / "reg", 2)
     data = dataset({"image_dir": "pics"}, {"image_dir": "reg", "is_reg": True, "class_tokens": "food"})
     done = rehearse(tmp_path, data, TRAIN | {"gradient_accumulation_steps": 2})
-    parser = Parser()
+    parser = LogParser()
     events = parser.feed(done.stdout.encode()) + parser.feed(done.stderr.encode()) + parser.close()
     totals = parser.seen.totals
     assert totals is not None
@@ -168,12 +168,12 @@ def test_without_buckets_cached_latents_take_any_size(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "train.toml").write_text("a = [1, 'x'")
-    assert "train.toml cannot be read as TOML" in capture(argv(), cwd=tmp_path).stderr
+    assert "train.toml cannot be read as TOML" in capture_output(argv(), cwd=tmp_path).stderr
     (tmp_path / "train.toml").write_text("")
-    missing = capture(argv(), cwd=tmp_path)
+    missing = capture_output(argv(), cwd=tmp_path)
     assert (missing.returncode, "dataset.toml does not exist" in missing.stderr) == (1, True)
     (tmp_path / "dataset.toml").write_text("datasets = 3")
-    assert "no list of tables" in capture(argv(), cwd=tmp_path).stderr
+    assert "no list of tables" in capture_output(argv(), cwd=tmp_path).stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
@@ -200,4 +200,4 @@ def test_left_over_caches_count_as_they_do_in_the_plan(tmp_path: Path, family: F
     read = read_rehearsal(tmp_path / "train.toml", tmp_path / "dataset.toml", family=family)
     counted = read.blocks[0].counted.subsets[0].sizes
     assert set(counted) == sizes
-    assert counted == seen_sizes(scan(folder, ".txt"), cache_suffix(family))
+    assert counted == find_image_sizes(scan_folder(folder, ".txt"), cache_suffix(family))

@@ -21,10 +21,10 @@ from resume_runner import go_on, run
 
 from fake_sd_scripts import archive, weight
 from lorabake.errors import InterruptedRunError, MachineError
-from lorabake.runs.ending import resumption
+from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.folder import RunPaths, read_record
-from lorabake.runs.lock import find_trainer
-from lorabake.runs.resumable import outlook
+from lorabake.runs.lock import find_running_trainer
+from lorabake.runs.resume_points import resume_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def steps_told(root: Path) -> list[int]:
 
 def ended(root: Path) -> bool:
     """Whether the guard of a run that was killed has said so, and is gone."""
-    return read_record(root / "record.json").status != "started" and find_trainer(RunPaths(root)) is None
+    return read_record(root / "record.json").status != "started" and find_running_trainer(RunPaths(root)) is None
 
 
 def killed(root: Path, after: int, what: str = "run", number: int = signal.SIGKILL, settings: str = "") -> Path:
@@ -305,7 +305,7 @@ def test_a_state_is_found_where_a_killed_continuation_left_it(tmp_path: Path) ->
     (root / "train.toml").write_text(train + "delay = 0.1\n", "utf-8")
     killed(root, killed_at, "resume")
     paths = RunPaths(root)
-    view = outlook(paths, read_record(paths.record))
+    view = resume_options(paths, read_record(paths.record))
     assert view.way is not None
     assert view.way.how.step >= 9
     assert view.way.state.path.parent == root / "parts" / "002" / "output"
@@ -338,7 +338,7 @@ def test_a_state_that_failed_to_load_is_not_advised_again(tmp_path: Path) -> Non
         assert record.outcome is not None
         assert (record.parts[number].state, record.outcome.code) == (state, "lost-state")
         assert record.outcome.resume_step == step
-        said.append(resumption(record, root) or "")
+        said.append(resume_command_hint(record, root) or "")
     assert "lorabake resume" in said[0]
     assert "lorabake resume" not in said[1]
     assert "lorabake rerun" in said[1]
@@ -365,7 +365,7 @@ def test_nobody_is_told_to_save_states_who_does(tmp_path: Path, settings: dict[s
     record = read_record(root / "record.json")
     assert record.outcome is not None
     stopped = record.outcome.model_copy(update={"code": "interrupted", "steps": 3})
-    said = resumption(record.model_copy(update={"status": "interrupted", "outcome": stopped}), root)
+    said = resume_command_hint(record.model_copy(update={"status": "interrupted", "outcome": stopped}), root)
     assert said is not None
     assert {word for word in said.replace(",", "").split() if word.startswith("save.")} == asked
 
@@ -391,7 +391,7 @@ def test_killed_at_any_time_it_comes_to_the_same_end(tmp_path: Path) -> None:
     for turn in range(10):
         record = read_record(root / "record.json")
         paths = RunPaths(root)
-        view = outlook(paths, record)
+        view = resume_options(paths, record)
         if view.complete or record.status == "finished":
             break
         at = view.way.how.step if view.way is not None else 0

@@ -18,7 +18,7 @@ from test_resume import broken
 
 import fake_sd_scripts
 from fake_sd_scripts import weight
-from lorabake.runs.folder import RunPaths, prepare, read_record
+from lorabake.runs.folder import RunPaths, create_run_folder, read_record
 from lorabake_schemas.record import Record
 from situations import RECIPE, project
 
@@ -321,7 +321,7 @@ def test_a_rehearsal_and_a_run_without_states(tmp_path: Path, stopped: Path) -> 
 def test_a_run_that_never_began_to_train(tmp_path: Path, stopped: Path) -> None:
     record = (stopped / "record.json").read_bytes()
     other = RunPaths(tmp_path / "runs" / "x-002")
-    prepare(other, {"train.toml": b"save_state = true\nsave_every_n_epochs = 1\n", "record.json": record})
+    create_run_folder(other, {"train.toml": b"save_state = true\nsave_every_n_epochs = 1\n", "record.json": record})
     refused = lorabake(tmp_path, "resume", "x-002")
     assert refused.returncode == 1
     assert "it did not get as far as its first state: start it again with `lorabake rerun`" in refused.stderr

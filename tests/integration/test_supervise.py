@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lorabake.errors import SetupError
-from lorabake.process import Command, Running, Supervision, own_environment, supervise
+from lorabake.util.process import Command, RunningCommand, SupervisionOptions, read_environment, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -24,12 +24,12 @@ PATIENCE = 30.0
 
 def fake(tmp_path: Path, *flags: str) -> Command:
     argv = (sys.executable, str(FAKE), "--pids", str(tmp_path / "pids"), *flags)
-    return Command(argv, tmp_path, own_environment())
+    return Command(argv, tmp_path, read_environment())
 
 
-def supervision(tmp_path: Path, wait_s: float = 60.0) -> Supervision:
+def supervision(tmp_path: Path, wait_s: float = 60.0) -> SupervisionOptions:
     """``wait_s`` short where every rung has to be climbed."""
-    return Supervision(tmp_path / "trainer.log", interrupt_s=wait_s, terminate_s=wait_s)
+    return SupervisionOptions(tmp_path / "trainer.log", interrupt_s=wait_s, terminate_s=wait_s)
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -54,7 +54,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait(running: Running) -> None:
+def wait(running: RunningCommand) -> None:
     until(lambda: running.wait(0.1), "the end of the command")
 
 
@@ -87,7 +87,7 @@ def test_the_command_sees_its_environment_and_default_signals(tmp_path: Path) ->
 
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
-    command = Command((str(tmp_path / "no-python"),), tmp_path, own_environment())
+    command = Command((str(tmp_path / "no-python"),), tmp_path, read_environment())
     with (
         pytest.raises(SetupError, match=r"cannot start .*no-python: No such file"),
         supervise(command, supervision(tmp_path)),
@@ -96,7 +96,7 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    command = Command((sys.executable,), tmp_path / "none", own_environment())
+    command = Command((sys.executable,), tmp_path / "none", read_environment())
     with pytest.raises(SetupError, match="cannot start"), supervise(command, supervision(tmp_path)):
         pytest.fail("it cannot have started")
 
@@ -117,7 +117,7 @@ def test_stop_leaves_no_process(tmp_path: Path, children: str, *, stubborn: bool
 
 
 def test_each_further_stop_goes_to_the_next_rung_at_once(tmp_path: Path) -> None:
-    patient = Supervision(tmp_path / "trainer.log", interrupt_s=600, terminate_s=600)
+    patient = SupervisionOptions(tmp_path / "trainer.log", interrupt_s=600, terminate_s=600)
     with supervise(fake(tmp_path, "--delay", "600", "--ignore"), patient) as running:
         pids(tmp_path)
         for _ in range(3):

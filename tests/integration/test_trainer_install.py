@@ -20,8 +20,8 @@ import pytest
 from lorabake.errors import SetupError
 from lorabake.trainer import install as trainer
 from lorabake.trainer import store, venv
+from lorabake_schemas.messages import Message
 from lorabake_schemas.pin import Pin
-from lorabake_schemas.words import Said
 
 SCRIPT = Path(__file__).with_name("trainer_world.py")
 
@@ -43,7 +43,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small world with a virtual environment in it, for tests of pip alone."""
     folder = tmp_path_factory.mktemp("ready")
     small.make(folder)
-    venv.make(folder / "venv", None, small.environment(folder))
+    venv.create_venv(folder / "venv", None, small.environment(folder))
     return folder
 
 
@@ -59,29 +59,29 @@ def install(
 ) -> trainer.Trainer:
     environment = small.environment(folder) | (env or {})
     chosen, python, world = pin or small.pin(folder), folder / "python", small.world(folder)
-    return trainer.install(chosen, folder / "home", "cuda", environment, say, python=python, world=world)
+    return trainer.ensure_installed(chosen, folder / "home", "cuda", environment, say, python=python, world=world)
 
 
 def left(folder: Path) -> list[str]:
     """What is in the store, besides its lock and the log of the last installation."""
-    root = store.root(folder / "home")
+    root = store.trainers_folder(folder / "home")
     return sorted(path.name for path in root.iterdir() if path.name not in {".lock", "install.log"})
 
 
 def test_an_installation_is_the_pin_and_the_next_one_a_lookup(folder: Path) -> None:
     said: list[str] = []
     pin, home, world = small.pin(folder), folder / "home", small.world(folder)
-    first = trainer.install(pin, home, "cuda", small.environment(folder), said.append, world=world)
+    first = trainer.ensure_installed(pin, home, "cuda", small.environment(folder), said.append, world=world)
     assert first.commit == small.git(first.checkout, "rev-parse", "HEAD")
     assert (first.checkout / "train_network.py").read_text(encoding="utf-8") == "print('a stand-in')\n"
     assert not (first.checkout / "bitsandbytes_windows").exists()
     assert first.versions["tiny"] == "1.0"
     assert "installing 1/1 tiny 1.0" in said
     assert not (first.checkout.parent / "tmp").exists()
-    assert b"tiny" in (store.root(home) / "install.log").read_bytes()
+    assert b"tiny" in (store.trainers_folder(home) / "install.log").read_bytes()
     shutil.rmtree(folder / "origin")  # nothing is left to build from, and no program to build with
     again: list[str] = []
-    second = trainer.install(pin, home, "auto", {"PATH": ""}, again.append, world=world)
+    second = trainer.ensure_installed(pin, home, "auto", {"PATH": ""}, again.append, world=world)
     assert (second, again) == (first, [])
 
 
@@ -97,14 +97,14 @@ def test_a_trainer_is_found_by_the_python_it_was_made_with(folder: Path) -> None
     other.write_text("#!/bin/sh\necho 3.99\n", encoding="utf-8")
     other.chmod(0o755)
     seen = [
-        trainer.status(pin, home, "cuda", env, python=python, world=small.world(folder))
+        trainer.collect_status(pin, home, "cuda", env, python=python, world=small.world(folder))
         for python in (folder / "python", other)
     ]
     assert [(status.trainer, status.python) for status in seen] == [
-        (installed, venv.python_version(None, {})),
+        (installed, venv.read_python_version(None, {})),
         (None, "3.99"),
     ]
-    assert trainer.find(pin, home, "cuda", env, python=other, world=small.world(folder)) is None
+    assert trainer.find_installed(pin, home, "cuda", env, python=other, world=small.world(folder)) is None
 
 
 @contextmanager
@@ -287,8 +287,8 @@ def test_files_that_differ_from_the_commit_are_named(folder: Path) -> None:
     (folder / ".gitconfig").write_text(f"[core]\n    excludesFile = {folder}/ignored\n", encoding="utf-8")
     (folder / "ignored").write_text("stray*\n", encoding="utf-8")
     error = refused(folder, env={"TINY_STRAYS": "{prefix}/../sd-scripts/stray-{n}"})
-    assert isinstance(error.message, Said)
-    assert isinstance(error.message.filled["files"], Said)
+    assert isinstance(error.message, Message)
+    assert isinstance(error.message.filled["files"], Message)
     assert error.message.filled["files"].filled == {
         "names": ", ".join(f"stray-{n}" for n in range(5)),
         "rest": 2,
@@ -309,10 +309,12 @@ def test_too_little_disk_is_seen_before_anything_is_downloaded(folder: Path) -> 
 
     world, env = replace(small.world(folder), free_disk=full), small.environment(folder)
     with pytest.raises(SetupError, match="not enough disk") as caught:
-        trainer.install(small.pin(folder), folder / "home", "cuda", env, print, python=folder / "python", world=world)
+        trainer.ensure_installed(
+            small.pin(folder), folder / "home", "cuda", env, print, python=folder / "python", world=world
+        )
     assert "LORABAKE_HOME" in (caught.value.hint or "")
     assert left(folder) == []
-    assert not (store.root(folder / "home") / "install.log").exists()
+    assert not (store.trainers_folder(folder / "home") / "install.log").exists()
 
 
 def test_a_disk_that_fills_up_is_named_whatever_failed(folder: Path) -> None:
@@ -324,7 +326,7 @@ def test_a_disk_that_fills_up_is_named_whatever_failed(folder: Path) -> None:
     world, env = replace(small.world(folder), free_disk=filling), small.environment(folder)
     pin = small.pin(folder).model_copy(update={"url": (folder / "none").as_uri()})
     with pytest.raises(SetupError, match="the disk is full") as caught:
-        trainer.install(pin, folder / "home", "cuda", env, print, python=folder / "python", world=world)
+        trainer.ensure_installed(pin, folder / "home", "cuda", env, print, python=folder / "python", world=world)
     assert "cannot fetch sd-scripts" in (caught.value.hint or "")
     assert left(folder) == []
 
@@ -346,10 +348,10 @@ def fill(ready: Path, lock: str, **env: str) -> SetupError:
     """The error of filling a virtual environment from a lock that cannot be installed."""
     scratch = ready / "scratch"
     scratch.mkdir()
-    python = venv.interpreter(ready / "venv")
+    python = venv.interpreter_path(ready / "venv")
     try:
         with pytest.raises(SetupError) as caught:
-            venv.fill(python, lock, scratch, small.environment(ready) | env, ready / "log", print)
+            venv.install_packages(python, lock, scratch, small.environment(ready) | env, ready / "log", print)
     finally:
         shutil.rmtree(scratch)
     assert str(ready / "log") in (caught.value.hint or "")
@@ -434,13 +436,13 @@ def test_a_configuration_that_pip_cannot_read(folder: Path) -> None:
 
 def test_asking_pip_for_a_cpu_build(ready: Path) -> None:
     """Wheels that pip would take for torch, by their names alone; nothing is opened."""
-    python, lock = venv.interpreter(ready / "venv"), "torch==2.13.0 --hash=sha256:00\n"
+    python, lock = venv.interpreter_path(ready / "venv"), "torch==2.13.0 --hash=sha256:00\n"
     env = small.environment(ready)
-    assert not venv.offers_cpu_torch(python, lock, env)
+    assert not venv.has_cpu_torch(python, lock, env)
     (ready / "wheels" / "torch-2.13.0-py3-none-any.whl").touch()
-    assert not venv.offers_cpu_torch(python, lock, env)
+    assert not venv.has_cpu_torch(python, lock, env)
     (ready / "wheels" / "torch-2.13.0+cpu-py3-none-any.whl").touch()
-    assert venv.offers_cpu_torch(python, lock, env)
+    assert venv.has_cpu_torch(python, lock, env)
 
 
 def test_a_python_without_venv(tmp_path: Path) -> None:
@@ -448,20 +450,20 @@ def test_a_python_without_venv(tmp_path: Path) -> None:
     fake.write_text("#!/bin/sh\necho 'ensurepip is not available.'\nexit 1\n", encoding="utf-8")
     fake.chmod(0o755)
     with pytest.raises(SetupError, match="venv or ensurepip is missing") as caught:
-        venv.make(tmp_path / "venv", fake, {"PATH": os.environ["PATH"]})
+        venv.create_venv(tmp_path / "venv", fake, {"PATH": os.environ["PATH"]})
     assert "python3-venv" in (caught.value.hint or "")
 
 
 def test_a_program_that_is_no_python(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="not a Python that starts"):
-        venv.python_version(Path("/bin/false"), {"PATH": ""})
-    assert venv.python_version(Path(sys.executable), {"PATH": ""}) == venv.python_version(None, {})
+        venv.read_python_version(Path("/bin/false"), {"PATH": ""})
+    assert venv.read_python_version(Path(sys.executable), {"PATH": ""}) == venv.read_python_version(None, {})
 
 
 def own(
     ready: Path, pin: Pin, python: Path | None, say: Callable[[str], None] = print, needed: tuple[str, ...] = ()
 ) -> trainer.Trainer:
-    return trainer.own(ready / "origin", python, pin, say, small.environment(ready), needed=needed)
+    return trainer.check_user_trainer(ready / "origin", python, pin, say, small.environment(ready), needed=needed)
 
 
 @pytest.fixture
@@ -496,7 +498,7 @@ def test_own_installations_that_will_not_do(ready: Path, tried: Pin) -> None:
     with pytest.raises(SetupError, match="import tiny: ModuleNotFoundError"):
         own(ready, core, Path(sys.executable))
     with pytest.raises(SetupError, match=r"lacks train_network\.py"):
-        trainer.own(ready, Path(sys.executable), tried, print, small.environment(ready))
+        trainer.check_user_trainer(ready, Path(sys.executable), tried, print, small.environment(ready))
 
 
 def test_an_own_installation_needs_what_its_plan_needs_and_no_more(ready: Path, tried: Pin) -> None:

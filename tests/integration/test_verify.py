@@ -19,14 +19,13 @@ from jsonschema import Draft202012Validator
 from own_trainer import OwnTrainer, environment, lorabake
 from PIL import Image
 
-from lorabake import locks
-from lorabake.reading import machine
-from lorabake.reading.fact_store import store_path
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.render.page import Page
-from lorabake.render.verify import verified
-from lorabake.runs.find import find
-from lorabake.runs.verify import verify
+from lorabake.analysis.verify import verify_run
+from lorabake.commands.output.layout import TextLayout
+from lorabake.commands.output.verify import format_verification
+from lorabake.runs.index import find_run
+from lorabake.util import locks, machine
+from lorabake.util.fact_cache import fact_store_path
+from lorabake.util.hashing import FileHasher
 from situations import project, write_base, write_pictures
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "verify.schema.json"
@@ -60,9 +59,11 @@ class World:
     def verify(self, *, cache: bool = True) -> dict[str, Any]:
         """What it says as JSON, whose schema it keeps."""
         env = environment(self.home)
-        store = store_path(Path(env["LORABAKE_HOME"]), env) if cache else None
-        report = verify(find(self.run, self.project), env, Fingerprints(store), machine.facts(env), self.given)
-        told: dict[str, Any] = json.loads(verified(report, Page(), as_json=True))
+        store = fact_store_path(Path(env["LORABAKE_HOME"]), env) if cache else None
+        report = verify_run(
+            find_run(self.run, self.project), env, FileHasher(store), machine.detect_machine(env), self.given
+        )
+        told: dict[str, Any] = json.loads(format_verification(report, TextLayout(), as_json=True))
         schema = json.loads(SCHEMA.read_text("utf-8"))
         check: Callable[[object], None] = cast("Any", Draft202012Validator(schema)).validate
         check(told)
@@ -356,7 +357,7 @@ def test_a_rehearsal_a_failed_run_and_one_in_progress(world: World) -> None:
     assert world.verify()["identical"]
     record = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps(record | {"status": "started", "outcome": None, "ended": None}), "utf-8")
-    with locks.held(world.run.parent / f".{record['name']}.lock", lambda _: None):
+    with locks.hold_lock(world.run.parent / f".{record['name']}.lock", lambda _: None):
         told = world.verify()
     assert told["remarks"][0] == "this run is in progress: what it makes is recorded when it ends"
     assert (told["status"], told["identical"]) == ("started", True)
@@ -372,7 +373,7 @@ KINDS = {
     "a preset of one's own": '[network]\ntype = "locon"\npreset = "mine.toml"\n',
     "tokenizers and a VAE beside the recipe": '[base]\nvae = "vae.safetensors"\ntokenizer_cache_dir = "tokenizers"\n',
     "weights to begin with": '[network]\nnetwork_weights = "old.safetensors"\n',
-    "regularisation": '[[regularisation]]\nclass = "burger"\nimages = "regular"\n',
+    "regularization": '[[regularization]]\nclass = "burger"\nimages = "regular"\n',
     "a model of the hub": '[base]\nmodel = "org/model"\n',
     "absolute paths": '[base]\nmodel = "{project}/base.safetensors"\n',
 }

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from lorabake.errors import LorabakeError
 from lorabake.trainer import install as trainer
-from lorabake_schemas.pin import Lock, Pin
+from lorabake.trainer.build import BuildEnv
+from lorabake_schemas.pin import PackageLock, Pin
 
 SPARSE = ("/*", "!/bitsandbytes_windows/")
 FILES = {
@@ -91,7 +92,7 @@ def lock_text(folder: Path) -> str:
 
 
 def pin(folder: Path, commit: str = "HEAD~1") -> Pin:
-    lock = Lock(file="tiny.txt", download_bytes=1, disk_bytes=1, modules=("tiny",))
+    lock = PackageLock(file="tiny.txt", download_bytes=1, disk_bytes=1, modules=("tiny",))
     return Pin(
         url=(folder / "origin").as_uri(),
         commit=git(folder / "origin", "rev-parse", commit),
@@ -103,7 +104,7 @@ def pin(folder: Path, commit: str = "HEAD~1") -> Pin:
     )
 
 
-def world(folder: Path) -> trainer.World:
+def world(folder: Path) -> BuildEnv:
     text = lock_text(folder)
 
     def lock(name: str) -> str:
@@ -112,7 +113,7 @@ def world(folder: Path) -> trainer.World:
     def gpu(env: Mapping[str, str]) -> bool:
         return "NO_SUCH_GPU" in env
 
-    return trainer.World(lock_text=lock, gpu=gpu)
+    return BuildEnv(lock_text=lock, gpu=gpu)
 
 
 def quick_python(folder: Path, ready: Path) -> Path:
@@ -137,7 +138,7 @@ def main() -> int:
 
     try:
         home = folder / "home"
-        found = trainer.install(
+        found = trainer.ensure_installed(
             pin(folder), home, "cuda", environment(folder), say, python=Path(sys.argv[3]), world=world(folder)
         )
     except LorabakeError as error:

@@ -124,11 +124,11 @@ def test_the_rule_names_what_a_user_needs() -> None:
         "lorabake/_vendor/shapes-sd15.txt",
         "lorabake/_vendor/shapes-sd2.txt",
         "lorabake/_vendor/shapes-sdxl.txt",
-        "lorabake/trainer_side/probe_attention.py",
-        "lorabake/trainer_side/random_base.py",
-        "lorabake/trainer_side/deterministic.py",
-        "lorabake/trainer_side/going_on.py",
-        "lorabake/trainer_side/health.py",
+        "lorabake/trainer/scripts/probe_attention.py",
+        "lorabake/trainer/scripts/random_base.py",
+        "lorabake/trainer/scripts/deterministic.py",
+        "lorabake/trainer/scripts/resume_epoch.py",
+        "lorabake/trainer/scripts/health.py",
     } <= names
 
 
@@ -164,10 +164,10 @@ def test_its_data_is_found_where_it_is_installed(built: Built, tmp_path: Path) -
     names = {path.stem for path in (ROOT / "recipes").glob("*.toml")}
     assert {line.split()[0] for line in listed.stdout.splitlines()} == names
     code = (
-        "from lorabake import resources as r\n"
-        "assert r.option_snapshot('train_network.py') and r.dataset_options() and r.pin()\n"
-        "assert r.vendor_text(r.pin().cpu.file)\n"
-        "with r.trainer_side('health.py') as script: assert script.is_file()\n"
+        "from lorabake.util import resources as r\n"
+        "assert r.load_script_options('train_network.py') and r.load_dataset_options() and r.load_pin()\n"
+        "assert r.read_vendor_text(r.load_pin().cpu.file)\n"
+        "with r.extract_trainer_script('health.py') as script: assert script.is_file()\n"
     )
     done = built.run("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -179,7 +179,7 @@ def test_every_module_can_be_imported(built: Built, tmp_path: Path) -> None:
         "n = 0\n"
         "for package in (lorabake, lorabake_schemas):\n"
         "    for found in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "        if 'trainer_side.' not in found.name and not found.name.endswith(('__main__', 'make_locks')):\n"
+        "        if 'trainer.scripts.' not in found.name and not found.name.endswith(('__main__', 'make_locks')):\n"
         "            importlib.import_module(found.name); n += 1\n"
         "print(n)\n"
     )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lorabake.process import capture, own_environment
-from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, CONFIGS, trainer_env, training_argv
+from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, CONFIG_FLAGS, trainer_env, training_argv
+from lorabake.util.process import capture_output, read_environment
 from lorabake_schemas.plan import LaunchPlan
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def launched(tmp_path: Path, trainer: Trainer, argv: tuple[str, ...]) -> tuple[d
     (home / "accelerate").mkdir(parents=True)
     (home / "accelerate" / "default_config.yaml").write_text(HOSTILE, "utf-8")
     (tmp_path / ACCELERATE_FILE).write_bytes(ACCELERATE_CONFIG)
-    base = dict(own_environment()) | {"HF_HOME": str(home), "ACCELERATE_MIXED_PRECISION": "fp16", "LOCAL_RANK": "1"}
-    done = capture(
+    base = dict(read_environment()) | {"HF_HOME": str(home), "ACCELERATE_MIXED_PRECISION": "fp16", "LOCAL_RANK": "1"}
+    done = capture_output(
         argv, cwd=tmp_path, env=trainer_env(base, python=trainer.python, checkout=tmp_path / "scripts"), timeout=120
     )
     assert done.ok, done.stderr
@@ -51,7 +51,7 @@ def test_a_users_default_configuration_stays_out(tmp_path: Path, trainer: Traine
     script.write_text(SCRIPT, "utf-8")
     argv = training_argv(trainer.python, script, LaunchPlan(cpu=cpu, num_cpu_threads_per_process=3))
     env, arguments, path = launched(tmp_path, trainer, argv)
-    assert tuple(arguments) == CONFIGS
+    assert tuple(arguments) == CONFIG_FLAGS
     assert path == str(script.parent)
     assert env["ACCELERATE_MIXED_PRECISION"] == "no"
     assert env["ACCELERATE_DYNAMO_BACKEND"] == "NO"

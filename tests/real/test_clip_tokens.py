@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import resources
-from lorabake.process import child_env, own_environment
-from lorabake.reading.clip_tokens import is_known_word, tokenizer
+from lorabake.inputs.clip_tokens import is_known_word, load_tokenizer
 from lorabake.trainer.install import Trainer
+from lorabake.util import resources
+from lorabake.util.process import make_child_env, read_environment
 
 pytestmark = pytest.mark.real
 WORDS = (
@@ -40,18 +40,18 @@ def texts() -> list[str]:
 def test_every_count_is_transformers_own(tmp_path: Path, trainer: Trainer) -> None:
     said = texts()
     (tmp_path / "texts.json").write_text(json.dumps(said), encoding="utf-8")
-    (tmp_path / "merges.txt").write_text(resources.clip_merges(), encoding="utf-8")
+    (tmp_path / "merges.txt").write_text(resources.read_clip_merges(), encoding="utf-8")
     script = Path(__file__).with_name("count_clip_tokens.py")
     files = [str(tmp_path / name) for name in ("texts.json", "merges.txt", "answer.json")]
     argv = [str(trainer.python), str(script), *files]
-    done = subprocess.run(argv, env=child_env(own_environment()), capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=make_child_env(read_environment()), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     counts: list[int] = json.loads((tmp_path / "answer.json").read_text(encoding="utf-8"))
     assert len(counts) == len(said) >= 800
-    ours = [tokenizer().count(text) for text in said]
+    ours = [load_tokenizer().count(text) for text in said]
     unlike = [(text, a, b) for text, a, b in zip(said, counts, ours, strict=True) if a != b]
     print(f"{len(said)} texts, {sum(counts)} tokens, the longest {max(counts)}; {len(unlike)} unlike")
     assert unlike == []
     words = [text for text in said if text.isascii() and text.isalpha()]
     assert len(words) >= 5
-    assert [is_known_word(word) for word in words] == [tokenizer().count(word) == 1 for word in words]
+    assert [is_known_word(word) for word in words] == [load_tokenizer().count(word) == 1 for word in words]

@@ -20,17 +20,17 @@ import tomli_w
 from PIL import Image
 from pydantic import ValidationError
 
-from lorabake import resources
+from lorabake.inputs.dataset import scan_folder
+from lorabake.planning.batches import DatasetBlock, SubsetInput, count_batches
 from lorabake.planning.buckets import BucketRules
 from lorabake.planning.compile import compile_plan
-from lorabake.planning.forecast import Schedule, forecast_of
-from lorabake.planning.resolve import resolve
-from lorabake.planning.samples import DatasetBlock, SubsetInput, samples
-from lorabake.process import child_env, own_environment
-from lorabake.reading.dataset import scan
-from lorabake_schemas.caches import seen_sizes
+from lorabake.planning.forecast import Schedule, forecast_from_counts
+from lorabake.planning.resolve import resolve_plan
+from lorabake.util import resources
+from lorabake.util.process import make_child_env, read_environment
+from lorabake_schemas.bucket_fit import Size, SubsetFits
+from lorabake_schemas.caches import find_image_sizes
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
-from lorabake_schemas.fits import Fits, Size
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import Recipe
@@ -116,9 +116,9 @@ def block(
         for number in range(dice.randint(1, 14)):
             picture(images, number, dice)
         is_reg, repeats = at > 0 and dice.random() < 0.4, dice.choice((1, 1, 2, 3, 10))
-        found = scan(images, ".txt")
+        found = scan_folder(images, ".txt")
         facts.append(found)
-        inputs.append(SubsetInput(images.name, seen_sizes(found, "_sd.npz"), repeats, is_reg))
+        inputs.append(SubsetInput(images.name, find_image_sizes(found, "_sd.npz"), repeats, is_reg))
         tables.append(
             {
                 "image_dir": images.as_posix(),
@@ -172,7 +172,9 @@ def case(folder: Path, seed: int) -> Case:
     file = folder / "dataset.toml"
     file.write_text(tomli_w.dumps({"datasets": [table for table, _, _ in made]}), encoding="utf-8")
     options = asdict(trained) | {"lr_scheduler_num_cycles": trained.cycles, "save_model_as": trained.extension}
-    return Case(file, blocks, folders, forecast_of(samples(blocks), trained), READ | options, compiled=False)
+    return Case(
+        file, blocks, folders, forecast_from_counts(count_batches(blocks), trained), READ | options, compiled=False
+    )
 
 
 def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Schedule) -> Recipe | None:
@@ -203,7 +205,7 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
         "kind": "object",
         "base": {"model": "base.safetensors", "family": "sd15"},
         "concept": [{"token": "thing", **part} for is_reg, part in parts if not is_reg],
-        "regularisation": [{"class": "thing", **part} for is_reg, part in parts if is_reg],
+        "regularization": [{"class": "thing", **part} for is_reg, part in parts if is_reg],
         "train": train | {name: value for name, value in length.items() if value},
         "save": {"save_model_as": trained.extension}
         | {name: value for name in saved if (value := getattr(trained, name)) is not None},
@@ -216,14 +218,14 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
 
 
 def compiled(folder: Path, recipe: Recipe, block: DatasetBlock, folders: tuple[FolderFacts, ...]) -> Case:
-    """As `lorabake compile` writes it; a recipe has its regularisation last."""
+    """As `lorabake compile` writes it; a recipe has its regularization last."""
     order = sorted(range(len(folders)), key=lambda at: block.subsets[at].is_reg)
     facts = [(block.subsets[at].is_reg, folders[at]) for at in order]
     data = DatasetFacts(
         tuple(each for is_reg, each in facts if not is_reg), tuple(each for is_reg, each in facts if is_reg)
     )
-    plan = resolve(recipe, BaseFacts(kind="file", family="sd15"), data, MACHINE, AttentionProbe.without_gpu())
-    made = compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), {})
+    plan = resolve_plan(recipe, BaseFacts(kind="file", family="sd15"), data, MACHINE, AttentionProbe.without_gpu())
+    made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options(), {})
     file = folder / "dataset.toml"
     file.write_bytes(made.dataset)
     options = READ | tomllib.loads(made.train.decode()) | {"num_processes": plan.launch.num_processes}
@@ -247,8 +249,8 @@ def covered(cases: list[Case]) -> None:
     often("no upscaling", sum(block.rules.bucket_no_upscale and block.rules.enable_bucket for block in blocks))
     often("no buckets", sum(not block.rules.enable_bucket for block in blocks))
     often("several concepts", sum(sum(not subset.is_reg for subset in block.subsets) > 1 for block in blocks))
-    often("regularisation", sum(any(subset.is_reg for subset in block.subsets) for block in blocks))
-    often("repeats of regularisation", sum(subset.is_reg and subset.num_repeats > 1 for _, subset in subsets))
+    often("regularization", sum(any(subset.is_reg for subset in block.subsets) for block in blocks))
+    often("repeats of regularization", sum(subset.is_reg and subset.num_repeats > 1 for _, subset in subsets))
     often("repeats", sum(not subset.is_reg and subset.num_repeats > 1 for _, subset in subsets))
     often("tall and wide pictures", sum(mixed(subset.sizes) for _, subset in subsets))
     often("accumulation", sum(each.options["gradient_accumulation_steps"] > 1 for each in cases))
@@ -266,7 +268,7 @@ def sd_scripts_count(trainer: Trainer, cases: list[Case], folder: Path) -> list[
     asked, answer = folder / "cases.json", folder / "answer.json"
     told = [{"dataset": str(each.file), "options": each.options} for each in cases]
     asked.write_text(json.dumps(told), encoding="utf-8")
-    env = child_env(own_environment(), drop=("PYTHON", "ACCELERATE"), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
+    env = make_child_env(read_environment(), drop=("PYTHON", "ACCELERATE"), HF_HUB_OFFLINE="1", PYTHONUTF8="1")
     argv = [str(trainer.python), str(COUNTER), str(asked), str(answer)]
     done = subprocess.run(argv, cwd=trainer.checkout, env=env, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
@@ -277,7 +279,7 @@ def sd_scripts_count(trainer: Trainer, cases: list[Case], folder: Path) -> list[
 def images_as_we_see_them(
     subsets: tuple[SubsetInput, ...],
     repeats: tuple[tuple[int, ...], ...],
-    fits: tuple[Fits, ...],
+    fits: tuple[SubsetFits, ...],
     folders: tuple[FolderFacts, ...],
 ) -> dict[str, list[Any]]:
     """Path -> repeats, caption, size, bucket, resized size and crop of every image that is used."""
@@ -299,7 +301,7 @@ def images_as_we_see_them(
 
 def check_dataset(ours: Case, told: Forecast, theirs: list[dict[str, Any]]) -> int:
     """Counts, buckets and every image; returns how many images there were."""
-    held = samples(ours.blocks)
+    held = count_batches(ours.blocks)
     assert told.batches_per_epoch == sum(each["length"] for each in theirs)
     assert told.train_samples == sum(each["train"] for each in theirs)
     buckets = [[bucket.width, bucket.height, bucket.samples, bucket.batches] for bucket in told.buckets]
@@ -345,7 +347,7 @@ def check_rates(told: Forecast, rates: list[float], processes: int, cycles: int)
 
 
 def test_the_forecast_equals_sd_scripts_own_count(trainer: Trainer, tmp_path: Path) -> None:
-    wanted = int(own_environment().get("LORABAKE_TEST_DATASETS", "100"))
+    wanted = int(read_environment().get("LORABAKE_TEST_DATASETS", "100"))
     cases = [case(tmp_path / f"case{seed}", seed) for seed in range(wanted)]
     if wanted >= LEAST:
         covered(cases)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from lorabake import process, prospects, resources
-from lorabake.planning import size
-from lorabake.planning.tensors import NoSuchNetworkError, tensors
-from lorabake.trainer import requirements
+from lorabake.analysis import estimate
+from lorabake.planning import file_size
+from lorabake.planning.network_layout import UnknownNetworkError, list_tensors
+from lorabake.trainer import packages
 from lorabake.trainer.install import Trainer
+from lorabake.util import process, resources
 from lorabake_schemas.machine import BaseFacts, Family
 from lorabake_schemas.plan import Forecast, Plan, Setting, Source
 from lorabake_schemas.plan import Origin as From
@@ -139,10 +140,10 @@ def built(trainer: Trainer, cases: tuple[Case, ...], folder: Path) -> list[dict[
     """What sd-scripts and LyCORIS make of the cases: names and shapes, or the error."""
     asked = [{"family": case.family, "options": options_of(case.plan(), folder)} for case in cases]
     (folder / "cases.json").write_text(json.dumps(asked), encoding="utf-8")
-    env = requirements.child_environment(process.own_environment())
-    with resources.trainer_side("dump_shapes.py") as script:
+    env = packages.python_environment(process.read_environment())
+    with resources.trainer_script("dump_shapes.py") as script:
         argv = [trainer.python, BUILDER, folder / "cases.json", folder / "answer.json", script.parent]
-        done = process.capture(list(map(str, argv)), cwd=trainer.checkout, env=env, timeout=900)
+        done = process.capture_output(list(map(str, argv)), cwd=trainer.checkout, env=env, timeout=900)
     assert done.ok, done.stderr[-3000:]
     answer: list[dict[str, list[int]] | str] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     return answer
@@ -151,7 +152,7 @@ def built(trainer: Trainer, cases: tuple[Case, ...], folder: Path) -> list[dict[
 def options_of(plan: Plan, folder: Path) -> dict[str, Any]:
     """The plan's options as the trainer would read them, with the preset file where they say."""
     if plan.shipped_preset:
-        (folder / plan.shipped_preset).write_text(resources.vendor_text(plan.shipped_preset), encoding="utf-8")
+        (folder / plan.shipped_preset).write_text(resources.read_vendor_text(plan.shipped_preset), encoding="utf-8")
     options: dict[str, Any] = {setting.option: setting.value for setting in plan.train}
     if plan.shipped_preset:
         named = f"preset={plan.shipped_preset}"
@@ -177,7 +178,7 @@ def compare(trainer: Trainer, cases: tuple[Case, ...], folder: Path) -> None:
 def difference(case: Case, theirs: dict[str, list[int]] | str) -> str | None:
     """In what our network is another one; None when it is the same, or both refuse it."""
     ours = expected(case)
-    told = prospects.size_of(case.plan(), BaseFacts(kind="file"), Path())
+    told = estimate.output_size(case.plan(), BaseFacts(kind="file"), Path())
     if isinstance(theirs, str) or ours is None or told is None:
         return None if isinstance(theirs, str) and ours is None and told is None else f"theirs {theirs}, ours {told}"
     if odd := set(ours.items()) ^ {(name, tuple(shape)) for name, shape in theirs.items()}:
@@ -188,11 +189,11 @@ def difference(case: Case, theirs: dict[str, list[int]] | str) -> str | None:
 
 def expected(case: Case) -> dict[str, tuple[int, ...]] | None:
     plan = case.plan()
-    models, presets, own = prospects.ingredients(plan, BaseFacts(kind="file"), Path())
+    models, presets, own = estimate.load_size_inputs(plan, BaseFacts(kind="file"), Path())
     try:
-        made = size.network(plan, models, presets, own)
-        return {f"{each.lora_name}.{name}": shape for each in made for name, shape in tensors(each).items()}
-    except NoSuchNetworkError:
+        made = file_size.list_network_modules(plan, models, presets, own)
+        return {f"{each.lora_name}.{name}": shape for each in made for name, shape in list_tensors(each).items()}
+    except UnknownNetworkError:
         return None
 
 
@@ -207,10 +208,10 @@ def test_every_kind_of_network_in_every_family(trainer: Trainer, tmp_path: Path)
 
 def test_the_snapshots_are_what_the_pin_builds(trainer: Trainer, tmp_path: Path) -> None:
     """The same command makes them (make snapshots)."""
-    env = requirements.child_environment(process.own_environment())
-    with resources.trainer_side("dump_shapes.py") as script:
+    env = packages.python_environment(process.read_environment())
+    with resources.trainer_script("dump_shapes.py") as script:
         argv = [str(trainer.python), str(script), str(tmp_path)]
-        done = process.capture(argv, cwd=trainer.checkout, env=env, timeout=300)
+        done = process.capture_output(argv, cwd=trainer.checkout, env=env, timeout=300)
     assert done.ok, done.stderr[-3000:]
     for name in SNAPSHOTS:
-        assert (tmp_path / name).read_text(encoding="utf-8") == resources.vendor_text(name), name
+        assert (tmp_path / name).read_text(encoding="utf-8") == resources.read_vendor_text(name), name

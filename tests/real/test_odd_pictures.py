@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from lorabake.process import child_env, own_environment
-from lorabake.reading.dataset import scan
+from lorabake.inputs.dataset import scan_folder
 from lorabake.trainer.install import Trainer
-from lorabake_schemas.caches import seen_size
+from lorabake.util.process import make_child_env, read_environment
+from lorabake_schemas.caches import get_header_size
 from lorabake_schemas.dataset import ImageFacts
 
 pytestmark = pytest.mark.real
@@ -87,12 +87,12 @@ def both(tmp_path_factory: pytest.TempPathFactory, trainer: Trainer) -> dict[str
     """Ours and theirs by the picture's name."""
     folder = tmp_path_factory.mktemp("pictures")
     write(folder)
-    ours = scan(folder, ".txt").images
+    ours = scan_folder(folder, ".txt").images
     to = folder.with_name("answer.json")
     paths = [str(folder / image.name) for image in ours]
     argv = [str(trainer.python), str(LOADER), str(to), *paths]
     done = subprocess.run(
-        argv, cwd=trainer.checkout, env=child_env(own_environment()), capture_output=True, text=True, check=False
+        argv, cwd=trainer.checkout, env=make_child_env(read_environment()), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = json.loads(to.read_text(encoding="utf-8"))
@@ -111,7 +111,7 @@ def test_what_stops_it_is_a_problem_and_nothing_else_is(both: Both) -> None:
 
 def test_every_size_is_what_it_takes_the_picture_for(both: Both) -> None:
     sound = [(name, ours, theirs) for name, (ours, theirs) in both.items() if not ours.problem]
-    assert [(name, seen_size(ours)) for name, ours, _ in sound] == [
+    assert [(name, get_header_size(ours)) for name, ours, _ in sound] == [
         (name, tuple(theirs["seen"])) for name, _, theirs in sound
     ]
     assert [(name, (ours.width, ours.height)) for name, ours, _ in sound] == [

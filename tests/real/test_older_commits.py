@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import process, resources
+from lorabake.analysis.check import check_recipe
 from lorabake.errors import UnreachableError
-from lorabake.examine import examine
-from lorabake.planning.option_difference import option_difference
-from lorabake.reading import machine
-from lorabake.run_files import compiled_for
+from lorabake.jobs.run_files import compile_for_run
 from lorabake.trainer import install as trainers
 from lorabake.trainer import options, store
-from lorabake.trainer.contents import contents
-from lorabake_schemas.options import Snapshot
+from lorabake.trainer.build import BuildEnv
+from lorabake.trainer.environment import read_trainer_contents
+from lorabake.trainer.option_diff import diff_options
+from lorabake.util import machine, process, resources
+from lorabake_schemas.options import OptionSnapshot
 from lorabake_schemas.pin import Pin
 from situations import CPU, project
 
@@ -34,7 +34,7 @@ ROOM = 4 * 10**9  # for a second copy of the packages
 
 
 def at(commit: str) -> Pin:
-    return resources.pin().model_copy(update={"commit": commit})
+    return resources.load_pin().model_copy(update={"commit": commit})
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ def home(trainer: trainers.Trainer, tmp_path_factory: pytest.TempPathFactory) ->
     """A store of its own that borrows the installed trainer, so that nothing is left beside it."""
     folder = tmp_path_factory.mktemp("home")
     installed = trainer.checkout.parent
-    store.root(folder).mkdir()
-    shutil.copytree(installed, store.root(folder) / installed.name, symlinks=True, copy_function=_linked)
+    store.trainers_folder(folder).mkdir()
+    shutil.copytree(installed, store.trainers_folder(folder) / installed.name, symlinks=True, copy_function=_linked)
     for marker in installed.parent.glob("*.json"):
-        shutil.copy(marker, store.root(folder))
+        shutil.copy(marker, store.trainers_folder(folder))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -58,15 +58,15 @@ def _linked(file: str, place: str) -> None:
         shutil.copy2(file, place, follow_symlinks=False)
 
 
-def looked_up(home: Path, commit: str) -> Snapshot:
+def looked_up(home: Path, commit: str) -> OptionSnapshot:
     try:
-        return options.looked_up(at(commit), home, process.own_environment(), print)
+        return options.fetch_options(at(commit), home, process.read_environment(), print)
     except UnreachableError as error:
         pytest.skip(f"no other commit: {error.message} ({error.hint})")
 
 
 def test_neighbours_differ_by_the_one_option_that_was_added(home: Path) -> None:
-    found = option_difference(looked_up(home, BEFORE), looked_up(home, AFTER))
+    found = diff_options(looked_up(home, BEFORE), looked_up(home, AFTER))
     for script in found.scripts:
         assert [option.name for option in script.added] == ["resize_interpolation"]
         assert (script.removed, script.changed) == ((), ())
@@ -79,7 +79,7 @@ def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path
     old = looked_up(home, V0_7_0)
     assert "debiased_estimation_loss" not in {option.name for option in old.train_network}
     recipe = project(tmp_path)
-    refused = examine(recipe, CPU, snapshot=old)
+    refused = check_recipe(recipe, CPU, snapshot=old)
     said = {finding.key: finding for finding in refused.errors}
     assert said.keys() == {"train.debiased_estimation_loss", "train.lr_warmup_steps"}
     assert V0_7_0[:12] in said["train.debiased_estimation_loss"].message
@@ -88,9 +88,9 @@ def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path
     assert said["train.lr_warmup_steps"].fix == "write a whole number, as train.lr_warmup_steps"
     mended = "[train]\ndebiased_estimation_loss = false\nlr_warmup_steps = 10\n"
     recipe.write_text(f"{recipe.read_text(encoding='utf-8')}\n{mended}", encoding="utf-8")
-    accepted = examine(recipe, CPU, snapshot=old)
+    accepted = check_recipe(recipe, CPU, snapshot=old)
     assert accepted.errors == ()
-    written = tomllib.loads(compiled_for(accepted, tmp_path / "run").train.decode())
+    written = tomllib.loads(compile_for_run(accepted, tmp_path / "run").train.decode())
     assert len(written) >= 20
     assert written.keys() <= {option.name for option in old.train_network}
 
@@ -98,7 +98,7 @@ def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path
 @pytest.fixture
 def python(trainer: trainers.Trainer, tmp_path: Path) -> Path:
     """One whose virtual environments have the packages already, so that they need not be fetched again."""
-    if machine.free_disk(tmp_path) < ROOM:
+    if machine.get_free_disk(tmp_path) < ROOM:
         pytest.skip(f"a second trainer needs {ROOM / 1e9:.0f} GB of disk")
     script, ready = tmp_path / "python", trainer.checkout.parent / "venv"
     script.write_text(
@@ -112,27 +112,27 @@ def python(trainer: trainers.Trainer, tmp_path: Path) -> Path:
 def test_an_older_release_installed_beside_the_pin(
     trainer: trainers.Trainer, home: Path, python: Path, tmp_path: Path
 ) -> None:
-    env, said = process.own_environment(), list[str]()
-    world = trainers.World(lender=resources.pin())
+    env, said = process.read_environment(), list[str]()
+    world = BuildEnv(lender=resources.load_pin())
     try:
-        older = trainers.install(at(V0_9_1), home, "auto", env, said.append, python=python, world=world)
+        older = trainers.ensure_installed(at(V0_9_1), home, "auto", env, said.append, python=python, world=world)
     except UnreachableError as error:
         pytest.skip(f"no other commit: {error.message} ({error.hint})")
     assert (older.commit, older.kind, older.lock) == (V0_9_1, "pin", trainer.lock)
     assert any("accelerate==0.30.0, the pin for accelerate==1.6.0" in line for line in said)
     assert any("does not ask for schedulefree==1.4" in line for line in said)
-    made_of = contents(older, env)
+    made_of = read_trainer_contents(older, env)
     assert made_of.clean
-    assert made_of.packages == contents(trainer, env).packages
-    assert made_of.tree != contents(trainer, env).tree
-    found = options.known(at(V0_9_1), home, env)
-    missing = {option.name for option in option_difference(resources.snapshot(), found).scripts[0].removed}
+    assert made_of.packages == read_trainer_contents(trainer, env).packages
+    assert made_of.tree != read_trainer_contents(trainer, env).tree
+    found = options.require_options(at(V0_9_1), home, env)
+    missing = {option.name for option in diff_options(resources.load_snapshot(), found).scripts[0].removed}
     assert missing >= {"metadata_trigger_phrase", "huber_scale", "skip_cache_check", "resize_interpolation"}
     assert "seed" not in missing
-    examination = examine(project(tmp_path), CPU, snapshot=found)
+    examination = check_recipe(project(tmp_path), CPU, snapshot=found)
     assert examination.errors == ()
     assert any("has no option metadata_trigger_phrase" in finding.message for finding in examination.findings)
-    written = tomllib.loads(compiled_for(examination, tmp_path / "run").train.decode())
+    written = tomllib.loads(compile_for_run(examination, tmp_path / "run").train.decode())
     assert "metadata_trigger_phrase" not in written
     assert written.keys() <= {option.name for option in found.train_network}
     shutil.rmtree(older.checkout.parent)

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake import locks
-from lorabake.first import ingredients, pictures
-from lorabake.process import child_env, own_environment
-from lorabake.reading import machine
-from lorabake.reading.timeless import PASSING
-from lorabake.reading.two_loras import compared
+from lorabake.inputs import sample_images
+from lorabake.jobs import quickstart_files
+from lorabake.lora.compare import compare_loras
+from lorabake.lora.reproducible import VOLATILE_KEYS
 from lorabake.trainer.install import Trainer
-from lorabake_schemas.comparison import Comparison
+from lorabake.util import locks, machine
+from lorabake.util.process import make_child_env, read_environment
+from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.record import Record
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ HEAD = "| runs | tensors differ | largest | mean | relative | metadata differs i
 
 @pytest.fixture(scope="module")
 def cache() -> Path:
-    return Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    return Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def base(cache: Path, trainer: Trainer) -> Path:
     """The base of random weights that the other real runs use."""
     folder = cache / "bases" / "sd15"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
-    wanted, free = ingredients.needs("sd15").memory_bytes, machine.available_memory()
+    with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
+        quickstart_files.make_base(folder, "sd15", trainer.python, read_environment(), print)
+    wanted, free = quickstart_files.resource_needs("sd15").memory_bytes, machine.get_available_memory()
     if free is not None and free < wanted:
         pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
     return folder
@@ -49,7 +49,7 @@ def base(cache: Path, trainer: Trainer) -> Path:
 
 def write_recipe(folder: Path, base: Path, **launch: Any) -> Path:
     """All that draws on chance: shuffled captions, flipped pictures, dropout, two epochs of two batches."""
-    pictures.draw(folder / "lighthouse", pictures.LIGHTHOUSE, 4)
+    sample_images.draw(folder / "lighthouse", sample_images.LIGHTHOUSE, 4)
     concept = {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}
     recipe: dict[str, Any] = {
         "name": "twice",
@@ -79,7 +79,7 @@ def write_recipe(folder: Path, base: Path, **launch: Any) -> Path:
 
 
 def lorabake(cache: Path, folder: Path, *argv: str) -> str:
-    env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(cache))
+    env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(cache))
     done = subprocess.run(
         [sys.executable, "-m", "lorabake", *argv],
         cwd=folder, env=env, check=False, capture_output=True, text=True, encoding="utf-8",
@@ -114,7 +114,7 @@ def test_deterministic_runs_give_the_same_files_byte_for_byte(tmp_path: Path, ca
     assert first.outcome.steps == 4
     assert first.outcome.outputs == second.outcome.outputs
     assert "equal to the byte" in lorabake(cache, tmp_path, "compare", "twice-001", "twice-002")
-    trained = compared(one / "output" / SAVED[0], one / "output" / SAVED[1])
+    trained = compare_loras(one / "output" / SAVED[0], one / "output" / SAVED[1])
     assert trained.likeness == "different"  # the second epoch did something
 
 
@@ -124,27 +124,27 @@ def test_what_differs_between_two_ordinary_runs(tmp_path: Path, cache: Path, bas
     one, two, said = twice(cache, tmp_path, write_recipe(tmp_path, base))
     assert record(one).digest == record(two).digest
     assert "twice.safetensors is another file than that of" in said
-    found = compared(one / "output" / SAVED[1], two / "output" / SAVED[1])
+    found = compare_loras(one / "output" / SAVED[1], two / "output" / SAVED[1])
     print(row(found))
     enter(cache / "repeatable.md", found)
     assert found.likeness != "equal-bytes"
     assert (found.only_first, found.only_second, found.unlike) == ((), (), ())
     keys = {each.key for each in found.metadata}
     assert {"ss_session_id", "ss_training_started_at", "ss_training_finished_at"} <= keys
-    assert keys <= PASSING | {"sshs_model_hash"}
+    assert keys <= VOLATILE_KEYS | {"sshs_model_hash"}
     assert ("sshs_model_hash" in keys) is (found.likeness == "different")
     assert found.whole.relative is not None
     assert found.whole.relative < 0.01
 
 
-def row(found: Comparison) -> str:
+def row(found: LoraComparison) -> str:
     apart = found.whole
     keys = ", ".join(each.key for each in found.metadata)
     numbers = f"{apart.differing} of {apart.tensors} | {apart.largest:.2g} | {apart.mean:.2g} | {apart.relative:.2g}"
     return f"| ordinary, two threads | {numbers} | {keys} |"
 
 
-def enter(table: Path, found: Comparison) -> None:
+def enter(table: Path, found: LoraComparison) -> None:
     """One row more: what differs once differs otherwise the next time."""
     before = table.read_text("utf-8") if table.exists() else HEAD
     table.write_text(f"{before}{row(found)}\n", encoding="utf-8")

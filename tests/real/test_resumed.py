@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake import locks
-from lorabake.first import ingredients, pictures
-from lorabake.process import child_env, own_environment
-from lorabake.reading import machine
-from lorabake.reading.weights import read_weights
+from lorabake.inputs import sample_images
+from lorabake.jobs import quickstart_files
+from lorabake.lora.weights import read_weights
 from lorabake.runs.folder import RunPaths, read_record
-from lorabake.runs.lock import find_trainer, read_claim
+from lorabake.runs.lock import find_running_trainer, read_claim
 from lorabake.trainer.install import Trainer
+from lorabake.util import locks, machine
+from lorabake.util.process import make_child_env, read_environment
 from lorabake_schemas.record import Record
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def cache() -> Path:
-    return Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    return Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ def base(cache: Path, trainer: Trainer) -> Path:
     """The base of random weights that the other real runs use."""
     folder = cache / "bases" / "sd15"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
-    wanted, free = ingredients.needs("sd15").memory_bytes, machine.available_memory()
+    with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
+        quickstart_files.make_base(folder, "sd15", trainer.python, read_environment(), print)
+    wanted, free = quickstart_files.resource_needs("sd15").memory_bytes, machine.get_available_memory()
     if free is not None and free < wanted:
         pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
     return folder
@@ -58,7 +58,7 @@ class Project:
 
     def __init__(self, folder: Path, base: Path, cache: Path, train: dict[str, Any], **more: Any) -> None:
         self.folder, self.cache = folder, cache
-        pictures.draw(folder / "lighthouse", pictures.LIGHTHOUSE, 4)
+        sample_images.draw(folder / "lighthouse", sample_images.LIGHTHOUSE, 4)
         concept = {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}
         told: dict[str, Any] = {
             "name": "lum",
@@ -85,7 +85,7 @@ class Project:
         (folder / "recipe.toml").write_text(tomli_w.dumps(told), encoding="utf-8")
 
     def lorabake(self, *args: str) -> subprocess.Popen[str]:
-        env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(self.cache))
+        env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(self.cache))
         argv = [sys.executable, "-m", "lorabake", *args]
         return subprocess.Popen(
             argv, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
@@ -105,7 +105,9 @@ class Project:
         process.kill()
         process.communicate()
         until(
-            lambda: read_record(run / "record.json").status == "interrupted" and find_trainer(RunPaths(run)) is None,
+            lambda: (
+                read_record(run / "record.json").status == "interrupted" and find_running_trainer(RunPaths(run)) is None
+            ),
             "the guard",
         )
 
@@ -205,7 +207,7 @@ def test_a_trainer_that_outlived_lorabake_and_guard(tmp_path: Path, cache: Path,
     lorabake.kill()
     os.kill(claim.owner.pid, signal.SIGKILL)
     lorabake.communicate()
-    active = find_trainer(RunPaths(run))
+    active = find_running_trainer(RunPaths(run))
     assert active is not None
     assert len(active.pids) >= 2  # accelerate and the training
     for command in (("resume", str(run)), ("run", "recipe.toml", "--run-dir", str(tmp_path / "other"))):
@@ -215,7 +217,7 @@ def test_a_trainer_that_outlived_lorabake_and_guard(tmp_path: Path, cache: Path,
         assert f"kill {' '.join(map(str, active.pids))}" in err
     for pid in active.pids:
         os.kill(pid, signal.SIGTERM)
-    until(lambda: find_trainer(RunPaths(run)) is None, "the trainer's end")
+    until(lambda: find_running_trainer(RunPaths(run)) is None, "the trainer's end")
     verified = project.lorabake("verify", str(run), "--json")
     told = json.loads(verified.communicate(timeout=PATIENCE)[0])
     record = read_record(run / "record.json")

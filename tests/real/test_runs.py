@@ -23,13 +23,12 @@ import pytest
 import tomli_w
 from safetensors import safe_open
 
-from lorabake import locks, resources
-from lorabake.examine import examine
-from lorabake.first import ingredients as quickstart
-from lorabake.first import pictures
-from lorabake.process import child_env, own_environment
-from lorabake.reading import machine
+from lorabake.analysis.check import check_recipe
+from lorabake.inputs import sample_images
+from lorabake.jobs import quickstart_files as quickstart
 from lorabake.trainer.install import Trainer
+from lorabake.util import locks, machine, resources
+from lorabake.util.process import make_child_env, read_environment
 from lorabake_schemas.machine import Family
 from lorabake_schemas.record import Record
 
@@ -83,7 +82,7 @@ class Result:
 @pytest.fixture(scope="session")
 def cache() -> Path:
     """Where the trainer and the bases are kept between sessions."""
-    folder = Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    folder = Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -96,8 +95,8 @@ def base_of(cache: Path, trainer: Trainer) -> Callable[[Case], Path]:
         folder = cache / "bases" / case.base
         folder.parent.mkdir(exist_ok=True)
         options = ("--v-prediction", "--zero-terminal-snr") if case.v_prediction else ()
-        with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-            quickstart.make_base(folder, case.family, trainer.python, own_environment(), print, *options)
+        with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
+            quickstart.make_base(folder, case.family, trainer.python, read_environment(), print, *options)
         return folder
 
     return made
@@ -118,26 +117,26 @@ def enter(table: Path, name: str, row: str) -> None:
 
 def skip_where_too_small(case: Case, cache: Path) -> None:
     extra = LYCORIS_MEMORY if case.network.get("type", "lora") != "lora" else 0
-    wanted = quickstart.needs(case.family).memory_bytes + extra
-    free = machine.available_memory()
+    wanted = quickstart.resource_needs(case.family).memory_bytes + extra
+    free = machine.get_available_memory()
     if free is not None and free < wanted:
         pytest.skip(f"{case.name} needs {wanted / GB:.1f} GB of memory, {free / GB:.1f} GB are free")
-    disk = machine.free_disk(cache)
+    disk = machine.get_free_disk(cache)
     if disk < DISK[case.family]:
         pytest.skip(f"{case.name} needs {DISK[case.family] / GB:.1f} GB of disk, {disk / GB:.1f} GB are free")
 
 
 def concepts(case: Case, folder: Path) -> dict[str, Any]:
     """The recipe's tables of pictures, with the pictures drawn; paths are relative to the recipe."""
-    subjects = (pictures.LIGHTHOUSE, pictures.BALLOON) if case.both_concepts else (pictures.LIGHTHOUSE,)
+    subjects = (sample_images.LIGHTHOUSE, sample_images.BALLOON) if case.both_concepts else (sample_images.LIGHTHOUSE,)
     for subject in subjects:
-        pictures.draw(folder / subject.class_, subject, SHARE_OF_PICTURES)
+        sample_images.draw(folder / subject.class_, subject, SHARE_OF_PICTURES)
     tables: dict[str, Any] = {
         "concept": [{"token": each.token, "class": each.class_, "images": each.class_} for each in subjects]
     }
     if case.both_concepts:
-        pictures.draw(folder / "plain", pictures.PLAIN_LIGHTHOUSE, SHARE_OF_PICTURES)
-        tables["regularisation"] = [{"class": "lighthouse", "images": "plain"}]
+        sample_images.draw(folder / "plain", sample_images.PLAIN_LIGHTHOUSE, SHARE_OF_PICTURES)
+        tables["regularization"] = [{"class": "lighthouse", "images": "plain"}]
     return tables
 
 
@@ -165,7 +164,7 @@ def write_recipe(case: Case, folder: Path, base: Path) -> Path:
 
 def trained(recipe: Path, cache: Path, run: Path) -> Result:
     """Run it as a user would, and read what it left with other code than lorabake's."""
-    env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(cache))
+    env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(cache))
     argv = [sys.executable, "-m", "lorabake", "run", str(recipe), "--run-dir", str(run)]
     done = subprocess.run(argv, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
@@ -182,7 +181,7 @@ def judge(case: Case, result: Result) -> None:
     record, metadata = result.record, result.metadata
     assert record.status == "finished"
     assert not record.rehearsal
-    assert record.trainer.commit == resources.pin().commit
+    assert record.trainer.commit == resources.load_pin().commit
     assert int(metadata["ss_steps"]) == record.planned_steps > 0
     assert len(result.losses) == record.planned_steps
     assert all(math.isfinite(loss) for loss in result.losses)
@@ -215,7 +214,7 @@ def led_back(case: Case, result: Result, run: Path, cache: Path) -> None:
     """The file alone, copied away under another name, tells what it is and which run it comes from."""
     copy = shutil.copy(run / "output" / f"{case.name}.safetensors", run.parent / "elsewhere.safetensors")
     argv = [sys.executable, "-m", "lorabake", "inspect", str(copy), "--json", "--deep"]
-    env = child_env(own_environment(), LORABAKE_HOME=str(cache))
+    env = make_child_env(read_environment(), LORABAKE_HOME=str(cache))
     done = subprocess.run(argv, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (told,) = json.loads(done.stdout)["files"]
@@ -254,7 +253,7 @@ def equal_to_tensorboard(result: Result, run: Path, trainer: Trainer) -> None:
 
 def foretold(recipe: Path, result: Result, file: Path) -> None:
     """The plan knew how large the file would be: its tensors to the byte, its header about."""
-    plan = examine(recipe, machine.facts(own_environment())).plan
+    plan = check_recipe(recipe, machine.detect_machine(read_environment())).plan
     assert plan
     told = plan.forecast.file_size
     assert told
@@ -307,7 +306,7 @@ def test_sd15_lora_with_prodigy(
 
 
 @pytest.mark.real
-def test_sd15_locon_with_two_concepts_and_regularisation(
+def test_sd15_locon_with_two_concepts_and_regularization(
     tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path
 ) -> None:
     result = go(LOCON, tmp_path, cache, base_of, table)

@@ -13,19 +13,19 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake import locks
-from lorabake.cache_look import Cached
-from lorabake.cache_upkeep import Keeper, refreshed
-from lorabake.examine import Examination, examine
-from lorabake.first import ingredients, pictures
-from lorabake.process import child_env, own_environment
-from lorabake.reading import machine
-from lorabake.reading.cache_origins import CacheMemory
-from lorabake.reading.dataset import Scanning
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.inputs import Ingredients, inputs
+from lorabake.analysis.cache_check import CacheContext
+from lorabake.analysis.check import CheckResult, check_recipe
+from lorabake.inputs import sample_images
+from lorabake.inputs.cache_provenance import CacheIndex
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.manifest import ManifestSpec, hash_inputs
+from lorabake.jobs import quickstart_files
+from lorabake.jobs.cache_recorder import CacheRecorder, refresh_caches
+from lorabake.jobs.run_files import write_compiled
 from lorabake.trainer.install import Trainer
-from lorabake.workflow import write_compiled
+from lorabake.util import locks, machine
+from lorabake.util.hashing import FileHasher
+from lorabake.util.process import make_child_env, read_environment
 from situations import CPU, RECIPE, write_base, write_pictures
 
 pytestmark = pytest.mark.real
@@ -36,7 +36,7 @@ LOADER = Path(__file__).with_name("caches_with_sd_scripts.py")
 @pytest.fixture(scope="module")
 def home() -> Path:
     """Where the trainer and the bases are kept between sessions."""
-    return Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    return Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +44,16 @@ def base(home: Path, trainer: Trainer) -> Path:
     """The base of random weights that the other real runs use."""
     folder = home / "bases" / "sd15"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.held(home / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
-    wanted, free = ingredients.needs("sd15").memory_bytes, machine.available_memory()
+    with locks.hold_lock(home / "bases" / ".lock", lambda _: print("waiting for another session's base")):
+        quickstart_files.make_base(folder, "sd15", trainer.python, read_environment(), print)
+    wanted, free = quickstart_files.resource_needs("sd15").memory_bytes, machine.get_available_memory()
     if free is not None and free < wanted:
         pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
     return folder
 
 
 def write_recipe(folder: Path, base: Path) -> Path:
-    pictures.draw(folder / "lighthouse", pictures.LIGHTHOUSE, 4)
+    sample_images.draw(folder / "lighthouse", sample_images.LIGHTHOUSE, 4)
     tables = {
         "name": "stale",
         "kind": "object",
@@ -81,14 +81,14 @@ def write_recipe(folder: Path, base: Path) -> Path:
 def sd_scripts(trainer: Trainer, run: Path, what: str, dataset: str) -> dict[str, Any]:
     """What sd-scripts makes and loads of caches when it is started bare in a run folder."""
     argv = [str(trainer.python), str(LOADER), str(trainer.checkout), what, dataset, "answer.json"]
-    env = child_env(own_environment(), HF_HUB_OFFLINE="1")
+    env = make_child_env(read_environment(), HF_HUB_OFFLINE="1")
     done = subprocess.run(argv, cwd=run, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads((run / "answer.json").read_text("utf-8")))
 
 
 def lorabake(home: Path, *args: object, code: int) -> str:
-    env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(home))
+    env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(home))
     argv = [sys.executable, "-m", "lorabake", *map(str, args)]
     done = subprocess.run(argv, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-6000:]
@@ -150,11 +150,11 @@ cache_text_encoder_outputs = true
 """
 
 
-def remembered(of: Examination, root: Path, memory: CacheMemory) -> int:
+def remembered(of: CheckResult, root: Path, memory: CacheIndex) -> int:
     """What a run does when sd-scripts has made its caches."""
     recipe, plan = of.planned()
-    start = inputs(Ingredients(recipe, plan, of.dataset, of.loaded.folder, root, {}), Fingerprints(memory.facts))
-    return Keeper(Cached(recipe, plan, of.dataset, of.loaded.folder), start, replace(memory, root=root))()
+    start = hash_inputs(ManifestSpec(recipe, plan, of.dataset, of.loaded.folder, root, {}), FileHasher(memory.facts))
+    return CacheRecorder(CacheContext(recipe, plan, of.dataset, of.loaded.folder), start, replace(memory, root=root))()
 
 
 def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, trainer: Trainer) -> None:
@@ -162,10 +162,10 @@ def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, train
     shown, root = write_pictures(tmp_path / "pics", 3), tmp_path / "runs" / "one"
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace('"sd15"', '"sdxl"') + TEXT, encoding="utf-8")
-    memory = CacheMemory.of(tmp_path / "home", {}, tmp_path / "home" / "facts-1.sqlite3")
+    memory = CacheIndex.of(tmp_path / "home", {}, tmp_path / "home" / "facts-1.sqlite3")
 
-    def looked() -> Examination:
-        return examine(recipe, CPU, scanning=Scanning(memory.facts, caches=memory))
+    def looked() -> CheckResult:
+        return check_recipe(recipe, CPU, scanning=ScanOptions(memory.facts, caches=memory))
 
     before = looked()
     root.parent.mkdir()
@@ -186,7 +186,7 @@ def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, train
     assert error.rule == "S19"
     assert error.message.endswith("(the caption was edited since): 001.png")
 
-    mended, said = refreshed(edited, looked, lambda _: None)
+    mended, said = refresh_caches(edited, looked, lambda _: None)
     assert not mended.errors
     assert [path.name for path in shown.glob("*.npz")].count("001_te_outputs.npz") == 0
     assert len(said) == 1
@@ -201,18 +201,18 @@ def test_what_sd_scripts_writes_with_cache_info_is_held_against_the_folder(tmp_p
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE + "[kohya]\ncache_info = true\n", encoding="utf-8")
     root.parent.mkdir()
-    write_compiled(examine(recipe, CPU), root)
+    write_compiled(check_recipe(recipe, CPU), root)
     dataset = (root / "dataset.toml").read_text("utf-8")
     (root / "bare.toml").write_text(dataset.replace("num_repeats", "cache_info = true\nnum_repeats"), "utf-8")
     sd_scripts(trainer, root, "latents", "bare.toml")
     assert (shown / "metadata_cache.json").is_file()
-    assert not examine(recipe, CPU).errors
+    assert not check_recipe(recipe, CPU).errors
     (shown / "001.txt").write_text("something else entirely", encoding="utf-8")
-    (error,) = examine(recipe, CPU).errors
+    (error,) = check_recipe(recipe, CPU).errors
     assert error.message.endswith("captions were edited since")
     (shown / "001.png").unlink()
-    (error,) = examine(recipe, CPU).errors
+    (error,) = check_recipe(recipe, CPU).errors
     assert error.message.endswith("pictures were added, taken away or moved since")
-    mended, _ = refreshed(examine(recipe, CPU), lambda: examine(recipe, CPU), lambda _: None)
+    mended, _ = refresh_caches(check_recipe(recipe, CPU), lambda: check_recipe(recipe, CPU), lambda _: None)
     assert not mended.errors
     assert not (shown / "metadata_cache.json").exists()

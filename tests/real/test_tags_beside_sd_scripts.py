@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from lorabake.process import child_env, own_environment
 from lorabake.trainer.install import Trainer
-from lorabake_schemas.tags import Writing, split
+from lorabake.util.process import make_child_env, read_environment
+from lorabake_schemas.guide.tags import CaptionStyle, split_tags
 
 pytestmark = pytest.mark.real
 MIZUTSUNE = (
@@ -47,7 +47,7 @@ def cases() -> list[dict[str, Any]]:
 
 def ours(one: dict[str, Any]) -> list[str]:
     marks = tuple(one[name] for name in ("keep_tokens_separator", "secondary_separator") if one[name])
-    return split(one["caption"], Writing(one["separator"], one["prefix"], one["suffix"], marks))
+    return split_tags(one["caption"], CaptionStyle(one["separator"], one["prefix"], one["suffix"], marks))
 
 
 def theirs(one: dict[str, Any], caption: str) -> list[str]:
@@ -61,7 +61,7 @@ def test_tags_are_sd_scripts_tags(tmp_path: Path, trainer: Trainer) -> None:
     (tmp_path / "cases.json").write_text(json.dumps(asked), encoding="utf-8")
     script = Path(__file__).with_name("split_with_sd_scripts.py")
     argv = [str(trainer.python), str(script), str(tmp_path / "cases.json"), str(tmp_path / "answer.json")]
-    env = child_env(own_environment())
+    env = make_child_env(read_environment())
     done = subprocess.run(argv, cwd=trainer.checkout, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     answers: list[list[str]] = json.loads((tmp_path / "answer.json").read_text(encoding="utf-8"))

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake import locks
-from lorabake.first import ingredients as quickstart
-from lorabake.first import pictures
-from lorabake.process import own_environment
+from lorabake.inputs import sample_images
+from lorabake.jobs import quickstart_files as quickstart
+from lorabake.jobs.launch import launch_run
 from lorabake.runs.command import trainer_env, training_argv
 from lorabake.runs.happenings import ProgressEvent
-from lorabake.runs.launch import launch
-from lorabake.runs.request import LaunchRequest
+from lorabake.runs.launch_request import LaunchRequest
 from lorabake.trainer.install import Trainer
+from lorabake.util import locks
+from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
 from lorabake_schemas.record import Outcome, TrainerRecord
@@ -32,16 +32,16 @@ STEPS = 4
 @pytest.fixture(scope="module")
 def base(trainer: Trainer) -> Path:
     """The random base that the other real runs use."""
-    cache = Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    cache = Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
     (cache / "bases").mkdir(parents=True, exist_ok=True)
-    with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        quickstart.make_base(cache / "bases" / "sd15", "sd15", trainer.python, own_environment(), print)
+    with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
+        quickstart.make_base(cache / "bases" / "sd15", "sd15", trainer.python, read_environment(), print)
     return cache / "bases" / "sd15"
 
 
 def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes: Any) -> Outcome:
     """A run of a few steps on drawn pictures, with ``changes`` to train.toml."""
-    pictures.draw(tmp_path / "pictures", pictures.LIGHTHOUSE, STEPS)
+    sample_images.draw(tmp_path / "pictures", sample_images.LIGHTHOUSE, STEPS)
     train = {
         "pretrained_model_name_or_path": str(base), "tokenizer_cache_dir": str(base / "tokenizers"), "seed": 1,
         "output_dir": "output", "output_name": "x", "save_model_as": "safetensors", "network_module": "networks.lora",
@@ -68,14 +68,14 @@ def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes
         },
         plan=plan,
         argv=training_argv(trainer.python, trainer.checkout / plan.script, cpu),
-        env=trainer_env(own_environment(), python=trainer.python, checkout=trainer.checkout, offline=True, cpu=True),
+        env=trainer_env(read_environment(), python=trainer.python, checkout=trainer.checkout, offline=True, cpu=True),
         trainer=TrainerRecord(kind="pin", python=str(trainer.python)),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
     )
 
     def ignore(_event: ProgressEvent) -> None: ...
 
-    outcome = launch(request, ignore).outcome
+    outcome = launch_run(request, ignore).outcome
     assert outcome is not None
     return outcome
 

@@ -18,11 +18,12 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake import locks
-from lorabake.first import ingredients, pictures
-from lorabake.process import child_env, own_environment
+from lorabake.inputs import sample_images
+from lorabake.jobs import quickstart_files
 from lorabake.trainer import manifest
 from lorabake.trainer.install import Trainer
+from lorabake.util import locks
+from lorabake.util.process import make_child_env, read_environment
 
 ROOT = Path(__file__).parents[2]
 BUMPED = "accelerate"
@@ -60,7 +61,7 @@ def home_with(trainer: Trainer, home: Path) -> Path:
             shutil.copytree(entry, mine / entry.name)
         else:
             (mine / entry.name).symlink_to(entry)
-    files_sha256 = manifest.make(here)
+    files_sha256 = manifest.write_file_hashes(here)
     for marker in markers:
         told = json.loads(marker.read_text("utf-8")) | {"files_sha256": files_sha256}
         (home / "trainers" / marker.name).write_text(json.dumps(told), "utf-8")
@@ -74,17 +75,17 @@ def home_of(packages: Path) -> Path:
 
 def base_of(trainer: Trainer) -> Path:
     """The base of random weights that other real tests use, too."""
-    cache = Path(own_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    cache = Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
     folder = cache / "bases" / "sd15"
     folder.parent.mkdir(exist_ok=True)
-    with locks.held(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        ingredients.make_base(folder, "sd15", trainer.python, own_environment(), print)
+    with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
+        quickstart_files.make_base(folder, "sd15", trainer.python, read_environment(), print)
     return folder
 
 
 def write_project(folder: Path, base: Path) -> None:
     linked(base, folder / "model")
-    pictures.draw(folder / "lighthouse", pictures.LIGHTHOUSE, 4)
+    sample_images.draw(folder / "lighthouse", sample_images.LIGHTHOUSE, 4)
     recipe: dict[str, Any] = {
         "name": "verified",
         "kind": "object",
@@ -102,7 +103,7 @@ def write_project(folder: Path, base: Path) -> None:
 
 
 def lorabake(folder: Path, home: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    env = child_env(own_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(home))
+    env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(home))
     argv = [sys.executable, "-m", "lorabake", *args]
     return subprocess.run(argv, cwd=folder, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lorabake import resources
-from lorabake.planning.shapes import Models, parse
-from lorabake.planning.targets import Wanted, applied, attached
-from lorabake.planning.tensors import Attached, tensors
+from lorabake.planning.model_shapes import Models, parse_models
+from lorabake.planning.network_layout import TargetModule, list_tensors
+from lorabake.planning.network_targets import NetworkSpec, apply_preset, find_target_modules
+from lorabake.util import resources
 
 Shapes = Mapping[str, tuple[int, ...]]
-PRESETS: dict[str, dict[str, object]] = json.loads(resources.vendor_text("lycoris-presets.json"))
+PRESETS: dict[str, dict[str, object]] = json.loads(resources.read_vendor_text("lycoris-presets.json"))
 SMALL: Shapes = {
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": (4, 768),
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": (320, 4),
@@ -27,22 +27,24 @@ MB = 1 << 20
 
 
 def models(family: str) -> Models:
-    return parse(resources.vendor_text(f"shapes-{family}.txt"))
+    return parse_models(resources.read_vendor_text(f"shapes-{family}.txt"))
 
 
-def shapes_of(wanted: Wanted, family: str = "sd15") -> dict[str, tuple[int, ...]]:
+def shapes_of(wanted: NetworkSpec, family: str = "sd15") -> dict[str, tuple[int, ...]]:
     """What a network saves that is asked for like this."""
     return named(modules_of(wanted, family))
 
 
-def modules_of(wanted: Wanted, family: str = "sd15") -> list[Attached]:
+def modules_of(wanted: NetworkSpec, family: str = "sd15") -> list[TargetModule]:
     """Every module that gets a part of the network; LyCORIS' own "full" stops on SD1.5's models."""
-    full = tomllib.loads(resources.vendor_text("lycoris-preset-full-sd15.toml"))
-    return attached(models(family), wanted, PRESETS["full"] if family == "sdxl" else applied(full, PRESETS[""]))
+    full = tomllib.loads(resources.read_vendor_text("lycoris-preset-full-sd15.toml"))
+    return find_target_modules(
+        models(family), wanted, PRESETS["full"] if family == "sdxl" else apply_preset(full, PRESETS[""])
+    )
 
 
-def named(made: Iterable[Attached]) -> dict[str, tuple[int, ...]]:
-    return {f"{each.lora_name}.{name}": shape for each in made for name, shape in tensors(each).items()}
+def named(made: Iterable[TargetModule]) -> dict[str, tuple[int, ...]]:
+    return {f"{each.lora_name}.{name}": shape for each in made for name, shape in list_tensors(each).items()}
 
 
 def write(path: Path, shapes: Shapes, metadata: Mapping[str, Any] | None = None, *, value: float = 1.0) -> Path:

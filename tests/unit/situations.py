@@ -13,22 +13,23 @@ from zlib import crc32
 
 from PIL import Image
 
-from lorabake import resources
-from lorabake.examine import NOT_PROBED
-from lorabake.planning.resolve import resolve
+from lorabake.analysis.check import ATTENTION_NOT_PROBED
+from lorabake.planning.resolve import resolve_plan
+from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
-from lorabake_schemas.defaults import leading_words
 from lorabake_schemas.findings import Finding
-from lorabake_schemas.guide import Situation, rules
+from lorabake_schemas.guide.defaults import list_leading_tags
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules import list_rules
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, Gpu, MachineFacts
+from lorabake_schemas.messages import literal
 from lorabake_schemas.plan import Plan, Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.words import quoted
 
 CPU = MachineFacts(system="Linux", cpus=4, memory_bytes=16 << 30)
 GPU = MachineFacts(system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="RTX 3060", memory_mib=12288),))
-XFORMERS = AttentionProbe(xformers=True, reason=quoted("it ran"))
+XFORMERS = AttentionProbe(xformers=True, reason=literal("it ran"))
 TOKEN, CLASS = "hmbrgrlora", "food"
 # The key that only this family's text encoder has, and the width of the text that its UNet attends to.
 FAMILY_SIGNS: dict[Family, tuple[str, int]] = {
@@ -94,8 +95,8 @@ def folder(
     return FolderFacts(path, **fields)
 
 
-def dataset(*folders: FolderFacts, regularisation: Sequence[FolderFacts] = ()) -> DatasetFacts:
-    return DatasetFacts(folders or (folder(),), tuple(regularisation))
+def dataset(*folders: FolderFacts, regularization: Sequence[FolderFacts] = ()) -> DatasetFacts:
+    return DatasetFacts(folders or (folder(),), tuple(regularization))
 
 
 def base_facts(family: Family | None = "sd15", **more: Any) -> BaseFacts:
@@ -108,16 +109,16 @@ def plan_of(
     pictures: DatasetFacts | None = None,
     base: BaseFacts | None = None,
     machine: MachineFacts = GPU,
-    attention: AttentionProbe = NOT_PROBED,
+    attention: AttentionProbe = ATTENTION_NOT_PROBED,
 ) -> Plan:
-    """The plan; without facts thirty pictures per concept and regularisation set, and a base of its family."""
-    return resolve(of, base or base_facts(of.base.family), pictures or pictures_for(of), machine, attention)
+    """The plan; without facts thirty pictures per concept and regularization set, and a base of its family."""
+    return resolve_plan(of, base or base_facts(of.base.family), pictures or pictures_for(of), machine, attention)
 
 
 def pictures_for(of: Recipe, count: int = 30) -> DatasetFacts:
     return DatasetFacts(
-        tuple(folder(part.images, count, caption=", ".join(leading_words(part))) for part in of.concept),
-        tuple(folder(part.images, count) for part in of.regularisation),
+        tuple(folder(part.images, count, caption=", ".join(list_leading_tags(part))) for part in of.concept),
+        tuple(folder(part.images, count) for part in of.regularization),
     )
 
 
@@ -127,13 +128,13 @@ def situation(
     base: BaseFacts | None = None,
     machine: MachineFacts = GPU,
     **more: Any,
-) -> Situation:
+) -> RuleContext:
     """Everything well unless said otherwise."""
     chosen = of or recipe()
     facts = base or base_facts(chosen.base.family or "sd15")
     script = "sdxl_train_network.py" if (chosen.base.family or facts.family) == "sdxl" else "train_network.py"
-    options = resources.option_snapshot(script)
-    return Situation(chosen, facts, pictures or pictures_for(chosen), machine, options, **more)
+    options = resources.load_script_options(script)
+    return RuleContext(chosen, facts, pictures or pictures_for(chosen), machine, options, **more)
 
 
 def values(settings: Sequence[Setting]) -> dict[str, OptionValue]:
@@ -212,18 +213,18 @@ def project(root: Path, more: str = "", *, text: str = RECIPE, pictures: int = 3
 
 
 # A rule's id, a situation in which it speaks, the recipe key it points at, and the severity it gives.
-Fires = tuple[str, Situation, str, str]
+Fires = tuple[str, RuleContext, str, str]
 # A rule's id and a situation that is nearly one of its own, in which it must stay silent.
-Misses = tuple[str, Situation]
+Misses = tuple[str, RuleContext]
 
 
-def spoken(identity: str, of: Situation) -> list[Finding]:
+def spoken(identity: str, of: RuleContext) -> list[Finding]:
     """What one rule says, whatever the others do."""
-    found = [rule for rule in rules() if rule.id == identity]
+    found = [rule for rule in list_rules() if rule.id == identity]
     assert len(found) == 1, f"{identity} is registered {len(found)} times"
     return list(found[0].findings(of))
 
 
 def topic(module: str) -> set[str]:
     """The ids of the rules that one topic module holds."""
-    return {rule.id for rule in rules() if rule.check.__module__ == f"lorabake_schemas.guide.{module}"}
+    return {rule.id for rule in list_rules() if rule.check.__module__ == f"lorabake_schemas.guide.rules.{module}"}

@@ -14,11 +14,12 @@ import pytest
 from pydantic import ValidationError
 
 from lorabake.errors import RecipeError
-from lorabake.reading.shape import all_keys, meant_key
+from lorabake.recipe.validation import guess_key, list_all_keys
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.guide import Situation, findings
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.vocabulary import OTHER_WORDS
+from lorabake_schemas.sd_scripts import KEY_ALIASES
 from situations import Fires, plan_of
 
 HERE = Path(__file__).parent
@@ -85,23 +86,23 @@ def remedies(finding: Finding, raw: Raw) -> list[Raw]:
     return found
 
 
-def judged(situation: Situation, recipe: Recipe) -> list[Finding]:
+def judged(situation: RuleContext, recipe: Recipe) -> list[Finding]:
     """Every finding, of the rules with a plan, too, where one can be made."""
     bare = replace(situation, recipe=recipe, plan=None)
-    found = list(findings(bare))
+    found = list(collect_findings(bare))
     try:
         plan = plan_of(recipe, situation.dataset, situation.base, situation.machine)
     except (RecipeError, ValueError, IndexError, StopIteration):
         return found
-    return [*found, *findings(replace(bare, plan=plan))]
+    return [*found, *collect_findings(replace(bare, plan=plan))]
 
 
 def places(found: list[Finding], severity: Severity | None = None) -> set[tuple[str, str]]:
     return {(each.rule, each.key) for each in found if severity in {None, each.severity}}
 
 
-def followed() -> list[tuple[str, Situation, Finding, Raw]]:
-    every: list[tuple[str, Situation, Finding, Raw]] = []
+def followed() -> list[tuple[str, RuleContext, Finding, Raw]]:
+    every: list[tuple[str, RuleContext, Finding, Raw]] = []
     for rule, situation, key, _ in FIRES:
         raw = situation.recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
         if rule in OF_FILES:
@@ -128,9 +129,9 @@ def test_what_is_advised_helps() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("word", OTHER_WORDS)
+@pytest.mark.parametrize("word", KEY_ALIASES)
 def test_another_word_leads_to_a_key_that_exists(word: str) -> None:
-    known = {(table, key) for table, key in all_keys()}
+    known = {(table, key) for table, key in list_all_keys()}
     tables = {"repeats": "concept", "image_dir": "concept", "class_tokens": "concept", "instance_token": "concept"}
-    *table, key = meant_key((tables[word], 0, word) if word in tables else (word,))
+    *table, key = guess_key((tables[word], 0, word) if word in tables else (word,))
     assert ("".join(table), key) in known

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
+from lorabake.analysis.repeat_check import RepeatCheck, describe_changes, read_run_recipe
 from lorabake.errors import MachineError
-from lorabake.planning.identity import run_digest
-from lorabake.runs.again import Again, reasons, recipe_of
-from lorabake.runs.find import FoundRun
-from lorabake.runs.folder import RunPaths, digest_of
-from lorabake.runs.request import LaunchRequest, Provenance
-from lorabake.workflow import next_folder
+from lorabake.jobs.run import next_run_dir
+from lorabake.planning.digest import compute_run_digest
+from lorabake.runs.folder import RunPaths, digest_bytes
+from lorabake.runs.index import FoundRun
+from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.messages import literal
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import FileDigest, Input, Inputs, Record, TrainerRecord
-from lorabake_schemas.words import quoted
 from situations import plan_of, recipe
 
 TRAINER = TrainerRecord(
@@ -34,7 +34,7 @@ def record(**changes: Any) -> Record:
     content = b"name = 'x'\n"
     return Record(
         lorabake="0.0.1", name="x", rehearsal=False, status="finished", started="2026-01-31T09:30:00.000Z",
-        recipe=digest_of(content, "recipe.toml"), compiled=(), seed=7, trainer=TRAINER,
+        recipe=digest_bytes(content, "recipe.toml"), compiled=(), seed=7, trainer=TRAINER,
         machine=MachineFacts(system="Linux", cpus=2, memory_bytes=1), argv=(), cwd="/r", environment={},
         planned_steps=4, digest="d" * 64, inputs=(PICTURES.digest(),),
     ).model_copy(update=changes)  # fmt: skip
@@ -51,15 +51,15 @@ def request(
 
 
 def test_an_equal_digest_is_a_repetition() -> None:
-    made = Again(record(), PLAN).checked(request())
+    made = RepeatCheck(record(), PLAN).checked(request())
     assert (made.rerun_of, tuple(made.drift)) == ("d" * 64, ())
 
 
 def test_another_digest_is_refused_unless_that_is_allowed() -> None:
     other = request(plan_of(recipe(train={"seed": 8})), digest="e" * 64)
     with pytest.raises(MachineError, match="this would not be x again: seed would be 8 and was 7"):
-        Again(record(), PLAN).checked(other)
-    made = Again(record(), PLAN, allowed=True).checked(other)
+        RepeatCheck(record(), PLAN).checked(other)
+    made = RepeatCheck(record(), PLAN, allowed=True).checked(other)
     assert made.rerun_of == "d" * 64
     assert tuple(made.drift) == ("seed would be 8 and was 7",)
 
@@ -72,7 +72,7 @@ FETCHED = HUB.model_copy(update={"files": (FileDigest(name="x.safetensors", sha2
 
 
 def digested(*inputs: Input) -> str:
-    return run_digest({"train.toml": b""}, tuple(each.digest() for each in inputs), TRAINER, PLAN.launch)
+    return compute_run_digest({"train.toml": b""}, tuple(each.digest() for each in inputs), TRAINER, PLAN.launch)
 
 
 def made(*inputs: Input) -> LaunchRequest:
@@ -96,7 +96,7 @@ def run(*inputs: Input) -> Record:
 def test_what_the_run_left_behind_is_no_reason_to_refuse(
     then: tuple[Input, ...], now: tuple[Input, ...], words: list[str]
 ) -> None:
-    again = Again(run(*then), PLAN).checked(made(*now))
+    again = RepeatCheck(run(*then), PLAN).checked(made(*now))
     assert len(again.drift) == len(words)
     assert all(said.startswith(start) for said, start in zip(again.drift, words, strict=True))
 
@@ -112,16 +112,16 @@ def test_what_the_run_left_behind_is_no_reason_to_refuse(
 )
 def test_anything_else_that_changed_beside_is(then: tuple[Input, ...], now: tuple[Input, ...]) -> None:
     with pytest.raises(MachineError, match="this would not be x again"):
-        Again(run(*then), PLAN).checked(made(*now))
+        RepeatCheck(run(*then), PLAN).checked(made(*now))
 
 
 def test_what_was_known_before_is_what_is_recorded() -> None:
-    made = Again(record(), PLAN, (quoted("a caption changed"),), allowed=True).checked(request(digest="e" * 64))
+    made = RepeatCheck(record(), PLAN, (literal("a caption changed"),), allowed=True).checked(request(digest="e" * 64))
     assert tuple(made.drift) == ("a caption changed",)
 
 
 def test_a_run_without_a_digest_is_called_by_its_name() -> None:
-    assert Again(record(digest=None)).checked(request()).rerun_of == "x"
+    assert RepeatCheck(record(digest=None)).checked(request()).rerun_of == "x"
 
 
 @pytest.mark.parametrize(
@@ -144,16 +144,16 @@ def test_a_run_without_a_digest_is_called_by_its_name() -> None:
     ],
 )
 def test_each_reason_by_itself(changed: LaunchRequest, words: str) -> None:
-    assert reasons(record(), PLAN, changed) == (words,)
+    assert describe_changes(record(), PLAN, changed) == (words,)
 
 
 def test_there_is_always_a_reason() -> None:
-    (newer,) = reasons(record(), PLAN, request())
+    (newer,) = describe_changes(record(), PLAN, request())
     assert newer.startswith("lorabake ")
     assert newer.endswith("makes something else of the recipe than 0.0.1 did")
     from lorabake import __version__
 
-    (unknown,) = reasons(record(lorabake=__version__), None, request())
+    (unknown,) = describe_changes(record(lorabake=__version__), None, request())
     assert unknown == "lorabake makes something else of the recipe than it did then"
 
 
@@ -165,27 +165,27 @@ def test_where_a_recipe_lay_follows_the_run_folder(tmp_path: Path) -> None:
     root = tmp_path / "runs" / "x-001"
     root.mkdir(parents=True)
     run = found(root, recipe_text="name = 'x'\n", recipe_place="../../my recipe.toml")
-    assert recipe_of(run) == (tmp_path / "my recipe.toml", b"name = 'x'\n")
+    assert read_run_recipe(run) == (tmp_path / "my recipe.toml", b"name = 'x'\n")
     absolute = found(root, recipe_text="name = 'x'\n", recipe_place="/elsewhere/my.toml")
-    assert recipe_of(absolute)[0] == Path("/elsewhere/my.toml")
+    assert read_run_recipe(absolute)[0] == Path("/elsewhere/my.toml")
 
 
 def test_the_copy_counts_when_the_record_has_no_text_and_only_unedited(tmp_path: Path) -> None:
     run = found(tmp_path, recipe_place="../my.toml")
     with pytest.raises(MachineError, match="is not what it was"):
-        recipe_of(run)
+        read_run_recipe(run)
     (tmp_path / "recipe.toml").write_bytes(b"name = 'x'\n")
-    assert recipe_of(run)[1] == b"name = 'x'\n"
+    assert read_run_recipe(run)[1] == b"name = 'x'\n"
     (tmp_path / "recipe.toml").write_bytes(b"name = 'y'\n")
     with pytest.raises(MachineError, match="is not what it was"):
-        recipe_of(run)
+        read_run_recipe(run)
     with pytest.raises(MachineError, match="older lorabake"):
-        recipe_of(replace(run, record=record(recipe_place=None)))
+        read_run_recipe(replace(run, record=record(recipe_place=None)))
 
 
 def test_the_next_folder_is_above_all_that_are_there(tmp_path: Path) -> None:
-    assert next_folder(tmp_path / "none", "x").name == "x-001"
+    assert next_run_dir(tmp_path / "none", "x").name == "x-001"
     for name in ("x-002", "x-010", "y-099", "x-rehearsal-050", "x-11-old"):
         (tmp_path / name).mkdir()
-    assert next_folder(tmp_path, "x") == tmp_path / "x-011"
-    assert next_folder(tmp_path, "x-rehearsal").name == "x-rehearsal-051"
+    assert next_run_dir(tmp_path, "x") == tmp_path / "x-011"
+    assert next_run_dir(tmp_path, "x-rehearsal").name == "x-rehearsal-051"

@@ -9,31 +9,32 @@ from typing import Any
 
 import pytest
 
-from lorabake import resources
+from lorabake.analysis.check import CheckResult, check_recipe
+from lorabake.analysis.compat import COMMAND_FLAGS, fit_plan_to_commit
 from lorabake.errors import RecipeError
-from lorabake.examine import Examination, examine
-from lorabake.planning.at_commit import FLAGS, at_commit
+from lorabake.jobs.run_files import compile_for_run, write_compiled
 from lorabake.planning.compile import compile_plan
-from lorabake.run_files import compiled_for
-from lorabake.workflow import write_compiled
+from lorabake.util import resources
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe
-from lorabake_schemas.options import DatasetOption, Option, Snapshot
+from lorabake_schemas.messages import literal
+from lorabake_schemas.options import DatasetOption, Option, OptionSnapshot
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.words import quoted
 from situations import CPU, plan_of, project, recipe
 
 COMMIT = "0123456789abcdef" + "0" * 24
-PIN = resources.snapshot()
-WORKS = AttentionProbe(xformers=True, reason=quoted("tried"))
+PIN = resources.load_snapshot()
+WORKS = AttentionProbe(xformers=True, reason=literal("tried"))
 
 
-def snapshot(*, without: tuple[str, ...] = (), subsets: Callable[[DatasetOption], bool] | None = None) -> Snapshot:
+def snapshot(
+    *, without: tuple[str, ...] = (), subsets: Callable[[DatasetOption], bool] | None = None
+) -> OptionSnapshot:
     """The pin's options at another commit, less some."""
     dataset = PIN.dataset
     if subsets is not None:
         dataset = dataset.model_copy(update={"subsets": tuple(filter(subsets, dataset.subsets))})
-    return Snapshot(
+    return OptionSnapshot(
         commit=COMMIT,
         train_network=tuple(option for option in PIN.train_network if option.name not in without),
         sdxl_train_network=tuple(option for option in PIN.sdxl_train_network if option.name not in without),
@@ -41,20 +42,20 @@ def snapshot(*, without: tuple[str, ...] = (), subsets: Callable[[DatasetOption]
     )
 
 
-def changed(name: str, **traits: Any) -> Snapshot:
+def changed(name: str, **traits: Any) -> OptionSnapshot:
     """The same with one option in another form."""
     options = tuple(o.model_copy(update=traits) if o.name == name else o for o in PIN.train_network)
     return snapshot().model_copy(update={"train_network": options})
 
 
-def found(of: Recipe, at: Snapshot) -> list[Finding]:
-    _, said = at_commit(plan_of(of), of, at)
+def found(of: Recipe, at: OptionSnapshot) -> list[Finding]:
+    _, said = fit_plan_to_commit(plan_of(of), of, at)
     return list(said)
 
 
 def test_a_commit_that_knows_everything_changes_nothing() -> None:
     of = recipe()
-    plan, said = at_commit(plan_of(of), of, snapshot())
+    plan, said = fit_plan_to_commit(plan_of(of), of, snapshot())
     assert (plan, said) == (plan_of(of), ())
 
 
@@ -88,7 +89,7 @@ def test_an_option_that_the_commit_lacks(tables: dict[str, Any], option: str, ke
 
 def test_what_only_labels_the_file_is_left_out_and_said() -> None:
     of = recipe()
-    plan, (one,) = at_commit(plan_of(of), of, snapshot(without=("metadata_trigger_phrase",)))
+    plan, (one,) = fit_plan_to_commit(plan_of(of), of, snapshot(without=("metadata_trigger_phrase",)))
     assert plan.value("metadata_trigger_phrase") is None
     assert plan_of(of).value("metadata_trigger_phrase") is not None
     assert one.severity == "warning"
@@ -101,7 +102,7 @@ def test_a_label_of_the_recipes_own_is_an_error() -> None:
     assert (one.severity, one.key) == ("error", "metadata.trigger_phrase")
 
 
-@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("flag", COMMAND_FLAGS)
 def test_what_every_run_is_started_with_has_to_be_there(flag: str) -> None:
     (one,) = found(recipe(), snapshot(without=(flag,)))
     assert flag in one.message
@@ -157,8 +158,8 @@ def written(tmp_path: Path, text: str = "") -> Path:
 
 def test_check_names_option_commit_file_and_line(tmp_path: Path) -> None:
     path = written(tmp_path, "\n[kohya]\nhuber_scale = 2.0\n")
-    assert examine(path, CPU).errors == ()
-    (one,) = examine(path, CPU, snapshot=snapshot(without=("huber_scale",))).errors
+    assert check_recipe(path, CPU).errors == ()
+    (one,) = check_recipe(path, CPU, snapshot=snapshot(without=("huber_scale",))).errors
     assert one.message == f"train_network.py of sd-scripts {COMMIT[:12]} has no option huber_scale"
     assert one.fix == "take it out, or train with the pin, which has it"
     assert path.read_text(encoding="utf-8").splitlines()[(one.line or 0) - 1].startswith("huber_scale")
@@ -166,27 +167,27 @@ def test_check_names_option_commit_file_and_line(tmp_path: Path) -> None:
 
 def test_an_option_that_only_the_other_commit_has(tmp_path: Path) -> None:
     path = written(tmp_path, "\n[kohya]\nfuture_loss = 0.5\n")
-    (one,) = examine(path, CPU).errors
+    (one,) = check_recipe(path, CPU).errors
     assert "of this version of sd-scripts has no option future_loss" in one.message
     new = Option(name="future_loss", type="float", default=None, choices=None, nargs=None, action="StoreAction")
     at = snapshot().model_copy(update={"train_network": (*PIN.train_network, new)})
-    examination = examine(path, CPU, snapshot=at)
+    examination = check_recipe(path, CPU, snapshot=at)
     assert examination.errors == ()
-    assert b"future_loss = 0.5" in compiled_for(examination, tmp_path / "run").train
+    assert b"future_loss = 0.5" in compile_for_run(examination, tmp_path / "run").train
     _, plan = examination.planned()
     with pytest.raises(ValueError, match="future_loss: not an option"):
         compile_plan(plan, PIN.of(plan.script), PIN.dataset, {})
 
 
 def test_what_is_left_out_is_compiled_without(tmp_path: Path) -> None:
-    examination = examine(written(tmp_path), CPU, snapshot=snapshot(without=("metadata_trigger_phrase",)))
+    examination = check_recipe(written(tmp_path), CPU, snapshot=snapshot(without=("metadata_trigger_phrase",)))
     assert any("goes without it" in one.message for one in examination.findings)
     files = write_compiled(examination, tmp_path / "out")
     assert b"trigger_phrase" not in b"".join(path.read_bytes() for path in files)
 
 
 def test_attention_that_the_commit_lacks_is_refused_once_it_is_chosen(tmp_path: Path) -> None:
-    examination: Examination = examine(written(tmp_path), CPU, snapshot=snapshot(without=("xformers",)))
+    examination: CheckResult = check_recipe(written(tmp_path), CPU, snapshot=snapshot(without=("xformers",)))
     assert examination.errors == ()
     with pytest.raises(RecipeError) as caught:
         examination.with_attention(WORKS)
@@ -196,7 +197,7 @@ def test_attention_that_the_commit_lacks_is_refused_once_it_is_chosen(tmp_path: 
 
 def test_what_the_users_own_sd_scripts_lacks_is_known_once_it_was_asked(tmp_path: Path) -> None:
     """Only when the run starts: then the plan, made for the pin, is held against it."""
-    examination = examine(written(tmp_path), CPU)
+    examination = check_recipe(written(tmp_path), CPU)
     own = snapshot(without=("metadata_trigger_phrase",)).model_copy(update={"commit": "/home/me/sd-scripts"})
     ready = replace(examination, snapshot=own).with_attention(WORKS)
     (new,) = ready.findings[len(examination.findings) :]

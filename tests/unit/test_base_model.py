@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.reading.base_model import inspect_base
+from lorabake.inputs.base_model import inspect_base_model
 from lorabake_schemas.machine import BaseFacts, Family
 from situations import TORCH_ZIP
 
@@ -38,7 +38,7 @@ def checkpoint(
 
 
 def inspect(path: Path, declared: Family | None = None) -> BaseFacts:
-    return inspect_base(path.name, path.parent, declared)
+    return inspect_base_model(path.name, path.parent, declared)
 
 
 def problem(path: Path) -> str:
@@ -55,7 +55,7 @@ def test_family_of_a_checkpoint(tmp_path: Path, family: Family) -> None:
 
 def test_an_absolute_path_and_an_upper_case_suffix(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "m.SAFETENSORS", "sdxl")
-    assert inspect_base(str(path), Path("elsewhere")).family == "sdxl"
+    assert inspect_base_model(str(path), Path("elsewhere")).family == "sdxl"
 
 
 def test_marker_keys_tell_v_prediction_and_zero_snr(tmp_path: Path) -> None:
@@ -231,8 +231,8 @@ def test_a_folder_that_is_no_model_says_what_is_in_it(tmp_path: Path) -> None:
 
 
 def test_a_hub_id(tmp_path: Path) -> None:
-    assert inspect_base("org/name-v1.5", tmp_path, "sd15") == BaseFacts(kind="hub")
-    assert "hub id" in (inspect_base("org/name-v1.5", tmp_path).problem or "")
+    assert inspect_base_model("org/name-v1.5", tmp_path, "sd15") == BaseFacts(kind="hub")
+    assert "hub id" in (inspect_base_model("org/name-v1.5", tmp_path).problem or "")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_hub_id(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_a_hub_id_is_missing(tmp_path: Path, model: str) -> None:
     (tmp_path / "models").mkdir()
-    facts = inspect_base(model, tmp_path, "sd15")
+    facts = inspect_base_model(model, tmp_path, "sd15")
     assert facts.kind == "missing"
     assert facts.problem
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_a_hub_id_is_missing(tmp_path: Path, model: str) -> None:
 def test_capital_letters_count(tmp_path: Path) -> None:
     (tmp_path / "Models").mkdir()
     (tmp_path / "Models" / "Nice.safetensors").touch()
-    problem = inspect_base("models/nice.safetensors", tmp_path, "sd15").problem
+    problem = inspect_base_model("models/nice.safetensors", tmp_path, "sd15").problem
     if not (tmp_path / "models").exists():  # a file system that tells them apart
         assert problem is not None
         assert problem.endswith("does not exist, but Models/Nice.safetensors does: capital letters count")
@@ -260,15 +260,15 @@ def test_one_part_of_a_diffusers_folder_is_no_model(tmp_path: Path) -> None:
     unet.mkdir(parents=True)
     (unet / "config.json").write_text("{}")
     (unet / "diffusion_pytorch_model.safetensors").touch()
-    problem = inspect_base("model/unet", tmp_path, "sd15").problem or ""
+    problem = inspect_base_model("model/unet", tmp_path, "sd15").problem or ""
     assert problem.endswith("it looks like one part of a model: name the folder above it")
     assert "that file instead" not in problem
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     checkpoint(tmp_path / "right.safetensors", "sd15")
-    assert "right.safetensors" in (inspect_base("wrong.safetensors", tmp_path).problem or "")
-    assert "nor does the folder" in (inspect_base("nowhere/wrong.safetensors", tmp_path).problem or "")
+    assert "right.safetensors" in (inspect_base_model("wrong.safetensors", tmp_path).problem or "")
+    assert "nor does the folder" in (inspect_base_model("nowhere/wrong.safetensors", tmp_path).problem or "")
 
 
 LAYERS: list[tuple[tuple[object, object], tuple[int, ...]]] = [

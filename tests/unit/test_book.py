@@ -12,15 +12,16 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from lorabake import explain, resources
-from lorabake_schemas.guide import rules
-from lorabake_schemas.guide.book import CHAPTERS, Entry, Status, book
-from lorabake_schemas.options import Level
-from lorabake_schemas.recipe import Part, Recipe
-from lorabake_schemas.vocabulary import OPTIMIZERS
+from lorabake.analysis import explain
+from lorabake.util import resources
+from lorabake_schemas.guide.book import CHAPTERS, BookEntry, EntryStatus, load_book
+from lorabake_schemas.guide.rules import list_rules
+from lorabake_schemas.options import DatasetLevel
+from lorabake_schemas.recipe import Recipe, RecipeTable
+from lorabake_schemas.sd_scripts import OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRIES = book()
+ENTRIES = load_book()
 BY_ID = {entry.id: entry for entry in ENTRIES}
 # How many rules each part of the guide has, and how many facts about sd-scripts there are.
 COUNTS = {
@@ -28,7 +29,7 @@ COUNTS = {
     "G8": 5, "GL": 10, "GC": 32, "S": 41,
 }  # fmt: skip
 UNUSED = {"S25", "S29"}
-SOURCE = re.compile(r'\b(?:guide|forced)\(\s*"(\w+(?:\.\d+)?)"')
+SOURCE = re.compile(r'\b(?:default_by_guide|forced_by)\(\s*"(\w+(?:\.\d+)?)"')
 QUOTED_ID = re.compile(r'"(G\w+\.\d+|S\d+)"')
 
 
@@ -40,9 +41,7 @@ def in_book(identity: str) -> str:
 def resolve_sources() -> str:
     """The text of every module that decides settings, wherever the package keeps it."""
     texts = [
-        path.read_text("utf-8")
-        for path in (ROOT / "wrapper" / "lorabake").rglob("*.py")
-        if "trainer_side" not in path.parts
+        path.read_text("utf-8") for path in (ROOT / "wrapper" / "lorabake").rglob("*.py") if "scripts" not in path.parts
     ]
     return "\n".join(text for text in texts if SOURCE.search(text) or "def balanced_repeats" in text)
 
@@ -65,7 +64,7 @@ def test_entries_stand_in_their_chapter_in_order() -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
-def test_an_entry_is_complete(entry: Entry) -> None:
+def test_an_entry_is_complete(entry: BookEntry) -> None:
     assert len(entry.title.split()) <= 8
     assert len(set(entry.action)) == len(entry.action)
     assert bool(entry.guide) is entry.id.startswith("G")
@@ -81,7 +80,7 @@ def test_an_entry_is_complete(entry: Entry) -> None:
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.status != "implemented"], ids=lambda entry: entry.id)
-def test_what_a_program_could_do_is_done_or_has_a_reason(entry: Entry) -> None:
+def test_what_a_program_could_do_is_done_or_has_a_reason(entry: BookEntry) -> None:
     if set(entry.action) - {"X"} or entry.status != "advice":
         assert entry.reason, f"{entry.id}: why not?"
 
@@ -93,17 +92,17 @@ PARTLY = {"G5.11"}
 def test_nothing_else_is_left_for_later() -> None:
     """There is no status for what is not done yet: a rule is implemented, or there is a reason why it cannot be."""
     assert {entry.id for entry in ENTRIES if entry.reason.startswith("Still missing")} == PARTLY
-    assert set(get_args(Status)) == {"implemented", "advice", "not-applicable"}
+    assert set(get_args(EntryStatus)) == {"implemented", "advice", "not-applicable"}
 
 
 def test_the_table_of_rules_adds_up_to_the_guide_and_the_facts() -> None:
-    table = explain.counts()
+    table = explain.count_statuses()
     rows = {facts: [row for name, row in table.items() if (name == "S") is facts] for facts in (False, True)}
     assert [sum(sum(row.values()) for row in rows[facts]) for facts in (False, True)] == [311, 41]
-    assert {status for row in table.values() for status in row} == set(get_args(Status))
+    assert {status for row in table.values() for status in row} == set(get_args(EntryStatus))
 
 
-@pytest.mark.parametrize("identity", [rule.id for rule in rules()])
+@pytest.mark.parametrize("identity", [rule.id for rule in list_rules()])
 def test_every_rule_of_the_registry_is_in_the_book(identity: str) -> None:
     entry = BY_ID[in_book(identity)]
     assert entry.status == "implemented", f"in the book {entry.id} is still {entry.status}"
@@ -112,7 +111,7 @@ def test_every_rule_of_the_registry_is_in_the_book(identity: str) -> None:
 
 
 def test_a_rule_in_the_book_is_in_the_registry_or_under_one_that_is() -> None:
-    known = {in_book(rule.id) for rule in rules()}
+    known = {in_book(rule.id) for rule in list_rules()}
     claimed = [entry for entry in ENTRIES if "rule" in entry.where]
     assert len(claimed) >= 70
     assert [entry.id for entry in claimed if entry.id not in known and entry.under not in known] == []
@@ -141,8 +140,8 @@ def test_what_is_said_to_be_resolved_is_named_where_settings_are_decided() -> No
 
 
 def test_options_are_sd_scripts_or_the_recipes() -> None:
-    known = {option.name for script in SCRIPTS for option in resources.option_snapshot(script)}
-    known |= {name for level in LEVELS for name in resources.dataset_options().at(level)}
+    known = {option.name for script in SCRIPTS for option in resources.load_script_options(script)}
+    known |= {name for level in LEVELS for name in resources.load_dataset_options().at(level)}
     known |= recipe_keys()
     named = {option for entry in ENTRIES for option in entry.options}
     assert len(named) >= 120
@@ -150,7 +149,7 @@ def test_options_are_sd_scripts_or_the_recipes() -> None:
 
 
 SCRIPTS = ("train_network.py", "sdxl_train_network.py")
-LEVELS: tuple[Level, ...] = ("general", "datasets", "subsets")
+LEVELS: tuple[DatasetLevel, ...] = ("general", "datasets", "subsets")
 
 
 def recipe_keys() -> set[str]:
@@ -164,7 +163,7 @@ def recipe_keys() -> set[str]:
     return found
 
 
-TABLES = tuple(each for each in Part.__subclasses__())
+TABLES = tuple(each for each in RecipeTable.__subclasses__())
 
 
 def test_what_entries_are_about_is_a_word_people_know() -> None:
@@ -176,14 +175,14 @@ def test_what_entries_are_about_is_a_word_people_know() -> None:
 
 def test_an_unknown_field_or_place_is_refused() -> None:
     good = {"id": "G1.1", "title": "t", "action": "X", "status": "advice"}
-    assert Entry.model_validate(good).prefix == "G1"
+    assert BookEntry.model_validate(good).prefix == "G1"
     for bad in ({"id": "G1"}, {"status": "done"}, {"where": ["nowhere"]}, {"action": "Q"}, {"colour": "red"}):
         with pytest.raises(ValidationError):
-            Entry.model_validate({**good, **bad})
+            BookEntry.model_validate({**good, **bad})
 
 
 def test_checking_does_not_read_the_book() -> None:
     """Its text is for `lorabake explain` alone."""
-    code = "import sys, lorabake.examine, lorabake_schemas.guide; print('lorabake_schemas.guide.book' in sys.modules)"
+    code = "import sys, lorabake.analysis.check; print('lorabake_schemas.guide.book' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from lorabake import __version__
-from lorabake.boundary import boundary, crash_report
+from lorabake.commands.error_handler import error_boundary, format_crash_report
 from lorabake.errors import (
     InterruptedRunError,
     LorabakeError,
@@ -20,13 +20,13 @@ from lorabake.errors import (
     SetupError,
 )
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.words import quoted
+from lorabake_schemas.messages import literal
 
-FINDING = Finding(rule="S1", severity=Severity.ERROR, message=quoted("m"), fix=quoted("f"))
+FINDING = Finding(rule="S1", severity=Severity.ERROR, message=literal("m"), fix=literal("f"))
 
 
 def run(error: BaseException, env: Mapping[str, str], *, debug: bool = False) -> object:
-    with pytest.raises(SystemExit) as caught, boundary(env, debug=debug):
+    with pytest.raises(SystemExit) as caught, error_boundary(env, debug=debug):
         raise error
     return caught.value.code
 
@@ -34,11 +34,11 @@ def run(error: BaseException, env: Mapping[str, str], *, debug: bool = False) ->
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (RecipeError(quoted("bad")), 1),
-        (MachineError(quoted("full")), 1),
-        (SetupError(quoted("no git")), 4),
-        (InterruptedRunError(quoted("stopped")), 130),
-        (LorabakeError(quoted("other")), 1),
+        (RecipeError(literal("bad")), 1),
+        (MachineError(literal("full")), 1),
+        (SetupError(literal("no git")), 4),
+        (InterruptedRunError(literal("stopped")), 130),
+        (LorabakeError(literal("other")), 1),
     ],
 )
 def test_expected_failures_are_words_and_a_code(
@@ -51,13 +51,13 @@ def test_expected_failures_are_words_and_a_code(
 
 
 def test_a_hint_goes_below(capsys: pytest.CaptureFixture[str]) -> None:
-    run(SetupError(quoted("no git"), hint=quoted("install git")), {})
+    run(SetupError(literal("no git"), hint=literal("install git")), {})
     assert click.unstyle(capsys.readouterr().err) == "error: no git\n  install git\n"
 
 
 def test_a_recipe_with_errors_is_never_silent(capsys: pytest.CaptureFixture[str]) -> None:
     """Commands show the findings themselves; whoever forgets still gives a reason."""
-    assert run(RecipeError(quoted("1 error in r.toml"), (FINDING,)), {}) == 1
+    assert run(RecipeError(literal("1 error in r.toml"), (FINDING,)), {}) == 1
     assert capsys.readouterr().err == "error: 1 error in r.toml\n"
 
 
@@ -76,18 +76,18 @@ def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("error", [click.exceptions.Exit(0), click.Abort()])
 def test_what_is_clicks_stays_clicks(error: Exception, tmp_path: Path) -> None:
     """--help is no bug."""
-    with pytest.raises(type(error)), boundary({"LORABAKE_HOME": str(tmp_path)}):
+    with pytest.raises(type(error)), error_boundary({"LORABAKE_HOME": str(tmp_path)}):
         raise error
     assert list(tmp_path.iterdir()) == []
 
 
 def test_success_passes_through() -> None:
-    with boundary({}):
+    with error_boundary({}):
         pass
 
 
 def test_a_bug_leaves_a_crash_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(ZeroDivisionError(quoted("oops")), {"LORABAKE_HOME": str(tmp_path)}) == 3
+    assert run(ZeroDivisionError(literal("oops")), {"LORABAKE_HOME": str(tmp_path)}) == 3
     files = list((tmp_path / "crashes").iterdir())
     assert len(files) == 1
     text = files[0].read_text(encoding="utf-8")
@@ -110,18 +110,18 @@ def test_only_the_last_crash_files_are_kept(tmp_path: Path) -> None:
 
 def test_a_bug_with_nowhere_to_write_is_told_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert run(ValueError(quoted("oops")), {"LORABAKE_HOME": str(tmp_path / "file")}) == 3
+    assert run(ValueError(literal("oops")), {"LORABAKE_HOME": str(tmp_path / "file")}) == 3
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_debug_lets_a_bug_through(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), boundary({"LORABAKE_HOME": str(tmp_path)}, debug=True):
+    with pytest.raises(ZeroDivisionError), error_boundary({"LORABAKE_HOME": str(tmp_path)}, debug=True):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_is_ready_to_paste() -> None:
-    report = crash_report(ValueError(quoted("why")))
+    report = format_crash_report(ValueError(literal("why")))
     assert report.splitlines()[0].startswith(f"lorabake {__version__}, Python 3")
     assert "command: " in report
     assert report.endswith("ValueError: why\n")
@@ -134,7 +134,7 @@ def test_a_current_folder_that_is_gone(
     here.mkdir()
     monkeypatch.chdir(here)
     here.rmdir()
-    with pytest.raises(SystemExit) as caught, boundary({"LORABAKE_HOME": str(tmp_path)}):
+    with pytest.raises(SystemExit) as caught, error_boundary({"LORABAKE_HOME": str(tmp_path)}):
         Path.cwd()
     assert caught.value.code == 1
     words = "error: the current folder is gone\n  go to another folder and try again\n"

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.cache_origins import Conditions, Origin, changed
+from lorabake_schemas.cache_origins import CacheOrigin, CacheSettings, find_stale_reason
 
-LATENTS = Conditions("latents", "v1", "base.safetensors", "fp16", "c0ffee00", (512, 512))
-PICTURE = Origin("p1", LATENTS, (800, 600), (576, 448), (597, 448))
-TEXT = Conditions("text", "b1", "base.safetensors", "fp16", "c0ffee00", tokenizer="t1")
-CAPTION = Origin("c1", TEXT)
+LATENTS = CacheSettings("latents", "v1", "base.safetensors", "fp16", "c0ffee00", (512, 512))
+PICTURE = CacheOrigin("p1", LATENTS, (800, 600), (576, 448), (597, 448))
+TEXT = CacheSettings("text", "b1", "base.safetensors", "fp16", "c0ffee00", tokenizer="t1")
+CAPTION = CacheOrigin("c1", TEXT)
 
 
-def under(origin: Origin, **other: Any) -> Origin:
+def under(origin: CacheOrigin, **other: Any) -> CacheOrigin:
     return replace(origin, conditions=replace(origin.conditions, **other))
 
 
@@ -45,8 +45,8 @@ def under(origin: Origin, **other: Any) -> Origin:
         (under(PICTURE, commit="deadbeef" * 5), "made by another version of sd-scripts, c0ffee00"),
     ],
 )
-def test_latents_that_no_longer_fit(now: Origin, why: str) -> None:
-    assert changed(PICTURE, now) == why
+def test_latents_that_no_longer_fit(now: CacheOrigin, why: str) -> None:
+    assert find_stale_reason(PICTURE, now) == why
 
 
 @pytest.mark.parametrize(
@@ -64,26 +64,28 @@ def test_latents_that_no_longer_fit(now: Origin, why: str) -> None:
         (under(CAPTION, precision="bf16"), "computed in fp16, this run does it in bf16"),
     ],
 )
-def test_text_that_no_longer_fits(now: Origin, why: str) -> None:
-    assert changed(CAPTION, now) == why
+def test_text_that_no_longer_fits(now: CacheOrigin, why: str) -> None:
+    assert find_stale_reason(CAPTION, now) == why
 
 
 def test_what_makes_no_difference_fits() -> None:
-    assert changed(PICTURE, PICTURE) is None
-    assert changed(CAPTION, CAPTION) is None
-    assert changed(PICTURE, under(PICTURE, resolution=(768, 768))) is None  # a small picture that is not enlarged
-    assert changed(PICTURE, under(PICTURE, model_name="renamed.safetensors")) is None
-    assert changed(PICTURE, under(PICTURE, commit="")) is None
-    assert changed(CAPTION, under(CAPTION, resolution=(768, 768), resize_interpolation="area")) is None
+    assert find_stale_reason(PICTURE, PICTURE) is None
+    assert find_stale_reason(CAPTION, CAPTION) is None
+    assert (
+        find_stale_reason(PICTURE, under(PICTURE, resolution=(768, 768))) is None
+    )  # a small picture that is not enlarged
+    assert find_stale_reason(PICTURE, under(PICTURE, model_name="renamed.safetensors")) is None
+    assert find_stale_reason(PICTURE, under(PICTURE, commit="")) is None
+    assert find_stale_reason(CAPTION, under(CAPTION, resolution=(768, 768), resize_interpolation="area")) is None
 
 
 def test_mirrored_latents_are_no_harm_and_missing_ones_are_made() -> None:
-    assert changed(under(PICTURE, flip_aug=True), PICTURE) is None
-    assert changed(PICTURE, under(PICTURE, flip_aug=True)) is None
-    assert "flip_aug" in (changed(PICTURE, under(PICTURE, flip_aug=True), trusting=True) or "")
+    assert find_stale_reason(under(PICTURE, flip_aug=True), PICTURE) is None
+    assert find_stale_reason(PICTURE, under(PICTURE, flip_aug=True)) is None
+    assert "flip_aug" in (find_stale_reason(PICTURE, under(PICTURE, flip_aug=True), trusting=True) or "")
 
 
 def test_an_alpha_mask_that_nobody_asked_for_would_be_used() -> None:
-    assert "would get" in (changed(under(PICTURE, alpha_mask=True), PICTURE) or "")
-    assert changed(PICTURE, under(PICTURE, alpha_mask=True)) is None
-    assert "alpha_mask" in (changed(PICTURE, under(PICTURE, alpha_mask=True), trusting=True) or "")
+    assert "would get" in (find_stale_reason(under(PICTURE, alpha_mask=True), PICTURE) or "")
+    assert find_stale_reason(PICTURE, under(PICTURE, alpha_mask=True)) is None
+    assert "alpha_mask" in (find_stale_reason(PICTURE, under(PICTURE, alpha_mask=True), trusting=True) or "")

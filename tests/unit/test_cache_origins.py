@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from lorabake.reading.cache_origins import MANY, OriginStore, origins_path, with_new
-from lorabake.reading.fact_store import FactStore
-from lorabake_schemas.cache_origins import Conditions, Origin
+from lorabake.inputs.cache_provenance import ORIGIN_LIMIT, OriginStore, merge_origins, origins_path
+from lorabake.util.fact_cache import FactStore
+from lorabake_schemas.cache_origins import CacheOrigin, CacheSettings
 
-LATENTS = Conditions("latents", "v1", "base", "fp16", "c0", (512, 768), "area", flip_aug=True)
-ONE = Origin("p1", LATENTS, (800, 600), (576, 448), (597, 448))
-TWO = Origin("c2", Conditions("text", "b1", "base", "fp32", tokenizer="t", max_token_length=225))
+LATENTS = CacheSettings("latents", "v1", "base", "fp16", "c0", (512, 768), "area", flip_aug=True)
+ONE = CacheOrigin("p1", LATENTS, (800, 600), (576, 448), (597, 448))
+TWO = CacheOrigin("c2", CacheSettings("text", "b1", "base", "fp32", tokenizer="t", max_token_length=225))
 BOTH = {"sha-one": (ONE,), "sha-two": (TWO,)}
 
 
@@ -27,7 +27,7 @@ def kept(home: Path, place: str = "1:2") -> Path:
 
 def test_what_is_kept_is_found_again(tmp_path: Path) -> None:
     with OriginStore(kept(tmp_path)) as store:
-        assert store.knows_any()
+        assert store.has_any()
         assert store.known("1:2", ["sha-one", "sha-two", "sha-three"]) == BOTH
         assert store.known("1:2", ["sha-two"]) == {"sha-two": (TWO,)}
 
@@ -49,21 +49,21 @@ def test_a_cache_may_have_several_origins_the_newest_first(tmp_path: Path) -> No
 
 
 def test_the_oldest_origins_are_forgotten_and_none_of_the_last_run() -> None:
-    old = tuple(replace(ONE, source=f"old {number}") for number in range(MANY))
+    old = tuple(replace(ONE, source=f"old {number}") for number in range(ORIGIN_LIMIT))
     new = replace(ONE, source="new")
-    assert with_new({"sha-one": (new,)}, {"sha-one": old, "sha-two": (TWO,)}) == {
+    assert merge_origins({"sha-one": (new,)}, {"sha-one": old, "sha-two": (TWO,)}) == {
         "sha-one": (new, *old[:-1]),
         "sha-two": (TWO,),
     }
-    assert with_new({"sha-one": (old[3], old[3])}, {"sha-one": old}) == {"sha-one": (old[3], *old[:3], *old[4:])}
-    many = tuple(replace(ONE, source=f"new {number}") for number in range(3 * MANY))
-    assert with_new({"sha-one": many}, {"sha-one": old}) == {"sha-one": many}
+    assert merge_origins({"sha-one": (old[3], old[3])}, {"sha-one": old}) == {"sha-one": (old[3], *old[:3], *old[4:])}
+    many = tuple(replace(ONE, source=f"new {number}") for number in range(3 * ORIGIN_LIMIT))
+    assert merge_origins({"sha-one": many}, {"sha-one": old}) == {"sha-one": many}
 
 
 def test_nothing_is_known_without_a_store(tmp_path: Path) -> None:
     for path in (None, tmp_path / "none.sqlite3"):
         with OriginStore(path) as store:
-            assert not store.knows_any()
+            assert not store.has_any()
             assert store.known("1:2", ["sha-one"]) == {}
 
 

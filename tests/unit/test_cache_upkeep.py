@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lorabake.cache_look import Cached
-from lorabake.cache_upkeep import Keeper, refreshed
+from lorabake.analysis.cache_check import CacheContext
+from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.errors import MachineError
-from lorabake.examine import Examination, examine
-from lorabake.reading.cache_origins import CacheMemory
-from lorabake.reading.dataset import Scanning
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.inputs import Ingredients, inputs
+from lorabake.inputs.cache_provenance import CacheIndex
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.manifest import ManifestSpec, hash_inputs
+from lorabake.jobs.cache_recorder import CacheRecorder, refresh_caches
 from lorabake.runs.happenings import ModelLoaded, ProgressEvent, Saved
+from lorabake.util.hashing import FileHasher
 from situations import CPU, RECIPE, one_colour, project, write_base
 
 DISK = "\n[train]\nresolution = 256\ncache_latents_to_disk = true\n"
@@ -29,21 +29,23 @@ class World:
     """A project, and what lorabake keeps at home."""
 
     recipe: Path
-    memory: CacheMemory
+    memory: CacheIndex
 
     @property
     def pictures(self) -> Path:
         return self.recipe.parent / "pics"
 
-    def look(self) -> Examination:
-        return examine(self.recipe, CPU, scanning=Scanning(self.memory.facts, caches=self.memory))
+    def look(self) -> CheckResult:
+        return check_recipe(self.recipe, CPU, scanning=ScanOptions(self.memory.facts, caches=self.memory))
 
-    def keeper(self) -> Keeper:
+    def keeper(self) -> CacheRecorder:
         """That of a run which starts now."""
         seen, root = self.look(), self.recipe.parent / "runs" / "one"
         recipe, plan = seen.planned()
-        start = inputs(Ingredients(recipe, plan, seen.dataset, self.recipe.parent, root, {}), Fingerprints(None))
-        return Keeper(Cached(recipe, plan, seen.dataset, self.recipe.parent), start, replace(self.memory, root=root))
+        start = hash_inputs(ManifestSpec(recipe, plan, seen.dataset, self.recipe.parent, root, {}), FileHasher(None))
+        return CacheRecorder(
+            CacheContext(recipe, plan, seen.dataset, self.recipe.parent), start, replace(self.memory, root=root)
+        )
 
     def cached(self, *names: str, side: int = 256, **more: Any) -> None:
         """What sd-scripts makes of square pictures of 768."""
@@ -62,7 +64,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    memory = CacheMemory.of(tmp_path / "home", {}, tmp_path / "home" / "facts-1.sqlite3")
+    memory = CacheIndex.of(tmp_path / "home", {}, tmp_path / "home" / "facts-1.sqlite3")
     return World(project(tmp_path / "p", DISK), memory)
 
 
@@ -134,7 +136,7 @@ def test_the_same_cache_made_again_of_something_else_fits_both(world: World) -> 
         base.write_bytes(first[:-1] + bytes([first[-1] ^ 1]))
         if rounds == 0:
             assert len(world.said()) == 1
-            refreshed(world.look(), world.look, lambda _: None)
+            refresh_caches(world.look(), world.look, lambda _: None)
             keeper = world.keeper()
             for path, content in made.items():
                 path.write_bytes(content)
@@ -177,7 +179,7 @@ def test_a_cache_that_cannot_be_deleted_stops_the_run(world: World, monkeypatch:
 
     monkeypatch.setattr(Path, "unlink", unlink)
     with pytest.raises(MachineError, match=r"cannot delete .*000_0768x0768_sd.npz: Permission denied"):
-        refreshed(world.look(), world.look, lambda _: None)
+        refresh_caches(world.look(), world.look, lambda _: None)
 
 
 def test_a_list_of_pictures_is_held_against_all_lines_where_wildcards_are_read(world: World) -> None:
@@ -193,5 +195,5 @@ def test_a_list_of_pictures_is_held_against_all_lines_where_wildcards_are_read(w
     info.write_text("[1, 2]", "utf-8")
     (said,) = world.said()
     assert "is named like a cache but is none" in said
-    assert refreshed(world.look(), world.look, lambda _: None)[1] == ()
+    assert refresh_caches(world.look(), world.look, lambda _: None)[1] == ()
     assert info.exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.reading import captions
+from lorabake.inputs import captions
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
 
 
@@ -31,7 +31,7 @@ from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
     ],
 )
 def test_parse_takes_the_first_line(data: bytes, text: str, problem: CaptionProblem | None) -> None:
-    assert captions.parse(data) == CaptionFacts(text, problem)
+    assert captions.parse_caption(data) == CaptionFacts(text, problem)
 
 
 @pytest.mark.parametrize(
@@ -45,42 +45,42 @@ def test_parse_takes_the_first_line(data: bytes, text: str, problem: CaptionProb
     ],
 )
 def test_legacy_path_counts_underscores_in_the_whole_path(image: str, legacy: str | None) -> None:
-    assert captions.legacy_path(image, ".txt") == legacy
+    assert captions.legacy_caption_path(image, ".txt") == legacy
 
 
 def test_own_path_keeps_dots_in_the_stem() -> None:
-    assert captions.own_path("pics/v1.2.final.webp", ".caption") == "pics/v1.2.final.caption"
+    assert captions.caption_path("pics/v1.2.final.webp", ".caption") == "pics/v1.2.final.caption"
 
 
 def test_read_prefers_the_images_own_caption(tmp_path: Path) -> None:
     (tmp_path / "a_1_2_3_4.txt").write_text("mine")
     (tmp_path / "a.txt").write_text("another")
-    assert captions.read(str(tmp_path / "a_1_2_3_4.png"), ".txt") == CaptionFacts("mine")
+    assert captions.read_caption(str(tmp_path / "a_1_2_3_4.png"), ".txt") == CaptionFacts("mine")
 
 
 def test_read_names_the_file_that_would_be_borrowed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("another\nline")
-    facts = captions.read(str(tmp_path / "a_1_2_3_4.png"), ".txt")
+    facts = captions.read_caption(str(tmp_path / "a_1_2_3_4.png"), ".txt")
     assert facts == CaptionFacts("another", CaptionProblem.MORE_LINES, str(tmp_path / "a.txt"))
 
 
 def test_read_of_no_file_is_a_missing_caption(tmp_path: Path) -> None:
-    assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.MISSING
+    assert captions.read_caption(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.MISSING
 
 
 def test_a_folder_with_the_captions_name_is_no_caption(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
-    assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.MISSING
+    assert captions.read_caption(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.MISSING
 
 
 def test_a_caption_that_cannot_be_opened_is_unreadable(tmp_path: Path) -> None:
     loop = tmp_path / "a.txt"
     loop.symlink_to(loop)
-    assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.UNREADABLE
+    assert captions.read_caption(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.UNREADABLE
 
 
 @pytest.mark.usefixtures("ordinary")
 def test_a_caption_without_permission_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "a.txt").chmod(0)
-    assert captions.read(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.UNREADABLE
+    assert captions.read_caption(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.UNREADABLE

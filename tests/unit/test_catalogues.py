@@ -15,9 +15,9 @@ from types import ModuleType
 import pytest
 from babel.messages.catalog import Catalog, Message
 
-from lorabake import resources
-from lorabake.speech import LANGUAGES, language_of, speech_in
-from lorabake_schemas.words import joined, quoted, say, told
+from lorabake.util import resources
+from lorabake.util.i18n import LANGUAGES, detect_language, load_translator
+from lorabake_schemas.messages import join_list, literal, msg, nmsg
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -115,7 +115,7 @@ def test_the_files_are_as_the_tool_writes_them(language: str) -> None:
     """Same sentences, same bytes; and what gettext reads is made from what people read."""
     up_to_date = tool().updated(po(language), language, tool().collected())
     assert tool().po_text(up_to_date, language) == po(language)
-    assert tool().mo_bytes(up_to_date, language) == resources.catalogue(language)
+    assert tool().mo_bytes(up_to_date, language) == resources.read_catalog(language)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -137,7 +137,7 @@ def test_babels_table_of_plural_forms_changes_nothing(language: str, monkeypatch
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_gettext_reads_what_was_compiled(language: str) -> None:
-    read = gettext.GNUTranslations(io.BytesIO(resources.catalogue(language)))
+    read = gettext.GNUTranslations(io.BytesIO(resources.read_catalog(language)))
     for each in entries(language):
         ids, said = forms(each.id), forms(each.string)
         if len(ids) == 1:
@@ -151,9 +151,9 @@ def test_english_speaks_for_itself() -> None:
 
 
 def test_only_literals_are_templates() -> None:
-    found = list(tool().templates('say("a" "b", x=say("c"))\ntold(len(x), "d", "e")\nx.say(f)', "here"))
+    found = list(tool().templates('msg("a" "b", x=msg("c"))\nnmsg(len(x), "d", "e")\nx.msg(f)', "here"))
     assert sorted(found) == [("ab",), ("c",), ("d", "e")]
-    for source in ('say(f"a {b}")', "say(words)", 'told(1, "a")', 'say("a" if b else "c")'):
+    for source in ('msg(f"a {b}")', "msg(words)", 'nmsg(1, "a")', 'msg("a" if b else "c")'):
         with pytest.raises(ValueError, match="here:1"):
             list(tool().templates(source, "here"))
 
@@ -165,9 +165,9 @@ def test_say_and_told_are_what_they_seem() -> None:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
-        imported = {alias.name for alias in aliases} & {"say", "told"}
+        imported = {alias.name for alias in aliases} & {"msg", "nmsg"}
         called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-        assert called & {"say", "told"} <= imported, path
+        assert called & {"msg", "nmsg"} <= imported, path
         assert not imported & set(_bound(tree)), path
         assert not [alias for alias in aliases if alias.name in imported and alias.asname], path
 
@@ -214,18 +214,18 @@ def test_a_changed_sentence_keeps_its_translation_as_a_guess_only() -> None:
     ],
 )
 def test_the_locale_names_the_language(env: Mapping[str, str], language: str) -> None:
-    assert language_of(env) == language
+    assert detect_language(env) == language
 
 
 def test_a_sentence_in_portuguese() -> None:
-    speech = speech_in("pt_BR")
-    assert speech(say("cannot write {path}: {why}", path="a", why="b")) == "não foi possível gravar a: b"
-    assert speech(say("take it out")) == "remova"
-    row = joined(
+    speech = load_translator("pt_BR")
+    assert speech(msg("cannot write {path}: {why}", path="a", why="b")) == "não foi possível gravar a: b"
+    assert speech(msg("take it out")) == "remova"
+    row = join_list(
         [
-            say("take it out"),
-            quoted("take it out"),
-            told(2, "{n} error in {recipe}", "{n} errors in {recipe}", recipe="r"),
+            msg("take it out"),
+            literal("take it out"),
+            nmsg(2, "{n} error in {recipe}", "{n} errors in {recipe}", recipe="r"),
         ]
     )
     assert speech(row) == "remova, take it out, 2 erros em r"

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from constant import returning
-from lorabake import commits, resources
 from lorabake.errors import SetupError
-from lorabake.trainer import git_tree, options
+from lorabake.jobs.run import TrainerChoice
+from lorabake.trainer import git_tree, options, versions
 from lorabake.trainer.install import Trainer
-from lorabake.workflow import TrainerChoice
-from lorabake_schemas.options import Snapshot
-from lorabake_schemas.words import say
+from lorabake.util import resources
+from lorabake_schemas.messages import msg
+from lorabake_schemas.options import OptionSnapshot
 
-PIN, OTHER = resources.pin(), "0123456789" * 4
+PIN, OTHER = resources.load_pin(), "0123456789" * 4
 
 
 def test_a_choice_of_a_commit_is_the_pin_but_for_that() -> None:
@@ -27,16 +27,16 @@ def test_a_choice_of_a_commit_is_the_pin_but_for_that() -> None:
 
 
 def test_who_uses_the_pin_is_not_warned() -> None:
-    assert commits.warning(None) is commits.warning(PIN.commit) is None
-    warned = commits.warning(OTHER)
+    assert versions.commit_warning(None) is versions.commit_warning(PIN.commit) is None
+    warned = versions.commit_warning(OTHER)
     assert warned is not None
     assert OTHER[:12] in warned
     assert PIN.commit[:12] in warned
 
 
 def test_the_pins_options_need_no_trainer(tmp_path: Path) -> None:
-    assert commits.snapshot(None, {"LORABAKE_HOME": str(tmp_path)}) == resources.snapshot()
-    assert commits.snapshot(PIN.commit, {"LORABAKE_HOME": str(tmp_path)}) == resources.snapshot()
+    assert versions.load_commit_options(None, {"LORABAKE_HOME": str(tmp_path)}) == resources.load_snapshot()
+    assert versions.load_commit_options(PIN.commit, {"LORABAKE_HOME": str(tmp_path)}) == resources.load_snapshot()
 
 
 class Asked:
@@ -46,15 +46,17 @@ class Asked:
         self.asked: list[str] = []
         self.answers = answers
 
-        monkeypatch.setattr(git_tree, "changed", returning(() if clean else ("library/train_util.py",)))
-        monkeypatch.setattr(options, "make", self.make)
+        monkeypatch.setattr(git_tree, "find_changed_blobs", returning(() if clean else ("library/train_util.py",)))
+        monkeypatch.setattr(options, "extract_options", self.make)
 
-    def make(self, _python: Path, _checkout: Path, folder: Path, commit: str, _env: Mapping[str, str]) -> Snapshot:
+    def make(
+        self, _python: Path, _checkout: Path, folder: Path, commit: str, _env: Mapping[str, str]
+    ) -> OptionSnapshot:
         assert not folder.exists()
         self.asked.append(commit)
         if not self.answers:
-            raise SetupError(say("it does not start"))
-        return resources.snapshot().model_copy(update={"commit": commit})
+            raise SetupError(msg("it does not start"))
+        return resources.load_snapshot().model_copy(update={"commit": commit})
 
 
 def own(commit: str | None) -> Trainer:
@@ -74,7 +76,7 @@ def test_the_users_own_is_asked_unless_it_is_the_pin_untouched(
     monkeypatch: pytest.MonkeyPatch, commit: str | None, clean: bool, name: str | None
 ) -> None:
     asked, said = Asked(monkeypatch, clean=clean), list[str]()
-    found = commits.own(own(commit), {}, said.append)
+    found = versions.read_user_options(own(commit), {}, said.append)
     assert (found.commit if found else None, said) == (name, [])
     assert asked.asked == ([name] if name else [])
 
@@ -82,12 +84,12 @@ def test_the_users_own_is_asked_unless_it_is_the_pin_untouched(
 def test_one_that_does_not_answer_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     Asked(monkeypatch, answers=False)
     said: list[str] = []
-    assert commits.own(own(OTHER), {}, said.append) is None
+    assert versions.read_user_options(own(OTHER), {}, said.append) is None
     assert said == ["warning: its options could not be read, so nobody checks them: it does not start"]
 
 
 def test_lorabakes_own_trainers_are_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked(monkeypatch)
     trainer = Trainer("pin", Path("x"), Path("python"), OTHER, "cpu", "x", {})
-    assert commits.own(trainer, {}, print) is None
+    assert versions.read_user_options(trainer, {}, print) is None
     assert asked.asked == []

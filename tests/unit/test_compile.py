@@ -17,21 +17,23 @@ from typing import Any
 import pytest
 import toml
 
-from lorabake import resources
+from lorabake.analysis.check import ATTENTION_NOT_PROBED
 from lorabake.errors import RecipeError
-from lorabake.examine import NOT_PROBED
-from lorabake.planning.compile import HEADER, PATH_OPTIONS, Compiled, compile_plan, to_toml
+from lorabake.planning.compile import FILE_HEADER, PATH_OPTIONS, CompiledFiles, compile_plan, to_toml
+from lorabake.util import resources
+from lorabake_schemas.compiled import UnknownOptionError
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.trainer import UnknownOptionError
 from situations import CPU, GPU, XFORMERS, concept, dataset, folder, pictures_for, plan_of, recipe
 
 GOLDEN = Path(__file__).with_name("golden")
 
 
-def compiled(plan: Plan, spelling: dict[str, str] | None = None) -> Compiled:
-    return compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), spelling or {})
+def compiled(plan: Plan, spelling: dict[str, str] | None = None) -> CompiledFiles:
+    return compile_plan(
+        plan, resources.load_script_options(plan.script), resources.load_dataset_options(), spelling or {}
+    )
 
 
 def read(content: bytes) -> dict[str, Any]:
@@ -63,7 +65,7 @@ CASES: dict[str, tuple[Recipe, MachineFacts]] = {
         recipe(
             kind="character",
             concepts=OUTFITS,
-            regularisation=[{"class": "anthro", "images": "data/reg"}],
+            regularization=[{"class": "anthro", "images": "data/reg"}],
             captions={"caption_extension": ".caption"},
             save={"save_state": True, "save_last_n_epochs": 3},
         ),
@@ -80,9 +82,11 @@ CASES: dict[str, tuple[Recipe, MachineFacts]] = {
 }
 
 
-def made(name: str) -> Compiled:
+def made(name: str) -> CompiledFiles:
     of, machine = CASES[name]
-    plan = plan_of(of, pictures_for(of, 24), machine=machine, attention=XFORMERS if machine is GPU else NOT_PROBED)
+    plan = plan_of(
+        of, pictures_for(of, 24), machine=machine, attention=XFORMERS if machine is GPU else ATTENTION_NOT_PROBED
+    )
     paths = ("base.safetensors", "pics", "data/red", "data/blue", "data/reg", "tokenizers", "vae.safetensors")
     return compiled(plan, {path: f"../../{path}" for path in paths})
 
@@ -119,8 +123,8 @@ def test_prompts_are_lines() -> None:
 
 
 def test_the_header_says_what_to_edit() -> None:
-    assert made("dylora").train.decode().startswith(HEADER)
-    assert all(line.startswith("#") for line in HEADER.splitlines())
+    assert made("dylora").train.decode().startswith(FILE_HEADER)
+    assert all(line.startswith("#") for line in FILE_HEADER.splitlines())
 
 
 def test_the_order_of_keys_in_the_recipe_does_not_matter() -> None:
@@ -215,8 +219,8 @@ def test_numbers_keep_their_kind() -> None:
 
 @pytest.mark.parametrize("option", sorted(PATH_OPTIONS))
 def test_path_options_are_options_of_the_pin(option: str) -> None:
-    known = {each.name for each in resources.option_snapshot("train_network.py")}
-    assert option in known | set(resources.dataset_options().at("subsets"))
+    known = {each.name for each in resources.load_script_options("train_network.py")}
+    assert option in known | set(resources.load_dataset_options().at("subsets"))
 
 
 def test_paths_are_spelled_for_the_run_folder() -> None:

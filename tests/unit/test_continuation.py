@@ -7,15 +7,21 @@ from itertools import product
 import pytest
 
 from fake_sd_scripts import loop
-from lorabake.planning.continuation import Continuation, Course, continuation, divisors, saving_at
+from lorabake.planning.resume_steps import (
+    ResumeSteps,
+    TrainingSchedule,
+    list_divisors,
+    nearest_divisor,
+    plan_resume_steps,
+)
 
 
-def course(batches: int, steps: int, accumulation: int = 1, every: int | None = None) -> Course:
+def course(batches: int, steps: int, accumulation: int = 1, every: int | None = None) -> TrainingSchedule:
     per_epoch = -(-batches // accumulation)
-    return Course(batches, accumulation, -(-steps // per_epoch), steps, every)
+    return TrainingSchedule(batches, accumulation, -(-steps // per_epoch), steps, every)
 
 
-def trained(course: Course, how: Continuation) -> tuple[int, list[int]]:
+def trained(course: TrainingSchedule, how: ResumeSteps) -> tuple[int, list[int]]:
     """How many steps sd-scripts trains, until lorabake stops it, and its own numbers of them."""
     own: list[int] = []
     for what, _, number in loop(course.batches, course.accumulation, course.steps, how.step, skip=how.skip):
@@ -37,7 +43,7 @@ def test_the_steps_are_those_of_an_uninterrupted_training() -> None:
     went_on = 0
     for batches, accumulation, steps, step in CASES:
         way = course(batches, steps, accumulation)
-        how = continuation(way, step)
+        how = plan_resume_steps(way, step)
         if isinstance(how, str):
             assert accumulation > 1
             assert step % way.steps_per_epoch
@@ -52,8 +58,8 @@ def test_the_steps_are_those_of_an_uninterrupted_training() -> None:
 def test_a_last_step_that_sd_scripts_would_pass_is_one_at_which_it_saves() -> None:
     passing = 0
     for (batches, accumulation, steps, step), every in product(CASES, (None, 1, 2, 5, 100)):
-        how = continuation(course(batches, steps, accumulation, every), step)
-        if isinstance(how, Continuation) and how.stop_at is not None:
+        how = plan_resume_steps(course(batches, steps, accumulation, every), step)
+        if isinstance(how, ResumeSteps) and how.stop_at is not None:
             passing += 1
             saves = how.save_every_n_steps or every
             assert saves is not None
@@ -66,15 +72,15 @@ def test_a_last_step_that_sd_scripts_would_pass_is_one_at_which_it_saves() -> No
 def test_without_being_stopped_it_would_pass_the_last_step() -> None:
     """13 steps of 5 an epoch: resumed after 10, sd-scripts goes on to 15."""
     assert [number for what, _, number in loop(5, 1, 13, 10) if what == "step"] == [1, 2, 3, 4, 5]
-    how = continuation(course(5, 13), 10)
-    assert isinstance(how, Continuation)
+    how = plan_resume_steps(course(5, 13), 10)
+    assert isinstance(how, ResumeSteps)
     assert (how.stop_at, how.offset, how.save_every_n_steps) == (3, 10, 3)
 
 
 def test_inside_an_epoch_with_gradient_accumulation_is_refused() -> None:
     """What sd-scripts would do (upstream issue 2407): of the 5 steps that are left it would train 3."""
     assert sum(what == "step" for what, _, _ in loop(5, 2, 9, 4, skip=True)) != 5
-    why = continuation(course(5, 9, 2), 4)
+    why = plan_resume_steps(course(5, 9, 2), 4)
     assert why == (
         "it was saved inside epoch 2, and with gradient_accumulation_steps = 2 sd-scripts goes on from an epoch's end "
         "only"
@@ -82,18 +88,18 @@ def test_inside_an_epoch_with_gradient_accumulation_is_refused() -> None:
 
 
 def test_an_epochs_end_with_gradient_accumulation_is_gone_on_from() -> None:
-    assert continuation(course(5, 9, 2), 3) == Continuation(3, 3, skip=False)
+    assert plan_resume_steps(course(5, 9, 2), 3) == ResumeSteps(3, 3, skip=False)
 
 
 @pytest.mark.parametrize("step", [15, 16])
 def test_nothing_is_left_after_the_last_step(step: int) -> None:
-    assert continuation(course(5, 15), step) == "it is of the last step: nothing is left to train"
+    assert plan_resume_steps(course(5, 15), step) == "it is of the last step: nothing is left to train"
 
 
 def test_flags() -> None:
-    assert Continuation(10, 10, skip=False).flags == ("--initial_step", "10")
-    assert Continuation(12, 10, skip=True).flags == ("--initial_step", "12", "--skip_until_initial_step")
-    assert Continuation(10, 10, skip=False, stop_at=3, save_every_n_steps=3).flags[-2:] == ("--save_every_n_steps", "3")
+    assert ResumeSteps(10, 10, skip=False).flags == ("--initial_step", "10")
+    assert ResumeSteps(12, 10, skip=True).flags == ("--initial_step", "12", "--skip_until_initial_step")
+    assert ResumeSteps(10, 10, skip=False, stop_at=3, save_every_n_steps=3).flags[-2:] == ("--save_every_n_steps", "3")
 
 
 @pytest.mark.parametrize(
@@ -101,13 +107,13 @@ def test_flags() -> None:
     [(600, 100, 100), (607, 100, 607), (3, None, 3), (90, 25, 30), (60, 25, 30), (4, 2, 2), (36, 5, 6), (9, 27, 9)],
 )
 def test_the_saving_that_is_most_like_what_was_wanted(last: int, wanted: int | None, every: int) -> None:
-    assert saving_at(last, wanted) == every
+    assert nearest_divisor(last, wanted) == every
 
 
 def test_divisors() -> None:
-    assert divisors(12) == [1, 2, 3, 4, 6, 12]
-    assert divisors(1) == [1]
+    assert list_divisors(12) == [1, 2, 3, 4, 6, 12]
+    assert list_divisors(1) == [1]
 
 
 def test_the_end_of_an_epoch_that_is_cut_short() -> None:
-    assert [course(5, 13).end_of(epoch) for epoch in (1, 2, 3)] == [5, 10, 13]
+    assert [course(5, 13).last_step_of_epoch(epoch) for epoch in (1, 2, 3)] == [5, 10, 13]

@@ -13,8 +13,8 @@ import pytest
 
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.findings import Finding
-from lorabake_schemas.guide import findings
-from lorabake_schemas.guide.book import Entry, book
+from lorabake_schemas.guide.book import BookEntry, load_book
+from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.machine import AttentionProbe
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
@@ -34,10 +34,10 @@ from situations import (
     values,
 )
 
-BOOK = {entry.id: entry for entry in book()}
+BOOK = {entry.id: entry for entry in load_book()}
 SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
 ADAM: dict[str, Any] = {"train": {"optimizer": "AdamW"}}
-REG: dict[str, Any] = {"regularisation": [{"class": "food", "images": "reg"}]}
+REG: dict[str, Any] = {"regularization": [{"class": "food", "images": "reg"}]}
 TWO: dict[str, Any] = {"concepts": [concept("a", "pa"), concept("b", "pb")]}
 
 
@@ -60,7 +60,7 @@ def severity(rule: str, **tables: Any) -> str | None:
 
 
 def truth(identity: str) -> str:
-    entry: Entry = BOOK[identity]
+    entry: BookEntry = BOOK[identity]
     return entry.truth
 
 
@@ -121,7 +121,7 @@ def test_c5_a_plain_lora_by_default_locon_for_styles_and_saved_often() -> None:
     assert len(plan_of(recipe(**locon)).forecast.saves) >= 9
 
 
-def test_c6_a_lower_prior_loss_weight_is_a_weaker_regularisation() -> None:
+def test_c6_a_lower_prior_loss_weight_is_a_weaker_regularization() -> None:
     assert set_to("prior_loss_weight", **REG) == 1.0
     assert set_to("prior_loss_weight") is None
     weak, strong = (told("G35.12", recipe(**REG, train={"prior_loss_weight": weight}))[0] for weight in (0.5, 2.0))
@@ -179,9 +179,9 @@ def test_c12_the_order_of_tags_is_declared_and_kept() -> None:
     assert subset(plan_of(recipe(concept=first)))["class_tokens"] == "armor, human"
 
 
-def test_c13_regularisation_has_its_class_whatever_its_folder_is_called() -> None:
+def test_c13_regularization_has_its_class_whatever_its_folder_is_called() -> None:
     sets = [{"class": "food", "images": "Regularization/1_RegConceptName"}]
-    part = subset(plan_of(recipe(regularisation=sets)), 1)
+    part = subset(plan_of(recipe(regularization=sets)), 1)
     assert (part["class_tokens"], part["image_dir"]) == ("food", "Regularization/1_RegConceptName")
     assert "caption_prefix" not in part
 
@@ -223,7 +223,7 @@ def test_c17_twenty_tags_on_average_is_a_warning_on_one_picture_a_hint() -> None
         texts = [", ".join(["hmbrgrlora", "food", *(f"tag {at}" for at in range(2, n))]) for n in numbers]
         parts = [folder(f"p{at}", 1, caption=text) for at, text in enumerate(texts)]
         images = tuple(image for part in parts for image in part.images)
-        found = findings(situation(recipe(), dataset(folder("pics", images=images))))
+        found = collect_findings(situation(recipe(), dataset(folder("pics", images=images))))
         return sorted({str(each.severity) for each in found if each.rule in {"G5.10", "G3.18"}})
 
     assert captions(10, 10, 10) == []
@@ -269,18 +269,18 @@ def test_c22_class_tokens_and_first_tag_are_one() -> None:
     assert 'do not begin with "hmbrgrlora"' in found.message
 
 
-def test_c23_repeats_are_not_epochs_where_there_is_regularisation() -> None:
+def test_c23_repeats_are_not_epochs_where_there_is_regularization() -> None:
     """Fewer repeats use fewer of its pictures, and that is said (G35.7)."""
 
     def used(repeats: int) -> tuple[int | None, int]:
         made = recipe(concept={"num_repeats": repeats}, **REG)
-        facts = dataset(folder(), regularisation=[folder("reg", 100)])
+        facts = dataset(folder(), regularization=[folder("reg", 100)])
         plan = plan_of(made, facts)
         found = spoken("G35.7", situation(made, facts, plan=plan))
         return plan.forecast.shares[1].images_used, len(found)
 
     assert (used(1), used(10)) == ((30, 1), (100, 0))
-    assert "Not with regularisation" in truth("G4.31")
+    assert "Not with regularization" in truth("G4.31")
 
 
 def test_c24_nothing_that_sd_scripts_would_do_badly_stays_blank() -> None:
@@ -335,7 +335,7 @@ def test_c30_what_the_guide_says_of_formats_sizes_and_memory() -> None:
     webp = dataset(folder(images=tuple(_renamed())))
     large = dataset(folder(size=(4000, 3000)))
     for facts in (webp, large):
-        assert [each for each in findings(situation(pictures=facts)) if each.rule in {"G2.3", "G2.17"}] == []
+        assert [each for each in collect_findings(situation(pictures=facts)) if each.rule in {"G2.3", "G2.17"}] == []
     assert plan_of(recipe()).value("cache_latents") is True
     for identity, words in (
         ("G2.3", "No longer so"),

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import click
 
-from lorabake.planning.difference import NUMBERS, difference
-from lorabake.render.difference import NAMES, difference_text
-from lorabake.render.page import Page
-from lorabake_schemas.plan import FileSize, Forecast, Timing
-from lorabake_schemas.report import PlanDifference
+from lorabake.analysis.diff import FORECAST_COUNTS, diff_plans
+from lorabake.commands.output.diff import COUNT_LABELS, format_plan_diff
+from lorabake.commands.output.layout import TextLayout
+from lorabake_schemas.check_report import PlanDifference
+from lorabake_schemas.plan import FileSize, Forecast, TimeEstimate
 from situations import concept, plan_of, recipe
 
-PAGE = Page()
+PAGE = TextLayout()
 
 
 def between(one: dict[str, object], other: dict[str, object]) -> PlanDifference:
-    return difference(plan_of(recipe(**one)), plan_of(recipe(**other)), ("a.toml", "b.toml"))  # type: ignore[arg-type]
+    return diff_plans(plan_of(recipe(**one)), plan_of(recipe(**other)), ("a.toml", "b.toml"))  # type: ignore[arg-type]
 
 
 def test_a_plan_does_not_differ_from_itself() -> None:
     found = between({}, {})
     assert found.same
-    assert click.unstyle(difference_text(found, PAGE)) == "--- a.toml\n+++ b.toml\nthe plans are the same"
+    assert click.unstyle(format_plan_diff(found, PAGE)) == "--- a.toml\n+++ b.toml\nthe plans are the same"
 
 
 def test_what_differs_is_told_with_both_sources() -> None:
@@ -31,7 +31,7 @@ def test_what_differs_is_told_with_both_sources() -> None:
     assert dim.there is not None
     assert (dim.table, dim.here.value, dim.here.source.rule) == ("train", 32, "G4.70")
     assert (dim.there.value, dim.there.source.origin) == (8, "recipe")
-    rows = click.unstyle(difference_text(found, PAGE)).splitlines()
+    rows = click.unstyle(format_plan_diff(found, PAGE)).splitlines()
     assert rows[rows.index("  network_dim") + 1 :][:2] == ["    - 32  G4.70", "    + 8  recipe"]
 
 
@@ -50,7 +50,7 @@ def test_how_it_is_launched_and_what_is_sampled_count_too() -> None:
     tables = {change.option: (change.table, change.here and change.here.value) for change in found.settings}
     assert tables["num_processes"] == ("launch", 2)
     assert tables["prompts"] == ("samples", None)
-    rows = click.unstyle(difference_text(found, PAGE)).splitlines()
+    rows = click.unstyle(format_plan_diff(found, PAGE)).splitlines()
     assert {"Launch", "Sample pictures"} <= set(rows)
 
 
@@ -79,7 +79,7 @@ def test_numbers_of_the_forecast() -> None:
     assert counts["steps", ""] == (3000, 210)
     assert counts["exposures", "hmbrgrlora"] == (100, 7)
     assert ("train_samples", "") not in counts
-    text = click.unstyle(difference_text(found, PAGE))
+    text = click.unstyle(format_plan_diff(found, PAGE))
     assert [row.split() for row in text.splitlines() if row.startswith("  steps  ")] == [["steps", "3000", "210"]]
 
 
@@ -87,24 +87,24 @@ def test_buckets_that_one_side_lacks() -> None:
     found = between({}, {"train": {"resolution": 512}})
     buckets = [(c.subject, c.here, c.there) for c in found.forecast if c.name == "bucket_samples"]
     assert buckets == [("768x768", 30, None), ("512x512", None, 30)]
-    rows = [row.split() for row in click.unstyle(difference_text(found, PAGE)).splitlines()]
+    rows = [row.split() for row in click.unstyle(format_plan_diff(found, PAGE)).splitlines()]
     assert ["samples", "in", "the", "bucket,", "512x512", "-", "30"] in rows
 
 
 def test_time_and_size_where_they_are_known() -> None:
     plan = plan_of(recipe())
     size = FileSize(tensors=1, tensor_bytes=100, header_bytes=10)
-    times = Timing(step_low=1, step_high=2, low=3000, high=6000.5, runs=("r",), steps_measured=9)
+    times = TimeEstimate(step_low=1, step_high=2, low=3000, high=6000.5, runs=("r",), steps_measured=9)
     known = plan.forecast.model_copy(update={"file_size": size, "timing": times})
-    found = difference(plan.model_copy(update={"forecast": known}), plan, ("a", "b"))
+    found = diff_plans(plan.model_copy(update={"forecast": known}), plan, ("a", "b"))
     assert {(c.name, c.here, c.there) for c in found.forecast} == {
         ("file_bytes", 110, None), ("seconds_low", 3000, None), ("seconds_high", 6000.5, None),
     }  # fmt: skip
-    rows = [row.split() for row in click.unstyle(difference_text(found, PAGE)).splitlines()]
+    rows = [row.split() for row in click.unstyle(format_plan_diff(found, PAGE)).splitlines()]
     assert ["time", "at", "most", "1:40", "h", "-"] in rows
 
 
 def test_every_number_has_a_name() -> None:
-    found = between({"regularisation": [{"class": "food", "images": "r"}]}, {"train": {"resolution": 512}})
-    assert {change.name for change in found.forecast} <= set(NAMES)
-    assert set(NUMBERS) <= set(NAMES) & set(Forecast.model_fields)
+    found = between({"regularization": [{"class": "food", "images": "r"}]}, {"train": {"resolution": 512}})
+    assert {change.name for change in found.forecast} <= set(COUNT_LABELS)
+    assert set(FORECAST_COUNTS) <= set(COUNT_LABELS) & set(Forecast.model_fields)

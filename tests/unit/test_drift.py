@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.planning.drift import doubted, input_drift, unproven
-from lorabake.planning.file_drift import file_drift, output_drift
-from lorabake.planning.trainer_drift import machine_remarks, trainer_drift, trainer_remarks
+from lorabake.analysis.verify_files import changed_file, changed_outputs
+from lorabake.analysis.verify_trainer import changed_trainer, machine_remarks, trainer_remarks
+from lorabake.inputs.input_changes import changed_inputs, inconsistent_inputs, unverified_inputs
 from lorabake_schemas.machine import Gpu, MachineFacts
-from lorabake_schemas.record import FileDigest, Input, Role, TrainerRecord
-from lorabake_schemas.verification import Difference
-from lorabake_schemas.words import Said, say
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.record import FileDigest, Input, InputRole, TrainerRecord
+from lorabake_schemas.verification import VerifyDifference
 
 ENDINGS = (".png", ".txt")
 
@@ -19,16 +19,16 @@ def file(name: str, content: str = "", size: int = 3) -> FileDigest:
     return FileDigest(name=name, sha256=(content or name).encode().hex().ljust(64, "0")[:64], size=size)
 
 
-def concept(*files: FileDigest, index: int = 0, role: Role = "concept", name: str = "datasets/hamburger") -> Input:
+def concept(*files: FileDigest, index: int = 0, role: InputRole = "concept", name: str = "datasets/hamburger") -> Input:
     return Input(role=role, index=index, name=name, place=f"../{name}", kind="folder", endings=ENDINGS, files=files)
 
 
-def model(content: str, role: Role = "base") -> Input:
+def model(content: str, role: InputRole = "base") -> Input:
     name = "models/sd.safetensors"
     return Input(role=role, name=name, place=f"../{name}", kind="file", files=(file("sd.safetensors", content),))
 
 
-def said(found: tuple[Difference, ...]) -> list[tuple[str, str, str]]:
+def said(found: tuple[VerifyDifference, ...]) -> list[tuple[str, str, str]]:
     return [(each.name, each.change, str(each.message)) for each in found]
 
 
@@ -37,12 +37,12 @@ PICTURES = (file("01.png"), file("01.txt"), file("02.png"), file("02.txt"))
 
 def test_the_same_files_differ_in_nothing() -> None:
     then = (concept(*PICTURES), model("a"))
-    assert input_drift(then, then) == ()
+    assert changed_inputs(then, then) == ()
 
 
 def test_a_caption_is_called_by_its_picture() -> None:
     now = concept(*PICTURES[:3], file("02.txt", "new"))
-    found = input_drift((concept(*PICTURES),), (now,))
+    found = changed_inputs((concept(*PICTURES),), (now,))
     assert said(found) == [("02.txt", "changed", "the caption of 02.png (datasets/hamburger) changed after the run")]
     assert (found[0].what, found[0].index) == ("concept", 0)
     assert (found[0].was, found[0].now) == (file("02.txt").sha256, file("02.txt", "new").sha256)
@@ -53,20 +53,20 @@ def test_many_captions_that_changed_are_told_in_no_time() -> None:
     names = [(f"{number}.png", f"{number}.txt") for number in range(20_000)]
     then = concept(*(file(name) for pair in names for name in pair))
     now = concept(*(file(name, "new" if name.endswith("txt") else "") for pair in names for name in pair))
-    found = input_drift((then,), (now,))
+    found = changed_inputs((then,), (now,))
     assert len(found) == 20_000
     assert str(found[-1].message) == "the caption of 19999.png (datasets/hamburger) changed after the run"
 
 
 def test_another_length_is_another_file_even_where_a_digest_should_lie() -> None:
     now = concept(*PICTURES[:3], file("02.txt", size=4))
-    assert [each.name for each in input_drift((concept(*PICTURES),), (now,))] == ["02.txt"]
+    assert [each.name for each in changed_inputs((concept(*PICTURES),), (now,))] == ["02.txt"]
 
 
 def test_what_changed_went_and_came_in_one_folder() -> None:
     then = concept(*PICTURES, file("03.png"))
     now = concept(file("01.png", "new"), file("02.txt"), file("02.png"), file("31.png"), file("03.txt"), file("03.png"))
-    assert said(input_drift((then,), (now,))) == [
+    assert said(changed_inputs((then,), (now,))) == [
         ("01.png", "changed", "the picture 01.png (datasets/hamburger) changed after the run"),
         ("01.txt", "gone", "the caption of 01.png (datasets/hamburger) is gone: the run was made with it"),
         ("31.png", "added", "a picture was added: 31.png (datasets/hamburger)"),
@@ -76,13 +76,13 @@ def test_what_changed_went_and_came_in_one_folder() -> None:
 
 def test_a_caption_that_went_or_came_with_its_picture_is_not_told_twice() -> None:
     now = concept(*PICTURES[:2], file("31.png"), file("31.txt"))
-    assert [name for name, _, _ in said(input_drift((concept(*PICTURES),), (now,)))] == ["02.png", "31.png"]
+    assert [name for name, _, _ in said(changed_inputs((concept(*PICTURES),), (now,)))] == ["02.png", "31.png"]
 
 
 def test_a_file_with_another_name_is_known_by_its_content_where_there_is_no_doubt() -> None:
     then = concept(file("1.png", "a"), file("2.png", "same"), file("3.png", "same"), file("x.txt", "empty", size=0))
     now = concept(file("01.png", "a"), file("02.png", "same"), file("03.png", "same"), file("y.txt", "empty", size=0))
-    assert said(input_drift((then,), (now,))) == [
+    assert said(changed_inputs((then,), (now,))) == [
         ("1.png", "renamed", "the picture 1.png (datasets/hamburger) is named 01.png now"),
         ("2.png", "gone", "the picture 2.png (datasets/hamburger) is gone: the run was made with it"),
         ("3.png", "gone", "the picture 3.png (datasets/hamburger) is gone: the run was made with it"),
@@ -102,7 +102,7 @@ def test_a_caption_follows_its_renamed_picture_and_is_told_of_only_when_it_chang
         ("A.png", "a"), ("A.txt", "words"), ("B.png", "b"), ("B.txt", "other"), ("C.png", "c"), ("D.png", "d"),
         ("D.txt", "words"),
     )))  # fmt: skip
-    assert said(input_drift((then,), (now,))) == [
+    assert said(changed_inputs((then,), (now,))) == [
         ("1.png", "renamed", "the picture 1.png (datasets/hamburger) is named A.png now"),
         ("2.png", "renamed", "the picture 2.png (datasets/hamburger) is named B.png now"),
         ("2.txt", "changed", "the caption of 2.png (datasets/hamburger) changed after the run"),
@@ -117,32 +117,32 @@ def test_a_folder_that_is_gone_is_one_difference() -> None:
     gone = concept().model_copy(update={"kind": "missing"})
     expected = "the folder datasets/hamburger is gone, with the 2 pictures that the run was made from"
     for now in ((gone,), ()):
-        assert said(input_drift((concept(*PICTURES),), now)) == [("datasets/hamburger", "gone", expected)]
+        assert said(changed_inputs((concept(*PICTURES),), now)) == [("datasets/hamburger", "gone", expected)]
 
 
 def test_folders_are_numbered_where_there_are_several() -> None:
-    then = (concept(*PICTURES), concept(*PICTURES, index=1, name="b"), concept(*PICTURES, role="regularisation"))
-    now = (then[0], concept(*PICTURES[:3], index=1, name="b"), concept(*PICTURES[1:], role="regularisation"))
-    assert [(each.what, each.index, str(each.message)) for each in input_drift(then, now)] == [
+    then = (concept(*PICTURES), concept(*PICTURES, index=1, name="b"), concept(*PICTURES, role="regularization"))
+    now = (then[0], concept(*PICTURES[:3], index=1, name="b"), concept(*PICTURES[1:], role="regularization"))
+    assert [(each.what, each.index, str(each.message)) for each in changed_inputs(then, now)] == [
         ("concept", 1, "the caption of 02.png (concept 2, b) is gone: the run was made with it"),
-        ("regularisation", 0, "the picture 01.png (datasets/hamburger) is gone: the run was made with it"),
+        ("regularization", 0, "the picture 01.png (datasets/hamburger) is gone: the run was made with it"),
     ]
 
 
 def test_another_model_is_said_with_both_digests() -> None:
-    found = input_drift((model("a"), model("v", "vae")), (model("b"), model("v", "vae")))
+    found = changed_inputs((model("a"), model("v", "vae")), (model("b"), model("v", "vae")))
     assert [str(each.message) for each in found] == [
         "the base model is another file now: models/sd.safetensors has SHA-256 620000000000…, the run had 610000000000…"
     ]
     gone = model("a").model_copy(update={"kind": "missing", "files": ()})
-    assert [str(each.message) for each in input_drift((model("a"),), (gone,))] == [
+    assert [str(each.message) for each in changed_inputs((model("a"),), (gone,))] == [
         "the base model models/sd.safetensors is gone"
     ]
 
 
 def test_a_file_that_cannot_be_read_is_no_change() -> None:
     now = concept(*PICTURES[:3], file("02.txt").model_copy(update={"sha256": "", "size": 0}))
-    found = input_drift((concept(*PICTURES),), (now,))
+    found = changed_inputs((concept(*PICTURES),), (now,))
     assert said(found) == [
         ("02.txt", "unreadable", "the caption of 02.png (datasets/hamburger) cannot be read any more")
     ]
@@ -153,7 +153,7 @@ def test_a_part_of_a_diffusers_folder() -> None:
         return Input(role="base", name="sd15", place="../sd15", kind="folder", files=files)
 
     then, now = folder(file("unet/a.bin"), file("b.json")), folder(file("unet/a.bin", "x"), file("c.json"))
-    assert [str(each.message) for each in input_drift((then,), (now,))] == [
+    assert [str(each.message) for each in changed_inputs((then,), (now,))] == [
         "unet/a.bin of the base model sd15 changed after the run",
         "b.json of the base model sd15 is gone: the run was made with it",
         "a file was added to the base model sd15: c.json",
@@ -165,15 +165,15 @@ def test_left_over_caches() -> None:
         return concept(*files, role="caches").model_copy(update={"endings": ()})
 
     name = "01_0512x0512_sd.npz"
-    found = input_drift((caches(file(name, "a")),), (caches(file(name, "b")),))
+    found = changed_inputs((caches(file(name, "a")),), (caches(file(name, "b")),))
     assert [str(each.message) for each in found] == [f"the cache {name} (datasets/hamburger) changed after the run"]
 
 
 def test_what_was_never_hashed_is_told_and_not_compared() -> None:
     hub = Input(role="base", name="runwayml/sd", place="runwayml/sd", kind="hub")
     here = hub.model_copy(update={"files": (file("unet/x"),)})
-    assert input_drift((hub,), (here,)) == ()
-    assert [str(each) for each in unproven((hub, concept(*PICTURES)))] == [
+    assert changed_inputs((hub,), (here,)) == ()
+    assert [str(each) for each in unverified_inputs((hub, concept(*PICTURES)))] == [
         "the base model runwayml/sd was not on this machine yet when the run began: the record has no hash of it"
     ]
 
@@ -181,9 +181,9 @@ def test_what_was_never_hashed_is_told_and_not_compared() -> None:
 def test_an_input_of_which_the_list_says_something_else_is_compared_as_a_whole() -> None:
     true, edited = concept(*PICTURES), concept(*PICTURES[:3])
     held = (model("a").digest(), true.digest())
-    assert doubted((edited,), (true,), held) == ()
-    assert doubted((), (edited,), held) == ()
-    found = doubted((edited, model("b")), (edited, model("b")), held)
+    assert inconsistent_inputs((edited,), (true,), held) == ()
+    assert inconsistent_inputs((), (edited,), held) == ()
+    found = inconsistent_inputs((edited, model("b")), (edited, model("b")), held)
     assert [(each.what, each.now) for each in found] == [
         ("base", model("b").digest().sha256),
         ("concept", edited.digest().sha256),
@@ -235,27 +235,27 @@ def changed(**values: object) -> TrainerRecord:
     ],
 )
 def test_each_thing_of_a_trainer_that_is_otherwise(now: TrainerRecord | None, message: str) -> None:
-    found = trainer_drift(TRAINER, now)
+    found = changed_trainer(TRAINER, now)
     assert [(each.what, str(each.message)) for each in found] == [("trainer", message)]
 
 
 def test_edited_files_are_named() -> None:
     names = [f"library/{number}.py" for number in range(7)]
-    (found,) = trainer_drift(TRAINER, changed(tree="22"), names[:1])
+    (found,) = changed_trainer(TRAINER, changed(tree="22"), names[:1])
     assert str(found.message) == "files of sd-scripts were edited after the run: library/0.py"
-    (found,) = trainer_drift(TRAINER, changed(tree="22"), names)
+    (found,) = changed_trainer(TRAINER, changed(tree="22"), names)
     assert str(found.message).endswith("library/4.py and 2 more")
 
 
 def test_a_trainer_that_is_the_same() -> None:
-    assert trainer_drift(TRAINER, TRAINER) == ()
-    (patched,) = trainer_drift(TRAINER, TRAINER, (), ("venv/a.py",))
+    assert changed_trainer(TRAINER, TRAINER) == ()
+    (patched,) = changed_trainer(TRAINER, TRAINER, (), ("venv/a.py",))
     assert (patched.name, patched.change) == ("packages", "changed")
     assert "venv/a.py" in str(patched.message)
     assert trainer_remarks(TRAINER, TRAINER) == ()
-    assert trainer_drift(TRAINER, changed(commit=None)) == ()
+    assert changed_trainer(TRAINER, changed(commit=None)) == ()
     moved = changed(python_version="3.11.9", checkout="/b/sd-scripts")
-    assert trainer_drift(TRAINER, moved) == ()
+    assert changed_trainer(TRAINER, moved) == ()
     assert [str(each) for each in trainer_remarks(TRAINER, moved)] == [
         "Python 3.11.4 is now 3.11.9 in the trainer, which trains the same",
         "the trainer lies in /b/sd-scripts now",
@@ -264,17 +264,17 @@ def test_a_trainer_that_is_the_same() -> None:
 
 def test_what_an_old_record_does_not_tell_of_a_trainer_is_not_compared() -> None:
     old = changed(tree=None, packages={}, python_version=None)
-    assert trainer_drift(old, TRAINER) == ()
+    assert changed_trainer(old, TRAINER) == ()
 
 
 def test_a_rehearsal_has_no_trainer() -> None:
     stand_in = TrainerRecord(kind="rehearsal", python="python")
-    assert trainer_drift(stand_in, None) == ()
+    assert changed_trainer(stand_in, None) == ()
     assert trainer_remarks(stand_in, TRAINER) == ()
 
 
 def test_ones_own_trainer_that_is_gone_is_named_by_its_folder() -> None:
-    (found,) = trainer_drift(changed(kind="own"), None)
+    (found,) = changed_trainer(changed(kind="own"), None)
     assert str(found.message) == "the sd-scripts of this run is not at /a/sd-scripts any more"
 
 
@@ -305,14 +305,14 @@ RECIPE = 'name = "x"\n[train]\nseed = 1\n[[concept]]\nimages = "a"\n'
 
 
 def keys(then: str | None, now: str, name: str = "recipe.toml") -> list[tuple[str, str, str]]:
-    return said(file_drift("recipe", file(name, "then"), file(name, "now"), (then, now)))
+    return said(changed_file("recipe", file(name, "then"), file(name, "now"), (then, now)))
 
 
 def test_a_file_of_a_run_folder_that_is_the_same_or_gone() -> None:
     then = file("train.toml")
-    assert file_drift("compiled", then, then) == ()
-    assert said(file_drift("compiled", then, None)) == [("train.toml", "gone", "train.toml is gone")]
-    assert said(file_drift("output", file("output/x.safetensors"), None)) == [
+    assert changed_file("compiled", then, then) == ()
+    assert said(changed_file("compiled", then, None)) == [("train.toml", "gone", "train.toml is gone")]
+    assert said(changed_file("output", file("output/x.safetensors"), None)) == [
         ("output/x.safetensors", "gone", "output/x.safetensors, which the run wrote, is gone")
     ]
 
@@ -351,7 +351,7 @@ def test_a_recipe_that_is_no_toml_any_more_and_one_whose_text_is_not_known() -> 
 def test_outputs_that_changed_or_went_and_files_of_ones_own() -> None:
     then = (file("output/a.safetensors"), file("output/b.safetensors"), file("output/c.safetensors"))
     now = {each.name: each for each in (then[0], file("output/b.safetensors", "x"), file("output/notes.txt"))}
-    assert said(output_drift(then, now)) == [
+    assert said(changed_outputs(then, now)) == [
         ("output/b.safetensors", "changed", "output/b.safetensors is not the file that the run wrote"),
         ("output/c.safetensors", "gone", "output/c.safetensors, which the run wrote, is gone"),
     ]
@@ -360,8 +360,8 @@ def test_outputs_that_changed_or_went_and_files_of_ones_own() -> None:
 def test_what_nobody_may_look_into_is_not_gone() -> None:
     then = (concept(file("001.png"), file("002.png")), model("aa"), concept(file("001.npz"), role="caches"))
     now = tuple(each.model_copy(update={"kind": "missing", "files": ()}) for each in then)
-    shut: dict[tuple[Role, int], Said] = {(each.role, each.index): say("permission denied") for each in then}
-    assert [(each.change, str(each.message)) for each in input_drift(then, now, shut)] == [
+    shut: dict[tuple[InputRole, int], Message] = {(each.role, each.index): msg("permission denied") for each in then}
+    assert [(each.change, str(each.message)) for each in changed_inputs(then, now, shut)] == [
         ("unreadable", "the folder datasets/hamburger cannot be read: permission denied"),
         ("unreadable", f"the base model {then[1].name} cannot be read: permission denied"),
         ("unreadable", "the caches of datasets/hamburger cannot be read: permission denied"),
@@ -370,8 +370,8 @@ def test_what_nobody_may_look_into_is_not_gone() -> None:
 
 def test_an_output_that_cannot_be_read_is_not_gone() -> None:
     then = (file("output/a.safetensors"), file("output/b.safetensors"))
-    assert [each.change for each in output_drift(then, {})] == ["gone", "gone"]
-    found = output_drift(then, {}, {"output/b.safetensors": say("permission denied")})
+    assert [each.change for each in changed_outputs(then, {})] == ["gone", "gone"]
+    found = changed_outputs(then, {}, {"output/b.safetensors": msg("permission denied")})
     assert [(each.change, str(each.message)) for each in found] == [
         ("gone", "output/a.safetensors, which the run wrote, is gone"),
         ("unreadable", "output/b.safetensors cannot be read: permission denied"),

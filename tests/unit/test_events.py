@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lorabake.runs.events import EventLog, kept, stamp, told_steps
+from lorabake.runs.events import EventLog, encode_event, format_timestamp, iter_recorded_steps
 from lorabake.runs.happenings import (
     BadLoss,
     Epoch,
+    LogLine,
     ModelLoaded,
     ProgressEvent,
+    RunTotals,
     Saved,
     Saving,
     Started,
     Step,
-    Totals,
-    Words,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         (Started("cuda"), {"event": "device", "device": "cuda"}),
         (ModelLoaded(), {"event": "model_loaded"}),
         (
-            Totals(12, 3, 2, 2, 4),
+            RunTotals(12, 3, 2, 2, 4),
             {"event": "totals", "train_samples": 12, "reg_samples": 3, "batches_per_epoch": 2, "epochs": 2, "steps": 4},
         ),
         (Epoch(1, 2), {"event": "epoch", "epoch": 1, "total": 2}),
@@ -55,18 +55,18 @@ def read(path: Path) -> list[dict[str, Any]]:
         (BadLoss(3, float("-inf")), {"event": "bad_loss", "step": 3, "loss": "-inf"}),
         (Saving("output/x.safetensors"), {"event": "saved", "file": "output/x.safetensors"}),
         (Saved(), None),
-        (Words("hello"), None),
+        (LogLine("hello"), None),
     ],
 )
 def test_every_event_as_it_stands_in_the_file(event: ProgressEvent, fields: dict[str, Any] | None) -> None:
-    assert kept(event) == fields
+    assert encode_event(event) == fields
 
 
 def test_lines_are_there_before_the_file_is_closed(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl", lambda: NOON)
     log.write([{"event": "started", "rehearsal": True}])
-    log.progress([Epoch(1, 2), Words("not kept"), Step(1, 4, float("nan"))])
-    log.progress([Words("nothing to write")])
+    log.progress([Epoch(1, 2), LogLine("not kept"), Step(1, 4, float("nan"))])
+    log.progress([LogLine("nothing to write")])
     time = "2026-01-31T12:00:00.123Z"
     try:
         assert read(tmp_path / "events.jsonl") == [
@@ -79,8 +79,8 @@ def test_lines_are_there_before_the_file_is_closed(tmp_path: Path) -> None:
 
 
 def test_times_are_utc_with_milliseconds() -> None:
-    assert stamp(NOON.astimezone(timezone(timedelta(hours=-3)))) == "2026-01-31T12:00:00.123Z"
-    assert stamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000Z"
+    assert format_timestamp(NOON.astimezone(timezone(timedelta(hours=-3)))) == "2026-01-31T12:00:00.123Z"
+    assert format_timestamp(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000Z"
 
 
 class FullDisk(io.FileIO):
@@ -116,4 +116,4 @@ def test_steps_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     log.close()
     with (tmp_path / "events.jsonl").open("ab") as torn:
         torn.write(b'{"event": "step"')
-    assert list(told_steps(tmp_path / "events.jsonl", tmp_path)) == steps
+    assert list(iter_recorded_steps(tmp_path / "events.jsonl", tmp_path)) == steps

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import resources
+from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.errors import MachineError, RecipeError
-from lorabake.examine import Examination, examine
+from lorabake.util import resources
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
-from lorabake_schemas.words import quoted
+from lorabake_schemas.messages import literal
 from situations import CPU, GPU, RECIPE, XFORMERS, project, recipe, write_base, write_pictures
 
 ENOUGH = 30
@@ -24,7 +24,7 @@ images = "pics2"
 """
 
 
-def found(examination: Examination, *, least: Severity = Severity.ERROR) -> list[tuple[str, str, int | None]]:
+def found(examination: CheckResult, *, least: Severity = Severity.ERROR) -> list[tuple[str, str, int | None]]:
     """Rule, key and line of every finding at least this bad."""
     order = [Severity.HINT, Severity.WARNING, Severity.ERROR]
     kept = [f for f in examination.findings if order.index(f.severity) >= order.index(least)]
@@ -34,7 +34,7 @@ def found(examination: Examination, *, least: Severity = Severity.ERROR) -> list
 def errors(
     root: Path, more: str = "", *, text: str = RECIPE, machine: MachineFacts = GPU
 ) -> list[tuple[str, str, int | None]]:
-    return found(examine(project(root, more, text=text), machine))
+    return found(check_recipe(project(root, more, text=text), machine))
 
 
 def line_of(words: str, text: str = RECIPE) -> int:
@@ -45,30 +45,30 @@ AFTER = len(RECIPE.splitlines())
 
 
 def test_a_good_project(tmp_path: Path) -> None:
-    made = examine(project(tmp_path, pictures=ENOUGH), GPU)
+    made = check_recipe(project(tmp_path, pictures=ENOUGH), GPU)
     assert made.findings == ()
-    assert not made.fails(strict=True)
+    assert not made.has_failures(strict=True)
     _, plan = made.planned()
     assert plan.forecast.steps == 3000
     assert made.with_attention(XFORMERS).planned()[1].value("xformers") is True
 
 
 def test_xformers_that_does_not_work_stops_only_who_insists_on_it(tmp_path: Path) -> None:
-    no = AttentionProbe(xformers=False, reason=quoted("no kernel for float32"))
-    insists = examine(project(tmp_path / "a", '[train]\nattention = "xformers"\n', pictures=ENOUGH), GPU)
+    no = AttentionProbe(xformers=False, reason=literal("no kernel for float32"))
+    insists = check_recipe(project(tmp_path / "a", '[train]\nattention = "xformers"\n', pictures=ENOUGH), GPU)
     with pytest.raises(MachineError, match="xformers does not work here: no kernel for float32"):
         insists.with_attention(no)
-    assert insists.with_attention(XFORMERS).attention_words() == "attention: xformers (the recipe says so)"
-    leaves_it = examine(project(tmp_path / "b", pictures=ENOUGH), GPU)
-    assert leaves_it.with_attention(no).attention_words() == "attention: sdpa (no kernel for float32)"
-    assert leaves_it.with_attention(XFORMERS).attention_words() == "attention: xformers (it ran)"
+    assert insists.with_attention(XFORMERS).describe_attention() == "attention: xformers (the recipe says so)"
+    leaves_it = check_recipe(project(tmp_path / "b", pictures=ENOUGH), GPU)
+    assert leaves_it.with_attention(no).describe_attention() == "attention: sdpa (no kernel for float32)"
+    assert leaves_it.with_attention(XFORMERS).describe_attention() == "attention: xformers (it ran)"
     assert leaves_it.with_attention(no).attention == no
 
 
 def test_an_error_of_the_plan_leaves_no_plan(tmp_path: Path) -> None:
     """64 x 64 pictures at 512, without buckets and without cached latents."""
     off = "[train]\nenable_bucket = false\ncache_latents = false\nresolution = 512\n"
-    made = examine(project(tmp_path, off, pictures=ENOUGH), GPU)
+    made = check_recipe(project(tmp_path, off, pictures=ENOUGH), GPU)
     assert [(f.rule, f.key) for f in made.errors] == [("S15.sizes", "concept[0].images")]
     with pytest.raises(RecipeError):
         made.planned()
@@ -100,7 +100,7 @@ x = 1
 
 
 def test_ten_mistakes_are_ten_findings_each_with_its_line(tmp_path: Path) -> None:
-    made = examine(project(tmp_path, text=TEN, pictures=ENOUGH), GPU)
+    made = check_recipe(project(tmp_path, text=TEN, pictures=ENOUGH), GPU)
     assert found(made, least=Severity.HINT) == [
         ("G4.7", "base.model", 4),
         ("out-of-range", "concept[0].num_repeats", 10),
@@ -127,7 +127,7 @@ MODEL = ("G4.7", "base.model", line_of("model"))
 def test_a_missing_model(tmp_path: Path) -> None:
     path = project(tmp_path)
     (tmp_path / "base.safetensors").rename(tmp_path / "real.safetensors")
-    made = examine(path, GPU)
+    made = check_recipe(path, GPU)
     assert found(made) == [MODEL]
     assert "real.safetensors" in made.findings[0].message
 
@@ -139,21 +139,21 @@ def test_a_missing_model(tmp_path: Path) -> None:
 def test_a_wrong_model_file(tmp_path: Path, content: bytes) -> None:
     path = project(tmp_path)
     (tmp_path / "base.safetensors").write_bytes(content)
-    assert found(examine(path, GPU)) == [MODEL]
+    assert found(check_recipe(path, GPU)) == [MODEL]
 
 
 def test_a_cut_off_model_file(tmp_path: Path) -> None:
     path = project(tmp_path)
     model = tmp_path / "base.safetensors"
     model.write_bytes(model.read_bytes()[:-100])
-    assert found(examine(path, GPU)) == [MODEL]
+    assert found(check_recipe(path, GPU)) == [MODEL]
 
 
 def test_a_model_folder_that_is_not_one(tmp_path: Path) -> None:
     path = project(tmp_path, text=RECIPE.replace('"base.safetensors"', '"models"'))
     (tmp_path / "models").mkdir()
     shutil.move(tmp_path / "base.safetensors", tmp_path / "models" / "base.safetensors")
-    made = examine(path, GPU)
+    made = check_recipe(path, GPU)
     assert found(made) == [MODEL]
     assert "base.safetensors" in made.findings[0].message
 
@@ -161,14 +161,14 @@ def test_a_model_folder_that_is_not_one(tmp_path: Path) -> None:
 def test_a_model_of_another_family(tmp_path: Path) -> None:
     path = project(tmp_path)
     write_base(tmp_path / "base.safetensors", "sdxl")
-    made = examine(path, GPU)
+    made = check_recipe(path, GPU)
     assert found(made) == [("G4.12", "base.family", line_of("family"))]
 
 
 def test_the_family_is_read_from_the_file(tmp_path: Path) -> None:
     path = project(tmp_path, text=RECIPE.replace('family = "sd15"\n', ""))
     write_base(tmp_path / "base.safetensors", "sdxl")
-    plan = examine(path, GPU).planned()[1]
+    plan = check_recipe(path, GPU).planned()[1]
     assert (plan.family, plan.script) == ("sdxl", "sdxl_train_network.py")
 
 
@@ -199,11 +199,11 @@ IMAGES = ("concept[0].images", line_of("images"))
 def test_no_folder_of_pictures(tmp_path: Path) -> None:
     path = project(tmp_path)
     shutil.rmtree(tmp_path / "pics")
-    assert found(examine(path, GPU)) == [("G4.9", *IMAGES)]
+    assert found(check_recipe(path, GPU)) == [("G4.9", *IMAGES)]
 
 
 def test_an_empty_folder_of_pictures(tmp_path: Path) -> None:
-    made = examine(project(tmp_path, pictures=0), GPU)
+    made = check_recipe(project(tmp_path, pictures=0), GPU)
     assert found(made) == [("G4.9", *IMAGES)]
     assert made.plan is None
 
@@ -211,14 +211,14 @@ def test_an_empty_folder_of_pictures(tmp_path: Path) -> None:
 def test_one_level_too_high(tmp_path: Path) -> None:
     path = project(tmp_path, pictures=0)
     write_pictures(tmp_path / "pics" / "10_hmbrgrlora")
-    made = examine(path, GPU)
+    made = check_recipe(path, GPU)
     assert found(made) == [("G4.9", *IMAGES)]
     assert 'images = "pics/10_hmbrgrlora"' in made.findings[0].fix
 
 
 def test_one_level_too_low(tmp_path: Path) -> None:
     path = project(tmp_path, text=RECIPE.replace('"pics"', '"pics/000.png"'))
-    made = examine(path, GPU)
+    made = check_recipe(path, GPU)
     assert found(made) == [("G4.9", *IMAGES)]
     assert "is a picture" in made.findings[0].message
 
@@ -227,7 +227,7 @@ def test_no_caption_anywhere(tmp_path: Path) -> None:
     path = project(tmp_path)
     for caption in (tmp_path / "pics").glob("*.txt"):
         caption.unlink()
-    assert found(examine(path, GPU)) == [("G3.3", *IMAGES)]
+    assert found(check_recipe(path, GPU)) == [("G3.3", *IMAGES)]
 
 
 def test_captions_with_another_ending(tmp_path: Path) -> None:
@@ -239,20 +239,20 @@ def test_faulty_captions_and_pictures_at_once(tmp_path: Path) -> None:
     (tmp_path / "pics" / "000.txt").write_bytes(b"")
     (tmp_path / "pics" / "001.txt").write_bytes(b"caf\xe9")
     (tmp_path / "pics" / "002.png").write_bytes(b"not a picture")
-    made = examine(path, GPU)
+    made = check_recipe(path, GPU)
     assert sorted(f.rule for f in made.findings if f.severity is Severity.ERROR) == ["G2.2", "S12", "S12"]
     assert {f.line for f in made.findings if f.severity is Severity.ERROR} == {line_of("images")}
 
 
-def test_a_regularisation_folder_is_looked_at_too(tmp_path: Path) -> None:
-    more = '[[regularisation]]\nclass = "food"\nimages = "reg"\n'
-    assert errors(tmp_path, more) == [("G4.9", "regularisation[0].images", AFTER + 3)]
+def test_a_regularization_folder_is_looked_at_too(tmp_path: Path) -> None:
+    more = '[[regularization]]\nclass = "food"\nimages = "reg"\n'
+    assert errors(tmp_path, more) == [("G4.9", "regularization[0].images", AFTER + 3)]
 
 
 def test_a_picture_that_fits_no_bucket_is_told_with_a_place(tmp_path: Path) -> None:
     path = project(tmp_path, "[train]\nresolution = 512\nbucket_no_upscale = true\n")
     write_pictures(tmp_path / "pics", 1, size=(40, 40))
-    made = examine(path, GPU)
+    made = check_recipe(path, GPU)
     assert [(rule, where) for rule, where, _ in found(made)] == [("S16", "concept[0].images")]
     assert "0.png" in made.findings[-1].message
 
@@ -285,7 +285,7 @@ def test_flip_with_asymmetric(tmp_path: Path) -> None:
 
 def test_two_concepts_with_one_folder_or_one_token(tmp_path: Path) -> None:
     path = project(tmp_path, TWO_CONCEPTS.replace("pics2", "./pics").replace("other", "HMBRGRLORA"))
-    assert found(examine(path, GPU)) == [
+    assert found(check_recipe(path, GPU)) == [
         ("G6.8", "concept[1].token", AFTER + 3),
         ("S14", "concept[1].images", AFTER + 5),
     ]
@@ -293,15 +293,17 @@ def test_two_concepts_with_one_folder_or_one_token(tmp_path: Path) -> None:
 
 def test_eight_bit_optimizers_on_a_machine_without_gpu(tmp_path: Path) -> None:
     path = project(tmp_path, '[train]\noptimizer = "AdamW8bit"\n', pictures=ENOUGH)
-    assert [(f.rule, f.severity) for f in examine(path, CPU).findings] == [("G4.96", Severity.WARNING)]
-    assert [(f.rule, f.severity) for f in examine(path, CPU, launching=True).findings] == [("G4.96", Severity.ERROR)]
-    assert examine(path, CPU, rehearsing=True).findings == ()
+    assert [(f.rule, f.severity) for f in check_recipe(path, CPU).findings] == [("G4.96", Severity.WARNING)]
+    assert [(f.rule, f.severity) for f in check_recipe(path, CPU, launching=True).findings] == [
+        ("G4.96", Severity.ERROR)
+    ]
+    assert check_recipe(path, CPU, rehearsing=True).findings == ()
 
 
 def test_a_rehearsal_needs_no_model(tmp_path: Path) -> None:
     path = project(tmp_path, pictures=ENOUGH)
     (tmp_path / "base.safetensors").unlink()
-    made = examine(path, CPU, rehearsing=True)
+    made = check_recipe(path, CPU, rehearsing=True)
     assert [(f.rule, f.severity) for f in made.findings] == [("G4.7", Severity.WARNING)]
     assert made.plan is not None
 
@@ -310,12 +312,12 @@ def test_a_rehearsal_needs_no_model(tmp_path: Path) -> None:
 def test_a_file_that_is_no_toml_is_one_finding(tmp_path: Path) -> None:
     assert [rule for rule, *_ in errors(tmp_path, "oops\n")] == ["toml-syntax"]
     with pytest.raises(RecipeError, match="1 error in"):
-        examine(tmp_path / "recipe.toml", GPU).planned()
+        check_recipe(tmp_path / "recipe.toml", GPU).planned()
 
 
 def test_no_file_at_all(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="there is no recipe"):
-        examine(tmp_path / "nothing.toml", GPU)
+        check_recipe(tmp_path / "nothing.toml", GPU)
 
 
 def test_nothing_is_written_or_touched(tmp_path: Path) -> None:
@@ -326,8 +328,8 @@ def test_nothing_is_written_or_touched(tmp_path: Path) -> None:
         return {str(each): (each.stat().st_mtime_ns, each.read_bytes()) for each in files}
 
     before = state()
-    examine(path, GPU)
-    examine(project(tmp_path / "other", "oops\n"), GPU)
+    check_recipe(path, GPU)
+    check_recipe(project(tmp_path / "other", "oops\n"), GPU)
     shutil.rmtree(tmp_path / "other")
     assert state() == before
 
@@ -335,61 +337,63 @@ def test_nothing_is_written_or_touched(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_recipe_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project(tmp_path / "a", pictures=ENOUGH)
     monkeypatch.chdir(tmp_path)
-    assert examine(Path("a/recipe.toml"), GPU).findings == ()
+    assert check_recipe(Path("a/recipe.toml"), GPU).findings == ()
     monkeypatch.chdir(tmp_path / "a")
-    assert examine(Path("recipe.toml"), GPU).findings == ()
+    assert check_recipe(Path("recipe.toml"), GPU).findings == ()
 
 
 @pytest.mark.parametrize("images", ["~/pics", "$HOME/pics", "${HOME}/pics"])
 def test_home_and_variables_are_not_expanded(tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     path = project(tmp_path, text=RECIPE.replace('"pics"', f'"{images}"'))
-    assert found(examine(path, GPU)) == [("G4.9", *IMAGES)]
+    assert found(check_recipe(path, GPU)) == [("G4.9", *IMAGES)]
 
 
-# --- waivers -----------------------------------------------------------------------------------------------------
-def waive(rule: str) -> str:
-    return f'[[waive]]\nrule = "{rule}"\nreason = "known and meant"\n'
+# --- ignores -----------------------------------------------------------------------------------------------------
+def ignore(rule: str) -> str:
+    return f'[[ignore]]\nrule = "{rule}"\nreason = "known and meant"\n'
 
 
-def test_a_waived_warning_is_kept_apart(tmp_path: Path) -> None:
-    made = examine(project(tmp_path, waive("G1.2")), GPU)
+def test_a_ignored_warning_is_kept_apart(tmp_path: Path) -> None:
+    made = check_recipe(project(tmp_path, ignore("G1.2")), GPU)
     assert made.findings == ()
-    assert [(w.finding.rule, w.finding.line, w.reason) for w in made.waived] == [
+    assert [(w.finding.rule, w.finding.line, w.reason) for w in made.ignored] == [
         ("G1.2", line_of("images"), "known and meant")
     ]
-    assert not made.fails(strict=True)
+    assert not made.has_failures(strict=True)
 
 
-def test_a_waiver_of_nothing_is_a_warning(tmp_path: Path) -> None:
-    made = examine(project(tmp_path, waive("G4.71"), pictures=ENOUGH), GPU)
-    assert [(f.rule, f.key, f.line) for f in made.findings] == [("waive", "waive[0].rule", AFTER + 2)]
-    assert made.fails(strict=True)
-    assert not made.fails()
+def test_a_ignore_of_nothing_is_a_warning(tmp_path: Path) -> None:
+    made = check_recipe(project(tmp_path, ignore("G4.71"), pictures=ENOUGH), GPU)
+    assert [(f.rule, f.key, f.line) for f in made.findings] == [("ignore", "ignore[0].rule", AFTER + 2)]
+    assert made.has_failures(strict=True)
+    assert not made.has_failures()
 
 
-def test_an_error_cannot_be_waived(tmp_path: Path) -> None:
-    made = examine(project(tmp_path, "flip_aug = true\nasymmetric = true\n" + waive("G2.19"), pictures=ENOUGH), GPU)
-    assert [f.rule for f in made.findings] == ["G2.19", "waive"]
-    assert "cannot be waived" in made.findings[1].message
-    assert made.waived == ()
+def test_an_error_cannot_be_ignored(tmp_path: Path) -> None:
+    made = check_recipe(
+        project(tmp_path, "flip_aug = true\nasymmetric = true\n" + ignore("G2.19"), pictures=ENOUGH), GPU
+    )
+    assert [f.rule for f in made.findings] == ["G2.19", "ignore"]
+    assert "cannot be ignored" in made.findings[1].message
+    assert made.ignored == ()
 
 
-def test_a_waiver_is_not_called_idle_where_an_error_kept_its_rule_from_running(tmp_path: Path) -> None:
+def test_a_ignore_is_not_called_idle_where_an_error_kept_its_rule_from_running(tmp_path: Path) -> None:
     """G2.16 is judged by the plan, and with an unreadable picture there is none."""
-    path = project(tmp_path, waive("G2.16"), pictures=ENOUGH)
+    path = project(tmp_path, ignore("G2.16"), pictures=ENOUGH)
     (tmp_path / "pics" / "000.png").write_bytes(b"no picture")
-    assert {finding.rule for finding in examine(path, GPU).findings} == {"G2.2"}
+    assert {finding.rule for finding in check_recipe(path, GPU).findings} == {"G2.2"}
 
 
 # --- shipped recipes ---------------------------------------------------------------------------------------------
 def shipped(name: str, root: Path) -> Path:
     """A shipped recipe with everything it names drawn or made."""
-    text = resources.recipe_text(name)
+    text = resources.read_recipe_text(name)
     path = root / f"{name}.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    made = examine(path, GPU).recipe
+    made = check_recipe(path, GPU).recipe
     assert made is not None, name
     assert made.base.family is not None, name
     write_base(root / made.base.model, made.base.family)
@@ -397,26 +401,26 @@ def shipped(name: str, root: Path) -> Path:
         words = ", ".join(word for word in (part.token, part.outfit, part.class_) if word)
         count = 2 * ENOUGH if made.kind == "style" else ENOUGH
         write_pictures(root / part.images, count, caption=words, size=(1024, 1024))
-    for reg in made.regularisation:
+    for reg in made.regularization:
         write_pictures(root / reg.images, ENOUGH, caption=None, size=(1024, 1024))
     return path
 
 
 def test_enough_recipes_are_shipped() -> None:
-    assert len(resources.recipe_names()) >= 17
+    assert len(resources.list_recipe_names()) >= 17
 
 
-@pytest.mark.parametrize("name", resources.recipe_names())
+@pytest.mark.parametrize("name", resources.list_recipe_names())
 def test_every_shipped_recipe_checks_and_plans(name: str, tmp_path: Path) -> None:
-    made = examine(shipped(name, tmp_path), GPU)
+    made = check_recipe(shipped(name, tmp_path), GPU)
     assert [(f.rule, f.message) for f in made.findings if f.severity is not Severity.HINT] == []
     assert made.plan is not None
     assert made.plan.forecast.steps > 500
 
 
-@pytest.mark.parametrize("name", resources.recipe_names())
+@pytest.mark.parametrize("name", resources.list_recipe_names())
 def test_every_shipped_recipe_opens_with_what_for_what_to_change_and_the_command(name: str) -> None:
-    text = resources.recipe_text(name)
+    text = resources.read_recipe_text(name)
     head = text.split("\n\n", 1)[0].splitlines()
     assert all(line.startswith("#") for line in head)
     assert len(head[0]) > 20
@@ -426,7 +430,7 @@ def test_every_shipped_recipe_opens_with_what_for_what_to_change_and_the_command
 
 
 def test_the_shipped_recipes_cover_what_people_train() -> None:
-    texts = {name: resources.recipe_text(name) for name in resources.recipe_names()}
+    texts = {name: resources.read_recipe_text(name) for name in resources.list_recipe_names()}
     for family in ("sd15", "sdxl"):
         for subject in ("character", "object"):
             for optimizer in ("prodigy", "adamw8bit"):
@@ -434,7 +438,7 @@ def test_the_shipped_recipes_cover_what_people_train() -> None:
     algorithms = {"locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"}
     assert {kind for kind in algorithms if any(f'type = "{kind}"' in text for text in texts.values())} == algorithms
     assert any("dora_wd = true" in text for text in texts.values())
-    assert any("[[regularisation]]" in text and text.count("[[concept]]") > 1 for text in texts.values())
+    assert any("[[regularization]]" in text and text.count("[[concept]]") > 1 for text in texts.values())
 
 
 @pytest.mark.usefixtures("ordinary")
@@ -442,7 +446,7 @@ def test_pictures_that_may_not_be_read(tmp_path: Path) -> None:
     path = project(tmp_path)
     (tmp_path / "pics").chmod(0)
     try:
-        assert found(examine(path, GPU)) == [("G4.9", *IMAGES)]
+        assert found(check_recipe(path, GPU)) == [("G4.9", *IMAGES)]
     finally:
         (tmp_path / "pics").chmod(0o700)
 
@@ -450,4 +454,4 @@ def test_pictures_that_may_not_be_read(tmp_path: Path) -> None:
 def test_the_smallest_recipe_is_a_whole_one(tmp_path: Path) -> None:
     """Ten lines, as the README shows."""
     assert recipe().train.optimizer is None
-    assert examine(project(tmp_path, pictures=ENOUGH), CPU).planned()[1].value("mixed_precision") == "no"
+    assert check_recipe(project(tmp_path, pictures=ENOUGH), CPU).planned()[1].value("mixed_precision") == "no"

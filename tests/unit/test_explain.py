@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake import explain
+from lorabake.analysis import explain
 from lorabake.errors import RecipeError
-from lorabake_schemas.guide.book import book
+from lorabake_schemas.guide.book import load_book
 
 
 def ids(topic: str) -> list[str]:
-    return [entry.id for entry in explain.find(topic)]
+    return [entry.id for entry in explain.find_entries(topic)]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_an_id_finds_its_entry_alone(topic: str, found: str) -> None:
 
 
 def test_every_id_finds_itself() -> None:
-    assert [ids(entry.id) for entry in book()] == [[entry.id] for entry in book()]
+    assert [ids(entry.id) for entry in load_book()] == [[entry.id] for entry in load_book()]
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_a_topic_finds_what_concerns_it(topic: str, among: set[str]) -> None:
 
 def test_a_recipe_key_does_not_find_its_namesakes() -> None:
     assert "G35.7" not in ids("concept.images")
-    assert "G1.2" not in ids("regularisation.images")
+    assert "G1.2" not in ids("regularization.images")
     assert {"G1.2", "G35.7"} <= set(ids("images"))
     assert set(ids("AdamW")).isdisjoint({"G4.52", "G4.46"})
 
 
 def test_what_is_found_keeps_the_order_of_the_book() -> None:
-    order = [entry.id for entry in book()]
+    order = [entry.id for entry in load_book()]
     for topic in ("learning_rate", "Prodigy", "locon", "images"):
         places = [order.index(identity) for identity in ids(topic)]
         assert len(places) > 3
@@ -87,9 +87,9 @@ def test_what_is_found_keeps_the_order_of_the_book() -> None:
 
 
 def test_every_topic_that_is_offered_finds_something() -> None:
-    assert len(explain.topics()) >= 590
-    for topic, name in explain.topics().items():
-        assert explain.find(topic), name
+    assert len(explain.list_topics()) >= 590
+    for topic, name in explain.list_topics().items():
+        assert explain.find_entries(topic), name
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_every_topic_that_is_offered_finds_something() -> None:
 )
 def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        explain.find(topic)
+        explain.find_entries(topic)
     assert caught.value.exit_code == 1
     assert topic in caught.value.message
     assert (caught.value.hint or "").startswith(hint)
@@ -117,7 +117,7 @@ def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:
 @pytest.mark.parametrize("topic", ["flux", "SD3", "sd3.5"])
 def test_what_is_not_trained_is_told_as_such(topic: str) -> None:
     with pytest.raises(RecipeError, match="not supported yet"):
-        explain.find(topic)
+        explain.find_entries(topic)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_what_is_not_trained_is_told_as_such(topic: str) -> None:
     ],
 )
 def test_what_a_topic_is(topic: str, axis: str, name: str) -> None:
-    subject = explain.subject_of(topic)
+    subject = explain.find_subject(topic)
     assert subject is not None
     assert (subject.axis, subject.name) == (axis, name)
     assert subject.values()
@@ -144,19 +144,19 @@ def test_what_a_topic_is(topic: str, axis: str, name: str) -> None:
 
 @pytest.mark.parametrize("topic", ["G4.90", "s35", "clip skip", "no such thing"])
 def test_an_id_and_words_of_a_title_have_no_values(topic: str) -> None:
-    assert explain.subject_of(topic) is None
+    assert explain.find_subject(topic) is None
 
 
 def test_the_rules_that_carry_an_entry_out() -> None:
-    by_id = {entry.id: entry for entry in book()}
-    assert {rule.id for rule in explain.checks_of(by_id["G4.90"])} >= {"G4.90"}
-    assert all(rule.id.startswith("S5.") or rule.id == "S5" for rule in explain.checks_of(by_id["S5"]))
-    assert len(explain.checks_of(by_id["S5"])) >= 2
-    assert explain.checks_of(by_id["G4.1"]) == ()
+    by_id = {entry.id: entry for entry in load_book()}
+    assert {rule.id for rule in explain.rules_for(by_id["G4.90"])} >= {"G4.90"}
+    assert all(rule.id.startswith("S5.") or rule.id == "S5" for rule in explain.rules_for(by_id["S5"]))
+    assert len(explain.rules_for(by_id["S5"])) >= 2
+    assert explain.rules_for(by_id["G4.1"]) == ()
 
 
 def test_counts_add_up_to_the_whole_book() -> None:
-    table = explain.counts()
+    table = explain.count_statuses()
     assert sum(sum(row.values()) for row in table.values()) == 352
     assert sum(table["G4"].values()) == 103
     assert sum(table["S"].values()) == 41

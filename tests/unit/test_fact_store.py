@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.reading.fact_store import UNUSED_DAYS, FactStore, Memory, is_file, is_settled, stamp_of, store_path
+from lorabake.util.fact_cache import (
+    UNUSED_DAYS,
+    FactCache,
+    FactStore,
+    fact_store_path,
+    is_file_stamp,
+    is_settled,
+    make_stamp,
+)
 
 
 @pytest.fixture
@@ -52,21 +60,21 @@ def test_nothing_is_kept_nowhere() -> None:
 
 
 def remembered(store: FactStore, *stamps: str) -> list[object]:
-    return list(Memory(store, "size", "1:2", 1).recall(list(stamps)))
+    return list(FactCache(store, "size", "1:2", 1).recall(list(stamps)))
 
 
 def test_a_memory_knows_files_in_any_order_and_only_those_of_last_time(store: FactStore) -> None:
-    Memory(store, "size", "1:2", 1).keep(["a", "b", "c"], [["A"], None, ["C"]])
+    FactCache(store, "size", "1:2", 1).keep(["a", "b", "c"], [["A"], None, ["C"]])
     assert remembered(store, "a", "b", "c") == [["A"], None, ["C"]]
     assert remembered(store, "c", "z", "a", "") == [["C"], None, ["A"], None]
-    Memory(store, "size", "1:2", 1).keep(["c"], [["D"]])
+    FactCache(store, "size", "1:2", 1).keep(["c"], [["D"]])
     assert remembered(store, "a", "b", "c") == [None, None, ["D"]]
 
 
 def test_a_memory_writes_only_what_is_new(store: FactStore, path: Path) -> None:
-    Memory(store, "size", "1:2", 1).keep(["a"], [["A"]])
+    FactCache(store, "size", "1:2", 1).keep(["a"], [["A"]])
     before = path.stat().st_mtime_ns
-    memory = Memory(store, "size", "1:2", 1)
+    memory = FactCache(store, "size", "1:2", 1)
     rows = memory.recall(["a"])
     memory.keep(["a"], rows)
     assert path.stat().st_mtime_ns == before
@@ -156,7 +164,7 @@ def test_a_store_that_is_read_only_is_read(store: FactStore, path: Path) -> None
 def test_a_store_that_somebody_else_holds_is_done_without(
     store: FactStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorabake.reading.fact_store.WAIT_S", 0.05)
+    monkeypatch.setattr("lorabake.util.fact_cache.BUSY_TIMEOUT_S", 0.05)
     store.keep("size", "1:2", {"a": [1]})
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
@@ -198,33 +206,33 @@ def test_a_stamp_tells_files_and_their_versions_apart(tmp_path: Path) -> None:
     one, two = tmp_path / "1", tmp_path / "2"
     one.write_text("a")
     two.write_text("a")
-    before = stamp_of(one.stat())
-    assert before != stamp_of(two.stat())
+    before = make_stamp(one.stat())
+    assert before != make_stamp(two.stat())
     one.write_text("bc")
-    changed = stamp_of(one.stat())
+    changed = make_stamp(one.stat())
     assert changed != before
     os.utime(one, ns=(5, 5))
-    assert stamp_of(one.stat()) != changed
+    assert make_stamp(one.stat()) != changed
 
 
 def test_what_kind_of_thing_it_is(tmp_path: Path) -> None:
-    things = [stamp_of(path.stat()) for path in (Path(__file__), tmp_path, Path(os.devnull))]
+    things = [make_stamp(path.stat()) for path in (Path(__file__), tmp_path, Path(os.devnull))]
     assert [stamp[0] for stamp in things] == ["-", "d", "?"]
-    assert [is_file(stamp) for stamp in (*things, None)] == [True, False, False, False]
+    assert [is_file_stamp(stamp) for stamp in (*things, None)] == [True, False, False, False]
 
 
 def test_a_file_that_was_written_just_now_may_change_unseen(tmp_path: Path) -> None:
     (tmp_path / "1").write_text("a")
-    stamp = stamp_of((tmp_path / "1").stat())
+    stamp = make_stamp((tmp_path / "1").stat())
     assert not is_settled(stamp, time.time_ns())
     assert is_settled(stamp, time.time_ns() + 3_000_000_000)
     os.utime(tmp_path / "1", ns=(5, 5))  # as cp -p would: what it was changed by shows elsewhere
-    assert not is_settled(stamp_of((tmp_path / "1").stat()), time.time_ns())
+    assert not is_settled(make_stamp((tmp_path / "1").stat()), time.time_ns())
 
 
 @pytest.mark.parametrize(("value", "off"), [("", False), ("on", False), ("0", True), ("Off", True), ("no", True)])
 def test_the_environment_can_turn_it_off(value: str, *, off: bool) -> None:
-    found = store_path(Path("home"), {"LORABAKE_SCAN_CACHE": value})
+    found = fact_store_path(Path("home"), {"LORABAKE_SCAN_CACHE": value})
     assert (found is None) is off
     assert found is None or found.parent == Path("home")
 
@@ -234,8 +242,8 @@ def test_a_name_is_part_of_the_stamp(tmp_path: Path) -> None:
     (tmp_path / "1").touch()
     os.utime(tmp_path / "1", (1, 1))
     state = (tmp_path / "1").stat()
-    one, other = stamp_of(state, "a.txt"), stamp_of(state, "b:1.txt")
+    one, other = make_stamp(state, "a.txt"), make_stamp(state, "b:1.txt")
     assert one != other
-    assert is_file(one)
-    assert is_file(other)
+    assert is_file_stamp(one)
+    assert is_file_stamp(other)
     assert is_settled(other, time.time_ns() + 10_000_000_000)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import files
 from lorabake.errors import MachineError
-from lorabake.files import (
+from lorabake.util import files
+from lorabake.util.files import (
     UnreadableError,
     open_file,
     os_errors_as_messages,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from lorabake.analysis.diff_operands import is_recipe_path
 from lorabake.errors import MachineError
-from lorabake.runs.find import find, place, run_folders
 from lorabake.runs.folder import RunPaths, write_record
-from lorabake.runs.lora import lora_of
-from lorabake.runs.sides import is_recipe
+from lorabake.runs.index import find_run, iter_runs_folders, run_path
+from lorabake.runs.outputs import find_lora
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
 
@@ -45,14 +45,14 @@ def run(folder: Path) -> Path:
 
 def refusal(named: str, here: Path) -> MachineError:
     with pytest.raises(MachineError) as caught:
-        find(named, here)
+        find_run(named, here)
     return caught.value
 
 
 @pytest.mark.parametrize("named", ["runs/lum-001", "runs/lum-001/", "runs/lum-001/record.json", "lum-001"])
 def test_a_folder_a_record_or_a_name(tmp_path: Path, named: str) -> None:
     root = run(tmp_path / "runs" / "lum-001")
-    found = find(named, tmp_path)
+    found = find_run(named, tmp_path)
     assert found.root == root
     assert found.record.name == "lum"
     assert found.name == "runs/lum-001"
@@ -60,9 +60,9 @@ def test_a_folder_a_record_or_a_name(tmp_path: Path, named: str) -> None:
 
 def test_an_absolute_path_needs_no_here(tmp_path: Path) -> None:
     root = run(tmp_path / "runs" / "lum-001")
-    assert find(str(root), Path("/")).root == root
-    assert find(root, tmp_path / "elsewhere").root == root
-    assert find(root, tmp_path / "elsewhere").name == str(root)
+    assert find_run(str(root), Path("/")).root == root
+    assert find_run(root, tmp_path / "elsewhere").root == root
+    assert find_run(root, tmp_path / "elsewhere").name == str(root)
 
 
 def test_a_file_deep_inside_leads_to_its_run(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_a_file_deep_inside_leads_to_its_run(tmp_path: Path) -> None:
     state = root / "output" / "lum-state" / "optimizer.bin"
     state.parent.mkdir(parents=True)
     state.touch()
-    assert find("runs/lum-001/output/lum-state/optimizer.bin", tmp_path).root == root
+    assert find_run("runs/lum-001/output/lum-state/optimizer.bin", tmp_path).root == root
     (tmp_path / "x.toml").touch()
-    assert place(tmp_path / "x.toml") is None
-    assert place(tmp_path / "gone") is None
+    assert run_path(tmp_path / "x.toml") is None
+    assert run_path(tmp_path / "gone") is None
 
 
 def test_names_are_found_where_a_recipe_keeps_its_runs_and_one_folder_down(tmp_path: Path) -> None:
@@ -82,20 +82,20 @@ def test_names_are_found_where_a_recipe_keeps_its_runs_and_one_folder_down(tmp_p
     (tmp_path / "odd.toml").write_text("save = 3\n")
     run(tmp_path.parent / "kept" / "lum-002")
     run(tmp_path / "quickstart" / "runs" / "lum-003")
-    assert find("lum-002", tmp_path).root.resolve() == (tmp_path.parent / "kept" / "lum-002").resolve()
-    assert find("lum-003", tmp_path).root == tmp_path / "quickstart" / "runs" / "lum-003"
+    assert find_run("lum-002", tmp_path).root.resolve() == (tmp_path.parent / "kept" / "lum-002").resolve()
+    assert find_run("lum-003", tmp_path).root == tmp_path / "quickstart" / "runs" / "lum-003"
 
 
 def test_a_name_inside_the_folder_of_runs_itself(tmp_path: Path) -> None:
     root = run(tmp_path / "lum-001")
-    assert find("lum-001", tmp_path).root == root
+    assert find_run("lum-001", tmp_path).root == root
 
 
 def test_a_folder_named_twice_is_searched_once(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('[save]\nruns = "runs"\n')
     (tmp_path / "b.toml").write_text('[save]\nruns = "./runs/../runs"\n')
     run(tmp_path / "runs" / "lum-001")
-    assert [folder.name for folder in run_folders(tmp_path)] == [tmp_path.name, "runs"]
+    assert [folder.name for folder in iter_runs_folders(tmp_path)] == [tmp_path.name, "runs"]
 
 
 def test_two_runs_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_folder_of_runs_that_may_not_be_looked_into(
     error = refusal(named, tmp_path)
     assert str(error.message).startswith(str(tmp_path / "runs" / "lum-001"))
     assert str(error.message).endswith(" cannot be read: permission denied")
-    for ask in (is_recipe, lora_of):
+    for ask in (is_recipe_path, find_lora):
         with pytest.raises(MachineError, match="cannot be read: permission denied"):
             ask(named if "/" in named else f"runs/{named}", tmp_path)
 
@@ -177,7 +177,7 @@ def test_a_name_is_found_beside_a_folder_that_may_not_be_looked_into(
     run(tmp_path / "a" / "runs" / "lum-001")
     root = run(tmp_path / "b" / "runs" / "lum-002")
     refuse(monkeypatch, tmp_path / "a" / "runs")
-    assert find("lum-002", tmp_path).root == root
+    assert find_run("lum-002", tmp_path).root == root
     assert "permission denied" in str(refusal("lum-001", tmp_path).message)
 
 
@@ -185,7 +185,7 @@ def test_a_name_is_found_beside_a_folder_that_may_not_be_looked_into(
 def test_a_name_that_is_too_long_for_the_disk(tmp_path: Path, named: str) -> None:
     run(tmp_path / "runs" / "lum-001")
     assert str(refusal(named, tmp_path).message).endswith("a cannot be read: the name is too long")
-    for ask in (is_recipe, lora_of):
+    for ask in (is_recipe_path, find_lora):
         with pytest.raises(MachineError, match="cannot be read: the name is too long"):
             ask(named, tmp_path)
 
@@ -197,5 +197,5 @@ def test_a_recipe_in_the_place_of_a_run_is_told_its_runs(tmp_path: Path) -> None
         paths.root.mkdir(parents=True)
         write_record(paths, record(name.removesuffix("-001").removesuffix("-002")))
     with pytest.raises(MachineError, match=r"lum\.toml is in no run folder") as caught:
-        find("lum.toml", tmp_path)
+        find_run("lum.toml", tmp_path)
     assert caught.value.hint == "this is a recipe; its runs: runs/lum-001, runs/lum-002"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.reading import fingerprints as module
-from lorabake.reading.beside import beside
-from lorabake.reading.fact_store import FactStore
-from lorabake.reading.fingerprints import BLOCK, FIRST, Files, Fingerprints, HashingStoppedError
+from lorabake.util import hashing as module
+from lorabake.util.fact_cache import FactStore
+from lorabake.util.hashing import BLOCK_SIZE, FIRST_BLOCK_SIZE, FileHasher, FileSet, HashingStoppedError
+from lorabake.util.sibling import hash_in_background
 from lorabake_schemas.record import FileDigest
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written just now counts as old."""
-    monkeypatch.setattr("lorabake.reading.fact_store.RACY_NS", -3_600_000_000_000)
+    monkeypatch.setattr("lorabake.util.fact_cache.RACY_NS", -3_600_000_000_000)
 
 
 def write(folder: Path, **files: bytes | str) -> None:
@@ -49,12 +49,23 @@ def expected(folder: Path, name: str) -> FileDigest:
 
 def read(store: Path | None, folder: Path, *names: str) -> tuple[dict[str, FileDigest | None], int]:
     """The digests, and how many bytes were read for them."""
-    with Fingerprints(store) as fingerprints:
+    with FileHasher(store) as fingerprints:
         return fingerprints.of(folder, names), fingerprints.done
 
 
 @pytest.mark.parametrize(
-    "size", [0, 1, FIRST - 1, FIRST, FIRST + 1, FIRST + BLOCK - 1, FIRST + BLOCK, FIRST + BLOCK + 1, 3 * BLOCK]
+    "size",
+    [
+        0,
+        1,
+        FIRST_BLOCK_SIZE - 1,
+        FIRST_BLOCK_SIZE,
+        FIRST_BLOCK_SIZE + 1,
+        FIRST_BLOCK_SIZE + BLOCK_SIZE - 1,
+        FIRST_BLOCK_SIZE + BLOCK_SIZE,
+        FIRST_BLOCK_SIZE + BLOCK_SIZE + 1,
+        3 * BLOCK_SIZE,
+    ],
 )
 def test_a_digest_is_that_of_the_whole_file(folder: Path, size: int) -> None:
     data = (bytes(range(251)) * (size // 251 + 1))[:size]
@@ -129,17 +140,17 @@ def while_reading(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None]) -
         act(count)
         return true(descriptor, size)
 
-    monkeypatch.setattr("lorabake.reading.fingerprints.os.read", reading)
+    monkeypatch.setattr("lorabake.util.hashing.os.read", reading)
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(
     store: Path, folder: Path, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(folder, a=b"1" * (FIRST + 5))
+    write(folder, a=b"1" * (FIRST_BLOCK_SIZE + 5))
 
     def act(number: int) -> None:
         if number == 2:
-            write(folder, a=b"2" * FIRST + b"3")
+            write(folder, a=b"2" * FIRST_BLOCK_SIZE + b"3")
 
     while_reading(monkeypatch, act)
     assert read(store, folder, "a")[0] == {"a": expected(folder, "a")}
@@ -159,8 +170,8 @@ def test_one_that_never_holds_still_is_told_and_not_kept(
         while_reading(patched, act)
         found = read(store, folder, "a")[0]["a"]
     assert found is not None
-    assert found.size == module.TRIES
-    assert read(store, folder, "a")[1] == module.TRIES  # it had to be read
+    assert found.size == module.ATTEMPT_LIMIT
+    assert read(store, folder, "a")[1] == module.ATTEMPT_LIMIT  # it had to be read
 
 
 def test_what_is_not_a_file_that_can_be_read_has_none(folder: Path) -> None:
@@ -192,25 +203,25 @@ def test_a_read_error_is_told_as_none(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_a_file_system_that_gives_less_than_was_asked_for_is_read_to_the_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(folder, a=bytes(range(250)) * (BLOCK // 100))
+    write(folder, a=bytes(range(250)) * (BLOCK_SIZE // 100))
     true = os.read
 
     def a_little(file: int, size: int) -> bytes:
         return true(file, min(size, 70_001))
 
-    monkeypatch.setattr("lorabake.reading.fingerprints.os.read", a_little)
+    monkeypatch.setattr("lorabake.util.hashing.os.read", a_little)
     assert read(None, folder, "a")[0] == {"a": expected(folder, "a")}
 
 
 def test_a_file_that_ends_before_its_end_has_none(store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(folder, a=b"1" * (FIRST + 5))
+    write(folder, a=b"1" * (FIRST_BLOCK_SIZE + 5))
     true = os.read
 
     def cut(file: int, size: int) -> bytes:
         return b"" if os.lseek(file, 0, os.SEEK_CUR) else true(file, size)
 
     with monkeypatch.context() as patched:
-        patched.setattr("lorabake.reading.fingerprints.os.read", cut)
+        patched.setattr("lorabake.util.hashing.os.read", cut)
         assert read(store, folder, "a")[0] == {"a": None}
     assert read(store, folder, "a")[0] == {"a": expected(folder, "a")}
 
@@ -239,8 +250,8 @@ def test_names_in_folders_below_and_above(store: Path, folder: Path, settled: No
 
 def test_a_folder_asked_for_twice_is_read_once(folder: Path) -> None:
     write(folder, a="one", b="two")
-    with Fingerprints(None) as fingerprints:
-        found = fingerprints.many([Files(folder, ["a", "b"]), Files(folder, ["b"]), Files(folder, [])])
+    with FileHasher(None) as fingerprints:
+        found = fingerprints.hash_folders([FileSet(folder, ["a", "b"]), FileSet(folder, ["b"]), FileSet(folder, [])])
     assert found == [{name: expected(folder, name) for name in ("a", "b")}, {"b": expected(folder, "b")}, {}]
     assert fingerprints.done == 6
 
@@ -295,7 +306,7 @@ def test_rows_of_another_shape_are_not_taken_for_digests(store: Path, folder: Pa
     read(store, folder, "a")
     facts = FactStore(store)
     (stamps, rows), (place,) = _only_fact(store)
-    facts.keep(module.KIND, place, [stamps, [[rows[0][0], "more"]]])
+    facts.keep(module.FILE_DIGEST_KIND, place, [stamps, [[rows[0][0], "more"]]])
     facts.close()
     assert read(store, folder, "a") == ({"a": expected(folder, "a")}, 3)
 
@@ -312,7 +323,7 @@ def _only_fact(store: Path) -> tuple[list[list[list[str]]], tuple[str]]:
 def test_a_store_that_is_locked_is_done_without(
     store: Path, folder: Path, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorabake.reading.fact_store.WAIT_S", 0.05)
+    monkeypatch.setattr("lorabake.util.fact_cache.BUSY_TIMEOUT_S", 0.05)
     write(folder, a="one")
     read(store, folder, "a")
     holder = sqlite3.connect(store, isolation_level=None)
@@ -339,12 +350,12 @@ def test_twenty_thousand_tiny_files(store: Path, folder: Path, settled: None) ->
 
 
 def test_progress_goes_from_nothing_to_all_and_is_told_by_the_thread_that_asks(folder: Path) -> None:
-    write(folder, a=bytes(5 * BLOCK), b=b"12")
+    write(folder, a=bytes(5 * BLOCK_SIZE), b=b"12")
     told = list[tuple[int, int, int]]()
-    with Fingerprints(None, lambda done, total: told.append((done, total, threading.get_ident()))) as fingerprints:
+    with FileHasher(None, lambda done, total: told.append((done, total, threading.get_ident()))) as fingerprints:
         fingerprints.of(folder, ["a", "b"])
-    assert told[-1] == (5 * BLOCK + 2, 5 * BLOCK + 2, threading.get_ident())
-    assert {total for _, total, _ in told} == {5 * BLOCK + 2}
+    assert told[-1] == (5 * BLOCK_SIZE + 2, 5 * BLOCK_SIZE + 2, threading.get_ident())
+    assert {total for _, total, _ in told} == {5 * BLOCK_SIZE + 2}
     assert sorted(told) == told
     assert {who for _, _, who in told} == {threading.get_ident()}
 
@@ -353,7 +364,7 @@ def test_nothing_is_told_where_everything_is_known(store: Path, folder: Path, se
     write(folder, a="one")
     read(store, folder, "a")
     told = list[int]()
-    with Fingerprints(store, lambda done, _total: told.append(done)) as fingerprints:
+    with FileHasher(store, lambda done, _total: told.append(done)) as fingerprints:
         fingerprints.of(folder, ["a"])
     assert told == []
 
@@ -361,9 +372,9 @@ def test_nothing_is_told_where_everything_is_known(store: Path, folder: Path, se
 def test_a_stop_ends_the_reading_and_keeps_what_is_done(
     store: Path, folder: Path, settled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(folder, a=bytes(7 * BLOCK), b="two")
-    fingerprints = Fingerprints(store, threads=1)
-    files = Files(folder, ["b", "a"])
+    write(folder, a=bytes(7 * BLOCK_SIZE), b="two")
+    fingerprints = FileHasher(store, threads=1)
+    files = FileSet(folder, ["b", "a"])
 
     def act(number: int) -> None:
         if number == 3:  # the second of the large file
@@ -372,21 +383,21 @@ def test_a_stop_ends_the_reading_and_keeps_what_is_done(
     with monkeypatch.context() as patched:
         while_reading(patched, act)
         with pytest.raises(HashingStoppedError):
-            fingerprints.many([files])
-    assert fingerprints.done < 3 * BLOCK
+            fingerprints.hash_folders([files])
+    assert fingerprints.done < 3 * BLOCK_SIZE
     assert read(store, folder, "b")[1] == 0
-    assert read(store, folder, "a")[1] == 7 * BLOCK
+    assert read(store, folder, "a")[1] == 7 * BLOCK_SIZE
 
 
 def test_ctrl_c_while_hashing_ends_its_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(folder, a=bytes(64 * BLOCK))
-    monkeypatch.setattr(module, "EVERY_S", 0.001)
+    write(folder, a=bytes(64 * BLOCK_SIZE))
+    monkeypatch.setattr(module, "PROGRESS_INTERVAL_S", 0.001)
     before = threading.active_count()
 
     def interrupt(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
 
-    with Fingerprints(None, interrupt) as fingerprints, pytest.raises(KeyboardInterrupt):
+    with FileHasher(None, interrupt) as fingerprints, pytest.raises(KeyboardInterrupt):
         fingerprints.of(folder, ["a"])
     assert threading.active_count() == before
 
@@ -404,14 +415,14 @@ def test_a_fault_of_ours_in_a_thread_is_not_swallowed(folder: Path, monkeypatch:
 
 def test_hashing_beside_something_else(store: Path, folder: Path) -> None:
     write(folder, a="one")
-    with beside(store, lambda fingerprints: fingerprints.of(folder, ["a"])) as wait:
+    with hash_in_background(store, lambda fingerprints: fingerprints.of(folder, ["a"])) as wait:
         assert wait(None) == {"a": expected(folder, "a")}
         assert wait(None) == {"a": expected(folder, "a")}
 
 
 def test_whoever_waits_is_told_how_far_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(folder, a=bytes(2 * BLOCK))
-    monkeypatch.setattr("lorabake.reading.beside.EVERY_S", 0.001)
+    write(folder, a=bytes(2 * BLOCK_SIZE))
+    monkeypatch.setattr("lorabake.util.sibling.PROGRESS_INTERVAL_S", 0.001)
     heard, told = threading.Event(), list[tuple[int, int]]()
 
     def act(_number: int) -> None:
@@ -423,12 +434,12 @@ def test_whoever_waits_is_told_how_far_it_is(folder: Path, monkeypatch: pytest.M
         told.append((done, total))
         heard.set()
 
-    with beside(None, lambda fingerprints: fingerprints.of(folder, ["a"])) as wait:
+    with hash_in_background(None, lambda fingerprints: fingerprints.of(folder, ["a"])) as wait:
         assert wait(progress) == {"a": expected(folder, "a")}
-    assert told[0] == (0, 2 * BLOCK)
+    assert told[0] == (0, 2 * BLOCK_SIZE)
 
 
-class Slow(Fingerprints):
+class Slow(FileHasher):
     """Says when it was told to stop."""
 
     left: threading.Event
@@ -439,7 +450,7 @@ class Slow(Fingerprints):
 
 
 def test_leaving_the_block_stops_the_hashing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(folder, a=bytes(64 * BLOCK))
+    write(folder, a=bytes(64 * BLOCK_SIZE))
     begun, left, counts = threading.Event(), threading.Event(), list[int]()
 
     def act(number: int) -> None:
@@ -449,11 +460,11 @@ def test_leaving_the_block_stops_the_hashing(folder: Path, monkeypatch: pytest.M
 
     while_reading(monkeypatch, act)
     monkeypatch.setattr(Slow, "left", left, raising=False)
-    monkeypatch.setattr("lorabake.reading.beside.Fingerprints", Slow)
+    monkeypatch.setattr("lorabake.util.sibling.FileHasher", Slow)
     before = threading.active_count()
 
     def leave_early() -> None:
-        with beside(None, lambda fingerprints: fingerprints.of(folder, ["a"])):
+        with hash_in_background(None, lambda fingerprints: fingerprints.of(folder, ["a"])):
             begun.wait(30)
             raise KeyboardInterrupt
 
@@ -464,8 +475,8 @@ def test_leaving_the_block_stops_the_hashing(folder: Path, monkeypatch: pytest.M
 
 
 def test_an_error_of_what_is_made_reaches_whoever_waits(store: Path) -> None:
-    def make(_fingerprints: Fingerprints) -> None:
+    def make(_fingerprints: FileHasher) -> None:
         raise LookupError("why")
 
-    with beside(store, make) as wait, pytest.raises(LookupError, match="why"):
+    with hash_in_background(store, make) as wait, pytest.raises(LookupError, match="why"):
         wait(None)

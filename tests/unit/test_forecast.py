@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from lorabake.errors import RecipeError
+from lorabake.planning.batches import DatasetBlock, SubsetInput, count_batches, effective_repeats
 from lorabake.planning.buckets import BucketRules
-from lorabake.planning.forecast import Schedule, forecast
-from lorabake.planning.marks import marks
-from lorabake.planning.repeats import epochs_for
-from lorabake.planning.samples import DatasetBlock, SubsetInput, effective_repeats, samples
+from lorabake.planning.forecast import Schedule, forecast_run
+from lorabake.planning.guide_targets import list_guide_targets
+from lorabake.planning.repeats import epochs_for_exposures
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast
-from lorabake_schemas.recipe import Kind
+from lorabake_schemas.recipe import RecipeKind
 
 SQUARE = BucketRules((512, 512), enable_bucket=True)
 
@@ -26,12 +26,12 @@ def subset(images: int, repeats: int = 1, *, reg: bool = False, title: str = "a"
 
 def run(*subsets: SubsetInput, batch_size: int = 1, epochs: int | None = 1, **options: Any) -> Forecast:
     schedule = Schedule("hamburger", max_train_epochs=epochs, **options)
-    return forecast([DatasetBlock(subsets, SQUARE, batch_size)], schedule)
+    return forecast_run([DatasetBlock(subsets, SQUARE, batch_size)], schedule)
 
 
 @pytest.mark.parametrize(("repeats", "epochs", "samples"), [(1, 30, 30), (10, 3, 300)])
 def test_t4_900_steps_either_way(repeats: int, epochs: int, samples: int) -> None:
-    assert epochs_for(30, repeats) == epochs
+    assert epochs_for_exposures(30, repeats) == epochs
     told = run(subset(30, repeats), epochs=epochs)
     assert (told.train_samples, told.steps) == (samples, 900)
 
@@ -53,7 +53,7 @@ def test_t5_default_epochs(images: int, exposures: int, batch_size: int, reg: in
         told = run(
             *(SubsetInput(s.title, s.sizes, 1 if s.is_reg else repeats, s.is_reg) for s in subsets),
             batch_size=batch_size,
-            epochs=epochs_for(exposures, repeats),
+            epochs=epochs_for_exposures(exposures, repeats),
         )
         assert told.steps == steps
 
@@ -125,13 +125,13 @@ def test_t15_style(images: int, epochs: int, steps: int) -> None:
         ((30, 1), (20, 1), 60, 20),
     ],
 )
-def test_t16_regularisation(train: tuple[int, int], reg: tuple[int, int], batches: int, distinct: int) -> None:
+def test_t16_regularization(train: tuple[int, int], reg: tuple[int, int], batches: int, distinct: int) -> None:
     told = run(subset(*train), subset(*reg, reg=True))
     assert (told.batches_per_epoch, told.shares[1].images_used) == (batches, distinct)
     assert told.reg_samples == told.train_samples == train[0] * train[1]
 
 
-def test_t16_a_second_regularisation_folder_may_stay_unused() -> None:
+def test_t16_a_second_regularization_folder_may_stay_unused() -> None:
     told = run(subset(30), subset(100, reg=True), subset(30, reg=True))
     assert [(share.images_used, share.samples_per_epoch, share.exposures) for share in told.shares[1:]] == [
         (30, 30, 1.0),
@@ -140,7 +140,7 @@ def test_t16_a_second_regularisation_folder_may_stay_unused() -> None:
 
 
 def loop(own: list[int], wanted: int) -> list[int]:
-    """Regularisation balancing as a plain loop, to compare the closed form with."""
+    """Regularization balancing as a plain loop, to compare the closed form with."""
     taken = [0] * len(own)
     for round_ in itertools.count():
         for at, repeats in enumerate(own):
@@ -159,7 +159,7 @@ def test_balancing_equals_the_loop(train: int) -> None:
         assert [*first, *second] == loop(own, train)
 
 
-def test_regularisation_overshoots_by_less_than_its_repeats() -> None:
+def test_regularization_overshoots_by_less_than_its_repeats() -> None:
     assert run(subset(5), subset(3, 4, reg=True)).reg_samples == 8
 
 
@@ -176,14 +176,14 @@ def test_t17_buckets_are_filled_over_all_subsets() -> None:
         SubsetInput("b", ((600, 900),), 1),
         SubsetInput("c", ((768, 768),), 1, is_reg=True),
     )
-    told = forecast([DatasetBlock(subsets, rules, batch_size=4)], Schedule("x", max_train_epochs=3))
+    told = forecast_run([DatasetBlock(subsets, rules, batch_size=4)], Schedule("x", max_train_epochs=3))
     assert [(b.width, b.height, b.samples, b.batches) for b in told.buckets] == [(640, 896, 3, 1), (768, 768, 7, 2)]
     assert (told.batches_per_epoch, told.steps_per_epoch, told.steps) == (3, 3, 9)
 
 
 def test_t17_a_resolution_outside_the_limits() -> None:
     with pytest.raises(RecipeError, match="max_bucket_reso"):
-        forecast([DatasetBlock((subset(1),), BucketRules((1536, 1536), enable_bucket=True))], Schedule("x", 1))
+        forecast_run([DatasetBlock((subset(1),), BucketRules((1536, 1536), enable_bucket=True))], Schedule("x", 1))
 
 
 def test_accumulation_and_processes_share_an_epoch() -> None:
@@ -234,7 +234,7 @@ def test_underfilled_batches_and_what_they_cost() -> None:
     sizes = (((512, 512),) * 5, ((400, 800),) * 2, ((800, 400),))
     rules = BucketRules((512, 512), enable_bucket=True)
     subsets = tuple(SubsetInput(str(at), each) for at, each in enumerate(sizes))
-    told = forecast([DatasetBlock(subsets, rules, batch_size=4)], Schedule("x", max_train_epochs=1))
+    told = forecast_run([DatasetBlock(subsets, rules, batch_size=4)], Schedule("x", max_train_epochs=1))
     assert [(b.samples, b.batches, b.pictures, b.missing) for b in told.buckets] == [
         (2, 1, 2, 2), (5, 2, 5, 3), (1, 1, 1, 3),
     ]  # fmt: skip
@@ -277,12 +277,12 @@ def test_pictures_without_a_bucket_are_named_by_subset() -> None:
         SubsetInput("b", ((40, 40), (30, 900)), is_reg=True),
     )
     with pytest.raises(RecipeError) as caught:
-        forecast([DatasetBlock(subsets, rules)], Schedule("x", max_train_epochs=1))
+        forecast_run([DatasetBlock(subsets, rules)], Schedule("x", max_train_epochs=1))
     first, second = caught.value.findings
     assert (first.where, "narrow.png" in first.message, "good.png" in first.message) == (
         ("concept", 0, "images"), True, False,
     )  # fmt: skip
-    assert second.where == ("regularisation", 0, "images")
+    assert second.where == ("regularization", 0, "images")
     assert "40x40" in second.message
 
 
@@ -293,8 +293,8 @@ def test_fits_are_told_for_every_picture_that_is_used() -> None:
         SubsetInput("b", ((768, 768),) * 5, is_reg=True),
         SubsetInput("c", ((768, 768),), num_repeats=0),
     )
-    concept, reg, left = samples([DatasetBlock(subsets, rules)]).fits
-    told = [(fit.bucket, round(fit.scale, 3), round(fit.cropped, 3)) for fit in concept if fit]
+    concept, reg, left = count_batches([DatasetBlock(subsets, rules)]).fits
+    told = [(fit.bucket, round(fit.scale, 3), round(fit.cropped_share, 3)) for fit in concept if fit]
     assert told == [((640, 896), 1.067, 0.067), ((768, 768), 2.56, 0.0), ((768, 768), 0.384, 0.0)]
     assert [fit is None for fit in reg] == [False, False, False, True, True]
     assert left == (None,)
@@ -309,9 +309,13 @@ def test_fits_are_told_for_every_picture_that_is_used() -> None:
         ("style", "sdxl", False, [("G8.5", 35, 3.0), ("G5.2", 2000, 90.0), ("GC.19", 4000, 90.0)]),
     ],
 )
-def test_the_guides_marks(kind: Kind, family: Family, adaptive: bool, expected: list[tuple[str, int, float]]) -> None:
+def test_the_guides_marks(
+    kind: RecipeKind, family: Family, adaptive: bool, expected: list[tuple[str, int, float]]
+) -> None:
     told = run(subset(20, title="most"), subset(5, 2, title="few"), epochs=3)
-    assert [(mark.rule, mark.guide, mark.planned) for mark in marks(told, kind, family, adaptive=adaptive)] == expected
+    assert [
+        (mark.rule, mark.guide, mark.planned) for mark in list_guide_targets(told, kind, family, adaptive=adaptive)
+    ] == expected
 
 
 def test_exposures() -> None:
@@ -326,13 +330,13 @@ def test_exposures() -> None:
 
 def test_several_blocks_add_up() -> None:
     block = DatasetBlock((subset(5),), SQUARE, 2)
-    assert forecast([block, block], Schedule("x", max_train_epochs=2)).steps == 12
+    assert forecast_run([block, block], Schedule("x", max_train_epochs=2)).steps == 12
 
 
 @pytest.mark.parametrize("schedule", [Schedule("x"), Schedule("x", max_train_epochs=1, max_train_steps=1)])
 def test_exactly_one_of_epochs_and_steps(schedule: Schedule) -> None:
     with pytest.raises(RecipeError, match="exactly one"):
-        forecast([DatasetBlock((subset(1),), SQUARE)], schedule)
+        forecast_run([DatasetBlock((subset(1),), SQUARE)], schedule)
 
 
 @pytest.mark.parametrize("subsets", [(), (subset(0),), (subset(3, reg=True),)])

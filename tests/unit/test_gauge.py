@@ -6,13 +6,13 @@ import io
 
 import pytest
 
-from lorabake.gauge import EVERY_S, PATIENCE_S, gauge, hashing
+from lorabake.commands.output.progress_line import DELAY_SECONDS, UPDATE_SECONDS, describe_hashing, show_progress
 from test_terminal import Clock, Terminal
 
 
 def shown(stream: io.StringIO, *, tick: float, calls: int) -> str:
     clock = Clock(tick)
-    with gauge(stream, clock=clock) as progress:
+    with show_progress(stream, clock=clock) as progress:
         for number in range(calls):
             clock.now += tick
             if progress is not None:
@@ -21,27 +21,27 @@ def shown(stream: io.StringIO, *, tick: float, calls: int) -> str:
 
 
 def test_a_quick_look_says_nothing() -> None:
-    assert shown(Terminal(), tick=PATIENCE_S / 20, calls=10) == ""
+    assert shown(Terminal(), tick=DELAY_SECONDS / 20, calls=10) == ""
 
 
 def test_a_long_one_is_told_on_one_line_that_is_gone_at_the_end() -> None:
-    text = shown(Terminal(), tick=PATIENCE_S, calls=3)
+    text = shown(Terminal(), tick=DELAY_SECONDS, calls=3)
     assert text.split("\r\x1b[2K") == [
         "", "looking at the pictures: 1 of 3", "looking at the pictures: 2 of 3", "looking at the pictures: 3 of 3", "",
     ]  # fmt: skip
 
 
 def test_it_is_told_ten_times_a_second_at_most() -> None:
-    lines = shown(Terminal(), tick=EVERY_S / 10, calls=200).split("\r")
+    lines = shown(Terminal(), tick=UPDATE_SECONDS / 10, calls=200).split("\r")
     assert 10 <= len(lines) <= 200 / 10
 
 
 def test_nobody_looks_at_a_pipe() -> None:
-    assert shown(io.StringIO(), tick=PATIENCE_S, calls=3) == ""
+    assert shown(io.StringIO(), tick=DELAY_SECONDS, calls=3) == ""
 
 
 def look_and_stop(stream: Terminal, clock: Clock) -> None:
-    with gauge(stream, clock=clock) as progress:
+    with show_progress(stream, clock=clock) as progress:
         clock.now += 10
         assert progress is not None
         progress(1, 2)
@@ -53,7 +53,7 @@ def test_the_line_is_gone_after_an_error_and_a_closed_terminal_is_no_error() -> 
     with pytest.raises(RuntimeError):
         look_and_stop(stream, clock)
     assert stream.getvalue().endswith("\r\x1b[2K")
-    with gauge(stream, clock=clock) as progress:
+    with show_progress(stream, clock=clock) as progress:
         clock.now += 10
         stream.close()
         assert progress is not None
@@ -70,23 +70,23 @@ def test_the_line_is_gone_after_an_error_and_a_closed_terminal_is_no_error() -> 
 )
 def test_a_hashing_is_told_in_bytes(done: int, total: int, told: str) -> None:
     stream, clock = Terminal(), Clock(1)
-    with gauge(stream, words=hashing, clock=clock) as progress:
+    with show_progress(stream, words=describe_hashing, clock=clock) as progress:
         assert progress is not None
         progress(done, total)
         assert stream.getvalue() == ""
-        clock.now += PATIENCE_S
+        clock.now += DELAY_SECONDS
         progress(done, total)
     assert stream.getvalue().split("\r\x1b[2K") == ["", told, ""]
 
 
 def test_pictures_and_bytes_share_one_line() -> None:
     stream, clock = Terminal(), Clock(1)
-    with gauge(stream, clock=clock) as progress:
+    with show_progress(stream, clock=clock) as progress:
         assert progress is not None
-        clock.now += PATIENCE_S
+        clock.now += DELAY_SECONDS
         progress(3, 4)
         progress.hashing(1, 2)  # too soon
-        clock.now += EVERY_S
+        clock.now += UPDATE_SECONDS
         progress.hashing(1_000_000, 2_000_000)
     told = ["", "looking at the pictures: 3 of 4", "hashing: 1 of 2 MB", ""]
     assert stream.getvalue().split("\r\x1b[2K") == told

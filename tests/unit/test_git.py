@@ -12,7 +12,7 @@ from lorabake.trainer import git
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_TEMPLATE_DIR", "GIT_EDITOR"],
 )
 def test_other_repositories_do_not_reach_git(name: str) -> None:
-    assert name not in git.environment({name: "/elsewhere", "PATH": "/bin"})
+    assert name not in git.git_environment({name: "/elsewhere", "PATH": "/bin"})
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ def test_other_repositories_do_not_reach_git(name: str) -> None:
     ["GIT_SSL_CAINFO", "GIT_SSH_COMMAND", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_COUNT", "GIT_ASKPASS", "HTTPS_PROXY"],
 )
 def test_the_users_way_to_servers_stays(name: str) -> None:
-    assert git.environment({name: "mine"})[name] == "mine"
+    assert git.git_environment({name: "mine"})[name] == "mine"
 
 
 def test_git_asks_nothing_and_speaks_english() -> None:
-    env = git.environment({"GIT_TERMINAL_PROMPT": "1", "LC_ALL": "de_DE.UTF-8"})
+    env = git.git_environment({"GIT_TERMINAL_PROMPT": "1", "LC_ALL": "de_DE.UTF-8"})
     assert env == {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 def test_an_empty_folder_does_not_reach_git() -> None:
-    assert "XDG_CONFIG_HOME" not in git.environment({"XDG_CONFIG_HOME": "", "HOME": "/home/me"})
+    assert "XDG_CONFIG_HOME" not in git.git_environment({"XDG_CONFIG_HOME": "", "HOME": "/home/me"})

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import resources
 from lorabake.errors import SetupError
 from lorabake.trainer import git_tree
+from lorabake.util import resources
 
 ENV = {"PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 FILES = {"a.py": "a\n", "a/b.py": "b\n", "a-b/c.py": "c\n", "a0": "0", "deep/er/d.py": "d", "ümlaut.py": "u\n"}
@@ -44,10 +44,10 @@ def head(repo: Path) -> str:
 
 
 def test_the_files_of_a_commit_lead_to_its_id(repo: Path) -> None:
-    blobs = git_tree.of_commit(repo, head(repo), ENV)
+    blobs = git_tree.read_commit_blobs(repo, head(repo), ENV)
     assert set(blobs) == {*FILES, "run.sh", "link"}
-    assert git_tree.changed(repo, blobs) == ()
-    assert git_tree.from_text(git_tree.as_text(blobs)) == blobs
+    assert git_tree.find_changed_blobs(repo, blobs) == ()
+    assert git_tree.parse_blobs(git_tree.format_blobs(blobs)) == blobs
 
 
 @pytest.mark.parametrize("trick", ["assume-unchanged", "skip-worktree", "commit", "replace", "filter", "same size"])
@@ -66,18 +66,18 @@ def test_what_git_does_not_see_is_seen(repo: Path, trick: str) -> None:
     if trick == "replace":
         git(repo, "commit", "-qam", "two")
         git(repo, "replace", commit, "HEAD")
-    assert git_tree.changed(repo, git_tree.of_commit(repo, commit, ENV)) == ("a.py",)
+    assert git_tree.find_changed_blobs(repo, git_tree.read_commit_blobs(repo, commit, ENV)) == ("a.py",)
 
 
 def test_a_missing_file_and_another_link_are_seen(repo: Path) -> None:
-    blobs = git_tree.of_commit(repo, head(repo), ENV)
+    blobs = git_tree.read_commit_blobs(repo, head(repo), ENV)
     (repo / "a0").unlink()
     (repo / "link").unlink()
     (repo / "link").symlink_to("a0")
-    assert git_tree.changed(repo, blobs) == ("a0", "link")
+    assert git_tree.find_changed_blobs(repo, blobs) == ("a0", "link")
     (repo / "a.py").unlink()
     (repo / "a.py").symlink_to("a-b/../a0")
-    assert "a.py" in git_tree.changed(repo, blobs)
+    assert "a.py" in git_tree.find_changed_blobs(repo, blobs)
 
 
 def test_objects_that_do_not_lead_to_the_commit_are_refused(repo: Path) -> None:
@@ -86,16 +86,16 @@ def test_objects_that_do_not_lead_to_the_commit_are_refused(repo: Path) -> None:
     path.unlink()
     for unknown in (commit, "0" * 40):
         with pytest.raises(SetupError):
-            git_tree.of_commit(repo, unknown, ENV)
+            git_tree.read_commit_blobs(repo, unknown, ENV)
 
 
 def test_what_a_sparse_checkout_leaves_out_is_not_missed() -> None:
     blobs = {"a.py": "1", "big/x": "2", "bigger/x": "3"}
-    assert set(git_tree.checked_out(blobs, ("/*", "!/big/"))) == {"a.py", "bigger/x"}
-    assert git_tree.checked_out(blobs, ("/*",)) == blobs
+    assert set(git_tree.filter_sparse(blobs, ("/*", "!/big/"))) == {"a.py", "bigger/x"}
+    assert git_tree.filter_sparse(blobs, ("/*",)) == blobs
 
 
 def test_the_shipped_list_has_the_pins_scripts_and_plain_names() -> None:
-    blobs = git_tree.from_text(resources.vendor_text(resources.PIN_FILES))
+    blobs = git_tree.parse_blobs(resources.read_vendor_text(resources.PIN_FILE_LIST))
     assert {"train_network.py", "sdxl_train_network.py", "library/train_util.py", "networks/lora.py"} <= set(blobs)
     assert all(len(blob) == 40 and not name.startswith("/") and ".." not in name for name, blob in blobs.items())

@@ -12,24 +12,24 @@ from typing import Any, get_args
 
 import pytest
 
-from lorabake_schemas.glossary import (
+from lorabake_schemas.guide.tags import normalize_tag
+from lorabake_schemas.guide.vocabulary import (
     Board,
-    Kind,
-    contradictions,
-    english,
-    implied,
+    TagKind,
+    find_implied_tags,
+    get_kind_tags,
     is_artist,
     is_asymmetric,
     is_background,
     is_clothing,
     is_feature,
-    kind,
-    vocabulary,
+    load_contradictions,
+    load_vocabulary,
+    translate_tag,
 )
-from lorabake_schemas.tags import plain
 
 FOLDER = Path(__file__).resolve().parents[2] / "schemas" / "lorabake_schemas" / "guide" / "glossary"
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[TagKind, ...] = get_args(TagKind)
 BOARDS: tuple[Board, ...] = get_args(Board)
 
 
@@ -38,85 +38,87 @@ def table(name: str) -> dict[str, Any]:
 
 
 def listed(text: str) -> list[str]:
-    return [plain(word) for word in text.replace("\n", " ").split(",") if word.strip()]
+    return [normalize_tag(word) for word in text.replace("\n", " ").split(",") if word.strip()]
 
 
 def implications() -> Iterator[tuple[str, str]]:
     """Each special tag with the general one of its line."""
     for name, lines in table("implications").items():
         if name != "patterns":
-            yield from ((special, plain(general)) for general, text in lines.items() for special in listed(text))
+            yield from (
+                (special, normalize_tag(general)) for general, text in lines.items() for special in listed(text)
+            )
 
 
 DIRECT = list(implications())
 PORTUGUESE = table("portuguese")
 ENGLISH = {
-    *(word for each in KINDS for word in kind(each)),
+    *(word for each in KINDS for word in get_kind_tags(each)),
     *(word for pair in DIRECT for word in pair),
-    *vocabulary("e621").words,
-    *vocabulary("danbooru").words,
+    *load_vocabulary("e621").words,
+    *load_vocabulary("danbooru").words,
 }
 
 
 def test_the_lists_are_of_some_size() -> None:
     assert len(DIRECT) > 1500
-    assert min(len(vocabulary(board).words) for board in BOARDS) > 130
-    assert len(vocabulary("e621").elsewhere) >= 40
+    assert min(len(load_vocabulary(board).words) for board in BOARDS) > 130
+    assert len(load_vocabulary("e621").elsewhere) >= 40
     assert len(PORTUGUESE["words"]) > 600
-    assert {each: len(kind(each)) for each in KINDS if len(kind(each)) < 15} == {}
+    assert {each: len(get_kind_tags(each)) for each in KINDS if len(get_kind_tags(each)) < 15} == {}
 
 
 @pytest.mark.parametrize("each", KINDS)
-def test_a_kind_has_no_word_twice(each: Kind) -> None:
+def test_a_kind_has_no_word_twice(each: TagKind) -> None:
     words = listed(table("kinds")[each])
     assert sorted(word for word in set(words) if words.count(word) > 1) == []
 
 
 def test_nothing_implies_itself() -> None:
-    assert [tag for tag, general in DIRECT if tag == general or tag in implied(general)] == []
+    assert [tag for tag, general in DIRECT if tag == general or tag in find_implied_tags(general)] == []
 
 
 def test_what_implies_another_does_not_contradict_it() -> None:
-    against = contradictions()
-    assert [(tag, one) for tag in ENGLISH for one in implied(tag) & against.get(tag, frozenset())] == []
+    against = load_contradictions()
+    assert [(tag, one) for tag in ENGLISH for one in find_implied_tags(tag) & against.get(tag, frozenset())] == []
 
 
 def test_what_is_said_to_go_together_does_not_imply() -> None:
     """The guide wants both tags on uncoloured sketches and on reference sheets (G3.22, G2.12)."""
     for one, other in (("monochrome", "greyscale"), ("reference sheet", "multiple views"), ("sketch", "monochrome")):
-        assert one not in implied(other)
-        assert other not in implied(one)
-        assert other not in contradictions().get(one, ())
+        assert one not in find_implied_tags(other)
+        assert other not in find_implied_tags(one)
+        assert other not in load_contradictions().get(one, ())
 
 
 def test_contradictions_hold_both_ways() -> None:
-    assert len(contradictions()) > 30
-    for tag, others in contradictions().items():
+    assert len(load_contradictions()) > 30
+    for tag, others in load_contradictions().items():
         assert tag not in others
-        assert all(tag in contradictions()[other] for other in others)
+        assert all(tag in load_contradictions()[other] for other in others)
 
 
 def test_views_that_contradict_are_composition_or_a_number_of_subjects() -> None:
-    known = kind("composition") | kind("group") | {"solo", "1girl", "1boy"}
-    assert set(contradictions()) - known == set()
+    known = get_kind_tags("composition") | get_kind_tags("group") | {"solo", "1girl", "1boy"}
+    assert set(load_contradictions()) - known == set()
 
 
 def test_kinds_that_mean_opposites_do_not_overlap() -> None:
-    apart: tuple[Kind, ...] = ("composition", "group", "overlay", "clothing", "background", "meta")
+    apart: tuple[TagKind, ...] = ("composition", "group", "overlay", "clothing", "background", "meta")
     for one, other in combinations(apart, 2):
-        assert kind(one) & kind(other) == set(), (one, other)
+        assert get_kind_tags(one) & get_kind_tags(other) == set(), (one, other)
     for each in ("composition", "background", "clothing", "overlay", "sheet", "style", "features"):
-        assert kind(each) & kind("meta") == set(), each
+        assert get_kind_tags(each) & get_kind_tags("meta") == set(), each
 
 
 def test_no_word_is_of_both_boards() -> None:
-    one, other = (vocabulary(board) for board in BOARDS)
+    one, other = (load_vocabulary(board) for board in BOARDS)
     assert one.words & other.words == set()
     assert [word for word in one.words if other.has(word)] == [word for word in other.words if one.has(word)] == []
 
 
 def test_translations_lead_from_one_board_to_the_other() -> None:
-    e621, danbooru = vocabulary("e621"), vocabulary("danbooru")
+    e621, danbooru = load_vocabulary("e621"), load_vocabulary("danbooru")
     for word, there in e621.elsewhere.items():
         assert e621.has(word)
         assert not e621.has(there), (word, there)
@@ -126,10 +128,11 @@ def test_translations_lead_from_one_board_to_the_other() -> None:
 
 
 def test_the_boards_of_examples() -> None:
-    assert vocabulary("e621").among({"feral", "anthro", "canid", "horn (anatomy)", "smile", "solo"}) == {
+    assert load_vocabulary("e621").select_tags({"feral", "anthro", "canid", "horn (anatomy)", "smile", "solo"}) == {
         "feral", "anthro", "canid", "horn (anatomy)",
     }  # fmt: skip
-    assert vocabulary("danbooru").among({"1girl", "solo focus", "from side", "acrylic paint (medium)", "sitting"}) == {
+    every = {"1girl", "solo focus", "from side", "acrylic paint (medium)", "sitting"}
+    assert load_vocabulary("danbooru").select_tags(every) == {
         "1girl", "solo focus", "from side", "acrylic paint (medium)",
     }  # fmt: skip
 
@@ -137,14 +140,14 @@ def test_the_boards_of_examples() -> None:
 def test_portuguese_words_are_no_english_tags() -> None:
     every = {word for name in ("words", "colours") for word in PORTUGUESE[name]}
     assert {word for word in every if word.casefold() in ENGLISH} == set()
-    assert [tag for tag in ENGLISH if english(tag)] == []
-    assert {word for word in PORTUGUESE["words"].values() if english(plain(word))} == set()
+    assert [tag for tag in ENGLISH if translate_tag(tag)] == []
+    assert {word for word in PORTUGUESE["words"].values() if translate_tag(normalize_tag(word))} == set()
 
 
 def test_portuguese_words_are_spelt_as_they_are_looked_up() -> None:
     for name in ("words", "nouns", "colours"):
-        assert [word for word in PORTUGUESE[name] if plain(word) != word] == []
-        assert [word for word in PORTUGUESE[name].values() if plain(word) != word] == []
+        assert [word for word in PORTUGUESE[name] if normalize_tag(word) != word] == []
+        assert [word for word in PORTUGUESE[name].values() if normalize_tag(word) != word] == []
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,7 @@ def test_portuguese_words_are_spelt_as_they_are_looked_up() -> None:
     ],
 )
 def test_portuguese(tag: str, meaning: str | None) -> None:
-    assert english(tag) == meaning
+    assert translate_tag(tag) == meaning
 
 
 @pytest.mark.parametrize(
@@ -199,14 +202,14 @@ def test_portuguese(tag: str, meaning: str | None) -> None:
     ],
 )
 def test_implied(tag: str, general: set[str]) -> None:
-    assert general <= implied(tag)
+    assert general <= find_implied_tags(tag)
 
 
 @pytest.mark.parametrize(
     "tag", ["no shirt", "missing teeth", "unworn hat", "facial hair", "dog", "hair", "hatching", ""]
 )
 def test_not_implied(tag: str) -> None:
-    assert not implied(tag) & {"shirt", "teeth", "hat", "hair"}
+    assert not find_implied_tags(tag) & {"shirt", "teeth", "hat", "hair"}
 
 
 def test_patterns() -> None:
@@ -224,6 +227,9 @@ def test_patterns() -> None:
 
 
 def test_the_lists_are_read_when_a_caption_is_judged_and_not_before() -> None:
-    code = "import lorabake_schemas.guide, lorabake_schemas.glossary as g; print(g._file.cache_info().currsize)"
+    code = (
+        "import lorabake_schemas.guide.rules, lorabake_schemas.guide.vocabulary as g;"
+        "print(g._load_vocabulary_file.cache_info().currsize)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0"

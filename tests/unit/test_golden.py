@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lorabake.planning.buckets import BucketRules, bucket_sizes, placer
-from lorabake.planning.repeats import balanced_repeats
-from lorabake.reading.clip_tokens import is_known_word
-from lorabake_schemas.dataset import DatasetFacts, FolderFacts, repeat_folder
-from lorabake_schemas.defaults import leading_tags, scaled_alpha
+from lorabake.inputs.clip_tokens import is_known_word
+from lorabake.planning.buckets import BucketRules, bucket_assigner, bucket_sizes
+from lorabake.planning.repeats import balance_repeats
+from lorabake_schemas.dataset import DatasetFacts, FolderFacts, parse_repeat_folder
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.guide import findings
+from lorabake_schemas.guide.defaults import count_leading_tags, scale_alpha
+from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import Recipe
 from situations import concept, dataset, folder, plan_of, recipe, situation, spoken, subset, values
 
-REG: dict[str, Any] = {"regularisation": [{"class": "food", "images": "reg"}]}
+REG: dict[str, Any] = {"regularization": [{"class": "food", "images": "reg"}]}
 SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
 
 
 def pictures(*counts: int, reg: tuple[int, ...] = ()) -> DatasetFacts:
-    return dataset(*(folder(f"p{at}", n) for at, n in enumerate(counts)), regularisation=[folder("r", n) for n in reg])
+    return dataset(*(folder(f"p{at}", n) for at, n in enumerate(counts)), regularization=[folder("r", n) for n in reg])
 
 
 def several(*repeats: int | None, **more: Any) -> Recipe:
@@ -48,10 +48,10 @@ def counted(made: Recipe, *counts: int, reg: tuple[int, ...] = ()) -> Forecast:
 
 def said(made: Recipe) -> list[Finding]:
     """Everything that is found in a recipe with thirty good pictures, before there is a plan and with it."""
-    first = findings(situation(made))
+    first = collect_findings(situation(made))
     if any(each.severity is Severity.ERROR for each in first):
         return list(first)
-    return [*first, *findings(situation(made, plan=plan_of(made)))]
+    return [*first, *collect_findings(situation(made, plan=plan_of(made)))]
 
 
 def severities(made: Recipe) -> dict[str, str]:
@@ -78,7 +78,7 @@ def test_t2_halves_are_rounded_up() -> None:
 
 
 def test_t3_a_base_of_one_rounds_badly_and_is_warned_of() -> None:
-    assert balanced_repeats((51, 43, 32), 1) == (1, 1, 2)
+    assert balance_repeats((51, 43, 32), 1) == (1, 1, 2)
     facts, made = pictures(51, 43, 32), several(1, None, None)
     plan = plan_of(made, facts)
     assert [share.samples_per_epoch for share in plan.forecast.shares] == [51, 43, 64]
@@ -107,7 +107,7 @@ def test_t4_900_steps_by_either_way_of_repeating(repeat: int, epochs: int, sampl
     ],
 )
 def test_t5_default_epochs(family: str, repeat: int, count: int, more: dict[str, Any], epochs: int, steps: int) -> None:
-    reg = (count,) if "regularisation" in more else ()
+    reg = (count,) if "regularization" in more else ()
     told = counted(several(repeat, base={"family": family}, **more), count, reg=reg)
     assert (told.epochs, told.steps) == (epochs, steps)
 
@@ -141,7 +141,7 @@ def test_t6_names_of_the_files() -> None:
 )
 def test_t7_the_experimental_alpha(rank: int, alpha: float) -> None:
     """An experiment that the author gave up: a hint names it where a recipe has an alpha above the rank."""
-    assert round(scaled_alpha(rank), 2) == alpha
+    assert round(scale_alpha(rank), 2) == alpha
     made = recipe(network={"network_dim": rank, "network_alpha": rank + 1.0}, train={"optimizer": "AdamW"})
     (told,) = spoken("G4.74", situation(made, plan=plan_of(made)))
     assert f"experiment was {alpha:.2f}" in told.fix
@@ -173,7 +173,7 @@ def test_t8_an_alpha_of_zero_is_refused() -> None:
     ],
 )
 def test_t9_folder_names(name: str, read: tuple[int, str] | None) -> None:
-    assert repeat_folder(name) == read
+    assert parse_repeat_folder(name) == read
 
 
 def test_t9_the_folder_above_is_the_wrong_level() -> None:
@@ -205,7 +205,7 @@ def test_t13_kept_tags_are_counted_without_commas(given: int, more: dict[str, An
     """The guide counts the commas and writes 4 or 6 for the first 2 or 3; sd-scripts counts tags (TU:887)."""
     thing = {"token": "mizutsune", "class": "feral"} | more
     made = recipe(concept=thing)
-    assert subset(plan_of(made))["keep_tokens"] == leading_tags(made.concept[0], made.captions) == meant
+    assert subset(plan_of(made))["keep_tokens"] == count_leading_tags(made.concept[0], made.captions) == meant
     (told,) = spoken("G4.90", situation(recipe(concept=thing, captions={"keep_tokens": given})))
     assert (told.severity, told.fix) == (Severity.WARNING, f"write {meant}, or leave it out")
     assert spoken("G4.90", situation(recipe(concept=thing, captions={"keep_tokens": meant}))) == []
@@ -238,7 +238,7 @@ def test_t15_a_style_by_the_guide_is_30_to_40_exposures() -> None:
     assert 30 <= counted(recipe(kind="style"), 150).epochs <= 40
 
 
-# --- T16 and T17: regularisation, buckets -----------------------------------------------------------------------------
+# --- T16 and T17: regularization, buckets -----------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("train", "reg", "batches", "distinct"),
     [
@@ -251,12 +251,12 @@ def test_t15_a_style_by_the_guide_is_30_to_40_exposures() -> None:
         ((30, 1), ((100, 1), (30, 1)), 60, [30, 0]),
     ],
 )
-def test_t16_regularisation_fills_up_to_the_training_samples(
+def test_t16_regularization_fills_up_to_the_training_samples(
     train: tuple[int, int], reg: tuple[tuple[int, int], ...], batches: int, distinct: list[int]
 ) -> None:
-    """More repeats do not make regularisation stronger, as the guide has it, but use fewer of its pictures (G35.10)."""
+    """More repeats do not make regularization stronger, as the guide has it, but use fewer of its pictures (G35.10)."""
     sets = [{"class": "food", "images": f"r{at}", "num_repeats": each} for at, (_, each) in enumerate(reg)]
-    told = counted(several(train[1], regularisation=sets), train[0], reg=tuple(count for count, _ in reg))
+    told = counted(several(train[1], regularization=sets), train[0], reg=tuple(count for count, _ in reg))
     assert told.batches_per_epoch == batches
     assert [share.images_used for share in told.shares if share.is_reg] == distinct
 
@@ -280,10 +280,10 @@ def test_t17_limits() -> None:
 
 
 def test_t17_where_pictures_go() -> None:
-    place = placer(BucketRules((768, 768), enable_bucket=True, max_bucket_reso=960))
+    place = bucket_assigner(BucketRules((768, 768), enable_bucket=True, max_bucket_reso=960))
     assert place((600, 900)).bucket == (640, 896)
     assert place((300, 300)).bucket == (768, 768)
-    small = placer(BucketRules((768, 768), enable_bucket=True, bucket_no_upscale=True))
+    small = bucket_assigner(BucketRules((768, 768), enable_bucket=True, bucket_no_upscale=True))
     assert small((300, 300)).bucket == (256, 256)
 
 
@@ -370,7 +370,7 @@ T21: list[tuple[str, str, int, str | None]] = [
 @pytest.mark.parametrize(("family", "kind", "count", "severity"), T21)
 def test_t21_counts_of_pictures(family: str, kind: str, count: int, severity: str | None) -> None:
     made = recipe(kind=kind, base={"family": family})
-    found = findings(situation(made, dataset(folder(count=count))))
+    found = collect_findings(situation(made, dataset(folder(count=count))))
     about = [each for each in found if each.rule in {"G1.2", "G1.3", "G8.3"}]
     assert [each.severity for each in about] == ([severity] if severity else [])
     assert any("never got on with fewer" in each.fix for each in about) is (count < 8)  # the strong warning

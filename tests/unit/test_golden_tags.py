@@ -8,9 +8,9 @@ import pytest
 
 from lorabake_schemas.dataset import CaptionFacts, DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.findings import Finding
-from lorabake_schemas.glossary import implied, is_asymmetric, kind
-from lorabake_schemas.guide import findings
-from lorabake_schemas.tags import folder_tags, split
+from lorabake_schemas.guide.rules import collect_findings
+from lorabake_schemas.guide.tags import count_folder_tags, split_tags
+from lorabake_schemas.guide.vocabulary import find_implied_tags, get_kind_tags, is_asymmetric
 from situations import concept, folder, plan_of, recipe, situation, spoken, subset
 
 MIZUTSUNE = (
@@ -30,7 +30,7 @@ def one(caption: str, path: str = "pics") -> FolderFacts:
 
 def about(caption: str, **concept_and_base: Any) -> list[Finding]:
     of = recipe(kind="character", **concept_and_base)
-    return [each for each in findings(situation(of, DatasetFacts((one(caption),)))) if each.rule not in BESIDE]
+    return [each for each in collect_findings(situation(of, DatasetFacts((one(caption),)))) if each.rule not in BESIDE]
 
 
 def mizutsune(board: str) -> list[Finding]:
@@ -42,10 +42,10 @@ def arzarmorm(**more: Any) -> list[Finding]:
 
 
 def test_t11_mizutsune() -> None:
-    tags = split(MIZUTSUNE)
+    tags = split_tags(MIZUTSUNE)
     assert len(tags) == 14
     assert tags[:2] == ["mizutsune", "feral"]
-    assert kind("composition") & {*tags} == {"side view", "action pose"}  # the limit of GC.6
+    assert get_kind_tags("composition") & {*tags} == {"side view", "action pose"}  # the limit of GC.6
     assert mizutsune("e621") == []
 
 
@@ -56,7 +56,7 @@ def test_t11_mizutsune_for_the_other_board() -> None:
 
 
 def test_t12_arzarmorm() -> None:
-    tags = split(ARZARMORM)
+    tags = split_tags(ARZARMORM)
     assert len(tags) == 13
     assert tags[:2] == ["arzarmorm", "human"]
     reinforcement = tags[-5:]
@@ -82,7 +82,7 @@ def test_t12_what_is_asymmetric_is_not_mirrored() -> None:
 )
 def test_t13_tags_are_kept_by_their_number(keep: int, front: list[str]) -> None:
     """keep_tokens counts tags, not commas as the guide has it: its 4 and 6 keep four and six tags."""
-    assert list(folder_tags(one(MIZUTSUNE)).tags[0][:keep]) == front
+    assert list(count_folder_tags(one(MIZUTSUNE)).tags[0][:keep]) == front
 
 
 def test_t13_what_the_guide_means_is_compiled() -> None:
@@ -97,7 +97,7 @@ def test_t20_implied_tags() -> None:
         found = spoken("G3.21", situation(of, DatasetFacts((one(f"tok, {class_}, {caption}"),))))
         return [each.fix for each in found]
 
-    assert "legs" in implied("spread legs")
+    assert "legs" in find_implied_tags("spread legs")
     assert dropped("spread legs, legs") == ['keep the special tag and take the general one out: "legs"']
     assert dropped("german shepherd, dog") == ['keep the special tag and take the general one out: "dog"']
     assert dropped("german shepherd", class_="dog") == []
@@ -107,8 +107,8 @@ def test_t22_outfit_tokens() -> None:
     def taken(*tokens: str) -> list[tuple[str, str]]:
         of = recipe(kind="clothing", concepts=[concept(token, f"p{at}") for at, token in enumerate(tokens)])
         parts = DatasetFacts(tuple(folder(f"p{at}", caption=f"{token}, food") for at, token in enumerate(tokens)))
-        assert [set(folder_tags(part).at(0)) for part in parts.concepts] == [{token} for token in tokens]
-        return [(each.rule, each.severity) for each in findings(situation(of, parts))]
+        assert [set(count_folder_tags(part).at(0)) for part in parts.concepts] == [{token} for token in tokens]
+        return [(each.rule, each.severity) for each in collect_findings(situation(of, parts))]
 
     assert taken("armortagm", "armortagf") == []
     assert taken("armortagm", "armortagm") == [("G6.8", "error")]

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from situations import Fires, Misses, base_facts, plan_of, recipe, situation, spoken, topic
 
 
-def at(facts: dict[str, Any] | None = None, *, train: dict[str, Any] | None = None, **base: Any) -> Situation:
+def at(facts: dict[str, Any] | None = None, *, train: dict[str, Any] | None = None, **base: Any) -> RuleContext:
     """A recipe with this [base] on a model of which ``facts`` are known."""
     return situation(recipe(base=base, train=train or {}), base=base_facts(**(facts or {})))
 
 
-def planned(family: str, precision: str, *, fp16: bool, plain: bool, kind: str = "folder", **more: Any) -> Situation:
+def planned(family: str, precision: str, *, fp16: bool, plain: bool, kind: str = "folder", **more: Any) -> RuleContext:
     """A model with these files, and a plan to train it at this precision."""
     made = recipe(base={"family": family}, train={"mixed_precision": precision})
     facts = base_facts(made.base.family, kind=kind, fp16_files=fp16, plain_files=plain)
@@ -103,19 +103,19 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("base")
-    assert len(topic("base")) >= 7
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("base_model")
+    assert len(topic("base_model")) >= 7
 
 
 def test_the_words_name_what_the_file_holds() -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from lorabake_schemas.cache_origins import StaleCache
-from lorabake_schemas.caches import misnaming
+from lorabake_schemas.caches import find_missizing_caches
 from lorabake_schemas.dataset import FolderFacts
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.words import say
 from situations import Fires, Misses, dataset, folder, recipe, situation, spoken, topic
 
 IMAGES = "concept[0].images"
 DISK = recipe(train={"cache_latents_to_disk": True})
 INFO = recipe(kohya={"cache_info": True})
 OTHER_SIZE = folder(caches=("001_0512x0768_sd.npz",))
-OLD = StaleCache("concept", 0, "latents", "001_0768x0768_sd.npz", "001.png", say("made at 512, this run is 768"))
+OLD = StaleCache("concept", 0, "latents", "001_0768x0768_sd.npz", "001.png", msg("made at 512, this run is 768"))
 
 
-def at(*folders: FolderFacts, of: Recipe | None = None, stale: tuple[StaleCache, ...] = ()) -> Situation:
+def at(*folders: FolderFacts, of: Recipe | None = None, stale: tuple[StaleCache, ...] = ()) -> RuleContext:
     return situation(of or recipe(), dataset(*folders), stale=stale)
 
 
@@ -40,13 +40,13 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all("--refresh-cache" in finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
@@ -61,9 +61,9 @@ def said(*stale: StaleCache) -> list[str]:
 def test_pictures_are_named_with_what_has_changed_one_finding_for_each_reason() -> None:
     why = "made at 512, this run is 768"
     many = tuple(
-        StaleCache("concept", 0, "latents", f"{n:03}_0768x0768_sd.npz", f"{n:03}.png", say(why)) for n in range(5)
+        StaleCache("concept", 0, "latents", f"{n:03}_0768x0768_sd.npz", f"{n:03}.png", msg(why)) for n in range(5)
     )
-    edited = StaleCache("concept", 0, "text", "007_te_outputs.npz", "007.png", say("the caption was edited since"))
+    edited = StaleCache("concept", 0, "text", "007_te_outputs.npz", "007.png", msg("the caption was edited since"))
     latents, text = said(*many, edited)
     unfit = "would be trained on and do not fit"
     assert latents == f"the latent caches of 5 pictures {unfit} ({why}): 000.png, 001.png, 002.png and 2 more"
@@ -88,7 +88,7 @@ def test_what_is_no_cache_is_not_to_be_deleted() -> None:
 
 
 def test_a_list_of_pictures_that_is_out_of_date() -> None:
-    stale = StaleCache("concept", 0, "info", "metadata_cache.json", why=say("captions were edited since"))
+    stale = StaleCache("concept", 0, "info", "metadata_cache.json", why=msg("captions were edited since"))
     (found,) = spoken("S19", at(of=INFO, stale=(stale,)))
     assert found.message == "metadata_cache.json no longer says what is in pics: captions were edited since"
     assert "cache_info" in found.fix
@@ -96,8 +96,8 @@ def test_a_list_of_pictures_that_is_out_of_date() -> None:
 
 def test_all_names_that_mislead_are_found_however_many_lie_behind_the_first() -> None:
     caches = ("001_0512x0512_sd.npz", "001_0640x0640_sd.npz", "001_0768x0768_sd.npz", "002_0512x0512_sdxl.npz")
-    assert misnaming(folder(caches=caches), "_sd.npz") == caches[:2]
-    assert misnaming(folder(), "_sd.npz") == ()
+    assert find_missizing_caches(folder(caches=caches), "_sd.npz") == caches[:2]
+    assert find_missizing_caches(folder(), "_sd.npz") == ()
     # the cache of one picture, which is a good one, misleads about another whose name it begins with
     few = folder(count=1, caches=("0001_0512x0768_sd.npz",))
-    assert misnaming(few, "_sd.npz") == ("0001_0512x0768_sd.npz",)
+    assert find_missizing_caches(few, "_sd.npz") == ("0001_0512x0768_sd.npz",)

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts, LongCaption
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.recipe import Recipe
 from situations import CLASS, TOKEN, Fires, Misses, dataset, folder, recipe, situation, spoken, topic
 
 REG = [{"class": "food", "images": "reg"}]
 
 
-def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> Situation:
-    return situation(of or recipe(), dataset(*folders, regularisation=[reg] if reg else []))
+def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> RuleContext:
+    return situation(of or recipe(), dataset(*folders, regularization=[reg] if reg else []))
 
 
 def pictures(*problems: CaptionProblem | None, text: str = f"{TOKEN}, food", **more: Any) -> FolderFacts:
@@ -24,11 +24,11 @@ def pictures(*problems: CaptionProblem | None, text: str = f"{TOKEN}, food", **m
     return folder(images=tuple(made), **more)
 
 
-def regularised(*problems: CaptionProblem | None) -> Situation:
-    return at(folder(), of=recipe(regularisation=REG), reg=pictures(*problems))
+def regularised(*problems: CaptionProblem | None) -> RuleContext:
+    return at(folder(), of=recipe(regularization=REG), reg=pictures(*problems))
 
 
-def borrowing(from_: str | None) -> Situation:
+def borrowing(from_: str | None) -> RuleContext:
     text = CaptionFacts("tok", None if from_ else MISSING, from_)
     return at(folder(images=(ImageFacts("a_b_c_d_e.png", 768, 768, caption=text),)))
 
@@ -52,13 +52,13 @@ FIRES: list[Fires] = [
     ("G3.3.other", at(pictures(None, others=("0.caption",))), IMAGES, "hint"),
     ("G3.3.orphans", at(pictures(None, orphans=("9.txt",))), IMAGES, "hint"),
     ("G3.3.tokens", at(folder(overlong=LONG)), IMAGES, "warning"),
-    ("G35.4", regularised(MISSING, None), "regularisation[0].images", "warning"),
+    ("G35.4", regularised(MISSING, None), "regularization[0].images", "warning"),
     ("S12.borrowed", borrowing("/somewhere/a.txt"), IMAGES, "error"),
 ]
 MISSES: list[Misses] = [
     ("G3.3", at(pictures(None, None))),
     ("G3.3", at(pictures(P.BOM))),
-    ("G3.3", at(folder(), of=recipe(regularisation=REG), reg=folder("reg", problem=MISSING))),
+    ("G3.3", at(folder(), of=recipe(regularization=REG), reg=folder("reg", problem=MISSING))),
     ("S12", at(pictures(None, MISSING))),
     ("S12", at(pictures(P.MORE_LINES, BLANK), of=recipe(kohya={"enable_wildcard": True}))),
     ("G3.3", at(pictures(MISSING, None, miscased=("0.TXT",)))),
@@ -74,13 +74,13 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.dataset import FolderFacts
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.recipe import Recipe
 from situations import Fires, Misses, concept, dataset, folder, recipe, situation, spoken, topic
 
@@ -16,8 +16,8 @@ REG = [{"class": "food", "images": "reg"}]
 EMPTY: dict[str, Any] = {"images": ()}
 
 
-def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> Situation:
-    return situation(of or recipe(), dataset(*folders, regularisation=[reg] if reg else []))
+def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> RuleContext:
+    return situation(of or recipe(), dataset(*folders, regularization=[reg] if reg else []))
 
 
 IMAGES = "concept[0].images"
@@ -26,8 +26,8 @@ FIRES: list[Fires] = [
     ("G4.9.repeats", at(folder("ds/10_tok")), IMAGES, "hint"),
     (
         "G4.9.repeats",
-        at(folder(), of=recipe(regularisation=REG), reg=folder("2_x")),
-        "regularisation[0].images",
+        at(folder(), of=recipe(regularization=REG), reg=folder("2_x")),
+        "regularization[0].images",
         "hint",
     ),
     ("G4.9", at(folder(**EMPTY)), IMAGES, "error"),
@@ -36,13 +36,13 @@ FIRES: list[Fires] = [
     ("G4.9", at(FolderFacts("pics", subfolders=("10_tok",), repeat_folders=("10_tok",))), IMAGES, "error"),
     ("G4.9", at(FolderFacts("pics", subfolders=("more",))), IMAGES, "error"),
     ("G4.9", at(FolderFacts("pics", ignored=("a.gif",))), IMAGES, "error"),
-    ("G4.9", at(folder(), of=recipe(regularisation=REG), reg=FolderFacts("reg")), "regularisation[0].images", "error"),
+    ("G4.9", at(folder(), of=recipe(regularization=REG), reg=FolderFacts("reg")), "regularization[0].images", "error"),
     ("G2.3", at(folder(ignored=("a.gif", "b.TIFF"))), IMAGES, "warning"),
     ("G2.3", at(folder(ignored=("a.Png",))), IMAGES, "warning"),
     ("S14", at(folder("pa"), folder("pa"), of=PAIR), "concept[1].images", "error"),
     ("S14", at(folder("pa"), folder("./pa/"), of=PAIR), "concept[1].images", "error"),
     ("S14", at(folder("pa", identity="1:2"), folder("link", identity="1:2"), of=PAIR), "concept[1].images", "error"),
-    ("S14", at(folder(), of=recipe(regularisation=REG), reg=folder()), "regularisation[0].images", "error"),
+    ("S14", at(folder(), of=recipe(regularization=REG), reg=folder()), "regularization[0].images", "error"),
     ("G4.9", at(FolderFacts("pics", hidden=(".a.png",))), IMAGES, "error"),
     ("G4.9.subfolders", at(folder(subfolders=("more",))), IMAGES, "hint"),
     ("G2.3.hidden", at(folder(hidden=(".a.png",))), IMAGES, "hint"),
@@ -65,19 +65,19 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("data")
-    assert len(topic("data")) >= 6
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("dataset")
+    assert len(topic("dataset")) >= 6
 
 
 def test_what_a_folder_name_of_the_gui_says_is_offered() -> None:
@@ -111,7 +111,7 @@ def test_what_is_only_spelt_wrong_is_renamed_and_the_rest_converted() -> None:
 
 def test_concepts_are_counted_from_one_as_the_key_is() -> None:
     assert spoken("S14", at(folder("p"), folder("p"), of=PAIR))[0].message == "p is already the folder of concept#1"
-    one = at(folder(), of=recipe(regularisation=REG), reg=folder())
+    one = at(folder(), of=recipe(regularization=REG), reg=folder())
     assert spoken("S14", one)[0].message.endswith("is already the folder of concept")
 
 
@@ -121,11 +121,11 @@ def test_few_names_are_shown() -> None:
     assert found.file == "0.gif"
 
 
-@pytest.mark.parametrize("table", ["concept", "regularisation"])
+@pytest.mark.parametrize("table", ["concept", "regularization"])
 def test_a_folder_one_level_too_high_stays_in_its_own_kind_of_table(table: str) -> None:
-    """Followed to the letter, another header would train regularisation pictures as a concept."""
+    """Followed to the letter, another header would train regularization pictures as a concept."""
     high = folder("reg", 0, repeat_folders=("10_food",))
-    of = recipe(regularisation=[{"class": "food", "images": "reg"}])
-    facts = dataset(high if table == "concept" else folder(), regularisation=[folder() if table == "concept" else high])
+    of = recipe(regularization=[{"class": "food", "images": "reg"}])
+    facts = dataset(high if table == "concept" else folder(), regularization=[folder() if table == "concept" else high])
     fix = next(each.fix for each in spoken("G4.9", situation(of, facts)))
     assert re.findall(r"\[\[\w+\]\]", fix) == [f"[[{table}]]"]

@@ -6,22 +6,23 @@ from typing import Any
 
 import pytest
 
-from lorabake import resources
 from lorabake.planning.compile import compile_plan
+from lorabake.util import resources
 from lorabake_schemas.findings import Severity
-from lorabake_schemas.guide import Situation, findings
-from lorabake_schemas.guide.kohya import INSTEAD, OWN
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules import collect_findings
+from lorabake_schemas.guide.rules.extra_options import OPTION_REPLACEMENTS, RESERVED_OPTIONS
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Script
 from situations import CPU, GPU, Fires, Misses, plan_of, recipe, situation, spoken, topic
 
 
-def at(machine: MachineFacts = GPU, **tables: Any) -> Situation:
+def at(machine: MachineFacts = GPU, **tables: Any) -> RuleContext:
     return situation(recipe(**tables), machine=machine)
 
 
-def kohya(**options: Any) -> Situation:
+def kohya(**options: Any) -> RuleContext:
     return at(kohya=options)
 
 
@@ -135,19 +136,19 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("kohya")
-    assert len(topic("kohya")) >= 5
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("extra_options")
+    assert len(topic("extra_options")) >= 5
 
 
 def test_the_place_of_an_option_that_a_recipe_has_is_named() -> None:
@@ -164,12 +165,12 @@ def test_the_place_of_an_option_that_a_recipe_has_is_named() -> None:
 def test_own_options_are_the_parsers() -> None:
     """An entry that no parser knows would never be met."""
     scripts: tuple[Script, ...] = ("train_network.py", "sdxl_train_network.py")
-    known = {option.name for script in scripts for option in resources.option_snapshot(script)}
-    dataset = resources.dataset_options()
+    known = {option.name for script in scripts for option in resources.load_script_options(script)}
+    dataset = resources.load_dataset_options()
     known |= {name for level in ("general", "datasets", "subsets") for name in dataset.at(level)}
-    assert len(OWN) > 25
-    assert set(OWN) - known == set()
-    assert INSTEAD.keys() <= OWN.keys()
+    assert len(RESERVED_OPTIONS) > 25
+    assert set(RESERVED_OPTIONS) - known == set()
+    assert OPTION_REPLACEMENTS.keys() <= RESERVED_OPTIONS.keys()
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def _value(option: Option) -> Any:
 @pytest.mark.parametrize(("script", "family"), [("train_network.py", "sd15"), ("sdxl_train_network.py", "sdxl")])
 def test_every_option_of_the_pin_is_passed_through_or_refused_by_name(script: Script, family: str) -> None:
     """None may end in our own error: what the rules let pass, compiles, beside everything lorabake writes."""
-    options, passed = resources.option_snapshot(script), 0
+    options, passed = resources.load_script_options(script), 0
     for option in options:
         made = recipe(
             base={"family": family, "v_prediction": True},
@@ -201,14 +202,14 @@ def test_every_option_of_the_pin_is_passed_through_or_refused_by_name(script: Sc
             network={"network_weights": "a.safetensors"},
             kohya={option.name: _value(option)},
             sample={"prompts": ["a"]},
-            regularisation=[{"class": "food", "images": "reg"}],
+            regularization=[{"class": "food", "images": "reg"}],
             metadata={"author": "me", "comment": "hi"},
         )
-        refused = [f for f in findings(situation(made)) if f.severity is Severity.ERROR]
+        refused = [f for f in collect_findings(situation(made)) if f.severity is Severity.ERROR]
         if refused:
             assert {f.where for f in refused} == {("kohya", option.name)}, option.name
             continue
-        compiled = compile_plan(plan_of(made), options, resources.dataset_options(), {})
+        compiled = compile_plan(plan_of(made), options, resources.load_dataset_options(), {})
         assert f"{option.name} = ".encode() in compiled.train
         passed += 1
     assert passed > 70

@@ -7,31 +7,31 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.disks import DiskNeed, Room
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.disks import DiskNeed, DiskSpace
+from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.machine import MachineFacts
 from situations import CPU, GPU, Fires, Misses, plan_of, recipe, situation, spoken, topic
 
 
-def at(machine: MachineFacts = GPU, **tables: Any) -> Situation:
+def at(machine: MachineFacts = GPU, **tables: Any) -> RuleContext:
     return situation(recipe(**tables), machine=machine)
 
 
-def train(**given: Any) -> Situation:
+def train(**given: Any) -> RuleContext:
     return at(train=given)
 
 
-def on_cpu(*, launching: bool = False, rehearsing: bool = False, **given: Any) -> Situation:
+def on_cpu(*, launching: bool = False, rehearsing: bool = False, **given: Any) -> RuleContext:
     return situation(recipe(train=given), machine=CPU, launching=launching, rehearsing=rehearsing)
 
 
-def launched(machine: MachineFacts, **launch: Any) -> Situation:
+def launched(machine: MachineFacts, **launch: Any) -> RuleContext:
     return situation(recipe(launch=launch), machine=machine, launching=True)
 
 
-def with_room(least: int, most: int, *, launching: bool = False, rehearsing: bool = False) -> Situation:
+def with_room(least: int, most: int, *, launching: bool = False, rehearsing: bool = False) -> RuleContext:
     """A disk with 1000 bytes free, for a run that has a plan."""
-    need = DiskNeed(("save", "runs"), "runs", Room(least, most), 1000)
+    need = DiskNeed(("save", "runs"), "runs", DiskSpace(least, most), 1000)
     made = situation(recipe(), launching=launching, rehearsing=rehearsing)
     return replace(made, plan=plan_of(recipe()), disks=(need,))
 
@@ -101,16 +101,16 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("machine")
-    assert len(topic("machine")) >= 7
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("hardware")
+    assert len(topic("hardware")) >= 7

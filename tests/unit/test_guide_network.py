@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from situations import Fires, Misses, concept, plan_of, recipe, situation, spoken, topic
 
 
-def at(kind: str | None = None, /, *, of: dict[str, Any] | None = None, **network: Any) -> Situation:
+def at(kind: str | None = None, /, *, of: dict[str, Any] | None = None, **network: Any) -> RuleContext:
     return situation(recipe(network=({"type": kind} if kind else {}) | network, **(of or {})))
 
 
-def batch(size: int, type_: str = "lora", /, **of: Any) -> Situation:
+def batch(size: int, type_: str = "lora", /, **of: Any) -> RuleContext:
     return at(type_, of={"train": {"train_batch_size": size}} | of)
 
 
@@ -25,17 +25,17 @@ TWO: dict[str, Any] = {"concepts": [concept("a", "pa"), concept("b", "pb")]}
 DIM, BATCH = "network.network_dim", "train.train_batch_size"
 
 
-def ia3(optimizer: str = "AdamW", kind: str = "ia3", **train: Any) -> Situation:
+def ia3(optimizer: str = "AdamW", kind: str = "ia3", **train: Any) -> RuleContext:
     return at(kind, of={"train": {"optimizer": optimizer} | train})
 
 
-def planned(kind: str, optimizer: str = "AdamW", **network: Any) -> Situation:
+def planned(kind: str, optimizer: str = "AdamW", **network: Any) -> RuleContext:
     """With its plan, which knows the rank."""
     made = recipe(network={"type": kind} | network, train={"optimizer": optimizer})
     return situation(made, plan=plan_of(made))
 
 
-REG: dict[str, Any] = {"regularisation": [{"class": "food", "images": "r"}]}
+REG: dict[str, Any] = {"regularization": [{"class": "food", "images": "r"}]}
 NORMS, ALPHA = "network.scale_weight_norms", "network.network_alpha"
 FIRES: list[Fires] = [
     ("S36", at("dylora", network_dim=30), DIM, "error"),
@@ -146,13 +146,13 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.guide import Situation
-from lorabake_schemas.vocabulary import OPTIMIZER_ARGUMENTS, OPTIMIZERS, TORCH_OPTIMIZERS
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.sd_scripts import OPTIMIZER_ARGUMENTS, OPTIMIZERS, TORCH_OPTIMIZERS
 from situations import Fires, Misses, plan_of, recipe, situation, spoken, topic
 
 
-def at(optimizer: str = "Prodigy", /, *, of: dict[str, Any] | None = None, **train: Any) -> Situation:
+def at(optimizer: str = "Prodigy", /, *, of: dict[str, Any] | None = None, **train: Any) -> RuleContext:
     return situation(recipe(train={"optimizer": optimizer} | train, **(of or {})))
 
 
-def planned(family: str = "sd15", /, **of: Any) -> Situation:
+def planned(family: str = "sd15", /, **of: Any) -> RuleContext:
     """With its plan, which has the guide's rates."""
     made = recipe(base={"family": family}, train=of.pop("train", {}), **of)
     return situation(made, plan=plan_of(made))
@@ -129,13 +129,13 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.dataset import FolderFacts, ImageFacts
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.recipe import Recipe
 from situations import Fires, Misses, dataset, folder, plan_of, recipe, situation, spoken, topic
 
@@ -16,30 +16,30 @@ REG = [{"class": "food", "images": "reg"}]
 GOOD = ImageFacts("ok.png", 768, 768, mode="RGB", format="PNG")
 
 
-def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> Situation:
-    return situation(of or recipe(), dataset(*folders, regularisation=[reg] if reg else []))
+def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> RuleContext:
+    return situation(of or recipe(), dataset(*folders, regularization=[reg] if reg else []))
 
 
-def one(deep: bool = False, of: Recipe | None = None, **changes: Any) -> Situation:
+def one(deep: bool = False, of: Recipe | None = None, **changes: Any) -> RuleContext:
     """A folder with a good picture and one that differs from it."""
     facts = dataset(folder(images=(GOOD, GOOD._replace(**changes))))
     return situation(of or recipe(), replace(facts, deep=deep))
 
 
-def sized(width: int, height: int, *, reg: tuple[int, int] | None = None, **train: Any) -> Situation:
+def sized(width: int, height: int, *, reg: tuple[int, int] | None = None, **train: Any) -> RuleContext:
     """Thirty pictures that fit and one of this size, with the plan; 768 x 768 is the resolution."""
-    made = recipe(train={"resolution": 768} | train, regularisation=REG if reg else [])
+    made = recipe(train={"resolution": 768} | train, regularization=REG if reg else [])
     images = (*folder().images, ImageFacts("x.png", width, height))
-    facts = dataset(folder(images=images), regularisation=[folder("reg", size=reg)] if reg else [])
+    facts = dataset(folder(images=images), regularization=[folder("reg", size=reg)] if reg else [])
     return situation(made, facts, plan=plan_of(made, facts))
 
 
-def unbucketed(size: tuple[int, int] = (768, 768), *, reg: tuple[int, int] | None = None, **train: Any) -> Situation:
+def unbucketed(size: tuple[int, int] = (768, 768), *, reg: tuple[int, int] | None = None, **train: Any) -> RuleContext:
     """Without buckets and cached latents, unless ``train`` says otherwise; 768 x 768 is the resolution."""
     off = {"enable_bucket": False, "cache_latents": False, "resolution": 768}
     kohya = {"random_crop": True} if train.pop("random_crop", False) else {}
-    made = recipe(train=off | train, kohya=kohya, regularisation=REG if reg else [])
-    facts = dataset(folder(size=size), regularisation=[folder("reg", size=reg)] if reg else [])
+    made = recipe(train=off | train, kohya=kohya, regularization=REG if reg else [])
+    facts = dataset(folder(size=size), regularization=[folder("reg", size=reg)] if reg else [])
     return situation(made, facts, plan=plan_of(made, facts))
 
 
@@ -50,7 +50,7 @@ FIRES: list[Fires] = [
     ("S15.sizes", unbucketed((768, 767)), IMAGES, "error"),
     ("S15.sizes", unbucketed((1024, 1024)), IMAGES, "error"),
     ("S15.sizes", unbucketed((1024, 700), random_crop=True), IMAGES, "error"),
-    ("S15.sizes", unbucketed(reg=(512, 512)), "regularisation[0].images", "error"),
+    ("S15.sizes", unbucketed(reg=(512, 512)), "regularization[0].images", "error"),
     ("G2.2", at(folder(images=(GOOD, ImageFacts("bad.png", problem="the file is empty")))), IMAGES, "error"),
     ("G2.2.turned", one(orientation=6), IMAGES, "warning"),
     ("G2.2.turned", one(orientation=2), IMAGES, "warning"),
@@ -63,7 +63,7 @@ FIRES: list[Fires] = [
     ("G2.4", one(alpha=True), IMAGES, "warning"),
     ("G2.4", one(deep=True, alpha=True), IMAGES, "warning"),
     ("G2.16", sized(690, 690), IMAGES, "warning"),
-    ("G2.16", sized(768, 768, reg=(100, 100)), "regularisation[0].images", "warning"),
+    ("G2.16", sized(768, 768, reg=(100, 100)), "regularization[0].images", "warning"),
     ("G2.10", sized(3000, 400), IMAGES, "hint"),
 ]
 MISSES: list[Misses] = [
@@ -94,19 +94,19 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("pictures")
-    assert len(topic("pictures")) >= 10
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("images")
+    assert len(topic("images")) >= 10
 
 
 def test_the_worst_come_first_with_how_bad_they_are() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.findings import Severity
-from lorabake_schemas.guide import TOPICS, findings, rules
-from lorabake_schemas.guide.registry import Remark, Rule, Situation
+from lorabake_schemas.guide.registry import Rule, RuleContext, RuleHit
+from lorabake_schemas.guide.rules import RULE_MODULES, collect_findings, list_rules
+from lorabake_schemas.messages import literal
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.words import quoted
 from situations import CPU, concept, dataset, folder, plan_of, recipe, situation
 
 # A guide rule by its part and number, a comment of the guide, or a fact about sd-scripts; with a suffix where one id
@@ -21,14 +21,14 @@ IDENTITY = re.compile(r"^(G(0|[1-8]|25|35|36)\.\d+|GC\.\d+|S\d+)(\.[a-z_]+)?$")
 
 
 def test_ids_are_unique_and_say_where_they_come_from() -> None:
-    ids = [rule.id for rule in rules()]
+    ids = [rule.id for rule in list_rules()]
     assert len(ids) >= 56
     assert len(set(ids)) == len(ids)
     assert [identity for identity in ids if not IDENTITY.match(identity)] == []
 
 
 def test_every_rule_has_a_reason_of_one_sentence() -> None:
-    for rule in rules():
+    for rule in list_rules():
         assert rule.reason.endswith("."), rule.id
         assert len(rule.reason) < 140, rule.id
         assert rule.severity in set(Severity), rule.id
@@ -37,20 +37,20 @@ def test_every_rule_has_a_reason_of_one_sentence() -> None:
 def test_an_error_rests_on_what_sd_scripts_does_not_on_taste() -> None:
     """The guide calls itself one person's experience (G0.1): what only rests on its taste may not block a run."""
     taste = {"G1.2", "G4.59", "G4.61", "G4.71", "G4.73", "G4.77", "G4.42", "G4.45", "G7.15", "G7.16", "G7.27", "G6.16"}
-    severities = {rule.id: rule.severity for rule in rules()}
+    severities = {rule.id: rule.severity for rule in list_rules()}
     assert {identity for identity in taste if severities[identity] is Severity.ERROR} == set()
 
 
 def test_every_topic_module_is_imported_and_speaks_in_reading_order() -> None:
-    modules = list(dict.fromkeys(rule.check.__module__ for rule in rules()))
-    assert set(modules) == {module.__name__ for module in TOPICS}
+    modules = list(dict.fromkeys(rule.check.__module__ for rule in list_rules()))
+    assert set(modules) == {module.__name__ for module in RULE_MODULES}
 
 
 def test_a_good_recipe_is_silent() -> None:
     good = situation()
-    assert findings(good) == ()
-    assert findings(replace(good, plan=plan_of(recipe()))) == ()
-    assert findings(replace(good, machine=CPU)) == ()
+    assert collect_findings(good) == ()
+    assert collect_findings(replace(good, plan=plan_of(recipe()))) == ()
+    assert collect_findings(replace(good, machine=CPU)) == ()
 
 
 def prodigy(**train: Any) -> Recipe:
@@ -87,31 +87,31 @@ EXAMPLES: list[tuple[str, Recipe, str, str]] = [
 
 @pytest.mark.parametrize(("example", "made", "rule", "severity"), EXAMPLES)
 def test_the_guides_examples_of_wrong_settings(example: str, made: Recipe, rule: str, severity: str) -> None:
-    spoken = {(finding.rule, finding.severity.value) for finding in findings(situation(made))}
+    spoken = {(finding.rule, finding.severity.value) for finding in collect_findings(situation(made))}
     assert (rule, severity) in spoken, example
 
 
 def test_distinct_outfit_tokens_are_fine() -> None:
     """T22."""
     made = recipe(concepts=[concept("armortagm", "a", **ARMOUR), concept("armortagf", "b", **ARMOUR)])
-    assert findings(situation(made)) == ()
+    assert collect_findings(situation(made)) == ()
 
 
 def test_rules_speak_before_or_after_the_plan_never_twice() -> None:
-    reg = recipe(regularisation=[{"class": "food", "images": "r"}], train={"seed": 1, "learning_rate": 0.001})
-    facts = dataset(folder(count=5), regularisation=[folder("r", 50)])
+    reg = recipe(regularization=[{"class": "food", "images": "r"}], train={"seed": 1, "learning_rate": 0.001})
+    facts = dataset(folder(count=5), regularization=[folder("r", 50)])
     before = situation(reg, facts)
     after = replace(before, plan=plan_of(reg, facts))
-    first, second = {f.rule for f in findings(before)}, {f.rule for f in findings(after)}
+    first, second = {f.rule for f in collect_findings(before)}, {f.rule for f in collect_findings(after)}
     assert "G4.52" in first
     assert second == {"G35.7"}
 
 
 def test_a_remark_may_soften_its_rule() -> None:
-    def check(_: Situation) -> list[Remark]:
+    def check(_: RuleContext) -> list[RuleHit]:
         return [
-            Remark(("a",), quoted("m"), quoted("f")),
-            Remark(("b",), quoted("m"), quoted("f"), file="x.png", severity=Severity.HINT),
+            RuleHit(("a",), literal("m"), literal("f")),
+            RuleHit(("b",), literal("m"), literal("f"), file="x.png", severity=Severity.HINT),
         ]
 
     found = list(Rule("S1", Severity.ERROR, "Because.", check).findings(situation()))

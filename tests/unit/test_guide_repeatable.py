@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.machine import MachineFacts
 from situations import CPU, GPU, Fires, Misses, recipe, situation, spoken, topic
 
 
-def made(machine: MachineFacts = GPU, **tables: Any) -> Situation:
+def made(machine: MachineFacts = GPU, **tables: Any) -> RuleContext:
     """A recipe that says launch.deterministic, and more."""
     launch = {"deterministic": True, **tables.pop("launch", {})}
     return situation(recipe(launch=launch, **tables), machine=machine)
 
 
-def ordinary(machine: MachineFacts = GPU, **tables: Any) -> Situation:
+def ordinary(machine: MachineFacts = GPU, **tables: Any) -> RuleContext:
     return situation(recipe(**tables), machine=machine)
 
 
@@ -55,16 +55,16 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("repeatable")
-    assert len(topic("repeatable")) >= 6
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("determinism")
+    assert len(topic("determinism")) >= 6

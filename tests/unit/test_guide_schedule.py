@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from situations import Fires, Misses, plan_of, recipe, situation, spoken, topic
 
 
-def at(optimizer: str = "Prodigy", /, *, of: dict[str, Any] | None = None, **train: Any) -> Situation:
+def at(optimizer: str = "Prodigy", /, *, of: dict[str, Any] | None = None, **train: Any) -> RuleContext:
     return situation(recipe(train={"optimizer": optimizer} | train, **(of or {})))
 
 
-def typed(name: str, *arguments: str, optimizer: str = "AdamW", **train: Any) -> Situation:
+def typed(name: str, *arguments: str, optimizer: str = "AdamW", **train: Any) -> RuleContext:
     """A scheduler class named under [kohya]."""
     given = {"lr_scheduler_args": list(arguments)} if arguments else {}
     return at(optimizer, of={"kohya": {"lr_scheduler_type": name, **given}}, **train)
 
 
-def planned(**train: Any) -> Situation:
+def planned(**train: Any) -> RuleContext:
     """With its plan: thirty pictures."""
     made = recipe(train=train)
     return replace(situation(made), plan=plan_of(made))
@@ -31,7 +31,7 @@ def decay(steps: float) -> dict[str, Any]:
     return {"kohya": {"lr_decay_steps": steps}}
 
 
-REG: dict[str, Any] = {"regularisation": [{"class": "food", "images": "r"}]}
+REG: dict[str, Any] = {"regularization": [{"class": "food", "images": "r"}]}
 TYPE = "kohya.lr_scheduler_type"
 FIRES: list[Fires] = [
     ("G4.36", at(max_train_epochs=5, max_train_steps=500), "train.max_train_steps", "error"),
@@ -136,13 +136,13 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
@@ -151,7 +151,7 @@ def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
     assert len(topic("schedule")) >= 11
 
 
-def test_lower_regularisation_weight_is_said_to_be_weaker() -> None:
+def test_lower_regularization_weight_is_said_to_be_weaker() -> None:
     """The guide has it the wrong way round."""
     assert "weaker" in spoken("G35.12", at(of=REG, prior_loss_weight=0.5))[0].message
     assert "stronger" in spoken("G35.12", at(of=REG, prior_loss_weight=2))[0].message

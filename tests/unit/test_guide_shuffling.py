@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from situations import TOKEN, Fires, Misses, concept, recipe, situation, spoken, topic
 
 SENTENCES: dict[str, Any] = {"base": {"tags": "natural"}}
@@ -14,11 +14,11 @@ SHUFFLED: dict[str, Any] = {"captions": {"shuffle_caption": True}}
 MARKED: dict[str, Any] = {"kohya": {"keep_tokens_separator": "|||"}}
 
 
-def at(**tables: Any) -> Situation:
+def at(**tables: Any) -> RuleContext:
     return situation(recipe(**tables))
 
 
-def keep(count: int, **tables: Any) -> Situation:
+def keep(count: int, **tables: Any) -> RuleContext:
     return at(captions={"keep_tokens": count}, **tables)
 
 
@@ -58,13 +58,13 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.guide.registry import RuleContext
 from situations import Fires, Misses, concept, dataset, folder, pictures_for, plan_of, recipe, situation, spoken, topic
 
 TWO: dict[str, Any] = {"concepts": [concept("a", "pa"), concept("b", "pb")]}
@@ -15,22 +15,22 @@ UNET_ONLY: dict[str, Any] = {"network_train_unet_only": True}
 TYPE = "network.type"
 
 
-def at(kind: str, network: str | None = None, **more: Any) -> Situation:
+def at(kind: str, network: str | None = None, **more: Any) -> RuleContext:
     return situation(recipe(kind=kind, network={"type": network} if network else {}, **more))
 
 
-def planned(kind: str = "object", pictures: int = 30, **tables: Any) -> Situation:
+def planned(kind: str = "object", pictures: int = 30, **tables: Any) -> RuleContext:
     """With its plan: thirty pictures unless said otherwise."""
     made = recipe(kind=kind, **tables)
     facts = pictures_for(made, pictures)
     return situation(made, facts, plan=plan_of(made, facts))
 
 
-def locon(every: int = 50, **train: Any) -> Situation:
+def locon(every: int = 50, **train: Any) -> RuleContext:
     return planned(network={"type": "locon"}, save={"save_every_n_epochs": every}, train=train)
 
 
-def shares(*concepts: tuple[int, int | None]) -> Situation:
+def shares(*concepts: tuple[int, int | None]) -> RuleContext:
     """Concepts of so many pictures with these repeats, and the plan."""
     made = recipe(
         concepts=[
@@ -105,18 +105,18 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("subjects")
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("subject")
 
 
 def test_the_number_of_steps_is_told() -> None:

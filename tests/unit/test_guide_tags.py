@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas import tags
 from lorabake_schemas.dataset import CaptionFacts, DatasetFacts, FolderFacts, ImageFacts
-from lorabake_schemas.guide import Situation, findings
+from lorabake_schemas.guide import tags
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.recipe import Recipe
 from situations import TOKEN, Fires, Misses, concept, plan_of, recipe, seen, situation, spoken, topic
 
 Change = Callable[[int, list[str]], list[str]]
-TOPICS = ("separators", "tags", "wording", "scenes", "looks", "boards")
+TOPICS = ("separators", "tag_counts", "caption_style", "composition", "appearance", "tag_vocabulary")
 IMAGES = "concept[0].images"
 FLEXIBLE, BAKED = {"tagging": "flexible"}, {"tagging": "baked"}
 
@@ -42,7 +43,7 @@ def pictures(
     )
 
 
-def at(change: Change = same, of: Recipe | None = None, **more: Any) -> Situation:
+def at(change: Change = same, of: Recipe | None = None, **more: Any) -> RuleContext:
     return situation(of or recipe(), DatasetFacts((pictures(change, **more),)))
 
 
@@ -64,25 +65,25 @@ def marked(_number: int, old: list[str]) -> list[str]:
     return [f"{old[0]}, {old[1]} ||| {old[2]}", *old[3:]]
 
 
-def planned(change: Change, of: Recipe | None = None, **more: Any) -> Situation:
+def planned(change: Change, of: Recipe | None = None, **more: Any) -> RuleContext:
     chosen, facts = of or recipe(), DatasetFacts((pictures(change, **more),))
     return situation(chosen, facts, plan=plan_of(chosen, facts))
 
 
-def boards(board: str | None, change: Change) -> Situation:
+def boards(board: str | None, change: Change) -> RuleContext:
     return at(change, recipe(base={"tags": board}))
 
 
-def several(*parts: tuple[dict[str, Any], FolderFacts], **more: Any) -> Situation:
+def several(*parts: tuple[dict[str, Any], FolderFacts], **more: Any) -> RuleContext:
     return situation(
         recipe(concepts=[part for part, _ in parts], **more), DatasetFacts(tuple(facts for _, facts in parts))
     )
 
 
-def regularised(caption: str) -> Situation:
+def regularised(caption: str) -> RuleContext:
     reg = FolderFacts("reg", (ImageFacts("r.png", 768, 768, caption=CaptionFacts(caption)),))
     facts = DatasetFacts((pictures(),), (reg,))
-    return situation(recipe(regularisation=[{"class": "food", "images": "reg"}]), facts)
+    return situation(recipe(regularization=[{"class": "food", "images": "reg"}]), facts)
 
 
 def dressed(outfit: str | None, path: str, head: str, change: Change = same) -> tuple[dict[str, Any], FolderFacts]:
@@ -155,7 +156,7 @@ FIRES: list[Fires] = [
     ),
     ("G3.6.underscores", at(adding("long_hair", "blue_eyes", "red_hat", "an apple")), IMAGES, "hint"),
     ("G3.6.underscores", at(lambda n, old: [*old, "long_hair" if n % 2 else "long hair"]), IMAGES, "hint"),
-    ("G35.6.tags", regularised(f"food, {TOKEN}"), "regularisation[0].images", "warning"),
+    ("G35.6.tags", regularised(f"food, {TOKEN}"), "regularization[0].images", "warning"),
     # scenes
     ("G1.18", at(adding("duo", every=3)), IMAGES, "hint"),
     ("G1.18", at(adding("2girls", every=2)), IMAGES, "hint"),
@@ -306,13 +307,13 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
@@ -327,10 +328,10 @@ def test_a_clean_set_is_silent_whatever_the_subject() -> None:
     for kind in ("character", "style", "object", "clothing", "concept"):
         for board in ("e621", None):
             of = recipe(kind=kind, base={"tags": board}, network={"type": "locon"} if kind == "style" else {})
-            assert [found for found in findings(at(ordinary, of)) if found.rule in every_rule()] == []
+            assert [found for found in collect_findings(at(ordinary, of)) if found.rule in every_rule()] == []
 
 
-def said(rule: str, case: Situation) -> tuple[str, str]:
+def said(rule: str, case: RuleContext) -> tuple[str, str]:
     (found,) = spoken(rule, case)
     return str(found.message), str(found.fix)
 
@@ -338,7 +339,7 @@ def said(rule: str, case: Situation) -> tuple[str, str]:
 @pytest.mark.parametrize("sign", [" ", "; ", ". ", "\uff0c", " | "])
 def test_captions_without_commas_are_told_of_once(sign: str) -> None:
     case = at(parted(sign))
-    assert {found.rule for found in findings(case)} == {"S17.commas"}
+    assert {found.rule for found in collect_findings(case)} == {"S17.commas"}
     (found,) = spoken("S17.commas", case)
     assert found.file == "00.txt"
     assert "00.txt, 01.txt, 02.txt and 27 more" in found.message
@@ -385,7 +386,7 @@ def test_pairs_that_contradict_are_named() -> None:
     assert message == '1 caption contradicts itself: "from above", "from below" in 03.txt'
 
 
-def test_regularisation_of_the_look_is_offered() -> None:
+def test_regularization_of_the_look_is_offered() -> None:
     assert 'class = "3D"' in said("G1.11", at(lambda n, old: [*old, "3D"] if n % 3 else old))[1]
 
 
@@ -413,12 +414,12 @@ def test_of_sentences_only_that_they_are_is_said() -> None:
 
 def test_tags_are_counted_once_for_all_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    count = tags.folder_tags
+    count = tags.count_folder_tags
 
-    def counted(folder: FolderFacts, how: tags.Writing) -> tags.FolderTags:
+    def counted(folder: FolderFacts, how: tags.CaptionStyle) -> tags.FolderTags:
         calls.append(folder.path)
         return count(folder, how)
 
-    monkeypatch.setattr(tags, "folder_tags", counted)
-    findings(several(ONE_OUTFIT, PLAIN))
+    monkeypatch.setattr(tags, "count_folder_tags", counted)
+    collect_findings(several(ONE_OUTFIT, PLAIN))
     assert sorted(calls) == ["a", "b"]

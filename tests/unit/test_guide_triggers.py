@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
-from lorabake_schemas.guide import Situation
-from lorabake_schemas.guide.triggers import unknown
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules.trigger import make_unknown_word
 from lorabake_schemas.recipe import Recipe
 from situations import TOKEN, Fires, Misses, dataset, folder, recipe, situation, spoken, topic
 
 
-def at(*folders: FolderFacts, of: Recipe | None = None) -> Situation:
+def at(*folders: FolderFacts, of: Recipe | None = None) -> RuleContext:
     return situation(of or recipe(), dataset(*folders))
 
 
@@ -23,18 +23,18 @@ def captioned(*texts: str, problem: CaptionProblem | None = None) -> FolderFacts
     return folder(images=tuple(made))
 
 
-def worded(prefix: str | None = None, suffix: str | None = None, **base: Any) -> Situation:
+def worded(prefix: str | None = None, suffix: str | None = None, **base: Any) -> RuleContext:
     given = {"caption_prefix": prefix, "caption_suffix": suffix}
     return situation(recipe(base=base, captions={key: value for key, value in given.items() if value}))
 
 
-def outfit(*texts: str, class_: str = "human", **tables: Any) -> Situation:
+def outfit(*texts: str, class_: str = "human", **tables: Any) -> RuleContext:
     """The concept ``tok`` in its armor, with these captions."""
     made = recipe(concept={"token": "tok", "outfit": "armor", "class": class_}, **tables)
     return at(captioned(*texts), of=made)
 
 
-def known(token: str, *words: str) -> Situation:
+def known(token: str, *words: str) -> RuleContext:
     """A concept of this token, and words that CLIP knows."""
     return situation(recipe(concept={"token": token}), replace(dataset(), known_tokens=words))
 
@@ -77,19 +77,19 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("triggers")
-    assert len(topic("triggers")) >= 5
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("trigger")
+    assert len(topic("trigger")) >= 5
 
 
 def test_an_outfit_that_is_nowhere_is_told_with_its_class() -> None:
@@ -101,6 +101,6 @@ def test_an_outfit_that_is_nowhere_is_told_with_its_class() -> None:
 
 def test_the_guides_own_example_of_another_spelling() -> None:
     """T10 of the guide's worked examples."""
-    assert unknown("hamburger") == "hmbrgrlora"
+    assert make_unknown_word("hamburger") == "hmbrgrlora"
     assert '"hmbrgrlora"' in spoken("G3.11", known("hamburger", "hamburger"))[0].fix
-    assert unknown("aeo") == "aeolora"
+    assert make_unknown_word("aeo") == "aeolora"

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lorabake_schemas.dataset import FolderFacts, ImageFacts, Place, Twins
-from lorabake_schemas.guide import Situation
+from lorabake_schemas.dataset import DuplicateGroup, FolderFacts, ImageFacts, ImageRef
+from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.recipe import Recipe
 from situations import TOKEN, Fires, Misses, concept, dataset, folder, recipe, situation, spoken, topic
 
@@ -15,27 +15,27 @@ REG = [{"class": "food", "images": "reg"}]
 GOOD = ImageFacts("ok.png", 768, 768)
 
 
-def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> Situation:
-    return situation(of or recipe(), dataset(*folders, regularisation=[reg] if reg else []))
+def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None = None) -> RuleContext:
+    return situation(of or recipe(), dataset(*folders, regularization=[reg] if reg else []))
 
 
-def twin(*where: str, near: bool = False, of: Recipe | None = None) -> Situation:
-    """Two pictures that are one: ``0a`` is a picture of the first concept, ``ra`` one of the regularisation."""
+def twin(*where: str, near: bool = False, of: Recipe | None = None) -> RuleContext:
+    """Two pictures that are one: ``0a`` is a picture of the first concept, ``ra`` one of the regularization."""
     places = tuple(
-        Place("regularisation", 0, f"{name[1:]}.png")
+        ImageRef("regularization", 0, f"{name[1:]}.png")
         if name[0] == "r"
-        else Place("concept", int(name[0]), f"{name[1:]}.png")
+        else ImageRef("concept", int(name[0]), f"{name[1:]}.png")
         for name in where
     )
     made = of or PAIR
-    reg = [folder("reg")] if made.regularisation else []
-    facts = dataset(*(folder(part.images) for part in made.concept), regularisation=reg)
-    return situation(made, replace(facts, twins=(Twins(places, near),)))
+    reg = [folder("reg")] if made.regularization else []
+    facts = dataset(*(folder(part.images) for part in made.concept), regularization=reg)
+    return situation(made, replace(facts, twins=(DuplicateGroup(places, near),)))
 
 
 IMAGES = "concept[0].images"
 PAIR = recipe(concepts=[concept("a", "pa"), concept("b", "pb")])
-WITH_REG = recipe(regularisation=REG)
+WITH_REG = recipe(regularization=REG)
 DISK = recipe(train={"cache_latents_to_disk": True})
 TWINS = folder(images=(GOOD, ImageFacts("ok.jpg", 768, 768)))
 FIRES: list[Fires] = [
@@ -43,8 +43,8 @@ FIRES: list[Fires] = [
     ("S12.stem", at(TWINS, of=DISK), IMAGES, "error"),
     (
         "G35.6",
-        at(folder(), of=recipe(regularisation=[{"class": TOKEN.upper(), "images": "reg"}]), reg=folder("reg")),
-        "regularisation[0].class",
+        at(folder(), of=recipe(regularization=[{"class": TOKEN.upper(), "images": "reg"}]), reg=folder("reg")),
+        "regularization[0].class",
         "error",
     ),
     ("G1.9", twin("0a", "0b"), IMAGES, "warning"),
@@ -52,12 +52,12 @@ FIRES: list[Fires] = [
     ("G1.9", twin("0a", "0b", near=True), IMAGES, "hint"),
     ("G6.8.pictures", twin("0a", "1a"), "concept[1].images", "warning"),
     ("G6.8.pictures", twin("0a", "0b", "1a", near=True), "concept[1].images", "warning"),
-    ("G35.6", twin("0a", "ra", of=WITH_REG), "regularisation[0].images", "error"),
-    ("G35.6", twin("0a", "ra", of=WITH_REG, near=True), "regularisation[0].images", "warning"),
+    ("G35.6", twin("0a", "ra", of=WITH_REG), "regularization[0].images", "error"),
+    ("G35.6", twin("0a", "ra", of=WITH_REG, near=True), "regularization[0].images", "warning"),
 ]
 MISSES: list[Misses] = [
     ("S12.stem", at(folder(images=(GOOD, ImageFacts("ok2.png", 768, 768))))),
-    ("G35.6", at(folder(), of=recipe(regularisation=REG), reg=folder("reg"))),
+    ("G35.6", at(folder(), of=recipe(regularization=REG), reg=folder("reg"))),
     ("G1.9", twin("0a", "1a")),
     ("G1.9", twin("ra", "rb", of=WITH_REG)),
     ("G1.9", at(folder())),
@@ -69,19 +69,19 @@ MISSES: list[Misses] = [
 
 
 @pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
-def test_fires(rule: str, case: Situation, key: str, severity: str) -> None:
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
     assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
     assert all(finding.fix for finding in spoken(rule, case))
 
 
 @pytest.mark.parametrize(("rule", "case"), MISSES)
-def test_stays_silent(rule: str, case: Situation) -> None:
+def test_stays_silent(rule: str, case: RuleContext) -> None:
     assert spoken(rule, case) == []
 
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
-    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("twins")
-    assert len(topic("twins")) >= 4
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("duplicates")
+    assert len(topic("duplicates")) >= 4
 
 
 def test_who_is_whose_twin_is_said() -> None:

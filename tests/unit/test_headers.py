@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from lorabake.reading.headers import HEAD, Header, Opened, exif_orientation, read_header
+from lorabake.inputs.image_headers import HEAD_SIZE, FileHead, ImageHeader, read_exif_orientation, read_image_header
 
 ROTATED = Image.Exif()
 ROTATED[0x010F], ROTATED[0x0112] = "maker", 6
@@ -32,8 +32,8 @@ def encoded(image: Image.Image, kind: str, **how: Any) -> bytes:
     return into.getvalue()
 
 
-def header(data: bytes) -> Header | None:
-    return read_header(Opened(data[:HEAD], len(data), lambda offset, count: data[offset : offset + count]))
+def header(data: bytes) -> ImageHeader | None:
+    return read_image_header(FileHead(data[:HEAD_SIZE], len(data), lambda offset, count: data[offset : offset + count]))
 
 
 def by_pillow(data: bytes) -> tuple[object, ...]:
@@ -155,7 +155,7 @@ def test_damaged_beginnings_never_raise_and_sizes_agree_with_pillow() -> None:
     ],
 )
 def test_the_orientation_in_exif_data(data: bytes, orientation: int) -> None:
-    assert exif_orientation(data) == orientation
+    assert read_exif_orientation(data) == orientation
 
 
 def test_only_what_is_needed_is_read() -> None:
@@ -167,5 +167,5 @@ def test_only_what_is_needed_is_read() -> None:
         asked.append(count)
         return data[offset : offset + count]
 
-    assert read_header(Opened(data[:HEAD], len(data), read_at)) is not None
+    assert read_image_header(FileHead(data[:HEAD_SIZE], len(data), read_at)) is not None
     assert 0 < sum(asked) < 500

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake.planning.pace import timing
-from lorabake.reading.history import past_runs
-from lorabake_schemas.history import PastRun, Stretch
+from lorabake.planning.time_estimate import estimate_timing
+from lorabake.runs.past_runs import read_past_runs
 from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.past_runs import PastRun, StepTiming
 from lorabake_schemas.plan import Forecast, LaunchPlan, Origin, Plan, Setting, Source
 
 START = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -60,10 +60,10 @@ def run_folder(root: Path, name: str = "a-001", told: str | None = None, **recor
 
 def test_a_run_is_read_with_its_settings_and_its_pace(tmp_path: Path) -> None:
     run_folder(tmp_path)
-    (run,) = past_runs(tmp_path)
+    (run,) = read_past_runs(tmp_path)
     assert (run.name, run.family, run.machine, run.processes) == ("a-001", "sd15", MACHINE, 1)
     assert run.options == OPTIONS | DATASET
-    assert run.stretches == (Stretch(3, 6.0),) * 3  # 10 gaps; the tenth alone is too short to measure
+    assert run.stretches == (StepTiming(3, 6.0),) * 3  # 10 gaps; the tenth alone is too short to measure
     assert sum(stretch.steps for stretch in run.stretches) == 9
 
 
@@ -76,7 +76,7 @@ def test_what_interrupts_steps_is_left_out(tmp_path: Path) -> None:
         *steps(4, 3.0, start=500.0, first=9),
     ]
     run_folder(tmp_path, told=events(*told))
-    (run,) = past_runs(tmp_path)
+    (run,) = read_past_runs(tmp_path)
     assert {stretch.seconds / stretch.steps for stretch in run.stretches} == {3.0}
     assert sum(stretch.steps for stretch in run.stretches) == 6
 
@@ -85,20 +85,20 @@ def test_steps_with_samples_are_left_out(tmp_path: Path) -> None:
     slow = [(at * 2.0 + (60.0 if at >= 9 else 0.0), "step", at + 1) for at in range(20)]
     folder = run_folder(tmp_path, told=events(*slow))
     (folder / "train.toml").write_text(tomli_w.dumps({**OPTIONS, "sample_every_n_steps": 10}), encoding="utf-8")
-    (run,) = past_runs(tmp_path)
+    (run,) = read_past_runs(tmp_path)
     assert {stretch.seconds / stretch.steps for stretch in run.stretches} == {2.0}
 
 
 def test_steps_that_the_bar_left_out_count(tmp_path: Path) -> None:
     run_folder(tmp_path, told=events((0, "step", 1), (5, "step", 51), (10, "step", 101)))
-    (run,) = past_runs(tmp_path)
-    assert run.stretches == (Stretch(50, 5.0), Stretch(50, 5.0))
+    (run,) = read_past_runs(tmp_path)
+    assert run.stretches == (StepTiming(50, 5.0), StepTiming(50, 5.0))
 
 
 def test_a_clock_that_was_set_back_measures_nothing(tmp_path: Path) -> None:
     run_folder(tmp_path, told=events((100, "step", 1), (3, "step", 2), (9, "step", 3)))
-    (run,) = past_runs(tmp_path)
-    assert run.stretches == (Stretch(1, 6.0),)
+    (run,) = read_past_runs(tmp_path)
+    assert run.stretches == (StepTiming(1, 6.0),)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_damaged_and_rehearsed_runs_are_not_there(tmp_path: Path, file: str, con
         (folder / file).unlink()
     else:
         (folder / file).write_bytes(content)
-    assert [run.name for run in past_runs(tmp_path)] == ["b-002"]
+    assert [run.name for run in read_past_runs(tmp_path)] == ["b-002"]
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "7", '{"event": "step"}', '{"event": "step", "step": "x", "time": 3}'])
 def test_a_damaged_line_only_cuts_a_stretch(tmp_path: Path, line: str) -> None:
     told = events(*steps(4, 2.0)) + line + "\n" + events(*steps(4, 2.0, start=8, first=5))
     run_folder(tmp_path, told=told)
-    (run,) = past_runs(tmp_path)
+    (run,) = read_past_runs(tmp_path)
     assert sum(stretch.steps for stretch in run.stretches) == 6
 
 
@@ -140,8 +140,8 @@ def test_newest_first_and_no_folder_at_all(tmp_path: Path) -> None:
     for number in (2, 3, 1):
         run_folder(tmp_path, f"a-{number:03d}")
     (tmp_path / "a file").touch()
-    assert [run.name for run in past_runs(tmp_path)] == ["a-003", "a-002", "a-001"]
-    assert past_runs(tmp_path / "nothing") == ()
+    assert [run.name for run in read_past_runs(tmp_path)] == ["a-003", "a-002", "a-001"]
+    assert read_past_runs(tmp_path / "nothing") == ()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_newest_first_and_no_folder_at_all(tmp_path: Path) -> None:
 def test_families(tmp_path: Path, script: str, extra: dict[str, Any], family: str) -> None:
     folder = run_folder(tmp_path, argv=["python", "--num_processes", "2", f"/sds/{script}"])
     (folder / "train.toml").write_text(tomli_w.dumps(OPTIONS | extra), encoding="utf-8")
-    (run,) = past_runs(tmp_path)
+    (run,) = read_past_runs(tmp_path)
     assert (run.family, run.processes) == (family, 2)
 
 
@@ -178,18 +178,18 @@ def plan(**changed: Any) -> Plan:
     )
 
 
-def past(name: str = "a-001", *stretches: Stretch, machine: MachineFacts = MACHINE, **options: Any) -> PastRun:
-    return PastRun(name, "sd15", machine, 1, OPTIONS | DATASET | options, stretches or (Stretch(10, 20.0),))
+def past(name: str = "a-001", *stretches: StepTiming, machine: MachineFacts = MACHINE, **options: Any) -> PastRun:
+    return PastRun(name, "sd15", machine, 1, OPTIONS | DATASET | options, stretches or (StepTiming(10, 20.0),))
 
 
 def test_nothing_measured_is_unknown() -> None:
-    assert timing(plan(), MACHINE, ()) is None
-    assert timing(plan(), MACHINE, [PastRun("a", "sd15", MACHINE, 1, OPTIONS | DATASET, ())]) is None
+    assert estimate_timing(plan(), MACHINE, ()) is None
+    assert estimate_timing(plan(), MACHINE, [PastRun("a", "sd15", MACHINE, 1, OPTIONS | DATASET, ())]) is None
 
 
 def test_the_range_comes_from_the_stretches_without_the_odd_ones() -> None:
-    usual = (Stretch(10, 20.0), Stretch(10, 22.0), Stretch(10, 24.0)) * 3
-    told = timing(plan(), MACHINE, [past("a", *usual, Stretch(1, 50.0), Stretch(1, 0.5))])
+    usual = (StepTiming(10, 20.0), StepTiming(10, 22.0), StepTiming(10, 24.0)) * 3
+    told = estimate_timing(plan(), MACHINE, [past("a", *usual, StepTiming(1, 50.0), StepTiming(1, 0.5))])
     assert told
     assert (told.step_low, told.step_high) == (2.0, 2.4)
     assert (told.low, told.high, told.runs, told.steps_measured) == (2000.0, 2400.0, ("a",), 92)
@@ -209,52 +209,52 @@ def test_the_range_comes_from_the_stretches_without_the_odd_ones() -> None:
         past(network_module="lycoris.kohya"),
         past(machine=MACHINE.model_copy(update={"gpus": (Gpu(name="RTX 4090", memory_mib=24564),)})),
         past(machine=MACHINE.model_copy(update={"gpus": ()})),
-        PastRun("a", "sdxl", MACHINE, 1, OPTIONS | DATASET, (Stretch(10, 20.0),)),
-        PastRun("a", "sd15", MACHINE, 2, OPTIONS | DATASET, (Stretch(10, 20.0),)),
+        PastRun("a", "sdxl", MACHINE, 1, OPTIONS | DATASET, (StepTiming(10, 20.0),)),
+        PastRun("a", "sd15", MACHINE, 2, OPTIONS | DATASET, (StepTiming(10, 20.0),)),
     ],
 )
 def test_another_kind_of_work_says_nothing(other: PastRun) -> None:
-    assert timing(plan(), MACHINE, [other]) is None
+    assert estimate_timing(plan(), MACHINE, [other]) is None
 
 
 def test_another_algorithm_says_nothing() -> None:
     locon = plan(network_module="lycoris.kohya", network_args=("algo=locon", "rank_dropout=0.1"))
     loha = past(network_module="lycoris.kohya", network_args=("algo=loha",))
     same = past(network_module="lycoris.kohya", network_args=("algo=locon",))
-    assert timing(locon, MACHINE, [loha]) is None
-    assert timing(locon, MACHINE, [same])
+    assert estimate_timing(locon, MACHINE, [loha]) is None
+    assert estimate_timing(locon, MACHINE, [same])
 
 
 def test_flags_that_are_left_out_are_off() -> None:
-    assert timing(plan(gradient_accumulation_steps=1), MACHINE, [past(xformers=False, lowram=False)])
+    assert estimate_timing(plan(gradient_accumulation_steps=1), MACHINE, [past(xformers=False, lowram=False)])
 
 
 def test_small_differences_are_told_and_the_nearest_run_counts() -> None:
     near, far = past("near", network_dim=8), past("far", network_dim=8, optimizer_type="AdamW")
-    told = timing(plan(), MACHINE, [far, near])
+    told = estimate_timing(plan(), MACHINE, [far, near])
     assert told
     assert (told.runs, told.differs) == (("near",), ("network_dim (8 there)",))
-    same = timing(plan(), MACHINE, [far, near, past("same")])
+    same = estimate_timing(plan(), MACHINE, [far, near, past("same")])
     assert same
     assert (same.runs, same.differs) == (("same",), ())
 
 
 def test_another_attention_is_told() -> None:
-    told = timing(plan(), MACHINE, [past(sdpa=False, xformers=True)])
+    told = estimate_timing(plan(), MACHINE, [past(sdpa=False, xformers=True)])
     assert told
     assert told.differs == ("the attention (xformers there)",)
-    back = timing(plan(xformers=True), MACHINE, [past()])
+    back = estimate_timing(plan(xformers=True), MACHINE, [past()])
     assert back
     assert back.differs == ("the attention (sdpa there)",)
 
 
 def test_a_base_is_known_by_its_name_wherever_it_is_named_from() -> None:
-    told = timing(plan(), MACHINE, [past(pretrained_model_name_or_path="..\\..\\models\\base.safetensors")])
+    told = estimate_timing(plan(), MACHINE, [past(pretrained_model_name_or_path="..\\..\\models\\base.safetensors")])
     assert told
     assert told.differs == ()
 
 
 def test_without_a_gpu_the_cpus_count() -> None:
     cpu = MACHINE.model_copy(update={"gpus": ()})
-    assert timing(plan(), cpu, [past(machine=cpu.model_copy(update={"memory_bytes": 9}))])
-    assert timing(plan(), cpu, [past(machine=cpu.model_copy(update={"cpus": 4}))]) is None
+    assert estimate_timing(plan(), cpu, [past(machine=cpu.model_copy(update={"memory_bytes": 9}))])
+    assert estimate_timing(plan(), cpu, [past(machine=cpu.model_copy(update={"cpus": 4}))]) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.planning.identity import content_spelling, run_digest
+from lorabake.planning.digest import compute_run_digest, placeholder_paths
 from lorabake_schemas.plan import LaunchPlan
 from lorabake_schemas.record import FileDigest, Input, InputDigest, TrainerRecord
 
@@ -37,7 +37,7 @@ def digest(
     launch: LaunchPlan | None = None,
 ) -> str:
     given = tuple(each.digest() for each in (inputs or (base(), pictures("1.png"))))
-    return run_digest(files or {"train.toml": b"seed = 1\n"}, given, who or trainer(), launch or LaunchPlan())
+    return compute_run_digest(files or {"train.toml": b"seed = 1\n"}, given, who or trainer(), launch or LaunchPlan())
 
 
 def test_places_of_files_and_of_the_trainer_do_not_count() -> None:
@@ -82,7 +82,7 @@ def test_a_model_of_the_hub_is_known_by_its_name_until_it_is_here() -> None:
         return Input(role="base", name=name, place=name, kind="hub")
 
     assert digest(hub("a/b")) != digest(hub("a/c"))
-    assert "a/b" not in content_spelling([hub("a/b").digest()])
+    assert "a/b" not in placeholder_paths([hub("a/b").digest()])
 
 
 def test_a_tokenizer_of_the_hub_is_known_by_its_name_before_and_after_it_is_fetched() -> None:
@@ -94,8 +94,8 @@ def test_a_tokenizer_of_the_hub_is_known_by_its_name_before_and_after_it_is_fetc
 
 def test_paths_are_spelled_by_their_part_in_the_run() -> None:
     given = (base("m.safetensors").digest(), pictures(place="p", index=1).digest())
-    assert content_spelling(given) == {"m.safetensors": "base-0", "p": "concept-1"}
-    every = content_spelling(given, ("m.safetensors", "unread.toml", "p"))
+    assert placeholder_paths(given) == {"m.safetensors": "base-0", "p": "concept-1"}
+    every = placeholder_paths(given, ("m.safetensors", "unread.toml", "p"))
     assert every == {"m.safetensors": "base-0", "unread.toml": "path-1", "p": "concept-1"}
 
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import MachineError
-from lorabake.locks import try_held
 from lorabake.runs import register
 from lorabake.runs.folder import RunPaths, write_record
-from lorabake.runs.in_use import refuse_if_in_use
+from lorabake.runs.in_use import ensure_inputs_free
+from lorabake.util.locks import try_lock
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.record import FileDigest, InputDigest, Record, Role, Status, TrainerRecord
+from lorabake_schemas.record import FileDigest, InputDigest, InputRole, Record, RunStatus, TrainerRecord
 
 
-def begun(root: Path, place: str, role: Role = "concept", status: Status = "started") -> Path:
+def begun(root: Path, place: str, role: InputRole = "concept", status: RunStatus = "started") -> Path:
     """The folder of a run that is made from what lies at ``place``."""
     root.mkdir(parents=True)
     made_from = InputDigest(role=role, name="pics", place=place, kind="folder", files=1, size=1, sha256="00")
@@ -50,19 +50,21 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("noted", [True, False])
-@pytest.mark.parametrize("role", ["concept", "regularisation"])
-def test_a_run_that_goes_on_is_found_by_its_pictures(tmp_path: Path, pictures: Path, role: Role, noted: bool) -> None:
+@pytest.mark.parametrize("role", ["concept", "regularization"])
+def test_a_run_that_goes_on_is_found_by_its_pictures(
+    tmp_path: Path, pictures: Path, role: InputRole, noted: bool
+) -> None:
     root = begun(tmp_path / "a" / "runs" / "one-001", "../../pics", role)
     if noted:
-        register.remember(tmp_path / "home", root, None)
+        register.register_run(tmp_path / "home", root, None)
     beside = tmp_path / "others" if noted else root.parent
-    with try_held(root.parent / ".one.lock") as other:
+    with try_lock(root.parent / ".one.lock") as other:
         assert other is None
         for folder in (pictures, tmp_path / "link"):
             with pytest.raises(MachineError, match="one-001 is in progress and reads the caches in "):
-                refuse_if_in_use([tmp_path / "others", folder], tmp_path / "home", beside)
-        refuse_if_in_use([tmp_path / "others", tmp_path / "gone"], tmp_path / "home", beside)
-    refuse_if_in_use([pictures], tmp_path / "home", beside)  # it was killed: nobody holds its name
+                ensure_inputs_free([tmp_path / "others", folder], tmp_path / "home", beside)
+        ensure_inputs_free([tmp_path / "others", tmp_path / "gone"], tmp_path / "home", beside)
+    ensure_inputs_free([pictures], tmp_path / "home", beside)  # it was killed: nobody holds its name
 
 
 def test_runs_that_are_over_gone_or_damaged_stop_nothing(tmp_path: Path, pictures: Path) -> None:
@@ -71,9 +73,9 @@ def test_runs_that_are_over_gone_or_damaged_stop_nothing(tmp_path: Path, picture
     begun(runs / "one-002", "../../pics", "base")
     (runs / "one-003").mkdir()
     (runs / "one-003" / "record.json").write_text('{"status": "started"', "utf-8")
-    register.remember(tmp_path / "home", tmp_path / "gone", None)
-    with try_held(runs / ".one.lock"):
-        refuse_if_in_use([pictures], tmp_path / "home", runs)
+    register.register_run(tmp_path / "home", tmp_path / "gone", None)
+    with try_lock(runs / ".one.lock"):
+        ensure_inputs_free([pictures], tmp_path / "home", runs)
 
 
 def test_odd_bytes_in_a_name_are_no_way_around(tmp_path: Path, pictures: Path) -> None:
@@ -83,5 +85,5 @@ def test_odd_bytes_in_a_name_are_no_way_around(tmp_path: Path, pictures: Path) -
     except OSError:
         pytest.skip("this file system takes no such name")
     root = begun(tmp_path / "a" / "runs" / "one-001", "../../pics\\udcff")
-    with try_held(root.parent / ".one.lock"), pytest.raises(MachineError, match="is in progress"):
-        refuse_if_in_use([odd], tmp_path / "home", root.parent)
+    with try_lock(root.parent / ".one.lock"), pytest.raises(MachineError, match="is in progress"):
+        ensure_inputs_free([odd], tmp_path / "home", root.parent)

@@ -12,17 +12,24 @@ from typing import Any
 
 import pytest
 
-from lorabake.examine import examine
-from lorabake.reading import hub
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.inputs import PICTURES, Ingredients, again, every_again, inputs, seen_from
+from lorabake.analysis.check import check_recipe
+from lorabake.inputs import hub
+from lorabake.inputs.manifest import (
+    IMAGE_SUFFIXES,
+    ManifestSpec,
+    hash_inputs,
+    rehash_input,
+    rehash_inputs,
+    resolve_from_run,
+)
+from lorabake.util.hashing import FileHasher
 from lorabake_schemas.machine import Family
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.record import Input, Role
+from lorabake_schemas.record import Input, InputRole
 from situations import CPU, RECIPE, plan_of, project, recipe, write_base, write_pictures
 
 EVERYTHING = """
-[[regularisation]]
+[[regularization]]
 class = "food"
 images = "more/reg"
 
@@ -40,22 +47,23 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def ingredients(path: Path, root: Path | None = None, **more: Any) -> Ingredients:
+def ingredients(path: Path, root: Path | None = None, **more: Any) -> ManifestSpec:
     """Of a recipe on the disk, whatever the rules say of it."""
-    found = examine(path, CPU)
+    found = check_recipe(path, CPU)
     assert found.recipe is not None
     plan = found.plan or plan_of(found.recipe, found.dataset)
     env = {"HOME": str(path.parent)}
     return replace(
-        Ingredients(found.recipe, plan, found.dataset, path.parent, root or path.parent / "runs" / "a-001", env), **more
+        ManifestSpec(found.recipe, plan, found.dataset, path.parent, root or path.parent / "runs" / "a-001", env),
+        **more,
     )
 
 
-def listed(of: Ingredients) -> tuple[Input, ...]:
-    return inputs(of, Fingerprints(None)).inputs
+def listed(of: ManifestSpec) -> tuple[Input, ...]:
+    return hash_inputs(of, FileHasher(None)).inputs
 
 
-def named(found: tuple[Input, ...], role: Role, index: int = 0) -> Input:
+def named(found: tuple[Input, ...], role: InputRole, index: int = 0) -> Input:
     return next(one for one in found if (one.role, one.index) == (role, index))
 
 
@@ -63,8 +71,8 @@ def names(one: Input) -> list[str]:
     return [file.name for file in one.files]
 
 
-def anew(one: Input, of: Ingredients) -> Input:
-    return again(one, of.root, Fingerprints(None), of.env)
+def anew(one: Input, of: ManifestSpec) -> Input:
+    return rehash_input(one, of.root, FileHasher(None), of.env)
 
 
 @pytest.fixture
@@ -105,10 +113,10 @@ def test_every_role_with_its_files_in_one_order(full: Path) -> None:
         ("preset", 0, "mine.toml", "../../mine.toml", "file", ["mine.toml"]),
         ("concept", 0, "pics", "../../pics", "folder",
          ["000.png", "000.txt", "001.png", "001.txt", "002.png", "002.txt"]),
-        ("regularisation", 0, "more/reg", "../../more/reg", "folder", ["000.png", "000.txt", "001.png", "001.txt"]),
+        ("regularization", 0, "more/reg", "../../more/reg", "folder", ["000.png", "000.txt", "001.png", "001.txt"]),
     ]  # fmt: skip
     for one in found:
-        where = Path(seen_from(of.root, one.place))
+        where = Path(resolve_from_run(of.root, one.place))
         for file in one.files:
             data = (where if where.is_file() else where / file.name).read_bytes()
             assert (file.sha256, file.size) == (digest(data), len(data))
@@ -117,16 +125,16 @@ def test_every_role_with_its_files_in_one_order(full: Path) -> None:
 
 def test_a_rehearsal_hashes_data_only(full: Path) -> None:
     found = listed(ingredients(full, weights=False))
-    assert [one.role for one in found] == ["preset", "concept", "regularisation"]
+    assert [one.role for one in found] == ["preset", "concept", "regularization"]
 
 
 def test_what_was_listed_is_the_same_anew_until_something_changes(full: Path) -> None:
     of = ingredients(full)
     found = listed(of)
     of.root.mkdir(parents=True)
-    assert every_again(found, of.root, Fingerprints(None), of.env) == found
+    assert rehash_inputs(found, of.root, FileHasher(None), of.env) == found
     (of.folder / "pics" / "001.txt").write_text("other", encoding="utf-8")
-    now = every_again(found, of.root, Fingerprints(None), of.env)
+    now = rehash_inputs(found, of.root, FileHasher(None), of.env)
     differing = [(before, after) for before, after in zip(found, now, strict=True) if before != after]
     ((before, after),) = differing
     assert before.role == "concept"
@@ -140,7 +148,7 @@ def test_a_project_moved_as_a_whole_has_the_same_inputs(full: Path, tmp_path: Pa
     moved = tmp_path / "elsewhere" / "deep"
     moved.parent.mkdir()
     shutil.move(full.parent, moved)
-    assert every_again(found, moved / "runs" / "a-001", Fingerprints(None), of.env) == found
+    assert rehash_inputs(found, moved / "runs" / "a-001", FileHasher(None), of.env) == found
     assert listed(ingredients(moved / "recipe.toml")) == found
 
 
@@ -156,8 +164,8 @@ def test_pictures_that_came_since_are_found_and_what_sd_scripts_passes_over_is_n
     now = anew(before, of)
     assert set(names(now)) - set(names(before)) == {"new.jpg", "new.txt", "loud.PNG"}
     assert set(names(before)) - set(names(now)) == {"000.txt"}
-    assert now.endings == (*PICTURES, ".txt")
-    assert {".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG", ".webp", ".WEBP", ".bmp", ".BMP"} == set(PICTURES)
+    assert now.endings == (*IMAGE_SUFFIXES, ".txt")
+    assert {".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG", ".webp", ".WEBP", ".bmp", ".BMP"} == set(IMAGE_SUFFIXES)
 
 
 def test_another_ending_of_captions(tmp_path: Path) -> None:
@@ -254,8 +262,8 @@ FAMILIES: dict[Family, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tokenizers_of_the_hub_count_without_the_model_beside_them(tmp_path: Path, family: Family) -> None:
-    assert hub.tokenizer_ids(family) == FAMILIES[family]
-    of = Ingredients(
+    assert hub.list_tokenizer_ids(family) == FAMILIES[family]
+    of = ManifestSpec(
         recipe(base={"family": family}), plan_of(recipe(base={"family": family})), pictures_of(tmp_path), tmp_path,
         tmp_path / "runs" / "a", {"HF_HOME": str(tmp_path / "hf")},
     )  # fmt: skip
@@ -275,7 +283,7 @@ def pictures_of(root: Path) -> Any:
     """Facts of the folder that the small recipe names, made for it."""
     path = project(root / "made")
     shutil.copytree(path.parent / "pics", root / "pics")
-    return examine(path, CPU).dataset
+    return check_recipe(path, CPU).dataset
 
 
 def test_a_tokenizer_that_is_still_to_be_fetched_is_missing_at_first(full: Path) -> None:
@@ -297,14 +305,14 @@ def test_a_tokenizer_that_is_still_to_be_fetched_is_missing_at_first(full: Path)
     ],
 )
 def test_where_the_hub_keeps_what_it_downloads(env: dict[str, str], expected: str) -> None:
-    assert hub.hub_cache(env) == Path(expected)
+    assert hub.find_hub_cache(env) == Path(expected)
 
 
 @pytest.mark.parametrize("spoil", ["no refs", "no snapshot", "empty"])
 def test_a_torn_download_is_none(tmp_path: Path, spoil: str) -> None:
     downloaded(tmp_path, "some/model", {"a": "b"})
     env = {"HF_HUB_CACHE": str(tmp_path)}
-    assert hub.snapshot("some/model", env) is not None
+    assert hub.find_hub_snapshot("some/model", env) is not None
     folder = tmp_path / "models--some--model"
     if spoil == "no snapshot":
         shutil.rmtree(folder / "snapshots")
@@ -312,7 +320,7 @@ def test_a_torn_download_is_none(tmp_path: Path, spoil: str) -> None:
         shutil.rmtree(folder / "refs")
     else:
         (folder / "refs" / "main").write_text(" ", encoding="utf-8")
-    assert hub.snapshot("some/model", env) is None
+    assert hub.find_hub_snapshot("some/model", env) is None
 
 
 def caches(path: Path, train: str = "", kohya: str = "") -> list[tuple[int, list[str]]]:
@@ -385,7 +393,7 @@ def test_a_folder_that_is_gone_is_missing(left: Path) -> None:
     found = listed(of)
     shutil.rmtree(left.parent / "pics")
     (left.parent / "base.safetensors").unlink()
-    now = every_again(found, of.root, Fingerprints(None), of.env)
+    now = rehash_inputs(found, of.root, FileHasher(None), of.env)
     assert [(one.role, one.kind, one.files) for one in now if one.kind != "hub"] == [
         ("base", "missing", ()), ("concept", "missing", ()), ("caches", "missing", ()),
     ]  # fmt: skip
@@ -412,7 +420,7 @@ def test_odd_bytes_in_names_and_places_are_found_again(tmp_path: Path) -> None:
     assert named(found, "concept").place == "../../caf\\udce9/pics"
     assert names(named(found, "concept"))[-2:] == ["\\udcff.png", "\\udcff.txt"]
     assert names(named(found, "caches")) == ["\\udcff_0512x0512_sd.npz"]
-    assert every_again(found, outside, Fingerprints(None), of.env) == found
+    assert rehash_inputs(found, outside, FileHasher(None), of.env) == found
 
 
 def test_places_outside_and_absolute_ones(tmp_path: Path) -> None:
@@ -428,7 +436,7 @@ def test_a_run_folder_reached_through_a_link(path: Path, tmp_path: Path) -> None
     of = ingredients(path)
     found = listed(of)
     (tmp_path / "alias").symlink_to(path.parent)
-    assert every_again(found, tmp_path / "alias" / "runs" / "a-001", Fingerprints(None), of.env) == found
+    assert rehash_inputs(found, tmp_path / "alias" / "runs" / "a-001", FileHasher(None), of.env) == found
 
 
 def test_a_file_that_cannot_be_read_is_left_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,15 +448,15 @@ def test_a_file_that_cannot_be_read_is_left_out(path: Path, monkeypatch: pytest.
         return true(name, flags)
 
     of = ingredients(path)
-    monkeypatch.setattr("lorabake.reading.fingerprints.os.open", refusing)
+    monkeypatch.setattr("lorabake.util.hashing.os.open", refusing)
     assert names(named(listed(of), "concept")) == ["000.png", "000.txt", "001.txt", "002.png", "002.txt"]
 
 
 def test_what_the_recipe_names_twice_is_read_once(tmp_path: Path) -> None:
     path = project(tmp_path, '\n[[concept]]\ntoken = "other"\nclass = "food"\nimages = "pics"\n')
     of = ingredients(path, weights=False)
-    fingerprints = Fingerprints(None)
-    found = inputs(of, fingerprints).inputs
+    fingerprints = FileHasher(None)
+    found = hash_inputs(of, fingerprints).inputs
     assert [(one.role, one.index) for one in found] == [("concept", 0), ("concept", 1)]
     assert found[0].files == found[1].files
     assert fingerprints.done == sum(file.size for file in found[0].files)

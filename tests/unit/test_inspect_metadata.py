@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from lora_files import SMALL, metadata, shapes_of, write, write_raw
-from lorabake.inspecting.data import datasets_of, not_json, tags_of
-from lorabake.inspecting.values import base_of, family_named, plain, time_of, values_of
-from lorabake.inspecting.whole import look
-from lorabake.planning.provenance import comment
-from lorabake.planning.targets import Wanted
+from lorabake.lora.dataset_metadata import find_invalid_json, parse_datasets, parse_tag_counts
+from lorabake.lora.inspect import inspect_file
+from lorabake.lora.metadata import list_training_values, parse_base_model, parse_family, parse_unix_time, parse_value
+from lorabake.lora.training_comment import training_comment
+from lorabake.planning.network_targets import NetworkSpec
 from lorabake_schemas.inspection import Inspection
 
 DIGEST = "0123456789abcdef" * 4
@@ -25,7 +25,7 @@ def texts(**more: Any) -> dict[str, str]:
 
 
 def looked(path: Path, *, deep: bool = False) -> Inspection:
-    return look(path, deep=deep).report
+    return inspect_file(path, deep=deep).report
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def looked(path: Path, *, deep: bool = False) -> Inspection:
     ],
 )  # fmt: skip
 def test_text_becomes_what_it_was(text: str, value: object) -> None:
-    assert plain(text) == value
-    assert type(plain(text)) is type(value)
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
 
 
 def test_values_are_in_groups_and_without_what_is_told_elsewhere() -> None:
-    told = values_of(texts(ss_new_in_a_later_version="7"))
+    told = list_training_values(texts(ss_new_in_a_later_version="7"))
     by_name = {value.name: (value.group, value.value) for value in told}
     assert by_name["network_dim"] == ("network", 4)
     assert by_name["learning_rate"] == ("training", 0.0001)
@@ -53,14 +53,14 @@ def test_values_are_in_groups_and_without_what_is_told_elsewhere() -> None:
 
 
 def test_the_base_and_what_its_hashes_are() -> None:
-    base = base_of(texts())
+    base = parse_base_model(texts())
     assert base
     assert (base.name, base.sha256, base.short_hash) == ("model.safetensors", "ab" * 32, "e1441589")
-    folder = base_of(texts(ss_sd_model_hash="IsADirectory", ss_new_sd_model_hash="IsADirectory"))
+    folder = parse_base_model(texts(ss_sd_model_hash="IsADirectory", ss_new_sd_model_hash="IsADirectory"))
     assert folder
     assert folder.is_folder
     assert folder.sha256 is folder.short_hash is None
-    assert base_of({"ss_sd_model_name": "None"}) is None
+    assert parse_base_model({"ss_sd_model_name": "None"}) is None
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_the_base_and_what_its_hashes_are() -> None:
     ],
 )
 def test_the_family_that_metadata_name(given: dict[str, str], family: str | None) -> None:
-    assert family_named(given) == family
+    assert parse_family(given) == family
 
 
 def test_datasets_of_a_configuration() -> None:
-    (dataset,) = datasets_of(texts())
+    (dataset,) = parse_datasets(texts())
     assert (dataset.width, dataset.height, dataset.batch_size, dataset.samples) == (512, 768, 4, 30)
     (folder,) = dataset.folders
     assert (folder.name, folder.pictures, folder.repeats, folder.class_tokens) == ("pics", 15, 2, "lum")
@@ -91,23 +91,23 @@ def test_datasets_of_a_configuration() -> None:
 
 
 def test_datasets_given_by_flags() -> None:
-    (dataset,) = datasets_of({
+    (dataset,) = parse_datasets({
         "ss_dataset_dirs": '{"10_lum": {"n_repeats": 10, "img_count": 15}}',
         "ss_reg_dataset_dirs": '{"1_house": {"n_repeats": 1, "img_count": 9}}',
         "ss_bucket_info": '{"buckets": {"1": {"resolution": [512, 512], "count": 3}}}',
         "ss_resolution": "(512, 512)", "ss_batch_size_per_device": "2", "ss_num_train_images": "150",
         "ss_num_reg_images": "9", "ss_enable_bucket": "True",
     })  # fmt: skip
-    assert [(f.name, f.repeats, f.pictures, f.regularisation) for f in dataset.folders] == [
+    assert [(f.name, f.repeats, f.pictures, f.regularization) for f in dataset.folders] == [
         ("10_lum", 10, 15, False),
         ("1_house", 1, 9, True),
     ]
     assert (dataset.width, dataset.height, dataset.batch_size, dataset.samples) == (512, 512, 2, 150)
-    assert (dataset.regularisation_samples, dataset.enable_bucket) == (9, True)
+    assert (dataset.regularization_samples, dataset.enable_bucket) == (9, True)
 
 
 def test_tags_by_count_then_by_name() -> None:
-    (folder,) = tags_of(texts())
+    (folder,) = parse_tag_counts(texts())
     assert [(tag.tag, tag.count) for tag in folder.tags] == [("lighthouse", 15), ("lum", 15), ("sky", 3)]
 
 
@@ -125,21 +125,21 @@ def test_hostile_json(key: str, odd: str, tmp_path: Path) -> None:
 
 
 def test_json_that_is_none_is_told() -> None:
-    assert not_json(texts(ss_datasets="{", ss_network_args="nonsense")) == ("ss_datasets", "ss_network_args")
-    assert not_json(texts()) == ()
+    assert find_invalid_json(texts(ss_datasets="{", ss_network_args="nonsense")) == ("ss_datasets", "ss_network_args")
+    assert find_invalid_json(texts()) == ()
 
 
 @pytest.mark.parametrize("text", ["None", "", "nan", "inf", "1e300", "-1e300", "yesterday"])
 def test_times_that_there_cannot_be(text: str) -> None:
-    assert time_of({"t": text}, "t") is None
+    assert parse_unix_time({"t": text}, "t") is None
 
 
 def test_a_time_is_told_in_utc() -> None:
-    assert time_of({"t": "1795368307.58"}, "t") == datetime(2026, 11, 22, 17, 25, 7, 580000, UTC)
+    assert parse_unix_time({"t": "1795368307.58"}, "t") == datetime(2026, 11, 22, 17, 25, 7, 580000, UTC)
 
 
 def test_everything_of_a_file_together(tmp_path: Path) -> None:
-    written = comment("made for fun; really", DIGEST)
+    written = training_comment("made for fun; really", DIGEST)
     report = looked(write(tmp_path / "x.safetensors", SMALL, metadata(ss_training_comment=written)))
     assert report.what == "LoRA, dim 4, for Stable Diffusion 1.x"
     assert (report.comment, report.digest) == (written, DIGEST)
@@ -156,16 +156,18 @@ def test_everything_of_a_file_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "family", "more", "what"),
     [
-        (Wanted("locon", 2, 1, {"weight_decompose": True}, text=False), "sd15", {},
+        (NetworkSpec("locon", 2, 1, {"weight_decompose": True}, text=False), "sd15", {},
          "LoCon with DoRA, dim 1-2, for Stable Diffusion 1.x"),
-        (Wanted("lora", 2, 2, unet=False), "sd15", {"ss_network_args": {"algo": "DyLoRA"}},
+        (NetworkSpec("lora", 2, 2, unet=False), "sd15", {"ss_network_args": {"algo": "DyLoRA"}},
          "DyLoRA, dim 2, for Stable Diffusion 1.x"),
-        (Wanted("full", 2, 2, unet=False), "sd2", {}, "full matrices, for Stable Diffusion 2.x"),
-        (Wanted("lokr", 2, 2, unet=False), "sdxl", {}, "LoKr, dim 2, for SDXL"),
-        (Wanted("ia3", 2, 2, unet=False), "sd15", {}, "(IA)^3, for Stable Diffusion 1.x"),
+        (NetworkSpec("full", 2, 2, unet=False), "sd2", {}, "full matrices, for Stable Diffusion 2.x"),
+        (NetworkSpec("lokr", 2, 2, unet=False), "sdxl", {}, "LoKr, dim 2, for SDXL"),
+        (NetworkSpec("ia3", 2, 2, unet=False), "sd15", {}, "(IA)^3, for Stable Diffusion 1.x"),
     ],
 )  # fmt: skip
-def test_a_file_in_a_few_words(tmp_path: Path, wanted: Wanted, family: str, more: dict[str, Any], what: str) -> None:
+def test_a_file_in_a_few_words(
+    tmp_path: Path, wanted: NetworkSpec, family: str, more: dict[str, Any], what: str
+) -> None:
     names = metadata(**more, **({"modelspec.architecture": "", "ss_base_model_version": "sd_v1"}))
     names["ss_base_model_version"] = {"sd15": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
     shapes = shapes_of(wanted, family)

@@ -8,22 +8,22 @@ from dataclasses import replace
 import pytest
 
 from lora_files import modules_of, named, shapes_of
-from lorabake.inspecting.network import family_of, kind_of, network_of, stored
-from lorabake.planning.targets import Wanted
-from lorabake_schemas.inspection import Network
+from lorabake.lora.network import describe_network, detect_file_kind, detect_lora_family, list_lora_modules
+from lorabake.planning.network_targets import NetworkSpec
+from lorabake_schemas.inspection import LoraNetwork
 
-LORA = Wanted("", 8, None)
+LORA = NetworkSpec("", 8, None)
 
 
-def seen(shapes: Mapping[str, tuple[int, ...]]) -> Network:
-    return network_of(shapes, dict.fromkeys(shapes, "F16"), {})
+def seen(shapes: Mapping[str, tuple[int, ...]]) -> LoraNetwork:
+    return describe_network(shapes, dict.fromkeys(shapes, "F16"), {})
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
 def test_a_plain_lora_of_every_family(family: str) -> None:
     shapes = shapes_of(LORA, family)
-    assert kind_of(shapes) == "lora"
-    assert family_of(stored(shapes)) == family
+    assert detect_file_kind(shapes) == "lora"
+    assert detect_lora_family(list_lora_modules(shapes)) == family
     network = seen(shapes)
     assert network.algorithms == {"lora": len(shapes) // 3}
     assert [(rank.rank, rank.conv) for rank in network.ranks] == [(8, False)]
@@ -37,7 +37,7 @@ def test_a_plain_lora_of_every_family(family: str) -> None:
 @pytest.mark.parametrize("text", [True, False])
 def test_the_family_is_told_from_either_part_alone(family: str, algorithm: str, text: bool) -> None:
     shapes = shapes_of(replace(LORA, algo=algorithm, conv=8 if algorithm else None, text=text, unet=not text), family)
-    assert family_of(stored(shapes)) == family
+    assert detect_lora_family(list_lora_modules(shapes)) == family
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_family_is_told_from_either_part_alone(family: str, algorithm: str, 
 )  # fmt: skip
 def test_every_algorithm_of_lycoris(algorithm: str, rank: int | None) -> None:
     sides = (16, 16) if algorithm == "boft" else (8, 4)  # boft divides by a power of two
-    network = seen(shapes_of(Wanted(algorithm, *sides)))
+    network = seen(shapes_of(NetworkSpec(algorithm, *sides)))
     told = {name for name in network.algorithms if (algorithm, name) != ("locon", "lora")}
     assert told == {algorithm}
     linear = {each.rank for each in network.ranks if not each.conv}
@@ -60,17 +60,19 @@ def test_every_algorithm_of_lycoris(algorithm: str, rank: int | None) -> None:
 @pytest.mark.parametrize("algorithm", ["locon", "loha", "lokr", "glora"])
 def test_convolutions_are_told_from_layers(family: str, algorithm: str) -> None:
     """By the shape, or by the name where a factor has swallowed the kernel."""
-    made = modules_of(Wanted(algorithm, 8, 4), family)
-    found = {module.name: module.is_conv for module in stored(named(made))}
+    made = modules_of(NetworkSpec(algorithm, 8, 4), family)
+    found = {module.name: module.is_conv for module in list_lora_modules(named(made))}
     assert found == {each.lora_name: not each.module.small for each in made}
 
 
 def test_dora_tucker_norms_and_mixtures() -> None:
-    network = seen(shapes_of(Wanted("locon", 8, 4, {"use_tucker": True, "weight_decompose": True}, train_norm=True)))
+    network = seen(
+        shapes_of(NetworkSpec("locon", 8, 4, {"use_tucker": True, "weight_decompose": True}, train_norm=True))
+    )
     assert network.dora
     assert network.tucker
     assert set(network.algorithms) == {"lora", "locon", "norm"}
-    mixed = shapes_of(Wanted("lokr", 8, 8, text=False)) | shapes_of(Wanted("loha", 8, 8, unet=False))
+    mixed = shapes_of(NetworkSpec("lokr", 8, 8, text=False)) | shapes_of(NetworkSpec("loha", 8, 8, unet=False))
     assert set(seen(mixed).algorithms) == {"lokr", "loha"}
 
 
@@ -82,7 +84,7 @@ def test_parts_and_blocks_in_the_models_order() -> None:
         "down_blocks.0", "down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.1", "up_blocks.2", "up_blocks.3",
     ]  # fmt: skip
     assert sum(unet.blocks.values()) == unet.modules == 192
-    large = seen(shapes_of(Wanted("locon", 4, 4), "sdxl")).parts
+    large = seen(shapes_of(NetworkSpec("locon", 4, 4), "sdxl")).parts
     assert [part.name for part in large] == ["te1", "te2", "unet"]
     assert list(large[2].blocks)[:3] == ["input_blocks.1", "input_blocks.2", "input_blocks.3"]
     assert list(large[2].blocks)[-2:] == ["output_blocks.7", "output_blocks.8"]
@@ -105,7 +107,7 @@ def test_parts_and_blocks_in_the_models_order() -> None:
     ],
 )
 def test_what_is_no_lora_of_sd_scripts(names: list[str], kind: str) -> None:
-    assert kind_of(dict.fromkeys(names, (4, 4))) == kind
+    assert detect_file_kind(dict.fromkeys(names, (4, 4))) == kind
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_what_is_no_lora_of_sd_scripts(names: list[str], kind: str) -> None:
     [("double_blocks_0_img_attn_proj", "flux"), ("joint_blocks_3_x_block_attn_qkv", "sd3"), ("layers_1_x", None)],
 )
 def test_models_that_lorabake_does_not_train_are_recognised(name: str, family: str | None) -> None:
-    assert family_of(stored({f"lora_unet_{name}.lora_down.weight": (4, 3072)})) == family
+    assert detect_lora_family(list_lora_modules({f"lora_unet_{name}.lora_down.weight": (4, 3072)})) == family
 
 
 def test_odd_shapes_do_no_harm() -> None:
@@ -126,4 +128,4 @@ def test_odd_shapes_do_no_harm() -> None:
     }
     network = seen(shapes)
     assert network.numbers == 4
-    assert family_of(stored(shapes)) is None
+    assert detect_lora_family(list_lora_modules(shapes)) is None

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from lorabake.runs.known_failures import RunFacts, finite_loss, less_memory, less_ram, more_room
-from lorabake.runs.outcome import LOST_STATE, Evidence, judge
-from lorabake.runs.progress import Parser
+from lorabake.runs.known_failures import RunFacts, disk_space_hint, finite_loss_hint, gpu_memory_hint, memory_hint
+from lorabake.runs.log_parser import LogParser
+from lorabake.runs.verdict import LOST_STATE, RunResult, judge_run
 from lorabake_schemas.record import Outcome
 
 FULL: Mapping[str, object] = {
@@ -23,11 +23,11 @@ FULL: Mapping[str, object] = {
 
 def outcome(end: str, facts: RunFacts, state: str | None = None) -> Outcome:
     """The verdict on a log with that end."""
-    parser = Parser()
+    parser = LogParser()
     parser.feed(f"accelerator device: cpu\nTraceback (most recent call last):\n{end}\n".encode())
     parser.close()
     lost = state if parser.seen.lost_state else None
-    return judge(Evidence(1, parser.seen, 6, "output/lamp.safetensors", facts=facts, lost_state=lost))
+    return judge_run(RunResult(1, parser.seen, 6, "output/lamp.safetensors", facts=facts, lost_state=lost))
 
 
 @pytest.mark.parametrize(
@@ -97,25 +97,25 @@ def test_nobody_is_told_to_do_what_is_done() -> None:
             "save_last_n_steps": 100, "mixed_precision": "fp16", "no_half_vae": True,
         }
     )  # fmt: skip
-    assert "gradient_checkpointing" not in less_memory(done)
-    assert "cache_latents" not in less_ram(done)
-    assert "max_data_loader_n_workers" not in less_ram(done)
-    assert "save_last_n" not in more_room(done)
-    assert "no_half_vae" not in finite_loss(done)
-    assert "bf16" in finite_loss(done)
-    assert {"gradient_checkpointing", "cache_latents"} <= set(less_memory(RunFacts()).replace(",", "").split())
+    assert "gradient_checkpointing" not in gpu_memory_hint(done)
+    assert "cache_latents" not in memory_hint(done)
+    assert "max_data_loader_n_workers" not in memory_hint(done)
+    assert "save_last_n" not in disk_space_hint(done)
+    assert "no_half_vae" not in finite_loss_hint(done)
+    assert "bf16" in finite_loss_hint(done)
+    assert {"gradient_checkpointing", "cache_latents"} <= set(gpu_memory_hint(RunFacts()).replace(",", "").split())
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_a_float32_or_bf16_run_is_not_sent_to_bf16(precision: str) -> None:
     """49: Prodigy with d_coef = 1e8 and without clipping, in float32."""
     facts = RunFacts({"mixed_precision": precision, "optimizer_type": "Prodigy", "max_grad_norm": 0.0})
-    said = finite_loss(facts)
+    said = finite_loss_hint(facts)
     assert "bf16" not in said
     assert "no_half_vae" not in said
     assert "d_coef" in said
     assert "max_grad_norm" in said
-    plain = finite_loss(replace(facts, settings={"mixed_precision": precision, "optimizer_type": "AdamW"}))
+    plain = finite_loss_hint(replace(facts, settings={"mixed_precision": precision, "optimizer_type": "AdamW"}))
     assert "learning rate" in plain
     assert "max_grad_norm" not in plain
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake_schemas.known_models import is_plain, native_side
+from lorabake_schemas.families.known_models import find_native_side, is_stock_model
 
 
 @pytest.mark.parametrize(
@@ -24,16 +24,16 @@ from lorabake_schemas.known_models import is_plain, native_side
     ],
 )
 def test_plain_models_are_known_by_their_publishers_names(model: str, side: int) -> None:
-    assert is_plain(model)
-    assert native_side(model) == side
+    assert is_stock_model(model)
+    assert find_native_side(model) == side
 
 
 @pytest.mark.parametrize(
     "model", ["animefull-final-pruned.ckpt", "anything-v4.5.safetensors", "Anything-V3.0-fp16.ckpt"]
 )
 def test_models_from_the_leak_were_trained_at_640_and_know_tags(model: str) -> None:
-    assert native_side(model) == 640
-    assert not is_plain(model)
+    assert find_native_side(model) == 640
+    assert not is_stock_model(model)
 
 
 @pytest.mark.parametrize(
@@ -48,5 +48,5 @@ def test_models_from_the_leak_were_trained_at_640_and_know_tags(model: str) -> N
     ],
 )
 def test_other_names_tell_nothing(model: str) -> None:
-    assert native_side(model) is None
-    assert not is_plain(model)
+    assert find_native_side(model) is None
+    assert not is_stock_model(model)

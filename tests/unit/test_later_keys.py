@@ -9,41 +9,41 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from lorabake.runs.evidence import listing, plan_of
-from lorabake.runs.find import record_of
-from lorabake.runs.folder import RunPaths, digest_of, read_record, write_record
-from lorabake_schemas.base import kept
+from lorabake.analysis.evidence import read_input_listing, read_plan
+from lorabake.runs.folder import RunPaths, digest_bytes, read_record, write_record
+from lorabake.runs.index import load_record
+from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.messages import literal
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import (
     FileDigest,
+    IgnoredFinding,
     Input,
     Inputs,
     Outcome,
     OutputFile,
-    Part,
     Record,
+    RunPart,
     TrainerRecord,
-    WaivedFinding,
 )
-from lorabake_schemas.words import quoted
 from situations import plan_of as planned
 from situations import recipe
 
 FILE = FileDigest(name="1.png", sha256="a" * 64, size=3)
 PICTURES = Input(role="concept", name="pics", place="../../pics", kind="folder", files=(FILE,))
-FINDING = Finding(rule="S1", severity=Severity.WARNING, message=quoted("m"), fix=quoted("f"))
-OUTCOME = Outcome(code="trained", message=quoted("well"), outputs=(OutputFile(name="1.png", sha256="a" * 64, size=3),))
+FINDING = Finding(rule="S1", severity=Severity.WARNING, message=literal("m"), fix=literal("f"))
+OUTCOME = Outcome(code="trained", message=literal("well"), outputs=(OutputFile(name="1.png", sha256="a" * 64, size=3),))
 RECORD = Record(
     lorabake="0.0.1", name="x", rehearsal=False, status="finished", started="2026-01-31T09:30:00.000Z",
     recipe=FILE, compiled=(FILE,), seed=7, trainer=TrainerRecord(kind="own", python="/p", packages={"torch": "2"}),
     machine=MachineFacts(system="Linux", cpus=2, memory_bytes=1, gpus=(Gpu(name="RTX", memory_mib=1),)),
     argv=(), cwd="/r", environment={"COLUMNS": "200"}, findings=(FINDING,),
-    waived=(WaivedFinding(finding=FINDING, reason="so"),), planned_steps=4, outcome=OUTCOME,
+    ignored=(IgnoredFinding(finding=FINDING, reason="so"),), planned_steps=4, outcome=OUTCOME,
     inputs=(PICTURES.digest(),),
-    parts=(Part(number=1, started="2026-01-31T09:30:00.000Z", status="finished", argv=(), outcome=OUTCOME),),
+    parts=(RunPart(number=1, started="2026-01-31T09:30:00.000Z", status="finished", argv=(), outcome=OUTCOME),),
 )  # fmt: skip
 ITEMS, TABLE = TypeAdapter(list[Any]), TypeAdapter(dict[str, Any])
 TABLES = (("environment",), ("trainer", "packages"))  # of names: every key is one of them
@@ -67,7 +67,7 @@ def written(path: Path, text: str) -> bytes:
 def test_a_record_is_read_and_keeps_what_was_added_to_it(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     written(paths.record, RECORD.model_dump_json())
-    for found in (record_of(paths), read_record(paths.record)):
+    for found in (load_record(paths), read_record(paths.record)):
         assert found.model_extra == {"later": {"a": [1]}}
         assert found.trainer == RECORD.trainer
         assert found.inputs == RECORD.inputs
@@ -78,11 +78,11 @@ def test_a_record_is_read_and_keeps_what_was_added_to_it(tmp_path: Path) -> None
 def test_inputs_and_plan_are_read(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     content = written(paths.inputs, Inputs(inputs=(PICTURES,)).model_dump_json())
-    vouched = RECORD.model_copy(update={"inputs_file": digest_of(content, "inputs.json")})
-    assert listing(paths, vouched).inputs == (PICTURES,)
+    vouched = RECORD.model_copy(update={"inputs_file": digest_bytes(content, "inputs.json")})
+    assert read_input_listing(paths, vouched).inputs == (PICTURES,)
     plan = planned(recipe())
     written(paths.plan, plan.model_dump_json())
-    found = plan_of(paths)
+    found = read_plan(paths)
     assert found is not None
     assert found.model_dump() == plan.model_dump()
 
@@ -91,7 +91,7 @@ def test_inputs_and_plan_are_read(tmp_path: Path) -> None:
 def test_what_is_no_record_stays_none(model: type[Record | Inputs | Plan]) -> None:
     for content in (b"{}", b"[]", b"", b"null", b'{"later": 1}', b"\xff", b'{"inputs": 3}'):
         with pytest.raises(ValidationError):
-            kept(model, content)
+            parse_lenient(model, content)
 
 
 def test_a_recipe_is_as_strict_as_before() -> None:

@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import RecipeError
-from lorabake.reading.load import LoadedRecipe, load, with_lines
+from lorabake.recipe.load import LoadedRecipe, load_recipe, with_positions
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.unjudged import UnjudgedError
-from lorabake_schemas.words import quoted
+from lorabake_schemas.messages import literal
+from lorabake_schemas.unjudged import InvalidKeyError
 from situations import RECIPE
 
 
 def loaded(tmp_path: Path, content: str | bytes) -> LoadedRecipe:
     path = tmp_path / "recipe.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return load(path)
+    return load_recipe(path)
 
 
 def lines(tmp_path: Path, content: str | bytes) -> list[tuple[str, int | None, int | None]]:
     read = loaded(tmp_path, content)
     return [
         (finding.key or finding.rule, finding.line, finding.column)
-        for finding in with_lines(read.findings, read.content)
+        for finding in with_positions(read.findings, read.content)
     ]
 
 
@@ -108,42 +108,42 @@ def test_not_utf8_names_the_line(tmp_path: Path) -> None:
     read = loaded(tmp_path, b'name = "x"\nkind = "\xe9"\n')
     assert [(f.rule, f.line) for f in read.findings] == [("toml-syntax", 2)]
     assert "UTF-8" in read.findings[0].fix
-    assert with_lines(read.findings, read.content) == read.findings
+    assert with_positions(read.findings, read.content) == read.findings
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 5000 + "]" * 5000, "a = " + "9" * 6000, "a = " + "{b = " * 3000])
 def test_what_goes_on_without_end_is_a_finding_not_a_crash(tmp_path: Path, text: str) -> None:
     read = loaded(tmp_path, text)
-    assert [f.rule for f in with_lines(read.findings, read.content)] == ["toml-syntax"]
+    assert [f.rule for f in with_positions(read.findings, read.content)] == ["toml-syntax"]
 
 
 def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="there is no recipe") as caught:
-        load(tmp_path / "nothing.toml")
+        load_recipe(tmp_path / "nothing.toml")
     assert "recipes list" in str(caught.value.hint)
     with pytest.raises(RecipeError, match="is a folder"):
-        load(tmp_path)
+        load_recipe(tmp_path)
     (tmp_path / "big.toml").write_bytes(b"#" * (1 << 20) + b"\n")
     with pytest.raises(RecipeError, match="too large"):
-        load(tmp_path / "big.toml")
+        load_recipe(tmp_path / "big.toml")
     (tmp_path / "file").write_text("")
     with pytest.raises(RecipeError, match="cannot read"):
-        load(tmp_path / "file" / "recipe.toml")
+        load_recipe(tmp_path / "file" / "recipe.toml")
 
 
 def test_a_faulty_recipe_leaves_what_can_be_judged(tmp_path: Path) -> None:
     read = loaded(
-        tmp_path, RECIPE + 'junk = 1\n[train]\nseed = "x"\noptimizer = "AdamW"\n[[waive]]\nrule = 1\nreason = "abc"\n'
+        tmp_path, RECIPE + 'junk = 1\n[train]\nseed = "x"\noptimizer = "AdamW"\n[[ignore]]\nrule = 1\nreason = "abc"\n'
     )
     assert read.recipe is None
-    assert [f.key for f in read.findings] == ["concept[0].junk", "train.seed", "waive[0].rule"]
+    assert [f.key for f in read.findings] == ["concept[0].junk", "train.seed", "ignore[0].rule"]
     left = read.salvage
     assert left is not None
     assert left.train.optimizer == "AdamW"
     assert left.concept[0].images == "pics"
-    assert left.waive[0].reason == "abc"
-    for part, key in ((left.train, "seed"), (left.waive[0], "rule")):
-        with pytest.raises(UnjudgedError):
+    assert left.ignore[0].reason == "abc"
+    for part, key in ((left.train, "seed"), (left.ignore[0], "rule")):
+        with pytest.raises(InvalidKeyError):
             getattr(part, key)
 
 
@@ -168,7 +168,7 @@ def test_a_key_that_was_probably_meant_is_not_known_either(
     left = read.salvage
     assert left is not None
     for name in unknown:
-        with pytest.raises(UnjudgedError):
+        with pytest.raises(InvalidKeyError):
             getattr(left.train, name)
     for name in known:
         getattr(left.train, name)
@@ -189,40 +189,42 @@ def test_a_free_table_gives_no_answer_for_its_wrong_values_alone(tmp_path: Path)
     assert left is not None
     assert left.kohya.get("min_timestep") == 3
     assert left.kohya.get("max_timestep") is None
-    with pytest.raises(UnjudgedError):
+    with pytest.raises(InvalidKeyError):
         left.kohya.get("huber_c")
-    with pytest.raises(UnjudgedError):
+    with pytest.raises(InvalidKeyError):
         assert "huber_c" in left.kohya
 
 
 def test_the_line_of_what_is_missing_is_its_tables(tmp_path: Path) -> None:
     read = loaded(tmp_path, RECIPE.replace('model = "base.safetensors"\n', ""))
-    assert with_lines(read.findings, read.content)[0].line == 4  # where [base] is
+    assert with_positions(read.findings, read.content)[0].line == 4  # where [base] is
 
 
 def test_lines_are_filled_in_and_sorted(tmp_path: Path) -> None:
     content = (RECIPE + "[network]\nnetwork_dim = 0\n").encode()
     made = [
         Finding(
-            rule="a", severity=Severity.HINT, where=("network", "network_dim"), message=quoted("m"), fix=quoted("f")
+            rule="a", severity=Severity.HINT, where=("network", "network_dim"), message=literal("m"), fix=literal("f")
         ),
-        Finding(rule="b", severity=Severity.HINT, where=("concept", 0, "images"), message=quoted("m"), fix=quoted("f")),
-        Finding(rule="c", severity=Severity.HINT, where=("train", "seed"), message=quoted("m"), fix=quoted("f")),
-        Finding(rule="d", severity=Severity.HINT, where=("base",), line=99, message=quoted("m"), fix=quoted("f")),
+        Finding(
+            rule="b", severity=Severity.HINT, where=("concept", 0, "images"), message=literal("m"), fix=literal("f")
+        ),
+        Finding(rule="c", severity=Severity.HINT, where=("train", "seed"), message=literal("m"), fix=literal("f")),
+        Finding(rule="d", severity=Severity.HINT, where=("base",), line=99, message=literal("m"), fix=literal("f")),
     ]
-    placed = with_lines(made, content)
+    placed = with_positions(made, content)
     assert [(f.rule, f.line, f.column) for f in placed] == [
         ("c", None, None),
         ("b", 12, 1),
         ("a", 14, 1),
         ("d", 99, None),
     ]
-    assert with_lines((), content) == ()
+    assert with_positions((), content) == ()
 
 
 def test_a_list_with_an_entry_that_is_no_table_gives_no_answer_as_a_whole(tmp_path: Path) -> None:
     text = RECIPE[: RECIPE.index("[[concept]]")]
     left = loaded(tmp_path, 'concept = ["a", { token = 1, images = "pics" }]\n' + text).salvage
     assert left is not None
-    with pytest.raises(UnjudgedError):
+    with pytest.raises(InvalidKeyError):
         len(left.concept)

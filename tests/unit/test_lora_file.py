@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from lora_files import MB, SMALL, write, write_raw
-from lorabake.inspection import inspected
-from lorabake.reading.lora_file import NotSafetensorsError, hashed, opened, scalars
-from lorabake.reading.safetensors_header import impostor, not_a_pickle
+from lorabake.analysis.inspect import inspect_files
+from lorabake.lora.lora_file import NotSafetensorsError, hash_lora, open_lora, read_scalars
+from lorabake.util.safetensors import find_content_mismatch, find_pickle_problem
 
 A = {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}
 B = {"dtype": "F16", "shape": [1], "data_offsets": [4, 6]}
@@ -25,7 +25,7 @@ BIG = 10**30
 
 def why(path: Path) -> str:
     with pytest.raises(NotSafetensorsError) as caught:
-        opened(path)
+        open_lora(path)
     return str(caught.value.why)
 
 
@@ -37,11 +37,11 @@ def test_what_the_library_writes_is_read(tmp_path: Path) -> None:
     }
     path = tmp_path / "x.safetensors"
     save_file(tensors, path, {"ss_seed": "1", "é": "日本"})
-    file = opened(path)
+    file = open_lora(path)
     assert file.metadata == {"ss_seed": "1", "é": "日本"}
     assert {name: tensor.shape for name, tensor in file.tensors.items()} == {"a": (3, 2), "b": (4,), "none": (0, 4)}
-    assert hashed(file)[0] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert hashed(file)[1] == hashlib.sha256(path.read_bytes()[file.start :]).hexdigest()
+    assert hash_lora(file)[0] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert hash_lora(file)[1] == hashlib.sha256(path.read_bytes()[file.start :]).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_torch_checkpoints_are_named_and_not_loaded(tmp_path: Path, name: str, c
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(NotSafetensorsError) as caught:
-        opened(path)
+        open_lora(path)
     assert caught.value.pickle
     assert "torch checkpoint" in caught.value.why
 
@@ -112,19 +112,19 @@ def test_a_header_whose_length_looks_like_a_pickle(tmp_path: Path, length: int) 
     """640 is 80 02 in bytes, with which a pickle begins, too."""
     path = write_raw(tmp_path / "x.safetensors", {"__metadata__": {"a": "b" * (length - 27)}})
     assert path.read_bytes()[:2] == b"\x80\x02"
-    assert opened(path).metadata["a"].startswith("bbb")
-    assert impostor(path) is None
-    assert "by content" in (not_a_pickle(path) or "")
+    assert open_lora(path).metadata["a"].startswith("bbb")
+    assert find_content_mismatch(path) is None
+    assert "by content" in (find_pickle_problem(path) or "")
 
 
 def test_metadata_are_always_text_that_can_be_printed(tmp_path: Path) -> None:
     given = {"number": 7, "list": [1], "lone \ud800": "half \udfff", "none": None, "control": "\x1b[2J\0\n"}
-    metadata = opened(write_raw(tmp_path / "x.safetensors", {"__metadata__": given})).metadata
+    metadata = open_lora(write_raw(tmp_path / "x.safetensors", {"__metadata__": given})).metadata
     assert metadata["number"] == "7"
     assert metadata["none"] == "None"
     for key, text in metadata.items():
         (key + text).encode()
-    assert opened(write_raw(tmp_path / "y.safetensors", {"__metadata__": ["no", "table"]})).metadata == {}
+    assert open_lora(write_raw(tmp_path / "y.safetensors", {"__metadata__": ["no", "table"]})).metadata == {}
 
 
 @pytest.mark.parametrize(
@@ -133,15 +133,15 @@ def test_metadata_are_always_text_that_can_be_printed(tmp_path: Path) -> None:
 )
 def test_single_numbers(tmp_path: Path, dtype: str, raw: bytes, value: float) -> None:
     entries = {"a.alpha": {"dtype": dtype, "shape": [], "data_offsets": [0, len(raw)]}}
-    file = opened(write_raw(tmp_path / "x.safetensors", entries, raw))
-    assert scalars(file, ["a.alpha"]) == {"a.alpha": value}
+    file = open_lora(write_raw(tmp_path / "x.safetensors", entries, raw))
+    assert read_scalars(file, ["a.alpha"]) == {"a.alpha": value}
 
 
 def test_what_is_no_single_number_has_no_value(tmp_path: Path) -> None:
     odd = {"dtype": "F7", "shape": [], "data_offsets": [0, 3]}
     two = {"dtype": "F16", "shape": [2], "data_offsets": [3, 7]}
-    file = opened(write_raw(tmp_path / "x.safetensors", {"odd": odd, "two": two}, bytes(7)))
-    assert scalars(file, ["odd", "two"]) == {}
+    file = open_lora(write_raw(tmp_path / "x.safetensors", {"odd": odd, "two": two}, bytes(7)))
+    assert read_scalars(file, ["odd", "two"]) == {}
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux tells how much was read")
@@ -152,7 +152,7 @@ def test_a_large_file_is_opened_by_its_header(tmp_path: Path) -> None:
     write_raw(path, {"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}})
     os.truncate(path, path.stat().st_size + size)
     counted = _bytes_read()
-    assert opened(path).tensors["a"].numbers == size
+    assert open_lora(path).tensors["a"].numbers == size
     assert _bytes_read() - counted < 1 * MB
 
 
@@ -165,8 +165,8 @@ def _bytes_read() -> int:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.safetensors")
     with pytest.raises(OSError, match="it is not a regular file"):
-        opened(tmp_path / "a.safetensors")
-    (told,) = inspected([tmp_path / "a.safetensors"], tmp_path).files
+        open_lora(tmp_path / "a.safetensors")
+    (told,) = inspect_files([tmp_path / "a.safetensors"], tmp_path).files
     assert (told.kind, [str(fault) for fault in told.faults]) == (
         "unreadable", [f"{tmp_path / 'a.safetensors'} cannot be read: it is not a regular file"],
     )  # fmt: skip

@@ -7,13 +7,13 @@ import random
 import pytest
 
 from lorabake.runs.happenings import BadLoss, Step
-from lorabake.runs.loss import LossFacts, LossWatch
+from lorabake.runs.loss_monitor import LossFacts, LossMonitor
 
 
-def watched(losses: list[float]) -> LossWatch:
-    watch = LossWatch()
+def watched(losses: list[float]) -> LossMonitor:
+    watch = LossMonitor()
     for step, loss in enumerate(losses, 1):
-        watch.see(Step(step, len(losses), loss))
+        watch.add_step(Step(step, len(losses), loss))
     return watch
 
 
@@ -56,9 +56,9 @@ def test_too_little_to_tell(losses: list[float]) -> None:
 
 
 def test_steps_without_a_loss_are_passed_over() -> None:
-    watch = LossWatch()
+    watch = LossMonitor()
     for step in range(1, 201):
-        watch.see(Step(step, 200, None if step % 2 else 0.1 if step < 100 else 0.4))
+        watch.add_step(Step(step, 200, None if step % 2 else 0.1 if step < 100 else 0.4))
     found = watch.jump()
     assert found is not None
     assert 96 <= found.step <= 104
@@ -74,8 +74,8 @@ NAN, INF = float("nan"), float("inf")
 
 def seen(*losses: tuple[float | None, float | None]) -> tuple[LossFacts, list[BadLoss]]:
     """What a watch makes of averages and losses, step by step."""
-    watch = LossWatch()
-    said = [watch.see(Step(n, 9, average, loss_current=current)) for n, (average, current) in enumerate(losses, 1)]
+    watch = LossMonitor()
+    said = [watch.add_step(Step(n, 9, average, loss_current=current)) for n, (average, current) in enumerate(losses, 1)]
     return watch.facts, [each for each in said if each is not None]
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from constant import must_not_be_called
-from lorabake.reading import safetensors_header
-from lorabake.reading.base_model import inspect_base
-from lorabake.reading.hub import TOKENIZERS, is_offline, lacking_tokenizers
-from lorabake.reading.named_files import file_findings, lora_problem, pickles, vae_problem
+from lorabake.inputs.base_model import inspect_base_model
+from lorabake.inputs.hub import TOKENIZER_FOLDERS, can_run_offline, list_missing_tokenizers
+from lorabake.inputs.referenced_files import find_lora_problem, find_pickles, find_vae_problem, iter_file_findings
+from lorabake.util import safetensors
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import Family
 from situations import TORCH_OLD, TORCH_ZIP, base_facts, recipe, torch_zip, write_base
@@ -41,7 +41,7 @@ def tensors(path: Path, shapes: dict[str, list[int]]) -> Path:
 
 
 def tokenizers(where: Path, family: Family) -> Path:
-    for name in TOKENIZERS[family]:
+    for name in TOKENIZER_FOLDERS[family]:
         (where / name).mkdir(parents=True)
         for file in ("vocab.json", "merges.txt"):
             (where / name / file).touch()
@@ -72,7 +72,7 @@ def tokenizers(where: Path, family: Family) -> Path:
 def test_a_lora_to_go_on_from(
     tmp_path: Path, shapes: dict[str, list[int]], family: Family, network: str | None, words: str | None
 ) -> None:
-    problem = lora_problem(tensors(tmp_path / "w.safetensors", shapes), family, network)
+    problem = find_lora_problem(tensors(tmp_path / "w.safetensors", shapes), family, network)
     assert problem is None if words is None else words in (problem or "")
 
 
@@ -90,42 +90,42 @@ def test_going_on_without_the_text_encoder_loses_its_part(
     """sd-scripts reads what fits and leaves the rest out without a word."""
     tensors(tmp_path / "w.safetensors", shapes)
     made = recipe(network={"network_weights": "w.safetensors"} | network)
-    said = file_findings(made, tmp_path, "sd15", "lora", rehearsing=False)
+    said = iter_file_findings(made, tmp_path, "sd15", "lora", rehearsing=False)
     assert [(each.rule, str(each.severity)) for each in said] == found
 
 
 def test_what_is_no_lora_at_all(tmp_path: Path) -> None:
-    assert "no LoRA" in (lora_problem(write_base(tmp_path / "base.safetensors"), "sd15") or "")
+    assert "no LoRA" in (find_lora_problem(write_base(tmp_path / "base.safetensors"), "sd15") or "")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
-    assert "not a model file" in (lora_problem(tmp_path / "a.png", "sd15") or "")
-    assert "is a folder" in (lora_problem(tmp_path, "sd15") or "")
+    assert "not a model file" in (find_lora_problem(tmp_path / "a.png", "sd15") or "")
+    assert "is a folder" in (find_lora_problem(tmp_path, "sd15") or "")
     (tmp_path / "old.pt").write_bytes(TORCH_ZIP)
-    assert lora_problem(tmp_path / "old.pt", "sd15") is None
+    assert find_lora_problem(tmp_path / "old.pt", "sd15") is None
 
 
 def test_what_is_a_vae(tmp_path: Path) -> None:
-    assert vae_problem(tensors(tmp_path / "v.safetensors", VAE)) is None
-    assert vae_problem(tensors(tmp_path / "bare.safetensors", {"decoder.conv_in.weight": [1]})) is None
+    assert find_vae_problem(tensors(tmp_path / "v.safetensors", VAE)) is None
+    assert find_vae_problem(tensors(tmp_path / "bare.safetensors", {"decoder.conv_in.weight": [1]})) is None
     (tmp_path / "v.ckpt").write_bytes(TORCH_ZIP)
-    assert vae_problem(tmp_path / "v.ckpt") is None
+    assert find_vae_problem(tmp_path / "v.ckpt") is None
     for folder in ("plain", "inner/vae"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "config.json").touch()
-        assert vae_problem(tmp_path / folder.partition("/")[0]) is None
+        assert find_vae_problem(tmp_path / folder.partition("/")[0]) is None
 
 
 def test_what_is_no_vae(tmp_path: Path) -> None:
     (tmp_path / "pics").mkdir()
-    assert "no config.json" in (vae_problem(tmp_path / "pics") or "")
-    assert "holds no VAE" in (vae_problem(tensors(tmp_path / "l.safetensors", SD1)) or "")
+    assert "no config.json" in (find_vae_problem(tmp_path / "pics") or "")
+    assert "holds no VAE" in (find_vae_problem(tensors(tmp_path / "l.safetensors", SD1)) or "")
     other = tensors(tmp_path / "d.safetensors", {"encoder.down_blocks.0.resnets.0.conv1.weight": [1]})
-    assert "from its folder only" in (vae_problem(other) or "")
+    assert "from its folder only" in (find_vae_problem(other) or "")
     (tmp_path / "e.safetensors").touch()
-    assert "is empty" in (vae_problem(tmp_path / "e.safetensors") or "")
+    assert "is empty" in (find_vae_problem(tmp_path / "e.safetensors") or "")
 
 
 def found(folder: Path, *, rehearsing: bool = False, **tables: Any) -> list[Finding]:
-    return list(file_findings(recipe(**tables), folder, "sd15", "lora", rehearsing=rehearsing))
+    return list(iter_file_findings(recipe(**tables), folder, "sd15", "lora", rehearsing=rehearsing))
 
 
 def test_a_wrong_file_is_an_error_and_a_warning_in_a_rehearsal(tmp_path: Path) -> None:
@@ -162,9 +162,9 @@ def test_tokenizers_that_would_be_fetched_are_told_of(tmp_path: Path) -> None:
 
 def test_each_family_has_tokenizers_of_its_own(tmp_path: Path) -> None:
     tokenizers(tmp_path, "sd15")
-    assert lacking_tokenizers(tmp_path, "sd15") == ()
-    assert lacking_tokenizers(tmp_path, "sd2") == ("stabilityai_stable-diffusion-2",)
-    assert lacking_tokenizers(tmp_path, "sdxl") == ("laion_CLIP-ViT-bigG-14-laion2B-39B-b160k",)
+    assert list_missing_tokenizers(tmp_path, "sd15") == ()
+    assert list_missing_tokenizers(tmp_path, "sd2") == ("stabilityai_stable-diffusion-2",)
+    assert list_missing_tokenizers(tmp_path, "sdxl") == ("laion_CLIP-ViT-bigG-14-laion2B-39B-b160k",)
 
 
 HERE: dict[str, Any] = {"model": "m.safetensors", "tokenizer_cache_dir": "tokens"}
@@ -188,8 +188,8 @@ def test_only_what_is_all_here_is_kept_from_the_hub(
     tmp_path: Path, base: dict[str, Any], kohya: dict[str, Any], *, offline: bool
 ) -> None:
     tokenizers(tmp_path / "tokens", "sd15")
-    assert is_offline(recipe(base=HERE | base, kohya=kohya), base_facts(), tmp_path) is offline
-    assert not is_offline(recipe(base=HERE | base, kohya=kohya), base_facts(kind="hub"), tmp_path)
+    assert can_run_offline(recipe(base=HERE | base, kohya=kohya), base_facts(), tmp_path) is offline
+    assert not can_run_offline(recipe(base=HERE | base, kohya=kohya), base_facts(kind="hub"), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["m.ckpt", "m.pt", "m.safetensors"])
@@ -200,10 +200,10 @@ def test_only_what_is_all_here_is_kept_from_the_hub(
 def test_what_can_run_code_is_told_by_content(tmp_path: Path, name: str, content: bytes, *, is_one: bool) -> None:
     (tmp_path / name).write_bytes(content)
     made = recipe(base={"model": name, "vae": "none.pt"}, network={"network_weights": name})
-    assert pickles(made, tmp_path) == ((("base", "model"), name), (("network", "network_weights"), name))
+    assert find_pickles(made, tmp_path) == ((("base", "model"), name), (("network", "network_weights"), name))
     write_base(tmp_path / name)
-    assert pickles(made, tmp_path) == ()
-    assert pickles(recipe(base={"model": "no/such.ckpt"}), tmp_path) == ()
+    assert find_pickles(made, tmp_path) == ()
+    assert find_pickles(recipe(base={"model": "no/such.ckpt"}), tmp_path) == ()
 
 
 @pytest.mark.parametrize(
@@ -224,27 +224,27 @@ def test_what_torch_did_not_save_is_an_error_wherever_it_is_named(
 ) -> None:
     path = tmp_path / "m.ckpt"
     path.write_bytes(content)
-    assert (vae_problem(path) is None) is sound
-    assert (lora_problem(path, "sd15") is None) is sound
-    assert (inspect_base("m.ckpt", tmp_path, "sd15").problem is None) is sound
+    assert (find_vae_problem(path) is None) is sound
+    assert (find_lora_problem(path, "sd15") is None) is sound
+    assert (inspect_base_model("m.ckpt", tmp_path, "sd15").problem is None) is sound
 
 
 @pytest.mark.usefixtures("ordinary")
 def test_what_lies_behind_a_shut_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir(mode=0)
     made = recipe(base={"vae": "shut/v.pt"}, network={"network_weights": "shut/l.safetensors"})
-    said = list(file_findings(made, tmp_path, "sd15", "lora", rehearsing=False))
+    said = list(iter_file_findings(made, tmp_path, "sd15", "lora", rehearsing=False))
     assert [(each.rule, each.key) for each in said] == [
         ("wrong-file", "base.vae"), ("wrong-file", "network.network_weights")
     ]  # fmt: skip
-    assert "permission denied" in (inspect_base("shut/m.safetensors", tmp_path, "sd15").problem or "")
+    assert "permission denied" in (inspect_base_model("shut/m.safetensors", tmp_path, "sd15").problem or "")
 
 
 @pytest.mark.parametrize("sign", [b"[],", b"{},", b"1,"])
 def test_a_header_that_would_fill_the_memory_is_not_parsed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: bytes
 ) -> None:
-    monkeypatch.setattr(safetensors_header, "parse_json", must_not_be_called)
+    monkeypatch.setattr(safetensors, "parse_json", must_not_be_called)
     header = b'{"a":[' + sign * 4_000_001 + b"1]}"
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    assert lora_problem(tmp_path / "m.safetensors", "sd15")
+    assert find_lora_problem(tmp_path / "m.safetensors", "sd15")

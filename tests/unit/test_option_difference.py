@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from lorabake import resources
-from lorabake.planning.option_difference import option_difference
-from lorabake.render.commits import commits_text
-from lorabake.render.page import Page
-from lorabake_schemas.commits import CommitDifference
-from lorabake_schemas.options import DatasetOption, Option, Snapshot
+from lorabake.commands.output.layout import TextLayout
+from lorabake.commands.output.versions import format_commit_diff
+from lorabake.trainer.option_diff import diff_options
+from lorabake.util import resources
+from lorabake_schemas.options import DatasetOption, Option, OptionSnapshot
+from lorabake_schemas.versions import CommitDifference
 from test_published_schemas import hold
 
-PIN = resources.snapshot()
+PIN = resources.load_snapshot()
 OTHER = "f" * 40
 NEW = Option(name="new_loss", type="float", default=0.5, choices=None, nargs=None, action="StoreAction")
 KEY = DatasetOption(name="new_key", accepts=("int", "float"), required=True)
@@ -25,16 +25,16 @@ def changed(name: str, **traits: Any) -> tuple[Option, ...]:
     return tuple(o.model_copy(update=traits) if o.name == name else o for o in PIN.train_network)
 
 
-def at(**parts: Any) -> Snapshot:
+def at(**parts: Any) -> OptionSnapshot:
     return PIN.model_copy(update={"commit": OTHER} | parts)
 
 
-def text(there: Snapshot) -> list[str]:
-    return commits_text(option_difference(PIN, there), Page()).splitlines()
+def text(there: OptionSnapshot) -> list[str]:
+    return format_commit_diff(diff_options(PIN, there), TextLayout()).splitlines()
 
 
 def test_the_same_options_at_another_commit() -> None:
-    found = option_difference(PIN, at())
+    found = diff_options(PIN, at())
     assert found.same
     assert (found.commit, found.against) == (PIN.commit, OTHER)
     assert text(at()) == [f"options of sd-scripts, from {PIN.commit} to {OTHER}", "the same"]
@@ -42,7 +42,7 @@ def test_the_same_options_at_another_commit() -> None:
 
 def test_added_and_removed_change_sides() -> None:
     there = at(train_network=(*PIN.train_network[1:], NEW))
-    (one, other), (back, _) = option_difference(PIN, there).scripts, option_difference(there, PIN).scripts
+    (one, other), (back, _) = diff_options(PIN, there).scripts, diff_options(there, PIN).scripts
     assert (one.added, one.removed, one.changed) == ((NEW,), PIN.train_network[:1], ())
     assert (back.added, back.removed) == (one.removed, one.added)
     assert (other.script, other.added, other.removed) == ("sdxl_train_network.py", (), ())
@@ -63,19 +63,19 @@ def test_added_and_removed_change_sides() -> None:
 def test_a_changed_option(name: str, traits: dict[str, Any], line: str) -> None:
     there = at(train_network=changed(name, **traits))
     assert f"  {line}" in text(there)
-    (one, _) = option_difference(PIN, there).scripts
+    (one, _) = diff_options(PIN, there).scripts
     assert [(change.name, len(change.changes)) for change in one.changed] == [(name, len(traits))]
 
 
 def test_a_default_of_another_form_is_another_one() -> None:
     there = at(train_network=changed("clip_skip", default=True))
     here = at(train_network=changed("clip_skip", default=1))
-    assert not option_difference(here, there).same
+    assert not diff_options(here, there).same
 
 
 def test_keys_of_the_dataset_file() -> None:
     more = PIN.dataset.model_copy(update={"subsets": (*PIN.dataset.subsets[1:], KEY)})
-    found = option_difference(PIN, at(dataset=more))
+    found = diff_options(PIN, at(dataset=more))
     assert [(part.level, len(part.added), len(part.removed)) for part in found.dataset] == [
         ("general", 0, 0), ("datasets", 0, 0), ("subsets", 1, 1),
     ]  # fmt: skip
@@ -96,7 +96,7 @@ def test_what_both_scripts_share_is_said_once() -> None:
 
 
 def test_json_reads_back() -> None:
-    found = option_difference(PIN, at(train_network=changed("loss_type", choices=("l2",), default="l2")))
+    found = diff_options(PIN, at(train_network=changed("loss_type", choices=("l2",), default="l2")))
     again = CommitDifference.model_validate_json(found.model_dump_json())
     assert again == found
     table = json.loads(found.model_dump_json())

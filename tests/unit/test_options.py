@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake import resources
+from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.options import DatasetOption, nearest
+from lorabake_schemas.options import DatasetOption, find_nearest_option
 from lorabake_schemas.plan import Script
 
-OPTIONS = {option.name: option for option in resources.option_snapshot("train_network.py")}
+OPTIONS = {option.name: option for option in resources.load_script_options("train_network.py")}
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_a_wrong_choice_names_the_nearest() -> None:
 
 def test_nearest_understands_the_command_lines_spelling() -> None:
     options = tuple(OPTIONS.values())
-    assert nearest("multires-noise-iteration", options) == "multires_noise_iterations"
-    assert nearest("min_timesteps", options) == "min_timestep"
-    assert nearest("qqqqqqqq", options) is None
+    assert find_nearest_option("multires-noise-iteration", options) == "multires_noise_iterations"
+    assert find_nearest_option("min_timesteps", options) == "min_timestep"
+    assert find_nearest_option("qqqqqqqq", options) is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_dataset_file_is_strict_about_kinds(accepts: str, value: OptionValue
 
 
 def test_levels_hold_what_belongs_to_them() -> None:
-    options = resources.dataset_options()
+    options = resources.load_dataset_options()
     assert "resolution" in options.at("datasets")
     assert "image_dir" in options.at("subsets")
     assert options.at("subsets")["image_dir"].required
@@ -107,7 +107,7 @@ def test_levels_hold_what_belongs_to_them() -> None:
 @pytest.mark.parametrize("script", ["train_network.py", "sdxl_train_network.py"])
 def test_every_default_of_the_snapshot_passes_its_own_check(script: Script) -> None:
     """The parser's defaults are values it takes; the check must agree, whatever the type."""
-    options = resources.option_snapshot(script)
+    options = resources.load_script_options(script)
     checked = [option for option in options if option.default is not None and option.nargs != "*"]
     assert len(checked) > 50
     assert [option.name for option in checked if option.default is None or option.problem(option.default)] == []

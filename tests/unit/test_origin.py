@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from lora_files import SMALL, metadata, write
+from lorabake.analysis.inspect import inspect_files
 from lorabake.errors import MachineError
-from lorabake.inspection import inspected
-from lorabake.planning.provenance import comment
-from lorabake.reading.rewritten_header import rewritten
+from lorabake.lora.rewritten_header import rewrite_metadata
+from lorabake.lora.training_comment import training_comment
 from lorabake.runs import register
-from lorabake.runs.folder import RunPaths, outputs, read_record, write_record
-from lorabake.runs.register import Entry, entries, remember
+from lorabake.runs.folder import RunPaths, list_outputs, read_record, write_record
+from lorabake.runs.register import IndexEntry, read_index, register_run
 from lorabake_schemas.inspection import KnownRun
 from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.messages import msg
 from lorabake_schemas.record import FileDigest, Outcome, Record, TrainerRecord
-from lorabake_schemas.words import say
 
 ONE, TWO = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 
@@ -45,7 +45,7 @@ def record(digest: str | None, started: str = "2026-01-31T09:30:00.123Z") -> Rec
 
 
 def lora(path: Path, digest: str | None = ONE, *, value: float = 1.0, **more: str) -> Path:
-    said = {"ss_training_comment": comment(None, digest)} if digest else {}
+    said = {"ss_training_comment": training_comment(None, digest)} if digest else {}
     return write(path, SMALL, metadata(**said, **more), value=value)
 
 
@@ -54,14 +54,14 @@ def run(home: Path, root: Path, digest: str | None = ONE, *, ended: bool = True,
     lora(root / "output" / "lum-000001.safetensors", digest, value=2.0, ss_epoch="1")
     lora(root / "output" / "lum.safetensors", digest, value=value)
     paths = RunPaths(root)
-    outcome = Outcome(code="success", message=say("done"), outputs=outputs(paths)) if ended else None
+    outcome = Outcome(code="success", message=msg("done"), outputs=list_outputs(paths)) if ended else None
     write_record(paths, record(digest).model_copy(update={"outcome": outcome}))
-    remember(home, root, digest)
+    register_run(home, root, digest)
     return root
 
 
 def found(home: Path, file: Path, *, deep: bool = False) -> tuple[KnownRun, ...]:
-    return inspected([file], home, deep=deep).files[0].runs
+    return inspect_files([file], home, deep=deep).files[0].runs
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_run_that_is_gone_is_not_claimed(tmp_path: Path, home: Path) -> None:
 def test_metadata_edited_since(tmp_path: Path, home: Path) -> None:
     root = run(home, tmp_path / "runs" / "lum-001")
     copy = Path(shutil.copy(root / "output" / "lum.safetensors", tmp_path / "copy.safetensors"))
-    rewritten(copy, lambda told: told | {"modelspec.author": "somebody"})
+    rewrite_metadata(copy, lambda told: told | {"modelspec.author": "somebody"})
     (known,) = found(home, copy)
     assert (known.likeness, known.output) == ("tensors", "output/lum.safetensors")
 
@@ -127,9 +127,9 @@ def test_lycoris_files_are_compared_by_their_bytes(tmp_path: Path, home: Path) -
     root = tmp_path / "runs" / "lum-001"
     mark = "0x" + "1" * 64
     lora(root / "output" / "lum.safetensors", sshs_model_hash=mark)
-    done = Outcome(code="success", message=say("done"), outputs=outputs(RunPaths(root)))
+    done = Outcome(code="success", message=msg("done"), outputs=list_outputs(RunPaths(root)))
     write_record(RunPaths(root), record(ONE).model_copy(update={"outcome": done}))
-    remember(home, root, ONE)
+    register_run(home, root, ONE)
     same = lora(tmp_path / "same.safetensors", sshs_model_hash=mark, ss_seed="7")
     assert found(home, same)[0].likeness == "tensors"
     other = lora(tmp_path / "other.safetensors", sshs_model_hash=mark, ss_seed="7", value=5.0)
@@ -161,12 +161,12 @@ def test_a_run_that_goes_on_still(tmp_path: Path, home: Path) -> None:
 
 
 def test_a_large_file_is_compared_when_asked_for(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorabake.inspecting.whole.SMALL", 100)
+    monkeypatch.setattr("lorabake.lora.inspect.FULL_READ_LIMIT", 100)
     root = run(home, tmp_path / "runs" / "lum-001")
     file = root / "output" / "lum.safetensors"
     (known,) = found(home, file)
     assert (known.likeness, known.output) == ("not-compared", "output/lum.safetensors")
-    integrity = inspected([file], home).files[0].integrity
+    integrity = inspect_files([file], home).files[0].integrity
     assert integrity
     assert (integrity.verdict, integrity.file) == ("not-read", None)
     assert found(home, file, deep=True)[0].likeness == "bytes"
@@ -177,9 +177,9 @@ def test_a_checkpoint_of_torch_is_found_by_its_bytes(tmp_path: Path, home: Path)
     file = root / "output" / "lum.pt"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"PK\x03\x04" + bytes(100))
-    done = Outcome(code="success", message=say("done"), outputs=outputs(RunPaths(root)))
+    done = Outcome(code="success", message=msg("done"), outputs=list_outputs(RunPaths(root)))
     write_record(RunPaths(root), record(ONE).model_copy(update={"outcome": done}))
-    remember(home, root, ONE)
+    register_run(home, root, ONE)
     (known,) = found(home, Path(shutil.copy(file, tmp_path / "copy.pt")))
     assert (known.known_by, known.likeness) == ("bytes", "bytes")
 
@@ -188,9 +188,9 @@ def test_damaged_records_and_registers_do_no_harm(tmp_path: Path, home: Path) ->
     root = run(home, tmp_path / "runs" / "lum-001")
     copy = Path(shutil.copy(root / "output" / "lum.safetensors", tmp_path / "copy.safetensors"))
     torn = b'{"run": 7}\n[]\n{"run": "/x\\u0000y"}\n{"run": "/gone", "digest": 9}\n\xff\xfe\n{"run": "/tor'
-    (home / register.REGISTER).write_bytes(torn + b"\n" + (home / register.REGISTER).read_bytes() + torn)
+    (home / register.INDEX_FILE).write_bytes(torn + b"\n" + (home / register.INDEX_FILE).read_bytes() + torn)
     assert found(home, copy)[0].folder == str(root)
-    assert Entry(Path("/gone"), None) in entries(home)
+    assert IndexEntry(Path("/gone"), None) in read_index(home)
     (root / "record.json").write_text('{"digest": "' + ONE)
     assert found(home, copy) == ()
     assert found(home, root / "output" / "lum.safetensors") == ()
@@ -198,28 +198,28 @@ def test_damaged_records_and_registers_do_no_harm(tmp_path: Path, home: Path) ->
 
 def test_a_home_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    remember(tmp_path / "file" / "home", tmp_path, ONE)
-    assert entries(tmp_path / "file" / "home") == []
+    register_run(tmp_path / "file" / "home", tmp_path, ONE)
+    assert read_index(tmp_path / "file" / "home") == []
 
 
 def test_the_register_tidies_itself(tmp_path: Path, home: Path) -> None:
     root = run(home, tmp_path / "runs" / "lum-001")
     line = json.dumps({"run": str(tmp_path / "gone" / ("x" * 200)), "digest": ONE}) + "\n"
-    with (home / register.REGISTER).open("a") as file:
-        file.write(line * (register.TIDY_AT // len(line) + 1))
-    remember(home, root, ONE)
-    assert entries(home) == [Entry(root, ONE)]
-    assert (home / register.REGISTER).stat().st_size < 1000
-    assert list(home.iterdir()) == [home / register.REGISTER]
+    with (home / register.INDEX_FILE).open("a") as file:
+        file.write(line * (register.MAX_INDEX_BYTES // len(line) + 1))
+    register_run(home, root, ONE)
+    assert read_index(home) == [IndexEntry(root, ONE)]
+    assert (home / register.INDEX_FILE).stat().st_size < 1000
+    assert list(home.iterdir()) == [home / register.INDEX_FILE]
 
 
 def test_a_folder_stands_for_the_files_in_it(tmp_path: Path, home: Path) -> None:
     root = run(home, tmp_path / "runs" / "lum-001")
-    names = [Path(file.file).name for file in inspected([root], home).files]
+    names = [Path(file.file).name for file in inspect_files([root], home).files]
     assert names == ["lum-000001.safetensors", "lum.safetensors"]
-    assert len(inspected([root / "output"], home).files) == 2
+    assert len(inspect_files([root / "output"], home).files) == 2
     with pytest.raises(MachineError, match=r"no \.safetensors file"):
-        inspected([tmp_path / "runs"], home)
+        inspect_files([tmp_path / "runs"], home)
 
 
 def test_records_stay_as_they_were(tmp_path: Path, home: Path) -> None:

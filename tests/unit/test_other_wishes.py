@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.trainer.requirements import asked, other_wishes
+from lorabake.trainer.packages import compare_requirements, parse_requirements
 
 PIN = """accelerate==1.6.0
 diffusers[torch]==0.32.1
@@ -16,7 +16,7 @@ Pytorch_Optimizer==3.9.0  # another
 
 
 def test_each_line_by_its_package() -> None:
-    assert asked(PIN) == {
+    assert parse_requirements(PIN) == {
         "accelerate": "accelerate==1.6.0",
         "diffusers": "diffusers[torch]==0.32.1",
         "numpy": "numpy",
@@ -37,4 +37,4 @@ def test_each_line_by_its_package() -> None:
     ],
 )
 def test_every_line_that_differs_is_named(theirs: str, said: list[str]) -> None:
-    assert list(other_wishes(theirs, PIN)) == said
+    assert list(compare_requirements(theirs, PIN)) == said

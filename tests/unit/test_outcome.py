@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from lorabake.reading.weights import WeightFacts
-from lorabake.runs.happenings import Seen, Step
-from lorabake.runs.loss import LossFacts
-from lorabake.runs.outcome import Evidence, judge, judge_interruption, judge_rehearsal, signal_name
+from lorabake.lora.weights import WeightFacts
+from lorabake.runs.happenings import LogSummary, Step
+from lorabake.runs.loss_monitor import LossFacts
+from lorabake.runs.verdict import RunResult, judge_interruption, judge_rehearsal, judge_run, signal_name
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.record import Outcome
-from lorabake_schemas.words import Said, say
 
 UP, DOWN = "lora_unet_x.lora_up.weight", "lora_unet_x.lora_down.weight"
 SHAPES = {UP: (4, 2), DOWN: (2, 4)}
@@ -22,18 +22,18 @@ def weights(steps: str | None = "16", not_finite: tuple[str, ...] = (), zero: tu
     return WeightFacts({} if steps is None else {"ss_steps": steps}, SHAPES, not_finite, zero)
 
 
-def seen(*, saved: bool = True, no_data: bool = False, **more: str | None) -> Seen:
+def seen(*, saved: bool = True, no_data: bool = False, **more: str | None) -> LogSummary:
     step = Step(16, 16, 0.1)
-    return Seen(step=step, saved=saved, no_data=no_data, last_words=("the", "end"), **more)  # type: ignore[arg-type]
+    return LogSummary(step=step, saved=saved, no_data=no_data, last_words=("the", "end"), **more)  # type: ignore[arg-type]
 
 
 def verdict(
     returncode: int | None = 0,
-    saw: Seen | None = None,
+    saw: LogSummary | None = None,
     found: WeightFacts | None = None,
-    unreadable: Said | None = None,
+    unreadable: Message | None = None,
 ) -> Outcome:
-    return judge(Evidence(returncode, saw or seen(), 16, OUTPUT, found, unreadable))
+    return judge_run(RunResult(returncode, saw or seen(), 16, OUTPUT, found, unreadable))
 
 
 def test_success_needs_everything() -> None:
@@ -44,11 +44,11 @@ def test_success_needs_everything() -> None:
     assert outcome.returncode == 0
 
 
-CKPT = Evidence(0, seen(), 16, "output/x.ckpt", opaque=True)
+CKPT = RunResult(0, seen(), 16, "output/x.ckpt", opaque=True)
 
 
 def test_a_ckpt_is_judged_by_what_the_log_shows() -> None:
-    outcome = judge(CKPT)
+    outcome = judge_run(CKPT)
     assert (outcome.code, outcome.steps) == ("trained", 16)
     assert "not checked" in outcome.message
 
@@ -56,14 +56,14 @@ def test_a_ckpt_is_judged_by_what_the_log_shows() -> None:
 @pytest.mark.parametrize(
     ("code", "saw"),
     [
-        ("wrong-steps", Seen(step=Step(12, 16, 0.1), saved=True)),
-        ("no-steps", Seen(saved=True)),
+        ("wrong-steps", LogSummary(step=Step(12, 16, 0.1), saved=True)),
+        ("no-steps", LogSummary(saved=True)),
         ("not-saved", seen(saved=False)),
     ],
 )
-def test_a_ckpt_is_no_success_when_the_log_says_otherwise(code: str, saw: Seen) -> None:
-    assert judge(replace(CKPT, seen=saw)).code == code
-    assert judge(replace(CKPT, opaque=False)).code == "no-output"
+def test_a_ckpt_is_no_success_when_the_log_says_otherwise(code: str, saw: LogSummary) -> None:
+    assert judge_run(replace(CKPT, seen=saw)).code == code
+    assert judge_run(replace(CKPT, opaque=False)).code == "no-output"
 
 
 def test_a_rehearsal_leaves_no_ckpt() -> None:
@@ -75,7 +75,7 @@ def test_a_rehearsal_leaves_no_ckpt() -> None:
     [
         ("no-data", seen(no_data=True, saved=False), None, None, "found no pictures"),
         ("no-output", seen(), None, None, "did not write output/x"),
-        ("damaged-output", seen(), None, say("the file is cut off"), "cannot be read: the file is cut off"),
+        ("damaged-output", seen(), None, msg("the file is cut off"), "cannot be read: the file is cut off"),
         ("not-saved", seen(saved=False), weights(), None, '"model saved."'),
         ("not-finite", seen(), weights(not_finite=(UP, DOWN)), None, "2 of 2 tensors"),
         ("no-steps", seen(), weights(steps="0"), None, "trained no step"),
@@ -87,7 +87,7 @@ def test_a_rehearsal_leaves_no_ckpt() -> None:
     ],
 )
 def test_exit_code_0_is_not_enough(
-    code: str, saw: Seen, found: WeightFacts | None, unreadable: Said | None, words: str
+    code: str, saw: LogSummary, found: WeightFacts | None, unreadable: Message | None, words: str
 ) -> None:
     outcome = verdict(0, saw, found, unreadable)
     assert outcome.code == code
@@ -109,12 +109,12 @@ NAN_TO_THE_END, NAN_THAT_PASSED = LossFacts(bad=5, first=12, since=12), LossFact
     ],
 )
 def test_finite_weights_are_not_enough_where_the_loss_was_none(loss: LossFacts, code: str) -> None:
-    assert judge(Evidence(0, seen(), 16, OUTPUT, weights(), loss=loss)).code == code
-    assert judge(replace(CKPT, loss=loss)).code == code
+    assert judge_run(RunResult(0, seen(), 16, OUTPUT, weights(), loss=loss)).code == code
+    assert judge_run(replace(CKPT, loss=loss)).code == code
 
 
 def test_weights_that_are_not_finite_say_more_than_the_loss() -> None:
-    outcome = judge(Evidence(0, seen(), 16, OUTPUT, weights(not_finite=(UP,)), loss=NAN_TO_THE_END))
+    outcome = judge_run(RunResult(0, seen(), 16, OUTPUT, weights(not_finite=(UP,)), loss=NAN_TO_THE_END))
     assert outcome.code == "not-finite"
     assert "step 12" in outcome.message
 
@@ -170,10 +170,10 @@ def test_death_from_outside(returncode: int | None, killed_by: str | None, code:
 
 
 def test_on_a_full_disk_the_trainer_cannot_say_why_it_failed() -> None:
-    full = Evidence(1, seen(saved=False), 16, OUTPUT, disk_free=0)
-    assert judge(full).code == "disk-full"
-    assert judge(replace(full, disk_free=10**9)).code == "crashed"
-    assert judge(replace(full, seen=seen(exception="KeyError: 1"))).code == "crashed"
+    full = RunResult(1, seen(saved=False), 16, OUTPUT, disk_free=0)
+    assert judge_run(full).code == "disk-full"
+    assert judge_run(replace(full, disk_free=10**9)).code == "crashed"
+    assert judge_run(replace(full, seen=seen(exception="KeyError: 1"))).code == "crashed"
 
 
 def test_a_failure_after_saving_is_still_a_failure() -> None:
@@ -181,14 +181,14 @@ def test_a_failure_after_saving_is_still_a_failure() -> None:
 
 
 def test_an_interruption_says_by_what_and_where() -> None:
-    outcome = judge_interruption(Evidence(130, seen(), 99, OUTPUT), "SIGINT")
+    outcome = judge_interruption(RunResult(130, seen(), 99, OUTPUT), "SIGINT")
     assert outcome.code == "interrupted"
     assert outcome.message == "stopped by SIGINT after step 16"
     assert outcome.steps == 16
 
 
 def rehearsed(returncode: int = 0, planned: int = 16, found: WeightFacts | None = None) -> Outcome:
-    return judge_rehearsal(Evidence(returncode, seen(saved=False), planned, OUTPUT, found))
+    return judge_rehearsal(RunResult(returncode, seen(saved=False), planned, OUTPUT, found))
 
 
 def test_a_rehearsal_needs_every_step_and_no_weights() -> None:
@@ -197,7 +197,7 @@ def test_a_rehearsal_needs_every_step_and_no_weights() -> None:
     assert rehearsed(planned=17).code == "wrong-steps"
     assert rehearsed(returncode=1).code == "crashed"
     assert rehearsed(found=weights()).code == "unexpected-output"
-    nothing = Evidence(0, seen(no_data=True), 16, OUTPUT)
+    nothing = RunResult(0, seen(no_data=True), 16, OUTPUT)
     assert judge_rehearsal(nothing).code == "no-data"
 
 

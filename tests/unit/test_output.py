@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import output
-from lorabake_schemas.words import log_text, quoted, say, visible
+from lorabake.commands.output import console
+from lorabake_schemas.messages import clean_log_line, escape_invisible, literal, msg
 
 NASTY = "a\x1b[2Jb\nc\rd\te\x00f\x7fg\x85h\x9b31mi\u202ej\u2066k\u200bl\u2028m\u061cn\ufeffo\udcffp\U000e0041q\ufdd0r"
 
@@ -29,29 +29,29 @@ def is_safe(text: str) -> bool:
 
 
 def test_text_of_others_is_made_visible() -> None:
-    assert is_safe(visible(NASTY))
-    assert visible(NASTY).startswith("a\\x1b[2Jb\\nc\\rd\\te\\x00f\\x7fg\\x85h")
-    assert visible(visible(NASTY)) == visible(NASTY)
-    assert visible("São Tomé 日本語 👩 \xa0") == "São Tomé 日本語 👩 \xa0"
+    assert is_safe(escape_invisible(NASTY))
+    assert escape_invisible(NASTY).startswith("a\\x1b[2Jb\\nc\\rd\\te\\x00f\\x7fg\\x85h")
+    assert escape_invisible(escape_invisible(NASTY)) == escape_invisible(NASTY)
+    assert escape_invisible("São Tomé 日本語 👩 \xa0") == "São Tomé 日本語 👩 \xa0"
 
 
 def test_what_is_filled_into_a_sentence_is_made_visible_once() -> None:
-    said = say("{a}: {b}", a=NASTY, b=quoted(NASTY))
+    said = msg("{a}: {b}", a=NASTY, b=literal(NASTY))
     assert is_safe(said)
-    assert said == f"{visible(NASTY)}: {visible(NASTY)}"
-    assert say("{path}", path=Path("x\ny")) == "x\\ny"
-    assert say("one\ntwo") == "one\ntwo"  # lorabake's own line break
+    assert said == f"{escape_invisible(NASTY)}: {escape_invisible(NASTY)}"
+    assert msg("{path}", path=Path("x\ny")) == "x\\ny"
+    assert msg("one\ntwo") == "one\ntwo"  # lorabake's own line break
 
 
 def test_the_trainers_words_lose_their_colors_and_links() -> None:
     line = "\x1b[32mINFO\x1b[0m\tsee \x1b]8;;http://x\x07here\x1b]8;;\x1b\\ \x1b[?25l\x1b]52;c;aGk=\x07end\x1bc"
-    assert log_text(line) == "INFO    see here end\\x1bc"
+    assert clean_log_line(line) == "INFO    see here end\\x1bc"
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_only_own_styles_pass_and_only_to_a_terminal(stream: Callable[[], io.StringIO]) -> None:
     written = stream()
-    output.write_to(written, f"\x1b[31m\x1b[1mred\x1b[0m {NASTY}\x1b[8mhidden\x1b]0;title\x07\n")
+    console.write_to(written, f"\x1b[31m\x1b[1mred\x1b[0m {NASTY}\x1b[8mhidden\x1b]0;title\x07\n")
     text = written.getvalue()
     if written.isatty():
         assert text.startswith("\x1b[31m\x1b[1mred\x1b[0m a")
@@ -62,7 +62,7 @@ def test_only_own_styles_pass_and_only_to_a_terminal(stream: Callable[[], io.Str
 
 def test_json_stays_json() -> None:
     written = io.StringIO()
-    output.write_to(written, json.dumps({"x": NASTY.replace("\udcff", "")}, ensure_ascii=False, indent=2))
+    console.write_to(written, json.dumps({"x": NASTY.replace("\udcff", "")}, ensure_ascii=False, indent=2))
     assert is_safe(written.getvalue().replace("\n", ""))
     assert json.loads(written.getvalue()) == {"x": NASTY.replace("\udcff", "")}
 
@@ -71,9 +71,9 @@ def test_what_the_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch) -> 
     raw = io.BytesIO()
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, "latin-1"))
-    output.open_streams()()
-    output.write_out("é → 日\udcff")
-    output.write_err("ç …")
+    console.open_streams()()
+    console.write_out("é → 日\udcff")
+    console.write_err("ç …")
     assert raw.getvalue() == b"\xe9 \\u2192 \\u65e5\\udcff\n\xe7 \\u2026\n"
 
 
@@ -83,13 +83,13 @@ def test_a_full_disk_is_an_error_of_what_was_asked_for_only(monkeypatch: pytest.
     for name in ("stdout", "stderr"):
         full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
         monkeypatch.setattr(sys, name, full)
-    settle = output.open_streams()
-    output.write_err("nobody reads this")
-    output.write_result("done")
+    settle = console.open_streams()
+    console.write_err("nobody reads this")
+    console.write_result("done")
     sys.stdout.close()
     monkeypatch.setattr(sys, "stdout", Path("/dev/full").open("w", encoding="utf-8"))  # noqa: SIM115
     with pytest.raises(OSError, match="No space"):
-        output.write_out("a plan")
+        console.write_out("a plan")
     settle()
     sys.stdout.close()
     sys.stderr.close()
@@ -97,7 +97,7 @@ def test_a_full_disk_is_an_error_of_what_was_asked_for_only(monkeypatch: pytest.
 
 def test_a_closed_stream_is_none_for_python_and_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
-    output.open_streams()
-    output.write_out("lost")
+    console.open_streams()
+    console.write_out("lost")
     assert Path(sys.stdout.name) == Path(os.devnull)
     sys.stdout.close()

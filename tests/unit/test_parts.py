@@ -9,18 +9,26 @@ from pathlib import Path
 import pytest
 
 from fake_sd_scripts import weight, write_lora, write_state
-from lorabake.planning.continuation import Course
-from lorabake.reading.safetensors_header import Header, read
-from lorabake.runs.parts import Adopted, Names, Written, adopt, sample_name, set_aside, told_of
-from lorabake.runs.states import Spot, expected, states
+from lorabake.planning.resume_steps import TrainingSchedule
+from lorabake.runs.part_outputs import (
+    CollectedOutputs,
+    OutputNames,
+    PartOutputs,
+    archive_outputs,
+    collect_outputs,
+    describe_uncollected,
+    rename_sample,
+)
+from lorabake.runs.states import StateLocation, expected_files, list_states
+from lorabake.util.safetensors import SafetensorsHeader, read_header
 
-COURSE = Course(5, 1, 3, 15, 2)
-NAMES = Names("x", "safetensors", COURSE)
+COURSE = TrainingSchedule(5, 1, 3, 15, 2)
+NAMES = OutputNames("x", "safetensors", COURSE)
 
 
 def steps(path: Path) -> str | None:
-    header = read(path)
-    assert isinstance(header, Header)
+    header = read_header(path)
+    assert isinstance(header, SafetensorsHeader)
     return header.metadata.get("ss_steps")
 
 
@@ -29,9 +37,9 @@ def lora(path: Path, trained: float, said: int, epoch: int = 1) -> None:
     write_lora(path, trained, {"ss_steps": str(said), "ss_epoch": str(epoch)})
 
 
-def continued(root: Path, offset: int = 10, stop_at: int | None = None) -> Written:
+def continued(root: Path, offset: int = 10, stop_at: int | None = None) -> PartOutputs:
     """A continuation from step 10 that wrote everything it could, up to step 15."""
-    written = Written(root, 2, 10, offset, stop_at)
+    written = PartOutputs(root, 2, 10, offset, stop_at)
     (root / "output").mkdir(parents=True, exist_ok=True)
     for own in (2, 4):
         lora(written.output / f"x-step{own:08d}.safetensors", own + offset, own)
@@ -41,9 +49,9 @@ def continued(root: Path, offset: int = 10, stop_at: int | None = None) -> Writt
     return written
 
 
-def adopted(written: Written, names: Names = NAMES) -> Adopted:
-    found = states([Spot(written.output, 2, written.offset)], "x", names.course)
-    return adopt(written, names, expected(found, {}))
+def adopted(written: PartOutputs, names: OutputNames = NAMES) -> CollectedOutputs:
+    found = list_states([StateLocation(written.output, 2, written.offset)], "x", names.course)
+    return collect_outputs(written, names, expected_files(found, {}))
 
 
 def tree(folder: Path) -> list[str]:
@@ -68,7 +76,7 @@ def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
     written = continued(tmp_path)
     adopted(written)
     before = {name: (tmp_path / name).read_bytes() for name in tree(tmp_path)}
-    assert adopted(written) == Adopted()
+    assert adopted(written) == CollectedOutputs()
     assert {name: (tmp_path / name).read_bytes() for name in tree(tmp_path)} == before
 
 
@@ -117,7 +125,7 @@ def test_halves_stay_where_they_are(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert torn.exists()
     assert not (tmp_path / "output" / "x.safetensors").exists()
-    assert told_of(found)[0] == (
+    assert describe_uncollected(found)[0] == (
         "parts/002/output/x-step00000004-state is not whole and stays there: random_states_0.pkl: it is missing"
     )
 
@@ -138,20 +146,20 @@ def test_files_of_later_steps_are_set_aside_before_it_goes_on(tmp_path: Path) ->
     lora(output / "x-000002.safetensors", 10, 10)
     lora(output / "x.safetensors", 15, 15)
     (output / "notes.txt").write_text("mine")
-    written = Written(tmp_path, 2, 10, 10, None)
-    assert set_aside(written, NAMES) == 3
+    written = PartOutputs(tmp_path, 2, 10, 10, None)
+    assert archive_outputs(written, NAMES) == 3
     assert tree(written.replaced)[-1] == "x.safetensors"
     assert not (output / "x-step00000012-state").exists()
     assert (output / "x-000002.safetensors").exists()
     assert (output / "notes.txt").exists()
     lora(output / "x.safetensors", 14, 15)
-    assert set_aside(written, NAMES) == 1
+    assert archive_outputs(written, NAMES) == 1
     assert weight(written.replaced / "x.safetensors.2") == 14
 
 
 def test_a_run_that_ends_inside_an_epoch_gets_its_last_file_from_the_last_step(tmp_path: Path) -> None:
-    names = Names("x", "safetensors", Course(5, 1, 3, 13))
-    written = Written(tmp_path, 2, 10, 10, 3)
+    names = OutputNames("x", "safetensors", TrainingSchedule(5, 1, 3, 13))
+    written = PartOutputs(tmp_path, 2, 10, 10, 3)
     (tmp_path / "output").mkdir()
     lora(written.output / "x-step00000003.safetensors", 13, 3)
     write_state(written.output / "x-step00000003-state", 13, 3, 3)
@@ -159,16 +167,16 @@ def test_a_run_that_ends_inside_an_epoch_gets_its_last_file_from_the_last_step(t
     write_state(written.output / "x-state", 15, 3, 5)
     assert adopted(written, names).files == ["output/x-state", "output/x.safetensors"]
     assert (weight(tmp_path / "output" / "x.safetensors"), steps(tmp_path / "output" / "x.safetensors")) == (13, "13")
-    header = read(tmp_path / "output" / "x.safetensors")
-    assert isinstance(header, Header)
+    header = read_header(tmp_path / "output" / "x.safetensors")
+    assert isinstance(header, SafetensorsHeader)
     assert header.metadata["ss_epoch"] == "3"
     assert weight(written.beyond / "x.safetensors") == 15
     assert names.of_the_run("x-step00000003.safetensors", written) == "x.safetensors"
 
 
 def test_a_file_of_the_last_step_too_where_the_recipe_wants_one(tmp_path: Path) -> None:
-    names = Names("x", "safetensors", Course(5, 1, 3, 14, 2))
-    written = Written(tmp_path, 2, 10, 10, 4)
+    names = OutputNames("x", "safetensors", TrainingSchedule(5, 1, 3, 14, 2))
+    written = PartOutputs(tmp_path, 2, 10, 10, 4)
     (tmp_path / "output").mkdir()
     for own in (2, 4):
         lora(written.output / f"x-step{own:08d}.safetensors", 10 + own, own)
@@ -179,7 +187,7 @@ def test_a_file_of_the_last_step_too_where_the_recipe_wants_one(tmp_path: Path) 
 
 
 def test_a_count_that_is_neither_right_nor_as_expected_is_left_to_be_judged(tmp_path: Path) -> None:
-    written = Written(tmp_path, 2, 10, 10, None)
+    written = PartOutputs(tmp_path, 2, 10, 10, None)
     (tmp_path / "output").mkdir()
     lora(written.output / "x.safetensors", 1, -4)
     adopted(written)
@@ -196,7 +204,7 @@ def test_a_count_that_is_neither_right_nor_as_expected_is_left_to_be_judged(tmp_
     ],
 )
 def test_samples(tmp_path: Path, name: str, right: str) -> None:
-    assert sample_name(name, Written(tmp_path, 2, 12, 10, None)) == right
+    assert rename_sample(name, PartOutputs(tmp_path, 2, 12, 10, None)) == right
 
 
 def test_samples_move_too(tmp_path: Path) -> None:

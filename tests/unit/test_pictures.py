@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from lorabake.errors import MachineError
-from lorabake.first.pictures import BALLOON, LIGHTHOUSE, PLAIN_LIGHTHOUSE, Scene, Subject, draw, paint
+from lorabake.inputs.sample_images import BALLOON, LIGHTHOUSE, PLAIN_LIGHTHOUSE, Scene, Subject, draw, paint
 
 
 def caption_of(picture: Path) -> list[str]:
@@ -53,7 +53,7 @@ def test_captions_open_with_token_and_class_and_hold_three_to_eight_tags(picture
         assert len(set(tags)) == len(tags)
 
 
-def test_captions_of_a_regularisation_set_open_with_the_class(tmp_path: Path) -> None:
+def test_captions_of_a_regularization_set_open_with_the_class(tmp_path: Path) -> None:
     pictures = draw(tmp_path, PLAIN_LIGHTHOUSE, 4)
     assert len(pictures) == 4
     assert {caption_of(picture)[0] for picture in pictures} == {"lighthouse"}

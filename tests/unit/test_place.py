@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.runs.place import Place
+from lorabake.runs.place import FolderHandle
 
 
 def test_a_folder_that_was_deleted_and_one_that_was_moved(tmp_path: Path) -> None:
     for name in ("moved", "deleted"):
         (tmp_path / name).mkdir()
-    with Place(tmp_path / "moved") as moved, Place(tmp_path / "deleted") as deleted:
+    with FolderHandle(tmp_path / "moved") as moved, FolderHandle(tmp_path / "deleted") as deleted:
         assert not moved.is_deleted
         (tmp_path / "moved").rename(tmp_path / "elsewhere")
         (tmp_path / "deleted").rmdir()
@@ -30,6 +30,6 @@ def test_a_disk_that_does_not_answer_stops_no_training(
     def refusing(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    with Place(tmp_path) as place:
+    with FolderHandle(tmp_path) as place:
         monkeypatch.setattr(Path, "stat", refusing)
         assert not place.is_deleted

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake.reading.positions import KeyPath, key_positions, locate
+from lorabake.recipe.positions import KeyPath, find_key_positions, find_position
 from situations import RECIPE
 
 TEXT = """\
@@ -71,28 +71,28 @@ e = 1
     ],
 )
 def test_every_way_of_writing_a_key(path: KeyPath, position: tuple[int, int]) -> None:
-    assert key_positions(TEXT)[path] == position
+    assert find_key_positions(TEXT)[path] == position
 
 
 def test_an_array_of_inline_tables_counts_like_headers() -> None:
     text = 'concept = [\n  { token = "a" },  # one\n  # a comment between\n  { token = "b", images = "p" },\n]\n'
-    found = key_positions(text)
+    found = find_key_positions(text)
     assert found[("concept", 0, "token")] == (2, 5)
     assert found[("concept", 1, "images")] == (4, 18)
     assert found[("concept", 1)] == (4, 3)
 
 
 def test_an_unwritten_key_is_where_its_parent_stands() -> None:
-    positions = key_positions(TEXT)
-    assert locate(positions, ("train", "nothing", "below")) == (6, 1)
-    assert locate(positions, ("concept", 1, "images")) == (19, 1)
-    assert locate(positions, ("nowhere",)) is None
-    assert locate(positions, ()) is None
+    positions = find_key_positions(TEXT)
+    assert find_position(positions, ("train", "nothing", "below")) == (6, 1)
+    assert find_position(positions, ("concept", 1, "images")) == (19, 1)
+    assert find_position(positions, ("nowhere",)) is None
+    assert find_position(positions, ()) is None
 
 
 def test_broken_toml_gives_what_can_be_read() -> None:
-    assert key_positions("") == {}
-    assert key_positions('name = "x"\nkind = = 3\n[train]\nseed = 1\n')[("name",)] == (1, 1)
+    assert find_key_positions("") == {}
+    assert find_key_positions('name = "x"\nkind = = 3\n[train]\nseed = 1\n')[("name",)] == (1, 1)
 
 
 def _paths(value: Any, path: KeyPath = ()) -> set[KeyPath]:
@@ -122,14 +122,14 @@ def test_every_key_of_random_documents_is_found() -> None:
     for _ in range(200):
         text = tomli_w.dumps(_random_table(picked, 3))
         expected = _paths(tomllib.loads(text))
-        assert expected <= set(key_positions(text)), text
+        assert expected <= set(find_key_positions(text)), text
         seen += len(expected)
     assert seen > 2000
 
 
 def test_every_key_of_a_recipe_stands_on_its_own_line() -> None:
     rows = RECIPE.splitlines()
-    for path, (line, column) in key_positions(RECIPE).items():
+    for path, (line, column) in find_key_positions(RECIPE).items():
         key = path[-1]
         if isinstance(key, str) and not rows[line - 1].startswith("["):
             assert rows[line - 1][column - 1 :].startswith(key)

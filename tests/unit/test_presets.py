@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from lorabake import resources
+from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import DatasetFacts
-from lorabake_schemas.defaults import leading_words
 from lorabake_schemas.findings import Severity
-from lorabake_schemas.guide import findings
+from lorabake_schemas.guide.defaults import list_leading_tags
+from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.machine import Family
 from lorabake_schemas.recipe import Recipe
 from situations import concept, dataset, folder, plan_of, recipe, situation, sources, subset, values
@@ -113,7 +113,7 @@ def test_outfits_are_kept_apart(family: Family) -> None:
 
 def test_no_kind_copies_a_value_into_its_recipe() -> None:
     """The shipped recipes of a subject say what is trained and with which optimizer; the rest is resolved."""
-    for name in (each for each in resources.recipe_names() if not each.startswith("lycoris-")):
+    for name in (each for each in resources.list_recipe_names() if not each.startswith("lycoris-")):
         made = shipped(name)
         given = made.train.model_dump(exclude_none=True)
         assert given.keys() <= {"optimizer", "max_token_length"}, name
@@ -121,14 +121,14 @@ def test_no_kind_copies_a_value_into_its_recipe() -> None:
 
 
 def shipped(name: str) -> Recipe:
-    return Recipe.model_validate(tomllib.loads(resources.recipe_text(name)))
+    return Recipe.model_validate(tomllib.loads(resources.read_recipe_text(name)))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", [*ONE_THING, "style", "outfits"])
 def test_every_subject_has_a_recipe_for_each_family(kind: str, family: Family) -> None:
-    assert [name for name in resources.recipe_names() if name.startswith(f"{kind}-{family}")]
-    made = {shipped(name).kind for name in resources.recipe_names() if name.startswith(f"{kind}-{family}")}
+    assert [name for name in resources.list_recipe_names() if name.startswith(f"{kind}-{family}")]
+    made = {shipped(name).kind for name in resources.list_recipe_names() if name.startswith(f"{kind}-{family}")}
     assert made == {kind}
 
 
@@ -157,7 +157,7 @@ def tagged(made: Recipe) -> DatasetFacts:
                 part.images,
                 60,
                 size=(1024, 1024),
-                caption=", ".join((*leading_words(part), "sitting", "forest", "side view", "smile")),
+                caption=", ".join((*list_leading_tags(part), "sitting", "forest", "side view", "smile")),
             )
             for part in made.concept
         )
@@ -169,5 +169,8 @@ def tagged(made: Recipe) -> DatasetFacts:
 def test_a_preset_by_itself_draws_no_warning(kind: str, family: Family) -> None:
     made = chosen(kind, family)
     facts = tagged(made)
-    seen = [*findings(situation(made, facts)), *findings(situation(made, facts, plan=plan_of(made, facts)))]
+    seen = [
+        *collect_findings(situation(made, facts)),
+        *collect_findings(situation(made, facts, plan=plan_of(made, facts))),
+    ]
     assert [(each.rule, each.message) for each in seen if each.severity is not Severity.HINT] == []

@@ -7,18 +7,18 @@ import math
 import pytest
 
 from lorabake.runs.happenings import (
+    EmptyDataset,
     Epoch,
+    LogLine,
     ModelLoaded,
-    NoData,
     ProgressEvent,
+    RunTotals,
     Saved,
     Saving,
     Started,
     Step,
-    Totals,
-    Words,
 )
-from lorabake.runs.progress import Parser
+from lorabake.runs.log_parser import LogParser
 
 HEAD = """accelerator device: cuda
 [11/22/25 16:00:00] INFO     loading u-net: <All keys matched successfully>                  model_util.py:1011
@@ -57,12 +57,12 @@ RUN = (
 )  # fmt: skip
 
 
-def parse(text: str, size: int = 1 << 20) -> tuple[Parser, list[ProgressEvent]]:
+def parse(text: str, size: int = 1 << 20) -> tuple[LogParser, list[ProgressEvent]]:
     """Every event but the plain words, from pieces of ``size`` bytes."""
-    parser, data = Parser(), text.encode()
+    parser, data = LogParser(), text.encode()
     events = [event for at in range(0, len(data), size) for event in parser.feed(data[at : at + size])]
     events += parser.close()
-    return parser, [event for event in events if not isinstance(event, Words)]
+    return parser, [event for event in events if not isinstance(event, LogLine)]
 
 
 def steps(events: list[ProgressEvent]) -> list[tuple[int, float | None]]:
@@ -76,7 +76,7 @@ def test_a_whole_run(size: int) -> None:
     assert events == [
         Started("cuda"),
         ModelLoaded(),
-        Totals(12, 3, 2, 2, 4),
+        RunTotals(12, 3, 2, 2, 4),
         Epoch(1, 2),
         Step(1, 4, 0.5, pace),
         Step(2, 4, 0.4, pace),
@@ -91,7 +91,7 @@ def test_a_whole_run(size: int) -> None:
     assert seen.model_loaded
     assert seen.saved
     assert seen.saves == ("output/x.safetensors",)
-    assert seen.totals == Totals(12, 3, 2, 2, 4)
+    assert seen.totals == RunTotals(12, 3, 2, 2, 4)
     assert seen.step == Step(4, 4, 1.25e-5, pace)
     assert seen.exception is None
 
@@ -102,14 +102,14 @@ def test_quick_steps_are_shown_once_and_still_counted() -> None:
 
 
 def test_a_step_is_told_when_the_next_one_shows_that_its_own_loss_was_shown() -> None:
-    parser = Parser()
+    parser = LogParser()
     assert parser.feed((bar(0, 9, None) + bar(1, 9, None) + bar(1, 9, 0.5)).encode()) == []
     assert parser.held == 1
     assert parser.feed(bar(2, 9, 0.5).encode()) == [Step(1, 9, 0.5, 1 / 3.30)]
 
 
 def test_a_step_is_told_earlier_to_whoever_knows_its_loss() -> None:
-    parser = Parser()
+    parser = LogParser()
     parser.feed((bar(0, 9, None) + bar(1, 9, None)).encode())
     assert [type(event) for event in parser.release()] == [Step]
     assert parser.feed((bar(1, 9, 0.5) + bar(1, 9, 0.4)).encode()) == []
@@ -126,7 +126,7 @@ def test_validation_caching_and_sampling_bars_are_not_steps() -> None:
         "\repoch validation steps:  50%|██   | 1/2 [00:01<00:01,  1.00it/s, val_epoch_avg_loss=0.1]"
         "\r100%|██████████| 6/6 [00:00<00:00, 20.00it/s]\n"
     )
-    parser = Parser()
+    parser = LogParser()
     assert [*parser.feed(text.encode()), *parser.close()] == []
 
 
@@ -181,7 +181,7 @@ def test_model_saved_in_a_path_or_a_caption_proves_nothing() -> None:
 
 def test_no_data() -> None:
     parser, events = parse("[16:00:00] ERROR    No data found. Please verify arguments / 画像  train_network.py:576\n")
-    assert events == [NoData()]
+    assert events == [EmptyDataset()]
     assert parser.seen.no_data
 
 
@@ -230,15 +230,15 @@ def test_ranks_and_late_messages() -> None:
 
 
 def test_words_have_no_colours_and_bars_are_not_words() -> None:
-    parser = Parser()
+    parser = LogParser()
     events = parser.feed(f"{HEAD}{bar(1, 2, 0.1)} glued\n".encode())
-    words = [event.text for event in events if isinstance(event, Words)]
+    words = [event.text for event in events if isinstance(event, LogLine)]
     assert words[3] == "2025-11-22 16:00:01|[LyCORIS]-INFO: Using rank adaptation algo: lora"
     assert words[-1] == " glued"
 
 
 def test_bytes_that_are_not_utf8_do_no_harm() -> None:
-    parser = Parser()
+    parser = LogParser()
     parser.feed(b"\xff\xfe\r\xe2\x96" + bar(1, 2, 0.1).encode() * 2)
     parser.close()
     assert parser.seen.step == Step(1, 2, 0.1, 1 / 3.30)
@@ -254,12 +254,12 @@ def test_a_flood_of_bars_is_thinned_and_nothing_else_is() -> None:
     flood = b"".join(
         b"\rsteps:  50%%|#####     | %d/9000 [00:01<00:01, 90000.00it/s, rehearsal]" % step for step in range(1, 9001)
     )
-    parser = Parser()
+    parser = LogParser()
     events = parser.feed(b"accelerator device: cpu\n" + flood[:300_000] + b"\nsaving checkpoint: a\n" + flood[300_000:])
     events += parser.close()
     steps = [event.number for event in events if isinstance(event, Step)]
     assert steps[-1] == 9000
     assert len(steps) < 100
-    assert [type(event) for event in events if not isinstance(event, (Step, Words))] == [Started, Saving]
+    assert [type(event) for event in events if not isinstance(event, (Step, LogLine))] == [Started, Saving]
     assert parser.seen.step is not None
     assert parser.seen.step.number == 9000

@@ -6,9 +6,9 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from lorabake import resources
-from lorabake.examine import examine
+from lorabake.analysis.check import check_recipe
 from lorabake.planning.compile import compile_plan
+from lorabake.util import resources
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, Plan
 from situations import CPU, GPU, XFORMERS, project
@@ -19,7 +19,7 @@ def counted(recipe: Path, machine: MachineFacts = GPU) -> Forecast:
 
 
 def planned(recipe: Path, machine: MachineFacts = GPU) -> Plan:
-    plan = examine(recipe, machine).plan
+    plan = check_recipe(recipe, machine).plan
     assert plan
     return plan
 
@@ -27,7 +27,7 @@ def planned(recipe: Path, machine: MachineFacts = GPU) -> Plan:
 def has_run(folder: Path, plan: Plan, machine: MachineFacts, seconds: float) -> None:
     """A finished run of this plan, with as many seconds for each of its steps."""
     folder.mkdir(parents=True)
-    made = compile_plan(plan, resources.option_snapshot(plan.script), resources.dataset_options(), {})
+    made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options(), {})
     (folder / "train.toml").write_bytes(made.train)
     (folder / "dataset.toml").write_bytes(made.dataset)
     start = datetime(2026, 1, 31, tzinfo=UTC)
@@ -60,7 +60,7 @@ def test_time_is_unknown_until_it_was_measured(tmp_path: Path) -> None:
 
 
 def test_the_time_of_another_attention_is_told(tmp_path: Path) -> None:
-    made = examine(project(tmp_path, pictures=30), GPU)
+    made = check_recipe(project(tmp_path, pictures=30), GPU)
     assert made.plan
     has_run(tmp_path / "runs" / "x-001", made.plan, GPU, 1.5)
     _, plan = made.with_attention(XFORMERS).planned()

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from lorabake.planning.provenance import comment, comment_flag, digest_in, given_in
+from lorabake.lora.training_comment import parse_digest, parse_own_comment, training_comment, training_comment_flag
 
 ONE, TWO = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 GIVEN = [
@@ -28,17 +28,17 @@ GIVEN = [
 
 @pytest.mark.parametrize("given", GIVEN)
 def test_digest_and_the_recipes_own_comment_are_found_again(given: str) -> None:
-    written = comment(given, ONE)
+    written = training_comment(given, ONE)
     assert written.startswith(given)
-    assert digest_in(written) == ONE
-    assert given_in(written) == given
+    assert parse_digest(written) == ONE
+    assert parse_own_comment(written) == given
 
 
 @pytest.mark.parametrize("given", [None, ""])
 def test_a_recipe_without_a_comment(given: str | None) -> None:
-    assert comment(given, ONE) == f"lorabake sha256:{ONE}"
-    assert digest_in(comment(given, ONE)) == ONE
-    assert given_in(comment(given, ONE)) is None
+    assert training_comment(given, ONE) == f"lorabake sha256:{ONE}"
+    assert parse_digest(training_comment(given, ONE)) == ONE
+    assert parse_own_comment(training_comment(given, ONE)) is None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_recipe_without_a_comment(given: str | None) -> None:
     ],
 )  # fmt: skip
 def test_what_lorabake_did_not_write_is_no_mark(other: str) -> None:
-    assert digest_in(other) is None
+    assert parse_digest(other) is None
 
 
 @pytest.mark.parametrize("given", GIVEN)
@@ -59,16 +59,18 @@ def test_two_argparses_one_behind_the_other_hand_it_on_unchanged(given: str) -> 
     launcher.add_argument("--cpu", action="store_true")
     launcher.add_argument("script")
     launcher.add_argument("rest", nargs=argparse.REMAINDER)
-    handed = launcher.parse_args(["--cpu", "train_network.py", "--config_file", "c", comment_flag(given, ONE)]).rest
+    handed = launcher.parse_args(
+        ["--cpu", "train_network.py", "--config_file", "c", training_comment_flag(given, ONE)]
+    ).rest
     script = argparse.ArgumentParser()
     script.add_argument("--config_file")
     script.add_argument("--training_comment", default=None)
     script.add_argument("--training_rate", default=None)
     took = script.parse_args(handed, namespace=argparse.Namespace(training_comment=given))
-    assert took.training_comment == comment(given, ONE)
+    assert took.training_comment == training_comment(given, ONE)
 
 
 def test_equal_runs_write_equal_comments_whatever_lorabakes_version() -> None:
     from lorabake import __version__
 
-    assert __version__ not in comment("mine", "0" * 64)
+    assert __version__ not in training_comment("mine", "0" * 64)

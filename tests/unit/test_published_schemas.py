@@ -10,27 +10,27 @@ from typing import Any, cast, get_args
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from lorabake.commands.judging import PUBLISHED
-from lorabake.examine import examine
-from lorabake.planning.difference import difference
-from lorabake.render.plan import plan_json
-from lorabake.render.report import report_json
-from lorabake.shelf import Published, schema
+from lorabake.analysis.check import check_recipe
+from lorabake.analysis.diff import diff_plans
+from lorabake.commands.check import SCHEMA_NAMES
+from lorabake.commands.json_schema import SchemaName, generate_schema
+from lorabake.commands.output.findings import findings_to_json
+from lorabake.commands.output.plan import plan_to_json
 from situations import GPU, plan_of, project, recipe, write_pictures
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 RECIPES = {
     "good": "",
     "warned": "[network]\nnetwork_dim = 128\n",
-    "waived": '[[waive]]\nrule = "G1.2"\nreason = "only a trial"\n',
+    "ignored": '[[ignore]]\nrule = "G1.2"\nreason = "only a trial"\n',
     "shapeless": '[network]\nnetwork_dim = "many"\n',
     "no-toml": "oops\n",
-    "regularised": '[[regularisation]]\nclass = "food"\nimages = "reg"\n',
+    "regularised": '[[regularization]]\nclass = "food"\nimages = "reg"\n',
     "lokr": '[network]\ntype = "lokr"\n[train]\nlr_scheduler = "cosine_with_restarts"\n[sample]\nprompts = ["a"]\n',
 }
 
 
-def hold(table: object, what: Published) -> None:
+def hold(table: object, what: SchemaName) -> None:
     """Raises ValidationError when the table is not what the published file says."""
     published = json.loads((SCHEMAS / f"{what}.schema.json").read_text("utf-8"))
     Draft202012Validator.check_schema(published)
@@ -38,41 +38,43 @@ def hold(table: object, what: Published) -> None:
     check(table)
 
 
-@pytest.mark.parametrize("what", get_args(Published))
-def test_the_files_are_those_that_lorabake_makes(what: Published) -> None:
-    assert (SCHEMAS / f"{what}.schema.json").read_text("utf-8") == schema(what), f"make schema ({what})"
+@pytest.mark.parametrize("what", get_args(SchemaName))
+def test_the_files_are_those_that_lorabake_makes(what: SchemaName) -> None:
+    assert (SCHEMAS / f"{what}.schema.json").read_text("utf-8") == generate_schema(what), f"make schema ({what})"
 
 
 def test_every_one_can_be_asked_for() -> None:
-    assert set(PUBLISHED) == set(get_args(Published)) == {path.name.split(".")[0] for path in SCHEMAS.glob("*.json")}
+    assert (
+        set(SCHEMA_NAMES) == set(get_args(SchemaName)) == {path.name.split(".")[0] for path in SCHEMAS.glob("*.json")}
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_check_prints_what_its_schema_says(name: str, tmp_path: Path) -> None:
-    found = examine(project(tmp_path, RECIPES[name]), GPU)
-    table = json.loads(report_json(found))
+    found = check_recipe(project(tmp_path, RECIPES[name]), GPU)
+    table = json.loads(findings_to_json(found))
     hold(table, "check")
-    assert set(table) == set(json.loads(schema("check"))["properties"])
+    assert set(table) == set(json.loads(generate_schema("check"))["properties"])
 
 
-@pytest.mark.parametrize("name", ["good", "warned", "waived", "regularised", "lokr"])
+@pytest.mark.parametrize("name", ["good", "warned", "ignored", "regularised", "lokr"])
 def test_plan_prints_what_its_schema_says(name: str, tmp_path: Path) -> None:
     write_pictures(tmp_path / "reg", size=(128, 64))
-    table = json.loads(plan_json(examine(project(tmp_path, RECIPES[name]), GPU)))
+    table = json.loads(plan_to_json(check_recipe(project(tmp_path, RECIPES[name]), GPU)))
     hold(table, "plan")
-    assert set(table) == set(json.loads(schema("plan"))["properties"])
+    assert set(table) == set(json.loads(generate_schema("plan"))["properties"])
 
 
 def test_diff_prints_what_its_schema_says() -> None:
     one, other = plan_of(recipe(concept={"num_repeats": 2})), plan_of(recipe(network={"type": "lokr"}))
-    told = json.loads(difference(one, other, ("a", "b")).model_dump_json())
+    told = json.loads(diff_plans(one, other, ("a", "b")).model_dump_json())
     assert told["settings"]
     assert told["forecast"]
     hold(told, "diff")
 
 
 def warned(tmp_path: Path) -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(report_json(examine(project(tmp_path, RECIPES["warned"]), GPU)))
+    table: dict[str, Any] = json.loads(findings_to_json(check_recipe(project(tmp_path, RECIPES["warned"]), GPU)))
     return table
 
 

@@ -8,14 +8,14 @@ from typing import get_args
 
 import pytest
 
-from lorabake import resources
-from lorabake.commands.common import called
+from lorabake.analysis.check import check_recipe
+from lorabake.commands.common import program_name
 from lorabake.errors import MachineError
-from lorabake.examine import examine
-from lorabake.first import ingredients as quickstart
-from lorabake.reading.load import load
+from lorabake.jobs import quickstart_files as quickstart
+from lorabake.recipe.load import load_recipe
+from lorabake.util import resources
 from lorabake_schemas.machine import Family, MachineFacts
-from lorabake_schemas.words import quoted
+from lorabake_schemas.messages import literal
 
 MACHINE = MachineFacts(system="Linux", cpus=2, memory_bytes=16 * 2**30)
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -42,22 +42,22 @@ def write_base(folder: Path, family: Family) -> None:
         "full_size": False,
         "files": {name: len(text) for name, text in files.items()},
     }
-    (folder / quickstart.MARK).write_text(json.dumps(mark), encoding="utf-8")
+    (folder / quickstart.BASE_MARKER).write_text(json.dumps(mark), encoding="utf-8")
 
 
-def prepare(folder: Path, family: Family = "sd15") -> tuple[quickstart.Prepared, list[str]]:
+def prepare(folder: Path, family: Family = "sd15") -> tuple[quickstart.QuickstartFiles, list[str]]:
     said: list[str] = []
-    return quickstart.prepare(folder, family, None, {}, said.append), said
+    return quickstart.write_quickstart_files(folder, family, None, {}, said.append), said
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_recipe_reads_and_plans_without_an_error(tmp_path: Path, family: Family) -> None:
     prepared, _ = prepare(tmp_path, family)
     write_base(tmp_path / f"base-{family}", family)
-    examination = examine(prepared.recipe, MACHINE)
+    examination = check_recipe(prepared.recipe, MACHINE)
     assert examination.errors == ()
     _, plan = examination.planned()
-    assert plan.forecast.steps == quickstart.STEPS
+    assert plan.forecast.steps == quickstart.QUICKSTART_STEPS
     assert plan.family == family
 
 
@@ -65,9 +65,9 @@ def test_the_recipe_reads_and_plans_without_an_error(tmp_path: Path, family: Fam
 def test_a_first_try_is_not_told_off_for_being_one(tmp_path: Path, family: Family) -> None:
     prepared, _ = prepare(tmp_path, family)
     write_base(tmp_path / f"base-{family}", family)
-    found = examine(prepared.recipe, MACHINE)
+    found = check_recipe(prepared.recipe, MACHINE)
     assert {finding.rule for finding in found.findings} <= {"missing-file"}  # only a real base has its tokenizer
-    assert [waived.finding.rule for waived in found.waived] == [
+    assert [ignored.finding.rule for ignored in found.ignored] == [
         "G1.2",
         *(["G4.61"] if family == "sdxl" else []),
         "G5.2",
@@ -79,17 +79,17 @@ def test_the_readme_shows_what_a_quickstart_says() -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
     shown = next(block for block in readme.split("```")[1::2] if block.lstrip().startswith("A real training")).strip()
     lines = shown.splitlines()
-    pin = resources.pin().cpu
-    assert lines[0] == quickstart.announcement("sd15", quickstart.needs("sd15", pin), Path("quickstart"))
+    pin = resources.load_pin().cpu
+    assert lines[0] == quickstart.start_message("sd15", quickstart.resource_needs("sd15", pin), Path("quickstart"))
     lora = Path("quickstart/runs/lumlighthouse-001/output/lumlighthouse.safetensors")
-    last = quickstart.farewell(Path("quickstart/recipe.toml"), "sd15", lora, program=".venv/bin/lorabake")
+    last = quickstart.final_message(Path("quickstart/recipe.toml"), "sd15", lora, program=".venv/bin/lorabake")
     assert tuple(lines[-len(last) :]) == last
     assert [line for line in lines if line.startswith("quickstart/recipe.toml")] == []  # nothing is found in it
 
 
 def test_comments_of_the_recipe_stand_in_one_column() -> None:
     for family in FAMILIES:
-        lines = quickstart.recipe_text(family).splitlines()
+        lines = quickstart.quickstart_recipe(family).splitlines()
         columns = {line.index("#") for line in lines if "#" in line and not line.startswith(("#", "tokenizer_cache"))}
         assert columns == {32}
 
@@ -117,7 +117,7 @@ def test_a_recipe_of_ours_for_another_family_is_replaced(tmp_path: Path) -> None
     prepare(tmp_path, "sd15")
     again, _ = prepare(tmp_path, "sdxl")
     assert not again.edited
-    loaded = load(again.recipe).recipe
+    loaded = load_recipe(again.recipe).recipe
     assert loaded is not None
     assert loaded.base.family == "sdxl"
 
@@ -130,11 +130,11 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_base_is_whole_only_with_every_file_at_its_size(tmp_path: Path) -> None:
     base = tmp_path / "base"
-    assert not quickstart.is_whole(base)
+    assert not quickstart.is_complete_base(base)
     write_base(base, "sd15")
-    assert quickstart.is_whole(base)
+    assert quickstart.is_complete_base(base)
     (base / "unet/model.safetensors").write_text("weigh", encoding="utf-8")
-    assert not quickstart.is_whole(base)
+    assert not quickstart.is_complete_base(base)
 
 
 def test_a_whole_base_is_used_again_without_any_python(tmp_path: Path) -> None:
@@ -154,22 +154,22 @@ def test_a_folder_of_somebody_else_is_never_touched(tmp_path: Path) -> None:
 
 
 def test_needs_count_the_trainer_only_when_it_must_be_fetched() -> None:
-    lock = resources.pin().cpu
-    with_it, without = quickstart.needs("sd15", lock), quickstart.needs("sd15")
+    lock = resources.load_pin().cpu
+    with_it, without = quickstart.resource_needs("sd15", lock), quickstart.resource_needs("sd15")
     assert with_it.download_bytes == lock.download_bytes
     assert with_it.trainer_bytes == lock.disk_bytes
     assert without.download_bytes == without.trainer_bytes == 0
     assert with_it.memory_bytes == without.memory_bytes
-    assert quickstart.needs("sdxl").memory_bytes > without.memory_bytes
-    assert quickstart.needs("sdxl", rehearsal=True).memory_bytes < without.memory_bytes
+    assert quickstart.resource_needs("sdxl").memory_bytes > without.memory_bytes
+    assert quickstart.resource_needs("sdxl", rehearsal=True).memory_bytes < without.memory_bytes
 
 
 def test_the_announcement_names_memory_disk_and_download() -> None:
-    what = quickstart.Needs(7 * 10**9, 2 * 10**9, 346 * 10**6, 15 * 10**8)
-    said = quickstart.announcement("sd15", what, Path("quickstart"))
+    what = quickstart.ResourceNeeds(7 * 10**9, 2 * 10**9, 346 * 10**6, 15 * 10**8)
+    said = quickstart.start_message("sd15", what, Path("quickstart"))
     for part in ("7.0 GB of memory", "2.0 GB of disk in quickstart", "download of 0.3 GB", "1.5 GB of disk"):
         assert part in said
-    assert "download" not in quickstart.announcement("sd15", quickstart.needs("sd15"), Path("quickstart"))
+    assert "download" not in quickstart.start_message("sd15", quickstart.resource_needs("sd15"), Path("quickstart"))
 
 
 @pytest.mark.parametrize(("memory", "disk", "word"), [(10, 99, "memory"), (99, 10, "disk"), (None, 10, "disk")])
@@ -177,30 +177,32 @@ def test_too_little_room_is_an_error_that_names_what_is_short(
     tmp_path: Path, memory: int | None, disk: int, word: str
 ) -> None:
     with pytest.raises(MachineError, match=f"not enough {word}"):
-        quickstart.check_room(quickstart.Needs(50, 50), tmp_path, memory, disk)
+        quickstart.check_resources(quickstart.ResourceNeeds(50, 50), tmp_path, memory, disk)
 
 
 def test_enough_room_and_unknown_memory_pass(tmp_path: Path) -> None:
-    quickstart.check_room(quickstart.Needs(50, 50), tmp_path, 50, 50)
-    quickstart.check_room(quickstart.Needs(50, 50), tmp_path, None, 50)
+    quickstart.check_resources(quickstart.ResourceNeeds(50, 50), tmp_path, 50, 50)
+    quickstart.check_resources(quickstart.ResourceNeeds(50, 50), tmp_path, None, 50)
 
 
 def test_a_base_made_before_counts_as_room(tmp_path: Path) -> None:
     (tmp_path / "base-sd15").mkdir()
     (tmp_path / "base-sd15" / "weights").write_bytes(b"x" * 40)
-    quickstart.check_room(quickstart.Needs(50, 50), tmp_path, None, 10)
+    quickstart.check_resources(quickstart.ResourceNeeds(50, 50), tmp_path, None, 10)
 
 
 def test_farewell_after_a_training_names_the_lora_and_three_commands() -> None:
-    lines = quickstart.farewell(Path("recipe.toml"), "sdxl", Path("runs/1/lum.safetensors"))
+    lines = quickstart.final_message(Path("recipe.toml"), "sdxl", Path("runs/1/lum.safetensors"))
     assert "runs/1/lum.safetensors" in lines[0]
     commands = [line.split() for line in lines if line.startswith("  lorabake ")]
     assert [command[1] for command in commands] == ["recipes", "check", "run"]
-    assert commands[0][3] in resources.recipe_names()
+    assert commands[0][3] in resources.list_recipe_names()
 
 
 def test_farewell_after_a_rehearsal_ends_with_nothing_trained() -> None:
-    lines = quickstart.farewell(Path("my folder/recipe.toml"), "sd15", None, quoted("the trainer could not be fetched"))
+    lines = quickstart.final_message(
+        Path("my folder/recipe.toml"), "sd15", None, literal("the trainer could not be fetched")
+    )
     assert "the trainer could not be fetched" in lines[0]
     assert lines[1].endswith('lorabake quickstart --folder "my folder"')
     assert "nothing was trained" in lines[-1]
@@ -213,10 +215,10 @@ def test_commands_are_told_as_they_work_here(tmp_path: Path, monkeypatch: pytest
     program.write_text("", encoding="utf-8")
     other = tmp_path / "lorabake"
     other.write_text("", encoding="utf-8")
-    assert called(".venv/bin/lorabake", None) == ".venv/bin/lorabake"
-    assert called(".venv/bin/lorabake", str(other)) == ".venv/bin/lorabake"
-    assert called(str(program), str(program)) == "lorabake"
-    assert called("my venv/bin/lorabake", None) == "'my venv/bin/lorabake'"
-    assert called("lorabake/__main__.py", None).endswith(" -m lorabake")
-    lines = quickstart.farewell(Path("recipe.toml"), "sd15", Path("x.safetensors"), program=".venv/bin/lorabake")
+    assert program_name(".venv/bin/lorabake", None) == ".venv/bin/lorabake"
+    assert program_name(".venv/bin/lorabake", str(other)) == ".venv/bin/lorabake"
+    assert program_name(str(program), str(program)) == "lorabake"
+    assert program_name("my venv/bin/lorabake", None) == "'my venv/bin/lorabake'"
+    assert program_name("lorabake/__main__.py", None).endswith(" -m lorabake")
+    lines = quickstart.final_message(Path("recipe.toml"), "sd15", Path("x.safetensors"), program=".venv/bin/lorabake")
     assert [line.split()[0] for line in lines[2:]] == [".venv/bin/lorabake"] * 3

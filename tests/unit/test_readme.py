@@ -10,10 +10,10 @@ import click
 import pytest
 from PIL import Image
 
+from lorabake.analysis.check import check_recipe
 from lorabake.cli import main
-from lorabake.examine import examine
-from lorabake.render.page import Page
-from lorabake.render.report import concise
+from lorabake.commands.output.findings import format_concise
+from lorabake.commands.output.layout import TextLayout
 from lorabake_schemas.recipe import Recipe
 from situations import CPU
 
@@ -41,7 +41,7 @@ def test_its_report_of_mistakes_is_what_check_says(tmp_path: Path, monkeypatch: 
         Image.new("RGB", (768, 768), (number, 9, 9)).save(pictures / f"{number}.png")
     command, _, shown = block("$ lorabake check").partition("\n")
     assert command == "$ lorabake check my.toml | cat"
-    assert click.unstyle(concise(examine(Path("my.toml"), CPU), Page())) == shown
+    assert click.unstyle(format_concise(check_recipe(Path("my.toml"), CPU), TextLayout())) == shown
 
 
 def test_commands_and_options_that_it_names_are_there() -> None:

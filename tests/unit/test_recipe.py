@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lorabake.reading.shape import all_keys, known_keys, shape_findings
+from lorabake.recipe.validation import findings_from_errors, list_all_keys, list_keys
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.recipe import Recipe
 from situations import RECIPE, recipe
@@ -22,7 +22,7 @@ def found(raw: dict[str, Any]) -> list[Finding]:
     try:
         Recipe.model_validate(raw)
     except ValidationError as error:
-        return shape_findings(error.errors(include_url=False), raw)
+        return findings_from_errors(error.errors(include_url=False), raw)
     return []
 
 
@@ -36,12 +36,12 @@ def changed(table: str, key: str, value: Any) -> dict[str, Any]:
         return raw
     beginnings: dict[str, Any] = {
         "sample": {"prompts": ["a"]},
-        "regularisation": {"class": "food", "images": "reg"},
-        "waive": {"rule": "G1.2", "reason": "known"},
+        "regularization": {"class": "food", "images": "reg"},
+        "ignore": {"rule": "G1.2", "reason": "known"},
     }
     rows = raw.setdefault(table, dict(beginnings.get(table, {})))
     rows[key] = value
-    if table in {"regularisation", "waive"}:
+    if table in {"regularization", "ignore"}:
         raw[table] = [rows]
     return raw
 
@@ -148,9 +148,9 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("concept", "flip_aug", 1, "wrong-type"),
     ("concept", "shuffle_caption", "on", "wrong-type"),
     ("concept", "keep_tokens", -1, "out-of-range"),
-    ("regularisation", "class", 1, "wrong-type"),
-    ("regularisation", "images", 1, "wrong-type"),
-    ("regularisation", "num_repeats", 0, "out-of-range"),
+    ("regularization", "class", 1, "wrong-type"),
+    ("regularization", "images", 1, "wrong-type"),
+    ("regularization", "num_repeats", 0, "out-of-range"),
     ("network", "type", "lokon", "bad-choice"),
     ("network", "network_dim", "sixteen", "wrong-type"),
     ("network", "network_dim", 0, "out-of-range"),
@@ -249,14 +249,14 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("sample", "sample_every_n_steps", 0, "out-of-range"),
     ("sample", "sample_at_first", 1, "wrong-type"),
     ("sample", "sample_sampler", "eular", "bad-choice"),
-    *[("metadata", key, 1, "wrong-type") for key in known_keys(("metadata",))],
+    *[("metadata", key, 1, "wrong-type") for key in list_keys(("metadata",))],
     ("launch", "num_processes", 0, "out-of-range"),
     ("launch", "gpu_ids", "0;1", "out-of-range"),
     ("launch", "num_cpu_threads_per_process", 0, "out-of-range"),
     ("launch", "main_process_port", 80, "out-of-range"),
     ("launch", "deterministic", "yes", "wrong-type"),
-    ("waive", "rule", 1, "wrong-type"),
-    ("waive", "reason", "a", "out-of-range"),
+    ("ignore", "rule", 1, "wrong-type"),
+    ("ignore", "reason", "a", "out-of-range"),
     ("kohya", "lowram", {"a": 1}, "wrong-type"),
     ("kohya", "loss_type", [1, "a"], "wrong-type"),
 ]
@@ -274,8 +274,8 @@ def test_a_wrong_value_is_one_finding_at_its_key(table: str, key: str, value: An
 
 def test_every_key_of_a_recipe_has_a_wrong_value_above() -> None:
     covered = {(table, key) for table, key, _, _ in WRONG}
-    tables = {key for table, key in all_keys() if not table and known_keys((key,))}
-    everything = {(table, key) for table, key in all_keys() if table or key not in tables}
+    tables = {key for table, key in list_all_keys() if not table and list_keys((key,))}
+    everything = {(table, key) for table, key in list_all_keys() if table or key not in tables}
     missing = everything - covered - {("", "kohya")}
     assert len(everything) > 100
     assert missing == set()
@@ -339,7 +339,7 @@ def test_random_damage_never_gets_past_the_schema_unnamed() -> None:
     """Whatever kind of value stands at whatever key: either it is valid, or every finding names a key and a fix."""
     picked = random.Random(7)  # noqa: S311 - no secrets here
     values: list[Any] = [None, True, -1, 0, 3, 2.5, float("nan"), "", "x", "1", [], [1], ["a"], [1, "a"], {}, {"a": 1}]
-    keys = [pair for pair in all_keys() if pair[0] != ""]
+    keys = [pair for pair in list_all_keys() if pair[0] != ""]
     refused = 0
     for _ in range(2000):
         table, key = picked.choice(keys)

@@ -10,35 +10,45 @@ from pathlib import Path
 import click
 import pytest
 
+from lorabake.analysis.default_values import FAMILIES, KINDS, ExampleRecipe
+from lorabake.analysis.explain import RECIPE_CODES, STATUS_LABELS, find_entries, find_subject
+from lorabake.commands.output.book import format_book, format_status_counts, status_counts_to_json
+from lorabake.commands.output.explain import (
+    describe_status,
+    explain_code,
+    explain_topic,
+    explain_topics,
+    first_sentence,
+    iter_entry_lines,
+    topic_to_json,
+)
+from lorabake.commands.output.layout import TextLayout
+from lorabake.commands.output.locations import describe_recipes
 from lorabake.errors import RecipeError
-from lorabake.explain import CODES, STATUSES, find, subject_of
-from lorabake.render.book import counts_json, counts_text, markdown
-from lorabake.render.explain import answers, code_text, done, entry_lines, explained, explained_json, first_sentence
-from lorabake.render.page import Page
-from lorabake.render.where import where
-from lorabake.speech import Speech
-from lorabake.typical import FAMILIES, KINDS, Case
-from lorabake_schemas.guide import rules
-from lorabake_schemas.guide.book import Entry, book
-from lorabake_schemas.recipe import Waive
-from lorabake_schemas.vocabulary import OPTIMIZERS
+from lorabake.util.i18n import Translator
+from lorabake_schemas.guide.book import BookEntry, load_book
+from lorabake_schemas.guide.rules import list_rules
+from lorabake_schemas.recipe import Ignore
+from lorabake_schemas.sd_scripts import OPTIMIZERS
 from test_published_schemas import hold
 from test_speech import Backwards
 
-PAGE = Page()
-ENTRY = Entry(id="G1.1", title="Title", action="W", guide="Said.", status="not-applicable", reason="A list.")
+PAGE = TextLayout()
+ENTRY = BookEntry(id="G1.1", title="Title", action="W", guide="Said.", status="not-applicable", reason="A list.")
 
 
-def at_length(entry: Entry, page: Page = PAGE) -> list[str]:
-    return [click.unstyle(line) for line in entry_lines(entry, page)]
+def at_length(entry: BookEntry, page: TextLayout = PAGE) -> list[str]:
+    return [click.unstyle(line) for line in iter_entry_lines(entry, page)]
 
 
 def told(topic: str, width: int | None = 80, *, whole: bool = False) -> str:
-    return click.unstyle(explained(topic, find(topic), subject_of(topic), Page(width=width), whole=whole))
+    return click.unstyle(
+        explain_topic(topic, find_entries(topic), find_subject(topic), TextLayout(width=width), whole=whole)
+    )
 
 
 def test_an_entry_says_everything() -> None:
-    rows = at_length(find("G4.90")[0], Page(width=100))
+    rows = at_length(find_entries("G4.90")[0], TextLayout(width=100))
     assert rows[:3] == ["G4.90  Keep n tokens", "Guide, part 4: training settings", ""]
     said = "\n".join(rows)
     assert "  Value       2, or 3 with an outfit" in said
@@ -69,16 +79,19 @@ def test_what_is_missing_is_named_and_what_is_empty_left_out() -> None:
     entry = ENTRY.model_copy(update={"id": "G1.0"})
     assert at_length(entry)[2:] == ["", "  The guide   Said.", "  lorabake    does not apply. A list."]
     finished = ENTRY.model_copy(update={"status": "implemented", "where": ("rule", "resolve"), "under": "G1.2"})
-    assert done(finished) == "told by `lorabake check`, set in the plan (as G1.2). A list."
-    assert done(finished.model_copy(update={"under": "", "reason": ""})) == "told by `lorabake check`, set in the plan."
-    assert done(ENTRY.model_copy(update={"status": "advice", "reason": ""})) == "advice for people."
-    assert done(ENTRY) == "does not apply. A list."
+    assert describe_status(finished) == "told by `lorabake check`, set in the plan (as G1.2). A list."
+    assert (
+        describe_status(finished.model_copy(update={"under": "", "reason": ""}))
+        == "told by `lorabake check`, set in the plan."
+    )
+    assert describe_status(ENTRY.model_copy(update={"status": "advice", "reason": ""})) == "advice for people."
+    assert describe_status(ENTRY) == "does not apply. A list."
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 132])
 def test_an_entry_is_as_wide_as_asked_and_loses_no_word(width: int) -> None:
-    for entry in book():
-        rows = at_length(entry, Page(width=width))
+    for entry in load_book():
+        rows = at_length(entry, TextLayout(width=width))
         long = [row for row in rows if len(row) > width]
         assert [row for row in long if len(row.split()[-1]) <= width - 20] == []
         said = " ".join(" ".join(rows).split())
@@ -101,14 +114,14 @@ def test_no_rule_of_a_topic_goes_unnamed_and_few_have_words(topic: str) -> None:
     said = " ".join(rows)
     assert 3 <= len(names) <= 5
     also = said.partition("also: ")[2].partition(";")[0].split(", ")
-    assert sorted([*names, *also]) == sorted(entry.id for entry in find(topic))
+    assert sorted([*names, *also]) == sorted(entry.id for entry in find_entries(topic))
     assert f"`lorabake explain {topic} --full` shows them all" in said
 
 
 @pytest.mark.parametrize("topic", [*KINDS, *FAMILIES])
 def test_every_kind_and_family_has_a_page(topic: str) -> None:
     assert told(topic).startswith(f"{topic}: what lorabake makes of it")
-    assert find(topic)
+    assert find_entries(topic)
 
 
 @pytest.mark.parametrize("topic", [*KINDS, "class_tokens"])
@@ -118,31 +131,31 @@ def test_words_of_the_sample_recipe_are_neutral(topic: str) -> None:
 
 
 def test_several_topics_are_answered_one_after_the_other() -> None:
-    text = click.unstyle(answers(("S12", "S27", "S12", "waive"), Page(width=80)))
-    heads = [text.index(f"\n\n\n{head}") for head in ("S27  ", "waive\n")]
+    text = click.unstyle(explain_topics(("S12", "S27", "S12", "ignore"), TextLayout(width=80)))
+    heads = [text.index(f"\n\n\n{head}") for head in ("S27  ", "ignore\n")]
     assert heads == sorted(heads)
     assert text.startswith("S12  ")
     assert text.count("S12  How") == 1
-    both = json.loads(answers(("S12", "S27", "waive"), PAGE, as_json=True))
+    both = json.loads(explain_topics(("S12", "S27", "ignore"), PAGE, as_json=True))
     hold(both, "explain")
     assert [entry["id"] for entry in both["entries"]] == ["S12", "S27"]
-    assert both["text"] == CODES["waive"]
-    assert answers(("clip", "skip"), PAGE) == answers(("clip skip",), PAGE)
+    assert both["text"] == RECIPE_CODES["ignore"]
+    assert explain_topics(("clip", "skip"), PAGE) == explain_topics(("clip skip",), PAGE)
     with pytest.raises(RecipeError, match="nonsense"):
-        answers(("S12", "nonsense"), PAGE)
+        explain_topics(("S12", "nonsense"), PAGE)
 
 
-def test_a_waiver_is_shown_as_it_is_written() -> None:
-    text = code_text("waive", Page(width=80))
-    loaded = tomllib.loads(text.partition("    [[waive]]")[2].join(("[[waive]]", "")).replace("    ", ""))
-    assert Waive.model_validate(loaded["waive"][0]).rule == "G1.2"
-    assert answers(("waiver",), PAGE) == code_text("waive", PAGE)
+def test_a_ignore_is_shown_as_it_is_written() -> None:
+    text = explain_code("ignore", TextLayout(width=80))
+    loaded = tomllib.loads(text.partition("    [[ignore]]")[2].join(("[[ignore]]", "")).replace("    ", ""))
+    assert Ignore.model_validate(loaded["ignore"][0]).rule == "G1.2"
+    assert explain_topics(("waive",), PAGE) == explain_code("ignore", PAGE)
 
 
 def test_in_another_language_the_book_says_that_it_is_english() -> None:
-    page = Page(Speech("xx", Backwards()), 80)
+    page = TextLayout(Translator("xx", Backwards()), 80)
     for topic in ("G4.90", "rank"):
-        said = click.unstyle(explained(topic, find(topic), subject_of(topic), page))
+        said = click.unstyle(explain_topic(topic, find_entries(topic), find_subject(topic), page))
         assert said.splitlines()[-1] == "~The book of rules exists in English only."
         assert "English only" not in told(topic)
 
@@ -175,17 +188,17 @@ def test_lines_fit(topic: str, width: int) -> None:
 
 
 def test_labels_are_in_the_pages_language() -> None:
-    page = Page(Speech("xx", Backwards()), 80)
-    said = click.unstyle(explained("rank", find("rank"), subject_of("rank"), page))
+    page = TextLayout(Translator("xx", Backwards()), 80)
+    said = click.unstyle(explain_topic("rank", find_entries("rank"), find_subject("rank"), page))
     assert said.startswith("~network_dim: what lorabake writes")
     assert "~with" in said
 
 
 @pytest.mark.parametrize("topic", ["network_dim", "Prodigy", "lokr", "style", "sdxl", "G4.90", "webp"])
 def test_json_is_what_the_schema_says(topic: str) -> None:
-    table = json.loads(explained_json(topic))
+    table = json.loads(topic_to_json(topic))
     hold(table, "explain")
-    assert [entry["id"] for entry in table["entries"]] == [entry.id for entry in find(topic)]
+    assert [entry["id"] for entry in table["entries"]] == [entry.id for entry in find_entries(topic)]
     assert bool(table["values"]) is (topic not in ("G4.90", "webp"))
 
 
@@ -195,20 +208,23 @@ CODE = re.compile(r'(?:rule=|return |Error\(\s*|_fault\(\s*)"([a-z]+(?:-[a-z]+)*
 
 def test_every_id_that_a_finding_may_have_is_explained() -> None:
     places = [
-        ROOT / "wrapper/lorabake/reading",
-        ROOT / "wrapper/lorabake/examine.py",
+        ROOT / "wrapper/lorabake/recipe",
+        ROOT / "wrapper/lorabake/inputs",
+        ROOT / "wrapper/lorabake/analysis/check.py",
         ROOT / "schemas/lorabake_schemas",
     ]
     files = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*.py")))]
-    found = {code for file in files for code in CODE.findall(file.read_text("utf-8")) if "-" in code or code == "waive"}
-    assert found == set(CODES)
-    for code in CODES:
-        text = click.unstyle(code_text(code, Page(width=80)))
+    found = {
+        code for file in files for code in CODE.findall(file.read_text("utf-8")) if "-" in code or code == "ignore"
+    }
+    assert found == set(RECIPE_CODES)
+    for code in RECIPE_CODES:
+        text = click.unstyle(explain_code(code, TextLayout(width=80)))
         assert text.splitlines()[0] == code
-        assert " ".join(text.split()).startswith(f"{code} {CODES[code]}")
-        hold(json.loads(explained_json(code)), "explain")
-    for rule in rules():
-        assert find(rule.id), rule.id
+        assert " ".join(text.split()).startswith(f"{code} {RECIPE_CODES[code]}")
+        hold(json.loads(topic_to_json(code)), "explain")
+    for rule in list_rules():
+        assert find_entries(rule.id), rule.id
 
 
 @pytest.mark.parametrize(
@@ -224,8 +240,8 @@ def test_the_first_sentence(text: str, first: str) -> None:
     assert first_sentence(text) == first
 
 
-def cases(also: str = "", families: tuple[str, ...] = FAMILIES, kinds: tuple[str, ...] = KINDS) -> list[Case]:
-    return [Case(family, kind, also) for family in families for kind in kinds]  # type: ignore[arg-type]
+def cases(also: str = "", families: tuple[str, ...] = FAMILIES, kinds: tuple[str, ...] = KINDS) -> list[ExampleRecipe]:
+    return [ExampleRecipe(family, kind, also) for family in families for kind in kinds]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -248,25 +264,25 @@ def cases(also: str = "", families: tuple[str, ...] = FAMILIES, kinds: tuple[str
         ),
     ],
 )
-def test_for_whom_in_few_words(found: list[Case], words: str) -> None:
-    assert where(found) == words
+def test_for_whom_in_few_words(found: list[ExampleRecipe], words: str) -> None:
+    assert describe_recipes(found) == words
 
 
 def test_the_table_adds_up() -> None:
-    rows = counts_text(PAGE).splitlines()
+    rows = format_status_counts(PAGE).splitlines()
     assert len(rows) == 17
     numbers = [[int(cell) for cell in click.unstyle(row).split()[-4:]] for row in rows[1:]]
     assert [sum(row[:-1]) for row in numbers] == [row[-1] for row in numbers]
     assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
     assert numbers[-1][-1] == 311 + 41
-    table = json.loads(counts_json())
+    table = json.loads(status_counts_to_json())
     assert table["sum"] == sum(table["all"].values()) == 352
     assert list(table["all"].values()) == numbers[-1][:-1]
-    assert set(table["all"]) == set(STATUSES)
+    assert set(table["all"]) == set(STATUS_LABELS)
 
 
 def test_markdown_is_the_whole_book_with_its_table() -> None:
-    text = markdown()
+    text = format_book()
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     numbers = [[int(cell) for cell in re.findall(r"(?<=\| )\d+(?= \|)", row)] for row in rows]
     assert len(rows) == 16
@@ -274,7 +290,7 @@ def test_markdown_is_the_whole_book_with_its_table() -> None:
     assert numbers[-1][-1] == 352
     assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
     headings = re.findall(r"^### (\S+) ", text, re.MULTILINE)
-    assert headings == [entry.id for entry in book()]
+    assert headings == [entry.id for entry in load_book()]
     assert text.count("\n## ") == 15
     assert r"\*.fp16.\*" in text
     assert r"\_" not in text
@@ -283,7 +299,7 @@ def test_markdown_is_the_whole_book_with_its_table() -> None:
 
 
 def test_markdowns_links_lead_to_headings() -> None:
-    text = markdown()
+    text = format_book()
     heads = re.findall(r"^## (.*)", text, re.MULTILINE)
     anchors = {re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in heads}
     links = re.findall(r"\]\(#([^)]*)\)", text)

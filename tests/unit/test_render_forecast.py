@@ -7,15 +7,17 @@ from typing import Any
 import click
 import pytest
 
-from lorabake.render.forecast import SHOWN_SAVES, forecast_lines
-from lorabake.render.page import Page
-from lorabake_schemas.plan import Dealing, FileSize, Forecast, Plan, Save, Timing
+from lorabake.commands.output.forecast import MAX_SAVES_SHOWN, format_forecast
+from lorabake.commands.output.layout import TextLayout
+from lorabake_schemas.plan import BatchDistribution, FileSize, Forecast, Plan, PlannedSave, TimeEstimate
 from situations import dataset, folder, plan_of, recipe
 
 
 def of(plan: Plan, **more: Any) -> list[str]:
     counted = plan.forecast.model_copy(update=more)
-    return [click.unstyle(line) for line in forecast_lines(plan.model_copy(update={"forecast": counted}), Page())]
+    return [
+        click.unstyle(line) for line in format_forecast(plan.model_copy(update={"forecast": counted}), TextLayout())
+    ]
 
 
 def words(rows: list[str]) -> list[list[str]]:
@@ -46,7 +48,7 @@ def test_the_guides_marks_stand_beside_the_plans_numbers() -> None:
 
 def test_a_step_of_several_batches_is_told() -> None:
     assert not any("a step:" in row for row in of(PLAN))
-    dealt = Dealing(
+    dealt = BatchDistribution(
         processes=1, accumulation=4, batches_per_process=30, samples_per_step=8, repeated_batches=0, last_step_batches=2
     )
     rows = of(PLAN, dealing=dealt)
@@ -76,12 +78,12 @@ def test_buckets_and_what_is_lost_by_them() -> None:
     assert not any("not full" in row for row in of(PLAN))
 
 
-def test_concepts_and_the_pictures_that_regularisation_uses() -> None:
-    plan = plan_of(recipe(regularisation=[{"class": "food", "images": "r"}]))
+def test_concepts_and_the_pictures_that_regularization_uses() -> None:
+    plan = plan_of(recipe(regularization=[{"class": "food", "images": "r"}]))
     [concept, reg] = plan.forecast.shares
     rows = words(of(plan, shares=(concept, reg.model_copy(update={"images_used": 7}))))
     assert ["hmbrgrlora", "30", "1", "30", "100", "times"] in rows
-    assert ["food", "(regularisation)", "7", "of", "30", "1"] in [row[:6] for row in rows]
+    assert ["food", "(regularization)", "7", "of", "30", "1"] in [row[:6] for row in rows]
 
 
 def test_saves_and_the_room_they_take() -> None:
@@ -97,18 +99,18 @@ def test_saves_and_the_room_they_take() -> None:
 
 
 def test_many_saves_are_not_all_shown() -> None:
-    saves = tuple(Save(file=f"x-{n}.safetensors", step=n) for n in range(1, 31))
+    saves = tuple(PlannedSave(file=f"x-{n}.safetensors", step=n) for n in range(1, 31))
     rows = of(PLAN, saves=saves)
     shown = [row for row in rows if row.startswith("  x-")]
-    assert len(shown) == SHOWN_SAVES
+    assert len(shown) == MAX_SAVES_SHOWN
     assert words(shown)[0] == ["x-1.safetensors", "1"]
     assert words(shown)[-1] == ["x-30.safetensors", "30"]
-    assert f"  ... {30 - SHOWN_SAVES} more" in rows
+    assert f"  ... {30 - MAX_SAVES_SHOWN} more" in rows
 
 
 def test_time_is_a_range_with_its_source_or_unknown() -> None:
     assert of(PLAN, timing=None)[-1] == "  time: unknown; no run like this was measured on this machine yet"
-    timing = Timing(step_low=1, step_high=2, low=60, high=120, runs=("runs/a-001",), steps_measured=50)
+    timing = TimeEstimate(step_low=1, step_high=2, low=60, high=120, runs=("runs/a-001",), steps_measured=50)
     told = "  time: 1:00 min to 2:00 min for the steps alone, by 50 steps of runs/a-001"
     assert of(PLAN, timing=timing)[-1] == told
     other = timing.model_copy(update={"differs": ("the resolution", "the batch size")})
@@ -117,7 +119,7 @@ def test_time_is_a_range_with_its_source_or_unknown() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_lines_fit(width: int) -> None:
-    rows = [click.unstyle(line) for line in forecast_lines(PLAN, Page(width=width))]
+    rows = [click.unstyle(line) for line in format_forecast(PLAN, TextLayout(width=width))]
     assert max(map(len, rows)) <= width
 
 

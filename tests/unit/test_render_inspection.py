@@ -12,28 +12,28 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lora_files import SMALL, metadata, shapes_of, write, write_raw
+from lorabake.analysis.inspect import inspect_files
 from lorabake.cli import main
-from lorabake.inspection import inspected
-from lorabake.planning.provenance import comment
-from lorabake.planning.targets import Wanted
-from lorabake.render.inspection import inspection_json, inspection_text
-from lorabake.render.page import Page
-from lorabake.speech import speech_in
+from lorabake.commands.output.inspect import format_inspection, inspection_to_json
+from lorabake.commands.output.layout import TextLayout
+from lorabake.lora.training_comment import training_comment
+from lorabake.planning.network_targets import NetworkSpec
+from lorabake.util.i18n import load_translator
 from lorabake_schemas.inspection import InspectReport, KnownRun
 from test_published_schemas import hold
 
 DIGEST = "0123456789abcdef" * 4
-PIPE, SCREEN = Page(), Page(width=80)
+PIPE, SCREEN = TextLayout(), TextLayout(width=80)
 
 
 def report(path: Path, given: dict[str, Any] | None = None, **more: Any) -> InspectReport:
-    return inspected(
+    return inspect_files(
         [write(path / "x.safetensors", SMALL, metadata(**more) if given is None else given)], path / "home"
     )
 
 
-def printed(told: InspectReport, page: Page = PIPE, here: Path = Path("/")) -> str:
-    return click.unstyle(inspection_text(told, page, here))
+def printed(told: InspectReport, page: TextLayout = PIPE, here: Path = Path("/")) -> str:
+    return click.unstyle(format_inspection(told, page, here))
 
 
 def rows(text: str) -> dict[str, str]:
@@ -42,7 +42,7 @@ def rows(text: str) -> dict[str, str]:
 
 
 def test_the_page_tells_everything_that_was_asked_for(tmp_path: Path) -> None:
-    text = printed(report(tmp_path, ss_training_comment=comment("made for fun; really", DIGEST)))
+    text = printed(report(tmp_path, ss_training_comment=training_comment("made for fun; really", DIGEST)))
     told = rows(text)
     assert text.startswith(f"{tmp_path}/x.safetensors: LoRA, dim 4, for Stable Diffusion 1.x\n")
     assert told["trigger_phrase"] == "lum"
@@ -64,8 +64,8 @@ def test_the_page_tells_everything_that_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_blocks_in_a_row_are_one(tmp_path: Path) -> None:
-    few = write(tmp_path / "x.safetensors", shapes_of(Wanted("", 1, None)), metadata())
-    told = rows(printed(inspected([few], tmp_path)))
+    few = write(tmp_path / "x.safetensors", shapes_of(NetworkSpec("", 1, None)), metadata())
+    told = rows(printed(inspect_files([few], tmp_path)))
     assert told["text encoder"] == "72 modules in layers.0-11"
     assert told["UNet"] == "192 modules in down_blocks.0-2, mid_block, up_blocks.1-3"
 
@@ -115,8 +115,8 @@ HOSTILE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("page", [PIPE, SCREEN, Page(speech_in("pt_BR"), 60)])
-def test_hostile_values_are_cut_and_made_legible(tmp_path: Path, page: Page) -> None:
+@pytest.mark.parametrize("page", [PIPE, SCREEN, TextLayout(load_translator("pt_BR"), 60)])
+def test_hostile_values_are_cut_and_made_legible(tmp_path: Path, page: TextLayout) -> None:
     text = printed(report(tmp_path, metadata(**HOSTILE)), page)
     text.encode()
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
@@ -129,7 +129,7 @@ def test_hostile_values_are_cut_and_made_legible(tmp_path: Path, page: Page) -> 
 
 def test_hostile_values_are_all_in_the_json(tmp_path: Path) -> None:
     told = report(tmp_path, metadata(**HOSTILE))
-    table = json.loads(inspection_json(told))
+    table = json.loads(inspection_to_json(told))
     hold(table, "inspect")
     assert len(table["files"][0]["tags"][0]["tags"]) == 40_000
     assert table["files"][0]["metadata"]["modelspec.description"] == HOSTILE["modelspec.description"]
@@ -138,15 +138,15 @@ def test_hostile_values_are_all_in_the_json(tmp_path: Path) -> None:
 def test_json_is_what_its_schema_says(tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_bytes(b"PK\x03\x04")
     files = [
-        write(tmp_path / "whole.safetensors", SMALL, metadata(ss_training_comment=comment(None, DIGEST))),
+        write(tmp_path / "whole.safetensors", SMALL, metadata(ss_training_comment=training_comment(None, DIGEST))),
         write(tmp_path / "stripped.safetensors", SMALL),
         write(tmp_path / "vae.safetensors", {"first_stage_model.x": (1,)}),
         write_raw(tmp_path / "torn.safetensors", {"a": None}),
         tmp_path / "x.pt",
         tmp_path / "missing",
     ]
-    told = inspected(files, tmp_path / "home", deep=True)
-    table = json.loads(inspection_json(told))
+    told = inspect_files(files, tmp_path / "home", deep=True)
+    table = json.loads(inspection_to_json(told))
     hold(table, "inspect")
     assert [file["kind"] for file in table["files"]] == [
         "lora", "lora", "vae", "unreadable", "pickle", "unreadable",

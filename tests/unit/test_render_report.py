@@ -10,20 +10,28 @@ from pathlib import Path
 import click
 import pytest
 
-from lorabake.examine import Examination, Waived, examine
-from lorabake.reading.load import LoadedRecipe
-from lorabake.render.github import github
-from lorabake.render.page import Page
-from lorabake.render.report import COLOURS, brief, concise, full, ranked, report, report_json
-from lorabake.speech import Speech
+from lorabake.analysis.check import AppliedIgnore, CheckResult, check_recipe
+from lorabake.commands.output.findings import (
+    SEVERITY_COLORS,
+    findings_to_json,
+    format_brief,
+    format_concise,
+    format_full,
+    format_report,
+    sort_findings,
+)
+from lorabake.commands.output.github import format_github
+from lorabake.commands.output.layout import TextLayout
+from lorabake.recipe.load import LoadedRecipe
+from lorabake.util.i18n import Translator
+from lorabake_schemas.check_report import CheckReport
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.report import CheckReport
-from lorabake_schemas.words import say
+from lorabake_schemas.messages import msg
 from situations import CPU, GPU, concept, project, recipe
 from test_speech import Backwards
 
-PIPE, SCREEN = Page(), Page(width=80)
+PIPE, SCREEN = TextLayout(), TextLayout(width=80)
 
 
 def plain(text: str) -> str:
@@ -35,10 +43,10 @@ def finding(**more: object) -> Finding:
     return Finding.model_validate(fields | more)
 
 
-def examined(*findings: Finding, concepts: int = 1, waived: tuple[Waived, ...] = ()) -> Examination:
+def examined(*findings: Finding, concepts: int = 1, ignored: tuple[AppliedIgnore, ...] = ()) -> CheckResult:
     of = recipe(concepts=[concept(f"t{n}", f"pics{n}") for n in range(concepts)])
     loaded = LoadedRecipe(Path("r.toml"), b"", of, None, ())
-    return Examination(loaded, of, None, DatasetFacts(), CPU, None, findings, waived)
+    return CheckResult(loaded, of, None, DatasetFacts(), CPU, None, findings, ignored)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,7 @@ def examined(*findings: Finding, concepts: int = 1, waived: tuple[Waived, ...] =
         ({"where": ("train", "unet_lr"), "line": 7}, "r.toml:7: error[S27] train.unet_lr: what; do"),
         ({"where": ("concept", 0, "images"), "line": 3}, "r.toml:3: error[S27] concept#1.images: what; do"),
         ({"where": ("concept", 1, "images"), "line": 3}, "r.toml:3: error[S27] concept#2.images: what; do"),
-        ({"where": ("waive", 0)}, "r.toml: error[S27] waive#1: what; do"),
+        ({"where": ("ignore", 0)}, "r.toml: error[S27] ignore#1: what; do"),
         ({"where": ("sample", "prompts", 1)}, "r.toml: error[S27] sample.prompts#2: what; do"),
         ({"where": ("train",)}, "r.toml: error[S27] train: what; do"),
         ({"severity": Severity.HINT, "line": 1}, "r.toml:1: hint[S27] what; do"),
@@ -56,17 +64,17 @@ def examined(*findings: Finding, concepts: int = 1, waived: tuple[Waived, ...] =
     ],
 )
 def test_a_finding_in_one_line(more: dict[str, object], line: str) -> None:
-    assert plain(concise(examined(finding(**more), concepts=2), PIPE)).splitlines()[0] == line
+    assert plain(format_concise(examined(finding(**more), concepts=2), PIPE)).splitlines()[0] == line
 
 
 def test_where_there_is_one_concept_it_has_no_number() -> None:
     found = examined(finding(where=("concept", 0, "images")))
-    assert "error[S27] concept.images: what; do" in plain(concise(found, PIPE))
+    assert "error[S27] concept.images: what; do" in plain(format_concise(found, PIPE))
 
 
 def test_colour_is_by_severity() -> None:
-    heads = {concise(examined(finding(severity=severity)), PIPE).split("[S27]")[0] for severity in Severity}
-    assert len(heads) == len(set(COLOURS.values())) == 3
+    heads = {format_concise(examined(finding(severity=severity)), PIPE).split("[S27]")[0] for severity in Severity}
+    assert len(heads) == len(set(SEVERITY_COLORS.values())) == 3
 
 
 def test_errors_come_first_and_the_dataset_before_the_settings() -> None:
@@ -77,10 +85,10 @@ def test_errors_come_first_and_the_dataset_before_the_settings() -> None:
         finding(where=("captions", "keep_tokens"), message="4"),
         finding(where=("concept", 0), message="5"),
     )
-    assert [line.split(": ")[2][0] for line in plain(concise(found, PIPE)).splitlines()[:-1]] == list("45321")
-    said = plain(full(found, SCREEN))
+    assert [line.split(": ")[2][0] for line in plain(format_concise(found, PIPE)).splitlines()[:-1]] == list("45321")
+    said = plain(format_full(found, SCREEN))
     assert [said.index(f"    {n}\n") for n in "45321"] == sorted(said.index(f"    {n}\n") for n in "45321")
-    assert [f["message"] for f in json.loads(report_json(found))["findings"]] == list("45321")
+    assert [f["message"] for f in json.loads(findings_to_json(found))["findings"]] == list("45321")
 
 
 def test_findings_of_one_severity_are_sorted_by_line() -> None:
@@ -92,16 +100,16 @@ def test_findings_of_one_severity_are_sorted_by_line() -> None:
         finding(where=("concept", 0), message="5", line=20),
         finding(where=("captions",), message="6", line=12),
     )
-    assert [each.message for each in ranked(found.findings)] == list("653241")
+    assert [each.message for each in sort_findings(found.findings)] == list("653241")
 
 
 def test_commands_that_go_on_tell_warnings_and_count_hints(tmp_path: Path) -> None:
     text = "flip_aug = true\n[train]\nmax_train_steps = 100\n"
-    found = examine(project(tmp_path, text), GPU)
+    found = check_recipe(project(tmp_path, text), GPU)
     severities = [each.severity for each in found.findings]
     assert (Severity.ERROR in severities, Severity.WARNING in severities, Severity.HINT in severities) == (0, 1, 1)
     path = found.loaded.path
-    *warnings, last = plain(brief(found, PIPE)).splitlines()
+    *warnings, last = plain(format_brief(found, PIPE)).splitlines()
     assert len(warnings) == severities.count(Severity.WARNING)
     assert all(" warning[" in line for line in warnings)
     number = severities.count(Severity.HINT)
@@ -109,19 +117,19 @@ def test_commands_that_go_on_tell_warnings_and_count_hints(tmp_path: Path) -> No
         "1 hint; `lorabake check {0}` tells it" if number == 1 else f"{number} hints; `lorabake check {{0}}` tells them"
     )
     assert last == f"{path}: {told.format(path)}"
-    screen = plain(brief(found, SCREEN))
+    screen = plain(format_brief(found, SCREEN))
     assert screen.splitlines()[0] == str(path)
     assert not re.search(r"^\d+ hint", screen, re.MULTILINE)
-    assert brief(examined(finding()), PIPE) == report(examined(finding()), PIPE)
+    assert format_brief(examined(finding()), PIPE) == format_report(examined(finding()), PIPE)
     only = replace(found, findings=tuple(each for each in found.findings if each.severity is Severity.HINT))
-    assert len(plain(brief(only, PIPE)).splitlines()) == 1
-    assert brief(replace(found, findings=()), PIPE) == ""
+    assert len(plain(format_brief(only, PIPE)).splitlines()) == 1
+    assert format_brief(replace(found, findings=()), PIPE) == ""
 
 
 def test_on_a_terminal_the_file_is_named_once_and_the_fix_has_its_own_line() -> None:
     long = "word " * 30
     found = examined(finding(where=("train", "seed"), line=4, message=long), finding(severity=Severity.HINT, fix=long))
-    rows = plain(full(found, SCREEN)).splitlines()
+    rows = plain(format_full(found, SCREEN)).splitlines()
     assert rows[:6] == ["r.toml", "", "1 error", "", "  train.seed  line 4  S27", "    " + ("word " * 15).strip()]
     assert rows[7] == "    → do"
     assert rows[9:12] == ["1 hint", "", "  S27"]
@@ -131,31 +139,31 @@ def test_on_a_terminal_the_file_is_named_once_and_the_fix_has_its_own_line() -> 
     ]
     assert max(map(len, rows)) <= 80
     assert sum("r.toml" in row for row in rows) == 2
-    assert plain(full(found, Page(width=80, arrow="->"))).splitlines()[7] == "    -> do"
+    assert plain(format_full(found, TextLayout(width=80, arrow="->"))).splitlines()[7] == "    -> do"
 
 
 @pytest.mark.parametrize("width", [40, 80, 132, 300])
 def test_every_line_fits_the_terminal(width: int, tmp_path: Path) -> None:
     text = "flip_aug = true\nasymmetric = true\n[network]\nnetwork_dim = 128\n"
-    found = examine(project(tmp_path, text), GPU)
-    rows = plain(full(found, Page(width=width))).splitlines()
+    found = check_recipe(project(tmp_path, text), GPU)
+    rows = plain(format_full(found, TextLayout(width=width))).splitlines()
     path = str(found.loaded.path)
     assert [row for row in rows if len(row) > width and path not in row] == []
 
 
 def test_a_page_with_a_width_is_a_terminal() -> None:
     found = examined(finding())
-    assert report(found, PIPE) == concise(found, PIPE)
-    assert report(found, SCREEN) == full(found, SCREEN)
+    assert format_report(found, PIPE) == format_concise(found, PIPE)
+    assert format_report(found, SCREEN) == format_full(found, SCREEN)
 
 
 def test_nothing_to_say_is_one_line() -> None:
-    assert full(examined(), SCREEN) == "r.toml: no errors, no warnings, no hints"
+    assert format_full(examined(), SCREEN) == "r.toml: no errors, no warnings, no hints"
 
 
 def test_a_report_sums_up(tmp_path: Path) -> None:
     path = project(tmp_path, "flip_aug = true\nasymmetric = true\n[network]\nnetwork_dim = 128\n")
-    rows = plain(concise(examine(path, GPU), PIPE)).splitlines()
+    rows = plain(format_concise(check_recipe(path, GPU), PIPE)).splitlines()
     assert [row.split(" ")[1].split("[")[0] for row in rows[:-1]] == ["error", "warning", "warning"]
     rest = "; fix these first; the remaining checks run after that"
     assert rows[-1] == f"{path}: 1 error, 2 warnings, no hints{rest}"
@@ -163,46 +171,46 @@ def test_a_report_sums_up(tmp_path: Path) -> None:
 
 def test_a_good_report_tells_the_size_of_the_run(tmp_path: Path) -> None:
     path = project(tmp_path, pictures=30)
-    assert plain(report(examine(path, GPU), PIPE)) == (
+    assert plain(format_report(check_recipe(path, GPU), PIPE)) == (
         f"{path}: no errors, no warnings, no hints; 30 samples an epoch, 100 epochs, 3000 steps"
     )
 
 
-def test_waived_findings_are_shown_with_their_reason(tmp_path: Path) -> None:
-    path = project(tmp_path, '[[waive]]\nrule = "G1.2"\nreason = "only a trial"\n')
-    found = examine(path, GPU)
-    rows = plain(concise(found, PIPE)).splitlines()
-    assert rows[0].endswith("(waived: only a trial)")
-    assert rows[-1].startswith(f"{path}: no errors, no warnings, no hints, 1 waived; ")
-    rows = plain(full(found, SCREEN)).splitlines()
-    assert rows[2] == "1 waived"
-    assert "    waived because: only a trial" in rows
+def test_ignored_findings_are_shown_with_their_reason(tmp_path: Path) -> None:
+    path = project(tmp_path, '[[ignore]]\nrule = "G1.2"\nreason = "only a trial"\n')
+    found = check_recipe(path, GPU)
+    rows = plain(format_concise(found, PIPE)).splitlines()
+    assert rows[0].endswith("(ignored: only a trial)")
+    assert rows[-1].startswith(f"{path}: no errors, no warnings, no hints, 1 ignored; ")
+    rows = plain(format_full(found, SCREEN)).splitlines()
+    assert rows[2] == "1 ignored"
+    assert "    ignored because: only a trial" in rows
 
 
 def test_another_language_is_spoken_in_every_form() -> None:
-    page = Page(Speech("xx", Backwards()), 80)
-    found = examined(finding(message=say("what"), fix=say("do"), line=3))
-    assert "~what; ~do" in plain(concise(found, page))
-    assert "~1 error\n\n  ~line 3  S27\n    ~what\n    → ~do\n" in plain(full(found, page))
-    assert "::~what%0A~do" in github(found, page, Path("/"))
-    assert '"message": "what"' in report_json(found)
+    page = TextLayout(Translator("xx", Backwards()), 80)
+    found = examined(finding(message=msg("what"), fix=msg("do"), line=3))
+    assert "~what; ~do" in plain(format_concise(found, page))
+    assert "~1 error\n\n  ~line 3  S27\n    ~what\n    → ~do\n" in plain(format_full(found, page))
+    assert "::~what%0A~do" in format_github(found, page, Path("/"))
+    assert '"message": "what"' in findings_to_json(found)
 
 
 def test_json_is_what_the_schema_says(tmp_path: Path) -> None:
-    path = project(tmp_path, '[network]\nnetwork_dim = 128\n[[waive]]\nrule = "G1.2"\nreason = "only a trial"\n')
-    table = json.loads(report_json(examine(path, GPU)))
-    assert list(table) == ["version", "recipe", "findings", "waived", "forecast"]
+    path = project(tmp_path, '[network]\nnetwork_dim = 128\n[[ignore]]\nrule = "G1.2"\nreason = "only a trial"\n')
+    table = json.loads(findings_to_json(check_recipe(path, GPU)))
+    assert list(table) == ["version", "recipe", "findings", "ignored", "forecast"]
     assert table["version"] == 1
     assert [(f["rule"], f["where"], f["line"]) for f in table["findings"]] == [
         ("G4.71", ["network", "network_dim"], 14)
     ]
-    assert table["waived"][0]["reason"] == "only a trial"
+    assert table["ignored"][0]["reason"] == "only a trial"
     assert table["forecast"]["steps"] == 300
     assert CheckReport.model_validate_json(json.dumps(table)).forecast is not None
 
 
 def test_json_without_a_plan(tmp_path: Path) -> None:
-    table = json.loads(report_json(examine(project(tmp_path, "oops\n"), GPU)))
+    table = json.loads(findings_to_json(check_recipe(project(tmp_path, "oops\n"), GPU)))
     assert table["forecast"] is None
     assert table["findings"][0]["rule"] == "toml-syntax"
 
@@ -212,13 +220,13 @@ def test_github_shows_every_finding_beside_its_line() -> None:
         finding(where=("train", "seed"), line=4, column=9, message="100% wrong, really", fix="a: b"),
         finding(severity=Severity.WARNING, rule="G1.1", message="two\r\nlines"),
         finding(severity=Severity.HINT, where=("base", "a,b:c%"), line=1),
-        waived=(Waived(finding(message="waived"), "because"),),
+        ignored=(AppliedIgnore(finding(message="ignored"), "because"),),
     )
-    assert github(found, PIPE, Path("/work")).splitlines() == [
+    assert format_github(found, PIPE, Path("/work")).splitlines() == [
         "::error file=r.toml,line=4,col=9,title=lorabake S27 train.seed::100%25 wrong, really%0Aa: b",
         "::warning file=r.toml,title=lorabake G1.1::two\\r\\nlines%0Ado",
         "::notice file=r.toml,line=1,title=lorabake S27 base.a%2Cb%3Ac%25::what%0Ado",
-        "r.toml: 1 error, 1 warning, 1 hint, 1 waived; fix these first; the remaining checks run after that",
+        "r.toml: 1 error, 1 warning, 1 hint, 1 ignored; fix these first; the remaining checks run after that",
     ]
 
 
@@ -229,5 +237,5 @@ def test_github_shows_every_finding_beside_its_line() -> None:
 def test_github_wants_paths_from_where_it_stands(path: str, file: str) -> None:
     found = examined(finding())
     loaded = LoadedRecipe(Path(path), b"", found.recipe, None, ())
-    moved = Examination(loaded, found.recipe, None, DatasetFacts(), CPU, None, found.findings)
-    assert f" file={file},title" in github(moved, PIPE, Path("/here"))
+    moved = CheckResult(loaded, found.recipe, None, DatasetFacts(), CPU, None, found.findings)
+    assert f" file={file},title" in format_github(moved, PIPE, Path("/here"))

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import click
 
-from lorabake import resources
-from lorabake.render.lists import copied, recipe_list, trainer_installed, trainer_line, trainer_status
-from lorabake.render.page import Page, file_size
-from lorabake.render.runs import LAST_WORDS, ending, written
+from lorabake.commands.output.layout import TextLayout, format_file_size
+from lorabake.commands.output.lists import (
+    format_copied_recipe,
+    format_installed_trainer,
+    format_recipe_list,
+    format_trainer,
+    format_trainer_status,
+)
+from lorabake.commands.output.runs import LAST_LOG_LINES, format_run_outcome, format_written_files
 from lorabake.trainer.install import Trainer, TrainerStatus
+from lorabake.util import resources
 from lorabake_schemas.record import Record
 from situations import CPU
 
-PAGE = Page()
+PAGE = TextLayout()
 
 
 def plain(text: str) -> str:
@@ -23,9 +29,9 @@ def plain(text: str) -> str:
 
 
 def test_the_list_of_recipes_says_what_each_is_for() -> None:
-    texts = {name: resources.recipe_text(name) for name in resources.recipe_names()}
-    rows = recipe_list(texts).splitlines()
-    assert [row.split()[0] for row in rows] == list(resources.recipe_names())
+    texts = {name: resources.read_recipe_text(name) for name in resources.list_recipe_names()}
+    rows = format_recipe_list(texts).splitlines()
+    assert [row.split()[0] for row in rows] == list(resources.list_recipe_names())
     assert all(len(row.split(maxsplit=1)[1]) > 15 and "#" not in row for row in rows)
 
 
@@ -41,7 +47,9 @@ def record(status: str, outcome: dict[str, object] | None) -> Record:
 
 def test_a_good_end_names_the_file() -> None:
     file = {"name": "output/x.safetensors", "sha256": "0", "size": 12_300_000}
-    text = plain(ending(record("finished", {"code": "ok", "message": "trained", "outputs": [file]}), Path("r"), PAGE))
+    text = plain(
+        format_run_outcome(record("finished", {"code": "ok", "message": "trained", "outputs": [file]}), Path("r"), PAGE)
+    )
     assert text.splitlines() == [
         "done: trained", "  r/output/x.safetensors (12.3 MB)", "  everything about this run: r",
     ]  # fmt: skip
@@ -49,30 +57,30 @@ def test_a_good_end_names_the_file() -> None:
 
 def test_a_remark_stands_below_a_good_end() -> None:
     outcome: dict[str, object] = {"code": "trained", "message": "trained", "remarks": ["the loss jumped"]}
-    rows = plain(ending(record("finished", outcome), Path("r"), PAGE)).splitlines()
+    rows = plain(format_run_outcome(record("finished", outcome), Path("r"), PAGE)).splitlines()
     assert rows == ["done: trained", "  note: the loss jumped", "  everything about this run: r"]
 
 
 def test_a_bad_end_shows_the_trainers_last_words() -> None:
     words = [f"line {number}" for number in range(40)]
     outcome: dict[str, object] = {"code": "died", "message": "it died", "hint": "more memory", "last_words": words}
-    rows = plain(ending(record("failed", outcome), Path("r"), PAGE)).splitlines()
+    rows = plain(format_run_outcome(record("failed", outcome), Path("r"), PAGE)).splitlines()
     assert rows[0] == "failed: it died"
-    assert rows[1:-2] == [f"  line {number}" for number in range(40 - LAST_WORDS, 40)]
+    assert rows[1:-2] == [f"  line {number}" for number in range(40 - LAST_LOG_LINES, 40)]
     assert rows[-2:] == ["  more memory", "  everything about this run: r"]
-    assert ending(record("started", None), Path("r"), PAGE) == "x: started"
+    assert format_run_outcome(record("started", None), Path("r"), PAGE) == "x: started"
 
 
 def test_changed_inputs_are_neither_done_nor_failed() -> None:
     outcome: dict[str, object] = {"code": "inputs-changed", "message": "trained, but", "hint": "again"}
-    rows = plain(ending(record("inputs-changed", outcome), Path("r"), PAGE)).splitlines()
+    rows = plain(format_run_outcome(record("inputs-changed", outcome), Path("r"), PAGE)).splitlines()
     assert rows == ["finished, inputs changed: trained, but", "  again", "  everything about this run: r"]
 
 
 def test_a_file_that_was_cut_off_is_marked_and_a_moved_folder_named() -> None:
     file = {"name": "output/x.safetensors", "sha256": "0", "size": 1000, "incomplete": "it is cut off"}
     outcome: dict[str, object] = {"code": "disk-full", "message": "full", "outputs": [file], "moved_to": "there"}
-    rows = plain(ending(record("failed", outcome), Path("r"), PAGE)).splitlines()
+    rows = plain(format_run_outcome(record("failed", outcome), Path("r"), PAGE)).splitlines()
     assert rows[1:] == [
         "  there/output/x.safetensors (1 kB): not usable, it is cut off", "  everything about this run: there",
     ]  # fmt: skip
@@ -80,7 +88,7 @@ def test_a_file_that_was_cut_off_is_marked_and_a_moved_folder_named() -> None:
 
 def test_nothing_is_said_to_be_in_a_deleted_folder() -> None:
     outcome: dict[str, object] = {"code": "folder-deleted", "message": "gone", "steps": 3, "hint": "run it again"}
-    rows = plain(ending(record("failed", outcome), Path("r"), PAGE)).splitlines()
+    rows = plain(format_run_outcome(record("failed", outcome), Path("r"), PAGE)).splitlines()
     assert rows == ["failed: gone", "  run it again"]
 
 
@@ -88,33 +96,38 @@ TRAINER = Trainer("pin", Path("sd"), Path("py"), "0123456789abcdef", "cpu", "0",
 
 
 def test_trainers() -> None:
-    assert trainer_line(TRAINER, PAGE) == "sd-scripts 0123456789ab, cpu packages (torch 2.13.0): sd"
+    assert format_trainer(TRAINER, PAGE) == "sd-scripts 0123456789ab, cpu packages (torch 2.13.0): sd"
     own = Trainer("own", Path("sd"), Path("py"), None, None, None, {})
-    assert trainer_line(own, PAGE).startswith("sd-scripts of an unknown commit,")
-    assert trainer_line(own, PAGE).endswith(", own packages (torch ?): sd")
+    assert format_trainer(own, PAGE).startswith("sd-scripts of an unknown commit,")
+    assert format_trainer(own, PAGE).endswith(", own packages (torch ?): sd")
     status = TrainerStatus(Path("h"), "url", "abc", "3.11", TRAINER, (TRAINER,))
     changed = {TRAINER.checkout: ("venv/x.py",)}
-    lines = trainer_status(status, changed, PAGE, as_json=False).splitlines()
+    lines = format_trainer_status(status, changed, PAGE, as_json=False).splitlines()
     assert lines[1].startswith("in use: sd-scripts")
     assert "venv/x.py" in lines[2]
-    table = json.loads(trainer_status(status, changed, PAGE, as_json=True))
+    table = json.loads(format_trainer_status(status, changed, PAGE, as_json=True))
     assert table["installed"][0]["changed"] == ["venv/x.py"]
     assert (table["version"], table["commit"], table["in_use"]["lock"]) == (1, "abc", "cpu")
     none = TrainerStatus(Path("h"), "url", "abc", "3.11", None, ())
-    assert "not installed" in trainer_status(none, {}, PAGE, as_json=False)
-    assert json.loads(trainer_status(none, {}, PAGE, as_json=True))["in_use"] is None
+    assert "not installed" in format_trainer_status(none, {}, PAGE, as_json=False)
+    assert json.loads(format_trainer_status(none, {}, PAGE, as_json=True))["in_use"] is None
 
 
 def test_files_that_were_written() -> None:
-    assert written((Path("a"), Path("b")), PAGE, as_json=False) == "wrote a\nwrote b"
-    assert json.loads(written((Path("a"),), PAGE, as_json=True)) == {"version": 1, "written": ["a"]}
-    assert copied(Path("my.toml"), PAGE).endswith("`lorabake check my.toml`")
+    assert format_written_files((Path("a"), Path("b")), PAGE, as_json=False) == "wrote a\nwrote b"
+    assert json.loads(format_written_files((Path("a"),), PAGE, as_json=True)) == {"version": 1, "written": ["a"]}
+    assert format_copied_recipe(Path("my.toml"), PAGE).endswith("`lorabake check my.toml`")
 
 
 def test_sizes() -> None:
-    assert [file_size(size) for size in (1, 99_499, 100_000, 73_400_000)] == ["1 kB", "99 kB", "0.1 MB", "73.4 MB"]
+    assert [format_file_size(size) for size in (1, 99_499, 100_000, 73_400_000)] == [
+        "1 kB",
+        "99 kB",
+        "0.1 MB",
+        "73.4 MB",
+    ]
 
 
 def test_an_installed_trainer() -> None:
-    assert trainer_installed(TRAINER, PAGE, as_json=False) == trainer_line(TRAINER, PAGE)
-    assert json.loads(trainer_installed(TRAINER, PAGE, as_json=True))["checkout"] == "sd"
+    assert format_installed_trainer(TRAINER, PAGE, as_json=False) == format_trainer(TRAINER, PAGE)
+    assert json.loads(format_installed_trainer(TRAINER, PAGE, as_json=True))["checkout"] == "sd"

@@ -6,16 +6,16 @@ import json
 
 import click
 
-from lorabake.render.page import Page
-from lorabake.render.verify import drifted, summary, verified
-from lorabake_schemas.verification import Compared, Difference, VerifyReport
-from lorabake_schemas.words import say
+from lorabake.commands.output.layout import TextLayout
+from lorabake.commands.output.verify import format_differences, format_verification, summarize_verification
+from lorabake_schemas.messages import msg
+from lorabake_schemas.verification import ComparedCounts, VerifyDifference, VerifyReport
 
-SCREEN, PIPE = Page(width=60), Page()
+SCREEN, PIPE = TextLayout(width=60), TextLayout()
 
 
-def difference(what: str, name: str, message: str) -> Difference:
-    return Difference.model_validate({"what": what, "name": name, "change": "changed", "message": message})
+def difference(what: str, name: str, message: str) -> VerifyDifference:
+    return VerifyDifference.model_validate({"what": what, "name": name, "change": "changed", "message": message})
 
 
 FOUND = (
@@ -25,7 +25,7 @@ FOUND = (
 )
 
 
-def report(*found: Difference, identical: bool | None = None, unproven: bool = False) -> VerifyReport:
+def report(*found: VerifyDifference, identical: bool | None = None, unproven: bool = False) -> VerifyReport:
     return VerifyReport(
         run="runs/lum-001",
         name="lum",
@@ -34,14 +34,14 @@ def report(*found: Difference, identical: bool | None = None, unproven: bool = F
         digest=None,
         identical=not found if identical is None else identical,
         differences=found,
-        unproven=(say("the tokenizer was not here"),) if unproven else (),
-        remarks=(say("this machine: driver 2; the run had 1"),),
-        compared=Compared(files=12, size=2_100_000_000, packages=1),
+        unproven=(msg("the tokenizer was not here"),) if unproven else (),
+        remarks=(msg("this machine: driver 2; the run had 1"),),
+        compared=ComparedCounts(files=12, size=2_100_000_000, packages=1),
     )
 
 
-def text(of: VerifyReport, page: Page) -> list[str]:
-    return click.unstyle(verified(of, page)).splitlines()
+def text(of: VerifyReport, page: TextLayout) -> list[str]:
+    return click.unstyle(format_verification(of, page)).splitlines()
 
 
 def test_elsewhere_than_on_a_terminal_a_difference_is_a_line() -> None:
@@ -87,7 +87,7 @@ def test_a_terminal_is_not_flooded() -> None:
 
 def test_the_verdict_in_a_few_words() -> None:
     def verdict(of: VerifyReport) -> str:
-        return summary(of).removeprefix("runs/lum-001: ").partition(";")[0]
+        return summarize_verification(of).removeprefix("runs/lum-001: ").partition(";")[0]
 
     assert verdict(report()) == "identical"
     assert verdict(report(unproven=True)) == "identical, as far as the record tells"
@@ -96,12 +96,12 @@ def test_the_verdict_in_a_few_words() -> None:
 
 
 def test_json_is_the_report() -> None:
-    assert VerifyReport.model_validate_json(verified(report(*FOUND), PIPE, as_json=True)) == report(*FOUND)
-    assert json.loads(verified(report(), PIPE, as_json=True))["identical"] is True
+    assert VerifyReport.model_validate_json(format_verification(report(*FOUND), PIPE, as_json=True)) == report(*FOUND)
+    assert json.loads(format_verification(report(), PIPE, as_json=True))["identical"] is True
 
 
 def test_the_list_alone_is_for_who_refuses_because_of_it() -> None:
-    assert click.unstyle(drifted(FOUND[1:2], SCREEN)).splitlines() == [
+    assert click.unstyle(format_differences(FOUND[1:2], SCREEN)).splitlines() == [
         "Trainer",
         "  torch 2.12.0 is now 2.13.0 in the trainer",
     ]

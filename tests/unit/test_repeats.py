@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.planning.repeats import balanced_repeats, epochs_for, save_interval
+from lorabake.planning.repeats import balance_repeats, epochs_for_exposures, save_interval
 
 
 @pytest.mark.parametrize(
@@ -20,17 +20,17 @@ from lorabake.planning.repeats import balanced_repeats, epochs_for, save_interva
     ],
 )
 def test_balanced_repeats(counts: tuple[int, ...], base: int, expected: tuple[int, ...]) -> None:
-    assert balanced_repeats(counts, base) == expected
+    assert balance_repeats(counts, base) == expected
 
 
 def test_t1_samples_per_epoch() -> None:
-    assert sum(c * r for c, r in zip((51, 43, 32), balanced_repeats((51, 43, 32)), strict=True)) == 769
+    assert sum(c * r for c, r in zip((51, 43, 32), balance_repeats((51, 43, 32)), strict=True)) == 769
 
 
 @pytest.mark.parametrize(("counts", "base"), [((3, 0), 10), ((3,), 0)])
 def test_an_empty_folder_cannot_be_balanced(counts: tuple[int, ...], base: int) -> None:
     with pytest.raises(ValueError, match="every folder"):
-        balanced_repeats(counts, base)
+        balance_repeats(counts, base)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_an_empty_folder_cannot_be_balanced(counts: tuple[int, ...], base: int) 
     [(100, 1, 100), (100, 10, 10), (50, 10, 5), (30, 1, 30), (30, 10, 3), (100, 8, 13), (3, 10, 1)],
 )
 def test_epochs_for(exposures: int, repeats: int, expected: int) -> None:
-    assert epochs_for(exposures, repeats) == expected
+    assert epochs_for_exposures(exposures, repeats) == expected
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, 1), (10, 1), (11, 2), (12, 5), (17, 2), (100, 11), (50, 6)])

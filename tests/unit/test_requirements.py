@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.trainer import requirements
+from lorabake.trainer import packages
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Origin, Setting, Source
 from situations import XFORMERS, plan_of, recipe
@@ -23,15 +23,15 @@ wheel==0.1 \\
 
 
 def test_packages_and_build_tools_of_a_lock() -> None:
-    assert requirements.packages(LOCK) == {"alpha": "1.0", "hatchling": "2.0", "torch": "2.13.0", "wheel": "0.1"}
-    first = requirements.build_first(LOCK)
-    assert requirements.packages(first) == {"hatchling": "2.0", "wheel": "0.1"}
+    assert packages.parse_lock(LOCK) == {"alpha": "1.0", "hatchling": "2.0", "torch": "2.13.0", "wheel": "0.1"}
+    first = packages.select_build_first(LOCK)
+    assert packages.parse_lock(first) == {"hatchling": "2.0", "wheel": "0.1"}
     assert "; python_version >= '3' \\\n    --hash=sha256:cc\n" in first
-    assert requirements.build_first("alpha==1.0 --hash=sha256:aa\n") == ""
+    assert packages.select_build_first("alpha==1.0 --hash=sha256:aa\n") == ""
 
 
 def test_progress_counts_what_is_for_this_machine() -> None:
-    progress = requirements.Progress.of(LOCK + "numpy==1 --hash=sha256:aa\nnumpy==2 --hash=sha256:aa\n")
+    progress = packages.PipProgress.of(LOCK + "numpy==1 --hash=sha256:aa\nnumpy==2 --hash=sha256:aa\n")
     said = [
         "Looking in links: /wheels",
         "Ignoring numpy: markers 'python_full_version >= \"3.12\"' don't match your environment",
@@ -93,7 +93,7 @@ def test_progress_counts_what_is_for_this_machine() -> None:
     ],
 )
 def test_why_pip_failed(said: list[str], message: str, hint: str) -> None:
-    error = requirements.failure(said)
+    error = packages.explain_pip_failure(said)
     assert error.message == message
     assert hint in (error.hint or "")
     assert error.exit_code == 4
@@ -115,7 +115,7 @@ def test_the_trainers_python_sees_no_other_python() -> None:
         "PIP_CERT": "mine",
         "HTTPS_PROXY": "mine",
     }
-    child = requirements.child_environment(env, TMPDIR="/scratch")
+    child = packages.python_environment(env, TMPDIR="/scratch")
     assert {name for name in env if name in child} == {"PATH", "HOME", "HTTPS_PROXY"}
     assert child["TMPDIR"] == "/scratch"
     assert child["PYTHONNOUSERSITE"] == "1"
@@ -126,7 +126,7 @@ def needs(**options: OptionValue) -> tuple[str, ...]:
     settings = [
         Setting(option=name, value=value, source=Source(origin=Origin.RECIPE)) for name, value in options.items()
     ]
-    return requirements.modules_for(plan_of(recipe()).model_copy(update={"train": tuple(settings)}))
+    return packages.list_required_modules(plan_of(recipe()).model_copy(update={"train": tuple(settings)}))
 
 
 @pytest.mark.parametrize(
@@ -174,15 +174,15 @@ def test_the_packages_that_other_options_need(options: dict[str, OptionValue], m
 
 def test_a_real_plan_says_what_it_needs() -> None:
     wants_much = recipe(train={"optimizer": "Prodigy"}, network={"type": "loha"})
-    needed = requirements.modules_for(plan_of(wants_much, attention=XFORMERS))
+    needed = packages.list_required_modules(plan_of(wants_much, attention=XFORMERS))
     assert {"lycoris.kohya", "prodigyopt", "xformers.ops"} <= set(needed)
     plain = recipe(train={"optimizer": "AdamW", "attention": "sdpa"}, network={"type": "lora"})
-    assert requirements.modules_for(plan_of(plain, attention=XFORMERS)) == ("tensorboard",)
+    assert packages.list_required_modules(plan_of(plain, attention=XFORMERS)) == ("tensorboard",)
 
 
 def test_what_to_ask_pip_for() -> None:
     modules = ("lycoris.kohya", "cv2", "lycoris", "prodigyplus", "lion_pytorch", "xformers.ops", "PIL")
-    assert requirements.distributions(modules) == (
+    assert packages.find_distributions(modules) == (
         "lycoris-lora",
         "opencv-python",
         "prodigy-plus-schedule-free",

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from lorabake import resources
 from lorabake.errors import SetupError
-from lorabake.rerunning import Rerun, beside, trainer_of
-from lorabake.runs.find import FoundRun
-from lorabake.runs.folder import RunPaths, digest_of
-from lorabake.workflow import TrainerChoice
+from lorabake.jobs.rerun import RerunRequest, compare_with_original, trainer_choice_from_record
+from lorabake.jobs.run import TrainerChoice
+from lorabake.runs.folder import RunPaths, digest_bytes
+from lorabake.runs.index import FoundRun
+from lorabake.util import resources
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.record import Outcome, OutputFile, Record, Status, TrainerRecord
-from lorabake_schemas.words import quoted
+from lorabake_schemas.messages import literal
+from lorabake_schemas.record import Outcome, OutputFile, Record, RunStatus, TrainerRecord
 
-PIN = resources.pin().commit
+PIN = resources.load_pin().commit
 OTHER = "a" * 40
 
 
@@ -36,38 +36,41 @@ def trainer(**given: Any) -> TrainerRecord:
     ],
 )
 def test_the_trainer_is_the_runs(then: TrainerRecord, choice: TrainerChoice) -> None:
-    assert trainer_of(then) == choice
+    assert trainer_choice_from_record(then) == choice
 
 
 def test_an_own_trainer_is_never_taken_from_the_record() -> None:
     with pytest.raises(SetupError) as caught:
-        trainer_of(trainer(kind="own", checkout="/s s", lock=None, commit=OTHER))
+        trainer_choice_from_record(trainer(kind="own", checkout="/s s", lock=None, commit=OTHER))
     assert "--sd-scripts '/s s' --python /t/python" in str(caught.value.hint)
 
 
-def run(sha256: str | None, *, then: TrainerRecord | None = None, status: Status = "finished") -> FoundRun:
+def run(sha256: str | None, *, then: TrainerRecord | None = None, status: RunStatus = "finished") -> FoundRun:
     outputs = () if sha256 is None else (OutputFile(name="output/x.safetensors", sha256=sha256, size=1),)
     record = Record(
-        lorabake="0", name="x", rehearsal=False, status=status, started="", recipe=digest_of(b"", "recipe.toml"),
+        lorabake="0", name="x", rehearsal=False, status=status, started="", recipe=digest_bytes(b"", "recipe.toml"),
         compiled=(), seed=1, trainer=then or trainer(), machine=MachineFacts(system="t", cpus=1, memory_bytes=1),
         argv=(), cwd="/", environment={}, planned_steps=1,
-        outcome=Outcome(code="trained", message=quoted("m"), outputs=outputs),
+        outcome=Outcome(code="trained", message=literal("m"), outputs=outputs),
     )  # fmt: skip
     return FoundRun(RunPaths(Path("/r")), record, "runs/x-001")
 
 
 def test_what_is_named_comes_before_what_the_run_had() -> None:
     found, mine = run("a", then=trainer(commit=OTHER)), TrainerChoice("cuda")
-    assert Rerun(found, mine).trainer == mine
-    assert Rerun(found, TrainerChoice()).trainer == TrainerChoice("cpu", commit=OTHER)
+    assert RerunRequest(found, mine).trainer == mine
+    assert RerunRequest(found, TrainerChoice()).trainer == TrainerChoice("cpu", commit=OTHER)
 
 
 def test_what_is_said_of_the_two_files() -> None:
     then, root = run("a"), Path("/r2")
-    assert beside(then, run("a").record, root) == "x.safetensors is the same file as that of runs/x-001, byte for byte"
-    other = beside(then, run("b").record, root)
+    assert (
+        compare_with_original(then, run("a").record, root)
+        == "x.safetensors is the same file as that of runs/x-001, byte for byte"
+    )
+    other = compare_with_original(then, run("b").record, root)
     assert other is not None
     assert other.endswith("how far apart they are: lorabake compare runs/x-001 /r2")
-    assert beside(then, run(None).record, root) is None
-    assert beside(run(None), run("a").record, root) is None
-    assert beside(then, run("a", status="failed").record, root) is None
+    assert compare_with_original(then, run(None).record, root) is None
+    assert compare_with_original(run(None), run("a").record, root) is None
+    assert compare_with_original(then, run("a", status="failed").record, root) is None

@@ -265,8 +265,8 @@ def test_several_concepts_on_sdxl_take_rank_32_and_50_exposures() -> None:
     assert made["network_alpha"] == (1.0, "guide:G4.73")
 
 
-def test_regularisation_sits_beside_what_it_regularises() -> None:
-    made = recipe(regularisation=[{"class": "food", "images": "reg"}])
+def test_regularization_sits_beside_what_it_regularises() -> None:
+    made = recipe(regularization=[{"class": "food", "images": "reg"}])
     plan = plan_of(made)
     exactly(
         told(plan.subsets[1].settings),
@@ -294,9 +294,9 @@ def test_default_epochs(family: str, repeats: int, epochs: int, pictures: int, s
     assert plan.forecast.steps == steps
 
 
-def test_default_epochs_with_regularisation_and_with_batches() -> None:
-    """T5, derived: regularisation doubles the steps, a batch of two halves them."""
-    reg = recipe(regularisation=[{"class": "food", "images": "reg"}])
+def test_default_epochs_with_regularization_and_with_batches() -> None:
+    """T5, derived: regularization doubles the steps, a batch of two halves them."""
+    reg = recipe(regularization=[{"class": "food", "images": "reg"}])
     assert plan_of(reg).forecast.steps == 6000
     assert plan_of(recipe(train={"train_batch_size": 2})).forecast.steps == 1500
 
@@ -391,7 +391,7 @@ def arrives(found: Golden, option: str, value: OptionValue) -> None:
 @pytest.mark.parametrize("key", ASKED)
 def test_the_recipe_wins_over_the_guide(key: str) -> None:
     given, option, value = ASKED[key]
-    made = recipe(train={key: given}, regularisation=[{"class": "food", "images": "reg"}])
+    made = recipe(train={key: given}, regularization=[{"class": "food", "images": "reg"}])
     arrives(told(plan_of(made).train), option, value)
 
 
@@ -478,7 +478,7 @@ def test_sd_scripts_own_arithmetic_stops_the_plan() -> None:
 
 
 def test_the_plan_is_the_same_however_often_it_is_made() -> None:
-    made = recipe(regularisation=[{"class": "food", "images": "reg"}], sample={"prompts": ["a", "b"]})
+    made = recipe(regularization=[{"class": "food", "images": "reg"}], sample={"prompts": ["a", "b"]})
     plans = {plan_of(made).model_dump_json() for _ in range(3)}
     assert len(plans) == 1
     assert Plan.model_validate_json(plans.pop()) == plan_of(made).model_copy(update={"fits": ()})  # not in JSON

@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from lorabake.planning.resolve.data import (
+from lorabake.planning.profile import Profile, build_profile
+from lorabake.planning.settings_dataset import (
     dataset_settings,
     default_resolution,
-    gradient_accumulation,
+    gradient_accumulation_settings,
     largest_repeats,
-    num_repeats,
-    subsets,
+    plan_subsets,
+    resolve_repeats,
 )
-from lorabake.planning.resolve.profile import Profile, profile_of
 from lorabake_schemas.recipe import Recipe
 from situations import GPU, base_facts, concept, dataset, folder, pictures_for, recipe, sources, values
 
 
 def profile(made: Recipe) -> Profile:
-    return profile_of(made, base_facts(made.base.family), GPU)
+    return build_profile(made, base_facts(made.base.family), GPU)
 
 
 def block(base: Mapping[str, Any] | None = None, **train: Any) -> dict[str, Any]:
@@ -83,15 +83,15 @@ def test_never_above_the_native_size(family: str, native: int | None, wanted: tu
 def test_repeats(given: list[int | None], counts: list[int], wanted: tuple[int, ...]) -> None:
     """T1, T2; what the recipe gives is kept and the others follow its samples."""
     concepts = [concept(f"t{i}", f"f{i}") | ({"num_repeats": n} if n else {}) for i, n in enumerate(given)]
-    assert num_repeats(recipe(concepts=concepts), counts) == wanted
+    assert resolve_repeats(recipe(concepts=concepts), counts) == wanted
 
 
 def test_every_concept_and_every_set_is_a_subset_in_the_recipes_order() -> None:
     made = recipe(
         concepts=[concept("a", "fa"), concept("b", "fb")],
-        regularisation=[{"class": "food", "images": "ra"}, {"class": "dish", "images": "rb", "num_repeats": 3}],
+        regularization=[{"class": "food", "images": "ra"}, {"class": "dish", "images": "rb", "num_repeats": 3}],
     )
-    parts = subsets(made, pictures_for(made), profile(made))
+    parts = plan_subsets(made, pictures_for(made), profile(made))
     assert [(part.title, part.is_reg, part.images) for part in parts] == [
         ("a", False, 30), ("b", False, 30), ("food", True, 30), ("dish", True, 30),
     ]  # fmt: skip
@@ -102,25 +102,25 @@ def test_every_concept_and_every_set_is_a_subset_in_the_recipes_order() -> None:
 def test_sets_are_told_apart_by_outfit_and_else_by_number() -> None:
     made = recipe(
         concepts=[concept("a", "x", outfit="red dress"), concept("a", "y", outfit="coat"), concept("b", "z")],
-        regularisation=[{"class": "food", "images": "r"}, {"class": "food", "images": "s"}],
+        regularization=[{"class": "food", "images": "r"}, {"class": "food", "images": "s"}],
     )
-    titles = [part.title for part in subsets(made, pictures_for(made), profile(made))]
+    titles = [part.title for part in plan_subsets(made, pictures_for(made), profile(made))]
     assert titles == ["a, red dress", "a, coat", "b", "food (1)", "food (2)"]
 
 
-def test_the_largest_concept_counts_and_regularisation_does_not() -> None:
+def test_the_largest_concept_counts_and_regularization_does_not() -> None:
     made = recipe(
         concepts=[concept("a", "fa", num_repeats=4), concept("b", "fb", num_repeats=2)],
-        regularisation=[{"class": "food", "images": "r", "num_repeats": 9}],
+        regularization=[{"class": "food", "images": "r", "num_repeats": 9}],
     )
-    facts = dataset(folder("fa", 10), folder("fb", 20), regularisation=[folder("r", 500)])
-    assert largest_repeats(subsets(made, facts, profile(made))) == 2
+    facts = dataset(folder("fa", 10), folder("fb", 20), regularization=[folder("r", 500)])
+    assert largest_repeats(plan_subsets(made, facts, profile(made))) == 2
 
 
 @pytest.mark.parametrize(("tags", "shuffle"), [("e621", True), ("danbooru", True), (None, True), ("natural", False)])
 def test_sentences_are_not_shuffled(tags: str | None, *, shuffle: bool) -> None:
     made = recipe(base={"tags": tags})
-    assert values(subsets(made, pictures_for(made), profile(made))[0].settings)["shuffle_caption"] is shuffle
+    assert values(plan_subsets(made, pictures_for(made), profile(made))[0].settings)["shuffle_caption"] is shuffle
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_sentences_are_not_shuffled(tags: str | None, *, shuffle: bool) -> None:
 def test_kept_tags_are_the_tokens(more: dict[str, Any], words: str, keep: int) -> None:
     """T13: the guide's 4 and 6 counted commas; 2 and 3 tags are meant."""
     made = recipe(concept=more)
-    part = values(subsets(made, pictures_for(made), profile(made))[0].settings)
+    part = values(plan_subsets(made, pictures_for(made), profile(made))[0].settings)
     assert (part["class_tokens"], part["keep_tokens"]) == (words, keep)
 
 
@@ -145,7 +145,7 @@ def test_kept_tags_are_the_tokens(more: dict[str, Any], words: str, keep: int) -
 def test_a_prefix_is_kept_with_token_and_class(prefix: str | None, keep: int) -> None:
     """sd-scripts joins it to the caption with a space (TU:824) and counts tags in the whole (TU:886)."""
     made = recipe(captions={"caption_prefix": prefix})
-    part = values(subsets(made, pictures_for(made), profile(made))[0].settings)
+    part = values(plan_subsets(made, pictures_for(made), profile(made))[0].settings)
     assert part["keep_tokens"] == keep
     joined = f"{prefix} {part['class_tokens']}" if prefix else str(part["class_tokens"])
     assert len(joined.split(",")) == keep
@@ -156,7 +156,7 @@ def test_a_concept_goes_before_the_captions_table() -> None:
         captions={"shuffle_caption": True, "keep_tokens": 5},
         concepts=[concept("a", "fa", shuffle_caption=False, keep_tokens=0), concept("b", "fb")],
     )
-    first, second = (values(part.settings) for part in subsets(made, pictures_for(made), profile(made)))
+    first, second = (values(part.settings) for part in plan_subsets(made, pictures_for(made), profile(made)))
     assert (first["shuffle_caption"], first["keep_tokens"]) == (False, 0)
     assert (second["shuffle_caption"], second["keep_tokens"]) == (True, 5)
 
@@ -167,9 +167,9 @@ def test_captions_settings_reach_every_training_subset_and_the_ending_every_subs
             "caption_extension": ".caption", "caption_prefix": "a, ", "caption_suffix": ", z",
             "caption_dropout_rate": 0, "caption_tag_dropout_rate": 0.1,
         },
-        regularisation=[{"class": "food", "images": "r"}],
+        regularization=[{"class": "food", "images": "r"}],
     )  # fmt: skip
-    train, reg = subsets(made, pictures_for(made), profile(made))
+    train, reg = plan_subsets(made, pictures_for(made), profile(made))
     wanted = {
         "caption_prefix": "a, ",
         "caption_suffix": ", z",
@@ -184,18 +184,18 @@ def test_captions_settings_reach_every_training_subset_and_the_ending_every_subs
 def test_flip_is_per_concept() -> None:
     """G6.4: the guide's limit is gone in the dataset file."""
     made = recipe(concepts=[concept("a", "fa", flip_aug=True), concept("b", "fb")])
-    parts = subsets(made, pictures_for(made), profile(made))
+    parts = plan_subsets(made, pictures_for(made), profile(made))
     assert [values(part.settings)["flip_aug"] for part in parts] == [True, False]
 
 
 def test_dylora_accumulates_and_says_that_the_number_is_ours() -> None:
     made = recipe(network={"type": "dylora"})
-    found = gradient_accumulation(made.train, profile(made))
+    found = gradient_accumulation_settings(made.train, profile(made))
     assert values(found) == {"gradient_accumulation_steps": 2}
     assert "ours" in sources(found)["gradient_accumulation_steps"].why
-    assert gradient_accumulation(recipe().train, profile(recipe())) == ()
+    assert gradient_accumulation_settings(recipe().train, profile(recipe())) == ()
     one = recipe(network={"type": "dylora"}, train={"gradient_accumulation_steps": 1})
-    assert values(gradient_accumulation(one.train, profile(one))) == {"gradient_accumulation_steps": 1}
+    assert values(gradient_accumulation_settings(one.train, profile(one))) == {"gradient_accumulation_steps": 1}
 
 
 def test_the_rule_for_a_batch_of_one_is_that_of_the_run() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lorabake import resources
-from lorabake.planning.resolve.network import NetworkChoice, network_settings
-from lorabake.planning.resolve.profile import profile_of
+from lorabake.planning.profile import build_profile
+from lorabake.planning.settings_network import NetworkChoice, network_settings
+from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Origin
 from lorabake_schemas.recipe import Recipe
@@ -20,7 +20,7 @@ DROP = "rank_dropout=0.1"
 
 
 def chosen(made: Recipe) -> NetworkChoice:
-    return network_settings(made.network, profile_of(made, base_facts(made.base.family), GPU))
+    return network_settings(made.network, build_profile(made, base_facts(made.base.family), GPU))
 
 
 def network(kind: str, optimizer: str = "Prodigy", family: str = "sd15", **more: Any) -> NetworkChoice:
@@ -85,7 +85,7 @@ def test_each_algorithm_on_sdxl(kind: str) -> None:
 
 def test_shipped_presets_are_shipped() -> None:
     for name in (FULL, IA3):
-        assert resources.vendor_text(name)
+        assert resources.read_vendor_text(name)
 
 
 def test_sd2_needs_the_preset_file_too() -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from lorabake.planning.resolve.optimizer import literal, optimizer_settings
-from lorabake.planning.resolve.profile import Profile, profile_of
+from lorabake.planning.profile import Profile, build_profile
+from lorabake.planning.settings_optimizer import format_python_literal, optimizer_settings
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Origin
-from lorabake_schemas.recipe import OptimizerArgument, Recipe
-from lorabake_schemas.vocabulary import OPTIMIZERS, is_adaptive
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.sd_scripts import OPTIMIZERS, is_adaptive
+from lorabake_schemas.values import OptimizerArgument
 from situations import GPU, base_facts, plan_of, recipe, sources, values
 
 
@@ -21,7 +22,7 @@ def settings(made: Recipe, **facts: Any) -> dict[str, OptionValue]:
 
 
 def profile(made: Recipe, **facts: Any) -> Profile:
-    return profile_of(made, base_facts(made.base.family, **facts), GPU)
+    return build_profile(made, base_facts(made.base.family, **facts), GPU)
 
 
 def train(**given: Any) -> dict[str, OptionValue]:
@@ -187,7 +188,7 @@ def test_noise_offset_and_gradient_norm() -> None:
 )
 def test_arguments_are_python_literals(value: OptimizerArgument, text: str) -> None:
     """sd-scripts evaluates what follows the ``=`` (S3, TU:4861)."""
-    assert literal(value) == text
+    assert format_python_literal(value) == text
     assert ast.literal_eval(text) == value
 
 

@@ -6,31 +6,31 @@ from typing import Any
 
 import pytest
 
-from lorabake.planning.resolve.profile import profile_of
-from lorabake.planning.resolve.run import (
+from lorabake.planning.profile import build_profile
+from lorabake.planning.settings_run import (
     base_settings,
     file_settings,
-    launch_plan,
     memory_settings,
     metadata_settings,
-    prior_settings,
+    plan_launch,
+    prior_loss_settings,
     sample_settings,
 )
 from lorabake_schemas.machine import AttentionProbe, Gpu, MachineFacts
+from lorabake_schemas.messages import literal
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.words import quoted
 from situations import CPU, GPU, base_facts, concept, recipe, sources, values
 
-NO_XFORMERS = AttentionProbe(xformers=False, reason=quoted("no kernel here"))
+NO_XFORMERS = AttentionProbe(xformers=False, reason=literal("no kernel here"))
 
 
 def memory(made: Recipe, machine: MachineFacts = GPU) -> dict[str, Any]:
-    return values(memory_settings(made, profile_of(made, base_facts(made.base.family), machine), NO_XFORMERS))
+    return values(memory_settings(made, build_profile(made, base_facts(made.base.family), machine), NO_XFORMERS))
 
 
 def base(**more: Any) -> dict[str, Any]:
     made = recipe(base=more)
-    return values(base_settings(made, profile_of(made, base_facts(made.base.family), GPU)))
+    return values(base_settings(made, build_profile(made, base_facts(made.base.family), GPU)))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_v_prediction_and_terminal_snr_off_are_absent() -> None:
 
 def test_75_tokens_are_what_happens_without_the_option() -> None:
     made = recipe(train={"max_token_length": 75})
-    found = values(base_settings(made, profile_of(made, base_facts(), GPU)))
+    found = values(base_settings(made, build_profile(made, base_facts(), GPU)))
     assert "max_token_length" not in found
 
 
@@ -128,11 +128,11 @@ def test_where_things_go() -> None:
     assert off == made
 
 
-def test_prior_loss_weight_needs_regularisation_or_a_word_of_the_recipe() -> None:
-    assert prior_settings(recipe()) == ()
+def test_prior_loss_weight_needs_regularization_or_a_word_of_the_recipe() -> None:
+    assert prior_loss_settings(recipe()) == ()
     reg = [{"class": "food", "images": "r"}]
-    assert repr(values(prior_settings(recipe(regularisation=reg)))["prior_loss_weight"]) == "1.0"
-    assert repr(values(prior_settings(recipe(train={"prior_loss_weight": 0})))["prior_loss_weight"]) == "0.0"
+    assert repr(values(prior_loss_settings(recipe(regularization=reg)))["prior_loss_weight"]) == "1.0"
+    assert repr(values(prior_loss_settings(recipe(train={"prior_loss_weight": 0})))["prior_loss_weight"]) == "0.0"
 
 
 @pytest.mark.parametrize(
@@ -176,24 +176,24 @@ def test_all_metadata_is_passed_on() -> None:
 
 
 def test_launching() -> None:
-    alone = launch_plan(recipe(), GPU)
+    alone = plan_launch(recipe(), GPU)
     assert (alone.num_processes, alone.gpu_ids, alone.num_cpu_threads_per_process, alone.cpu) == (1, None, 1, False)
-    on_cpu = launch_plan(recipe(launch={"gpu_ids": "0,1"}), CPU)
+    on_cpu = plan_launch(recipe(launch={"gpu_ids": "0,1"}), CPU)
     assert (on_cpu.gpu_ids, on_cpu.num_cpu_threads_per_process, on_cpu.cpu) == (None, 4, True)
     asked = {"num_processes": 2, "gpu_ids": "0,1", "num_cpu_threads_per_process": 8, "main_process_port": 29501}
-    assert asked.items() <= launch_plan(recipe(launch=asked), GPU).model_dump().items()
+    assert asked.items() <= plan_launch(recipe(launch=asked), GPU).model_dump().items()
 
 
 def test_a_deterministic_run_takes_what_can_be_repeated() -> None:
     """One thread on any machine, PyTorch's own attention even where xformers works; the recipe may say otherwise."""
     made = recipe(launch={"deterministic": True})
-    assert launch_plan(made, CPU).deterministic
-    assert launch_plan(made, CPU).num_cpu_threads_per_process == 1
+    assert plan_launch(made, CPU).deterministic
+    assert plan_launch(made, CPU).num_cpu_threads_per_process == 1
     asked = recipe(launch={"deterministic": True, "num_cpu_threads_per_process": 2})
-    assert launch_plan(asked, CPU).num_cpu_threads_per_process == 2
-    assert not launch_plan(recipe(launch={"deterministic": False}), CPU).deterministic
-    works = AttentionProbe(xformers=True, reason=quoted("it ran"))
-    settings = memory_settings(made, profile_of(made, base_facts(made.base.family), GPU), works)
+    assert plan_launch(asked, CPU).num_cpu_threads_per_process == 2
+    assert not plan_launch(recipe(launch={"deterministic": False}), CPU).deterministic
+    works = AttentionProbe(xformers=True, reason=literal("it ran"))
+    settings = memory_settings(made, build_profile(made, base_facts(made.base.family), GPU), works)
     assert values(settings)["sdpa"] is True
     assert "xformers" not in values(settings)
     assert next(each for each in settings if each.option == "sdpa").source.rule == "S40"

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from lorabake import resources
-from lorabake.trainer import requirements
+from lorabake.trainer import packages
+from lorabake.util import resources
 from lorabake_schemas.options import Option
 from lorabake_schemas.pin import LockName
 from lorabake_schemas.plan import Script
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_pin_is_a_commit_with_two_locks() -> None:
-    pin = resources.pin()
+    pin = resources.load_pin()
     assert pin.url == "https://github.com/kohya-ss/sd-scripts"
     assert pin.commit == "48d368fa557731ad0488c07304dfeba8c07910eb"
     assert {pin.lock("cuda").file, pin.lock("cpu").file} == {"trainer-cuda.txt", "trainer-cpu.txt"}
@@ -27,12 +27,12 @@ def test_the_pin_is_a_commit_with_two_locks() -> None:
 
 @pytest.mark.parametrize("name", ["cuda", "cpu"])
 def test_a_lock_holds_what_the_health_check_imports(name: LockName) -> None:
-    pin = resources.pin()
-    locked = requirements.packages(resources.vendor_text(pin.lock(name).file))
+    pin = resources.load_pin()
+    locked = packages.parse_lock(resources.read_vendor_text(pin.lock(name).file))
     assert len(locked) > 55
     assert {"torch", "accelerate", "diffusers", "transformers", "lycoris-lora", "prodigyopt"} <= locked.keys()
     assert ("xformers" in locked) is (name == "cuda")
-    assert set(requirements.distributions((*pin.modules, *pin.lock(name).modules))) <= locked.keys()
+    assert set(packages.find_distributions((*pin.modules, *pin.lock(name).modules))) <= locked.keys()
 
 
 def lock_maker() -> ModuleType:
@@ -97,7 +97,7 @@ def test_a_bad_lock_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [("train_network.py", 190, "network_module"), ("sdxl_train_network.py", 193, "cache_text_encoder_outputs")],
 )
 def test_the_snapshots_hold_the_parsers_options(script: Script, least: int, some: str) -> None:
-    options = {option.name: option for option in resources.option_snapshot(script)}
+    options = {option.name: option for option in resources.load_script_options(script)}
     assert len(options) >= least
     assert some in options
     assert options["mixed_precision"] == Option(
@@ -112,7 +112,7 @@ def test_the_snapshots_hold_the_parsers_options(script: Script, least: int, some
 
 
 def test_the_dataset_options_tell_levels_and_shapes() -> None:
-    levels = resources.dataset_options()
+    levels = resources.load_dataset_options()
     subsets = {option.name: option for option in levels.subsets}
     datasets = {option.name: option for option in levels.datasets}
     assert subsets["image_dir"].required
@@ -126,17 +126,17 @@ def test_the_dataset_options_tell_levels_and_shapes() -> None:
 
 def test_unknown_names_are_errors() -> None:
     with pytest.raises(FileNotFoundError):
-        resources.vendor_text("nonsense.toml")
+        resources.read_vendor_text("nonsense.toml")
     with pytest.raises(KeyError):
-        resources.recipe_text("nonsense")
+        resources.read_recipe_text("nonsense")
 
 
 @pytest.mark.parametrize("name", ["health.py", "probe_attention.py", "dump_options.py"])
 def test_scripts_for_the_trainers_python_are_files(name: str) -> None:
-    with resources.trainer_side(name) as path:
+    with resources.trainer_script(name) as path:
         compile(path.read_text(encoding="utf-8"), name, "exec")
 
 
 @pytest.mark.parametrize("name", ["lycoris-preset-full-sd15.toml", "lycoris-preset-ia3.toml"])
 def test_presets_ship(name: str) -> None:
-    assert "unet_target_module" in resources.vendor_text(name)
+    assert "unet_target_module" in resources.read_vendor_text(name)

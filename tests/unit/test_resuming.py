@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from lorabake import commits, resources, resuming
 from lorabake.errors import SetupError
-from lorabake.planning.continuation import Continuation, Course
-from lorabake.runs.parts import Names
-from lorabake.runs.resumable import Training, Way
-from lorabake.runs.states import Expected, State
+from lorabake.jobs.resume import prepare
+from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule
+from lorabake.runs.part_outputs import OutputNames
+from lorabake.runs.resume_points import ResumePoint, Training
+from lorabake.runs.states import ExpectedFiles, SavedState
+from lorabake.trainer import versions
 from lorabake.trainer.install import Trainer
-from lorabake.trainer.options import not_installed
+from lorabake.trainer.options import not_installed_error
+from lorabake.util import resources
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
 
 if TYPE_CHECKING:
-    from lorabake_schemas.options import Snapshot
+    from lorabake_schemas.messages import Message
+    from lorabake_schemas.options import OptionSnapshot
     from lorabake_schemas.plan import Script
-    from lorabake_schemas.words import Said
 
 OLD = "a" * 40
 ENV = MappingProxyType[str, str]({})
@@ -47,40 +49,42 @@ def record(script: Script) -> Record:
     )
 
 
-def way(*, skip: bool) -> Way:
-    training = Training({}, Names("x", "safetensors", Course(batches=5, accumulation=1, epochs=3, steps=15)))
-    state = State(Path("output/x-step00000012-state"), "step", 12, 1)
-    return Way(training, Expected(frozenset()), state, Continuation(12, 10, skip=skip))
+def way(*, skip: bool) -> ResumePoint:
+    training = Training(
+        {}, OutputNames("x", "safetensors", TrainingSchedule(batches=5, accumulation=1, epochs=3, steps=15))
+    )
+    state = SavedState(Path("output/x-step00000012-state"), "step", 12, 1)
+    return ResumePoint(training, ExpectedFiles(frozenset()), state, ResumeSteps(12, 10, skip=skip))
 
 
 def trainer(kind: Literal["pin", "own"] = "pin", commit: str | None = OLD) -> Trainer:
     return Trainer(kind, Path("/sd-scripts"), Path("python"), commit, None, None, {})
 
 
-def without(*names: str, of: str = "train_network") -> Snapshot:
-    whole = resources.snapshot()
+def without(*names: str, of: str = "train_network") -> OptionSnapshot:
+    whole = resources.load_snapshot()
     options = tuple(each for each in getattr(whole, of) if each.name not in names)
     return whole.model_copy(update={of: options})
 
 
-def knows(monkeypatch: pytest.MonkeyPatch, asked: str, snapshot: Snapshot) -> None:
-    def answer(*_asked: object) -> Snapshot:
+def knows(monkeypatch: pytest.MonkeyPatch, asked: str, snapshot: OptionSnapshot) -> None:
+    def answer(*_asked: object) -> OptionSnapshot:
         return snapshot
 
-    monkeypatch.setattr(commits, asked, answer)
+    monkeypatch.setattr(versions, asked, answer)
 
 
-def refuse(script: Script = "train_network.py", *, skip: bool = True, of: Trainer | None = None) -> list[Said]:
-    said: list[Said] = []
+def refuse(script: Script = "train_network.py", *, skip: bool = True, of: Trainer | None = None) -> list[Message]:
+    said: list[Message] = []
     chosen = of or trainer()
-    snapshot = resuming.understood(chosen, record(script).trainer, ENV, said.append)
-    resuming.refuse_lacking(way(skip=skip), script, chosen, snapshot)
+    snapshot = prepare.read_option_snapshot(chosen, record(script).trainer, ENV, said.append)
+    prepare.ensure_options_supported(way(skip=skip), script, chosen, snapshot)
     return said
 
 
 def test_an_older_commit_that_cannot_skip_is_refused_by_the_options_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     older = without("initial_step", "skip_until_initial_step")
-    knows(monkeypatch, "snapshot", older)
+    knows(monkeypatch, "load_commit_options", older)
     with pytest.raises(SetupError) as caught:
         refuse()
     message = caught.value.message
@@ -95,7 +99,7 @@ def test_only_the_options_that_are_needed_are_asked_for_and_of_the_script_of_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     older = without("skip_until_initial_step", of="sdxl_train_network")
-    knows(monkeypatch, "snapshot", older)
+    knows(monkeypatch, "load_commit_options", older)
     assert refuse("train_network.py") == []
     assert refuse("sdxl_train_network.py", skip=False) == []
     with pytest.raises(SetupError, match="does not know --skip_until_initial_step"):
@@ -103,19 +107,19 @@ def test_only_the_options_that_are_needed_are_asked_for_and_of_the_script_of_the
 
 
 def test_the_pin_has_them_all() -> None:
-    assert refuse(of=trainer(commit=resources.pin().commit)) == []
+    assert refuse(of=trainer(commit=resources.load_pin().commit)) == []
 
 
 def test_what_cannot_be_asked_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(commit: str | None, _: object) -> Snapshot:
-        raise not_installed(commit or "")
+    def unknown(commit: str | None, _: object) -> OptionSnapshot:
+        raise not_installed_error(commit or "")
 
-    monkeypatch.setattr(commits, "snapshot", unknown)
+    monkeypatch.setattr(versions, "load_commit_options", unknown)
     assert refuse() == []
 
 
 def test_an_own_one_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     older = without("initial_step")
-    knows(monkeypatch, "own", older)
+    knows(monkeypatch, "read_user_options", older)
     with pytest.raises(SetupError, match="sd-scripts /sd-scripts cannot go on"):
         refuse(of=trainer("own", None))

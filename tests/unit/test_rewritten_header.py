@@ -13,8 +13,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.reading.rewritten_header import header_bytes, rewritten
-from lorabake.reading.safetensors_header import HeaderError, read_entries
+from lorabake.lora.rewritten_header import encode_header, rewrite_metadata
+from lorabake.util.safetensors import HeaderError, read_entries
 
 Tensors = dict[str, np.ndarray[Any, Any]]
 METADATA = {"ss_steps": "16", "ss_tag_frequency": '{"täg": {"a \\"b\\"": 1}}', "empty": "", "emoji": "🦊\n"}
@@ -54,7 +54,7 @@ def tensor_bytes(path: Path) -> bytes:
 def test_the_metadata_changes_and_no_tensor_does(lora: Path, extra: int) -> None:
     """Nine lengths in a row, so that every filling occurs."""
     before, (entries, _) = tensor_bytes(lora), header(lora)
-    assert rewritten(lora, lambda found: {**found, "ss_steps": "9" * (extra + 1)})
+    assert rewrite_metadata(lora, lambda found: {**found, "ss_steps": "9" * (extra + 1)})
     assert tensor_bytes(lora) == before
     after, start = header(lora)
     assert start % 8 == 0
@@ -69,7 +69,7 @@ def test_the_metadata_changes_and_no_tensor_does(lora: Path, extra: int) -> None
 
 
 def test_the_order_is_what_the_change_makes_it(lora: Path) -> None:
-    rewritten(lora, lambda found: dict(sorted(found.items(), reverse=True)))
+    rewrite_metadata(lora, lambda found: dict(sorted(found.items(), reverse=True)))
     assert list(header(lora)[0]["__metadata__"]) == sorted(METADATA, reverse=True)
 
 
@@ -78,23 +78,23 @@ def test_a_header_as_the_library_writes_it(tmp_path: Path) -> None:
     save_file(some(), tmp_path / "a.safetensors", {"ss_steps": "ü\n16"})
     path = tmp_path / "a.safetensors"
     before = path.read_bytes()
-    assert not rewritten(path, dict)
+    assert not rewrite_metadata(path, dict)
     entries, start = header(path)
-    assert header_bytes(entries, {"ss_steps": "ü\n16"}) == before[:start]
+    assert encode_header(entries, {"ss_steps": "ü\n16"}) == before[:start]
 
 
 def test_a_file_with_nothing_to_change_is_not_written(lora: Path) -> None:
-    rewritten(lora, lambda found: dict(sorted(found.items())))
+    rewrite_metadata(lora, lambda found: dict(sorted(found.items())))
     stamp = lora.stat()
-    assert not rewritten(lora, lambda found: dict(sorted(found.items())))
+    assert not rewrite_metadata(lora, lambda found: dict(sorted(found.items())))
     assert (lora.stat().st_ino, lora.stat().st_mtime_ns) == (stamp.st_ino, stamp.st_mtime_ns)
 
 
 def test_all_metadata_taken_out_and_put_in_again(lora: Path) -> None:
     before = tensor_bytes(lora)
-    assert rewritten(lora, lambda _: {})
+    assert rewrite_metadata(lora, lambda _: {})
     assert "__metadata__" not in header(lora)[0]
-    assert rewritten(lora, lambda found: {**found, "new": "1"})
+    assert rewrite_metadata(lora, lambda found: {**found, "new": "1"})
     assert with_metadata(lora) == {"new": "1"}
     assert tensor_bytes(lora) == before
 
@@ -102,7 +102,7 @@ def test_all_metadata_taken_out_and_put_in_again(lora: Path) -> None:
 @pytest.mark.parametrize("name", ["a.ckpt", "a.pt", "a.safetensors.bak"])
 def test_other_formats_are_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"PK\x03\x04")
-    assert not rewritten(tmp_path / name, lambda _: {"x": "y"})
+    assert not rewrite_metadata(tmp_path / name, lambda _: {"x": "y"})
     assert (tmp_path / name).read_bytes() == b"PK\x03\x04"
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_safetensors_file_is_refused_and_kept(tmp_path: Path, content
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     with pytest.raises(HeaderError):
-        rewritten(path, lambda found: found)
+        rewrite_metadata(path, lambda found: found)
     assert path.read_bytes() == content
     assert [each.name for each in tmp_path.iterdir()] == ["a.safetensors"]
 
@@ -121,14 +121,14 @@ def test_metadata_that_is_no_table_is_refused(tmp_path: Path) -> None:
     text = json.dumps({"__metadata__": ["x"]}).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(HeaderError):
-        rewritten(path, lambda found: found)
+        rewrite_metadata(path, lambda found: found)
 
 
 def test_half_a_character_pair_stays_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     text = b'{"__metadata__":{"a":"\\ud83e!","b":"1"}}'
     path.write_bytes(len(text).to_bytes(8, "little") + text)
-    assert rewritten(path, lambda found: {**found, "b": "22"})
+    assert rewrite_metadata(path, lambda found: {**found, "b": "22"})
     assert header(path)[0] == {"__metadata__": {"a": "\ud83e!", "b": "22"}}
 
 
@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_the_old_file(lora: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(OSError, match="No space"):
-        rewritten(lora, lambda _: {"x": "y"})
+        rewrite_metadata(lora, lambda _: {"x": "y"})
     assert lora.read_bytes() == before
     assert [path.name for path in lora.parent.iterdir()] == [lora.name]
 
@@ -152,7 +152,7 @@ def test_a_change_that_fails_leaves_the_old_file(lora: Path) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        rewritten(lora, failing)
+        rewrite_metadata(lora, failing)
     assert lora.read_bytes() == before
 
 
@@ -160,7 +160,7 @@ def test_a_link_stays_a_link_and_the_mode_stays(lora: Path, tmp_path: Path) -> N
     lora.chmod(0o640)
     link = tmp_path / "link.safetensors"
     link.symlink_to(lora)
-    assert rewritten(link, lambda _: {"x": "y"})
+    assert rewrite_metadata(link, lambda _: {"x": "y"})
     assert link.is_symlink()
     assert with_metadata(lora) == {"x": "y"}
     assert lora.stat().st_mode & 0o777 == 0o640

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from constant import returning
-from lorabake import prospects
+from lorabake.analysis import estimate
+from lorabake.analysis.check import check_recipe
 from lorabake.errors import MachineError
-from lorabake.examine import examine
-from lorabake.planning import room
-from lorabake.workflow import Prepared, RunOrder, TrainerChoice, check_place
-from lorabake_schemas.disks import Room
+from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice, check_run_folder
+from lorabake.planning import disk_space
+from lorabake_schemas.disks import DiskSpace
 from lorabake_schemas.plan import FileSize, Plan
 from situations import GPU, dataset, folder, plan_of, project, recipe
 
@@ -41,12 +41,12 @@ EVERY: dict[str, Any] = {"max_train_epochs": 10, "optimizer": "AdamW"}
 )
 def test_saves_and_states_are_counted_as_they_are_kept(save: dict[str, Any], files: int, states: int) -> None:
     """1000 weights: 2 bytes each in a save, 4 and AdamW's 8 in a state."""
-    needed = room.run_folder(planned(save=save, train=EVERY))
-    assert needed == Room(files * 2000 + states * 12_000, files * 2100 + states * 12_000)
+    needed = disk_space.estimate_run_folder(planned(save=save, train=EVERY))
+    assert needed == DiskSpace(files * 2000 + states * 12_000, files * 2100 + states * 12_000)
 
 
 def test_a_network_of_unknown_shape_needs_nothing_that_is_known() -> None:
-    assert room.run_folder(plan_of(recipe())) == Room()
+    assert disk_space.estimate_run_folder(plan_of(recipe())) == DiskSpace()
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_a_network_of_unknown_shape_needs_nothing_that_is_known() -> None:
 def test_latents_on_disk(flips: bool, there: tuple[str, ...], least: int, most: int) -> None:
     facts = folder(count=2, caches=there)
     plan = plan_of(recipe(train={"cache_latents_to_disk": True}, concept={"flip_aug": flips}), dataset(facts))
-    assert room.caches(plan, 0, facts) == Room(least * 768 * 768 // 4, most * 768 * 768 // 4)
-    assert room.caches(plan_of(recipe(), dataset(facts)), 0, facts) == Room()
+    assert disk_space.estimate_caches(plan, 0, facts) == DiskSpace(least * 768 * 768 // 4, most * 768 * 768 // 4)
+    assert disk_space.estimate_caches(plan_of(recipe(), dataset(facts)), 0, facts) == DiskSpace()
 
 
 def test_a_disk_that_is_too_small_is_an_error_before_a_run_and_a_warning_before(
@@ -64,17 +64,17 @@ def test_a_disk_that_is_too_small_is_an_error_before_a_run_and_a_warning_before(
 ) -> None:
     path = project(tmp_path)
     for free, launching, expected in ((1 << 40, True, []), (1000, False, ["warning"]), (1000, True, ["error"])):
-        monkeypatch.setattr(prospects, "free_disk", returning(free))
-        found = examine(path, GPU, launching=launching).findings
+        monkeypatch.setattr(estimate, "get_free_disk", returning(free))
+        found = check_recipe(path, GPU, launching=launching).findings
         assert [finding.severity for finding in found if finding.rule == "G4.37.disk"] == expected
 
 
 def test_the_disk_of_run_dir_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = project(tmp_path)
-    examination = examine(path, GPU)
-    order = RunOrder(path, TrainerChoice(), run_dir=tmp_path / "elsewhere" / "x")
-    prepared = Prepared(order, examination, tmp_path / "elsewhere" / "x")
-    check_place(prepared)
-    monkeypatch.setattr(prospects, "free_disk", returning(1000))
+    examination = check_recipe(path, GPU)
+    order = RunRequest(path, TrainerChoice(), run_dir=tmp_path / "elsewhere" / "x")
+    prepared = PreparedRun(order, examination, tmp_path / "elsewhere" / "x")
+    check_run_folder(prepared)
+    monkeypatch.setattr(estimate, "get_free_disk", returning(1000))
     with pytest.raises(MachineError):
-        check_place(prepared)
+        check_run_folder(prepared)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import click
 
-from lorabake.planning.run_difference import Side, run_difference
-from lorabake.render.difference import difference_text
-from lorabake.render.page import Page
+from lorabake.analysis.run_diff import DiffOperand, diff_runs
+from lorabake.commands.output.diff import format_plan_diff
+from lorabake.commands.output.layout import TextLayout
+from lorabake_schemas.check_report import PlanDifference, ValueDifference
 from lorabake_schemas.machine import Gpu, MachineFacts
-from lorabake_schemas.plan import Timing
-from lorabake_schemas.record import FileDigest, Input, Outcome, OutputFile, Record, Role, TrainerRecord
-from lorabake_schemas.report import PlanDifference, ValueDifference
-from lorabake_schemas.words import say
+from lorabake_schemas.messages import msg
+from lorabake_schemas.plan import TimeEstimate
+from lorabake_schemas.record import FileDigest, Input, InputRole, Outcome, OutputFile, Record, TrainerRecord
 from situations import plan_of, recipe
 
 PLAN = plan_of(recipe())
@@ -42,14 +42,14 @@ def record(**values: object) -> Record:
         cwd="/",
         environment={},
         planned_steps=4,
-        outcome=Outcome(code="trained", message=say("well"), steps=4, outputs=(LORA, STATE)),
+        outcome=Outcome(code="trained", message=msg("well"), steps=4, outputs=(LORA, STATE)),
         digest="dd",
     )
     return whole.model_copy(update=values)
 
 
 def between(one: Record | None, other: Record | None, seconds: tuple[float | None, ...] = (60, 60)) -> PlanDifference:
-    return run_difference(Side("a", PLAN, (), one, seconds[0]), Side("b", PLAN, (), other, seconds[1]))
+    return diff_runs(DiffOperand("a", PLAN, (), one, seconds[0]), DiffOperand("b", PLAN, (), other, seconds[1]))
 
 
 def values(parts: Sequence[ValueDifference] | None) -> list[tuple[str, str | None, str | None]]:
@@ -57,18 +57,18 @@ def values(parts: Sequence[ValueDifference] | None) -> list[tuple[str, str | Non
     return [(each.name, each.here, each.there) for each in parts]
 
 
-def one_file(role: Role, name: str, content: str) -> Input:
+def one_file(role: InputRole, name: str, content: str) -> Input:
     file = FileDigest(name=name, sha256=content, size=1)
     return Input(role=role, name=name, place=name, kind="file", files=(file,))
 
 
-def folder(*files: str, index: int = 0, role: Role = "concept") -> Input:
+def folder(*files: str, index: int = 0, role: InputRole = "concept") -> Input:
     listed = tuple(FileDigest(name=name, sha256=f"of {name}", size=1) for name in files)
     return Input(role=role, index=index, name="pics", place="../pics", kind="folder", endings=(".png",), files=listed)
 
 
 def data(here: tuple[Input, ...] | None, there: tuple[Input, ...] | None, **ours: object) -> object:
-    found = run_difference(Side("a", PLAN, here, record(**ours)), Side("b", PLAN, there, record())).data
+    found = diff_runs(DiffOperand("a", PLAN, here, record(**ours)), DiffOperand("b", PLAN, there, record())).data
     return None if found is None else [(e.what, e.index, e.name, e.name_there, e.here, e.there) for e in found]
 
 
@@ -87,7 +87,7 @@ def test_longer_is_not_other() -> None:
 
 def test_how_it_ended_and_what_it_made() -> None:
     failed = Outcome(
-        code="not-finite", message=say("badly"), steps=3, outputs=(LORA.model_copy(update={"sha256": "ff"}),)
+        code="not-finite", message=msg("badly"), steps=3, outputs=(LORA.model_copy(update={"sha256": "ff"}),)
     )
     found = between(record(), record(status="failed", outcome=failed))
     assert values(found.outcome) == [
@@ -143,9 +143,9 @@ def test_a_recipe_has_no_trainer_and_no_outcome_and_a_rehearsal_no_trainer() -> 
 def test_what_an_old_record_does_not_hold_is_not_compared() -> None:
     assert between(record(), record(digest=None)).digests is None
     assert data(None, (folder("1.png"),)) is None
-    here = Side("a", PLAN, (), record(), forecast_known=False)
-    there = Side("b", plan_of(recipe(train={"max_train_steps": 7})), (), record())
-    found = run_difference(here, there)
+    here = DiffOperand("a", PLAN, (), record(), forecast_known=False)
+    there = DiffOperand("b", plan_of(recipe(train={"max_train_steps": 7})), (), record())
+    found = diff_runs(here, there)
     assert (found.forecast, {each.option for each in found.settings} >= {"max_train_steps"}) == ((), True)
 
 
@@ -173,13 +173,13 @@ def test_models_are_not_held_against_a_rehearsal() -> None:
 
 def test_how_long_a_recipe_was_thought_to_take_is_no_difference_to_a_run() -> None:
     """It hangs on the runs that were known on the machine at the time, and says nothing of the two."""
-    timing = Timing(step_low=1, step_high=2, low=147.9039993, high=373.4560013, runs=("r",), steps_measured=9)
+    timing = TimeEstimate(step_low=1, step_high=2, low=147.9039993, high=373.4560013, runs=("r",), steps_measured=9)
     timed = PLAN.model_copy(update={"forecast": PLAN.forecast.model_copy(update={"timing": timing})})
     for one, other in ((record(), None), (None, record()), (record(), record())):
-        assert run_difference(Side("a", timed, (), one, 60), Side("b", PLAN, (), other, 60)).forecast == ()
-    both = run_difference(Side("a", timed, ()), Side("b", PLAN, ()))
+        assert diff_runs(DiffOperand("a", timed, (), one, 60), DiffOperand("b", PLAN, (), other, 60)).forecast == ()
+    both = diff_runs(DiffOperand("a", timed, ()), DiffOperand("b", PLAN, ()))
     assert {each.name for each in both.forecast} == {"seconds_low", "seconds_high"}
-    text = click.unstyle(difference_text(both, Page()))
+    text = click.unstyle(format_plan_diff(both, TextLayout()))
     assert [row.split() for row in text.splitlines() if "time at" in row] == [
         ["time", "at", "least", "2:28", "min", "-"],
         ["time", "at", "most", "6:13", "min", "-"],

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import MachineError
-from lorabake.runs.folder import RunPaths, digest, digest_of, outputs, prepare, read_record, replace_file
+from lorabake.runs.folder import (
+    RunPaths,
+    create_run_folder,
+    digest_bytes,
+    digest_file,
+    list_outputs,
+    read_record,
+    replace_file,
+)
 
 
 def test_a_new_folder_with_its_files(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "runs" / "a")
-    prepare(paths, {"recipe.toml": b"x", "train.toml": b"y"})
+    create_run_folder(paths, {"recipe.toml": b"x", "train.toml": b"y"})
     assert paths.recipe.read_bytes() == b"x"
     assert paths.train.read_bytes() == b"y"
     assert paths.log.read_bytes() == b""
@@ -25,20 +33,20 @@ def test_a_folder_is_never_used_twice(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine").write_text("kept", "utf-8")
     with pytest.raises(MachineError, match="exists already"):
-        prepare(RunPaths(tmp_path / "a"), {"recipe.toml": b"x"})
+        create_run_folder(RunPaths(tmp_path / "a"), {"recipe.toml": b"x"})
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
 
 
 def test_nothing_half_made_stays(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot write to the run folder"):
-        prepare(RunPaths(tmp_path / "a"), {"recipe.toml": b"x", "no/such/folder.toml": b"y"})
+        create_run_folder(RunPaths(tmp_path / "a"), {"recipe.toml": b"x", "no/such/folder.toml": b"y"})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_hold_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MachineError, match="cannot make the run folder"):
-        prepare(RunPaths(tmp_path / "file" / "a"), {})
+        create_run_folder(RunPaths(tmp_path / "file" / "a"), {})
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,17 +66,17 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyte
 def test_digests(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     expected = hashlib.sha256(b"abc").hexdigest()
-    assert digest(tmp_path / "x", "x") == digest_of(b"abc", "x")
-    assert (digest_of(b"abc", "x").sha256, digest_of(b"abc", "x").size) == (expected, 3)
+    assert digest_file(tmp_path / "x", "x") == digest_bytes(b"abc", "x")
+    assert (digest_bytes(b"abc", "x").sha256, digest_bytes(b"abc", "x").size) == (expected, 3)
 
 
 def test_outputs_are_named_from_the_run_folder(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "a")
-    prepare(paths, {})
+    create_run_folder(paths, {})
     (paths.output / "sample").mkdir()
     (paths.output / "sample" / "b.png").write_bytes(b"1")
     (paths.output / "a.safetensors").write_bytes(b"2")
-    assert [file.name for file in outputs(paths)] == ["output/a.safetensors", "output/sample/b.png"]
+    assert [file.name for file in list_outputs(paths)] == ["output/a.safetensors", "output/sample/b.png"]
 
 
 def test_what_is_not_a_record(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 from test_mutated_recipes import RICH
 
-from lorabake.examine import Examination, examine
+from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake_schemas.findings import Severity
 from situations import GPU, RECIPE, project, write_pictures
 
@@ -27,8 +27,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def examined(home: Path, text: str) -> Examination:
-    return examine(home / "recipe.toml", GPU, content=text.encode())
+def examined(home: Path, text: str) -> CheckResult:
+    return check_recipe(home / "recipe.toml", GPU, content=text.encode())
 
 
 def errors(home: Path, text: str) -> set[Where]:
@@ -78,10 +78,10 @@ def test_a_family_that_is_not_known_hides_no_other_mistake(home: Path) -> None:
     assert errors(home, text) == {("bad-choice", "base.family"), ("S1", "kohya.huber_x"), EMPTY_CAPTION}
 
 
-def test_a_waiver_counts_in_a_faulty_recipe_too(home: Path) -> None:
-    waived = examined(home, RECIPE + '[[waive]]\nrule = "G1.2"\nreason = "a trial"\n[train]\nseed = "x"\n')
-    assert "G1.2" not in {finding.rule for finding in waived.findings}
-    assert [each.finding.rule for each in waived.waived] == ["G1.2"]
+def test_a_ignore_counts_in_a_faulty_recipe_too(home: Path) -> None:
+    ignored = examined(home, RECIPE + '[[ignore]]\nrule = "G1.2"\nreason = "a trial"\n[train]\nseed = "x"\n')
+    assert "G1.2" not in {finding.rule for finding in ignored.findings}
+    assert [each.finding.rule for each in ignored.ignored] == ["G1.2"]
 
 
 def leaves(raw: dict[str, Any], path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -99,7 +99,7 @@ def leaves(raw: dict[str, Any], path: tuple[Any, ...] = ()) -> list[tuple[Any, .
 @pytest.mark.parametrize("wrong", [1979, "a date", "unknown"])
 def test_no_broken_key_causes_a_finding_elsewhere(home: Path, wrong: object) -> None:
     """Each key of a rich recipe broken, removed and misspelt: nothing is found that the whole recipe has not."""
-    raw = tomllib.loads(RICH + '[[regularisation]]\nclass = "food"\nimages = "other"\n')
+    raw = tomllib.loads(RICH + '[[regularization]]\nclass = "food"\nimages = "other"\n')
     whole = {(finding.rule, finding.key) for finding in examined(home, tomli_w.dumps(raw)).findings}
     for path in leaves(raw):
         broken = copy.deepcopy(raw)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lorabake.reading.shape import all_keys, known_keys, shape_findings
+from lorabake.recipe.validation import findings_from_errors, list_all_keys, list_keys
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.recipe import Recipe
 
@@ -23,7 +23,7 @@ def one(**more: Any) -> Finding:
     raw = MINIMAL | more
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(raw)
-    findings = shape_findings(caught.value.errors(include_url=False), raw)
+    findings = findings_from_errors(caught.value.errors(include_url=False), raw)
     assert len(findings) == 1, findings
     return findings[0]
 
@@ -58,7 +58,7 @@ def test_an_unknown_key_names_the_nearest_valid_one(table: str, key: str, named:
 
 
 @pytest.mark.parametrize(
-    ("key", "named"), [("trian", "`train`"), ("regularization", "`regularisation`"), ("output_name", "`name`")]
+    ("key", "named"), [("trian", "`train`"), ("regularisation", "`regularization`"), ("output_name", "`name`")]
 )
 def test_an_unknown_table_names_the_nearest_valid_one(key: str, named: str) -> None:
     finding = one(**{key: {}})
@@ -131,7 +131,7 @@ def test_text_of_the_wrong_length_is_said_to_be() -> None:
         return finding.message, finding.fix
 
     assert said(base={"model": ""}) == ("is empty", "write some text")
-    assert said(waive=[{"rule": "S1", "reason": "a"}]) == ("is too short", "write at least 3 characters")
+    assert said(ignore=[{"rule": "S1", "reason": "a"}]) == ("is too short", "write at least 3 characters")
     assert said(name="a" * 121) == ("is too long", "write at most 120 characters")
 
 
@@ -166,7 +166,7 @@ def test_one_bracket_where_two_are_needed() -> None:
 def test_what_is_missing_is_named_as_it_is_written() -> None:
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate({"base": {}})
-    findings = shape_findings(caught.value.errors(include_url=False), {"base": {}})
+    findings = findings_from_errors(caught.value.errors(include_url=False), {"base": {}})
     assert {(finding.rule, finding.key, finding.fix) for finding in findings} == {
         ("missing-key", "name", "add `name = ...`"),
         ("missing-key", "kind", "add `kind = ...`, one of: character, style, object, clothing, concept, outfits"),
@@ -175,8 +175,8 @@ def test_what_is_missing_is_named_as_it_is_written() -> None:
     }
 
 
-def test_a_missing_class_of_regularisation_has_its_written_name() -> None:
-    assert one(regularisation=[{"images": "reg"}]).key == "regularisation[0].class"
+def test_a_missing_class_of_regularization_has_its_written_name() -> None:
+    assert one(regularization=[{"images": "reg"}]).key == "regularization[0].class"
 
 
 def test_optimizer_arguments_are_told_by_their_own_key() -> None:
@@ -192,7 +192,7 @@ def test_each_faulty_key_is_told_once_however_many_there_are() -> None:
     }
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(raw)
-    findings = shape_findings(caught.value.errors(include_url=False), raw)
+    findings = findings_from_errors(caught.value.errors(include_url=False), raw)
     assert sorted(finding.key for finding in findings) == [
         "kohya.a",
         "kohya.b",
@@ -203,10 +203,10 @@ def test_each_faulty_key_is_told_once_however_many_there_are() -> None:
 
 
 def test_known_keys_follow_tables_and_lists() -> None:
-    assert known_keys(())[:3] == ("name", "kind", "base")
-    assert "class" in known_keys(("concept", 0))
-    assert "class_" not in known_keys(("concept", 0))
-    assert known_keys(("concept", 0, "token")) == ()
-    assert known_keys(("nowhere",)) == ()
-    assert ("train", "learning_rate") in all_keys()
-    assert ("", "kohya") in all_keys()
+    assert list_keys(())[:3] == ("name", "kind", "base")
+    assert "class" in list_keys(("concept", 0))
+    assert "class_" not in list_keys(("concept", 0))
+    assert list_keys(("concept", 0, "token")) == ()
+    assert list_keys(("nowhere",)) == ()
+    assert ("train", "learning_rate") in list_all_keys()
+    assert ("", "kohya") in list_all_keys()

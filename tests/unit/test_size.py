@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from lorabake import prospects, resources
-from lorabake.planning.shapes import Module, below, parse, with_layers
-from lorabake.planning.size import file_size
-from lorabake.planning.targets import Wanted, applied, attached
-from lorabake.planning.tensors import Attached, NoSuchNetworkError, factorization, tensors
+from lorabake.analysis import estimate
+from lorabake.planning.file_size import estimate_file_size
+from lorabake.planning.model_shapes import Module, cut_to_layers, iter_submodules, parse_models
+from lorabake.planning.network_layout import TargetModule, UnknownNetworkError, factorize, list_tensors
+from lorabake.planning.network_targets import NetworkSpec, apply_preset, find_target_modules
+from lorabake.util import resources
 from lorabake_schemas.machine import BaseFacts, Family
 from lorabake_schemas.plan import FileSize, Forecast, Origin, Plan, Setting, Source
 
-SD15 = parse(resources.vendor_text("shapes-sd15.txt"))
-PRESETS: dict[str, dict[str, object]] = json.loads(resources.vendor_text("lycoris-presets.json"))
+SD15 = parse_models(resources.read_vendor_text("shapes-sd15.txt"))
+PRESETS: dict[str, dict[str, object]] = json.loads(resources.read_vendor_text("lycoris-presets.json"))
 FULL = "lycoris-preset-full-sd15.toml"
 COUNTED = Forecast(
     train_samples=1, reg_samples=0, batches_per_epoch=1, steps_per_epoch=1, epochs=1, steps=1, warmup_steps=0
@@ -48,7 +49,7 @@ def lycoris(family: Family, algo: str, *arguments: str, dim: int = 32, preset: s
 
 
 def size(of: Plan, base: BaseFacts | None = None, folder: Path | None = None) -> FileSize | None:
-    return prospects.size_of(of, base or BaseFacts(kind="file"), folder or Path())
+    return estimate.output_size(of, base or BaseFacts(kind="file"), folder or Path())
 
 
 def megabytes(of: Plan) -> float:
@@ -162,7 +163,7 @@ def test_shapes_are_read_as_a_tree() -> None:
     unet = SD15["unet"]
     assert (unet[0].name, unet[0].class_name, unet[0].end) == ("", "UNet2DConditionModel", len(unet))
     block = next(module for module in unet if module.class_name == "Transformer2DModel")
-    inside = list(below(unet, block))
+    inside = list(iter_submodules(unet, block))
     assert inside[0] == ("", block)
     assert {name.split(".")[0] for name, _ in inside[1:]} == {"norm", "proj_in", "transformer_blocks", "proj_out"}
     proj = dict(inside)["proj_in"]
@@ -172,12 +173,12 @@ def test_shapes_are_read_as_a_tree() -> None:
 
 
 def test_a_cut_text_encoder_keeps_its_tree() -> None:
-    cut = with_layers(SD15["te"], 3)
+    cut = cut_to_layers(SD15["te"], 3)
     assert cut
     assert {module.name.split(".")[3] for module in cut if module.name.count(".") >= 3} == {"0", "1", "2"}
     assert cut[0].end == len(cut)
     layer = next(module for module in cut if module.name.endswith("layers.2"))
-    assert [name for name, _ in below(cut, layer)][-1] == "layer_norm2"
+    assert [name for name, _ in iter_submodules(cut, layer)][-1] == "layer_norm2"
 
 
 def linear(inputs: int = 320, outputs: int = 1280) -> Module:
@@ -196,31 +197,31 @@ def linear(inputs: int = 320, outputs: int = 1280) -> Module:
     ],
 )
 def test_factors(dimension: int, factor: int, expected: tuple[int, int]) -> None:
-    assert factorization(dimension, factor) == expected
+    assert factorize(dimension, factor) == expected
 
 
 def test_shapes_of_single_modules() -> None:
     conv = Module("x", "Conv2d", "conv", 320, 640, (3, 3))
-    assert tensors(Attached("a", conv, "locon", 4, {"use_tucker": True}))["lora_mid.weight"] == (4, 4, 3, 3)
-    assert tensors(Attached("a", conv, "full", 4)) == {"diff": (640, 320, 3, 3)}
-    assert tensors(Attached("a", linear(), "full", 4)) == {"diff": (1280, 320), "diff_b": (1280,)}
-    assert tensors(Attached("a", linear(), "ia3", 4, {"train_on_input": True}))["weight"] == (320,)
-    assert tensors(Attached("a", linear(), "locon", 4, {"weight_decompose": True}))["dora_scale"] == (1280, 1)
-    with pytest.raises(NoSuchNetworkError):
-        tensors(Attached("a", linear(), "unheard-of", 4))
+    assert list_tensors(TargetModule("a", conv, "locon", 4, {"use_tucker": True}))["lora_mid.weight"] == (4, 4, 3, 3)
+    assert list_tensors(TargetModule("a", conv, "full", 4)) == {"diff": (640, 320, 3, 3)}
+    assert list_tensors(TargetModule("a", linear(), "full", 4)) == {"diff": (1280, 320), "diff_b": (1280,)}
+    assert list_tensors(TargetModule("a", linear(), "ia3", 4, {"train_on_input": True}))["weight"] == (320,)
+    assert list_tensors(TargetModule("a", linear(), "locon", 4, {"weight_decompose": True}))["dora_scale"] == (1280, 1)
+    with pytest.raises(UnknownNetworkError):
+        list_tensors(TargetModule("a", linear(), "unheard-of", 4))
 
 
 def test_norms_and_excluded_names() -> None:
-    full = applied(tomllib.loads(resources.vendor_text(FULL)), PRESETS[""])
-    wanted = Wanted("locon", 8, 8, train_norm=True)
-    norms = [each for each in attached(SD15, wanted, full) if each.algo == "norm"]
+    full = apply_preset(tomllib.loads(resources.read_vendor_text(FULL)), PRESETS[""])
+    wanted = NetworkSpec("locon", 8, 8, train_norm=True)
+    norms = [each for each in find_target_modules(SD15, wanted, full) if each.algo == "norm"]
     assert len(norms) == 16 * 4 + 22 * 2  # in every transformer and every residual block
-    assert tensors(norms[0]) == {"w_norm": (320,), "b_norm": (320,)}
-    without = applied({"exclude_name": ["down_blocks"]}, full)
-    assert not [each for each in attached(SD15, wanted, without) if "_down_blocks_" in each.lora_name]
+    assert list_tensors(norms[0]) == {"w_norm": (320,), "b_norm": (320,)}
+    without = apply_preset({"exclude_name": ["down_blocks"]}, full)
+    assert not [each for each in find_target_modules(SD15, wanted, without) if "_down_blocks_" in each.lora_name]
 
 
 def test_file_size_wants_presets_by_name() -> None:
     asked = plan(network_module="lycoris.kohya", network_args=("algo=locon", "preset=attn-only"))
-    assert file_size(asked, SD15, PRESETS)
-    assert file_size(asked, SD15, {"": PRESETS[""]}) is None
+    assert estimate_file_size(asked, SD15, PRESETS)
+    assert estimate_file_size(asked, SD15, {"": PRESETS[""]}) is None

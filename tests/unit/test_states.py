@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 
 from fake_sd_scripts import archive, write_lora, write_state
-from lorabake.planning.continuation import Course
-from lorabake.runs.states import Expected, Spot, State, expected, named, problem, states, wrong_with_archive
+from lorabake.planning.resume_steps import TrainingSchedule
+from lorabake.runs.states import (
+    ExpectedFiles,
+    SavedState,
+    StateLocation,
+    archive_problem,
+    expected_files,
+    list_states,
+    parse_state_name,
+    state_problem,
+)
 
-COURSE = Course(5, 1, 3, 15)
+COURSE = TrainingSchedule(5, 1, 3, 15)
 FILES = ("model.safetensors", "optimizer.bin", "random_states_0.pkl", "scheduler.bin", "train_state.json")
 
 
@@ -25,15 +34,15 @@ def output(tmp_path: Path, *steps: int) -> Path:
     return folder
 
 
-def found(folder: Path, course: Course = COURSE, offset: int = 0) -> tuple[list[State], Expected]:
-    every = states([Spot(folder, 1, offset)], "x", course)
-    return every, expected(every, {"optimizer_type": "AdamW"})
+def found(folder: Path, course: TrainingSchedule = COURSE, offset: int = 0) -> tuple[list[SavedState], ExpectedFiles]:
+    every = list_states([StateLocation(folder, 1, offset)], "x", course)
+    return every, expected_files(every, {"optimizer_type": "AdamW"})
 
 
 def why(folder: Path) -> str | None:
     """What is wrong with the state that is furthest."""
     every, wanted = found(folder)
-    return problem(every[0], wanted)
+    return state_problem(every[0], wanted)
 
 
 def test_every_kind_of_state_by_its_name_the_furthest_first(tmp_path: Path) -> None:
@@ -44,16 +53,16 @@ def test_every_kind_of_state_by_its_name_the_furthest_first(tmp_path: Path) -> N
     (folder / "x-step00000099-state").write_text("a file")
     every, wanted = found(folder)
     assert [(each.kind, each.step) for each in every] == [("last", 15), ("step", 12), ("epoch", 10), ("step", 4)]
-    assert [problem(each, wanted) for each in every] == [None] * 4
+    assert [state_problem(each, wanted) for each in every] == [None] * 4
 
 
 def test_names_that_could_be_patterns() -> None:
-    assert named("a+(b)-step00000003-state", "a+(b)") == ("step", 3)
-    assert named("x-step123456789-state", "x") == ("step", 123456789)
-    assert named("x-000012-state", "x") == ("epoch", 12)
-    assert named("x-state", "x") == ("last", 0)
-    assert named("x-000012", "x") is None
-    assert named("x-step3-state", "x") is None
+    assert parse_state_name("a+(b)-step00000003-state", "a+(b)") == ("step", 3)
+    assert parse_state_name("x-step123456789-state", "x") == ("step", 123456789)
+    assert parse_state_name("x-000012-state", "x") == ("epoch", 12)
+    assert parse_state_name("x-state", "x") == ("last", 0)
+    assert parse_state_name("x-000012", "x") is None
+    assert parse_state_name("x-step3-state", "x") is None
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -83,7 +92,7 @@ def test_a_byte_that_changed_in_an_archive(tmp_path: Path) -> None:
     begin = whole.index(bytes(1000))
     for place in range(begin, begin + 1000, 37):
         path.write_bytes(whole[:place] + b"\x01" + whole[place + 1 :])
-        assert wrong_with_archive(path) == "it is damaged (archive/data/0)"
+        assert archive_problem(path) == "it is damaged (archive/data/0)"
 
 
 def test_an_archive_of_something_else(tmp_path: Path) -> None:
@@ -91,7 +100,7 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "scheduler.bin", "w") as file:
         file.writestr("readme.txt", "x")
-    assert wrong_with_archive(tmp_path / "scheduler.bin") == "it is damaged or cut off"
+    assert archive_problem(tmp_path / "scheduler.bin") == "it is damaged or cut off"
 
 
 def test_a_bit_that_changed_at_an_archives_end(tmp_path: Path) -> None:
@@ -101,9 +110,9 @@ def test_a_bit_that_changed_at_an_archives_end(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for place in range(len(whole) - 22, len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        assert wrong_with_archive(path) is not None, place
+        assert archive_problem(path) is not None, place
     path.write_bytes(whole)
-    assert wrong_with_archive(path) is None
+    assert archive_problem(path) is None
 
 
 def test_the_long_form_of_an_archives_end(tmp_path: Path) -> None:
@@ -117,13 +126,13 @@ def test_the_long_form_of_an_archives_end(tmp_path: Path) -> None:
     locator = struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
     full = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, here, count, length, 0xFFFFFFFF, 0)
     path.write_bytes(whole[:-22] + long + locator + whole[-22:])
-    assert wrong_with_archive(path) is None
+    assert archive_problem(path) is None
     path.write_bytes(whole[:-22] + long + locator + full)
-    assert wrong_with_archive(path) == "it is damaged or cut off"  # begin fits into the short form
+    assert archive_problem(path) == "it is damaged or cut off"  # begin fits into the short form
     path.write_bytes(whole[:-22] + long.replace(b"\x2d\x00", b"\x2d\x01", 1) + locator + whole[-22:])
-    assert wrong_with_archive(path) is None  # a version that nobody looks at
+    assert archive_problem(path) is None  # a version that nobody looks at
     path.write_bytes(whole[:-22] + long[:-1] + b"\x01" + locator + whole[-22:])
-    assert wrong_with_archive(path) == "it is damaged or cut off"
+    assert archive_problem(path) == "it is damaged or cut off"
 
 
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
@@ -147,11 +156,11 @@ def test_a_folder_whose_name_and_content_disagree(tmp_path: Path) -> None:
 
 
 def test_fp16_has_a_scaler_and_schedule_free_no_scheduler(tmp_path: Path) -> None:
-    every = states([Spot(output(tmp_path, 4))], "x", COURSE)
-    assert problem(every[0], expected(every, {"mixed_precision": "fp16"})) == "scaler.pt: it is missing"
+    every = list_states([StateLocation(output(tmp_path, 4))], "x", COURSE)
+    assert state_problem(every[0], expected_files(every, {"mixed_precision": "fp16"})) == "scaler.pt: it is missing"
     (every[0].path / "scheduler.bin").unlink()
-    assert problem(every[0], expected(every, {"optimizer_type": "AdamWScheduleFree"})) is None
-    assert problem(every[0], expected(every, {"optimizer_type": "AdamW"})) == "scheduler.bin: it is missing"
+    assert state_problem(every[0], expected_files(every, {"optimizer_type": "AdamWScheduleFree"})) is None
+    assert state_problem(every[0], expected_files(every, {"optimizer_type": "AdamW"})) == "scheduler.bin: it is missing"
 
 
 def test_dates_say_nothing(tmp_path: Path) -> None:
@@ -166,18 +175,18 @@ def test_a_continuations_states_count_from_where_it_began(tmp_path: Path) -> Non
     """Whether lorabake has set train_state.json right already or not."""
     folder = output(tmp_path, 2)
     write_state(folder / "x-000003-state", 15, 3, 5)
-    course = Course(5, 1, 4, 20)
+    course = TrainingSchedule(5, 1, 4, 20)
     for inside in (2, 12):
         (folder / "x-step00000002-state" / "train_state.json").write_text(json.dumps({"current_step": inside}))
         every, wanted = found(folder, course, offset=10)
-        assert [(each.step, problem(each, wanted)) for each in every] == [(15, None), (12, None)]
+        assert [(each.step, state_problem(each, wanted)) for each in every] == [(15, None), (12, None)]
 
 
 def test_of_several_starts_the_last_one_comes_first(tmp_path: Path) -> None:
     first, second = tmp_path / "output", tmp_path / "parts" / "002" / "output"
     write_state(first / "x-step00000012-state", 12, 3, 12)
     write_state(second / "x-step00000002-state", 12, 3, 2)
-    every = states([Spot(first), Spot(second, 2, 10)], "x", COURSE)
+    every = list_states([StateLocation(first), StateLocation(second, 2, 10)], "x", COURSE)
     assert [each.part for each in every] == [2, 1]
 
 

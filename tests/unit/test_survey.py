@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lorabake.reading import dataset
-from lorabake.reading.dataset import Scanning, scan, survey
-from lorabake.reading.survey import dataset_facts, overlong
+from lorabake.inputs import dataset
+from lorabake.inputs.dataset import ScanOptions, scan_folder, scan_folders
+from lorabake.inputs.survey import find_long_captions, read_dataset
 from lorabake_schemas.dataset import (
     CaptionFacts,
     CaptionProblem,
     DatasetFacts,
+    DuplicateGroup,
     FolderFacts,
     ImageFacts,
+    ImageRef,
     LongCaption,
-    Place,
-    Twins,
 )
 from situations import recipe
 
@@ -45,7 +45,7 @@ def picture(path: Path, number: int, caption: str | None = "tok") -> Path:
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute later than it is, so that files written just now count as settled."""
     now = time.time_ns
-    monkeypatch.setattr("lorabake.reading.dataset.time.time_ns", lambda: now() + 60_000_000_000)
+    monkeypatch.setattr("lorabake.inputs.dataset.time.time_ns", lambda: now() + 60_000_000_000)
 
 
 def only(facts: DatasetFacts) -> FolderFacts:
@@ -83,14 +83,14 @@ def test_a_second_look_opens_nothing_and_says_the_same(tmp_path: Path) -> None:
     clear.putalpha(200)
     clear.save(tmp_path / "pics" / "9.webp")
     (tmp_path / "pics" / "9.txt").write_text("tok")
-    how, opened = Scanning(tmp_path / "store"), Opened(tmp_path / "pics")
+    how, opened = ScanOptions(tmp_path / "store"), Opened(tmp_path / "pics")
     with opened:
-        first = survey([tmp_path / "pics"], [], ".txt", how)
+        first = scan_folders([tmp_path / "pics"], [], ".txt", how)
     assert len(opened.names) >= 11
     with opened:
-        second = survey([tmp_path / "pics"], [], ".txt", how)
+        second = scan_folders([tmp_path / "pics"], [], ".txt", how)
     assert opened.names == []
-    assert second == first == survey([tmp_path / "pics"], [], ".txt", Scanning())
+    assert second == first == scan_folders([tmp_path / "pics"], [], ".txt", ScanOptions())
     assert [image.seen for image in only(second).images] == [None] * 5 + [(95, 63)]
 
 
@@ -98,13 +98,13 @@ def test_a_second_look_opens_nothing_and_says_the_same(tmp_path: Path) -> None:
 def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
     for number in range(5):
         picture(tmp_path / "pics" / f"{number}.png", number)
-    how, opened = Scanning(tmp_path / "store"), Opened(tmp_path / "pics")
-    survey([tmp_path / "pics"], [], ".txt", how)
+    how, opened = ScanOptions(tmp_path / "store"), Opened(tmp_path / "pics")
+    scan_folders([tmp_path / "pics"], [], ".txt", how)
     (tmp_path / "pics" / "2.txt").write_text("another")
     drawn(3, (48, 32)).save(tmp_path / "pics" / "3.png")
     (tmp_path / "pics" / "4.png").rename(tmp_path / "pics" / "7.png")
     with opened:
-        found = only(survey([tmp_path / "pics"], [], ".txt", how))
+        found = only(scan_folders([tmp_path / "pics"], [], ".txt", how))
     assert sorted(set(opened.names)) == ["2.txt", "3.png", "7.png"]
     assert [image.name for image in found.images] == ["0.png", "1.png", "2.png", "3.png", "7.png"]
     assert (found.images[2].caption.text, found.images[3].width) == ("another", 48)
@@ -114,10 +114,10 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
 
 def test_what_was_written_just_now_is_not_kept(tmp_path: Path) -> None:
     picture(tmp_path / "pics" / "0.png", 0)
-    how, opened = Scanning(tmp_path / "store"), Opened(tmp_path / "pics")
-    survey([tmp_path / "pics"], [], ".txt", how)
+    how, opened = ScanOptions(tmp_path / "store"), Opened(tmp_path / "pics")
+    scan_folders([tmp_path / "pics"], [], ".txt", how)
     with opened:
-        survey([tmp_path / "pics"], [], ".txt", how)
+        scan_folders([tmp_path / "pics"], [], ".txt", how)
     assert sorted(set(opened.names)) == ["0.png", "0.txt"]
 
 
@@ -125,20 +125,20 @@ def test_what_was_written_just_now_is_not_kept(tmp_path: Path) -> None:
 def test_a_fault_is_looked_at_each_time(tmp_path: Path) -> None:
     (tmp_path / "pics").mkdir()
     (tmp_path / "pics" / "0.png").write_bytes(b"nothing")
-    how, opened = Scanning(tmp_path / "store"), Opened(tmp_path / "pics")
+    how, opened = ScanOptions(tmp_path / "store"), Opened(tmp_path / "pics")
     for _ in range(2):
         with opened:
-            assert only(survey([tmp_path / "pics"], [], ".txt", how)).images[0].problem
+            assert only(scan_folders([tmp_path / "pics"], [], ".txt", how)).images[0].problem
         assert "0.png" in opened.names
 
 
 @pytest.mark.usefixtures("later")
 def test_a_store_full_of_nonsense_is_not_believed(tmp_path: Path) -> None:
     picture(tmp_path / "pics" / "0.png", 0)
-    how = Scanning(tmp_path / "store")
-    first = survey([tmp_path / "pics"], [], ".txt", how)
+    how = ScanOptions(tmp_path / "store")
+    first = scan_folders([tmp_path / "pics"], [], ".txt", how)
     (tmp_path / "store").write_bytes(b"nonsense" * 1000)
-    assert survey([tmp_path / "pics"], [], ".txt", how) == first
+    assert scan_folders([tmp_path / "pics"], [], ".txt", how) == first
 
 
 @pytest.mark.usefixtures("later")
@@ -146,32 +146,32 @@ def test_nothing_in_the_folders_is_touched(tmp_path: Path) -> None:
     for number in range(3):
         picture(tmp_path / "pics" / f"{number}.png", number)
     before = [(path.name, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((tmp_path / "pics").iterdir())]
-    survey([tmp_path / "pics"], [], ".txt", Scanning(tmp_path / "store", deep=True))
+    scan_folders([tmp_path / "pics"], [], ".txt", ScanOptions(tmp_path / "store", deep=True))
     after = [(path.name, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((tmp_path / "pics").iterdir())]
     assert after == before
 
 
 def test_how_far_it_is_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "STEP", 3)
+    monkeypatch.setattr(dataset, "PROGRESS_INTERVAL", 3)
     for number in range(8):
         picture(tmp_path / ("a" if number < 5 else "b") / f"{number}.png", number)
     told = list[tuple[int, int]]()
-    how = Scanning(progress=lambda done, total: told.append((done, total)))
-    survey([tmp_path / "a"], [tmp_path / "b"], ".txt", how)
+    how = ScanOptions(progress=lambda done, total: told.append((done, total)))
+    scan_folders([tmp_path / "a"], [tmp_path / "b"], ".txt", how)
     assert told == [(3, 8), (6, 8), (8, 8)]
 
 
 # equal and alike pictures
 
 
-def twins(tmp_path: Path, *, deep: bool = False, store: Path | None = None) -> tuple[Twins, ...]:
+def twins(tmp_path: Path, *, deep: bool = False, store: Path | None = None) -> tuple[DuplicateGroup, ...]:
     folders = sorted(path for path in tmp_path.iterdir() if path.is_dir() and not path.name.startswith("reg"))
     reg = [tmp_path / "reg"] if (tmp_path / "reg").exists() else []
-    return survey(folders, reg, ".txt", Scanning(store, deep=deep)).twins
+    return scan_folders(folders, reg, ".txt", ScanOptions(store, deep=deep)).twins
 
 
-def at(index: int, name: str) -> Place:
-    return Place("concept", index, name)
+def at(index: int, name: str) -> ImageRef:
+    return ImageRef("concept", index, name)
 
 
 @pytest.mark.usefixtures("later")
@@ -179,7 +179,7 @@ def test_equal_files_are_found_within_and_between_folders(tmp_path: Path) -> Non
     for place, number in (("a/1", 1), ("a/2", 2), ("a/3", 1), ("b/1", 3), ("b/9", 2), ("reg/x", 1), ("reg/y", 4)):
         picture(tmp_path / f"{place}.png", number)
     wanted = {
-        (at(0, "1.png"), at(0, "3.png"), Place("regularisation", 0, "x.png")),
+        (at(0, "1.png"), at(0, "3.png"), ImageRef("regularization", 0, "x.png")),
         (at(0, "2.png"), at(1, "9.png")),
     }
     for _ in range(2):
@@ -230,9 +230,9 @@ def test_a_picture_that_cannot_be_decoded(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(bytes(data))
-    assert only(survey([tmp_path / "a"], [], ".txt", Scanning())).images[0].problem is None
+    assert only(scan_folders([tmp_path / "a"], [], ".txt", ScanOptions())).images[0].problem is None
     for _ in range(2):
-        found = survey([tmp_path / "a"], [], ".txt", Scanning(tmp_path / "store", deep=True))
+        found = scan_folders([tmp_path / "a"], [], ".txt", ScanOptions(tmp_path / "store", deep=True))
         assert "cannot be decoded" in (only(found).images[0].problem or "")
 
 
@@ -244,7 +244,7 @@ def test_alpha_without_transparency_is_opaque(tmp_path: Path) -> None:
     clear.save(tmp_path / "a" / "2.png")
     drawn(3).convert("P").save(tmp_path / "a" / "3.png", transparency=250)
     drawn(4).save(tmp_path / "a" / "4.png")
-    images = only(survey([tmp_path / "a"], [], ".txt", Scanning(deep=True))).images
+    images = only(scan_folders([tmp_path / "a"], [], ".txt", ScanOptions(deep=True))).images
     assert [(image.alpha, image.opaque) for image in images][:2] == [(True, True), (True, False)]
     assert (images[3].alpha, images[3].opaque) == (False, False)
 
@@ -259,9 +259,9 @@ def test_a_file_that_is_cut_off(tmp_path: Path, ending: str, kind: str) -> None:
     whole = path.read_bytes()
     for share in (0.5, 0.9):
         path.write_bytes(whole[: int(len(whole) * share)])
-        assert "cut off" in (scan(tmp_path, ".txt").images[0].problem or "")
+        assert "cut off" in (scan_folder(tmp_path, ".txt").images[0].problem or "")
     path.write_bytes(whole)
-    assert scan(tmp_path, ".txt").images[0].problem is None
+    assert scan_folder(tmp_path, ".txt").images[0].problem is None
 
 
 @pytest.mark.parametrize(("ending", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("bmp", "BMP")])
@@ -269,7 +269,7 @@ def test_what_a_camera_adds_behind_a_picture_does_no_harm(tmp_path: Path, ending
     path = tmp_path / f"a.{ending}"
     drawn(1).save(path, kind)
     path.write_bytes(path.read_bytes() + b"a trailer of some camera")
-    found = scan(tmp_path, ".txt").images[0]
+    found = scan_folder(tmp_path, ".txt").images[0]
     assert (found.problem, found.format, found.width) == (None, kind, 96)
 
 
@@ -281,7 +281,7 @@ def test_what_a_picture_is_by_its_content(tmp_path: Path) -> None:
     drawn(1).convert("CMYK").save(tmp_path / "c.jpg")
     Image.new("I;16", (9, 9), 300).save(tmp_path / "d.png")
     drawn(1).save(tmp_path / "e.webp", save_all=True, append_images=[drawn(2)])
-    facts = [(i.format, i.mode, i.orientation, i.moving) for i in scan(tmp_path, ".txt").images]
+    facts = [(i.format, i.mode, i.orientation, i.moving) for i in scan_folder(tmp_path, ".txt").images]
     assert facts == [
         ("JPEG", "RGB", 8, False), ("GIF", "P", 1, True), ("JPEG", "CMYK", 1, False), ("PNG", "I;16", 1, False),
         ("WEBP", "RGB", 1, True),
@@ -292,7 +292,7 @@ def test_what_a_picture_is_by_its_content(tmp_path: Path) -> None:
 def test_a_pipe_with_a_pictures_name_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     os.mkfifo(tmp_path / "a.txt")
-    found = scan(tmp_path, ".txt").images[0]
+    found = scan_folder(tmp_path, ".txt").images[0]
     assert "neither a file nor a folder" in (found.problem or "")
     assert found.caption.problem is CaptionProblem.MISSING
 
@@ -307,7 +307,7 @@ def strays(folder: Path, *names: str, ending: str = ".txt") -> FolderFacts:
             drawn(len(name)).save(folder / name, "PNG")
         else:
             (folder / name).write_text("tok", "utf-8")
-    return scan(folder, ending)
+    return scan_folder(folder, ending)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are case-blind on Windows")
@@ -342,16 +342,16 @@ def test_captions_beyond_the_limit_with_prefix_and_suffix() -> None:
     words = " ".join(["cat"] * 73)
     images = [ImageFacts("1.png", caption=CaptionFacts(words)), ImageFacts("2.png", caption=CaptionFacts("cat"))]
     short = {"max_token_length": 75}
-    assert overlong(recipe(train=short), images) == ()
+    assert find_long_captions(recipe(train=short), images) == ()
     both = recipe(train=short, captions={"caption_prefix": "good,", "caption_suffix": ", end"})
-    assert overlong(both, images) == (LongCaption("1.png", 77),)
-    assert overlong(recipe(captions={"caption_prefix": "good,", "caption_suffix": ", end"}), images) == ()
+    assert find_long_captions(both, images) == (LongCaption("1.png", 77),)
+    assert find_long_captions(recipe(captions={"caption_prefix": "good,", "caption_suffix": ", end"}), images) == ()
 
 
 def test_the_facts_of_a_recipe(tmp_path: Path) -> None:
     picture(tmp_path / "pics" / "1.png", 1, "tok, " + "cat, " * 200)
-    made = recipe(concept={"token": "hamburger"}, regularisation=[{"class": "food", "images": "none"}])
-    found = dataset_facts(made, tmp_path, Scanning())
+    made = recipe(concept={"token": "hamburger"}, regularization=[{"class": "food", "images": "none"}])
+    found = read_dataset(made, tmp_path, ScanOptions())
     assert (only(found).path, only(found).overlong) == ("pics", (LongCaption("1.png", 402),))
     assert found.known_tokens == ("hamburger",)
-    assert (found.regularisation[0].path, found.regularisation[0].problem) == ("none", "missing")
+    assert (found.regularization[0].path, found.regularization[0].problem) == ("none", "missing")

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
-from lorabake_schemas.tags import FolderTags, TagMemory, Writing, folder_tags, inseparable, plain, split, writing
+from lorabake_schemas.guide.tags import (
+    CaptionStyle,
+    FolderTags,
+    TagIndex,
+    count_folder_tags,
+    find_inseparable_pairs,
+    get_caption_style,
+    normalize_tag,
+    split_tags,
+)
 from situations import recipe
 
 
@@ -13,8 +22,8 @@ def folder(*captions: str) -> FolderFacts:
     return FolderFacts("pics", tuple(ImageFacts(f"{at}.png", caption=CaptionFacts(c)) for at, c in enumerate(captions)))
 
 
-def facts(*captions: str, how: Writing | None = None) -> FolderTags:
-    return folder_tags(folder(*captions), how)
+def facts(*captions: str, how: CaptionStyle | None = None) -> FolderTags:
+    return count_folder_tags(folder(*captions), how)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +40,7 @@ def facts(*captions: str, how: Writing | None = None) -> FolderTags:
     ],
 )
 def test_one_spelling(piece: str, tag: str) -> None:
-    assert plain(piece) == tag
+    assert normalize_tag(piece) == tag
 
 
 @pytest.mark.parametrize(
@@ -41,27 +50,27 @@ def test_one_spelling(piece: str, tag: str) -> None:
         ("a,, b, ", None, ["a", "b"]),
         ("\ufeffa, b", None, ["a", "b"]),
         ("", None, []),
-        ("a; b, c", Writing(separator=";"), ["a", "b, c"]),
-        ("a, b", Writing(prefix="x,", suffix=", y"), ["x", "a", "b", "y"]),
-        ("a, b", Writing(prefix="x"), ["x a", "b"]),  # joined by a space (TU:824)
-        ("a, b ||| c, d", Writing(marks=("|||",)), ["a", "b", "c", "d"]),
-        ("a;;;b, c", Writing(marks=("|||", ";;;")), ["a", "b", "c"]),
+        ("a; b, c", CaptionStyle(separator=";"), ["a", "b, c"]),
+        ("a, b", CaptionStyle(prefix="x,", suffix=", y"), ["x", "a", "b", "y"]),
+        ("a, b", CaptionStyle(prefix="x"), ["x a", "b"]),  # joined by a space (TU:824)
+        ("a, b ||| c, d", CaptionStyle(marks=("|||",)), ["a", "b", "c", "d"]),
+        ("a;;;b, c", CaptionStyle(marks=("|||", ";;;")), ["a", "b", "c"]),
         ("a;;;b, c", None, ["a;;;b", "c"]),
     ],
 )
-def test_split(text: str, how: Writing | None, pieces: list[str]) -> None:
-    assert split(text, how) == pieces
-    assert list(facts(text, how=how).tags[0] if text else ()) == [plain(piece) for piece in pieces]
+def test_split(text: str, how: CaptionStyle | None, pieces: list[str]) -> None:
+    assert split_tags(text, how) == pieces
+    assert list(facts(text, how=how).tags[0] if text else ()) == [normalize_tag(piece) for piece in pieces]
 
 
 def test_what_the_recipe_says_of_it() -> None:
-    assert writing(recipe()) == Writing()
+    assert get_caption_style(recipe()) == CaptionStyle()
     said = recipe(
         captions={"caption_prefix": "x,", "caption_suffix": ", y"},
         kohya={"caption_separator": ";", "keep_tokens_separator": "|||", "secondary_separator": ";;;"},
     )
-    assert writing(said) == Writing(";", "x,", ", y", ("|||", ";;;"))
-    assert writing(recipe(kohya={"caption_separator": "", "keep_tokens_separator": ""})) == Writing()
+    assert get_caption_style(said) == CaptionStyle(";", "x,", ", y", ("|||", ";;;"))
+    assert get_caption_style(recipe(kohya={"caption_separator": "", "keep_tokens_separator": ""})) == CaptionStyle()
 
 
 def test_counting() -> None:
@@ -69,41 +78,45 @@ def test_counting() -> None:
     assert len(found) == 3
     assert found.mean == 3
     assert dict(found.counts) == {"tok": 3, "cat": 2, "red hat": 1, "sky": 1, "dog": 1}
-    assert found.once == ("dog", "red hat", "sky")
+    assert found.single_tags == ("dog", "red hat", "sky")
     assert found.everywhere == ("tok",)
     assert dict(found.at(0)) == {"tok": 3}
     assert dict(found.at(1)) == {"cat": 2, "dog": 1}
     assert dict(found.at(9)) == {}
-    assert [image.name for image, _ in found.holding(frozenset({"cat", "dog", "moon"}))] == ["0.png", "1.png", "2.png"]
-    assert [image.name for image, _ in found.holding(frozenset({"sky"}))] == ["1.png"]
-    assert list(found.holding(frozenset({"moon"}))) == []
+    assert [image.name for image, _ in found.iter_images_with(frozenset({"cat", "dog", "moon"}))] == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
+    assert [image.name for image, _ in found.iter_images_with(frozenset({"sky"}))] == ["1.png"]
+    assert list(found.iter_images_with(frozenset({"moon"}))) == []
     assert found.known({"cat", "moon"}) == {"cat"}
-    assert found.as_written("red hat") == "red_hat"
-    assert found.as_written("cat") == "Cat"
-    assert found.as_written("moon") == "moon"
+    assert found.get_spelling("red hat") == "red_hat"
+    assert found.get_spelling("cat") == "Cat"
+    assert found.get_spelling("moon") == "moon"
 
 
 def test_pictures_without_a_caption_do_not_count() -> None:
     missing = ImageFacts("x.png", caption=CaptionFacts(problem=CaptionProblem.MISSING))
-    found = folder_tags(FolderFacts("pics", (*folder("a, b").images, missing)))
+    found = count_folder_tags(FolderFacts("pics", (*folder("a, b").images, missing)))
     assert (len(found), found.everywhere) == (1, ("a", "b"))
-    empty = folder_tags(FolderFacts("pics", (missing,)))
-    assert (len(empty), empty.mean, empty.once, empty.everywhere, dict(empty.at(0))) == (0, 0.0, (), (), {})
+    empty = count_folder_tags(FolderFacts("pics", (missing,)))
+    assert (len(empty), empty.mean, empty.single_tags, empty.everywhere, dict(empty.at(0))) == (0, 0.0, (), (), {})
 
 
 def test_words_that_never_part() -> None:
     outfits = [facts("lola, red", "lola, red, sky"), facts("lola, blue", "lola, blue")]
-    assert inseparable(outfits, ["lola", "red", "blue"]) == []
-    assert inseparable(outfits[:1], ["lola", "red", "blue"]) == [("lola", "red", 2)]
-    assert inseparable([facts("a, b"), facts("c"), facts("b, a")], ["a", "b", "c"]) == [("a", "b", 2)]
-    assert inseparable(outfits, ["moon", "star"]) == []
+    assert find_inseparable_pairs(outfits, ["lola", "red", "blue"]) == []
+    assert find_inseparable_pairs(outfits[:1], ["lola", "red", "blue"]) == [("lola", "red", 2)]
+    assert find_inseparable_pairs([facts("a, b"), facts("c"), facts("b, a")], ["a", "b", "c"]) == [("a", "b", 2)]
+    assert find_inseparable_pairs(outfits, ["moon", "star"]) == []
 
 
 def test_a_folder_is_counted_once_until_it_or_the_way_of_reading_changes() -> None:
-    memory, one = TagMemory(), folder("a, b")
-    first = memory.of(one, Writing())
-    assert memory.of(one, Writing()) is first
-    assert memory.of(one, Writing(separator=";")).tags == (("a, b",),)
+    memory, one = TagIndex(), folder("a, b")
+    first = memory.of(one, CaptionStyle())
+    assert memory.of(one, CaptionStyle()) is first
+    assert memory.of(one, CaptionStyle(separator=";")).tags == (("a, b",),)
     other = folder("a, b")
-    assert memory.of(other, Writing()) is not first
-    assert memory.of(other, Writing()).tags == first.tags
+    assert memory.of(other, CaptionStyle()) is not first
+    assert memory.of(other, CaptionStyle()).tags == first.tags

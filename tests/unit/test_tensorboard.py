@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lorabake.runs.tensorboard import Losses, LossFile
+from lorabake.runs.tensorboard import LossFile, StepLosses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def test_every_step_has_both_losses(tmp_path: Path, file: Path) -> None:
     with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
         file.write_bytes(HEAD + logged(1, 0.5, 0.5) + logged(2, 0.25, 0.375))
         losses.read()
-        assert [losses.take(step) for step in (1, 2, 3)] == [Losses(0.5, 0.5), Losses(0.375, 0.25), None]
+        assert [losses.take(step) for step in (1, 2, 3)] == [StepLosses(0.5, 0.5), StepLosses(0.375, 0.25), None]
         assert losses.take(1) is None
 
 
@@ -54,14 +54,14 @@ def test_it_is_read_as_it_grows(tmp_path: Path, file: Path, size: int) -> None:
         for at in range(0, len(data), size):
             growing.write(data[at : at + size])
             losses.read()
-        assert losses.take(2) == Losses(0.375, 0.25)
+        assert losses.take(2) == StepLosses(0.375, 0.25)
 
 
 def test_the_first_of_accumulated_micro_batches_is_the_steps_own(tmp_path: Path, file: Path) -> None:
     with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
         file.write_bytes(HEAD + logged(1, 0.5, 0.5) + logged(1, 0.25, 0.375))
         losses.read()
-        assert losses.take(1) == Losses(0.5, 0.5)
+        assert losses.take(1) == StepLosses(0.5, 0.5)
 
 
 def test_a_file_that_was_there_before_is_another_starts(tmp_path: Path, file: Path) -> None:
@@ -80,7 +80,7 @@ def test_what_is_damaged_ends_it_and_no_more(tmp_path: Path, file: Path, damage:
         file.write_bytes(HEAD + logged(1, 0.5, 0.5) + damage + logged(2, 0.25, 0.375))
         losses.read()
         losses.read()
-        assert (losses.take(1), losses.take(2)) == (Losses(0.5, 0.5), None)
+        assert (losses.take(1), losses.take(2)) == (StepLosses(0.5, 0.5), None)
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path, file: Path) -> None:

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lorabake.commands.output.progress import StepPace, format_duration, format_speed, line_printer, watch_progress
 from lorabake.runs.happenings import (
+    EmptyDataset,
     Epoch,
+    LogLine,
     ModelLoaded,
-    NoData,
     ProgressEvent,
+    RunTotals,
     Saved,
     Saving,
     Started,
     Step,
-    Totals,
-    Words,
 )
-from lorabake.terminal import Pace, duration, sayer, speed, watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,7 @@ class Terminal(io.StringIO):
 
 def show(events: Iterable[ProgressEvent], stream: io.StringIO, tick: float = 1.0, *, verbose: bool = False) -> str:
     clock = Clock(tick)
-    with watching(stream, 100, verbose=verbose, clock=clock) as watcher:
+    with watch_progress(stream, 100, verbose=verbose, clock=clock) as watcher:
         for event in events:
             clock.now += tick
             watcher(event)
@@ -54,7 +54,7 @@ def steps(total: int) -> list[ProgressEvent]:
 
 
 def test_pace_is_measured_by_our_clock_from_the_first_step() -> None:
-    pace = Pace()
+    pace = StepPace()
     assert pace.seconds_left(10) is None
     pace.at(1, 100.0)
     assert pace.seconds_per_step is None
@@ -67,12 +67,12 @@ def test_pace_is_measured_by_our_clock_from_the_first_step() -> None:
     ("seconds", "text"), [(None, "-"), (0.4, "0 s"), (59.4, "59 s"), (185, "3:05 min"), (7385, "2:03 h")]
 )
 def test_durations(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("pace", "text"), [(None, "-"), (0.0, "-"), (2.345, "2.35 s/step"), (0.25, "4.0 steps/s")])
 def test_speeds(pace: float | None, text: str) -> None:
-    assert speed(pace) == text
+    assert format_speed(pace) == text
 
 
 def test_plain_lines_are_few_and_hold_the_first_and_the_last_step() -> None:
@@ -100,8 +100,8 @@ def test_a_run_that_ends_early_still_shows_its_last_step() -> None:
 
 def test_announcements() -> None:
     events: list[ProgressEvent] = [
-        Started("cuda"), ModelLoaded(), Totals(12, 0, 2, 5, 100), Epoch(1, 5), Step(1, 100, 0.25),
-        Saving("output/x.safetensors"), Saved(), NoData(), Words("kept to itself"),
+        Started("cuda"), ModelLoaded(), RunTotals(12, 0, 2, 5, 100), Epoch(1, 5), Step(1, 100, 0.25),
+        Saving("output/x.safetensors"), Saved(), EmptyDataset(), LogLine("kept to itself"),
     ]  # fmt: skip
     assert show(events, io.StringIO()).splitlines() == [
         "device: cuda",
@@ -115,14 +115,14 @@ def test_announcements() -> None:
 
 
 def test_a_count_that_is_not_the_plans_is_told_at_once() -> None:
-    assert "counts 7 steps, the plan 100" in show([Totals(12, 0, 2, 5, 7)], io.StringIO())
+    assert "counts 7 steps, the plan 100" in show([RunTotals(12, 0, 2, 5, 7)], io.StringIO())
 
 
 @pytest.mark.parametrize("verbose", [True, False])
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_what_the_trainer_says_is_shown_and_not_done(stream: type[io.StringIO], verbose: bool) -> None:
     evil = "x\x1b[2J\x1b]52;c;aGk=\x07\x1bc\u202e\x9b5m[link=http://x]y[/link]"
-    text = show([Started(evil), Saving(evil), Words(evil)], stream(), verbose=verbose)
+    text = show([Started(evil), Saving(evil), LogLine(evil)], stream(), verbose=verbose)
     assert not set("\x07\x9b\u202e") & set(text)
     assert "\x1bc" not in text
     assert "\x1b]" not in text
@@ -132,14 +132,14 @@ def test_what_the_trainer_says_is_shown_and_not_done(stream: type[io.StringIO], 
 
 
 def test_verbose_gives_the_trainers_own_words_instead() -> None:
-    text = show([Started("cuda"), Words("accelerator device: cuda")], io.StringIO(), verbose=True)
+    text = show([Started("cuda"), LogLine("accelerator device: cuda")], io.StringIO(), verbose=True)
     assert text == "accelerator device: cuda\n"
 
 
 def test_the_bar_shows_everything_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "160")
-    events = [Epoch(1, 5), *steps(100)[:50], Saving("output/[x].safetensors"), Words("quiet")]
+    events = [Epoch(1, 5), *steps(100)[:50], Saving("output/[x].safetensors"), LogLine("quiet")]
     text = show(events, Terminal(), tick=2.0)
     for part in (
         "50/100",
@@ -161,7 +161,7 @@ class Broken(io.StringIO):
 
 
 def test_a_terminal_that_is_gone_does_not_disturb() -> None:
-    with watching(Broken(), 100) as watcher:
+    with watch_progress(Broken(), 100) as watcher:
         for event in [Started("cuda"), *steps(100)]:
             watcher(event)
     assert watcher.broken
@@ -175,7 +175,7 @@ class _Tty(io.StringIO):
 
 def test_an_installation_is_one_changing_line_on_a_terminal() -> None:
     stream = _Tty()
-    say = sayer(stream)
+    say = line_printer(stream)
     say("fetching")
     say("installing 1/2 a")
     say("installing 2/2 b")
@@ -187,7 +187,7 @@ def test_an_installation_is_one_changing_line_on_a_terminal() -> None:
 
 def test_an_installation_is_every_tenth_line_elsewhere() -> None:
     stream = io.StringIO()
-    say = sayer(stream)
+    say = line_printer(stream)
     for number in range(1, 25):
         say(f"installing {number}/24 x")
     say("done")
@@ -196,6 +196,6 @@ def test_an_installation_is_every_tenth_line_elsewhere() -> None:
 
 def test_nobody_there_to_hear() -> None:
     stream = io.StringIO()
-    say = sayer(stream)
+    say = line_printer(stream)
     stream.close()
     say("into the void")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.reading.timeless import PASSING, all_made_timeless, timeless
-from lorabake.reading.weights import read_weights
+from lorabake.lora.reproducible import VOLATILE_KEYS, strip_saved_loras, strip_volatile_metadata
+from lorabake.lora.weights import read_weights
 
 SAME = {"ss_steps": "8", "ss_seed": "42", "sshs_model_hash": "ab", "ss_tag_frequency": json.dumps({"ü": {"a": 1}})}
 TIMES = {
@@ -37,14 +37,14 @@ def test_the_same_training_twice_is_the_same_file(tmp_path: Path) -> None:
     a = [trained(tmp_path / "a" / name, TIMES) for name in ("x.safetensors", "x-000001.safetensors")]
     b = [trained(tmp_path / "b" / each.name, longer, backwards=True) for each in a]
     assert [each.read_bytes() for each in a] != [each.read_bytes() for each in b]
-    assert all_made_timeless(tmp_path / "a", "x") == all_made_timeless(tmp_path / "b", "x") == ()
+    assert strip_saved_loras(tmp_path / "a", "x") == strip_saved_loras(tmp_path / "b", "x") == ()
     assert [each.read_bytes() for each in a] == [each.read_bytes() for each in b]
     assert dict(read_weights(a[0]).metadata) == SAME
 
 
 def test_only_what_passes_is_taken_out_and_the_rest_is_in_order() -> None:
-    assert set(TIMES) == PASSING
-    assert list(timeless({**TIMES, "b": "1", "a": "2"}).items()) == [("a", "2"), ("b", "1")]
+    assert set(TIMES) == VOLATILE_KEYS
+    assert list(strip_volatile_metadata({**TIMES, "b": "1", "a": "2"}).items()) == [("a", "2"), ("b", "1")]
 
 
 def test_states_other_formats_and_damaged_files_are_left_alone(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_states_other_formats_and_damaged_files_are_left_alone(tmp_path: Path) -
     (tmp_path / "x.ckpt").write_bytes(b"PK")
     (tmp_path / "x.safetensors").write_bytes(b"\x05" + bytes(20))
     before = {path: path.read_bytes() for path in kept}
-    assert all_made_timeless(tmp_path, "x") == ()
+    assert strip_saved_loras(tmp_path, "x") == ()
     assert {path: path.read_bytes() for path in kept} == before
 
 
@@ -68,7 +68,7 @@ def test_only_what_the_run_saved_is_written_anew(tmp_path: Path) -> None:
     (output / "linked.safetensors").symlink_to(elsewhere / "other.safetensors")
     before = {path: path.read_bytes() for path in foreign}
     saved = [trained(output / f"{name}.safetensors", TIMES) for name in ("x", "x-000001", "x-step00000010")]
-    assert all_made_timeless(output, "x") == ()
+    assert strip_saved_loras(output, "x") == ()
     assert {path: path.read_bytes() for path in foreign} == before
     assert all(dict(read_weights(path).metadata) == SAME for path in saved)
 
@@ -81,7 +81,7 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    (said,) = all_made_timeless(tmp_path, "x")
+    (said,) = strip_saved_loras(tmp_path, "x")
     assert said == "x.safetensors keeps its times, and differs from a rerun's: No space left on device"
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

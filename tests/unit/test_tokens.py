@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from lorabake import resources
-from lorabake.reading.clip_tokens import cannot_exceed, is_known_word, pieces, tokenizer
+from lorabake.inputs.clip_tokens import cannot_exceed, is_known_word, load_tokenizer, split_word
+from lorabake.util import resources
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from lorabake.reading.clip_tokens import cannot_exceed, is_known_word, pieces, t
     ],
 )
 def test_counts(text: str, count: int) -> None:
-    assert tokenizer().count(text) == count
+    assert load_tokenizer().count(text) == count
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_counts(text: str, count: int) -> None:
     ],
 )
 def test_pieces(word: str, parts: list[str]) -> None:
-    assert pieces(word) == parts
+    assert split_word(word) == parts
 
 
 def test_a_text_of_few_bytes_cannot_have_more_tokens() -> None:
@@ -56,13 +56,13 @@ def test_a_text_of_few_bytes_cannot_have_more_tokens() -> None:
     assert not cannot_exceed("a" * 76, 75)
     assert not cannot_exceed("é" * 20, 75)
     for text in ("a b " * 18, "@ # $ % " * 9, "9 " * 37):
-        assert tokenizer().count(text) <= 75
+        assert load_tokenizer().count(text) <= 75
 
 
 @pytest.mark.parametrize("word", ["hamburger", "food", "Cat", "sks"])
 def test_words_that_clip_knows(word: str) -> None:
     assert is_known_word(word)
-    assert tokenizer().count(word) == 1
+    assert load_tokenizer().count(word) == 1
 
 
 @pytest.mark.parametrize("word", ["hmbrgrlora", "hu tao", "a, b", "", "x", "é", "12", "mizutsune"])
@@ -71,7 +71,7 @@ def test_words_that_it_does_not_know(word: str) -> None:
 
 
 def test_the_merges_are_all_there() -> None:
-    merges = resources.clip_merges().split("\n")
+    merges = resources.read_clip_merges().split("\n")
     assert len(merges) == 48_894
     assert (merges[0], merges[-1]) == ("i n", "jeky ll</w>")
     assert len({pair.replace(" ", "") for pair in merges} | {*merges}) > 90_000

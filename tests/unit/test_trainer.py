@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from lorabake import resources
 from lorabake.errors import SetupError
-from lorabake.process import Output
-from lorabake.reading import machine
-from lorabake.trainer import attention, choice, store, venv
+from lorabake.trainer import attention, select_packages, store, venv
 from lorabake.trainer import install as trainer
+from lorabake.trainer.build import BuildEnv
+from lorabake.util import machine, resources
+from lorabake.util.process import CommandOutput
 from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.messages import literal
 from lorabake_schemas.pin import LockName
-from lorabake_schemas.words import quoted
 
 LINUX, MAC = ("Linux", "x86_64"), ("Darwin", "arm64")
-VERSION = venv.python_version(None, {})
+VERSION = venv.read_python_version(None, {})
 
 
 def never() -> bool:
@@ -42,10 +42,16 @@ def never() -> bool:
     ],
 )
 def test_choosing_packages(
-    asked: choice.Choice, gpu: bool, system: tuple[str, str], python: str, offers: bool | None, expected: str, why: str
+    asked: select_packages.LockChoice,
+    gpu: bool,
+    system: tuple[str, str],
+    python: str,
+    offers: bool | None,
+    expected: str,
+    why: str,
 ) -> None:
     ask = never if offers is None else lambda: offers
-    name, reason = choice.choose_lock(asked, gpu=gpu, system=system, python=python, offers_cpu=ask)
+    name, reason = select_packages.choose_lock(asked, gpu=gpu, system=system, python=python, offers_cpu=ask)
     assert name == expected
     assert why in reason
 
@@ -53,49 +59,49 @@ def test_choosing_packages(
 @pytest.mark.parametrize(("python", "offers"), [("3.11", False), ("3.12", True)])
 def test_cpu_packages_that_cannot_be_had_are_an_error(python: str, offers: bool) -> None:
     with pytest.raises(SetupError, match="CPU packages cannot be had") as caught:
-        choice.choose_lock("cpu", gpu=False, system=LINUX, python=python, offers_cpu=lambda: offers)
+        select_packages.choose_lock("cpu", gpu=False, system=LINUX, python=python, offers_cpu=lambda: offers)
     assert "extra-index-url" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(("version", "word"), [("3.10", "too old"), ("3.14", "too new"), ("4.0", "too new")])
 def test_a_python_without_builds_is_refused(version: str, word: str) -> None:
     with pytest.raises(SetupError, match=word) as caught:
-        venv.check_version(version, "3.11", "3.13")
+        venv.check_python_version(version, "3.11", "3.13")
     assert "--python" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_a_python_with_builds_is_taken(version: str) -> None:
-    venv.check_version(version, "3.11", "3.13")
+    venv.check_python_version(version, "3.11", "3.13")
 
 
 def test_packages_need_room_twice() -> None:
-    pin = resources.pin()
+    pin = resources.load_pin()
     needed = pin.cpu.download_bytes + pin.cpu.disk_bytes
-    choice.check_space(pin, "cpu", Path("/home"), needed)
+    select_packages.check_disk_space(pin, "cpu", Path("/home"), needed)
     with pytest.raises(SetupError, match=r"not enough disk in .*need 1\.9 GB, 1\.9 GB are free"):
-        choice.check_space(pin, "cpu", Path("/home"), needed - 1)
+        select_packages.check_disk_space(pin, "cpu", Path("/home"), needed - 1)
 
 
-def world(*, gpu: bool = False) -> trainer.World:
+def world(*, gpu: bool = False) -> BuildEnv:
     def has_gpu(env: Mapping[str, str]) -> bool:
         return gpu
 
-    return trainer.World(lock_text=str, gpu=has_gpu)
+    return BuildEnv(lock_text=str, gpu=has_gpu)
 
 
 def pretend(home: Path, name: LockName) -> Path:
     """The traces of a complete trainer, as install would have left them."""
-    pin = resources.pin()
-    store.root(home).mkdir(parents=True, exist_ok=True)
+    pin = resources.load_pin()
+    store.trainers_folder(home).mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(pin.lock(name).file.encode()).hexdigest()
-    with store.building(home, "x") as folder:
+    with store.stage_folder(home, "x") as folder:
         (folder / "sd-scripts").mkdir()
         (folder / "sd-scripts" / "train_network.py").touch()
-        python = venv.interpreter(folder / "venv")
+        python = venv.interpreter_path(folder / "venv")
         python.parent.mkdir(parents=True)
         python.touch()
-    marker = store.Marker(
+    marker = store.InstallManifest(
         folder=folder.name,
         url=pin.url,
         commit=pin.commit,
@@ -105,12 +111,12 @@ def pretend(home: Path, name: LockName) -> Path:
         python="3",
         versions={},
     )
-    store.publish(home, store.key(pin, name, digest, VERSION), marker)
+    store.activate_trainer(home, store.trainer_key(pin, name, digest, VERSION), marker)
     return folder
 
 
-def found(home: Path, asked: choice.Choice, env: Mapping[str, str], *, gpu: bool = False) -> str | None:
-    trainer_ = trainer.find(resources.pin(), home, asked, env, world=world(gpu=gpu))
+def found(home: Path, asked: select_packages.LockChoice, env: Mapping[str, str], *, gpu: bool = False) -> str | None:
+    trainer_ = trainer.find_installed(resources.load_pin(), home, asked, env, world=world(gpu=gpu))
     return trainer_.lock if trainer_ else None
 
 
@@ -137,16 +143,16 @@ def test_of_both_the_fitting_one_is_found(tmp_path: Path) -> None:
     pretend(tmp_path, "cpu")
     assert found(tmp_path, "auto", {}) == "cpu"
     assert found(tmp_path, "auto", {}, gpu=True) == "cuda"
-    seen = trainer.status(resources.pin(), tmp_path, "cpu", {}, world=world())
+    seen = trainer.collect_status(resources.load_pin(), tmp_path, "cpu", {}, world=world())
     assert [item.lock for item in seen.installed] == ["cuda", "cpu"]
     assert seen.trainer
-    assert (seen.trainer.lock, seen.commit, seen.python) == ("cpu", resources.pin().commit, VERSION)
+    assert (seen.trainer.lock, seen.commit, seen.python) == ("cpu", resources.load_pin().commit, VERSION)
 
 
 @pytest.mark.parametrize("lost", ["python", "checkout"])
 def test_a_trainer_that_lost_a_part_is_none(tmp_path: Path, lost: str) -> None:
     folder = pretend(tmp_path, "cpu")
-    path = venv.interpreter(folder / "venv") if lost == "python" else folder / "sd-scripts" / "train_network.py"
+    path = venv.interpreter_path(folder / "venv") if lost == "python" else folder / "sd-scripts" / "train_network.py"
     path.unlink()
     assert found(tmp_path, "auto", {}) is None
 
@@ -160,7 +166,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu) -> None:
     def facts(env: Mapping[str, str]) -> MachineFacts:
         return MachineFacts(system="Linux", cpus=1, memory_bytes=1, gpus=gpus)
 
-    monkeypatch.setattr(machine, "facts", facts)
+    monkeypatch.setattr(machine, "detect_machine", facts)
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *said: str) -> list[tuple[str, ...]]:
@@ -168,11 +174,11 @@ def answers(monkeypatch: pytest.MonkeyPatch, *said: str) -> list[tuple[str, ...]
     asked: list[tuple[str, ...]] = []
     waiting = list(said)
 
-    def capture(argv: list[str], **kwargs: object) -> Output:
+    def capture(argv: list[str], **kwargs: object) -> CommandOutput:
         asked.append(tuple(argv))
-        return Output(tuple(argv), 1, waiting.pop(0), "")
+        return CommandOutput(tuple(argv), 1, waiting.pop(0), "")
 
-    monkeypatch.setattr(attention, "capture", capture)
+    monkeypatch.setattr(attention, "capture_output", capture)
     return asked
 
 
@@ -213,7 +219,7 @@ def test_a_probe_that_crashes_is_no_and_not_kept(tmp_path: Path, monkeypatch: py
 
 
 def test_a_package_that_is_there_but_does_not_work_is_not_one_to_install() -> None:
-    broken = venv.Health({}, (quoted("import cv2: ImportError: libGL.so.1: cannot open shared object file"),))
+    broken = venv.HealthReport({}, (literal("import cv2: ImportError: libGL.so.1: cannot open shared object file"),))
     error = broken.refusal(Path("theirs"))
     assert error.message.startswith("theirs cannot train: import cv2: ImportError: libGL")
     assert error.hint == "name the Python that sd-scripts runs with: --python"
@@ -221,7 +227,7 @@ def test_a_package_that_is_there_but_does_not_work_is_not_one_to_install() -> No
 
 def test_what_every_training_needs_is_in_sd_scripts_own_requirements() -> None:
     """So that --sd-scripts takes every installation made by sd-scripts' own instructions (its requirements.txt)."""
-    pin = resources.pin()
+    pin = resources.load_pin()
     assert {"torch", "cv2", "safetensors.torch", "voluptuous"} <= set(pin.modules)
     optional = {"lycoris.kohya", "dadaptation", "prodigyopt", "lion_pytorch", "prodigyplus"}
     assert optional.isdisjoint(pin.modules)
@@ -232,16 +238,16 @@ def test_the_users_python_is_looked_for_on_the_path_given(tmp_path: Path) -> Non
     program = tmp_path / "bin" / "python-of-mine"
     program.parent.mkdir()
     program.touch(0o755)
-    assert venv.of_checkout(tmp_path, Path("python-of-mine"), {"PATH": str(program.parent)}) == program
+    assert venv.find_checkout_python(tmp_path, Path("python-of-mine"), {"PATH": str(program.parent)}) == program
     with pytest.raises(SetupError, match="is not a program"):
-        venv.of_checkout(tmp_path, Path("python-of-mine"), {"PATH": str(tmp_path)})
+        venv.find_checkout_python(tmp_path, Path("python-of-mine"), {"PATH": str(tmp_path)})
 
 
 @pytest.mark.parametrize("name", ["venv", ".venv"])
 def test_the_users_python_is_that_of_the_checkouts_venv(tmp_path: Path, name: str) -> None:
     with pytest.raises(SetupError, match="has no venv"):
-        venv.of_checkout(tmp_path, None, {})
-    python = venv.interpreter(tmp_path / name)
+        venv.find_checkout_python(tmp_path, None, {})
+    python = venv.interpreter_path(tmp_path / name)
     python.parent.mkdir(parents=True)
     python.touch()
-    assert venv.of_checkout(tmp_path, None, {}) == python
+    assert venv.find_checkout_python(tmp_path, None, {}) == python

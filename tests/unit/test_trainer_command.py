@@ -60,7 +60,7 @@ def test_accelerates_own_file_asks_for_nothing() -> None:
 
 def test_the_rehearsal_runs_in_this_python_and_knows_the_processes() -> None:
     argv = rehearsal_argv(LaunchPlan(num_processes=2), "sdxl")
-    assert argv[:4] == (sys.executable, "-P", "-m", "lorabake.runs.rehearse")
+    assert argv[:4] == (sys.executable, "-P", "-m", "lorabake.jobs.rehearsal")
     assert argv[4:] == (*TAIL[1:], "--num_processes", "2", "--family", "sdxl")
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake import resources
+from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.compiled import DatasetConfig, TrainConfig, UnknownOptionError
 from lorabake_schemas.plan import Origin, Plan, Setting, Source
-from lorabake_schemas.trainer import DatasetConfig, TrainConfig, UnknownOptionError
 from situations import plan_of, recipe
 
-OPTIONS = resources.option_snapshot("train_network.py")
-DATASET = resources.dataset_options()
+OPTIONS = resources.load_script_options("train_network.py")
+DATASET = resources.load_dataset_options()
 
 
 def setting(option: str, value: OptionValue) -> Setting:
@@ -49,7 +49,7 @@ def test_what_the_parser_does_not_know_is_refused(settings: list[Setting]) -> No
 
 
 def test_a_plans_dataset_becomes_one_block_with_its_subsets() -> None:
-    made = DatasetConfig.of(plan_of(recipe(regularisation=[{"class": "food", "images": "reg"}])), DATASET)
+    made = DatasetConfig.of(plan_of(recipe(regularization=[{"class": "food", "images": "reg"}])), DATASET)
     assert len(made.datasets) == 1
     assert [part.get("is_reg", False) for part in made.datasets[0].subsets] == [False, True]
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from lorabake.analysis.current_trainer import read_current_trainer
 from lorabake.errors import SetupError
-from lorabake.process import Output
-from lorabake.runs.trainer_now import trainer_now
-from lorabake.starting import trainer_record
-from lorabake.trainer import contents as looked_at
+from lorabake.jobs.start_record import trainer_record
+from lorabake.trainer import environment as looked_at
 from lorabake.trainer import git
 from lorabake.trainer.install import Trainer
+from lorabake.util.process import CommandOutput
+from lorabake_schemas.messages import msg
 from lorabake_schemas.record import FileDigest, TrainerRecord
-from lorabake_schemas.words import say
 
 HERE: Mapping[str, str] = {"PATH": os.environ.get("PATH", "")}
 
@@ -32,14 +32,14 @@ def python(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The trainer's Python, which is not there, answers as one without a virtual environment."""
     folders: list[str] = []
 
-    def capture(argv: Sequence[str], **_: object) -> Output:
+    def capture(argv: Sequence[str], **_: object) -> CommandOutput:
         if not folders:
-            raise SetupError(say("cannot start"))
+            raise SetupError(msg("cannot start"))
         listed = ", ".join(f'"{folder}"' for folder in folders)
-        return Output(tuple(argv), 0, f'something first\n["3.11.7", ["", {listed}]]\n', "")
+        return CommandOutput(tuple(argv), 0, f'something first\n["3.11.7", ["", {listed}]]\n', "")
 
-    monkeypatch.setattr(looked_at, "capture", capture)
-    monkeypatch.setattr(git, "head", answer("c" * 40))
+    monkeypatch.setattr(looked_at, "capture_output", capture)
+    monkeypatch.setattr(git, "read_head", answer("c" * 40))
     return folders
 
 
@@ -69,7 +69,7 @@ def dist_info(folder: Path, name: str, version: str, *, at: str = "") -> Path:
 
 
 def seen(trainer: Trainer) -> looked_at.TrainerContents:
-    return looked_at.contents(trainer, HERE)
+    return looked_at.read_trainer_contents(trainer, HERE)
 
 
 def test_a_trainer_that_is_left_alone_stays_the_same(trainer: Trainer) -> None:
@@ -179,7 +179,7 @@ def test_in_the_users_checkout_only_the_code_counts(trainer: Trainer, monkeypatc
     for name in (*others, "docs/a.md"):
         (own.checkout / name).parent.mkdir(exist_ok=True)
         (own.checkout / name).write_text("x", encoding="utf-8")
-    monkeypatch.setattr(git, "files", answer((tracked, others)))
+    monkeypatch.setattr(git, "list_repository_files", answer((tracked, others)))
     before = seen(own).tree
     (own.checkout / "models" / "x.st").write_text("y", encoding="utf-8")
     assert seen(own).tree == before
@@ -190,7 +190,7 @@ def test_in_the_users_checkout_only_the_code_counts(trainer: Trainer, monkeypatc
 
 
 def test_without_git_the_users_checkout_is_looked_through(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "files", answer(None))
+    monkeypatch.setattr(git, "list_repository_files", answer(None))
     own, before = replace(trainer, kind="own"), seen(replace(trainer, kind="own")).tree
     (own.checkout / "venv").mkdir()
     for name in ("venv/pyvenv.cfg", "venv/code.py", "picture.png"):
@@ -210,10 +210,10 @@ def test_digests_that_are_known_are_taken(trainer: Trainer) -> None:
             return {name: FileDigest(name=name, sha256="0" * 64, size=1) for name in names}
 
     known = Known()
-    first = looked_at.contents(trainer, HERE, known)
+    first = looked_at.read_trainer_contents(trainer, HERE, known)
     assert sorted(known.asked) == ["configs/a.json", "library/train_util.py", "networks/lora.py", "train_network.py"]
     (trainer.checkout / "train_network.py").write_text("changed", encoding="utf-8")
-    assert looked_at.contents(trainer, HERE, known).tree == first.tree
+    assert looked_at.read_trainer_contents(trainer, HERE, known).tree == first.tree
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are no bytes there")
@@ -223,11 +223,11 @@ def test_a_trainer_in_a_path_that_is_no_utf_8_is_recorded_and_found_again(traine
     there = replace(trainer, kind="own", checkout=odd, python=odd / "python")
     record = TrainerRecord.model_validate_json(trainer_record(there).model_dump_json())
     assert record.checkout == f"{tmp_path}/caf\\udce9"
-    found = trainer_now(record, HERE, given=(odd, odd / "python")).trainer
+    found = read_current_trainer(record, HERE, given=(odd, odd / "python")).trainer
     assert found is not None
     assert found.checkout == record.checkout
     assert found.tree == seen(there).tree
-    unnamed = trainer_now(record, HERE)  # what a record names is not looked at
+    unnamed = read_current_trainer(record, HERE)  # what a record names is not looked at
     assert unnamed.trainer is None
     assert unnamed.unchecked is not None
 
@@ -236,7 +236,9 @@ def test_notes_of_ones_own_beside_sd_scripts_are_not_its_files(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = replace(trainer, kind="own")
-    monkeypatch.setattr(git, "files", answer((["train_network.py", "configs/a.json"], ["mine.json", "extra.py"])))
+    monkeypatch.setattr(
+        git, "list_repository_files", answer((["train_network.py", "configs/a.json"], ["mine.json", "extra.py"]))
+    )
     (own.checkout / "extra.py").write_text("x = 1\n", "utf-8")
     before = seen(own).tree
     (own.checkout / "mine.json").write_text("{}", "utf-8")

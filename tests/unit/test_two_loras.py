@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
+from lorabake.commands.json_schema import generate_schema
+from lorabake.commands.output.compare import format_comparison, render_comparison
+from lorabake.commands.output.layout import TextLayout
 from lorabake.errors import MachineError
-from lorabake.reading.two_loras import block_of, compared, decoded, distance, place
-from lorabake.reading.weights import LAYOUTS
-from lorabake.render.comparison import comparison, comparison_text
-from lorabake.render.page import Page
-from lorabake.shelf import schema
-from lorabake_schemas.comparison import Comparison
+from lorabake.lora.compare import block_name, block_sort_key, compare_loras, decode_numbers, measure_distance
+from lorabake.lora.weights import DTYPE_LAYOUTS
+from lorabake_schemas.comparison import LoraComparison
 
 Tensors = dict[str, np.ndarray[Any, Any]]
 DOWN, MIDDLE, TEXT = (
@@ -37,8 +37,8 @@ def saved(path: Path, tensors: Tensors, **metadata: str) -> Path:
     return path
 
 
-def two(tmp_path: Path, first: Tensors, second: Tensors, **metadata: str) -> Comparison:
-    return compared(
+def two(tmp_path: Path, first: Tensors, second: Tensors, **metadata: str) -> LoraComparison:
+    return compare_loras(
         saved(tmp_path / "a.safetensors", first, same="1"), saved(tmp_path / "b.safetensors", second, **metadata)
     )
 
@@ -48,7 +48,7 @@ def test_one_file_twice_is_equal_to_the_byte(tmp_path: Path) -> None:
     assert found.likeness == "equal-bytes"
     assert found.whole.tensors == 3
     assert not found.metadata
-    assert "equal to the byte" in comparison_text(found, Page())
+    assert "equal to the byte" in format_comparison(found, TextLayout())
 
 
 def test_equal_tensors_under_another_header(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_equal_tensors_under_another_header(tmp_path: Path) -> None:
         ("same", "1", "2"),
     ]
     assert (found.whole.differing, found.whole.largest, found.whole.relative) == (0, 0.0, 0.0)
-    text = comparison_text(found, Page())
+    text = format_comparison(found, TextLayout())
     assert "all 3 tensors are equal, the header is not" in text
     assert "x" * 40 + "..." in text
 
@@ -81,7 +81,7 @@ def test_the_difference_of_each_block_and_of_all(tmp_path: Path) -> None:
     assert (blocks["te"].differing, blocks["te"].largest) == (0, 0.0)
     assert (found.whole.tensors, found.whole.differing, found.whole.numbers) == (3, 1, 96)
     assert found.whole.mean == pytest.approx(gap.sum() / 96, rel=1e-12)
-    text = comparison_text(found, Page())
+    text = format_comparison(found, TextLayout())
     assert "1 of 3 tensors differ" in text
     assert "down_blocks.0" in text
     assert "0.5" in text
@@ -103,7 +103,7 @@ def test_tensors_of_one_file_only_other_formats_and_other_shapes(tmp_path: Path)
     (block,) = found.blocks
     assert (block.block, block.differing) == ("down_blocks.0", 1)
     assert 0 < block.largest < 1e-2
-    text = comparison_text(found, Page())
+    text = format_comparison(found, TextLayout())
     for words in ("1 tensor only in 1", "1 tensor only in 2", "F16 4x8"):
         assert words in text
 
@@ -111,33 +111,33 @@ def test_tensors_of_one_file_only_other_formats_and_other_shapes(tmp_path: Path)
 def test_the_same_values_in_another_format_do_not_differ_but_are_not_equal(tmp_path: Path) -> None:
     found = two(tmp_path, {DOWN: np.ones((2, 2), np.float32)}, {DOWN: np.ones((2, 2), np.float16)})
     assert (found.whole.differing, found.likeness) == (0, "different")
-    assert "what both hold is equal, but one holds what the other does not" in comparison_text(found, Page())
+    assert "what both hold is equal, but one holds what the other does not" in format_comparison(found, TextLayout())
 
 
 def test_long_lists_are_cut_in_the_text_only(tmp_path: Path) -> None:
     many = {f"lora_unet_{number:02d}.alpha": np.ones((1,), np.float32) for number in range(25)}
     found = two(tmp_path, numbers() | many, numbers())
     assert len(found.only_first) == 25
-    text = comparison_text(found, Page())
+    text = format_comparison(found, TextLayout())
     assert "and 15 more; --json names all" in text
     assert "lora_unet_24" not in text
-    assert json.loads(comparison(found, Page(), as_json=True))["only_first"] == sorted(many)
+    assert json.loads(render_comparison(found, TextLayout(), as_json=True))["only_first"] == sorted(many)
 
 
 def test_nan_and_infinity_are_counted_apart() -> None:
     first = np.array([1, np.nan, np.inf, np.nan, 2], np.float32)
     second = np.array([1, np.nan, 1, 3, 2.5], np.float32)
-    sums = distance(first.tobytes(), second.tobytes(), "F32", "F32")
+    sums = measure_distance(first.tobytes(), second.tobytes(), "F32", "F32")
     assert (sums.differing, sums.not_finite, sums.numbers, sums.largest) == (1, 2, 2, 0.5)
-    same = distance(first.tobytes(), first.tobytes(), "F32", "F32")
+    same = measure_distance(first.tobytes(), first.tobytes(), "F32", "F32")
     assert (same.differing, same.not_finite, same.largest) == (0, 0, 0.0)
 
 
 def test_zeros_beside_something_have_no_relative_difference() -> None:
     nothing, one = np.zeros(3, np.float32).tobytes(), np.ones(3, np.float32).tobytes()
-    assert distance(nothing, one, "F32", "F32").apart().relative is None
-    assert distance(nothing, nothing, "F32", "F32").apart().relative == 0
-    signed = distance(nothing, (-np.zeros(3, np.float32)).tobytes(), "F32", "F32")
+    assert measure_distance(nothing, one, "F32", "F32").to_distance().relative is None
+    assert measure_distance(nothing, nothing, "F32", "F32").to_distance().relative == 0
+    signed = measure_distance(nothing, (-np.zeros(3, np.float32)).tobytes(), "F32", "F32")
     assert (signed.differing, signed.largest) == (1, 0.0)
 
 
@@ -158,18 +158,18 @@ BITS = {
 }
 
 
-@pytest.mark.parametrize("dtype", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPE_LAYOUTS)
 def test_every_format_is_read_exactly(dtype: str) -> None:
     values, bits = zip(*BITS[dtype], strict=True)
-    raw = np.array(bits, np.dtype(LAYOUTS[dtype].bits)).tobytes()
-    assert decoded(raw, dtype).tolist() == list(values)
+    raw = np.array(bits, np.dtype(DTYPE_LAYOUTS[dtype].bits)).tobytes()
+    assert decode_numbers(raw, dtype).tolist() == list(values)
 
 
 def test_what_is_no_number_in_a_short_format() -> None:
-    assert math.isnan(decoded(b"\x7f", "F8_E4M3")[0])
-    assert math.isnan(decoded(b"\xff", "F8_E4M3")[0])
-    assert decoded(b"\x7c", "F8_E5M2")[0] == math.inf
-    assert math.isnan(decoded((0x7FC0).to_bytes(2, "little"), "BF16")[0])
+    assert math.isnan(decode_numbers(b"\x7f", "F8_E4M3")[0])
+    assert math.isnan(decode_numbers(b"\xff", "F8_E4M3")[0])
+    assert decode_numbers(b"\x7c", "F8_E5M2")[0] == math.inf
+    assert math.isnan(decode_numbers((0x7FC0).to_bytes(2, "little"), "BF16")[0])
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_what_is_no_number_in_a_short_format() -> None:
     ],
 )
 def test_which_block_a_tensor_belongs_to(name: str, block: str) -> None:
-    assert block_of(name) == block
+    assert block_name(name) == block
 
 
 def test_blocks_stand_from_what_comes_in_to_what_goes_out() -> None:
@@ -206,24 +206,24 @@ def test_blocks_stand_from_what_comes_in_to_what_goes_out() -> None:
         "up_blocks.1",
         "other",
     ]
-    assert sorted(set(wanted), key=place) == wanted
+    assert sorted(set(wanted), key=block_sort_key) == wanted
 
 
 def test_what_is_no_lora_file_is_told(tmp_path: Path) -> None:
     good = saved(tmp_path / "a.safetensors", numbers())
     with pytest.raises(MachineError, match="cannot be read: it does not exist"):
-        compared(good, tmp_path / "none.safetensors")
+        compare_loras(good, tmp_path / "none.safetensors")
     with pytest.raises(MachineError, match="cannot be read: it is a folder"):
-        compared(good, tmp_path)
+        compare_loras(good, tmp_path)
     (tmp_path / "b.safetensors").write_bytes(b"PK\x03\x04" + bytes(40))
     with pytest.raises(MachineError, match=r"b\.safetensors is not a safetensors file"):
-        compared(good, tmp_path / "b.safetensors")
+        compare_loras(good, tmp_path / "b.safetensors")
     cut = tmp_path / "c.safetensors"
     cut.write_bytes(good.read_bytes()[:-5])
     with pytest.raises(MachineError, match=r"c\.safetensors cannot be read: the file is cut off"):
-        compared(good, cut)
+        compare_loras(good, cut)
     with pytest.raises(MachineError, match=r"c\.safetensors cannot be read: the file is cut off"):
-        compared(cut, good)
+        compare_loras(cut, good)
 
 
 def test_what_is_printed_is_what_the_published_schema_says(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_what_is_printed_is_what_the_published_schema_says(tmp_path: Path) -> No
 
     other = numbers()
     other[DOWN] += 1
-    printed = json.loads(comparison(two(tmp_path, numbers(), other), Page(), as_json=True))
-    published = json.loads(schema("compare"))
+    printed = json.loads(render_comparison(two(tmp_path, numbers(), other), TextLayout(), as_json=True))
+    published = json.loads(generate_schema("compare"))
     Draft202012Validator(published).validate(printed)  # pyright: ignore[reportUnknownMemberType]
     assert set(printed) == set(published["properties"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.runs.verify import environment_remarks
+from lorabake.analysis.verify import environment_remarks
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
 

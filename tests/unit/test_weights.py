@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.reading.weights import LAYOUTS, WeightFacts, WeightsError, read_weights
+from lorabake.lora.weights import DTYPE_LAYOUTS, WeightFacts, WeightsError, read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def write_raw(path: Path, dtype: str, patterns: list[int], name: str = "lora_a.lora_up.weight") -> Path:
     """A file with one tensor given bit by bit, for the formats numpy does not know."""
-    data = np.array(patterns, np.dtype(LAYOUTS[dtype].bits)).tobytes()
+    data = np.array(patterns, np.dtype(DTYPE_LAYOUTS[dtype].bits)).tobytes()
     entry = {"dtype": dtype, "shape": [len(patterns)], "data_offsets": [0, len(data)]}
     header = json.dumps({name: entry}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + data)
@@ -36,8 +36,8 @@ def test_metadata_shapes_and_steps(tmp_path: Path) -> None:
     assert facts.steps == 16
     assert facts.shapes == {"lora_a.lora_up.weight": (4, 2), "lora_a.alpha": ()}
     assert facts.not_finite == facts.zero == ()
-    assert not facts.all_zero
-    assert not facts.untouched
+    assert not facts.is_all_zero
+    assert not facts.is_untouched
 
 
 @pytest.mark.parametrize(("metadata", "steps"), [({}, None), ({"ss_steps": "?"}, None), ({"ss_steps": "-4"}, -4)])
@@ -60,7 +60,7 @@ INFINITY = {"F64": 0x7FF0 << 48, "F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F
 
 def minus(dtype: str) -> int:
     """The sign bit: alone, it is a minus zero."""
-    return LAYOUTS[dtype].magnitude + 1
+    return DTYPE_LAYOUTS[dtype].magnitude + 1
 
 
 @pytest.mark.parametrize("dtype", ONE)
@@ -82,21 +82,21 @@ def test_one_broken_number_is_enough(tmp_path: Path, dtype: str, pattern: int) -
 @pytest.mark.parametrize("dtype", ONE)
 def test_zero_and_minus_zero(tmp_path: Path, dtype: str) -> None:
     facts = read_weights(write_raw(tmp_path / "x", dtype, [0, minus(dtype), 0]))
-    assert facts.all_zero
-    assert facts.untouched
+    assert facts.is_all_zero
+    assert facts.is_untouched
     assert facts.not_finite == ()
 
 
 @pytest.mark.parametrize("dtype", ["I64", "I32", "I16", "I8", "U8", "BOOL"])
 def test_whole_numbers_are_always_finite(tmp_path: Path, dtype: str) -> None:
-    assert read_weights(write_raw(tmp_path / "x", dtype, [LAYOUTS[dtype].magnitude])).not_finite == ()
-    assert read_weights(write_raw(tmp_path / "y", dtype, [0])).all_zero
+    assert read_weights(write_raw(tmp_path / "x", dtype, [DTYPE_LAYOUTS[dtype].magnitude])).not_finite == ()
+    assert read_weights(write_raw(tmp_path / "y", dtype, [0])).is_all_zero
 
 
 def test_half_precision_agrees_with_numpy(tmp_path: Path) -> None:
     """Every one of the 65,536 half floats, one by one, against numpy's own isfinite."""
     every = np.arange(65536, dtype=np.uint16)
-    layout = LAYOUTS["F16"]
+    layout = DTYPE_LAYOUTS["F16"]
     finite = (every & np.uint16(layout.exponent)) != layout.exponent
     assert bool(np.array_equal(finite, np.isfinite(every.view(np.float16))))
 
@@ -113,15 +113,15 @@ def test_what_begins_at_zero_shows_whether_anything_was_learned(tmp_path: Path, 
     other = {"lora_te_x.lora_down.weight": np.ones(3, np.float32), "lora_te_x.alpha": np.ones((), np.float32)}
     save_file({name: np.zeros(3, np.float32), **other}, tmp_path / "fresh")
     save_file({name: np.array([0, 0, 1e-9], np.float32), **other}, tmp_path / "trained")
-    assert read_weights(tmp_path / "fresh").untouched
-    assert not read_weights(tmp_path / "trained").untouched
-    assert not read_weights(tmp_path / "fresh").all_zero
+    assert read_weights(tmp_path / "fresh").is_untouched
+    assert not read_weights(tmp_path / "trained").is_untouched
+    assert not read_weights(tmp_path / "fresh").is_all_zero
 
 
 def test_one_up_weight_that_learned_is_enough() -> None:
     shapes = {"a.lora_up.weight": (1,), "b.lora_up.weight": (1,)}
-    assert not WeightFacts(shapes=shapes, zero=("a.lora_up.weight",)).untouched
-    assert not WeightFacts(shapes={"a.unknown": (1,)}, zero=("a.unknown",)).untouched
+    assert not WeightFacts(shapes=shapes, zero=("a.lora_up.weight",)).is_untouched
+    assert not WeightFacts(shapes={"a.unknown": (1,)}, zero=("a.unknown",)).is_untouched
 
 
 def sound(tmp_path: Path) -> bytes:
@@ -174,4 +174,4 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
 
 def test_an_empty_network_is_all_zero(tmp_path: Path) -> None:
     save_file({}, tmp_path / "empty")
-    assert read_weights(tmp_path / "empty").all_zero
+    assert read_weights(tmp_path / "empty").is_all_zero

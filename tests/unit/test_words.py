@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.words import Said, joined, legible, quoted, say, told, translated
+from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg, nmsg, translate
 
 
 class Shouting(gettext.NullTranslations):
@@ -25,66 +25,66 @@ class Shouting(gettext.NullTranslations):
 
 
 def test_a_sentence_is_english_until_it_is_translated() -> None:
-    said = say("{what} is gone", what=say("the folder"))
+    said = msg("{what} is gone", what=msg("the folder"))
     assert said == "the folder is gone"
-    assert translated(said, Shouting()) == "CADÊ A PASTA"
-    assert translated("{what} is gone", Shouting()) == "{what} is gone"
+    assert translate(said, Shouting()) == "CADÊ A PASTA"
+    assert translate("{what} is gone", Shouting()) == "{what} is gone"
 
 
 @pytest.mark.parametrize(("number", "english", "shouted"), [(1, "1 picture", "1 FOTO"), (2, "2 pictures", "2 FOTOS")])
 def test_numbers_choose_the_form(number: int, english: str, shouted: str) -> None:
-    said = told(number, "{n} picture", "{n} pictures")
+    said = nmsg(number, "{n} picture", "{n} pictures")
     assert said == english
-    assert translated(said, Shouting()) == shouted
+    assert translate(said, Shouting()) == shouted
 
 
 def test_bytes_of_a_file_name_that_are_no_text_can_be_printed() -> None:
-    assert legible("a\udcff.png") == "a\\udcff.png"
-    assert say("{name}", name="a\udcff.png") == "a\\udcff.png"
+    assert escape_undecodable("a\udcff.png") == "a\\udcff.png"
+    assert msg("{name}", name="a\udcff.png") == "a\\udcff.png"
 
 
 def test_words_in_a_row_and_words_of_others() -> None:
-    row = joined([say("the folder"), quoted("the folder"), "the folder"], " | ")
+    row = join_list([msg("the folder"), literal("the folder"), "the folder"], " | ")
     assert row == "the folder | the folder | the folder"
-    assert translated(row, Shouting()) == "A PASTA | the folder | the folder"
-    assert quoted("{what} is gone") == "{what} is gone"
-    assert translated(quoted("{what} is gone"), Shouting()) == "{what} is gone"
-    said = say("the folder")
-    assert quoted(said) is said
+    assert translate(row, Shouting()) == "A PASTA | the folder | the folder"
+    assert literal("{what} is gone") == "{what} is gone"
+    assert translate(literal("{what} is gone"), Shouting()) == "{what} is gone"
+    said = msg("the folder")
+    assert literal(said) is said
 
 
 def test_a_path_can_be_filled_in() -> None:
-    assert say("{what} is gone", what=Path("a", "b.toml")) == f"{Path('a', 'b.toml')} is gone"
+    assert msg("{what} is gone", what=Path("a", "b.toml")) == f"{Path('a', 'b.toml')} is gone"
 
 
 @pytest.mark.parametrize(
-    "said", [say("{what} is gone", what=say("the folder")), told(2, "{n} picture", "{n} pictures")]
+    "said", [msg("{what} is gone", what=msg("the folder")), nmsg(2, "{n} picture", "{n} pictures")]
 )
-def test_sentences_travel_between_processes(said: Said) -> None:
+def test_sentences_travel_between_processes(said: Message) -> None:
     again = pickle.loads(pickle.dumps(said))  # noqa: S301 - made here
     assert again == said
-    assert translated(again, Shouting()) == translated(said, Shouting())
+    assert translate(again, Shouting()) == translate(said, Shouting())
     assert copy.deepcopy(said) == said
 
 
 def test_a_finding_keeps_what_can_be_translated() -> None:
     finding = Finding(
-        rule="G1.1", severity=Severity.HINT, message=say("{what} is gone", what="x"), fix=quoted("a\udcff")
+        rule="G1.1", severity=Severity.HINT, message=msg("{what} is gone", what="x"), fix=literal("a\udcff")
     )
-    assert isinstance(finding.message, Said)
+    assert isinstance(finding.message, Message)
     assert finding.fix == "a\\udcff"
     again = Finding.model_validate_json(finding.model_dump_json())
     assert again == finding
-    assert isinstance(again.message, Said)
-    assert translated(again.message, Shouting()) == "x is gone"
+    assert isinstance(again.message, Message)
+    assert translate(again.message, Shouting()) == "x is gone"
     with pytest.raises(ValidationError):
         Finding.model_validate({"rule": "G1.1", "severity": Severity.HINT, "message": 1, "fix": ""})
 
 
 def test_nothing_is_nothing_in_any_language() -> None:
     """gettext answers the empty message with the head of its catalogue."""
-    assert translated(joined(()), Headed()) == ""
-    assert translated(say("{what}!", what=joined(())), Headed()) == "!"
+    assert translate(join_list(()), Headed()) == ""
+    assert translate(msg("{what}!", what=join_list(())), Headed()) == "!"
 
 
 class Headed(gettext.NullTranslations):

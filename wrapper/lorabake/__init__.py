@@ -1,4 +1,3 @@
 """lorabake: from a recipe to a real kohya sd-scripts run."""
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from lorabake import __version__
-from lorabake.cli_options import LANG, Commands, colour_of, speech
-from lorabake.commands import files, judging, keeping, runs, training
-from lorabake.commands.common import environment
-from lorabake.output import open_streams
-from lorabake.speech import language_of, speech_in
+from lorabake.commands import check, inspect, run, runs, trainer
+from lorabake.commands.common import get_environment
+from lorabake.commands.options import LANG_OPTION, CommandGroup, current_translator, read_color_setting
+from lorabake.commands.output.console import open_streams
+from lorabake.util.i18n import detect_language, load_translator
 
 # A command makes many objects that all stay, and is soon over: looking for garbage every 700 of them, as Python does of
 # itself, and once more through all of them at the end, is a fifth of its time.
@@ -21,7 +21,7 @@ gc.set_threshold(20_000, 50, 100)
 atexit.register(gc.freeze)
 
 
-class _Bounded(Commands):
+class _MainGroup(CommandGroup):
     """A group that runs inside the error boundary, and writes to streams that can be written to."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -35,24 +35,24 @@ class _Bounded(Commands):
         try:
             return super().make_context(*args, **extra)
         except (click.ClickException, OSError):
-            from lorabake.boundary import boundary
+            from lorabake.commands.error_handler import error_boundary
 
-            with boundary(environment(), speech=lambda: speech_in(language_of(environment()))):
+            with error_boundary(get_environment(), speech=lambda: load_translator(detect_language(get_environment()))):
                 raise
 
     def invoke(self, ctx: click.Context) -> object:
-        from lorabake.boundary import boundary
+        from lorabake.commands.error_handler import error_boundary
 
         if ctx.obj is None:  # no --lang before the command; one behind it may still come
-            ctx.obj = language_of(environment())
-        with boundary(environment(), debug=bool(ctx.params.get("debug")), speech=speech):
+            ctx.obj = detect_language(get_environment())
+        with error_boundary(get_environment(), debug=bool(ctx.params.get("debug")), speech=current_translator):
             return super().invoke(ctx)
 
 
-@click.group(cls=_Bounded, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_MainGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lorabake")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
-@LANG
+@LANG_OPTION
 @click.pass_context
 def main(ctx: click.Context, debug: bool) -> None:
     """From a short recipe to a LoRA trained by kohya's sd-scripts.
@@ -69,14 +69,12 @@ def main(ctx: click.Context, debug: bool) -> None:
     """
     del debug  # read by the group
     if ctx.color is None:
-        ctx.color = colour_of(environment())
+        ctx.color = read_color_setting(get_environment())
 
 
 for command in (
-    judging.check, judging.plan, judging.compile_, training.run, keeping.trainer, keeping.recipes,
-    training.quickstart, judging.explain, judging.schema,
-    files.inspect, runs.verify, runs.diff, runs.compare, runs.rerun, runs.resume,
+    check.check, check.plan, check.compile_, run.run, trainer.trainer, trainer.recipes,
+    run.quickstart, check.explain, check.schema,
+    inspect.inspect, runs.verify, runs.diff, runs.compare, runs.rerun, runs.resume,
 ):  # fmt: skip
     main.add_command(command)
-
-__all__ = ["main"]

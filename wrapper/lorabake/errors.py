@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lorabake_schemas.findings import Finding
-    from lorabake_schemas.words import Said
+    from lorabake_schemas.messages import Message
 
 
 class LorabakeError(Exception):
@@ -25,7 +25,7 @@ class LorabakeError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: Said, hint: Said | None = None) -> None:
+    def __init__(self, message: Message, hint: Message | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -34,7 +34,7 @@ class LorabakeError(Exception):
 class RecipeError(LorabakeError):
     """The recipe or the dataset is at fault; every finding is in ``findings``."""
 
-    def __init__(self, message: Said, findings: Sequence[Finding] = (), hint: Said | None = None) -> None:
+    def __init__(self, message: Message, findings: Sequence[Finding] = (), hint: Message | None = None) -> None:
         super().__init__(message, hint)
         self.findings = tuple(findings)
 
@@ -57,13 +57,3 @@ class InterruptedRunError(LorabakeError):
     """The user stopped the run."""
 
     exit_code = 130
-
-
-__all__ = [
-    "InterruptedRunError",
-    "LorabakeError",
-    "MachineError",
-    "RecipeError",
-    "SetupError",
-    "UnreachableError",
-]

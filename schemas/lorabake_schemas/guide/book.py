@@ -11,17 +11,17 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
-from lorabake_schemas.base import Many, StrictModel
+from lorabake_schemas.base import StrictModel, TupleOf
 
-Status = Literal["implemented", "advice", "not-applicable"]
+EntryStatus = Literal["implemented", "advice", "not-applicable"]
 # rule: the registry; resolve: a value of the plan; schema: the recipe's format; forecast: counted; recipes: a shipped
 # recipe; scan: read from the files; compile: the compiled files; trainer: the installation; run: a run and its record;
 # check: order and severities of the findings.
-Place = Literal["rule", "resolve", "schema", "forecast", "recipes", "scan", "compile", "trainer", "run", "check"]
-Text = Annotated[str, StringConstraints(min_length=1)]
+EntryPlace = Literal["rule", "resolve", "schema", "forecast", "recipes", "scan", "compile", "trainer", "run", "check"]
+NonEmptyText = Annotated[str, StringConstraints(min_length=1)]
 
 
-class Chapter(StrictModel):
+class BookChapter(StrictModel):
     """A part of the book: how its ids begin, its file's name without ``.toml``, its heading."""
 
     prefix: str
@@ -29,7 +29,7 @@ class Chapter(StrictModel):
     heading: str
 
 
-class Entry(StrictModel):
+class BookEntry(StrictModel):
     """One rule of the guide (G, GL its change log, GC its comments) or one fact about sd-scripts (S).
 
     ``guide`` is what the guide says, empty for a fact; ``truth`` what sd-scripts or LyCORIS does beyond or against
@@ -42,17 +42,17 @@ class Entry(StrictModel):
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^(G\d+|GL|GC)\.\d+$|^S\d+$")]
-    title: Text
+    title: NonEmptyText
     lines: str = ""
     action: Annotated[str, StringConstraints(pattern=r"^[DEWHFCPX]*$")]
     guide: str = ""
     truth: str = ""
     value: str = ""
     unless: str = ""
-    options: Many[Text] = ()
-    about: Many[Text] = ()
-    status: Status
-    where: Many[Place] = ()
+    options: TupleOf[NonEmptyText] = ()
+    about: TupleOf[NonEmptyText] = ()
+    status: EntryStatus
+    where: TupleOf[EntryPlace] = ()
     under: str = ""
     reason: str = ""
 
@@ -62,23 +62,23 @@ class Entry(StrictModel):
         return self.id.partition(".")[0] if self.id.startswith("G") else "S"
 
 
-class Page(StrictModel):
+class BookPage(StrictModel):
     """One file of the book."""
 
-    entry: Many[Entry]
+    entry: TupleOf[BookEntry]
 
 
-Entries = tuple[Entry, ...]
+BookEntries = tuple[BookEntry, ...]
 
 CHAPTERS = tuple(
-    Chapter(prefix=prefix, file=file, heading=heading)
+    BookChapter(prefix=prefix, file=file, heading=heading)
     for prefix, file, heading in (
         ("G0", "part-0", "Guide, introduction"),
         ("G1", "part-1", "Guide, part 1: collecting pictures"),
         ("G2", "part-2", "Guide, part 2: preparing pictures"),
         ("G25", "part-2.5", "Guide, part 2.5: poisoned pictures"),
         ("G3", "part-3", "Guide, part 3: tagging"),
-        ("G35", "part-3.5", "Guide, part 3.5: regularisation"),
+        ("G35", "part-3.5", "Guide, part 3.5: regularization"),
         ("G36", "part-3.6", "Guide, part 3.6: tagging examples"),
         ("G4", "part-4", "Guide, part 4: training settings"),
         ("G5", "part-5", "Guide, part 5: questions and answers"),
@@ -93,14 +93,11 @@ CHAPTERS = tuple(
 
 
 @cache
-def book() -> Entries:
+def load_book() -> BookEntries:
     """Every entry, in the order of the chapters."""
-    return tuple(entry for chapter in CHAPTERS for entry in _page(chapter))
+    return tuple(entry for chapter in CHAPTERS for entry in _load_page(chapter))
 
 
-def _page(chapter: Chapter) -> Entries:
+def _load_page(chapter: BookChapter) -> BookEntries:
     text = (files("lorabake_schemas.guide") / "book" / f"{chapter.file}.toml").read_bytes().decode("utf-8")
-    return Page.model_validate(tomllib.loads(text)).entry
-
-
-__all__ = ["CHAPTERS", "Chapter", "Entries", "Entry", "Place", "Status", "book"]
+    return BookPage.model_validate(tomllib.loads(text)).entry

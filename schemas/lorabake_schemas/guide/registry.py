@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
-from lorabake_schemas.defaults import family_of, network_of, optimizer_of
 from lorabake_schemas.disks import DiskNeed
 from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.guide.defaults import resolve_family, resolve_network_type, resolve_optimizer
+from lorabake_schemas.guide.tags import TagIndex
 from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.messages import Message
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.tags import TagMemory
-from lorabake_schemas.unjudged import UnjudgedError
-from lorabake_schemas.words import Said
+from lorabake_schemas.unjudged import InvalidKeyError
 
 ERROR, WARNING, HINT = Severity.ERROR, Severity.WARNING, Severity.HINT
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class RuleContext:
     """All that a rule may look at. ``plan`` is None for the rules that run before there is one.
 
     ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
@@ -46,36 +47,36 @@ class Situation:
     stale: tuple[StaleCache, ...] = ()
     disks: tuple[DiskNeed, ...] = ()
     pickles: tuple[tuple[tuple[str, str], str], ...] = ()
-    tags: TagMemory = field(default_factory=TagMemory, compare=False, repr=False)
+    tags: TagIndex = field(default_factory=TagIndex, compare=False, repr=False)
 
     @property
     def family(self) -> Family:
-        return family_of(self.recipe, self.base)
+        return resolve_family(self.recipe, self.base)
 
     @property
     def optimizer(self) -> str:
-        return optimizer_of(self.recipe.train)
+        return resolve_optimizer(self.recipe.train)
 
     @property
     def network(self) -> str:
-        return network_of(self.recipe)
+        return resolve_network_type(self.recipe)
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class RuleHit:
     """What a rule has to say: where in the recipe, what is wrong, what to write instead.
 
     ``severity`` overrides the rule's own for this remark.
     """
 
     where: tuple[str | int, ...]
-    message: Said
-    fix: Said
+    message: Message
+    fix: Message
     file: str | None = None
     severity: Severity | None = None
 
 
-Check = Callable[[Situation], Iterable[Remark]]
+RuleCheck = Callable[[RuleContext], Iterable[RuleHit]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,11 @@ class Rule:
     id: str
     severity: Severity
     reason: str
-    check: Check
+    check: RuleCheck
     unless: str = ""
     needs_plan: bool = False
 
-    def findings(self, situation: Situation) -> Iterator[Finding]:
+    def findings(self, situation: RuleContext) -> Iterator[Finding]:
         """What it has to say until it comes to a part of the recipe that is wrong."""
         try:
             for remark in self.check(situation):
@@ -101,7 +102,7 @@ class Rule:
                     message=remark.message,
                     fix=remark.fix,
                 )
-        except UnjudgedError:
+        except InvalidKeyError:
             return
 
 
@@ -110,19 +111,16 @@ _RULES: list[Rule] = []
 
 def rule(
     identity: str, severity: Severity, reason: str, *, unless: str = "", needs_plan: bool = False
-) -> Callable[[Check], Check]:
+) -> Callable[[RuleCheck], RuleCheck]:
     """Enter a check into the registry under the guide's or sd-scripts' id."""
 
-    def enter(check: Check) -> Check:
+    def enter(check: RuleCheck) -> RuleCheck:
         _RULES.append(Rule(identity, severity, reason, check, unless, needs_plan))
         return check
 
     return enter
 
 
-def rules() -> tuple[Rule, ...]:
-    """Every rule, in the order of the topic modules (which the package imports)."""
-    return tuple(_RULES)
-
-
-__all__ = ["ERROR", "HINT", "WARNING", "Remark", "Rule", "Situation", "rule", "rules"]
+def rules_of(topics: Sequence[ModuleType]) -> tuple[Rule, ...]:
+    """The rules of these modules, in their order."""
+    return tuple(rule for topic in topics for rule in _RULES if rule.check.__module__ == topic.__name__)

@@ -1,200 +1,217 @@
-"""Rules about how many tags there are and on how many pictures they stand, whatever they say."""
+"""Facts about the tags of a folder, taken from its captions as sd-scripts splits them; counted once for all rules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import chain, combinations
 
-from lorabake_schemas.dataset import ImageFacts
-from lorabake_schemas.glossary import is_artist, is_clothing, is_feature, kind
-from lorabake_schemas.guide.data import SHOWN, listed, training
-from lorabake_schemas.guide.registry import HINT, WARNING, Remark, Situation, rule
-from lorabake_schemas.tags import FolderTags, plain, split, writing
-from lorabake_schemas.words import say, told
+from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.recipe import Recipe
 
-ENOUGH = 8  # captions; of fewer a share tells nothing (ours)
-MOST, FEWEST = 20, 5  # tags on a picture (G3.18, G5.10)
-UNSHARED = 5  # tags on a picture that stand on no other, on average (GC.3 calls ten of twenty much; ours)
-
-
-def tagged(situation: Situation) -> Iterator[tuple[int, FolderTags]]:
-    """The tags of each concept's captions, unless most of them are sentences or have no commas to part them."""
-    for index, folder in captioned(situation):
-        if 2 * max(len(sentences(folder)), len(parted(situation, index))) <= len(folder):
-            yield index, folder
-
-
-def own_words(situation: Situation, *keys: str) -> frozenset[str]:
-    """Every tag that the concepts of the recipe are made of; ``keys`` (token, outfit, class_) limit it to these."""
-    words = [getattr(concept, key) or "" for concept in situation.recipe.concept for key in keys or _KEYS]
-    return frozenset(plain(piece) for word in words for piece in split(word))
+Tags = tuple[str, ...]
+TAG_SEPARATOR = ","  # sd-scripts' own caption_separator (CU:76)
+FOREIGN_SEPARATOR = re.compile(
+    r"[\uff1b\uff0c\u3001]|(?<=\w);(?=\s)"
+)  # full-width ones, too; steins;gate and ;d are tags
+FOREIGN_CHARACTERS = ";\uff1b\uff0c\u3001"
+AFTER_TOKEN = re.compile(r"\s*([,;:.|/])(?!\|)|\s+(-)\s|(\s)\s*\w")  # in the place of a comma
+SENTENCE_WORDS = re.compile(r"\b(a|an|the|is|are|of|with|and|that|in|on|at|to|his|her|its)\b")  # of sentences
+MIN_SENTENCE_WORDS = 8  # words between two commas, or half as many and a full stop (ours)
 
 
-_KEYS = ("token", "outfit", "class_")
+@dataclass(frozen=True, slots=True)
+class CaptionStyle:
+    """How sd-scripts puts a caption together and takes it apart (TU:823-827, 871-922).
+
+    ``marks`` are keep_tokens_separator and secondary_separator: where one stands, a tag ends, too.
+    """
+
+    separator: str = TAG_SEPARATOR
+    prefix: str = ""
+    suffix: str = ""
+    marks: tuple[str, ...] = ()
 
 
-def named(folder: FolderTags, tags: Iterable[str]) -> str:
-    """The first few tags, as the captions spell them."""
-    every = tuple(tags)
-    return listed([*(f'"{folder.as_written(tag)}"' for tag in every[:SHOWN]), *every[SHOWN:]])
+def get_caption_style(recipe: Recipe) -> CaptionStyle:
+    """What the recipe says of it."""
+    said = [recipe.kohya.get(name) for name in ("keep_tokens_separator", "secondary_separator")]
+    separator = recipe.kohya.get("caption_separator")
+    return CaptionStyle(
+        separator=separator if isinstance(separator, str) and separator else TAG_SEPARATOR,
+        prefix=recipe.captions.caption_prefix or "",
+        suffix=recipe.captions.caption_suffix or "",
+        marks=tuple(mark for mark in said if isinstance(mark, str) and mark),
+    )
 
 
-def images_of(index: int) -> tuple[str | int, ...]:
-    return ("concept", index, "images")
+def normalize_tag(piece: str) -> str:
+    """One spelling for one tag, to compare by: small letters, spaces for underscores, no escaping backslashes."""
+    spaced = " ".join(piece.replace("_", " ").replace("\\", "").split()).casefold()
+    return spaced or piece.strip()
 
 
-def captioned(situation: Situation) -> Iterator[tuple[int, FolderTags]]:
-    """The tags of each concept's captions, unless the recipe says that they are sentences."""
-    if situation.recipe.base.tags == "natural":
-        return
-    how = writing(situation.recipe)
-    for index, folder in training(situation):
-        tags = situation.tags.of(folder, how)
-        if len(tags):
-            yield index, tags
+def split_tags(text: str, how: CaptionStyle | None = None) -> list[str]:
+    """The tags of a caption as they stand in it; empty ones between two separators are left out."""
+    return [piece.strip() for piece in _split_pieces(text, how or CaptionStyle()) if piece and not piece.isspace()]
 
 
-def parted(situation: Situation, index: int) -> Mapping[str, str]:
-    """The pictures of a concept whose captions part their tags with another sign than the comma, and the sign."""
-    token, folder = situation.recipe.concept[index].token, situation.dataset.concepts[index]
-    return situation.tags.parted(folder, writing(situation.recipe), token)
+def _split_pieces(text: str, how: CaptionStyle) -> list[str]:
+    whole = text.removeprefix("\ufeff")
+    if how.prefix or how.suffix:
+        whole = f"{how.prefix} {whole} {how.suffix}"
+    for mark in how.marks:
+        whole = whole.replace(mark, how.separator)
+    return whole.split(how.separator)
 
 
-def sentences(folder: FolderTags) -> list[ImageFacts]:
-    """The pictures whose captions are sentences."""
-    return [image for image, _ in folder.holding(folder.long)]
+def find_odd_separator(text: str, token: str, how: CaptionStyle) -> str:
+    """What stands between the tags of a caption where sd-scripts does not see their ends: ``;``, or a space.
+
+    Empty where they are parted as they should be, where the caption is a sentence, and where it does not even begin
+    with the token.
+    """
+    whole = text.removeprefix("\ufeff").strip()
+    foreign = FOREIGN_SEPARATOR.search(whole) if any(sign in whole for sign in FOREIGN_CHARACTERS) else None
+    if foreign and not any(foreign[0] in sign for sign in (how.separator, *how.marks)):
+        return foreign[0]
+    if whole.startswith(f"{token}{how.separator}"):
+        return ""
+    first = next(iter(split_tags(whole, CaptionStyle(how.separator, marks=how.marks))), "")
+    if how.prefix or first.casefold() == token or not first.casefold().startswith(token):
+        return ""
+    found = AFTER_TOKEN.match(first, len(token))
+    if not found or (found[3] and SENTENCE_WORDS.search(first.casefold())):
+        return ""
+    return found[1] or found[2] or " "
 
 
-def _says_nothing(folder: FolderTags, own: frozenset[str]) -> bool:
-    return all(len(tags) <= 1 or own.issuperset(tags) for tags in folder.tags)
+class _TagSpellings(dict[str, str]):
+    """Every piece between separators with the tag it is, so that each is made plain once."""
+
+    def __missing__(self, piece: str) -> str:
+        tag = self[piece] = normalize_tag(piece)
+        return tag
 
 
-@rule("G5.15", WARNING, "With one tag everything in the pictures becomes that tag: backgrounds, poses, clothes.")
-def captions_say_something(situation: Situation) -> Iterator[Remark]:
-    own = own_words(situation)
-    for index, folder in tagged(situation):
-        if len(folder) > 1 and _says_nothing(folder, own):
-            broad = situation.recipe.kind in {"style", "concept"}
-            yield Remark(
-                images_of(index),
-                say("no caption has a tag beside {words}: all that is seen melts into that", words=_front(folder)),
-                say("tag what changes from picture to picture; for a style or a concept nothing else can work (GC.10)")
-                if broad
-                else say("tag what changes from picture to picture: view, pose, clothes, background"),
-            )
+def is_sentence(piece: str) -> bool:
+    """Whether what stands between two commas is rather a sentence, by its length and its end."""
+    spaces = piece.count(" ")
+    return spaces >= MIN_SENTENCE_WORDS - 1 or (
+        spaces >= MIN_SENTENCE_WORDS // 2 - 1 and piece.endswith((".", "!", "?"))
+    )
 
 
-def _front(folder: FolderTags) -> str:
-    return named(folder, {**folder.at(0), **folder.at(1)})
+@dataclass(frozen=True, slots=True)
+class FolderTags:
+    """The tags of one folder's captions, in the spelling of ``plain``.
+
+    ``images`` and ``tags`` run side by side and hold the pictures with a caption only. ``counts`` says on how many
+    of them a tag stands. ``written`` has every spelling found, with the tag it is; ``long`` those tags that are rather
+    sentences.
+    """
+
+    images: tuple[ImageFacts, ...]
+    tags: tuple[Tags, ...]
+    counts: Mapping[str, int]
+    written: Mapping[str, str]
+    long: frozenset[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[tuple[ImageFacts, Tags]]:
+        return zip(self.images, self.tags, strict=True)
+
+    @property
+    def mean(self) -> float:
+        """Tags per caption, on average."""
+        return sum(map(len, self.tags)) / len(self.tags) if self.tags else 0.0
+
+    @property
+    def single_tags(self) -> Tags:
+        """Tags that stand on one picture only, in alphabetical order."""
+        return tuple(sorted(tag for tag, count in self.counts.items() if count == 1))
+
+    @property
+    def everywhere(self) -> Tags:
+        """Tags that stand on every picture with a caption, in the order of the first caption."""
+        return tuple(tag for tag in dict.fromkeys(self.tags[0]) if self.counts[tag] == len(self)) if self.tags else ()
+
+    def at(self, place: int) -> Counter[str]:
+        """How often which tag stands at a place, counted from 0."""
+        return Counter(tags[place] for tags in self.tags if len(tags) > place)
+
+    def known(self, words: Set[str]) -> frozenset[str]:
+        """Those of the words that stand on any picture."""
+        return frozenset(self.counts.keys() & words)
+
+    def iter_images_with(self, words: Set[str]) -> Iterator[tuple[ImageFacts, Tags]]:
+        """The pictures with any of these tags."""
+        known = self.known(words)
+        if known:
+            yield from ((image, tags) for image, tags in self if not known.isdisjoint(tags))
+
+    def get_spelling(self, tag: str) -> str:
+        """The spelling that the captions have, the first one found."""
+        return next((spelling for spelling, meant in self.written.items() if meant == tag), tag)
 
 
-@rule("G5.10", WARNING, "Beyond 20 tags on average the learning is spread over too many of them.")
-def tags_are_not_too_many(situation: Situation) -> Iterator[Remark]:
-    for index, folder in tagged(situation):
-        if folder.mean > MOST:
-            alone = folder.once
-            yield Remark(
-                images_of(index),
-                say(
-                    "{mean:.0f} tags on a picture on average; of {all} different ones {alone} stand on one only",
-                    mean=folder.mean,
-                    all=len(folder.counts),
-                    alone=len(alone),
-                ),
-                say("keep the key elements of each picture; begin with {names}", names=named(folder, alone))
-                if alone
-                else say("keep the key elements of each picture"),
-            )
+def count_folder_tags(folder: FolderFacts, how: CaptionStyle | None = None) -> FolderTags:
+    """Split every caption of a folder and count."""
+    how = how or CaptionStyle()
+    images = tuple(image for image in folder.images if image.caption.text)
+    spellings = _TagSpellings()
+    every: list[Tags] = []
+    for image in images:
+        tags = tuple([spellings[piece] for piece in _split_pieces(image.caption.text, how)])
+        every.append(tuple(filter(None, tags)) if "" in tags else tags)
+    counts = Counter(chain.from_iterable(every))
+    for tags in every:
+        if len(set(tags)) != len(tags):
+            counts.subtract(Counter(tags) - Counter(set(tags)))
+    written = {piece.strip(): tag for piece, tag in spellings.items() if tag}
+    long = frozenset(tag for piece, tag in written.items() if is_sentence(piece))
+    return FolderTags(images, tuple(every), counts, written, long)
 
 
-@rule("G3.18", HINT, "Five to twenty tags on a picture; too few do less harm than too many.", unless="baked tagging")
-def tags_are_as_many_as_they_should(situation: Situation) -> Iterator[Remark]:
-    own = own_words(situation)
-    for index, folder in tagged(situation):
-        over = [image.name for image, tags in folder if len(tags) > MOST]
-        if folder.mean <= MOST and 4 * len(over) > len(folder):
-            yield Remark(
-                images_of(index),
-                told(
-                    len(over),
-                    "{n} of {all} pictures has more than 20 tags: {names}",
-                    "{n} of {all} pictures have more than 20 tags: {names}",
-                    all=len(folder),
-                    names=listed(over),
-                ),
-                say("keep the key elements of each"),
-                file=over[0],
-            )
-        bare = situation.recipe.captions.tagging != "baked" and not _says_nothing(folder, own)
-        if bare and folder.mean < FEWEST and len(folder) >= ENOUGH:
-            yield Remark(
-                images_of(index),
-                say("{mean:.1f} tags on a picture on average, token and class included", mean=folder.mean),
-                say("fine if there is no more to say; what returns and has no tag becomes part of the token"),
-            )
+class TagIndex:
+    """The tags of the folders that rules have asked for; a folder is known again by being the same object."""
+
+    __slots__ = ("_known", "_parted")
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[FolderFacts, CaptionStyle, FolderTags]] = {}
+        self._parted: dict[int, tuple[FolderFacts, CaptionStyle, str, Mapping[str, str]]] = {}
+
+    def of(self, folder: FolderFacts, how: CaptionStyle) -> FolderTags:
+        known = self._known.get(id(folder))
+        if known is None or known[0] is not folder or known[1] != how:
+            known = self._known[id(folder)] = (folder, how, count_folder_tags(folder, how))
+        return known[2]
+
+    def find_odd_separators(self, folder: FolderFacts, how: CaptionStyle, token: str) -> Mapping[str, str]:
+        """The pictures whose captions part their tags with another sign (``parting``), and the sign."""
+        known = self._parted.get(id(folder))
+        if known is None or known[0] is not folder or known[1:3] != (how, token):
+            first = split_tags(token)[0].casefold() if split_tags(token) else ""
+            signs = ((image.name, find_odd_separator(image.caption.text, first, how)) for image in folder.images)
+            known = self._parted[id(folder)] = (folder, how, token, {name: sign for name, sign in signs if sign})
+        return known[3]
 
 
-@rule("GC.3", HINT, "A tag on a single picture is learned from that picture alone; many of them drown the others.")
-def tags_are_shared(situation: Situation) -> Iterator[Remark]:
-    for index, folder in tagged(situation):
-        alone = folder.once
-        if len(folder) >= ENOUGH and folder.mean <= MOST and len(alone) > UNSHARED * len(folder):
-            yield Remark(
-                images_of(index),
-                say(
-                    "{alone} of {all} tags stand on one picture only: {names}",
-                    alone=len(alone),
-                    all=len(folder.counts),
-                    names=named(folder, alone),
-                ),
-                say("harmless for words the model knows; take out those it hardly knows and those of no importance"),
-            )
+def find_inseparable_pairs(folders: Sequence[FolderTags], words: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Pairs of these words that stand on exactly the same pictures of all folders, and on how many.
 
-
-@rule(
-    "G3.15",
-    HINT,
-    "What stands in every caption cannot be told from the token.",
-    unless="features, clothes and looks of the subject, which may well be on every picture",
-)
-def common_tags_were_checked(situation: Situation) -> Iterator[Remark]:
-    own = own_words(situation) | kind("classes") | kind("style") | kind("meta") | kind("praise")
-    for index, folder in tagged(situation):
-        constant = [tag for tag in folder.everywhere if tag not in own and tag != "solo" and not _is_looks(tag)]
-        prefix = {plain(piece) for piece in split(situation.recipe.captions.caption_prefix or "")}
-        constant = [tag for tag in constant if tag not in prefix]
-        if constant and len(folder) >= ENOUGH:
-            yield Remark(
-                images_of(index),
-                told(
-                    len(constant),
-                    "{tags} stands in every caption: it is learned as one with the token",
-                    "{tags} stand in every caption: they are learned as one with the token",
-                    tags=named(folder, constant),
-                ),
-                say("take it out where it is not to be seen; if it always is, add pictures without it"),
-            )
-
-
-def _is_looks(tag: str) -> bool:
-    return is_feature(tag) or is_clothing(tag) or is_artist(tag)
-
-
-@rule("G3.2", HINT, "Automatic taggers say much about a picture and nothing of its subject.")
-def tags_are_by_hand(situation: Situation) -> Iterator[Remark]:
-    for index, folder in tagged(situation):
-        first = plain(split(situation.recipe.concept[index].token)[0])
-        begun = folder.at(0)[first]
-        if folder.mean > MOST and 2 * begun < len(folder):
-            yield Remark(
-                images_of(index),
-                say(
-                    "{mean:.0f} tags on a picture and the token in front of {begun} of {all}: this looks auto-tagged",
-                    mean=folder.mean,
-                    begun=begun,
-                    all=len(folder),
-                ),
-                say("put token and class in front of each caption and keep the key elements only"),
-            )
-
-
-__all__ = ["ENOUGH", "captioned", "images_of", "named", "own_words", "parted", "sentences", "tagged"]
+    To the model such a pair is one thing with a long name.
+    """
+    places: dict[str, set[tuple[int, int]]] = {word: set() for word in words}
+    for number, folder in enumerate(folders):
+        wanted = folder.known(places.keys())
+        for at, tags in enumerate(folder.tags if wanted else ()):
+            for word in wanted.intersection(tags):
+                places[word].add((number, at))
+    pairs = combinations(places, 2)
+    return [(one, other, len(places[one])) for one, other in pairs if places[one] and places[one] == places[other]]

@@ -9,17 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorabake.cli_options import Look, page, speech
-from lorabake.output import write_err, write_out
+from lorabake.commands.options import CheckOptions, current_translator, make_text_layout
+from lorabake.commands.output.console import write_err, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lorabake.examine import Examination
-    from lorabake_schemas.options import Snapshot
+    from lorabake.analysis.check import CheckResult
+    from lorabake.commands.output.progress import TerminalDisplay
+    from lorabake_schemas.options import OptionSnapshot
 
 
-def called(started: str, found: str | None) -> str:
+def program_name(started: str, found: str | None) -> str:
     """What a person types to start lorabake again: ``started`` is argv[0], ``found`` what a shell finds as lorabake."""
     program = Path(started)
     if found is not None and program.exists() and program.samefile(found):
@@ -29,64 +30,68 @@ def called(started: str, found: str | None) -> str:
     return shlex.quote(started)
 
 
-def environment() -> Mapping[str, str]:
-    from lorabake.process import own_environment
+def get_environment() -> Mapping[str, str]:
+    from lorabake.util.process import read_environment
 
-    return own_environment()
-
-
-def sayer() -> Callable[[str], None]:
-    from lorabake import terminal
-
-    return terminal.sayer(sys.stderr, speech())
+    return read_environment()
 
 
-def examined(recipe: Path, look: Look, *, rehearsing: bool = False) -> Examination:
+def stderr_printer() -> Callable[[str], None]:
+    from lorabake.commands.output import progress as terminal
+
+    return terminal.line_printer(sys.stderr, current_translator())
+
+
+def run_check(recipe: Path, look: CheckOptions, *, rehearsing: bool = False) -> CheckResult:
     """``rehearsing``: a model that is not there is no error."""
-    from lorabake.examine import examine
-    from lorabake.gauge import gauge
-    from lorabake.reading import machine
-    from lorabake.reading.cache_origins import CacheMemory
-    from lorabake.reading.dataset import Scanning
-    from lorabake.reading.fact_store import store_path
-    from lorabake.trainer.store import home
+    from lorabake.analysis.check import check_recipe
+    from lorabake.commands.output.progress_line import show_progress
+    from lorabake.inputs.cache_provenance import CacheIndex
+    from lorabake.inputs.dataset import ScanOptions
+    from lorabake.util import machine
+    from lorabake.util.fact_cache import fact_store_path
+    from lorabake.util.paths import lorabake_home
 
-    env = environment()
-    store = store_path(home(env), env) if look.cache else None
-    caches = CacheMemory.of(home(env), env, store)
-    snapshot = _snapshot(look.commit, env)
-    with gauge(sys.stderr, speech()) as progress:
-        return examine(
+    env = get_environment()
+    store = fact_store_path(lorabake_home(env), env) if look.cache else None
+    caches = CacheIndex.of(lorabake_home(env), env, store)
+    snapshot = _load_snapshot(look.commit, env)
+    with show_progress(sys.stderr, current_translator()) as progress:
+        return check_recipe(
             recipe,
-            machine.facts(env),
+            machine.detect_machine(env),
             rehearsing=rehearsing,
             snapshot=snapshot,
-            scanning=Scanning(store, look.deep, progress, replace(caches, progress=progress and progress.hashing)),
+            scanning=ScanOptions(store, look.deep, progress, replace(caches, progress=progress and progress.hashing)),
         )
 
 
-def _snapshot(commit: str | None, env: Mapping[str, str]) -> Snapshot | None:
+def _load_snapshot(commit: str | None, env: Mapping[str, str]) -> OptionSnapshot | None:
     if commit is None:
         return None
-    from lorabake import commits
+    from lorabake.trainer import versions
 
-    found = commits.snapshot(commit, env)
-    if warned := commits.warning(commit):
-        sayer()(warned)
+    found = versions.load_commit_options(commit, env)
+    if warned := versions.commit_warning(commit):
+        stderr_printer()(warned)
     return found
 
 
-def show_findings(examination: Examination, *, as_json: bool = False) -> None:
+def show_findings(examination: CheckResult, *, as_json: bool = False) -> None:
     """On stderr what is to be known before going on; ends with exit code 1 (and a JSON report when asked for) when one
     of the findings is an error."""
-    from lorabake.render.report import brief, report_json
+    from lorabake.commands.output.findings import findings_to_json, format_brief
 
-    if told := brief(examination, page(err=True)):
+    if told := format_brief(examination, make_text_layout(err=True)):
         write_err(told)
     if examination.plan is None:
         if as_json:
-            write_out(report_json(examination))
+            write_out(findings_to_json(examination))
         sys.exit(1)
 
 
-__all__ = ["called", "environment", "examined", "sayer", "show_findings"]
+def terminal_display(verbose: bool) -> TerminalDisplay:
+    """What a job shows of its progress."""
+    from lorabake.commands.output.progress import TerminalDisplay
+
+    return TerminalDisplay(sys.stderr, current_translator(), verbose)

@@ -9,26 +9,36 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.cli_options import JSON, RUN, Look, Start, commit_options, own_options, page, repeat_options, speech
-from lorabake.commands.common import environment, examined, sayer, show_findings
-from lorabake.output import write_err, write_out, write_result
-from lorabake_schemas.words import Said, quoted, say
+from lorabake.commands.common import get_environment, run_check, show_findings, stderr_printer, terminal_display
+from lorabake.commands.options import (
+    JSON_OPTION,
+    RUN_ARGUMENT,
+    CheckOptions,
+    RunOptions,
+    commit_options,
+    current_translator,
+    make_text_layout,
+    rerun_options,
+    user_trainer_options,
+)
+from lorabake.commands.output.console import write_err, write_out, write_result
+from lorabake_schemas.messages import Message, literal, msg
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from lorabake.planning.run_difference import Side
-    from lorabake.reading.fingerprints import Fingerprints
-    from lorabake.runs.find import FoundRun
-    from lorabake.workflow import TrainerChoice
-    from lorabake_schemas.verification import Difference
+    from lorabake.analysis.run_diff import DiffOperand
+    from lorabake.jobs.run import TrainerChoice
+    from lorabake.runs.index import FoundRun
+    from lorabake.util.hashing import FileHasher
+    from lorabake_schemas.verification import VerifyDifference
 
 
 @click.command()
-@RUN
+@RUN_ARGUMENT
 @click.option("--no-cache", is_flag=True, help="Hash every file again, also those that look unchanged since.")
-@own_options
-@JSON
+@user_trainer_options
+@JSON_OPTION
 def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> None:
     """Hash again everything RUN was made from and everything it made, and say what is not as its record has it.
 
@@ -36,25 +46,25 @@ def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> No
     No program that RUN names is started: a trainer that is not lorabake's own is checked when --sd-scripts names it.
     Exit code 0 when everything that was compared is identical, 1 otherwise.
     """
-    from lorabake.reading import machine
-    from lorabake.render.verify import verified
-    from lorabake.runs.find import find
-    from lorabake.runs.verify import verify as verify_run
+    from lorabake.analysis.verify import verify_run
+    from lorabake.commands.output.verify import format_verification
+    from lorabake.runs.index import find_run
+    from lorabake.util import machine
 
-    found, env = find(run, Path.cwd()), environment()
-    with fingerprints(cache=not no_cache) as known:
-        report = verify_run(found, env, known, machine.facts(env), given(choice))
-    write_out(verified(report, page(), as_json=as_json))
+    found, env = find_run(run, Path.cwd()), get_environment()
+    with open_hasher(cache=not no_cache) as known:
+        report = verify_run(found, env, known, machine.detect_machine(env), find_named_trainer(choice))
+    write_out(format_verification(report, make_text_layout(), as_json=as_json))
     sys.exit(0 if report.identical else 1)
 
 
 @click.command()
-@RUN
+@RUN_ARGUMENT
 @click.option("--with-drift", is_flag=True, help="Go on although data, model or trainer are not what they were.")
 @click.option("--dry-run", is_flag=True, help="Show from which state and by which command, and stop.")
 @click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
-@own_options
-@JSON
+@user_trainer_options
+@JSON_OPTION
 def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: TrainerChoice, as_json: bool) -> None:
     """Go on with RUN where it stopped, in its own folder, from the newest state that is whole.
 
@@ -64,36 +74,42 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
     command is built from the recipe and the trainer, never taken from RUN; a trainer that is not lorabake's own has to
     be named.
     """
-    from lorabake import resuming
-    from lorabake.render.resume import already_finished, would_resume
-    from lorabake.render.runs import ending
-    from lorabake.runs.find import find
-    from lorabake.runs.trainer_now import find_trainer
-    from lorabake.workflow import exit_code
+    from lorabake.analysis.current_trainer import find_recorded_trainer
+    from lorabake.commands.output.resume import format_already_finished, format_resume
+    from lorabake.commands.output.runs import format_run_outcome
+    from lorabake.jobs.resume import prepare
+    from lorabake.jobs.run import exit_code
+    from lorabake.runs.index import find_run
 
-    found, env = find(run, Path.cwd()), environment()
+    found, env = find_run(run, Path.cwd()), get_environment()
     if found.record.trained and not found.record.rehearsal:
-        write_out(already_finished(found, page(), as_json=as_json))
+        write_out(format_already_finished(found, make_text_layout(), as_json=as_json))
         return
-    ready = resuming.ready(found)
-    say_line, then, own = sayer(), found.record.trainer, given(choice)
+    ready = prepare.prepare_resume(found)
+    say_line, then, own = stderr_printer(), found.record.trainer, find_named_trainer(choice)
     if dry_run:
-        trainer = find_trainer(then, env, own)
-        made = resuming.remade(found, resuming.understood(None, then, env, say_line), env) if ready.way else None
-        command = resuming.expected_command(ready, made, trainer) if made is not None else ()
-        write_out(would_resume(ready, command, page(), as_json=as_json))
+        trainer = find_recorded_trainer(then, env, own)
+        made = (
+            prepare.replan_run(found, prepare.read_option_snapshot(None, then, env, say_line), env)
+            if ready.way
+            else None
+        )
+        command = prepare.preview_resume_command(ready, made, trainer) if made is not None else ()
+        write_out(format_resume(ready, command, make_text_layout(), as_json=as_json))
         return
     trainer = made = None
     if ready.way is not None:
-        trainer = resuming.trainer_of(then, choice, env, say_line)
-        snapshot = resuming.understood(trainer, then, env, say_line)
-        made = resuming.remade(found, snapshot, env)
-        resuming.refuse_lacking(ready.way, made.plan.script, trainer, snapshot)
+        trainer = prepare.resolve_trainer(then, choice, env, say_line)
+        snapshot = prepare.read_option_snapshot(trainer, then, env, say_line)
+        made = prepare.replan_run(found, snapshot, env)
+        prepare.ensure_options_supported(ready.way, made.plan.script, trainer, snapshot)
         refuse_drift(found, env, made.differences, own, allowed=with_drift)
-    for line in resuming.words(ready):
+    for line in prepare.describe_resume(ready):
         say_line(line)
-    record = resuming.go_on(ready, made, trainer, env, verbose=verbose, speech=speech())
-    write_result(record.model_dump_json(indent=2) if as_json else ending(record, found.root, page()))
+    record = prepare.resume_run(ready, made, trainer, env, terminal_display(verbose))
+    write_result(
+        record.model_dump_json(indent=2) if as_json else format_run_outcome(record, found.root, make_text_layout())
+    )
     sys.exit(exit_code(record))
 
 
@@ -101,101 +117,107 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
 @click.argument("one", metavar="RUN|RECIPE")
 @click.argument("other", metavar="RUN|RECIPE")
 @click.option("--no-cache", is_flag=True, help="Read and hash every file of a recipe again.")
-@JSON
+@JSON_OPTION
 def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
     """Show what differs between two runs, two recipes, or a run and a recipe, and where each value comes from.
 
     Settings, forecast, pictures, captions and models; of two runs also trainer, machine and outcome. A run is named
     as for verify. Exit code 0 whenever the two could be compared, whether they differ or not.
     """
-    from lorabake.planning.run_difference import run_difference
-    from lorabake.render.difference import difference_json, difference_text
+    from lorabake.analysis.run_diff import diff_runs
+    from lorabake.commands.output.diff import format_plan_diff, plan_diff_to_json
 
-    found = run_difference(*(_side(what, Look(cache=not no_cache), as_json=as_json) for what in (one, other)))
-    write_out(difference_json(found) if as_json else difference_text(found, page()))
+    found = diff_runs(
+        *(_load_operand(what, CheckOptions(cache=not no_cache), as_json=as_json) for what in (one, other))
+    )
+    write_out(plan_diff_to_json(found) if as_json else format_plan_diff(found, make_text_layout()))
 
 
-def _side(what: str, look: Look, *, as_json: bool) -> Side:
+def _load_operand(what: str, look: CheckOptions, *, as_json: bool) -> DiffOperand:
     """A run, or a recipe; one with errors ends the command with its findings."""
-    from lorabake.runs import sides
-    from lorabake.runs.find import find
+    from lorabake.analysis import diff_operands
+    from lorabake.runs.index import find_run
 
-    if not sides.is_recipe(what, Path.cwd()):
-        return sides.of_run(find(what, Path.cwd()))
-    examination = examined(Path(what), look, rehearsing=True)
+    if not diff_operands.is_recipe_path(what, Path.cwd()):
+        return diff_operands.operand_from_run(find_run(what, Path.cwd()))
+    examination = run_check(Path(what), look, rehearsing=True)
     if examination.plan is None:
-        write_err(page(err=True)(say("nothing was compared: {recipe} has to be mended first", recipe=what)))
+        write_err(make_text_layout(err=True)(msg("nothing was compared: {recipe} has to be mended first", recipe=what)))
         show_findings(examination, as_json=as_json)
-    with fingerprints(cache=look.cache) as known:
-        return sides.of_recipe(examination, environment(), known)
+    with open_hasher(cache=look.cache) as known:
+        return diff_operands.operand_from_recipe(examination, get_environment(), known)
 
 
 @click.command()
 @click.argument("first", metavar="RUN|FILE")
 @click.argument("second", metavar="RUN|FILE")
-@JSON
+@JSON_OPTION
 def compare(first: str, second: str, as_json: bool) -> None:
     """Compare the weights of two LoRAs: equal, or the largest and mean difference, block by block.
 
     Each is a .safetensors file, or a run, whose finished LoRA is taken. Exit code 0 when every tensor is equal, be the
     metadata as it may; 1 otherwise.
     """
-    from lorabake.reading.two_loras import compared
-    from lorabake.render.comparison import comparison
-    from lorabake.runs.lora import lora_of
+    from lorabake.commands.output.compare import render_comparison
+    from lorabake.lora.compare import compare_loras
+    from lorabake.runs.outputs import find_lora
 
     here = Path.cwd()
-    found = compared(lora_of(first, here), lora_of(second, here))
-    write_out(comparison(found, page(), as_json=as_json))
+    found = compare_loras(find_lora(first, here), find_lora(second, here))
+    write_out(render_comparison(found, make_text_layout(), as_json=as_json))
     sys.exit(1 if found.likeness == "different" else 0)
 
 
-def given(choice: TrainerChoice) -> tuple[Path, Path] | None:
+def find_named_trainer(choice: TrainerChoice) -> tuple[Path, Path] | None:
     """The checkout of sd-scripts and the Python that this command line names. Raises SetupError when they are none."""
-    from lorabake.trainer.venv import own_place
+    from lorabake.trainer.venv import find_user_checkout
 
-    return own_place(choice.sd_scripts, choice.python, environment()) if choice.sd_scripts is not None else None
+    return (
+        find_user_checkout(choice.sd_scripts, choice.python, get_environment())
+        if choice.sd_scripts is not None
+        else None
+    )
 
 
 def refuse_drift(
     found: FoundRun,
     env: Mapping[str, str],
-    more: Sequence[Difference] = (),
+    more: Sequence[VerifyDifference] = (),
     own: tuple[Path, Path] | None = None,
     *,
     allowed: bool,
-) -> tuple[Said, ...]:
+) -> tuple[Message, ...]:
     """What differs from when the run was made, ``more`` among it, on stderr, too. ``own`` is the trainer that this
     command line names. Raises MachineError unless that is ``allowed``."""
+    from lorabake.analysis.verify import find_drift
+    from lorabake.commands.output.verify import format_differences
     from lorabake.errors import MachineError
-    from lorabake.render.verify import drifted
-    from lorabake.runs.verify import drift
 
-    with fingerprints() as known:
-        now = drift(found, env, known, own)
+    with open_hasher() as known:
+        now = find_drift(found, env, known, own)
         differences = (*more, *now.differences)
     for line in now.unproven:
-        sayer()(line)
+        stderr_printer()(line)
     if differences:
-        write_err(drifted(differences, page(err=True)))
+        write_err(format_differences(differences, make_text_layout(err=True)))
         if not allowed:
-            said = say("{run} was made from something else than what is here now", run=found.root)
-            raise MachineError(said, say("put it back as it was, or train all the same with --with-drift"))
-    return tuple(quoted(difference.message) for difference in differences)
+            said = msg("{run} was made from something else than what is here now", run=found.root)
+            raise MachineError(said, msg("put it back as it was, or train all the same with --with-drift"))
+    return tuple(literal(difference.message) for difference in differences)
 
 
 @click.command()
-@RUN
+@RUN_ARGUMENT
 @click.option("--with-drift", is_flag=True, help="Run although recipe, data, model or trainer are not what they were.")
-@repeat_options
+@rerun_options
 @click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The new run folder, which must not exist yet.")
 @commit_options
-@JSON
+@JSON_OPTION
 def rerun(
     run: str,
     with_drift: bool,
-    start: Start,
+    start: RunOptions,
     verbose: bool,
     run_dir: Path | None,
     choice: TrainerChoice,
@@ -207,44 +229,47 @@ def rerun(
     trainer is the run's. Exit code 1 when something it was made from is not what it was, unless --with-drift; else as
     for run.
     """
-    from lorabake import rerunning, workflow
-    from lorabake.render.runs import dry_run as would_run
-    from lorabake.render.runs import ending
-    from lorabake.runs.find import find
-    from lorabake.runs.verify import environment_remarks
+    from lorabake.analysis.verify import environment_remarks
+    from lorabake.commands.output.runs import format_dry_run, format_run_outcome
+    from lorabake.jobs import rerun as rerunning
+    from lorabake.jobs import run as workflow
+    from lorabake.runs.index import find_run
 
-    found, env, tell = find(run, Path.cwd()), environment(), sayer()
+    found, env, tell = find_run(run, Path.cwd()), get_environment(), stderr_printer()
     if start.refresh_cache and found.record.rehearsal:
-        raise click.UsageError(say("--refresh-cache deletes files, so it goes with a real run only"))
-    order = rerunning.Rerun(found, choice, run_dir, verbose, speech(), with_drift, start.refresh_cache)
-    rerunning.have_trainer(order, env, tell, install_it=not start.dry_run)
-    drift = refuse_drift(found, env, own=given(choice), allowed=with_drift)
+        raise click.UsageError(msg("--refresh-cache deletes files, so it goes with a real run only"))
+    display = terminal_display(verbose)
+    order = rerunning.RerunRequest(found, choice, run_dir, with_drift, start.refresh_cache, display)
+    rerunning.ensure_rerun_trainer(order, env, tell, install_it=not start.dry_run)
+    drift = refuse_drift(found, env, own=find_named_trainer(choice), allowed=with_drift)
     for said in environment_remarks(found.record, env):
         tell(said)
-    prepared = rerunning.prepared(order, drift, env)
+    prepared = rerunning.prepare_rerun(order, drift, env)
     for deleted in prepared.refreshed:
         tell(deleted)
     show_findings(prepared.examination, as_json=as_json)
-    workflow.check_place(prepared)
+    workflow.check_run_folder(prepared)
     if start.dry_run:
-        command = workflow.expected_command(prepared, env)
-        write_out(would_run(prepared, command, page(), as_json=as_json))
+        command = workflow.preview_run_command(prepared, env)
+        write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return
-    record = workflow.train(prepared, env, tell)
-    write_result(record.model_dump_json(indent=2) if as_json else ending(record, prepared.root, page()))
-    if words := rerunning.beside(found, record, prepared.root):
+    record = workflow.execute_run(prepared, env, tell)
+    write_result(
+        record.model_dump_json(indent=2) if as_json else format_run_outcome(record, prepared.root, make_text_layout())
+    )
+    if words := rerunning.compare_with_original(found, record, prepared.root):
         tell(words)
     sys.exit(workflow.exit_code(record))
 
 
 @contextmanager
-def fingerprints(*, cache: bool = True) -> Generator[Fingerprints]:
+def open_hasher(*, cache: bool = True) -> Generator[FileHasher]:
     """Who hashes files, says on a terminal how far that is, and remembers; without ``cache`` nothing is remembered."""
-    from lorabake.gauge import gauge, hashing
-    from lorabake.homes import home
-    from lorabake.reading.fact_store import store_path
-    from lorabake.reading.fingerprints import Fingerprints
+    from lorabake.commands.output.progress_line import describe_hashing, show_progress
+    from lorabake.util.fact_cache import fact_store_path
+    from lorabake.util.hashing import FileHasher
+    from lorabake.util.paths import lorabake_home
 
-    env = environment()
-    with gauge(sys.stderr, speech(), hashing) as progress:
-        yield Fingerprints(store_path(home(env), env) if cache else None, progress)
+    env = get_environment()
+    with show_progress(sys.stderr, current_translator(), describe_hashing) as progress:
+        yield FileHasher(fact_store_path(lorabake_home(env), env) if cache else None, progress)

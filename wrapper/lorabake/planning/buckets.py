@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lorabake.errors import RecipeError
-from lorabake_schemas.fits import Fit, Size
-from lorabake_schemas.words import say
+from lorabake_schemas.bucket_fit import BucketFit, Size
+from lorabake_schemas.messages import msg
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ def adjusted_limits(rules: BucketRules) -> tuple[int, int]:
     small, large = min(rules.resolution), max(rules.resolution)
     if small < low:
         raise RecipeError(
-            say("resolution {side} is below min_bucket_reso {limit}", side=small, limit=low),
-            hint=say("set min_bucket_reso to {side} or less", side=small),
+            msg("resolution {side} is below min_bucket_reso {limit}", side=small, limit=low),
+            hint=msg("set min_bucket_reso to {side} or less", side=small),
         )
     if large > high:
         raise RecipeError(
-            say("resolution {side} is above max_bucket_reso {limit}", side=large, limit=high),
-            hint=say("set max_bucket_reso to {side} or more", side=large),
+            msg("resolution {side} is above max_bucket_reso {limit}", side=large, limit=high),
+            hint=msg("set max_bucket_reso to {side} or more", side=large),
         )
     return low, high
 
@@ -62,12 +62,12 @@ def bucket_sizes(rules: BucketRules) -> tuple[Size, ...]:
         return ()
     if low < 1:
         raise RecipeError(
-            say(
+            msg(
                 "min_bucket_reso {least} is below bucket_reso_steps {step}",
                 least=rules.min_bucket_reso,
                 step=rules.bucket_reso_steps,
             ),
-            hint=say("sd-scripts would divide by zero: make it at least one step"),
+            hint=msg("sd-scripts would divide by zero: make it at least one step"),
         )
     step, area = rules.bucket_reso_steps, rules.resolution[0] * rules.resolution[1]
     square = int(math.sqrt(area) // step) * step
@@ -79,33 +79,33 @@ def bucket_sizes(rules: BucketRules) -> tuple[Size, ...]:
     return tuple(sorted(sizes))
 
 
-def placer(rules: BucketRules) -> Callable[[Size], Fit]:
+def bucket_assigner(rules: BucketRules) -> Callable[[Size], BucketFit]:
     """A function that places an image by its size; it remembers what it has worked out.
 
     Making it raises RecipeError as ``bucket_sizes``; calling it raises RecipeError for a size that sd-scripts
     crashes on (no size at all, or a picture that leaves no room for a bucket).
     """
     sizes = bucket_sizes(rules)
-    nearest = _by_ratio(sizes)
+    nearest = _nearest_ratio_finder(sizes)
     there = frozenset(sizes)
-    known: dict[Size, Fit] = {}
+    known: dict[Size, BucketFit] = {}
 
-    def place(image: Size) -> Fit:
+    def place(image: Size) -> BucketFit:
         found = known.get(image)
         if found is None:
             try:
                 if there:
-                    found = _covering(image, image if image in there else nearest(image[0] / image[1]))
+                    found = _scale_to_cover(image, image if image in there else nearest(image[0] / image[1]))
                 else:
-                    found = _shrunk(image, rules)
+                    found = _fit_without_upscale(image, rules)
             except ZeroDivisionError:
                 raise RecipeError(
-                    say(
+                    msg(
                         "a picture of {width} x {height} pixels fits no bucket: sd-scripts would crash on it",
                         width=image[0],
                         height=image[1],
                     ),
-                    hint=say("leave this picture out or crop it"),
+                    hint=msg("leave this picture out or crop it"),
                 ) from None
             known[image] = found
         return found
@@ -113,7 +113,7 @@ def placer(rules: BucketRules) -> Callable[[Size], Fit]:
     return place
 
 
-def _by_ratio(sizes: Sequence[Size]) -> Callable[[float], Size]:
+def _nearest_ratio_finder(sizes: Sequence[Size]) -> Callable[[float], Size]:
     """The bucket with the nearest aspect ratio, the first in their order where two are equally near (TU:287-293)."""
     first: dict[float, int] = {}
     for at, (width, height) in enumerate(sizes):
@@ -127,39 +127,36 @@ def _by_ratio(sizes: Sequence[Size]) -> Callable[[float], Size]:
     return nearest
 
 
-def _covering(image: Size, bucket: Size) -> Fit:
+def _scale_to_cover(image: Size, bucket: Size) -> BucketFit:
     """Scaled, up or down, until it just covers the bucket."""
     width, height = image
     scale = bucket[1] / height if width / height > bucket[0] / bucket[1] else bucket[0] / width
-    return Fit(image, bucket, (int(width * scale + 0.5), int(height * scale + 0.5)))
+    return BucketFit(image, bucket, (int(width * scale + 0.5), int(height * scale + 0.5)))
 
 
-def _shrunk(image: Size, rules: BucketRules) -> Fit:
+def _fit_without_upscale(image: Size, rules: BucketRules) -> BucketFit:
     """bucket_no_upscale: never larger than it is, sides floored to the step (S16, TU:309-341)."""
     step, area = rules.bucket_reso_steps, rules.resolution[0] * rules.resolution[1]
-    resized = _fitted(image, area, step) if image[0] * image[1] > area else image
+    resized = _scale_to_area(image, area, step) if image[0] * image[1] > area else image
     bucket = (resized[0] - resized[0] % step, resized[1] - resized[1] % step)
     if 0 in bucket:
         raise ZeroDivisionError
-    return Fit(image, bucket, resized)
+    return BucketFit(image, bucket, resized)
 
 
-def _fitted(image: Size, area: int, step: int) -> Size:
+def _scale_to_area(image: Size, area: int, step: int) -> Size:
     """Scaled to the area with one side a multiple of the step: the side that keeps the aspect ratio better."""
     ratio = image[0] / image[1]
     width = math.sqrt(area * ratio)
-    by_width = _floored(width, step)
-    by_height = _floored(area / width, step)
-    width_ratio = by_width / _floored(by_width / ratio, step)
-    height_ratio = _floored(by_height * ratio, step) / by_height
+    by_width = _floor_to_step(width, step)
+    by_height = _floor_to_step(area / width, step)
+    width_ratio = by_width / _floor_to_step(by_width / ratio, step)
+    height_ratio = _floor_to_step(by_height * ratio, step) / by_height
     if abs(width_ratio - ratio) < abs(height_ratio - ratio):
         return by_width, int(by_width / ratio + 0.5)
     return int(by_height * ratio + 0.5), by_height
 
 
-def _floored(side: float, step: int) -> int:
+def _floor_to_step(side: float, step: int) -> int:
     whole = int(side + 0.5)
     return whole - whole % step
-
-
-__all__ = ["BucketRules", "adjusted_limits", "bucket_sizes", "placer"]

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lorabake.errors import RecipeError
-from lorabake.planning.samples import DatasetBlock, Samples, SubsetInput, samples
+from lorabake.planning.batches import BatchCounts, DatasetBlock, SubsetInput, count_batches
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.plan import ConceptShare, Dealing, Forecast, Save
-from lorabake_schemas.values import MOST_STEPS
-from lorabake_schemas.words import Said, say
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.plan import BatchDistribution, ConceptShare, Forecast, PlannedSave
+from lorabake_schemas.values import MAX_STEPS
 
-MOST_SAVES = 20_000
+MAX_SAVES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +42,27 @@ class Schedule:
     extension: str = "safetensors"
 
 
-def forecast(blocks: Sequence[DatasetBlock], schedule: Schedule) -> Forecast:
+def forecast_run(blocks: Sequence[DatasetBlock], schedule: Schedule) -> Forecast:
     """The whole run in numbers.
 
     Raises RecipeError where sd-scripts would stop: a resolution outside the bucket limits, a picture that fits no
     bucket, nothing to train on; and when not exactly one of epochs and steps is given.
     """
-    return forecast_of(samples(blocks), schedule)
+    return forecast_from_counts(count_batches(blocks), schedule)
 
 
-def forecast_of(held: Samples, schedule: Schedule) -> Forecast:
+def forecast_from_counts(held: BatchCounts, schedule: Schedule) -> Forecast:
     """The same of pictures that are counted already."""
     if not held.batches:
         raise RecipeError(
-            say("there is no picture to train on: sd-scripts would end with 'No data found' and exit code 0")
+            msg("there is no picture to train on: sd-scripts would end with 'No data found' and exit code 0")
         )
-    dealing = _dealing(held, schedule)
+    dealing = _distribute_batches(held, schedule)
     per_epoch = -(-dealing.batches_per_process // dealing.accumulation)
-    steps, epochs = _duration(schedule, held.batches, per_epoch)
-    _refuse_if_endless(schedule, steps, epochs)
+    steps, epochs = _count_steps(schedule, held.batches, per_epoch)
+    _reject_excessive_length(schedule, steps, epochs)
     shares = tuple(
-        _share(subset, used, steps / per_epoch) for subset, used in zip(held.subsets, held.repeats, strict=True)
+        _concept_share(subset, used, steps / per_epoch) for subset, used in zip(held.subsets, held.repeats, strict=True)
     )
     return Forecast(
         train_samples=sum(share.samples_per_epoch for share in shares if not share.is_reg),
@@ -71,22 +71,22 @@ def forecast_of(held: Samples, schedule: Schedule) -> Forecast:
         steps_per_epoch=per_epoch,
         epochs=epochs,
         steps=steps,
-        warmup_steps=-(-_warm_up(schedule, steps) // schedule.num_processes),
-        restarts=_restarts(schedule, steps),
+        warmup_steps=-(-_warmup_ticks(schedule, steps) // schedule.num_processes),
+        restarts=_restart_steps(schedule, steps),
         dealing=dealing,
         buckets=held.buckets,
         underfilled=held.underfilled,
         shares=shares,
-        saves=_saves(schedule, per_epoch, epochs, steps),
+        saves=_planned_saves(schedule, per_epoch, epochs, steps),
     )
 
 
-def _dealing(held: Samples, schedule: Schedule) -> Dealing:
+def _distribute_batches(held: BatchCounts, schedule: Schedule) -> BatchDistribution:
     """accelerate hands each process every n-th batch and starts again at the first ones when they do not come out
     even (accelerate/data_loader.py, BatchSamplerShard); a step is cut short at the end of an epoch (_do_sync)."""
     processes, accumulation = schedule.num_processes, schedule.gradient_accumulation_steps
     each = -(-held.batches // processes)
-    return Dealing(
+    return BatchDistribution(
         processes=processes,
         accumulation=accumulation,
         batches_per_process=each,
@@ -96,7 +96,7 @@ def _dealing(held: Samples, schedule: Schedule) -> Dealing:
     )
 
 
-def _duration(schedule: Schedule, batches: int, steps_per_epoch: int) -> tuple[int, int]:
+def _count_steps(schedule: Schedule, batches: int, steps_per_epoch: int) -> tuple[int, int]:
     """Optimizer steps and epochs, the last epoch perhaps cut short (TN:799-805, TN:978-979)."""
     match schedule.max_train_epochs, schedule.max_train_steps:
         case (int() as epochs, None):
@@ -107,33 +107,33 @@ def _duration(schedule: Schedule, batches: int, steps_per_epoch: int) -> tuple[i
             return steps, math.ceil(steps / steps_per_epoch)
         case _:
             raise RecipeError(
-                say("a run needs exactly one of max_train_epochs and max_train_steps"),
-                hint=say("sd-scripts lets epochs win in silence, so leave one of them out"),
+                msg("a run needs exactly one of max_train_epochs and max_train_steps"),
+                hint=msg("sd-scripts lets epochs win in silence, so leave one of them out"),
             )
 
 
-def _refuse_if_endless(schedule: Schedule, steps: int, epochs: int) -> None:
+def _reject_excessive_length(schedule: Schedule, steps: int, epochs: int) -> None:
     """Raises RecipeError for a run that nobody can mean: each of its numbers is possible, but not all together."""
     length = ("train", "max_train_epochs" if schedule.max_train_epochs is not None else "max_train_steps")
-    if steps > MOST_STEPS:
-        raise _too_many(length, say("{n} steps", n=steps), say("fewer epochs, or smaller num_repeats"))
+    if steps > MAX_STEPS:
+        raise _too_many_error(length, msg("{n} steps", n=steps), msg("fewer epochs, or smaller num_repeats"))
     by_steps, by_epochs = schedule.save_every_n_steps, schedule.save_every_n_epochs
     for name, count in (
         ("save_every_n_steps", steps // by_steps if by_steps else 0),
         ("save_every_n_epochs", epochs // by_epochs if by_epochs else 0),
     ):
-        if count > MOST_SAVES:
-            raise _too_many(("save", name), say("{n} files", n=count), say("a larger number"))
+        if count > MAX_SAVES:
+            raise _too_many_error(("save", name), msg("{n} files", n=count), msg("a larger number"))
 
 
-def _too_many(where: tuple[str, ...], what: Said, fix: Said) -> RecipeError:
-    said = say("would make {what}, more than any training needs", what=what)
-    fix = say("write {what}", what=fix)
+def _too_many_error(where: tuple[str, ...], what: Message, fix: Message) -> RecipeError:
+    said = msg("would make {what}, more than any training needs", what=what)
+    fix = msg("write {what}", what=fix)
     finding = Finding(rule="out-of-range", severity=Severity.ERROR, where=where, message=said, fix=fix)
     return RecipeError(said, [finding], fix)
 
 
-def _warm_up(schedule: Schedule, steps: int) -> int:
+def _warmup_ticks(schedule: Schedule, steps: int) -> int:
     """The scheduler's ticks of warm-up: a float is a share, floored (TU:5274-5277).
 
     accelerate moves the schedule on once per process and step, so a whole number of steps is over that much
@@ -143,9 +143,9 @@ def _warm_up(schedule: Schedule, steps: int) -> int:
     return int(given * (steps * schedule.num_processes)) if isinstance(given, float) else given
 
 
-def _restarts(schedule: Schedule, steps: int) -> tuple[int, ...]:
+def _restart_steps(schedule: Schedule, steps: int) -> tuple[int, ...]:
     """Steps after which the rate stands at its peak, by transformers' own formula, its floats included (T14)."""
-    processes, cycles, first = schedule.num_processes, schedule.cycles, _warm_up(schedule, steps)
+    processes, cycles, first = schedule.num_processes, schedule.cycles, _warmup_ticks(schedule, steps)
     span = max(1, steps * processes - first)
 
     def begun(tick: int) -> int:
@@ -160,7 +160,7 @@ def _restarts(schedule: Schedule, steps: int) -> tuple[int, ...]:
     return tuple(sorted(step for step in peaks if step < steps))
 
 
-def _share(subset: SubsetInput, repeats: tuple[int, ...], epochs: float) -> ConceptShare:
+def _concept_share(subset: SubsetInput, repeats: tuple[int, ...], epochs: float) -> ConceptShare:
     used, samples = sum(times > 0 for times in repeats), sum(repeats)
     return ConceptShare(
         title=subset.title,
@@ -173,15 +173,17 @@ def _share(subset: SubsetInput, repeats: tuple[int, ...], epochs: float) -> Conc
     )
 
 
-def _saves(schedule: Schedule, steps_per_epoch: int, epochs: int, steps: int) -> tuple[Save, ...]:
+def _planned_saves(schedule: Schedule, steps_per_epoch: int, epochs: int, steps: int) -> tuple[PlannedSave, ...]:
     """The files in the order of writing; the last epoch has no number of its own (sd-scripts-facts 5.4)."""
     name, suffix = schedule.output_name, f".{schedule.extension}"
-    at_steps = _every(schedule.save_every_n_steps, steps + 1)
-    at_epochs = _every(schedule.save_every_n_epochs, epochs)
+    at_steps = _save_points(schedule.save_every_n_steps, steps + 1)
+    at_epochs = _save_points(schedule.save_every_n_epochs, epochs)
     gone_steps, gone_epochs = _removed_steps(schedule, at_steps), _removed_epochs(schedule, at_epochs)
-    saves = [Save(file=f"{name}-step{step:08d}{suffix}", step=step, kept=step not in gone_steps) for step in at_steps]
+    saves = [
+        PlannedSave(file=f"{name}-step{step:08d}{suffix}", step=step, kept=step not in gone_steps) for step in at_steps
+    ]
     saves += [
-        Save(
+        PlannedSave(
             file=f"{name}-{epoch:06d}{suffix}",
             step=epoch * steps_per_epoch,
             epoch=epoch,
@@ -190,10 +192,10 @@ def _saves(schedule: Schedule, steps_per_epoch: int, epochs: int, steps: int) ->
         for epoch in at_epochs
     ]
     saves.sort(key=lambda save: (save.step, save.epoch is not None))
-    return (*saves, Save(file=f"{name}{suffix}", step=steps, epoch=epochs))
+    return (*saves, PlannedSave(file=f"{name}{suffix}", step=steps, epoch=epochs))
 
 
-def _every(interval: int | None, end: int) -> range:
+def _save_points(interval: int | None, end: int) -> range:
     return range(interval, end, interval) if interval else range(0)
 
 
@@ -207,6 +209,3 @@ def _removed_steps(schedule: Schedule, saved: range) -> set[int]:
     """``save_last_n_steps`` counts steps, not files (TU:5796)."""
     keep = schedule.save_last_n_steps
     return set() if keep is None else {(step - keep - 1) // saved.step * saved.step for step in saved}
-
-
-__all__ = ["Schedule", "forecast", "forecast_of"]

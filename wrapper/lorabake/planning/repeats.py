@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 
-def balanced_repeats(counts: Sequence[int], base: int = 10) -> tuple[int, ...]:
+def balance_repeats(counts: Sequence[int], base: int = 10) -> tuple[int, ...]:
     """Repeats per folder so that every folder gives about as many samples as the largest (F3; T1-T3).
 
     ``counts`` are numbers of pictures, all at least 1 (ValueError otherwise); ``base`` is the repeats of the
@@ -22,7 +22,7 @@ def balanced_repeats(counts: Sequence[int], base: int = 10) -> tuple[int, ...]:
     return tuple(each // common for each in repeats)
 
 
-def epochs_for(exposures: int, repeats: int) -> int:
+def epochs_for_exposures(exposures: int, repeats: int) -> int:
     """Epochs until a picture with these repeats was seen ``exposures`` times (F4), at least 1."""
     return max(1, math.ceil(exposures / repeats))
 
@@ -38,6 +38,3 @@ def save_interval(epochs: int) -> int:
     while epochs % interval == 0:
         interval += 1
     return interval
-
-
-__all__ = ["balanced_repeats", "epochs_for", "save_interval"]

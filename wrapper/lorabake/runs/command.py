@@ -6,9 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from lorabake.planning.provenance import comment_flag
-from lorabake.process import child_env
+from lorabake.lora.training_comment import training_comment_flag
 from lorabake.runs import variables
+from lorabake.util.process import make_child_env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,13 +29,13 @@ mixed_precision: 'no'
 use_cpu: false
 debug: false
 """
-CONFIGS = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
+CONFIG_FLAGS = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
 
 # What would change a training, or its words, without anybody seeing it. PYTHON*: a path or a switch of the user's
 # (PYTHONSTARTUP, PYTHONHOME). GIT_*: a commit hook's repository would be recorded as
 # sd-scripts' commit (TU:3302). LINES beside COLUMNS makes tqdm draw bars as wide as the screen. The last row makes
 # accelerate believe that it is one of several processes (accelerate 1.6.0 state.py).
-DROPPED = (
+DROPPED_VARIABLES = (
     "ACCELERATE_", "PYTHON", "VIRTUAL_ENV", "GIT_", "TQDM_", "FORCE_COLOR", "TTY_", "LINES",
     "TORCHELASTIC_", "OMPI_", "PMI_", "MV2_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK",
     "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS",
@@ -44,14 +44,14 @@ DROPPED = (
 # The script that comes before the trainer's own in a deterministic run; it lies in the run folder.
 DETERMINISTIC_FILE = "deterministic.py"
 # What changes how numbers are added up or rounded, beyond what PyTorch's own switch sees.
-ARITHMETIC = (
+ARITHMETIC_VARIABLES = (
     "MKL_", "OMP_", "GOMP_", "KMP_", "ONEDNN_", "DNNL_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_",
 )  # fmt: skip
-NUMBERS = (*ARITHMETIC, "NCCL_", "PYTORCH_", "TORCH", "XFORMERS_")
+NUMERIC_VARIABLES = (*ARITHMETIC_VARIABLES, "NCCL_", "PYTORCH_", "TORCH", "XFORMERS_")
 # Where a sum is shared among threads, MKL splits it otherwise from one time to the next unless it is told to keep to
 # one way (MKL_CBWR, for a fixed number of threads: MKL_DYNAMIC, OMP_DYNAMIC). cuBLAS of CUDA 10.2 to 11 needs a
 # workspace of its own for the same (docs.nvidia.com/cuda/cublas, results reproducibility); later ones do not mind.
-REPEATABLE = {
+DETERMINISTIC_VARIABLES = {
     "MKL_CBWR": "AUTO",
     "MKL_DYNAMIC": "FALSE",
     "OMP_DYNAMIC": "FALSE",
@@ -81,15 +81,15 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequenc
         *(("--multi_gpu",) if several else ()),
         *(("--main_process_port", str(launch.main_process_port)) if several and launch.main_process_port else ()),
         *((DETERMINISTIC_FILE,) if launch.deterministic else ()),
-        str(script), *CONFIGS, *flags,
+        str(script), *CONFIG_FLAGS, *flags,
     )  # fmt: skip
 
 
 def planned_argv(plan: Plan, digest: str, python: Path, checkout: Path) -> tuple[str, ...]:
     """The command of a run's first start: it follows from its plan, its digest and the trainer alone."""
     given = plan.value("training_comment")
-    comment = comment_flag(given if isinstance(given, str) else None, digest)
-    return training_argv(python, checkout / plan.script, plan.launch, (as_utf8(comment),))
+    comment = training_comment_flag(given if isinstance(given, str) else None, digest)
+    return training_argv(python, checkout / plan.script, plan.launch, (to_utf8_argument(comment),))
 
 
 def rehearsal_argv(launch: LaunchPlan, family: Family = "sd15") -> tuple[str, ...]:
@@ -101,8 +101,8 @@ def rehearsal_argv(launch: LaunchPlan, family: Family = "sd15") -> tuple[str, ..
         sys.executable,
         "-P",
         "-m",
-        "lorabake.runs.rehearse",
-        *CONFIGS,
+        "lorabake.jobs.rehearsal",
+        *CONFIG_FLAGS,
         "--num_processes",
         str(launch.num_processes),
         "--family",
@@ -131,9 +131,9 @@ def trainer_env(
     both of which are the run folder. A Python before 3.11 does not know PYTHONSAFEPATH and still does. ``complete``
     says that the trainer is lorabake's own, whose bytecode is compiled when it is installed; nothing is added to it.
     """
-    env = child_env(
+    env = make_child_env(
         base,
-        drop=(*DROPPED, *ARITHMETIC) if deterministic else DROPPED,
+        drop=(*DROPPED_VARIABLES, *ARITHMETIC_VARIABLES) if deterministic else DROPPED_VARIABLES,
         COLUMNS="200",
         PATH=":".join([str(python.parent), *filter(None, [base.get("PATH")])]),
         PYTHONHASHSEED="0",
@@ -148,10 +148,10 @@ def trainer_env(
     env |= {"PYTHONDONTWRITEBYTECODE": "1"} if complete else {}
     env |= {"HF_HUB_OFFLINE": "1"} if offline else {}
     env |= {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
-    return env | (REPEATABLE if deterministic else {})
+    return env | (DETERMINISTIC_VARIABLES if deterministic else {})
 
 
-def as_utf8(argument: str) -> str:
+def to_utf8_argument(argument: str) -> str:
     """An argument as the trainer has to get it: it takes UTF-8 (PYTHONUTF8), whatever the locale here."""
     return os.fsdecode(argument.encode())
 
@@ -161,25 +161,17 @@ def recorded_env(env: Mapping[str, str]) -> dict[str, str]:
 
     LD_PRELOAD and LD_LIBRARY_PATH are kept, since drivers of shared GPUs and allocators come that way, and recorded.
     """
-    known = ((name, variables.recorded(name, value)) for name, value in sorted(env.items()))
+    known = ((name, variables.recordable_value(name, value)) for name, value in sorted(env.items()))
     return {name: value for name, value in known if value is not None}
 
 
-def number_env(env: Mapping[str, str], *, deterministic: bool) -> dict[str, str]:
+def numeric_env(env: Mapping[str, str], *, deterministic: bool) -> dict[str, str]:
     """What of an environment changes the numbers of a training that is started in it."""
-    seen = recorded_env(child_env(env, drop=(*DROPPED, *ARITHMETIC) if deterministic else DROPPED))
-    return {name: value for name, value in seen.items() if name.startswith(NUMBERS) and name not in REPEATABLE}
-
-
-__all__ = [
-    "ACCELERATE_CONFIG",
-    "ACCELERATE_FILE",
-    "DETERMINISTIC_FILE",
-    "as_utf8",
-    "number_env",
-    "planned_argv",
-    "recorded_env",
-    "rehearsal_argv",
-    "trainer_env",
-    "training_argv",
-]
+    seen = recorded_env(
+        make_child_env(env, drop=(*DROPPED_VARIABLES, *ARITHMETIC_VARIABLES) if deterministic else DROPPED_VARIABLES)
+    )
+    return {
+        name: value
+        for name, value in seen.items()
+        if name.startswith(NUMERIC_VARIABLES) and name not in DETERMINISTIC_VARIABLES
+    }

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lorabake.files import open_append, open_file
-from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, Saving, Started, Step, Totals
+from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, RunTotals, Saving, Started, Step
+from lorabake.util.files import open_append, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 
     from lorabake.runs.happenings import ProgressEvent
 
-Fields = dict[str, object]
+EventFields = dict[str, object]
 STEP, LOSSES = b'"event": "step"', ("loss_average", "loss_current")
-LINE = 1 << 16  # bytes; no event is as long
-ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+MAX_LINE_BYTES = 1 << 16  # bytes; no event is as long
+JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def stamp(moment: datetime) -> str:
+def format_timestamp(moment: datetime) -> str:
     """``2026-01-31T09:30:00.123Z``."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def kept(event: ProgressEvent) -> Fields | None:
+def encode_event(event: ProgressEvent) -> EventFields | None:
     """A progress event as it stands in the file; None for those that are not kept there.
 
     A save is told when it begins: sd-scripts says "model saved." after the last one only.
     """
-    fields: Fields | None
+    fields: EventFields | None
     match event:
         case Started(device):
             fields = {"event": "device", "device": device}
         case ModelLoaded():
             fields = {"event": "model_loaded"}
-        case Totals():
+        case RunTotals():
             fields = {"event": "totals", **asdict(event)}
         case Epoch(number, total):
             fields = {"event": "epoch", "epoch": number, "total": total}
         case Step(number, total, average, _, current):
-            losses = {"loss_average": as_number(average), "loss_current": as_number(current)}
+            losses = {"loss_average": encode_loss(average), "loss_current": encode_loss(current)}
             fields = {"event": "step", "step": number, "total": total, **losses}
         case BadLoss(number, loss):
-            fields = {"event": "bad_loss", "step": number, "loss": as_number(loss)}
+            fields = {"event": "bad_loss", "step": number, "loss": encode_loss(loss)}
         case Saving(path):
             fields = {"event": "saved", "file": path}
         case _:
@@ -66,22 +66,22 @@ def kept(event: ProgressEvent) -> Fields | None:
     return fields
 
 
-def as_number(loss: float | None) -> float | str | None:
+def encode_loss(loss: float | None) -> float | str | None:
     """JSON knows no NaN and no infinity: those become the strings "nan", "inf", "-inf"."""
     return loss if loss is None or math.isfinite(loss) else str(loss)
 
 
-def told_steps(path: Path, within: Path) -> Iterator[Step]:
+def iter_recorded_steps(path: Path, within: Path) -> Iterator[Step]:
     """The steps that an events file tells of. Raises OSError."""
     with open_file(path, within=within) as file:
-        while line := file.readline(LINE):
-            if len(line) == LINE and not line.endswith(b"\n"):
+        while line := file.readline(MAX_LINE_BYTES):
+            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
                 return  # lorabake writes no such line: what follows is not its own
-            if STEP in line and (step := _step(line)) is not None:
+            if STEP in line and (step := _parse_step(line)) is not None:
                 yield step
 
 
-def _step(line: bytes) -> Step | None:
+def _parse_step(line: bytes) -> Step | None:
     with suppress(ValueError, TypeError, LookupError, RecursionError, AttributeError):
         event = json.loads(line)
         average, current = (None if (loss := event[key]) is None else float(loss) for key in LOSSES)
@@ -96,17 +96,17 @@ class EventLog:
     """
 
     def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now) -> None:
-        torn = _torn(path)
+        torn = _ends_mid_line(path)
         self._file = open_append(path, within=path.parent)
         self._size = self._file.tell()
         self._clock = clock
         if torn:
             self._append(b"\n")
 
-    def write(self, events: Iterable[Fields]) -> None:
+    def write(self, events: Iterable[EventFields]) -> None:
         """Raises OSError when the disk is full."""
-        time = stamp(self._clock())
-        lines = [ENCODER.encode({"time": time, **event}) for event in events]
+        time = format_timestamp(self._clock())
+        lines = [JSON_ENCODER.encode({"time": time, **event}) for event in events]
         self._append("".join(f"{line}\n" for line in lines).encode())
 
     def _append(self, data: bytes) -> None:
@@ -120,13 +120,13 @@ class EventLog:
         self._size += len(data)
 
     def progress(self, events: Iterable[ProgressEvent]) -> None:
-        self.write(fields for event in events if (fields := kept(event)) is not None)
+        self.write(fields for event in events if (fields := encode_event(event)) is not None)
 
     def close(self) -> None:
         self._file.close()
 
 
-def _torn(path: Path) -> bool:
+def _ends_mid_line(path: Path) -> bool:
     """Whether a file ends in the middle of a line."""
     try:
         with open_file(path, within=path.parent) as file:
@@ -136,6 +136,3 @@ def _torn(path: Path) -> bool:
             return file.read() != b"\n"
     except FileNotFoundError:
         return False
-
-
-__all__ = ["EventLog", "Fields", "kept", "stamp", "utc_now"]

@@ -9,19 +9,19 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, cast
 
-from lorabake import files
 from lorabake.errors import MachineError
-from lorabake.runs.states import incomplete
-from lorabake_schemas.base import kept
+from lorabake.runs.states import incomplete_lora_reason
+from lorabake.util import files
+from lorabake_schemas.base import parse_lenient
+from lorabake_schemas.messages import escape_undecodable, msg
 from lorabake_schemas.record import FileDigest, OutputFile, Record
-from lorabake_schemas.words import legible, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from io import BufferedReader
 
 
-ROOM = 65536  # bytes; more than a record and the last event take
+RESERVED_BYTES = 65536  # bytes; more than a record and the last event take
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class RunPaths:
         return self.root / "output"
 
 
-def prepare(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
+def create_run_folder(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
     """Make the run folder with its files (``contents`` by name) and the folders a trainer writes to.
 
     The folder is always new. Raises MachineError when it exists or cannot be written; nothing half-made stays.
@@ -97,11 +97,11 @@ def prepare(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
     try:
         paths.root.mkdir(parents=True)
     except FileExistsError as error:
-        hint = say("a run folder is never used twice: name another one, or move this one away")
-        raise MachineError(say("{path} exists already", path=paths.root), hint) from error
+        hint = msg("a run folder is never used twice: name another one, or move this one away")
+        raise MachineError(msg("{path} exists already", path=paths.root), hint) from error
     except OSError as error:
         why = error.strerror or str(error)
-        raise MachineError(say("cannot make the run folder {folder}: {why}", folder=paths.root, why=why)) from error
+        raise MachineError(msg("cannot make the run folder {folder}: {why}", folder=paths.root, why=why)) from error
     try:
         for folder in (paths.log.parent, paths.tensorboard, paths.output):
             files.make_folder(folder, within=paths.root)
@@ -110,16 +110,16 @@ def prepare(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
             files.write_bytes(paths.root / name, content, within=paths.root, durable=True)
         files.sync_folder(paths.root)
         files.write_bytes(paths.log, b"", within=paths.root)
-        hold_room(paths)
+        reserve_space(paths)
     except OSError as error:
         files.remove_tree(paths.root)
         why = error.strerror or str(error)
-        raise MachineError(say("cannot write to the run folder {folder}: {why}", folder=paths.root, why=why)) from error
+        raise MachineError(msg("cannot write to the run folder {folder}: {why}", folder=paths.root, why=why)) from error
 
 
-def hold_room(paths: RunPaths) -> None:
+def reserve_space(paths: RunPaths) -> None:
     """Hold back the space that the record's end takes. Raises OSError."""
-    files.write_bytes(paths.room, bytes(ROOM), within=paths.root)
+    files.write_bytes(paths.room, bytes(RESERVED_BYTES), within=paths.root)
 
 
 def replace_file(path: Path, data: bytes, *, within: Path) -> None:
@@ -127,7 +127,7 @@ def replace_file(path: Path, data: bytes, *, within: Path) -> None:
     try:
         files.replace_bytes(path, data, within=within)
     except OSError as error:
-        raise MachineError(say("cannot write {path}: {why}", path=path, why=files.reason(error))) from error
+        raise MachineError(msg("cannot write {path}: {why}", path=path, why=files.reason(error))) from error
 
 
 def write_record(paths: RunPaths, record: Record) -> None:
@@ -138,24 +138,24 @@ def write_record(paths: RunPaths, record: Record) -> None:
 def read_record(path: Path) -> Record:
     """Raises MachineError when the file is missing or is not a record."""
     try:
-        return kept(Record, files.read_bytes(path, within=path.parent))
+        return parse_lenient(Record, files.read_bytes(path, within=path.parent))
     except (OSError, ValueError, RecursionError) as error:
-        raise MachineError(say("{path} is not the record of a run: {why}", path=path, why=str(error))) from error
+        raise MachineError(msg("{path} is not the record of a run: {why}", path=path, why=str(error))) from error
 
 
-def digest(path: Path, name: str) -> FileDigest:
+def digest_file(path: Path, name: str) -> FileDigest:
     """SHA-256 and size of a file, under the name it is recorded by."""
     with files.open_file(path) as file:
         found = hashlib.file_digest(cast("BufferedReader", file), "sha256")
         return FileDigest(name=name, sha256=found.hexdigest(), size=file.tell())
 
 
-def digest_of(data: bytes, name: str) -> FileDigest:
+def digest_bytes(data: bytes, name: str) -> FileDigest:
     """The same for bytes in hand."""
     return FileDigest(name=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
-def outputs(paths: RunPaths) -> tuple[OutputFile, ...]:
+def list_outputs(paths: RunPaths) -> tuple[OutputFile, ...]:
     """Everything the trainer wrote under output/, by its path inside the run folder.
 
     What is left of a file that was being rewritten when lorabake was killed is no output, and neither is a link.
@@ -163,14 +163,14 @@ def outputs(paths: RunPaths) -> tuple[OutputFile, ...]:
     if paths.output.is_symlink():
         return ()
     every = sorted(Path(folder, name) for folder, _, names in os.walk(paths.output) for name in names)
-    plain = (path for path in every if S_ISREG(path.lstat().st_mode) and not is_part(path.name))
-    return tuple(_output(path, legible(path.relative_to(paths.root).as_posix())) for path in plain)
+    plain = (path for path in every if S_ISREG(path.lstat().st_mode) and not is_partial_file(path.name))
+    return tuple(_digest_output(path, escape_undecodable(path.relative_to(paths.root).as_posix())) for path in plain)
 
 
-def _output(path: Path, name: str) -> OutputFile:
-    return OutputFile(**digest(path, name).model_dump(), incomplete=incomplete(path))
+def _digest_output(path: Path, name: str) -> OutputFile:
+    return OutputFile(**digest_file(path, name).model_dump(), incomplete=incomplete_lora_reason(path))
 
 
-def is_part(name: str) -> bool:
+def is_partial_file(name: str) -> bool:
     """Whether a file is one that was to take the place of another when it was whole."""
     return name.startswith(".") and name.endswith(".part")

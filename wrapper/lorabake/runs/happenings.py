@@ -18,7 +18,7 @@ class ModelLoaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class RunTotals:
     """sd-scripts' own counts (TN:987-1000); samples count repeats."""
 
     train_samples: int = 0
@@ -73,22 +73,22 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class NoData:
+class EmptyDataset:
     """No picture was found; the trainer ends with exit code 0 (TN:575-579)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class LogLine:
     """Any line that is not a bar, without colours: for people who want the trainer's own words."""
 
     text: str
 
 
-ProgressEvent = Started | ModelLoaded | Totals | Epoch | Step | BadLoss | Saving | Saved | NoData | Words
+ProgressEvent = Started | ModelLoaded | RunTotals | Epoch | Step | BadLoss | Saving | Saved | EmptyDataset | LogLine
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LogSummary:
     """What a trainer was seen doing in its whole life.
 
     ``exception`` is the last line of the innermost traceback; ``killed_by`` a signal that the launcher says the
@@ -98,7 +98,7 @@ class Seen:
 
     device: str | None = None
     model_loaded: bool = False
-    totals: Totals | None = None
+    totals: RunTotals | None = None
     step: Step | None = None
     saves: tuple[str, ...] = ()
     saved: bool = False
@@ -107,19 +107,3 @@ class Seen:
     killed_by: str | None = None
     last_words: tuple[str, ...] = ()
     lost_state: bool = False
-
-
-__all__ = [
-    "BadLoss",
-    "Epoch",
-    "ModelLoaded",
-    "NoData",
-    "ProgressEvent",
-    "Saved",
-    "Saving",
-    "Seen",
-    "Started",
-    "Step",
-    "Totals",
-    "Words",
-]

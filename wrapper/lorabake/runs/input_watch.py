@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lorabake.errors import MachineError
-from lorabake.planning.drift import input_drift
-from lorabake.reading.fingerprints import Fingerprints
-from lorabake.reading.folders import listing
-from lorabake.reading.inputs import every_again
+from lorabake.inputs.folders import list_folder
+from lorabake.inputs.input_changes import changed_inputs
+from lorabake.inputs.manifest import rehash_inputs
+from lorabake.util.hashing import FileHasher
+from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.record import InputChange, Inputs
-from lorabake_schemas.words import Said, joined, quoted, say
 
 if TYPE_CHECKING:
-    from lorabake.reading.fingerprints import Known
+    from lorabake.util.hashing import KnownDigests
     from lorabake_schemas.dataset import DatasetFacts
-    from lorabake_schemas.record import Role
+    from lorabake_schemas.record import InputRole
 
 KEPT, SHOWN = 100, 5
-NOTHING: Mapping[tuple[str, str], str] = {}
+NO_KNOWN_HASHES: Mapping[tuple[str, str], str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class InputWatch:
     root: Path
     env: Mapping[str, str] = field(repr=False)
     store: Path | None = None
-    known: Known = field(default_factory=lambda: NOTHING, repr=False)
+    known: KnownDigests = field(default_factory=lambda: NO_KNOWN_HASHES, repr=False)
     before: tuple[InputChange, ...] = ()
 
     def changes(self, root: Path | None = None) -> tuple[InputChange, ...]:
@@ -44,47 +44,47 @@ class InputWatch:
 
         ``root`` is where the run folder is now: where it was moved with all around it, its inputs are seen from there.
         """
-        found = self._seen_from(self.root)
+        found = self._changes_from(self.root)
         if not found or root is None or root == self.root:
             return found
-        return min(found, self._seen_from(root), key=len)
+        return min(found, self._changes_from(root), key=len)
 
-    def _seen_from(self, root: Path) -> tuple[InputChange, ...]:
+    def _changes_from(self, root: Path) -> tuple[InputChange, ...]:
         """Caches are left out, since sd-scripts itself writes them, and so is what it had to fetch from the hub."""
         then = [each for each in self.inputs.inputs if each.role != "caches" and each.files]
-        with Fingerprints(self.store, known=self.known) as fingerprints:
-            now = every_again(then, root, fingerprints, self.env)
+        with FileHasher(self.store, known=self.known) as fingerprints:
+            now = rehash_inputs(then, root, fingerprints, self.env)
         names = {(each.role, each.index): each.name for each in then}
         found = {
             (each.what, each.index, each.name): InputChange(
-                role=cast("Role", each.what),
+                role=cast("InputRole", each.what),
                 index=each.index,
-                input=names[cast("Role", each.what), each.index],
+                input=names[cast("InputRole", each.what), each.index],
                 name=each.name,
                 change=each.change,
             )
-            for each in input_drift(then, now)
+            for each in changed_inputs(then, now)
         }
         earlier = [each for each in self.before if (each.role, each.index, each.name) not in found]
         return (*earlier, *found.values())
 
 
-def changed_names(changes: Sequence[InputChange]) -> Said:
+def format_changed_names(changes: Sequence[InputChange]) -> Message:
     """``a.txt, b.png, 3 more``."""
     more = len(changes) - SHOWN
-    names = [quoted(each.name) for each in changes[:SHOWN]]
-    return joined([*names, say("{n} more", n=more)] if more > 0 else names)
+    names = [literal(each.name) for each in changes[:SHOWN]]
+    return join_list([*names, msg("{n} more", n=more)] if more > 0 else names)
 
 
-def refuse_changed(dataset: DatasetFacts, folder: Path, caption_extension: str) -> None:
+def ensure_dataset_unchanged(dataset: DatasetFacts, folder: Path, caption_extension: str) -> None:
     """Raises MachineError when images or captions are not those that were checked: the plan would not fit them."""
-    for facts in (*dataset.concepts, *dataset.regularisation):
-        now = listing(folder / facts.path, caption_extension).stamps
+    for facts in (*dataset.concepts, *dataset.regularization):
+        now = list_folder(folder / facts.path, caption_extension).stamps
         changed = [name for name in sorted({*facts.stamps, *now}) if facts.stamps.get(name) != now.get(name)]
         if changed:
-            said = say(
+            said = msg(
                 "{folder} changed after it was checked: {names}",
                 folder=facts.path,
-                names=joined([*map(quoted, changed[:SHOWN]), *(["..."] if len(changed) > SHOWN else [])]),
+                names=join_list([*map(literal, changed[:SHOWN]), *(["..."] if len(changed) > SHOWN else [])]),
             )
-            raise MachineError(said, say("nothing was started; run it again"))
+            raise MachineError(said, msg("nothing was started; run it again"))

@@ -13,36 +13,41 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
-from lorabake_schemas.words import Said, joined, legible, quoted, say, told
+from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg, nmsg
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from lorabake.runs.folder import RunPaths
 
-SHOWN = 5
-MOST = 100_000  # entries: a run that saves at each step for days has fewer
+FILES_SHOWN = 5
+MAX_ENTRIES = 100_000  # entries: a run that saves at each step for days has fewer
 # Below the run folder, by the path from there; NAME is what sd-scripts calls what it saves. Files of lorabake first,
 # then those of sd-scripts (TU:89-100, TU:6572-6576) and of accelerate 1.6.0 (checkpointing.py:55-160).
-OWN = r"(?:recipe|train|dataset)\.toml|prompts\.txt|(?:command|plan|inputs|record)\.json|events\.jsonl|\.room|\.running"
-PART = r"parts/\d{3}"
-OUTPUT = rf"(?:{PART}/)?output|{PART}/(?:replaced|beyond)"
-SAVED = r"(?:-step\d{8,}|-\d{6,})?"
-STATE = (
+LORABAKE_FILES = (
+    r"(?:recipe|train|dataset)\.toml|prompts\.txt|(?:command|plan|inputs|record)\.json|events\.jsonl|\.room|\.running"
+)
+PART_FOLDER = r"parts/\d{3}"
+OUTPUT_FOLDER = rf"(?:{PART_FOLDER}/)?output|{PART_FOLDER}/(?:replaced|beyond)"
+SAVED_SUFFIX = r"(?:-step\d{8,}|-\d{6,})?"
+STATE_FILES = (
     r"train_state\.json|model(?:_\d+)?\.safetensors|(?:optimizer|scheduler|sampler)(?:_\d+)?\.bin|scaler\.pt"
     r"|random_states_\d+\.pkl"
 )
-FOLDERS = rf"logs|tensorboard(?:/.*)?|parts|{PART}|{OUTPUT}|(?:{OUTPUT})/sample"
-BOARD = r"tensorboard/(?:.*/)?(?:events\.out\.tfevents\.[^/]+|hparams\.yml)"
+KNOWN_FOLDERS = rf"logs|tensorboard(?:/.*)?|parts|{PART_FOLDER}|{OUTPUT_FOLDER}|(?:{OUTPUT_FOLDER})/sample"
+TENSORBOARD_FILES = r"tensorboard/(?:.*/)?(?:events\.out\.tfevents\.[^/]+|hparams\.yml)"
 # Notes, copies of results, and what file managers, editors, NFS and crashes leave: nothing starts or imports them.
-HARMLESS = (
+HARMLESS_FILES = (
     r"(?:.*/)?(?:[^/]+\.(?:md|txt|png|jpg|jpeg|webp|safetensors)|[^/]+~|\.nfs[0-9a-f]+|\.DS_Store|\._[^/]+|Thumbs\.db"
     r"|desktop\.ini|core(?:\.\d+)?)"
 )
-FILES = rf"{OWN}|logs/trainer\.log|{BOARD}|{PART}/going_on\.py|(?:{OUTPUT})/sample/[^/]+\.png|{HARMLESS}"
-NUMBERED = r"(?:\.\d+)?"  # of several that were replaced (runs/parts.py)
+KNOWN_FILES = (
+    rf"{LORABAKE_FILES}|logs/trainer\.log|{TENSORBOARD_FILES}|{PART_FOLDER}/resume_epoch\.py"
+    rf"|(?:{OUTPUT_FOLDER})/sample/[^/]+\.png|{HARMLESS_FILES}"
+)
+NUMBER_SUFFIX = r"(?:\.\d+)?"  # of several that were replaced (runs/parts.py)
 # Written in their place, not replaced: another name of the same file would be written, too.
-IN_PLACE = re.compile(rf"events\.jsonl|logs/.*|\.room|\.running|{PART}/output/.*")
+WRITTEN_IN_PLACE = re.compile(rf"events\.jsonl|logs/.*|\.room|\.running|{PART_FOLDER}/output/.*")
 
 
 def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str) -> tuple[Path, ...]:
@@ -53,40 +58,40 @@ def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str)
     are written in their place.
     """
     name, of = re.escape(saved_as), "|".join(map(re.escape, names))
-    folders = re.compile(rf"{FOLDERS}|(?:{OUTPUT})/{name}{SAVED}-state{NUMBERED}")
-    own = rf"{FILES}|{of}" if of else FILES
-    file = (
-        rf"(?:{OUTPUT})/(?:{name}{SAVED}\.(?:safetensors|ckpt|pt){NUMBERED}|{name}{SAVED}-state{NUMBERED}/(?:{STATE}))"
-    )
+    folders = re.compile(rf"{KNOWN_FOLDERS}|(?:{OUTPUT_FOLDER})/{name}{SAVED_SUFFIX}-state{NUMBER_SUFFIX}")
+    own = rf"{KNOWN_FILES}|{of}" if of else KNOWN_FILES
+    lora = rf"{name}{SAVED_SUFFIX}\.(?:safetensors|ckpt|pt){NUMBER_SUFFIX}"
+    state_file = rf"{name}{SAVED_SUFFIX}-state{NUMBER_SUFFIX}/(?:{STATE_FILES})"
+    file = rf"(?:{OUTPUT_FOLDER})/(?:{lora}|{state_file})"
     files = re.compile(rf"{own}|{file}")
     part = re.compile(r"(?:(.*)/)?\.([^/]+)\.part")
-    found: list[tuple[str, Said]] = []
+    found: list[tuple[str, Message]] = []
     shared: list[Path] = []
-    for place, state in _entries(paths.root):
+    for place, state in _iter_entries(paths.root):
         left_over = part.fullmatch(place)  # of a file that lorabake was killed in the middle of
         known = place if left_over is None else f"{left_over[1] + '/' if left_over[1] else ''}{left_over[2]}"
-        why = _foreign(place, state, known_file=files.fullmatch(known) is not None, folders=folders)
+        why = _foreign_reason(place, state, known_file=files.fullmatch(known) is not None, folders=folders)
         if why is not None:
             found.append((place, why))
-        elif S_ISREG(state.st_mode) and state.st_nlink > 1 and IN_PLACE.fullmatch(place):
+        elif S_ISREG(state.st_mode) and state.st_nlink > 1 and WRITTEN_IN_PLACE.fullmatch(place):
             shared.append(paths.root / place)
     if found:
-        raise _refused(paths.root, found)
+        raise _foreign_files_error(paths.root, found)
     return tuple(shared)
 
 
-def _foreign(place: str, state: os.stat_result, *, known_file: bool, folders: re.Pattern[str]) -> Said | None:
+def _foreign_reason(place: str, state: os.stat_result, *, known_file: bool, folders: re.Pattern[str]) -> Message | None:
     """Why an entry is not to be there; None for one of ours."""
     if S_ISLNK(state.st_mode):
-        return say("it is a symbolic link")
+        return msg("it is a symbolic link")
     if S_ISDIR(state.st_mode):
-        return None if folders.fullmatch(place) else say("no run has such a folder")
+        return None if folders.fullmatch(place) else msg("no run has such a folder")
     if not S_ISREG(state.st_mode):
-        return say("it is not a regular file")
-    return None if known_file else say("no run has such a file")
+        return msg("it is not a regular file")
+    return None if known_file else msg("no run has such a file")
 
 
-def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+def _iter_entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Everything below a folder, by its path from there; links are not followed. Raises MachineError for too much."""
     ahead, count = [""], 0
     while ahead:
@@ -94,17 +99,19 @@ def _entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
         with os.scandir(root / inside) as entries:
             for entry in entries:
                 count += 1
-                if count > MOST:
-                    raise MachineError(say("{run} has more files than a run can have", run=root))
+                if count > MAX_ENTRIES:
+                    raise MachineError(msg("{run} has more files than a run can have", run=root))
                 place, state = f"{inside}/{entry.name}" if inside else entry.name, entry.stat(follow_symlinks=False)
                 yield place, state
                 if S_ISDIR(state.st_mode):
                     ahead.append(place)
 
 
-def _refused(root: Path, found: list[tuple[str, Said]]) -> MachineError:
-    shown = joined([say("{file} ({why})", file=legible(place), why=why) for place, why in sorted(found)[:SHOWN]])
-    if len(found) > SHOWN:
-        shown = told(len(found) - SHOWN, "{some} and {n} more", "{some} and {n} more", some=shown)
-    said = say("{run} has files that lorabake did not make: {files}", run=root, files=quoted(shown))
-    return MachineError(said, say("nothing was started; move these files elsewhere, or delete them"))
+def _foreign_files_error(root: Path, found: list[tuple[str, Message]]) -> MachineError:
+    shown = join_list(
+        [msg("{file} ({why})", file=escape_undecodable(place), why=why) for place, why in sorted(found)[:FILES_SHOWN]]
+    )
+    if len(found) > FILES_SHOWN:
+        shown = nmsg(len(found) - FILES_SHOWN, "{some} and {n} more", "{some} and {n} more", some=shown)
+    said = msg("{run} has files that lorabake did not make: {files}", run=root, files=literal(shown))
+    return MachineError(said, msg("nothing was started; move these files elsewhere, or delete them"))

@@ -13,13 +13,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from lorabake import guard
 from lorabake.errors import MachineError
-from lorabake.files import open_descriptor, read_bytes, remove_file
-from lorabake.locks import Held, holder, try_held
-from lorabake.owners import Owner, is_gone, is_here, lives, this_process, understood
 from lorabake.runs.folder import RunPaths
-from lorabake_schemas.words import Said, say
+from lorabake.util import process_guard
+from lorabake.util.files import open_descriptor, read_bytes, remove_file
+from lorabake.util.locks import LockHolder, find_holder, try_lock
+from lorabake.util.owners import LockOwner, current_owner, is_alive, is_gone, is_local_process, parse_owner
+from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from lorabake_schemas.record import Record
 
-LIMIT = 4096  # bytes of .running
-RUNNING = ".running"
+MAX_CLAIM_BYTES = 4096  # bytes of .running
+CLAIM_FILE = ".running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,14 @@ class Claim:
     """What .running says. ``owner`` is the guard and its use the run's name; ``folder`` the inode of the run folder, by
     which a copy is told from the run itself; ``trainer`` is 0 before its start."""
 
-    owner: Owner
+    owner: LockOwner
     mark: str
     folder: int
     trainer: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Active:
+class ActiveRun:
     """A run that is in progress, or may be.
 
     ``owner`` is lorabake's process, or the guard's where lorabake is gone; None where nobody says. ``pids`` are the
@@ -51,7 +51,7 @@ class Active:
     """
 
     root: Path
-    owner: Owner | None = None
+    owner: LockOwner | None = None
     pids: tuple[int, ...] = ()
     is_supervised: bool = False
     is_guarded: bool = False
@@ -60,34 +60,34 @@ class Active:
 
     @property
     def error(self) -> MachineError:
-        who = self.owner.described() if self.owner is not None else say("an unknown process")
+        who = self.owner.describe_owner() if self.owner is not None else msg("an unknown process")
         if not self.certain:
-            said = say("{run} may be in progress: {who}", run=self.root, who=who)
-            hint = say("if you are sure that this process no longer exists, remove {file}", file=self.file or self.root)
+            said = msg("{run} may be in progress: {who}", run=self.root, who=who)
+            hint = msg("if you are sure that this process no longer exists, remove {file}", file=self.file or self.root)
         elif self.is_supervised:
-            said = say("{run} is in progress: {who}", run=self.root, who=who)
-            hint = say("wait until it ends, or stop it: kill {pids}", pids=str(self.owner.pid if self.owner else ""))
+            said = msg("{run} is in progress: {who}", run=self.root, who=who)
+            hint = msg("wait until it ends, or stop it: kill {pids}", pids=str(self.owner.pid if self.owner else ""))
         elif self.is_guarded:
-            said = say("the trainer of {run} is still being stopped: its lorabake was killed", run=self.root)
-            hint = say("try again in a few seconds")
+            said = msg("the trainer of {run} is still being stopped: its lorabake was killed", run=self.root)
+            hint = msg("try again in a few seconds")
         else:
             who = self.trainer
-            said = say(
+            said = msg(
                 "the trainer of {run} is still running, but its lorabake was killed: {who}", run=self.root, who=who
             )
-            hint = say("wait until it ends, or stop it: kill {pids}", pids=self._list or "PID")
+            hint = msg("wait until it ends, or stop it: kill {pids}", pids=self._pid_list or "PID")
         return MachineError(said, hint)
 
     @property
-    def _list(self) -> str:
+    def _pid_list(self) -> str:
         return " ".join(map(str, self.pids))
 
     @property
-    def trainer(self) -> Said:
+    def trainer(self) -> Message:
         """The processes of the trainer."""
         if self.pids:
-            return say("processes {pids}", pids=self._list)
-        return say("processes that have {log} open", log=RunPaths(self.root).log)
+            return msg("processes {pids}", pids=self._pid_list)
+        return msg("processes that have {log} open", log=RunPaths(self.root).log)
 
 
 @contextmanager
@@ -100,14 +100,14 @@ def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            busy = stack.enter_context(try_held(lock_file(folder, name), paths.root.name))
+            busy = stack.enter_context(try_lock(lock_path(folder, name), paths.root.name))
         except OSError as error:
             why = error.strerror or str(error)
-            raise MachineError(say("cannot write to {folder}: {why}", folder=folder, why=why)) from error
+            raise MachineError(msg("cannot write to {folder}: {why}", folder=folder, why=why)) from error
         if busy is not None:
-            raise _taken(folder, name, busy)
-        for other in (paths, *_claimed(folder, name)):
-            active = find_trainer(other)
+            raise _name_taken_error(folder, name, busy)
+        for other in (paths, *_iter_claimed(folder, name)):
+            active = find_running_trainer(other)
             if active is not None:
                 raise active.error
         with suppress(OSError):  # of a guard that was killed: nothing of it lives
@@ -115,14 +115,14 @@ def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
         yield
 
 
-def _taken(folder: Path, name: str, busy: Held) -> MachineError:
+def _name_taken_error(folder: Path, name: str, busy: LockHolder) -> MachineError:
     """The name is held by lorabake, which has told of which run."""
     root = folder / busy.owner.use if busy.owner is not None and busy.owner.use else None
     if root is not None and root.parent == folder and busy.certain:
-        return Active(root, busy.owner, is_supervised=True).error
-    said = say("a run named {name} is in progress: {who}", name=name, who=busy.who)
+        return ActiveRun(root, busy.owner, is_supervised=True).error
+    said = msg("a run named {name} is in progress: {who}", name=name, who=busy.who)
     if not busy.certain:
-        said = say("a run named {name} may be in progress: {who}", name=name, who=busy.who)
+        said = msg("a run named {name} may be in progress: {who}", name=name, who=busy.who)
     return MachineError(said, busy.hint)
 
 
@@ -132,52 +132,52 @@ def ensure_idle(root: Path, name: str) -> None:
     Only a hint: launch() decides. Makes no folder and no file.
     """
     with suppress(OSError):
-        if (busy := holder(lock_file(root.parent, name))) is not None:
-            raise _taken(root.parent, name, busy)
-    for other in (RunPaths(root), *_claimed(root.parent, name)):
-        active = find_trainer(other)
+        if (busy := find_holder(lock_path(root.parent, name))) is not None:
+            raise _name_taken_error(root.parent, name, busy)
+    for other in (RunPaths(root), *_iter_claimed(root.parent, name)):
+        active = find_running_trainer(other)
         if active is not None:
             raise active.error
 
 
-def find_active(paths: RunPaths, record: Record) -> Active | None:
+def find_active(paths: RunPaths, record: Record) -> ActiveRun | None:
     """Whether a run is in progress: by its lorabake, or by what it has left running. Changes nothing."""
     busy = None
     if record.status == "started":
         with suppress(OSError):
-            busy = holder(lock_file(paths.root.parent, record.name))
+            busy = find_holder(lock_path(paths.root.parent, record.name))
     if busy is not None and (busy.owner is None or busy.owner.use in {"", paths.root.absolute().name}):
-        return Active(paths.root, busy.owner, is_supervised=True, certain=busy.certain, file=busy.path)
-    return find_trainer(paths)
+        return ActiveRun(paths.root, busy.owner, is_supervised=True, certain=busy.certain, file=busy.path)
+    return find_running_trainer(paths)
 
 
-def lock_file(folder: Path, name: str) -> Path:
+def lock_path(folder: Path, name: str) -> Path:
     """A record's name may come from a stranger: it leads to no other folder."""
     return folder / f".{name.replace('/', '_').replace(chr(0), '_')}.lock"
 
 
-def find_trainer(paths: RunPaths) -> Active | None:
+def find_running_trainer(paths: RunPaths) -> ActiveRun | None:
     """The guard and trainer of a run folder that live, or may live. Changes nothing.
 
     Only of this machine's processes anything is looked up: a run folder may come from a stranger.
     """
     claim, locked = read_claim(paths), _log_is_free(paths)
     if claim is None or claim.folder != _inode(paths.root):
-        return None if locked is not False else Active(paths.root, claim.owner if claim is not None else None)
+        return None if locked is not False else ActiveRun(paths.root, claim.owner if claim is not None else None)
     owner = claim.owner
-    if is_here(owner):
-        pids, guarded = _processes(claim), lives(owner)
+    if is_local_process(owner):
+        pids, guarded = _trainer_pids(claim), is_alive(owner)
         if pids or guarded or locked is False:
-            return Active(paths.root, owner, pids, is_guarded=guarded)
+            return ActiveRun(paths.root, owner, pids, is_guarded=guarded)
         return None
     if locked is not False and is_gone(owner, unlocked=bool(locked)):
         return None
-    return Active(paths.root, owner, certain=locked is False, file=paths.running)
+    return ActiveRun(paths.root, owner, certain=locked is False, file=paths.running)
 
 
 def read_claim(paths: RunPaths) -> Claim | None:
     try:
-        found = understood(read_bytes(paths.running, LIMIT, within=paths.root))
+        found = parse_owner(read_bytes(paths.running, MAX_CLAIM_BYTES, within=paths.root))
     except (OSError, ValueError):
         return None
     if found is None:
@@ -191,28 +191,28 @@ def read_claim(paths: RunPaths) -> Claim | None:
 
 def new_claim(paths: RunPaths, name: str) -> tuple[Path, dict[str, object]]:
     """What a guard is to write into .running; it adds itself."""
-    return paths.running, {**asdict(this_process(name)), "folder": _inode(paths.root)}
+    return paths.running, {**asdict(current_owner(name)), "folder": _inode(paths.root)}
 
 
-def drop_claim(paths: RunPaths) -> None:
+def remove_stale_claim(paths: RunPaths) -> None:
     """Remove what a guard that was killed has left, unless its trainer lives."""
-    if find_trainer(paths) is None:
+    if find_running_trainer(paths) is None:
         with suppress(OSError):
             remove_file(paths.running, within=paths.root)
 
 
-def _processes(claim: Claim) -> tuple[int, ...]:
+def _trainer_pids(claim: Claim) -> tuple[int, ...]:
     """The trainer's processes, without its guard."""
-    found = guard.Tree(0, claim.mark).members()
+    found = process_guard.ProcessTree(0, claim.mark).members()
     if not found and claim.trainer and not os.path.exists("/proc/self/stat"):  # noqa: PTH110 - as guard does
-        found = guard.Tree(claim.trainer, claim.mark).members()
+        found = process_guard.ProcessTree(claim.trainer, claim.mark).members()
     return tuple(sorted(found - {claim.owner.pid}))
 
 
-def _claimed(folder: Path, name: str) -> Iterator[RunPaths]:
+def _iter_claimed(folder: Path, name: str) -> Iterator[RunPaths]:
     """Run folders of that name beside this one whose trainer was started and has not ended in order."""
     with suppress(OSError):
-        for path in sorted(folder.glob(f"*/{RUNNING}")):
+        for path in sorted(folder.glob(f"*/{CLAIM_FILE}")):
             paths = RunPaths(path.parent)
             claim = read_claim(paths)
             if claim is not None and claim.owner.use == name:
@@ -226,7 +226,7 @@ def _log_is_free(paths: RunPaths) -> bool | None:
     except (OSError, ValueError):
         return None
     try:
-        return guard.flock(descriptor, shared=True)
+        return process_guard.flock(descriptor, shared=True)
     except OSError:
         return None
     finally:

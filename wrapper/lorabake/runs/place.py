@@ -8,17 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 MOVED, DELETED = "folder-moved", "folder-deleted"
-GONE = " (deleted)"  # what Linux writes after the path of a folder that has none any more
+DELETED_SUFFIX = " (deleted)"  # what Linux writes after the path of a folder that has none any more
 
 
-class Place:
+class FolderHandle:
     """A folder that is kept hold of, whatever it is called."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._descriptor = os.open(root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> FolderHandle:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,14 +38,14 @@ class Place:
             here = False
         except OSError:
             return False
-        return not here and self._elsewhere() is None
+        return not here and self._find_moved_path() is None
 
     def now(self) -> Path:
         """Where it is; where it was, when it is nowhere."""
-        return self.root if self._is_at(self.root) else self._elsewhere() or self.root
+        return self.root if self._is_at(self.root) else self._find_moved_path() or self.root
 
-    def _elsewhere(self) -> Path | None:
-        path = _path_of(self._descriptor)
+    def _find_moved_path(self) -> Path | None:
+        path = _descriptor_path(self._descriptor)
         return path if path is not None and self._is_at(path) else None
 
     def _is_at(self, path: Path) -> bool:
@@ -54,12 +54,12 @@ class Place:
         return False
 
 
-def _path_of(descriptor: int) -> Path | None:
+def _descriptor_path(descriptor: int) -> Path | None:
     """The path of an open folder, as the system has it today."""
     with suppress(OSError, AttributeError):
         if sys.platform == "darwin":
             import fcntl
 
             return Path(os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0")))
-        return Path(os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(GONE))  # noqa: PTH115 - no file
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(DELETED_SUFFIX))  # noqa: PTH115 - no file
     return None

@@ -12,51 +12,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lorabake.files import open_append, read_bytes, replace_bytes
+from lorabake.util.files import open_append, read_bytes, replace_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-REGISTER = "runs.jsonl"
-RECORD = "record.json"
-TIDY_AT = 1_000_000  # bytes: some 5000 runs; then those that are gone are left out
-NEIGHBOURS = 500  # run folders that are looked through beside one that has gone
+INDEX_FILE = "runs.jsonl"
+RECORD_FILE = "record.json"
+MAX_INDEX_BYTES = 1_000_000  # bytes: some 5000 runs; then those that are gone are left out
+MAX_NEIGHBORS = 500  # run folders that are looked through beside one that has gone
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """``digest`` is the run's; None for one that has none."""
 
     root: Path
     digest: str | None
 
 
-def remember(home: Path, root: Path, digest: str | None) -> None:
+def register_run(home: Path, root: Path, digest: str | None) -> None:
     """Note a run that starts. Never raises: a run must not fail for want of a note about it."""
     line = json.dumps({"run": str(root.absolute()), "digest": digest}) + "\n"
-    path = home / REGISTER
+    path = home / INDEX_FILE
     with suppress(OSError, ValueError):
         home.mkdir(0o755, parents=True, exist_ok=True)
         with open_append(path) as file:  # a short line is appended in one piece, whoever else does the same
             file.write(line.encode())
             size = file.tell()
-        if size > TIDY_AT:
-            _tidy(path)
+        if size > MAX_INDEX_BYTES:
+            _drop_missing_runs(path)
 
 
-def _tidy(path: Path) -> None:
+def _drop_missing_runs(path: Path) -> None:
     """What another run notes in this very moment may be lost; its files then find it by their place only."""
-    kept = {entry.root: entry for entry in _entries(path) if (entry.root / RECORD).is_file()}
+    kept = {entry.root: entry for entry in _iter_index(path) if (entry.root / RECORD_FILE).is_file()}
     lines = (json.dumps({"run": str(entry.root), "digest": entry.digest}) + "\n" for entry in kept.values())
     replace_bytes(path, "".join(lines).encode())
 
 
-def entries(home: Path) -> list[Entry]:
+def read_index(home: Path) -> list[IndexEntry]:
     """Every run that was noted, the newest first; runs that have gone since are among them."""
-    return list(dict.fromkeys(reversed(list(_entries(home / REGISTER)))))
+    return list(dict.fromkeys(reversed(list(_iter_index(home / INDEX_FILE)))))
 
 
-def _entries(path: Path) -> Iterator[Entry]:
+def _iter_index(path: Path) -> Iterator[IndexEntry]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError:
@@ -66,35 +66,32 @@ def _entries(path: Path) -> Iterator[Entry]:
             told = cast("dict[str, object]", json.loads(line))
             run, digest = told.get("run"), told.get("digest")
             if isinstance(run, str) and run and "\0" not in run:
-                yield Entry(Path(run), digest if isinstance(digest, str) else None)
+                yield IndexEntry(Path(run), digest if isinstance(digest, str) else None)
 
 
-def with_digest(noted: Iterable[Entry], digest: str) -> Iterator[Path]:
+def iter_runs_with_digest(noted: Iterable[IndexEntry], digest: str) -> Iterator[Path]:
     """Run folders whose record has this digest; a folder that was renamed is found beside where it was."""
     searched: set[Path] = set()
     for entry in noted:
         if entry.digest != digest:
             continue
-        if holds(entry.root, digest):
+        if record_contains(entry.root, digest):
             yield entry.root
         elif entry.root.parent not in searched:
             searched.add(entry.root.parent)
-            yield from (folder for folder in _folders(entry.root.parent) if holds(folder, digest))
+            yield from (folder for folder in _list_folders(entry.root.parent) if record_contains(folder, digest))
 
 
-def holds(root: Path, text: str) -> bool:
+def record_contains(root: Path, text: str) -> bool:
     """Whether a text stands in the record of a run; quicker than understanding thousands of records."""
     try:
-        return text.encode() in read_bytes(root / RECORD)
+        return text.encode() in read_bytes(root / RECORD_FILE)
     except OSError:
         return False
 
 
-def _folders(parent: Path) -> list[Path]:
+def _list_folders(parent: Path) -> list[Path]:
     try:
-        return sorted(each for each in parent.iterdir() if each.is_dir())[:NEIGHBOURS]
+        return sorted(each for each in parent.iterdir() if each.is_dir())[:MAX_NEIGHBORS]
     except OSError:
         return []
-
-
-__all__ = ["Entry", "entries", "holds", "remember", "with_digest"]

@@ -19,29 +19,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from lorabake.files import open_file, read_bytes
-from lorabake.reading.weights import WeightsError, read_weights
-from lorabake_schemas.words import Said, quoted, say
+from lorabake.lora.weights import WeightsError, read_weights
+from lorabake.util.files import open_file, read_bytes
+from lorabake_schemas.messages import Message, literal, msg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lorabake.planning.continuation import Course
+    from lorabake.planning.resume_steps import TrainingSchedule
 
 MODEL, TRAIN_STATE, SCHEDULER, SCALER = "model.safetensors", "train_state.json", "scheduler.bin", "scaler.pt"
-ALWAYS = (TRAIN_STATE, MODEL, "optimizer.bin", "random_states_0.pkl")
-ENDING = "-state"
+REQUIRED_FILES = (TRAIN_STATE, MODEL, "optimizer.bin", "random_states_0.pkl")
+STATE_SUFFIX = "-state"
 # The records at the end of a zip file: the last one, and the two of the 64 bit form before it.
-END = struct.Struct("<4s4H2LH")
+ZIP_END = struct.Struct("<4s4H2LH")
 LONG_END, LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
-TAIL = LONG_END.size + LOCATOR.size + END.size
+ZIP_TAIL_BYTES = LONG_END.size + LOCATOR.size + ZIP_END.size
 
-Kind = Literal["step", "epoch", "last"]
+StateKind = Literal["step", "epoch", "last"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class StateLocation:
     """A folder where a start of the trainer writes: which start, and what its own step numbers lack."""
 
     folder: Path
@@ -50,46 +50,46 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class SavedState:
     """A state folder. ``step`` is the run's, by the folder's name; ``offset`` what the numbers inside may lack."""
 
     path: Path
-    kind: Kind
+    kind: StateKind
     step: int
     part: int
     offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedFiles:
     """What every whole state of a run holds: files by name, and the network's tensors where they are known."""
 
     files: frozenset[str]
     shapes: Shapes | None = None
 
 
-def states(spots: Sequence[Spot], name: str, course: Course) -> list[State]:
+def list_states(spots: Sequence[StateLocation], name: str, course: TrainingSchedule) -> list[SavedState]:
     """Every state folder of a training that saves as ``name``, the one that is furthest first.
 
     Of several that are as far, that of the last start comes first.
     """
-    found = [state for spot in spots for state in _in(spot, name, course)]
+    found = [state for spot in spots for state in _iter_states(spot, name, course)]
     return sorted(found, key=lambda each: (each.step, each.part, each.kind != "step", each.path.name), reverse=True)
 
 
-def _in(spot: Spot, name: str, course: Course) -> Iterator[State]:
-    for path in sorted(spot.folder.glob(f"*{ENDING}")):
-        told = named(path.name, name)
+def _iter_states(spot: StateLocation, name: str, course: TrainingSchedule) -> Iterator[SavedState]:
+    for path in sorted(spot.folder.glob(f"*{STATE_SUFFIX}")):
+        told = parse_state_name(path.name, name)
         if told is None or not path.is_dir():
             continue
         kind, number = told
-        step = {"step": number + spot.offset, "epoch": course.end_of(number), "last": course.steps}[kind]
-        yield State(path, kind, step, spot.part, spot.offset)
+        step = {"step": number + spot.offset, "epoch": course.last_step_of_epoch(number), "last": course.steps}[kind]
+        yield SavedState(path, kind, step, spot.part, spot.offset)
 
 
-def named(folder: str, name: str) -> tuple[Kind, int] | None:
+def parse_state_name(folder: str, name: str) -> tuple[StateKind, int] | None:
     """What the name of a state folder says (TU:89-98), None for one that is not of this training."""
-    told = re.fullmatch(re.escape(name) + r"(?:-step(\d{8,})|-(\d{6,}))?" + re.escape(ENDING), folder)
+    told = re.fullmatch(re.escape(name) + r"(?:-step(\d{8,})|-(\d{6,}))?" + re.escape(STATE_SUFFIX), folder)
     if told is None:
         return None
     if told[1]:
@@ -97,103 +97,103 @@ def named(folder: str, name: str) -> tuple[Kind, int] | None:
     return ("epoch", int(told[2])) if told[2] else ("last", 0)
 
 
-def expected(states: Sequence[State], train: Mapping[str, object]) -> Expected:
+def expected_files(states: Sequence[SavedState], train: Mapping[str, object]) -> ExpectedFiles:
     """By the settings of the training, and by what most of its states have in common."""
-    files = {*ALWAYS}
+    files = {*REQUIRED_FILES}
     if not str(train.get("optimizer_type", "")).lower().endswith("schedulefree"):  # TU:5240; it has no schedule
         files.add(SCHEDULER)
     if train.get("mixed_precision") == "fp16":
         files.add(SCALER)
-    shapes = Counter(found for state in states if (found := _shapes(state.path / MODEL)) is not None)
-    return Expected(frozenset(files), dict(shapes.most_common(1)[0][0]) if shapes else None)
+    shapes = Counter(found for state in states if (found := _read_shapes(state.path / MODEL)) is not None)
+    return ExpectedFiles(frozenset(files), dict(shapes.most_common(1)[0][0]) if shapes else None)
 
 
-def _shapes(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
-    from lorabake.reading import safetensors_header
+def _read_shapes(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+    from lorabake.util import safetensors
 
     try:
-        header = safetensors_header.read(path)
+        header = safetensors.read_header(path)
     except OSError:
         return None
-    return tuple(sorted(header.shapes.items())) if isinstance(header, safetensors_header.Header) else None
+    return tuple(sorted(header.shapes.items())) if isinstance(header, safetensors.SafetensorsHeader) else None
 
 
-def problem(state: State, wanted: Expected) -> Said | None:
+def state_problem(state: SavedState, wanted: ExpectedFiles) -> Message | None:
     """Why a state is not whole, None when it is: every file is read to its end."""
     for name in sorted(wanted.files):
         path = state.path / name
         try:
-            why = _wrong_with(path, state, wanted)
+            why = _file_problem(path, state, wanted)
         except FileNotFoundError:
-            why = say("it is missing")
+            why = msg("it is missing")
         except OSError as error:
-            why = quoted(error.strerror or str(error))
+            why = literal(error.strerror or str(error))
         if why is not None:
-            return say("{file}: {why}", file=name, why=why)
+            return msg("{file}: {why}", file=name, why=why)
     return None
 
 
-def _wrong_with(path: Path, state: State, wanted: Expected) -> Said | None:
+def _file_problem(path: Path, state: SavedState, wanted: ExpectedFiles) -> Message | None:
     """Raises OSError when the file cannot be read."""
     if path.name == TRAIN_STATE:
-        return _wrong_with_count(path, state)
+        return _step_problem(path, state)
     if path.name == MODEL:
-        return _wrong_with_weights(path, wanted.shapes)
-    return wrong_with_archive(path)
+        return _weights_problem(path, wanted.shapes)
+    return archive_problem(path)
 
 
-def _wrong_with_count(path: Path, state: State) -> Said | None:
+def _step_problem(path: Path, state: SavedState) -> Message | None:
     """sd-scripts counts a continuation's steps from anew; lorabake may have set the number right already."""
     try:
         told: object = json.loads(read_bytes(path, 1 << 20))
     except (ValueError, RecursionError):
-        return say("it is not JSON")
+        return msg("it is not JSON")
     step = cast("dict[str, object]", told).get("current_step") if isinstance(told, dict) else None
     if step in (state.step, state.step - state.offset):
         return None
-    return say("it says step {found}, its folder's name step {step}", found=repr(step), step=state.step)
+    return msg("it says step {found}, its folder's name step {step}", found=repr(step), step=state.step)
 
 
-def _wrong_with_weights(path: Path, shapes: Shapes | None) -> Said | None:
+def _weights_problem(path: Path, shapes: Shapes | None) -> Message | None:
     try:
         weights = read_weights(path)
     except WeightsError as error:
         return error.why
     if not weights.shapes:
-        return say("it holds no tensor")
+        return msg("it holds no tensor")
     if weights.not_finite:
-        return say("its numbers are not all finite")
+        return msg("its numbers are not all finite")
     if shapes is not None and dict(weights.shapes) != dict(shapes):
-        return say("its tensors are not those of the other states")
+        return msg("its tensors are not those of the other states")
     return None
 
 
-def incomplete(path: Path) -> Said | None:
+def incomplete_lora_reason(path: Path) -> Message | None:
     """Why a file that should be a LoRA is not a complete one, by its header or its archive; None for any other file.
 
     Raises OSError when it cannot be read.
     """
-    from lorabake.reading import safetensors_header
+    from lorabake.util import safetensors
 
     if path.suffix == ".safetensors":
-        header = safetensors_header.read(path)
-        return None if isinstance(header, safetensors_header.Header) else say("it is damaged or cut off")
-    return wrong_with_archive(path) if path.suffix in {".ckpt", ".pt"} else None
+        header = safetensors.read_header(path)
+        return None if isinstance(header, safetensors.SafetensorsHeader) else msg("it is damaged or cut off")
+    return archive_problem(path) if path.suffix in {".ckpt", ".pt"} else None
 
 
-def wrong_with_archive(path: Path) -> Said | None:
+def archive_problem(path: Path) -> Message | None:
     """What torch.save writes is a zip archive with a CRC for each part: nothing has to be unpickled to check it.
 
     Raises OSError when it cannot be read.
     """
     with open_file(path) as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - TAIL))
+        file.seek(max(0, size - ZIP_TAIL_BYTES))
         tail = file.read()
     if not size:
-        return say("it is empty")
+        return msg("it is empty")
     try:
-        part = _damaged_part(path) if _ends_well(tail, size) else ""
+        part = _find_damaged_entry(path) if _has_valid_end(tail, size) else ""
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
         part = ""
     except OSError as error:
@@ -201,11 +201,11 @@ def wrong_with_archive(path: Path) -> Said | None:
             raise
         part = ""
     if part:
-        return say("it is damaged ({part})", part=part)
-    return None if part is None else say("it is damaged or cut off")
+        return msg("it is damaged ({part})", part=part)
+    return None if part is None else msg("it is damaged or cut off")
 
 
-def _damaged_part(path: Path) -> str | None:
+def _find_damaged_entry(path: Path) -> str | None:
     """The first part of an archive whose CRC is wrong; "" when it is none of torch's, which writes all parts alike and
     compresses nothing, or when parts are not described as they should be. None when it is sound."""
     with open_file(path) as file, zipfile.ZipFile(file) as archive:
@@ -219,22 +219,22 @@ def _damaged_part(path: Path) -> str | None:
     return broken or (None if sound else "")
 
 
-def _ends_well(tail: bytes, size: int) -> bool:
+def _has_valid_end(tail: bytes, size: int) -> bool:
     """Whether the records at an archive's end agree, of which zipfile believes some and torch others.
 
     The end of a zip file as PKWARE's APPNOTE 4.3.14 to 4.3.16 has it: where the list of entries lies and how many there
     are, twice when the 64 bit form is there as well, as torch writes it.
     """
-    if len(tail) < END.size:
+    if len(tail) < ZIP_END.size:
         return False
-    sign, disk, disk_of_list, here, count, length, begin, comment = END.unpack(tail[-END.size :])
+    sign, disk, disk_of_list, here, count, length, begin, comment = ZIP_END.unpack(tail[-ZIP_END.size :])
     if sign != b"PK\5\6" or disk or disk_of_list or here != count or comment:
         return False
-    if len(tail) < TAIL or tail[LONG_END.size :][:4] != b"PK\6\7":
-        return bool(begin + length == size - END.size)
-    long, locator = LONG_END.unpack(tail[: LONG_END.size]), LOCATOR.unpack(tail[LONG_END.size : -END.size])
+    if len(tail) < ZIP_TAIL_BYTES or tail[LONG_END.size :][:4] != b"PK\6\7":
+        return bool(begin + length == size - ZIP_END.size)
+    long, locator = LONG_END.unpack(tail[: LONG_END.size]), LOCATOR.unpack(tail[LONG_END.size : -ZIP_END.size])
     told = zip((here, count, length, begin), long[6:], (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True)
     agree = all(short == min(full, limit) for short, full, limit in told)  # the short form holds no more than that
     right = (b"PK\6\6", LONG_END.size - 12, *long[2:4], 0, 0)
-    at = size - TAIL
+    at = size - ZIP_TAIL_BYTES
     return agree and bool(long[:6] == right and locator == (b"PK\6\7", 0, at, 1) and long[8] + long[9] == at)

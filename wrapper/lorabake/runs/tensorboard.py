@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from lorabake.files import open_file
+from lorabake.util.files import open_file
 
-FILES = "*/*/events.out.tfevents.*"  # TU:5449-5460 and accelerate's tracking.py:191; the settings lie one level lower
-TAGS = {b"loss/average": "average", b"loss/current": "current"}
-LARGE = 1 << 20  # bytes; no record of sd-scripts' is as long
+EVENT_FILES_GLOB = (
+    "*/*/events.out.tfevents.*"  # TU:5449-5460 and accelerate's tracking.py:191; the settings lie one level lower
+)
+LOSS_TAGS = {b"loss/average": "average", b"loss/current": "current"}
+MAX_RECORD_BYTES = 1 << 20  # bytes; no record of sd-scripts' is as long
 STEP, SUMMARY, VALUE, TAG, NUMBER = 2, 5, 1, 1, 2
 
 
-class Losses(NamedTuple):
+class StepLosses(NamedTuple):
     """What was written for a step: the moving average, and the loss of its own."""
 
     average: float | None = None
@@ -33,11 +35,11 @@ class LossFile:
 
     def __init__(self, root: Path, folder: Path) -> None:
         self._root, self._folder = root, folder
-        self._older = set(folder.glob(FILES))
+        self._older = set(folder.glob(EVENT_FILES_GLOB))
         self._file: BinaryIO | None = None
         self._rest = b""
         self._over = False
-        self._losses: dict[int, Losses] = {}
+        self._losses: dict[int, StepLosses] = {}
 
     def __enter__(self) -> LossFile:
         return self
@@ -51,70 +53,70 @@ class LossFile:
         if self._over:
             return
         try:
-            self._file = self._file or self._opened()
+            self._file = self._file or self._open_new_file()
             if self._file is not None:
                 self._rest += self._file.read()
-                self._take()
+                self._parse_records()
         except (OSError, ValueError, IndexError, struct.error):
             self._over = True
 
-    def take(self, step: int) -> Losses | None:
+    def take(self, step: int) -> StepLosses | None:
         """What is known of a step, by the trainer's own number. Steps before it are forgotten."""
         for number in [number for number in self._losses if number < step]:
             del self._losses[number]
         return self._losses.get(step)
 
-    def _opened(self) -> BinaryIO | None:
-        found = sorted(set(self._folder.glob(FILES)) - self._older)
+    def _open_new_file(self) -> BinaryIO | None:
+        found = sorted(set(self._folder.glob(EVENT_FILES_GLOB)) - self._older)
         return open_file(found[0], within=self._root) if found else None
 
-    def _take(self) -> None:
+    def _parse_records(self) -> None:
         """Every whole record of what was read."""
         at = 0
         while len(self._rest) >= at + 12:
             (length,) = struct.unpack_from("<Q", self._rest, at)
-            if length > LARGE:
+            if length > MAX_RECORD_BYTES:
                 raise ValueError("not a record")
             if len(self._rest) < at + 16 + length:
                 break
-            self._event(self._rest[at + 12 : at + 12 + length])
+            self._parse_event(self._rest[at + 12 : at + 12 + length])
             at += 16 + length
         self._rest = self._rest[at:]
 
-    def _event(self, data: bytes) -> None:
+    def _parse_event(self, data: bytes) -> None:
         step = 0
-        for number, content in fields(data):
+        for number, content in iter_fields(data):
             if number == STEP and isinstance(content, int):
                 step = content
             elif number == SUMMARY and isinstance(content, bytes):
-                for kind, value in fields(content):
+                for kind, value in iter_fields(content):
                     if kind == VALUE and isinstance(value, bytes):
-                        self._value(step, dict(fields(value)))
+                        self._store_value(step, dict(iter_fields(value)))
 
-    def _value(self, step: int, value: dict[int, int | bytes]) -> None:
+    def _store_value(self, step: int, value: dict[int, int | bytes]) -> None:
         """The first one of a step is its own: further micro-batches of gradient accumulation belong to the next."""
-        name, number = TAGS.get(_bytes(value.get(TAG))), _bytes(value.get(NUMBER))
-        known = self._losses.get(step, Losses())
+        name, number = LOSS_TAGS.get(_as_bytes(value.get(TAG))), _as_bytes(value.get(NUMBER))
+        known = self._losses.get(step, StepLosses())
         if name is not None and len(number) == 4 and getattr(known, name) is None:
             self._losses[step] = known._replace(**{name: struct.unpack("<f", number)[0]})
 
 
-def _bytes(value: int | bytes | None) -> bytes:
+def _as_bytes(value: int | bytes | None) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+def iter_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """The fields of a message of protocol buffers by number: whole numbers, or bytes. Raises ValueError, IndexError."""
     at = 0
     while at < len(data):
-        key, at = _varint(data, at)
+        key, at = _read_varint(data, at)
         kind = key & 7
         if kind == 0:
-            content, at = _varint(data, at)
+            content, at = _read_varint(data, at)
             yield key >> 3, content
             continue
         if kind == 2:
-            size, at = _varint(data, at)
+            size, at = _read_varint(data, at)
         else:
             size = {1: 8, 5: 4}.get(kind, -1)
         if size < 0 or at + size > len(data):
@@ -123,7 +125,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         at += size
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     number = shift = 0
     while True:
         byte = data[at]

@@ -9,137 +9,140 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorabake import resources
 from lorabake.errors import SetupError
-from lorabake.reading import machine
-from lorabake.trainer import git, git_tree, manifest, options, pinned, requirements, store, venv
-from lorabake.trainer.choice import Choice, check_space, choose_lock
+from lorabake.trainer import checkout as pinned
+from lorabake.trainer import git, git_tree, manifest, options, packages, store, venv
+from lorabake.trainer.select_packages import LockChoice, check_disk_space, choose_lock
+from lorabake.util import machine, resources
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.pin import LockName, Pin
-from lorabake_schemas.words import Said, say
 
-Tell = Callable[[Said], None]
+Tell = Callable[[Message], None]
 
-_FULL_BYTES = 4 * 2**20  # with less than this free, any failure is the disk's
+_DISK_FULL_BYTES = 4 * 2**20  # with less than this free, any failure is the disk's
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class BuildEnv:
     """What an installation takes from outside and a test may replace: locks, free disk in bytes, is there a GPU.
 
     ``lender`` is the pin whose packages any other commit gets, too; its options are then read anew.
     """
 
-    lock_text: Callable[[str], str] = resources.vendor_text
-    free_disk: Callable[[Path], int] = machine.free_disk
-    gpu: Callable[[Mapping[str, str]], bool] = lambda env: bool(machine.facts(env).gpus)
+    lock_text: Callable[[str], str] = resources.read_vendor_text
+    free_disk: Callable[[Path], int] = machine.get_free_disk
+    gpu: Callable[[Mapping[str, str]], bool] = lambda env: bool(machine.detect_machine(env).gpus)
     lender: Pin | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class InstallRequest:
     """What one installation was asked for."""
 
     env: Mapping[str, str]
     tell: Tell
     python: Path | None
     version: str
-    world: World
+    world: BuildEnv
 
 
-def build(pin: Pin, home: Path, choice: Choice, job: Job) -> store.Marker:
+def build_trainer(pin: Pin, home: Path, choice: LockChoice, job: InstallRequest) -> store.InstallManifest:
     """Build a trainer; only for who holds the store's lock. Raises SetupError, OSError."""
-    for name in store.sweep(home):
-        job.tell(say("removed {folder}, left by an installation that did not end", folder=name))
-    log = store.root(home) / "install.log"
+    for name in store.remove_stale(home):
+        job.tell(msg("removed {folder}, left by an installation that did not end", folder=name))
+    log = store.trainers_folder(home) / "install.log"
     log.unlink(missing_ok=True)
-    with store.building(home, pin.commit[:8]) as folder:
+    with store.stage_folder(home, pin.commit[:8]) as folder:
         try:
-            marker = _build_in(folder, pin, choice, log, job)
+            marker = _build_in_folder(folder, pin, choice, log, job)
         except SetupError as error:  # looked at before the folder is removed, which makes room again
-            raise _or_disk_full(error, home, job.world.free_disk(folder)) from error
-        store.publish(home, store.key(pin, marker.lock, marker.lock_sha256, job.version), marker)
+            raise _or_disk_full_error(error, home, job.world.free_disk(folder)) from error
+        store.activate_trainer(home, store.trainer_key(pin, marker.lock, marker.lock_sha256, job.version), marker)
     return marker
 
 
-def _build_in(folder: Path, pin: Pin, choice: Choice, log: Path, job: Job) -> store.Marker:
+def _build_in_folder(
+    folder: Path, pin: Pin, choice: LockChoice, log: Path, job: InstallRequest
+) -> store.InstallManifest:
     """Fill a new folder with checkout and virtual environment, and say what is in it."""
     checkout = folder / "sd-scripts"
-    job.tell(say("fetching sd-scripts {commit} from {url}", commit=pin.commit[:12], url=pin.url))
-    pinned.check_out(pin, checkout, job.env)
+    job.tell(msg("fetching sd-scripts {commit} from {url}", commit=pin.commit[:12], url=pin.url))
+    pinned.fetch_checkout(pin, checkout, job.env)
     lender = job.world.lender
     other = lender is not None and lender.commit != pin.commit
     if lender is not None and other:
-        _about_other(pin, lender, checkout, job)
-    job.tell(say("making a virtual environment with Python {version}", version=job.version))
-    python = venv.make(folder / "venv", job.python, job.env)
-    name = _lock_for(pin, python, choice, job)
-    check_space(pin, name, folder.parent.parent, job.world.free_disk(folder.parent.parent))
+        _report_other_commit(pin, lender, checkout, job)
+    job.tell(msg("making a virtual environment with Python {version}", version=job.version))
+    python = venv.create_venv(folder / "venv", job.python, job.env)
+    name = _select_lock(pin, python, choice, job)
+    check_disk_space(pin, name, folder.parent.parent, job.world.free_disk(folder.parent.parent))
     lock = job.world.lock_text(pin.lock(name).file)
-    venv.fill(python, lock, folder, job.env, log, job.tell)
+    venv.install_packages(python, lock, folder, job.env, log, job.tell)
     shutil.rmtree(folder / "tmp", ignore_errors=True)
-    job.tell(say("checking that it works"))
-    health = venv.health(python, (*pin.modules, *pin.lock(name).modules), job.env)
+    job.tell(msg("checking that it works"))
+    health = venv.check_health(python, (*pin.modules, *pin.lock(name).modules), job.env)
     if health.failed:
-        said = say("the trainer was installed but does not work: {why}", why=health.failed[0])
-        raise SetupError(said, say("what pip did: {log}", log=log))
+        said = msg("the trainer was installed but does not work: {why}", why=health.failed[0])
+        raise SetupError(said, msg("what pip did: {log}", log=log))
     if other:
-        job.tell(say("reading its options"))
-        options.make(python, checkout, options.place(folder), pin.commit, job.env)
-    venv.compile_all(python, checkout, job.env)
-    pinned.verify(pin, checkout, job.env)
-    files_sha256 = _sealed(pin, folder, job.env)
-    return store.Marker(
+        job.tell(msg("reading its options"))
+        options.extract_options(python, checkout, options.options_path(folder), pin.commit, job.env)
+    venv.compile_checkout(python, checkout, job.env)
+    pinned.verify_checkout(pin, checkout, job.env)
+    files_sha256 = _seal_install(pin, folder, job.env)
+    return store.InstallManifest(
         folder=folder.name,
         files_sha256=files_sha256,
         url=pin.url,
         commit=pin.commit,
         lock=name,
-        lock_sha256=digest(pin, name, job.world),
+        lock_sha256=lock_digest(pin, name, job.world),
         python=health.versions["python"],
         versions=dict(health.versions),
     )
 
 
-def _sealed(pin: Pin, folder: Path, env: Mapping[str, str]) -> str:
+def _seal_install(pin: Pin, folder: Path, env: Mapping[str, str]) -> str:
     """Compare every file with the commit and with the packages' own RECORD, then keep the hashes of them all.
 
     Raises SetupError when a file is another one, or belongs to neither.
     """
-    sha256 = manifest.make(folder)
-    found = manifest.installed_hashes(folder)
-    blobs = git_tree.checked_out(git_tree.of_commit(folder / "sd-scripts", pin.commit, env), pin.sparse)
-    wrong = [f"sd-scripts/{name}" for name in git_tree.changed(folder / "sd-scripts", blobs)]
-    wrong += [name for name in found if name.startswith("sd-scripts/") and not _belongs(name, blobs)]
-    for site in venv.packages_of(folder / "venv"):
-        wrong += manifest.wrong_packages(folder, site, found)
+    sha256 = manifest.write_file_hashes(folder)
+    found = manifest.read_file_hashes(folder)
+    blobs = git_tree.filter_sparse(git_tree.read_commit_blobs(folder / "sd-scripts", pin.commit, env), pin.sparse)
+    wrong = [f"sd-scripts/{name}" for name in git_tree.find_changed_blobs(folder / "sd-scripts", blobs)]
+    wrong += [name for name in found if name.startswith("sd-scripts/") and not _is_expected(name, blobs)]
+    for site in venv.find_package_folders(folder / "venv"):
+        wrong += manifest.find_wrong_packages(folder, site, found)
     if wrong:
-        said = say(
-            "files of the new trainer do not match its packages or its commit: {files}", files=manifest.named(wrong)
+        said = msg(
+            "files of the new trainer do not match its packages or its commit: {files}",
+            files=manifest.shorten_names(wrong),
         )
-        raise SetupError(said, say("something changes files during the installation; stop it, then install again"))
+        raise SetupError(said, msg("something changes files during the installation; stop it, then install again"))
     return sha256
 
 
-def _belongs(name: str, blobs: Mapping[str, str]) -> bool:
+def _is_expected(name: str, blobs: Mapping[str, str]) -> bool:
     return name.removeprefix("sd-scripts/") in blobs or "/__pycache__/" in name
 
 
-def digest(pin: Pin, name: LockName, world: World) -> str:
+def lock_digest(pin: Pin, name: LockName, world: BuildEnv) -> str:
     """The SHA-256 of a lock."""
     return hashlib.sha256(world.lock_text(pin.lock(name).file).encode()).hexdigest()
 
 
-def _about_other(pin: Pin, lender: Pin, checkout: Path, job: Job) -> None:
+def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequest) -> None:
     """Say what is to be known of a commit that is not the pin: it gets the pin's packages, whatever it asks for.
 
     Raises SetupError when it is too old to train with.
     """
-    lacking = [name for name in venv.LANDMARKS if not (checkout / name).is_file()]
+    lacking = [name for name in venv.SD_SCRIPTS_FILES if not (checkout / name).is_file()]
     if lacking:
-        said = say("sd-scripts {commit} has no {file} yet", commit=pin.commit, file=lacking[0])
-        raise SetupError(said, say("name a later commit"))
+        said = msg("sd-scripts {commit} has no {file} yet", commit=pin.commit, file=lacking[0])
+        raise SetupError(said, msg("name a later commit"))
     job.tell(
-        say(
+        msg(
             "warning: lorabake knows sd-scripts {pin}; of {commit} it reads the options anew, but rules and forecasts"
             " are the pin's",
             pin=lender.commit[:12],
@@ -147,30 +150,30 @@ def _about_other(pin: Pin, lender: Pin, checkout: Path, job: Job) -> None:
         )
     )
     try:
-        ours = git.text_at(checkout, lender.commit, "requirements.txt", job.env)
+        ours = git.read_file_at(checkout, lender.commit, "requirements.txt", job.env)
         theirs = (checkout / "requirements.txt").read_text(encoding="utf-8")
     except (SetupError, OSError, UnicodeDecodeError) as error:
-        job.tell(say("warning: its requirements.txt could not be compared with the pin's: {why}", why=str(error)))
+        job.tell(msg("warning: its requirements.txt could not be compared with the pin's: {why}", why=str(error)))
         return
-    wishes = requirements.other_wishes(theirs, ours)
+    wishes = packages.compare_requirements(theirs, ours)
     job.tell(
-        say("warning: it gets the pin's locked packages, but its requirements.txt differs:")
+        msg("warning: it gets the pin's locked packages, but its requirements.txt differs:")
         if wishes
-        else say("its requirements.txt asks for what the pin's does; it gets the same locked packages")
+        else msg("its requirements.txt asks for what the pin's does; it gets the same locked packages")
     )
     for wish in wishes:
-        job.tell(say("  {wish}", wish=wish))
+        job.tell(msg("  {wish}", wish=wish))
 
 
-def _or_disk_full(error: SetupError, home: Path, free: int) -> SetupError:
+def _or_disk_full_error(error: SetupError, home: Path, free: int) -> SetupError:
     """The error itself, unless the disk is full: the programs that fail then rarely say that it was that."""
-    if free >= _FULL_BYTES:
+    if free >= _DISK_FULL_BYTES:
         return error
-    hint = say("free some space, or set LORABAKE_HOME to a folder on another disk ({why})", why=error.message)
-    return SetupError(say("the disk is full, in {folder}", folder=home), hint)
+    hint = msg("free some space, or set LORABAKE_HOME to a folder on another disk ({why})", why=error.message)
+    return SetupError(msg("the disk is full, in {folder}", folder=home), hint)
 
 
-def _lock_for(pin: Pin, python: Path, choice: Choice, job: Job) -> LockName:
+def _select_lock(pin: Pin, python: Path, choice: LockChoice, job: InstallRequest) -> LockName:
     """The lock to install, said with its reason."""
     lock = job.world.lock_text(pin.cpu.file)
     name, why = choose_lock(
@@ -178,11 +181,11 @@ def _lock_for(pin: Pin, python: Path, choice: Choice, job: Job) -> LockName:
         gpu=choice == "auto" and job.world.gpu(job.env),
         system=(platform.system(), platform.machine()),
         python=job.version,
-        offers_cpu=lambda: venv.offers_cpu_torch(python, lock, job.env),
+        offers_cpu=lambda: venv.has_cpu_torch(python, lock, job.env),
     )
     wanted = pin.lock(name)
     job.tell(
-        say(
+        msg(
             "packages: {lock} ({why}); {download:.1f} GB to download, {disk:.1f} GB on disk",
             lock=name,
             why=why,
@@ -191,6 +194,3 @@ def _lock_for(pin: Pin, python: Path, choice: Choice, job: Job) -> LockName:
         )
     )
     return name
-
-
-__all__ = ["Job", "Tell", "World", "build", "digest"]

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lorabake import locks
 from lorabake.errors import SetupError
 from lorabake.trainer import attention, git, store, venv
-from lorabake.trainer.build import Job, Tell, World, build, digest
-from lorabake.trainer.choice import Choice
+from lorabake.trainer.build import BuildEnv, InstallRequest, Tell, build_trainer, lock_digest
+from lorabake.trainer.select_packages import LockChoice
+from lorabake.util import locks
 from lorabake_schemas.machine import AttentionProbe, Precision
+from lorabake_schemas.messages import msg
 from lorabake_schemas.pin import LockName, Pin
-from lorabake_schemas.words import say
 
-_WORLD = World()
+_DEFAULT_BUILD_ENV = BuildEnv()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,110 +53,112 @@ class TrainerStatus:
     others: tuple[Trainer, ...] = ()
 
 
-def find(
+def find_installed(
     pin: Pin,
     home: Path,
-    choice: Choice,
+    choice: LockChoice,
     env: Mapping[str, str],
     *,
     python: Path | None = None,
-    world: World = _WORLD,
+    world: BuildEnv = _DEFAULT_BUILD_ENV,
 ) -> Trainer | None:
     """An installed trainer for this pin, None when there is none; nothing is fetched or built.
 
     ``python`` is the one that made its virtual environment, by default the one that runs lorabake. With "auto" a
     machine with an NVIDIA GPU gets the CUDA one only.
     """
-    names = _candidates(choice, gpu=choice == "auto" and world.gpu(env))
-    version = venv.python_version(python, env)
-    found = (_installed(pin, home, name, version, world) for name in names)
+    names = _candidate_locks(choice, gpu=choice == "auto" and world.gpu(env))
+    version = venv.read_python_version(python, env)
+    found = (_read_installed(pin, home, name, version, world) for name in names)
     return next((trainer for trainer in found if trainer is not None), None)
 
 
-def _candidates(choice: Choice, *, gpu: bool) -> tuple[LockName, ...]:
+def _candidate_locks(choice: LockChoice, *, gpu: bool) -> tuple[LockName, ...]:
     """The locks that will do, best first; a GPU matters to "auto" only."""
     if choice != "auto":
         return (choice,)
     return ("cuda",) if gpu else ("cpu", "cuda")
 
 
-def _installed(pin: Pin, home: Path, name: LockName, version: str, world: World) -> Trainer | None:
+def _read_installed(pin: Pin, home: Path, name: LockName, version: str, world: BuildEnv) -> Trainer | None:
     """The trainer that a marker speaks of, if its Python and its checkout are still there."""
-    marker = store.read(home, store.key(pin, name, digest(pin, name, world), version))
-    return None if marker is None else _marked(marker, store.root(home) / marker.folder)
+    marker = store.read_marker(home, store.trainer_key(pin, name, lock_digest(pin, name, world), version))
+    return None if marker is None else _trainer_from_marker(marker, store.trainers_folder(home) / marker.folder)
 
 
-def _marked(marker: store.Marker, folder: Path) -> Trainer | None:
-    checkout, python = folder / "sd-scripts", venv.interpreter(folder / "venv")
-    if not python.exists() or not (checkout / venv.LANDMARKS[0]).exists():
+def _trainer_from_marker(marker: store.InstallManifest, folder: Path) -> Trainer | None:
+    checkout, python = folder / "sd-scripts", venv.interpreter_path(folder / "venv")
+    if not python.exists() or not (checkout / venv.SD_SCRIPTS_FILES[0]).exists():
         return None
     return Trainer(
         "pin", checkout, python, marker.commit, marker.lock, marker.lock_sha256, marker.versions, marker.files_sha256
     )
 
 
-def install(
+def ensure_installed(
     pin: Pin,
     home: Path,
-    choice: Choice,
+    choice: LockChoice,
     env: Mapping[str, str],
     tell: Tell,
     *,
     python: Path | None = None,
-    world: World = _WORLD,
+    world: BuildEnv = _DEFAULT_BUILD_ENV,
 ) -> Trainer:
     """The trainer for this pin, built first if it is not there. ``tell`` gets one short line at a time.
 
     Safe to interrupt, and to run twice at once: one builds, the other waits and takes the result. ``python`` makes the
     virtual environment, by default the one that runs lorabake. Raises SetupError; nothing half-made stays behind.
     """
-    found = find(pin, home, choice, env, python=python, world=world)
-    return found or _built(pin, home, choice, Job(env, tell, python, venv.python_version(python, env), world))
+    found = find_installed(pin, home, choice, env, python=python, world=world)
+    return found or _build_if_needed(
+        pin, home, choice, InstallRequest(env, tell, python, venv.read_python_version(python, env), world)
+    )
 
 
-def repair(
+def repair_trainer(
     pin: Pin,
     home: Path,
-    choice: Choice,
+    choice: LockChoice,
     env: Mapping[str, str],
     tell: Tell,
     *,
     python: Path | None = None,
-    world: World = _WORLD,
+    world: BuildEnv = _DEFAULT_BUILD_ENV,
 ) -> Trainer:
     """The same, built again whatever is there; a training that is running keeps the old one."""
-    job = Job(env, tell, python, venv.python_version(python, env), world)
-    return _built(pin, home, choice, job, again=True)
+    job = InstallRequest(env, tell, python, venv.read_python_version(python, env), world)
+    return _build_if_needed(pin, home, choice, job, again=True)
 
 
-def _built(pin: Pin, home: Path, choice: Choice, job: Job, *, again: bool = False) -> Trainer:
-    venv.check_version(job.version, pin.python_min, pin.python_max)
+def _build_if_needed(pin: Pin, home: Path, choice: LockChoice, job: InstallRequest, *, again: bool = False) -> Trainer:
+    venv.check_python_version(job.version, pin.python_min, pin.python_max)
     env, python, world = job.env, job.python, job.world
     try:
-        store.make(home)
-        busy = say("waiting for another installation to end")
-        with locks.held(store.root(home) / ".lock", lambda other: job.tell(other.waiting(busy))):
-            found = None if again else find(pin, home, choice, env, python=python, world=world)
+        store.create_store(home)
+        busy = msg("waiting for another installation to end")
+        with locks.hold_lock(store.trainers_folder(home) / ".lock", lambda other: job.tell(other.describe_wait(busy))):
+            found = None if again else find_installed(pin, home, choice, env, python=python, world=world)
             if found is None:
-                built = build(pin, home, choice, job)
-                found = _installed(pin, home, built.lock, job.version, world)
+                built = build_trainer(pin, home, choice, job)
+                found = _read_installed(pin, home, built.lock, job.version, world)
     except OSError as error:
-        hint = say("free some space, or set LORABAKE_HOME to a folder that can be written")
-        said = say("cannot write in {folder}: {why}", folder=home, why=error.strerror or str(error))
+        hint = msg("free some space, or set LORABAKE_HOME to a folder that can be written")
+        said = msg("cannot write in {folder}: {why}", folder=home, why=error.strerror or str(error))
         raise SetupError(said, hint) from error
     if found is None:
-        said = say("the trainer vanished from {folder} as it was finished", folder=home)
-        raise SetupError(said, say("is something else cleaning there?"))
+        said = msg("the trainer vanished from {folder} as it was finished", folder=home)
+        raise SetupError(said, msg("is something else cleaning there?"))
     return found
 
 
-def stored(home: Path) -> tuple[Trainer, ...]:
+def list_trainers(home: Path) -> tuple[Trainer, ...]:
     """Every trainer in the store."""
-    every = (_marked(marker, folder) for marker, folder in store.complete(home))
+    every = (_trainer_from_marker(marker, folder) for marker, folder in store.list_complete(home))
     return tuple(trainer for trainer in every if trainer is not None)
 
 
-def own(
+def check_user_trainer(
     sd_scripts: Path, python: Path | None, pin: Pin, tell: Tell, env: Mapping[str, str], *, needed: Sequence[str] = ()
 ) -> Trainer:
     """The user's installation, checked: the folder is sd-scripts, and the Python imports what training needs.
@@ -165,35 +167,41 @@ def own(
     ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``tell`` hears when the commit is not
     the pin's.
     """
-    checkout, chosen = venv.own_place(sd_scripts, python, env)
-    tell(say("checking {path}", path=chosen))
-    health = venv.health(chosen, (*pin.modules, *needed), env)
+    checkout, chosen = venv.find_user_checkout(sd_scripts, python, env)
+    tell(msg("checking {path}", path=chosen))
+    health = venv.check_health(chosen, (*pin.modules, *needed), env)
     if health.failed:
         raise health.refusal(chosen)
-    commit = git.head(checkout, env)
+    commit = git.read_head(checkout, env)
     if commit != pin.commit:
-        theirs = commit or say("an unknown commit")
+        theirs = commit or msg("an unknown commit")
         tell(
-            say("warning: {path} is at {commit}, lorabake knows {pin}", path=sd_scripts, commit=theirs, pin=pin.commit)
+            msg("warning: {path} is at {commit}, lorabake knows {pin}", path=sd_scripts, commit=theirs, pin=pin.commit)
         )
     return Trainer("own", checkout, chosen, commit, None, None, health.versions)
 
 
-def status(
-    pin: Pin, home: Path, choice: Choice, env: Mapping[str, str], *, python: Path | None = None, world: World = _WORLD
+def collect_status(
+    pin: Pin,
+    home: Path,
+    choice: LockChoice,
+    env: Mapping[str, str],
+    *,
+    python: Path | None = None,
+    world: BuildEnv = _DEFAULT_BUILD_ENV,
 ) -> TrainerStatus:
     """What is there, without fetching or building anything."""
-    version = venv.python_version(python, env)
-    both = (_installed(pin, home, name, version, world) for name in ("cuda", "cpu"))
+    version = venv.read_python_version(python, env)
+    both = (_read_installed(pin, home, name, version, world) for name in ("cuda", "cpu"))
     installed = tuple(trainer for trainer in both if trainer is not None)
     return TrainerStatus(
         home,
         pin.url,
         pin.commit,
         version,
-        find(pin, home, choice, env, python=python, world=world),
+        find_installed(pin, home, choice, env, python=python, world=world),
         installed,
-        tuple(trainer for trainer in stored(home) if trainer not in installed),
+        tuple(trainer for trainer in list_trainers(home) if trainer not in installed),
     )
 
 
@@ -203,20 +211,4 @@ def probe_attention(trainer: Trainer, precision: Precision, env: Mapping[str, st
     The answer is kept in the trainer's folder; the user's own installation may change, so there it is tried each time.
     """
     kept = trainer.checkout.parent / "attention.json" if trainer.kind == "pin" else None
-    return attention.probe(trainer.python, precision, env, kept)
-
-
-__all__ = [
-    "Choice",
-    "Tell",
-    "Trainer",
-    "TrainerStatus",
-    "World",
-    "find",
-    "install",
-    "own",
-    "probe_attention",
-    "repair",
-    "status",
-    "stored",
-]
+    return attention.probe_xformers(trainer.python, precision, env, kept)

@@ -23,20 +23,29 @@ from itertools import chain
 from pathlib import Path
 from stat import S_ISLNK, S_ISREG
 
-from lorabake.trainer.ownership import OTHERS_WRITE, is_ours, others_write
-from lorabake_schemas.words import Said, quoted, say
+from lorabake.trainer.ownership import OTHERS_WRITE_BITS, is_ours, is_writable_by_others
+from lorabake_schemas.messages import Message, literal, msg
 
-SHOWN = 5
-FILE = "files.json"
-PARTS = ("sd-scripts", "venv")
-THREADS, TOGETHER = 4, 200
+MAX_FILES_NAMED = 5
+MANIFEST_FILE = "files.json"
+TRAINER_PARTS = ("sd-scripts", "venv")
+HASH_THREADS, HASH_BATCH = 4, 200
 # What a virtual environment has of its own, not of a package.
-_VENV = ("pyvenv.cfg", "bin/activate", "bin/Activate.ps1", "bin/python", "lib64", ".gitignore", "Scripts/", "include/")
-Hashes = dict[str, str | None]
+_VENV_FILES = (
+    "pyvenv.cfg",
+    "bin/activate",
+    "bin/Activate.ps1",
+    "bin/python",
+    "lib64",
+    ".gitignore",
+    "Scripts/",
+    "include/",
+)
+FileHashes = dict[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class FolderState:
     """What the file system says of a folder's files, without reading any.
 
     ``digest`` is another one after any change; ``newest_ns`` the time of the last; ``unsafe`` are those that another
@@ -49,24 +58,24 @@ class Listing:
     unsafe: tuple[str, ...]
 
 
-def listed(top: Path, parts: Sequence[str] = PARTS) -> Listing:
+def list_trainer_files(top: Path, parts: Sequence[str] = TRAINER_PARTS) -> FolderState:
     """Links are listed, never followed."""
     lines: list[str] = []
     names: list[str] = []
     unsafe: list[str] = []
     newest = 0
-    for name, state in _walk(top, parts):
+    for name, state in _walk_parts(top, parts):
         names.append(name)
         lines.append(f"{name}\0{state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_mode}")
         newest = max(newest, state.st_mtime_ns, state.st_ctime_ns)
-        if (state.st_mode & OTHERS_WRITE or state.st_uid) and (others_write(state) or not is_ours(state)):
+        if (state.st_mode & OTHERS_WRITE_BITS or state.st_uid) and (is_writable_by_others(state) or not is_ours(state)):
             unsafe.append(name)
     lines.sort()
     digest = hashlib.sha256("\0\0".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-    return Listing(digest, tuple(sorted(names)), newest, tuple(sorted(unsafe)))
+    return FolderState(digest, tuple(sorted(names)), newest, tuple(sorted(unsafe)))
 
 
-def _walk(top: Path, parts: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
+def _walk_parts(top: Path, parts: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
     """Every file, and every folder (its name ends with a slash), below these parts of ``top``, in no order."""
     waiting = [(str(top / part), f"{part}/") for part in parts]
     while waiting:
@@ -87,19 +96,19 @@ def _walk(top: Path, parts: Sequence[str]) -> Iterator[tuple[str, os.stat_result
                         yield name, entry.stat(follow_symlinks=False)
 
 
-def hashes(top: Path, names: Iterable[str]) -> Hashes:
+def hash_files(top: Path, names: Iterable[str]) -> FileHashes:
     """The SHA-256 of each file, or of where a link leads; None for what cannot be read. Folders are left out."""
     files = [name for name in names if not name.endswith("/")]
-    some = [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return dict(chain.from_iterable(pool.map(partial(_hash_all, top), some)))
+    some = [files[start : start + HASH_BATCH] for start in range(0, len(files), HASH_BATCH)]
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
+        return dict(chain.from_iterable(pool.map(partial(_hash_batch, top), some)))
 
 
-def _hash_all(top: Path, names: Sequence[str]) -> list[tuple[str, str | None]]:
-    return [(name, _hash(f"{top}/{name}")) for name in names]
+def _hash_batch(top: Path, names: Sequence[str]) -> list[tuple[str, str | None]]:
+    return [(name, _hash_file(f"{top}/{name}")) for name in names]
 
 
-def _hash(path: str) -> str | None:
+def _hash_file(path: str) -> str | None:
     try:
         state = os.lstat(path)
         if S_ISLNK(state.st_mode):
@@ -112,48 +121,48 @@ def _hash(path: str) -> str | None:
         return None
 
 
-def named(names: Sequence[str]) -> Said:
+def shorten_names(names: Sequence[str]) -> Message:
     """The first few of them, and how many more there are."""
-    shown, rest = ", ".join(names[:SHOWN]), len(names) - SHOWN
+    shown, rest = ", ".join(names[:MAX_FILES_NAMED]), len(names) - MAX_FILES_NAMED
     if rest <= 0:
-        return quoted(shown)
-    return say("{names}, {rest} more ({total})", names=shown, rest=rest, total=len(names))
+        return literal(shown)
+    return msg("{names}, {rest} more ({total})", names=shown, rest=rest, total=len(names))
 
 
-def make(folder: Path) -> str:
+def write_file_hashes(folder: Path) -> str:
     """Write the manifest of a trainer that is complete, and return its SHA-256.
 
     What others could write to they cannot any more, whatever the umask. Raises OSError.
     """
-    for name, state in _walk(folder, PARTS):
-        if state.st_mode & OTHERS_WRITE and not S_ISLNK(state.st_mode):
-            (folder / name).chmod(state.st_mode & 0o7777 & ~OTHERS_WRITE)
-    found = hashes(folder, listed(folder).names)
+    for name, state in _walk_parts(folder, TRAINER_PARTS):
+        if state.st_mode & OTHERS_WRITE_BITS and not S_ISLNK(state.st_mode):
+            (folder / name).chmod(state.st_mode & 0o7777 & ~OTHERS_WRITE_BITS)
+    found = hash_files(folder, list_trainer_files(folder).names)
     content = json.dumps(found, indent=0, sort_keys=True).encode()
-    (folder / FILE).write_bytes(content)
+    (folder / MANIFEST_FILE).write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 
-def differences(folder: Path, sha256: str, listing: Listing) -> tuple[str, ...]:
+def find_changed_install(folder: Path, sha256: str, listing: FolderState) -> tuple[str, ...]:
     """Files that are not what was installed, are missing, were added or can be written by others; sorted."""
     try:
-        content = (folder / FILE).read_bytes()
+        content = (folder / MANIFEST_FILE).read_bytes()
     except OSError:
         content = b""
     if hashlib.sha256(content).hexdigest() != sha256:
-        return (FILE,)
-    then: Hashes = json.loads(content)
-    now = hashes(folder, listing.names)
+        return (MANIFEST_FILE,)
+    then: FileHashes = json.loads(content)
+    now = hash_files(folder, listing.names)
     return tuple(sorted({name for name in {*then, *now} if then.get(name) != now.get(name)} | {*listing.unsafe}))
 
 
-def installed_hashes(folder: Path) -> Hashes:
+def read_file_hashes(folder: Path) -> FileHashes:
     """The manifest just made."""
-    found: Hashes = json.loads((folder / FILE).read_bytes())
+    found: FileHashes = json.loads((folder / MANIFEST_FILE).read_bytes())
     return found
 
 
-def recorded(site: Path, name: str) -> tuple[dict[str, str], set[str]]:
+def read_package_records(site: Path, name: str) -> tuple[dict[str, str], set[str]]:
     """What the RECORD files of the packages in a folder say: the hash of each file, by its path below ``name``, and
     every file that they name. A RECORD names compiled bytecode without a hash."""
     told: dict[str, str] = {}
@@ -165,23 +174,23 @@ def recorded(site: Path, name: str) -> tuple[dict[str, str], set[str]]:
                     continue
                 path = os.path.normpath(f"{name}/{row[0]}" if name else row[0])
                 every.add(path)
-                if len(row) > 1 and (digest := _sha256(row[1])):
+                if len(row) > 1 and (digest := _parse_record_hash(row[1])):
                     told[path] = digest
     return told, every
 
 
-def _sha256(text: str) -> str | None:
+def _parse_record_hash(text: str) -> str | None:
     kind, _, digest = text.partition("=")
     with suppress(NotBase64, ValueError):
         return urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex() if kind == "sha256" else None
     return None
 
 
-def wrong_packages(folder: Path, site: Path, found: Mapping[str, str | None]) -> tuple[str, ...]:
+def find_wrong_packages(folder: Path, site: Path, found: Mapping[str, str | None]) -> tuple[str, ...]:
     """Of a trainer just installed: files that are not as their package's RECORD says, and those of no package."""
     name = site.relative_to(folder).as_posix()
-    told, every = recorded(site, name)
+    told, every = read_package_records(site, name)
     wrong = {path for path, digest in told.items() if found.get(path) != digest}
-    own = tuple(f"venv/{path}" for path in _VENV)
+    own = tuple(f"venv/{path}" for path in _VENV_FILES)
     strange = {path for path in found if path.startswith("venv/") and path not in every and not path.startswith(own)}
     return tuple(sorted(wrong | strange))

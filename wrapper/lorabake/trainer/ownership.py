@@ -8,9 +8,9 @@ from pathlib import Path
 from stat import S_ISLNK, S_IWGRP, S_IWOTH
 
 from lorabake.errors import SetupError
-from lorabake_schemas.words import say
+from lorabake_schemas.messages import msg
 
-OTHERS_WRITE = S_IWGRP | S_IWOTH
+OTHERS_WRITE_BITS = S_IWGRP | S_IWOTH
 
 
 def refuse_unsafe(path: Path) -> None:
@@ -20,15 +20,15 @@ def refuse_unsafe(path: Path) -> None:
     except OSError:
         return
     if S_ISLNK(state.st_mode):
-        said = say("{path} is a symbolic link, so lorabake uses no trainer from there", path=path)
-        raise SetupError(said, say("remove it, or set LORABAKE_HOME to another folder"))
+        said = msg("{path} is a symbolic link, so lorabake uses no trainer from there", path=path)
+        raise SetupError(said, msg("remove it, or set LORABAKE_HOME to another folder"))
     if not is_ours(state):
-        said = say("{path} belongs to another user, so lorabake uses no trainer from there", path=path)
-        raise SetupError(said, say("set LORABAKE_HOME to a folder of yours, or run lorabake as that user"))
-    if others_write(state):
-        said = say("other users can write to {path}, so lorabake uses no trainer from there", path=path)
-        command = say("chmod go-w {path}", path=path)
-        raise SetupError(said, say("{command}, or set LORABAKE_HOME to another folder", command=command))
+        said = msg("{path} belongs to another user, so lorabake uses no trainer from there", path=path)
+        raise SetupError(said, msg("set LORABAKE_HOME to a folder of yours, or run lorabake as that user"))
+    if is_writable_by_others(state):
+        said = msg("other users can write to {path}, so lorabake uses no trainer from there", path=path)
+        command = msg("chmod go-w {path}", path=path)
+        raise SetupError(said, msg("{command}, or set LORABAKE_HOME to another folder", command=command))
 
 
 def is_ours(state: os.stat_result) -> bool:
@@ -36,18 +36,18 @@ def is_ours(state: os.stat_result) -> bool:
     return sys.platform == "win32" or state.st_uid in {0, os.geteuid()}
 
 
-def others_write(state: os.stat_result) -> bool:
+def is_writable_by_others(state: os.stat_result) -> bool:
     """Whether somebody else than the owner and root can write to it.
 
     A group that has its owner's name and no other member is the owner's alone: where each user has one, folders are
     made writable for it (umask 002).
     """
-    if sys.platform == "win32" or S_ISLNK(state.st_mode) or not state.st_mode & OTHERS_WRITE:
+    if sys.platform == "win32" or S_ISLNK(state.st_mode) or not state.st_mode & OTHERS_WRITE_BITS:
         return False
-    return bool(state.st_mode & S_IWOTH) or not _is_private(state.st_gid, state.st_uid)
+    return bool(state.st_mode & S_IWOTH) or not _is_private_group(state.st_gid, state.st_uid)
 
 
-def _is_private(group: int, user: int) -> bool:
+def _is_private_group(group: int, user: int) -> bool:
     if sys.platform == "win32":
         return False
     import grp
@@ -61,6 +61,6 @@ def _is_private(group: int, user: int) -> bool:
     return person.pw_gid == group and named.gr_name == person.pw_name and alone
 
 
-def make_private(path: Path) -> None:
+def make_private_folder(path: Path) -> None:
     """Make a folder that no other user can write to, whatever the umask. Raises OSError."""
     path.mkdir(mode=0o755, parents=True, exist_ok=True)

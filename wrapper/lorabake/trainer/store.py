@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
-from lorabake import files
 from lorabake.errors import SetupError
-from lorabake.homes import home
-from lorabake.trainer.ownership import make_private, refuse_unsafe
+from lorabake.trainer.ownership import make_private_folder, refuse_unsafe
+from lorabake.util import files
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.pin import LockName, Pin
 
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-REPLACED = ".replaced"
-REPLACED_S = 7 * 86_400  # no training of a LoRA takes as long
+REPLACED_FILE = ".replaced"
+REPLACED_KEEP_SECONDS = 7 * 86_400  # no training of a LoRA takes as long
 
 
-class Marker(StrictModel):
+class InstallManifest(StrictModel):
     """A complete trainer: ``folder`` is its name in the store, ``versions`` the installed packages'.
 
     ``files_sha256`` is that of its manifest, which has a hash for each of its files. A new ``version`` must go into
@@ -51,68 +50,68 @@ class Marker(StrictModel):
     versions: dict[str, str]
 
 
-def root(home: Path) -> Path:
+def trainers_folder(home: Path) -> Path:
     """The folder that holds the trainers."""
     return home / "trainers"
 
 
-def key(pin: Pin, lock: LockName, lock_sha256: str, python: str) -> str:
+def trainer_key(pin: Pin, lock: LockName, lock_sha256: str, python: str) -> str:
     """What makes a trainer another trainer. ``python`` is major.minor: a venv survives its Python's patches."""
     parts = [2, pin.url, pin.commit, list(pin.sparse), lock, lock_sha256, python]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
-def read(home: Path, key: str) -> Marker | None:
+def read_marker(home: Path, key: str) -> InstallManifest | None:
     """The marker of a trainer; None when there is none that can be understood.
 
     Raises SetupError when others can write to the store, the marker or the trainer's folder, or own one of them.
     """
-    path = root(home) / f"{key}.json"
+    path = trainers_folder(home) / f"{key}.json"
     refuse_unsafe_store(home)
     refuse_unsafe(path)
     try:
-        marker = Marker.model_validate_json(files.read_bytes(path, within=root(home)))
+        marker = InstallManifest.model_validate_json(files.read_bytes(path, within=trainers_folder(home)))
     except (OSError, ValidationError):
         return None
-    refuse_unsafe(root(home) / marker.folder)
+    refuse_unsafe(trainers_folder(home) / marker.folder)
     return marker
 
 
-def complete(home: Path) -> tuple[tuple[Marker, Path], ...]:
+def list_complete(home: Path) -> tuple[tuple[InstallManifest, Path], ...]:
     """Every trainer in the store that is marked as complete, of whatever commit, and its folder; those that may not
     be used are passed over."""
-    found: list[tuple[Marker, Path]] = []
-    for path in sorted(root(home).glob("*.json")):
+    found: list[tuple[InstallManifest, Path]] = []
+    for path in sorted(trainers_folder(home).glob("*.json")):
         with suppress(SetupError):
-            if marker := read(home, path.stem):
-                found.append((marker, root(home) / marker.folder))
+            if marker := read_marker(home, path.stem):
+                found.append((marker, trainers_folder(home) / marker.folder))
     return tuple(found)
 
 
 def refuse_unsafe_store(home: Path) -> None:
     """Raises SetupError for a store that others can write to. Both folders may be links, such as to a larger disk: only
     who may write to the folder above can have made them."""
-    for folder in (home, root(home)):
+    for folder in (home, trainers_folder(home)):
         refuse_unsafe(folder.resolve())
 
 
-def make(home: Path) -> None:
+def create_store(home: Path) -> None:
     """Make the store, which no other user can write to. Raises OSError, SetupError for one that others can."""
-    for folder in (home, root(home)):
-        make_private(folder)
+    for folder in (home, trainers_folder(home)):
+        make_private_folder(folder)
     refuse_unsafe_store(home)
 
 
-def publish(home: Path, key: str, marker: Marker) -> None:
+def activate_trainer(home: Path, key: str, marker: InstallManifest) -> None:
     """Write the marker so that it is either there and whole or not there. Raises OSError.
 
     The folder that it named before, of a trainer that is repaired, stays for a while: a training may run from it.
     """
-    target = root(home) / f"{key}.json"
+    target = trainers_folder(home) / f"{key}.json"
     with suppress(SetupError):
-        before = read(home, key)
+        before = read_marker(home, key)
         if before is not None and before.folder != marker.folder:
-            (root(home) / before.folder / REPLACED).touch()
+            (trainers_folder(home) / before.folder / REPLACED_FILE).touch()
     aside = target.with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
         with aside.open("x", encoding="utf-8") as file:
@@ -126,16 +125,16 @@ def publish(home: Path, key: str, marker: Marker) -> None:
         raise
 
 
-def sweep(home: Path) -> tuple[str, ...]:
+def remove_stale(home: Path) -> tuple[str, ...]:
     """Remove what dead installations left; only for who holds the store's lock. Returns the names removed.
 
     A folder stays when any marker names it, be it one that only a newer lorabake understands, or was replaced a few
     days ago: a training may be running from it. Raises OSError when a marker cannot be read.
     """
-    named = "\n".join(path.read_bytes().decode("utf-8", "replace") for path in root(home).glob("*.json"))
+    named = "\n".join(path.read_bytes().decode("utf-8", "replace") for path in trainers_folder(home).glob("*.json"))
     removed: list[str] = []
-    for path in sorted(root(home).iterdir()):
-        if path.is_dir() and not path.is_symlink() and path.name not in named and not _just_replaced(path):
+    for path in sorted(trainers_folder(home).iterdir()):
+        if path.is_dir() and not path.is_symlink() and path.name not in named and not _is_just_replaced(path):
             shutil.rmtree(path, ignore_errors=True)
             removed.append(path.name)
         elif path.suffix == ".tmp":
@@ -145,23 +144,20 @@ def sweep(home: Path) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def _just_replaced(folder: Path) -> bool:
+def _is_just_replaced(folder: Path) -> bool:
     try:
-        return (folder / REPLACED).lstat().st_mtime > time.time() - REPLACED_S
+        return (folder / REPLACED_FILE).lstat().st_mtime > time.time() - REPLACED_KEEP_SECONDS
     except OSError:
         return False
 
 
 @contextmanager
-def building(home: Path, name: str) -> Generator[Path, None, None]:
+def stage_folder(home: Path, name: str) -> Generator[Path, None, None]:
     """A new empty folder, its name starting with ``name``; removed again when the block ends by any exception."""
-    folder = root(home) / f"{name}-{uuid.uuid4().hex[:8]}"
+    folder = trainers_folder(home) / f"{name}-{uuid.uuid4().hex[:8]}"
     folder.mkdir(mode=0o755)
     try:
         yield folder
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-__all__ = ["Marker", "building", "complete", "home", "key", "publish", "read", "root", "sweep"]

@@ -1,0 +1,161 @@
+"""What check, plan, diff and explain print with ``--json``, as published under schemas/.
+
+``version`` grows when a field goes or changes its meaning; new fields may come at any time.
+"""
+
+from typing import Literal
+
+from lorabake_schemas.base import EscapedText, MessageText, OptionValue, StrictModel, TupleOf
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.guide.book import BookEntry
+from lorabake_schemas.machine import Family
+from lorabake_schemas.plan import Forecast, Plan, Source
+from lorabake_schemas.recipe import RecipeKind
+from lorabake_schemas.record import InputRole
+
+DURATION_NAME = "took"  # the seconds of a run, which are never the same twice
+
+
+class IgnoredFinding(Finding):
+    """A finding that the recipe ignores, with its reason."""
+
+    reason: str
+
+
+class CheckReport(StrictModel):
+    """Everything that was found in a recipe and its dataset.
+
+    ``findings`` are in the order in which a person should read them. ``forecast`` is null when an error stands in the
+    way of a plan.
+    """
+
+    version: Literal[1] = 1
+    recipe: str
+    findings: TupleOf[Finding]
+    ignored: TupleOf[IgnoredFinding]
+    forecast: Forecast | None
+
+
+class FindingCounts(StrictModel):
+    """How many findings of each kind."""
+
+    errors: int
+    warnings: int
+    hints: int
+    ignored: int
+
+
+class PlanReport(Plan):
+    """The whole plan with every setting's source, and how many findings there are beside it."""
+
+    version: Literal[1] = 1
+    recipe: str
+    counts: FindingCounts
+
+
+class SideValue(StrictModel):
+    """A setting's value in one plan, and where it comes from."""
+
+    value: OptionValue
+    source: Source
+
+
+class SettingDifference(StrictModel):
+    """One setting that two plans do not share. ``table``: train, dataset, or a subset's title.
+
+    A side that does not have the setting is null.
+    """
+
+    table: str
+    option: str
+    here: SideValue | None
+    there: SideValue | None
+
+
+class CountDifference(StrictModel):
+    """One number of the forecast that differs; ``subject`` is a concept or a bucket where it is about one."""
+
+    name: str
+    subject: str = ""
+    here: float | None
+    there: float | None
+
+
+class DataDifference(StrictModel):
+    """A picture, a caption or a model that differs; ``index`` counts concepts and others, from 0.
+
+    ``where`` is the folder, or the model's name in the recipe, on the side that has it (``here`` first), ``name`` the
+    file's; ``name_there`` is what it is called there, where that is otherwise. ``here`` and ``there`` are SHA-256s,
+    null on a side that does not have it. A caption that only one side has with its picture is not listed.
+    """
+
+    what: InputRole
+    index: int = 0
+    where: EscapedText
+    name: EscapedText
+    name_there: EscapedText | None = None
+    here: str | None
+    there: str | None
+
+
+class ValueDifference(StrictModel):
+    """One thing of a trainer, a machine or an outcome; a side that does not have it is null."""
+
+    name: EscapedText
+    here: EscapedText | None
+    there: EscapedText | None
+
+
+class PlanDifference(StrictModel):
+    """Two recipes or runs, what differs only: ``here`` is the one asked about, ``there`` the one it is held to.
+
+    A part that was not compared is null: ``plan --diff`` compares settings and forecast, recipes have no ``outcome``.
+    ``digests`` are those of two runs: equal ones say that everything that determines the result is equal.
+    """
+
+    version: Literal[1] = 1
+    here: str
+    there: str
+    settings: TupleOf[SettingDifference]
+    forecast: TupleOf[CountDifference]
+    data: TupleOf[DataDifference] | None = None
+    trainer: TupleOf[ValueDifference] | None = None
+    machine: TupleOf[ValueDifference] | None = None
+    outcome: TupleOf[ValueDifference] | None = None
+    digests: tuple[str, str] | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs but how long it took."""
+        measured = [each for each in self.outcome or () if each.name != DURATION_NAME]
+        return not (self.settings or self.forecast or self.data or self.trainer or self.machine or measured)
+
+
+class ExplainedCase(StrictModel):
+    """A typical recipe that gets a value; ``also`` is what it says beyond family and kind."""
+
+    family: Family
+    kind: RecipeKind
+    also: str = ""
+
+
+class ExplainedValue(StrictModel):
+    """A value of an option, null where it is not written, and the typical recipes that get it."""
+
+    option: str
+    value: OptionValue | None
+    source: Source | None
+    cases: TupleOf[ExplainedCase]
+
+
+class ExplainReport(StrictModel):
+    """What ``lorabake explain TOPIC --json`` prints: values first, then the entries of the book.
+
+    ``text`` explains the word for a fault of the recipe as a file (unknown-key ...), which is in no book.
+    """
+
+    version: Literal[1] = 1
+    topic: str
+    text: MessageText | None = None
+    values: TupleOf[ExplainedValue]
+    entries: TupleOf[BookEntry]

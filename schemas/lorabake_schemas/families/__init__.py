@@ -1,0 +1,1 @@
+"""What differs between SD1.5, SD2 and SDXL."""

@@ -1,0 +1,101 @@
+"""What a recipe means where it is silent: the choices that the rules judge and the resolve step writes."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from lorabake_schemas.families.known_models import find_native_side
+from lorabake_schemas.machine import BaseFacts, Family, Precision
+from lorabake_schemas.recipe import Captions, Concept, NetworkType, Recipe, Train
+from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
+
+# DyLoRA's rank is an upper limit (G7.22), its block_size LyCORIS' own default; convolutions by G4.77.
+DYLORA_RANK, DYLORA_BLOCK_SIZE, CONV_RANK = 128, 4, 16
+
+
+def resolve_family(recipe: Recipe, base: BaseFacts) -> Family:
+    """The recipe's, else the model's own, else SD1.5, the guide's first case (a rule speaks up when nobody knows)."""
+    return recipe.base.family or base.family or "sd15"
+
+
+def resolve_native_side(recipe: Recipe) -> int | None:
+    """The side the model was trained at: the recipe's word, else what the model's name tells (G4.59, G4.60)."""
+    return recipe.base.native_resolution or find_native_side(recipe.base.model)
+
+
+def is_multi_concept(recipe: Recipe) -> bool:
+    """Several concepts in one run (guide part 6)."""
+    return len(recipe.concept) > 1 or recipe.kind == "outfits"
+
+
+def is_shuffled(concept: Concept, recipe: Recipe) -> bool:
+    """Whether this concept's tags are shuffled: sentences are not, unless the recipe insists (G4.93, G3.7)."""
+    given = concept.shuffle_caption if concept.shuffle_caption is not None else recipe.captions.shuffle_caption
+    return given if given is not None else recipe.base.tags != "natural"
+
+
+def list_leading_tags(concept: Concept) -> tuple[str, ...]:
+    """What every caption of a concept begins with (G3.10, G6.17, G3.12)."""
+    return tuple(word for word in (concept.token, concept.outfit, concept.class_) if word)
+
+
+def count_leading_tags(concept: Concept, captions: Captions) -> int:
+    """How many tags that is: a token may be two, as in the folder names of G6.17, and a prefix comes before them.
+
+    sd-scripts joins the prefix with a space (TU:824), so only its commas make tags.
+    """
+    return sum(word.count(",") + 1 for word in list_leading_tags(concept)) + (captions.caption_prefix or "").count(",")
+
+
+def resolve_optimizer(train: Train) -> str:
+    """Prodigy, which needs no learning rate (G4.46)."""
+    return train.optimizer or "Prodigy"
+
+
+def resolve_network_type(recipe: Recipe) -> NetworkType:
+    """A style is a LyCORIS LoCon when the recipe does not say (G8.1)."""
+    return recipe.network.type or ("locon" if recipe.kind == "style" else "lora")
+
+
+def scale_alpha(rank: int) -> float:
+    """The guide's experiment with alpha, rank to the power of 1.5, which only a hint mentions (G4.74)."""
+    return rank * math.sqrt(rank)
+
+
+def resolve_precision(train: Train, device: Literal["cuda", "cpu"]) -> Precision:
+    """The recipe's, else what suits the device."""
+    return train.mixed_precision or get_default_precision(device)
+
+
+def get_default_precision(device: Literal["cuda", "cpu"]) -> Precision:
+    """fp16 like the saved file (G4.14); on the CPU accelerate refuses fp16 and nothing would be gained."""
+    return "fp16" if device == "cuda" else "no"
+
+
+def resolve_token_limit(train: Train) -> int:
+    """How many tokens of a caption the text encoder is given (GC.24); sd-scripts' own 75 goes unwritten."""
+    return train.max_token_length or 225
+
+
+def resolve_scheduler(recipe: Recipe) -> str | None:
+    """The scheduler sd-scripts will use; None where the optimizer or [kohya] brings another."""
+    if find_schedule_override(recipe):
+        return None
+    default = "cosine" if is_adaptive(resolve_optimizer(recipe.train)) else "cosine_with_restarts"
+    return recipe.train.lr_scheduler or default
+
+
+def find_schedule_override(recipe: Recipe) -> str | None:
+    """What takes lr_scheduler's place: the optimizer's name, or ``lr_scheduler_type`` (TU:5270, 5058, 5299)."""
+    optimizer = resolve_optimizer(recipe.train)
+    if is_schedule_free(optimizer) or has_own_rate(recipe.train):
+        return optimizer
+    return "lr_scheduler_type" if recipe.kohya.get("lr_scheduler_type") else None
+
+
+def has_own_rate(train: Train) -> bool:
+    """Adafactor unless told ``relative_step = false``, and with ``warmup_init`` even then (TU:5031-5059)."""
+    given = train.optimizer_args or {}
+    relative = given.get("relative_step", True) or given.get("warmup_init", False)
+    return resolve_optimizer(train) == "Adafactor" and bool(relative)

@@ -1,0 +1,75 @@
+"""The guide as data: rules with an identity, checked together.
+
+Importing a topic module enters its rules into the registry. They are read in the order of RULE_MODULES:
+dataset first, because a bad dataset always gives a bad LoRA (G1.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.guide.registry import Rule, RuleContext, rules_of
+from lorabake_schemas.guide.rules import (
+    appearance,
+    base_model,
+    caches,
+    caption_style,
+    captions,
+    composition,
+    dataset,
+    dataset_size,
+    determinism,
+    duplicates,
+    extra_options,
+    hardware,
+    images,
+    network,
+    optimizer,
+    schedule,
+    separators,
+    shuffling,
+    subject,
+    tag_counts,
+    tag_vocabulary,
+    trigger,
+)
+
+RULE_MODULES = (
+    dataset,
+    caches,
+    images,
+    duplicates,
+    dataset_size,
+    captions,
+    separators,
+    trigger,
+    tag_counts,
+    caption_style,
+    composition,
+    appearance,
+    tag_vocabulary,
+    shuffling,
+    base_model,
+    hardware,
+    determinism,
+    extra_options,
+    optimizer,
+    schedule,
+    network,
+    subject,
+)
+
+
+def list_rules() -> tuple[Rule, ...]:
+    """Every rule, in the order in which people should read what it finds."""
+    return rules_of(RULE_MODULES)
+
+
+def collect_findings(situation: RuleContext) -> tuple[Finding, ...]:
+    """What every applicable rule has to say: the rules without a plan before there is one, the others after."""
+    with_plan = situation.plan is not None
+    found: Iterable[Finding] = (
+        finding for rule in list_rules() if rule.needs_plan == with_plan for finding in rule.findings(situation)
+    )
+    return tuple(found)

@@ -1,0 +1,206 @@
+"""Rules about the base model: is it there, is it what the recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.families.known_models import is_stock_model
+from lorabake_schemas.guide.defaults import resolve_native_side
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.messages import msg
+
+FAMILY_NAMES = {"sd15": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL"}
+
+
+@rule(
+    "G4.7",
+    ERROR,
+    "Without a model that can be read there is nothing to train on.",
+    unless="a rehearsal, which reads no model: there it is a warning",
+)
+def unusable_model(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.base.problem:
+        yield RuleHit(
+            ("base", "model"),
+            situation.base.problem,
+            msg("give the path of a .safetensors file or a diffusers folder, relative to the recipe"),
+            severity=WARNING if situation.rehearsing else None,
+        )
+
+
+@rule(
+    "S43",
+    WARNING,
+    "A pickle is a program: whoever made the file can run anything on this machine when it is loaded.",
+    unless="the file comes from somebody you trust",
+)
+def pickled_model(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.rehearsing or situation.base.problem:  # no model is loaded, or it is an error anyway
+        return
+    for where, file in situation.pickles:
+        if where == ("base", "model") and situation.family != "sdxl":  # model_util.py:980
+            said = msg("{file} is a pickle: sd-scripts runs whatever program it contains", file=file)
+        else:  # torch.load without weights_only, True since PyTorch 2.6
+            said = msg("{file} is a pickle: a PyTorch older than 2.6 runs whatever program it contains", file=file)
+        yield RuleHit(where, said, msg("use a .safetensors file, which contains only numbers"))
+
+
+@rule(
+    "G4.7.variant",
+    ERROR,
+    "Of an SDXL folder sd-scripts wants *.fp16.* files at fp16 and the others otherwise; diffusers stops if they lack.",
+    needs_plan=True,
+)
+def missing_precision_variant(situation: RuleContext) -> Iterator[RuleHit]:
+    plan, base = situation.plan, situation.base
+    if plan is None or base.kind != "folder" or situation.rehearsing:
+        return
+    precision = plan.value("mixed_precision")
+    if situation.family == "sdxl" and precision == "fp16":  # sdxl_train_util.py:86; SD1.x asks for none (TU:5540)
+        if not base.fp16_files:
+            yield RuleHit(
+                ("base", "model"),
+                msg("fp16 training wants weights named *.fp16.*, and this SDXL folder has none"),
+                msg('write mixed_precision = "bf16" under [train], or name a single .safetensors file'),
+            )
+    elif not base.plain_files:
+        yield RuleHit(
+            ("base", "model"),
+            msg(
+                "this folder has weights named *.fp16.* only, and training at {precision} wants the others",
+                precision=str(precision),
+            ),
+            msg('name a single .safetensors file, or write mixed_precision = "fp16" under [train]')
+            if situation.family == "sdxl" and base.fp16_files
+            else msg("name a single .safetensors file"),
+        )
+
+
+@rule("G4.12", ERROR, "The family picks the training script; the wrong one fails late or trains noise.")
+def wrong_family(situation: RuleContext) -> Iterator[RuleHit]:
+    said, found = situation.recipe.base.family, situation.base.family
+    if said and found and said != found:
+        yield RuleHit(
+            ("base", "family"),
+            msg("the recipe says {said}, but the model file holds {found}", said=said, found=FAMILY_NAMES[found]),
+            msg('write family = "{found}", or leave it out', found=found),
+        )
+    elif not said and not found and not situation.base.problem:
+        yield RuleHit(
+            ("base", "model"),
+            msg("what family this model is cannot be read from it"),
+            msg('add family = "sd15", "sd2" or "sdxl" to [base]'),
+        )
+
+
+@rule("G4.11", ERROR, "Training v-prediction on an epsilon model, or the reverse, ruins the result (GC.6).")
+def wrong_prediction_type(situation: RuleContext) -> Iterator[RuleHit]:
+    said, found = situation.recipe.base.v_prediction, situation.base.v_prediction
+    if said is not None and found is not None and said != found:
+        by_v, by_noise = (
+            msg("the model says that it predicts v"),
+            msg("the model says that it predicts noise (epsilon)"),
+        )
+        fix = msg("write v_prediction = {value}, or leave it out", value=str(found).lower())
+        yield RuleHit(("base", "v_prediction"), by_v if found else by_noise, fix)
+    elif situation.family == "sd2" and said is None and found is None and not situation.base.problem:
+        yield RuleHit(
+            ("base", "model"),
+            msg("SD 2.x comes in both kinds and this file does not say which"),
+            msg("add v_prediction = true for a 768 model, false for a 512 base model"),
+        )
+
+
+@rule(
+    "G4.89",
+    WARNING,
+    "zero_terminal_snr is meant for v-prediction models; sd-scripts warns too (TU:4456).",
+    unless="the model is an epsilon model fine-tuned with terminal SNR (GC.6)",
+)
+def terminal_snr_without_v_prediction(situation: RuleContext) -> Iterator[RuleHit]:
+    base = situation.recipe.base
+    v_prediction = base.v_prediction if base.v_prediction is not None else situation.base.v_prediction
+    if base.zero_terminal_snr and not v_prediction:
+        yield RuleHit(
+            ("base", "zero_terminal_snr"),
+            msg("zero terminal SNR without v-prediction"),
+            msg("set v_prediction = true if the model is one; else make sure that it was trained this way"),
+        )
+
+
+@rule("S23", HINT, "SDXL training does not use clip_skip; SD2 does, though its models already leave out a layer.")
+def unsuitable_clip_skip(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.base.clip_skip is None or situation.family == "sd15":
+        return
+    where, fix = ("base", "clip_skip"), msg("take the line out")
+    if situation.family == "sdxl":
+        yield RuleHit(where, msg("clip_skip has no effect on SDXL and is left out"), fix)
+    else:
+        said = msg(
+            "clip_skip on Stable Diffusion 2.x: sd-scripts uses it, and warns that nothing good is to be expected"
+        )
+        yield RuleHit(where, said, fix, severity=WARNING)
+
+
+@rule("G4.59", WARNING, "Training above the model's native size harms it; crop several versions instead (GC.5).")
+def resolution_above_native(situation: RuleContext) -> Iterator[RuleHit]:
+    native, sides = resolve_native_side(situation.recipe), situation.recipe.train.resolution
+    largest = sides if isinstance(sides, int) else max(sides) if sides else 0
+    if native and largest > native:
+        said = msg("{largest} is above the model's native {native}", largest=largest, native=native)
+        yield RuleHit(("train", "resolution"), said, msg("write {native}", native=native))
+
+
+@rule("G4.61", WARNING, "SDXL was trained at 1024 and loses quality below it.", unless="it is a quick trial")
+def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
+    sides = situation.recipe.train.resolution
+    smallest = sides if isinstance(sides, int) else min(sides) if sides else 1024
+    if situation.family == "sdxl" and smallest < 1024:
+        said = msg("SDXL at {side}", side=smallest)
+        yield RuleHit(("train", "resolution"), said, msg("write resolution = 1024, or leave it out"))
+
+
+@rule(
+    "G4.60",
+    HINT,
+    "Most SD1.5 anime models descend from the NAI leak, which was trained at 640.",
+    unless="the recipe or the model's name says at what size it was trained",
+)
+def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
+    base = situation.recipe.base
+    unknown = resolve_native_side(situation.recipe) is None and situation.recipe.train.resolution is None
+    if situation.family == "sd15" and base.tags == "danbooru" and unknown:
+        yield RuleHit(
+            ("base", "tags"),
+            msg("an SD1.5 anime model is trained at 768 here, but most of them were made at 640"),
+            msg("add native_resolution = 640, or 768 where the model's page says that it was trained there"),
+        )
+
+
+@rule("GC.4", WARNING, "To a plain Stable Diffusion model the tags of a board are words like any other.")
+def board_tags_on_stock_model(situation: RuleContext) -> Iterator[RuleHit]:
+    base = situation.recipe.base
+    if base.tags in {"e621", "danbooru"} and is_stock_model(base.model):
+        yield RuleHit(
+            ("base", "tags"),
+            msg("{tags} tags on {model}, which was never trained on them", tags=base.tags, model=base.model),
+            msg('take a fine-tune that knows them, or write sentences and tags = "natural"'),
+        )
+
+
+@rule(
+    "G3.5",
+    HINT,
+    "A LoRA made on a merge works on its relatives less well than one made on a fine-tune that is no merge.",
+    unless="the LoRA is used with this model alone",
+)
+def merged_base_model(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.base.merged:
+        yield RuleHit(
+            ("base", "model"),
+            msg("its own metadata says that it is a merge ({parts})", parts=situation.base.merged),
+            msg("fine if the LoRA is for this model alone; else train on a model that it was merged from"),
+        )
+
+
+__all__: list[str] = []

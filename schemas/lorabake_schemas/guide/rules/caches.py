@@ -1,0 +1,133 @@
+"""Rules about the caches that sd-scripts leaves beside the pictures and takes up again, whether they fit or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from lorabake_schemas.cache_origins import StaleCache
+from lorabake_schemas.caches import cache_suffix, find_missized_images
+from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.guide.registry import ERROR, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_names
+from lorabake_schemas.messages import Message, msg, nmsg
+
+CACHE_OPTIONS = {"latents": "cache_latents_to_disk", "text": "cache_text_encoder_outputs_to_disk", "info": "cache_info"}
+
+
+@rule(
+    "S19.sizes",
+    ERROR,
+    "sd-scripts takes a picture's size from the name of a latent cache beside it, even when it caches nothing on disk.",
+    unless="cache_info, where sizes come from the pictures or from metadata_cache.json",
+)
+def wrong_cached_size(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.kohya.get("cache_info") is True:
+        return
+    suffix = cache_suffix(situation.family)
+    for where, folder in iter_folders(situation):
+        wrong = find_missized_images(folder, suffix)
+        if wrong:
+            yield RuleHit(
+                where,
+                nmsg(
+                    len(wrong),
+                    "the names of left-over latent caches give {n} picture another size, to which it would be squeezed:"
+                    " {names}",
+                    "the names of left-over latent caches give {n} pictures another size, to which they would be"
+                    " squeezed: {names}",
+                    names=summarize_names(wrong),
+                ),
+                msg("start the run with --refresh-cache, or take these .npz files out of {path}", path=folder.path),
+                file=wrong[0],
+            )
+
+
+@rule(
+    "S19",
+    ERROR,
+    "sd-scripts compares a cache with nothing: not with the picture, its size, its caption or the model.",
+    unless="caches that lorabake saw made, from what is there now",
+    needs_plan=True,
+)
+def mismatched_caches(situation: RuleContext) -> Iterator[RuleHit]:
+    parts = {where[:2]: (where, folder) for where, folder in iter_folders(situation)}
+    for key, group in groupby(sorted(situation.stale, key=_sort_key), key=_sort_key):
+        caches, (where, folder) = tuple(group), parts[key[0], key[1]]
+        first = caches[0]
+        if first.foreign:
+            yield _report_foreign_files(where, folder, caches)
+        elif first.kind == "info":
+            said = msg(
+                "metadata_cache.json no longer says what is in {path}: {why}",
+                path=folder.path,
+                why=_format_reason(first),
+            )
+            yield RuleHit(where, said, _format_fix(first, folder), file=first.cache)
+        else:
+            yield RuleHit(where, _format_message(caches), _format_fix(first, folder), file=first.cache)
+
+
+def _sort_key(cache: StaleCache) -> tuple[str, int, str, bool, str]:
+    return cache.table, cache.index, cache.kind, cache.foreign, cache.why or ""
+
+
+def _format_reason(cache: StaleCache) -> Message:
+    return cache.why or msg("nobody knows what they were made from")
+
+
+def _format_message(caches: Sequence[StaleCache]) -> Message:
+    names, why = summarize_names([cache.picture for cache in caches]), caches[0].why
+    text = caches[0].kind == "text"
+    if why is None and text:
+        return nmsg(
+            len(caches),
+            "lorabake does not know what the cached text encoder outputs of {n} picture were made from: {names}",
+            "lorabake does not know what the cached text encoder outputs of {n} pictures were made from: {names}",
+            names=names,
+        )
+    if why is None:
+        return nmsg(
+            len(caches),
+            "lorabake does not know what the latent cache of {n} picture was made from: {names}",
+            "lorabake does not know what the latent caches of {n} pictures were made from: {names}",
+            names=names,
+        )
+    if text:
+        return nmsg(
+            len(caches),
+            "the cached text encoder outputs of {n} picture would be trained on and do not fit ({why}): {names}",
+            "the cached text encoder outputs of {n} pictures would be trained on and do not fit ({why}): {names}",
+            names=names,
+            why=why,
+        )
+    return nmsg(
+        len(caches),
+        "the latent cache of {n} picture would be trained on and does not fit ({why}): {names}",
+        "the latent caches of {n} pictures would be trained on and do not fit ({why}): {names}",
+        names=names,
+        why=why,
+    )
+
+
+def _format_fix(cache: StaleCache, folder: FolderFacts) -> Message:
+    return msg(
+        "start the run with --refresh-cache: it deletes these caches in {path}, and sd-scripts makes them anew; or take"
+        " {option} out",
+        path=folder.path,
+        option=CACHE_OPTIONS[cache.kind],
+    )
+
+
+def _report_foreign_files(where: tuple[str | int, ...], folder: FolderFacts, caches: Sequence[StaleCache]) -> RuleHit:
+    names = [cache.cache for cache in caches]
+    said = nmsg(
+        len(names),
+        "{n} file is named like a cache but is none; sd-scripts would overwrite it or stop: {names}",
+        "{n} files are named like caches but are none; sd-scripts would overwrite them or stop: {names}",
+        names=summarize_names(names),
+    )
+    fix = msg(
+        "move what is yours out of {path}, or take {option} out", path=folder.path, option=CACHE_OPTIONS[caches[0].kind]
+    )
+    return RuleHit(where, said, fix, file=names[0])

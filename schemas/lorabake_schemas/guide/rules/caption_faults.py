@@ -1,0 +1,75 @@
+"""What is said of caption files that sd-scripts stops on or reads otherwise than they look (S12)."""
+
+from __future__ import annotations
+
+from lorabake_schemas.dataset import CaptionProblem
+from lorabake_schemas.findings import Severity
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING
+from lorabake_schemas.guide.rules.dataset import summarize_names
+from lorabake_schemas.messages import Message, msg, nmsg
+
+
+def describe_caption_problem(problem: CaptionProblem, files: list[str]) -> tuple[Severity, Message, Message]:
+    """How bad it is, what is wrong with these caption files, and what to do."""
+    n, names = len(files), summarize_names(files)
+    match problem:
+        case CaptionProblem.EMPTY:
+            message = nmsg(
+                n,
+                "{n} caption is an empty file, on which sd-scripts stops: {names}",
+                "{n} captions are empty files, on which sd-scripts stops: {names}",
+                names=names,
+            )
+            return ERROR, message, nmsg(n, "write it or delete the file", "write them or delete the files")
+        case CaptionProblem.NOT_UTF8:
+            message = nmsg(
+                n,
+                "{n} caption is not UTF-8, on which sd-scripts stops: {names}",
+                "{n} captions are not UTF-8, on which sd-scripts stops: {names}",
+                names=names,
+            )
+            return ERROR, message, nmsg(n, "save it as UTF-8", "save them as UTF-8")
+        case CaptionProblem.UNREADABLE:
+            message = nmsg(
+                n, "{n} caption cannot be read: {names}", "{n} captions cannot be read: {names}", names=names
+            )
+            return ERROR, message, msg("check the permissions")
+        case CaptionProblem.BOM:
+            message = nmsg(
+                n,
+                "{n} caption begins with a byte order mark, which nothing but CLIP's tokenizer drops: {names}",
+                "{n} captions begin with a byte order mark, which nothing but CLIP's tokenizer drops: {names}",
+                names=names,
+            )
+            return HINT, message, nmsg(n, "save it as UTF-8 without BOM", "save them as UTF-8 without BOM")
+        case _:
+            return WARNING, *_describe_ignored_text(problem, n, names)
+
+
+def _describe_ignored_text(problem: CaptionProblem, n: int, names: Message) -> tuple[Message, Message]:
+    """What sd-scripts swallows in silence."""
+    match problem:
+        case CaptionProblem.SPACES:
+            message = nmsg(
+                n,
+                "{n} caption holds nothing but spaces: {names}",
+                "{n} captions hold nothing but spaces: {names}",
+                names=names,
+            )
+            return message, nmsg(n, "write it", "write them")
+        case CaptionProblem.BLANK:
+            message = nmsg(
+                n,
+                "{n} caption has a blank first line, and only the first line is used: {names}",
+                "{n} captions have a blank first line, and only the first line is used: {names}",
+                names=names,
+            )
+            return message, msg("put everything on the first line")
+        case _:
+            message = nmsg(
+                n,
+                "{n} caption has more than one line; only the first is used: {names}",
+                "{n} captions have more than one line; only the first is used: {names}",
+                names=names,
+            )
+            return message, msg("put everything on one line")

@@ -1,0 +1,215 @@
+"""Rules about how captions are written: as tags, spelt one way, each once, with what is kept marked and told apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.defaults import count_leading_tags, is_shuffled
+from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import get_caption_names, summarize_names
+from lorabake_schemas.guide.rules.tag_counts import (
+    find_odd_separators,
+    find_sentence_images,
+    get_concept_tags,
+    get_images_key,
+    iter_captioned_folders,
+    iter_tagged_folders,
+    summarize_tags,
+)
+from lorabake_schemas.guide.tags import Tags, find_inseparable_pairs, get_caption_style, normalize_tag, split_tags
+from lorabake_schemas.messages import msg, nmsg
+
+SEPARATOR_MARK = "|||"  # what people write for keep_tokens_separator (S17)
+MIN_UNDERSCORE_TAGS = 3  # tags with an underscore that make it a habit and no name (ours)
+_UNDERSCORE_PATTERN = re.compile(r"[^\W_]{2,}_[^\W_]{2,}")  # long_hair, but neither ^_^ nor score_9
+
+
+@rule("G3.7.sentences", WARNING, "Shuffling tears sentences apart at their commas, and models of board tags want tags.")
+def sentence_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_captioned_folders(situation):
+        others = find_odd_separators(situation, index)  # S17.commas speaks of them
+        wrong = get_caption_names(situation, [one for one in find_sentence_images(folder) if one.name not in others])
+        if 10 * len(wrong) > len(folder):
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    len(wrong),
+                    "{n} caption is a sentence, which is shuffled and cut like tags: {names}",
+                    "{n} captions are sentences, which are shuffled and cut like tags: {names}",
+                    names=summarize_names(wrong),
+                ),
+                msg('write tags; or, for a model that reads sentences, tags = "natural" under [base]'),
+                file=wrong[0],
+            )
+
+
+@rule("G3.18.twice", HINT, "sd-scripts hands a tag that stands twice to the text encoder twice.")
+def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_tagged_folders(situation):
+        wrong = [(image, tags) for image, tags in folder if len(set(tags)) != len(tags)]
+        if wrong:
+            files = get_caption_names(situation, [image for image, _ in wrong])
+            again = dict.fromkeys(tag for _, tags in wrong for at, tag in enumerate(tags) if tag in tags[:at])
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    len(wrong),
+                    "{n} caption has a tag twice: {tags}",
+                    "{n} captions have a tag twice: {tags}",
+                    tags=summarize_tags(folder, again),
+                ),
+                msg("take the second one out of {names}", names=summarize_names(files)),
+                file=files[0],
+            )
+
+
+@rule(
+    "S17",
+    HINT,
+    "keep_tokens is one number; where captions begin with more of the concepts' words, the others are shuffled.",
+    unless="a keep_tokens_separator marks what is kept",
+)
+def uneven_leading_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    recipe = situation.recipe
+    if recipe.kohya.get("keep_tokens_separator"):
+        return
+    own = get_concept_tags(situation)
+    for index, folder in iter_tagged_folders(situation):
+        concept = recipe.concept[index]
+        given = concept.keep_tokens if concept.keep_tokens is not None else recipe.captions.keep_tokens
+        keep = count_leading_tags(concept, recipe.captions) if given is None else given
+        leads = [(image, _count_leading(tags, own)) for image, tags in folder]
+        longer = get_caption_names(situation, [image for image, lead in leads if lead > keep])
+        if keep and is_shuffled(concept, recipe) and longer and any(0 < lead <= keep for _, lead in leads):
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    keep,
+                    "{longer} of {all} captions begin with more of the concepts' words than the one that is kept",
+                    "{longer} of {all} captions begin with more of the concepts' words than the {n} that are kept",
+                    longer=len(longer),
+                    all=len(folder),
+                ),
+                msg(
+                    "write {mark} behind what is to stay in front, in every caption, and "
+                    'keep_tokens_separator = "{mark}" under [kohya]',
+                    mark=SEPARATOR_MARK,
+                ),
+                file=longer[0],
+            )
+
+
+def _count_leading(tags: Tags, words: frozenset[str]) -> int:
+    return next((at for at, tag in enumerate(tags) if tag not in words), len(tags))
+
+
+@rule("S17.marks", WARNING, "sd-scripts looks for keep_tokens_separator when it shuffles; else the mark is text.")
+def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
+    recipe = situation.recipe
+    said = recipe.kohya.get("keep_tokens_separator")
+    mark = said if isinstance(said, str) and said else SEPARATOR_MARK
+    changed = bool(recipe.captions.caption_tag_dropout_rate or recipe.kohya.get("token_warmup_step"))  # TU:871
+    for index, folder in iter_captioned_folders(situation):
+        shuffled = is_shuffled(recipe.concept[index], recipe) or changed
+        wrong = get_caption_names(situation, [image for image, _ in folder if mark in image.caption.text])
+        if wrong and not (said and shuffled):
+            why = msg("captions are not shuffled") if said else msg("no keep_tokens_separator is set")
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    len(wrong),
+                    "{n} caption holds {mark}, and {why}: it is trained as text",
+                    "{n} captions hold {mark}, and {why}: it is trained as text",
+                    mark=mark,
+                    why=why,
+                ),
+                msg("take it out of the captions, or write shuffle_caption = true")
+                if said
+                else msg(
+                    'write keep_tokens_separator = "{mark}" under [kohya], or take it out of the captions', mark=mark
+                ),
+                file=wrong[0],
+            )
+
+
+@rule("GC.14", WARNING, "Two words that always stand together are one word to the model.")
+def inseparable_concepts(situation: RuleContext) -> Iterator[RuleHit]:
+    concepts = situation.recipe.concept
+    places: dict[str, tuple[tuple[str | int, ...], str]] = {}  # a word, where the recipe says it, and in which string
+    for index, concept in enumerate(concepts):
+        for key, text in (("token", concept.token), ("outfit", concept.outfit or "")):
+            for piece in split_tags(text):
+                places.setdefault(normalize_tag(piece), (("concept", index, key), text))
+    folders = [folder for _, folder in iter_tagged_folders(situation)]
+    for one, other, count in find_inseparable_pairs(folders, list(places)):
+        if places[one][1] != places[other][1] and count > 1:
+            yield RuleHit(
+                places[other][0],
+                msg(
+                    '"{one}" and "{other}" stand on the same {n} pictures: nothing tells them apart',
+                    one=one,
+                    other=other,
+                    n=count,
+                ),
+                msg(
+                    'add pictures of "{one}" without "{other}", or of "{other}" on another subject',
+                    one=one,
+                    other=other,
+                ),
+            )
+
+
+@rule("G3.6.underscores", HINT, "sd-scripts hands tags on as they stand: long_hair and long hair are two tags.")
+def inconsistent_spelling(situation: RuleContext) -> Iterator[RuleHit]:
+    own = get_concept_tags(situation)
+    for index, folder in iter_tagged_folders(situation):
+        spelt = [(piece, tag) for piece, tag in folder.written.items() if tag not in own]
+        joined = {
+            tag: piece
+            for piece, tag in spelt
+            if "_" in piece and " " not in piece and _UNDERSCORE_PATTERN.search(piece)
+        }
+        spaced = {tag for piece, tag in spelt if " " in piece}
+        both = [tag for tag in joined if tag in spaced]
+        if both or (spaced and len(joined) >= MIN_UNDERSCORE_TAGS):
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    len(joined),
+                    "{n} tag is written with underscores and {spaced} with spaces: {names}",
+                    "{n} tags are written with underscores and {spaced} with spaces: {names}",
+                    spaced=len(spaced),
+                    names=summarize_names([f'"{joined[tag]}"' for tag in both or joined]),
+                ),
+                msg("write all of them one way, with spaces for most models"),
+            )
+
+
+@rule("G35.6.tags", WARNING, "A regularization set that holds the subject trains against it.")
+def token_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
+    own = get_concept_tags(situation, "token")
+    how = get_caption_style(situation.recipe)
+    for index, part in enumerate(situation.dataset.regularization):
+        folder = situation.tags.of(part, how)
+        held = [image for image, _ in folder.iter_images_with(own)] if situation.recipe.base.tags != "natural" else []
+        wrong = get_caption_names(situation, held)
+        if wrong:
+            yield RuleHit(
+                ("regularization", index, "images"),
+                nmsg(
+                    len(wrong),
+                    "{n} caption here has the token of a concept: {names}",
+                    "{n} captions here have the token of a concept: {names}",
+                    names=summarize_names(wrong),
+                ),
+                nmsg(
+                    len(wrong),
+                    "move this picture to the concept, or take the caption away: the class is enough",
+                    "move these pictures to the concept, or take the captions away: the class is enough",
+                ),
+                file=wrong[0],
+            )
+
+
+__all__: list[str] = []

@@ -1,0 +1,249 @@
+"""Rules about caption files: whether they are there, are the right ones, can be read, and are not too long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.guide.defaults import list_leading_tags, resolve_token_limit
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.caption_faults import describe_caption_problem
+from lorabake_schemas.guide.rules.dataset import (
+    get_caption_name,
+    get_caption_names,
+    iter_concept_folders,
+    iter_folders,
+    summarize_names,
+)
+from lorabake_schemas.messages import Message, msg, nmsg
+
+MAX_TOKEN_LIMIT = 225  # tokens: more sd-scripts cannot be told to take (TU:3902)
+
+
+def _get_caption_extension(situation: RuleContext) -> str:
+    return situation.recipe.captions.caption_extension or CAPTION_EXTENSION
+
+
+@rule(
+    "G3.3",
+    ERROR,
+    "Without captions every image trains as token and class alone, and only a warning reports it.",
+    unless="regularization, which needs no captions; captions whose name differs in capital letters (G3.3.other)",
+)
+def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    ending = _get_caption_extension(situation)
+    for index, folder in iter_concept_folders(situation):
+        missing = [image.name for image in folder.images if image.caption.problem is CaptionProblem.MISSING]
+        where = ("concept", index, "images")
+        if missing and len(missing) == len(folder.images):
+            yield RuleHit(
+                where,
+                msg("no picture in {path} has a {ending} caption beside it", path=folder.path, ending=ending),
+                _suggest_caption_fix(folder),
+            )
+        elif lacking := _exclude_miscased(missing, folder.miscased, ending):
+            yield RuleHit(
+                where,
+                nmsg(
+                    len(lacking),
+                    "{n} of {all} pictures has no caption: {names}",
+                    "{n} of {all} pictures have no caption: {names}",
+                    all=len(folder.images),
+                    names=summarize_names(lacking),
+                ),
+                nmsg(
+                    len(lacking),
+                    'write it; until then the image trains as "{words}" alone',
+                    'write them; until then these images train as "{words}" alone',
+                    words=", ".join(list_leading_tags(situation.recipe.concept[index])),
+                ),
+                file=lacking[0],
+                severity=WARNING,
+            )
+
+
+def _exclude_miscased(missing: list[str], miscased: tuple[str, ...], ending: str) -> list[str]:
+    """The pictures that have not even a caption with other capital letters."""
+    known = {name[: -len(ending)].lower() for name in miscased}
+    return [name for name in missing if name.rpartition(".")[0].lower() not in known]
+
+
+def _suggest_caption_fix(folder: FolderFacts) -> Message:
+    """What to do when no picture has a caption: perhaps captions of another kind are there."""
+    if folder.others:
+        other = folder.others[0].rpartition(".")[2]
+        return msg('write caption_extension = ".{other}" under [captions]: such files are there', other=other)
+    if folder.miscased:
+        return msg("capital letters count; rename {names}", names=summarize_names(folder.miscased))
+    return msg("write one caption file per picture (token first, class second), or set captions.caption_extension")
+
+
+@rule("G3.3.other", WARNING, "sd-scripts reads captions of one ending only, and capital letters count.")
+def unread_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    ending = _get_caption_extension(situation)
+    for where, folder in iter_folders(situation):
+        if all(image.caption.problem is CaptionProblem.MISSING for image in folder.images):
+            continue  # G3.3 names them
+        if folder.miscased:
+            yield RuleHit(
+                where,
+                nmsg(
+                    len(folder.miscased),
+                    "{n} caption is not read, because of its capital letters: {names}",
+                    "{n} captions are not read, because of their capital letters: {names}",
+                    names=summarize_names(folder.miscased),
+                ),
+                msg("name each caption like its picture, with {ending} at its end", ending=ending),
+                file=folder.miscased[0],
+            )
+        if folder.others:
+            yield RuleHit(
+                where,
+                nmsg(
+                    len(folder.others),
+                    "{n} caption of another ending is not read: {names}",
+                    "{n} captions of another ending are not read: {names}",
+                    names=summarize_names(folder.others),
+                ),
+                nmsg(
+                    len(folder.others),
+                    "delete or move it, or set captions.caption_extension; now it is {ending}",
+                    "delete or move them, or set captions.caption_extension; now it is {ending}",
+                    ending=ending,
+                ),
+                file=folder.others[0],
+                severity=HINT,
+            )
+
+
+@rule("G3.3.orphans", HINT, "A caption without a picture is read by nobody; often one of the two was renamed.")
+def orphan_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder in iter_folders(situation):
+        if folder.images and folder.orphans:
+            yield RuleHit(
+                where,
+                nmsg(
+                    len(folder.orphans),
+                    "{n} caption has no picture: {names}",
+                    "{n} captions have no picture: {names}",
+                    names=summarize_names(folder.orphans),
+                ),
+                msg("name each like its picture, or delete it"),
+                file=folder.orphans[0],
+            )
+
+
+@rule(
+    "G35.4",
+    WARNING,
+    "A caption beside a regularization picture takes the place of the class token.",
+    unless="all of them have one",
+)
+def partial_regularization_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in enumerate(situation.dataset.regularization):
+        those = [image for image in folder.images if image.caption.problem is not CaptionProblem.MISSING]
+        own = get_caption_names(situation, those)
+        if own and len(own) < len(folder.images):
+            yield RuleHit(
+                ("regularization", index, "images"),
+                nmsg(
+                    len(own),
+                    '{n} of {all} pictures has a caption, which takes the place of "{token}": {names}',
+                    '{n} of {all} pictures have captions, which take the place of "{token}": {names}',
+                    all=len(folder.images),
+                    token=situation.recipe.regularization[index].class_,
+                    names=summarize_names(own),
+                ),
+                nmsg(len(own), "delete it, or give every picture one", "delete them, or give every picture one"),
+                file=own[0],
+            )
+
+
+# With enable_wildcard every line that is not blank counts, and one is picked each time (TU:1964, TU:841).
+WILDCARD_PROBLEMS = frozenset({CaptionProblem.BLANK, CaptionProblem.MORE_LINES})
+
+
+@rule("S12", ERROR, "sd-scripts stops on an empty or undecodable caption and swallows the rest in silence.")
+def faulty_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    lines = WILDCARD_PROBLEMS if situation.recipe.kohya.get("enable_wildcard") is True else frozenset[CaptionProblem]()
+    for where, folder in iter_folders(situation):
+        found: dict[CaptionProblem, list[str]] = {}
+        for image in folder.images:
+            if image.caption.problem is not None:
+                found.setdefault(image.caption.problem, []).append(get_caption_name(situation, image))
+        for problem in CaptionProblem:
+            if problem in found and problem is not CaptionProblem.MISSING and problem not in lines:
+                severity, message, fix = describe_caption_problem(problem, found[problem])
+                yield RuleHit(where, message, fix, file=found[problem][0], severity=severity)
+
+
+@rule(
+    "S12.borrowed",
+    ERROR,
+    "For a picture without a caption and with four underscores in its path, sd-scripts looks for a shorter name.",
+)
+def borrowed_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder in iter_folders(situation):
+        taken = [(image.name, image.caption.borrowed_from) for image in folder.images if image.caption.borrowed_from]
+        if taken:
+            names = [
+                msg("{name} takes {caption}", name=name, caption=path.replace("\\", "/").rpartition("/")[2])
+                for name, path in taken
+            ]
+            yield RuleHit(
+                where,
+                nmsg(
+                    len(taken),
+                    "{n} picture without a caption takes another file's, because of the underscores: {names}",
+                    "{n} pictures without a caption take another file's, because of the underscores: {names}",
+                    names=summarize_names(names),
+                ),
+                nmsg(
+                    len(taken),
+                    "write a caption for it, or take underscores out of its name and folder",
+                    "write captions for them, or take underscores out of their names and folders",
+                ),
+                file=taken[0][0],
+            )
+
+
+@rule(
+    "G3.3.tokens",
+    WARNING,
+    "sd-scripts cuts a caption at the text encoder's limit in silence; what stands behind is never learned.",
+    unless="tags are shuffled, where it is another part each time",
+)
+def overlong_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    limit = resolve_token_limit(situation.recipe.train)
+    for where, folder in iter_folders(situation):
+        if folder.overlong:
+            pictures, n = {image.name: image for image in folder.images}, len(folder.overlong)
+            files = get_caption_names(
+                situation, [pictures.get(one.name, ImageFacts(one.name)) for one in folder.overlong]
+            )
+            names = [
+                msg("{name} ({tokens})", name=name, tokens=one.tokens)
+                for name, one in zip(files, folder.overlong, strict=True)
+            ]
+            fix = nmsg(n, "shorten it", "shorten them")
+            if limit < MAX_TOKEN_LIMIT:
+                fix = msg(
+                    "{shorten}, or write max_token_length = {longest} under [train]",
+                    shorten=fix,
+                    longest=MAX_TOKEN_LIMIT,
+                )
+            yield RuleHit(
+                where,
+                nmsg(
+                    n,
+                    "{n} caption is longer than {limit} tokens, and the rest is cut off: {names}",
+                    "{n} captions are longer than {limit} tokens, and the rest is cut off: {names}",
+                    limit=limit,
+                    names=summarize_names(names),
+                ),
+                fix,
+                file=files[0],
+            )
+
+
+__all__: list[str] = []

@@ -1,0 +1,169 @@
+"""Rules about how many pictures there are, for the run and for each concept, and whether they are mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import iter_concept_folders
+from lorabake_schemas.messages import msg, nmsg
+
+MIN_AUTHOR_IMAGES = 8  # pictures with which the guide's author still got something decent (G1.3)
+MAX_USUAL_IMAGES = 50  # the upper end of what the guide calls usual for anything but a style (G1.6, G8.3)
+
+
+def get_image_targets(situation: RuleContext) -> tuple[int, int]:
+    """The least and the recommended number of pictures (G1.2, G1.4)."""
+    return (12, 20) if situation.family == "sdxl" else (15, 30)
+
+
+@rule(
+    "G1.2",
+    WARNING,
+    "Too few pictures leave a LoRA nothing to generalise from.",
+    unless="a style, which needs more (G8.3); G1.3, G1.5: fewer can work",
+)
+def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
+    least, good = get_image_targets(situation)
+    count = sum(len(folder.images) for folder in situation.dataset.concepts)
+    if not count or situation.recipe.kind == "style":
+        return
+    where = ("concept", 0, "images")
+    if count < least:
+        message = nmsg(
+            count,
+            "{n} picture; the guide wants at least {least}",
+            "{n} pictures; the guide wants at least {least}",
+            least=least,
+        )
+        fix = msg("aim at {good}", good=good)
+        if count < MIN_AUTHOR_IMAGES:
+            fix = msg("aim at {good}; its author never got on with fewer than {few}", good=good, few=MIN_AUTHOR_IMAGES)
+        yield RuleHit(where, message, fix)
+    elif count < good:
+        yield RuleHit(
+            where,
+            msg("{n} pictures; the guide recommends about {good}", n=count, good=good),
+            msg("more variety helps"),
+            severity=HINT,
+        )
+
+
+@rule(
+    "G1.6",
+    HINT,
+    "Beyond some fifty pictures a concept gains less and less from each, and trains longer.",
+    unless="a style, which needs more (G8.3)",
+)
+def too_many_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_concept_folders(situation):
+        if len(folder.images) > MAX_USUAL_IMAGES and situation.recipe.kind != "style":
+            yield RuleHit(
+                ("concept", index, "images"),
+                msg(
+                    "{n} pictures; the guide's usual range ends at {many}", n=len(folder.images), many=MAX_USUAL_IMAGES
+                ),
+                msg("fine if all are good and differ; else keep the best: fewer train faster and as well"),
+            )
+
+
+@rule("G8.3", WARNING, "A style is what many different pictures have in common, so it takes many.")
+def style_image_count(situation: RuleContext) -> Iterator[RuleHit]:
+    count = sum(len(folder.images) for folder in situation.dataset.concepts)
+    if situation.recipe.kind != "style" or not count or 125 <= count <= 200:
+        return
+    message = nmsg(
+        count,
+        "{n} picture for a style; the guide wants 50 to 200, best 125 to 150",
+        "{n} pictures for a style; the guide wants 50 to 200, best 125 to 150",
+    )
+    if count > 200:
+        fix = msg("keep the most different ones: more of the same only trains longer")
+    else:
+        fix = msg("add pictures that differ in all but the style")
+    yield RuleHit(("concept", 0, "images"), message, fix, severity=None if count < 50 else HINT)
+
+
+@rule(
+    "G1.7",
+    HINT,
+    "Mirroring makes two pictures of each where left and right do not matter.",
+    unless="the recipe does not say asymmetric = false, or there are pictures enough",
+)
+def small_set_not_mirrored(situation: RuleContext) -> Iterator[RuleHit]:
+    _, good = get_image_targets(situation)
+    for index, folder in iter_concept_folders(situation):
+        concept, count = situation.recipe.concept[index], len(folder.images)
+        if concept.asymmetric is False and concept.flip_aug is None and 0 < count < good:
+            yield RuleHit(
+                ("concept", index, "flip_aug"),
+                nmsg(count, "{n} picture, not mirrored", "{n} pictures, not mirrored"),
+                msg("add flip_aug = true: the subject is the same from both sides, and each picture becomes two"),
+            )
+
+
+@rule("G2.19", ERROR, "Mirroring an asymmetric subject teaches that its sides are interchangeable.")
+def asymmetric_flip(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, concept in enumerate(situation.recipe.concept):
+        if concept.flip_aug and concept.asymmetric:
+            yield RuleHit(
+                ("concept", index, "flip_aug"),
+                msg("flip_aug with asymmetric = true"),
+                msg("take one of the two out"),
+            )
+
+
+@rule(
+    "G6.8",
+    ERROR,
+    "Two concepts with one token are one concept to the model.",
+    unless="outfits of one character, told apart by outfit",
+)
+def duplicate_token(situation: RuleContext) -> Iterator[RuleHit]:
+    keys = [(concept.token.casefold(), (concept.outfit or "").casefold()) for concept in situation.recipe.concept]
+    for index, key in enumerate(keys):
+        if key in keys[:index]:
+            yield RuleHit(
+                ("concept", index, "token"),
+                msg('the token "{token}" is taken', token=situation.recipe.concept[index].token),
+                msg("give each concept its own token, or outfits of one character an outfit each"),
+            )
+
+
+@rule("G6.16", WARNING, "A concept with few pictures is repeated so often that it over-trains on its own.")
+def unbalanced_concepts(situation: RuleContext) -> Iterator[RuleHit]:
+    counts = [len(folder.images) for folder in situation.dataset.concepts]
+    for index, count in enumerate(counts):
+        if count and max(counts) > 3 * count:
+            yield RuleHit(
+                ("concept", index, "images"),
+                nmsg(
+                    count,
+                    "{n} picture beside {most} of the largest concept",
+                    "{n} pictures beside {most} of the largest concept",
+                    most=max(counts),
+                ),
+                msg("add pictures: over three times the repeats tends to over-train"),
+            )
+
+
+@rule(
+    "G35.7",
+    HINT,
+    "sd-scripts uses as many regularization samples as training samples, the first in name order.",
+    needs_plan=True,
+)
+def unused_regularization_images(situation: RuleContext) -> Iterator[RuleHit]:
+    shares = [share for share in situation.plan.forecast.shares if share.is_reg] if situation.plan else []
+    for index, share in enumerate(shares):
+        if share.images_used is not None and share.images_used < share.images:
+            yield RuleHit(
+                ("regularization", index, "images"),
+                nmsg(
+                    share.images_used,
+                    "only the first of {all} pictures will be used",
+                    "only the first {n} of {all} pictures will be used",
+                    all=share.images,
+                ),
+                msg("fine if that is meant; else raise the concepts' num_repeats"),
+            )

@@ -1,0 +1,86 @@
+"""Rules about [launch] deterministic: what would make two runs of one recipe differ all the same (S40)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.messages import msg, nmsg
+from lorabake_schemas.sd_scripts import needs_bitsandbytes
+
+
+def is_deterministic(situation: RuleContext) -> bool:
+    return bool(situation.recipe.launch.deterministic)
+
+
+@rule("S40.xformers", ERROR, "PyTorch's switch for repeatable results does not reach every kernel of xformers.")
+def nondeterministic_attention(situation: RuleContext) -> Iterator[RuleHit]:
+    if is_deterministic(situation) and situation.recipe.train.attention == "xformers":
+        yield RuleHit(
+            ("train", "attention"),
+            msg("launch.deterministic and xformers: nobody promises that its gradients come out the same twice"),
+            msg('write attention = "sdpa", or leave it out'),
+        )
+
+
+@rule("S40.caches", ERROR, "The first run makes the latents on disk and draws noise for them, the next one only reads.")
+def nondeterministic_latent_cache(situation: RuleContext) -> Iterator[RuleHit]:
+    if is_deterministic(situation) and situation.recipe.train.cache_latents_to_disk:
+        yield RuleHit(
+            ("train", "cache_latents_to_disk"),
+            msg("launch.deterministic and latents kept on disk: the second run reads them and then draws other noise"),
+            msg("leave it out: cache_latents in main memory gives the same in every run"),
+        )
+
+
+@rule(
+    "S40.token_warmup",
+    ERROR,
+    "Workers read the step at which the training happens to be while they fetch ahead (TU:6664).",
+)
+def nondeterministic_token_warmup(situation: RuleContext) -> Iterator[RuleHit]:
+    warm_up = situation.recipe.kohya.get("token_warmup_step")
+    if is_deterministic(situation) and warm_up and situation.recipe.train.max_data_loader_n_workers != 0:
+        yield RuleHit(
+            ("kohya", "token_warmup_step"),
+            msg("launch.deterministic and token_warmup_step: how many tags are used depends on how fast a worker is"),
+            msg("write max_data_loader_n_workers = 0 under [train], or take token_warmup_step out"),
+        )
+
+
+@rule("S40.workers", WARNING, "sd-scripts takes no more workers than the machine has CPUs, and results depend on them.")
+def machine_dependent_workers(situation: RuleContext) -> Iterator[RuleHit]:
+    workers, cpus = situation.recipe.train.max_data_loader_n_workers, situation.machine.cpus
+    if is_deterministic(situation) and workers is not None and workers > max(cpus, 1):
+        yield RuleHit(
+            ("train", "max_data_loader_n_workers"),
+            msg(
+                "{workers} workers, and this machine has {there}",
+                workers=workers,
+                there=nmsg(cpus, "{n} CPU", "{n} CPUs"),
+            ),
+            msg("write 1: more of them than CPUs give another result on another machine"),
+        )
+
+
+@rule("S40.processes", WARNING, "What several GPUs add up is added by NCCL, of which PyTorch promises nothing.")
+def nondeterministic_processes(situation: RuleContext) -> Iterator[RuleHit]:
+    if is_deterministic(situation) and (situation.recipe.launch.num_processes or 1) > 1:
+        yield RuleHit(
+            ("launch", "num_processes"),
+            msg("launch.deterministic and several processes: nobody promises the order in which GPUs add up gradients"),
+            msg("write num_processes = 1, or compare two runs before you rely on it"),
+        )
+
+
+@rule("S40.bitsandbytes", HINT, "PyTorch's switch for repeatable results does not reach bitsandbytes' own kernels.")
+def nondeterministic_optimizer(situation: RuleContext) -> Iterator[RuleHit]:
+    if is_deterministic(situation) and needs_bitsandbytes(situation.optimizer):
+        yield RuleHit(
+            ("train", "optimizer"),
+            msg("launch.deterministic and {name}: PyTorch cannot speak for its kernels", name=situation.optimizer),
+            msg("compare two runs before you rely on it, or take AdamW"),
+        )
+
+
+__all__: list[str] = []

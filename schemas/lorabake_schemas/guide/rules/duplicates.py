@@ -1,0 +1,171 @@
+"""Rules about pictures that are there more than once: in a folder, in two concepts, among the regularization."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from lorabake_schemas.dataset import DuplicateGroup, ImageRef
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import format_table_name, iter_folders, summarize_names
+from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
+
+
+def _format_duplicates(places: tuple[ImageRef, ...] | list[ImageRef]) -> Message:
+    return join_list([literal(place.name) for place in places], " = ")
+
+
+def _iter_folder_duplicates(
+    situation: RuleContext, table: str, index: object
+) -> Iterator[tuple[DuplicateGroup, list[ImageRef]]]:
+    """The groups of which this folder holds at least two."""
+    for twins in situation.dataset.twins:
+        here = [place for place in twins.places if (place.table, place.index) == (table, index)]
+        if len(here) > 1:
+            yield twins, here
+
+
+@rule(
+    "G1.9",
+    WARNING,
+    "A picture that is there twice counts twice; in a small set that is enough to be learned by heart.",
+    unless="regularization, of which sd-scripts takes what it needs",
+)
+def duplicate_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder in iter_folders(situation):
+        if where[0] != "concept":
+            continue
+        found = list(_iter_folder_duplicates(situation, "concept", where[1]))
+        same = [_format_duplicates(here) for twins, here in found if not twins.near]
+        alike = [_format_duplicates(here) for twins, here in found if twins.near]
+        if same:
+            spare = sum(len(here) - 1 for twins, here in found if not twins.near)
+            message = nmsg(
+                spare,
+                "{n} of {all} pictures is the same file as another: {names}",
+                "{n} of {all} pictures are the same files as others: {names}",
+                all=len(folder.images),
+                names=summarize_names(same),
+            )
+            fix = msg("keep one of each; to have a picture count more, give it a folder with num_repeats of its own")
+            yield RuleHit(where, message, fix, file=_get_first_name(found, near=False))
+        if alike:
+            message = nmsg(
+                len(alike),
+                "{n} group of pictures looks alike: {names}",
+                "{n} groups of pictures look alike: {names}",
+                names=summarize_names(alike),
+            )
+            yield RuleHit(
+                where, message, msg("keep the best of each"), file=_get_first_name(found, near=True), severity=HINT
+            )
+
+
+def _get_first_name(found: list[tuple[DuplicateGroup, list[ImageRef]]], *, near: bool) -> str:
+    return next(here[0].name for twins, here in found if twins.near is near)
+
+
+@rule("G6.8.pictures", WARNING, "A picture of two concepts teaches both tokens the same, so that they blend.")
+def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
+    shared: dict[tuple[int, int], list[tuple[ImageRef, ImageRef]]] = {}
+    for twins in situation.dataset.twins:
+        firsts: dict[int, ImageRef] = {}
+        for place in twins.places:
+            if place.table == "concept":
+                firsts.setdefault(place.index, place)
+        places = list(firsts.values())
+        for other in places[1:]:
+            shared.setdefault((places[0].index, other.index), []).append((places[0], other))
+    for (first, second), pairs in shared.items():
+        yield RuleHit(
+            ("concept", second, "images"),
+            nmsg(
+                len(pairs),
+                "{n} picture is also one of {other}: {names}",
+                "{n} pictures are also among those of {other}: {names}",
+                other=format_table_name(situation, "concept", first),
+                names=summarize_names([_format_duplicates(pair) for pair in pairs]),
+            ),
+            msg("leave each picture to one concept, or crop it to what that concept is about"),
+            file=pairs[0][1].name,
+        )
+
+
+@rule("G35.6", ERROR, "A regularization set that holds the subject trains against it.")
+def subject_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
+    tokens = {concept.token.casefold() for concept in situation.recipe.concept}
+    for index, part in enumerate(situation.recipe.regularization):
+        if part.class_.casefold() in tokens:
+            yield RuleHit(
+                ("regularization", index, "class"),
+                msg('"{words}" is what is being trained', words=part.class_),
+                msg("write the class token here: the general word for it"),
+            )
+        yield from _find_subject_images(situation, index)
+
+
+def _find_subject_images(situation: RuleContext, index: int) -> Iterator[RuleHit]:
+    """Pictures that are trained for and against at once: the same files are an error, alike ones a warning."""
+    for near in (False, True):
+        pairs = list[tuple[ImageRef, ImageRef]]()
+        for twins in situation.dataset.twins:
+            trained = [place for place in twins.places if place.table == "concept"]
+            here = [place for place in twins.places if (place.table, place.index) == ("regularization", index)]
+            if trained and twins.near is near:
+                pairs += [(place, trained[0]) for place in here]
+        if pairs:
+            names, where = (
+                summarize_names([_format_duplicates(pair) for pair in pairs]),
+                ("regularization", index, "images"),
+            )
+            alike = nmsg(
+                len(pairs),
+                "{n} picture looks like one that is trained on: {names}",
+                "{n} pictures look like ones that are trained on: {names}",
+                names=names,
+            )
+            same = nmsg(
+                len(pairs),
+                "{n} picture is the same file as one that is trained on: {names}",
+                "{n} pictures are the same files as ones that are trained on: {names}",
+                names=names,
+            )
+            fix = nmsg(
+                len(pairs),
+                "take it out: regularization pictures show the class, never the subject",
+                "take them out: regularization pictures show the class, never the subject",
+            )
+            severity = WARNING if near else ERROR
+            yield RuleHit(where, alike if near else same, fix, file=pairs[0][0].name, severity=severity)
+
+
+@rule(
+    "S12.stem",
+    WARNING,
+    "Pictures of one stem share a caption file, and on disk a latent cache.",
+    unless="latents are cached on disk: then it is an error",
+)
+def duplicate_stems(situation: RuleContext) -> Iterator[RuleHit]:
+    on_disk = situation.recipe.train.cache_latents_to_disk
+    for where, folder in iter_folders(situation):
+        stems = [image.name.rpartition(".")[0] for image in folder.images]
+        if len(set(stems)) == len(stems):
+            continue
+        counts = Counter(stems)
+        same = [image.name for image, stem in zip(folder.images, stems, strict=True) if counts[stem] > 1]
+        shared = msg("a caption and a latent cache") if on_disk else msg("a caption")
+        yield RuleHit(
+            where,
+            msg(
+                "{n} pictures differ only in their ending and share {what}: {names}",
+                n=len(same),
+                what=shared,
+                names=summarize_names(same),
+            ),
+            msg("rename them, each with a caption of its own"),
+            file=same[0],
+            severity=ERROR if on_disk else None,
+        )
+
+
+__all__: list[str] = []

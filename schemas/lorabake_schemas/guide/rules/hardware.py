@@ -1,0 +1,160 @@
+"""Rules about buckets, memory, files, sample pictures, and what this machine cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.defaults import resolve_native_side
+from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.messages import Message, msg, nmsg
+from lorabake_schemas.sd_scripts import needs_bitsandbytes
+
+
+@rule("S15", ERROR, "sd-scripts asserts that the resolution lies within the bucket limits, after loading the model.")
+def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    native = resolve_native_side(situation.recipe) or 1024
+    sides = train.resolution or min(native // 64 * 64, 1024 if situation.family == "sdxl" else 768)
+    low, high = (sides, sides) if isinstance(sides, int) else (min(sides), max(sides))
+    if train.enable_bucket is False:
+        return
+    step = train.bucket_reso_steps or 64
+    if train.min_bucket_reso and train.min_bucket_reso // step * step > low:  # sd-scripts rounds first (TU:747)
+        yield RuleHit(
+            ("train", "min_bucket_reso"),
+            msg("min_bucket_reso {side} is above the resolution {low}", side=train.min_bucket_reso, low=low),
+            msg("write {low} or less, or leave it out", low=low),
+        )
+    if train.max_bucket_reso and -(-train.max_bucket_reso // step) * step < high:
+        yield RuleHit(
+            ("train", "max_bucket_reso"),
+            msg("max_bucket_reso {side} is below the resolution {high}", side=train.max_bucket_reso, high=high),
+            msg("write {high} or more, or leave it out", high=high),
+        )
+    unit = 32 if situation.family == "sdxl" else 64
+    if step % unit:
+        said = msg("bucket_reso_steps {step} does not divide by {unit}", step=step, unit=unit)
+        yield RuleHit(("train", "bucket_reso_steps"), said, msg("write {number}", number=unit))
+
+
+@rule("S38", ERROR, "torch refuses persistent workers when there are none.")
+def persistent_without_workers(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    if train.persistent_data_loader_workers and train.max_data_loader_n_workers == 0:
+        yield RuleHit(
+            ("train", "persistent_data_loader_workers"),
+            msg("persistent workers, but max_data_loader_n_workers = 0"),
+            msg("write max_data_loader_n_workers = 1, or take the line out"),
+        )
+
+
+@rule("G4.14", WARNING, "A float32 file is twice the size for nothing that a viewer could see.")
+def float32_file(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.save.save_precision == "float":
+        yield RuleHit(("save", "save_precision"), msg("float doubles the file"), msg('write "fp16"'))
+
+
+@rule("G4.13", WARNING, "ckpt files can run code when loaded; lorabake cannot check their weights either.")
+def unsafe_file_format(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.save.save_model_as in {"ckpt", "pt"}:
+        yield RuleHit(
+            ("save", "save_model_as"),
+            msg("{format} instead of safetensors", format=str(situation.recipe.save.save_model_as)),
+            msg("take the line out"),
+        )
+
+
+@rule(
+    "G4.96",
+    ERROR,
+    "What needs an NVIDIA GPU stops at once on a machine without one.",
+    unless="check, plan and compile, where the training may happen elsewhere: there it is a warning",
+)
+def missing_gpu(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.machine.device == "cuda" or situation.rehearsing:
+        return
+    train = situation.recipe.train
+    if needs_bitsandbytes(situation.optimizer):
+        said = msg("{name} needs an NVIDIA GPU (bitsandbytes), and this machine has none", name=situation.optimizer)
+        yield _report_missing_gpu(
+            situation, ("train", "optimizer"), said, msg('write optimizer = "AdamW" to train here')
+        )
+    if train.attention == "xformers":
+        fix = msg('write attention = "sdpa", or leave it out')
+        yield _report_missing_gpu(situation, ("train", "attention"), msg("xformers has no kernel for the CPU"), fix)
+    if train.mixed_precision == "fp16":
+        fix = msg('write mixed_precision = "no", or leave it out')
+        yield _report_missing_gpu(situation, ("train", "mixed_precision"), msg("fp16 training needs a GPU"), fix)
+
+
+def _report_missing_gpu(situation: RuleContext, where: tuple[str, str], what: Message, fix: Message) -> RuleHit:
+    """An error where a training is about to start, elsewhere a warning that says so."""
+    if situation.launching:
+        return RuleHit(where, what, fix)
+    said = msg("{what}: `run` stops here, on a machine with one it goes on", what=what)
+    return RuleHit(where, said, fix, severity=WARNING)
+
+
+@rule(
+    "G4.96.processes",
+    ERROR,
+    "Several processes need a GPU each; on the CPU they crash (facts 1.1), too few GPUs stop accelerate.",
+    unless="check, plan and compile, where the training may happen elsewhere: there it is a warning",
+)
+def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.rehearsing:
+        return
+    launch, gpus = situation.recipe.launch, len(situation.machine.gpus)
+    processes, severity = launch.num_processes or 1, ERROR if situation.launching else WARNING
+    if processes > max(gpus, 1):
+        there = nmsg(gpus, "one GPU", "{n} GPUs") if gpus else msg("no NVIDIA GPU")
+        said = msg("{processes} processes, and this machine has {there}", processes=processes, there=there)
+        fix = msg("write {number}, or leave it out", number=max(gpus, 1))
+        yield RuleHit(("launch", "num_processes"), said, fix, severity=severity)
+    if launch.gpu_ids is None or launch.gpu_ids == "all" or not gpus:
+        return
+    named = {int(identity) for identity in launch.gpu_ids.split(",")}
+    where = ("launch", "gpu_ids")
+    if max(named) >= gpus:
+        said = msg("this machine's GPUs are numbered 0 to {last}", last=gpus - 1)
+        yield RuleHit(where, said, msg("name GPUs that are there"), severity=severity)
+    elif len(named) < processes:
+        said = msg("GPUs named: {named}, for {processes} processes", named=len(named), processes=processes)
+        yield RuleHit(where, said, msg("name one GPU for each process"), severity=ERROR)
+
+
+@rule(
+    "G4.37.disk",
+    ERROR,
+    "A disk that is full when a file is saved ends the training, and cuts the file off.",
+    unless="check, plan and compile, where the training may happen elsewhere: there it is a warning",
+    needs_plan=True,
+)
+def insufficient_disk_space(situation: RuleContext) -> Iterator[RuleHit]:
+    fix = msg("free some space, save less often, or keep fewer files (save_last_n_epochs, save_last_n_steps)")
+    for need in () if situation.rehearsing else situation.disks:
+        gigabytes = f"{need.room.least / 1e9:.1f}" if need.is_too_small else f"{need.room.most / 1e9:.1f}"
+        free, severity = f"{need.free / 1e9:.1f}", ERROR if need.is_too_small and situation.launching else WARNING
+        if need.is_too_small:
+            said = msg(
+                "the run needs at least {n} GB on the disk of {folder}, but only {free} GB are free",
+                n=gigabytes, folder=need.folder, free=free,
+            )  # fmt: skip
+            yield RuleHit(need.where, said, fix, severity=severity)
+        elif need.is_tight:
+            said = msg(
+                "the run may need {n} GB on the disk of {folder}, but only {free} GB are free",
+                n=gigabytes, folder=need.folder, free=free,
+            )  # fmt: skip
+            yield RuleHit(need.where, said, fix, severity=severity)
+
+
+@rule("S9.samples", WARNING, "Sampling by epochs makes sd-scripts ignore sample_every_n_steps (TU:6386).")
+def conflicting_sample_intervals(situation: RuleContext) -> Iterator[RuleHit]:
+    sample = situation.recipe.sample
+    if sample and sample.sample_every_n_epochs and sample.sample_every_n_steps:
+        where = ("sample", "sample_every_n_steps")
+        yield RuleHit(where, msg("sample_every_n_epochs is set, too, and wins"), msg("keep one of the two"))
+
+
+__all__: list[str] = []

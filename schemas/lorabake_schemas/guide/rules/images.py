@@ -1,0 +1,306 @@
+"""Rules about single pictures: what cannot be read, and what trains otherwise than it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from lorabake_schemas.bucket_fit import BucketFit
+from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_items
+from lorabake_schemas.messages import Message, msg, nmsg
+
+MAX_UPSCALE = 1.1  # times; up to here nobody sees it (ours)
+MAX_CROP_SHARE = (
+    0.2  # share of a picture that may be cut away unsaid (ours): six in a hundred is what buckets usually take
+)
+FORMAT_EXTENSIONS = {
+    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",),
+    "": ("",),  # a picture whose format nobody knows is not misnamed
+}  # fmt: skip
+WIDE_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a value begin with these
+
+KeyPath = tuple[str | int, ...]
+
+
+def _iter_matching_images(
+    situation: RuleContext, wrong: Callable[[ImageFacts], bool]
+) -> Iterator[tuple[KeyPath, FolderFacts, list[ImageFacts]]]:
+    """The folders with readable pictures of which this is true, and those pictures."""
+    for where, folder in iter_folders(situation):
+        those = [image for image in filter(wrong, folder.images) if not image.problem]
+        if those:
+            yield where, folder, those
+
+
+def _summarize_image_names(images: list[ImageFacts]) -> Message:
+    return summarize_items(images, lambda image: image.name)
+
+
+@rule("G2.2", ERROR, "A picture that cannot be opened stops sd-scripts, often hours into the run.")
+def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder in iter_folders(situation):
+        broken = [image for image in folder.images if image.problem]
+        if broken:
+            yield RuleHit(
+                where,
+                nmsg(
+                    len(broken),
+                    "{n} of {all} pictures cannot be read: {names}",
+                    "{n} of {all} pictures cannot be read: {names}",
+                    all=len(folder.images),
+                    names=summarize_items(
+                        broken, lambda one: msg("{name} ({problem})", name=one.name, problem=one.problem or "")
+                    ),
+                ),
+                nmsg(len(broken), "replace or remove it", "replace or remove them"),
+                file=broken[0].name,
+            )
+
+
+@rule(
+    "G2.2.turned",
+    WARNING,
+    "sd-scripts ignores EXIF's orientation, so such a photo is trained as it is stored: lying on its side or mirrored.",
+)
+def exif_rotation(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder, turned in _iter_matching_images(situation, lambda image: image.orientation != 1):
+        yield RuleHit(
+            where,
+            nmsg(
+                len(turned),
+                "{n} of {all} pictures is turned by its EXIF data and will be trained unturned: {names}",
+                "{n} of {all} pictures are turned by their EXIF data and will be trained unturned: {names}",
+                all=len(folder.images),
+                names=_summarize_image_names(turned),
+            ),
+            msg("to turn for good, open and save in an image editor, or convert to PNG"),
+            file=turned[0].name,
+        )
+
+
+@rule("G2.2.depth", ERROR, "Pillow makes nearly every grey of more than 8 bits white, and sd-scripts trains on that.")
+def high_bit_depth(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, _, wide in _iter_matching_images(situation, lambda image: image.mode.startswith(WIDE_MODES)):
+        yield RuleHit(
+            where,
+            nmsg(
+                len(wide),
+                "{n} picture has 16 or 32 bits of grey and would be trained all white: {names}",
+                "{n} pictures have 16 or 32 bits of grey and would be trained all white: {names}",
+                names=_summarize_image_names(wide),
+            ),
+            msg("save with 8 bits a channel"),
+            file=wide[0].name,
+        )
+
+
+@rule("G2.2.cmyk", HINT, "sd-scripts turns CMYK into RGB without the colour profile, so that colours shift.")
+def cmyk_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, _, print_ in _iter_matching_images(situation, lambda image: image.mode == "CMYK"):
+        yield RuleHit(
+            where,
+            nmsg(
+                len(print_),
+                "{n} picture is in CMYK, and its colours will shift: {names}",
+                "{n} pictures are in CMYK, and their colours will shift: {names}",
+                names=_summarize_image_names(print_),
+            ),
+            msg("save as RGB in an image editor, which knows the colour profile"),
+            file=print_[0].name,
+        )
+
+
+@rule("G2.2.moving", HINT, "sd-scripts takes the first frame and no other.")
+def animated_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, _, moving in _iter_matching_images(situation, lambda image: image.moving):
+        yield RuleHit(
+            where,
+            nmsg(
+                len(moving),
+                "{n} picture moves, and only its first frame will be trained: {names}",
+                "{n} pictures move, and only their first frames will be trained: {names}",
+                names=_summarize_image_names(moving),
+            ),
+            msg("fine if that frame is good; else save the frames you want as pictures"),
+            file=moving[0].name,
+        )
+
+
+@rule("G2.3.content", HINT, "sd-scripts goes by the content of a picture, but other programs go by its name.")
+def misnamed_format(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, _, wrong in _iter_matching_images(situation, _is_misnamed):
+        names = summarize_items(wrong, lambda image: msg("{name} (a {format})", name=image.name, format=image.format))
+        yield RuleHit(
+            where,
+            nmsg(
+                len(wrong),
+                "{n} picture has another format than its name says: {names}",
+                "{n} pictures have another format than their names say: {names}",
+                names=names,
+            ),
+            _suggest_extension(wrong[0], len(wrong)),
+            file=wrong[0].name,
+        )
+
+
+def _suggest_extension(image: ImageFacts, count: int) -> Message:
+    """The caption goes by the name without its ending, so it stays. A GIF named .gif would not be seen at all."""
+    if image.format not in FORMAT_EXTENSIONS:
+        return nmsg(count, "save it as a PNG of the same name", "save them as PNG or JPEG under the same names")
+    return nmsg(
+        count,
+        "rename {old} to {new}; its caption keeps its name. sd-scripts does not mind, other programs may",
+        "rename them, as {old} to {new}; captions keep their names. sd-scripts does not mind, other programs may",
+        old=image.name,
+        new=image.name.rpartition(".")[0] + FORMAT_EXTENSIONS[image.format][0],
+    )
+
+
+def _is_misnamed(image: ImageFacts) -> bool:
+    return not image.name.lower().endswith(FORMAT_EXTENSIONS.get(image.format, ()))
+
+
+@rule(
+    "G2.4",
+    WARNING,
+    "sd-scripts throws transparency away, and whatever colour lies hidden under it is trained.",
+    unless="alpha_mask is on, which keeps transparent parts out of the loss",
+)
+def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.kohya.get("alpha_mask") is True:
+        return
+    for where, folder, clear in _iter_matching_images(situation, lambda image: image.alpha and not image.opaque):
+        n, names = len(clear), _summarize_image_names(clear)
+        if situation.dataset.deep:
+            message = nmsg(
+                n,
+                "{n} of {all} pictures has transparent parts, where a hidden colour would be trained: {names}",
+                "{n} of {all} pictures have transparent parts, where hidden colours would be trained: {names}",
+                all=len(folder.images),
+                names=names,
+            )
+            fix = msg("put a background behind, not always the same colour, and tag it")
+        else:
+            message = nmsg(
+                n,
+                "{n} of {all} pictures declares transparency; what it hides would be trained: {names}",
+                "{n} of {all} pictures declare transparency; what it hides would be trained: {names}",
+                all=len(folder.images),
+                names=names,
+            )
+            fix = msg(
+                "put a background behind, not always the same colour, and tag it; check --deep tells "
+                "which are opaque all the same"
+            )
+        yield RuleHit(where, message, fix, file=clear[0].name)
+
+
+FittedImage = tuple[ImageFacts, BucketFit]
+
+
+def _iter_fitted_images(
+    situation: RuleContext, wrong: Callable[[BucketFit], bool]
+) -> Iterator[tuple[KeyPath, FolderFacts, list[FittedImage]]]:
+    """The folders with pictures whose way into their bucket is such, and those pictures, the worst first."""
+    fits = situation.plan.fits if situation.plan else ()
+    for (where, folder), each in zip(iter_folders(situation), fits, strict=False):
+        judged = {id(fit): fit is not None and wrong(fit) for fit in {id(one): one for one in each}.values()}
+        if any(judged.values()):
+            pairs = zip(folder.images, each, strict=True)
+            yield where, folder, [(image, fit) for image, fit in pairs if fit is not None and judged[id(fit)]]
+
+
+@rule(
+    "G2.16",
+    WARNING,
+    "sd-scripts enlarges pictures below the training resolution itself, with a plain filter that adds no detail.",
+    unless="bucket_no_upscale",
+    needs_plan=True,
+)
+def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder, small in _iter_fitted_images(situation, lambda fit: fit.scale > MAX_UPSCALE):
+        small.sort(key=lambda pair: -pair[1].scale)
+        names = summarize_items(small, lambda pair: msg("{name} ({n:.1f} times)", name=pair[0].name, n=pair[1].scale))
+        yield RuleHit(
+            where,
+            nmsg(
+                len(small),
+                "{n} of {all} pictures is smaller than the training resolution and would be enlarged: {names}",
+                "{n} of {all} pictures are smaller than the training resolution and would be enlarged: {names}",
+                all=len(folder.images),
+                names=names,
+            ),
+            msg("enlarge with an AI upscaler, or replace; tag any that you keep as low quality"),
+            file=small[0][0].name,
+        )
+
+
+@rule(
+    "G2.10",
+    HINT,
+    "A picture is scaled to cover its bucket and cropped in the middle, wherever the subject is.",
+    needs_plan=True,
+)
+def cropped_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder, cut in _iter_fitted_images(situation, lambda fit: fit.cropped_share > MAX_CROP_SHARE):
+        cut.sort(key=lambda pair: -pair[1].cropped_share)
+        names = summarize_items(
+            cut, lambda pair: msg("{name} ({share:.0%})", name=pair[0].name, share=pair[1].cropped_share)
+        )
+        yield RuleHit(
+            where,
+            nmsg(
+                len(cut),
+                "{n} of {all} pictures loses more than a fifth to its bucket: {names}",
+                "{n} of {all} pictures lose more than a fifth to their buckets: {names}",
+                all=len(folder.images),
+                names=names,
+            ),
+            msg("crop to the subject yourself, or widen the buckets with min_bucket_reso and max_bucket_reso"),
+            file=cut[0][0].name,
+        )
+
+
+@rule(
+    "S15.sizes",
+    ERROR,
+    "Without buckets and cached latents sd-scripts asserts that every picture has the size of the resolution.",
+    needs_plan=True,
+)
+def size_mismatch_without_buckets(situation: RuleContext) -> Iterator[RuleHit]:
+    plan, cropped = situation.plan, situation.recipe.kohya.get("random_crop") is True
+    if plan is None or plan.value("cache_latents") or plan.value("cache_latents_to_disk"):
+        return
+    data = {setting.option: setting.value for setting in plan.dataset}
+    sides = data.get("resolution")
+    width, height = (sides[0], sides[-1]) if isinstance(sides, tuple) else (sides, sides)
+    if data.get("enable_bucket") or not isinstance(width, int) or not isinstance(height, int):
+        return
+    for where, folder in iter_folders(situation):
+        wrong = [image for image in folder.images if not _has_required_size(image, width, height, larger=cropped)]
+        if wrong:
+            yield RuleHit(
+                where,
+                nmsg(
+                    len(wrong),
+                    "{n} of {all} pictures is not {width} x {height}: {names}",
+                    "{n} of {all} pictures are not {width} x {height}: {names}",
+                    all=len(folder.images),
+                    width=width,
+                    height=height,
+                    names=_summarize_image_names(wrong),
+                ),
+                msg("take enable_bucket = false or cache_latents = false out"),
+                file=wrong[0].name,
+            )
+
+
+def _has_required_size(image: ImageFacts, width: int, height: int, *, larger: bool) -> bool:
+    """A random crop takes what is too large (TU:1622-1634), nothing enlarges what is too small."""
+    if larger:
+        return image.width >= width and image.height >= height
+    return (image.width, image.height) == (width, height)
+
+
+__all__: list[str] = []

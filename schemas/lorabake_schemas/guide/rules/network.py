@@ -1,0 +1,296 @@
+"""Rules about the network and its LyCORIS arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.defaults import CONV_RANK, DYLORA_BLOCK_SIZE, DYLORA_RANK, is_multi_concept, scale_alpha
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.sd_scripts import (
+    LYCORIS_PRESETS,
+    LYCORIS_PRESETS_BROKEN_ON_SD1,
+    RANK_DROPOUT_ALGORITHMS,
+    is_adaptive,
+)
+
+DORA_ALGORITHMS = ("locon", "loha", "lokr")
+NORM_SCALING_ALGORITHMS = ("lora", "locon", "loha", "lokr", "diag-oft")
+ARGUMENT_ALGORITHMS = {
+    "factor": ("lokr",),
+    "block_size": ("dylora",),
+    "constraint": ("diag-oft",),
+    "rescaled": ("diag-oft",),
+    "use_tucker": ("locon", "loha", "lokr"),
+    "use_scalar": ("locon", "loha", "lokr"),
+    "train_norm": ("locon", "loha", "lokr", "glora", "diag-oft"),
+    "preset": ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"),
+}
+ALPHA_IGNORED = ("ia3", "diag-oft")  # S33
+RESERVED_FILE_NAMES = ("recipe.toml", "train.toml", "dataset.toml")
+RANK_LIMITS = {"lora": (64, "G4.71"), "locon": (64, "G7.14"), "loha": (32, "G7.17")}
+
+
+@rule("S36", ERROR, "LyCORIS asserts that DyLoRA's rank divides by its block_size.")
+def indivisible_dylora_rank(situation: RuleContext) -> Iterator[RuleHit]:
+    network = situation.recipe.network
+    if situation.network != "dylora":
+        return
+    block = network.block_size or DYLORA_BLOCK_SIZE
+    for name, size, at in (
+        ("network_dim", network.network_dim or DYLORA_RANK, "network_dim"),
+        ("conv_dim", CONV_RANK if network.conv_dim is None else network.conv_dim, "conv_dim"),
+    ):
+        if size % block:
+            key = at if getattr(network, at) is not None else "block_size"
+            yield RuleHit(
+                ("network", key),
+                msg(
+                    "DyLoRA's {name} {size} does not divide by its block_size {block}",
+                    name=name,
+                    size=size,
+                    block=block,
+                ),
+                msg(
+                    "write {name} = {number}, or another block_size",
+                    name=name,
+                    number=max(block, size // block * block),
+                ),
+            )
+
+
+@rule("G4.22", ERROR, "DoRA is a switch of LyCORIS' locon, loha and lokr; anywhere else it is ignored.")
+def unsupported_dora(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.network.dora_wd and situation.network not in DORA_ALGORITHMS:
+        said = msg("{network} has no DoRA", network=situation.network)
+        yield RuleHit(("network", "dora_wd"), said, msg('write type = "locon" beside dora_wd = true'))
+
+
+@rule("S37", ERROR, "An argument that an algorithm does not know is ignored in silence.")
+def unsupported_network_argument(situation: RuleContext) -> Iterator[RuleHit]:
+    for name, algorithms in ARGUMENT_ALGORITHMS.items():
+        if getattr(situation.recipe.network, name) is not None and situation.network not in algorithms:
+            yield RuleHit(
+                ("network", name),
+                msg("{name} means nothing to {network}", name=name, network=situation.network),
+                msg("take it out, or use one of these types: {types}", types=", ".join(algorithms)),
+            )
+
+
+@rule("S35", ERROR, "LyCORIS 4 crashes on SD1.5 with some of its presets, and stops on a name it does not know.")
+def broken_preset(situation: RuleContext) -> Iterator[RuleHit]:
+    preset = situation.recipe.network.preset
+    if preset is None or situation.network == "lora":
+        return
+    if preset.endswith(".toml"):
+        yield from _check_preset_file(preset)
+    elif preset not in LYCORIS_PRESETS:
+        yield RuleHit(
+            ("network", "preset"),
+            msg('"{preset}" is not a preset of LyCORIS', preset=preset),
+            msg("one of {names}, or the path of a .toml file", names=", ".join(LYCORIS_PRESETS)),
+        )
+    elif preset in LYCORIS_PRESETS_BROKEN_ON_SD1[1:] and situation.family != "sdxl":
+        yield RuleHit(
+            ("network", "preset"),
+            msg('LyCORIS crashes on SD1.5 with "{preset}" (duplicated lora name)', preset=preset),
+            msg('write preset = "full" (lorabake brings a file that works), "attn-mlp" or "unet-transformer-only"'),
+        )
+
+
+def _check_preset_file(preset: str) -> Iterator[RuleHit]:
+    """It is copied into the run folder under its own name."""
+    name = preset.replace("\\", "/").rpartition("/")[2]
+    if name in RESERVED_FILE_NAMES:
+        said = msg("a preset file cannot be called {name} in a run folder", name=name)
+        yield RuleHit(("network", "preset"), said, msg("rename the file"))
+
+
+@rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode, and not every algorithm one of ranks.")
+def ineffective_dropout(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.network.network_dropout and situation.network != "lora":
+        yield RuleHit(
+            ("network", "network_dropout"),
+            _format_no_effect("network_dropout", situation),
+            msg("write rank_dropout (locon, loha, lokr, diag-oft) or module_dropout"),
+        )
+    if situation.recipe.network.rank_dropout and situation.network not in ("lora", *RANK_DROPOUT_ALGORITHMS):
+        said = _format_no_effect("rank_dropout", situation)
+        yield RuleHit(("network", "rank_dropout"), said, msg("take it out, or write module_dropout"))
+
+
+def _format_no_effect(name: str, situation: RuleContext) -> Message:
+    return msg("{name} has no effect with {network}", name=name, network=situation.network)
+
+
+@rule("S37.conv_alpha", WARNING, "networks.lora trains 3x3 convolutions only when conv_dim is given.")
+def conv_alpha_without_dim(situation: RuleContext) -> Iterator[RuleHit]:
+    network = situation.recipe.network
+    if situation.network == "lora" and network.conv_alpha and not network.conv_dim:
+        where = ("network", "conv_alpha")
+        said = msg("conv_alpha without conv_dim does nothing")
+        yield RuleHit(where, said, msg("add conv_dim = 16, or take it out"))
+
+
+@rule("S33", WARNING, "iA3 has neither rank nor alpha, Diag-OFT no alpha.")
+def ignored_rank(situation: RuleContext) -> Iterator[RuleHit]:
+    ignored = {
+        "ia3": ("network_dim", "network_alpha", "conv_dim", "conv_alpha"),
+        "diag-oft": ("network_alpha", "conv_alpha"),
+    }
+    for name in ignored.get(situation.network, ()):
+        if getattr(situation.recipe.network, name) is not None:
+            said = msg("{network} ignores {name}", network=situation.network, name=name)
+            yield RuleHit(("network", name), said, msg("take it out"))
+
+
+@rule("S32", WARNING, "scale_weight_norms does nothing for some LyCORIS algorithms.")
+def ineffective_norm_scaling(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.network.scale_weight_norms and situation.network not in NORM_SCALING_ALGORITHMS:
+        said = _format_no_effect("scale_weight_norms", situation)
+        yield RuleHit(("network", "scale_weight_norms"), said, msg("take it out"))
+
+
+@rule(
+    "G4.79",
+    HINT,
+    "Regularization lets LoRAs live together better than scaled norms, which partly destroy what was learned.",
+)
+def norm_scaling_without_regularization(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.network.scale_weight_norms and not situation.recipe.regularization:
+        yield RuleHit(
+            ("network", "scale_weight_norms"),
+            msg("scaled weight norms take away from what was learned; the guide would rather regularise"),
+            msg("take it out and add a [[regularization]] set, or keep it for a LoRA that is used beside others"),
+        )
+
+
+@rule("G4.83", HINT, "Above 1 scaled weight norms change less and help less.")
+def norm_scale_too_high(situation: RuleContext) -> Iterator[RuleHit]:
+    norm = situation.recipe.network.scale_weight_norms or 0
+    if norm > 1 and situation.network in NORM_SCALING_ALGORITHMS:
+        said = msg("scale_weight_norms {norm:g}: above 1 it interferes less, and helps less", norm=norm)
+        yield RuleHit(("network", "scale_weight_norms"), said, msg("write 1.0"))
+
+
+@rule(
+    "G4.71",
+    WARNING,
+    "A rank far above what the subject needs bloats the file and can harm.",
+    unless="DyLoRA, whose rank is an upper limit (G7.22)",
+)
+def rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
+    rank = situation.recipe.network.network_dim or 0
+    limit, source = RANK_LIMITS.get(situation.network, (64, "G4.71"))
+    if situation.recipe.kind == "style":
+        limit, source = min(limit, 32), "G8.2"
+    if situation.network not in {"dylora", "ia3"} and rank > limit:
+        yield RuleHit(
+            ("network", "network_dim"),
+            msg(
+                "network_dim {rank}: the guide stays at {limit} or below here ({source})",
+                rank=rank,
+                limit=limit,
+                source=source,
+            ),
+            msg("write network_dim = {limit}", limit=limit),
+        )
+
+
+@rule("G7.15", WARNING, "LyCORIS wants an alpha of at least 0.01.")
+def alpha_too_low(situation: RuleContext) -> Iterator[RuleHit]:
+    alpha = situation.recipe.network.network_alpha
+    if alpha is not None and alpha < 0.01 and situation.network != "lora":
+        yield RuleHit(
+            ("network", "network_alpha"), msg("network_alpha {alpha:g}", alpha=alpha), msg("write 0.01 or more")
+        )
+
+
+@rule(
+    "G5.3",
+    HINT,
+    "What is learned is scaled by alpha divided by rank (networks/lora.py:71): half the rank learns half as fast.",
+    unless="adaptive optimizers, and half the rank with LyCORIS, which are the guide's own values",
+    needs_plan=True,
+)
+def alpha_below_rank(situation: RuleContext) -> Iterator[RuleHit]:
+    network, plan = situation.recipe.network, situation.plan
+    rank = plan.value("network_dim") if plan else None
+    if network.network_alpha is None or not isinstance(rank, int) or situation.network in ALPHA_IGNORED:
+        return
+    usual = rank if situation.network == "lora" else rank / 2
+    if network.network_alpha < usual and not is_adaptive(situation.optimizer):
+        share = network.network_alpha / rank
+        yield RuleHit(
+            ("network", "network_alpha"),
+            msg(
+                "alpha {alpha:g} at rank {rank}: all is learned at {share:g} of the rate",
+                alpha=network.network_alpha,
+                rank=rank,
+                share=share,
+            ),
+            msg("no harm, but train longer; or write network_alpha = {usual:g}", usual=float(usual)),
+        )
+
+
+@rule(
+    "G4.74",
+    HINT,
+    "An alpha above the rank multiplies what is learned; the guide has tried only rank x sqrt(rank), and gave it up.",
+    unless="adaptive optimizers, for which G4.73 speaks",
+    needs_plan=True,
+)
+def alpha_above_rank(situation: RuleContext) -> Iterator[RuleHit]:
+    network, plan = situation.recipe.network, situation.plan
+    rank = plan.value("network_dim") if plan else None
+    if network.network_alpha is None or not isinstance(rank, int) or situation.network in ALPHA_IGNORED:
+        return
+    if network.network_alpha > rank and not is_adaptive(situation.optimizer):
+        times, tried = network.network_alpha / rank, scale_alpha(rank)
+        said = msg(
+            "alpha {alpha:g} at rank {rank}: all is learned at {times:.3g} times the rate",
+            alpha=network.network_alpha,
+            rank=rank,
+            times=times,
+        )
+        fix = msg("write network_alpha = {rank}.0; the guide's experiment was {tried:.2f}", rank=rank, tried=tried)
+        yield RuleHit(("network", "network_alpha"), said, fix)
+
+
+@rule("G4.77", WARNING, "Convolution ranks above 16 bring little and can harm.")
+def conv_rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
+    conv = situation.recipe.network.conv_dim or 0
+    if conv > 16 and situation.network != "ia3":
+        yield RuleHit(("network", "conv_dim"), msg("conv_dim {conv}", conv=conv), msg("write conv_dim = 16 or less"))
+
+
+@rule("G4.77.lora", HINT, "networks.lora with a conv_dim becomes a LoCon of its own kind, which nothing else says.")
+def conv_dim_on_plain_lora(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.network == "lora" and situation.recipe.network.conv_dim:
+        said = msg("conv_dim makes this a LoCon of sd-scripts' own kind, with a larger file")
+        fix = msg('take it out for a plain LoRA, or write type = "locon" for that of LyCORIS')
+        yield RuleHit(("network", "conv_dim"), said, fix)
+
+
+@rule("G7.24", WARNING, "DyLoRA and mixed concepts want a batch of one; more blends what belongs apart (G6.2).")
+def large_batch(situation: RuleContext) -> Iterator[RuleHit]:
+    batch = situation.recipe.train.train_batch_size or 1
+    where, fix = ("train", "train_batch_size"), msg("write train_batch_size = 1")
+    if batch > 1 and situation.network == "dylora":
+        yield RuleHit(where, msg("a batch of {batch} with DyLoRA", batch=batch), fix)
+    elif batch > 1 and is_multi_concept(situation.recipe):
+        yield RuleHit(where, msg("a batch of {batch} mixes concepts", batch=batch), fix)
+    elif batch > 4:
+        said = msg("a batch of {batch}: the guide never goes above 4 (G4.24)", batch=batch)
+        yield RuleHit(where, said, msg("write 1 to 4"))
+
+
+@rule("G7.27", WARNING, "iA3 needs a high learning rate when the optimizer does not find its own.")
+def wrong_ia3_rate(situation: RuleContext) -> Iterator[RuleHit]:
+    rate = situation.recipe.train.unet_lr or situation.recipe.train.learning_rate
+    if situation.network == "ia3" and rate and not is_adaptive(situation.optimizer) and not 5e-3 <= rate <= 1e-2:
+        said = msg("{rate:g} for iA3", rate=rate)
+        yield RuleHit(("train", "learning_rate"), said, msg("write 5e-3 to 1e-2, or leave it out"))
+
+
+__all__: list[str] = []

@@ -1,0 +1,206 @@
+"""Rules about the optimizer, its arguments and the learning rates."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.defaults import has_own_rate
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.messages import Message, msg, nmsg
+from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, OPTIMIZER_ARGUMENTS, is_adaptive
+
+GUIDE_OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit")
+RATE_KEYS = ("learning_rate", "unet_lr", "text_encoder_lr")
+
+
+@rule("S27", ERROR, "Prodigy stops at the first step when two learning rates differ.")
+def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
+    train, main = situation.recipe.train, situation.recipe.train.learning_rate or 1.0
+    rates = {"unet_lr": main if train.unet_lr is None else train.unet_lr}  # unset means learning_rate (S26)
+    if not situation.recipe.network.network_train_unet_only:
+        rates["text_encoder_lr"] = main if train.text_encoder_lr is None else train.text_encoder_lr
+    used = {name: value for name, value in rates.items() if value}  # 0 takes the group out
+    if is_adaptive(situation.optimizer) and len(set(used.values())) > 1:
+        listed = ", ".join(f"{name} = {value:g}" for name, value in used.items())
+        yield RuleHit(
+            ("train", "text_encoder_lr" if train.text_encoder_lr is not None else "unet_lr"),
+            msg("{optimizer} finds one step size for everything: {rates}", optimizer=situation.optimizer, rates=listed),
+            msg(
+                "take out unet_lr and text_encoder_lr; to spare the text encoder set "
+                "network.network_train_unet_only = true"
+            ),
+        )
+
+
+@rule("G4.52", ERROR, "An adaptive optimizer scales its own estimate by learning_rate, so 1 is right.")
+def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
+    rates = {name: getattr(situation.recipe.train, name) for name in RATE_KEYS}
+    wrong = [name for name, rate in rates.items() if rate and (rate <= 0.1 or rate > 2)]
+    if is_adaptive(situation.optimizer) and wrong:
+        name, settings = wrong[0], " and ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
+        yield RuleHit(
+            ("train", name),
+            msg("{name} {rate:g} with {optimizer}", name=name, rate=rates[name], optimizer=situation.optimizer),
+            nmsg(
+                len(wrong),
+                "write {settings}, or leave it out",
+                "write {settings}, or leave them out",
+                settings=settings,
+            ),
+        )
+
+
+@rule("G4.66", ERROR, "AdamW with a learning rate meant for Prodigy burns the network in a few steps.")
+def adam_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    if situation.optimizer in ADAM_OPTIMIZERS:
+        for name in RATE_KEYS:
+            rate = getattr(train, name)
+            if rate is not None and rate >= 0.1:
+                yield RuleHit(
+                    ("train", name),
+                    msg(
+                        "{name} {rate:g} is for adaptive optimizers, not {optimizer}",
+                        name=name,
+                        rate=rate,
+                        optimizer=situation.optimizer,
+                    ),
+                    msg("write about 1e-4 (unet_lr) and 5e-5 (text_encoder_lr), or leave both out"),
+                )
+
+
+@rule(
+    "G4.67",
+    WARNING,
+    "A text encoder that learns faster than the UNet over-trains first; the guide's SDXL pair is like that, too.",
+    unless="the guide's own SDXL rates: then it is a hint",
+    needs_plan=True,
+)
+def text_encoder_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
+    plan, train = situation.plan, situation.recipe.train
+    if plan is None or is_adaptive(situation.optimizer) or situation.recipe.network.network_train_unet_only:
+        return
+    unet, text = plan.value("unet_lr"), plan.value("text_encoder_lr")
+    if not isinstance(unet, float) or not isinstance(text, float) or not 0 < unet < text:
+        return
+    given = [name for name in reversed(RATE_KEYS) if getattr(train, name) is not None]
+    fix = msg("write text_encoder_lr = {half:g} or less; sd-scripts' own documents say 1e-5", half=unet / 2)
+    if given:
+        said = msg("the text encoder learns at {text:g}, faster than the UNet at {unet:g}", text=text, unet=unet)
+        yield RuleHit(("train", given[0]), said, fix)
+    else:
+        said = msg(
+            "the guide's SDXL rates have the text encoder at {text:g}, the UNet at {unet:g}", text=text, unet=unet
+        )
+        yield RuleHit(("train", "optimizer"), said, fix, severity=HINT)
+
+
+@rule("S26", ERROR, "Without a learning rate sd-scripts takes 2e-6, far too little for a LoRA.")
+def missing_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
+    name, train = situation.optimizer, situation.recipe.train
+    free = is_adaptive(name) or name in ADAM_OPTIMIZERS or has_own_rate(train)
+    parts = (train.unet_lr, 0.0 if situation.recipe.network.network_train_unet_only else train.text_encoder_lr)
+    if not free and train.learning_rate is None and None in parts:
+        yield RuleHit(
+            ("train", "optimizer"),
+            msg("the guide gives no learning rate for {name}, and sd-scripts would train at 2e-6", name=name),
+            msg("add learning_rate, for example 1e-4"),
+        )
+
+
+@rule("GC.12", ERROR, "An argument that an optimizer does not have makes it stop with a TypeError.")
+def unknown_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
+    name, known = situation.optimizer, OPTIMIZER_ARGUMENTS.get(situation.optimizer)
+    for argument in situation.recipe.train.optimizer_args or {}:
+        if known is not None and argument not in known:
+            said = msg("{name} has no argument {argument} that a recipe could set", name=name, argument=argument)
+            yield RuleHit(("train", "optimizer_args", argument), said, _suggest_argument(argument, known))
+
+
+def _suggest_argument(argument: str, known: tuple[str, ...]) -> Message:
+    if argument == "lr":
+        return msg("write it as train.learning_rate")
+    near = difflib.get_close_matches(argument, known, 1, 0.7)
+    return msg("did you mean {near}?", near=near[0]) if near else msg("take it out; it has {all}", all=", ".join(known))
+
+
+@rule("S3", ERROR, "sd-scripts splits every argument at each '=' and stops when there are two (TU:4860).")
+def equals_in_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
+    for name, value in (situation.recipe.train.optimizer_args or {}).items():
+        if isinstance(value, str) and "=" in value:
+            where = ("train", "optimizer_args", name)
+            said = msg('{name} holds an "=", which sd-scripts cannot read here', name=name)
+            yield RuleHit(where, said, msg("give a value without it"))
+
+
+@rule("S26.zero", ERROR, "A rate of 0 drops a part from the optimizer only, where its gradients go on growing.")
+def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    unet_only = situation.recipe.network.network_train_unet_only is True
+    text_only = situation.recipe.kohya.get("network_train_text_encoder_only") is True
+    no_unet, no_text = text_only or train.unet_lr == 0, unet_only or train.text_encoder_lr == 0
+    if no_unet and no_text:
+        key = ("kohya", "network_train_text_encoder_only") if text_only else ("train", "unet_lr")
+        yield RuleHit(
+            key,
+            msg("neither UNet nor text encoder is trained: sd-scripts stops once the model is loaded"),
+            msg("take the line out")
+            if text_only and unet_only
+            else msg("give {name} a rate above 0", name="text_encoder_lr" if text_only else "unet_lr"),
+        )
+    elif train.text_encoder_lr == 0 and not unet_only:
+        yield RuleHit(
+            ("train", "text_encoder_lr"),
+            msg("at 0 the text encoder's gradients pile up and make the clipping of all the others stronger"),
+            msg("add network_train_unet_only = true under [network], and take this line out"),
+        )
+    elif train.unet_lr == 0 and not text_only:
+        yield RuleHit(
+            ("train", "unet_lr"),
+            msg("at 0 the UNet's gradients pile up and make the clipping of all the others stronger"),
+            msg("add network_train_text_encoder_only = true under [kohya], and take this line out"),
+        )
+
+
+@rule(
+    "S26.adafactor", ERROR, "Adafactor sets rate and schedule itself unless optimizer_args say relative_step = false."
+)
+def conflicting_adafactor_settings(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    fix = msg("remove it, or write optimizer_args = {{ relative_step = false }} and learning_rate = 1e-4")
+    if not has_own_rate(train):
+        return
+    if train.lr_warmup_steps:
+        said = msg("Adafactor with its own schedule takes no warm-up: sd-scripts stops")
+        yield RuleHit(("train", "lr_warmup_steps"), said, fix)
+    if train.lr_scheduler not in {None, "adafactor"}:
+        said = msg("Adafactor replaces {scheduler} in silence", scheduler=str(train.lr_scheduler))
+        yield RuleHit(("train", "lr_scheduler"), said, fix)
+    for name in RATE_KEYS:
+        if getattr(train, name):
+            yield RuleHit(("train", name), msg("Adafactor does not use {name}: it sets its own rate", name=name), fix)
+
+
+@rule("G4.45", HINT, "The guide knows four optimizers; for others it has no values.")
+def optimizer_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.optimizer not in GUIDE_OPTIMIZERS:
+        yield RuleHit(
+            ("train", "optimizer"),
+            msg("the guide gives no settings for {name}", name=situation.optimizer),
+            msg("any of {names} comes with the guide's values", names=", ".join(GUIDE_OPTIMIZERS)),
+        )
+
+
+@rule("G4.73", WARNING, "An adaptive optimizer finds the scale itself; the guide keeps alpha at 1 with it.")
+def alpha_with_adaptive_optimizer(situation: RuleContext) -> Iterator[RuleHit]:
+    alpha = situation.recipe.network.network_alpha
+    if is_adaptive(situation.optimizer) and alpha is not None and alpha != 1:
+        yield RuleHit(
+            ("network", "network_alpha"),
+            msg("network_alpha {alpha:g} with {optimizer}", alpha=alpha, optimizer=situation.optimizer),
+            msg("write network_alpha = 1.0, or leave it out"),
+        )
+
+
+__all__: list[str] = []

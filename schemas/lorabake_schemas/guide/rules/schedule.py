@@ -1,0 +1,245 @@
+"""Rules about duration, scheduler, warm-up and loss weights."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.defaults import find_schedule_override, has_own_rate, resolve_scheduler
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.sd_scripts import (
+    ADAM_OPTIMIZERS,
+    NO_WARMUP_OPTIMIZER,
+    OPTIMIZER_ARGUMENTS,
+    TORCH_SCHEDULERS,
+    is_adaptive,
+    is_schedule_free,
+)
+from lorabake_schemas.values import KohyaValue
+
+# Which scheduler reads which option (TU:5329-5391); anything else is ignored in silence.
+CYCLE_SCHEDULERS = ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay")
+GUIDE_SCHEDULERS = (None, "cosine", "cosine_with_restarts")
+MOMENTUM_SCHEDULERS = ("CyclicLR", "OneCycleLR")
+# Every word about a schedule, in [train] and in [kohya].
+SCHEDULE_KEYS = (
+    ("train", "lr_scheduler"), ("train", "lr_warmup_steps"), ("train", "lr_scheduler_num_cycles"),
+    ("kohya", "lr_scheduler_type"), ("kohya", "lr_scheduler_args"), ("kohya", "lr_decay_steps"),
+)  # fmt: skip
+
+
+@rule("G4.36", ERROR, "sd-scripts lets max_train_epochs overwrite max_train_steps in silence (S9).")
+def conflicting_durations(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    given = [name for name in ("max_train_epochs", "max_train_steps", "exposures") if getattr(train, name) is not None]
+    if len(given) > 1:
+        yield RuleHit(
+            ("train", given[1]),
+            msg("{names} are set together, and a run has one length", names=", ".join(given)),
+            msg("keep {first} or {second}, not both", first=given[0], second=given[1]),
+        )
+
+
+@rule("S5", ERROR, "sd-scripts raises an error for the constant scheduler with warm-up, after loading the model.")
+def warmup_with_constant(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    if resolve_scheduler(situation.recipe) == "constant" and train.lr_warmup_steps:
+        yield RuleHit(
+            ("train", "lr_warmup_steps"),
+            msg("the constant scheduler has no warm-up"),
+            msg('write lr_scheduler = "constant_with_warmup", or take lr_warmup_steps out'),
+        )
+
+
+@rule("S5.needs", ERROR, "Some schedulers stop without an option of their own, and adafactor without Adafactor.")
+def missing_scheduler_option(situation: RuleContext) -> Iterator[RuleHit]:
+    name, kohya = situation.recipe.train.lr_scheduler, situation.recipe.kohya
+    if is_schedule_free(situation.optimizer):
+        return
+    if name == "cosine_with_min_lr" and "lr_scheduler_min_lr_ratio" not in kohya:
+        yield RuleHit(
+            ("train", "lr_scheduler"),
+            msg("cosine_with_min_lr needs lr_scheduler_min_lr_ratio"),
+            msg("add lr_scheduler_min_lr_ratio = 0.1 under [kohya]"),
+        )
+    if name == "adafactor" and not has_own_rate(situation.recipe.train):
+        yield RuleHit(
+            ("train", "lr_scheduler"),
+            msg("the adafactor scheduler works only with the Adafactor optimizer that sets its own rate"),
+            msg('write lr_scheduler = "cosine"'),
+        )
+    if name == "piecewise_constant" and "lr_scheduler_args" not in kohya:
+        yield RuleHit(
+            ("train", "lr_scheduler"),
+            msg("piecewise_constant needs its step_rules"),
+            msg("add lr_scheduler_args = [\"step_rules='1:10,0.1:20,0.01'\"] under [kohya]"),
+        )
+
+
+@rule("S5.first_step", ERROR, "A warm-up begins at a rate of 0, by which DAdaptSGD divides at its first step.")
+def zero_initial_lr(situation: RuleContext) -> Iterator[RuleHit]:
+    ramps = (
+        resolve_scheduler(situation.recipe) != "piecewise_constant"
+    )  # which has no warm-up, and says so in S5.ignored
+    if situation.optimizer == NO_WARMUP_OPTIMIZER and situation.recipe.train.lr_warmup_steps and ramps:
+        said = msg("DAdaptSGD stops at its first step when there is a warm-up")
+        yield RuleHit(("train", "lr_warmup_steps"), said, msg("take it out, or take DAdaptAdam"))
+
+
+@rule("S5.type", ERROR, "lr_scheduler_type replaces lr_scheduler, takes no warm-up, and must be one that works.")
+def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
+    train, where = situation.recipe.train, ("kohya", "lr_scheduler_type")
+    name = situation.recipe.kohya.get("lr_scheduler_type")
+    if not isinstance(name, str) or not name or is_schedule_free(situation.optimizer):
+        return
+    if has_own_rate(train):  # its groups have no rate to start from
+        said = msg("Adafactor brings its own schedule, and most others crash on it")
+        yield RuleHit(where, said, msg("take it out"))
+        return
+    if train.lr_scheduler:
+        said, fix = msg("{name} takes its place", name=name), msg("keep only one of the two")
+        yield RuleHit(("train", "lr_scheduler"), said, fix)
+    if train.lr_warmup_steps:
+        said = msg("sd-scripts stops when {name} is given a warm-up", name=name)
+        fix = msg("take it out, or use lr_scheduler in place of lr_scheduler_type")
+        yield RuleHit(("train", "lr_warmup_steps"), said, fix)
+    if "." not in name:
+        yield from _check_torch_scheduler(
+            name, situation.optimizer, situation.recipe.kohya.get("lr_scheduler_args", ())
+        )
+
+
+def _check_torch_scheduler(name: str, optimizer: str, given: KohyaValue) -> Iterator[RuleHit]:
+    """What a class of torch.optim.lr_scheduler lacks."""
+    if name not in TORCH_SCHEDULERS:
+        near = difflib.get_close_matches(name, TORCH_SCHEDULERS, 1, 0.6)
+        known = msg("one of {names}, or a dotted class path", names=", ".join(TORCH_SCHEDULERS))
+        fix = msg('did you mean "{name}"?', name=near[0]) if near else known
+        said = msg("{name} is no scheduler of torch that works here", name=name)
+        yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
+        return
+    set_ = {str(item).partition("=")[0] for item in (given if isinstance(given, tuple) else ())}
+    missing = [argument for argument in TORCH_SCHEDULERS[name] if argument not in set_]
+    arguments = OPTIMIZER_ARGUMENTS.get(optimizer, ("betas",))
+    if name in MOMENTUM_SCHEDULERS and not {"betas", "momentum"} & set(arguments) and "cycle_momentum" not in set_:
+        missing.append("cycle_momentum")  # = False: there is no momentum to cycle
+    if missing:
+        listed = ", ".join(f'"{argument}=..."' for argument in missing)
+        fix = msg("add lr_scheduler_args = [{arguments}] under [kohya]", arguments=listed)
+        said = msg("{name} needs {arguments}", name=name, arguments=", ".join(missing))
+        yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
+
+
+@rule("S5.ignored", WARNING, "Schedule-free optimizers have no scheduler; sd-scripts reads none of its options.")
+def ignored_schedule(situation: RuleContext) -> Iterator[RuleHit]:
+    recipe = situation.recipe
+    if is_schedule_free(situation.optimizer):
+        for table, name in SCHEDULE_KEYS:
+            if recipe.kohya.get(name) if table == "kohya" else getattr(recipe.train, name):
+                fix = msg("take it out; for a warm-up write optimizer_args = {{ warmup_steps = ... }}")
+                yield RuleHit((table, name), _format_ignored(situation.optimizer, name), fix)
+    elif find_schedule_override(recipe) and recipe.train.lr_scheduler_num_cycles:
+        said = _format_ignored(find_schedule_override(recipe) or "", "lr_scheduler_num_cycles")
+        yield RuleHit(("train", "lr_scheduler_num_cycles"), said, msg("take it out"))
+    if recipe.train.lr_scheduler == "piecewise_constant" and recipe.train.lr_warmup_steps:
+        said, fix = msg("piecewise_constant ignores the warm-up"), msg("put it into step_rules, or take it out")
+        yield RuleHit(("train", "lr_warmup_steps"), said, fix)
+
+
+def _format_ignored(who: str, name: str) -> Message:
+    return msg("{who} ignores {name}", who=who, name=name)
+
+
+@rule("S4.decay", ERROR, "lr_decay_steps is read by warmup_stable_decay alone, as steps or a share below 1.")
+def wrong_lr_decay(situation: RuleContext) -> Iterator[RuleHit]:
+    steps, name = situation.recipe.kohya.get("lr_decay_steps"), resolve_scheduler(situation.recipe)
+    where = ("kohya", "lr_decay_steps")
+    if isinstance(steps, float) and steps >= 1:
+        said = msg("{steps} is a share, {times:g} times the whole run", steps=str(steps), times=steps)
+        yield RuleHit(where, said, msg("write {steps} for steps", steps=int(steps)))
+    if steps and name not in {None, "warmup_stable_decay"}:
+        fix = msg('remove it, or write lr_scheduler = "warmup_stable_decay" under [train]')
+        yield RuleHit(where, _format_ignored(str(name), "lr_decay_steps"), fix)
+    if not steps and name == "warmup_stable_decay":
+        said = msg("without lr_decay_steps the rate never decays")
+        yield RuleHit(("train", "lr_scheduler"), said, msg("add lr_decay_steps = 0.2 under [kohya]"))
+
+
+@rule("S4.warm_up", ERROR, "A warm-up as long as the run never reaches the learning rate.", needs_plan=True)
+def endless_warmup(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.plan is None or resolve_scheduler(situation.recipe) is None:
+        return
+    counted, given = situation.plan.forecast, situation.recipe.train.lr_warmup_steps
+    if given and counted.warmup_steps >= counted.steps:
+        yield RuleHit(
+            ("train", "lr_warmup_steps"),
+            msg("a warm-up of {warm} steps in a run of {steps}", warm=counted.warmup_steps, steps=counted.steps),
+            msg("write a share such as 0.1, or leave it out"),
+        )
+
+
+@rule("G4.42", WARNING, "Adaptive optimizers estimate the step size over time; restarts disturb that.")
+def adaptive_without_cosine(situation: RuleContext) -> Iterator[RuleHit]:
+    name = situation.recipe.train.lr_scheduler
+    if is_adaptive(situation.optimizer) and name not in {None, "cosine"}:
+        yield RuleHit(
+            ("train", "lr_scheduler"),
+            msg("{optimizer} with {name}: the guide uses cosine only", optimizer=situation.optimizer, name=str(name)),
+            msg('write lr_scheduler = "cosine", or leave it out'),
+        )
+
+
+@rule("G4.44", HINT, "Schedulers other than the cosines change learning a great deal; the guide leaves them alone.")
+def scheduler_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
+    name = situation.recipe.train.lr_scheduler
+    if (
+        situation.optimizer in ADAM_OPTIMIZERS
+        and name not in GUIDE_SCHEDULERS
+        and not find_schedule_override(situation.recipe)
+    ):
+        yield RuleHit(
+            ("train", "lr_scheduler"),
+            msg("{name} changes how a run learns; the guide has no values for it", name=str(name)),
+            msg('leave it out, unless you know it well: then AdamW gets "cosine_with_restarts"'),
+        )
+
+
+@rule("G4.56", WARNING, "Most schedulers ignore lr_scheduler_num_cycles in silence.")
+def ignored_cycles(situation: RuleContext) -> Iterator[RuleHit]:
+    name = resolve_scheduler(situation.recipe)
+    if situation.recipe.train.lr_scheduler_num_cycles and name is not None and name not in CYCLE_SCHEDULERS:
+        yield RuleHit(
+            ("train", "lr_scheduler_num_cycles"),
+            _format_ignored(name, "lr_scheduler_num_cycles"),
+            msg('take it out, or write lr_scheduler = "cosine_with_restarts"'),
+        )
+
+
+@rule("G4.100", WARNING, "sd-scripts multiplies the two loss weights; with both on Min-SNR hardly counts (S31).")
+def two_loss_weights(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    if train.min_snr_gamma and train.debiased_estimation_loss:
+        yield RuleHit(
+            ("train", "debiased_estimation_loss"),
+            msg("min_snr_gamma and debiased_estimation_loss are both on"),
+            msg("keep one: debiased_estimation_loss for epsilon models, min_snr_gamma = 5 for v-prediction"),
+        )
+
+
+@rule(
+    "G35.12", WARNING, "Regularization samples' loss is multiplied by it: nearer 0 means less regularization, not more."
+)
+def unusual_prior_weight(situation: RuleContext) -> Iterator[RuleHit]:
+    weight = situation.recipe.train.prior_loss_weight
+    if weight is not None and weight != 1 and situation.recipe.regularization:
+        yield RuleHit(
+            ("train", "prior_loss_weight"),
+            msg("{weight:g} makes regularization weaker (the guide has it the wrong way round)", weight=weight)
+            if weight < 1
+            else msg("{weight:g} makes regularization stronger, and what you train is learned less", weight=weight),
+            msg("write 1.0 unless you mean that"),
+        )
+
+
+__all__: list[str] = []

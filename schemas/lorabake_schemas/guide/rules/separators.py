@@ -1,0 +1,95 @@
+"""Rules about the signs in captions that are no words: what parts the tags, and what only prompts may hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lorabake_schemas.dataset import ImageFacts
+from lorabake_schemas.guide.registry import WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
+from lorabake_schemas.guide.rules.tag_counts import find_odd_separators, get_images_key, iter_captioned_folders
+from lorabake_schemas.guide.tags import TAG_SEPARATOR, get_caption_style
+from lorabake_schemas.messages import Message, literal, msg, nmsg
+
+
+@rule(
+    "S17.commas",
+    WARNING,
+    "sd-scripts splits captions at commas (caption_separator) only; tags that are parted otherwise are one long tag.",
+    unless="natural-language captions",
+)
+def missing_commas(situation: RuleContext) -> Iterator[RuleHit]:
+    comma = get_caption_style(situation.recipe).separator
+    ends = msg("commas") if comma == TAG_SEPARATOR else literal(f'"{comma}"')
+    for index, folder in iter_captioned_folders(situation):
+        found: dict[str, list[ImageFacts]] = {}
+        signs = find_odd_separators(situation, index)
+        for image in folder.images if signs else ():
+            if image.name in signs:
+                found.setdefault(signs[image.name], []).append(image)
+        for sign, images in found.items():
+            files = get_caption_names(situation, images)
+            message, fix = _describe_separator(sign, situation.recipe.concept[index].token, files, ends)
+            yield RuleHit(get_images_key(index), message, fix, file=files[0])
+
+
+PROMPT_SYNTAX = re.compile(
+    r"<\w+:[^<>]+>"  # <lora:name:1>
+    r"|\([^()]*[^\W\d_][^()]*:\s*\d*\.?\d+\s*\)"  # (words:1.2); (16:9) has no words
+    r"|\(\([^()]+\)\)|\[\[[^\[\]]+\]\]"  # ((words)), [[words]]
+    r"|\[[^\[\]]*\|[^\[\]]*\]|\[[^\[\]]*:[^\[\]]*:\s*\d*\.?\d+\s*\]"  # [one|other], [one:other:0.5]
+    r"|\bBREAK\b"
+)
+
+
+@rule("G5.11.prompts", WARNING, "Weights, LoRAs and alternatives are read by programs that take prompts, not here.")
+def prompt_syntax_in_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_concept_folders(situation):
+        found = [(image, signs) for image in folder.images if (signs := _find_prompt_syntax(image.caption.text))]
+        if found:
+            files = get_caption_names(situation, [image for image, _ in found])
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    len(files),
+                    "{n} caption has signs of prompts, which are trained as letters: {signs} in {names}",
+                    "{n} captions have signs of prompts, which are trained as letters: {signs} in {names}",
+                    signs=summarize_names(list(dict.fromkeys(sign for _, signs in found for sign in signs))),
+                    names=summarize_names(files),
+                ),
+                msg("leave the words and take brackets, numbers and <...> out"),
+                file=files[0],
+            )
+
+
+def _find_prompt_syntax(text: str) -> list[str]:
+    return PROMPT_SYNTAX.findall(text) if any(sign in text for sign in _PROMPT_STARTS) else []
+
+
+_PROMPT_STARTS = ("(", "[", "<", "BREAK")
+
+
+def _describe_separator(sign: str, token: str, files: list[str], ends: Message) -> tuple[Message, Message]:
+    n, names = len(files), summarize_names(files)
+    if sign == " ":
+        message = nmsg(
+            n,
+            '{n} caption has nothing but a space behind "{token}", which joins it to what follows: {names}',
+            '{n} captions have nothing but a space behind "{token}", which joins it to what follows: {names}',
+            token=token,
+            names=names,
+        )
+        return message, msg("write {ends} between the tags", ends=ends)
+    message = nmsg(
+        n,
+        '{n} caption has "{sign}" between its tags; sd-scripts ends a tag at {ends} only: {names}',
+        '{n} captions have "{sign}" between their tags; sd-scripts ends a tag at {ends} only: {names}',
+        ends=ends,
+        sign=sign,
+        names=names,
+    )
+    return message, msg('write {ends} in place of "{sign}"', ends=ends, sign=sign)
+
+
+__all__: list[str] = []

@@ -1,0 +1,214 @@
+"""Rules about how many tags there are and on how many pictures they stand, whatever they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from lorabake_schemas.dataset import ImageFacts
+from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import MAX_NAMES_SHOWN, iter_concept_folders, summarize_names
+from lorabake_schemas.guide.tags import FolderTags, get_caption_style, normalize_tag, split_tags
+from lorabake_schemas.guide.vocabulary import get_kind_tags, is_artist, is_clothing, is_feature
+from lorabake_schemas.messages import msg, nmsg
+
+MIN_CAPTIONS = 8  # captions; of fewer a share tells nothing (ours)
+MAX_IMAGE_TAGS, MIN_IMAGE_TAGS = 20, 5  # tags on a picture (G3.18, G5.10)
+MAX_UNSHARED_TAGS = 5  # tags on a picture that stand on no other, on average (GC.3 calls ten of twenty much; ours)
+
+
+def iter_tagged_folders(situation: RuleContext) -> Iterator[tuple[int, FolderTags]]:
+    """The tags of each concept's captions, unless most of them are sentences or have no commas to part them."""
+    for index, folder in iter_captioned_folders(situation):
+        if 2 * max(len(find_sentence_images(folder)), len(find_odd_separators(situation, index))) <= len(folder):
+            yield index, folder
+
+
+def get_concept_tags(situation: RuleContext, *keys: str) -> frozenset[str]:
+    """Every tag that the concepts of the recipe are made of; ``keys`` (token, outfit, class_) limit it to these."""
+    words = [getattr(concept, key) or "" for concept in situation.recipe.concept for key in keys or _CONCEPT_KEYS]
+    return frozenset(normalize_tag(piece) for word in words for piece in split_tags(word))
+
+
+_CONCEPT_KEYS = ("token", "outfit", "class_")
+
+
+def summarize_tags(folder: FolderTags, tags: Iterable[str]) -> str:
+    """The first few tags, as the captions spell them."""
+    every = tuple(tags)
+    return summarize_names(
+        [*(f'"{folder.get_spelling(tag)}"' for tag in every[:MAX_NAMES_SHOWN]), *every[MAX_NAMES_SHOWN:]]
+    )
+
+
+def get_images_key(index: int) -> tuple[str | int, ...]:
+    return ("concept", index, "images")
+
+
+def iter_captioned_folders(situation: RuleContext) -> Iterator[tuple[int, FolderTags]]:
+    """The tags of each concept's captions, unless the recipe says that they are sentences."""
+    if situation.recipe.base.tags == "natural":
+        return
+    how = get_caption_style(situation.recipe)
+    for index, folder in iter_concept_folders(situation):
+        tags = situation.tags.of(folder, how)
+        if len(tags):
+            yield index, tags
+
+
+def find_odd_separators(situation: RuleContext, index: int) -> Mapping[str, str]:
+    """The pictures of a concept whose captions part their tags with another sign than the comma, and the sign."""
+    token, folder = situation.recipe.concept[index].token, situation.dataset.concepts[index]
+    return situation.tags.find_odd_separators(folder, get_caption_style(situation.recipe), token)
+
+
+def find_sentence_images(folder: FolderTags) -> list[ImageFacts]:
+    """The pictures whose captions are sentences."""
+    return [image for image, _ in folder.iter_images_with(folder.long)]
+
+
+def _has_only_concept_tags(folder: FolderTags, own: frozenset[str]) -> bool:
+    return all(len(tags) <= 1 or own.issuperset(tags) for tags in folder.tags)
+
+
+@rule("G5.15", WARNING, "With one tag everything in the pictures becomes that tag: backgrounds, poses, clothes.")
+def untagged_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    own = get_concept_tags(situation)
+    for index, folder in iter_tagged_folders(situation):
+        if len(folder) > 1 and _has_only_concept_tags(folder, own):
+            broad = situation.recipe.kind in {"style", "concept"}
+            yield RuleHit(
+                get_images_key(index),
+                msg(
+                    "no caption has a tag beside {words}: all that is seen melts into that",
+                    words=_summarize_front_tags(folder),
+                ),
+                msg("tag what changes from picture to picture; for a style or a concept nothing else can work (GC.10)")
+                if broad
+                else msg("tag what changes from picture to picture: view, pose, clothes, background"),
+            )
+
+
+def _summarize_front_tags(folder: FolderTags) -> str:
+    return summarize_tags(folder, {**folder.at(0), **folder.at(1)})
+
+
+@rule("G5.10", WARNING, "Beyond 20 tags on average the learning is spread over too many of them.")
+def too_many_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_tagged_folders(situation):
+        if folder.mean > MAX_IMAGE_TAGS:
+            alone = folder.single_tags
+            yield RuleHit(
+                get_images_key(index),
+                msg(
+                    "{mean:.0f} tags on a picture on average; of {all} different ones {alone} stand on one only",
+                    mean=folder.mean,
+                    all=len(folder.counts),
+                    alone=len(alone),
+                ),
+                msg("keep the key elements of each picture; begin with {names}", names=summarize_tags(folder, alone))
+                if alone
+                else msg("keep the key elements of each picture"),
+            )
+
+
+@rule("G3.18", HINT, "Five to twenty tags on a picture; too few do less harm than too many.", unless="baked tagging")
+def unusual_tag_count(situation: RuleContext) -> Iterator[RuleHit]:
+    own = get_concept_tags(situation)
+    for index, folder in iter_tagged_folders(situation):
+        over = [image.name for image, tags in folder if len(tags) > MAX_IMAGE_TAGS]
+        if folder.mean <= MAX_IMAGE_TAGS and 4 * len(over) > len(folder):
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    len(over),
+                    "{n} of {all} pictures has more than 20 tags: {names}",
+                    "{n} of {all} pictures have more than 20 tags: {names}",
+                    all=len(folder),
+                    names=summarize_names(over),
+                ),
+                msg("keep the key elements of each"),
+                file=over[0],
+            )
+        bare = situation.recipe.captions.tagging != "baked" and not _has_only_concept_tags(folder, own)
+        if bare and folder.mean < MIN_IMAGE_TAGS and len(folder) >= MIN_CAPTIONS:
+            yield RuleHit(
+                get_images_key(index),
+                msg("{mean:.1f} tags on a picture on average, token and class included", mean=folder.mean),
+                msg("fine if there is no more to say; what returns and has no tag becomes part of the token"),
+            )
+
+
+@rule("GC.3", HINT, "A tag on a single picture is learned from that picture alone; many of them drown the others.")
+def unshared_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_tagged_folders(situation):
+        alone = folder.single_tags
+        if (
+            len(folder) >= MIN_CAPTIONS
+            and folder.mean <= MAX_IMAGE_TAGS
+            and len(alone) > MAX_UNSHARED_TAGS * len(folder)
+        ):
+            yield RuleHit(
+                get_images_key(index),
+                msg(
+                    "{alone} of {all} tags stand on one picture only: {names}",
+                    alone=len(alone),
+                    all=len(folder.counts),
+                    names=summarize_tags(folder, alone),
+                ),
+                msg("harmless for words the model knows; take out those it hardly knows and those of no importance"),
+            )
+
+
+@rule(
+    "G3.15",
+    HINT,
+    "What stands in every caption cannot be told from the token.",
+    unless="features, clothes and looks of the subject, which may well be on every picture",
+)
+def constant_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    own = (
+        get_concept_tags(situation)
+        | get_kind_tags("classes")
+        | get_kind_tags("style")
+        | get_kind_tags("meta")
+        | get_kind_tags("praise")
+    )
+    for index, folder in iter_tagged_folders(situation):
+        constant = [
+            tag for tag in folder.everywhere if tag not in own and tag != "solo" and not _is_appearance_tag(tag)
+        ]
+        prefix = {normalize_tag(piece) for piece in split_tags(situation.recipe.captions.caption_prefix or "")}
+        constant = [tag for tag in constant if tag not in prefix]
+        if constant and len(folder) >= MIN_CAPTIONS:
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    len(constant),
+                    "{tags} stands in every caption: it is learned as one with the token",
+                    "{tags} stand in every caption: they are learned as one with the token",
+                    tags=summarize_tags(folder, constant),
+                ),
+                msg("take it out where it is not to be seen; if it always is, add pictures without it"),
+            )
+
+
+def _is_appearance_tag(tag: str) -> bool:
+    return is_feature(tag) or is_clothing(tag) or is_artist(tag)
+
+
+@rule("G3.2", HINT, "Automatic taggers say much about a picture and nothing of its subject.")
+def auto_tagged_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_tagged_folders(situation):
+        first = normalize_tag(split_tags(situation.recipe.concept[index].token)[0])
+        begun = folder.at(0)[first]
+        if folder.mean > MAX_IMAGE_TAGS and 2 * begun < len(folder):
+            yield RuleHit(
+                get_images_key(index),
+                msg(
+                    "{mean:.0f} tags on a picture and the token in front of {begun} of {all}: this looks auto-tagged",
+                    mean=folder.mean,
+                    begun=begun,
+                    all=len(folder),
+                ),
+                msg("put token and class in front of each caption and keep the key elements only"),
+            )

@@ -1,0 +1,258 @@
+"""Rules about the language of tags: what implies what, the words of the base model's board, Portuguese."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import MAX_NAMES_SHOWN
+from lorabake_schemas.guide.rules.tag_counts import (
+    get_concept_tags,
+    get_images_key,
+    iter_tagged_folders,
+    summarize_tags,
+)
+from lorabake_schemas.guide.tags import FolderTags, is_sentence
+from lorabake_schemas.guide.vocabulary import (
+    Board,
+    find_implied_tags,
+    has_portuguese_letters,
+    is_artist,
+    load_vocabulary,
+    translate_tag,
+)
+from lorabake_schemas.messages import Message, join_list, msg, nmsg
+
+BOARDS: tuple[Board, Board] = ("e621", "danbooru")
+OTHER_BOARD: dict[Board, Board] = {"e621": "danbooru", "danbooru": "e621"}
+
+
+@rule(
+    "G3.21",
+    WARNING,
+    "A tag beside one that it contains splits the learning between them.",
+    unless="one of them is the token, the outfit or the class; in fewer than a tenth of the captions a hint",
+)
+def redundant_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    own = get_concept_tags(situation)
+    for index, folder in iter_tagged_folders(situation):
+        pairs, pictures = _find_redundant_pairs(folder, own)
+        if pairs:
+            shown = [
+                msg(
+                    '"{general}" beside "{special}"',
+                    general=folder.get_spelling(general),
+                    special=folder.get_spelling(tag),
+                )
+                for tag, general in pairs
+            ]
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    pictures,
+                    "{n} of {all} captions says things twice: {pairs}",
+                    "{n} of {all} captions say things twice: {pairs}",
+                    all=len(folder),
+                    pairs=_join_first(shown),
+                ),
+                msg(
+                    "keep the special tag and take the general one out: {tags}",
+                    tags=summarize_tags(folder, dict.fromkeys(general for _, general in pairs)),
+                ),
+                severity=None if 10 * pictures >= len(folder) else HINT,
+            )
+
+
+def _find_redundant_pairs(folder: FolderTags, own: frozenset[str]) -> tuple[list[tuple[str, str]], int]:
+    """Special and general tags on one picture, the most frequent pairs first; and on how many pictures any stands."""
+    present = folder.counts.keys() - own
+    contained = {tag: found for tag in present if (found := find_implied_tags(tag) & present)}
+    counts: Counter[tuple[str, str]] = Counter()
+    pictures = 0
+    for _, tags in folder.iter_images_with(contained.keys()):
+        here = [(tag, each) for tag in tags if tag in contained for each in contained[tag].intersection(tags)]
+        counts.update(here)
+        pictures += bool(here)
+    return sorted(counts, key=lambda pair: (-counts[pair], pair)), pictures
+
+
+def _join_first(parts: Sequence[str]) -> Message:
+    """The first few, in words that can be translated."""
+    more = len(parts) - MAX_NAMES_SHOWN
+    shown = join_list(parts[:MAX_NAMES_SHOWN])
+    return msg("{shown} and {more} more", shown=shown, more=more) if more > 0 else shown
+
+
+@rule(
+    "G3.6",
+    WARNING,
+    "Words that the base model did not grow up with are mere letters to it (GC.4, GC.6).",
+    unless="token and outfit, which are to be learned, and the class",
+)
+def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder, board, strange, ours in _iter_foreign_tags(situation):
+        if _count_images(folder, strange) > _count_images(folder, ours):
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    _count_images(folder, strange),
+                    'base.tags is "{board}", and {n} of {all} captions has words of {other}: {tags}',
+                    'base.tags is "{board}", and {n} of {all} captions have words of {other}: {tags}',
+                    board=board,
+                    all=len(folder),
+                    other=OTHER_BOARD[board],
+                    tags=summarize_tags(folder, _sort_by_count(folder, strange)),
+                ),
+                _suggest_translations(folder, strange, board)
+                or msg(
+                    'write tags = "{other}" under [base], or use the words of {board}',
+                    other=OTHER_BOARD[board],
+                    board=board,
+                ),
+            )
+
+
+@rule("GC.27", HINT, "Taggers turn words of one board into those of another, and a model knows those of one only.")
+def mixed_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    own = get_concept_tags(situation)
+    for index, folder in iter_tagged_folders(situation):
+        words = folder.counts.keys() - own
+        found = {board: load_vocabulary(board).select_tags(words) for board in BOARDS}
+        e621, danbooru = (_count_images(folder, found[board]) for board in BOARDS)
+        board = _get_board(situation) or ("e621" if e621 >= danbooru else "danbooru")
+        strange = found[OTHER_BOARD[board]]
+        mine, others = (e621, danbooru) if board == "e621" else (danbooru, e621)
+        if 10 * others >= len(folder) and mine >= others:
+            yield RuleHit(
+                get_images_key(index),
+                msg(
+                    "words of two boards: of {board} in captions: {mine}, of {other}: {others}, such as {tags}",
+                    mine=mine,
+                    board=board,
+                    others=others,
+                    other=OTHER_BOARD[board],
+                    tags=summarize_tags(folder, _sort_by_count(folder, strange)),
+                ),
+                _suggest_translations(folder, strange, board)
+                or msg("use the words of the board that the base model knows, and name it with tags under [base]"),
+            )
+
+
+@rule("G36.1", HINT, "What one board calls side view is from side on the other.")
+def untranslated_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder, board, strange, ours in _iter_foreign_tags(situation):
+        few = 10 * min(_count_images(folder, strange), _count_images(folder, ours)) < len(folder)
+        better = _suggest_translations(folder, strange, board)
+        if few and better and _count_images(folder, strange) <= _count_images(folder, ours):
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    len(strange),
+                    "{tags}: a word of {other}, and base.tags is {board}",
+                    "{tags}: words of {other}, and base.tags is {board}",
+                    tags=summarize_tags(folder, _sort_by_count(folder, strange)),
+                    other=OTHER_BOARD[board],
+                    board=board,
+                ),
+                better,
+            )
+
+
+def _get_board(situation: RuleContext) -> Board | None:
+    said = situation.recipe.base.tags
+    return said if said in ("e621", "danbooru") else None
+
+
+def _iter_foreign_tags(
+    situation: RuleContext,
+) -> Iterator[tuple[int, FolderTags, Board, frozenset[str], frozenset[str]]]:
+    """Per concept the words of the other board and those of the model's own; only where there are strange ones."""
+    board, own = _get_board(situation), get_concept_tags(situation)
+    if board is None:
+        return
+    for index, folder in iter_tagged_folders(situation):
+        words = folder.counts.keys() - own
+        strange = load_vocabulary(OTHER_BOARD[board]).select_tags(words)
+        if strange:
+            yield index, folder, board, strange, load_vocabulary(board).select_tags(words)
+
+
+def _count_images(folder: FolderTags, words: frozenset[str]) -> int:
+    return sum(1 for _ in folder.iter_images_with(words))
+
+
+def _sort_by_count(folder: FolderTags, words: Iterable[str]) -> list[str]:
+    return sorted(words, key=lambda tag: (-folder.counts[tag], tag))
+
+
+def _suggest_translations(folder: FolderTags, strange: frozenset[str], board: Board) -> Message | None:
+    """What to write instead on this board, for the first few that it has a word for."""
+    known = load_vocabulary(OTHER_BOARD[board]).elsewhere
+    parts = [
+        msg('"{better}" for "{tag}"', better=known[tag], tag=folder.get_spelling(tag))
+        for tag in _sort_by_count(folder, strange)
+        if tag in known
+    ]
+    wordless = [tag for tag in _sort_by_count(folder, strange) if tag not in known]
+    if parts and wordless:
+        left = summarize_tags(folder, wordless)
+        return msg("write {translations}, and leave out {tags}", translations=_join_first(parts), tags=left)
+    return msg("write {translations}", translations=_join_first(parts)) if parts else None
+
+
+@rule(
+    "G3.6.portuguese",
+    WARNING,
+    "Image boards are tagged in English, and CLIP was trained on English: other words mean little to a model.",
+    unless="token and outfit, which are to be learned",
+)
+def portuguese_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    learned = get_concept_tags(situation, "token", "outfit")
+    for index, folder in iter_tagged_folders(situation):
+        meant = {tag: better for tag in folder.counts if tag not in learned and (better := translate_tag(tag))}
+        if meant:
+            tags = _sort_by_count(folder, meant)
+            parts = [msg('"{english}" for "{tag}"', english=meant[tag], tag=folder.get_spelling(tag)) for tag in tags]
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    _count_images(folder, frozenset(meant)),
+                    "{n} of {all} captions has Portuguese tags: {tags}",
+                    "{n} of {all} captions have Portuguese tags: {tags}",
+                    all=len(folder),
+                    tags=summarize_tags(folder, tags),
+                ),
+                msg("write {translations}", translations=_join_first(parts)),
+            )
+
+
+@rule(
+    "G3.6.accents",
+    HINT,
+    "Words with \u00e3, \u00e7 or \u00e9 are seldom English, and CLIP makes letters of them.",
+    unless="token, outfit and class; artists; English words such as pok\u00e9mon or fianc\u00e9",
+)
+def accented_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    own = get_concept_tags(situation)
+    for index, folder in iter_tagged_folders(situation):
+        doubtful = frozenset(tag for tag in folder.counts.keys() - own if _is_probably_portuguese(tag))
+        if doubtful:
+            yield RuleHit(
+                get_images_key(index),
+                nmsg(
+                    _count_images(folder, doubtful),
+                    "{n} of {all} captions has words that look Portuguese: {tags}",
+                    "{n} of {all} captions have words that look Portuguese: {tags}",
+                    all=len(folder),
+                    tags=summarize_tags(folder, _sort_by_count(folder, doubtful)),
+                ),
+                msg("write English tags; a name may stay"),
+            )
+
+
+def _is_probably_portuguese(tag: str) -> bool:
+    return has_portuguese_letters(tag) and not translate_tag(tag) and not is_artist(tag) and not is_sentence(tag)
+
+
+__all__: list[str] = []

@@ -1,0 +1,186 @@
+"""Rules about how captions begin: the trigger, the class, the outfit, and what is joined in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts
+from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
+from lorabake_schemas.guide.rules.tag_counts import find_odd_separators
+from lorabake_schemas.guide.tags import TAG_SEPARATOR, get_caption_style
+from lorabake_schemas.messages import Message, msg, nmsg
+
+
+@rule(
+    "G3.10",
+    WARNING,
+    "The first tag of every caption is the trigger; without it the LoRA answers to nothing.",
+    unless="natural-language captions, where the token only has to be in the sentence",
+)
+def missing_token(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.recipe.base.tags == "natural":
+        return
+    if situation.recipe.captions.caption_prefix:  # it comes first, and the token may be in it (TU:823)
+        return
+    ends = get_caption_style(situation.recipe).separator
+    for index, folder in iter_concept_folders(situation):
+        own = situation.recipe.concept[index].token
+        token, usual = _get_first_tag(own, TAG_SEPARATOR), own.partition(TAG_SEPARATOR)[0] + ends
+        others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
+        elsewhere = find_odd_separators(situation, index)  # S17.commas speaks of them
+        wrong = [
+            image
+            for image in others
+            if image.caption.problem is not CaptionProblem.MISSING
+            and image.name not in elsewhere
+            and _get_first_tag(image.caption.text.lstrip(BOM), ends) != token
+        ]
+        if wrong:
+            files = get_caption_names(situation, wrong)
+            yield RuleHit(
+                ("concept", index, "token"),
+                nmsg(
+                    len(wrong),
+                    '{n} of {all} captions does not begin with "{token}": {names}',
+                    '{n} of {all} captions do not begin with "{token}": {names}',
+                    all=len(folder.images),
+                    token=own,
+                    names=summarize_names(files),
+                ),
+                _suggest_token(folder, len(wrong), ends),
+                file=files[0],
+            )
+
+
+BOM = "\ufeff"
+
+
+def _get_first_tag(text: str, ends: str) -> str:
+    return text.partition(ends)[0].strip().casefold()
+
+
+def _suggest_token(folder: FolderFacts, wrong: int, ends: str) -> Message:
+    """Put the token first; or take the word that all captions begin with as the token."""
+    firsts = {image.caption.text.lstrip(BOM).split(ends)[0].strip() for image in folder.images}
+    if len(firsts) == 1 and wrong == len(folder.images):
+        word = firsts.pop()
+        return msg('put the token first, or write token = "{word}", with which all of them begin', word=word)
+    return msg("put the token first")
+
+
+@rule(
+    "G3.10.prefix",
+    WARNING,
+    "sd-scripts joins prefix, caption and suffix with a space, so without a comma two tags become one.",
+    unless="natural-language captions",
+)
+def unseparated_prefix(situation: RuleContext) -> Iterator[RuleHit]:
+    captions = situation.recipe.captions
+    if situation.recipe.base.tags == "natural":
+        return
+    prefix, suffix = captions.caption_prefix, captions.caption_suffix
+    if prefix and not prefix.rstrip().endswith(","):
+        yield RuleHit(
+            ("captions", "caption_prefix"),
+            msg('its last tag and the first of the caption become one: "{tag} ..."', tag=_split_tags(prefix)[-1]),
+            msg('write "{prefix},"', prefix=prefix.rstrip()),
+        )
+    if suffix and not suffix.lstrip().startswith(","):
+        yield RuleHit(
+            ("captions", "caption_suffix"),
+            msg('the last tag of the caption and its first become one: "... {tag}"', tag=_split_tags(suffix)[0]),
+            msg('write ", {suffix}"', suffix=suffix.lstrip()),
+        )
+
+
+@rule(
+    "G3.11",
+    HINT,
+    "A word that CLIP knows has a meaning in the model already, which the pictures have to fight.",
+    unless="what is trained is that very thing, and nothing odd shows in the results",
+)
+def known_token(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, concept in enumerate(situation.recipe.concept):
+        if concept.token in situation.dataset.known_tokens:
+            yield RuleHit(
+                ("concept", index, "token"),
+                msg('"{token}" is a word of its own to CLIP, so the model may know it', token=concept.token),
+                msg(
+                    'if odd things show, spell it so that it means nothing, such as "{word}"',
+                    word=make_unknown_word(concept.token),
+                ),
+            )
+
+
+def make_unknown_word(word: str) -> str:
+    """The word without its vowels and with an ending that no word has, as the guide does it: hmbrgrlora."""
+    short = "".join(letter for letter in word.lower() if letter not in "aeiou") or word.lower()
+    return f"{short}lora"
+
+
+@rule(
+    "G3.12",
+    WARNING,
+    "The class stands right behind the token; elsewhere it is shuffled, and another tag is kept in its place.",
+    unless="natural-language captions, or a caption_prefix",
+)
+def missing_class(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_concept_folders(situation):
+        concept = situation.recipe.concept[index]
+        if concept.class_:
+            yield from _check_leading_tags(situation, index, folder, "class", concept.class_)
+
+
+@rule(
+    "G6.17",
+    WARNING,
+    "Token and outfit come first in every caption; an outfit that is not there is not learned.",
+    unless="natural-language captions, or a caption_prefix",
+)
+def missing_outfit(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_concept_folders(situation):
+        concept = situation.recipe.concept[index]
+        if concept.outfit:
+            yield from _check_leading_tags(situation, index, folder, "outfit", concept.outfit)
+
+
+def _check_leading_tags(
+    situation: RuleContext, index: int, folder: FolderFacts, key: str, word: str
+) -> Iterator[RuleHit]:
+    """Captions that begin with the token (G3.10 speaks of the others) but lack ``word`` among the kept tags."""
+    recipe, concept = situation.recipe, situation.recipe.concept[index]
+    if recipe.base.tags == "natural" or recipe.captions.caption_prefix:
+        return
+    words = [each for each in (concept.token, concept.outfit, concept.class_) if each]
+    kept, wanted = sum(len(_split_tags(each)) for each in words), set(_split_tags(word))
+    ends, elsewhere = (
+        get_caption_style(recipe).separator,
+        find_odd_separators(situation, index),
+    )  # S17.commas speaks of those
+    token, usual = _split_tags(concept.token)[0], f"{f'{ends} '.join(words)}{ends}"
+    others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
+    others = [image for image in others if image.name not in elsewhere]
+    fronts = ((image, _split_tags(image.caption.text, kept, ends)) for image in others)
+    without = [image for image, front in fronts if front[0] == token and not wanted.issubset(front)]
+    lacking = get_caption_names(situation, without)
+    if lacking:
+        yield RuleHit(
+            ("concept", index, key),
+            nmsg(
+                len(lacking),
+                '{n} of {all} captions lacks "{word}" among its first {kept} tags: {names}',
+                '{n} of {all} captions lack "{word}" among their first {kept} tags: {names}',
+                all=len(folder.images),
+                word=word,
+                kept=kept,
+                names=summarize_names(lacking),
+            ),
+            nmsg(len(lacking), 'begin it with "{words}"', 'begin them with "{words}"', words=f"{ends} ".join(words)),
+            file=lacking[0],
+        )
+
+
+def _split_tags(text: str, most: int = -1, ends: str = TAG_SEPARATOR) -> list[str]:
+    """The tags of a text, of which no more than ``most`` are wanted."""
+    return [tag.strip().casefold() for tag in text.lstrip(BOM).split(ends, most)[: most if most > 0 else None]]

@@ -1,0 +1,208 @@
+"""Words that captions are judged by: kinds of tags, what implies what, two boards' vocabularies, Portuguese.
+
+They lie as TOML in ``guide/glossary`` and are read when the first caption is judged, a file each. A word that is in
+none of the lists is never held against anybody.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import combinations
+from typing import Any, Literal
+
+from lorabake_schemas.guide.tags import normalize_tag
+
+Board = Literal["e621", "danbooru"]
+TagKind = Literal[
+    "accented", "asymmetric", "background", "classes", "clothing", "colourless", "composition", "features", "group",
+    "meta", "overlay", "panels", "person", "praise", "sheet", "sketch", "style",
+]  # fmt: skip
+MIN_BARE_LENGTH = 5  # shorter words without their accents mean something else too often: bone is not boné
+
+
+@cache
+def _load_vocabulary_file(name: str) -> dict[str, Any]:
+    return tomllib.loads((files("lorabake_schemas.guide") / "glossary" / f"{name}.toml").read_bytes().decode("utf-8"))
+
+
+def _iter_tags(text: str) -> Iterator[str]:
+    return (normalize_tag(word) for word in " ".join(text.split()).split(",") if word.strip())
+
+
+@cache
+def get_kind_tags(name: TagKind) -> frozenset[str]:
+    """The tags that are of a kind."""
+    return frozenset(_iter_tags(_load_vocabulary_file("kinds")[name]))
+
+
+@cache
+def _load_suffixes(file: str, name: str) -> tuple[str, ...]:
+    """What tags may end with, for ``str.endswith``."""
+    return tuple(f" {word}" for word in _iter_tags(_load_vocabulary_file(file)[name]))
+
+
+@cache
+def _load_prefixes(file: str, name: str) -> tuple[str, ...]:
+    """What tags may begin with, for ``str.startswith``."""
+    return tuple(f"{word}{after}" for word in _iter_tags(_load_vocabulary_file(file)[name]) for after in " :")
+
+
+def is_artist(tag: str) -> bool:
+    """Whether a tag says of itself that it names an artist or a style: by somebody, somebody (artist)."""
+    return tag.endswith(_load_suffixes("kinds", "artist_endings")) or tag.startswith(
+        _load_prefixes("kinds", "artist_beginnings")
+    )
+
+
+def is_asymmetric(tag: str) -> bool:
+    """Whether what it names stands on one side only."""
+    return tag in get_kind_tags("asymmetric") or tag.startswith(_load_prefixes("kinds", "asymmetric_beginnings"))
+
+
+def is_feature(tag: str) -> bool:
+    """Whether it describes a body by a word before a part of it: blue eyes, long hair."""
+    return tag.rpartition(" ")[2] in get_kind_tags("features")
+
+
+def is_background(tag: str) -> bool:
+    """Whether it says where the subject is."""
+    return tag in get_kind_tags("background") or tag.endswith((" background", " sky")) or tag.startswith("in a ")
+
+
+def is_clothing(tag: str) -> bool:
+    """Whether it says what is worn, or that nothing is."""
+    return tag in get_kind_tags("clothing") or tag.rpartition(" ")[2] in get_kind_tags("clothing")
+
+
+@cache
+def load_contradictions() -> Mapping[str, frozenset[str]]:
+    """Each tag with those that cannot be true beside it."""
+    found: dict[str, set[str]] = {}
+    tables = _load_vocabulary_file("kinds")["contradictions"]
+    pairs = [pair for line in tables["lines"].split("\n") for pair in combinations(_iter_tags(line), 2)]
+    pairs += [(normalize_tag(one), other) for one, others in tables["with"].items() for other in _iter_tags(others)]
+    for one, other in pairs:
+        found.setdefault(one, set()).add(other)
+        found.setdefault(other, set()).add(one)
+    return {tag: frozenset(others) for tag, others in found.items()}
+
+
+@cache
+def _load_implications() -> Mapping[str, frozenset[str]]:
+    """Each special tag with the general ones that the table gives it."""
+    found: dict[str, set[str]] = {}
+    for name, table in _load_vocabulary_file("implications").items():
+        if name != "patterns":
+            for general, special in table.items():
+                for tag in _iter_tags(special):
+                    found.setdefault(tag, set()).add(normalize_tag(general))
+    return {tag: frozenset(general) for tag, general in found.items()}
+
+
+@cache
+def _load_patterns() -> tuple[frozenset[str], frozenset[str], tuple[str, ...], frozenset[str]]:
+    table = _load_vocabulary_file("implications")["patterns"]
+    heads, beginnings, exceptions = (
+        frozenset(_iter_tags(table[name])) for name in ("heads", "beginnings", "exceptions")
+    )
+    return heads, beginnings, tuple(f"{word} " for word in _iter_tags(table["not_after"])), exceptions
+
+
+def find_implied_tags(tag: str) -> frozenset[str]:
+    """Everything that a tag says besides itself, to the end of the chain."""
+    found = set(_find_direct_tags(tag))
+    ahead = list(found)
+    while ahead:
+        new = _find_direct_tags(ahead.pop()) - found
+        found |= new
+        ahead += new
+    return frozenset(found - {tag})
+
+
+def _find_direct_tags(tag: str) -> Set[str]:
+    direct = _load_implications().get(tag, frozenset())
+    first, _, rest = tag.partition(" ")
+    if not rest:
+        return direct
+    heads, beginnings, negations, exceptions = _load_patterns()
+    last = rest.rpartition(" ")[2]
+    if (first in beginnings or last in heads) and tag not in exceptions and not tag.startswith(negations):
+        return direct | ({first} & beginnings) | ({last} & heads)
+    return direct
+
+
+@dataclass(frozen=True, slots=True)
+class BoardVocabulary:
+    """The words that one board has and the other has not, and what the other says instead, where it does."""
+
+    words: frozenset[str]
+    endings: tuple[str, ...]
+    elsewhere: Mapping[str, str]
+
+    def has(self, tag: str) -> bool:
+        return tag in self.words or tag.endswith(self.endings)
+
+    def select_tags(self, tags: Set[str]) -> frozenset[str]:
+        return self.words & tags | {tag for tag in tags if tag.endswith(self.endings)}
+
+
+@cache
+def load_vocabulary(board: Board) -> BoardVocabulary:
+    """The words of one board."""
+    table = _load_vocabulary_file("boards")
+    there = {normalize_tag(one): normalize_tag(other) for one, other in table["translation"].items()}
+    back: dict[str, str] = {}
+    for one, other in there.items():
+        back.setdefault(other, one)
+    endings = _load_suffixes("boards", f"{board}_endings")
+    return BoardVocabulary(frozenset(_iter_tags(table[board])), endings, there if board == "e621" else back)
+
+
+def translate_tag(tag: str) -> str | None:
+    """What a Portuguese tag is in English; None for a tag that is not known as Portuguese."""
+    table = _load_portuguese()
+    tag = tag if tag.isascii() else unicodedata.normalize("NFC", tag)
+    if tag in table["words"]:
+        return table["words"][tag]
+    noun, _, colour = tag.rpartition(" ")
+    if not noun and not tag.isascii():
+        return table["nouns"].get(tag)
+    thing = (table["nouns"].get(noun) or table["words"].get(noun)) if colour in table["colours"] else None
+    return f"{table['colours'][colour]} {thing}" if thing else None
+
+
+def has_portuguese_letters(tag: str) -> bool:
+    """Whether it has letters that English has not and Portuguese has, in a word that is in none of the lists."""
+    if tag.isascii():
+        return False
+    whole = unicodedata.normalize("NFC", tag)
+    strange = [word for word in _WORD_PATTERN.findall(whole) if not _ACCENTED_LETTERS.isdisjoint(word)]
+    return any(word not in get_kind_tags("accented") for word in strange)
+
+
+_WORD_PATTERN = re.compile(r"\w+")
+_ACCENTED_LETTERS = frozenset(
+    "\u00e1\u00e2\u00e3\u00e0\u00e9\u00ea\u00ed\u00f3\u00f4\u00f5\u00fa\u00e7"
+)  # with accents, small
+
+
+@cache
+def _load_portuguese() -> Mapping[str, Mapping[str, str]]:
+    return {name: _add_bare_spellings(table) for name, table in _load_vocabulary_file("portuguese").items()}
+
+
+def _add_bare_spellings(table: Mapping[str, str]) -> dict[str, str]:
+    known = {normalize_tag(unicodedata.normalize("NFC", word)): meaning for word, meaning in table.items()}
+    bare = {_strip_accents(word): meaning for word, meaning in known.items() if len(word) >= MIN_BARE_LENGTH}
+    return bare | known
+
+
+def _strip_accents(word: str) -> str:
+    """Without accents: esboco for esboço."""
+    return "".join(sign for sign in unicodedata.normalize("NFD", word) if not unicodedata.combining(sign))

@@ -1,0 +1,122 @@
+"""Sentences that remember how they were made, so that they can be said in another language.
+
+``say`` and ``told`` give an ordinary ``str`` in English; a catalogue finds its translation by the template. Only a
+string literal may be the template: the catalogues are collected from the source. What is filled in comes from
+recipes, files and programs of others: ``visible`` shows what it could do to a terminal instead of doing it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+
+class Location(Protocol):
+    """A path, without importing anything that reads one."""
+
+    def __fspath__(self) -> str: ...
+
+
+MessageValue = str | int | float | Location
+
+
+def escape_undecodable(text: str) -> str:
+    """For data: a file name's bytes that are not UTF-8 become ``\\udcff``, so that it can always be recorded."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+# What nobody sees but a terminal, or a reader, is led by: control characters, line breaks, bidirectional and zero-width
+# marks, half surrogate pairs, noncharacters, and the tags that repeat ASCII invisibly.
+INVISIBLE_CHARACTERS = (
+    r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f"
+)
+_ANSI_CODES = r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+
+
+def escape_invisible(text: str) -> str:
+    """For people: text of others on one line, with what cannot be seen spelled out: ``\\n``, ``\\u202e``."""
+    return text if text.isprintable() else re.sub(f"[{INVISIBLE_CHARACTERS}]", _escape_character, text)
+
+
+def _escape_character(sign: re.Match[str]) -> str:
+    return sign[0].encode("unicode_escape").decode()
+
+
+def clean_log_line(line: str) -> str:
+    """A line of a program's output for people: without its colors and links, with its tabs as blanks, visible."""
+    return escape_invisible(re.sub(_ANSI_CODES, "", line).expandtabs(4))
+
+
+class Message(str):
+    """An English sentence with the template it was made from and what was filled in."""
+
+    __slots__ = ("filled", "number", "plural", "template")
+    template: str
+    plural: str
+    number: int
+    filled: Mapping[str, str | int | float]
+
+    def __new__(
+        cls, template: str, filling: Mapping[str, MessageValue], *, plural: str = "", number: int = 1
+    ) -> Message:
+        filled = {name: _make_fill_value(value) for name, value in filling.items()}
+        chosen = plural if plural and number != 1 else template
+        self = super().__new__(cls, chosen.format(**filled))
+        self.template, self.plural, self.number, self.filled = template, plural, number, filled
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_message, (self.template, dict(self.filled), self.plural, self.number)
+
+
+def _rebuild_message(template: str, filled: Mapping[str, str | int | float], plural: str, number: int) -> Message:
+    return Message(template, filled, plural=plural, number=number)
+
+
+def _make_fill_value(value: MessageValue) -> str | int | float:
+    if isinstance(value, Message | int | float):
+        return value
+    return escape_invisible(value if isinstance(value, str) else value.__fspath__())
+
+
+class Catalog(Protocol):
+    """What ``gettext`` gives."""
+
+    def gettext(self, message: str, /) -> str: ...
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int, /) -> str: ...
+
+
+def msg(template: str, /, **filled: MessageValue) -> Message:
+    """A sentence; ``{name}`` in the template is filled in, with ``str.format``'s rules."""
+    return Message(template, filled)
+
+
+def nmsg(number: int, one: str, many: str, /, **filled: MessageValue) -> Message:
+    """A sentence about a number of things, which ``{n}`` stands for: ``one`` when there is one, else ``many``."""
+    return Message(one, {"n": number} | filled, plural=many, number=number)
+
+
+def literal(text: str) -> Message:
+    """Somebody else's words, such as pip's or the system's, or a name: the same in every language, made visible."""
+    return text if isinstance(text, Message) else Message("{text}", {"text": text})
+
+
+def join_list(parts: Iterable[str], between: str = ", ") -> Message:
+    """Words in a row; each of them is translated on its own."""
+    numbered = {f"part{number}": part for number, part in enumerate(parts)}
+    return Message(between.join(f"{{{name}}}" for name in numbered), numbered)
+
+
+def translate(words: str, catalogue: Catalog) -> str:
+    """The sentence in the catalogue's language, with what is filled in translated too; a plain ``str`` as it is."""
+    if not isinstance(words, Message) or not words:  # gettext's empty message is the head of the catalogue
+        return words
+    filled = {
+        name: translate(value, catalogue) if isinstance(value, str) else value for name, value in words.filled.items()
+    }
+    if words.plural:
+        return catalogue.ngettext(words.template, words.plural, words.number).format(**filled)
+    return catalogue.gettext(words.template).format(**filled)

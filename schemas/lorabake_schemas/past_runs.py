@@ -1,0 +1,29 @@
+"""What earlier runs on this machine measured, read elsewhere and passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lorabake_schemas.machine import Family, MachineFacts
+
+
+@dataclass(frozen=True, slots=True)
+class StepTiming:
+    """Optimizer steps in a row that nothing interrupted, and the seconds they took."""
+
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """One training by its run folder's name. ``options`` are those of its compiled files, sd-scripts' names and
+    values, the dataset's among them (lists as tuples)."""
+
+    name: str
+    family: Family
+    machine: MachineFacts
+    processes: int
+    options: Mapping[str, object]
+    stretches: tuple[StepTiming, ...]

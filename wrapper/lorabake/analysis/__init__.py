@@ -1,0 +1,1 @@
+"""Questions about recipes, runs and LoRAs, answered without changing anything."""

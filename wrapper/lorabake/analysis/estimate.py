@@ -1,0 +1,109 @@
+"""What a plan will cost on this machine: how large its files will be, and how long it may take."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from lorabake.planning import disk_space
+from lorabake.planning.file_size import Options, estimate_file_size
+from lorabake.planning.model_shapes import Models, cut_to_layers, parse_models
+from lorabake.planning.time_estimate import estimate_timing
+from lorabake.runs.past_runs import read_past_runs
+from lorabake.util import resources
+from lorabake.util.files import read_toml
+from lorabake.util.machine import get_file_system_id, get_free_disk
+from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.disks import DiskNeed, DiskSpace
+from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.plan import FileSize, Plan
+from lorabake_schemas.recipe import Recipe
+
+RUNS_FOLDER = "runs"
+
+
+def with_estimates(plan: Plan, recipe: Recipe, base: BaseFacts, machine: MachineFacts, folder: Path) -> Plan:
+    """The plan with the size of its files and with its time; ``folder`` is the recipe's."""
+    counted = plan.forecast.model_copy(
+        update={
+            "file_size": output_size(plan, base, folder),
+            "timing": estimate_timing(plan, machine, read_past_runs(folder / (recipe.save.runs or RUNS_FOLDER))),
+        }
+    )
+    return plan.model_copy(update={"forecast": counted})
+
+
+def estimate_disk_needs(plan: Plan, dataset: DatasetFacts, folder: Path, run_folder: Path) -> tuple[DiskNeed, ...]:
+    """What the run will keep on each file system, and what is free there; ``folder`` is the recipe's."""
+    rooms: list[tuple[tuple[str | int, ...], Path, DiskSpace]] = [
+        (("save", "runs"), run_folder, disk_space.estimate_run_folder(plan))
+    ]
+    places = [
+        ((table, at, "images"), facts)
+        for table, those in (("concept", dataset.concepts), ("regularization", dataset.regularization))
+        for at, facts in enumerate(those)
+    ]
+    rooms += [
+        (where, folder / facts.path, disk_space.estimate_caches(plan, at, facts))
+        for at, (where, facts) in enumerate(places)
+    ]
+    found: dict[int, DiskNeed] = {}
+    for where, path, needed in rooms:
+        if not needed.most:
+            continue
+        try:
+            device, free = get_file_system_id(path), get_free_disk(path)
+        except OSError:
+            continue
+        known = found.get(device)
+        found[device] = replace(known, room=known.room + needed) if known else DiskNeed(where, str(path), needed, free)
+    return tuple(found.values())
+
+
+def output_size(plan: Plan, base: BaseFacts, folder: Path) -> FileSize | None:
+    """None where it cannot be told: no known network, a preset file or a base that is none."""
+    models, presets, own = load_size_inputs(plan, base, folder)
+    return estimate_file_size(plan, models, presets, own) if models else None
+
+
+def load_size_inputs(plan: Plan, base: BaseFacts, folder: Path) -> tuple[Models, dict[str, Options], Options | None]:
+    """The family's models (none where the base has others), LyCORIS' presets, and the plan's own preset."""
+    return _load_models(plan.family, tuple(base.text_layers)) or {}, _load_presets(), _load_plan_preset(plan, folder)
+
+
+@cache
+def _load_shapes(family: Family) -> Models:
+    return parse_models(resources.read_vendor_text(f"shapes-{family}.txt"))
+
+
+@cache
+def _load_presets() -> dict[str, Options]:
+    return cast("dict[str, Options]", json.loads(resources.read_vendor_text("lycoris-presets.json")))
+
+
+def _load_models(family: Family, text_layers: tuple[int, ...]) -> Models | None:
+    """The family's models with as many layers of the text encoders as the base has, where its files tell."""
+    models = dict(_load_shapes(family))
+    names = [name for name in models if name != "unet"]
+    for name, layers in zip(names, text_layers, strict=False):
+        cut = cut_to_layers(models[name], layers)
+        if cut is None:
+            return None
+        models[name] = cut
+    return models
+
+
+def _load_plan_preset(plan: Plan, folder: Path) -> Options | None:
+    """The LyCORIS preset file of the plan, ours or the recipe's own."""
+    try:
+        if plan.shipped_preset:
+            return tomllib.loads(resources.read_vendor_text(plan.shipped_preset))
+        if plan.own_preset:
+            return read_toml(folder / plan.own_preset)
+    except (OSError, ValueError):
+        return None
+    return None

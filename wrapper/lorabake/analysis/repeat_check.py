@@ -1,0 +1,154 @@
+"""A run that repeats another one: its recipe as it was, and proof before it starts that it will be the same."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake import __version__
+from lorabake.analysis.diff import diff_plans
+from lorabake.errors import MachineError
+from lorabake.planning.digest import compute_run_digest
+from lorabake.runs.folder import digest_bytes
+from lorabake.util.files import read_bytes
+from lorabake_schemas.messages import Message, escape_undecodable, msg
+
+if TYPE_CHECKING:
+    from lorabake.runs.index import FoundRun
+    from lorabake.runs.launch_request import LaunchRequest
+    from lorabake_schemas.check_report import SettingDifference, SideValue
+    from lorabake_schemas.plan import Plan
+    from lorabake_schemas.record import InputDigest, InputRole, Record
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatCheck:
+    """The run that is repeated. ``plan`` is None where it kept none.
+
+    ``known`` is what was found to be otherwise than when it was made; with ``allowed`` that is no matter.
+    """
+
+    record: Record
+    plan: Plan | None = None
+    known: tuple[Message, ...] = ()
+    allowed: bool = False
+
+    def checked(self, request: LaunchRequest) -> LaunchRequest:
+        """The request as a repetition. Raises MachineError when something else than the run would be made."""
+        now = request.provenance.digest if request.provenance else None
+        drift = self.known
+        if not drift and self.record.digest is not None and now != self.record.digest:
+            drift = benign_changes(self.record, request)
+            if not drift:
+                drift = describe_changes(self.record, self.plan, request)
+                if not self.allowed:
+                    raise changed_repeat_error(self.record.name, drift)
+        return replace(request, rerun_of=self.record.digest or self.record.name, drift=drift)
+
+
+def benign_changes(then: Record, request: LaunchRequest) -> tuple[Message, ...]:
+    """Why the digest is another one though nobody has changed anything; empty where that is not all of it.
+
+    A run leaves caches behind that the next one takes up, and fetches from the hub what is not here when it begins.
+    """
+    made_from = request.provenance
+    if made_from is None:
+        return ()
+    now = {(each.role, each.index): each for each in (one.digest() for one in made_from.inputs.inputs)}
+    if {key for key in now if key[0] != "caches"} != {
+        _input_key(each) for each in then.inputs if each.role != "caches"
+    }:
+        return ()
+    fetched = [each for each in then.inputs if _was_fetched_since(each, now.get(_input_key(each)))]
+    as_then = tuple(each if each.role == "caches" or each in fetched else now[_input_key(each)] for each in then.inputs)
+    if compute_run_digest(made_from.spelled, as_then, request.trainer, request.plan.launch) != then.digest:
+        return ()
+    found = [
+        msg("{model} was fetched by {run} itself: what it was then is not known", model=each.name, run=then.name)
+        for each in fetched
+    ]
+    caches = [each.sha256 for each in then.inputs if each.role == "caches"]
+    if caches != [each.sha256 for each in now.values() if each.role == "caches"]:
+        found.append(
+            msg("other caches are taken up than by {run}: the LoRA will be like it, and not equal", run=then.name)
+        )
+    return tuple(found)
+
+
+def _input_key(of: InputDigest) -> tuple[InputRole, int]:
+    return of.role, of.index
+
+
+def _was_fetched_since(then: InputDigest, now: InputDigest | None) -> bool:
+    """Whether a model of the hub was not here when the run began, and the same name is now."""
+    return then.kind == "hub" and then.sha256 is None and now is not None and now.place == then.place and now != then
+
+
+def changed_repeat_error(name: str, drift: tuple[Message, ...]) -> MachineError:
+    """Why it was not started."""
+    said = msg("this would not be {run} again: {why}", run=name, why=drift[0])
+    return MachineError(said, msg("put it back as it was, or run it all the same with --with-drift"))
+
+
+def describe_changes(then: Record, plan: Plan | None, request: LaunchRequest) -> tuple[Message, ...]:
+    """Why the digest is another one, as far as can be told; at least one reason."""
+    found: list[Message] = []
+    now, inputs = request.trainer, request.provenance.inputs.inputs if request.provenance else ()
+    if (then.trainer.commit, then.trainer.tree) != (now.commit, now.tree):
+        found.append(msg("sd-scripts is not the same"))
+    if then.trainer.packages != now.packages or then.trainer.python_version != now.python_version:
+        found.append(msg("the trainer's Python or packages are not the same"))
+    if [each.sha256 for each in then.inputs] != [each.digest().sha256 for each in inputs]:
+        found.append(msg("pictures, captions, models or caches are not the same"))
+    if plan is not None:
+        changes = diff_plans(request.plan, plan, ("", "")).settings
+        found += [_setting_change_message(change) for change in changes]
+    if found:
+        return tuple(found)
+    if then.lorabake != __version__:
+        said = msg(
+            "lorabake {new} makes something else of the recipe than {old} did", new=__version__, old=then.lorabake
+        )
+        return (said,)
+    return (msg("lorabake makes something else of the recipe than it did then"),)
+
+
+def _setting_change_message(change: SettingDifference) -> Message:
+    return msg(
+        "{option} would be {now} and was {then}",
+        option=change.option,
+        now=_format_value(change.here),
+        then=_format_value(change.there),
+    )
+
+
+def _format_value(side: SideValue | None) -> str:
+    return "-" if side is None else escape_undecodable(str(side.value))
+
+
+def read_run_recipe(found: FoundRun) -> tuple[Path, bytes]:
+    """Where the recipe of a run lay, for the paths in it, and its bytes as they were.
+
+    The record has them; the copy in the run folder counts only when it is not edited. Raises MachineError when neither
+    is what it was, or when the record is of an older lorabake and does not say where the recipe lay.
+    """
+    record, root = found.record, found.root
+    if record.recipe_place is None:
+        said = msg("{run} was made by an older lorabake: its record does not say where the recipe lay", run=found.name)
+        raise MachineError(said, msg("run the recipe itself: `lorabake run`"))
+    for content in _recipe_candidates(found):
+        if digest_bytes(content, record.recipe.name).sha256 == record.recipe.sha256:
+            start = root.parent.resolve() / root.name
+            return Path(os.path.normpath(start / record.recipe_place)), content
+    said = msg("the recipe of {run} is not what it was, neither in the record nor in the folder", run=found.name)
+    raise MachineError(said, msg("`lorabake verify` tells the rest"))
+
+
+def _recipe_candidates(found: FoundRun) -> tuple[bytes, ...]:
+    held = () if found.record.recipe_text is None else (found.record.recipe_text.encode(errors="replace"),)
+    try:
+        return (*held, read_bytes(found.paths.recipe, within=found.root))
+    except OSError:
+        return held

@@ -1,0 +1,134 @@
+"""The one error boundary around every command: expected failures become words and a code, ours a crash file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from lorabake import __version__
+from lorabake.commands import usage
+from lorabake.commands.output.console import write_err
+from lorabake.errors import LorabakeError, MachineError
+from lorabake.util.files import reason
+from lorabake.util.i18n import ENGLISH, Translator
+from lorabake_schemas.messages import escape_invisible, escape_undecodable, literal, msg
+
+CRASH_FILES_KEPT = 10
+ACCESS_ERRNOS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "EROFS", "ESTALE", "EINVAL", "ENXIO"),
+        *("ENODEV", "ETXTBSY", "EBUSY", "EMFILE", "ENFILE", "ETIMEDOUT", "EHOSTDOWN", "EREMOTEIO", "ENOTCONN"),
+    )
+    if hasattr(errno, name)
+)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # whatever was being written: output sent to a file, too
+
+
+@contextmanager
+def error_boundary(
+    env: Mapping[str, str], *, debug: bool = False, speech: Callable[[], Translator] = lambda: ENGLISH
+) -> Generator[None, None, None]:
+    """Run a command's body. Exits with the error's own code, 130 after Ctrl-C, 3 for a bug of ours.
+
+    ``speech`` is asked for the language when there is something to say: options are read inside the boundary.
+    """
+    try:
+        yield
+    except LorabakeError as error:
+        _print_error(error, speech())
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        write_err(speech()(msg("interrupted")))
+        sys.exit(130)
+    except click.ClickException as error:
+        usage.show_usage_error(error, speech())
+        sys.exit(error.exit_code)
+    except (click.exceptions.Exit, click.Abort):
+        raise  # --help was printed
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read our output has left
+    except Exception as error:
+        if (fault := _to_machine_error(error)) is not None:
+            _print_error(fault, speech())
+            sys.exit(fault.exit_code)
+        if debug:
+            raise
+        _report_crash(error, env, speech())
+        sys.exit(3)
+
+
+def _to_machine_error(error: Exception) -> MachineError | None:
+    """What no command can look out for wherever it reads or writes."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
+        return MachineError(literal(str(error)), msg("make room and try again"))
+    if isinstance(error, FileNotFoundError) and _has_no_cwd():
+        return MachineError(msg("the current folder is gone"), msg("go to another folder and try again"))
+    if isinstance(error, MemoryError):
+        return MachineError(msg("there is not enough memory for this"))
+    if isinstance(error, OSError) and error.errno in ACCESS_ERRNOS and error.filename is not None:
+        named = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
+        return MachineError(msg("{path} cannot be used: {why}", path=named, why=reason(error)))
+    return None
+
+
+def _has_no_cwd() -> bool:
+    """Whether the folder that we were started in was deleted since."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _print_error(error: LorabakeError, speech: Translator) -> None:
+    write_err(f"{_style_error(speech(msg('error:')))} {speech(error.message)}")
+    if error.hint:
+        write_err(f"  {speech(error.hint)}")
+
+
+def _style_error(words: str) -> str:
+    return click.style(words, fg="red", bold=True)
+
+
+def _report_crash(error: Exception, env: Mapping[str, str], speech: Translator) -> None:
+    """Keep everything an issue needs in a file of its own; say it on stderr when no file can be written."""
+    text = escape_undecodable(format_crash_report(error))  # a path need not be UTF-8
+    try:
+        path = _new_crash_file(env)
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        write_err("\n".join(map(escape_invisible, text.splitlines())))
+        return
+    head = _style_error(speech(msg("this is a bug in lorabake:")))
+    write_err(f"{head} {type(error).__name__}: {escape_invisible(str(error))}")
+    where = msg("what happened is in {path}; please send it with a report (it holds your command line)", path=str(path))
+    write_err(f"  {speech(where)}")
+
+
+def format_crash_report(error: Exception) -> str:
+    """Version, platform, command line and traceback, ready to paste."""
+    trace = "".join(traceback.format_exception(error))
+    return (
+        f"lorabake {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"command: {' '.join(sys.argv)}\n\n{trace}"
+    )
+
+
+def _new_crash_file(env: Mapping[str, str]) -> Path:
+    from lorabake.util.paths import lorabake_home
+
+    folder = lorabake_home(env) / "crashes"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob("crash-*.txt"))[: -(CRASH_FILES_KEPT - 1) or None]:
+        old.unlink(missing_ok=True)
+    return folder / f"crash-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.txt"

@@ -1,0 +1,202 @@
+"""What two plans or runs do not share, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from string import hexdigits
+from types import MappingProxyType
+
+import click
+
+from lorabake.analysis.diff import FORECAST_TIMES
+from lorabake.commands.output.layout import TextLayout, bold, format_table
+from lorabake.commands.output.progress import format_duration
+from lorabake.commands.output.settings import format_setting_value, format_source
+from lorabake.inputs.input_changes import ROLE_LABELS
+from lorabake_schemas.check_report import (
+    DURATION_NAME,
+    CountDifference,
+    DataDifference,
+    PlanDifference,
+    SettingDifference,
+    SideValue,
+    ValueDifference,
+)
+from lorabake_schemas.messages import Message, escape_invisible, literal, msg, nmsg
+from lorabake_schemas.record import InputRole
+
+MAX_FILES = 20  # files of a folder that are named
+DIGITS_SHOWN, COMMIT_LENGTH = 12, 40  # digits of a digest that are shown, and how many a commit has
+
+COUNT_LABELS: Mapping[str, Message] = MappingProxyType(
+    {
+        "steps": msg("steps"),
+        "epochs": msg("epochs"),
+        "steps_per_epoch": msg("steps an epoch"),
+        "batches_per_epoch": msg("batches an epoch"),
+        "train_samples": msg("samples an epoch"),
+        "reg_samples": msg("regularization samples an epoch"),
+        "warmup_steps": msg("warm-up steps"),
+        "files": msg("files"),
+        "file_bytes": msg("bytes of each file"),
+        "seconds_low": msg("time at least"),
+        "seconds_high": msg("time at most"),
+        "samples_per_epoch": msg("samples an epoch"),
+        "exposures": msg("times each picture is seen"),
+        "bucket_samples": msg("samples in the bucket"),
+    }
+)
+# What planning.run_difference calls a value of two runs; packages and files have names of their own.
+VALUE_LABELS: Mapping[str, Message] = MappingProxyType(
+    {
+        "files of sd-scripts": msg("files of sd-scripts"),
+        "packages": msg("packages"),
+        "system": msg("system"),
+        "memory": msg("memory"),
+        "status": msg("status"),
+        "verdict": msg("verdict"),
+        "steps": msg("steps"),
+        DURATION_NAME: msg("took"),
+    }
+)
+
+
+def format_plan_diff(found: PlanDifference, page: TextLayout) -> str:
+    """``-`` is what was asked about, ``+`` the other one, as in a diff from the one to the other."""
+    head = [_style_removed(f"--- {page(found.here)}"), _style_added(f"+++ {page(found.there)}")]
+    if found.same:
+        return "\n".join([*head, *_iter_same_lines(found, page)])
+    parts = ["\n".join(head)]
+    for name in dict.fromkeys(change.table for change in found.settings):
+        changes = [change for change in found.settings if change.table == name]
+        parts.append("\n".join([bold(_table_name(name, page)), *_iter_setting_changes(changes, page)]))
+    if found.forecast:
+        parts.append("\n".join([bold(page(msg("Forecast"))), *_count_table(found.forecast, page)]))
+    if found.data:
+        parts.append("\n".join([bold(page(msg("Pictures, captions and models"))), *iter_data_lines(found.data, page)]))
+    parts += _iter_value_tables(found, page)
+    parts += _iter_digest_lines(found, page)
+    return "\n\n".join(parts)
+
+
+def plan_diff_to_json(found: PlanDifference) -> str:
+    return json.dumps(found.model_dump(mode="json"), indent=2, ensure_ascii=False)
+
+
+def _iter_same_lines(found: PlanDifference, page: TextLayout) -> Iterator[str]:
+    if found.data is None and found.outcome is None:
+        yield page(msg("the plans are the same"))
+        return
+    yield page(msg("nothing differs"))
+    for took in found.outcome or ():
+        yield page(msg("(one took {here}, the other {there})", here=took.here or "?", there=took.there or "?"))
+
+
+def _iter_value_tables(found: PlanDifference, page: TextLayout) -> Iterator[str]:
+    parts = ((msg("Trainer"), found.trainer), (msg("Machine"), found.machine), (msg("Outcome"), found.outcome))
+    for name, changes in parts:
+        if changes:
+            rows = [("", "-", "+"), *(_value_row(each, page) for each in changes)]
+            yield "\n".join([bold(page(name)), *format_table(rows)])
+
+
+def _value_row(each: ValueDifference, page: TextLayout) -> tuple[str, str, str]:
+    name = page(VALUE_LABELS.get(each.name, each.name))
+    return name, _shorten_digest(each.here), _shorten_digest(each.there)
+
+
+def _shorten_digest(value: str | None) -> str:
+    """A digest by its first digits."""
+    if value is None:
+        return "-"
+    return (
+        f"{value[:DIGITS_SHOWN]}…"
+        if len(value) >= COMMIT_LENGTH and set(value) <= set(hexdigits)
+        else escape_invisible(value)
+    )
+
+
+def _iter_digest_lines(found: PlanDifference, page: TextLayout) -> Iterator[str]:
+    """What two runs' digests say."""
+    if found.digests is not None:
+        here, there = found.digests
+        same = msg("the digests are equal: settings, data, models and trainer are the same")
+        yield page(same if here == there else msg("the digests differ: these are two different trainings"))
+
+
+def _table_name(name: str, page: TextLayout) -> str:
+    match name:
+        case "train":
+            return page(msg("Settings"))
+        case "dataset":
+            return page(msg("Pictures and captions"))
+        case "launch":
+            return page(msg("Launch"))
+        case "samples":
+            return page(msg("Sample pictures"))
+        case _:
+            return page(name)
+
+
+def _iter_setting_changes(changes: Iterable[SettingDifference], page: TextLayout) -> Iterable[str]:
+    for change in changes:
+        yield f"  {page(change.option)}"
+        if change.here is not None:
+            yield _style_removed(f"    - {_format_side(change.here, page)}")
+        if change.there is not None:
+            yield _style_added(f"    + {_format_side(change.there, page)}")
+
+
+def iter_data_lines(changes: Sequence[DataDifference], page: TextLayout) -> Iterator[str]:
+    """Folder by folder, and model by model; of many files the first ones."""
+    places: dict[tuple[InputRole, int, str], list[DataDifference]] = {}
+    for each in changes:
+        places.setdefault((each.what, each.index, each.where), []).append(each)
+    for (role, _, where), mine in places.items():
+        other = msg("caches of {folder}", folder=where) if role == "caches" else where
+        yield f"  {page(ROLE_LABELS.get(role) or other)}"
+        for each in mine[:MAX_FILES]:
+            yield from _iter_file_lines(each, page)
+        if len(mine) > MAX_FILES:
+            yield f"    {page(nmsg(len(mine) - MAX_FILES, 'and {n} more', 'and {n} more'))}"
+
+
+def _iter_file_lines(each: DataDifference, page: TextLayout) -> Iterator[str]:
+    name, there = page(literal(each.name)), page(literal(each.name_there or each.name))
+    if each.here is None:
+        yield _style_added(f"    + {there}")
+    elif each.there is None:
+        yield _style_removed(f"    - {name}")
+    elif each.here == each.there:
+        yield f"    {page(msg('{name} is named {there} there', name=each.name, there=each.name_there or each.name))}"
+    elif each.what in ROLE_LABELS and each.where == each.name:
+        yield _style_removed(f"    - {name}  SHA-256 {_shorten_digest(each.here)}")
+        yield _style_added(f"    + {there}  SHA-256 {_shorten_digest(each.there)}")
+    else:
+        yield f"    {page(msg('{name} differs', name=each.name))}"
+
+
+def _format_side(side: SideValue, page: TextLayout) -> str:
+    return f"{format_setting_value(side.value)}  {click.unstyle(format_source(side.source, page))}"
+
+
+def _count_table(changes: Iterable[CountDifference], page: TextLayout) -> Iterable[str]:
+    rows = [("", "-", "+")]
+    for change in changes:
+        name = page(COUNT_LABELS[change.name]) + (f", {page(change.subject)}" if change.subject else "")
+        shown = format_duration if change.name in FORECAST_TIMES else _format_number
+        rows.append((name, shown(change.here), shown(change.there)))
+    return format_table(rows, numbers=(1, 2))
+
+
+def _format_number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.10g}"
+
+
+def _style_removed(text: str) -> str:
+    return click.style(text, fg="red")
+
+
+def _style_added(text: str) -> str:
+    return click.style(text, fg="green")

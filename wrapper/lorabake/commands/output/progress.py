@@ -1,0 +1,317 @@
+"""A training as it shows on the terminal: a bar for people, plain lines for files and pipes.
+
+Display never disturbs training: when the terminal is gone, the words are lost and the run goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from lorabake.commands.output.console import write_to
+from lorabake.commands.output.progress_line import ProgressLine, describe_hashing, show_progress
+from lorabake.runs.happenings import (
+    BadLoss,
+    EmptyDataset,
+    Epoch,
+    LogLine,
+    ModelLoaded,
+    RunTotals,
+    Saved,
+    Saving,
+    Started,
+    Step,
+)
+from lorabake.util.i18n import ENGLISH, Translator
+from lorabake_schemas.messages import Message, clean_log_line, literal, msg, nmsg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from rich.progress import Progress, TaskID
+
+    from lorabake.runs.happenings import ProgressEvent
+
+    Clock = Callable[[], float]
+
+QUIET_SECONDS = 10.0  # plain lines are at least this far apart ...
+QUIET_SHARE = 0.1  # ... and this share of all steps, but not more than
+SILENT_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class StepPace:
+    """Speed by our own clock, which is passed in (seconds, monotonic): tqdm's own average includes model set-up."""
+
+    _first: tuple[int, float] | None = None
+    _last: tuple[int, float] = (0, 0.0)
+
+    def at(self, number: int, now: float) -> None:
+        if self._first is None:
+            self._first = (number, now)
+        self._last = (number, now)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Average since the first step seen, saves and samples included; None before the second."""
+        if self._first is None or self._last[0] <= self._first[0]:
+            return None
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+
+    def seconds_left(self, total: int) -> float | None:
+        pace = self.seconds_per_step
+        return None if pace is None else pace * max(total - self._last[0], 0)
+
+
+def format_duration(seconds: float | None) -> str:
+    """``42 s``, ``3:05 min``, ``2:03 h``; "-" when it is not known."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def format_speed(seconds_per_step: float | None) -> Message:
+    if not seconds_per_step:
+        return literal("-")
+    if seconds_per_step >= 1:
+        return msg("{seconds:.2f} s/step", seconds=seconds_per_step)
+    return msg("{steps:.1f} steps/s", steps=1 / seconds_per_step)
+
+
+@dataclass(slots=True)
+class ProgressState:
+    """What is shown: filled from the events, with our own clock for the pace."""
+
+    planned: int
+    clock: Clock
+    speech: Translator = ENGLISH
+    pace: StepPace = field(default_factory=StepPace)
+    step: Step | None = None
+    epoch: Epoch | None = None
+    saved: str | None = None
+
+    def take(self, event: ProgressEvent) -> str | None:
+        """Keep an event; the line it deserves of its own, if any, in the language of the view."""
+        if isinstance(event, Step):
+            self.step = event
+            self.pace.at(event.number, self.clock())
+        elif isinstance(event, Epoch):
+            self.epoch = event
+        elif isinstance(event, Saving):
+            self.saved = event.path
+        line = describe_event(event, self.planned)
+        return None if line is None else self.speech(line)
+
+    @property
+    def told(self) -> str:
+        """Loss, speed, time left and epoch."""
+        total = self.step.total if self.step is not None else self.planned
+        loss = self.step.loss_average if self.step is not None else None
+        pace = self.pace.seconds_per_step
+        parts = (
+            "" if loss is None else msg("average loss {loss:.4g}", loss=loss),
+            "" if pace is None else format_speed(pace),
+            "" if pace is None else msg("{time} left", time=format_duration(self.pace.seconds_left(total))),
+            "" if self.epoch is None else msg("epoch {n}/{total}", n=self.epoch.number, total=self.epoch.total),
+        )
+        return "  ".join(self.speech(part) for part in parts if part)
+
+
+def describe_event(event: ProgressEvent, planned: int) -> Message | None:
+    """The line that both displays show."""
+    line: Message | None = None
+    match event:
+        case Started(device):
+            line = msg("device: {device}", device=device)
+        case ModelLoaded():
+            line = msg("the base model is loaded")
+        case RunTotals(steps=steps) if steps != planned:
+            line = msg(
+                "the trainer counts {steps} steps, the plan {planned}: the run will not count as done",
+                steps=steps,
+                planned=planned,
+            )
+        case RunTotals():
+            line = msg(
+                "{samples}, {epochs}, {steps}",
+                samples=nmsg(event.train_samples, "{n} sample an epoch", "{n} samples an epoch"),
+                epochs=nmsg(event.epochs, "{n} epoch", "{n} epochs"),
+                steps=nmsg(event.steps, "{n} step", "{n} steps"),
+            )
+        case BadLoss(number, loss):
+            line = (
+                msg("the loss fell below zero at step {step} ({loss:.4g})", step=number, loss=loss)
+                if loss < 0
+                else msg("the loss became NaN or infinite at step {step}", step=number)
+            )
+        case Saving(path):
+            line = msg("saving {path}", path=path)
+        case Saved():
+            line = msg("the trainer says that the model was saved")
+        case EmptyDataset():
+            line = msg("the trainer found no pictures")
+        case _:
+            pass
+    return line
+
+
+class ProgressDisplay(Protocol):
+    """One way to show a view."""
+
+    def line(self, text: str) -> None: ...
+
+    def step(self, view: ProgressState) -> None: ...
+
+    def close(self, view: ProgressState) -> None: ...
+
+
+class PlainProgress:
+    """Lines, as few as tell how it goes."""
+
+    def __init__(self, stream: TextIO, clock: Clock) -> None:
+        self._stream, self._clock = stream, clock
+        self._shown: tuple[int, float] | None = None
+
+    def line(self, text: str) -> None:
+        write_to(self._stream, f"{text}\n")
+
+    def step(self, view: ProgressState) -> None:
+        if view.step is not None and self._due(view.step):
+            self._show(view)
+
+    def close(self, view: ProgressState) -> None:
+        """The last step is always shown."""
+        if view.step is not None and self._shown is not None and view.step.number > self._shown[0]:
+            self._show(view)
+
+    def _due(self, step: Step) -> bool:
+        if self._shown is None or step.number == step.total:
+            return True
+        quiet = self._clock() - self._shown[1]
+        return quiet >= QUIET_SECONDS and (
+            step.number - self._shown[0] >= QUIET_SHARE * step.total or quiet >= SILENT_SECONDS
+        )
+
+    def _show(self, view: ProgressState) -> None:
+        if view.step is not None:
+            self._shown = (view.step.number, self._clock())
+            head = msg("step {n}/{total}", n=view.step.number, total=view.step.total)
+            self.line(f"{view.speech(head)}  {view.told}")
+
+
+class BarProgress:
+    """A bar that stays at the bottom; lines go above it."""
+
+    def __init__(self, stream: TextIO, planned: int, speech: Translator) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._progress: Progress = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}", markup=False),
+            console=Console(file=stream, highlight=False, markup=False, emoji=False), refresh_per_second=4,
+        )  # fmt: skip
+        self._task: TaskID = self._progress.add_task(speech(msg("loading")), total=planned, told="")
+        self._progress.start()
+
+    def line(self, text: str) -> None:
+        self._progress.console.print(text, markup=False)
+
+    def step(self, view: ProgressState) -> None:
+        if view.step is not None:
+            done, total = view.step.number, view.step.total
+            steps = view.speech(msg("steps"))
+            self._progress.update(self._task, description=steps, completed=done, total=total, told=view.told)
+
+    def close(self, view: ProgressState) -> None:
+        del view  # the bar shows it already
+        self._progress.stop()
+
+
+@dataclass(slots=True)
+class ShownEvents:
+    """Takes progress events and shows them; one that fails to write says nothing any more."""
+
+    display: ProgressDisplay
+    view: ProgressState
+    verbose: bool
+    broken: bool = False
+
+    def __call__(self, event: ProgressEvent) -> None:
+        line = self.view.take(event)
+        if isinstance(event, LogLine):
+            line = clean_log_line(event.text) if self.verbose else None
+        elif self.verbose and not isinstance(event, BadLoss):
+            line = None  # the trainer's own words say it already
+        if self.broken:
+            return
+        try:
+            if isinstance(event, Step):
+                self.display.step(self.view)
+            elif line is not None:
+                self.display.line(line)
+        except (OSError, ValueError):  # ValueError: the stream was closed
+            self.broken = True
+
+
+TRANSIENT_PREFIXES = ("installing ", "downloading ")  # lines (in English) of an installation that the next one replaces
+
+
+def line_printer(stream: TextIO, speech: Translator = ENGLISH) -> Callable[[str], None]:
+    """Says one line at a time; on a terminal passing ones replace each other, elsewhere every tenth is enough."""
+    seen = count(1)
+    clear = stream.isatty()
+
+    def out(line: str) -> None:
+        passing = line.startswith(TRANSIENT_PREFIXES)
+        if passing and not clear and next(seen) % 10:
+            return
+        with suppress(OSError, ValueError):
+            write_to(stream, f"{speech(line)}{'' if passing and clear else chr(10)}", clear=clear)
+
+    return out
+
+
+@contextmanager
+def watch_progress(
+    stream: TextIO,
+    planned: int,
+    *,
+    verbose: bool = False,
+    clock: Clock = time.monotonic,
+    speech: Translator = ENGLISH,
+) -> Generator[ShownEvents]:
+    """A watcher for launch() that shows a run of ``planned`` steps on ``stream``, with a bar if that is a terminal."""
+    display: ProgressDisplay = BarProgress(stream, planned, speech) if stream.isatty() else PlainProgress(stream, clock)
+    view = ProgressState(planned, clock, speech)
+    try:
+        yield ShownEvents(display, view, verbose)
+    finally:
+        with suppress(OSError, ValueError):
+            display.close(view)
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalDisplay:
+    """What a job shows on ``stream`` (jobs.display.Display); ``verbose`` adds the trainer's own lines."""
+
+    stream: TextIO
+    speech: Translator = ENGLISH
+    verbose: bool = False
+
+    def scanning(self) -> AbstractContextManager[ProgressLine | None]:
+        return show_progress(self.stream, self.speech)
+
+    def hashing(self) -> AbstractContextManager[ProgressLine | None]:
+        return show_progress(self.stream, self.speech, describe_hashing)
+
+    def training(self, steps: int) -> AbstractContextManager[ShownEvents]:
+        return watch_progress(self.stream, steps, verbose=self.verbose, speech=self.speech)

@@ -1,1 +1,0 @@
-"""A first try for people who have nothing yet: the quickstart."""

@@ -1,0 +1,1 @@
+"""What the user brings: images, captions, the base model, caches."""

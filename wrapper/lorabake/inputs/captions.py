@@ -1,0 +1,104 @@
+"""The caption of an image, exactly as sd-scripts would take it (S12; TU:1946-1970 at the pin)."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+
+from lorabake.util.files import UnreadableError, open_descriptor
+from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
+
+# Python's text mode, which sd-scripts reads with, knows these line ends only (str.splitlines knows more).
+_LINE_END_PATTERN = re.compile(r"\r\n|\r|\n")
+_BOM = "\ufeff"
+_LEGACY_MIN_PARTS = 5
+_LEGACY_SUFFIX_PARTS = 4
+
+
+def caption_path(image: str, extension: str) -> str:
+    """The caption file that belongs to an image: the same path with another extension."""
+    return os.path.splitext(image)[0] + extension  # noqa: PTH122 - 100,000 calls, and sd-scripts' own rule
+
+
+def legacy_caption_path(image: str, extension: str) -> str | None:
+    """The second file sd-scripts looks for, None when there is none.
+
+    Old face-crop tools added four parts to a name, so sd-scripts drops the last four of a path that has five
+    or more. It counts underscores in the whole path: ``my_very_own_red_set/7.png`` looks for ``my.txt`` too.
+    """
+    parts = os.path.splitext(image)[0].split("_")  # noqa: PTH122 - as above
+    return "_".join(parts[:-_LEGACY_SUFFIX_PARTS]) + extension if len(parts) >= _LEGACY_MIN_PARTS else None
+
+
+def parse_caption(data: bytes) -> CaptionFacts:
+    """What sd-scripts makes of a caption file's bytes: the first line, stripped; a BOM stays in it. Pure."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return CaptionFacts(problem=CaptionProblem.NOT_UTF8)
+    if not text:
+        return CaptionFacts(problem=CaptionProblem.EMPTY)
+    first, *others = _LINE_END_PATTERN.split(text)
+    return CaptionFacts(first.strip(), _find_problem(first, others))
+
+
+def _find_problem(first: str, others: list[str]) -> CaptionProblem | None:
+    if first.startswith(_BOM):
+        return CaptionProblem.BOM
+    if not first.strip():
+        return CaptionProblem.BLANK if any(line.strip() for line in others) else CaptionProblem.SPACES
+    return CaptionProblem.MORE_LINES if any(line.strip() for line in others) else None
+
+
+def read_caption(image: str, extension: str, *, seen: bool = False) -> CaptionFacts:
+    """The caption of the image at this path; every fault of the file is a fact, nothing is raised.
+
+    ``seen``: its own caption file was just listed, as a regular file.
+    """
+    own = _read_caption_file(caption_path(image, extension), seen=seen)
+    if own is not None:
+        return own
+    borrowed = legacy_caption_path(image, extension)
+    other = _read_caption_file(borrowed) if borrowed is not None else None
+    if other is None:
+        return CaptionFacts(problem=CaptionProblem.MISSING)
+    return CaptionFacts(other.text, other.problem, borrowed)
+
+
+def read_caption_lines(image: str, extension: str) -> str | None:
+    """The caption with enable_wildcard: every line that is not blank (TU:1964). None where there is none."""
+    for path in (caption_path(image, extension), legacy_caption_path(image, extension)):
+        if path is not None and os.path.isfile(path):  # noqa: PTH113 - as above
+            with suppress(OSError, ValueError):
+                lines = (line.strip() for line in _LINE_END_PATTERN.split(_read_bytes(path).decode("utf-8")))
+                return "\n".join(line for line in lines if line)
+    return None
+
+
+_BLOCK_SIZE = 1 << 16
+_SIZE_LIMIT = 16 << 20  # bytes; a file of more is no caption, and need not have an end
+
+
+def _read_bytes(path: str, *, seen: bool = False) -> bytes:
+    """The whole file, at a third of what open() costs for a small one. Raises OSError or ValueError."""
+    descriptor = open_descriptor(path, seen=seen)
+    try:
+        blocks = [os.read(descriptor, _BLOCK_SIZE)]
+        while len(blocks[-1]) == _BLOCK_SIZE:
+            if len(blocks) * _BLOCK_SIZE > _SIZE_LIMIT:
+                raise ValueError(path)
+            blocks.append(os.read(descriptor, _BLOCK_SIZE))
+        return b"".join(blocks)
+    finally:
+        os.close(descriptor)
+
+
+def _read_caption_file(path: str, *, seen: bool = False) -> CaptionFacts | None:
+    """None when sd-scripts would not see a file there (missing, a folder, a pipe)."""
+    try:
+        return parse_caption(_read_bytes(path, seen=seen))
+    except (FileNotFoundError, NotADirectoryError, UnreadableError):
+        return None
+    except (OSError, ValueError):
+        return CaptionFacts(problem=CaptionProblem.UNREADABLE)

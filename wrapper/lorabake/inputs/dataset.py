@@ -1,0 +1,233 @@
+"""Reads image folders as sd-scripts would see them: headers and captions, one pass, nothing written beside them.
+
+What was read is kept by the files' own stamps, so that a second look at unchanged folders opens no file. One thread:
+headers are read by Python itself, and two threads took twice the CPU of one and no less time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import __version__ as pillow
+
+from lorabake.inputs import captions
+from lorabake.inputs.cache_provenance import CacheIndex
+from lorabake.inputs.folders import FolderListing, find_unmatched_captions, has_images, list_folder
+from lorabake.util.fact_cache import FactCache, FactStore, Row, is_file_stamp, is_settled
+from lorabake_schemas.dataset import (
+    CaptionFacts,
+    CaptionProblem,
+    DatasetFacts,
+    DuplicateGroup,
+    FolderFacts,
+    ImageFacts,
+    ImageRef,
+    parse_repeat_folder,
+)
+
+# Kinds of facts; a number changes when the same file would give another one.
+IMAGE_KIND, CAPTION_KIND, DIGEST_KIND = f"picture 1, Pillow {pillow}", "caption 1", "sha256"
+PROGRESS_INTERVAL = 32  # pictures between two words about how far it is
+MISSING = CaptionProblem.MISSING
+PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How to look: where facts are kept (None: nowhere), whether every picture is decoded, and whom to tell how far
+    it is (how many are done, how many there are). ``caches`` is what is remembered of those that sd-scripts keeps."""
+
+    store: Path | None = None
+    deep: bool = False
+    progress: Callable[[int, int], None] | None = None
+    caches: CacheIndex = CacheIndex()  # noqa: RUF009 - frozen
+
+
+@dataclass(slots=True)
+class ScanState:
+    """One look at all folders, while it lasts."""
+
+    how: ScanOptions
+    store: FactStore
+    now: int
+    total: int = 0
+    done: int = 0
+
+    def step(self) -> None:
+        self.done += 1
+        if self.how.progress is not None and (self.done % PROGRESS_INTERVAL == 0 or self.done == self.total):
+            self.how.progress(self.done, self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedFolder:
+    """A folder's names and facts; ``marks`` are those of its pictures, which equal files share."""
+
+    names: FolderListing
+    facts: FolderFacts
+    marks: tuple[str, ...] = ()
+
+
+def scan_folder(folder: Path, caption_extension: str) -> FolderFacts:
+    """All facts about one image folder, whose captions end in ``caption_extension`` (with its dot).
+
+    Never raises for what is on the disk: a folder that cannot be read has ``problem`` set and no images. The
+    five-underscore rule for captions is applied to the absolute path.
+    """
+    return _scan_folder(
+        list_folder(folder, caption_extension),
+        caption_extension,
+        ScanState(ScanOptions(), FactStore(None), time.time_ns()),
+    ).facts
+
+
+def scan_folders(
+    concepts: Sequence[Path], regularization: Sequence[Path], caption_extension: str, how: ScanOptions
+) -> DatasetFacts:
+    """All facts about all folders, and which of their pictures are the same. Never raises for what is on the disk."""
+    folders = [list_folder(folder, caption_extension) for folder in (*concepts, *regularization)]
+    store = FactStore(how.store)
+    try:
+        state = ScanState(
+            how, store, time.time_ns(), sum(len(names.pictures) for names in folders) * (2 if how.deep else 1)
+        )
+        seen = [_scan_folder(names, caption_extension, state) for names in folders]
+        equal = _find_equal_images(seen, len(concepts), state)
+        facts = [each.facts for each in seen]
+        if how.deep:
+            from lorabake.inputs import deep_scan as deep
+
+            rooms = [
+                deep.DeepScanFolder(each.names, each.facts, partial(make_image_ref, number, len(concepts)))
+                for number, each in enumerate(seen)
+            ]
+            facts, near = deep.decode_folders(rooms, equal, store, state.now, state.step)
+            equal += near
+        store.used(tuple(names.identity for names in folders if names.identity))
+    finally:
+        store.close()
+    return DatasetFacts(tuple(facts[: len(concepts)]), tuple(facts[len(concepts) :]), equal, how.deep)
+
+
+def _scan_folder(names: FolderListing, ending: str, state: ScanState) -> ScannedFolder:
+    if names.problem is not None:
+        return ScannedFolder(names, FolderFacts(names.root, problem=names.problem))
+    texts = _read_captions(names, ending, state)
+    memory = FactCache(state.store, IMAGE_KIND, names.identity, len(STORED_FIELDS))
+    stamps = [names.stamps.get(name) for name in names.pictures]
+    rows = memory.recall(stamps)
+    images, marks = list[ImageFacts](), list[str]()
+    for at, (name, stamp, row, text) in enumerate(zip(names.pictures, stamps, rows, texts, strict=True)):
+        problem = None
+        if row is None:
+            row, problem = _read_image_row(f"{names.root}{os.sep}{name}", stamp)  # noqa: PLW2901 - it was not known
+            rows[at] = row if problem is None and is_settled(stamp, state.now) else None
+        kind, width, height, mode, alpha, seen, orientation, moving, mark = row
+        pair = (seen[0], seen[1]) if seen else None
+        images.append(ImageFacts(name, width, height, mode, alpha, pair, problem, text, kind, orientation, moving))
+        marks.append(mark)
+        state.step()
+    memory.keep(stamps, rows)
+    return ScannedFolder(names, _build_folder_facts(names, tuple(images), ending), tuple(marks))
+
+
+STORED_FIELDS = ("format", "width", "height", "mode", "alpha", "seen", "orientation", "moving", "mark")  # of a Look
+
+
+def _read_image_row(path: str, stamp: str | None) -> tuple[Row, str | None]:
+    """What is stored of a picture, and its problem; a picture that has one is looked at again each time."""
+    from lorabake.inputs.images import read_image  # not needed where every picture is known
+
+    found = read_image(path, stamp)
+    seen = list(found.seen) if found.seen else None
+    row = [found.format, found.width, found.height, found.mode, found.alpha, seen]
+    return [*row, found.orientation, found.moving, found.mark], found.problem
+
+
+def _read_captions(names: FolderListing, ending: str, state: ScanState) -> list[CaptionFacts]:
+    """The caption of each picture."""
+    memory = FactCache(state.store, CAPTION_KIND, names.identity, 2)
+    stamps = [names.stamps.get(name[: name.rfind(".")] + ending) for name in names.pictures]
+    rows = memory.recall(stamps)
+    found = list[CaptionFacts]()
+    for at, (name, stamp, row) in enumerate(zip(names.pictures, stamps, rows, strict=True)):
+        if row is not None:
+            found.append(CaptionFacts(row[0], PROBLEM_BY_VALUE[row[1]]))
+            continue
+        text = captions.read_caption(f"{names.root}{os.sep}{name}", ending, seen=is_file_stamp(stamp))
+        found.append(text)
+        known = text.borrowed_from is None and text.problem not in {MISSING, CaptionProblem.UNREADABLE}
+        if known and is_settled(stamp, state.now):
+            rows[at] = [text.text, text.problem]
+    memory.keep(stamps, rows)
+    return found
+
+
+def _build_folder_facts(names: FolderListing, images: tuple[ImageFacts, ...], ending: str) -> FolderFacts:
+    texts = [(image.name, image.caption) for image in images]
+    missing = frozenset(name for name, caption in texts if caption.problem is MISSING)
+    taken = (caption.borrowed_from for _, caption in texts if caption.borrowed_from)
+    stray = find_unmatched_captions(names, ending, missing, frozenset(map(os.path.basename, taken)))
+    holding = tuple(name for name in names.folders if has_images(os.path.join(names.root, name)))  # noqa: PTH118
+    return FolderFacts(
+        path=names.root,
+        identity=names.identity,
+        images=images,
+        ignored=names.ignored,
+        subfolders=holding,
+        repeat_folders=tuple(name for name in holding if parse_repeat_folder(name) is not None),
+        caches=names.caches,
+        hidden=names.hidden,
+        orphans=stray.orphans,
+        miscased=stray.miscased,
+        others=stray.others,
+        stamps=names.stamps,
+    )
+
+
+def _find_equal_images(seen: Sequence[ScannedFolder], concepts: int, state: ScanState) -> tuple[DuplicateGroup, ...]:
+    """Pictures that are equal files. A folder that is there twice is looked at once: S14 tells of it."""
+    first = {each.names.identity: number for number, each in reversed(list(enumerate(seen)))}
+    folders = [(number, seen[number]) for number in sorted(first.values())]
+    counts = Counter(mark for _, each in folders for mark in each.marks)
+    if len(counts) == counts.total():
+        return ()
+    from lorabake.inputs import duplicates
+
+    candidates = [
+        duplicates.DuplicateCandidate(make_image_ref(number, concepts, image.name), digest)
+        for number, each in folders
+        for image, digest in _iter_digests(each, counts, state)
+    ]
+    return duplicates.find_exact_duplicates(candidates)
+
+
+def _iter_digests(of: ScannedFolder, counts: Counter[str], state: ScanState) -> Iterator[tuple[ImageFacts, str]]:
+    """The pictures of a folder that share their mark with another one, with the digest of the whole file."""
+    from lorabake.inputs.duplicates import hash_file
+
+    memory = FactCache(state.store, DIGEST_KIND, of.names.identity, 1)
+    stamps = [of.names.stamps.get(image.name) for image in of.facts.images]
+    rows = memory.recall(stamps)
+    for at, (image, stamp, mark) in enumerate(zip(of.facts.images, stamps, of.marks, strict=True)):
+        if counts[mark] > 1 and image.problem is None:
+            known = rows[at]
+            digest = known[0] if known else hash_file(f"{of.names.root}{os.sep}{image.name}")
+            if is_settled(stamp, state.now):
+                rows[at] = [digest] if digest else None
+            if digest:
+                yield image, digest
+    memory.keep(stamps, rows)
+
+
+def make_image_ref(folder: int, concepts: int, name: str) -> ImageRef:
+    """A picture of the folder of this number, concepts first."""
+    return (
+        ImageRef("concept", folder, name) if folder < concepts else ImageRef("regularization", folder - concepts, name)
+    )

@@ -1,0 +1,82 @@
+"""A deep look: every picture decoded as sd-scripts will decode it, and compared with every other by its looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from PIL import __version__ as pillow
+
+from lorabake.inputs import duplicates, image_decoding
+from lorabake.inputs.folders import FolderListing
+from lorabake.util.fact_cache import FactCache, FactStore, is_settled
+from lorabake_schemas.dataset import DuplicateGroup, FolderFacts, ImageFacts, ImageRef
+
+PIXELS_KIND = f"pixels 1, Pillow {pillow}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeepScanFolder:
+    """One folder to look into: its names, its facts so far, and where a picture of it is in the recipe."""
+
+    names: FolderListing
+    facts: FolderFacts
+    place: Callable[[str], ImageRef]
+
+
+def decode_folders(
+    folders: Sequence[DeepScanFolder],
+    equal: Iterable[DuplicateGroup],
+    store: FactStore,
+    now: int,
+    step: Callable[[], None],
+) -> tuple[list[FolderFacts], tuple[DuplicateGroup, ...]]:
+    """The facts with what the pixels told, and the pictures that are alike without being equal."""
+    found, small, met = list[FolderFacts](), list[duplicates.Thumbnail](), set[str]()
+    with image_decoding.ignore_pillow_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for folder in folders:
+            looks = _iter_decoded(folder, store, now, pool)
+            images = list[ImageFacts]()
+            for image, deep in zip(folder.facts.images, looks, strict=True):
+                images.append(_with_pixels(image, deep))
+                if deep.small and folder.names.identity not in met:
+                    shape = image.width / image.height
+                    small.append(duplicates.Thumbnail(folder.place(image.name), bytes.fromhex(deep.small), shape))
+                step()
+            met.add(folder.names.identity)
+            found.append(replace(folder.facts, images=tuple(images)))
+    return found, duplicates.find_near_duplicates(small, equal)
+
+
+def _with_pixels(image: ImageFacts, deep: image_decoding.DecodedImage) -> ImageFacts:
+    if image.problem is not None or not (deep.problem or deep.opaque):
+        return image
+    return image._replace(problem=deep.problem, opaque=deep.opaque)
+
+
+def _iter_decoded(
+    folder: DeepScanFolder, store: FactStore, now: int, pool: ThreadPoolExecutor
+) -> Iterator[image_decoding.DecodedImage]:
+    """One for each picture of the folder, in order; an empty one for a picture that has a problem already."""
+    memory = FactCache(store, PIXELS_KIND, folder.names.identity, len(image_decoding.DecodedImage._fields))
+    stamps = [folder.names.stamps.get(image.name, "") for image in folder.facts.images]
+    rows = memory.recall(stamps)
+    wanted = [
+        f"{folder.names.root}{os.sep}{image.name}"
+        for image, row in zip(folder.facts.images, rows, strict=True)
+        if image.problem is None and row is None
+    ]
+    fresh = pool.map(image_decoding.decode_image, wanted)
+    for at, (image, stamp) in enumerate(zip(folder.facts.images, stamps, strict=True)):
+        row = rows[at]
+        if image.problem is not None:
+            yield image_decoding.DecodedImage()
+        elif row is not None:
+            yield image_decoding.DecodedImage(*row)
+        else:
+            deep = next(fresh)
+            rows[at] = list(deep) if deep.problem is None and is_settled(stamp, now) else None
+            yield deep
+    memory.keep(stamps, rows)

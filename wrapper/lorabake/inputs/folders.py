@@ -1,0 +1,176 @@
+"""What lies in an image folder, by name: pictures as sd-scripts globs them, and everything that it passes over.
+
+The choice and the order are those of TU:104 and TU:2847-2856 at the pin: not recursive, a fixed list of extensions,
+sorted by name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass, field
+
+from lorabake.util.fact_cache import is_file_stamp, make_stamp
+
+IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+# Globbing is case-blind on Windows and exact elsewhere: .Jpg is seen there only.
+GLOBBED_EXTENSIONS = frozenset(
+    os.path.normcase(spelling) for ext in IMAGE_EXTENSIONS for spelling in (ext, ext.upper())
+)
+ALL_IMAGE_EXTENSIONS = frozenset(
+    (*IMAGE_EXTENSIONS, ".gif", ".tif", ".tiff", ".jfif", ".heic", ".heif", ".avif", ".jxl", ".jpe", ".apng", ".jp2")
+)
+CAPTION_EXTENSIONS = (".txt", ".caption", ".tags")  # endings that captions have in other programs
+
+
+@dataclass(frozen=True, slots=True)
+class FolderListing:
+    """The names in a folder. ``root`` is its absolute path, ``identity`` its device and inode.
+
+    ``stamps`` are those of pictures and caption files, links followed; a name that has none there leads nowhere.
+    ``problem`` is why the folder could not be read.
+    """
+
+    root: str
+    identity: str = ""
+    pictures: tuple[str, ...] = ()
+    stamps: dict[str, str] = field(default_factory=dict[str, str])
+    ignored: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+def list_folder(folder: str | os.PathLike[str], caption_extension: str) -> FolderListing:
+    """The names in a folder, sorted. Never raises for what is on the disk."""
+    root = os.path.abspath(folder)  # noqa: PTH100 - captions.legacy_path needs the path as sd-scripts gets it
+    kinds: dict[str, list[str]] = {kind: [] for kind in ENTRY_KINDS}
+    stamps: dict[str, str] = {}
+    by_ending: dict[str, str] = {}
+    endings = (*CAPTION_EXTENSIONS, caption_extension.lower())
+    try:
+        own = os.stat(root)  # noqa: PTH116 - as above
+        with os.scandir(root) as entries:
+            for entry in entries:
+                name = entry.name
+                kind = by_ending.get(name[name.rfind(".") :])
+                if kind is None:
+                    kind = by_ending[name[name.rfind(".") :]] = _classify_name(name, endings)
+                if kind == "other" or name[0] == ".":
+                    kind = _classify_other(entry, endings)
+                kinds[kind].append(name)
+                if kind in STAMPED_KINDS:
+                    try:
+                        stamps[name] = make_stamp(entry.stat(), name)
+                    except OSError:  # a link that leads nowhere, or to itself
+                        continue
+    except (OSError, ValueError) as error:
+        return FolderListing(root, problem=_describe_problem(error))
+    pictures, ignored, hidden, folders, caches, captions, _ = (tuple(sorted(kinds[kind])) for kind in ENTRY_KINDS)
+    identity = f"{own.st_dev}:{own.st_ino}"
+    return FolderListing(root, identity, pictures, stamps, ignored, hidden, folders, caches, captions)
+
+
+ENTRY_KINDS = ("pictures", "ignored", "hidden", "folders", "caches", "captions", "")
+STAMPED_KINDS = frozenset({"pictures", "captions"})
+
+
+def _classify_name(name: str, endings: tuple[str, ...]) -> str:
+    """A file's kind, which for pictures and most captions its ending alone decides."""
+    if (
+        os.path.normcase(file_extension(name)) in GLOBBED_EXTENSIONS
+    ):  # glob goes by name alone: a folder called x.png counts as a picture
+        return "pictures"
+    return "captions" if file_extension(name).lower() in endings else "other"
+
+
+def _classify_other(entry: os.DirEntry[str], endings: tuple[str, ...]) -> str:
+    """The kind of what is no plain picture or caption; empty for what does not matter here."""
+    name, ending = entry.name, file_extension(entry.name)
+    if name.startswith("."):
+        hidden = os.path.normcase(file_extension(name[1:])) in GLOBBED_EXTENSIONS and not name.startswith(
+            "._"
+        )  # macOS' own files
+        return "hidden" if hidden else ""
+    if name.lower().endswith(endings):  # an ending with more than one dot
+        return "captions"
+    if is_folder_entry(entry):
+        return "folders"
+    if ending.lower() in ALL_IMAGE_EXTENSIONS:
+        return "ignored"
+    return "caches" if name.endswith(".npz") else ""
+
+
+def is_folder_entry(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _describe_problem(error: OSError | ValueError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "missing"
+        case NotADirectoryError():
+            return "not a folder"
+        case PermissionError():
+            return "not permitted"
+        case OSError(errno=errno.ELOOP):
+            return "a link to itself"
+        case _:
+            return str(error)
+
+
+def file_extension(name: str) -> str:
+    """As ``os.path.splitext`` has it for a file name, at a fraction of its cost."""
+    dot = name.rfind(".")
+    return name[dot:] if dot > 0 else ""
+
+
+def file_stem(name: str) -> str:
+    dot = name.rfind(".")
+    return name[:dot] if dot > 0 else name
+
+
+def has_images(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                os.path.normcase(file_extension(entry.name)) in GLOBBED_EXTENSIONS and not entry.name.startswith(".")
+                for entry in entries
+            )
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedCaptions:
+    """Caption files that no picture reads: see FolderFacts."""
+
+    orphans: tuple[str, ...] = ()
+    miscased: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+def find_unmatched_captions(
+    found: FolderListing, caption_extension: str, missing: frozenset[str], borrowed: frozenset[str]
+) -> UnmatchedCaptions:
+    """``missing``: pictures without a caption; ``borrowed``: names of captions that other pictures read."""
+    stems = set(map(file_stem, found.pictures))
+    passed_over = set(map(file_stem, (*found.ignored, *found.hidden)))  # told as such, and their captions with them
+    own = {one + caption_extension for one in stems | passed_over}
+    wanted = {(file_stem(name) + caption_extension).lower() for name in missing}
+    orphans, miscased, others = list[str](), list[str](), list[str]()
+    for name in sorted(set(found.captions) - own - borrowed):
+        if not is_file_stamp(found.stamps.get(name)):
+            continue
+        if name.lower() in wanted:
+            miscased.append(name)
+        elif name.endswith(caption_extension):
+            orphans.append(name)
+        elif file_stem(name) in stems and not name.lower().endswith(caption_extension.lower()):
+            others.append(name)
+    return UnmatchedCaptions(tuple(orphans), tuple(miscased), tuple(others))

@@ -1,0 +1,271 @@
+"""What a run is made from, every file by SHA-256: listed anew by the same rule whenever it is to be compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from lorabake.inputs import captions
+from lorabake.inputs.folders import IMAGE_EXTENSIONS, file_stem, list_folder
+from lorabake.inputs.hub import TOKENIZER_FOLDERS, find_hub_snapshot, list_tokenizer_ids
+from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
+from lorabake.util.fact_cache import is_file_stamp
+from lorabake.util.hashing import Digests, FileHasher, FileSet
+from lorabake_schemas.caches import cache_suffix, find_missized_images, find_reused_caches, match_size_caches
+from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
+from lorabake_schemas.messages import escape_undecodable
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.recipe import Concept, Recipe, Regularization
+from lorabake_schemas.record import Input, InputRole, Inputs
+
+InputKind = Literal["file", "folder", "hub", "missing"]
+IMAGE_SUFFIXES = tuple(
+    ending for lower in IMAGE_EXTENSIONS for ending in (lower, lower.upper())
+)  # TU:104, as folders.SEEN
+DATASET_ROLES: tuple[InputRole, ...] = (
+    "concept",
+    "regularization",
+)  # folders of pictures: PICTURES, then the captions' ending
+TOKENIZER_SUFFIXES = (".json", ".txt")  # what a tokenizer is read from; a repository may hold a model beside it
+TEXT_CACHE_SUFFIX, SIZE_CACHE_NAME = "_te_outputs.npz", "metadata_cache.json"  # strategy_sdxl.py:223, TU:1897
+LISTED_FILES_ONLY: tuple[str, ...] = ()
+MODEL_FILE_LIMIT = 5_000  # a diffusers model in all its variants has about a hundred
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSpec:
+    """What is known of a run that is about to start.
+
+    ``folder`` is the recipe's, ``root`` the run folder, which need not exist yet; ``env`` tells where the hub's files
+    lie. ``weights`` False leaves out what a rehearsal does not read: models, networks and tokenizers.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    dataset: DatasetFacts
+    folder: Path
+    root: Path
+    env: Mapping[str, str]
+    weights: bool = True
+
+
+class InputSource(NamedTuple):
+    """One of them before it is hashed, and which files count."""
+
+    asked: Input
+    files: FileSet
+
+    def with_digests(self, digests: Digests) -> Input:
+        found = (digests[name] for name in self.files.names)
+        return self.asked.model_copy(update={"files": tuple(digest for digest in found if digest)})
+
+
+def hash_inputs(of: ManifestSpec, fingerprints: FileHasher) -> Inputs:
+    """Everything that a run is made from, in the order of record.Role. A file that cannot be read is left out."""
+    return Inputs(inputs=_hash_sources([*_iter_weight_sources(of), *_iter_data_sources(of)], fingerprints))
+
+
+def rehash_input(one: Input, root: Path, fingerprints: FileHasher, env: Mapping[str, str]) -> Input:
+    """The same place as it is now, seen from the run folder."""
+    return rehash_inputs([one], root, fingerprints, env)[0]
+
+
+def rehash_inputs(
+    several: Sequence[Input], root: Path, fingerprints: FileHasher, env: Mapping[str, str]
+) -> tuple[Input, ...]:
+    """The same for several, which share one progress."""
+    return _hash_sources([_relist_source(one, root, env) for one in several], fingerprints)
+
+
+def _hash_sources(sources: Sequence[InputSource], fingerprints: FileHasher) -> tuple[Input, ...]:
+    digests = fingerprints.hash_folders([source.files for source in sources])
+    return tuple(source.with_digests(found) for source, found in zip(sources, digests, strict=True))
+
+
+def _relist_source(one: Input, root: Path, env: Mapping[str, str]) -> InputSource:
+    if one.endings != LISTED_FILES_ONLY:
+        return _find_source(one, root, env)
+    folder = Path(unescape_path(resolve_from_run(root, one.place)))
+    return _make_listed_source(one, folder, [unescape_path(file.name, folder) for file in one.files])
+
+
+def _make_listed_source(one: Input, folder: Path, names: Sequence[str]) -> InputSource:
+    kind = "folder" if os.path.isdir(folder) else "missing"  # noqa: PTH112 - never raises
+    return InputSource(one.model_copy(update={"kind": kind}), FileSet(folder, names))
+
+
+def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
+    """Models, networks and tokenizers, then a network's preset."""
+    recipe, tokenizers = of.recipe, of.recipe.base.tokenizer_cache_dir
+    several = recipe.kohya.get("base_weights")
+    named: list[tuple[InputRole, int, str | None]] = [
+        ("base", 0, recipe.base.model),
+        ("vae", 0, recipe.base.vae),
+        ("network_weights", 0, recipe.network.network_weights),
+        *(("base_weights", at, str(name)) for at, name in enumerate(several if isinstance(several, tuple) else ())),
+    ]
+    places = _resolve_paths(of, list_recipe_paths(recipe))
+    asked = list[Input]()
+    for role, index, name in named:
+        if name is not None:
+            kind: InputKind = "missing" if name in places else "hub"
+            asked.append(Input(role=role, index=index, name=name, place=places.get(name, name), kind=kind))
+    if tokenizers:
+        for index, folder in enumerate(TOKENIZER_FOLDERS[of.plan.family]):
+            place = f"{places[tokenizers]}/{folder}"
+            asked.append(Input(role="tokenizer", index=index, name=tokenizers, place=place, kind="missing"))
+    else:
+        for index, name in enumerate(list_tokenizer_ids(of.plan.family)):
+            asked.append(
+                Input(role="tokenizer", index=index, name=name, place=name, kind="hub", endings=TOKENIZER_SUFFIXES)
+            )
+    if not of.weights:
+        asked.clear()
+    if preset := of.plan.own_preset:
+        place = _resolve_paths(of, (preset,))[preset]
+        asked.append(Input(role="preset", name=preset, place=place, kind="missing"))
+    return (_find_source(each, of.root, of.env) for each in asked)
+
+
+def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
+    """Pictures with their captions, then the caches beside them."""
+    recipe, asked = of.recipe, list[Input]()
+    endings = (*IMAGE_SUFFIXES, recipe.captions.caption_extension or CAPTION_EXTENSION)
+    places = _resolve_paths(of, list_recipe_paths(recipe))
+    folders: tuple[tuple[InputRole, Sequence[Concept | Regularization]], ...] = (
+        ("concept", recipe.concept),
+        ("regularization", recipe.regularization),
+    )
+    for role, parts in folders:
+        for index, part in enumerate(parts):
+            place = places[part.images]
+            asked.append(Input(role=role, index=index, name=part.images, place=place, kind="missing", endings=endings))
+    yield from (_find_source(each, of.root, of.env) for each in asked)
+    facts = (*of.dataset.concepts, *of.dataset.regularization)
+    for index, (each, known) in enumerate(zip(asked, facts, strict=True)):
+        folder = Path(unescape_path(resolve_from_run(of.root, each.place)))
+        names = [name for name in _list_caches(known, of.plan) if os.path.isfile(folder / name)]  # noqa: PTH113
+        if names:
+            update = {"role": "caches", "index": index, "endings": LISTED_FILES_ONLY}
+            yield _make_listed_source(each.model_copy(update=update), folder, names)
+
+
+def _list_caches(folder: FolderFacts, plan: Plan) -> list[str]:
+    """What lies beside the pictures that sd-scripts reads instead of them, or that misleads it, by name."""
+    suffix, found = cache_suffix(plan.family), set[str]()
+    if folder.caches:
+        wrong = frozenset(find_missized_images(folder, suffix))
+        givers = zip(folder.images, match_size_caches(folder, suffix), strict=True)
+        found.update(cache for image, cache in givers if cache and image.name in wrong)
+        if plan.value("cache_latents_to_disk"):
+            found.update(find_reused_caches(folder, suffix))
+        if plan.value("cache_text_encoder_outputs_to_disk"):
+            texts = {file_stem(image.name) + TEXT_CACHE_SUFFIX for image in folder.images}
+            found.update(texts & frozenset(folder.caches))
+    if plan.value("cache_info"):
+        found.add(SIZE_CACHE_NAME)
+    return sorted(found)
+
+
+def _resolve_paths(of: ManifestSpec, paths: Sequence[str]) -> dict[str, str]:
+    return resolve_run_paths(paths, of.folder, of.root, list_hub_ids(of.recipe))
+
+
+def _find_source(one: Input, root: Path, env: Mapping[str, str]) -> InputSource:
+    """What is at a place now; of the kind "hub" stays what was."""
+    path = Path(unescape_path(resolve_from_run(root, one.place)))
+    kind: InputKind = "missing"
+    files = FileSet(path, ())
+    if one.kind == "hub":
+        kind, found = "hub", find_hub_snapshot(one.place, env)
+        files = FileSet(found, _list_files(found, one.endings)) if found else files
+    elif one.role in DATASET_ROLES and one.endings:
+        kind, files = _list_images(path, one.place, root, one.endings[-1])
+    elif os.path.isdir(path):  # noqa: PTH112 - never raises, whatever the disk refuses
+        kind, files = "folder", FileSet(path, _list_files(path, one.endings))
+    elif os.path.isfile(path):  # noqa: PTH113
+        kind, files = "file", FileSet(path.parent, (path.name,))
+    return InputSource(one.model_copy(update={"kind": kind}), files)
+
+
+def _list_images(folder: Path, place: str, root: Path, caption: str) -> tuple[InputKind, FileSet]:
+    """The pictures of a folder and the captions that sd-scripts reads for them (S12; captions.legacy_path)."""
+    found = list_folder(folder, caption)
+    if found.problem is not None:
+        return "missing", FileSet(folder, ())
+    names = set(found.pictures)
+    for picture in found.pictures:
+        own = file_stem(picture) + caption
+        if is_file_stamp(found.stamps.get(own)):
+            names.add(own)
+        elif other := captions.legacy_caption_path(
+            f"{place}/{picture}", caption
+        ):  # as the trainer sees it, not absolute
+            path = resolve_from_run(root, other)
+            if os.path.isfile(path):  # noqa: PTH113
+                names.add(Path(os.path.relpath(path, folder)).as_posix())
+    return "folder", FileSet(folder, sorted(names), found.stamps)
+
+
+def _list_files(folder: Path, endings: Sequence[str] | None) -> tuple[str, ...]:
+    """The files that count in a folder: those with such an ending right in it, or all at any depth.
+
+    Nothing hidden counts (.git, .cache, .DS_Store). Links are followed, but never round in a circle. A folder with more
+    files than MODEL_FILES at any depth is not a model's, and nothing in it counts: a record that somebody else made may
+    name the whole disk.
+    """
+    if endings is not None:
+        right = (entry for entry in _scan_entries(folder) if entry.name.endswith(tuple(endings)))
+        return tuple(sorted(entry.name for entry in right if os.path.isfile(entry)))  # noqa: PTH113 - a link to itself
+    found, ahead, seen = list[str](), [""], set[tuple[int, int]]()
+    while ahead:
+        inside = ahead.pop()
+        if len(found) + len(ahead) > MODEL_FILE_LIMIT:
+            return ()
+        for entry in _scan_entries(folder / inside):
+            name = f"{inside}/{entry.name}" if inside else entry.name
+            try:
+                if entry.is_file():
+                    found.append(name)
+                elif entry.is_dir() and (which := _file_identity(entry)) not in seen:
+                    seen.add(which)
+                    ahead.append(name)
+            except OSError:  # a link to itself
+                continue
+    return tuple(sorted(found))
+
+
+def _scan_entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _file_identity(entry: os.DirEntry[str]) -> tuple[int, int]:
+    state = entry.stat()
+    return state.st_dev, state.st_ino
+
+
+def resolve_from_run(root: Path, place: str) -> str:
+    """An absolute path for what the compiled files name from the run folder; it need not exist (paths.spellings)."""
+    start = root.parent.resolve() / root.name
+    return os.path.normpath(start / place)
+
+
+def unescape_path(path: str, folder: Path | None = None) -> str:
+    """A path whose odd bytes a record has spelt out (words.legible), as the file system has it."""
+    if "\\udc" not in path or os.path.lexists(os.path.join(folder or "", path)):  # noqa: PTH118 - text
+        return path
+    whole = ""
+    for part in path.split("/"):
+        there = Path(folder or "/", whole)
+        whole = os.path.join(whole, part)  # noqa: PTH118 - text
+        if not os.path.exists(there / part):  # noqa: PTH110 - what cannot be looked at is not there
+            names = [entry.name for entry in _scan_entries(there) if escape_undecodable(entry.name) == part]
+            whole = os.path.join(os.path.dirname(whole), *names[:1] or [part])  # noqa: PTH118, PTH120 - text
+    return f"/{whole}" if folder is None and not whole.startswith("/") else whole

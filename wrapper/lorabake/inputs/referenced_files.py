@@ -1,0 +1,208 @@
+"""What a recipe names beside its model and pictures: whether it is there, and is what it is named for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from lorabake.inputs.hub import list_missing_tokenizers
+from lorabake.util import safetensors
+from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, reason, unreadable_reason
+from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
+from lorabake.util.safetensors import SafetensorsHeader
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.machine import Family
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.recipe import Network, Recipe
+from lorabake_schemas.unjudged import evaluate_or_none
+
+RecipeKey = tuple[str, str]
+VAE_EXTENSIONS = (".safetensors", ".pt", ".ckpt", ".bin")
+_LORA_PATTERN = re.compile(r"^lora_(unet|te\d?)_")
+_SDXL_LORA_PATTERN = re.compile(r"^lora_(te[12]|unet_(input_blocks|middle_block|output_blocks))_")
+# A layer whose input is as wide as the text: 768 in SD 1.x, 1024 in SD 2.x.
+_TEXT_WIDTH_PATTERN = re.compile(r"^lora_(unet_.*attn2_to_k|te_.*mlp_fc1)\.lora_down\.weight$")
+_FAMILY_BY_WIDTH: dict[int, Family] = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
+# What each kind of network calls its tensors (sd-scripts networks/lora.py, LyCORIS 4.1.3 modules).
+_NETWORK_MARKS = {"lora": ".lora_down.", "locon": ".lora_down.", "loha": ".hada_w1_", "lokr": ".lokr_w1"}
+_VAE_PREFIXES = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+
+
+def iter_file_findings(
+    recipe: Recipe, folder: Path, family: Family | None, network: str | None, *, rehearsing: bool
+) -> Iterator[Finding]:
+    """Every such file that sd-scripts would stop at minutes later, or pass over in silence.
+
+    ``folder`` is the recipe's; ``family`` and ``network`` are those of the run, None where a wrong key hides them. A
+    rehearsal reads none of them.
+    """
+    unet_only = evaluate_or_none(lambda: recipe.network.network_train_unet_only)
+    severity = Severity.WARNING if rehearsing else Severity.ERROR
+    for where, name in _iter_referenced(recipe, folder):
+        path = folder / name
+        if (why := inaccessible_reason(path)) is not None:
+            said, fix = msg("{file} cannot be read: {why}", file=name, why=why), msg("check its path and permissions")
+            yield Finding(rule="wrong-file", severity=severity, where=where, message=said, fix=fix)
+            continue
+        if not exists(path):
+            said = msg("{path} does not exist", path=path)
+            spelt = match_case_insensitive(path)
+            fix = (
+                msg("give its path relative to the recipe, or take the line out")
+                if spelt is None
+                else msg("write {path}: capital letters count", path=recipe_relative_path(spelt, folder))
+            )
+            yield Finding(rule="missing-file", severity=severity, where=where, message=said, fix=fix)
+            continue
+        found = _find_problem(where, path, family, network)
+        if found:
+            yield Finding(rule="wrong-file", severity=severity, where=where, message=found[0], fix=found[1])
+        elif where[1] == "network_weights" and unet_only and _has_text_encoder(path):
+            said = msg(
+                "{file} holds a text encoder's part too, which a UNet-only run leaves out of its file", file=name
+            )
+            fix = msg("merge the two afterwards, or take network_train_unet_only out")
+            yield Finding(rule="wrong-file", severity=Severity.WARNING, where=where, message=said, fix=fix)
+    if family is not None:
+        yield from _check_tokenizers(evaluate_or_none(lambda: recipe.base.tokenizer_cache_dir), folder, family)
+
+
+def _iter_referenced(recipe: Recipe, folder: Path) -> Iterator[tuple[RecipeKey, str]]:
+    """Each file with its key; a key that is wrong names none."""
+    for where, names in (
+        (("base", "vae"), lambda: _vae_file(recipe.base.vae or "", folder)),
+        (("network", "network_weights"), lambda: (recipe.network.network_weights,)),
+        (("network", "preset"), lambda: _preset_file(recipe.network)),
+        (("kohya", "log_tracker_config"), lambda: (recipe.kohya.get("log_tracker_config"),)),
+        (("kohya", "base_weights"), lambda: _as_tuple(recipe.kohya.get("base_weights"))),
+    ):
+        yield from ((where, name) for name in evaluate_or_none(names) or () if isinstance(name, str) and name)
+
+
+def _vae_file(name: str, folder: Path) -> tuple[str, ...]:
+    return (name,) if name.endswith(VAE_EXTENSIONS) or exists(folder / name) else ()  # else a hub id
+
+
+def _preset_file(network: Network) -> tuple[str, ...]:
+    preset = network.preset or ""
+    return (preset,) if preset.endswith(".toml") and network.type != "lora" else ()
+
+
+def _as_tuple(names: object) -> tuple[object, ...]:
+    return cast("tuple[object, ...]", names) if isinstance(names, tuple) else ()
+
+
+def _find_problem(
+    where: RecipeKey, path: Path, family: Family | None, network: str | None
+) -> tuple[Message, Message] | None:
+    """What is wrong with the file that this key names, and what to do."""
+    problem: Message | None = None
+    fix = msg("name a LoRA of the same family")
+    try:
+        match where[1]:
+            case "vae":
+                problem, fix = find_vae_problem(path), msg("name a VAE file or the folder of a diffusers VAE")
+            case "network_weights":
+                problem = find_lora_problem(path, family, network)
+                fix = msg("name a LoRA of the same family and type; what does not fit is left out without a word")
+            case "base_weights":
+                problem = find_lora_problem(path, family)
+            case _:
+                problem, fix = unreadable_reason(path), msg("name a file")
+                if problem:
+                    problem = msg("{file} cannot be read: {why}", file=path, why=problem)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        problem = msg("{file} cannot be read: {why}", file=path, why=why)
+        fix = msg("check the file and its permissions")
+    return (problem, fix) if problem else None
+
+
+def find_pickles(recipe: Recipe, folder: Path) -> tuple[tuple[RecipeKey, str], ...]:
+    """The single files among a recipe's models that are torch's own format: a program, by content. A diffusers folder
+    is none: its loaders take nothing but numbers out of a .bin (diffusers' model_loading_utils.py:149)."""
+    named = [(("base", "model"), evaluate_or_none(lambda: recipe.base.model)), *_iter_referenced(recipe, folder)]
+    return tuple((where, name) for where, name in named if name and safetensors.can_run_code(folder / name))
+
+
+def _check_tokenizers(cache: str | None, folder: Path, family: Family) -> Iterator[Finding]:
+    """sd-scripts fetches what is not in tokenizer_cache_dir, and keeps it there (strategy_base.py:54-71)."""
+    lacking = list_missing_tokenizers(folder / cache, family) if cache else ()
+    if cache and lacking:
+        yield Finding(
+            rule="missing-file",
+            severity=Severity.WARNING,
+            where=("base", "tokenizer_cache_dir"),
+            message=msg(
+                "{folder} lacks a tokenizer ({names}): sd-scripts will fetch it from the hub",
+                folder=folder / cache,
+                names=", ".join(lacking),
+            ),
+            fix=msg(
+                "connect for the first run, or fill the folder before (vocab.json, merges.txt, tokenizer_config.json)"
+            ),
+        )
+
+
+def find_lora_problem(path: Path, family: Family | None, network: str | None = None) -> Message | None:
+    """Why a file cannot be the LoRA to go on from, None when it may be. Raises OSError."""
+    if is_folder(path):
+        return msg("{path} is a folder, not a LoRA file", path=path)
+    if path.suffix != ".safetensors":
+        return safetensors.find_content_mismatch(path) or safetensors.find_pickle_problem(path)
+    header = safetensors.read_header(path)
+    return header if isinstance(header, str) else _find_mismatch(header, path.name, family, network)
+
+
+def _has_text_encoder(path: Path) -> bool:
+    """Whether a LoRA's file, which can be read, trained the text encoder as well."""
+    try:
+        header = safetensors.read_header(path) if path.suffix == ".safetensors" else ""
+    except (OSError, ValueError):
+        return False
+    return not isinstance(header, str) and any(name.startswith("lora_te") for name in header.shapes)
+
+
+def _find_mismatch(header: SafetensorsHeader, file: str, family: Family | None, network: str | None) -> Message | None:
+    """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
+    if not any(_LORA_PATTERN.match(name) for name in header.shapes):
+        first = ", ".join(sorted(header.shapes)[:3]) or msg("none")
+        return msg("{file} holds no LoRA that sd-scripts could read (its tensors: {tensors})", file=file, tensors=first)
+    found = _detect_families(header)
+    if family is not None and family not in found:
+        families = msg("{first} or {second}", first=found[0], second=found[1]) if len(found) > 1 else found[0]
+        return msg(
+            "{file} is a LoRA for {families}, the base model is {family}", file=file, families=families, family=family
+        )
+    mark = _NETWORK_MARKS.get(network or "")
+    if mark and not any(mark in name for name in header.shapes):
+        return msg("{file} is a LoRA of another type than {network}", file=file, network=network or "")
+    return None
+
+
+def _detect_families(header: SafetensorsHeader) -> Sequence[Family]:
+    """The families whose layers these may be."""
+    if any(_SDXL_LORA_PATTERN.match(name) for name in header.shapes):
+        return ("sdxl",)
+    widths = [shape[1] for name, shape in header.shapes.items() if _TEXT_WIDTH_PATTERN.match(name) and len(shape) > 1]
+    by_width = _FAMILY_BY_WIDTH.get(widths[0]) if widths else None
+    return (by_width,) if by_width else ("sd15", "sd2")
+
+
+def find_vae_problem(path: Path) -> Message | None:
+    """Why this cannot be a VAE, None when it may be (model_util.py:1269-1310 at the pin). Raises OSError."""
+    if is_folder(path):
+        there = any(is_file(path / part / "config.json") for part in ("", "vae"))
+        return None if there else msg("{path} is a folder without a diffusers VAE (no config.json)", path=path)
+    if path.suffix != ".safetensors":
+        return safetensors.find_content_mismatch(path) or safetensors.find_pickle_problem(path)
+    header = safetensors.read_header(path)
+    if isinstance(header, str):
+        return header
+    if not any(name.startswith(_VAE_PREFIXES) for name in header.shapes):
+        return msg("{file} holds no VAE", file=path.name)
+    if any(name.startswith("encoder.down_blocks.") for name in header.shapes):
+        return msg("{file} is a diffusers VAE, which sd-scripts reads from its folder only", file=path.name)
+    return None

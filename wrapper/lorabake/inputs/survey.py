@@ -1,0 +1,80 @@
+"""The facts about a recipe's pictures and captions: its folders as it names them, and what CLIP makes of the words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from lorabake.inputs import clip_tokens
+from lorabake.inputs.dataset import ScanOptions, scan_folders
+from lorabake.util.files import is_folder
+from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
+from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts, ImageFacts, LongCaption
+from lorabake_schemas.guide.defaults import resolve_token_limit
+from lorabake_schemas.recipe import Concept, Recipe, Regularization
+from lorabake_schemas.unjudged import UNKNOWN, evaluate_or_none
+
+RecipeFolder = Concept | Regularization
+
+
+def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> DatasetFacts:
+    """Facts of every image folder, each named as the recipe names it; ``folder`` is the recipe's own.
+
+    A folder whose key is wrong is UNKNOWN, and then pictures that are the same are not looked for. Raises
+    UnjudgedError where not even the captions' extension is known.
+    """
+    ending = recipe.captions.caption_extension or CAPTION_EXTENSION
+    parts = (recipe.concept, evaluate_or_none(lambda: recipe.regularization) or ())
+    known = [[part for part in table if evaluate_or_none(lambda part=part: part.images)] for table in parts]  # type: ignore[misc]
+    concepts, others = ([folder / part.images for part in table] for table in known)
+    found = scan_folders(concepts, others, ending, scanning)
+    named = [
+        _name_folders(recipe, folder, *both) for both in zip(known, (found.concepts, found.regularization), strict=True)
+    ]
+    whole = all(len(table) == len(those) for table, those in zip(parts, known, strict=True))
+    tokens = (evaluate_or_none(lambda one=one: one.token) for one in recipe.concept)  # type: ignore[misc]
+    return replace(
+        found,
+        concepts=_fill_unknown(parts[0], named[0]),
+        regularization=_fill_unknown(parts[1], named[1]),
+        twins=found.twins if whole else (),
+        known_tokens=tuple(token for token in tokens if token and clip_tokens.is_known_word(token)),
+    )
+
+
+def _fill_unknown(parts: Sequence[RecipeFolder], known: Iterator[FolderFacts]) -> tuple[FolderFacts, ...]:
+    return tuple(next(known) if evaluate_or_none(lambda part=part: part.images) else UNKNOWN for part in parts)  # type: ignore[misc]
+
+
+def _name_folders(
+    recipe: Recipe, where: Path, parts: Sequence[RecipeFolder], folders: Sequence[FolderFacts]
+) -> Iterator[FolderFacts]:
+    for part, folder in zip(parts, folders, strict=True):
+        yield replace(
+            folder,
+            path=part.images,
+            overlong=evaluate_or_none(partial(find_long_captions, recipe, folder.images)) or (),
+            spelt=_find_other_case(where, part.images) if folder.problem else None,
+        )
+
+
+def _find_other_case(where: Path, images: str) -> str | None:
+    found = match_case_insensitive(where / images)
+    return recipe_relative_path(found, where) if found and is_folder(found) else None
+
+
+def find_long_captions(recipe: Recipe, images: Sequence[ImageFacts]) -> tuple[LongCaption, ...]:
+    """Captions of more tokens than the text encoder is given, with the recipe's prefix and suffix (TU:823-826)."""
+    limit, captions = resolve_token_limit(recipe.train), recipe.captions
+    before = f"{captions.caption_prefix} " if captions.caption_prefix else ""
+    after = f" {captions.caption_suffix}" if captions.caption_suffix else ""
+    found = list[LongCaption]()
+    for image in images:
+        text = image.caption.text
+        if text and not clip_tokens.cannot_exceed(whole := before + text + after, limit):
+            tokens = clip_tokens.load_tokenizer().count(whole)
+            if tokens > limit:
+                found.append(LongCaption(image.name, tokens))
+    return tuple(found)

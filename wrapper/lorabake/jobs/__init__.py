@@ -1,0 +1,1 @@
+"""Things that run: a training, its resumption, a rehearsal, the quickstart."""

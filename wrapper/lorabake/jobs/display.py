@@ -1,0 +1,49 @@
+"""How a job shows its progress. The terminal's display is in commands.output; without one nothing is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+from lorabake.runs.happenings import ProgressEvent
+from lorabake.util.hashing import ProgressCallback
+
+Watcher = Callable[[ProgressEvent], None]
+
+
+class ScanProgress(Protocol):
+    """Called with (images read, all images); ``hashing`` with (bytes hashed, all bytes)."""
+
+    def __call__(self, done: int, total: int) -> None: ...
+
+    def hashing(self, done: int, total: int) -> None: ...
+
+
+class Display(Protocol):
+    """One line of progress while something takes its time, None where nobody is looking; and the view of a training."""
+
+    def scanning(self) -> AbstractContextManager[ScanProgress | None]: ...
+
+    def hashing(self) -> AbstractContextManager[ProgressCallback | None]: ...
+
+    def training(self, steps: int) -> AbstractContextManager[Watcher]: ...
+
+
+class NoDisplay:
+    """For callers that only want the result."""
+
+    def scanning(self) -> AbstractContextManager[ScanProgress | None]:
+        return nullcontext()
+
+    def hashing(self) -> AbstractContextManager[ProgressCallback | None]:
+        return nullcontext()
+
+    def training(self, steps: int) -> AbstractContextManager[Watcher]:  # noqa: ARG002
+        return nullcontext(_ignore)
+
+
+def _ignore(_event: ProgressEvent) -> None: ...
+
+
+NO_DISPLAY = NoDisplay()

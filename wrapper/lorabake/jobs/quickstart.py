@@ -1,0 +1,84 @@
+"""The quickstart as one story: room, trainer, pictures, base, a real run; a rehearsal where nothing can be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorabake.analysis.check import CheckResult
+from lorabake.errors import UnreachableError
+from lorabake.jobs import quickstart_files as quickstart
+from lorabake.jobs import run as workflow
+from lorabake.jobs.display import NO_DISPLAY, Display
+from lorabake.jobs.run import RunRequest, TrainerChoice
+from lorabake.util import machine, resources
+from lorabake_schemas.machine import Family
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.pin import PackageLock
+from lorabake_schemas.record import Record
+
+Tell = Callable[[Message], None]
+Env = Mapping[str, str]
+Show = Callable[[CheckResult], None]
+
+
+@dataclass(frozen=True, slots=True)
+class QuickstartResult:
+    """How the quickstart ended: its record, and the last lines for the person who started it."""
+
+    record: Record
+    last_words: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QuickstartOptions:
+    """What `lorabake quickstart` was asked for; ``program`` is how it was started."""
+
+    family: Family
+    folder: Path
+    trainer: TrainerChoice
+    program: str = "lorabake"
+    display: Display = NO_DISPLAY
+
+
+def run_quickstart(wish: QuickstartOptions, env: Env, tell: Tell, show: Show) -> QuickstartResult:
+    """Try the whole way on drawn pictures and a base of random weights.
+
+    Where the pin's url or pip's index cannot be reached it goes on as a rehearsal and says so. ``show`` gets what is
+    to be said of the recipe, which may be the user's own by now. Raises MachineError when there is too little memory
+    or disk, SetupError when the trainer cannot be had for another reason.
+    """
+    _check_resources(wish, env, tell)
+    try:
+        trainer, why = workflow.ensure_trainer(wish.trainer, env, tell), None
+        workflow.check_trainer(trainer, env, tell)
+    except UnreachableError as error:
+        trainer, why = None, msg("the trainer could not be fetched: {why}", why=error.message)
+        rehearsing = msg("Going on as a rehearsal, which trains nothing.")
+        tell(msg("{problem}; {hint}. {sequel}", problem=error.message, hint=error.hint or "", sequel=rehearsing))
+    prepared = quickstart.write_quickstart_files(
+        wish.folder, wish.family, trainer.python if trainer else None, env, tell
+    )
+    order = RunRequest(prepared.recipe, wish.trainer, rehearse=trainer is None, display=wish.display)
+    run = workflow.prepare_run(order, env)
+    show(run.examination)
+    record = workflow.execute_run(run, env, tell)
+    if record.status != "finished":
+        return QuickstartResult(record, ())
+    lora = run.root / "output" / f"{record.name}.safetensors" if trainer else None
+    return QuickstartResult(record, quickstart.final_message(prepared.recipe, wish.family, lora, why, wish.program))
+
+
+def _check_resources(wish: QuickstartOptions, env: Env, tell: Tell) -> None:
+    """Say what will be taken, before any of it is."""
+    there = wish.trainer.sd_scripts is not None or workflow.find_trainer(wish.trainer, env) is not None
+    what = quickstart.resource_needs(wish.family, None if there else _choose_lock(wish.trainer, env))
+    tell(quickstart.start_message(wish.family, what, wish.folder))
+    quickstart.check_resources(what, wish.folder, machine.get_available_memory(), machine.get_free_disk(wish.folder))
+
+
+def _choose_lock(choice: TrainerChoice, env: Env) -> PackageLock:
+    pin = resources.load_pin()
+    name = choice.lock if choice.lock != "auto" else machine.detect_machine(env).device
+    return pin.lock(name)

@@ -1,0 +1,291 @@
+"""What a first try needs, apart from the run itself: room, pictures, a base of random weights, a recipe, last words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lorabake.errors import MachineError, SetupError
+from lorabake.inputs import sample_images
+from lorabake.trainer.packages import script_environment
+from lorabake.util import locks, resources
+from lorabake.util.files import exists, read_bytes
+from lorabake.util.process import capture_output
+from lorabake_schemas.base import StrictModel
+from lorabake_schemas.machine import Family
+from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.pin import PackageLock
+
+Tell = Callable[[Message], None]
+
+QUICKSTART_STEPS = 16
+RECIPE, PICTURES = "recipe.toml", "pictures"
+BASE_MARKER = "random-base.json"
+GIB = 2**30
+BASE_TIMEOUT_S = (
+    1800.0  # writing a base takes 17 s (SD1.5) to 40 s (SDXL) on two cores; this is for a machine in trouble
+)
+# Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: its processes held 7.0 and 12.1 GiB at most
+# (sd-scripts holds two whole UNets while it converts that of SD1.5). Disk: the base and some runs.
+MEMORY_BYTES: Mapping[Family, int] = {"sd15": 15 * GIB // 2, "sd2": 15 * GIB // 2, "sdxl": 14 * GIB}
+DISK_BYTES: Mapping[Family, int] = {"sd15": 2_000_000_000, "sd2": 2_000_000_000, "sdxl": 5_900_000_000}
+DURATIONS: Mapping[Family, Message] = {
+    "sd15": msg("a minute or two"),
+    "sd2": msg("a minute or two"),
+    "sdxl": msg("about five minutes"),
+}
+IGNORED_RULES = {
+    "G1.2": "fifteen drawn pictures are enough to see every step of it",
+    "G5.2": "a minute of training, to see that it works here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceNeeds:
+    """What it takes, in bytes. ``disk_bytes`` is for the quickstart's own folder, ``trainer_bytes`` for the trainer.
+
+    The trainer's share and the download are 0 when it is installed already.
+    """
+
+    memory_bytes: int
+    disk_bytes: int
+    download_bytes: int = 0
+    trainer_bytes: int = 0
+
+
+def resource_needs(family: Family, lock: PackageLock | None = None, *, rehearsal: bool = False) -> ResourceNeeds:
+    """``lock`` is what still has to be installed, None for nothing. A rehearsal makes no base and loads no model."""
+    if rehearsal:
+        return ResourceNeeds(memory_bytes=GIB // 2, disk_bytes=10_000_000)
+    download, disk = (lock.download_bytes, lock.disk_bytes) if lock else (0, 0)
+    return ResourceNeeds(MEMORY_BYTES[family], DISK_BYTES[family], download, disk)
+
+
+def start_message(family: Family, what: ResourceNeeds, folder: Path) -> Message:
+    """What will be taken, said before it is taken."""
+    room = msg(
+        "{memory} of memory, {disk} of disk in {folder}",
+        memory=_format_size(what.memory_bytes),
+        disk=_format_size(what.disk_bytes),
+        folder=folder,
+    )
+    if what.download_bytes:
+        room = msg(
+            "{room}, and for the trainer a download of {download} and {disk} of disk",
+            room=room,
+            download=_format_size(what.download_bytes),
+            disk=_format_size(what.trainer_bytes),
+        )
+    return msg(
+        "A real training of {steps} steps ({family}, {time} on two CPU cores) needs {room}.",
+        steps=QUICKSTART_STEPS,
+        family=family,
+        time=DURATIONS[family],
+        room=room,
+    )
+
+
+def _format_size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 100_000_000 else f"{max(1, round(size / 1e6))} MB"
+
+
+def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk: int) -> None:
+    """Raise MachineError when there is less than is needed.
+
+    ``memory`` is what a new process can take now, in bytes, None where the system does not say; ``disk`` is what is
+    free where ``folder`` will be. A base that is there already counts as free.
+    """
+    taken = sum(file.stat().st_size for file in folder.glob("base-*/**/*") if file.is_file())
+    if disk + taken < what.disk_bytes:
+        raise MachineError(
+            msg(
+                "not enough disk in {folder}: the quickstart needs {needed}, {free} are free",
+                folder=folder,
+                needed=_format_size(what.disk_bytes),
+                free=_format_size(disk),
+            ),
+            msg("free some space, or name a folder on another disk with --folder"),
+        )
+    if memory is not None and memory < what.memory_bytes:
+        raise MachineError(
+            msg(
+                "not enough memory: the quickstart needs {needed}, {free} are free",
+                needed=_format_size(what.memory_bytes),
+                free=_format_size(memory),
+            ),
+            msg(
+                "close other programs; sd15 needs the least, and a rehearsal (lorabake run RECIPE --rehearse) next to "
+                "none"
+            ),
+        )
+
+
+def quickstart_recipe(family: Family) -> str:
+    """A recipe for somebody to read, edit and make their own."""
+    subject = sample_images.LIGHTHOUSE
+    model = f'model  = "base-{family}"'.ljust(32)
+    rules = {
+        **IGNORED_RULES,
+        **({"G4.61": "64 pixels are quick, even with a model made for 1024"} if family == "sdxl" else {}),
+    }
+    ignored = "\n".join(f'[[ignore]]\nrule = "{rule}"\nreason = "{reason}"\n' for rule, reason in rules.items())
+    return f"""\
+# Made by `lorabake quickstart`: a first training, on drawn pictures and a base model of random weights.
+# It is real in every step, but what comes out can draw nothing. `lorabake plan {RECIPE}` shows every setting.
+
+name = "{subject.token}"
+kind = "object"                 # character, style, object, clothing, concept or outfits
+
+[base]
+{model}# yours: a .safetensors file, a diffusers folder or a hub id
+family = "{family}"
+tags   = "danbooru"             # the kind of tags it knows: e621, danbooru or natural
+tokenizer_cache_dir = "base-{family}/tokenizers"   # leave it out: sd-scripts then fetches the real one
+
+[[concept]]
+token  = "{subject.token}"        # a word that the model does not know yet
+class  = "{subject.class_}"           # what it is, in a word that the model knows
+images = "{PICTURES}"             # pictures, and a .txt of tags beside each
+
+[network]
+network_dim = 8                 # small and quick; leave it out for the guide's value
+
+[train]
+optimizer       = "Prodigy"     # finds the learning rate by itself
+resolution      = 64            # leave it out with real pictures: the guide's value for this family is taken
+max_train_steps = {QUICKSTART_STEPS}            # leave it out: the guide's number of looks at each picture is taken
+
+# Advice that is no use to a trial. Take these out with your own pictures: you will want to know.
+{ignored}"""
+
+
+@dataclass(frozen=True, slots=True)
+class QuickstartFiles:
+    """A folder that is ready to run. ``edited`` when the recipe in it is the user's own by now."""
+
+    recipe: Path
+    edited: bool
+
+
+def write_quickstart_files(
+    folder: Path, family: Family, python: Path | None, env: Mapping[str, str], tell: Tell
+) -> QuickstartFiles:
+    """Make whatever of pictures, base and recipe is missing in ``folder``; ``python`` is the trainer's.
+
+    Without ``python`` there will be a rehearsal, which needs no base. Safe to run twice, and to interrupt: whole
+    pictures, a whole base and an edited recipe stay. Raises MachineError and SetupError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        busy = msg("waiting for another quickstart in the same folder")
+        with locks.hold_lock(folder / ".lock", lambda other: tell(other.describe_wait(busy))):
+            sample_images.draw(folder / PICTURES)
+            if python is not None:
+                make_base(folder / f"base-{family}", family, python, env, tell)
+            prepared = _write_recipe(folder / RECIPE, family)
+    except OSError as error:
+        raise MachineError(
+            msg("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error)),
+            msg("name another folder with --folder"),
+        ) from error
+    if prepared.edited:
+        tell(msg("{path} was edited and stays as it is", path=prepared.recipe))
+    return prepared
+
+
+def _write_recipe(file: Path, family: Family) -> QuickstartFiles:
+    """A recipe that an earlier quickstart wrote is replaced, also one for another family; any other stays."""
+    ours = {quickstart_recipe(each).encode() for each in MEMORY_BYTES}
+    if exists(file) and read_bytes(file) not in ours:
+        return QuickstartFiles(file, edited=True)
+    aside = file.with_name(file.name + ".part")
+    aside.write_text(quickstart_recipe(family), encoding="utf-8", newline="\n")
+    aside.replace(file)
+    return QuickstartFiles(file, edited=False)
+
+
+class _BaseMarker(StrictModel):
+    """What random_base.py writes last: its arguments, and the size in bytes of every file of a whole base."""
+
+    random: bool
+    seed: int
+    family: Family
+    v_prediction: bool
+    zero_terminal_snr: bool
+    full_size: bool
+    files: dict[str, int]
+
+
+def is_complete_base(base: Path) -> bool:
+    """Whether a base of random weights is there with every file at its full size."""
+    try:
+        mark = _BaseMarker.model_validate_json(read_bytes(base / BASE_MARKER))
+        return all((base / name).stat().st_size == size for name, size in mark.files.items())
+    except (OSError, ValidationError):
+        return False
+
+
+def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], tell: Tell, *options: str) -> None:
+    """Write a base of random weights with the trainer's ``python``, unless a whole one is there.
+
+    ``options`` are random_base.py's own. Raises MachineError where something else has the name, SetupError when the
+    script fails.
+    """
+    if is_complete_base(base):
+        tell(msg("using the base model in {folder}", folder=base))
+        return
+    if exists(base) and not exists(base / BASE_MARKER):
+        said = msg("{path} is in the way and is not a base of ours", path=base)
+        raise MachineError(said, msg("move it, or name another folder"))
+    for left_over in base.parent.glob(f".{base.name}.*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    size = _format_size(DISK_BYTES[family])
+    tell(msg("making a base model of random weights ({family}, {size}): half a minute or so", family=family, size=size))
+    with resources.trainer_script("random_base.py") as script:
+        argv = [str(python), str(script), str(base), "--family", family, *options]
+        done = capture_output(argv, env=script_environment(env), timeout=BASE_TIMEOUT_S)
+    if not done.ok:
+        last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), None)
+        said = msg("the base model could not be made: {words}", words=last or msg("it said nothing"))
+        raise SetupError(said, msg("try again, or look at the disk"))
+
+
+def final_message(
+    recipe: Path, family: Family, lora: Path | None, why_rehearsed: Message | None = None, program: str = "lorabake"
+) -> tuple[Message, ...]:
+    """The last lines: where the LoRA is and what to do next, or that nothing was trained and what would change that.
+
+    ``why_rehearsed`` goes on after "but": "the trainer could not be fetched". ``program`` is what a person types to
+    start lorabake here.
+    """
+    if lora is None:
+        return (
+            msg("The rehearsal went well, but {why}.", why=why_rehearsed or msg("there is no trainer here")),
+            msg("Once that is mended: {command}", command=f"{program} quickstart{_quickstart_flags(recipe, family)}"),
+            msg("This was a rehearsal: nothing was trained, and there is no LoRA."),
+        )
+    copy = f"{program} recipes copy object-{family}-prodigy mine.toml"
+    return (
+        msg("The LoRA: {path}", path=lora),
+        msg("It was really trained, but on random weights, so it can draw nothing yet. Now with your own pictures:"),
+        msg("  {command}   then change model, token and images in it", command=copy),
+        literal(f"  {program} check mine.toml"),
+        literal(f"  {program} run mine.toml"),
+    )
+
+
+def _quickstart_flags(recipe: Path, family: Family) -> str:
+    """What has to be said again to get the same quickstart."""
+    folder = "" if recipe.parent == Path("quickstart") else f" --folder {_quote_path(recipe.parent)}"
+    return folder + ("" if family == "sd15" else f" --family {family}")
+
+
+def _quote_path(path: Path) -> str:
+    """As a shell takes it."""
+    text = str(path)
+    return json.dumps(text) if " " in text else text

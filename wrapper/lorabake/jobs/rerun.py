@@ -1,0 +1,112 @@
+"""`lorabake rerun`: from a run to a prepared one of the same recipe, data, trainer and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+from lorabake.analysis.evidence import read_plan
+from lorabake.analysis.repeat_check import RepeatCheck, read_run_recipe
+from lorabake.errors import SetupError
+from lorabake.jobs import run as workflow
+from lorabake.jobs.display import NO_DISPLAY, Display
+from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice
+from lorabake.runs.index import FoundRun
+from lorabake.trainer.select_packages import LockChoice
+from lorabake.util import resources
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.record import Record, TrainerRecord
+
+Env = Mapping[str, str]
+Tell = Callable[[Message], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RerunRequest:
+    """What `lorabake rerun` was asked for; ``choice`` as it was given, which may be nothing."""
+
+    found: FoundRun
+    choice: TrainerChoice
+    run_dir: Path | None = None
+    with_drift: bool = False
+    refresh_cache: bool = False
+    display: Display = NO_DISPLAY
+
+    @property
+    def trainer(self) -> TrainerChoice:
+        """The one that was named, else the run's from lorabake's own store. Raises SetupError for the user's own."""
+        return trainer_choice_from_record(self.found.record.trainer) if self.choice == TrainerChoice() else self.choice
+
+
+def trainer_choice_from_record(then: TrainerRecord) -> TrainerChoice:
+    """How the trainer of a run is asked for today, by lock and commit.
+
+    Raises SetupError for an own one: a record, which may be a stranger's, never says what is started.
+    """
+    if then.kind == "own":
+        said = msg(
+            "this run used an sd-scripts that lorabake did not install: {checkout}", checkout=then.checkout or ""
+        )
+        flags = f"--sd-scripts {quote(then.checkout or 'PATH')} --python {quote(then.python)}"
+        raise SetupError(said, msg("if it is yours, add {flags}", flags=flags))
+    if then.kind == "rehearsal":
+        return TrainerChoice()
+    lock: LockChoice = "cuda" if then.lock == "cuda" else "cpu" if then.lock == "cpu" else "auto"
+    return TrainerChoice(lock, commit=None if then.commit == resources.load_pin().commit else then.commit)
+
+
+def ensure_rerun_trainer(order: RerunRequest, env: Env, tell: Tell, *, install_it: bool) -> None:
+    """Install what the run was trained with, if need be. Raises SetupError when it cannot be had."""
+    choice = order.trainer
+    if order.found.record.rehearsal or choice.sd_scripts is not None:
+        return
+    workflow.ensure_commit(choice, env, tell, install_it=install_it)
+    if install_it and choice.commit is None:
+        workflow.install_chosen_trainer(choice, env, tell)
+
+
+def prepare_rerun(order: RerunRequest, drift: Sequence[Message], env: Env) -> PreparedRun:
+    """The run's recipe, examined as if it lay where it did, for a new folder beside the run's.
+
+    ``drift`` is what is known to be otherwise. Raises MachineError when the recipe is not to be had any more.
+    """
+    found, record = order.found, order.found.record
+    path, content = read_run_recipe(found)
+    name = record.name + ("-rehearsal" if record.rehearsal else "")
+    wanted = RunRequest(
+        recipe=path,
+        trainer=order.trainer,
+        rehearse=record.rehearsal,
+        run_dir=order.run_dir or workflow.next_run_dir(found.root.parent, name),
+        refresh_cache=order.refresh_cache,
+        display=order.display,
+        content=content,
+        again=RepeatCheck(record, read_plan(found.paths), tuple(drift), order.with_drift),
+    )
+    with order.display.scanning() as progress:
+        return workflow.prepare_run(wanted, env, progress)
+
+
+def compare_with_original(then: FoundRun, now: Record, root: Path) -> Message | None:
+    """Whether the LoRA in ``root`` is the same file as that of the run; None where one of them has none."""
+    files, run = (_lora_digest(then.record), _lora_digest(now)), then.name
+    if now.status != "finished" or None in files:
+        return None
+    name = f"{now.name}.safetensors"
+    if files[0] == files[1]:
+        return msg("{file} is the same file as that of {run}, byte for byte", file=name, run=run)
+    return msg(
+        "{file} is another file than that of {run}; how far apart they are: lorabake compare {run} {root}",
+        file=name,
+        run=run,
+        root=root,
+    )
+
+
+def _lora_digest(record: Record) -> str | None:
+    """The SHA-256 of a run's last LoRA."""
+    wanted = f"output/{record.name}.safetensors"
+    outputs = record.outcome.outputs if record.outcome is not None else ()
+    return next((file.sha256 for file in outputs if file.name == wanted), None)

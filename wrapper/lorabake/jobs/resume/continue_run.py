@@ -1,0 +1,335 @@
+"""A run goes on in its own folder: from the newest whole state, under its own numbers, to the same last step."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from lorabake.errors import MachineError
+from lorabake.jobs.supervisor import LaunchContext, ResumeHooks, collect_result, run_trainer, with_verdict
+from lorabake.lora.reproducible import strip_saved_loras
+from lorabake.runs.command import ACCELERATE_FILE, DETERMINISTIC_FILE
+from lorabake.runs.events import EventFields, EventLog, format_timestamp, iter_recorded_steps, utc_now
+from lorabake.runs.finalize import finalize_run, loss_remarks, with_remarks
+from lorabake.runs.folder import RunPaths, read_record, reserve_space, write_record
+from lorabake.runs.happenings import LogSummary
+from lorabake.runs.inventory import refuse_foreign_files
+from lorabake.runs.lock import acquire_run_lock
+from lorabake.runs.log_parser import LogParser
+from lorabake.runs.loss_monitor import LossMonitor
+from lorabake.runs.part_outputs import OutputNames, PartOutputs, archive_outputs, collect_outputs, describe_uncollected
+from lorabake.runs.resume_points import (
+    ResumeOptions,
+    ResumePoint,
+    Training,
+    missing_files_problem,
+    part_outputs,
+    read_output_name,
+    read_train_settings,
+    resume_hint,
+    resume_options,
+)
+from lorabake.util import resources
+from lorabake.util.files import copy_file, make_folders, open_append, open_file, replace_bytes
+from lorabake_schemas.messages import Message, escape_undecodable, msg
+from lorabake_schemas.record import Record, RunPart
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lorabake.jobs.display import Watcher
+    from lorabake.planning.resume_steps import ResumeSteps
+    from lorabake.runs.input_watch import InputWatch
+    from lorabake.runs.resume_points import Table
+    from lorabake.runs.states import ExpectedFiles, SavedState
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest:
+    """``argv`` is the command of a first start, built from the plan and the trainer of today. ``files`` are lorabake's
+    own, by name: those that are run, or that say how, are written again."""
+
+    paths: RunPaths
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    files: Mapping[str, bytes]
+    interrupt_s: float = 10.0
+    terminate_s: float = 5.0
+    watch: InputWatch | None = None
+
+
+def continue_training(request: ResumeRequest, watcher: Watcher) -> Record:
+    """Train the rest, and return the finished record.
+
+    Raises MachineError when there is nothing to go on from, when the run is in progress or its folder cannot be
+    written; SetupError when the trainer cannot be started; InterruptedRunError when the user stopped it.
+    """
+    paths = request.paths
+    with acquire_run_lock(paths, read_record(paths.record).name):
+        record = read_record(paths.record)
+        if record.trained:
+            return record
+        if request.files:  # a trainer is to be started
+            ensure_clean_folder(paths, request.files)
+        view = resume_options(paths, record)
+        collect_leftover_outputs(paths, record, view)
+        view = resume_options(paths, record)
+        if view.complete and view.training is not None:
+            return judge_completed_run(request, record, view.training)
+        way = choose_resume_point(view, paths)
+        written = next_part_outputs(paths, record, way.how)
+        argv = resume_argv(request.argv, written, way)
+        record = with_new_part(record, written, way.state, argv)
+        with closing(begin_part(paths, record, written, way.training.names, request.files)) as events:
+            start = part_launch_context(request, argv, written, way.training, way.wanted)
+            return run_trainer(start, record, events, watcher)
+
+
+def ensure_clean_folder(paths: RunPaths, files: Mapping[str, bytes]) -> None:
+    """Make sure that a trainer finds and writes nothing but this run's files. Raises MachineError.
+
+    A file that is appended to and has another name, such as in a backup made of hard links, is copied first.
+    """
+    for path in refuse_foreign_files(paths, files, read_output_name(read_train_settings(paths) or {})):
+        try:
+            copy_file(path, path, within=paths.root)
+        except OSError as error:
+            raise unmovable_outputs_error(paths, error) from error
+
+
+def next_part_outputs(paths: RunPaths, record: Record, how: ResumeSteps) -> PartOutputs:
+    """Where the continuation will write."""
+    return PartOutputs(paths.root, max(len(record.parts), 1) + 1, how.step, how.offset, how.stop_at)
+
+
+def choose_resume_point(view: ResumeOptions, paths: RunPaths) -> ResumePoint:
+    """From where a run goes on, and how. Raises MachineError where it cannot."""
+    if view.way is None:
+        if (lacking := missing_files_problem(paths)) is not None:
+            said = msg("{run} cannot be resumed: {why}", run=paths.root, why=lacking)
+            raise MachineError(said, msg("put it back as it was, or start again with `lorabake rerun`"))
+        hint = resume_hint(view, read_train_settings(paths))
+        why = [msg("{state}: {why}", state=place, why=reason) for place, reason in view.passed]
+        said = msg("there is no state to resume {run} from", run=paths.root)
+        for each in why[:5]:
+            said = msg("{before}\n  {state}", before=said, state=each)
+        raise MachineError(said, hint)
+    refuse_uploads(view.way.training.settings, view.way.how)
+    return view.way
+
+
+def refuse_uploads(settings: Table, how: ResumeSteps) -> None:
+    """Raises MachineError where sd-scripts would upload files under step numbers that are too low."""
+    by_steps = settings.get("save_every_n_steps") is not None or how.stop_at is not None
+    if settings.get("huggingface_repo_id") and how.offset and by_steps:
+        said = msg("huggingface_repo_id is set: a continuation would upload its files under the wrong steps")
+        raise MachineError(said, msg("take it out of the recipe and start again with `lorabake run`"))
+
+
+def collect_leftover_outputs(paths: RunPaths, record: Record, view: ResumeOptions) -> None:
+    """Move into output/ what continuations that were killed have left in their own folders. Raises MachineError."""
+    if view.training is None or view.wanted is None:
+        return
+    try:
+        for part in record.parts[1:]:
+            collect_outputs(part_outputs(paths, part, view.training.course), view.training.names, view.wanted)
+    except OSError as error:
+        raise unmovable_outputs_error(paths, error) from error
+
+
+def unmovable_outputs_error(paths: RunPaths, error: OSError) -> MachineError:
+    why = error.strerror or str(error)
+    said = msg("cannot move what was trained into {folder}: {why}", folder=paths.output, why=why)
+    return MachineError(said, msg("make room and try again: nothing is lost"))
+
+
+def resume_argv(argv: tuple[str, ...], written: PartOutputs, way: ResumePoint) -> tuple[str, ...]:
+    """sd-scripts' flags come before its config file; paths are relative to the run folder, where it works.
+
+    In a deterministic run the epoch's end is made the one that it was (trainer/scripts/resume_epoch.py).
+    """
+    state, output = way.state.path.relative_to(written.root), written.output.relative_to(written.root)
+    if DETERMINISTIC_FILE in argv and not way.how.skip:
+        script = argv.index(DETERMINISTIC_FILE) + 1
+        epoch = way.how.step // way.training.course.steps_per_epoch
+        helper = written.helper.relative_to(written.root).as_posix()
+        argv = (*argv[:script], helper, str(epoch), *argv[script:])
+    return (*argv, "--resume", state.as_posix(), *way.how.flags, "--output_dir", output.as_posix())
+
+
+def with_new_part(record: Record, written: PartOutputs, state: SavedState, argv: tuple[str, ...]) -> Record:
+    """The record as it is before the trainer goes on."""
+    now = format_timestamp(utc_now())
+    part = RunPart(
+        number=written.number,
+        started=now,
+        status="started",
+        argv=tuple(map(escape_undecodable, argv)),
+        state=escape_undecodable(state.path.relative_to(written.root).as_posix()),
+        first_step=written.first_step,
+        offset=written.offset,
+        log_from=_file_size(RunPaths(written.root).log),
+    )
+    parts = (*map(close_killed_part, record.parts or (first_part(record),)), part)
+    changes = {"status": "started", "ended": None, "outcome": None, "pid": os.getpid(), "parts": parts}
+    return record.model_copy(update=changes)
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def close_killed_part(part: RunPart) -> RunPart:
+    """A part that has no end was killed together with its guard."""
+    return part.model_copy(update={"status": "interrupted"}) if part.status == "started" else part
+
+
+def first_part(record: Record) -> RunPart:
+    """The run as it was before it was resumed for the first time."""
+    outcome = record.outcome.model_copy(update={"outputs": ()}) if record.outcome is not None else None
+    return RunPart(
+        number=1,
+        started=record.started,
+        ended=record.ended,
+        status=record.status,
+        argv=record.argv,
+        outcome=outcome,
+    )
+
+
+def begin_part(
+    paths: RunPaths, record: Record, written: PartOutputs, names: OutputNames, files: Mapping[str, bytes]
+) -> EventLog:
+    """Everything in place for the trainer to go on. Raises MachineError when it cannot be written; the record is
+    written last but for the first event, so that it never speaks of a part that could not begin."""
+    part = record.parts[-1]
+    told: EventFields = {"event": "resumed", "part": part.number, "state": part.state, "from_step": part.first_step}
+    try:
+        make_folders(written.output, within=paths.root)
+        if written.helper.relative_to(written.root).as_posix() in part.argv:
+            helper = resources.trainer_script_text(written.helper.name).encode()
+            replace_bytes(written.helper, helper, within=paths.root)
+        for name in {ACCELERATE_FILE, DETERMINISTIC_FILE} & files.keys():  # never a stranger's
+            replace_bytes(paths.root / name, files[name], within=paths.root)
+        ensure_log(paths)
+        reserve_space(paths)
+        archive_outputs(written, names)
+        events = EventLog(paths.events)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise MachineError(msg("cannot write to the run folder {folder}: {why}", folder=paths.root, why=why)) from error
+    try:
+        events.write([told])
+        write_record(paths, record)
+    except OSError as error:
+        events.close()
+        why = error.strerror or str(error)
+        raise MachineError(msg("cannot write {path}: {why}", path=paths.events, why=why)) from error
+    except MachineError:
+        events.close()
+        raise
+    return events
+
+
+def ensure_log(paths: RunPaths) -> None:
+    """The trainer's log, which goes on; an empty one where somebody took it away. Raises OSError."""
+    make_folders(paths.log.parent, within=paths.root)
+    open_append(paths.log, within=paths.root).close()
+
+
+def part_launch_context(
+    request: ResumeRequest,
+    argv: tuple[str, ...],
+    written: PartOutputs,
+    training: Training,
+    wanted: ExpectedFiles | None,
+) -> LaunchContext:
+    """The start of a part; also what a part that is over is judged by."""
+    names, paths = training.names, request.paths
+
+    def named(path: str) -> str:
+        return f"output/{names.of_the_run(PurePath(path).name, written)}"
+
+    def gather() -> tuple[Message, ...]:
+        if wanted is None:
+            return ()
+        try:
+            left = describe_uncollected(collect_outputs(written, names, wanted))
+        except OSError as error:
+            return (unmovable_outputs_error(paths, error).message,)
+        return (*left, *resume_remarks(training, written))
+
+    return LaunchContext(
+        paths=paths,
+        argv=argv,
+        env=request.env,
+        output=f"output/{names.final_name}",
+        planned_steps=training.course.steps,
+        sequel=ResumeHooks(written.first_step, written.offset, written.stop_at is not None, named, gather),
+        interrupt_s=request.interrupt_s,
+        terminate_s=request.terminate_s,
+        watch=request.watch,
+    )
+
+
+def resume_remarks(training: Training, written: PartOutputs) -> tuple[Message, ...]:
+    """What is otherwise than in a run of one piece."""
+    settings, course, found = training.settings, training.course, list[Message]()
+    if written.stop_at is not None:
+        said = msg(
+            "once resumed, sd-scripts ends at the end of an epoch only: lorabake had it save at step {step} and "
+            "stopped it there, so the log lacks its closing words",
+            step=course.steps,
+        )
+        found.append(said)
+    if written.first_step % course.steps_per_epoch:
+        said = msg("the rest of the epoch in which it had stopped was dealt out anew: some pictures came twice in it")
+        found.append(said)
+    every = course.save_every_n_steps
+    if every is not None and written.offset % every:
+        said = msg("after step {step} the files of save_every_n_steps are counted from there", step=written.offset)
+        found.append(said)
+    if any(settings.get(name) for name in ("save_last_n_epochs", "save_last_n_steps")):
+        found.append(msg("save_last_n counts in each part of a resumed run on its own: more files than that are left"))
+    return tuple(found)
+
+
+def judge_completed_run(request: ResumeRequest, record: Record, training: Training) -> Record:
+    """The verdict on a run that had reached its last step and was not judged: nothing is trained any more."""
+    paths, parser = request.paths, LogParser()
+    remarks = [msg("it had reached its last step before: nothing was trained any more")]
+    try:
+        with open_file(paths.log, within=paths.root) as log:
+            while piece := log.read(1 << 20):
+                parser.feed(piece)
+        parser.close()
+        seen = replace(parser.seen, step=None)
+    except OSError:  # the LoRA of the last step is whole (outlook): that has to do
+        seen = LogSummary(saved=True)
+        remarks.append(msg("the log cannot be read: what the trainer said at its end is not known"))
+    part = record.parts[-1] if record.parts else first_part(record)
+    start = part_launch_context(request, part.argv, part_outputs(paths, part, training.course), training, None)
+    left = strip_saved_loras(paths.output, start.name) if start.deterministic else ()
+    before = record.outcome.returncode if record.outcome is not None else None
+    losses = read_recorded_losses(paths)
+    evidence = collect_result(start, 0 if seen.saved else before, seen, losses.facts)
+    record = with_verdict(start, record, evidence, None)
+    record = with_remarks(record, (*loss_remarks(record, losses), *remarks, *left))
+    with closing(EventLog(Path(paths.events))) as events:
+        finalize_run(paths, record, events)
+    return record
+
+
+def read_recorded_losses(paths: RunPaths) -> LossMonitor:
+    """What the events tell of the loss."""
+    losses = LossMonitor()
+    with suppress(OSError):
+        for step in iter_recorded_steps(paths.events, paths.root):
+            losses.add_step(step)
+    return losses

@@ -1,0 +1,257 @@
+"""`lorabake resume` from a run's name to its finished record: may it go on, from where, with which trainer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorabake.analysis.check import rebuild_plan
+from lorabake.analysis.current_trainer import find_recorded_trainer
+from lorabake.analysis.evidence import read_input_listing
+from lorabake.analysis.repeat_check import read_run_recipe
+from lorabake.analysis.verify_files import changed_file
+from lorabake.errors import MachineError, RecipeError, SetupError
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.hub import can_run_offline
+from lorabake.jobs import rerun, run
+from lorabake.jobs.display import NO_DISPLAY, Display
+from lorabake.jobs.resume.continue_run import (
+    ResumeRequest,
+    choose_resume_point,
+    continue_training,
+    next_part_outputs,
+    resume_argv,
+)
+from lorabake.jobs.run import TrainerChoice
+from lorabake.jobs.run_files import build_run_files
+from lorabake.recipe.load import load_recipe
+from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, planned_argv, trainer_env
+from lorabake.runs.folder import digest_bytes
+from lorabake.runs.index import FoundRun
+from lorabake.runs.input_watch import InputWatch
+from lorabake.runs.lock import ensure_idle, find_active
+from lorabake.runs.resume_points import ResumePoint, resume_options
+from lorabake.runs.settle import read_last_step
+from lorabake.trainer import versions
+from lorabake.trainer.install import Trainer
+from lorabake.util import resources
+from lorabake.util.fact_cache import fact_store_path
+from lorabake.util.files import read_bytes
+from lorabake.util.paths import lorabake_home
+from lorabake_schemas.compiled import UnknownOptionError
+from lorabake_schemas.messages import Message, msg, nmsg
+from lorabake_schemas.record import Inputs, Record, TrainerRecord
+
+if TYPE_CHECKING:
+    from lorabake_schemas.options import OptionSnapshot
+    from lorabake_schemas.plan import Plan, Script
+    from lorabake_schemas.verification import VerifyDifference
+
+Tell = Callable[[Message], None]
+Env = Mapping[str, str]
+MIN_SAFE_TORCH = (2, 4)  # accelerate loads states with weights_only from there on (1.6.0 utils/other.py:252)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedResume:
+    """A run that can go on. ``way`` is None for one that had reached its last step and only was not judged.
+
+    ``passed`` are the states that are further and no use, each with why; ``again`` is how many steps are trained a
+    second time.
+    """
+
+    found: FoundRun
+    way: ResumePoint | None = None
+    passed: tuple[tuple[str, Message], ...] = ()
+    again: int = 0
+
+
+def prepare_resume(found: FoundRun) -> PreparedResume:
+    """Raises MachineError for a run that cannot go on: a rehearsal, one in progress, one without a usable state."""
+    record, paths = found.record, found.paths
+    if record.rehearsal:
+        said = msg("{run} is a rehearsal: nothing was trained, so there is nothing to resume", run=found.root)
+        raise MachineError(said, msg("train: `lorabake run` with its recipe"))
+    if (active := find_active(paths, record)) is not None:
+        raise active.error
+    ensure_idle(paths.root, record.name)
+    view = resume_options(paths, record)
+    if view.complete:
+        return PreparedResume(found)
+    way = choose_resume_point(view, paths)
+    return PreparedResume(found, way, view.passed, max(0, read_last_step(paths) - way.how.step))
+
+
+def describe_resume(ready: PreparedResume) -> tuple[Message, ...]:
+    """From where it goes on, and why not from further."""
+    way = ready.way
+    if way is None:
+        return (
+            msg(
+                "{run} had reached its last step: what it made is checked, and nothing more is trained",
+                run=ready.found.root,
+            ),
+        )
+    lines = [msg("{state} is not used: {why}", state=place, why=why) for place, why in ready.passed]
+    said = msg(
+        "{run} goes on from {state}, after step {step} of {total}",
+        run=ready.found.root,
+        state=way.state.path.relative_to(ready.found.root),
+        step=way.how.step,
+        total=ready.found.record.planned_steps,
+    )
+    lines.append(said)
+    if ready.again:
+        lines.append(nmsg(ready.again, "{n} step after it is trained again", "{n} steps after it are trained again"))
+    return tuple(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplannedRun:
+    """A run as its recipe gives it once more: the ``plan``, the ``files`` that the trainer reads by name, whether it
+    needs nothing of the hub, and the ``differences`` to what is in the run folder."""
+
+    plan: Plan
+    files: Mapping[str, bytes]
+    offline: bool
+    differences: tuple[VerifyDifference, ...]
+
+
+def resolve_trainer(then: TrainerRecord, choice: TrainerChoice, env: Env, tell: Tell) -> Trainer:
+    """The trainer named on the command line, else the run's from lorabake's own store, installed again where it is
+    missing. Raises SetupError when it cannot be had, or is the user's own and was not named."""
+    if choice.sd_scripts is not None:
+        own = run.ensure_trainer(choice, env, tell)
+        torch = own.versions.get("torch", "")
+        if (numbers := re.match(r"(\d+)\.(\d+)", torch)) and tuple(map(int, numbers.groups())) < MIN_SAFE_TORCH:
+            tell(
+                msg(
+                    "warning: PyTorch {version} runs code that a state contains: resume only runs of yours",
+                    version=torch,
+                )
+            )
+        return own
+    if then.commit != resources.load_pin().commit:
+        said = msg(
+            "lorabake has tried with its own commit of sd-scripts how a training goes on, not with {commit}: "
+            "look at the steps",
+            commit=then.commit or msg("an unknown commit"),
+        )
+        tell(said)
+    asked, here = rerun.trainer_choice_from_record(then), find_recorded_trainer(then, env)
+    if here is None:
+        return run.install_chosen_trainer(asked, env, tell)
+    run.check_trainer(here, env, tell)
+    return here
+
+
+def read_option_snapshot(trainer: Trainer | None, then: TrainerRecord, env: Env, tell: Tell) -> OptionSnapshot:
+    """What the trainer understands; what the pin does where it does not answer, or is not there yet."""
+    found: OptionSnapshot | None = None
+    if trainer is not None and trainer.kind != "pin":
+        found = versions.read_user_options(trainer, env, tell)
+    elif then.kind == "pin":
+        with suppress(SetupError):
+            found = versions.load_commit_options(then.commit, env)
+    return found or resources.load_snapshot()
+
+
+def replan_run(found: FoundRun, snapshot: OptionSnapshot, env: Env) -> ReplannedRun:
+    """Plan and compile a run's recipe once more, for the machine that it was planned for.
+
+    Nothing that the run folder has of plan, command and compiled files is used: it may be edited, or a stranger's.
+    Raises MachineError when the recipe is not to be had, RecipeError when it gives no plan, or no files.
+    """
+    path, content = read_run_recipe(found)
+    record, kept = found.record, fact_store_path(lorabake_home(env), env)
+    examination = rebuild_plan(
+        load_recipe(path, content), record.machine, record.attention, snapshot, ScanOptions(kept)
+    )
+    recipe, plan = examination.planned()
+    try:
+        files = build_run_files(examination, found.root) | {ACCELERATE_FILE: ACCELERATE_CONFIG}
+    except UnknownOptionError as error:  # [kohya] sets an option of lorabake's own: no run was started with that
+        said = msg("the recipe of {run} sets what lorabake sets itself: {why}", run=found.name, why=str(error))
+        raise RecipeError(said) from error
+    offline = can_run_offline(recipe, examination.base, examination.loaded.folder)
+    read = {name: data for name, data in files.items() if name != found.paths.recipe.name}  # that one is a copy
+    differences = (each for name, data in read.items() for each in _edited_differences(found, name, data))
+    return ReplannedRun(plan, files, offline, tuple(differences))
+
+
+def _edited_differences(found: FoundRun, name: str, wanted: bytes) -> Sequence[VerifyDifference]:
+    """In what a file of the run folder differs from the one that the recipe gives."""
+    then, now, text = digest_bytes(wanted, name), None, None
+    with suppress(OSError, ValueError):
+        data = read_bytes(found.root / name, within=found.root)
+        now, text = digest_bytes(data, name), data.decode("utf-8", "replace")
+    if now == then:
+        return ()
+    return changed_file("compiled", then, now, (wanted.decode("utf-8", "replace"), text))
+
+
+def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer, snapshot: OptionSnapshot) -> None:
+    """Raises SetupError for an sd-scripts without the options by which a training goes on: an older one."""
+    known = {f"--{option.name}" for option in snapshot.of(script)}
+    lacking = [flag for flag in ("--resume", *way.how.flags) if flag.startswith("--") and flag not in known]
+    if lacking:
+        said = msg(
+            "sd-scripts {commit} cannot go on from a state where it stopped: it does not know {options}",
+            commit=trainer.commit[:12] if trainer.commit else str(trainer.checkout),
+            options=", ".join(lacking),
+        )
+        raise SetupError(said, msg("start the run again with `lorabake rerun`"))
+
+
+def preview_resume_command(ready: PreparedResume, made: ReplannedRun, trainer: Trainer | None) -> tuple[str, ...]:
+    """What would be run, for --dry-run; nothing where nothing is left to train."""
+    if ready.way is None:
+        return ()
+    record = ready.found.record
+    argv = _first_start_argv(record, made, trainer)
+    return resume_argv(argv, next_part_outputs(ready.found.paths, record, ready.way.how), ready.way)
+
+
+def _first_start_argv(record: Record, made: ReplannedRun, trainer: Trainer | None) -> tuple[str, ...]:
+    """The command of the run's first start with the trainer of today."""
+    python, checkout = (trainer.python, trainer.checkout) if trainer is not None else run.PLACEHOLDER_TRAINER
+    return planned_argv(made.plan, record.digest or "", python, checkout)
+
+
+def resume_run(
+    ready: PreparedResume, made: ReplannedRun | None, trainer: Trainer | None, env: Env, display: Display = NO_DISPLAY
+) -> Record:
+    """Train the rest; the finished record. Without ``made`` and ``trainer`` nothing is left to train.
+
+    Raises MachineError for the run folder, SetupError when the trainer cannot be started, InterruptedRunError when the
+    user stopped it.
+    """
+    record = ready.found.record
+    argv: tuple[str, ...] = ()
+    child: dict[str, str] = {}
+    if made is not None and trainer is not None:
+        argv = _first_start_argv(record, made, trainer)
+        child = trainer_env(
+            env,
+            python=trainer.python,
+            checkout=trainer.checkout,
+            offline=made.offline,
+            cpu=made.plan.launch.cpu,
+            deterministic=made.plan.launch.deterministic,
+            complete=trainer.kind == "pin",
+        )
+    files = made.files if made is not None else dict[str, bytes]()
+    request = ResumeRequest(ready.found.paths, argv, child, files, watch=make_input_watch(ready.found, env))
+    with display.training(record.planned_steps) as watcher:
+        return continue_training(request, watcher)
+
+
+def make_input_watch(found: FoundRun, env: Env) -> InputWatch:
+    """What the run was made from when it began, and what had changed while its earlier parts ran."""
+    ended = [found.record.outcome, *(part.outcome for part in found.record.parts)]
+    before = {(each.role, each.index, each.name): each for one in ended if one for each in one.inputs_changed}
+    inputs = Inputs(inputs=read_input_listing(found.paths, found.record).inputs)
+    return InputWatch(inputs, found.root, env, fact_store_path(lorabake_home(env), env), before=tuple(before.values()))

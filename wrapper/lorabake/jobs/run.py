@@ -1,0 +1,355 @@
+"""A run from a recipe's path to its finished record: which trainer, which folder, then everything in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lorabake.analysis.check import CheckResult, check_recipe
+from lorabake.analysis.estimate import estimate_disk_needs
+from lorabake.analysis.repeat_check import RepeatCheck
+from lorabake.errors import MachineError, SetupError
+from lorabake.inputs.cache_provenance import CacheIndex
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.manifest import ManifestSpec, hash_inputs
+from lorabake.jobs import start_record
+from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, refresh_caches
+from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress
+from lorabake.jobs.launch import launch_run
+from lorabake.planning.resolve import choose_precision
+from lorabake.runs import register
+from lorabake.runs.command import rehearsal_argv, training_argv
+from lorabake.runs.in_use import ensure_inputs_free
+from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
+from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.lock import ensure_idle
+from lorabake.trainer import git, manifest, venv, versions
+from lorabake.trainer import install as trainers
+from lorabake.trainer.build import BuildEnv
+from lorabake.trainer.environment import TrainerContents, read_trainer_contents
+from lorabake.trainer.install import Trainer, TrainerStatus
+from lorabake.trainer.options import not_installed_error
+from lorabake.trainer.packages import list_required_modules
+from lorabake.trainer.select_packages import LockChoice
+from lorabake.util import machine, resources
+from lorabake.util.fact_cache import fact_store_path
+from lorabake.util.files import exists, is_folder
+from lorabake.util.hashing import FileHasher, KnownDigests, ProgressCallback
+from lorabake.util.paths import lorabake_home
+from lorabake.util.sibling import hash_in_background
+from lorabake_schemas.dataset import CAPTION_EXTENSION
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.pin import Pin
+from lorabake_schemas.record import Inputs, Record
+
+Tell = Callable[[Message], None]
+Env = Mapping[str, str]
+RUNS_FOLDER = "runs"
+PLACEHOLDER_TRAINER = Path("TRAINER/venv/bin/python"), Path("TRAINER/sd-scripts")  # as a dry run has them
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerChoice:
+    """The pin's trainer from one of its locks, that of another ``commit``, or the user's own sd-scripts."""
+
+    lock: LockChoice = "auto"
+    sd_scripts: Path | None = None
+    python: Path | None = None
+    commit: str | None = None
+
+    @property
+    def pin(self) -> Pin:
+        """What is to be installed for it: lorabake's own pin, or its packages with another commit."""
+        return versions.pin_at_commit(self.commit)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What `lorabake run` was asked for. ``again`` is the run to be repeated, ``content`` its recipe's bytes."""
+
+    recipe: Path
+    trainer: TrainerChoice = TrainerChoice()
+    rehearse: bool = False
+    run_dir: Path | None = None
+    refresh_cache: bool = False
+    content: bytes | None = None
+    again: RepeatCheck | None = None
+    display: Display = NO_DISPLAY
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A recipe that has been examined for this machine, and the folder its run will get. Nothing is written yet.
+
+    ``refreshed`` says which of sd-scripts' caches were deleted for it.
+    """
+
+    order: RunRequest
+    examination: CheckResult
+    root: Path
+    refreshed: tuple[Message, ...] = ()
+
+    @property
+    def machine(self) -> MachineFacts:
+        return self.examination.machine
+
+
+def prepare_run(order: RunRequest, env: Env, progress: ScanProgress | None = None) -> PreparedRun:
+    """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
+    run folder that was asked for exists or its place cannot be written, or stale caches cannot be deleted: those that a
+    run in progress reads are left alone."""
+    facts, caches = (
+        machine.detect_machine(env),
+        replace(_open_cache_index(order, env), progress=progress and progress.hashing),
+    )
+    examined = partial(
+        check_recipe, order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse,
+        snapshot=versions.load_commit_options(order.trainer.commit, env), content=order.content,
+        scanning=ScanOptions(caches.facts, progress=progress, caches=caches),
+    )  # fmt: skip
+    examination = examined()
+    prepared = PreparedRun(order, examination, order.run_dir or _choose_run_dir(examination, order.rehearse))
+    if not order.refresh_cache:
+        return prepared
+    examination, deleted = refresh_caches(examination, examined, partial(_check_before_deleting, prepared, env))
+    return replace(prepared, examination=examination, refreshed=deleted)
+
+
+def _check_before_deleting(prepared: PreparedRun, env: Env, folders: Sequence[Path]) -> None:
+    """Raises MachineError or SetupError when this run would be refused later on, or another one reads these folders."""
+    check_run_folder(prepared)
+    if (choice := prepared.order.trainer).sd_scripts is not None:
+        venv.find_user_checkout(choice.sd_scripts, choice.python, env)
+    ensure_inputs_free(folders, lorabake_home(env), prepared.root.parent)
+
+
+def _open_cache_index(order: RunRequest, env: Env) -> CacheIndex:
+    """What tells whether sd-scripts' caches fit: they depend on its commit, too."""
+    memory = CacheIndex.of(lorabake_home(env), env, fact_store_path(lorabake_home(env), env), order.run_dir)
+    own = order.trainer.sd_scripts
+    return replace(memory, commit=git.read_head(own, env) or "") if own else memory
+
+
+def preview_run_command(prepared: PreparedRun, env: Env) -> tuple[str, ...]:
+    """The command as far as it is known before a trainer is installed, for --dry-run.
+
+    Raises SetupError when an installation that was named is none.
+    """
+    order, (_, plan) = prepared.order, prepared.examination.planned()
+    if order.rehearse:
+        return rehearsal_argv(plan.launch, plan.family)
+    choice = order.trainer
+    if choice.sd_scripts is not None:
+        checkout, python = venv.find_user_checkout(choice.sd_scripts, choice.python, env)
+        return training_argv(python, checkout / plan.script, plan.launch)
+    trainer = find_trainer(choice, env)
+    if trainer is None:
+        return training_argv(PLACEHOLDER_TRAINER[0], PLACEHOLDER_TRAINER[1] / plan.script, plan.launch)
+    return training_argv(trainer.python, trainer.checkout / plan.script, plan.launch)
+
+
+def check_run_folder(prepared: PreparedRun) -> None:
+    """Raises MachineError when the run folder exists or cannot be made, or when a run of this name is in progress,
+    before anything is installed or written."""
+    if exists(prepared.root):
+        hint = msg("a run folder is never used twice: name another one, or leave --run-dir out")
+        raise MachineError(msg("{path} exists already", path=prepared.root), hint)
+    if prepared.examination.recipe is not None:
+        ensure_idle(prepared.root, prepared.examination.recipe.name)
+    _check_disk_space(prepared)
+    parent = next(folder for folder in prepared.root.absolute().parents if exists(folder))
+    if not is_folder(parent) or not machine.is_writable(parent):
+        raise MachineError(
+            msg("{folder} cannot be written to", folder=parent),
+            msg("set save.runs in the recipe, or name a folder by --run-dir"),
+        )
+
+
+def _check_disk_space(prepared: PreparedRun) -> None:
+    """Raises MachineError when what the run will write certainly does not fit where --run-dir has it."""
+    examination = prepared.examination
+    if examination.plan is None or prepared.order.rehearse:
+        return
+    for need in estimate_disk_needs(examination.plan, examination.dataset, examination.loaded.folder, prepared.root):
+        if need.is_too_small:
+            gigabytes, free = f"{need.room.least / 1e9:.1f}", f"{need.free / 1e9:.1f}"
+            said = msg("the run needs at least {n} GB on the disk of {folder}, but only {free} GB are free",
+                       n=gigabytes, folder=need.folder, free=free)  # fmt: skip
+            raise MachineError(said, msg("free some space, or name a folder on another disk with --run-dir"))
+
+
+def _choose_run_dir(examination: CheckResult, rehearsal: bool) -> Path:
+    """runs/NAME-001 beside the recipe (NAME-rehearsal-001), with the first number above all that are there."""
+    recipe = examination.recipe
+    name = (recipe.name if recipe else "run") + ("-rehearsal" if rehearsal else "")
+    return next_run_dir(examination.loaded.folder / ((recipe.save.runs if recipe else None) or RUNS_FOLDER), name)
+
+
+def next_run_dir(folder: Path, name: str) -> Path:
+    """NAME-001, with the first number above all that are there."""
+    numbered = re.compile(re.escape(name) + r"-(\d+)")
+    taken = [int(match[1]) for path in _list_entries(folder) if (match := numbered.fullmatch(path.name))]
+    return folder / f"{name}-{max(taken, default=0) + 1:03d}"
+
+
+def _list_entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
+    """Install the trainer if need be, compile, launch, and return the finished record.
+
+    Raises RecipeError for a recipe with errors, SetupError when the trainer cannot be had, MachineError for the run
+    folder, InterruptedRunError when the user stopped it.
+    """
+    check_run_folder(prepared)
+    root, kept = prepared.root, fact_store_path(lorabake_home(env), env)
+    wanted = start_record.manifest_spec(prepared.examination, root, env, weights=not prepared.order.rehearse)
+    with hash_in_background(kept, partial(_hash_inputs, wanted)) as hashed:
+        if prepared.order.rehearse:
+            made_from, known = _wait_for_hashes(hashed, prepared.order)
+            request = start_record.rehearsal_request(prepared.examination, root, made_from, env)
+        else:
+            examination, trainer, contents = _examine_with_trainer(prepared, env, tell)
+            made_from, known = _wait_for_hashes(hashed, prepared.order)
+            request = start_record.training_request(examination, root, trainer, contents, made_from, env)
+    request = replace(request, watch=InputWatch(made_from, root, env, kept, known))
+    if prepared.order.again is not None:
+        request = prepared.order.again.checked(request)
+        for said in request.drift[len(prepared.order.again.known) :]:
+            tell(said)
+    _check_unchanged(prepared.examination)
+    if not prepared.order.rehearse:
+        register.register_run(lorabake_home(env), root, request.provenance.digest if request.provenance else None)
+    return _launch_with_progress(
+        prepared.order,
+        request,
+        make_cache_recorder(prepared.examination, request, _open_cache_index(prepared.order, env)),
+    )
+
+
+def _check_unchanged(examination: CheckResult) -> None:
+    """Raises MachineError when images or captions changed while the trainer was made ready."""
+    recipe, _ = examination.planned()
+    ending = recipe.captions.caption_extension or CAPTION_EXTENSION
+    ensure_dataset_unchanged(examination.dataset, examination.loaded.folder, ending)
+
+
+def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[CheckResult, Trainer, TrainerContents]:
+    """The trainer, and the recipe examined with what the trainer says of attention on this machine."""
+    recipe, plan = prepared.examination.planned()
+    trainer = ensure_trainer(prepared.order.trainer, env, tell, list_required_modules(plan))
+    contents = check_trainer(trainer, env, tell)
+    probe = trainers.probe_attention(trainer, choose_precision(recipe, prepared.machine), env)
+    understood = versions.read_user_options(trainer, env, tell) or prepared.examination.snapshot
+    examination = replace(prepared.examination, snapshot=understood).with_attention(probe)
+    for finding in examination.findings[len(prepared.examination.findings) :]:
+        tell(msg("{severity}: {problem}", severity=finding.severity, problem=finding.message))
+    tell(examination.describe_attention())
+    return examination, trainer, contents
+
+
+def _hash_inputs(wanted: ManifestSpec, fingerprints: FileHasher) -> tuple[Inputs, KnownDigests]:
+    return hash_inputs(wanted, fingerprints), fingerprints.learned
+
+
+def _wait_for_hashes(
+    hashed: Callable[[ProgressCallback | None], tuple[Inputs, KnownDigests]], order: RunRequest
+) -> tuple[Inputs, KnownDigests]:
+    """What was hashed meanwhile; how far it is, where somebody waits for it."""
+    with order.display.hashing() as progress:
+        return hashed(progress)
+
+
+def _launch_with_progress(order: RunRequest, request: LaunchRequest, caches: CacheRecorder) -> Record:
+    steps = request.plan.forecast.steps
+    with order.display.training(steps) as watcher, caches:
+        return launch_run(request, caches.watching(watcher))
+
+
+def ensure_trainer(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ()) -> Trainer:
+    """The trainer, installed first if need be; an own one must be able to import ``needed``. Raises SetupError."""
+    if choice.sd_scripts is not None:
+        return trainers.check_user_trainer(
+            choice.sd_scripts, choice.python, resources.load_pin(), tell, env, needed=needed
+        )
+    return install_chosen_trainer(choice, env, tell)
+
+
+def check_trainer(trainer: Trainer, env: Env, tell: Tell) -> TrainerContents:
+    """What a trainer is made of, every file compared with what it should be.
+
+    Raises SetupError when one of lorabake's own differs; of the user's own it is only told.
+    """
+    found = compare_trainer_files(trainer, env)
+    if not found.changed:
+        return found
+    files = manifest.shorten_names(found.changed)
+    if trainer.kind == "pin":
+        other = "" if trainer.commit == resources.load_pin().commit else f" --commit {trainer.commit}"
+        raise SetupError(
+            msg("files of the trainer in {folder} were changed: {files}", folder=trainer.checkout.parent, files=files),
+            msg("build it again: `lorabake trainer install{commit} --repair`", commit=other),
+        )
+    tell(msg("warning: files differ from the commit or from the installed packages: {files}", files=files))
+    return found
+
+
+def compare_trainer_files(trainer: Trainer, env: Env) -> TrainerContents:
+    """What a trainer is made of, and which of its files are not what they should be."""
+    kept = fact_store_path(lorabake_home(env), env)
+    return read_trainer_contents(trainer, env, FileHasher(kept), kept)
+
+
+def install_chosen_trainer(choice: TrainerChoice, env: Env, tell: Tell, *, repair: bool = False) -> Trainer:
+    """The pin's trainer, or the chosen commit's, installed if it is not there yet, or built again to ``repair`` it."""
+    build = trainers.repair_trainer if repair else trainers.ensure_installed
+    return build(
+        choice.pin,
+        lorabake_home(env),
+        choice.lock,
+        env,
+        tell,
+        python=choice.python,
+        world=BuildEnv(lender=resources.load_pin()),
+    )
+
+
+def ensure_commit(choice: TrainerChoice, env: Env, tell: Tell, *, install_it: bool) -> None:
+    """Make another commit than the pin ready to examine a recipe for: its options are read when it is installed."""
+    if choice.commit is not None and install_it:
+        install_chosen_trainer(choice, env, tell)
+    if warned := versions.commit_warning(choice.commit):
+        tell(warned)
+
+
+def find_trainer(choice: TrainerChoice, env: Env) -> Trainer | None:
+    """The pin's trainer, if it is there."""
+    return trainers.find_installed(choice.pin, lorabake_home(env), choice.lock, env, python=choice.python)
+
+
+def require_trainer(choice: TrainerChoice, env: Env) -> Trainer:
+    """The pin's trainer. Raises SetupError when it is not there."""
+    trainer = find_trainer(choice, env)
+    if trainer is None and choice.commit is not None:
+        raise not_installed_error(choice.commit)
+    if trainer is None:
+        raise SetupError(msg("the trainer is not installed"), msg("install it: `lorabake trainer install`"))
+    return trainer
+
+
+def chosen_trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
+    """What is installed."""
+    return trainers.collect_status(choice.pin, lorabake_home(env), choice.lock, env, python=choice.python)
+
+
+def exit_code(record: Record) -> int:
+    """0 for a usable LoRA (or a whole rehearsal), 7 where its inputs changed meanwhile, 4 when the trainer failed."""
+    return {"finished": 0, "inputs-changed": 7}.get(record.status, 4)

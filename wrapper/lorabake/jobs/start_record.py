@@ -1,0 +1,127 @@
+"""What a launch is asked for: a prepared recipe and a trainer to ready files, command, environment and provenance."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lorabake.analysis.check import CheckResult
+from lorabake.errors import MachineError
+from lorabake.inputs.hub import can_run_offline
+from lorabake.inputs.manifest import ManifestSpec
+from lorabake.jobs.run_files import build_run_files
+from lorabake.planning.digest import compute_run_digest, placeholder_paths
+from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
+from lorabake.runs.command import planned_argv, rehearsal_argv, trainer_env
+from lorabake.runs.launch_request import LaunchRequest, Provenance
+from lorabake.trainer.environment import TrainerContents
+from lorabake.trainer.install import Trainer
+from lorabake.util import resources
+from lorabake_schemas.messages import escape_undecodable, msg
+from lorabake_schemas.record import IgnoredFinding, Inputs, TrainerRecord
+
+Env = Mapping[str, str]
+
+
+def manifest_spec(examination: CheckResult, root: Path, env: Env, *, weights: bool) -> ManifestSpec:
+    """What is to be hashed for a run in ``root``; a rehearsal reads no ``weights``."""
+    recipe, plan = examination.planned()
+    return ManifestSpec(recipe, plan, examination.dataset, examination.loaded.folder, root, env, weights)
+
+
+def training_request(
+    examination: CheckResult, root: Path, trainer: Trainer, contents: TrainerContents, inputs: Inputs, env: Env
+) -> LaunchRequest:
+    """A real run. Raises MachineError when something that it is made from cannot be read."""
+    recipe, plan = examination.planned()
+    _ensure_readable(inputs)
+    who = trainer_record(trainer, contents)
+    made_from = compute_provenance(examination, root, inputs, who)
+    argv = planned_argv(plan, made_from.digest, trainer.python, trainer.checkout)
+    offline = can_run_offline(recipe, examination.base, examination.loaded.folder)
+    child = trainer_env(
+        env,
+        python=trainer.python,
+        checkout=trainer.checkout,
+        offline=offline,
+        cpu=plan.launch.cpu,
+        deterministic=plan.launch.deterministic,
+        complete=trainer.kind == "pin",
+    )
+    return _build_request(examination, root, (argv, child), who, made_from)
+
+
+def rehearsal_request(examination: CheckResult, root: Path, inputs: Inputs, env: Env) -> LaunchRequest:
+    """The same way with the stand-in."""
+    _, plan = examination.planned()
+    here = TrainerRecord(kind="rehearsal", python=escape_undecodable(sys.executable))
+    started = rehearsal_argv(plan.launch, plan.family), trainer_env(env, python=Path(sys.executable))
+    return _build_request(examination, root, started, here, compute_provenance(examination, root, inputs, here))
+
+
+def _build_request(
+    examination: CheckResult,
+    root: Path,
+    started: tuple[Sequence[str], Env],
+    trainer: TrainerRecord,
+    made_from: Provenance,
+) -> LaunchRequest:
+    _, plan = examination.planned()
+    recipe = examination.loaded.path
+    return LaunchRequest(
+        root=root,
+        files=build_run_files(examination, root),
+        plan=plan,
+        argv=tuple(started[0]),
+        env=started[1],
+        trainer=trainer,
+        machine=examination.machine,
+        attention=examination.attention,
+        findings=examination.findings,
+        ignored=tuple(IgnoredFinding(finding=each.finding, reason=each.reason) for each in examination.ignored),
+        provenance=made_from,
+        recipe_place=resolve_run_paths((recipe.name,), examination.loaded.folder, root)[recipe.name],
+    )
+
+
+def compute_provenance(examination: CheckResult, root: Path, inputs: Inputs, trainer: TrainerRecord) -> Provenance:
+    """The inputs and the run's digest, for which the files are compiled once more without any path in them."""
+    recipe, plan = examination.planned()
+    short = tuple(each.digest() for each in inputs.inputs)
+    paths = resolve_run_paths(list_recipe_paths(recipe), examination.loaded.folder, root, list_hub_ids(recipe))
+    files = build_run_files(examination, root, placeholder_paths(short, tuple(paths)))
+    del files["recipe.toml"]  # its settings count, not its words
+    return Provenance(inputs, compute_run_digest(files, short, trainer, plan.launch), files)
+
+
+def _ensure_readable(inputs: Inputs) -> None:
+    """Raises MachineError: the trainer would fail on it minutes later, or take it for missing."""
+    for each in inputs.inputs:
+        if each.kind in {"file", "folder"} and not each.files:
+            raise MachineError(
+                msg("{path} cannot be read, or holds no file", path=each.name), msg("check its permissions")
+            )
+
+
+def trainer_record(trainer: Trainer, contents: TrainerContents | None = None) -> TrainerRecord:
+    """The trainer as it stands in the record."""
+    record = TrainerRecord(
+        kind=trainer.kind,
+        url=resources.load_pin().url if trainer.kind == "pin" else None,
+        commit=trainer.commit,
+        lock=trainer.lock,
+        lock_sha256=trainer.lock_sha256,
+        checkout=escape_undecodable(str(trainer.checkout)),
+        python=escape_undecodable(str(trainer.python)),
+    )
+    if contents is None:
+        return record
+    return record.model_copy(
+        update={
+            "python_version": contents.python_version,
+            "clean": contents.clean,
+            "tree": contents.tree,
+            "packages": dict(contents.packages),
+        }
+    )

@@ -1,0 +1,332 @@
+"""One start of the trainer in a ready run folder: followed to its end, judged, and written down."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from lorabake.errors import InterruptedRunError, MachineError
+from lorabake.lora.reproducible import strip_saved_loras
+from lorabake.lora.weights import WeightFacts, WeightsError, read_weights
+from lorabake.runs.command import DETERMINISTIC_FILE
+from lorabake.runs.finalize import (
+    close_record,
+    deleted_folder_outcome,
+    failure_outcome,
+    finalize_run,
+    loss_remarks,
+    resume_command_hint,
+    with_input_changes,
+    with_moved_folder,
+    with_outcome,
+    with_outputs,
+    with_remarks,
+)
+from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.happenings import LogLine, Saving, Step
+from lorabake.runs.lock import new_claim, remove_stale_claim
+from lorabake.runs.log_parser import LogParser
+from lorabake.runs.loss_monitor import LossFacts, LossMonitor
+from lorabake.runs.place import DELETED, FolderHandle
+from lorabake.runs.resume_points import resume_options, with_run_facts
+from lorabake.runs.tensorboard import LossFile
+from lorabake.runs.verdict import REHEARSED, SUCCESS, RunResult, judge_interruption, judge_rehearsal, judge_run
+from lorabake.util.files import open_file
+from lorabake.util.process import Command, SupervisionOptions, supervise
+from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.record import Record, RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from lorabake.jobs.display import Watcher
+    from lorabake.runs.events import EventLog
+    from lorabake.runs.happenings import LogSummary, ProgressEvent
+    from lorabake.runs.input_watch import InputWatch
+    from lorabake.util.process import RunningCommand
+
+POLL_INTERVAL_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
+NO_LOSS_FACTS = LossFacts()
+STOPPED_BY_LORABAKE = "lorabake"  # what stops a continuation that has reached the run's last step and would go on
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeHooks:
+    """What is otherwise in a continuation.
+
+    ``first_step`` steps had been trained before, ``offset`` is what its own step numbers lack. With ``overruns``
+    sd-scripts would go on beyond the run's last step and is stopped there. ``named`` gives a file its name in the run;
+    ``gather`` moves what was written there and returns what is to be remarked.
+    """
+
+    first_step: int
+    offset: int
+    overruns: bool
+    named: Callable[[str], str]
+    collect: Callable[[], tuple[Message, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchContext:
+    """What is started, and how it is judged. ``output`` is the LoRA, relative to the run folder.
+
+    The two waits are those of the shutdown ladder, in seconds. ``watch`` tells whether inputs changed meanwhile, and
+    ``is_moved`` is set where ``paths`` are others by the end.
+    """
+
+    paths: RunPaths
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    output: str
+    planned_steps: int
+    rehearsal: bool = False
+    sequel: ResumeHooks | None = None
+    interrupt_s: float = 10.0
+    terminate_s: float = 5.0
+    watch: InputWatch | None = None
+    is_moved: bool = False
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same start is to give the same files."""
+        return DETERMINISTIC_FILE in self.argv
+
+    @property
+    def name(self) -> str:
+        """What sd-scripts calls what it saves."""
+        return PurePath(self.output).stem
+
+
+def run_trainer(start: LaunchContext, record: Record, events: EventLog, watcher: Watcher) -> Record:
+    """Train, and return the finished record. Raises SetupError when the trainer cannot be started,
+    InterruptedRunError when the user stopped it; the record says so too."""
+    try:
+        record = train_and_judge(
+            start, record, EventDispatcher(events, watcher, sequel=start.sequel, planned=start.planned_steps)
+        )
+    except Exception as error:
+        with suppress(MachineError):  # somebody took the record away
+            if read_record(start.paths.record).status == "started":  # else the guard has ended it
+                finalize_run(start.paths, close_record(record, failure_outcome(error), "failed"), events)
+        raise
+    finally:
+        remove_stale_claim(start.paths)
+    moved_to = record.outcome.moved_to if record.outcome is not None else None
+    paths = start.paths if moved_to is None else RunPaths(Path(moved_to))
+    remove_stale_claim(paths)
+    if record.status == "interrupted" and record.outcome is not None:
+        raise InterruptedRunError(
+            msg("{how}; the log is {path}", how=record.outcome.message, path=paths.log),
+            resume_command_hint(record, paths.root),
+        )
+    return record
+
+
+def train_and_judge(start: LaunchContext, record: Record, teller: EventDispatcher) -> Record:
+    """Start the trainer, follow it to its end, judge it and write the verdict down."""
+    paths = start.paths
+    how = SupervisionOptions(
+        log=paths.log,
+        record=paths.record,
+        events=paths.events,
+        room=paths.room,
+        claim=new_claim(paths, record.name),
+        interrupt_s=start.interrupt_s,
+        terminate_s=start.terminate_s,
+    )
+    said_before = paths.log.stat().st_size
+    command = Command(start.argv, paths.root.absolute(), start.env)
+    with FolderHandle(paths.root) as place, supervise(command, how) as running:
+        seen = follow_log(running, start, said_before, teller, place)
+        if place.is_deleted:
+            return close_record(record, deleted_folder_outcome(paths.root, seen, running.returncode), "failed")
+        if (now := place.now()) != place.root:
+            start = replace(start, paths=RunPaths(now), is_moved=True)
+        return conclude_run(start, record, running, seen, teller)
+
+
+def conclude_run(
+    start: LaunchContext, record: Record, running: RunningCommand, seen: LogSummary, teller: EventDispatcher
+) -> Record:
+    """The verdict, written down where the run folder is now."""
+    paths = start.paths
+    stopped_by = running.stopped_by if running.returncode != 0 else None
+    remarks = start.sequel.collect() if start.sequel is not None else ()
+    remarks += strip_saved_loras(paths.output, start.name) if start.deterministic else ()
+    evidence = collect_result(start, running.returncode, seen, teller.losses.facts)
+    evidence = with_run_facts(evidence, paths, record)
+    reached = stopped_by is not None and evidence.returncode == 0
+    record = with_verdict(start, record, evidence, None if reached else stopped_by)
+    record = with_remarks(record, (*loss_remarks(record, teller.losses), *remarks))
+    finalize_run(paths, record, teller.events)
+    return record
+
+
+def follow_log(
+    running: RunningCommand, start: LaunchContext, begin: int, teller: EventDispatcher, place: FolderHandle
+) -> LogSummary:
+    """Read the log from byte ``begin`` as it grows, until the trainer and all it started are gone."""
+    shift = start.sequel.first_step - start.sequel.offset if start.sequel is not None else 0
+    with (
+        open_file(start.paths.log, within=start.paths.root) as file,
+        LossFile(start.paths.root, start.paths.tensorboard) as losses,
+    ):
+        listener = LogListener(losses, shift)
+        file.seek(begin)
+        over = False
+        while not over:
+            over = running.wait(POLL_INTERVAL_S)
+            teller.tell(listener.feed_log(file.read()))
+            if teller.is_past_end and running.stopped_by is None:
+                running.stop(STOPPED_BY_LORABAKE)
+            if running.stopped_by is None and place.is_deleted:
+                running.stop(DELETED)  # nothing that it makes could be saved
+        teller.tell(listener.close())
+    return replace(listener.seen, step=teller.of_the_run(listener.seen.step))
+
+
+@dataclass(slots=True)
+class LogListener:
+    """What the trainer says, and beside each step the losses that it wrote for TensorBoard.
+
+    ``shift`` is what its step numbers there have over those of its bar.
+    """
+
+    losses: LossFile
+    shift: int = 0
+    parser: LogParser = field(default_factory=LogParser)
+
+    @property
+    def seen(self) -> LogSummary:
+        return self.parser.seen
+
+    def feed_log(self, data: bytes) -> list[ProgressEvent]:
+        """A piece of the log. What is written of a step was written before the log shows the next one."""
+        return self._with_losses(self.parser.feed(data))
+
+    def close(self) -> list[ProgressEvent]:
+        return self._with_losses(self.parser.close())
+
+    def _with_losses(self, events: list[ProgressEvent]) -> list[ProgressEvent]:
+        self.losses.read()
+        told = [self._with_loss(event) if isinstance(event, Step) else event for event in events]
+        if (held := self.parser.held) is not None and self.losses.take(held + self.shift) is not None:
+            told += [self._with_loss(event) for event in self.parser.release() if isinstance(event, Step)]
+        return told
+
+    def _with_loss(self, step: Step) -> Step:
+        known = self.losses.take(step.number + self.shift)
+        return step if known is None else replace(step, loss_average=known.average, loss_current=known.current)
+
+
+@dataclass(slots=True)
+class EventDispatcher:
+    """Passes events on, with the run's own numbers: to the events file first, then to whoever watches.
+
+    ``enough`` is whether a continuation that does not end by itself is past the run's last step, whose files it has
+    then written: sd-scripts saves before it takes the next step (TN:1497-1503).
+    """
+
+    events: EventLog
+    watcher: Watcher
+    losses: LossMonitor = field(default_factory=LossMonitor)
+    lost: bool = False
+    sequel: ResumeHooks | None = None
+    planned: int = 0
+    is_past_end: bool = False
+
+    def tell(self, told: Iterable[ProgressEvent]) -> None:
+        """A full disk must not stop hours of training for want of an events file; the trainer's own log goes on."""
+        told = list(self._with_bad_losses(told if self.sequel is None else self._renumber_steps(told, self.sequel)))
+        if not self.lost:
+            try:
+                self.events.progress(told)
+            except OSError as error:
+                self.lost = True
+                why = error.strerror or str(error)
+                told.append(LogLine(msg("lorabake: events.jsonl ends here: {why}", why=why)))
+        for event in told:
+            self.watcher(event)
+
+    def _with_bad_losses(self, told: Iterable[ProgressEvent]) -> Iterable[ProgressEvent]:
+        """With a word where the loss becomes one that cannot be."""
+        for event in told:
+            yield event
+            if isinstance(event, Step) and (bad := self.losses.add_step(event)) is not None:
+                yield bad
+
+    def _renumber_steps(self, told: Iterable[ProgressEvent], sequel: ResumeHooks) -> Iterable[ProgressEvent]:
+        for event in told:
+            if isinstance(event, Step):
+                self.is_past_end = self.is_past_end or (
+                    sequel.overruns and event.number + sequel.first_step > self.planned
+                )
+                if (step := self.of_the_run(event)) is not None and not self.is_past_end:
+                    yield step
+            elif isinstance(event, Saving):
+                yield Saving(sequel.named(event.path))
+            else:
+                yield event
+
+    def of_the_run(self, step: Step | None) -> Step | None:
+        """A step as the run counts it, not beyond its last one."""
+        if step is None or self.sequel is None:
+            return step
+        return replace(step, number=min(step.number + self.sequel.first_step, self.planned), total=self.planned)
+
+
+def collect_result(
+    start: LaunchContext, returncode: int | None, seen: LogSummary, loss: LossFacts = NO_LOSS_FACTS
+) -> RunResult:
+    """What there is to judge by, the LoRA's own numbers among it."""
+    path = start.paths.root / start.output
+    opaque = path.suffix != ".safetensors" and path.is_file() and path.stat().st_size > 0
+    weights, unreadable = (None, None) if opaque else read_output(path)
+    if start.sequel is not None and start.sequel.overruns and path.is_file():
+        # The last step's file is there: how the trainer ended after that is no matter, most likely lorabake did it.
+        returncode, seen = 0, replace(seen, saved=True)
+    return RunResult(
+        returncode=returncode,
+        seen=seen,
+        loss=loss,
+        planned_steps=start.planned_steps,
+        output=start.output,
+        weights=weights,
+        unreadable=unreadable,
+        opaque=opaque,
+        disk_free=shutil.disk_usage(start.paths.root).free,
+    )
+
+
+def read_output(path: Path) -> tuple[WeightFacts | None, Message | None]:
+    """The facts of a LoRA file, or why it cannot be read; neither when there is none."""
+    try:
+        return read_weights(path), None
+    except FileNotFoundError:
+        return None, None
+    except WeightsError as error:
+        return None, error.why
+    except OSError as error:
+        return None, literal(str(error))
+
+
+def with_verdict(start: LaunchContext, record: Record, evidence: RunResult, stopped_by: str | None) -> Record:
+    """The record with the verdict and the hashes of what was written."""
+    if stopped_by is not None:
+        outcome = judge_interruption(evidence, stopped_by)
+    else:
+        outcome = judge_rehearsal(evidence) if start.rehearsal else judge_run(evidence)
+    status: RunStatus = (
+        "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
+    )
+    outcome = with_outputs(outcome, start.paths)
+    outcome = with_moved_folder(outcome, status, start.paths.root) if start.is_moved else outcome
+    changes = start.watch.changes(start.paths.root) if start.watch is not None else ()
+    record = close_record(record, *with_input_changes(outcome, status, changes))
+    if record.outcome is None or record.trained or start.rehearsal:
+        return record
+    further = resume_options(start.paths, record).next_step
+    return with_outcome(record, record.outcome.model_copy(update={"resume_step": further}))

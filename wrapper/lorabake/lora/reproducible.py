@@ -1,0 +1,46 @@
+"""A LoRA without what is otherwise every time it is trained, so that the same training gives the same file."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from lorabake.lora.rewritten_header import rewrite_metadata
+from lorabake.util.files import is_file
+from lorabake.util.safetensors import HeaderError
+from lorabake_schemas.messages import Message, literal, msg
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Drawn before the seed is set (TN:492), and the clock (TN:493, 1301, 1714; modelspec.date: library/sai_model_spec.py).
+# sshs_legacy_hash is taken of the file's 64 KiB after the first MiB, header and all (TU:3276-3283), which shift with
+# the length of those numbers; sshs_model_hash is of the tensors alone and stays.
+VOLATILE_KEYS = frozenset({
+    "ss_session_id", "ss_training_started_at", "ss_training_finished_at", "modelspec.date", "sshs_legacy_hash",
+})  # fmt: skip
+
+
+def strip_volatile_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """Sorted, too: the safetensors library writes its keys in a random order."""
+    return {key: metadata[key] for key in sorted(metadata) if key not in VOLATILE_KEYS}
+
+
+def strip_saved_loras(folder: Path, name: str) -> tuple[Message, ...]:
+    """Do so with every LoRA that sd-scripts saved there as ``name`` (TU:89-97); words on each of which that failed.
+
+    Links, files of other names and damaged ones are left as they are.
+    """
+    saved = re.compile(re.escape(name) + r"(?:-\d{6,}|-step\d{8,})?\.safetensors")
+    failed: list[Message] = []
+    for path in sorted(folder.glob("*.safetensors")):
+        if not saved.fullmatch(path.name) or path.is_symlink() or not is_file(path):
+            continue
+        try:
+            rewrite_metadata(path, strip_volatile_metadata)
+        except HeaderError:
+            continue
+        except OSError as error:
+            why = literal(error.strerror or str(error))
+            failed.append(msg("{file} keeps its times, and differs from a rerun's: {why}", file=path.name, why=why))
+    return tuple(failed)

@@ -1,0 +1,188 @@
+"""Which pictures an epoch holds, how often, and in which buckets. Pure.
+
+The arithmetic is that of sd-scripts-facts 2.8 (TU:1050-1084, TU:2118-2182).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lorabake.errors import RecipeError
+from lorabake.planning.buckets import BucketRules, bucket_assigner
+from lorabake_schemas.bucket_fit import BucketFit, Size, SubsetFits
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.messages import msg
+from lorabake_schemas.plan import Bucket, UnderfilledBatches
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetInput:
+    """One ``[[datasets.subsets]]``: the sizes of its images in sd-scripts' order, their names where they are known."""
+
+    title: str
+    sizes: tuple[Size, ...]
+    num_repeats: int = 1
+    is_reg: bool = False
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetBlock:
+    """One ``[[datasets]]``: its subsets in order, its bucket settings, its batch size."""
+
+    subsets: tuple[SubsetInput, ...]
+    rules: BucketRules
+    batch_size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCounts:
+    """What an epoch of all blocks holds, whatever its schedule.
+
+    ``subsets`` are those of all blocks in order, ``repeats`` and ``fits`` one entry for each picture of each of them.
+    """
+
+    subsets: tuple[SubsetInput, ...]
+    repeats: tuple[tuple[int, ...], ...]
+    fits: tuple[SubsetFits, ...]
+    buckets: tuple[Bucket, ...]
+    underfilled: UnderfilledBatches
+    batch_size: int
+
+    @property
+    def batches(self) -> int:
+        return sum(bucket.batches for bucket in self.buckets)
+
+
+def count_batches(blocks: Sequence[DatasetBlock]) -> BatchCounts:
+    """Every picture placed and counted.
+
+    Raises RecipeError where sd-scripts would stop: a resolution outside the bucket limits, pictures that fit no
+    bucket (a finding for each subset that has some).
+    """
+    subsets = tuple(subset for block in blocks for subset in block.subsets)
+    repeats = tuple(each for block in blocks for each in effective_repeats(block.subsets))
+    fits, buckets, extra, done = list[SubsetFits](), list[Bucket](), 0, 0
+    for block in blocks:
+        own = repeats[done : done + len(block.subsets)]
+        done += len(block.subsets)
+        placed = _assign_buckets(block, own)
+        found = _count_buckets(placed, own, block.batch_size)
+        extra += sum(bucket.batches for bucket in found) - -(-sum(b.samples for b in found) // block.batch_size)
+        fits += placed
+        buckets += found
+    largest = max((block.batch_size for block in blocks), default=1)
+    return BatchCounts(subsets, repeats, tuple(fits), tuple(buckets), _count_underfilled(buckets, extra), largest)
+
+
+def effective_repeats(subsets: Sequence[SubsetInput]) -> tuple[tuple[int, ...], ...]:
+    """How often each image of each subset comes per epoch, after sd-scripts has balanced regularization images.
+
+    Subsets with less than one repeat are left out (TU:2124). Regularization images are taken in order with their
+    own repeats until they are as many as the training samples; if they are too few, each gets one more, round
+    after round, until they are equal. Images never reached stay out (S13, TU:2166-2182).
+    """
+    kept = [subset if subset.num_repeats >= 1 else None for subset in subsets]
+    wanted = sum(subset.num_repeats * len(subset.sizes) for subset in kept if subset and not subset.is_reg)
+    order = [subset.num_repeats for subset in kept if subset and subset.is_reg for _ in subset.sizes]
+    reg = iter(_balance_regularization(order, wanted))
+    return tuple(
+        tuple(next(reg) if subset.is_reg else subset.num_repeats for _ in subset.sizes) if subset else ()
+        for subset in kept
+    )
+
+
+def _balance_regularization(own: Sequence[int], wanted: int) -> list[int]:
+    """The loop of TU:2166-2182 in closed form: a first pass with own repeats, then whole and part rounds of one."""
+    total, taken = 0, list[int]()
+    for repeats in own:
+        taken.append(repeats if total < wanted else 0)
+        total += taken[-1]
+    if total >= wanted or not taken:
+        return taken
+    rounds, rest = divmod(wanted - total, len(taken))
+    return [repeats + rounds + (at < rest) for at, repeats in enumerate(taken)]
+
+
+def _assign_buckets(block: DatasetBlock, repeats: Sequence[tuple[int, ...]]) -> list[SubsetFits]:
+    place = bucket_assigner(block.rules)
+    try:
+        return [_assign_subset(subset, each, place) for subset, each in zip(block.subsets, repeats, strict=True)]
+    except RecipeError as error:
+        raise RecipeError(error.message, _unplaceable_findings(block, repeats, place), error.hint) from error
+
+
+def _assign_subset(subset: SubsetInput, repeats: tuple[int, ...], place: Callable[[Size], BucketFit]) -> SubsetFits:
+    if not repeats:
+        return (None,) * len(subset.sizes)
+    return tuple(place(size) if times else None for size, times in zip(subset.sizes, repeats, strict=True))
+
+
+def _unplaceable_findings(
+    block: DatasetBlock, repeats: Sequence[tuple[int, ...]], place: Callable[[Size], BucketFit]
+) -> tuple[Finding, ...]:
+    """What to say of the pictures on which sd-scripts divides by zero without naming them (TU:287, TU:319)."""
+    found = list[Finding]()
+    seen = Counter[str]()
+    for subset, each in zip(block.subsets, repeats, strict=True):
+        table = "regularization" if subset.is_reg else "concept"
+        names = [
+            subset.names[at] if subset.names else f"{size[0]}x{size[1]}"
+            for at, (size, times) in enumerate(zip(subset.sizes, each, strict=False))
+            if times and not _fits_bucket(size, place)
+        ]
+        if names:
+            found.append(_unplaceable_finding((table, seen[table], "images"), names))
+        seen[table] += 1
+    return tuple(found)
+
+
+def _fits_bucket(size: Size, place: Callable[[Size], BucketFit]) -> bool:
+    try:
+        place(size)
+    except RecipeError:
+        return False
+    return True
+
+
+def _unplaceable_finding(where: tuple[str | int, ...], names: Sequence[str]) -> Finding:
+    message = msg(
+        "too narrow or too small for any bucket: {names}, and sd-scripts would stop without saying at which picture",
+        names=", ".join(names),
+    )
+    fix = msg("crop these pictures or leave them out, or take bucket_no_upscale out")
+    return Finding(rule="S16", severity=Severity.ERROR, where=where, message=message, fix=fix)
+
+
+def _count_buckets(placed: Sequence[SubsetFits], repeats: Sequence[tuple[int, ...]], batch_size: int) -> list[Bucket]:
+    held, pictures = Counter[Size](), Counter[Size]()
+    for fits, each in zip(placed, repeats, strict=True):
+        for fit, times in zip(fits, each, strict=False):  # a left-out subset has no repeats
+            if fit is not None:
+                held[fit.bucket] += times
+                pictures[fit.bucket] += 1
+    return [
+        Bucket(
+            width=size[0],
+            height=size[1],
+            samples=count,
+            batches=-(-count // batch_size),
+            pictures=pictures[size],
+            missing=-count % batch_size,
+        )
+        for size, count in sorted(held.items())
+    ]
+
+
+def _count_underfilled(buckets: Sequence[Bucket], extra: int) -> UnderfilledBatches:
+    short = [bucket.missing for bucket in buckets if bucket.missing]
+    batches = sum(bucket.batches for bucket in buckets)
+    return UnderfilledBatches(
+        batches=len(short),
+        share=len(short) / batches if batches else 0.0,
+        missing_samples=sum(short),
+        extra_batches=extra,
+        lone_buckets=sum(bucket.samples == 1 for bucket in buckets),
+    )

@@ -1,0 +1,72 @@
+"""The digest of a run: one SHA-256 over everything that determines its result, and over nothing else. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from lorabake_schemas.base import OptionValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lorabake_schemas.plan import LaunchPlan
+    from lorabake_schemas.record import InputDigest, TrainerRecord
+
+DIGEST_VERSION = 1  # of what goes into the digest: a change of it makes every digest another one
+
+
+def placeholder_paths(inputs: Sequence[InputDigest], paths: Sequence[str] = ()) -> dict[str, str]:
+    """Each path of the recipe by its part in the run ("base-0", "concept-1"), to compile without any path.
+
+    ``paths`` are all of them in the recipe's order: some are not read in a rehearsal, or do not change what is trained.
+    """
+    others = {path: f"path-{number}" for number, path in enumerate(paths)}
+    return others | {each.name: f"{each.role}-{each.index}" for each in reversed(inputs) if each.kind != "hub"}
+
+
+def compute_run_digest(
+    files: Mapping[str, bytes], inputs: Sequence[InputDigest], trainer: TrainerRecord, launch: LaunchPlan
+) -> str:
+    """``files`` are the run's compiled files by name, their paths spelled by content_spelling.
+
+    What is left out does not change what is trained, or cannot be told apart here: paths, names of machines and
+    accounts, times, lorabake's version, the hardware. Two kinds of GPU may round differently; ``lorabake diff`` names
+    them. Caches count: sd-scripts draws random numbers when it makes one, and none when it takes one up.
+    """
+    parts = {
+        "version": DIGEST_VERSION,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "inputs": [[each.role, each.index, _content_key(each)] for each in inputs],
+        "trainer": _trainer_key(trainer),
+        "launch": {
+            name: value
+            for name, value in launch.model_dump(mode="json").items()
+            if name not in {"gpu_ids", "main_process_port"}
+        },
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _content_key(of: InputDigest) -> str:
+    """What an input is known by.
+
+    The tokenizers that sd-scripts fetches of itself have not changed in years and go by their names: a machine that
+    has them and one that fetches them on the way train the same.
+    """
+    if of.kind == "hub" and (of.role == "tokenizer" or of.sha256 is None):
+        return of.name
+    return of.sha256 or ""
+
+
+def _trainer_key(trainer: TrainerRecord) -> dict[str, OptionValue | dict[str, str] | None]:
+    """The trainer without where it lies; Python by its minor version, whose patches train the same.
+
+    sd-scripts by its files where they were looked at: a copy of them without git's folder is the same.
+    """
+    return {
+        "sd-scripts": trainer.tree or trainer.commit,
+        "packages": dict(trainer.packages),
+        "python": ".".join((trainer.python_version or "").split(".")[:2]),
+    }

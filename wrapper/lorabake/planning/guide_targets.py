@@ -1,0 +1,39 @@
+"""The guide's numbers of exposures and steps, to hold beside the plan's own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lorabake_schemas.machine import Family
+from lorabake_schemas.plan import ConceptShare, Forecast, GuideTarget
+from lorabake_schemas.recipe import RecipeKind
+
+STYLE_TARGET_STEPS = 4000
+
+
+def target_exposures(kind: RecipeKind, family: Family) -> tuple[int, str]:
+    """How often the guide wants each picture seen, and the rule that says so (F4): styles less, SDXL half."""
+    if kind == "style":
+        return 35, "G8.5"
+    return (50, "G4.33") if family == "sdxl" else (100, "G4.32")
+
+
+def with_guide_targets(counted: Forecast, kind: RecipeKind, family: Family, *, adaptive: bool) -> Forecast:
+    """The forecast with the guide's marks beside it."""
+    return counted.model_copy(update={"marks": list_guide_targets(counted, kind, family, adaptive=adaptive)})
+
+
+def list_guide_targets(
+    counted: Forecast, kind: RecipeKind, family: Family, *, adaptive: bool
+) -> tuple[GuideTarget, ...]:
+    """Exposures of the concept with the most pictures, and steps: 2000 for anything (G5.2), about 4000 for a style
+    unless an adaptive optimizer trains it (GC.19)."""
+    wanted, rule = target_exposures(kind, family)
+    seen = GuideTarget(rule=rule, measure="exposures", guide=wanted, planned=largest_concept(counted.shares).exposures)
+    steps = [("G5.2", 2000)] + ([("GC.19", STYLE_TARGET_STEPS)] if kind == "style" and not adaptive else [])
+    return (seen, *(GuideTarget(rule=rule, measure="steps", guide=to, planned=counted.steps) for rule, to in steps))
+
+
+def largest_concept(shares: Sequence[ConceptShare]) -> ConceptShare:
+    """The concept with the most pictures, the first of several."""
+    return max((share for share in shares if not share.is_reg), key=lambda share: share.images)

@@ -1,0 +1,76 @@
+"""What kind of run this is: the few facts on which the guide's values depend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lorabake_schemas.guide.defaults import (
+    is_multi_concept,
+    resolve_family,
+    resolve_network_type,
+    resolve_optimizer,
+    resolve_scheduler,
+)
+from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.recipe import NetworkType, Recipe, RecipeKind, TagStyle
+from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
+
+    ``multi``: several concepts. ``unet_only``: the text encoder is left alone. ``tags`` None means the recipe does
+    not say. ``scheduler`` None means that the optimizer or [kohya] lr_scheduler_type brings its own.
+    """
+
+    family: Family
+    kind: RecipeKind
+    optimizer: str
+    network: NetworkType
+    scheduler: str | None
+    multi: bool
+    unet_only: bool
+    tags: TagStyle | None
+    v_prediction: bool
+    zero_terminal_snr: bool
+    cuda: bool
+    gpu_memory_mib: int
+
+    @property
+    def adaptive(self) -> bool:
+        return is_adaptive(self.optimizer)
+
+    @property
+    def adam(self) -> bool:
+        return self.optimizer in ADAM_OPTIMIZERS
+
+    @property
+    def lycoris(self) -> bool:
+        return self.network != "lora"
+
+    @property
+    def sdxl(self) -> bool:
+        return self.family == "sdxl"
+
+
+def build_profile(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Profile:
+    """What the recipe says, else what the facts say, else the defaults that the rules assume, too."""
+    return Profile(
+        family=resolve_family(recipe, base),
+        kind=recipe.kind,
+        optimizer=resolve_optimizer(recipe.train),
+        network=resolve_network_type(recipe),
+        scheduler=resolve_scheduler(recipe),
+        multi=is_multi_concept(recipe),
+        unet_only=recipe.network.network_train_unet_only is True,
+        tags=recipe.base.tags,
+        v_prediction=_first_known(recipe.base.v_prediction, base.v_prediction),
+        zero_terminal_snr=_first_known(recipe.base.zero_terminal_snr, base.zero_terminal_snr),
+        cuda=machine.device == "cuda",
+        gpu_memory_mib=min((gpu.memory_mib for gpu in machine.gpus), default=0),
+    )
+
+
+def _first_known(said: bool | None, found: bool | None) -> bool:
+    return said if said is not None else bool(found)

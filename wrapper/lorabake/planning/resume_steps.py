@@ -1,0 +1,101 @@
+"""From which step sd-scripts can truly go on, with which flags, and what its own numbers then lack. Pure.
+
+TN is train_network.py of the pin. `tests/real/test_resumed.py` holds it against the real one.
+
+- A state of an epoch's end: without --skip_until_initial_step it starts at the next epoch and trains it and all after
+  it whole (TN:1264-1270), whatever the gradient accumulation; its step numbers begin at 0 again.
+- A state inside an epoch: with --skip_until_initial_step it goes on inside that epoch, its step numbers short by the
+  epochs before (TN:1340-1345). With gradient accumulation it multiplies the step but not the epoch's length
+  (TN:1258-1262), and trains too little or nothing.
+- Since its numbers are short, it does not see max_train_steps come where that is no whole number of epochs
+  (TN:1632): it goes on to the end of the last one. lorabake has it save at the last step, and stops it there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lorabake_schemas.messages import Message, msg
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSchedule:
+    """The whole way of a training, as sd-scripts counted it at its beginning; ``batches`` are those of an epoch and a
+    process."""
+
+    batches: int
+    accumulation: int
+    epochs: int
+    steps: int
+    save_every_n_steps: int | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, math.ceil(self.batches / self.accumulation))
+
+    def last_step_of_epoch(self, epoch: int) -> int:
+        """The step after which an epoch, counted from 1, is over; the last one may be cut short."""
+        return min(epoch * self.steps_per_epoch, self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeSteps:
+    """How sd-scripts goes on after ``step``.
+
+    ``offset`` is what its own step numbers lack. ``stop_at`` is its own number of the last step, where it would not
+    end there by itself; ``save_every_n_steps`` what has to be set so that it saves there.
+    """
+
+    step: int
+    offset: int
+    skip: bool
+    stop_at: int | None = None
+    save_every_n_steps: int | None = None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """For the command line, where they come before the compiled file (TU:4760-4761).
+
+        --initial_step says what a state's train_state.json cannot: one that was saved in a continuation counts short.
+        """
+        every = self.save_every_n_steps
+        return (
+            *("--initial_step", str(self.step)),
+            *(("--skip_until_initial_step",) if self.skip else ()),
+            *(("--save_every_n_steps", str(every)) if every is not None else ()),
+        )
+
+
+def plan_resume_steps(course: TrainingSchedule, step: int) -> ResumeSteps | Message:
+    """How to go on from a state of that step, or in words why that cannot be."""
+    if step >= course.steps:
+        return msg("it is of the last step: nothing is left to train")
+    epochs, inside = divmod(step, course.steps_per_epoch)
+    if inside and course.accumulation > 1:
+        return msg(
+            "it was saved inside epoch {epoch}, and with gradient_accumulation_steps = {n} sd-scripts goes on from an "
+            "epoch's end only",
+            epoch=epochs + 1,
+            n=course.accumulation,
+        )
+    offset = epochs * course.steps_per_epoch
+    if not offset or course.steps % course.steps_per_epoch == 0:
+        return ResumeSteps(step, offset, skip=bool(inside))
+    last = course.steps - offset
+    every = course.save_every_n_steps
+    fits = every is not None and last % every == 0
+    return ResumeSteps(step, offset, bool(inside), last, None if fits else nearest_divisor(last, every))
+
+
+def nearest_divisor(last: int, wanted: int | None) -> int:
+    """The divisor of ``last`` that is most like what was wanted, so that a file falls on the last step; the larger of
+    two that are as near."""
+    if wanted is None:
+        return last
+    return min(list_divisors(last), key=lambda each: (abs(math.log(each / wanted)), -each))
+
+
+def list_divisors(number: int) -> list[int]:
+    small = [each for each in range(1, math.isqrt(number) + 1) if number % each == 0]
+    return sorted({*small, *(number // each for each in small)})

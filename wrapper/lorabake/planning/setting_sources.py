@@ -1,0 +1,46 @@
+"""How a value is decided: the recipe's own, else the guide's, and in either case the source is kept."""
+
+from __future__ import annotations
+
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.messages import Message, literal
+from lorabake_schemas.plan import Origin, Setting, Source
+
+NO_REASON = literal("")
+FROM_RECIPE = Source(origin=Origin.RECIPE)
+
+
+def default_by_guide(rule: str, why: Message = NO_REASON) -> Source:
+    """A value the guide recommends."""
+    return Source(origin=Origin.GUIDE, rule=rule, why=why)
+
+
+def forced_by(rule: str, why: Message = NO_REASON) -> Source:
+    """A value that sd-scripts needs to do what was asked."""
+    return Source(origin=Origin.SD_SCRIPTS, rule=rule, why=why)
+
+
+def by_hardware(why: Message) -> Source:
+    """A value that depends on this machine."""
+    return Source(origin=Origin.MACHINE, why=why)
+
+
+def default_by_lorabake(why: Message) -> Source:
+    """A value that neither the guide nor sd-scripts gives."""
+    return Source(origin=Origin.LORABAKE, why=why)
+
+
+def choose(
+    option: str, given: OptionValue | None, default: OptionValue | None = None, source: Source = FROM_RECIPE
+) -> tuple[Setting, ...]:
+    """``option`` from the recipe (``given``), else ``default`` with its ``source``, else nothing."""
+    if given is not None:
+        return (Setting(option=option, value=given, source=FROM_RECIPE),)
+    if default is not None:
+        return (Setting(option=option, value=default, source=source),)
+    return ()
+
+
+def fixed(option: str, value: OptionValue, source: Source) -> tuple[Setting, ...]:
+    """``option`` whatever the recipe says."""
+    return (Setting(option=option, value=value, source=source),)

@@ -1,0 +1,159 @@
+"""The dataset side: resolution and buckets, one subset per concept and regularization set, balanced repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from lorabake.planning.profile import Profile
+from lorabake.planning.repeats import balance_repeats
+from lorabake.planning.setting_sources import FROM_RECIPE, choose, default_by_guide, fixed, forced_by
+from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
+from lorabake_schemas.guide.defaults import count_leading_tags, is_shuffled, list_leading_tags, resolve_native_side
+from lorabake_schemas.messages import msg
+from lorabake_schemas.plan import Setting, Source, SubsetPlan
+from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularization, Train
+
+
+def dataset_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
+    """The ``[[datasets]]`` level."""
+    train = recipe.train
+    resolution, rule = default_resolution(recipe, profile)
+    sides = train.resolution or resolution
+    low, high = (sides, sides) if isinstance(sides, int) else (min(sides), max(sides))
+    return (
+        *choose("resolution", train.resolution, resolution, default_by_guide(rule)),
+        *choose("batch_size", train.train_batch_size, 1, default_by_guide(_batch_size_rule(profile))),
+        *choose("enable_bucket", train.enable_bucket, True, default_by_guide("G4.62")),
+        *choose(
+            "bucket_no_upscale",
+            train.bucket_no_upscale,
+            False,
+            forced_by("S16", msg("else the bucket limits do nothing")),
+        ),
+        *choose("min_bucket_reso", train.min_bucket_reso, min(256, low), forced_by("S15")),
+        *choose("max_bucket_reso", train.max_bucket_reso, *_default_max_bucket(high, profile)),
+        *choose("bucket_reso_steps", train.bucket_reso_steps, 64, forced_by("S15")),
+    )
+
+
+def _batch_size_rule(profile: Profile) -> str:
+    return "G6.2" if profile.multi else "G7.24" if profile.network == "dylora" else "G4.24"
+
+
+def default_resolution(recipe: Recipe, profile: Profile) -> tuple[int, str]:
+    """Never above the model's native size, where the recipe or the model's name tells it (G4.59)."""
+    size, rule = (1024, "G4.58") if profile.sdxl else (768, "G4.57")
+    native = resolve_native_side(recipe)
+    return (native // 64 * 64, "G4.59") if native and native < size else (size, rule)
+
+
+def _default_max_bucket(resolution: int, profile: Profile) -> tuple[int, Source]:
+    """2048 for SDXL at its own size, else the next multiple of 64 from 1.25 times the resolution (F7)."""
+    if profile.sdxl and resolution >= 1024:
+        return max(2048, resolution), default_by_guide("G4.65")
+    return -(-resolution * 5 // 256) * 64, default_by_guide("G4.63")
+
+
+def resolve_repeats(recipe: Recipe, counts: Sequence[int]) -> tuple[int, ...]:
+    """Repeats per concept: the recipe's own; for several concepts without any, balanced (G6.11, T1-T3)."""
+    given = [concept.num_repeats for concept in recipe.concept]
+    if len(given) == 1:
+        return (given[0] or 1,)
+    if not any(given):
+        return balance_repeats(counts)
+    target = max(count * repeats for count, repeats in zip(counts, given, strict=True) if repeats)
+    return tuple(
+        repeats or max(1, (2 * target + count) // (2 * count) if count else 1)
+        for count, repeats in zip(counts, given, strict=True)
+    )
+
+
+def plan_subsets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[SubsetPlan, ...]:
+    """Training subsets first, then regularization, all in one ``[[datasets]]`` block (S13)."""
+    repeats = resolve_repeats(recipe, [len(folder.images) for folder in facts.concepts])
+    train = tuple(
+        _concept_subset(concept, count, len(folder.images), recipe, profile)
+        for concept, count, folder in zip(recipe.concept, repeats, facts.concepts, strict=True)
+    )
+    reg = tuple(
+        _regularization_subset(part, len(folder.images), recipe.captions)
+        for part, folder in zip(recipe.regularization, facts.regularization, strict=True)
+    )
+    return (*_with_unique_titles(train), *_with_unique_titles(reg))
+
+
+def _with_unique_titles(parts: Sequence[SubsetPlan]) -> Iterator[SubsetPlan]:
+    """Sets of one title, such as two folders of one class, with their number among these."""
+    titles = [part.title for part in parts]
+    for place, part in enumerate(parts):
+        number = titles[: place + 1].count(part.title)
+        yield part if titles.count(part.title) == 1 else part.model_copy(update={"title": f"{part.title} ({number})"})
+
+
+def _concept_subset(concept: Concept, repeats: int, images: int, recipe: Recipe, profile: Profile) -> SubsetPlan:
+    captions = recipe.captions
+    repeat_rule = default_by_guide("G6.11") if profile.multi else default_by_guide("G2.20")
+    shuffle = concept.shuffle_caption if concept.shuffle_caption is not None else captions.shuffle_caption
+    keep = concept.keep_tokens if concept.keep_tokens is not None else captions.keep_tokens
+    settings = (
+        *fixed("image_dir", concept.images, FROM_RECIPE),
+        *choose("num_repeats", concept.num_repeats, repeats, repeat_rule),
+        *fixed(
+            "class_tokens",
+            ", ".join(list_leading_tags(concept)),
+            default_by_guide("G6.17" if concept.outfit else "G2.21"),
+        ),
+        *choose("caption_extension", captions.caption_extension, CAPTION_EXTENSION, default_by_guide("G3.3")),
+        *choose("shuffle_caption", shuffle, is_shuffled(concept, recipe), default_by_guide("G4.93")),
+        *choose(
+            "keep_tokens",
+            keep,
+            count_leading_tags(concept, captions),
+            default_by_guide("G4.90", msg("counted in tags: token, outfit, class")),
+        ),
+        *choose("flip_aug", concept.flip_aug, False, default_by_guide("G4.98")),
+        *_caption_settings(captions),
+    )
+    return SubsetPlan(
+        title=", ".join(list_leading_tags(concept)[: 2 if concept.outfit else 1]),
+        is_reg=False,
+        images=images,
+        settings=settings,
+    )
+
+
+def _caption_settings(captions: Captions) -> tuple[Setting, ...]:
+    return (
+        *choose("caption_prefix", captions.caption_prefix),
+        *choose("caption_suffix", captions.caption_suffix),
+        *choose("caption_dropout_rate", captions.caption_dropout_rate),
+        *choose("caption_tag_dropout_rate", captions.caption_tag_dropout_rate),
+    )
+
+
+def _regularization_subset(part: Regularization, images: int, captions: Captions) -> SubsetPlan:
+    settings = (
+        *fixed("image_dir", part.images, FROM_RECIPE),
+        *choose("num_repeats", part.num_repeats, 1, default_by_guide("G35.2")),
+        *fixed("class_tokens", part.class_, default_by_guide("G35.3")),
+        *fixed("is_reg", True, forced_by("S13")),
+        *choose("caption_extension", captions.caption_extension, CAPTION_EXTENSION, default_by_guide("G3.3")),
+    )
+    return SubsetPlan(title=part.class_, is_reg=True, images=images, settings=settings)
+
+
+def largest_repeats(parts: Sequence[SubsetPlan]) -> int:
+    """The repeats of the training subset with the most pictures (F4)."""
+    biggest = max((part for part in parts if not part.is_reg), key=lambda part: part.images)
+    return next(int(str(s.value)) for s in biggest.settings if s.option == "num_repeats")
+
+
+def gradient_accumulation_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
+    """Written only when above 1; the guide asks DyLoRA for it without a number (G7.23)."""
+    default = 2 if profile.network == "dylora" else None
+    return choose(
+        "gradient_accumulation_steps",
+        train.gradient_accumulation_steps,
+        default,
+        default_by_guide("G7.23", msg("2 is ours")),
+    )

@@ -1,0 +1,199 @@
+"""The network: module, rank, alpha, and the arguments of each LyCORIS algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from lorabake.planning.profile import Profile
+from lorabake.planning.setting_sources import (
+    FROM_RECIPE,
+    choose,
+    default_by_guide,
+    default_by_lorabake,
+    fixed,
+    forced_by,
+)
+from lorabake_schemas.guide.defaults import CONV_RANK, DYLORA_BLOCK_SIZE, DYLORA_RANK
+from lorabake_schemas.messages import msg
+from lorabake_schemas.plan import Setting, Source
+from lorabake_schemas.recipe import Network
+from lorabake_schemas.sd_scripts import LYCORIS_PRESETS_BROKEN_ON_SD1, RANK_DROPOUT_ALGORITHMS
+
+CONVOLUTION_ALGORITHMS = ("locon", "loha", "lokr", "dylora", "glora", "diag-oft")
+ALPHA_IGNORED_BY = ("ia3", "diag-oft")  # S33
+FULL_PRESET_FILE = "lycoris-preset-full-sd15.toml"
+IA3_PRESET_FILE = "lycoris-preset-ia3.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChoice:
+    """The settings, and the LyCORIS preset file that has to lie in the run folder, if any: one of ours by its
+    name under vendor/ (``shipped_preset``) or the recipe's own by its path (``own_preset``)."""
+
+    settings: tuple[Setting, ...]
+    shipped_preset: str | None
+    own_preset: str | None
+
+
+def network_settings(network: Network, profile: Profile) -> NetworkChoice:
+    """Everything that starts with ``network_``, plus scale_weight_norms."""
+    preset = _choose_preset(network, profile)
+    arguments = _lycoris_arguments(network, profile, preset) if profile.lycoris else _lora_arguments(network)
+    settings = (
+        *_module_settings(profile),
+        *_rank_settings(network, profile),
+        *_network_args_settings(arguments),
+        *_dropout_settings(network, profile),
+        *choose("network_train_unet_only", network.network_train_unet_only or None),
+        *choose("network_weights", network.network_weights),
+        *choose("scale_weight_norms", network.scale_weight_norms or None),
+    )
+    own = network.preset if profile.lycoris and _is_preset_file(network.preset) else None
+    shipped = preset[0] if preset and not own and _is_preset_file(preset[0]) else None
+    return NetworkChoice(settings, shipped, own)
+
+
+def _module_settings(profile: Profile) -> tuple[Setting, ...]:
+    if profile.lycoris:
+        return fixed(
+            "network_module", "lycoris.kohya", default_by_guide("G4.21" if profile.network == "locon" else "G7.8")
+        )
+    return fixed("network_module", "networks.lora", default_by_guide("G4.20"))
+
+
+def _rank_settings(network: Network, profile: Profile) -> tuple[Setting, ...]:
+    if profile.network == "ia3":  # rank and alpha mean nothing to it (S33); a rule warns when the recipe sets them
+        return (*choose("network_dim", network.network_dim), *choose("network_alpha", network.network_alpha))
+    dim, source = default_rank(profile)
+    rank = network.network_dim or dim
+    alpha, why = _default_alpha(rank, profile)
+    return (
+        *choose("network_dim", network.network_dim, dim, source),
+        *choose("network_alpha", _to_float(network.network_alpha), alpha, why),
+    )
+
+
+def default_rank(profile: Profile) -> tuple[int, Source]:
+    """network_dim by network, number of concepts, subject and family, in that order."""
+    if profile.network == "dylora":
+        return DYLORA_RANK, default_by_guide("G7.22")
+    if profile.multi:
+        return 32, default_by_guide("G6.5")
+    if profile.kind == "style":
+        return 32, default_by_guide("G8.2")
+    if profile.network == "locon":
+        return 32, default_by_guide("G7.14")
+    return (16, default_by_guide("G4.76")) if profile.sdxl else (32, default_by_guide("G4.70"))
+
+
+def _default_alpha(rank: int, profile: Profile) -> tuple[float | None, Source]:
+    """Adaptive 1, LyCORIS half, else the rank (contradiction C3 resolved); always a float above 0 (S33)."""
+    if profile.network in ALPHA_IGNORED_BY:
+        return None, FROM_RECIPE
+    if profile.adaptive:
+        return 1.0, default_by_guide("G4.73")
+    if profile.lycoris:
+        rule = {"loha": "G7.18", "dylora": "G7.22"}.get(profile.network, "G7.15")
+        return rank / 2, default_by_guide(rule)
+    return float(rank), default_by_guide("G4.76" if profile.sdxl else "G4.72")
+
+
+def _lora_arguments(network: Network) -> dict[str, tuple[object, Source]]:
+    """networks.lora trains 3x3 convolutions only when conv_dim is given (S37)."""
+    given = {
+        "conv_dim": network.conv_dim or None,
+        "conv_alpha": network.conv_alpha,
+        "rank_dropout": network.rank_dropout or None,
+        "module_dropout": network.module_dropout or None,
+    }
+    return {name: (value, FROM_RECIPE) for name, value in given.items() if value is not None}
+
+
+def _lycoris_arguments(
+    network: Network, profile: Profile, preset: tuple[str, Source] | None
+) -> dict[str, tuple[object, Source]]:
+    chosen: dict[str, tuple[object, Source]] = {"algo": (profile.network, default_by_guide("G4.21"))}
+    if preset:
+        chosen["preset"] = preset
+    defaults = _lycoris_defaults(profile)
+    for name in (
+        "conv_dim",
+        "conv_alpha",
+        "rank_dropout",
+        "module_dropout",
+        "factor",
+        "block_size",
+        "constraint",
+        "dora_wd",
+        "use_tucker",
+        "use_scalar",
+        "rescaled",
+        "train_norm",
+    ):
+        value = getattr(network, name)
+        if value is not None:
+            chosen[name] = (value, FROM_RECIPE)
+        elif name in defaults:
+            chosen[name] = defaults[name]
+    return chosen
+
+
+def _lycoris_defaults(profile: Profile) -> dict[str, tuple[object, Source]]:
+    defaults: dict[str, tuple[object, Source]] = {}
+    if profile.network in CONVOLUTION_ALGORITHMS:  # left out, they would equal network_dim and network_alpha (S37)
+        defaults["conv_dim"] = (CONV_RANK, default_by_guide("G4.77"))
+        defaults["conv_alpha"] = (1.0, default_by_guide("G4.77"))
+    if profile.network in RANK_DROPOUT_ALGORITHMS:
+        defaults["rank_dropout"] = (0.1, forced_by("S34", msg("the guide's dropout of 0.1 (G4.86), where it works")))
+    if profile.network == "lokr":
+        defaults["factor"] = (-1, default_by_guide("G7.19"))
+    if profile.network == "dylora":
+        defaults["block_size"] = (
+            DYLORA_BLOCK_SIZE,
+            default_by_lorabake(msg("LyCORIS' own default, written down because the rank must divide by it")),
+        )
+    return defaults
+
+
+def _choose_preset(network: Network, profile: Profile) -> tuple[str, Source] | None:
+    """LyCORIS 4.x crashes on SD1.5 with three of its presets and matches nothing with its ia3 preset (S35)."""
+    if not profile.lycoris:
+        return None
+    if network.preset and _is_preset_file(network.preset):
+        return PurePath(network.preset).name, FROM_RECIPE
+    if network.preset == "ia3" or (profile.network == "ia3" and network.preset is None):
+        return IA3_PRESET_FILE, forced_by("S35", msg("LyCORIS' own ia3 preset matches no layer"))
+    if not profile.sdxl and network.preset in {None, *LYCORIS_PRESETS_BROKEN_ON_SD1[:1]}:
+        return FULL_PRESET_FILE, forced_by(
+            "S35", msg("preset full crashes LyCORIS 4 on SD1.5; this file trains the same layers")
+        )
+    return (network.preset, FROM_RECIPE) if network.preset else ("full", default_by_guide("G4.23"))
+
+
+def _is_preset_file(preset: str | None) -> bool:
+    return preset is not None and preset.endswith(".toml")
+
+
+def _network_args_settings(arguments: dict[str, tuple[object, Source]]) -> tuple[Setting, ...]:
+    """network_args as sd-scripts wants it: a list of "key=value" strings (S3), with every source named."""
+    if not arguments:
+        return ()
+    items = tuple(f"{name}={value}" for name, (value, _) in arguments.items())
+    first = next((source for _, source in arguments.values() if source is not FROM_RECIPE), FROM_RECIPE)
+    rules = dict.fromkeys(source.rule for _, source in arguments.values() if source.rule)
+    why = ", ".join(rules)
+    return fixed("network_args", items, first.model_copy(update={"rule": why}) if why else first)
+
+
+def _dropout_settings(network: Network, profile: Profile) -> tuple[Setting, ...]:
+    """Neuron dropout works in networks.lora only (S34)."""
+    if profile.lycoris:
+        return choose("network_dropout", network.network_dropout)
+    if network.network_dropout == 0:
+        return ()
+    return choose("network_dropout", network.network_dropout, 0.1, default_by_guide("G4.86"))
+
+
+def _to_float(value: float | None) -> float | None:
+    return None if value is None else float(value)

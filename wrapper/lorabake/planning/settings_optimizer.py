@@ -1,0 +1,159 @@
+"""Optimizer, learning rates, scheduler and loss weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lorabake.planning.profile import Profile
+from lorabake.planning.setting_sources import NO_REASON, choose, default_by_guide, fixed
+from lorabake_schemas.messages import msg
+from lorabake_schemas.plan import Setting
+from lorabake_schemas.recipe import Train
+from lorabake_schemas.sd_scripts import NO_WARMUP_OPTIMIZER
+from lorabake_schemas.values import OptimizerArgument
+
+# Arguments of the guide's optimizers (G4.50, G4.51); values are Python literals for sd-scripts' literal_eval (S3).
+ADAPTIVE_ARGUMENTS = ("decouple=True", "weight_decay=0.1", "betas=0.9,0.99")
+# The others of the family (DAdaptSGD, DAdaptLion ...) stop with a TypeError on decouple or on two betas.
+TAKE_ADAPTIVE_ARGUMENTS = ("Prodigy", "DAdaptAdam", "DAdaptation", "DAdaptAdamPreprint")
+# One stops at a warm-up, the other ignores it (TU:5294, 5316).
+SCHEDULERS_WITHOUT_WARMUP = ("constant", "piecewise_constant")
+ADAM_ARGUMENTS = ("weight_decay=0.12", "betas=0.9,0.99")
+
+
+def optimizer_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
+    """Everything about how fast and in which direction weights move."""
+    return (
+        *choose("optimizer_type", train.optimizer, profile.optimizer, default_by_guide("G4.46")),
+        *_optimizer_args_settings(train, profile),
+        *_learning_rate_settings(train, profile),
+        *_scheduler_settings(train, profile),
+        *_loss_settings(train, profile),
+        *choose("max_grad_norm", train.max_grad_norm),
+    )
+
+
+def _optimizer_args_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
+    """The guide's arguments, each replaced by the recipe's of that name, and what the recipe adds.
+
+    An empty table is how a recipe says that it wants none.
+    """
+    if train.optimizer_args == {}:
+        return ()
+    given = {name: f"{name}={format_python_literal(value)}" for name, value in (train.optimizer_args or {}).items()}
+    arguments, rule = dict[str, str](), ""
+    if profile.optimizer in TAKE_ADAPTIVE_ARGUMENTS:
+        arguments, rule = _arguments_by_name(ADAPTIVE_ARGUMENTS), "G4.50"
+    elif profile.adam:
+        arguments, rule = _arguments_by_name(ADAM_ARGUMENTS), "G4.51"
+    if arguments.keys() <= given.keys():
+        return choose("optimizer_args", tuple(given.values()) or None)
+    why = msg("from the recipe: {names}", names=", ".join(given)) if given else NO_REASON
+    return fixed("optimizer_args", tuple((arguments | given).values()), default_by_guide(rule, why))
+
+
+def _arguments_by_name(arguments: Sequence[str]) -> dict[str, str]:
+    return {argument.partition("=")[0]: argument for argument in arguments}
+
+
+def format_python_literal(value: OptimizerArgument) -> str:
+    """A recipe value as the Python literal that sd-scripts evaluates (TU:4860): True, 'text', 0.9,0.99."""
+    if isinstance(value, tuple):
+        return ",".join(repr(item) for item in value) + ("," if len(value) == 1 else "")
+    return repr(value)
+
+
+def _learning_rate_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
+    """Adaptive: 1 and nothing else (S27). AdamW: all three, the main one equal to the UNet's (GC.23).
+
+    A UNet-only run has no use for a text encoder's rate (TN:733).
+    """
+    if profile.adaptive:
+        return (
+            *choose("learning_rate", _to_float(train.learning_rate), 1.0, default_by_guide("G4.52")),
+            *choose("unet_lr", _to_float(train.unet_lr)),
+            *choose("text_encoder_lr", _to_float(train.text_encoder_lr)),
+        )
+    if not profile.adam:
+        given = (train.learning_rate, train.unet_lr, train.text_encoder_lr)
+        names = ("learning_rate", "unet_lr", "text_encoder_lr")
+        return tuple(s for name, value in zip(names, given, strict=True) for s in choose(name, _to_float(value)))
+    unet, text, rule = _default_adam_rates(profile)
+    main = train.learning_rate or train.unet_lr or unet
+    source = (
+        default_by_guide("GC.23", msg("the recipe's learning_rate")) if train.learning_rate else default_by_guide(rule)
+    )
+    return (
+        *choose("learning_rate", _to_float(train.learning_rate), float(main), default_by_guide("GC.23")),
+        *choose("unet_lr", _to_float(train.unet_lr), float(main), source),
+        *choose(
+            "text_encoder_lr",
+            _to_float(train.text_encoder_lr),
+            None if profile.unet_only else text,
+            default_by_guide(rule),
+        ),
+    )
+
+
+def _default_adam_rates(profile: Profile) -> tuple[float, float, str]:
+    if profile.network == "ia3":
+        return 5e-3, 5e-3, "G7.27"
+    return (4e-4, 4.5e-4, "G4.67") if profile.sdxl else (1e-4, 5e-5, "G4.66")
+
+
+def _scheduler_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
+    """Where something brings its own schedule, nothing of the guide's is added: a warm-up would stop sd-scripts."""
+    name = profile.scheduler
+    if name is None:
+        return (
+            *choose("lr_scheduler", train.lr_scheduler),
+            *choose("lr_warmup_steps", train.lr_warmup_steps),
+            *choose("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles),
+        )
+    warm_up = (
+        None
+        if name in SCHEDULERS_WITHOUT_WARMUP or profile.optimizer == NO_WARMUP_OPTIMIZER
+        else 0.2
+        if profile.sdxl
+        else 0.1
+    )
+    restarts = 3 if name == "cosine_with_restarts" else None
+    return (
+        *choose("lr_scheduler", train.lr_scheduler, name, default_by_guide("G4.42" if profile.adaptive else "G4.43")),
+        *choose(
+            "lr_warmup_steps", train.lr_warmup_steps, warm_up, default_by_guide("G4.55" if profile.sdxl else "G4.54")
+        ),
+        *choose("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles, restarts, default_by_guide("G4.56")),
+    )
+
+
+def _loss_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
+    """The guide sets Min-SNR and debiased estimation both, but sd-scripts multiplies them (TN:330-339).
+
+    For epsilon models debiased alone weighs the timesteps as the pair does within half a percent; for
+    v-prediction the pair would leave an eighth of the loss, so Min-SNR stands alone there (S31).
+    """
+    debiased = True if not profile.v_prediction and not train.min_snr_gamma else None
+    gamma = 5.0 if profile.v_prediction and not train.debiased_estimation_loss else None
+    return (
+        *choose(
+            "min_snr_gamma",
+            _to_float(train.min_snr_gamma or None),
+            None if train.min_snr_gamma == 0 else gamma,
+            default_by_guide("G4.99", msg("S31: alone with v-prediction")),
+        ),
+        *_debiased_loss_settings("debiased_estimation_loss", train.debiased_estimation_loss, debiased),
+        *choose("noise_offset", _to_float(train.noise_offset or None)),
+    )
+
+
+def _debiased_loss_settings(option: str, given: bool | None, default: bool | None) -> tuple[Setting, ...]:
+    if given is False:
+        return ()
+    return choose(
+        option, given, default, default_by_guide("G4.100", msg("S31: does what the guide's pair with Min-SNR does"))
+    )
+
+
+def _to_float(value: float | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,215 @@
+"""Everything about the run that is neither network, optimizer nor dataset: base, precision, memory, files."""
+
+from __future__ import annotations
+
+from lorabake.planning.profile import Profile
+from lorabake.planning.setting_sources import (
+    by_hardware,
+    choose,
+    default_by_guide,
+    default_by_lorabake,
+    fixed,
+    forced_by,
+)
+from lorabake_schemas.guide.defaults import get_default_precision, resolve_token_limit
+from lorabake_schemas.machine import AttentionProbe, MachineFacts
+from lorabake_schemas.messages import msg
+from lorabake_schemas.plan import LaunchPlan, Setting, Source
+from lorabake_schemas.recipe import Recipe, Train
+
+DEFAULT_SEED = 42
+LARGE_GPU_MIB = 12_000
+OUTPUT_DIR, LOGGING_DIR, PROMPTS_FILE = "output", "tensorboard", "prompts.txt"
+
+
+def base_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
+    """The model and what kind of model it is. clip_skip means nothing to SDXL (S23)."""
+    base = recipe.base
+    clip_skip = 2 if profile.family == "sd15" and profile.tags == "danbooru" else None
+    return (
+        *choose("pretrained_model_name_or_path", base.model),
+        *choose("vae", base.vae),
+        *choose("tokenizer_cache_dir", base.tokenizer_cache_dir),
+        *(fixed("v2", True, default_by_guide("G4.10")) if profile.family == "sd2" else ()),
+        *(
+            choose(
+                "v_parameterization",
+                base.v_prediction or None,
+                True,
+                default_by_guide("G4.11", msg("read from the model")),
+            )
+            if profile.v_prediction
+            else ()
+        ),
+        *(
+            choose(
+                "zero_terminal_snr",
+                base.zero_terminal_snr or None,
+                True,
+                default_by_guide("G4.89", msg("read from the model")),
+            )
+            if profile.zero_terminal_snr
+            else ()
+        ),
+        *(() if profile.sdxl else choose("clip_skip", base.clip_skip, clip_skip, default_by_guide("G4.91"))),
+        *_token_length_settings(recipe.train),
+    )
+
+
+def _token_length_settings(train: Train) -> tuple[Setting, ...]:
+    """75 is what sd-scripts does without the option, and no choice of its parser (TU:3902)."""
+    given = train.max_token_length
+    return (
+        () if given == 75 else choose("max_token_length", given, resolve_token_limit(train), default_by_guide("GC.24"))
+    )
+
+
+def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe) -> tuple[Setting, ...]:
+    """Precision, attention, latents and the data loader."""
+    train = recipe.train
+    precision = get_default_precision("cuda" if profile.cuda else "cpu")
+    why = default_by_guide("G4.14") if profile.cuda else by_hardware(msg("no NVIDIA GPU: float32 on the CPU"))
+    checkpoint = True if profile.sdxl or 0 < profile.gpu_memory_mib < LARGE_GPU_MIB else None
+    chosen = train.mixed_precision or precision
+    return (
+        *choose("mixed_precision", train.mixed_precision, precision, why),
+        *choose("save_precision", recipe.save.save_precision, "fp16", default_by_guide("G4.14")),
+        *_attention_settings(train.attention, attention, deterministic=bool(recipe.launch.deterministic)),
+        *_flag_settings(train.gradient_checkpointing, "gradient_checkpointing", checkpoint, default_by_guide("G4.92")),
+        *_flag_settings(
+            train.no_half_vae, "no_half_vae", (profile.sdxl and chosen == "fp16") or None, forced_by("S21")
+        ),
+        *_flag_settings(
+            train.cache_latents,
+            "cache_latents",
+            True,
+            default_by_guide("G4.39", msg("in main memory, and it saves VRAM")),
+        ),
+        *_flag_settings(train.cache_latents_to_disk, "cache_latents_to_disk", None, default_by_guide("G4.40")),
+        *choose(
+            "max_data_loader_n_workers",
+            train.max_data_loader_n_workers,
+            1,
+            default_by_lorabake(msg("results depend on it; one worker gives the same on any machine")),
+        ),
+        *_persistent_worker_settings(recipe),
+        *choose(
+            "seed",
+            train.seed,
+            DEFAULT_SEED,
+            default_by_lorabake(msg("a fixed seed makes the run repeatable (G4.94, S40)")),
+        ),
+    )
+
+
+def _attention_settings(wanted: str | None, probe: AttentionProbe, *, deterministic: bool) -> tuple[Setting, ...]:
+    """xformers as the guide wants (G4.96) where it really works here, else PyTorch's own attention.
+
+    PyTorch's switch for repeatable results makes its own attention choose kernels that are (pytorch pull 101847); of
+    xformers' kernels not every one asks for it.
+    """
+    if wanted in {"xformers", "sdpa"}:
+        return choose(wanted, True)
+    if deterministic:
+        return fixed(
+            "sdpa", True, forced_by("S40", msg("deterministic: PyTorch's own attention can be repeated exactly"))
+        )
+    if probe.xformers:
+        return fixed("xformers", True, default_by_guide("G4.96", probe.reason))
+    return fixed("sdpa", True, by_hardware(probe.reason))
+
+
+def _flag_settings(given: bool | None, option: str, default: bool | None, source: Source) -> tuple[Setting, ...]:
+    """A store_true flag: written when on, left out when off (a false in the TOML would do no more)."""
+    return () if given is False else choose(option, given, default, source)
+
+
+def _persistent_worker_settings(recipe: Recipe) -> tuple[Setting, ...]:
+    """Crashes with 0 workers (S38); otherwise it only saves starting the worker again at every epoch."""
+    workers = recipe.train.max_data_loader_n_workers
+    default = None if workers == 0 else True
+    return _flag_settings(
+        recipe.train.persistent_data_loader_workers,
+        "persistent_data_loader_workers",
+        default,
+        default_by_lorabake(msg("main memory, not VRAM (G4.95)")),
+    )
+
+
+def file_settings(recipe: Recipe) -> tuple[Setting, ...]:
+    """Names and folders, relative to the run folder, in which the trainer starts."""
+    save = recipe.save
+    return (
+        *fixed("output_name", recipe.name, default_by_guide("G4.8")),
+        *fixed("output_dir", OUTPUT_DIR, default_by_guide("G4.17")),
+        *fixed("logging_dir", LOGGING_DIR, default_by_guide("G4.17")),
+        *fixed("log_with", "tensorboard", default_by_guide("G4.17")),
+        *choose("save_model_as", save.save_model_as, "safetensors", default_by_guide("G4.13")),
+        *choose("save_every_n_steps", save.save_every_n_steps),
+        *choose("save_last_n_epochs", save.save_last_n_epochs),
+        *choose("save_last_n_steps", save.save_last_n_steps),
+        *choose("save_state", save.save_state or None),
+        *choose("save_state_on_train_end", save.save_state_on_train_end or None),
+    )
+
+
+def prior_loss_settings(recipe: Recipe) -> tuple[Setting, ...]:
+    """Only with regularization; it belongs to the train TOML (G35.11)."""
+    default = 1.0 if recipe.regularization else None
+    given = recipe.train.prior_loss_weight
+    return choose("prior_loss_weight", None if given is None else float(given), default, default_by_guide("G4.88"))
+
+
+def sample_settings(recipe: Recipe, every: int | None) -> tuple[Setting, ...]:
+    """Sample pictures: at the recipe's interval, else whenever a file is saved (``every`` epochs)."""
+    sample = recipe.sample
+    if sample is None:
+        return ()
+    asked = sample.sample_every_n_epochs or sample.sample_every_n_steps
+    return (
+        *fixed("sample_prompts", PROMPTS_FILE, default_by_lorabake(msg("the recipe's prompts, one a line"))),
+        *choose(
+            "sample_every_n_epochs",
+            sample.sample_every_n_epochs,
+            None if asked else every or 1,
+            default_by_lorabake(msg("as often as a file is saved")),
+        ),
+        *choose("sample_every_n_steps", sample.sample_every_n_steps),
+        *choose("sample_at_first", sample.sample_at_first or None),
+        *choose("sample_sampler", sample.sample_sampler),
+    )
+
+
+def metadata_settings(recipe: Recipe) -> tuple[Setting, ...]:
+    """What is written into the file for whoever gets it (G4.16)."""
+    given = recipe.metadata
+    tokens = ", ".join(dict.fromkeys(concept.token for concept in recipe.concept))
+    return (
+        *choose("metadata_author", given.author),
+        *choose("metadata_title", given.title),
+        *choose("metadata_description", given.description),
+        *choose("metadata_license", given.license),
+        *choose("metadata_tags", given.tags),
+        *choose("metadata_usage_hint", given.usage_hint),
+        *choose("metadata_trigger_phrase", given.trigger_phrase, tokens, default_by_guide("G4.16")),
+        *choose("training_comment", given.comment),
+    )
+
+
+def plan_launch(recipe: Recipe, facts: MachineFacts) -> LaunchPlan:
+    """accelerate's flags: one process unless asked; all CPUs to one process when there is no GPU.
+
+    Sums of several threads come out otherwise than those of one, so that a deterministic run takes one thread on every
+    machine unless told.
+    """
+    asked = recipe.launch
+    cpu, deterministic = facts.device == "cpu", bool(asked.deterministic)
+    threads = facts.cpus if cpu and not deterministic else 1
+    return LaunchPlan(
+        num_processes=asked.num_processes or 1,
+        gpu_ids=None if cpu else asked.gpu_ids,
+        num_cpu_threads_per_process=asked.num_cpu_threads_per_process or threads,
+        main_process_port=asked.main_process_port,
+        cpu=cpu,
+        deterministic=deterministic,
+    )

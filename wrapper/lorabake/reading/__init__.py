@@ -1,1 +1,0 @@
-"""The outside world as facts: recipes, pictures, captions, models, the machine. Writes nothing."""

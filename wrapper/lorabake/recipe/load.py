@@ -1,0 +1,171 @@
+"""A recipe file (or the name of a shipped one) to a Recipe, or to every finding that stands in its way."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from lorabake.errors import RecipeError
+from lorabake.recipe.syntax import make_syntax_finding, toml_error_finding
+from lorabake.recipe.validation import fill_required_keys, find_field, findings_from_errors, guess_key
+from lorabake.util import files
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.messages import msg
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.unjudged import PartialTable
+
+Raw = dict[str, Any]
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe as read. ``recipe`` is None when the file has shape errors; ``salvage`` then is what is left of it
+    when the faulty keys are taken out (see ``unjudged``), so that the rest can be judged."""
+
+    path: Path
+    content: bytes
+    recipe: Recipe | None
+    salvage: Recipe | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        """What the recipe's paths are relative to."""
+        return self.path.parent
+
+
+def load_recipe(path: Path, content: bytes | None = None) -> LoadedRecipe:
+    """Read and validate; ``content`` is taken as if it lay at ``path``. Raises RecipeError when the file cannot be read
+    at all."""
+    content = _read_file(path) if content is None else content
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        said = msg("byte {number} is not UTF-8", number=error.start)
+        found = make_syntax_finding(said, msg("save the file as UTF-8"), line, None)
+        return LoadedRecipe(path, content, None, None, (found,))
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return LoadedRecipe(path, content, None, None, (toml_error_finding(error, text),))
+    except (RecursionError, ValueError):  # brackets within brackets without end; a number of thousands of digits
+        said = msg("this is no recipe: a list or a number in it goes on without end")
+        found = make_syntax_finding(said, msg("take it out"), None, None)
+        return LoadedRecipe(path, content, None, None, (found,))
+    return _validate(path, content, raw)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return files.read_bytes(path, MAX_BYTES)
+    except FileNotFoundError as error:
+        hint = msg("`lorabake recipes list` shows the shipped ones, `lorabake recipes copy NAME` gives you one to edit")
+        raise RecipeError(msg("there is no recipe {path}", path=path), hint=hint) from error
+    except OSError as error:
+        if files.is_folder(path):
+            raise RecipeError(msg("{path} is a folder; name the recipe file in it", path=path)) from error
+        raise RecipeError(msg("cannot read {path}: {why}", path=path, why=files.reason(error))) from error
+    except ValueError as error:  # characters that no file name has
+        raise RecipeError(msg("cannot read {path}: {why}", path=path, why=str(error))) from error
+
+
+def _validate(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:
+    try:
+        return LoadedRecipe(path, content, Recipe.model_validate(raw), None, ())
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    findings = findings_from_errors(details, raw)
+    return LoadedRecipe(path, content, None, _salvage_recipe(raw, findings), tuple(findings))
+
+
+def _salvage_recipe(raw: Raw, findings: Sequence[Finding]) -> Recipe | None:
+    """The recipe without its faulty keys, of which it gives no answer; None when too little is left."""
+    wrong = {find_field(finding.where, raw) for finding in findings}
+    rest: object = raw
+    for where in wrong:
+        rest = _without_key(rest, where)
+    try:
+        recipe = Recipe.model_validate(fill_required_keys(cast("Raw", rest)))
+        recipe = recipe.model_copy(deep=True)  # tables that are left out are one object for all recipes
+    except (ValidationError, AttributeError, TypeError):
+        return None
+    for where in wrong:
+        _remove_field(recipe, where)
+    for finding in findings:
+        if finding.rule == "unknown-key":
+            for key in _guess_keys(finding.where, raw):
+                _remove_field(recipe, key, unset=True)
+    return recipe
+
+
+def _guess_keys(where: Sequence[str | int], raw: Raw) -> list[tuple[str, ...]]:
+    """The keys that may have been meant by an unknown one: of a table each that is in it."""
+    meant, value = guess_key(tuple(where)), cast("Any", raw)
+    for part in where:
+        value = value[part]
+    return [(*meant, key) for key in cast("Raw", value)] if isinstance(value, dict) and meant else [meant]
+
+
+def _remove_field(part: object, where: Sequence[str | int], *, unset: bool = False) -> None:
+    """Take the key out, so that asking for it raises UnjudgedError; of a list without an index in all its entries.
+
+    ``unset``: only where nothing is given for it.
+    """
+    if not where:
+        return
+    head, tail = where[0], where[1:]
+    if isinstance(part, tuple):
+        entries = cast("tuple[object, ...]", part)
+        each = entries[head : head + 1] if isinstance(head, int) else entries
+        for entry in each:
+            _remove_field(entry, tail if isinstance(head, int) else where, unset=unset)
+    elif isinstance(part, BaseModel):
+        fields = {field.alias or name: name for name, field in type(part).model_fields.items()}
+        name = fields.get(str(head), "")
+        given = vars(part)
+        value: object = given.get(name)
+        if tail and isinstance(value, dict):
+            known = value.wrong if isinstance(value, PartialTable) else frozenset[str]()
+            given[name] = PartialTable(cast("dict[str, object]", value), known | {str(tail[0])})
+        elif tail and isinstance(value, BaseModel | tuple):
+            _remove_field(cast("object", value), tail, unset=unset)
+        elif not tail and not (unset and value):
+            given.pop(name, None)
+
+
+def _without_key(value: object, where: Sequence[str | int]) -> object:
+    if not where:
+        return value
+    head, tail = where[0], where[1:]
+    if isinstance(value, list):
+        return [_without_key(v, tail) if at == head else v for at, v in enumerate(cast("list[object]", value))]
+    if isinstance(value, dict):
+        table = cast("dict[str, object]", value)
+        return {k: _without_key(v, tail) if k == head else v for k, v in table.items() if tail or k != head}
+    return value
+
+
+def with_positions(findings: Sequence[Finding], content: bytes) -> tuple[Finding, ...]:
+    """The findings with line and column filled in, in the file's order (those about the whole file first)."""
+    from lorabake.recipe.positions import find_key_positions, find_position
+
+    if not any(finding.where for finding in findings):
+        return tuple(findings)
+    positions = find_key_positions(content.decode("utf-8-sig", "replace"))
+    placed: list[Finding] = []
+    for finding in findings:
+        spot = None if finding.line else find_position(positions, finding.where)
+        placed.append(finding.model_copy(update={"line": spot[0], "column": spot[1]}) if spot else finding)
+    return tuple(sorted(placed, key=lambda finding: finding.line or 0))

@@ -1,0 +1,321 @@
+"""pydantic's errors about a recipe's shape, as findings in a user's words with the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
+
+from pydantic import BaseModel
+
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.messages import Message, join_list, msg
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.sd_scripts import KEY_ALIASES
+from lorabake_schemas.values import MAX_SHOWN_LENGTH, shorten_value
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Raw = dict[str, Any]
+Where = tuple[str | int, ...]
+
+
+def findings_from_errors(details: Iterable[ErrorDetails], raw: Raw) -> list[Finding]:
+    """One finding per faulty key of ``raw``: a union reports each of its members, and only the first counts."""
+    first: dict[Where, Finding] = {}
+    for detail in details:
+        finding = _make_finding(detail, raw)
+        if finding is not None:
+            first.setdefault(finding.where, finding)
+    return list(first.values())
+
+
+def _make_finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
+    """One pydantic error in a user's words; None for pydantic's echo of an error further down."""
+    where = _strip_location(detail["loc"], raw)
+    kind, context = detail["type"], detail.get("ctx") or {}
+    if kind == "too_short" and len(detail["input"]) >= context.get("min_length", 0):
+        return None
+    if kind == "missing" and isinstance(detail["loc"][-1], int):  # a pair that is too short: already told as a whole
+        return None
+    if kind == "missing":
+        key = tuple(detail["loc"])
+        said = msg("is needed and not there")
+        return Finding(rule="missing-key", severity=Severity.ERROR, where=key, message=said, fix=_missing_key_fix(key))
+    rule, message, fix = _describe_error(kind, detail, where)
+    return Finding(rule=rule, severity=Severity.ERROR, where=where, message=message, fix=fix)
+
+
+def _describe_error(kind: str, detail: ErrorDetails, where: Where) -> tuple[str, Message, Message]:
+    """Rule, message and fix. pydantic's own words are never shown: they are in English only."""
+    context = detail.get("ctx") or {}
+    if kind == "extra_forbidden":
+        return "unknown-key", *_describe_unknown_key(where)
+    if kind in {"literal_error", "bad-choice"}:
+        return "bad-choice", *_describe_bad_choice(detail, where)
+    if "write" in context:
+        return kind, context["said"], msg("write {what}", what=context["write"])
+    if where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
+        return "wrong-type", msg("is nothing that sd-scripts takes"), ANY_VALUE_FIX
+    if where == ("train", "resolution") and isinstance(detail["input"], list | str):
+        return "wrong-type", msg("is not a size"), msg("write 768, or [width, height] such as [640, 768]")
+    return _describe_wrong_value(detail)
+
+
+def _strip_location(loc: Where, raw: Raw) -> Where:
+    """``loc`` without the names pydantic adds for union members and validators."""
+    value: Any = raw
+    path: list[str | int] = []
+    for part in loc:
+        try:
+            value = value[part]
+        except (TypeError, KeyError, IndexError):
+            break
+        path.append(part)
+    return tuple(path)
+
+
+def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
+    name, meant = str(where[-1]), guess_key(where)
+    unknown = msg("is not a key of a recipe")
+    if name in KEY_ALIASES:
+        return unknown, msg("use `{key}`", key=KEY_ALIASES[name])
+    if meant and meant[-1] == name:
+        return msg("does not belong here"), msg("it is `{key}`", key=".".join(meant))
+    if meant:
+        shown = meant[-1] if meant[:-1] == tuple(part for part in where[:-1] if isinstance(part, str)) else None
+        return unknown, msg("did you mean `{key}`?", key=shown or ".".join(meant))
+    own = ", ".join(list_keys(where[:-1]))
+    return unknown, msg("known here: {keys}; other sd-scripts options go into [kohya]", keys=own)
+
+
+def guess_key(where: Where) -> tuple[str, ...]:
+    """The key that was probably meant by an unknown one, without indices; empty when it is like none."""
+    name, table = str(where[-1]), tuple(part for part in where[:-1] if isinstance(part, str))
+    if name in KEY_ALIASES:
+        meant = tuple(KEY_ALIASES[name].split("."))
+        return meant if len(meant) > 1 else (*table, *meant)
+    named = {key: (first, key) if first else (key,) for first, key in reversed(list_all_keys())}
+    if name in named:
+        return named[name]
+    near = difflib.get_close_matches(name, list_keys(where[:-1]), 1, 0.6)
+    if near:
+        return (*table, near[0])
+    far = difflib.get_close_matches(name, [key for _, key in list_all_keys()], 1, 0.7)
+    return named[far[0]] if far else ()
+
+
+def _describe_bad_choice(detail: ErrorDetails, where: Where) -> tuple[Message, Message]:
+    context = detail.get("ctx") or {}
+    choices = context.get("choices") or tuple(
+        word.strip("' ") for word in context.get("expected", "").replace(" or ", ", ").split(",")
+    )
+    given = _shorten_text(detail["input"]) if isinstance(detail["input"], str) else shorten_value(detail["input"])
+    near = difflib.get_close_matches(given.lower(), [str(choice).lower() for choice in choices], 1, 0.6)
+    best = next((choice for choice in choices if near and str(choice).lower() == near[0]), None)
+    message = context.get("said") or msg('"{given}" is not a {key} that lorabake knows', given=given, key=where[-1])
+    listed = msg("one of: {choices}", choices=", ".join(str(choice) for choice in choices))
+    if best is None:
+        return message, listed
+    meant = msg('did you mean "{name}"?', name=str(best))
+    return message, meant if len(choices) > 6 else join_list([meant, listed], " ")
+
+
+def _missing_key_fix(where: Where) -> Message:
+    """A table is added as a header, any other key as a line, with its choices where they are few."""
+    key = where[-1]
+    if _find_table_model(Recipe, str(key)) is not None:
+        return msg("add [[{key}]]", key=key) if key in TABLE_ARRAYS else msg("add [{key}]", key=key)
+    choices = ", ".join(_list_choices(where))
+    return (
+        msg("add `{key} = ...`, one of: {choices}", key=key, choices=choices)
+        if choices
+        else msg("add `{key} = ...`", key=key)
+    )
+
+
+def _list_choices(where: Sequence[str | int]) -> tuple[str, ...]:
+    """The words that the key at ``where`` takes, none when it is not a choice."""
+    model = _find_model(where[:-1])
+    fields = {} if model is None else {field.alias or name: field for name, field in model.model_fields.items()}
+    annotation = fields[str(where[-1])].annotation if where[-1] in fields else None
+    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
+
+
+TABLE_ARRAYS = ("concept", "regularization", "ignore")  # tables that may be there several times
+TABLE_WORDS = (msg("a table"), msg("a table: name = value lines under a [header]"))
+ANY_VALUE_FIX = msg("write a number, text in quotes, true, false, or a list of one of these")
+TYPE_WORDS = {
+    "int_type": (msg("a whole number"), msg("a whole number without quotes or decimals, such as 16")),
+    "int_from_float": (msg("a whole number"), msg("a whole number without decimals, such as 16")),
+    "float_type": (msg("a number"), msg("a number without quotes, such as 0.0001")),
+    "bool_type": (msg("true or false"), msg("true or false, without quotes")),
+    "string_type": (msg("text"), msg('text in quotes, "like this"')),
+    "tuple_type": (msg("a list"), msg("a list in square brackets")),
+    "dict_type": TABLE_WORDS,
+    "model_type": TABLE_WORDS,
+}
+TOML_WORDS: dict[type, Message] = {
+    str: msg("text"),
+    bool: msg("true/false"),
+    int: msg("a whole number"),
+    float: msg("a number"),
+    list: msg("a list"),
+    dict: msg("a table"),
+}
+
+
+def _describe_wrong_value(detail: ErrorDetails) -> tuple[str, Message, Message]:
+    kind = detail["type"]
+    given: object = detail["input"]
+    if kind == "tuple_type" and isinstance(given, dict):
+        said = msg("may be there several times, so its header has two brackets")
+        return "wrong-type", said, msg("write {what}", what=f"[[{detail['loc'][-1]}]]")
+    if kind == "too_short":
+        return "out-of-range", msg("is empty"), msg("write at least one")
+    if kind in {"string_too_short", "string_too_long"}:
+        return "out-of-range", *_describe_wrong_length(given, detail.get("ctx") or {})
+    if kind in TYPE_WORDS:
+        wanted, fix = TYPE_WORDS[kind]
+        return "wrong-type", _describe_wrong_type(given, wanted), msg("write {what}", what=fix)
+    return (
+        "out-of-range",
+        _describe_out_of_range(shorten_value(given), kind, detail.get("ctx") or {}),
+        _range_fix(detail),
+    )
+
+
+def _describe_wrong_length(given: object, context: Raw) -> tuple[Message, Message]:
+    at_least, at_most = context.get("min_length"), context.get("max_length")
+    message = msg("is empty") if not given else msg("is too short") if at_least else msg("is too long")
+    if at_least is None:
+        return message, msg("write at most {n} characters", n=at_most or 0)
+    return message, msg("write some text") if at_least == 1 else msg("write at least {n} characters", n=at_least)
+
+
+def _describe_wrong_type(given: object, wanted: Message) -> Message:
+    found = TOML_WORDS.get(type(given), msg("something else"))
+    if isinstance(given, dict | list):
+        return msg("must be {wanted}, but is {found}", wanted=wanted, found=found)
+    shown = f'"{_shorten_text(given)}"' if isinstance(given, str) else shorten_value(given)
+    if isinstance(given, bool):
+        shown = shown.lower()
+    return msg("must be {wanted}, but is {found} ({value})", wanted=wanted, found=found, value=shown)
+
+
+def _shorten_text(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN_LENGTH else text[:MAX_SHOWN_LENGTH] + "..."
+
+
+def _describe_out_of_range(given: str, kind: str, context: Raw) -> Message:
+    if context.keys() & {"ge", "gt"}:
+        return msg("{value} is too small", value=given)
+    if context.keys() & {"le", "lt"}:
+        return msg("{value} is too large", value=given)
+    if kind == "finite_number":
+        return msg("{value} must be a finite number", value=given)
+    return msg("{value} is not allowed here", value=given)
+
+
+def _range_fix(detail: ErrorDetails) -> Message:
+    context = detail.get("ctx") or {}
+    bounds = {
+        "ge": msg("a number of at least {bound}", bound=_format_bound(context.get("ge", 0))),
+        "gt": msg("a number of more than {bound}", bound=_format_bound(context.get("gt", 0))),
+        "le": msg("a number of at most {bound}", bound=_format_bound(context.get("le", 0))),
+        "lt": msg("a number of less than {bound}", bound=_format_bound(context.get("lt", 0))),
+    }
+    said = next((words for name, words in bounds.items() if name in context), msg("a value that fits"))
+    return msg("write {what}", what=said)
+
+
+def _format_bound(bound: float) -> str:
+    """4294967296 as a person writes it, and 1.0 as 1."""
+    return str(int(bound)) if bound == int(bound) else str(bound)
+
+
+def list_keys(where: Sequence[str | int]) -> tuple[str, ...]:
+    """The keys a recipe may hold in the table at ``where``, in the schema's order."""
+    model = _find_model(where)
+    if model is None:
+        return ()
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def _find_model(where: Sequence[str | int]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = Recipe
+    for part in where:
+        if isinstance(part, str):
+            model = _find_table_model(model, part)
+    return model
+
+
+def list_all_keys() -> tuple[tuple[str, str], ...]:
+    """Every (table, key) of a recipe; the table of a top-level key is empty."""
+    pairs = [("", key) for key in list_keys(())]
+    for table in list_keys(()):
+        if _find_table_model(Recipe, table):
+            pairs += [(table, key) for key in list_keys((table,))]
+    return tuple(pairs)
+
+
+def _find_table_model(model: type[BaseModel] | None, key: str) -> type[BaseModel] | None:
+    if model is None:
+        return None
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    return _unwrap_model(fields[key].annotation) if key in fields else None
+
+
+def _unwrap_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _unwrap_model(part))), None)
+
+
+def find_field(where: Sequence[str | int], raw: Raw) -> Where:
+    """The key whose value has to go when something at ``where`` is wrong: one of a table's own, or of a free table's
+    (kohya, optimizer_args)."""
+    model: type[BaseModel] | None = Recipe
+    value: Any = raw
+    path: list[str | int] = []
+    for part in where:
+        if isinstance(value, dict):
+            value = cast("dict[object, object]", value).get(part)
+        else:
+            value = cast("list[Any]", value)[part] if isinstance(part, int) else None
+        if isinstance(part, int):
+            if not isinstance(value, dict):
+                break
+            path.append(part)
+            continue
+        path.append(part)
+        model = _find_table_model(model, part)
+        free = model is None and part in {"kohya", "optimizer_args"}
+        if not isinstance(value, dict | list) or (model is None and not free):
+            break
+    return tuple(path[:-1] if path and isinstance(path[-1], int) else path)
+
+
+EXAMPLE_VALUES: Raw = {
+    "name": "x", "kind": "object", "base": {}, "concept": [{}], "model": "x", "token": "x", "class": "x", "images": "x",
+    "prompts": ["x"], "rule": "x", "reason": "none",
+}  # fmt: skip
+
+
+def fill_required_keys(raw: Raw, model: type[BaseModel] = Recipe) -> Raw:
+    """The table with an example for each key that it cannot do without."""
+    filled = dict(raw)
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        if field.is_required() and key not in filled:
+            filled[key] = EXAMPLE_VALUES[key]
+        inner, value = _unwrap_model(field.annotation), filled.get(key)
+        if inner is not None and isinstance(value, dict):
+            filled[key] = fill_required_keys(cast("Raw", value), inner)
+        elif inner is not None and isinstance(value, list):
+            entries = cast("list[object]", value)
+            filled[key] = [
+                fill_required_keys(cast("Raw", each), inner) if isinstance(each, dict) else each for each in entries
+            ]
+    return filled

@@ -1,0 +1,147 @@
+"""What a run is asked to be, the files it begins with, and the record as it stands before the trainer starts."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lorabake import __version__
+from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, recorded_env
+from lorabake.runs.events import format_timestamp, utc_now
+from lorabake.runs.folder import digest_bytes
+from lorabake_schemas.findings import Finding
+from lorabake_schemas.machine import AttentionProbe, MachineFacts
+from lorabake_schemas.messages import Message, escape_undecodable
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.record import IgnoredFinding, Inputs, Record, TrainerRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from lorabake.runs.input_watch import InputWatch
+
+INPUTS_FILE = "inputs.json"
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a run is made from, hashed, and the one digest over everything that determines its result.
+
+    ``spelled`` are the compiled files that went into the digest, without any path in them.
+    """
+
+    inputs: Inputs
+    digest: str
+    spelled: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """Everything a run is made from.
+
+    ``root`` is the run folder, which must not exist. ``files`` holds its ready files by name: recipe.toml,
+    train.toml, dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command.
+    ``provenance`` is None where it is not known; ``recipe_place`` says where the recipe lies, from the run folder.
+    ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what is not as it was there. The two waits
+    are those of the shutdown ladder, in seconds. ``watch`` tells at the end whether its inputs changed; None: nobody.
+    """
+
+    root: Path
+    files: Mapping[str, bytes]
+    plan: Plan
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    trainer: TrainerRecord
+    machine: MachineFacts
+    attention: AttentionProbe | None = None
+    findings: Sequence[Finding] = ()
+    ignored: Sequence[IgnoredFinding] = ()
+    provenance: Provenance | None = None
+    recipe_place: str | None = None
+    rerun_of: str | None = None
+    drift: Sequence[Message] = ()
+    interrupt_s: float = 10.0
+    terminate_s: float = 5.0
+    watch: InputWatch | None = None
+
+    @property
+    def rehearsal(self) -> bool:
+        return self.trainer.kind == "rehearsal"
+
+    @property
+    def output(self) -> str:
+        """The LoRA, relative to the run folder."""
+        named, kind = self.plan.value("output_name") or self.plan.name, self.plan.value("save_model_as")
+        return f"output/{named}.{kind or 'safetensors'}"
+
+
+def build_initial_files(request: LaunchRequest) -> dict[str, bytes]:
+    """Every file that lies in the run folder before the trainer starts, by name, apart from the record."""
+    made_from = encode_inputs(request)
+    return {
+        **request.files,
+        ACCELERATE_FILE: ACCELERATE_CONFIG,
+        "command.json": encode_command(request),
+        PLAN_FILE: encode_plan(request),
+        **({INPUTS_FILE: made_from} if made_from is not None else {}),
+    }
+
+
+def encode_plan(request: LaunchRequest) -> bytes:
+    """Every setting with its source, and the forecast: what `lorabake plan` would have shown as the run began."""
+    return (request.plan.model_dump_json(indent=1) + "\n").encode()
+
+
+def encode_inputs(request: LaunchRequest) -> bytes | None:
+    """inputs.json, None when nothing was hashed."""
+    return (request.provenance.inputs.model_dump_json(indent=1) + "\n").encode() if request.provenance else None
+
+
+def new_record(request: LaunchRequest) -> Record:
+    """The record as it is before the trainer starts."""
+    compiled = {**request.files, ACCELERATE_FILE: ACCELERATE_CONFIG}
+    recipe = compiled.pop("recipe.toml")
+    made_from, provenance = encode_inputs(request), request.provenance
+    seed = request.plan.value("seed")
+    return Record(
+        lorabake=__version__,
+        name=request.plan.name,
+        rehearsal=request.rehearsal,
+        status="started",
+        started=format_timestamp(utc_now()),
+        pid=os.getpid(),
+        recipe=digest_bytes(recipe, "recipe.toml"),
+        recipe_text=recipe.decode(errors="replace"),
+        recipe_place=request.recipe_place,
+        compiled=tuple(digest_bytes(data, name) for name, data in compiled.items()),
+        seed=seed if isinstance(seed, int) else 0,
+        trainer=request.trainer,
+        machine=request.machine,
+        attention=request.attention,
+        argv=tuple(map(escape_undecodable, request.argv)),
+        cwd=escape_undecodable(str(request.root.absolute())),
+        environment={name: escape_undecodable(value) for name, value in recorded_env(request.env).items()},
+        findings=tuple(request.findings),
+        ignored=tuple(request.ignored),
+        planned_steps=request.plan.forecast.steps,
+        digest=provenance.digest if provenance else None,
+        inputs=tuple(each.digest() for each in provenance.inputs.inputs) if provenance else (),
+        inputs_file=digest_bytes(made_from, INPUTS_FILE) if made_from is not None else None,
+        plan_file=digest_bytes(encode_plan(request), PLAN_FILE),
+        rerun_of=request.rerun_of,
+        drift=tuple(request.drift),
+    )
+
+
+def encode_command(request: LaunchRequest) -> bytes:
+    """What was run, where and with which environment, for a person to run again; secrets are left out."""
+    told = {
+        "argv": list(request.argv),
+        "cwd": str(request.root.absolute()),
+        "environment": recorded_env(request.env),
+    }
+    return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

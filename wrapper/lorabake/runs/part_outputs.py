@@ -1,0 +1,265 @@
+"""The files of a resumed run: what a continuation wrote is moved into output/ under the run's own numbers.
+
+A continuation writes into parts/00K/output, because sd-scripts counts its steps from anew and would overwrite files of
+the same number. Everything here can be broken off at any point and done again: a file's right number follows from its
+name, and it is moved last. Nothing is ever deleted: what is in the way goes to parts/00K/replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.lora.rewritten_header import rewrite_metadata
+from lorabake.runs.folder import replace_file
+from lorabake.runs.states import (
+    STATE_SUFFIX,
+    TRAIN_STATE,
+    ExpectedFiles,
+    SavedState,
+    incomplete_lora_reason,
+    state_problem,
+)
+from lorabake.util.files import copy_file, make_folders, move_file, read_bytes, remove_file
+from lorabake_schemas.messages import Message, escape_undecodable, msg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lorabake.planning.resume_steps import TrainingSchedule
+
+SAMPLE_FOLDER = "sample"
+# TU:6572-6576: NAME_000012_00_20260131093000_7.png after a step, NAME_e000002_... after an epoch.
+SAMPLE_NAME = re.compile(r"(.*_)(e?)(\d{6,})(_\d{2,}_\d{14}(?:_\d+)?\.png)")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputNames:
+    """What sd-scripts calls what it saves (TU:89-100)."""
+
+    name: str
+    extension: str
+    course: TrainingSchedule
+
+    @property
+    def final_name(self) -> str:
+        return f"{self.name}.{self.extension}"
+
+    def read(self, entry: str, offset: int = 0) -> tuple[str, int] | None:
+        """Whether a file or state folder is of a step, an epoch or the last one, and the run's step; None for any
+        other."""
+        told = re.fullmatch(
+            re.escape(self.name) + rf"(?:-step(\d{{8,}})|-(\d{{6,}}))?(?:\.{re.escape(self.extension)}|{STATE_SUFFIX})",
+            entry,
+        )
+        if told is None:
+            return None
+        if told[1]:
+            return "step", int(told[1]) + offset
+        return ("epoch", self.course.last_step_of_epoch(int(told[2]))) if told[2] else ("last", self.course.steps)
+
+    def of_the_run(self, entry: str, written: PartOutputs) -> str:
+        """What a file or state folder that a continuation wrote is called in the run."""
+        told = self.read(entry, written.offset)
+        if told is None or told[0] != "step":
+            return entry
+        is_state = entry.endswith(STATE_SUFFIX)
+        ends = written.stop_at is not None and told[1] == self.course.steps
+        return self.last(state=is_state) if ends else self.step_name(told[1], state=is_state)
+
+    def step_name(self, step: int, *, state: bool) -> str:
+        return f"{self.name}-step{step:08d}" + (STATE_SUFFIX if state else f".{self.extension}")
+
+    def last(self, *, state: bool) -> str:
+        return self.name + (STATE_SUFFIX if state else f".{self.extension}")
+
+
+@dataclass(frozen=True, slots=True)
+class PartOutputs:
+    """Where a continuation wrote and how its numbers become the run's: see planning/continuation.py."""
+
+    root: Path
+    number: int
+    first_step: int
+    offset: int
+    stop_at: int | None
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "parts" / f"{self.number:03d}"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def helper(self) -> Path:
+        """The script that a deterministic continuation is started by."""
+        return self.folder / "resume_epoch.py"
+
+    @property
+    def replaced(self) -> Path:
+        return self.folder / "replaced"
+
+    @property
+    def beyond(self) -> Path:
+        return self.folder / "beyond"
+
+
+@dataclass(slots=True)
+class CollectedOutputs:
+    """What became of a continuation's files: moved to these names, and left where they are, with why."""
+
+    files: list[str] = field(default_factory=list[str])
+    left: list[tuple[str, Message]] = field(default_factory=list[tuple[str, Message]])
+
+
+def archive_outputs(written: PartOutputs, names: OutputNames) -> int:
+    """Move what output/ holds of steps after the one that the run goes on from to replaced/; how many there were.
+
+    Raises OSError.
+    """
+    output, moved = written.root / "output", 0
+    for entry in sorted(output.iterdir()):
+        told = names.read(entry.name)
+        if told is not None and told[1] > written.first_step:
+            _move_entry(entry, _free_path(written.replaced / entry.name), written)
+            moved += 1
+    return moved
+
+
+def collect_outputs(written: PartOutputs, names: OutputNames, wanted: ExpectedFiles) -> CollectedOutputs:
+    """Move everything whole that a continuation wrote into output/, with the run's numbers in names and files.
+
+    Halves that a kill left stay where they are. Raises OSError when the disk is full or something cannot be moved;
+    what was moved stays moved, and the rest can be moved later.
+    """
+    adopted = CollectedOutputs()
+    if not written.output.is_dir():
+        return adopted
+    for entry in sorted(written.output.iterdir()):
+        if re.fullmatch(r"\..+\.part", entry.name):  # a rewriting of ours that was broken off
+            remove_file(entry, within=written.root)
+        elif entry.name == SAMPLE_FOLDER and entry.is_dir():
+            _collect_samples(entry, written, adopted)
+        else:
+            _collect_entry(entry, written, names, wanted, adopted)
+    for folder in (written.output / SAMPLE_FOLDER, written.output):
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+    return adopted
+
+
+def _collect_entry(
+    entry: Path, written: PartOutputs, names: OutputNames, wanted: ExpectedFiles, adopted: CollectedOutputs
+) -> None:
+    told, is_state = names.read(entry.name, written.offset), entry.is_dir()
+    if told is None:
+        _move_to_output(entry, entry.name, written, adopted)
+        return
+    kind, step = told
+    if written.stop_at is not None and (kind == "last" or step > names.course.steps):
+        _move_entry(
+            entry, _free_path(written.beyond / entry.name), written
+        )  # trained past the run's end before it could be stopped
+        return
+    why = _incomplete_reason(entry, step, written, wanted, is_state=is_state)
+    if why is not None:
+        adopted.left.append((escape_undecodable(entry.relative_to(written.root).as_posix()), why))
+        return
+    ends = step == names.course.steps and written.stop_at is not None
+    if ends and not is_state:
+        _collect_last_step(entry, written, names, adopted)
+        return
+    _correct_step_number(entry, step, written.offset, is_state=is_state)
+    _move_to_output(entry, names.of_the_run(entry.name, written), written, adopted)
+
+
+def _collect_last_step(entry: Path, written: PartOutputs, names: OutputNames, adopted: CollectedOutputs) -> None:
+    """The file of the last step is the run's last file where sd-scripts would have gone on beyond it; a file of the
+    step as well, where the recipe wants one there."""
+    course = names.course
+    both = course.save_every_n_steps is not None and course.steps % course.save_every_n_steps == 0
+    place = written.root / "output" / names.step_name(course.steps, state=False)
+    if both and not place.exists():  # set_aside has cleared the place: one that is there was made here before
+        _correct_step_number(entry, course.steps, written.offset, is_state=False)
+        copy_file(entry, place, within=written.root)
+        adopted.files.append(escape_undecodable(f"output/{place.name}"))
+    _correct_step_number(entry, course.steps, written.offset, is_state=False, epoch=course.epochs)
+    _move_to_output(entry, names.final_name, written, adopted)
+
+
+def _incomplete_reason(
+    entry: Path, step: int, written: PartOutputs, wanted: ExpectedFiles, *, is_state: bool
+) -> Message | None:
+    """Why a file or state is not whole. Raises OSError when it cannot be read."""
+    if is_state:
+        return state_problem(SavedState(entry, "step", step, written.number, written.offset), wanted)
+    return incomplete_lora_reason(entry)
+
+
+def _correct_step_number(entry: Path, step: int, offset: int, *, is_state: bool, epoch: int | None = None) -> None:
+    """The run's own step in a LoRA's header or a state's train_state.json; one that says neither the right nor the
+    expected wrong number is left as it is, to be judged."""
+    if is_state:
+        path = entry / TRAIN_STATE
+        told = json.loads(read_bytes(path, within=entry))
+        replace_file(path, json.dumps({**told, "current_step": step}).encode(), within=entry)
+        return
+
+    def right(metadata: dict[str, str]) -> dict[str, str]:
+        if metadata.get("ss_steps") not in {str(step), str(step - offset)}:
+            return metadata
+        return metadata | {"ss_steps": str(step)} | ({} if epoch is None else {"ss_epoch": str(epoch)})
+
+    rewrite_metadata(entry, right)
+
+
+def _collect_samples(folder: Path, written: PartOutputs, adopted: CollectedOutputs) -> None:
+    for entry in sorted(folder.iterdir()):
+        _move_to_output(entry, f"{SAMPLE_FOLDER}/{rename_sample(entry.name, written)}", written, adopted)
+
+
+def rename_sample(name: str, written: PartOutputs) -> str:
+    """The run's own step in a sample's name; those that are made before the first step of a continuation say which
+    step that is."""
+    told = SAMPLE_NAME.fullmatch(name)
+    if told is None or (told[2] and int(told[3])):
+        return name
+    step = written.first_step if told[2] else int(told[3]) + written.offset
+    return f"{told[1]}{step:06d}{told[4]}"
+
+
+def _move_to_output(entry: Path, target: str, written: PartOutputs, adopted: CollectedOutputs) -> None:
+    place = written.root / "output" / target
+    if place.exists():
+        _move_entry(place, _free_path(written.replaced / target), written)
+    _move_entry(entry, place, written)
+    adopted.files.append(escape_undecodable(f"output/{target}"))
+
+
+def _move_entry(entry: Path, place: Path, written: PartOutputs) -> None:
+    make_folders(place.parent, within=written.root)
+    move_file(entry, place, within=written.root)
+
+
+def _free_path(place: Path) -> Path:
+    """This place, or one beside it where that is taken."""
+    return next(each for each in _iter_numbered_paths(place) if not each.exists())
+
+
+def _iter_numbered_paths(place: Path) -> Iterator[Path]:
+    yield place
+    number = 2
+    while True:
+        yield place.with_name(f"{place.name}.{number}")
+        number += 1
+
+
+def describe_uncollected(adopted: CollectedOutputs) -> tuple[Message, ...]:
+    """A remark for each file that was left where it is."""
+    return tuple(msg("{file} is not whole and stays there: {why}", file=file, why=why) for file, why in adopted.left)

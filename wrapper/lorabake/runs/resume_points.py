@@ -1,0 +1,240 @@
+"""Whether a run can go on, and from which of its states. Reads the run folder, changes nothing."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, cast
+
+from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule, plan_resume_steps
+from lorabake.runs.events import MAX_LINE_BYTES
+from lorabake.runs.happenings import RunTotals
+from lorabake.runs.known_failures import RunFacts
+from lorabake.runs.log_parser import LogParser
+from lorabake.runs.part_outputs import OutputNames, PartOutputs
+from lorabake.runs.states import (
+    ExpectedFiles,
+    SavedState,
+    StateLocation,
+    archive_problem,
+    expected_files,
+    list_states,
+    state_problem,
+)
+from lorabake.runs.verdict import LOST_STATE, RunResult
+from lorabake.util import safetensors
+from lorabake.util.files import open_file, read_text
+from lorabake_schemas.messages import Message, escape_undecodable, join_list, msg
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lorabake.runs.folder import RunPaths
+    from lorabake_schemas.record import Record, RunPart
+
+Table = Mapping[str, object]
+MAX_START_BYTES = 64 << 20  # bytes of events and log; sd-scripts counts before it trains
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A run as sd-scripts sees it: its compiled settings, how far it goes, what its files are called."""
+
+    settings: Table
+    names: OutputNames
+
+    @property
+    def course(self) -> TrainingSchedule:
+        return self.names.course
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """From which state a training goes on, and how; ``wanted`` is what a whole state of it holds. ``lost``: the trainer
+    has failed to load it before, and there is no other."""
+
+    training: Training
+    wanted: ExpectedFiles
+    state: SavedState
+    how: ResumeSteps
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeOptions:
+    """``way`` is None when there is no state to go on from; ``passed`` are those that are further than the one that was
+    taken, each with why it was not; ``complete`` says that the LoRA of the last step is there."""
+
+    training: Training | None = None
+    wanted: ExpectedFiles | None = None
+    way: ResumePoint | None = None
+    passed: tuple[tuple[str, Message], ...] = ()
+    complete: bool = False
+
+    @property
+    def next_step(self) -> int | None:
+        """The step to advise to go on from."""
+        return self.way.how.step if self.way is not None and not self.way.lost else None
+
+
+def resume_options(paths: RunPaths, record: Record) -> ResumeOptions:
+    """The newest whole state by content from which sd-scripts can truly go on; one that it failed to load only where
+    there is no other, since what was wrong may have been fixed."""
+    training = read_training(paths)
+    if training is None:
+        return ResumeOptions()
+    found = list_states(state_locations(paths, record), training.names.name, training.course)
+    wanted = expected_files(found, training.settings)
+    complete = any(True for _ in iter_final_loras(paths, record, training.names))
+    passed: dict[str, Message] = {}
+    lost = {part.state for part in record.parts if part.outcome is not None and part.outcome.code == LOST_STATE}
+    again: ResumePoint | None = None
+    for state in found:
+        place = escape_undecodable(state.path.relative_to(paths.root).as_posix())
+        how = plan_resume_steps(training.course, state.step)
+        why = state_problem(state, wanted) if isinstance(how, ResumeSteps) else how
+        if isinstance(how, ResumeSteps) and why is None:
+            way = ResumePoint(training, wanted, state, how, lost=place in lost)
+            if not way.lost:
+                return ResumeOptions(training, wanted, way, tuple(passed.items()), complete)
+            again = again or way
+            why = msg("the trainer failed to load it before")
+        if why is not None:
+            passed[place] = why
+    if again is not None:
+        del passed[escape_undecodable(again.state.path.relative_to(paths.root).as_posix())]
+    return ResumeOptions(training, wanted, again, tuple(passed.items()), complete)
+
+
+def read_training(paths: RunPaths) -> Training | None:
+    """None when sd-scripts never got as far as counting its steps, or the folder is damaged."""
+    settings, totals = read_train_settings(paths), read_totals(paths)
+    if settings is None or totals is None or not totals.batches_per_epoch:
+        return None
+    accumulation, every = settings.get("gradient_accumulation_steps"), settings.get("save_every_n_steps")
+    course = TrainingSchedule(
+        batches=totals.batches_per_epoch,
+        accumulation=accumulation if isinstance(accumulation, int) else 1,
+        epochs=totals.epochs,
+        steps=totals.steps,
+        save_every_n_steps=every if isinstance(every, int) else None,
+    )
+    kind = str(settings.get("save_model_as") or "safetensors")
+    return Training(settings, OutputNames(read_output_name(settings), kind, course))
+
+
+def read_output_name(settings: Table) -> str:
+    """What sd-scripts calls what it saves (TU:46)."""
+    return str(settings.get("output_name") or "last")
+
+
+def read_train_settings(paths: RunPaths) -> Table | None:
+    """The compiled settings; None when the file is gone or damaged."""
+    try:
+        return tomllib.loads(read_text(paths.train, within=paths.root))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def with_run_facts(evidence: RunResult, paths: RunPaths, record: Record) -> RunResult:
+    """What remedies depend on, and whether the state is to blame that the last part was to resume from."""
+    seen, part = evidence.seen, record.parts[-1] if record.parts else None
+    return replace(
+        evidence,
+        facts=RunFacts(read_train_settings(paths) or {}, record.trainer.kind == "own"),
+        lost_state=part.state if part is not None and seen.lost_state and seen.step is None else None,
+    )
+
+
+def read_totals(paths: RunPaths) -> RunTotals | None:
+    """sd-scripts' own counts as the run began, from the events; from the log where a full disk kept them out, or where
+    the events are gone."""
+    with suppress(OSError, ValueError), open_file(paths.events, within=paths.root) as file:
+        while file.tell() < MAX_START_BYTES and (line := file.readline(MAX_LINE_BYTES)):
+            if b'"totals"' in line and (found := _parse_totals(line)) is not None:
+                return found
+    parser = LogParser()
+    with suppress(OSError, ValueError), open_file(paths.log, within=paths.root) as log:
+        while parser.seen.totals is None and log.tell() < MAX_START_BYTES and (piece := log.read(1 << 20)):
+            parser.feed(piece)
+    return parser.seen.totals
+
+
+def _parse_totals(line: bytes) -> RunTotals | None:
+    try:
+        told = cast("dict[str, int]", json.loads(line))
+        return RunTotals(**{each.name: told[each.name] for each in fields(RunTotals)})
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def state_locations(paths: RunPaths, record: Record) -> list[StateLocation]:
+    """Where states may lie: output/, and what a continuation that was killed has left in its own folder."""
+    found = [StateLocation(paths.output)]
+    for part in record.parts[1:]:
+        folder = paths.root / "parts" / f"{part.number:03d}" / "output"
+        if folder.is_dir():
+            found.append(StateLocation(folder, part.number, part.offset))
+    return found
+
+
+def part_outputs(paths: RunPaths, part: RunPart, course: TrainingSchedule) -> PartOutputs:
+    """Where a start of the trainer wrote, and how its numbers become the run's."""
+    how = plan_resume_steps(course, part.first_step)
+    stop_at = how.stop_at if isinstance(how, ResumeSteps) else None
+    return PartOutputs(paths.root, part.number, part.first_step, part.offset, stop_at)
+
+
+def iter_final_loras(paths: RunPaths, record: Record, names: OutputNames) -> Iterator[Path]:
+    """The LoRA of the last step where it is whole, in output/ or still where a continuation wrote it."""
+    if is_complete_lora(paths.output / names.final_name, names.course.steps, 0):
+        yield paths.output / names.final_name
+    for part in record.parts[1:]:
+        written = part_outputs(paths, part, names.course)
+        final = names.final_name if written.stop_at is None else names.step_name(written.stop_at, state=False)
+        if is_complete_lora(written.output / final, names.course.steps, part.offset):
+            yield written.output / final
+
+
+def is_complete_lora(path: Path, steps: int, offset: int) -> bool:
+    """Whether a LoRA is there to its last byte and says that many steps; ckpt and pt do not say."""
+    try:
+        if path.suffix != ".safetensors":
+            return archive_problem(path) is None
+        found = safetensors.read_header(path)
+    except OSError:
+        return False
+    if isinstance(found, str):
+        return False
+    return found.metadata.get("ss_steps") in {None, str(steps), str(steps - offset)}
+
+
+def missing_files_problem(paths: RunPaths) -> Message | None:
+    """The files without which nobody can tell whether a run can go on: which is gone, or of no use."""
+    for path in (paths.train, paths.output):
+        if not path.exists():
+            return msg("{file} is gone", file=path.name)
+    if not paths.output.is_dir():
+        return msg("{file} is no folder any more", file=paths.output.name)
+    if read_train_settings(paths) is None:
+        return msg("{file} changed and is no TOML any more", file=paths.train.name)
+    if not paths.events.exists() and not paths.log.exists():
+        events, log = paths.events.name, paths.log.relative_to(paths.root).as_posix()
+        return msg("{events} and {log} are gone, which say how far the training goes", events=events, log=log)
+    return None
+
+
+def resume_hint(view: ResumeOptions, settings: Table | None) -> Message:
+    """Why a run cannot be resumed, and what to do the next time."""
+    if view.passed or view.way is not None:
+        return msg("none of its states can be used: start it again with `lorabake rerun`")
+    settings = settings or {}
+    keys = [] if settings.get("save_state") else ["save.save_state = true"]
+    if not any(settings.get(name) for name in ("save_every_n_epochs", "save_every_n_steps")):
+        keys.append("save.save_every_n_epochs")
+    if not keys or (view.training is None and settings.get("save_state")):
+        return msg("it did not get as far as its first state: start it again with `lorabake rerun`")
+    return msg("no state was saved: set {keys} in the recipe, and run it again", keys=join_list(keys))

@@ -1,0 +1,79 @@
+"""Questions about commits of sd-scripts other than the pin: what they understand, and in what two of them differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lorabake.errors import SetupError
+from lorabake.trainer import git_tree, options
+from lorabake.trainer.install import Trainer
+from lorabake.trainer.option_diff import diff_options
+from lorabake.util import resources
+from lorabake.util.paths import lorabake_home
+from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.options import OptionSnapshot
+from lorabake_schemas.pin import Pin
+from lorabake_schemas.versions import CommitDifference
+
+
+def pin_at_commit(commit: str | None) -> Pin:
+    """lorabake's own pin, with another commit if one is named: the same url, packages and Pythons."""
+    pin = resources.load_pin()
+    return pin if commit is None else pin.model_copy(update={"commit": commit})
+
+
+def load_commit_options(commit: str | None, env: Mapping[str, str]) -> OptionSnapshot:
+    """What the pin understands, or an installed commit. Raises SetupError when that is not installed."""
+    return options.require_options(pin_at_commit(commit), lorabake_home(env), env)
+
+
+def read_user_options(
+    trainer: Trainer, env: Mapping[str, str], tell: Callable[[Message], None]
+) -> OptionSnapshot | None:
+    """What the user's own sd-scripts understands; None where that is the pin as it was made, or the pin's trainer.
+
+    One that does not answer is only warned of: it may still train.
+    """
+    if trainer.kind == "pin" or (trainer.commit == resources.load_pin().commit and _is_unmodified(trainer)):
+        return None
+    name = trainer.commit or str(trainer.checkout)
+    name += "" if name != resources.load_pin().commit else " (changed)"  # else it would count as the pin
+    try:
+        with TemporaryDirectory() as folder:
+            return options.extract_options(trainer.python, trainer.checkout, Path(folder) / "options", name, env)
+    except (SetupError, OSError) as error:
+        tell(msg("warning: its options could not be read, so nobody checks them: {why}", why=str(error)))
+        return None
+
+
+def _is_unmodified(trainer: Trainer) -> bool:
+    """Whether each file is as in the pin: compared here, since `git status` runs what the repository's settings say."""
+    blobs = git_tree.parse_blobs(resources.read_vendor_text(resources.PIN_FILE_LIST))
+    return not git_tree.find_changed_blobs(trainer.checkout, git_tree.filter_sparse(blobs, resources.load_pin().sparse))
+
+
+def commit_warning(commit: str | None) -> Message | None:
+    """What to say to whoever uses another commit than the pin."""
+    pin = resources.load_pin().commit
+    if commit is None or commit == pin:
+        return None
+    return msg(
+        "warning: at sd-scripts {commit} the options are checked, but rules and forecasts are those of the pin, {pin}",
+        commit=commit[:12],
+        pin=pin[:12],
+    )
+
+
+def compare_commits(
+    commit: str | None, against: str, env: Mapping[str, str], tell: Callable[[Message], None]
+) -> CommitDifference:
+    """In what ``against`` differs from ``commit`` (the pin when None); neither has to be installed.
+
+    Raises SetupError when one of them cannot be fetched, or when no trainer is there to read it with.
+    """
+    here, there = (
+        options.fetch_options(pin_at_commit(name), lorabake_home(env), env, tell) for name in (commit, against)
+    )
+    return diff_options(here, there)

@@ -1,0 +1,1 @@
+"""Mechanism: processes, files, locks, hashing, the language of messages."""

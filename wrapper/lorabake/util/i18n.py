@@ -1,0 +1,58 @@
+"""The one way out for words: whatever a person is to read passes through a Speech, which knows the language.
+
+Everything below the surface makes English sentences with ``say`` and ``told`` and passes them on as they are; only
+the surface (render, terminal, boundary, cli) has a Speech, and calls it last.
+"""
+
+from __future__ import annotations
+
+import gettext
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from lorabake_schemas.messages import Catalog, Message, escape_invisible, translate
+
+
+@dataclass(frozen=True, slots=True)
+class Translator:
+    """A language and its catalogue. ``speech(say(...))`` is the sentence in that language; a plain ``str`` is somebody
+    else's text, which is made visible."""
+
+    language: str = "en"
+    catalogue: Catalog = field(default_factory=gettext.NullTranslations, compare=False)
+
+    def __call__(self, words: str) -> str:
+        return str(translate(words, self.catalogue)) if isinstance(words, Message) else escape_invisible(words)
+
+
+ENGLISH = Translator()
+LANGUAGES = ("en", "pt_BR")
+
+
+@cache
+def load_translator(language: str) -> Translator:
+    """One of LANGUAGES. Its catalogue is read here."""
+    from lorabake.util import resources
+
+    return Translator(language, gettext.GNUTranslations(io.BytesIO(resources.read_catalog(language))))
+
+
+def detect_language(env: Mapping[str, str]) -> str:
+    """The language that the locale asks for, as gettext finds it; English where there is no catalogue for it.
+
+    The first of LC_ALL, LC_MESSAGES and LANG that says anything decides; LANGUAGE may list others to try before, which
+    does not count in the C locale. Portuguese of another country gets that of Brazil.
+    """
+    locale = next((env[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if env.get(name)), "C")
+    if _strip_locale(locale) in {"C", "POSIX"}:
+        return "en"
+    wanted = [*env.get("LANGUAGE", "").split(":"), locale]
+    known = {"en": "en", "pt": "pt_BR"}
+    return next((known[tongue] for each in wanted if (tongue := _strip_locale(each).partition("_")[0]) in known), "en")
+
+
+def _strip_locale(locale: str) -> str:
+    """``pt_BR.UTF-8@euro`` without what does not name the language."""
+    return locale.partition(".")[0].partition("@")[0]

@@ -1,0 +1,148 @@
+"""What this machine has: GPUs, CPUs, memory, disk."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.errors import SetupError
+from lorabake.util.files import exists
+from lorabake.util.process import capture_output
+from lorabake_schemas.machine import Gpu, MachineFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NVIDIA_SMI_TIMEOUT_S = 10.0  # a driver that is still waking the card takes seconds
+_GPU_FIELDS = "index,uuid,name,memory.total,driver_version"
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def detect_machine(env: Mapping[str, str]) -> MachineFacts:
+    """The machine as a training started with ``env`` would see it (CUDA_VISIBLE_DEVICES hides GPUs)."""
+    return MachineFacts(
+        system=platform.system(),
+        cpus=_count_cpus(),
+        memory_bytes=_read_memory(),
+        gpus=_detect_gpus(env),
+        release=platform.release(),
+        architecture=platform.machine(),
+        processor=_read_processor_name(),
+    )
+
+
+def _read_processor_name() -> str:
+    """The CPU's name as the kernel has it; what Python knows where there is no such table."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor()
+
+
+def _count_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _read_memory() -> int:
+    """Physical memory in bytes, or what the container may use when that is less."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    limit = _read_number(_CGROUP / "memory.max")
+    return physical if limit is None else min(physical, limit)
+
+
+def get_available_memory() -> int | None:
+    """Memory in bytes that a new process can take without swapping; None where the system does not say."""
+    free = _read_table_field(Path("/proc/meminfo"), "MemAvailable:")
+    limit, used = _read_number(_CGROUP / "memory.max"), _read_number(_CGROUP / "memory.current")
+    left: int | None = None
+    if limit is not None and used is not None:
+        cached = _read_table_field(
+            _CGROUP / "memory.stat", "inactive_file"
+        )  # counted as used, given back when asked for
+        left = max(limit - used + (cached or 0), 0)
+    return min((value for value in (None if free is None else free * 1024, left) if value is not None), default=None)
+
+
+def _read_table_field(path: Path, name: str) -> int | None:
+    """The number after ``name`` in one of the kernel's tables."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in path.read_text(encoding="ascii").splitlines():
+            if line.split(maxsplit=1)[0] == name:
+                return int(line.split()[1])
+    return None
+
+
+def _read_number(path: Path) -> int | None:
+    """A cgroup file's number; None when there is none ("max" means no limit)."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def get_free_disk(path: Path) -> int:
+    """Free bytes for this user where ``path`` is or would be made. Raises OSError when no parent of it exists."""
+    return shutil.disk_usage(_find_existing_parent(path)).free
+
+
+def get_file_system_id(path: Path) -> int:
+    """The number of the file system on which ``path`` is or would be made. Raises OSError."""
+    return _find_existing_parent(path).stat().st_dev
+
+
+def _find_existing_parent(path: Path) -> Path:
+    place = path.absolute()
+    while not exists(place) and place != place.parent:
+        place = place.parent
+    return place
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether this user may make files in an existing folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _detect_gpus(env: Mapping[str, str]) -> tuple[Gpu, ...]:
+    """NVIDIA GPUs by the driver's own tool; no tool, no driver or no answer in time means none."""
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in {"", "-1"}:
+        return ()
+    query = ["nvidia-smi", f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader,nounits"]
+    try:
+        said = capture_output(query, env=env, timeout=_NVIDIA_SMI_TIMEOUT_S)
+    except SetupError:
+        return ()
+    return parse_gpus(said.stdout, visible) if said.ok else ()
+
+
+def parse_gpus(text: str, visible: str | None = None) -> tuple[Gpu, ...]:
+    """nvidia-smi's table as GPUs. ``visible`` is CUDA_VISIBLE_DEVICES: indices or starts of UUIDs, in CUDA's order,
+    where everything after the first entry that names no GPU is hidden."""
+    rows = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line.strip()]
+    rows = [row for row in rows if len(row) == len(_GPU_FIELDS.split(","))]
+    if visible is not None:
+        rows = _select_visible(rows, visible)
+    return tuple(_parse_gpu(row) for row in rows)
+
+
+def _select_visible(rows: list[list[str]], visible: str) -> list[list[str]]:
+    chosen: list[list[str]] = []
+    for wanted in (part.strip() for part in visible.split(",")):
+        found = [row for row in rows if wanted and (row[0] == wanted or row[1].startswith(wanted))]
+        if not found:
+            break
+        chosen.append(found[0])
+    return chosen
+
+
+def _parse_gpu(row: list[str]) -> Gpu:
+    _, _, name, memory, driver = row
+    return Gpu(name=name, memory_mib=int(memory) if memory.isdigit() else 0, driver=driver)

@@ -1,0 +1,67 @@
+"""Signals that ask lorabake to stop, handed on to the command that it watches."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from types import FrameType
+
+
+class Stoppable(Protocol):
+    """What can be asked to stop; safe inside a signal handler."""
+
+    def stop(self, reason: str) -> None: ...
+
+
+# What people and batch systems send before they kill: Slurm's --signal and OAR send SIGUSR1 or SIGUSR2, LSF SIGUSR2,
+# Grid Engine SIGUSR1, SIGUSR2 and SIGXCPU. Windows has only the first two.
+_ALWAYS_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_UNLESS_IGNORED = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)
+)
+
+
+@contextmanager
+def forward_stop_signals() -> Generator[Callable[[Stoppable], None]]:
+    """Turn every signal that asks to stop into ``stop`` of what is bound; one that came too early stops it when bound.
+
+    An ignored signal stays ignored (nohup, trap ''). SIGINT does not: a shell script starts every background command
+    with it ignored, and whoever sends it one by hand means it. Outside the main thread Python allows no handler.
+    """
+    early: list[str] = []
+    bound: list[Stoppable] = []
+
+    def heard(number: int, _frame: FrameType | None) -> None:
+        for running in bound:
+            running.stop(signal.Signals(number).name)
+        if not bound:
+            early.append(signal.Signals(number).name)
+
+    def bind(running: Stoppable) -> None:
+        bound.append(running)
+        for name in early:
+            running.stop(name)
+
+    with _install_handlers(heard):
+        yield bind
+
+
+@contextmanager
+def _install_handlers(heard: Callable[[int, FrameType | None], None]) -> Generator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (*_ALWAYS_HANDLED, *_UNLESS_IGNORED)}
+    for number, handler in before.items():
+        if number in _ALWAYS_HANDLED or handler is not signal.SIG_IGN:
+            signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
