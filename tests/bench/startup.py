@@ -17,7 +17,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lorabake.inputs import sample_images
 from lorabake.jobs import quickstart_files as quickstart
 
 
@@ -54,7 +53,7 @@ def cpu_seconds(command: list[str]) -> float:
 
 def project(folder: Path) -> Path:
     """The quickstart's recipe and pictures, and a base folder that says what it is without holding any weights."""
-    sample_images.draw(folder / quickstart.PICTURES)
+    quickstart.write_sample_images(folder / quickstart.PICTURES)
     base = folder / "base-sd15"
     for part, config in {
         "unet": {"_class_name": "UNet2DConditionModel", "cross_attention_dim": 768},

@@ -33,7 +33,6 @@ from PIL import Image
 from rows import FAILED, Budget, Row, Trial, TrialError, table, tried
 from watching import Memory, Watched
 
-from lorabake.inputs import sample_images
 from lorabake.jobs import quickstart_files
 from lorabake.trainer import install as trainers
 from lorabake.util import machine, paths, resources
@@ -153,7 +152,9 @@ def images(folder: Path, size: int) -> Path:
     """Drawn images that are large enough for a training at ``size``."""
     place = folder / f"images-{size}"
     if not place.exists():
-        sample_images.draw(place, sample_images.LIGHTHOUSE, IMAGES)
+        place.mkdir()
+        for name, content in list(resources.read_sample_images().items())[: 2 * IMAGES]:
+            (place / name).write_bytes(content)
         for path in place.glob("*.png"):
             with Image.open(path) as drawn:
                 factor = max(1, math.ceil(size / min(drawn.size)))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.inputs import sample_images
 from lorabake.jobs import quickstart_files
 from lorabake.util import machine
+from sample_images import write_lighthouses
 
 PIN_URL = "https://github.com/kohya-ss/sd-scripts"
 RECIPE = """\
@@ -76,7 +76,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def make_project(folder: Path, text: str = RECIPE) -> Path:
-    sample_images.draw(folder / "pictures")
+    write_lighthouses(folder / "pictures")
     (folder / "lamp.toml").write_text(text)
     return folder
 

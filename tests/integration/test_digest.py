@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from jsonschema import Draft202012Validator
 
-from lorabake.inputs import sample_images
+from sample_images import write_lighthouses
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 COMPILED = ("train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml", "recipe.toml")
@@ -45,7 +45,7 @@ class Person:
     def __init__(self, home: Path, project: Path, model: str = "models/none.safetensors") -> None:
         self.home, self.project = home, project
         home.mkdir(parents=True)
-        sample_images.draw(project / "pictures")
+        write_lighthouses(project / "pictures")
         (project / "lamp.toml").write_text(RECIPE.format(model=model))
 
     def run(self) -> Path:

@@ -16,11 +16,11 @@ import pytest
 import trainer_world as small
 
 from lorabake.errors import SetupError
-from lorabake.inputs import sample_images
 from lorabake.trainer import install as trainers
 from lorabake.trainer import options, store, venv
 from lorabake.util import resources
 from lorabake_schemas.pin import Pin
+from sample_images import write_lighthouses
 from situations import write_base
 
 SCRIPT = """\
@@ -302,7 +302,7 @@ def lorabake(tmp_path: Path) -> Run:
     pretend(tmp_path / "home", ONE, "huber_scale", "metadata_trigger_phrase")
     pretend(tmp_path / "home", TWO, "metadata_trigger_phrase")
     (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
-    sample_images.draw(tmp_path / "pictures", sample_images.LIGHTHOUSE, 15)
+    write_lighthouses(tmp_path / "pictures", 15)
     write_base(tmp_path / "model.safetensors")
 
     def run(*args: str) -> subprocess.CompletedProcess[str]:

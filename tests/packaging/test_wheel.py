@@ -17,10 +17,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS, FILES = ("wrapper", "schemas", "recipes", "vendor"), ("README.md", "LICENSE", "pyproject.toml")
+FOLDERS, FILES = ("wrapper", "schemas", "recipes", "vendor"), ("README.md", "LICENSE", "pyproject.toml", "setup.py")
 # Folder in the repository, package in the wheel, what of it is shipped (the rule that the wheel must meet exactly).
 SHIPPED = (
-    ("wrapper/lorabake", "lorabake", ("**/*.py", "py.typed", "locale/*/LC_MESSAGES/lorabake.?o")),
+    (
+        "wrapper/lorabake",
+        "lorabake",
+        ("**/*.py", "py.typed", "locale/*/LC_MESSAGES/lorabake.?o", "jobs/sample_images/*"),
+    ),
     (
         "schemas/lorabake_schemas",
         "lorabake_schemas",
@@ -166,8 +170,8 @@ def test_its_data_is_found_where_it_is_installed(built: Built, tmp_path: Path) -
     code = (
         "from lorabake.util import resources as r\n"
         "assert r.load_script_options('train_network.py') and r.load_dataset_options() and r.load_pin()\n"
-        "assert r.read_vendor_text(r.load_pin().cpu.file)\n"
-        "with r.extract_trainer_script('health.py') as script: assert script.is_file()\n"
+        "assert r.read_vendor_text(r.load_pin().cpu.file) and len(r.read_sample_images()) == 30\n"
+        "with r.trainer_script('health.py') as script: assert script.is_file()\n"
     )
     done = built.run("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake.inputs import sample_images
 from lorabake.jobs import quickstart_files
 from lorabake.lora.compare import compare_loras
 from lorabake.lora.reproducible import VOLATILE_KEYS
@@ -23,6 +22,7 @@ from lorabake.util import locks, machine
 from lorabake.util.process import make_child_env, read_environment
 from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.record import Record
+from sample_images import write_lighthouses
 
 ROOT = Path(__file__).parents[2]
 SAVED = ("twice-000001.safetensors", "twice.safetensors")
@@ -49,7 +49,7 @@ def base(cache: Path, trainer: Trainer) -> Path:
 
 def write_recipe(folder: Path, base: Path, **launch: Any) -> Path:
     """All that draws on chance: shuffled captions, flipped pictures, dropout, two epochs of two batches."""
-    sample_images.draw(folder / "lighthouse", sample_images.LIGHTHOUSE, 4)
+    write_lighthouses(folder / "lighthouse", 4)
     concept = {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}
     recipe: dict[str, Any] = {
         "name": "twice",

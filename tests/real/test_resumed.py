@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake.inputs import sample_images
 from lorabake.jobs import quickstart_files
 from lorabake.lora.weights import read_weights
 from lorabake.runs.folder import RunPaths, read_record
@@ -28,6 +27,7 @@ from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine
 from lorabake.util.process import make_child_env, read_environment
 from lorabake_schemas.record import Record
+from sample_images import write_lighthouses
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 600.0
@@ -58,7 +58,7 @@ class Project:
 
     def __init__(self, folder: Path, base: Path, cache: Path, train: dict[str, Any], **more: Any) -> None:
         self.folder, self.cache = folder, cache
-        sample_images.draw(folder / "lighthouse", sample_images.LIGHTHOUSE, 4)
+        write_lighthouses(folder / "lighthouse", 4)
         concept = {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}
         told: dict[str, Any] = {
             "name": "lum",

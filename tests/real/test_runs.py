@@ -24,13 +24,13 @@ import tomli_w
 from safetensors import safe_open
 
 from lorabake.analysis.check import check_recipe
-from lorabake.inputs import sample_images
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine, resources
 from lorabake.util.process import make_child_env, read_environment
 from lorabake_schemas.machine import Family
 from lorabake_schemas.record import Record
+from sample_images import draw_images, write_lighthouses
 
 GB = 10**9
 ROOT = Path(__file__).parents[2]
@@ -128,14 +128,12 @@ def skip_where_too_small(case: Case, cache: Path) -> None:
 
 def concepts(case: Case, folder: Path) -> dict[str, Any]:
     """The recipe's tables of pictures, with the pictures drawn; paths are relative to the recipe."""
-    subjects = (sample_images.LIGHTHOUSE, sample_images.BALLOON) if case.both_concepts else (sample_images.LIGHTHOUSE,)
-    for subject in subjects:
-        sample_images.draw(folder / subject.class_, subject, SHARE_OF_PICTURES)
-    tables: dict[str, Any] = {
-        "concept": [{"token": each.token, "class": each.class_, "images": each.class_} for each in subjects]
-    }
+    write_lighthouses(folder / "lighthouse", SHARE_OF_PICTURES)
+    tables: dict[str, Any] = {"concept": [{"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}]}
     if case.both_concepts:
-        sample_images.draw(folder / "plain", sample_images.PLAIN_LIGHTHOUSE, SHARE_OF_PICTURES)
+        draw_images(folder / "balloon", "skyballoon, balloon", SHARE_OF_PICTURES)
+        tables["concept"].append({"token": "skyballoon", "class": "balloon", "images": "balloon"})
+        draw_images(folder / "plain", "lighthouse", SHARE_OF_PICTURES)
         tables["regularization"] = [{"class": "lighthouse", "images": "plain"}]
     return tables
 

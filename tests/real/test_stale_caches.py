@@ -15,7 +15,6 @@ from PIL import Image
 
 from lorabake.analysis.cache_check import CacheContext
 from lorabake.analysis.check import CheckResult, check_recipe
-from lorabake.inputs import sample_images
 from lorabake.inputs.cache_provenance import CacheIndex
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.manifest import ManifestSpec, hash_inputs
@@ -26,6 +25,7 @@ from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine
 from lorabake.util.hashing import FileHasher
 from lorabake.util.process import make_child_env, read_environment
+from sample_images import write_lighthouses
 from situations import CPU, RECIPE, write_base, write_pictures
 
 pytestmark = pytest.mark.real
@@ -53,7 +53,7 @@ def base(home: Path, trainer: Trainer) -> Path:
 
 
 def write_recipe(folder: Path, base: Path) -> Path:
-    sample_images.draw(folder / "lighthouse", sample_images.LIGHTHOUSE, 4)
+    write_lighthouses(folder / "lighthouse", 4)
     tables = {
         "name": "stale",
         "kind": "object",

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake.inputs import sample_images
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.jobs.launch import launch_run
 from lorabake.runs.command import trainer_env, training_argv
@@ -23,6 +22,7 @@ from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
 from lorabake_schemas.record import Outcome, TrainerRecord
+from sample_images import write_lighthouses
 
 pytestmark = pytest.mark.matrix
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def base(trainer: Trainer) -> Path:
 
 def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes: Any) -> Outcome:
     """A run of a few steps on drawn pictures, with ``changes`` to train.toml."""
-    sample_images.draw(tmp_path / "pictures", sample_images.LIGHTHOUSE, STEPS)
+    write_lighthouses(tmp_path / "pictures", STEPS)
     train = {
         "pretrained_model_name_or_path": str(base), "tokenizer_cache_dir": str(base / "tokenizers"), "seed": 1,
         "output_dir": "output", "output_name": "x", "save_model_as": "safetensors", "network_module": "networks.lora",

@@ -18,12 +18,12 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake.inputs import sample_images
 from lorabake.jobs import quickstart_files
 from lorabake.trainer import manifest
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks
 from lorabake.util.process import make_child_env, read_environment
+from sample_images import write_lighthouses
 
 ROOT = Path(__file__).parents[2]
 BUMPED = "accelerate"
@@ -85,7 +85,7 @@ def base_of(trainer: Trainer) -> Path:
 
 def write_project(folder: Path, base: Path) -> None:
     linked(base, folder / "model")
-    sample_images.draw(folder / "lighthouse", sample_images.LIGHTHOUSE, 4)
+    write_lighthouses(folder / "lighthouse", 4)
     recipe: dict[str, Any] = {
         "name": "verified",
         "kind": "object",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from PIL import Image
 
 from lorabake.analysis.check import check_recipe
 from lorabake.commands.common import program_name
@@ -72,6 +74,40 @@ def test_a_first_try_is_not_told_off_for_being_one(tmp_path: Path, family: Famil
         *(["G4.61"] if family == "sdxl" else []),
         "G5.2",
     ]
+
+
+def test_fifteen_small_images_of_several_shapes_are_shipped() -> None:
+    images = {name: content for name, content in resources.read_sample_images().items() if name.endswith(".png")}
+    sizes = [Image.open(io.BytesIO(content)).size for content in images.values()]
+    assert len(set(images.values())) == 15
+    assert sum(map(len, images.values())) < 100_000
+    assert all(120 <= side <= 160 for size in sizes for side in size)
+    assert all(max(size) < 1.25 * min(size) for size in sizes)  # a square bucket cuts off less than a fifth
+    assert any(width > height for width, height in sizes)
+    assert any(width < height for width, height in sizes)
+
+
+def test_each_shipped_image_has_a_caption_of_token_class_and_tags() -> None:
+    files = resources.read_sample_images()
+    assert {name.removesuffix(".txt") for name in files if name.endswith(".txt")} == {
+        name.removesuffix(".png") for name in files if name.endswith(".png")
+    }
+    for name in files:
+        if name.endswith(".txt"):
+            token, class_, *tags = files[name].decode().strip().split(", ")
+            assert (token, class_) == ("lumlighthouse", "lighthouse")
+            assert 3 <= len(set(tags)) == len(tags) <= 8
+
+
+def test_an_edited_caption_stays_and_a_missing_image_comes_back(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    edited, missing = (tmp_path / quickstart.PICTURES / name for name in ("lighthouse01.txt", "lighthouse02.png"))
+    edited.write_text("mine, lighthouse\n", encoding="utf-8")
+    missing.unlink()
+    prepare(tmp_path)
+    assert edited.read_text(encoding="utf-8") == "mine, lighthouse\n"
+    assert missing.is_file()
+    assert len(list((tmp_path / quickstart.PICTURES).iterdir())) == 30
 
 
 def test_the_readme_shows_what_a_quickstart_says() -> None:

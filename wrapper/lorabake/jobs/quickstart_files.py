@@ -11,10 +11,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lorabake.errors import MachineError, SetupError
-from lorabake.inputs import sample_images
 from lorabake.trainer.packages import script_environment
 from lorabake.util import locks, resources
-from lorabake.util.files import exists, read_bytes
+from lorabake.util.files import exists, read_bytes, replace_bytes
 from lorabake.util.process import capture_output
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.machine import Family
@@ -127,7 +126,6 @@ def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk:
 
 def quickstart_recipe(family: Family) -> str:
     """A recipe for somebody to read, edit and make their own."""
-    subject = sample_images.LIGHTHOUSE
     model = f'model  = "base-{family}"'.ljust(32)
     rules = {
         **IGNORED_RULES,
@@ -138,7 +136,7 @@ def quickstart_recipe(family: Family) -> str:
 # Made by `lorabake quickstart`: a first training, on drawn pictures and a base model of random weights.
 # It is real in every step, but what comes out can draw nothing. `lorabake plan {RECIPE}` shows every setting.
 
-name = "{subject.token}"
+name = "lumlighthouse"
 kind = "object"                 # character, style, object, clothing, concept or outfits
 
 [base]
@@ -148,8 +146,8 @@ tags   = "danbooru"             # the kind of tags it knows: e621, danbooru or n
 tokenizer_cache_dir = "base-{family}/tokenizers"   # leave it out: sd-scripts then fetches the real one
 
 [[concept]]
-token  = "{subject.token}"        # a word that the model does not know yet
-class  = "{subject.class_}"           # what it is, in a word that the model knows
+token  = "lumlighthouse"        # a word that the model does not know yet
+class  = "lighthouse"           # what it is, in a word that the model knows
 images = "{PICTURES}"             # pictures, and a .txt of tags beside each
 
 [network]
@@ -184,7 +182,7 @@ def write_quickstart_files(
         folder.mkdir(parents=True, exist_ok=True)
         busy = msg("waiting for another quickstart in the same folder")
         with locks.hold_lock(folder / ".lock", lambda other: tell(other.describe_wait(busy))):
-            sample_images.draw(folder / PICTURES)
+            write_sample_images(folder / PICTURES)
             if python is not None:
                 make_base(folder / f"base-{family}", family, python, env, tell)
             prepared = _write_recipe(folder / RECIPE, family)
@@ -198,14 +196,20 @@ def write_quickstart_files(
     return prepared
 
 
+def write_sample_images(folder: Path) -> None:
+    """Copy the shipped images and captions. A file that exists stays: its caption may have been edited."""
+    folder.mkdir(exist_ok=True)
+    for name, content in resources.read_sample_images().items():
+        if not exists(folder / name):
+            replace_bytes(folder / name, content)
+
+
 def _write_recipe(file: Path, family: Family) -> QuickstartFiles:
     """A recipe that an earlier quickstart wrote is replaced, also one for another family; any other stays."""
     ours = {quickstart_recipe(each).encode() for each in MEMORY_BYTES}
     if exists(file) and read_bytes(file) not in ours:
         return QuickstartFiles(file, edited=True)
-    aside = file.with_name(file.name + ".part")
-    aside.write_text(quickstart_recipe(family), encoding="utf-8", newline="\n")
-    aside.replace(file)
+    replace_bytes(file, quickstart_recipe(family).encode())
     return QuickstartFiles(file, edited=False)
 
 

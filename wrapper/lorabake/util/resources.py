@@ -1,4 +1,4 @@
-"""The only module that knows where shipped data lives: the pin, locks, snapshots, presets, recipes, scripts."""
+"""The only module that knows where shipped data lives: pin, locks, snapshots, presets, recipes, images, scripts."""
 
 from __future__ import annotations
 
@@ -101,6 +101,12 @@ def read_recipe_text(name: str) -> str:
     if name not in list_recipe_names():
         raise KeyError(name)
     return _locate_data("lorabake._recipes", f"{name}.toml").read_bytes().decode("utf-8")
+
+
+def read_sample_images() -> dict[str, bytes]:
+    """The quickstart's images and their captions, by file name."""
+    found = sorted(_locate_data("lorabake.jobs", "sample_images").iterdir(), key=lambda file: file.name)
+    return {file.name: file.read_bytes() for file in found}
 
 
 def trainer_script_text(name: str) -> str:
