@@ -1,8 +1,8 @@
-"""Sentences that remember how they were made, so that they can be said in another language.
+"""Messages that remember how they were made, so that they can be translated.
 
-``say`` and ``told`` give an ordinary ``str`` in English; a catalogue finds its translation by the template. Only a
-string literal may be the template: the catalogues are collected from the source. What is filled in comes from
-recipes, files and programs of others: ``visible`` shows what it could do to a terminal instead of doing it.
+``msg`` and ``nmsg`` give an ordinary ``str`` in English; a catalogue finds its translation by the template. Only a
+string literal may be the template, since pybabel extracts them from the source. What is filled in comes from recipes,
+files and programs of others: ``escape_invisible`` shows what it could do to a terminal instead of doing it.
 """
 
 from __future__ import annotations

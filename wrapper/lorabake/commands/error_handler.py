@@ -91,7 +91,8 @@ def _has_no_cwd() -> bool:
 
 
 def _print_error(error: LorabakeError, speech: Translator) -> None:
-    write_err(f"{_style_error(speech(msg('error:')))} {speech(error.message)}")
+    head = _style_error(speech(msg("error:")))
+    write_err(f"{head} {speech(error.message)}")
     if error.hint:
         write_err(f"  {speech(error.hint)}")
 

@@ -268,9 +268,10 @@ def final_message(
     start lorabake here.
     """
     if lora is None:
+        command = f"{program} quickstart{_quickstart_flags(recipe, family)}"
         return (
             msg("The rehearsal went well, but {why}.", why=why_rehearsed or msg("there is no trainer here")),
-            msg("Once that is mended: {command}", command=f"{program} quickstart{_quickstart_flags(recipe, family)}"),
+            msg("Once that is mended: {command}", command=command),
             msg("This was a rehearsal: nothing was trained, and there is no LoRA."),
         )
     copy = f"{program} recipes copy object-{family}-prodigy mine.toml"

@@ -101,12 +101,13 @@ def decode_to_bucket(path: Path, placed: BucketFit, *, exact: bool) -> None:
             hint=msg("sd-scripts would stop at it: save it anew or take it out"),
         ) from error
     if exact and pixels.size != placed.bucket:
+        wanted = f"{placed.bucket[0]} x {placed.bucket[1]}"
         said = msg(
             "{file} has {width} x {height} pixels, not {wanted}",
             file=path,
             width=pixels.width,
             height=pixels.height,
-            wanted=f"{placed.bucket[0]} x {placed.bucket[1]}",
+            wanted=wanted,
         )
         hint = msg("without buckets every picture needs the very size of the resolution: turn enable_bucket on")
         raise RecipeError(said, hint=hint)

@@ -188,7 +188,8 @@ def _read_folder(subset: LayeredSettings) -> FolderFacts:
         raise RecipeError(msg("image folder {folder}: {why}", folder=where, why=why))
     bad = next((image for image in folder.images if image.problem), None)
     if bad:
-        said = msg("{file}: {problem}", file=f"{image_dir}/{bad.name}", problem=bad.problem or "")
+        file = f"{image_dir}/{bad.name}"
+        said = msg("{file}: {problem}", file=file, problem=bad.problem or "")
         raise RecipeError(said, hint=msg("save it anew or take it out"))
     return folder
 

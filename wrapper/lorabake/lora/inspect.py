@@ -139,7 +139,8 @@ def _summarize_network(network: LoraNetwork, family: ModelFamily | None, metadat
     words: list[Message] = [msg("{network} with DoRA", network=algorithms) if network.dora else algorithms]
     ranks = sorted({rank.rank for rank in network.ranks})
     if ranks:
-        words.append(msg("dim {rank}", rank=f"{ranks[0]}-{ranks[-1]}" if len(ranks) > 1 else ranks[0]))
+        shown_rank = f"{ranks[0]}-{ranks[-1]}" if len(ranks) > 1 else ranks[0]
+        words.append(msg("dim {rank}", rank=shown_rank))
     if family:
         words.append(msg("for {family}", family=FAMILY_NAMES[family]))
     return join_list(words)

@@ -171,7 +171,8 @@ def _describe_wrong_value(detail: ErrorDetails) -> tuple[str, Message, Message]:
     given: object = detail["input"]
     if kind == "tuple_type" and isinstance(given, dict):
         said = msg("may be there several times, so its header has two brackets")
-        return "wrong-type", said, msg("write {what}", what=f"[[{detail['loc'][-1]}]]")
+        header = f"[[{detail['loc'][-1]}]]"
+        return "wrong-type", said, msg("write {what}", what=header)
     if kind == "too_short":
         return "out-of-range", msg("is empty"), msg("write at least one")
     if kind in {"string_too_short", "string_too_long"}:

@@ -31,7 +31,8 @@ def failure_outcome(error: Exception) -> Outcome:
     """How a run ends that lorabake itself could not carry out."""
     if isinstance(error, LorabakeError):
         return Outcome(code="not-started", message=error.message, hint=error.hint)
-    message = msg("lorabake itself failed: {error}", error=f"{type(error).__name__}: {error}")
+    name = f"{type(error).__name__}: {error}"
+    message = msg("lorabake itself failed: {error}", error=name)
     return Outcome(code="lorabake-failed", message=message, hint=msg("this is a fault of lorabake: please report it"))
 
 

@@ -1,7 +1,6 @@
-"""The one way out for words: whatever a person is to read passes through a Speech, which knows the language.
+"""The language of messages.
 
-Everything below the surface makes English sentences with ``say`` and ``told`` and passes them on as they are; only
-the surface (render, terminal, boundary, cli) has a Speech, and calls it last.
+Everything below ``commands`` makes English ones with ``msg`` and ``nmsg``; ``commands`` translates them last.
 """
 
 from __future__ import annotations
@@ -17,8 +16,11 @@ from lorabake_schemas.messages import Catalog, Message, escape_invisible, transl
 
 @dataclass(frozen=True, slots=True)
 class Translator:
-    """A language and its catalogue. ``speech(say(...))`` is the sentence in that language; a plain ``str`` is somebody
-    else's text, which is made visible."""
+    """A language and its catalogue.
+
+    ``translator(msg(...))`` is the message in that language; a plain ``str`` is text of others, whose invisible
+    characters are escaped.
+    """
 
     language: str = "en"
     catalogue: Catalog = field(default_factory=gettext.NullTranslations, compare=False)
@@ -33,7 +35,9 @@ LANGUAGES = ("en", "pt_BR")
 
 @cache
 def load_translator(language: str) -> Translator:
-    """One of LANGUAGES. Its catalogue is read here."""
+    """One of LANGUAGES. English is in the source and needs no catalogue."""
+    if language == "en":
+        return ENGLISH
     from lorabake.util import resources
 
     return Translator(language, gettext.GNUTranslations(io.BytesIO(resources.read_catalog(language))))

@@ -151,12 +151,13 @@ def _suggest_subfolder(path: str, inner: str) -> Message:
 def ignored_subfolders(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         if folder.images and folder.subfolders:
+            table = f"[[{where[0]}]]"
             yield RuleHit(
                 where,
                 msg("the pictures in {names} are not trained on", names=summarize_names(folder.subfolders)),
                 msg(
                     "fine if that is meant; else move them up, or give that folder its own {table}",
-                    table=f"[[{where[0]}]]",
+                    table=table,
                 ),
             )
 
@@ -213,12 +214,13 @@ def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
 def _suggest_rename(miscased: Sequence[str]) -> Message:
     """How to write an ending that sd-scripts takes."""
     stem, _, ending = miscased[0].rpartition(".")
+    new = f"{stem}.{ending.lower()}"
     return nmsg(
         len(miscased),
         "rename {old} to {new}",
         "write their endings in small letters: {old} becomes {new}, and so on",
         old=miscased[0],
-        new=f"{stem}.{ending.lower()}",
+        new=new,
     )
 
 

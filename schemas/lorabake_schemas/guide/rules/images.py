@@ -49,9 +49,7 @@ def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} of {all} pictures cannot be read: {names}",
                     "{n} of {all} pictures cannot be read: {names}",
                     all=len(folder.images),
-                    names=summarize_items(
-                        broken, lambda one: msg("{name} ({problem})", name=one.name, problem=one.problem or "")
-                    ),
+                    names=summarize_items(broken, _name_with_problem),
                 ),
                 nmsg(len(broken), "replace or remove it", "replace or remove them"),
                 file=broken[0].name,
@@ -304,3 +302,7 @@ def _has_required_size(image: ImageFacts, width: int, height: int, *, larger: bo
 
 
 __all__: list[str] = []
+
+
+def _name_with_problem(image: ImageFacts) -> Message:
+    return msg("{name} ({problem})", name=image.name, problem=image.problem or "")

@@ -176,7 +176,7 @@ def _check_leading_tags(
                 kept=kept,
                 names=summarize_names(lacking),
             ),
-            nmsg(len(lacking), 'begin it with "{words}"', 'begin them with "{words}"', words=f"{ends} ".join(words)),
+            nmsg(len(lacking), 'begin it with "{words}"', 'begin them with "{words}"', words=(ends + " ").join(words)),
             file=lacking[0],
         )
 

@@ -23,7 +23,7 @@ from lorabake_schemas.check_report import (
     SideValue,
     ValueDifference,
 )
-from lorabake_schemas.messages import Message, escape_invisible, literal, msg, nmsg
+from lorabake_schemas.messages import Message, escape_invisible, literal, msg
 from lorabake_schemas.record import InputRole
 
 MAX_FILES = 20  # files of a folder that are named
@@ -159,7 +159,7 @@ def iter_data_lines(changes: Sequence[DataDifference], page: TextLayout) -> Iter
         for each in mine[:MAX_FILES]:
             yield from _iter_file_lines(each, page)
         if len(mine) > MAX_FILES:
-            yield f"    {page(nmsg(len(mine) - MAX_FILES, 'and {n} more', 'and {n} more'))}"
+            yield "    " + page(msg("and {n} more", n=len(mine) - MAX_FILES))
 
 
 def _iter_file_lines(each: DataDifference, page: TextLayout) -> Iterator[str]:
@@ -169,12 +169,12 @@ def _iter_file_lines(each: DataDifference, page: TextLayout) -> Iterator[str]:
     elif each.there is None:
         yield _style_removed(f"    - {name}")
     elif each.here == each.there:
-        yield f"    {page(msg('{name} is named {there} there', name=each.name, there=each.name_there or each.name))}"
+        yield "    " + page(msg("{name} is named {there} there", name=each.name, there=each.name_there or each.name))
     elif each.what in ROLE_LABELS and each.where == each.name:
         yield _style_removed(f"    - {name}  SHA-256 {_shorten_digest(each.here)}")
         yield _style_added(f"    + {there}  SHA-256 {_shorten_digest(each.there)}")
     else:
-        yield f"    {page(msg('{name} differs', name=each.name))}"
+        yield "    " + page(msg("{name} differs", name=each.name))
 
 
 def _format_side(side: SideValue, page: TextLayout) -> str:

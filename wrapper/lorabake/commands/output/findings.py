@@ -82,7 +82,8 @@ def _finding_line(finding: Finding, examination: CheckResult, page: TextLayout) 
 
 
 def _ignored_line(ignored: AppliedIgnore, examination: CheckResult, page: TextLayout) -> str:
-    return f"{_finding_line(ignored.finding, examination, page)} ({dim(page(msg('ignored')))}: {page(ignored.reason)})"
+    mark = dim(page(msg("ignored")))
+    return f"{_finding_line(ignored.finding, examination, page)} ({mark}: {page(ignored.reason)})"
 
 
 def known_recipe(examination: CheckResult) -> Recipe | None:
@@ -157,9 +158,10 @@ def format_brief(examination: CheckResult, page: TextLayout) -> str:
     hints = len(examination.findings) - len(warnings)
     if hints:
         path = str(examination.loaded.path)
+        command = f"lorabake check {shlex.quote(path)}"
         said = nmsg(
             hints, "{recipe}: {n} hint; `{command}` tells it", "{recipe}: {n} hints; `{command}` tells them",
-            recipe=path, command=f"lorabake check {shlex.quote(path)}",
+            recipe=path, command=command,
         )  # fmt: skip
         blocks.append("\n".join(page.paragraph(said)))
     return ("\n\n" if screen else "\n").join(blocks)

@@ -51,13 +51,14 @@ def format_run_outcome(record: Record, root: Path, page: TextLayout) -> str:
     if record.status != "finished":
         lines += [f"  {clean_log_line(line)}" for line in outcome.last_words[-LAST_LOG_LINES:]]
         lines += [f"  {page(said)}" for said in (outcome.hint, resume_command_hint(record, root)) if said]
-    lines += [f"  {page(msg('note: {remark}', remark=remark))}" for remark in outcome.remarks]
+    lines += ["  " + page(msg("note: {remark}", remark=remark)) for remark in outcome.remarks]
     lines += [
         f"  {page(_describe_output(file, root))}" for file in outcome.outputs if not _is_in_state_folder(file.name)
     ]
     if outcome.code == DELETED:
         return "\n".join(lines)
-    return "\n".join([*lines, f"  {page(msg('everything about this run: {folder}', folder=str(root)))}"])
+    lines.append("  " + page(msg("everything about this run: {folder}", folder=str(root))))
+    return "\n".join(lines)
 
 
 def _describe_output(file: OutputFile, root: Path) -> Message:

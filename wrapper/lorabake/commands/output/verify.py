@@ -104,7 +104,7 @@ def _iter_group_blocks(differences: Sequence[VerifyDifference], page: TextLayout
             for each in found[:MAX_DIFFERENCES]:
                 lines += page.paragraph(each.message, first="  ", rest="    ")
             if (rest := len(found) - MAX_DIFFERENCES) > 0:
-                lines.append(f"  {page(msg('and {n} more; `lorabake verify --json` names all', n=rest))}")
+                lines.append("  " + page(msg("and {n} more; `lorabake verify --json` names all", n=rest)))
             yield "\n".join(lines)
 
 
