@@ -12,8 +12,6 @@ from typing import Literal
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.messages import Message, literal, msg
 
-CACHE_INFO_FILE = "metadata_cache.json"  # what cache_info writes into a picture folder (TU:1893)
-TEXT_CACHE_SUFFIX = "_te_outputs.npz"  # strategy_sdxl.py:222
 CacheKind = Literal["latents", "text", "info"]
 NO_SIZE: Size = (0, 0)
 

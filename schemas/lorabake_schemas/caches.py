@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from posixpath import splitext
 
+from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.dataset import FolderFacts, ImageFacts
 from lorabake_schemas.machine import Family
 
-Size = tuple[int, int]
+CACHE_EXTENSION = ".npz"
+CACHE_INFO_FILE = "metadata_cache.json"  # what cache_info writes into an image folder (TU:1893)
 
 
 def cache_suffix(family: Family) -> str:
     """How the names of this family's latent caches end (strategy_sd.py:134-136 at the pin)."""
     return "_sdxl.npz" if family == "sdxl" else "_sd.npz"
+
+
+def text_cache_name(image: str) -> str:
+    """The cache of an image's text encoder outputs (strategy_sdxl.py:222)."""
+    return f"{splitext(image)[0]}_te_outputs{CACHE_EXTENSION}"
+
+
+def latent_cache_name(image: str, size: Size, suffix: str, there: Collection[str]) -> str:
+    """The cache of an image's latents: an old ``STEM.npz`` that exists, in both families (strategy_sd.py:152-157),
+    else one such as ``STEM_0512x0768_sd.npz``."""
+    stem, (width, height) = splitext(image)[0], size
+    old = f"{stem}{CACHE_EXTENSION}"
+    return old if old in there else f"{stem}_{width:04d}x{height:04d}{suffix}"
 
 
 def get_header_size(image: ImageFacts) -> Size:
@@ -80,18 +96,13 @@ def find_missizing_caches(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
 
 
 def find_reused_caches(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
-    """The left-over caches whose latents sd-scripts would train on when it caches on disk, by name.
-
-    An old ``STEM.npz`` comes before ``STEM_0512x0768_sd.npz`` (strategy_sd.py:152-157), in both families.
-    """
-    there, found = frozenset(folder.caches), list[str]()
-    if not there:
-        return ()
-    for image, (width, height) in zip(folder.images, find_image_sizes(folder, suffix), strict=True):
-        stem = splitext(image.name)[0]
-        names = (f"{stem}.npz", f"{stem}_{width:04d}x{height:04d}{suffix}")
-        found += [name for name in names if name in there][:1]
-    return tuple(dict.fromkeys(found))
+    """The left-over caches whose latents sd-scripts would train on when it caches on disk, by name."""
+    there = frozenset(folder.caches)
+    sizes = find_image_sizes(folder, suffix) if there else ()
+    names = (
+        latent_cache_name(image.name, size, suffix, there) for image, size in zip(folder.images, sizes, strict=False)
+    )
+    return tuple(dict.fromkeys(name for name in names if name in there))
 
 
 def _parse_cache_size(cache: str) -> Size | None:

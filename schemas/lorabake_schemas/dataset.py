@@ -8,9 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 CAPTION_EXTENSION = ".txt"  # ours (G3.3); sd-scripts' own default is .caption
+# Extensions of the image formats that sd-scripts looks for (TU:104), by the format's name in Pillow.
+FORMAT_EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",)}
+)
+IMAGE_EXTENSIONS = tuple(chain.from_iterable(FORMAT_EXTENSIONS.values()))
 
 
 class CaptionProblem(StrEnum):

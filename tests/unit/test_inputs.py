@@ -14,8 +14,9 @@ import pytest
 
 from lorabake.analysis.check import check_recipe
 from lorabake.inputs import hub
+from lorabake.inputs.folders import GLOB_EXTENSIONS
 from lorabake.inputs.manifest import (
-    IMAGE_SUFFIXES,
+    GLOB_EXTENSIONS,
     ManifestSpec,
     hash_inputs,
     rehash_input,
@@ -164,8 +165,8 @@ def test_pictures_that_came_since_are_found_and_what_sd_scripts_passes_over_is_n
     now = anew(before, of)
     assert set(names(now)) - set(names(before)) == {"new.jpg", "new.txt", "loud.PNG"}
     assert set(names(before)) - set(names(now)) == {"000.txt"}
-    assert now.endings == (*IMAGE_SUFFIXES, ".txt")
-    assert {".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG", ".webp", ".WEBP", ".bmp", ".BMP"} == set(IMAGE_SUFFIXES)
+    assert now.endings == (*GLOB_EXTENSIONS, ".txt")
+    assert {".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG", ".webp", ".WEBP", ".bmp", ".BMP"} == set(GLOB_EXTENSIONS)
 
 
 def test_another_ending_of_captions(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from lorabake.planning.expected_caches import (
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
 from lorabake.util.files import exists
 from lorabake.util.hashing import Digests, FileHasher, FileSet
-from lorabake_schemas.cache_origins import CACHE_INFO_FILE, CacheOrigin, CacheSettings, StaleCache, find_stale_reason
+from lorabake_schemas.cache_origins import CacheOrigin, CacheSettings, StaleCache, find_stale_reason
+from lorabake_schemas.caches import CACHE_INFO_FILE
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.plan import Plan

@@ -11,12 +11,12 @@ import os
 from dataclasses import dataclass, field
 
 from lorabake.util.fact_cache import is_file_stamp, make_stamp
+from lorabake_schemas.caches import CACHE_EXTENSION
+from lorabake_schemas.dataset import IMAGE_EXTENSIONS
 
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+GLOB_EXTENSIONS = tuple(spelling for ext in IMAGE_EXTENSIONS for spelling in (ext, ext.upper()))
 # Globbing is case-blind on Windows and exact elsewhere: .Jpg is seen there only.
-GLOBBED_EXTENSIONS = frozenset(
-    os.path.normcase(spelling) for ext in IMAGE_EXTENSIONS for spelling in (ext, ext.upper())
-)
+GLOBBED_EXTENSIONS = frozenset(map(os.path.normcase, GLOB_EXTENSIONS))
 ALL_IMAGE_EXTENSIONS = frozenset(
     (*IMAGE_EXTENSIONS, ".gif", ".tif", ".tiff", ".jfif", ".heic", ".heif", ".avif", ".jxl", ".jpe", ".apng", ".jp2")
 )
@@ -100,7 +100,7 @@ def _classify_other(entry: os.DirEntry[str], endings: tuple[str, ...]) -> str:
         return "folders"
     if ending.lower() in ALL_IMAGE_EXTENSIONS:
         return "ignored"
-    return "caches" if name.endswith(".npz") else ""
+    return "caches" if name.endswith(CACHE_EXTENSION) else ""
 
 
 def is_folder_entry(entry: os.DirEntry[str]) -> bool:

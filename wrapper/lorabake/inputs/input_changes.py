@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from posixpath import splitext
 from types import MappingProxyType
 
+from lorabake_schemas.dataset import IMAGE_EXTENSIONS
 from lorabake_schemas.messages import Message, literal, msg, nmsg
 from lorabake_schemas.record import FileDigest, Input, InputDigest, InputRole
 from lorabake_schemas.verification import FileChange, VerifyDifference
 
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # TU:104
 DATASET_ROLES: tuple[InputRole, ...] = ("concept", "regularization")
 DIGITS_SHOWN = 12  # of a digest's 64 digits
 NO_UNREADABLE_INPUTS: Mapping[tuple[InputRole, int], Message] = MappingProxyType({})

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lorabake.inputs import captions
-from lorabake.inputs.folders import IMAGE_EXTENSIONS, file_stem, list_folder
+from lorabake.inputs.folders import GLOB_EXTENSIONS, file_stem, list_folder
 from lorabake.inputs.hub import TOKENIZER_FOLDERS, find_hub_snapshot, list_tokenizer_ids
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
 from lorabake.util.fact_cache import is_file_stamp
 from lorabake.util.hashing import Digests, FileHasher, FileSet
-from lorabake_schemas.caches import cache_suffix, find_missized_images, find_reused_caches, match_size_caches
+from lorabake_schemas.caches import (
+    CACHE_INFO_FILE,
+    cache_suffix,
+    find_missized_images,
+    find_reused_caches,
+    match_size_caches,
+    text_cache_name,
+)
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
 from lorabake_schemas.messages import escape_undecodable
 from lorabake_schemas.plan import Plan
@@ -22,15 +29,11 @@ from lorabake_schemas.recipe import Concept, Recipe, Regularization
 from lorabake_schemas.record import Input, InputRole, Inputs
 
 InputKind = Literal["file", "folder", "hub", "missing"]
-IMAGE_SUFFIXES = tuple(
-    ending for lower in IMAGE_EXTENSIONS for ending in (lower, lower.upper())
-)  # TU:104, as folders.SEEN
 DATASET_ROLES: tuple[InputRole, ...] = (
     "concept",
     "regularization",
 )  # folders of pictures: PICTURES, then the captions' ending
 TOKENIZER_SUFFIXES = (".json", ".txt")  # what a tokenizer is read from; a repository may hold a model beside it
-TEXT_CACHE_SUFFIX, SIZE_CACHE_NAME = "_te_outputs.npz", "metadata_cache.json"  # strategy_sdxl.py:223, TU:1897
 LISTED_FILES_ONLY: tuple[str, ...] = ()
 MODEL_FILE_LIMIT = 5_000  # a diffusers model in all its variants has about a hundred
 
@@ -133,7 +136,7 @@ def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
 def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
     """Pictures with their captions, then the caches beside them."""
     recipe, asked = of.recipe, list[Input]()
-    endings = (*IMAGE_SUFFIXES, recipe.captions.caption_extension or CAPTION_EXTENSION)
+    endings = (*GLOB_EXTENSIONS, recipe.captions.caption_extension or CAPTION_EXTENSION)
     places = _resolve_paths(of, list_recipe_paths(recipe))
     folders: tuple[tuple[InputRole, Sequence[Concept | Regularization]], ...] = (
         ("concept", recipe.concept),
@@ -163,10 +166,9 @@ def _list_caches(folder: FolderFacts, plan: Plan) -> list[str]:
         if plan.value("cache_latents_to_disk"):
             found.update(find_reused_caches(folder, suffix))
         if plan.value("cache_text_encoder_outputs_to_disk"):
-            texts = {file_stem(image.name) + TEXT_CACHE_SUFFIX for image in folder.images}
-            found.update(texts & frozenset(folder.caches))
+            found.update({text_cache_name(image.name) for image in folder.images} & frozenset(folder.caches))
     if plan.value("cache_info"):
-        found.add(SIZE_CACHE_NAME)
+        found.add(CACHE_INFO_FILE)
     return sorted(found)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from posixpath import splitext
 from typing import Literal
 
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.bucket_fit import BucketFit, SubsetFits
-from lorabake_schemas.cache_origins import TEXT_CACHE_SUFFIX, CacheKind, CacheOrigin, CacheSettings
-from lorabake_schemas.caches import cache_suffix, get_header_size
+from lorabake_schemas.cache_origins import CacheKind, CacheOrigin, CacheSettings
+from lorabake_schemas.caches import cache_suffix, get_header_size, latent_cache_name, text_cache_name
 from lorabake_schemas.dataset import CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.plan import Plan, Setting, SubsetPlan
 
@@ -164,12 +163,9 @@ def _run_precision(plan: Plan) -> str:
 def _iter_latent_caches(
     plan: Plan, under: CacheSettings, folder: FolderFacts, fits: SubsetFits
 ) -> Iterator[ExpectedCache]:
-    """An old STEM.npz comes before STEM_0512x0768_sd.npz, in both families (strategy_sd.py:152-157)."""
     suffix, there = cache_suffix(plan.family), frozenset(folder.caches)
     for image, fit in _iter_trained_images(folder, fits):
-        stem, (width, height) = splitext(image.name)[0], fit.size
-        old = f"{stem}.npz"
-        name = old if old in there else f"{stem}_{width:04d}x{height:04d}{suffix}"
+        name = latent_cache_name(image.name, fit.size, suffix, there)
         yield ExpectedCache(name, image.name, CacheOrigin("", under, fit.size, fit.bucket, fit.resized))
 
 
@@ -178,7 +174,7 @@ def _iter_text_caches(
 ) -> Iterator[ExpectedCache]:
     for image, _ in _iter_trained_images(folder, fits):
         caption = hashlib.sha256(effective_caption(image, part).encode("utf-8", "surrogatepass")).hexdigest()
-        yield ExpectedCache(splitext(image.name)[0] + TEXT_CACHE_SUFFIX, image.name, CacheOrigin(caption, under))
+        yield ExpectedCache(text_cache_name(image.name), image.name, CacheOrigin(caption, under))
 
 
 def _iter_trained_images(folder: FolderFacts, fits: SubsetFits) -> Iterator[tuple[ImageFacts, BucketFit]]:

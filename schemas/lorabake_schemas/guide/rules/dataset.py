@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from posixpath import basename, dirname, normpath
 from typing import TypeVar
 
-from lorabake_schemas.dataset import CAPTION_EXTENSION, FolderFacts, ImageFacts, parse_repeat_folder
+from lorabake_schemas.dataset import CAPTION_EXTENSION, IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
 
@@ -128,7 +128,6 @@ def _describe_non_folder(path: str) -> tuple[Message, Message]:
     return msg("{path} is a file, not a folder", path=path), msg("give the folder that holds the pictures")
 
 
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 FOLDER_PROBLEMS = {
     "missing": msg("missing"), "not permitted": msg("not permitted"),
     "a link to itself": msg("a link that leads back to itself"),

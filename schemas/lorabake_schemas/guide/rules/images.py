@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from lorabake_schemas.bucket_fit import BucketFit
-from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.dataset import FORMAT_EXTENSIONS, FolderFacts, ImageFacts
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_items
 from lorabake_schemas.messages import Message, msg, nmsg
@@ -14,10 +14,6 @@ MAX_UPSCALE = 1.1  # times; up to here nobody sees it (ours)
 MAX_CROP_SHARE = (
     0.2  # share of a picture that may be cut away unsaid (ours): six in a hundred is what buckets usually take
 )
-FORMAT_EXTENSIONS = {
-    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",),
-    "": ("",),  # a picture whose format nobody knows is not misnamed
-}  # fmt: skip
 WIDE_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a value begin with these
 
 KeyPath = tuple[str | int, ...]
@@ -156,7 +152,7 @@ def _suggest_extension(image: ImageFacts, count: int) -> Message:
 
 
 def _is_misnamed(image: ImageFacts) -> bool:
-    return not image.name.lower().endswith(FORMAT_EXTENSIONS.get(image.format, ()))
+    return bool(image.format) and not image.name.lower().endswith(FORMAT_EXTENSIONS.get(image.format, ()))
 
 
 @rule(
