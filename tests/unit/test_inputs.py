@@ -16,7 +16,6 @@ from lorabake.analysis.check import check_recipe
 from lorabake.inputs import hub
 from lorabake.inputs.folders import GLOB_EXTENSIONS
 from lorabake.inputs.manifest import (
-    GLOB_EXTENSIONS,
     ManifestSpec,
     hash_inputs,
     rehash_input,
