@@ -14,7 +14,7 @@ FileKind = Literal[
 # sd15, sd2 and sdxl are what lorabake trains; the others it only recognises.
 ModelFamily = Literal["sd15", "sd2", "sdxl", "sd3", "flux", "lumina", "hunyuan-image", "anima"]
 Algorithm = Literal["lora", "locon", "loha", "lokr", "glora", "full", "diag-oft", "boft", "ia3", "norm"]
-MetadataScalar = bool | int | float | str
+MetadataScalar = bool | int | float | EscapedText
 MetadataGroup = Literal["network", "base", "training", "noise", "data", "saving", "other"]
 
 
@@ -60,7 +60,7 @@ class LoraNetwork(StrictModel):
     tucker: bool
     tensors: int
     numbers: int
-    formats: dict[str, int]
+    formats: dict[EscapedText, int]
 
 
 class BaseModelInfo(StrictModel):
@@ -137,7 +137,7 @@ class Integrity(StrictModel):
     saved: EscapedText | None = None
     tensors: str | None = None
     file: str | None = None
-    not_finite: TupleOf[str] | None = None
+    not_finite: TupleOf[EscapedText] | None = None
 
 
 # bytes: the file is this output. tensors: the same tensors under other metadata. not-compared: the file is large.
@@ -148,7 +148,7 @@ class KnownRun(StrictModel):
     """A run of this machine that the file comes from.
 
     ``output`` is what of the run is most like the file, relative to ``folder``; ``known_by`` is how the run was found:
-    the digest in the file's comment, the file's SHA-256 in the run's record, or that the file lies in the run's folder.
+    the digest in the file's comment, or that the file lies in the run's folder.
     """
 
     folder: EscapedText
@@ -156,7 +156,7 @@ class KnownRun(StrictModel):
     status: RunStatus
     rehearsal: bool
     started: EscapedText
-    known_by: Literal["digest", "bytes", "place"]
+    known_by: Literal["digest", "place"]
     likeness: OutputLikeness
     output: EscapedText | None = None
 
@@ -172,7 +172,7 @@ class Inspection(StrictModel):
     network: LoraNetwork | None = None
     base: BaseModelInfo | None = None
     values: TupleOf[MetadataValue] = ()
-    about: dict[str, str]
+    about: dict[EscapedText, EscapedText]
     started: EscapedText | None = None
     finished: EscapedText | None = None
     seconds: float | None = None
@@ -184,7 +184,7 @@ class Inspection(StrictModel):
     runs: TupleOf[KnownRun] = ()
     faults: TupleOf[MessageText] = ()
     remarks: TupleOf[MessageText] = ()
-    metadata: dict[str, str]
+    metadata: dict[EscapedText, EscapedText]
 
 
 class InspectReport(StrictModel):

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lorabake.lora.training_comment import training_comment
+from lorabake.lora.metadata import training_comment
 from lorabake.planning.model_shapes import parse_models
 from lorabake.planning.network_layout import count_elements, list_tensors
 from lorabake.planning.network_targets import NetworkSpec, find_target_modules

@@ -15,7 +15,7 @@ from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from lorabake.jobs.launch import launch_run
-from lorabake.lora.training_comment import training_comment
+from lorabake.lora.metadata import training_comment
 from lorabake.runs import register
 from lorabake.runs.launch_request import Provenance
 from lorabake_schemas.record import Inputs

@@ -12,9 +12,10 @@ from lorabake.analysis.repeat_check import RepeatCheck, describe_changes, read_r
 from lorabake.errors import MachineError
 from lorabake.jobs.run import next_run_dir
 from lorabake.planning.digest import compute_run_digest
-from lorabake.runs.folder import RunPaths, digest_bytes
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import FoundRun
 from lorabake.runs.launch_request import LaunchRequest, Provenance
+from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import literal
 from lorabake_schemas.plan import Plan

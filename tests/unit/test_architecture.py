@@ -151,7 +151,6 @@ OPENERS = {
     "util.machine",
     "util.fact_cache",
     "inputs.image_decoding",
-    "lora.rewritten_header",
     "commands.json_schema",
     "jobs.resume.prepare",
     "runs.register",

@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 
 from lora_files import SMALL, metadata, shapes_of, write, write_raw
-from lorabake.lora.dataset_metadata import find_invalid_json, parse_datasets, parse_tag_counts
 from lorabake.lora.inspect import inspect_file
-from lorabake.lora.metadata import list_training_values, parse_base_model, parse_family, parse_unix_time, parse_value
-from lorabake.lora.training_comment import training_comment
+from lorabake.lora.metadata import (
+    find_invalid_json,
+    list_training_values,
+    parse_base_model,
+    parse_datasets,
+    parse_family,
+    parse_tag_counts,
+    parse_unix_time,
+    parse_value,
+    training_comment,
+)
 from lorabake.planning.network_targets import NetworkSpec
 from lorabake_schemas.inspection import Inspection
 
@@ -25,7 +33,7 @@ def texts(**more: Any) -> dict[str, str]:
 
 
 def looked(path: Path, *, deep: bool = False) -> Inspection:
-    return inspect_file(path, deep=deep).report
+    return inspect_file(path, deep=deep)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import pytest
 from lora_files import modules_of, named, shapes_of
 from lorabake.lora.network import describe_network, detect_file_kind, detect_lora_family, list_lora_modules
 from lorabake.planning.network_targets import NetworkSpec
+from lorabake.util.safetensors import Tensor
 from lorabake_schemas.inspection import LoraNetwork
 
 LORA = NetworkSpec("", 8, None)
 
 
 def seen(shapes: Mapping[str, tuple[int, ...]]) -> LoraNetwork:
-    return describe_network(shapes, dict.fromkeys(shapes, "F16"), {})
+    return describe_network({name: Tensor("F16", shape, 0, 0) for name, shape in shapes.items()}, {})
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])

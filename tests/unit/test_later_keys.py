@@ -10,8 +10,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from lorabake.analysis.evidence import read_input_listing, read_plan
-from lorabake.runs.folder import RunPaths, digest_bytes, read_record, write_record
+from lorabake.runs.folder import RunPaths, read_record, write_record
 from lorabake.runs.index import load_record
+from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import Gpu, MachineFacts

@@ -1,4 +1,4 @@
-"""A LoRA file leads back to its run: by its place, its digest, its bytes; renamed, moved, edited, or gone."""
+"""A LoRA file leads back to its run: by its place or its digest; renamed, moved, edited, or gone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from lora_files import SMALL, metadata, write
-from lorabake.analysis.inspect import inspect_files
+from lorabake.analysis.lora_origin import inspect_files
 from lorabake.errors import MachineError
-from lorabake.lora.rewritten_header import rewrite_metadata
-from lorabake.lora.training_comment import training_comment
+from lorabake.lora.metadata import training_comment
 from lorabake.runs import register
 from lorabake.runs.folder import RunPaths, list_outputs, read_record, write_record
 from lorabake.runs.register import IndexEntry, read_index, register_run
+from lorabake.util.safetensors import rewrite_metadata
 from lorabake_schemas.inspection import KnownRun
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import msg
@@ -61,7 +61,7 @@ def run(home: Path, root: Path, digest: str | None = ONE, *, ended: bool = True,
 
 
 def found(home: Path, file: Path, *, deep: bool = False) -> tuple[KnownRun, ...]:
-    return inspect_files([file], home, deep=deep).files[0].runs
+    return inspect_files([str(file)], Path.cwd(), home, deep=deep).files[0].runs
 
 
 @pytest.fixture
@@ -136,12 +136,12 @@ def test_lycoris_files_are_compared_by_their_bytes(tmp_path: Path, home: Path) -
     assert found(home, other)[0].likeness == "differs"
 
 
-def test_a_stripped_or_old_file_is_found_by_its_bytes(tmp_path: Path, home: Path) -> None:
+def test_a_stripped_file_is_found_by_its_place_only(tmp_path: Path, home: Path) -> None:
     root = run(home, tmp_path / "runs" / "lum-001", None)
-    run(home, tmp_path / "runs" / "lum-002", ONE, value=4.0)
     copy = Path(shutil.copy(root / "output" / "lum.safetensors", tmp_path / "copy.safetensors"))
-    (known,) = found(home, copy)
-    assert (known.folder, known.known_by, known.likeness) == (str(root), "bytes", "bytes")
+    assert found(home, copy) == ()
+    (known,) = found(home, root / "output" / "lum.safetensors")
+    assert (known.folder, known.known_by, known.likeness) == (str(root), "place", "bytes")
 
 
 def test_of_several_runs_with_one_digest_the_one_that_wrote_the_file_is_first(tmp_path: Path, home: Path) -> None:
@@ -166,13 +166,13 @@ def test_a_large_file_is_compared_when_asked_for(tmp_path: Path, home: Path, mon
     file = root / "output" / "lum.safetensors"
     (known,) = found(home, file)
     assert (known.likeness, known.output) == ("not-compared", "output/lum.safetensors")
-    integrity = inspect_files([file], home).files[0].integrity
+    integrity = inspect_files([str(file)], Path.cwd(), home).files[0].integrity
     assert integrity
     assert (integrity.verdict, integrity.file) == ("not-read", None)
     assert found(home, file, deep=True)[0].likeness == "bytes"
 
 
-def test_a_checkpoint_of_torch_is_found_by_its_bytes(tmp_path: Path, home: Path) -> None:
+def test_a_checkpoint_of_torch_is_compared_by_its_bytes(tmp_path: Path, home: Path) -> None:
     root = tmp_path / "runs" / "lum-001"
     file = root / "output" / "lum.pt"
     file.parent.mkdir(parents=True)
@@ -180,8 +180,8 @@ def test_a_checkpoint_of_torch_is_found_by_its_bytes(tmp_path: Path, home: Path)
     done = Outcome(code="success", message=msg("done"), outputs=list_outputs(RunPaths(root)))
     write_record(RunPaths(root), record(ONE).model_copy(update={"outcome": done}))
     register_run(home, root, ONE)
-    (known,) = found(home, Path(shutil.copy(file, tmp_path / "copy.pt")))
-    assert (known.known_by, known.likeness) == ("bytes", "bytes")
+    (known,) = found(home, file)
+    assert (known.known_by, known.likeness) == ("place", "bytes")
 
 
 def test_damaged_records_and_registers_do_no_harm(tmp_path: Path, home: Path) -> None:
@@ -215,11 +215,11 @@ def test_the_register_tidies_itself(tmp_path: Path, home: Path) -> None:
 
 def test_a_folder_stands_for_the_files_in_it(tmp_path: Path, home: Path) -> None:
     root = run(home, tmp_path / "runs" / "lum-001")
-    names = [Path(file.file).name for file in inspect_files([root], home).files]
+    names = [Path(file.file).name for file in inspect_files([str(root)], Path.cwd(), home).files]
     assert names == ["lum-000001.safetensors", "lum.safetensors"]
-    assert len(inspect_files([root / "output"], home).files) == 2
+    assert len(inspect_files([str(root / "output")], Path.cwd(), home).files) == 2
     with pytest.raises(MachineError, match=r"no \.safetensors file"):
-        inspect_files([tmp_path / "runs"], home)
+        inspect_files([str(tmp_path / "runs")], Path.cwd(), home)
 
 
 def test_records_stay_as_they_were(tmp_path: Path, home: Path) -> None:

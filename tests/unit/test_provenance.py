@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from lorabake.lora.training_comment import parse_digest, parse_own_comment, training_comment, training_comment_flag
+from lorabake.lora.metadata import parse_digest, parse_own_comment, training_comment, training_comment_flag
 
 ONE, TWO = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 GIVEN = [

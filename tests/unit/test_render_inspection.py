@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lora_files import SMALL, metadata, shapes_of, write, write_raw
-from lorabake.analysis.inspect import inspect_files
+from lorabake.analysis.lora_origin import inspect_files
 from lorabake.cli import main
 from lorabake.commands.output.inspect import format_inspection, inspection_to_json
 from lorabake.commands.output.layout import TextLayout
-from lorabake.lora.training_comment import training_comment
+from lorabake.lora.metadata import training_comment
 from lorabake.planning.network_targets import NetworkSpec
 from lorabake.util.i18n import load_translator
 from lorabake_schemas.inspection import InspectReport, KnownRun
@@ -27,9 +27,8 @@ PIPE, SCREEN = TextLayout(), TextLayout(width=80)
 
 
 def report(path: Path, given: dict[str, Any] | None = None, **more: Any) -> InspectReport:
-    return inspect_files(
-        [write(path / "x.safetensors", SMALL, metadata(**more) if given is None else given)], path / "home"
-    )
+    file = write(path / "x.safetensors", SMALL, metadata(**more) if given is None else given)
+    return inspect_files([str(file)], Path.cwd(), path / "home")
 
 
 def printed(told: InspectReport, page: TextLayout = PIPE, here: Path = Path("/")) -> str:
@@ -57,15 +56,15 @@ def test_the_page_tells_everything_that_was_asked_for(tmp_path: Path) -> None:
     assert told["training_finished_at"].endswith("after 1.0 minutes")
     assert "512x768, batches of 4, 30 samples an epoch" in text
     assert "  pics          15        2\n  pics: shuffle_caption, keep_tokens = 2, class_tokens = lum\n" in text
-    assert "buckets: 512x704 6" in text
-    assert "lighthouse 15, lum 15, sky 3" in text
+    assert "512x704" not in text  # buckets and tags are in --json
+    assert "sky" not in text
     assert "no run with this digest is known here" in text
     assert "lowram" not in told  # what is off is no news
 
 
 def test_blocks_in_a_row_are_one(tmp_path: Path) -> None:
     few = write(tmp_path / "x.safetensors", shapes_of(NetworkSpec("", 1, None)), metadata())
-    told = rows(printed(inspect_files([few], tmp_path)))
+    told = rows(printed(inspect_files([str(few)], Path.cwd(), tmp_path)))
     assert told["text encoder"] == "72 modules in layers.0-11"
     assert told["UNet"] == "192 modules in down_blocks.0-2, mid_block, up_blocks.1-3"
 
@@ -145,7 +144,7 @@ def test_json_is_what_its_schema_says(tmp_path: Path) -> None:
         tmp_path / "x.pt",
         tmp_path / "missing",
     ]
-    told = inspect_files(files, tmp_path / "home", deep=True)
+    told = inspect_files(map(str, files), Path.cwd(), tmp_path / "home", deep=True)
     table = json.loads(inspection_to_json(told))
     hold(table, "inspect")
     assert [file["kind"] for file in table["files"]] == [

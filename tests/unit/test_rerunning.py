@@ -10,9 +10,10 @@ import pytest
 from lorabake.errors import SetupError
 from lorabake.jobs.rerun import RerunRequest, compare_with_original, trainer_choice_from_record
 from lorabake.jobs.run import TrainerChoice
-from lorabake.runs.folder import RunPaths, digest_bytes
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import FoundRun
 from lorabake.util import resources
+from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import literal
 from lorabake_schemas.record import Outcome, OutputFile, Record, RunStatus, TrainerRecord

@@ -11,12 +11,11 @@ from lorabake.errors import MachineError
 from lorabake.runs.folder import (
     RunPaths,
     create_run_folder,
-    digest_bytes,
-    digest_file,
     list_outputs,
     read_record,
     replace_file,
 )
+from lorabake.util.hashing import digest_bytes, digest_file
 
 
 def test_a_new_folder_with_its_files(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from lorabake.commands.json_schema import generate_schema
 from lorabake.commands.output.compare import format_comparison, render_comparison
 from lorabake.commands.output.layout import TextLayout
 from lorabake.errors import MachineError
-from lorabake.lora.compare import block_name, block_sort_key, compare_loras, decode_numbers, measure_distance
-from lorabake.lora.weights import DTYPE_LAYOUTS
+from lorabake.lora.compare import compare_loras, measure_distance
+from lorabake.lora.network import block_name, block_sort_key
+from lorabake.lora.weights import decode_numbers
+from lorabake.util.safetensors import NUMBER_FORMATS
 from lorabake_schemas.comparison import LoraComparison
 
 Tensors = dict[str, np.ndarray[Any, Any]]
@@ -153,15 +155,18 @@ BITS = {
     "I32": ((-1.0, 2**32 - 1), (5.0, 5)),
     "I16": ((-1.0, 2**16 - 1), (5.0, 5)),
     "I8": ((-1.0, 255), (5.0, 5)),
+    "U64": ((2.0**63, 2**63), (5.0, 5)),
+    "U32": ((2.0**32 - 1, 2**32 - 1), (5.0, 5)),
+    "U16": ((65535.0, 65535), (5.0, 5)),
     "U8": ((255.0, 255), (5.0, 5)),
     "BOOL": ((1.0, 1), (0.0, 0)),
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPE_LAYOUTS)
+@pytest.mark.parametrize("dtype", NUMBER_FORMATS)
 def test_every_format_is_read_exactly(dtype: str) -> None:
     values, bits = zip(*BITS[dtype], strict=True)
-    raw = np.array(bits, np.dtype(DTYPE_LAYOUTS[dtype].bits)).tobytes()
+    raw = np.array(bits, np.dtype(f"<u{NUMBER_FORMATS[dtype].size}")).tobytes()
     assert decode_numbers(raw, dtype).tolist() == list(values)
 
 
@@ -216,13 +221,13 @@ def test_what_is_no_lora_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="cannot be read: it is a folder"):
         compare_loras(good, tmp_path)
     (tmp_path / "b.safetensors").write_bytes(b"PK\x03\x04" + bytes(40))
-    with pytest.raises(MachineError, match=r"b\.safetensors is not a safetensors file"):
+    with pytest.raises(MachineError, match=r"b\.safetensors cannot be read: it is a torch checkpoint"):
         compare_loras(good, tmp_path / "b.safetensors")
     cut = tmp_path / "c.safetensors"
     cut.write_bytes(good.read_bytes()[:-5])
-    with pytest.raises(MachineError, match=r"c\.safetensors cannot be read: the file is cut off"):
+    with pytest.raises(MachineError, match=r"c\.safetensors cannot be read: it is cut off"):
         compare_loras(good, cut)
-    with pytest.raises(MachineError, match=r"c\.safetensors cannot be read: the file is cut off"):
+    with pytest.raises(MachineError, match=r"c\.safetensors cannot be read: it is cut off"):
         compare_loras(cut, good)
 
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from lorabake.inputs.manifest import unescape_path
 from lorabake.runs.command import planned_argv, recorded_env, rehearsal_argv, trainer_env
-from lorabake.runs.folder import digest_bytes
 from lorabake.util.files import read_bytes, reason
+from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.plan import Plan

@@ -1,80 +1,135 @@
-"""The runs that a LoRA file comes from, and how like it is to what they wrote."""
+"""Which LoRA is meant, what it contains, and which runs of this machine it comes from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lorabake.errors import MachineError
-from lorabake.lora.lora_file import LoraFile, NotSafetensorsError, hash_lora, open_lora
+from lorabake.lora.inspect import MODEL_HASH_KEY, inspect_file
+from lorabake.lora.weights import hash_tensors
 from lorabake.runs import register
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.index import load_record, run_path
+from lorabake.runs.index import FoundRun, find_run, load_record, run_path
 from lorabake.runs.settle import complete_record
-from lorabake_schemas.inspection import KnownRun, OutputLikeness
-from lorabake_schemas.messages import escape_undecodable
+from lorabake.util.files import exists, is_folder, open_file, os_errors_as_messages, unreadable_reason
+from lorabake.util.safetensors import parse_header
+from lorabake_schemas.inspection import Inspection, InspectReport, KnownRun, OutputLikeness
+from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from lorabake_schemas.record import Record
 
-    from lorabake_schemas.record import FileDigest, Record
-
-KnownBy = Literal["digest", "bytes", "place"]
-MODEL_HASH_KEY = "sshs_model_hash"
-MAX_RUNS = 20  # runs that are told of
+LORA_EXTENSION = ".safetensors"
+MODEL_EXTENSIONS = frozenset({LORA_EXTENSION, ".ckpt", ".pt"})
+MAX_RUNS = 20  # runs that are reported
 LIKENESS_ORDER: tuple[OutputLikeness, ...] = ("bytes", "tensors", "not-compared", "differs")
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
-    """A file: ``file_hash`` and ``tensor_hash`` are None when it was not read."""
+def find_lora(named: str, here: Path) -> Path:
+    """The file that ``named`` is, or the finished LoRA of the run that it means (runs/index.py).
 
-    path: Path
-    size: int
-    digest: str | None = None
-    file_hash: str | None = None
-    tensor_hash: str | None = None
-    saved_hash: str | None = None
+    Raises MachineError when there is no such run, or when it left no LoRA that can be read without torch.
+    """
+    path = here / named
+    with os_errors_as_messages(named):
+        is_file = path.is_file()
+    if is_file and path.suffix.lower() in MODEL_EXTENSIONS:
+        return _require_safetensors(path)
+    found = _find_trained_run(named, here)
+    kept = sorted(each for each in found.paths.output.glob(f"{found.record.name}.*") if each.stem == found.record.name)
+    if kept:
+        return _require_safetensors(kept[-1])
+    others = sorted(each.name for each in found.paths.output.glob(f"*{LORA_EXTENSION}"))
+    hint = msg("there are: {files}; name one of them with its path", files=", ".join(others)) if others else None
+    raise MachineError(msg("{run} has no finished LoRA", run=found.name), hint)
 
 
-def find_origin_runs(sought: FileIdentity, home: Path) -> tuple[KnownRun, ...]:
-    """The likest first. A run folder that is gone, and a record that cannot be read, count as not there."""
+def _require_safetensors(path: Path) -> Path:
+    if path.suffix.lower() != LORA_EXTENSION:
+        raise MachineError(
+            msg("{file} is no safetensors file: only torch can look into it", file=path),
+            msg('take save_model_as = "safetensors", which is what lorabake writes by itself'),
+        )
+    return path
+
+
+def _find_trained_run(named: str, here: Path) -> FoundRun:
+    found = find_run(named, here)
+    if found.record.rehearsal:
+        said = msg("{run} is a rehearsal: it left no LoRA", run=found.name)
+        raise MachineError(said, msg("name a run, or a .safetensors file"))
+    return found
+
+
+def inspect_files(named: Iterable[str], here: Path, home: Path, *, deep: bool = False) -> InspectReport:
+    """A report of every file; a folder stands for the .safetensors files in it, a run for those of its output.
+
+    Raises MachineError for a folder or a run without any, and for a name that is neither a file nor a run.
+    """
+    paths = [path for name in named for path in _iter_files(name, here)]
+    return InspectReport(files=tuple(_inspect_with_runs(path, home, deep=deep) for path in paths))
+
+
+def _iter_files(named: str, here: Path) -> Iterator[Path]:
+    """``here`` is the working directory: paths stay as they were typed."""
+    path = Path(named)
+    if not is_folder(path):
+        if path.name != named or path.suffix.lower() in MODEL_EXTENSIONS or exists(path):
+            yield path
+            return
+        output = _find_trained_run(named, here).paths.output
+        path = output.relative_to(here) if output.is_relative_to(here) else output
+    if refused := unreadable_reason(path):
+        raise MachineError(msg("{path} cannot be read: {why}", path=path, why=refused))
+    with os_errors_as_messages(path):
+        inside = sorted(path.glob(f"*{LORA_EXTENSION}")) or sorted(path.glob(f"output/*{LORA_EXTENSION}"))
+    if not inside:
+        raise MachineError(msg("there is no .safetensors file in {folder}", folder=path), msg("name a LoRA file"))
+    yield from inside
+
+
+def _inspect_with_runs(path: Path, home: Path, *, deep: bool) -> Inspection:
+    report = inspect_file(path, deep=deep)
+    if report.kind not in {"lora", "pickle"}:
+        return report
+    return report.model_copy(update={"runs": find_origin_runs(path, report, home)})
+
+
+def find_origin_runs(path: Path, report: Inspection, home: Path) -> tuple[KnownRun, ...]:
+    """The likest first. A run folder that is missing, and a record that cannot be read, count as not there."""
     found: dict[Path, KnownRun] = {}
-    for root, known_by in _iter_candidates(sought, home):
+    for root, known_by in _iter_candidates(path, report.digest, home):
         with suppress(MachineError, OSError):
             real = root.resolve()
             if real not in found and len(found) < MAX_RUNS:
                 record = complete_record(RunPaths(root), load_record(RunPaths(root)))
-                if known_by == "bytes" or record.digest == sought.digest or known_by == "place":
-                    found[real] = _describe_run(root, record, known_by, sought)
+                if known_by == "place" or record.digest == report.digest:
+                    found[real] = _describe_run(root, record, known_by, path, report)
     newest = sorted(found.values(), key=lambda run: run.started, reverse=True)
     return tuple(sorted(newest, key=lambda run: (LIKENESS_ORDER.index(run.likeness), run.known_by != "place")))
 
 
-def _iter_candidates(sought: FileIdentity, home: Path) -> Iterator[tuple[Path, KnownBy]]:
-    noted = register.read_index(home)
-    around: Path | None = None
+def _iter_candidates(path: Path, digest: str | None, home: Path) -> Iterator[tuple[Path, Literal["digest", "place"]]]:
+    """The run that the file lies in, then those with the digest that is in its comment."""
     with suppress(MachineError):  # a folder above that may not be looked into
-        around = run_path(sought.path.resolve())
-    if around is not None and (sought.digest is None or not register.record_contains(around, sought.digest)):
-        yield around, "place"
-    if sought.digest is not None:
-        if around is not None and register.record_contains(around, sought.digest):
-            yield around, "digest"
-        for root in register.iter_runs_with_digest(noted, sought.digest):
+        around = run_path(path.resolve())
+        if around is not None:
+            by_digest = digest is not None and register.record_contains(around, digest)
+            yield around, "digest" if by_digest else "place"
+    if digest is not None:
+        for root in register.iter_runs_with_digest(register.read_index(home), digest):
             yield root, "digest"
-    if sought.file_hash is not None:
-        for entry in noted:
-            if register.record_contains(entry.root, sought.file_hash):
-                yield entry.root, "bytes"
 
 
-def _describe_run(root: Path, record: Record, known_by: KnownBy, sought: FileIdentity) -> KnownRun:
-    likeness, output = _compare_outputs(root, record, sought)
+def _describe_run(
+    root: Path, record: Record, known_by: Literal["digest", "place"], path: Path, report: Inspection
+) -> KnownRun:
+    likeness, output = _compare_outputs(root, record, path, report)
     return KnownRun(
-        folder=escape_undecodable(str(root)),
+        folder=str(root),
         name=record.name,
         status=record.status,
         rehearsal=record.rehearsal,
@@ -85,38 +140,28 @@ def _describe_run(root: Path, record: Record, known_by: KnownBy, sought: FileIde
     )
 
 
-def _compare_outputs(root: Path, record: Record, sought: FileIdentity) -> tuple[OutputLikeness, str | None]:
+def _compare_outputs(root: Path, record: Record, path: Path, report: Inspection) -> tuple[OutputLikeness, str | None]:
     """By the SHA-256 that the record has of each output; then by the tensors of those that are still there."""
+    whole, tensors = (report.integrity.file, report.integrity.tensors) if report.integrity else (None, None)
     outputs = record.outcome.outputs if record.outcome else ()
-    sized = sorted(
-        (each for each in outputs if each.size == sought.size), key=lambda each: _has_other_name(each, sought)
-    )
-    if sought.file_hash is None:
-        return ("not-compared", sized[0].name) if sized else ("differs", None)
-    for each in sized:
-        if each.sha256 == sought.file_hash:
-            return "bytes", each.name
-    for each in sorted(outputs, key=lambda each: _has_other_name(each, sought)):
-        if _has_same_tensors(root / each.name, sought):
+    ordered = sorted(outputs, key=lambda each: Path(each.name).name != path.name)  # those of the same name first
+    for each in ordered:
+        if each.size == report.size and whole in {None, each.sha256}:
+            return ("bytes" if whole else "not-compared"), each.name
+    for each in ordered:
+        if tensors is not None and _has_tensors(root / each.name, tensors):
             return "tensors", each.name
-    if not outputs and sought.path.resolve().is_relative_to(root.resolve()):  # a run that has not ended yet
-        return "not-compared", escape_undecodable(str(sought.path.resolve().relative_to(root.resolve())))
+    if not outputs and path.resolve().is_relative_to(root.resolve()):  # a run that has not ended yet
+        return "not-compared", str(path.resolve().relative_to(root.resolve()))
     return "differs", None
 
 
-def _has_other_name(output: FileDigest, sought: FileIdentity) -> bool:
-    """Outputs of the same name are asked first."""
-    return Path(output.name).name != sought.path.name
-
-
-def _has_same_tensors(path: Path, sought: FileIdentity) -> bool:
-    """sd-scripts' own hash of the tensors decides where it is one; LyCORIS' (0x...) only says where to look closer."""
-    if path.suffix != ".safetensors" or sought.tensor_hash is None:
-        return False
+def _has_tensors(path: Path, tensors: str) -> bool:
+    """By sd-scripts' own hash of the tensors; LyCORIS' (0x...) is another one, so that the file itself is read."""
     try:
-        other: LoraFile = open_lora(path)
-        saved = other.metadata.get(MODEL_HASH_KEY)
-        closer = saved is None or (saved.startswith("0x") and saved == sought.saved_hash)
-        return saved == sought.tensor_hash or (closer and hash_lora(other)[1] == sought.tensor_hash)
-    except (NotSafetensorsError, OSError):
+        with open_file(path) as file:
+            header = parse_header(file)
+            saved = header.metadata.get(MODEL_HASH_KEY, "0x")
+            return (hash_tensors(file, header)[1] if saved.startswith("0x") else saved) == tensors
+    except OSError:
         return False

@@ -21,9 +21,9 @@ from lorabake.planning.compile import CompiledFiles, compile_plan
 from lorabake.planning.digest import compute_run_digest, placeholder_paths
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths
 from lorabake.runs.command import ACCELERATE_FILE
-from lorabake.runs.folder import digest_bytes
 from lorabake.util import resources
 from lorabake.util.files import read_bytes
+from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.verification import VerifyDifference

@@ -11,8 +11,8 @@ from lorabake import __version__
 from lorabake.analysis.diff import diff_plans
 from lorabake.errors import MachineError
 from lorabake.planning.digest import compute_run_digest
-from lorabake.runs.folder import digest_bytes
 from lorabake.util.files import read_bytes
+from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 
 if TYPE_CHECKING:

@@ -158,9 +158,9 @@ def compare(first: str, second: str, as_json: bool) -> None:
     Each is a .safetensors file, or a run, whose finished LoRA is taken. Exit code 0 when every tensor is equal, be the
     metadata as it may; 1 otherwise.
     """
+    from lorabake.analysis.lora_origin import find_lora
     from lorabake.commands.output.compare import render_comparison
     from lorabake.lora.compare import compare_loras
-    from lorabake.runs.outputs import find_lora
 
     here = Path.cwd()
     found = compare_loras(find_lora(first, here), find_lora(second, here))

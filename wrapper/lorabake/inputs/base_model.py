@@ -8,10 +8,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import cast
 
-from lorabake.util import safetensors
 from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, parse_json, read_text, reason
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
-from lorabake.util.safetensors import SafetensorsHeader
+from lorabake.util.safetensors import SafetensorsHeader, find_checkpoint_problem, read_header
 from lorabake_schemas.machine import BaseFacts, Family
 from lorabake_schemas.messages import Message, literal, msg
 
@@ -114,10 +113,8 @@ def _abbreviate_names(names: Iterable[str], most: int = 5) -> Message:
 def _inspect_file(path: Path) -> BaseFacts:
     """sd-scripts goes by the suffix alone: .safetensors is safetensors, anything else is unpickled."""
     if path.suffix.lower() != ".safetensors":
-        problem = safetensors.find_content_mismatch(path) or safetensors.find_pickle_problem(path)
-        return BaseFacts(kind="file", problem=problem)
-    header = safetensors.read_header(path)
-    return BaseFacts(kind="file", problem=header) if isinstance(header, str) else _inspect_checkpoint(header)
+        return BaseFacts(kind="file", problem=find_checkpoint_problem(path))
+    return _inspect_checkpoint(read_header(path))
 
 
 def _inspect_checkpoint(header: SafetensorsHeader) -> BaseFacts:

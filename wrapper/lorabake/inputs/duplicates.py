@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Generic, TypeVar
 
-from lorabake.util.files import open_file
+from lorabake.util.hashing import digest_file
 from lorabake_schemas.dataset import DuplicateGroup, ImageRef
 
 THUMBNAIL_SIZE = 8  # side of the small pictures that are compared, in pixels
@@ -18,7 +17,6 @@ THUMBNAIL_SIZE = 8  # side of the small pictures that are compared, in pixels
 # step at most. Flat ones have nothing to vary.
 MAX_DIFFERENCE, MIN_CORRELATION, FLAT_SPREAD, FLAT_MAX_DIFFERENCE = 10.0, 0.985, 3.0, 3.0
 SHAPE_TOLERANCE = 0.05  # the same picture has about the same shape
-BLOCK_SIZE = 1 << 20
 Key = TypeVar("Key")
 
 
@@ -40,14 +38,10 @@ def find_exact_duplicates(candidates: Iterable[DuplicateCandidate]) -> tuple[Dup
 
 def hash_file(path: str) -> str | None:
     """The digest of a file's content; None when it cannot be read."""
-    digest = hashlib.sha256()
     try:
-        with open_file(path) as file:
-            while block := file.read(BLOCK_SIZE):
-                digest.update(block)
+        return digest_file(path, "").sha256
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from lorabake.inputs.hub import list_missing_tokenizers
-from lorabake.util import safetensors
 from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, reason, unreadable_reason
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
-from lorabake.util.safetensors import SafetensorsHeader
+from lorabake.util.safetensors import SafetensorsHeader, can_run_code, find_checkpoint_problem, read_header
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import Message, msg
@@ -124,7 +123,7 @@ def find_pickles(recipe: Recipe, folder: Path) -> tuple[tuple[RecipeKey, str], .
     """The single files among a recipe's models that are torch's own format: a program, by content. A diffusers folder
     is none: its loaders take nothing but numbers out of a .bin (diffusers' model_loading_utils.py:149)."""
     named = [(("base", "model"), evaluate_or_none(lambda: recipe.base.model)), *_iter_referenced(recipe, folder)]
-    return tuple((where, name) for where, name in named if name and safetensors.can_run_code(folder / name))
+    return tuple((where, name) for where, name in named if name and can_run_code(folder / name))
 
 
 def _check_tokenizers(cache: str | None, folder: Path, family: Family) -> Iterator[Finding]:
@@ -151,18 +150,17 @@ def find_lora_problem(path: Path, family: Family | None, network: str | None = N
     if is_folder(path):
         return msg("{path} is a folder, not a LoRA file", path=path)
     if path.suffix != ".safetensors":
-        return safetensors.find_content_mismatch(path) or safetensors.find_pickle_problem(path)
-    header = safetensors.read_header(path)
-    return header if isinstance(header, str) else _find_mismatch(header, path.name, family, network)
+        return find_checkpoint_problem(path)
+    return _find_mismatch(read_header(path), path.name, family, network)
 
 
 def _has_text_encoder(path: Path) -> bool:
     """Whether a LoRA's file, which can be read, trained the text encoder as well."""
     try:
-        header = safetensors.read_header(path) if path.suffix == ".safetensors" else ""
+        names = read_header(path).tensors if path.suffix == ".safetensors" else ()
     except (OSError, ValueError):
         return False
-    return not isinstance(header, str) and any(name.startswith("lora_te") for name in header.shapes)
+    return any(name.startswith("lora_te") for name in names)
 
 
 def _find_mismatch(header: SafetensorsHeader, file: str, family: Family | None, network: str | None) -> Message | None:
@@ -197,12 +195,10 @@ def find_vae_problem(path: Path) -> Message | None:
         there = any(is_file(path / part / "config.json") for part in ("", "vae"))
         return None if there else msg("{path} is a folder without a diffusers VAE (no config.json)", path=path)
     if path.suffix != ".safetensors":
-        return safetensors.find_content_mismatch(path) or safetensors.find_pickle_problem(path)
-    header = safetensors.read_header(path)
-    if isinstance(header, str):
-        return header
-    if not any(name.startswith(_VAE_PREFIXES) for name in header.shapes):
+        return find_checkpoint_problem(path)
+    names = read_header(path).tensors
+    if not any(name.startswith(_VAE_PREFIXES) for name in names):
         return msg("{file} holds no VAE", file=path.name)
-    if any(name.startswith("encoder.down_blocks.") for name in header.shapes):
+    if any(name.startswith("encoder.down_blocks.") for name in names):
         return msg("{file} is a diffusers VAE, which sd-scripts reads from its folder only", file=path.name)
     return None

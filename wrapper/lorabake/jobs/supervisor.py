@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import InterruptedRunError, MachineError
 from lorabake.lora.reproducible import strip_saved_loras
-from lorabake.lora.weights import WeightFacts, WeightsError, read_weights
+from lorabake.lora.weights import WeightFacts, read_weights
 from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.runs.finalize import (
     close_record,
@@ -34,9 +34,9 @@ from lorabake.runs.place import DELETED, FolderHandle
 from lorabake.runs.resume_points import resume_options, with_run_facts
 from lorabake.runs.tensorboard import LossFile
 from lorabake.runs.verdict import REHEARSED, SUCCESS, RunResult, judge_interruption, judge_rehearsal, judge_run
-from lorabake.util.files import open_file
+from lorabake.util.files import open_file, reason
 from lorabake.util.process import Command, SupervisionOptions, supervise
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.record import Record, RunStatus
 
 if TYPE_CHECKING:
@@ -307,10 +307,8 @@ def read_output(path: Path) -> tuple[WeightFacts | None, Message | None]:
         return read_weights(path), None
     except FileNotFoundError:
         return None, None
-    except WeightsError as error:
-        return None, error.why
     except OSError as error:
-        return None, literal(str(error))
+        return None, reason(error)
 
 
 def with_verdict(start: LaunchContext, record: Record, evidence: RunResult, stopped_by: str | None) -> Record:

@@ -1,19 +1,34 @@
-"""What sd-scripts wrote into a file's metadata about the training, with the types that it had before it became text."""
+"""What sd-scripts wrote into a LoRA's metadata about its training: typed again, and harmless whatever it contains.
+
+Also the mark by which a LoRA leads back to its run: its training comment ends in "lorabake sha256:" and the run's
+digest. lorabake's version is not in it: two versions that start the same training must make equal files.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import cast
 
-from lorabake_schemas.inspection import BaseModelInfo, MetadataGroup, MetadataScalar, MetadataValue, ModelFamily
+from lorabake.util.files import parse_json
+from lorabake_schemas.inspection import (
+    BaseModelInfo,
+    BucketInfo,
+    DatasetInfo,
+    FolderInfo,
+    FolderTagCounts,
+    MetadataGroup,
+    MetadataScalar,
+    MetadataValue,
+    ModelFamily,
+    TagCount,
+)
 
 Metadata = Mapping[str, str]
-NETWORK_GROUP: MetadataGroup = "network"
+Table = Mapping[str, object]
 # train_network.py:1003-1065 and 1183-1221 of the pin, without their ss_; the same names since 2023.
 NAMES_BY_GROUP: Mapping[MetadataGroup, tuple[str, ...]] = MappingProxyType(
     {
@@ -43,16 +58,14 @@ NAMES_BY_GROUP: Mapping[MetadataGroup, tuple[str, ...]] = MappingProxyType(
 GROUP_BY_NAME: Mapping[str, MetadataGroup] = MappingProxyType(
     {name: group for group, names in NAMES_BY_GROUP.items() for name in names}
 )
-# What stands elsewhere on the page.
-SHOWN_ELSEWHERE = frozenset({
+# What has a place of its own in a report.
+REPORTED_ELSEWHERE = frozenset({
     "datasets", "dataset_dirs", "reg_dataset_dirs", "tag_frequency", "bucket_info", "training_comment",
     "training_started_at", "training_finished_at", "sd_model_name", "sd_model_hash", "new_sd_model_hash",
     "vae_name", "vae_hash", "new_vae_hash", "base_model_version", "v2",
 })  # fmt: skip
 EMPTY_VALUES = frozenset({"None", ""})
-UNHASHED_VALUES = frozenset(
-    {"IsADirectory", "NOFILE"}
-)  # train_util.py:3232-3237: what stands where no hash could be made
+UNHASHED_VALUES = frozenset({"IsADirectory", "NOFILE"})  # train_util.py:3232-3237: when no hash could be made
 FAMILY_BY_ARCHITECTURE: tuple[tuple[str, ModelFamily], ...] = (
     ("stable-diffusion-xl", "sdxl"), ("stable-diffusion-v2", "sd2"), ("stable-diffusion-v1", "sd15"),
     ("stable-diffusion-3", "sd3"), ("flux", "flux"), ("chroma", "flux"), ("lumina", "lumina"),
@@ -63,18 +76,27 @@ FAMILY_BY_VERSION: tuple[tuple[str, ModelFamily], ...] = (
     ("lumina", "lumina"), ("hunyuan", "hunyuan-image"), ("anima", "anima"),
 )  # fmt: skip
 INTEGER_PATTERN = re.compile(r"[-+]?[0-9]{1,18}")
+JSON_KEYS = (
+    "ss_datasets", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_tag_frequency", "ss_bucket_info", "ss_network_args",
+)  # fmt: skip
+FOLDER_OPTIONS = (
+    "shuffle_caption", "keep_tokens", "keep_tokens_separator", "secondary_separator", "enable_wildcard",
+    "caption_prefix", "caption_suffix", "flip_aug", "color_aug", "random_crop",
+)  # fmt: skip
+COMMENT_MARK = "lorabake sha256:"
+COMMENT_SEPARATOR = "; "
+# Only at the very end: a recipe's comment may quote the mark of another run.
+MARK_PATTERN = re.compile(rf"(?:\A|{COMMENT_SEPARATOR}){COMMENT_MARK}([0-9a-f]{{64}})\Z")
 
 
 def list_training_values(metadata: Metadata) -> tuple[MetadataValue, ...]:
-    """Everything with ``ss_`` that is not told elsewhere, in groups and in each in the order of its table."""
+    """Everything with ``ss_`` that has no place of its own in a report, in groups, each in the order of its table."""
     order = {name: number for number, name in enumerate(GROUP_BY_NAME)}
-    names = [key.removeprefix("ss_") for key in metadata if key.startswith("ss_")]
-    told = sorted((n for n in names if n not in SHOWN_ELSEWHERE), key=lambda n: (order.get(n, len(order)), n))
-    typed = [(name, parse_value(metadata[f"ss_{name}"])) for name in told]
+    names = {key.removeprefix("ss_") for key in metadata if key.startswith("ss_")} - REPORTED_ELSEWHERE
     return tuple(
         MetadataValue(group=GROUP_BY_NAME.get(name, "other"), name=name, value=value)
-        for name, value in typed
-        if value is not None
+        for name in sorted(names, key=lambda name: (order.get(name, len(order)), name))
+        if (value := parse_value(metadata[f"ss_{name}"])) is not None
     )
 
 
@@ -93,32 +115,20 @@ def parse_value(text: str) -> MetadataScalar | None:
     return number if math.isfinite(number) and len(text) < 30 else text
 
 
-def parse_json_value(metadata: Metadata, key: str) -> object:
-    """The value that a key holds as JSON; None when there is none, or when it is no JSON."""
-    try:
-        return json.loads(metadata[key])
-    except (KeyError, ValueError, RecursionError):
-        return None
-
-
 def parse_base_model(metadata: Metadata) -> BaseModelInfo | None:
     """The model that was trained on."""
-    given = {name: text for name in SHOWN_ELSEWHERE if (text := metadata.get(f"ss_{name}", "")) not in EMPTY_VALUES}
-    told = BaseModelInfo(
+    given = {name: text for name in REPORTED_ELSEWHERE if (text := metadata.get(f"ss_{name}", "")) not in EMPTY_VALUES}
+    hashes = {name: text for name, text in given.items() if text not in UNHASHED_VALUES}
+    found = BaseModelInfo(
         name=given.get("sd_model_name"),
         version=given.get("base_model_version"),
-        sha256=_parse_hash(given, "new_sd_model_hash"),
-        short_hash=_parse_hash(given, "sd_model_hash"),
+        sha256=hashes.get("new_sd_model_hash"),
+        short_hash=hashes.get("sd_model_hash"),
         is_folder=given.get("sd_model_hash") == "IsADirectory",
         vae=given.get("vae_name"),
-        vae_sha256=_parse_hash(given, "new_vae_hash"),
+        vae_sha256=hashes.get("new_vae_hash"),
     )
-    return None if told == BaseModelInfo() else told
-
-
-def _parse_hash(given: Metadata, name: str) -> str | None:
-    text = given.get(name)
-    return None if text in UNHASHED_VALUES else text
+    return None if found == BaseModelInfo() else found
 
 
 def parse_family(metadata: Metadata) -> ModelFamily | None:
@@ -132,15 +142,15 @@ def parse_family(metadata: Metadata) -> ModelFamily | None:
     return None
 
 
+def parse_modelspec(metadata: Metadata) -> dict[str, str]:
+    """What ModelSpec's keys say, such as title, author and trigger_phrase."""
+    return {key.removeprefix("modelspec."): text for key, text in metadata.items() if key.startswith("modelspec.")}
+
+
 def parse_algorithm(metadata: Metadata) -> str | None:
     """The algorithm that LyCORIS was asked for, in lower case."""
-    given = parse_network_args(metadata).get("algo")
+    given = _as_table(_parse_json(metadata, "ss_network_args")).get("algo")
     return given.lower() if isinstance(given, str) else None
-
-
-def parse_network_args(metadata: Metadata) -> Mapping[str, object]:
-    given = parse_json_value(metadata, "ss_network_args")
-    return cast("Mapping[str, object]", given) if isinstance(given, dict) else {}
 
 
 def parse_unix_time(metadata: Metadata, key: str) -> datetime | None:
@@ -149,3 +159,142 @@ def parse_unix_time(metadata: Metadata, key: str) -> datetime | None:
         return datetime.fromtimestamp(float(metadata[key]), UTC)
     except (KeyError, ValueError, OverflowError, OSError):
         return None
+
+
+def training_comment(given: str | None, digest: str) -> str:
+    """The comment that a run with this digest writes; ``given`` is the recipe's own."""
+    return f"{given}{COMMENT_SEPARATOR}{COMMENT_MARK}{digest}" if given else f"{COMMENT_MARK}{digest}"
+
+
+def training_comment_flag(given: str | None, digest: str) -> str:
+    """The same as one argument for the script, which nothing can take apart: no shell comes between (accelerate 1.6.0
+    utils/launch.py:129 hands on a list), and a comment may begin with a dash, which argparse takes only after "=".
+    """
+    return f"--training_comment={training_comment(given, digest)}"
+
+
+def parse_digest(comment: str) -> str | None:
+    """The digest of the run that wrote this comment; None when lorabake did not."""
+    found = MARK_PATTERN.search(comment)
+    return found[1] if found else None
+
+
+def parse_own_comment(comment: str) -> str | None:
+    """What the recipe's own comment was; None when there was none."""
+    return MARK_PATTERN.sub("", comment) or None
+
+
+def find_invalid_json(metadata: Metadata) -> tuple[str, ...]:
+    """Keys whose value should be JSON and is not."""
+    return tuple(key for key in JSON_KEYS if metadata.get(key) and _parse_json(metadata, key) is None)
+
+
+def parse_datasets(metadata: Metadata) -> tuple[DatasetInfo, ...]:
+    """As sd-scripts wrote them: ss_datasets for a dataset configuration, single keys for folders given by flags."""
+    given = _parse_json(metadata, "ss_datasets")
+    if isinstance(given, list):
+        return tuple(_parse_dataset(_as_table(each)) for each in cast("list[object]", given))
+    folders: list[Table] = [
+        {"image_dir": folder, "img_count": told.get("img_count"), "num_repeats": told.get("n_repeats"), "is_reg": reg}
+        for key, reg in (("ss_dataset_dirs", False), ("ss_reg_dataset_dirs", True))
+        for folder, told in _iter_tables(_parse_json(metadata, key))
+    ]
+    names = ("batch_size_per_device", "num_train_images", "num_reg_images", "enable_bucket")
+    values = {name: parse_value(metadata.get(f"ss_{name}", "")) for name in names}
+    sides = [int(side) for side in re.findall(r"[0-9]{1,9}", metadata.get("ss_resolution", ""))]
+    found = _parse_dataset(
+        {
+            **values,
+            "resolution": sides * 2 if len(sides) == 1 else sides,
+            "subsets": folders,
+            "bucket_info": _parse_json(metadata, "ss_bucket_info"),
+        }
+    )
+    return (found,) if found.folders or found.buckets else ()
+
+
+def _parse_dataset(given: Table) -> DatasetInfo:
+    width, height = _parse_sides(given)
+    flag = given.get("enable_bucket")
+    return DatasetInfo(
+        width=width,
+        height=height,
+        batch_size=_as_count(given.get("batch_size_per_device")),
+        samples=_as_count(given.get("num_train_images")),
+        regularization_samples=_as_count(given.get("num_reg_images")),
+        enable_bucket=flag if isinstance(flag, bool) else None,
+        folders=tuple(_parse_folder(_as_table(each)) for each in _as_list(given.get("subsets"))),
+        buckets=_parse_buckets(_as_table(given.get("bucket_info")).get("buckets")),
+    )
+
+
+def _parse_folder(given: Table) -> FolderInfo:
+    """With the options that are on: sd-scripts writes the others as null, false or 0."""
+    tokens = given.get("class_tokens")
+    return FolderInfo(
+        name=str(given.get("image_dir") or given.get("metadata_file") or "?"),
+        pictures=_as_count(given.get("img_count")),
+        repeats=_as_count(given.get("num_repeats")),
+        regularization=given.get("is_reg") is True,
+        class_tokens=tokens if isinstance(tokens, str) and tokens else None,
+        options={
+            name: value
+            for name in FOLDER_OPTIONS
+            if isinstance(value := given.get(name), bool | int | float | str) and value
+        },
+    )
+
+
+def _parse_buckets(given: object) -> tuple[BucketInfo, ...]:
+    """The ones with images in them, small ones first."""
+    found = [(*_parse_sides(each), _as_count(each.get("count"))) for _, each in _iter_tables(given)]
+    buckets = [
+        BucketInfo(width=width, height=height, pictures=count)
+        for width, height, count in found
+        if width is not None and height is not None and count
+    ]
+    return tuple(sorted(buckets, key=lambda bucket: (bucket.width * bucket.height, bucket.width)))
+
+
+def _parse_sides(given: Table) -> tuple[int | None, int | None]:
+    sides = [_as_count(side) for side in _as_list(given.get("resolution"))]
+    return (sides[0], sides[1]) if len(sides) == 2 else (None, None)
+
+
+def parse_tag_counts(metadata: Metadata) -> tuple[FolderTagCounts, ...]:
+    """The tags of each folder, the most frequent first."""
+    return tuple(
+        FolderTagCounts(folder=folder, tags=_sort_tags(counts))
+        for folder, counts in _iter_tables(_parse_json(metadata, "ss_tag_frequency"))
+    )
+
+
+def _sort_tags(counts: Table) -> tuple[TagCount, ...]:
+    found = [TagCount(tag=tag, count=count) for tag, each in counts.items() if (count := _as_count(each)) is not None]
+    return tuple(sorted(found, key=lambda each: (-each.count, each.tag)))
+
+
+def _parse_json(metadata: Metadata, key: str) -> object:
+    """The value that a key holds as JSON; None when there is none, or when it is not JSON."""
+    try:
+        return parse_json(metadata[key])
+    except (KeyError, ValueError):
+        return None
+
+
+def _iter_tables(given: object) -> Iterator[tuple[str, Table]]:
+    """The entries of a table of tables; what is no table counts as an empty one."""
+    return ((name, _as_table(each)) for name, each in _as_table(given).items())
+
+
+def _as_table(given: object) -> Table:
+    return cast("Table", given) if isinstance(given, dict) else {}
+
+
+def _as_list(given: object) -> Sequence[object]:
+    return cast("Sequence[object]", given) if isinstance(given, list) else ()
+
+
+def _as_count(given: object) -> int | None:
+    """An integer as people count things."""
+    return given if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 10**15 else None

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lorabake.util.safetensors import Tensor
 from lorabake_schemas.inspection import Algorithm, FileKind, LoraNetwork, LoraPart, ModelFamily, RankCount
 
 Shape = tuple[int, ...]
@@ -30,6 +31,11 @@ BLOCK_PATTERN = re.compile(
     r"(down_blocks|up_blocks|input_blocks|output_blocks|double_blocks|single_blocks|joint_blocks|encoder_layers"
     r"|encoder_block|blocks|layers)_(\d+)_|(mid_block|middle_block)_"
 )
+TEXT_ENCODER_PATTERN = re.compile(r"[a-z]+_(te\d?)_")
+BLOCK_ORDER = (
+    "te", "te1", "te2", "te3", "layers", "down_blocks", "input_blocks", "mid_block", "middle_block", "up_blocks",
+    "output_blocks",
+)  # fmt: skip
 FAMILY_BY_TEXT_WIDTH: Mapping[int, ModelFamily] = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
 FAMILY_BY_NAME: tuple[tuple[str, ModelFamily], ...] = (
     ("_te2_", "sdxl"), ("_unet_input_blocks_", "sdxl"), ("_unet_output_blocks_", "sdxl"),
@@ -128,13 +134,13 @@ def detect_lora_family(modules: list[LoraModule]) -> ModelFamily | None:
     return None
 
 
-def describe_network(shapes: Shapes, formats: Mapping[str, str], alphas: Mapping[str, float]) -> LoraNetwork:
-    """``formats`` are the number formats by tensor, ``alphas`` the values of the tensors that hold one."""
-    modules = list_lora_modules(shapes)
+def describe_network(tensors: Mapping[str, Tensor], alphas: Mapping[str, float]) -> LoraNetwork:
+    """``alphas`` are the values of the tensors that contain one."""
+    modules = list_lora_modules({name: tensor.shape for name, tensor in tensors.items()})
     ranks = Counter((module.rank, module.is_conv) for module in modules)
     numbers: Counter[str] = Counter()
-    for name, shape in shapes.items():
-        numbers[formats[name]] += math.prod(shape)
+    for tensor in tensors.values():
+        numbers[tensor.dtype] += tensor.numbers
     return LoraNetwork(
         algorithms=dict(Counter(_algorithm_name(module) for module in modules).most_common()),
         parts=tuple(_list_parts(modules)),
@@ -146,7 +152,7 @@ def describe_network(shapes: Shapes, formats: Mapping[str, str], alphas: Mapping
         alphas={f"{alpha:g}": count for alpha, count in Counter(alphas.values()).most_common()},
         dora=any("dora_scale" in module.tensors for module in modules),
         tucker=any({"lora_mid.weight", "hada_t1", "lokr_t2"} & module.tensors.keys() for module in modules),
-        tensors=len(shapes),
+        tensors=len(tensors),
         numbers=sum(numbers.values()),
         formats=dict(numbers.most_common()),
     )
@@ -165,20 +171,27 @@ def _list_parts(modules: list[LoraModule]) -> list[LoraPart]:
 
 
 def _describe_part(name: str, modules: list[LoraModule]) -> LoraPart:
-    blocks = Counter(_block_name(module.name) for module in modules)
-    return LoraPart(name=name, modules=len(modules), blocks=dict(sorted(blocks.items(), key=_block_sort_key)))
+    blocks = Counter(_inner_block(module.name) for module in modules)
+    return LoraPart(
+        name=name, modules=len(modules), blocks={block: blocks[block] for block in sorted(blocks, key=block_sort_key)}
+    )
 
 
-def _block_name(name: str) -> str:
-    """``down_blocks.1``; what lies in no block is "other"."""
+def block_name(tensor: str) -> str:
+    """The block that a tensor belongs to, by its name: a whole text encoder (``te1``), or one of the UNet's blocks."""
+    text = TEXT_ENCODER_PATTERN.match(tensor)
+    return text[1] if text else _inner_block(tensor)
+
+
+def _inner_block(name: str) -> str:
+    """``down_blocks.1``, or ``layers.3`` of a text encoder; what lies in no block is "other"."""
     found = BLOCK_PATTERN.search(name)
     if not found:
         return "other"
     return found[3] or f"{found[1].replace('encoder_layers', 'layers')}.{found[2]}"
 
 
-def _block_sort_key(block: tuple[str, int]) -> tuple[int, str, int]:
+def block_sort_key(block: str) -> tuple[int, str, int]:
     """From what comes in to what goes out, block 10 behind block 9."""
-    name, _, number = block[0].partition(".")
-    ways = ("layers", "down_blocks", "input_blocks", "mid_block", "middle_block", "up_blocks", "output_blocks")
-    return (ways.index(name) if name in ways else len(ways), name, int(number or 0))
+    name, _, number = block.partition(".")
+    return (BLOCK_ORDER.index(name) if name in BLOCK_ORDER else len(BLOCK_ORDER), name, int(number or 0))

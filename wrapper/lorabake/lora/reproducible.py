@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lorabake.lora.rewritten_header import rewrite_metadata
-from lorabake.util.files import is_file
-from lorabake.util.safetensors import HeaderError
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake.util.files import is_file, reason
+from lorabake.util.safetensors import HeaderError, rewrite_metadata
+from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +40,6 @@ def strip_saved_loras(folder: Path, name: str) -> tuple[Message, ...]:
         except HeaderError:
             continue
         except OSError as error:
-            why = literal(error.strerror or str(error))
-            failed.append(msg("{file} keeps its times, and differs from a rerun's: {why}", file=path.name, why=why))
+            said = msg("{file} keeps its times, and differs from a rerun's: {why}", file=path.name, why=reason(error))
+            failed.append(said)
     return tuple(failed)

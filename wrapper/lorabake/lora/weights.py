@@ -1,27 +1,22 @@
-"""What a finished LoRA file holds, read without torch: metadata, shapes, and whether its numbers are sound.
-
-The format: 8 bytes little-endian length, a JSON header with dtype, shape and byte range of every tensor and
-``__metadata__``, then the tensors. Numbers are judged by their bits, so that bfloat16 and float8, which numpy does
-not know, need no conversion; one tensor is in memory at a time.
-"""
+"""The numbers in a LoRA file: read exactly, hashed as sd-scripts does, judged without torch, one tensor at a time."""
 
 from __future__ import annotations
 
-import math
-import os
+import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from lorabake.util.files import open_file
-from lorabake.util.safetensors import HeaderError, read_entries
-from lorabake_schemas.messages import Message, msg
+from lorabake.util.safetensors import NUMBER_FORMATS, HeaderError, SafetensorsHeader, Tensor, parse_header
+from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    Numbers = np.ndarray[tuple[Any, ...], np.dtype[Any]]
 
 # Tensors that are zero before training, so that a fresh network changes nothing: networks/lora.py:77 and dylora.py:71
 # of sd-scripts; lycoris 4.1.3 modules/locon.py:166, loha.py:156, lokr.py:231,239, glora.py:152, diag_oft.py:76,
@@ -29,45 +24,8 @@ if TYPE_CHECKING:
 ZERO_INIT_PATTERN = re.compile(
     r"\.(lora_up\.weight|hada_w2_a|lokr_w2(_b)?|[ab]2\.weight|oft_blocks|[wb]_norm)$|^[^.]+\.weight$"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class DtypeLayout:
-    """How a number of one safetensors dtype lies in memory.
-
-    It is not finite when all bits of ``exponent`` are set (float8_e4m3fn has one such value, NaN), and zero when
-    no bit of ``magnitude`` is. Whole numbers have no exponent.
-    """
-
-    bits: str
-    exponent: int
-    magnitude: int
-
-
-DTYPE_LAYOUTS = {
-    "F64": DtypeLayout("<u8", 0x7FF0_0000_0000_0000, 0x7FFF_FFFF_FFFF_FFFF),
-    "F32": DtypeLayout("<u4", 0x7F80_0000, 0x7FFF_FFFF),
-    "F16": DtypeLayout("<u2", 0x7C00, 0x7FFF),
-    "BF16": DtypeLayout("<u2", 0x7F80, 0x7FFF),
-    "F8_E4M3": DtypeLayout("u1", 0x7F, 0x7F),
-    "F8_E5M2": DtypeLayout("u1", 0x7C, 0x7F),
-    "I64": DtypeLayout("<u8", 0, 0xFFFF_FFFF_FFFF_FFFF),
-    "I32": DtypeLayout("<u4", 0, 0xFFFF_FFFF),
-    "I16": DtypeLayout("<u2", 0, 0xFFFF),
-    "I8": DtypeLayout("u1", 0, 0xFF),
-    "U8": DtypeLayout("u1", 0, 0xFF),
-    "BOOL": DtypeLayout("u1", 0, 0xFF),
-}
-
 BLOCK_LENGTH = 1 << 22  # numbers that are looked at at once
-
-
-class WeightsError(ValueError):
-    """The file is not a complete safetensors file; ``why`` says what is wrong with it."""
-
-    def __init__(self, why: Message) -> None:
-        super().__init__(why)
-        self.why = why
+HASH_BLOCK_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,63 +55,98 @@ class WeightFacts:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether every tensor that begins at zero still is zero, that is, whether the LoRA changes nothing."""
+        """Whether every tensor that starts at zero still is zero, that is, whether the LoRA changes nothing."""
         begun = [name for name in self.shapes if ZERO_INIT_PATTERN.search(name)]
         return bool(begun) and set(begun) <= set(self.zero)
 
 
 def read_weights(path: Path) -> WeightFacts:
-    """Read the whole file once. Raises WeightsError when it is not sound safetensors, OSError when unreadable."""
+    """Read the whole file once. Raises HeaderError when it is not a sound safetensors file, OSError."""
     with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            header, start = read_entries(file, size)
-        except HeaderError as error:
-            raise WeightsError(error.why) from error
-        metadata = cast("dict[str, str]", header.pop("__metadata__", {}))
-        shapes: dict[str, tuple[int, ...]] = {}
-        not_finite: list[str] = []
-        zero: list[str] = []
-        for name in sorted(header, key=lambda name: _first_byte(header[name])):
-            layout, shape, begin = parse_tensor_entry(name, header[name], size - start)
-            shapes[name] = shape
-            file.seek(start + begin)
-            finite, nothing = check_numbers(file, layout, math.prod(shape))
-            not_finite += [] if finite else [name]
-            zero += [name] if nothing else []
-    return WeightFacts(metadata, shapes, tuple(not_finite), tuple(zero))
+        return judge_numbers(file, parse_header(file))
 
 
-def _first_byte(entry: Any) -> int:
-    try:
-        return int(entry["data_offsets"][0])
-    except (TypeError, KeyError, IndexError, ValueError):
-        return 0  # described() says what is wrong with it
+def judge_numbers(file: BinaryIO, header: SafetensorsHeader) -> WeightFacts:
+    """The same of an open file. Raises HeaderError when a number format is not known here, OSError."""
+    judged = {name: _judge_tensor(file, header, name) for name in header.tensors}
+    return WeightFacts(
+        header.metadata,
+        header.shapes,
+        tuple(name for name, (finite, _) in judged.items() if not finite),
+        tuple(name for name, (_, zero) in judged.items() if zero),
+    )
 
 
-def parse_tensor_entry(name: str, entry: Any, room: int) -> tuple[DtypeLayout, tuple[int, ...], int]:
-    """Layout, shape and first byte of a tensor; ``room`` is how many bytes of tensors the file has."""
-    try:
-        layout = DTYPE_LAYOUTS[entry["dtype"]]
-        shape = tuple(int(side) for side in entry["shape"])
-        begin, end = (int(offset) for offset in entry["data_offsets"])
-    except (TypeError, KeyError, ValueError) as error:
-        said = msg("tensor {name}: not a description lorabake knows: {entry}", name=name, entry=repr(entry))
-        raise WeightsError(said) from error
-    if end > room:
-        raise WeightsError(msg("the file is cut off: it ends before its last tensor does"))
-    if begin < 0 or end - begin != math.prod(shape) * np.dtype(layout.bits).itemsize:
-        raise WeightsError(msg("tensor {name}: its size and its shape do not agree", name=name))
-    return layout, shape, begin
+def _judge_tensor(file: BinaryIO, header: SafetensorsHeader, name: str) -> tuple[bool, bool]:
+    """Whether all numbers of a tensor are finite, and whether all are zero: by their bits, of which numpy knows all."""
+    tensor = header.tensors[name]
+    require_known_format(name, tensor)
+    known = NUMBER_FORMATS[tensor.dtype]
+    kind = np.dtype(f"<u{known.size}")
+    exponent, magnitude = kind.type(known.exponent), kind.type(known.magnitude)
+    finite, zero = True, True
+    file.seek(header.start + tensor.begin)
+    for begin in range(0, tensor.numbers, BLOCK_LENGTH):
+        bits = np.frombuffer(file.read(min(BLOCK_LENGTH, tensor.numbers - begin) * known.size), kind)
+        finite = finite and (not known.exponent or not bool(np.any((bits & exponent) == exponent)))
+        zero = zero and not bool(np.any(bits & magnitude))
+    return finite, zero
 
 
-def check_numbers(file: IO[bytes], layout: DtypeLayout, count: int) -> tuple[bool, bool]:
-    """Whether the next ``count`` numbers are all finite, and whether all are zero."""
-    kind = np.dtype(layout.bits)
-    exponent, magnitude = kind.type(layout.exponent), kind.type(layout.magnitude)
-    finite, nothing = True, True
-    for begin in range(0, count, BLOCK_LENGTH):
-        bits = np.frombuffer(file.read(min(BLOCK_LENGTH, count - begin) * kind.itemsize), kind)
-        finite = finite and (not layout.exponent or not bool(np.any((bits & exponent) == exponent)))
-        nothing = nothing and not bool(np.any(bits & magnitude))
-    return finite, nothing
+def require_known_format(name: str, tensor: Tensor) -> None:
+    """Raises HeaderError when the numbers of a tensor are in a format that is not known here."""
+    if tensor.dtype not in NUMBER_FORMATS:
+        said = msg("the tensor {name} has an unknown number format: {dtype}", name=name[:100], dtype=tensor.dtype[:20])
+        raise HeaderError(said)
+
+
+def read_tensor(file: BinaryIO, header: SafetensorsHeader, name: str) -> bytes:
+    """The bytes of a tensor. Raises OSError."""
+    tensor = header.tensors[name]
+    file.seek(header.start + tensor.begin)
+    return file.read(tensor.size)
+
+
+def decode_numbers(raw: bytes, dtype: str) -> Numbers:
+    """The numbers of a tensor as float64, in which every one of the formats is exact (integers up to 2**53)."""
+    if dtype == "BF16":  # the upper half of a float32
+        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
+    if dtype == "F8_E5M2":  # the upper half of a float16
+        return (np.frombuffer(raw, "u1").astype("<u2") << 8).view("<f2").astype(np.float64)
+    if dtype == "F8_E4M3":
+        return np.take(_E4M3_VALUES, np.frombuffer(raw, "u1"))
+    return np.frombuffer(raw, f"<{NUMBER_FORMATS[dtype].code}").astype(np.float64)
+
+
+def _build_e4m3_values() -> Numbers:
+    """All 256 numbers of float8_e4m3fn: no infinity, NaN where all bits but the sign are set."""
+    bits = np.arange(256)
+    exponent, fraction = (bits >> 3) & 15, bits & 7
+    size = np.where(exponent == 0, fraction / 8 * 2.0**-6, (1 + fraction / 8) * 2.0 ** (exponent - 7.0))
+    size[(bits & 0x7F) == 0x7F] = np.nan
+    return np.where(bits & 0x80, -size, size)
+
+
+_E4M3_VALUES = _build_e4m3_values()
+
+
+def read_scalars(file: BinaryIO, header: SafetensorsHeader, names: Iterable[str]) -> dict[str, float]:
+    """The values of tensors that contain a single number; others are left out. Raises OSError."""
+    tensors = {name: header.tensors[name] for name in names}
+    return {
+        name: float(decode_numbers(read_tensor(file, header, name), tensor.dtype)[0])
+        for name, tensor in tensors.items()
+        if tensor.numbers == 1 and tensor.dtype in NUMBER_FORMATS
+    }
+
+
+def hash_tensors(file: BinaryIO, header: SafetensorsHeader) -> tuple[str, str]:
+    """SHA-256 of a whole file, and of its tensors' bytes, which sd-scripts saves as sshs_model_hash (TU:3276). Raises
+    OSError."""
+    whole, tensors = hashlib.sha256(), hashlib.sha256()
+    file.seek(0)
+    whole.update(file.read(header.start))
+    while block := file.read(HASH_BLOCK_SIZE):
+        whole.update(block)
+        tensors.update(block)
+    return whole.hexdigest(), tensors.hexdigest()

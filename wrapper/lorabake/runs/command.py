@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from lorabake.lora.training_comment import training_comment_flag
+from lorabake.lora.metadata import training_comment_flag
 from lorabake.runs import variables
 from lorabake.util.process import make_child_env
 

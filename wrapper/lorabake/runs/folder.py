@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
 from lorabake.runs.states import incomplete_lora_reason
 from lorabake.util import files
+from lorabake.util.hashing import digest_file
 from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.messages import escape_undecodable, msg
-from lorabake_schemas.record import FileDigest, OutputFile, Record
+from lorabake_schemas.record import OutputFile, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from io import BufferedReader
 
 
 RESERVED_BYTES = 65536  # bytes; more than a record and the last event take
@@ -141,18 +140,6 @@ def read_record(path: Path) -> Record:
         return parse_lenient(Record, files.read_bytes(path, within=path.parent))
     except (OSError, ValueError, RecursionError) as error:
         raise MachineError(msg("{path} is not the record of a run: {why}", path=path, why=str(error))) from error
-
-
-def digest_file(path: Path, name: str) -> FileDigest:
-    """SHA-256 and size of a file, under the name it is recorded by."""
-    with files.open_file(path) as file:
-        found = hashlib.file_digest(cast("BufferedReader", file), "sha256")
-        return FileDigest(name=name, sha256=found.hexdigest(), size=file.tell())
-
-
-def digest_bytes(data: bytes, name: str) -> FileDigest:
-    """The same for bytes in hand."""
-    return FileDigest(name=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def list_outputs(paths: RunPaths) -> tuple[OutputFile, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lorabake import __version__
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, recorded_env
 from lorabake.runs.events import format_timestamp, utc_now
-from lorabake.runs.folder import digest_bytes
+from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.messages import Message, escape_undecodable

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorabake.lora.rewritten_header import rewrite_metadata
 from lorabake.runs.folder import replace_file
 from lorabake.runs.states import (
     STATE_SUFFIX,
@@ -25,6 +24,7 @@ from lorabake.runs.states import (
     state_problem,
 )
 from lorabake.util.files import copy_file, make_folders, move_file, read_bytes, remove_file
+from lorabake.util.safetensors import rewrite_metadata
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 
 if TYPE_CHECKING:

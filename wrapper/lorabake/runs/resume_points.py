@@ -25,8 +25,8 @@ from lorabake.runs.states import (
     state_problem,
 )
 from lorabake.runs.verdict import LOST_STATE, RunResult
-from lorabake.util import safetensors
 from lorabake.util.files import open_file, read_text
+from lorabake.util.safetensors import read_header
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, msg
 
 if TYPE_CHECKING:
@@ -204,12 +204,9 @@ def is_complete_lora(path: Path, steps: int, offset: int) -> bool:
     try:
         if path.suffix != ".safetensors":
             return archive_problem(path) is None
-        found = safetensors.read_header(path)
+        return read_header(path).metadata.get("ss_steps") in {None, str(steps), str(steps - offset)}
     except OSError:
         return False
-    if isinstance(found, str):
-        return False
-    return found.metadata.get("ss_steps") in {None, str(steps), str(steps - offset)}
 
 
 def missing_files_problem(paths: RunPaths) -> Message | None:

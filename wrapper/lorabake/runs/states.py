@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from lorabake.lora.weights import WeightsError, read_weights
-from lorabake.util.files import open_file, read_bytes
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake.lora.weights import read_weights
+from lorabake.util.files import open_file, read_bytes, reason
+from lorabake.util.safetensors import HeaderError, read_header
+from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,13 +110,10 @@ def expected_files(states: Sequence[SavedState], train: Mapping[str, object]) ->
 
 
 def _read_shapes(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
-    from lorabake.util import safetensors
-
     try:
-        header = safetensors.read_header(path)
+        return tuple(sorted(read_header(path).shapes.items()))
     except OSError:
         return None
-    return tuple(sorted(header.shapes.items())) if isinstance(header, safetensors.SafetensorsHeader) else None
 
 
 def state_problem(state: SavedState, wanted: ExpectedFiles) -> Message | None:
@@ -127,7 +125,7 @@ def state_problem(state: SavedState, wanted: ExpectedFiles) -> Message | None:
         except FileNotFoundError:
             why = msg("it is missing")
         except OSError as error:
-            why = literal(error.strerror or str(error))
+            why = reason(error)
         if why is not None:
             return msg("{file}: {why}", file=name, why=why)
     return None
@@ -155,10 +153,7 @@ def _step_problem(path: Path, state: SavedState) -> Message | None:
 
 
 def _weights_problem(path: Path, shapes: Shapes | None) -> Message | None:
-    try:
-        weights = read_weights(path)
-    except WeightsError as error:
-        return error.why
+    weights = read_weights(path)
     if not weights.shapes:
         return msg("it holds no tensor")
     if weights.not_finite:
@@ -173,11 +168,12 @@ def incomplete_lora_reason(path: Path) -> Message | None:
 
     Raises OSError when it cannot be read.
     """
-    from lorabake.util import safetensors
-
     if path.suffix == ".safetensors":
-        header = safetensors.read_header(path)
-        return None if isinstance(header, safetensors.SafetensorsHeader) else msg("it is damaged or cut off")
+        try:
+            read_header(path)
+        except HeaderError:
+            return msg("it is damaged or cut off")
+        return None
     return archive_problem(path) if path.suffix in {".ckpt", ".pt"} else None
 
 

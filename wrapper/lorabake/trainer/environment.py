@@ -23,6 +23,7 @@ from lorabake.trainer.install import Trainer
 from lorabake.trainer.venv import find_package_folders
 from lorabake.util import resources
 from lorabake.util.fact_cache import RACY_NS, FactStore, make_stamp
+from lorabake.util.hashing import digest_file
 from lorabake.util.process import capture_output, make_child_env
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.messages import escape_undecodable
@@ -262,9 +263,7 @@ class _PlainDigester:
     @staticmethod
     def _digest(path: Path) -> FileDigest | None:
         try:
-            with path.open("rb") as file:
-                made = hashlib.file_digest(file, "sha256")
-                return FileDigest(name=path.name, sha256=made.hexdigest(), size=file.tell())
+            return digest_file(path, path.name)
         except OSError:
             return None
 

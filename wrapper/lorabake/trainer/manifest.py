@@ -24,6 +24,7 @@ from pathlib import Path
 from stat import S_ISLNK, S_ISREG
 
 from lorabake.trainer.ownership import OTHERS_WRITE_BITS, is_ours, is_writable_by_others
+from lorabake.util.hashing import digest_file
 from lorabake_schemas.messages import Message, literal, msg
 
 MAX_FILES_NAMED = 5
@@ -115,8 +116,7 @@ def _hash_file(path: str) -> str | None:
             return hashlib.sha256(b"link " + os.fsencode(Path(path).readlink())).hexdigest()
         if not S_ISREG(state.st_mode):
             return None
-        with Path(path).open("rb", buffering=0) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_file(path, "").sha256
     except OSError:
         return None
 

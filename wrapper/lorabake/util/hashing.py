@@ -14,12 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lorabake.util.fact_cache import FactCache, FactStore, Row, is_file_stamp, is_settled, make_stamp
-from lorabake.util.files import open_descriptor
+from lorabake.util.files import open_descriptor, open_file
 from lorabake_schemas.messages import escape_undecodable
 from lorabake_schemas.record import FileDigest
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 ProgressCallback = Callable[[int, int], None]
 Digests = dict[str, FileDigest | None]
@@ -55,6 +58,18 @@ class FoundFile(NamedTuple):
     size: int
     stamp: str | None
     whole: bool
+
+
+def digest_file(path: Path | str, name: str) -> FileDigest:
+    """SHA-256 and size of a file, under the name it is recorded by; nothing is kept. Raises OSError."""
+    with open_file(path) as file:
+        found = hashlib.file_digest(cast("BufferedReader", file), "sha256")
+        return FileDigest(name=name, sha256=found.hexdigest(), size=file.tell())
+
+
+def digest_bytes(data: bytes, name: str) -> FileDigest:
+    """The same for bytes in hand."""
+    return FileDigest(name=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 class FileHasher:

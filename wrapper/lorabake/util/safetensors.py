@@ -1,18 +1,31 @@
-"""Reads the header of a safetensors file: names, shapes, metadata, and whether the file is whole. No tensor is read."""
+"""The one reader of safetensors files: the header alone is read, and each tensor's place in the file is proved.
+
+The format: 8 bytes little-endian length, a JSON header with dtype, shape and byte range of every tensor and
+``__metadata__``, then the tensors. What is refused here, the safetensors library refuses as well. Also here: what a
+model file is when its content and its name disagree, and new metadata for a file that exists.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import BinaryIO, NamedTuple, TypeGuard, cast
 
-from lorabake.util.files import open_file, parse_json
+from lorabake.util.files import UnreadableError, open_file, parse_json, replace_with
 from lorabake_schemas.messages import Message, msg
 
 _HEADER_LIMIT = 100_000_000  # bytes; the safetensors library's own limit for a header
 _SIGN_LIMITS = {b"[": 1_000_000, b"{": 1_000_000, b",": 4_000_000}  # each costs memory; the largest models have 30,000
+_METADATA_KEY = "__metadata__"
+_ALIGNMENT = 8  # bytes; the library fills its header up with spaces so that tensors start at a multiple of it
+_MAX_DIMENSIONS = 64  # numpy's own limit; torch models have 5
+_MAX_NAME_LENGTH = 100  # characters of a tensor's name in a message
+_COPY_SIZE = 1 << 20
 _START_SIZE = 64
 # How torch.save begins: a zip whose first member is its pickle, or before 1.6 this number, pickled by any protocol.
 _TORCH_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
@@ -21,111 +34,209 @@ _PICKLE_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
 _ZIP_TAIL_SIZE = 1 << 20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SafetensorsHeader:
-    """Tensor names with their shapes, and the file's ``__metadata__``."""
+class NumberFormat(NamedTuple):
+    """How a number of one dtype is stored. ``code`` is its format for struct and numpy, "" where neither knows it.
 
-    shapes: Mapping[str, tuple[int, ...]]
-    metadata: Mapping[str, str]
+    It is NaN or infinite when all bits of ``exponent`` are set (float8_e4m3fn has NaN only); integers have none.
+    """
+
+    size: int
+    code: str
+    exponent: int = 0
+
+    @property
+    def magnitude(self) -> int:
+        """The bits of which none is set in a zero."""
+        return (1 << (8 * self.size - bool(self.exponent))) - 1
 
 
-class HeaderError(ValueError):
-    """The file is not safetensors; ``why`` says what it is, and reads on from "it is"."""
+NUMBER_FORMATS: Mapping[str, NumberFormat] = {
+    "F64": NumberFormat(8, "d", 0x7FF0_0000_0000_0000),
+    "F32": NumberFormat(4, "f", 0x7F80_0000),
+    "F16": NumberFormat(2, "e", 0x7C00),
+    "BF16": NumberFormat(2, "", 0x7F80),
+    "F8_E4M3": NumberFormat(1, "", 0x7F),
+    "F8_E5M2": NumberFormat(1, "", 0x7C),
+    "I64": NumberFormat(8, "q"),
+    "I32": NumberFormat(4, "i"),
+    "I16": NumberFormat(2, "h"),
+    "I8": NumberFormat(1, "b"),
+    "U64": NumberFormat(8, "Q"),
+    "U32": NumberFormat(4, "I"),
+    "U16": NumberFormat(2, "H"),
+    "U8": NumberFormat(1, "B"),
+    "BOOL": NumberFormat(1, "B"),
+}
+
+
+class HeaderError(UnreadableError):
+    """The file is not a sound safetensors file; ``why`` says what is wrong with it."""
 
     def __init__(self, why: Message) -> None:
-        super().__init__(why)
-        self.why = why
+        super().__init__(why, "")
 
 
-def read_header(path: Path) -> SafetensorsHeader | Message:
-    """The header of the file at ``path``, or in words what is wrong with the file.
+class Tensor(NamedTuple):
+    """``begin`` and ``end`` count from the first byte of all tensors. The dtype may be one that is not known here."""
 
-    Raises OSError when the file cannot be opened.
-    """
-    problem = find_content_mismatch(path)
-    if problem is not None:
-        return problem
-    try:
-        with open_file(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            entries, start = read_entries(file, size)
-    except HeaderError as error:
-        return msg("{file} is {what}", file=path.name, what=error.why)
-    return _build_header(entries, path.name, size - start)
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.begin
+
+    @property
+    def numbers(self) -> int:
+        return math.prod(self.shape)
 
 
-def read_entries(file: IO[bytes], size: int) -> tuple[dict[str, Any], int]:
-    """The JSON of a file of ``size`` bytes, and where its tensors begin, in bytes.
+@dataclass(frozen=True, slots=True)
+class SafetensorsHeader:
+    """The tensors in the header's order; their bytes fill the file from ``start`` to its end, without holes."""
 
-    By name the dtype, shape and byte range of each tensor, and ``__metadata__``. Raises HeaderError.
-    """
-    length = int.from_bytes(file.read(8), "little")
-    if size < 8:
-        raise HeaderError(msg("not a safetensors file: it has {size} bytes", size=size))
-    brace = file.read(1)
-    if brace != b"{" or not 2 <= length <= _HEADER_LIMIT:
-        raise HeaderError(msg("not a safetensors file: it does not start with a header"))
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+    start: int
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
+
+def read_header(path: Path) -> SafetensorsHeader:
+    """Raises HeaderError when the file is not a sound safetensors file, OSError when it cannot be read."""
+    with open_file(path) as file:
+        return parse_header(file)
+
+
+def parse_header(file: BinaryIO) -> SafetensorsHeader:
+    """The header of an open file, at its start. Raises HeaderError, OSError."""
+    entries, start, room = _parse_json(file)
+    metadata = _parse_metadata(entries.pop(_METADATA_KEY, None))
+    tensors = {name: _parse_tensor(name, entry, start + room) for name, entry in entries.items()}
+    _check_contiguous(tensors.values(), room)
+    return SafetensorsHeader(tensors, metadata, start)
+
+
+def _parse_json(file: BinaryIO) -> tuple[dict[str, object], int, int]:
+    """The header's JSON, where the tensors start, and how many bytes follow there."""
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(_START_SIZE)
+    if (other := _describe_content(start)) is not None:
+        raise HeaderError(other)
+    if is_pickle(start):
+        raise HeaderError(msg("it is a torch checkpoint by content, not a safetensors file: name it .ckpt"))
+    length = int.from_bytes(start[:8], "little")
+    if start[8:9] != b"{" or not 2 <= length <= _HEADER_LIMIT:
+        raise HeaderError(msg("it is not a safetensors file (it does not start with a header)"))
     if length > size - 8:
-        raise HeaderError(
-            msg("cut off: its header has {length} bytes, the whole file {size}", length=length, size=size)
-        )
+        raise HeaderError(msg("it is cut off: its header has {n} bytes, the file {size}", n=length, size=size))
+    file.seek(8)
+    text = file.read(length)
     try:
-        text = brace + file.read(length - 1)
         loaded = parse_json(text) if all(text.count(sign) <= most for sign, most in _SIGN_LIMITS.items()) else None
     except ValueError:
         loaded = None
     if not isinstance(loaded, dict):
-        raise HeaderError(msg("not a safetensors file: its header is not JSON"))
-    return cast("dict[str, Any]", loaded), 8 + length
+        raise HeaderError(msg("it is not a safetensors file (its header is not JSON)"))
+    return cast("dict[str, object]", loaded), 8 + length, size - 8 - length
 
 
-def find_content_mismatch(path: Path) -> Message | None:
+def _parse_metadata(given: object) -> dict[str, str]:
+    table = cast("dict[str, object]", {} if given is None else given)
+    if not isinstance(given, dict | None) or not all(isinstance(text, str) for text in table.values()):
+        raise HeaderError(msg("its metadata is not a table of texts"))
+    return cast("dict[str, str]", table)
+
+
+def _parse_tensor(name: str, entry: object, file_size: int) -> Tensor:
+    table = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
+    dtype, shape, offsets = table.get("dtype"), table.get("shape"), table.get("data_offsets")
+    if not (isinstance(dtype, str) and _are_counts(shape, _MAX_DIMENSIONS) and _are_counts(offsets, 2) and offsets[1:]):
+        raise HeaderError(msg("its header does not describe the tensor {name}", name=name[:_MAX_NAME_LENGTH]))
+    tensor, known = Tensor(dtype, tuple(shape), offsets[0], offsets[1]), NUMBER_FORMATS.get(dtype)
+    if max(shape, default=0) > file_size or (known is not None and tensor.size != known.size * tensor.numbers):
+        raise HeaderError(msg("size and shape of the tensor {name} do not agree", name=name[:_MAX_NAME_LENGTH]))
+    return tensor
+
+
+def _are_counts(given: object, most: int) -> TypeGuard[list[int]]:
+    values = cast("list[object]", given if isinstance(given, list) else [None])
+    return len(values) <= most and all(type(each) is int and each >= 0 for each in values)
+
+
+def _check_contiguous(tensors: Iterable[Tensor], room: int) -> None:
+    """The format wants tensors one behind the other, from the first byte to the last."""
+    at = 0
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
+        if tensor.begin != at or tensor.end < at:
+            raise HeaderError(msg("its tensors overlap, or there are holes between them"))
+        at = tensor.end
+    if at > room:
+        raise HeaderError(msg("it is cut off, {n} bytes are missing; download or copy it again", n=at - room))
+    if at < room:
+        raise HeaderError(msg("{n} bytes follow its last tensor; download or copy it again", n=room - at))
+
+
+def rewrite_metadata(path: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> bool:
+    """Give a file the metadata that ``change`` makes of its own, in that order; whether the file had to be changed.
+
+    Tensors keep bytes, order and place. The file is written again next to the old one and then takes its name, so that
+    a reader, a kill or a full disk finds the old file or the new one, never a part. One with another extension than
+    .safetensors is left alone. Raises HeaderError, or OSError when its folder cannot be written.
+    """
+    if path.suffix.lower() != ".safetensors":
+        return False
+    real = path.resolve()  # the link stays
+    with open_file(real) as old:
+        header = parse_header(old)
+        made = encode_header(header.tensors, change(dict(header.metadata)))
+        old.seek(0)
+        if old.read(header.start) == made:
+            return False
+        mode = os.fstat(old.fileno()).st_mode
+
+        def write(new: BinaryIO) -> None:
+            new.write(made)
+            shutil.copyfileobj(old, new, _COPY_SIZE)
+            os.fchmod(new.fileno(), mode & 0o7777)
+
+        replace_with(real, write)
+    return True
+
+
+def encode_header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Length and header as the safetensors library writes them: metadata first, no blanks, UTF-8, filled up."""
+    entries: dict[str, object] = {_METADATA_KEY: dict(metadata)} if metadata else {}
+    for name, tensor in tensors.items():
+        entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (tensor.begin, tensor.end)}
+    # Half a character pair, which JSON can hold and UTF-8 cannot, becomes JSON's own \udxxx again.
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _describe_content(start: bytes) -> Message | None:
     """What a file is that was saved under a model's name by mistake, None when it may be a model."""
-    with open_file(path) as file:
-        start = file.read(_START_SIZE)
-    name = path.name
     if not start:
-        return msg("{file} is empty (0 bytes)", file=name)
+        return msg("it is empty (0 bytes)")
     if start.startswith(b"version https://git-lfs"):
-        return msg(
-            "{file} is a Git LFS pointer, not the model itself: run `git lfs pull`, or download the file", file=name
-        )
+        return msg("it is a Git LFS pointer, not the model itself (run `git lfs pull`, or download the file)")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return msg("{file} is a web page saved under this name, not a model: download it again", file=name)
-    if path.suffix.lower() == ".safetensors" and is_pickle(start):
-        return msg("{file} is a torch checkpoint by content: it is no safetensors file, name it .ckpt", file=name)
+        return msg("it is a web page saved under this name, not a model (download it again)")
     return None
 
 
 def is_pickle(start: bytes) -> bool:
-    """Whether a file that starts like this is torch's own format, or any pickle: a program when it is loaded."""
-    return start.startswith(b"PK\x03\x04") or (
-        start[:1] == b"\x80" and start[1:2] in _PICKLE_PROTOCOLS and not _is_safetensors_start(start)
-    )
+    """Whether a file that starts like this is torch's own format, or any pickle: a program when it is loaded.
 
-
-def _is_safetensors_start(start: bytes) -> bool:
-    """A safetensors header of 640 bytes starts as a pickle does: with its length, then the brace of its JSON."""
-    return start[8:9] == b"{"
-
-
-def find_pickle_problem(path: Path) -> Message | None:
-    """Why a file that sd-scripts would unpickle is no checkpoint of torch's, by its content. Raises OSError."""
-    with open_file(path) as file:
-        start = file.read(_START_SIZE)
-        if start.startswith(b"PK"):
-            if _TORCH_MEMBER in start or _TORCH_MEMBER in _read_end(file):
-                return None
-            return msg("{file} is a zip archive, but not a torch checkpoint", file=path.name)
-    if is_pickle(start):
-        if _TORCH_MAGIC in start:
-            return None
-        return msg("{file} is a pickle, but not a torch checkpoint: loading it could run any program", file=path.name)
-    if isinstance(read_header(path), SafetensorsHeader):
-        return msg(
-            "{file} is a safetensors file by content: sd-scripts needs the name to end in .safetensors", file=path.name
-        )
-    return msg("{file} is not a model file (neither safetensors nor a torch checkpoint)", file=path.name)
+    A safetensors header of 640 bytes starts as a pickle does: with its length, then the brace of its JSON.
+    """
+    pickled = start[:1] == b"\x80" and start[1:2] in _PICKLE_PROTOCOLS
+    return start.startswith(b"PK\x03\x04") or (pickled and start[8:9] != b"{")
 
 
 def can_run_code(path: Path) -> bool:
@@ -137,33 +248,31 @@ def can_run_code(path: Path) -> bool:
         return False
 
 
-def _read_end(file: IO[bytes]) -> bytes:
+def find_checkpoint_problem(path: Path) -> Message | None:
+    """Why a file that sd-scripts would unpickle is not a checkpoint of torch's, by its content. Raises OSError."""
+    with open_file(path) as file:
+        start = file.read(_START_SIZE)
+        zipped = start.startswith(b"PK")
+        end = _read_end(file) if zipped else b""
+    if (other := _describe_content(start)) is not None:
+        return msg("{file} cannot be read: {why}", file=path.name, why=other)
+    if is_pickle(start) and (_TORCH_MEMBER if zipped else _TORCH_MAGIC) in start + end:
+        return None
+    if zipped:
+        return msg("{file} is a zip archive, but not a torch checkpoint", file=path.name)
+    if is_pickle(start):
+        return msg("{file} is a pickle, but not a torch checkpoint: loading it could run any program", file=path.name)
+    try:
+        read_header(path)
+    except HeaderError:
+        return msg("{file} is not a model file (neither safetensors nor a torch checkpoint)", file=path.name)
+    return msg(
+        "{file} is a safetensors file by content: sd-scripts needs the name to end in .safetensors", file=path.name
+    )
+
+
+def _read_end(file: BinaryIO) -> bytes:
     """The last bytes, where a zip lists its members."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _ZIP_TAIL_SIZE))
     return file.read(_ZIP_TAIL_SIZE)
-
-
-def _build_header(entries: dict[str, Any], name: str, data_bytes: int) -> SafetensorsHeader | Message:
-    """``data_bytes`` is how many bytes follow the header; the last tensor must end there exactly."""
-    metadata = entries.pop("__metadata__", {})
-    try:
-        shapes = {key: _parse_counts(entry["shape"]) for key, entry in entries.items()}
-        ends = [_parse_counts(entry["data_offsets"])[1] for entry in entries.values()]
-        texts = {key: str(value) for key, value in metadata.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
-        return msg("{file} is not a safetensors file: its header describes no tensors", file=name)
-    end = max(ends, default=0)
-    if end > data_bytes:
-        return msg("{file} is cut off: {n} bytes are missing; download it again", file=name, n=end - data_bytes)
-    if end < data_bytes:
-        return msg("{file} is damaged: {n} bytes too many; download it again", file=name, n=data_bytes - end)
-    return SafetensorsHeader(shapes, texts)
-
-
-def _parse_counts(given: object) -> tuple[int, ...]:
-    """A list of whole numbers from 0 on. Raises TypeError for anything else."""
-    values = cast("list[object]", given) if isinstance(given, list) else [None]
-    if not all(type(value) is int and value >= 0 for value in values):
-        raise TypeError(values)
-    return tuple(cast("list[int]", values))

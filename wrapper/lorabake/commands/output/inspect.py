@@ -1,26 +1,31 @@
-"""What `lorabake inspect` prints: a file's page in groups. What a file holds is cut to a length and made legible."""
+"""What `lorabake inspect` prints: a file's page in groups. What a file contains is cut to a length, --json has all."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import click
 
-from lorabake.commands.output.inspect_rows import Row, iter_about_rows, list_group_rows
 from lorabake.commands.output.layout import TextLayout, bold, count_cells, dim, format_file_size, format_table, pad_text
-from lorabake_schemas.inspection import DatasetInfo, FolderTagCounts, Inspection, InspectReport, KnownRun, MetadataGroup
+from lorabake.lora.metadata import parse_own_comment
+from lorabake_schemas.inspection import (
+    DatasetInfo,
+    FolderInfo,
+    Inspection,
+    InspectReport,
+    KnownRun,
+    LoraNetwork,
+    MetadataGroup,
+    MetadataValue,
+)
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
 
-MAX_VALUE_LENGTH, MAX_NAME_LENGTH, MAX_TAG_LENGTH = (
-    400,
-    40,
-    80,
-)  # characters of a value, its name, a tag; --json has all
-MAX_TAGS, MAX_FOLDERS, MAX_DATASETS = 30, 40, 8  # so many of each are shown
+Row = tuple[str, str]
+MAX_VALUE_LENGTH, MAX_NAME_LENGTH, MAX_FOLDER_LENGTH = 400, 40, 80  # characters of a value, its name, a folder
+MAX_FOLDERS, MAX_DATASETS, MAX_ROW_ITEMS = 40, 8, 40  # so many of each are shown; of blocks or ranks in a row
 GROUP_HEADINGS: Mapping[MetadataGroup, Message] = MappingProxyType(
     {
         "network": msg("Network"),
@@ -32,6 +37,38 @@ GROUP_HEADINGS: Mapping[MetadataGroup, Message] = MappingProxyType(
         "other": msg("Further metadata"),
     }
 )
+PART_LABELS: Mapping[str, Message] = MappingProxyType(
+    {
+        "te": msg("text encoder"),
+        "te1": msg("text encoder 1"),
+        "te2": msg("text encoder 2"),
+        "te3": msg("text encoder 3"),
+        "unet": msg("UNet"),
+    }
+)
+INTEGRITY_LABELS: Mapping[str, Message] = MappingProxyType(
+    {
+        "same": msg("the tensors are those that were saved (sshs_model_hash)"),
+        "changed": msg("the tensors are not those that were saved (sshs_model_hash)"),
+        "no-hash": msg("no hash of them was saved"),
+        "not-comparable": msg("unknown: LyCORIS hashes them in an order that the file does not keep"),
+        "not-read": msg("not read, as the file is large: --deep does"),
+    }
+)
+KNOWN_BY_LABELS: Mapping[str, Message] = MappingProxyType(
+    {"digest": msg("the digest in its comment"), "place": msg("its place")}
+)
+ABOUT_ORDER = (
+    "title", "author", "description", "license", "tags", "usage_hint", "trigger_phrase", "merged_from", "date",
+    "architecture", "resolution", "prediction_type",
+)  # fmt: skip
+# What says nothing unless another value does.
+REQUIRED_VALUES: Mapping[str, str] = MappingProxyType(
+    {
+        "huber_c": "huber", "huber_schedule": "huber", "huber_scale": "huber",
+        "multires_noise_discount": "multires_noise_iterations",
+    }
+)  # fmt: skip
 
 
 def inspection_to_json(report: InspectReport) -> str:
@@ -46,154 +83,197 @@ def format_inspection(report: InspectReport, page: TextLayout, here: Path) -> st
 
 def _iter_file_lines(file: Inspection, page: TextLayout, here: Path) -> Iterator[str]:
     yield bold(page(msg("{file}: {what}", file=file.file, what=file.what)))
-    yield from _iter_size_lines(file, page)
-    yield from _iter_note_lines(file.faults, msg("fault:"), "red", page)
-    yield from _iter_note_lines(file.remarks, msg("note:"), "yellow", page)
-    groups: list[tuple[Message, list[Row]]] = [(msg("About"), list(iter_about_rows(file)))]
-    groups += [(head, list_group_rows(group, file, page)) for group, head in GROUP_HEADINGS.items()]
-    for head, rows in groups:
-        if rows:
-            yield from ("", bold(page(head)), *_iter_row_lines(rows, page))
-        if head == GROUP_HEADINGS["data"]:
-            for dataset in file.datasets[:MAX_DATASETS]:
-                yield from _iter_dataset_lines(dataset, page)
-            yield from _iter_more_lines(len(file.datasets) - MAX_DATASETS, page)
-            yield from _iter_tag_lines(file.tags, page)
-    yield from _iter_run_lines(file, page, here)
-
-
-def _iter_size_lines(file: Inspection, page: TextLayout) -> Iterator[str]:
-    if file.size is None or file.network is None:
-        return
-    formats = ", ".join(file.network.formats)
-    yield from page.paragraph(
-        msg(
+    if file.size is not None and file.network is not None:
+        size = msg(
             "{size}; {tensors} with {numbers:,} numbers in {formats}",
             size=format_file_size(file.size),
             tensors=nmsg(file.network.tensors, "{n} tensor", "{n} tensors"),
             numbers=file.network.numbers,
-            formats=formats,
-        ),
-        first="  ",
+            formats=", ".join(file.network.formats),
+        )
+        yield from page.paragraph(size, first="  ")
+    for notes, mark, color in ((file.faults, msg("fault:"), "red"), (file.remarks, msg("note:"), "yellow")):
+        for said in notes:
+            yield from page.paragraph(said, first=f"  {click.style(page(mark), fg=color)} ", rest="    ")
+    yield from _iter_section_lines(msg("About"), _iter_about_rows(file), page)
+    for group, heading in GROUP_HEADINGS.items():
+        yield from _iter_section_lines(heading, _iter_group_rows(group, file, page), page)
+        if group == "data":
+            for dataset in file.datasets[:MAX_DATASETS]:
+                yield from ("", *_iter_dataset_lines(dataset, page))
+            yield from _iter_more_lines(len(file.datasets) - MAX_DATASETS, page)
+    if file.kind in {"lora", "pickle"}:
+        yield from _iter_section_lines(msg("On this machine"), _iter_run_rows(file, page, here), page)
+
+
+def _iter_section_lines(heading: Message, rows: Iterable[Row], page: TextLayout) -> Iterator[str]:
+    """Names in a column, values next to them; nothing where there are no rows."""
+    named = [(page(name[:MAX_NAME_LENGTH]), value) for name, value in rows]
+    if named:
+        yield from ("", bold(page(heading)))
+    wide = max((count_cells(name) for name, _ in named), default=0)
+    for name, value in named:
+        text = literal(value)
+        if len(text) > MAX_VALUE_LENGTH:
+            text = msg("{start}… ({n} characters)", start=text[:MAX_VALUE_LENGTH], n=len(text))
+        yield from page.paragraph(text, first=f"  {pad_text(name, wide)}  ", rest=" " * (wide + 4))
+
+
+def _iter_about_rows(file: Inspection) -> Iterator[Row]:
+    """ModelSpec's keys, those that say the most first, then the recipe's own comment."""
+    order = {name: number for number, name in enumerate(ABOUT_ORDER)}
+    for name, value in sorted(file.about.items(), key=lambda each: (order.get(each[0], len(order)), each[0])):
+        if name not in {"sai_model_spec", "implementation"}:
+            yield name, msg("a picture") if value.startswith("data:") else value
+    if file.comment and (own := parse_own_comment(file.comment)):
+        yield "comment", own
+    if file.digest:
+        yield "digest", file.digest
+
+
+def _iter_group_rows(group: MetadataGroup, file: Inspection, page: TextLayout) -> Iterator[Row]:
+    if group == "network" and file.network:
+        yield from _iter_network_rows(file.network, page)
+    if group == "base":
+        yield from _iter_base_rows(file)
+    if group == "saving":
+        yield from _iter_saving_rows(file, page)
+    for value in file.values:
+        if value.group == group and _is_shown(value, file):
+            yield value.name, "true" if value.value is True else str(value.value)
+
+
+def _is_shown(value: MetadataValue, file: Inspection) -> bool:
+    """Whether a value is worth a line: not what is off, and not what belongs to something that is off."""
+    if value.value is False or value.value == 0:
+        return False
+    needed = REQUIRED_VALUES.get(value.name)
+    return needed is None or any(
+        each.name == needed or (each.name == "loss_type" and needed in str(each.value)) for each in file.values
     )
 
 
-def _iter_note_lines(said: Iterable[Message], mark: Message, colour: str, page: TextLayout) -> Iterator[str]:
-    for words in said:
-        yield from page.paragraph(words, first=f"  {click.style(page(mark), fg=colour)} ", rest="    ")
+def _iter_network_rows(network: LoraNetwork, page: TextLayout) -> Iterator[Row]:
+    yield page(msg("modules")), ", ".join(f"{name} {count}" for name, count in network.algorithms.items())
+    for part in network.parts:
+        where = ", ".join(_merge_ranges(part.blocks)[:MAX_ROW_ITEMS])
+        said = nmsg(part.modules, "{n} module in {where}", "{n} modules in {where}", where=where)
+        yield page(PART_LABELS.get(part.name, literal(part.name))), page(said)
+    ranks = [
+        nmsg(each.modules, "{rank} in {n} convolution", "{rank} in {n} convolutions", rank=each.rank)
+        if each.conv
+        else nmsg(each.modules, "{rank} in {n} layer", "{rank} in {n} layers", rank=each.rank)
+        for each in network.ranks[:MAX_ROW_ITEMS]
+    ]
+    if ranks:
+        yield page(msg("dim")), page(join_list(ranks))
+    alphas = [msg("{alpha} in {n}", alpha=alpha, n=count) for alpha, count in network.alphas.items()][:MAX_ROW_ITEMS]
+    if alphas:
+        yield page(msg("alpha")), page(join_list(alphas))
 
 
-def _iter_row_lines(rows: Sequence[Row], page: TextLayout) -> Iterator[str]:
-    """Names in a column, values beside them."""
-    names = [page(name[:MAX_NAME_LENGTH]) for name, _ in rows]
-    wide = max(map(count_cells, names))
-    for name, (_, value) in zip(names, rows, strict=True):
-        first = f"  {pad_text(name, wide)}  "
-        yield from page.paragraph(_shorten_value(value), first=first, rest=" " * (wide + 4))
+def _merge_ranges(blocks: Iterable[str]) -> list[str]:
+    """``down_blocks.0-2`` for three that follow each other."""
+    runs: list[tuple[str, int, int]] = []
+    for block in blocks:
+        name, _, digits = block.partition(".")
+        number = int(digits or -1)
+        if runs and number >= 0 and (runs[-1][0], runs[-1][2] + 1) == (name, number):
+            runs[-1] = (name, runs[-1][1], number)
+        else:
+            runs.append((name, number, number))
+    return [
+        name if first < 0 else f"{name}.{first}" if first == last else f"{name}.{first}-{last}"
+        for name, first, last in runs
+    ]
 
 
-def _shorten_value(value: str) -> str:
-    """A value as one line of a length that a person reads."""
-    text = literal(value)
-    if len(text) <= MAX_VALUE_LENGTH:
-        return text
-    return msg("{start}… ({n} characters)", start=text[:MAX_VALUE_LENGTH], n=len(text))
+def _iter_base_rows(file: Inspection) -> Iterator[Row]:
+    base = file.base
+    if base is None:
+        return
+    short: str | None = None
+    if base.is_folder:
+        short = msg("none: the base was a folder, which sd-scripts does not hash")
+    elif base.short_hash:
+        short = msg("{hash} (of 64 KiB after the first MiB: how older programs name a model)", hash=base.short_hash)
+    rows = {
+        "sd_model_name": base.name,
+        "base_model_version": base.version,
+        "new_sd_model_hash": base.sha256 and msg("{hash} (SHA-256 of the file)", hash=base.sha256),
+        "sd_model_hash": short,
+        "vae_name": base.vae,
+        "new_vae_hash": base.vae_sha256,
+    }
+    yield from ((name, value) for name, value in rows.items() if value)
+
+
+def _iter_saving_rows(file: Inspection, page: TextLayout) -> Iterator[Row]:
+    if file.started:
+        yield "training_started_at", file.started
+    if file.finished:
+        took = msg("{time}, after {minutes:.1f} minutes", time=file.finished, minutes=(file.seconds or 0) / 60)
+        yield "training_finished_at", page(took) if file.seconds else file.finished
+    if file.integrity and file.kind == "lora":
+        yield page(msg("tensors")), page(INTEGRITY_LABELS[file.integrity.verdict])
+        if file.integrity.not_finite == ():
+            yield page(msg("numbers")), page(msg("every one is finite"))
+    if file.integrity and file.integrity.file:
+        yield "SHA-256", file.integrity.file
 
 
 def _iter_dataset_lines(dataset: DatasetInfo, page: TextLayout) -> Iterator[str]:
-    yield ""
     if dataset.width and dataset.height:
         size = msg("{width}x{height}", width=dataset.width, height=dataset.height)
         batch = msg("batches of {n}", n=dataset.batch_size or 1)
         samples = nmsg(dataset.samples or 0, "{n} sample an epoch", "{n} samples an epoch")
         yield from page.paragraph(join_list([size, batch, samples]), first="  ")
-    head = (msg("folder"), msg("pictures"), msg("repeats"))
-    rows = [
-        (
-            page(folder.name[:MAX_TAG_LENGTH]),
-            str(folder.pictures if folder.pictures is not None else "?"),
-            str(folder.repeats if folder.repeats is not None else "?"),
-        )
-        for folder in dataset.folders[:MAX_FOLDERS]
-    ]
-    if rows:
-        yield from format_table([tuple(map(page, head)), *rows], numbers=(1, 2))
-    for folder, row in zip(dataset.folders, rows, strict=False):
-        if told_of := _describe_options(folder.options, folder.class_tokens, reg=folder.regularization):
-            yield from page.paragraph(
-                msg("{folder}: {options}", folder=row[0], options=told_of), first="  ", rest="    "
-            )
+    shown = dataset.folders[:MAX_FOLDERS]
+    counts = [["?" if each is None else str(each) for each in (folder.pictures, folder.repeats)] for folder in shown]
+    names = [page(folder.name[:MAX_FOLDER_LENGTH]) for folder in shown]
+    if shown:
+        heading = [page(each) for each in (msg("folder"), msg("pictures"), msg("repeats"))]
+        rows = [[name, *count] for name, count in zip(names, counts, strict=True)]
+        yield from format_table([heading, *rows], numbers=(1, 2))
+    for folder, name in zip(shown, names, strict=True):
+        if options := _describe_options(folder):
+            yield from page.paragraph(msg("{folder}: {options}", folder=name, options=options), first="  ", rest="    ")
     yield from _iter_more_lines(len(dataset.folders) - MAX_FOLDERS, page)
-    if dataset.buckets:
-        shown = [f"{each.width}x{each.height} {each.pictures}" for each in dataset.buckets[:MAX_FOLDERS]]
-        yield from page.paragraph(msg("buckets: {buckets}", buckets=", ".join(shown)), first="  ", rest="    ")
-        yield from _iter_more_lines(len(dataset.buckets) - MAX_FOLDERS, page)
 
 
-def _describe_options(options: Mapping[str, object], tokens: str | None, *, reg: bool) -> Message:
-    said = [msg("regularization")] if reg else []
-    said += [
-        literal(name if value is True else f"{name} = {value}"[:MAX_TAG_LENGTH]) for name, value in options.items()
-    ]
-    if tokens:
-        said.append(literal(f"class_tokens = {tokens[:MAX_TAG_LENGTH]}"))
+def _describe_options(folder: FolderInfo) -> Message:
+    said = [msg("regularization")] if folder.regularization else []
+    options = {**folder.options, **({"class_tokens": folder.class_tokens} if folder.class_tokens else {})}
+    for name, value in options.items():
+        said.append(literal(name if value is True else f"{name} = {value}"[:MAX_FOLDER_LENGTH]))
     return join_list(said)
 
 
-def _iter_tag_lines(folders: Sequence[FolderTagCounts], page: TextLayout) -> Iterator[str]:
-    """The most frequent ones of each folder."""
-    for each in folders[:MAX_FOLDERS]:
-        head = nmsg(len(each.tags), "{n} tag in {folder}", "{n} tags in {folder}", folder=each.folder[:MAX_TAG_LENGTH])
-        yield from ("", f"  {bold(page(head))}")
-        shown = [f"{tag.tag[:MAX_TAG_LENGTH]} {tag.count}" for tag in each.tags[:MAX_TAGS]]
-        yield from page.paragraph(", ".join(shown), first="    ")
-        yield from _iter_more_lines(len(each.tags) - MAX_TAGS, page, indent="    ")
-    yield from _iter_more_lines(len(folders) - MAX_FOLDERS, page)
-
-
-def _iter_more_lines(left: int, page: TextLayout, indent: str = "  ") -> Iterator[str]:
+def _iter_more_lines(left: int, page: TextLayout) -> Iterator[str]:
     if left > 0:
-        yield dim(indent + page(nmsg(left, "... {n} more", "... {n} more")))
+        yield dim("  " + page(nmsg(left, "... {n} more", "... {n} more")))
 
 
-KNOWN_BY_LABELS: Mapping[Literal["digest", "bytes", "place"], Message] = MappingProxyType(
-    {
-        "digest": msg("the digest in its comment"),
-        "bytes": msg("its SHA-256"),
-        "place": msg("its place"),
-    }
-)
-
-
-def _iter_run_lines(file: Inspection, page: TextLayout, here: Path) -> Iterator[str]:
+def _iter_run_rows(file: Inspection, page: TextLayout, here: Path) -> Iterator[Row]:
     """The run that the file comes from, and what can be done with it."""
-    if file.kind not in {"lora", "pickle"}:
-        return
-    yield from ("", bold(page(msg("On this machine"))))
     if not file.runs:
-        yield from page.paragraph(_describe_unknown_run(file), first="  ")
+        unknown = msg("no run is known that it comes from")
+        if file.digest:
+            unknown = msg("no run with this digest is known here: it was made elsewhere, or its folder was moved away")
+        yield page(msg("run")), page(unknown)
         return
     run, *others = file.runs
     folder, *beside = (_relative_folder(each.folder, here) for each in file.runs)
     typed = shlex.quote(folder)
-    rows: list[Row] = [
-        (page(msg("run")), page(_describe_run(run, folder))),
-        (page(msg("this file")), page(_describe_likeness(run))),
-        (page(msg("recipe")), f"{folder}/recipe.toml"),
-        (page(msg("go on")), f"lorabake verify {typed}"),
-        ("", f"lorabake rerun {typed}"),
-        *(("", f"lorabake diff {typed} {shlex.quote(other)}") for other in beside[:1]),
-        *((page(msg("also")), page(_describe_run(other, place))) for other, place in zip(others, beside, strict=True)),
-    ]
-    yield from _iter_row_lines(rows, page)
-
-
-def _describe_unknown_run(file: Inspection) -> Message:
-    if file.digest:
-        return msg("no run with this digest is known here: it was made elsewhere, or its folder was moved away")
-    if file.integrity is None or file.integrity.file is None:
-        return msg("no run is known that it comes from; --deep asks for its SHA-256, too")
-    return msg("no run is known that it comes from")
+    yield page(msg("run")), page(_describe_run(run, folder))
+    yield page(msg("this file")), page(_describe_likeness(run))
+    yield page(msg("recipe")), f"{folder}/recipe.toml"
+    yield page(msg("go on")), f"lorabake verify {typed}"
+    yield "", f"lorabake rerun {typed}"
+    if beside:
+        yield "", f"lorabake diff {typed} {shlex.quote(beside[0])}"
+    for other, place in zip(others, beside, strict=True):
+        yield page(msg("also")), page(_describe_run(other, place))
 
 
 def _relative_folder(folder: str, here: Path) -> str:

@@ -29,7 +29,6 @@ from lorabake.jobs.run import TrainerChoice
 from lorabake.jobs.run_files import build_run_files
 from lorabake.recipe.load import load_recipe
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, planned_argv, trainer_env
-from lorabake.runs.folder import digest_bytes
 from lorabake.runs.index import FoundRun
 from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
@@ -40,6 +39,7 @@ from lorabake.trainer.install import Trainer
 from lorabake.util import resources
 from lorabake.util.fact_cache import fact_store_path
 from lorabake.util.files import read_bytes
+from lorabake.util.hashing import digest_bytes
 from lorabake.util.paths import lorabake_home
 from lorabake_schemas.compiled import UnknownOptionError
 from lorabake_schemas.messages import Message, msg, nmsg

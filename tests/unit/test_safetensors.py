@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from lora_files import MB, SMALL, write, write_raw
-from lorabake.analysis.inspect import inspect_files
-from lorabake.lora.lora_file import NotSafetensorsError, hash_lora, open_lora, read_scalars
-from lorabake.util.safetensors import find_content_mismatch, find_pickle_problem
+from lorabake.analysis.lora_origin import inspect_files
+from lorabake.lora.weights import hash_tensors, read_scalars
+from lorabake.util.safetensors import HeaderError, can_run_code, find_checkpoint_problem, parse_header, read_header
 
 A = {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}
 B = {"dtype": "F16", "shape": [1], "data_offsets": [4, 6]}
@@ -24,8 +24,8 @@ BIG = 10**30
 
 
 def why(path: Path) -> str:
-    with pytest.raises(NotSafetensorsError) as caught:
-        open_lora(path)
+    with pytest.raises(HeaderError) as caught:
+        read_header(path)
     return str(caught.value.why)
 
 
@@ -37,11 +37,14 @@ def test_what_the_library_writes_is_read(tmp_path: Path) -> None:
     }
     path = tmp_path / "x.safetensors"
     save_file(tensors, path, {"ss_seed": "1", "é": "日本"})
-    file = open_lora(path)
-    assert file.metadata == {"ss_seed": "1", "é": "日本"}
-    assert {name: tensor.shape for name, tensor in file.tensors.items()} == {"a": (3, 2), "b": (4,), "none": (0, 4)}
-    assert hash_lora(file)[0] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert hash_lora(file)[1] == hashlib.sha256(path.read_bytes()[file.start :]).hexdigest()
+    with path.open("rb") as file:
+        header = parse_header(file)
+        hashes = hash_tensors(file, header)
+    assert header == read_header(path)
+    assert header.metadata == {"ss_seed": "1", "é": "日本"}
+    assert header.shapes == {"a": (3, 2), "b": (4,), "none": (0, 4)}
+    whole = path.read_bytes()
+    assert hashes == tuple(hashlib.sha256(data).hexdigest() for data in (whole, whole[header.start :]))
 
 
 @pytest.mark.parametrize(
@@ -61,13 +64,15 @@ def test_what_the_library_writes_is_read(tmp_path: Path) -> None:
         ({"a": {**A, "dtype": 16}}, bytes(4), "does not describe"),
         ({"a": None}, b"", "does not describe"),
         ({"\x1b[31m" * 100: None}, b"", "does not describe"),
+        ({"a": {**A, "shape": [1] * 65}}, bytes(4), "does not describe"),
+        ({"__metadata__": {"number": 7}}, b"", "not a table of texts"),
+        ({"__metadata__": ["no", "table"]}, b"", "not a table of texts"),
         ([1, 2], b"", "does not start with a header"),
     ],
 )
 def test_damaged_files(tmp_path: Path, entries: Any, data: bytes, words: str) -> None:
     said = why(write_raw(tmp_path / "x.safetensors", entries, data))
     assert words in said
-    assert "x.safetensors" in said
     assert len(said) < 400
 
 
@@ -75,7 +80,7 @@ def test_damaged_files(tmp_path: Path, entries: Any, data: bytes, words: str) ->
 def test_files_cut_off_in_the_header(tmp_path: Path, size: int) -> None:
     path = write(tmp_path / "x.safetensors", SMALL)
     path.write_bytes(path.read_bytes()[:size])
-    assert "x.safetensors" in why(path)
+    assert why(path)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +106,8 @@ def test_files_that_are_something_else(tmp_path: Path, content: bytes, words: st
 def test_torch_checkpoints_are_named_and_not_loaded(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(NotSafetensorsError) as caught:
-        open_lora(path)
-    assert caught.value.pickle
-    assert "torch checkpoint" in caught.value.why
+    assert can_run_code(path)
+    assert "torch checkpoint" in why(path)
 
 
 @pytest.mark.parametrize("length", [640, 640 + (1 << 16)])
@@ -112,19 +115,9 @@ def test_a_header_whose_length_looks_like_a_pickle(tmp_path: Path, length: int) 
     """640 is 80 02 in bytes, with which a pickle begins, too."""
     path = write_raw(tmp_path / "x.safetensors", {"__metadata__": {"a": "b" * (length - 27)}})
     assert path.read_bytes()[:2] == b"\x80\x02"
-    assert open_lora(path).metadata["a"].startswith("bbb")
-    assert find_content_mismatch(path) is None
-    assert "by content" in (find_pickle_problem(path) or "")
-
-
-def test_metadata_are_always_text_that_can_be_printed(tmp_path: Path) -> None:
-    given = {"number": 7, "list": [1], "lone \ud800": "half \udfff", "none": None, "control": "\x1b[2J\0\n"}
-    metadata = open_lora(write_raw(tmp_path / "x.safetensors", {"__metadata__": given})).metadata
-    assert metadata["number"] == "7"
-    assert metadata["none"] == "None"
-    for key, text in metadata.items():
-        (key + text).encode()
-    assert open_lora(write_raw(tmp_path / "y.safetensors", {"__metadata__": ["no", "table"]})).metadata == {}
+    assert read_header(path).metadata["a"].startswith("bbb")
+    assert not can_run_code(path)
+    assert "by content" in (find_checkpoint_problem(path) or "")
 
 
 @pytest.mark.parametrize(
@@ -133,15 +126,19 @@ def test_metadata_are_always_text_that_can_be_printed(tmp_path: Path) -> None:
 )
 def test_single_numbers(tmp_path: Path, dtype: str, raw: bytes, value: float) -> None:
     entries = {"a.alpha": {"dtype": dtype, "shape": [], "data_offsets": [0, len(raw)]}}
-    file = open_lora(write_raw(tmp_path / "x.safetensors", entries, raw))
-    assert read_scalars(file, ["a.alpha"]) == {"a.alpha": value}
+    assert scalars(write_raw(tmp_path / "x.safetensors", entries, raw)) == {"a.alpha": value}
 
 
 def test_what_is_no_single_number_has_no_value(tmp_path: Path) -> None:
     odd = {"dtype": "F7", "shape": [], "data_offsets": [0, 3]}
     two = {"dtype": "F16", "shape": [2], "data_offsets": [3, 7]}
-    file = open_lora(write_raw(tmp_path / "x.safetensors", {"odd": odd, "two": two}, bytes(7)))
-    assert read_scalars(file, ["odd", "two"]) == {}
+    assert scalars(write_raw(tmp_path / "x.safetensors", {"odd": odd, "two": two}, bytes(7))) == {}
+
+
+def scalars(path: Path) -> dict[str, float]:
+    with path.open("rb") as file:
+        header = parse_header(file)
+        return read_scalars(file, header, header.tensors)
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux tells how much was read")
@@ -152,7 +149,7 @@ def test_a_large_file_is_opened_by_its_header(tmp_path: Path) -> None:
     write_raw(path, {"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}})
     os.truncate(path, path.stat().st_size + size)
     counted = _bytes_read()
-    assert open_lora(path).tensors["a"].numbers == size
+    assert read_header(path).tensors["a"].numbers == size
     assert _bytes_read() - counted < 1 * MB
 
 
@@ -165,8 +162,8 @@ def _bytes_read() -> int:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.safetensors")
     with pytest.raises(OSError, match="it is not a regular file"):
-        open_lora(tmp_path / "a.safetensors")
-    (told,) = inspect_files([tmp_path / "a.safetensors"], tmp_path).files
+        read_header(tmp_path / "a.safetensors")
+    (told,) = inspect_files([str(tmp_path / "a.safetensors")], Path.cwd(), tmp_path).files
     assert (told.kind, [str(fault) for fault in told.faults]) == (
         "unreadable", [f"{tmp_path / 'a.safetensors'} cannot be read: it is not a regular file"],
     )  # fmt: skip
