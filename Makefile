@@ -31,6 +31,7 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	for file in schemas/*.schema.json; do $(BIN)/lorabake schema $$(basename $$file .schema.json) --check $$file || exit 1; done
+	$(BIN)/python docs/make_defaults.py --check
 	$(BIN)/python docs/make_pages.py --check
 	$(BIN)/python vendor/make_locks.py --check
 	$(BIN)/python vendor/make_clip_merges.py --check
@@ -78,6 +79,7 @@ messages.pot:
 	$(BIN)/pybabel -q extract --no-default-keywords -k msg -k nmsg:2,3 --no-location --omit-header --sort-output -o $@ wrapper schemas
 
 docs: .venv/dev
+	$(BIN)/python docs/make_defaults.py
 	$(BIN)/python docs/make_pages.py
 
 format: .venv/dev

@@ -18,13 +18,12 @@ from PIL import Image
 
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.analysis.diff import diff_plans
-from lorabake.analysis.explain import find_entries, find_subject
+from lorabake.analysis.explain import explain
 from lorabake.analysis.run_diff import DiffOperand, diff_runs
 from lorabake.analysis.verify import verify_run
 from lorabake.analysis.verify_trainer import changed_trainer
-from lorabake.commands.output.book import format_book
 from lorabake.commands.output.diff import format_plan_diff
-from lorabake.commands.output.explain import explain_topic
+from lorabake.commands.output.explain import format_book, format_explanation
 from lorabake.commands.output.findings import format_concise, format_full
 from lorabake.commands.output.github import format_github
 from lorabake.commands.output.layout import TextLayout
@@ -288,7 +287,7 @@ with a count of what is implemented, is in [rules.md](rules.md) (`lorabake expla
 
 
 def said(topic: str) -> str:
-    return explain_topic(topic, find_entries(topic), find_subject(topic), SCREEN)
+    return format_explanation(explain(topic), SCREEN)
 
 
 def block(command: str, output: str) -> str:

@@ -1,16 +1,13 @@
-"""What check, plan, diff and explain print with ``--json``, as published under schemas/.
+"""What check, plan and diff print with ``--json``, as published under schemas/.
 
 ``version`` grows when a field goes or changes its meaning; new fields may come at any time.
 """
 
 from typing import Literal
 
-from lorabake_schemas.base import EscapedText, MessageText, OptionValue, StrictModel, TupleOf
+from lorabake_schemas.base import EscapedText, OptionValue, StrictModel, TupleOf
 from lorabake_schemas.findings import Finding
-from lorabake_schemas.guide.book import BookEntry
-from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast, Plan, Source
-from lorabake_schemas.recipe import RecipeKind
 from lorabake_schemas.record import InputRole
 
 DURATION_NAME = "took"  # the seconds of a run, which are never the same twice
@@ -129,33 +126,3 @@ class PlanDifference(StrictModel):
         """Whether nothing differs but how long it took."""
         measured = [each for each in self.outcome or () if each.name != DURATION_NAME]
         return not (self.settings or self.forecast or self.data or self.trainer or self.machine or measured)
-
-
-class ExplainedCase(StrictModel):
-    """A typical recipe that gets a value; ``also`` is what it says beyond family and kind."""
-
-    family: Family
-    kind: RecipeKind
-    also: str = ""
-
-
-class ExplainedValue(StrictModel):
-    """A value of an option, null where it is not written, and the typical recipes that get it."""
-
-    option: str
-    value: OptionValue | None
-    source: Source | None
-    cases: TupleOf[ExplainedCase]
-
-
-class ExplainReport(StrictModel):
-    """What ``lorabake explain TOPIC --json`` prints: values first, then the entries of the book.
-
-    ``text`` explains the word for a fault of the recipe as a file (unknown-key ...), which is in no book.
-    """
-
-    version: Literal[1] = 1
-    topic: str
-    text: MessageText | None = None
-    values: TupleOf[ExplainedValue]
-    entries: TupleOf[BookEntry]

@@ -7,6 +7,8 @@ import pytest
 from lorabake.analysis import explain
 from lorabake.errors import RecipeError
 from lorabake_schemas.guide.book import load_book
+from lorabake_schemas.recipe import Recipe
+from situations import concept, dataset, folder, plan_of, recipe
 
 
 def ids(topic: str) -> list[str]:
@@ -127,7 +129,9 @@ def test_what_is_not_trained_is_told_as_such(topic: str) -> None:
         ("train.resolution", "option", "resolution"),
         ("rank", "option", "network_dim"),
         ("train.optimizer", "option", "optimizer_type"),
+        ("train.train_batch_size", "option", "batch_size"),
         ("batch_size", "option", "batch_size"),
+        ("concept.images", "option", "image_dir"),
         ("prodigy", "optimizer", "Prodigy"),
         ("Adafactor", "optimizer", "Adafactor"),
         ("LoKr", "network", "lokr"),
@@ -136,23 +140,48 @@ def test_what_is_not_trained_is_told_as_such(topic: str) -> None:
     ],
 )
 def test_what_a_topic_is(topic: str, axis: str, name: str) -> None:
-    subject = explain.find_subject(topic)
-    assert subject is not None
-    assert (subject.axis, subject.name) == (axis, name)
-    assert subject.values()
+    found = explain.explain(topic)
+    assert (found.axis, found.name) == (axis, name)
+    assert bool(found.defaults) is (topic != "concept.images")
 
 
-@pytest.mark.parametrize("topic", ["G4.90", "s35", "clip skip", "no such thing"])
+@pytest.mark.parametrize("topic", ["G4.90", "s35", "clip skip"])
 def test_an_id_and_words_of_a_title_have_no_values(topic: str) -> None:
-    assert explain.find_subject(topic) is None
+    found = explain.explain(topic)
+    assert found.entries
+    assert not found.axis
+    assert not found.defaults
+
+
+def planned(topic: str, recipe: Recipe) -> list[tuple[str, object, str, str]]:
+    plan = plan_of(recipe, dataset(*(folder(each.images, 10) for each in recipe.concept)))
+    found = explain.explain(topic, plan).planned
+    return [(each.option, each.value, each.source.origin.value, each.where) for each in found]
+
+
+def test_the_values_of_a_recipe() -> None:
+    two = [concept("one", "a", keep_tokens=5), concept("two", "b")]
+    made = recipe(concepts=two, train={"optimizer": "AdamW8bit"}, network={"type": "locon", "conv_dim": 8})
+    titles = [subset.title for subset in plan_of(made, dataset(folder("a", 10), folder("b", 10))).subsets]
+    assert planned("keep_tokens", made) == [
+        ("keep_tokens", 5, "recipe", titles[0]),
+        ("keep_tokens", 2, "guide", titles[1]),
+    ]
+    assert planned("G4.90", made) == planned("keep_tokens", made)
+    assert planned("shuffle_caption", made) == [("shuffle_caption", True, "guide", "")]
+    assert planned("train.optimizer", made) == [("optimizer_type", "AdamW8bit", "recipe", "")]
+    assert [(option, value) for option, value, _, _ in planned("conv_dim", made)] == [("conv_dim", "8")]
+    assert {"learning_rate", "unet_lr", "lr_scheduler"} <= {option for option, *_ in planned("AdamW8bit", made)}
+    assert planned("S12", made) == [("caption_extension", ".txt", "guide", "")]
+    assert explain.explain("keep_tokens").planned == ()
 
 
 def test_the_rules_that_carry_an_entry_out() -> None:
     by_id = {entry.id: entry for entry in load_book()}
-    assert {rule.id for rule in explain.rules_for(by_id["G4.90"])} >= {"G4.90"}
-    assert all(rule.id.startswith("S5.") or rule.id == "S5" for rule in explain.rules_for(by_id["S5"]))
-    assert len(explain.rules_for(by_id["S5"])) >= 2
-    assert explain.rules_for(by_id["G4.1"]) == ()
+    assert {rule.id for rule in explain.list_entry_rules(by_id["G4.90"])} >= {"G4.90"}
+    assert all(rule.id.startswith("S5.") or rule.id == "S5" for rule in explain.list_entry_rules(by_id["S5"]))
+    assert len(explain.list_entry_rules(by_id["S5"])) >= 2
+    assert explain.list_entry_rules(by_id["G4.1"]) == ()
 
 
 def test_counts_add_up_to_the_whole_book() -> None:

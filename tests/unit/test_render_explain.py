@@ -10,26 +10,27 @@ from pathlib import Path
 import click
 import pytest
 
-from lorabake.analysis.default_values import FAMILIES, KINDS, ExampleRecipe
-from lorabake.analysis.explain import RECIPE_CODES, STATUS_LABELS, find_entries, find_subject
-from lorabake.commands.output.book import format_book, format_status_counts, status_counts_to_json
+from lorabake.analysis.explain import RECIPE_CODES, STATUSES, explain, find_entries
 from lorabake.commands.output.explain import (
+    describe_recipes,
     describe_status,
-    explain_code,
-    explain_topic,
     explain_topics,
     first_sentence,
+    format_book,
+    format_explanation,
+    format_status_counts,
     iter_entry_lines,
-    topic_to_json,
+    status_counts_to_json,
 )
 from lorabake.commands.output.layout import TextLayout
-from lorabake.commands.output.locations import describe_recipes
 from lorabake.errors import RecipeError
 from lorabake.util.i18n import Translator
 from lorabake_schemas.guide.book import BookEntry, load_book
+from lorabake_schemas.guide.default_values import FAMILIES, KINDS, DefaultValue
 from lorabake_schemas.guide.rules import list_rules
 from lorabake_schemas.recipe import Ignore
 from lorabake_schemas.sd_scripts import OPTIMIZERS
+from situations import plan_of, recipe
 from test_published_schemas import hold
 from test_speech import Backwards
 
@@ -42,9 +43,7 @@ def at_length(entry: BookEntry, page: TextLayout = PAGE) -> list[str]:
 
 
 def told(topic: str, width: int | None = 80, *, whole: bool = False) -> str:
-    return click.unstyle(
-        explain_topic(topic, find_entries(topic), find_subject(topic), TextLayout(width=width), whole=whole)
-    )
+    return click.unstyle(format_explanation(explain(topic), TextLayout(width=width), whole=whole))
 
 
 def test_an_entry_says_everything() -> None:
@@ -146,16 +145,16 @@ def test_several_topics_are_answered_one_after_the_other() -> None:
 
 
 def test_a_ignore_is_shown_as_it_is_written() -> None:
-    text = explain_code("ignore", TextLayout(width=80))
+    text = format_explanation(explain("ignore"), TextLayout(width=80))
     loaded = tomllib.loads(text.partition("    [[ignore]]")[2].join(("[[ignore]]", "")).replace("    ", ""))
     assert Ignore.model_validate(loaded["ignore"][0]).rule == "G1.2"
-    assert explain_topics(("waive",), PAGE) == explain_code("ignore", PAGE)
+    assert explain_topics(("waive",), PAGE) == format_explanation(explain("ignore"), PAGE)
 
 
 def test_in_another_language_the_book_says_that_it_is_english() -> None:
     page = TextLayout(Translator("xx", Backwards()), 80)
     for topic in ("G4.90", "rank"):
-        said = click.unstyle(explain_topic(topic, find_entries(topic), find_subject(topic), page))
+        said = click.unstyle(format_explanation(explain(topic), page))
         assert said.splitlines()[-1] == "~The book of rules exists in English only."
         assert "English only" not in told(topic)
 
@@ -189,14 +188,14 @@ def test_lines_fit(topic: str, width: int) -> None:
 
 def test_labels_are_in_the_pages_language() -> None:
     page = TextLayout(Translator("xx", Backwards()), 80)
-    said = click.unstyle(explain_topic("rank", find_entries("rank"), find_subject("rank"), page))
+    said = click.unstyle(format_explanation(explain("rank"), page))
     assert said.startswith("~network_dim: what lorabake writes")
     assert "~with" in said
 
 
 @pytest.mark.parametrize("topic", ["network_dim", "Prodigy", "lokr", "style", "sdxl", "G4.90", "webp"])
 def test_json_is_what_the_schema_says(topic: str) -> None:
-    table = json.loads(topic_to_json(topic))
+    table = json.loads(explain_topics((topic,), PAGE, as_json=True))
     hold(table, "explain")
     assert [entry["id"] for entry in table["entries"]] == [entry.id for entry in find_entries(topic)]
     assert bool(table["values"]) is (topic not in ("G4.90", "webp"))
@@ -219,10 +218,10 @@ def test_every_id_that_a_finding_may_have_is_explained() -> None:
     }
     assert found == set(RECIPE_CODES)
     for code in RECIPE_CODES:
-        text = click.unstyle(explain_code(code, TextLayout(width=80)))
+        text = click.unstyle(format_explanation(explain(code), TextLayout(width=80)))
         assert text.splitlines()[0] == code
         assert " ".join(text.split()).startswith(f"{code} {RECIPE_CODES[code]}")
-        hold(json.loads(topic_to_json(code)), "explain")
+        hold(json.loads(explain_topics((code,), PAGE, as_json=True)), "explain")
     for rule in list_rules():
         assert find_entries(rule.id), rule.id
 
@@ -240,32 +239,46 @@ def test_the_first_sentence(text: str, first: str) -> None:
     assert first_sentence(text) == first
 
 
-def cases(also: str = "", families: tuple[str, ...] = FAMILIES, kinds: tuple[str, ...] = KINDS) -> list[ExampleRecipe]:
-    return [ExampleRecipe(family, kind, also) for family in families for kind in kinds]  # type: ignore[arg-type]
+def default(*groups: tuple[tuple[str, ...], tuple[str, ...]], also: tuple[str, ...] = ()) -> DefaultValue:
+    recipes = [{"families": families, "kinds": kinds} for families, kinds in groups] or [{}]
+    return DefaultValue.model_validate({"recipes": recipes, "also": also})
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (cases(), "any"),
-        (cases(families=("sd15", "sd2")), "sd15, sd2"),
-        (cases(kinds=("style",)), "style"),
-        (cases(kinds=tuple(kind for kind in KINDS if kind != "style")), "any but style"),
-        (cases(families=("sdxl",), kinds=("style",)), "sdxl: style"),
-        (cases(families=("sdxl",), kinds=KINDS[1:]), "sdxl (not character)"),
-        (cases(families=("sdxl",)) + cases(families=("sd15",), kinds=("style",)), "sd15: style; sdxl"),
-        (cases('a = "b"'), 'with a = "b"'),
-        (cases('a = "b"') + cases('a = "c"') + cases("[[d]]"), 'with a = "b" / "c", [[d]]'),
-        (cases('a = "b"', families=("sdxl",)), 'sdxl, with a = "b"'),
-        (cases('train.optimizer = "Lion"'), "with Lion"),
+        (default(), "any"),
+        (default((("sd15", "sd2"), KINDS)), "sd15, sd2"),
+        (default((FAMILIES, ("style",))), "style"),
+        (default((FAMILIES, tuple(kind for kind in KINDS if kind != "style"))), "any but style"),
+        (default((("sdxl",), ("style",))), "sdxl: style"),
+        (default((("sdxl",), KINDS[1:])), "sdxl (not character)"),
+        (default((("sd15",), ("style",)), (("sdxl",), KINDS)), "sd15: style; sdxl"),
+        (default(also=('a = "b"',)), 'with a = "b"'),
+        (default(also=('a = "b"', 'a = "c"', "[[d]]")), 'with a = "b" / "c", [[d]]'),
+        (default((("sdxl",), KINDS), also=('a = "b"',)), 'sdxl, with a = "b"'),
+        (default(also=('train.optimizer = "Lion"',)), "with Lion"),
         (
-            [case for name in OPTIMIZERS[1:] for case in cases(f'train.optimizer = "{name}"')],
+            default(also=tuple(f'train.optimizer = "{name}"' for name in OPTIMIZERS[1:])),
             "with any optimizer but AdamW",
         ),
     ],
 )
-def test_for_whom_in_few_words(found: list[ExampleRecipe], words: str) -> None:
+def test_for_whom_in_few_words(found: DefaultValue, words: str) -> None:
     assert describe_recipes(found) == words
+
+
+def test_the_values_of_a_recipe_stand_below_the_defaults() -> None:
+    plan = plan_of(recipe(train={"optimizer": "AdamW8bit"}, network={"network_alpha": 4}))
+    for width in (60, 80, None):
+        lines = click.unstyle(format_explanation(explain("AdamW8bit", plan), TextLayout(width=width))).splitlines()
+        lines = lines[lines.index("In your recipe:") + 1 :]
+        mine = [line.split(None, 2) for line in lines[: lines.index("")]]
+        assert ["network_alpha", "4.0", "recipe"] in mine
+        assert ["lr_scheduler_num_cycles", "3", "G4.56"] in mine
+    table = json.loads(explain_topics(("AdamW8bit", "S12"), PAGE, plan, as_json=True))
+    hold(table, "explain")
+    assert {"option": "network_alpha", "value": 4.0, "where": ""}.items() <= table["recipe"][0].items()
 
 
 def test_the_table_adds_up() -> None:
@@ -278,7 +291,7 @@ def test_the_table_adds_up() -> None:
     table = json.loads(status_counts_to_json())
     assert table["sum"] == sum(table["all"].values()) == 352
     assert list(table["all"].values()) == numbers[-1][:-1]
-    assert set(table["all"]) == set(STATUS_LABELS)
+    assert set(table["all"]) == set(STATUSES)
 
 
 def test_markdown_is_the_whole_book_with_its_table() -> None:

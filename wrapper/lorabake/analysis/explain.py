@@ -1,38 +1,23 @@
-"""Asking the book of rules: what it has on a topic, and which values of a plan the topic has or decides."""
+"""What there is to know about a topic: the book's entries, the defaults, and the values of the reader's own recipe."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from lorabake.analysis.default_values import (
-    FAMILIES,
-    KINDS,
-    NETWORK_TYPES,
-    Axis,
-    DefaultValue,
-    list_default_values,
-    list_effects,
-    option_for_key,
-)
 from lorabake.errors import RecipeError
-from lorabake_schemas.guide.book import (
-    CHAPTERS,
-    BookChapter,
-    BookEntries,
-    BookEntry,
-    EntryPlace,
-    EntryStatus,
-    load_book,
-)
-from lorabake_schemas.guide.registry import Rule
-from lorabake_schemas.guide.rules import list_rules
+from lorabake_schemas.explanation import PlannedValue
+from lorabake_schemas.guide.book import CHAPTERS, BookChapter, BookEntries, BookEntry, EntryStatus, load_book
+from lorabake_schemas.guide.default_values import FAMILIES, KINDS, NETWORK_TYPES, Axis, DefaultValues, list_effects
 from lorabake_schemas.messages import Message, join_list, msg
+from lorabake_schemas.plan import Plan, Setting
 from lorabake_schemas.sd_scripts import (
     ADAM_OPTIMIZERS,
     BROKEN_SCHEDULERS,
@@ -43,29 +28,11 @@ from lorabake_schemas.sd_scripts import (
     is_adaptive,
 )
 
-MIN_WORD_LENGTH = 3
-STATUS_LABELS: Mapping[EntryStatus, Message] = MappingProxyType(
-    {
-        "implemented": msg("Implemented"),
-        "advice": msg("Advice only"),
-        "not-applicable": msg("Not applicable"),
-    }
-)
-PLACE_LABELS: Mapping[EntryPlace, Message] = MappingProxyType(
-    {
-        "rule": msg("told by `lorabake check`"),
-        "resolve": msg("set in the plan"),
-        "schema": msg("held to by the recipe's format"),
-        "forecast": msg("counted in the plan"),
-        "recipes": msg("done by a shipped recipe"),
-        "scan": msg("read from the files"),
-        "compile": msg("held to by the compiled files"),
-        "trainer": msg("seen to when the trainer is installed"),
-        "run": msg("seen to by every run"),
-        "check": msg("followed by `lorabake check` in order and severity"),
-    }
-)
+if TYPE_CHECKING:
+    from lorabake_schemas.guide.registry import Rule
 
+MIN_WORD_LENGTH = 3
+STATUSES: tuple[EntryStatus, ...] = ("implemented", "advice", "not-applicable")
 
 # Findings about a recipe as a file have a word for a rule: there is nothing in the guide about them.
 RECIPE_CODES: Mapping[str, Message] = MappingProxyType(
@@ -120,17 +87,58 @@ TOPIC_ALIASES: Mapping[str, str] = MappingProxyType(
     }
 )
 UNSUPPORTED_FAMILIES = ("flux", "flux.1", "flux1", "sd3", "sd3.5", "sd35", "lumina", "hunyuan", "wan", "chroma", "qwen")
+# Recipe keys whose option has another name.
+OPTION_BY_KEY: Mapping[str, str] = MappingProxyType(
+    {
+        "optimizer": "optimizer_type",
+        "train_batch_size": "batch_size",
+        "type": "network_module",
+        "class": "class_tokens",
+        "token": "class_tokens",
+        "images": "image_dir",
+        "model": "pretrained_model_name_or_path",
+        "name": "output_name",
+        "attention": "xformers",
+    }
+)
 KINDS_RULE = "g1.17"
 MATCH_CUTOFF = 0.75  # of a topic offered for one that is not there
 
 
-def find_entries(topic: str) -> BookEntries:
-    """What the book has on a topic, in the order of the book.
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """``code`` is the id of a finding about the recipe as a file, which is in no book. Else ``entries`` of the book,
+    and where the topic is a setting (``axis`` option) or something that decides settings, their ``defaults`` by option.
+    ``planned``: what the reader's recipe has for these, and for the settings that the entries are about."""
 
-    ``topic`` in any case of letters: a rule id (G4.52, S5.min_lr), an sd-scripts option or recipe key
-    (learning_rate, train.resolution, rank), an optimizer, a LyCORIS algorithm or DoRA, sdxl, or words of a title.
-    Raises RecipeError with the nearest topics as hint when there is nothing.
+    topic: str
+    code: str = ""
+    axis: Axis | None = None
+    name: str = ""
+    entries: BookEntries = ()
+    defaults: Mapping[str, DefaultValues] = field(default_factory=dict[str, DefaultValues])
+    planned: tuple[PlannedValue, ...] = ()
+
+
+def explain(topic: str, plan: Plan | None = None) -> Explanation:
+    """Everything about a topic, in any case of letters: a rule id (G4.52, S5.min_lr), the id of any other finding, an
+    sd-scripts option or recipe key (learning_rate, train.resolution, rank), an optimizer, a LyCORIS algorithm or DoRA,
+    a kind, a family, or words of a title. Raises RecipeError with the nearest topics as hint when there is nothing.
     """
+    code = resolve_topic_alias(topic).strip().lower()
+    if code in RECIPE_CODES:
+        return Explanation(topic, code)
+    entries, (axis, name) = find_entries(topic), find_subject(topic)
+    defaults = list_effects(axis, name) if axis else {}
+    options = [name] if axis == "option" else [*defaults] or [option_for_key(each) for each in entries[0].options]
+    planned = (
+        tuple(chain.from_iterable(_find_planned(plan, option) for option in dict.fromkeys(options))) if plan else ()
+    )
+    return Explanation(topic, "", axis, name, entries, defaults, planned)
+
+
+def find_entries(topic: str) -> BookEntries:
+    """What the book has on a topic, in the order of the book. Raises RecipeError when it has nothing."""
     wanted = resolve_topic_alias(topic).strip().lower()
     found = _find_by_id(wanted) or _find_by_key(wanted) or _find_by_title(wanted) or _find_by_name(wanted)
     if found:
@@ -149,11 +157,27 @@ def find_entries(topic: str) -> BookEntries:
 @cache
 def list_topics() -> Mapping[str, str]:
     """Everything that can be asked for, by its lower case."""
-    names = [name for entry in load_book() for name in (entry.id, *entry.options, *entry.about)]
-    names += [name.rpartition(".")[2] for name in names if not name.startswith(("G", "S"))]
-    names += [*OPTIMIZERS, *KEY_ALIASES, *KINDS, *FAMILIES, *(rule.id for rule in list_rules())]
-    names += [name for name, word in TOPIC_ALIASES.items() if word not in RECIPE_CODES]
+    names = [*(entry.id for entry in load_book()), *(rule.id for rule in _list_rules()), *_list_names()]
+    names += [
+        *OPTIMIZERS,
+        *KINDS,
+        *FAMILIES,
+        *(name for name, word in TOPIC_ALIASES.items() if word not in RECIPE_CODES),
+    ]
     return MappingProxyType({name.lower(): name for name in names})
+
+
+@cache
+def _list_names() -> Iterable[str]:
+    """The options and recipe keys that the book is about, and what people call them."""
+    names = [name for entry in load_book() for name in (*entry.options, *entry.about)]
+    return dict.fromkeys([*names, *(name.rpartition(".")[2] for name in names), *KEY_ALIASES])
+
+
+def _list_rules() -> tuple[Rule, ...]:
+    from lorabake_schemas.guide.rules import list_rules  # most topics can do without, and it takes a while
+
+    return list_rules()
 
 
 def resolve_topic_alias(topic: str) -> str:
@@ -164,7 +188,9 @@ def resolve_topic_alias(topic: str) -> str:
 def find_rule(topic: str) -> Rule | None:
     """The rule of the registry that has this very id (S12.stem), if the topic is one."""
     wanted = topic.strip().lower()
-    return next((rule for rule in list_rules() if rule.id.lower() == wanted), None)
+    if not re.match(r"(g|s)\w*\d", wanted):
+        return None
+    return next((rule for rule in _list_rules() if rule.id.lower() == wanted), None)
 
 
 def _find_by_id(wanted: str) -> BookEntries:
@@ -219,45 +245,53 @@ def _find_by_title(wanted: str) -> BookEntries:
     return tuple(entry for entry in load_book() if all(word in entry.title.lower() for word in words))
 
 
-def rules_for(entry: BookEntry) -> tuple[Rule, ...]:
+def find_subject(topic: str) -> tuple[Axis | None, str]:
+    """What a topic is apart from words in a book: an option, or what decides options; an id or a title is neither."""
+    wanted = resolve_topic_alias(topic).strip().lower()
+    axes: Mapping[Axis, Sequence[str]] = {
+        "optimizer": OPTIMIZERS,
+        "network": NETWORK_TYPES,
+        "kind": KINDS,
+        "family": FAMILIES,
+    }
+    for axis, names in axes.items():
+        for name in names:
+            if name.lower() == wanted:
+                return axis, name
+    key = KEY_ALIASES.get(wanted, wanted)
+    return ("option", option_for_key(key)) if key.lower() in map(str.lower, _list_names()) else (None, "")
+
+
+def option_for_key(name: str) -> str:
+    """The sd-scripts option of a recipe key or an option: ``train.optimizer`` is ``optimizer_type``."""
+    last = name.rpartition(".")[2]
+    return OPTION_BY_KEY.get(last, last)
+
+
+def _find_planned(plan: Plan, option: str) -> Iterable[PlannedValue]:
+    """An option wherever the plan has it; a concept is named where it is not the same for all."""
+    blocks = [(subset.title, each) for subset in plan.subsets for each in subset.settings if each.option == option]
+    if len({repr(each.value) for _, each in blocks}) == 1:
+        blocks = [("", blocks[0][1])]
+    args = list_network_args(plan)
+    blocks += [("", each) for each in (*plan.dataset, *plan.train, *args.values()) if each.option == option]
+    return (PlannedValue(option=option, value=each.value, source=each.source, where=title) for title, each in blocks)
+
+
+def list_network_args(plan: Plan) -> Mapping[str, Setting]:
+    """Each of the network's arguments as a setting. They have one source together: its rule is not known of each."""
+    given = next((each for each in plan.train if each.option == "network_args"), None)
+    if given is None or not isinstance(given.value, tuple):
+        return {}
+    source = given.source.model_copy(update={"rule": "", "why": ""})
+    parts = [str(item).partition("=") for item in given.value]
+    return {name: Setting(option=name, value=value, source=source) for name, _, value in parts}
+
+
+def list_entry_rules(entry: BookEntry) -> tuple[Rule, ...]:
     """The rules of the registry that carry an entry out; one of the book may be two there (S5.needs)."""
     names = {entry.id, entry.under} - {""}
-    return tuple(rule for rule in list_rules() if {rule.id, rule.id.rpartition(".")[0]} & names)
-
-
-def find_subject(topic: str) -> TopicSubject | None:
-    """What a topic is apart from words in a book: something that has, or decides, values of a plan."""
-    wanted = resolve_topic_alias(topic).strip().lower()
-    network = next((name for name in NETWORK_TYPES if name == wanted), None)
-    optimizer = next((name for name in OPTIMIZERS if name.lower() == wanted), None)
-    axes: tuple[tuple[Axis, str | None], ...] = (
-        ("optimizer", optimizer),
-        ("network", network),
-        ("kind", wanted if wanted in KINDS else None),
-        ("family", wanted if wanted in FAMILIES else None),
-    )
-    for axis, name in axes:
-        if name is not None:
-            return TopicSubject(axis, name)
-    key = KEY_ALIASES.get(wanted, wanted)
-    return (
-        None if _find_by_id(wanted) or key.lower() not in list_topics() else TopicSubject("option", option_for_key(key))
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TopicSubject:
-    """An sd-scripts option, or an optimizer, network, kind or family by its name."""
-
-    axis: Axis | Literal["option"]
-    name: str
-
-    def values(self) -> Mapping[str, tuple[DefaultValue, ...]]:
-        """By option, what typical recipes get; empty where none gets anything."""
-        if self.axis != "option":
-            return list_effects(self.axis, self.name)
-        found = list_default_values(self.name)
-        return {self.name: found} if found else {}
+    return tuple(rule for rule in _list_rules() if {rule.id, rule.id.rpartition(".")[0]} & names)
 
 
 def find_chapter(entry: BookEntry) -> BookChapter:
@@ -268,4 +302,4 @@ def find_chapter(entry: BookEntry) -> BookChapter:
 def count_statuses() -> Mapping[str, Mapping[EntryStatus, int]]:
     """How many entries of each status every chapter has, by the beginning of its ids."""
     found = Counter((entry.prefix, entry.status) for entry in load_book())
-    return {chapter.prefix: {status: found[chapter.prefix, status] for status in STATUS_LABELS} for chapter in CHAPTERS}
+    return {chapter.prefix: {status: found[chapter.prefix, status] for status in STATUSES} for chapter in CHAPTERS}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lorabake.analysis.check import CheckResult
     from lorabake.commands.json_schema import SchemaName
     from lorabake.commands.output.findings import OutputFormat
+    from lorabake_schemas.plan import Plan
 
 SCHEMA_NAMES = (
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
@@ -103,24 +104,40 @@ def compile_(recipe: Path, output: Path, as_json: bool, look: CheckOptions) -> N
 
 
 @click.command()
-@click.argument("topics", nargs=-1, metavar="[TOPIC]...")
+@click.argument("topics", nargs=-1, metavar="[TOPIC]... [RECIPE]")
 @click.option("--full", is_flag=True, help="Every rule at length.")
 @click.option("--all", "whole", is_flag=True, help="Print the whole book as Markdown.")
 @click.option("--table", "counted", is_flag=True, help="Count the rules: implemented, advice, not applicable.")
 @JSON_OPTION
 def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_json: bool) -> None:
-    """Explain a rule (G4.52, S27), a setting, an optimizer or an algorithm: what the guide says, what is true."""
-    from lorabake.commands.output import book as pages
-    from lorabake.commands.output.explain import explain_topics
+    """Explain a rule (G4.52, S27), a setting, an optimizer or an algorithm: what the guide says, what is true.
 
+    With a RECIPE (my.toml), also the values that it leads to.
+    """
+    from lorabake.commands.output import explain as output
+
+    words = [topic for topic in topics if not topic.lower().endswith(".toml")]
+    recipes = [topic for topic in topics if topic not in words]
     if whole:
-        write_out(pages.format_book(), end="")
+        write_out(output.format_book(), end="")
     elif counted:
-        write_out(pages.status_counts_to_json() if as_json else pages.format_status_counts(make_text_layout()))
-    elif not topics:
+        write_out(output.status_counts_to_json() if as_json else output.format_status_counts(make_text_layout()))
+    elif not words or len(recipes) > 1:
         raise click.UsageError(msg("name a rule, a setting, an optimizer or an algorithm, or --all or --table"))
     else:
-        write_out(explain_topics(topics, make_text_layout(), whole=full, as_json=as_json))
+        plan = _plan_for_explain(Path(recipes[0])) if recipes else None
+        write_out(output.explain_topics(words, make_text_layout(), plan, whole=full, as_json=as_json))
+
+
+def _plan_for_explain(recipe: Path) -> Plan | None:
+    """None, and a line on stderr, when the recipe has errors: what was asked about may be one of them."""
+    examination = run_check(recipe, CheckOptions())
+    if examination.plan is None:
+        said = msg(
+            "{recipe} has errors, so its values are not shown: `lorabake check {recipe}` lists them", recipe=recipe
+        )
+        write_err(make_text_layout(err=True)(said))
+    return examination.plan
 
 
 @click.command()

@@ -16,8 +16,9 @@ from lorabake.errors import MachineError, RecipeError
 from lorabake.util import resources
 from lorabake.util.files import is_folder
 from lorabake_schemas.base import StrictModel
-from lorabake_schemas.check_report import CheckReport, ExplainReport, PlanDifference, PlanReport
+from lorabake_schemas.check_report import CheckReport, PlanDifference, PlanReport
 from lorabake_schemas.comparison import LoraComparison
+from lorabake_schemas.explanation import ExplainReport
 from lorabake_schemas.inspection import InspectReport
 from lorabake_schemas.messages import literal, msg
 from lorabake_schemas.recipe import Recipe

@@ -1,59 +1,108 @@
-"""What the book has on a topic, laid out for a terminal: values first, then the rules in a few words each."""
+"""What `explain` prints: defaults and the recipe's values first, then the rules in a few words each; and the book."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.analysis.default_values import DefaultValue
 from lorabake.analysis.explain import (
     CODE_EXAMPLES,
-    PLACE_LABELS,
     RECIPE_CODES,
-    TopicSubject,
+    STATUSES,
+    Explanation,
+    count_statuses,
+    explain,
     find_chapter,
     find_entries,
     find_rule,
-    find_subject,
-    resolve_topic_alias,
-    rules_for,
+    list_entry_rules,
 )
-from lorabake.commands.output.layout import TextLayout, bold, count_cells, dim, pad_text, style_rule_id
-from lorabake.commands.output.locations import describe_recipes
-from lorabake.commands.output.settings import format_setting_value
+from lorabake.commands.output.layout import (
+    TextLayout,
+    bold,
+    count_cells,
+    dim,
+    format_table,
+    pad_text,
+    style_rule_id,
+)
+from lorabake.commands.output.settings import ORIGIN_LABELS, format_setting_value
 from lorabake.errors import RecipeError
 from lorabake.util.i18n import ENGLISH
-from lorabake_schemas.check_report import ExplainedCase, ExplainedValue, ExplainReport
-from lorabake_schemas.guide.book import BookEntries, BookEntry
-from lorabake_schemas.guide.registry import Rule
+from lorabake_schemas.explanation import ExplainedCase, ExplainedValue, ExplainReport
+from lorabake_schemas.guide.book import (
+    CHAPTERS,
+    BookChapter,
+    BookEntries,
+    BookEntry,
+    EntryPlace,
+    EntryStatus,
+    load_book,
+)
+from lorabake_schemas.guide.default_values import FAMILIES, KINDS, DefaultValue, RecipeGroup
 from lorabake_schemas.messages import Message, join_list, literal, msg
-from lorabake_schemas.plan import Origin
+from lorabake_schemas.plan import Origin, Plan
+from lorabake_schemas.sd_scripts import OPTIMIZERS
 
-ValuesByOption = Mapping[str, tuple[DefaultValue, ...]]
+if TYPE_CHECKING:
+    from lorabake_schemas.guide.registry import Rule
+
+STATUS_LABELS: Mapping[EntryStatus, Message] = MappingProxyType(
+    {
+        "implemented": msg("Implemented"),
+        "advice": msg("Advice only"),
+        "not-applicable": msg("Not applicable"),
+    }
+)
+PLACE_LABELS: Mapping[EntryPlace, Message] = MappingProxyType(
+    {
+        "rule": msg("told by `lorabake check`"),
+        "resolve": msg("set in the plan"),
+        "schema": msg("held to by the recipe's format"),
+        "forecast": msg("counted in the plan"),
+        "recipes": msg("done by a shipped recipe"),
+        "scan": msg("read from the files"),
+        "compile": msg("held to by the compiled files"),
+        "trainer": msg("seen to when the trainer is installed"),
+        "run": msg("seen to by every run"),
+        "check": msg("followed by `lorabake check` in order and severity"),
+    }
+)
+_Row = tuple[str, str, str, Message]
+OPTIMIZER_KEY = "train.optimizer"
+OPTIMIZER_PATTERNS = ("DAdapt*", "PagedAdamW*", "*ScheduleFree")  # each behaves as one; the rest are named
 LABEL_WIDTH = 12
 MAX_VALUE_WIDTH = 28
 MIN_RECIPES_WIDTH = 20
 MAX_FULL_ENTRIES = 2  # so many entries are shown whole, more of them in a few words each
 MIN_SHORT_ENTRIES, MAX_SHORT_ENTRIES = 3, 5  # of those in a few words; the others are only named
+FOREWORD = """# The book of rules
+
+What the training guide says, what sd-scripts and LyCORIS really do, and what lorabake makes of it. Ids that begin
+with G are rules of the guide (GL its change log, GC the comments below it), ids that begin with S facts about
+sd-scripts at the pinned commit. `lorabake explain ID` shows one of them, `lorabake explain SETTING` all that concern
+a setting."""
 
 
-def explain_topics(topics: Sequence[str], page: TextLayout, *, whole: bool = False, as_json: bool = False) -> str:
-    """One answer after the other; for programs a single one. Raises RecipeError for what is not in the book.
-
-    Words that are a title of the book together (clip skip) are one topic.
-    """
-    asked = _join_topics(topics)
+def explain_topics(
+    topics: Sequence[str], page: TextLayout, plan: Plan | None = None, *, whole: bool = False, as_json: bool = False
+) -> str:
+    """One answer after the other; for programs a single one. Raises RecipeError for what is not in the book."""
+    found = [explain(topic, plan) for topic in _join_topics(topics)]
     if as_json:
-        return _report_to_json(_merge_reports([_build_report(topic) for topic in asked]))
-    return "\n\n\n".join(_format_answer(topic, page, whole=whole) for topic in asked)
+        return _merge_reports([build_report(each) for each in found]).model_dump_json(indent=2)
+    return "\n\n\n".join(format_explanation(each, page, whole=whole) for each in found)
 
 
 def _join_topics(topics: Sequence[str]) -> tuple[str, ...]:
+    """Words that are a title of the book together (clip skip) are one topic."""
     phrase = " ".join(topics)
     try:
         find_entries(phrase)
@@ -62,57 +111,68 @@ def _join_topics(topics: Sequence[str]) -> tuple[str, ...]:
     return (phrase,)
 
 
-def _format_answer(topic: str, page: TextLayout, *, whole: bool) -> str:
-    code = resolve_topic_alias(topic).lower()
-    return (
-        explain_code(code, page)
-        if code in RECIPE_CODES
-        else explain_topic(topic, find_entries(topic), find_subject(topic), page, whole=whole)
-    )
-
-
-def explain_topic(
-    topic: str, entries: BookEntries, subject: TopicSubject | None, page: TextLayout, *, whole: bool = False
-) -> str:
-    """Everything for a person who asks about a topic; ``whole`` shows every entry at length."""
-    values: ValuesByOption = subject.values() if subject else {}
-    blocks = [_value_table(topic, subject, values, page)] if subject and values else list[str]()
-    if whole or len(entries) <= MAX_FULL_ENTRIES:
-        asked = find_rule(topic)
-        blocks += ["\n".join(iter_entry_lines(entry, page, asked)) for entry in entries]
+def format_explanation(found: Explanation, page: TextLayout, *, whole: bool = False) -> str:
+    """Everything for a person; ``whole`` shows every entry at length."""
+    if found.code:
+        return _format_code(found.code, page)
+    blocks = [_format_defaults(found, page)] if found.defaults else list[str]()
+    if found.planned:
+        blocks.append(_format_planned(found, page))
+    if whole or len(found.entries) <= MAX_FULL_ENTRIES:
+        asked = find_rule(found.topic)
+        blocks += ["\n".join(iter_entry_lines(entry, page, asked)) for entry in found.entries]
     else:
-        blocks += _iter_short_answer(topic, entries, values, page)
+        blocks += _iter_short_answer(found, page)
     if page.speech.language != ENGLISH.language:
         blocks.append("\n".join(map(dim, page.paragraph(msg("The book of rules exists in English only.")))))
     return "\n\n".join(blocks)
 
 
-def _iter_short_answer(topic: str, entries: BookEntries, values: ValuesByOption, page: TextLayout) -> Iterator[str]:
-    """Those that decide a value, or the first ones, and the names of the others."""
-    chosen = _choose_entries(entries, values)
+def _format_code(code: str, page: TextLayout) -> str:
+    """What the id of a finding about the recipe as a file means."""
+    lines = [bold(code), "", *page.paragraph(RECIPE_CODES[code], first="  ")]
+    if code in CODE_EXAMPLES:
+        lines += ["", *(f"    {line}" for line in CODE_EXAMPLES[code].splitlines())]
+    return "\n".join(lines)
+
+
+def _iter_short_answer(found: Explanation, page: TextLayout) -> Iterator[str]:
+    """The entries that decide a value, or the first ones, and the names of the others."""
+    chosen = _choose_entries(found)
     yield "\n".join(_iter_short_entries(chosen, page))
     more = page.paragraph(msg("`lorabake explain {id}` says everything about one of them", id=chosen[0].id))
-    if left := [entry.id for entry in entries if entry not in chosen]:
-        command = f"lorabake explain {shlex.quote(topic)} --full"
+    if left := [entry.id for entry in found.entries if entry not in chosen]:
+        command = f"lorabake explain {shlex.quote(found.topic)} --full"
         told_too = msg("also: {ids}; `{command}` shows them all", ids=", ".join(left), command=command)
         more = [*page.paragraph(told_too), *more]
     yield "\n".join(map(dim, more))
 
 
-def _choose_entries(entries: BookEntries, values: ValuesByOption) -> BookEntries:
-    """As many as fit, in the order of the book: first those that the table of values names."""
-    sources = [each.source for typical in values.values() for each in typical if each.source]
-    named = [rule.strip() for source in sources for rule in source.rule.split(",")]
-    first = sorted((entry for entry in entries if entry.id in named), key=lambda entry: named.index(entry.id))[
-        :MAX_SHORT_ENTRIES
-    ]
-    rest = [entry for entry in entries if entry not in first]
-    chosen = (
-        [*first, *rest[: (MIN_SHORT_ENTRIES if values else MAX_SHORT_ENTRIES) - len(first)]]
-        if len(first) < MIN_SHORT_ENTRIES
-        else first
-    )
-    return tuple(entry for entry in entries if entry in chosen)
+def _choose_entries(found: Explanation) -> BookEntries:
+    """As many as fit, in the order of the book: first those that the table of defaults names."""
+    sources = [each.source for defaults in found.defaults.values() for each in defaults if each.source]
+    named = list(dict.fromkeys(rule.strip() for source in sources for rule in source.rule.split(",")))
+    first = [entry for rule in named for entry in found.entries if entry.id == rule][:MAX_SHORT_ENTRIES]
+    most = MIN_SHORT_ENTRIES if found.defaults else MAX_SHORT_ENTRIES
+    rest = [entry for entry in found.entries if entry not in first][: max(0, most - len(first))]
+    return tuple(entry for entry in found.entries if entry in first or entry in rest)
+
+
+def _iter_short_entries(entries: BookEntries, page: TextLayout) -> Iterator[str]:
+    wide = max(count_cells(entry.id) for entry in entries)
+    for entry in entries:
+        title = f"{entry.title}: {entry.value}" if entry.value not in ("", entry.title) else entry.title
+        first = f"  {pad_text(entry.id, wide)}  "
+        lines = page.paragraph(literal(title), first=first, rest=" " * count_cells(first))
+        yield from (
+            click.style(first, fg="cyan") + bold(line[len(first) :]) if not n else line for n, line in enumerate(lines)
+        )
+        yield from page.paragraph(literal(first_sentence(entry.truth or entry.guide)), first=" " * count_cells(first))
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first full stop that is followed by a capital letter."""
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", text, maxsplit=1)[0]
 
 
 def iter_entry_lines(entry: BookEntry, page: TextLayout, asked: Rule | None = None) -> Iterator[str]:
@@ -123,11 +183,8 @@ def iter_entry_lines(entry: BookEntry, page: TextLayout, asked: Rule | None = No
     own = asked if asked and asked.id != entry.id else None
     if own:
         label = f"  {pad_text(own.id, LABEL_WIDTH)}"
-        yield from page.paragraph(
-            _describe_rule(own),
-            first=label + " " * (count_cells(label) > LABEL_WIDTH + 2),
-            rest=" " * (LABEL_WIDTH + 2),
-        )
+        first = label + " " * (count_cells(label) > LABEL_WIDTH + 2)
+        yield from page.paragraph(_describe_rule(own), first=first, rest=" " * (LABEL_WIDTH + 2))
         yield ""
     for label, words in iter_entry_rows(entry, but=own):
         yield from page.paragraph(words, first=f"  {pad_text(page(label), LABEL_WIDTH)}", rest=" " * (LABEL_WIDTH + 2))
@@ -147,12 +204,11 @@ def iter_entry_rows(entry: BookEntry, but: Rule | None = None) -> Iterator[tuple
         (msg("lorabake"), describe_status(entry)),
     )
     yield from ((label, words) for label, words in told if words)
-    checks = rules_for(entry)
+    checks = list_entry_rules(entry)
     for rule in checks:
-        if rule is but:
-            continue
-        said = _describe_rule(rule)
-        yield msg("check"), said if len(checks) == 1 else msg("{id}, {check}", id=rule.id, check=said)
+        if rule is not but:
+            said = _describe_rule(rule)
+            yield msg("check"), said if len(checks) == 1 else msg("{id}, {check}", id=rule.id, check=said)
 
 
 def _describe_rule(rule: Rule) -> Message:
@@ -178,129 +234,148 @@ def describe_status(entry: BookEntry) -> Message:
     return join_list((said, literal(entry.reason)), " ") if entry.reason else said
 
 
-def _iter_short_entries(entries: BookEntries, page: TextLayout) -> Iterator[str]:
-    wide = max(count_cells(entry.id) for entry in entries)
-    for entry in entries:
-        title = f"{entry.title}: {entry.value}" if entry.value not in ("", entry.title) else entry.title
-        first = f"  {pad_text(entry.id, wide)}  "
-        lines = page.paragraph(literal(title), first=first, rest=" " * count_cells(first))
-        yield from (
-            click.style(first, fg="cyan") + bold(line[len(first) :]) if not n else line for n, line in enumerate(lines)
-        )
-        yield from page.paragraph(literal(first_sentence(entry.truth or entry.guide)), first=" " * count_cells(first))
+def _format_planned(found: Explanation, page: TextLayout) -> str:
+    """What the reader's recipe leads to, and why."""
+    rows: list[_Row] = []
+    for n, each in enumerate(found.planned):
+        why = (each.where, each.source.rule or ORIGIN_LABELS[each.source.origin], each.source.why)
+        again = n > 0 and found.planned[n - 1].option == each.option
+        value = format_setting_value(each.value)
+        rows.append(("" if again else each.option, value, "", join_list(filter(None, map(literal, why)), ": ")))
+    return "\n".join([bold(page(msg("In your recipe:"))), *_iter_rows(rows, page)])
 
 
-def first_sentence(text: str) -> str:
-    """Up to the first full stop that is followed by a capital letter."""
-    return re.split(r"(?<=[.!?]) (?=[A-Z])", text, maxsplit=1)[0]
-
-
-def _value_table(topic: str, subject: TopicSubject, values: ValuesByOption, page: TextLayout) -> str:
-    """What lorabake writes: value, why, and for which recipes."""
-    option = subject.axis == "option"
+def _format_defaults(found: Explanation, page: TextLayout) -> str:
+    """What lorabake writes: value, why, and for which recipes; what all others get comes last, as such."""
+    option = found.axis == "option"
     said = (
-        msg("{option}: what lorabake writes", option=subject.name)
+        msg("{option}: what lorabake writes", option=found.name)
         if option
-        else msg("{topic}: what lorabake makes of it", topic=topic)
+        else msg("{topic}: what lorabake makes of it", topic=found.topic)
     )
-    every = [each for typical in values.values() for each in typical]
-    shown = [wide for each in every if (wide := count_cells(_format_value(each, page))) <= MAX_VALUE_WIDTH]
-    columns = _Columns(
-        name=0 if option else max(map(count_cells, values)) + 2,
-        value=max(shown, default=0) + 2,
-        rule=max(count_cells(_rule_label(each)) for each in every) + 2,
-    )
-    lines = [bold(page(said))]
-    for name, typical in values.items():
-        for number, (each, whom) in enumerate(_value_rows(subject, typical)):
-            lines += columns.lines("" if option or number else name, each, page, whom)
-    return "\n".join(lines)
+    rows: list[_Row] = []
+    for name, defaults in found.defaults.items():
+        told = [(each, _describe_recipes(found, each, alone=len(defaults) == 1)) for each in defaults]
+        if len(told) > 1 and told[0][1] == msg("any"):
+            told = [*told[1:], (told[0][0], msg("otherwise"))]
+        for n, (each, whom) in enumerate(told):
+            value = page(msg("not written")) if each.value is None else format_setting_value(each.value)
+            rows.append(("" if option or n else name, value, _format_rule(each), whom))
+    return "\n".join([bold(page(said)), *_iter_rows(rows, page)])
 
 
-def _value_rows(subject: TopicSubject, typical: Sequence[DefaultValue]) -> list[tuple[DefaultValue, Message]]:
-    """Each value with the recipes that get it; what all others get comes last, as such."""
-    alone = len(typical) == 1 and subject.axis != "option"
-    told = [(each, _describe_recipes(subject, each, alone=alone)) for each in typical]
-    if len(told) > 1 and told[0][1] == msg("any"):
-        return [*told[1:], (told[0][0], msg("otherwise"))]
-    return told
-
-
-def _describe_recipes(subject: TopicSubject, each: DefaultValue, *, alone: bool) -> Message:
-    """The recipes that get a value; what the topic itself says need not be said again."""
-    if alone:
-        return join_list(())
-    if subject.axis in ("optimizer", "network"):
-        return literal(", ".join(dict.fromkeys(case.family for case in each.cases)))
-    if subject.axis == "kind":
-        return literal(", ".join(case.family for case in each.cases))
-    if subject.axis == "family":
-        return literal(", ".join(case.kind for case in each.cases))
-    return describe_recipes(each.cases)
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """How wide the columns of a table of values are; the last one takes what is left."""
-
-    name: int
-    value: int
-    rule: int
-
-    def lines(self, name: str, each: DefaultValue, page: TextLayout, whom: Message) -> list[str]:
-        value = _format_value(each, page)
-        below = count_cells(value) > self.value
-        source = pad_text(style_rule_id(_rule_label(each)), self.rule)
-        first = f"  {pad_text(name, self.name)}{pad_text('' if below else value, self.value)}{source}"
-        if page.columns is not None and whom and page.columns - count_cells(first) < MIN_RECIPES_WIDTH:
-            lines = [first.rstrip(), *page.paragraph(whom, first=" " * (self.name + 4))]
-        else:
-            lines = [line.rstrip() for line in page.paragraph(whom, first=first, rest=" " * count_cells(first))]
-        return lines + (page.paragraph(literal(value), first=" " * (self.name + 2)) if below else [])
-
-
-def _format_value(each: DefaultValue, page: TextLayout) -> str:
-    return page(msg("not written")) if each.value is None else format_setting_value(each.value)
-
-
-def _rule_label(each: DefaultValue) -> str:
-    """The rule that decides; all rules that one list of arguments follows are told below."""
+def _format_rule(each: DefaultValue) -> str:
+    """The rule that decides; all rules that one list of arguments follows are named below."""
     source = each.source
     if source is None or source.origin is Origin.RECIPE:
         return ""
     return source.rule.partition(",")[0] + (" ..." if "," in source.rule else "") or source.origin.value
 
 
-def explain_code(code: str, page: TextLayout) -> str:
-    """What the word for a fault of the recipe as a file means."""
-    lines = [bold(code), "", *page.paragraph(RECIPE_CODES[code], first="  ")]
-    if code in CODE_EXAMPLES:
-        lines += ["", *(f"    {line}" for line in CODE_EXAMPLES[code].splitlines())]
-    return "\n".join(lines)
+def _iter_rows(rows: Sequence[_Row], page: TextLayout) -> Iterator[str]:
+    """Name, value, rule and for whom in columns; a long value goes on a line of its own below."""
+    short = [value if count_cells(value) <= MAX_VALUE_WIDTH else "" for _, value, _, _ in rows]
+    columns = zip(*((name, value, rule) for (name, _, rule, _), value in zip(rows, short, strict=True)), strict=True)
+    wide, value_wide, rule_wide = (width + 2 if (width := max(map(count_cells, cells))) else 0 for cells in columns)
+    for (name, value, rule, whom), shown in zip(rows, short, strict=True):
+        first = f"  {pad_text(name, wide)}{pad_text(shown, value_wide)}{pad_text(style_rule_id(rule), rule_wide)}"
+        if page.columns and page.columns - count_cells(first) < min(MIN_RECIPES_WIDTH, count_cells(page(whom))):
+            yield first.rstrip()
+            yield from page.paragraph(whom, first=" " * (wide + 4))
+        else:
+            yield from (line.rstrip() for line in page.paragraph(whom, first=first, rest=" " * count_cells(first)))
+        if not shown:
+            yield from page.paragraph(literal(value), first=" " * (wide + 2))
 
 
-def topic_to_json(topic: str) -> str:
-    """As schemas/explain.schema.json has it."""
-    return _report_to_json(_build_report(topic))
+def _describe_recipes(found: Explanation, each: DefaultValue, *, alone: bool) -> Message:
+    """The recipes that get a value; what the topic itself says need not be said again."""
+    match found.axis:
+        case "option":
+            return describe_recipes(each)
+        case "family" if not alone:
+            return literal(", ".join(each.recipes[0].kinds))
+        case _ if not alone:
+            return literal(", ".join(family for group in each.recipes for family in group.families))
+        case _:
+            return literal("")
 
 
-def _build_report(topic: str) -> ExplainReport:
-    code = resolve_topic_alias(topic).lower()
-    if code in RECIPE_CODES:
-        return ExplainReport(topic=code, text=RECIPE_CODES[code], values=(), entries=())
-    entries, subject = find_entries(topic), find_subject(topic)
-    told: ValuesByOption = subject.values() if subject else {}
-    values = [
-        ExplainedValue(
-            option=option,
-            value=each.value,
-            source=each.source,
-            cases=tuple(ExplainedCase(family=case.family, kind=case.kind, also=case.also) for case in each.cases),
+def describe_recipes(each: DefaultValue) -> Message:
+    """In as few words as there are: ``sdxl (not style)``; families and kinds, then what else the recipe has."""
+    parts = [_describe_group(group) for group in each.recipes]
+    said = join_list(parts, "; ")
+    if not each.also:
+        return said
+    if parts == [msg("any")]:
+        return msg("with {what}", what=_merge_additions(each.also))
+    return msg("{which}, with {what}", which=said, what=_merge_additions(each.also))
+
+
+def _describe_group(group: RecipeGroup) -> Message:
+    of_any_family = len(group.families) == len(FAMILIES)
+    names = ", ".join(group.families)
+    left = [kind for kind in KINDS if kind not in group.kinds]
+    if not left:
+        return msg("any") if of_any_family else literal(names)
+    if len(left) <= len(group.kinds):
+        without = ", ".join(left)
+        return (
+            msg("any but {kinds}", kinds=without)
+            if of_any_family
+            else msg("{families} (not {kinds})", families=names, kinds=without)
         )
-        for option, typical in told.items()
-        for each in typical
+    some = ", ".join(group.kinds)
+    return literal(some) if of_any_family else msg("{families}: {kinds}", families=names, kinds=some)
+
+
+def _merge_additions(also: Iterable[str]) -> Message:
+    """``network.type = "locon" / "loha"`` for two of one key."""
+    by_key: dict[str, list[str]] = {}
+    for each in also:
+        key, _, value = each.partition(" = ")
+        by_key.setdefault(key, []).append(value)
+    return join_list([_describe_key(key, values) for key, values in by_key.items()])
+
+
+def _describe_key(key: str, values: Sequence[str]) -> Message:
+    if key != OPTIMIZER_KEY:
+        return literal(f"{key} = {' / '.join(values)}" if any(values) else key)
+    given = {value.strip('"') for value in values}
+    named, others = _shorten_optimizers(given), _shorten_optimizers(set(OPTIMIZERS) - given)
+    if len(others) < len(named):
+        return msg("any optimizer but {names}", names=", ".join(others))
+    return literal(", ".join(named))
+
+
+def _shorten_optimizers(names: Set[str]) -> list[str]:
+    """All optimizers of one sort as the sort, the others by their names."""
+    shown: dict[str, None] = {}
+    for name in OPTIMIZERS:
+        sort = next((sort for sort in OPTIMIZER_PATTERNS if fnmatchcase(name, sort)), None)
+        whole = sort is not None and all(other in names for other in OPTIMIZERS if fnmatchcase(other, sort))
+        if name in names:
+            shown[sort if whole and sort else name] = None
+    return list(shown)
+
+
+def build_report(found: Explanation) -> ExplainReport:
+    """As schemas/explain.schema.json has it."""
+    if found.code:
+        return ExplainReport(topic=found.code, text=RECIPE_CODES[found.code], values=(), entries=())
+    values = [
+        ExplainedValue(option=option, value=each.value, source=each.source, cases=tuple(_iter_cases(each)))
+        for option, defaults in found.defaults.items()
+        for each in defaults
     ]
-    return ExplainReport(topic=topic, values=tuple(values), entries=entries)
+    return ExplainReport(topic=found.topic, recipe=found.planned, values=tuple(values), entries=found.entries)
+
+
+def _iter_cases(each: DefaultValue) -> Iterator[ExplainedCase]:
+    for also in each.also or ("",):
+        for group in each.recipes:
+            for family in group.families:
+                yield from (ExplainedCase(family=family, kind=kind, also=also) for kind in group.kinds)
 
 
 def _merge_reports(reports: Sequence[ExplainReport]) -> ExplainReport:
@@ -309,10 +384,65 @@ def _merge_reports(reports: Sequence[ExplainReport]) -> ExplainReport:
     return ExplainReport(
         topic=" ".join(report.topic for report in reports),
         text=join_list(texts, " ") if texts else None,
+        recipe=tuple(value for report in reports for value in report.recipe),
         values=tuple(value for report in reports for value in report.values),
         entries=tuple({entry.id: entry for report in reports for entry in report.entries}.values()),
     )
 
 
-def _report_to_json(report: ExplainReport) -> str:
-    return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
+def format_book() -> str:
+    """The whole book as Markdown, with a table of what became of its rules, and a line end at the end."""
+    rows = [
+        _format_count_row(f"[{chapter.heading}](#{_heading_anchor(chapter)}) ({chapter.prefix})", chapter.prefix)
+        for chapter in CHAPTERS
+    ]
+    head = [f"| Part | {' | '.join(STATUS_LABELS.values())} | Sum |", f"|---|{'---:|' * (len(STATUSES) + 1)}"]
+    table = "\n".join([*head, *rows, _format_count_row("**All**")])
+    return "\n\n".join([FOREWORD, table, *map(_format_chapter, CHAPTERS)]) + "\n"
+
+
+def _format_count_row(name: str, prefix: str = "") -> str:
+    return f"| {name} | {' | '.join(_count_numbers(prefix))} |"
+
+
+def _count_numbers(prefix: str = "") -> list[str]:
+    chosen = [row for key, row in count_statuses().items() if not prefix or key == prefix]
+    found = [sum(row[status] for row in chosen) for status in STATUSES]
+    return [str(number) for number in (*found, sum(found))]
+
+
+def _heading_anchor(chapter: BookChapter) -> str:
+    """The name that Markdown viewers give a heading: lower case, blanks as hyphens, no other signs."""
+    kept = "".join(sign for sign in chapter.heading.lower() if sign.isalnum() or sign in " -")
+    return kept.replace(" ", "-")
+
+
+def _format_chapter(chapter: BookChapter) -> str:
+    entries = [_format_markdown_entry(entry) for entry in load_book() if entry.prefix == chapter.prefix]
+    return "\n\n".join([f"## {chapter.heading}", *entries])
+
+
+def _format_markdown_entry(entry: BookEntry) -> str:
+    told = [f"- **{label}:** {_escape_markdown(words)}" for label, words in iter_entry_rows(entry)]
+    return "\n".join([f"### {entry.id} {_escape_markdown(entry.title)}", "", *told])
+
+
+def _escape_markdown(words: str) -> str:
+    """Signs that Markdown would take for its own; an underscore inside a word is none."""
+    return words.replace("*", r"\*").replace("<", r"\<")
+
+
+def format_status_counts(page: TextLayout) -> str:
+    """How many rules of each part are implemented, advice, not applicable."""
+    head = [page(msg("part")), *(page(status) for status in STATUS_LABELS.values()), page(msg("sum"))]
+    body = [[chapter.heading, *_count_numbers(chapter.prefix)] for chapter in CHAPTERS]
+    last = [page(msg("all")), *_count_numbers()]
+    return "\n".join(format_table([head, *body, last], numbers=range(1, len(head)), indent=""))
+
+
+def status_counts_to_json() -> str:
+    """The same for programs: by the beginning of the ids, and in all."""
+    every = count_statuses()
+    whole = {status: sum(row[status] for row in every.values()) for status in STATUSES}
+    parts = {prefix: dict(row) for prefix, row in every.items()}
+    return json.dumps({"version": 1, "parts": parts, "all": whole, "sum": sum(whole.values())}, indent=2)
