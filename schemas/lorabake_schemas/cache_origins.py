@@ -90,19 +90,19 @@ def find_stale_reason(was: CacheOrigin, now: CacheOrigin, *, trusting: bool = Fa
 def _iter_latent_reasons(was: CacheOrigin, now: CacheOrigin) -> Iterator[Message]:
     old, new = was.conditions, now.conditions
     if was.source != now.source:
-        yield msg("the picture was replaced or edited since")
+        yield msg("the image was replaced or edited since")
     if (was.size, was.bucket, was.resized) != (now.size, now.bucket, now.resized):
         if old.resolution != new.resolution:
             yield msg(
-                "made at {old}, this run is {new}", old=_format_size(old.resolution), new=_format_size(new.resolution)
+                "made at {old}, this run uses {new}", old=_format_size(old.resolution), new=_format_size(new.resolution)
             )
-        yield msg("made under other bucket settings, which cut the picture otherwise")
+        yield msg("made with other bucket settings, which crop the image differently")
     if old.model != new.model:
         if old.model_name == new.model_name:
-            yield msg("made with another VAE, though it is still called {name}", name=new.model_name)
-        yield msg("made with the VAE of {old}, this run has that of {new}", old=old.model_name, new=new.model_name)
+            yield msg("made with another VAE that has the same name, {name}", name=new.model_name)
+        yield msg("made with the VAE of {old}, this run uses the VAE of {new}", old=old.model_name, new=new.model_name)
     if old.resize_interpolation != new.resize_interpolation:
-        yield msg("the picture was scaled with another resize_interpolation")
+        yield msg("made with another resize_interpolation")
 
 
 def _iter_text_reasons(was: CacheOrigin, now: CacheOrigin) -> Iterator[Message]:
@@ -111,12 +111,12 @@ def _iter_text_reasons(was: CacheOrigin, now: CacheOrigin) -> Iterator[Message]:
         yield msg("the caption was edited since")
     if old.model != new.model:
         if old.model_name == new.model_name:
-            yield msg("made with another base model, though it is still called {name}", name=new.model_name)
-        yield msg("made with the text encoders of {old}, this run has those of {new}", old=old.model_name,
+            yield msg("made with another base model that has the same name, {name}", name=new.model_name)
+        yield msg("made with the text encoders of {old}, this run uses the text encoders of {new}", old=old.model_name,
                   new=new.model_name)  # fmt: skip
     if old.max_token_length != new.max_token_length:
         yield msg(
-            "made with a max_token_length of {old}, this run has {new}",
+            "made with max_token_length {old}, this run uses {new}",
             old=old.max_token_length,
             new=new.max_token_length,
         )
@@ -128,20 +128,20 @@ def _iter_text_reasons(was: CacheOrigin, now: CacheOrigin) -> Iterator[Message]:
 
 def _find_common_reason(old: CacheSettings, new: CacheSettings) -> Message | None:
     if old.precision != new.precision:
-        return msg("computed in {old}, this run does it in {new}", old=old.precision, new=new.precision)
+        return msg("made in {old}, this run uses {new}", old=old.precision, new=new.precision)
     if old.commit and new.commit and old.commit != new.commit:
-        return msg("made by another version of sd-scripts, {commit}", commit=old.commit[:8])
+        return msg("made with another version of sd-scripts, {commit}", commit=old.commit[:8])
     return None
 
 
 def _find_array_reason(old: CacheSettings, new: CacheSettings, *, trusting: bool) -> Message | None:
     """What the file holds beside the latents. An alpha mask in it is used, asked for or not (TU:1602, TN:471)."""
     if old.alpha_mask and not new.alpha_mask:
-        return msg("made with alpha_mask, which this run does not ask for and would get")
+        return msg("made with alpha_mask, which this run does not set but would use")
     if trusting and new.alpha_mask and not old.alpha_mask:
-        return msg("made without the alpha_mask of this run, and skip_cache_check keeps that from being noticed")
+        return msg("made without this run's alpha_mask, and skip_cache_check keeps sd-scripts from noticing")
     if trusting and new.flip_aug and not old.flip_aug:
-        return msg("made without the flip_aug of this run, and skip_cache_check keeps that from being noticed")
+        return msg("made without this run's flip_aug, and skip_cache_check keeps sd-scripts from noticing")
     return None
 
 

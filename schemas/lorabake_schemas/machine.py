@@ -48,7 +48,7 @@ class AttentionProbe(StrictModel):
     @classmethod
     def without_gpu(cls) -> Self:
         """The answer where there is no GPU, which needs no trying."""
-        return cls(xformers=False, reason=msg("no NVIDIA GPU: xformers has no CPU kernel"))
+        return cls(xformers=False, reason=msg("no NVIDIA GPU, and xformers has no CPU kernel"))
 
 
 class BaseFacts(StrictModel):

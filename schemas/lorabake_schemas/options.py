@@ -37,7 +37,7 @@ class Option(StrictModel):
             near = difflib.get_close_matches(str(value), listed, 1, 0.6)
             choices = msg("one of: {choices}", choices=", ".join(listed))
             fix = join_list([msg('did you mean "{name}"?', name=near[0]), choices], " ") if near else choices
-            return msg('"{given}" is no choice of {option}', given=str(value), option=self.name), fix
+            return msg('unknown value "{given}" for {option}', given=str(value), option=self.name), fix
         return None
 
     def _find_expected_kind(self, value: OptionValue) -> Message | None:
@@ -126,6 +126,6 @@ def _get_shape(value: OptionValue) -> str:
 
 def _describe_value(option: str, value: OptionValue) -> Message:
     if isinstance(value, str):
-        return msg('{option} is written as "{value}", text', option=option, value=value)
+        return msg('{option} is set to "{value}", which is text', option=option, value=value)
     shown = str(value).lower() if isinstance(value, bool) else str(value)
-    return msg("{option} is written as {value}", option=option, value=shown)
+    return msg("{option} is set to {value}", option=option, value=shown)

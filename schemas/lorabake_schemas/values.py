@@ -26,8 +26,8 @@ def _check_name(value: str) -> str:
     bad = any(sign in '/\\:*?"<>|' or not sign.isprintable() for sign in value)
     if bad or value != value.strip() or value.startswith(".") or len(value.encode()) > 200:
         said = msg(
-            'a name becomes a file name, so it cannot hold / \\ : * ? " < > |, start with a dot, end in a space or be '
-            "very long"
+            'the name is used as a file name, so it cannot contain / \\ : * ? " < > |, start with a '
+            "dot, end in a space or be very long"
         )
         raise _make_error("out-of-range", said, msg("letters, digits, - and _"))
     return value
@@ -75,7 +75,7 @@ def _check_tag(value: str) -> str:
 def _check_path(value: str) -> str:
     names = value.split("/")
     if len(value.encode()) > MAX_PATH_BYTES or any(len(name.encode()) > MAX_NAME_BYTES for name in names):
-        raise _make_error("out-of-range", msg("is too long for the name of a file"), msg("a shorter path"))
+        raise _make_error("out-of-range", msg("is too long for a file name"), msg("a shorter path"))
     return value
 
 
@@ -91,7 +91,7 @@ def _check_option(value: OptionValue) -> OptionValue:
     if isinstance(value, str) and "\0" in value:
         raise _make_error("out-of-range", msg("contains a zero byte"), msg("the text without it"))
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        said = msg("no option of sd-scripts takes a number as large as this")
+        said = msg("is larger than any sd-scripts option accepts")
         raise _make_error("out-of-range", said, msg("a number of at most {most}", most=MAX_INTEGER))
     return _normalize_zero(value) if isinstance(value, float) else value
 
@@ -99,7 +99,7 @@ def _check_option(value: OptionValue) -> OptionValue:
 def _check_extension(value: str) -> str:
     wrong = not value.startswith(".") or len(value) < 2 or len(value.encode()) > 32
     if wrong or any(sign in "./\\" or not sign.isprintable() or sign.isspace() for sign in value[1:]):
-        raise _make_error("out-of-range", msg("a file's ending begins with a dot"), msg('".txt", with its dot'))
+        raise _make_error("out-of-range", msg("a file extension starts with a dot"), msg('".txt", with the dot'))
     return value
 
 
@@ -109,19 +109,19 @@ PROMPT_FLAGS = re.compile(r" --([wWhHdD]) ([0-9]+)")  # sd-scripts' own pattern 
 def _check_prompt(value: str) -> str:
     """prompts.txt holds one prompt a line, and lines that begin with # are skipped (TU:6334)."""
     if "\n" in value or "\r" in value or value.startswith("#"):
-        raise _make_error("out-of-range", msg("a prompt is one line that does not start with #"), msg("one line"))
+        raise _make_error("out-of-range", msg("a prompt must be one line that does not start with #"), msg("one line"))
     for flag, number in PROMPT_FLAGS.findall(value):
         most = MAX_SEED if flag.lower() == "d" else MAX_SIDE
         if len(number) > 20 or int(number) > most:
             said = msg("--{flag} {number} is too large", flag=flag, number=number[:40])
-            raise _make_error("out-of-range", said, msg("--{flag} with at most {most}", flag=flag, most=most))
+            raise _make_error("out-of-range", said, msg("a --{flag} of at most {most}", flag=flag, most=most))
     return value
 
 
 def _check_comment(value: str) -> str:
     """It goes to the trainer on the command line, the run's digest behind it: Linux takes 128 KiB there."""
     if len(value.encode()) > 100_000:
-        raise _make_error("out-of-range", msg("a comment has at most 100,000 bytes"), msg("a shorter comment"))
+        raise _make_error("out-of-range", msg("a comment can have at most 100,000 bytes"), msg("a shorter comment"))
     return value
 
 
@@ -137,7 +137,7 @@ def _check_scheduler(value: str) -> str:
     if value in SCHEDULERS:
         return value
     if value in BROKEN_SCHEDULERS:
-        raise _make_choice_error(msg('sd-scripts lists "{given}" but always fails on it', given=value), SCHEDULERS)
+        raise _make_choice_error(msg('sd-scripts lists "{given}", but always fails with it', given=value), SCHEDULERS)
     raise _make_choice_error(
         msg('"{given}" is not a scheduler of sd-scripts', given=value[:MAX_SHOWN_LENGTH]), SCHEDULERS
     )
@@ -152,7 +152,7 @@ def _check_resolution(value: int | tuple[int, ...], info: ValidationInfo) -> int
         if side < 64 or side % step:
             low = max(-(-64 // step) * step, side // step * step)
             said = msg(
-                "{side} is not a multiple of {step}: sd-scripts would quietly train at {low}",
+                "{side} is not a multiple of {step}, so sd-scripts would silently train at {low}",
                 side=side,
                 step=step,
                 low=low,
@@ -170,17 +170,20 @@ def _check_warmup(value: int | float) -> int | float:
         return value
     if not 0 <= value < 1:
         said = msg(
-            "a float is a share of all steps, so it must be below 1 ({value} would mean {value} times the whole run)",
+            (
+                "a float is a fraction of all steps, so it must be below 1 ({value} would mean {value} "
+                "times the whole run)"
+            ),
             value=value,
         )
-        raise _make_error("S4", said, msg("{steps} for steps, or a share such as 0.1", steps=int(value)))
+        raise _make_error("S4", said, msg("{steps} for steps, or a fraction such as 0.1", steps=int(value)))
     return _normalize_zero(value)
 
 
 def _check_gpu_ids(value: str) -> str:
     if value == "all" or re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", value):
         return value
-    raise _make_error("out-of-range", msg("GPUs are named by their numbers"), msg('"0", "0,1" or "all"'))
+    raise _make_error("out-of-range", msg("GPUs are given by their numbers"), msg('"0", "0,1" or "all"'))
 
 
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_text)]

@@ -35,7 +35,7 @@ from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import Input, InputRole
 
 DEFAULT_RUN_PATH = Path("runs", "run")  # a run folder's usual place beside the recipe, for paths that count from there
-INCOMPLETE_CACHE = msg("it was not written to its end")
+INCOMPLETE_CACHE = msg("it is incomplete")
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,9 @@ def _outdated_reason(
     """sd-scripts takes pictures, captions and sizes from this file and looks at no folder (TU:1990-1997)."""
     wanted = {os.path.join(place, name): (caption, size) for name, caption, size in each.pictures}  # noqa: PTH118 - text
     if [os.path.normpath(name) for name in told] != [os.path.normpath(name) for name in wanted]:
-        return msg("pictures were added, taken away or moved since")
+        return msg("images were added, removed or moved since then")
     if [caption for caption, _ in told.values()] != [caption for caption, _ in wanted.values()]:
-        return msg("captions were edited since")
+        return msg("captions were edited since then")
     if [size for _, size in told.values()] != [size for _, size in wanted.values()]:
-        return msg("pictures have another size since")
+        return msg("image sizes changed since then")
     return None

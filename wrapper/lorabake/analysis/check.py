@@ -34,7 +34,7 @@ from lorabake_schemas.unjudged import UNKNOWN, InvalidKeyError, UnknownFacts, ev
 T = TypeVar("T")
 
 DEFAULT_SCAN = ScanOptions()
-ATTENTION_NOT_PROBED = AttentionProbe(xformers=False, reason=msg("xformers is tried on this GPU when a run starts"))
+ATTENTION_NOT_PROBED = AttentionProbe(xformers=False, reason=msg("xformers is tested on this GPU when a run starts"))
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class CheckResult:
         """
         recipe, _ = self.planned()
         if recipe.train.attention == "xformers" and not probe.xformers:
-            hint = msg('write attention = "sdpa", or leave it out: then lorabake takes what works')
+            hint = msg('write attention = "sdpa", or remove the key so that lorabake picks one that works')
             raise MachineError(msg("xformers does not work here: {why}", why=probe.reason), hint)
         assert self.base is not None  # noqa: S101 - there is a plan
         plan = resolve_plan(recipe, self.base, self.dataset, self.machine, probe)
@@ -104,7 +104,7 @@ class CheckResult:
         """Which attention the run will use, and why."""
         _, plan = self.planned()
         chosen = next(setting for setting in plan.train if setting.option in {"xformers", "sdpa"})
-        why = chosen.source.why or msg("the recipe says so")
+        why = chosen.source.why or msg("set in the recipe")
         return msg("attention: {name} ({why})", name=chosen.option, why=why)
 
 
@@ -271,7 +271,7 @@ def _apply_ignores(
 
 
 def _unused_ignore(index: int, ignore: Ignore, is_error: bool) -> Finding:
-    message = msg("{rule} ignores nothing in this recipe", rule=ignore.rule)
+    message = msg("the [[ignore]] for {rule} matches nothing in this recipe", rule=ignore.rule)
     if is_error:
         message = msg("{rule} is an error here, and errors cannot be ignored", rule=ignore.rule)
     return Finding(
@@ -279,5 +279,5 @@ def _unused_ignore(index: int, ignore: Ignore, is_error: bool) -> Finding:
         severity=Severity.WARNING,
         where=("ignore", index, "rule"),
         message=message,
-        fix=msg("mend what it is about") if is_error else msg("take the [[ignore]] out"),
+        fix=msg("fix the error") if is_error else msg("remove the [[ignore]]"),
     )

@@ -47,16 +47,16 @@ def _is_metadata_only(setting: Setting) -> bool:
 
 def _dropped_option_finding(setting: Setting, plan: Plan, snapshot: OptionSnapshot) -> Finding:
     said = msg(
-        "{problem}, so the LoRA's metadata goes without it",
+        "{problem}, so it will be missing from the LoRA's metadata",
         problem=_missing_option_message(setting.option, plan.script, snapshot),
     )
-    fix = msg("leave it so, or train with the pin, which has it")
+    fix = msg("ignore this, or use the pinned commit, which supports it")
     return Finding(rule="S1", severity=Severity.WARNING, where=_key_path(setting.option, None), message=said, fix=fix)
 
 
 def _missing_option_message(option: str, place: str, snapshot: OptionSnapshot) -> Message:
     return msg(
-        "{place} of sd-scripts {commit} has no option {option}",
+        "{place} in sd-scripts {commit} has no option {option}",
         place=place,
         commit=_short_commit(snapshot.commit),
         option=option,
@@ -73,10 +73,10 @@ def _check_flags(plan: Plan, snapshot: OptionSnapshot) -> Iterator[Finding]:
     for name in COMMAND_FLAGS:
         if name not in known:
             said = msg(
-                "{problem}, without which lorabake cannot start it",
+                "{problem}, and lorabake cannot start the training without it",
                 problem=_missing_option_message(name, plan.script, snapshot),
             )
-            yield Finding(rule="S1", severity=Severity.ERROR, message=said, fix=msg("train with the pin"))
+            yield Finding(rule="S1", severity=Severity.ERROR, message=said, fix=msg("use the pinned commit"))
 
 
 def _check_train_options(plan: Plan, recipe: Recipe, snapshot: OptionSnapshot) -> Iterator[Finding]:
@@ -106,21 +106,21 @@ def _check_dataset_options(plan: Plan, recipe: Recipe, snapshot: OptionSnapshot)
             if option is None:
                 yield _unknown_option_finding(setting, where, _missing_option_message(setting.option, place, snapshot))
             elif option.problem(setting.value):
-                given = msg("{option} is written as {value}", option=setting.option, value=str(setting.value))
-                shapes = msg("it takes {shapes}", shapes=", ".join(option.accepts))
+                given = msg("{option} is set to {value}", option=setting.option, value=str(setting.value))
+                shapes = msg("use {shapes}", shapes=", ".join(option.accepts))
                 yield _invalid_value_finding(setting, where, place, snapshot, given, shapes)
 
 
 def _unknown_option_finding(setting: Setting, where: KeyPath, problem: Message) -> Finding:
     """An option that the commit lacks; who wrote it decides what can be done about it."""
-    out = msg("train with the pin, which has it")
+    out = msg("use the pinned commit, which supports it")
     if setting.source.origin is Origin.RECIPE:
-        fix = msg("take {key} out, or {other}", key=_format_key(where) or setting.option, other=out)
+        fix = msg("remove {key}, or {other}", key=_format_key(where) or setting.option, other=out)
     elif setting.value is True and _is_switch(where):
         fix = msg("write {key} = false, or {other}", key=_format_key(where), other=out)
     else:
         fix = out
-    said = msg("{problem}, which this recipe leads to", problem=problem)
+    said = msg("{problem}, but this recipe uses it", problem=problem)
     return Finding(rule="S1", severity=Severity.ERROR, where=where, message=said, fix=fix)
 
 
@@ -129,13 +129,13 @@ def _invalid_value_finding(
 ) -> Finding:
     """A value that the commit takes in another form."""
     said = msg(
-        "{place} of sd-scripts {commit} takes no such {option}: {problem}",
+        "{place} of sd-scripts {commit} does not accept this value for {option}: {problem}",
         place=place,
         commit=_short_commit(snapshot.commit),
         option=setting.option,
         problem=problem,
     )
-    named = msg("{fix}, as {key}", fix=fix, key=_format_key(where)) if where else fix
+    named = msg("for {key}, {fix}", fix=fix, key=_format_key(where)) if where else fix
     return Finding(rule="S1", severity=Severity.ERROR, where=where, message=said, fix=named)
 
 

@@ -91,8 +91,10 @@ def find_recorded_trainer(
 def unnamed_trainer_message(then: TrainerRecord) -> Message:
     """Why the user's own sd-scripts is not looked at, and how to name it."""
     return msg(
-        "the trainer was not checked because it is not lorabake's own; if it is yours, add "
-        "--sd-scripts {checkout} --python {python}",
+        (
+            "the trainer was not checked because lorabake did not install it; if it is yours, add "
+            "--sd-scripts {checkout} --python {python}"
+        ),
         checkout=then.checkout or "",
         python=then.python,
     )

@@ -41,7 +41,7 @@ def _diff_settings(here: Plan, there: Plan) -> Iterator[SettingDifference]:
 
 def _launch_settings(plan: Plan) -> list[Setting]:
     """accelerate's flags. A plan does not keep whether the recipe or the machine decided them."""
-    source = Source(origin=Origin.LORABAKE, why=msg("[launch] of the recipe, or else the machine"))
+    source = Source(origin=Origin.LORABAKE, why=msg("[launch] in the recipe, or the machine"))
     told = plan.launch.model_dump().items()
     return [Setting(option=name, value=value, source=source) for name, value in told if value is not None]
 

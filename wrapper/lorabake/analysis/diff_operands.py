@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _VALUE: TypeAdapter[Any] = TypeAdapter(OptionValue)
 AS_COMPILED = Source(
-    origin=Origin.LORABAKE, why=msg("as compiled")
+    origin=Origin.LORABAKE, why=msg("from the compiled files")
 )  # an older lorabake kept no plan, and so no sources
 
 
@@ -78,7 +78,7 @@ def _plan_from_compiled(run: FoundRun) -> Plan:
         block = tomllib.loads(read_text(run.paths.dataset))["datasets"][0]
         return _build_plan(record, train, block, run.root)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ValidationError) as error:
-        said = msg("the compiled files of {run} cannot be read: {why}", run=run.name, why=str(error))
+        said = msg("cannot read the compiled files of {run}: {why}", run=run.name, why=str(error))
         raise MachineError(said, msg("its settings cannot be compared")) from error
 
 

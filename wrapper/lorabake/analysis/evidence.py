@@ -40,18 +40,18 @@ def read_input_listing(paths: RunPaths, record: Record) -> InputListing:
     """The inputs of a run, as far as the record vouches for them."""
     then = record.inputs_file
     if then is None:
-        said = msg("the record holds no hashes of pictures, captions and models: an older lorabake made it")
+        said = msg("the record has no hashes of images, captions and models because an older lorabake wrote it")
         return InputListing(unproven=(said,))
     try:
         found = read_bytes(paths.inputs, within=paths.root)
     except OSError as error:
-        said = msg("{file} cannot be read: {why}", file=then.name, why=reason(error))
+        said = msg("cannot read {file}: {why}", file=then.name, why=reason(error))
         return InputListing(differences=(_inputs_file_difference(then, None, said),))
     now = digest_bytes(found, then.name)
     try:
         inputs = parse_lenient(Inputs, found).inputs
     except ValidationError:
-        said = msg("{file} changed and is no list of inputs any more", file=then.name)
+        said = msg("{file} changed and is not a list of inputs", file=then.name)
         return InputListing(differences=(_inputs_file_difference(then, now, said),))
     if now.sha256 == then.sha256:
         return InputListing(inputs)
@@ -85,10 +85,10 @@ def changed_command(paths: RunPaths, record: Record) -> tuple[VerifyDifference, 
     try:
         told: object = json.loads(read_bytes(paths.command, within=paths.root))
     except FileNotFoundError:
-        said = msg("{file} is gone", file=paths.command.name)
+        said = msg("{file} is missing", file=paths.command.name)
         return (VerifyDifference(what="compiled", name=paths.command.name, change="gone", message=said),)
     except OSError as error:
-        said = msg("{file} cannot be read: {why}", file=paths.command.name, why=reason(error))
+        said = msg("cannot read {file}: {why}", file=paths.command.name, why=reason(error))
         return (VerifyDifference(what="compiled", name=paths.command.name, change="unreadable", message=said),)
     except (ValueError, RecursionError):
         told = None
@@ -150,7 +150,7 @@ def _is_resumed_command(argv: Sequence[str], part: RunPart) -> bool:
 
 
 def _edited_difference(key: str, was: str, now: str | None) -> VerifyDifference:
-    said = msg("{key} in record.json was edited; it does not match the plan", key=key)
+    said = msg("{key} in record.json was edited and does not match the plan", key=key)
     return VerifyDifference(what="record", name=key, change="changed", message=said, was=was, now=now)
 
 
@@ -163,7 +163,7 @@ def changed_record(record: Record, plan: Plan) -> tuple[VerifyDifference, ...]:
             what="record",
             name=key,
             change="changed",
-            message=msg("{key} in record.json is {now}, and in plan.json {was}", key=key, now=now, was=was),
+            message=msg("{key} is {now} in record.json but {was} in plan.json", key=key, now=now, was=was),
             was=str(was),
             now=str(now),
         )

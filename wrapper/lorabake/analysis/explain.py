@@ -38,27 +38,27 @@ STATUSES: tuple[EntryStatus, ...] = ("implemented", "advice", "not-applicable")
 RECIPE_CODES: Mapping[str, Message] = MappingProxyType(
     {
         "toml-syntax": msg(
-            "The recipe cannot be read: it is no valid TOML (toml.io). Nothing else can be said of it before that is "
-            "mended. sd-scripts would stop, too."
+            "The recipe is not valid TOML (toml.io), so it cannot be read. Fix this first; the "
+            "remaining checks run after that. sd-scripts would stop too."
         ),
         "unknown-key": msg(
-            "A recipe has no such key. sd-scripts would take a misspelt key from its own files without a word and "
-            "train with its default. Options that have no key of their own go into [kohya]."
+            "A recipe has no such key. sd-scripts would silently accept a misspelled key in its own "
+            "files and train with its default. Options without a recipe key go into [kohya]."
         ),
-        "missing-key": msg("A recipe cannot do without this key: nothing could be guessed for it."),
+        "missing-key": msg("A recipe must have this key. It has no default."),
         "wrong-type": msg(
-            'The value is of another type than its key: "16" is text, 16 a whole number, 16.0 one with a fraction, '
-            "true or false a switch. sd-scripts would take any of them, and fail late or do something else."
+            'The value has the wrong type for its key. "16" is text, 16 is a whole number, 16.0 is a '
+            "number with decimals, and true and false are switches. sd-scripts would accept any of "
+            "them, then fail late or do something else."
         ),
-        "out-of-range": msg("The value lies outside of what sd-scripts can train with."),
-        "bad-choice": msg("The value is none of those that sd-scripts knows for this key."),
+        "out-of-range": msg("The value is outside the range that sd-scripts can train with."),
+        "bad-choice": msg("The value is not one that sd-scripts accepts for this key."),
         "missing-file": msg(
-            "A file or folder that the recipe names is not there. Paths are relative to the recipe, and capital "
-            "letters count."
+            "A file or folder named in the recipe does not exist. Paths are relative to the recipe and case-sensitive."
         ),
         "wrong-file": msg(
-            "A file that the recipe names is there, but it is not what its key needs. sd-scripts would stop minutes "
-            "later, or leave out what does not fit without a word."
+            "A file named in the recipe exists but is not what its key needs. sd-scripts would stop "
+            "minutes later, or silently leave out what does not fit."
         ),
         "ignore": msg(
             "Hides a warning or a hint that you know about. Add a table [[ignore]] to the recipe, with rule = "
@@ -146,12 +146,12 @@ def find_entries(topic: str) -> BookEntries:
     if wanted in UNSUPPORTED_FAMILIES:
         raise RecipeError(
             msg("{topic} is not supported yet: lorabake trains Stable Diffusion 1.x, 2.x and SDXL", topic=topic),
-            hint=msg("`lorabake explain sd15`, `sd2` or `sdxl` says what a family means"),
+            hint=msg("`lorabake explain sd15`, `sd2` or `sdxl` describes a model family"),
         )
     near = [list_topics()[name] for name in difflib.get_close_matches(wanted, list_topics(), 3, MATCH_CUTOFF)]
-    other = msg("`lorabake explain --all` shows the whole book")
+    other = msg("`lorabake explain --all` shows every entry")
     hint = msg("did you mean {names}?", names=join_list(near, " / ")) if near else other
-    raise RecipeError(msg('the book has nothing on "{topic}"', topic=topic), hint=hint)
+    raise RecipeError(msg('no entry found for "{topic}"', topic=topic), hint=hint)
 
 
 @cache

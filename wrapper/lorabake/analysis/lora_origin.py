@@ -43,15 +43,15 @@ def find_lora(named: str, here: Path) -> Path:
     if kept:
         return _require_safetensors(kept[-1])
     others = sorted(each.name for each in found.paths.output.glob(f"*{LORA_EXTENSION}"))
-    hint = msg("there are: {files}; name one of them with its path", files=", ".join(others)) if others else None
+    hint = msg("pass the path of one of these files: {files}", files=", ".join(others)) if others else None
     raise MachineError(msg("{run} has no finished LoRA", run=found.name), hint)
 
 
 def _require_safetensors(path: Path) -> Path:
     if path.suffix.lower() != LORA_EXTENSION:
         raise MachineError(
-            msg("{file} is no safetensors file: only torch can look into it", file=path),
-            msg('take save_model_as = "safetensors", which is what lorabake writes by itself'),
+            msg("{file} is not a safetensors file; only torch can read it", file=path),
+            msg('use save_model_as = "safetensors", which is lorabake\'s default'),
         )
     return path
 
@@ -59,8 +59,8 @@ def _require_safetensors(path: Path) -> Path:
 def _find_trained_run(named: str, here: Path) -> FoundRun:
     found = find_run(named, here)
     if found.record.rehearsal:
-        said = msg("{run} is a rehearsal: it left no LoRA", run=found.name)
-        raise MachineError(said, msg("name a run, or a .safetensors file"))
+        said = msg("{run} is a rehearsal, so it has no LoRA", run=found.name)
+        raise MachineError(said, msg("pass a run or a .safetensors file"))
     return found
 
 
@@ -83,11 +83,11 @@ def _iter_files(named: str, here: Path) -> Iterator[Path]:
         output = _find_trained_run(named, here).paths.output
         path = output.relative_to(here) if output.is_relative_to(here) else output
     if refused := unreadable_reason(path):
-        raise MachineError(msg("{path} cannot be read: {why}", path=path, why=refused))
+        raise MachineError(msg("cannot read {path}: {why}", path=path, why=refused))
     with os_errors_as_messages(path):
         inside = sorted(path.glob(f"*{LORA_EXTENSION}")) or sorted(path.glob(f"output/*{LORA_EXTENSION}"))
     if not inside:
-        raise MachineError(msg("there is no .safetensors file in {folder}", folder=path), msg("name a LoRA file"))
+        raise MachineError(msg("no .safetensors file found in {folder}", folder=path), msg("pass a LoRA file"))
     yield from inside
 
 

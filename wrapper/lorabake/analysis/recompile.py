@@ -115,7 +115,7 @@ def changed_digest(
     now = compute_run_digest(files, record.inputs, record.trainer, plan.launch)
     if now == record.digest:
         return ()
-    said = msg("record.json was edited: its digest does not follow from what it says any more")
+    said = msg("record.json was edited and its digest does not match its contents")
     return (VerifyDifference(what="record", name="digest", change="changed", message=said, was=record.digest, now=now),)
 
 

@@ -35,8 +35,10 @@ def relocation_difference(root: Path, inputs: Sequence[Input]) -> VerifyDifferen
     """Said once, and not of each of them."""
     first = inputs[0]
     message = msg(
-        "the run folder was moved away from its project: {name} was looked for in {folder}; "
-        "move the project as a whole",
+        (
+            "the run folder was moved out of its project, so {name} was not found in {folder}; move "
+            "the whole project instead"
+        ),
         name=first.name,
         folder=Path(resolve_from_run(root, first.place)).parent,
     )

@@ -66,13 +66,17 @@ def benign_changes(then: Record, request: LaunchRequest) -> tuple[Message, ...]:
     if compute_run_digest(made_from.spelled, as_then, request.trainer, request.plan.launch) != then.digest:
         return ()
     found = [
-        msg("{model} was fetched by {run} itself: what it was then is not known", model=each.name, run=then.name)
+        msg(
+            "{model} was downloaded by {run} itself, so its version at that time is unknown",
+            model=each.name,
+            run=then.name,
+        )
         for each in fetched
     ]
     caches = [each.sha256 for each in then.inputs if each.role == "caches"]
     if caches != [each.sha256 for each in now.values() if each.role == "caches"]:
         found.append(
-            msg("other caches are taken up than by {run}: the LoRA will be like it, and not equal", run=then.name)
+            msg("the caches differ from those of {run}, so the LoRA will be similar but not identical", run=then.name)
         )
     return tuple(found)
 
@@ -88,8 +92,8 @@ def _was_fetched_since(then: InputDigest, now: InputDigest | None) -> bool:
 
 def changed_repeat_error(name: str, drift: tuple[Message, ...]) -> MachineError:
     """Why it was not started."""
-    said = msg("this would not be {run} again: {why}", run=name, why=drift[0])
-    return MachineError(said, msg("put it back as it was, or run it all the same with --with-drift"))
+    said = msg("this would not repeat {run}: {why}", run=name, why=drift[0])
+    return MachineError(said, msg("restore the original, or train anyway with --with-drift"))
 
 
 def describe_changes(then: Record, plan: Plan | None, request: LaunchRequest) -> tuple[Message, ...]:
@@ -97,27 +101,25 @@ def describe_changes(then: Record, plan: Plan | None, request: LaunchRequest) ->
     found: list[Message] = []
     now, inputs = request.trainer, request.provenance.inputs.inputs if request.provenance else ()
     if (then.trainer.commit, then.trainer.tree) != (now.commit, now.tree):
-        found.append(msg("sd-scripts is not the same"))
+        found.append(msg("sd-scripts has changed"))
     if then.trainer.packages != now.packages or then.trainer.python_version != now.python_version:
-        found.append(msg("the trainer's Python or packages are not the same"))
+        found.append(msg("the trainer's Python or packages have changed"))
     if [each.sha256 for each in then.inputs] != [each.digest().sha256 for each in inputs]:
-        found.append(msg("pictures, captions, models or caches are not the same"))
+        found.append(msg("images, captions, models or caches have changed"))
     if plan is not None:
         changes = diff_plans(request.plan, plan, ("", "")).settings
         found += [_setting_change_message(change) for change in changes]
     if found:
         return tuple(found)
     if then.lorabake != __version__:
-        said = msg(
-            "lorabake {new} makes something else of the recipe than {old} did", new=__version__, old=then.lorabake
-        )
+        said = msg("lorabake {new} compiles the recipe differently than {old} did", new=__version__, old=then.lorabake)
         return (said,)
-    return (msg("lorabake makes something else of the recipe than it did then"),)
+    return (msg("lorabake now compiles the recipe differently"),)
 
 
 def _setting_change_message(change: SettingDifference) -> Message:
     return msg(
-        "{option} would be {now} and was {then}",
+        "{option} would be {now} instead of {then}",
         option=change.option,
         now=_format_value(change.here),
         then=_format_value(change.there),
@@ -136,14 +138,14 @@ def read_run_recipe(found: FoundRun) -> tuple[Path, bytes]:
     """
     record, root = found.record, found.root
     if record.recipe_place is None:
-        said = msg("{run} was made by an older lorabake: its record does not say where the recipe lay", run=found.name)
-        raise MachineError(said, msg("run the recipe itself: `lorabake run`"))
+        said = msg("the record of {run} has no recipe path because an older lorabake wrote it", run=found.name)
+        raise MachineError(said, msg("run the recipe itself with `lorabake run`"))
     for content in _recipe_candidates(found):
         if digest_bytes(content, record.recipe.name).sha256 == record.recipe.sha256:
             start = root.parent.resolve() / root.name
             return Path(os.path.normpath(start / record.recipe_place)), content
-    said = msg("the recipe of {run} is not what it was, neither in the record nor in the folder", run=found.name)
-    raise MachineError(said, msg("`lorabake verify` tells the rest"))
+    said = msg("the original recipe of {run} was not found in its record or its folder", run=found.name)
+    raise MachineError(said, msg("run `lorabake verify` for details"))
 
 
 def _recipe_candidates(found: FoundRun) -> tuple[bytes, ...]:

@@ -205,7 +205,7 @@ def _compare_trainer(record: Record, env: Mapping[str, str], fingerprints: FileH
         return Drift(unproven=(found.unchecked,))
     gaps: tuple[Message, ...] = ()
     if then.kind != "rehearsal" and then.tree is None:
-        gaps = (msg("the record does not say which files and packages the trainer had"),)
+        gaps = (msg("the record does not list the files and packages of the trainer"),)
     return Drift(
         changed_trainer(then, found.trainer, found.edited, found.patched),
         gaps,
@@ -227,9 +227,9 @@ def _compare_outputs(run: FoundRun, fingerprints: FileHasher) -> Drift:
     }
     remarks: tuple[Message, ...] = ()
     if record.rehearsal:
-        remarks = (msg("this was a rehearsal: nothing was trained"),)
+        remarks = (msg("this was a rehearsal, so nothing was trained"),)
     elif not record.trained:
-        remarks = (msg("this run did not end well: {how}", how=record.outcome.message),)
+        remarks = (msg("this run did not complete: {how}", how=record.outcome.message),)
     remarks += tuple(
         msg("{file} is not usable: {why}", file=file.name, why=file.incomplete) for file in then if file.incomplete
     )
@@ -239,9 +239,9 @@ def _compare_outputs(run: FoundRun, fingerprints: FileHasher) -> Drift:
 def describe_unfinished(run: FoundRun) -> Message:
     active = find_active(run.paths, run.record)
     if active is None:  # it has ended since the record was read
-        return msg("this run was killed, and its lorabake too: what it made is not in the record")
+        return msg("this run and its lorabake were killed, so the record does not list its outputs")
     if active.is_supervised and active.certain:
-        return msg("this run is in progress: what it makes is recorded when it ends")
+        return msg("this run is in progress; its outputs are recorded when it ends")
     error = active.error
     return msg("{problem}; {hint}", problem=error.message, hint=error.hint or "")
 

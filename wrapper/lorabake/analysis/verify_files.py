@@ -31,17 +31,17 @@ def changed_file(
     if was is None:
         return (whole,)
     if here is None:
-        return (whole.model_copy(update={"message": msg("{file} changed and is no TOML any more", file=then.name)}),)
+        return (whole.model_copy(update={"message": msg("{file} changed and is not valid TOML", file=then.name)}),)
     keys = tuple(_diff_keys(what, then.name, was, here))
     if keys:
         return keys
-    said = msg("{file} was edited after the run; every setting in it is the same", file=then.name)
+    said = msg("{file} was edited after the run, but all its settings are the same", file=then.name)
     return (whole.model_copy(update={"message": said}),)
 
 
 def unreadable_file(what: VerifySubject, then: FileDigest, why: Message) -> VerifyDifference:
     """A file that is there and cannot be read."""
-    said = msg("{file} cannot be read: {why}", file=then.name, why=why)
+    said = msg("cannot read {file}: {why}", file=then.name, why=why)
     return _make_difference(what, then.name, "unreadable", said, then.sha256, None)
 
 
@@ -73,8 +73,8 @@ def _changed_message(what: VerifySubject, name: str) -> Message:
 
 def _missing_message(what: VerifySubject, name: str) -> Message:
     if what == "output":
-        return msg("{file}, which the run wrote, is gone", file=name)
-    return msg("{file} is gone", file=name)
+        return msg("{file}, written by the run, is missing", file=name)
+    return msg("{file} is missing", file=name)
 
 
 def _parse_toml(text: str | None) -> Table | None:
@@ -94,13 +94,13 @@ def _diff_keys(what: VerifySubject, file: str, was: Table, here: Table) -> Itera
             continue
         then, now = (None if value is _ABSENT else _format_value(value) for value in (old, new))
         if now is None:
-            message = msg("{key} was taken out of {file}: it was {was}", key=key, file=file, was=then or "")
+            message = msg("{key} was removed from {file} (it was {was})", key=key, file=file, was=then or "")
             yield _make_difference(what, key, "gone", message, then, None)
         elif then is None:
             message = msg("{key} was added to {file}: {now}", key=key, file=file, now=now)
             yield _make_difference(what, key, "added", message, None, now)
         else:
-            message = msg("{key} in {file} is {now} now, it was {was}", key=key, file=file, now=now, was=then)
+            message = msg("{key} in {file} changed from {was} to {now}", key=key, file=file, now=now, was=then)
             yield _make_difference(what, key, "changed", message, then, now)
 
 

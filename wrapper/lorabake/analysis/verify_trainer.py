@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
+from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.record import TrainerRecord
 from lorabake_schemas.verification import FileChange, VerifyDifference
 
@@ -40,9 +40,9 @@ def _make_difference(
 def _missing_trainer_message(then: TrainerRecord) -> Message:
     """The pin's can be installed again, the user's own has to be found."""
     if then.kind == "own":
-        return msg("the sd-scripts of this run is not at {folder} any more", folder=then.checkout or "")
+        return msg("the sd-scripts of this run was not found in {folder}", folder=then.checkout or "")
     commit = (then.commit or "")[:DIGITS_SHOWN]
-    return msg("the trainer of this run is not installed any more (sd-scripts {commit})", commit=commit)
+    return msg("the trainer of this run is not installed (sd-scripts {commit})", commit=commit)
 
 
 def _diff_checkout(then: TrainerRecord, now: TrainerRecord, edited: Sequence[str]) -> Iterator[VerifyDifference]:
@@ -50,7 +50,7 @@ def _diff_checkout(then: TrainerRecord, now: TrainerRecord, edited: Sequence[str
         return  # git has nothing to say, and every file is the same
     if then.commit != now.commit:
         was, here = _format_commit(then), _format_commit(now)
-        message = msg("sd-scripts is at commit {now} now, the run had {was}", now=here, was=was)
+        message = msg("sd-scripts is now at {now}, but the run used {was}", now=here, was=was)
         yield _make_difference("sd-scripts", "changed", message, then.commit, now.commit)
     elif then.tree is not None and now.tree != then.tree:
         yield _make_difference(
@@ -59,18 +59,18 @@ def _diff_checkout(then: TrainerRecord, now: TrainerRecord, edited: Sequence[str
 
 
 def _format_commit(trainer: TrainerRecord) -> Message:
-    return literal(trainer.commit[:DIGITS_SHOWN]) if trainer.commit else msg("an unknown one")
+    return literal(trainer.commit[:DIGITS_SHOWN]) if trainer.commit else msg("an unknown commit")
 
 
 def _edited_files_message(names: Sequence[str], *, was_clean: bool) -> Message:
     if not names:
-        return msg("files of sd-scripts changed after the run")
+        return msg("sd-scripts files changed after the run")
     shown = join_list(map(literal, names[:FILES_SHOWN]))
     if len(names) > FILES_SHOWN:
-        shown = nmsg(len(names) - FILES_SHOWN, "{some} and {n} more", "{some} and {n} more", some=shown)
+        shown = msg("{some} and {n} more", n=len(names) - FILES_SHOWN, some=shown)
     if was_clean:
-        return msg("files of sd-scripts were edited after the run: {files}", files=shown)
-    return msg("files of sd-scripts changed after the run; those not as in its commit: {files}", files=shown)
+        return msg("sd-scripts files were edited after the run: {files}", files=shown)
+    return msg("sd-scripts files changed after the run; files that differ from its commit: {files}", files=shown)
 
 
 def _diff_python(then: TrainerRecord, now: TrainerRecord) -> Iterator[VerifyDifference]:
@@ -79,10 +79,10 @@ def _diff_python(then: TrainerRecord, now: TrainerRecord) -> Iterator[VerifyDiff
     if was is None or was == here:
         return
     if not here:
-        message = msg("the trainer's Python does not start any more: {python}", python=now.python)
+        message = msg("the trainer's Python does not start: {python}", python=now.python)
         yield _make_difference("python", "gone", message, was, None)
     elif was.split(".")[:2] != here.split(".")[:2]:
-        message = msg("Python {was} is now {now} in the trainer", was=was, now=here)
+        message = msg("the trainer's Python changed from {was} to {now}", was=was, now=here)
         yield _make_difference("python", "changed", message, was, here)
 
 
@@ -94,13 +94,13 @@ def _diff_packages(then: TrainerRecord, now: TrainerRecord) -> Iterator[VerifyDi
         if was == here:
             continue
         if here is None:
-            message = msg("{package} {was} is not in the trainer any more", package=name, was=was or "")
+            message = msg("{package} {was} was removed from the trainer", package=name, was=was or "")
             yield _make_difference(name, "gone", message, was, None)
         elif was is None:
             message = msg("{package} {now} was added to the trainer", package=name, now=here)
             yield _make_difference(name, "added", message, None, here)
         else:
-            message = msg("{package} {was} is now {now} in the trainer", package=name, was=was, now=here)
+            message = msg("{package} in the trainer changed from {was} to {now}", package=name, was=was, now=here)
             yield _make_difference(name, "changed", message, was, here)
 
 
@@ -108,8 +108,8 @@ def _diff_package_files(names: Sequence[str]) -> Iterator[VerifyDifference]:
     if names:
         shown = join_list(map(literal, names[:FILES_SHOWN]))
         if len(names) > FILES_SHOWN:
-            shown = nmsg(len(names) - FILES_SHOWN, "{some} and {n} more", "{some} and {n} more", some=shown)
-        message = msg("files of the trainer's packages changed since it was installed: {files}", files=shown)
+            shown = msg("{some} and {n} more", n=len(names) - FILES_SHOWN, some=shown)
+        message = msg("files of the trainer's packages changed after it was installed: {files}", files=shown)
         yield _make_difference("packages", "changed", message, None, None)
 
 
@@ -120,9 +120,11 @@ def trainer_remarks(then: TrainerRecord, now: TrainerRecord | None) -> tuple[Mes
         return ()
     was, here = then.python_version, now.python_version
     if was and here and was != here and was.split(".")[:2] == here.split(".")[:2]:
-        found.append(msg("Python {was} is now {now} in the trainer, which trains the same", was=was, now=here))
+        found.append(
+            msg("the trainer's Python changed from {was} to {now}, which does not affect training", was=was, now=here)
+        )
     if then.checkout != now.checkout:
-        found.append(msg("the trainer lies in {folder} now", folder=now.checkout or ""))
+        found.append(msg("the trainer is now in {folder}", folder=now.checkout or ""))
     return tuple(found)
 
 
@@ -136,7 +138,12 @@ def machine_remarks(then: MachineFacts, now: MachineFacts) -> tuple[Message, ...
         (msg("driver"), _driver_versions(then), _driver_versions(now), _driver_versions(then)),
     )
     return tuple(
-        msg("this machine: {what} {now}; the run had {was}", what=what, now=here or msg("none"), was=was or msg("none"))
+        msg(
+            "{what}: {now} on this machine, {was} in the run",
+            what=what,
+            now=here or msg("none"),
+            was=was or msg("none"),
+        )
         for what, was, here, known in pairs
         if known and was != here
     )
@@ -146,7 +153,7 @@ def variable_remarks(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[M
     """Environment variables by which numbers are added up or rounded in another way."""
     return tuple(
         msg(
-            "{name} is {now} here; the run had {was}",
+            "{name}: {now} on this machine, {was} in the run",
             name=name,
             now=literal(now[name]) if name in now else msg("not set"),
             was=literal(then[name]) if name in then else msg("none"),

@@ -79,7 +79,7 @@ def _show_plan_diff(here: CheckResult, other: Path, look: CheckOptions, *, as_js
 
     there = run_check(other, look)
     if there.plan is None:
-        said = msg("nothing was compared: {recipe} has to be mended first", recipe=other)
+        said = msg("nothing was compared; fix {recipe} first", recipe=other)
         write_err(make_text_layout(err=True)(said))
         show_findings(there, as_json=as_json)
     (_, one), (_, two) = here.planned(), there.planned()
@@ -123,7 +123,7 @@ def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_
     elif counted:
         write_out(output.status_counts_to_json() if as_json else output.format_status_counts(make_text_layout()))
     elif not words or len(recipes) > 1:
-        raise click.UsageError(msg("name a rule, a setting, an optimizer or an algorithm, or --all or --table"))
+        raise click.UsageError(msg("pass a rule, a setting, an optimizer or an algorithm, or --all or --table"))
     else:
         plan = _plan_for_explain(Path(recipes[0])) if recipes else None
         write_out(output.explain_topics(words, make_text_layout(), plan, whole=full, as_json=as_json))
@@ -152,5 +152,5 @@ def schema(what: SchemaName, check_file: Path | None) -> None:
     if check_file is None:
         write_out(text, end="")
     elif not is_file(check_file) or read_text(check_file) != text:
-        said = msg("{file} is out of date: lorabake schema {what} > {file}", file=check_file, what=what)
+        said = msg("{file} is out of date; run `lorabake schema {what} > {file}`", file=check_file, what=what)
         raise click.ClickException(current_translator()(said))

@@ -70,14 +70,14 @@ def error_boundary(
 def _to_machine_error(error: Exception) -> MachineError | None:
     """What no command can look out for wherever it reads or writes."""
     if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
-        return MachineError(literal(str(error)), msg("make room and try again"))
+        return MachineError(literal(str(error)), msg("free some space and try again"))
     if isinstance(error, FileNotFoundError) and _has_no_cwd():
-        return MachineError(msg("the current folder is gone"), msg("go to another folder and try again"))
+        return MachineError(msg("the current folder no longer exists"), msg("go to another folder and try again"))
     if isinstance(error, MemoryError):
-        return MachineError(msg("there is not enough memory for this"))
+        return MachineError(msg("not enough memory for this"))
     if isinstance(error, OSError) and error.errno in ACCESS_ERRNOS and error.filename is not None:
         named = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
-        return MachineError(msg("{path} cannot be used: {why}", path=named, why=reason(error)))
+        return MachineError(msg("cannot access {path}: {why}", path=named, why=reason(error)))
     return None
 
 
@@ -112,7 +112,10 @@ def _report_crash(error: Exception, env: Mapping[str, str], speech: Translator) 
         return
     head = _style_error(speech(msg("this is a bug in lorabake:")))
     write_err(f"{head} {type(error).__name__}: {escape_invisible(str(error))}")
-    where = msg("what happened is in {path}; please send it with a report (it holds your command line)", path=str(path))
+    where = msg(
+        ("details are in {path}; please attach this file to a bug report (it contains your command line)"),
+        path=str(path),
+    )
     write_err(f"  {speech(where)}")
 
 

@@ -52,8 +52,8 @@ def read_shipped_recipe(name: str) -> str:
     if plain in names:
         return resources.read_recipe_text(plain)
     near = difflib.get_close_matches(plain, names, 1, 0.6)
-    hint = msg("did you mean {name}?", name=near[0]) if near else msg("`lorabake recipes list` names them all")
-    raise RecipeError(msg("no recipe {name} ships with lorabake", name=name), hint=hint)
+    hint = msg("did you mean {name}?", name=near[0]) if near else msg("`lorabake recipes list` shows them all")
+    raise RecipeError(msg("no shipped recipe is named {name}", name=name), hint=hint)
 
 
 def copy_recipe(name: str, target: Path | None) -> Path:
@@ -69,11 +69,11 @@ def copy_recipe(name: str, target: Path | None) -> Path:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
     except FileExistsError as error:
-        hint = msg("name another file")
-        raise MachineError(msg("{path} exists and is left as it is", path=str(path)), hint) from error
+        hint = msg("choose another file")
+        raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error
     except OSError as error:
         said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
-        raise MachineError(said, msg("name a folder that can be written")) from error
+        raise MachineError(said, msg("choose a folder you can write to")) from error
     return path
 
 

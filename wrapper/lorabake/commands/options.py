@@ -51,7 +51,9 @@ def _parse_full_commit(_ctx: click.Context, _param: click.Parameter, value: str 
     named = value.strip().lower() if value is not None else None
     if named is not None and not re.fullmatch("[0-9a-f]{40}", named):
         raise click.BadParameter(
-            msg("{given} is no full commit: all 40 digits are needed (git rev-parse shows them)", given=value or '""')
+            msg(
+                "{given} is not a full commit; pass all 40 characters (`git rev-parse` shows them)", given=value or '""'
+            )
         )
     return named
 
@@ -107,7 +109,7 @@ def rerun_options(command: Command) -> Command:
     @functools.wraps(command)
     def starting(*, dry_run: bool, refresh_cache: bool, rehearse: bool = False, **others: object) -> None:
         if refresh_cache and (rehearse or dry_run):
-            raise click.UsageError(msg("--refresh-cache deletes files, so it goes with a real run only"))
+            raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
         command(start=RunOptions(rehearse, dry_run, refresh_cache), **others)
 
     stale = "Delete those of sd-scripts' caches beside the pictures that do not fit (S19), and train."
@@ -138,7 +140,9 @@ def make_trainer_options(*options: Decorator) -> Decorator:
 
             if commit is not None and sd_scripts is not None:
                 raise click.UsageError(
-                    msg("--commit and --sd-scripts exclude each other: one names the other's commit")
+                    msg(
+                        "--commit and --sd-scripts cannot be used together because the checkout already sets the commit"
+                    )
                 )
             command(choice=TrainerChoice(lock, sd_scripts, python, commit), **others)
 

@@ -142,7 +142,7 @@ def _load_operand(what: str, look: CheckOptions, *, as_json: bool) -> DiffOperan
         return diff_operands.operand_from_run(find_run(what, Path.cwd()))
     examination = run_check(Path(what), look, rehearsing=True)
     if examination.plan is None:
-        write_err(make_text_layout(err=True)(msg("nothing was compared: {recipe} has to be mended first", recipe=what)))
+        write_err(make_text_layout(err=True)(msg("nothing was compared; fix {recipe} first", recipe=what)))
         show_findings(examination, as_json=as_json)
     with open_hasher(cache=look.cache) as known:
         return diff_operands.operand_from_recipe(examination, get_environment(), known)
@@ -201,8 +201,8 @@ def refuse_drift(
     if differences:
         write_err(format_differences(differences, make_text_layout(err=True)))
         if not allowed:
-            said = msg("{run} was made from something else than what is here now", run=found.root)
-            raise MachineError(said, msg("put it back as it was, or train all the same with --with-drift"))
+            said = msg("the files, settings or trainer of {run} have changed", run=found.root)
+            raise MachineError(said, msg("restore the original, or train anyway with --with-drift"))
     return tuple(literal(difference.message) for difference in differences)
 
 
@@ -237,7 +237,7 @@ def rerun(
 
     found, env, tell = find_run(run, Path.cwd()), get_environment(), stderr_printer()
     if start.refresh_cache and found.record.rehearsal:
-        raise click.UsageError(msg("--refresh-cache deletes files, so it goes with a real run only"))
+        raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
     display = terminal_display(verbose)
     order = rerunning.RerunRequest(found, choice, run_dir, with_drift, start.refresh_cache, display)
     rerunning.ensure_rerun_trainer(order, env, tell, install_it=not start.dry_run)

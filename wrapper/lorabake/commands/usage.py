@@ -20,7 +20,7 @@ def show_usage_error(error: click.ClickException, speech: Translator) -> None:
     if context is not None:
         line = context.get_usage().partition(": ")[2]
         write_err(speech(msg("usage: {line}", line=line)))
-        write_err(speech(msg("`{command} --help` explains it", command=context.command_path)) + "\n")
+        write_err(speech(msg("try `{command} --help` for help", command=context.command_path)) + "\n")
     head = click.style(speech(msg("error:")), fg="red", bold=True)
     said = describe_usage_error(error) if isinstance(error, click.UsageError) else literal(error.format_message())
     write_err(f"{head} {speech(said)}")
@@ -30,7 +30,7 @@ def describe_usage_error(error: click.UsageError) -> Message:
     """The error as a sentence; what is not known here stays in click's words."""
     match error:
         case click.NoSuchOption():
-            return _with_suggestions(msg("there is no option {name}", name=error.option_name), error)
+            return _with_suggestions(msg("unknown option {name}", name=error.option_name), error)
         case click.MissingParameter():
             return msg("{name} is missing", name=_parameter_name(error))
         case click.BadParameter():
@@ -44,9 +44,9 @@ def describe_usage_error(error: click.UsageError) -> Message:
 def _describe_other(error: click.UsageError) -> Message:
     command = getattr(error, "command_name", None)  # click 8.2 and later tell it
     if command is not None:
-        return _with_suggestions(msg("there is no command {name}", name=str(command)), error)
+        return _with_suggestions(msg("unknown command {name}", name=str(command)), error)
     if error.message.startswith(EXTRA_ARGUMENT):
-        return msg("nothing more is expected here: {words}", words=error.message.partition("(")[2].rstrip(".)"))
+        return msg("too many arguments: {words}", words=error.message.partition("(")[2].rstrip(".)"))
     return literal(error.message)
 
 

@@ -57,7 +57,7 @@ def inspect_base_model(model: str, base_dir: Path, declared_family: Family | Non
         facts = _inspect_path(path, model, base_dir)
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
-        return BaseFacts(kind="missing", problem=msg("{file} cannot be read: {why}", file=model, why=why))
+        return BaseFacts(kind="missing", problem=msg("cannot read {file}: {why}", file=model, why=why))
     if facts.family is None and facts.problem is None and declared_family is None:
         return facts.model_copy(update={"problem": _unknown_family_message(facts, path.suffix)})
     return facts
@@ -65,10 +65,10 @@ def inspect_base_model(model: str, base_dir: Path, declared_family: Family | Non
 
 def _unknown_family_message(facts: BaseFacts, suffix: str) -> Message:
     if facts.kind == "hub":
-        return msg("which family it is cannot be read from a hub id: write family under [base]")
+        return msg("cannot detect the model family from a hub id; set family under [base]")
     if facts.kind == "folder":
-        return msg("which family it is cannot be read from this folder: write family under [base]")
-    return msg("which family it is cannot be read from this {file}: write family under [base]", file=suffix or "file")
+        return msg("cannot detect the model family from this folder; set family under [base]")
+    return msg("cannot detect the model family from this {file}; set family under [base]", file=suffix or "file")
 
 
 def _inspect_path(path: Path, model: str, base_dir: Path) -> BaseFacts:
@@ -77,7 +77,7 @@ def _inspect_path(path: Path, model: str, base_dir: Path) -> BaseFacts:
     if exists(path):
         return _inspect_file(path)
     if (why := inaccessible_reason(path)) is not None:
-        return BaseFacts(kind="missing", problem=msg("{file} cannot be read: {why}", file=model, why=why))
+        return BaseFacts(kind="missing", problem=msg("cannot read {file}: {why}", file=model, why=why))
     if _looks_like_hub_id(model) and not exists((base_dir / model).parent):
         return BaseFacts(kind="hub")
     return BaseFacts(kind="missing", problem=_missing_message(path, base_dir))
@@ -93,13 +93,13 @@ def _missing_message(path: Path, base_dir: Path) -> Message:
     spelt = match_case_insensitive(path)
     if spelt is not None:
         there = recipe_relative_path(spelt, base_dir)
-        return msg("{path} does not exist, but {there} does: capital letters count", path=path, there=there)
+        return msg("{path} does not exist, but {there} does (names are case-sensitive)", path=path, there=there)
     if not is_folder(path.parent):
-        return msg("{path} does not exist, nor does the folder {folder}", path=path, folder=path.parent)
+        return msg("{path} does not exist; the folder {folder} does not exist either", path=path, folder=path.parent)
     alike = sorted(each.name for each in path.parent.iterdir() if each.suffix in {".safetensors", *_PICKLE_EXTENSIONS})
     if not alike:
         return msg("{path} does not exist", path=path)
-    return msg("{path} does not exist; in its folder: {files}", path=path, files=_abbreviate_names(alike))
+    return msg("{path} does not exist; its folder contains: {files}", path=path, files=_abbreviate_names(alike))
 
 
 def _abbreviate_names(names: Iterable[str], most: int = 5) -> Message:
@@ -151,7 +151,7 @@ def _detect_family(header: SafetensorsHeader) -> tuple[Family | None, Message | 
     """The family, or in words what the file is instead."""
     names = header.shapes
     if any(_LORA_KEY_PATTERN.search(name) for name in names):
-        return None, msg("this is a LoRA, not a base model: name the checkpoint it was trained on")
+        return None, msg("this is a LoRA, not a base model; use the checkpoint it was trained on")
     by_text: Family | None = next(
         (each for prefix, each in _TEXT_ENCODER_PREFIXES if _any_starts_with(names, prefix)), None
     )
@@ -170,7 +170,7 @@ def _channel_problem(channels: object) -> Message | None:
     if channels == 4:
         return None
     return msg(
-        "its UNet takes {found} channels, not 4 (an inpainting or edit model): sd-scripts cannot load it",
+        ("its UNet has {found} input channels instead of 4 (an inpainting or edit model); sd-scripts cannot load it"),
         found=str(channels),
     )
 
@@ -181,15 +181,15 @@ def _any_starts_with(names: Iterable[str], prefix: str) -> bool:
 
 def _incomplete_message(names: Iterable[str], by_text: Family | None, by_unet: Family | None) -> Message:
     if by_text and by_unet:
-        return msg("its text encoder is that of {text}, its UNet that of {unet}", text=by_text, unet=by_unet)
+        return msg("its text encoder is from {text}, but its UNet is from {unet}", text=by_text, unet=by_unet)
     if by_unet or _any_starts_with(names, "model.diffusion_model."):
-        return msg("this is a UNet without its text encoder: sd-scripts needs the whole checkpoint")
+        return msg("this is a UNet without a text encoder; sd-scripts needs the full checkpoint")
     if by_text:
-        return msg("this has a text encoder but no UNet: sd-scripts needs the whole checkpoint")
+        return msg("this has a text encoder but no UNet; sd-scripts needs the full checkpoint")
     if _any_starts_with(names, "first_stage_model.") or _any_starts_with(names, "decoder."):
-        return msg("this is a VAE, not a base model: it belongs to vae under [base]")
+        return msg("this is a VAE, not a base model; set it as vae under [base]")
     return msg(
-        "this is no Stable Diffusion checkpoint (its tensors: {tensors}); {supported}",
+        "this is not a Stable Diffusion checkpoint (its tensors: {tensors}); {supported}",
         tensors=_abbreviate_names(sorted(names), 3),
         supported=_SUPPORTED,
     )
@@ -219,10 +219,10 @@ def _inspect_folder(folder: Path) -> BaseFacts:
 
 def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], family: Family | None) -> Message | None:
     if not pipeline.startswith("StableDiffusion") or pipeline.startswith("StableDiffusion3"):
-        return msg("model_index.json says {pipeline}; {supported}", pipeline=pipeline, supported=_SUPPORTED)
+        return msg("model_index.json has {pipeline}; {supported}", pipeline=pipeline, supported=_SUPPORTED)
     if family is None:
         found = _read_context_dim(unet)
-        said = msg("unet/config.json has no cross_attention_dim of a known family")
+        said = msg("the cross_attention_dim in unet/config.json does not match a known family")
         return msg("{problem} (found {value})", problem=said, value=found) if found else said
     bare = [part for part in _list_required_parts(family) if not _list_weight_files(folder / part)]
     if bare:
@@ -267,12 +267,12 @@ def _missing_index_message(folder: Path) -> Message:
     start = msg("{folder} is not a diffusers model (no readable model_index.json)", folder=folder)
     models = [name for name in names if name.lower().endswith(".safetensors")]
     if models and is_file(folder / "config.json"):
-        return msg("{problem}; it looks like one part of a model: name the folder above it", problem=start)
+        return msg("{problem}; it looks like one part of a model; use its parent folder", problem=start)
     if len(models) == 1:
-        return msg("{problem}, but it holds {file}: name that file instead", problem=start, file=models[0])
+        return msg("{problem}, but it contains {file}; use that file instead", problem=start, file=models[0])
     if not names:
         return msg("{problem}; it is empty", problem=start)
-    return msg("{problem}; it holds {files}", problem=start, files=_abbreviate_names(names))
+    return msg("{problem}; it contains {files}", problem=start, files=_abbreviate_names(names))
 
 
 def _read_json_object(path: Path) -> dict[str, object] | None:

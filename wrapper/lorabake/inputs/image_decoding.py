@@ -88,7 +88,7 @@ def decode_image(path: str) -> DecodedImage:
             None, opaque, plain.resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BOX).tobytes().hex()
         )
     except Exception as error:  # noqa: BLE001 - as above
-        return DecodedImage(msg("it cannot be decoded ({why})", why=_error_text(error)))
+        return DecodedImage(msg("cannot be decoded ({why})", why=_error_text(error)))
 
 
 def ignore_pillow_warnings() -> AbstractContextManager[object]:
@@ -114,14 +114,14 @@ def _misread_webp_size(path: str, width: int, height: int) -> tuple[int, int] | 
 def _describe_problem(error: Exception, path: str) -> str:
     match error:
         case Image.DecompressionBombError():
-            return msg("so many pixels that Pillow, which sd-scripts reads with, refuses to open it")
+            return msg("too many pixels; Pillow, which sd-scripts uses to read images, refuses to open it")
         case PermissionError():
             return msg("no permission to read it")
         case _ if _is_short_webp(path):
             return CUT_OFF
         case UnidentifiedImageError():
             empty = os.path.getsize(path) == 0  # noqa: PTH202 - 100,000 calls
-            return msg("the file is empty") if empty else msg("not an image, whatever its name says")
+            return msg("the file is empty") if empty else msg("not an image, despite its name")
         case _:
             return msg("its header cannot be read ({why})", why=_error_text(error))
 

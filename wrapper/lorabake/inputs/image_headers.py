@@ -16,7 +16,7 @@ from lorabake_schemas.messages import msg
 HEAD_SIZE = 4096  # bytes that are read at once: in nearly every file the whole header is among them
 TAIL_SIZE = 12
 PIXEL_LIMIT = 2 * 89_478_485  # Pillow refuses more (Image.MAX_IMAGE_PIXELS)
-CUT_OFF = msg("cut off: the file ends before its picture does")
+CUT_OFF = msg("cut off: the file ends before the image does")
 ReadAt = Callable[[int, int], bytes]
 
 

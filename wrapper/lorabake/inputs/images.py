@@ -76,8 +76,8 @@ def _read_file_head(path: str) -> tuple[ImageHeader | None, str]:
 
 def _not_a_file_message(stamp: str | None) -> str:
     if stamp is None:
-        return msg("a link that leads nowhere")
-    return msg("a folder with the name of an image") if stamp[0] == "d" else msg("neither a file nor a folder")
+        return msg("a broken link")
+    return msg("a folder with the name of an image") if stamp[0] == "d" else msg("not a file or a folder")
 
 
 def _unreadable_message(error: OSError) -> str:
@@ -85,6 +85,6 @@ def _unreadable_message(error: OSError) -> str:
         case PermissionError():
             return msg("no permission to read it")
         case FileNotFoundError():
-            return msg("it is gone")
+            return msg("the file is missing")
         case _:
-            return msg("it cannot be read ({why})", why=reason(error))
+            return msg("cannot be read ({why})", why=reason(error))

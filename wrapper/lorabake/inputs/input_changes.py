@@ -8,7 +8,7 @@ from posixpath import splitext
 from types import MappingProxyType
 
 from lorabake_schemas.dataset import IMAGE_EXTENSIONS
-from lorabake_schemas.messages import Message, literal, msg, nmsg
+from lorabake_schemas.messages import Message, literal, msg
 from lorabake_schemas.record import FileDigest, Input, InputDigest, InputRole
 from lorabake_schemas.verification import FileChange, VerifyDifference
 
@@ -20,7 +20,7 @@ ROLE_LABELS: Mapping[InputRole, Message] = MappingProxyType(
     {
         "base": msg("the base model"),
         "vae": msg("the VAE"),
-        "network_weights": msg("the LoRA that the training starts from"),
+        "network_weights": msg("the LoRA the training starts from"),
         "base_weights": msg("the LoRA merged into the base model"),
         "tokenizer": msg("the tokenizer"),
         "preset": msg("the LyCORIS preset"),
@@ -70,7 +70,10 @@ def changed_inputs(
 def unverified_inputs(then: Sequence[Input]) -> tuple[Message, ...]:
     """What the record does not tell of: nothing of it was here to be hashed when the run began."""
     return tuple(
-        msg("{what} {name} was not on this machine yet when the run began: the record has no hash of it",
+        msg((
+    "{what} {name} was not on this machine when the run started, so the record has no hash of "
+    "it"
+    ),
             what=_role_label(each.role), name=each.name)
         for each in then
         if not each.files
@@ -90,7 +93,10 @@ def inconsistent_inputs(
         current = here[place].sha256 if place in here else None
         if place in wrong and current != each.sha256:
             message = msg(
-                "{what} is not as the record has it; which of its files changed is not known: inputs.json changed, too",
+                (
+                    "{what} does not match the record; inputs.json changed too, so it is unknown which of its "
+                    "files changed"
+                ),
                 what=msg("{what} {name}", what=ROLE_LABELS[each.role], name=each.name)
                 if each.role in ROLE_LABELS
                 else each.name,
@@ -156,12 +162,12 @@ def _iter_differences(part: _InputPair) -> Iterator[VerifyDifference]:
 def _compare_file(part: _InputPair, then: FileDigest, now: FileDigest) -> Iterator[VerifyDifference]:
     """One file that is there still, maybe by another name; of a caption that is its picture's."""
     if not now.sha256:
-        message = msg("{thing} cannot be read any more", thing=_file_label(part, then.name))
+        message = msg("{thing} can no longer be read", thing=_file_label(part, then.name))
         yield part.found(then.name, "unreadable", message, then.sha256, None)
     elif (then.sha256, then.size) != (now.sha256, now.size):
         yield part.found(then.name, "changed", _changed_message(part, then, now), then.sha256, now.sha256)
     elif then.name != now.name and (part.then.role not in DATASET_ROLES or _is_image(then.name)):
-        message = msg("{thing} is named {now} now", thing=_file_label(part, then.name), now=now.name)
+        message = msg("{thing} is now named {now}", thing=_file_label(part, then.name), now=now.name)
         yield part.found(then.name, "renamed", message, then.name, now.name)
 
 
@@ -203,7 +209,7 @@ def _without_paired_captions(names: Collection[str], renamed: Collection[str]) -
 def _changed_message(part: _InputPair, then: FileDigest, now: FileDigest) -> Message:
     if part.then.kind == "file":
         return msg(
-            "{what} is another file now: {name} has SHA-256 {now}…, the run had {was}…",
+            "{what} is a different file now: {name} has SHA-256 {now}…, the run used {was}…",
             what=_role_label(part.then.role),
             name=part.then.name,
             now=now.sha256[:DIGITS_SHOWN],
@@ -215,7 +221,7 @@ def _changed_message(part: _InputPair, then: FileDigest, now: FileDigest) -> Mes
 def _missing_message(part: _InputPair, name: str) -> Message:
     if part.then.kind == "file":
         return _all_missing_message(part)
-    return msg("{thing} is gone: the run was made with it", thing=_file_label(part, name))
+    return msg("{thing} is missing; the run used it", thing=_file_label(part, name))
 
 
 def _added_message(part: _InputPair, name: str) -> Message:
@@ -224,20 +230,19 @@ def _added_message(part: _InputPair, name: str) -> Message:
         what = _role_label(part.then.role)
         return msg("a file was added to {what} {folder}: {name}", what=what, folder=part.where, name=name)
     if _is_image(name):
-        return msg("a picture was added: {name} ({folder})", folder=part.where, name=name)
+        return msg("an image was added: {name} ({folder})", folder=part.where, name=name)
     return msg("a caption was added: {name} ({folder})", folder=part.where, name=name)
 
 
 def _all_missing_message(part: _InputPair) -> Message:
     then = part.then
     if then.role in ROLE_LABELS:
-        return msg("{what} {name} is gone", what=_role_label(then.role), name=then.name)
+        return msg("{what} {name} is missing", what=_role_label(then.role), name=then.name)
     if then.role == "caches":
-        return msg("the caches of {folder} are gone", folder=part.where)
-    return nmsg(
-        sum(_is_image(file.name) for file in then.files),
-        "the folder {folder} is gone, with the picture that the run was made from",
-        "the folder {folder} is gone, with the {n} pictures that the run was made from",
+        return msg("the caches of {folder} are missing", folder=part.where)
+    return msg(
+        "the folder {folder} is missing (images used by the run: {n})",
+        n=sum(_is_image(file.name) for file in then.files),
         folder=part.where,
     )
 
@@ -250,9 +255,9 @@ def _file_label(part: _InputPair, name: str) -> Message:
     if role in ROLE_LABELS:
         if part.then.kind == "file":
             return msg("{what} {name}", what=_role_label(role), name=part.then.name)
-        return msg("{file} of {what} {folder}", file=name, what=_role_label(role), folder=part.where)
+        return msg("{file} in {what} {folder}", file=name, what=_role_label(role), folder=part.where)
     if _is_image(name):
-        return msg("the picture {name} ({folder})", name=name, folder=part.where)
+        return msg("the image {name} ({folder})", name=name, folder=part.where)
     picture = part.pictures.get(_stem(name))
     if picture is None:
         return msg("the caption {name} ({folder})", name=name, folder=part.where)

@@ -42,16 +42,16 @@ def iter_file_findings(
     for where, name in _iter_referenced(recipe, folder):
         path = folder / name
         if (why := inaccessible_reason(path)) is not None:
-            said, fix = msg("{file} cannot be read: {why}", file=name, why=why), msg("check its path and permissions")
+            said, fix = msg("cannot read {file}: {why}", file=name, why=why), msg("check its path and permissions")
             yield Finding(rule="wrong-file", severity=severity, where=where, message=said, fix=fix)
             continue
         if not exists(path):
             said = msg("{path} does not exist", path=path)
             spelt = match_case_insensitive(path)
             fix = (
-                msg("give its path relative to the recipe, or take the line out")
+                msg("use a path relative to the recipe, or remove the line")
                 if spelt is None
-                else msg("write {path}: capital letters count", path=recipe_relative_path(spelt, folder))
+                else msg("write {path} (names are case-sensitive)", path=recipe_relative_path(spelt, folder))
             )
             yield Finding(rule="missing-file", severity=severity, where=where, message=said, fix=fix)
             continue
@@ -59,10 +59,8 @@ def iter_file_findings(
         if found:
             yield Finding(rule="wrong-file", severity=severity, where=where, message=found[0], fix=found[1])
         elif where[1] == "network_weights" and unet_only and _has_text_encoder(path):
-            said = msg(
-                "{file} holds a text encoder's part too, which a UNet-only run leaves out of its file", file=name
-            )
-            fix = msg("merge the two afterwards, or take network_train_unet_only out")
+            said = msg("{file} also contains text encoder weights, which a UNet-only run does not save", file=name)
+            fix = msg("merge the two afterwards, or remove network_train_unet_only")
             yield Finding(rule="wrong-file", severity=Severity.WARNING, where=where, message=said, fix=fix)
     if family is not None:
         yield from _check_tokenizers(evaluate_or_none(lambda: recipe.base.tokenizer_cache_dir), folder, family)
@@ -98,23 +96,23 @@ def _find_problem(
 ) -> tuple[Message, Message] | None:
     """What is wrong with the file that this key names, and what to do."""
     problem: Message | None = None
-    fix = msg("name a LoRA of the same family")
+    fix = msg("use a LoRA of the same family")
     try:
         match where[1]:
             case "vae":
-                problem, fix = find_vae_problem(path), msg("name a VAE file or the folder of a diffusers VAE")
+                problem, fix = find_vae_problem(path), msg("use a VAE file or the folder of a diffusers VAE")
             case "network_weights":
                 problem = find_lora_problem(path, family, network)
-                fix = msg("name a LoRA of the same family and type; what does not fit is left out without a word")
+                fix = msg("use a LoRA of the same family and type; weights that do not match are silently skipped")
             case "base_weights":
                 problem = find_lora_problem(path, family)
             case _:
-                problem, fix = unreadable_reason(path), msg("name a file")
+                problem, fix = unreadable_reason(path), msg("use a file")
                 if problem:
-                    problem = msg("{file} cannot be read: {why}", file=path, why=problem)
+                    problem = msg("cannot read {file}: {why}", file=path, why=problem)
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
-        problem = msg("{file} cannot be read: {why}", file=path, why=why)
+        problem = msg("cannot read {file}: {why}", file=path, why=why)
         fix = msg("check the file and its permissions")
     return (problem, fix) if problem else None
 
@@ -135,12 +133,12 @@ def _check_tokenizers(cache: str | None, folder: Path, family: Family) -> Iterat
             severity=Severity.WARNING,
             where=("base", "tokenizer_cache_dir"),
             message=msg(
-                "{folder} lacks a tokenizer ({names}): sd-scripts will fetch it from the hub",
+                "tokenizer missing in {folder} ({names}); sd-scripts will download it from the hub",
                 folder=folder / cache,
                 names=", ".join(lacking),
             ),
             fix=msg(
-                "connect for the first run, or fill the folder before (vocab.json, merges.txt, tokenizer_config.json)"
+                "be online for the first run, or add the files first (vocab.json, merges.txt, tokenizer_config.json)"
             ),
         )
 
@@ -167,16 +165,19 @@ def _find_mismatch(header: SafetensorsHeader, file: str, family: Family | None, 
     """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
     if not any(_LORA_PATTERN.match(name) for name in header.shapes):
         first = ", ".join(sorted(header.shapes)[:3]) or msg("none")
-        return msg("{file} holds no LoRA that sd-scripts could read (its tensors: {tensors})", file=file, tensors=first)
+        return msg("{file} is not a LoRA that sd-scripts can read (its tensors: {tensors})", file=file, tensors=first)
     found = _detect_families(header)
     if family is not None and family not in found:
         families = msg("{first} or {second}", first=found[0], second=found[1]) if len(found) > 1 else found[0]
         return msg(
-            "{file} is a LoRA for {families}, the base model is {family}", file=file, families=families, family=family
+            "{file} is a LoRA for {families}, but the base model is {family}",
+            file=file,
+            families=families,
+            family=family,
         )
     mark = _NETWORK_MARKS.get(network or "")
     if mark and not any(mark in name for name in header.shapes):
-        return msg("{file} is a LoRA of another type than {network}", file=file, network=network or "")
+        return msg("{file} is a LoRA of a different type, not {network}", file=file, network=network or "")
     return None
 
 
@@ -198,7 +199,7 @@ def find_vae_problem(path: Path) -> Message | None:
         return find_checkpoint_problem(path)
     names = read_header(path).tensors
     if not any(name.startswith(_VAE_PREFIXES) for name in names):
-        return msg("{file} holds no VAE", file=path.name)
+        return msg("{file} is not a VAE", file=path.name)
     if any(name.startswith("encoder.down_blocks.") for name in names):
-        return msg("{file} is a diffusers VAE, which sd-scripts reads from its folder only", file=path.name)
+        return msg("{file} is a diffusers VAE, which sd-scripts loads only from its folder", file=path.name)
     return None

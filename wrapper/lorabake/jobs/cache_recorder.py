@@ -28,7 +28,7 @@ from lorabake_schemas.cache_origins import CacheKind, CacheOrigin, CacheSettings
 from lorabake_schemas.caches import cache_suffix, find_missizing_caches
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.guide.defaults import resolve_family
-from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg, nmsg
+from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
 from lorabake_schemas.record import Inputs
 
 STALE_CACHE_RULES = frozenset({"S19", "S19.sizes"})  # the errors that deleting caches can mend
@@ -266,10 +266,9 @@ def _delete_caches(folder: Path, names: Mapping[str, CacheKind]) -> Message | No
     if not gone:
         return None
     first = join_list([*map(literal, gone[:NAMES_SHOWN]), *(["..."] if len(gone) > NAMES_SHOWN else [])])
-    return nmsg(
-        len(gone),
-        "--refresh-cache: deleted {n} cache that does not fit from {folder}: {names}",
-        "--refresh-cache: deleted {n} caches that do not fit from {folder}: {names}",
+    return msg(
+        "--refresh-cache: deleted invalid caches in {folder}: {names} ({n})",
+        n=len(gone),
         folder=folder,
         names=first,
     )

@@ -54,8 +54,8 @@ def run_quickstart(wish: QuickstartOptions, env: Env, tell: Tell, show: Show) ->
         trainer, why = workflow.ensure_trainer(wish.trainer, env, tell), None
         workflow.check_trainer(trainer, env, tell)
     except UnreachableError as error:
-        trainer, why = None, msg("the trainer could not be fetched: {why}", why=error.message)
-        rehearsing = msg("Going on as a rehearsal, which trains nothing.")
+        trainer, why = None, msg("the trainer could not be downloaded: {why}", why=error.message)
+        rehearsing = msg("Continuing as a rehearsal, which trains nothing.")
         tell(msg("{problem}; {hint}. {sequel}", problem=error.message, hint=error.hint or "", sequel=rehearsing))
     prepared = quickstart.write_quickstart_files(
         wish.folder, wish.family, trainer.python if trainer else None, env, tell

@@ -68,14 +68,14 @@ def resource_needs(family: Family, lock: PackageLock | None = None, *, rehearsal
 def start_message(family: Family, what: ResourceNeeds, folder: Path) -> Message:
     """What will be taken, said before it is taken."""
     room = msg(
-        "{memory} of memory, {disk} of disk in {folder}",
+        "{memory} of memory and {disk} of disk space in {folder}",
         memory=_format_size(what.memory_bytes),
         disk=_format_size(what.disk_bytes),
         folder=folder,
     )
     if what.download_bytes:
         room = msg(
-            "{room}, and for the trainer a download of {download} and {disk} of disk",
+            "{room}, plus a download of {download} and {disk} of disk space for the trainer",
             room=room,
             download=_format_size(what.download_bytes),
             disk=_format_size(what.trainer_bytes),
@@ -103,23 +103,23 @@ def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk:
     if disk + taken < what.disk_bytes:
         raise MachineError(
             msg(
-                "not enough disk in {folder}: the quickstart needs {needed}, {free} are free",
+                "not enough disk space in {folder}: the quickstart needs {needed}, but only {free} is free",
                 folder=folder,
                 needed=_format_size(what.disk_bytes),
                 free=_format_size(disk),
             ),
-            msg("free some space, or name a folder on another disk with --folder"),
+            msg("free some space, or choose a folder on another disk with --folder"),
         )
     if memory is not None and memory < what.memory_bytes:
         raise MachineError(
             msg(
-                "not enough memory: the quickstart needs {needed}, {free} are free",
+                "not enough memory: the quickstart needs {needed}, but only {free} is free",
                 needed=_format_size(what.memory_bytes),
                 free=_format_size(memory),
             ),
             msg(
-                "close other programs; sd15 needs the least, and a rehearsal (lorabake run RECIPE --rehearse) next to "
-                "none"
+                "close other programs; sd15 needs the least memory, and a rehearsal (lorabake run RECIPE "
+                "--rehearse) almost none"
             ),
         )
 
@@ -189,10 +189,10 @@ def write_quickstart_files(
     except OSError as error:
         raise MachineError(
             msg("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error)),
-            msg("name another folder with --folder"),
+            msg("choose another folder with --folder"),
         ) from error
     if prepared.edited:
-        tell(msg("{path} was edited and stays as it is", path=prepared.recipe))
+        tell(msg("{path} was edited, so it is left unchanged", path=prepared.recipe))
     return prepared
 
 
@@ -244,19 +244,25 @@ def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], 
         tell(msg("using the base model in {folder}", folder=base))
         return
     if exists(base) and not exists(base / BASE_MARKER):
-        said = msg("{path} is in the way and is not a base of ours", path=base)
-        raise MachineError(said, msg("move it, or name another folder"))
+        said = msg("{path} already exists and was not created by lorabake", path=base)
+        raise MachineError(said, msg("move it, or choose another folder"))
     for left_over in base.parent.glob(f".{base.name}.*"):
         shutil.rmtree(left_over, ignore_errors=True)
     size = _format_size(DISK_BYTES[family])
-    tell(msg("making a base model of random weights ({family}, {size}): half a minute or so", family=family, size=size))
+    tell(
+        msg(
+            ("creating a base model with random weights ({family}, {size}), which takes about half a minute"),
+            family=family,
+            size=size,
+        )
+    )
     with resources.trainer_script("random_base.py") as script:
         argv = [str(python), str(script), str(base), "--family", family, *options]
         done = capture_output(argv, env=script_environment(env), timeout=BASE_TIMEOUT_S)
     if not done.ok:
         last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), None)
-        said = msg("the base model could not be made: {words}", words=last or msg("it said nothing"))
-        raise SetupError(said, msg("try again, or look at the disk"))
+        said = msg("the base model could not be created: {words}", words=last or msg("no error message"))
+        raise SetupError(said, msg("try again, or check the disk"))
 
 
 def final_message(
@@ -270,15 +276,18 @@ def final_message(
     if lora is None:
         command = f"{program} quickstart{_quickstart_flags(recipe, family)}"
         return (
-            msg("The rehearsal went well, but {why}.", why=why_rehearsed or msg("there is no trainer here")),
-            msg("Once that is mended: {command}", command=command),
-            msg("This was a rehearsal: nothing was trained, and there is no LoRA."),
+            msg("The rehearsal succeeded, but {why}.", why=why_rehearsed or msg("the trainer is not installed")),
+            msg("Once that is fixed, run: {command}", command=command),
+            msg("This was a rehearsal. Nothing was trained, and no LoRA was created."),
         )
     copy = f"{program} recipes copy object-{family}-prodigy mine.toml"
     return (
-        msg("The LoRA: {path}", path=lora),
-        msg("It was really trained, but on random weights, so it can draw nothing yet. Now with your own pictures:"),
-        msg("  {command}   then change model, token and images in it", command=copy),
+        msg("LoRA: {path}", path=lora),
+        msg(
+            "The training was real, but the base model has random weights, so the LoRA cannot draw "
+            "anything yet. Now train with your own images:"
+        ),
+        msg("  {command}   then edit model, token and images in it", command=copy),
         literal(f"  {program} check mine.toml"),
         literal(f"  {program} run mine.toml"),
     )

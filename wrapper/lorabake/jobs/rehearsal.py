@@ -97,8 +97,8 @@ def decode_to_bucket(path: Path, placed: BucketFit, *, exact: bool) -> None:
                 pixels = image.convert("RGB")
     except Exception as error:
         raise RecipeError(
-            msg("{file} cannot be decoded: {why}", file=path, why=str(error)),
-            hint=msg("sd-scripts would stop at it: save it anew or take it out"),
+            msg("cannot decode {file}: {why}", file=path, why=str(error)),
+            hint=msg("save it again or remove it (sd-scripts would stop at it)"),
         ) from error
     if exact and pixels.size != placed.bucket:
         wanted = f"{placed.bucket[0]} x {placed.bucket[1]}"
@@ -109,7 +109,7 @@ def decode_to_bucket(path: Path, placed: BucketFit, *, exact: bool) -> None:
             height=pixels.height,
             wanted=wanted,
         )
-        hint = msg("without buckets every picture needs the very size of the resolution: turn enable_bucket on")
+        hint = msg("turn on enable_bucket (without buckets, every image must match the resolution exactly)")
         raise RecipeError(said, hint=hint)
     pixels.resize(placed.resized, Image.Resampling.BILINEAR).crop(placed.crop)
 
@@ -120,7 +120,7 @@ def check_caption(path: Path, image: ImageFacts) -> None:
     if words:
         raise RecipeError(
             msg("the caption of {file} {is_what}", file=path, is_what=words),
-            hint=msg("write the caption as UTF-8 text, tags on the first line"),
+            hint=msg("save the caption as UTF-8 text, with the tags on the first line"),
         )
 
 

@@ -59,7 +59,7 @@ class LayeredSettings:
         )
         if value is not None and type(value) is not kind:
             said = msg(
-                "{key} is {value} in the compiled files: it must be of type {kind}",
+                "{key} is {value} in the compiled files, but must be of type {kind}",
                 key=name,
                 value=repr(value),
                 kind=kind.__name__,
@@ -87,7 +87,7 @@ class LayeredSettings:
             case _:
                 pass
         said = msg(
-            "resolution is {value} in the compiled files: a number or a pair of numbers is needed", value=repr(value)
+            "resolution is {value} in the compiled files, but must be a number or a pair of numbers", value=repr(value)
         )
         raise RecipeError(said)
 
@@ -104,7 +104,7 @@ def load_compiled(path: Path) -> dict[str, object]:
     except FileNotFoundError as error:
         raise RecipeError(msg("{path} does not exist", path=path)) from error
     except (OSError, ValueError, IndexError, RecursionError) as error:  # toml 0.10.2 lets an IndexError through
-        raise RecipeError(msg("{file} cannot be read as TOML: {why}", file=path, why=str(error))) from error
+        raise RecipeError(msg("cannot read {file} as TOML: {why}", file=path, why=str(error))) from error
 
 
 def flatten_sections(config: Table) -> dict[str, object]:
@@ -145,7 +145,7 @@ def _read_tables(config: Table, name: str) -> list[Table]:
     found = config.get(name, [])
     if isinstance(found, list) and all(isinstance(each, dict) for each in cast("list[object]", found)):
         return cast("list[Table]", found)
-    raise RecipeError(msg("{key} in the dataset file is no list of tables", key=name))
+    raise RecipeError(msg("{key} in the dataset file is not a list of tables", key=name))
 
 
 def _read_schedule(train: LayeredSettings, num_processes: int) -> Schedule:
@@ -190,7 +190,7 @@ def _read_folder(subset: LayeredSettings) -> FolderFacts:
     if bad:
         file = f"{image_dir}/{bad.name}"
         said = msg("{file}: {problem}", file=file, problem=bad.problem or "")
-        raise RecipeError(said, hint=msg("save it anew or take it out"))
+        raise RecipeError(said, hint=msg("save it again or remove it"))
     return folder
 
 

@@ -96,9 +96,9 @@ def compare_with_original(then: FoundRun, now: Record, root: Path) -> Message | 
         return None
     name = f"{now.name}.safetensors"
     if files[0] == files[1]:
-        return msg("{file} is the same file as that of {run}, byte for byte", file=name, run=run)
+        return msg("{file} is identical byte for byte to the one of {run}", file=name, run=run)
     return msg(
-        "{file} is another file than that of {run}; how far apart they are: lorabake compare {run} {root}",
+        "{file} differs from the one of {run}; see how much with `lorabake compare {run} {root}`",
         file=name,
         run=run,
         root=root,

@@ -156,16 +156,16 @@ def check_run_folder(prepared: PreparedRun) -> None:
     """Raises MachineError when the run folder exists or cannot be made, or when a run of this name is in progress,
     before anything is installed or written."""
     if exists(prepared.root):
-        hint = msg("a run folder is never used twice: name another one, or leave --run-dir out")
-        raise MachineError(msg("{path} exists already", path=prepared.root), hint)
+        hint = msg("choose another folder, or omit --run-dir (run folders are never reused)")
+        raise MachineError(msg("{path} already exists", path=prepared.root), hint)
     if prepared.examination.recipe is not None:
         ensure_idle(prepared.root, prepared.examination.recipe.name)
     _check_disk_space(prepared)
     parent = next(folder for folder in prepared.root.absolute().parents if exists(folder))
     if not is_folder(parent) or not machine.is_writable(parent):
         raise MachineError(
-            msg("{folder} cannot be written to", folder=parent),
-            msg("set save.runs in the recipe, or name a folder by --run-dir"),
+            msg("cannot write to {folder}", folder=parent),
+            msg("set save.runs in the recipe, or choose a folder with --run-dir"),
         )
 
 
@@ -179,7 +179,7 @@ def _check_disk_space(prepared: PreparedRun) -> None:
             gigabytes, free = f"{need.room.least / 1e9:.1f}", f"{need.free / 1e9:.1f}"
             said = msg("the run needs at least {n} GB on the disk of {folder}, but only {free} GB are free",
                        n=gigabytes, folder=need.folder, free=free)  # fmt: skip
-            raise MachineError(said, msg("free some space, or name a folder on another disk with --run-dir"))
+            raise MachineError(said, msg("free some space, or choose a folder on another disk with --run-dir"))
 
 
 def _choose_run_dir(examination: CheckResult, rehearsal: bool) -> Path:
@@ -295,10 +295,10 @@ def check_trainer(trainer: Trainer, env: Env, tell: Tell) -> TrainerContents:
     if trainer.kind == "pin":
         other = "" if trainer.commit == resources.load_pin().commit else f" --commit {trainer.commit}"
         raise SetupError(
-            msg("files of the trainer in {folder} were changed: {files}", folder=trainer.checkout.parent, files=files),
-            msg("build it again: `lorabake trainer install{commit} --repair`", commit=other),
+            msg("trainer files in {folder} were changed: {files}", folder=trainer.checkout.parent, files=files),
+            msg("rebuild it with `lorabake trainer install{commit} --repair`", commit=other),
         )
-    tell(msg("warning: files differ from the commit or from the installed packages: {files}", files=files))
+    tell(msg("warning: files differ from the commit or the installed packages: {files}", files=files))
     return found
 
 
@@ -341,7 +341,7 @@ def require_trainer(choice: TrainerChoice, env: Env) -> Trainer:
     if trainer is None and choice.commit is not None:
         raise not_installed_error(choice.commit)
     if trainer is None:
-        raise SetupError(msg("the trainer is not installed"), msg("install it: `lorabake trainer install`"))
+        raise SetupError(msg("the trainer is not installed"), msg("install it with `lorabake trainer install`"))
     return trainer
 
 

@@ -44,7 +44,7 @@ def _read_preset(path: Path, recipe: Recipe) -> bytes:
         return read_bytes(path)
     except OSError as error:
         raise MachineError(
-            msg("{file} cannot be read: {why}", file=recipe.network.preset or "", why=reason(error)),
+            msg("cannot read {file}: {why}", file=recipe.network.preset or "", why=reason(error)),
             msg("network.preset is relative to the recipe"),
         ) from error
 
@@ -65,7 +65,7 @@ def write_compiled(examination: CheckResult, folder: Path) -> tuple[Path, ...]:
     there = folder.is_dir()
     try:
         if folder.exists() and not (there and not any(folder.iterdir())):
-            raise MachineError(msg("{path} exists already", path=folder), msg("name a new or empty folder"))
+            raise MachineError(msg("{path} already exists", path=folder), msg("choose a new or empty folder"))
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (folder / name).write_bytes(content)
@@ -85,4 +85,4 @@ def _remove_written(files: Iterable[Path], folder: Path | None) -> None:
 
 def _unwritable_error(folder: Path, error: OSError) -> MachineError:
     said = msg("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error))
-    return MachineError(said, msg("name another folder"))
+    return MachineError(said, msg("choose another folder"))

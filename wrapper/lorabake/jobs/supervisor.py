@@ -119,7 +119,7 @@ def run_trainer(start: LaunchContext, record: Record, events: EventLog, watcher:
     remove_stale_claim(paths)
     if record.status == "interrupted" and record.outcome is not None:
         raise InterruptedRunError(
-            msg("{how}; the log is {path}", how=record.outcome.message, path=paths.log),
+            msg("{how}; the log is in {path}", how=record.outcome.message, path=paths.log),
             resume_command_hint(record, paths.root),
         )
     return record
@@ -247,7 +247,7 @@ class EventDispatcher:
             except OSError as error:
                 self.lost = True
                 why = error.strerror or str(error)
-                told.append(LogLine(msg("lorabake: events.jsonl ends here: {why}", why=why)))
+                told.append(LogLine(msg("lorabake: events.jsonl ends here ({why})", why=why)))
         for event in told:
             self.watcher(event)
 

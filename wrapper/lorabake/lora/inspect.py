@@ -16,7 +16,7 @@ from lorabake.util.files import is_file, open_file, reason
 from lorabake.util.hashing import digest_file
 from lorabake.util.safetensors import HeaderError, SafetensorsHeader, can_run_code, parse_header
 from lorabake_schemas.inspection import FileKind, Inspection, Integrity, LoraNetwork, ModelFamily, TensorVerdict
-from lorabake_schemas.messages import Message, join_list, msg, nmsg
+from lorabake_schemas.messages import Message, join_list, msg
 
 LORA_ALGORITHMS = frozenset({"lora", "locon"})  # others have no rank in a module that is smaller than it
 FULL_READ_LIMIT = 64_000_000  # bytes: a file up to this is read whole, which takes a tenth of a second or two
@@ -35,17 +35,17 @@ ALGORITHM_NAMES: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 KIND_DESCRIPTIONS: Mapping[FileKind, Message] = MappingProxyType(
     {
-        "other-lora": msg("a LoRA, but not with sd-scripts' names: made by diffusers, PEFT or another trainer"),
-        "checkpoint": msg("no LoRA: a whole model (checkpoint)"),
-        "unet": msg("no LoRA: a UNet in diffusers' form"),
-        "vae": msg("no LoRA: a VAE"),
-        "text-encoder": msg("no LoRA: a text encoder"),
-        "controlnet": msg("no LoRA: a ControlNet"),
-        "embedding": msg("no LoRA: an embedding (textual inversion)"),
-        "unknown": msg("a safetensors file, but no LoRA that is known here"),
+        "other-lora": msg("a LoRA, but not with sd-scripts' tensor names (made by diffusers, PEFT or another trainer)"),
+        "checkpoint": msg("a full model (checkpoint), not a LoRA"),
+        "unet": msg("a UNet in diffusers format, not a LoRA"),
+        "vae": msg("a VAE, not a LoRA"),
+        "text-encoder": msg("a text encoder, not a LoRA"),
+        "controlnet": msg("a ControlNet, not a LoRA"),
+        "embedding": msg("an embedding (textual inversion), not a LoRA"),
+        "unknown": msg("a safetensors file, but not a known kind of LoRA"),
     }
 )
-UNKNOWN_FORMAT = msg("its numbers are in a format that is not known here: they were not looked at")
+UNKNOWN_FORMAT = msg("its number format is unknown, so its values were not checked")
 
 
 def inspect_file(path: Path, *, deep: bool = False) -> Inspection:
@@ -55,14 +55,17 @@ def inspect_file(path: Path, *, deep: bool = False) -> Inspection:
     """
     try:
         if can_run_code(path):
-            why = msg("{file} is a torch checkpoint: a program, which lorabake does not run", file=path.name)
+            why = msg(
+                "{file} is a torch checkpoint (pickle), which can run code, so lorabake does not load it",
+                file=path.name,
+            )
             whole = digest_file(path, path.name) if deep or path.stat().st_size <= FULL_READ_LIMIT else None
             integrity = Integrity(verdict="no-hash", file=whole.sha256) if whole else None
             return _report_unopened(path, "pickle", msg("a torch checkpoint (pickle)"), why, integrity)
         with open_file(path) as file:
             return _build_report(path, file, deep=deep)
     except OSError as error:
-        why = msg("{path} cannot be read: {why}", path=path, why=reason(error))
+        why = msg("cannot read {path}: {why}", path=path, why=reason(error))
         return _report_unopened(path, "unreadable", msg("cannot be read"), why)
 
 
@@ -121,7 +124,7 @@ def _summarize_network(network: LoraNetwork, family: ModelFamily | None, metadat
     if typed.parse_algorithm(metadata) == "dylora":  # whose tensors look like a plain LoRA's
         names = ["dylora"]
     shown = [ALGORITHM_NAMES[name] if name in ALGORITHM_NAMES else msg("full matrices") for name in names]
-    algorithms = join_list(shown or [msg("norms alone")], " + ")
+    algorithms = join_list(shown or [msg("norms only")], " + ")
     words: list[Message] = [msg("{network} with DoRA", network=algorithms) if network.dora else algorithms]
     ranks = sorted({rank.rank for rank in network.ranks})
     if ranks:
@@ -150,15 +153,17 @@ def _check_integrity(file: BinaryIO, header: SafetensorsHeader, *, deep: bool) -
 def _iter_faults(integrity: Integrity) -> Iterator[Message]:
     if integrity.verdict == "changed":
         yield msg(
-            "the tensors are not those that were saved: sshs_model_hash is {saved}, theirs is {found}",
+            (
+                "the tensors do not match the hash stored in the file (sshs_model_hash is {saved}, the "
+                "tensors' hash is {found})"
+            ),
             saved=(integrity.saved or "")[:16],
             found=(integrity.tensors or "")[:16],
         )
     if broken := integrity.not_finite:
-        yield nmsg(
-            len(broken),
-            "{n} tensor holds NaN or infinity: {first}",
-            "{n} tensors hold NaN or infinity, {first} first",
+        yield msg(
+            "tensors that contain NaN or infinity: {n} (the first is {first})",
+            n=len(broken),
             first=broken[0],
         )
 
@@ -168,16 +173,22 @@ def _iter_remarks(
 ) -> Iterator[Message]:
     """Where the metadata and the tensors do not agree; ``family`` is that of the tensors."""
     if network and not any(key.startswith("ss_") for key in metadata):
-        yield msg(
-            "it has no metadata of sd-scripts: stripped, or made by another program; the tensors alone speak here"
-        )
+        yield msg("no sd-scripts metadata (stripped, or from another program); showing only what the tensors reveal")
     named = typed.parse_family(metadata)
     if family and named and family != named:
-        yield msg("the metadata say {one}, the tensors {other}", one=FAMILY_NAMES[named], other=FAMILY_NAMES[family])
+        yield msg(
+            "the metadata is for {one}, but the tensors are for {other}",
+            one=FAMILY_NAMES[named],
+            other=FAMILY_NAMES[family],
+        )
     rank = typed.parse_value(metadata.get("ss_network_dim", ""))
     ranks = {each.rank for each in network.ranks} if network and set(network.algorithms) <= LORA_ALGORITHMS else ()
     if isinstance(rank, int) and ranks and rank not in ranks:
         there = ", ".join(map(str, sorted(ranks)))
-        yield msg("the metadata say network_dim {one}, the tensors have {other}: resized?", one=rank, other=there)
+        yield msg(
+            "network_dim is {one} in the metadata, but {other} in the tensors (was the LoRA resized?)",
+            one=rank,
+            other=there,
+        )
     for key in typed.find_invalid_json(metadata):
-        yield msg("{key} is not the JSON that sd-scripts writes: it is shown raw in --json only", key=key)
+        yield msg("{key} is not the JSON that sd-scripts writes; only --json shows it, as raw text", key=key)

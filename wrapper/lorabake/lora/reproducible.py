@@ -40,6 +40,10 @@ def strip_saved_loras(folder: Path, name: str) -> tuple[Message, ...]:
         except HeaderError:
             continue
         except OSError as error:
-            said = msg("{file} keeps its times, and differs from a rerun's: {why}", file=path.name, why=reason(error))
+            said = msg(
+                "could not remove the timestamps from {file}, so it will differ from a rerun's file: {why}",
+                file=path.name,
+                why=reason(error),
+            )
             failed.append(said)
     return tuple(failed)

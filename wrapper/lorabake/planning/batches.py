@@ -149,10 +149,10 @@ def _fits_bucket(size: Size, place: Callable[[Size], BucketFit]) -> bool:
 
 def _unplaceable_finding(where: tuple[str | int, ...], names: Sequence[str]) -> Finding:
     message = msg(
-        "too narrow or too small for any bucket: {names}, and sd-scripts would stop without saying at which picture",
+        ("too narrow or too small for any bucket: {names}; sd-scripts would stop without naming the image"),
         names=", ".join(names),
     )
-    fix = msg("crop these pictures or leave them out, or take bucket_no_upscale out")
+    fix = msg("crop or remove these images, or remove bucket_no_upscale")
     return Finding(rule="S16", severity=Severity.ERROR, where=where, message=message, fix=fix)
 
 

@@ -67,7 +67,7 @@ def bucket_sizes(rules: BucketRules) -> tuple[Size, ...]:
                 least=rules.min_bucket_reso,
                 step=rules.bucket_reso_steps,
             ),
-            hint=msg("sd-scripts would divide by zero: make it at least one step"),
+            hint=msg("set it to at least one step, or sd-scripts would divide by zero"),
         )
     step, area = rules.bucket_reso_steps, rules.resolution[0] * rules.resolution[1]
     square = int(math.sqrt(area) // step) * step
@@ -101,11 +101,11 @@ def bucket_assigner(rules: BucketRules) -> Callable[[Size], BucketFit]:
             except ZeroDivisionError:
                 raise RecipeError(
                     msg(
-                        "a picture of {width} x {height} pixels fits no bucket: sd-scripts would crash on it",
+                        "an image of {width} x {height} pixels fits no bucket; sd-scripts would crash on it",
                         width=image[0],
                         height=image[1],
                     ),
-                    hint=msg("leave this picture out or crop it"),
+                    hint=msg("crop or remove this image"),
                 ) from None
             known[image] = found
         return found

@@ -32,7 +32,7 @@ PATH_OPTIONS = frozenset(
         "vae",
     }
 )
-UNREADABLE_TEXT_FIX = msg("write it without quotes, backslashes and control characters")
+UNREADABLE_TEXT_FIX = msg("write it without quotes, backslashes or control characters")
 FILE_HEADER = "# Compiled by lorabake from a recipe, which is what to edit. Paths are relative to this folder.\n"
 
 
@@ -77,7 +77,7 @@ def to_toml(table: dict[str, Any]) -> bytes:
         alone = ({"a": value} for value in _iter_strings(table))
         lost = next((one["a"] for one in alone if not _round_trips(tomli_w.dumps(one), one)), "")
         raise RecipeError(
-            msg("sd-scripts' own TOML reader cannot read {value}", value=repr(lost)),
+            msg("sd-scripts' TOML parser cannot read {value}", value=repr(lost)),
             hint=UNREADABLE_TEXT_FIX,
         )
     return text.encode()
@@ -103,7 +103,7 @@ def iter_unreadable_texts(plan: Plan) -> Iterator[Finding]:
         plain = _to_toml_values({"a": value})
         if all(map(SAFE_TEXT.fullmatch, _iter_strings(plain))) or _round_trips(tomli_w.dumps(plain), plain):
             continue
-        said = msg("sd-scripts' own TOML reader cannot read {value}", value=shorten_value(plain["a"]))
+        said = msg("sd-scripts' TOML parser cannot read {value}", value=shorten_value(plain["a"]))
         yield Finding(rule="S3.text", severity=Severity.ERROR, where=where, message=said, fix=UNREADABLE_TEXT_FIX)
 
 

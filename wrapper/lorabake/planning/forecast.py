@@ -54,9 +54,7 @@ def forecast_run(blocks: Sequence[DatasetBlock], schedule: Schedule) -> Forecast
 def forecast_from_counts(held: BatchCounts, schedule: Schedule) -> Forecast:
     """The same of pictures that are counted already."""
     if not held.batches:
-        raise RecipeError(
-            msg("there is no picture to train on: sd-scripts would end with 'No data found' and exit code 0")
-        )
+        raise RecipeError(msg("there are no images to train on; sd-scripts would exit with 'No data found' and code 0"))
     dealing = _distribute_batches(held, schedule)
     per_epoch = -(-dealing.batches_per_process // dealing.accumulation)
     steps, epochs = _count_steps(schedule, held.batches, per_epoch)
@@ -107,8 +105,8 @@ def _count_steps(schedule: Schedule, batches: int, steps_per_epoch: int) -> tupl
             return steps, math.ceil(steps / steps_per_epoch)
         case _:
             raise RecipeError(
-                msg("a run needs exactly one of max_train_epochs and max_train_steps"),
-                hint=msg("sd-scripts lets epochs win in silence, so leave one of them out"),
+                msg("exactly one of max_train_epochs and max_train_steps is required"),
+                hint=msg("remove one of them; sd-scripts would silently use the epochs"),
             )
 
 
@@ -116,7 +114,7 @@ def _reject_excessive_length(schedule: Schedule, steps: int, epochs: int) -> Non
     """Raises RecipeError for a run that nobody can mean: each of its numbers is possible, but not all together."""
     length = ("train", "max_train_epochs" if schedule.max_train_epochs is not None else "max_train_steps")
     if steps > MAX_STEPS:
-        raise _too_many_error(length, msg("{n} steps", n=steps), msg("fewer epochs, or smaller num_repeats"))
+        raise _too_many_error(length, msg("{n} steps", n=steps), msg("fewer epochs or a lower num_repeats"))
     by_steps, by_epochs = schedule.save_every_n_steps, schedule.save_every_n_epochs
     for name, count in (
         ("save_every_n_steps", steps // by_steps if by_steps else 0),
@@ -127,7 +125,7 @@ def _reject_excessive_length(schedule: Schedule, steps: int, epochs: int) -> Non
 
 
 def _too_many_error(where: tuple[str, ...], what: Message, fix: Message) -> RecipeError:
-    said = msg("would make {what}, more than any training needs", what=what)
+    said = msg("would result in {what}, more than any training needs", what=what)
     fix = msg("write {what}", what=fix)
     finding = Finding(rule="out-of-range", severity=Severity.ERROR, where=where, message=said, fix=fix)
     return RecipeError(said, [finding], fix)

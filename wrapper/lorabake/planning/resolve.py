@@ -105,7 +105,7 @@ def duration_settings(recipe: Recipe, profile: Profile, blocks: Sequence[SubsetP
     exposures, rule = target_exposures(profile.kind, profile.family)
     wanted = train.exposures or exposures
     epochs = epochs_for_exposures(wanted, largest_repeats(blocks))
-    source = FROM_RECIPE if train.exposures else default_by_guide(rule, msg("{n} exposures per picture", n=wanted))
+    source = FROM_RECIPE if train.exposures else default_by_guide(rule, msg("{n} exposures per image", n=wanted))
     return fixed("max_train_epochs", epochs, source)
 
 

@@ -70,12 +70,14 @@ class ResumeSteps:
 def plan_resume_steps(course: TrainingSchedule, step: int) -> ResumeSteps | Message:
     """How to go on from a state of that step, or in words why that cannot be."""
     if step >= course.steps:
-        return msg("it is of the last step: nothing is left to train")
+        return msg("it is from the last step; nothing is left to train")
     epochs, inside = divmod(step, course.steps_per_epoch)
     if inside and course.accumulation > 1:
         return msg(
-            "it was saved inside epoch {epoch}, and with gradient_accumulation_steps = {n} sd-scripts goes on from an "
-            "epoch's end only",
+            (
+                "it was saved within epoch {epoch}; with gradient_accumulation_steps = {n}, sd-scripts can "
+                "only resume from the end of an epoch"
+            ),
             epoch=epochs + 1,
             n=course.accumulation,
         )

@@ -28,7 +28,7 @@ def dataset_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
             "bucket_no_upscale",
             train.bucket_no_upscale,
             False,
-            forced_by("S16", msg("else the bucket limits do nothing")),
+            forced_by("S16", msg("without this, the bucket limits have no effect")),
         ),
         *choose("min_bucket_reso", train.min_bucket_reso, min(256, low), forced_by("S15")),
         *choose("max_bucket_reso", train.max_bucket_reso, *_default_max_bucket(high, profile)),
@@ -155,5 +155,5 @@ def gradient_accumulation_settings(train: Train, profile: Profile) -> tuple[Sett
         "gradient_accumulation_steps",
         train.gradient_accumulation_steps,
         default,
-        default_by_guide("G7.23", msg("2 is ours")),
+        default_by_guide("G7.23", msg("the number 2 is lorabake's choice")),
     )

@@ -145,13 +145,16 @@ def _lycoris_defaults(profile: Profile) -> dict[str, tuple[object, Source]]:
         defaults["conv_dim"] = (CONV_RANK, default_by_guide("G4.77"))
         defaults["conv_alpha"] = (1.0, default_by_guide("G4.77"))
     if profile.network in RANK_DROPOUT_ALGORITHMS:
-        defaults["rank_dropout"] = (0.1, forced_by("S34", msg("the guide's dropout of 0.1 (G4.86), where it works")))
+        defaults["rank_dropout"] = (
+            0.1,
+            forced_by("S34", msg("the guide's dropout of 0.1 (G4.86), set where it works")),
+        )
     if profile.network == "lokr":
         defaults["factor"] = (-1, default_by_guide("G7.19"))
     if profile.network == "dylora":
         defaults["block_size"] = (
             DYLORA_BLOCK_SIZE,
-            default_by_lorabake(msg("LyCORIS' own default, written down because the rank must divide by it")),
+            default_by_lorabake(msg("LyCORIS' default, written out because it must divide the rank evenly")),
         )
     return defaults
 
@@ -163,7 +166,7 @@ def _choose_preset(network: Network, profile: Profile) -> tuple[str, Source] | N
     if network.preset and _is_preset_file(network.preset):
         return PurePath(network.preset).name, FROM_RECIPE
     if network.preset == "ia3" or (profile.network == "ia3" and network.preset is None):
-        return IA3_PRESET_FILE, forced_by("S35", msg("LyCORIS' own ia3 preset matches no layer"))
+        return IA3_PRESET_FILE, forced_by("S35", msg("LyCORIS' ia3 preset matches no layer"))
     if not profile.sdxl and network.preset in {None, *LYCORIS_PRESETS_BROKEN_ON_SD1[:1]}:
         return FULL_PRESET_FILE, forced_by(
             "S35", msg("preset full crashes LyCORIS 4 on SD1.5; this file trains the same layers")

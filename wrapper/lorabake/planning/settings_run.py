@@ -68,7 +68,7 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
     """Precision, attention, latents and the data loader."""
     train = recipe.train
     precision = get_default_precision("cuda" if profile.cuda else "cpu")
-    why = default_by_guide("G4.14") if profile.cuda else by_hardware(msg("no NVIDIA GPU: float32 on the CPU"))
+    why = default_by_guide("G4.14") if profile.cuda else by_hardware(msg("no NVIDIA GPU, so float32 on the CPU"))
     checkpoint = True if profile.sdxl or 0 < profile.gpu_memory_mib < LARGE_GPU_MIB else None
     chosen = train.mixed_precision or precision
     return (
@@ -83,21 +83,21 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
             train.cache_latents,
             "cache_latents",
             True,
-            default_by_guide("G4.39", msg("in main memory, and it saves VRAM")),
+            default_by_guide("G4.39", msg("kept in RAM, saves VRAM")),
         ),
         *_flag_settings(train.cache_latents_to_disk, "cache_latents_to_disk", None, default_by_guide("G4.40")),
         *choose(
             "max_data_loader_n_workers",
             train.max_data_loader_n_workers,
             1,
-            default_by_lorabake(msg("results depend on it; one worker gives the same on any machine")),
+            default_by_lorabake(msg("results depend on it; one worker gives the same results on any machine")),
         ),
         *_persistent_worker_settings(recipe),
         *choose(
             "seed",
             train.seed,
             DEFAULT_SEED,
-            default_by_lorabake(msg("a fixed seed makes the run repeatable (G4.94, S40)")),
+            default_by_lorabake(msg("a fixed seed makes the run reproducible (G4.94, S40)")),
         ),
     )
 
@@ -112,7 +112,7 @@ def _attention_settings(wanted: str | None, probe: AttentionProbe, *, determinis
         return choose(wanted, True)
     if deterministic:
         return fixed(
-            "sdpa", True, forced_by("S40", msg("deterministic: PyTorch's own attention can be repeated exactly"))
+            "sdpa", True, forced_by("S40", msg("deterministic: PyTorch's own attention is exactly reproducible"))
         )
     if probe.xformers:
         return fixed("xformers", True, default_by_guide("G4.96", probe.reason))
@@ -132,7 +132,7 @@ def _persistent_worker_settings(recipe: Recipe) -> tuple[Setting, ...]:
         recipe.train.persistent_data_loader_workers,
         "persistent_data_loader_workers",
         default,
-        default_by_lorabake(msg("main memory, not VRAM (G4.95)")),
+        default_by_lorabake(msg("uses RAM, not VRAM (G4.95)")),
     )
 
 
@@ -167,12 +167,12 @@ def sample_settings(recipe: Recipe, every: int | None) -> tuple[Setting, ...]:
         return ()
     asked = sample.sample_every_n_epochs or sample.sample_every_n_steps
     return (
-        *fixed("sample_prompts", PROMPTS_FILE, default_by_lorabake(msg("the recipe's prompts, one a line"))),
+        *fixed("sample_prompts", PROMPTS_FILE, default_by_lorabake(msg("the recipe's prompts, one per line"))),
         *choose(
             "sample_every_n_epochs",
             sample.sample_every_n_epochs,
             None if asked else every or 1,
-            default_by_lorabake(msg("as often as a file is saved")),
+            default_by_lorabake(msg("as often as a LoRA is saved")),
         ),
         *choose("sample_every_n_steps", sample.sample_every_n_steps),
         *choose("sample_at_first", sample.sample_at_first or None),

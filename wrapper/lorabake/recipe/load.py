@@ -61,8 +61,8 @@ def load_recipe(path: Path, content: bytes | None = None) -> LoadedRecipe:
     except tomllib.TOMLDecodeError as error:
         return LoadedRecipe(path, content, None, None, (toml_error_finding(error, text),))
     except (RecursionError, ValueError):  # brackets within brackets without end; a number of thousands of digits
-        said = msg("this is no recipe: a list or a number in it goes on without end")
-        found = make_syntax_finding(said, msg("take it out"), None, None)
+        said = msg("not a valid recipe: a list or a number in it is too long")
+        found = make_syntax_finding(said, msg("remove it"), None, None)
         return LoadedRecipe(path, content, None, None, (found,))
     return _validate(path, content, raw)
 
@@ -71,11 +71,14 @@ def _read_file(path: Path) -> bytes:
     try:
         return files.read_bytes(path, MAX_BYTES)
     except FileNotFoundError as error:
-        hint = msg("`lorabake recipes list` shows the shipped ones, `lorabake recipes copy NAME` gives you one to edit")
-        raise RecipeError(msg("there is no recipe {path}", path=path), hint=hint) from error
+        hint = msg(
+            "`lorabake recipes list` lists the built-in recipes; `lorabake recipes copy NAME` copies "
+            "one for you to edit"
+        )
+        raise RecipeError(msg("recipe not found: {path}", path=path), hint=hint) from error
     except OSError as error:
         if files.is_folder(path):
-            raise RecipeError(msg("{path} is a folder; name the recipe file in it", path=path)) from error
+            raise RecipeError(msg("{path} is a folder; pass the recipe file in it", path=path)) from error
         raise RecipeError(msg("cannot read {path}: {why}", path=path, why=files.reason(error))) from error
     except ValueError as error:  # characters that no file name has
         raise RecipeError(msg("cannot read {path}: {why}", path=path, why=str(error))) from error

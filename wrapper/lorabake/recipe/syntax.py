@@ -8,29 +8,32 @@ from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, literal, msg
 
 # What the mistakes that people make are called by tomllib, what they are, and what to do.
-_BACKSLASH = (msg("a backslash has a meaning of its own in text"), msg("write paths with / or in single quotes"))
+_BACKSLASH = (msg("a backslash starts an escape sequence in text"), msg("write paths with /, or in single quotes"))
 _NOT_CLOSED = msg("the text is not closed on its line")
-_TABLE = (msg("the name of a table is not closed"), msg("write [train] or [[concept]] on a line of its own"))
+_TABLE = (msg("the table name is not closed"), msg("write [train] or [[concept]] on a separate line"))
 _ERROR_TEXTS = {
-    "Illegal character '\\n'": (_NOT_CLOSED, msg('end it with a quote: "like this"')),
-    'Expected "\'"': (_NOT_CLOSED, msg("end it with the single quote that it begins with")),
+    "Illegal character '\\n'": (_NOT_CLOSED, msg('close it with a quote: "like this"')),
+    'Expected "\'"': (_NOT_CLOSED, msg("close it with the single quote it starts with")),
     "Unterminated string": (
-        msg("the text that begins here is not closed"),
-        msg("end it with the quotes it begins with"),
+        msg("the text that starts here is not closed"),
+        msg("close it with the quotes it starts with"),
     ),
-    "Unclosed array": (msg("the list that begins here is not closed"), msg("end it with ], and put commas between")),
+    "Unclosed array": (
+        msg("the list that starts here is not closed"),
+        msg("close it with ], and put commas between the items"),
+    ),
     "Expected ']' at the end of a table": _TABLE,
     "Expected ']]' at the end of an array": _TABLE,
     "Expected newline or end of document": (
-        msg("something stands behind the value"),
-        msg('one key = value a line; text with a " in it stands in single quotes'),
+        msg("unexpected text after the value"),
+        msg('write one key = value per line; put text that contains " in single quotes'),
     ),
     "Invalid value": (
-        msg("this is no value"),
-        msg('text stands in quotes "like this"; true and false in lower case; lists in [ ] with commas'),
+        msg("not a valid value"),
+        msg('write text in quotes "like this", true and false in lower case, and lists in [ ] with commas'),
     ),
-    "Cannot overwrite a value": (msg("this key is there twice"), msg("keep one of the two")),
-    "Cannot declare": (msg("this table is there twice"), msg("keep one header and put all its keys below it")),
+    "Cannot overwrite a value": (msg("duplicate key"), msg("keep one of the two")),
+    "Cannot declare": (msg("duplicate table"), msg("keep one header and put all its keys below it")),
     "Unescaped '\\'": _BACKSLASH,
     "Invalid hex value": _BACKSLASH,
 }
@@ -48,7 +51,7 @@ def toml_error_finding(error: tomllib.TOMLDecodeError, text: str) -> Finding:
         line, column = _find_start_line(text), None
     unknown = (literal(message or str(error)), _GENERIC_FIX)
     said, fix = next((words for start, words in _ERROR_TEXTS.items() if message.startswith(start)), unknown)
-    return make_syntax_finding(msg("not valid TOML: {why}", why=said), fix, line, column)
+    return make_syntax_finding(msg("invalid TOML: {why}", why=said), fix, line, column)
 
 
 def _find_start_line(text: str) -> int:

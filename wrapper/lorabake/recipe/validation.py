@@ -41,7 +41,7 @@ def _make_finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
         return None
     if kind == "missing":
         key = tuple(detail["loc"])
-        said = msg("is needed and not there")
+        said = msg("required key is missing")
         return Finding(rule="missing-key", severity=Severity.ERROR, where=key, message=said, fix=_missing_key_fix(key))
     rule, message, fix = _describe_error(kind, detail, where)
     return Finding(rule=rule, severity=Severity.ERROR, where=where, message=message, fix=fix)
@@ -57,9 +57,9 @@ def _describe_error(kind: str, detail: ErrorDetails, where: Where) -> tuple[str,
     if "write" in context:
         return kind, context["said"], msg("write {what}", what=context["write"])
     if where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
-        return "wrong-type", msg("is nothing that sd-scripts takes"), ANY_VALUE_FIX
+        return "wrong-type", msg("not a value that sd-scripts accepts"), ANY_VALUE_FIX
     if where == ("train", "resolution") and isinstance(detail["input"], list | str):
-        return "wrong-type", msg("is not a size"), msg("write 768, or [width, height] such as [640, 768]")
+        return "wrong-type", msg("not a valid size"), msg("write 768, or [width, height] such as [640, 768]")
     return _describe_wrong_value(detail)
 
 
@@ -78,16 +78,16 @@ def _strip_location(loc: Where, raw: Raw) -> Where:
 
 def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
     name, meant = str(where[-1]), guess_key(where)
-    unknown = msg("is not a key of a recipe")
+    unknown = msg("unknown key")
     if name in KEY_ALIASES:
         return unknown, msg("use `{key}`", key=KEY_ALIASES[name])
     if meant and meant[-1] == name:
-        return msg("does not belong here"), msg("it is `{key}`", key=".".join(meant))
+        return msg("wrong table for this key"), msg("use `{key}`", key=".".join(meant))
     if meant:
         shown = meant[-1] if meant[:-1] == tuple(part for part in where[:-1] if isinstance(part, str)) else None
         return unknown, msg("did you mean `{key}`?", key=shown or ".".join(meant))
     own = ", ".join(list_keys(where[:-1]))
-    return unknown, msg("known here: {keys}; other sd-scripts options go into [kohya]", keys=own)
+    return unknown, msg("known keys here: {keys}; other sd-scripts options go under [kohya]", keys=own)
 
 
 def guess_key(where: Where) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ def _describe_bad_choice(detail: ErrorDetails, where: Where) -> tuple[Message, M
     given = _shorten_text(detail["input"]) if isinstance(detail["input"], str) else shorten_value(detail["input"])
     near = difflib.get_close_matches(given.lower(), [str(choice).lower() for choice in choices], 1, 0.6)
     best = next((choice for choice in choices if near and str(choice).lower() == near[0]), None)
-    message = context.get("said") or msg('"{given}" is not a {key} that lorabake knows', given=given, key=where[-1])
+    message = context.get("said") or msg('unknown value "{given}" for {key}', given=given, key=where[-1])
     listed = msg("one of: {choices}", choices=", ".join(str(choice) for choice in choices))
     if best is None:
         return message, listed
@@ -145,7 +145,7 @@ def _list_choices(where: Sequence[str | int]) -> tuple[str, ...]:
 
 TABLE_ARRAYS = ("concept", "regularization", "ignore")  # tables that may be there several times
 TABLE_WORDS = (msg("a table"), msg("a table: name = value lines under a [header]"))
-ANY_VALUE_FIX = msg("write a number, text in quotes, true, false, or a list of one of these")
+ANY_VALUE_FIX = msg("write a number, text in quotes, true, false, or a list of these")
 TYPE_WORDS = {
     "int_type": (msg("a whole number"), msg("a whole number without quotes or decimals, such as 16")),
     "int_from_float": (msg("a whole number"), msg("a whole number without decimals, such as 16")),
@@ -170,7 +170,7 @@ def _describe_wrong_value(detail: ErrorDetails) -> tuple[str, Message, Message]:
     kind = detail["type"]
     given: object = detail["input"]
     if kind == "tuple_type" and isinstance(given, dict):
-        said = msg("may be there several times, so its header has two brackets")
+        said = msg("can appear several times, so its header needs two brackets")
         header = f"[[{detail['loc'][-1]}]]"
         return "wrong-type", said, msg("write {what}", what=header)
     if kind == "too_short":
@@ -196,13 +196,13 @@ def _describe_wrong_length(given: object, context: Raw) -> tuple[Message, Messag
 
 
 def _describe_wrong_type(given: object, wanted: Message) -> Message:
-    found = TOML_WORDS.get(type(given), msg("something else"))
+    found = TOML_WORDS.get(type(given), msg("another type"))
     if isinstance(given, dict | list):
-        return msg("must be {wanted}, but is {found}", wanted=wanted, found=found)
+        return msg("must be {wanted}, not {found}", wanted=wanted, found=found)
     shown = f'"{_shorten_text(given)}"' if isinstance(given, str) else shorten_value(given)
     if isinstance(given, bool):
         shown = shown.lower()
-    return msg("must be {wanted}, but is {found} ({value})", wanted=wanted, found=found, value=shown)
+    return msg("must be {wanted}, not {found} ({value})", wanted=wanted, found=found, value=shown)
 
 
 def _shorten_text(text: str) -> str:
@@ -223,11 +223,11 @@ def _range_fix(detail: ErrorDetails) -> Message:
     context = detail.get("ctx") or {}
     bounds = {
         "ge": msg("a number of at least {bound}", bound=_format_bound(context.get("ge", 0))),
-        "gt": msg("a number of more than {bound}", bound=_format_bound(context.get("gt", 0))),
+        "gt": msg("a number greater than {bound}", bound=_format_bound(context.get("gt", 0))),
         "le": msg("a number of at most {bound}", bound=_format_bound(context.get("le", 0))),
-        "lt": msg("a number of less than {bound}", bound=_format_bound(context.get("lt", 0))),
+        "lt": msg("a number less than {bound}", bound=_format_bound(context.get("lt", 0))),
     }
-    said = next((words for name, words in bounds.items() if name in context), msg("a value that fits"))
+    said = next((words for name, words in bounds.items() if name in context), msg("a valid value"))
     return msg("write {what}", what=said)
 
 

@@ -33,7 +33,7 @@ def failure_outcome(error: Exception) -> Outcome:
         return Outcome(code="not-started", message=error.message, hint=error.hint)
     name = f"{type(error).__name__}: {error}"
     message = msg("lorabake itself failed: {error}", error=name)
-    return Outcome(code="lorabake-failed", message=message, hint=msg("this is a fault of lorabake: please report it"))
+    return Outcome(code="lorabake-failed", message=message, hint=msg("this is a bug in lorabake; please report it"))
 
 
 def loss_remarks(record: Record, losses: LossMonitor) -> tuple[Message, ...]:
@@ -52,8 +52,10 @@ def loss_remarks(record: Record, losses: LossMonitor) -> tuple[Message, ...]:
         found.append(said)
     if jump is not None:
         said = msg(
-            "the average loss jumped from {before:.3g} to {after:.3g} around step {step}: compare the files saved "
-            "before and after",
+            (
+                "the average loss jumped from {before:.3g} to {after:.3g} around step {step}; compare the "
+                "files saved before and after"
+            ),
             before=jump.before,
             after=jump.after,
             step=jump.step,
@@ -74,10 +76,10 @@ def with_input_changes(
     outcome = outcome.model_copy(update={"inputs_changed": tuple(changes[:KEPT])})
     names, n = format_changed_names(changes), len(changes)
     if status != "finished":
-        said = msg("inputs that changed while it ran ({n}): {names}", n=n, names=names)
+        said = msg("inputs that changed during the run ({n}): {names}", n=n, names=names)
         return outcome.model_copy(update={"remarks": (*outcome.remarks, said)}), status
-    message = msg("{how}, but inputs changed while it ran ({n}): {names}", how=outcome.message, n=n, names=names)
-    hint = msg("it may have been trained with the old or the new versions; train again with those you want")
+    message = msg("{how}, but inputs changed during the run ({n}): {names}", how=outcome.message, n=n, names=names)
+    hint = msg("the run may have used the old or the new files; train again with the ones you want")
     return outcome.model_copy(update={"code": "inputs-changed", "message": message, "hint": hint}), "inputs-changed"
 
 
@@ -96,20 +98,20 @@ def _incomplete_lora_remarks(outcome: Outcome, root: Path) -> tuple[Message, ...
     good = [file for file in loras if file.incomplete is None]
     names = join_list([literal(name) for name in bad])
     if not good:
-        return (msg("not complete: {files}; there is no complete LoRA", files=names),)
+        return (msg("incomplete: {files}; no complete LoRA exists", files=names),)
     last = max(good, key=lambda file: (root / file.name).stat().st_mtime_ns)
-    return (msg("not complete: {files}; the last complete LoRA is {last}", files=names, last=last.name),)
+    return (msg("incomplete: {files}; the last complete LoRA is {last}", files=names, last=last.name),)
 
 
 def deleted_folder_outcome(root: Path, seen: LogSummary, returncode: int | None) -> Outcome:
     """How a run ends whose folder is gone: nothing can be written down."""
     step = seen.step.number if seen.step is not None else 0
     message = msg(
-        "{folder} was deleted or moved to another disk while it ran; the trainer was stopped after step {step}",
+        ("{folder} was deleted or moved to another disk during the run; the trainer was stopped after step {step}"),
         folder=root,
         step=step,
     )
-    hint = msg("run it again, and keep its folder where it is until it ends")
+    hint = msg("run it again, and do not move or delete its folder until it ends")
     return Outcome(
         code=DELETED, message=message, hint=hint, returncode=returncode, steps=step, last_words=seen.last_words
     )
@@ -118,12 +120,12 @@ def deleted_folder_outcome(root: Path, seen: LogSummary, returncode: int | None)
 def with_moved_folder(outcome: Outcome, status: RunStatus, root: Path) -> Outcome:
     """The outcome of a run whose folder was moved to ``root`` while it ran: the trainer works on in it, but relative
     paths lead elsewhere from there."""
-    said = msg("the run folder was moved to {folder} while it ran", folder=root)
+    said = msg("the run folder was moved to {folder} during the run", folder=root)
     outcome = outcome.model_copy(update={"moved_to": escape_undecodable(str(root))})
     if status != "failed" or outcome.code not in CODES_CAUSED_BY_MOVE:
         return outcome.model_copy(update={"remarks": (*outcome.remarks, said)})
     message = msg("{problem}: {sequel}", problem=said, sequel=outcome.message)
-    hint = msg("do not move the folder of a run before the run ends")
+    hint = msg("do not move the run folder until the run ends")
     return outcome.model_copy(update={"code": MOVED, "message": message, "hint": hint})
 
 
@@ -159,7 +161,7 @@ def resume_command_hint(record: Record, root: Path) -> Message | None:
         return None
     if outcome.resume_step is not None:
         return msg(
-            "resume it: lorabake resume {run} (from step {step} of {total})",
+            "resume it with `lorabake resume {run}` (from step {step} of {total})",
             run=root,
             step=outcome.resume_step,
             total=record.planned_steps,

@@ -96,11 +96,11 @@ def create_run_folder(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
     try:
         paths.root.mkdir(parents=True)
     except FileExistsError as error:
-        hint = msg("a run folder is never used twice: name another one, or move this one away")
-        raise MachineError(msg("{path} exists already", path=paths.root), hint) from error
+        hint = msg("run folders are never reused; choose another one, or move this one away")
+        raise MachineError(msg("{path} already exists", path=paths.root), hint) from error
     except OSError as error:
         why = error.strerror or str(error)
-        raise MachineError(msg("cannot make the run folder {folder}: {why}", folder=paths.root, why=why)) from error
+        raise MachineError(msg("cannot create the run folder {folder}: {why}", folder=paths.root, why=why)) from error
     try:
         for folder in (paths.log.parent, paths.tensorboard, paths.output):
             files.make_folder(folder, within=paths.root)
@@ -139,7 +139,7 @@ def read_record(path: Path) -> Record:
     try:
         return parse_lenient(Record, files.read_bytes(path, within=path.parent))
     except (OSError, ValueError, RecursionError) as error:
-        raise MachineError(msg("{path} is not the record of a run: {why}", path=path, why=str(error))) from error
+        raise MachineError(msg("{path} is not a valid run record: {why}", path=path, why=str(error))) from error
 
 
 def list_outputs(paths: RunPaths) -> tuple[OutputFile, ...]:

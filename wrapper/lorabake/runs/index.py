@@ -75,7 +75,7 @@ def load_record(paths: RunPaths) -> Record:
     try:
         found = read_bytes(paths.record, within=paths.root)
     except OSError as error:
-        raise MachineError(msg("{path} cannot be read: {why}", path=paths.record, why=reason(error))) from error
+        raise MachineError(msg("cannot read {path}: {why}", path=paths.record, why=reason(error))) from error
     try:
         return parse_lenient(Record, found)
     except ValidationError as error:
@@ -86,14 +86,14 @@ def _invalid_record_error(path: Path, content: bytes, error: ValidationError) ->
     try:
         table: object = json.loads(content)
     except (ValueError, RecursionError):
-        return MachineError(msg("{path} is damaged: it is not JSON", path=path))
+        return MachineError(msg("{path} is damaged (not valid JSON)", path=path))
     version = cast("dict[str, object]", table).get("version") if isinstance(table, dict) else None
     if isinstance(version, int) and version > 1:
-        said = msg("{path} was written by a newer lorabake (its version is {n})", path=path, n=version)
+        said = msg("{path} was written by a newer lorabake (record version {n})", path=path, n=version)
         return MachineError(said, msg("update lorabake"))
     first = error.errors(include_url=False)[0]
     key = ".".join(map(str, first["loc"])) or "it"
-    return MachineError(msg("{path} is not the record of a run: {key}: {why}", path=path, key=key, why=first["msg"]))
+    return MachineError(msg("{path} is not a valid run record ({key}: {why})", path=path, key=key, why=first["msg"]))
 
 
 def _find_by_name(name: str, here: Path) -> Path:
@@ -110,7 +110,9 @@ def _find_by_name(name: str, here: Path) -> Path:
         raise shut[0] if shut else _unknown_run_error(name, here)
     if len(found) > 1:
         places = ", ".join(_display_path(each, here) for each in found)
-        raise MachineError(msg("there are several runs named {name}", name=name), msg("name one: {runs}", runs=places))
+        raise MachineError(
+            msg("there are several runs named {name}", name=name), msg("pass one of these: {runs}", runs=places)
+        )
     return found[0]
 
 
@@ -140,24 +142,24 @@ def _unknown_run_error(name: str, here: Path) -> MachineError:
     """No such run; near names where there are any."""
     path = here / name
     if path.is_dir():
-        said = msg("{path} is no run folder: it has no record.json", path=name or ".")
+        said = msg("{path} is not a run folder: it has no record.json", path=name or ".")
         inside = sorted(_display_path(each.parent, here) for each in path.glob(f"*/{RECORD_FILE}"))
         return MachineError(said, _suggest_runs(inside) if inside else None)
     if path.is_file():
-        hint = msg("name a run folder, such as runs/NAME-001")
+        hint = msg("pass a run folder, such as runs/NAME-001")
         runs = _list_recipe_runs(path, here) if path.suffix == ".toml" else []
         if runs:
-            hint = msg("this is a recipe; its runs: {runs}", runs=", ".join(runs))
-        return MachineError(msg("{path} is in no run folder", path=name), hint)
+            hint = msg("this is a recipe; pass one of its runs: {runs}", runs=", ".join(runs))
+        return MachineError(msg("{path} is not in a run folder", path=name), hint)
     known = {
         each.parent.name: each.parent for folder in iter_runs_folders(here) for each in folder.glob(f"*/{RECORD_FILE}")
     }
     last = Path(name).name
     near = difflib.get_close_matches(last, known, 5, 0.6) or [each for each in sorted(known) if each.startswith(last)]
-    hint = msg("name a run folder, or a run that lies under ./runs or beside a recipe here")
+    hint = msg("pass a run folder, or the name of a run in ./runs or next to a recipe here")
     if near and last:
         hint = _suggest_runs([_display_path(known[each], here) for each in sorted(near)])
-    return MachineError(msg("there is no run {name}", name=name), hint)
+    return MachineError(msg("run not found: {name}", name=name), hint)
 
 
 def _list_recipe_runs(recipe: Path, here: Path) -> list[str]:
@@ -176,7 +178,9 @@ def _list_recipe_runs(recipe: Path, here: Path) -> list[str]:
 
 def _suggest_runs(runs: Sequence[str]) -> Message:
     return (
-        msg("did you mean {name}?", name=runs[0]) if len(runs) == 1 else msg("name one: {runs}", runs=", ".join(runs))
+        msg("did you mean {name}?", name=runs[0])
+        if len(runs) == 1
+        else msg("pass one of these: {runs}", runs=", ".join(runs))
     )
 
 

@@ -13,7 +13,7 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
-from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg, nmsg
+from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -85,10 +85,10 @@ def _foreign_reason(place: str, state: os.stat_result, *, known_file: bool, fold
     if S_ISLNK(state.st_mode):
         return msg("it is a symbolic link")
     if S_ISDIR(state.st_mode):
-        return None if folders.fullmatch(place) else msg("no run has such a folder")
+        return None if folders.fullmatch(place) else msg("unexpected folder")
     if not S_ISREG(state.st_mode):
         return msg("it is not a regular file")
-    return None if known_file else msg("no run has such a file")
+    return None if known_file else msg("unexpected file")
 
 
 def _iter_entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
@@ -100,7 +100,7 @@ def _iter_entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             for entry in entries:
                 count += 1
                 if count > MAX_ENTRIES:
-                    raise MachineError(msg("{run} has more files than a run can have", run=root))
+                    raise MachineError(msg("{run} has too many files for a run", run=root))
                 place, state = f"{inside}/{entry.name}" if inside else entry.name, entry.stat(follow_symlinks=False)
                 yield place, state
                 if S_ISDIR(state.st_mode):
@@ -112,6 +112,6 @@ def _foreign_files_error(root: Path, found: list[tuple[str, Message]]) -> Machin
         [msg("{file} ({why})", file=escape_undecodable(place), why=why) for place, why in sorted(found)[:FILES_SHOWN]]
     )
     if len(found) > FILES_SHOWN:
-        shown = nmsg(len(found) - FILES_SHOWN, "{some} and {n} more", "{some} and {n} more", some=shown)
-    said = msg("{run} has files that lorabake did not make: {files}", run=root, files=literal(shown))
-    return MachineError(said, msg("nothing was started; move these files elsewhere, or delete them"))
+        shown = msg("{some} and {n} more", n=len(found) - FILES_SHOWN, some=shown)
+    said = msg("{run} contains files that lorabake did not create: {files}", run=root, files=literal(shown))
+    return MachineError(said, msg("nothing was started; move or delete these files"))

@@ -71,7 +71,7 @@ def finite_loss_hint(facts: RunFacts) -> Message:
         parts.append(msg('set mixed_precision = "bf16"'))
         parts += [] if facts.has("no_half_vae") else [msg("set no_half_vae = true")]
     if facts.settings.get("max_grad_norm") == 0:
-        parts.append(msg("set max_grad_norm = 1, since the gradients are not clipped"))
+        parts.append(msg("set max_grad_norm = 1, because gradients are not clipped now"))
     adapts = str(facts.settings.get("optimizer_type", "")).lower().startswith("prodigy")
     parts.append(msg("lower d_coef in optimizer_args") if adapts else msg("lower the learning rate"))
     return join_list(parts, "; ")
@@ -79,14 +79,14 @@ def finite_loss_hint(facts: RunFacts) -> Message:
 
 def missing_package_hint(facts: RunFacts) -> Message:
     if facts.own_trainer:
-        return msg("install it into the Python that runs your sd-scripts, or train without --sd-scripts and --python")
-    return msg("`lorabake trainer install --repair` installs the trainer's packages again")
+        return msg("install it in the Python that runs your sd-scripts, or train without --sd-scripts and --python")
+    return msg("run `lorabake trainer install --repair` to reinstall the trainer's packages")
 
 
 def damaged_checkout_hint(facts: RunFacts) -> Message:
     if facts.own_trainer:
         return msg("restore your sd-scripts (`git status` there shows what is missing), or train without --sd-scripts")
-    return msg("`lorabake trainer install --repair` restores it")
+    return msg("run `lorabake trainer install --repair` to restore it")
 
 
 OUT_OF_RAM = KnownFailure(
@@ -126,22 +126,22 @@ KNOWN_FAILURES = (
             r"Can't load tokenizer|LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to 'https?://"
             r"|MaxRetryError|Cannot find the requested files in the disk cache"
         ),
-        msg("a file from the Hugging Face hub is missing on this machine and could not be fetched"),
+        msg("a file from the Hugging Face hub is not on this machine and could not be downloaded"),
         lambda _: msg(
-            "connect once so that it is kept, or give base.tokenizer_cache_dir a folder that holds the tokenizer"
+            "go online once to download it, or set base.tokenizer_cache_dir to a folder that contains the tokenizer"
         ),
     ),
     KnownFailure(
         "missing-package",
         re.compile(r"ModuleNotFoundError|ImportError"),
-        msg("the trainer's Python lacks a package"),
+        msg("a package is missing from the trainer's Python"),
         missing_package_hint,
     ),
     KnownFailure(
         "no-gpu",
         re.compile(r"No CUDA GPUs are available|NVIDIA driver|no kernel image is available|CUDA error: invalid device"),
         msg("the GPU cannot be used"),
-        lambda _: msg("look whether nvidia-smi shows it and whether its driver is new enough for the trainer's torch"),
+        lambda _: msg("check that nvidia-smi shows it and that its driver is new enough for the trainer's torch"),
     ),
 )
 # Options whose value names something to import, and the recipe's key for each.
@@ -179,13 +179,13 @@ def diagnose_import_error(exception: str, facts: RunFacts) -> Verdict | None:
         value = facts.settings.get(option)
         if isinstance(value, str) and value not in DEFAULT_NETWORK_MODULES and _names_import(value, module, name):
             problem = msg(
-                '{key} = "{value}": the trainer\'s Python has no {missing}',
+                '{key} = "{value}": {missing} not found in the trainer\'s Python',
                 missing=name or module,
                 key=key,
                 value=value,
             )
             message = msg("{problem} ({words})", problem=problem, words=truncate_text(exception))
-            hint = msg("give {key} a name that the trainer's Python has, or remove it", key=key)
+            hint = msg("set {key} to a name that exists in the trainer's Python, or remove it", key=key)
             return Verdict("wrong-name", message, hint)
     if module.partition(".")[0] in SD_SCRIPTS_MODULES:
         problem = msg("sd-scripts is incomplete or damaged")

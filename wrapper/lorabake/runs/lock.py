@@ -63,19 +63,19 @@ class ActiveRun:
         who = self.owner.describe_owner() if self.owner is not None else msg("an unknown process")
         if not self.certain:
             said = msg("{run} may be in progress: {who}", run=self.root, who=who)
-            hint = msg("if you are sure that this process no longer exists, remove {file}", file=self.file or self.root)
+            hint = msg("if you are sure that this process no longer exists, delete {file}", file=self.file or self.root)
         elif self.is_supervised:
             said = msg("{run} is in progress: {who}", run=self.root, who=who)
-            hint = msg("wait until it ends, or stop it: kill {pids}", pids=str(self.owner.pid if self.owner else ""))
+            hint = msg(
+                "wait until it ends, or stop it with `kill {pids}`", pids=str(self.owner.pid if self.owner else "")
+            )
         elif self.is_guarded:
-            said = msg("the trainer of {run} is still being stopped: its lorabake was killed", run=self.root)
+            said = msg("lorabake was killed; the trainer of {run} is still being stopped", run=self.root)
             hint = msg("try again in a few seconds")
         else:
             who = self.trainer
-            said = msg(
-                "the trainer of {run} is still running, but its lorabake was killed: {who}", run=self.root, who=who
-            )
-            hint = msg("wait until it ends, or stop it: kill {pids}", pids=self._pid_list or "PID")
+            said = msg("lorabake was killed, but the trainer of {run} is still running: {who}", run=self.root, who=who)
+            hint = msg("wait until it ends, or stop it with `kill {pids}`", pids=self._pid_list or "PID")
         return MachineError(said, hint)
 
     @property

@@ -262,4 +262,6 @@ def _iter_numbered_paths(place: Path) -> Iterator[Path]:
 
 def describe_uncollected(adopted: CollectedOutputs) -> tuple[Message, ...]:
     """A remark for each file that was left where it is."""
-    return tuple(msg("{file} is not whole and stays there: {why}", file=file, why=why) for file, why in adopted.left)
+    return tuple(
+        msg("{file} is incomplete and was left in place: {why}", file=file, why=why) for file, why in adopted.left
+    )

@@ -213,25 +213,27 @@ def missing_files_problem(paths: RunPaths) -> Message | None:
     """The files without which nobody can tell whether a run can go on: which is gone, or of no use."""
     for path in (paths.train, paths.output):
         if not path.exists():
-            return msg("{file} is gone", file=path.name)
+            return msg("{file} is missing", file=path.name)
     if not paths.output.is_dir():
-        return msg("{file} is no folder any more", file=paths.output.name)
+        return msg("{file} is no longer a folder", file=paths.output.name)
     if read_train_settings(paths) is None:
-        return msg("{file} changed and is no TOML any more", file=paths.train.name)
+        return msg("{file} changed and is not valid TOML", file=paths.train.name)
     if not paths.events.exists() and not paths.log.exists():
         events, log = paths.events.name, paths.log.relative_to(paths.root).as_posix()
-        return msg("{events} and {log} are gone, which say how far the training goes", events=events, log=log)
+        return msg(
+            "{events} and {log} are missing, and only they record the total number of steps", events=events, log=log
+        )
     return None
 
 
 def resume_hint(view: ResumeOptions, settings: Table | None) -> Message:
     """Why a run cannot be resumed, and what to do the next time."""
     if view.passed or view.way is not None:
-        return msg("none of its states can be used: start it again with `lorabake rerun`")
+        return msg("none of its saved states can be used; start again with `lorabake rerun`")
     settings = settings or {}
     keys = [] if settings.get("save_state") else ["save.save_state = true"]
     if not any(settings.get(name) for name in ("save_every_n_epochs", "save_every_n_steps")):
         keys.append("save.save_every_n_epochs")
     if not keys or (view.training is None and settings.get("save_state")):
-        return msg("it did not get as far as its first state: start it again with `lorabake rerun`")
-    return msg("no state was saved: set {keys} in the recipe, and run it again", keys=join_list(keys))
+        return msg("it ended before its first state was saved; start again with `lorabake rerun`")
+    return msg("no state was saved; set {keys} in the recipe and run it again", keys=join_list(keys))

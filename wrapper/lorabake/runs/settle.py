@@ -113,7 +113,7 @@ def _interruption_outcome(paths: RunPaths, record: Record, seen: LogSummary, ste
         message = msg(
             "lorabake was killed or crashed; the trainer reached its last step, but the result was not checked"
         )
-        hint = msg("check and finish it: lorabake resume {run}", run=paths.root)
+        hint = msg("check and finish it with `lorabake resume {run}`", run=paths.root)
     return Outcome(code=KILLED_CODE, message=message, hint=hint, steps=step, last_words=seen.last_words)
 
 

@@ -123,7 +123,7 @@ def state_problem(state: SavedState, wanted: ExpectedFiles) -> Message | None:
         try:
             why = _file_problem(path, state, wanted)
         except FileNotFoundError:
-            why = msg("it is missing")
+            why = msg("missing")
         except OSError as error:
             why = reason(error)
         if why is not None:
@@ -145,21 +145,21 @@ def _step_problem(path: Path, state: SavedState) -> Message | None:
     try:
         told: object = json.loads(read_bytes(path, 1 << 20))
     except (ValueError, RecursionError):
-        return msg("it is not JSON")
+        return msg("not valid JSON")
     step = cast("dict[str, object]", told).get("current_step") if isinstance(told, dict) else None
     if step in (state.step, state.step - state.offset):
         return None
-    return msg("it says step {found}, its folder's name step {step}", found=repr(step), step=state.step)
+    return msg("contains step {found}, but the folder name has step {step}", found=repr(step), step=state.step)
 
 
 def _weights_problem(path: Path, shapes: Shapes | None) -> Message | None:
     weights = read_weights(path)
     if not weights.shapes:
-        return msg("it holds no tensor")
+        return msg("contains no tensors")
     if weights.not_finite:
-        return msg("its numbers are not all finite")
+        return msg("contains NaN or infinity")
     if shapes is not None and dict(weights.shapes) != dict(shapes):
-        return msg("its tensors are not those of the other states")
+        return msg("its tensors differ from those of the other states")
     return None
 
 
@@ -172,7 +172,7 @@ def incomplete_lora_reason(path: Path) -> Message | None:
         try:
             read_header(path)
         except HeaderError:
-            return msg("it is damaged or cut off")
+            return msg("damaged or cut off")
         return None
     return archive_problem(path) if path.suffix in {".ckpt", ".pt"} else None
 
@@ -187,7 +187,7 @@ def archive_problem(path: Path) -> Message | None:
         file.seek(max(0, size - ZIP_TAIL_BYTES))
         tail = file.read()
     if not size:
-        return msg("it is empty")
+        return msg("empty")
     try:
         part = _find_damaged_entry(path) if _has_valid_end(tail, size) else ""
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
@@ -197,8 +197,8 @@ def archive_problem(path: Path) -> Message | None:
             raise
         part = ""
     if part:
-        return msg("it is damaged ({part})", part=part)
-    return None if part is None else msg("it is damaged or cut off")
+        return msg("damaged ({part})", part=part)
+    return None if part is None else msg("damaged or cut off")
 
 
 def _find_damaged_entry(path: Path) -> str | None:

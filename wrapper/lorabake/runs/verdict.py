@@ -64,12 +64,12 @@ def judge_run(evidence: RunResult) -> Outcome:
     """The verdict on a real run: success only if everything agrees that it was one."""
     verdict = _diagnose_exit(evidence) or _diagnose_missing_output(evidence) or _diagnose_output(evidence)
     if verdict is None:
-        unchecked = msg("its numbers are not checked, only safetensors is")
+        unchecked = msg("not a safetensors file, so its values were not checked")
         message = msg(
-            "trained {steps} steps into {file}; {known}",
+            "trained {steps} steps and saved {file} ({known})",
             steps=evidence.planned_steps,
             file=evidence.output,
-            known=unchecked if evidence.opaque else msg("every number in it is finite"),
+            known=unchecked if evidence.opaque else msg("all values are finite"),
         )
         verdict = Verdict(SUCCESS, message)
     return _make_outcome(verdict, evidence, success=verdict.code == SUCCESS)
@@ -80,7 +80,7 @@ def judge_rehearsal(evidence: RunResult) -> Outcome:
     verdict = _diagnose_exit(evidence) or _diagnose_rehearsal(evidence)
     if verdict is None:
         steps = evidence.planned_steps
-        message = msg("rehearsed {steps} steps; this was a rehearsal, nothing was trained", steps=steps)
+        message = msg("rehearsed {steps} steps; nothing was trained", steps=steps)
         verdict = Verdict(REHEARSED, message)
     return _make_outcome(verdict, evidence, success=verdict.code == REHEARSED)
 
@@ -114,8 +114,10 @@ def _diagnose_exit(evidence: RunResult) -> Verdict | None:
         return None
     exception = evidence.seen.exception
     if evidence.returncode is None:
-        message = msg("the guard beside the trainer was killed, so the trainer was stopped")
-        return Verdict("guard-killed", message, msg("look for the system's out-of-memory killer, then run it again"))
+        message = msg("the process that guards the trainer was killed, so the trainer was stopped")
+        return Verdict(
+            "guard-killed", message, msg("check whether the system's out-of-memory killer did this, then run it again")
+        )
     if exception is not None:
         return _diagnose_crash(exception, evidence)
     return _diagnose_signal(evidence) or _diagnose_exit_code(evidence)
@@ -127,21 +129,21 @@ def _diagnose_signal(evidence: RunResult) -> Verdict | None:
     if name is None:
         return None
     if name == "SIGKILL":
-        message = msg(
-            "the trainer was killed from outside (SIGKILL), most likely because this machine ran out of memory"
-        )
+        message = msg("the trainer was killed from outside (SIGKILL), probably because this machine ran out of memory")
         return Verdict(OUT_OF_RAM.code, message, OUT_OF_RAM.hint(evidence.facts))
-    hint = msg("a crash in compiled code") if name in {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"} else None
-    return Verdict("killed", msg("the trainer was ended by {signal}", signal=name), hint)
+    hint = (
+        msg("the crash was in compiled code") if name in {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"} else None
+    )
+    return Verdict("killed", msg("the trainer was killed by {signal}", signal=name), hint)
 
 
 def _diagnose_exit_code(evidence: RunResult) -> Verdict:
     """An exit code and nothing else."""
-    message = msg("the trainer ended with exit code {code}", code=str(evidence.returncode))
+    message = msg("the trainer exited with code {code}", code=str(evidence.returncode))
     if evidence.disk_free is not None and evidence.disk_free < FULL_DISK_BYTES:
         full = msg("{problem}: {sequel}", problem=DISK_FULL.message, sequel=message)
         return Verdict(DISK_FULL.code, full, DISK_FULL.hint(evidence.facts))
-    return Verdict("crashed", message, msg("its words are in the log"))
+    return Verdict("crashed", message, msg("its output is in the log"))
 
 
 def _diagnose_crash(exception: str, evidence: RunResult) -> Verdict:
@@ -156,7 +158,7 @@ def _diagnose_crash(exception: str, evidence: RunResult) -> Verdict:
         )
         return Verdict(LOST_STATE, message)
     message = msg("the trainer failed: {words}", words=truncate_text(exception))
-    return Verdict("crashed", message, msg("the whole traceback is in the log"))
+    return Verdict("crashed", message, msg("the full traceback is in the log"))
 
 
 def signal_name(returncode: int) -> str | None:
@@ -171,15 +173,17 @@ def _diagnose_missing_output(evidence: RunResult) -> Verdict | None:
     """It ended with 0 but has nothing to show."""
     seen = evidence.seen
     if seen.no_data:
-        hint = msg("look at the image folders: `lorabake check` lists what sd-scripts would see")
-        return Verdict("no-data", msg("sd-scripts found no pictures and trained nothing"), hint)
+        hint = msg("check the image folders; `lorabake check` lists what sd-scripts would find")
+        return Verdict("no-data", msg("sd-scripts found no images and trained nothing"), hint)
     file = evidence.output
     if evidence.unreadable is not None:
-        return Verdict("damaged-output", msg("{file} cannot be read: {why}", file=file, why=evidence.unreadable))
+        return Verdict("damaged-output", msg("cannot read {file}: {why}", file=file, why=evidence.unreadable))
     if evidence.weights is None and not evidence.opaque:
-        return Verdict("no-output", msg("the trainer ended without an error but did not write {file}", file=file))
+        return Verdict("no-output", msg("the trainer exited without an error but did not write {file}", file=file))
     if not seen.saved:
-        said = msg('the trainer ended without saying "model saved.", so {file} may not be its last word', file=file)
+        said = msg(
+            ('the trainer exited without reporting "model saved.", so {file} may not be the final version'), file=file
+        )
         return Verdict("not-saved", said)
     return None
 
@@ -198,9 +202,9 @@ def _diagnose_output(evidence: RunResult) -> Verdict | None:
         return _wrong_steps_verdict(evidence, weights.steps)
     if weights.is_all_zero or weights.is_untouched:
         message = msg(
-            "{file} changes nothing: every weight that training should have moved is still zero", file=evidence.output
+            "{file} has no effect: all weights that training should have changed are still zero", file=evidence.output
         )
-        hint = msg("look at the learning rate, and at the warm-up against the steps")
+        hint = msg("check the learning rate, and compare the warm-up with the number of steps")
         return Verdict("nothing-learned", message, hint)
     return None
 
@@ -232,41 +236,43 @@ def _diagnose_loss(evidence: RunResult) -> Verdict | None:
 def _wrong_steps_verdict(evidence: RunResult, steps: int | None) -> Verdict:
     file = evidence.output
     if steps is None:
-        return Verdict("no-metadata", msg("{file} does not say how many steps it was trained (ss_steps)", file=file))
+        return Verdict("no-metadata", msg("{file} does not record its number of training steps (ss_steps)", file=file))
     if steps <= 0:
-        said = msg("the trainer ended without an error but trained no step (ss_steps = {steps})", steps=steps)
+        said = msg("the trainer exited without an error but trained no steps (ss_steps = {steps})", steps=steps)
         return Verdict("no-steps", said)
     message = msg(
-        "{file} was trained for {steps} steps, the plan says {planned}",
+        "{file} was trained for {steps} steps instead of the planned {planned}",
         file=file,
         steps=steps,
         planned=evidence.planned_steps,
     )
-    return Verdict("wrong-steps", message, msg("this is a fault of the forecast or of the trainer: please report it"))
+    return Verdict(
+        "wrong-steps", message, msg("this is a bug in lorabake's forecast or in the trainer; please report it")
+    )
 
 
 def _not_finite_verdict(evidence: RunResult, weights: WeightFacts) -> Verdict:
     message = msg(
-        "{number} of {total} tensors in {file} hold NaN or infinity: the file is useless",
+        "{number} of {total} tensors in {file} contain NaN or infinity, so the file is unusable",
         number=len(weights.not_finite),
         total=len(weights.shapes),
         file=evidence.output,
     )
     if evidence.loss.first is not None:
-        message = msg("the loss became NaN at step {step} and {sequel}", step=evidence.loss.first, sequel=message)
+        message = msg("the loss became NaN at step {step}, and {sequel}", step=evidence.loss.first, sequel=message)
     return Verdict("not-finite", message, finite_loss_hint(evidence.facts))
 
 
 def _diagnose_rehearsal(evidence: RunResult) -> Verdict | None:
     """What a rehearsal that ended with 0 can still lack."""
     if evidence.seen.no_data:
-        return Verdict("no-data", msg("the rehearsal found no pictures"))
+        return Verdict("no-data", msg("the rehearsal found no images"))
     steps = _steps_seen(evidence)
     if steps != evidence.planned_steps:
         planned = evidence.planned_steps
-        said = msg("the rehearsal walked {steps} steps, the plan says {planned}", steps=steps, planned=planned)
-        return Verdict("wrong-steps", said, msg("this is a fault of the forecast: please report it"))
+        said = msg("the rehearsal ran {steps} steps instead of the planned {planned}", steps=steps, planned=planned)
+        return Verdict("wrong-steps", said, msg("this is a bug in lorabake's forecast; please report it"))
     if evidence.weights is not None or evidence.unreadable is not None or evidence.opaque:
-        said = msg("the rehearsal left {file}, which holds no training", file=evidence.output)
+        said = msg("the rehearsal wrote {file}, which contains nothing trained", file=evidence.output)
         return Verdict("unexpected-output", said)
     return None

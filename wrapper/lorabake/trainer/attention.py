@@ -35,7 +35,7 @@ def probe_xformers(python: Path, precision: Precision, env: Mapping[str, str], k
         done = capture_output(argv, env=packages.script_environment(env), timeout=300)
     answer = venv.parse_last_json(done.stdout)
     if answer is None:
-        reason = msg("the probe of xformers ended with {code}", code=done.returncode)
+        reason = msg("the xformers test exited with code {code}", code=done.returncode)
         return AttentionProbe(xformers=False, reason=reason)
     found = AttentionProbe.model_validate(answer)
     if kept is not None:

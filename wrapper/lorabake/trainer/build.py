@@ -49,7 +49,7 @@ class InstallRequest:
 def build_trainer(pin: Pin, home: Path, choice: LockChoice, job: InstallRequest) -> store.InstallManifest:
     """Build a trainer; only for who holds the store's lock. Raises SetupError, OSError."""
     for name in store.remove_stale(home):
-        job.tell(msg("removed {folder}, left by an installation that did not end", folder=name))
+        job.tell(msg("removed {folder}, left by an unfinished installation", folder=name))
     log = store.trainers_folder(home) / "install.log"
     log.unlink(missing_ok=True)
     with store.stage_folder(home, pin.commit[:8]) as folder:
@@ -72,20 +72,20 @@ def _build_in_folder(
     other = lender is not None and lender.commit != pin.commit
     if lender is not None and other:
         _report_other_commit(pin, lender, checkout, job)
-    job.tell(msg("making a virtual environment with Python {version}", version=job.version))
+    job.tell(msg("creating a virtual environment with Python {version}", version=job.version))
     python = venv.create_venv(folder / "venv", job.python, job.env)
     name = _select_lock(pin, python, choice, job)
     check_disk_space(pin, name, folder.parent.parent, job.world.free_disk(folder.parent.parent))
     lock = job.world.lock_text(pin.lock(name).file)
     venv.install_packages(python, lock, folder, job.env, log, job.tell)
     shutil.rmtree(folder / "tmp", ignore_errors=True)
-    job.tell(msg("checking that it works"))
+    job.tell(msg("checking that the trainer works"))
     health = venv.check_health(python, (*pin.modules, *pin.lock(name).modules), job.env)
     if health.failed:
         said = msg("the trainer was installed but does not work: {why}", why=health.failed[0])
-        raise SetupError(said, msg("what pip did: {log}", log=log))
+        raise SetupError(said, msg("see pip's log: {log}", log=log))
     if other:
-        job.tell(msg("reading its options"))
+        job.tell(msg("reading the options of sd-scripts"))
         options.extract_options(python, checkout, options.options_path(folder), pin.commit, job.env)
     venv.compile_checkout(python, checkout, job.env)
     pinned.verify_checkout(pin, checkout, job.env)
@@ -119,7 +119,9 @@ def _seal_install(pin: Pin, folder: Path, env: Mapping[str, str]) -> str:
             "files of the new trainer do not match its packages or its commit: {files}",
             files=manifest.shorten_names(wrong),
         )
-        raise SetupError(said, msg("something changes files during the installation; stop it, then install again"))
+        raise SetupError(
+            said, msg("another program is changing files during the installation; stop it, then install again")
+        )
     return sha256
 
 
@@ -139,12 +141,14 @@ def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequ
     """
     lacking = [name for name in venv.SD_SCRIPTS_FILES if not (checkout / name).is_file()]
     if lacking:
-        said = msg("sd-scripts {commit} has no {file} yet", commit=pin.commit, file=lacking[0])
-        raise SetupError(said, msg("name a later commit"))
+        said = msg("sd-scripts {commit} does not have {file} yet", commit=pin.commit, file=lacking[0])
+        raise SetupError(said, msg("use a later commit"))
     job.tell(
         msg(
-            "warning: lorabake knows sd-scripts {pin}; of {commit} it reads the options anew, but rules and forecasts"
-            " are the pin's",
+            (
+                "warning: options are read from sd-scripts {commit}, but rules and forecasts are those of "
+                "the pinned commit {pin}"
+            ),
             pin=lender.commit[:12],
             commit=pin.commit[:12],
         )
@@ -153,13 +157,13 @@ def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequ
         ours = git.read_file_at(checkout, lender.commit, "requirements.txt", job.env)
         theirs = (checkout / "requirements.txt").read_text(encoding="utf-8")
     except (SetupError, OSError, UnicodeDecodeError) as error:
-        job.tell(msg("warning: its requirements.txt could not be compared with the pin's: {why}", why=str(error)))
+        job.tell(msg("warning: cannot compare its requirements.txt with the pinned commit's: {why}", why=str(error)))
         return
     wishes = packages.compare_requirements(theirs, ours)
     job.tell(
-        msg("warning: it gets the pin's locked packages, but its requirements.txt differs:")
+        msg("warning: it gets the pinned commit's locked packages, but its requirements.txt differs:")
         if wishes
-        else msg("its requirements.txt asks for what the pin's does; it gets the same locked packages")
+        else msg("its requirements.txt matches the pinned commit's, so it gets the same locked packages")
     )
     for wish in wishes:
         job.tell(msg("  {wish}", wish=wish))
@@ -170,7 +174,7 @@ def _or_disk_full_error(error: SetupError, home: Path, free: int) -> SetupError:
     if free >= _DISK_FULL_BYTES:
         return error
     hint = msg("free some space, or set LORABAKE_HOME to a folder on another disk ({why})", why=error.message)
-    return SetupError(msg("the disk is full, in {folder}", folder=home), hint)
+    return SetupError(msg("the disk is full ({folder})", folder=home), hint)
 
 
 def _select_lock(pin: Pin, python: Path, choice: LockChoice, job: InstallRequest) -> LockName:

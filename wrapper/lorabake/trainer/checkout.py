@@ -24,15 +24,15 @@ def verify_checkout(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
     head = git.read_head(checkout, env)
     if head != pin.commit:
         said = msg(
-            "wrong commit: {url} gave {commit} for {pin}",
+            "wrong commit: {url} returned {commit} instead of {pin}",
             url=pin.url,
             commit=head or msg("none"),
             pin=pin.commit,
         )
-        raise SetupError(said, msg("use another mirror; a tag is no commit: name the one that it stands for"))
+        raise SetupError(said, msg("use another mirror; a tag is not a commit, so pass the commit it points to"))
     changed = git.list_changed_files(checkout, env, pinned=True)
     if changed:
         raise SetupError(
-            msg("the checkout of sd-scripts differs from its commit: {files}", files=manifest.shorten_names(changed)),
-            msg("something changes these files during the installation; stop it, then install again"),
+            msg("the sd-scripts checkout differs from its commit: {files}", files=manifest.shorten_names(changed)),
+            msg("another program is changing these files during the installation; stop it, then install again"),
         )

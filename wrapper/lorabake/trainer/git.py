@@ -67,7 +67,7 @@ def git_environment(env: Mapping[str, str]) -> dict[str, str]:
 def _run_git(env: Mapping[str, str], *args: str, timeout: float | None = None, pinned: bool = False) -> CommandOutput:
     if find_program("git", env) is None:
         hint = msg("install git, or use --sd-scripts and --python")
-        raise SetupError(msg("git was not found on this machine"), hint)
+        raise SetupError(msg("git not found on this machine"), hint)
     settings = _SETTINGS | (_PINNED_SETTINGS if pinned else {})
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return capture_output(["git", *options, *args], env=git_environment(env), timeout=timeout)
@@ -87,13 +87,13 @@ def _describe_failure(done: CommandOutput) -> Message:
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     fatal = [line for line in said if line.startswith(("fatal:", "error:"))]
     if not said:
-        return msg("git says nothing and ends with {code}", code=done.returncode)
-    return msg("git says: {words}", words=" / ".join((fatal or said)[-3:]))
+        return msg("git exited with code {code} and no output", code=done.returncode)
+    return msg("git reported: {words}", words=" / ".join((fatal or said)[-3:]))
 
 
 def init_repository(repo: Path, env: Mapping[str, str]) -> None:
     """Make an empty repository, without the user's template (hooks could be in it), whose files are never converted."""
-    problem = msg("cannot make a git repository in {folder}", folder=repo)
+    problem = msg("cannot create a git repository in {folder}", folder=repo)
     _require_success(_run_git(env, "init", "--quiet", "--template=", str(repo), pinned=True), problem)
     _write_info(repo, "attributes", _ATTRIBUTES)
 
@@ -110,7 +110,7 @@ def fetch_commit(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> N
     Raises SetupError when the url cannot be reached or has no such commit.
     """
     at = ("-C", str(repo))
-    _require_success(_run_git(env, *at, "remote", "add", "origin", url), msg("cannot set the repository's url"))
+    _require_success(_run_git(env, *at, "remote", "add", "origin", url), msg("cannot set the repository's URL"))
     done = _run_git(env, *at, "fetch", "--quiet", "--depth=1", "--no-tags", "--filter=blob:none", "origin", commit)
     if any(words in done.stderr for words in _NO_SUCH_COMMIT):
         raise SetupError(
@@ -166,7 +166,7 @@ def list_repository_files(repo: Path, env: Mapping[str, str]) -> tuple[list[str]
     if read_head(repo, env) is None:
         return None
     done = _run_git(env, "-C", str(repo), "ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")
-    listed = _require_success(done, msg("cannot read the state of {folder}", folder=repo)).split("\0")
+    listed = _require_success(done, msg("cannot read the git state of {folder}", folder=repo)).split("\0")
     marked = [(line[:1], line[2:]) for line in listed if line]
     tracked = [name for mark, name in marked if mark != "?" and (repo / name).is_file()]
     return tracked, [name for mark, name in marked if mark == "?"]
@@ -179,5 +179,5 @@ def list_changed_files(repo: Path, env: Mapping[str, str], *, pinned: bool = Fal
     done = _run_git(
         env, *looking, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", pinned=pinned
     )
-    lines = _require_success(done, msg("cannot read the state of {folder}", folder=repo)).split("\0")
+    lines = _require_success(done, msg("cannot read the git state of {folder}", folder=repo)).split("\0")
     return tuple(line[3:] for line in lines if line)

@@ -143,12 +143,12 @@ def _build_if_needed(pin: Pin, home: Path, choice: LockChoice, job: InstallReque
                 built = build_trainer(pin, home, choice, job)
                 found = _read_installed(pin, home, built.lock, job.version, world)
     except OSError as error:
-        hint = msg("free some space, or set LORABAKE_HOME to a folder that can be written")
-        said = msg("cannot write in {folder}: {why}", folder=home, why=error.strerror or str(error))
+        hint = msg("free some space, or set LORABAKE_HOME to a writable folder")
+        said = msg("cannot write to {folder}: {why}", folder=home, why=error.strerror or str(error))
         raise SetupError(said, hint) from error
     if found is None:
-        said = msg("the trainer vanished from {folder} as it was finished", folder=home)
-        raise SetupError(said, msg("is something else cleaning there?"))
+        said = msg("the trainer disappeared from {folder} right after it was installed", folder=home)
+        raise SetupError(said, msg("check whether another program is deleting files there"))
     return found
 
 
@@ -176,7 +176,12 @@ def check_user_trainer(
     if commit != pin.commit:
         theirs = commit or msg("an unknown commit")
         tell(
-            msg("warning: {path} is at {commit}, lorabake knows {pin}", path=sd_scripts, commit=theirs, pin=pin.commit)
+            msg(
+                "warning: {path} is at {commit}, not at the pinned commit {pin}",
+                path=sd_scripts,
+                commit=theirs,
+                pin=pin.commit,
+            )
         )
     return Trainer("own", checkout, chosen, commit, None, None, health.versions)
 

@@ -47,7 +47,7 @@ def extract_options(python: Path, checkout: Path, folder: Path, commit: str, env
         if not done.ok or made is None:
             words = " / ".join(done.stderr.strip().splitlines()[-2:]) or f"{done.returncode}"
             said = msg("sd-scripts {commit} does not work with lorabake's packages: {why}", commit=commit, why=words)
-            raise SetupError(said, msg("name another commit, or leave --commit out"))
+            raise SetupError(said, msg("use another commit, or omit --commit"))
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another lorabake was quicker
             aside.rename(folder)
@@ -90,7 +90,7 @@ def require_options(pin: Pin, home: Path, env: Env) -> OptionSnapshot:
 
 def not_installed_error(commit: str) -> SetupError:
     """What to do about a commit whose trainer is not there."""
-    hint = msg("install it: `lorabake trainer install --commit {commit}`", commit=commit)
+    hint = msg("install it with `lorabake trainer install --commit {commit}`", commit=commit)
     return SetupError(msg("sd-scripts {commit} is not installed", commit=commit), hint)
 
 
@@ -104,18 +104,21 @@ def fetch_options(pin: Pin, home: Path, env: Env, tell: Tell) -> OptionSnapshot:
         return found
     python = _find_python(home)
     if python is None:
-        said = msg("the options of sd-scripts {commit} are read with the trainer's packages", commit=pin.commit)
-        raise SetupError(said, msg("install them: `lorabake trainer install`"))
+        said = msg(
+            ("reading the options of sd-scripts {commit} needs the trainer's packages, which are not installed"),
+            commit=pin.commit,
+        )
+        raise SetupError(said, msg("install them with `lorabake trainer install`"))
     try:
         with TemporaryDirectory() as folder:
             checkout = Path(folder) / "sd-scripts"
             tell(msg("fetching sd-scripts {commit} from {url}", commit=pin.commit[:12], url=pin.url))
             pinned.fetch_checkout(pin, checkout, env)
-            tell(msg("reading its options"))
+            tell(msg("reading the options of sd-scripts"))
             return extract_options(python, checkout, kept, pin.commit, env)
     except OSError as error:
-        said = msg("cannot write in {folder}: {why}", folder=home, why=error.strerror or str(error))
-        raise SetupError(said, msg("free some space, or set LORABAKE_HOME to a folder that can be written")) from error
+        said = msg("cannot write to {folder}: {why}", folder=home, why=error.strerror or str(error))
+        raise SetupError(said, msg("free some space, or set LORABAKE_HOME to a writable folder")) from error
 
 
 def _find_python(home: Path) -> Path | None:

@@ -20,13 +20,13 @@ def refuse_unsafe(path: Path) -> None:
     except OSError:
         return
     if S_ISLNK(state.st_mode):
-        said = msg("{path} is a symbolic link, so lorabake uses no trainer from there", path=path)
+        said = msg("{path} is a symbolic link, so lorabake does not use trainers from there", path=path)
         raise SetupError(said, msg("remove it, or set LORABAKE_HOME to another folder"))
     if not is_ours(state):
-        said = msg("{path} belongs to another user, so lorabake uses no trainer from there", path=path)
-        raise SetupError(said, msg("set LORABAKE_HOME to a folder of yours, or run lorabake as that user"))
+        said = msg("{path} belongs to another user, so lorabake does not use trainers from there", path=path)
+        raise SetupError(said, msg("set LORABAKE_HOME to a folder of your own, or run lorabake as that user"))
     if is_writable_by_others(state):
-        said = msg("other users can write to {path}, so lorabake uses no trainer from there", path=path)
+        said = msg("other users can write to {path}, so lorabake does not use trainers from there", path=path)
         command = msg("chmod go-w {path}", path=path)
         raise SetupError(said, msg("{command}, or set LORABAKE_HOME to another folder", command=command))
 

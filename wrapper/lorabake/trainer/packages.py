@@ -143,11 +143,11 @@ def compare_requirements(theirs: str, ours: str) -> tuple[Message, ...]:
     for name in dict.fromkeys((*wanted, *had)):
         there, here = wanted.get(name), had.get(name)
         if there is not None and here is None:
-            found.append(msg("it asks for {there}, the pin does not", there=there))
+            found.append(msg("it requires {there}, the pinned commit does not", there=there))
         elif there is None and here is not None:
-            found.append(msg("it does not ask for {here}, as the pin does", here=here))
+            found.append(msg("it does not require {here}, the pinned commit does", here=here))
         elif there is not None and here is not None and there != here:
-            found.append(msg("it asks for {there}, the pin for {here}", there=there, here=here))
+            found.append(msg("it requires {there}, the pinned commit requires {here}", there=there, here=here))
     return tuple(found)
 
 
@@ -185,7 +185,7 @@ class PipProgress:
                 version=version,
             )
         elif big := _BIG_DOWNLOAD.match(said):
-            return msg("downloading {package}, {size}", package=big["file"].replace("_", "-"), size=big["size"])
+            return msg("downloading {package} ({size})", package=big["file"].replace("_", "-"), size=big["size"])
         elif said.startswith("Installing collected packages"):
             return msg("unpacking {total} packages", total=self.total)
         return None
@@ -209,24 +209,30 @@ _HASH_MISMATCH = "DO NOT MATCH THE HASHES"
 def explain_pip_failure(said: Sequence[str]) -> SetupError:
     """Why pip failed, by what it said last."""
     text = "\n".join(said)
-    tail = msg("pip says: {words}", words=" / ".join(line.strip() for line in said[-4:] if line.strip()))
+    tail = msg("pip reported: {words}", words=" / ".join(line.strip() for line in said[-4:] if line.strip()))
     if "No space left on device" in text or "[Errno 28]" in text:
-        return SetupError(msg("the disk is full"), msg("free some space, or put LORABAKE_HOME on another disk"))
+        return SetupError(
+            msg("the disk is full"), msg("free some space, or set LORABAKE_HOME to a folder on another disk")
+        )
     if _HASH_MISMATCH in text:
         named = re.search(r"^\s+(\S+) from (\S+?)(?: \(from .*)?:?$", text.partition(_HASH_MISMATCH)[2], re.MULTILINE)
         what = msg("{package} from {url}", package=named[1], url=named[2]) if named else msg("a package")
-        hint = msg("the index that pip uses serves another file under this name; never install it: use another index")
-        return SetupError(msg("pip got {what}, but its hash is not the one in the lock", what=what), hint)
+        hint = msg(
+            "do not install it: the package index that pip uses has a different file under this name; use another index"
+        )
+        return SetupError(msg("pip downloaded {what}, but its hash does not match the lock file", what=what), hint)
     missing = re.search(r"No matching distribution found for (\S+)", text)
     if any(words in text for words in _NO_NETWORK):
         hint = msg(
-            "check the network, or pip's own settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {words}",
+            ("check the network, or pip's settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {words}"),
             words=tail,
         )
         if missing:
-            return UnreachableError(msg("pip cannot reach its package index for {package}", package=missing[1]), hint)
+            return UnreachableError(
+                msg("pip cannot reach its package index to get {package}", package=missing[1]), hint
+            )
         return UnreachableError(msg("pip cannot reach its package index"), hint)
     if missing:
-        hint = msg("the index in pip's own configuration (pip config list) lacks it, or cannot be reached")
-        return SetupError(msg("pip finds no {package} for this Python and machine", package=missing[1]), hint)
+        hint = msg("the index in pip's configuration (pip config list) does not have it or cannot be reached")
+        return SetupError(msg("pip found no {package} for this Python and machine", package=missing[1]), hint)
     return SetupError(msg("pip could not install the trainer's packages"), tail)

@@ -27,17 +27,19 @@ def choose_lock(
     for and cannot be had.
     """
     if choice == "cuda":
-        return "cuda", msg("asked for")
+        return "cuda", msg("requested")
     if gpu:
         return "cuda", msg("this machine has an NVIDIA GPU")
     missing = _missing_cpu_build(system, python, offers_cpu)
     if missing is None:
-        return "cpu", msg("asked for") if choice == "cpu" else msg("no NVIDIA GPU here")
+        return "cpu", msg("requested") if choice == "cpu" else msg("no NVIDIA GPU on this machine")
     if choice == "auto":
-        return "cuda", msg("no NVIDIA GPU here, but {why}; the CUDA build trains on the CPU, too", why=missing)
+        return "cuda", msg(
+            "no NVIDIA GPU on this machine, but {why}; the CUDA build can also train on the CPU", why=missing
+        )
     raise SetupError(
-        msg("the CPU packages cannot be had: {why}", why=missing),
-        msg("name an index that has it (pip config set global.extra-index-url URL), or take the CUDA packages"),
+        msg("the CPU packages are not available: {why}", why=missing),
+        msg("add a package index that has them (pip config set global.extra-index-url URL), or use the CUDA packages"),
     )
 
 
@@ -48,7 +50,7 @@ def _missing_cpu_build(system: tuple[str, str], python: str, offers_cpu: Callabl
     if (system[1], python) != _LINUX_CPU_BUILD:
         processor, version = _LINUX_CPU_BUILD
         return msg("the CPU packages are for Python {version} on {processor}", version=version, processor=processor)
-    return None if offers_cpu() else msg("pip finds no CPU build of torch")
+    return None if offers_cpu() else msg("pip found no CPU build of torch")
 
 
 def check_disk_space(pin: Pin, name: LockName, home: Path, free: int) -> None:
@@ -58,7 +60,10 @@ def check_disk_space(pin: Pin, name: LockName, home: Path, free: int) -> None:
     if free < needed:
         raise SetupError(
             msg(
-                "not enough disk in {home}: the {lock} packages need {needed:.1f} GB, {free:.1f} GB are free",
+                (
+                    "not enough disk space in {home}: the {lock} packages need {needed:.1f} GB, but only "
+                    "{free:.1f} GB are free"
+                ),
                 home=home,
                 lock=name,
                 needed=needed / 1e9,

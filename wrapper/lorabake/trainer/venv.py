@@ -37,7 +37,7 @@ def read_python_version(python: Path | None, env: Mapping[str, str]) -> str:
         return f"{sys.version_info[0]}.{sys.version_info[1]}"
     done = capture_output([str(python), "-I", "-c", _VERSION_QUERY], env=packages.python_environment(env), timeout=30)
     if not done.ok or not re.fullmatch(r"\d+\.\d+\n?", done.stdout):
-        raise SetupError(msg("{python} is not a Python that starts", python=python), _output_tail(done.stderr))
+        raise SetupError(msg("{python} is not a working Python", python=python), _output_tail(done.stderr))
     return done.stdout.strip()
 
 
@@ -59,7 +59,7 @@ def check_python_version(version: str, lowest: str, highest: str) -> None:
                 lowest=lowest,
                 highest=highest,
             ),
-            msg("install Python {version} and name it: --python python{version}", version=highest),
+            msg("install Python {version} and pass --python python{version}", version=highest),
         )
 
 
@@ -73,17 +73,19 @@ def find_user_checkout(sd_scripts: Path, python: Path | None, env: Mapping[str, 
     checkout = sd_scripts.absolute()
     lacking = [name for name in SD_SCRIPTS_FILES if not (checkout / name).is_file()]
     if lacking:
-        said = msg("{path} is not a checkout of sd-scripts: it lacks {file}", path=sd_scripts, file=lacking[0])
+        said = msg("{path} is not an sd-scripts checkout: {file} is missing", path=sd_scripts, file=lacking[0])
         raise SetupError(said, msg("see --sd-scripts"))
     if os.pathsep in str(checkout):  # it is on PYTHONPATH (runs/command.trainer_env)
-        said = msg("{path} has a {sign} in its path, at which Python would split it", path=checkout, sign=os.pathsep)
-        raise SetupError(said, msg("move or rename it"))
+        said = msg(
+            "the path {path} contains {sign}, which Python treats as a separator", path=checkout, sign=os.pathsep
+        )
+        raise SetupError(said, msg("move or rename the folder"))
     return checkout, find_checkout_python(checkout, python, env)
 
 
 def find_checkout_python(checkout: Path, python: Path | None, env: Mapping[str, str]) -> Path:
     """The Python for a checkout of the user's own: ``python``, else its venv's or .venv's. Raises SetupError."""
-    hint = msg("name the Python that sd-scripts runs with: --python")
+    hint = msg("use --python to choose the Python that runs sd-scripts")
     if python is not None:
         found = shutil.which(str(python), path=filter_absolute_folders(env.get("PATH", "")) or None)
         if found is None:
@@ -92,7 +94,7 @@ def find_checkout_python(checkout: Path, python: Path | None, env: Mapping[str, 
     theirs = (interpreter_path(checkout / name) for name in ("venv", ".venv"))
     found_there = next((path for path in theirs if path.exists()), None)
     if found_there is None:
-        raise SetupError(msg("{folder} has no venv", folder=checkout), hint)
+        raise SetupError(msg("{folder} has no venv or .venv", folder=checkout), hint)
     return found_there
 
 
@@ -104,13 +106,15 @@ def create_venv(venv: Path, python: Path | None, env: Mapping[str, str]) -> Path
         return interpreter_path(venv)
     said = done.stdout + done.stderr
     if "No space left on device" in said:
-        raise SetupError(msg("the disk is full"), msg("free some space, or put LORABAKE_HOME on another disk"))
+        raise SetupError(
+            msg("the disk is full"), msg("free some space, or set LORABAKE_HOME to a folder on another disk")
+        )
     if "ensurepip" in said or "No module named venv" in said:
         raise SetupError(
-            msg("{python} cannot make virtual environments: its venv or ensurepip is missing", python=maker),
-            msg("install it (Debian and Ubuntu: apt install python3-venv), or name another Python: --python"),
+            msg("{python} cannot create virtual environments: venv or ensurepip is missing", python=maker),
+            msg("install it (Debian and Ubuntu: apt install python3-venv), or choose another Python with --python"),
         )
-    raise SetupError(msg("{python} could not make a virtual environment", python=maker), _output_tail(said))
+    raise SetupError(msg("{python} could not create a virtual environment", python=maker), _output_tail(said))
 
 
 def compile_checkout(python: Path, checkout: Path, env: Mapping[str, str]) -> None:
@@ -201,7 +205,7 @@ def _run_pip(
     argv = [str(python), *_PIP_ARGUMENTS, *_INSTALL_ARGUMENTS, *options, "-r", str(file)]
     if stream_lines(argv, cwd=Path.cwd(), env=env, log=log, on_line=heard) != 0:
         error = packages.explain_pip_failure(list(last))
-        raise type(error)(error.message, msg("{hint} (all of it: {log})", hint=error.hint or "", log=log))
+        raise type(error)(error.message, msg("{hint} (full log: {log})", hint=error.hint or "", log=log))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +220,11 @@ class HealthReport:
     def refusal(self, python: Path) -> SetupError:
         """Why the user's own ``python`` cannot train, and the command that gets it what it lacks."""
         lacks = packages.find_distributions(self.missing)
-        other = msg("name the Python that sd-scripts runs with: --python")
+        other = msg("use --python to choose the Python that runs sd-scripts")
         if not lacks:
             return SetupError(msg("{python} cannot train: {why}", python=python, why=self.failed[0]), other)
         what = msg(
-            "{python} lacks what this training needs: {packages} ({why})",
+            "{python} is missing packages that this training needs: {packages} ({why})",
             python=python,
             packages=", ".join(lacks),
             why=self.failed[0],
@@ -238,7 +242,7 @@ def check_health(python: Path, modules: Sequence[str], env: Mapping[str, str]) -
     if answer is None:
         tail = " / ".join(done.stderr.strip().splitlines()[-3:])
         said = msg(
-            "{python} ended with {code} during the health check: {words}",
+            "{python} exited with code {code} during the health check: {words}",
             python=python,
             code=done.returncode,
             words=tail,

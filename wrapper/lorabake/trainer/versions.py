@@ -44,7 +44,7 @@ def read_user_options(
         with TemporaryDirectory() as folder:
             return options.extract_options(trainer.python, trainer.checkout, Path(folder) / "options", name, env)
     except (SetupError, OSError) as error:
-        tell(msg("warning: its options could not be read, so nobody checks them: {why}", why=str(error)))
+        tell(msg("warning: its options could not be read, so options are not checked: {why}", why=str(error)))
         return None
 
 
@@ -60,7 +60,10 @@ def commit_warning(commit: str | None) -> Message | None:
     if commit is None or commit == pin:
         return None
     return msg(
-        "warning: at sd-scripts {commit} the options are checked, but rules and forecasts are those of the pin, {pin}",
+        (
+            "warning: options are checked against sd-scripts {commit}, but rules and forecasts are "
+            "those of the pinned commit {pin}"
+        ),
         commit=commit[:12],
         pin=pin[:12],
     )

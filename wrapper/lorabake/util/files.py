@@ -29,14 +29,14 @@ ERROR_REASONS: Mapping[int, Message] = MappingProxyType(
     {
         errno.EACCES: PERMISSION_DENIED,
         errno.EPERM: PERMISSION_DENIED,
-        errno.ELOOP: msg("it is a link that leads back to itself"),
+        errno.ELOOP: msg("it is a symbolic link loop"),
         errno.ENAMETOOLONG: msg("the name is too long"),
-        errno.EIO: msg("the disk fails to read it"),
+        errno.EIO: msg("disk read error"),
         errno.ENOENT: msg("it does not exist"),
-        errno.ENOTDIR: msg("a part of its path is a file, not a folder"),
+        errno.ENOTDIR: msg("part of its path is a file, not a folder"),
         errno.EISDIR: msg("it is a folder"),
         errno.EROFS: msg("the disk is read-only"),
-        errno.ESTALE: msg("the network drive no longer has it"),
+        errno.ESTALE: msg("it is no longer on the network drive"),
     }
 )
 # Windows knows neither of them; nothing is run there, and its FIFOs have no paths.
@@ -92,7 +92,7 @@ def read_bytes(path: Path | str, limit: int | None = None, *, within: Path | Non
     with open_file(path, within=within) as file:
         found = file.read(limit + 1)
     if len(found) > limit:
-        raise UnreadableError(msg("it is too large for what it should be"), path)
+        raise UnreadableError(msg("it is too large for a file of this kind"), path)
     return found
 
 
@@ -148,7 +148,7 @@ def inaccessible_reason(path: Path | str) -> Message | None:
     except OSError as error:
         return reason(error)
     except ValueError:  # a NUL in it, or characters that no file name has
-        return msg("the name has characters that no file name can have")
+        return msg("the name contains characters that file names cannot have")
     return None
 
 
@@ -173,7 +173,7 @@ def os_errors_as_messages(path: str | Path | None = None) -> Generator[None]:
         yield
     except OSError as error:
         named = path if path is not None else str(error.filename or "")
-        raise MachineError(msg("{path} cannot be read: {why}", path=named, why=reason(error))) from error
+        raise MachineError(msg("cannot read {path}: {why}", path=named, why=reason(error))) from error
 
 
 def open_append(path: Path | str, *, within: Path | None = None) -> BinaryIO:

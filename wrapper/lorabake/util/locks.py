@@ -60,7 +60,7 @@ class LockHolder:
     def hint(self) -> Message:
         if self.certain:
             return msg("wait until it ends, or stop it")
-        return msg("if you are sure that this process no longer exists, remove {file}", file=self.path)
+        return msg("if you are sure that this process no longer exists, delete {file}", file=self.path)
 
     def describe_wait(self, what: Message) -> Message:
         """A sentence about waiting, with who is waited for; and what to do where nobody can tell whether that lives."""

@@ -173,7 +173,7 @@ def supervise(command: Command, how: SupervisionOptions) -> Generator[RunningCom
     MachineError on Windows.
     """
     if os.name == "nt":
-        raise MachineError(msg("a run needs Linux or macOS"), msg("start lorabake inside WSL 2"))
+        raise MachineError(msg("runs need Linux or macOS"), msg("run lorabake inside WSL 2"))
     mark = os.urandom(16).hex()
     with forward_stop_signals() as bind:
         running = RunningCommand(_start_guard(command, how, mark), mark)
@@ -251,7 +251,7 @@ def _resolve_program(name: str, env: Mapping[str, str]) -> str:
     """Where a program is; a path counts from the current folder. Raises SetupError when PATH does not lead to it."""
     found = str(Path(name).absolute()) if os.sep in name else find_program(name, env)
     if found is None:
-        raise SetupError(msg("cannot start {program}: it was not found", program=name))
+        raise SetupError(msg("cannot start {program}: not found", program=name))
     return found
 
 
@@ -305,7 +305,7 @@ def _start_error(command: Command, why: str) -> SetupError:
 
 
 def _timeout_error(command: Command, seconds: float) -> SetupError:
-    return SetupError(msg("{program} did not end within {seconds:g} s", program=command.argv[0], seconds=seconds))
+    return SetupError(msg("{program} did not finish within {seconds:g} s", program=command.argv[0], seconds=seconds))
 
 
 def make_child_env(base: Mapping[str, str], *, drop: Sequence[str] = (), **changes: str) -> dict[str, str]:

@@ -156,10 +156,10 @@ def _parse_tensor(name: str, entry: object, file_size: int) -> Tensor:
     table = cast("dict[str, object]", entry) if isinstance(entry, dict) else {}
     dtype, shape, offsets = table.get("dtype"), table.get("shape"), table.get("data_offsets")
     if not (isinstance(dtype, str) and _are_counts(shape, _MAX_DIMENSIONS) and _are_counts(offsets, 2) and offsets[1:]):
-        raise HeaderError(msg("its header does not describe the tensor {name}", name=name[:_MAX_NAME_LENGTH]))
+        raise HeaderError(msg("the header does not describe tensor {name}", name=name[:_MAX_NAME_LENGTH]))
     tensor, known = Tensor(dtype, tuple(shape), offsets[0], offsets[1]), NUMBER_FORMATS.get(dtype)
     if max(shape, default=0) > file_size or (known is not None and tensor.size != known.size * tensor.numbers):
-        raise HeaderError(msg("size and shape of the tensor {name} do not agree", name=name[:_MAX_NAME_LENGTH]))
+        raise HeaderError(msg("the size of tensor {name} does not match its shape", name=name[:_MAX_NAME_LENGTH]))
     return tensor
 
 
@@ -173,12 +173,12 @@ def _check_contiguous(tensors: Iterable[Tensor], room: int) -> None:
     at = 0
     for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
         if tensor.begin != at or tensor.end < at:
-            raise HeaderError(msg("its tensors overlap, or there are holes between them"))
+            raise HeaderError(msg("its tensors overlap or have gaps between them"))
         at = tensor.end
     if at > room:
-        raise HeaderError(msg("it is cut off, {n} bytes are missing; download or copy it again", n=at - room))
+        raise HeaderError(msg("the file is cut off ({n} bytes missing); download or copy it again", n=at - room))
     if at < room:
-        raise HeaderError(msg("{n} bytes follow its last tensor; download or copy it again", n=room - at))
+        raise HeaderError(msg("{n} extra bytes after the last tensor; download or copy the file again", n=room - at))
 
 
 def rewrite_metadata(path: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> bool:
@@ -255,20 +255,18 @@ def find_checkpoint_problem(path: Path) -> Message | None:
         zipped = start.startswith(b"PK")
         end = _read_end(file) if zipped else b""
     if (other := _describe_content(start)) is not None:
-        return msg("{file} cannot be read: {why}", file=path.name, why=other)
+        return msg("cannot read {file}: {why}", file=path.name, why=other)
     if is_pickle(start) and (_TORCH_MEMBER if zipped else _TORCH_MAGIC) in start + end:
         return None
     if zipped:
         return msg("{file} is a zip archive, but not a torch checkpoint", file=path.name)
     if is_pickle(start):
-        return msg("{file} is a pickle, but not a torch checkpoint: loading it could run any program", file=path.name)
+        return msg("{file} is a pickle, but not a torch checkpoint; loading it could run any code", file=path.name)
     try:
         read_header(path)
     except HeaderError:
-        return msg("{file} is not a model file (neither safetensors nor a torch checkpoint)", file=path.name)
-    return msg(
-        "{file} is a safetensors file by content: sd-scripts needs the name to end in .safetensors", file=path.name
-    )
+        return msg("{file} is not a model file (safetensors or torch checkpoint)", file=path.name)
+    return msg("{file} is a safetensors file; sd-scripts needs it to have the extension .safetensors", file=path.name)
 
 
 def _read_end(file: BinaryIO) -> bytes:

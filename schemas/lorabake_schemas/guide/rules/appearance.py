@@ -54,10 +54,12 @@ def uniform_look(situation: RuleContext) -> Iterator[RuleHit]:
             tag, count = folder.get_spelling(common[0][0]), common[0][1]
             yield RuleHit(
                 get_images_key(index),
-                msg('{n} of {all} pictures share a look: "{tag}"', n=count, all=len(folder), tag=tag),
+                msg('{n} of {all} images have the same style: "{tag}"', n=count, all=len(folder), tag=tag),
                 msg(
-                    "add pictures of other looks, or a [[regularization]] set of this one with class = "
-                    '"{tag}" (G35.8); the tag stays',
+                    (
+                        "add images in other styles, or a [[regularization]] set in this style with class = "
+                        '"{tag}" (G35.8); keep the tag'
+                    ),
                     tag=tag,
                 ),
             )
@@ -72,12 +74,12 @@ def frequent_overlays(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "{n} of {all} pictures have something written or drawn over them: {tags}",
+                    "{n} of {all} images have text or graphics over them: {tags}",
                     n=len(marked),
                     all=len(folder),
                     tags=summarize_tags(folder, [tag for tag, _ in counts.most_common()]),
                 ),
-                msg("crop or paint it out where you can; a handful does no harm, and those keep their tag"),
+                msg("crop or paint it out where possible; a few such images do no harm if they keep the tag"),
                 file=marked[0][0].name,
             )
 
@@ -95,11 +97,11 @@ def untagged_grayscale(situation: RuleContext) -> Iterator[RuleHit]:
                 get_images_key(index),
                 nmsg(
                     len(grey),
-                    "{n} picture is stored without colour and not tagged so: {names}",
-                    "{n} pictures are stored without colour and not tagged so: {names}",
+                    "{n} image is grayscale but not tagged as such: {names}",
+                    "{n} images are grayscale but not tagged as such: {names}",
                     names=summarize_names([image.name for image in grey]),
                 ),
-                msg('add "monochrome" and "greyscale", and "sketch" where it is one'),
+                msg('add "monochrome" and "greyscale", and "sketch" if it is a sketch'),
                 file=grey[0].name,
             )
 
@@ -111,8 +113,8 @@ def mirrored_asymmetry(situation: RuleContext) -> Iterator[RuleHit]:
         if sided and situation.recipe.concept[index].flip_aug:
             yield RuleHit(
                 ("concept", index, "flip_aug"),
-                msg("flip_aug mirrors what stands on one side only: {tags}", tags=summarize_tags(folder, sided)),
-                msg("take flip_aug out if that belongs to the subject, and write asymmetric = true"),
+                msg("flip_aug mirrors features that are on one side only: {tags}", tags=summarize_tags(folder, sided)),
+                msg("if they belong to the subject, remove flip_aug and write asymmetric = true"),
             )
 
 
@@ -126,10 +128,13 @@ def tagged_baked_features(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "most captions describe what the token is to hold by itself: {tags}",
+                    "most captions tag features that the token should learn: {tags}",
                     tags=summarize_tags(folder, common),
                 ),
-                msg('leave such tags to images where it is different, or write tagging = "flexible" under [captions]'),
+                msg(
+                    'use these tags only on images where the feature differs, or write tagging = "flexible" '
+                    "under [captions]"
+                ),
             )
 
 
@@ -142,7 +147,7 @@ def untagged_flexible_features(situation: RuleContext) -> Iterator[RuleHit]:
     if folders and not any(is_feature(tag) or is_clothing(tag) for tag in words):
         yield RuleHit(
             ("captions", "tagging"),
-            msg('tagging = "flexible", and no caption describes eyes, hair, skin or clothes'),
+            msg('tagging = "flexible" is set, but no caption describes eyes, hair, skin or clothes'),
             msg('tag them, or write tagging = "baked"'),
         )
 
@@ -162,14 +167,13 @@ def invisible_tags(situation: RuleContext) -> Iterator[RuleHit]:
             tags = [tag for tag, _ in _iter_frequent_tags(folder, unseen.__contains__)]
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    len(marked),
-                    "{n} of {all} captions holds notes of a board, or praise: {tags}",
-                    "{n} of {all} captions hold notes of a board, or praise: {tags}",
+                msg(
+                    "captions with meta or quality tags: {tags} ({n} of {all})",
+                    n=len(marked),
                     all=len(folder),
                     tags=summarize_tags(folder, tags),
                 ),
-                msg("take out what is not to be seen: the LoRA would ask for it in prompts"),
+                msg("remove tags for what is not visible, or prompts will need them later"),
             )
 
 
@@ -187,15 +191,19 @@ def incomplete_style_tags(situation: RuleContext) -> Iterator[RuleHit]:
         if len(folder) >= MIN_CAPTIONS and 2 * len(nowhere) > len(folder):
             yield RuleHit(
                 get_images_key(index),
-                msg("{n} of {all} captions have no background", n=len(nowhere), all=len(folder)),
-                msg("tag it, a plain one too: {names}", names=summarize_names(nowhere)),
+                msg("{n} of {all} captions do not tag the background", n=len(nowhere), all=len(folder)),
+                msg("tag the background, even a plain one: {names}", names=summarize_names(nowhere)),
                 file=nowhere[0],
             )
         elif len(worn) >= MIN_CAPTIONS and 2 * len(bare) > len(worn):
             yield RuleHit(
                 get_images_key(index),
-                msg("{n} of {all} captions with a figure name no clothes", n=len(bare), all=len(worn)),
-                msg("tag what is worn, or that nothing is: {names}", names=summarize_names(bare)),
+                msg(
+                    "{n} of {all} captions with a person or character do not tag the clothes",
+                    n=len(bare),
+                    all=len(worn),
+                ),
+                msg("tag the clothes, or that there are none: {names}", names=summarize_names(bare)),
                 file=bare[0],
             )
 

@@ -23,7 +23,7 @@ def unusable_model(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("base", "model"),
             situation.base.problem,
-            msg("give the path of a .safetensors file or a diffusers folder, relative to the recipe"),
+            msg("write the path of a .safetensors file or a diffusers folder, relative to the recipe"),
             severity=WARNING if situation.rehearsing else None,
         )
 
@@ -39,9 +39,9 @@ def pickled_model(situation: RuleContext) -> Iterator[RuleHit]:
         return
     for where, file in situation.pickles:
         if where == ("base", "model") and situation.family != "sdxl":  # model_util.py:980
-            said = msg("{file} is a pickle: sd-scripts runs whatever program it contains", file=file)
+            said = msg("{file} is a pickle: sd-scripts runs any program it contains", file=file)
         else:  # torch.load without weights_only, True since PyTorch 2.6
-            said = msg("{file} is a pickle: a PyTorch older than 2.6 runs whatever program it contains", file=file)
+            said = msg("{file} is a pickle: PyTorch older than 2.6 runs any program it contains", file=file)
         yield RuleHit(where, said, msg("use a .safetensors file, which contains only numbers"))
 
 
@@ -60,19 +60,19 @@ def missing_precision_variant(situation: RuleContext) -> Iterator[RuleHit]:
         if not base.fp16_files:
             yield RuleHit(
                 ("base", "model"),
-                msg("fp16 training wants weights named *.fp16.*, and this SDXL folder has none"),
-                msg('write mixed_precision = "bf16" under [train], or name a single .safetensors file'),
+                msg("fp16 training needs weights named *.fp16.*, and this SDXL folder has none"),
+                msg('write mixed_precision = "bf16" under [train], or use a single .safetensors file'),
             )
     elif not base.plain_files:
         yield RuleHit(
             ("base", "model"),
             msg(
-                "this folder has weights named *.fp16.* only, and training at {precision} wants the others",
+                "this folder has only weights named *.fp16.*, and {precision} training needs the others",
                 precision=str(precision),
             ),
-            msg('name a single .safetensors file, or write mixed_precision = "fp16" under [train]')
+            msg('use a single .safetensors file, or write mixed_precision = "fp16" under [train]')
             if situation.family == "sdxl" and base.fp16_files
-            else msg("name a single .safetensors file"),
+            else msg("use a single .safetensors file"),
         )
 
 
@@ -82,14 +82,14 @@ def wrong_family(situation: RuleContext) -> Iterator[RuleHit]:
     if said and found and said != found:
         yield RuleHit(
             ("base", "family"),
-            msg("the recipe says {said}, but the model file holds {found}", said=said, found=FAMILY_NAMES[found]),
-            msg('write family = "{found}", or leave it out', found=found),
+            msg("the recipe sets {said}, but the model file is {found}", said=said, found=FAMILY_NAMES[found]),
+            msg('write family = "{found}", or remove it', found=found),
         )
     elif not said and not found and not situation.base.problem:
         yield RuleHit(
             ("base", "model"),
-            msg("what family this model is cannot be read from it"),
-            msg('add family = "sd15", "sd2" or "sdxl" to [base]'),
+            msg("the model family cannot be detected from the model"),
+            msg('add family = "sd15", "sd2" or "sdxl" under [base]'),
         )
 
 
@@ -98,15 +98,15 @@ def wrong_prediction_type(situation: RuleContext) -> Iterator[RuleHit]:
     said, found = situation.recipe.base.v_prediction, situation.base.v_prediction
     if said is not None and found is not None and said != found:
         by_v, by_noise = (
-            msg("the model says that it predicts v"),
-            msg("the model says that it predicts noise (epsilon)"),
+            msg("the model is marked as a v-prediction model"),
+            msg("the model is marked as a noise prediction (epsilon) model"),
         )
-        fix = msg("write v_prediction = {value}, or leave it out", value=str(found).lower())
+        fix = msg("write v_prediction = {value}, or remove it", value=str(found).lower())
         yield RuleHit(("base", "v_prediction"), by_v if found else by_noise, fix)
     elif situation.family == "sd2" and said is None and found is None and not situation.base.problem:
         yield RuleHit(
             ("base", "model"),
-            msg("SD 2.x comes in both kinds and this file does not say which"),
+            msg("SD 2.x models exist with and without v-prediction, and this file does not show which it is"),
             msg("add v_prediction = true for a 768 model, false for a 512 base model"),
         )
 
@@ -123,8 +123,10 @@ def terminal_snr_without_v_prediction(situation: RuleContext) -> Iterator[RuleHi
     if base.zero_terminal_snr and not v_prediction:
         yield RuleHit(
             ("base", "zero_terminal_snr"),
-            msg("zero terminal SNR without v-prediction"),
-            msg("set v_prediction = true if the model is one; else make sure that it was trained this way"),
+            msg("zero_terminal_snr is set without v-prediction"),
+            msg(
+                "write v_prediction = true if the model uses it, else check that it was trained with zero terminal SNR"
+            ),
         )
 
 
@@ -132,13 +134,11 @@ def terminal_snr_without_v_prediction(situation: RuleContext) -> Iterator[RuleHi
 def unsuitable_clip_skip(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.base.clip_skip is None or situation.family == "sd15":
         return
-    where, fix = ("base", "clip_skip"), msg("take the line out")
+    where, fix = ("base", "clip_skip"), msg("remove the line")
     if situation.family == "sdxl":
-        yield RuleHit(where, msg("clip_skip has no effect on SDXL and is left out"), fix)
+        yield RuleHit(where, msg("clip_skip has no effect on SDXL and is ignored"), fix)
     else:
-        said = msg(
-            "clip_skip on Stable Diffusion 2.x: sd-scripts uses it, and warns that nothing good is to be expected"
-        )
+        said = msg("sd-scripts applies clip_skip to Stable Diffusion 2.x, but warns of bad results")
         yield RuleHit(where, said, fix, severity=WARNING)
 
 
@@ -147,7 +147,7 @@ def resolution_above_native(situation: RuleContext) -> Iterator[RuleHit]:
     native, sides = resolve_native_side(situation.recipe), situation.recipe.train.resolution
     largest = sides if isinstance(sides, int) else max(sides) if sides else 0
     if native and largest > native:
-        said = msg("{largest} is above the model's native {native}", largest=largest, native=native)
+        said = msg("{largest} is above the model's native resolution of {native}", largest=largest, native=native)
         yield RuleHit(("train", "resolution"), said, msg("write {native}", native=native))
 
 
@@ -156,8 +156,8 @@ def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     sides = situation.recipe.train.resolution
     smallest = sides if isinstance(sides, int) else min(sides) if sides else 1024
     if situation.family == "sdxl" and smallest < 1024:
-        said = msg("SDXL at {side}", side=smallest)
-        yield RuleHit(("train", "resolution"), said, msg("write resolution = 1024, or leave it out"))
+        said = msg("{side} is below the native resolution of SDXL", side=smallest)
+        yield RuleHit(("train", "resolution"), said, msg("write resolution = 1024, or remove it"))
 
 
 @rule(
@@ -172,8 +172,8 @@ def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.family == "sd15" and base.tags == "danbooru" and unknown:
         yield RuleHit(
             ("base", "tags"),
-            msg("an SD1.5 anime model is trained at 768 here, but most of them were made at 640"),
-            msg("add native_resolution = 640, or 768 where the model's page says that it was trained there"),
+            msg("this SD1.5 anime model is trained at 768, but most of them were made at 640"),
+            msg("add native_resolution = 640, or 768 if the model's page gives that as its training resolution"),
         )
 
 
@@ -183,8 +183,8 @@ def board_tags_on_stock_model(situation: RuleContext) -> Iterator[RuleHit]:
     if base.tags in {"e621", "danbooru"} and is_stock_model(base.model):
         yield RuleHit(
             ("base", "tags"),
-            msg("{tags} tags on {model}, which was never trained on them", tags=base.tags, model=base.model),
-            msg('take a fine-tune that knows them, or write sentences and tags = "natural"'),
+            msg("{tags} tags are used with {model}, which was never trained on them", tags=base.tags, model=base.model),
+            msg('use a fine-tune that was trained on them, or write sentences and tags = "natural"'),
         )
 
 
@@ -198,8 +198,8 @@ def merged_base_model(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.base.merged:
         yield RuleHit(
             ("base", "model"),
-            msg("its own metadata says that it is a merge ({parts})", parts=situation.base.merged),
-            msg("fine if the LoRA is for this model alone; else train on a model that it was merged from"),
+            msg("the model is a merge, according to its metadata ({parts})", parts=situation.base.merged),
+            msg("ignore this if the LoRA is only for this model, else train on one of the merged models"),
         )
 
 

@@ -32,13 +32,11 @@ def wrong_cached_size(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 nmsg(
                     len(wrong),
-                    "the names of left-over latent caches give {n} picture another size, to which it would be squeezed:"
-                    " {names}",
-                    "the names of left-over latent caches give {n} pictures another size, to which they would be"
-                    " squeezed: {names}",
+                    "{n} image would be squeezed to the size in the name of a leftover latent cache: {names}",
+                    "{n} images would be squeezed to the sizes in the names of leftover latent caches: {names}",
                     names=summarize_names(wrong),
                 ),
-                msg("start the run with --refresh-cache, or take these .npz files out of {path}", path=folder.path),
+                msg("start the run with --refresh-cache, or remove these .npz files from {path}", path=folder.path),
                 file=wrong[0],
             )
 
@@ -59,7 +57,7 @@ def mismatched_caches(situation: RuleContext) -> Iterator[RuleHit]:
             yield _report_foreign_files(where, folder, caches)
         elif first.kind == "info":
             said = msg(
-                "metadata_cache.json no longer says what is in {path}: {why}",
+                "metadata_cache.json no longer matches the contents of {path}: {why}",
                 path=folder.path,
                 why=_format_reason(first),
             )
@@ -73,7 +71,7 @@ def _sort_key(cache: StaleCache) -> tuple[str, int, str, bool, str]:
 
 
 def _format_reason(cache: StaleCache) -> Message:
-    return cache.why or msg("nobody knows what they were made from")
+    return cache.why or msg("its origin is unknown")
 
 
 def _format_message(caches: Sequence[StaleCache]) -> Message:
@@ -82,29 +80,29 @@ def _format_message(caches: Sequence[StaleCache]) -> Message:
     if why is None and text:
         return nmsg(
             len(caches),
-            "lorabake does not know what the cached text encoder outputs of {n} picture were made from: {names}",
-            "lorabake does not know what the cached text encoder outputs of {n} pictures were made from: {names}",
+            "{n} image has cached text encoder outputs of unknown origin: {names}",
+            "{n} images have cached text encoder outputs of unknown origin: {names}",
             names=names,
         )
     if why is None:
         return nmsg(
             len(caches),
-            "lorabake does not know what the latent cache of {n} picture was made from: {names}",
-            "lorabake does not know what the latent caches of {n} pictures were made from: {names}",
+            "{n} image has a latent cache of unknown origin: {names}",
+            "{n} images have latent caches of unknown origin: {names}",
             names=names,
         )
     if text:
         return nmsg(
             len(caches),
-            "the cached text encoder outputs of {n} picture would be trained on and do not fit ({why}): {names}",
-            "the cached text encoder outputs of {n} pictures would be trained on and do not fit ({why}): {names}",
+            "{n} image has outdated cached text encoder outputs that would be used ({why}): {names}",
+            "{n} images have outdated cached text encoder outputs that would be used ({why}): {names}",
             names=names,
             why=why,
         )
     return nmsg(
         len(caches),
-        "the latent cache of {n} picture would be trained on and does not fit ({why}): {names}",
-        "the latent caches of {n} pictures would be trained on and do not fit ({why}): {names}",
+        "{n} image has an outdated latent cache that would be used ({why}): {names}",
+        "{n} images have outdated latent caches that would be used ({why}): {names}",
         names=names,
         why=why,
     )
@@ -112,8 +110,10 @@ def _format_message(caches: Sequence[StaleCache]) -> Message:
 
 def _format_fix(cache: StaleCache, folder: FolderFacts) -> Message:
     return msg(
-        "start the run with --refresh-cache: it deletes these caches in {path}, and sd-scripts makes them anew; or take"
-        " {option} out",
+        (
+            "start the run with --refresh-cache (deletes these caches in {path}, and sd-scripts "
+            "creates them again), or remove {option}"
+        ),
         path=folder.path,
         option=CACHE_OPTIONS[cache.kind],
     )
@@ -123,11 +123,11 @@ def _report_foreign_files(where: tuple[str | int, ...], folder: FolderFacts, cac
     names = [cache.cache for cache in caches]
     said = nmsg(
         len(names),
-        "{n} file is named like a cache but is none; sd-scripts would overwrite it or stop: {names}",
-        "{n} files are named like caches but are none; sd-scripts would overwrite them or stop: {names}",
+        ("{n} file is named like a cache but is not one, and sd-scripts would overwrite it or stop: {names}"),
+        ("{n} files are named like caches but are not caches, and sd-scripts would overwrite them or stop: {names}"),
         names=summarize_names(names),
     )
     fix = msg(
-        "move what is yours out of {path}, or take {option} out", path=folder.path, option=CACHE_OPTIONS[caches[0].kind]
+        "move your own files out of {path}, or remove {option}", path=folder.path, option=CACHE_OPTIONS[caches[0].kind]
     )
     return RuleHit(where, said, fix, file=names[0])

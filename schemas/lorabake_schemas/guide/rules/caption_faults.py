@@ -16,16 +16,20 @@ def describe_caption_problem(problem: CaptionProblem, files: list[str]) -> tuple
         case CaptionProblem.EMPTY:
             message = nmsg(
                 n,
-                "{n} caption is an empty file, on which sd-scripts stops: {names}",
-                "{n} captions are empty files, on which sd-scripts stops: {names}",
+                "{n} caption is empty, and sd-scripts stops on it: {names}",
+                "{n} captions are empty, and sd-scripts stops on them: {names}",
                 names=names,
             )
-            return ERROR, message, nmsg(n, "write it or delete the file", "write them or delete the files")
+            return (
+                ERROR,
+                message,
+                nmsg(n, "write the caption or delete the file", "write the captions or delete the files"),
+            )
         case CaptionProblem.NOT_UTF8:
             message = nmsg(
                 n,
-                "{n} caption is not UTF-8, on which sd-scripts stops: {names}",
-                "{n} captions are not UTF-8, on which sd-scripts stops: {names}",
+                "{n} caption is not UTF-8, and sd-scripts stops on it: {names}",
+                "{n} captions are not UTF-8, and sd-scripts stops on them: {names}",
                 names=names,
             )
             return ERROR, message, nmsg(n, "save it as UTF-8", "save them as UTF-8")
@@ -37,8 +41,8 @@ def describe_caption_problem(problem: CaptionProblem, files: list[str]) -> tuple
         case CaptionProblem.BOM:
             message = nmsg(
                 n,
-                "{n} caption begins with a byte order mark, which nothing but CLIP's tokenizer drops: {names}",
-                "{n} captions begin with a byte order mark, which nothing but CLIP's tokenizer drops: {names}",
+                "{n} caption starts with a byte order mark, which only CLIP's tokenizer drops: {names}",
+                "{n} captions start with a byte order mark, which only CLIP's tokenizer drops: {names}",
                 names=names,
             )
             return HINT, message, nmsg(n, "save it as UTF-8 without BOM", "save them as UTF-8 without BOM")
@@ -52,11 +56,11 @@ def _describe_ignored_text(problem: CaptionProblem, n: int, names: Message) -> t
         case CaptionProblem.SPACES:
             message = nmsg(
                 n,
-                "{n} caption holds nothing but spaces: {names}",
-                "{n} captions hold nothing but spaces: {names}",
+                "{n} caption contains only spaces: {names}",
+                "{n} captions contain only spaces: {names}",
                 names=names,
             )
-            return message, nmsg(n, "write it", "write them")
+            return message, nmsg(n, "write the caption", "write the captions")
         case CaptionProblem.BLANK:
             message = nmsg(
                 n,
@@ -68,8 +72,8 @@ def _describe_ignored_text(problem: CaptionProblem, n: int, names: Message) -> t
         case _:
             message = nmsg(
                 n,
-                "{n} caption has more than one line; only the first is used: {names}",
-                "{n} captions have more than one line; only the first is used: {names}",
+                "{n} caption has more than one line, and only the first line is used: {names}",
+                "{n} captions have more than one line, and only the first line is used: {names}",
                 names=names,
             )
             return message, msg("put everything on one line")

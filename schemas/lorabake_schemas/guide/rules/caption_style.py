@@ -39,7 +39,7 @@ def sentence_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} captions are sentences, which are shuffled and cut like tags: {names}",
                     names=summarize_names(wrong),
                 ),
-                msg('write tags; or, for a model that reads sentences, tags = "natural" under [base]'),
+                msg('write tags, or tags = "natural" under [base] if the model understands sentences'),
                 file=wrong[0],
             )
 
@@ -55,11 +55,11 @@ def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
                 get_images_key(index),
                 nmsg(
                     len(wrong),
-                    "{n} caption has a tag twice: {tags}",
-                    "{n} captions have a tag twice: {tags}",
+                    "{n} caption repeats a tag: {tags}",
+                    "{n} captions repeat a tag: {tags}",
                     tags=summarize_tags(folder, again),
                 ),
-                msg("take the second one out of {names}", names=summarize_names(files)),
+                msg("remove the duplicates from {names}", names=summarize_names(files)),
                 file=files[0],
             )
 
@@ -84,16 +84,17 @@ def uneven_leading_tags(situation: RuleContext) -> Iterator[RuleHit]:
         if keep and is_shuffled(concept, recipe) and longer and any(0 < lead <= keep for _, lead in leads):
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    keep,
-                    "{longer} of {all} captions begin with more of the concepts' words than the one that is kept",
-                    "{longer} of {all} captions begin with more of the concepts' words than the {n} that are kept",
+                msg(
+                    ("{longer} of {all} captions start with more concept tags than keep_tokens = {n} keeps in place"),
+                    n=keep,
                     longer=len(longer),
                     all=len(folder),
                 ),
                 msg(
-                    "write {mark} behind what is to stay in front, in every caption, and "
-                    'keep_tokens_separator = "{mark}" under [kohya]',
+                    (
+                        "write {mark} after the tags that must stay in front, in every caption, and "
+                        'keep_tokens_separator = "{mark}" under [kohya]'
+                    ),
                     mark=SEPARATOR_MARK,
                 ),
                 file=longer[0],
@@ -114,20 +115,20 @@ def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
         shuffled = is_shuffled(recipe.concept[index], recipe) or changed
         wrong = get_caption_names(situation, [image for image, _ in folder if mark in image.caption.text])
         if wrong and not (said and shuffled):
-            why = msg("captions are not shuffled") if said else msg("no keep_tokens_separator is set")
+            why = msg("captions are not shuffled") if said else msg("keep_tokens_separator is not set")
             yield RuleHit(
                 get_images_key(index),
                 nmsg(
                     len(wrong),
-                    "{n} caption holds {mark}, and {why}: it is trained as text",
-                    "{n} captions hold {mark}, and {why}: it is trained as text",
+                    "{n} caption contains {mark}, but {why}, so it is trained as text",
+                    "{n} captions contain {mark}, but {why}, so it is trained as text",
                     mark=mark,
                     why=why,
                 ),
-                msg("take it out of the captions, or write shuffle_caption = true")
+                msg("remove it from the captions, or write shuffle_caption = true")
                 if said
                 else msg(
-                    'write keep_tokens_separator = "{mark}" under [kohya], or take it out of the captions', mark=mark
+                    'write keep_tokens_separator = "{mark}" under [kohya], or remove it from the captions', mark=mark
                 ),
                 file=wrong[0],
             )
@@ -147,13 +148,13 @@ def inseparable_concepts(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 places[other][0],
                 msg(
-                    '"{one}" and "{other}" stand on the same {n} pictures: nothing tells them apart',
+                    ('"{one}" and "{other}" always appear together ({n} images), so the model cannot distinguish them'),
                     one=one,
                     other=other,
                     n=count,
                 ),
                 msg(
-                    'add pictures of "{one}" without "{other}", or of "{other}" on another subject',
+                    'add images of "{one}" without "{other}", or of "{other}" on another subject',
                     one=one,
                     other=other,
                 ),
@@ -175,14 +176,13 @@ def inconsistent_spelling(situation: RuleContext) -> Iterator[RuleHit]:
         if both or (spaced and len(joined) >= MIN_UNDERSCORE_TAGS):
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    len(joined),
-                    "{n} tag is written with underscores and {spaced} with spaces: {names}",
-                    "{n} tags are written with underscores and {spaced} with spaces: {names}",
+                msg(
+                    "some tags have underscores ({n}), others have spaces ({spaced}): {names}",
+                    n=len(joined),
                     spaced=len(spaced),
                     names=summarize_names([f'"{joined[tag]}"' for tag in both or joined]),
                 ),
-                msg("write all of them one way, with spaces for most models"),
+                msg("write all tags the same way (with spaces for most models)"),
             )
 
 
@@ -199,14 +199,14 @@ def token_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
                 ("regularization", index, "images"),
                 nmsg(
                     len(wrong),
-                    "{n} caption here has the token of a concept: {names}",
-                    "{n} captions here have the token of a concept: {names}",
+                    "{n} regularization caption contains the token of a concept: {names}",
+                    "{n} regularization captions contain the token of a concept: {names}",
                     names=summarize_names(wrong),
                 ),
                 nmsg(
                     len(wrong),
-                    "move this picture to the concept, or take the caption away: the class is enough",
-                    "move these pictures to the concept, or take the captions away: the class is enough",
+                    "move this image to the concept, or delete the caption (the class is enough)",
+                    "move these images to the concept, or delete the captions (the class is enough)",
                 ),
                 file=wrong[0],
             )

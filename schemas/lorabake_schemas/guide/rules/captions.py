@@ -38,23 +38,20 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
         if missing and len(missing) == len(folder.images):
             yield RuleHit(
                 where,
-                msg("no picture in {path} has a {ending} caption beside it", path=folder.path, ending=ending),
+                msg("no image in {path} has a {ending} caption", path=folder.path, ending=ending),
                 _suggest_caption_fix(folder),
             )
         elif lacking := _exclude_miscased(missing, folder.miscased, ending):
             yield RuleHit(
                 where,
-                nmsg(
-                    len(lacking),
-                    "{n} of {all} pictures has no caption: {names}",
-                    "{n} of {all} pictures have no caption: {names}",
+                msg(
+                    "images without a caption: {names} ({n} of {all})",
+                    n=len(lacking),
                     all=len(folder.images),
                     names=summarize_names(lacking),
                 ),
-                nmsg(
-                    len(lacking),
-                    'write it; until then the image trains as "{words}" alone',
-                    'write them; until then these images train as "{words}" alone',
+                msg(
+                    'write captions; images without one are trained as "{words}" only',
                     words=", ".join(list_leading_tags(situation.recipe.concept[index])),
                 ),
                 file=lacking[0],
@@ -72,10 +69,10 @@ def _suggest_caption_fix(folder: FolderFacts) -> Message:
     """What to do when no picture has a caption: perhaps captions of another kind are there."""
     if folder.others:
         other = folder.others[0].rpartition(".")[2]
-        return msg('write caption_extension = ".{other}" under [captions]: such files are there', other=other)
+        return msg('write caption_extension = ".{other}" under [captions] to use the .{other} files', other=other)
     if folder.miscased:
-        return msg("capital letters count; rename {names}", names=summarize_names(folder.miscased))
-    return msg("write one caption file per picture (token first, class second), or set captions.caption_extension")
+        return msg("rename {names} (file names are case-sensitive)", names=summarize_names(folder.miscased))
+    return msg("write one caption file per image (token first, class second), or set captions.caption_extension")
 
 
 @rule("G3.3.other", WARNING, "sd-scripts reads captions of one ending only, and capital letters count.")
@@ -89,11 +86,11 @@ def unread_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 nmsg(
                     len(folder.miscased),
-                    "{n} caption is not read, because of its capital letters: {names}",
-                    "{n} captions are not read, because of their capital letters: {names}",
+                    "{n} caption is not read because file names are case-sensitive: {names}",
+                    "{n} captions are not read because file names are case-sensitive: {names}",
                     names=summarize_names(folder.miscased),
                 ),
-                msg("name each caption like its picture, with {ending} at its end", ending=ending),
+                msg("name each caption exactly like its image, with the extension {ending}", ending=ending),
                 file=folder.miscased[0],
             )
         if folder.others:
@@ -101,14 +98,14 @@ def unread_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 nmsg(
                     len(folder.others),
-                    "{n} caption of another ending is not read: {names}",
-                    "{n} captions of another ending are not read: {names}",
+                    "{n} caption with another extension is not read: {names}",
+                    "{n} captions with another extension are not read: {names}",
                     names=summarize_names(folder.others),
                 ),
                 nmsg(
                     len(folder.others),
-                    "delete or move it, or set captions.caption_extension; now it is {ending}",
-                    "delete or move them, or set captions.caption_extension; now it is {ending}",
+                    "delete or move it, or set captions.caption_extension (now {ending})",
+                    "delete or move them, or set captions.caption_extension (now {ending})",
                     ending=ending,
                 ),
                 file=folder.others[0],
@@ -124,11 +121,11 @@ def orphan_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 nmsg(
                     len(folder.orphans),
-                    "{n} caption has no picture: {names}",
-                    "{n} captions have no picture: {names}",
+                    "{n} caption has no image: {names}",
+                    "{n} captions have no image: {names}",
                     names=summarize_names(folder.orphans),
                 ),
-                msg("name each like its picture, or delete it"),
+                msg("rename each to match its image, or delete it"),
                 file=folder.orphans[0],
             )
 
@@ -146,15 +143,14 @@ def partial_regularization_captions(situation: RuleContext) -> Iterator[RuleHit]
         if own and len(own) < len(folder.images):
             yield RuleHit(
                 ("regularization", index, "images"),
-                nmsg(
-                    len(own),
-                    '{n} of {all} pictures has a caption, which takes the place of "{token}": {names}',
-                    '{n} of {all} pictures have captions, which take the place of "{token}": {names}',
+                msg(
+                    'images with a caption, which replaces "{token}": {names} ({n} of {all})',
+                    n=len(own),
                     all=len(folder.images),
                     token=situation.recipe.regularization[index].class_,
                     names=summarize_names(own),
                 ),
-                nmsg(len(own), "delete it, or give every picture one", "delete them, or give every picture one"),
+                nmsg(len(own), "delete it, or write one for every image", "delete them, or write one for every image"),
                 file=own[0],
             )
 
@@ -187,21 +183,27 @@ def borrowed_captions(situation: RuleContext) -> Iterator[RuleHit]:
         taken = [(image.name, image.caption.borrowed_from) for image in folder.images if image.caption.borrowed_from]
         if taken:
             names = [
-                msg("{name} takes {caption}", name=name, caption=path.replace("\\", "/").rpartition("/")[2])
+                msg("{name} uses {caption}", name=name, caption=path.replace("\\", "/").rpartition("/")[2])
                 for name, path in taken
             ]
             yield RuleHit(
                 where,
                 nmsg(
                     len(taken),
-                    "{n} picture without a caption takes another file's, because of the underscores: {names}",
-                    "{n} pictures without a caption take another file's, because of the underscores: {names}",
+                    (
+                        "{n} image without a caption uses another file's caption because of underscores in its "
+                        "path: {names}"
+                    ),
+                    (
+                        "{n} images without a caption use another file's caption because of underscores in their "
+                        "paths: {names}"
+                    ),
                     names=summarize_names(names),
                 ),
                 nmsg(
                     len(taken),
-                    "write a caption for it, or take underscores out of its name and folder",
-                    "write captions for them, or take underscores out of their names and folders",
+                    "write a caption for it, or remove underscores from its name and folder",
+                    "write captions for them, or remove underscores from their names and folders",
                 ),
                 file=taken[0][0],
             )

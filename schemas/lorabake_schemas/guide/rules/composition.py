@@ -36,13 +36,13 @@ def several_subjects(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "{n} of {all} pictures show several subjects ({tags}): {names}",
+                    "{n} of {all} images show several subjects ({tags}): {names}",
                     n=len(others),
                     all=len(folder),
                     tags=summarize_tags(folder, tags),
                     names=summarize_names(_list_image_names(others)),
                 ),
-                msg("crop or paint out the others, or keep those in which the subject is well visible"),
+                msg("crop or paint out the others, or keep only images that show the subject clearly"),
                 file=others[0][0].name,
             )
 
@@ -61,8 +61,8 @@ def incomplete_group_tags(situation: RuleContext) -> Iterator[RuleHit]:
                 get_images_key(index),
                 nmsg(
                     len(short),
-                    "{n} picture with several subjects has fewer tags than those with one: {names}",
-                    "{n} pictures with several subjects have fewer tags than those with one: {names}",
+                    "{n} image with several subjects has fewer tags than images with one: {names}",
+                    "{n} images with several subjects have fewer tags than images with one: {names}",
                     names=summarize_names(_list_image_names(short)),
                 ),
                 nmsg(len(short), "tag every subject in it, or crop it", "tag every subject in them, or crop them"),
@@ -90,11 +90,11 @@ def large_sheets(situation: RuleContext) -> Iterator[RuleHit]:
                 get_images_key(index),
                 nmsg(
                     len(sheets),
-                    "{n} sheet of several views is far larger than it is trained at: {names}",
-                    "{n} sheets of several views are far larger than they are trained at: {names}",
+                    "{n} sheet of several views is much larger than the training resolution: {names}",
+                    "{n} sheets of several views are much larger than the training resolution: {names}",
                     names=summarize_names(_list_image_names(sheets)),
                 ),
-                msg("cut it into single pictures, and each view keeps its detail"),
+                msg("cut it into separate images, so that each view keeps its detail"),
                 file=sheets[0][0].name,
             )
 
@@ -119,13 +119,13 @@ def half_tagged_sheets(situation: RuleContext) -> Iterator[RuleHit]:
                 get_images_key(index),
                 nmsg(
                     len(half),
-                    '{n} picture is tagged "{sheet}" and not "{views}": {names}',
-                    '{n} pictures are tagged "{sheet}" and not "{views}": {names}',
+                    '{n} image is tagged "{sheet}" but not "{views}": {names}',
+                    '{n} images are tagged "{sheet}" but not "{views}": {names}',
                     sheet=SHEET_TAG,
                     views=VIEWS_TAG,
                     names=summarize_names(_list_image_names(half)),
                 ),
-                msg('add "{views}", or cut the sheet into single pictures', views=VIEWS_TAG),
+                msg('add "{views}", or cut the sheet into separate images', views=VIEWS_TAG),
                 file=half[0][0].name,
             )
 
@@ -141,8 +141,8 @@ def missing_key_elements(situation: RuleContext) -> Iterator[RuleHit]:
         if said and len(folder) >= MIN_CAPTIONS and not folder.known(elements):
             yield RuleHit(
                 get_images_key(index),
-                msg("none of {all} captions has a tag for composition or medium", all=len(folder)),
-                msg('add one or two to each picture where it matters: "close-up", "portrait", "watercolor" ...'),
+                msg("none of the {all} captions has a tag for composition or medium", all=len(folder)),
+                msg('add one or two to each image where it matters: "close-up", "portrait", "watercolor" ...'),
             )
 
 
@@ -160,12 +160,12 @@ def too_many_composition_tags(situation: RuleContext) -> Iterator[RuleHit]:
                 get_images_key(index),
                 nmsg(
                     len(many),
-                    "{n} picture has more than two composition tags: {tags} on {name}",
-                    "{n} pictures have more than two composition tags, as {tags} on {name}",
+                    "{n} image has more than two composition tags: {tags} on {name}",
+                    "{n} images have more than two composition tags, such as {tags} on {name}",
                     tags=summarize_tags(folder, [tag for tag in many[0][1] if tag in views]),
                     name=many[0][0].name,
                 ),
-                msg("keep the angle, and how much is seen"),
+                msg("keep only the tags for angle and framing"),
                 file=many[0][0].name,
             )
 
@@ -191,11 +191,11 @@ def contradicting_tags(situation: RuleContext) -> Iterator[RuleHit]:
                 nmsg(
                     len(wrong),
                     "{n} caption contradicts itself: {pair} in {name}",
-                    "{n} captions contradict themselves, as {pair} in {name}",
+                    "{n} captions contradict themselves, such as {pair} in {name}",
                     pair=summarize_tags(folder, wrong[0][1]),
                     name=files[0],
                 ),
-                msg("take one of the two out of {names}", names=summarize_names(files)),
+                msg("remove one of the two tags from {names}", names=summarize_names(files)),
                 file=files[0],
             )
 

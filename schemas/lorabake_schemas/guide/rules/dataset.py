@@ -40,7 +40,7 @@ def summarize_names(names: Sequence[str]) -> Message:
     """The first few names, and how many more there are."""
     first = join_list([literal(name) for name in names[:MAX_NAMES_SHOWN]])
     more = len(names) - MAX_NAMES_SHOWN
-    return nmsg(more, "{names} and {n} more", "{names} and {n} more", names=first) if more > 0 else first
+    return msg("{names} and {n} more", n=more, names=first) if more > 0 else first
 
 
 def get_caption_name(situation: RuleContext, image: ImageFacts) -> str:
@@ -75,25 +75,29 @@ def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Me
     if folder.problem:
         why = FOLDER_PROBLEMS.get(folder.problem, literal(folder.problem))
         return (
-            msg("the folder {path} is {problem}", path=path, problem=why),
-            msg('write images = "{path}": capital letters count', path=folder.spelt)
+            msg("cannot read the folder {path}: {problem}", path=path, problem=why),
+            msg('write images = "{path}" (file names are case-sensitive)', path=folder.spelt)
             if folder.spelt
-            else msg("give the folder that holds the pictures, relative to the recipe"),
+            else msg("write the path of the folder that contains the images, relative to the recipe"),
         )
     if folder.repeat_folders:
         inner = folder.repeat_folders[0]
         return (
             msg(
-                "{path} is one level too high: the pictures are in {names}",
+                "{path} has no images of its own; they are in {names}",
                 path=path,
                 names=_summarize_subfolders(folder),
             ),
-            msg("write {lines}, one {table} for each such folder", lines=_suggest_subfolder(path, inner), table=table),
+            msg(
+                "write {lines}, with one {table} for each such folder",
+                lines=_suggest_subfolder(path, inner),
+                table=table,
+            ),
         )
     if folder.subfolders:
         return (
             msg(
-                "{path} holds no picture itself; sd-scripts does not look into {names}",
+                "{path} has no images of its own, and sd-scripts does not look into {names}",
                 path=path,
                 names=_summarize_subfolders(folder),
             ),
@@ -101,7 +105,7 @@ def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Me
         )
     if folder.ignored or folder.hidden:
         return _describe_unread_files(folder)
-    return msg("{path} holds no picture", path=path), msg("png, jpg, jpeg, webp and bmp are read")
+    return msg("{path} contains no images", path=path), msg("add png, jpg, jpeg, webp or bmp files")
 
 
 def _describe_unread_files(folder: FolderFacts) -> tuple[Message, Message]:
@@ -112,25 +116,27 @@ def _describe_unread_files(folder: FolderFacts) -> tuple[Message, Message]:
         names=summarize_names(folder.ignored or folder.hidden),
     )
     if not folder.ignored:
-        return said, msg("take the dot in front of their names away")
+        return said, msg("remove the dot at the start of their names")
     if all(name.lower().endswith(IMAGE_EXTENSIONS) for name in folder.ignored):
         return said, _suggest_rename(folder.ignored)
-    return said, msg("convert them to PNG or JPEG with an ending in small letters")
+    return said, msg("convert them to PNG or JPEG with a lowercase extension")
 
 
 def _describe_non_folder(path: str) -> tuple[Message, Message]:
     """A file in the place of a folder, most often one of the pictures."""
     if path.lower().endswith(IMAGE_EXTENSIONS):
         return (
-            msg("{path} is a picture, and images names the folder that all of them lie in", path=path),
+            msg("{path} is an image, not a folder", path=path),
             msg('write images = "{folder}"', folder=dirname(path) or "."),
         )
-    return msg("{path} is a file, not a folder", path=path), msg("give the folder that holds the pictures")
+    return msg("{path} is a file, not a folder", path=path), msg(
+        "write the path of the folder that contains the images"
+    )
 
 
 FOLDER_PROBLEMS = {
-    "missing": msg("missing"), "not permitted": msg("not permitted"),
-    "a link to itself": msg("a link that leads back to itself"),
+    "missing": msg("missing"), "not permitted": msg("permission denied"),
+    "a link to itself": msg("a link to itself"),
 }  # fmt: skip
 
 
@@ -153,9 +159,9 @@ def ignored_subfolders(situation: RuleContext) -> Iterator[RuleHit]:
             table = f"[[{where[0]}]]"
             yield RuleHit(
                 where,
-                msg("the pictures in {names} are not trained on", names=summarize_names(folder.subfolders)),
+                msg("the images in {names} are not used for training", names=summarize_names(folder.subfolders)),
                 msg(
-                    "fine if that is meant; else move them up, or give that folder its own {table}",
+                    "ignore this if intended, else move them up one level or give that folder its own {table}",
                     table=table,
                 ),
             )
@@ -170,8 +176,8 @@ def ignored_folder_repeats(situation: RuleContext) -> Iterator[RuleHit]:
         if found and found[0] > 1 and found[1] and repeats is None:
             yield RuleHit(
                 where,
-                msg("the {number}_ in front of {token} repeats nothing here", number=found[0], token=found[1]),
-                msg("add num_repeats = {number} if it is meant (num_repeats = 1 says that it is not)", number=found[0]),
+                msg("the {number}_ in front of {token} has no effect here", number=found[0], token=found[1]),
+                msg("add num_repeats = {number} if repeats are intended, else num_repeats = 1", number=found[0]),
             )
 
 
@@ -185,8 +191,8 @@ def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 nmsg(
                     len(miscased),
-                    "sd-scripts skips {n} file, because its ending has capital and small letters: {names}",
-                    "sd-scripts skips {n} files, because their endings have capital and small letters: {names}",
+                    "sd-scripts skips {n} file because its extension mixes upper and lower case: {names}",
+                    "sd-scripts skips {n} files because their extensions mix upper and lower case: {names}",
                     names=summarize_names(miscased),
                 ),
                 _suggest_rename(miscased),
@@ -203,8 +209,8 @@ def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
                 ),
                 nmsg(
                     len(others),
-                    "convert it to PNG or JPEG, or move it away",
-                    "convert them to PNG or JPEG, or move them away",
+                    "convert it to PNG or JPEG, or move it elsewhere",
+                    "convert them to PNG or JPEG, or move them elsewhere",
                 ),
                 file=others[0],
             )
@@ -217,7 +223,7 @@ def _suggest_rename(miscased: Sequence[str]) -> Message:
     return nmsg(
         len(miscased),
         "rename {old} to {new}",
-        "write their endings in small letters: {old} becomes {new}, and so on",
+        "write the extensions in lowercase (rename {old} to {new}, and so on)",
         old=miscased[0],
         new=new,
     )
@@ -231,11 +237,11 @@ def hidden_images(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 nmsg(
                     len(folder.hidden),
-                    "{n} picture is hidden and will not be trained on: {names}",
-                    "{n} pictures are hidden and will not be trained on: {names}",
+                    "{n} image is hidden and not used for training: {names}",
+                    "{n} images are hidden and not used for training: {names}",
                     names=summarize_names(folder.hidden),
                 ),
-                msg("take the dot in front of the name away, or delete what is not meant"),
+                msg("remove the dot at the start of the name, or delete images you do not need"),
                 file=folder.hidden[0],
             )
 
@@ -249,7 +255,7 @@ def duplicate_folder(situation: RuleContext) -> Iterator[RuleHit]:
         if path in seen:
             yield RuleHit(
                 where,
-                msg("{path} is already the folder of {other}", path=folder.path, other=seen[path]),
-                msg("give every concept and every regularization set its own folder"),
+                msg("{path} is already used by {other}", path=folder.path, other=seen[path]),
+                msg("give each concept and each regularization set its own folder"),
             )
         seen.setdefault(path, here)

@@ -32,19 +32,23 @@ def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
     if count < least:
         message = nmsg(
             count,
-            "{n} picture; the guide wants at least {least}",
-            "{n} pictures; the guide wants at least {least}",
+            "{n} image, but the guide recommends at least {least}",
+            "{n} images, but the guide recommends at least {least}",
             least=least,
         )
-        fix = msg("aim at {good}", good=good)
+        fix = msg("aim for {good}", good=good)
         if count < MIN_AUTHOR_IMAGES:
-            fix = msg("aim at {good}; its author never got on with fewer than {few}", good=good, few=MIN_AUTHOR_IMAGES)
+            fix = msg(
+                "aim for {good}; the guide's author never had good results with fewer than {few}",
+                good=good,
+                few=MIN_AUTHOR_IMAGES,
+            )
         yield RuleHit(where, message, fix)
     elif count < good:
         yield RuleHit(
             where,
-            msg("{n} pictures; the guide recommends about {good}", n=count, good=good),
-            msg("more variety helps"),
+            msg("{n} images, but the guide recommends about {good}", n=count, good=good),
+            msg("add more varied images"),
             severity=HINT,
         )
 
@@ -61,9 +65,14 @@ def too_many_images(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 ("concept", index, "images"),
                 msg(
-                    "{n} pictures; the guide's usual range ends at {many}", n=len(folder.images), many=MAX_USUAL_IMAGES
+                    "{n} images, more than the guide's usual maximum of {many}",
+                    n=len(folder.images),
+                    many=MAX_USUAL_IMAGES,
                 ),
-                msg("fine if all are good and differ; else keep the best: fewer train faster and as well"),
+                msg(
+                    "ignore this if all are good and different, else keep the best; fewer images train faster "
+                    "and just as well"
+                ),
             )
 
 
@@ -74,13 +83,13 @@ def style_image_count(situation: RuleContext) -> Iterator[RuleHit]:
         return
     message = nmsg(
         count,
-        "{n} picture for a style; the guide wants 50 to 200, best 125 to 150",
-        "{n} pictures for a style; the guide wants 50 to 200, best 125 to 150",
+        "{n} image for a style, but the guide recommends 50 to 200, ideally 125 to 150",
+        "{n} images for a style, but the guide recommends 50 to 200, ideally 125 to 150",
     )
     if count > 200:
-        fix = msg("keep the most different ones: more of the same only trains longer")
+        fix = msg("keep the most varied images; similar ones only make training longer")
     else:
-        fix = msg("add pictures that differ in all but the style")
+        fix = msg("add images that differ in everything but the style")
     yield RuleHit(("concept", 0, "images"), message, fix, severity=None if count < 50 else HINT)
 
 
@@ -97,8 +106,11 @@ def small_set_not_mirrored(situation: RuleContext) -> Iterator[RuleHit]:
         if concept.asymmetric is False and concept.flip_aug is None and 0 < count < good:
             yield RuleHit(
                 ("concept", index, "flip_aug"),
-                nmsg(count, "{n} picture, not mirrored", "{n} pictures, not mirrored"),
-                msg("add flip_aug = true: the subject is the same from both sides, and each picture becomes two"),
+                nmsg(count, "{n} image, and flip_aug is not set", "{n} images, and flip_aug is not set"),
+                msg(
+                    "add flip_aug = true to get a mirrored version of each image (the subject is the same on "
+                    "both sides)"
+                ),
             )
 
 
@@ -108,8 +120,8 @@ def asymmetric_flip(situation: RuleContext) -> Iterator[RuleHit]:
         if concept.flip_aug and concept.asymmetric:
             yield RuleHit(
                 ("concept", index, "flip_aug"),
-                msg("flip_aug with asymmetric = true"),
-                msg("take one of the two out"),
+                msg("flip_aug conflicts with asymmetric = true"),
+                msg("remove one of the two"),
             )
 
 
@@ -125,8 +137,11 @@ def duplicate_token(situation: RuleContext) -> Iterator[RuleHit]:
         if key in keys[:index]:
             yield RuleHit(
                 ("concept", index, "token"),
-                msg('the token "{token}" is taken', token=situation.recipe.concept[index].token),
-                msg("give each concept its own token, or outfits of one character an outfit each"),
+                msg(
+                    'the token "{token}" is already used by another concept',
+                    token=situation.recipe.concept[index].token,
+                ),
+                msg("give each concept its own token, or each outfit of one character its own outfit"),
             )
 
 
@@ -139,11 +154,11 @@ def unbalanced_concepts(situation: RuleContext) -> Iterator[RuleHit]:
                 ("concept", index, "images"),
                 nmsg(
                     count,
-                    "{n} picture beside {most} of the largest concept",
-                    "{n} pictures beside {most} of the largest concept",
+                    "{n} image, but the largest concept has {most}",
+                    "{n} images, but the largest concept has {most}",
                     most=max(counts),
                 ),
-                msg("add pictures: over three times the repeats tends to over-train"),
+                msg("add images; more than three times the repeats tends to overtrain"),
             )
 
 
@@ -159,11 +174,10 @@ def unused_regularization_images(situation: RuleContext) -> Iterator[RuleHit]:
         if share.images_used is not None and share.images_used < share.images:
             yield RuleHit(
                 ("regularization", index, "images"),
-                nmsg(
-                    share.images_used,
-                    "only the first of {all} pictures will be used",
-                    "only the first {n} of {all} pictures will be used",
+                msg(
+                    "only the first images in name order will be used ({n} of {all})",
+                    n=share.images_used,
                     all=share.images,
                 ),
-                msg("fine if that is meant; else raise the concepts' num_repeats"),
+                msg("ignore this if intended, else raise the concepts' num_repeats"),
             )

@@ -18,8 +18,8 @@ def nondeterministic_attention(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and situation.recipe.train.attention == "xformers":
         yield RuleHit(
             ("train", "attention"),
-            msg("launch.deterministic and xformers: nobody promises that its gradients come out the same twice"),
-            msg('write attention = "sdpa", or leave it out'),
+            msg("launch.deterministic does not cover xformers: its gradients are not guaranteed to be reproducible"),
+            msg('write attention = "sdpa", or remove it'),
         )
 
 
@@ -28,8 +28,11 @@ def nondeterministic_latent_cache(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and situation.recipe.train.cache_latents_to_disk:
         yield RuleHit(
             ("train", "cache_latents_to_disk"),
-            msg("launch.deterministic and latents kept on disk: the second run reads them and then draws other noise"),
-            msg("leave it out: cache_latents in main memory gives the same in every run"),
+            msg(
+                "launch.deterministic conflicts with latents cached on disk: the second run reads them and "
+                "then draws different noise"
+            ),
+            msg("remove it; cache_latents keeps them in memory and gives the same result in every run"),
         )
 
 
@@ -43,8 +46,10 @@ def nondeterministic_token_warmup(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and warm_up and situation.recipe.train.max_data_loader_n_workers != 0:
         yield RuleHit(
             ("kohya", "token_warmup_step"),
-            msg("launch.deterministic and token_warmup_step: how many tags are used depends on how fast a worker is"),
-            msg("write max_data_loader_n_workers = 0 under [train], or take token_warmup_step out"),
+            msg(
+                "launch.deterministic conflicts with token_warmup_step: the number of tags used depends on worker speed"
+            ),
+            msg("write max_data_loader_n_workers = 0 under [train], or remove token_warmup_step"),
         )
 
 
@@ -55,11 +60,11 @@ def machine_dependent_workers(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "max_data_loader_n_workers"),
             msg(
-                "{workers} workers, and this machine has {there}",
+                "{workers} workers, but this machine has {there}",
                 workers=workers,
                 there=nmsg(cpus, "{n} CPU", "{n} CPUs"),
             ),
-            msg("write 1: more of them than CPUs give another result on another machine"),
+            msg("write 1; with more workers than CPUs, results differ on another machine"),
         )
 
 
@@ -68,7 +73,10 @@ def nondeterministic_processes(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and (situation.recipe.launch.num_processes or 1) > 1:
         yield RuleHit(
             ("launch", "num_processes"),
-            msg("launch.deterministic and several processes: nobody promises the order in which GPUs add up gradients"),
+            msg(
+                "launch.deterministic does not cover several processes: the order in which GPUs add up "
+                "gradients is not guaranteed"
+            ),
             msg("write num_processes = 1, or compare two runs before you rely on it"),
         )
 
@@ -78,8 +86,11 @@ def nondeterministic_optimizer(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and needs_bitsandbytes(situation.optimizer):
         yield RuleHit(
             ("train", "optimizer"),
-            msg("launch.deterministic and {name}: PyTorch cannot speak for its kernels", name=situation.optimizer),
-            msg("compare two runs before you rely on it, or take AdamW"),
+            msg(
+                "launch.deterministic does not cover {name}: its kernels are outside the control of PyTorch",
+                name=situation.optimizer,
+            ),
+            msg("compare two runs before you rely on it, or use AdamW"),
         )
 
 

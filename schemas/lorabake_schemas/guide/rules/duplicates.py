@@ -40,24 +40,29 @@ def duplicate_images(situation: RuleContext) -> Iterator[RuleHit]:
         alike = [_format_duplicates(here) for twins, here in found if twins.near]
         if same:
             spare = sum(len(here) - 1 for twins, here in found if not twins.near)
-            message = nmsg(
-                spare,
-                "{n} of {all} pictures is the same file as another: {names}",
-                "{n} of {all} pictures are the same files as others: {names}",
+            message = msg(
+                "duplicate images: {names} ({n} of {all})",
+                n=spare,
                 all=len(folder.images),
                 names=summarize_names(same),
             )
-            fix = msg("keep one of each; to have a picture count more, give it a folder with num_repeats of its own")
+            fix = msg(
+                "keep one of each; to give an image more weight, put it in a separate folder with its own num_repeats"
+            )
             yield RuleHit(where, message, fix, file=_get_first_name(found, near=False))
         if alike:
             message = nmsg(
                 len(alike),
-                "{n} group of pictures looks alike: {names}",
-                "{n} groups of pictures look alike: {names}",
+                "{n} group of images looks alike: {names}",
+                "{n} groups of images look alike: {names}",
                 names=summarize_names(alike),
             )
             yield RuleHit(
-                where, message, msg("keep the best of each"), file=_get_first_name(found, near=True), severity=HINT
+                where,
+                message,
+                msg("keep the best image of each group"),
+                file=_get_first_name(found, near=True),
+                severity=HINT,
             )
 
 
@@ -81,12 +86,12 @@ def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
             ("concept", second, "images"),
             nmsg(
                 len(pairs),
-                "{n} picture is also one of {other}: {names}",
-                "{n} pictures are also among those of {other}: {names}",
+                "{n} image is also in {other}: {names}",
+                "{n} images are also in {other}: {names}",
                 other=format_table_name(situation, "concept", first),
                 names=summarize_names([_format_duplicates(pair) for pair in pairs]),
             ),
-            msg("leave each picture to one concept, or crop it to what that concept is about"),
+            msg("keep each image in one concept only, or crop it to what that concept is about"),
             file=pairs[0][1].name,
         )
 
@@ -98,8 +103,8 @@ def subject_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
         if part.class_.casefold() in tokens:
             yield RuleHit(
                 ("regularization", index, "class"),
-                msg('"{words}" is what is being trained', words=part.class_),
-                msg("write the class token here: the general word for it"),
+                msg('"{words}" is the token being trained', words=part.class_),
+                msg("write the class token here, the general word for the subject"),
             )
         yield from _find_subject_images(situation, index)
 
@@ -120,20 +125,20 @@ def _find_subject_images(situation: RuleContext, index: int) -> Iterator[RuleHit
             )
             alike = nmsg(
                 len(pairs),
-                "{n} picture looks like one that is trained on: {names}",
-                "{n} pictures look like ones that are trained on: {names}",
+                "{n} image looks like a training image: {names}",
+                "{n} images look like training images: {names}",
                 names=names,
             )
             same = nmsg(
                 len(pairs),
-                "{n} picture is the same file as one that is trained on: {names}",
-                "{n} pictures are the same files as ones that are trained on: {names}",
+                "{n} image is identical to a training image: {names}",
+                "{n} images are identical to training images: {names}",
                 names=names,
             )
             fix = nmsg(
                 len(pairs),
-                "take it out: regularization pictures show the class, never the subject",
-                "take them out: regularization pictures show the class, never the subject",
+                "remove it; regularization images must show the class, never the subject",
+                "remove them; regularization images must show the class, never the subject",
             )
             severity = WARNING if near else ERROR
             yield RuleHit(where, alike if near else same, fix, file=pairs[0][0].name, severity=severity)
@@ -157,12 +162,12 @@ def duplicate_stems(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             where,
             msg(
-                "{n} pictures differ only in their ending and share {what}: {names}",
+                "{n} images differ only in their extension and share {what}: {names}",
                 n=len(same),
                 what=shared,
                 names=summarize_names(same),
             ),
-            msg("rename them, each with a caption of its own"),
+            msg("rename them and give each its own caption"),
             file=same[0],
             severity=ERROR if on_disk else None,
         )

@@ -23,17 +23,17 @@ def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "min_bucket_reso"),
             msg("min_bucket_reso {side} is above the resolution {low}", side=train.min_bucket_reso, low=low),
-            msg("write {low} or less, or leave it out", low=low),
+            msg("write {low} or less, or remove it", low=low),
         )
     if train.max_bucket_reso and -(-train.max_bucket_reso // step) * step < high:
         yield RuleHit(
             ("train", "max_bucket_reso"),
             msg("max_bucket_reso {side} is below the resolution {high}", side=train.max_bucket_reso, high=high),
-            msg("write {high} or more, or leave it out", high=high),
+            msg("write {high} or more, or remove it", high=high),
         )
     unit = 32 if situation.family == "sdxl" else 64
     if step % unit:
-        said = msg("bucket_reso_steps {step} does not divide by {unit}", step=step, unit=unit)
+        said = msg("bucket_reso_steps {step} is not divisible by {unit}", step=step, unit=unit)
         yield RuleHit(("train", "bucket_reso_steps"), said, msg("write {number}", number=unit))
 
 
@@ -43,15 +43,17 @@ def persistent_without_workers(situation: RuleContext) -> Iterator[RuleHit]:
     if train.persistent_data_loader_workers and train.max_data_loader_n_workers == 0:
         yield RuleHit(
             ("train", "persistent_data_loader_workers"),
-            msg("persistent workers, but max_data_loader_n_workers = 0"),
-            msg("write max_data_loader_n_workers = 1, or take the line out"),
+            msg("persistent_data_loader_workers needs workers, but max_data_loader_n_workers is 0"),
+            msg("write max_data_loader_n_workers = 1, or remove the line"),
         )
 
 
 @rule("G4.14", WARNING, "A float32 file is twice the size for nothing that a viewer could see.")
 def float32_file(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.save.save_precision == "float":
-        yield RuleHit(("save", "save_precision"), msg("float doubles the file"), msg('write "fp16"'))
+        yield RuleHit(
+            ("save", "save_precision"), msg('save_precision = "float" doubles the file size'), msg('write "fp16"')
+        )
 
 
 @rule("G4.13", WARNING, "ckpt files can run code when loaded; lorabake cannot check their weights either.")
@@ -59,8 +61,11 @@ def unsafe_file_format(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.save.save_model_as in {"ckpt", "pt"}:
         yield RuleHit(
             ("save", "save_model_as"),
-            msg("{format} instead of safetensors", format=str(situation.recipe.save.save_model_as)),
-            msg("take the line out"),
+            msg(
+                "{format} files can run code when loaded, unlike safetensors",
+                format=str(situation.recipe.save.save_model_as),
+            ),
+            msg("remove the line"),
         )
 
 
@@ -75,23 +80,25 @@ def missing_gpu(situation: RuleContext) -> Iterator[RuleHit]:
         return
     train = situation.recipe.train
     if needs_bitsandbytes(situation.optimizer):
-        said = msg("{name} needs an NVIDIA GPU (bitsandbytes), and this machine has none", name=situation.optimizer)
+        said = msg("{name} needs an NVIDIA GPU (bitsandbytes). This machine has none", name=situation.optimizer)
         yield _report_missing_gpu(
             situation, ("train", "optimizer"), said, msg('write optimizer = "AdamW" to train here')
         )
     if train.attention == "xformers":
-        fix = msg('write attention = "sdpa", or leave it out')
-        yield _report_missing_gpu(situation, ("train", "attention"), msg("xformers has no kernel for the CPU"), fix)
+        fix = msg('write attention = "sdpa", or remove it')
+        yield _report_missing_gpu(situation, ("train", "attention"), msg("xformers has no CPU kernel"), fix)
     if train.mixed_precision == "fp16":
-        fix = msg('write mixed_precision = "no", or leave it out')
-        yield _report_missing_gpu(situation, ("train", "mixed_precision"), msg("fp16 training needs a GPU"), fix)
+        fix = msg('write mixed_precision = "no", or remove it')
+        yield _report_missing_gpu(
+            situation, ("train", "mixed_precision"), msg("fp16 training needs a GPU. This machine has none"), fix
+        )
 
 
 def _report_missing_gpu(situation: RuleContext, where: tuple[str, str], what: Message, fix: Message) -> RuleHit:
     """An error where a training is about to start, elsewhere a warning that says so."""
     if situation.launching:
         return RuleHit(where, what, fix)
-    said = msg("{what}: `run` stops here, on a machine with one it goes on", what=what)
+    said = msg("{what}, so `run` would fail here", what=what)
     return RuleHit(where, said, fix, severity=WARNING)
 
 
@@ -108,18 +115,22 @@ def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
     processes, severity = launch.num_processes or 1, ERROR if situation.launching else WARNING
     if processes > max(gpus, 1):
         there = nmsg(gpus, "one GPU", "{n} GPUs") if gpus else msg("no NVIDIA GPU")
-        said = msg("{processes} processes, and this machine has {there}", processes=processes, there=there)
-        fix = msg("write {number}, or leave it out", number=max(gpus, 1))
+        said = msg("num_processes is {processes}, but this machine has {there}", processes=processes, there=there)
+        fix = msg("write {number}, or remove it", number=max(gpus, 1))
         yield RuleHit(("launch", "num_processes"), said, fix, severity=severity)
     if launch.gpu_ids is None or launch.gpu_ids == "all" or not gpus:
         return
     named = {int(identity) for identity in launch.gpu_ids.split(",")}
     where = ("launch", "gpu_ids")
     if max(named) >= gpus:
-        said = msg("this machine's GPUs are numbered 0 to {last}", last=gpus - 1)
-        yield RuleHit(where, said, msg("name GPUs that are there"), severity=severity)
+        said = msg("gpu_ids names a GPU that this machine does not have (its GPUs are 0 to {last})", last=gpus - 1)
+        yield RuleHit(where, said, msg("name GPUs that exist"), severity=severity)
     elif len(named) < processes:
-        said = msg("GPUs named: {named}, for {processes} processes", named=len(named), processes=processes)
+        said = msg(
+            "gpu_ids names fewer GPUs ({named}) than there are processes ({processes})",
+            named=len(named),
+            processes=processes,
+        )
         yield RuleHit(where, said, msg("name one GPU for each process"), severity=ERROR)
 
 
@@ -154,7 +165,7 @@ def conflicting_sample_intervals(situation: RuleContext) -> Iterator[RuleHit]:
     sample = situation.recipe.sample
     if sample and sample.sample_every_n_epochs and sample.sample_every_n_steps:
         where = ("sample", "sample_every_n_steps")
-        yield RuleHit(where, msg("sample_every_n_epochs is set, too, and wins"), msg("keep one of the two"))
+        yield RuleHit(where, msg("ignored, because sample_every_n_epochs is also set"), msg("keep one of the two"))
 
 
 __all__: list[str] = []

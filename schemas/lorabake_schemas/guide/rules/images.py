@@ -40,14 +40,15 @@ def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
         if broken:
             yield RuleHit(
                 where,
-                nmsg(
-                    len(broken),
-                    "{n} of {all} pictures cannot be read: {names}",
-                    "{n} of {all} pictures cannot be read: {names}",
+                msg(
+                    "images that cannot be read: {names} ({n} of {all})",
+                    n=len(broken),
                     all=len(folder.images),
                     names=summarize_items(broken, _name_with_problem),
                 ),
-                nmsg(len(broken), "replace or remove it", "replace or remove them"),
+                msg(
+                    "replace or remove them",
+                ),
                 file=broken[0].name,
             )
 
@@ -61,14 +62,13 @@ def exif_rotation(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder, turned in _iter_matching_images(situation, lambda image: image.orientation != 1):
         yield RuleHit(
             where,
-            nmsg(
-                len(turned),
-                "{n} of {all} pictures is turned by its EXIF data and will be trained unturned: {names}",
-                "{n} of {all} pictures are turned by their EXIF data and will be trained unturned: {names}",
+            msg(
+                "images with an EXIF rotation, which sd-scripts ignores: {names} ({n} of {all})",
+                n=len(turned),
                 all=len(folder.images),
                 names=_summarize_image_names(turned),
             ),
-            msg("to turn for good, open and save in an image editor, or convert to PNG"),
+            msg("to rotate them permanently, open and save them in an image editor, or convert them to PNG"),
             file=turned[0].name,
         )
 
@@ -80,11 +80,11 @@ def high_bit_depth(situation: RuleContext) -> Iterator[RuleHit]:
             where,
             nmsg(
                 len(wide),
-                "{n} picture has 16 or 32 bits of grey and would be trained all white: {names}",
-                "{n} pictures have 16 or 32 bits of grey and would be trained all white: {names}",
+                "{n} grayscale image has 16 or 32 bits and would be trained as all white: {names}",
+                "{n} grayscale images have 16 or 32 bits and would be trained as all white: {names}",
                 names=_summarize_image_names(wide),
             ),
-            msg("save with 8 bits a channel"),
+            msg("save with 8 bits per channel"),
             file=wide[0].name,
         )
 
@@ -96,11 +96,11 @@ def cmyk_images(situation: RuleContext) -> Iterator[RuleHit]:
             where,
             nmsg(
                 len(print_),
-                "{n} picture is in CMYK, and its colours will shift: {names}",
-                "{n} pictures are in CMYK, and their colours will shift: {names}",
+                "{n} image is in CMYK, so its colors will shift: {names}",
+                "{n} images are in CMYK, so their colors will shift: {names}",
                 names=_summarize_image_names(print_),
             ),
-            msg("save as RGB in an image editor, which knows the colour profile"),
+            msg("save as RGB in an image editor, which applies the color profile"),
             file=print_[0].name,
         )
 
@@ -112,11 +112,11 @@ def animated_images(situation: RuleContext) -> Iterator[RuleHit]:
             where,
             nmsg(
                 len(moving),
-                "{n} picture moves, and only its first frame will be trained: {names}",
-                "{n} pictures move, and only their first frames will be trained: {names}",
+                "{n} image is animated, so only its first frame will be trained: {names}",
+                "{n} images are animated, so only their first frames will be trained: {names}",
                 names=_summarize_image_names(moving),
             ),
-            msg("fine if that frame is good; else save the frames you want as pictures"),
+            msg("ignore this if that frame is good, else save the frames you want as images"),
             file=moving[0].name,
         )
 
@@ -124,13 +124,15 @@ def animated_images(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("G2.3.content", HINT, "sd-scripts goes by the content of a picture, but other programs go by its name.")
 def misnamed_format(situation: RuleContext) -> Iterator[RuleHit]:
     for where, _, wrong in _iter_matching_images(situation, _is_misnamed):
-        names = summarize_items(wrong, lambda image: msg("{name} (a {format})", name=image.name, format=image.format))
+        names = summarize_items(
+            wrong, lambda image: msg("{name} (actually {format})", name=image.name, format=image.format)
+        )
         yield RuleHit(
             where,
             nmsg(
                 len(wrong),
-                "{n} picture has another format than its name says: {names}",
-                "{n} pictures have another format than their names say: {names}",
+                "{n} image has an extension that does not match its format: {names}",
+                "{n} images have extensions that do not match their formats: {names}",
                 names=names,
             ),
             _suggest_extension(wrong[0], len(wrong)),
@@ -141,11 +143,17 @@ def misnamed_format(situation: RuleContext) -> Iterator[RuleHit]:
 def _suggest_extension(image: ImageFacts, count: int) -> Message:
     """The caption goes by the name without its ending, so it stays. A GIF named .gif would not be seen at all."""
     if image.format not in FORMAT_EXTENSIONS:
-        return nmsg(count, "save it as a PNG of the same name", "save them as PNG or JPEG under the same names")
+        return nmsg(count, "save it as PNG with the same name", "save them as PNG or JPEG with the same names")
     return nmsg(
         count,
-        "rename {old} to {new}; its caption keeps its name. sd-scripts does not mind, other programs may",
-        "rename them, as {old} to {new}; captions keep their names. sd-scripts does not mind, other programs may",
+        (
+            "rename {old} to {new} and keep the name of its caption (sd-scripts accepts {old}, but "
+            "other programs may not)"
+        ),
+        (
+            "rename them, for example {old} to {new}, and keep the names of their captions (sd-scripts "
+            "accepts {old}, but other programs may not)"
+        ),
         old=image.name,
         new=image.name.rpartition(".")[0] + FORMAT_EXTENSIONS[image.format][0],
     )
@@ -167,25 +175,23 @@ def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder, clear in _iter_matching_images(situation, lambda image: image.alpha and not image.opaque):
         n, names = len(clear), _summarize_image_names(clear)
         if situation.dataset.deep:
-            message = nmsg(
-                n,
-                "{n} of {all} pictures has transparent parts, where a hidden colour would be trained: {names}",
-                "{n} of {all} pictures have transparent parts, where hidden colours would be trained: {names}",
+            message = msg(
+                ("images with transparent parts, where hidden colors would be trained: {names} ({n} of {all})"),
+                n=n,
                 all=len(folder.images),
                 names=names,
             )
-            fix = msg("put a background behind, not always the same colour, and tag it")
+            fix = msg("add a solid background (vary its color) and tag it")
         else:
-            message = nmsg(
-                n,
-                "{n} of {all} pictures declares transparency; what it hides would be trained: {names}",
-                "{n} of {all} pictures declare transparency; what it hides would be trained: {names}",
+            message = msg(
+                ("images that declare transparency, whose hidden colors would be trained: {names} ({n} of {all})"),
+                n=n,
                 all=len(folder.images),
                 names=names,
             )
             fix = msg(
-                "put a background behind, not always the same colour, and tag it; check --deep tells "
-                "which are opaque all the same"
+                "add a solid background (vary its color) and tag it; `check --deep` finds images that are "
+                "fully opaque anyway"
             )
         yield RuleHit(where, message, fix, file=clear[0].name)
 
@@ -215,17 +221,16 @@ def _iter_fitted_images(
 def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder, small in _iter_fitted_images(situation, lambda fit: fit.scale > MAX_UPSCALE):
         small.sort(key=lambda pair: -pair[1].scale)
-        names = summarize_items(small, lambda pair: msg("{name} ({n:.1f} times)", name=pair[0].name, n=pair[1].scale))
+        names = summarize_items(small, lambda pair: msg("{name} ({n:.1f}x)", name=pair[0].name, n=pair[1].scale))
         yield RuleHit(
             where,
-            nmsg(
-                len(small),
-                "{n} of {all} pictures is smaller than the training resolution and would be enlarged: {names}",
-                "{n} of {all} pictures are smaller than the training resolution and would be enlarged: {names}",
+            msg(
+                ("images smaller than the training resolution, which would be enlarged: {names} ({n} of {all})"),
+                n=len(small),
                 all=len(folder.images),
                 names=names,
             ),
-            msg("enlarge with an AI upscaler, or replace; tag any that you keep as low quality"),
+            msg("enlarge them with an AI upscaler, or replace them; tag any that you keep as low quality"),
             file=small[0][0].name,
         )
 
@@ -244,14 +249,13 @@ def cropped_images(situation: RuleContext) -> Iterator[RuleHit]:
         )
         yield RuleHit(
             where,
-            nmsg(
-                len(cut),
-                "{n} of {all} pictures loses more than a fifth to its bucket: {names}",
-                "{n} of {all} pictures lose more than a fifth to their buckets: {names}",
+            msg(
+                "images that lose more than a fifth when cropped to their bucket: {names} ({n} of {all})",
+                n=len(cut),
                 all=len(folder.images),
                 names=names,
             ),
-            msg("crop to the subject yourself, or widen the buckets with min_bucket_reso and max_bucket_reso"),
+            msg("crop to the subject yourself, or widen the bucket range with min_bucket_reso and max_bucket_reso"),
             file=cut[0][0].name,
         )
 
@@ -276,16 +280,15 @@ def size_mismatch_without_buckets(situation: RuleContext) -> Iterator[RuleHit]:
         if wrong:
             yield RuleHit(
                 where,
-                nmsg(
-                    len(wrong),
-                    "{n} of {all} pictures is not {width} x {height}: {names}",
-                    "{n} of {all} pictures are not {width} x {height}: {names}",
+                msg(
+                    "images that are not {width} x {height}: {names} ({n} of {all})",
+                    n=len(wrong),
                     all=len(folder.images),
                     width=width,
                     height=height,
                     names=_summarize_image_names(wrong),
                 ),
-                msg("take enable_bucket = false or cache_latents = false out"),
+                msg("remove enable_bucket = false or cache_latents = false"),
                 file=wrong[0].name,
             )
 

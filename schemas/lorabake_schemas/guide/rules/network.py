@@ -46,7 +46,7 @@ def indivisible_dylora_rank(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 ("network", key),
                 msg(
-                    "DyLoRA's {name} {size} does not divide by its block_size {block}",
+                    "{name} {size} is not divisible by DyLoRA's block_size {block}",
                     name=name,
                     size=size,
                     block=block,
@@ -62,8 +62,8 @@ def indivisible_dylora_rank(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("G4.22", ERROR, "DoRA is a switch of LyCORIS' locon, loha and lokr; anywhere else it is ignored.")
 def unsupported_dora(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.network.dora_wd and situation.network not in DORA_ALGORITHMS:
-        said = msg("{network} has no DoRA", network=situation.network)
-        yield RuleHit(("network", "dora_wd"), said, msg('write type = "locon" beside dora_wd = true'))
+        said = msg("{network} does not support DoRA", network=situation.network)
+        yield RuleHit(("network", "dora_wd"), said, msg('write type = "locon" to use dora_wd = true'))
 
 
 @rule("S37", ERROR, "An argument that an algorithm does not know is ignored in silence.")
@@ -72,8 +72,8 @@ def unsupported_network_argument(situation: RuleContext) -> Iterator[RuleHit]:
         if getattr(situation.recipe.network, name) is not None and situation.network not in algorithms:
             yield RuleHit(
                 ("network", name),
-                msg("{name} means nothing to {network}", name=name, network=situation.network),
-                msg("take it out, or use one of these types: {types}", types=", ".join(algorithms)),
+                msg("{network} does not support {name} and silently ignores it", name=name, network=situation.network),
+                msg("remove it, or use one of these types: {types}", types=", ".join(algorithms)),
             )
 
 
@@ -87,14 +87,14 @@ def broken_preset(situation: RuleContext) -> Iterator[RuleHit]:
     elif preset not in LYCORIS_PRESETS:
         yield RuleHit(
             ("network", "preset"),
-            msg('"{preset}" is not a preset of LyCORIS', preset=preset),
-            msg("one of {names}, or the path of a .toml file", names=", ".join(LYCORIS_PRESETS)),
+            msg('"{preset}" is not a LyCORIS preset', preset=preset),
+            msg("write one of {names}, or the path of a .toml file", names=", ".join(LYCORIS_PRESETS)),
         )
     elif preset in LYCORIS_PRESETS_BROKEN_ON_SD1[1:] and situation.family != "sdxl":
         yield RuleHit(
             ("network", "preset"),
             msg('LyCORIS crashes on SD1.5 with "{preset}" (duplicated lora name)', preset=preset),
-            msg('write preset = "full" (lorabake brings a file that works), "attn-mlp" or "unet-transformer-only"'),
+            msg('write preset = "full" (lorabake includes a file that works), "attn-mlp" or "unet-transformer-only"'),
         )
 
 
@@ -102,7 +102,7 @@ def _check_preset_file(preset: str) -> Iterator[RuleHit]:
     """It is copied into the run folder under its own name."""
     name = preset.replace("\\", "/").rpartition("/")[2]
     if name in RESERVED_FILE_NAMES:
-        said = msg("a preset file cannot be called {name} in a run folder", name=name)
+        said = msg("a preset file cannot be named {name}, because the run folder has its own {name}", name=name)
         yield RuleHit(("network", "preset"), said, msg("rename the file"))
 
 
@@ -116,7 +116,7 @@ def ineffective_dropout(situation: RuleContext) -> Iterator[RuleHit]:
         )
     if situation.recipe.network.rank_dropout and situation.network not in ("lora", *RANK_DROPOUT_ALGORITHMS):
         said = _format_no_effect("rank_dropout", situation)
-        yield RuleHit(("network", "rank_dropout"), said, msg("take it out, or write module_dropout"))
+        yield RuleHit(("network", "rank_dropout"), said, msg("remove it, or write module_dropout"))
 
 
 def _format_no_effect(name: str, situation: RuleContext) -> Message:
@@ -128,8 +128,8 @@ def conv_alpha_without_dim(situation: RuleContext) -> Iterator[RuleHit]:
     network = situation.recipe.network
     if situation.network == "lora" and network.conv_alpha and not network.conv_dim:
         where = ("network", "conv_alpha")
-        said = msg("conv_alpha without conv_dim does nothing")
-        yield RuleHit(where, said, msg("add conv_dim = 16, or take it out"))
+        said = msg("conv_alpha has no effect without conv_dim")
+        yield RuleHit(where, said, msg("add conv_dim = 16, or remove this line"))
 
 
 @rule("S33", WARNING, "iA3 has neither rank nor alpha, Diag-OFT no alpha.")
@@ -141,14 +141,14 @@ def ignored_rank(situation: RuleContext) -> Iterator[RuleHit]:
     for name in ignored.get(situation.network, ()):
         if getattr(situation.recipe.network, name) is not None:
             said = msg("{network} ignores {name}", network=situation.network, name=name)
-            yield RuleHit(("network", name), said, msg("take it out"))
+            yield RuleHit(("network", name), said, msg("remove it"))
 
 
 @rule("S32", WARNING, "scale_weight_norms does nothing for some LyCORIS algorithms.")
 def ineffective_norm_scaling(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.network.scale_weight_norms and situation.network not in NORM_SCALING_ALGORITHMS:
         said = _format_no_effect("scale_weight_norms", situation)
-        yield RuleHit(("network", "scale_weight_norms"), said, msg("take it out"))
+        yield RuleHit(("network", "scale_weight_norms"), said, msg("remove it"))
 
 
 @rule(
@@ -160,8 +160,8 @@ def norm_scaling_without_regularization(situation: RuleContext) -> Iterator[Rule
     if situation.recipe.network.scale_weight_norms and not situation.recipe.regularization:
         yield RuleHit(
             ("network", "scale_weight_norms"),
-            msg("scaled weight norms take away from what was learned; the guide would rather regularise"),
-            msg("take it out and add a [[regularization]] set, or keep it for a LoRA that is used beside others"),
+            msg("scale_weight_norms removes part of what was learned; the guide prefers regularization images"),
+            msg("remove it and add a [[regularization]] set, or keep it for a LoRA that is used together with others"),
         )
 
 
@@ -169,7 +169,7 @@ def norm_scaling_without_regularization(situation: RuleContext) -> Iterator[Rule
 def norm_scale_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     norm = situation.recipe.network.scale_weight_norms or 0
     if norm > 1 and situation.network in NORM_SCALING_ALGORITHMS:
-        said = msg("scale_weight_norms {norm:g}: above 1 it interferes less, and helps less", norm=norm)
+        said = msg("scale_weight_norms {norm:g} is above 1, where it interferes less and helps less", norm=norm)
         yield RuleHit(("network", "scale_weight_norms"), said, msg("write 1.0"))
 
 
@@ -188,7 +188,7 @@ def rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("network", "network_dim"),
             msg(
-                "network_dim {rank}: the guide stays at {limit} or below here ({source})",
+                "network_dim {rank} is above {limit}, the guide's limit here ({source})",
                 rank=rank,
                 limit=limit,
                 source=source,
@@ -202,7 +202,9 @@ def alpha_too_low(situation: RuleContext) -> Iterator[RuleHit]:
     alpha = situation.recipe.network.network_alpha
     if alpha is not None and alpha < 0.01 and situation.network != "lora":
         yield RuleHit(
-            ("network", "network_alpha"), msg("network_alpha {alpha:g}", alpha=alpha), msg("write 0.01 or more")
+            ("network", "network_alpha"),
+            msg("network_alpha {alpha:g} is too low for LyCORIS", alpha=alpha),
+            msg("write 0.01 or more"),
         )
 
 
@@ -224,12 +226,12 @@ def alpha_below_rank(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("network", "network_alpha"),
             msg(
-                "alpha {alpha:g} at rank {rank}: all is learned at {share:g} of the rate",
+                ("network_alpha {alpha:g} with network_dim {rank} multiplies the effective learning rate by {share:g}"),
                 alpha=network.network_alpha,
                 rank=rank,
                 share=share,
             ),
-            msg("no harm, but train longer; or write network_alpha = {usual:g}", usual=float(usual)),
+            msg("ignore this if you train longer, else write network_alpha = {usual:g}", usual=float(usual)),
         )
 
 
@@ -248,12 +250,12 @@ def alpha_above_rank(situation: RuleContext) -> Iterator[RuleHit]:
     if network.network_alpha > rank and not is_adaptive(situation.optimizer):
         times, tried = network.network_alpha / rank, scale_alpha(rank)
         said = msg(
-            "alpha {alpha:g} at rank {rank}: all is learned at {times:.3g} times the rate",
+            ("network_alpha {alpha:g} with network_dim {rank} multiplies the effective learning rate by {times:.3g}"),
             alpha=network.network_alpha,
             rank=rank,
             times=times,
         )
-        fix = msg("write network_alpha = {rank}.0; the guide's experiment was {tried:.2f}", rank=rank, tried=tried)
+        fix = msg("write network_alpha = {rank}.0 (the guide's experiment used {tried:.2f})", rank=rank, tried=tried)
         yield RuleHit(("network", "network_alpha"), said, fix)
 
 
@@ -261,14 +263,18 @@ def alpha_above_rank(situation: RuleContext) -> Iterator[RuleHit]:
 def conv_rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     conv = situation.recipe.network.conv_dim or 0
     if conv > 16 and situation.network != "ia3":
-        yield RuleHit(("network", "conv_dim"), msg("conv_dim {conv}", conv=conv), msg("write conv_dim = 16 or less"))
+        yield RuleHit(
+            ("network", "conv_dim"),
+            msg("conv_dim {conv} is above 16, which brings little and can harm", conv=conv),
+            msg("write conv_dim = 16 or less"),
+        )
 
 
 @rule("G4.77.lora", HINT, "networks.lora with a conv_dim becomes a LoCon of its own kind, which nothing else says.")
 def conv_dim_on_plain_lora(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.network == "lora" and situation.recipe.network.conv_dim:
-        said = msg("conv_dim makes this a LoCon of sd-scripts' own kind, with a larger file")
-        fix = msg('take it out for a plain LoRA, or write type = "locon" for that of LyCORIS')
+        said = msg("conv_dim turns this into sd-scripts' own LoCon, with a larger file")
+        fix = msg('remove it for a plain LoRA, or write type = "locon" for the LyCORIS LoCon')
         yield RuleHit(("network", "conv_dim"), said, fix)
 
 
@@ -277,11 +283,11 @@ def large_batch(situation: RuleContext) -> Iterator[RuleHit]:
     batch = situation.recipe.train.train_batch_size or 1
     where, fix = ("train", "train_batch_size"), msg("write train_batch_size = 1")
     if batch > 1 and situation.network == "dylora":
-        yield RuleHit(where, msg("a batch of {batch} with DyLoRA", batch=batch), fix)
+        yield RuleHit(where, msg("train_batch_size {batch} is too large for DyLoRA", batch=batch), fix)
     elif batch > 1 and is_multi_concept(situation.recipe):
-        yield RuleHit(where, msg("a batch of {batch} mixes concepts", batch=batch), fix)
+        yield RuleHit(where, msg("train_batch_size {batch} mixes concepts", batch=batch), fix)
     elif batch > 4:
-        said = msg("a batch of {batch}: the guide never goes above 4 (G4.24)", batch=batch)
+        said = msg("train_batch_size {batch} is above 4, the guide's limit (G4.24)", batch=batch)
         yield RuleHit(where, said, msg("write 1 to 4"))
 
 
@@ -289,8 +295,8 @@ def large_batch(situation: RuleContext) -> Iterator[RuleHit]:
 def wrong_ia3_rate(situation: RuleContext) -> Iterator[RuleHit]:
     rate = situation.recipe.train.unet_lr or situation.recipe.train.learning_rate
     if situation.network == "ia3" and rate and not is_adaptive(situation.optimizer) and not 5e-3 <= rate <= 1e-2:
-        said = msg("{rate:g} for iA3", rate=rate)
-        yield RuleHit(("train", "learning_rate"), said, msg("write 5e-3 to 1e-2, or leave it out"))
+        said = msg("a learning rate of {rate:g} does not suit iA3", rate=rate)
+        yield RuleHit(("train", "learning_rate"), said, msg("write 5e-3 to 1e-2, or remove it"))
 
 
 __all__: list[str] = []

@@ -25,9 +25,13 @@ def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
         listed = ", ".join(f"{name} = {value:g}" for name, value in used.items())
         yield RuleHit(
             ("train", "text_encoder_lr" if train.text_encoder_lr is not None else "unet_lr"),
-            msg("{optimizer} finds one step size for everything: {rates}", optimizer=situation.optimizer, rates=listed),
             msg(
-                "take out unet_lr and text_encoder_lr; to spare the text encoder set "
+                "{optimizer} needs one learning rate for everything, not {rates}",
+                optimizer=situation.optimizer,
+                rates=listed,
+            ),
+            msg(
+                "remove unet_lr and text_encoder_lr; to skip the text encoder, set "
                 "network.network_train_unet_only = true"
             ),
         )
@@ -41,11 +45,16 @@ def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
         name, settings = wrong[0], " and ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
         yield RuleHit(
             ("train", name),
-            msg("{name} {rate:g} with {optimizer}", name=name, rate=rates[name], optimizer=situation.optimizer),
+            msg(
+                "{optimizer} needs {name} near 1.0, not {rate:g}",
+                name=name,
+                rate=rates[name],
+                optimizer=situation.optimizer,
+            ),
             nmsg(
                 len(wrong),
-                "write {settings}, or leave it out",
-                "write {settings}, or leave them out",
+                "write {settings}, or remove it",
+                "write {settings}, or remove them",
                 settings=settings,
             ),
         )
@@ -66,7 +75,7 @@ def adam_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
                         rate=rate,
                         optimizer=situation.optimizer,
                     ),
-                    msg("write about 1e-4 (unet_lr) and 5e-5 (text_encoder_lr), or leave both out"),
+                    msg("write about 1e-4 (unet_lr) and 5e-5 (text_encoder_lr), or remove both"),
                 )
 
 
@@ -85,13 +94,19 @@ def text_encoder_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     if not isinstance(unet, float) or not isinstance(text, float) or not 0 < unet < text:
         return
     given = [name for name in reversed(RATE_KEYS) if getattr(train, name) is not None]
-    fix = msg("write text_encoder_lr = {half:g} or less; sd-scripts' own documents say 1e-5", half=unet / 2)
+    fix = msg("write text_encoder_lr = {half:g} or less; the sd-scripts documentation suggests 1e-5", half=unet / 2)
     if given:
-        said = msg("the text encoder learns at {text:g}, faster than the UNet at {unet:g}", text=text, unet=unet)
+        said = msg(
+            "text_encoder_lr {text:g} is above unet_lr {unet:g}, so the text encoder overtrains first",
+            text=text,
+            unet=unet,
+        )
         yield RuleHit(("train", given[0]), said, fix)
     else:
         said = msg(
-            "the guide's SDXL rates have the text encoder at {text:g}, the UNet at {unet:g}", text=text, unet=unet
+            ("the guide's SDXL learning rates are {text:g} for the text encoder and {unet:g} for the UNet"),
+            text=text,
+            unet=unet,
         )
         yield RuleHit(("train", "optimizer"), said, fix, severity=HINT)
 
@@ -104,7 +119,7 @@ def missing_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
     if not free and train.learning_rate is None and None in parts:
         yield RuleHit(
             ("train", "optimizer"),
-            msg("the guide gives no learning rate for {name}, and sd-scripts would train at 2e-6", name=name),
+            msg("the guide has no learning rate for {name}, so sd-scripts would train at 2e-6", name=name),
             msg("add learning_rate, for example 1e-4"),
         )
 
@@ -114,15 +129,19 @@ def unknown_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
     name, known = situation.optimizer, OPTIMIZER_ARGUMENTS.get(situation.optimizer)
     for argument in situation.recipe.train.optimizer_args or {}:
         if known is not None and argument not in known:
-            said = msg("{name} has no argument {argument} that a recipe could set", name=name, argument=argument)
+            said = msg("{name} has no argument {argument} that a recipe can set", name=name, argument=argument)
             yield RuleHit(("train", "optimizer_args", argument), said, _suggest_argument(argument, known))
 
 
 def _suggest_argument(argument: str, known: tuple[str, ...]) -> Message:
     if argument == "lr":
-        return msg("write it as train.learning_rate")
+        return msg("use train.learning_rate instead")
     near = difflib.get_close_matches(argument, known, 1, 0.7)
-    return msg("did you mean {near}?", near=near[0]) if near else msg("take it out; it has {all}", all=", ".join(known))
+    return (
+        msg("did you mean {near}?", near=near[0])
+        if near
+        else msg("remove it; the supported arguments are {all}", all=", ".join(known))
+    )
 
 
 @rule("S3", ERROR, "sd-scripts splits every argument at each '=' and stops when there are two (TU:4860).")
@@ -130,8 +149,8 @@ def equals_in_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
     for name, value in (situation.recipe.train.optimizer_args or {}).items():
         if isinstance(value, str) and "=" in value:
             where = ("train", "optimizer_args", name)
-            said = msg('{name} holds an "=", which sd-scripts cannot read here', name=name)
-            yield RuleHit(where, said, msg("give a value without it"))
+            said = msg('{name} contains "=", which sd-scripts cannot read here', name=name)
+            yield RuleHit(where, said, msg('write a value without "="'))
 
 
 @rule("S26.zero", ERROR, "A rate of 0 drops a part from the optimizer only, where its gradients go on growing.")
@@ -144,22 +163,22 @@ def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
         key = ("kohya", "network_train_text_encoder_only") if text_only else ("train", "unet_lr")
         yield RuleHit(
             key,
-            msg("neither UNet nor text encoder is trained: sd-scripts stops once the model is loaded"),
-            msg("take the line out")
+            msg("UNet and text encoder training are both off, so sd-scripts stops after loading the model"),
+            msg("remove the line")
             if text_only and unet_only
-            else msg("give {name} a rate above 0", name="text_encoder_lr" if text_only else "unet_lr"),
+            else msg("set {name} to a value above 0", name="text_encoder_lr" if text_only else "unet_lr"),
         )
     elif train.text_encoder_lr == 0 and not unet_only:
         yield RuleHit(
             ("train", "text_encoder_lr"),
-            msg("at 0 the text encoder's gradients pile up and make the clipping of all the others stronger"),
-            msg("add network_train_unet_only = true under [network], and take this line out"),
+            msg("at 0, the text encoder's gradients still accumulate and strengthen the clipping of all others"),
+            msg("add network_train_unet_only = true under [network], and remove this line"),
         )
     elif train.unet_lr == 0 and not text_only:
         yield RuleHit(
             ("train", "unet_lr"),
-            msg("at 0 the UNet's gradients pile up and make the clipping of all the others stronger"),
-            msg("add network_train_text_encoder_only = true under [kohya], and take this line out"),
+            msg("at 0, the UNet's gradients still accumulate and strengthen the clipping of all others"),
+            msg("add network_train_text_encoder_only = true under [kohya], and remove this line"),
         )
 
 
@@ -172,14 +191,16 @@ def conflicting_adafactor_settings(situation: RuleContext) -> Iterator[RuleHit]:
     if not has_own_rate(train):
         return
     if train.lr_warmup_steps:
-        said = msg("Adafactor with its own schedule takes no warm-up: sd-scripts stops")
+        said = msg("Adafactor with its own scheduler does not support warm-up, so sd-scripts stops")
         yield RuleHit(("train", "lr_warmup_steps"), said, fix)
     if train.lr_scheduler not in {None, "adafactor"}:
-        said = msg("Adafactor replaces {scheduler} in silence", scheduler=str(train.lr_scheduler))
+        said = msg("Adafactor silently replaces {scheduler}", scheduler=str(train.lr_scheduler))
         yield RuleHit(("train", "lr_scheduler"), said, fix)
     for name in RATE_KEYS:
         if getattr(train, name):
-            yield RuleHit(("train", name), msg("Adafactor does not use {name}: it sets its own rate", name=name), fix)
+            yield RuleHit(
+                ("train", name), msg("Adafactor ignores {name}, because it sets its own learning rate", name=name), fix
+            )
 
 
 @rule("G4.45", HINT, "The guide knows four optimizers; for others it has no values.")
@@ -187,8 +208,8 @@ def optimizer_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.optimizer not in GUIDE_OPTIMIZERS:
         yield RuleHit(
             ("train", "optimizer"),
-            msg("the guide gives no settings for {name}", name=situation.optimizer),
-            msg("any of {names} comes with the guide's values", names=", ".join(GUIDE_OPTIMIZERS)),
+            msg("the guide has no settings for {name}", name=situation.optimizer),
+            msg("use one of these to get the guide's values: {names}", names=", ".join(GUIDE_OPTIMIZERS)),
         )
 
 
@@ -198,8 +219,12 @@ def alpha_with_adaptive_optimizer(situation: RuleContext) -> Iterator[RuleHit]:
     if is_adaptive(situation.optimizer) and alpha is not None and alpha != 1:
         yield RuleHit(
             ("network", "network_alpha"),
-            msg("network_alpha {alpha:g} with {optimizer}", alpha=alpha, optimizer=situation.optimizer),
-            msg("write network_alpha = 1.0, or leave it out"),
+            msg(
+                "the guide uses network_alpha 1 with {optimizer}, not {alpha:g}",
+                alpha=alpha,
+                optimizer=situation.optimizer,
+            ),
+            msg("write network_alpha = 1.0, or remove it"),
         )
 
 

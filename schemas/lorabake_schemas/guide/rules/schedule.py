@@ -36,7 +36,7 @@ def conflicting_durations(situation: RuleContext) -> Iterator[RuleHit]:
     if len(given) > 1:
         yield RuleHit(
             ("train", given[1]),
-            msg("{names} are set together, and a run has one length", names=", ".join(given)),
+            msg("{names} are set together, but a run has only one length", names=", ".join(given)),
             msg("keep {first} or {second}, not both", first=given[0], second=given[1]),
         )
 
@@ -47,8 +47,8 @@ def warmup_with_constant(situation: RuleContext) -> Iterator[RuleHit]:
     if resolve_scheduler(situation.recipe) == "constant" and train.lr_warmup_steps:
         yield RuleHit(
             ("train", "lr_warmup_steps"),
-            msg("the constant scheduler has no warm-up"),
-            msg('write lr_scheduler = "constant_with_warmup", or take lr_warmup_steps out'),
+            msg("the constant scheduler does not support warm-up"),
+            msg('write lr_scheduler = "constant_with_warmup", or remove lr_warmup_steps'),
         )
 
 
@@ -66,13 +66,13 @@ def missing_scheduler_option(situation: RuleContext) -> Iterator[RuleHit]:
     if name == "adafactor" and not has_own_rate(situation.recipe.train):
         yield RuleHit(
             ("train", "lr_scheduler"),
-            msg("the adafactor scheduler works only with the Adafactor optimizer that sets its own rate"),
+            msg("the adafactor scheduler works only with the Adafactor optimizer when it sets its own learning rate"),
             msg('write lr_scheduler = "cosine"'),
         )
     if name == "piecewise_constant" and "lr_scheduler_args" not in kohya:
         yield RuleHit(
             ("train", "lr_scheduler"),
-            msg("piecewise_constant needs its step_rules"),
+            msg("piecewise_constant needs step_rules"),
             msg("add lr_scheduler_args = [\"step_rules='1:10,0.1:20,0.01'\"] under [kohya]"),
         )
 
@@ -83,8 +83,8 @@ def zero_initial_lr(situation: RuleContext) -> Iterator[RuleHit]:
         resolve_scheduler(situation.recipe) != "piecewise_constant"
     )  # which has no warm-up, and says so in S5.ignored
     if situation.optimizer == NO_WARMUP_OPTIMIZER and situation.recipe.train.lr_warmup_steps and ramps:
-        said = msg("DAdaptSGD stops at its first step when there is a warm-up")
-        yield RuleHit(("train", "lr_warmup_steps"), said, msg("take it out, or take DAdaptAdam"))
+        said = msg("DAdaptSGD stops at the first step if there is a warm-up")
+        yield RuleHit(("train", "lr_warmup_steps"), said, msg("remove it, or use DAdaptAdam"))
 
 
 @rule("S5.type", ERROR, "lr_scheduler_type replaces lr_scheduler, takes no warm-up, and must be one that works.")
@@ -94,15 +94,15 @@ def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
     if not isinstance(name, str) or not name or is_schedule_free(situation.optimizer):
         return
     if has_own_rate(train):  # its groups have no rate to start from
-        said = msg("Adafactor brings its own schedule, and most others crash on it")
-        yield RuleHit(where, said, msg("take it out"))
+        said = msg("Adafactor has its own scheduler, and most others crash with it")
+        yield RuleHit(where, said, msg("remove it"))
         return
     if train.lr_scheduler:
-        said, fix = msg("{name} takes its place", name=name), msg("keep only one of the two")
+        said, fix = msg('overridden by lr_scheduler_type = "{name}"', name=name), msg("keep one of the two")
         yield RuleHit(("train", "lr_scheduler"), said, fix)
     if train.lr_warmup_steps:
-        said = msg("sd-scripts stops when {name} is given a warm-up", name=name)
-        fix = msg("take it out, or use lr_scheduler in place of lr_scheduler_type")
+        said = msg("sd-scripts stops if {name} is used with a warm-up", name=name)
+        fix = msg("remove it, or use lr_scheduler instead of lr_scheduler_type")
         yield RuleHit(("train", "lr_warmup_steps"), said, fix)
     if "." not in name:
         yield from _check_torch_scheduler(
@@ -114,9 +114,9 @@ def _check_torch_scheduler(name: str, optimizer: str, given: KohyaValue) -> Iter
     """What a class of torch.optim.lr_scheduler lacks."""
     if name not in TORCH_SCHEDULERS:
         near = difflib.get_close_matches(name, TORCH_SCHEDULERS, 1, 0.6)
-        known = msg("one of {names}, or a dotted class path", names=", ".join(TORCH_SCHEDULERS))
+        known = msg("write one of {names}, or a dotted class path", names=", ".join(TORCH_SCHEDULERS))
         fix = msg('did you mean "{name}"?', name=near[0]) if near else known
-        said = msg("{name} is no scheduler of torch that works here", name=name)
+        said = msg("{name} is not a torch scheduler that works here", name=name)
         yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
         return
     set_ = {str(item).partition("=")[0] for item in (given if isinstance(given, tuple) else ())}
@@ -137,13 +137,13 @@ def ignored_schedule(situation: RuleContext) -> Iterator[RuleHit]:
     if is_schedule_free(situation.optimizer):
         for table, name in SCHEDULE_KEYS:
             if recipe.kohya.get(name) if table == "kohya" else getattr(recipe.train, name):
-                fix = msg("take it out; for a warm-up write optimizer_args = {{ warmup_steps = ... }}")
+                fix = msg("remove it; for a warm-up, write optimizer_args = {{ warmup_steps = ... }}")
                 yield RuleHit((table, name), _format_ignored(situation.optimizer, name), fix)
     elif find_schedule_override(recipe) and recipe.train.lr_scheduler_num_cycles:
         said = _format_ignored(find_schedule_override(recipe) or "", "lr_scheduler_num_cycles")
-        yield RuleHit(("train", "lr_scheduler_num_cycles"), said, msg("take it out"))
+        yield RuleHit(("train", "lr_scheduler_num_cycles"), said, msg("remove it"))
     if recipe.train.lr_scheduler == "piecewise_constant" and recipe.train.lr_warmup_steps:
-        said, fix = msg("piecewise_constant ignores the warm-up"), msg("put it into step_rules, or take it out")
+        said, fix = msg("piecewise_constant ignores lr_warmup_steps"), msg("add it to step_rules, or remove it")
         yield RuleHit(("train", "lr_warmup_steps"), said, fix)
 
 
@@ -156,13 +156,13 @@ def wrong_lr_decay(situation: RuleContext) -> Iterator[RuleHit]:
     steps, name = situation.recipe.kohya.get("lr_decay_steps"), resolve_scheduler(situation.recipe)
     where = ("kohya", "lr_decay_steps")
     if isinstance(steps, float) and steps >= 1:
-        said = msg("{steps} is a share, {times:g} times the whole run", steps=str(steps), times=steps)
-        yield RuleHit(where, said, msg("write {steps} for steps", steps=int(steps)))
+        said = msg("{steps} is a fraction, so it means {times:g} times the whole run", steps=str(steps), times=steps)
+        yield RuleHit(where, said, msg("write {steps} to mean steps", steps=int(steps)))
     if steps and name not in {None, "warmup_stable_decay"}:
         fix = msg('remove it, or write lr_scheduler = "warmup_stable_decay" under [train]')
         yield RuleHit(where, _format_ignored(str(name), "lr_decay_steps"), fix)
     if not steps and name == "warmup_stable_decay":
-        said = msg("without lr_decay_steps the rate never decays")
+        said = msg("without lr_decay_steps the learning rate never decays")
         yield RuleHit(("train", "lr_scheduler"), said, msg("add lr_decay_steps = 0.2 under [kohya]"))
 
 
@@ -174,8 +174,12 @@ def endless_warmup(situation: RuleContext) -> Iterator[RuleHit]:
     if given and counted.warmup_steps >= counted.steps:
         yield RuleHit(
             ("train", "lr_warmup_steps"),
-            msg("a warm-up of {warm} steps in a run of {steps}", warm=counted.warmup_steps, steps=counted.steps),
-            msg("write a share such as 0.1, or leave it out"),
+            msg(
+                "a warm-up of {warm} steps in a run of {steps} never reaches the learning rate",
+                warm=counted.warmup_steps,
+                steps=counted.steps,
+            ),
+            msg("write a fraction such as 0.1, or remove it"),
         )
 
 
@@ -185,8 +189,10 @@ def adaptive_without_cosine(situation: RuleContext) -> Iterator[RuleHit]:
     if is_adaptive(situation.optimizer) and name not in {None, "cosine"}:
         yield RuleHit(
             ("train", "lr_scheduler"),
-            msg("{optimizer} with {name}: the guide uses cosine only", optimizer=situation.optimizer, name=str(name)),
-            msg('write lr_scheduler = "cosine", or leave it out'),
+            msg(
+                "the guide uses only cosine with {optimizer}, not {name}", optimizer=situation.optimizer, name=str(name)
+            ),
+            msg('write lr_scheduler = "cosine", or remove it'),
         )
 
 
@@ -200,8 +206,8 @@ def scheduler_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
     ):
         yield RuleHit(
             ("train", "lr_scheduler"),
-            msg("{name} changes how a run learns; the guide has no values for it", name=str(name)),
-            msg('leave it out, unless you know it well: then AdamW gets "cosine_with_restarts"'),
+            msg("{name} changes how the LoRA learns, and the guide has no values for it", name=str(name)),
+            msg('remove it to use "cosine_with_restarts" (the default for AdamW), unless you know it well'),
         )
 
 
@@ -212,7 +218,7 @@ def ignored_cycles(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "lr_scheduler_num_cycles"),
             _format_ignored(name, "lr_scheduler_num_cycles"),
-            msg('take it out, or write lr_scheduler = "cosine_with_restarts"'),
+            msg('remove it, or write lr_scheduler = "cosine_with_restarts"'),
         )
 
 
@@ -222,8 +228,8 @@ def two_loss_weights(situation: RuleContext) -> Iterator[RuleHit]:
     if train.min_snr_gamma and train.debiased_estimation_loss:
         yield RuleHit(
             ("train", "debiased_estimation_loss"),
-            msg("min_snr_gamma and debiased_estimation_loss are both on"),
-            msg("keep one: debiased_estimation_loss for epsilon models, min_snr_gamma = 5 for v-prediction"),
+            msg("min_snr_gamma and debiased_estimation_loss are both on, so min_snr_gamma has little effect"),
+            msg("keep one: debiased_estimation_loss for epsilon models, min_snr_gamma = 5 for v-prediction models"),
         )
 
 
@@ -235,10 +241,16 @@ def unusual_prior_weight(situation: RuleContext) -> Iterator[RuleHit]:
     if weight is not None and weight != 1 and situation.recipe.regularization:
         yield RuleHit(
             ("train", "prior_loss_weight"),
-            msg("{weight:g} makes regularization weaker (the guide has it the wrong way round)", weight=weight)
+            msg(
+                ("prior_loss_weight {weight:g} makes regularization weaker (the guide has this the wrong way round)"),
+                weight=weight,
+            )
             if weight < 1
-            else msg("{weight:g} makes regularization stronger, and what you train is learned less", weight=weight),
-            msg("write 1.0 unless you mean that"),
+            else msg(
+                ("prior_loss_weight {weight:g} makes regularization stronger, so what you train is learned less"),
+                weight=weight,
+            ),
+            msg("write 1.0 unless this is intended"),
         )
 
 

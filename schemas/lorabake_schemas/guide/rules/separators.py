@@ -53,12 +53,12 @@ def prompt_syntax_in_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 get_images_key(index),
                 nmsg(
                     len(files),
-                    "{n} caption has signs of prompts, which are trained as letters: {signs} in {names}",
-                    "{n} captions have signs of prompts, which are trained as letters: {signs} in {names}",
+                    "{n} caption contains prompt syntax, which is trained as text: {signs} in {names}",
+                    "{n} captions contain prompt syntax, which is trained as text: {signs} in {names}",
                     signs=summarize_names(list(dict.fromkeys(sign for _, signs in found for sign in signs))),
                     names=summarize_names(files),
                 ),
-                msg("leave the words and take brackets, numbers and <...> out"),
+                msg("keep the words and remove brackets, numbers and <...>"),
                 file=files[0],
             )
 
@@ -75,21 +75,21 @@ def _describe_separator(sign: str, token: str, files: list[str], ends: Message) 
     if sign == " ":
         message = nmsg(
             n,
-            '{n} caption has nothing but a space behind "{token}", which joins it to what follows: {names}',
-            '{n} captions have nothing but a space behind "{token}", which joins it to what follows: {names}',
+            ('{n} caption has only a space after "{token}", so the token and the next tag become one: {names}'),
+            ('{n} captions have only a space after "{token}", so the token and the next tag become one: {names}'),
             token=token,
             names=names,
         )
         return message, msg("write {ends} between the tags", ends=ends)
     message = nmsg(
         n,
-        '{n} caption has "{sign}" between its tags; sd-scripts ends a tag at {ends} only: {names}',
-        '{n} captions have "{sign}" between their tags; sd-scripts ends a tag at {ends} only: {names}',
+        ('{n} caption has "{sign}" between its tags, but sd-scripts splits tags only at {ends}: {names}'),
+        ('{n} captions have "{sign}" between their tags, but sd-scripts splits tags only at {ends}: {names}'),
         ends=ends,
         sign=sign,
         names=names,
     )
-    return message, msg('write {ends} in place of "{sign}"', ends=ends, sign=sign)
+    return message, msg('write {ends} instead of "{sign}"', ends=ends, sign=sign)
 
 
 __all__: list[str] = []

@@ -26,8 +26,8 @@ def shuffled_sentences(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _report_shuffling(*where: str | int) -> RuleHit:
-    said = msg("captions are sentences (base.tags), and shuffling puts their parts in another order at each comma")
-    return RuleHit(where, said, msg("take it out"))
+    said = msg("captions are sentences (base.tags), and shuffling reorders their parts at every comma")
+    return RuleHit(where, said, msg("remove it"))
 
 
 @rule(
@@ -42,8 +42,8 @@ def shuffled_token(situation: RuleContext) -> Iterator[RuleHit]:
         if keep == 0 and is_shuffled(concept, situation.recipe):
             yield RuleHit(
                 where,
-                msg('nothing is kept in front: "{token}" is shuffled among the tags', token=concept.token),
-                msg("write {count}, or leave it out", count=count_leading_tags(concept, situation.recipe.captions)),
+                msg('no tags are kept in front, so "{token}" is shuffled among the tags', token=concept.token),
+                msg("write {count}, or remove it", count=count_leading_tags(concept, situation.recipe.captions)),
             )
 
 
@@ -62,12 +62,12 @@ def excess_keep_tokens(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 where,
                 msg(
-                    "sd-scripts counts tags and no commas: {keep} holds {more} more in front than {words}",
+                    'keep_tokens counts tags, not commas: {keep} keeps {more} more in place than "{words}"',
                     keep=keep,
                     more=keep - wanted,
                     words=", ".join(list_leading_tags(concept)),
                 ),
-                msg("write {wanted}, or leave it out", wanted=wanted),
+                msg("write {wanted}, or remove it", wanted=wanted),
                 severity=WARNING if keep == 2 * wanted else None,  # the guide's count, commas included
             )
 

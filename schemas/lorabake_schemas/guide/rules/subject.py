@@ -27,8 +27,8 @@ def _check_algorithm(situation: RuleContext, types: tuple[str, ...], subject: st
     if situation.network not in types:
         yield RuleHit(
             ("network", "type"),
-            msg("the guide does not name {network} for {subject}", network=situation.network, subject=subject),
-            msg("for that it has {types}", types=", ".join(types)),
+            msg("the guide does not recommend {network} for {subject}", network=situation.network, subject=subject),
+            msg("use one of the types the guide recommends: {types}", types=", ".join(types)),
         )
 
 
@@ -36,7 +36,7 @@ def _check_algorithm(situation: RuleContext, types: tuple[str, ...], subject: st
 def unsuitable_object_algorithm(situation: RuleContext) -> Iterator[RuleHit]:
     one = situation.recipe.kind in {"object", "clothing"} and not is_multi_concept(situation.recipe)
     if one and situation.network != "lora":
-        yield from _check_algorithm(situation, GENERAL_ALGORITHMS, msg("one particular thing"))
+        yield from _check_algorithm(situation, GENERAL_ALGORITHMS, msg("a single object"))
 
 
 @rule("G7.10", HINT, "LoCon, LoHa and LoKr keep several concepts apart.")
@@ -63,7 +63,7 @@ def unsuitable_character_algorithm(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("network", "type"),
             msg("{network} tends to lose a character's details", network=situation.network),
-            msg("lora or locon suit a single character better"),
+            msg("use lora or locon for a single character"),
         )
 
 
@@ -77,11 +77,13 @@ def incomplete_outfits(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.kind != "outfits":
         return
     if len(concepts) == 1:
-        said = msg('kind = "outfits" with one [[concept]]: there is nothing to tell apart')
+        said = msg('kind = "outfits" needs more than one [[concept]]')
         yield RuleHit(("kind",), said, msg('add a [[concept]] for each outfit, or write kind = "character"'))
     elif not any(concept.outfit for concept in concepts):
-        said = msg('kind = "outfits", and no [[concept]] has an outfit')
-        yield RuleHit(("concept", 0, "token"), said, msg('add outfit = "..." to them: a word of its own for each'))
+        said = msg('kind = "outfits" is set, but no [[concept]] has an outfit')
+        yield RuleHit(
+            ("concept", 0, "token"), said, msg('add outfit = "..." to each [[concept]], with a different word for each')
+        )
 
 
 @rule(
@@ -99,8 +101,11 @@ def uneven_concept_shares(situation: RuleContext) -> Iterator[RuleHit]:
         counts = ", ".join(str(count) for count in samples)
         yield RuleHit(
             ("concept", given[0], "num_repeats"),
-            msg("the concepts get unequal shares of an epoch: {samples} pictures", samples=counts),
-            msg("take num_repeats out of all of them: lorabake balances them, as the guide does from 10 repeats"),
+            msg("the concepts get unequal shares of an epoch: {samples} images", samples=counts),
+            msg(
+                "remove num_repeats from all of them; lorabake then balances them starting at 10 repeats, "
+                "as the guide does"
+            ),
         )
 
 
@@ -118,8 +123,11 @@ def short_run(situation: RuleContext) -> Iterator[RuleHit]:
     if plan is not None and given and plan.forecast.steps < TARGET_STEPS // 2:
         yield RuleHit(
             ("train", given),
-            nmsg(plan.forecast.steps, "one step in all", "{n} steps in all; the guide aims at about 2000"),
-            msg("fine for a trial; else leave {name} out, and the guide's number is taken", name=given),
+            msg(
+                "total steps: {n} (the guide recommends about 2000)",
+                n=plan.forecast.steps,
+            ),
+            msg("ignore this if it is a test run, else remove {name} to use the guide's number", name=given),
         )
 
 
@@ -139,12 +147,12 @@ def long_style_run(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("kind",),
             msg(
-                "{steps} steps of a style with {optimizer}: its text encoder may be over-trained by then",
+                "a style trained for {steps} steps with {optimizer} may overtrain its text encoder",
                 steps=plan.forecast.steps,
                 optimizer=situation.optimizer,
             ),
             msg(
-                "compare the files from 2000 steps on; if composition breaks, add "
+                "compare the files saved from step 2000 on; if composition breaks, add "
                 "network_train_unet_only = true under [network]"
             ),
         )
@@ -166,10 +174,10 @@ def few_locon_saves(situation: RuleContext) -> Iterator[RuleHit]:
             ("save", asked),
             nmsg(
                 len(plan.forecast.saves),
-                "only one file will be written, and a LoCon tends to overfit early",
-                "only {n} files will be written, and a LoCon tends to overfit early",
+                "only one file will be saved, and a LoCon tends to overfit early",
+                "only {n} files will be saved, and a LoCon tends to overfit early",
             ),
-            msg("leave it out: then about ten are written"),
+            msg("remove it to save about ten files"),
         )
 
 

@@ -9,7 +9,7 @@ from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit,
 from lorabake_schemas.guide.rules.dataset import MAX_NAMES_SHOWN, iter_concept_folders, summarize_names
 from lorabake_schemas.guide.tags import FolderTags, get_caption_style, normalize_tag, split_tags
 from lorabake_schemas.guide.vocabulary import get_kind_tags, is_artist, is_clothing, is_feature
-from lorabake_schemas.messages import msg, nmsg
+from lorabake_schemas.messages import msg
 
 MIN_CAPTIONS = 8  # captions; of fewer a share tells nothing (ours)
 MAX_IMAGE_TAGS, MIN_IMAGE_TAGS = 20, 5  # tags on a picture (G3.18, G5.10)
@@ -79,12 +79,12 @@ def untagged_captions(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "no caption has a tag beside {words}: all that is seen melts into that",
+                    "captions contain only {words}, so everything visible is learned as part of it",
                     words=_summarize_front_tags(folder),
                 ),
-                msg("tag what changes from picture to picture; for a style or a concept nothing else can work (GC.10)")
+                msg("tag what changes from image to image; nothing else works for a style or a concept (GC.10)")
                 if broad
-                else msg("tag what changes from picture to picture: view, pose, clothes, background"),
+                else msg("tag what changes from image to image: view, pose, clothes, background"),
             )
 
 
@@ -100,14 +100,20 @@ def too_many_tags(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "{mean:.0f} tags on a picture on average; of {all} different ones {alone} stand on one only",
+                    (
+                        "{mean:.0f} tags per image on average, and {alone} of {all} different tags appear on only "
+                        "one image"
+                    ),
                     mean=folder.mean,
                     all=len(folder.counts),
                     alone=len(alone),
                 ),
-                msg("keep the key elements of each picture; begin with {names}", names=summarize_tags(folder, alone))
+                msg(
+                    "keep only the key elements of each image; start by removing {names}",
+                    names=summarize_tags(folder, alone),
+                )
                 if alone
-                else msg("keep the key elements of each picture"),
+                else msg("keep only the key elements of each image"),
             )
 
 
@@ -119,22 +125,21 @@ def unusual_tag_count(situation: RuleContext) -> Iterator[RuleHit]:
         if folder.mean <= MAX_IMAGE_TAGS and 4 * len(over) > len(folder):
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    len(over),
-                    "{n} of {all} pictures has more than 20 tags: {names}",
-                    "{n} of {all} pictures have more than 20 tags: {names}",
+                msg(
+                    "images with more than 20 tags: {names} ({n} of {all})",
+                    n=len(over),
                     all=len(folder),
                     names=summarize_names(over),
                 ),
-                msg("keep the key elements of each"),
+                msg("keep only the key elements of each image"),
                 file=over[0],
             )
         bare = situation.recipe.captions.tagging != "baked" and not _has_only_concept_tags(folder, own)
         if bare and folder.mean < MIN_IMAGE_TAGS and len(folder) >= MIN_CAPTIONS:
             yield RuleHit(
                 get_images_key(index),
-                msg("{mean:.1f} tags on a picture on average, token and class included", mean=folder.mean),
-                msg("fine if there is no more to say; what returns and has no tag becomes part of the token"),
+                msg("only {mean:.1f} tags per image on average, including token and class", mean=folder.mean),
+                msg("ignore this if there is nothing more to tag; what recurs without a tag becomes part of the token"),
             )
 
 
@@ -150,12 +155,12 @@ def unshared_tags(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "{alone} of {all} tags stand on one picture only: {names}",
+                    "{alone} of {all} tags appear on only one image: {names}",
                     alone=len(alone),
                     all=len(folder.counts),
                     names=summarize_tags(folder, alone),
                 ),
-                msg("harmless for words the model knows; take out those it hardly knows and those of no importance"),
+                msg("harmless for tags the model knows; remove those it hardly knows and unimportant ones"),
             )
 
 
@@ -182,13 +187,11 @@ def constant_tags(situation: RuleContext) -> Iterator[RuleHit]:
         if constant and len(folder) >= MIN_CAPTIONS:
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    len(constant),
-                    "{tags} stands in every caption: it is learned as one with the token",
-                    "{tags} stand in every caption: they are learned as one with the token",
+                msg(
+                    "tags in every caption, which are learned as part of the token: {tags}",
                     tags=summarize_tags(folder, constant),
                 ),
-                msg("take it out where it is not to be seen; if it always is, add pictures without it"),
+                msg("remove a tag where it is not visible; if it always is, add images without it"),
             )
 
 
@@ -205,10 +208,13 @@ def auto_tagged_captions(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "{mean:.0f} tags on a picture and the token in front of {begun} of {all}: this looks auto-tagged",
+                    (
+                        "captions look auto-tagged: {mean:.0f} tags per image, and the token comes first in only "
+                        "{begun} of {all}"
+                    ),
                     mean=folder.mean,
                     begun=begun,
                     all=len(folder),
                 ),
-                msg("put token and class in front of each caption and keep the key elements only"),
+                msg("put token and class first in each caption and keep only the key elements"),
             )

@@ -22,7 +22,7 @@ from lorabake_schemas.guide.vocabulary import (
     load_vocabulary,
     translate_tag,
 )
-from lorabake_schemas.messages import Message, join_list, msg, nmsg
+from lorabake_schemas.messages import Message, join_list, msg
 
 BOARDS: tuple[Board, Board] = ("e621", "danbooru")
 OTHER_BOARD: dict[Board, Board] = {"e621": "danbooru", "danbooru": "e621"}
@@ -41,7 +41,7 @@ def redundant_tags(situation: RuleContext) -> Iterator[RuleHit]:
         if pairs:
             shown = [
                 msg(
-                    '"{general}" beside "{special}"',
+                    '"{general}" next to "{special}"',
                     general=folder.get_spelling(general),
                     special=folder.get_spelling(tag),
                 )
@@ -49,15 +49,14 @@ def redundant_tags(situation: RuleContext) -> Iterator[RuleHit]:
             ]
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    pictures,
-                    "{n} of {all} captions says things twice: {pairs}",
-                    "{n} of {all} captions say things twice: {pairs}",
+                msg(
+                    "captions with redundant tags: {pairs} ({n} of {all})",
+                    n=pictures,
                     all=len(folder),
                     pairs=_join_first(shown),
                 ),
                 msg(
-                    "keep the special tag and take the general one out: {tags}",
+                    "keep the specific tag and remove the general one: {tags}",
                     tags=summarize_tags(folder, dict.fromkeys(general for _, general in pairs)),
                 ),
                 severity=None if 10 * pictures >= len(folder) else HINT,
@@ -95,10 +94,9 @@ def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
         if _count_images(folder, strange) > _count_images(folder, ours):
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    _count_images(folder, strange),
-                    'base.tags is "{board}", and {n} of {all} captions has words of {other}: {tags}',
-                    'base.tags is "{board}", and {n} of {all} captions have words of {other}: {tags}',
+                msg(
+                    'base.tags is "{board}", but captions contain {other} tags: {tags} ({n} of {all})',
+                    n=_count_images(folder, strange),
                     board=board,
                     all=len(folder),
                     other=OTHER_BOARD[board],
@@ -106,7 +104,7 @@ def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
                 ),
                 _suggest_translations(folder, strange, board)
                 or msg(
-                    'write tags = "{other}" under [base], or use the words of {board}',
+                    'write tags = "{other}" under [base], or use {board} tags',
                     other=OTHER_BOARD[board],
                     board=board,
                 ),
@@ -127,7 +125,10 @@ def mixed_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "words of two boards: of {board} in captions: {mine}, of {other}: {others}, such as {tags}",
+                    (
+                        "captions mix tags from two boards, such as {tags} (captions with {board} tags: {mine}, "
+                        "with {other} tags: {others})"
+                    ),
                     mine=mine,
                     board=board,
                     others=others,
@@ -135,7 +136,7 @@ def mixed_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     tags=summarize_tags(folder, _sort_by_count(folder, strange)),
                 ),
                 _suggest_translations(folder, strange, board)
-                or msg("use the words of the board that the base model knows, and name it with tags under [base]"),
+                or msg("use the tags of the board that the base model knows, and set tags under [base] to that board"),
             )
 
 
@@ -147,10 +148,8 @@ def untranslated_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
         if few and better and _count_images(folder, strange) <= _count_images(folder, ours):
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    len(strange),
-                    "{tags}: a word of {other}, and base.tags is {board}",
-                    "{tags}: words of {other}, and base.tags is {board}",
+                msg(
+                    'base.tags is "{board}", but captions contain {other} tags: {tags}',
                     tags=summarize_tags(folder, _sort_by_count(folder, strange)),
                     other=OTHER_BOARD[board],
                     board=board,
@@ -190,14 +189,14 @@ def _suggest_translations(folder: FolderTags, strange: frozenset[str], board: Bo
     """What to write instead on this board, for the first few that it has a word for."""
     known = load_vocabulary(OTHER_BOARD[board]).elsewhere
     parts = [
-        msg('"{better}" for "{tag}"', better=known[tag], tag=folder.get_spelling(tag))
+        msg('"{better}" instead of "{tag}"', better=known[tag], tag=folder.get_spelling(tag))
         for tag in _sort_by_count(folder, strange)
         if tag in known
     ]
     wordless = [tag for tag in _sort_by_count(folder, strange) if tag not in known]
     if parts and wordless:
         left = summarize_tags(folder, wordless)
-        return msg("write {translations}, and leave out {tags}", translations=_join_first(parts), tags=left)
+        return msg("write {translations}, and remove {tags}", translations=_join_first(parts), tags=left)
     return msg("write {translations}", translations=_join_first(parts)) if parts else None
 
 
@@ -213,13 +212,14 @@ def portuguese_tags(situation: RuleContext) -> Iterator[RuleHit]:
         meant = {tag: better for tag in folder.counts if tag not in learned and (better := translate_tag(tag))}
         if meant:
             tags = _sort_by_count(folder, meant)
-            parts = [msg('"{english}" for "{tag}"', english=meant[tag], tag=folder.get_spelling(tag)) for tag in tags]
+            parts = [
+                msg('"{english}" instead of "{tag}"', english=meant[tag], tag=folder.get_spelling(tag)) for tag in tags
+            ]
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    _count_images(folder, frozenset(meant)),
-                    "{n} of {all} captions has Portuguese tags: {tags}",
-                    "{n} of {all} captions have Portuguese tags: {tags}",
+                msg(
+                    "captions with Portuguese tags: {tags} ({n} of {all})",
+                    n=_count_images(folder, frozenset(meant)),
                     all=len(folder),
                     tags=summarize_tags(folder, tags),
                 ),
@@ -240,14 +240,13 @@ def accented_tags(situation: RuleContext) -> Iterator[RuleHit]:
         if doubtful:
             yield RuleHit(
                 get_images_key(index),
-                nmsg(
-                    _count_images(folder, doubtful),
-                    "{n} of {all} captions has words that look Portuguese: {tags}",
-                    "{n} of {all} captions have words that look Portuguese: {tags}",
+                msg(
+                    "captions with tags that look Portuguese: {tags} ({n} of {all})",
+                    n=_count_images(folder, doubtful),
                     all=len(folder),
                     tags=summarize_tags(folder, _sort_by_count(folder, doubtful)),
                 ),
-                msg("write English tags; a name may stay"),
+                msg("write tags in English; names can stay"),
             )
 
 

@@ -9,7 +9,7 @@ from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit,
 from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
 from lorabake_schemas.guide.rules.tag_counts import find_odd_separators
 from lorabake_schemas.guide.tags import TAG_SEPARATOR, get_caption_style
-from lorabake_schemas.messages import Message, msg, nmsg
+from lorabake_schemas.messages import Message, msg
 
 
 @rule(
@@ -40,10 +40,9 @@ def missing_token(situation: RuleContext) -> Iterator[RuleHit]:
             files = get_caption_names(situation, wrong)
             yield RuleHit(
                 ("concept", index, "token"),
-                nmsg(
-                    len(wrong),
-                    '{n} of {all} captions does not begin with "{token}": {names}',
-                    '{n} of {all} captions do not begin with "{token}": {names}',
+                msg(
+                    'captions that do not start with "{token}": {names} ({n} of {all})',
+                    n=len(wrong),
                     all=len(folder.images),
                     token=own,
                     names=summarize_names(files),
@@ -65,7 +64,7 @@ def _suggest_token(folder: FolderFacts, wrong: int, ends: str) -> Message:
     firsts = {image.caption.text.lstrip(BOM).split(ends)[0].strip() for image in folder.images}
     if len(firsts) == 1 and wrong == len(folder.images):
         word = firsts.pop()
-        return msg('put the token first, or write token = "{word}", with which all of them begin', word=word)
+        return msg('put the token first, or write token = "{word}", which all captions start with', word=word)
     return msg("put the token first")
 
 
@@ -83,13 +82,19 @@ def unseparated_prefix(situation: RuleContext) -> Iterator[RuleHit]:
     if prefix and not prefix.rstrip().endswith(","):
         yield RuleHit(
             ("captions", "caption_prefix"),
-            msg('its last tag and the first of the caption become one: "{tag} ..."', tag=_split_tags(prefix)[-1]),
+            msg(
+                'without a comma, its last tag and the first tag of the caption become one: "{tag} ..."',
+                tag=_split_tags(prefix)[-1],
+            ),
             msg('write "{prefix},"', prefix=prefix.rstrip()),
         )
     if suffix and not suffix.lstrip().startswith(","):
         yield RuleHit(
             ("captions", "caption_suffix"),
-            msg('the last tag of the caption and its first become one: "... {tag}"', tag=_split_tags(suffix)[0]),
+            msg(
+                'without a comma, the last tag of the caption and its first tag become one: "... {tag}"',
+                tag=_split_tags(suffix)[0],
+            ),
             msg('write ", {suffix}"', suffix=suffix.lstrip()),
         )
 
@@ -105,9 +110,9 @@ def known_token(situation: RuleContext) -> Iterator[RuleHit]:
         if concept.token in situation.dataset.known_tokens:
             yield RuleHit(
                 ("concept", index, "token"),
-                msg('"{token}" is a word of its own to CLIP, so the model may know it', token=concept.token),
+                msg('"{token}" is in CLIP\'s vocabulary, so the model may already know it', token=concept.token),
                 msg(
-                    'if odd things show, spell it so that it means nothing, such as "{word}"',
+                    'if results look wrong, use a made-up word such as "{word}"',
                     word=make_unknown_word(concept.token),
                 ),
             )
@@ -167,16 +172,15 @@ def _check_leading_tags(
     if lacking:
         yield RuleHit(
             ("concept", index, key),
-            nmsg(
-                len(lacking),
-                '{n} of {all} captions lacks "{word}" among its first {kept} tags: {names}',
-                '{n} of {all} captions lack "{word}" among their first {kept} tags: {names}',
+            msg(
+                'captions without "{word}" among the first {kept} tags: {names} ({n} of {all})',
+                n=len(lacking),
                 all=len(folder.images),
                 word=word,
                 kept=kept,
                 names=summarize_names(lacking),
             ),
-            nmsg(len(lacking), 'begin it with "{words}"', 'begin them with "{words}"', words=(ends + " ").join(words)),
+            msg('start each of them with "{words}"', words=(ends + " ").join(words)),
             file=lacking[0],
         )
 

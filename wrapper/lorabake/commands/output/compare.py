@@ -25,13 +25,13 @@ def format_comparison(found: LoraComparison, page: TextLayout) -> str:
     if found.whole.not_finite:
         said = nmsg(
             found.whole.not_finite,
-            "{n} number is NaN or infinite in one of them only, and not counted above",
-            "{n} numbers are NaN or infinite in one of them only, and not counted above",
+            "{n} number is NaN or infinite in only one file and is not counted above",
+            "{n} numbers are NaN or infinite in only one file and are not counted above",
         )
         parts.append("\n".join(page.paragraph(said)))
     if found.unlike:
         rows = [
-            (page(msg("other form")), "1", "2"),
+            (page(msg("different shape or type")), "1", "2"),
             *(tuple(map(page, (each.name, each.first, each.second))) for each in found.unlike),
         ]
         parts.append(
@@ -39,7 +39,7 @@ def format_comparison(found: LoraComparison, page: TextLayout) -> str:
         )
     for number, names in (("1", found.only_first), ("2", found.only_second)):
         if names:
-            said = nmsg(len(names), "{n} tensor only in {file}", "{n} tensors only in {file}", file=number)
+            said = nmsg(len(names), "{n} tensor only in file {file}", "{n} tensors only in file {file}", file=number)
             shown = [f"  {page(name)}" for name in names[:MAX_TENSOR_NAMES]]
             parts.append("\n".join([page(said), *shown, *_iter_more_lines(len(names), page)]))
     if found.metadata:
@@ -49,15 +49,15 @@ def format_comparison(found: LoraComparison, page: TextLayout) -> str:
 
 def _describe_likeness(found: LoraComparison) -> Message:
     if found.likeness == "equal-bytes":
-        return msg("equal to the byte")
+        return msg("identical byte for byte")
     if found.likeness == "equal-tensors":
         return nmsg(
             found.whole.tensors,
-            "the tensor is equal, the header is not",
-            "all {n} tensors are equal, the header is not",
+            "the tensor is equal, but the header differs",
+            "all {n} tensors are equal, but the header differs",
         )
     if not found.whole.differing:
-        return msg("what both hold is equal, but one holds what the other does not")
+        return msg("the tensors in common are equal, but the files do not contain the same tensors")
     return nmsg(
         found.whole.tensors,
         "the tensor differs",
@@ -75,7 +75,10 @@ def _iter_block_lines(found: LoraComparison, page: TextLayout) -> Iterable[str]:
         rows.append(_block_row(page(msg("all")), found.whole))
     yield from format_table(rows, numbers=range(1, 6))
     yield "  " + page(
-        msg("largest, mean: of the absolute differences; relative: the length of all, as a share of file 1's")
+        msg(
+            "largest and mean are absolute differences; relative is the norm of the difference divided "
+            "by the norm of file 1"
+        )
     )
 
 
@@ -101,4 +104,4 @@ def _shorten_value(value: str | None, page: TextLayout) -> str:
 
 def _iter_more_lines(count: int, page: TextLayout) -> Iterable[str]:
     if count > MAX_TENSOR_NAMES:
-        yield "  " + page(msg("and {n} more; --json names all", n=count - MAX_TENSOR_NAMES))
+        yield "  " + page(msg("and {n} more (list all with --json)", n=count - MAX_TENSOR_NAMES))

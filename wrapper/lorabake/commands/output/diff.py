@@ -33,31 +33,31 @@ COUNT_LABELS: Mapping[str, Message] = MappingProxyType(
     {
         "steps": msg("steps"),
         "epochs": msg("epochs"),
-        "steps_per_epoch": msg("steps an epoch"),
-        "batches_per_epoch": msg("batches an epoch"),
-        "train_samples": msg("samples an epoch"),
-        "reg_samples": msg("regularization samples an epoch"),
+        "steps_per_epoch": msg("steps per epoch"),
+        "batches_per_epoch": msg("batches per epoch"),
+        "train_samples": msg("samples per epoch"),
+        "reg_samples": msg("regularization samples per epoch"),
         "warmup_steps": msg("warm-up steps"),
         "files": msg("files"),
-        "file_bytes": msg("bytes of each file"),
-        "seconds_low": msg("time at least"),
-        "seconds_high": msg("time at most"),
-        "samples_per_epoch": msg("samples an epoch"),
-        "exposures": msg("times each picture is seen"),
+        "file_bytes": msg("bytes per file"),
+        "seconds_low": msg("minimum time"),
+        "seconds_high": msg("maximum time"),
+        "samples_per_epoch": msg("samples per epoch"),
+        "exposures": msg("times each image is seen"),
         "bucket_samples": msg("samples in the bucket"),
     }
 )
 # What planning.run_difference calls a value of two runs; packages and files have names of their own.
 VALUE_LABELS: Mapping[str, Message] = MappingProxyType(
     {
-        "files of sd-scripts": msg("files of sd-scripts"),
+        "files of sd-scripts": msg("sd-scripts files"),
         "packages": msg("packages"),
         "system": msg("system"),
         "memory": msg("memory"),
         "status": msg("status"),
         "verdict": msg("verdict"),
         "steps": msg("steps"),
-        DURATION_NAME: msg("took"),
+        DURATION_NAME: msg("duration"),
     }
 )
 
@@ -74,7 +74,7 @@ def format_plan_diff(found: PlanDifference, page: TextLayout) -> str:
     if found.forecast:
         parts.append("\n".join([bold(page(msg("Forecast"))), *_count_table(found.forecast, page)]))
     if found.data:
-        parts.append("\n".join([bold(page(msg("Pictures, captions and models"))), *iter_data_lines(found.data, page)]))
+        parts.append("\n".join([bold(page(msg("Images, captions and models"))), *iter_data_lines(found.data, page)]))
     parts += _iter_value_tables(found, page)
     parts += _iter_digest_lines(found, page)
     return "\n\n".join(parts)
@@ -88,7 +88,7 @@ def _iter_same_lines(found: PlanDifference, page: TextLayout) -> Iterator[str]:
     if found.data is None and found.outcome is None:
         yield page(msg("the plans are the same"))
         return
-    yield page(msg("nothing differs"))
+    yield page(msg("no differences"))
     for took in found.outcome or ():
         yield page(msg("(one took {here}, the other {there})", here=took.here or "?", there=took.there or "?"))
 
@@ -121,8 +121,8 @@ def _iter_digest_lines(found: PlanDifference, page: TextLayout) -> Iterator[str]
     """What two runs' digests say."""
     if found.digests is not None:
         here, there = found.digests
-        same = msg("the digests are equal: settings, data, models and trainer are the same")
-        yield page(same if here == there else msg("the digests differ: these are two different trainings"))
+        same = msg("the digests are equal, so settings, data, models and trainer are the same")
+        yield page(same if here == there else msg("the digests differ, so these are two different trainings"))
 
 
 def _table_name(name: str, page: TextLayout) -> str:
@@ -130,11 +130,11 @@ def _table_name(name: str, page: TextLayout) -> str:
         case "train":
             return page(msg("Settings"))
         case "dataset":
-            return page(msg("Pictures and captions"))
+            return page(msg("Images and captions"))
         case "launch":
             return page(msg("Launch"))
         case "samples":
-            return page(msg("Sample pictures"))
+            return page(msg("Sample images"))
         case _:
             return page(name)
 
@@ -154,7 +154,7 @@ def iter_data_lines(changes: Sequence[DataDifference], page: TextLayout) -> Iter
     for each in changes:
         places.setdefault((each.what, each.index, each.where), []).append(each)
     for (role, _, where), mine in places.items():
-        other = msg("caches of {folder}", folder=where) if role == "caches" else where
+        other = msg("caches in {folder}", folder=where) if role == "caches" else where
         yield f"  {page(ROLE_LABELS.get(role) or other)}"
         for each in mine[:MAX_FILES]:
             yield from _iter_file_lines(each, page)
@@ -169,7 +169,9 @@ def _iter_file_lines(each: DataDifference, page: TextLayout) -> Iterator[str]:
     elif each.there is None:
         yield _style_removed(f"    - {name}")
     elif each.here == each.there:
-        yield "    " + page(msg("{name} is named {there} there", name=each.name, there=each.name_there or each.name))
+        yield "    " + page(
+            msg("{name} is named {there} in the other one", name=each.name, there=each.name_there or each.name)
+        )
     elif each.what in ROLE_LABELS and each.where == each.name:
         yield _style_removed(f"    - {name}  SHA-256 {_shorten_digest(each.here)}")
         yield _style_added(f"    + {there}  SHA-256 {_shorten_digest(each.there)}")

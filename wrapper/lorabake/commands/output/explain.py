@@ -63,16 +63,16 @@ STATUS_LABELS: Mapping[EntryStatus, Message] = MappingProxyType(
 )
 PLACE_LABELS: Mapping[EntryPlace, Message] = MappingProxyType(
     {
-        "rule": msg("told by `lorabake check`"),
+        "rule": msg("reported by `lorabake check`"),
         "resolve": msg("set in the plan"),
-        "schema": msg("held to by the recipe's format"),
-        "forecast": msg("counted in the plan"),
-        "recipes": msg("done by a shipped recipe"),
+        "schema": msg("enforced by the recipe format"),
+        "forecast": msg("calculated in the plan"),
+        "recipes": msg("applied in a shipped recipe"),
         "scan": msg("read from the files"),
-        "compile": msg("held to by the compiled files"),
-        "trainer": msg("seen to when the trainer is installed"),
-        "run": msg("seen to by every run"),
-        "check": msg("followed by `lorabake check` in order and severity"),
+        "compile": msg("enforced by the compiled files"),
+        "trainer": msg("handled when the trainer is installed"),
+        "run": msg("handled in every run"),
+        "check": msg("used by `lorabake check` for order and severity"),
     }
 )
 _Row = tuple[str, str, str, Message]
@@ -124,7 +124,7 @@ def format_explanation(found: Explanation, page: TextLayout, *, whole: bool = Fa
     else:
         blocks += _iter_short_answer(found, page)
     if page.speech.language != ENGLISH.language:
-        blocks.append("\n".join(map(dim, page.paragraph(msg("The book of rules exists in English only.")))))
+        blocks.append("\n".join(map(dim, page.paragraph(msg("The entries are available in English only.")))))
     return "\n\n".join(blocks)
 
 
@@ -140,10 +140,10 @@ def _iter_short_answer(found: Explanation, page: TextLayout) -> Iterator[str]:
     """The entries that decide a value, or the first ones, and the names of the others."""
     chosen = _choose_entries(found)
     yield "\n".join(_iter_short_entries(chosen, page))
-    more = page.paragraph(msg("`lorabake explain {id}` says everything about one of them", id=chosen[0].id))
+    more = page.paragraph(msg("`lorabake explain {id}` shows one entry in full", id=chosen[0].id))
     if left := [entry.id for entry in found.entries if entry not in chosen]:
         command = f"lorabake explain {shlex.quote(found.topic)} --full"
-        told_too = msg("also: {ids}; `{command}` shows them all", ids=", ".join(left), command=command)
+        told_too = msg("more entries: {ids} (show all with `{command}`)", ids=", ".join(left), command=command)
         more = [*page.paragraph(told_too), *more]
     yield "\n".join(map(dim, more))
 
@@ -198,7 +198,7 @@ def iter_entry_rows(entry: BookEntry, but: Rule | None = None) -> Iterator[tuple
         (msg("Value"), entry.value),
         (msg("The guide"), entry.guide),
         (msg("In fact"), entry.truth),
-        (msg("Not when"), entry.unless),
+        (msg("Exception"), entry.unless),
         (msg("Option"), ", ".join(options)),
         (msg("In a recipe"), ", ".join(keys)),
         (msg("lorabake"), describe_status(entry)),
@@ -214,7 +214,7 @@ def iter_entry_rows(entry: BookEntry, but: Rule | None = None) -> Iterator[tuple
 def _describe_rule(rule: Rule) -> Message:
     """What a rule of the registry does, and when it does not."""
     said = msg("{severity}: {reason}", severity=rule.severity.value, reason=rule.reason)
-    return msg("{check} Not when: {unless}.", check=said, unless=rule.unless) if rule.unless else said
+    return msg("{check} Exception: {unless}.", check=said, unless=rule.unless) if rule.unless else said
 
 
 def describe_status(entry: BookEntry) -> Message:
@@ -228,9 +228,9 @@ def describe_status(entry: BookEntry) -> Message:
                 else join_list((places, ""), ".")
             )
         case "advice":
-            said = msg("advice for people.")
+            said = msg("advice only.")
         case "not-applicable":
-            said = msg("does not apply.")
+            said = msg("not applicable.")
     return join_list((said, literal(entry.reason)), " ") if entry.reason else said
 
 
@@ -249,15 +249,15 @@ def _format_defaults(found: Explanation, page: TextLayout) -> str:
     """What lorabake writes: value, why, and for which recipes; what all others get comes last, as such."""
     option = found.axis == "option"
     said = (
-        msg("{option}: what lorabake writes", option=found.name)
+        msg("{option}: values that lorabake writes", option=found.name)
         if option
-        else msg("{topic}: what lorabake makes of it", topic=found.topic)
+        else msg("{topic}: settings that lorabake writes", topic=found.topic)
     )
     rows: list[_Row] = []
     for name, defaults in found.defaults.items():
         told = [(each, _describe_recipes(found, each, alone=len(defaults) == 1)) for each in defaults]
         if len(told) > 1 and told[0][1] == msg("any"):
-            told = [*told[1:], (told[0][0], msg("otherwise"))]
+            told = [*told[1:], (told[0][0], msg("all others"))]
         for n, (each, whom) in enumerate(told):
             value = page(msg("not written")) if each.value is None else format_setting_value(each.value)
             rows.append(("" if option or n else name, value, _format_rule(each), whom))
@@ -321,9 +321,9 @@ def _describe_group(group: RecipeGroup) -> Message:
     if len(left) <= len(group.kinds):
         without = ", ".join(left)
         return (
-            msg("any but {kinds}", kinds=without)
+            msg("any except {kinds}", kinds=without)
             if of_any_family
-            else msg("{families} (not {kinds})", families=names, kinds=without)
+            else msg("{families} (except {kinds})", families=names, kinds=without)
         )
     some = ", ".join(group.kinds)
     return literal(some) if of_any_family else msg("{families}: {kinds}", families=names, kinds=some)
@@ -344,7 +344,7 @@ def _describe_key(key: str, values: Sequence[str]) -> Message:
     given = {value.strip('"') for value in values}
     named, others = _shorten_optimizers(given), _shorten_optimizers(set(OPTIMIZERS) - given)
     if len(others) < len(named):
-        return msg("any optimizer but {names}", names=", ".join(others))
+        return msg("any optimizer except {names}", names=", ".join(others))
     return literal(", ".join(named))
 
 
@@ -434,7 +434,7 @@ def _escape_markdown(words: str) -> str:
 
 def format_status_counts(page: TextLayout) -> str:
     """How many rules of each part are implemented, advice, not applicable."""
-    head = [page(msg("part")), *(page(status) for status in STATUS_LABELS.values()), page(msg("sum"))]
+    head = [page(msg("part")), *(page(status) for status in STATUS_LABELS.values()), page(msg("total"))]
     body = [[chapter.heading, *_count_numbers(chapter.prefix)] for chapter in CHAPTERS]
     last = [page(msg("all")), *_count_numbers()]
     return "\n".join(format_table([head, *body, last], numbers=range(1, len(head)), indent=""))

@@ -160,7 +160,7 @@ def format_brief(examination: CheckResult, page: TextLayout) -> str:
         path = str(examination.loaded.path)
         command = f"lorabake check {shlex.quote(path)}"
         said = nmsg(
-            hints, "{recipe}: {n} hint; `{command}` tells it", "{recipe}: {n} hints; `{command}` tells them",
+            hints, "{recipe}: {n} hint (show it with `{command}`)", "{recipe}: {n} hints (show them with `{command}`)",
             recipe=path, command=command,
         )  # fmt: skip
         blocks.append("\n".join(page.paragraph(said)))
@@ -189,7 +189,7 @@ def describe_run_size(counted: Forecast) -> Message:
     """A run in a few words."""
     return join_list(
         (
-            nmsg(counted.train_samples, "{n} sample an epoch", "{n} samples an epoch"),
+            nmsg(counted.train_samples, "{n} sample per epoch", "{n} samples per epoch"),
             nmsg(counted.epochs, "{n} epoch", "{n} epochs"),
             nmsg(counted.steps, "{n} step", "{n} steps"),
         )

@@ -32,9 +32,9 @@ GROUP_HEADINGS: Mapping[MetadataGroup, Message] = MappingProxyType(
         "base": msg("Base model"),
         "training": msg("Training"),
         "noise": msg("Loss and noise"),
-        "data": msg("Pictures and captions"),
+        "data": msg("Images and captions"),
         "saving": msg("Saving"),
-        "other": msg("Further metadata"),
+        "other": msg("Other metadata"),
     }
 )
 PART_LABELS: Mapping[str, Message] = MappingProxyType(
@@ -48,15 +48,15 @@ PART_LABELS: Mapping[str, Message] = MappingProxyType(
 )
 INTEGRITY_LABELS: Mapping[str, Message] = MappingProxyType(
     {
-        "same": msg("the tensors are those that were saved (sshs_model_hash)"),
-        "changed": msg("the tensors are not those that were saved (sshs_model_hash)"),
-        "no-hash": msg("no hash of them was saved"),
-        "not-comparable": msg("unknown: LyCORIS hashes them in an order that the file does not keep"),
-        "not-read": msg("not read, as the file is large: --deep does"),
+        "same": msg("tensors match the hash stored in the file (sshs_model_hash)"),
+        "changed": msg("tensors do not match the hash stored in the file (sshs_model_hash)"),
+        "no-hash": msg("no hash is stored in the file"),
+        "not-comparable": msg("unknown (LyCORIS hashes them in an order that the file does not keep)"),
+        "not-read": msg("not read because the file is large (use --deep)"),
     }
 )
 KNOWN_BY_LABELS: Mapping[str, Message] = MappingProxyType(
-    {"digest": msg("the digest in its comment"), "place": msg("its place")}
+    {"digest": msg("the digest in its comment"), "place": msg("its path")}
 )
 ABOUT_ORDER = (
     "title", "author", "description", "license", "tags", "usage_hint", "trigger_phrase", "merged_from", "date",
@@ -92,7 +92,7 @@ def _iter_file_lines(file: Inspection, page: TextLayout, here: Path) -> Iterator
             formats=", ".join(file.network.formats),
         )
         yield from page.paragraph(size, first="  ")
-    for notes, mark, color in ((file.faults, msg("fault:"), "red"), (file.remarks, msg("note:"), "yellow")):
+    for notes, mark, color in ((file.faults, msg("problem:"), "red"), (file.remarks, msg("note:"), "yellow")):
         for said in notes:
             yield from page.paragraph(said, first=f"  {click.style(page(mark), fg=color)} ", rest="    ")
     yield from _iter_section_lines(msg("About"), _iter_about_rows(file), page)
@@ -124,7 +124,7 @@ def _iter_about_rows(file: Inspection) -> Iterator[Row]:
     order = {name: number for number, name in enumerate(ABOUT_ORDER)}
     for name, value in sorted(file.about.items(), key=lambda each: (order.get(each[0], len(order)), each[0])):
         if name not in {"sai_model_spec", "implementation"}:
-            yield name, msg("a picture") if value.startswith("data:") else value
+            yield name, msg("an image") if value.startswith("data:") else value
     if file.comment and (own := parse_own_comment(file.comment)):
         yield "comment", own
     if file.digest:
@@ -194,9 +194,9 @@ def _iter_base_rows(file: Inspection) -> Iterator[Row]:
         return
     short: str | None = None
     if base.is_folder:
-        short = msg("none: the base was a folder, which sd-scripts does not hash")
+        short = msg("none (the base model was a folder, which sd-scripts does not hash)")
     elif base.short_hash:
-        short = msg("{hash} (of 64 KiB after the first MiB: how older programs name a model)", hash=base.short_hash)
+        short = msg("{hash} (of 64 KiB after the first MiB, as used by older programs)", hash=base.short_hash)
     rows = {
         "sd_model_name": base.name,
         "base_model_version": base.version,
@@ -217,7 +217,7 @@ def _iter_saving_rows(file: Inspection, page: TextLayout) -> Iterator[Row]:
     if file.integrity and file.kind == "lora":
         yield page(msg("tensors")), page(INTEGRITY_LABELS[file.integrity.verdict])
         if file.integrity.not_finite == ():
-            yield page(msg("numbers")), page(msg("every one is finite"))
+            yield page(msg("numbers")), page(msg("all are finite"))
     if file.integrity and file.integrity.file:
         yield "SHA-256", file.integrity.file
 
@@ -225,14 +225,14 @@ def _iter_saving_rows(file: Inspection, page: TextLayout) -> Iterator[Row]:
 def _iter_dataset_lines(dataset: DatasetInfo, page: TextLayout) -> Iterator[str]:
     if dataset.width and dataset.height:
         size = msg("{width}x{height}", width=dataset.width, height=dataset.height)
-        batch = msg("batches of {n}", n=dataset.batch_size or 1)
-        samples = nmsg(dataset.samples or 0, "{n} sample an epoch", "{n} samples an epoch")
+        batch = msg("batch size {n}", n=dataset.batch_size or 1)
+        samples = nmsg(dataset.samples or 0, "{n} sample per epoch", "{n} samples per epoch")
         yield from page.paragraph(join_list([size, batch, samples]), first="  ")
     shown = dataset.folders[:MAX_FOLDERS]
     counts = [["?" if each is None else str(each) for each in (folder.pictures, folder.repeats)] for folder in shown]
     names = [page(folder.name[:MAX_FOLDER_LENGTH]) for folder in shown]
     if shown:
-        heading = [page(each) for each in (msg("folder"), msg("pictures"), msg("repeats"))]
+        heading = [page(each) for each in (msg("folder"), msg("images"), msg("repeats"))]
         rows = [[name, *count] for name, count in zip(names, counts, strict=True)]
         yield from format_table([heading, *rows], numbers=(1, 2))
     for folder, name in zip(shown, names, strict=True):
@@ -251,15 +251,25 @@ def _describe_options(folder: FolderInfo) -> Message:
 
 def _iter_more_lines(left: int, page: TextLayout) -> Iterator[str]:
     if left > 0:
-        yield dim("  " + page(nmsg(left, "... {n} more", "... {n} more")))
+        yield dim(
+            "  "
+            + page(
+                msg(
+                    "... {n} more",
+                    n=left,
+                )
+            )
+        )
 
 
 def _iter_run_rows(file: Inspection, page: TextLayout, here: Path) -> Iterator[Row]:
     """The run that the file comes from, and what can be done with it."""
     if not file.runs:
-        unknown = msg("no run is known that it comes from")
+        unknown = msg("the run that made it was not found")
         if file.digest:
-            unknown = msg("no run with this digest is known here: it was made elsewhere, or its folder was moved away")
+            unknown = msg(
+                "no run with this digest was found on this machine; it was made elsewhere or its folder was moved"
+            )
         yield page(msg("run")), page(unknown)
         return
     run, *others = file.runs
@@ -268,7 +278,7 @@ def _iter_run_rows(file: Inspection, page: TextLayout, here: Path) -> Iterator[R
     yield page(msg("run")), page(_describe_run(run, folder))
     yield page(msg("this file")), page(_describe_likeness(run))
     yield page(msg("recipe")), f"{folder}/recipe.toml"
-    yield page(msg("go on")), f"lorabake verify {typed}"
+    yield page(msg("next")), f"lorabake verify {typed}"
     yield "", f"lorabake rerun {typed}"
     if beside:
         yield "", f"lorabake diff {typed} {shlex.quote(beside[0])}"
@@ -283,7 +293,7 @@ def _relative_folder(folder: str, here: Path) -> str:
 
 def _describe_run(run: KnownRun, folder: str) -> Message:
     return msg(
-        "{folder}, {status}, begun {time}; known by {what}",
+        "{folder}, {status}, started {time}; identified by {what}",
         folder=folder,
         status=run.status,
         time=run.started,
@@ -295,10 +305,10 @@ def _describe_likeness(run: KnownRun) -> Message:
     output = run.output or ""
     match run.likeness:
         case "bytes":
-            return msg("byte for byte its {file}", file=output)
+            return msg("identical byte for byte to {file} of this run", file=output)
         case "tensors":
-            return msg("the same tensors as its {file}; the metadata were changed since", file=output)
+            return msg("same tensors as {file} of this run, but the metadata were changed later", file=output)
         case "not-compared":
-            return msg("as large as its {file}, not compared: --deep does", file=output)
+            return msg("same size as {file} of this run, not compared (use --deep)", file=output)
         case "differs":
-            return msg("none of the files that the run left: changed since, or one that was deleted again")
+            return msg("not one of the files left by this run; it was changed later, or the run deleted the original")

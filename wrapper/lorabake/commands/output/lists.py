@@ -20,7 +20,9 @@ ChangedFiles = Mapping[Path, tuple[str, ...]]  # by the trainer's checkout
 
 def format_copied_recipe(path: Path, page: TextLayout) -> str:
     """What to do with a recipe that was copied."""
-    return page(msg("wrote {path}: change what its head names, then `lorabake check {path}`", path=str(path)))
+    return page(
+        msg("wrote {path}; edit the values listed at the top, then run `lorabake check {path}`", path=str(path))
+    )
 
 
 def format_recipe_list(texts: Mapping[str, str], *, as_json: bool = False) -> str:
@@ -34,12 +36,12 @@ def format_recipe_list(texts: Mapping[str, str], *, as_json: bool = False) -> st
 
 def format_trainer(trainer: Trainer, page: TextLayout) -> str:
     """An installed trainer in one line."""
-    commit = trainer.commit[:12] if trainer.commit else msg("of an unknown commit")
+    commit = trainer.commit[:12] if trainer.commit else msg("(unknown commit)")
     return page(
         msg(
             "sd-scripts {commit}, {lock} packages (torch {torch}): {folder}",
             commit=commit,
-            lock=trainer.lock or msg("own"),
+            lock=trainer.lock or msg("your own"),
             torch=trainer.versions.get("torch", "?"),
             folder=str(trainer.checkout),
         )
@@ -64,11 +66,11 @@ def format_trainer_status(status: TrainerStatus, changed: ChangedFiles, page: Te
             "others": [_trainer_json(trainer) | _changed_json(trainer, changed) for trainer in status.others],
         }
         return json.dumps(table, indent=2)
-    head = msg("pin: {url} at {commit}", url=status.url, commit=status.commit)
-    missing = msg("not installed: `lorabake trainer install`, or just run")
+    head = msg("pinned commit: {commit} from {url}", url=status.url, commit=status.commit)
+    missing = msg("not installed; run `lorabake trainer install`, or start a run")
     if status.commit != resources.load_pin().commit:
-        head = msg("another commit than the pin: {url} at {commit}", url=status.url, commit=status.commit)
-        missing = msg("not installed: `lorabake trainer install --commit {commit}`", commit=status.commit)
+        head = msg("not the pinned commit: {commit} from {url}", url=status.url, commit=status.commit)
+        missing = msg("not installed; run `lorabake trainer install --commit {commit}`", commit=status.commit)
     lines = [page(head)]
     for trainer in status.installed:
         state = msg("in use:") if trainer == status.trainer else msg("installed:")
@@ -83,7 +85,7 @@ def format_trainer_status(status: TrainerStatus, changed: ChangedFiles, page: Te
 
 def _damage_lines(trainer: Trainer, changed: ChangedFiles, page: TextLayout) -> list[str]:
     names = changed.get(trainer.checkout, ())
-    hint = msg("  damaged (build it again with --repair); changed files: {files}", files=shorten_names(names))
+    hint = msg("  damaged (rebuild it with --repair); changed files: {files}", files=shorten_names(names))
     return [page(hint)] if names else []
 
 

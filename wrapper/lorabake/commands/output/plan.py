@@ -19,7 +19,7 @@ def format_plan_page(examination: CheckResult, page: TextLayout) -> str:
     parts = [format_plan(plan, page), "", bold(page(msg("Findings")))]
     parts += [f"  {page(format_finding_counts(examination))}"]
     if examination.findings or examination.ignored:
-        more = msg("`lorabake check {recipe}` tells them", recipe=str(examination.loaded.path))
+        more = msg("`lorabake check {recipe}` shows them", recipe=str(examination.loaded.path))
         parts += [dim(line) for line in page.paragraph(more, first="  ")]
     return "\n".join(parts)
 
@@ -45,19 +45,22 @@ def _describe_determinism(plan: Plan) -> Message:
     if plan.launch.cpu:
         return nmsg(
             plan.launch.num_cpu_threads_per_process,
-            "run again on such a CPU with {n} thread, it gives the same file byte for byte",
-            "run again on such a CPU with {n} threads, it gives the same file byte for byte",
+            "a rerun on the same kind of CPU with {n} thread gives the same file byte for byte",
+            "a rerun on the same kind of CPU with {n} threads gives the same file byte for byte",
         )
     if plan.launch.num_processes > 1:
-        return msg("PyTorch keeps to kernels that repeat exactly; of sums over several GPUs nobody promises it")
+        return msg(
+            "PyTorch uses only deterministic kernels, but sums over several GPUs are not guaranteed to repeat exactly"
+        )
     return msg(
-        "run again on the same kind of GPU with the same driver and packages, it should give the same file byte for "
-        "byte: PyTorch promises that of its own kernels, lorabake has not tried it"
+        "a rerun on the same kind of GPU with the same driver and packages should give the same "
+        "file byte for byte. PyTorch guarantees this for its own kernels, but lorabake has not "
+        "tested it"
     )
 
 
 def _subset_lines(subset: SubsetPlan, columns: tuple[int, int], page: TextLayout) -> list[str]:
-    pictures = nmsg(subset.images, "{n} picture", "{n} pictures")
+    pictures = nmsg(subset.images, "{n} image", "{n} images")
     kind = (
         msg("regularization {title}, {pictures}", title=subset.title, pictures=pictures)
         if subset.is_reg

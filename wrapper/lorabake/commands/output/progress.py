@@ -132,17 +132,17 @@ def describe_event(event: ProgressEvent, planned: int) -> Message | None:
         case Started(device):
             line = msg("device: {device}", device=device)
         case ModelLoaded():
-            line = msg("the base model is loaded")
+            line = msg("base model loaded")
         case RunTotals(steps=steps) if steps != planned:
             line = msg(
-                "the trainer counts {steps} steps, the plan {planned}: the run will not count as done",
+                ("the trainer counts {steps} steps, but the plan has {planned}, so the run will not count as finished"),
                 steps=steps,
                 planned=planned,
             )
         case RunTotals():
             line = msg(
                 "{samples}, {epochs}, {steps}",
-                samples=nmsg(event.train_samples, "{n} sample an epoch", "{n} samples an epoch"),
+                samples=nmsg(event.train_samples, "{n} sample per epoch", "{n} samples per epoch"),
                 epochs=nmsg(event.epochs, "{n} epoch", "{n} epochs"),
                 steps=nmsg(event.steps, "{n} step", "{n} steps"),
             )
@@ -155,9 +155,9 @@ def describe_event(event: ProgressEvent, planned: int) -> Message | None:
         case Saving(path):
             line = msg("saving {path}", path=path)
         case Saved():
-            line = msg("the trainer says that the model was saved")
+            line = msg("the trainer reports that the model was saved")
         case EmptyDataset():
-            line = msg("the trainer found no pictures")
+            line = msg("the trainer found no images")
         case _:
             pass
     return line

@@ -19,7 +19,7 @@ UPDATE_SECONDS = 0.1
 
 def describe_scan(done: int, total: int) -> Message:
     """In pictures."""
-    return msg("looking at the pictures: {done} of {total}", done=done, total=total)
+    return msg("scanning images: {done} of {total}", done=done, total=total)
 
 
 def describe_hashing(done: int, total: int) -> Message:

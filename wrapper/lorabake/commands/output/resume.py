@@ -20,7 +20,7 @@ def format_already_finished(found: FoundRun, page: TextLayout, *, as_json: bool)
     record = found.record
     if as_json:
         return record.model_dump_json(indent=2)
-    return page(msg("{run} is finished: all of its {n} steps were trained", run=found.root, n=record.planned_steps))
+    return page(msg("{run} is finished; all {n} steps were trained", run=found.root, n=record.planned_steps))
 
 
 def format_resume(ready: PreparedResume, argv: Sequence[str], page: TextLayout, *, as_json: bool) -> str:

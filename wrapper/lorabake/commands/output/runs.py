@@ -57,7 +57,7 @@ def format_run_outcome(record: Record, root: Path, page: TextLayout) -> str:
     ]
     if outcome.code == DELETED:
         return "\n".join(lines)
-    lines.append("  " + page(msg("everything about this run: {folder}", folder=str(root))))
+    lines.append("  " + page(msg("run folder: {folder}", folder=str(root))))
     return "\n".join(lines)
 
 
@@ -66,11 +66,11 @@ def _describe_output(file: OutputFile, root: Path) -> Message:
     path, size = str(root / file.name), format_file_size(file.size)
     if file.incomplete is None:
         return msg("{path} ({size})", path=path, size=size)
-    return msg("{path} ({size}): not usable, {why}", path=path, size=size, why=file.incomplete)
+    return msg("{path} ({size}): not usable ({why})", path=path, size=size, why=file.incomplete)
 
 
 def _outcome_line(record: Record, outcome: Outcome, page: TextLayout) -> str:
-    words = {"finished": (msg("done:"), "green"), "inputs-changed": (msg("finished, inputs changed:"), "yellow")}
+    words = {"finished": (msg("done:"), "green"), "inputs-changed": (msg("finished, but inputs changed:"), "yellow")}
     word, color = words.get(record.status, (msg("failed:"), "red"))
     return f"{click.style(page(word), fg=color, bold=True)} {page(outcome.message)}"
 

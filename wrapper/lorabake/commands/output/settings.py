@@ -20,10 +20,10 @@ GROUP_LABELS: Mapping[SettingGroup, Message] = MappingProxyType(
         "model": msg("Model"),
         "network": msg("Network"),
         "optimizer": msg("Optimizer and schedule"),
-        "data": msg("Pictures and captions"),
+        "data": msg("Images and captions"),
         "saving": msg("Saving"),
         "machine": msg("Machine"),
-        "kohya": msg("Further options of sd-scripts"),
+        "kohya": msg("Other sd-scripts options"),
     }
 )
 OPTIONS_BY_GROUP: Mapping[SettingGroup, tuple[str, ...]] = MappingProxyType(

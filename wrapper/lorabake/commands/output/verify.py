@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.verification import ComparedCounts, VerifyDifference, VerifyReport, VerifySubject
 
 MAX_DIFFERENCES = 50  # differences of a group that a terminal shows
-_MODELS_LABEL, _DATA_LABEL = msg("Models"), msg("Pictures and captions")
+_MODELS_LABEL, _DATA_LABEL = msg("Models"), msg("Images and captions")
 _FOLDER_LABEL = msg("Recipe, settings and record")
 SUBJECT_LABELS: Mapping[VerifySubject, Message] = MappingProxyType(
     {
@@ -36,7 +36,7 @@ SUBJECT_LABELS: Mapping[VerifySubject, Message] = MappingProxyType(
         "tokenizer": _MODELS_LABEL,
         "preset": _MODELS_LABEL,
         "trainer": msg("Trainer"),
-        "output": msg("What the run made"),
+        "output": msg("Run outputs"),
     }
 )
 
@@ -71,7 +71,7 @@ def _describe_verdict(report: VerifyReport) -> Message:
     if not report.identical:
         return msg("cannot be verified")
     if report.unproven:
-        return msg("identical, as far as the record tells")
+        return msg("identical, as far as the record shows")
     return msg("identical")
 
 
@@ -84,7 +84,7 @@ def _describe_compared(compared: ComparedCounts) -> Message:
     )
     if not compared.packages:
         return files
-    packages = nmsg(compared.packages, "{n} package of the trainer", "{n} packages of the trainer")
+    packages = nmsg(compared.packages, "{n} trainer package", "{n} trainer packages")
     return join_list((files, packages))
 
 
@@ -104,7 +104,7 @@ def _iter_group_blocks(differences: Sequence[VerifyDifference], page: TextLayout
             for each in found[:MAX_DIFFERENCES]:
                 lines += page.paragraph(each.message, first="  ", rest="    ")
             if (rest := len(found) - MAX_DIFFERENCES) > 0:
-                lines.append("  " + page(msg("and {n} more; `lorabake verify --json` names all", n=rest)))
+                lines.append("  " + page(msg("and {n} more (list all with `lorabake verify --json`)", n=rest)))
             yield "\n".join(lines)
 
 

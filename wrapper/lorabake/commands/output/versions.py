@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 def format_commit_diff(found: CommitDifference, page: TextLayout) -> str:
     """Script by script and level by level; a part in which nothing differs takes one line."""
-    lines = [page(msg("options of sd-scripts, from {commit} to {against}", commit=found.commit, against=found.against))]
+    lines = [
+        page(
+            msg("changes in sd-scripts options from {commit} to {against}", commit=found.commit, against=found.against)
+        )
+    ]
     if found.same:
-        return "\n".join([*lines, page(msg("the same"))])
+        return "\n".join([*lines, page(msg("no changes"))])
     for title, script in _iter_scripts(found):
         lines += ["", page(title), *(f"  {page(line)}" for line in _iter_script_lines(script))]
     for level in found.dataset:
@@ -53,7 +57,7 @@ def _iter_script_lines(part: ScriptDifference) -> Iterator[Message]:
 def _iter_change_lines(added: NamedValues, removed: NamedValues, changed: Sequence[Message]) -> Iterator[Message]:
     """What is new, what is gone and what is another, one a line."""
     if not (added or removed or changed):
-        yield msg("the same")
+        yield msg("no changes")
     for name, what in added:
         yield msg("+ {name}: {what}", name=name, what=what)
     for name, what in removed:
@@ -87,15 +91,19 @@ def _describe_trait(change: TraitChange) -> Message:
     if isinstance(change.before, tuple) and isinstance(change.after, tuple):
         came = [str(choice) for choice in change.after if choice not in change.before]
         went = [str(choice) for choice in change.before if choice not in change.after]
-        parts = [msg("with {names}", names=", ".join(came))] if came else []
-        parts += [msg("without {names}", names=", ".join(went))] if went else []
-        return msg("{trait} {what}", trait=change.trait, what=join_list(parts) if parts else msg("in another order"))
+        parts = [msg("added {names}", names=", ".join(came))] if came else []
+        parts += [msg("removed {names}", names=", ".join(went))] if went else []
+        return msg(
+            "{trait}: {what}", trait=change.trait, what=join_list(parts) if parts else msg("in a different order")
+        )
     if change.trait == "nargs":
         return msg(
-            "takes {before}, now {after}", before=_describe_nargs(change.before), after=_describe_nargs(change.after)
+            "changed from {before} to {after}",
+            before=_describe_nargs(change.before),
+            after=_describe_nargs(change.after),
         )
     return msg(
-        "{trait} {before}, now {after}",
+        "{trait} changed from {before} to {after}",
         trait=change.trait,
         before=_format_default(change.before),
         after=_format_default(change.after),
@@ -120,12 +128,12 @@ def _iter_level_lines(part: LevelDifference) -> Iterator[Message]:
 
 def _describe_shapes(option: DatasetOption) -> Message:
     shapes = literal(", ".join(option.accepts))
-    return msg("{shapes}, has to be there", shapes=shapes) if option.required else shapes
+    return msg("{shapes}, required", shapes=shapes) if option.required else shapes
 
 
 def _describe_shape_change(changed: DatasetOptionChange) -> Message:
     return msg(
-        "~ {name}: {before}, now {after}",
+        "~ {name}: changed from {before} to {after}",
         name=changed.name,
         before=_describe_shapes(changed.before),
         after=_describe_shapes(changed.after),

@@ -109,11 +109,11 @@ def choose_resume_point(view: ResumeOptions, paths: RunPaths) -> ResumePoint:
     """From where a run goes on, and how. Raises MachineError where it cannot."""
     if view.way is None:
         if (lacking := missing_files_problem(paths)) is not None:
-            said = msg("{run} cannot be resumed: {why}", run=paths.root, why=lacking)
-            raise MachineError(said, msg("put it back as it was, or start again with `lorabake rerun`"))
+            said = msg("cannot resume {run}: {why}", run=paths.root, why=lacking)
+            raise MachineError(said, msg("restore the original, or start again with `lorabake rerun`"))
         hint = resume_hint(view, read_train_settings(paths))
         why = [msg("{state}: {why}", state=place, why=reason) for place, reason in view.passed]
-        said = msg("there is no state to resume {run} from", run=paths.root)
+        said = msg("{run} has no usable state to resume from", run=paths.root)
         for each in why[:5]:
             said = msg("{before}\n  {state}", before=said, state=each)
         raise MachineError(said, hint)
@@ -125,8 +125,8 @@ def refuse_uploads(settings: Table, how: ResumeSteps) -> None:
     """Raises MachineError where sd-scripts would upload files under step numbers that are too low."""
     by_steps = settings.get("save_every_n_steps") is not None or how.stop_at is not None
     if settings.get("huggingface_repo_id") and how.offset and by_steps:
-        said = msg("huggingface_repo_id is set: a continuation would upload its files under the wrong steps")
-        raise MachineError(said, msg("take it out of the recipe and start again with `lorabake run`"))
+        said = msg("huggingface_repo_id is set, so a resumed run would upload its files with the wrong step numbers")
+        raise MachineError(said, msg("remove it from the recipe and start again with `lorabake run`"))
 
 
 def collect_leftover_outputs(paths: RunPaths, record: Record, view: ResumeOptions) -> None:
@@ -142,8 +142,8 @@ def collect_leftover_outputs(paths: RunPaths, record: Record, view: ResumeOption
 
 def unmovable_outputs_error(paths: RunPaths, error: OSError) -> MachineError:
     why = error.strerror or str(error)
-    said = msg("cannot move what was trained into {folder}: {why}", folder=paths.output, why=why)
-    return MachineError(said, msg("make room and try again: nothing is lost"))
+    said = msg("cannot move the trained files to {folder}: {why}", folder=paths.output, why=why)
+    return MachineError(said, msg("free some space and try again (nothing is lost)"))
 
 
 def resume_argv(argv: tuple[str, ...], written: PartOutputs, way: ResumePoint) -> tuple[str, ...]:
@@ -283,27 +283,29 @@ def resume_remarks(training: Training, written: PartOutputs) -> tuple[Message, .
     settings, course, found = training.settings, training.course, list[Message]()
     if written.stop_at is not None:
         said = msg(
-            "once resumed, sd-scripts ends at the end of an epoch only: lorabake had it save at step {step} and "
-            "stopped it there, so the log lacks its closing words",
+            (
+                "sd-scripts can only end a resumed run at the end of an epoch, so lorabake made it save at "
+                "step {step} and stopped it there; its last messages are missing from the log"
+            ),
             step=course.steps,
         )
         found.append(said)
     if written.first_step % course.steps_per_epoch:
-        said = msg("the rest of the epoch in which it had stopped was dealt out anew: some pictures came twice in it")
+        said = msg("the rest of the interrupted epoch was shuffled again, so some images were used twice in it")
         found.append(said)
     every = course.save_every_n_steps
     if every is not None and written.offset % every:
-        said = msg("after step {step} the files of save_every_n_steps are counted from there", step=written.offset)
+        said = msg("after step {step}, save_every_n_steps counts from that step", step=written.offset)
         found.append(said)
     if any(settings.get(name) for name in ("save_last_n_epochs", "save_last_n_steps")):
-        found.append(msg("save_last_n counts in each part of a resumed run on its own: more files than that are left"))
+        found.append(msg("save_last_n is counted separately in each part of a resumed run, so more files are kept"))
     return tuple(found)
 
 
 def judge_completed_run(request: ResumeRequest, record: Record, training: Training) -> Record:
     """The verdict on a run that had reached its last step and was not judged: nothing is trained any more."""
     paths, parser = request.paths, LogParser()
-    remarks = [msg("it had reached its last step before: nothing was trained any more")]
+    remarks = [msg("it had already reached its last step, so nothing more was trained")]
     try:
         with open_file(paths.log, within=paths.root) as log:
             while piece := log.read(1 << 20):
@@ -312,7 +314,7 @@ def judge_completed_run(request: ResumeRequest, record: Record, training: Traini
         seen = replace(parser.seen, step=None)
     except OSError:  # the LoRA of the last step is whole (outlook): that has to do
         seen = LogSummary(saved=True)
-        remarks.append(msg("the log cannot be read: what the trainer said at its end is not known"))
+        remarks.append(msg("cannot read the log, so the trainer's last messages are unknown"))
     part = record.parts[-1] if record.parts else first_part(record)
     start = part_launch_context(request, part.argv, part_outputs(paths, part, training.course), training, None)
     left = strip_saved_loras(paths.output, start.name) if start.deterministic else ()

@@ -73,8 +73,8 @@ def prepare_resume(found: FoundRun) -> PreparedResume:
     """Raises MachineError for a run that cannot go on: a rehearsal, one in progress, one without a usable state."""
     record, paths = found.record, found.paths
     if record.rehearsal:
-        said = msg("{run} is a rehearsal: nothing was trained, so there is nothing to resume", run=found.root)
-        raise MachineError(said, msg("train: `lorabake run` with its recipe"))
+        said = msg("{run} is a rehearsal that trained nothing, so there is nothing to resume", run=found.root)
+        raise MachineError(said, msg("train with `lorabake run` and its recipe"))
     if (active := find_active(paths, record)) is not None:
         raise active.error
     ensure_idle(paths.root, record.name)
@@ -91,13 +91,13 @@ def describe_resume(ready: PreparedResume) -> tuple[Message, ...]:
     if way is None:
         return (
             msg(
-                "{run} had reached its last step: what it made is checked, and nothing more is trained",
+                ("{run} had already reached its last step; its outputs are checked and nothing more is trained"),
                 run=ready.found.root,
             ),
         )
     lines = [msg("{state} is not used: {why}", state=place, why=why) for place, why in ready.passed]
     said = msg(
-        "{run} goes on from {state}, after step {step} of {total}",
+        "{run} continues from {state}, after step {step} of {total}",
         run=ready.found.root,
         state=way.state.path.relative_to(ready.found.root),
         step=way.how.step,
@@ -129,15 +129,17 @@ def resolve_trainer(then: TrainerRecord, choice: TrainerChoice, env: Env, tell: 
         if (numbers := re.match(r"(\d+)\.(\d+)", torch)) and tuple(map(int, numbers.groups())) < MIN_SAFE_TORCH:
             tell(
                 msg(
-                    "warning: PyTorch {version} runs code that a state contains: resume only runs of yours",
+                    "warning: PyTorch {version} runs code contained in a state, so resume only your own runs",
                     version=torch,
                 )
             )
         return own
     if then.commit != resources.load_pin().commit:
         said = msg(
-            "lorabake has tried with its own commit of sd-scripts how a training goes on, not with {commit}: "
-            "look at the steps",
+            (
+                "lorabake has tested resuming only with the pinned commit of sd-scripts, not with "
+                "{commit}; check the steps"
+            ),
             commit=then.commit or msg("an unknown commit"),
         )
         tell(said)
@@ -174,7 +176,7 @@ def replan_run(found: FoundRun, snapshot: OptionSnapshot, env: Env) -> Replanned
     try:
         files = build_run_files(examination, found.root) | {ACCELERATE_FILE: ACCELERATE_CONFIG}
     except UnknownOptionError as error:  # [kohya] sets an option of lorabake's own: no run was started with that
-        said = msg("the recipe of {run} sets what lorabake sets itself: {why}", run=found.name, why=str(error))
+        said = msg("the recipe of {run} sets options that lorabake sets itself: {why}", run=found.name, why=str(error))
         raise RecipeError(said) from error
     offline = can_run_offline(recipe, examination.base, examination.loaded.folder)
     read = {name: data for name, data in files.items() if name != found.paths.recipe.name}  # that one is a copy
@@ -199,11 +201,11 @@ def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer,
     lacking = [flag for flag in ("--resume", *way.how.flags) if flag.startswith("--") and flag not in known]
     if lacking:
         said = msg(
-            "sd-scripts {commit} cannot go on from a state where it stopped: it does not know {options}",
+            ("sd-scripts {commit} cannot continue a state at the step where it stopped because it lacks {options}"),
             commit=trainer.commit[:12] if trainer.commit else str(trainer.checkout),
             options=", ".join(lacking),
         )
-        raise SetupError(said, msg("start the run again with `lorabake rerun`"))
+        raise SetupError(said, msg("start again with `lorabake rerun`"))
 
 
 def preview_resume_command(ready: PreparedResume, made: ReplannedRun, trainer: Trainer | None) -> tuple[str, ...]:
