@@ -108,7 +108,7 @@ def test_another_resolution_is_refused_until_the_caches_are_refreshed(world: Wor
     world.change("resolution = 256", "resolution = 320")
     said = world.train(code=1)
     assert "error[S19]" in said
-    assert "made at 256, this run is 320" in said
+    assert "made at 256, this run uses 320" in said
     assert "000.png, 001.png, 002.png" in said
     assert "--refresh-cache" in said
     assert world.caches == made
@@ -126,7 +126,7 @@ def test_only_the_picture_that_was_replaced_is_cached_anew(world: World) -> None
     (world.pictures / "001.png").write_bytes(one_colour((768, 768), (9, 9, 9)))
     said = world.train(code=1)
     assert "the latent cache of 1 picture" in said
-    assert "the picture was replaced or edited since): 001.png" in said
+    assert "the image was replaced or edited since): 001.png" in said
     world.train("--refresh-cache")
     assert [name for name in made if world.caches[name] != made[name]] == ["001_0768x0768_sd.npz"]
 
@@ -181,7 +181,7 @@ def test_a_cache_that_was_written_over_is_unknown_and_a_torn_one_is_told(world: 
     second.write_bytes(second.read_bytes()[:99])
     said = world.train(code=1)
     assert "was made from: 000.png" in said
-    assert "it was not written to its end): 001.png" in said
+    assert "it is incomplete): 001.png" in said
     assert "deleted 2 caches" in world.train("--refresh-cache")
     assert "S19" not in world.train()
 
@@ -209,9 +209,9 @@ def test_nothing_is_deleted_for_a_run_that_is_refused(world: World) -> None:
     made = world.caches
     world.change("resolution = 256", "resolution = 320")
     (world.project / "mine").mkdir()
-    assert "mine exists already" in world.train("--refresh-cache", "--run-dir", "mine", code=1)
+    assert "mine already exists" in world.train("--refresh-cache", "--run-dir", "mine", code=1)
     (world.project / "file").write_text("", "utf-8")
-    assert "file cannot be written to" in world.train("--refresh-cache", "--run-dir", "file/run", code=1)
+    assert "cannot write to file" in world.train("--refresh-cache", "--run-dir", "file/run", code=1)
     done = world.call("run", "recipe.toml", "--refresh-cache", "--sd-scripts", world.project)
     assert done.returncode == 4, done.stderr
     assert world.caches == made

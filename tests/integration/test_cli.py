@@ -108,7 +108,7 @@ def test_check_is_green_and_changes_nothing(lorabake: Run, project: Path) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     last = done.stdout.splitlines()[-1]
     assert "no errors, no warnings, " in last
-    assert last.endswith("; 15 samples an epoch, 2 epochs, 16 steps")
+    assert last.endswith("; 15 samples per epoch, 2 epochs, 16 steps")
     assert state(project) == before
 
 
@@ -136,7 +136,7 @@ def test_strict_lets_warnings_fail(lorabake: Run, project: Path) -> None:
 def test_no_recipe_is_one_clear_line(lorabake: Run) -> None:
     done = lorabake("check", "nothing.toml")
     assert done.returncode == 1
-    assert "there is no recipe nothing.toml" in done.stderr
+    assert "recipe not found: nothing.toml" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 
@@ -224,7 +224,7 @@ def test_two_recipes_beside_each_other(lorabake: Run, project: Path) -> None:
     (project / "broken.toml").write_text("oops")
     broken = lorabake("plan", "lamp.toml", "--diff", "broken.toml", cwd=project)
     assert (broken.returncode, broken.stdout) == (1, "")
-    assert broken.stderr.startswith("nothing was compared: broken.toml has to be mended first\nbroken.toml:1: error[")
+    assert broken.stderr.startswith("nothing was compared; fix broken.toml first\nbroken.toml:1: error[")
 
 
 def test_rehearsal_needs_no_model_and_says_what_it_is(lorabake: Run, project: Path) -> None:
@@ -267,7 +267,7 @@ def test_errors_stop_a_run_before_anything_is_written(lorabake: Run, project: Pa
 def test_existing_run_folder(lorabake: Run, project: Path) -> None:
     (project / "mine").mkdir()
     done = lorabake("run", "lamp.toml", "--rehearse", "--run-dir", "mine", cwd=project)
-    assert (done.returncode, "mine exists already" in done.stderr) == (1, True)
+    assert (done.returncode, "mine already exists" in done.stderr) == (1, True)
     assert list((project / "mine").iterdir()) == []
 
 
@@ -307,7 +307,7 @@ def test_quickstart_without_a_way_to_the_pin_is_a_rehearsal(lorabake: Run, tmp_p
     done = lorabake("quickstart", "--trainer", "cpu")
     assert done.returncode == 0, done.stderr
     assert "Going on as a rehearsal" in done.stderr
-    assert done.stdout.splitlines()[-1] == "This was a rehearsal: nothing was trained, and there is no LoRA."
+    assert done.stdout.splitlines()[-1] == "This was a rehearsal. Nothing was trained, and no LoRA was created."
     assert not list((tmp_path / "quickstart").rglob("*.safetensors"))
 
 

@@ -76,7 +76,7 @@ def test_two_runs_of_the_same_differ_in_nothing_but_their_time(world: World) -> 
     assert (told["settings"], told["forecast"], told["data"], told["trainer"], told["machine"]) == ([],) * 5
     assert {each["name"] for each in told["outcome"]} <= {"took"}
     assert told["digests"][0] == told["digests"][1]
-    assert world.text(ONE, TWO).splitlines()[:3] == [f"--- runs/{ONE}", f"+++ runs/{TWO}", "nothing differs"]
+    assert world.text(ONE, TWO).splitlines()[:3] == [f"--- runs/{ONE}", f"+++ runs/{TWO}", "no differences"]
 
 
 def test_two_runs_that_differ_in_everything_that_a_person_can_change(world: World) -> None:
@@ -106,10 +106,10 @@ def test_the_text_has_a_part_for_each_kind(world: World) -> None:
     rows = world.text(ONE, THREE).splitlines()
     heads = [row for row in rows if row and not row.startswith((" ", "---", "+++"))]
     assert heads == [
-        "Settings", "Forecast", "Pictures, captions and models", "Trainer", "Outcome",
-        "the digests differ: these are two different trainings",
+        "Settings", "Forecast", "Images, captions and models", "Trainer", "Outcome",
+        "the digests differ, so these are two different trainings",
     ]  # fmt: skip
-    at = rows.index("Pictures, captions and models")
+    at = rows.index("Images, captions and models")
     assert rows[at + 1] == "  the base model"
     assert rows[at + 2].startswith("    - base.safetensors  SHA-256 ")
     assert rows[at + 3].startswith("    + base.safetensors  SHA-256 ")
@@ -117,7 +117,7 @@ def test_the_text_has_a_part_for_each_kind(world: World) -> None:
         "  pics",
         "    001.txt differs",
         "    - 002.png",
-        "    003.png is named x.png there",
+        "    003.png is named x.png in the other one",
     ]
     assert "  accelerate  1.6.0  1.6.1" in rows
 
@@ -134,7 +134,7 @@ def test_a_run_and_a_recipe_compare_what_both_have(world: World) -> None:
 def test_two_recipes(world: World) -> None:
     told = world.diff("recipe.toml", "other.toml")
     assert ({each["option"] for each in told["settings"]}, told["data"]) == ({"max_train_steps"}, [])
-    assert world.text("recipe.toml", "recipe.toml").splitlines()[-1] == "nothing differs"
+    assert world.text("recipe.toml", "recipe.toml").splitlines()[-1] == "no differences"
 
 
 def test_a_rehearsal_does_not_know_the_models(world: World) -> None:
@@ -167,7 +167,7 @@ def test_what_cannot_be_compared_ends_with_1_and_says_why(world: World) -> None:
     bad.write_text("x = 1\n")
     done = lorabake(world.project, world.home, "diff", "recipe.toml", "bad.toml")
     assert done.returncode == 1
-    assert "nothing was compared: bad.toml has to be mended first" in done.stderr
+    assert "nothing was compared; fix bad.toml first" in done.stderr
     done = lorabake(world.project, world.home, "diff", ONE, "hmbrgrlora-004")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: there is no run hmbrgrlora-004\n")
+    assert done.stderr.startswith("error: run not found: hmbrgrlora-004\n")

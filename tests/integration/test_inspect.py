@@ -52,7 +52,7 @@ def test_from_a_copy_back_to_the_run_that_wrote_it(tmp_path: Path) -> None:
     copy = Path(shutil.copy(root / "output" / "x.safetensors", tmp_path / "renamed.safetensors"))
     done = inspect(copy, home=home, here=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "byte for byte its output/x.safetensors" in done.stdout
+    assert "identical byte for byte to output/x.safetensors of this run" in done.stdout
     assert "runs/x-001, finished" in done.stdout
     assert f"digest   {DIGEST}" in done.stdout
     assert "灯台; mine" in done.stdout

@@ -140,9 +140,9 @@ def test_another_commit_gets_the_same_packages_and_its_own_options(commits: Comm
     assert not any("warning" in line for line in commits.said)
     other = commits.install(commits.other)
     assert [line.strip() for line in commits.said if "it asks" in line or "it does not" in line] == [
-        "it asks for tiny==0.9, the pin for tiny==1.0",
-        "it asks for more==2, the pin does not",
-        "it does not ask for old==3, as the pin does",
+        "it requires tiny==0.9, the pinned commit requires tiny==1.0",
+        "it requires more==2, the pinned commit does not",
+        "it does not require old==3, the pinned commit does",
     ]
     assert any(line.startswith("warning: it gets the pin's locked packages") for line in commits.said)
     assert any(commits.pinned[:12] in line and commits.other[:12] in line for line in commits.said)
@@ -230,13 +230,13 @@ def test_a_commit_that_is_not_installed_is_looked_up_once(commits: Commits) -> N
     looked = commits.at(commits.other), commits.home, commits.env
     with pytest.raises(SetupError, match="are read with the trainer's packages") as caught:
         options.fetch_options(*looked, commits.said.append)
-    assert caught.value.hint == "install them: `lorabake trainer install`"
+    assert caught.value.hint == "install them with `lorabake trainer install`"
     commits.install(commits.pinned)
     commits.said.clear()
     first = options.fetch_options(*looked, commits.said.append)
     assert commits.said == [
         f"fetching sd-scripts {commits.other[:12]} from {commits.pin.url}",
-        "reading its options",
+        "reading the options of sd-scripts",
     ]
     assert [option.name for option in first.train_network] == ["seed", "lowram"]
     shutil.rmtree(commits.folder / "origin")
@@ -319,7 +319,7 @@ def test_check_at_a_commit_names_option_commit_file_and_line(lorabake: Run) -> N
     assert done.returncode == 1
     line = 1 + RECIPE.splitlines().index("huber_scale = 2.0")
     assert f"recipe.toml:{line}: error[S1] kohya.huber_scale: train_network.py of sd-scripts {ONE[:12]}" in done.stdout
-    assert "has no option huber_scale; take it out, or train with the pin, which has it" in done.stdout
+    assert "has no option huber_scale; remove it, or use the pinned commit, which supports it" in done.stdout
     assert "rules and forecasts are those of the pin" in done.stderr
     assert lorabake("check", "recipe.toml", "--commit", TWO).returncode == 0
 

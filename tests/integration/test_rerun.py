@@ -140,7 +140,7 @@ def test_drift_is_refused_with_the_list_and_recorded_when_allowed(world: World) 
     done = world.run("rerun", name, code=1)
     words = f"the caption of {caption.with_suffix('.png').name} (pics) changed after the run"
     assert words in done.stderr
-    assert "was made from something else than what is here now" in done.stderr
+    assert "was made from another type than what is here now" in done.stderr
     assert "--with-drift" in done.stderr
     assert only(world.project) == name
     world.run("rerun", name, "--with-drift")
@@ -197,7 +197,7 @@ def test_deterministic_runs_leave_the_same_file_and_ordinary_ones_do_not(world: 
     assert (run / lora).read_bytes() == (again / lora).read_bytes()
     assert "is the same file as that of" in done.stderr
     assert record(run).digest == record(again).digest != record(world.project / "runs" / ordinary).digest
-    assert "equal to the byte" in world.run("compare", run, again / lora).stdout
+    assert "identical byte for byte" in world.run("compare", run, again / lora).stdout
     assert b"ss_session_id" not in (run / lora).read_bytes()
 
 
@@ -214,7 +214,7 @@ def test_rehearsals_are_repeated_too(world: World) -> None:
 def test_what_cannot_be_compared_is_told(world: World) -> None:
     name = only(world.project)
     run = world.project / "runs" / name
-    assert "there is no run nobody" in world.run("compare", name, "nobody", code=1).stderr
+    assert "run not found: nobody" in world.run("compare", name, "nobody", code=1).stderr
     lora = run / "output" / f"{record(run).name}.safetensors"
     shutil.copy(lora, lora.with_name("x-000001.safetensors"))
     lora.unlink()

@@ -279,7 +279,7 @@ def test_a_run_that_was_over_but_not_judged_is_judged(tmp_path: Path) -> None:
     assert_whole(judged, root, 15)
     assert judged.parts == ()
     assert judged.outcome is not None
-    assert judged.outcome.remarks == ("it had reached its last step before: nothing was trained any more",)
+    assert judged.outcome.remarks == ("it had already reached its last step, so nothing more was trained",)
 
 
 def test_a_continuation_that_was_over_but_not_gathered_is_gathered_and_judged(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_look_shows_state_and_command_and_changes_nothing(tmp_path: Path, stop
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "output/x-step00000012-state is not used: optimizer.bin: it is damaged (archive/data/0)"
-    assert lines[1].endswith("x-001 goes on from output/x-000002-state, after step 10 of 15")
+    assert lines[1].endswith("x-001 continues from output/x-000002-state, after step 10 of 15")
     assert lines[2] == "3 steps after it are trained again"
     assert lines[3].endswith("--resume output/x-000002-state --initial_step 10 --output_dir parts/002/output")
     assert lines[4] == "nothing was written or started"
@@ -122,7 +122,7 @@ def test_it_goes_on_to_the_end(tmp_path: Path, stopped: Path) -> None:
     assert weight(stopped / "output" / "x.safetensors") == 15
     again = lorabake(tmp_path, "resume", "runs/x-001")
     assert again.returncode == 0
-    assert again.stdout.endswith("x-001 is finished: all of its 15 steps were trained\n")
+    assert again.stdout.endswith("x-001 is finished; all 15 steps were trained\n")
     as_json = lorabake(tmp_path, "resume", "runs/x-001", "--json")
     assert Record.model_validate_json(as_json.stdout) == read_record(stopped / "record.json")
 
@@ -185,13 +185,13 @@ def test_what_is_missing_is_named(tmp_path: Path, stopped: Path, gone: list[str]
 def test_what_cannot_be_read_is_named(tmp_path: Path, stopped: Path) -> None:
     (stopped / "output").rename(tmp_path / "output")
     (stopped / "output").write_text("")
-    assert "cannot be resumed: output is no folder any more" in lorabake(tmp_path, "resume", "x-001").stderr
+    assert "cannot be resumed: output is no longer a folder" in lorabake(tmp_path, "resume", "x-001").stderr
     (stopped / "output").unlink()
     (tmp_path / "output").rename(stopped / "output")
     (stopped / "train.toml").write_text("= no TOML", "utf-8")
     refused = lorabake(tmp_path, "resume", "x-001")
     assert refused.returncode == 1
-    assert "cannot be resumed: train.toml changed and is no TOML any more" in refused.stderr
+    assert "cannot be resumed: train.toml changed and is not valid TOML" in refused.stderr
 
 
 @pytest.mark.parametrize("gone", ["logs", "logs/trainer.log", "events.jsonl"])
@@ -272,7 +272,7 @@ def test_a_verdict_without_a_log(tmp_path: Path, unjudged: Path) -> None:
     record = read_record(unjudged / "record.json")
     assert record.outcome is not None
     assert (record.outcome.code, record.outcome.steps) == ("trained", 15)
-    assert "the log cannot be read: what the trainer said at its end is not known" in record.outcome.remarks
+    assert "cannot read the log, so the trainer's last messages are unknown" in record.outcome.remarks
 
 
 def test_a_trainer_that_is_not_lorabakes_has_to_be_named(tmp_path: Path, stopped: Path, made: Made) -> None:
@@ -324,7 +324,7 @@ def test_a_run_that_never_began_to_train(tmp_path: Path, stopped: Path) -> None:
     create_run_folder(other, {"train.toml": b"save_state = true\nsave_every_n_epochs = 1\n", "record.json": record})
     refused = lorabake(tmp_path, "resume", "x-002")
     assert refused.returncode == 1
-    assert "it did not get as far as its first state: start it again with `lorabake rerun`" in refused.stderr
+    assert "it ended before its first state was saved; start again with `lorabake rerun`" in refused.stderr
 
 
 def test_no_such_run(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_an_interrupted_installation_leaves_nothing_and_the_next_works(folder: P
 
 
 def test_what_a_killed_installation_left_is_removed_by_the_next(folder: Path) -> None:
-    with child(folder, "checking that it works") as process:
+    with child(folder, "checking that the trainer works") as process:
         until(process, "checking")
         process.send_signal(signal.SIGKILL)
         process.wait(30)
@@ -299,7 +299,7 @@ def test_files_that_differ_from_the_commit_are_named(folder: Path) -> None:
 def test_git_is_missing(folder: Path) -> None:
     (folder / "bin").mkdir()
     error = refused(folder, env={"PATH": str(folder / "bin")})
-    assert error.message == "git was not found on this machine"
+    assert error.message == "git not found on this machine"
     assert "install git" in (error.hint or "")
 
 
@@ -366,14 +366,14 @@ def test_a_package_that_is_not_the_locked_one(ready: Path) -> None:
 
 def test_a_package_that_is_not_there(ready: Path) -> None:
     error = fill(ready, f"enormous==1.0 --hash=sha256:{'0' * 64}\n")
-    assert error.message == "pip finds no enormous==1.0 for this Python and machine"
+    assert error.message == "pip found no enormous==1.0 for this Python and machine"
 
 
 def test_an_index_that_cannot_be_reached(ready: Path) -> None:
     index = f"http://127.0.0.1:{closed_port()}/simple"
     env = {"PIP_NO_INDEX": "0", "PIP_INDEX_URL": index, "PIP_RETRIES": "1"}
     error = fill(ready, f"enormous==1.0 --hash=sha256:{'0' * 64}\n", **env)
-    assert error.message == "pip cannot reach its package index for enormous==1.0"
+    assert error.message == "pip cannot reach its package index to get enormous==1.0"
 
 
 def test_a_lock_without_a_hash_is_not_installed(ready: Path) -> None:

@@ -135,10 +135,10 @@ def test_five_faults_are_told_by_name_and_nothing_else(made: World, world: World
     finally:
         world.trainer.install("accelerate", "1.6.0")
     assert [each["message"] for each in told["differences"][:1] + told["differences"][2:]] == [
-        "train.max_train_steps in recipe.toml is 5 now, it was 4",
+        "train.max_train_steps in recipe.toml changed from 4 to 5",
         "the caption of 002.png (pics) changed after the run",
         "the picture 004.png (pics) changed after the run",
-        "accelerate 1.6.0 is now 1.6.1 in the trainer",
+        "accelerate in the trainer changed from 1.6.0 to 1.6.1",
     ]
     model = told["differences"][1]
     assert (model["what"], model["name"]) == ("base", "base.safetensors")
@@ -165,7 +165,7 @@ def test_text_is_a_difference_a_line_and_sums_up(world: World) -> None:
     assert [each["name"] for each in told["differences"]] == ["002.txt"]
     assert line == f"{folder}: concept: the caption of 002.png (pics) changed after the run"
     assert last.startswith(f"{folder}: 1 difference; ")
-    assert last.endswith("2 packages of the trainer")
+    assert last.endswith("2 trainer packages")
 
 
 SPOIL: dict[str, tuple[Callable[[World], object], list[tuple[str, str, str]]]] = {
@@ -300,7 +300,7 @@ def test_a_trainer_that_was_edited_names_the_file_and_one_that_is_gone_is_a_diff
         (found,) = world.verify()["differences"]
     finally:
         util.write_text(before)
-    assert found["message"] == "files of sd-scripts were edited after the run: library/train_util.py"
+    assert found["message"] == "sd-scripts files were edited after the run: library/train_util.py"
 
 
 def test_a_trainer_that_only_the_record_names_is_never_started(world: World, tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_a_record_of_an_older_lorabake_holds_no_hashes_and_says_so(world: World)
     assert (found["identical"], found["differences"]) == (False, [])
     assert [words.split(":")[0] for words in found["unproven"]] == [
         "the record holds no hashes of pictures, captions and models",
-        "the record does not say which files and packages the trainer had",
+        "the record does not list the files and packages of the trainer",
     ]
     done = lorabake(world.project, world.home, "verify", world.run)
     assert "cannot be verified; " in done.stdout
@@ -351,7 +351,7 @@ def test_a_rehearsal_a_failed_run_and_one_in_progress(world: World) -> None:
     (world.run,) = world.project.glob("runs/*-rehearsal-*")
     told = world.verify()
     assert told["identical"]
-    assert "this was a rehearsal: nothing was trained" in told["remarks"]
+    assert "this was a rehearsal, so nothing was trained" in told["remarks"]
     path = world.run / "record.json"
     edit(path, '"status": "finished"', '"status": "failed"')
     assert world.verify()["identical"]
@@ -359,7 +359,7 @@ def test_a_rehearsal_a_failed_run_and_one_in_progress(world: World) -> None:
     path.write_text(json.dumps(record | {"status": "started", "outcome": None, "ended": None}), "utf-8")
     with locks.hold_lock(world.run.parent / f".{record['name']}.lock", lambda _: None):
         told = world.verify()
-    assert told["remarks"][0] == "this run is in progress: what it makes is recorded when it ends"
+    assert told["remarks"][0] == "this run is in progress; its outputs are recorded when it ends"
     assert (told["status"], told["identical"]) == ("started", True)
     told = world.verify()  # nobody holds its name: it was killed
     assert (told["status"], told["identical"]) == ("interrupted", True)
@@ -411,7 +411,7 @@ def test_every_kind_of_recipe_is_identical_at_first_and_names_a_key_that_changed
 def test_what_is_no_run_is_said_in_one_line(world: World) -> None:
     done = lorabake(world.project, world.home, "verify", "recipe.toml")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: recipe.toml is in no run folder\n")
+    assert done.stderr.startswith("error: recipe.toml is not in a run folder\n")
     assert "Traceback" not in done.stderr
 
 
@@ -489,8 +489,8 @@ def test_what_the_record_says_of_itself_is_held_against_the_plan(world: World) -
     told = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps(told | {"seed": 7, "planned_steps": 9}), "utf-8")
     assert [(each["name"], each["message"]) for each in world.verify()["differences"]] == [
-        ("seed", "seed in record.json is 7, and in plan.json 42"),
-        ("planned_steps", "planned_steps in record.json is 9, and in plan.json 4"),
+        ("seed", "seed is 7 in record.json but 42 in plan.json"),
+        ("planned_steps", "planned_steps is 9 in record.json but 4 in plan.json"),
     ]
 
 
@@ -498,7 +498,7 @@ def test_a_folder_that_is_a_link_to_itself_is_said_in_words(world: World) -> Non
     shutil.rmtree(world.project / "pics")
     (world.project / "pics").symlink_to("pics")
     (found,) = world.verify()["differences"]
-    assert found["message"] == "the folder pics cannot be read: it is a link that leads back to itself"
+    assert found["message"] == "the folder pics cannot be read: it is a symbolic link loop"
     done = lorabake(world.project, world.home, "check", "recipe.toml")
-    assert "the folder pics is a link that leads back to itself" in done.stdout
+    assert "the folder pics is a link to itself" in done.stdout
     assert "Errno" not in done.stdout + done.stderr

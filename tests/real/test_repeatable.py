@@ -113,7 +113,7 @@ def test_deterministic_runs_give_the_same_files_byte_for_byte(tmp_path: Path, ca
     assert second.outcome
     assert first.outcome.steps == 4
     assert first.outcome.outputs == second.outcome.outputs
-    assert "equal to the byte" in lorabake(cache, tmp_path, "compare", "twice-001", "twice-002")
+    assert "identical byte for byte" in lorabake(cache, tmp_path, "compare", "twice-001", "twice-002")
     trained = compare_loras(one / "output" / SAVED[0], one / "output" / SAVED[1])
     assert trained.likeness == "different"  # the second epoch did something
 

@@ -110,7 +110,7 @@ def test_latents_of_another_resolution_and_of_a_picture_that_was_replaced(
     with Image.open(replaced) as picture:
         Image.new("RGB", picture.size, (200, 20, 20)).save(replaced)
     said = lorabake(home, "check", recipe, code=1)
-    assert "(the picture was replaced or edited since): lighthouse03.png" in said
+    assert "(the image was replaced or edited since): lighthouse03.png" in said
     larger = (first / "dataset.toml").read_text("utf-8").replace("resolution = 64", "resolution = 128")
     assert "resolution = 128" in larger
     (first / "bare.toml").write_text(larger.replace("max_bucket_reso = 128", "max_bucket_reso = 192"), "utf-8")
@@ -127,7 +127,7 @@ def test_latents_of_another_resolution_and_of_a_picture_that_was_replaced(
     # lorabake says so, and trains once the caches are refreshed
     recipe.write_text(recipe.read_text("utf-8").replace("resolution = 64", "resolution = 128"), "utf-8")
     said = lorabake(home, "run", recipe, "--run-dir", tmp_path / "runs" / "refused", code=1)
-    assert "(made at 64, this run is 128): lighthouse01.png, lighthouse02.png, lighthouse04.png" in said
+    assert "(made at 64, this run uses 128): lighthouse01.png, lighthouse02.png, lighthouse04.png" in said
     assert not (tmp_path / "runs" / "refused").exists()
     second = tmp_path / "runs" / "second"
     said = lorabake(home, "run", recipe, "--run-dir", second, "--refresh-cache", code=0)
@@ -207,12 +207,12 @@ def test_what_sd_scripts_writes_with_cache_info_is_held_against_the_folder(tmp_p
     sd_scripts(trainer, root, "latents", "bare.toml")
     assert (shown / "metadata_cache.json").is_file()
     assert not check_recipe(recipe, CPU).errors
-    (shown / "001.txt").write_text("something else entirely", encoding="utf-8")
+    (shown / "001.txt").write_text("another type entirely", encoding="utf-8")
     (error,) = check_recipe(recipe, CPU).errors
-    assert error.message.endswith("captions were edited since")
+    assert error.message.endswith("captions were edited since then")
     (shown / "001.png").unlink()
     (error,) = check_recipe(recipe, CPU).errors
-    assert error.message.endswith("pictures were added, taken away or moved since")
+    assert error.message.endswith("images were added, removed or moved since then")
     mended, _ = refresh_caches(check_recipe(recipe, CPU), lambda: check_recipe(recipe, CPU), lambda _: None)
     assert not mended.errors
     assert not (shown / "metadata_cache.json").exists()

@@ -161,7 +161,7 @@ def test_five_faults_and_nothing_else(tmp_path: Path, trainer: Trainer) -> None:
         file.seek(-1, os.SEEK_END)
         file.write(bytes([last ^ 1]))
     assert verify(project, home, 1) == [
-        "network.network_dim in recipe.toml is 8 now, it was 4",
+        "network.network_dim in recipe.toml changed from 4 to 8",
         f"text_encoder/{weights.name} of the base model model changed after the run",
         "the caption of lighthouse02.png (lighthouse) changed after the run",
         "the picture lighthouse03.png (lighthouse) changed after the run",

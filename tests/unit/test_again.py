@@ -58,11 +58,11 @@ def test_an_equal_digest_is_a_repetition() -> None:
 
 def test_another_digest_is_refused_unless_that_is_allowed() -> None:
     other = request(plan_of(recipe(train={"seed": 8})), digest="e" * 64)
-    with pytest.raises(MachineError, match="this would not be x again: seed would be 8 and was 7"):
+    with pytest.raises(MachineError, match="this would not repeat x: seed would be 8 and was 7"):
         RepeatCheck(record(), PLAN).checked(other)
     made = RepeatCheck(record(), PLAN, allowed=True).checked(other)
     assert made.rerun_of == "d" * 64
-    assert tuple(made.drift) == ("seed would be 8 and was 7",)
+    assert tuple(made.drift) == ("seed would be 8 instead of 7",)
 
 
 CACHES = Input(role="caches", name="pics", place="../../pics", kind="folder", endings=(), files=(
@@ -128,19 +128,19 @@ def test_a_run_without_a_digest_is_called_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        (request(trainer=TRAINER.model_copy(update={"commit": "d" * 40})), "sd-scripts is not the same"),
-        (request(trainer=TRAINER.model_copy(update={"tree": "u"})), "sd-scripts is not the same"),
+        (request(trainer=TRAINER.model_copy(update={"commit": "d" * 40})), "sd-scripts has changed"),
+        (request(trainer=TRAINER.model_copy(update={"tree": "u"})), "sd-scripts has changed"),
         (
             request(trainer=TRAINER.model_copy(update={"packages": {"torch": "2.14.0"}})),
-            "the trainer's Python or packages are not the same",
+            "the trainer's Python or packages have changed",
         ),
         (
             request(PLAN, TRAINER, "e" * 64, PICTURES.model_copy(update={"files": ()})),
-            "pictures, captions, models or caches are not the same",
+            "images, captions, models or caches have changed",
         ),
         (
             request(PLAN.model_copy(update={"launch": PLAN.launch.model_copy(update={"cpu": True})})),
-            "cpu would be True and was False",
+            "cpu would be True instead of False",
         ),
     ],
 )
@@ -151,11 +151,11 @@ def test_each_reason_by_itself(changed: LaunchRequest, words: str) -> None:
 def test_there_is_always_a_reason() -> None:
     (newer,) = describe_changes(record(), PLAN, request())
     assert newer.startswith("lorabake ")
-    assert newer.endswith("makes something else of the recipe than 0.0.1 did")
+    assert newer.endswith("makes another type of the recipe than 0.0.1 did")
     from lorabake import __version__
 
     (unknown,) = describe_changes(record(lorabake=__version__), None, request())
-    assert unknown == "lorabake makes something else of the recipe than it did then"
+    assert unknown == "lorabake now compiles the recipe differently"
 
 
 def found(root: Path, **changes: Any) -> FoundRun:

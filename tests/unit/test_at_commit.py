@@ -66,7 +66,7 @@ def test_a_commit_that_knows_everything_changes_nothing() -> None:
             {"train": {"min_snr_gamma": 5.0}},
             "min_snr_gamma",
             "train.min_snr_gamma",
-            "take train.min_snr_gamma out, or train with the pin, which has it",
+            "take train.min_snr_gamma out, or use the pinned commit, which supports it",
         ),
         (
             {},
@@ -74,9 +74,9 @@ def test_a_commit_that_knows_everything_changes_nothing() -> None:
             "train.debiased_estimation_loss",
             "write train.debiased_estimation_loss = false, or train with",
         ),
-        ({}, "save_precision", "save.save_precision", "train with the pin"),
+        ({}, "save_precision", "save.save_precision", "use the pinned commit"),
         ({"metadata": {"author": "me"}}, "metadata_author", "metadata.author", "take metadata.author out, or"),
-        ({}, "output_name", "", "train with the pin"),
+        ({}, "output_name", "", "use the pinned commit"),
         ({"kohya": {"huber_c": 0.2, "loss_type": "huber"}}, "huber_c", "kohya.huber_c", "take kohya.huber_c out"),
     ],
 )
@@ -161,7 +161,7 @@ def test_check_names_option_commit_file_and_line(tmp_path: Path) -> None:
     assert check_recipe(path, CPU).errors == ()
     (one,) = check_recipe(path, CPU, snapshot=snapshot(without=("huber_scale",))).errors
     assert one.message == f"train_network.py of sd-scripts {COMMIT[:12]} has no option huber_scale"
-    assert one.fix == "take it out, or train with the pin, which has it"
+    assert one.fix == "remove it, or use the pinned commit, which supports it"
     assert path.read_text(encoding="utf-8").splitlines()[(one.line or 0) - 1].startswith("huber_scale")
 
 
@@ -201,7 +201,7 @@ def test_what_the_users_own_sd_scripts_lacks_is_known_once_it_was_asked(tmp_path
     own = snapshot(without=("metadata_trigger_phrase",)).model_copy(update={"commit": "/home/me/sd-scripts"})
     ready = replace(examination, snapshot=own).with_attention(WORKS)
     (new,) = ready.findings[len(examination.findings) :]
-    assert new.message.startswith("train_network.py of sd-scripts /home/me/sd-scripts has no option metadata_trigger")
+    assert new.message.startswith("train_network.py in sd-scripts /home/me/sd-scripts has no option metadata_trigger")
     assert ready.planned()[1].value("metadata_trigger_phrase") is None
     with pytest.raises(RecipeError, match="1 error in"):
         replace(examination, snapshot=snapshot(without=("seed",))).with_attention(WORKS)

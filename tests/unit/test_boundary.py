@@ -64,7 +64,7 @@ def test_a_recipe_with_errors_is_never_silent(capsys: pytest.CaptureFixture[str]
 def test_a_full_disk_is_no_bug_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = {"LORABAKE_HOME": str(tmp_path)}
     assert run(OSError(errno.ENOSPC, "No space left on device"), env) == 1
-    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n  make room and try again\n"
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n  free some space and try again\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +137,7 @@ def test_a_current_folder_that_is_gone(
     with pytest.raises(SystemExit) as caught, error_boundary({"LORABAKE_HOME": str(tmp_path)}):
         Path.cwd()
     assert caught.value.code == 1
-    words = "error: the current folder is gone\n  go to another folder and try again\n"
+    words = "error: the current folder no longer exists\n  go to another folder and try again\n"
     assert click.unstyle(capsys.readouterr().err) == words
     monkeypatch.chdir(tmp_path)
     assert run(FileNotFoundError(2, "x"), {"LORABAKE_HOME": str(tmp_path)}) == 3

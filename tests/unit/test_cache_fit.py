@@ -22,27 +22,27 @@ def under(origin: CacheOrigin, **other: Any) -> CacheOrigin:
 @pytest.mark.parametrize(
     ("now", "why"),
     [
-        (replace(PICTURE, source="p2"), "the picture was replaced or edited since"),
+        (replace(PICTURE, source="p2"), "the image was replaced or edited since"),
         (
             under(replace(PICTURE, bucket=(832, 640), resized=(853, 640)), resolution=(768, 768)),
-            "made at 512, this run is 768",
+            "made at 512, this run uses 768",
         ),
         (
             under(replace(PICTURE, bucket=(832, 640)), resolution=(768, 1024)),
-            "made at 512, this run is 768 x 1024",
+            "made at 512, this run uses 768 x 1024",
         ),
         (
             replace(PICTURE, bucket=(512, 512), resized=(683, 512)),
-            "made under other bucket settings, which cut the picture otherwise",
+            "made with other bucket settings, which crop the image differently",
         ),
-        (under(PICTURE, model="v2"), "made with another VAE, though it is still called base.safetensors"),
+        (under(PICTURE, model="v2"), "made with another VAE that has the same name, base.safetensors"),
         (
             under(PICTURE, model="v2", model_name="kl-f8.safetensors"),
-            "made with the VAE of base.safetensors, this run has that of kl-f8.safetensors",
+            "made with the VAE of base.safetensors, this run uses the VAE of kl-f8.safetensors",
         ),
-        (under(PICTURE, resize_interpolation="area"), "the picture was scaled with another resize_interpolation"),
-        (under(PICTURE, precision="fp32"), "computed in fp16, this run does it in fp32"),
-        (under(PICTURE, commit="deadbeef" * 5), "made by another version of sd-scripts, c0ffee00"),
+        (under(PICTURE, resize_interpolation="area"), "made with another resize_interpolation"),
+        (under(PICTURE, precision="fp32"), "made in fp16, this run uses fp32"),
+        (under(PICTURE, commit="deadbeef" * 5), "made with another version of sd-scripts, c0ffee00"),
     ],
 )
 def test_latents_that_no_longer_fit(now: CacheOrigin, why: str) -> None:
@@ -53,15 +53,15 @@ def test_latents_that_no_longer_fit(now: CacheOrigin, why: str) -> None:
     ("now", "why"),
     [
         (replace(CAPTION, source="c2"), "the caption was edited since"),
-        (under(CAPTION, model="b2"), "made with another base model, though it is still called base.safetensors"),
+        (under(CAPTION, model="b2"), "made with another base model that has the same name, base.safetensors"),
         (
             under(CAPTION, model="b2", model_name="pony.safetensors"),
-            "made with the text encoders of base.safetensors, this run has those of pony.safetensors",
+            "made with the text encoders of base.safetensors, this run uses the text encoders of pony.safetensors",
         ),
-        (under(CAPTION, max_token_length=225), "made with a max_token_length of 75, this run has 225"),
+        (under(CAPTION, max_token_length=225), "made with max_token_length 75, this run uses 225"),
         (under(CAPTION, weighted_captions=True), "made without weighted_captions"),
         (under(CAPTION, tokenizer="t2"), "made with another tokenizer"),
-        (under(CAPTION, precision="bf16"), "computed in fp16, this run does it in bf16"),
+        (under(CAPTION, precision="bf16"), "made in fp16, this run uses bf16"),
     ],
 )
 def test_text_that_no_longer_fits(now: CacheOrigin, why: str) -> None:

@@ -121,7 +121,7 @@ def test_another_vae_is_noticed_and_a_model_that_is_only_renamed_is_none(world: 
         file.write(b"x")
     world.recipe.write_text(world.recipe.read_text("utf-8").replace("other.safetensors", "base.safetensors"), "utf-8")
     (said,) = world.said()
-    assert "made with another VAE, though it is still called base.safetensors" in said
+    assert "made with another VAE that has the same name, base.safetensors" in said
 
 
 def test_the_same_cache_made_again_of_something_else_fits_both(world: World) -> None:
@@ -158,7 +158,7 @@ def test_pictures_whose_caches_are_alike_fit_each(world: World) -> None:
     world.recipe.write_text(world.recipe.read_text("utf-8").replace("resolution = 256", "resolution = 320"), "utf-8")
     (said,) = world.said()
     assert "3 pictures" in said
-    assert "made at 256, this run is 320" in said
+    assert "made at 256, this run uses 320" in said
 
 
 def test_the_caches_of_two_recipes_in_one_folder_are_both_remembered(world: World) -> None:

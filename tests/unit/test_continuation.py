@@ -93,7 +93,7 @@ def test_an_epochs_end_with_gradient_accumulation_is_gone_on_from() -> None:
 
 @pytest.mark.parametrize("step", [15, 16])
 def test_nothing_is_left_after_the_last_step(step: int) -> None:
-    assert plan_resume_steps(course(5, 15), step) == "it is of the last step: nothing is left to train"
+    assert plan_resume_steps(course(5, 15), step) == "it is from the last step; nothing is left to train"
 
 
 def test_flags() -> None:

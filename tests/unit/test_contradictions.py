@@ -235,7 +235,7 @@ def test_c18_four_or_six_kept_tokens_mean_two_or_three() -> None:
     assert subset(plan_of(recipe()))["keep_tokens"] == 2
     assert subset(plan_of(recipe(concept={"outfit": "armor"})))["keep_tokens"] == 3
     (found,) = told("G4.90", recipe(captions={"keep_tokens": 4}))
-    assert found.fix == "write 2, or leave it out"
+    assert found.fix == "write 2, or remove it"
     assert "counts tags and nothing else" in truth("G4.90")
 
 

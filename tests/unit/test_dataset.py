@@ -128,7 +128,7 @@ def test_a_folder_named_like_an_image_and_a_dead_link_are_facts(tmp_path: Path) 
     facts = scan_folder(tmp_path, ".txt")
     assert [image.problem for image in facts.images] == [
         "a folder with the name of an image",
-        "a link that leads nowhere",
+        "a broken link",
     ]
     assert facts.problem is None
 
@@ -149,7 +149,7 @@ def test_a_path_that_no_system_takes() -> None:
 @pytest.mark.usefixtures("ordinary")
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir(mode=0)
-    assert scan_folder(tmp_path / "x", ".txt").problem == "not permitted"
+    assert scan_folder(tmp_path / "x", ".txt").problem == "permission denied"
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_how_it_is_launched_and_what_is_sampled_count_too() -> None:
     assert tables["num_processes"] == ("launch", 2)
     assert tables["prompts"] == ("samples", None)
     rows = click.unstyle(format_plan_diff(found, PAGE)).splitlines()
-    assert {"Launch", "Sample pictures"} <= set(rows)
+    assert {"Launch", "Sample images"} <= set(rows)
 
 
 def test_what_one_plan_does_not_have_is_null() -> None:

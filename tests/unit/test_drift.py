@@ -68,8 +68,8 @@ def test_what_changed_went_and_came_in_one_folder() -> None:
     now = concept(file("01.png", "new"), file("02.txt"), file("02.png"), file("31.png"), file("03.txt"), file("03.png"))
     assert said(changed_inputs((then,), (now,))) == [
         ("01.png", "changed", "the picture 01.png (datasets/hamburger) changed after the run"),
-        ("01.txt", "gone", "the caption of 01.png (datasets/hamburger) is gone: the run was made with it"),
-        ("31.png", "added", "a picture was added: 31.png (datasets/hamburger)"),
+        ("01.txt", "gone", "the caption of 01.png (datasets/hamburger) is missing; the run used it"),
+        ("31.png", "added", "an image was added: 31.png (datasets/hamburger)"),
         ("03.txt", "added", "a caption was added: 03.txt (datasets/hamburger)"),
     ]
 
@@ -84,11 +84,11 @@ def test_a_file_with_another_name_is_known_by_its_content_where_there_is_no_doub
     now = concept(file("01.png", "a"), file("02.png", "same"), file("03.png", "same"), file("y.txt", "empty", size=0))
     assert said(changed_inputs((then,), (now,))) == [
         ("1.png", "renamed", "the picture 1.png (datasets/hamburger) is named 01.png now"),
-        ("2.png", "gone", "the picture 2.png (datasets/hamburger) is gone: the run was made with it"),
-        ("3.png", "gone", "the picture 3.png (datasets/hamburger) is gone: the run was made with it"),
-        ("x.txt", "gone", "the caption x.txt (datasets/hamburger) is gone: the run was made with it"),
-        ("02.png", "added", "a picture was added: 02.png (datasets/hamburger)"),
-        ("03.png", "added", "a picture was added: 03.png (datasets/hamburger)"),
+        ("2.png", "gone", "the picture 2.png (datasets/hamburger) is missing; the run used it"),
+        ("3.png", "gone", "the picture 3.png (datasets/hamburger) is missing; the run used it"),
+        ("x.txt", "gone", "the caption x.txt (datasets/hamburger) is missing; the run used it"),
+        ("02.png", "added", "an image was added: 02.png (datasets/hamburger)"),
+        ("03.png", "added", "an image was added: 03.png (datasets/hamburger)"),
         ("y.txt", "added", "a caption was added: y.txt (datasets/hamburger)"),
     ]
 
@@ -107,7 +107,7 @@ def test_a_caption_follows_its_renamed_picture_and_is_told_of_only_when_it_chang
         ("2.png", "renamed", "the picture 2.png (datasets/hamburger) is named B.png now"),
         ("2.txt", "changed", "the caption of 2.png (datasets/hamburger) changed after the run"),
         ("3.png", "renamed", "the picture 3.png (datasets/hamburger) is named C.png now"),
-        ("3.txt", "gone", "the caption of 3.png (datasets/hamburger) is gone: the run was made with it"),
+        ("3.txt", "gone", "the caption of 3.png (datasets/hamburger) is missing; the run used it"),
         ("4.png", "renamed", "the picture 4.png (datasets/hamburger) is named D.png now"),
         ("D.txt", "added", "a caption was added: D.txt (datasets/hamburger)"),
     ]
@@ -115,7 +115,7 @@ def test_a_caption_follows_its_renamed_picture_and_is_told_of_only_when_it_chang
 
 def test_a_folder_that_is_gone_is_one_difference() -> None:
     gone = concept().model_copy(update={"kind": "missing"})
-    expected = "the folder datasets/hamburger is gone, with the 2 pictures that the run was made from"
+    expected = "the folder datasets/hamburger is missing (images used by the run: 2)"
     for now in ((gone,), ()):
         assert said(changed_inputs((concept(*PICTURES),), now)) == [("datasets/hamburger", "gone", expected)]
 
@@ -124,15 +124,15 @@ def test_folders_are_numbered_where_there_are_several() -> None:
     then = (concept(*PICTURES), concept(*PICTURES, index=1, name="b"), concept(*PICTURES, role="regularization"))
     now = (then[0], concept(*PICTURES[:3], index=1, name="b"), concept(*PICTURES[1:], role="regularization"))
     assert [(each.what, each.index, str(each.message)) for each in changed_inputs(then, now)] == [
-        ("concept", 1, "the caption of 02.png (concept 2, b) is gone: the run was made with it"),
-        ("regularization", 0, "the picture 01.png (datasets/hamburger) is gone: the run was made with it"),
+        ("concept", 1, "the caption of 02.png (concept 2, b) is missing; the run used it"),
+        ("regularization", 0, "the picture 01.png (datasets/hamburger) is missing; the run used it"),
     ]
 
 
 def test_another_model_is_said_with_both_digests() -> None:
     found = changed_inputs((model("a"), model("v", "vae")), (model("b"), model("v", "vae")))
     assert [str(each.message) for each in found] == [
-        "the base model is another file now: models/sd.safetensors has SHA-256 620000000000…, the run had 610000000000…"
+        "the base model is a different file now: models/sd.safetensors has SHA-256 620000000000…, the run used 610000000000…"  # noqa: E501
     ]
     gone = model("a").model_copy(update={"kind": "missing", "files": ()})
     assert [str(each.message) for each in changed_inputs((model("a"),), (gone,))] == [
@@ -143,9 +143,7 @@ def test_another_model_is_said_with_both_digests() -> None:
 def test_a_file_that_cannot_be_read_is_no_change() -> None:
     now = concept(*PICTURES[:3], file("02.txt").model_copy(update={"sha256": "", "size": 0}))
     found = changed_inputs((concept(*PICTURES),), (now,))
-    assert said(found) == [
-        ("02.txt", "unreadable", "the caption of 02.png (datasets/hamburger) cannot be read any more")
-    ]
+    assert said(found) == [("02.txt", "unreadable", "the caption of 02.png (datasets/hamburger) can no longer be read")]
 
 
 def test_a_part_of_a_diffusers_folder() -> None:
@@ -155,7 +153,7 @@ def test_a_part_of_a_diffusers_folder() -> None:
     then, now = folder(file("unet/a.bin"), file("b.json")), folder(file("unet/a.bin", "x"), file("c.json"))
     assert [str(each.message) for each in changed_inputs((then,), (now,))] == [
         "unet/a.bin of the base model sd15 changed after the run",
-        "b.json of the base model sd15 is gone: the run was made with it",
+        "b.json of the base model sd15 is missing; the run used it",
         "a file was added to the base model sd15: c.json",
     ]
 
@@ -174,7 +172,7 @@ def test_what_was_never_hashed_is_told_and_not_compared() -> None:
     here = hub.model_copy(update={"files": (file("unet/x"),)})
     assert changed_inputs((hub,), (here,)) == ()
     assert [str(each) for each in unverified_inputs((hub, concept(*PICTURES)))] == [
-        "the base model runwayml/sd was not on this machine yet when the run began: the record has no hash of it"
+        "the base model runwayml/sd was not on this machine when the run started, so the record has no hash of it"
     ]
 
 
@@ -214,22 +212,22 @@ def changed(**values: object) -> TrainerRecord:
 @pytest.mark.parametrize(
     ("now", "message"),
     [
-        (None, "the trainer of this run is not installed any more (sd-scripts 48d368fa5577)"),
-        (changed(commit="a" * 40), "sd-scripts is at commit aaaaaaaaaaaa now, the run had 48d368fa5577"),
-        (changed(commit=None, tree="22"), "sd-scripts is at commit an unknown one now, the run had 48d368fa5577"),
-        (changed(tree="22"), "files of sd-scripts changed after the run"),
-        (changed(python_version="3.12.1"), "Python 3.11.4 is now 3.12.1 in the trainer"),
+        (None, "the trainer of this run is not installed (sd-scripts 48d368fa5577)"),
+        (changed(commit="a" * 40), "sd-scripts is now at aaaaaaaaaaaa, but the run used 48d368fa5577"),
+        (changed(commit=None, tree="22"), "sd-scripts is now at an unknown one, but the run used 48d368fa5577"),
+        (changed(tree="22"), "sd-scripts files changed after the run"),
+        (changed(python_version="3.12.1"), "the trainer's Python changed from 3.11.4 to 3.12.1"),
         (
             changed(python_version="", packages={}),
-            "the trainer's Python does not start any more: /a/venv/bin/python",
+            "the trainer's Python does not start: /a/venv/bin/python",
         ),
         (
             changed(packages=dict(TRAINER.packages) | {"accelerate": "1.6.1"}),
-            "accelerate 1.6.0 is now 1.6.1 in the trainer",
+            "accelerate in the trainer changed from 1.6.0 to 1.6.1",
         ),
         (
             changed(packages={"accelerate": "1.6.0", "torch": "2.13.0"}),
-            "einops 0.7 is not in the trainer any more",
+            "einops 0.7 was removed from the trainer",
         ),
         (changed(packages=dict(TRAINER.packages) | {"apex": "1"}), "apex 1 was added to the trainer"),
     ],
@@ -242,7 +240,7 @@ def test_each_thing_of_a_trainer_that_is_otherwise(now: TrainerRecord | None, me
 def test_edited_files_are_named() -> None:
     names = [f"library/{number}.py" for number in range(7)]
     (found,) = changed_trainer(TRAINER, changed(tree="22"), names[:1])
-    assert str(found.message) == "files of sd-scripts were edited after the run: library/0.py"
+    assert str(found.message) == "sd-scripts files were edited after the run: library/0.py"
     (found,) = changed_trainer(TRAINER, changed(tree="22"), names)
     assert str(found.message).endswith("library/4.py and 2 more")
 
@@ -257,8 +255,8 @@ def test_a_trainer_that_is_the_same() -> None:
     moved = changed(python_version="3.11.9", checkout="/b/sd-scripts")
     assert changed_trainer(TRAINER, moved) == ()
     assert [str(each) for each in trainer_remarks(TRAINER, moved)] == [
-        "Python 3.11.4 is now 3.11.9 in the trainer, which trains the same",
-        "the trainer lies in /b/sd-scripts now",
+        "the trainer's Python changed from 3.11.4 to 3.11.9, which does not affect training",
+        "the trainer is now in /b/sd-scripts",
     ]
 
 
@@ -275,7 +273,7 @@ def test_a_rehearsal_has_no_trainer() -> None:
 
 def test_ones_own_trainer_that_is_gone_is_named_by_its_folder() -> None:
     (found,) = changed_trainer(changed(kind="own"), None)
-    assert str(found.message) == "the sd-scripts of this run is not at /a/sd-scripts any more"
+    assert str(found.message) == "the sd-scripts of this run was not found in /a/sd-scripts"
 
 
 def test_another_machine_is_a_remark() -> None:
@@ -289,13 +287,13 @@ def test_another_machine_is_a_remark() -> None:
     then = machine("535.1", "RTX 3060")
     assert machine_remarks(then, then) == ()
     assert [str(each) for each in machine_remarks(then, machine("570.2", "RTX 3060", release="6.5"))] == [
-        "this machine: system Linux 6.5; the run had Linux 6.1",
-        "this machine: driver 570.2; the run had 535.1",
+        "system: Linux 6.5 on this machine, Linux 6.1 in the run",
+        "driver: 570.2 on this machine, 535.1 in the run",
     ]
     assert [str(each) for each in machine_remarks(then, machine("", processor="Xeon"))] == [
-        "this machine: CPU Xeon; the run had EPYC",
-        "this machine: GPU none; the run had RTX 3060",
-        "this machine: driver none; the run had 535.1",
+        "CPU: Xeon on this machine, EPYC in the run",
+        "GPU: none on this machine, RTX 3060 in the run",
+        "driver: none on this machine, 535.1 in the run",
     ]
     old = MachineFacts(system="Linux", cpus=1, memory_bytes=1)
     assert machine_remarks(old, MachineFacts(system="Linux", cpus=2, memory_bytes=2, release="6.1")) == ()
@@ -313,23 +311,23 @@ def test_a_file_of_a_run_folder_that_is_the_same_or_gone() -> None:
     assert changed_file("compiled", then, then) == ()
     assert said(changed_file("compiled", then, None)) == [("train.toml", "gone", "train.toml is gone")]
     assert said(changed_file("output", file("output/x.safetensors"), None)) == [
-        ("output/x.safetensors", "gone", "output/x.safetensors, which the run wrote, is gone")
+        ("output/x.safetensors", "gone", "output/x.safetensors, written by the run, is missing")
     ]
 
 
 def test_the_key_of_a_recipe_that_changed_is_named() -> None:
     assert keys(RECIPE, RECIPE.replace("seed = 1", "seed = 2")) == [
-        ("train.seed", "changed", "train.seed in recipe.toml is 2 now, it was 1")
+        ("train.seed", "changed", "train.seed in recipe.toml changed from 1 to 2")
     ]
     assert keys(RECIPE, RECIPE.replace("seed = 1", "seed = 1.0")) == [
-        ("train.seed", "changed", "train.seed in recipe.toml is 1.0 now, it was 1")
+        ("train.seed", "changed", "train.seed in recipe.toml changed from 1 to 1.0")
     ]
 
 
 def test_keys_that_came_and_went_and_concepts_by_number() -> None:
     now = RECIPE.replace("seed = 1", "rank = [4]") + '[[concept]]\nimages = "b"\n'
     assert keys(RECIPE, now) == [
-        ("train.seed", "gone", "train.seed was taken out of recipe.toml: it was 1"),
+        ("train.seed", "gone", "train.seed was removed from recipe.toml (it was 1)"),
         ("train.rank", "added", "train.rank was added to recipe.toml: [4]"),
         ("concept#2.images", "added", 'concept#2.images was added to recipe.toml: "b"'),
     ]
@@ -338,12 +336,12 @@ def test_keys_that_came_and_went_and_concepts_by_number() -> None:
 
 def test_an_edit_that_changes_no_setting() -> None:
     assert keys(RECIPE, f"# a note\n{RECIPE}") == [
-        ("recipe.toml", "changed", "recipe.toml was edited after the run; every setting in it is the same")
+        ("recipe.toml", "changed", "recipe.toml was edited after the run, but all its settings are the same")
     ]
 
 
 def test_a_recipe_that_is_no_toml_any_more_and_one_whose_text_is_not_known() -> None:
-    assert keys(RECIPE, "x = ") == [("recipe.toml", "changed", "recipe.toml changed and is no TOML any more")]
+    assert keys(RECIPE, "x = ") == [("recipe.toml", "changed", "recipe.toml changed and is not valid TOML")]
     assert keys(None, RECIPE) == [("recipe.toml", "changed", "recipe.toml changed after the run")]
     assert keys("a", "b", "prompts.txt") == [("prompts.txt", "changed", "prompts.txt changed after the run")]
 
@@ -353,7 +351,7 @@ def test_outputs_that_changed_or_went_and_files_of_ones_own() -> None:
     now = {each.name: each for each in (then[0], file("output/b.safetensors", "x"), file("output/notes.txt"))}
     assert said(changed_outputs(then, now)) == [
         ("output/b.safetensors", "changed", "output/b.safetensors is not the file that the run wrote"),
-        ("output/c.safetensors", "gone", "output/c.safetensors, which the run wrote, is gone"),
+        ("output/c.safetensors", "gone", "output/c.safetensors, written by the run, is missing"),
     ]
 
 
@@ -362,9 +360,9 @@ def test_what_nobody_may_look_into_is_not_gone() -> None:
     now = tuple(each.model_copy(update={"kind": "missing", "files": ()}) for each in then)
     shut: dict[tuple[InputRole, int], Message] = {(each.role, each.index): msg("permission denied") for each in then}
     assert [(each.change, str(each.message)) for each in changed_inputs(then, now, shut)] == [
-        ("unreadable", "the folder datasets/hamburger cannot be read: permission denied"),
+        ("unreadable", "cannot read the folder datasets/hamburger: permission denied"),
         ("unreadable", f"the base model {then[1].name} cannot be read: permission denied"),
-        ("unreadable", "the caches of datasets/hamburger cannot be read: permission denied"),
+        ("unreadable", "cannot read the caches of datasets/hamburger: permission denied"),
     ]
 
 
@@ -373,6 +371,6 @@ def test_an_output_that_cannot_be_read_is_not_gone() -> None:
     assert [each.change for each in changed_outputs(then, {})] == ["gone", "gone"]
     found = changed_outputs(then, {}, {"output/b.safetensors": msg("permission denied")})
     assert [(each.change, str(each.message)) for each in found] == [
-        ("gone", "output/a.safetensors, which the run wrote, is gone"),
-        ("unreadable", "output/b.safetensors cannot be read: permission denied"),
+        ("gone", "output/a.safetensors, written by the run, is missing"),
+        ("unreadable", "cannot read output/b.safetensors: permission denied"),
     ]

@@ -58,7 +58,7 @@ def test_xformers_that_does_not_work_stops_only_who_insists_on_it(tmp_path: Path
     insists = check_recipe(project(tmp_path / "a", '[train]\nattention = "xformers"\n', pictures=ENOUGH), GPU)
     with pytest.raises(MachineError, match="xformers does not work here: no kernel for float32"):
         insists.with_attention(no)
-    assert insists.with_attention(XFORMERS).describe_attention() == "attention: xformers (the recipe says so)"
+    assert insists.with_attention(XFORMERS).describe_attention() == "attention: xformers (set in the recipe)"
     leaves_it = check_recipe(project(tmp_path / "b", pictures=ENOUGH), GPU)
     assert leaves_it.with_attention(no).describe_attention() == "attention: sdpa (no kernel for float32)"
     assert leaves_it.with_attention(XFORMERS).describe_attention() == "attention: xformers (it ran)"

@@ -102,10 +102,10 @@ def test_every_topic_that_is_offered_finds_something() -> None:
         ("G4.900", "did you mean G4.9"),
         ("G3.6.x", "did you mean G3.6"),
         ("S12.steam", "did you mean S12.stem"),
-        ("sd-concept-xl", "`lorabake explain --all` shows the whole book"),
-        ("qqqqqqqq", "`lorabake explain --all` shows the whole book"),
-        ("", "`lorabake explain --all` shows the whole book"),
-        ("a of", "`lorabake explain --all` shows the whole book"),
+        ("sd-concept-xl", "`lorabake explain --all` shows every entry"),
+        ("qqqqqqqq", "`lorabake explain --all` shows every entry"),
+        ("", "`lorabake explain --all` shows every entry"),
+        ("a of", "`lorabake explain --all` shows every entry"),
     ],
 )
 def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:

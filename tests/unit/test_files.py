@@ -57,7 +57,7 @@ def test_a_file_of_absurd_length_is_not_read_to_its_end(tmp_path: Path, monkeypa
     [
         (errno.EACCES, "permission denied"),
         (errno.EPERM, "permission denied"),
-        (errno.EIO, "the disk fails to read it"),
+        (errno.EIO, "disk read error"),
         (errno.ENOTCONN, os.strerror(errno.ENOTCONN)),
     ],
 )
@@ -78,7 +78,7 @@ def test_what_the_disk_refuses_is_no_file_that_is_gone(
 
 def test_a_link_to_itself(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("a")
-    assert str(unreadable_reason(tmp_path / "a")) == "it is a link that leads back to itself"
+    assert str(unreadable_reason(tmp_path / "a")) == "it is a symbolic link loop"
 
 
 WRITERS: dict[str, Callable[[Path, Path], object]] = {

@@ -109,13 +109,13 @@ def test_two_runs_of_one_name_are_not_guessed_between(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "message", "hint"),
     [
-        ("lum-01", "there is no run lum-01", "did you mean runs/lum-001?"),
-        ("lum", "there is no run lum", "did you mean runs/lum-001?"),
-        ("zzz", "there is no run zzz", "name a run folder, or a run that lies under ./runs or beside a recipe here"),
-        ("runs", "runs is no run folder: it has no record.json", "did you mean runs/lum-001?"),
-        ("a.toml", "a.toml is in no run folder", "name a run folder, such as runs/NAME-001"),
-        ("gone/lum-001", "there is no run gone/lum-001", "did you mean runs/lum-001?"),
-        ("", ". is no run folder: it has no record.json", None),
+        ("lum-01", "run not found: lum-01", "did you mean runs/lum-001?"),
+        ("lum", "run not found: lum", "did you mean runs/lum-001?"),
+        ("zzz", "run not found: zzz", "pass a run folder, or the name of a run in ./runs or next to a recipe here"),
+        ("runs", "runs is not a run folder: it has no record.json", "did you mean runs/lum-001?"),
+        ("a.toml", "a.toml is not in a run folder", "pass a run folder, such as runs/NAME-001"),
+        ("gone/lum-001", "run not found: gone/lum-001", "did you mean runs/lum-001?"),
+        ("", ". is not a run folder: it has no record.json", None),
     ],
 )
 def test_what_is_no_run_is_said_with_what_might_be_meant(
@@ -184,7 +184,7 @@ def test_a_name_is_found_beside_a_folder_that_may_not_be_looked_into(
 @pytest.mark.parametrize("named", ["a" * 300, "runs/" + "a" * 300])
 def test_a_name_that_is_too_long_for_the_disk(tmp_path: Path, named: str) -> None:
     run(tmp_path / "runs" / "lum-001")
-    assert str(refusal(named, tmp_path).message).endswith("a cannot be read: the name is too long")
+    assert str(refusal(named, tmp_path).message).endswith("cannot read a: the name is too long")
     for ask in (is_recipe_path, find_lora):
         with pytest.raises(MachineError, match="cannot be read: the name is too long"):
             ask(named, tmp_path)
@@ -198,4 +198,4 @@ def test_a_recipe_in_the_place_of_a_run_is_told_its_runs(tmp_path: Path) -> None
         write_record(paths, record(name.removesuffix("-001").removesuffix("-002")))
     with pytest.raises(MachineError, match=r"lum\.toml is in no run folder") as caught:
         find_run("lum.toml", tmp_path)
-    assert caught.value.hint == "this is a recipe; its runs: runs/lum-001, runs/lum-002"
+    assert caught.value.hint == "this is a recipe; pass one of its runs: runs/lum-001, runs/lum-002"

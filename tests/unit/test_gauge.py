@@ -27,7 +27,7 @@ def test_a_quick_look_says_nothing() -> None:
 def test_a_long_one_is_told_on_one_line_that_is_gone_at_the_end() -> None:
     text = shown(Terminal(), tick=DELAY_SECONDS, calls=3)
     assert text.split("\r\x1b[2K") == [
-        "", "looking at the pictures: 1 of 3", "looking at the pictures: 2 of 3", "looking at the pictures: 3 of 3", "",
+        "", "scanning images: 1 of 3", "scanning images: 2 of 3", "scanning images: 3 of 3", "",
     ]  # fmt: skip
 
 
@@ -88,5 +88,5 @@ def test_pictures_and_bytes_share_one_line() -> None:
         progress.hashing(1, 2)  # too soon
         clock.now += UPDATE_SECONDS
         progress.hashing(1_000_000, 2_000_000)
-    told = ["", "looking at the pictures: 3 of 4", "hashing: 1 of 2 MB", ""]
+    told = ["", "scanning images: 3 of 4", "hashing: 1 of 2 MB", ""]
     assert stream.getvalue().split("\r\x1b[2K") == told

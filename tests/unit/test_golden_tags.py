@@ -98,8 +98,8 @@ def test_t20_implied_tags() -> None:
         return [each.fix for each in found]
 
     assert "legs" in find_implied_tags("spread legs")
-    assert dropped("spread legs, legs") == ['keep the special tag and take the general one out: "legs"']
-    assert dropped("german shepherd, dog") == ['keep the special tag and take the general one out: "dog"']
+    assert dropped("spread legs, legs") == ['keep the specific tag and remove the general one: "legs"']
+    assert dropped("german shepherd, dog") == ['keep the specific tag and remove the general one: "dog"']
     assert dropped("german shepherd", class_="dog") == []
 
 

@@ -16,7 +16,7 @@ IMAGES = "concept[0].images"
 DISK = recipe(train={"cache_latents_to_disk": True})
 INFO = recipe(kohya={"cache_info": True})
 OTHER_SIZE = folder(caches=("001_0512x0768_sd.npz",))
-OLD = StaleCache("concept", 0, "latents", "001_0768x0768_sd.npz", "001.png", msg("made at 512, this run is 768"))
+OLD = StaleCache("concept", 0, "latents", "001_0768x0768_sd.npz", "001.png", msg("made at 512, this run uses 768"))
 
 
 def at(*folders: FolderFacts, of: Recipe | None = None, stale: tuple[StaleCache, ...] = ()) -> RuleContext:
@@ -59,7 +59,7 @@ def said(*stale: StaleCache) -> list[str]:
 
 
 def test_pictures_are_named_with_what_has_changed_one_finding_for_each_reason() -> None:
-    why = "made at 512, this run is 768"
+    why = "made at 512, this run uses 768"
     many = tuple(
         StaleCache("concept", 0, "latents", f"{n:03}_0768x0768_sd.npz", f"{n:03}.png", msg(why)) for n in range(5)
     )
@@ -72,7 +72,7 @@ def test_pictures_are_named_with_what_has_changed_one_finding_for_each_reason() 
 
 def test_a_cache_of_unknown_origin_is_told_as_that() -> None:
     unknown = StaleCache("concept", 0, "latents", "003.npz", "003.png")
-    assert said(unknown) == ["lorabake does not know what the latent cache of 1 picture was made from: 003.png"]
+    assert said(unknown) == ["1 image has a latent cache of unknown origin: 003.png"]
     text = StaleCache("concept", 0, "text", "003_te_outputs.npz", "003.png")
     assert "text encoder outputs of 1 picture were made from: 003.png" in said(text)[0]
 
@@ -88,9 +88,9 @@ def test_what_is_no_cache_is_not_to_be_deleted() -> None:
 
 
 def test_a_list_of_pictures_that_is_out_of_date() -> None:
-    stale = StaleCache("concept", 0, "info", "metadata_cache.json", why=msg("captions were edited since"))
+    stale = StaleCache("concept", 0, "info", "metadata_cache.json", why=msg("captions were edited since then"))
     (found,) = spoken("S19", at(of=INFO, stale=(stale,)))
-    assert found.message == "metadata_cache.json no longer says what is in pics: captions were edited since"
+    assert found.message == "metadata_cache.json no longer matches the contents of pics: captions were edited since"
     assert "cache_info" in found.fix
 
 

@@ -113,7 +113,7 @@ def test_the_caption_file_is_named_and_not_the_picture(ending: str | None) -> No
 
 def test_long_lists_are_cut() -> None:
     found = spoken("G3.3", at(pictures(*[MISSING] * 9, None)))
-    assert "9 of 10 pictures have no caption: 0.png, 1.png, 2.png and 6 more" in found[0].message
+    assert "images without a caption: 0.png, 1.png, 2.png and 6 more (9 of 10)" in found[0].message
 
 
 def test_captions_of_another_kind_are_offered() -> None:

@@ -100,17 +100,17 @@ def test_a_picture_in_the_place_of_its_folder() -> None:
 def test_what_is_only_spelt_wrong_is_renamed_and_the_rest_converted() -> None:
     found = spoken("G2.3", at(folder(ignored=("a.Jpg", "b.gif"))))
     assert [(each.file, each.fix) for each in found] == [
-        ("a.Jpg", "rename a.Jpg to a.jpg"), ("b.gif", "convert it to PNG or JPEG, or move it away"),
+        ("a.Jpg", "rename a.Jpg to a.jpg"), ("b.gif", "convert it to PNG or JPEG, or move it elsewhere"),
     ]  # fmt: skip
     both = ("a.Jpg", "b.pNG")
-    fix = "write their endings in small letters: a.Jpg becomes a.jpg, and so on"
+    fix = "write the extensions in lowercase (rename a.Jpg to a.jpg, and so on)"
     assert spoken("G2.3", at(folder(ignored=both)))[0].fix == fix
     assert spoken("G4.9", at(FolderFacts("pics", ignored=both)))[0].fix == fix
     assert spoken("G4.9", at(FolderFacts("pics", ignored=("b.gif",))))[0].fix.startswith("convert them")
 
 
 def test_concepts_are_counted_from_one_as_the_key_is() -> None:
-    assert spoken("S14", at(folder("p"), folder("p"), of=PAIR))[0].message == "p is already the folder of concept#1"
+    assert spoken("S14", at(folder("p"), folder("p"), of=PAIR))[0].message == "p is already used by concept#1"
     one = at(folder(), of=recipe(regularization=REG), reg=folder())
     assert spoken("S14", one)[0].message.endswith("is already the folder of concept")
 

@@ -147,7 +147,7 @@ def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
 def test_the_nearest_argument_is_named() -> None:
     assert spoken("GC.12", at(optimizer_args={"decuple": True}))[0].fix == "did you mean decouple?"
     assert "betas" in spoken("GC.12", at("Lion", optimizer_args={"colour": 1}))[0].fix
-    assert spoken("GC.12", at(optimizer_args={"lr": 1}))[0].fix == "write it as train.learning_rate"
+    assert spoken("GC.12", at(optimizer_args={"lr": 1}))[0].fix == "use train.learning_rate instead"
 
 
 def test_the_arguments_of_every_optimizer_that_a_recipe_may_name_are_known() -> None:

@@ -216,8 +216,8 @@ def test_metadata_and_tensors_that_do_not_agree(tmp_path: Path) -> None:
     given = metadata(ss_network_dim="64", **{"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"})
     report = looked(write(tmp_path / "x.safetensors", SMALL, given))
     assert report.family == "sd15"
-    assert "the metadata say SDXL, the tensors Stable Diffusion 1.x" in report.remarks
-    assert "the metadata say network_dim 64, the tensors have 4: resized?" in report.remarks
+    assert "the metadata is for SDXL, but the tensors are for Stable Diffusion 1.x" in report.remarks
+    assert "network_dim is 64 in the metadata, but 4 in the tensors (was the LoRA resized?)" in report.remarks
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "folder.safetensors/"])

@@ -79,7 +79,7 @@ def test_keys_of_the_dataset_file() -> None:
     assert [(part.level, len(part.added), len(part.removed)) for part in found.dataset] == [
         ("general", 0, 0), ("datasets", 0, 0), ("subsets", 1, 1),
     ]  # fmt: skip
-    assert "  + new_key: int, float, has to be there" in text(at(dataset=more))
+    assert "  + new_key: int, float, required" in text(at(dataset=more))
     first = PIN.dataset.subsets[0]
     other = first.model_copy(update={"accepts": ("table",)})
     shaped = PIN.dataset.model_copy(update={"subsets": (other, *PIN.dataset.subsets[1:])})

@@ -37,16 +37,16 @@ def test_what_the_parser_takes(name: str, value: OptionValue) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message", "fix"),
     [
-        ("seed", "42", 'seed is written as "42", text', "write a whole number"),
+        ("seed", "42", 'seed is set to "42", which is text', "write a whole number"),
         ("seed", 4.0, "seed is written as 4.0", "write a whole number"),
         ("seed", True, "seed is written as true", "write a whole number"),
-        ("learning_rate", "1e-4", 'learning_rate is written as "1e-4", text', "write a number"),
+        ("learning_rate", "1e-4", 'learning_rate is set to "1e-4", which is text', "write a number"),
         ("lowram", 1, "lowram is written as 1", "write true or false, without quotes"),
-        ("lowram", "true", 'lowram is written as "true", text', "write true or false, without quotes"),
+        ("lowram", "true", 'lowram is set to "true", which is text', "write true or false, without quotes"),
         (
             "optimizer_args",
             "a=1 b=2",
-            'optimizer_args is written as "a=1 b=2", text',
+            'optimizer_args is set to "a=1 b=2", which is text',
             'write a list such as ["key=value"]',
         ),
         ("optimizer_args", (1, 2), "optimizer_args is written as (1, 2)", 'write a list such as ["key=value"]'),
@@ -61,7 +61,7 @@ def test_a_wrong_kind_says_what_to_write(name: str, value: OptionValue, message:
 def test_a_wrong_choice_names_the_nearest() -> None:
     problem = OPTIONS["save_precision"].problem("fp61")
     assert problem is not None
-    assert problem[0] == '"fp61" is no choice of save_precision'
+    assert problem[0] == 'unknown value "fp61" for save_precision'
     assert problem[1].startswith('did you mean "fp16"? one of: ')
     unlike = OPTIONS["max_token_length"].problem(9)
     assert unlike is not None

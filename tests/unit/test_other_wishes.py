@@ -30,10 +30,16 @@ def test_each_line_by_its_package() -> None:
     [
         (PIN, []),
         ("".join(reversed(PIN.splitlines(keepends=True))), []),
-        (PIN.replace("1.6.0", "1.7.0"), ["it asks for accelerate==1.7.0, the pin for accelerate==1.6.0"]),
-        (PIN.replace("[torch]", ""), ["it asks for diffusers==0.32.1, the pin for diffusers[torch]==0.32.1"]),
-        (PIN.replace("numpy\n", "#numpy\n"), ["it does not ask for numpy, as the pin does"]),
-        (PIN + "easygui==0.98.3\n", ["it asks for easygui==0.98.3, the pin does not"]),
+        (
+            PIN.replace("1.6.0", "1.7.0"),
+            ["it requires accelerate==1.7.0, the pinned commit requires accelerate==1.6.0"],
+        ),
+        (
+            PIN.replace("[torch]", ""),
+            ["it requires diffusers==0.32.1, the pinned commit requires diffusers[torch]==0.32.1"],
+        ),
+        (PIN.replace("numpy\n", "#numpy\n"), ["it does not require numpy, the pinned commit does"]),
+        (PIN + "easygui==0.98.3\n", ["it requires easygui==0.98.3, the pinned commit does not"]),
     ],
 )
 def test_every_line_that_differs_is_named(theirs: str, said: list[str]) -> None:

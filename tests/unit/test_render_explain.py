@@ -55,7 +55,7 @@ def test_an_entry_says_everything() -> None:
     assert "  In fact     It counts tags and nothing else (train_util.py:887)" in said
     assert "  Option      keep_tokens" in said
     assert "  In a recipe captions.keep_tokens, concept.keep_tokens" in said
-    assert "  lorabake    told by `lorabake check`, set in the plan." in said
+    assert "  lorabake    reported by `lorabake check`, set in the plan." in said
     assert "  check       hint: keep_tokens counts tags, not tags and commas" in said
 
 
@@ -76,15 +76,15 @@ def test_when_a_check_does_not_apply_stands_behind_it() -> None:
 
 def test_what_is_missing_is_named_and_what_is_empty_left_out() -> None:
     entry = ENTRY.model_copy(update={"id": "G1.0"})
-    assert at_length(entry)[2:] == ["", "  The guide   Said.", "  lorabake    does not apply. A list."]
+    assert at_length(entry)[2:] == ["", "  The guide   Said.", "  lorabake    not applicable. A list."]
     finished = ENTRY.model_copy(update={"status": "implemented", "where": ("rule", "resolve"), "under": "G1.2"})
-    assert describe_status(finished) == "told by `lorabake check`, set in the plan (as G1.2). A list."
+    assert describe_status(finished) == "reported by `lorabake check`, set in the plan (as G1.2). A list."
     assert (
         describe_status(finished.model_copy(update={"under": "", "reason": ""}))
-        == "told by `lorabake check`, set in the plan."
+        == "reported by `lorabake check`, set in the plan."
     )
-    assert describe_status(ENTRY.model_copy(update={"status": "advice", "reason": ""})) == "advice for people."
-    assert describe_status(ENTRY) == "does not apply. A list."
+    assert describe_status(ENTRY.model_copy(update={"status": "advice", "reason": ""})) == "advice only."
+    assert describe_status(ENTRY) == "not applicable. A list."
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 132])
@@ -102,7 +102,7 @@ def test_few_entries_are_shown_whole_and_many_in_a_few_words() -> None:
     assert "  In fact " in told("G4.90")
     many = told("learning_rate")
     assert "  In fact " not in many
-    assert many.splitlines()[-1] == "`lorabake explain G4.3` says everything about one of them"
+    assert many.splitlines()[-1] == "`lorabake explain G4.3` shows one entry in full"
     assert told("learning_rate", whole=True).count("  In fact ") > 5
 
 
@@ -155,14 +155,14 @@ def test_in_another_language_the_book_says_that_it_is_english() -> None:
     page = TextLayout(Translator("xx", Backwards()), 80)
     for topic in ("G4.90", "rank"):
         said = click.unstyle(format_explanation(explain(topic), page))
-        assert said.splitlines()[-1] == "~The book of rules exists in English only."
+        assert said.splitlines()[-1] == "~The entries are available in English only."
         assert "English only" not in told(topic)
 
 
 def test_a_setting_shows_what_lorabake_writes() -> None:
     alphas = [row.split(maxsplit=2)[::2] for row in told("network_alpha", None).splitlines()[1:7]]
     assert alphas[-1] == ["1.0", "otherwise"]
-    assert ["32.0", "sd15, sd2 (not style), with any optimizer but DAdapt*, Prodigy"] in alphas
+    assert ["32.0", "sd15, sd2 (not style), with any optimizer except DAdapt*, Prodigy"] in alphas
     rates = told("learning_rate", None)
     assert "sdxl, with AdamW, AdamW8bit, PagedAdamW*" in rates
     rows = [row.split() for row in told("network_dim").splitlines()]
@@ -189,7 +189,7 @@ def test_lines_fit(topic: str, width: int) -> None:
 def test_labels_are_in_the_pages_language() -> None:
     page = TextLayout(Translator("xx", Backwards()), 80)
     said = click.unstyle(format_explanation(explain("rank"), page))
-    assert said.startswith("~network_dim: what lorabake writes")
+    assert said.startswith("~network_dim: values that lorabake writes")
     assert "~with" in said
 
 
@@ -260,7 +260,7 @@ def default(*groups: tuple[tuple[str, ...], tuple[str, ...]], also: tuple[str, .
         (default(also=('train.optimizer = "Lion"',)), "with Lion"),
         (
             default(also=tuple(f'train.optimizer = "{name}"' for name in OPTIMIZERS[1:])),
-            "with any optimizer but AdamW",
+            "with any optimizer except AdamW",
         ),
     ],
 )

@@ -30,11 +30,11 @@ PLAN = plan_of(recipe(train={"max_train_epochs": 2}))
 def test_steps_and_warm_up() -> None:
     rows = of(PLAN)
     assert rows[:3] == [
-        "Forecast", "  30 samples an epoch, 2 epochs, 60 steps",
-        "  30 batches and 30 steps an epoch; the rate rises over the first 6 steps",
+        "Forecast", "  30 samples per epoch, 2 epochs, 60 steps",
+        "  30 batches and 30 steps an epoch; warm-up over the first 6 steps",
     ]  # fmt: skip
-    assert "  30 batches and 30 steps an epoch; no warm-up" in of(PLAN, warmup_steps=0)
-    assert "  the rate is at its highest after steps 6, 24, 42, where each cosine begins" in of(
+    assert "  30 batches and 30 steps per epoch; no warm-up" in of(PLAN, warmup_steps=0)
+    assert "  the learning rate peaks at the start of each cosine cycle (after step 6, 24, 42)" in of(
         PLAN, restarts=(6, 24, 42)
     )
 
@@ -52,11 +52,11 @@ def test_a_step_of_several_batches_is_told() -> None:
         processes=1, accumulation=4, batches_per_process=30, samples_per_step=8, repeated_batches=0, last_step_batches=2
     )
     rows = of(PLAN, dealing=dealt)
-    assert "  4 batches a step: 8 samples" in rows
-    assert "  the last step of an epoch has 2 batches only, and counts as much less" in rows
+    assert "  4 batches per step: 8 samples" in rows
+    assert "  the last step of an epoch has only 2 batches and counts proportionally less" in rows
     rows = of(PLAN, dealing=dealt.model_copy(update={"processes": 2, "repeated_batches": 1, "last_step_batches": 4}))
-    assert "  4 batches of each of 2 processes a step: 8 samples" in rows
-    assert "  1 batch is trained twice in every epoch, so that the processes come out even" in rows
+    assert "  4 batches per step from each of 2 processes: 8 samples" in rows
+    assert "  1 batch is trained twice per epoch so that all processes get the same number" in rows
     assert not any("the last step" in row for row in rows)
 
 
@@ -89,11 +89,11 @@ def test_concepts_and_the_pictures_that_regularization_uses() -> None:
 def test_saves_and_the_room_they_take() -> None:
     rows = of(PLAN, file_size=FileSize(tensors=4, tensor_bytes=37_000_000, header_bytes=900_000))
     assert ["hmbrgrlora-000001.safetensors", "30", "1"] in words(rows)
-    assert "  2 files of 37.9 MB in the end, 75.8 MB together" in rows
+    assert "  2 files of 37.9 MB in the end, 75.8 MB in total" in rows
     first, last = PLAN.forecast.saves
     rows = of(PLAN, saves=(first.model_copy(update={"kept": False}), last))
     assert ["hmbrgrlora-000001.safetensors", "30", "1", "deleted", "again"] in words(rows)
-    assert "  1 file in the end; how large is not known for this network" in of(PLAN, saves=(last,), file_size=None)
+    assert "  1 file in the end (size unknown for this network)" in of(PLAN, saves=(last,), file_size=None)
     one = FileSize(tensors=4, tensor_bytes=900, header_bytes=99)
     assert "  1 file of 1 kB in the end" in of(PLAN, saves=(last,), file_size=one)
 
@@ -109,9 +109,9 @@ def test_many_saves_are_not_all_shown() -> None:
 
 
 def test_time_is_a_range_with_its_source_or_unknown() -> None:
-    assert of(PLAN, timing=None)[-1] == "  time: unknown; no run like this was measured on this machine yet"
+    assert of(PLAN, timing=None)[-1] == "  time: unknown (no similar run has been measured on this machine)"
     timing = TimeEstimate(step_low=1, step_high=2, low=60, high=120, runs=("runs/a-001",), steps_measured=50)
-    told = "  time: 1:00 min to 2:00 min for the steps alone, by 50 steps of runs/a-001"
+    told = "  time: 1:00 min to 2:00 min for the steps only, estimated from 50 steps of runs/a-001"
     assert of(PLAN, timing=timing)[-1] == told
     other = timing.model_copy(update={"differs": ("the resolution", "the batch size")})
     assert of(PLAN, timing=other)[-1] == f"{told}, which differs in the resolution, the batch size"

@@ -52,9 +52,9 @@ def test_the_page_tells_everything_that_was_asked_for(tmp_path: Path) -> None:
     assert told["new_sd_model_hash"].startswith("ab" * 32)
     assert told["learning_rate"] == "0.0001"
     assert told["seed"] == "42"
-    assert told["tensors"] == "the tensors are those that were saved (sshs_model_hash)"
+    assert told["tensors"] == "tensors match the hash stored in the file (sshs_model_hash)"
     assert told["training_finished_at"].endswith("after 1.0 minutes")
-    assert "512x768, batches of 4, 30 samples an epoch" in text
+    assert "512x768, batches of 4, 30 samples per epoch" in text
     assert "  pics          15        2\n  pics: shuffle_caption, keep_tokens = 2, class_tokens = lum\n" in text
     assert "512x704" not in text  # buckets and tags are in --json
     assert "sky" not in text
@@ -79,8 +79,8 @@ def test_the_run_and_the_commands_to_go_on(tmp_path: Path) -> None:
     runs = (known("/home/me/my loras/runs/lum-001"), known("/elsewhere/lum-002"))
     text = printed(InspectReport(files=(file.model_copy(update={"runs": runs}),)), here=Path("/home/me"))
     told = rows(text)
-    assert told["run"] == "my loras/runs/lum-001, finished, begun 2026-01-31; known by the digest in its comment"
-    assert told["this file"] == "byte for byte its output/lum.safetensors"
+    assert told["run"] == "my loras/runs/lum-001, finished, started 2026-01-31; identified by the digest in its comment"
+    assert told["this file"] == "identical byte for byte to output/lum.safetensors of this run"
     assert told["recipe"] == "my loras/runs/lum-001/recipe.toml"
     assert told["go on"] == "lorabake verify 'my loras/runs/lum-001'"
     assert "lorabake diff 'my loras/runs/lum-001' /elsewhere/lum-002" in text
@@ -175,7 +175,7 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        ({"model.diffusion_model.x": (1,)}, "no LoRA: a whole model (checkpoint)"),
+        ({"model.diffusion_model.x": (1,)}, "a full model (checkpoint), not a LoRA"),
         ({"unet.x.lora_A.weight": (1,)}, "a LoRA, but not with sd-scripts' names"),
         ({"what": (1,)}, "no LoRA that is known here"),
     ],

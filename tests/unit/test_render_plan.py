@@ -45,7 +45,7 @@ def test_settings_stand_in_groups() -> None:
     rows = plain(format_plan(plan_of(recipe(kohya={"ip_noise_gamma": 0.1})), PIPE)).splitlines()
     heads = [row for row in rows if row and not row.startswith(" ")][1:]
     assert heads == [*GROUP_LABELS.values(), "Forecast"]
-    assert rows[rows.index("Further options of sd-scripts") + 1].split() == ["ip_noise_gamma", "0.1", "recipe"]
+    assert rows[rows.index("Other sd-scripts options") + 1].split() == ["ip_noise_gamma", "0.1", "recipe"]
 
 
 def test_every_setting_that_is_decided_has_its_group() -> None:

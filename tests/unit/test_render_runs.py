@@ -51,14 +51,14 @@ def test_a_good_end_names_the_file() -> None:
         format_run_outcome(record("finished", {"code": "ok", "message": "trained", "outputs": [file]}), Path("r"), PAGE)
     )
     assert text.splitlines() == [
-        "done: trained", "  r/output/x.safetensors (12.3 MB)", "  everything about this run: r",
+        "done: trained", "  r/output/x.safetensors (12.3 MB)", "  run folder: r",
     ]  # fmt: skip
 
 
 def test_a_remark_stands_below_a_good_end() -> None:
     outcome: dict[str, object] = {"code": "trained", "message": "trained", "remarks": ["the loss jumped"]}
     rows = plain(format_run_outcome(record("finished", outcome), Path("r"), PAGE)).splitlines()
-    assert rows == ["done: trained", "  note: the loss jumped", "  everything about this run: r"]
+    assert rows == ["done: trained", "  note: the loss jumped", "  run folder: r"]
 
 
 def test_a_bad_end_shows_the_trainers_last_words() -> None:
@@ -67,14 +67,14 @@ def test_a_bad_end_shows_the_trainers_last_words() -> None:
     rows = plain(format_run_outcome(record("failed", outcome), Path("r"), PAGE)).splitlines()
     assert rows[0] == "failed: it died"
     assert rows[1:-2] == [f"  line {number}" for number in range(40 - LAST_LOG_LINES, 40)]
-    assert rows[-2:] == ["  more memory", "  everything about this run: r"]
+    assert rows[-2:] == ["  more memory", "  run folder: r"]
     assert format_run_outcome(record("started", None), Path("r"), PAGE) == "x: started"
 
 
 def test_changed_inputs_are_neither_done_nor_failed() -> None:
     outcome: dict[str, object] = {"code": "inputs-changed", "message": "trained, but", "hint": "again"}
     rows = plain(format_run_outcome(record("inputs-changed", outcome), Path("r"), PAGE)).splitlines()
-    assert rows == ["finished, inputs changed: trained, but", "  again", "  everything about this run: r"]
+    assert rows == ["finished, but inputs changed: trained, but", "  again", "  run folder: r"]
 
 
 def test_a_file_that_was_cut_off_is_marked_and_a_moved_folder_named() -> None:
@@ -82,7 +82,7 @@ def test_a_file_that_was_cut_off_is_marked_and_a_moved_folder_named() -> None:
     outcome: dict[str, object] = {"code": "disk-full", "message": "full", "outputs": [file], "moved_to": "there"}
     rows = plain(format_run_outcome(record("failed", outcome), Path("r"), PAGE)).splitlines()
     assert rows[1:] == [
-        "  there/output/x.safetensors (1 kB): not usable, it is cut off", "  everything about this run: there",
+        "  there/output/x.safetensors (1 kB): not usable, it is cut off", "  run folder: there",
     ]  # fmt: skip
 
 
@@ -98,7 +98,7 @@ TRAINER = Trainer("pin", Path("sd"), Path("py"), "0123456789abcdef", "cpu", "0",
 def test_trainers() -> None:
     assert format_trainer(TRAINER, PAGE) == "sd-scripts 0123456789ab, cpu packages (torch 2.13.0): sd"
     own = Trainer("own", Path("sd"), Path("py"), None, None, None, {})
-    assert format_trainer(own, PAGE).startswith("sd-scripts of an unknown commit,")
+    assert format_trainer(own, PAGE).startswith("sd-scripts (unknown commit),")
     assert format_trainer(own, PAGE).endswith(", own packages (torch ?): sd")
     status = TrainerStatus(Path("h"), "url", "abc", "3.11", TRAINER, (TRAINER,))
     changed = {TRAINER.checkout: ("venv/x.py",)}

@@ -19,8 +19,8 @@ def difference(what: str, name: str, message: str) -> VerifyDifference:
 
 
 FOUND = (
-    difference("recipe", "train.seed", "train.seed in recipe.toml is 2 now, it was 1"),
-    difference("trainer", "torch", "torch 2.12.0 is now 2.13.0 in the trainer"),
+    difference("recipe", "train.seed", "train.seed in recipe.toml changed from 1 to 2"),
+    difference("trainer", "torch", "torch in the trainer changed from 2.12.0 to 2.13.0"),
     difference("concept", "1.txt", "the caption of 1.png (pics) changed after the run, and this is a long\nsentence"),
 )
 
@@ -35,7 +35,7 @@ def report(*found: VerifyDifference, identical: bool | None = None, unproven: bo
         identical=not found if identical is None else identical,
         differences=found,
         unproven=(msg("the tokenizer was not here"),) if unproven else (),
-        remarks=(msg("this machine: driver 2; the run had 1"),),
+        remarks=(msg("driver: 2 on this machine, 1 in the run"),),
         compared=ComparedCounts(files=12, size=2_100_000_000, packages=1),
     )
 
@@ -46,29 +46,29 @@ def text(of: VerifyReport, page: TextLayout) -> list[str]:
 
 def test_elsewhere_than_on_a_terminal_a_difference_is_a_line() -> None:
     assert text(report(*FOUND), PIPE) == [
-        "runs/lum-001: recipe: train.seed in recipe.toml is 2 now, it was 1",
-        "runs/lum-001: trainer: torch 2.12.0 is now 2.13.0 in the trainer",
+        "runs/lum-001: recipe: train.seed in recipe.toml changed from 1 to 2",
+        "runs/lum-001: in the trainer changed from trainer: torch 2.12.0 to 2.13.0",
         "runs/lum-001: concept: the caption of 1.png (pics) changed after the run, and this is a long\\nsentence",
-        "runs/lum-001: this machine: driver 2; the run had 1",
-        "runs/lum-001: 3 differences; 12 files (2.1 GB) compared, 1 package of the trainer",
+        "runs/lum-001: driver: 2 on this machine, 1 in the run",
+        "runs/lum-001: 3 differences; 12 files (2.1 GB) compared, 1 trainer package",
     ]
 
 
 def test_on_a_terminal_there_are_groups_in_one_order() -> None:
     assert text(report(*FOUND, unproven=True), SCREEN) == [
         "Recipe, settings and record",
-        "  train.seed in recipe.toml is 2 now, it was 1",
+        "  train.seed in recipe.toml changed from 1 to 2",
         "",
-        "Pictures and captions",
+        "Images and captions",
         "  the caption of 1.png (pics) changed after the run, and",
         "    this is a long\\nsentence",
         "",
         "Trainer",
-        "  torch 2.12.0 is now 2.13.0 in the trainer",
+        "  in the trainer changed from torch 2.12.0 to 2.13.0",
         "",
         "Also",
         "  the tokenizer was not here",
-        "  this machine: driver 2; the run had 1",
+        "  driver: 2 on this machine, 1 in the run",
         "",
         "runs/lum-001: 3 differences; 12 files (2.1 GB) compared, 1",
         "package of the trainer",
@@ -79,7 +79,7 @@ def test_a_terminal_is_not_flooded() -> None:
     found = tuple(difference("concept", f"{number}.txt", f"caption {number}") for number in range(53))
     assert text(report(*found), SCREEN)[50:53] == [
         "  caption 49",
-        "  and 3 more; `lorabake verify --json` names all",
+        "  and 3 more (list all with `lorabake verify --json`)",
         "",
     ]
     assert len(text(report(*found), PIPE)) == 55
@@ -90,7 +90,7 @@ def test_the_verdict_in_a_few_words() -> None:
         return summarize_verification(of).removeprefix("runs/lum-001: ").partition(";")[0]
 
     assert verdict(report()) == "identical"
-    assert verdict(report(unproven=True)) == "identical, as far as the record tells"
+    assert verdict(report(unproven=True)) == "identical, as far as the record shows"
     assert verdict(report(identical=False, unproven=True)) == "cannot be verified"
     assert verdict(report(FOUND[0])) == "1 difference"
 
@@ -103,5 +103,5 @@ def test_json_is_the_report() -> None:
 def test_the_list_alone_is_for_who_refuses_because_of_it() -> None:
     assert click.unstyle(format_differences(FOUND[1:2], SCREEN)).splitlines() == [
         "Trainer",
-        "  torch 2.12.0 is now 2.13.0 in the trainer",
+        "  in the trainer changed from torch 2.12.0 to 2.13.0",
     ]

@@ -71,7 +71,7 @@ def test_progress_counts_what_is_for_this_machine() -> None:
                 "        Expected sha256 aa",
                 "             Got        bb",
             ],
-            "pip got tiny==1.0 from file:///wheels/tiny-1.0-py3-none-any.whl, but its hash is not the one in the lock",
+            "pip downloaded tiny==1.0 from file:///wheels/tiny-1.0-py3-none-any.whl, but its hash does not match the lock file",  # noqa: E501
             "another index",
         ),
         (
@@ -80,12 +80,12 @@ def test_progress_counts_what_is_for_this_machine() -> None:
                 "ERROR: Could not find a version that satisfies the requirement tiny==1.0 (from versions: none)",
                 "ERROR: No matching distribution found for tiny==1.0",
             ],
-            "pip cannot reach its package index for tiny==1.0",
+            "pip cannot reach its package index to get tiny==1.0",
             "check the network",
         ),
         (
             ["ERROR: No matching distribution found for tiny==1.0"],
-            "pip finds no tiny==1.0 for this Python and machine",
+            "pip found no tiny==1.0 for this Python and machine",
             "pip config list",
         ),
         (["Traceback", "ValueError: something new"], "pip could not install the trainer's packages", "something new"),

@@ -67,7 +67,7 @@ def test_what_is_said_of_the_two_files() -> None:
     then, root = run("a"), Path("/r2")
     assert (
         compare_with_original(then, run("a").record, root)
-        == "x.safetensors is the same file as that of runs/x-001, byte for byte"
+        == "x.safetensors is identical byte for byte to the one of runs/x-001"
     )
     other = compare_with_original(then, run("b").record, root)
     assert other is not None

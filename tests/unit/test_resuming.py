@@ -92,7 +92,7 @@ def test_an_older_commit_that_cannot_skip_is_refused_by_the_options_it_lacks(mon
         "sd-scripts aaaaaaaaaaaa cannot go on from a state where it stopped: it does not know --initial_step, "
         "--skip_until_initial_step"
     )
-    assert caught.value.hint == "start the run again with `lorabake rerun`"
+    assert caught.value.hint == "start again with `lorabake rerun`"
 
 
 def test_only_the_options_that_are_needed_are_asked_for_and_of_the_script_of_the_run(

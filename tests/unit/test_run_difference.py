@@ -104,7 +104,7 @@ def test_how_it_ended_and_what_it_made() -> None:
 def test_another_trainer() -> None:
     other = TRAINER.model_copy(update={"tree": "t2", "packages": {"torch": "3", "apex": "1"}})
     assert values(between(record(), record(trainer=other, lorabake="2")).trainer) == [
-        ("files of sd-scripts", "t1", "t2"),
+        ("sd-scripts files", "t1", "t2"),
         ("torch", "2", "3"),
         ("lorabake", "1", "2"),
         ("apex", None, "1"),

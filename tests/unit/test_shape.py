@@ -74,7 +74,7 @@ def test_a_key_like_nothing_else_is_told_what_there_is_and_where_sd_scripts_opti
 
 def test_a_key_of_another_table_is_told_its_place() -> None:
     finding = one(train={"token": "x"})
-    assert (finding.message, finding.fix) == ("does not belong here", "it is `concept.token`")
+    assert (finding.message, finding.fix) == ("wrong table for this key", "it is `concept.token`")
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_wrong_kinds_are_said_in_a_users_words() -> None:
 
 def test_out_of_range_says_the_limits() -> None:
     assert one(concept=[{"token": "t", "images": "p", "num_repeats": -1}]).fix == "write a number of at least 1"
-    assert one(network={"network_dropout": 1.5}).fix == "write a number of less than 1"
+    assert one(network={"network_dropout": 1.5}).fix == "write a number less than 1"
     assert one(launch={"main_process_port": 1}).fix == "write a number of at least 1024"
-    assert one(train={"seed": 2**32}).fix == "write a number of less than 4294967296"
+    assert one(train={"seed": 2**32}).fix == "write a number less than 4294967296"
 
 
 def test_text_of_the_wrong_length_is_said_to_be() -> None:
@@ -137,7 +137,7 @@ def test_text_of_the_wrong_length_is_said_to_be() -> None:
 
 def test_gpus_are_named_by_number() -> None:
     finding = one(launch={"gpu_ids": "gpu0"})
-    assert finding.message == "GPUs are named by their numbers"
+    assert finding.message == "GPUs are given by their numbers"
     assert finding.fix == 'write "0", "0,1" or "all"'
 
 

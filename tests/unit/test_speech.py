@@ -49,7 +49,7 @@ def test_a_run_speaks_it() -> None:
         for event in (RunTotals(train_samples=1, epochs=2, steps=2), Saving("x"), Epoch(1, 2), Step(2, 2, 0.5)):
             watcher(event)
     assert stream.getvalue().splitlines() == [
-        "~~1 sample an epoch, ~2 epochs, ~2 steps", "~saving x", "~step 2/2  ~average loss 0.5  ~epoch 1/2",
+        "~~1 sample per epoch, ~2 epochs, ~2 steps", "~saving x", "~step 2/2  ~average loss 0.5  ~epoch 1/2",
     ]  # fmt: skip
 
 

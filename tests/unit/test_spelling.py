@@ -52,4 +52,4 @@ def test_check_says_how_a_file_is_spelt(tmp_path: Path) -> None:
     (tmp_path / "Old.safetensors").touch()
     path = project(tmp_path, '[network]\nnetwork_weights = "old.safetensors"\n')
     [finding] = [each for each in check_recipe(path, GPU).findings if each.rule == "missing-file"]
-    assert finding.fix == "write Old.safetensors: capital letters count"
+    assert finding.fix == "write Old.safetensors (names are case-sensitive)"

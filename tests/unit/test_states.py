@@ -100,7 +100,7 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "scheduler.bin", "w") as file:
         file.writestr("readme.txt", "x")
-    assert archive_problem(tmp_path / "scheduler.bin") == "it is damaged or cut off"
+    assert archive_problem(tmp_path / "scheduler.bin") == "damaged or cut off"
 
 
 def test_a_bit_that_changed_at_an_archives_end(tmp_path: Path) -> None:
@@ -128,17 +128,17 @@ def test_the_long_form_of_an_archives_end(tmp_path: Path) -> None:
     path.write_bytes(whole[:-22] + long + locator + whole[-22:])
     assert archive_problem(path) is None
     path.write_bytes(whole[:-22] + long + locator + full)
-    assert archive_problem(path) == "it is damaged or cut off"  # begin fits into the short form
+    assert archive_problem(path) == "damaged or cut off"  # begin fits into the short form
     path.write_bytes(whole[:-22] + long.replace(b"\x2d\x00", b"\x2d\x01", 1) + locator + whole[-22:])
     assert archive_problem(path) is None  # a version that nobody looks at
     path.write_bytes(whole[:-22] + long[:-1] + b"\x01" + locator + whole[-22:])
-    assert archive_problem(path) == "it is damaged or cut off"
+    assert archive_problem(path) == "damaged or cut off"
 
 
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
     folder = output(tmp_path, 4)
     write_lora(folder / "x-step00000004-state" / "model.safetensors", float("nan"), {})
-    assert why(folder) == "model.safetensors: its numbers are not all finite"
+    assert why(folder) == "model.safetensors: contains NaN or infinity"
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:
@@ -146,13 +146,13 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     header = json.dumps({"y": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
     strange = len(header).to_bytes(8, "little") + header + struct.pack("<f", 1.0)
     (folder / "x-step00000012-state" / "model.safetensors").write_bytes(strange)
-    assert why(folder) == "model.safetensors: its tensors are not those of the other states"
+    assert why(folder) == "model.safetensors: its tensors differ from those of the other states"
 
 
 def test_a_folder_whose_name_and_content_disagree(tmp_path: Path) -> None:
     folder = output(tmp_path, 4)
     shutil.copytree(folder / "x-step00000004-state", folder / "x-step00000012-state")
-    assert why(folder) == "train_state.json: it says step 4, its folder's name step 12"
+    assert why(folder) == "train_state.json: contains step 4, but the folder name has step 12"
 
 
 def test_fp16_has_a_scaler_and_schedule_free_no_scheduler(tmp_path: Path) -> None:

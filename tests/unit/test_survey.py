@@ -293,7 +293,7 @@ def test_a_pipe_with_a_pictures_name_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     os.mkfifo(tmp_path / "a.txt")
     found = scan_folder(tmp_path, ".txt").images[0]
-    assert "neither a file nor a folder" in (found.problem or "")
+    assert "not a file or a folder" in (found.problem or "")
     assert found.caption.problem is CaptionProblem.MISSING
 
 

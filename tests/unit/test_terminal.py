@@ -105,12 +105,12 @@ def test_announcements() -> None:
     ]  # fmt: skip
     assert show(events, io.StringIO()).splitlines() == [
         "device: cuda",
-        "the base model is loaded",
-        "12 samples an epoch, 5 epochs, 100 steps",
+        "base model loaded",
+        "12 samples per epoch, 5 epochs, 100 steps",
         "step 1/100  average loss 0.25  epoch 1/5",
         "saving output/x.safetensors",
-        "the trainer says that the model was saved",
-        "the trainer found no pictures",
+        "the trainer reports that the model was saved",
+        "the trainer found no images",
     ]
 
 

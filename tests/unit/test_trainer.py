@@ -32,7 +32,7 @@ def never() -> bool:
         ("cuda", False, LINUX, "3.11", None, "cuda", "asked for"),
         ("auto", True, LINUX, "3.11", None, "cuda", "NVIDIA GPU"),
         ("auto", False, LINUX, "3.11", True, "cpu", "no NVIDIA GPU"),
-        ("auto", False, LINUX, "3.11", False, "cuda", "pip finds no CPU build of torch; the CUDA build trains"),
+        ("auto", False, LINUX, "3.11", False, "cuda", "pip found no CPU build of torch; the CUDA build trains"),
         ("auto", False, LINUX, "3.12", None, "cuda", "Python 3.11 on x86_64"),
         ("auto", False, ("Linux", "aarch64"), "3.11", None, "cuda", "Python 3.11 on x86_64"),
         ("auto", False, MAC, "3.12", None, "cpu", "no NVIDIA GPU"),
@@ -189,7 +189,7 @@ def test_without_a_gpu_attention_is_not_tried(tmp_path: Path, monkeypatch: pytes
     gpu(monkeypatch)
     asked = answers(monkeypatch)
     probe = trainer.probe_attention(a_trainer(tmp_path), "no", {})
-    assert (probe.xformers, probe.reason) == (False, "no NVIDIA GPU: xformers has no CPU kernel")
+    assert (probe.xformers, probe.reason) == (False, "no NVIDIA GPU, and xformers has no CPU kernel")
     assert asked == []
 
 
@@ -213,7 +213,7 @@ def test_a_probe_that_crashes_is_no_and_not_kept(tmp_path: Path, monkeypatch: py
     gpu(monkeypatch, CARD)
     asked = answers(monkeypatch, "Segmentation fault\n", "")
     one = a_trainer(tmp_path)
-    assert trainer.probe_attention(one, "fp16", {}).reason == "the probe of xformers ended with 1"
+    assert trainer.probe_attention(one, "fp16", {}).reason == "the xformers test exited with code 1"
     assert not trainer.probe_attention(one, "fp16", {}).xformers
     assert len(asked) == 2
 
@@ -222,7 +222,7 @@ def test_a_package_that_is_there_but_does_not_work_is_not_one_to_install() -> No
     broken = venv.HealthReport({}, (literal("import cv2: ImportError: libGL.so.1: cannot open shared object file"),))
     error = broken.refusal(Path("theirs"))
     assert error.message.startswith("theirs cannot train: import cv2: ImportError: libGL")
-    assert error.hint == "name the Python that sd-scripts runs with: --python"
+    assert error.hint == "use --python to choose the Python that runs sd-scripts"
 
 
 def test_what_every_training_needs_is_in_sd_scripts_own_requirements() -> None:

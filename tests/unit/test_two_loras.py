@@ -50,7 +50,7 @@ def test_one_file_twice_is_equal_to_the_byte(tmp_path: Path) -> None:
     assert found.likeness == "equal-bytes"
     assert found.whole.tensors == 3
     assert not found.metadata
-    assert "equal to the byte" in format_comparison(found, TextLayout())
+    assert "identical byte for byte" in format_comparison(found, TextLayout())
 
 
 def test_equal_tensors_under_another_header(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_equal_tensors_under_another_header(tmp_path: Path) -> None:
     ]
     assert (found.whole.differing, found.whole.largest, found.whole.relative) == (0, 0.0, 0.0)
     text = format_comparison(found, TextLayout())
-    assert "all 3 tensors are equal, the header is not" in text
+    assert "all 3 tensors are equal, but the header differs" in text
     assert "x" * 40 + "..." in text
 
 
@@ -106,14 +106,16 @@ def test_tensors_of_one_file_only_other_formats_and_other_shapes(tmp_path: Path)
     assert (block.block, block.differing) == ("down_blocks.0", 1)
     assert 0 < block.largest < 1e-2
     text = format_comparison(found, TextLayout())
-    for words in ("1 tensor only in 1", "1 tensor only in 2", "F16 4x8"):
+    for words in ("1 tensor only in file 1", "1 tensor only in file 2", "F16 4x8"):
         assert words in text
 
 
 def test_the_same_values_in_another_format_do_not_differ_but_are_not_equal(tmp_path: Path) -> None:
     found = two(tmp_path, {DOWN: np.ones((2, 2), np.float32)}, {DOWN: np.ones((2, 2), np.float16)})
     assert (found.whole.differing, found.likeness) == (0, "different")
-    assert "what both hold is equal, but one holds what the other does not" in format_comparison(found, TextLayout())
+    assert "the tensors in common are equal, but the files do not contain the same tensors" in format_comparison(
+        found, TextLayout()
+    )
 
 
 def test_long_lists_are_cut_in_the_text_only(tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_long_lists_are_cut_in_the_text_only(tmp_path: Path) -> None:
     found = two(tmp_path, numbers() | many, numbers())
     assert len(found.only_first) == 25
     text = format_comparison(found, TextLayout())
-    assert "and 15 more; --json names all" in text
+    assert "and 15 more (list all with --json)" in text
     assert "lora_unet_24" not in text
     assert json.loads(render_comparison(found, TextLayout(), as_json=True))["only_first"] == sorted(many)
 

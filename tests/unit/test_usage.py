@@ -17,11 +17,11 @@ def said(*args: str, lang: str = "pt_BR") -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("chek", "r.toml"), "não existe o comando chek"),
+        (("chek", "r.toml"), "comando desconhecido chek"),
         (("check",), "falta 'RECIPE'"),
-        (("check", "r.toml", "--strickt"), "não existe a opção --strickt; você quis dizer --strict?"),
+        (("check", "r.toml", "--strickt"), "opção desconhecida --strickt; você quis dizer --strict?"),
         (("check", "r.toml", "--color", "blue"), "'--color': uma destas opções: auto, always, never"),
-        (("check", "r.toml", "another"), "não se espera mais nada aqui: another"),
+        (("check", "r.toml", "another"), "argumentos demais: another"),
         (("quickstart", "--family"), "--family precisa de um valor"),
         (("explain",), "informe uma regra"),
     ],

@@ -36,10 +36,10 @@ def test_the_same_ones_need_no_word() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("NVIDIA_TF32_OVERRIDE", "1", "NVIDIA_TF32_OVERRIDE is 1 here; the run had none"),
-        ("CUDNN_LOGINFO_DBG", "\udcff", "CUDNN_LOGINFO_DBG is \\udcff here; the run had none"),
-        ("MKL_NUM_THREADS", "4", "MKL_NUM_THREADS is 4 here; the run had 2"),
-        ("TORCH_UNHEARD_OF", "4", "TORCH_UNHEARD_OF is (value not recorded) here; the run had none"),
+        ("NVIDIA_TF32_OVERRIDE", "1", "NVIDIA_TF32_OVERRIDE: 1 on this machine, none in the run"),
+        ("CUDNN_LOGINFO_DBG", "\udcff", "CUDNN_LOGINFO_DBG: \\udcff on this machine, none in the run"),
+        ("MKL_NUM_THREADS", "4", "MKL_NUM_THREADS: 4 on this machine, 2 in the run"),
+        ("TORCH_UNHEARD_OF", "4", "TORCH_UNHEARD_OF: (value not recorded) on this machine, none in the run"),
     ],
 )
 def test_another_one_is_named(name: str, value: str, words: str) -> None:
@@ -48,7 +48,7 @@ def test_another_one_is_named(name: str, value: str, words: str) -> None:
 
 def test_one_that_is_gone_is_named() -> None:
     rest = {name: value for name, value in HERE.items() if not name.startswith("PYTORCH_")}
-    assert said(RECORD, rest) == ["PYTORCH_CUDA_ALLOC_CONF is not set here; the run had x"]
+    assert said(RECORD, rest) == ["PYTORCH_CUDA_ALLOC_CONF: not set on this machine, x in the run"]
 
 
 def test_a_deterministic_run_gets_none_of_those_that_lorabake_keeps_away() -> None:
