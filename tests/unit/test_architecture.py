@@ -150,7 +150,7 @@ OPENERS = {
     "commands.output.console",
     "util.machine",
     "util.fact_cache",
-    "inputs.image_decoding",
+    "inputs.images",
     "commands.json_schema",
     "jobs.resume.prepare",
     "runs.register",

@@ -1,7 +1,7 @@
 """Reads image folders as sd-scripts would see them: headers and captions, one pass, nothing written beside them.
 
 What was read is kept by the files' own stamps, so that a second look at unchanged folders opens no file. One thread:
-headers are read by Python itself, and two threads took twice the CPU of one and no less time.
+two took twice the CPU of one and no less time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lorabake_schemas.dataset import (
 )
 
 # Kinds of facts; a number changes when the same file would give another one.
-IMAGE_KIND, CAPTION_KIND, DIGEST_KIND = f"picture 1, Pillow {pillow}", "caption 1", "sha256"
+IMAGE_KIND, CAPTION_KIND, DIGEST_KIND = f"image 2, Pillow {pillow}", "caption 1", "sha256"
 PROGRESS_INTERVAL = 32  # pictures between two words about how far it is
 MISSING = CaptionProblem.MISSING
 PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from PIL import __version__ as pillow
 
-from lorabake.inputs import duplicates, image_decoding
+from lorabake.inputs import duplicates
 from lorabake.inputs.folders import FolderListing
+from lorabake.inputs.images import DecodedImage, decode_image, ignore_pillow_warnings
 from lorabake.util.fact_cache import FactCache, FactStore, is_settled
 from lorabake_schemas.dataset import DuplicateGroup, FolderFacts, ImageFacts, ImageRef
 
@@ -35,7 +36,7 @@ def decode_folders(
 ) -> tuple[list[FolderFacts], tuple[DuplicateGroup, ...]]:
     """The facts with what the pixels told, and the pictures that are alike without being equal."""
     found, small, met = list[FolderFacts](), list[duplicates.Thumbnail](), set[str]()
-    with image_decoding.ignore_pillow_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ignore_pillow_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for folder in folders:
             looks = _iter_decoded(folder, store, now, pool)
             images = list[ImageFacts]()
@@ -50,7 +51,7 @@ def decode_folders(
     return found, duplicates.find_near_duplicates(small, equal)
 
 
-def _with_pixels(image: ImageFacts, deep: image_decoding.DecodedImage) -> ImageFacts:
+def _with_pixels(image: ImageFacts, deep: DecodedImage) -> ImageFacts:
     if image.problem is not None or not (deep.problem or deep.opaque):
         return image
     return image._replace(problem=deep.problem, opaque=deep.opaque)
@@ -58,9 +59,9 @@ def _with_pixels(image: ImageFacts, deep: image_decoding.DecodedImage) -> ImageF
 
 def _iter_decoded(
     folder: DeepScanFolder, store: FactStore, now: int, pool: ThreadPoolExecutor
-) -> Iterator[image_decoding.DecodedImage]:
+) -> Iterator[DecodedImage]:
     """One for each picture of the folder, in order; an empty one for a picture that has a problem already."""
-    memory = FactCache(store, PIXELS_KIND, folder.names.identity, len(image_decoding.DecodedImage._fields))
+    memory = FactCache(store, PIXELS_KIND, folder.names.identity, len(DecodedImage._fields))
     stamps = [folder.names.stamps.get(image.name, "") for image in folder.facts.images]
     rows = memory.recall(stamps)
     wanted = [
@@ -68,13 +69,13 @@ def _iter_decoded(
         for image, row in zip(folder.facts.images, rows, strict=True)
         if image.problem is None and row is None
     ]
-    fresh = pool.map(image_decoding.decode_image, wanted)
+    fresh = pool.map(decode_image, wanted)
     for at, (image, stamp) in enumerate(zip(folder.facts.images, stamps, strict=True)):
         row = rows[at]
         if image.problem is not None:
-            yield image_decoding.DecodedImage()
+            yield DecodedImage()
         elif row is not None:
-            yield image_decoding.DecodedImage(*row)
+            yield DecodedImage(*row)
         else:
             deep = next(fresh)
             rows[at] = list(deep) if deep.problem is None and is_settled(stamp, now) else None

@@ -1,15 +1,31 @@
-"""One picture file: what sd-scripts would make of it, from its first and last bytes. A bad file is a fact."""
+"""One image file, through Pillow, with which sd-scripts opens and decodes it. A bad file is a fact."""
 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
-from lorabake.inputs.image_headers import CUT_OFF, HEAD_SIZE, FileHead, ImageHeader, read_image_header
+from PIL import Image, UnidentifiedImageError
+
 from lorabake.util.fact_cache import is_file_stamp
-from lorabake.util.files import open_descriptor, reason
+from lorabake.util.files import open_descriptor, open_file, reason
 from lorabake_schemas.messages import msg
+
+HEAD_SIZE = 4096  # bytes of the checksum in a mark
+TAIL_SIZE = 12
+PNG_END, JPEG_END = b"\0\0\0\0IEND\xaeB`\x82", b"\xff\xd9"
+COMMON_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF")
+# A JPEG with more images behind the first, a BMP without its first bytes.
+FORMAT_ALIASES = {"MPO": "JPEG", "DIB": "BMP"}
+EXIF_ORIENTATION = 0x0112
+THUMBNAIL_SIZE = 8  # side of the small image that tells two images apart, in pixels
+CUT_OFF = msg("cut off: the file ends before the image does")
 
 
 class ImageFileFacts(NamedTuple):
@@ -30,48 +46,150 @@ class ImageFileFacts(NamedTuple):
     mark: str = ""
 
 
-def read_image(path: str, stamp: str | None) -> ImageFileFacts:
-    """``stamp`` is the file's (fact_store.py), links followed; None for a link that leads nowhere.
+class DecodedImage(NamedTuple):
+    """What only the pixels tell. ``small`` is the image at 8 by 8 pixels, RGB, in hexadecimal digits."""
 
-    A file whose structure does not end as it should is decoded: some programs add to a file, and that does no harm.
+    problem: str | None = None
+    opaque: bool = False
+    small: str = ""
+
+
+@contextmanager
+def open_image(path: Path | str) -> Generator[Image.Image]:
+    """An image of a format that training sets are made of, nothing of it decoded.
+
+    Whatever else Pillow knows is refused: some of it starts other programs. Raises OSError, UnidentifiedImageError,
+    and whatever else damaged headers raise out of Pillow's readers.
+    """
+    with open_file(path) as file, _open_stream(file, file.read(16)) as image:
+        yield image
+
+
+def _open_stream(file: BinaryIO, head: bytes) -> Image.Image:
+    return Image.open(file, formats=_allowed_formats(head))
+
+
+def _allowed_formats(head: bytes) -> tuple[str, ...]:
+    """The formats that a file may have by its first bytes, their readers loaded: else Pillow loads all it has."""
+    if head[8:12] == b"WEBP":
+        rare = ("WEBP", "PIL.WebPImagePlugin")
+    elif head[:2] in {b"II", b"MM"}:
+        rare = ("TIFF", "PIL.TiffImagePlugin")
+    elif head[4:8] == b"ftyp":
+        rare = ("AVIF", "PIL.AvifImagePlugin")
+    else:
+        return COMMON_FORMATS
+    try:
+        import_module(rare[1])
+    except ImportError:  # Pillow reads AVIF since 11.3
+        return ()
+    return (rare[0],)
+
+
+def ignore_pillow_warnings() -> warnings.catch_warnings[None]:
+    """Pillow warns of large or odd images that train anyway."""
+    return warnings.catch_warnings(action="ignore")
+
+
+def read_image(path: str, stamp: str | None) -> ImageFileFacts:
+    """The facts that a file's header and its end give; ``stamp`` is the file's, links followed (fact_cache).
+
+    A file that does not end as its format does is decoded: some programs append to a file, and that does no harm.
     """
     if not is_file_stamp(stamp):
         return ImageFileFacts(problem=_not_a_file_message(stamp))
     try:
-        header, mark = _read_file_head(path)
+        with os.fdopen(open_descriptor(path, seen=True), "rb") as file:
+            head = file.read(HEAD_SIZE)
+            size = os.fstat(file.fileno()).st_size
+            found = _read_header(file, head, size)._replace(mark=f"{size}:{crc32(head)}")
+            if found.problem is None and not _ends_properly(file, found.format) and not _is_decodable(file, head):
+                found = found._replace(problem=CUT_OFF)
     except OSError as error:
         return ImageFileFacts(problem=_unreadable_message(error))
-    if header is not None and header.whole:
-        return _make_facts(header, mark)
-    from lorabake.inputs import image_decoding  # Pillow, which ordinary sets do not need
-
-    found = header or image_decoding.read_pillow_header(path)
-    if isinstance(found, str):
-        return ImageFileFacts(problem=found, mark=mark)
-    cut = not found.whole and not image_decoding.is_decodable(path)
-    return _make_facts(found, mark, CUT_OFF if cut else None)
+    return found
 
 
-def _make_facts(of: ImageHeader, mark: str, problem: str | None = None) -> ImageFileFacts:
-    return ImageFileFacts(
-        of.format, of.width, of.height, of.mode, of.alpha, of.seen, of.orientation, of.moving, problem, mark
-    )
-
-
-def _read_file_head(path: str) -> tuple[ImageHeader | None, str]:
-    """The header, where it is plain, and the mark. Raises OSError."""
-    descriptor = open_descriptor(path, seen=True)
+def _read_header(file: BinaryIO, head: bytes, size: int) -> ImageFileFacts:
     try:
-        head = os.read(descriptor, HEAD_SIZE)
-        size = len(head) if len(head) < HEAD_SIZE else os.fstat(descriptor).st_size
+        with ignore_pillow_warnings():
+            image = _open_stream(file, head)
+            found = FORMAT_ALIASES.get(image.format or "", image.format or "")
+            moving = found != "JPEG" and bool(getattr(image, "is_animated", False))
+            # imagesize 1.4.1, with which the pin reads headers, takes an extended WebP for one pixel less each way;
+            # where that gives 0 it asks Pillow (TU:1483)
+            extended = found == "WEBP" and head[12:16] == b"VP8X" and image.width > 1
+            seen = (image.width - 1, image.height - 1) if extended else None
+            return ImageFileFacts(
+                found, *image.size, image.mode, _has_alpha(image), seen, _read_orientation(image), moving
+            )
+    except Exception as error:  # noqa: BLE001 - a damaged header raises almost anything out of Pillow's readers
+        return ImageFileFacts(problem=_describe_problem(error, head, size))
 
-        def read_at(offset: int, count: int) -> bytes:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            return os.read(descriptor, count)
 
-        return read_image_header(FileHead(head, size, read_at)), f"{size}:{crc32(head)}"
-    finally:
-        os.close(descriptor)
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.mode or "a" in image.mode or "transparency" in image.info
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 where there is none, or the data is damaged."""
+    data = image.info.get("exif")
+    if isinstance(data, bytes) and data:
+        with suppress(Exception):
+            exif = Image.Exif()
+            exif.load(data)
+            value = exif.get(EXIF_ORIENTATION)
+            return value if isinstance(value, int) and 1 <= value <= 8 else 1
+    return 1
+
+
+def _ends_properly(file: BinaryIO, found: str) -> bool:
+    """Whether the last bytes are those that such a file ends with; False where they show nothing."""
+    if found == "WEBP":  # the header has the file's length, and Pillow has read to the end
+        return True
+    with suppress(OSError):
+        file.seek(-TAIL_SIZE, os.SEEK_END)
+        end = file.read(TAIL_SIZE)
+        return end == PNG_END or (found == "JPEG" and end.endswith(JPEG_END))
+    return False
+
+
+def _is_decodable(file: BinaryIO, head: bytes) -> bool:
+    try:
+        with ignore_pillow_warnings():
+            _open_stream(file, head).load()
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
+
+
+def decode_image(path: str) -> DecodedImage:
+    """Decode an image as sd-scripts does (TU:2948). Call it within ``ignore_pillow_warnings``, which is not for
+    threads."""
+    try:
+        with open_image(path) as image:
+            image.load()
+            opaque = _has_alpha(image) and image.convert("RGBA").getchannel("A").getextrema() == (255, 255)
+            small = image.convert("RGB").resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BOX)
+        return DecodedImage(None, opaque, small.tobytes().hex())
+    except Exception as error:  # noqa: BLE001 - as above
+        return DecodedImage(msg("cannot be decoded ({why})", why=_error_text(error)))
+
+
+def _describe_problem(error: Exception, head: bytes, size: int) -> str:
+    match error:
+        case Image.DecompressionBombError():
+            return msg("too many pixels; Pillow, which sd-scripts uses to read images, refuses to open it")
+        case _ if head[8:12] == b"WEBP" and int.from_bytes(head[4:8], "little") + 8 > size:
+            return CUT_OFF
+        case UnidentifiedImageError():
+            return msg("not an image, despite its name") if size else msg("the file is empty")
+        case _:
+            return msg("its header cannot be read ({why})", why=_error_text(error))
+
+
+def _error_text(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _not_a_file_message(stamp: str | None) -> str:

@@ -20,7 +20,7 @@ from typing import get_args
 from PIL import Image
 
 from lorabake.errors import LorabakeError, RecipeError
-from lorabake.inputs import image_decoding
+from lorabake.inputs.images import open_image
 from lorabake.jobs.rehearsal_input import Rehearsal, RehearsalBlock, read_rehearsal
 from lorabake.planning.batches import effective_repeats
 from lorabake.planning.buckets import bucket_assigner
@@ -93,7 +93,7 @@ def decode_to_bucket(path: Path, placed: BucketFit, *, exact: bool) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd pictures that load all the same
-            with image_decoding.open_image(path) as image:
+            with open_image(path) as image:
                 pixels = image.convert("RGB")
     except Exception as error:
         raise RecipeError(
