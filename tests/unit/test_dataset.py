@@ -149,7 +149,7 @@ def test_a_path_that_no_system_takes() -> None:
 @pytest.mark.usefixtures("ordinary")
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir(mode=0)
-    assert scan_folder(tmp_path / "x", ".txt").problem == "permission denied"
+    assert scan_folder(tmp_path / "x", ".txt").problem == "not permitted"
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:

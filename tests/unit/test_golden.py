@@ -144,7 +144,7 @@ def test_t7_the_experimental_alpha(rank: int, alpha: float) -> None:
     assert round(scale_alpha(rank), 2) == alpha
     made = recipe(network={"network_dim": rank, "network_alpha": rank + 1.0}, train={"optimizer": "AdamW"})
     (told,) = spoken("G4.74", situation(made, plan=plan_of(made)))
-    assert f"experiment was {alpha:.2f}" in told.fix
+    assert f"experiment used {alpha:.2f}" in told.fix
 
 
 @pytest.mark.parametrize(("rank", "alpha", "scale"), [(32, 16.0, "0.5"), (32, 1.0, "0.03125"), (8, 4.0, "0.5")])
