@@ -17,7 +17,9 @@ from lorabake.commands.output.layout import TextLayout
 from lorabake_schemas.recipe import Recipe
 from situations import CPU
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = "\n".join((ROOT / "docs" / name).read_text("utf-8") for name in ("trainer.md", "run-folder.md"))
 BLOCKS: list[str] = [
     str(block).strip("\n") for block in re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 ]
@@ -46,8 +48,9 @@ def test_its_report_of_mistakes_is_what_check_says(tmp_path: Path, monkeypatch: 
 
 def test_commands_and_options_that_it_names_are_there() -> None:
     context = click.Context(main)
-    inline = "\n".join(re.findall(r"`([^`\n]+)`", README))
-    named = set(re.findall(r"^lorabake (\w+)", f"{inline}\n{block('lorabake check')}", re.MULTILINE))
+    inline = "\n".join(re.findall(r"`([^`\n]+)`", f"{README}\n{PAGES}"))
+    shown = "\n".join(each for each in BLOCKS if each.startswith("lorabake"))
+    named = set(re.findall(r"^lorabake (\w+)", f"{inline}\n{shown}", re.MULTILINE))
     assert {"check", "plan", "run", "compile", "explain", "recipes", "trainer"} <= named
     assert named <= set(main.list_commands(context))
     options = {
@@ -59,6 +62,6 @@ def test_commands_and_options_that_it_names_are_there() -> None:
     kept = main.get_command(context, "trainer")
     assert isinstance(kept, click.Group)
     options |= {name for command in kept.commands.values() for parameter in command.params for name in parameter.opts}
-    mentioned = set(re.findall(r"`(?:lorabake )?[^`\n]*?(--[a-z-]+)", README)) - {"--global"}
-    assert {"--lang", "--deep", "--diff", "--no-cache", "--output-format", "--full"} <= mentioned
+    mentioned = set(re.findall(r"`(?:lorabake )?[^`\n]*?(--[a-z-]+)", f"{README}\n{PAGES}")) - {"--global"}
+    assert {"--lang", "--deep", "--diff", "--no-cache", "--output-format", "--repair"} <= mentioned
     assert mentioned <= options
