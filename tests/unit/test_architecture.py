@@ -151,7 +151,7 @@ OPENERS = {
     "util.machine",
     "util.fact_cache",
     "inputs.images",
-    "commands.json_schema",
+    "commands.recipes",
     "jobs.resume.prepare",
     "runs.register",
     "runs.states",

@@ -12,10 +12,10 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from lorabake.analysis.check import check_recipe
 from lorabake.analysis.diff import diff_plans
-from lorabake.commands.check import SCHEMA_NAMES
 from lorabake.commands.json_schema import SchemaName, generate_schema
 from lorabake.commands.output.findings import findings_to_json
 from lorabake.commands.output.plan import plan_to_json
+from lorabake.commands.schema import SCHEMA_NAMES
 from situations import GPU, plan_of, project, recipe, write_pictures
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"

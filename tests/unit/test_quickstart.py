@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lorabake.analysis.check import check_recipe
-from lorabake.commands.common import program_name
+from lorabake.commands.run import program_name
 from lorabake.errors import MachineError
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.recipe.load import load_recipe

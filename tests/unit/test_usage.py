@@ -1,4 +1,4 @@
-"""A wrong command line, in lorabake's words and in the reader's language."""
+"""--help, and a wrong command line in the reader's language."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_is_wrong_with_a_command_line(args: tuple[str, ...], words: str) ->
 
 def test_the_usage_line_and_the_help_are_named() -> None:
     _, text = said("check")
-    assert text.splitlines()[:2] == ["uso: main check [OPTIONS] RECIPE", "`main check --help` explica"]
+    assert text.splitlines()[:2] == ["uso: main check [OPTIONS] RECIPE", "use `main check --help` para ver a ajuda"]
 
 
 def test_what_was_typed_is_made_visible() -> None:
@@ -50,3 +50,21 @@ def test_what_was_typed_is_made_visible() -> None:
 def test_a_group_without_a_command_shows_its_help_as_ever() -> None:
     assert said("trainer")[0] == said("trainer", lang="en_GB")[0]
     assert "Usage:" in CliRunner().invoke(main, ["trainer"], env={"LC_ALL": "pt_BR.UTF-8"}).output
+
+
+def test_help_lists_every_command_once_and_no_sentence_is_cut_at_80_columns() -> None:
+    lines = CliRunner().invoke(main, ["--help"], terminal_width=80).output.splitlines()
+    shown = [
+        line.split(maxsplit=1) for line in lines[lines.index("Start:") :] if line.startswith("  ") and "`" not in line
+    ]
+    assert sorted(name for name, _ in shown) == sorted(main.commands)
+    assert all(sentence.endswith(".") and "..." not in sentence for _, sentence in shown)
+
+
+def test_an_option_has_the_same_help_everywhere() -> None:
+    texts: dict[str, set[str]] = {}
+    for command in main.commands.values():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name != "deep":  # of inspect it hashes
+                texts.setdefault(option.opts[-1], set()).add(option.help or "")
+    assert {name: found for name, found in texts.items() if len(found) > 1 or not all(found)} == {}

@@ -1,4 +1,4 @@
-"""The command line: the error boundary around it, and the list of its commands."""
+"""The command line: its commands, and the error boundary around them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Any
 import click
 
 from lorabake import __version__
-from lorabake.commands import check, inspect, run, runs, trainer
-from lorabake.commands.common import get_environment
-from lorabake.commands.options import LANG_OPTION, CommandGroup, current_translator, read_color_setting
+from lorabake.commands import check, explain, inspect, recipes, run, runs, schema, trainer
+from lorabake.commands.options import (
+    LANG_OPTION,
+    CommandGroup,
+    current_translator,
+    get_environment,
+    read_color_setting,
+)
 from lorabake.commands.output.console import open_streams
 from lorabake.util.i18n import detect_language, load_translator
 
@@ -49,32 +54,32 @@ class _MainGroup(CommandGroup):
             return super().invoke(ctx)
 
 
-@click.group(cls=_MainGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_MainGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`lorabake COMMAND --help` describes a command.",
+)
 @click.version_option(__version__, prog_name="lorabake")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
 @LANG_OPTION
 @click.pass_context
 def main(ctx: click.Context, debug: bool) -> None:
-    """From a short recipe to a LoRA trained by kohya's sd-scripts.
+    """Train LoRAs with kohya's sd-scripts from a short recipe.
 
-    \b
-    lorabake quickstart          try the whole way on drawn pictures
-    lorabake recipes list        recipes to start from
-    lorabake check my.toml       what is wrong with a recipe and its pictures
-    lorabake plan my.toml        every setting with its source, and what the run will do
-    lorabake run my.toml         train
-    lorabake resume NAME-001     go on with a run that stopped
-    lorabake verify NAME-001     is everything still what it was made from?
-    lorabake explain G4.52       what a rule means, or a setting
+    Try it with `lorabake quickstart`, or start from a recipe that ships: `lorabake recipes list`.
     """
     del debug  # read by the group
     if ctx.color is None:
         ctx.color = read_color_setting(get_environment())
 
 
-for command in (
-    check.check, check.plan, check.compile_, run.run, trainer.trainer, trainer.recipes,
-    run.quickstart, check.explain, check.schema,
-    inspect.inspect, runs.verify, runs.diff, runs.compare, runs.rerun, runs.resume,
-):  # fmt: skip
-    main.add_command(command)
+SECTIONS = {
+    "Start": (run.quickstart, recipes.recipes),
+    "Judge": (check.check, check.plan, explain.explain, runs.diff),
+    "Train": (run.run, runs.resume, runs.rerun, check.compile_),
+    "Files": (inspect.inspect, runs.compare, runs.verify),
+    "Set-up": (trainer.trainer, schema.schema),
+}
+for title, commands in SECTIONS.items():
+    for command in commands:
+        main.add_command(command, section=title)

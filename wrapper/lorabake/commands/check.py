@@ -1,83 +1,134 @@
-"""Commands that start nothing: check, plan, compile, explain, schema."""
+"""check, plan and compile."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.commands.common import run_check, show_findings
 from lorabake.commands.options import (
     JSON_OPTION,
-    OUTPUT_FORMAT_OPTION,
     PATH_TYPE,
     RECIPE_ARGUMENT,
     CheckOptions,
     check_options,
     current_translator,
+    get_environment,
     make_text_layout,
+    stderr_printer,
 )
 from lorabake.commands.output.console import write_err, write_out
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
-    from lorabake.analysis.check import CheckResult
-    from lorabake.commands.json_schema import SchemaName
-    from lorabake.commands.output.findings import OutputFormat
-    from lorabake_schemas.plan import Plan
+    from collections.abc import Mapping
 
-SCHEMA_NAMES = (
-    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
-)  # fmt: skip
+    from lorabake.analysis.check import CheckResult
+    from lorabake.commands.output.findings import OutputFormat
+    from lorabake_schemas.options import OptionSnapshot
+
+
+def run_check(recipe: Path, options: CheckOptions, *, rehearsing: bool = False) -> CheckResult:
+    """Check a recipe, showing progress. With ``rehearsing`` a missing model is not an error."""
+    from lorabake.analysis.check import check_recipe
+    from lorabake.commands.output.progress_line import show_progress
+    from lorabake.inputs.cache_provenance import CacheIndex
+    from lorabake.inputs.dataset import ScanOptions
+    from lorabake.util import machine
+    from lorabake.util.fact_cache import fact_store_path
+    from lorabake.util.paths import lorabake_home
+
+    env = get_environment()
+    store = fact_store_path(lorabake_home(env), env) if options.cache else None
+    caches = CacheIndex.of(lorabake_home(env), env, store)
+    snapshot = _load_snapshot(options.commit, env)
+    with show_progress(sys.stderr, current_translator()) as progress:
+        return check_recipe(
+            recipe,
+            machine.detect_machine(env),
+            rehearsing=rehearsing,
+            snapshot=snapshot,
+            scanning=ScanOptions(
+                store, options.deep, progress, replace(caches, progress=progress and progress.hashing)
+            ),
+        )
+
+
+def _load_snapshot(commit: str | None, env: Mapping[str, str]) -> OptionSnapshot | None:
+    if commit is None:
+        return None
+    from lorabake.trainer import versions
+
+    found = versions.load_commit_options(commit, env)
+    if warned := versions.commit_warning(commit):
+        stderr_printer()(warned)
+    return found
+
+
+def show_findings(examination: CheckResult, *, as_json: bool = False) -> None:
+    """Print the warnings on stderr. Exits 1, with a report as JSON if asked for, if one of the findings is an error."""
+    from lorabake.commands.output.findings import findings_to_json, format_brief
+
+    if told := format_brief(examination, make_text_layout(err=True)):
+        write_err(told)
+    if examination.plan is None:
+        if as_json:
+            write_out(findings_to_json(examination))
+        sys.exit(1)
 
 
 @click.command()
 @RECIPE_ARGUMENT
-@OUTPUT_FORMAT_OPTION
+@click.option(
+    "--output-format",
+    type=click.Choice(["full", "concise", "json", "github"]),
+    help="Print findings in groups (full, for terminals), one a line (concise), as JSON or for GitHub Actions.",
+)
 @JSON_OPTION
-@click.option("--strict", is_flag=True, help="Let warnings fail too.")
+@click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
 @check_options
-def check(recipe: Path, form: OutputFormat | None, as_json: bool, strict: bool, look: CheckOptions) -> None:
-    """Say everything that is wrong with RECIPE and its pictures.
+def check(recipe: Path, output_format: OutputFormat | None, as_json: bool, strict: bool, options: CheckOptions) -> None:
+    """Find problems in a recipe and its dataset.
 
-    Exit code 0 when nothing stands in the way of training, 1 otherwise.
+    Exits 1 if a finding is an error, so that training cannot start.
     """
     from lorabake.commands.output.formats import format_check_result
 
-    examination = run_check(recipe, look)
-    write_out(format_check_result(examination, "json" if as_json else form, make_text_layout(), Path.cwd()))
+    examination = run_check(recipe, options)
+    write_out(format_check_result(examination, "json" if as_json else output_format, make_text_layout(), Path.cwd()))
     sys.exit(1 if examination.has_failures(strict=strict) else 0)
 
 
 @click.command()
 @RECIPE_ARGUMENT
-@click.option("--diff", "other", type=PATH_TYPE, metavar="OTHER", help="Only what differs from OTHER's plan.")
-@click.option("--exit-code", is_flag=True, help="With --diff: exit code 1 when the plans differ.")
+@click.option("--diff", "other", type=PATH_TYPE, metavar="OTHER", help="Show only what differs from OTHER's plan.")
+@click.option("--exit-code", is_flag=True, help="With --diff, exit 1 if the plans differ.")
 @JSON_OPTION
 @check_options
-def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool, look: CheckOptions) -> None:
-    """Show every setting RECIPE leads to, where it comes from, and what the run will do.
+def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool, options: CheckOptions) -> None:
+    """Show every setting, its source, and what the run will do.
 
-    Exit code 1, with the findings (as check prints them), when an error stands in the way.
+    Exits 1 and prints the findings if one of them is an error.
     """
     from lorabake.commands.output.plan import format_plan_page, plan_to_json
 
-    examination = run_check(recipe, look)
+    examination = run_check(recipe, options)
     if examination.plan is None:
         show_findings(examination, as_json=as_json)
     if other is not None:
-        differs = _show_plan_diff(examination, other, look, as_json=as_json)
+        differs = _show_plan_diff(examination, other, options, as_json=as_json)
         sys.exit(1 if differs and exit_code else 0)
     write_out(plan_to_json(examination) if as_json else format_plan_page(examination, make_text_layout()))
 
 
-def _show_plan_diff(here: CheckResult, other: Path, look: CheckOptions, *, as_json: bool) -> bool:
+def _show_plan_diff(here: CheckResult, other: Path, options: CheckOptions, *, as_json: bool) -> bool:
     from lorabake.analysis.diff import diff_plans
     from lorabake.commands.output.diff import format_plan_diff, plan_diff_to_json
 
-    there = run_check(other, look)
+    there = run_check(other, options)
     if there.plan is None:
         said = msg("nothing was compared; fix {recipe} first", recipe=other)
         write_err(make_text_layout(err=True)(said))
@@ -90,67 +141,14 @@ def _show_plan_diff(here: CheckResult, other: Path, look: CheckOptions, *, as_js
 
 @click.command("compile")
 @RECIPE_ARGUMENT
-@click.option("-o", "--output", type=PATH_TYPE, required=True, help="A new or empty folder for the files.")
+@click.option("-o", "--output", type=PATH_TYPE, required=True, help="Folder for the files (new or empty).")
 @JSON_OPTION
 @check_options
-def compile_(recipe: Path, output: Path, as_json: bool, look: CheckOptions) -> None:
-    """Write sd-scripts' train.toml and dataset.toml for RECIPE, and start nothing."""
+def compile_(recipe: Path, output: Path, as_json: bool, options: CheckOptions) -> None:
+    """Write sd-scripts' train.toml and dataset.toml, and stop."""
     from lorabake.commands.output.runs import format_written_files
     from lorabake.jobs.run_files import write_compiled
 
-    examination = run_check(recipe, look)
+    examination = run_check(recipe, options)
     show_findings(examination, as_json=as_json)
     write_out(format_written_files(write_compiled(examination, output), make_text_layout(), as_json=as_json))
-
-
-@click.command()
-@click.argument("topics", nargs=-1, metavar="[TOPIC]... [RECIPE]")
-@click.option("--full", is_flag=True, help="Every rule at length.")
-@click.option("--all", "whole", is_flag=True, help="Print the whole book as Markdown.")
-@click.option("--table", "counted", is_flag=True, help="Count the rules: implemented, advice, not applicable.")
-@JSON_OPTION
-def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_json: bool) -> None:
-    """Explain a rule (G4.52, S27), a setting, an optimizer or an algorithm: what the guide says, what is true.
-
-    With a RECIPE (my.toml), also the values that it leads to.
-    """
-    from lorabake.commands.output import explain as output
-
-    words = [topic for topic in topics if not topic.lower().endswith(".toml")]
-    recipes = [topic for topic in topics if topic not in words]
-    if whole:
-        write_out(output.format_book(), end="")
-    elif counted:
-        write_out(output.status_counts_to_json() if as_json else output.format_status_counts(make_text_layout()))
-    elif not words or len(recipes) > 1:
-        raise click.UsageError(msg("pass a rule, a setting, an optimizer or an algorithm, or --all or --table"))
-    else:
-        plan = _plan_for_explain(Path(recipes[0])) if recipes else None
-        write_out(output.explain_topics(words, make_text_layout(), plan, whole=full, as_json=as_json))
-
-
-def _plan_for_explain(recipe: Path) -> Plan | None:
-    """None, and a line on stderr, when the recipe has errors: what was asked about may be one of them."""
-    examination = run_check(recipe, CheckOptions())
-    if examination.plan is None:
-        said = msg(
-            "{recipe} has errors, so its values are not shown: `lorabake check {recipe}` lists them", recipe=recipe
-        )
-        write_err(make_text_layout(err=True)(said))
-    return examination.plan
-
-
-@click.command()
-@click.argument("what", type=click.Choice(SCHEMA_NAMES), default="recipe")
-@click.option("--check", "check_file", type=PATH_TYPE, help="Fail when this file is not up to date.")
-def schema(what: SchemaName, check_file: Path | None) -> None:
-    """Print the JSON schema of a recipe (for editors), of a run's record, or of what a command prints with --json."""
-    from lorabake.commands import json_schema
-    from lorabake.util.files import is_file, read_text
-
-    text = json_schema.generate_schema(what)
-    if check_file is None:
-        write_out(text, end="")
-    elif not is_file(check_file) or read_text(check_file) != text:
-        said = msg("{file} is out of date; run `lorabake schema {what} > {file}`", file=check_file, what=what)
-        raise click.ClickException(current_translator()(said))

@@ -1,4 +1,4 @@
-"""Commands about files that are there already: inspect."""
+"""inspect."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from pathlib import Path
 
 import click
 
-from lorabake.commands.common import get_environment
-from lorabake.commands.options import JSON_OPTION, make_text_layout
+from lorabake.commands.options import JSON_OPTION, get_environment, make_text_layout
 from lorabake.commands.output.console import write_out
 
 
 @click.command()
 @click.argument("named", nargs=-1, required=True, metavar="FILE|RUN...")
-@click.option("--deep", is_flag=True, help="Hash large files, too, and look at every number for NaN.")
+@click.option("--deep", is_flag=True, help="Also hash large files and look for NaN in all numbers.")
 @JSON_OPTION
 def inspect(named: tuple[str, ...], deep: bool, as_json: bool) -> None:
-    """Show a LoRA's settings, base model and dataset, and the run it comes from.
+    """Show a LoRA's settings, base model, dataset and run.
 
-    Reads any .safetensors file of sd-scripts, without torch; RUN is a run in ./runs, or its folder. Exit code 1 when a
-    file cannot be read, or its tensors are not those that were saved.
+    Reads any .safetensors file of sd-scripts, without torch; RUN is a run in ./runs, or its folder. Exits 1 if a file
+    cannot be read, or its tensors do not match the hash stored in it.
     """
     from lorabake.analysis.lora_origin import inspect_files
     from lorabake.commands.output.inspect import format_inspection, inspection_to_json

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, each defined and worded once, and what a command takes from its surroundings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,35 +18,40 @@ from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from lorabake.commands.output.layout import TextLayout
+    from lorabake.commands.output.progress import TerminalDisplay
     from lorabake.trainer.select_packages import LockChoice
 
+MAX_SENTENCE = 100  # click cuts what is longer
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 PATH_TYPE = click.Path(path_type=Path)
+FULL_COMMIT = "(full 40-character SHA)"
 RECIPE_ARGUMENT = click.argument("recipe", type=PATH_TYPE)
-RUN_ARGUMENT = click.argument("run", metavar="RUN")  # for runs.find
+RUN_ARGUMENT = click.argument("run", metavar="RUN")  # for runs.index
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-OUTPUT_FORMAT_OPTION = click.option(
-    "--output-format",
-    "form",
-    type=click.Choice(["full", "concise", "json", "github"]),
-    help="full: in groups (on a terminal); concise: one a line (elsewhere); github: annotations for its CI.",
-)
+VERBOSE_OPTION = click.option("--verbose", is_flag=True, help="Show the trainer's own output.")
+RUN_DIR_OPTION = click.option("--run-dir", type=PATH_TYPE, help="Create the run in this folder, which must not exist.")
+WITH_DRIFT_OPTION = click.option("--with-drift", is_flag=True, help="Continue although inputs or trainer have changed.")
+DRY_RUN_OPTION = click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
+DEEP_OPTION = click.option("--deep", is_flag=True, help="Decode every image completely to find damage (slow).")
+NO_CACHE_OPTION = click.option("--no-cache", is_flag=True, help="Read every file again, also unchanged ones.")
 LOCK_OPTION = click.option(
     "--trainer",
     "lock",
     type=click.Choice(["auto", "cuda", "cpu"]),
     default="auto",
     show_default=True,
-    help="Which packages: CUDA or CPU.",
+    help="Use packages for CUDA or for the CPU.",
 )
 PYTHON_OPTION = click.option(
-    "--python", type=PATH_TYPE, help="The Python to make the trainer with, or to run --sd-scripts with."
+    "--python", type=PATH_TYPE, help="Python to install the trainer with, or to run --sd-scripts with."
 )
-SD_SCRIPTS_OPTION = click.option("--sd-scripts", type=PATH_TYPE, help="Use this sd-scripts folder, not the pin's.")
+SD_SCRIPTS_OPTION = click.option(
+    "--sd-scripts", type=PATH_TYPE, help="Use this sd-scripts folder instead of the pinned one."
+)
 
 
-def _parse_full_commit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+def parse_full_commit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """All 40 digits: fewer may stand for several commits, and branches and tags move."""
     named = value.strip().lower() if value is not None else None
     if named is not None and not re.fullmatch("[0-9a-f]{40}", named):
@@ -61,21 +66,15 @@ def _parse_full_commit(_ctx: click.Context, _param: click.Parameter, value: str 
 COMMIT_OPTION = click.option(
     "--commit",
     metavar="SHA",
-    callback=_parse_full_commit,
-    help="Another commit of sd-scripts than the pin: all 40 digits.",
-)
-AGAINST_OPTION = click.option(
-    "--against",
-    metavar="SHA",
-    callback=_parse_full_commit,
-    help="Say in what this commit's options differ: all 40 digits.",
+    callback=parse_full_commit,
+    help=f"Use this sd-scripts commit instead of the pinned one {FULL_COMMIT}.",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """How closely the pictures are looked at, whether what is known of unchanged ones is used, and for which
-    ``commit`` of sd-scripts (None: the pin) the recipe is looked at."""
+    """Whether images are decoded, whether facts about unchanged files are reused, and for which ``commit`` of
+    sd-scripts (None: the pin) a recipe is checked."""
 
     deep: bool = False
     cache: bool = True
@@ -83,20 +82,18 @@ class CheckOptions:
 
 
 def check_options(command: Command) -> Command:
-    """--deep, --no-cache and --commit, given on to the command as one ``look``."""
+    """--deep, --no-cache and --commit, passed to the command as ``options``."""
 
     @functools.wraps(command)
-    def looking(*, deep: bool, no_cache: bool, commit: str | None, **others: object) -> None:
-        command(look=CheckOptions(deep, not no_cache, commit), **others)
+    def with_options(*, deep: bool, no_cache: bool, commit: str | None, **others: object) -> None:
+        command(options=CheckOptions(deep, not no_cache, commit), **others)
 
-    made = COMMIT_OPTION(looking)
-    made = click.option("--no-cache", is_flag=True, help="Read every picture again, also unchanged ones.")(made)
-    return click.option("--deep", is_flag=True, help="Decode every picture, to find damage inside. Slow.")(made)
+    return DEEP_OPTION(NO_CACHE_OPTION(COMMIT_OPTION(with_options)))
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How far a run goes, and whether stale caches are deleted first."""
+    """How far a run goes, and whether caches that do not match are deleted first."""
 
     rehearse: bool = False
     dry_run: bool = False
@@ -104,31 +101,31 @@ class RunOptions:
 
 
 def rerun_options(command: Command) -> Command:
-    """--dry-run and --refresh-cache, given on to the command as one ``start``."""
+    """--dry-run and --refresh-cache, passed to the command as ``options``."""
 
     @functools.wraps(command)
-    def starting(*, dry_run: bool, refresh_cache: bool, rehearse: bool = False, **others: object) -> None:
+    def with_options(*, dry_run: bool, refresh_cache: bool, rehearse: bool = False, **others: object) -> None:
         if refresh_cache and (rehearse or dry_run):
             raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
-        command(start=RunOptions(rehearse, dry_run, refresh_cache), **others)
+        command(options=RunOptions(rehearse, dry_run, refresh_cache), **others)
 
-    stale = "Delete those of sd-scripts' caches beside the pictures that do not fit (S19), and train."
-    made = click.option("--refresh-cache", is_flag=True, help=stale)(starting)
-    return click.option("--dry-run", is_flag=True, help="Show the plan and the command, and stop.")(made)
+    stale = "Delete sd-scripts' caches that do not match the images or the settings first (S19)."
+    return DRY_RUN_OPTION(click.option("--refresh-cache", is_flag=True, help=stale)(with_options))
 
 
-def start_options(command: Command) -> Command:
+def run_options(command: Command) -> Command:
     """The same with --rehearse."""
-    stand_in = "Go the whole way with a stand-in that trains nothing."
-    return click.option("--rehearse", is_flag=True, help=stand_in)(rerun_options(command))
+    return click.option("--rehearse", is_flag=True, help="Simulate the whole run without training.")(
+        rerun_options(command)
+    )
 
 
 def make_trainer_options(*options: Decorator) -> Decorator:
-    """The options that say which trainer, given on to the command as one ``choice``."""
+    """The options that choose the trainer, passed to the command as ``choice``."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def chosen(
+        def with_choice(
             *,
             lock: LockChoice = "auto",
             python: Path | None,
@@ -146,7 +143,7 @@ def make_trainer_options(*options: Decorator) -> Decorator:
                 )
             command(choice=TrainerChoice(lock, sd_scripts, python, commit), **others)
 
-        made: Command = chosen
+        made: Command = with_choice
         for option in reversed(options):
             made = option(made)
         return made
@@ -155,7 +152,7 @@ def make_trainer_options(*options: Decorator) -> Decorator:
 
 
 def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    """For the whole command line, so that errors told by the boundary have it too."""
+    """For the whole command line, so that errors have it, too."""
     if value is not None:
         here: click.Context | None = ctx
         while here is not None:
@@ -168,7 +165,7 @@ COLOR_OPTION = click.option(
     type=click.Choice(["auto", "always", "never"]),
     expose_value=False,
     callback=_set_color,
-    help="Colours: on a terminal (auto), always or never; NO_COLOR and FORCE_COLOR count, too.",
+    help="Use colors on a terminal (auto), always or never. NO_COLOR and FORCE_COLOR work, too.",
 )
 
 
@@ -182,41 +179,72 @@ LANG_OPTION = click.option(
     type=click.Choice(LANGUAGES),
     expose_value=False,
     callback=_set_language,
-    help="The language of findings and errors; else that of the locale. JSON and records stay English.",
+    help="Language of messages (default: from the locale). JSON stays English.",
 )
-COMMON_OPTIONS: tuple[Decorator, ...] = (COLOR_OPTION, LANG_OPTION)
 
 
 def read_color_setting(env: Mapping[str, str]) -> bool | None:
-    """What NO_COLOR (no-color.org) and FORCE_COLOR say; None leaves it to whether there is a terminal."""
+    """What NO_COLOR (no-color.org) and FORCE_COLOR ask for; None: colors on a terminal only."""
     return False if env.get("NO_COLOR") else True if env.get("FORCE_COLOR") else None
 
 
 class CommandGroup(click.Group):
-    """A group that gives each of its commands the options that count everywhere."""
+    """A group that gives each of its commands the options that count everywhere, and lists them under headings."""
 
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+    def __init__(self, *args: Any, **extra: Any) -> None:
+        super().__init__(*args, **extra)
+        self._sections: dict[str, list[str]] = {}
+
+    def add_command(self, cmd: click.Command, name: str | None = None, *, section: str = "Commands") -> None:
         if not isinstance(cmd, click.Group):
-            for option in COMMON_OPTIONS:
+            for option in (COLOR_OPTION, LANG_OPTION):
                 option(cmd)
         super().add_command(cmd, name)
+        self._sections.setdefault(section, []).append(name or cmd.name or "")
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Every command's first sentence in full, in columns of the same width."""
+        widest = max(map(len, self.commands), default=0)
+        for section, names in self._sections.items():
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(name.ljust(widest), self.commands[name].get_short_help_str(MAX_SENTENCE)) for name in names]
+                )
 
 
 def current_translator() -> Translator:
-    """The language of the command that runs: its name lies where the whole command line finds it
-    (``ctx.find_root().obj``)."""
+    """The language of the command that runs (``ctx.find_root().obj``)."""
     context = click.get_current_context(silent=True)
     chosen = context.find_root().obj if context else None
     return load_translator(chosen) if isinstance(chosen, str) else ENGLISH
 
 
 def make_text_layout(*, err: bool = False) -> TextLayout:
-    """What a command writes on: its language, and the terminal's width when a person looks at it."""
+    """The language, and the terminal's width if there is a terminal."""
     from lorabake.commands.output.layout import TextLayout
 
     stream = sys.stderr if err else sys.stdout
     width = shutil.get_terminal_size().columns if stream.isatty() else None
     return TextLayout(current_translator(), width, "→" if (stream.encoding or "").lower().startswith("utf") else "->")
+
+
+def get_environment() -> Mapping[str, str]:
+    from lorabake.util.process import read_environment
+
+    return read_environment()
+
+
+def stderr_printer() -> Callable[[str], None]:
+    from lorabake.commands.output.progress import line_printer
+
+    return line_printer(sys.stderr, current_translator())
+
+
+def terminal_display(verbose: bool) -> TerminalDisplay:
+    """How a job shows its progress."""
+    from lorabake.commands.output.progress import TerminalDisplay
+
+    return TerminalDisplay(sys.stderr, current_translator(), verbose)
 
 
 trainer_options = make_trainer_options(LOCK_OPTION, SD_SCRIPTS_OPTION, PYTHON_OPTION)

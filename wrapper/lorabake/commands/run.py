@@ -1,7 +1,8 @@
-"""Commands that start a training: run, quickstart."""
+"""run and quickstart."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -9,15 +10,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.commands.common import get_environment, program_name, show_findings, stderr_printer, terminal_display
+from lorabake.commands.check import show_findings
 from lorabake.commands.options import (
     JSON_OPTION,
+    PATH_TYPE,
     RECIPE_ARGUMENT,
+    RUN_DIR_OPTION,
+    VERBOSE_OPTION,
     RunOptions,
     commit_options,
     current_translator,
+    get_environment,
     make_text_layout,
-    start_options,
+    run_options,
+    stderr_printer,
+    terminal_display,
     trainer_options,
 )
 from lorabake.commands.output.console import write_out, write_result
@@ -27,42 +34,53 @@ if TYPE_CHECKING:
     from lorabake_schemas.machine import Family
 
 
+def program_name(started: str, found: str | None) -> str:
+    """What a person types to start lorabake again: ``started`` is argv[0], ``found`` what a shell finds as lorabake."""
+    program = Path(started)
+    if found is not None and program.exists() and program.samefile(found):
+        return "lorabake"
+    if program.name == "__main__.py":
+        return shlex.join([sys.executable, "-m", "lorabake"])
+    return shlex.quote(started)
+
+
 @click.command()
 @RECIPE_ARGUMENT
-@start_options
-@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
-@click.option("--run-dir", type=click.Path(path_type=Path), help="The run folder, which must not exist yet.")
+@run_options
+@VERBOSE_OPTION
+@RUN_DIR_OPTION
 @commit_options
 @JSON_OPTION
 def run(
     recipe: Path,
-    start: RunOptions,
+    options: RunOptions,
     verbose: bool,
     run_dir: Path | None,
     choice: TrainerChoice,
     as_json: bool,
 ) -> None:
-    """Train RECIPE: check, compile, install the trainer if need be, launch.
+    """Train the LoRA that a recipe describes.
 
-    Exit code 0 when a usable LoRA lies in the run folder, 1 when the recipe or this machine is at fault, 4 when the
-    trainer could not be had or failed, 7 when it finished but its images, captions or models changed meanwhile, 130
-    when interrupted.
+    Checks the recipe, installs the trainer if it is missing, and trains in a new run folder.
+
+    Exits 0 if training finished and the LoRA is usable; 1 if the recipe or this machine is at fault; 4 if the trainer
+    could not be installed, or failed; 7 if images, captions or models changed during training; 130 if interrupted.
     """
     from lorabake.commands.output.runs import format_dry_run, format_run_outcome
     from lorabake.jobs import run as workflow
 
     workflow.ensure_commit(
-        choice, get_environment(), stderr_printer(), install_it=not (start.rehearse or start.dry_run)
+        choice, get_environment(), stderr_printer(), install_it=not (options.rehearse or options.dry_run)
     )
     display = terminal_display(verbose)
-    order = workflow.RunRequest(recipe, choice, start.rehearse, run_dir, start.refresh_cache, display=display)
+    order = workflow.RunRequest(recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=display)
     with display.scanning() as progress:
         prepared = workflow.prepare_run(order, get_environment(), progress)
     for deleted in prepared.refreshed:
         stderr_printer()(deleted)
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_run_folder(prepared)
-    if start.dry_run:
+    if options.dry_run:
         command = workflow.preview_run_command(prepared, get_environment())
         write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return
@@ -74,12 +92,17 @@ def run(
 
 
 @click.command()
-@click.option("--family", type=click.Choice(["sd15", "sdxl"]), default="sd15", show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("quickstart"), show_default=True)
-@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
+@click.option(
+    "--family", type=click.Choice(["sd15", "sdxl"]), default="sd15", show_default=True, help="Model family to train."
+)
+@click.option("--folder", type=PATH_TYPE, default=Path("quickstart"), show_default=True, help="Folder to work in.")
+@VERBOSE_OPTION
 @trainer_options
 def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoice) -> None:
-    """Draw pictures, make a base model of random weights, and really train on them for a minute."""
+    """Train on sample images for a minute, to try everything once.
+
+    The base model has random weights, so nothing large is downloaded besides the trainer.
+    """
     from lorabake.commands.output.runs import format_run_outcome
     from lorabake.jobs import quickstart as story
     from lorabake.jobs import run as workflow

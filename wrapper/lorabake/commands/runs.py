@@ -1,4 +1,4 @@
-"""Commands on runs: verify, diff, compare, rerun, resume."""
+"""Commands on runs that exist: verify, resume, diff, compare, rerun."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.commands.common import get_environment, run_check, show_findings, stderr_printer, terminal_display
+from lorabake.commands.check import run_check, show_findings
 from lorabake.commands.options import (
+    DRY_RUN_OPTION,
     JSON_OPTION,
+    NO_CACHE_OPTION,
     RUN_ARGUMENT,
+    RUN_DIR_OPTION,
+    VERBOSE_OPTION,
+    WITH_DRIFT_OPTION,
     CheckOptions,
     RunOptions,
     commit_options,
     current_translator,
+    get_environment,
     make_text_layout,
     rerun_options,
+    stderr_printer,
+    terminal_display,
     user_trainer_options,
 )
 from lorabake.commands.output.console import write_err, write_out, write_result
@@ -36,15 +44,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @RUN_ARGUMENT
-@click.option("--no-cache", is_flag=True, help="Hash every file again, also those that look unchanged since.")
+@NO_CACHE_OPTION
 @user_trainer_options
 @JSON_OPTION
 def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> None:
-    """Hash again everything RUN was made from and everything it made, and say what is not as its record has it.
+    """Check that a run's inputs and outputs match its record.
 
-    RUN is a run folder, its record.json, or a name such as lum-001 of a run under ./runs or beside a recipe here.
-    No program that RUN names is started: a trainer that is not lorabake's own is checked when --sd-scripts names it.
-    Exit code 0 when everything that was compared is identical, 1 otherwise.
+    RUN is a run folder, its record.json, or a name such as lum-001 of a run in ./runs or next to a recipe here.
+    Nothing that RUN names is started, so pass --sd-scripts to check a trainer that lorabake did not install.
+
+    Exits 0 if everything that could be compared is identical.
     """
     from lorabake.analysis.verify import verify_run
     from lorabake.commands.output.verify import format_verification
@@ -60,19 +69,18 @@ def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> No
 
 @click.command()
 @RUN_ARGUMENT
-@click.option("--with-drift", is_flag=True, help="Go on although data, model or trainer are not what they were.")
-@click.option("--dry-run", is_flag=True, help="Show from which state and by which command, and stop.")
-@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
+@WITH_DRIFT_OPTION
+@DRY_RUN_OPTION
+@VERBOSE_OPTION
 @user_trainer_options
 @JSON_OPTION
 def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: TrainerChoice, as_json: bool) -> None:
-    """Go on with RUN where it stopped, in its own folder, from the newest state that is whole.
+    """Resume an interrupted run from its newest intact state.
 
-    States are saved with save.save_state = true in the recipe. A run that is finished is left as it is, with exit code
-    0. Exit code 1 when there is nothing to go on from, or when something it was made from changed; 4 when the trainer
-    could not be had or failed, 7 when its images, captions or models changed since it began, 130 when interrupted. The
-    command is built from the recipe and the trainer, never taken from RUN; a trainer that is not lorabake's own has to
-    be named.
+    States are saved if the recipe sets save.save_state = true. A finished run is left alone. The command is built from
+    the recipe and the trainer, never taken from RUN. Name a trainer that lorabake did not install: --sd-scripts PATH.
+
+    Exits 1 if there is nothing to resume from, or if inputs or trainer have changed; else like run.
     """
     from lorabake.analysis.current_trainer import find_recorded_trainer
     from lorabake.commands.output.resume import format_already_finished, format_resume
@@ -116,13 +124,13 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
 @click.command()
 @click.argument("one", metavar="RUN|RECIPE")
 @click.argument("other", metavar="RUN|RECIPE")
-@click.option("--no-cache", is_flag=True, help="Read and hash every file of a recipe again.")
+@NO_CACHE_OPTION
 @JSON_OPTION
 def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
-    """Show what differs between two runs, two recipes, or a run and a recipe, and where each value comes from.
+    """Show what differs between two runs or recipes.
 
-    Settings, forecast, pictures, captions and models; of two runs also trainer, machine and outcome. A run is named
-    as for verify. Exit code 0 whenever the two could be compared, whether they differ or not.
+    Compares settings with their sources, forecast, images, captions and models; for two runs also trainer, machine and
+    outcome. Name a run as for verify. Exits 0 even if they differ.
     """
     from lorabake.analysis.run_diff import diff_runs
     from lorabake.commands.output.diff import format_plan_diff, plan_diff_to_json
@@ -153,10 +161,10 @@ def _load_operand(what: str, look: CheckOptions, *, as_json: bool) -> DiffOperan
 @click.argument("second", metavar="RUN|FILE")
 @JSON_OPTION
 def compare(first: str, second: str, as_json: bool) -> None:
-    """Compare the weights of two LoRAs: equal, or the largest and mean difference, block by block.
+    """Compare the weights of two LoRAs.
 
-    Each is a .safetensors file, or a run, whose finished LoRA is taken. Exit code 0 when every tensor is equal, be the
-    metadata as it may; 1 otherwise.
+    Shows the largest and the mean difference for each block. Pass .safetensors files, or runs to compare their finished
+    LoRAs. Exits 0 if all tensors are equal (metadata is ignored).
     """
     from lorabake.analysis.lora_origin import find_lora
     from lorabake.commands.output.compare import render_comparison
@@ -208,26 +216,25 @@ def refuse_drift(
 
 @click.command()
 @RUN_ARGUMENT
-@click.option("--with-drift", is_flag=True, help="Run although recipe, data, model or trainer are not what they were.")
+@WITH_DRIFT_OPTION
 @rerun_options
-@click.option("--verbose", is_flag=True, help="Show the trainer's own words.")
-@click.option("--run-dir", type=click.Path(path_type=Path), help="The new run folder, which must not exist yet.")
+@VERBOSE_OPTION
+@RUN_DIR_OPTION
 @commit_options
 @JSON_OPTION
 def rerun(
     run: str,
     with_drift: bool,
-    start: RunOptions,
+    options: RunOptions,
     verbose: bool,
     run_dir: Path | None,
     choice: TrainerChoice,
     as_json: bool,
 ) -> None:
-    """Run RUN again in a new folder beside it: its recipe as it was, its data, its trainer, its seed.
+    """Train a run again in a new folder, with its recipe and seed.
 
-    The recipe is taken from the run, also when the file is edited or gone. Without any of the trainer options, the
-    trainer is the run's. Exit code 1 when something it was made from is not what it was, unless --with-drift; else as
-    for run.
+    The recipe comes from the run folder, even if the original file was edited or deleted. The trainer is the run's,
+    unless an option names another. Exits 1 if inputs or trainer have changed (see --with-drift); else like run.
     """
     from lorabake.analysis.verify import environment_remarks
     from lorabake.commands.output.runs import format_dry_run, format_run_outcome
@@ -236,11 +243,11 @@ def rerun(
     from lorabake.runs.index import find_run
 
     found, env, tell = find_run(run, Path.cwd()), get_environment(), stderr_printer()
-    if start.refresh_cache and found.record.rehearsal:
+    if options.refresh_cache and found.record.rehearsal:
         raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
     display = terminal_display(verbose)
-    order = rerunning.RerunRequest(found, choice, run_dir, with_drift, start.refresh_cache, display)
-    rerunning.ensure_rerun_trainer(order, env, tell, install_it=not start.dry_run)
+    order = rerunning.RerunRequest(found, choice, run_dir, with_drift, options.refresh_cache, display)
+    rerunning.ensure_rerun_trainer(order, env, tell, install_it=not options.dry_run)
     drift = refuse_drift(found, env, own=find_named_trainer(choice), allowed=with_drift)
     for said in environment_remarks(found.record, env):
         tell(said)
@@ -249,7 +256,7 @@ def rerun(
         tell(deleted)
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_run_folder(prepared)
-    if start.dry_run:
+    if options.dry_run:
         command = workflow.preview_run_command(prepared, env)
         write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return

@@ -1,20 +1,20 @@
-"""Commands about what is kept: the trainer and the shipped recipes."""
+"""trainer install, status and path."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.commands.common import get_environment, stderr_printer
 from lorabake.commands.options import (
-    AGAINST_OPTION,
+    FULL_COMMIT,
     JSON_OPTION,
-    PATH_TYPE,
     CommandGroup,
+    get_environment,
     make_text_layout,
+    parse_full_commit,
     pinned_options,
+    stderr_printer,
 )
 from lorabake.commands.output.console import write_out
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @click.group(cls=CommandGroup)
 def trainer() -> None:
-    """The pinned sd-scripts with its own Python environment."""
+    """Install sd-scripts, and show what is installed."""
 
 
 @trainer.command("install")
 @pinned_options
-@click.option("--repair", is_flag=True, help="Build it again, whatever is there.")
+@click.option("--repair", is_flag=True, help="Install again, even if it is already installed.")
 @JSON_OPTION
 def trainer_install(choice: TrainerChoice, repair: bool, as_json: bool) -> None:
-    """Fetch the pinned sd-scripts and install its locked requirements.
+    """Install the pinned sd-scripts with its locked packages.
 
-    With --commit another commit, which gets the pin's requirements; what it asks for in their place is said.
+    Another --commit gets the same packages; where its own requirements differ, that is reported.
     """
     from lorabake.commands.output.lists import format_installed_trainer
     from lorabake.jobs import run
@@ -47,12 +47,17 @@ def trainer_install(choice: TrainerChoice, repair: bool, as_json: bool) -> None:
 
 @trainer.command("status")
 @pinned_options
-@AGAINST_OPTION
+@click.option(
+    "--against",
+    metavar="SHA",
+    callback=parse_full_commit,
+    help=f"Compare the options with those of this commit {FULL_COMMIT}.",
+)
 @JSON_OPTION
 def trainer_status(choice: TrainerChoice, against: str | None, as_json: bool) -> None:
-    """Say which trainers are installed, and whether they are the pin's.
+    """List the installed trainers and the changes to their files.
 
-    With --against in what that commit's options differ from the pin's (or --commit's); it need not be installed.
+    With --against, compare the options of that commit with those of the pin (or --commit). It need not be installed.
     """
     from lorabake.commands.output import lists
     from lorabake.jobs import run
@@ -79,43 +84,7 @@ def _show_commit_diff(commit: str | None, against: str, *, as_json: bool) -> Non
 @trainer.command("path")
 @pinned_options
 def trainer_path(choice: TrainerChoice) -> None:
-    """Print the folder of the installed trainer's sd-scripts."""
+    """Print the folder of the installed sd-scripts."""
     from lorabake.jobs import run
 
     write_out(str(run.require_trainer(choice, get_environment()).checkout))
-
-
-@click.group(cls=CommandGroup)
-def recipes() -> None:
-    """Recipes that ship with lorabake."""
-
-
-@recipes.command("list")
-@JSON_OPTION
-def recipes_list(as_json: bool) -> None:
-    """Name the shipped recipes and what each is for."""
-    from lorabake.commands.output.lists import format_recipe_list
-    from lorabake.util import resources
-
-    texts = {name: resources.read_recipe_text(name) for name in resources.list_recipe_names()}
-    write_out(format_recipe_list(texts, as_json=as_json))
-
-
-@recipes.command("show")
-@click.argument("name")
-def recipes_show(name: str) -> None:
-    """Print a shipped recipe."""
-    from lorabake.commands import json_schema
-
-    write_out(json_schema.read_shipped_recipe(name), end="")
-
-
-@recipes.command("copy")
-@click.argument("name")
-@click.argument("target", type=PATH_TYPE, required=False)
-def recipes_copy(name: str, target: Path | None) -> None:
-    """Write a shipped recipe to TARGET (default: NAME.toml here) for you to edit."""
-    from lorabake.commands import json_schema
-    from lorabake.commands.output.lists import format_copied_recipe
-
-    write_out(format_copied_recipe(json_schema.copy_recipe(name, target), make_text_layout()))

@@ -1,0 +1,53 @@
+"""explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorabake.commands.check import run_check
+from lorabake.commands.options import JSON_OPTION, CheckOptions, make_text_layout
+from lorabake.commands.output.console import write_err, write_out
+from lorabake_schemas.messages import msg
+
+if TYPE_CHECKING:
+    from lorabake_schemas.plan import Plan
+
+
+@click.command()
+@click.argument("topics", nargs=-1, metavar="[TOPIC]... [RECIPE]")
+@click.option("--full", is_flag=True, help="Show every rule in full.")
+@click.option("--all", "whole", is_flag=True, help="Print the whole book as Markdown.")
+@click.option("--table", "counted", is_flag=True, help="Count the rules by status.")
+@JSON_OPTION
+def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_json: bool) -> None:
+    """Explain a rule, a setting, an optimizer or an algorithm.
+
+    A rule is named by its id (G4.52, S27). With a RECIPE (my.toml), also the values that it leads to.
+    """
+    from lorabake.commands.output import explain as output
+
+    words = [topic for topic in topics if not topic.lower().endswith(".toml")]
+    recipes = [topic for topic in topics if topic not in words]
+    if whole:
+        write_out(output.format_book(), end="")
+    elif counted:
+        write_out(output.status_counts_to_json() if as_json else output.format_status_counts(make_text_layout()))
+    elif not words or len(recipes) > 1:
+        raise click.UsageError(msg("pass a rule, a setting, an optimizer or an algorithm, or --all or --table"))
+    else:
+        plan = _plan_for_explain(Path(recipes[0])) if recipes else None
+        write_out(output.explain_topics(words, make_text_layout(), plan, whole=full, as_json=as_json))
+
+
+def _plan_for_explain(recipe: Path) -> Plan | None:
+    """None, and a line on stderr, when the recipe has errors: what was asked about may be one of them."""
+    examination = run_check(recipe, CheckOptions())
+    if examination.plan is None:
+        said = msg(
+            "{recipe} has errors, so its values are not shown: `lorabake check {recipe}` lists them", recipe=recipe
+        )
+        write_err(make_text_layout(err=True)(said))
+    return examination.plan

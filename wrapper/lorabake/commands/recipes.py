@@ -1,0 +1,83 @@
+"""recipes list, show and copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lorabake.commands.options import JSON_OPTION, PATH_TYPE, CommandGroup, make_text_layout
+from lorabake.commands.output.console import write_out
+from lorabake.errors import MachineError, RecipeError
+from lorabake_schemas.messages import literal, msg
+
+
+@click.group(cls=CommandGroup)
+def recipes() -> None:
+    """List, print or copy the recipes that ship with lorabake."""
+
+
+@recipes.command("list")
+@JSON_OPTION
+def recipes_list(as_json: bool) -> None:
+    """List the shipped recipes and what each is for."""
+    from lorabake.commands.output.lists import format_recipe_list
+    from lorabake.util import resources
+
+    texts = {name: resources.read_recipe_text(name) for name in resources.list_recipe_names()}
+    write_out(format_recipe_list(texts, as_json=as_json))
+
+
+@recipes.command("show")
+@click.argument("name")
+def recipes_show(name: str) -> None:
+    """Print a shipped recipe."""
+    write_out(read_shipped_recipe(name), end="")
+
+
+@recipes.command("copy")
+@click.argument("name")
+@click.argument("target", type=PATH_TYPE, required=False)
+def recipes_copy(name: str, target: Path | None) -> None:
+    """Copy a shipped recipe to TARGET (default: NAME.toml here)."""
+    from lorabake.commands.output.lists import format_copied_recipe
+
+    write_out(format_copied_recipe(copy_recipe(name, target), make_text_layout()))
+
+
+def read_shipped_recipe(name: str) -> str:
+    """The text of a shipped recipe. Raises RecipeError with the nearest name when there is none."""
+    import difflib
+
+    from lorabake.util import resources
+
+    plain = name.removesuffix(".toml")
+    names = resources.list_recipe_names()
+    if plain in names:
+        return resources.read_recipe_text(plain)
+    near = difflib.get_close_matches(plain, names, 1, 0.6)
+    hint = msg("did you mean {name}?", name=near[0]) if near else msg("`lorabake recipes list` shows them all")
+    raise RecipeError(msg("no shipped recipe is named {name}", name=name), hint=hint)
+
+
+def copy_recipe(name: str, target: Path | None) -> Path:
+    """Write a shipped recipe to a new file. Raises RecipeError for an unknown name, MachineError when the file
+    exists or cannot be written."""
+    from lorabake.util.files import is_folder
+
+    text = read_shipped_recipe(name)
+    path = target or Path(f"{name.removesuffix('.toml')}.toml")
+    if is_folder(path):
+        path /= f"{name.removesuffix('.toml')}.toml"
+    if path.suffix == ".toml":
+        text = text.replace(f"{name.removesuffix('.toml')}.toml", path.name)  # the commands in its head
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError as error:
+        hint = msg("choose another file")
+        raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error
+    except OSError as error:
+        said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
+        raise MachineError(said, msg("choose a folder you can write to")) from error
+    return path

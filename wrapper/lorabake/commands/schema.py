@@ -1,0 +1,35 @@
+"""schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorabake.commands.options import PATH_TYPE, current_translator
+from lorabake.commands.output.console import write_out
+from lorabake_schemas.messages import msg
+
+if TYPE_CHECKING:
+    from lorabake.commands.json_schema import SchemaName
+
+SCHEMA_NAMES = (
+    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("what", type=click.Choice(SCHEMA_NAMES), default="recipe")
+@click.option("--check", "check_file", type=PATH_TYPE, help="Fail if this file is out of date.")
+def schema(what: SchemaName, check_file: Path | None) -> None:
+    """Print the JSON schema of recipes, records or --json output."""
+    from lorabake.commands import json_schema
+    from lorabake.util.files import is_file, read_text
+
+    text = json_schema.generate_schema(what)
+    if check_file is None:
+        write_out(text, end="")
+    elif not is_file(check_file) or read_text(check_file) != text:
+        said = msg("{file} is out of date; run `lorabake schema {what} > {file}`", file=check_file, what=what)
+        raise click.ClickException(current_translator()(said))
