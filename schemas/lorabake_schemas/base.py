@@ -1,8 +1,10 @@
 """The one model every schema derives from."""
 
+from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from lorabake_schemas.messages import Message, escape_undecodable, literal
 
@@ -46,5 +48,13 @@ def _parse_text(text: object) -> str:
 # that come back from JSON have lost their template: they stay as they are.
 MessageText = Annotated[Message, PlainValidator(_parse_message), WithJsonSchema({"type": "string"})]
 EscapedText = Annotated[str, PlainValidator(_parse_text), WithJsonSchema({"type": "string"})]
+
+
+def check_choice(value: object, choices: Sequence[str]) -> str:
+    """One of the names in a list that can grow, as a Literal checks those of its own."""
+    if isinstance(value, str) and value in choices:
+        return value
+    raise PydanticCustomError("bad-choice", "unknown value", {"choices": tuple(choices)})
+
 
 OptionValue = bool | int | float | str | tuple[str, ...] | tuple[float, ...] | tuple[int, ...]

@@ -8,15 +8,9 @@ from posixpath import splitext
 
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.dataset import FolderFacts, ImageFacts
-from lorabake_schemas.machine import Family
 
 CACHE_EXTENSION = ".npz"
 CACHE_INFO_FILE = "metadata_cache.json"  # what cache_info writes into an image folder (TU:1893)
-
-
-def cache_suffix(family: Family) -> str:
-    """How the names of this family's latent caches end (strategy_sd.py:134-136 at the pin)."""
-    return "_sdxl.npz" if family == "sdxl" else "_sd.npz"
 
 
 def text_cache_name(image: str) -> str:
@@ -40,9 +34,9 @@ def get_header_size(image: ImageFacts) -> Size:
 def find_image_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
     """Width and height of each image in order, as sd-scripts would take them into its buckets.
 
-    ``suffix`` is that of ``cache_suffix``. sd-scripts believes the size in the name of a latent cache even when it
-    caches nothing, and walks two sorted lists comparing as many characters as the image's stem has: ``1.png`` may
-    thus take the size of ``10_0512x0768_sd.npz`` (TU:2002-2035).
+    ``suffix`` is the family's ``latent_cache_suffix``. sd-scripts believes the size in the name of a latent cache even
+    when it caches nothing, and walks two sorted lists comparing as many characters as the image's stem has: ``1.png``
+    may thus take the size of ``10_0512x0768_sd.npz`` (TU:2002-2035).
     """
     if not folder.caches:
         return tuple(image.seen or (image.width, image.height) for image in folder.images)

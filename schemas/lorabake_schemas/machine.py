@@ -1,11 +1,22 @@
 """Facts about the machine and about the base model, measured elsewhere and passed in."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from lorabake_schemas.base import MessageText, StrictModel, TupleOf
+from pydantic import PlainValidator, WithJsonSchema
+
+from lorabake_schemas.base import MessageText, StrictModel, TupleOf, check_choice
+from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.messages import msg
 
-Family = Literal["sd15", "sd2", "sdxl"]
+
+def _check_family(value: object) -> str:
+    return check_choice(value, list_family_names())
+
+
+# The name of a ModelFamily.
+Family = Annotated[
+    str, PlainValidator(_check_family), WithJsonSchema({"type": "string", "enum": list(list_family_names())})
+]
 Precision = Literal["no", "fp16", "bf16"]
 
 

@@ -3,14 +3,21 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, SkipValidation
+from pydantic import Field, PlainValidator, SkipValidation, WithJsonSchema
 
-from lorabake_schemas.base import MessageText, OptionValue, StrictModel, TupleOf
+from lorabake_schemas.base import MessageText, OptionValue, StrictModel, TupleOf, check_choice
 from lorabake_schemas.bucket_fit import SubsetFits
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import literal
 
-Script = Literal["train_network.py", "sdxl_train_network.py"]
+
+def _check_script(value: object) -> str:
+    return check_choice(value, list_scripts())
+
+
+# One of sd-scripts' training scripts.
+Script = Annotated[str, PlainValidator(_check_script), WithJsonSchema({"type": "string", "enum": list(list_scripts())})]
 
 
 class Origin(StrEnum):

@@ -67,7 +67,7 @@ TORCH_SCHEDULERS: dict[str, tuple[str, ...]] = {
     "StepLR": ("step_size",),
 }
 
-# LyCORIS 4.1.3 preset names (LY kohya.py), and those that crash on SD1.5 (S35).
+# LyCORIS 4.1.3 preset names (LY kohya.py).
 LYCORIS_PRESETS = (
     "full",
     "full-lin",
@@ -78,7 +78,6 @@ LYCORIS_PRESETS = (
     "unet-convblock-only",
     "ia3",
 )
-LYCORIS_PRESETS_BROKEN_ON_SD1 = ("full", "full-lin", "unet-only")
 
 # LyCORIS algorithms in which rank_dropout does something (S34).
 RANK_DROPOUT_ALGORITHMS = ("locon", "loha", "lokr", "diag-oft")

@@ -19,7 +19,8 @@ from lorabake.runs.happenings import Epoch, Step
 from lorabake.runs.log_parser import LogParser
 from lorabake.util.process import CommandOutput, capture_output, read_environment
 from lorabake_schemas.bucket_fit import Size
-from lorabake_schemas.caches import cache_suffix, find_image_sizes
+from lorabake_schemas.caches import find_image_sizes
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.machine import Family
 
 TRAIN: dict[str, Any] = {"output_dir": "output", "output_name": "hmb", "max_train_epochs": 2}
@@ -200,4 +201,4 @@ def test_left_over_caches_count_as_they_do_in_the_plan(tmp_path: Path, family: F
     read = read_rehearsal(tmp_path / "train.toml", tmp_path / "dataset.toml", family=family)
     counted = read.blocks[0].counted.subsets[0].sizes
     assert set(counted) == sizes
-    assert counted == find_image_sizes(scan_folder(folder, ".txt"), cache_suffix(family))
+    assert counted == find_image_sizes(scan_folder(folder, ".txt"), get_family(family).latent_cache_suffix)

@@ -43,7 +43,8 @@ def resolve_sources() -> str:
     texts = [
         path.read_text("utf-8") for path in (ROOT / "wrapper" / "lorabake").rglob("*.py") if "scripts" not in path.parts
     ]
-    return "\n".join(text for text in texts if SOURCE.search(text) or "def balanced_repeats" in text)
+    families = [path.read_text("utf-8") for path in (ROOT / "schemas" / "lorabake_schemas" / "families").glob("*.py")]
+    return "\n".join([*(text for text in texts if SOURCE.search(text)), *families])
 
 
 def test_every_rule_of_the_guide_and_every_fact_is_there_once() -> None:

@@ -13,6 +13,7 @@ from lorabake.planning.buckets import BucketRules
 from lorabake.planning.forecast import Schedule, forecast_run
 from lorabake.planning.guide_targets import list_guide_targets
 from lorabake.planning.repeats import epochs_for_exposures
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import RecipeKind
@@ -314,7 +315,8 @@ def test_the_guides_marks(
 ) -> None:
     told = run(subset(20, title="most"), subset(5, 2, title="few"), epochs=3)
     assert [
-        (mark.rule, mark.guide, mark.planned) for mark in list_guide_targets(told, kind, family, adaptive=adaptive)
+        (mark.rule, mark.guide, mark.planned)
+        for mark in list_guide_targets(told, kind, get_family(family), adaptive=adaptive)
     ] == expected
 
 

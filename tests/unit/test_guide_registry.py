@@ -125,6 +125,6 @@ def test_defaults_a_situation_speaks_of_are_those_of_the_plan() -> None:
     for made in (recipe(), recipe(kind="style"), recipe(base={"family": "sdxl"}, train={"optimizer": "Lion"})):
         plan = plan_of(made)
         at = situation(made)
-        assert at.family == plan.family
+        assert at.family.name == plan.family
         assert at.optimizer == plan.value("optimizer_type")
         assert (at.network == "lora") is (plan.value("network_module") == "networks.lora")

@@ -11,13 +11,15 @@ import pytest
 
 from constant import must_not_be_called
 from lorabake.inputs.base_model import inspect_base_model
-from lorabake.inputs.hub import TOKENIZER_FOLDERS, can_run_offline, list_missing_tokenizers
+from lorabake.inputs.hub import can_run_offline, list_missing_tokenizers
 from lorabake.inputs.referenced_files import find_lora_problem, find_pickles, find_vae_problem, iter_file_findings
 from lorabake.util import safetensors
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import Family
 from situations import TORCH_OLD, TORCH_ZIP, base_facts, recipe, torch_zip, write_base
 
+SD15 = get_family("sd15")
 SD1 = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": [4, 768]}
 SD2 = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [4, 1024]}
 TEXT = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [4, 768]}
@@ -41,7 +43,7 @@ def tensors(path: Path, shapes: dict[str, list[int]]) -> Path:
 
 
 def tokenizers(where: Path, family: Family) -> Path:
-    for name in TOKENIZER_FOLDERS[family]:
+    for name in (encoder.tokenizer_cache for encoder in get_family(family).text_encoders):
         (where / name).mkdir(parents=True)
         for file in ("vocab.json", "merges.txt"):
             (where / name / file).touch()
@@ -72,7 +74,7 @@ def tokenizers(where: Path, family: Family) -> Path:
 def test_a_lora_to_go_on_from(
     tmp_path: Path, shapes: dict[str, list[int]], family: Family, network: str | None, words: str | None
 ) -> None:
-    problem = find_lora_problem(tensors(tmp_path / "w.safetensors", shapes), family, network)
+    problem = find_lora_problem(tensors(tmp_path / "w.safetensors", shapes), get_family(family), network)
     assert problem is None if words is None else words in (problem or "")
 
 
@@ -90,17 +92,17 @@ def test_going_on_without_the_text_encoder_loses_its_part(
     """sd-scripts reads what fits and leaves the rest out without a word."""
     tensors(tmp_path / "w.safetensors", shapes)
     made = recipe(network={"network_weights": "w.safetensors"} | network)
-    said = iter_file_findings(made, tmp_path, "sd15", "lora", rehearsing=False)
+    said = iter_file_findings(made, tmp_path, SD15, "lora", rehearsing=False)
     assert [(each.rule, str(each.severity)) for each in said] == found
 
 
 def test_what_is_no_lora_at_all(tmp_path: Path) -> None:
-    assert "no LoRA" in (find_lora_problem(write_base(tmp_path / "base.safetensors"), "sd15") or "")
+    assert "no LoRA" in (find_lora_problem(write_base(tmp_path / "base.safetensors"), SD15) or "")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
-    assert "not a model file" in (find_lora_problem(tmp_path / "a.png", "sd15") or "")
-    assert "is a folder" in (find_lora_problem(tmp_path, "sd15") or "")
+    assert "not a model file" in (find_lora_problem(tmp_path / "a.png", SD15) or "")
+    assert "is a folder" in (find_lora_problem(tmp_path, SD15) or "")
     (tmp_path / "old.pt").write_bytes(TORCH_ZIP)
-    assert find_lora_problem(tmp_path / "old.pt", "sd15") is None
+    assert find_lora_problem(tmp_path / "old.pt", SD15) is None
 
 
 def test_what_is_a_vae(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_what_is_no_vae(tmp_path: Path) -> None:
 
 
 def found(folder: Path, *, rehearsing: bool = False, **tables: Any) -> list[Finding]:
-    return list(iter_file_findings(recipe(**tables), folder, "sd15", "lora", rehearsing=rehearsing))
+    return list(iter_file_findings(recipe(**tables), folder, SD15, "lora", rehearsing=rehearsing))
 
 
 def test_a_wrong_file_is_an_error_and_a_warning_in_a_rehearsal(tmp_path: Path) -> None:
@@ -163,9 +165,9 @@ def test_tokenizers_that_would_be_fetched_are_told_of(tmp_path: Path) -> None:
 
 def test_each_family_has_tokenizers_of_its_own(tmp_path: Path) -> None:
     tokenizers(tmp_path, "sd15")
-    assert list_missing_tokenizers(tmp_path, "sd15") == ()
-    assert list_missing_tokenizers(tmp_path, "sd2") == ("stabilityai_stable-diffusion-2",)
-    assert list_missing_tokenizers(tmp_path, "sdxl") == ("laion_CLIP-ViT-bigG-14-laion2B-39B-b160k",)
+    assert list_missing_tokenizers(tmp_path, get_family("sd15")) == ()
+    assert list_missing_tokenizers(tmp_path, get_family("sd2")) == ("stabilityai_stable-diffusion-2",)
+    assert list_missing_tokenizers(tmp_path, get_family("sdxl")) == ("laion_CLIP-ViT-bigG-14-laion2B-39B-b160k",)
 
 
 HERE: dict[str, Any] = {"model": "m.safetensors", "tokenizer_cache_dir": "tokens"}
@@ -226,7 +228,7 @@ def test_what_torch_did_not_save_is_an_error_wherever_it_is_named(
     path = tmp_path / "m.ckpt"
     path.write_bytes(content)
     assert (find_vae_problem(path) is None) is sound
-    assert (find_lora_problem(path, "sd15") is None) is sound
+    assert (find_lora_problem(path, SD15) is None) is sound
     assert (inspect_base_model("m.ckpt", tmp_path, "sd15").problem is None) is sound
 
 
@@ -234,7 +236,7 @@ def test_what_torch_did_not_save_is_an_error_wherever_it_is_named(
 def test_what_lies_behind_a_shut_folder_is_not_said_to_be_missing(tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir(mode=0)
     made = recipe(base={"vae": "shut/v.pt"}, network={"network_weights": "shut/l.safetensors"})
-    said = list(iter_file_findings(made, tmp_path, "sd15", "lora", rehearsing=False))
+    said = list(iter_file_findings(made, tmp_path, SD15, "lora", rehearsing=False))
     assert [(each.rule, each.key) for each in said] == [
         ("wrong-file", "base.vae"), ("wrong-file", "network.network_weights")
     ]  # fmt: skip
@@ -249,4 +251,4 @@ def test_a_header_that_would_fill_the_memory_is_not_parsed(
     header = b'{"a":[' + sign * 4_000_001 + b"1]}"
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(safetensors.HeaderError, match="not JSON"):
-        find_lora_problem(tmp_path / "m.safetensors", "sd15")
+        find_lora_problem(tmp_path / "m.safetensors", SD15)

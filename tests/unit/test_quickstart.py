@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from PIL import Image
@@ -16,11 +15,12 @@ from lorabake.errors import MachineError
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.recipe.load import load_recipe
 from lorabake.util import resources
+from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.machine import Family, MachineFacts
 from lorabake_schemas.messages import literal
 
 MACHINE = MachineFacts(system="Linux", cpus=2, memory_bytes=16 * 2**30)
-FAMILIES: tuple[Family, ...] = get_args(Family)
+FAMILIES: tuple[Family, ...] = list_family_names()
 
 
 def write_base(folder: Path, family: Family) -> None:

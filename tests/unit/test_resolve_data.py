@@ -10,12 +10,13 @@ import pytest
 from lorabake.planning.profile import Profile, build_profile
 from lorabake.planning.settings_dataset import (
     dataset_settings,
-    default_resolution,
     gradient_accumulation_settings,
     largest_repeats,
     plan_subsets,
     resolve_repeats,
 )
+from lorabake_schemas.families.registry import get_family
+from lorabake_schemas.guide.defaults import default_resolution
 from lorabake_schemas.recipe import Recipe
 from situations import GPU, base_facts, concept, dataset, folder, pictures_for, recipe, sources, values
 
@@ -64,7 +65,7 @@ def test_small_resolutions_lower_the_smallest_bucket(resolution: Any) -> None:
 )
 def test_never_above_the_native_size(family: str, native: int | None, wanted: tuple[int, str]) -> None:
     made = recipe(base={"family": family, "native_resolution": native})
-    assert default_resolution(made, profile(made)) == wanted
+    assert default_resolution(made, get_family(family)) == wanted
 
 
 @pytest.mark.parametrize(

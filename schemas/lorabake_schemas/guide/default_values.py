@@ -12,13 +12,14 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter
 
 from lorabake_schemas.base import OptionValue, StrictModel, TupleOf
+from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Source
 from lorabake_schemas.recipe import NetworkType, RecipeKind
 
 DEFAULTS_FILE = "defaults.json"
 KINDS: tuple[RecipeKind, ...] = get_args(RecipeKind)
-FAMILIES: tuple[Family, ...] = get_args(Family)
+FAMILIES: tuple[Family, ...] = list_family_names()
 NETWORK_TYPES: tuple[NetworkType, ...] = get_args(NetworkType)
 Axis = Literal["option", "optimizer", "network", "kind", "family"]
 

@@ -6,7 +6,9 @@ import math
 from typing import Literal
 
 from lorabake_schemas.families.known_models import find_native_side
-from lorabake_schemas.machine import BaseFacts, Family, Precision
+from lorabake_schemas.families.model_family import GuideValue, ModelFamily
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family
+from lorabake_schemas.machine import BaseFacts, Precision
 from lorabake_schemas.recipe import Captions, Concept, NetworkType, Recipe, Train
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
@@ -14,14 +16,20 @@ from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 DYLORA_RANK, DYLORA_BLOCK_SIZE, CONV_RANK = 128, 4, 16
 
 
-def resolve_family(recipe: Recipe, base: BaseFacts) -> Family:
+def resolve_family(recipe: Recipe, base: BaseFacts) -> ModelFamily:
     """The recipe's, else the model's own, else SD1.5, the guide's first case (a rule speaks up when nobody knows)."""
-    return recipe.base.family or base.family or "sd15"
+    return get_family(recipe.base.family or base.family or DEFAULT_FAMILY)
 
 
 def resolve_native_side(recipe: Recipe) -> int | None:
     """The side the model was trained at: the recipe's word, else what the model's name tells (G4.59, G4.60)."""
     return recipe.base.native_resolution or find_native_side(recipe.base.model)
+
+
+def default_resolution(recipe: Recipe, family: ModelFamily) -> GuideValue[int]:
+    """Never above the model's native size, where the recipe or the model's name tells it (G4.59)."""
+    native, usual = resolve_native_side(recipe), family.guide.resolution
+    return GuideValue(native // 64 * 64, "G4.59") if native and native < usual.value else usual
 
 
 def is_multi_concept(recipe: Recipe) -> bool:

@@ -9,10 +9,11 @@ from types import ModuleType
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.disks import DiskNeed
+from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide.defaults import resolve_family, resolve_network_type, resolve_optimizer
 from lorabake_schemas.guide.tags import TagIndex
-from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.machine import BaseFacts, MachineFacts
 from lorabake_schemas.messages import Message
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
@@ -50,7 +51,7 @@ class RuleContext:
     tags: TagIndex = field(default_factory=TagIndex, compare=False, repr=False)
 
     @property
-    def family(self) -> Family:
+    def family(self) -> ModelFamily:
         return resolve_family(self.recipe, self.base)
 
     @property

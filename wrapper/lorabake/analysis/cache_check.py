@@ -14,7 +14,6 @@ from pathlib import Path
 from lorabake.inputs import captions
 from lorabake.inputs.cache_content import detect_cache_content, read_metadata_cache
 from lorabake.inputs.cache_provenance import CacheIndex, Origins, OriginStore
-from lorabake.inputs.hub import TOKENIZER_FOLDERS, list_tokenizer_ids
 from lorabake.inputs.manifest import TOKENIZER_SUFFIXES, rehash_inputs
 from lorabake.planning.expected_caches import (
     ExpectedCache,
@@ -29,6 +28,7 @@ from lorabake.util.hashing import Digests, FileHasher, FileSet
 from lorabake_schemas.cache_origins import CacheOrigin, CacheSettings, StaleCache, find_stale_reason
 from lorabake_schemas.caches import CACHE_INFO_FILE
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
@@ -174,12 +174,13 @@ def _iter_model_inputs(of: CacheContext, memory: CacheIndex, *, text: bool, late
         yield _build_model_input("base", base.model, places)
     if latents and base.vae is not None:
         yield _build_model_input("vae", base.vae, places)
+    encoders = get_family(of.plan.family).text_encoders
     if text and (tokenizers := base.tokenizer_cache_dir):
-        for index, folder in enumerate(TOKENIZER_FOLDERS[of.plan.family]):
-            place = f"{places[tokenizers]}/{folder}"
+        for index, encoder in enumerate(encoders):
+            place = f"{places[tokenizers]}/{encoder.tokenizer_cache}"
             yield Input(role="tokenizer", index=index, name=tokenizers, place=place, kind="missing")
     elif text:
-        for index, name in enumerate(list_tokenizer_ids(of.plan.family)):
+        for index, name in enumerate(encoder.tokenizer_place for encoder in encoders):
             yield Input(role="tokenizer", index=index, name=name, place=name, kind="hub", endings=TOKENIZER_SUFFIXES)
 
 

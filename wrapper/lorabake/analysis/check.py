@@ -21,13 +21,14 @@ from lorabake.recipe.load import LoadedRecipe, load_recipe, with_positions
 from lorabake.util import resources
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules import collect_findings
-from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.messages import Message, msg, nmsg
 from lorabake_schemas.options import OptionSnapshot
-from lorabake_schemas.plan import Plan, Script
+from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Ignore, Recipe
 from lorabake_schemas.unjudged import UNKNOWN, InvalidKeyError, UnknownFacts, evaluate_or_none
 
@@ -146,14 +147,14 @@ def _check_loaded(
     base = _facts_or_unknown(lambda: inspect_base_model(recipe.base.model, loaded.folder, recipe.base.family))
     facts = _facts_or_unknown(lambda: read_dataset(recipe, loaded.folder, scanning))
     family = evaluate_or_none(lambda: recipe.base.family or base.family)
-    script: Script = "sdxl_train_network.py" if family == "sdxl" else "train_network.py"
+    script = get_family(family or DEFAULT_FAMILY).script
     options = snapshot.of(script) if family else snapshot.merge_scripts()
     situation = RuleContext(recipe, base, facts, machine, options, launching=launching, rehearsing=rehearsing)
     situation = replace(situation, pickles=find_pickles(recipe, loaded.folder))
     if snapshot.commit != resources.load_pin().commit:
         pin_has = frozenset(option.name for option in resources.load_script_options(script))
         situation = replace(situation, commit=snapshot.commit, pin_has=pin_has)
-    run_family: Family | None = evaluate_or_none(lambda: situation.family)
+    run_family = evaluate_or_none(lambda: situation.family)
     network = evaluate_or_none(lambda: situation.network)
     named = iter_file_findings(recipe, loaded.folder, run_family, network, rehearsing=rehearsing)
     found = (*named, *collect_findings(situation))

@@ -20,6 +20,7 @@ from lorabake.planning.compile import PATH_OPTIONS
 from lorabake.runs.index import FoundRun, run_path
 from lorabake.util.files import os_errors_as_messages, read_text
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.families.registry import find_family_of_run
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Forecast, LaunchPlan, Origin, Plan, Setting, Source, SubsetPlan
 
@@ -83,7 +84,7 @@ def _plan_from_compiled(run: FoundRun) -> Plan:
 
 
 def _build_plan(record: Record, train: dict[str, Any], block: dict[str, Any], root: Path) -> Plan:
-    sdxl = any(each.endswith("sdxl_train_network.py") for each in record.argv)
+    family = find_family_of_run(record.argv, train)
     counts = Forecast(
         train_samples=0,
         reg_samples=0,
@@ -96,8 +97,8 @@ def _build_plan(record: Record, train: dict[str, Any], block: dict[str, Any], ro
     subsets = cast("list[dict[str, Any]]", block.pop("subsets", []))
     return Plan(
         name=record.name,
-        family="sdxl" if sdxl else "sd2" if train.get("v2") else "sd15",
-        script="sdxl_train_network.py" if sdxl else "train_network.py",
+        family=family.name,
+        script=family.script,
         train=_make_settings(train, root),
         dataset=_make_settings(block, root),
         subsets=tuple(

@@ -6,28 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lorabake.util.files import exists, is_file, is_folder, read_text
-from lorabake_schemas.machine import BaseFacts, Family
+from lorabake_schemas.families.model_family import ModelFamily
+from lorabake_schemas.families.registry import get_family
+from lorabake_schemas.machine import BaseFacts
 from lorabake_schemas.recipe import Recipe
 
-# The tokenizers sd-scripts loads, by the names of their folders in tokenizer_cache_dir (strategy_base.py:59,
-# strategy_sd.py:17-18, strategy_sdxl.py:18-19 at the pin).
-_CLIP_L = "openai_clip-vit-large-patch14"
-TOKENIZER_FOLDERS: dict[Family, tuple[str, ...]] = {
-    "sd15": (_CLIP_L,),
-    "sd2": ("stabilityai_stable-diffusion-2",),
-    "sdxl": (_CLIP_L, "laion_CLIP-ViT-bigG-14-laion2B-39B-b160k"),
-}
 COMMIT_LIMIT = 1 << 10  # bytes; the digits of a commit take 40
 _TOKENIZER_FILES = ("vocab.json", "merges.txt")
 # [kohya] options that speak with the hub while the trainer runs (TN:1310, TU:4776).
 _ONLINE_OPTIONS = ("huggingface_repo_id", "resume_from_huggingface")
 
 
-def list_missing_tokenizers(cache_dir: Path, family: Family) -> tuple[str, ...]:
+def list_missing_tokenizers(cache_dir: Path, family: ModelFamily) -> tuple[str, ...]:
     """The tokenizer folders that sd-scripts would have to fetch into ``cache_dir``, by name."""
     return tuple(
         name
-        for name in TOKENIZER_FOLDERS[family]
+        for name in (encoder.tokenizer_cache for encoder in family.text_encoders)
         if not all(is_file(cache_dir / name / file) for file in _TOKENIZER_FILES)
     )
 
@@ -45,15 +39,9 @@ def can_run_offline(recipe: Recipe, base: BaseFacts | None, folder: Path) -> boo
         and (vae is None or exists(folder / vae))
         and cache is not None
         and family is not None
-        and not list_missing_tokenizers(folder / cache, family)
+        and not list_missing_tokenizers(folder / cache, get_family(family))
         and not any(recipe.kohya.get(name) for name in _ONLINE_OPTIONS)
     )
-
-
-def list_tokenizer_ids(family: Family) -> tuple[str, ...]:
-    """Where sd-scripts finds the family's tokenizers without a tokenizer_cache_dir: hub ids, and a folder in one."""
-    ids = (name.replace("_", "/", 1) for name in TOKENIZER_FOLDERS[family])
-    return tuple(f"{name}/tokenizer" if name.startswith("stabilityai/") else name for name in ids)
 
 
 def find_hub_snapshot(place: str, env: Mapping[str, str]) -> Path | None:

@@ -10,19 +10,19 @@ from typing import Literal, NamedTuple
 
 from lorabake.inputs import captions
 from lorabake.inputs.folders import GLOB_EXTENSIONS, file_stem, list_folder
-from lorabake.inputs.hub import TOKENIZER_FOLDERS, find_hub_snapshot, list_tokenizer_ids
+from lorabake.inputs.hub import find_hub_snapshot
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
 from lorabake.util.fact_cache import is_file_stamp
 from lorabake.util.hashing import Digests, FileHasher, FileSet
 from lorabake_schemas.caches import (
     CACHE_INFO_FILE,
-    cache_suffix,
     find_missized_images,
     find_reused_caches,
     match_size_caches,
     text_cache_name,
 )
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.messages import escape_undecodable
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Concept, Recipe, Regularization
@@ -111,17 +111,17 @@ def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
         *(("base_weights", at, str(name)) for at, name in enumerate(several if isinstance(several, tuple) else ())),
     ]
     places = _resolve_paths(of, list_recipe_paths(recipe))
-    asked = list[Input]()
+    asked, encoders = list[Input](), get_family(of.plan.family).text_encoders
     for role, index, name in named:
         if name is not None:
             kind: InputKind = "missing" if name in places else "hub"
             asked.append(Input(role=role, index=index, name=name, place=places.get(name, name), kind=kind))
     if tokenizers:
-        for index, folder in enumerate(TOKENIZER_FOLDERS[of.plan.family]):
-            place = f"{places[tokenizers]}/{folder}"
+        for index, encoder in enumerate(encoders):
+            place = f"{places[tokenizers]}/{encoder.tokenizer_cache}"
             asked.append(Input(role="tokenizer", index=index, name=tokenizers, place=place, kind="missing"))
     else:
-        for index, name in enumerate(list_tokenizer_ids(of.plan.family)):
+        for index, name in enumerate(encoder.tokenizer_place for encoder in encoders):
             asked.append(
                 Input(role="tokenizer", index=index, name=name, place=name, kind="hub", endings=TOKENIZER_SUFFIXES)
             )
@@ -158,7 +158,7 @@ def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
 
 def _list_caches(folder: FolderFacts, plan: Plan) -> list[str]:
     """What lies beside the pictures that sd-scripts reads instead of them, or that misleads it, by name."""
-    suffix, found = cache_suffix(plan.family), set[str]()
+    suffix, found = get_family(plan.family).latent_cache_suffix, set[str]()
     if folder.caches:
         wrong = frozenset(find_missized_images(folder, suffix))
         givers = zip(folder.images, match_size_caches(folder, suffix), strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import cast
 
@@ -11,26 +12,25 @@ from lorabake.inputs.hub import list_missing_tokenizers
 from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, reason, unreadable_reason
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
 from lorabake.util.safetensors import SafetensorsHeader, can_run_code, find_checkpoint_problem, read_header
+from lorabake_schemas.families.model_family import ModelFamily
+from lorabake_schemas.families.registry import list_families
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.machine import Family
-from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.messages import Message, literal, msg
 from lorabake_schemas.recipe import Network, Recipe
 from lorabake_schemas.unjudged import evaluate_or_none
 
 RecipeKey = tuple[str, str]
 VAE_EXTENSIONS = (".safetensors", ".pt", ".ckpt", ".bin")
 _LORA_PATTERN = re.compile(r"^lora_(unet|te\d?)_")
-_SDXL_LORA_PATTERN = re.compile(r"^lora_(te[12]|unet_(input_blocks|middle_block|output_blocks))_")
-# A layer whose input is as wide as the text: 768 in SD 1.x, 1024 in SD 2.x.
+# A layer whose input is as wide as the text.
 _TEXT_WIDTH_PATTERN = re.compile(r"^lora_(unet_.*attn2_to_k|te_.*mlp_fc1)\.lora_down\.weight$")
-_FAMILY_BY_WIDTH: dict[int, Family] = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
 # What each kind of network calls its tensors (sd-scripts networks/lora.py, LyCORIS 4.1.3 modules).
 _NETWORK_MARKS = {"lora": ".lora_down.", "locon": ".lora_down.", "loha": ".hada_w1_", "lokr": ".lokr_w1"}
 _VAE_PREFIXES = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
 
 def iter_file_findings(
-    recipe: Recipe, folder: Path, family: Family | None, network: str | None, *, rehearsing: bool
+    recipe: Recipe, folder: Path, family: ModelFamily | None, network: str | None, *, rehearsing: bool
 ) -> Iterator[Finding]:
     """Every such file that sd-scripts would stop at minutes later, or pass over in silence.
 
@@ -92,7 +92,7 @@ def _as_tuple(names: object) -> tuple[object, ...]:
 
 
 def _find_problem(
-    where: RecipeKey, path: Path, family: Family | None, network: str | None
+    where: RecipeKey, path: Path, family: ModelFamily | None, network: str | None
 ) -> tuple[Message, Message] | None:
     """What is wrong with the file that this key names, and what to do."""
     problem: Message | None = None
@@ -124,7 +124,7 @@ def find_pickles(recipe: Recipe, folder: Path) -> tuple[tuple[RecipeKey, str], .
     return tuple((where, name) for where, name in named if name and can_run_code(folder / name))
 
 
-def _check_tokenizers(cache: str | None, folder: Path, family: Family) -> Iterator[Finding]:
+def _check_tokenizers(cache: str | None, folder: Path, family: ModelFamily) -> Iterator[Finding]:
     """sd-scripts fetches what is not in tokenizer_cache_dir, and keeps it there (strategy_base.py:54-71)."""
     lacking = list_missing_tokenizers(folder / cache, family) if cache else ()
     if cache and lacking:
@@ -143,7 +143,7 @@ def _check_tokenizers(cache: str | None, folder: Path, family: Family) -> Iterat
         )
 
 
-def find_lora_problem(path: Path, family: Family | None, network: str | None = None) -> Message | None:
+def find_lora_problem(path: Path, family: ModelFamily | None, network: str | None = None) -> Message | None:
     """Why a file cannot be the LoRA to go on from, None when it may be. Raises OSError."""
     if is_folder(path):
         return msg("{path} is a folder, not a LoRA file", path=path)
@@ -161,19 +161,22 @@ def _has_text_encoder(path: Path) -> bool:
     return any(name.startswith("lora_te") for name in names)
 
 
-def _find_mismatch(header: SafetensorsHeader, file: str, family: Family | None, network: str | None) -> Message | None:
+def _find_mismatch(
+    header: SafetensorsHeader, file: str, family: ModelFamily | None, network: str | None
+) -> Message | None:
     """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
     if not any(_LORA_PATTERN.match(name) for name in header.shapes):
         first = ", ".join(sorted(header.shapes)[:3]) or msg("none")
         return msg("{file} is not a LoRA that sd-scripts can read (its tensors: {tensors})", file=file, tensors=first)
     found = _detect_families(header)
     if family is not None and family not in found:
-        families = msg("{first} or {second}", first=found[0], second=found[1]) if len(found) > 1 else found[0]
+        names = (literal(each.name) for each in found)
+        families = reduce(lambda some, one: msg("{first} or {second}", first=some, second=one), names)
         return msg(
             "{file} is a LoRA for {families}, but the base model is {family}",
             file=file,
             families=families,
-            family=family,
+            family=family.name,
         )
     mark = _NETWORK_MARKS.get(network or "")
     if mark and not any(mark in name for name in header.shapes):
@@ -181,13 +184,14 @@ def _find_mismatch(header: SafetensorsHeader, file: str, family: Family | None, 
     return None
 
 
-def _detect_families(header: SafetensorsHeader) -> Sequence[Family]:
-    """The families whose layers these may be."""
-    if any(_SDXL_LORA_PATTERN.match(name) for name in header.shapes):
-        return ("sdxl",)
+def _detect_families(header: SafetensorsHeader) -> Sequence[ModelFamily]:
+    """The families whose layers these may be: those with names of their own, else by the width of the text."""
+    for family in list_families():
+        if any(name.startswith(f"lora_{module}") for name in header.shapes for module in family.lora.modules):
+            return (family,)
+    others = [family for family in list_families() if not family.lora.modules]
     widths = [shape[1] for name, shape in header.shapes.items() if _TEXT_WIDTH_PATTERN.match(name) and len(shape) > 1]
-    by_width = _FAMILY_BY_WIDTH.get(widths[0]) if widths else None
-    return (by_width,) if by_width else ("sd15", "sd2")
+    return [family for family in others if family.context_width in widths[:1]] or others
 
 
 def find_vae_problem(path: Path) -> Message | None:

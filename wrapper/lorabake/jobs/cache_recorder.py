@@ -25,7 +25,7 @@ from lorabake.runs.launch_request import LaunchRequest
 from lorabake.util.files import is_file
 from lorabake.util.hashing import Digests, FileHasher
 from lorabake_schemas.cache_origins import CacheKind, CacheOrigin, CacheSettings
-from lorabake_schemas.caches import cache_suffix, find_missizing_caches
+from lorabake_schemas.caches import find_missizing_caches
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.guide.defaults import resolve_family
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
@@ -232,7 +232,7 @@ def _iter_stale_files(of: CheckResult) -> Iterator[tuple[Path, dict[str, CacheKi
     """Folder by folder, what is in the way by name."""
     if of.recipe is None or of.base is None:
         return
-    suffix = cache_suffix(resolve_family(of.recipe, of.base))
+    suffix = resolve_family(of.recipe, of.base).latent_cache_suffix
     believed = of.recipe.kohya.get("cache_info") is not True
     for table, folders in (("concept", of.dataset.concepts), ("regularization", of.dataset.regularization)):
         for index, folder in enumerate(folders):

@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
 
 from PIL import Image
 
@@ -27,7 +26,7 @@ from lorabake.planning.buckets import bucket_assigner
 from lorabake.planning.forecast import forecast_run
 from lorabake_schemas.bucket_fit import BucketFit
 from lorabake_schemas.dataset import CaptionProblem, ImageFacts
-from lorabake_schemas.machine import Family
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, list_family_names
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Forecast
 
@@ -193,7 +192,9 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config_file", type=Path, required=True)
     parser.add_argument("--dataset_config", type=Path, required=True)
     parser.add_argument("--num_processes", type=int, default=1, help="what accelerate would be told")
-    parser.add_argument("--family", choices=get_args(Family), default="sd15", help="whose latent caches count")
+    parser.add_argument(
+        "--family", choices=list_family_names(), default=DEFAULT_FAMILY, help="whose latent caches count"
+    )
     parser.add_argument("--delay", type=float, default=0.0, help="seconds per step")
     return parser.parse_args(argv)
 

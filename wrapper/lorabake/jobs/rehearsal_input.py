@@ -16,8 +16,9 @@ from lorabake.planning.buckets import BucketRules
 from lorabake.planning.forecast import Schedule
 from lorabake.util.files import read_text
 from lorabake_schemas.bucket_fit import Size
-from lorabake_schemas.caches import cache_suffix, find_run_sizes
+from lorabake_schemas.caches import find_run_sizes
 from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family
 from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import msg
 
@@ -119,7 +120,7 @@ def flatten_sections(config: Table) -> dict[str, object]:
 
 
 def read_rehearsal(
-    config_file: Path, dataset_config: Path, num_processes: int = 1, family: Family = "sd15"
+    config_file: Path, dataset_config: Path, num_processes: int = 1, family: Family = DEFAULT_FAMILY
 ) -> Rehearsal:
     """Both files; relative paths in them count from the working directory, as in sd-scripts.
 
@@ -131,7 +132,8 @@ def read_rehearsal(
     dataset = load_compiled(dataset_config)
     general = _read_tables({"general": [dataset.get("general", {})]}, "general")[0]
     blocks = tuple(
-        _read_block(table, general, flat, cache_suffix(family)) for table in _read_tables(dataset, "datasets")
+        _read_block(table, general, flat, get_family(family).latent_cache_suffix)
+        for table in _read_tables(dataset, "datasets")
     )
     return Rehearsal(
         blocks,

@@ -10,8 +10,9 @@ from typing import Literal
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.bucket_fit import BucketFit, SubsetFits
 from lorabake_schemas.cache_origins import CacheKind, CacheOrigin, CacheSettings
-from lorabake_schemas.caches import cache_suffix, get_header_size, latent_cache_name, text_cache_name
+from lorabake_schemas.caches import get_header_size, latent_cache_name, text_cache_name
 from lorabake_schemas.dataset import CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.plan import Plan, Setting, SubsetPlan
 
 FULL_PRECISION = "fp32"
@@ -163,7 +164,7 @@ def _run_precision(plan: Plan) -> str:
 def _iter_latent_caches(
     plan: Plan, under: CacheSettings, folder: FolderFacts, fits: SubsetFits
 ) -> Iterator[ExpectedCache]:
-    suffix, there = cache_suffix(plan.family), frozenset(folder.caches)
+    suffix, there = get_family(plan.family).latent_cache_suffix, frozenset(folder.caches)
     for image, fit in _iter_trained_images(folder, fits):
         name = latent_cache_name(image.name, fit.size, suffix, there)
         yield ExpectedCache(name, image.name, CacheOrigin("", under, fit.size, fit.bucket, fit.resized))

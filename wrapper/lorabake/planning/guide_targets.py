@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lorabake_schemas.machine import Family
+from lorabake_schemas.families.model_family import GuideValue, ModelFamily
 from lorabake_schemas.plan import ConceptShare, Forecast, GuideTarget
 from lorabake_schemas.recipe import RecipeKind
 
 STYLE_TARGET_STEPS = 4000
 
 
-def target_exposures(kind: RecipeKind, family: Family) -> tuple[int, str]:
+def target_exposures(kind: RecipeKind, family: ModelFamily) -> GuideValue[int]:
     """How often the guide wants each picture seen, and the rule that says so (F4): styles less, SDXL half."""
     if kind == "style":
-        return 35, "G8.5"
-    return (50, "G4.33") if family == "sdxl" else (100, "G4.32")
+        return GuideValue(35, "G8.5")
+    return family.guide.exposures
 
 
-def with_guide_targets(counted: Forecast, kind: RecipeKind, family: Family, *, adaptive: bool) -> Forecast:
+def with_guide_targets(counted: Forecast, kind: RecipeKind, family: ModelFamily, *, adaptive: bool) -> Forecast:
     """The forecast with the guide's marks beside it."""
     return counted.model_copy(update={"marks": list_guide_targets(counted, kind, family, adaptive=adaptive)})
 
 
 def list_guide_targets(
-    counted: Forecast, kind: RecipeKind, family: Family, *, adaptive: bool
+    counted: Forecast, kind: RecipeKind, family: ModelFamily, *, adaptive: bool
 ) -> tuple[GuideTarget, ...]:
     """Exposures of the concept with the most pictures, and steps: 2000 for anything (G5.2), about 4000 for a style
     unless an adaptive optimizer trains it (GC.19)."""

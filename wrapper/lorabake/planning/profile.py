@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.guide.defaults import (
     is_multi_concept,
     resolve_family,
@@ -11,7 +12,7 @@ from lorabake_schemas.guide.defaults import (
     resolve_optimizer,
     resolve_scheduler,
 )
-from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.machine import BaseFacts, MachineFacts
 from lorabake_schemas.recipe import NetworkType, Recipe, RecipeKind, TagStyle
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive
 
@@ -24,7 +25,7 @@ class Profile:
     not say. ``scheduler`` None means that the optimizer or [kohya] lr_scheduler_type brings its own.
     """
 
-    family: Family
+    family: ModelFamily
     kind: RecipeKind
     optimizer: str
     network: NetworkType
@@ -48,10 +49,6 @@ class Profile:
     @property
     def lycoris(self) -> bool:
         return self.network != "lora"
-
-    @property
-    def sdxl(self) -> bool:
-        return self.family == "sdxl"
 
 
 def build_profile(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Profile:

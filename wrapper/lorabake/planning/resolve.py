@@ -31,10 +31,11 @@ from lorabake.planning.settings_run import (
 )
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.bucket_fit import Size
-from lorabake_schemas.caches import cache_suffix, find_run_sizes
+from lorabake_schemas.caches import find_run_sizes
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
+from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.guide.defaults import find_schedule_override, get_default_precision, resolve_scheduler
-from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, MachineFacts, Precision
+from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts, Precision
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
 from lorabake_schemas.recipe import Recipe
@@ -81,8 +82,8 @@ def resolve_plan(
     counted = forecast_from_counts(held, _make_schedule(recipe, train, launch.num_processes))
     return Plan(
         name=recipe.name,
-        family=profile.family,
-        script="sdxl_train_network.py" if profile.sdxl else "train_network.py",
+        family=profile.family.name,
+        script=profile.family.script,
         train=train,
         dataset=data,
         subsets=blocks,
@@ -121,9 +122,9 @@ def _save_interval_settings(recipe: Recipe, counted: Forecast) -> tuple[Setting,
     return choose("save_every_n_epochs", given, default, default_by_guide("G4.37"))
 
 
-def image_size_reader(recipe: Recipe, family: Family) -> SizeReader:
+def image_size_reader(recipe: Recipe, family: ModelFamily) -> SizeReader:
     """The sizes sd-scripts will take, which are not always those of the files (left-over latent caches, WebP)."""
-    return partial(find_run_sizes, suffix=cache_suffix(family), cache_info=recipe.kohya.get("cache_info") is True)
+    return partial(find_run_sizes, suffix=family.latent_cache_suffix, cache_info=recipe.kohya.get("cache_info") is True)
 
 
 def _dataset_block(

@@ -8,7 +8,7 @@ from lorabake.planning.profile import Profile
 from lorabake.planning.repeats import balance_repeats
 from lorabake.planning.setting_sources import FROM_RECIPE, choose, default_by_guide, fixed, forced_by
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
-from lorabake_schemas.guide.defaults import count_leading_tags, is_shuffled, list_leading_tags, resolve_native_side
+from lorabake_schemas.guide.defaults import count_leading_tags, default_resolution, is_shuffled, list_leading_tags
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularization, Train
@@ -17,7 +17,7 @@ from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularization, T
 def dataset_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
     """The ``[[datasets]]`` level."""
     train = recipe.train
-    resolution, rule = default_resolution(recipe, profile)
+    resolution, rule = default_resolution(recipe, profile.family)
     sides = train.resolution or resolution
     low, high = (sides, sides) if isinstance(sides, int) else (min(sides), max(sides))
     return (
@@ -40,17 +40,11 @@ def _batch_size_rule(profile: Profile) -> str:
     return "G6.2" if profile.multi else "G7.24" if profile.network == "dylora" else "G4.24"
 
 
-def default_resolution(recipe: Recipe, profile: Profile) -> tuple[int, str]:
-    """Never above the model's native size, where the recipe or the model's name tells it (G4.59)."""
-    size, rule = (1024, "G4.58") if profile.sdxl else (768, "G4.57")
-    native = resolve_native_side(recipe)
-    return (native // 64 * 64, "G4.59") if native and native < size else (size, rule)
-
-
 def _default_max_bucket(resolution: int, profile: Profile) -> tuple[int, Source]:
     """2048 for SDXL at its own size, else the next multiple of 64 from 1.25 times the resolution (F7)."""
-    if profile.sdxl and resolution >= 1024:
-        return max(2048, resolution), default_by_guide("G4.65")
+    limit = profile.family.guide.bucket_limit
+    if limit and resolution >= profile.family.guide.resolution.value:
+        return max(limit.value, resolution), default_by_guide(limit.rule)
     return -(-resolution * 5 // 256) * 64, default_by_guide("G4.63")
 
 

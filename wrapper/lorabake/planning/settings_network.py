@@ -18,11 +18,10 @@ from lorabake_schemas.guide.defaults import CONV_RANK, DYLORA_BLOCK_SIZE, DYLORA
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Network
-from lorabake_schemas.sd_scripts import LYCORIS_PRESETS_BROKEN_ON_SD1, RANK_DROPOUT_ALGORITHMS
+from lorabake_schemas.sd_scripts import RANK_DROPOUT_ALGORITHMS
 
 CONVOLUTION_ALGORITHMS = ("locon", "loha", "lokr", "dylora", "glora", "diag-oft")
 ALPHA_IGNORED_BY = ("ia3", "diag-oft")  # S33
-FULL_PRESET_FILE = "lycoris-preset-full-sd15.toml"
 IA3_PRESET_FILE = "lycoris-preset-ia3.toml"
 
 
@@ -84,7 +83,8 @@ def default_rank(profile: Profile) -> tuple[int, Source]:
         return 32, default_by_guide("G8.2")
     if profile.network == "locon":
         return 32, default_by_guide("G7.14")
-    return (16, default_by_guide("G4.76")) if profile.sdxl else (32, default_by_guide("G4.70"))
+    rank, rule = profile.family.guide.rank
+    return rank, default_by_guide(rule)
 
 
 def _default_alpha(rank: int, profile: Profile) -> tuple[float | None, Source]:
@@ -96,7 +96,7 @@ def _default_alpha(rank: int, profile: Profile) -> tuple[float | None, Source]:
     if profile.lycoris:
         rule = {"loha": "G7.18", "dylora": "G7.22"}.get(profile.network, "G7.15")
         return rank / 2, default_by_guide(rule)
-    return float(rank), default_by_guide("G4.76" if profile.sdxl else "G4.72")
+    return float(rank), default_by_guide(profile.family.guide.alpha_rule)
 
 
 def _lora_arguments(network: Network) -> dict[str, tuple[object, Source]]:
@@ -167,8 +167,9 @@ def _choose_preset(network: Network, profile: Profile) -> tuple[str, Source] | N
         return PurePath(network.preset).name, FROM_RECIPE
     if network.preset == "ia3" or (profile.network == "ia3" and network.preset is None):
         return IA3_PRESET_FILE, forced_by("S35", msg("LyCORIS' ia3 preset matches no layer"))
-    if not profile.sdxl and network.preset in {None, *LYCORIS_PRESETS_BROKEN_ON_SD1[:1]}:
-        return FULL_PRESET_FILE, forced_by(
+    replacement = profile.family.full_preset_file
+    if replacement and network.preset in {None, "full"}:
+        return replacement, forced_by(
             "S35", msg("preset full crashes LyCORIS 4 on SD1.5; this file trains the same layers")
         )
     return (network.preset, FROM_RECIPE) if network.preset else ("full", default_by_guide("G4.23"))

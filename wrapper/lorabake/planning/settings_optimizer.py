@@ -98,7 +98,8 @@ def _learning_rate_settings(train: Train, profile: Profile) -> tuple[Setting, ..
 def _default_adam_rates(profile: Profile) -> tuple[float, float, str]:
     if profile.network == "ia3":
         return 5e-3, 5e-3, "G7.27"
-    return (4e-4, 4.5e-4, "G4.67") if profile.sdxl else (1e-4, 5e-5, "G4.66")
+    guide = profile.family.guide
+    return guide.adam_unet_lr.value, guide.adam_text_encoder_lr, guide.adam_unet_lr.rule
 
 
 def _scheduler_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
@@ -110,19 +111,12 @@ def _scheduler_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
             *choose("lr_warmup_steps", train.lr_warmup_steps),
             *choose("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles),
         )
-    warm_up = (
-        None
-        if name in SCHEDULERS_WITHOUT_WARMUP or profile.optimizer == NO_WARMUP_OPTIMIZER
-        else 0.2
-        if profile.sdxl
-        else 0.1
-    )
+    warm_up, rule = profile.family.guide.warmup
+    none = name in SCHEDULERS_WITHOUT_WARMUP or profile.optimizer == NO_WARMUP_OPTIMIZER
     restarts = 3 if name == "cosine_with_restarts" else None
     return (
         *choose("lr_scheduler", train.lr_scheduler, name, default_by_guide("G4.42" if profile.adaptive else "G4.43")),
-        *choose(
-            "lr_warmup_steps", train.lr_warmup_steps, warm_up, default_by_guide("G4.55" if profile.sdxl else "G4.54")
-        ),
+        *choose("lr_warmup_steps", train.lr_warmup_steps, None if none else warm_up, default_by_guide(rule)),
         *choose("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles, restarts, default_by_guide("G4.56")),
     )
 

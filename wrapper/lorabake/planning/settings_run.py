@@ -23,14 +23,18 @@ OUTPUT_DIR, LOGGING_DIR, PROMPTS_FILE = "output", "tensorboard", "prompts.txt"
 
 
 def base_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
-    """The model and what kind of model it is. clip_skip means nothing to SDXL (S23)."""
-    base = recipe.base
-    clip_skip = 2 if profile.family == "sd15" and profile.tags == "danbooru" else None
+    """The model and what kind of model it is."""
+    base, family = recipe.base, profile.family
+    clip_skip = family.guide.anime_clip_skip if profile.tags == "danbooru" else None
     return (
         *choose("pretrained_model_name_or_path", base.model),
         *choose("vae", base.vae),
         *choose("tokenizer_cache_dir", base.tokenizer_cache_dir),
-        *(fixed("v2", True, default_by_guide("G4.10")) if profile.family == "sd2" else ()),
+        *(
+            setting
+            for option, (value, rule) in family.script_options.items()
+            for setting in fixed(option, value, default_by_guide(rule))
+        ),
         *(
             choose(
                 "v_parameterization",
@@ -51,7 +55,11 @@ def base_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
             if profile.zero_terminal_snr
             else ()
         ),
-        *(() if profile.sdxl else choose("clip_skip", base.clip_skip, clip_skip, default_by_guide("G4.91"))),
+        *(
+            ()
+            if "clip_skip" in family.ignored_options
+            else choose("clip_skip", base.clip_skip, clip_skip, default_by_guide("G4.91"))
+        ),
         *_token_length_settings(recipe.train),
     )
 
@@ -69,7 +77,8 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
     train = recipe.train
     precision = get_default_precision("cuda" if profile.cuda else "cpu")
     why = default_by_guide("G4.14") if profile.cuda else by_hardware(msg("no NVIDIA GPU, so float32 on the CPU"))
-    checkpoint = True if profile.sdxl or 0 < profile.gpu_memory_mib < LARGE_GPU_MIB else None
+    family = profile.family
+    checkpoint = True if family.guide.gradient_checkpointing or 0 < profile.gpu_memory_mib < LARGE_GPU_MIB else None
     chosen = train.mixed_precision or precision
     return (
         *choose("mixed_precision", train.mixed_precision, precision, why),
@@ -77,7 +86,7 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
         *_attention_settings(train.attention, attention, deterministic=bool(recipe.launch.deterministic)),
         *_flag_settings(train.gradient_checkpointing, "gradient_checkpointing", checkpoint, default_by_guide("G4.92")),
         *_flag_settings(
-            train.no_half_vae, "no_half_vae", (profile.sdxl and chosen == "fp16") or None, forced_by("S21")
+            train.no_half_vae, "no_half_vae", (family.vae_needs_float32 and chosen == "fp16") or None, forced_by("S21")
         ),
         *_flag_settings(
             train.cache_latents,

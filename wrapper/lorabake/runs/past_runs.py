@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from lorabake.util.files import is_folder, open_file, parse_json, read_json, read_toml
 from lorabake_schemas.base import parse_lenient
-from lorabake_schemas.machine import Family, MachineFacts
+from lorabake_schemas.families.registry import find_family_of_run
+from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.past_runs import PastRun, StepTiming
 
 RUN_LIMIT = 20  # runs that are looked at
@@ -58,7 +59,9 @@ def _read_run(record: Table, root: Path) -> PastRun | None:
         block = next(iter(cast("list[Table]", dataset["datasets"])))
         options = {**_plain_options(train), **_plain_options(block)}
         argv = [str(each) for each in cast("Sequence[object]", record.get("argv") or ())]
-        return PastRun(root.name, _detect_family(train, argv), machine, _count_processes(argv), options, stretches)
+        return PastRun(
+            root.name, find_family_of_run(argv, train).name, machine, _count_processes(argv), options, stretches
+        )
     except (OSError, ValueError, ValidationError, LookupError, TypeError, StopIteration, AttributeError):
         return None
 
@@ -70,12 +73,6 @@ def _plain_options(table: Table) -> dict[str, object]:
         for key, value in table.items()
         if key != "subsets"
     }
-
-
-def _detect_family(train: Table, argv: Sequence[str]) -> Family:
-    if any(each.endswith("sdxl_train_network.py") for each in argv):
-        return "sdxl"
-    return "sd2" if train.get("v2") else "sd15"
 
 
 def _count_processes(argv: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import DatasetLevel, Option, OptionSnapshot
 from lorabake_schemas.plan import Script
 from lorabake_schemas.versions import (
@@ -22,12 +23,11 @@ OPTION_TRAITS: tuple[OptionTrait, ...] = get_args(OptionTrait)
 
 def diff_options(here: OptionSnapshot, there: OptionSnapshot) -> CommitDifference:
     """From ``here`` to ``there``."""
-    scripts: tuple[Script, ...] = get_args(Script)
     levels: tuple[DatasetLevel, ...] = get_args(DatasetLevel)
     return CommitDifference(
         commit=here.commit,
         against=there.commit,
-        scripts=tuple(_diff_script(script, here.of(script), there.of(script)) for script in scripts),
+        scripts=tuple(_diff_script(script, here.of(script), there.of(script)) for script in list_scripts()),
         dataset=tuple(_diff_level(level, here, there) for level in levels),
     )
 

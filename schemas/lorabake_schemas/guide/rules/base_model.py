@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.families.known_models import is_stock_model
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.guide.defaults import resolve_native_side
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import msg
-
-FAMILY_NAMES = {"sd15": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL"}
 
 
 @rule(
@@ -38,7 +37,7 @@ def pickled_model(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.rehearsing or situation.base.problem:  # no model is loaded, or it is an error anyway
         return
     for where, file in situation.pickles:
-        if where == ("base", "model") and situation.family != "sdxl":  # model_util.py:980
+        if where == ("base", "model") and situation.family.runs_pickles:
             said = msg("{file} is a pickle: sd-scripts runs any program it contains", file=file)
         else:  # torch.load without weights_only, True since PyTorch 2.6
             said = msg("{file} is a pickle: PyTorch older than 2.6 runs any program it contains", file=file)
@@ -56,7 +55,7 @@ def missing_precision_variant(situation: RuleContext) -> Iterator[RuleHit]:
     if plan is None or base.kind != "folder" or situation.rehearsing:
         return
     precision = plan.value("mixed_precision")
-    if situation.family == "sdxl" and precision == "fp16":  # sdxl_train_util.py:86; SD1.x asks for none (TU:5540)
+    if situation.family.wants_fp16_files and precision == "fp16":
         if not base.fp16_files:
             yield RuleHit(
                 ("base", "model"),
@@ -71,7 +70,7 @@ def missing_precision_variant(situation: RuleContext) -> Iterator[RuleHit]:
                 precision=str(precision),
             ),
             msg('use a single .safetensors file, or write mixed_precision = "fp16" under [train]')
-            if situation.family == "sdxl" and base.fp16_files
+            if situation.family.wants_fp16_files and base.fp16_files
             else msg("use a single .safetensors file"),
         )
 
@@ -82,7 +81,7 @@ def wrong_family(situation: RuleContext) -> Iterator[RuleHit]:
     if said and found and said != found:
         yield RuleHit(
             ("base", "family"),
-            msg("the recipe sets {said}, but the model file is {found}", said=said, found=FAMILY_NAMES[found]),
+            msg("the recipe sets {said}, but the model file is {found}", said=said, found=get_family(found).label),
             msg('write family = "{found}", or remove it', found=found),
         )
     elif not said and not found and not situation.base.problem:
@@ -103,7 +102,7 @@ def wrong_prediction_type(situation: RuleContext) -> Iterator[RuleHit]:
         )
         fix = msg("write v_prediction = {value}, or remove it", value=str(found).lower())
         yield RuleHit(("base", "v_prediction"), by_v if found else by_noise, fix)
-    elif situation.family == "sd2" and said is None and found is None and not situation.base.problem:
+    elif situation.family.has_both_predictions and said is None and found is None and not situation.base.problem:
         yield RuleHit(
             ("base", "model"),
             msg("SD 2.x models exist with and without v-prediction, and this file does not show which it is"),
@@ -132,10 +131,11 @@ def terminal_snr_without_v_prediction(situation: RuleContext) -> Iterator[RuleHi
 
 @rule("S23", HINT, "SDXL training does not use clip_skip; SD2 does, though its models already leave out a layer.")
 def unsuitable_clip_skip(situation: RuleContext) -> Iterator[RuleHit]:
-    if situation.recipe.base.clip_skip is None or situation.family == "sd15":
+    family = situation.family
+    if situation.recipe.base.clip_skip is None or family.guide.anime_clip_skip:
         return
     where, fix = ("base", "clip_skip"), msg("remove the line")
-    if situation.family == "sdxl":
+    if "clip_skip" in family.ignored_options:
         yield RuleHit(where, msg("clip_skip has no effect on SDXL and is ignored"), fix)
     else:
         said = msg("sd-scripts applies clip_skip to Stable Diffusion 2.x, but warns of bad results")
@@ -153,9 +153,9 @@ def resolution_above_native(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("G4.61", WARNING, "SDXL was trained at 1024 and loses quality below it.", unless="it is a quick trial")
 def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
-    sides = situation.recipe.train.resolution
-    smallest = sides if isinstance(sides, int) else min(sides) if sides else 1024
-    if situation.family == "sdxl" and smallest < 1024:
+    sides, least = situation.recipe.train.resolution, situation.family.guide.least_resolution
+    smallest = sides if isinstance(sides, int) else min(sides) if sides else least
+    if least and smallest and smallest < least:
         said = msg("{side} is below the native resolution of SDXL", side=smallest)
         yield RuleHit(("train", "resolution"), said, msg("write resolution = 1024, or remove it"))
 
@@ -169,7 +169,7 @@ def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
 def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
     unknown = resolve_native_side(situation.recipe) is None and situation.recipe.train.resolution is None
-    if situation.family == "sd15" and base.tags == "danbooru" and unknown:
+    if situation.family.guide.anime_resolution and base.tags == "danbooru" and unknown:
         yield RuleHit(
             ("base", "tags"),
             msg("this SD1.5 anime model is trained at 768, but most of them were made at 640"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from lorabake_schemas.cache_origins import StaleCache
-from lorabake_schemas.caches import cache_suffix, find_missized_images
+from lorabake_schemas.caches import find_missized_images
 from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.guide.registry import ERROR, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_names
@@ -24,7 +24,7 @@ CACHE_OPTIONS = {"latents": "cache_latents_to_disk", "text": "cache_text_encoder
 def wrong_cached_size(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.kohya.get("cache_info") is True:
         return
-    suffix = cache_suffix(situation.family)
+    suffix = situation.family.latent_cache_suffix
     for where, folder in iter_folders(situation):
         wrong = find_missized_images(folder, suffix)
         if wrong:

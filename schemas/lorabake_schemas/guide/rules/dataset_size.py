@@ -14,7 +14,7 @@ MAX_USUAL_IMAGES = 50  # the upper end of what the guide calls usual for anythin
 
 def get_image_targets(situation: RuleContext) -> tuple[int, int]:
     """The least and the recommended number of pictures (G1.2, G1.4)."""
-    return (12, 20) if situation.family == "sdxl" else (15, 30)
+    return situation.family.guide.images
 
 
 @rule(

@@ -130,7 +130,7 @@ def _suggest_option(name: str, situation: RuleContext) -> Message:
 
 def _format_unknown_option(name: str, situation: RuleContext) -> Message:
     family = evaluate_or_none(lambda: situation.family)
-    script = "sdxl_train_network.py" if family == "sdxl" else "train_network.py" if family else "sd-scripts"
+    script = family.script if family else "sd-scripts"
     if situation.commit is None:
         return msg("{script} in this version of sd-scripts has no option {name}", script=script, name=name)
     commit = situation.commit[:12]

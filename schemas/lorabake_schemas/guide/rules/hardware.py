@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.guide.defaults import resolve_native_side
+from lorabake_schemas.guide.defaults import default_resolution
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg, nmsg
 from lorabake_schemas.sd_scripts import needs_bitsandbytes
@@ -13,8 +13,7 @@ from lorabake_schemas.sd_scripts import needs_bitsandbytes
 @rule("S15", ERROR, "sd-scripts asserts that the resolution lies within the bucket limits, after loading the model.")
 def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
-    native = resolve_native_side(situation.recipe) or 1024
-    sides = train.resolution or min(native // 64 * 64, 1024 if situation.family == "sdxl" else 768)
+    sides = train.resolution or default_resolution(situation.recipe, situation.family).value
     low, high = (sides, sides) if isinstance(sides, int) else (min(sides), max(sides))
     if train.enable_bucket is False:
         return
@@ -31,7 +30,7 @@ def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
             msg("max_bucket_reso {side} is below the resolution {high}", side=train.max_bucket_reso, high=high),
             msg("write {high} or more, or remove it", high=high),
         )
-    unit = 32 if situation.family == "sdxl" else 64
+    unit = situation.family.size_step
     if step % unit:
         said = msg("bucket_reso_steps {step} is not divisible by {unit}", step=step, unit=unit)
         yield RuleHit(("train", "bucket_reso_steps"), said, msg("write {number}", number=unit))

@@ -9,7 +9,6 @@ from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, R
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.sd_scripts import (
     LYCORIS_PRESETS,
-    LYCORIS_PRESETS_BROKEN_ON_SD1,
     RANK_DROPOUT_ALGORITHMS,
     is_adaptive,
 )
@@ -90,7 +89,7 @@ def broken_preset(situation: RuleContext) -> Iterator[RuleHit]:
             msg('"{preset}" is not a LyCORIS preset', preset=preset),
             msg("write one of {names}, or the path of a .toml file", names=", ".join(LYCORIS_PRESETS)),
         )
-    elif preset in LYCORIS_PRESETS_BROKEN_ON_SD1[1:] and situation.family != "sdxl":
+    elif preset in situation.family.broken_presets:
         yield RuleHit(
             ("network", "preset"),
             msg('LyCORIS crashes on SD1.5 with "{preset}" (duplicated lora name)', preset=preset),
