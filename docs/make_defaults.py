@@ -19,6 +19,7 @@ from lorabake.analysis.check import ATTENTION_NOT_PROBED
 from lorabake.analysis.explain import list_network_args
 from lorabake.planning.resolve import resolve_plan
 from lorabake_schemas.dataset import CaptionFacts, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.guide.default_values import (
     DEFAULTS_FILE,
     FAMILIES,
@@ -98,7 +99,7 @@ def list_examples(also: str = "") -> list[Example]:
 def plan_example(example: Example) -> Plan:
     """On a GPU of 12 GB, with 30 square images of each concept."""
     recipe = build_recipe(example)
-    side = 1024 if example.family == "sdxl" else 768
+    side = get_family(example.family).guide.resolution.value
     images = tuple(ImageFacts(f"{n}.png", side, side, mode="RGB", caption=CaptionFacts("a")) for n in range(IMAGES))
     facts = DatasetFacts(
         tuple(FolderFacts(each.images, images) for each in recipe.concept),

@@ -1,8 +1,11 @@
 """What a LoRA file tells of itself, and what this machine knows of it: what `lorabake inspect --json` prints."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from pydantic import PlainValidator, WithJsonSchema
+
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf, check_choice
+from lorabake_schemas.families.registry import list_lora_families
 from lorabake_schemas.record import RunStatus
 
 # lora: by sd-scripts or a tool that names tensors as it does. other-lora: one that names them otherwise (PEFT,
@@ -11,11 +14,21 @@ FileKind = Literal[
     "lora", "other-lora", "checkpoint", "unet", "vae", "text-encoder", "controlnet", "embedding", "pickle", "unknown",
     "unreadable",
 ]  # fmt: skip
-# sd15, sd2 and sdxl are what lorabake trains; the others it only recognises.
-ModelFamily = Literal["sd15", "sd2", "sdxl", "sd3", "flux", "lumina", "hunyuan-image", "anima"]
 Algorithm = Literal["lora", "locon", "loha", "lokr", "glora", "full", "diag-oft", "boft", "ia3", "norm"]
 MetadataScalar = bool | int | float | EscapedText
 MetadataGroup = Literal["network", "base", "training", "noise", "data", "saving", "other"]
+
+
+def _check_family(value: object) -> str:
+    return check_choice(value, [family.name for family in list_lora_families()])
+
+
+# The name of a LoraFamily.
+LoraFamilyName = Annotated[
+    str,
+    PlainValidator(_check_family),
+    WithJsonSchema({"type": "string", "enum": [family.name for family in list_lora_families()]}),
+]
 
 
 class MetadataValue(StrictModel):
@@ -168,7 +181,7 @@ class Inspection(StrictModel):
     size: int | None = None
     kind: FileKind
     what: MessageText
-    family: ModelFamily | None = None
+    family: LoraFamilyName | None = None
     network: LoraNetwork | None = None
     base: BaseModelInfo | None = None
     values: TupleOf[MetadataValue] = ()

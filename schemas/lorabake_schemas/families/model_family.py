@@ -84,6 +84,15 @@ class LoraSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoraFamily:
+    """A family whose LoRAs can be recognized."""
+
+    name: str
+    label: str
+    lora: LoraSigns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuickstartNeeds:
     """What the quickstart takes of memory and disk, and of time on two CPU cores. Not ``offered`` on the command line
     where no recipe of the family is shipped to continue with."""
@@ -95,8 +104,8 @@ class QuickstartNeeds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFamily:
-    """One family. How its base models look, how sd-scripts trains them, what the guide recommends.
+class ModelFamily(LoraFamily):
+    """A family that can be trained. How its base models look, how sd-scripts trains them, what the guide recommends.
 
     Base models: ``context_width`` is the width of the text that the UNet attends to; ``text_encoder_prefix`` starts
     names of tensors that only checkpoints of this family have. ``native_sides`` are the sides of the original models
@@ -113,14 +122,11 @@ class ModelFamily:
     ``full_preset_file`` replaces "full" where that is another one. Both files are in vendor/.
     """
 
-    name: str
-    label: str
     script: str
     text_encoders: tuple[TextEncoder, ...]
     context_width: int
     text_encoder_prefix: str
     native_sides: Mapping[str, int] = field(hash=False)
-    lora: LoraSigns
     guide: GuideValues
     quickstart: QuickstartNeeds
     latent_cache_suffix: str

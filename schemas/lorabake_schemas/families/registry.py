@@ -9,7 +9,8 @@ from pkgutil import iter_modules
 from types import MappingProxyType
 
 from lorabake_schemas import families
-from lorabake_schemas.families.model_family import ModelFamily
+from lorabake_schemas.families.model_family import LoraFamily, ModelFamily
+from lorabake_schemas.families.recognized import RECOGNIZED
 
 DEFAULT_FAMILY = "sd15"  # where neither the recipe nor the model tells
 
@@ -25,6 +26,11 @@ def _load_families() -> Mapping[str, ModelFamily]:
 def list_families() -> tuple[ModelFamily, ...]:
     """All of them, by name."""
     return tuple(_load_families().values())
+
+
+def list_lora_families() -> tuple[LoraFamily, ...]:
+    """Those as well that are only recognized in a LoRA."""
+    return (*list_families(), *RECOGNIZED)
 
 
 def list_family_names() -> tuple[str, ...]:

@@ -11,17 +11,11 @@ from typing import cast
 from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, parse_json, read_text, reason
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
 from lorabake.util.safetensors import SafetensorsHeader, find_checkpoint_problem, read_header
-from lorabake_schemas.machine import BaseFacts, Family
+from lorabake_schemas.families.model_family import ModelFamily
+from lorabake_schemas.families.registry import find_family_by_context, list_families
+from lorabake_schemas.machine import BaseFacts
 from lorabake_schemas.messages import Message, literal, msg
 
-# A prefix that only this family's checkpoints have, in the order sd-scripts' own loaders expect them (MU, SXU).
-_TEXT_ENCODER_PREFIXES: tuple[tuple[str, Family], ...] = (
-    ("conditioner.embedders.1.", "sdxl"),
-    ("cond_stage_model.model.", "sd2"),
-    ("cond_stage_model.transformer.", "sd15"),
-)
-# Width of the text that the UNet attends to, and which family has it.
-_FAMILY_BY_CONTEXT_DIM: dict[int, Family] = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
 _CONTEXT_KEY_PATTERN = re.compile(r"^model\.diffusion_model\..*\.attn2\.to_k\.weight$")
 _LORA_KEY_PATTERN = re.compile(
     r"lora_down|lora_up|lora_A\.|lora_B\.|hada_w|lokr_w|oft_diag|oft_blocks|^lora_(unet|te)|\.dora_scale$"
@@ -45,7 +39,7 @@ CONFIG_LIMIT = 1 << 20  # bytes; the configurations of diffusers take a thousand
 _SUPPORTED = msg("lorabake trains on SD1.5, SD2 and SDXL")
 
 
-def inspect_base_model(model: str, base_dir: Path, declared_family: Family | None = None) -> BaseFacts:
+def inspect_base_model(model: str, base_dir: Path, declared_family: str | None = None) -> BaseFacts:
     """Facts about the base model a recipe names; ``model`` is relative to ``base_dir`` unless absolute.
 
     A file or folder is looked at first; a hub id is only what cannot be a path here. ``declared_family`` is the
@@ -127,7 +121,7 @@ def _inspect_checkpoint(header: SafetensorsHeader) -> BaseFacts:
     zero_snr = True if "ztsnr" in header.shapes else None
     return BaseFacts(
         kind="file",
-        family=family,
+        family=family.name if family else None,
         v_prediction=v_prediction,
         zero_terminal_snr=zero_snr,
         merged=_find_merged_models(header.metadata),
@@ -147,15 +141,13 @@ def _find_merged_models(metadata: Mapping[str, str]) -> str | None:
     return _abbreviate_names(names) if names else _MERGE_RECIPE
 
 
-def _detect_family(header: SafetensorsHeader) -> tuple[Family | None, Message | None]:
+def _detect_family(header: SafetensorsHeader) -> tuple[ModelFamily | None, Message | None]:
     """The family, or in words what the file is instead."""
     names = header.shapes
     if any(_LORA_KEY_PATTERN.search(name) for name in names):
         return None, msg("this is a LoRA, not a base model; use the checkpoint it was trained on")
-    by_text: Family | None = next(
-        (each for prefix, each in _TEXT_ENCODER_PREFIXES if _any_starts_with(names, prefix)), None
-    )
-    by_unet = _FAMILY_BY_CONTEXT_DIM.get(
+    by_text = next((each for each in list_families() if _any_starts_with(names, each.text_encoder_prefix)), None)
+    by_unet = find_family_by_context(
         next((shape[-1] for name, shape in names.items() if _CONTEXT_KEY_PATTERN.match(name) and shape), 0)
     )
     if by_text and by_unet == by_text:
@@ -179,9 +171,9 @@ def _any_starts_with(names: Iterable[str], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def _incomplete_message(names: Iterable[str], by_text: Family | None, by_unet: Family | None) -> Message:
+def _incomplete_message(names: Iterable[str], by_text: ModelFamily | None, by_unet: ModelFamily | None) -> Message:
     if by_text and by_unet:
-        return msg("its text encoder is from {text}, but its UNet is from {unet}", text=by_text, unet=by_unet)
+        return msg("its text encoder is from {text}, but its UNet is from {unet}", text=by_text.name, unet=by_unet.name)
     if by_unet or _any_starts_with(names, "model.diffusion_model."):
         return msg("this is a UNet without a text encoder; sd-scripts needs the full checkpoint")
     if by_text:
@@ -201,30 +193,32 @@ def _inspect_folder(folder: Path) -> BaseFacts:
         return BaseFacts(kind="folder", problem=_missing_index_message(folder))
     pipeline = str(index.get("_class_name", "an unnamed pipeline"))
     unet = _read_json_object(folder / "unet" / "config.json") or {}
-    family = _FAMILY_BY_CONTEXT_DIM.get(_read_context_dim(unet))
+    family = find_family_by_context(_read_context_dim(unet))
     scheduler = _read_json_object(folder / "scheduler" / "scheduler_config.json") or {}
     prediction, zero_snr = scheduler.get("prediction_type"), scheduler.get("rescale_betas_zero_snr")
-    weights = [_list_weight_files(folder / part) for part in _list_required_parts(family)]
+    weights = [_list_weight_files(folder / part) for part in (family.folder_parts if family else ())]
     return BaseFacts(
         kind="folder",
-        family=family,
+        family=family.name if family else None,
         fp16_files=any(_is_fp16(name) for names in weights for name in names),
         plain_files=all(any(not _is_fp16(name) for name in names) for names in weights if names),
         v_prediction=prediction == "v_prediction" if isinstance(prediction, str) else None,
         zero_terminal_snr=zero_snr if isinstance(zero_snr, bool) else None,
-        text_layers=_count_text_layers(folder),
+        text_layers=_count_text_layers(folder, family),
         problem=_folder_problem(folder, pipeline, unet, family),
     )
 
 
-def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], family: Family | None) -> Message | None:
+def _folder_problem(
+    folder: Path, pipeline: str, unet: Mapping[str, object], family: ModelFamily | None
+) -> Message | None:
     if not pipeline.startswith("StableDiffusion") or pipeline.startswith("StableDiffusion3"):
         return msg("model_index.json has {pipeline}; {supported}", pipeline=pipeline, supported=_SUPPORTED)
     if family is None:
         found = _read_context_dim(unet)
         said = msg("the cross_attention_dim in unet/config.json does not match a known family")
         return msg("{problem} (found {value})", problem=said, value=found) if found else said
-    bare = [part for part in _list_required_parts(family) if not _list_weight_files(folder / part)]
+    bare = [part for part in family.folder_parts if not _list_weight_files(folder / part)]
     if bare:
         return msg(
             "no weights (.safetensors or .bin) in {parts} of {folder}", parts=_abbreviate_names(bare), folder=folder
@@ -232,15 +226,12 @@ def _folder_problem(folder: Path, pipeline: str, unet: Mapping[str, object], fam
     return _channel_problem(unet.get("in_channels", 4))
 
 
-def _count_text_layers(folder: Path) -> tuple[int, ...]:
+def _count_text_layers(folder: Path, family: ModelFamily | None) -> tuple[int, ...]:
     """Of each text encoder, where its configuration tells: sd-scripts takes what the folder has."""
-    configs = [_read_json_object(folder / part / "config.json") or {} for part in ("text_encoder", "text_encoder_2")]
+    parts = [encoder.folder for encoder in family.text_encoders] if family else []
+    configs = [_read_json_object(folder / part / "config.json") or {} for part in parts]
     told = takewhile(lambda layers: type(layers) is int and layers > 0, (c.get("num_hidden_layers") for c in configs))
     return tuple(cast("Iterable[int]", told))
-
-
-def _list_required_parts(family: Family | None) -> tuple[str, ...]:
-    return ("unet", "text_encoder", "vae", *(("text_encoder_2",) if family == "sdxl" else ()))
 
 
 def _list_weight_files(folder: Path) -> list[str]:

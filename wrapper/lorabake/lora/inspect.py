@@ -15,18 +15,13 @@ from lorabake.lora.weights import hash_tensors, judge_numbers, read_scalars
 from lorabake.util.files import is_file, open_file, reason
 from lorabake.util.hashing import digest_file
 from lorabake.util.safetensors import HeaderError, SafetensorsHeader, can_run_code, parse_header
-from lorabake_schemas.inspection import FileKind, Inspection, Integrity, LoraNetwork, ModelFamily, TensorVerdict
+from lorabake_schemas.families.model_family import LoraFamily
+from lorabake_schemas.inspection import FileKind, Inspection, Integrity, LoraNetwork, TensorVerdict
 from lorabake_schemas.messages import Message, join_list, msg
 
 LORA_ALGORITHMS = frozenset({"lora", "locon"})  # others have no rank in a module that is smaller than it
 FULL_READ_LIMIT = 64_000_000  # bytes: a file up to this is read whole, which takes a tenth of a second or two
 MODEL_HASH_KEY = "sshs_model_hash"
-FAMILY_NAMES: Mapping[ModelFamily, str] = MappingProxyType(
-    {
-        "sd15": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL", "sd3": "Stable Diffusion 3",
-        "flux": "FLUX", "lumina": "Lumina", "hunyuan-image": "HunyuanImage", "anima": "Anima",
-    }
-)  # fmt: skip
 ALGORITHM_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "lora": "LoRA", "locon": "LoCon", "loha": "LoHa", "lokr": "LoKr", "glora": "GLoRA", "dylora": "DyLoRA",
@@ -94,7 +89,7 @@ def _build_report(path: Path, file: BinaryIO, *, deep: bool) -> Inspection:
         size=os.fstat(file.fileno()).st_size,
         kind=kind,
         what=_summarize_network(network, family, metadata) if network else KIND_DESCRIPTIONS[kind],
-        family=family,
+        family=family.name if family else None,
         network=network,
         base=typed.parse_base_model(metadata),
         values=typed.list_training_values(metadata),
@@ -116,7 +111,7 @@ def _build_report(path: Path, file: BinaryIO, *, deep: bool) -> Inspection:
     )
 
 
-def _summarize_network(network: LoraNetwork, family: ModelFamily | None, metadata: Mapping[str, str]) -> Message:
+def _summarize_network(network: LoraNetwork, family: LoraFamily | None, metadata: Mapping[str, str]) -> Message:
     """``LoCon with DoRA, dim 16, for SDXL``."""
     names = [name for name in network.algorithms if name not in {"norm", "unknown"}]
     if "locon" in names:  # its linear layers are plain LoRA
@@ -131,7 +126,7 @@ def _summarize_network(network: LoraNetwork, family: ModelFamily | None, metadat
         shown_rank = f"{ranks[0]}-{ranks[-1]}" if len(ranks) > 1 else ranks[0]
         words.append(msg("dim {rank}", rank=shown_rank))
     if family:
-        words.append(msg("for {family}", family=FAMILY_NAMES[family]))
+        words.append(msg("for {family}", family=family.label))
     return join_list(words)
 
 
@@ -169,7 +164,7 @@ def _iter_faults(integrity: Integrity) -> Iterator[Message]:
 
 
 def _iter_remarks(
-    metadata: Mapping[str, str], network: LoraNetwork | None, family: ModelFamily | None
+    metadata: Mapping[str, str], network: LoraNetwork | None, family: LoraFamily | None
 ) -> Iterator[Message]:
     """Where the metadata and the tensors do not agree; ``family`` is that of the tensors."""
     if network and not any(key.startswith("ss_") for key in metadata):
@@ -178,8 +173,8 @@ def _iter_remarks(
     if family and named and family != named:
         yield msg(
             "the metadata is for {one}, but the tensors are for {other}",
-            one=FAMILY_NAMES[named],
-            other=FAMILY_NAMES[family],
+            one=named.label,
+            other=family.label,
         )
     rank = typed.parse_value(metadata.get("ss_network_dim", ""))
     ranks = {each.rank for each in network.ranks} if network and set(network.algorithms) <= LORA_ALGORITHMS else ()

@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import cast
 
 from lorabake.util.files import parse_json
+from lorabake_schemas.families.model_family import LoraFamily
+from lorabake_schemas.families.registry import list_lora_families
 from lorabake_schemas.inspection import (
     BaseModelInfo,
     BucketInfo,
@@ -23,7 +25,6 @@ from lorabake_schemas.inspection import (
     MetadataGroup,
     MetadataScalar,
     MetadataValue,
-    ModelFamily,
     TagCount,
 )
 
@@ -66,15 +67,6 @@ REPORTED_ELSEWHERE = frozenset({
 })  # fmt: skip
 EMPTY_VALUES = frozenset({"None", ""})
 UNHASHED_VALUES = frozenset({"IsADirectory", "NOFILE"})  # train_util.py:3232-3237: when no hash could be made
-FAMILY_BY_ARCHITECTURE: tuple[tuple[str, ModelFamily], ...] = (
-    ("stable-diffusion-xl", "sdxl"), ("stable-diffusion-v2", "sd2"), ("stable-diffusion-v1", "sd15"),
-    ("stable-diffusion-3", "sd3"), ("flux", "flux"), ("chroma", "flux"), ("lumina", "lumina"),
-    ("hunyuan-image", "hunyuan-image"), ("anima", "anima"),
-)  # fmt: skip
-FAMILY_BY_VERSION: tuple[tuple[str, ModelFamily], ...] = (
-    ("sdxl", "sdxl"), ("sd_v2", "sd2"), ("sd_v1", "sd15"), ("sd3", "sd3"), ("flux", "flux"), ("chroma", "flux"),
-    ("lumina", "lumina"), ("hunyuan", "hunyuan-image"), ("anima", "anima"),
-)  # fmt: skip
 INTEGER_PATTERN = re.compile(r"[-+]?[0-9]{1,18}")
 JSON_KEYS = (
     "ss_datasets", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_tag_frequency", "ss_bucket_info", "ss_network_args",
@@ -131,15 +123,12 @@ def parse_base_model(metadata: Metadata) -> BaseModelInfo | None:
     return None if found == BaseModelInfo() else found
 
 
-def parse_family(metadata: Metadata) -> ModelFamily | None:
+def parse_family(metadata: Metadata) -> LoraFamily | None:
     """By what the metadata say."""
     architecture = metadata.get("modelspec.architecture", "").lower()
     version = metadata.get("ss_base_model_version", "").lower()
-    for text, families in ((architecture, FAMILY_BY_ARCHITECTURE), (version, FAMILY_BY_VERSION)):
-        for head, family in families:
-            if text.startswith(head):
-                return family
-    return None
+    named = next((each for each in list_lora_families() if architecture.startswith(each.lora.architectures)), None)
+    return named or next((each for each in list_lora_families() if version.startswith(each.lora.versions)), None)
 
 
 def parse_modelspec(metadata: Metadata) -> dict[str, str]:

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lorabake.util.safetensors import Tensor
-from lorabake_schemas.inspection import Algorithm, FileKind, LoraNetwork, LoraPart, ModelFamily, RankCount
+from lorabake_schemas.families.model_family import LoraFamily
+from lorabake_schemas.families.recognized import RECOGNIZED
+from lorabake_schemas.families.registry import find_family_by_context, list_families
+from lorabake_schemas.inspection import Algorithm, FileKind, LoraNetwork, LoraPart, RankCount
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -35,11 +38,6 @@ TEXT_ENCODER_PATTERN = re.compile(r"[a-z]+_(te\d?)_")
 BLOCK_ORDER = (
     "te", "te1", "te2", "te3", "layers", "down_blocks", "input_blocks", "mid_block", "middle_block", "up_blocks",
     "output_blocks",
-)  # fmt: skip
-FAMILY_BY_TEXT_WIDTH: Mapping[int, ModelFamily] = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
-FAMILY_BY_NAME: tuple[tuple[str, ModelFamily], ...] = (
-    ("_te2_", "sdxl"), ("_unet_input_blocks_", "sdxl"), ("_unet_output_blocks_", "sdxl"),
-    ("_unet_double_blocks_", "flux"), ("_unet_single_blocks_", "flux"), ("_unet_joint_blocks_", "sd3"),
 )  # fmt: skip
 # What a file is that is no LoRA, by how names begin.
 KIND_BY_PREFIX: tuple[tuple[tuple[str, ...], FileKind], ...] = (
@@ -123,14 +121,14 @@ def list_lora_modules(shapes: Shapes) -> list[LoraModule]:
     return [LoraModule(name, model, tensors) for (name, model), tensors in sorted(modules.items())]
 
 
-def detect_lora_family(modules: list[LoraModule]) -> ModelFamily | None:
+def detect_lora_family(modules: list[LoraModule]) -> LoraFamily | None:
     """Which models these modules belong to: by names that only one family has, else by how wide its texts are."""
-    for sign, family in FAMILY_BY_NAME:
-        if any(sign in module.name for module in modules):
+    for family in (*RECOGNIZED, *list_families()):
+        if any(f"_{start}" in module.name for module in modules for start in family.lora.modules):
             return family
     for module in modules:
         if module.name.endswith(("attn2_to_k", "attn2_to_v", "_self_attn_q_proj", "_self_attn_k_proj")):
-            return FAMILY_BY_TEXT_WIDTH.get(module.inputs or 0)
+            return find_family_by_context(module.inputs or 0)
     return None
 
 
