@@ -20,7 +20,7 @@ from launch_runner import request
 from resume_runner import go_on, run
 
 from lorabake.analysis.verify import describe_unfinished
-from lorabake.errors import MachineError
+from lorabake.errors import BusyError, MachineError
 from lorabake.jobs.launch import launch_run
 from lorabake.jobs.resume.continue_run import first_part
 from lorabake.jobs.resume.prepare import prepare_resume
@@ -110,7 +110,7 @@ def test_a_trainer_that_goes_on_alone_is_found_by_every_command(tmp_path: Path, 
             lambda: prepare_resume(found),
             lambda: launch_run(request(tmp_path / "x-002"), lambda _: None),
         ):
-            with pytest.raises(MachineError) as caught:
+            with pytest.raises(BusyError) as caught:
                 refused()
             assert str(pid) in caught.value.message
             assert f"kill {pid}" in (caught.value.hint or "")
@@ -250,7 +250,7 @@ def test_a_run_on_another_host_may_be_in_progress(tmp_path: Path) -> None:
     active = find_active(found.paths, found.record)
     assert active is not None
     assert (active.owner, active.certain, active.pids) == (owner, False, ())
-    with pytest.raises(MachineError, match="node7, job 4711") as caught:
+    with pytest.raises(BusyError, match="node7, job 4711") as caught:
         go_on(root)
     assert str(root / ".running") in (caught.value.hint or "")
     assert (root / "record.json").read_bytes() == before
@@ -263,7 +263,7 @@ def test_another_host_that_holds_the_name(tmp_path: Path) -> None:
     owner = replace(current_owner("x-001"), host="node7", boot="another", flock=True)
     (tmp_path / ".x.lock").write_bytes(serialize_owner(owner))
     assert find_run(root, tmp_path).record.status == "started"
-    with pytest.raises(MachineError, match="node7") as caught:
+    with pytest.raises(BusyError, match="node7") as caught:
         go_on(root)
     assert str(tmp_path / ".x.lock") in (caught.value.hint or "")
 

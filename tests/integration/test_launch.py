@@ -13,7 +13,7 @@ import pytest
 from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.errors import MachineError, SetupError
+from lorabake.errors import BusyError, MachineError, SetupError
 from lorabake.jobs.launch import launch_run
 from lorabake.runs.folder import RunPaths, read_record
 from lorabake.runs.happenings import BadLoss, Epoch, LogLine, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step
@@ -275,9 +275,9 @@ def test_one_run_of_a_name_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "first" / "record.json").write_text(open_again.model_dump_json(), "utf-8")
     with try_lock(tmp_path / ".x.lock", "first") as other:
         assert other is None
-        with pytest.raises(MachineError, match=rf"first is in progress: process {os.getpid()} on "):
+        with pytest.raises(BusyError, match=rf"first is in progress: process {os.getpid()} on "):
             launch_run(request(tmp_path / "second"), ignore)
-        with pytest.raises(MachineError, match="is in progress"):
+        with pytest.raises(BusyError, match="is in progress"):
             ensure_idle(tmp_path / "second", "x")
         assert not (tmp_path / "second").exists()
         launch_run(request(tmp_path / "other", name="y"), ignore)

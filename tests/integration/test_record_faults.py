@@ -28,7 +28,7 @@ import pytest
 from launch_runner import request
 from test_guard import fake, guarding, heard, leave, ready, settings
 
-from lorabake.errors import MachineError
+from lorabake.errors import BusyError, ResourceError
 from lorabake.runs.events import EventLog
 from lorabake.runs.folder import RunPaths, create_run_folder, list_outputs, read_record, replace_file
 from lorabake.runs.launch_request import build_initial_files, new_record
@@ -221,7 +221,7 @@ def test_a_full_disk_at_each_call_of_lorabake(folder: Path, call: str, monkeypat
     by_lorabake(folder, old)
     with monkeypatch.context() as patched:
         patched.setattr(call, full)
-        with pytest.raises(MachineError, match=r"record\.json: No space left on device"):
+        with pytest.raises(ResourceError, match=r"record\.json: No space left on device"):
             by_lorabake(folder, new)
     now_in(folder, old)
     assert not is_left_over(folder)
@@ -381,7 +381,7 @@ def test_nobody_goes_on_with_a_run_whose_guard_is_still_at_work(tmp_path: Path) 
         leave(process)
         for other in ("x-001", "x-002"):
             paths = RunPaths(tmp_path / other)
-            with pytest.raises(MachineError, match="still being stopped"), acquire_run_lock(paths, "x"):
+            with pytest.raises(BusyError, match="still being stopped"), acquire_run_lock(paths, "x"):
                 pass
         with acquire_run_lock(RunPaths(tmp_path / "y-001"), "y"):  # a run of another name is nothing to this guard
             pass

@@ -20,7 +20,7 @@ import pytest
 from resume_runner import go_on, run
 
 from fake_sd_scripts import archive, weight
-from lorabake.errors import InterruptedRunError, MachineError
+from lorabake.errors import BusyError, InterruptedRunError, MachineError
 from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.folder import RunPaths, read_record
 from lorabake.runs.lock import find_running_trainer
@@ -263,7 +263,7 @@ def test_a_run_in_progress_is_refused(tmp_path: Path) -> None:
     with subprocess.Popen(argv, env=env) as other:
         try:
             until((tmp_path / "x-002" / "events.jsonl").exists, "the other run")
-            with pytest.raises(MachineError, match="is in progress"):
+            with pytest.raises(BusyError, match="is in progress"):
                 go_on(root)
         finally:
             other.send_signal(signal.SIGINT)

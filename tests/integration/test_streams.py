@@ -71,7 +71,7 @@ def test_a_closed_stdout_is_not_the_next_file_that_is_opened(shell: Shell, proje
 @pytest.mark.parametrize("line", ["plan lamp.toml", "check lamp.toml --json", "--help", "recipes list"])
 def test_what_cannot_be_written_is_said_and_fails(shell: Shell, line: str) -> None:
     done = shell(line, ">/dev/full")
-    assert done.returncode == 1
+    assert done.returncode == 6
     assert done.stderr.startswith(b"error: ")
     assert b"Exception ignored" not in done.stderr
     assert shell(line, "2>/dev/full").returncode == 0

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from lorabake.errors import SetupError
+from lorabake.errors import ResourceError, SetupError
 from lorabake.trainer import install as trainer
 from lorabake.trainer import store, venv
 from lorabake_schemas.messages import Message
@@ -308,7 +308,7 @@ def test_too_little_disk_is_seen_before_anything_is_downloaded(folder: Path) -> 
         return 1 if path == folder / "home" else 2**40
 
     world, env = replace(small.world(folder), free_disk=full), small.environment(folder)
-    with pytest.raises(SetupError, match="not enough disk") as caught:
+    with pytest.raises(ResourceError, match="not enough disk") as caught:
         trainer.ensure_installed(
             small.pin(folder), folder / "home", "cuda", env, print, python=folder / "python", world=world
         )
@@ -325,7 +325,7 @@ def test_a_disk_that_fills_up_is_named_whatever_failed(folder: Path) -> None:
 
     world, env = replace(small.world(folder), free_disk=filling), small.environment(folder)
     pin = small.pin(folder).model_copy(update={"url": (folder / "none").as_uri()})
-    with pytest.raises(SetupError, match="the disk is full") as caught:
+    with pytest.raises(ResourceError, match="the disk is full") as caught:
         trainer.ensure_installed(pin, folder / "home", "cuda", env, print, python=folder / "python", world=world)
     assert "cannot fetch sd-scripts" in (caught.value.hint or "")
     assert left(folder) == []

@@ -13,10 +13,12 @@ import pytest
 from lorabake import __version__
 from lorabake.commands.error_handler import error_boundary, format_crash_report
 from lorabake.errors import (
+    BusyError,
     InterruptedRunError,
     LorabakeError,
     MachineError,
     RecipeError,
+    ResourceError,
     SetupError,
 )
 from lorabake_schemas.findings import Finding, Severity
@@ -36,6 +38,8 @@ def run(error: BaseException, env: Mapping[str, str], *, debug: bool = False) ->
     [
         (RecipeError(literal("bad")), 1),
         (MachineError(literal("full")), 1),
+        (BusyError(literal("busy")), 5),
+        (ResourceError(literal("no GPU")), 6),
         (SetupError(literal("no git")), 4),
         (InterruptedRunError(literal("stopped")), 130),
         (LorabakeError(literal("other")), 1),
@@ -63,7 +67,7 @@ def test_a_recipe_with_errors_is_never_silent(capsys: pytest.CaptureFixture[str]
 
 def test_a_full_disk_is_no_bug_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = {"LORABAKE_HOME": str(tmp_path)}
-    assert run(OSError(errno.ENOSPC, "No space left on device"), env) == 1
+    assert run(OSError(errno.ENOSPC, "No space left on device"), env) == 6
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n  free some space and try again\n"
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorabake.analysis.check import CheckResult, check_recipe
-from lorabake.errors import MachineError, RecipeError
+from lorabake.errors import RecipeError, ResourceError
 from lorabake.util import resources
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
@@ -56,13 +56,24 @@ def test_a_good_project(tmp_path: Path) -> None:
 def test_xformers_that_does_not_work_stops_only_who_insists_on_it(tmp_path: Path) -> None:
     no = AttentionProbe(xformers=False, reason=literal("no kernel for float32"))
     insists = check_recipe(project(tmp_path / "a", '[train]\nattention = "xformers"\n', pictures=ENOUGH), GPU)
-    with pytest.raises(MachineError, match="xformers does not work here: no kernel for float32"):
+    with pytest.raises(ResourceError, match="xformers does not work here: no kernel for float32"):
         insists.with_attention(no)
     assert insists.with_attention(XFORMERS).describe_attention() == "attention: xformers (set in the recipe)"
     leaves_it = check_recipe(project(tmp_path / "b", pictures=ENOUGH), GPU)
     assert leaves_it.with_attention(no).describe_attention() == "attention: sdpa (no kernel for float32)"
     assert leaves_it.with_attention(XFORMERS).describe_attention() == "attention: xformers (it ran)"
     assert leaves_it.with_attention(no).attention == no
+
+
+@pytest.mark.parametrize(
+    ("train", "launching", "at_fault"),
+    [("", True, True), ("", False, False), ("resolution = 700\n", True, False)],
+    ids=["no GPU", "only a warning", "and another error"],
+)
+def test_what_only_this_machine_cannot_do(tmp_path: Path, train: str, launching: bool, at_fault: bool) -> None:
+    more = f'[train]\noptimizer = "AdamW8bit"\n{train}'
+    made = check_recipe(project(tmp_path, more, pictures=ENOUGH), CPU, launching=launching)
+    assert made.is_machine_at_fault is at_fault
 
 
 def test_an_error_of_the_plan_leaves_no_plan(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.errors import MachineError
+from lorabake.errors import BusyError
 from lorabake.runs import register
 from lorabake.runs.folder import RunPaths, write_record
 from lorabake.runs.in_use import ensure_inputs_free
@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_is_found_by_its_pictures(
     with try_lock(root.parent / ".one.lock") as other:
         assert other is None
         for folder in (pictures, tmp_path / "link"):
-            with pytest.raises(MachineError, match="one-001 is in progress and reads the caches in "):
+            with pytest.raises(BusyError, match="one-001 is in progress and reads the caches in "):
                 ensure_inputs_free([tmp_path / "others", folder], tmp_path / "home", beside)
         ensure_inputs_free([tmp_path / "others", tmp_path / "gone"], tmp_path / "home", beside)
     ensure_inputs_free([pictures], tmp_path / "home", beside)  # it was killed: nobody holds its name
@@ -85,5 +85,5 @@ def test_odd_bytes_in_a_name_are_no_way_around(tmp_path: Path, pictures: Path) -
     except OSError:
         pytest.skip("this file system takes no such name")
     root = begun(tmp_path / "a" / "runs" / "one-001", "../../pics\\udcff")
-    with try_lock(root.parent / ".one.lock"), pytest.raises(MachineError, match="is in progress"):
+    with try_lock(root.parent / ".one.lock"), pytest.raises(BusyError, match="is in progress"):
         ensure_inputs_free([odd], tmp_path / "home", root.parent)

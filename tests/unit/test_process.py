@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.errors import MachineError
+from lorabake.errors import ResourceError
 from lorabake.util.process import (
     Command,
     CommandOutput,
@@ -69,5 +69,5 @@ def test_on_windows_a_run_says_where_to_go(monkeypatch: pytest.MonkeyPatch) -> N
     command, how = Command(("python",), Path(), {}), SupervisionOptions(Path("log"))
     with monkeypatch.context() as windows:
         windows.setattr(os, "name", "nt")
-        with pytest.raises(MachineError, match="Linux or macOS"), supervise(command, how):
+        with pytest.raises(ResourceError, match="Linux or macOS"), supervise(command, how):
             pass

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lorabake.analysis.check import check_recipe
 from lorabake.commands.run import program_name
-from lorabake.errors import MachineError
+from lorabake.errors import MachineError, ResourceError
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.recipe.load import load_recipe
 from lorabake.util import resources
@@ -212,7 +212,7 @@ def test_the_announcement_names_memory_disk_and_download() -> None:
 def test_too_little_room_is_an_error_that_names_what_is_short(
     tmp_path: Path, memory: int | None, disk: int, word: str
 ) -> None:
-    with pytest.raises(MachineError, match=f"not enough {word}"):
+    with pytest.raises(ResourceError, match=f"not enough {word}"):
         quickstart.check_resources(quickstart.ResourceNeeds(50, 50), tmp_path, memory, disk)
 
 

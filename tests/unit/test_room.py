@@ -10,7 +10,7 @@ import pytest
 from constant import returning
 from lorabake.analysis import estimate
 from lorabake.analysis.check import check_recipe
-from lorabake.errors import MachineError
+from lorabake.errors import ResourceError
 from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice, check_run_folder
 from lorabake.planning import disk_space
 from lorabake_schemas.disks import DiskSpace
@@ -76,5 +76,5 @@ def test_the_disk_of_run_dir_is_looked_at_too(tmp_path: Path, monkeypatch: pytes
     prepared = PreparedRun(order, examination, tmp_path / "elsewhere" / "x")
     check_run_folder(prepared)
     monkeypatch.setattr(estimate, "get_free_disk", returning(1000))
-    with pytest.raises(MachineError):
+    with pytest.raises(ResourceError):
         check_run_folder(prepared)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.errors import SetupError
+from lorabake.errors import ResourceError, SetupError
 from lorabake.trainer import attention, select_packages, store, venv
 from lorabake.trainer import install as trainer
 from lorabake.trainer.build import BuildEnv
@@ -79,7 +79,7 @@ def test_packages_need_room_twice() -> None:
     pin = resources.load_pin()
     needed = pin.cpu.download_bytes + pin.cpu.disk_bytes
     select_packages.check_disk_space(pin, "cpu", Path("/home"), needed)
-    with pytest.raises(SetupError, match=r"not enough disk in .*need 1\.9 GB, 1\.9 GB are free"):
+    with pytest.raises(ResourceError, match=r"not enough disk in .*need 1\.9 GB, 1\.9 GB are free"):
         select_packages.check_disk_space(pin, "cpu", Path("/home"), needed - 1)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorabake.analysis.check import check_recipe
-from lorabake.errors import MachineError
+from lorabake.errors import MachineError, ResourceError
 from lorabake.jobs.run_files import write_compiled
 from situations import CPU, project
 
@@ -30,7 +30,7 @@ def test_a_full_disk_leaves_no_half_written_folder(tmp_path: Path, monkeypatch: 
         return real(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", write)
-    with pytest.raises(MachineError, match="No space left"):
+    with pytest.raises(ResourceError, match="No space left"):
         write_compiled(examination, folder)
     assert not folder.exists()
 

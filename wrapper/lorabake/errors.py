@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 class LorabakeError(Exception):
     """A failure that a person can act on.
 
-    ``message`` says what is wrong in one sentence, ``hint`` what to do about it. ``exit_code`` follows the
-    design: 1 the recipe, dataset or machine; 4 the trainer could not be had; 130 interrupted. (A trainer that ran and
-    failed is no exception: its verdict is in the run's record, and the run's exit code is 4, too.)
+    ``message`` says what is wrong in one sentence, ``hint`` what to do about it. A trainer that ran and failed is no
+    exception: its verdict is in the run's record, and the run's exit code is 4, too.
     """
 
     exit_code = 1
@@ -40,7 +39,19 @@ class RecipeError(LorabakeError):
 
 
 class MachineError(LorabakeError):
-    """This machine is at fault: disk, permissions, another run in the way."""
+    """Something on this machine is not as it must be: no such run, a folder that exists, a missing permission."""
+
+
+class BusyError(MachineError):
+    """Somebody else is using it: a run of that name, a trainer that is still running, images that a run reads."""
+
+    exit_code = 5
+
+
+class ResourceError(MachineError):
+    """This machine cannot do it: no GPU, too little memory or disk space, an unsupported system."""
+
+    exit_code = 6
 
 
 class SetupError(LorabakeError):

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 from lorabake.analysis.cache_check import CacheContext, find_stale_caches
 from lorabake.analysis.compat import fit_plan_to_commit
 from lorabake.analysis.estimate import RUNS_FOLDER, estimate_disk_needs, with_estimates
-from lorabake.errors import MachineError, RecipeError
+from lorabake.errors import RecipeError, ResourceError
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.referenced_files import find_pickles, iter_file_findings
@@ -25,6 +25,7 @@ from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules import collect_findings
+from lorabake_schemas.guide.rules.hardware import MACHINE_RULES
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.messages import Message, msg, nmsg
 from lorabake_schemas.options import OptionSnapshot
@@ -73,6 +74,11 @@ class CheckResult:
         bad = (Severity.ERROR, Severity.WARNING) if strict else (Severity.ERROR,)
         return any(finding.severity in bad for finding in self.findings)
 
+    @property
+    def is_machine_at_fault(self) -> bool:
+        """Whether nothing but this machine stands in the way: no GPU, too little disk space."""
+        return bool(self.errors) and all(finding.rule in MACHINE_RULES for finding in self.errors)
+
     def planned(self) -> tuple[Recipe, Plan]:
         """The recipe and its plan. Raises RecipeError with every finding when there is none."""
         if self.recipe is None or self.plan is None:
@@ -84,12 +90,12 @@ class CheckResult:
     def with_attention(self, probe: AttentionProbe) -> CheckResult:
         """The same with a plan that knows whether xformers works here.
 
-        Raises MachineError when it does not and the recipe insists on it: sd-scripts would fail at the first step.
+        Raises ResourceError when it does not and the recipe insists on it: sd-scripts would fail at the first step.
         """
         recipe, _ = self.planned()
         if recipe.train.attention == "xformers" and not probe.xformers:
             hint = msg('write attention = "sdpa", or remove the key so that lorabake picks one that works')
-            raise MachineError(msg("xformers does not work here: {why}", why=probe.reason), hint)
+            raise ResourceError(msg("xformers does not work here: {why}", why=probe.reason), hint)
         assert self.base is not None  # noqa: S101 - there is a plan
         plan = resolve_plan(recipe, self.base, self.dataset, self.machine, probe)
         plan = with_estimates(plan, recipe, self.base, self.machine, self.loaded.folder)

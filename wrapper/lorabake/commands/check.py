@@ -21,6 +21,7 @@ from lorabake.commands.options import (
     stderr_printer,
 )
 from lorabake.commands.output.console import write_err, write_out
+from lorabake.errors import RecipeError, ResourceError
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def _load_snapshot(commit: str | None, env: Mapping[str, str]) -> OptionSnapshot
 
 
 def show_findings(examination: CheckResult, *, as_json: bool = False) -> None:
-    """Print the warnings on stderr. Exits 1, with a report as JSON if asked for, if one of the findings is an error."""
+    """Print the warnings on stderr. Exits, with a report as JSON if asked for, if one of the findings is an error:
+    with 1, or with 6 where nothing but this machine stands in the way."""
     from lorabake.commands.output.findings import findings_to_json, format_brief
 
     if told := format_brief(examination, make_text_layout(err=True)):
@@ -77,7 +79,7 @@ def show_findings(examination: CheckResult, *, as_json: bool = False) -> None:
     if examination.plan is None:
         if as_json:
             write_out(findings_to_json(examination))
-        sys.exit(1)
+        sys.exit(ResourceError.exit_code if examination.is_machine_at_fault else RecipeError.exit_code)
 
 
 @click.command()

@@ -16,8 +16,8 @@ import click
 
 from lorabake import __version__
 from lorabake.commands.output.console import write_err
-from lorabake.errors import LorabakeError, MachineError
-from lorabake.util.files import reason
+from lorabake.errors import LorabakeError, MachineError, ResourceError
+from lorabake.util.files import DISK_FULL_ERRNOS, reason
 from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.messages import Message, escape_invisible, escape_undecodable, literal, msg
 
@@ -31,7 +31,6 @@ ACCESS_ERRNOS = frozenset(
     )
     if hasattr(errno, name)
 )
-DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)  # whatever was being written: output sent to a file, too
 
 
 @contextmanager
@@ -70,11 +69,11 @@ def error_boundary(
 def _to_machine_error(error: Exception) -> MachineError | None:
     """What no command can look out for wherever it reads or writes."""
     if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
-        return MachineError(literal(str(error)), msg("free some space and try again"))
+        return ResourceError(literal(str(error)), msg("free some space and try again"))
     if isinstance(error, FileNotFoundError) and _has_no_cwd():
         return MachineError(msg("the current folder no longer exists"), msg("go to another folder and try again"))
     if isinstance(error, MemoryError):
-        return MachineError(msg("not enough memory for this"))
+        return ResourceError(msg("not enough memory for this"))
     if isinstance(error, OSError) and error.errno in ACCESS_ERRNOS and error.filename is not None:
         named = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else str(error.filename)
         return MachineError(msg("cannot access {path}: {why}", path=named, why=reason(error)))

@@ -63,7 +63,7 @@ def read_shipped_recipe(name: str) -> str:
 def copy_recipe(name: str, target: Path | None) -> Path:
     """Write a shipped recipe to a new file. Raises RecipeError for an unknown name, MachineError when the file
     exists or cannot be written."""
-    from lorabake.util.files import is_folder
+    from lorabake.util.files import disk_error, is_folder
 
     text = read_shipped_recipe(name)
     path = target or Path(f"{name.removesuffix('.toml')}.toml")
@@ -79,5 +79,5 @@ def copy_recipe(name: str, target: Path | None) -> Path:
         raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error
     except OSError as error:
         said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
-        raise MachineError(said, msg("choose a folder you can write to")) from error
+        raise disk_error(error, said, msg("choose a folder you can write to")) from error
     return path

@@ -63,8 +63,9 @@ def run(
 
     Checks the recipe, installs the trainer if it is missing, and trains in a new run folder.
 
-    Exits 0 if training finished and the LoRA is usable; 1 if the recipe or this machine is at fault; 4 if the trainer
-    could not be installed, or failed; 7 if images, captions or models changed during training; 130 if interrupted.
+    Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; 4 if the
+    trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if this machine cannot train it
+    (no GPU, memory, disk); 7 if images, captions or models changed during training; 130 if interrupted.
     """
     from lorabake.commands.output.runs import format_dry_run, format_run_outcome
     from lorabake.jobs import run as workflow

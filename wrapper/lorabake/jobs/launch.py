@@ -6,12 +6,12 @@ import shutil
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from lorabake.errors import MachineError
 from lorabake.jobs.supervisor import LaunchContext, run_trainer
 from lorabake.runs.events import EventLog
 from lorabake.runs.folder import RunPaths, create_run_folder, write_record
 from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
 from lorabake.runs.lock import acquire_run_lock
+from lorabake.util.files import disk_error
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def launch_run(request: LaunchRequest, watcher: Watcher) -> Record:
     """Train, and return the finished record, which says whether that went well (``status``).
 
-    Raises MachineError when the folder cannot be made or a run of this name is in progress, SetupError when the
-    trainer cannot be started, InterruptedRunError when the user stopped it; the record says so too, where there is
-    one. When this process is killed, its guard stops the trainer and finishes the record.
+    Raises MachineError when the folder cannot be made, BusyError when a run of this name is in progress, SetupError
+    when the trainer cannot be started, InterruptedRunError when the user stopped it; the record says so too, where
+    there is one. When this process is killed, its guard stops the trainer and finishes the record.
     """
     paths = RunPaths(request.root)
     with acquire_run_lock(paths, request.plan.name):
@@ -69,6 +69,6 @@ def open_event_log(paths: RunPaths, record: Record) -> EventLog:
         events = EventLog(paths.events)
         events.write([{"event": "started", "name": record.name, "rehearsal": record.rehearsal}])
     except OSError as error:
-        why = error.strerror or str(error)
-        raise MachineError(msg("cannot write {path}: {why}", path=paths.events, why=why)) from error
+        said = msg("cannot write {path}: {why}", path=paths.events, why=error.strerror or str(error))
+        raise disk_error(error, said) from error
     return events

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lorabake.errors import MachineError, SetupError
+from lorabake.errors import MachineError, ResourceError, SetupError
 from lorabake.trainer.packages import script_environment
 from lorabake.util import locks, resources
-from lorabake.util.files import exists, read_bytes, replace_bytes
+from lorabake.util.files import disk_error, exists, read_bytes, replace_bytes
 from lorabake.util.process import capture_output
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.machine import Family
@@ -94,14 +94,14 @@ def _format_size(size: int) -> str:
 
 
 def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk: int) -> None:
-    """Raise MachineError when there is less than is needed.
+    """Raise ResourceError when there is less than is needed.
 
     ``memory`` is what a new process can take now, in bytes, None where the system does not say; ``disk`` is what is
     free where ``folder`` will be. A base that is there already counts as free.
     """
     taken = sum(file.stat().st_size for file in folder.glob("base-*/**/*") if file.is_file())
     if disk + taken < what.disk_bytes:
-        raise MachineError(
+        raise ResourceError(
             msg(
                 "not enough disk space in {folder}: the quickstart needs {needed}, but only {free} is free",
                 folder=folder,
@@ -111,7 +111,7 @@ def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk:
             msg("free some space, or choose a folder on another disk with --folder"),
         )
     if memory is not None and memory < what.memory_bytes:
-        raise MachineError(
+        raise ResourceError(
             msg(
                 "not enough memory: the quickstart needs {needed}, but only {free} is free",
                 needed=_format_size(what.memory_bytes),
@@ -187,7 +187,8 @@ def write_quickstart_files(
                 make_base(folder / f"base-{family}", family, python, env, tell)
             prepared = _write_recipe(folder / RECIPE, family)
     except OSError as error:
-        raise MachineError(
+        raise disk_error(
+            error,
             msg("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error)),
             msg("choose another folder with --folder"),
         ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.analysis.estimate import estimate_disk_needs
 from lorabake.analysis.repeat_check import RepeatCheck
-from lorabake.errors import MachineError, SetupError
+from lorabake.errors import MachineError, ResourceError, SetupError
 from lorabake.inputs.cache_provenance import CacheIndex
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.manifest import ManifestSpec, hash_inputs
@@ -120,7 +120,7 @@ def prepare_run(order: RunRequest, env: Env, progress: ScanProgress | None = Non
 
 
 def _check_before_deleting(prepared: PreparedRun, env: Env, folders: Sequence[Path]) -> None:
-    """Raises MachineError or SetupError when this run would be refused later on, or another one reads these folders."""
+    """Raises what would stop this run later on, and BusyError when another one reads these folders."""
     check_run_folder(prepared)
     if (choice := prepared.order.trainer).sd_scripts is not None:
         venv.find_user_checkout(choice.sd_scripts, choice.python, env)
@@ -153,8 +153,8 @@ def preview_run_command(prepared: PreparedRun, env: Env) -> tuple[str, ...]:
 
 
 def check_run_folder(prepared: PreparedRun) -> None:
-    """Raises MachineError when the run folder exists or cannot be made, or when a run of this name is in progress,
-    before anything is installed or written."""
+    """Raises MachineError when the run folder exists or cannot be made, BusyError when a run of this name is in
+    progress, before anything is installed or written."""
     if exists(prepared.root):
         hint = msg("choose another folder, or omit --run-dir (run folders are never reused)")
         raise MachineError(msg("{path} already exists", path=prepared.root), hint)
@@ -170,7 +170,7 @@ def check_run_folder(prepared: PreparedRun) -> None:
 
 
 def _check_disk_space(prepared: PreparedRun) -> None:
-    """Raises MachineError when what the run will write certainly does not fit where --run-dir has it."""
+    """Raises ResourceError when what the run will write certainly does not fit where --run-dir has it."""
     examination = prepared.examination
     if examination.plan is None or prepared.order.rehearse:
         return
@@ -179,7 +179,7 @@ def _check_disk_space(prepared: PreparedRun) -> None:
             gigabytes, free = f"{need.room.least / 1e9:.1f}", f"{need.free / 1e9:.1f}"
             said = msg("the run needs at least {n} GB on the disk of {folder}, but only {free} GB are free",
                        n=gigabytes, folder=need.folder, free=free)  # fmt: skip
-            raise MachineError(said, msg("free some space, or choose a folder on another disk with --run-dir"))
+            raise ResourceError(said, msg("free some space, or choose a folder on another disk with --run-dir"))
 
 
 def _choose_run_dir(examination: CheckResult, rehearsal: bool) -> Path:

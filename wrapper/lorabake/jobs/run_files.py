@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from lorabake.analysis.check import CheckResult
-from lorabake.errors import MachineError
+from lorabake.errors import LorabakeError, MachineError
 from lorabake.planning.compile import CompiledFiles, compile_plan
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
 from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.util import resources
-from lorabake.util.files import read_bytes, reason
+from lorabake.util.files import disk_error, read_bytes, reason
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Recipe
 
@@ -83,6 +83,6 @@ def _remove_written(files: Iterable[Path], folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unwritable_error(folder: Path, error: OSError) -> MachineError:
+def _unwritable_error(folder: Path, error: OSError) -> LorabakeError:
     said = msg("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error))
-    return MachineError(said, msg("choose another folder"))
+    return disk_error(error, said, msg("choose another folder"))

@@ -100,7 +100,8 @@ def create_run_folder(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
         raise MachineError(msg("{path} already exists", path=paths.root), hint) from error
     except OSError as error:
         why = error.strerror or str(error)
-        raise MachineError(msg("cannot create the run folder {folder}: {why}", folder=paths.root, why=why)) from error
+        said = msg("cannot create the run folder {folder}: {why}", folder=paths.root, why=why)
+        raise files.disk_error(error, said) from error
     try:
         for folder in (paths.log.parent, paths.tensorboard, paths.output):
             files.make_folder(folder, within=paths.root)
@@ -112,8 +113,10 @@ def create_run_folder(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
         reserve_space(paths)
     except OSError as error:
         files.remove_tree(paths.root)
-        why = error.strerror or str(error)
-        raise MachineError(msg("cannot write to the run folder {folder}: {why}", folder=paths.root, why=why)) from error
+        said = msg(
+            "cannot write to the run folder {folder}: {why}", folder=paths.root, why=error.strerror or str(error)
+        )
+        raise files.disk_error(error, said) from error
 
 
 def reserve_space(paths: RunPaths) -> None:
@@ -126,7 +129,8 @@ def replace_file(path: Path, data: bytes, *, within: Path) -> None:
     try:
         files.replace_bytes(path, data, within=within)
     except OSError as error:
-        raise MachineError(msg("cannot write {path}: {why}", path=path, why=files.reason(error))) from error
+        said = msg("cannot write {path}: {why}", path=path, why=files.reason(error))
+        raise files.disk_error(error, said) from error
 
 
 def write_record(paths: RunPaths, record: Record) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorabake.errors import MachineError
+from lorabake.errors import BusyError, MachineError
 from lorabake.inputs.manifest import resolve_from_run
 from lorabake.runs import register
 from lorabake.runs.folder import RunPaths, read_record
@@ -23,7 +23,7 @@ FileId = tuple[int, int] | str  # device and inode; a path where bytes in it had
 
 
 def ensure_inputs_free(folders: Iterable[Path], home: Path, runs: Path) -> None:
-    """Raises MachineError when a run that is going on is made from one of these picture folders.
+    """Raises BusyError when a run that is going on is made from one of these picture folders.
 
     Looked for among the runs that this machine has noted, and those that lie in ``runs``.
     """
@@ -39,7 +39,7 @@ def ensure_inputs_free(folders: Iterable[Path], home: Path, runs: Path) -> None:
             continue
         folder = _find_shared_folder(record, root, wanted)
         if folder is not None and find_active(paths, record) is not None:
-            raise MachineError(
+            raise BusyError(
                 msg("{run} is in progress and reads the caches in {folder}", run=root, folder=folder),
                 msg("wait for it, or stop it first"),
             )

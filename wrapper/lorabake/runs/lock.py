@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from lorabake.errors import MachineError
+from lorabake.errors import BusyError
 from lorabake.runs.folder import RunPaths
 from lorabake.util import process_guard
-from lorabake.util.files import open_descriptor, read_bytes, remove_file
+from lorabake.util.files import disk_error, open_descriptor, read_bytes, remove_file
 from lorabake.util.locks import LockHolder, find_holder, try_lock
 from lorabake.util.owners import LockOwner, current_owner, is_alive, is_gone, is_local_process, parse_owner
 from lorabake_schemas.messages import Message, msg
@@ -59,7 +59,7 @@ class ActiveRun:
     file: Path | None = None
 
     @property
-    def error(self) -> MachineError:
+    def error(self) -> BusyError:
         who = self.owner.describe_owner() if self.owner is not None else msg("an unknown process")
         if not self.certain:
             said = msg("{run} may be in progress: {who}", run=self.root, who=who)
@@ -76,7 +76,7 @@ class ActiveRun:
             who = self.trainer
             said = msg("lorabake was killed, but the trainer of {run} is still running: {who}", run=self.root, who=who)
             hint = msg("wait until it ends, or stop it with `kill {pids}`", pids=self._pid_list or "PID")
-        return MachineError(said, hint)
+        return BusyError(said, hint)
 
     @property
     def _pid_list(self) -> str:
@@ -94,7 +94,7 @@ class ActiveRun:
 def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
     """Hold the name for this run, with no trainer of another run of that name left running.
 
-    Raises MachineError otherwise: somebody else holds the name, or a trainer outlived its lorabake.
+    Raises BusyError otherwise: somebody else holds the name, or a trainer outlived its lorabake.
     """
     folder = paths.root.parent
     with ExitStack() as stack:
@@ -102,8 +102,8 @@ def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
             folder.mkdir(parents=True, exist_ok=True)
             busy = stack.enter_context(try_lock(lock_path(folder, name), paths.root.name))
         except OSError as error:
-            why = error.strerror or str(error)
-            raise MachineError(msg("cannot write to {folder}: {why}", folder=folder, why=why)) from error
+            said = msg("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error))
+            raise disk_error(error, said) from error
         if busy is not None:
             raise _name_taken_error(folder, name, busy)
         for other in (paths, *_iter_claimed(folder, name)):
@@ -115,7 +115,7 @@ def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
         yield
 
 
-def _name_taken_error(folder: Path, name: str, busy: LockHolder) -> MachineError:
+def _name_taken_error(folder: Path, name: str, busy: LockHolder) -> BusyError:
     """The name is held by lorabake, which has told of which run."""
     root = folder / busy.owner.use if busy.owner is not None and busy.owner.use else None
     if root is not None and root.parent == folder and busy.certain:
@@ -123,11 +123,11 @@ def _name_taken_error(folder: Path, name: str, busy: LockHolder) -> MachineError
     said = msg("a run named {name} is in progress: {who}", name=name, who=busy.who)
     if not busy.certain:
         said = msg("a run named {name} may be in progress: {who}", name=name, who=busy.who)
-    return MachineError(said, busy.hint)
+    return BusyError(said, busy.hint)
 
 
 def ensure_idle(root: Path, name: str) -> None:
-    """Raises MachineError when a run of that name is in progress, before minutes are spent on an installation.
+    """Raises BusyError when a run of that name is in progress, before minutes are spent on an installation.
 
     Only a hint: launch() decides. Makes no folder and no file.
     """

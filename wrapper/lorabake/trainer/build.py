@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorabake.errors import SetupError
+from lorabake.errors import LorabakeError, ResourceError, SetupError
 from lorabake.trainer import checkout as pinned
 from lorabake.trainer import git, git_tree, manifest, options, packages, store, venv
 from lorabake.trainer.select_packages import LockChoice, check_disk_space, choose_lock
@@ -55,7 +55,7 @@ def build_trainer(pin: Pin, home: Path, choice: LockChoice, job: InstallRequest)
     with store.stage_folder(home, pin.commit[:8]) as folder:
         try:
             marker = _build_in_folder(folder, pin, choice, log, job)
-        except SetupError as error:  # looked at before the folder is removed, which makes room again
+        except (SetupError, ResourceError) as error:  # looked at before the folder is removed, which makes room again
             raise _or_disk_full_error(error, home, job.world.free_disk(folder)) from error
         store.activate_trainer(home, store.trainer_key(pin, marker.lock, marker.lock_sha256, job.version), marker)
     return marker
@@ -169,12 +169,12 @@ def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequ
         job.tell(msg("  {wish}", wish=wish))
 
 
-def _or_disk_full_error(error: SetupError, home: Path, free: int) -> SetupError:
+def _or_disk_full_error(error: LorabakeError, home: Path, free: int) -> LorabakeError:
     """The error itself, unless the disk is full: the programs that fail then rarely say that it was that."""
     if free >= _DISK_FULL_BYTES:
         return error
     hint = msg("free some space, or set LORABAKE_HOME to a folder on another disk ({why})", why=error.message)
-    return SetupError(msg("the disk is full ({folder})", folder=home), hint)
+    return ResourceError(msg("the disk is full ({folder})", folder=home), hint)
 
 
 def _select_lock(pin: Pin, python: Path, choice: LockChoice, job: InstallRequest) -> LockName:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from lorabake.errors import SetupError, UnreachableError
+from lorabake.errors import ResourceError, SetupError, UnreachableError
 from lorabake.util.process import CommandOutput, capture_output, find_program, make_child_env
 from lorabake_schemas.messages import Message, msg
 
@@ -79,7 +79,7 @@ def _require_success(done: CommandOutput, message: Message) -> str:
         return done.stdout
     words = _describe_failure(done)
     if _DISK_FULL in done.stderr:
-        raise SetupError(msg("{problem}: the disk is full", problem=message), words)
+        raise ResourceError(msg("{problem}: the disk is full", problem=message), words)
     raise SetupError(message, words)
 
 

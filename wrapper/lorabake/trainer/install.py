@@ -12,6 +12,7 @@ from lorabake.trainer import attention, git, store, venv
 from lorabake.trainer.build import BuildEnv, InstallRequest, Tell, build_trainer, lock_digest
 from lorabake.trainer.select_packages import LockChoice
 from lorabake.util import locks
+from lorabake.util.files import disk_error
 from lorabake_schemas.machine import AttentionProbe, Precision
 from lorabake_schemas.messages import msg
 from lorabake_schemas.pin import LockName, Pin
@@ -145,7 +146,7 @@ def _build_if_needed(pin: Pin, home: Path, choice: LockChoice, job: InstallReque
     except OSError as error:
         hint = msg("free some space, or set LORABAKE_HOME to a writable folder")
         said = msg("cannot write to {folder}: {why}", folder=home, why=error.strerror or str(error))
-        raise SetupError(said, hint) from error
+        raise disk_error(error, said, hint, otherwise=SetupError) from error
     if found is None:
         said = msg("the trainer disappeared from {folder} right after it was installed", folder=home)
         raise SetupError(said, msg("check whether another program is deleting files there"))

@@ -14,6 +14,7 @@ from lorabake.errors import SetupError
 from lorabake.trainer import checkout as pinned
 from lorabake.trainer import packages, store, venv
 from lorabake.util import resources
+from lorabake.util.files import disk_error
 from lorabake.util.process import capture_output
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import OptionSnapshot
@@ -118,7 +119,9 @@ def fetch_options(pin: Pin, home: Path, env: Env, tell: Tell) -> OptionSnapshot:
             return extract_options(python, checkout, kept, pin.commit, env)
     except OSError as error:
         said = msg("cannot write to {folder}: {why}", folder=home, why=error.strerror or str(error))
-        raise SetupError(said, msg("free some space, or set LORABAKE_HOME to a writable folder")) from error
+        raise disk_error(
+            error, said, msg("free some space, or set LORABAKE_HOME to a writable folder"), otherwise=SetupError
+        ) from error
 
 
 def _find_python(home: Path) -> Path | None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorabake.errors import SetupError, UnreachableError
+from lorabake.errors import LorabakeError, ResourceError, SetupError, UnreachableError
 from lorabake.util.process import make_child_env
 from lorabake_schemas.messages import Message, msg
 
@@ -206,12 +206,12 @@ _NO_NETWORK = (
 _HASH_MISMATCH = "DO NOT MATCH THE HASHES"
 
 
-def explain_pip_failure(said: Sequence[str]) -> SetupError:
+def explain_pip_failure(said: Sequence[str]) -> LorabakeError:
     """Why pip failed, by what it said last."""
     text = "\n".join(said)
     tail = msg("pip reported: {words}", words=" / ".join(line.strip() for line in said[-4:] if line.strip()))
     if "No space left on device" in text or "[Errno 28]" in text:
-        return SetupError(
+        return ResourceError(
             msg("the disk is full"), msg("free some space, or set LORABAKE_HOME to a folder on another disk")
         )
     if _HASH_MISMATCH in text:

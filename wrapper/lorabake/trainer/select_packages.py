@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from lorabake.errors import SetupError
+from lorabake.errors import ResourceError, SetupError
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.pin import LockName, Pin
 
@@ -54,11 +54,11 @@ def _missing_cpu_build(system: tuple[str, str], python: str, offers_cpu: Callabl
 
 
 def check_disk_space(pin: Pin, name: LockName, home: Path, free: int) -> None:
-    """Raises SetupError when the disk lacks room: packages lie there twice for a moment, downloaded and installed."""
+    """Raises ResourceError when the disk is too small: packages need room twice, downloaded and installed."""
     lock = pin.lock(name)
     needed = lock.download_bytes + lock.disk_bytes
     if free < needed:
-        raise SetupError(
+        raise ResourceError(
             msg(
                 (
                     "not enough disk space in {home}: the {lock} packages need {needed:.1f} GB, but only "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lorabake.errors import SetupError
+from lorabake.errors import ResourceError, SetupError
 from lorabake.trainer import packages
 from lorabake.util import resources
 from lorabake.util.process import capture_output, filter_absolute_folders, make_child_env
@@ -106,7 +106,7 @@ def create_venv(venv: Path, python: Path | None, env: Mapping[str, str]) -> Path
         return interpreter_path(venv)
     said = done.stdout + done.stderr
     if "No space left on device" in said:
-        raise SetupError(
+        raise ResourceError(
             msg("the disk is full"), msg("free some space, or set LORABAKE_HOME to a folder on another disk")
         )
     if "ensurepip" in said or "No module named venv" in said:

@@ -19,11 +19,12 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from types import MappingProxyType
 from typing import Any, BinaryIO, cast
 
-from lorabake.errors import MachineError
+from lorabake.errors import LorabakeError, MachineError, ResourceError
 from lorabake_schemas.messages import Message, literal, msg
 
 READ_LIMIT = 256 << 20  # bytes; a list of a million images takes less
 TOML_LIMIT = 16 << 20  # bytes
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 PERMISSION_DENIED = msg("permission denied")
 ERROR_REASONS: Mapping[int, Message] = MappingProxyType(
     {
@@ -174,6 +175,13 @@ def os_errors_as_messages(path: str | Path | None = None) -> Generator[None]:
     except OSError as error:
         named = path if path is not None else str(error.filename or "")
         raise MachineError(msg("cannot read {path}: {why}", path=named, why=reason(error))) from error
+
+
+def disk_error(
+    error: OSError, message: Message, hint: Message | None = None, *, otherwise: type[LorabakeError] = MachineError
+) -> LorabakeError:
+    """The failure of a write as an error for a person: ResourceError where the disk is full."""
+    return (ResourceError if error.errno in DISK_FULL_ERRNOS else otherwise)(message, hint)
 
 
 def open_append(path: Path | str, *, within: Path | None = None) -> BinaryIO:

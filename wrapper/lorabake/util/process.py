@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from lorabake.errors import InterruptedRunError, MachineError, SetupError
+from lorabake.errors import InterruptedRunError, ResourceError, SetupError
 from lorabake.util import process_guard
 from lorabake.util.signals import forward_stop_signals
 from lorabake_schemas.messages import msg
@@ -170,10 +170,10 @@ def supervise(command: Command, how: SupervisionOptions) -> Generator[RunningCom
     While it runs, every signal to this process that asks it to stop (signals.py) asks for the next rung of the ladder
     instead. Leaving normally means that the outcome has been recorded; leaving by an exception, or
     the death of this process, leaves that to the guard. Raises SetupError when the command cannot be started,
-    MachineError on Windows.
+    ResourceError on Windows.
     """
     if os.name == "nt":
-        raise MachineError(msg("runs need Linux or macOS"), msg("run lorabake inside WSL 2"))
+        raise ResourceError(msg("runs need Linux or macOS"), msg("run lorabake inside WSL 2"))
     mark = os.urandom(16).hex()
     with forward_stop_signals() as bind:
         running = RunningCommand(_start_guard(command, how, mark), mark)

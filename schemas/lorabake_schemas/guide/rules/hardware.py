@@ -9,6 +9,9 @@ from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit
 from lorabake_schemas.messages import Message, msg, nmsg
 from lorabake_schemas.sd_scripts import needs_bitsandbytes
 
+# What a recipe cannot help: another machine could train it.
+MACHINE_RULES = frozenset({"G4.96", "G4.96.processes", "G4.37.disk"})
+
 
 @rule("S15", ERROR, "sd-scripts asserts that the resolution lies within the bucket limits, after loading the model.")
 def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:

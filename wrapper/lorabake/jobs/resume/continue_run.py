@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from lorabake.errors import MachineError
+from lorabake.errors import LorabakeError, MachineError
 from lorabake.jobs.supervisor import LaunchContext, ResumeHooks, collect_result, run_trainer, with_verdict
 from lorabake.lora.reproducible import strip_saved_loras
 from lorabake.runs.command import ACCELERATE_FILE, DETERMINISTIC_FILE
@@ -33,7 +33,7 @@ from lorabake.runs.resume_points import (
     resume_options,
 )
 from lorabake.util import resources
-from lorabake.util.files import copy_file, make_folders, open_append, open_file, replace_bytes
+from lorabake.util.files import copy_file, disk_error, make_folders, open_append, open_file, replace_bytes
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.record import Record, RunPart
 
@@ -140,10 +140,10 @@ def collect_leftover_outputs(paths: RunPaths, record: Record, view: ResumeOption
         raise unmovable_outputs_error(paths, error) from error
 
 
-def unmovable_outputs_error(paths: RunPaths, error: OSError) -> MachineError:
+def unmovable_outputs_error(paths: RunPaths, error: OSError) -> LorabakeError:
     why = error.strerror or str(error)
     said = msg("cannot move the trained files to {folder}: {why}", folder=paths.output, why=why)
-    return MachineError(said, msg("free some space and try again (nothing is lost)"))
+    return disk_error(error, said, msg("free some space and try again (nothing is lost)"))
 
 
 def resume_argv(argv: tuple[str, ...], written: PartOutputs, way: ResumePoint) -> tuple[str, ...]:
@@ -222,15 +222,17 @@ def begin_part(
         archive_outputs(written, names)
         events = EventLog(paths.events)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise MachineError(msg("cannot write to the run folder {folder}: {why}", folder=paths.root, why=why)) from error
+        said = msg(
+            "cannot write to the run folder {folder}: {why}", folder=paths.root, why=error.strerror or str(error)
+        )
+        raise disk_error(error, said) from error
     try:
         events.write([told])
         write_record(paths, record)
     except OSError as error:
         events.close()
-        why = error.strerror or str(error)
-        raise MachineError(msg("cannot write {path}: {why}", path=paths.events, why=why)) from error
+        said = msg("cannot write {path}: {why}", path=paths.events, why=error.strerror or str(error))
+        raise disk_error(error, said) from error
     except MachineError:
         events.close()
         raise
