@@ -54,8 +54,8 @@ def test_the_page_tells_everything_that_was_asked_for(tmp_path: Path) -> None:
     assert told["seed"] == "42"
     assert told["tensors"] == "tensors match the hash stored in the file (sshs_model_hash)"
     assert told["training_finished_at"].endswith("after 1.0 minutes")
-    assert "512x768, batches of 4, 30 samples per epoch" in text
-    assert "  pics          15        2\n  pics: shuffle_caption, keep_tokens = 2, class_tokens = lum\n" in text
+    assert told["dataset"] == "512x768, batch size 4, 30 samples per epoch"
+    assert told["pics"] == "img_count = 15, num_repeats = 2, shuffle_caption, keep_tokens = 2, class_tokens = lum"
     assert "512x704" not in text  # buckets and tags are in --json
     assert "sky" not in text
     assert "no run with this digest is known here" in text

@@ -10,7 +10,7 @@ from typing import cast
 
 from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, parse_json, read_text, reason
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
-from lorabake.util.safetensors import SafetensorsHeader, find_checkpoint_problem, read_header
+from lorabake.util.safetensors import HeaderError, SafetensorsHeader, find_checkpoint_problem, read_header
 from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.families.registry import find_family_by_context, list_families
 from lorabake_schemas.machine import BaseFacts
@@ -108,7 +108,10 @@ def _inspect_file(path: Path) -> BaseFacts:
     """sd-scripts goes by the suffix alone: .safetensors is safetensors, anything else is unpickled."""
     if path.suffix.lower() != ".safetensors":
         return BaseFacts(kind="file", problem=find_checkpoint_problem(path))
-    return _inspect_checkpoint(read_header(path))
+    try:
+        return _inspect_checkpoint(read_header(path))
+    except HeaderError as error:
+        return BaseFacts(kind="file", problem=msg("{file} cannot be read: {why}", file=path.name, why=error.why))
 
 
 def _inspect_checkpoint(header: SafetensorsHeader) -> BaseFacts:

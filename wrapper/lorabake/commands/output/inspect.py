@@ -9,22 +9,21 @@ from types import MappingProxyType
 
 import click
 
-from lorabake.commands.output.layout import TextLayout, bold, count_cells, dim, format_file_size, format_table, pad_text
+from lorabake.commands.output.layout import TextLayout, bold, count_cells, format_file_size, pad_text
 from lorabake.lora.metadata import parse_own_comment
 from lorabake_schemas.inspection import (
+    BaseModelInfo,
     DatasetInfo,
-    FolderInfo,
     Inspection,
     InspectReport,
     KnownRun,
     LoraNetwork,
     MetadataGroup,
-    MetadataValue,
 )
-from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
+from lorabake_schemas.messages import Message, join_list, msg, nmsg
 
 Row = tuple[str, str]
-MAX_VALUE_LENGTH, MAX_NAME_LENGTH, MAX_FOLDER_LENGTH = 400, 40, 80  # characters of a value, its name, a folder
+MAX_VALUE_LENGTH, MAX_NAME_LENGTH, MAX_OPTION_LENGTH = 400, 40, 80  # characters of a value, its name, an option
 MAX_FOLDERS, MAX_DATASETS, MAX_ROW_ITEMS = 40, 8, 40  # so many of each are shown; of blocks or ranks in a row
 GROUP_HEADINGS: Mapping[MetadataGroup, Message] = MappingProxyType(
     {
@@ -84,38 +83,37 @@ def format_inspection(report: InspectReport, page: TextLayout, here: Path) -> st
 def _iter_file_lines(file: Inspection, page: TextLayout, here: Path) -> Iterator[str]:
     yield bold(page(msg("{file}: {what}", file=file.file, what=file.what)))
     if file.size is not None and file.network is not None:
-        size = msg(
-            "{size}; {tensors} with {numbers:,} numbers in {formats}",
-            size=format_file_size(file.size),
-            tensors=nmsg(file.network.tensors, "{n} tensor", "{n} tensors"),
-            numbers=file.network.numbers,
-            formats=", ".join(file.network.formats),
-        )
-        yield from page.paragraph(size, first="  ")
+        yield from page.paragraph(_describe_size(file.size, file.network), first="  ")
     for notes, mark, color in ((file.faults, msg("problem:"), "red"), (file.remarks, msg("note:"), "yellow")):
         for said in notes:
             yield from page.paragraph(said, first=f"  {click.style(page(mark), fg=color)} ", rest="    ")
-    yield from _iter_section_lines(msg("About"), _iter_about_rows(file), page)
+    yield from _iter_section(msg("About"), _iter_about_rows(file), page)
     for group, heading in GROUP_HEADINGS.items():
-        yield from _iter_section_lines(heading, _iter_group_rows(group, file, page), page)
-        if group == "data":
-            for dataset in file.datasets[:MAX_DATASETS]:
-                yield from ("", *_iter_dataset_lines(dataset, page))
-            yield from _iter_more_lines(len(file.datasets) - MAX_DATASETS, page)
+        yield from _iter_section(heading, _iter_group_rows(group, file), page)
     if file.kind in {"lora", "pickle"}:
-        yield from _iter_section_lines(msg("On this machine"), _iter_run_rows(file, page, here), page)
+        yield from _iter_section(msg("On this machine"), _iter_run_rows(file, here), page)
 
 
-def _iter_section_lines(heading: Message, rows: Iterable[Row], page: TextLayout) -> Iterator[str]:
-    """Names in a column, values next to them; nothing where there are no rows."""
-    named = [(page(name[:MAX_NAME_LENGTH]), value) for name, value in rows]
+def _describe_size(size: int, network: LoraNetwork) -> Message:
+    return msg(
+        "{size}; {tensors} with {numbers:,} numbers in {formats}",
+        size=format_file_size(size),
+        tensors=nmsg(network.tensors, "{n} tensor", "{n} tensors"),
+        numbers=network.numbers,
+        formats=", ".join(network.formats),
+    )
+
+
+def _iter_section(heading: Message, rows: Iterable[Row], page: TextLayout) -> Iterator[str]:
+    """Names in a column, values next to them; nothing without rows."""
+    named = [(page(name)[:MAX_NAME_LENGTH], value) for name, value in rows]
     if named:
         yield from ("", bold(page(heading)))
     wide = max((count_cells(name) for name, _ in named), default=0)
     for name, value in named:
-        text = literal(value)
-        if len(text) > MAX_VALUE_LENGTH:
-            text = msg("{start}… ({n} characters)", start=text[:MAX_VALUE_LENGTH], n=len(text))
+        text = value
+        if len(value) > MAX_VALUE_LENGTH:
+            text = msg("{start}… ({n} characters)", start=value[:MAX_VALUE_LENGTH], n=len(value))
         yield from page.paragraph(text, first=f"  {pad_text(name, wide)}  ", rest=" " * (wide + 4))
 
 
@@ -131,45 +129,41 @@ def _iter_about_rows(file: Inspection) -> Iterator[Row]:
         yield "digest", file.digest
 
 
-def _iter_group_rows(group: MetadataGroup, file: Inspection, page: TextLayout) -> Iterator[Row]:
+def _iter_group_rows(group: MetadataGroup, file: Inspection) -> Iterator[Row]:
     if group == "network" and file.network:
-        yield from _iter_network_rows(file.network, page)
-    if group == "base":
-        yield from _iter_base_rows(file)
+        yield from _iter_network_rows(file.network)
+    if group == "base" and file.base:
+        yield from _iter_base_rows(file.base)
+    if group == "data":
+        for dataset in file.datasets[:MAX_DATASETS]:
+            yield from _iter_dataset_rows(dataset)
+        yield from _iter_more_rows(len(file.datasets) - MAX_DATASETS)
     if group == "saving":
-        yield from _iter_saving_rows(file, page)
+        yield from _iter_saving_rows(file)
+    given = {value.name: value.value for value in file.values}
     for value in file.values:
-        if value.group == group and _is_shown(value, file):
+        needed = REQUIRED_VALUES.get(value.name)
+        is_used = needed is None or needed in given or needed == given.get("loss_type")
+        if value.group == group and value.value and is_used:  # what is off is not worth a line
             yield value.name, "true" if value.value is True else str(value.value)
 
 
-def _is_shown(value: MetadataValue, file: Inspection) -> bool:
-    """Whether a value is worth a line: not what is off, and not what belongs to something that is off."""
-    if value.value is False or value.value == 0:
-        return False
-    needed = REQUIRED_VALUES.get(value.name)
-    return needed is None or any(
-        each.name == needed or (each.name == "loss_type" and needed in str(each.value)) for each in file.values
-    )
-
-
-def _iter_network_rows(network: LoraNetwork, page: TextLayout) -> Iterator[Row]:
-    yield page(msg("modules")), ", ".join(f"{name} {count}" for name, count in network.algorithms.items())
+def _iter_network_rows(network: LoraNetwork) -> Iterator[Row]:
+    yield msg("modules"), ", ".join(f"{name} {count}" for name, count in network.algorithms.items())
     for part in network.parts:
         where = ", ".join(_merge_ranges(part.blocks)[:MAX_ROW_ITEMS])
         said = nmsg(part.modules, "{n} module in {where}", "{n} modules in {where}", where=where)
-        yield page(PART_LABELS.get(part.name, literal(part.name))), page(said)
+        yield PART_LABELS.get(part.name, part.name), said
     ranks = [
         nmsg(each.modules, "{rank} in {n} convolution", "{rank} in {n} convolutions", rank=each.rank)
         if each.conv
         else nmsg(each.modules, "{rank} in {n} layer", "{rank} in {n} layers", rank=each.rank)
-        for each in network.ranks[:MAX_ROW_ITEMS]
+        for each in network.ranks
     ]
-    if ranks:
-        yield page(msg("dim")), page(join_list(ranks))
-    alphas = [msg("{alpha} in {n}", alpha=alpha, n=count) for alpha, count in network.alphas.items()][:MAX_ROW_ITEMS]
-    if alphas:
-        yield page(msg("alpha")), page(join_list(alphas))
+    alphas = [msg("{alpha} in {n}", alpha=alpha, n=count) for alpha, count in network.alphas.items()]
+    for name, found in ((msg("dim"), ranks), (msg("alpha"), alphas)):
+        if found:
+            yield name, join_list(found[:MAX_ROW_ITEMS])
 
 
 def _merge_ranges(blocks: Iterable[str]) -> list[str]:
@@ -188,102 +182,80 @@ def _merge_ranges(blocks: Iterable[str]) -> list[str]:
     ]
 
 
-def _iter_base_rows(file: Inspection) -> Iterator[Row]:
-    base = file.base
-    if base is None:
-        return
-    short: str | None = None
+def _iter_base_rows(base: BaseModelInfo) -> Iterator[Row]:
+    if base.name:
+        yield "sd_model_name", base.name
+    if base.version:
+        yield "base_model_version", base.version
+    if base.sha256:
+        yield "new_sd_model_hash", msg("{hash} (SHA-256 of the file)", hash=base.sha256)
     if base.is_folder:
-        short = msg("none (the base model was a folder, which sd-scripts does not hash)")
+        yield "sd_model_hash", msg("none (the base model was a folder, which sd-scripts does not hash)")
     elif base.short_hash:
-        short = msg("{hash} (of 64 KiB after the first MiB, as used by older programs)", hash=base.short_hash)
-    rows = {
-        "sd_model_name": base.name,
-        "base_model_version": base.version,
-        "new_sd_model_hash": base.sha256 and msg("{hash} (SHA-256 of the file)", hash=base.sha256),
-        "sd_model_hash": short,
-        "vae_name": base.vae,
-        "new_vae_hash": base.vae_sha256,
-    }
-    yield from ((name, value) for name, value in rows.items() if value)
+        yield (
+            "sd_model_hash",
+            msg("{hash} (of 64 KiB after the first MiB, as used by older programs)", hash=base.short_hash),
+        )
+    if base.vae:
+        yield "vae_name", base.vae
+    if base.vae_sha256:
+        yield "new_vae_hash", base.vae_sha256
 
 
-def _iter_saving_rows(file: Inspection, page: TextLayout) -> Iterator[Row]:
+def _iter_saving_rows(file: Inspection) -> Iterator[Row]:
     if file.started:
         yield "training_started_at", file.started
     if file.finished:
         took = msg("{time}, after {minutes:.1f} minutes", time=file.finished, minutes=(file.seconds or 0) / 60)
-        yield "training_finished_at", page(took) if file.seconds else file.finished
+        yield "training_finished_at", took if file.seconds else file.finished
     if file.integrity and file.kind == "lora":
-        yield page(msg("tensors")), page(INTEGRITY_LABELS[file.integrity.verdict])
+        yield msg("tensors"), INTEGRITY_LABELS[file.integrity.verdict]
         if file.integrity.not_finite == ():
-            yield page(msg("numbers")), page(msg("all are finite"))
+            yield msg("numbers"), msg("all are finite")
     if file.integrity and file.integrity.file:
         yield "SHA-256", file.integrity.file
 
 
-def _iter_dataset_lines(dataset: DatasetInfo, page: TextLayout) -> Iterator[str]:
+def _iter_dataset_rows(dataset: DatasetInfo) -> Iterator[Row]:
+    size: list[Message] = []
     if dataset.width and dataset.height:
-        size = msg("{width}x{height}", width=dataset.width, height=dataset.height)
-        batch = msg("batch size {n}", n=dataset.batch_size or 1)
-        samples = nmsg(dataset.samples or 0, "{n} sample per epoch", "{n} samples per epoch")
-        yield from page.paragraph(join_list([size, batch, samples]), first="  ")
-    shown = dataset.folders[:MAX_FOLDERS]
-    counts = [["?" if each is None else str(each) for each in (folder.pictures, folder.repeats)] for folder in shown]
-    names = [page(folder.name[:MAX_FOLDER_LENGTH]) for folder in shown]
-    if shown:
-        heading = [page(each) for each in (msg("folder"), msg("images"), msg("repeats"))]
-        rows = [[name, *count] for name, count in zip(names, counts, strict=True)]
-        yield from format_table([heading, *rows], numbers=(1, 2))
-    for folder, name in zip(shown, names, strict=True):
-        if options := _describe_options(folder):
-            yield from page.paragraph(msg("{folder}: {options}", folder=name, options=options), first="  ", rest="    ")
-    yield from _iter_more_lines(len(dataset.folders) - MAX_FOLDERS, page)
+        size = [msg("{width}x{height}", width=dataset.width, height=dataset.height)]
+    batch = msg("batch size {n}", n=dataset.batch_size or 1)
+    samples = nmsg(dataset.samples or 0, "{n} sample per epoch", "{n} samples per epoch")
+    yield msg("dataset"), join_list([*size, batch, samples])
+    for folder in dataset.folders[:MAX_FOLDERS]:
+        counts: dict[str, object] = {"img_count": folder.pictures, "num_repeats": folder.repeats}
+        reg = {"is_reg": True} if folder.regularization else {}
+        options = {**counts, **reg, **folder.options, "class_tokens": folder.class_tokens}
+        shown = (name if value is True else f"{name} = {value}" for name, value in options.items() if value is not None)
+        yield folder.name, ", ".join(each[:MAX_OPTION_LENGTH] for each in shown)
+    yield from _iter_more_rows(len(dataset.folders) - MAX_FOLDERS)
 
 
-def _describe_options(folder: FolderInfo) -> Message:
-    said = [msg("regularization")] if folder.regularization else []
-    options = {**folder.options, **({"class_tokens": folder.class_tokens} if folder.class_tokens else {})}
-    for name, value in options.items():
-        said.append(literal(name if value is True else f"{name} = {value}"[:MAX_FOLDER_LENGTH]))
-    return join_list(said)
-
-
-def _iter_more_lines(left: int, page: TextLayout) -> Iterator[str]:
+def _iter_more_rows(left: int) -> Iterator[Row]:
     if left > 0:
-        yield dim(
-            "  "
-            + page(
-                msg(
-                    "... {n} more",
-                    n=left,
-                )
-            )
-        )
+        yield "", msg("... {n} more", n=left)
 
 
-def _iter_run_rows(file: Inspection, page: TextLayout, here: Path) -> Iterator[Row]:
+def _iter_run_rows(file: Inspection, here: Path) -> Iterator[Row]:
     """The run that the file comes from, and what can be done with it."""
-    if not file.runs:
+    folders = [_relative_folder(each.folder, here) for each in file.runs]
+    if not folders:
         unknown = msg("the run that made it was not found")
         if file.digest:
-            unknown = msg(
-                "no run with this digest was found on this machine; it was made elsewhere or its folder was moved"
-            )
-        yield page(msg("run")), page(unknown)
+            unknown = msg("no run with this digest was found on this machine; it was made elsewhere or its folder was moved")
+        yield msg("run"), unknown
         return
-    run, *others = file.runs
-    folder, *beside = (_relative_folder(each.folder, here) for each in file.runs)
-    typed = shlex.quote(folder)
-    yield page(msg("run")), page(_describe_run(run, folder))
-    yield page(msg("this file")), page(_describe_likeness(run))
-    yield page(msg("recipe")), f"{folder}/recipe.toml"
-    yield page(msg("next")), f"lorabake verify {typed}"
-    yield "", f"lorabake rerun {typed}"
-    if beside:
-        yield "", f"lorabake diff {typed} {shlex.quote(beside[0])}"
-    for other, place in zip(others, beside, strict=True):
-        yield page(msg("also")), page(_describe_run(other, place))
+    first, *others = (shlex.quote(folder) for folder in folders)
+    yield msg("run"), _describe_run(file.runs[0], folders[0])
+    yield msg("this file"), _describe_likeness(file.runs[0])
+    yield msg("recipe"), f"{folders[0]}/recipe.toml"
+    yield msg("next"), f"lorabake verify {first}"
+    yield "", f"lorabake rerun {first}"
+    if others:
+        yield "", f"lorabake diff {first} {others[0]}"
+    for run, folder in zip(file.runs[1:], folders[1:], strict=True):
+        yield msg("also"), _describe_run(run, folder)
 
 
 def _relative_folder(folder: str, here: Path) -> str:
