@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_files import SMALL, metadata, write
-from lorabake.analysis.lora_origin import inspect_files
+from lorabake.analysis.lora_origin import find_lora, inspect_files
 from lorabake.errors import MachineError
 from lorabake.lora.metadata import training_comment
 from lorabake.runs import register
@@ -220,6 +220,19 @@ def test_a_folder_stands_for_the_files_in_it(tmp_path: Path, home: Path) -> None
     assert len(inspect_files([str(root / "output")], Path.cwd(), home).files) == 2
     with pytest.raises(MachineError, match=r"no \.safetensors file"):
         inspect_files([str(tmp_path / "runs")], Path.cwd(), home)
+
+
+def test_a_run_is_named_as_elsewhere(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(home, tmp_path / "runs" / "lum-001")
+    monkeypatch.chdir(tmp_path)
+    names = [file.file for file in inspect_files(["lum-001"], tmp_path, home).files]
+    assert names == ["runs/lum-001/output/lum-000001.safetensors", "runs/lum-001/output/lum.safetensors"]
+    assert find_lora("lum-001", tmp_path) == tmp_path / "runs" / "lum-001" / "output" / "lum.safetensors"
+    with pytest.raises(MachineError, match="there is no run lum-002") as caught:
+        inspect_files(["lum-002"], tmp_path, home)
+    assert "lum-001" in str(caught.value.hint)
+    (missing,) = inspect_files(["lum-001.safetensors"], tmp_path, home).files  # surely meant as a file
+    assert missing.kind == "unreadable"
 
 
 def test_records_stay_as_they_were(tmp_path: Path, home: Path) -> None:
