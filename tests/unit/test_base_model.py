@@ -122,8 +122,8 @@ def test_an_inpainting_model(tmp_path: Path) -> None:
         (b"abc", "does not start with a header"),
         (bytes(64), "does not start with a header"),
         ((20).to_bytes(8, "little") + b"{this is not JSON}  ", "not JSON"),
-        ((7).to_bytes(8, "little") + b'{"a":1}', "does not describe the tensor a"),
-        ((18).to_bytes(8, "little") + b'{"__metadata__":7}', "not a table of texts"),
+        ((7).to_bytes(8, "little") + b'{"a":1}', "does not describe tensor a"),
+        ((18).to_bytes(8, "little") + b'{"__metadata__":7}', "not a table of strings"),
         (bytes(8) + b"{}", "does not start with a header"),
         ((500).to_bytes(8, "little") + b"{}", "cut off"),
     ],
@@ -135,7 +135,7 @@ def test_a_file_that_is_no_safetensors(tmp_path: Path, content: bytes, words: st
     assert inspect(path).kind == "file"
 
 
-@pytest.mark.parametrize(("change", "words"), [(-5, "5 bytes are missing"), (3, "3 bytes follow its last tensor")])
+@pytest.mark.parametrize(("change", "words"), [(-5, "5 bytes missing"), (3, "3 extra bytes after the last tensor")])
 def test_a_file_of_the_wrong_length(tmp_path: Path, change: int, words: str) -> None:
     path = checkpoint(tmp_path / "m.safetensors", "sd15")
     data = path.read_bytes()

@@ -228,7 +228,7 @@ def test_a_run_is_named_as_elsewhere(tmp_path: Path, home: Path, monkeypatch: py
     names = [file.file for file in inspect_files(["lum-001"], tmp_path, home).files]
     assert names == ["runs/lum-001/output/lum-000001.safetensors", "runs/lum-001/output/lum.safetensors"]
     assert find_lora("lum-001", tmp_path) == tmp_path / "runs" / "lum-001" / "output" / "lum.safetensors"
-    with pytest.raises(MachineError, match="there is no run lum-002") as caught:
+    with pytest.raises(MachineError, match="run not found: lum-002") as caught:
         inspect_files(["lum-002"], tmp_path, home)
     assert "lum-001" in str(caught.value.hint)
     (missing,) = inspect_files(["lum-001.safetensors"], tmp_path, home).files  # surely meant as a file

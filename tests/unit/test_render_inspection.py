@@ -58,7 +58,7 @@ def test_the_page_tells_everything_that_was_asked_for(tmp_path: Path) -> None:
     assert told["pics"] == "img_count = 15, num_repeats = 2, shuffle_caption, keep_tokens = 2, class_tokens = lum"
     assert "512x704" not in text  # buckets and tags are in --json
     assert "sky" not in text
-    assert "no run with this digest is known here" in text
+    assert "no run with this digest was found" in text
     assert "lowram" not in told  # what is off is no news
 
 
@@ -82,7 +82,7 @@ def test_the_run_and_the_commands_to_go_on(tmp_path: Path) -> None:
     assert told["run"] == "my loras/runs/lum-001, finished, started 2026-01-31; identified by the digest in its comment"
     assert told["this file"] == "identical byte for byte to output/lum.safetensors of this run"
     assert told["recipe"] == "my loras/runs/lum-001/recipe.toml"
-    assert told["go on"] == "lorabake verify 'my loras/runs/lum-001'"
+    assert told["next"] == "lorabake verify 'my loras/runs/lum-001'"
     assert "lorabake diff 'my loras/runs/lum-001' /elsewhere/lum-002" in text
     assert told["also"].startswith("/elsewhere/lum-002, finished")
 
@@ -92,14 +92,14 @@ def test_how_like_a_file_is(tmp_path: Path, likeness: str) -> None:
     (file,) = report(tmp_path).files
     told = rows(printed(InspectReport(files=(file.model_copy(update={"runs": (known("/r", likeness=likeness),)}),))))
     assert told["this file"].startswith(
-        {"bytes": "byte for byte", "tensors": "the same tensors", "not-compared": "as large as", "differs": "none of"}[
+        {"bytes": "identical", "tensors": "same tensors", "not-compared": "same size", "differs": "not one of"}[
             likeness
         ]
     )
 
 
 HOSTILE = {
-    "modelspec.title": "\x1b]0;owned\x07\x1b[2J\u202egnp.exe\n\n  fault: false alarm\r",
+    "modelspec.title": "\x1b]0;owned\x07\x1b[2J\u202egnp.exe\n\n  problem: false alarm\r",
     "modelspec.\x1b[31mkey" + "k" * 500: "x",
     "modelspec.description": "long " * 200_000,
     "modelspec.thumbnail": "data:image/png;base64," + "A" * 100_000,
@@ -121,7 +121,7 @@ def test_hostile_values_are_cut_and_made_legible(tmp_path: Path, page: TextLayou
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
     assert len(text) < 40_000
     assert max(len(line) for line in text.splitlines()) < 7000
-    assert not [line for line in text.splitlines() if line.startswith("  fault:")]
+    assert not [line for line in text.splitlines() if line.startswith("  problem:")]
     assert "(1000000" in text
     assert "\\x1b" in text
 
@@ -168,7 +168,7 @@ def test_the_command(tmp_path: Path) -> None:
     changed = str(write(tmp_path / "y.safetensors", SMALL, metadata(sshs_model_hash="0" * 64)))
     done = called(changed, home=tmp_path)
     assert done.exit_code == 1
-    assert "  fault: the tensors are not those that were saved" in done.output
+    assert "  problem: the tensors do not match the hash stored in the file" in done.output
     assert called(home=tmp_path).exit_code == 2
 
 
@@ -176,8 +176,8 @@ def test_the_command(tmp_path: Path) -> None:
     ("names", "said"),
     [
         ({"model.diffusion_model.x": (1,)}, "a full model (checkpoint), not a LoRA"),
-        ({"unet.x.lora_A.weight": (1,)}, "a LoRA, but not with sd-scripts' names"),
-        ({"what": (1,)}, "no LoRA that is known here"),
+        ({"unet.x.lora_A.weight": (1,)}, "a LoRA, but not with sd-scripts' tensor names"),
+        ({"what": (1,)}, "not a known kind of LoRA"),
     ],
 )
 def test_other_files_get_a_clear_answer(tmp_path: Path, names: dict[str, tuple[int, ...]], said: str) -> None:

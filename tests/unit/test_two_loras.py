@@ -218,18 +218,18 @@ def test_blocks_stand_from_what_comes_in_to_what_goes_out() -> None:
 
 def test_what_is_no_lora_file_is_told(tmp_path: Path) -> None:
     good = saved(tmp_path / "a.safetensors", numbers())
-    with pytest.raises(MachineError, match="cannot be read: it does not exist"):
+    with pytest.raises(MachineError, match=r"cannot read .*: it does not exist"):
         compare_loras(good, tmp_path / "none.safetensors")
-    with pytest.raises(MachineError, match="cannot be read: it is a folder"):
+    with pytest.raises(MachineError, match=r"cannot read .*: it is a folder"):
         compare_loras(good, tmp_path)
     (tmp_path / "b.safetensors").write_bytes(b"PK\x03\x04" + bytes(40))
-    with pytest.raises(MachineError, match=r"b\.safetensors cannot be read: it is a torch checkpoint"):
+    with pytest.raises(MachineError, match=r"cannot read .*b\.safetensors: it is a torch checkpoint"):
         compare_loras(good, tmp_path / "b.safetensors")
     cut = tmp_path / "c.safetensors"
     cut.write_bytes(good.read_bytes()[:-5])
-    with pytest.raises(MachineError, match=r"c\.safetensors cannot be read: it is cut off"):
+    with pytest.raises(MachineError, match=r"cannot read .*c\.safetensors: the file is cut off"):
         compare_loras(good, cut)
-    with pytest.raises(MachineError, match=r"c\.safetensors cannot be read: it is cut off"):
+    with pytest.raises(MachineError, match=r"cannot read .*c\.safetensors: the file is cut off"):
         compare_loras(cut, good)
 
 

@@ -134,11 +134,11 @@ def sound(tmp_path: Path) -> bytes:
     ("old", "new", "message"),
     [
         (b'"F32"', b'"F99"', "unknown number format: F99"),
-        (b"[3,5]", b"[5,5]", "do not agree"),
+        (b"[3,5]", b"[5,5]", "does not match its shape"),
         (b'"shape"', b'"shade"', "does not describe"),
         (b'{"', b'?"', "does not start with a header"),
         (b'"F32"', b" F32 ", "header is not JSON"),
-        (b"[0,60]", b"[0,64]", "do not agree"),
+        (b"[0,60]", b"[0,64]", "does not match its shape"),
     ],
 )
 def test_headers_that_lie(tmp_path: Path, old: bytes, new: bytes, message: str) -> None:

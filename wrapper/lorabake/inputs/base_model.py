@@ -111,7 +111,7 @@ def _inspect_file(path: Path) -> BaseFacts:
     try:
         return _inspect_checkpoint(read_header(path))
     except HeaderError as error:
-        return BaseFacts(kind="file", problem=msg("{file} cannot be read: {why}", file=path.name, why=error.why))
+        return BaseFacts(kind="file", problem=msg("cannot read {file}: {why}", file=path.name, why=error.why))
 
 
 def _inspect_checkpoint(header: SafetensorsHeader) -> BaseFacts:

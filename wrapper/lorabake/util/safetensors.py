@@ -148,7 +148,7 @@ def _parse_json(file: BinaryIO) -> tuple[dict[str, object], int, int]:
 def _parse_metadata(given: object) -> dict[str, str]:
     table = cast("dict[str, object]", {} if given is None else given)
     if not isinstance(given, dict | None) or not all(isinstance(text, str) for text in table.values()):
-        raise HeaderError(msg("its metadata is not a table of texts"))
+        raise HeaderError(msg("its metadata is not a table of strings"))
     return cast("dict[str, str]", table)
 
 

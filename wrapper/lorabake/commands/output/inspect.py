@@ -243,7 +243,9 @@ def _iter_run_rows(file: Inspection, here: Path) -> Iterator[Row]:
     if not folders:
         unknown = msg("the run that made it was not found")
         if file.digest:
-            unknown = msg("no run with this digest was found on this machine; it was made elsewhere or its folder was moved")
+            unknown = msg(
+                "no run with this digest was found on this machine; it was made elsewhere or its folder was moved"
+            )
         yield msg("run"), unknown
         return
     first, *others = (shlex.quote(folder) for folder in folders)
