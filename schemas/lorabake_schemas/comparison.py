@@ -1,4 +1,4 @@
-"""What `lorabake compare` finds and prints with ``--json``: two LoRA files, number by number."""
+"""What `lorabake compare --json` prints: the differences of two LoRA files, number by number."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ FileLikeness = Literal["equal-bytes", "equal-tensors", "different"]
 
 
 class TensorDistance(StrictModel):
-    """How far numbers are apart: of ``tensors``, ``differing`` are not equal bit for bit.
+    """The distance of two sets of numbers: ``differing`` of ``tensors`` are not equal bit for bit.
 
     ``largest`` and ``mean`` are absolute differences over all ``numbers``; ``relative`` is the length of the difference
     as a vector, divided by that of the first file's numbers (null where those are all zero and the others are not).
@@ -51,8 +51,8 @@ class MetadataDifference(StrictModel):
 class LoraComparison(StrictModel):
     """``first`` and ``second`` are the files.
 
-    ``blocks`` and ``whole`` tell of the tensors that both have in one shape; ``only_first`` and ``only_second`` name
-    those that the other has not, ``unlike`` those whose format or shape is another.
+    ``blocks`` and ``whole`` are about the tensors that both have in one shape; ``only_first`` and ``only_second`` name
+    those that the other file does not have, ``unlike`` those with another format or shape.
     """
 
     version: Literal[1] = 1

@@ -1,4 +1,4 @@
-"""What a LoRA file tells of itself, and what this machine knows of it: what `lorabake inspect --json` prints."""
+"""What `lorabake inspect --json` prints: what a model file contains, and which runs of this machine it comes from."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 from lorabake_schemas.families.registry import list_lora_families
 from lorabake_schemas.record import RunStatus
 
-# lora: by sd-scripts or a tool that names tensors as it does. other-lora: one that names them otherwise (PEFT,
+# lora: by sd-scripts or a tool that names tensors as it does. other-lora: one that names them differently (PEFT,
 # diffusers). pickle: a torch checkpoint, which is a program and is not read. unreadable: none of these, or damaged.
 FileKind = Literal[
     "lora", "other-lora", "checkpoint", "unet", "vae", "text-encoder", "controlnet", "embedding", "pickle", "unknown",
@@ -43,7 +43,7 @@ class MetadataValue(StrictModel):
 
 
 class LoraPart(StrictModel):
-    """One of the models: how many of its modules are trained, and how many in each of its blocks."""
+    """A text encoder or the UNet: how many of its modules are trained, and how many in each of its blocks."""
 
     name: EscapedText
     modules: int
@@ -59,7 +59,7 @@ class RankCount(StrictModel):
 
 
 class LoraNetwork(StrictModel):
-    """By the tensors' names, shapes and (for alpha) values, whatever the metadata say.
+    """By the tensors' names, shapes and (for alpha) values; the metadata are not used.
 
     ``algorithms`` with how many modules have each, ``alphas`` likewise. ``numbers`` are all that is stored;
     ``formats`` says in which number format how many of them are.
@@ -99,7 +99,7 @@ class BucketInfo(StrictModel):
 
 
 class FolderInfo(StrictModel):
-    """A folder of pictures; ``class_tokens`` were the caption of pictures that had none."""
+    """A folder of images (``pictures`` of them); ``class_tokens`` were the caption of those that had none."""
 
     name: EscapedText
     pictures: int | None = None
@@ -110,8 +110,8 @@ class FolderInfo(StrictModel):
 
 
 class DatasetInfo(StrictModel):
-    """``samples`` and ``regularization_samples`` are pictures times repeats; ``width`` and ``height`` what they were
-    scaled towards."""
+    """``samples`` and ``regularization_samples`` are images times repeats; ``width`` and ``height`` are the resolution
+    they were scaled to."""
 
     width: int | None = None
     height: int | None = None
@@ -129,14 +129,14 @@ class TagCount(StrictModel):
 
 
 class FolderTagCounts(StrictModel):
-    """How often each tag stood in the captions of a folder, the most frequent first."""
+    """How often each tag is in the captions of a folder, the most frequent first."""
 
     folder: EscapedText
     tags: TupleOf[TagCount]
 
 
-# same: the tensors are those that were saved. changed: they are not. no-hash: none was saved. not-comparable: LyCORIS'
-# hash runs over the tensors in an order that the file does not keep. not-read: the file is large; --deep reads it.
+# same: the tensors match sshs_model_hash. changed: they do not. no-hash: the file has none. not-comparable: LyCORIS' hash
+# is over the tensors in an order that the file does not keep. not-read: the file is large; --deep reads it.
 TensorVerdict = Literal["same", "changed", "no-hash", "not-comparable", "not-read"]
 
 
@@ -153,7 +153,7 @@ class Integrity(StrictModel):
     not_finite: TupleOf[EscapedText] | None = None
 
 
-# bytes: the file is this output. tensors: the same tensors under other metadata. not-compared: the file is large.
+# bytes: the file is this output. tensors: the same tensors with other metadata. not-compared: the file is large.
 OutputLikeness = Literal["bytes", "tensors", "differs", "not-compared"]
 
 
@@ -175,7 +175,7 @@ class KnownRun(StrictModel):
 
 
 class Inspection(StrictModel):
-    """One file. ``faults`` are what is wrong with it, ``remarks`` what is worth knowing besides."""
+    """One file. ``faults`` is what is wrong with it, ``remarks`` what else is worth knowing."""
 
     file: EscapedText
     size: int | None = None

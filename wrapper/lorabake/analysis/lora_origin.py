@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lorabake.errors import MachineError
-from lorabake.lora.inspect import MODEL_HASH_KEY, inspect_file
-from lorabake.lora.weights import hash_tensors
+from lorabake.lora.inspect import inspect_file
+from lorabake.lora.weights import MODEL_HASH_KEY, hash_tensors
 from lorabake.runs import register
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import FoundRun, find_run, load_record, run_path

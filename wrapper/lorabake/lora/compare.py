@@ -1,4 +1,4 @@
-"""Two LoRA files number by number: equal to the byte, equal in every tensor, or how far apart, block by block.
+"""Two LoRA files number by number: equal bytes, equal tensors, or how far apart, block by block.
 
 One tensor of each is in memory at a time.
 """
@@ -48,7 +48,7 @@ class OpenLora:
 
 @dataclass(slots=True)
 class DistanceSums:
-    """What adds up to an Apart."""
+    """What adds up to a TensorDistance."""
 
     tensors: int = 0
     differing: int = 0

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from lorabake.lora import metadata as typed
 from lorabake.lora.network import describe_network, detect_file_kind, detect_lora_family, list_lora_modules
-from lorabake.lora.weights import hash_tensors, judge_numbers, read_scalars
+from lorabake.lora.weights import MODEL_HASH_KEY, hash_tensors, judge_numbers, read_scalars
 from lorabake.util.files import is_file, open_file, reason
 from lorabake.util.hashing import digest_file
 from lorabake.util.safetensors import HeaderError, SafetensorsHeader, can_run_code, parse_header
@@ -21,7 +21,6 @@ from lorabake_schemas.messages import Message, join_list, msg
 
 LORA_ALGORITHMS = frozenset({"lora", "locon"})  # others have no rank in a module that is smaller than it
 FULL_READ_LIMIT = 64_000_000  # bytes: a file up to this is read whole, which takes a tenth of a second or two
-MODEL_HASH_KEY = "sshs_model_hash"
 ALGORITHM_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "lora": "LoRA", "locon": "LoCon", "loha": "LoHa", "lokr": "LoKr", "glora": "GLoRA", "dylora": "DyLoRA",

@@ -19,14 +19,14 @@ Shapes = Mapping[str, Shape]
 # As sd-scripts names modules: the prefix, the model, then the module's path with _ for each dot (networks/lora.py:871,
 # networks/oft.py:185, lycoris/kohya.py).
 MODULE_PATTERN = re.compile(r"(?:lora|oft|lycoris)_(unet|te[1-3]?|transformer)_[^.]+")
-# The tensor that tells which algorithm made a module, in the order in which it is asked for.
+# Which tensor shows which algorithm made a module; the first that is there counts.
 ALGORITHM_TENSORS: tuple[tuple[str, Algorithm], ...] = (
     ("hada_w1_a", "loha"), ("lokr_w1", "lokr"), ("lokr_w1_a", "lokr"), ("a1.weight", "glora"),
     ("lora_down.weight", "lora"), ("lora_A.weight", "lora"), ("diff", "full"), ("on_input", "ia3"),
     ("w_norm", "norm"), ("b_norm", "norm"),
 )  # fmt: skip
 # Convolutions with a kernel larger than 1 in the UNets of Stable Diffusion (library/sdxl_original_unet.py and
-# original_unet.py): where a factor of a matrix has swallowed the kernel, the shape does not tell.
+# original_unet.py), for factors of a matrix whose shape no longer shows the kernel.
 CONVOLUTION_PATTERN = re.compile(
     r"_conv(1|2|_in|_out)?$|_in_layers_2$|_out_layers_3$|_op$|_input_blocks_0_0$|_unet_out_2$"
 )
@@ -39,7 +39,7 @@ BLOCK_ORDER = (
     "te", "te1", "te2", "te3", "layers", "down_blocks", "input_blocks", "mid_block", "middle_block", "up_blocks",
     "output_blocks",
 )  # fmt: skip
-# What a file is that is no LoRA, by how names begin.
+# What a file is that is not a LoRA, by how its tensors' names start.
 KIND_BY_PREFIX: tuple[tuple[tuple[str, ...], FileKind], ...] = (
     (("model.diffusion_model.", "conditioner.embedders.", "cond_stage_model."), "checkpoint"),
     (("control_model.", "controlnet_", "control_"), "controlnet"),
@@ -53,7 +53,7 @@ FOREIGN_LORA_PATTERN = re.compile(r"\.lora[._](A|B|up|down|linear_layer)\b|\.lor
 
 @dataclass(frozen=True, slots=True)
 class LoraModule:
-    """One trained module: its tensors' shapes by the part of their names behind the module's."""
+    """One trained module: its tensors' shapes by the part of their names after the module's."""
 
     name: str
     model: str
@@ -88,13 +88,16 @@ class LoraModule:
 
     @property
     def inputs(self) -> int | None:
-        """How wide what comes in is, where the shapes tell."""
-        told = self.tensors
+        """The number of input features, where the shapes show it."""
+        shapes = self.tensors
         if self.algorithm == "lokr":
-            small, large = told.get("lokr_w1", told.get("lokr_w1_b", ())), told.get("lokr_w2", told.get("lokr_w2_b"))
+            small, large = (
+                shapes.get("lokr_w1", shapes.get("lokr_w1_b", ())),
+                shapes.get("lokr_w2", shapes.get("lokr_w2_b")),
+            )
             return small[1] * large[1] if large and len(small) > 1 and len(large) > 1 else None
         for tensor, axis in (("lora_down.weight", 1), ("hada_w1_b", 1), ("b2.weight", 1), ("diff", 1)):
-            if len(shape := told.get(tensor, ())) > axis:
+            if len(shape := shapes.get(tensor, ())) > axis:
                 return shape[axis]
         return None
 
@@ -122,7 +125,7 @@ def list_lora_modules(shapes: Shapes) -> list[LoraModule]:
 
 
 def detect_lora_family(modules: list[LoraModule]) -> LoraFamily | None:
-    """Which models these modules belong to: by names that only one family has, else by how wide its texts are."""
+    """Which models these modules belong to: by names that only one family has, else by the width of its text."""
     for family in (*RECOGNIZED, *list_families()):
         if any(f"_{start}" in module.name for module in modules for start in family.lora.modules):
             return family
@@ -182,7 +185,7 @@ def block_name(tensor: str) -> str:
 
 
 def _inner_block(name: str) -> str:
-    """``down_blocks.1``, or ``layers.3`` of a text encoder; what lies in no block is "other"."""
+    """``down_blocks.1``, or ``layers.3`` of a text encoder; what is in no block is "other"."""
     found = BLOCK_PATTERN.search(name)
     if not found:
         return "other"
@@ -190,6 +193,6 @@ def _inner_block(name: str) -> str:
 
 
 def block_sort_key(block: str) -> tuple[int, str, int]:
-    """From what comes in to what goes out, block 10 behind block 9."""
+    """From what comes in to what goes out, block 10 after block 9."""
     name, _, number = block.partition(".")
     return (BLOCK_ORDER.index(name) if name in BLOCK_ORDER else len(BLOCK_ORDER), name, int(number or 0))

@@ -26,6 +26,7 @@ ZERO_INIT_PATTERN = re.compile(
 )
 BLOCK_LENGTH = 1 << 22  # numbers that are looked at at once
 HASH_BLOCK_SIZE = 1 << 20
+MODEL_HASH_KEY = "sshs_model_hash"  # sd-scripts' own, of the tensors' bytes (TU:3285)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,7 @@ def read_scalars(file: BinaryIO, header: SafetensorsHeader, names: Iterable[str]
 
 
 def hash_tensors(file: BinaryIO, header: SafetensorsHeader) -> tuple[str, str]:
-    """SHA-256 of a whole file, and of its tensors' bytes, which sd-scripts saves as sshs_model_hash (TU:3276). Raises
-    OSError."""
+    """SHA-256 of a whole file, and of its tensors' bytes, which sd-scripts saves as MODEL_HASH_KEY. Raises OSError."""
     whole, tensors = hashlib.sha256(), hashlib.sha256()
     file.seek(0)
     whole.update(file.read(header.start))
