@@ -95,7 +95,7 @@ class LoraModule:
                 shapes.get("lokr_w1", shapes.get("lokr_w1_b", ())),
                 shapes.get("lokr_w2", shapes.get("lokr_w2_b")),
             )
-            return small[1] * large[1] if large and len(small) > 1 and len(large) > 1 else None
+            return small[1] * large[1] if len(small) > 1 and len(large) > 1 else None
         for tensor, axis in (("lora_down.weight", 1), ("hada_w1_b", 1), ("b2.weight", 1), ("diff", 1)):
             if len(shape := shapes.get(tensor, ())) > axis:
                 return shape[axis]
