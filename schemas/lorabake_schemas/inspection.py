@@ -135,8 +135,8 @@ class FolderTagCounts(StrictModel):
     tags: TupleOf[TagCount]
 
 
-# same: the tensors match sshs_model_hash. changed: they do not. no-hash: the file has none. not-comparable: LyCORIS hashes
-# the tensors in an order that the file does not keep. not-read: the file is large; --deep reads it.
+# same: the tensors match sshs_model_hash. changed: they do not. no-hash: the file has none. not-comparable: LyCORIS'
+# hash has the tensors in an order that the file does not keep. not-read: the file is large; --deep reads it.
 TensorVerdict = Literal["same", "changed", "no-hash", "not-comparable", "not-read"]
 
 

@@ -91,10 +91,7 @@ class LoraModule:
         """The number of input features, where the shapes show it."""
         shapes = self.tensors
         if self.algorithm == "lokr":
-            small, large = (
-                shapes.get("lokr_w1", shapes.get("lokr_w1_b", ())),
-                shapes.get("lokr_w2", shapes.get("lokr_w2_b")),
-            )
+            small, large = (shapes.get(name, shapes.get(f"{name}_b", ())) for name in ("lokr_w1", "lokr_w2"))
             return small[1] * large[1] if len(small) > 1 and len(large) > 1 else None
         for tensor, axis in (("lora_down.weight", 1), ("hada_w1_b", 1), ("b2.weight", 1), ("diff", 1)):
             if len(shape := shapes.get(tensor, ())) > axis:
