@@ -37,7 +37,7 @@ def _iter_frequent_tags(folder: FolderTags, test: Callable[[str], bool]) -> Iter
 @rule(
     "G1.11",
     HINT,
-    "A look that most pictures share sticks to the subject and is hard to get rid of.",
+    "A style that most images share becomes part of the subject and is hard to remove.",
     unless="a style is what is trained",
 )
 def uniform_look(situation: RuleContext) -> Iterator[RuleHit]:
@@ -65,7 +65,7 @@ def uniform_look(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G2.14", HINT, "What lies in the same place on many pictures is learned; the tag only softens that.")
+@rule("G2.14", HINT, "What is in the same place on many images is learned; a tag only weakens that.")
 def frequent_overlays(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         marked = list(folder.iter_images_with(get_kind_tags("overlay") - get_concept_tags(situation)))
@@ -84,7 +84,7 @@ def frequent_overlays(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G3.22", HINT, "A drawing without colour teaches that the subject has none, unless its tags say so.")
+@rule("G3.22", HINT, "A drawing without color teaches that the subject has none, unless its tags name it.")
 def untagged_grayscale(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         grey = [
@@ -106,7 +106,9 @@ def untagged_grayscale(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G36.3", WARNING, "Mirrored, what is on one side is taught on both (G2.19).", unless="no flip_aug")
+@rule(
+    "G36.3", WARNING, "Flipping teaches what is on one side of the subject on both sides (G2.19).", unless="no flip_aug"
+)
 def mirrored_asymmetry(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         sided = [tag for tag, _ in _iter_frequent_tags(folder, is_asymmetric)]
@@ -118,7 +120,9 @@ def mirrored_asymmetry(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("GC.15", HINT, "A feature with a tag of its own is not learned into the token.", unless='tagging is not "baked"')
+@rule(
+    "GC.15", HINT, "A feature with a separate tag is not learned as part of the token.", unless='tagging is not "baked"'
+)
 def tagged_baked_features(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.captions.tagging != "baked":
         return
@@ -152,7 +156,11 @@ def untagged_flexible_features(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G5.11", HINT, "A tag for nothing that is to be seen gets filled with something, and is needed ever after.")
+@rule(
+    "G5.11",
+    HINT,
+    "A tag for something that is not visible is learned as something else, and is needed in every prompt.",
+)
 def invisible_tags(situation: RuleContext) -> Iterator[RuleHit]:
     notes, praise = (
         get_kind_tags("meta") - get_concept_tags(situation),
@@ -177,7 +185,9 @@ def invisible_tags(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G8.4", HINT, "What has no tag is learned as the style: backgrounds and clothes first of all.", unless="no style")
+@rule(
+    "G8.4", HINT, "Untagged content is learned as part of the style: backgrounds and clothes first.", unless="no style"
+)
 def incomplete_style_tags(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.kind != "style":
         return

@@ -14,8 +14,8 @@ from lorabake_schemas.messages import msg
 @rule(
     "G4.7",
     ERROR,
-    "Without a model that can be read there is nothing to train on.",
-    unless="a rehearsal, which reads no model: there it is a warning",
+    "Without a readable model there is nothing to train on.",
+    unless="a rehearsal, which does not read the model: there it is a warning",
 )
 def unusable_model(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.base.problem:
@@ -30,7 +30,7 @@ def unusable_model(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "S43",
     WARNING,
-    "A pickle is a program: whoever made the file can run anything on this machine when it is loaded.",
+    "A pickle is a program: its author can run anything on this machine when it is loaded.",
     unless="the file comes from somebody you trust",
 )
 def pickled_model(situation: RuleContext) -> Iterator[RuleHit]:
@@ -47,7 +47,7 @@ def pickled_model(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.7.variant",
     ERROR,
-    "Of an SDXL folder sd-scripts wants *.fp16.* files at fp16 and the others otherwise; diffusers stops if they lack.",
+    "From an SDXL folder sd-scripts loads *.fp16.* files at fp16, else plain ones; diffusers stops without them.",
     needs_plan=True,
 )
 def missing_precision_variant(situation: RuleContext) -> Iterator[RuleHit]:
@@ -75,7 +75,7 @@ def missing_precision_variant(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.12", ERROR, "The family picks the training script; the wrong one fails late or trains noise.")
+@rule("G4.12", ERROR, "The family selects the training script; the wrong one fails late or trains noise.")
 def wrong_family(situation: RuleContext) -> Iterator[RuleHit]:
     said, found = situation.recipe.base.family, situation.base.family
     if said and found and said != found:
@@ -151,7 +151,7 @@ def resolution_above_native(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", "resolution"), said, msg("write {native}", native=native))
 
 
-@rule("G4.61", WARNING, "SDXL was trained at 1024 and loses quality below it.", unless="it is a quick trial")
+@rule("G4.61", WARNING, "SDXL was trained at 1024 and loses quality below it.", unless="a quick trial")
 def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     sides, least = situation.recipe.train.resolution, situation.family.guide.least_resolution
     smallest = sides if isinstance(sides, int) else min(sides) if sides else least
@@ -164,7 +164,7 @@ def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     "G4.60",
     HINT,
     "Most SD1.5 anime models descend from the NAI leak, which was trained at 640.",
-    unless="the recipe or the model's name says at what size it was trained",
+    unless="the recipe or the model's name gives the size it was trained at",
 )
 def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
@@ -177,7 +177,7 @@ def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("GC.4", WARNING, "To a plain Stable Diffusion model the tags of a board are words like any other.")
+@rule("GC.4", WARNING, "To a plain Stable Diffusion model, the tags of an image board are ordinary words.")
 def board_tags_on_stock_model(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
     if base.tags in {"e621", "danbooru"} and is_stock_model(base.model):
@@ -191,8 +191,8 @@ def board_tags_on_stock_model(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G3.5",
     HINT,
-    "A LoRA made on a merge works on its relatives less well than one made on a fine-tune that is no merge.",
-    unless="the LoRA is used with this model alone",
+    "A LoRA trained on a merge works less well on related models than one trained on a fine-tune that is not a merge.",
+    unless="the LoRA is used with this model only",
 )
 def merged_base_model(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.base.merged:

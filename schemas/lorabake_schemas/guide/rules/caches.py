@@ -18,8 +18,8 @@ CACHE_OPTIONS = {"latents": "cache_latents_to_disk", "text": "cache_text_encoder
 @rule(
     "S19.sizes",
     ERROR,
-    "sd-scripts takes a picture's size from the name of a latent cache beside it, even when it caches nothing on disk.",
-    unless="cache_info, where sizes come from the pictures or from metadata_cache.json",
+    "sd-scripts takes an image's size from the name of a latent cache next to it, even when it caches nothing on disk.",
+    unless="cache_info, where sizes come from the images or from metadata_cache.json",
 )
 def wrong_cached_size(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.kohya.get("cache_info") is True:
@@ -44,8 +44,8 @@ def wrong_cached_size(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "S19",
     ERROR,
-    "sd-scripts compares a cache with nothing: not with the picture, its size, its caption or the model.",
-    unless="caches that lorabake saw made, from what is there now",
+    "sd-scripts does not check whether a cache belongs to the image, its size, its caption or the model.",
+    unless="caches whose origin lorabake recorded",
     needs_plan=True,
 )
 def mismatched_caches(situation: RuleContext) -> Iterator[RuleHit]:

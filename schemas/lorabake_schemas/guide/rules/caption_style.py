@@ -25,7 +25,11 @@ MIN_UNDERSCORE_TAGS = 3  # tags with an underscore that make it a habit and no n
 _UNDERSCORE_PATTERN = re.compile(r"[^\W_]{2,}_[^\W_]{2,}")  # long_hair, but neither ^_^ nor score_9
 
 
-@rule("G3.7.sentences", WARNING, "Shuffling tears sentences apart at their commas, and models of board tags want tags.")
+@rule(
+    "G3.7.sentences",
+    WARNING,
+    "Shuffling breaks sentences apart at their commas, and models trained on board tags expect tags.",
+)
 def sentence_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_captioned_folders(situation):
         others = find_odd_separators(situation, index)  # S17.commas speaks of them
@@ -44,7 +48,7 @@ def sentence_captions(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G3.18.twice", HINT, "sd-scripts hands a tag that stands twice to the text encoder twice.")
+@rule("G3.18.twice", HINT, "sd-scripts passes a repeated tag to the text encoder twice.")
 def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         wrong = [(image, tags) for image, tags in folder if len(set(tags)) != len(tags)]
@@ -67,7 +71,7 @@ def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "S17",
     HINT,
-    "keep_tokens is one number; where captions begin with more of the concepts' words, the others are shuffled.",
+    "keep_tokens is one number; where captions start with more of the concepts' words, the rest are shuffled.",
     unless="a keep_tokens_separator marks what is kept",
 )
 def uneven_leading_tags(situation: RuleContext) -> Iterator[RuleHit]:
@@ -105,7 +109,11 @@ def _count_leading(tags: Tags, words: frozenset[str]) -> int:
     return next((at for at, tag in enumerate(tags) if tag not in words), len(tags))
 
 
-@rule("S17.marks", WARNING, "sd-scripts looks for keep_tokens_separator when it shuffles; else the mark is text.")
+@rule(
+    "S17.marks",
+    WARNING,
+    "sd-scripts looks for keep_tokens_separator only when it shuffles; otherwise the mark is text.",
+)
 def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
     said = recipe.kohya.get("keep_tokens_separator")
@@ -134,7 +142,7 @@ def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("GC.14", WARNING, "Two words that always stand together are one word to the model.")
+@rule("GC.14", WARNING, "Two words that always appear together are one word to the model.")
 def inseparable_concepts(situation: RuleContext) -> Iterator[RuleHit]:
     concepts = situation.recipe.concept
     places: dict[str, tuple[tuple[str | int, ...], str]] = {}  # a word, where the recipe says it, and in which string
@@ -161,7 +169,7 @@ def inseparable_concepts(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G3.6.underscores", HINT, "sd-scripts hands tags on as they stand: long_hair and long hair are two tags.")
+@rule("G3.6.underscores", HINT, "sd-scripts passes tags on unchanged: long_hair and long hair are two tags.")
 def inconsistent_spelling(situation: RuleContext) -> Iterator[RuleHit]:
     own = get_concept_tags(situation)
     for index, folder in iter_tagged_folders(situation):
@@ -186,7 +194,7 @@ def inconsistent_spelling(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G35.6.tags", WARNING, "A regularization set that holds the subject trains against it.")
+@rule("G35.6.tags", WARNING, "A regularization set that contains the subject trains against it.")
 def token_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
     own = get_concept_tags(situation, "token")
     how = get_caption_style(situation.recipe)

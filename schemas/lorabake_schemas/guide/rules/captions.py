@@ -27,7 +27,7 @@ def _get_caption_extension(situation: RuleContext) -> str:
 @rule(
     "G3.3",
     ERROR,
-    "Without captions every image trains as token and class alone, and only a warning reports it.",
+    "Without captions every image trains on token and class alone, and sd-scripts only warns.",
     unless="regularization, which needs no captions; captions whose name differs in capital letters (G3.3.other)",
 )
 def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
@@ -75,7 +75,7 @@ def _suggest_caption_fix(folder: FolderFacts) -> Message:
     return msg("write one caption file per image (token first, class second), or set captions.caption_extension")
 
 
-@rule("G3.3.other", WARNING, "sd-scripts reads captions of one ending only, and capital letters count.")
+@rule("G3.3.other", WARNING, "sd-scripts reads captions with one extension only, and upper and lower case count.")
 def unread_captions(situation: RuleContext) -> Iterator[RuleHit]:
     ending = _get_caption_extension(situation)
     for where, folder in iter_folders(situation):
@@ -113,7 +113,7 @@ def unread_captions(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G3.3.orphans", HINT, "A caption without a picture is read by nobody; often one of the two was renamed.")
+@rule("G3.3.orphans", HINT, "A caption without an image is never read; often one of the two was renamed.")
 def orphan_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         if folder.images and folder.orphans:
@@ -133,7 +133,7 @@ def orphan_captions(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G35.4",
     WARNING,
-    "A caption beside a regularization picture takes the place of the class token.",
+    "A caption next to a regularization image replaces the class token.",
     unless="all of them have one",
 )
 def partial_regularization_captions(situation: RuleContext) -> Iterator[RuleHit]:
@@ -159,7 +159,7 @@ def partial_regularization_captions(situation: RuleContext) -> Iterator[RuleHit]
 WILDCARD_PROBLEMS = frozenset({CaptionProblem.BLANK, CaptionProblem.MORE_LINES})
 
 
-@rule("S12", ERROR, "sd-scripts stops on an empty or undecodable caption and swallows the rest in silence.")
+@rule("S12", ERROR, "sd-scripts stops on an empty or undecodable caption and ignores other faults silently.")
 def faulty_captions(situation: RuleContext) -> Iterator[RuleHit]:
     lines = WILDCARD_PROBLEMS if situation.recipe.kohya.get("enable_wildcard") is True else frozenset[CaptionProblem]()
     for where, folder in iter_folders(situation):
@@ -176,7 +176,7 @@ def faulty_captions(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "S12.borrowed",
     ERROR,
-    "For a picture without a caption and with four underscores in its path, sd-scripts looks for a shorter name.",
+    "For an image without a caption and with four underscores in its path, sd-scripts looks for a shorter name.",
 )
 def borrowed_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
@@ -212,8 +212,8 @@ def borrowed_captions(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G3.3.tokens",
     WARNING,
-    "sd-scripts cuts a caption at the text encoder's limit in silence; what stands behind is never learned.",
-    unless="tags are shuffled, where it is another part each time",
+    "sd-scripts silently cuts a caption at the text encoder's limit; what follows is never learned.",
+    unless="tags are shuffled, so a different part is cut each time",
 )
 def overlong_captions(situation: RuleContext) -> Iterator[RuleHit]:
     limit = resolve_token_limit(situation.recipe.train)

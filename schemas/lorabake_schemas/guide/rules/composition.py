@@ -27,7 +27,7 @@ def _list_image_names(pictures: Sequence[tuple[ImageFacts, Tags]]) -> list[str]:
     return [image.name for image, _ in pictures]
 
 
-@rule("G1.18", HINT, "Pictures that show the subject alone teach it best.", unless="a style is what is trained")
+@rule("G1.18", HINT, "Images that show only the subject teach it best.", unless="a style is what is trained")
 def several_subjects(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         others = list(folder.iter_images_with(get_kind_tags("group")))
@@ -47,7 +47,7 @@ def several_subjects(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G1.19", HINT, "What a second subject brings along and has no tag is learned as part of the first.")
+@rule("G1.19", HINT, "What comes with a second subject and has no tag is learned as part of the first.")
 def incomplete_group_tags(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         others = list(folder.iter_images_with(get_kind_tags("group") - get_concept_tags(situation)))
@@ -73,7 +73,7 @@ def incomplete_group_tags(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G2.11",
     HINT,
-    "A sheet of several views is shrunk to the training resolution, each view with it.",
+    "A sheet of several views is reduced to the training resolution, and each view with it.",
     unless="sheets that are hardly larger than that",
     needs_plan=True,
 )
@@ -108,7 +108,7 @@ def _get_training_area(situation: RuleContext) -> int:
     return width * height if isinstance(width, int) and isinstance(height, int) else 0
 
 
-@rule("G2.12", HINT, "A sheet that stays whole needs both tags, so that its views are not learned as one picture.")
+@rule("G2.12", HINT, "A sheet that is kept needs both tags, so that its views are not learned as one image.")
 def half_tagged_sheets(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         half = [
@@ -130,7 +130,7 @@ def half_tagged_sheets(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G3.16", HINT, "View and medium are key elements of a picture; without a tag they become part of the token.")
+@rule("G3.16", HINT, "View and medium are key elements of an image; without a tag they become part of the token.")
 def missing_key_elements(situation: RuleContext) -> Iterator[RuleHit]:
     elements, own = (
         get_kind_tags("composition") | get_kind_tags("style") | get_kind_tags("sketch"),
@@ -146,7 +146,7 @@ def missing_key_elements(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("GC.6", HINT, "More than one or two composition tags on a picture pull in several directions.")
+@rule("GC.6", HINT, "More than one or two composition tags on an image pull in several directions.")
 def too_many_composition_tags(situation: RuleContext) -> Iterator[RuleHit]:
     views = get_kind_tags("composition")
     for index, folder in iter_tagged_folders(situation):

@@ -60,7 +60,7 @@ def summarize_items(things: Sequence[Item], words: Callable[[Item], str]) -> Mes
     return summarize_names([*map(words, things[:MAX_NAMES_SHOWN]), *[""] * (len(things) - MAX_NAMES_SHOWN)])
 
 
-@rule("G4.9", ERROR, "sd-scripts looks into exactly this folder; at the wrong level it finds nothing and exits 0.")
+@rule("G4.9", ERROR, "sd-scripts looks in exactly this folder; at the wrong level it finds nothing and exits with 0.")
 def empty_folder(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         if folder.problem or not folder.images:
@@ -152,7 +152,7 @@ def _suggest_subfolder(path: str, inner: str) -> Message:
     return msg('images = "{path}/{inner}" and num_repeats = {repeats}', path=path, inner=inner, repeats=repeats[0])
 
 
-@rule("G4.9.subfolders", HINT, "sd-scripts does not look into the sub-folders of an image folder.")
+@rule("G4.9.subfolders", HINT, "sd-scripts does not look in the subfolders of an image folder.")
 def ignored_subfolders(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         if folder.images and folder.subfolders:
@@ -167,7 +167,7 @@ def ignored_subfolders(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G4.9.repeats", HINT, "Repeats in a folder's name are for kohya's GUI; a dataset file does not read them.")
+@rule("G4.9.repeats", HINT, "Repeats in a folder's name are for kohya's GUI; a dataset file ignores them.")
 def ignored_folder_repeats(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
     given = [part.num_repeats for part in recipe.concept] + [part.num_repeats for part in recipe.regularization]
@@ -181,7 +181,7 @@ def ignored_folder_repeats(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G2.3", WARNING, "Files with these endings are skipped in silence.")
+@rule("G2.3", WARNING, "Files with these extensions are skipped silently.")
 def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         miscased = [name for name in folder.ignored if name.lower().endswith(IMAGE_EXTENSIONS)]
@@ -229,7 +229,7 @@ def _suggest_rename(miscased: Sequence[str]) -> Message:
     )
 
 
-@rule("G2.3.hidden", HINT, "sd-scripts does not see files whose name begins with a dot.")
+@rule("G2.3.hidden", HINT, "sd-scripts does not see files whose name starts with a dot.")
 def hidden_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         if folder.images and folder.hidden:
@@ -246,7 +246,7 @@ def hidden_images(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("S14", ERROR, "sd-scripts drops the second use of a folder; by another name, it trains the pictures twice over.")
+@rule("S14", ERROR, "sd-scripts drops the second use of a folder; under another name, it trains the images twice.")
 def duplicate_folder(situation: RuleContext) -> Iterator[RuleHit]:
     seen: dict[str, str] = {}
     for where, folder in iter_folders(situation):

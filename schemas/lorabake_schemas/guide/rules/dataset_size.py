@@ -20,7 +20,7 @@ def get_image_targets(situation: RuleContext) -> tuple[int, int]:
 @rule(
     "G1.2",
     WARNING,
-    "Too few pictures leave a LoRA nothing to generalise from.",
+    "With too few images, a LoRA cannot generalize.",
     unless="a style, which needs more (G8.3); G1.3, G1.5: fewer can work",
 )
 def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
@@ -56,7 +56,7 @@ def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G1.6",
     HINT,
-    "Beyond some fifty pictures a concept gains less and less from each, and trains longer.",
+    "Beyond about fifty images a concept gains less from each one and trains longer.",
     unless="a style, which needs more (G8.3)",
 )
 def too_many_images(situation: RuleContext) -> Iterator[RuleHit]:
@@ -76,7 +76,7 @@ def too_many_images(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G8.3", WARNING, "A style is what many different pictures have in common, so it takes many.")
+@rule("G8.3", WARNING, "A style is what many different images have in common, so it needs many.")
 def style_image_count(situation: RuleContext) -> Iterator[RuleHit]:
     count = sum(len(folder.images) for folder in situation.dataset.concepts)
     if situation.recipe.kind != "style" or not count or 125 <= count <= 200:
@@ -96,8 +96,8 @@ def style_image_count(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G1.7",
     HINT,
-    "Mirroring makes two pictures of each where left and right do not matter.",
-    unless="the recipe does not say asymmetric = false, or there are pictures enough",
+    "Flipping turns each image into two, where left and right do not matter.",
+    unless="the recipe does not set asymmetric = false, or there are enough images",
 )
 def small_set_not_mirrored(situation: RuleContext) -> Iterator[RuleHit]:
     _, good = get_image_targets(situation)
@@ -114,7 +114,7 @@ def small_set_not_mirrored(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G2.19", ERROR, "Mirroring an asymmetric subject teaches that its sides are interchangeable.")
+@rule("G2.19", ERROR, "Flipping an asymmetric subject teaches that its sides are interchangeable.")
 def asymmetric_flip(situation: RuleContext) -> Iterator[RuleHit]:
     for index, concept in enumerate(situation.recipe.concept):
         if concept.flip_aug and concept.asymmetric:
@@ -129,7 +129,7 @@ def asymmetric_flip(situation: RuleContext) -> Iterator[RuleHit]:
     "G6.8",
     ERROR,
     "Two concepts with one token are one concept to the model.",
-    unless="outfits of one character, told apart by outfit",
+    unless="outfits of one character, which differ by outfit",
 )
 def duplicate_token(situation: RuleContext) -> Iterator[RuleHit]:
     keys = [(concept.token.casefold(), (concept.outfit or "").casefold()) for concept in situation.recipe.concept]
@@ -145,7 +145,7 @@ def duplicate_token(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G6.16", WARNING, "A concept with few pictures is repeated so often that it over-trains on its own.")
+@rule("G6.16", WARNING, "A concept with few images is repeated so often that it overtrains.")
 def unbalanced_concepts(situation: RuleContext) -> Iterator[RuleHit]:
     counts = [len(folder.images) for folder in situation.dataset.concepts]
     for index, count in enumerate(counts):

@@ -13,7 +13,7 @@ def is_deterministic(situation: RuleContext) -> bool:
     return bool(situation.recipe.launch.deterministic)
 
 
-@rule("S40.xformers", ERROR, "PyTorch's switch for repeatable results does not reach every kernel of xformers.")
+@rule("S40.xformers", ERROR, "PyTorch's switch for repeatable results does not cover every kernel of xformers.")
 def nondeterministic_attention(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and situation.recipe.train.attention == "xformers":
         yield RuleHit(
@@ -23,7 +23,11 @@ def nondeterministic_attention(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S40.caches", ERROR, "The first run makes the latents on disk and draws noise for them, the next one only reads.")
+@rule(
+    "S40.caches",
+    ERROR,
+    "The first run makes the latents on disk and draws noise for them; the next one only reads them.",
+)
 def nondeterministic_latent_cache(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and situation.recipe.train.cache_latents_to_disk:
         yield RuleHit(
@@ -39,7 +43,7 @@ def nondeterministic_latent_cache(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "S40.token_warmup",
     ERROR,
-    "Workers read the step at which the training happens to be while they fetch ahead (TU:6664).",
+    "Workers that fetch ahead read whatever step the training has reached (TU:6664).",
 )
 def nondeterministic_token_warmup(situation: RuleContext) -> Iterator[RuleHit]:
     warm_up = situation.recipe.kohya.get("token_warmup_step")
@@ -53,7 +57,11 @@ def nondeterministic_token_warmup(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S40.workers", WARNING, "sd-scripts takes no more workers than the machine has CPUs, and results depend on them.")
+@rule(
+    "S40.workers",
+    WARNING,
+    "sd-scripts uses no more workers than the machine has CPUs, and results depend on their number.",
+)
 def machine_dependent_workers(situation: RuleContext) -> Iterator[RuleHit]:
     workers, cpus = situation.recipe.train.max_data_loader_n_workers, situation.machine.cpus
     if is_deterministic(situation) and workers is not None and workers > max(cpus, 1):
@@ -68,7 +76,7 @@ def machine_dependent_workers(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S40.processes", WARNING, "What several GPUs add up is added by NCCL, of which PyTorch promises nothing.")
+@rule("S40.processes", WARNING, "Sums over several GPUs are computed by NCCL, which PyTorch guarantees nothing about.")
 def nondeterministic_processes(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and (situation.recipe.launch.num_processes or 1) > 1:
         yield RuleHit(
@@ -81,7 +89,7 @@ def nondeterministic_processes(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S40.bitsandbytes", HINT, "PyTorch's switch for repeatable results does not reach bitsandbytes' own kernels.")
+@rule("S40.bitsandbytes", HINT, "PyTorch's switch for repeatable results does not cover bitsandbytes' own kernels.")
 def nondeterministic_optimizer(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and needs_bitsandbytes(situation.optimizer):
         yield RuleHit(

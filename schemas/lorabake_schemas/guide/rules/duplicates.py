@@ -28,8 +28,8 @@ def _iter_folder_duplicates(
 @rule(
     "G1.9",
     WARNING,
-    "A picture that is there twice counts twice; in a small set that is enough to be learned by heart.",
-    unless="regularization, of which sd-scripts takes what it needs",
+    "A duplicate image counts twice; in a small set that is enough to memorize it.",
+    unless="regularization, from which sd-scripts uses what it needs",
 )
 def duplicate_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
@@ -70,7 +70,7 @@ def _get_first_name(found: list[tuple[DuplicateGroup, list[ImageRef]]], *, near:
     return next(here[0].name for twins, here in found if twins.near is near)
 
 
-@rule("G6.8.pictures", WARNING, "A picture of two concepts teaches both tokens the same, so that they blend.")
+@rule("G6.8.pictures", WARNING, "An image in two concepts teaches both tokens the same, so that they blend.")
 def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
     shared: dict[tuple[int, int], list[tuple[ImageRef, ImageRef]]] = {}
     for twins in situation.dataset.twins:
@@ -96,7 +96,7 @@ def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G35.6", ERROR, "A regularization set that holds the subject trains against it.")
+@rule("G35.6", ERROR, "A regularization set that contains the subject trains against it.")
 def subject_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
     tokens = {concept.token.casefold() for concept in situation.recipe.concept}
     for index, part in enumerate(situation.recipe.regularization):
@@ -147,7 +147,7 @@ def _find_subject_images(situation: RuleContext, index: int) -> Iterator[RuleHit
 @rule(
     "S12.stem",
     WARNING,
-    "Pictures of one stem share a caption file, and on disk a latent cache.",
+    "Images with the same stem share a caption file, and on disk a latent cache.",
     unless="latents are cached on disk: then it is an error",
 )
 def duplicate_stems(situation: RuleContext) -> Iterator[RuleHit]:

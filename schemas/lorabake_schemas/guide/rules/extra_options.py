@@ -137,7 +137,7 @@ def _format_unknown_option(name: str, situation: RuleContext) -> Message:
     return msg("{place} in sd-scripts {commit} has no option {option}", place=script, commit=commit, option=name)
 
 
-@rule("S1", ERROR, "sd-scripts takes any key, type and value from its TOML in silence.")
+@rule("S1", ERROR, "sd-scripts silently accepts any key, type and value in its TOML.")
 def invalid_extra_option(situation: RuleContext) -> Iterator[RuleHit]:
     known = {option.name: option for option in situation.options}
     for name, value in situation.recipe.kohya.items():
@@ -159,7 +159,7 @@ def invalid_extra_option(situation: RuleContext) -> Iterator[RuleHit]:
                 yield RuleHit(where, *problem)
 
 
-@rule("S1.together", ERROR, "Options that need or exclude each other stop sd-scripts late, or it ignores one of them.")
+@rule("S1.together", ERROR, "Options that need or exclude each other stop sd-scripts late, or one of them is ignored.")
 def conflicting_options(situation: RuleContext) -> Iterator[RuleHit]:
     kohya, recipe = situation.recipe.kohya, situation.recipe
     said = recipe.base.v_prediction
@@ -205,7 +205,7 @@ def _check_multipliers(kohya: dict[str, KohyaValue]) -> Iterator[RuleHit]:
         yield RuleHit(where, said, msg("write one multiplier for each file in base_weights"))
 
 
-@rule("S20", ERROR, "Cached latents hold finished pictures, so colour and crop augmentation cannot change them.")
+@rule("S20", ERROR, "Cached latents contain finished images, so color and crop augmentation cannot change them.")
 def augmentation_with_cached_latents(situation: RuleContext) -> Iterator[RuleHit]:
     cached = situation.recipe.train.cache_latents is not False or situation.recipe.train.cache_latents_to_disk
     for name in ("color_aug", "random_crop"):
@@ -215,7 +215,7 @@ def augmentation_with_cached_latents(situation: RuleContext) -> Iterator[RuleHit
             yield RuleHit(("kohya", name), said, never if name == "color_aug" else out)
 
 
-@rule("G4.97", WARNING, "The guide never augments colours: it teaches false ones.")
+@rule("G4.97", WARNING, "The guide never augments colors: that teaches wrong ones.")
 def color_augmentation(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     cached = train.cache_latents is not False or train.cache_latents_to_disk  # then S20 is an error
@@ -263,7 +263,7 @@ def _check_caption_changes(where: tuple[str | int, ...], situation: RuleContext)
             yield RuleHit(where, said, msg("remove {name}", name=name))
 
 
-@rule("S39", ERROR, "full_fp16 and full_bf16 assert the same mixed precision, fp8 any but no (TN:815-833).")
+@rule("S39", ERROR, "full_fp16 and full_bf16 require the same mixed precision, fp8 requires any but no (TN:815-833).")
 def mismatched_precision(situation: RuleContext) -> Iterator[RuleHit]:
     precision = resolve_precision(situation.recipe.train, situation.machine.device)
     for name, wanted in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
@@ -277,7 +277,7 @@ def mismatched_precision(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(("kohya", name), msg("{name} needs mixed precision", name=name), fix)
 
 
-@rule("G5.6", WARNING, "Full fp16 or bf16 keeps the weights themselves at half precision: coarse, though quick.")
+@rule("G5.6", WARNING, "Full fp16 or bf16 keeps the weights themselves at half precision: fast but coarse.")
 def full_half_precision(situation: RuleContext) -> Iterator[RuleHit]:
     precision = resolve_precision(situation.recipe.train, situation.machine.device)
     for name in ("full_fp16", "full_bf16"):

@@ -13,7 +13,11 @@ from lorabake_schemas.sd_scripts import needs_bitsandbytes
 MACHINE_RULES = frozenset({"G4.96", "G4.96.processes", "G4.37.disk"})
 
 
-@rule("S15", ERROR, "sd-scripts asserts that the resolution lies within the bucket limits, after loading the model.")
+@rule(
+    "S15",
+    ERROR,
+    "sd-scripts requires the resolution to be within the bucket limits, and checks only after loading the model.",
+)
 def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     sides = train.resolution or default_resolution(situation.recipe, situation.family).value
@@ -39,7 +43,7 @@ def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", "bucket_reso_steps"), said, msg("write {number}", number=unit))
 
 
-@rule("S38", ERROR, "torch refuses persistent workers when there are none.")
+@rule("S38", ERROR, "torch refuses persistent workers when there are no workers.")
 def persistent_without_workers(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     if train.persistent_data_loader_workers and train.max_data_loader_n_workers == 0:
@@ -50,7 +54,7 @@ def persistent_without_workers(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.14", WARNING, "A float32 file is twice the size for nothing that a viewer could see.")
+@rule("G4.14", WARNING, "A float32 file is twice the size without a visible benefit.")
 def float32_file(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.save.save_precision == "float":
         yield RuleHit(
@@ -107,7 +111,7 @@ def _report_missing_gpu(situation: RuleContext, where: tuple[str, str], what: Me
 @rule(
     "G4.96.processes",
     ERROR,
-    "Several processes need a GPU each; on the CPU they crash (facts 1.1), too few GPUs stop accelerate.",
+    "Each process needs a GPU; on the CPU they crash (facts 1.1), and too few GPUs stop accelerate.",
     unless="check, plan and compile, where the training may happen elsewhere: there it is a warning",
 )
 def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
@@ -139,7 +143,7 @@ def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.37.disk",
     ERROR,
-    "A disk that is full when a file is saved ends the training, and cuts the file off.",
+    "If the disk is full when a file is saved, the training ends and the file is cut off.",
     unless="check, plan and compile, where the training may happen elsewhere: there it is a warning",
     needs_plan=True,
 )

@@ -33,7 +33,7 @@ def _summarize_image_names(images: list[ImageFacts]) -> Message:
     return summarize_items(images, lambda image: image.name)
 
 
-@rule("G2.2", ERROR, "A picture that cannot be opened stops sd-scripts, often hours into the run.")
+@rule("G2.2", ERROR, "An image that cannot be opened stops sd-scripts, often hours into the run.")
 def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         broken = [image for image in folder.images if image.problem]
@@ -56,7 +56,7 @@ def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G2.2.turned",
     WARNING,
-    "sd-scripts ignores EXIF's orientation, so such a photo is trained as it is stored: lying on its side or mirrored.",
+    "sd-scripts ignores the EXIF orientation, so such a photo is trained as it is stored: on its side or mirrored.",
 )
 def exif_rotation(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder, turned in _iter_matching_images(situation, lambda image: image.orientation != 1):
@@ -73,7 +73,7 @@ def exif_rotation(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G2.2.depth", ERROR, "Pillow makes nearly every grey of more than 8 bits white, and sd-scripts trains on that.")
+@rule("G2.2.depth", ERROR, "Pillow turns nearly every gray of more than 8 bits white, and sd-scripts trains on that.")
 def high_bit_depth(situation: RuleContext) -> Iterator[RuleHit]:
     for where, _, wide in _iter_matching_images(situation, lambda image: image.mode.startswith(WIDE_MODES)):
         yield RuleHit(
@@ -89,7 +89,7 @@ def high_bit_depth(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G2.2.cmyk", HINT, "sd-scripts turns CMYK into RGB without the colour profile, so that colours shift.")
+@rule("G2.2.cmyk", HINT, "sd-scripts converts CMYK to RGB without the color profile, so colors shift.")
 def cmyk_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, _, print_ in _iter_matching_images(situation, lambda image: image.mode == "CMYK"):
         yield RuleHit(
@@ -105,7 +105,7 @@ def cmyk_images(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G2.2.moving", HINT, "sd-scripts takes the first frame and no other.")
+@rule("G2.2.moving", HINT, "sd-scripts uses only the first frame.")
 def animated_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, _, moving in _iter_matching_images(situation, lambda image: image.moving):
         yield RuleHit(
@@ -121,7 +121,7 @@ def animated_images(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G2.3.content", HINT, "sd-scripts goes by the content of a picture, but other programs go by its name.")
+@rule("G2.3.content", HINT, "sd-scripts goes by the content of an image, but other programs go by its name.")
 def misnamed_format(situation: RuleContext) -> Iterator[RuleHit]:
     for where, _, wrong in _iter_matching_images(situation, _is_misnamed):
         names = summarize_items(
@@ -166,7 +166,7 @@ def _is_misnamed(image: ImageFacts) -> bool:
 @rule(
     "G2.4",
     WARNING,
-    "sd-scripts throws transparency away, and whatever colour lies hidden under it is trained.",
+    "sd-scripts drops transparency and trains on whatever color is hidden under it.",
     unless="alpha_mask is on, which keeps transparent parts out of the loss",
 )
 def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
@@ -214,7 +214,7 @@ def _iter_fitted_images(
 @rule(
     "G2.16",
     WARNING,
-    "sd-scripts enlarges pictures below the training resolution itself, with a plain filter that adds no detail.",
+    "sd-scripts enlarges images below the training resolution with a plain filter that adds no detail.",
     unless="bucket_no_upscale",
     needs_plan=True,
 )
@@ -238,7 +238,7 @@ def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G2.10",
     HINT,
-    "A picture is scaled to cover its bucket and cropped in the middle, wherever the subject is.",
+    "An image is scaled to cover its bucket and cropped in the middle, wherever the subject is.",
     needs_plan=True,
 )
 def cropped_images(situation: RuleContext) -> Iterator[RuleHit]:
@@ -263,7 +263,7 @@ def cropped_images(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "S15.sizes",
     ERROR,
-    "Without buckets and cached latents sd-scripts asserts that every picture has the size of the resolution.",
+    "Without buckets and cached latents, sd-scripts requires every image to have the size of the resolution.",
     needs_plan=True,
 )
 def size_mismatch_without_buckets(situation: RuleContext) -> Iterator[RuleHit]:

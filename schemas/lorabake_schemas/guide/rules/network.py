@@ -30,7 +30,7 @@ RESERVED_FILE_NAMES = ("recipe.toml", "train.toml", "dataset.toml")
 RANK_LIMITS = {"lora": (64, "G4.71"), "locon": (64, "G7.14"), "loha": (32, "G7.17")}
 
 
-@rule("S36", ERROR, "LyCORIS asserts that DyLoRA's rank divides by its block_size.")
+@rule("S36", ERROR, "LyCORIS requires DyLoRA's rank to be divisible by its block_size.")
 def indivisible_dylora_rank(situation: RuleContext) -> Iterator[RuleHit]:
     network = situation.recipe.network
     if situation.network != "dylora":
@@ -58,14 +58,14 @@ def indivisible_dylora_rank(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G4.22", ERROR, "DoRA is a switch of LyCORIS' locon, loha and lokr; anywhere else it is ignored.")
+@rule("G4.22", ERROR, "DoRA is an option of LyCORIS' locon, loha and lokr; elsewhere it is ignored.")
 def unsupported_dora(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.network.dora_wd and situation.network not in DORA_ALGORITHMS:
         said = msg("{network} does not support DoRA", network=situation.network)
         yield RuleHit(("network", "dora_wd"), said, msg('write type = "locon" to use dora_wd = true'))
 
 
-@rule("S37", ERROR, "An argument that an algorithm does not know is ignored in silence.")
+@rule("S37", ERROR, "An argument that an algorithm does not know is ignored silently.")
 def unsupported_network_argument(situation: RuleContext) -> Iterator[RuleHit]:
     for name, algorithms in ARGUMENT_ALGORITHMS.items():
         if getattr(situation.recipe.network, name) is not None and situation.network not in algorithms:
@@ -105,7 +105,7 @@ def _check_preset_file(preset: str) -> Iterator[RuleHit]:
         yield RuleHit(("network", "preset"), said, msg("rename the file"))
 
 
-@rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode, and not every algorithm one of ranks.")
+@rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode, and not every algorithm has rank dropout.")
 def ineffective_dropout(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.network.network_dropout and situation.network != "lora":
         yield RuleHit(
@@ -153,7 +153,7 @@ def ineffective_norm_scaling(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.79",
     HINT,
-    "Regularization lets LoRAs live together better than scaled norms, which partly destroy what was learned.",
+    "Regularization makes LoRAs combine better than scaled norms do, which partly destroy what was learned.",
 )
 def norm_scaling_without_regularization(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.network.scale_weight_norms and not situation.recipe.regularization:
@@ -164,7 +164,7 @@ def norm_scaling_without_regularization(situation: RuleContext) -> Iterator[Rule
         )
 
 
-@rule("G4.83", HINT, "Above 1 scaled weight norms change less and help less.")
+@rule("G4.83", HINT, "Above 1, scaled weight norms change less and help less.")
 def norm_scale_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     norm = situation.recipe.network.scale_weight_norms or 0
     if norm > 1 and situation.network in NORM_SCALING_ALGORITHMS:
@@ -175,7 +175,7 @@ def norm_scale_too_high(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.71",
     WARNING,
-    "A rank far above what the subject needs bloats the file and can harm.",
+    "A rank far above what the subject needs makes the file larger and can harm.",
     unless="DyLoRA, whose rank is an upper limit (G7.22)",
 )
 def rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
@@ -196,7 +196,7 @@ def rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G7.15", WARNING, "LyCORIS wants an alpha of at least 0.01.")
+@rule("G7.15", WARNING, "LyCORIS needs an alpha of at least 0.01.")
 def alpha_too_low(situation: RuleContext) -> Iterator[RuleHit]:
     alpha = situation.recipe.network.network_alpha
     if alpha is not None and alpha < 0.01 and situation.network != "lora":
@@ -210,7 +210,7 @@ def alpha_too_low(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G5.3",
     HINT,
-    "What is learned is scaled by alpha divided by rank (networks/lora.py:71): half the rank learns half as fast.",
+    "Updates are scaled by alpha divided by rank (networks/lora.py:71): half the rank learns half as fast.",
     unless="adaptive optimizers, and half the rank with LyCORIS, which are the guide's own values",
     needs_plan=True,
 )
@@ -237,8 +237,8 @@ def alpha_below_rank(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.74",
     HINT,
-    "An alpha above the rank multiplies what is learned; the guide has tried only rank x sqrt(rank), and gave it up.",
-    unless="adaptive optimizers, for which G4.73 speaks",
+    "An alpha above the rank multiplies the updates; the guide tried only rank x sqrt(rank), and dropped it.",
+    unless="adaptive optimizers, which G4.73 covers",
     needs_plan=True,
 )
 def alpha_above_rank(situation: RuleContext) -> Iterator[RuleHit]:
@@ -269,7 +269,9 @@ def conv_rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.77.lora", HINT, "networks.lora with a conv_dim becomes a LoCon of its own kind, which nothing else says.")
+@rule(
+    "G4.77.lora", HINT, "networks.lora with a conv_dim becomes a separate kind of LoCon, and nothing else reports that."
+)
 def conv_dim_on_plain_lora(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.network == "lora" and situation.recipe.network.conv_dim:
         said = msg("conv_dim turns this into sd-scripts' own LoCon, with a larger file")
@@ -277,7 +279,7 @@ def conv_dim_on_plain_lora(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("network", "conv_dim"), said, fix)
 
 
-@rule("G7.24", WARNING, "DyLoRA and mixed concepts want a batch of one; more blends what belongs apart (G6.2).")
+@rule("G7.24", WARNING, "DyLoRA and several concepts need a batch size of one; more blends them (G6.2).")
 def large_batch(situation: RuleContext) -> Iterator[RuleHit]:
     batch = situation.recipe.train.train_batch_size or 1
     where, fix = ("train", "train_batch_size"), msg("write train_batch_size = 1")
@@ -290,7 +292,7 @@ def large_batch(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(where, said, msg("write 1 to 4"))
 
 
-@rule("G7.27", WARNING, "iA3 needs a high learning rate when the optimizer does not find its own.")
+@rule("G7.27", WARNING, "iA3 needs a high learning rate when the optimizer does not find it.")
 def wrong_ia3_rate(situation: RuleContext) -> Iterator[RuleHit]:
     rate = situation.recipe.train.unet_lr or situation.recipe.train.learning_rate
     if situation.network == "ia3" and rate and not is_adaptive(situation.optimizer) and not 5e-3 <= rate <= 1e-2:

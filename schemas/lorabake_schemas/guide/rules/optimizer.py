@@ -60,7 +60,7 @@ def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.66", ERROR, "AdamW with a learning rate meant for Prodigy burns the network in a few steps.")
+@rule("G4.66", ERROR, "With a learning rate meant for Prodigy, AdamW ruins the network in a few steps.")
 def adam_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     if situation.optimizer in ADAM_OPTIMIZERS:
@@ -82,7 +82,7 @@ def adam_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.67",
     WARNING,
-    "A text encoder that learns faster than the UNet over-trains first; the guide's SDXL pair is like that, too.",
+    "A text encoder that learns faster than the UNet overtrains first; the guide's SDXL pair does that, too.",
     unless="the guide's own SDXL rates: then it is a hint",
     needs_plan=True,
 )
@@ -111,7 +111,7 @@ def text_encoder_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", "optimizer"), said, fix, severity=HINT)
 
 
-@rule("S26", ERROR, "Without a learning rate sd-scripts takes 2e-6, far too little for a LoRA.")
+@rule("S26", ERROR, "Without a learning rate sd-scripts uses 2e-6, far too little for a LoRA.")
 def missing_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
     name, train = situation.optimizer, situation.recipe.train
     free = is_adaptive(name) or name in ADAM_OPTIMIZERS or has_own_rate(train)
@@ -124,7 +124,7 @@ def missing_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("GC.12", ERROR, "An argument that an optimizer does not have makes it stop with a TypeError.")
+@rule("GC.12", ERROR, "An argument that an optimizer does not have stops it with a TypeError.")
 def unknown_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
     name, known = situation.optimizer, OPTIMIZER_ARGUMENTS.get(situation.optimizer)
     for argument in situation.recipe.train.optimizer_args or {}:
@@ -153,7 +153,7 @@ def equals_in_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(where, said, msg('write a value without "="'))
 
 
-@rule("S26.zero", ERROR, "A rate of 0 drops a part from the optimizer only, where its gradients go on growing.")
+@rule("S26.zero", ERROR, "A rate of 0 only removes a part from the optimizer; its gradients keep growing.")
 def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     unet_only = situation.recipe.network.network_train_unet_only is True

@@ -29,7 +29,7 @@ SCHEDULE_KEYS = (
 )  # fmt: skip
 
 
-@rule("G4.36", ERROR, "sd-scripts lets max_train_epochs overwrite max_train_steps in silence (S9).")
+@rule("G4.36", ERROR, "sd-scripts silently lets max_train_epochs overwrite max_train_steps (S9).")
 def conflicting_durations(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     given = [name for name in ("max_train_epochs", "max_train_steps", "exposures") if getattr(train, name) is not None]
@@ -41,7 +41,7 @@ def conflicting_durations(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S5", ERROR, "sd-scripts raises an error for the constant scheduler with warm-up, after loading the model.")
+@rule("S5", ERROR, "sd-scripts raises an error for the constant scheduler with a warm-up, after loading the model.")
 def warmup_with_constant(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     if resolve_scheduler(situation.recipe) == "constant" and train.lr_warmup_steps:
@@ -52,7 +52,7 @@ def warmup_with_constant(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S5.needs", ERROR, "Some schedulers stop without an option of their own, and adafactor without Adafactor.")
+@rule("S5.needs", ERROR, "Some schedulers stop without a certain option, and adafactor without Adafactor.")
 def missing_scheduler_option(situation: RuleContext) -> Iterator[RuleHit]:
     name, kohya = situation.recipe.train.lr_scheduler, situation.recipe.kohya
     if is_schedule_free(situation.optimizer):
@@ -77,7 +77,7 @@ def missing_scheduler_option(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S5.first_step", ERROR, "A warm-up begins at a rate of 0, by which DAdaptSGD divides at its first step.")
+@rule("S5.first_step", ERROR, "A warm-up starts at a rate of 0, and DAdaptSGD divides by it in its first step.")
 def zero_initial_lr(situation: RuleContext) -> Iterator[RuleHit]:
     ramps = (
         resolve_scheduler(situation.recipe) != "piecewise_constant"
@@ -87,7 +87,7 @@ def zero_initial_lr(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", "lr_warmup_steps"), said, msg("remove it, or use DAdaptAdam"))
 
 
-@rule("S5.type", ERROR, "lr_scheduler_type replaces lr_scheduler, takes no warm-up, and must be one that works.")
+@rule("S5.type", ERROR, "lr_scheduler_type replaces lr_scheduler, has no warm-up, and must be one that works.")
 def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
     train, where = situation.recipe.train, ("kohya", "lr_scheduler_type")
     name = situation.recipe.kohya.get("lr_scheduler_type")
@@ -131,7 +131,7 @@ def _check_torch_scheduler(name: str, optimizer: str, given: KohyaValue) -> Iter
         yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
 
 
-@rule("S5.ignored", WARNING, "Schedule-free optimizers have no scheduler; sd-scripts reads none of its options.")
+@rule("S5.ignored", WARNING, "Schedule-free optimizers have no scheduler; sd-scripts ignores all of its options.")
 def ignored_schedule(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
     if is_schedule_free(situation.optimizer):
@@ -151,7 +151,7 @@ def _format_ignored(who: str, name: str) -> Message:
     return msg("{who} ignores {name}", who=who, name=name)
 
 
-@rule("S4.decay", ERROR, "lr_decay_steps is read by warmup_stable_decay alone, as steps or a share below 1.")
+@rule("S4.decay", ERROR, "Only warmup_stable_decay reads lr_decay_steps, as steps or as a share below 1.")
 def wrong_lr_decay(situation: RuleContext) -> Iterator[RuleHit]:
     steps, name = situation.recipe.kohya.get("lr_decay_steps"), resolve_scheduler(situation.recipe)
     where = ("kohya", "lr_decay_steps")
@@ -196,7 +196,7 @@ def adaptive_without_cosine(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.44", HINT, "Schedulers other than the cosines change learning a great deal; the guide leaves them alone.")
+@rule("G4.44", HINT, "Schedulers other than cosine change learning a lot; the guide does not use them.")
 def scheduler_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
     name = situation.recipe.train.lr_scheduler
     if (
@@ -211,7 +211,7 @@ def scheduler_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.56", WARNING, "Most schedulers ignore lr_scheduler_num_cycles in silence.")
+@rule("G4.56", WARNING, "Most schedulers silently ignore lr_scheduler_num_cycles.")
 def ignored_cycles(situation: RuleContext) -> Iterator[RuleHit]:
     name = resolve_scheduler(situation.recipe)
     if situation.recipe.train.lr_scheduler_num_cycles and name is not None and name not in CYCLE_SCHEDULERS:
@@ -222,7 +222,7 @@ def ignored_cycles(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.100", WARNING, "sd-scripts multiplies the two loss weights; with both on Min-SNR hardly counts (S31).")
+@rule("G4.100", WARNING, "sd-scripts multiplies the two loss weights; with both, Min-SNR has almost no effect (S31).")
 def two_loss_weights(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     if train.min_snr_gamma and train.debiased_estimation_loss:
@@ -234,7 +234,9 @@ def two_loss_weights(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 @rule(
-    "G35.12", WARNING, "Regularization samples' loss is multiplied by it: nearer 0 means less regularization, not more."
+    "G35.12",
+    WARNING,
+    "The loss of regularization samples is multiplied by it: closer to 0 means less regularization, not more.",
 )
 def unusual_prior_weight(situation: RuleContext) -> Iterator[RuleHit]:
     weight = situation.recipe.train.prior_loss_weight

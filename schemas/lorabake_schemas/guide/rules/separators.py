@@ -16,7 +16,7 @@ from lorabake_schemas.messages import Message, literal, msg, nmsg
 @rule(
     "S17.commas",
     WARNING,
-    "sd-scripts splits captions at commas (caption_separator) only; tags that are parted otherwise are one long tag.",
+    "sd-scripts splits captions at commas (caption_separator) only; tags separated differently are one long tag.",
     unless="natural-language captions",
 )
 def missing_commas(situation: RuleContext) -> Iterator[RuleHit]:
@@ -43,7 +43,7 @@ PROMPT_SYNTAX = re.compile(
 )
 
 
-@rule("G5.11.prompts", WARNING, "Weights, LoRAs and alternatives are read by programs that take prompts, not here.")
+@rule("G5.11.prompts", WARNING, "Weights, LoRAs and alternatives are prompt syntax; in a caption they are plain text.")
 def prompt_syntax_in_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_concept_folders(situation):
         found = [(image, signs) for image in folder.images if (signs := _find_prompt_syntax(image.caption.text))]

@@ -13,7 +13,7 @@ from lorabake_schemas.recipe import Recipe
 SEPARATOR_OPTION = "keep_tokens_separator"
 
 
-@rule("G3.7", WARNING, "Shuffling tears sentences apart at their commas.")
+@rule("G3.7", WARNING, "Shuffling breaks sentences apart at their commas.")
 def shuffled_sentences(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
     if recipe.base.tags != "natural":
@@ -33,7 +33,7 @@ def _report_shuffling(*where: str | int) -> RuleHit:
 @rule(
     "G4.93",
     WARNING,
-    "With keep_tokens = 0 the token itself is shuffled, and no longer comes first.",
+    "With keep_tokens = 0 the token itself is shuffled and no longer comes first.",
     unless="natural-language captions, or a keep_tokens_separator",
 )
 def shuffled_token(situation: RuleContext) -> Iterator[RuleHit]:
@@ -50,8 +50,8 @@ def shuffled_token(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.90",
     HINT,
-    "keep_tokens counts tags, not tags and commas as the guide has it: 4 keeps four tags in front.",
-    unless="more tags than token, outfit and class are to stay in front, or a keep_tokens_separator marks them",
+    "keep_tokens counts tags, not tags and commas as in the guide: 4 keeps four tags in place.",
+    unless="more tags than token, outfit and class shall stay in front, or a keep_tokens_separator marks them",
 )
 def excess_keep_tokens(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe

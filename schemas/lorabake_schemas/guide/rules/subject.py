@@ -32,14 +32,14 @@ def _check_algorithm(situation: RuleContext, types: tuple[str, ...], subject: st
         )
 
 
-@rule("G7.9", HINT, "Some algorithms suit anything, others generalise and lose what is particular.")
+@rule("G7.9", HINT, "Some algorithms suit anything, others generalize and lose detail.")
 def unsuitable_object_algorithm(situation: RuleContext) -> Iterator[RuleHit]:
     one = situation.recipe.kind in {"object", "clothing"} and not is_multi_concept(situation.recipe)
     if one and situation.network != "lora":
         yield from _check_algorithm(situation, GENERAL_ALGORITHMS, msg("a single object"))
 
 
-@rule("G7.10", HINT, "LoCon, LoHa and LoKr keep several concepts apart.")
+@rule("G7.10", HINT, "LoCon, LoHa and LoKr keep several concepts separate.")
 def unsuitable_multi_concept_algorithm(situation: RuleContext) -> Iterator[RuleHit]:
     if is_multi_concept(situation.recipe) and situation.recipe.kind != "style" and situation.network != "lora":
         yield from _check_algorithm(situation, MULTI_CONCEPT_ALGORITHMS, msg("several concepts"))
@@ -51,13 +51,17 @@ def unsuitable_concept_algorithm(situation: RuleContext) -> Iterator[RuleHit]:
         yield from _check_algorithm(situation, CONCEPT_ALGORITHMS, msg("concepts"))
 
 
-@rule("G7.12", HINT, "Styles are broad: LoCon, GLoRA and iA3 suit them, and LyCORIS better than a plain LoRA (G1.20).")
+@rule(
+    "G7.12",
+    HINT,
+    "Styles are broad: LoCon, GLoRA and iA3 suit them, and LyCORIS suits them better than a plain LoRA (G1.20).",
+)
 def unsuitable_style_algorithm(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.kind == "style":
         yield from _check_algorithm(situation, STYLE_ALGORITHMS, msg("styles"))
 
 
-@rule("G7.16", HINT, "LoHa and LoKr generalise and are poor at fine detail; GLoRA is weak on one subject (G7.25).")
+@rule("G7.16", HINT, "LoHa and LoKr generalize and are poor at fine detail; GLoRA is weak on one subject (G7.25).")
 def unsuitable_character_algorithm(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.kind == "character" and situation.network in {"loha", "lokr", "glora"}:
         yield RuleHit(
@@ -89,7 +93,7 @@ def incomplete_outfits(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G6.14",
     WARNING,
-    "Repeats in proportion give every concept its share; from 1 instead of 10 they round badly.",
+    "Proportional repeats give every concept its share; based on 1 instead of 10 they round badly.",
     unless="the shares differ by less than a quarter",
     needs_plan=True,
 )
@@ -112,7 +116,7 @@ def uneven_concept_shares(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G5.2",
     HINT,
-    "About 2000 steps are a number to aim at; far more does no harm.",
+    "About 2000 steps are a target; far more does no harm.",
     unless="the recipe leaves the duration to the guide",
     needs_plan=True,
 )
@@ -134,7 +138,7 @@ def short_run(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "GC.19",
     HINT,
-    "Prodigy hardly over-trains the UNet of a style but burns its text encoder; good ones came at 2000 steps.",
+    "Prodigy hardly overtrains the UNet of a style but ruins its text encoder; good ones came at 2000 steps.",
     unless="a UNet-only run",
     needs_plan=True,
 )
@@ -161,7 +165,7 @@ def long_style_run(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.22.saves",
     HINT,
-    "LoCon seemed to overfit sooner, so there should be earlier files to go back to.",
+    "LoCon seemed to overfit sooner, so save earlier files to go back to.",
     needs_plan=True,
 )
 def few_locon_saves(situation: RuleContext) -> Iterator[RuleHit]:

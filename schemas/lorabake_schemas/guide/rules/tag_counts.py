@@ -70,7 +70,7 @@ def _has_only_concept_tags(folder: FolderTags, own: frozenset[str]) -> bool:
     return all(len(tags) <= 1 or own.issuperset(tags) for tags in folder.tags)
 
 
-@rule("G5.15", WARNING, "With one tag everything in the pictures becomes that tag: backgrounds, poses, clothes.")
+@rule("G5.15", WARNING, "With a single tag, everything in the images becomes that tag: backgrounds, poses, clothes.")
 def untagged_captions(situation: RuleContext) -> Iterator[RuleHit]:
     own = get_concept_tags(situation)
     for index, folder in iter_tagged_folders(situation):
@@ -92,7 +92,7 @@ def _summarize_front_tags(folder: FolderTags) -> str:
     return summarize_tags(folder, {**folder.at(0), **folder.at(1)})
 
 
-@rule("G5.10", WARNING, "Beyond 20 tags on average the learning is spread over too many of them.")
+@rule("G5.10", WARNING, "Beyond 20 tags on average, the learning is spread over too many of them.")
 def too_many_tags(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         if folder.mean > MAX_IMAGE_TAGS:
@@ -117,7 +117,7 @@ def too_many_tags(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("G3.18", HINT, "Five to twenty tags on a picture; too few do less harm than too many.", unless="baked tagging")
+@rule("G3.18", HINT, "Use five to twenty tags per image; too few do less harm than too many.", unless="baked tagging")
 def unusual_tag_count(situation: RuleContext) -> Iterator[RuleHit]:
     own = get_concept_tags(situation)
     for index, folder in iter_tagged_folders(situation):
@@ -143,7 +143,7 @@ def unusual_tag_count(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("GC.3", HINT, "A tag on a single picture is learned from that picture alone; many of them drown the others.")
+@rule("GC.3", HINT, "A tag on a single image is learned from that image alone; many such tags drown out the others.")
 def unshared_tags(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         alone = folder.single_tags
@@ -167,8 +167,8 @@ def unshared_tags(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G3.15",
     HINT,
-    "What stands in every caption cannot be told from the token.",
-    unless="features, clothes and looks of the subject, which may well be on every picture",
+    "What is in every caption cannot be separated from the token.",
+    unless="features, clothes and looks of the subject, which may well be on every image",
 )
 def constant_tags(situation: RuleContext) -> Iterator[RuleHit]:
     own = (
@@ -199,7 +199,7 @@ def _is_appearance_tag(tag: str) -> bool:
     return is_feature(tag) or is_clothing(tag) or is_artist(tag)
 
 
-@rule("G3.2", HINT, "Automatic taggers say much about a picture and nothing of its subject.")
+@rule("G3.2", HINT, "Automatic taggers describe the image but do not know its subject.")
 def auto_tagged_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         first = normalize_tag(split_tags(situation.recipe.concept[index].token)[0])

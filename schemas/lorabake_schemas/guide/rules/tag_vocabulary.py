@@ -31,7 +31,7 @@ OTHER_BOARD: dict[Board, Board] = {"e621": "danbooru", "danbooru": "e621"}
 @rule(
     "G3.21",
     WARNING,
-    "A tag beside one that it contains splits the learning between them.",
+    "A tag next to one that includes it splits the learning between them.",
     unless="one of them is the token, the outfit or the class; in fewer than a tenth of the captions a hint",
 )
 def redundant_tags(situation: RuleContext) -> Iterator[RuleHit]:
@@ -86,7 +86,7 @@ def _join_first(parts: Sequence[str]) -> Message:
 @rule(
     "G3.6",
     WARNING,
-    "Words that the base model did not grow up with are mere letters to it (GC.4, GC.6).",
+    "Words that the base model was not trained on are just letters to it (GC.4, GC.6).",
     unless="token and outfit, which are to be learned, and the class",
 )
 def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
@@ -111,7 +111,7 @@ def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("GC.27", HINT, "Taggers turn words of one board into those of another, and a model knows those of one only.")
+@rule("GC.27", HINT, "Taggers translate words of one board into those of another, and a model knows only one of them.")
 def mixed_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
     own = get_concept_tags(situation)
     for index, folder in iter_tagged_folders(situation):
@@ -203,7 +203,7 @@ def _suggest_translations(folder: FolderTags, strange: frozenset[str], board: Bo
 @rule(
     "G3.6.portuguese",
     WARNING,
-    "Image boards are tagged in English, and CLIP was trained on English: other words mean little to a model.",
+    "Image boards use English tags, and CLIP was trained on English: other words mean little to a model.",
     unless="token and outfit, which are to be learned",
 )
 def portuguese_tags(situation: RuleContext) -> Iterator[RuleHit]:
@@ -230,7 +230,7 @@ def portuguese_tags(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G3.6.accents",
     HINT,
-    "Words with \u00e3, \u00e7 or \u00e9 are seldom English, and CLIP makes letters of them.",
+    "Words with ã, ç or é are seldom English, and CLIP splits them into letters.",
     unless="token, outfit and class; artists; English words such as pok\u00e9mon or fianc\u00e9",
 )
 def accented_tags(situation: RuleContext) -> Iterator[RuleHit]:

@@ -15,7 +15,7 @@ from lorabake_schemas.messages import Message, msg
 @rule(
     "G3.10",
     WARNING,
-    "The first tag of every caption is the trigger; without it the LoRA answers to nothing.",
+    "The first tag of every caption is the trigger word; without it the LoRA responds to nothing.",
     unless="natural-language captions, where the token only has to be in the sentence",
 )
 def missing_token(situation: RuleContext) -> Iterator[RuleHit]:
@@ -102,8 +102,8 @@ def unseparated_prefix(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G3.11",
     HINT,
-    "A word that CLIP knows has a meaning in the model already, which the pictures have to fight.",
-    unless="what is trained is that very thing, and nothing odd shows in the results",
+    "A word that CLIP knows already has a meaning in the model, which the images must override.",
+    unless="what is trained is that very thing, and results look right",
 )
 def known_token(situation: RuleContext) -> Iterator[RuleHit]:
     for index, concept in enumerate(situation.recipe.concept):
@@ -127,7 +127,7 @@ def make_unknown_word(word: str) -> str:
 @rule(
     "G3.12",
     WARNING,
-    "The class stands right behind the token; elsewhere it is shuffled, and another tag is kept in its place.",
+    "The class follows the token; elsewhere it is shuffled, and another tag is kept in its place.",
     unless="natural-language captions, or a caption_prefix",
 )
 def missing_class(situation: RuleContext) -> Iterator[RuleHit]:
@@ -140,7 +140,7 @@ def missing_class(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G6.17",
     WARNING,
-    "Token and outfit come first in every caption; an outfit that is not there is not learned.",
+    "Token and outfit come first in every caption; an outfit that is missing there is not learned.",
     unless="natural-language captions, or a caption_prefix",
 )
 def missing_outfit(situation: RuleContext) -> Iterator[RuleHit]:
