@@ -223,7 +223,7 @@ def bare(place: Place, way: Way) -> Row:
     """The command and the files of lorabake's run of the same way, started without lorabake."""
     run = place.folder / "runs" / re.sub(r"[^\w]+", "-", way.name)
     if not (run / "command.json").exists():
-        raise TrialError("run not found: of lorabake's to compare with")
+        raise TrialError("there is no run of lorabake's to compare with")
     ours = Watched(subprocess.Popen(["true"], text=True), run / "logs" / "trainer.log", math.inf)
     ours.process.wait()
     command, folder = json.loads((run / "command.json").read_text(encoding="utf-8")), run.with_name("bare")

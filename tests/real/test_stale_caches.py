@@ -207,7 +207,7 @@ def test_what_sd_scripts_writes_with_cache_info_is_held_against_the_folder(tmp_p
     sd_scripts(trainer, root, "latents", "bare.toml")
     assert (shown / "metadata_cache.json").is_file()
     assert not check_recipe(recipe, CPU).errors
-    (shown / "001.txt").write_text("another type entirely", encoding="utf-8")
+    (shown / "001.txt").write_text("something else entirely", encoding="utf-8")
     (error,) = check_recipe(recipe, CPU).errors
     assert error.message.endswith("captions were edited since then")
     (shown / "001.png").unlink()

@@ -31,11 +31,11 @@ FIRES: list[Fires] = [
 OF_FILES = {"G4.9"}  # whose advice names a folder, which a situation without a disk has not
 VALUE = r'("[^"]*"|\[[^\]]*\]|\{[^}]*\}|true|false|-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w-])'
 SETS = re.compile(r"(?:write|add|set|and) (\w+) = " + VALUE + r"(?: under \[(\w+)\])?")
-WRITES = re.compile(r"^write " + VALUE + r"(?: or less| or more|, or leave it out| unless.*|:.*)?$")
+WRITES = re.compile(r"^write " + VALUE + r"(?: or less| or more|, or remove it| unless.*|:.*)?$")
 MEANT = re.compile(r'^did you mean "?(\w+)"?\?$')
-TAKES_OUT = re.compile(r"take (\w+|this line) out")
-ALTERNATIVES = re.compile(r"under \[\w+\], or (?!leave|take)|\d, or (?!leave|take)")
-REMOVES = re.compile(r"take (?:it|the line|this line) out|leave it out")
+TAKES_OUT = re.compile(r"remove (this line|\w+)")
+ALTERNATIVES = re.compile(r"under \[\w+\], or (?!remove)|\d, or (?!remove)")
+REMOVES = re.compile(r"remove (?:it|the line|this line)\b")
 Raw = dict[str, Any]
 
 

@@ -90,16 +90,16 @@ def test_metadata_tells_of_a_merge(tmp_path: Path, metadata: dict[str, str], mer
         ({"lora_unet_down_blocks_0.lora_down.weight": (4, 4)}, "LoRA"),
         ({"lora_te_x.hada_w1_a": (4, 4)}, "LoRA"),
         ({"unet.x.lora_A.weight": (4, 4)}, "LoRA"),
-        ({TO_K: (2, 768)}, "without its text encoder"),
+        ({TO_K: (2, 768)}, "without a text encoder"),
         ({TEXT["sd15"]: (1, 2)}, "no UNet"),
-        ({TO_K: (2, 2048), TEXT["sd15"]: (1, 2)}, "text encoder is that of sd15"),
+        ({TO_K: (2, 2048), TEXT["sd15"]: (1, 2)}, "text encoder is from sd15"),
         ({"first_stage_model.decoder.x": (1,)}, "VAE"),
         ({"model.diffusion_model.joint_blocks.0.x": (1,)}, "Stable Diffusion 3"),
         ({"double_blocks.0.x": (1,)}, "Flux"),
         ({TO_K: (2, 1280), "conditioner.embedders.0.model.x": (1,)}, "refiner"),
         ({"emb_params": (1, 768)}, "embedding"),
         ({"something": (1,)}, "something"),
-        ({}, "no Stable Diffusion checkpoint"),
+        ({}, "not a Stable Diffusion checkpoint"),
     ],
 )
 def test_what_is_no_base_model_is_named(tmp_path: Path, names: dict[str, tuple[int, ...]], words: str) -> None:
@@ -109,7 +109,7 @@ def test_what_is_no_base_model_is_named(tmp_path: Path, names: dict[str, tuple[i
 
 
 def test_an_inpainting_model(tmp_path: Path) -> None:
-    assert "9 channels" in problem(checkpoint(tmp_path / "m.safetensors", "sd15", channels=9))
+    assert "9 input channels" in problem(checkpoint(tmp_path / "m.safetensors", "sd15", channels=9))
 
 
 @pytest.mark.parametrize(
@@ -147,12 +147,12 @@ def test_a_pickle_keeps_its_family_to_itself(tmp_path: Path) -> None:
     path = tmp_path / "m.ckpt"
     path.write_bytes(TORCH_ZIP)
     assert inspect(path, "sd15") == BaseFacts(kind="file")
-    assert "write family" in problem(path)
+    assert "set family under [base]" in problem(path)
 
 
 def test_other_suffixes_are_judged_by_content(tmp_path: Path) -> None:
     renamed = checkpoint(tmp_path / "m.ckpt", "sd15")
-    assert "end in .safetensors" in problem(renamed)
+    assert "extension .safetensors" in problem(renamed)
     (tmp_path / "m.txt").write_text("not a model at all, whatever")
     assert "not a model file" in problem(tmp_path / "m.txt")
     (tmp_path / "n.ckpt").write_bytes(b"")
@@ -227,7 +227,7 @@ def test_a_folder_that_is_no_model_says_what_is_in_it(tmp_path: Path) -> None:
         (tmp_path / "m" / f"{number}.png").touch()
     assert "0.png, 1.png, 2.png, 3.png, 4.png and 2 more" in problem(tmp_path / "m")
     checkpoint(tmp_path / "m" / "model.safetensors", "sd15")
-    assert "name that file" in problem(tmp_path / "m")
+    assert "it contains model.safetensors" in problem(tmp_path / "m")
 
 
 def test_a_hub_id(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_capital_letters_count(tmp_path: Path) -> None:
     problem = inspect_base_model("models/nice.safetensors", tmp_path, "sd15").problem
     if not (tmp_path / "models").exists():  # a file system that tells them apart
         assert problem is not None
-        assert problem.endswith("does not exist, but Models/Nice.safetensors does: capital letters count")
+        assert "Models/Nice.safetensors" in problem
 
 
 def test_one_part_of_a_diffusers_folder_is_no_model(tmp_path: Path) -> None:
@@ -261,14 +261,16 @@ def test_one_part_of_a_diffusers_folder_is_no_model(tmp_path: Path) -> None:
     (unet / "config.json").write_text("{}")
     (unet / "diffusion_pytorch_model.safetensors").touch()
     problem = inspect_base_model("model/unet", tmp_path, "sd15").problem or ""
-    assert problem.endswith("it looks like one part of a model: name the folder above it")
+    assert problem.endswith("use its parent folder")
     assert "that file instead" not in problem
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     checkpoint(tmp_path / "right.safetensors", "sd15")
     assert "right.safetensors" in (inspect_base_model("wrong.safetensors", tmp_path).problem or "")
-    assert "nor does the folder" in (inspect_base_model("nowhere/wrong.safetensors", tmp_path).problem or "")
+    assert f"the folder {tmp_path / 'nowhere'} does not exist" in (
+        inspect_base_model("nowhere/wrong.safetensors", tmp_path).problem or ""
+    )
 
 
 LAYERS: list[tuple[tuple[object, object], tuple[int, ...]]] = [

@@ -81,10 +81,9 @@ def test_inside_an_epoch_with_gradient_accumulation_is_refused() -> None:
     """What sd-scripts would do (upstream issue 2407): of the 5 steps that are left it would train 3."""
     assert sum(what == "step" for what, _, _ in loop(5, 2, 9, 4, skip=True)) != 5
     why = plan_resume_steps(course(5, 9, 2), 4)
-    assert why == (
-        "it was saved inside epoch 2, and with gradient_accumulation_steps = 2 sd-scripts goes on from an epoch's end "
-        "only"
-    )
+    assert not isinstance(why, ResumeSteps)
+    assert "epoch 2" in why
+    assert "gradient_accumulation_steps = 2" in why
 
 
 def test_an_epochs_end_with_gradient_accumulation_is_gone_on_from() -> None:

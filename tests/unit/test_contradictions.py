@@ -266,7 +266,9 @@ def test_c21_clip_skip_is_nothing_to_sdxl() -> None:
 def test_c22_class_tokens_and_first_tag_are_one() -> None:
     assert str(subset(plan_of(recipe()))["class_tokens"]).startswith("hmbrgrlora")
     (found,) = spoken("G3.10", situation(pictures=dataset(folder(caption="burger, food"))))
-    assert 'do not begin with "hmbrgrlora"' in found.message
+    assert '"hmbrgrlora"' in found.message
+    assert "(30 of 30)" in found.message
+    assert 'token = "burger"' in found.fix
 
 
 def test_c23_repeats_are_not_epochs_where_there_is_regularization() -> None:

@@ -231,7 +231,7 @@ def test_one_level_too_low(tmp_path: Path) -> None:
     path = project(tmp_path, text=RECIPE.replace('"pics"', '"pics/000.png"'))
     made = check_recipe(path, GPU)
     assert found(made) == [("G4.9", *IMAGES)]
-    assert "is a picture" in made.findings[0].message
+    assert made.findings[0].fix == 'write images = "pics"'
 
 
 def test_no_caption_anywhere(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_file_that_is_no_toml_is_one_finding(tmp_path: Path) -> None:
 
 
 def test_no_file_at_all(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="there is no recipe"):
+    with pytest.raises(RecipeError, match="recipe not found: "):
         check_recipe(tmp_path / "nothing.toml", GPU)
 
 

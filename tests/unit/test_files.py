@@ -73,7 +73,7 @@ def test_what_the_disk_refuses_is_no_file_that_is_gone(
     assert str(unreadable_reason(tmp_path / "a")) == str(unreadable_reason(tmp_path)) == words
     with pytest.raises(MachineError) as caught, os_errors_as_messages():
         read_bytes(tmp_path / "a")
-    assert str(caught.value.message) == f"{tmp_path / 'a'} cannot be read: {words}"
+    assert str(caught.value.message) == f"cannot read {tmp_path / 'a'}: {words}"
 
 
 def test_a_link_to_itself(tmp_path: Path) -> None:

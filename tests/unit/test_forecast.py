@@ -343,7 +343,7 @@ def test_exactly_one_of_epochs_and_steps(schedule: Schedule) -> None:
 
 @pytest.mark.parametrize("subsets", [(), (subset(0),), (subset(3, reg=True),)])
 def test_nothing_to_train_on(subsets: tuple[SubsetInput, ...]) -> None:
-    with pytest.raises(RecipeError, match="no picture"):
+    with pytest.raises(RecipeError, match="no images to train on"):
         run(*subsets)
 
 

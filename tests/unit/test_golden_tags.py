@@ -52,7 +52,7 @@ def test_t11_mizutsune() -> None:
 def test_t11_mizutsune_for_the_other_board() -> None:
     (found,) = mizutsune("danbooru")
     assert (found.rule, found.severity) == ("G3.6", "warning")
-    assert found.fix == 'write "from side" for "side view"'
+    assert found.fix == 'write "from side" instead of "side view"'
 
 
 def test_t12_arzarmorm() -> None:

@@ -119,6 +119,6 @@ def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
 
 
 def test_the_words_name_what_the_file_holds() -> None:
-    assert "holds SDXL" in spoken("G4.12", at({"family": "sdxl"}, family="sd15"))[0].message
+    assert "model file is SDXL" in spoken("G4.12", at({"family": "sdxl"}, family="sd15"))[0].message
     assert 'family = "sdxl"' in spoken("G4.12", at({"family": "sdxl"}, family="sd15"))[0].fix
     assert "epsilon" in spoken("G4.11", at({"v_prediction": False}, v_prediction=True))[0].message

@@ -65,16 +65,19 @@ def test_pictures_are_named_with_what_has_changed_one_finding_for_each_reason() 
     )
     edited = StaleCache("concept", 0, "text", "007_te_outputs.npz", "007.png", msg("the caption was edited since"))
     latents, text = said(*many, edited)
-    unfit = "would be trained on and do not fit"
-    assert latents == f"the latent caches of 5 pictures {unfit} ({why}): 000.png, 001.png, 002.png and 2 more"
-    assert text == f"the cached text encoder outputs of 1 picture {unfit} (the caption was edited since): 007.png"
+    assert (
+        latents
+        == f"5 images have outdated latent caches that would be used ({why}): 000.png, 001.png, 002.png and 2 more"
+    )
+    assert text.endswith("that would be used (the caption was edited since): 007.png")
+    assert "text encoder outputs" in text
 
 
 def test_a_cache_of_unknown_origin_is_told_as_that() -> None:
     unknown = StaleCache("concept", 0, "latents", "003.npz", "003.png")
     assert said(unknown) == ["1 image has a latent cache of unknown origin: 003.png"]
     text = StaleCache("concept", 0, "text", "003_te_outputs.npz", "003.png")
-    assert "text encoder outputs of 1 picture were made from: 003.png" in said(text)[0]
+    assert said(text) == ["1 image has cached text encoder outputs of unknown origin: 003.png"]
 
 
 def test_what_is_no_cache_is_not_to_be_deleted() -> None:
@@ -83,14 +86,16 @@ def test_what_is_no_cache_is_not_to_be_deleted() -> None:
     )
     assert "003.npz" in found.message
     assert "overwrite it" in found.message
-    assert "move what is yours out of pics" in found.fix
+    assert "out of pics" in found.fix
     assert "--refresh-cache" not in found.fix
 
 
 def test_a_list_of_pictures_that_is_out_of_date() -> None:
     stale = StaleCache("concept", 0, "info", "metadata_cache.json", why=msg("captions were edited since then"))
     (found,) = spoken("S19", at(of=INFO, stale=(stale,)))
-    assert found.message == "metadata_cache.json no longer matches the contents of pics: captions were edited since"
+    assert (
+        found.message == "metadata_cache.json no longer matches the contents of pics: captions were edited since then"
+    )
     assert "cache_info" in found.fix
 
 

@@ -107,8 +107,8 @@ def test_the_caption_file_is_named_and_not_the_picture(ending: str | None) -> No
         0
     ]
     name = f"0{ending or '.txt'}"
-    assert found.message == f"1 caption holds nothing but spaces: {name}"
-    assert (found.file, found.fix) == (name, "write it")
+    assert found.message == f"1 caption contains only spaces: {name}"
+    assert (found.file, found.fix) == (name, "write the caption")
 
 
 def test_long_lists_are_cut() -> None:
@@ -123,7 +123,7 @@ def test_captions_of_another_kind_are_offered() -> None:
 
 
 def test_a_caption_that_is_borrowed_is_named() -> None:
-    assert "a_b_c_d_e.png takes a.txt" in spoken("S12.borrowed", borrowing("/some/where/a.txt"))[0].message
+    assert "a_b_c_d_e.png uses a.txt" in spoken("S12.borrowed", borrowing("/some/where/a.txt"))[0].message
 
 
 @pytest.mark.parametrize(("length", "offered"), [(None, False), (150, True), (75, True)])

@@ -173,9 +173,7 @@ def test_own_options_are_the_parsers() -> None:
     assert OPTION_REPLACEMENTS.keys() <= RESERVED_OPTIONS.keys()
 
 
-@pytest.mark.parametrize(
-    ("value", "fix"), [(True, 'write attention = "xformers" under [train]'), (False, "take it out")]
-)
+@pytest.mark.parametrize(("value", "fix"), [(True, 'write attention = "xformers" under [train]'), (False, "remove it")])
 def test_what_a_recipe_says_otherwise_is_offered(value: bool, fix: str) -> None:
     assert spoken("S1", situation(recipe(kohya={"xformers": value})))[0].fix == fix
 

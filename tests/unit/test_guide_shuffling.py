@@ -74,5 +74,5 @@ def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
 
 def test_the_guides_four_becomes_two() -> None:
     said = spoken("G4.90", keep(4))[0]
-    assert said.message == f"sd-scripts counts tags and no commas: 4 holds 2 more in front than {TOKEN}, food"
+    assert said.message == f'keep_tokens counts tags, not commas: 4 keeps 2 more in place than "{TOKEN}, food"'
     assert said.fix == "write 2, or remove it"

@@ -120,5 +120,5 @@ def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
 
 
 def test_the_number_of_steps_is_told() -> None:
-    assert "999 steps" in spoken("G5.2", planned(train={"max_train_steps": 999}))[0].message
-    assert "one step" in spoken("G5.2", planned(train={"max_train_steps": 1}))[0].message
+    assert "total steps: 999 " in spoken("G5.2", planned(train={"max_train_steps": 999}))[0].message
+    assert "total steps: 1 " in spoken("G5.2", planned(train={"max_train_steps": 1}))[0].message

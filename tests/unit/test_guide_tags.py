@@ -350,38 +350,36 @@ def test_the_separator_of_the_recipe_is_offered() -> None:
     assert message == '1 caption has ";" between its tags, but sd-scripts splits tags only at commas: 00.txt'
     assert fix == 'write commas instead of ";"'
     message, fix = said("S17.commas", at(parted(", ", every=30), recipe(kohya={"caption_separator": ";"})))
-    assert 'ends a tag at ";" only' in message
+    assert message.startswith('30 captions have "," between their tags, but sd-scripts splits tags only at ";": ')
     assert fix == 'write ";" instead of ","'
 
 
 def test_names_are_three_at_most() -> None:
     message, fix = said("G5.10", at(numbered(15)))
     assert message == "21 tags per image on average, and 450 of 471 different tags appear on only one image"
-    assert fix.endswith('begin with "thing0x0", "thing0x1", "thing0x10" and 447 more')
+    assert fix.endswith('removing "thing0x0", "thing0x1", "thing0x10" and 447 more')
 
 
 def test_what_implies_is_kept_and_what_is_implied_goes() -> None:
     message, fix = said("G3.21", at(adding("German_Shepherd", "dog", "Shirt", "white shirt", every=3)))
-    assert (
-        message
-        == 'captions with redundant tags: "dog (10 of 30)" beside "German_Shepherd", "Shirt" beside "white shirt"'
-    )
+    pairs = '"dog" next to "German_Shepherd", "Shirt" next to "white shirt"'
+    assert message == f"captions with redundant tags: {pairs} (10 of 30)"
     assert fix == 'keep the specific tag and remove the general one: "dog", "Shirt"'
 
 
 def test_the_other_boards_word_is_offered() -> None:
-    assert said("G3.6", boards("danbooru", adding("side view")))[1] == 'write "from side" for "side view"'
+    assert said("G3.6", boards("danbooru", adding("side view")))[1] == 'write "from side" instead of "side view"'
     fix = said("G3.6", boards("danbooru", adding("side view", "detailed background")))[1]
-    assert fix == 'write "from side" for "side view", and remove "detailed background"'
+    assert fix == 'write "from side" instead of "side view", and remove "detailed background"'
     assert 'tags = "e621"' in said("G3.6", boards("danbooru", adding("feral")))[1]
     fix = said("G3.6", boards("e621", adding("from side", "from above", "from behind", "1girl", "indoors")))[1]
-    assert fix.startswith('write "female" for "1girl", "high-angle view" for "from above"')
+    assert fix.startswith('write "female" instead of "1girl", "high-angle view" instead of "from above"')
     assert fix.endswith("and 2 more")
 
 
 def test_the_english_word_is_offered() -> None:
     _, fix = said("G3.6.portuguese", at(adding("olhos verdes", "esboco colorido")))
-    assert fix == 'write "colored sketch" for "esboco colorido", "green eyes" for "olhos verdes"'
+    assert fix == 'write "colored sketch" instead of "esboco colorido", "green eyes" instead of "olhos verdes"'
 
 
 def test_pairs_that_contradict_are_named() -> None:

@@ -96,7 +96,7 @@ def test_an_outfit_that_is_nowhere_is_told_with_its_class() -> None:
     """Captions that name something else altogether."""
     case = outfit("tok, thing, red")
     assert [len(spoken(rule, case)) for rule in ("G6.17", "G3.12", "G3.10")] == [1, 1, 0]
-    assert 'begin it with "tok, armor, human"' in spoken("G6.17", case)[0].fix
+    assert 'with "tok, armor, human"' in spoken("G6.17", case)[0].fix
 
 
 def test_the_guides_own_example_of_another_spelling() -> None:

@@ -97,5 +97,5 @@ def test_what_is_no_record_stays_none(model: type[Record | Inputs | Plan]) -> No
 
 def test_a_recipe_is_as_strict_as_before() -> None:
     table = grown({"name": "x"})
-    with pytest.raises(ValidationError, match="Extra inputs are permission denied"):
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         Recipe.model_validate(table)

@@ -89,9 +89,9 @@ def test_syntax_errors_have_line_and_column(tmp_path: Path, text: str, line: int
         ("[train]\n[train]\n", "duplicate table", "one header"),
         ('model = "C:\\models\\x"\n', "a backslash", "single quotes"),
         ('model = "C:\\users\\x"\n', "a backslash", "single quotes"),
-        ('a = "x', "the text that starts here is not closed", "the quotes it begins with"),
+        ('a = "x', "the text that starts here is not closed", "the quotes it starts with"),
         ("a = 'x\n", "the text is not closed on its line", "single quote"),
-        ("a = [1\n", "the list that starts here is not closed", "end it with ]"),
+        ("a = [1\n", "the list that starts here is not closed", "close it with ]"),
         ('a = "it"s"\n', "unexpected text after the value", "single quotes"),
         ("[train\n", "the table name is not closed", "[[concept]]"),
         ("[[concept]\n", "the table name is not closed", "[[concept]]"),
@@ -100,7 +100,7 @@ def test_syntax_errors_have_line_and_column(tmp_path: Path, text: str, line: int
 )
 def test_the_mistakes_people_make_are_said_in_their_words(tmp_path: Path, text: str, message: str, fix: str) -> None:
     finding = loaded(tmp_path, text).findings[0]
-    assert finding.message.startswith(f"not valid TOML: {message}")
+    assert finding.message.startswith(f"invalid TOML: {message}")
     assert fix in finding.fix
 
 
@@ -118,7 +118,7 @@ def test_what_goes_on_without_end_is_a_finding_not_a_crash(tmp_path: Path, text:
 
 
 def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="there is no recipe") as caught:
+    with pytest.raises(RecipeError, match="recipe not found: ") as caught:
         load_recipe(tmp_path / "nothing.toml")
     assert "recipes list" in str(caught.value.hint)
     with pytest.raises(RecipeError, match="is a folder"):

@@ -60,14 +60,14 @@ def tokenizers(where: Path, family: Family) -> Path:
         (XL, "sdxl", "lora", None),
         (LOHA, "sd15", "loha", None),
         (LOHA, "sd2", "loha", None),
-        (SD1, "sdxl", "lora", "a LoRA for sd15, the base model is sdxl"),
-        (SD1, "sd2", "lora", "a LoRA for sd15, the base model is sd2"),
+        (SD1, "sdxl", "lora", "a LoRA for sd15, but the base model is sdxl"),
+        (SD1, "sd2", "lora", "a LoRA for sd15, but the base model is sd2"),
         (SD2, "sd15", "lora", "a LoRA for sd2"),
         (XL, "sd15", "lora", "a LoRA for sdxl"),
         (LOHA, "sdxl", "loha", "a LoRA for sd15 or sd2"),
-        (SD1, "sd15", "loha", "another type than loha"),
-        (LOHA, "sd15", "lora", "another type than lora"),
-        (VAE, "sd15", "lora", "no LoRA that sd-scripts could read (its tensors: first_stage_model"),
+        (SD1, "sd15", "loha", "a different type, not loha"),
+        (LOHA, "sd15", "lora", "a different type, not lora"),
+        (VAE, "sd15", "lora", "not a LoRA that sd-scripts can read (its tensors: first_stage_model"),
         ({}, "sd15", "lora", "(its tensors: none)"),
     ],
 )
@@ -97,7 +97,7 @@ def test_going_on_without_the_text_encoder_loses_its_part(
 
 
 def test_what_is_no_lora_at_all(tmp_path: Path) -> None:
-    assert "no LoRA" in (find_lora_problem(write_base(tmp_path / "base.safetensors"), SD15) or "")
+    assert "not a LoRA" in (find_lora_problem(write_base(tmp_path / "base.safetensors"), SD15) or "")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
     assert "not a model file" in (find_lora_problem(tmp_path / "a.png", SD15) or "")
     assert "is a folder" in (find_lora_problem(tmp_path, SD15) or "")
@@ -119,9 +119,9 @@ def test_what_is_a_vae(tmp_path: Path) -> None:
 def test_what_is_no_vae(tmp_path: Path) -> None:
     (tmp_path / "pics").mkdir()
     assert "no config.json" in (find_vae_problem(tmp_path / "pics") or "")
-    assert "holds no VAE" in (find_vae_problem(tensors(tmp_path / "l.safetensors", SD1)) or "")
+    assert "not a VAE" in (find_vae_problem(tensors(tmp_path / "l.safetensors", SD1)) or "")
     other = tensors(tmp_path / "d.safetensors", {"encoder.down_blocks.0.resnets.0.conv1.weight": [1]})
-    assert "from its folder only" in (find_vae_problem(other) or "")
+    assert "diffusers VAE" in (find_vae_problem(other) or "")
     (tmp_path / "e.safetensors").touch()
     with pytest.raises(safetensors.HeaderError, match="it is empty"):
         find_vae_problem(tmp_path / "e.safetensors")

@@ -73,14 +73,14 @@ def test_a_rehearsal_leaves_no_ckpt() -> None:
 @pytest.mark.parametrize(
     ("code", "saw", "found", "unreadable", "words"),
     [
-        ("no-data", seen(no_data=True, saved=False), None, None, "found no pictures"),
+        ("no-data", seen(no_data=True, saved=False), None, None, "found no images"),
         ("no-output", seen(), None, None, "did not write output/x"),
-        ("damaged-output", seen(), None, msg("the file is cut off"), "cannot be read: the file is cut off"),
+        ("damaged-output", seen(), None, msg("the file is cut off"), "output/x.safetensors: the file is cut off"),
         ("not-saved", seen(saved=False), weights(), None, '"model saved."'),
         ("not-finite", seen(), weights(not_finite=(UP, DOWN)), None, "2 of 2 tensors"),
         ("no-steps", seen(), weights(steps="0"), None, "trained no step"),
         ("no-steps", seen(), weights(steps="-8"), None, "ss_steps = -8"),
-        ("wrong-steps", seen(), weights(steps="12"), None, "trained for 12 steps, the plan says 16"),
+        ("wrong-steps", seen(), weights(steps="12"), None, "12 steps instead of the planned 16"),
         ("no-metadata", seen(), weights(steps=None), None, "ss_steps"),
         ("nothing-learned", seen(), weights(zero=(UP,)), None, "still zero"),
         ("nothing-learned", seen(), weights(zero=(UP, DOWN)), None, "still zero"),
@@ -158,7 +158,7 @@ def test_a_long_exception_is_cut() -> None:
         (137, None, "out-of-memory", "killed from outside"),
         (1, "SIGSEGV", "killed", "SIGSEGV"),
         (143, None, "killed", "SIGTERM"),
-        (3, None, "crashed", "exit code 3"),
+        (3, None, "crashed", "exited with code 3"),
         (None, None, "guard-killed", "guard"),
     ],
 )

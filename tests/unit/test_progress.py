@@ -245,8 +245,8 @@ def test_bytes_that_are_not_utf8_do_no_harm() -> None:
 
 
 def test_a_rehearsals_own_failure() -> None:
-    text = "\ncannot decode rehearsal failed: a.png: cut off\n  save it anew\n"
-    assert parse(text)[0].seen.exception == "cannot decode rehearsal failed: a.png: cut off"
+    text = "\nrehearsal failed: cannot decode a.png: cut off\n  save it anew\n"
+    assert parse(text)[0].seen.exception == "rehearsal failed: cannot decode a.png: cut off"
 
 
 def test_a_flood_of_bars_is_thinned_and_nothing_else_is() -> None:

@@ -184,7 +184,7 @@ def test_a_folder_of_somebody_else_is_never_touched(tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()
     (base / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(MachineError, match="in the way"):
+    with pytest.raises(MachineError, match="already exists and was not created by lorabake"):
         quickstart.make_base(base, "sd15", tmp_path / "no-python", {}, lambda _: None)
     assert (base / "thesis.txt").is_file()
 
@@ -203,7 +203,12 @@ def test_needs_count_the_trainer_only_when_it_must_be_fetched() -> None:
 def test_the_announcement_names_memory_disk_and_download() -> None:
     what = quickstart.ResourceNeeds(7 * 10**9, 2 * 10**9, 346 * 10**6, 15 * 10**8)
     said = quickstart.start_message("sd15", what, Path("quickstart"))
-    for part in ("7.0 GB of memory", "2.0 GB of disk in quickstart", "download of 0.3 GB", "1.5 GB of disk"):
+    for part in (
+        "7.0 GB of memory",
+        "2.0 GB of disk space in quickstart",
+        "download of 0.3 GB",
+        "1.5 GB of disk space",
+    ):
         assert part in said
     assert "download" not in quickstart.start_message("sd15", quickstart.resource_needs("sd15"), Path("quickstart"))
 
@@ -241,7 +246,7 @@ def test_farewell_after_a_rehearsal_ends_with_nothing_trained() -> None:
     )
     assert "the trainer could not be fetched" in lines[0]
     assert lines[1].endswith('lorabake quickstart --folder "my folder"')
-    assert "nothing was trained" in lines[-1]
+    assert "Nothing was trained" in lines[-1]
 
 
 def test_commands_are_told_as_they_work_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def test_progress_counts_what_is_for_this_machine() -> None:
         "installing 3/5 hatch-ling 2.0",
         "installing 4/5 numpy 1",
         "installing 5/5 torch 2.13.0",
-        "downloading torch, 526.6 MB",
+        "downloading torch (526.6 MB)",
         "unpacking 5 packages",
     ]
 
@@ -89,7 +89,7 @@ def test_progress_counts_what_is_for_this_machine() -> None:
             "pip config list",
         ),
         (["Traceback", "ValueError: something new"], "pip could not install the trainer's packages", "something new"),
-        ([], "pip could not install the trainer's packages", "pip says"),
+        ([], "pip could not install the trainer's packages", "pip reported: "),
     ],
 )
 def test_why_pip_failed(said: list[str], message: str, hint: str) -> None:

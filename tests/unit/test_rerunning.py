@@ -71,7 +71,7 @@ def test_what_is_said_of_the_two_files() -> None:
     )
     other = compare_with_original(then, run("b").record, root)
     assert other is not None
-    assert other.endswith("how far apart they are: lorabake compare runs/x-001 /r2")
+    assert other.endswith("`lorabake compare runs/x-001 /r2`")
     assert compare_with_original(then, run(None).record, root) is None
     assert compare_with_original(run(None), run("a").record, root) is None
     assert compare_with_original(then, run("a", status="failed").record, root) is None

@@ -193,7 +193,7 @@ def test_dylora_accumulates_and_says_that_the_number_is_ours() -> None:
     made = recipe(network={"type": "dylora"})
     found = gradient_accumulation_settings(made.train, profile(made))
     assert values(found) == {"gradient_accumulation_steps": 2}
-    assert "ours" in sources(found)["gradient_accumulation_steps"].why
+    assert "lorabake's choice" in sources(found)["gradient_accumulation_steps"].why
     assert gradient_accumulation_settings(recipe().train, profile(recipe())) == ()
     one = recipe(network={"type": "dylora"}, train={"gradient_accumulation_steps": 1})
     assert values(gradient_accumulation_settings(one.train, profile(one))) == {"gradient_accumulation_steps": 1}

@@ -74,7 +74,7 @@ def test_a_key_like_nothing_else_is_told_what_there_is_and_where_sd_scripts_opti
 
 def test_a_key_of_another_table_is_told_its_place() -> None:
     finding = one(train={"token": "x"})
-    assert (finding.message, finding.fix) == ("wrong table for this key", "it is `concept.token`")
+    assert (finding.message, finding.fix) == ("wrong table for this key", "use `concept.token`")
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_a_scheduler_that_always_crashes_is_said_to() -> None:
 
 def test_wrong_kinds_are_said_in_a_users_words() -> None:
     finding = one(network={"network_dim": "sixteen"})
-    assert finding.message == 'must be a whole number, but is text ("sixteen")'
+    assert finding.message == 'must be a whole number, not text ("sixteen")'
     assert finding.fix == "write a whole number without quotes or decimals, such as 16"
-    assert one(train={"cache_latents": 1}).message == "must be true or false, but is a whole number (1)"
-    assert one(train={"max_train_steps": True}).message == "must be a whole number, but is true/false (true)"
-    assert one(base=3).message == "must be a table, but is a whole number (3)"
+    assert one(train={"cache_latents": 1}).message == "must be true or false, not a whole number (1)"
+    assert one(train={"max_train_steps": True}).message == "must be a whole number, not true/false (true)"
+    assert one(base=3).message == "must be a table, not a whole number (3)"
     assert one(base={"model": ["a"]}).message == "must be text, but is a list"
 
 

@@ -45,7 +45,7 @@ def test_check_says_how_a_folder_is_spelt(tmp_path: Path) -> None:
     images = text.partition('images = "')[2].partition('"')[0]
     (tmp_path / images).rename(tmp_path / images.upper())
     [finding] = [each for each in check_recipe(path, GPU).findings if each.rule == "G4.9"]
-    assert finding.fix == f'write images = "{images.upper()}": capital letters count'
+    assert finding.fix == f'write images = "{images.upper()}" (file names are case-sensitive)'
 
 
 def test_check_says_how_a_file_is_spelt(tmp_path: Path) -> None:

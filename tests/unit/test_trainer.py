@@ -29,16 +29,16 @@ def never() -> bool:
 @pytest.mark.parametrize(
     ("asked", "gpu", "system", "python", "offers", "expected", "why"),
     [
-        ("cuda", False, LINUX, "3.11", None, "cuda", "asked for"),
+        ("cuda", False, LINUX, "3.11", None, "cuda", "requested"),
         ("auto", True, LINUX, "3.11", None, "cuda", "NVIDIA GPU"),
         ("auto", False, LINUX, "3.11", True, "cpu", "no NVIDIA GPU"),
-        ("auto", False, LINUX, "3.11", False, "cuda", "pip found no CPU build of torch; the CUDA build trains"),
+        ("auto", False, LINUX, "3.11", False, "cuda", "pip found no CPU build of torch; the CUDA build"),
         ("auto", False, LINUX, "3.12", None, "cuda", "Python 3.11 on x86_64"),
         ("auto", False, ("Linux", "aarch64"), "3.11", None, "cuda", "Python 3.11 on x86_64"),
         ("auto", False, MAC, "3.12", None, "cpu", "no NVIDIA GPU"),
         ("auto", False, ("Windows", "AMD64"), "3.13", None, "cpu", "no NVIDIA GPU"),
-        ("cpu", False, LINUX, "3.11", True, "cpu", "asked for"),
-        ("cpu", False, MAC, "3.11", None, "cpu", "asked for"),
+        ("cpu", False, LINUX, "3.11", True, "cpu", "requested"),
+        ("cpu", False, MAC, "3.11", None, "cpu", "requested"),
     ],
 )
 def test_choosing_packages(
@@ -58,7 +58,7 @@ def test_choosing_packages(
 
 @pytest.mark.parametrize(("python", "offers"), [("3.11", False), ("3.12", True)])
 def test_cpu_packages_that_cannot_be_had_are_an_error(python: str, offers: bool) -> None:
-    with pytest.raises(SetupError, match="CPU packages cannot be had") as caught:
+    with pytest.raises(SetupError, match="the CPU packages are not available") as caught:
         select_packages.choose_lock("cpu", gpu=False, system=LINUX, python=python, offers_cpu=lambda: offers)
     assert "extra-index-url" in (caught.value.hint or "")
 
@@ -79,7 +79,7 @@ def test_packages_need_room_twice() -> None:
     pin = resources.load_pin()
     needed = pin.cpu.download_bytes + pin.cpu.disk_bytes
     select_packages.check_disk_space(pin, "cpu", Path("/home"), needed)
-    with pytest.raises(ResourceError, match=r"not enough disk in .*need 1\.9 GB, 1\.9 GB are free"):
+    with pytest.raises(ResourceError, match=r"not enough disk space in .*need 1\.9 GB, but only 1\.9 GB are free"):
         select_packages.check_disk_space(pin, "cpu", Path("/home"), needed - 1)
 
 

@@ -38,6 +38,6 @@ def test_a_full_disk_leaves_no_half_written_folder(tmp_path: Path, monkeypatch: 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(MachineError, match="exists already"):
+    with pytest.raises(MachineError, match="out already exists"):
         write_compiled(check_recipe(project(tmp_path), CPU), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
