@@ -115,7 +115,7 @@ def test_wrong_kinds_are_said_in_a_users_words() -> None:
     assert one(train={"cache_latents": 1}).message == "must be true or false, not a whole number (1)"
     assert one(train={"max_train_steps": True}).message == "must be a whole number, not true/false (true)"
     assert one(base=3).message == "must be a table, not a whole number (3)"
-    assert one(base={"model": ["a"]}).message == "must be text, but is a list"
+    assert one(base={"model": ["a"]}).message == "must be text, not a list"
 
 
 def test_out_of_range_says_the_limits() -> None:
