@@ -31,7 +31,7 @@ FIRES: list[Fires] = [
 OF_FILES = {"G4.9"}  # whose advice names a folder, which a situation without a disk has not
 VALUE = r'("[^"]*"|\[[^\]]*\]|\{[^}]*\}|true|false|-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w-])'
 SETS = re.compile(r"(?:write|add|set|and) (\w+) = " + VALUE + r"(?: under \[(\w+)\])?")
-WRITES = re.compile(r"^write " + VALUE + r"(?: or less| or more|, or remove it| unless.*|:.*)?$")
+WRITES = re.compile(r"^write " + VALUE + r"(?: or less| or more|, or remove it| unless.*|[:;].*)?$")
 MEANT = re.compile(r'^did you mean "?(\w+)"?\?$')
 TAKES_OUT = re.compile(r"remove (this line|\w+)")
 ALTERNATIVES = re.compile(r"under \[\w+\], or (?!remove)|\d, or (?!remove)")
