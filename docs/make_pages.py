@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from make_picture import draw_run
 from PIL import Image
 
 from lorabake.analysis.check import CheckResult, check_recipe
@@ -80,7 +81,15 @@ def pages() -> dict[Path, str]:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         make_project(Path(folder))
         runs = runs_page(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        make_project(Path(folder))
+        run, _ = made_run(NAME, Path(folder) / "runs" / "hmbrgrlora-001")
+        images = Path("datasets/hamburger")
+        (images / "burger_20.png").write_bytes((images / "burger_19.png").read_bytes())
+        (images / "burger_11.txt").write_text("food, hmbrgrlora, plate, from above", encoding="utf-8")
+        picture = draw_run(examined(NAME), run.record, Path("runs/hmbrgrlora-001"), NAME)
     return {
+        DOCS / "run.svg": picture,
         DOCS / "runs.md": runs, DOCS / "check.md": check, DOCS / "plan.md": plan, DOCS / "explain.md": explain_page(),
         DOCS / "rules.md": format_book(),
     }  # fmt: skip
