@@ -29,6 +29,16 @@ class ExplainedValue(StrictModel):
     cases: TupleOf[ExplainedCase]
 
 
+class ExplainedKey(StrictModel):
+    """A key of a recipe (``kohya.X`` for an option without one), the option it becomes, what it means, and what it may
+    be where that is one of a few words."""
+
+    key: str
+    option: str
+    description: MessageText
+    choices: TupleOf[str] = ()
+
+
 class PlannedValue(StrictModel):
     """What a recipe leads to for an option; ``where`` is a concept's title when concepts differ."""
 
@@ -48,6 +58,7 @@ class ExplainReport(StrictModel):
     version: Literal[1] = 1
     topic: str
     text: MessageText | None = None
+    keys: TupleOf[ExplainedKey] = ()
     recipe: TupleOf[PlannedValue] = ()
     values: TupleOf[ExplainedValue]
     entries: TupleOf[BookEntry]

@@ -1,4 +1,4 @@
-"""sd-scripts' own words that its parser does not list as choices, and words people write for others."""
+"""sd-scripts' own words that its parser does not list as choices."""
 
 from __future__ import annotations
 
@@ -81,44 +81,6 @@ LYCORIS_PRESETS = (
 
 # LyCORIS algorithms in which rank_dropout does something (S34).
 RANK_DROPOUT_ALGORITHMS = ("locon", "loha", "lokr", "diag-oft")
-
-# What people coming from the GUI or from a train TOML write, and the recipe's word for it.
-KEY_ALIASES = {
-    "epoch": "train.max_train_epochs",
-    "fp16": "train.mixed_precision",
-    "bf16": "train.mixed_precision",
-    "v2": "base.family",
-    "output_dir": "save.runs",
-    "network_rank": "network.network_dim",
-    "stop_text_encoder_training": "network.network_train_unet_only",
-    "unet_only": "network.network_train_unet_only",
-    "optimizer_type": "train.optimizer",
-    "rank": "network.network_dim",
-    "dim": "network.network_dim",
-    "alpha": "network.network_alpha",
-    "conv_rank": "network.conv_dim",
-    "algo": "network.type",
-    "network_module": "network.type",
-    "dora": "network.dora_wd",
-    "epochs": "train.max_train_epochs",
-    "steps": "train.max_train_steps",
-    "batch_size": "train.train_batch_size",
-    "lr": "train.learning_rate",
-    "te_lr": "train.text_encoder_lr",
-    "warmup": "train.lr_warmup_steps",
-    "scheduler": "train.lr_scheduler",
-    "repeats": "num_repeats",
-    "image_dir": "images",
-    "class_tokens": "class",
-    "instance_token": "token",
-    "output_name": "name",
-    "pretrained_model_name_or_path": "base.model",
-    "v_parameterization": "base.v_prediction",
-    "regularisation": "regularization",
-    "waive": "ignore",
-    "xformers": "train.attention",
-    "sdpa": "train.attention",
-}
 
 # The first rate of a warm-up is 0, and it divides by it (dadaptation 3.2).
 NO_WARMUP_OPTIMIZER = "DAdaptSGD"

@@ -10,16 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pydantic import ValidationError
 
 from lorabake.errors import RecipeError
-from lorabake.recipe.validation import guess_key, list_all_keys
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.sd_scripts import KEY_ALIASES
 from situations import Fires, plan_of
 
 HERE = Path(__file__).parent
@@ -127,11 +124,3 @@ def test_what_is_advised_helps() -> None:
             wrong.append(f"{rule} {finding.key}: {finding.message}; {finding.fix}: {sorted(new) or 'still there'}")
     assert len({rule for rule, *_ in every}) > 40
     assert not wrong, "\n".join(wrong)
-
-
-@pytest.mark.parametrize("word", KEY_ALIASES)
-def test_another_word_leads_to_a_key_that_exists(word: str) -> None:
-    known = {(table, key) for table, key in list_all_keys()}
-    tables = {"repeats": "concept", "image_dir": "concept", "class_tokens": "concept", "instance_token": "concept"}
-    *table, key = guess_key((tables[word], 0, word) if word in tables else (word,))
-    assert ("".join(table), key) in known

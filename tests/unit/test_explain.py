@@ -8,11 +8,12 @@ from lorabake.analysis import explain
 from lorabake.errors import RecipeError
 from lorabake_schemas.guide.book import load_book
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.recipe_keys import list_recipe_keys
 from situations import concept, dataset, folder, plan_of, recipe
 
 
 def ids(topic: str) -> list[str]:
-    return [entry.id for entry in explain.find_entries(topic)]
+    return [entry.id for entry in explain.explain(topic).entries]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,15 @@ def test_every_id_finds_itself() -> None:
         ("trigger", {"G3.10"}),
         ("trigger word", {"G3.10"}),
         ("cosine", {"G4.42", "G4.43"}),
-        ("vae", {"G4.39"}),
+        ("Keep n tokens", {"G4.90", "G6.17"}),
+        ("LR Scheduler", {"G4.42"}),
+        ("Network Rank (Dimension)", {"G4.70", "G4.76"}),
+        ("train batch size", {"G4.24"}),
+        ("LR WARMUP (% of total steps)", {"G4.54"}),
+        ("Manter n tokens", {"G4.90"}),
+        ("epoca maxima de treino", {"G4.32"}),
+        ("Taxa de Aprendizado", {"G4.52"}),
+        ("Verificação de ponto de gradiente", {"G4.92"}),
         ("blip", {"G3.2"}),
         ("object", {"G1.17"}),
         ("sd15", {"G4.10"}),
@@ -91,7 +100,8 @@ def test_what_is_found_keeps_the_order_of_the_book() -> None:
 def test_every_topic_that_is_offered_finds_something() -> None:
     assert len(explain.list_topics()) >= 590
     for topic, name in explain.list_topics().items():
-        assert explain.find_entries(topic), name
+        found = explain.explain(topic)
+        assert found.entries or found.keys or found.code, name
 
 
 @pytest.mark.parametrize(
@@ -110,7 +120,7 @@ def test_every_topic_that_is_offered_finds_something() -> None:
 )
 def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        explain.find_entries(topic)
+        explain.explain(topic)
     assert caught.value.exit_code == 1
     assert topic in caught.value.message
     assert (caught.value.hint or "").startswith(hint)
@@ -119,7 +129,7 @@ def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:
 @pytest.mark.parametrize("topic", ["flux", "SD3", "sd3.5"])
 def test_what_is_not_trained_is_told_as_such(topic: str) -> None:
     with pytest.raises(RecipeError, match="not supported yet"):
-        explain.find_entries(topic)
+        explain.explain(topic)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +155,40 @@ def test_what_a_topic_is(topic: str, axis: str, name: str) -> None:
     assert bool(found.defaults) is (topic != "concept.images")
 
 
-@pytest.mark.parametrize("topic", ["G4.90", "s35", "clip skip"])
+@pytest.mark.parametrize("topic", ["G4.90", "s35", "bucket_no_upscale ignores limits"])
 def test_an_id_and_words_of_a_title_have_no_values(topic: str) -> None:
     found = explain.explain(topic)
     assert found.entries
     assert not found.axis
     assert not found.defaults
+
+
+@pytest.mark.parametrize(
+    ("topic", "keys", "option"),
+    [
+        ("save_state", ["save.save_state"], "save_state"),
+        ("Save training state", ["save.save_state"], "save_state"),
+        ("rank", ["network.network_dim"], "network_dim"),
+        ("optimizer_type", ["train.optimizer"], "optimizer_type"),
+        ("shuffle_caption", ["concept.shuffle_caption", "captions.shuffle_caption"], "shuffle_caption"),
+        ("concept.class", ["concept.class"], "class_tokens"),
+        ("huber_c", ["kohya.huber_c"], "huber_c"),
+        ("IP noise gamma", ["kohya.ip_noise_gamma"], "ip_noise_gamma"),
+        ("metadata_author", ["metadata.author"], "metadata_author"),
+        ("sample_sampler", ["sample.sample_sampler"], "sample_sampler"),
+    ],
+)
+def test_a_setting_by_any_name_leads_to_its_key(topic: str, keys: list[str], option: str) -> None:
+    found = explain.explain(topic)
+    assert [key.key for key in found.keys] == keys
+    assert (found.axis, found.name) == ("option", option)
+
+
+def test_every_key_of_a_recipe_is_a_topic() -> None:
+    for name, key in list_recipe_keys().items():
+        assert name in [each.key for each in explain.explain(name).keys] or name in ("ignore", "concept")
+        assert explain.is_topic(key.name.rpartition(".")[2])
+    assert explain.explain("sample_sampler").keys[0].choices[:2] == ("ddim", "pndm")
 
 
 def planned(topic: str, recipe: Recipe) -> list[tuple[str, object, str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lorabake.analysis.explain import RECIPE_CODES, STATUSES, explain, find_entries
+from lorabake.analysis.explain import RECIPE_CODES, STATUSES, explain
 from lorabake.commands.output.explain import (
     describe_recipes,
     describe_status,
@@ -47,7 +47,7 @@ def told(topic: str, width: int | None = 80, *, whole: bool = False) -> str:
 
 
 def test_an_entry_says_everything() -> None:
-    rows = at_length(find_entries("G4.90")[0], TextLayout(width=100))
+    rows = at_length(explain("G4.90").entries[0], TextLayout(width=100))
     assert rows[:3] == ["G4.90  Keep n tokens", "Guide, part 4: training settings", ""]
     said = "\n".join(rows)
     assert "  Value       2, or 3 with an outfit" in said
@@ -113,14 +113,14 @@ def test_no_rule_of_a_topic_goes_unnamed_and_few_have_words(topic: str) -> None:
     said = " ".join(rows)
     assert 3 <= len(names) <= 5
     also = said.partition("also: ")[2].partition(";")[0].split(", ")
-    assert sorted([*names, *also]) == sorted(entry.id for entry in find_entries(topic))
+    assert sorted([*names, *also]) == sorted(entry.id for entry in explain(topic).entries)
     assert f"`lorabake explain {topic} --full` shows them all" in said
 
 
 @pytest.mark.parametrize("topic", [*KINDS, *FAMILIES])
 def test_every_kind_and_family_has_a_page(topic: str) -> None:
     assert told(topic).startswith(f"{topic}: what lorabake makes of it")
-    assert find_entries(topic)
+    assert explain(topic).entries
 
 
 @pytest.mark.parametrize("topic", [*KINDS, "class_tokens"])
@@ -197,7 +197,7 @@ def test_labels_are_in_the_pages_language() -> None:
 def test_json_is_what_the_schema_says(topic: str) -> None:
     table = json.loads(explain_topics((topic,), PAGE, as_json=True))
     hold(table, "explain")
-    assert [entry["id"] for entry in table["entries"]] == [entry.id for entry in find_entries(topic)]
+    assert [entry["id"] for entry in table["entries"]] == [entry.id for entry in explain(topic).entries]
     assert bool(table["values"]) is (topic not in ("G4.90", "webp"))
 
 
@@ -223,7 +223,7 @@ def test_every_id_that_a_finding_may_have_is_explained() -> None:
         assert " ".join(text.split()).startswith(f"{code} {RECIPE_CODES[code]}")
         hold(json.loads(explain_topics((code,), PAGE, as_json=True)), "explain")
     for rule in list_rules():
-        assert find_entries(rule.id), rule.id
+        assert explain(rule.id).entries, rule.id
 
 
 @pytest.mark.parametrize(

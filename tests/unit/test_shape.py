@@ -33,7 +33,7 @@ def one(**more: Any) -> Finding:
     [
         ("train", "learning_rat", "learning_rate"),
         ("train", "resolutoin", "resolution"),
-        ("train", "max_train_epoch", "max_train_epochs"),
+        ("train", "max_train_epoch", "train.max_train_epochs"),
         ("network", "network_dims", "network_dim"),
         ("network", "rank", "network.network_dim"),
         ("network", "alpha", "network.network_alpha"),

@@ -13,15 +13,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lorabake.errors import RecipeError
-from lorabake_schemas.explanation import PlannedValue
+from lorabake.util.resources import load_snapshot
+from lorabake_schemas.explanation import ExplainedKey, PlannedValue
 from lorabake_schemas.guide.book import CHAPTERS, BookChapter, BookEntries, BookEntry, EntryStatus, load_book
 from lorabake_schemas.guide.default_values import FAMILIES, KINDS, NETWORK_TYPES, Axis, DefaultValues, list_effects
-from lorabake_schemas.messages import Message, join_list, msg
+from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.plan import Plan, Setting
+from lorabake_schemas.recipe_keys import find_key, list_recipe_keys, normalize_name
 from lorabake_schemas.sd_scripts import (
     ADAM_OPTIMIZERS,
     BROKEN_SCHEDULERS,
-    KEY_ALIASES,
     OPTIMIZERS,
     SCHEDULERS,
     TORCH_SCHEDULERS,
@@ -72,106 +73,132 @@ RECIPE_CODES: Mapping[str, Message] = MappingProxyType(
 CODE_EXAMPLES: Mapping[str, str] = MappingProxyType(
     {"ignore": '[[ignore]]\nrule = "G1.2"\nreason = "there are no more pictures of it"'}
 )
-# What people ask for, and what stands in the book instead: a setting that has it for a value, or another word.
-_SCHEDULER_NAMES = (*SCHEDULERS, *BROKEN_SCHEDULERS, *TORCH_SCHEDULERS)
-TOPIC_ALIASES: Mapping[str, str] = MappingProxyType(
-    {
-        "trigger": "token",
-        "activator": "token",
-        "activation": "token",
-        "trigger_word": "token",
-        "vae": "cache_latents",
-        "blip": "G3.2",
-        "waive": "ignore",
-        **{name.lower(): "lr_scheduler" for name in _SCHEDULER_NAMES if name != "adafactor"},  # an optimizer, too
-    }
-)
+SCHEDULER_NAMES = {name.lower() for name in (*SCHEDULERS, *BROKEN_SCHEDULERS, *TORCH_SCHEDULERS)}
 UNSUPPORTED_FAMILIES = ("flux", "flux.1", "flux1", "sd3", "sd3.5", "sd35", "lumina", "hunyuan", "wan", "chroma", "qwen")
-# Recipe keys whose option has another name.
-OPTION_BY_KEY: Mapping[str, str] = MappingProxyType(
-    {
-        "optimizer": "optimizer_type",
-        "train_batch_size": "batch_size",
-        "type": "network_module",
-        "class": "class_tokens",
-        "token": "class_tokens",
-        "images": "image_dir",
-        "model": "pretrained_model_name_or_path",
-        "name": "output_name",
-        "attention": "xformers",
-    }
-)
 KINDS_RULE = "g1.17"
+OTHER_TOPICS = {"blip": "g3.2"}
 MATCH_CUTOFF = 0.75  # of a topic offered for one that is not there
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """``code`` is the id of a finding about the recipe as a file, which is in no book. Else ``entries`` of the book,
-    and where the topic is a setting (``axis`` option) or something that decides settings, their ``defaults`` by option.
-    ``planned``: what the reader's recipe has for these, and for the settings that the entries are about."""
+    the recipe's ``keys`` for it, and where the topic is a setting (``axis`` option) or something that decides settings,
+    their ``defaults`` by option. ``planned``: what the reader's recipe has for these, and for the settings that the
+    entries are about."""
 
     topic: str
     code: str = ""
     axis: Axis | None = None
     name: str = ""
-    entries: BookEntries = ()
+    keys: tuple[ExplainedKey, ...] = ()
     defaults: Mapping[str, DefaultValues] = field(default_factory=dict[str, DefaultValues])
     planned: tuple[PlannedValue, ...] = ()
+    entries: BookEntries = ()
 
 
 def explain(topic: str, plan: Plan | None = None) -> Explanation:
-    """Everything about a topic, in any case of letters: a rule id (G4.52, S5.min_lr), the id of any other finding, an
-    sd-scripts option or recipe key (learning_rate, train.resolution, rank), an optimizer, a LyCORIS algorithm or DoRA,
-    a kind, a family, or words of a title. Raises RecipeError with the nearest topics as hint when there is nothing.
+    """Everything about a topic, in any case of letters: a rule id (G4.52, S5.min_lr), the id of any other finding, a
+    setting by any of its names (learning_rate, train.resolution, Network Rank), an optimizer, a LyCORIS algorithm or
+    DoRA, a kind, a family, or words of a title. Raises RecipeError with the nearest topics when there is nothing.
     """
-    code = resolve_topic_alias(topic).strip().lower()
-    if code in RECIPE_CODES:
-        return Explanation(topic, code)
-    entries, (axis, name) = find_entries(topic), find_subject(topic)
+    wanted = resolve_topic(topic)
+    if wanted in RECIPE_CODES:
+        return Explanation(topic, wanted)
+    axis, name = _find_axis(wanted)
+    keys = () if axis else _find_keys(wanted)
+    entries = _find_entries(topic, wanted)
+    if axis is None and (keys or wanted in _list_names()):
+        axis, name = "option", keys[0].option if keys else wanted.rpartition(".")[2]
+    if not entries and not keys:
+        raise _unknown_topic(topic, wanted)
     defaults = list_effects(axis, name) if axis else {}
-    options = [name] if axis == "option" else [*defaults] or [option_for_key(each) for each in entries[0].options]
-    planned = (
-        tuple(chain.from_iterable(_find_planned(plan, option) for option in dict.fromkeys(options))) if plan else ()
-    )
-    return Explanation(topic, "", axis, name, entries, defaults, planned)
+    options = [name] if axis == "option" else [*defaults] or _list_options(entries[0])
+    planned = [_find_planned(plan, option) for option in options] if plan else []
+    return Explanation(topic, "", axis, name, keys, defaults, tuple(chain.from_iterable(planned)), entries)
 
 
-def find_entries(topic: str) -> BookEntries:
-    """What the book has on a topic, in the order of the book. Raises RecipeError when it has nothing."""
-    wanted = resolve_topic_alias(topic).strip().lower()
-    found = _find_by_id(wanted) or _find_by_key(wanted) or _find_by_title(wanted) or _find_by_name(wanted)
+def is_topic(topic: str) -> bool:
+    """Whether there is anything about it."""
+    try:
+        return bool(explain(topic))
+    except RecipeError:
+        return False
+
+
+def resolve_topic(topic: str) -> str:
+    """What the book and the recipe call it, in small letters: a trigger word is a token, cosine an lr_scheduler."""
+    wanted = topic.strip().lower()
+    if wanted in SCHEDULER_NAMES and wanted != "adafactor":  # an optimizer, too
+        return "train.lr_scheduler"
+    own = {normalize_name(key): key for name in list_recipe_keys() for key in (name, name.rpartition(".")[2])}
+    return OTHER_TOPICS.get(wanted) or own.get(normalize_name(wanted)) or (find_key(wanted) or wanted).lower()
+
+
+def _find_axis(wanted: str) -> tuple[Axis | None, str]:
+    axes: Mapping[Axis, Sequence[str]] = {
+        "optimizer": OPTIMIZERS,
+        "network": NETWORK_TYPES,
+        "kind": KINDS,
+        "family": FAMILIES,
+    }
+    named = ((axis, name) for axis, names in axes.items() for name in names if name.lower() == wanted)
+    return next(named, (None, ""))
+
+
+def _find_keys(wanted: str) -> tuple[ExplainedKey, ...]:
+    """The recipe's keys of that name, with or without their table; else how an option of sd-scripts is set."""
+    found = [key for key in list_recipe_keys().values() if wanted in (key.name, key.name.rpartition(".")[2])]
     if found:
-        return found
+        return tuple(
+            ExplainedKey(key=key.name, option=key.option, description=literal(key.description), choices=key.choices)
+            for key in found
+        )
+    option = wanted.removeprefix("kohya.")
+    if option not in {each.name for each in load_snapshot().merge_scripts()}:
+        return ()
+    said = msg("an option of sd-scripts without a key of its own: set it under [kohya]")
+    return (ExplainedKey(key=f"kohya.{option}", option=option, description=said),)
+
+
+def _find_entries(topic: str, wanted: str) -> BookEntries:
+    """In the order of the book."""
+    asked = _expand_topic(wanted) | {topic.strip().lower()}
+    return (
+        _find_by_id(wanted)
+        or tuple(entry for entry in load_book() if asked & _entry_names(entry))
+        or _find_by_title(wanted)
+        or (_find_by_id(KINDS_RULE) if wanted in KINDS else ())
+        or (_find_entries("", "base.family") if wanted in FAMILIES else ())
+    )
+
+
+def _unknown_topic(topic: str, wanted: str) -> RecipeError:
     if wanted in UNSUPPORTED_FAMILIES:
-        raise RecipeError(
+        return RecipeError(
             msg("{topic} is not supported yet: lorabake trains Stable Diffusion 1.x, 2.x and SDXL", topic=topic),
-            hint=msg("`lorabake explain sd15`, `sd2` or `sdxl` describes a model family"),
+            hint=msg("`lorabake explain sd15`, `sd2` or `sdxl` explains a model family"),
         )
     near = [list_topics()[name] for name in difflib.get_close_matches(wanted, list_topics(), 3, MATCH_CUTOFF)]
     other = msg("`lorabake explain --all` shows every entry")
     hint = msg("did you mean {names}?", names=join_list(near, " / ")) if near else other
-    raise RecipeError(msg('no entry found for "{topic}"', topic=topic), hint=hint)
+    return RecipeError(msg('nothing found for "{topic}"', topic=topic), hint=hint)
 
 
 @cache
 def list_topics() -> Mapping[str, str]:
-    """Everything that can be asked for, by its lower case."""
-    names = [*(entry.id for entry in load_book()), *(rule.id for rule in _list_rules()), *_list_names()]
-    names += [
-        *OPTIMIZERS,
-        *KINDS,
-        *FAMILIES,
-        *(name for name, word in TOPIC_ALIASES.items() if word not in RECIPE_CODES),
-    ]
-    return MappingProxyType({name.lower(): name for name in names})
+    """Everything that can be asked for, by its lower case, apart from what people call a key besides."""
+    names = [*(entry.id for entry in load_book()), *(rule.id for rule in _list_rules()), *_list_names().values()]
+    names += [key for name in list_recipe_keys() for key in (name, name.rpartition(".")[2])]
+    names += [option.name for option in load_snapshot().merge_scripts()]
+    return MappingProxyType({name.lower(): name for name in (*names, *OPTIMIZERS, *KINDS, *FAMILIES)})
 
 
 @cache
-def _list_names() -> Iterable[str]:
-    """The options and recipe keys that the book is about, and what people call them."""
+def _list_names() -> Mapping[str, str]:
+    """What the entries of the book are about, with and without a table, by its lower case."""
     names = [name for entry in load_book() for name in (*entry.options, *entry.about)]
-    return dict.fromkeys([*names, *(name.rpartition(".")[2] for name in names), *KEY_ALIASES])
+    return {name.lower(): name for name in (*(name.rpartition(".")[2] for name in names), *names)}
 
 
 def _list_rules() -> tuple[Rule, ...]:
@@ -180,15 +207,10 @@ def _list_rules() -> tuple[Rule, ...]:
     return list_rules()
 
 
-def resolve_topic_alias(topic: str) -> str:
-    """The word of the book for what people ask: a trigger is a token, cosine an lr_scheduler."""
-    return TOPIC_ALIASES.get(topic.strip().lower().replace(" ", "_"), topic)
-
-
 def find_rule(topic: str) -> Rule | None:
     """The rule of the registry that has this very id (S12.stem), if the topic is one."""
     wanted = topic.strip().lower()
-    if not re.match(r"(g|s)\w*\d", wanted):
+    if not re.match(r"(g|s)[\w.]*\d", wanted):
         return None
     return next((rule for rule in _list_rules() if rule.id.lower() == wanted), None)
 
@@ -201,16 +223,6 @@ def _find_by_id(wanted: str) -> BookEntries:
     return (entry,) if entry else ()
 
 
-def _find_by_name(wanted: str) -> BookEntries:
-    """A kind or a family that no rule is about has what the book says of kinds and families at all."""
-    return _find_by_id(KINDS_RULE) if wanted in KINDS else _find_by_key("base.family") if wanted in FAMILIES else ()
-
-
-def _find_by_key(wanted: str) -> BookEntries:
-    asked = _expand_topic(wanted)
-    return tuple(entry for entry in load_book() if asked & _entry_names(entry))
-
-
 def _entry_names(entry: BookEntry) -> set[str]:
     """Every name an entry answers to; a recipe key also answers to its last word alone."""
     names = {name.lower() for name in (*entry.options, *entry.about)}
@@ -218,12 +230,14 @@ def _entry_names(entry: BookEntry) -> set[str]:
 
 
 def _expand_topic(wanted: str) -> set[str]:
-    """The names that a topic stands for: train.resolution is resolution, rank is network.network_dim."""
-    others = {KEY_ALIASES[wanted].lower()} if wanted in KEY_ALIASES else set[str]()
-    others |= {word for word, key in KEY_ALIASES.items() if key.lower() == wanted}
-    names = {wanted, *others, *_related_optimizers(wanted)}
-    names |= {name.rpartition(".")[2] for name in names if "." in name}
-    return names | {f".{name}" for name in (wanted, *others) if "." not in name}
+    """The names that a topic has in entries: train.resolution is resolution, base.v_prediction v_parameterization."""
+    last = wanted.rpartition(".")[2]
+    names = {wanted, last, *_related_optimizers(wanted)}
+    options = [key.option for key in list_recipe_keys().values()]
+    mine = {key.option for key in list_recipe_keys().values() if wanted in (key.name, key.name.rpartition(".")[2])}
+    if "." in wanted:  # images of a concept are not those of a [[regularization]], though both are image_dir
+        return names | {option for option in mine if options.count(option) == 1}
+    return names | mine | {f".{wanted}"}
 
 
 def _related_optimizers(wanted: str) -> set[str]:
@@ -245,27 +259,10 @@ def _find_by_title(wanted: str) -> BookEntries:
     return tuple(entry for entry in load_book() if all(word in entry.title.lower() for word in words))
 
 
-def find_subject(topic: str) -> tuple[Axis | None, str]:
-    """What a topic is apart from words in a book: an option, or what decides options; an id or a title is neither."""
-    wanted = resolve_topic_alias(topic).strip().lower()
-    axes: Mapping[Axis, Sequence[str]] = {
-        "optimizer": OPTIMIZERS,
-        "network": NETWORK_TYPES,
-        "kind": KINDS,
-        "family": FAMILIES,
-    }
-    for axis, names in axes.items():
-        for name in names:
-            if name.lower() == wanted:
-                return axis, name
-    key = KEY_ALIASES.get(wanted, wanted)
-    return ("option", option_for_key(key)) if key.lower() in map(str.lower, _list_names()) else (None, "")
-
-
-def option_for_key(name: str) -> str:
-    """The sd-scripts option of a recipe key or an option: ``train.optimizer`` is ``optimizer_type``."""
-    last = name.rpartition(".")[2]
-    return OPTION_BY_KEY.get(last, last)
+def _list_options(entry: BookEntry) -> list[str]:
+    """The options of sd-scripts that an entry is about."""
+    keys = list_recipe_keys()
+    return list(dict.fromkeys(keys[name].option if name in keys else name for name in entry.options))
 
 
 def _find_planned(plan: Plan, option: str) -> Iterable[PlannedValue]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, join_list, msg
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.sd_scripts import KEY_ALIASES
+from lorabake_schemas.recipe_keys import find_key, list_recipe_keys, unwrap_model
 from lorabake_schemas.values import MAX_SHOWN_LENGTH, shorten_value
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def _strip_location(loc: Where, raw: Raw) -> Where:
 def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
     name, meant = str(where[-1]), guess_key(where)
     unknown = msg("unknown key")
-    if name in KEY_ALIASES:
-        return unknown, msg("use `{key}`", key=KEY_ALIASES[name])
+    if key := find_key(name):
+        return unknown, msg("use `{key}`", key=key)
     if meant and meant[-1] == name:
         return msg("wrong table for this key"), msg("use `{key}`", key=".".join(meant))
     if meant:
@@ -93,8 +93,8 @@ def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
 def guess_key(where: Where) -> tuple[str, ...]:
     """The key that was probably meant by an unknown one, without indices; empty when it is like none."""
     name, table = str(where[-1]), tuple(part for part in where[:-1] if isinstance(part, str))
-    if name in KEY_ALIASES:
-        meant = tuple(KEY_ALIASES[name].split("."))
+    if other := find_key(name):
+        meant = tuple(other.split("."))
         return meant if len(meant) > 1 else (*table, *meant)
     named = {key: (first, key) if first else (key,) for first, key in reversed(list_all_keys())}
     if name in named:
@@ -254,24 +254,15 @@ def _find_model(where: Sequence[str | int]) -> type[BaseModel] | None:
 
 def list_all_keys() -> tuple[tuple[str, str], ...]:
     """Every (table, key) of a recipe; the table of a top-level key is empty."""
-    pairs = [("", key) for key in list_keys(())]
-    for table in list_keys(()):
-        if _find_table_model(Recipe, table):
-            pairs += [(table, key) for key in list_keys((table,))]
-    return tuple(pairs)
+    pairs = [name.rpartition(".")[::2] for name in list_recipe_keys()]
+    return tuple(sorted(pairs, key=lambda pair: pair[0] != ""))
 
 
 def _find_table_model(model: type[BaseModel] | None, key: str) -> type[BaseModel] | None:
     if model is None:
         return None
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
-    return _unwrap_model(fields[key].annotation) if key in fields else None
-
-
-def _unwrap_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((model for part in get_args(annotation) if (model := _unwrap_model(part))), None)
+    return unwrap_model(fields[key].annotation) if key in fields else None
 
 
 def find_field(where: Sequence[str | int], raw: Raw) -> Where:
@@ -311,7 +302,7 @@ def fill_required_keys(raw: Raw, model: type[BaseModel] = Recipe) -> Raw:
         key = field.alias or name
         if field.is_required() and key not in filled:
             filled[key] = EXAMPLE_VALUES[key]
-        inner, value = _unwrap_model(field.annotation), filled.get(key)
+        inner, value = unwrap_model(field.annotation), filled.get(key)
         if inner is not None and isinstance(value, dict):
             filled[key] = fill_required_keys(cast("Raw", value), inner)
         elif inner is not None and isinstance(value, list):

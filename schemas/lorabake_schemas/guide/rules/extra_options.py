@@ -10,7 +10,7 @@ from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import find_nearest_option
 from lorabake_schemas.recipe import Base, Captions, Launch, Metadata, Network, Sample, Save, Train
-from lorabake_schemas.sd_scripts import KEY_ALIASES
+from lorabake_schemas.recipe_keys import find_key
 from lorabake_schemas.unjudged import evaluate_or_none
 from lorabake_schemas.values import KohyaValue
 
@@ -115,8 +115,8 @@ def find_recipe_key(option: str) -> str | None:
 
 def _suggest_option(name: str, situation: RuleContext) -> Message:
     """What was probably meant, in the place where a recipe has it."""
-    if name.lower() in KEY_ALIASES:
-        return msg("use {word}", word=KEY_ALIASES[name.lower()])
+    if key := find_key(name):
+        return msg("use `{key}`", key=key)
     if name in situation.pin_has:
         return msg("remove it, or use the pinned commit, which supports it")
     near = find_nearest_option(name, situation.options)

@@ -20,8 +20,8 @@ from lorabake.analysis.explain import (
     count_statuses,
     explain,
     find_chapter,
-    find_entries,
     find_rule,
+    is_topic,
     list_entry_rules,
 )
 from lorabake.commands.output.layout import (
@@ -34,9 +34,8 @@ from lorabake.commands.output.layout import (
     style_rule_id,
 )
 from lorabake.commands.output.settings import ORIGIN_LABELS, format_setting_value
-from lorabake.errors import RecipeError
 from lorabake.util.i18n import ENGLISH
-from lorabake_schemas.explanation import ExplainedCase, ExplainedValue, ExplainReport
+from lorabake_schemas.explanation import ExplainedCase, ExplainedKey, ExplainedValue, ExplainReport
 from lorabake_schemas.guide.book import (
     CHAPTERS,
     BookChapter,
@@ -104,18 +103,16 @@ def explain_topics(
 def _join_topics(topics: Sequence[str]) -> tuple[str, ...]:
     """Words that are a title of the book together (clip skip) are one topic."""
     phrase = " ".join(topics)
-    try:
-        find_entries(phrase)
-    except RecipeError:
-        return tuple(dict.fromkeys(topics))
-    return (phrase,)
+    return (phrase,) if is_topic(phrase) else tuple(dict.fromkeys(topics))
 
 
 def format_explanation(found: Explanation, page: TextLayout, *, whole: bool = False) -> str:
     """Everything for a person; ``whole`` shows every entry at length."""
     if found.code:
         return _format_code(found.code, page)
-    blocks = [_format_defaults(found, page)] if found.defaults else list[str]()
+    blocks = [_format_keys(found, page)] if found.keys else list[str]()
+    if found.defaults:
+        blocks.append(_format_defaults(found, page))
     if found.planned:
         blocks.append(_format_planned(found, page))
     if whole or len(found.entries) <= MAX_FULL_ENTRIES:
@@ -234,6 +231,18 @@ def describe_status(entry: BookEntry) -> Message:
     return join_list((said, literal(entry.reason)), " ") if entry.reason else said
 
 
+def _format_keys(found: Explanation, page: TextLayout) -> str:
+    """What the keys of that name mean."""
+    rows: list[_Row] = [(each.key, "", "", _describe_key(each)) for each in found.keys]
+    return "\n".join([bold(page(msg("In a recipe:"))), *_iter_rows(rows, page)])
+
+
+def _describe_key(key: ExplainedKey) -> Message:
+    if not key.choices:
+        return literal(key.description)
+    return msg("{description} One of: {choices}.", description=key.description, choices=", ".join(key.choices))
+
+
 def _format_planned(found: Explanation, page: TextLayout) -> str:
     """What the reader's recipe leads to, and why."""
     rows: list[_Row] = []
@@ -335,10 +344,10 @@ def _merge_additions(also: Iterable[str]) -> Message:
     for each in also:
         key, _, value = each.partition(" = ")
         by_key.setdefault(key, []).append(value)
-    return join_list([_describe_key(key, values) for key, values in by_key.items()])
+    return join_list([_describe_addition(key, values) for key, values in by_key.items()])
 
 
-def _describe_key(key: str, values: Sequence[str]) -> Message:
+def _describe_addition(key: str, values: Sequence[str]) -> Message:
     if key != OPTIMIZER_KEY:
         return literal(f"{key} = {' / '.join(values)}" if any(values) else key)
     given = {value.strip('"') for value in values}
@@ -368,7 +377,9 @@ def build_report(found: Explanation) -> ExplainReport:
         for option, defaults in found.defaults.items()
         for each in defaults
     ]
-    return ExplainReport(topic=found.topic, recipe=found.planned, values=tuple(values), entries=found.entries)
+    return ExplainReport(
+        topic=found.topic, keys=found.keys, recipe=found.planned, values=tuple(values), entries=found.entries
+    )
 
 
 def _iter_cases(each: DefaultValue) -> Iterator[ExplainedCase]:
@@ -384,6 +395,7 @@ def _merge_reports(reports: Sequence[ExplainReport]) -> ExplainReport:
     return ExplainReport(
         topic=" ".join(report.topic for report in reports),
         text=join_list(texts, " ") if texts else None,
+        keys=tuple(key for report in reports for key in report.keys),
         recipe=tuple(value for report in reports for value in report.recipe),
         values=tuple(value for report in reports for value in report.values),
         entries=tuple({entry.id: entry for report in reports for entry in report.entries}.values()),

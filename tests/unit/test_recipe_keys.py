@@ -1,0 +1,53 @@
+"""What people call a key leads to one that exists, and to no other."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from lorabake.recipe.validation import guess_key
+from lorabake.util.resources import load_dataset_options, load_snapshot
+from lorabake_schemas.recipe_keys import find_key, list_key_names, list_recipe_keys, load_key_table, normalize_name
+
+KEYS = list_recipe_keys()
+OPTIONS = {option.name for option in load_snapshot().merge_scripts()}
+OPTIONS |= {name for level in ("general", "datasets", "subsets") for name in load_dataset_options().at(level)}
+BARE = {name.rpartition(".")[2] for name in KEYS}
+
+
+@pytest.mark.parametrize("key", sorted(set(list_key_names().values())))
+def test_a_name_leads_to_a_key_that_exists(key: str) -> None:
+    assert key in KEYS or key in BARE or key.removeprefix("kohya.") in OPTIONS
+
+
+def test_a_name_has_one_meaning() -> None:
+    table = load_key_table()
+    names = [normalize_name(name) for given in table["names"].values() for name in given.split(",")]
+    assert [name for name, count in Counter(names).items() if count > 1] == []
+    assert "" not in names
+    assert not {normalize_name(key) for key in KEYS} & set(names)
+    known = {normalize_name(key): key for key in BARE}
+    assert {name: find_key(name) for name in names if name in known} == {}
+
+
+def test_options_are_those_of_sd_scripts() -> None:
+    assert set(load_key_table()["options"]) <= set(KEYS)
+    assert set(load_key_table()["options"].values()) <= OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [
+        (("concept", 0, "repeats"), ("concept", "num_repeats")),
+        (("regularization", 0, "image_dir"), ("regularization", "images")),
+        (("Network Rank",), ("network", "network_dim")),
+        (("train", "optimizer_type"), ("train", "optimizer")),
+        (("train", "Loss_Type"), ("kohya", "loss_type")),
+        (("output_name",), ("name",)),
+        (("waive",), ("ignore",)),
+        (("train", "learning_rte"), ("train", "learning_rate")),
+    ],
+)
+def test_an_unknown_key_is_understood(where: tuple[str | int, ...], key: tuple[str, ...]) -> None:
+    assert guess_key(where) == key
