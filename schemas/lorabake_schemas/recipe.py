@@ -55,6 +55,11 @@ Sampler = Literal[
 ]  # fmt: skip
 
 
+def optional(description: str) -> Any:
+    """A key that may be left out; the resolve step has its default."""
+    return Field(default=None, description=description)
+
+
 class RecipeTable(StrictModel):
     """A table of a recipe. A key that is wrong is taken out of it, and whoever asks for it gets no answer."""
 
@@ -67,185 +72,267 @@ class RecipeTable(StrictModel):
 
 
 class Base(RecipeTable):
-    """The model to train on. ``model``: a file, a diffusers folder or a hub id; paths are relative to the recipe."""
+    """The base model to train on. Paths are relative to the recipe."""
 
-    model: FilePath
-    family: Family | None = None
-    tags: TagStyle | None = None
-    v_prediction: bool | None = None
-    zero_terminal_snr: bool | None = None
-    native_resolution: Side | None = None
-    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
-    vae: FilePath | None = None
-    tokenizer_cache_dir: FilePath | None = None
+    model: FilePath = Field(
+        description="The checkpoint to train on: a file, a diffusers folder or a Hugging Face id (owner/name)."
+    )
+    family: Family | None = optional("Model family. Left out, it is read from the model file.")
+    tags: TagStyle | None = optional(
+        "The tags or text that the base model was trained with; captions should look the same."
+    )
+    v_prediction: bool | None = optional(
+        "Whether the base model is a v-prediction model. Left out, it is read from the model file."
+    )
+    zero_terminal_snr: bool | None = optional(
+        "Rescale the noise schedule so that the last step is pure noise, as many v-prediction models need."
+    )
+    native_resolution: Side | None = optional(
+        "The resolution in pixels that the base model was trained at, if it differs from its family's."
+    )
+    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = optional(
+        "Which layer of the text encoder is used, counted from the last: 1 is the last one, 2 the one before it."
+    )
+    vae: FilePath | None = optional("Another VAE than the one in the checkpoint.")
+    tokenizer_cache_dir: FilePath | None = optional(
+        "Folder of the tokenizer's files, for machines without internet access."
+    )
 
 
 class Concept(RecipeTable):
-    """One thing to learn: its instance token, its class token, its pictures."""
+    """One thing to learn: its trigger word, its class and its images."""
 
-    token: Tag
-    class_: Annotated[Tag | None, Field(alias="class")] = None
-    outfit: Tag | None = None
-    images: FilePath
-    num_repeats: Repeats | None = None
-    asymmetric: bool | None = None
-    flip_aug: bool | None = None
-    shuffle_caption: bool | None = None
-    keep_tokens: KeepTokens | None = None
+    token: Tag = Field(description="The trigger word that the concept is learned under. Each caption starts with it.")
+    class_: Annotated[
+        Tag | None,
+        Field(
+            alias="class",
+            description="General word for the concept, such as woman or food; in captions right after the token.",
+        ),
+    ] = None
+    outfit: Tag | None = optional('The outfit\'s own trigger word, between token and class (for kind = "outfits").')
+    images: FilePath = Field(description="Folder of the training images, each with a caption file next to it.")
+    num_repeats: Repeats | None = optional("How often each image is used in one epoch.")
+    asymmetric: bool | None = optional(
+        "Whether the subject has features on one side only, such as an eyepatch. Rules out flip_aug."
+    )
+    flip_aug: bool | None = optional("Also train on mirrored images. Not for subjects with features on one side only.")
+    shuffle_caption: bool | None = optional("Shuffle the tags of each caption, for this concept only.")
+    keep_tokens: KeepTokens | None = optional(
+        "How many tags at the start of each caption stay in place, for this concept only."
+    )
 
 
 class Regularization(RecipeTable):
-    """Pictures of the class in general, which hold the model to what it knew (guide part 3.5)."""
+    """Images of the class in general, to preserve what the base model knows about it."""
 
-    class_: Annotated[Tag, Field(alias="class")]
-    images: FilePath
-    num_repeats: Repeats | None = None
+    class_: Annotated[Tag, Field(alias="class", description="What the images show, such as woman or food.")]
+    images: FilePath = Field(description="Folder of the regularization images.")
+    num_repeats: Repeats | None = optional("How often each image is used in one epoch.")
 
 
 class Network(RecipeTable):
-    """What is trained: ``type`` lora is networks.lora, every other type a LyCORIS algorithm."""
+    """What is trained: type, rank and alpha of the LoRA or LyCORIS network."""
 
-    type: NetworkType | None = None
-    network_dim: Rank | None = None
-    network_alpha: PositiveNumber | None = None
-    conv_dim: RankOrZero | None = None
-    conv_alpha: PositiveNumber | None = None
-    network_dropout: Fraction | None = None
-    rank_dropout: Fraction | None = None
-    module_dropout: Fraction | None = None
-    dora_wd: bool | None = None
-    factor: Annotated[int, Field(ge=-1, le=MAX_RANK)] | None = None
-    block_size: Rank | None = None
-    constraint: NonNegativeNumber | None = None
-    preset: FilePath | None = None
-    use_tucker: bool | None = None
-    use_scalar: bool | None = None
-    rescaled: bool | None = None
-    train_norm: bool | None = None
-    network_train_unet_only: bool | None = None
-    network_weights: FilePath | None = None
-    scale_weight_norms: NonNegativeNumber | None = None
+    type: NetworkType | None = optional(
+        "Type of the network: lora (networks.lora of sd-scripts) or a LyCORIS algorithm."
+    )
+    network_dim: Rank | None = optional(
+        "Rank (dimension) of the network. A higher rank can learn more and makes the file larger."
+    )
+    network_alpha: PositiveNumber | None = optional(
+        "Alpha of the network. What is learned is scaled by alpha divided by rank."
+    )
+    conv_dim: RankOrZero | None = optional("Rank of the convolution layers. 0 leaves them out.")
+    conv_alpha: PositiveNumber | None = optional("Alpha of the convolution layers.")
+    network_dropout: Fraction | None = optional("Share of the network's neurons that is dropped at each step.")
+    rank_dropout: Fraction | None = optional("Probability that a rank is dropped at each step.")
+    module_dropout: Fraction | None = optional("Probability that a whole module is dropped at each step.")
+    dora_wd: bool | None = optional(
+        "Train a DoRA: magnitude and direction of the weights separately (LoCon, LoHa, LoKr)."
+    )
+    factor: Annotated[int, Field(ge=-1, le=MAX_RANK)] | None = optional(
+        "How LoKr splits the weights; a smaller factor makes a larger file. -1 splits them as evenly as possible."
+    )
+    block_size: Rank | None = optional(
+        "DyLoRA: the steps in which the rank can be reduced later. The rank must be a multiple of it."
+    )
+    constraint: NonNegativeNumber | None = optional("Diag-OFT: limit for how far the weights may move. 0 is no limit.")
+    preset: FilePath | None = optional("Which layers LyCORIS trains: the name of a preset or a TOML file.")
+    use_tucker: bool | None = optional("Tucker decomposition for convolution layers.")
+    use_scalar: bool | None = optional("Multiply each module by a learned number that starts at zero.")
+    rescaled: bool | None = optional("Diag-OFT: also learn a scale for each output.")
+    train_norm: bool | None = optional("Also train the normalization layers.")
+    network_train_unet_only: bool | None = optional("Train only the UNet and leave the text encoder as it is.")
+    network_weights: FilePath | None = optional("A LoRA file to continue training from.")
+    scale_weight_norms: NonNegativeNumber | None = optional(
+        "Maximum norm of the weights; larger ones are scaled down. 1.0 is a good start."
+    )
 
 
 class Train(RecipeTable):
-    """How it is trained. ``resolution`` in pixels; ``lr_warmup_steps`` an int (steps) or a float (share of them)."""
+    """How it is trained: optimizer, learning rates, length, resolution, memory."""
 
-    optimizer: OptimizerName | None = None
-    optimizer_args: dict[str, OptimizerArgument] | None = None
-    learning_rate: PositiveNumber | None = None
-    unet_lr: NonNegativeNumber | None = None
-    text_encoder_lr: NonNegativeNumber | None = None
-    lr_scheduler: SchedulerName | None = None
-    lr_warmup_steps: Warmup | None = None
-    lr_scheduler_num_cycles: Annotated[int, Field(ge=1, le=MAX_CYCLES)] | None = None
-    max_train_epochs: Epochs | None = None
-    max_train_steps: Steps | None = None
-    exposures: Steps | None = None
-    train_batch_size: PerStep | None = None
-    gradient_accumulation_steps: PerStep | None = None
+    optimizer: OptimizerName | None = optional(
+        "Optimizer: a name that sd-scripts or torch.optim has, or a class path (package.Class)."
+    )
+    optimizer_args: dict[str, OptimizerArgument] | None = optional(
+        "Arguments of the optimizer, such as { weight_decay = 0.01 }."
+    )
+    learning_rate: PositiveNumber | None = optional(
+        "Learning rate of UNet and text encoder. 1.0 for adaptive optimizers such as Prodigy."
+    )
+    unet_lr: NonNegativeNumber | None = optional("Learning rate of the UNet, if it differs from learning_rate.")
+    text_encoder_lr: NonNegativeNumber | None = optional(
+        "Learning rate of the text encoder, if it differs from learning_rate."
+    )
+    lr_scheduler: SchedulerName | None = optional("How the learning rate changes over the run.")
+    lr_warmup_steps: Warmup | None = optional(
+        "Steps in which the learning rate rises from 0: a whole number (100), or a share of all steps (0.1)."
+    )
+    lr_scheduler_num_cycles: Annotated[int, Field(ge=1, le=MAX_CYCLES)] | None = optional(
+        "Number of cycles of cosine_with_restarts."
+    )
+    max_train_epochs: Epochs | None = optional("Length of the run in epochs.")
+    max_train_steps: Steps | None = optional("Length of the run in steps, instead of epochs.")
+    exposures: Steps | None = optional(
+        "Length of the run in looks at each image (epochs times repeats), instead of epochs."
+    )
+    train_batch_size: PerStep | None = optional("Images per step on each GPU.")
+    gradient_accumulation_steps: PerStep | None = optional(
+        "Batches that are added up for one step, for a larger batch without more VRAM."
+    )
     # before resolution, which must be a multiple of it
-    bucket_reso_steps: Annotated[int, Field(ge=32, le=MAX_SIDE)] | None = None
-    resolution: Resolution | None = None
-    enable_bucket: bool | None = None
-    min_bucket_reso: Side | None = None
-    max_bucket_reso: Side | None = None
-    bucket_no_upscale: bool | None = None
-    mixed_precision: Precision | None = None
-    attention: Literal["auto", "xformers", "sdpa"] | None = None
-    gradient_checkpointing: bool | None = None
-    cache_latents: bool | None = None
-    cache_latents_to_disk: bool | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    max_data_loader_n_workers: Workers | None = None
-    persistent_data_loader_workers: bool | None = None
-    min_snr_gamma: NonNegativeNumber | None = None
-    debiased_estimation_loss: bool | None = None
-    noise_offset: NonNegativeNumber | None = None
-    prior_loss_weight: NonNegativeNumber | None = None
-    max_grad_norm: NonNegativeNumber | None = None
-    max_token_length: Literal[75, 150, 225] | None = None
-    no_half_vae: bool | None = None
+    bucket_reso_steps: Annotated[int, Field(ge=32, le=MAX_SIDE)] | None = optional(
+        "Bucket sides are multiples of this many pixels."
+    )
+    resolution: Resolution | None = optional(
+        "Training resolution in pixels: one number for a square, or [width, height]."
+    )
+    enable_bucket: bool | None = optional(
+        "Keep each image's shape by sorting images into buckets of similar sizes. Off crops all to one size."
+    )
+    min_bucket_reso: Side | None = optional("Shortest side of a bucket in pixels.")
+    max_bucket_reso: Side | None = optional("Longest side of a bucket in pixels.")
+    bucket_no_upscale: bool | None = optional("Do not enlarge small images. The bucket limits have no effect then.")
+    mixed_precision: Precision | None = optional(
+        "Number format for training: fp16, bf16 (RTX 30 series or newer) or no for float32."
+    )
+    attention: Literal["auto", "xformers", "sdpa"] | None = optional(
+        "Attention implementation. auto takes xformers if it works on this GPU, else sdpa."
+    )
+    gradient_checkpointing: bool | None = optional("Save VRAM by calculating parts of each step twice. Slower.")
+    cache_latents: bool | None = optional("Encode each image with the VAE once and keep the result in memory.")
+    cache_latents_to_disk: bool | None = optional("Keep the latents in files next to the images.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = optional(
+        "Start of all random numbers. The same seed repeats the run."
+    )
+    max_data_loader_n_workers: Workers | None = optional("Processes that load images.")
+    persistent_data_loader_workers: bool | None = optional("Keep these processes running between epochs.")
+    min_snr_gamma: NonNegativeNumber | None = optional(
+        "Weigh timesteps by their noise (Min-SNR); 5 is the usual value, 0 is off."
+    )
+    debiased_estimation_loss: bool | None = optional(
+        "Weigh timesteps by debiased estimation, instead of min_snr_gamma."
+    )
+    noise_offset: NonNegativeNumber | None = optional(
+        "Brightness offset of the noise, for very dark or very bright images. 0 is off."
+    )
+    prior_loss_weight: NonNegativeNumber | None = optional(
+        "Weight of the regularization images. 1.0 counts them as much as the training images."
+    )
+    max_grad_norm: NonNegativeNumber | None = optional("Clip gradients to this norm. 0 is off.")
+    max_token_length: Literal[75, 150, 225] | None = optional("How many tokens of a caption the text encoder sees.")
+    no_half_vae: bool | None = optional("Run the VAE in float32, against NaN latents (SDXL).")
 
 
 class Captions(RecipeTable):
-    """How captions are read; a concept may say otherwise for itself.
+    """How captions are read. shuffle_caption and keep_tokens can also be set for each concept."""
 
-    ``tagging`` says how they were written (G5.16), for the rules about tags only: flexible describes the subject, so
-    that it can be changed by prompt; baked leaves that to the token.
-    """
-
-    caption_extension: Extension | None = None
-    shuffle_caption: bool | None = None
-    keep_tokens: KeepTokens | None = None
-    caption_prefix: Text | None = None
-    caption_suffix: Text | None = None
-    caption_dropout_rate: Fraction | None = None
-    caption_tag_dropout_rate: Fraction | None = None
-    tagging: TaggingStyle | None = None
+    caption_extension: Extension | None = optional("Extension of the caption files, with its dot.")
+    shuffle_caption: bool | None = optional("Shuffle the tags of each caption every time its image is used.")
+    keep_tokens: KeepTokens | None = optional(
+        "How many tags at the start of each caption stay in place when tags are shuffled."
+    )
+    caption_prefix: Text | None = optional("Text that is added in front of every caption.")
+    caption_suffix: Text | None = optional("Text that is added after every caption.")
+    caption_dropout_rate: Fraction | None = optional("Probability that an image is trained without its caption.")
+    caption_tag_dropout_rate: Fraction | None = optional("Probability that a tag is left out.")
+    tagging: TaggingStyle | None = optional(
+        "How captions were written: flexible tags what the subject looks like, baked leaves that to the token."
+    )
 
 
 class Save(RecipeTable):
-    """What is kept, and where: ``runs`` is the folder for run folders, relative to the recipe."""
+    """What is saved during the run, and where."""
 
-    runs: FilePath | None = None
-    save_every_n_epochs: Epochs | None = None
-    save_every_n_steps: Steps | None = None
-    save_last_n_epochs: Epochs | None = None
-    save_last_n_steps: Steps | None = None
-    save_precision: Literal["float", "fp16", "bf16"] | None = None
-    save_model_as: Literal["safetensors", "ckpt", "pt"] | None = None
-    save_state: bool | None = None
-    save_state_on_train_end: bool | None = None
+    runs: FilePath | None = optional("Folder for run folders, relative to the recipe.")
+    save_every_n_epochs: Epochs | None = optional("Save a LoRA after every n epochs.")
+    save_every_n_steps: Steps | None = optional("Save a LoRA after every n steps.")
+    save_last_n_epochs: Epochs | None = optional("Keep only the LoRAs of the last n epochs; older ones are deleted.")
+    save_last_n_steps: Steps | None = optional("Keep only the LoRAs of the last n steps; older ones are deleted.")
+    save_precision: Literal["float", "fp16", "bf16"] | None = optional("Number format of the saved LoRA.")
+    save_model_as: Literal["safetensors", "ckpt", "pt"] | None = optional("File format of the saved LoRA.")
+    save_state: bool | None = optional(
+        "Also save the optimizer's state with each LoRA, so that the run can be resumed from there."
+    )
+    save_state_on_train_end: bool | None = optional("Save the state at the end of the run only.")
 
 
 class Sample(RecipeTable):
-    """Pictures made while training. A prompt line takes sd-scripts' flags (--n --w --h --d --s --l)."""
+    """Sample images made during training."""
 
-    prompts: Annotated[tuple[Prompt, ...], Field(strict=False, min_length=1)]
-    sample_every_n_epochs: Epochs | None = None
-    sample_every_n_steps: Steps | None = None
-    sample_at_first: bool | None = None
-    sample_sampler: Sampler | None = None
+    prompts: Annotated[
+        tuple[Prompt, ...],
+        Field(
+            strict=False,
+            min_length=1,
+            description="Prompts of the sample images, with sd-scripts' flags such as --n blurry --w 512 --h 768.",
+        ),
+    ]
+    sample_every_n_epochs: Epochs | None = optional("Make samples after every n epochs.")
+    sample_every_n_steps: Steps | None = optional("Make samples after every n steps.")
+    sample_at_first: bool | None = optional("Also make samples before the first step.")
+    sample_sampler: Sampler | None = optional("Sampler of the sample images.")
 
 
 class Metadata(RecipeTable):
-    """Written into the LoRA for whoever downloads it."""
+    """Information that is written into the LoRA file for others."""
 
-    author: Text | None = None
-    title: Text | None = None
-    description: Text | None = None
-    license: Text | None = None
-    tags: Text | None = None
-    usage_hint: Text | None = None
-    trigger_phrase: Text | None = None
-    comment: Comment | None = None
+    author: Text | None = optional("Author of the LoRA.")
+    title: Text | None = optional("Title of the LoRA.")
+    description: Text | None = optional("What the LoRA is for.")
+    license: Text | None = optional("License of the LoRA.")
+    tags: Text | None = optional("Tags for model sites, separated by commas.")
+    usage_hint: Text | None = optional("How to use the LoRA, such as a recommended weight.")
+    trigger_phrase: Text | None = optional("What to write in a prompt to use the LoRA.")
+    comment: Comment | None = optional("Any other text.")
 
 
 class Launch(RecipeTable):
-    """How the trainer is started; for accelerate: one process on one GPU when left out.
+    """How the trainer is started. Left out: one process on one GPU."""
 
-    ``deterministic``: the same run twice gives the same file, byte for byte.
-    """
-
-    num_processes: Processes | None = None
-    gpu_ids: GpuIds | None = None
-    num_cpu_threads_per_process: Processes | None = None
-    main_process_port: Annotated[int, Field(ge=1024, le=65535)] | None = None
-    deterministic: bool | None = None
+    num_processes: Processes | None = optional("Processes to train with, one for each GPU.")
+    gpu_ids: GpuIds | None = optional('Which GPUs to use: "0", "0,1" or "all".')
+    num_cpu_threads_per_process: Processes | None = optional("CPU threads of each process.")
+    main_process_port: Annotated[int, Field(ge=1024, le=65535)] | None = optional(
+        "Port that the processes of one run use; another one for each run on the same machine."
+    )
+    deterministic: bool | None = optional("Get exactly the same file from the same run. Slower.")
 
 
 class Ignore(RecipeTable):
-    """A finding the user has seen and wants to go on with."""
+    """A warning or hint that is known and can be ignored."""
 
-    rule: Text
-    reason: Annotated[str, StringConstraints(min_length=3)]
+    rule: Text = Field(description="Id of the finding, such as G1.2.")
+    reason: Annotated[str, StringConstraints(min_length=3)] = Field(description="Why it can be ignored.")
 
 
 class Recipe(RecipeTable):
-    """A whole recipe."""
+    """What to train: one recipe for lorabake."""
 
-    name: RunName
-    kind: RecipeKind
+    name: RunName = Field(description="Name of the LoRA file and its run folders.")
+    kind: RecipeKind = Field(description="What is trained. Decides most default values.")
     base: Base
     concept: Annotated[tuple[Concept, ...], Field(strict=False, min_length=1)]
     regularization: TupleOf[Regularization] = ()
@@ -257,4 +344,6 @@ class Recipe(RecipeTable):
     metadata: Metadata = Metadata()
     launch: Launch = Launch()
     ignore: TupleOf[Ignore] = ()
-    kohya: dict[str, KohyaValue] = Field(default_factory=dict)
+    kohya: dict[str, KohyaValue] = Field(
+        default_factory=dict, description="Any other option of sd-scripts, under its own name."
+    )

@@ -48,7 +48,9 @@ def unwrap_model(annotation: Any) -> type[BaseModel] | None:
 
 def _make_key(name: str, field: Any) -> RecipeKey:
     option = load_key_table()["options"].get(name, name.rpartition(".")[2])
-    return RecipeKey(name, option, field.description or "", _list_choices(field.annotation))
+    table = unwrap_model(field.annotation)
+    description = field.description or (table.__doc__ if table else "") or ""
+    return RecipeKey(name, option, description, _list_choices(field.annotation))
 
 
 def _list_choices(annotation: Any) -> tuple[str, ...]:

@@ -51,3 +51,12 @@ def test_options_are_those_of_sd_scripts() -> None:
 )
 def test_an_unknown_key_is_understood(where: tuple[str | int, ...], key: tuple[str, ...]) -> None:
     assert guess_key(where) == key
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_every_key_is_described(name: str) -> None:
+    text = KEYS[name].description
+    assert text.endswith(".")
+    assert len(text) <= 120
+    assert "`" not in text
+    assert text[0].isupper() or text.startswith("auto")

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lorabake.analysis.explain import RECIPE_CODES, STATUSES, explain
+from lorabake.analysis.explain import RECIPE_CODES, STATUSES, explain, find_rule
 from lorabake.commands.output.explain import (
     describe_recipes,
     describe_status,
@@ -60,18 +60,20 @@ def test_an_entry_says_everything() -> None:
 
 
 def test_what_a_findings_own_id_stands_for_comes_first() -> None:
+    rule = find_rule("S12.stem")
+    assert rule is not None
     rows = told("s12.stem", None).splitlines()
-    assert rows[3].startswith("  S12.stem    warning: Pictures of one stem share a caption file")
-    assert "Not when: latents are cached on disk" in rows[3]
-    assert sum("Pictures of one stem" in row for row in rows) == 1
+    assert rows[3].startswith(f"  S12.stem    warning: {rule.reason}")
+    assert str(rule.unless) in rows[3]
+    assert sum(str(rule.reason) in row for row in rows) == 1
     assert told("G4.90").splitlines()[3].startswith("  Value")
 
 
 def test_when_a_check_does_not_apply_stands_behind_it() -> None:
+    rule = find_rule("S12.stem")
+    assert rule is not None
     rows = told("S12", None).splitlines()
-    assert [row.split()[1].rstrip(",") for row in rows if "Not when: latents are cached" in row] == ["S12.stem"]
-    assert [row for row in told("G3.6", None).splitlines() if row.startswith("  Not when")] == []
-    assert told("G3.6", None).count("Not when: ") >= 2
+    assert [row.split()[1].rstrip(",") for row in rows if str(rule.unless) in row] == ["S12.stem"]
 
 
 def test_what_is_missing_is_named_and_what_is_empty_left_out() -> None:
@@ -112,21 +114,21 @@ def test_no_rule_of_a_topic_goes_unnamed_and_few_have_words(topic: str) -> None:
     names = [row.split()[0] for row in rows if re.match(r"  (G|S)\w*\.?\d+  +\S", row)]
     said = " ".join(rows)
     assert 3 <= len(names) <= 5
-    also = said.partition("also: ")[2].partition(";")[0].split(", ")
-    assert sorted([*names, *also]) == sorted(entry.id for entry in explain(topic).entries)
-    assert f"`lorabake explain {topic} --full` shows them all" in said
+    assert f"`lorabake explain {topic} --full`" in said
+    for entry in explain(topic).entries:
+        assert re.search(rf"\b{re.escape(entry.id)}\b", said), entry.id
 
 
 @pytest.mark.parametrize("topic", [*KINDS, *FAMILIES])
 def test_every_kind_and_family_has_a_page(topic: str) -> None:
-    assert told(topic).startswith(f"{topic}: what lorabake makes of it")
+    assert told(topic).startswith(f"{topic}: ")
     assert explain(topic).entries
 
 
 @pytest.mark.parametrize("topic", [*KINDS, "class_tokens"])
 def test_words_of_the_sample_recipe_are_neutral(topic: str) -> None:
     assert "token, class" in told(topic) or "token, outfit, class" in told(topic)
-    assert "food" not in told(topic).partition("\n\n")[0]
+    assert all("food" not in str(each.value) for given in explain(topic).defaults.values() for each in given)
 
 
 def test_several_topics_are_answered_one_after_the_other() -> None:
@@ -160,21 +162,18 @@ def test_in_another_language_the_book_says_that_it_is_english() -> None:
 
 
 def test_a_setting_shows_what_lorabake_writes() -> None:
-    alphas = [row.split(maxsplit=2)[::2] for row in told("network_alpha", None).splitlines()[1:7]]
-    assert alphas[-1] == ["1.0", "otherwise"]
-    assert ["32.0", "sd15, sd2 (not style), with any optimizer except DAdapt*, Prodigy"] in alphas
-    rates = told("learning_rate", None)
-    assert "sdxl, with AdamW, AdamW8bit, PagedAdamW*" in rates
-    rows = [row.split() for row in told("network_dim").splitlines()]
-    assert ["network_dim:", "what", "lorabake", "writes"] in rows
+    rows = [row.split() for row in told("network_dim", None).splitlines()]
     assert ["32", "G8.2", "style"] in rows
     assert ["128", "G7.22", "with", "network.type", "=", '"dylora"'] in rows
-    assert ["not", "written", "with", "network.type", "=", '"ia3"'] in rows
+    assert any(row[:2] == ["network.network_dim", "Rank"] for row in rows)
+    alphas = told("network_alpha", None).split("\n\n")[1].splitlines()[1:]
+    assert alphas[-1].split()[:2] == ["1.0", "G4.73"]  # of all others, so it comes last
+    assert [row.split()[0] for row in alphas[:-1]].count("16.0") == 2
+    assert "sdxl, with AdamW, AdamW8bit, PagedAdamW*" in told("learning_rate", None)
 
 
 def test_an_optimizer_shows_what_it_makes_of_a_plan() -> None:
     rows = [row.split() for row in told("AdamW8bit").splitlines()]
-    assert ["AdamW8bit:", "what", "lorabake", "makes", "of", "it"] in rows
     assert ["text_encoder_lr", "5e-05", "G4.66", "sd15,", "sd2"] in rows
     assert ["lr_scheduler_num_cycles", "3", "G4.56"] in rows
 
@@ -189,7 +188,8 @@ def test_lines_fit(topic: str, width: int) -> None:
 def test_labels_are_in_the_pages_language() -> None:
     page = TextLayout(Translator("xx", Backwards()), 80)
     said = click.unstyle(format_explanation(explain("rank"), page))
-    assert said.startswith("~network_dim: values that lorabake writes")
+    heads = [block.splitlines()[0] for block in said.split("\n\n")]
+    assert all(head.startswith("~") for head in heads[:2])
     assert "~with" in said
 
 
@@ -250,9 +250,9 @@ def default(*groups: tuple[tuple[str, ...], tuple[str, ...]], also: tuple[str, .
         (default(), "any"),
         (default((("sd15", "sd2"), KINDS)), "sd15, sd2"),
         (default((FAMILIES, ("style",))), "style"),
-        (default((FAMILIES, tuple(kind for kind in KINDS if kind != "style"))), "any but style"),
+        (default((FAMILIES, tuple(kind for kind in KINDS if kind != "style"))), "any except style"),
         (default((("sdxl",), ("style",))), "sdxl: style"),
-        (default((("sdxl",), KINDS[1:])), "sdxl (not character)"),
+        (default((("sdxl",), KINDS[1:])), "sdxl (except character)"),
         (default((("sd15",), ("style",)), (("sdxl",), KINDS)), "sd15: style; sdxl"),
         (default(also=('a = "b"',)), 'with a = "b"'),
         (default(also=('a = "b"', 'a = "c"', "[[d]]")), 'with a = "b" / "c", [[d]]'),

@@ -62,12 +62,6 @@ class BookEntry(StrictModel):
         return self.id.partition(".")[0] if self.id.startswith("G") else "S"
 
 
-class BookPage(StrictModel):
-    """One file of the book."""
-
-    entry: TupleOf[BookEntry]
-
-
 BookEntries = tuple[BookEntry, ...]
 
 CHAPTERS = tuple(
@@ -92,12 +86,25 @@ CHAPTERS = tuple(
 )
 
 
-@cache
 def load_book() -> BookEntries:
     """Every entry, in the order of the chapters."""
-    return tuple(entry for chapter in CHAPTERS for entry in _load_page(chapter))
+    return tuple(map(_parse_entry, _read_texts()))
 
 
-def _load_page(chapter: BookChapter) -> BookEntries:
-    text = (files("lorabake_schemas.guide") / "book" / f"{chapter.file}.toml").read_bytes().decode("utf-8")
-    return BookPage.model_validate(tomllib.loads(text)).entry
+def find_entries(*words: str) -> BookEntries:
+    """The entries that have one of these words anywhere, in any case of letters; the others are not even parsed."""
+    found = (text for text in _read_texts() if any(word.lower() in text.lower() for word in words))
+    return tuple(map(_parse_entry, found))
+
+
+@cache
+def _read_texts() -> tuple[str, ...]:
+    """Each entry as TOML."""
+    folder = files("lorabake_schemas.guide") / "book"
+    pages = ((folder / f"{chapter.file}.toml").read_bytes().decode("utf-8") for chapter in CHAPTERS)
+    return tuple(text for page in pages for text in page.split("[[entry]]\n")[1:])
+
+
+@cache
+def _parse_entry(text: str) -> BookEntry:
+    return BookEntry.model_validate(tomllib.loads(text))

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from lorabake.errors import RecipeError
 from lorabake.util.resources import load_snapshot
 from lorabake_schemas.explanation import ExplainedKey, PlannedValue
-from lorabake_schemas.guide.book import CHAPTERS, BookChapter, BookEntries, BookEntry, EntryStatus, load_book
+from lorabake_schemas.guide.book import (
+    CHAPTERS,
+    BookChapter,
+    BookEntries,
+    BookEntry,
+    EntryStatus,
+    find_entries,
+    load_book,
+)
 from lorabake_schemas.guide.default_values import FAMILIES, KINDS, NETWORK_TYPES, Axis, DefaultValues, list_effects
 from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.plan import Plan, Setting
@@ -132,7 +140,10 @@ def resolve_topic(topic: str) -> str:
     if wanted in SCHEDULER_NAMES and wanted != "adafactor":  # an optimizer, too
         return "train.lr_scheduler"
     own = {normalize_name(key): key for name in list_recipe_keys() for key in (name, name.rpartition(".")[2])}
-    return OTHER_TOPICS.get(wanted) or own.get(normalize_name(wanted)) or (find_key(wanted) or wanted).lower()
+    if key := find_key(wanted):
+        table, _, last = key.rpartition(".")
+        return last if table == "captions" else key  # a concept may have it, too
+    return OTHER_TOPICS.get(wanted) or own.get(normalize_name(wanted)) or wanted
 
 
 def _find_axis(wanted: str) -> tuple[Axis | None, str]:
@@ -157,7 +168,7 @@ def _find_keys(wanted: str) -> tuple[ExplainedKey, ...]:
     option = wanted.removeprefix("kohya.")
     if option not in {each.name for each in load_snapshot().merge_scripts()}:
         return ()
-    said = msg("an option of sd-scripts without a key of its own: set it under [kohya]")
+    said = msg("an sd-scripts option without a recipe key; set it under [kohya]")
     return (ExplainedKey(key=f"kohya.{option}", option=option, description=said),)
 
 
@@ -166,7 +177,7 @@ def _find_entries(topic: str, wanted: str) -> BookEntries:
     asked = _expand_topic(wanted) | {topic.strip().lower()}
     return (
         _find_by_id(wanted)
-        or tuple(entry for entry in load_book() if asked & _entry_names(entry))
+        or tuple(entry for entry in find_entries(*(name.strip(".") for name in asked)) if asked & _entry_names(entry))
         or _find_by_title(wanted)
         or (_find_by_id(KINDS_RULE) if wanted in KINDS else ())
         or (_find_entries("", "base.family") if wanted in FAMILIES else ())
@@ -217,10 +228,10 @@ def find_rule(topic: str) -> Rule | None:
 
 def _find_by_id(wanted: str) -> BookEntries:
     """A finding's id may have a suffix where one rule of the book needed two in the registry (S5.needs)."""
-    exact = {entry.id.lower(): entry for entry in load_book()}
+    if found := find_entries(f'id = "{wanted}"\n'):
+        return found
     rule = find_rule(wanted)
-    entry = exact.get(wanted) or (exact.get(rule.id.rpartition(".")[0].lower()) if rule else None)
-    return (entry,) if entry else ()
+    return find_entries(f'id = "{rule.id.rpartition(".")[0]}"\n') if rule else ()
 
 
 def _entry_names(entry: BookEntry) -> set[str]:
@@ -243,7 +254,7 @@ def _expand_topic(wanted: str) -> set[str]:
 def _related_optimizers(wanted: str) -> set[str]:
     """An optimizer without settings of its own in the guide stands for its kin, or for optimizers at all."""
     name = next((name for name in OPTIMIZERS if name.lower() == wanted), None)
-    if name is None or any(name in entry.about for entry in load_book()):
+    if name is None or any(name in entry.about for entry in find_entries(name)):
         return set()
     if is_adaptive(name):
         return {"dadaptadam"}
@@ -256,7 +267,7 @@ def _find_by_title(wanted: str) -> BookEntries:
     words = wanted.split()
     if not words or min(map(len, words)) < MIN_WORD_LENGTH:
         return ()
-    return tuple(entry for entry in load_book() if all(word in entry.title.lower() for word in words))
+    return tuple(entry for entry in find_entries(words[0]) if all(word in entry.title.lower() for word in words))
 
 
 def _list_options(entry: BookEntry) -> list[str]:

@@ -293,7 +293,7 @@ def _iter_rows(rows: Sequence[_Row], page: TextLayout) -> Iterator[str]:
             yield from page.paragraph(whom, first=" " * (wide + 4))
         else:
             yield from (line.rstrip() for line in page.paragraph(whom, first=first, rest=" " * count_cells(first)))
-        if not shown:
+        if value and not shown:
             yield from page.paragraph(literal(value), first=" " * (wide + 2))
 
 
