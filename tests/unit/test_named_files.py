@@ -24,6 +24,7 @@ SD1 = {"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lor
 SD2 = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [4, 1024]}
 TEXT = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": [4, 768]}
 XL = {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": [4, 640]}
+FLUX = {"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": [4, 3072]}
 LOHA = {"lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a": [4, 4]}
 VAE = {"first_stage_model.decoder.conv_in.weight": [1]}
 
@@ -65,6 +66,7 @@ def tokenizers(where: Path, family: Family) -> Path:
         (SD2, "sd15", "lora", "a LoRA for sd2"),
         (XL, "sd15", "lora", "a LoRA for sdxl"),
         (LOHA, "sdxl", "loha", "a LoRA for sd15 or sd2"),
+        (FLUX, "sd15", "lora", "a LoRA for flux"),
         (SD1, "sd15", "loha", "a different type, not loha"),
         (LOHA, "sd15", "lora", "a different type, not lora"),
         (VAE, "sd15", "lora", "not a LoRA that sd-scripts can read (its tensors: first_stage_model"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
 from typing import cast
 
 from lorabake.inputs.hub import list_missing_tokenizers
+from lorabake.lora.network import detect_lora_family, list_lora_modules
 from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, reason, unreadable_reason
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
 from lorabake.util.safetensors import SafetensorsHeader, can_run_code, find_checkpoint_problem, read_header
@@ -21,11 +21,7 @@ from lorabake_schemas.unjudged import evaluate_or_none
 
 RecipeKey = tuple[str, str]
 VAE_EXTENSIONS = (".safetensors", ".pt", ".ckpt", ".bin")
-_LORA_PATTERN = re.compile(r"^lora_(unet|te\d?)_")
-# A layer whose input is as wide as the text.
-_TEXT_WIDTH_PATTERN = re.compile(r"^lora_(unet_.*attn2_to_k|te_.*mlp_fc1)\.lora_down\.weight$")
-# What each kind of network calls its tensors (sd-scripts networks/lora.py, LyCORIS 4.1.3 modules).
-_NETWORK_MARKS = {"lora": ".lora_down.", "locon": ".lora_down.", "loha": ".hada_w1_", "lokr": ".lokr_w1"}
+_NETWORK_ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
 _VAE_PREFIXES = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
 
@@ -165,12 +161,14 @@ def _find_mismatch(
     header: SafetensorsHeader, file: str, family: ModelFamily | None, network: str | None
 ) -> Message | None:
     """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
-    if not any(_LORA_PATTERN.match(name) for name in header.shapes):
-        first = ", ".join(sorted(header.shapes)[:3]) or msg("none")
+    modules = list_lora_modules(header.shapes)
+    if not modules:
+        first = ", ".join(sorted(header.tensors)[:3]) or msg("none")
         return msg("{file} is not a LoRA that sd-scripts can read (its tensors: {tensors})", file=file, tensors=first)
-    found = _detect_families(header)
-    if family is not None and family not in found:
-        names = (literal(each.name) for each in found)
+    detected = detect_lora_family(modules)
+    possible = [detected.name] if detected else [each.name for each in list_families() if not each.lora.modules]
+    if family is not None and family.name not in possible:
+        names = (literal(each) for each in possible)
         families = reduce(lambda some, one: msg("{first} or {second}", first=some, second=one), names)
         return msg(
             "{file} is a LoRA for {families}, but the base model is {family}",
@@ -178,20 +176,10 @@ def _find_mismatch(
             families=families,
             family=family.name,
         )
-    mark = _NETWORK_MARKS.get(network or "")
-    if mark and not any(mark in name for name in header.shapes):
+    algorithm = _NETWORK_ALGORITHMS.get(network or "")
+    if algorithm and all(module.algorithm != algorithm for module in modules):
         return msg("{file} is a LoRA of a different type, not {network}", file=file, network=network or "")
     return None
-
-
-def _detect_families(header: SafetensorsHeader) -> Sequence[ModelFamily]:
-    """The families whose layers these may be: those with names of their own, else by the width of the text."""
-    for family in list_families():
-        if any(name.startswith(f"lora_{module}") for name in header.shapes for module in family.lora.modules):
-            return (family,)
-    others = [family for family in list_families() if not family.lora.modules]
-    widths = [shape[1] for name, shape in header.shapes.items() if _TEXT_WIDTH_PATTERN.match(name) and len(shape) > 1]
-    return [family for family in others if family.context_width in widths[:1]] or others
 
 
 def find_vae_problem(path: Path) -> Message | None:

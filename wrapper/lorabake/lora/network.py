@@ -127,7 +127,7 @@ def detect_lora_family(modules: list[LoraModule]) -> LoraFamily | None:
         if any(f"_{start}" in module.name for module in modules for start in family.lora.modules):
             return family
     for module in modules:
-        if module.name.endswith(("attn2_to_k", "attn2_to_v", "_self_attn_q_proj", "_self_attn_k_proj")):
+        if module.name.endswith(("attn2_to_k", "attn2_to_v", "_self_attn_q_proj", "_self_attn_k_proj", "_mlp_fc1")):
             return find_family_by_context(module.inputs or 0)
     return None
 
