@@ -25,8 +25,7 @@ from lorabake.analysis.verify import verify_run
 from lorabake.analysis.verify_trainer import changed_trainer
 from lorabake.commands.output.diff import format_plan_diff
 from lorabake.commands.output.explain import format_book, format_explanation
-from lorabake.commands.output.findings import format_concise, format_full
-from lorabake.commands.output.github import format_github
+from lorabake.commands.output.findings import format_concise, format_full, format_github
 from lorabake.commands.output.layout import TextLayout
 from lorabake.commands.output.plan import format_plan_page
 from lorabake.commands.output.verify import format_verification

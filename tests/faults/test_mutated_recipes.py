@@ -23,7 +23,7 @@ import toml
 import tomli_w
 
 from lorabake.analysis.check import check_recipe
-from lorabake.commands.output.formats import format_check_result
+from lorabake.commands.output.findings import format_check_result
 from lorabake.commands.output.layout import TextLayout
 from lorabake.commands.output.plan import format_plan_page, plan_to_json
 from lorabake.errors import RecipeError

@@ -133,6 +133,7 @@ def test_one_module_writes_to_the_terminal() -> None:
                 writers.setdefault(source.name, set()).add(called)
     assert writers.pop("commands.output.console")
     assert writers.pop("jobs.rehearsal") == {"sys.stdout.write", "sys.stderr.write"}
+    assert writers.pop("commands.output.layout") == {"Console", "console.print"}  # captured: rich wraps lines there
     # rich draws the bar of a terminal on its own; its lines come from there already visible
     assert writers == {"commands.output.progress": {"Console", "self._progress.console.print"}}
 

@@ -6,7 +6,9 @@ import io
 
 import pytest
 
-from lorabake.commands.output.progress_line import DELAY_SECONDS, UPDATE_SECONDS, describe_hashing, show_progress
+from lorabake.commands.output.progress import LINE_DELAY_SECONDS as DELAY_SECONDS
+from lorabake.commands.output.progress import LINE_UPDATE_SECONDS as UPDATE_SECONDS
+from lorabake.commands.output.progress import describe_hashing, show_progress
 from test_terminal import Clock, Terminal
 
 
@@ -70,7 +72,7 @@ def test_the_line_is_gone_after_an_error_and_a_closed_terminal_is_no_error() -> 
 )
 def test_a_hashing_is_told_in_bytes(done: int, total: int, told: str) -> None:
     stream, clock = Terminal(), Clock(1)
-    with show_progress(stream, words=describe_hashing, clock=clock) as progress:
+    with show_progress(stream, describe=describe_hashing, clock=clock) as progress:
         assert progress is not None
         progress(done, total)
         assert stream.getvalue() == ""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorabake.commands.output.layout import TextLayout
-from lorabake.commands.output.versions import format_commit_diff
+from lorabake.commands.output.lists import format_commit_diff
 from lorabake.trainer.option_diff import diff_options
 from lorabake.util import resources
 from lorabake_schemas.options import DatasetOption, Option, OptionSnapshot

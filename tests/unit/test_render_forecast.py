@@ -7,8 +7,8 @@ from typing import Any
 import click
 import pytest
 
-from lorabake.commands.output.forecast import MAX_SAVES_SHOWN, format_forecast
 from lorabake.commands.output.layout import TextLayout
+from lorabake.commands.output.plan import MAX_SAVES_SHOWN, format_forecast
 from lorabake_schemas.plan import BatchDistribution, FileSize, Forecast, Plan, PlannedSave, TimeEstimate
 from situations import dataset, folder, plan_of, recipe
 

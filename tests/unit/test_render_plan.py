@@ -13,8 +13,14 @@ import pytest
 from lorabake.analysis.check import check_recipe
 from lorabake.commands.output.findings import format_finding_counts
 from lorabake.commands.output.layout import TextLayout
-from lorabake.commands.output.plan import format_plan, format_plan_page, plan_to_json
-from lorabake.commands.output.settings import GROUP_LABELS, OPTIONS_BY_GROUP, find_group
+from lorabake.commands.output.plan import (
+    GROUP_LABELS,
+    OPTIONS_BY_GROUP,
+    find_group,
+    format_plan,
+    format_plan_page,
+    plan_to_json,
+)
 from lorabake.util import resources
 from lorabake_schemas.check_report import PlanReport
 from lorabake_schemas.recipe import Recipe

@@ -17,10 +17,10 @@ from lorabake.commands.output.findings import (
     format_brief,
     format_concise,
     format_full,
+    format_github,
     format_report,
     sort_findings,
 )
-from lorabake.commands.output.github import format_github
 from lorabake.commands.output.layout import TextLayout
 from lorabake.recipe.load import LoadedRecipe
 from lorabake.util.i18n import Translator

@@ -45,7 +45,7 @@ def test_the_boundary_speaks_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_run_speaks_it() -> None:
     stream = io.StringIO()
-    with watch_progress(stream, 2, speech=OTHER, clock=lambda: 0.0) as watcher:
+    with watch_progress(stream, 2, translator=OTHER, clock=lambda: 0.0) as watcher:
         for event in (RunTotals(train_samples=1, epochs=2, steps=2), Saving("x"), Epoch(1, 2), Step(2, 2, 0.5)):
             watcher(event)
     assert stream.getvalue().splitlines() == [

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lorabake.commands.output.progress import StepPace, format_duration, format_speed, line_printer, watch_progress
+from lorabake.commands.output.layout import format_duration
+from lorabake.commands.output.progress import StepPace, format_speed, line_printer, watch_progress
 from lorabake.runs.happenings import (
     EmptyDataset,
     Epoch,

@@ -15,9 +15,9 @@ from lorabake.commands.options import (
     RECIPE_ARGUMENT,
     CheckOptions,
     check_options,
-    current_translator,
     get_environment,
     make_text_layout,
+    show_progress,
     stderr_printer,
 )
 from lorabake.commands.output.console import write_err, write_out
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 def run_check(recipe: Path, options: CheckOptions, *, rehearsing: bool = False) -> CheckResult:
     """Check a recipe, showing progress. With ``rehearsing`` a missing model is not an error."""
     from lorabake.analysis.check import check_recipe
-    from lorabake.commands.output.progress_line import show_progress
     from lorabake.inputs.cache_provenance import CacheIndex
     from lorabake.inputs.dataset import ScanOptions
     from lorabake.util import machine
@@ -46,7 +45,7 @@ def run_check(recipe: Path, options: CheckOptions, *, rehearsing: bool = False) 
     store = fact_store_path(lorabake_home(env), env) if options.cache else None
     caches = CacheIndex.of(lorabake_home(env), env, store)
     snapshot = _load_snapshot(options.commit, env)
-    with show_progress(sys.stderr, current_translator()) as progress:
+    with show_progress() as progress:
         return check_recipe(
             recipe,
             machine.detect_machine(env),
@@ -97,7 +96,7 @@ def check(recipe: Path, output_format: OutputFormat | None, as_json: bool, stric
 
     Exits 1 if a finding is an error, so that training cannot start.
     """
-    from lorabake.commands.output.formats import format_check_result
+    from lorabake.commands.output.findings import format_check_result
 
     examination = run_check(recipe, options)
     write_out(format_check_result(examination, "json" if as_json else output_format, make_text_layout(), Path.cwd()))

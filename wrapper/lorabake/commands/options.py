@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from lorabake.commands.output.layout import TextLayout
-    from lorabake.commands.output.progress import TerminalDisplay
+    from lorabake.commands.output.progress import ProgressLine, TerminalDisplay
     from lorabake.trainer.select_packages import LockChoice
 
 MAX_SENTENCE = 100  # click cuts what is longer
@@ -245,6 +246,14 @@ def terminal_display(verbose: bool) -> TerminalDisplay:
     from lorabake.commands.output.progress import TerminalDisplay
 
     return TerminalDisplay(sys.stderr, current_translator(), verbose)
+
+
+def show_progress(*, hashing: bool = False) -> AbstractContextManager[ProgressLine | None]:
+    """A line of progress on a terminal: of a scan of images, or of hashing."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    display = terminal_display(verbose=False)
+    return display.hashing() if hashing else display.scanning()
 
 
 trainer_options = make_trainer_options(LOCK_OPTION, SD_SCRIPTS_OPTION, PYTHON_OPTION)

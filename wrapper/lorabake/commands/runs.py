@@ -21,10 +21,10 @@ from lorabake.commands.options import (
     CheckOptions,
     RunOptions,
     commit_options,
-    current_translator,
     get_environment,
     make_text_layout,
     rerun_options,
+    show_progress,
     stderr_printer,
     terminal_display,
     user_trainer_options,
@@ -83,8 +83,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
     Exits 1 if there is nothing to resume from, or if inputs or trainer have changed; else like run.
     """
     from lorabake.analysis.current_trainer import find_recorded_trainer
-    from lorabake.commands.output.resume import format_already_finished, format_resume
-    from lorabake.commands.output.runs import format_run_outcome
+    from lorabake.commands.output.runs import format_already_finished, format_resume, format_run_outcome
     from lorabake.jobs.resume import prepare
     from lorabake.jobs.run import exit_code
     from lorabake.runs.index import find_run
@@ -272,11 +271,10 @@ def rerun(
 @contextmanager
 def open_hasher(*, cache: bool = True) -> Generator[FileHasher]:
     """Who hashes files, says on a terminal how far that is, and remembers; without ``cache`` nothing is remembered."""
-    from lorabake.commands.output.progress_line import describe_hashing, show_progress
     from lorabake.util.fact_cache import fact_store_path
     from lorabake.util.hashing import FileHasher
     from lorabake.util.paths import lorabake_home
 
     env = get_environment()
-    with show_progress(sys.stderr, current_translator(), describe_hashing) as progress:
+    with show_progress(hashing=True) as progress:
         yield FileHasher(fact_store_path(lorabake_home(env), env) if cache else None, progress)

@@ -74,7 +74,7 @@ def trainer_status(choice: TrainerChoice, against: str | None, as_json: bool) ->
 
 
 def _show_commit_diff(commit: str | None, against: str, *, as_json: bool) -> None:
-    from lorabake.commands.output.versions import format_commit_diff
+    from lorabake.commands.output.lists import format_commit_diff
     from lorabake.trainer import versions
 
     found = versions.compare_commits(commit, against, get_environment(), stderr_printer())

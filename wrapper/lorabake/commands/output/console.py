@@ -22,8 +22,8 @@ from lorabake_schemas.messages import INVISIBLE_CHARACTERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Line breaks and tabs pass; of styles those that render uses: none, bold, dim, and six colors.
-_UNSAFE = rf"(?P<style>\x1b\[(?:0|1|2|3[1-6])m)|(?![\n\t])[{INVISIBLE_CHARACTERS}]"
+# Line breaks and tabs pass, and the styles that this package uses: none, bold, dim, and six colors.
+_UNSAFE = rf"(?P<style>\x1b\[(?:[012]|3[1-6])(?:;(?:[12]|3[1-6]))*m)|(?![\n\t])[{INVISIBLE_CHARACTERS}]"
 _CLEAR_LINE = "\r\x1b[2K"
 _STREAMS = (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY))
 

@@ -10,9 +10,8 @@ from types import MappingProxyType
 import click
 
 from lorabake.analysis.diff import FORECAST_TIMES
-from lorabake.commands.output.layout import TextLayout, bold, format_table
-from lorabake.commands.output.progress import format_duration
-from lorabake.commands.output.settings import format_setting_value, format_source
+from lorabake.commands.output.layout import TextLayout, bold, format_duration, format_table
+from lorabake.commands.output.plan import format_setting_value, format_source
 from lorabake.inputs.input_changes import ROLE_LABELS
 from lorabake_schemas.check_report import (
     DURATION_NAME,

@@ -33,7 +33,7 @@ from lorabake.commands.output.layout import (
     pad_text,
     style_rule_id,
 )
-from lorabake.commands.output.settings import ORIGIN_LABELS, format_setting_value
+from lorabake.commands.output.plan import ORIGIN_LABELS, format_setting_value
 from lorabake.util.i18n import ENGLISH
 from lorabake_schemas.explanation import ExplainedCase, ExplainedKey, ExplainedValue, ExplainReport
 from lorabake_schemas.guide.book import (
@@ -120,7 +120,7 @@ def format_explanation(found: Explanation, page: TextLayout, *, whole: bool = Fa
         blocks += ["\n".join(iter_entry_lines(entry, page, asked)) for entry in found.entries]
     else:
         blocks += _iter_short_answer(found, page)
-    if page.speech.language != ENGLISH.language:
+    if page.translator.language != ENGLISH.language:
         blocks.append("\n".join(map(dim, page.paragraph(msg("The entries are available in English only.")))))
     return "\n\n".join(blocks)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe and its pictures: for people, for grep, for programs, for GitHub."""
+"""Findings: in groups for a terminal, a line each for grep, as JSON, and for GitHub Actions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from lorabake.analysis.check import AppliedIgnore, CheckResult
 from lorabake.commands.output.layout import TextLayout, bold, dim
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, join_list, msg, nmsg
@@ -19,16 +19,17 @@ from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.unjudged import evaluate_or_none
 
+if TYPE_CHECKING:
+    from lorabake.analysis.check import AppliedIgnore, CheckResult
+
 OutputFormat = Literal["full", "concise", "json", "github"]
 SEVERITY_COLORS: Mapping[Severity, str] = MappingProxyType(
     {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.HINT: "cyan"}
 )
 SEVERITY_ORDER = (Severity.ERROR, Severity.WARNING, Severity.HINT)
-DATASET_TABLES = (
-    "concept",
-    "regularization",
-    "captions",
-)  # the guide puts it first: nothing mends a bad dataset (G1.1)
+DATASET_TABLES = ("concept", "regularization", "captions")  # first, since no setting repairs a bad dataset (G1.1)
+# https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+GITHUB_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.HINT: "notice"}
 
 
 def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
@@ -61,73 +62,87 @@ def _is_only_one(recipe: Recipe, table: str) -> bool:
     return table in {"concept", "regularization"} and len(many or ()) == 1
 
 
-def format_report(examination: CheckResult, page: TextLayout) -> str:
-    """Everything on a page: in groups on a terminal, a finding a line elsewhere; then one line that sums up."""
-    return format_full(examination, page) if page.width is not None else format_concise(examination, page)
+def format_check_result(result: CheckResult, form: OutputFormat | None, layout: TextLayout, here: Path) -> str:
+    """``full`` is for people, ``concise`` a finding a line, ``json`` and ``github`` for programs; None chooses full on
+    a terminal and concise elsewhere. ``here`` is where lorabake was started."""
+    match form:
+        case "full":
+            return format_full(result, TextLayout(layout.translator, layout.width or 80, layout.arrow))
+        case "concise":
+            return format_concise(result, layout)
+        case "json":
+            return findings_to_json(result)
+        case "github":
+            return format_github(result, layout, here)
+        case None:
+            return format_report(result, layout)
 
 
-def format_concise(examination: CheckResult, page: TextLayout) -> str:
+def format_report(result: CheckResult, layout: TextLayout) -> str:
+    """Everything on a layout: in groups on a terminal, a finding a line elsewhere; then one line that sums up."""
+    return format_full(result, layout) if layout.width is not None else format_concise(result, layout)
+
+
+def format_concise(result: CheckResult, layout: TextLayout) -> str:
     """``file:line: severity[id] key: what is wrong; what to write``, one finding a line."""
-    lines = [_finding_line(finding, examination, page) for finding in sort_findings(examination.findings)]
-    lines += [_ignored_line(ignored, examination, page) for ignored in examination.ignored]
-    return "\n".join([*lines, format_summary(examination, page)])
+    lines = [_finding_line(finding, result, layout) for finding in sort_findings(result.findings)]
+    lines += [_ignored_line(ignored, result, layout) for ignored in result.ignored]
+    return "\n".join([*lines, format_summary(result, layout)])
 
 
-def _finding_line(finding: Finding, examination: CheckResult, page: TextLayout) -> str:
-    place = ":".join(page(str(part)) for part in (examination.loaded.path, finding.line) if part is not None)
+def _finding_line(finding: Finding, result: CheckResult, layout: TextLayout) -> str:
+    place = ":".join(layout(str(part)) for part in (result.loaded.path, finding.line) if part is not None)
     head = click.style(f"{finding.severity}[{finding.rule}]", fg=SEVERITY_COLORS[finding.severity], bold=True)
-    key = page(format_key(finding, known_recipe(examination)))
-    said = f"{page(finding.message)}; {page(finding.fix)}"
+    key = layout(format_key(finding, known_recipe(result)))
+    said = f"{layout(finding.message)}; {layout(finding.fix)}"
     return f"{place}: {head}{f' {bold(key)}:' if key else ''} {said}"
 
 
-def _ignored_line(ignored: AppliedIgnore, examination: CheckResult, page: TextLayout) -> str:
-    mark = dim(page(msg("ignored")))
-    return f"{_finding_line(ignored.finding, examination, page)} ({mark}: {page(ignored.reason)})"
+def _ignored_line(ignored: AppliedIgnore, result: CheckResult, layout: TextLayout) -> str:
+    mark = dim(layout(msg("ignored")))
+    return f"{_finding_line(ignored.finding, result, layout)} ({mark}: {layout(ignored.reason)})"
 
 
-def known_recipe(examination: CheckResult) -> Recipe | None:
+def known_recipe(result: CheckResult) -> Recipe | None:
     """The recipe as far as it could be read."""
-    return examination.recipe or examination.loaded.salvage
+    return result.recipe or result.loaded.salvage
 
 
-def format_full(examination: CheckResult, page: TextLayout) -> str:
+def format_full(result: CheckResult, layout: TextLayout) -> str:
     """Groups by severity, the file named once, what is wrong and below it what to do."""
-    return "\n\n".join(
-        [*_finding_groups(examination, page), "\n".join(page.paragraph(format_summary(examination, page)))]
-    )
+    return "\n\n".join([*_finding_groups(result, layout), "\n".join(layout.paragraph(format_summary(result, layout)))])
 
 
-def _finding_groups(examination: CheckResult, page: TextLayout) -> list[str]:
-    blocks = [bold(page(str(examination.loaded.path)))] if examination.findings or examination.ignored else []
+def _finding_groups(result: CheckResult, layout: TextLayout) -> list[str]:
+    blocks = [bold(layout(str(result.loaded.path)))] if result.findings or result.ignored else []
     for severity in SEVERITY_ORDER:
-        found = [finding for finding in sort_findings(examination.findings) if finding.severity is severity]
+        found = [finding for finding in sort_findings(result.findings) if finding.severity is severity]
         if found:
             blocks.append(
-                click.style(page(_severity_count(severity, len(found))), fg=SEVERITY_COLORS[severity], bold=True)
+                click.style(layout(_severity_count(severity, len(found))), fg=SEVERITY_COLORS[severity], bold=True)
             )
-            blocks += [_finding_block(finding, examination, page) for finding in found]
-    if examination.ignored:
-        blocks.append(bold(page(nmsg(len(examination.ignored), "{n} ignored", "{n} ignored"))))
-        blocks += [_ignored_block(ignored, examination, page) for ignored in examination.ignored]
+            blocks += [_finding_block(finding, result, layout) for finding in found]
+    if result.ignored:
+        blocks.append(bold(layout(nmsg(len(result.ignored), "{n} ignored", "{n} ignored"))))
+        blocks += [_ignored_block(ignored, result, layout) for ignored in result.ignored]
     return blocks
 
 
-def _finding_block(finding: Finding, examination: CheckResult, page: TextLayout) -> str:
-    lines = [_finding_head(finding, examination, page), *page.paragraph(finding.message, first="    ")]
-    lines += page.paragraph(finding.fix, first=f"    {page.arrow} ", rest="      ")
+def _finding_block(finding: Finding, result: CheckResult, layout: TextLayout) -> str:
+    lines = [_finding_head(finding, result, layout), *layout.paragraph(finding.message, first="    ")]
+    lines += layout.paragraph(finding.fix, first=f"    {layout.arrow} ", rest="      ")
     return "\n".join(lines)
 
 
-def _ignored_block(ignored: AppliedIgnore, examination: CheckResult, page: TextLayout) -> str:
-    lines = [_finding_head(ignored.finding, examination, page), *page.paragraph(ignored.finding.message, first="    ")]
+def _ignored_block(ignored: AppliedIgnore, result: CheckResult, layout: TextLayout) -> str:
+    lines = [_finding_head(ignored.finding, result, layout), *layout.paragraph(ignored.finding.message, first="    ")]
     because = msg("ignored because: {reason}", reason=ignored.reason)
-    return "\n".join([*lines, *map(dim, page.paragraph(because, first="    "))])
+    return "\n".join([*lines, *map(dim, layout.paragraph(because, first="    "))])
 
 
-def _finding_head(finding: Finding, examination: CheckResult, page: TextLayout) -> str:
-    line = page(msg("line {n}", n=finding.line)) if finding.line else ""
-    key = page(format_key(finding, known_recipe(examination)))
+def _finding_head(finding: Finding, result: CheckResult, layout: TextLayout) -> str:
+    line = layout(msg("line {n}", n=finding.line)) if finding.line else ""
+    key = layout(format_key(finding, known_recipe(result)))
     parts = (bold(key) if key else "", line, click.style(finding.rule, fg=SEVERITY_COLORS[finding.severity]))
     return "  " + "  ".join(part for part in parts if part)
 
@@ -142,47 +157,47 @@ def _severity_count(severity: Severity, number: int) -> Message:
             return nmsg(number, "{n} hint", "{n} hints") if number else msg("no hints")
 
 
-def format_brief(examination: CheckResult, page: TextLayout) -> str:
+def format_brief(result: CheckResult, layout: TextLayout) -> str:
     """For commands that go on: the warnings, and one line in which the hints are counted. Empty when all is well;
     the whole report when an error stands in the way."""
-    if examination.plan is None:
-        return format_report(examination, page)
-    warnings = tuple(f for f in examination.findings if f.severity is Severity.WARNING)
-    shown = replace(examination, findings=warnings, ignored=())
-    screen = page.width is not None
+    if result.plan is None:
+        return format_report(result, layout)
+    warnings = tuple(f for f in result.findings if f.severity is Severity.WARNING)
+    shown = replace(result, findings=warnings, ignored=())
+    screen = layout.width is not None
     blocks = (
-        _finding_groups(shown, page)
+        _finding_groups(shown, layout)
         if screen
-        else [_finding_line(finding, shown, page) for finding in sort_findings(warnings)]
+        else [_finding_line(finding, shown, layout) for finding in sort_findings(warnings)]
     )
-    hints = len(examination.findings) - len(warnings)
+    hints = len(result.findings) - len(warnings)
     if hints:
-        path = str(examination.loaded.path)
+        path = str(result.loaded.path)
         command = f"lorabake check {shlex.quote(path)}"
         said = nmsg(
             hints, "{recipe}: {n} hint (show it with `{command}`)", "{recipe}: {n} hints (show them with `{command}`)",
             recipe=path, command=command,
         )  # fmt: skip
-        blocks.append("\n".join(page.paragraph(said)))
+        blocks.append("\n".join(layout.paragraph(said)))
     return ("\n\n" if screen else "\n").join(blocks)
 
 
-def format_finding_counts(examination: CheckResult) -> Message:
+def format_finding_counts(result: CheckResult) -> Message:
     """How many findings of each kind."""
-    said = [_severity_count(s, sum(finding.severity is s for finding in examination.findings)) for s in SEVERITY_ORDER]
-    if examination.ignored:
-        said.append(nmsg(len(examination.ignored), "{n} ignored", "{n} ignored"))
+    said = [_severity_count(s, sum(finding.severity is s for finding in result.findings)) for s in SEVERITY_ORDER]
+    if result.ignored:
+        said.append(nmsg(len(result.ignored), "{n} ignored", "{n} ignored"))
     return join_list(said)
 
 
-def format_summary(examination: CheckResult, page: TextLayout) -> str:
+def format_summary(result: CheckResult, layout: TextLayout) -> str:
     """One line: how many findings of each kind, and the run's size when there is a plan."""
-    said: list[str] = [format_finding_counts(examination)]
-    if examination.plan is None and examination.errors:
+    said: list[str] = [format_finding_counts(result)]
+    if result.plan is None and result.errors:
         said.append(msg("fix these first; the remaining checks run after that"))
-    if examination.plan is not None:
-        said.append(describe_run_size(examination.plan.forecast))
-    return f"{page(str(examination.loaded.path))}: {page(join_list(said, '; '))}"
+    if result.plan is not None:
+        said.append(describe_run_size(result.plan.forecast))
+    return f"{layout(str(result.loaded.path))}: {layout(join_list(said, '; '))}"
 
 
 def describe_run_size(counted: Forecast) -> Message:
@@ -196,17 +211,47 @@ def describe_run_size(counted: Forecast) -> Message:
     )
 
 
-def findings_to_json(examination: CheckResult) -> str:
+def findings_to_json(result: CheckResult) -> str:
     """As schemas/check.schema.json has it; the forecast is null when an error stands in the way."""
-    from lorabake_schemas.check_report import (  # a sixtieth of a second that text can do without
-        CheckReport,
-        IgnoredFinding,
-    )
+    from lorabake_schemas.check_report import CheckReport, IgnoredFinding  # slow to import, and text needs neither
 
     table = CheckReport(
-        recipe=str(examination.loaded.path),
-        findings=tuple(sort_findings(examination.findings)),
-        ignored=tuple(IgnoredFinding(**dict(w.finding), reason=w.reason) for w in examination.ignored),
-        forecast=examination.plan.forecast if examination.plan else None,
+        recipe=str(result.loaded.path),
+        findings=tuple(sort_findings(result.findings)),
+        ignored=tuple(IgnoredFinding(**dict(w.finding), reason=w.reason) for w in result.ignored),
+        forecast=result.plan.forecast if result.plan else None,
     )
     return json.dumps(table.model_dump(mode="json"), indent=2, ensure_ascii=False)
+
+
+def format_github(result: CheckResult, layout: TextLayout, here: Path) -> str:
+    """A command for every finding that counts (ignored ones do not), with paths relative to ``here`` as GitHub wants
+    them, then the summary, which GitHub shows in the log."""
+    place = _relative_path(result.loaded.path, here)
+    lines = [_workflow_command(finding, result, layout, place) for finding in sort_findings(result.findings)]
+    return "\n".join([*lines, format_summary(result, layout)])
+
+
+def _relative_path(path: Path, here: Path) -> str:
+    whole = here / path
+    return PurePath(whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
+
+
+def _workflow_command(finding: Finding, result: CheckResult, layout: TextLayout, place: str) -> str:
+    title = f"lorabake {finding.rule} {format_key(finding, known_recipe(result))}".rstrip()
+    # GitHub puts a command without a line at line 1, and shows a column only beside a line.
+    spot = {"line": finding.line, "col": finding.column if finding.line else None}
+    properties = {"file": place, **spot, "title": title}
+    told = ",".join(
+        f"{name}={_escape_property(layout(str(value)))}" for name, value in properties.items() if value is not None
+    )
+    said = "\n".join((layout(finding.message), layout(finding.fix)))
+    return f"::{GITHUB_LEVELS[finding.severity]} {told}::{_escape_data(said)}"
+
+
+def _escape_data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escape_property(text: str) -> str:
+    return _escape_data(text).replace(":", "%3A").replace(",", "%2C")

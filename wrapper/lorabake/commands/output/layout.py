@@ -1,74 +1,67 @@
-"""What text is laid out on: a language, a width, and the shapes that every room uses (paragraph, table)."""
+"""How text fits a terminal or a pipe: paragraphs, columns, styles, and quantities with their unit."""
 
 from __future__ import annotations
 
-import textwrap
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import click
+from rich.cells import cell_len
 
 from lorabake.util.i18n import ENGLISH, Translator
 
 MAX_PROSE_WIDTH = 100  # longer lines of prose are hard to read
 MIN_PROSE_WIDTH = 40
+MIN_WRAPPED_WIDTH = 12  # of a column, on a terminal that is too narrow
 
 
 @dataclass(frozen=True, slots=True)
 class TextLayout:
-    """``width`` is that of a terminal; None (a pipe, a file) means that every line is as long as it has to be, so that
-    one thing is one line for grep. ``arrow`` stands before what to do."""
+    """``width`` is the terminal's. None (a pipe, a file) means that no line is wrapped, so that grep finds all of it.
+    ``arrow`` marks what to do."""
 
-    speech: Translator = ENGLISH
+    translator: Translator = ENGLISH
     width: int | None = None
     arrow: str = "→"
 
-    def __call__(self, words: str) -> str:
-        """The words in the page's language; a plain ``str`` is somebody else's text, which is made visible."""
-        return self.speech(words)
+    def __call__(self, text: str) -> str:
+        """A message in the reader's language; a plain ``str`` is text of others, which is escaped."""
+        return self.translator(text)
 
     @property
     def columns(self) -> int | None:
         """How wide prose may be."""
         return None if self.width is None else max(MIN_PROSE_WIDTH, min(self.width, MAX_PROSE_WIDTH))
 
-    def paragraph(self, words: str, *, first: str = "", rest: str | None = None) -> list[str]:
-        """The words in the page's language as lines that fit, ``first`` before the first, ``rest`` before the others.
-
-        A name that is longer than a line sticks out; nothing is torn apart.
-        """
-        text = " ".join(self(words).split())
+    def paragraph(self, text: str, *, first: str = "", rest: str | None = None) -> list[str]:
+        """The translated text as lines that fit, ``first`` before the first of them, ``rest`` before the others."""
+        words = " ".join(self(text).split())
         if self.columns is None:
-            return [first + text]
+            return [first + words]
         rest = " " * count_cells(first) if rest is None else rest
         room = max(self.columns - max(count_cells(first), count_cells(rest)), MIN_PROSE_WIDTH // 2)
-        lines = wrap_text(text, room) or [""]
-        return [(rest if number else first) + line for number, line in enumerate(lines)]
+        return [(rest if number else first) + line for number, line in enumerate(wrap_text(words, room))]
 
 
 def wrap_text(text: str, room: int) -> list[str]:
-    """Lines of at most ``room`` columns; a longer word sticks out."""
-    if count_cells(text) == len(text):
-        return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
-    lines: list[str] = []
-    for word in text.split():
-        if lines and count_cells(lines[-1]) + 1 + count_cells(word) <= room:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
+    """Lines of at most ``room`` columns, styles included. A longer word sticks out: a path has to stay in one piece."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(
+        width=room, force_terminal=True, color_system="standard", no_color=False, legacy_windows=False, highlight=False
+    )
+    with console.capture() as captured:
+        for line in Text.from_ansi(text, overflow="ignore").wrap(console, room):
+            line.rstrip()
+            console.print(line, soft_wrap=True)
+    return captured.get().splitlines() or [""]
 
 
 def count_cells(text: str) -> int:
-    """How many columns a text takes on a terminal: Chinese and Japanese signs take two, accents none, colour none."""
-    if text.isascii() and "\x1b" not in text:
-        return len(text)
-    return sum(_count_cell(sign) for sign in click.unstyle(text))
-
-
-def _count_cell(sign: str) -> int:
-    return 0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+    """How many columns a text takes on a terminal: a Chinese character takes two, an accent or a color none."""
+    return cell_len(click.unstyle(text))
 
 
 def pad_text(text: str, width: int, *, right: bool = False) -> str:
@@ -76,14 +69,35 @@ def pad_text(text: str, width: int, *, right: bool = False) -> str:
     return gap + text if right else text + gap
 
 
-def format_table(rows: Sequence[Sequence[str]], numbers: Iterable[int] = (), indent: str = "  ") -> list[str]:
-    """Rows in columns two apart; the columns named in ``numbers`` stand at the right. The first row is the heading."""
+def align_rows(
+    rows: Sequence[Sequence[str]], numbers: Iterable[int] = (), *, limit: int | None = None, room: int | None = None
+) -> list[list[str]]:
+    """The lines of each row, in columns two apart; those named in ``numbers`` are right-aligned.
+
+    A cell may have several lines. One that is wider than ``limit`` sticks out. With ``room`` the last column is
+    wrapped.
+    """
     right = frozenset(numbers)
-    widths = [max(map(count_cells, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(pad_text(cell, widths[at], right=at in right) for at, cell in enumerate(row)).rstrip() for row in rows
+    table = [[cell.split("\n") for cell in row] for row in rows]
+    sizes = [[count_cells(line) for cell in column for line in cell] for column in zip(*table, strict=True)]
+    widths = [max((size for size in column if limit is None or size <= limit), default=0) for column in sizes]
+    if room is not None:
+        left = max(room - sum(width + 2 for width in widths[:-1]), MIN_WRAPPED_WIDTH)
+        for cells in table:
+            cells[-1] = [part for line in cells[-1] for part in wrap_text(line, left)]
+    return [
+        [
+            "  ".join(pad_text(cell, widths[at], right=at in right) for at, cell in enumerate(line)).rstrip()
+            for line in zip_longest(*cells, fillvalue="")
+        ]
+        for cells in table
     ]
-    return [indent + (dim(line) if not number else line) for number, line in enumerate(lines)]
+
+
+def format_table(rows: Sequence[Sequence[str]], numbers: Iterable[int] = (), indent: str = "  ") -> list[str]:
+    """Rows in columns. The first one is the heading."""
+    head, *body = ("\n".join(lines) for lines in align_rows(rows, numbers))
+    return [indent + dim(head), *(indent + line for line in body)]
 
 
 def format_file_size(size: int) -> str:
@@ -93,14 +107,26 @@ def format_file_size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{max(1, round(size / 1e3))} kB"
 
 
+def format_duration(seconds: float | None) -> str:
+    """``42 s``, ``3:05 min``, ``2:03 h``; "-" when it is not known."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
 def style_rule_id(rule: str) -> str:
-    """A rule's id, in the colour of the guide's."""
+    """A rule's id, in the color of the guide's."""
     return click.style(rule, fg="cyan") if rule else ""
 
 
-def bold(words: str) -> str:
-    return click.style(words, bold=True)
+def bold(text: str) -> str:
+    return click.style(text, bold=True)
 
 
-def dim(words: str) -> str:
-    return click.style(words, dim=True)
+def dim(text: str) -> str:
+    return click.style(text, dim=True)

@@ -1,4 +1,4 @@
-"""What ships and what is installed: recipes and trainers, as lists."""
+"""Lists: shipped recipes, installed trainers, and the options in which two commits of sd-scripts differ."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING
 from lorabake.commands.output.layout import TextLayout
 from lorabake.trainer.manifest import shorten_names
 from lorabake.util import resources
-from lorabake_schemas.messages import msg
+from lorabake_schemas.messages import literal, msg
 
 if TYPE_CHECKING:
     from lorabake.trainer.install import Trainer, TrainerStatus
+    from lorabake_schemas.options import DatasetOption
+    from lorabake_schemas.versions import (
+        CommitDifference,
+        DatasetOptionChange,
+        LevelDifference,
+        OptionChange,
+        ScriptDifference,
+    )
 
 ChangedFiles = Mapping[Path, tuple[str, ...]]  # by the trainer's checkout
 
 
-def format_copied_recipe(path: Path, page: TextLayout) -> str:
+def format_copied_recipe(path: Path, layout: TextLayout) -> str:
     """What to do with a recipe that was copied."""
-    return page(
+    return layout(
         msg("wrote {path}; edit the values listed at the top, then run `lorabake check {path}`", path=str(path))
     )
 
@@ -34,10 +42,10 @@ def format_recipe_list(texts: Mapping[str, str], *, as_json: bool = False) -> st
     return "\n".join(f"{name:<{wide}}  {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items())
 
 
-def format_trainer(trainer: Trainer, page: TextLayout) -> str:
+def format_trainer(trainer: Trainer, layout: TextLayout) -> str:
     """An installed trainer in one line."""
     commit = trainer.commit[:12] if trainer.commit else msg("(unknown commit)")
-    return page(
+    return layout(
         msg(
             "sd-scripts {commit}, {lock} packages (torch {torch}): {folder}",
             commit=commit,
@@ -48,12 +56,12 @@ def format_trainer(trainer: Trainer, page: TextLayout) -> str:
     )
 
 
-def format_installed_trainer(trainer: Trainer, page: TextLayout, *, as_json: bool) -> str:
+def format_installed_trainer(trainer: Trainer, layout: TextLayout, *, as_json: bool) -> str:
     """The trainer that is there now."""
-    return json.dumps({"version": 1} | _trainer_json(trainer), indent=2) if as_json else format_trainer(trainer, page)
+    return json.dumps({"version": 1} | _trainer_json(trainer), indent=2) if as_json else format_trainer(trainer, layout)
 
 
-def format_trainer_status(status: TrainerStatus, changed: ChangedFiles, page: TextLayout, *, as_json: bool) -> str:
+def format_trainer_status(status: TrainerStatus, changed: ChangedFiles, layout: TextLayout, *, as_json: bool) -> str:
     """What is installed, for a person or a program; ``changed`` are each trainer's files that were changed."""
     if as_json:
         table = {
@@ -71,22 +79,22 @@ def format_trainer_status(status: TrainerStatus, changed: ChangedFiles, page: Te
     if status.commit != resources.load_pin().commit:
         head = msg("not the pinned commit: {commit} from {url}", url=status.url, commit=status.commit)
         missing = msg("not installed; run `lorabake trainer install --commit {commit}`", commit=status.commit)
-    lines = [page(head)]
+    lines = [layout(head)]
     for trainer in status.installed:
         state = msg("in use:") if trainer == status.trainer else msg("installed:")
-        lines += [f"{page(state)} {format_trainer(trainer, page)}", *_damage_lines(trainer, changed, page)]
+        lines += [f"{layout(state)} {format_trainer(trainer, layout)}", *_damage_lines(trainer, changed, layout)]
     if not status.installed:
-        lines.append(page(missing))
+        lines.append(layout(missing))
     for trainer in status.others:
         state = msg("another commit or Python:")
-        lines += [f"{page(state)} {format_trainer(trainer, page)}", *_damage_lines(trainer, changed, page)]
+        lines += [f"{layout(state)} {format_trainer(trainer, layout)}", *_damage_lines(trainer, changed, layout)]
     return "\n".join(lines)
 
 
-def _damage_lines(trainer: Trainer, changed: ChangedFiles, page: TextLayout) -> list[str]:
+def _damage_lines(trainer: Trainer, changed: ChangedFiles, layout: TextLayout) -> list[str]:
     names = changed.get(trainer.checkout, ())
     hint = msg("  damaged (rebuild it with --repair); changed files: {files}", files=shorten_names(names))
-    return [page(hint)] if names else []
+    return [layout(hint)] if names else []
 
 
 def _changed_json(trainer: Trainer, changed: ChangedFiles) -> dict[str, object]:
@@ -101,3 +109,34 @@ def _trainer_json(trainer: Trainer) -> dict[str, object]:
         "python": str(trainer.python),
         "versions": dict(trainer.versions),
     }
+
+
+def format_commit_diff(found: CommitDifference, layout: TextLayout) -> str:
+    """Options that were added (+), removed (-) or changed (~), by script and by level of the dataset file."""
+    head = msg("changes in sd-scripts options from {commit} to {against}", commit=found.commit, against=found.against)
+    parts = [(literal(script.script), _list_changes(script)) for script in found.scripts]
+    parts += [(msg("dataset file, {level}", level=level.level), _list_changes(level)) for level in found.dataset]
+    lines = [layout(head), *([layout(msg("no changes"))] if found.same else [])]
+    for title, changes in parts:
+        lines += ["", layout(title), *(f"  {layout(change)}" for change in changes)] if changes else []
+    return "\n".join(lines)
+
+
+def _list_changes(part: ScriptDifference | LevelDifference) -> list[str]:
+    changed = [f"~ {each.name}{_describe_change(each)}" for each in part.changed]
+    return [*(f"+ {each.name}" for each in part.added), *(f"- {each.name}" for each in part.removed), *changed]
+
+
+def _describe_change(change: OptionChange | DatasetOptionChange) -> str:
+    """``: default 0.1 -> 0.2``."""
+    from lorabake_schemas.versions import OptionChange
+
+    if isinstance(change, OptionChange):
+        traits = [f"{each.trait} {json.dumps(each.before)} -> {json.dumps(each.after)}" for each in change.changes]
+    else:
+        traits = [f"{_describe_values(change.before)} -> {_describe_values(change.after)}"]
+    return f": {', '.join(traits)}"
+
+
+def _describe_values(option: DatasetOption) -> str:
+    return f"{'|'.join(option.accepts)}{' (required)' if option.required else ''}"

@@ -1,6 +1,6 @@
-"""A training as it shows on the terminal: a bar for people, plain lines for files and pipes.
+"""Progress of scans, hashing and training: a bar or a changing line on a terminal, few plain lines elsewhere.
 
-Display never disturbs training: when the terminal is gone, the words are lost and the run goes on.
+Display never disturbs training: if the terminal is closed, its lines are lost and the run continues.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.commands.output.console import write_to
-from lorabake.commands.output.progress_line import ProgressLine, describe_hashing, show_progress
+from lorabake.commands.output.layout import format_duration
 from lorabake.runs.happenings import (
     BadLoss,
     EmptyDataset,
@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from lorabake.runs.happenings import ProgressEvent
 
     Clock = Callable[[], float]
+    ProgressMessage = Callable[[int, int], Message]
 
 QUIET_SECONDS = 10.0  # plain lines are at least this far apart ...
 QUIET_SHARE = 0.1  # ... and this share of all steps, but not more than
 SILENT_SECONDS = 300.0
+LINE_DELAY_SECONDS = 0.7  # a scan that ends sooner shows nothing
+LINE_UPDATE_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -66,18 +69,6 @@ class StepPace:
         return None if pace is None else pace * max(total - self._last[0], 0)
 
 
-def format_duration(seconds: float | None) -> str:
-    """``42 s``, ``3:05 min``, ``2:03 h``; "-" when it is not known."""
-    if seconds is None:
-        return "-"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
-
-
 def format_speed(seconds_per_step: float | None) -> Message:
     if not seconds_per_step:
         return literal("-")
@@ -88,18 +79,18 @@ def format_speed(seconds_per_step: float | None) -> Message:
 
 @dataclass(slots=True)
 class ProgressState:
-    """What is shown: filled from the events, with our own clock for the pace."""
+    """What is shown: filled from the events, with a clock of ours for the pace."""
 
     planned: int
     clock: Clock
-    speech: Translator = ENGLISH
+    translator: Translator = ENGLISH
     pace: StepPace = field(default_factory=StepPace)
     step: Step | None = None
     epoch: Epoch | None = None
     saved: str | None = None
 
     def take(self, event: ProgressEvent) -> str | None:
-        """Keep an event; the line it deserves of its own, if any, in the language of the view."""
+        """Keep an event, and word the line that it gets, if any."""
         if isinstance(event, Step):
             self.step = event
             self.pace.at(event.number, self.clock())
@@ -108,10 +99,10 @@ class ProgressState:
         elif isinstance(event, Saving):
             self.saved = event.path
         line = describe_event(event, self.planned)
-        return None if line is None else self.speech(line)
+        return None if line is None else self.translator(line)
 
     @property
-    def told(self) -> str:
+    def status(self) -> str:
         """Loss, speed, time left and epoch."""
         total = self.step.total if self.step is not None else self.planned
         loss = self.step.loss_average if self.step is not None else None
@@ -122,7 +113,7 @@ class ProgressState:
             "" if pace is None else msg("{time} left", time=format_duration(self.pace.seconds_left(total))),
             "" if self.epoch is None else msg("epoch {n}/{total}", n=self.epoch.number, total=self.epoch.total),
         )
-        return "  ".join(self.speech(part) for part in parts if part)
+        return "  ".join(self.translator(part) for part in parts if part)
 
 
 def describe_event(event: ProgressEvent, planned: int) -> Message | None:
@@ -164,7 +155,7 @@ def describe_event(event: ProgressEvent, planned: int) -> Message | None:
 
 
 class ProgressDisplay(Protocol):
-    """One way to show a view."""
+    """One way to show the state."""
 
     def line(self, text: str) -> None: ...
 
@@ -174,7 +165,7 @@ class ProgressDisplay(Protocol):
 
 
 class PlainProgress:
-    """Lines, as few as tell how it goes."""
+    """A line now and then."""
 
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream, self._clock = stream, clock
@@ -204,22 +195,22 @@ class PlainProgress:
         if view.step is not None:
             self._shown = (view.step.number, self._clock())
             head = msg("step {n}/{total}", n=view.step.number, total=view.step.total)
-            self.line(f"{view.speech(head)}  {view.told}")
+            self.line(f"{view.translator(head)}  {view.status}")
 
 
 class BarProgress:
     """A bar that stays at the bottom; lines go above it."""
 
-    def __init__(self, stream: TextIO, planned: int, speech: Translator) -> None:
+    def __init__(self, stream: TextIO, planned: int, translator: Translator) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._progress: Progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}", markup=False),
+            TextColumn("{task.fields[status]}", markup=False),
             console=Console(file=stream, highlight=False, markup=False, emoji=False), refresh_per_second=4,
         )  # fmt: skip
-        self._task: TaskID = self._progress.add_task(speech(msg("loading")), total=planned, told="")
+        self._task: TaskID = self._progress.add_task(translator(msg("loading")), total=planned, status="")
         self._progress.start()
 
     def line(self, text: str) -> None:
@@ -228,8 +219,8 @@ class BarProgress:
     def step(self, view: ProgressState) -> None:
         if view.step is not None:
             done, total = view.step.number, view.step.total
-            steps = view.speech(msg("steps"))
-            self._progress.update(self._task, description=steps, completed=done, total=total, told=view.told)
+            steps = view.translator(msg("steps"))
+            self._progress.update(self._task, description=steps, completed=done, total=total, status=view.status)
 
     def close(self, view: ProgressState) -> None:
         del view  # the bar shows it already
@@ -238,7 +229,7 @@ class BarProgress:
 
 @dataclass(slots=True)
 class ShownEvents:
-    """Takes progress events and shows them; one that fails to write says nothing any more."""
+    """Takes progress events and shows them. After a failed write it stays silent."""
 
     display: ProgressDisplay
     view: ProgressState
@@ -250,7 +241,7 @@ class ShownEvents:
         if isinstance(event, LogLine):
             line = clean_log_line(event.text) if self.verbose else None
         elif self.verbose and not isinstance(event, BadLoss):
-            line = None  # the trainer's own words say it already
+            line = None  # the trainer's own output has it already
         if self.broken:
             return
         try:
@@ -265,8 +256,8 @@ class ShownEvents:
 TRANSIENT_PREFIXES = ("installing ", "downloading ")  # lines (in English) of an installation that the next one replaces
 
 
-def line_printer(stream: TextIO, speech: Translator = ENGLISH) -> Callable[[str], None]:
-    """Says one line at a time; on a terminal passing ones replace each other, elsewhere every tenth is enough."""
+def line_printer(stream: TextIO, translator: Translator = ENGLISH) -> Callable[[str], None]:
+    """Prints a line at a time. On a terminal passing ones replace each other, elsewhere every tenth is enough."""
     seen = count(1)
     clear = stream.isatty()
 
@@ -275,9 +266,68 @@ def line_printer(stream: TextIO, speech: Translator = ENGLISH) -> Callable[[str]
         if passing and not clear and next(seen) % 10:
             return
         with suppress(OSError, ValueError):
-            write_to(stream, f"{speech(line)}{'' if passing and clear else chr(10)}", clear=clear)
+            write_to(stream, f"{translator(line)}{'' if passing and clear else chr(10)}", clear=clear)
 
     return out
+
+
+def describe_scan(done: int, total: int) -> Message:
+    """In pictures."""
+    return msg("scanning images: {done} of {total}", done=done, total=total)
+
+
+def describe_hashing(done: int, total: int) -> Message:
+    """In bytes, in the unit that suits all of them."""
+    if total < 1_000_000_000:
+        return msg("hashing: {done:.0f} of {total:.0f} MB", done=done / 1_000_000, total=total / 1_000_000)
+    return msg("hashing: {done:.1f} of {total:.1f} GB", done=done / 1_000_000_000, total=total / 1_000_000_000)
+
+
+class ProgressLine:
+    """One changing line, called with (done, all); ``hashing`` shows bytes on the same line."""
+
+    def __init__(
+        self, stream: TextIO, translator: Translator, describe: ProgressMessage, clock: Callable[[], float]
+    ) -> None:
+        self._stream, self._translator, self._describe, self._clock = stream, translator, describe, clock
+        self._due, self._shown = clock() + LINE_DELAY_SECONDS, False
+
+    def __call__(self, done: int, total: int) -> None:
+        self._show(self._describe, done, total)
+
+    def hashing(self, done: int, total: int) -> None:
+        self._show(describe_hashing, done, total)
+
+    def _show(self, describe: ProgressMessage, done: int, total: int) -> None:
+        if self._clock() >= self._due:
+            self._due, self._shown = self._clock() + LINE_UPDATE_SECONDS, True
+            self._write(self._translator(describe(done, total)))
+
+    def close(self) -> None:
+        if self._shown:
+            self._write("")
+
+    def _write(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            write_to(self._stream, line, clear=True)
+
+
+@contextmanager
+def show_progress(
+    stream: TextIO,
+    translator: Translator = ENGLISH,
+    describe: ProgressMessage = describe_scan,
+    clock: Clock = time.monotonic,
+) -> Generator[ProgressLine | None]:
+    """A line of progress on a terminal if it takes a while; None elsewhere. The line is cleared at the end."""
+    if not stream.isatty():
+        yield None
+        return
+    line = ProgressLine(stream, translator, describe, clock)
+    try:
+        yield line
+    finally:
+        line.close()
 
 
 @contextmanager
@@ -287,11 +337,13 @@ def watch_progress(
     *,
     verbose: bool = False,
     clock: Clock = time.monotonic,
-    speech: Translator = ENGLISH,
+    translator: Translator = ENGLISH,
 ) -> Generator[ShownEvents]:
     """A watcher for launch() that shows a run of ``planned`` steps on ``stream``, with a bar if that is a terminal."""
-    display: ProgressDisplay = BarProgress(stream, planned, speech) if stream.isatty() else PlainProgress(stream, clock)
-    view = ProgressState(planned, clock, speech)
+    display: ProgressDisplay = (
+        BarProgress(stream, planned, translator) if stream.isatty() else PlainProgress(stream, clock)
+    )
+    view = ProgressState(planned, clock, translator)
     try:
         yield ShownEvents(display, view, verbose)
     finally:
@@ -304,14 +356,14 @@ class TerminalDisplay:
     """What a job shows on ``stream`` (jobs.display.Display); ``verbose`` adds the trainer's own lines."""
 
     stream: TextIO
-    speech: Translator = ENGLISH
+    translator: Translator = ENGLISH
     verbose: bool = False
 
     def scanning(self) -> AbstractContextManager[ProgressLine | None]:
-        return show_progress(self.stream, self.speech)
+        return show_progress(self.stream, self.translator)
 
     def hashing(self) -> AbstractContextManager[ProgressLine | None]:
-        return show_progress(self.stream, self.speech, describe_hashing)
+        return show_progress(self.stream, self.translator, describe_hashing)
 
     def training(self, steps: int) -> AbstractContextManager[ShownEvents]:
-        return watch_progress(self.stream, steps, verbose=self.verbose, speech=self.speech)
+        return watch_progress(self.stream, steps, verbose=self.verbose, translator=self.translator)

@@ -1,4 +1,4 @@
-"""Runs: the command of a dry run, how a run ended, which files were written."""
+"""Runs: the command of a dry run, how a run ended, from where it is resumed, which files were written."""
 
 from __future__ import annotations
 
@@ -18,46 +18,48 @@ from lorabake_schemas.messages import Message, clean_log_line, msg
 from lorabake_schemas.record import Outcome, OutputFile, Record
 
 if TYPE_CHECKING:
+    from lorabake.jobs.resume.prepare import PreparedResume
     from lorabake.jobs.run import PreparedRun
+    from lorabake.runs.index import FoundRun
 
 LAST_LOG_LINES = 12
 
 
-def format_written_files(paths: Sequence[Path], page: TextLayout, *, as_json: bool) -> str:
+def format_written_files(paths: Sequence[Path], layout: TextLayout, *, as_json: bool) -> str:
     """The files that were written, one a line."""
     if as_json:
         return json.dumps({"version": 1, "written": [str(path) for path in paths]}, indent=2)
-    return "\n".join(page(msg("wrote {path}", path=str(path))) for path in paths)
+    return "\n".join(layout(msg("wrote {path}", path=str(path))) for path in paths)
 
 
-def format_dry_run(prepared: PreparedRun, command: Sequence[str], page: TextLayout, *, as_json: bool) -> str:
+def format_dry_run(prepared: PreparedRun, command: Sequence[str], layout: TextLayout, *, as_json: bool) -> str:
     """The plan and the command that would be run, as a shell takes it."""
     _, plan = prepared.examination.planned()
     if as_json:
         table = {"version": 1, "plan": plan.model_dump(mode="json"), "cwd": str(prepared.root)}
         return json.dumps(table | {"argv": list(command)}, indent=2)
-    where = bold(page(msg("would run in {folder}", folder=str(prepared.root))))
-    line = f"  {page(shlex.join(command))}"
-    return "\n".join([format_plan(plan, page), "", where, line, page(msg("nothing was written or started"))])
+    where = bold(layout(msg("would run in {folder}", folder=str(prepared.root))))
+    line = f"  {layout(shlex.join(command))}"
+    return "\n".join([format_plan(plan, layout), "", where, line, layout(msg("nothing was written or started"))])
 
 
-def format_run_outcome(record: Record, root: Path, page: TextLayout) -> str:
+def format_run_outcome(record: Record, root: Path, layout: TextLayout) -> str:
     """How a run ended, what it left, and the trainer's last words when it failed."""
     outcome = record.outcome
     if outcome is None:
-        return f"{page(record.name)}: {record.status}"
+        return f"{layout(record.name)}: {record.status}"
     root = root if outcome.moved_to is None else Path(outcome.moved_to)
-    lines = [_outcome_line(record, outcome, page)]
+    lines = [_outcome_line(record, outcome, layout)]
     if record.status != "finished":
         lines += [f"  {clean_log_line(line)}" for line in outcome.last_words[-LAST_LOG_LINES:]]
-        lines += [f"  {page(said)}" for said in (outcome.hint, resume_command_hint(record, root)) if said]
-    lines += ["  " + page(msg("note: {remark}", remark=remark)) for remark in outcome.remarks]
+        lines += [f"  {layout(said)}" for said in (outcome.hint, resume_command_hint(record, root)) if said]
+    lines += ["  " + layout(msg("note: {remark}", remark=remark)) for remark in outcome.remarks]
     lines += [
-        f"  {page(_describe_output(file, root))}" for file in outcome.outputs if not _is_in_state_folder(file.name)
+        f"  {layout(_describe_output(file, root))}" for file in outcome.outputs if not _is_in_state_folder(file.name)
     ]
     if outcome.code == DELETED:
         return "\n".join(lines)
-    lines.append("  " + page(msg("run folder: {folder}", folder=str(root))))
+    lines.append("  " + layout(msg("run folder: {folder}", folder=str(root))))
     return "\n".join(lines)
 
 
@@ -69,12 +71,44 @@ def _describe_output(file: OutputFile, root: Path) -> Message:
     return msg("{path} ({size}): not usable ({why})", path=path, size=size, why=file.incomplete)
 
 
-def _outcome_line(record: Record, outcome: Outcome, page: TextLayout) -> str:
+def _outcome_line(record: Record, outcome: Outcome, layout: TextLayout) -> str:
     words = {"finished": (msg("done:"), "green"), "inputs-changed": (msg("finished, but inputs changed:"), "yellow")}
     word, color = words.get(record.status, (msg("failed:"), "red"))
-    return f"{click.style(page(word), fg=color, bold=True)} {page(outcome.message)}"
+    return f"{click.style(layout(word), fg=color, bold=True)} {layout(outcome.message)}"
 
 
 def _is_in_state_folder(name: str) -> bool:
     """Whether an output lies in a folder with the state of a training, of which there are many files."""
     return any(part.endswith("-state") for part in Path(name).parent.parts)
+
+
+def format_already_finished(found: FoundRun, layout: TextLayout, *, as_json: bool) -> str:
+    """A run that needs no resuming."""
+    record = found.record
+    if as_json:
+        return record.model_dump_json(indent=2)
+    return layout(msg("{run} is finished; all {n} steps were trained", run=found.root, n=record.planned_steps))
+
+
+def format_resume(ready: PreparedResume, argv: Sequence[str], layout: TextLayout, *, as_json: bool) -> str:
+    """The state, those that are further but no use, and the command as a shell takes it."""
+    from lorabake.jobs.resume.prepare import describe_resume
+
+    way = ready.way
+    if as_json:
+        told = {
+            "version": 1,
+            "run": str(ready.found.root),
+            "state": way.state.path.relative_to(ready.found.root).as_posix() if way else None,
+            "from_step": way.how.step if way else ready.found.record.planned_steps,
+            "planned_steps": ready.found.record.planned_steps,
+            "trained_again": ready.again,
+            "not_used": [{"state": place, "why": why} for place, why in ready.passed],
+            "cwd": str(ready.found.root),
+            "argv": list(argv),
+        }
+        return json.dumps(told, indent=2)
+    lines = [layout(line) for line in describe_resume(ready)]
+    return "\n".join(
+        [*lines, *([f"  {layout(shlex.join(argv))}"] if argv else []), layout(msg("nothing was written or started"))]
+    )
