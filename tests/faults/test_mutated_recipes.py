@@ -27,7 +27,7 @@ from lorabake.commands.output.findings import format_check_result
 from lorabake.commands.output.layout import TextLayout
 from lorabake.commands.output.plan import format_plan_page, plan_to_json
 from lorabake.errors import RecipeError
-from lorabake.jobs.run_files import compile_for_run
+from lorabake.jobs.run_files import build_run_files
 from lorabake.planning.compile import SAFE_TEXT
 from lorabake.recipe.load import load_recipe
 from lorabake.recipe.validation import list_all_keys
@@ -322,8 +322,8 @@ def whole_way(path: Path, content: bytes, dice: random.Random) -> str:
         return "errors"
     format_plan_page(examined, page)
     plan_to_json(examined)
-    compiled = compile_for_run(examined, path.parent / "runs" / "x-001")
-    assert_read_back(examined.plan, compiled.train, compiled.dataset)
+    compiled = build_run_files(examined, path.parent / "runs" / "x-001").fill_folder()
+    assert_read_back(examined.plan, compiled["train.toml"], compiled["dataset.toml"])
     return "compiled"
 
 

@@ -225,10 +225,10 @@ def compiled(folder: Path, recipe: Recipe, block: DatasetBlock, folders: tuple[F
         tuple(each for is_reg, each in facts if not is_reg), tuple(each for is_reg, each in facts if is_reg)
     )
     plan = resolve_plan(recipe, BaseFacts(kind="file", family="sd15"), data, MACHINE, AttentionProbe.without_gpu())
-    made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options(), {})
+    made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options()).fill({})
     file = folder / "dataset.toml"
-    file.write_bytes(made.dataset)
-    options = READ | tomllib.loads(made.train.decode()) | {"num_processes": plan.launch.num_processes}
+    file.write_bytes(made["dataset.toml"])
+    options = READ | tomllib.loads(made["train.toml"].decode()) | {"num_processes": plan.launch.num_processes}
     ours = replace(block, subsets=tuple(block.subsets[at] for at in order))
     return Case(file, (ours,), (tuple(folders[at] for at in order),), plan.forecast, options, compiled=True)
 

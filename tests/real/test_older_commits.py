@@ -13,7 +13,7 @@ import pytest
 
 from lorabake.analysis.check import check_recipe
 from lorabake.errors import UnreachableError
-from lorabake.jobs.run_files import compile_for_run
+from lorabake.jobs.run_files import build_run_files
 from lorabake.trainer import install as trainers
 from lorabake.trainer import options, store
 from lorabake.trainer.build import BuildEnv
@@ -90,7 +90,7 @@ def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path
     recipe.write_text(f"{recipe.read_text(encoding='utf-8')}\n{mended}", encoding="utf-8")
     accepted = check_recipe(recipe, CPU, snapshot=old)
     assert accepted.errors == ()
-    written = tomllib.loads(compile_for_run(accepted, tmp_path / "run").train.decode())
+    written = tomllib.loads(build_run_files(accepted, tmp_path / "run").fill_folder()["train.toml"].decode())
     assert len(written) >= 20
     assert written.keys() <= {option.name for option in old.train_network}
 
@@ -132,7 +132,7 @@ def test_an_older_release_installed_beside_the_pin(
     examination = check_recipe(project(tmp_path), CPU, snapshot=found)
     assert examination.errors == ()
     assert any("has no option metadata_trigger_phrase" in finding.message for finding in examination.findings)
-    written = tomllib.loads(compile_for_run(examination, tmp_path / "run").train.decode())
+    written = tomllib.loads(build_run_files(examination, tmp_path / "run").fill_folder()["train.toml"].decode())
     assert "metadata_trigger_phrase" not in written
     assert written.keys() <= {option.name for option in found.train_network}
     shutil.rmtree(older.checkout.parent)

@@ -12,7 +12,7 @@ import pytest
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.analysis.compat import COMMAND_FLAGS, fit_plan_to_commit
 from lorabake.errors import RecipeError
-from lorabake.jobs.run_files import compile_for_run, write_compiled
+from lorabake.jobs.run_files import build_run_files, write_compiled
 from lorabake.planning.compile import compile_plan
 from lorabake.util import resources
 from lorabake_schemas.findings import Finding
@@ -174,10 +174,10 @@ def test_an_option_that_only_the_other_commit_has(tmp_path: Path) -> None:
     at = snapshot().model_copy(update={"train_network": (*PIN.train_network, new)})
     examination = check_recipe(path, CPU, snapshot=at)
     assert examination.errors == ()
-    assert b"future_loss = 0.5" in compile_for_run(examination, tmp_path / "run").train
+    assert b"future_loss = 0.5" in build_run_files(examination, tmp_path / "run").fill_folder()["train.toml"]
     _, plan = examination.planned()
     with pytest.raises(ValueError, match="future_loss: not an option"):
-        compile_plan(plan, PIN.of(plan.script), PIN.dataset, {})
+        compile_plan(plan, PIN.of(plan.script), PIN.dataset)
 
 
 def test_what_is_left_out_is_compiled_without(tmp_path: Path) -> None:

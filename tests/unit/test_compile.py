@@ -19,7 +19,7 @@ import toml
 
 from lorabake.analysis.check import ATTENTION_NOT_PROBED
 from lorabake.errors import RecipeError
-from lorabake.planning.compile import FILE_HEADER, PATH_OPTIONS, CompiledFiles, compile_plan, to_toml
+from lorabake.planning.compile import FILE_HEADER, PATH_OPTIONS, compile_plan, to_toml
 from lorabake.util import resources
 from lorabake_schemas.compiled import UnknownOptionError
 from lorabake_schemas.machine import MachineFacts
@@ -30,10 +30,9 @@ from situations import CPU, GPU, XFORMERS, concept, dataset, folder, pictures_fo
 GOLDEN = Path(__file__).with_name("golden")
 
 
-def compiled(plan: Plan, spelling: dict[str, str] | None = None) -> CompiledFiles:
-    return compile_plan(
-        plan, resources.load_script_options(plan.script), resources.load_dataset_options(), spelling or {}
-    )
+def compiled(plan: Plan, spelling: dict[str, str] | None = None) -> dict[str, bytes]:
+    made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options())
+    return made.fill(spelling or {})
 
 
 def read(content: bytes) -> dict[str, Any]:
@@ -82,7 +81,7 @@ CASES: dict[str, tuple[Recipe, MachineFacts]] = {
 }
 
 
-def made(name: str) -> CompiledFiles:
+def made(name: str) -> dict[str, bytes]:
     of, machine = CASES[name]
     plan = plan_of(
         of, pictures_for(of, 24), machine=machine, attention=XFORMERS if machine is GPU else ATTENTION_NOT_PROBED
@@ -94,8 +93,8 @@ def made(name: str) -> CompiledFiles:
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name: str) -> None:
     files = made(name)
-    assert files.train.decode() == (GOLDEN / f"{name}.train.toml").read_bytes().decode()
-    assert files.dataset.decode() == (GOLDEN / f"{name}.dataset.toml").read_bytes().decode()
+    assert files["train.toml"].decode() == (GOLDEN / f"{name}.train.toml").read_bytes().decode()
+    assert files["dataset.toml"].decode() == (GOLDEN / f"{name}.dataset.toml").read_bytes().decode()
 
 
 def test_every_golden_file_belongs_to_a_case() -> None:
@@ -108,22 +107,22 @@ def test_both_readers_read_the_same_and_what_was_planned(name: str) -> None:
     of, machine = CASES[name]
     plan = plan_of(of, pictures_for(of, 24), machine=machine, attention=XFORMERS)
     files = compiled(plan)
-    for content in (files.train, files.dataset):
+    for content in (files["train.toml"], files["dataset.toml"]):
         assert repr(read(content)) == repr(tomllib.loads(content.decode()))
     wanted = {s.option: list(s.value) if isinstance(s.value, tuple) else s.value for s in plan.train}
-    assert repr(read(files.train)) == repr(wanted)
-    block = read(files.dataset)["datasets"]
+    assert repr(read(files["train.toml"])) == repr(wanted)
+    block = read(files["dataset.toml"])["datasets"]
     assert len(block) == 1
     assert len(block[0]["subsets"]) == len(plan.subsets)
 
 
 def test_prompts_are_lines() -> None:
-    assert made("sd15-prodigy-cpu").prompts == b"hmbrgrlora, food --w 256 --h 256\n"
-    assert made("dylora").prompts == b""
+    assert made("sd15-prodigy-cpu")["prompts.txt"] == b"hmbrgrlora, food --w 256 --h 256\n"
+    assert "prompts.txt" not in made("dylora")
 
 
 def test_the_header_says_what_to_edit() -> None:
-    assert made("dylora").train.decode().startswith(FILE_HEADER)
+    assert made("dylora")["train.toml"].decode().startswith(FILE_HEADER)
     assert all(line.startswith("#") for line in FILE_HEADER.splitlines())
 
 
@@ -142,7 +141,7 @@ def test_the_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path[:0] = sys.argv[2:]; import test_compile as t, hashlib;"
         "m = [t.made(name) for name in sorted(t.CASES)];"
-        "sys.stdout.write(hashlib.sha256(b''.join(c.train + c.dataset + c.prompts for c in m)).hexdigest())"
+        "sys.stdout.write(hashlib.sha256(b''.join(b''.join(c.values()) for c in m)).hexdigest())"
     )
     answers: set[str] = set()
     for seed, home in (("0", tmp_path / "a"), ("12345", tmp_path / "b")):
@@ -180,7 +179,7 @@ def test_nasty_strings_survive(text: str) -> None:
         kohya={"base_weights": [text, "b"]},
     )
     files = compiled(plan_of(of, dataset(folder(text))))
-    train, block = read(files.train), read(files.dataset)["datasets"][0]["subsets"][0]
+    train, block = read(files["train.toml"]), read(files["dataset.toml"])["datasets"][0]["subsets"][0]
     assert [train["pretrained_model_name_or_path"], train["vae"], train["metadata_author"]] == [text] * 3
     assert train["base_weights"] == [text, "b"]
     assert [block["image_dir"], block["caption_prefix"], block["caption_suffix"]] == [text] * 3
@@ -210,10 +209,10 @@ def test_what_sd_scripts_reader_loses_is_the_recipes_fault(text: str) -> None:
 
 
 def test_numbers_keep_their_kind() -> None:
-    train = read(compiled(plan_of(recipe(network={"network_alpha": 4}, train={"lr_warmup_steps": 100}))).train)
+    train = read(compiled(plan_of(recipe(network={"network_alpha": 4}, train={"lr_warmup_steps": 100})))["train.toml"])
     assert repr(train["network_alpha"]) == "4.0"
     assert repr(train["lr_warmup_steps"]) == "100"
-    tiny = read(compiled(plan_of(recipe(train={"optimizer": "AdamW", "unet_lr": 1e-7}))).train)
+    tiny = read(compiled(plan_of(recipe(train={"optimizer": "AdamW", "unet_lr": 1e-7})))["train.toml"])
     assert repr(tiny["unet_lr"]) == "1e-07"
 
 
@@ -232,7 +231,7 @@ def test_paths_are_spelled_for_the_run_folder() -> None:
     spelling = {
         name: f"../../{name}" for name in ("base.safetensors", "v.pt", "w.safetensors", "one", "state", "c.toml")
     }
-    train = read(compiled(plan_of(of), spelling).train)
+    train = read(compiled(plan_of(of), spelling)["train.toml"])
     assert [train[name] for name in ("pretrained_model_name_or_path", "vae", "network_weights")] == [
         "../../base.safetensors", "../../v.pt", "../../w.safetensors",
     ]  # fmt: skip
@@ -241,7 +240,7 @@ def test_paths_are_spelled_for_the_run_folder() -> None:
 
 
 def test_a_name_equal_to_a_path_stays_a_name() -> None:
-    train = read(compiled(plan_of(recipe(metadata={"title": "pics"})), {"pics": "../../pics"}).train)
+    train = read(compiled(plan_of(recipe(metadata={"title": "pics"})), {"pics": "../../pics"})["train.toml"])
     assert train["metadata_title"] == "pics"
 
 
@@ -256,14 +255,13 @@ def test_an_option_of_the_other_script_is_refused() -> None:
     of = recipe(kohya={"cache_text_encoder_outputs": True})
     with pytest.raises(UnknownOptionError):
         compiled(plan_of(of))
-    assert (
-        b"cache_text_encoder_outputs = true" in compiled(plan_of(recipe(base={"family": "sdxl"}, kohya=of.kohya))).train
-    )
+    files = compiled(plan_of(recipe(base={"family": "sdxl"}, kohya=of.kohya)))
+    assert b"cache_text_encoder_outputs = true" in files["train.toml"]
 
 
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for case in CASES:
         written = made(case)
-        (GOLDEN / f"{case}.train.toml").write_bytes(written.train)
-        (GOLDEN / f"{case}.dataset.toml").write_bytes(written.dataset)
+        (GOLDEN / f"{case}.train.toml").write_bytes(written["train.toml"])
+        (GOLDEN / f"{case}.dataset.toml").write_bytes(written["dataset.toml"])

@@ -27,9 +27,9 @@ def planned(recipe: Path, machine: MachineFacts = GPU) -> Plan:
 def has_run(folder: Path, plan: Plan, machine: MachineFacts, seconds: float) -> None:
     """A finished run of this plan, with as many seconds for each of its steps."""
     folder.mkdir(parents=True)
-    made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options(), {})
-    (folder / "train.toml").write_bytes(made.train)
-    (folder / "dataset.toml").write_bytes(made.dataset)
+    made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options())
+    for name, data in made.fill({}).items():
+        (folder / name).write_bytes(data)
     start = datetime(2026, 1, 31, tzinfo=UTC)
     lines = [
         {"time": (start + timedelta(seconds=at * seconds)).isoformat(), "event": "step", "step": at + 1}

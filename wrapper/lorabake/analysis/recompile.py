@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from lorabake.errors import LorabakeError
-from lorabake.planning.compile import CompiledFiles, compile_plan
+from lorabake.planning.compile import DATASET_FILE, TRAIN_FILE, CompiledPlan, compile_plan
 from lorabake.planning.digest import compute_run_digest, placeholder_paths
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths
 from lorabake.runs.command import ACCELERATE_FILE
@@ -33,16 +33,15 @@ if TYPE_CHECKING:
     from lorabake_schemas.plan import Plan
     from lorabake_schemas.record import Record
 
-TRAIN, DATASET = "train.toml", "dataset.toml"
-
 
 @dataclass(frozen=True, slots=True)
 class Recompiled:
     """``texts`` are the recipe and the compiled files as they were, by name, each with the digest that the record
-    holds; ``paths`` are the recipe's paths in their order, None where the compiled files were not arrived at."""
+    has; ``compiled`` is None where they could not be compiled again; ``paths`` are the recipe's, in its order."""
 
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
-    paths: tuple[str, ...] | None = None
+    compiled: CompiledPlan | None = None
+    paths: tuple[str, ...] = ()
 
 
 def recompile_run(record: Record, plan: Plan | None) -> Recompiled:
@@ -53,10 +52,13 @@ def recompile_run(record: Record, plan: Plan | None) -> Recompiled:
     recipe, texts = _parse_recipe(text), {record.recipe.name: text}
     if recipe is None or plan is None:
         return Recompiled(texts)
-    for spelling in _iter_spellings(record, recipe):
-        made = _try_compile(plan, spelling)
-        if made is not None and _matches_record(made, record):
-            return Recompiled(texts | {TRAIN: made.train.decode(), DATASET: made.dataset.decode()}, tuple(spelling))
+    with suppress(LorabakeError, ValueError, LookupError):  # such as a plan for another commit of sd-scripts
+        compiled = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options())
+        for paths in _iter_possible_paths(record, recipe):
+            files = {name: data for name, data in compiled.fill(paths).items() if name in {TRAIN_FILE, DATASET_FILE}}
+            if all(digest_bytes(data, name) in record.compiled for name, data in files.items()):
+                texts |= {name: data.decode() for name, data in files.items()}
+                return Recompiled(texts, compiled, tuple(paths))
     return Recompiled(texts)
 
 
@@ -67,10 +69,10 @@ def _parse_recipe(text: str) -> Recipe | None:
         return None
 
 
-def _iter_spellings(record: Record, recipe: Recipe) -> Iterator[dict[str, str]]:
-    """How the recipe's paths may have been spelled (reading/paths.spellings).
+def _iter_possible_paths(record: Record, recipe: Recipe) -> Iterator[dict[str, str]]:
+    """How the run folder may have seen the recipe's paths (recipe.paths.resolve_run_paths).
 
-    A model's name may have been that of the hub, which is not spelled at all: where no hash tells, both are tried.
+    A model's name may have been that of the hub, which is no path: where no hash shows which, both are tried.
     """
     folder = dirname(record.recipe_place or "")
     known = {each.name: each.place for each in record.inputs if each.kind != "hub" and each.role != "tokenizer"}
@@ -84,33 +86,16 @@ def _spell_path(path: str, folder: str) -> str:
     return PurePath(path).as_posix() if PurePath(path).is_absolute() else normpath(join(folder, path))
 
 
-def _try_compile(plan: Plan, spelling: Mapping[str, str]) -> CompiledFiles | None:
-    """None when it cannot be compiled (any more), such as for another commit of sd-scripts."""
-    with suppress(LorabakeError, ValueError, LookupError):
-        return compile_plan(
-            plan, resources.load_script_options(plan.script), resources.load_dataset_options(), spelling
-        )
-    return None
-
-
-def _matches_record(made: CompiledFiles, record: Record) -> bool:
-    return digest_bytes(made.train, TRAIN) in record.compiled and digest_bytes(made.dataset, DATASET) in record.compiled
-
-
-def changed_digest(
-    folder: RunPaths, record: Record, plan: Plan | None, paths: tuple[str, ...] | None
-) -> tuple[VerifyDifference, ...]:
+def changed_digest(folder: RunPaths, record: Record, plan: Plan, was: Recompiled) -> tuple[VerifyDifference, ...]:
     """Whether the run's digest still follows from what the record says.
 
     Not asked where the plan does not lead to the compiled files, or where one of those is not as it was: these are
     differences of their own.
     """
-    if record.digest is None or plan is None or paths is None:
+    others = dict(_iter_other_files(folder, record))
+    if record.digest is None or was.compiled is None or None in others.values():
         return ()
-    made, others = _try_compile(plan, placeholder_paths(record.inputs, paths)), dict(_iter_other_files(folder, record))
-    if made is None or None in others.values():
-        return ()
-    files = {TRAIN: made.train, DATASET: made.dataset}
+    files = was.compiled.fill(placeholder_paths(record.inputs, was.paths))
     files |= {name: data for name, data in others.items() if data is not None}
     now = compute_run_digest(files, record.inputs, record.trainer, plan.launch)
     if now == record.digest:
@@ -122,7 +107,7 @@ def changed_digest(
 def _iter_other_files(folder: RunPaths, record: Record) -> Iterator[tuple[str, bytes | None]]:
     """The ready files that hold no path: prompts and presets. None for one that is not as the record has it."""
     for file in record.compiled:
-        if file.name not in {TRAIN, DATASET, ACCELERATE_FILE}:
+        if file.name not in {TRAIN_FILE, DATASET_FILE, ACCELERATE_FILE}:
             data: bytes | None = None
             with suppress(OSError):
                 data = read_bytes(folder.root / file.name, within=folder.root)

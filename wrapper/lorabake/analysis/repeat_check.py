@@ -63,7 +63,7 @@ def benign_changes(then: Record, request: LaunchRequest) -> tuple[Message, ...]:
         return ()
     fetched = [each for each in then.inputs if _was_fetched_since(each, now.get(_input_key(each)))]
     as_then = tuple(each if each.role == "caches" or each in fetched else now[_input_key(each)] for each in then.inputs)
-    if compute_run_digest(made_from.spelled, as_then, request.trainer, request.plan.launch) != then.digest:
+    if compute_run_digest(made_from.files, as_then, request.trainer, request.plan.launch) != then.digest:
         return ()
     found = [
         msg(

@@ -129,11 +129,9 @@ def _compare_run_files(paths: RunPaths, record: Record, fingerprints: FileHasher
             else ()
         )
     found += evidence.changed_command(paths, record)
-    if record.plan_file is not None and now[record.plan_file.name] == record.plan_file:
-        found += changed_digest(paths, record, plan, was.paths)
-        found += (
-            (*evidence.changed_record(record, plan), *evidence.changed_launch(record, plan)) if plan is not None else ()
-        )
+    if plan is not None and record.plan_file is not None and now[record.plan_file.name] == record.plan_file:
+        found += changed_digest(paths, record, plan, was)
+        found += (*evidence.changed_record(record, plan), *evidence.changed_launch(record, plan))
     return Drift(tuple(found), compared=_count_files([file for _, file in every]))
 
 

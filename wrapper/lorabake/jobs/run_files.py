@@ -3,40 +3,60 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from lorabake.analysis.check import CheckResult
 from lorabake.errors import LorabakeError, MachineError
-from lorabake.planning.compile import CompiledFiles, compile_plan
+from lorabake.planning.compile import CompiledPlan, compile_plan
+from lorabake.planning.digest import placeholder_paths
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
 from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.util import resources
 from lorabake.util.files import disk_error, read_bytes, reason
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.record import InputDigest
 
 
-def build_run_files(
-    examination: CheckResult, root: Path, spelling: Mapping[str, str] | None = None
-) -> dict[str, bytes]:
-    """Every file that the recipe and its compilation give to a run folder, by name.
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What a recipe gives to a run folder, compiled once. ``paths`` are the recipe's as the run folder sees them,
+    ``others`` the files without any path, by name."""
 
-    ``spelling`` says how each path of the recipe is written, by default as seen from ``root``.
-    """
+    recipe: bytes
+    compiled: CompiledPlan
+    paths: Mapping[str, str]
+    others: Mapping[str, bytes]
+
+    def fill_folder(self) -> dict[str, bytes]:
+        """Every file of the run folder by name."""
+        return {"recipe.toml": self.recipe, **self.compiled.fill(self.paths), **self.others}
+
+    def fill_placeholders(self, inputs: Sequence[InputDigest]) -> dict[str, bytes]:
+        """The files that the run's digest is made of: the recipe's settings count, not its text."""
+        return {**self.compiled.fill(placeholder_paths(inputs, tuple(self.paths))), **self.others}
+
+
+def build_run_files(examination: CheckResult, root: Path) -> RunFiles:
+    """The files of a run in ``root``."""
     recipe, plan = examination.planned()
-    compiled = compile_for_run(examination, root, spelling)
-    files = {"recipe.toml": examination.loaded.content, "train.toml": compiled.train, "dataset.toml": compiled.dataset}
-    if compiled.prompts:
-        files["prompts.txt"] = compiled.prompts
+    folder, snapshot = examination.loaded.folder, examination.snapshot
+    others = dict[str, bytes]()
     if plan.launch.deterministic:
-        files[DETERMINISTIC_FILE] = resources.trainer_script_text(DETERMINISTIC_FILE).encode()
+        others[DETERMINISTIC_FILE] = resources.trainer_script_text(DETERMINISTIC_FILE).encode()
     if plan.shipped_preset:
-        files[plan.shipped_preset] = resources.read_vendor_text(plan.shipped_preset).encode()
+        others[plan.shipped_preset] = resources.read_vendor_text(plan.shipped_preset).encode()
     if plan.own_preset:
-        files[Path(plan.own_preset).name] = _read_preset(examination.loaded.folder / plan.own_preset, recipe)
-    return files
+        others[Path(plan.own_preset).name] = _read_preset(folder / plan.own_preset, recipe)
+    return RunFiles(
+        examination.loaded.content,
+        compile_plan(plan, snapshot.of(plan.script), snapshot.dataset),
+        resolve_run_paths(list_recipe_paths(recipe), folder, root, list_hub_ids(recipe)),
+        others,
+    )
 
 
 def _read_preset(path: Path, recipe: Recipe) -> bytes:
@@ -49,18 +69,10 @@ def _read_preset(path: Path, recipe: Recipe) -> bytes:
         ) from error
 
 
-def compile_for_run(examination: CheckResult, root: Path, spelling: Mapping[str, str] | None = None) -> CompiledFiles:
-    """The compiled files of a run in ``root``."""
-    recipe, plan = examination.planned()
-    if spelling is None:
-        spelling = resolve_run_paths(list_recipe_paths(recipe), examination.loaded.folder, root, list_hub_ids(recipe))
-    return compile_plan(plan, examination.snapshot.of(plan.script), examination.snapshot.dataset, spelling)
-
-
 def write_compiled(examination: CheckResult, folder: Path) -> tuple[Path, ...]:
     """The files of a run without the run, in a new or empty folder. Raises MachineError when something is in it, or
     when it cannot be written; then nothing of ours stays."""
-    files = build_run_files(examination, folder)
+    files = build_run_files(examination, folder).fill_folder()
     del files["recipe.toml"]
     there = folder.is_dir()
     try:

@@ -10,9 +10,9 @@ from lorabake.analysis.check import CheckResult
 from lorabake.errors import MachineError
 from lorabake.inputs.hub import can_run_offline
 from lorabake.inputs.manifest import ManifestSpec
-from lorabake.jobs.run_files import build_run_files
-from lorabake.planning.digest import compute_run_digest, placeholder_paths
-from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
+from lorabake.jobs.run_files import RunFiles, build_run_files
+from lorabake.planning.digest import compute_run_digest
+from lorabake.recipe.paths import resolve_run_paths
 from lorabake.runs.command import planned_argv, rehearsal_argv, trainer_env
 from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.trainer.environment import TrainerContents
@@ -36,8 +36,8 @@ def training_request(
     """A real run. Raises MachineError when something that it is made from cannot be read."""
     recipe, plan = examination.planned()
     _ensure_readable(inputs)
-    who = trainer_record(trainer, contents)
-    made_from = compute_provenance(examination, root, inputs, who)
+    who, files = trainer_record(trainer, contents), build_run_files(examination, root)
+    made_from = compute_provenance(examination, files, inputs, who)
     argv = planned_argv(plan, made_from.digest, trainer.python, trainer.checkout)
     offline = can_run_offline(recipe, examination.base, examination.loaded.folder)
     child = trainer_env(
@@ -49,7 +49,7 @@ def training_request(
         deterministic=plan.launch.deterministic,
         complete=trainer.kind == "pin",
     )
-    return _build_request(examination, root, (argv, child), who, made_from)
+    return _build_request(examination, root, files, (argv, child), who, made_from)
 
 
 def rehearsal_request(examination: CheckResult, root: Path, inputs: Inputs, env: Env) -> LaunchRequest:
@@ -57,12 +57,15 @@ def rehearsal_request(examination: CheckResult, root: Path, inputs: Inputs, env:
     _, plan = examination.planned()
     here = TrainerRecord(kind="rehearsal", python=escape_undecodable(sys.executable))
     started = rehearsal_argv(plan.launch, plan.family), trainer_env(env, python=Path(sys.executable))
-    return _build_request(examination, root, started, here, compute_provenance(examination, root, inputs, here))
+    files = build_run_files(examination, root)
+    made_from = compute_provenance(examination, files, inputs, here)
+    return _build_request(examination, root, files, started, here, made_from)
 
 
 def _build_request(
     examination: CheckResult,
     root: Path,
+    files: RunFiles,
     started: tuple[Sequence[str], Env],
     trainer: TrainerRecord,
     made_from: Provenance,
@@ -71,7 +74,7 @@ def _build_request(
     recipe = examination.loaded.path
     return LaunchRequest(
         root=root,
-        files=build_run_files(examination, root),
+        files=files.fill_folder(),
         plan=plan,
         argv=tuple(started[0]),
         env=started[1],
@@ -85,14 +88,12 @@ def _build_request(
     )
 
 
-def compute_provenance(examination: CheckResult, root: Path, inputs: Inputs, trainer: TrainerRecord) -> Provenance:
-    """The inputs and the run's digest, for which the files are compiled once more without any path in them."""
-    recipe, plan = examination.planned()
+def compute_provenance(examination: CheckResult, files: RunFiles, inputs: Inputs, trainer: TrainerRecord) -> Provenance:
+    """The inputs, and the run's digest."""
+    _, plan = examination.planned()
     short = tuple(each.digest() for each in inputs.inputs)
-    paths = resolve_run_paths(list_recipe_paths(recipe), examination.loaded.folder, root, list_hub_ids(recipe))
-    files = build_run_files(examination, root, placeholder_paths(short, tuple(paths)))
-    del files["recipe.toml"]  # its settings count, not its words
-    return Provenance(inputs, compute_run_digest(files, short, trainer, plan.launch), files)
+    digested = files.fill_placeholders(short)
+    return Provenance(inputs, compute_run_digest(digested, short, trainer, plan.launch), digested)
 
 
 def _ensure_readable(inputs: Inputs) -> None:

@@ -1,4 +1,4 @@
-"""A plan to the bytes of sd-scripts' two TOML files. Pure: same plan and spelling, same bytes."""
+"""A plan to the bytes of sd-scripts' two TOML files. Pure: same plan and paths, same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tomli_w
 
 from lorabake.errors import RecipeError
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.compiled import DatasetConfig, TrainConfig
+from lorabake_schemas.compiled import DatasetBlock, DatasetConfig, TrainConfig
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide.rules.extra_options import find_recipe_key
 from lorabake_schemas.messages import msg
@@ -36,33 +36,36 @@ UNREADABLE_TEXT_FIX = msg("write it without quotes, backslashes or control chara
 FILE_HEADER = "# Compiled by lorabake from a recipe, which is what to edit. Paths are relative to this folder.\n"
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledFiles:
-    """``train`` and ``dataset`` are TOML; ``prompts`` one prompt a line, empty when there is no sampling."""
+TRAIN_FILE, DATASET_FILE, PROMPTS_FILE = "train.toml", "dataset.toml", "prompts.txt"
 
-    train: bytes
-    dataset: bytes
+
+@dataclass(frozen=True, slots=True)
+class CompiledPlan:
+    """sd-scripts' two TOML files as tables, and the prompts. The recipe's paths in them are place-holders: how each is
+    written depends on where the run folder is, and the run's digest has none of them."""
+
+    train: Mapping[str, OptionValue]
+    datasets: tuple[DatasetBlock, ...]
     prompts: bytes
 
+    def fill(self, paths: Mapping[str, str]) -> dict[str, bytes]:
+        """The files by name, each path of the recipe written as in ``paths``; one that is not in it stays as it is.
 
-def compile_plan(
-    plan: Plan, options: Sequence[Option], dataset_options: DatasetOptions, spelling: Mapping[str, str]
-) -> CompiledFiles:
-    """The files of a run.
+        Raises RecipeError when sd-scripts' own reader would damage a value.
+        """
+        blocks = [
+            {**_fill_table(block.values, paths), "subsets": [_fill_table(part, paths) for part in block.subsets]}
+            for block in self.datasets
+        ]
+        files = {TRAIN_FILE: to_toml(_fill_table(self.train, paths)), DATASET_FILE: to_toml({"datasets": blocks})}
+        return files | ({PROMPTS_FILE: self.prompts} if self.prompts else {})
 
-    ``spelling`` gives every path of the recipe as it is written from the run folder; a path without an entry (a
-    hub id) stays as it is. Raises UnknownOptionError when the plan holds what the pin does not know, which is our
-    bug, and RecipeError when sd-scripts' own reader would damage a value.
-    """
-    train = TrainConfig.of([_with_spelled_path(setting, spelling) for setting in plan.train], options)
-    dataset = DatasetConfig.of(_with_spelled_folders(plan, spelling), dataset_options)
-    blocks = [
-        {**_to_toml_values(block.values), "subsets": [_to_toml_values(part) for part in block.subsets]}
-        for block in dataset.datasets
-    ]
-    return CompiledFiles(
-        train=to_toml(_to_toml_values(train.values)),
-        dataset=to_toml({"datasets": blocks}),
+
+def compile_plan(plan: Plan, options: Sequence[Option], dataset_options: DatasetOptions) -> CompiledPlan:
+    """Raises UnknownOptionError when the plan holds what the pin does not know, which is our bug."""
+    return CompiledPlan(
+        train=TrainConfig.of(plan.train, options).values,
+        datasets=DatasetConfig.of(plan, dataset_options).datasets,
         prompts="".join(f"{line}\n" for line in plan.prompts).encode(),
     )
 
@@ -146,21 +149,15 @@ def _sort_keys(value: object) -> object:
     return value
 
 
-def _with_spelled_path(setting: Setting, spelling: Mapping[str, str]) -> Setting:
-    value = setting.value
-    if setting.option in PATH_OPTIONS and isinstance(value, str):
-        return setting.model_copy(update={"value": spelling.get(value, value)})
-    if setting.option in PATH_OPTIONS and isinstance(value, tuple):
-        return setting.model_copy(update={"value": tuple(spelling.get(str(item), str(item)) for item in value)})
-    return setting
-
-
-def _with_spelled_folders(plan: Plan, spelling: Mapping[str, str]) -> Plan:
-    parts = tuple(
-        part.model_copy(update={"settings": tuple(_with_spelled_path(setting, spelling) for setting in part.settings)})
-        for part in plan.subsets
-    )
-    return plan.model_copy(update={"subsets": parts})
+def _fill_table(values: Mapping[str, OptionValue], paths: Mapping[str, str]) -> dict[str, Any]:
+    table = _to_toml_values(values)
+    for name in PATH_OPTIONS & table.keys():
+        value = table[name]
+        if isinstance(value, str):
+            table[name] = paths.get(value, value)
+        elif isinstance(value, list):
+            table[name] = [paths.get(str(item), str(item)) for item in cast("list[object]", value)]
+    return table
 
 
 def _to_toml_values(values: Mapping[str, OptionValue]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ DIGEST_VERSION = 1  # of what goes into the digest: a change of it makes every d
 
 
 def placeholder_paths(inputs: Sequence[InputDigest], paths: Sequence[str] = ()) -> dict[str, str]:
-    """Each path of the recipe by its part in the run ("base-0", "concept-1"), to compile without any path.
+    """Each path of the recipe by its part in the run ("base-0", "concept-1"), to fill compiled files for the digest.
 
     ``paths`` are all of them in the recipe's order: some are not read in a rehearsal, or do not change what is trained.
     """
@@ -29,7 +29,7 @@ def placeholder_paths(inputs: Sequence[InputDigest], paths: Sequence[str] = ()) 
 def compute_run_digest(
     files: Mapping[str, bytes], inputs: Sequence[InputDigest], trainer: TrainerRecord, launch: LaunchPlan
 ) -> str:
-    """``files`` are the run's compiled files by name, their paths spelled by content_spelling.
+    """``files`` are the run's compiled files by name, filled with placeholder_paths.
 
     What is left out does not change what is trained, or cannot be told apart here: paths, names of machines and
     accounts, times, lorabake's version, the hardware. Two kinds of GPU may round differently; ``lorabake diff`` names

@@ -31,12 +31,12 @@ PLAN_FILE = "plan.json"
 class Provenance:
     """What a run is made from, hashed, and the one digest over everything that determines its result.
 
-    ``spelled`` are the compiled files that went into the digest, without any path in them.
+    ``files`` are those that the digest is made of, without any path in them.
     """
 
     inputs: Inputs
     digest: str
-    spelled: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
+    files: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
 
 
 @dataclass(frozen=True, slots=True)

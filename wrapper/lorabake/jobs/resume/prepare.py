@@ -174,7 +174,7 @@ def replan_run(found: FoundRun, snapshot: OptionSnapshot, env: Env) -> Replanned
     )
     recipe, plan = examination.planned()
     try:
-        files = build_run_files(examination, found.root) | {ACCELERATE_FILE: ACCELERATE_CONFIG}
+        files = build_run_files(examination, found.root).fill_folder() | {ACCELERATE_FILE: ACCELERATE_CONFIG}
     except UnknownOptionError as error:  # [kohya] sets an option of lorabake's own: no run was started with that
         said = msg("the recipe of {run} sets options that lorabake sets itself: {why}", run=found.name, why=str(error))
         raise RecipeError(said) from error
