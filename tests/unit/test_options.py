@@ -38,10 +38,10 @@ def test_what_the_parser_takes(name: str, value: OptionValue) -> None:
     ("name", "value", "message", "fix"),
     [
         ("seed", "42", 'seed is set to "42", which is text', "write a whole number"),
-        ("seed", 4.0, "seed is written as 4.0", "write a whole number"),
-        ("seed", True, "seed is written as true", "write a whole number"),
+        ("seed", 4.0, "seed is set to 4.0", "write a whole number"),
+        ("seed", True, "seed is set to true", "write a whole number"),
         ("learning_rate", "1e-4", 'learning_rate is set to "1e-4", which is text', "write a number"),
-        ("lowram", 1, "lowram is written as 1", "write true or false, without quotes"),
+        ("lowram", 1, "lowram is set to 1", "write true or false, without quotes"),
         ("lowram", "true", 'lowram is set to "true", which is text', "write true or false, without quotes"),
         (
             "optimizer_args",
@@ -49,9 +49,9 @@ def test_what_the_parser_takes(name: str, value: OptionValue) -> None:
             'optimizer_args is set to "a=1 b=2", which is text',
             'write a list such as ["key=value"]',
         ),
-        ("optimizer_args", (1, 2), "optimizer_args is written as (1, 2)", 'write a list such as ["key=value"]'),
-        ("text_encoder_lr", ("a",), "text_encoder_lr is written as ('a',)", "write a list of numbers"),
-        ("resolution", 768, "resolution is written as 768", "write text in quotes"),
+        ("optimizer_args", (1, 2), "optimizer_args is set to (1, 2)", 'write a list such as ["key=value"]'),
+        ("text_encoder_lr", ("a",), "text_encoder_lr is set to ('a',)", "write a list of numbers"),
+        ("resolution", 768, "resolution is set to 768", "write text in quotes"),
     ],
 )
 def test_a_wrong_kind_says_what_to_write(name: str, value: OptionValue, message: str, fix: str) -> None:

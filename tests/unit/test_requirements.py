@@ -57,12 +57,13 @@ def test_progress_counts_what_is_for_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "message", "hint"),
+    ("said", "message", "hint", "exit_code"),
     [
         (
             ["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"],
             "the disk is full",
             "LORABAKE_HOME",
+            6,
         ),
         (
             [
@@ -73,6 +74,7 @@ def test_progress_counts_what_is_for_this_machine() -> None:
             ],
             "pip downloaded tiny==1.0 from file:///wheels/tiny-1.0-py3-none-any.whl, but its hash does not match the lock file",  # noqa: E501
             "another index",
+            4,
         ),
         (
             [
@@ -82,21 +84,28 @@ def test_progress_counts_what_is_for_this_machine() -> None:
             ],
             "pip cannot reach its package index to get tiny==1.0",
             "check the network",
+            4,
         ),
         (
             ["ERROR: No matching distribution found for tiny==1.0"],
             "pip found no tiny==1.0 for this Python and machine",
             "pip config list",
+            4,
         ),
-        (["Traceback", "ValueError: something new"], "pip could not install the trainer's packages", "something new"),
-        ([], "pip could not install the trainer's packages", "pip reported: "),
+        (
+            ["Traceback", "ValueError: something new"],
+            "pip could not install the trainer's packages",
+            "something new",
+            4,
+        ),
+        ([], "pip could not install the trainer's packages", "pip reported: ", 4),
     ],
 )
-def test_why_pip_failed(said: list[str], message: str, hint: str) -> None:
+def test_why_pip_failed(said: list[str], message: str, hint: str, exit_code: int) -> None:
     error = packages.explain_pip_failure(said)
     assert error.message == message
     assert hint in (error.hint or "")
-    assert error.exit_code == 4
+    assert error.exit_code == exit_code
 
 
 def test_the_trainers_python_sees_no_other_python() -> None:
