@@ -62,7 +62,8 @@ dev-locks: .venv/python
 snapshots: .venv/dev
 	$(BIN)/lorabake trainer install
 	$(BIN)/python vendor/make_files.py "$$($(BIN)/lorabake trainer path)"
-	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer/scripts/dump_options.py $(CURDIR)/vendor
+	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer/scripts/dump_options.py $(CURDIR)/vendor \
+		$$($(CURDIR)/$(BIN)/python -c "from lorabake_schemas.families import registry; print(*registry.list_scripts())")
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer/scripts/dump_shapes.py $(CURDIR)/vendor
 
 schema: .venv/dev

@@ -13,9 +13,9 @@ CACHE_EXTENSION = ".npz"
 CACHE_INFO_FILE = "metadata_cache.json"  # what cache_info writes into an image folder (TU:1893)
 
 
-def text_cache_name(image: str) -> str:
-    """The cache of an image's text encoder outputs (strategy_sdxl.py:222)."""
-    return f"{splitext(image)[0]}_te_outputs{CACHE_EXTENSION}"
+def text_cache_name(image: str, suffix: str) -> str:
+    """The cache of an image's text encoder outputs; ``suffix`` is the family's ``text_cache_suffix``."""
+    return f"{splitext(image)[0]}{suffix}"
 
 
 def latent_cache_name(image: str, size: Size, suffix: str, there: Collection[str]) -> str:

@@ -90,21 +90,20 @@ class DatasetOptions(StrictModel):
 
 
 class OptionSnapshot(StrictModel):
-    """All that one commit of sd-scripts understands: the options of both training scripts in the parsers' order, and
+    """All that one commit of sd-scripts understands: the options of each training script in the parser's order, and
     what each level of a dataset file may hold."""
 
     commit: str
-    train_network: TupleOf[Option]
-    sdxl_train_network: TupleOf[Option]
+    scripts: dict[Script, TupleOf[Option]]
     dataset: DatasetOptions
 
     def of(self, script: Script) -> tuple[Option, ...]:
-        return self.sdxl_train_network if script == "sdxl_train_network.py" else self.train_network
+        return self.scripts[script]
 
     def merge_scripts(self) -> tuple[Option, ...]:
         """Where it is not known yet which of the scripts it will be."""
-        named = {option.name: option for option in (*self.sdxl_train_network, *self.train_network)}
-        return tuple(named.values())
+        scripts = reversed(self.scripts.values())
+        return tuple({option.name: option for options in scripts for option in options}.values())
 
 
 def find_nearest_option(name: str, options: Sequence[Option]) -> str | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.jobs import quickstart_files
 from lorabake.util import machine
+from lorabake_schemas.families.registry import get_family
 from sample_images import write_lighthouses
 
 PIN_URL = "https://github.com/kohya-ss/sd-scripts"
@@ -297,8 +297,8 @@ def test_unreachable_pin_is_exit_4_in_clear_words(lorabake: Run, project: Path) 
 def enough_memory() -> None:
     """The quickstart looks for the memory of a real training before it knows that there will be none."""
     free = machine.get_available_memory()
-    if free is not None and free < quickstart_files.MEMORY_BYTES["sd15"]:
-        needed = quickstart_files.MEMORY_BYTES["sd15"]
+    if free is not None and free < get_family("sd15").quickstart.memory_bytes:
+        needed = get_family("sd15").quickstart.memory_bytes
         pytest.skip(f"the quickstart needs {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
 
 

@@ -118,7 +118,9 @@ class Commits:
         return trainers.find_installed(self.at(sha), self.home, "cuda", self.env, python=python, world=world)
 
     def names(self, sha: str) -> list[str]:
-        return [option.name for option in options.require_options(self.at(sha), self.home, self.env).train_network]
+        return [
+            option.name for option in options.require_options(self.at(sha), self.home, self.env).of("train_network.py")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +240,7 @@ def test_a_commit_that_is_not_installed_is_looked_up_once(commits: Commits) -> N
         f"fetching sd-scripts {commits.other[:12]} from {commits.pin.url}",
         "reading the options of sd-scripts",
     ]
-    assert [option.name for option in first.train_network] == ["seed", "lowram"]
+    assert [option.name for option in first.of("train_network.py")] == ["seed", "lowram"]
     shutil.rmtree(commits.folder / "origin")
     assert options.fetch_options(*looked, commits.said.append) == first
     assert len(commits.said) == 2

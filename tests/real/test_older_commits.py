@@ -77,7 +77,7 @@ def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path
     """Every plan has debiased_estimation_loss and a share of steps for the warm-up; v0.7.0 knows neither. What the
     findings say to write mends it."""
     old = looked_up(home, V0_7_0)
-    assert "debiased_estimation_loss" not in {option.name for option in old.train_network}
+    assert "debiased_estimation_loss" not in {option.name for option in old.of("train_network.py")}
     recipe = project(tmp_path)
     refused = check_recipe(recipe, CPU, snapshot=old)
     said = {finding.key: finding for finding in refused.errors}
@@ -92,7 +92,7 @@ def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path
     assert accepted.errors == ()
     written = tomllib.loads(build_run_files(accepted, tmp_path / "run").fill_folder()["train.toml"].decode())
     assert len(written) >= 20
-    assert written.keys() <= {option.name for option in old.train_network}
+    assert written.keys() <= {option.name for option in old.of("train_network.py")}
 
 
 @pytest.fixture
@@ -134,5 +134,5 @@ def test_an_older_release_installed_beside_the_pin(
     assert any("has no option metadata_trigger_phrase" in finding.message for finding in examination.findings)
     written = tomllib.loads(build_run_files(examination, tmp_path / "run").fill_folder()["train.toml"].decode())
     assert "metadata_trigger_phrase" not in written
-    assert written.keys() <= {option.name for option in found.train_network}
+    assert written.keys() <= {option.name for option in found.of("train_network.py")}
     shutil.rmtree(older.checkout.parent)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from lorabake.trainer import install as trainers
 from lorabake.trainer import packages
 from lorabake.util import process, resources
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import DatasetOptions, Option
 from lorabake_schemas.plan import Script
 
@@ -24,7 +25,8 @@ def dumped(trainer: trainers.Trainer, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("options")
     env = packages.python_environment(process.read_environment())
     with resources.trainer_script("dump_options.py") as script:
-        done = process.capture_output([str(trainer.python), str(script), str(folder)], cwd=trainer.checkout, env=env)
+        argv = [str(trainer.python), str(script), str(folder), *list_scripts()]
+        done = process.capture_output(argv, cwd=trainer.checkout, env=env)
     assert done.ok, done.stderr
     return folder
 

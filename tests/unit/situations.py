@@ -18,8 +18,9 @@ from lorabake.planning.resolve import resolve_plan
 from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.findings import Finding
-from lorabake_schemas.guide.defaults import list_leading_tags
+from lorabake_schemas.guide.defaults import list_leading_tags, resolve_family
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules import list_rules
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, Gpu, MachineFacts
@@ -31,12 +32,6 @@ CPU = MachineFacts(system="Linux", cpus=4, memory_bytes=16 << 30)
 GPU = MachineFacts(system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="RTX 3060", memory_mib=12288),))
 XFORMERS = AttentionProbe(xformers=True, reason=literal("it ran"))
 TOKEN, CLASS = "hmbrgrlora", "food"
-# The key that only this family's text encoder has, and the width of the text that its UNet attends to.
-FAMILY_SIGNS: dict[Family, tuple[str, int]] = {
-    "sd15": ("cond_stage_model.transformer.a", 768),
-    "sd2": ("cond_stage_model.model.a", 1024),
-    "sdxl": ("conditioner.embedders.1.a", 2048),
-}
 
 
 def torch_zip(inside: str = "archive/data.pkl") -> bytes:
@@ -132,8 +127,7 @@ def situation(
     """Everything well unless said otherwise."""
     chosen = of or recipe()
     facts = base or base_facts(chosen.base.family or "sd15")
-    script = "sdxl_train_network.py" if (chosen.base.family or facts.family) == "sdxl" else "train_network.py"
-    options = resources.load_script_options(script)
+    options = resources.load_script_options(resolve_family(chosen, facts).script)
     return RuleContext(chosen, facts, pictures or pictures_for(chosen), machine, options, **more)
 
 
@@ -154,7 +148,7 @@ def subset(plan: Plan, index: int = 0) -> dict[str, OptionValue]:
 
 def write_base(path: Path, family: Family = "sd15") -> Path:
     """A checkpoint of two tiny tensors that names its family as a real one would."""
-    text, width = FAMILY_SIGNS[family]
+    text, width = f"{get_family(family).text_encoder_prefix}a", get_family(family).context_width
     path.parent.mkdir(parents=True, exist_ok=True)
     layer = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
     header = {

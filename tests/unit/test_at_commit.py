@@ -36,16 +36,18 @@ def snapshot(
         dataset = dataset.model_copy(update={"subsets": tuple(filter(subsets, dataset.subsets))})
     return OptionSnapshot(
         commit=COMMIT,
-        train_network=tuple(option for option in PIN.train_network if option.name not in without),
-        sdxl_train_network=tuple(option for option in PIN.sdxl_train_network if option.name not in without),
+        scripts={
+            script: tuple(option for option in options if option.name not in without)
+            for script, options in PIN.scripts.items()
+        },
         dataset=dataset,
     )
 
 
 def changed(name: str, **traits: Any) -> OptionSnapshot:
     """The same with one option in another form."""
-    options = tuple(o.model_copy(update=traits) if o.name == name else o for o in PIN.train_network)
-    return snapshot().model_copy(update={"train_network": options})
+    options = tuple(o.model_copy(update=traits) if o.name == name else o for o in PIN.of("train_network.py"))
+    return snapshot().model_copy(update={"scripts": {**PIN.scripts, "train_network.py": options}})
 
 
 def found(of: Recipe, at: OptionSnapshot) -> list[Finding]:
@@ -171,7 +173,9 @@ def test_an_option_that_only_the_other_commit_has(tmp_path: Path) -> None:
     (one,) = check_recipe(path, CPU).errors
     assert "this version of sd-scripts has no option future_loss" in one.message
     new = Option(name="future_loss", type="float", default=None, choices=None, nargs=None, action="StoreAction")
-    at = snapshot().model_copy(update={"train_network": (*PIN.train_network, new)})
+    at = snapshot().model_copy(
+        update={"scripts": {**PIN.scripts, "train_network.py": (*PIN.of("train_network.py"), new)}}
+    )
     examination = check_recipe(path, CPU, snapshot=at)
     assert examination.errors == ()
     assert b"future_loss = 0.5" in build_run_files(examination, tmp_path / "run").fill_folder()["train.toml"]

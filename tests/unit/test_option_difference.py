@@ -22,11 +22,16 @@ KEY = DatasetOption(name="new_key", accepts=("int", "float"), required=True)
 
 
 def changed(name: str, **traits: Any) -> tuple[Option, ...]:
-    return tuple(o.model_copy(update=traits) if o.name == name else o for o in PIN.train_network)
+    return tuple(o.model_copy(update=traits) if o.name == name else o for o in PIN.of("train_network.py"))
 
 
 def at(**parts: Any) -> OptionSnapshot:
     return PIN.model_copy(update={"commit": OTHER} | parts)
+
+
+def with_options(*options: Option) -> OptionSnapshot:
+    """With other options of train_network.py."""
+    return at(scripts={**PIN.scripts, "train_network.py": options})
 
 
 def text(there: OptionSnapshot) -> list[str]:
@@ -41,9 +46,9 @@ def test_the_same_options_at_another_commit() -> None:
 
 
 def test_added_and_removed_change_sides() -> None:
-    there = at(train_network=(*PIN.train_network[1:], NEW))
+    there = with_options(*PIN.of("train_network.py")[1:], NEW)
     (one, other), (back, _) = diff_options(PIN, there).scripts, diff_options(there, PIN).scripts
-    assert (one.added, one.removed, one.changed) == ((NEW,), PIN.train_network[:1], ())
+    assert (one.added, one.removed, one.changed) == ((NEW,), PIN.of("train_network.py")[:1], ())
     assert (back.added, back.removed) == (one.removed, one.added)
     assert (other.script, other.added, other.removed) == ("sdxl_train_network.py", (), ())
 
@@ -61,15 +66,15 @@ def test_added_and_removed_change_sides() -> None:
     ],
 )
 def test_a_changed_option(name: str, traits: dict[str, Any], line: str) -> None:
-    there = at(train_network=changed(name, **traits))
+    there = with_options(*changed(name, **traits))
     assert f"  {line}" in text(there)
     (one, _) = diff_options(PIN, there).scripts
     assert [(change.name, len(change.changes)) for change in one.changed] == [(name, len(traits))]
 
 
 def test_a_default_of_another_form_is_another_one() -> None:
-    there = at(train_network=changed("clip_skip", default=True))
-    here = at(train_network=changed("clip_skip", default=1))
+    there = with_options(*changed("clip_skip", default=True))
+    here = with_options(*changed("clip_skip", default=1))
     assert not diff_options(here, there).same
 
 
@@ -87,16 +92,16 @@ def test_keys_of_the_dataset_file() -> None:
 
 
 def test_what_both_scripts_share_is_said_once() -> None:
-    there = at(train_network=(*PIN.train_network, NEW), sdxl_train_network=(*PIN.sdxl_train_network, NEW))
+    there = at(scripts={script: (*options, NEW) for script, options in PIN.scripts.items()})
     lines = text(there)
     assert "train_network.py and sdxl_train_network.py" in lines
     assert lines.count("  + new_loss: float, default 0.5") == 1
-    apart = text(at(train_network=(*PIN.train_network, NEW)))
+    apart = text(with_options(*PIN.of("train_network.py"), NEW))
     assert apart[apart.index("sdxl_train_network.py") + 1] == "  the same"
 
 
 def test_json_reads_back() -> None:
-    found = diff_options(PIN, at(train_network=changed("loss_type", choices=("l2",), default="l2")))
+    found = diff_options(PIN, with_options(*changed("loss_type", choices=("l2",), default="l2")))
     again = CommitDifference.model_validate_json(found.model_dump_json())
     assert again == found
     table = json.loads(found.model_dump_json())
@@ -107,8 +112,7 @@ def test_json_reads_back() -> None:
 def test_every_real_option_can_be_said() -> None:
     empty = DatasetOption(name="image_dir", accepts=("str",), required=True)
     bare = at(
-        train_network=(),
-        sdxl_train_network=(),
+        scripts=dict.fromkeys(PIN.scripts, ()),
         dataset=PIN.dataset.model_copy(update=dict.fromkeys(("general", "datasets", "subsets"), (empty,))),
     )
     lines = text(bare)

@@ -61,10 +61,10 @@ def trainer(kind: Literal["pin", "own"] = "pin", commit: str | None = OLD) -> Tr
     return Trainer(kind, Path("/sd-scripts"), Path("python"), commit, None, None, {})
 
 
-def without(*names: str, of: str = "train_network") -> OptionSnapshot:
+def without(*names: str, of: str = "train_network.py") -> OptionSnapshot:
     whole = resources.load_snapshot()
-    options = tuple(each for each in getattr(whole, of) if each.name not in names)
-    return whole.model_copy(update={of: options})
+    options = tuple(each for each in whole.of(of) if each.name not in names)
+    return whole.model_copy(update={"scripts": {**whole.scripts, of: options}})
 
 
 def knows(monkeypatch: pytest.MonkeyPatch, asked: str, snapshot: OptionSnapshot) -> None:
@@ -98,7 +98,7 @@ def test_an_older_commit_that_cannot_skip_is_refused_by_the_options_it_lacks(mon
 def test_only_the_options_that_are_needed_are_asked_for_and_of_the_script_of_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    older = without("skip_until_initial_step", of="sdxl_train_network")
+    older = without("skip_until_initial_step", of="sdxl_train_network.py")
     knows(monkeypatch, "load_commit_options", older)
     assert refuse("train_network.py") == []
     assert refuse("sdxl_train_network.py", skip=False) == []

@@ -116,7 +116,7 @@ class ModelFamily(LoraFamily):
     ``size_step`` must divide a bucket's sides. ``vae_needs_float32``: the VAE overflows at fp16 (S21).
     ``wants_fp16_files``: from a diffusers folder fp16 training loads only *.fp16.* files.
     ``runs_pickles``: a pickled checkpoint is loaded with whatever program is in it, whatever the version of PyTorch.
-    ``text_cache_suffix`` is None where text encoder outputs cannot be cached.
+    ``text_cache_suffix`` is empty where text encoder outputs cannot be cached.
 
     Network: ``shapes_file`` lists the modules of its models; ``broken_presets`` are those of LyCORIS that crash (S35),
     ``full_preset_file`` replaces "full" where that is another one. Both files are in vendor/.
@@ -130,7 +130,7 @@ class ModelFamily(LoraFamily):
     guide: GuideValues
     quickstart: QuickstartNeeds
     latent_cache_suffix: str
-    text_cache_suffix: str | None = None
+    text_cache_suffix: str = ""
     shapes_file: str
     size_step: int = 64
     tag_model_sides: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
@@ -142,6 +142,11 @@ class ModelFamily(LoraFamily):
     runs_pickles: bool = False
     broken_presets: tuple[str, ...] = ()
     full_preset_file: str | None = None
+
+    @property
+    def token_limits(self) -> tuple[int, ...]:
+        """What max_token_length can be: it is the same for all text encoders."""
+        return self.text_encoders[0].token_limits
 
     @property
     def folder_parts(self) -> tuple[str, ...]:

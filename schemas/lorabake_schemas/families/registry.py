@@ -16,7 +16,8 @@ DEFAULT_FAMILY = "sd15"  # where neither the recipe nor the model tells
 
 
 @cache
-def _load_families() -> Mapping[str, ModelFamily]:
+def load_families() -> Mapping[str, ModelFamily]:
+    """Every family by its name."""
     names = sorted(each.name for each in iter_modules(families.__path__))
     modules = [import_module(f"{families.__name__}.{name}") for name in names]
     found = [module.FAMILY for module in modules if hasattr(module, "FAMILY")]
@@ -24,8 +25,7 @@ def _load_families() -> Mapping[str, ModelFamily]:
 
 
 def list_families() -> tuple[ModelFamily, ...]:
-    """All of them, by name."""
-    return tuple(_load_families().values())
+    return tuple(load_families().values())
 
 
 def list_lora_families() -> tuple[LoraFamily, ...]:
@@ -34,12 +34,12 @@ def list_lora_families() -> tuple[LoraFamily, ...]:
 
 
 def list_family_names() -> tuple[str, ...]:
-    return tuple(_load_families())
+    return tuple(load_families())
 
 
 def get_family(name: str) -> ModelFamily:
     """A family by its name. Raises KeyError for one that is not known."""
-    return _load_families()[name]
+    return load_families()[name]
 
 
 def list_scripts() -> tuple[str, ...]:

@@ -19,7 +19,9 @@ from lorabake.util.files import read_toml
 from lorabake.util.machine import get_file_system_id, get_free_disk
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.disks import DiskNeed, DiskSpace
-from lorabake_schemas.machine import BaseFacts, Family, MachineFacts
+from lorabake_schemas.families.model_family import ModelFamily
+from lorabake_schemas.families.registry import get_family
+from lorabake_schemas.machine import BaseFacts, MachineFacts
 from lorabake_schemas.plan import FileSize, Plan
 from lorabake_schemas.recipe import Recipe
 
@@ -72,12 +74,16 @@ def output_size(plan: Plan, base: BaseFacts, folder: Path) -> FileSize | None:
 
 def load_size_inputs(plan: Plan, base: BaseFacts, folder: Path) -> tuple[Models, dict[str, Options], Options | None]:
     """The family's models (none where the base has others), LyCORIS' presets, and the plan's own preset."""
-    return _load_models(plan.family, tuple(base.text_layers)) or {}, _load_presets(), _load_plan_preset(plan, folder)
+    return (
+        _load_models(get_family(plan.family), tuple(base.text_layers)) or {},
+        _load_presets(),
+        _load_plan_preset(plan, folder),
+    )
 
 
 @cache
-def _load_shapes(family: Family) -> Models:
-    return parse_models(resources.read_vendor_text(f"shapes-{family}.txt"))
+def _load_shapes(file: str) -> Models:
+    return parse_models(resources.read_vendor_text(file))
 
 
 @cache
@@ -85,9 +91,9 @@ def _load_presets() -> dict[str, Options]:
     return cast("dict[str, Options]", json.loads(resources.read_vendor_text("lycoris-presets.json")))
 
 
-def _load_models(family: Family, text_layers: tuple[int, ...]) -> Models | None:
+def _load_models(family: ModelFamily, text_layers: tuple[int, ...]) -> Models | None:
     """The family's models with as many layers of the text encoders as the base has, where its files tell."""
-    models = dict(_load_shapes(family))
+    models = dict(_load_shapes(family.shapes_file))
     names = [name for name in models if name != "unet"]
     for name, layers in zip(names, text_layers, strict=False):
         cut = cut_to_layers(models[name], layers)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lorabake.errors import RecipeError
 from lorabake.util.resources import load_snapshot
 from lorabake_schemas.explanation import ExplainedKey, PlannedValue
+from lorabake_schemas.families.registry import list_families
 from lorabake_schemas.guide.book import (
     CHAPTERS,
     BookChapter,
@@ -187,8 +188,12 @@ def _find_entries(topic: str, wanted: str) -> BookEntries:
 def _unknown_topic(topic: str, wanted: str) -> RecipeError:
     if wanted in UNSUPPORTED_FAMILIES:
         return RecipeError(
-            msg("{topic} is not supported yet: lorabake trains Stable Diffusion 1.x, 2.x and SDXL", topic=topic),
-            hint=msg("`lorabake explain sd15`, `sd2` or `sdxl` explains a model family"),
+            msg(
+                "{topic} is not supported yet: lorabake trains {families}",
+                topic=topic,
+                families=", ".join(family.label for family in list_families()),
+            ),
+            hint=msg("`lorabake explain {family}` explains a model family", family=" / ".join(FAMILIES)),
         )
     near = [list_topics()[name] for name in difflib.get_close_matches(wanted, list_topics(), 3, MATCH_CUTOFF)]
     other = msg("`lorabake explain --all` shows every entry")

@@ -28,6 +28,7 @@ from lorabake.commands.options import (
     trainer_options,
 )
 from lorabake.commands.output.console import write_out, write_result
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, list_families
 
 if TYPE_CHECKING:
     from lorabake.jobs.run import TrainerChoice
@@ -94,7 +95,11 @@ def run(
 
 @click.command()
 @click.option(
-    "--family", type=click.Choice(["sd15", "sdxl"]), default="sd15", show_default=True, help="Model family to train."
+    "--family",
+    type=click.Choice([family.name for family in list_families() if family.quickstart.offered]),
+    default=DEFAULT_FAMILY,
+    show_default=True,
+    help="Model family to train.",
 )
 @click.option("--folder", type=PATH_TYPE, default=Path("quickstart"), show_default=True, help="Folder to work in.")
 @VERBOSE_OPTION

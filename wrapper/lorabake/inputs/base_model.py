@@ -36,7 +36,6 @@ _WEIGHT_EXTENSIONS = (".safetensors", ".bin")
 _PICKLE_EXTENSIONS = (".ckpt", ".pt", ".pth", ".bin")
 _HUB_ID_PATTERN = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CONFIG_LIMIT = 1 << 20  # bytes; the configurations of diffusers take a thousandth
-_SUPPORTED = msg("lorabake trains on SD1.5, SD2 and SDXL")
 
 
 def inspect_base_model(model: str, base_dir: Path, declared_family: str | None = None) -> BaseFacts:
@@ -55,6 +54,10 @@ def inspect_base_model(model: str, base_dir: Path, declared_family: str | None =
     if facts.family is None and facts.problem is None and declared_family is None:
         return facts.model_copy(update={"problem": _unknown_family_message(facts, path.suffix)})
     return facts
+
+
+def _supported_message() -> Message:
+    return msg("lorabake trains on {families}", families=", ".join(family.label for family in list_families()))
 
 
 def _unknown_family_message(facts: BaseFacts, suffix: str) -> Message:
@@ -157,7 +160,7 @@ def _detect_family(header: SafetensorsHeader) -> tuple[ModelFamily | None, Messa
         return by_text, _channel_problem(next(iter(names.get(_FIRST_LAYER, (0, 4))[1:]), 0))
     other = next((words for part, words in _OTHER_MODELS if any(part in name for name in names)), None)
     if other:
-        return None, msg("this is {what}; {supported}", what=other, supported=_SUPPORTED)
+        return None, msg("this is {what}; {supported}", what=other, supported=_supported_message())
     return None, _incomplete_message(names, by_text, by_unet)
 
 
@@ -186,7 +189,7 @@ def _incomplete_message(names: Iterable[str], by_text: ModelFamily | None, by_un
     return msg(
         "this is not a Stable Diffusion checkpoint (its tensors: {tensors}); {supported}",
         tensors=_abbreviate_names(sorted(names), 3),
-        supported=_SUPPORTED,
+        supported=_supported_message(),
     )
 
 
@@ -216,7 +219,7 @@ def _folder_problem(
     folder: Path, pipeline: str, unet: Mapping[str, object], family: ModelFamily | None
 ) -> Message | None:
     if not pipeline.startswith("StableDiffusion") or pipeline.startswith("StableDiffusion3"):
-        return msg("model_index.json has {pipeline}; {supported}", pipeline=pipeline, supported=_SUPPORTED)
+        return msg("model_index.json has {pipeline}; {supported}", pipeline=pipeline, supported=_supported_message())
     if family is None:
         found = _read_context_dim(unet)
         said = msg("the cross_attention_dim in unet/config.json does not match a known family")

@@ -158,7 +158,8 @@ def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
 
 def _list_caches(folder: FolderFacts, plan: Plan) -> list[str]:
     """What lies beside the pictures that sd-scripts reads instead of them, or that misleads it, by name."""
-    suffix, found = get_family(plan.family).latent_cache_suffix, set[str]()
+    family, found = get_family(plan.family), set[str]()
+    suffix = family.latent_cache_suffix
     if folder.caches:
         wrong = frozenset(find_missized_images(folder, suffix))
         givers = zip(folder.images, match_size_caches(folder, suffix), strict=True)
@@ -166,7 +167,8 @@ def _list_caches(folder: FolderFacts, plan: Plan) -> list[str]:
         if plan.value("cache_latents_to_disk"):
             found.update(find_reused_caches(folder, suffix))
         if plan.value("cache_text_encoder_outputs_to_disk"):
-            found.update({text_cache_name(image.name) for image in folder.images} & frozenset(folder.caches))
+            texts = {text_cache_name(image.name, family.text_cache_suffix) for image in folder.images}
+            found.update(texts & frozenset(folder.caches))
     if plan.value("cache_info"):
         found.add(CACHE_INFO_FILE)
     return sorted(found)

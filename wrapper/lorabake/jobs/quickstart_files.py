@@ -16,6 +16,7 @@ from lorabake.util import locks, resources
 from lorabake.util.files import disk_error, exists, read_bytes, replace_bytes
 from lorabake.util.process import capture_output
 from lorabake_schemas.base import StrictModel
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family, list_family_names
 from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import Message, literal, msg
 from lorabake_schemas.pin import PackageLock
@@ -29,15 +30,6 @@ GIB = 2**30
 BASE_TIMEOUT_S = (
     1800.0  # writing a base takes 17 s (SD1.5) to 40 s (SDXL) on two cores; this is for a machine in trouble
 )
-# Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: its processes held 7.0 and 12.1 GiB at most
-# (sd-scripts holds two whole UNets while it converts that of SD1.5). Disk: the base and some runs.
-MEMORY_BYTES: Mapping[Family, int] = {"sd15": 15 * GIB // 2, "sd2": 15 * GIB // 2, "sdxl": 14 * GIB}
-DISK_BYTES: Mapping[Family, int] = {"sd15": 2_000_000_000, "sd2": 2_000_000_000, "sdxl": 5_900_000_000}
-DURATIONS: Mapping[Family, Message] = {
-    "sd15": msg("a minute or two"),
-    "sd2": msg("a minute or two"),
-    "sdxl": msg("about five minutes"),
-}
 IGNORED_RULES = {
     "G1.2": "fifteen drawn pictures are enough to see every step of it",
     "G5.2": "a minute of training, to see that it works here",
@@ -62,7 +54,8 @@ def resource_needs(family: Family, lock: PackageLock | None = None, *, rehearsal
     if rehearsal:
         return ResourceNeeds(memory_bytes=GIB // 2, disk_bytes=10_000_000)
     download, disk = (lock.download_bytes, lock.disk_bytes) if lock else (0, 0)
-    return ResourceNeeds(MEMORY_BYTES[family], DISK_BYTES[family], download, disk)
+    needs = get_family(family).quickstart
+    return ResourceNeeds(needs.memory_bytes, needs.disk_bytes, download, disk)
 
 
 def start_message(family: Family, what: ResourceNeeds, folder: Path) -> Message:
@@ -84,7 +77,7 @@ def start_message(family: Family, what: ResourceNeeds, folder: Path) -> Message:
         "A real training of {steps} steps ({family}, {time} on two CPU cores) needs {room}.",
         steps=QUICKSTART_STEPS,
         family=family,
-        time=DURATIONS[family],
+        time=get_family(family).quickstart.duration,
         room=room,
     )
 
@@ -126,10 +119,10 @@ def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk:
 
 def quickstart_recipe(family: Family) -> str:
     """A recipe for somebody to read, edit and make their own."""
-    model = f'model  = "base-{family}"'.ljust(32)
+    model, least = f'model  = "base-{family}"'.ljust(32), get_family(family).guide.least_resolution
     rules = {
         **IGNORED_RULES,
-        **({"G4.61": "64 pixels are quick, even with a model made for 1024"} if family == "sdxl" else {}),
+        **({"G4.61": f"64 pixels are quick, even with a model made for {least}"} if least else {}),
     }
     ignored = "\n".join(f'[[ignore]]\nrule = "{rule}"\nreason = "{reason}"\n' for rule, reason in rules.items())
     return f"""\
@@ -207,7 +200,7 @@ def write_sample_images(folder: Path) -> None:
 
 def _write_recipe(file: Path, family: Family) -> QuickstartFiles:
     """A recipe that an earlier quickstart wrote is replaced, also one for another family; any other stays."""
-    ours = {quickstart_recipe(each).encode() for each in MEMORY_BYTES}
+    ours = {quickstart_recipe(each).encode() for each in list_family_names()}
     if exists(file) and read_bytes(file) not in ours:
         return QuickstartFiles(file, edited=True)
     replace_bytes(file, quickstart_recipe(family).encode())
@@ -249,7 +242,7 @@ def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], 
         raise MachineError(said, msg("move it, or choose another folder"))
     for left_over in base.parent.glob(f".{base.name}.*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    size = _format_size(DISK_BYTES[family])
+    size = _format_size(get_family(family).quickstart.disk_bytes)
     tell(
         msg(
             ("creating a base model with random weights ({family}, {size}), which takes about half a minute"),
@@ -297,7 +290,7 @@ def final_message(
 def _quickstart_flags(recipe: Path, family: Family) -> str:
     """What has to be said again to get the same quickstart."""
     folder = "" if recipe.parent == Path("quickstart") else f" --folder {_quote_path(recipe.parent)}"
-    return folder + ("" if family == "sd15" else f" --family {family}")
+    return folder + ("" if family == DEFAULT_FAMILY else f" --family {family}")
 
 
 def _quote_path(path: Path) -> str:

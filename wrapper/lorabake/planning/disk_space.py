@@ -6,6 +6,7 @@ from lorabake.planning.file_size import BYTES_BY_PRECISION
 from lorabake_schemas.bucket_fit import SubsetFits
 from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.disks import DiskSpace
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.plan import Plan, PlannedSave
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
@@ -18,7 +19,6 @@ OPTIMIZER_STATE: dict[str, tuple[int, int]] = {
     "Adam": _TWO, "NAdam": _TWO, "RAdam": _TWO,
 }  # fmt: skip
 UNKNOWN_STATE, ADAPTIVE_STATE, SCHEDULE_FREE_STATE = (0, 16), (8, 20), (4, 12)
-TEXT_ROWS, TEXT_WIDTH = (77, 231), 768 + 1280  # of one caption, SDXL's two text encoders
 
 
 def count_kept_saves(saves: tuple[PlannedSave, ...]) -> int:
@@ -70,6 +70,10 @@ def estimate_caches(plan: Plan, index: int, folder: FolderFacts) -> DiskSpace:
         least += 0 if folder.caches else every
     if plan.value("cache_text_encoder_outputs_to_disk"):
         images = sum(fit is not None for fit in fits)
-        most += images * TEXT_ROWS[1] * TEXT_WIDTH * 4
-        least += 0 if folder.caches else images * TEXT_ROWS[0] * TEXT_WIDTH * 2
+        family = get_family(plan.family)
+        width = sum(encoder.width for encoder in family.text_encoders)
+        first, *_, last = family.token_limits
+        rows = first + 2  # a start and an end token go with each row of tokens
+        most += images * last // first * rows * width * 4
+        least += 0 if folder.caches else images * rows * width * 2
     return DiskSpace(least, most)

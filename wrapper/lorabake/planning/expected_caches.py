@@ -81,7 +81,7 @@ def list_expected_caches(plan: Plan, dataset: DatasetFacts) -> tuple[ExpectedFol
         if plan.value("cache_text_encoder_outputs_to_disk"):
             under = _text_cache_settings(plan)
             found.append(
-                _folder_caches(table, index, folder, plan, under, _iter_text_caches(part, under, folder, fits))
+                _folder_caches(table, index, folder, plan, under, _iter_text_caches(plan, part, under, folder, fits))
             )
     return tuple(found)
 
@@ -150,7 +150,7 @@ def _text_cache_settings(plan: Plan) -> CacheSettings:
         kind="text",
         model_name=str(plan.value("pretrained_model_name_or_path")),
         precision=_run_precision(plan),
-        max_token_length=length if isinstance(length, int) else 75,
+        max_token_length=length if isinstance(length, int) else get_family(plan.family).token_limits[0],
         weighted_captions=bool(plan.value("weighted_captions")),
     )
 
@@ -171,11 +171,12 @@ def _iter_latent_caches(
 
 
 def _iter_text_caches(
-    part: SubsetPlan, under: CacheSettings, folder: FolderFacts, fits: SubsetFits
+    plan: Plan, part: SubsetPlan, under: CacheSettings, folder: FolderFacts, fits: SubsetFits
 ) -> Iterator[ExpectedCache]:
+    suffix = get_family(plan.family).text_cache_suffix
     for image, _ in _iter_trained_images(folder, fits):
         caption = hashlib.sha256(effective_caption(image, part).encode("utf-8", "surrogatepass")).hexdigest()
-        yield ExpectedCache(text_cache_name(image.name), image.name, CacheOrigin(caption, under))
+        yield ExpectedCache(text_cache_name(image.name, suffix), image.name, CacheOrigin(caption, under))
 
 
 def _iter_trained_images(folder: FolderFacts, fits: SubsetFits) -> Iterator[tuple[ImageFacts, BucketFit]]:

@@ -170,7 +170,11 @@ def _choose_preset(network: Network, profile: Profile) -> tuple[str, Source] | N
     replacement = profile.family.full_preset_file
     if replacement and network.preset in {None, "full"}:
         return replacement, forced_by(
-            "S35", msg("preset full crashes LyCORIS 4 on SD1.5; this file trains the same layers")
+            "S35",
+            msg(
+                "preset full crashes LyCORIS 4 on {family}; this file trains the same layers",
+                family=profile.family.label,
+            ),
         )
     return (network.preset, FROM_RECIPE) if network.preset else ("full", default_by_guide("G4.23"))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lorabake.lora.metadata import training_comment_flag
 from lorabake.runs import variables
 from lorabake.util.process import make_child_env
+from lorabake_schemas.families.registry import DEFAULT_FAMILY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,7 +93,7 @@ def planned_argv(plan: Plan, digest: str, python: Path, checkout: Path) -> tuple
     return training_argv(python, checkout / plan.script, plan.launch, (to_utf8_argument(comment),))
 
 
-def rehearsal_argv(launch: LaunchPlan, family: Family = "sd15") -> tuple[str, ...]:
+def rehearsal_argv(launch: LaunchPlan, family: Family = DEFAULT_FAMILY) -> tuple[str, ...]:
     """The stand-in, in lorabake's own Python; it divides the work as accelerate's processes would.
 
     ``family`` says whose left-over latent caches count; the compiled files do not tell.

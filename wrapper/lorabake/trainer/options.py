@@ -16,6 +16,7 @@ from lorabake.trainer import packages, store, venv
 from lorabake.util import resources
 from lorabake.util.files import disk_error
 from lorabake.util.process import capture_output
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import OptionSnapshot
 from lorabake_schemas.pin import Pin
@@ -42,7 +43,7 @@ def extract_options(python: Path, checkout: Path, folder: Path, commit: str, env
     aside.mkdir(parents=True)
     try:
         with resources.trainer_script(OPTIONS_SCRIPT) as script:
-            argv = [str(python), str(script), str(aside)]
+            argv = [str(python), str(script), str(aside), *list_scripts()]
             done = capture_output(argv, cwd=checkout, env=packages.script_environment(env), timeout=600)
         made = load_options(aside, commit)
         if not done.ok or made is None:

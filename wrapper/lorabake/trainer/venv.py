@@ -19,6 +19,7 @@ from lorabake.trainer import packages
 from lorabake.util import resources
 from lorabake.util.process import capture_output, filter_absolute_folders, make_child_env
 from lorabake.util.streams import stream_lines
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.messages import Message, literal, msg
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _PIP_ARGUMENTS = ("-P", "-m", "pip", "--no-input", "--disable-pip-version-check")
 _INSTALL_ARGUMENTS = ("install", "--no-deps", "--require-hashes", "--no-warn-script-location", "--progress-bar=off")
-SD_SCRIPTS_FILES = ("train_network.py", "sdxl_train_network.py", "library/train_util.py")
+SD_SCRIPTS_FILES = (*list_scripts(), "library/train_util.py")
 _OBJECT_ADAPTER = TypeAdapter(dict[str, Any])
 _VERSION_QUERY = "import sys; print('.'.join(map(str, sys.version_info[:2])))"
 

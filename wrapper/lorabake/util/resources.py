@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import DatasetOptions, Option, OptionSnapshot
 from lorabake_schemas.pin import Pin
 
@@ -68,14 +69,13 @@ def load_snapshot() -> OptionSnapshot:
 
 
 def read_snapshot(commit: str, read: Callable[[str], str]) -> OptionSnapshot:
-    """What a commit understands, from the three files that dump_options.py writes; ``read`` gives one by its name.
+    """What a commit understands, from the files that dump_options.py writes; ``read`` gives one by its name.
 
     Raises ValueError for files that hold something else.
     """
     return OptionSnapshot(
         commit=commit,
-        train_network=_OPTIONS_ADAPTER.validate_json(read(options_file_name("train_network.py"))),
-        sdxl_train_network=_OPTIONS_ADAPTER.validate_json(read(options_file_name("sdxl_train_network.py"))),
+        scripts={script: _OPTIONS_ADAPTER.validate_json(read(options_file_name(script))) for script in list_scripts()},
         dataset=DatasetOptions.model_validate_json(read(DATASET_OPTIONS_FILE)),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.families.known_models import is_stock_model
-from lorabake_schemas.families.registry import get_family
+from lorabake_schemas.families.registry import get_family, list_family_names
 from lorabake_schemas.guide.defaults import resolve_native_side
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import msg
@@ -55,11 +55,12 @@ def missing_precision_variant(situation: RuleContext) -> Iterator[RuleHit]:
     if plan is None or base.kind != "folder" or situation.rehearsing:
         return
     precision = plan.value("mixed_precision")
+    label = situation.family.label
     if situation.family.wants_fp16_files and precision == "fp16":
         if not base.fp16_files:
             yield RuleHit(
                 ("base", "model"),
-                msg("fp16 training needs weights named *.fp16.*, and this SDXL folder has none"),
+                msg("fp16 training needs weights named *.fp16.*, and this {family} folder has none", family=label),
                 msg('write mixed_precision = "bf16" under [train], or use a single .safetensors file'),
             )
     elif not base.plain_files:
@@ -88,7 +89,7 @@ def wrong_family(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("base", "model"),
             msg("the model family cannot be detected from the model"),
-            msg('add family = "sd15", "sd2" or "sdxl" under [base]'),
+            msg("add `family = ...` under [base], one of: {names}", names=", ".join(list_family_names())),
         )
 
 
@@ -105,7 +106,10 @@ def wrong_prediction_type(situation: RuleContext) -> Iterator[RuleHit]:
     elif situation.family.has_both_predictions and said is None and found is None and not situation.base.problem:
         yield RuleHit(
             ("base", "model"),
-            msg("SD 2.x models exist with and without v-prediction, and this file does not show which it is"),
+            msg(
+                "{family} models exist with and without v-prediction, and this file does not show which it is",
+                family=situation.family.label,
+            ),
             msg("add v_prediction = true for a 768 model, false for a 512 base model"),
         )
 
@@ -136,9 +140,9 @@ def unsuitable_clip_skip(situation: RuleContext) -> Iterator[RuleHit]:
         return
     where, fix = ("base", "clip_skip"), msg("remove the line")
     if "clip_skip" in family.ignored_options:
-        yield RuleHit(where, msg("clip_skip has no effect on SDXL and is ignored"), fix)
+        yield RuleHit(where, msg("clip_skip has no effect on {family} and is ignored", family=family.label), fix)
     else:
-        said = msg("sd-scripts applies clip_skip to Stable Diffusion 2.x, but warns of bad results")
+        said = msg("sd-scripts applies clip_skip to {family}, but warns of bad results", family=family.label)
         yield RuleHit(where, said, fix, severity=WARNING)
 
 
@@ -153,11 +157,12 @@ def resolution_above_native(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("G4.61", WARNING, "SDXL was trained at 1024 and loses quality below it.", unless="a quick trial")
 def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
-    sides, least = situation.recipe.train.resolution, situation.family.guide.least_resolution
+    sides, family = situation.recipe.train.resolution, situation.family
+    least = family.guide.least_resolution
     smallest = sides if isinstance(sides, int) else min(sides) if sides else least
     if least and smallest and smallest < least:
-        said = msg("{side} is below the native resolution of SDXL", side=smallest)
-        yield RuleHit(("train", "resolution"), said, msg("write resolution = 1024, or remove it"))
+        said = msg("{side} is below the native resolution of {family}", side=smallest, family=family.label)
+        yield RuleHit(("train", "resolution"), said, msg("write resolution = {side}, or remove it", side=least))
 
 
 @rule(
@@ -169,11 +174,21 @@ def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
 def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
     unknown = resolve_native_side(situation.recipe) is None and situation.recipe.train.resolution is None
-    if situation.family.guide.anime_resolution and base.tags == "danbooru" and unknown:
+    made, usual = situation.family.guide.anime_resolution, situation.family.guide.resolution.value
+    if made and base.tags == "danbooru" and unknown:
         yield RuleHit(
             ("base", "tags"),
-            msg("this SD1.5 anime model is trained at 768, but most of them were made at 640"),
-            msg("add native_resolution = 640, or 768 if the model's page gives that as its training resolution"),
+            msg(
+                "this anime model is trained at {usual}, but most {family} anime models were made at {made}",
+                usual=usual,
+                family=situation.family.label,
+                made=made,
+            ),
+            msg(
+                "add native_resolution = {made}, or {usual} if the model's page gives that as its training resolution",
+                made=made,
+                usual=usual,
+            ),
         )
 
 

@@ -92,7 +92,11 @@ def broken_preset(situation: RuleContext) -> Iterator[RuleHit]:
     elif preset in situation.family.broken_presets:
         yield RuleHit(
             ("network", "preset"),
-            msg('LyCORIS crashes on SD1.5 with "{preset}" (duplicated lora name)', preset=preset),
+            msg(
+                'LyCORIS crashes on {family} with "{preset}" (duplicated lora name)',
+                family=situation.family.label,
+                preset=preset,
+            ),
             msg('write preset = "full" (lorabake includes a file that works), "attn-mlp" or "unet-transformer-only"'),
         )
 

@@ -1,8 +1,8 @@
 """Writes what the sd-scripts in the current folder understands, as JSON, into the folder given.
 
-    cd SD-SCRIPTS && TRAINER-PYTHON dump_options.py FOLDER
+    cd SD-SCRIPTS && TRAINER-PYTHON dump_options.py FOLDER SCRIPT...
 
-options-train_network.json and options-sdxl_train_network.json hold one entry for each option of the two parsers;
+options-train_network.json holds one entry for each option of the parser of train_network.py, and so on;
 options-dataset.json what the dataset file may hold, level by level. Help texts are sd-scripts' own and stay there.
 """
 
@@ -11,8 +11,6 @@ import importlib
 import json
 import sys
 from pathlib import Path
-
-SCRIPTS = ("train_network", "sdxl_train_network")
 
 # One value of each shape that TOML can hold and sd-scripts looks for; voluptuous tells which it takes.
 SAMPLES = {
@@ -95,8 +93,9 @@ def main():
     folder = Path(sys.argv[1])
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(Path.cwd()))
-    for script in SCRIPTS:
-        write(folder, f"options-{script}.json", options(script))
+    for script in sys.argv[2:]:
+        name = script.removesuffix(".py")
+        write(folder, f"options-{name}.json", options(name))
     write(folder, "options-dataset.json", dataset())
 
 
