@@ -350,6 +350,8 @@ def test_recipes_can_be_taken_away(lorabake: Run, tmp_path: Path) -> None:
     assert lorabake("recipes", "copy", name, "mine.toml").returncode == 0
     text = (tmp_path / "mine.toml").read_text()
     assert "lorabake run mine.toml" in text
+    assert text.startswith("#:schema recipe.schema.json\n")
+    assert (tmp_path / "recipe.schema.json").read_text() == lorabake("schema", "recipe").stdout
     again = lorabake("recipes", "copy", name, "mine.toml")
     assert (again.returncode, "is left as it is" in again.stderr) == (1, True)
     assert (tmp_path / "mine.toml").read_text() == text

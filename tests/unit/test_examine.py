@@ -434,7 +434,8 @@ def test_every_shipped_recipe_opens_with_what_for_what_to_change_and_the_command
     text = resources.read_recipe_text(name)
     head = text.split("\n\n", 1)[0].splitlines()
     assert all(line.startswith("#") for line in head)
-    assert len(head[0]) > 20
+    assert head[0] == "#:schema recipe.schema.json"
+    assert len(head[1]) > 20
     assert any(line.startswith("# Change: ") for line in head)
     assert f"lorabake check {name}.toml && lorabake run {name}.toml" in head[-1]
     assert len([line for line in text.splitlines() if line and not line.startswith("#")]) <= 45

@@ -10,12 +10,12 @@ from typing import Any, Literal, cast
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from lorabake.recipe.editor_schema import JSON_SCHEMA, format_recipe_schema
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.check_report import CheckReport, PlanDifference, PlanReport
 from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.explanation import ExplainReport
 from lorabake_schemas.inspection import InspectReport
-from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.verification import VerifyReport
 from lorabake_schemas.versions import CommitDifference
@@ -42,14 +42,11 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
 def generate_schema(what: SchemaName) -> str:
     """The JSON schema of a recipe as people write it, of a run's files, or of what a command prints with --json."""
     if what == "recipe":
-        made: object = Recipe.model_json_schema(by_alias=True)
-    else:
-        made = _allow_extra_fields(
-            OUTPUT_MODELS[what].model_json_schema(
-                by_alias=True, mode="serialization", schema_generator=_OutputSchemaGenerator
-            )
-        )
-    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | cast("dict[str, object]", made)
+        return format_recipe_schema()
+    made = OUTPUT_MODELS[what].model_json_schema(
+        by_alias=True, mode="serialization", schema_generator=_OutputSchemaGenerator
+    )
+    whole = JSON_SCHEMA | cast("dict[str, object]", _allow_extra_fields(made))
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 

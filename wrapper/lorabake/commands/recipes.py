@@ -61,8 +61,9 @@ def read_shipped_recipe(name: str) -> str:
 
 
 def copy_recipe(name: str, target: Path | None) -> Path:
-    """Write a shipped recipe to a new file. Raises RecipeError for an unknown name, MachineError when the file
-    exists or cannot be written."""
+    """Write a shipped recipe to a new file, and the schema for editors next to it. Raises RecipeError for an unknown
+    name, MachineError when the file exists or cannot be written."""
+    from lorabake.recipe.editor_schema import write_recipe_schema
     from lorabake.util.files import disk_error, is_folder
 
     text = read_shipped_recipe(name)
@@ -80,4 +81,5 @@ def copy_recipe(name: str, target: Path | None) -> Path:
     except OSError as error:
         said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
         raise disk_error(error, said, msg("choose a folder you can write to")) from error
+    write_recipe_schema(path.parent)
     return path

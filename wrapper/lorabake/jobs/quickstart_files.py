@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lorabake.errors import MachineError, ResourceError, SetupError
+from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
 from lorabake.trainer.packages import script_environment
 from lorabake.util import locks, resources
 from lorabake.util.files import disk_error, exists, read_bytes, replace_bytes
@@ -126,6 +127,7 @@ def quickstart_recipe(family: Family) -> str:
     }
     ignored = "\n".join(f'[[ignore]]\nrule = "{rule}"\nreason = "{reason}"\n' for rule, reason in rules.items())
     return f"""\
+{SCHEMA_LINE}
 # Made by `lorabake quickstart`: a first training, on drawn pictures and a base model of random weights.
 # It is real in every step, but what comes out can draw nothing. `lorabake plan {RECIPE}` shows every setting.
 
@@ -179,6 +181,7 @@ def write_quickstart_files(
             if python is not None:
                 make_base(folder / f"base-{family}", family, python, env, tell)
             prepared = _write_recipe(folder / RECIPE, family)
+            write_recipe_schema(folder)
     except OSError as error:
         raise disk_error(
             error,

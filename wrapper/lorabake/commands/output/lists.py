@@ -34,12 +34,13 @@ def format_copied_recipe(path: Path, layout: TextLayout) -> str:
 
 
 def format_recipe_list(texts: Mapping[str, str], *, as_json: bool = False) -> str:
-    """Every shipped recipe with the first line of its head, which says what it is for."""
+    """Every shipped recipe with the first comment of its head, which says what it is for."""
+    heads = {name: text.partition("\n# ")[2].partition("\n")[0] for name, text in texts.items()}
     if as_json:
-        heads = [{"name": name, "about": text.splitlines()[0].removeprefix("# ")} for name, text in texts.items()]
-        return json.dumps({"version": 1, "recipes": heads}, indent=2)
-    wide = max(map(len, texts))
-    return "\n".join(f"{name:<{wide}}  {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items())
+        listed = [{"name": name, "about": about} for name, about in heads.items()]
+        return json.dumps({"version": 1, "recipes": listed}, indent=2)
+    wide = max(map(len, heads))
+    return "\n".join(f"{name:<{wide}}  {about}" for name, about in heads.items())
 
 
 def format_trainer(trainer: Trainer, layout: TextLayout) -> str:

@@ -1,0 +1,27 @@
+"""The JSON schema of a recipe, which editors complete and check recipes by."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from lorabake.util.files import exists, write_bytes
+from lorabake_schemas.recipe import Recipe
+
+SCHEMA_FILE = "recipe.schema.json"
+SCHEMA_LINE = f"#:schema {SCHEMA_FILE}"  # editors look for it in the recipe's folder
+JSON_SCHEMA = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+def format_recipe_schema() -> str:
+    """As people write a recipe, not as it is stored."""
+    return json.dumps(JSON_SCHEMA | Recipe.model_json_schema(by_alias=True), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_recipe_schema(folder: Path) -> None:
+    """Put the schema where a recipe's first line says that it is. A file that exists stays; a recipe is as good
+    without it, so a disk that does not want it is no error."""
+    with contextlib.suppress(OSError):
+        if not exists(folder / SCHEMA_FILE):
+            write_bytes(folder / SCHEMA_FILE, format_recipe_schema().encode())
