@@ -32,9 +32,10 @@ from lorabake.commands.output.verify import format_verification
 from lorabake.inputs.manifest import hash_inputs
 from lorabake.jobs import start_record
 from lorabake.runs.command import planned_argv, trainer_env
-from lorabake.runs.folder import RunPaths, create_run_folder, write_record
+from lorabake.runs.folder import RunPaths, create_run_folder
 from lorabake.runs.index import FoundRun
 from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
+from lorabake.runs.record import write_record
 from lorabake.util import resources
 from lorabake.util.hashing import FileHasher, digest_bytes
 from lorabake.util.i18n import load_translator

@@ -18,7 +18,7 @@ from lorabake.commands.output.findings import format_brief
 from lorabake.commands.output.layout import TextLayout
 from lorabake.commands.output.progress import watch_progress
 from lorabake.commands.output.runs import format_run_outcome
-from lorabake.runs.happenings import Epoch, ModelLoaded, ProgressEvent, RunTotals, Saving, Started, Step
+from lorabake_schemas.events import Epoch, ModelLoaded, ProgressEvent, RunTotals, Saving, Started, Step
 from lorabake_schemas.messages import msg
 from lorabake_schemas.record import Outcome, OutputFile, Record
 

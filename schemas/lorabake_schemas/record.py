@@ -204,7 +204,7 @@ class RunPart(StrictModel):
 class Record(StrictModel):
     """``version`` 1. Times are UTC, ISO 8601. ``pid`` is lorabake's own: the one to signal to stop the run.
 
-    ``digest`` is one SHA-256 over everything that determines the result and nothing else (planning/identity.py): equal
+    ``digest`` is one SHA-256 over everything that determines the result and nothing else (planning/digest.py): equal
     wherever the same recipe, data, model and trainer are, whatever the paths. ``inputs_file`` is inputs.json's own,
     ``plan_file`` plan.json's, which holds every setting with its source.
     ``attention`` is what the trainer said of xformers on this machine; None when it was not asked. ``parts`` are all

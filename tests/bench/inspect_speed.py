@@ -21,7 +21,7 @@ from lorabake.lora.metadata import training_comment
 from lorabake.planning.model_shapes import parse_models
 from lorabake.planning.network_layout import count_elements, list_tensors
 from lorabake.planning.network_targets import NetworkSpec, find_target_modules
-from lorabake.runs.register import register_run
+from lorabake.runs.index import register_run
 from lorabake.util import resources
 
 DIGEST = "0123456789abcdef" * 4

@@ -21,7 +21,7 @@ import tomli_w
 from PIL import Image
 
 from lorabake.commands.output.progress import watch_progress
-from lorabake.jobs.launch import launch_run
+from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import rehearsal_argv, trainer_env
 from lorabake.runs.launch_request import LaunchRequest
 from lorabake.util.process import read_environment

@@ -32,8 +32,8 @@ from launch_runner import request
 from fake_sd_scripts import weight
 from lorabake.analysis.verify import describe_unfinished  # the sentence of `lorabake verify`
 from lorabake.errors import LorabakeError, MachineError
-from lorabake.jobs.launch import launch_run
 from lorabake.jobs.resume.prepare import prepare_resume
+from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.index import find_run
 
 ROLES = ("lorabake", "guard", "launcher", "trainer")

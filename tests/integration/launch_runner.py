@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.errors import LorabakeError
-from lorabake.jobs.launch import launch_run
+from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env
 from lorabake.runs.launch_request import LaunchRequest
 from lorabake.util.process import read_environment
@@ -21,7 +21,7 @@ from lorabake_schemas.record import TrainerRecord
 if TYPE_CHECKING:
     from typing import Literal
 
-    from lorabake.runs.happenings import ProgressEvent
+    from lorabake_schemas.events import ProgressEvent
 
 FAKE = Path(__file__).with_name("fake_trainer.py")
 

@@ -15,11 +15,12 @@ from launch_runner import ignore, plan
 
 import fake_sd_scripts
 from lorabake.errors import LorabakeError
-from lorabake.jobs.launch import launch_run
 from lorabake.jobs.resume.continue_run import ResumeRequest, continue_training
+from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env
-from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.record import read_record
 from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import TrainerRecord

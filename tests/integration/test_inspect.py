@@ -14,9 +14,9 @@ import numpy as np
 from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
-from lorabake.jobs.launch import launch_run
+from lorabake.jobs.supervisor import launch_run
 from lorabake.lora.metadata import training_comment
-from lorabake.runs import register
+from lorabake.runs import index
 from lorabake.runs.launch_request import Provenance
 from lorabake_schemas.record import Inputs
 
@@ -47,7 +47,7 @@ def test_from_a_copy_back_to_the_run_that_wrote_it(tmp_path: Path) -> None:
     root, home = tmp_path / "runs" / "x-001", tmp_path / "home"
     saving = ("--copy", str(lora(tmp_path / "made.safetensors")), str(root / "output" / "x.safetensors"))
     asked = replace(request(root, *saving), provenance=Provenance(Inputs(inputs=()), DIGEST))
-    register.register_run(home, root, DIGEST)
+    index.register_run(home, root, DIGEST)
     assert launch_run(asked, ignore).status == "finished"
     copy = Path(shutil.copy(root / "output" / "x.safetensors", tmp_path / "renamed.safetensors"))
     done = inspect(copy, home=home, here=tmp_path)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.folder import RunPaths
+from lorabake.runs.record import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

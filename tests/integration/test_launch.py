@@ -14,11 +14,12 @@ from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from lorabake.errors import BusyError, MachineError, SetupError
-from lorabake.jobs.launch import launch_run
-from lorabake.runs.folder import RunPaths, read_record
-from lorabake.runs.happenings import BadLoss, Epoch, LogLine, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step
+from lorabake.jobs.supervisor import launch_run
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import ensure_idle
+from lorabake.runs.record import read_record
 from lorabake.util.locks import try_lock
+from lorabake_schemas.events import BadLoss, Epoch, LogLine, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import literal
 from lorabake_schemas.record import Record
@@ -307,7 +308,7 @@ def test_a_record_that_cannot_be_written_leaves_no_run_folder(tmp_path: Path, mo
     def broken(*_: object) -> None:
         raise ValueError("no such thing as a record")
 
-    monkeypatch.setattr("lorabake.jobs.launch.write_record", broken)
+    monkeypatch.setattr("lorabake.jobs.supervisor.write_record", broken)
     root = tmp_path / "runs" / "x"
     with pytest.raises(ValueError, match="no such thing"):
         launch_run(request(root), ignore)

@@ -30,9 +30,10 @@ from test_guard import fake, guarding, heard, leave, ready, settings
 
 from lorabake.errors import BusyError, ResourceError
 from lorabake.runs.events import EventLog
-from lorabake.runs.folder import RunPaths, create_run_folder, list_outputs, read_record, replace_file
+from lorabake.runs.folder import RunPaths, create_run_folder, list_outputs, replace_file
 from lorabake.runs.launch_request import build_initial_files, new_record
 from lorabake.runs.lock import acquire_run_lock, find_active, new_claim
+from lorabake.runs.record import read_record
 from lorabake.util import process_guard
 from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.findings import Finding, Severity

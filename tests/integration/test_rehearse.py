@@ -15,11 +15,11 @@ from PIL import Image
 from lorabake.inputs.dataset import scan_folder
 from lorabake.jobs.rehearsal import BANNER
 from lorabake.jobs.rehearsal_input import read_rehearsal
-from lorabake.runs.happenings import Epoch, Step
 from lorabake.runs.log_parser import LogParser
 from lorabake.util.process import CommandOutput, capture_output, read_environment
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.caches import find_image_sizes
+from lorabake_schemas.events import Epoch, Step
 from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.machine import Family
 

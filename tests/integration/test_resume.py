@@ -22,8 +22,9 @@ from resume_runner import go_on, run
 from fake_sd_scripts import archive, weight
 from lorabake.errors import BusyError, InterruptedRunError, MachineError
 from lorabake.runs.finalize import resume_command_hint
-from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import find_running_trainer
+from lorabake.runs.record import read_record
 from lorabake.runs.resume_points import resume_options
 
 if TYPE_CHECKING:

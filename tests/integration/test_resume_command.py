@@ -18,7 +18,8 @@ from test_resume import broken
 
 import fake_sd_scripts
 from fake_sd_scripts import weight
-from lorabake.runs.folder import RunPaths, create_run_folder, read_record
+from lorabake.runs.folder import RunPaths, create_run_folder
+from lorabake.runs.record import read_record
 from lorabake_schemas.record import Record
 from situations import RECIPE, project
 

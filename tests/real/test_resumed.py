@@ -21,8 +21,9 @@ import tomli_w
 
 from lorabake.jobs import quickstart_files
 from lorabake.lora.weights import read_weights
-from lorabake.runs.folder import RunPaths, read_record
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import find_running_trainer, read_claim
+from lorabake.runs.record import read_record
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine
 from lorabake.util.process import make_child_env, read_environment

@@ -12,13 +12,13 @@ import pytest
 import tomli_w
 
 from lorabake.jobs import quickstart_files as quickstart
-from lorabake.jobs.launch import launch_run
+from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env, training_argv
-from lorabake.runs.happenings import ProgressEvent
 from lorabake.runs.launch_request import LaunchRequest
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks
 from lorabake.util.process import read_environment
+from lorabake_schemas.events import ProgressEvent
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
 from lorabake_schemas.record import Outcome, TrainerRecord

@@ -154,7 +154,6 @@ OPENERS = {
     "inputs.images",
     "commands.recipes",
     "jobs.resume.prepare",
-    "runs.register",
     "runs.states",
     "jobs.resume.outputs",
     "runs.resume_points",
@@ -163,7 +162,6 @@ OPENERS = {
     "jobs.resume.continue_run",
     "runs.events",
     "runs.folder",
-    "runs.place",
 }
 
 
@@ -203,7 +201,7 @@ WRITING = {
     "remove", "copyfile", "copy", "copy2", "move",
 }  # fmt: skip
 RUNS = [source for source in sources(WRAPPER) if source.name.startswith(("runs.", "jobs.resume."))]
-OWN_FOLDER = {"runs.folder": {"mkdir"}, "runs.lock": {"mkdir"}, "runs.register": {"mkdir"}}  # made new, or not a run's
+OWN_FOLDER = {"runs.folder": {"mkdir"}, "runs.lock": {"mkdir"}, "runs.index": {"mkdir"}}  # made new, or not a run's
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from lorabake.inputs.cache_provenance import CacheIndex
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.manifest import ManifestSpec, hash_inputs
 from lorabake.jobs.cache_recorder import CacheRecorder, refresh_caches
-from lorabake.runs.happenings import ModelLoaded, ProgressEvent, Saved
 from lorabake.util.hashing import FileHasher
+from lorabake_schemas.events import ModelLoaded, ProgressEvent, Saved
 from situations import CPU, RECIPE, one_colour, project, write_base
 
 DISK = "\n[train]\nresolution = 256\ncache_latents_to_disk = true\n"

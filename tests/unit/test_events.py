@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lorabake.runs.events import EventLog, encode_event, format_timestamp, iter_recorded_steps
-from lorabake.runs.happenings import (
+from lorabake_schemas.events import (
     BadLoss,
     Epoch,
     LogLine,

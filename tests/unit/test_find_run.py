@@ -12,8 +12,9 @@ import pytest
 from lorabake.analysis.diff_operands import is_recipe_path
 from lorabake.analysis.lora_origin import find_lora
 from lorabake.errors import MachineError
-from lorabake.runs.folder import RunPaths, write_record
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import find_run, iter_runs_folders, run_path
+from lorabake.runs.record import write_record
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
 

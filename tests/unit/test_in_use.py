@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import BusyError
-from lorabake.runs import register
-from lorabake.runs.folder import RunPaths, write_record
-from lorabake.runs.in_use import ensure_inputs_free
+from lorabake.runs import index
+from lorabake.runs.folder import RunPaths
+from lorabake.runs.index import ensure_inputs_free
+from lorabake.runs.record import write_record
 from lorabake.util.locks import try_lock
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, InputDigest, InputRole, Record, RunStatus, TrainerRecord
@@ -56,7 +57,7 @@ def test_a_run_that_goes_on_is_found_by_its_pictures(
 ) -> None:
     root = begun(tmp_path / "a" / "runs" / "one-001", "../../pics", role)
     if noted:
-        register.register_run(tmp_path / "home", root, None)
+        index.register_run(tmp_path / "home", root, None)
     beside = tmp_path / "others" if noted else root.parent
     with try_lock(root.parent / ".one.lock") as other:
         assert other is None
@@ -73,7 +74,7 @@ def test_runs_that_are_over_gone_or_damaged_stop_nothing(tmp_path: Path, picture
     begun(runs / "one-002", "../../pics", "base")
     (runs / "one-003").mkdir()
     (runs / "one-003" / "record.json").write_text('{"status": "started"', "utf-8")
-    register.register_run(tmp_path / "home", tmp_path / "gone", None)
+    index.register_run(tmp_path / "home", tmp_path / "gone", None)
     with try_lock(runs / ".one.lock"):
         ensure_inputs_free([pictures], tmp_path / "home", runs)
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from lorabake.runs.happenings import BadLoss, Step
 from lorabake.runs.loss_monitor import LossFacts, LossMonitor
+from lorabake_schemas.events import BadLoss, Step
 
 
 def watched(losses: list[float]) -> LossMonitor:

@@ -12,9 +12,10 @@ from lora_files import SMALL, metadata, write
 from lorabake.analysis.lora_origin import find_lora, inspect_files
 from lorabake.errors import MachineError
 from lorabake.lora.metadata import training_comment
-from lorabake.runs import register
-from lorabake.runs.folder import RunPaths, list_outputs, read_record, write_record
-from lorabake.runs.register import IndexEntry, read_index, register_run
+from lorabake.runs import index
+from lorabake.runs.folder import RunPaths, list_outputs
+from lorabake.runs.index import IndexEntry, read_index, register_run
+from lorabake.runs.record import read_record, write_record
 from lorabake.util.safetensors import rewrite_metadata
 from lorabake_schemas.inspection import KnownRun
 from lorabake_schemas.machine import MachineFacts
@@ -188,7 +189,7 @@ def test_damaged_records_and_registers_do_no_harm(tmp_path: Path, home: Path) ->
     root = run(home, tmp_path / "runs" / "lum-001")
     copy = Path(shutil.copy(root / "output" / "lum.safetensors", tmp_path / "copy.safetensors"))
     torn = b'{"run": 7}\n[]\n{"run": "/x\\u0000y"}\n{"run": "/gone", "digest": 9}\n\xff\xfe\n{"run": "/tor'
-    (home / register.INDEX_FILE).write_bytes(torn + b"\n" + (home / register.INDEX_FILE).read_bytes() + torn)
+    (home / index.INDEX_FILE).write_bytes(torn + b"\n" + (home / index.INDEX_FILE).read_bytes() + torn)
     assert found(home, copy)[0].folder == str(root)
     assert IndexEntry(Path("/gone"), None) in read_index(home)
     (root / "record.json").write_text('{"digest": "' + ONE)
@@ -205,12 +206,12 @@ def test_a_home_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 def test_the_register_tidies_itself(tmp_path: Path, home: Path) -> None:
     root = run(home, tmp_path / "runs" / "lum-001")
     line = json.dumps({"run": str(tmp_path / "gone" / ("x" * 200)), "digest": ONE}) + "\n"
-    with (home / register.INDEX_FILE).open("a") as file:
-        file.write(line * (register.MAX_INDEX_BYTES // len(line) + 1))
+    with (home / index.INDEX_FILE).open("a") as file:
+        file.write(line * (index.MAX_INDEX_BYTES // len(line) + 1))
     register_run(home, root, ONE)
     assert read_index(home) == [IndexEntry(root, ONE)]
-    assert (home / register.INDEX_FILE).stat().st_size < 1000
-    assert list(home.iterdir()) == [home / register.INDEX_FILE]
+    assert (home / index.INDEX_FILE).stat().st_size < 1000
+    assert list(home.iterdir()) == [home / index.INDEX_FILE]
 
 
 def test_a_folder_stands_for_the_files_in_it(tmp_path: Path, home: Path) -> None:

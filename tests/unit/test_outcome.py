@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from lorabake.lora.weights import WeightFacts
-from lorabake.runs.happenings import LogSummary, Step
 from lorabake.runs.loss_monitor import LossFacts
 from lorabake.runs.verdict import RunResult, judge_interruption, judge_rehearsal, judge_run, signal_name
+from lorabake_schemas.events import LogSummary, Step
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.record import Outcome
 

@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 
 from fake_sd_scripts import weight, write_lora, write_state
-from lorabake.planning.resume_steps import TrainingSchedule
-from lorabake.runs.part_outputs import (
+from lorabake.jobs.resume.outputs import (
     CollectedOutputs,
-    OutputNames,
-    PartOutputs,
     archive_outputs,
     collect_outputs,
     describe_uncollected,
     rename_sample,
 )
+from lorabake.planning.resume_steps import TrainingSchedule
+from lorabake.runs.resume_points import OutputNames, PartOutputs
 from lorabake.runs.states import StateLocation, expected_files, list_states
 from lorabake.util.safetensors import SafetensorsHeader, read_header
 

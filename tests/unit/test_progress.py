@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from lorabake.runs.happenings import (
+from lorabake.runs.log_parser import LogParser
+from lorabake_schemas.events import (
     EmptyDataset,
     Epoch,
     LogLine,
@@ -18,7 +19,6 @@ from lorabake.runs.happenings import (
     Started,
     Step,
 )
-from lorabake.runs.log_parser import LogParser
 
 HEAD = """accelerator device: cuda
 [11/22/25 16:00:00] INFO     loading u-net: <All keys matched successfully>                  model_util.py:1011

@@ -11,8 +11,7 @@ import pytest
 from lorabake.errors import SetupError
 from lorabake.jobs.resume import prepare
 from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule
-from lorabake.runs.part_outputs import OutputNames
-from lorabake.runs.resume_points import ResumePoint, Training
+from lorabake.runs.resume_points import OutputNames, ResumePoint, Training
 from lorabake.runs.states import ExpectedFiles, SavedState
 from lorabake.trainer import versions
 from lorabake.trainer.install import Trainer

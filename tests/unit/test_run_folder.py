@@ -8,13 +8,8 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import MachineError, ResourceError
-from lorabake.runs.folder import (
-    RunPaths,
-    create_run_folder,
-    list_outputs,
-    read_record,
-    replace_file,
-)
+from lorabake.runs.folder import RunPaths, create_run_folder, list_outputs, replace_file
+from lorabake.runs.record import read_record
 from lorabake.util.hashing import digest_bytes, digest_file
 
 

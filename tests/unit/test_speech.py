@@ -12,8 +12,8 @@ from lorabake.commands.error_handler import error_boundary
 from lorabake.commands.options import current_translator
 from lorabake.commands.output.progress import line_printer, watch_progress
 from lorabake.errors import MachineError
-from lorabake.runs.happenings import Epoch, RunTotals, Saving, Step
 from lorabake.util.i18n import ENGLISH, Translator
+from lorabake_schemas.events import Epoch, RunTotals, Saving, Step
 from lorabake_schemas.messages import msg, nmsg
 
 

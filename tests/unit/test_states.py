@@ -19,9 +19,9 @@ from lorabake.runs.states import (
     archive_problem,
     expected_files,
     list_states,
-    parse_state_name,
     state_problem,
 )
+from lorabake_schemas.saved_names import STATE_SUFFIX, parse_saved_name
 
 COURSE = TrainingSchedule(5, 1, 3, 15)
 FILES = ("model.safetensors", "optimizer.bin", "random_states_0.pkl", "scheduler.bin", "train_state.json")
@@ -57,12 +57,12 @@ def test_every_kind_of_state_by_its_name_the_furthest_first(tmp_path: Path) -> N
 
 
 def test_names_that_could_be_patterns() -> None:
-    assert parse_state_name("a+(b)-step00000003-state", "a+(b)") == ("step", 3)
-    assert parse_state_name("x-step123456789-state", "x") == ("step", 123456789)
-    assert parse_state_name("x-000012-state", "x") == ("epoch", 12)
-    assert parse_state_name("x-state", "x") == ("last", 0)
-    assert parse_state_name("x-000012", "x") is None
-    assert parse_state_name("x-step3-state", "x") is None
+    assert parse_saved_name("a+(b)-step00000003-state", "a+(b)", STATE_SUFFIX) == ("step", 3)
+    assert parse_saved_name("x-step123456789-state", "x", STATE_SUFFIX) == ("step", 123456789)
+    assert parse_saved_name("x-000012-state", "x", STATE_SUFFIX) == ("epoch", 12)
+    assert parse_saved_name("x-state", "x", STATE_SUFFIX) == ("last", 0)
+    assert parse_saved_name("x-000012", "x", STATE_SUFFIX) is None
+    assert parse_saved_name("x-step3-state", "x", STATE_SUFFIX) is None
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -11,7 +11,7 @@ import pytest
 
 from constant import returning
 from lorabake.errors import SetupError
-from lorabake.runs import register
+from lorabake.runs import index
 from lorabake.trainer import ownership, store
 from lorabake.util import resources
 from lorabake.util.fact_cache import FactStore
@@ -241,7 +241,7 @@ def test_whoever_makes_the_home_first_makes_it_for_its_user_alone(tmp_path: Path
         facts = FactStore(tmp_path / "facts" / "facts.sqlite3")
         facts.keep("kind", "place", 1)
         facts.close()
-        register.register_run(tmp_path / "runs", tmp_path / "run", None)
+        index.register_run(tmp_path / "runs", tmp_path / "run", None)
     finally:
         os.umask(before)
     assert [(tmp_path / name).stat().st_mode & 0o22 for name in ("facts", "runs")] == [0, 0]

@@ -9,7 +9,7 @@ import pytest
 
 from lorabake.commands.output.layout import format_duration
 from lorabake.commands.output.progress import StepPace, format_speed, line_printer, watch_progress
-from lorabake.runs.happenings import (
+from lorabake_schemas.events import (
     EmptyDataset,
     Epoch,
     LogLine,

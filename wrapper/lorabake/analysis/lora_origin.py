@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 from lorabake.errors import MachineError
 from lorabake.lora.inspect import inspect_file
 from lorabake.lora.weights import MODEL_HASH_KEY, hash_tensors
-from lorabake.runs import register
+from lorabake.runs import index
+from lorabake.runs.finalize import complete_record
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.index import FoundRun, find_run, load_record, run_path
-from lorabake.runs.settle import complete_record
+from lorabake.runs.index import FoundRun, find_run, run_path
+from lorabake.runs.record import read_record
 from lorabake.util.files import exists, is_folder, open_file, os_errors_as_messages, unreadable_reason
 from lorabake.util.safetensors import parse_header
 from lorabake_schemas.inspection import Inspection, InspectReport, KnownRun, OutputLikeness
@@ -105,7 +106,7 @@ def find_origin_runs(path: Path, report: Inspection, home: Path) -> tuple[KnownR
         with suppress(MachineError, OSError):
             real = root.resolve()
             if real not in found and len(found) < MAX_RUNS:
-                record = complete_record(RunPaths(root), load_record(RunPaths(root)))
+                record = complete_record(RunPaths(root), read_record(RunPaths(root).record))
                 if known_by == "place" or record.digest == report.digest:
                     found[real] = _describe_run(root, record, known_by, path, report)
     newest = sorted(found.values(), key=lambda run: run.started, reverse=True)
@@ -117,10 +118,10 @@ def _iter_candidates(path: Path, digest: str | None, home: Path) -> Iterator[tup
     with suppress(MachineError):  # a folder above that may not be looked into
         around = run_path(path.resolve())
         if around is not None:
-            by_digest = digest is not None and register.record_contains(around, digest)
+            by_digest = digest is not None and index.has_digest(around, digest)
             yield around, "digest" if by_digest else "place"
     if digest is not None:
-        for root in register.iter_runs_with_digest(register.read_index(home), digest):
+        for root in index.iter_runs_with_digest(index.read_index(home), digest):
             yield root, "digest"
 
 

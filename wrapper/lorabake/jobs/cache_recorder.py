@@ -20,13 +20,13 @@ from lorabake.inputs.cache_provenance import CacheIndex, Origins, OriginStore, m
 from lorabake.inputs.folders import file_stem, list_folder
 from lorabake.jobs.display import Watcher
 from lorabake.planning.expected_caches import ExpectedCache, ExpectedFolderCaches, list_expected_caches
-from lorabake.runs.happenings import ModelLoaded, ProgressEvent
 from lorabake.runs.launch_request import LaunchRequest
 from lorabake.util.files import is_file
 from lorabake.util.hashing import Digests, FileHasher
 from lorabake_schemas.cache_origins import CacheKind, CacheOrigin, CacheSettings
 from lorabake_schemas.caches import find_missizing_caches
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.events import ModelLoaded, ProgressEvent
 from lorabake_schemas.guide.defaults import resolve_family
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
 from lorabake_schemas.record import Inputs

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from lorabake.runs.happenings import ProgressEvent
 from lorabake.util.hashing import ProgressCallback
+from lorabake_schemas.events import ProgressEvent
 
 Watcher = Callable[[ProgressEvent], None]
 

@@ -18,11 +18,10 @@ from lorabake.inputs.manifest import ManifestSpec, hash_inputs
 from lorabake.jobs import start_record
 from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, refresh_caches
 from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress
-from lorabake.jobs.launch import launch_run
+from lorabake.jobs.supervisor import launch_run
 from lorabake.planning.resolve import choose_precision
-from lorabake.runs import register
 from lorabake.runs.command import rehearsal_argv, training_argv
-from lorabake.runs.in_use import ensure_inputs_free
+from lorabake.runs.index import ensure_inputs_free, register_run
 from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
 from lorabake.runs.launch_request import LaunchRequest
 from lorabake.runs.lock import ensure_idle
@@ -227,7 +226,7 @@ def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
             tell(said)
     _check_unchanged(prepared.examination)
     if not prepared.order.rehearse:
-        register.register_run(lorabake_home(env), root, request.provenance.digest if request.provenance else None)
+        register_run(lorabake_home(env), root, request.provenance.digest if request.provenance else None)
     return _launch_with_progress(
         prepared.order,
         request,

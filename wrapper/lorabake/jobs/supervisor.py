@@ -1,9 +1,9 @@
-"""One start of the trainer in a ready run folder: followed to its end, judged, and written down."""
+"""A training: its new run folder, and each start of the trainer, followed to its end, judged, and written down."""
 
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -12,8 +12,8 @@ from lorabake.errors import InterruptedRunError, MachineError
 from lorabake.lora.reproducible import strip_saved_loras
 from lorabake.lora.weights import WeightFacts, read_weights
 from lorabake.runs.command import DETERMINISTIC_FILE
+from lorabake.runs.events import EventLog
 from lorabake.runs.finalize import (
-    close_record,
     deleted_folder_outcome,
     failure_outcome,
     finalize_run,
@@ -21,32 +21,31 @@ from lorabake.runs.finalize import (
     resume_command_hint,
     with_input_changes,
     with_moved_folder,
-    with_outcome,
     with_outputs,
-    with_remarks,
 )
-from lorabake.runs.folder import RunPaths, read_record
-from lorabake.runs.happenings import LogLine, Saving, Step
-from lorabake.runs.lock import new_claim, remove_stale_claim
+from lorabake.runs.folder import DELETED, FolderHandle, RunPaths, create_run_folder
+from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
+from lorabake.runs.lock import acquire_run_lock, new_claim, remove_stale_claim
 from lorabake.runs.log_parser import LogParser
 from lorabake.runs.loss_monitor import LossFacts, LossMonitor
-from lorabake.runs.place import DELETED, FolderHandle
+from lorabake.runs.record import close_record, read_record, with_outcome, with_remarks, write_record
 from lorabake.runs.resume_points import resume_options, with_run_facts
 from lorabake.runs.tensorboard import LossFile
 from lorabake.runs.verdict import REHEARSED, SUCCESS, RunResult, judge_interruption, judge_rehearsal, judge_run
-from lorabake.util.files import open_file, reason
+from lorabake.util.files import disk_error, open_file, reason
 from lorabake.util.process import Command, SupervisionOptions, supervise
+from lorabake_schemas.events import LogLine, Saving, Step
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.record import Record, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from lorabake.jobs.display import Watcher
-    from lorabake.runs.events import EventLog
-    from lorabake.runs.happenings import LogSummary, ProgressEvent
     from lorabake.runs.input_watch import InputWatch
     from lorabake.util.process import RunningCommand
+    from lorabake_schemas.events import LogSummary, ProgressEvent
+    from lorabake_schemas.record import Record
 
 POLL_INTERVAL_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
 NO_LOSS_FACTS = LossFacts()
@@ -328,3 +327,56 @@ def with_verdict(start: LaunchContext, record: Record, evidence: RunResult, stop
         return record
     further = resume_options(start.paths, record).next_step
     return with_outcome(record, record.outcome.model_copy(update={"resume_step": further}))
+
+
+def launch_run(request: LaunchRequest, watcher: Watcher) -> Record:
+    """Train, and return the finished record, which says whether that went well (``status``).
+
+    Raises MachineError when the folder cannot be made, BusyError when a run of this name is in progress, SetupError
+    when the trainer cannot be started, InterruptedRunError when the user stopped it; the record says so too, where
+    there is one. When this process is killed, its guard stops the trainer and finishes the record.
+    """
+    paths = RunPaths(request.root)
+    with acquire_run_lock(paths, request.plan.name):
+        record = new_record(request)
+        create_run_folder(paths, build_initial_files(request))
+        with remove_on_failure(paths):
+            write_record(paths, record)
+            events = open_event_log(paths, record)
+        with closing(events):
+            return run_trainer(make_launch_context(request, paths), record, events, watcher)
+
+
+def make_launch_context(request: LaunchRequest, paths: RunPaths) -> LaunchContext:
+    return LaunchContext(
+        paths=paths,
+        argv=request.argv,
+        env=request.env,
+        output=request.output,
+        planned_steps=request.plan.forecast.steps,
+        rehearsal=request.rehearsal,
+        interrupt_s=request.interrupt_s,
+        terminate_s=request.terminate_s,
+        watch=request.watch,
+    )
+
+
+@contextmanager
+def remove_on_failure(paths: RunPaths) -> Generator[None, None, None]:
+    """No run folder stays without a record and an events file, whatever goes wrong."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(paths.root, ignore_errors=True)
+        raise
+
+
+def open_event_log(paths: RunPaths, record: Record) -> EventLog:
+    """The events file with its first line. Raises MachineError when it cannot be written."""
+    try:
+        events = EventLog(paths.events)
+        events.write([{"event": "started", "name": record.name, "rehearsal": record.rehearsal}])
+    except OSError as error:
+        said = msg("cannot write {path}: {why}", path=paths.events, why=error.strerror or str(error))
+        raise disk_error(error, said) from error
+    return events

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from lorabake.util.files import is_file, reason
 from lorabake.util.safetensors import HeaderError, rewrite_metadata
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.saved_names import parse_saved_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +30,9 @@ def strip_saved_loras(folder: Path, name: str) -> tuple[Message, ...]:
 
     Links, files of other names and damaged ones are left as they are.
     """
-    saved = re.compile(re.escape(name) + r"(?:-\d{6,}|-step\d{8,})?\.safetensors")
     failed: list[Message] = []
     for path in sorted(folder.glob("*.safetensors")):
-        if not saved.fullmatch(path.name) or path.is_symlink() or not is_file(path):
+        if parse_saved_name(path.name, name, ".safetensors") is None or path.is_symlink() or not is_file(path):
             continue
         try:
             rewrite_metadata(path, strip_volatile_metadata)

@@ -14,6 +14,7 @@ from lorabake.planning.batches import BatchCounts, DatasetBlock, SubsetInput, co
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.plan import BatchDistribution, ConceptShare, Forecast, PlannedSave
+from lorabake_schemas.saved_names import epoch_name, step_name
 from lorabake_schemas.values import MAX_STEPS
 
 MAX_SAVES = 20_000
@@ -178,11 +179,11 @@ def _planned_saves(schedule: Schedule, steps_per_epoch: int, epochs: int, steps:
     at_epochs = _save_points(schedule.save_every_n_epochs, epochs)
     gone_steps, gone_epochs = _removed_steps(schedule, at_steps), _removed_epochs(schedule, at_epochs)
     saves = [
-        PlannedSave(file=f"{name}-step{step:08d}{suffix}", step=step, kept=step not in gone_steps) for step in at_steps
+        PlannedSave(file=step_name(name, step) + suffix, step=step, kept=step not in gone_steps) for step in at_steps
     ]
     saves += [
         PlannedSave(
-            file=f"{name}-{epoch:06d}{suffix}",
+            file=epoch_name(name, epoch) + suffix,
             step=epoch * steps_per_epoch,
             epoch=epoch,
             kept=epoch not in gone_epochs,

@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.saved_names import SavedKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,12 @@ class TrainingSchedule:
     def last_step_of_epoch(self, epoch: int) -> int:
         """The step after which an epoch, counted from 1, is over; the last one may be cut short."""
         return min(epoch * self.steps_per_epoch, self.steps)
+
+    def step_of(self, kind: SavedKind, number: int, offset: int) -> int:
+        """The run's step of a file or state by what its name says; ``offset`` is what the step numbers lack."""
+        if kind == "step":
+            return number + offset
+        return self.last_step_of_epoch(number) if kind == "epoch" else self.steps
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,21 @@ import os
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from lorabake.runs.happenings import BadLoss, Epoch, ModelLoaded, RunTotals, Saving, Started, Step
-from lorabake.util.files import open_append, open_file
+from lorabake.util.files import open_append, open_file, parse_json
+from lorabake_schemas.events import BadLoss, Epoch, ModelLoaded, RunTotals, Saving, Started, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from lorabake.runs.happenings import ProgressEvent
+    from lorabake.runs.folder import RunPaths
+    from lorabake_schemas.events import ProgressEvent
 
 EventFields = dict[str, object]
-STEP, LOSSES = b'"event": "step"', ("loss_average", "loss_current")
+LOSSES = ("loss_average", "loss_current")
+TAIL_BYTES = 1_000_000  # bytes of an events file in which the last step and the last time are
 MAX_LINE_BYTES = 1 << 16  # bytes; no event is as long
 JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
@@ -71,22 +73,55 @@ def encode_loss(loss: float | None) -> float | str | None:
     return loss if loss is None or math.isfinite(loss) else str(loss)
 
 
-def iter_recorded_steps(path: Path, within: Path) -> Iterator[Step]:
-    """The steps that an events file tells of. Raises OSError."""
+def iter_events(
+    path: Path, within: Path, *, containing: bytes = b"", first: int | None = None, last: int | None = None
+) -> Iterator[EventFields]:
+    """The events of a file, one for each line; an empty one for a line that cannot be read. Raises OSError.
+
+    ``containing`` passes over lines without these bytes; ``first`` and ``last`` are how many bytes of the beginning or
+    the end are read.
+    """
     with open_file(path, within=within) as file:
-        while line := file.readline(MAX_LINE_BYTES):
+        if last is not None and (start := file.seek(0, os.SEEK_END) - last) > 0:
+            file.seek(start)
+            file.readline(MAX_LINE_BYTES)  # a part of one
+        else:
+            file.seek(0)
+        while (first is None or file.tell() < first) and (line := file.readline(MAX_LINE_BYTES)):
             if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
                 return  # lorabake writes no such line: what follows is not its own
-            if STEP in line and (step := _parse_step(line)) is not None:
-                yield step
+            if containing in line:
+                yield _parse_event(line)
 
 
-def _parse_step(line: bytes) -> Step | None:
-    with suppress(ValueError, TypeError, LookupError, RecursionError, AttributeError):
-        event = json.loads(line)
-        average, current = (None if (loss := event[key]) is None else float(loss) for key in LOSSES)
-        return Step(int(event["step"]), int(event["total"]), average, loss_current=current)
-    return None
+def _parse_event(line: bytes) -> EventFields:
+    try:
+        found = parse_json(line)
+    except ValueError:
+        return {}
+    return cast("EventFields", found) if isinstance(found, dict) else {}
+
+
+def iter_recorded_steps(path: Path, within: Path) -> Iterator[Step]:
+    """The steps that an events file tells of. Raises OSError."""
+    for event in iter_events(path, within, containing=b'"event": "step"'):
+        with suppress(ValueError, TypeError, LookupError):
+            number, total, *losses = (cast("Any", event[key]) for key in ("step", "total", *LOSSES))
+            average, current = (None if loss is None else float(loss) for loss in losses)
+            yield Step(int(number), int(total), average, loss_current=current)
+
+
+def read_last_events(paths: RunPaths) -> list[EventFields]:
+    """Those at the end of the file, the last one first; none where there is no file that can be read."""
+    with suppress(OSError):
+        return [*iter_events(paths.events, paths.root, last=TAIL_BYTES)][::-1]
+    return []
+
+
+def read_last_step(paths: RunPaths) -> int:
+    """The last step that the events tell of, 0 where they tell of none."""
+    steps = (event.get("step") for event in read_last_events(paths) if event.get("event") == "step")
+    return next((step for step in steps if type(step) is int), 0)
 
 
 class EventLog:

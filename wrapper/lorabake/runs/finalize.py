@@ -1,30 +1,45 @@
-"""How a run ends: what its record says of it, what its events say, and how it could go on."""
+"""How a run ends: what its record says of it, what its events say, and how it could go on.
+
+The record of a run whose lorabake was killed is completed by whoever reads it next, from what the run folder shows.
+That it is over is proven first (runs/lock.py). The verdict is never "finished": `lorabake resume` moves, checks and
+judges what was trained to the last step.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING
+import os
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, BinaryIO
 
-from lorabake.errors import LorabakeError
-from lorabake.runs.events import EventFields, EventLog, format_timestamp, utc_now
-from lorabake.runs.folder import RunPaths, list_outputs, write_record
+from lorabake.errors import LorabakeError, MachineError
+from lorabake.runs.events import EventFields, EventLog, format_timestamp, read_last_events, read_last_step
+from lorabake.runs.folder import DELETED, MOVED, RunPaths, list_outputs
 from lorabake.runs.input_watch import KEPT, format_changed_names
-from lorabake.runs.place import DELETED, MOVED
-from lorabake.runs.resume_points import read_train_settings, resume_hint, resume_options
-from lorabake.runs.verdict import LOST_STATE
-from lorabake.util.files import remove_file
+from lorabake.runs.lock import find_active, find_running_trainer, lock_path, remove_stale_claim
+from lorabake.runs.log_parser import LogParser
+from lorabake.runs.record import close_record, read_record, with_outcome, write_record
+from lorabake.runs.resume_points import read_train_settings, resume_hint, resume_options, with_run_facts
+from lorabake.runs.verdict import LOST_STATE, RunResult, judge_run
+from lorabake.util.files import open_file, remove_file
+from lorabake.util.locks import try_lock
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
 from lorabake_schemas.record import InputChange, Outcome, Record, RunStatus
+from lorabake_schemas.saved_names import STATE_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from lorabake.runs.happenings import LogSummary
     from lorabake.runs.loss_monitor import LossMonitor
+    from lorabake_schemas.events import LogSummary
 
 LORA_EXTENSIONS = (".safetensors", ".ckpt", ".pt")
 CODES_CAUSED_BY_MOVE = frozenset({"crashed", "no-output", "damaged-output"})  # verdicts that a moved folder explains
+KILLED_CODE = "lorabake-killed"
+STOP_RETURNCODES = frozenset({128 + 2, 128 + 9, 128 + 15})  # how a guard stops a trainer
+CHUNK_BYTES = 1 << 20  # bytes
+LOG_END_BYTES = 64 << 20  # bytes; a training of days writes less than twice that
 
 
 def failure_outcome(error: Exception) -> Outcome:
@@ -91,7 +106,8 @@ def with_outputs(outcome: Outcome, paths: RunPaths) -> Outcome:
 
 def _incomplete_lora_remarks(outcome: Outcome, root: Path) -> tuple[Message, ...]:
     """A remark on LoRAs that are not complete, and which one is the last that is."""
-    loras = [file for file in outcome.outputs if file.name.endswith(LORA_EXTENSIONS) and "-state/" not in file.name]
+    saved = (file for file in outcome.outputs if f"{STATE_SUFFIX}/" not in file.name)
+    loras = [file for file in saved if file.name.endswith(LORA_EXTENSIONS)]
     bad = [file.name for file in loras if file.incomplete is not None]
     if not bad:
         return ()
@@ -129,30 +145,6 @@ def with_moved_folder(outcome: Outcome, status: RunStatus, root: Path) -> Outcom
     return outcome.model_copy(update={"code": MOVED, "message": message, "hint": hint})
 
 
-def with_remarks(record: Record, remarks: tuple[Message, ...]) -> Record:
-    if record.outcome is None or not remarks:
-        return record
-    return with_outcome(record, record.outcome.model_copy(update={"remarks": (*record.outcome.remarks, *remarks)}))
-
-
-def close_record(record: Record, outcome: Outcome, status: RunStatus, then: str | None = None) -> Record:
-    """The record of a run that is over, and of its last part where it has several; ``then`` by default is now."""
-    now = then or format_timestamp(utc_now())
-    record = record.model_copy(update={"status": status, "ended": now})
-    if record.parts:
-        last = record.parts[-1].model_copy(update={"status": status, "ended": now})
-        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
-    return with_outcome(record, outcome)
-
-
-def with_outcome(record: Record, outcome: Outcome) -> Record:
-    """The outcome is the run's and its last part's; the list of files is not told twice."""
-    if record.parts:
-        last = record.parts[-1].model_copy(update={"outcome": outcome.model_copy(update={"outputs": ()})})
-        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
-    return record.model_copy(update={"outcome": outcome})
-
-
 def resume_command_hint(record: Record, root: Path) -> Message | None:
     """How to go on with a run that did not end well, or how the next one could be; None where nothing was trained."""
     outcome = record.outcome
@@ -183,3 +175,118 @@ def finalize_run(paths: RunPaths, record: Record, events: EventLog) -> None:
         verdict: EventFields = record.outcome.model_dump(include={"code", "message", "returncode"})
         with suppress(OSError):
             events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
+
+
+def complete_record(paths: RunPaths, record: Record) -> Record:
+    """The record as it is, or completed when its run is over and nobody was left to say so.
+
+    It is written down where this is the run's own place and the folder is ours; elsewhere it is only returned.
+    """
+    if not _is_incomplete(record) or find_active(paths, record) is not None:
+        return record
+    if not _is_own_run(paths, record):
+        return _with_end(paths, record, hashed=False)
+    with suppress(OSError, MachineError), try_lock(lock_path(paths.root.parent, record.name), paths.root.name) as busy:
+        if busy is None and find_running_trainer(paths) is None:
+            record = read_record(paths.record)  # somebody may have completed or resumed it meanwhile
+            if _is_incomplete(record):
+                record = _with_end(paths, record)
+                with closing(EventLog(paths.events)) as events:
+                    finalize_run(paths, record, events)
+                remove_stale_claim(paths)
+            return record
+    return _with_end(paths, record)
+
+
+def _is_incomplete(record: Record) -> bool:
+    """Whether it says nothing of the end, or only what a guard could say."""
+    outcome = record.outcome
+    return record.status == "started" or (outcome is not None and outcome.code == KILLED_CODE and outcome.steps is None)
+
+
+def _is_own_run(paths: RunPaths, record: Record) -> bool:
+    """Whether the run was made here, by this user, and can be written to."""
+    try:
+        here = paths.root.stat().st_uid == os.geteuid() and os.access(paths.root, os.W_OK)
+        return here and record.cwd in {
+            escape_undecodable(str(each)) for each in (paths.root.absolute(), paths.root.resolve())
+        }
+    except (OSError, AttributeError):  # Windows
+        return False
+
+
+def _with_end(paths: RunPaths, record: Record, *, hashed: bool = True) -> Record:
+    """``hashed`` says whether the outputs are read: of a run of others their number and size have no bound."""
+    seen, step = _summarize_log(paths, record), record.parts[-1].first_step if record.parts else 0
+    if seen.step is not None:
+        step = min(seen.step.number + step, record.planned_steps)
+    elif not paths.log.exists():  # which goes on where the events end: they were lorabake's
+        step = read_last_step(paths)
+    outcome = _failure_outcome(paths, record, seen, step) or _interruption_outcome(paths, record, seen, step)
+    before = record.outcome
+    if before is not None:  # the guard's
+        outcome = outcome.model_copy(update={"returncode": before.returncode})
+    status: RunStatus = "interrupted" if outcome.code == KILLED_CODE else "failed"
+    if hashed:
+        with suppress(OSError):
+            outcome = with_outputs(outcome, paths)
+    record = close_record(record, outcome, status, record.ended or _last_activity_time(paths, record))
+    if record.rehearsal:
+        return record
+    return with_outcome(record, outcome.model_copy(update={"resume_step": resume_options(paths, record).next_step}))
+
+
+def _failure_outcome(paths: RunPaths, record: Record, seen: LogSummary, step: int) -> Outcome | None:
+    """The trainer's own end, where its last words are a failure that nobody caused from outside."""
+    exception, guards = seen.exception, record.outcome
+    stopped = guards is not None and guards.returncode in STOP_RETURNCODES
+    if exception is None or exception.startswith("KeyboardInterrupt") or seen.killed_by or seen.saved or stopped:
+        return None
+    evidence = RunResult(returncode=1, seen=seen, planned_steps=record.planned_steps, output="")
+    return judge_run(with_run_facts(evidence, paths, record)).model_copy(update={"returncode": None, "steps": step})
+
+
+def _interruption_outcome(paths: RunPaths, record: Record, seen: LogSummary, step: int) -> Outcome:
+    message: Message = msg("lorabake was killed or crashed; the trainer stopped after step {step}", step=step)
+    hint: Message | None = None
+    if not record.rehearsal and resume_options(paths, record).complete:
+        message = msg(
+            "lorabake was killed or crashed; the trainer reached its last step, but the result was not checked"
+        )
+        hint = msg("check and finish it with `lorabake resume {run}`", run=paths.root)
+    return Outcome(code=KILLED_CODE, message=message, hint=hint, steps=step, last_words=seen.last_words)
+
+
+def _iter_chunks(log: BinaryIO, start: int) -> Iterator[bytes]:
+    """A log from ``start``; of one that is longer than any training's, which may be a stranger's, its two ends."""
+    size = log.seek(0, os.SEEK_END)
+    ends = (
+        [(start, size)]
+        if size - start <= 2 * LOG_END_BYTES
+        else [(start, start + LOG_END_BYTES), (size - LOG_END_BYTES, size)]
+    )
+    for begin, end in ends:
+        log.seek(begin)
+        while piece := log.read(min(CHUNK_BYTES, end - log.tell())):
+            yield piece
+        yield b"\n"
+
+
+def _summarize_log(paths: RunPaths, record: Record) -> LogSummary:
+    """What the log shows of the run's last start."""
+    parser = LogParser()
+    with suppress(OSError, ValueError, OverflowError), open_file(paths.log, within=paths.root) as log:
+        for piece in _iter_chunks(log, record.parts[-1].log_from if record.parts else 0):
+            parser.feed(piece)
+    parser.close()
+    return parser.seen
+
+
+def _last_activity_time(paths: RunPaths, record: Record) -> str:
+    """When the trainer last wrote to its log; the time of the last event where there is no log."""
+    with suppress(OSError, ValueError, OverflowError), open_file(paths.log, within=paths.root) as log:
+        state = os.fstat(log.fileno())
+        if state.st_size:
+            return format_timestamp(datetime.fromtimestamp(state.st_mtime, UTC))
+    times = (time for event in read_last_events(paths) if isinstance(time := event.get("time"), str))
+    return next(times, record.started)

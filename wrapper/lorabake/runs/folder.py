@@ -1,8 +1,10 @@
-"""The folder of one run: its paths, how it is made, and how its record is written."""
+"""The folder of one run: its paths, how it is made, what the trainer left in it, and where it is by now."""
 
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -12,15 +14,16 @@ from lorabake.errors import MachineError
 from lorabake.runs.states import incomplete_lora_reason
 from lorabake.util import files
 from lorabake.util.hashing import digest_file
-from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.messages import escape_undecodable, msg
-from lorabake_schemas.record import OutputFile, Record
+from lorabake_schemas.record import OutputFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 RESERVED_BYTES = 65536  # bytes; more than a record and the last event take
+MOVED, DELETED = "folder-moved", "folder-deleted"
+DELETED_SUFFIX = " (deleted)"  # what Linux writes after the path of a folder that has none any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +136,6 @@ def replace_file(path: Path, data: bytes, *, within: Path) -> None:
         raise files.disk_error(error, said) from error
 
 
-def write_record(paths: RunPaths, record: Record) -> None:
-    """Raises MachineError when it cannot be written."""
-    replace_file(paths.record, (record.model_dump_json(indent=2) + "\n").encode(), within=paths.root)
-
-
-def read_record(path: Path) -> Record:
-    """Raises MachineError when the file is missing or is not a record."""
-    try:
-        return parse_lenient(Record, files.read_bytes(path, within=path.parent))
-    except (OSError, ValueError, RecursionError) as error:
-        raise MachineError(msg("{path} is not a valid run record: {why}", path=path, why=str(error))) from error
-
-
 def list_outputs(paths: RunPaths) -> tuple[OutputFile, ...]:
     """Everything the trainer wrote under output/, by its path inside the run folder.
 
@@ -165,3 +155,57 @@ def _digest_output(path: Path, name: str) -> OutputFile:
 def is_partial_file(name: str) -> bool:
     """Whether a file is one that was to take the place of another when it was whole."""
     return name.startswith(".") and name.endswith(".part")
+
+
+class FolderHandle:
+    """A folder that is kept hold of, whatever it is called."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._descriptor = os.open(root, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+
+    def __enter__(self) -> FolderHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it certainly has no name; a folder that was moved to another disk was copied and deleted.
+
+        A disk that does not answer for a moment (NFS, a ticket that ran out) is no reason to stop a training.
+        """
+        try:
+            if os.fstat(self._descriptor).st_nlink == 0:
+                return True
+            here = os.path.samestat(self.root.stat(), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            here = False
+        except OSError:
+            return False
+        return not here and self._find_moved_path() is None
+
+    def now(self) -> Path:
+        """Where it is; where it was, when it is nowhere."""
+        return self.root if self._is_at(self.root) else self._find_moved_path() or self.root
+
+    def _find_moved_path(self) -> Path | None:
+        path = _descriptor_path(self._descriptor)
+        return path if path is not None and self._is_at(path) else None
+
+    def _is_at(self, path: Path) -> bool:
+        with suppress(OSError):
+            return os.path.samestat(path.stat(), os.fstat(self._descriptor))
+        return False
+
+
+def _descriptor_path(descriptor: int) -> Path | None:
+    """The path of an open folder, as the system has it today."""
+    with suppress(OSError, AttributeError):
+        if sys.platform == "darwin":
+            import fcntl
+
+            return Path(os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0")))
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(DELETED_SUFFIX))  # noqa: PTH115 - no file
+    return None

@@ -1,4 +1,8 @@
-"""Which run is meant: its folder, its record.json, a file inside it, or its name below ./runs or beside a recipe."""
+"""Finds runs: by a folder, a file inside it or a name; by what they read; by the digest that a LoRA has.
+
+A line for each run in lorabake's own folder lets a file lead back to its run. Nothing depends on that list: lines that
+cannot be read, and runs that are gone, count as not there.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,33 @@ import glob
 import json
 import os
 import tomllib
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pydantic import ValidationError
-
-from lorabake.errors import MachineError
+from lorabake.errors import BusyError, MachineError
+from lorabake.inputs.manifest import resolve_from_run
+from lorabake.runs.finalize import complete_record
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.settle import complete_record
-from lorabake.util.files import os_errors_as_messages, read_bytes, read_text, reason
-from lorabake_schemas.base import parse_lenient
-from lorabake_schemas.messages import Message, msg
+from lorabake.runs.lock import find_active
+from lorabake.runs.record import read_record, read_record_fields
+from lorabake.util.files import open_append, os_errors_as_messages, read_bytes, read_text, replace_bytes
+from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 RUNS_FOLDER = "runs"
 RECORD_FILE = "record.json"
 MAX_RECIPE_BYTES = 1 << 20  # bytes of a file that is looked through only to find runs
 MAX_DEPTH = 4  # output/NAME-state/... lies no deeper inside a run folder
+INDEX_FILE = "runs.jsonl"
+MAX_INDEX_BYTES = 1_000_000  # bytes: some 5000 runs; then those that are gone are left out
+MAX_NEIGHBORS = 500  # run folders that are looked through beside one that has gone
+DATASET_ROLES = ("concept", "regularization")
+FileId = tuple[int, int] | str  # device and inode; a path where bytes in it had to be spelt out
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,7 @@ class FoundRun:
 
 def find_run(named: str | Path, here: Path) -> FoundRun:
     """The run that ``named`` means; relative paths and names count from ``here``. The record of one that was killed is
-    completed (runs/settle.py).
+    completed (runs/finalize.py).
 
     Raises MachineError when there is none, when there are several of that name, or when its record cannot be read.
     """
@@ -55,7 +64,7 @@ def find_run(named: str | Path, here: Path) -> FoundRun:
         with os_errors_as_messages():
             root = _find_by_name(str(named), here)
     paths = RunPaths(root)
-    return FoundRun(paths, complete_record(paths, load_record(paths)), _display_path(root, here))
+    return FoundRun(paths, complete_record(paths, read_record(paths.record)), _display_path(root, here))
 
 
 def run_path(path: Path) -> Path | None:
@@ -68,32 +77,6 @@ def run_path(path: Path) -> Path | None:
             return None
         around = [path, *path.absolute().parents[:MAX_DEPTH]] if path.is_file() else [path]
         return next((folder for folder in around if (folder / RECORD_FILE).is_file()), None)
-
-
-def load_record(paths: RunPaths) -> Record:
-    """The record of a run, or why it cannot be read as MachineError."""
-    try:
-        found = read_bytes(paths.record, within=paths.root)
-    except OSError as error:
-        raise MachineError(msg("cannot read {path}: {why}", path=paths.record, why=reason(error))) from error
-    try:
-        return parse_lenient(Record, found)
-    except ValidationError as error:
-        raise _invalid_record_error(paths.record, found, error) from error
-
-
-def _invalid_record_error(path: Path, content: bytes, error: ValidationError) -> MachineError:
-    try:
-        table: object = json.loads(content)
-    except (ValueError, RecursionError):
-        return MachineError(msg("{path} is damaged (not valid JSON)", path=path))
-    version = cast("dict[str, object]", table).get("version") if isinstance(table, dict) else None
-    if isinstance(version, int) and version > 1:
-        said = msg("{path} was written by a newer lorabake (record version {n})", path=path, n=version)
-        return MachineError(said, msg("update lorabake"))
-    first = error.errors(include_url=False)[0]
-    key = ".".join(map(str, first["loc"])) or "it"
-    return MachineError(msg("{path} is not a valid run record ({key}: {why})", path=path, key=key, why=first["msg"]))
 
 
 def _find_by_name(name: str, here: Path) -> Path:
@@ -187,3 +170,116 @@ def _suggest_runs(runs: Sequence[str]) -> Message:
 def _display_path(folder: Path, here: Path) -> str:
     """Relative where it lies below, as a person would type it."""
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """``digest`` is the run's; None for one that has none."""
+
+    root: Path
+    digest: str | None
+
+
+def register_run(home: Path, root: Path, digest: str | None) -> None:
+    """Note a run that starts. Never raises: a run must not fail for want of a note about it."""
+    line = json.dumps({"run": str(root.absolute()), "digest": digest}) + "\n"
+    path = home / INDEX_FILE
+    with suppress(OSError, ValueError):
+        home.mkdir(0o755, parents=True, exist_ok=True)
+        with open_append(path) as file:  # a short line is appended in one piece, whoever else does the same
+            file.write(line.encode())
+            size = file.tell()
+        if size > MAX_INDEX_BYTES:
+            _drop_missing_runs(path)
+
+
+def _drop_missing_runs(path: Path) -> None:
+    """What another run notes in this very moment may be lost; its files then find it by their place only."""
+    kept = {entry.root: entry for entry in _iter_index(path) if (entry.root / RECORD_FILE).is_file()}
+    lines = (json.dumps({"run": str(entry.root), "digest": entry.digest}) + "\n" for entry in kept.values())
+    replace_bytes(path, "".join(lines).encode())
+
+
+def read_index(home: Path) -> list[IndexEntry]:
+    """Every run that was noted, the newest first; runs that have gone since are among them."""
+    return list(dict.fromkeys(reversed(list(_iter_index(home / INDEX_FILE)))))
+
+
+def _iter_index(path: Path) -> Iterator[IndexEntry]:
+    try:
+        lines = read_bytes(path).splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with suppress(ValueError, RecursionError, AttributeError, TypeError):
+            told = cast("dict[str, object]", json.loads(line))
+            run, digest = told.get("run"), told.get("digest")
+            if isinstance(run, str) and run and "\0" not in run:
+                yield IndexEntry(Path(run), digest if isinstance(digest, str) else None)
+
+
+def iter_runs_with_digest(noted: Iterable[IndexEntry], digest: str) -> Iterator[Path]:
+    """Run folders whose record has this digest; a folder that was renamed is found beside where it was."""
+    searched: set[Path] = set()
+    for entry in noted:
+        if entry.digest != digest:
+            continue
+        if has_digest(entry.root, digest):
+            yield entry.root
+        elif entry.root.parent not in searched:
+            searched.add(entry.root.parent)
+            yield from (folder for folder in _list_folders(entry.root.parent) if has_digest(folder, digest))
+
+
+def has_digest(root: Path, digest: str) -> bool:
+    """Whether the record of a run folder has this digest."""
+    return read_record_fields(root).get("digest") == digest
+
+
+def _list_folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(each for each in parent.iterdir() if each.is_dir())[:MAX_NEIGHBORS]
+    except OSError:
+        return []
+
+
+def ensure_inputs_free(folders: Iterable[Path], home: Path, runs: Path) -> None:
+    """Raises BusyError when a run that is going on is made from one of these picture folders.
+
+    Looked for among the runs that this machine has noted, and those that lie in ``runs``.
+    """
+    wanted = {place: folder for folder in folders for place in _iter_file_ids(folder)}
+    noted = (entry.root for entry in read_index(home))
+    for root in dict.fromkeys((*noted, *(path.parent.absolute() for path in runs.glob(f"*/{RECORD_FILE}")))):
+        if read_record_fields(root).get("status") != "started":
+            continue
+        paths = RunPaths(root)
+        try:
+            record = read_record(paths.record)
+        except MachineError:
+            continue
+        folder = _find_shared_folder(record, root, wanted)
+        if folder is not None and find_active(paths, record) is not None:
+            raise BusyError(
+                msg("{run} is in progress and reads the caches in {folder}", run=root, folder=folder),
+                msg("wait for it, or stop it first"),
+            )
+
+
+def _find_shared_folder(record: Record, root: Path, wanted: Mapping[FileId, Path]) -> Path | None:
+    for each in record.inputs:
+        if each.role in DATASET_ROLES:
+            for place in _iter_file_ids(Path(resolve_from_run(root, each.place))):
+                if place in wanted:
+                    return wanted[place]
+    return None
+
+
+def _iter_file_ids(folder: Path) -> Iterator[FileId]:
+    try:
+        state = folder.stat()
+        yield state.st_dev, state.st_ino
+        folder = folder.resolve()
+    except (OSError, ValueError):  # not there under this name
+        pass
+    yield escape_undecodable(str(folder))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
+from lorabake_schemas.saved_names import STATE_SUFFIX, saved_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -29,7 +30,6 @@ LORABAKE_FILES = (
 )
 PART_FOLDER = r"parts/\d{3}"
 OUTPUT_FOLDER = rf"(?:{PART_FOLDER}/)?output|{PART_FOLDER}/(?:replaced|beyond)"
-SAVED_SUFFIX = r"(?:-step\d{8,}|-\d{6,})?"
 STATE_FILES = (
     r"train_state\.json|model(?:_\d+)?\.safetensors|(?:optimizer|scheduler|sampler)(?:_\d+)?\.bin|scaler\.pt"
     r"|random_states_\d+\.pkl"
@@ -45,7 +45,7 @@ KNOWN_FILES = (
     rf"{LORABAKE_FILES}|logs/trainer\.log|{TENSORBOARD_FILES}|{PART_FOLDER}/resume_epoch\.py"
     rf"|(?:{OUTPUT_FOLDER})/sample/[^/]+\.png|{HARMLESS_FILES}"
 )
-NUMBER_SUFFIX = r"(?:\.\d+)?"  # of several that were replaced (runs/parts.py)
+NUMBER_SUFFIX = r"(?:\.\d+)?"  # of several that were replaced (jobs/resume/outputs.py)
 # Written in their place, not replaced: another name of the same file would be written, too.
 WRITTEN_IN_PLACE = re.compile(rf"events\.jsonl|logs/.*|\.room|\.running|{PART_FOLDER}/output/.*")
 
@@ -57,11 +57,11 @@ def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str)
     is what sd-scripts calls what it saves. Returns the files that have another name (a hard link, as backups make) and
     are written in their place.
     """
-    name, of = re.escape(saved_as), "|".join(map(re.escape, names))
-    folders = re.compile(rf"{KNOWN_FOLDERS}|(?:{OUTPUT_FOLDER})/{name}{SAVED_SUFFIX}-state{NUMBER_SUFFIX}")
+    name, of = saved_pattern(saved_as), "|".join(map(re.escape, names))
+    folders = re.compile(rf"{KNOWN_FOLDERS}|(?:{OUTPUT_FOLDER})/{name}{STATE_SUFFIX}{NUMBER_SUFFIX}")
     own = rf"{KNOWN_FILES}|{of}" if of else KNOWN_FILES
-    lora = rf"{name}{SAVED_SUFFIX}\.(?:safetensors|ckpt|pt){NUMBER_SUFFIX}"
-    state_file = rf"{name}{SAVED_SUFFIX}-state{NUMBER_SUFFIX}/(?:{STATE_FILES})"
+    lora = rf"{name}\.(?:safetensors|ckpt|pt){NUMBER_SUFFIX}"
+    state_file = rf"{name}{STATE_SUFFIX}{NUMBER_SUFFIX}/(?:{STATE_FILES})"
     file = rf"(?:{OUTPUT_FOLDER})/(?:{lora}|{state_file})"
     files = re.compile(rf"{own}|{file}")
     part = re.compile(r"(?:(.*)/)?\.([^/]+)\.part")

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lorabake.runs.happenings import (
+from lorabake_schemas.events import (
     EmptyDataset,
     Epoch,
     LogLine,
@@ -25,6 +25,7 @@ from lorabake.runs.happenings import (
     Started,
     Step,
 )
+from lorabake_schemas.saved_names import STEP_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ STEP_BAR = re.compile(
     rb"(?<!validation )steps:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[[^\],]*,\s*([\d.?]+)(s/it|it/s)([^\]]*)\]"
 )
 OTHER_BAR = re.compile(r"\d+%\|.*\| \d+/\d+ \[[^\]]*\]$")  # caching, validation, sampling
-STEP_FILE = re.compile(r"-step\d{8,}\.[^./]+$")  # TU:89-98
+STEP_FILE = re.compile(rf"{STEP_PATTERN}\.[^./]+$")
 AVERAGE_LOSS = re.compile(rb"avr_loss=(\S+?)(?:,|$)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 MODEL_SAVED = re.compile(r"(?:^|\]|INFO\s+)model saved\.")  # TN:1729; a record may be glued to a bar

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, pstdev
 
-from lorabake.runs.happenings import BadLoss, Step
+from lorabake_schemas.events import BadLoss, Step
 
 BLOCK_COUNT = 50  # a run is looked at in so many stretches
 STEADY_BLOCKS = 10  # of them have to lie behind a jump

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pydantic import ValidationError
 
-from lorabake.util.files import is_folder, open_file, parse_json, read_json, read_toml
+from lorabake.runs.events import iter_events
+from lorabake.runs.record import read_record_fields
+from lorabake.util.files import is_folder, read_toml
 from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.families.registry import find_family_of_run
 from lorabake_schemas.machine import MachineFacts
@@ -25,8 +27,8 @@ Table = Mapping[str, object]
 
 def read_past_runs(folder: Path) -> tuple[PastRun, ...]:
     """The trainings in a folder of run folders, newest first; rehearsals are none. Never raises."""
-    found = ((_read_record(root / "record.json"), root) for root in _list_folders(folder))
-    records = [(record, root) for record, root in found if record is not None and record.get("rehearsal") is False]
+    found = ((read_record_fields(root), root) for root in _list_folders(folder))
+    records = [(record, root) for record, root in found if record.get("rehearsal") is False]
     records.sort(key=lambda each: (str(each[0].get("started")), each[1].name), reverse=True)
     runs = (_read_run(record, root) for record, root in records[:RUN_LIMIT])
     return tuple(run for run in runs if run is not None)
@@ -39,23 +41,12 @@ def _list_folders(folder: Path) -> list[Path]:
         return []
 
 
-def _read_record(path: Path) -> Table | None:
-    try:
-        return _as_table(read_json(path))
-    except (OSError, ValueError):
-        return None
-
-
-def _as_table(value: object) -> Table | None:
-    return cast("Table", value) if isinstance(value, dict) else None
-
-
 def _read_run(record: Table, root: Path) -> PastRun | None:
     try:
         train = read_toml(root / "train.toml")
         dataset = read_toml(root / "dataset.toml")
         machine = parse_lenient(MachineFacts, json.dumps(record.get("machine")).encode())
-        stretches = tuple(_iter_timings(_iter_steps(root / "events.jsonl"), _sampling_interval(train)))
+        stretches = tuple(_iter_timings(_iter_steps(root), _sampling_interval(train)))
         block = next(iter(cast("list[Table]", dataset["datasets"])))
         options = {**_plain_options(train), **_plain_options(block)}
         argv = [str(each) for each in cast("Sequence[object]", record.get("argv") or ())]
@@ -86,17 +77,12 @@ def _sampling_interval(train: Table) -> int:
     return every if isinstance(every, int) and not isinstance(every, bool) else 0
 
 
-def _iter_steps(path: Path) -> Iterator[tuple[float, int]]:
+def _iter_steps(root: Path) -> Iterator[tuple[float, int]]:
     """Seconds and step of each step event; step 0 for anything else, and for a line that cannot be read."""
-    with open_file(path) as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - EVENTS_TAIL_SIZE))
-        lines = file.read(EVENTS_TAIL_SIZE).split(b"\n")
-    for line in lines[1:] if size > EVENTS_TAIL_SIZE else lines:
+    for event in iter_events(root / "events.jsonl", root, last=EVENTS_TAIL_SIZE):
         try:
-            told = cast("Any", parse_json(line))
-            step = told["step"] if told["event"] == "step" else 0
-            yield datetime.fromisoformat(told["time"]).timestamp(), int(step)
+            step = event["step"] if event["event"] == "step" else 0
+            yield datetime.fromisoformat(cast("str", event["time"])).timestamp(), int(cast("int", step))
         except (ValueError, LookupError, TypeError, OverflowError):
             yield 0.0, 0
 

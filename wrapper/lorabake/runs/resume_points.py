@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -10,11 +9,9 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, cast
 
 from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule, plan_resume_steps
-from lorabake.runs.events import MAX_LINE_BYTES
-from lorabake.runs.happenings import RunTotals
+from lorabake.runs.events import iter_events
 from lorabake.runs.known_failures import RunFacts
 from lorabake.runs.log_parser import LogParser
-from lorabake.runs.part_outputs import OutputNames, PartOutputs
 from lorabake.runs.states import (
     ExpectedFiles,
     SavedState,
@@ -27,7 +24,9 @@ from lorabake.runs.states import (
 from lorabake.runs.verdict import LOST_STATE, RunResult
 from lorabake.util.files import open_file, read_text
 from lorabake.util.safetensors import read_header
+from lorabake_schemas.events import RunTotals
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, msg
+from lorabake_schemas.saved_names import STATE_SUFFIX, SavedKind, parse_saved_name, step_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +36,76 @@ if TYPE_CHECKING:
 
 Table = Mapping[str, object]
 MAX_START_BYTES = 64 << 20  # bytes of events and log; sd-scripts counts before it trains
+
+
+@dataclass(frozen=True, slots=True)
+class OutputNames:
+    """What sd-scripts calls what it saves (TU:89-100)."""
+
+    name: str
+    extension: str
+    course: TrainingSchedule
+
+    @property
+    def final_name(self) -> str:
+        return f"{self.name}.{self.extension}"
+
+    def read(self, entry: str, offset: int = 0) -> tuple[SavedKind, int] | None:
+        """Whether a file or state folder is of a step, an epoch or the last one, and the run's step; None for any
+        other."""
+        extension = STATE_SUFFIX if entry.endswith(STATE_SUFFIX) else f".{self.extension}"
+        found = parse_saved_name(entry, self.name, extension)
+        if found is None:
+            return None
+        kind, number = found
+        return kind, self.course.step_of(kind, number, offset)
+
+    def of_the_run(self, entry: str, written: PartOutputs) -> str:
+        """What a file or state folder that a continuation wrote is called in the run."""
+        told = self.read(entry, written.offset)
+        if told is None or told[0] != "step":
+            return entry
+        is_state = entry.endswith(STATE_SUFFIX)
+        ends = written.stop_at is not None and told[1] == self.course.steps
+        return self.last(state=is_state) if ends else self.step_name(told[1], state=is_state)
+
+    def step_name(self, step: int, *, state: bool) -> str:
+        return step_name(self.name, step) + (STATE_SUFFIX if state else f".{self.extension}")
+
+    def last(self, *, state: bool) -> str:
+        return self.name + (STATE_SUFFIX if state else f".{self.extension}")
+
+
+@dataclass(frozen=True, slots=True)
+class PartOutputs:
+    """Where a continuation wrote and how its numbers become the run's: see planning/resume_steps.py."""
+
+    root: Path
+    number: int
+    first_step: int
+    offset: int
+    stop_at: int | None
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "parts" / f"{self.number:03d}"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def helper(self) -> Path:
+        """The script that a deterministic continuation is started by."""
+        return self.folder / "resume_epoch.py"
+
+    @property
+    def replaced(self) -> Path:
+        return self.folder / "replaced"
+
+    @property
+    def beyond(self) -> Path:
+        return self.folder / "beyond"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,23 +221,17 @@ def with_run_facts(evidence: RunResult, paths: RunPaths, record: Record) -> RunR
 def read_totals(paths: RunPaths) -> RunTotals | None:
     """sd-scripts' own counts as the run began, from the events; from the log where a full disk kept them out, or where
     the events are gone."""
-    with suppress(OSError, ValueError), open_file(paths.events, within=paths.root) as file:
-        while file.tell() < MAX_START_BYTES and (line := file.readline(MAX_LINE_BYTES)):
-            if b'"totals"' in line and (found := _parse_totals(line)) is not None:
-                return found
+    with suppress(OSError):
+        for event in iter_events(paths.events, paths.root, containing=b'"totals"', first=MAX_START_BYTES):
+            with suppress(LookupError):
+                counts = [event[each.name] for each in fields(RunTotals)]
+                if all(type(count) is int for count in counts):
+                    return RunTotals(*cast("list[int]", counts))
     parser = LogParser()
     with suppress(OSError, ValueError), open_file(paths.log, within=paths.root) as log:
         while parser.seen.totals is None and log.tell() < MAX_START_BYTES and (piece := log.read(1 << 20)):
             parser.feed(piece)
     return parser.seen.totals
-
-
-def _parse_totals(line: bytes) -> RunTotals | None:
-    try:
-        told = cast("dict[str, int]", json.loads(line))
-        return RunTotals(**{each.name: told[each.name] for each in fields(RunTotals)})
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return None
 
 
 def state_locations(paths: RunPaths, record: Record) -> list[StateLocation]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import struct
 import zipfile
 import zlib
@@ -17,12 +16,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from lorabake.lora.weights import read_weights
 from lorabake.util.files import open_file, read_bytes, reason
 from lorabake.util.safetensors import HeaderError, read_header
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.saved_names import STATE_SUFFIX, SavedKind, parse_saved_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,13 +31,11 @@ if TYPE_CHECKING:
 
 MODEL, TRAIN_STATE, SCHEDULER, SCALER = "model.safetensors", "train_state.json", "scheduler.bin", "scaler.pt"
 REQUIRED_FILES = (TRAIN_STATE, MODEL, "optimizer.bin", "random_states_0.pkl")
-STATE_SUFFIX = "-state"
 # The records at the end of a zip file: the last one, and the two of the 64 bit form before it.
 ZIP_END = struct.Struct("<4s4H2LH")
 LONG_END, LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 ZIP_TAIL_BYTES = LONG_END.size + LOCATOR.size + ZIP_END.size
 
-StateKind = Literal["step", "epoch", "last"]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -55,7 +53,7 @@ class SavedState:
     """A state folder. ``step`` is the run's, by the folder's name; ``offset`` what the numbers inside may lack."""
 
     path: Path
-    kind: StateKind
+    kind: SavedKind
     step: int
     part: int
     offset: int = 0
@@ -80,22 +78,11 @@ def list_states(spots: Sequence[StateLocation], name: str, course: TrainingSched
 
 def _iter_states(spot: StateLocation, name: str, course: TrainingSchedule) -> Iterator[SavedState]:
     for path in sorted(spot.folder.glob(f"*{STATE_SUFFIX}")):
-        told = parse_state_name(path.name, name)
+        told = parse_saved_name(path.name, name, STATE_SUFFIX)
         if told is None or not path.is_dir():
             continue
         kind, number = told
-        step = {"step": number + spot.offset, "epoch": course.last_step_of_epoch(number), "last": course.steps}[kind]
-        yield SavedState(path, kind, step, spot.part, spot.offset)
-
-
-def parse_state_name(folder: str, name: str) -> tuple[StateKind, int] | None:
-    """What the name of a state folder says (TU:89-98), None for one that is not of this training."""
-    told = re.fullmatch(re.escape(name) + r"(?:-step(\d{8,})|-(\d{6,}))?" + re.escape(STATE_SUFFIX), folder)
-    if told is None:
-        return None
-    if told[1]:
-        return "step", int(told[1])
-    return ("epoch", int(told[2])) if told[2] else ("last", 0)
+        yield SavedState(path, kind, course.step_of(kind, number, spot.offset), spot.part, spot.offset)
 
 
 def expected_files(states: Sequence[SavedState], train: Mapping[str, object]) -> ExpectedFiles:

@@ -26,7 +26,7 @@ from lorabake_schemas.record import Outcome
 
 if TYPE_CHECKING:
     from lorabake.lora.weights import WeightFacts
-    from lorabake.runs.happenings import LogSummary
+    from lorabake_schemas.events import LogSummary
 
 SUCCESS = "trained"
 REHEARSED = "rehearsed"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.commands.output.console import write_to
 from lorabake.commands.output.layout import format_duration
-from lorabake.runs.happenings import (
+from lorabake.util.i18n import ENGLISH, Translator
+from lorabake_schemas.events import (
     BadLoss,
     EmptyDataset,
     Epoch,
@@ -25,7 +26,6 @@ from lorabake.runs.happenings import (
     Started,
     Step,
 )
-from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.messages import Message, clean_log_line, literal, msg, nmsg
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from lorabake.runs.happenings import ProgressEvent
+    from lorabake_schemas.events import ProgressEvent
 
     Clock = Callable[[], float]
     ProgressMessage = Callable[[int, int], Message]

@@ -13,7 +13,7 @@ import click
 from lorabake.commands.output.layout import TextLayout, bold, format_file_size
 from lorabake.commands.output.plan import format_plan
 from lorabake.runs.finalize import resume_command_hint
-from lorabake.runs.place import DELETED
+from lorabake.runs.folder import DELETED
 from lorabake_schemas.messages import Message, clean_log_line, msg
 from lorabake_schemas.record import Outcome, OutputFile, Record
 

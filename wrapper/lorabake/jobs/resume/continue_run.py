@@ -9,19 +9,21 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from lorabake.errors import LorabakeError, MachineError
+from lorabake.jobs.resume.outputs import archive_outputs, collect_outputs, describe_uncollected
 from lorabake.jobs.supervisor import LaunchContext, ResumeHooks, collect_result, run_trainer, with_verdict
 from lorabake.lora.reproducible import strip_saved_loras
 from lorabake.runs.command import ACCELERATE_FILE, DETERMINISTIC_FILE
 from lorabake.runs.events import EventFields, EventLog, format_timestamp, iter_recorded_steps, utc_now
-from lorabake.runs.finalize import finalize_run, loss_remarks, with_remarks
-from lorabake.runs.folder import RunPaths, read_record, reserve_space, write_record
-from lorabake.runs.happenings import LogSummary
+from lorabake.runs.finalize import finalize_run, loss_remarks
+from lorabake.runs.folder import RunPaths, reserve_space
 from lorabake.runs.inventory import refuse_foreign_files
 from lorabake.runs.lock import acquire_run_lock
 from lorabake.runs.log_parser import LogParser
 from lorabake.runs.loss_monitor import LossMonitor
-from lorabake.runs.part_outputs import OutputNames, PartOutputs, archive_outputs, collect_outputs, describe_uncollected
+from lorabake.runs.record import read_record, with_remarks, write_record
 from lorabake.runs.resume_points import (
+    OutputNames,
+    PartOutputs,
     ResumeOptions,
     ResumePoint,
     Training,
@@ -34,6 +36,7 @@ from lorabake.runs.resume_points import (
 )
 from lorabake.util import resources
 from lorabake.util.files import copy_file, disk_error, make_folders, open_append, open_file, replace_bytes
+from lorabake_schemas.events import LogSummary
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.record import Record, RunPart
 

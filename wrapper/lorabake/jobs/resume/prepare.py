@@ -29,11 +29,11 @@ from lorabake.jobs.run import TrainerChoice
 from lorabake.jobs.run_files import build_run_files
 from lorabake.recipe.load import load_recipe
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, planned_argv, trainer_env
+from lorabake.runs.events import read_last_step
 from lorabake.runs.index import FoundRun
 from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
 from lorabake.runs.resume_points import ResumePoint, resume_options
-from lorabake.runs.settle import read_last_step
 from lorabake.trainer import versions
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.runs.folder import replace_file
+from lorabake.runs.resume_points import OutputNames, PartOutputs
 from lorabake.runs.states import (
-    STATE_SUFFIX,
     TRAIN_STATE,
     ExpectedFiles,
     SavedState,
@@ -26,88 +26,12 @@ from lorabake.runs.states import (
 from lorabake.util.files import copy_file, make_folders, move_file, read_bytes, remove_file
 from lorabake.util.safetensors import rewrite_metadata
 from lorabake_schemas.messages import Message, escape_undecodable, msg
+from lorabake_schemas.saved_names import SAMPLE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lorabake.planning.resume_steps import TrainingSchedule
-
 SAMPLE_FOLDER = "sample"
-# TU:6572-6576: NAME_000012_00_20260131093000_7.png after a step, NAME_e000002_... after an epoch.
-SAMPLE_NAME = re.compile(r"(.*_)(e?)(\d{6,})(_\d{2,}_\d{14}(?:_\d+)?\.png)")
-
-
-@dataclass(frozen=True, slots=True)
-class OutputNames:
-    """What sd-scripts calls what it saves (TU:89-100)."""
-
-    name: str
-    extension: str
-    course: TrainingSchedule
-
-    @property
-    def final_name(self) -> str:
-        return f"{self.name}.{self.extension}"
-
-    def read(self, entry: str, offset: int = 0) -> tuple[str, int] | None:
-        """Whether a file or state folder is of a step, an epoch or the last one, and the run's step; None for any
-        other."""
-        told = re.fullmatch(
-            re.escape(self.name) + rf"(?:-step(\d{{8,}})|-(\d{{6,}}))?(?:\.{re.escape(self.extension)}|{STATE_SUFFIX})",
-            entry,
-        )
-        if told is None:
-            return None
-        if told[1]:
-            return "step", int(told[1]) + offset
-        return ("epoch", self.course.last_step_of_epoch(int(told[2]))) if told[2] else ("last", self.course.steps)
-
-    def of_the_run(self, entry: str, written: PartOutputs) -> str:
-        """What a file or state folder that a continuation wrote is called in the run."""
-        told = self.read(entry, written.offset)
-        if told is None or told[0] != "step":
-            return entry
-        is_state = entry.endswith(STATE_SUFFIX)
-        ends = written.stop_at is not None and told[1] == self.course.steps
-        return self.last(state=is_state) if ends else self.step_name(told[1], state=is_state)
-
-    def step_name(self, step: int, *, state: bool) -> str:
-        return f"{self.name}-step{step:08d}" + (STATE_SUFFIX if state else f".{self.extension}")
-
-    def last(self, *, state: bool) -> str:
-        return self.name + (STATE_SUFFIX if state else f".{self.extension}")
-
-
-@dataclass(frozen=True, slots=True)
-class PartOutputs:
-    """Where a continuation wrote and how its numbers become the run's: see planning/continuation.py."""
-
-    root: Path
-    number: int
-    first_step: int
-    offset: int
-    stop_at: int | None
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "parts" / f"{self.number:03d}"
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "output"
-
-    @property
-    def helper(self) -> Path:
-        """The script that a deterministic continuation is started by."""
-        return self.folder / "resume_epoch.py"
-
-    @property
-    def replaced(self) -> Path:
-        return self.folder / "replaced"
-
-    @property
-    def beyond(self) -> Path:
-        return self.folder / "beyond"
 
 
 @dataclass(slots=True)

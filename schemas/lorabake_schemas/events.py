@@ -1,4 +1,4 @@
-"""What can happen in a training, as typed events, and the sum of what was seen of one."""
+"""What can happen in a training, as read from the trainer's log, and the sum of what was seen of one."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.runs.place import FolderHandle
+from lorabake.runs.folder import FolderHandle
 
 
 def test_a_folder_that_was_deleted_and_one_that_was_moved(tmp_path: Path) -> None:

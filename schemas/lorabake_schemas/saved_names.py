@@ -1,0 +1,39 @@
+"""What sd-scripts calls the files and state folders that it saves (train_util.py:89-100, 6572-6576)."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+STATE_SUFFIX = "-state"
+STEP_PATTERN, EPOCH_PATTERN = r"-step(\d{8,})", r"-(\d{6,})"
+# NAME_000012_00_20260131093000_7.png after a step, NAME_e000002_... after an epoch.
+SAMPLE_NAME = re.compile(r"(.*_)(e?)(\d{6,})(_\d{2,}_\d{14}(?:_\d+)?\.png)")
+
+SavedKind = Literal["step", "epoch", "last"]
+
+
+def step_name(name: str, step: int) -> str:
+    """Without the extension."""
+    return f"{name}-step{step:08d}"
+
+
+def epoch_name(name: str, epoch: int) -> str:
+    """Without the extension. The last epoch's file has no number."""
+    return f"{name}-{epoch:06d}"
+
+
+def saved_pattern(name: str) -> str:
+    """A regular expression for every file that is saved as ``name``, without the extension: its step, its epoch."""
+    return re.escape(name) + rf"(?:{STEP_PATTERN}|{EPOCH_PATTERN})?"
+
+
+def parse_saved_name(entry: str, name: str, ending: str) -> tuple[SavedKind, int] | None:
+    """The step or the epoch that a file (``ending`` is its extension) or a state folder is of; None for a name that is
+    not of this training."""
+    found = re.fullmatch(saved_pattern(name) + re.escape(ending), entry)
+    if found is None:
+        return None
+    if found[1]:
+        return "step", int(found[1])
+    return ("epoch", int(found[2])) if found[2] else ("last", 0)

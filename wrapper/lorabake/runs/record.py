@@ -1,0 +1,88 @@
+"""record.json: how it is read and written, and how a run's end is put into it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+from pydantic import ValidationError
+
+from lorabake.errors import MachineError
+from lorabake.runs.events import format_timestamp, utc_now
+from lorabake.runs.folder import RunPaths, replace_file
+from lorabake.util.files import read_bytes, read_json, reason
+from lorabake_schemas.base import parse_lenient
+from lorabake_schemas.messages import msg
+from lorabake_schemas.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lorabake_schemas.messages import Message
+    from lorabake_schemas.record import Outcome, RunStatus
+
+
+def write_record(paths: RunPaths, record: Record) -> None:
+    """Raises MachineError when it cannot be written."""
+    replace_file(paths.record, (record.model_dump_json(indent=2) + "\n").encode(), within=paths.root)
+
+
+def read_record(path: Path) -> Record:
+    """Raises MachineError when the file is missing or is not a record."""
+    try:
+        found = read_bytes(path, within=path.parent)
+    except OSError as error:
+        raise MachineError(msg("cannot read {path}: {why}", path=path, why=reason(error))) from error
+    try:
+        return parse_lenient(Record, found)
+    except ValidationError as error:
+        raise _invalid_record_error(path, found, error) from error
+
+
+def read_record_fields(root: Path) -> Mapping[str, object]:
+    """The record of a run folder as it is in the file, for a search through many: nothing is validated, and one that
+    cannot be read is empty."""
+    try:
+        table: object = read_json(RunPaths(root).record, within=root)
+    except (OSError, ValueError):
+        return {}
+    return cast("Mapping[str, object]", table) if isinstance(table, dict) else {}
+
+
+def _invalid_record_error(path: Path, content: bytes, error: ValidationError) -> MachineError:
+    try:
+        table: object = json.loads(content)
+    except (ValueError, RecursionError):
+        return MachineError(msg("{path} is damaged (not valid JSON)", path=path))
+    version = cast("dict[str, object]", table).get("version") if isinstance(table, dict) else None
+    if isinstance(version, int) and version > 1:
+        said = msg("{path} was written by a newer lorabake (record version {n})", path=path, n=version)
+        return MachineError(said, msg("update lorabake"))
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"])) or "it"
+    return MachineError(msg("{path} is not a valid run record ({key}: {why})", path=path, key=key, why=first["msg"]))
+
+
+def close_record(record: Record, outcome: Outcome, status: RunStatus, then: str | None = None) -> Record:
+    """The record of a run that is over, and of its last part where it has several; ``then`` by default is now."""
+    now = then or format_timestamp(utc_now())
+    record = record.model_copy(update={"status": status, "ended": now})
+    if record.parts:
+        last = record.parts[-1].model_copy(update={"status": status, "ended": now})
+        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
+    return with_outcome(record, outcome)
+
+
+def with_outcome(record: Record, outcome: Outcome) -> Record:
+    """The outcome is the run's and its last part's; the list of files is not told twice."""
+    if record.parts:
+        last = record.parts[-1].model_copy(update={"outcome": outcome.model_copy(update={"outputs": ()})})
+        record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
+    return record.model_copy(update={"outcome": outcome})
+
+
+def with_remarks(record: Record, remarks: tuple[Message, ...]) -> Record:
+    if record.outcome is None or not remarks:
+        return record
+    return with_outcome(record, record.outcome.model_copy(update={"remarks": (*record.outcome.remarks, *remarks)}))
