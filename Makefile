@@ -5,7 +5,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 LOCALE := wrapper/lorabake/locale
 PO = -i messages.pot -d $(LOCALE) -D lorabake -l pt_BR --ignore-obsolete --ignore-pot-creation-date --no-wrap
 
-.PHONY: quickstart test test-fast test-real test-newest lint types coverage bench locks dev-locks snapshots schema catalogues docs format clean
+.PHONY: quickstart test test-fast test-real test-newest lint types coverage bench locks dev-locks snapshots schema catalogues golden docs format clean
 
 quickstart: .venv/lorabake
 	$(BIN)/lorabake quickstart
@@ -78,6 +78,9 @@ catalogues: .venv/dev
 .PHONY: messages.pot
 messages.pot:
 	$(BIN)/pybabel -q extract --no-default-keywords -k msg -k nmsg:2,3 --no-location --omit-header --sort-output -o $@ wrapper schemas
+
+golden: .venv/dev
+	$(BIN)/python -m pytest -q tests/unit/test_wording.py --update-golden
 
 docs: .venv/dev
 	$(BIN)/python docs/make_defaults.py

@@ -19,6 +19,10 @@ ROOT = Path(__file__).parents[1]
 _CANNOT_BE_HAD = ("cannot fetch sd-scripts from", "git was not found", "not enough disk", "pip cannot reach")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write the files of test_wording.py again.")
+
+
 def pytest_configure() -> None:
     """Signals as a terminal leaves them: `nohup` and `&` hand on ignored ones, and so would our children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

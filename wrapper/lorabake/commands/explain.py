@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_json: bool) -> None:
     """Explain a rule, a setting, an optimizer or an algorithm.
 
-    A rule is named by its id (G4.52, S27). With a RECIPE (my.toml), also the values that it leads to.
+    Name a rule by its id (G4.52, S27). Add a RECIPE (my.toml) to see its values, too.
     """
     from lorabake.commands.output import explain as output
 

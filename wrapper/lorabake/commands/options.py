@@ -32,7 +32,7 @@ RUN_ARGUMENT = click.argument("run", metavar="RUN")  # for runs.index
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 VERBOSE_OPTION = click.option("--verbose", is_flag=True, help="Show the trainer's own output.")
 RUN_DIR_OPTION = click.option("--run-dir", type=PATH_TYPE, help="Create the run in this folder, which must not exist.")
-WITH_DRIFT_OPTION = click.option("--with-drift", is_flag=True, help="Continue although inputs or trainer have changed.")
+WITH_DRIFT_OPTION = click.option("--with-drift", is_flag=True, help="Continue even if inputs or trainer have changed.")
 DRY_RUN_OPTION = click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
 DEEP_OPTION = click.option("--deep", is_flag=True, help="Decode every image completely to find damage (slow).")
 NO_CACHE_OPTION = click.option("--no-cache", is_flag=True, help="Read every file again, also unchanged ones.")
@@ -110,7 +110,7 @@ def rerun_options(command: Command) -> Command:
             raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
         command(options=RunOptions(rehearse, dry_run, refresh_cache), **others)
 
-    stale = "Delete sd-scripts' caches that do not match the images or the settings first (S19)."
+    stale = "First delete sd-scripts' caches that do not match images or settings (S19)."
     return DRY_RUN_OPTION(click.option("--refresh-cache", is_flag=True, help=stale)(with_options))
 
 

@@ -34,7 +34,7 @@ def trainer() -> None:
 def trainer_install(choice: TrainerChoice, repair: bool, as_json: bool) -> None:
     """Install the pinned sd-scripts with its locked packages.
 
-    Another --commit gets the same packages; where its own requirements differ, that is reported.
+    Another --commit is installed with the same packages; differences from its own requirements are reported.
     """
     from lorabake.commands.output.lists import format_installed_trainer
     from lorabake.jobs import run

@@ -303,7 +303,7 @@ def _target_table(counted: Forecast, layout: TextLayout) -> list[str]:
         return []
     head = (msg("compared with the guide"), msg("planned"), msg("guide"), "")
     rows = [
-        (_measure_label(mark), f"{mark.planned:.4g}", str(mark.guide), style_rule_id(mark.rule))
+        (_measure_label(mark), f"{mark.planned:.1f}".removesuffix(".0"), str(mark.guide), style_rule_id(mark.rule))
         for mark in counted.marks
     ]
     return format_table([tuple(map(layout, head)), *((layout(name), *rest) for name, *rest in rows)], numbers=(1, 2))
