@@ -82,7 +82,7 @@ def test_a_file_that_was_cut_off_is_marked_and_a_moved_folder_named() -> None:
     outcome: dict[str, object] = {"code": "disk-full", "message": "full", "outputs": [file], "moved_to": "there"}
     rows = plain(format_run_outcome(record("failed", outcome), Path("r"), PAGE)).splitlines()
     assert rows[1:] == [
-        "  there/output/x.safetensors (1 kB): not usable, it is cut off", "  run folder: there",
+        "  there/output/x.safetensors (1 kB): not usable (it is cut off)", "  run folder: there",
     ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def test_trainers() -> None:
     assert format_trainer(TRAINER, PAGE) == "sd-scripts 0123456789ab, cpu packages (torch 2.13.0): sd"
     own = Trainer("own", Path("sd"), Path("py"), None, None, None, {})
     assert format_trainer(own, PAGE).startswith("sd-scripts (unknown commit),")
-    assert format_trainer(own, PAGE).endswith(", own packages (torch ?): sd")
+    assert format_trainer(own, PAGE).endswith("own packages (torch ?): sd")
     status = TrainerStatus(Path("h"), "url", "abc", "3.11", TRAINER, (TRAINER,))
     changed = {TRAINER.checkout: ("venv/x.py",)}
     lines = format_trainer_status(status, changed, PAGE, as_json=False).splitlines()

@@ -28,11 +28,11 @@ from lorabake.commands.output import plan as plans
 from lorabake.commands.output.layout import TextLayout
 from lorabake.errors import MachineError, SetupError
 from lorabake.lora.compare import compare_loras
-from lorabake.runs import happenings
 from lorabake.trainer.install import Trainer, TrainerStatus
 from lorabake.trainer.option_diff import diff_options
 from lorabake.util import resources
 from lorabake.util.i18n import LANGUAGES, load_translator
+from lorabake_schemas import events as happened
 from lorabake_schemas.messages import literal
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import BatchDistribution, FileSize, PlannedSave, TimeEstimate
@@ -149,17 +149,18 @@ def lists_text(layout: TextLayout) -> Iterator[str]:
     yield lists.format_copied_recipe(Path("my.toml"), layout)
     here = resources.load_snapshot()
     new = Option(name="new_loss", type="float", default=0.5, choices=None, nargs=None, action="StoreAction")
-    there = here.model_copy(update={"commit": "f" * 40, "train_network": (*here.train_network[1:], new)})
+    scripts = here.scripts | {"train_network.py": (*here.of("train_network.py")[1:], new)}
+    there = here.model_copy(update={"commit": "f" * 40, "scripts": scripts})
     yield lists.format_commit_diff(diff_options(here, there), layout)
     yield lists.format_commit_diff(diff_options(here, here), layout)
 
 
 def progress_text(layout: TextLayout) -> Iterator[str]:
-    events: Sequence[happenings.ProgressEvent] = (
-        happenings.Started("cuda"), happenings.ModelLoaded(), happenings.RunTotals(12, 0, 2, 5, 100),
-        happenings.RunTotals(12, 0, 2, 5, 7), happenings.Epoch(1, 5), happenings.Step(1, 100, 0.25),
-        happenings.Step(60, 100, 0.2), happenings.BadLoss(61, float("nan")), happenings.BadLoss(61, -0.5),
-        happenings.Saving("output/x.safetensors"), happenings.Saved(), happenings.EmptyDataset(),
+    events: Sequence[happened.ProgressEvent] = (
+        happened.Started("cuda"), happened.ModelLoaded(), happened.RunTotals(12, 0, 2, 5, 100),
+        happened.RunTotals(12, 0, 2, 5, 7), happened.Epoch(1, 5), happened.Step(1, 100, 0.25),
+        happened.Step(60, 100, 0.2), happened.BadLoss(61, float("nan")), happened.BadLoss(61, -0.5),
+        happened.Saving("output/x.safetensors"), happened.Saved(), happened.EmptyDataset(),
     )  # fmt: skip
     stream, now = io.StringIO(), iter(range(0, 10_000, 20))
     with progress.watch_progress(stream, 100, clock=lambda: float(next(now)), translator=layout.translator) as watcher:
