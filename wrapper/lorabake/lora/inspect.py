@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO
 
 from lorabake.lora import metadata as typed
@@ -21,24 +20,20 @@ from lorabake_schemas.messages import Message, join_list, msg
 
 LORA_ALGORITHMS = frozenset({"lora", "locon"})  # others have no rank in a module that is smaller than it
 FULL_READ_LIMIT = 64_000_000  # bytes: a file up to this is read whole, which takes a tenth of a second or two
-ALGORITHM_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "lora": "LoRA", "locon": "LoCon", "loha": "LoHa", "lokr": "LoKr", "glora": "GLoRA", "dylora": "DyLoRA",
-        "diag-oft": "Diag-OFT", "boft": "BOFT", "ia3": "(IA)^3",
-    }
-)  # fmt: skip
-KIND_DESCRIPTIONS: Mapping[FileKind, Message] = MappingProxyType(
-    {
-        "other-lora": msg("a LoRA, but not with sd-scripts' tensor names (made by diffusers, PEFT or another trainer)"),
-        "checkpoint": msg("a full model (checkpoint), not a LoRA"),
-        "unet": msg("a UNet in diffusers format, not a LoRA"),
-        "vae": msg("a VAE, not a LoRA"),
-        "text-encoder": msg("a text encoder, not a LoRA"),
-        "controlnet": msg("a ControlNet, not a LoRA"),
-        "embedding": msg("an embedding (textual inversion), not a LoRA"),
-        "unknown": msg("a safetensors file, but not a known kind of LoRA"),
-    }
-)
+ALGORITHM_NAMES: Mapping[str, str] = {
+    "lora": "LoRA", "locon": "LoCon", "loha": "LoHa", "lokr": "LoKr", "glora": "GLoRA", "dylora": "DyLoRA",
+    "diag-oft": "Diag-OFT", "boft": "BOFT", "ia3": "(IA)^3",
+}  # fmt: skip
+KIND_DESCRIPTIONS: Mapping[FileKind, Message] = {
+    "other-lora": msg("a LoRA, but not with sd-scripts' tensor names (made by diffusers, PEFT or another trainer)"),
+    "checkpoint": msg("a full model (checkpoint), not a LoRA"),
+    "unet": msg("a UNet in diffusers format, not a LoRA"),
+    "vae": msg("a VAE, not a LoRA"),
+    "text-encoder": msg("a text encoder, not a LoRA"),
+    "controlnet": msg("a ControlNet, not a LoRA"),
+    "embedding": msg("an embedding (textual inversion), not a LoRA"),
+    "unknown": msg("a safetensors file, but not a known kind of LoRA"),
+}
 UNKNOWN_FORMAT = msg("its number format is unknown, so its values were not checked")
 
 

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import cast
 
 from lorabake.util.files import parse_json
@@ -31,34 +30,30 @@ from lorabake_schemas.inspection import (
 Metadata = Mapping[str, str]
 Table = Mapping[str, object]
 # train_network.py:1003-1065 and 1183-1221 of the pin, without their ss_; the same names since 2023.
-NAMES_BY_GROUP: Mapping[MetadataGroup, tuple[str, ...]] = MappingProxyType(
-    {
-        "network": ("network_module", "network_dim", "network_alpha", "network_dropout", "network_args"),
-        "training": (
-            "optimizer", "learning_rate", "unet_lr", "text_encoder_lr", "lr_scheduler", "lr_warmup_steps", "steps",
-            "max_train_steps", "epoch", "num_epochs", "num_batches_per_epoch", "batch_size_per_device",
-            "total_batch_size", "gradient_accumulation_steps", "max_grad_norm", "scale_weight_norms", "seed",
-            "clip_skip", "max_token_length", "mixed_precision", "full_fp16", "full_bf16", "fp8_base", "fp8_base_unet",
-            "gradient_checkpointing", "cache_latents", "lowram",
-        ),
-        "noise": (
-            "loss_type", "huber_schedule", "huber_scale", "huber_c", "min_snr_gamma", "debiased_estimation",
-            "noise_offset", "noise_offset_random_strength", "adaptive_noise_scale", "multires_noise_iterations",
-            "multires_noise_discount", "ip_noise_gamma", "ip_noise_gamma_random_strength", "zero_terminal_snr",
-        ),
-        "data": (
-            "num_train_images", "num_reg_images", "num_validation_images", "prior_loss_weight", "resolution",
-            "enable_bucket", "bucket_no_upscale", "min_bucket_reso", "max_bucket_reso", "shuffle_caption",
-            "keep_tokens", "flip_aug", "color_aug", "random_crop", "face_crop_aug_range", "caption_dropout_rate",
-            "caption_dropout_every_n_epochs", "caption_tag_dropout_rate", "resize_interpolation", "validation_seed",
-            "validation_split", "max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps",
-        ),
-        "saving": ("output_name", "session_id", "sd_scripts_commit_hash"),
-    }
-)  # fmt: skip
-GROUP_BY_NAME: Mapping[str, MetadataGroup] = MappingProxyType(
-    {name: group for group, names in NAMES_BY_GROUP.items() for name in names}
-)
+NAMES_BY_GROUP: Mapping[MetadataGroup, tuple[str, ...]] = {
+    "network": ("network_module", "network_dim", "network_alpha", "network_dropout", "network_args"),
+    "training": (
+        "optimizer", "learning_rate", "unet_lr", "text_encoder_lr", "lr_scheduler", "lr_warmup_steps", "steps",
+        "max_train_steps", "epoch", "num_epochs", "num_batches_per_epoch", "batch_size_per_device",
+        "total_batch_size", "gradient_accumulation_steps", "max_grad_norm", "scale_weight_norms", "seed",
+        "clip_skip", "max_token_length", "mixed_precision", "full_fp16", "full_bf16", "fp8_base", "fp8_base_unet",
+        "gradient_checkpointing", "cache_latents", "lowram",
+    ),
+    "noise": (
+        "loss_type", "huber_schedule", "huber_scale", "huber_c", "min_snr_gamma", "debiased_estimation",
+        "noise_offset", "noise_offset_random_strength", "adaptive_noise_scale", "multires_noise_iterations",
+        "multires_noise_discount", "ip_noise_gamma", "ip_noise_gamma_random_strength", "zero_terminal_snr",
+    ),
+    "data": (
+        "num_train_images", "num_reg_images", "num_validation_images", "prior_loss_weight", "resolution",
+        "enable_bucket", "bucket_no_upscale", "min_bucket_reso", "max_bucket_reso", "shuffle_caption",
+        "keep_tokens", "flip_aug", "color_aug", "random_crop", "face_crop_aug_range", "caption_dropout_rate",
+        "caption_dropout_every_n_epochs", "caption_tag_dropout_rate", "resize_interpolation", "validation_seed",
+        "validation_split", "max_validation_steps", "validate_every_n_epochs", "validate_every_n_steps",
+    ),
+    "saving": ("output_name", "session_id", "sd_scripts_commit_hash"),
+}  # fmt: skip
+GROUP_BY_NAME: Mapping[str, MetadataGroup] = {name: group for group, names in NAMES_BY_GROUP.items() for name in names}
 # What has a place of its own in a report.
 REPORTED_ELSEWHERE = frozenset({
     "datasets", "dataset_dirs", "reg_dataset_dirs", "tag_frequency", "bucket_info", "training_comment",

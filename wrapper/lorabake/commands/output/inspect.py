@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import click
 
@@ -25,49 +24,39 @@ from lorabake_schemas.messages import Message, join_list, msg, nmsg
 Row = tuple[str, str]
 MAX_VALUE_LENGTH, MAX_NAME_LENGTH, MAX_OPTION_LENGTH = 400, 40, 80  # characters of a value, its name, an option
 MAX_FOLDERS, MAX_DATASETS, MAX_ROW_ITEMS = 40, 8, 40  # so many of each are shown; of blocks or ranks in a row
-GROUP_HEADINGS: Mapping[MetadataGroup, Message] = MappingProxyType(
-    {
-        "network": msg("Network"),
-        "base": msg("Base model"),
-        "training": msg("Training"),
-        "noise": msg("Loss and noise"),
-        "data": msg("Images and captions"),
-        "saving": msg("Saving"),
-        "other": msg("Other metadata"),
-    }
-)
-PART_LABELS: Mapping[str, Message] = MappingProxyType(
-    {
-        "te": msg("text encoder"),
-        "te1": msg("text encoder 1"),
-        "te2": msg("text encoder 2"),
-        "te3": msg("text encoder 3"),
-        "unet": msg("UNet"),
-    }
-)
-INTEGRITY_LABELS: Mapping[str, Message] = MappingProxyType(
-    {
-        "same": msg("tensors match the hash stored in the file (sshs_model_hash)"),
-        "changed": msg("tensors do not match the hash stored in the file (sshs_model_hash)"),
-        "no-hash": msg("no hash is stored in the file"),
-        "not-comparable": msg("unknown (LyCORIS hashes them in an order that the file does not keep)"),
-        "not-read": msg("not read because the file is large (use --deep)"),
-    }
-)
-KNOWN_BY_LABELS: Mapping[str, Message] = MappingProxyType(
-    {"digest": msg("the digest in its comment"), "place": msg("its path")}
-)
+GROUP_HEADINGS: Mapping[MetadataGroup, Message] = {
+    "network": msg("Network"),
+    "base": msg("Base model"),
+    "training": msg("Training"),
+    "noise": msg("Loss and noise"),
+    "data": msg("Images and captions"),
+    "saving": msg("Saving"),
+    "other": msg("Other metadata"),
+}
+PART_LABELS: Mapping[str, Message] = {
+    "te": msg("text encoder"),
+    "te1": msg("text encoder 1"),
+    "te2": msg("text encoder 2"),
+    "te3": msg("text encoder 3"),
+    "unet": msg("UNet"),
+}
+INTEGRITY_LABELS: Mapping[str, Message] = {
+    "same": msg("tensors match the hash stored in the file (sshs_model_hash)"),
+    "changed": msg("tensors do not match the hash stored in the file (sshs_model_hash)"),
+    "no-hash": msg("no hash is stored in the file"),
+    "not-comparable": msg("unknown (LyCORIS hashes them in an order that the file does not keep)"),
+    "not-read": msg("not read because the file is large (use --deep)"),
+}
+KNOWN_BY_LABELS: Mapping[str, Message] = {"digest": msg("the digest in its comment"), "place": msg("its path")}
 ABOUT_ORDER = (
     "title", "author", "description", "license", "tags", "usage_hint", "trigger_phrase", "merged_from", "date",
     "architecture", "resolution", "prediction_type",
 )  # fmt: skip
 # What says nothing unless another value does.
-REQUIRED_VALUES: Mapping[str, str] = MappingProxyType(
-    {
-        "huber_c": "huber", "huber_schedule": "huber", "huber_scale": "huber",
-        "multires_noise_discount": "multires_noise_iterations",
-    }
-)  # fmt: skip
+REQUIRED_VALUES: Mapping[str, str] = {
+    "huber_c": "huber", "huber_schedule": "huber", "huber_scale": "huber",
+    "multires_noise_discount": "multires_noise_iterations",
+}  # fmt: skip
 
 
 def inspection_to_json(report: InspectReport) -> str:
