@@ -6,6 +6,7 @@ import re
 from typing import Literal
 
 STATE_SUFFIX = "-state"
+LORA_EXTENSIONS = (".safetensors", ".ckpt", ".pt")  # of save_model_as; the last two are torch's own format
 STEP_PATTERN, EPOCH_PATTERN = r"-step(\d{8,})", r"-(\d{6,})"
 # NAME_000012_00_20260131093000_7.png after a step, NAME_e000002_... after an epoch.
 SAMPLE_NAME = re.compile(r"(.*_)(e?)(\d{6,})(_\d{2,}_\d{14}(?:_\d+)?\.png)")

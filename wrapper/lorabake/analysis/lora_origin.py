@@ -19,12 +19,12 @@ from lorabake.util.files import exists, is_folder, open_file, os_errors_as_messa
 from lorabake.util.safetensors import parse_header
 from lorabake_schemas.inspection import Inspection, InspectReport, KnownRun, OutputLikeness
 from lorabake_schemas.messages import msg
+from lorabake_schemas.saved_names import LORA_EXTENSIONS
 
 if TYPE_CHECKING:
     from lorabake_schemas.record import Record
 
-LORA_EXTENSION = ".safetensors"
-MODEL_EXTENSIONS = frozenset({LORA_EXTENSION, ".ckpt", ".pt"})
+SAFETENSORS_EXTENSION = ".safetensors"
 MAX_RUNS = 20  # runs that are reported
 LIKENESS_ORDER: tuple[OutputLikeness, ...] = ("bytes", "tensors", "not-compared", "differs")
 
@@ -37,19 +37,19 @@ def find_lora(named: str, here: Path) -> Path:
     path = here / named
     with os_errors_as_messages(named):
         is_file = path.is_file()
-    if is_file and path.suffix.lower() in MODEL_EXTENSIONS:
+    if is_file and path.suffix.lower() in LORA_EXTENSIONS:
         return _require_safetensors(path)
     found = _find_trained_run(named, here)
     kept = sorted(each for each in found.paths.output.glob(f"{found.record.name}.*") if each.stem == found.record.name)
     if kept:
         return _require_safetensors(kept[-1])
-    others = sorted(each.name for each in found.paths.output.glob(f"*{LORA_EXTENSION}"))
+    others = sorted(each.name for each in found.paths.output.glob(f"*{SAFETENSORS_EXTENSION}"))
     hint = msg("pass the path of one of these files: {files}", files=", ".join(others)) if others else None
     raise MachineError(msg("{run} has no finished LoRA", run=found.name), hint)
 
 
 def _require_safetensors(path: Path) -> Path:
-    if path.suffix.lower() != LORA_EXTENSION:
+    if path.suffix.lower() != SAFETENSORS_EXTENSION:
         raise MachineError(
             msg("{file} is not a safetensors file; only torch can read it", file=path),
             msg('use save_model_as = "safetensors", which is lorabake\'s default'),
@@ -78,7 +78,7 @@ def _iter_files(named: str, here: Path) -> Iterator[Path]:
     """``here`` is the working directory: paths stay as they were typed."""
     path = Path(named)
     if not is_folder(path):
-        if path.name != named or path.suffix.lower() in MODEL_EXTENSIONS or exists(path):
+        if path.name != named or path.suffix.lower() in LORA_EXTENSIONS or exists(path):
             yield path
             return
         output = _find_trained_run(named, here).paths.output
@@ -86,7 +86,7 @@ def _iter_files(named: str, here: Path) -> Iterator[Path]:
     if refused := unreadable_reason(path):
         raise MachineError(msg("cannot read {path}: {why}", path=path, why=refused))
     with os_errors_as_messages(path):
-        inside = sorted(path.glob(f"*{LORA_EXTENSION}")) or sorted(path.glob(f"output/*{LORA_EXTENSION}"))
+        inside = sorted(path.glob(f"*{SAFETENSORS_EXTENSION}")) or sorted(path.glob(f"output/*{SAFETENSORS_EXTENSION}"))
     if not inside:
         raise MachineError(msg("no .safetensors file found in {folder}", folder=path), msg("pass a LoRA file"))
     yield from inside

@@ -25,7 +25,7 @@ from lorabake.util.files import open_file, remove_file
 from lorabake.util.locks import try_lock
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
 from lorabake_schemas.record import InputChange, Outcome, Record, RunStatus
-from lorabake_schemas.saved_names import STATE_SUFFIX
+from lorabake_schemas.saved_names import LORA_EXTENSIONS, STATE_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from lorabake.runs.loss_monitor import LossMonitor
     from lorabake_schemas.events import LogSummary
 
-LORA_EXTENSIONS = (".safetensors", ".ckpt", ".pt")
 CODES_CAUSED_BY_MOVE = frozenset({"crashed", "no-output", "damaged-output"})  # verdicts that a moved folder explains
 KILLED_CODE = "lorabake-killed"
 STOP_RETURNCODES = frozenset({128 + 2, 128 + 9, 128 + 15})  # how a guard stops a trainer

@@ -22,7 +22,7 @@ from lorabake.lora.weights import read_weights
 from lorabake.util.files import open_file, read_bytes, reason
 from lorabake.util.safetensors import HeaderError, read_header
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.saved_names import STATE_SUFFIX, SavedKind, parse_saved_name
+from lorabake_schemas.saved_names import LORA_EXTENSIONS, STATE_SUFFIX, SavedKind, parse_saved_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +161,7 @@ def incomplete_lora_reason(path: Path) -> Message | None:
         except HeaderError:
             return msg("damaged or cut off")
         return None
-    return archive_problem(path) if path.suffix in {".ckpt", ".pt"} else None
+    return archive_problem(path) if path.suffix in LORA_EXTENSIONS else None
 
 
 def archive_problem(path: Path) -> Message | None:
