@@ -21,13 +21,12 @@ from resume_runner import go_on, run
 
 from lorabake.analysis.verify import describe_unfinished
 from lorabake.errors import BusyError, MachineError
-from lorabake.jobs.resume.continue_run import first_part
 from lorabake.jobs.resume.prepare import prepare_resume
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import find_run
 from lorabake.runs.lock import find_active, find_running_trainer, new_claim, read_claim
-from lorabake.runs.record import read_record, write_record
+from lorabake.runs.record import first_part, read_record, write_record
 from lorabake.util import process_guard
 from lorabake.util.owners import current_owner, serialize_owner
 from lorabake.util.process import Command, SupervisionOptions, supervise

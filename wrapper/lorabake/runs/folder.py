@@ -90,6 +90,10 @@ class RunPaths:
     def output(self) -> Path:
         return self.root / "output"
 
+    def part(self, number: int) -> Path:
+        """What a continuation writes to before its files come into output/."""
+        return self.root / "parts" / f"{number:03d}"
+
 
 def create_run_folder(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
     """Make the run folder with its files (``contents`` by name) and the folders a trainer writes to.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from lorabake.runs.folder import RunPaths, replace_file
 from lorabake.util.files import read_bytes, read_json, reason
 from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.messages import msg
-from lorabake_schemas.record import Record
+from lorabake_schemas.record import Record, RunPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,3 +87,24 @@ def with_remarks(record: Record, remarks: tuple[Message, ...]) -> Record:
     if record.outcome is None or not remarks:
         return record
     return with_outcome(record, record.outcome.model_copy(update={"remarks": (*record.outcome.remarks, *remarks)}))
+
+
+def with_part(record: Record, part: RunPart) -> Record:
+    """The record of a run that goes on with another part. One that has no end was killed together with its guard."""
+    before = record.parts or (first_part(record),)
+    ended = (each.model_copy(update={"status": "interrupted"}) if each.status == "started" else each for each in before)
+    changes = {"status": "started", "ended": None, "outcome": None, "pid": os.getpid(), "parts": (*ended, part)}
+    return record.model_copy(update=changes)
+
+
+def first_part(record: Record) -> RunPart:
+    """The run as it was before it was resumed for the first time."""
+    outcome = record.outcome.model_copy(update={"outputs": ()}) if record.outcome is not None else None
+    return RunPart(
+        number=1,
+        started=record.started,
+        ended=record.ended,
+        status=record.status,
+        argv=record.argv,
+        outcome=outcome,
+    )

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, cast
 
 from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule, plan_resume_steps
 from lorabake.runs.events import iter_events
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.known_failures import RunFacts
 from lorabake.runs.log_parser import LogParser
 from lorabake.runs.states import (
     ExpectedFiles,
     SavedState,
     StateLocation,
-    archive_problem,
     expected_files,
+    incomplete_lora_reason,
     list_states,
     state_problem,
 )
@@ -31,7 +32,6 @@ from lorabake_schemas.saved_names import STATE_SUFFIX, SavedKind, parse_saved_na
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lorabake.runs.folder import RunPaths
     from lorabake_schemas.record import Record, RunPart
 
 Table = Mapping[str, object]
@@ -88,7 +88,7 @@ class PartOutputs:
 
     @property
     def folder(self) -> Path:
-        return self.root / "parts" / f"{self.number:03d}"
+        return RunPaths(self.root).part(self.number)
 
     @property
     def output(self) -> Path:
@@ -238,7 +238,7 @@ def state_locations(paths: RunPaths, record: Record) -> list[StateLocation]:
     """Where states may lie: output/, and what a continuation that was killed has left in its own folder."""
     found = [StateLocation(paths.output)]
     for part in record.parts[1:]:
-        folder = paths.root / "parts" / f"{part.number:03d}" / "output"
+        folder = paths.part(part.number) / "output"
         if folder.is_dir():
             found.append(StateLocation(folder, part.number, part.offset))
     return found
@@ -266,7 +266,7 @@ def is_complete_lora(path: Path, steps: int, offset: int) -> bool:
     """Whether a LoRA is there to its last byte and says that many steps; ckpt and pt do not say."""
     try:
         if path.suffix != ".safetensors":
-            return archive_problem(path) is None
+            return incomplete_lora_reason(path) is None
         return read_header(path).metadata.get("ss_steps") in {None, str(steps), str(steps - offset)}
     except OSError:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -20,7 +19,7 @@ from lorabake.runs.inventory import refuse_foreign_files
 from lorabake.runs.lock import acquire_run_lock
 from lorabake.runs.log_parser import LogParser
 from lorabake.runs.loss_monitor import LossMonitor
-from lorabake.runs.record import read_record, with_remarks, write_record
+from lorabake.runs.record import first_part, read_record, with_part, with_remarks, write_record
 from lorabake.runs.resume_points import (
     OutputNames,
     PartOutputs,
@@ -85,7 +84,7 @@ def continue_training(request: ResumeRequest, watcher: Watcher) -> Record:
         way = choose_resume_point(view, paths)
         written = next_part_outputs(paths, record, way.how)
         argv = resume_argv(request.argv, written, way)
-        record = with_new_part(record, written, way.state, argv)
+        record = with_part(record, new_part(written, way.state, argv))
         with closing(begin_part(paths, record, written, way.training.names, request.files)) as events:
             start = part_launch_context(request, argv, written, way.training, way.wanted)
             return run_trainer(start, record, events, watcher)
@@ -163,22 +162,18 @@ def resume_argv(argv: tuple[str, ...], written: PartOutputs, way: ResumePoint) -
     return (*argv, "--resume", state.as_posix(), *way.how.flags, "--output_dir", output.as_posix())
 
 
-def with_new_part(record: Record, written: PartOutputs, state: SavedState, argv: tuple[str, ...]) -> Record:
-    """The record as it is before the trainer goes on."""
-    now = format_timestamp(utc_now())
-    part = RunPart(
+def new_part(written: PartOutputs, state: SavedState, argv: tuple[str, ...]) -> RunPart:
+    paths = RunPaths(written.root)
+    return RunPart(
         number=written.number,
-        started=now,
+        started=format_timestamp(utc_now()),
         status="started",
         argv=tuple(map(escape_undecodable, argv)),
-        state=escape_undecodable(state.path.relative_to(written.root).as_posix()),
+        state=escape_undecodable(state.path.relative_to(paths.root).as_posix()),
         first_step=written.first_step,
         offset=written.offset,
-        log_from=_file_size(RunPaths(written.root).log),
+        log_from=_file_size(paths.log),
     )
-    parts = (*map(close_killed_part, record.parts or (first_part(record),)), part)
-    changes = {"status": "started", "ended": None, "outcome": None, "pid": os.getpid(), "parts": parts}
-    return record.model_copy(update=changes)
 
 
 def _file_size(path: Path) -> int:
@@ -186,24 +181,6 @@ def _file_size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def close_killed_part(part: RunPart) -> RunPart:
-    """A part that has no end was killed together with its guard."""
-    return part.model_copy(update={"status": "interrupted"}) if part.status == "started" else part
-
-
-def first_part(record: Record) -> RunPart:
-    """The run as it was before it was resumed for the first time."""
-    outcome = record.outcome.model_copy(update={"outputs": ()}) if record.outcome is not None else None
-    return RunPart(
-        number=1,
-        started=record.started,
-        ended=record.ended,
-        status=record.status,
-        argv=record.argv,
-        outcome=outcome,
-    )
 
 
 def begin_part(
