@@ -64,7 +64,7 @@ def _check_settings(settings: Sequence[Setting], level: DatasetLevel, options: D
             raise UnknownOptionError(f"{setting.option} does not belong into {level}")
         problem = known[setting.option].problem(setting.value)
         if problem:
-            raise UnknownOptionError(f"{level}: {problem}")
+            raise UnknownOptionError(f"{level}: {problem[0]}; {problem[1]}")
     missing = [name for name, option in known.items() if option.required and name not in {s.option for s in settings}]
     if missing:
         raise UnknownOptionError(f"{level}: {', '.join(missing)} missing")

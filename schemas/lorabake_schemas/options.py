@@ -71,9 +71,12 @@ class DatasetOption(StrictModel):
     accepts: TupleOf[ValueShape]
     required: bool
 
-    def problem(self, value: OptionValue) -> str | None:
-        """What is wrong with ``value``: voluptuous takes no int for a float and no 1 for true (S7)."""
-        return None if _get_shape(value) in self.accepts else f"{self.name} takes {' or '.join(self.accepts)}"
+    def problem(self, value: OptionValue) -> tuple[Message, Message] | None:
+        """What is wrong with ``value`` and what to use: voluptuous takes no int for a float and no 1 for true (S7)."""
+        if _get_shape(value) in self.accepts:
+            return None
+        given = msg("{option} is set to {value}", option=self.name, value=str(value))
+        return given, msg("use {shapes}", shapes=", ".join(self.accepts))
 
 
 class DatasetOptions(StrictModel):

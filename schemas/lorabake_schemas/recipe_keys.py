@@ -6,11 +6,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
 from lorabake_schemas.recipe import Recipe
+
+# The option of sd-scripts that a key becomes, where it has another name.
+OPTION_BY_KEY: Mapping[str, str] = MappingProxyType(
+    {
+        "name": "output_name",
+        "base.model": "pretrained_model_name_or_path",
+        "base.family": "v2",
+        "base.v_prediction": "v_parameterization",
+        "concept.token": "class_tokens",
+        "concept.class": "class_tokens",
+        "concept.outfit": "class_tokens",
+        "concept.images": "image_dir",
+        "regularization.class": "class_tokens",
+        "regularization.images": "image_dir",
+        "network.type": "network_module",
+        "train.optimizer": "optimizer_type",
+        "train.exposures": "max_train_epochs",
+        "train.train_batch_size": "batch_size",
+        "train.attention": "xformers",
+        "save.runs": "output_dir",
+        "sample.prompts": "sample_prompts",
+        "metadata.author": "metadata_author",
+        "metadata.title": "metadata_title",
+        "metadata.description": "metadata_description",
+        "metadata.license": "metadata_license",
+        "metadata.tags": "metadata_tags",
+        "metadata.usage_hint": "metadata_usage_hint",
+        "metadata.trigger_phrase": "metadata_trigger_phrase",
+        "metadata.comment": "training_comment",
+    }
+)
+OPTION_TABLES = ("base", "network", "train", "captions", "save", "sample", "launch")  # their keys are mostly options
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +80,7 @@ def unwrap_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _make_key(name: str, field: Any) -> RecipeKey:
-    option = load_key_table()["options"].get(name, name.rpartition(".")[2])
+    option = OPTION_BY_KEY.get(name, name.rpartition(".")[2])
     table = unwrap_model(field.annotation)
     description = field.description or (table.__doc__ if table else "") or ""
     return RecipeKey(name, option, description, _list_choices(field.annotation))
@@ -57,6 +90,18 @@ def _list_choices(annotation: Any) -> tuple[str, ...]:
     """The words of a Literal, alone or beside None."""
     kinds = (annotation, *get_args(annotation))
     return next((tuple(map(str, get_args(kind))) for kind in kinds if get_origin(kind) is Literal), ())
+
+
+@cache
+def _list_options() -> Mapping[str, str]:
+    keys = [key for key in list_recipe_keys().values() if not key.name.startswith(("concept.", "regularization."))]
+    named = {key.option: key.name for key in reversed(keys) if key.name in OPTION_BY_KEY}
+    return named | {key.name.partition(".")[2]: key.name for key in keys if key.name.partition(".")[0] in OPTION_TABLES}
+
+
+def find_option_key(option: str) -> str | None:
+    """Where a recipe itself has a key for this option of sd-scripts, for all concepts."""
+    return _list_options().get(option)
 
 
 @cache
@@ -70,7 +115,7 @@ def load_key_table() -> dict[str, dict[str, str]]:
 def list_key_names() -> Mapping[str, str]:
     """What people call a key, as ``normalize_name`` writes it, with the key; sd-scripts' names are among them."""
     loaded, own = load_key_table(), {name.rpartition(".")[2] for name in list_recipe_keys()}
-    options = {option: key for key, option in reversed(loaded["options"].items()) if option not in own}
+    options = {option: key for key, option in OPTION_BY_KEY.items() if option not in own}
     names = [*options.items(), *((name, key) for key, given in loaded["names"].items() for name in given.split(","))]
     return {normalize_name(name): key for name, key in names}
 

@@ -6,64 +6,23 @@
 from typing import Literal
 
 from lorabake_schemas.base import StrictModel, TupleOf
-from lorabake_schemas.options import DatasetLevel, DatasetOption, Option
-from lorabake_schemas.plan import Script
-
-OptionTrait = Literal["type", "default", "choices", "nargs", "action"]
-
-
-class TraitChange(StrictModel):
-    """One trait of an option that is not the same in both commits, such as its default."""
-
-    trait: OptionTrait
-    before: TupleOf[int | str | None] | bool | int | float | str | None
-    after: TupleOf[int | str | None] | bool | int | float | str | None
+from lorabake_schemas.options import DatasetOption, Option
 
 
 class OptionChange(StrictModel):
-    """An option that both commits have, and what is different about it."""
+    """One option that is not the same in both commits; null where a commit does not have it. ``place`` is the script
+    that takes it, or the level of the dataset file."""
 
+    place: str
     name: str
-    changes: TupleOf[TraitChange]
-
-
-class ScriptDifference(StrictModel):
-    """One training script: ``added`` are the options that only the later-named commit has, ``removed`` those that only
-    the first has, in the parsers' order."""
-
-    script: Script
-    added: TupleOf[Option]
-    removed: TupleOf[Option]
-    changed: TupleOf[OptionChange]
-
-
-class DatasetOptionChange(StrictModel):
-    """A key of the dataset file that both have: which shapes of value it takes, and whether it has to be there."""
-
-    name: str
-    before: DatasetOption
-    after: DatasetOption
-
-
-class LevelDifference(StrictModel):
-    """One level of the dataset file."""
-
-    level: DatasetLevel
-    added: TupleOf[DatasetOption]
-    removed: TupleOf[DatasetOption]
-    changed: TupleOf[DatasetOptionChange]
+    before: Option | DatasetOption | None
+    after: Option | DatasetOption | None
 
 
 class CommitDifference(StrictModel):
-    """From ``commit`` to ``against``; every script and level stands there, also where nothing differs."""
+    """From ``commit`` to ``against``: only what differs."""
 
     version: Literal[1] = 1
     commit: str
     against: str
-    scripts: TupleOf[ScriptDifference]
-    dataset: TupleOf[LevelDifference]
-
-    @property
-    def same(self) -> bool:
-        scripts = any(part.added or part.removed or part.changed for part in self.scripts)
-        return not scripts and not any(part.added or part.removed or part.changed for part in self.dataset)
+    changes: TupleOf[OptionChange]

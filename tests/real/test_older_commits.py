@@ -18,8 +18,9 @@ from lorabake.trainer import install as trainers
 from lorabake.trainer import options, store
 from lorabake.trainer.build import BuildEnv
 from lorabake.trainer.environment import read_trainer_contents
-from lorabake.trainer.option_diff import diff_options
+from lorabake.trainer.versions import diff_options
 from lorabake.util import machine, process, resources
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import OptionSnapshot
 from lorabake_schemas.pin import Pin
 from situations import CPU, project
@@ -67,10 +68,9 @@ def looked_up(home: Path, commit: str) -> OptionSnapshot:
 
 def test_neighbours_differ_by_the_one_option_that_was_added(home: Path) -> None:
     found = diff_options(looked_up(home, BEFORE), looked_up(home, AFTER))
-    for script in found.scripts:
-        assert [option.name for option in script.added] == ["resize_interpolation"]
-        assert (script.removed, script.changed) == ((), ())
-    assert all(not (level.added or level.removed or level.changed) for level in found.dataset)
+    assert {(each.place, each.name, each.before) for each in found.changes} == {
+        (script, "resize_interpolation", None) for script in list_scripts()
+    }
 
 
 def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path) -> None:
@@ -126,7 +126,8 @@ def test_an_older_release_installed_beside_the_pin(
     assert made_of.packages == read_trainer_contents(trainer, env).packages
     assert made_of.tree != read_trainer_contents(trainer, env).tree
     found = options.require_options(at(V0_9_1), home, env)
-    missing = {option.name for option in diff_options(resources.load_snapshot(), found).scripts[0].removed}
+    changes = diff_options(resources.load_snapshot(), found).changes
+    missing = {each.name for each in changes if each.place == "train_network.py" and each.after is None}
     assert missing >= {"metadata_trigger_phrase", "huber_scale", "skip_cache_check", "resize_interpolation"}
     assert "seed" not in missing
     examination = check_recipe(project(tmp_path), CPU, snapshot=found)

@@ -78,7 +78,7 @@ def test_a_commit_that_knows_everything_changes_nothing() -> None:
         ),
         ({}, "save_precision", "save.save_precision", "use the pinned commit"),
         ({"metadata": {"author": "me"}}, "metadata_author", "metadata.author", "remove metadata.author, or "),
-        ({}, "output_name", "", "use the pinned commit"),
+        ({}, "output_name", "name", "use the pinned commit"),
         ({"kohya": {"huber_c": 0.2, "loss_type": "huber"}}, "huber_c", "kohya.huber_c", "remove kohya.huber_c, or "),
     ],
 )

@@ -8,7 +8,14 @@ import pytest
 
 from lorabake.recipe.validation import guess_key
 from lorabake.util.resources import load_dataset_options, load_snapshot
-from lorabake_schemas.recipe_keys import find_key, list_key_names, list_recipe_keys, load_key_table, normalize_name
+from lorabake_schemas.recipe_keys import (
+    OPTION_BY_KEY,
+    find_key,
+    list_key_names,
+    list_recipe_keys,
+    load_key_table,
+    normalize_name,
+)
 
 KEYS = list_recipe_keys()
 OPTIONS = {option.name for option in load_snapshot().merge_scripts()}
@@ -32,8 +39,8 @@ def test_a_name_has_one_meaning() -> None:
 
 
 def test_options_are_those_of_sd_scripts() -> None:
-    assert set(load_key_table()["options"]) <= set(KEYS)
-    assert set(load_key_table()["options"].values()) <= OPTIONS
+    assert set(OPTION_BY_KEY) <= set(KEYS)
+    assert set(OPTION_BY_KEY.values()) <= OPTIONS
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from lorabake.errors import RecipeError
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.compiled import DatasetBlock, DatasetConfig, TrainConfig
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.guide.rules.extra_options import find_recipe_key
 from lorabake_schemas.messages import msg
 from lorabake_schemas.options import DatasetOptions, Option
 from lorabake_schemas.plan import Origin, Plan, Setting
+from lorabake_schemas.recipe_keys import find_option_key
 from lorabake_schemas.values import shorten_value
 
 # Options whose value is a path that the recipe gives relative to itself.
@@ -115,11 +115,9 @@ def _recipe_location(setting: Setting) -> tuple[str | int, ...]:
     name = setting.option
     if name == "metadata_trigger_phrase" and setting.source.origin is not Origin.RECIPE:
         return ("concept", 0, "token")
-    if name in {"network_args", "output_name"}:
-        return ("network",) if name == "network_args" else ("name",)
-    if name == "pretrained_model_name_or_path":
-        return ("base", "model")
-    return tuple((find_recipe_key(name) or f"kohya.{name}").split("."))
+    if name == "network_args":
+        return ("network",)
+    return tuple((find_option_key(name) or f"kohya.{name}").split("."))
 
 
 def _round_trips(text: str, table: dict[str, Any]) -> bool:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 from lorabake.errors import SetupError
 from lorabake.trainer import git_tree, options
 from lorabake.trainer.install import Trainer
-from lorabake.trainer.option_diff import diff_options
 from lorabake.util import resources
 from lorabake.util.paths import lorabake_home
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.options import OptionSnapshot
+from lorabake_schemas.options import DatasetLevel, DatasetOption, Option, OptionSnapshot
 from lorabake_schemas.pin import Pin
-from lorabake_schemas.versions import CommitDifference
+from lorabake_schemas.versions import CommitDifference, OptionChange
+
+Options = Mapping[str, Option] | Mapping[str, DatasetOption]
 
 
 def pin_at_commit(commit: str | None) -> Pin:
@@ -80,3 +83,23 @@ def compare_commits(
         options.fetch_options(pin_at_commit(name), lorabake_home(env), env, tell) for name in (commit, against)
     )
     return diff_options(here, there)
+
+
+def diff_options(here: OptionSnapshot, there: OptionSnapshot) -> CommitDifference:
+    """From ``here`` to ``there``, what both know first."""
+    return CommitDifference(commit=here.commit, against=there.commit, changes=tuple(_iter_changes(here, there)))
+
+
+def _iter_changes(here: OptionSnapshot, there: OptionSnapshot) -> Iterator[OptionChange]:
+    for script in list_scripts():
+        older, newer = ({option.name: option for option in each.of(script)} for each in (here, there))
+        yield from _diff_options_of(script, older, newer)
+    levels: tuple[DatasetLevel, ...] = get_args(DatasetLevel)
+    for level in levels:
+        yield from _diff_options_of(level, here.dataset.at(level), there.dataset.at(level))
+
+
+def _diff_options_of(place: str, older: Options, newer: Options) -> Iterator[OptionChange]:
+    for name in {**older, **newer}:
+        if repr(older.get(name)) != repr(newer.get(name)):  # 1, 1.0 and true are different defaults
+            yield OptionChange(place=place, name=name, before=older.get(name), after=newer.get(name))

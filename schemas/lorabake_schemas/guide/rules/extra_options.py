@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.base import StrictModel
 from lorabake_schemas.guide.defaults import is_shuffled, resolve_precision
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import find_nearest_option
-from lorabake_schemas.recipe import Base, Captions, Launch, Metadata, Network, Sample, Save, Train
-from lorabake_schemas.recipe_keys import find_key
+from lorabake_schemas.recipe_keys import find_key, find_option_key
 from lorabake_schemas.unjudged import evaluate_or_none
 from lorabake_schemas.values import KohyaValue
 
@@ -93,34 +91,14 @@ OPTION_REPLACEMENTS: dict[str, Message] = {
 }
 
 
-RECIPE_TABLES: dict[str, type[StrictModel]] = {
-    "base": Base,
-    "network": Network,
-    "train": Train,
-    "captions": Captions,
-    "save": Save,
-    "sample": Sample,
-    "launch": Launch,
-}
-
-
-def find_recipe_key(option: str) -> str | None:
-    """Where a recipe itself has a key for this option."""
-    if option == "training_comment":
-        return "metadata.comment"
-    if option.removeprefix("metadata_") in Metadata.model_fields:
-        return f"metadata.{option.removeprefix('metadata_')}"
-    return next((f"{name}.{option}" for name, table in RECIPE_TABLES.items() if option in table.model_fields), None)
-
-
 def _suggest_option(name: str, situation: RuleContext) -> Message:
     """What was probably meant, in the place where a recipe has it."""
-    if key := find_key(name):
+    if (key := find_key(name)) and key != f"kohya.{name}":
         return msg("use `{key}`", key=key)
     if name in situation.pin_has:
         return msg("remove it, or use the pinned commit, which supports it")
     near = find_nearest_option(name, situation.options)
-    own = find_recipe_key(near) if near else None
+    own = find_option_key(near) if near else None
     if near is None or near in RESERVED_OPTIONS:
         return msg("remove it")
     if own:
@@ -142,7 +120,7 @@ def invalid_extra_option(situation: RuleContext) -> Iterator[RuleHit]:
     known = {option.name: option for option in situation.options}
     for name, value in situation.recipe.kohya.items():
         where = ("kohya", name)
-        own = find_recipe_key(name)
+        own = find_option_key(name)
         if name in RESERVED_OPTIONS:
             said = msg("{name} is not allowed under [kohya]: {why}", name=name, why=RESERVED_OPTIONS[name])
             yield RuleHit(

@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING
 from lorabake.commands.output.layout import TextLayout
 from lorabake.trainer.manifest import shorten_names
 from lorabake.util import resources
-from lorabake_schemas.messages import literal, msg
+from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from lorabake.trainer.install import Trainer, TrainerStatus
-    from lorabake_schemas.options import DatasetOption
-    from lorabake_schemas.versions import (
-        CommitDifference,
-        DatasetOptionChange,
-        LevelDifference,
-        OptionChange,
-        ScriptDifference,
-    )
+    from lorabake_schemas.versions import CommitDifference, OptionChange
 
 ChangedFiles = Mapping[Path, tuple[str, ...]]  # by the trainer's checkout
 
@@ -113,31 +106,20 @@ def _trainer_json(trainer: Trainer) -> dict[str, object]:
 
 
 def format_commit_diff(found: CommitDifference, layout: TextLayout) -> str:
-    """Options that were added (+), removed (-) or changed (~), by script and by level of the dataset file."""
+    """Options that were added (+), removed (-) or changed (~), each with the scripts or levels that have it."""
     head = msg("changes in sd-scripts options from {commit} to {against}", commit=found.commit, against=found.against)
-    parts = [(literal(script.script), _list_changes(script)) for script in found.scripts]
-    parts += [(msg("dataset file, {level}", level=level.level), _list_changes(level)) for level in found.dataset]
-    lines = [layout(head), *([layout(msg("no changes"))] if found.same else [])]
-    for title, changes in parts:
-        lines += ["", layout(title), *(f"  {layout(change)}" for change in changes)] if changes else []
-    return "\n".join(lines)
+    places: dict[str, list[str]] = {}
+    for each in found.changes:
+        places.setdefault(_describe_change(each), []).append(each.place)
+    lines = [f"  {layout(change)} ({', '.join(names)})" for change, names in places.items()]
+    return "\n".join([layout(head), *(lines or [layout(msg("no changes"))])])
 
 
-def _list_changes(part: ScriptDifference | LevelDifference) -> list[str]:
-    changed = [f"~ {each.name}{_describe_change(each)}" for each in part.changed]
-    return [*(f"+ {each.name}" for each in part.added), *(f"- {each.name}" for each in part.removed), *changed]
-
-
-def _describe_change(change: OptionChange | DatasetOptionChange) -> str:
-    """``: default 0.1 -> 0.2``."""
-    from lorabake_schemas.versions import OptionChange
-
-    if isinstance(change, OptionChange):
-        traits = [f"{each.trait} {json.dumps(each.before)} -> {json.dumps(each.after)}" for each in change.changes]
-    else:
-        traits = [f"{_describe_values(change.before)} -> {_describe_values(change.after)}"]
-    return f": {', '.join(traits)}"
-
-
-def _describe_values(option: DatasetOption) -> str:
-    return f"{'|'.join(option.accepts)}{' (required)' if option.required else ''}"
+def _describe_change(change: OptionChange) -> str:
+    """``~ huber_c: default 0.1 -> 0.2``."""
+    if change.before is None or change.after is None:
+        return f"{'+' if change.before is None else '-'} {change.name}"
+    before, after = change.before.model_dump(mode="json"), change.after.model_dump(mode="json")
+    pairs = [(key, json.dumps(before[key]), json.dumps(after[key])) for key in before]
+    traits = [f"{key} {older} -> {newer}" for key, older, newer in pairs if older != newer]
+    return f"~ {change.name}: {', '.join(traits)}"
