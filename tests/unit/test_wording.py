@@ -29,7 +29,7 @@ from lorabake.commands.output.layout import TextLayout
 from lorabake.errors import MachineError, SetupError
 from lorabake.lora.compare import compare_loras
 from lorabake.trainer.install import Trainer, TrainerStatus
-from lorabake.trainer.option_diff import diff_options
+from lorabake.trainer.versions import diff_options
 from lorabake.util import resources
 from lorabake.util.i18n import LANGUAGES, load_translator
 from lorabake_schemas import events as happened
@@ -270,8 +270,9 @@ def inspect_text(layout: TextLayout) -> Iterator[str]:
 
 
 def explain_text(layout: TextLayout) -> Iterator[str]:
-    for topic in ("G4.52", "keep_tokens", "Prodigy"):
+    for topic in ("G4.52", "keep_tokens", "Prodigy", "sample_sampler", "huber_c"):
         yield explanations.format_explanation(explain(topic), layout)
+    yield explanations.format_explanation(explain("network_dim", plan_of(recipe())), layout)
     yield explanations.format_status_counts(layout)
 
 
