@@ -36,8 +36,8 @@ class Mismatch(StrictModel):
     """A tensor of another number format or shape in the two files, such as ``F16 4x320``."""
 
     name: EscapedText
-    first: str
-    second: str
+    first: EscapedText
+    second: EscapedText
 
 
 class MetadataDifference(StrictModel):

@@ -125,6 +125,7 @@ def test_tags_by_count_then_by_name() -> None:
     "odd",
     ["", "None", "{", "[]", "{}", "7", "null", '"x"', "[null]", "[[[]]]", '{"a": 1}', '{"a": {"b": "c"}}',
      '{"buckets": {"a": {"resolution": ["x", 1], "count": 2}}}', '[{"resolution": {}, "subsets": [{"img_count": []}]}]',
+     '[{"subsets": [{"keep_tokens": NaN, "flip_aug": 1e400}]}]',
      '{"a": {"b": 1e400, "c": true, "d": 99999999999999999999}}', "[" * 5000, '{"\\ud800": {"\\udfff": 1}}'],
 )  # fmt: skip
 def test_hostile_json(key: str, odd: str, tmp_path: Path) -> None:

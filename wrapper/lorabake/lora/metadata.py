@@ -221,11 +221,7 @@ def _parse_folder(given: Table) -> FolderInfo:
         repeats=_as_count(given.get("num_repeats")),
         regularization=given.get("is_reg") is True,
         class_tokens=tokens if isinstance(tokens, str) and tokens else None,
-        options={
-            name: value
-            for name in FOLDER_OPTIONS
-            if isinstance(value := given.get(name), bool | int | float | str) and value
-        },
+        options={name: value for name in FOLDER_OPTIONS if (value := _as_option(given.get(name)))},
     )
 
 
@@ -282,3 +278,10 @@ def _as_list(given: object) -> Sequence[object]:
 def _as_count(given: object) -> int | None:
     """An integer as people count things."""
     return given if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 10**15 else None
+
+
+def _as_option(given: object) -> MetadataScalar | None:
+    """A value that JSON can say again: not NaN, not infinity."""
+    if isinstance(given, float):
+        return given if math.isfinite(given) else None
+    return given if isinstance(given, bool | int | str) else None
