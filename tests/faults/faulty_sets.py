@@ -320,21 +320,21 @@ LONG = "lumtower, lighthouse, from side, " + ", ".join(
 FAULTS = (
     # folders
     Fault("folder-missing", "G4.9", "missing", gone),
-    Fault("folder-empty", "G4.9", "holds no picture", emptied),
-    Fault("one-level-too-high", "G4.9", "one level too high", into_subfolder("10_lumtower")),
+    Fault("folder-empty", "G4.9", "no images", emptied),
+    Fault("one-level-too-high", "G4.9", "they are in 10_lumtower", into_subfolder("10_lumtower")),
     Fault("only-sub-folders", "G4.9", "does not look into", into_subfolder("day")),
     Fault("only-unknown-formats", "G4.9", "reads none", converted(".tiff", "TIFF")),
     Fault("sub-folder-beside", "G4.9.subfolders", "more", both(
         renamed("30.png", "more/30.png"), renamed("30.txt", "more/30.txt"))),
     Fault("same-folder-twice", "S14", "already", lambda _project: None, more=SECOND.format(images="./pictures"),
           also=frozenset({"G3.10"})),
-    Fault("repeats-in-a-name", "G4.9.repeats", "repeats nothing", repeated_by_name, images="10_lumtower"),
+    Fault("repeats-in-a-name", "G4.9.repeats", "has no effect", repeated_by_name, images="10_lumtower"),
     # pictures that do not open, or not whole
     Fault("not-a-picture", "G2.2", "not an image", rewrite("07.png", "this is text\n" * 50)),
     Fault("empty-picture", "G2.2", "empty", rewrite("07.png", b"")),
     Fault("folder-with-a-picture's-name", "G2.2", "a folder", a_folder),
     Fault("link-to-nothing", "G2.2", "link", dangling),
-    Fault("too-many-pixels", "G2.2", "so many pixels", bomb),
+    Fault("too-many-pixels", "G2.2", "too many pixels", bomb),
     Fault("png-cut-short", "G2.2", "cut", cut_short("07.png", "PNG", 0.6)),
     Fault("jpeg-cut-short", "G2.2", "cut", cut_short("07.jpg", "JPEG", 0.6)),
     Fault("webp-cut-short", "G2.2", "cut", cut_short("07.webp", "WEBP", 0.6)),
@@ -349,30 +349,30 @@ FAULTS = (
     Fault("turned-by-exif", "G2.2.turned", "07.jpg", turned),
     Fault("too-small", "G2.16", "07.png", resized("07.png", (200, 200))),
     Fault("panorama", "G2.10", "07.png", resized("07.png", (3000, 400))),
-    Fault("twice-the-same", "G1.9", "same", rewrite("07.png", encoded(3, "PNG"))),
+    Fault("twice-the-same", "G1.9", "03.png = 07.png", rewrite("07.png", encoded(3, "PNG"))),
     Fault("nearly-the-same", "G1.9", "alike", nearly_the_same, deep=True),
-    Fault("one-stem-twice", "S12.stem", "differ only in their ending", rewrite("07.jpg", encoded(50, "JPEG"))),
+    Fault("one-stem-twice", "S12.stem", "differ only in their extension", rewrite("07.jpg", encoded(50, "JPEG"))),
     # latents that another training left
-    Fault("old-latents-on-disk", "S19", "latent cache of 1 picture", old_latents("_sd", "0896x0640"), more=ON_DISK),
-    Fault("old-latents-of-another-size", "S19.sizes", "another size", old_latents("_sd", "0512x0512")),
+    Fault("old-latents-on-disk", "S19", "1 image has a latent cache", old_latents("_sd", "0896x0640"), more=ON_DISK),
+    Fault("old-latents-of-another-size", "S19.sizes", "squeezed", old_latents("_sd", "0512x0512")),
     # how many
-    Fault("too-few", "G1.2", "8 pictures", few),
-    Fault("unbalanced", "G6.16", "beside", second_concept(range(60, 66)), more=SECOND.format(images="other")),
+    Fault("too-few", "G1.2", "8 images", few),
+    Fault("unbalanced", "G6.16", "6 images", second_concept(range(60, 66)), more=SECOND.format(images="other")),
     # regularization
-    Fault("the-subject-among-regularization", "G35.6", "same", both(
+    Fault("the-subject-among-regularization", "G35.6", "60.png = 03.png", both(
         regularised, rewrite("60.png", encoded(3, "PNG"), "regularization")), more=REGULARIZATION),
     Fault("captions-among-regularization", "G35.4", "caption", both(
         regularised, rewrite("60.txt", "lighthouse, from side", "regularization")), more=REGULARIZATION),
     # caption files
-    Fault("no-captions", "G3.3", "no picture", removed("*.txt")),
+    Fault("no-captions", "G3.3", "no image in pictures", removed("*.txt")),
     Fault("caption-missing", "G3.3", "07.png", removed("07.txt")),
     Fault("caption-empty", "S12", "empty", rewrite("07.txt", b"")),
     Fault("caption-not-utf8", "S12", "UTF-8", rewrite("07.txt", "lumtower, lighthouse, façade".encode("latin-1"))),
     Fault("caption-with-a-mark", "S12", "byte order mark", rewrite("07.txt", b"\xef\xbb\xbf" + caption(7).encode())),
     Fault("caption-blank", "S12", "blank", rewrite("07.txt", "\n" + caption(7))),
-    Fault("caption-of-spaces", "S12", "nothing but spaces", rewrite("07.txt", "  \n \n")),
+    Fault("caption-of-spaces", "S12", "only spaces", rewrite("07.txt", "  \n \n")),
     Fault("caption-with-more-lines", "S12", "line", rewrite("07.txt", caption(7) + "\na second thought")),
-    Fault("caption-of-another-picture", "S12.borrowed", "takes lum.txt", both(
+    Fault("caption-of-another-picture", "S12.borrowed", "uses lum.txt", both(
         renamed("07.png", "lum_a_b_c_7.png"), renamed("07.txt", "lum.txt"))),
     Fault("captions-of-two-kinds", "G3.3.other", ".caption", rewrite("07.caption", "another caption")),
     Fault("caption-ending-in-capitals", "G3.3.other", "07.TXT", renamed("07.txt", "07.TXT")),
@@ -386,7 +386,7 @@ FAULTS = (
     Fault("outfit-missing", "G6.17", "raincoat", lambda _project: None, concept='outfit = "raincoat"'),
     Fault("tag-in-every-picture", "G3.15", "lens flare", captions(lambda _n, tags: [*tags, "lens flare"])),
     Fault("too-many-tags", "G5.10", "tags", captions(lambda n, tags: [*tags, *(f"thing {n} {i}" for i in range(24))])),
-    Fault("single-tags", "G5.15", "tag", captions(lambda _n, tags: tags[:1]), also=frozenset({"G3.12"})),
+    Fault("single-tags", "G5.15", "lumtower", captions(lambda _n, tags: tags[:1]), also=frozenset({"G3.12"})),
     Fault("tags-that-imply-each-other", "G3.21", "dog", captions(lambda n, tags: (
         [*tags, "german shepherd", "dog"] if n % 3 == 0 else tags))),
     Fault("portuguese", "G3.6.portuguese", "fundo branco", captions(lambda n, tags: (
@@ -405,5 +405,5 @@ FAULTS = (
     Fault("sheet-half-tagged", "G2.12", "reference sheet", captions(lambda n, tags: (
         [*tags, "reference sheet"] if n == 7 else tags))),
     Fault("no-composition", "G3.16", "composition", captions(lambda _n, tags: [*tags[:2], *tags[3:]])),
-    Fault("tag-twice", "G3.18.twice", "twice", captions(lambda n, tags: [*tags, tags[3]] if n == 7 else tags)),
+    Fault("tag-twice", "G3.18.twice", "repeats", captions(lambda n, tags: [*tags, tags[3]] if n == 7 else tags)),
 )  # fmt: skip

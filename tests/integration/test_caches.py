@@ -113,7 +113,8 @@ def test_another_resolution_is_refused_until_the_caches_are_refreshed(world: Wor
     assert "--refresh-cache" in said
     assert world.caches == made
     said = world.train("--refresh-cache")
-    assert "deleted 3 caches that do not fit from" in said
+    (deleted,) = (line for line in said.splitlines() if "deleted invalid caches in " in line)
+    assert deleted.endswith("(3)")
     assert set(world.caches) == set(made)
     assert all(world.caches[name] != made[name] for name in made)
     assert "S19" not in world.train()
@@ -125,7 +126,7 @@ def test_only_the_picture_that_was_replaced_is_cached_anew(world: World) -> None
     made = world.caches
     (world.pictures / "001.png").write_bytes(one_colour((768, 768), (9, 9, 9)))
     said = world.train(code=1)
-    assert "the latent cache of 1 picture" in said
+    assert "1 image has an outdated latent cache" in said
     assert "the image was replaced or edited since): 001.png" in said
     world.train("--refresh-cache")
     assert [name for name in made if world.caches[name] != made[name]] == ["001_0768x0768_sd.npz"]
@@ -153,19 +154,19 @@ def test_caches_of_a_run_that_failed_are_known_and_those_of_a_picture_edited_mea
     world.change("max_train_steps = 4", "max_train_steps = 7")
     world.train(code=7)
     said = world.train(code=1)
-    assert "does not know what the latent cache of 1 picture was made from: 002.png" in said
+    assert "1 image has a latent cache of unknown origin: 002.png" in said
 
 
 def test_caches_of_another_program_are_refused_and_what_is_none_is_never_touched(world: World) -> None:
     arrays = {"latents": np.zeros((4, 32, 32)), "original_size": np.array((768, 768)), "crop_ltrb": np.zeros(4)}
     np.savez(world.pictures / "000.npz", **arrays)  # type: ignore[arg-type]
     said = world.train(code=1)
-    assert "does not know what the latent cache of 1 picture was made from: 000.png" in said
+    assert "1 image has a latent cache of unknown origin: 000.png" in said
     np.savez(world.pictures / "001.npz", pose=np.zeros(9))
     mine = world.caches
     said = world.train("--refresh-cache", code=1)
-    assert "is named like a cache but is none" in said
-    assert "001.npz" in said
+    assert "error[S19]" in said
+    assert "overwrite it or stop: 001.npz" in said
     assert world.caches == mine
     (world.pictures / "001.npz").unlink()
     (world.pictures / "pose_of_nobody.npz").write_bytes(mine["001.npz"])
@@ -180,9 +181,9 @@ def test_a_cache_that_was_written_over_is_unknown_and_a_torn_one_is_told(world: 
     first.write_bytes(second.read_bytes()[:-1] + b"\x01")
     second.write_bytes(second.read_bytes()[:99])
     said = world.train(code=1)
-    assert "was made from: 000.png" in said
+    assert "of unknown origin: 000.png" in said
     assert "it is incomplete): 001.png" in said
-    assert "deleted 2 caches" in world.train("--refresh-cache")
+    assert "000_0768x0768_sd.npz, 001_0768x0768_sd.npz (2)" in world.train("--refresh-cache")
     assert "S19" not in world.train()
 
 
@@ -198,7 +199,7 @@ def test_nothing_is_deleted_where_nothing_is_trained(world: World) -> None:
     made = world.caches
     world.change("resolution = 256", "resolution = 320")
     for flag in ("--dry-run", "--rehearse"):
-        assert "it goes with a real run only" in world.train("--refresh-cache", flag, code=2)
+        assert "--refresh-cache deletes files" in world.train("--refresh-cache", flag, code=2)
     world.change('class = "food"', 'class = "food"\nflip = true')  # an error that no deleting mends
     assert "unknown-key" in world.train("--refresh-cache", code=1)
     assert world.caches == made
@@ -241,7 +242,7 @@ def test_the_caches_of_a_training_in_progress_are_left_alone(world: World) -> No
             (world.pictures / "waiting").unlink(missing_ok=True)
         assert going.wait(60) == 0
     world.change("max_train_steps = 17", "max_train_steps = 4")
-    assert "deleted 3 caches" in world.train("--refresh-cache")
+    assert "002_0768x0768_sd.npz (3)" in world.train("--refresh-cache")
 
 
 def wait_for(path: Path) -> None:
@@ -255,4 +256,4 @@ def test_without_its_memory_nothing_is_taken_to_fit(world: World) -> None:
     world.train()
     store = world.home / "lorabake" / "caches-1.sqlite3"
     store.write_bytes(store.read_bytes()[:3000])
-    assert "does not know what the latent caches of 3 pictures were made from" in world.train(code=1)
+    assert "3 images have latent caches of unknown origin" in world.train(code=1)

@@ -84,7 +84,7 @@ def test_the_option_wins_over_the_locale_and_may_stand_anywhere(lorabake: Run) -
     for args in (("--lang", "en", "check", "gone.toml"), ("check", "--lang", "en", "gone.toml")):
         done = lorabake(*args, LANG="pt_BR.UTF-8")
         assert done.stderr.startswith("error: recipe not found: gone.toml\n")
-    assert "no recipe nix ships" in lorabake("recipes", "show", "nix").stderr
+    assert "no shipped recipe is named nix" in lorabake("recipes", "show", "nix").stderr
     assert "lorabake" in lorabake("recipes", "show", "nix", "--lang", "pt_BR").stderr
     assert "no recipe nix ships" not in lorabake("recipes", "show", "nix", "--lang", "pt_BR").stderr
 

@@ -265,7 +265,7 @@ def test_a_trainer_that_cannot_be_started(tmp_path: Path) -> None:
 def test_a_run_folder_is_never_used_twice(tmp_path: Path) -> None:
     launch_run(request(tmp_path / "x"), ignore)
     before = (tmp_path / "x" / "record.json").read_bytes()
-    with pytest.raises(MachineError, match="exists already"):
+    with pytest.raises(MachineError, match="already exists"):
         launch_run(request(tmp_path / "x"), ignore)
     assert (tmp_path / "x" / "record.json").read_bytes() == before
 

@@ -141,12 +141,12 @@ def test_another_commit_gets_the_same_packages_and_its_own_options(commits: Comm
     pinned = commits.install(commits.pinned)
     assert not any("warning" in line for line in commits.said)
     other = commits.install(commits.other)
-    assert [line.strip() for line in commits.said if "it asks" in line or "it does not" in line] == [
+    assert [line.strip() for line in commits.said if line.strip().startswith("it ") and "==" in line] == [
         "it requires tiny==0.9, the pinned commit requires tiny==1.0",
         "it requires more==2, the pinned commit does not",
         "it does not require old==3, the pinned commit does",
     ]
-    assert any(line.startswith("warning: it gets the pin's locked packages") for line in commits.said)
+    assert any(line.startswith("warning: ") and "requirements.txt differs" in line for line in commits.said)
     assert any(commits.pinned[:12] in line and commits.other[:12] in line for line in commits.said)
     assert other.commit == commits.other == small.git(other.checkout, "rev-parse", "HEAD")
     assert other.versions["tiny"] == pinned.versions["tiny"] == "1.0"
@@ -180,13 +180,13 @@ def test_options_that_were_damaged_are_read_anew(commits: Commits) -> None:
 def test_the_same_wishes_are_said_to_be_the_same(commits: Commits) -> None:
     later = commit(commits.folder, {"library/new.py": "later = 1\n"})
     commits.install(later)
-    assert any("asks for what the pin's does" in line for line in commits.said)
+    assert any("requirements.txt matches" in line for line in commits.said)
 
 
 def test_requirements_that_cannot_be_compared_are_no_reason_to_stop(commits: Commits) -> None:
     bare = commit(commits.folder, {"requirements.txt": None})
     assert commits.install(bare).commit == bare
-    assert any("could not be compared" in line for line in commits.said)
+    assert any("warning: cannot compare its requirements.txt" in line for line in commits.said)
 
 
 @pytest.mark.parametrize(
@@ -224,13 +224,13 @@ def test_a_tags_own_id_is_refused(commits: Commits) -> None:
     tag = small.git(commits.folder / "origin", "rev-parse", "v2")
     with pytest.raises(SetupError, match="wrong commit") as caught:
         commits.install(tag)
-    assert "a tag is no commit" in (caught.value.hint or "")
+    assert "a tag is not a commit" in (caught.value.hint or "")
     assert commits.other in caught.value.message
 
 
 def test_a_commit_that_is_not_installed_is_looked_up_once(commits: Commits) -> None:
     looked = commits.at(commits.other), commits.home, commits.env
-    with pytest.raises(SetupError, match="are read with the trainer's packages") as caught:
+    with pytest.raises(SetupError, match=f"options of sd-scripts {commits.other[:12]} needs") as caught:
         options.fetch_options(*looked, commits.said.append)
     assert caught.value.hint == "install them with `lorabake trainer install`"
     commits.install(commits.pinned)
@@ -320,9 +320,14 @@ def test_check_at_a_commit_names_option_commit_file_and_line(lorabake: Run) -> N
     done = lorabake("check", "recipe.toml", "--commit", ONE, "--output-format", "concise")
     assert done.returncode == 1
     line = 1 + RECIPE.splitlines().index("huber_scale = 2.0")
-    assert f"recipe.toml:{line}: error[S1] kohya.huber_scale: train_network.py of sd-scripts {ONE[:12]}" in done.stdout
-    assert "has no option huber_scale; remove it, or use the pinned commit, which supports it" in done.stdout
-    assert "rules and forecasts are those of the pin" in done.stderr
+    said = next(
+        each
+        for each in done.stdout.splitlines()
+        if each.startswith(f"recipe.toml:{line}: error[S1] kohya.huber_scale: ")
+    )
+    assert f"train_network.py in sd-scripts {ONE[:12]} has no option huber_scale; remove it, or " in said
+    assert "warning: " in done.stderr
+    assert resources.load_pin().commit[:12] in done.stderr
     assert lorabake("check", "recipe.toml", "--commit", TWO).returncode == 0
 
 
@@ -355,20 +360,20 @@ def test_a_commit_has_to_be_named_in_full(lorabake: Run, sha: str) -> None:
     for args in (("check", "recipe.toml", "--commit", sha), ("trainer", "status", "--against", sha)):
         done = lorabake(*args)
         assert done.returncode == 2
-        assert "all 40 digits are needed" in done.stderr
+        assert "40 characters" in done.stderr
 
 
 def test_a_commit_that_is_not_installed(lorabake: Run) -> None:
     for args in (("check", "recipe.toml"), ("run", "recipe.toml", "--rehearse"), ("trainer", "path")):
         done = lorabake(*args, "--commit", "3" * 40)
         assert done.returncode == 4
-        assert f"install it: `lorabake trainer install --commit {'3' * 40}`" in done.stderr
+        assert f"`lorabake trainer install --commit {'3' * 40}`" in done.stderr
 
 
 def test_commit_and_sd_scripts_exclude_each_other(lorabake: Run) -> None:
     done = lorabake("run", "recipe.toml", "--commit", ONE, "--sd-scripts", "x")
     assert done.returncode == 2
-    assert "exclude each other" in done.stderr
+    assert "--commit and --sd-scripts" in done.stderr
 
 
 def test_what_differs_between_two_commits(lorabake: Run) -> None:

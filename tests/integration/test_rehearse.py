@@ -146,7 +146,7 @@ def test_a_picture_without_a_header_stops_it(tmp_path: Path) -> None:
     [
         ({"image_dir": "nowhere"}, {}, "nowhere: missing"),
         ({}, {}, "none given"),
-        ({"image_dir": "pics", "num_repeats": 0}, {}, "no picture to train on"),
+        ({"image_dir": "pics", "num_repeats": 0}, {}, "no images to train on"),
         ({"image_dir": "pics", "num_repeats": True}, {}, "num_repeats is True"),
         ({"image_dir": "pics"}, {"resolution": "big"}, "resolution is 'big'"),
         ({"image_dir": "pics"}, {"resolution": True}, "resolution is True"),
@@ -169,12 +169,12 @@ def test_without_buckets_cached_latents_take_any_size(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "train.toml").write_text("a = [1, 'x'")
-    assert "train.toml cannot be read as TOML" in capture_output(argv(), cwd=tmp_path).stderr
+    assert "cannot read train.toml as TOML" in capture_output(argv(), cwd=tmp_path).stderr
     (tmp_path / "train.toml").write_text("")
     missing = capture_output(argv(), cwd=tmp_path)
     assert (missing.returncode, "dataset.toml does not exist" in missing.stderr) == (1, True)
     (tmp_path / "dataset.toml").write_text("datasets = 3")
-    assert "no list of tables" in capture_output(argv(), cwd=tmp_path).stderr
+    assert "datasets in the dataset file is not a list of tables" in capture_output(argv(), cwd=tmp_path).stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")

@@ -214,7 +214,7 @@ def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path, number: int) -
     record = read_record(root / "record.json")
     assert record.outcome is not None
     assert record.outcome.resume_step is not None
-    assert f"resume it: lorabake resume {root} (from step {record.outcome.resume_step} of 15)" in said
+    assert f"resume it with `lorabake resume {root}` (from step {record.outcome.resume_step} of 15)" in said
     assert go_on(root).parts[1].first_step == record.outcome.resume_step
     assert_whole(read_record(root / "record.json"), root, 15)
 
@@ -233,7 +233,7 @@ def test_an_interrupted_continuation_says_so_and_keeps_what_it_trained(tmp_path:
 
 def test_without_a_state_it_says_what_to_do(tmp_path: Path) -> None:
     root = killed(tmp_path / "x-001", 7, settings=slow(save_state=False))
-    with pytest.raises(MachineError, match="there is no state to resume") as caught:
+    with pytest.raises(MachineError, match="no usable state") as caught:
         go_on(root)
     assert caught.value.hint is not None
     assert "save.save_state = true" in caught.value.hint
@@ -246,7 +246,7 @@ def test_no_state_that_sd_scripts_can_go_on_from(tmp_path: Path) -> None:
     root = stopped_after(tmp_path, 2, **settings)
     with pytest.raises(MachineError, match="gradient_accumulation_steps = 2") as caught:
         go_on(root)
-    assert "output/x-step00000002-state: it was saved inside epoch 1" in caught.value.message
+    assert "output/x-step00000002-state: it was saved within epoch 1" in caught.value.message
     assert not (root / "parts").exists()
 
 
@@ -380,7 +380,7 @@ def test_every_state_damaged_is_every_one_named(tmp_path: Path) -> None:
     with pytest.raises(MachineError) as caught:
         go_on(root)
     for step in (2, 4):
-        assert f"output/x-step{step:08d}-state: random_states_0.pkl: it is damaged or cut off" in caught.value.message
+        assert f"output/x-step{step:08d}-state: random_states_0.pkl: damaged or cut off" in caught.value.message
 
 
 def test_killed_at_any_time_it_comes_to_the_same_end(tmp_path: Path) -> None:

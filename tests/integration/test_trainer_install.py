@@ -137,8 +137,8 @@ def go_on(process: subprocess.Popen[str]) -> None:
 
 
 def test_two_installations_at_once_build_one(folder: Path) -> None:
-    with child(folder, "making a virtual") as first:
-        until(first, "making a virtual")
+    with child(folder, "creating a virtual") as first:
+        until(first, "creating a virtual")
         with child(folder, "waiting") as second:
             (waiting,) = until(second, "waiting")
             assert waiting.startswith("waiting for another installation to end")
@@ -149,7 +149,7 @@ def test_two_installations_at_once_build_one(folder: Path) -> None:
     assert len(left(folder)) == 2  # one folder, one marker
 
 
-@pytest.mark.parametrize("step", ["making a virtual", "installing 1/1"])
+@pytest.mark.parametrize("step", ["creating a virtual", "installing 1/1"])
 def test_an_interrupted_installation_leaves_nothing_and_the_next_works(folder: Path, step: str) -> None:
     with child(folder, step) as process:
         until(process, step)
@@ -193,7 +193,7 @@ def test_a_server_that_gives_another_commit(folder: Path) -> None:
 def test_a_server_without_the_commit(folder: Path) -> None:
     error = refused(folder, small.pin(folder).model_copy(update={"commit": "0123456789" * 4}))
     assert "does not have 0123456789" in error.message
-    assert "git says: " in (error.hint or "")
+    assert "git reported: " in (error.hint or "")
 
 
 def closed_port() -> int:
@@ -208,7 +208,7 @@ def test_a_url_that_cannot_be_reached(folder: Path, kind: str) -> None:
     url = (folder / "none").as_uri() if kind == "folder" else f"http://127.0.0.1:{closed_port()}/x"
     error = refused(folder, small.pin(folder).model_copy(update={"url": url}))
     assert error.message == f"cannot fetch sd-scripts from {url}"
-    assert "git says: fatal: " in (error.hint or "")
+    assert "git reported: fatal: " in (error.hint or "")
     assert f"git config --global url.MIRROR.insteadOf {url}" in (error.hint or "")
 
 
@@ -340,7 +340,7 @@ def test_packages_that_do_not_import_are_not_a_trainer(folder: Path) -> None:
 
 def test_a_home_that_cannot_be_written(folder: Path) -> None:
     (folder / "home").write_text("a file", encoding="utf-8")
-    with pytest.raises(SetupError, match="cannot write in"):
+    with pytest.raises(SetupError, match="cannot write to "):
         install(folder)
 
 
@@ -360,8 +360,8 @@ def fill(ready: Path, lock: str, **env: str) -> SetupError:
 
 def test_a_package_that_is_not_the_locked_one(ready: Path) -> None:
     error = fill(ready, f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
-    assert error.message.startswith("pip got tiny==1.0")
-    assert "its hash is not the one in the lock" in error.message
+    assert error.message.startswith("pip downloaded tiny==1.0")
+    assert "hash does not match" in error.message
 
 
 def test_a_package_that_is_not_there(ready: Path) -> None:
@@ -455,7 +455,7 @@ def test_a_python_without_venv(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_no_python(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="not a Python that starts"):
+    with pytest.raises(SetupError, match="/bin/false is not a working Python"):
         venv.read_python_version(Path("/bin/false"), {"PATH": ""})
     assert venv.read_python_version(Path(sys.executable), {"PATH": ""}) == venv.read_python_version(None, {})
 
@@ -497,7 +497,7 @@ def test_own_installations_that_will_not_do(ready: Path, tried: Pin) -> None:
     core = tried.model_copy(update={"modules": ("json", "tiny")})
     with pytest.raises(SetupError, match="import tiny: ModuleNotFoundError"):
         own(ready, core, Path(sys.executable))
-    with pytest.raises(SetupError, match=r"lacks train_network\.py"):
+    with pytest.raises(SetupError, match=r"train_network\.py"):
         trainer.check_user_trainer(ready, Path(sys.executable), tried, print, small.environment(ready))
 
 
@@ -505,8 +505,6 @@ def test_an_own_installation_needs_what_its_plan_needs_and_no_more(ready: Path, 
     """lycoris-lora is in neither sd-scripts' requirements nor this Python; only some recipes want it."""
     python = Path(sys.executable)
     assert own(ready, tried, python, needed=("sqlite3",)).kind == "own"
-    with pytest.raises(
-        SetupError, match=r"lacks what this training needs: lycoris-lora, dadaptation \(import "
-    ) as caught:
+    with pytest.raises(SetupError, match=r"lycoris-lora, dadaptation \(import ") as caught:
         own(ready, tried, python, needed=("lycoris.kohya", "dadaptation", "sqlite3"))
     assert f"{python} -m pip install lycoris-lora dadaptation, or " in (caught.value.hint or "")

@@ -105,7 +105,7 @@ def test_deterministic_runs_give_the_same_files_byte_for_byte(tmp_path: Path, ca
     one, two, said = twice(cache, tmp_path, write_recipe(tmp_path, base, deterministic=True))
     for name in SAVED:
         assert (one / "output" / name).read_bytes() == (two / "output" / name).read_bytes(), name
-    assert "twice.safetensors is the same file as that of" in said
+    assert "twice.safetensors is identical byte for byte to the one of" in said
     first, second = record(one), record(two)
     assert first.digest == second.digest == second.rerun_of
     assert first.compiled == second.compiled
@@ -123,7 +123,7 @@ def test_what_differs_between_two_ordinary_runs(tmp_path: Path, cache: Path, bas
     """The files always do, their tensors as it happens; never by much, since the seed is the same."""
     one, two, said = twice(cache, tmp_path, write_recipe(tmp_path, base))
     assert record(one).digest == record(two).digest
-    assert "twice.safetensors is another file than that of" in said
+    assert "twice.safetensors differs from the one of" in said
     found = compare_loras(one / "output" / SAVED[1], two / "output" / SAVED[1])
     print(row(found))
     enter(cache / "repeatable.md", found)

@@ -164,9 +164,9 @@ def test_five_faults_and_nothing_else(tmp_path: Path, trainer: Trainer) -> None:
         "network.network_dim in recipe.toml changed from 4 to 8",
         f"text_encoder/{weights.name} of the base model model changed after the run",
         "the caption of lighthouse02.png (lighthouse) changed after the run",
-        "the picture lighthouse03.png (lighthouse) changed after the run",
-        f"accelerate {version} is now 99.0 in the trainer",
-        f"files of the trainer's packages changed since it was installed: {info.relative_to(home_of(info))}/METADATA",
+        "the image lighthouse03.png (lighthouse) changed after the run",
+        f"accelerate in the trainer changed from {version} to 99.0",
+        f"files of the trainer's packages changed after it was installed: {info.relative_to(home_of(info))}/METADATA",
     ]
 
     for path, content in before.items():
