@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from lorabake.cli import main
+from lorabake.commands.run import quickstart
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, list_families
 
 
 def said(*args: str, lang: str = "pt_BR") -> tuple[int, str]:
@@ -68,3 +72,11 @@ def test_an_option_has_the_same_help_everywhere() -> None:
             if isinstance(option, click.Option) and option.name != "deep":  # of inspect it hashes
                 texts.setdefault(option.opts[-1], set()).add(option.help or "")
     assert {name: found for name, found in texts.items() if len(found) > 1 or not all(found)} == {}
+
+
+def test_the_help_names_every_family_of_the_quickstart() -> None:
+    family = next(option for option in quickstart.params if option.name == "family")
+    assert isinstance(family, click.Option)
+    offered = [each.name for each in list_families() if each.quickstart.offered]
+    assert re.findall(r"sd\w+", family.help or "") == offered
+    assert offered[0] == DEFAULT_FAMILY

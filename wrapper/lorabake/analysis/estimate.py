@@ -13,15 +13,15 @@ from lorabake.planning import disk_space
 from lorabake.planning.file_size import Options, estimate_file_size
 from lorabake.planning.model_shapes import Models, cut_to_layers, parse_models
 from lorabake.planning.time_estimate import estimate_timing
-from lorabake.runs.past_runs import read_past_runs
 from lorabake.util import resources
-from lorabake.util.files import read_toml
+from lorabake.util.files import is_folder, read_toml
 from lorabake.util.machine import get_file_system_id, get_free_disk
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.disks import DiskNeed, DiskSpace
 from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.machine import BaseFacts, MachineFacts
+from lorabake_schemas.past_runs import PastRun
 from lorabake_schemas.plan import FileSize, Plan
 from lorabake_schemas.recipe import Recipe
 
@@ -30,13 +30,18 @@ RUNS_FOLDER = "runs"
 
 def with_estimates(plan: Plan, recipe: Recipe, base: BaseFacts, machine: MachineFacts, folder: Path) -> Plan:
     """The plan with the size of its files and with its time; ``folder`` is the recipe's."""
-    counted = plan.forecast.model_copy(
-        update={
-            "file_size": output_size(plan, base, folder),
-            "timing": estimate_timing(plan, machine, read_past_runs(folder / (recipe.save.runs or RUNS_FOLDER))),
-        }
-    )
+    size, runs = output_size(plan, base, folder), _read_past_runs(folder / (recipe.save.runs or RUNS_FOLDER))
+    counted = plan.forecast.model_copy(update={"file_size": size, "timing": estimate_timing(plan, machine, runs)})
     return plan.model_copy(update={"forecast": counted})
+
+
+def _read_past_runs(runs: Path) -> tuple[PastRun, ...]:
+    """Without the modules that read runs where there are none: they take a twentieth of a check."""
+    if not is_folder(runs):
+        return ()
+    from lorabake.runs.past_runs import read_past_runs
+
+    return read_past_runs(runs)
 
 
 def estimate_disk_needs(plan: Plan, dataset: DatasetFacts, folder: Path, run_folder: Path) -> tuple[DiskNeed, ...]:

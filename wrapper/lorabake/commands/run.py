@@ -28,7 +28,7 @@ from lorabake.commands.options import (
     trainer_options,
 )
 from lorabake.commands.output.console import write_out, write_result
-from lorabake_schemas.families.registry import DEFAULT_FAMILY, list_families
+from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from lorabake.jobs.run import TrainerChoice
@@ -93,14 +93,17 @@ def run(
     sys.exit(workflow.exit_code(record))
 
 
+def _parse_family(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
+    from lorabake_schemas.families.registry import DEFAULT_FAMILY, list_families  # not for `lorabake --help`
+
+    names = [family.name for family in list_families() if family.quickstart.offered]
+    if value is not None and value not in names:
+        raise click.BadParameter(msg("one of: {choices}", choices=", ".join(names)))
+    return value or DEFAULT_FAMILY
+
+
 @click.command()
-@click.option(
-    "--family",
-    type=click.Choice([family.name for family in list_families() if family.quickstart.offered]),
-    default=DEFAULT_FAMILY,
-    show_default=True,
-    help="Model family to train.",
-)
+@click.option("--family", metavar="NAME", callback=_parse_family, help="Model family to train: sd15 (default) or sdxl.")
 @click.option("--folder", type=PATH_TYPE, default=Path("quickstart"), show_default=True, help="Folder to work in.")
 @VERBOSE_OPTION
 @trainer_options

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 from lorabake.inputs.hub import list_missing_tokenizers
-from lorabake.lora.network import detect_lora_family, list_lora_modules
 from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, reason, unreadable_reason
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
 from lorabake.util.safetensors import SafetensorsHeader, can_run_code, find_checkpoint_problem, read_header
@@ -161,6 +160,8 @@ def _find_mismatch(
     header: SafetensorsHeader, file: str, family: ModelFamily | None, network: str | None
 ) -> Message | None:
     """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
+    from lorabake.lora.network import detect_lora_family, list_lora_modules  # few recipes name a LoRA
+
     modules = list_lora_modules(header.shapes)
     if not modules:
         first = ", ".join(sorted(header.tensors)[:3]) or msg("none")

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lorabake.lora.weights import read_weights
 from lorabake.util.files import open_file, read_bytes, reason
 from lorabake.util.safetensors import HeaderError, read_header
 from lorabake_schemas.messages import Message, msg
@@ -140,6 +139,8 @@ def _step_problem(path: Path, state: SavedState) -> Message | None:
 
 
 def _weights_problem(path: Path, shapes: Shapes | None) -> Message | None:
+    from lorabake.lora.weights import read_weights  # imports numpy, which `check` can do without
+
     weights = read_weights(path)
     if not weights.shapes:
         return msg("contains no tensors")
