@@ -18,9 +18,8 @@ from make_picture import draw_run
 from PIL import Image
 
 from lorabake.analysis.check import CheckResult, check_recipe
-from lorabake.analysis.diff import diff_plans
+from lorabake.analysis.diff import DiffOperand, diff_plans, diff_runs
 from lorabake.analysis.explain import explain
-from lorabake.analysis.run_diff import DiffOperand, diff_runs
 from lorabake.analysis.verify import verify_run
 from lorabake.analysis.verify_trainer import changed_trainer
 from lorabake.commands.output.diff import format_plan_diff
@@ -36,6 +35,7 @@ from lorabake.runs.folder import RunPaths, create_run_folder
 from lorabake.runs.index import FoundRun
 from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
 from lorabake.runs.record import write_record
+from lorabake.trainer.environment import CurrentTrainer
 from lorabake.util import resources
 from lorabake.util.hashing import FileHasher, digest_bytes
 from lorabake.util.i18n import load_translator
@@ -213,7 +213,7 @@ def made_run(recipe: str, root: Path, **otherwise: object) -> tuple[FoundRun, tu
 
 def as_trained(request: LaunchRequest) -> LaunchRequest:
     """A rehearsal's request with the command of a training."""
-    digest = request.provenance.digest if request.provenance else ""
+    digest = request.provenance.digest
     python, checkout, launch = Path(request.trainer.python), Path(), request.plan.launch
     env = trainer_env({}, python=python, checkout=checkout, cpu=launch.cpu, deterministic=launch.deterministic)
     return replace(request, argv=planned_argv(request.plan, digest, python, checkout), env=env)
@@ -247,7 +247,7 @@ dataset without being read, is no fault. Exit code 0 means identical, 1 anything
     then = TrainerRecord(kind="pin", python="python", packages={"accelerate": "1.6.0"})
     bumped = then.model_copy(update={"packages": {"accelerate": "1.6.1"}})
     told: dict[str, object] = {
-        "differences": (*found.differences, *changed_trainer(then, bumped)),
+        "differences": (*found.differences, *changed_trainer(then, CurrentTrainer(bumped))),
         "compared": ComparedCounts(files=69, size=2_148_000_000, packages=61),
     }
     between = """RUN is a run folder, its `record.json`, or the name of a run under `./runs` or beside a recipe.
@@ -261,8 +261,11 @@ and `rerun` look at data, models and trainer first, and refuse with this list.
         "adamw.toml", root.with_name("hmbrgrlora-002"), machine=MACHINE.model_copy(update={"gpus": (gpu,)})
     )
     sides = [
-        DiffOperand(each.name, examined(recipe).planned()[1], listed, each.record, seconds)
-        for (each, listed), recipe, seconds in (((run, before), NAME, 1260), (later, "adamw.toml", 640))
+        DiffOperand(each.name, examined(recipe).planned()[1], listed, each.record.model_copy(update=took))
+        for (each, listed), recipe, took in (
+            ((run, before), NAME, {"started": "2026-01-31T09:00:00Z", "ended": "2026-01-31T09:21:00Z"}),
+            (later, "adamw.toml", {"started": "2026-01-31T10:00:00Z", "ended": "2026-01-31T10:10:40Z"}),
+        )
     ]
     rest = """Equal digests say that settings, data, models, trainer and launch were the same, whatever the paths
 and the machine; then only the outcome can differ, by what [The same run again](repeating.md) tells. `--json` prints it

@@ -83,7 +83,7 @@ class DataDifference(StrictModel):
 
     ``where`` is the folder, or the model's name in the recipe, on the side that has it (``here`` first), ``name`` the
     file's; ``name_there`` is what it is called there, where that is otherwise. ``here`` and ``there`` are SHA-256s,
-    null on a side that does not have it. A caption that only one side has with its picture is not listed.
+    null on a side that does not have it.
     """
 
     what: InputRole

@@ -52,6 +52,10 @@ InputRole = Literal[
 ]  # fmt: skip
 
 
+InputKey = tuple[InputRole, int]
+ChangeKind = Literal["missing", "changed", "added", "renamed", "unreadable"]
+
+
 class InputDigest(StrictModel):
     """Something a run was made from, in short: ``index`` counts concepts and others of which there may be several.
 
@@ -70,6 +74,10 @@ class InputDigest(StrictModel):
     size: int
     sha256: str | None
 
+    @property
+    def key(self) -> InputKey:
+        return self.role, self.index
+
 
 class Input(StrictModel):
     """The same with every file by name, in the order of the names.
@@ -86,6 +94,10 @@ class Input(StrictModel):
     kind: Literal["file", "folder", "hub", "missing"]
     endings: TupleOf[str] | None = None
     files: TupleOf[FileDigest] = ()
+
+    @property
+    def key(self) -> InputKey:
+        return self.role, self.index
 
     def digest(self) -> InputDigest:
         """In short. A single file has its own SHA-256, whatever its name; in a folder names count, too."""
@@ -140,7 +152,7 @@ class InputChange(StrictModel):
     index: int = 0
     input: EscapedText
     name: EscapedText
-    change: Literal["changed", "gone", "added", "renamed", "unreadable"]
+    change: ChangeKind
 
 
 class OutputFile(FileDigest):
@@ -209,7 +221,7 @@ class Record(StrictModel):
     ``plan_file`` plan.json's, which holds every setting with its source.
     ``attention`` is what the trainer said of xformers on this machine; None when it was not asked. ``parts`` are all
     starts of a run that was resumed, none for a run of one piece. ``rerun_of`` is the digest of the run that this one
-    repeats (its name, where it has none), ``drift`` what was otherwise by then and let pass.
+    repeats, ``drift`` what was otherwise by then and let pass.
     ``ignored`` are the findings that the recipe ignores. ``recipe_text`` is the recipe as it was used, ``recipe_place``
     the path of the file it was read from, relative to the run folder (or absolute): paths in the recipe count from
     there.
@@ -227,8 +239,8 @@ class Record(StrictModel):
     ended: str | None = None
     pid: int | None = None
     recipe: RunFile
-    recipe_text: str | None = None
-    recipe_place: EscapedText | None = None
+    recipe_text: str
+    recipe_place: EscapedText
     compiled: TupleOf[RunFile]
     seed: int
     trainer: TrainerRecord
@@ -241,10 +253,10 @@ class Record(StrictModel):
     ignored: TupleOf[IgnoredFinding] = ()
     planned_steps: int
     outcome: Outcome | None = None
-    digest: str | None = None
+    digest: str
     inputs: TupleOf[InputDigest] = ()
-    inputs_file: RunFile | None = None
-    plan_file: RunFile | None = None
+    inputs_file: RunFile
+    plan_file: RunFile
     parts: TupleOf[RunPart] = ()
     rerun_of: str | None = None
     drift: TupleOf[MessageText] = ()
@@ -253,3 +265,8 @@ class Record(StrictModel):
     def trained(self) -> bool:
         """Whether it reached its end and its LoRA is sound, maybe from inputs that changed meanwhile."""
         return self.status in {"finished", "inputs-changed"}
+
+    @property
+    def inputs_changed(self) -> tuple[InputChange, ...]:
+        """Files that changed while it ran."""
+        return self.outcome.inputs_changed if self.outcome is not None else ()

@@ -3,11 +3,10 @@
 from typing import Literal
 
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
-from lorabake_schemas.record import InputRole, RunStatus
+from lorabake_schemas.record import ChangeKind, InputRole, RunStatus
 
 # inputs: inputs.json itself. record: record.json's own digest. compiled: whatever lies ready in a run folder.
 VerifySubject = Literal["recipe", "compiled", "record", "inputs", InputRole, "trainer", "output"]
-FileChange = Literal["changed", "gone", "added", "renamed", "unreadable"]
 
 
 class VerifyDifference(StrictModel):
@@ -20,7 +19,7 @@ class VerifyDifference(StrictModel):
     what: VerifySubject
     index: int = 0
     name: EscapedText
-    change: FileChange
+    change: ChangeKind
     message: MessageText
     was: EscapedText | None = None
     now: EscapedText | None = None

@@ -23,11 +23,11 @@ from PIL import Image
 from lorabake.commands.output.progress import watch_progress
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import rehearsal_argv, trainer_env
-from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
-from lorabake_schemas.record import TrainerRecord
+from lorabake_schemas.record import Inputs, TrainerRecord
 
 
 def files(pictures: Path, steps: int) -> dict[str, bytes]:
@@ -68,6 +68,8 @@ def child(root: Path, pictures: Path, steps: int) -> None:
         env=trainer_env(read_environment(), python=Path(sys.executable)),
         trainer=TrainerRecord(kind="rehearsal", python=sys.executable),
         machine=MachineFacts(system="bench", cpus=1, memory_bytes=1),
+        provenance=Provenance(Inputs(inputs=()), "d" * 64),
+        recipe_place="../recipe.toml",
     )
     with (root.parent / f"{root.name}.out").open("w") as screen, watch_progress(screen, steps) as watcher:
         record = launch_run(request, watcher)

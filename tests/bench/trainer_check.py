@@ -16,6 +16,7 @@ from pathlib import Path
 from lorabake.trainer import manifest
 from lorabake.trainer.environment import read_trainer_contents
 from lorabake.trainer.install import list_trainers
+from lorabake.util.hashing import FileHasher
 from lorabake.util.paths import lorabake_home
 from lorabake.util.process import read_environment
 
@@ -40,7 +41,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("first", "again", "again", "again"):
             cpu, wall = cpu_s(), time.perf_counter()
-            found = read_trainer_contents(trainer, env, store=Path(folder) / "facts.sqlite3")
+            found = read_trainer_contents(trainer, env, FileHasher(Path(folder) / "facts.sqlite3"))
             cpu, wall = cpu_s() - cpu, time.perf_counter() - wall
             print(f"{name}: {cpu:.2f} s CPU, {wall:.2f} s, {len(found.changed)} files differ")
     return 0

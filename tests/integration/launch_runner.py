@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from lorabake.errors import LorabakeError
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env
-from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
-from lorabake_schemas.record import TrainerRecord
+from lorabake_schemas.record import Inputs, TrainerRecord
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -53,6 +53,8 @@ def request(
         env=trainer_env(read_environment(), python=python, cpu=True),
         trainer=TrainerRecord(kind=kind, python=str(python)),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
+        provenance=Provenance(Inputs(inputs=()), "d" * 64),
+        recipe_place="../recipe.toml",
         interrupt_s=patience,
         terminate_s=patience,
     )

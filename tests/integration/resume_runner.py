@@ -19,11 +19,11 @@ from lorabake.jobs.resume.continue_run import ResumeRequest, continue_training
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.runs.record import read_record
 from lorabake.util.process import read_environment
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.record import TrainerRecord
+from lorabake_schemas.record import Inputs, TrainerRecord
 
 if TYPE_CHECKING:
     from lorabake_schemas.record import Record
@@ -59,6 +59,8 @@ def run(root: Path, checkout: Path | None = None, **changes: Any) -> Record:
             kind="own", python=sys.executable, checkout=str(checkout) if checkout is not None else None
         ),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
+        provenance=Provenance(Inputs(inputs=()), "d" * 64),
+        recipe_place="../recipe.toml",
         interrupt_s=1.0,
         terminate_s=1.0,
     )

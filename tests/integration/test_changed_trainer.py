@@ -13,14 +13,18 @@ import trainer_world as small
 from own_trainer import OwnTrainer
 
 from constant import returning
-from lorabake.analysis.current_trainer import read_current_trainer
 from lorabake.analysis.verify_trainer import changed_trainer
 from lorabake.errors import SetupError
 from lorabake.jobs import run
-from lorabake.jobs.start_record import trainer_record
 from lorabake.trainer import install as trainer
 from lorabake.trainer import manifest, store, venv
-from lorabake.trainer.environment import TrainerContents, read_trainer_contents
+from lorabake.trainer.environment import (
+    TrainerContents,
+    read_current_trainer,
+    read_trainer_contents,
+    trainer_record,
+)
+from lorabake.util.hashing import FileHasher
 from lorabake_schemas.messages import Message
 
 
@@ -56,7 +60,7 @@ class World:
         return site
 
     def look(self) -> TrainerContents:
-        return read_trainer_contents(self.trainer, self.env, store=self.home / "facts-1.sqlite3")
+        return read_trainer_contents(self.trainer, self.env, FileHasher(self.home / "facts-1.sqlite3"))
 
     def refusal(self) -> SetupError | None:
         try:
@@ -255,16 +259,16 @@ def test_a_settings_file_of_the_users_checkout_starts_no_program(tmp_path: Path)
     os.utime(own.checkout / "train_network.py")
     commit = small.git(own.checkout, "rev-parse", "HEAD")
     mine = trainer.Trainer("own", own.checkout, own.python, commit, None, None, {})
-    assert read_trainer_contents(mine, small.environment(tmp_path)).changed == ()
+    assert read_trainer_contents(mine, small.environment(tmp_path), FileHasher(None)).changed == ()
     assert not witness.exists()
 
 
 def test_verify_names_what_was_changed_and_starts_nothing_of_it(world: World) -> None:
     record = trainer_record(world.trainer, world.look())
-    assert read_current_trainer(record, world.env).patched == ()
+    assert read_current_trainer(record, world.env, FileHasher(None)).patched == ()
     planted, edited = planted_module(world), assumed_unchanged(world)
-    now = read_current_trainer(record, world.env)
+    now = read_current_trainer(record, world.env, FileHasher(None))
     assert (now.patched, now.edited) == ((planted,), (edited.removeprefix("sd-scripts/"),))
     assert not (world.home / "ran").exists()
-    found = {each.name: each.change for each in changed_trainer(record, now.trainer, now.edited, now.patched)}
+    found = {each.name: each.change for each in changed_trainer(record, now)}
     assert found == {"sd-scripts": "changed", "packages": "changed"}

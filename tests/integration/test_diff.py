@@ -93,7 +93,9 @@ def test_two_runs_that_differ_in_everything_that_a_person_can_change(world: Worl
         ("base", "base.safetensors", None, True, True),
         ("concept", "001.txt", None, True, True),
         ("concept", "002.png", None, True, False),
+        ("concept", "002.txt", None, True, False),
         ("concept", "003.png", "x.png", True, True),
+        ("concept", "003.txt", "x.txt", True, True),
     ]
     assert told["trainer"] == [{"name": "accelerate", "here": "1.6.0", "there": "1.6.1"}]
     outcome = {each["name"]: (each["here"], each["there"]) for each in told["outcome"]}
@@ -113,11 +115,13 @@ def test_the_text_has_a_part_for_each_kind(world: World) -> None:
     assert rows[at + 1] == "  the base model"
     assert rows[at + 2].startswith("    - base.safetensors  SHA-256 ")
     assert rows[at + 3].startswith("    + base.safetensors  SHA-256 ")
-    assert rows[at + 4 : at + 8] == [
+    assert rows[at + 4 : at + 10] == [
         "  pics",
         "    001.txt differs",
         "    - 002.png",
+        "    - 002.txt",
         "    003.png is named x.png in the other one",
+        "    003.txt is named x.txt in the other one",
     ]
     assert "  accelerate  1.6.0  1.6.1" in rows
 
@@ -144,22 +148,15 @@ def test_a_rehearsal_does_not_know_the_models(world: World) -> None:
     assert (told["data"], told["trainer"]) == ([], None)
 
 
-def test_a_run_of_an_older_lorabake_is_compared_by_its_compiled_files(world: World) -> None:
-    old = world.project / "runs" / TWO
-    (old / "plan.json").rename(old / "plan.aside")
+def test_a_run_without_its_plan_is_not_compared(world: World) -> None:
+    plan = world.project / "runs" / TWO / "plan.json"
+    plan.rename(plan.with_suffix(".aside"))
     try:
-        told = world.diff(TWO, THREE)
-        same = world.diff(ONE, TWO)
+        done = lorabake(world.project, world.home, "diff", TWO, THREE)
     finally:
-        (old / "plan.aside").rename(old / "plan.json")
-    assert same["settings"] == []
-    assert [each["option"] for each in told["settings"]] == ["max_train_steps"]
-    here = told["settings"][0]["here"]
-    assert (here["value"], here["source"]["why"]) == (
-        4,
-        "as compiled",
-    )
-    assert told["forecast"] == []
+        plan.with_suffix(".aside").rename(plan)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"runs/{TWO} has no valid plan.json" in done.stderr
 
 
 def test_what_cannot_be_compared_ends_with_1_and_says_why(world: World) -> None:

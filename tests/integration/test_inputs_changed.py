@@ -84,13 +84,13 @@ def changes(record: Record) -> list[tuple[str, str, str]]:
     [
         ("(pics / '000.png').write_bytes((pics / '001.png').read_bytes())", [("concept", "000.png", "changed")]),
         ("(pics / '000.txt').write_text('other')", [("concept", "000.txt", "changed")]),
-        ("(pics / '000.txt').unlink()", [("concept", "000.txt", "gone")]),
+        ("(pics / '000.txt').unlink()", [("concept", "000.txt", "missing")]),
         ("(pics / 'new.png').write_bytes((pics / '001.png').read_bytes())", [("concept", "new.png", "added")]),
         (
             "(pics / '000.png').rename(pics / 'z.png')",
-            [("concept", "000.png", "renamed"), ("concept", "000.txt", "gone")],
+            [("concept", "000.png", "renamed"), ("concept", "000.txt", "missing")],
         ),
-        ("pics.rename(project / 'elsewhere')", [("concept", "pics", "gone")]),
+        ("pics.rename(project / 'elsewhere')", [("concept", "pics", "missing")]),
         ("(project / 'base.safetensors').write_bytes(b'x')", [("base", "base.safetensors", "changed")]),
         (
             BACKDATED,

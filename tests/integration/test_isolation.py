@@ -13,6 +13,7 @@ from lorabake.runs.command import DETERMINISTIC_FILE, rehearsal_argv, trainer_en
 from lorabake.trainer import environment, packages, venv
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources
+from lorabake.util.hashing import FileHasher
 from lorabake.util.process import capture_output
 from lorabake_schemas.plan import LaunchPlan
 
@@ -104,7 +105,9 @@ def test_helpers_import_nothing_from_the_current_folder(hostile: Path, own: OwnT
     assert venv.check_health(made, ("json", "argparse"), env).failed == ()
     assert not venv.has_cpu_torch(made, "", env | {"PIP_NO_INDEX": "1"})
     trainer = Trainer("own", own.checkout, own.python, None, None, None, {})
-    assert environment.read_trainer_contents(trainer, env).python_version.startswith(f"{sys.version_info[0]}.")
+    assert environment.read_trainer_contents(trainer, env, FileHasher(None)).python_version.startswith(
+        f"{sys.version_info[0]}."
+    )
     for name in ("probe_attention.py", "dump_options.py", "random_base.py"):
         with resources.trainer_script(name) as script:
             capture_output(

@@ -19,6 +19,7 @@ from lorabake.runs.command import (
 from lorabake.trainer.environment import read_trainer_contents
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources
+from lorabake.util.hashing import FileHasher
 from lorabake.util.process import capture_output
 from lorabake_schemas.plan import LaunchPlan
 
@@ -51,4 +52,6 @@ def test_sd_scripts_imports_nothing_from_its_run_folder(tmp_path: Path, trainer:
     done = capture_output(argv, cwd=run, env=env, timeout=300)
     assert (done.returncode, witness.exists()) == (0, False), done.stderr
     assert "--network_module" in done.stdout
-    assert read_trainer_contents(trainer, os.environ).changed == ()  # and nothing was added to the trainer
+    assert (
+        read_trainer_contents(trainer, os.environ, FileHasher(None)).changed == ()
+    )  # and nothing was added to the trainer

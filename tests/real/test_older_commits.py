@@ -20,6 +20,7 @@ from lorabake.trainer.build import BuildEnv
 from lorabake.trainer.environment import read_trainer_contents
 from lorabake.trainer.versions import diff_options
 from lorabake.util import machine, process, resources
+from lorabake.util.hashing import FileHasher
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import OptionSnapshot
 from lorabake_schemas.pin import Pin
@@ -121,10 +122,10 @@ def test_an_older_release_installed_beside_the_pin(
     assert (older.commit, older.kind, older.lock) == (V0_9_1, "pin", trainer.lock)
     assert any(all(part in line for part in ("accelerate==0.30.0", "accelerate==1.6.0")) for line in said)
     assert any("does not require schedulefree==1.4" in line for line in said)
-    made_of = read_trainer_contents(older, env)
+    made_of = read_trainer_contents(older, env, FileHasher(None))
     assert made_of.clean
-    assert made_of.packages == read_trainer_contents(trainer, env).packages
-    assert made_of.tree != read_trainer_contents(trainer, env).tree
+    assert made_of.packages == read_trainer_contents(trainer, env, FileHasher(None)).packages
+    assert made_of.tree != read_trainer_contents(trainer, env, FileHasher(None)).tree
     found = options.require_options(at(V0_9_1), home, env)
     changes = diff_options(resources.load_snapshot(), found).changes
     missing = {each.name for each in changes if each.place == "train_network.py" and each.after is None}

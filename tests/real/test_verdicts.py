@@ -14,14 +14,14 @@ import tomli_w
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env, training_argv
-from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks
 from lorabake.util.process import read_environment
 from lorabake_schemas.events import ProgressEvent
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
-from lorabake_schemas.record import Outcome, TrainerRecord
+from lorabake_schemas.record import Inputs, Outcome, TrainerRecord
 from sample_images import write_lighthouses
 
 pytestmark = pytest.mark.matrix
@@ -71,6 +71,8 @@ def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes
         env=trainer_env(read_environment(), python=trainer.python, checkout=trainer.checkout, offline=True, cpu=True),
         trainer=TrainerRecord(kind="pin", python=str(trainer.python)),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
+        provenance=Provenance(Inputs(inputs=()), "d" * 64),
+        recipe_place="../recipe.toml",
     )
 
     def ignore(_event: ProgressEvent) -> None: ...

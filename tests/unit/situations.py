@@ -27,11 +27,19 @@ from lorabake_schemas.machine import AttentionProbe, BaseFacts, Family, Gpu, Mac
 from lorabake_schemas.messages import literal
 from lorabake_schemas.plan import Plan, Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.record import FileDigest
 
 CPU = MachineFacts(system="Linux", cpus=4, memory_bytes=16 << 30)
 GPU = MachineFacts(system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="RTX 3060", memory_mib=12288),))
 XFORMERS = AttentionProbe(xformers=True, reason=literal("it ran"))
 TOKEN, CLASS = "hmbrgrlora", "food"
+RECORDED: dict[str, Any] = {  # what every record has besides, for those whose tests are about something else
+    "recipe_text": "",
+    "recipe_place": "../../recipe.toml",
+    "digest": "d" * 64,
+    "inputs_file": FileDigest(name="inputs.json", sha256="a" * 64, size=1),
+    "plan_file": FileDigest(name="plan.json", sha256="b" * 64, size=1),
+}
 
 
 def torch_zip(inside: str = "archive/data.pkl") -> bytes:

@@ -20,7 +20,7 @@ from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import literal
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import FileDigest, Input, Inputs, Record, TrainerRecord
-from situations import plan_of, recipe
+from situations import RECORDED, plan_of, recipe
 
 TRAINER = TrainerRecord(
     kind="own", commit="c" * 40, tree="t", python="/p/python", python_version="3.11.9", packages={"torch": "2.13.0"}
@@ -37,7 +37,7 @@ def record(**changes: Any) -> Record:
         lorabake="0.0.1", name="x", rehearsal=False, status="finished", started="2026-01-31T09:30:00.000Z",
         recipe=digest_bytes(content, "recipe.toml"), compiled=(), seed=7, trainer=TRAINER,
         machine=MachineFacts(system="Linux", cpus=2, memory_bytes=1), argv=(), cwd="/r", environment={},
-        planned_steps=4, digest="d" * 64, inputs=(PICTURES.digest(),),
+        planned_steps=4, inputs=(PICTURES.digest(),), **RECORDED,
     ).model_copy(update=changes)  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def request(
 ) -> LaunchRequest:
     return LaunchRequest(
         root=Path("/r"), files={}, plan=plan, argv=(), env={}, trainer=trainer,
-        machine=MachineFacts(system="Linux", cpus=2, memory_bytes=1),
+        machine=MachineFacts(system="Linux", cpus=2, memory_bytes=1), recipe_place="../recipe.toml",
         provenance=Provenance(Inputs(inputs=inputs or (PICTURES,)), digest),
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_an_equal_digest_is_a_repetition() -> None:
 
 def test_another_digest_is_refused_unless_that_is_allowed() -> None:
     other = request(plan_of(recipe(train={"seed": 8})), digest="e" * 64)
-    with pytest.raises(MachineError, match="this would not repeat x: seed would be 8 and was 7"):
+    with pytest.raises(MachineError, match="this would not repeat x: seed would be 8 instead of 7"):
         RepeatCheck(record(), PLAN).checked(other)
     made = RepeatCheck(record(), PLAN, allowed=True).checked(other)
     assert made.rerun_of == "d" * 64
@@ -73,11 +73,11 @@ FETCHED = HUB.model_copy(update={"files": (FileDigest(name="x.safetensors", sha2
 
 
 def digested(*inputs: Input) -> str:
-    return compute_run_digest({"train.toml": b""}, tuple(each.digest() for each in inputs), TRAINER, PLAN.launch)
+    return compute_run_digest({"train.toml": "ff"}, tuple(each.digest() for each in inputs), TRAINER, PLAN.launch)
 
 
 def made(*inputs: Input) -> LaunchRequest:
-    provenance = Provenance(Inputs(inputs=inputs), digested(*inputs), {"train.toml": b""})
+    provenance = Provenance(Inputs(inputs=inputs), digested(*inputs), {"train.toml": "ff"})
     return replace(request(), provenance=provenance)
 
 
@@ -88,10 +88,10 @@ def run(*inputs: Input) -> Record:
 @pytest.mark.parametrize(
     ("then", "now", "words"),
     [
-        ((PICTURES,), (PICTURES, CACHES), ["other caches are taken up"]),
-        ((PICTURES, CACHES), (PICTURES,), ["other caches are taken up"]),
-        ((HUB, PICTURES), (FETCHED, PICTURES), ["a/b was fetched by x itself"]),
-        ((HUB, PICTURES), (FETCHED, PICTURES, CACHES), ["a/b was fetched by x itself", "other caches are taken up"]),
+        ((PICTURES,), (PICTURES, CACHES), ["the caches differ"]),
+        ((PICTURES, CACHES), (PICTURES,), ["the caches differ"]),
+        ((HUB, PICTURES), (FETCHED, PICTURES), ["a/b was downloaded by x itself"]),
+        ((HUB, PICTURES), (FETCHED, PICTURES, CACHES), ["a/b was downloaded by x itself", "the caches differ"]),
     ],
 )
 def test_what_the_run_left_behind_is_no_reason_to_refuse(
@@ -112,17 +112,13 @@ def test_what_the_run_left_behind_is_no_reason_to_refuse(
     ],
 )
 def test_anything_else_that_changed_beside_is(then: tuple[Input, ...], now: tuple[Input, ...]) -> None:
-    with pytest.raises(MachineError, match="this would not be x again"):
+    with pytest.raises(MachineError, match="would not repeat x"):
         RepeatCheck(run(*then), PLAN).checked(made(*now))
 
 
 def test_what_was_known_before_is_what_is_recorded() -> None:
     made = RepeatCheck(record(), PLAN, (literal("a caption changed"),), allowed=True).checked(request(digest="e" * 64))
     assert tuple(made.drift) == ("a caption changed",)
-
-
-def test_a_run_without_a_digest_is_called_by_its_name() -> None:
-    assert RepeatCheck(record(digest=None)).checked(request()).rerun_of == "x"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +147,7 @@ def test_each_reason_by_itself(changed: LaunchRequest, words: str) -> None:
 def test_there_is_always_a_reason() -> None:
     (newer,) = describe_changes(record(), PLAN, request())
     assert newer.startswith("lorabake ")
-    assert newer.endswith("makes another type of the recipe than 0.0.1 did")
+    assert newer.endswith("than 0.0.1 did")
     from lorabake import __version__
 
     (unknown,) = describe_changes(record(lorabake=__version__), None, request())
@@ -173,15 +169,13 @@ def test_where_a_recipe_lay_follows_the_run_folder(tmp_path: Path) -> None:
 
 def test_the_copy_counts_when_the_record_has_no_text_and_only_unedited(tmp_path: Path) -> None:
     run = found(tmp_path, recipe_place="../my.toml")
-    with pytest.raises(MachineError, match="is not what it was"):
+    with pytest.raises(MachineError, match="was not found in its record"):
         read_run_recipe(run)
     (tmp_path / "recipe.toml").write_bytes(b"name = 'x'\n")
     assert read_run_recipe(run)[1] == b"name = 'x'\n"
     (tmp_path / "recipe.toml").write_bytes(b"name = 'y'\n")
-    with pytest.raises(MachineError, match="is not what it was"):
+    with pytest.raises(MachineError, match="was not found in its record"):
         read_run_recipe(run)
-    with pytest.raises(MachineError, match="older lorabake"):
-        read_run_recipe(replace(run, record=record(recipe_place=None)))
 
 
 def test_the_next_folder_is_above_all_that_are_there(tmp_path: Path) -> None:

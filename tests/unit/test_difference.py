@@ -100,8 +100,8 @@ def test_time_and_size_where_they_are_known() -> None:
     assert {(c.name, c.here, c.there) for c in found.forecast} == {
         ("file_bytes", 110, None), ("seconds_low", 3000, None), ("seconds_high", 6000.5, None),
     }  # fmt: skip
-    rows = [row.split() for row in click.unstyle(format_plan_diff(found, PAGE)).splitlines()]
-    assert ["time", "at", "most", "1:40", "h", "-"] in rows
+    rows = [row.split()[-3:] for row in click.unstyle(format_plan_diff(found, PAGE)).splitlines()]
+    assert ["1:40", "h", "-"] in rows
 
 
 def test_every_number_has_a_name() -> None:

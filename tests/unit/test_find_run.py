@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lorabake.analysis.diff_operands import is_recipe_path
+from lorabake.analysis.diff import is_recipe_path
 from lorabake.analysis.lora_origin import find_lora
 from lorabake.errors import MachineError
 from lorabake.runs.folder import RunPaths
@@ -17,6 +17,7 @@ from lorabake.runs.index import find_run, iter_runs_folders, run_path
 from lorabake.runs.record import write_record
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
+from situations import RECORDED
 
 
 def record(name: str = "lum") -> Record:
@@ -35,6 +36,7 @@ def record(name: str = "lum") -> Record:
         cwd="/somewhere",
         environment={},
         planned_steps=1,
+        **RECORDED,
     )
 
 

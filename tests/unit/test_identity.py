@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.planning.digest import compute_run_digest, placeholder_paths
+from lorabake.planning.digest import compute_run_digest, hash_files, placeholder_paths
 from lorabake_schemas.plan import LaunchPlan
 from lorabake_schemas.record import FileDigest, Input, InputDigest, TrainerRecord
 
@@ -37,7 +37,8 @@ def digest(
     launch: LaunchPlan | None = None,
 ) -> str:
     given = tuple(each.digest() for each in (inputs or (base(), pictures("1.png"))))
-    return compute_run_digest(files or {"train.toml": b"seed = 1\n"}, given, who or trainer(), launch or LaunchPlan())
+    hashed = hash_files(files or {"train.toml": b"seed = 1\n"})
+    return compute_run_digest(hashed, given, who or trainer(), launch or LaunchPlan())
 
 
 def test_places_of_files_and_of_the_trainer_do_not_count() -> None:

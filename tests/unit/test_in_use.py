@@ -14,6 +14,7 @@ from lorabake.runs.record import write_record
 from lorabake.util.locks import try_lock
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, InputDigest, InputRole, Record, RunStatus, TrainerRecord
+from situations import RECORDED
 
 
 def begun(root: Path, place: str, role: InputRole = "concept", status: RunStatus = "started") -> Path:
@@ -36,6 +37,7 @@ def begun(root: Path, place: str, role: InputRole = "concept", status: RunStatus
         environment={},
         planned_steps=1,
         inputs=(made_from,),
+        **RECORDED,
     )
     write_record(RunPaths(root), record)
     return root

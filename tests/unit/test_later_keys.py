@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from lorabake.analysis.evidence import read_input_listing, read_plan
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.record import read_record, write_record
-from lorabake.util.hashing import digest_bytes
+from lorabake.runs.record import read_inputs, read_plan, read_record, write_record
 from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import Gpu, MachineFacts
@@ -30,8 +28,8 @@ from lorabake_schemas.record import (
     RunPart,
     TrainerRecord,
 )
+from situations import RECORDED, recipe
 from situations import plan_of as planned
-from situations import recipe
 
 FILE = FileDigest(name="1.png", sha256="a" * 64, size=3)
 PICTURES = Input(role="concept", name="pics", place="../../pics", kind="folder", files=(FILE,))
@@ -45,6 +43,7 @@ RECORD = Record(
     ignored=(IgnoredFinding(finding=FINDING, reason="so"),), planned_steps=4, outcome=OUTCOME,
     inputs=(PICTURES.digest(),),
     parts=(RunPart(number=1, started="2026-01-31T09:30:00.000Z", status="finished", argv=(), outcome=OUTCOME),),
+    **RECORDED,
 )  # fmt: skip
 ITEMS, TABLE = TypeAdapter(list[Any]), TypeAdapter(dict[str, Any])
 TABLES = (("environment",), ("trainer", "packages"))  # of names: every key is one of them
@@ -78,9 +77,8 @@ def test_a_record_is_read_and_keeps_what_was_added_to_it(tmp_path: Path) -> None
 
 def test_inputs_and_plan_are_read(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
-    content = written(paths.inputs, Inputs(inputs=(PICTURES,)).model_dump_json())
-    vouched = RECORD.model_copy(update={"inputs_file": digest_bytes(content, "inputs.json")})
-    assert read_input_listing(paths, vouched).inputs == (PICTURES,)
+    written(paths.inputs, Inputs(inputs=(PICTURES,)).model_dump_json())
+    assert read_inputs(paths) == (PICTURES,)
     plan = planned(recipe())
     written(paths.plan, plan.model_dump_json())
     found = read_plan(paths)

@@ -21,6 +21,7 @@ from lorabake_schemas.inspection import KnownRun
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import msg
 from lorabake_schemas.record import FileDigest, Outcome, Record, TrainerRecord
+from situations import RECORDED
 
 ONE, TWO = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 
@@ -41,7 +42,7 @@ def record(digest: str | None, started: str = "2026-01-31T09:30:00.123Z") -> Rec
         cwd="/somewhere",
         environment={},
         planned_steps=1,
-        digest=digest,
+        **RECORDED | {"digest": digest or TWO},
     )
 
 

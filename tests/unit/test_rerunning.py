@@ -17,6 +17,7 @@ from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import literal
 from lorabake_schemas.record import Outcome, OutputFile, Record, RunStatus, TrainerRecord
+from situations import RECORDED
 
 PIN = resources.load_pin().commit
 OTHER = "a" * 40
@@ -52,7 +53,7 @@ def run(sha256: str | None, *, then: TrainerRecord | None = None, status: RunSta
         lorabake="0", name="x", rehearsal=False, status=status, started="", recipe=digest_bytes(b"", "recipe.toml"),
         compiled=(), seed=1, trainer=then or trainer(), machine=MachineFacts(system="t", cpus=1, memory_bytes=1),
         argv=(), cwd="/", environment={}, planned_steps=1,
-        outcome=Outcome(code="trained", message=literal("m"), outputs=outputs),
+        outcome=Outcome(code="trained", message=literal("m"), outputs=outputs), **RECORDED,
     )  # fmt: skip
     return FoundRun(RunPaths(Path("/r")), record, "runs/x-001")
 

@@ -19,6 +19,7 @@ from lorabake.trainer.options import not_installed_error
 from lorabake.util import resources
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
+from situations import RECORDED
 
 if TYPE_CHECKING:
     from lorabake_schemas.messages import Message
@@ -45,6 +46,7 @@ def record(script: Script) -> Record:
         trainer=TrainerRecord(kind="pin", python="python", commit=OLD),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
         planned_steps=15,
+        **RECORDED,
     )
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.analysis.current_trainer import read_current_trainer
 from lorabake.errors import SetupError
-from lorabake.jobs.start_record import trainer_record
 from lorabake.trainer import environment as looked_at
 from lorabake.trainer import git
+from lorabake.trainer.environment import read_current_trainer, trainer_record
 from lorabake.trainer.install import Trainer
+from lorabake.util.hashing import FileHasher
 from lorabake.util.process import CommandOutput
 from lorabake_schemas.messages import msg
 from lorabake_schemas.record import FileDigest, TrainerRecord
@@ -69,7 +69,7 @@ def dist_info(folder: Path, name: str, version: str, *, at: str = "") -> Path:
 
 
 def seen(trainer: Trainer) -> looked_at.TrainerContents:
-    return looked_at.read_trainer_contents(trainer, HERE)
+    return looked_at.read_trainer_contents(trainer, HERE, FileHasher(None))
 
 
 def test_a_trainer_that_is_left_alone_stays_the_same(trainer: Trainer) -> None:
@@ -201,11 +201,12 @@ def test_without_git_the_users_checkout_is_looked_through(trainer: Trainer, monk
 
 
 def test_digests_that_are_known_are_taken(trainer: Trainer) -> None:
-    class Known:
+    class Known(FileHasher):
         def __init__(self) -> None:
+            super().__init__(None)
             self.asked: list[str] = []
 
-        def of(self, folder: Path, names: Sequence[str]) -> Mapping[str, FileDigest | None]:
+        def of(self, folder: Path, names: Sequence[str]) -> dict[str, FileDigest | None]:
             self.asked += [(folder / name).relative_to(trainer.checkout).as_posix() for name in names]
             return {name: FileDigest(name=name, sha256="0" * 64, size=1) for name in names}
 
@@ -223,11 +224,11 @@ def test_a_trainer_in_a_path_that_is_no_utf_8_is_recorded_and_found_again(traine
     there = replace(trainer, kind="own", checkout=odd, python=odd / "python")
     record = TrainerRecord.model_validate_json(trainer_record(there).model_dump_json())
     assert record.checkout == f"{tmp_path}/caf\\udce9"
-    found = read_current_trainer(record, HERE, given=(odd, odd / "python")).trainer
+    found = read_current_trainer(record, HERE, FileHasher(None), given=(odd, odd / "python")).trainer
     assert found is not None
     assert found.checkout == record.checkout
     assert found.tree == seen(there).tree
-    unnamed = read_current_trainer(record, HERE)  # what a record names is not looked at
+    unnamed = read_current_trainer(record, HERE, FileHasher(None))  # what a record names is not looked at
     assert unnamed.trainer is None
     assert unnamed.unchecked is not None
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.analysis.verify import environment_remarks
+from lorabake.analysis.verify_trainer import variable_remarks
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
+from situations import RECORDED
 
 RECORD = Record(
     lorabake="0", name="x", rehearsal=False, status="finished", started="", seed=1, planned_steps=1,
     recipe=FileDigest(name="recipe.toml", sha256="a", size=1), compiled=(), argv=("python", "train_network.py"),
     trainer=TrainerRecord(kind="own", python="/p"), machine=MachineFacts(system="t", cpus=1, memory_bytes=1), cwd="/",
-    environment={"COLUMNS": "200", "MKL_NUM_THREADS": "2", "PYTORCH_CUDA_ALLOC_CONF": "x"},
+    environment={"COLUMNS": "200", "MKL_NUM_THREADS": "2", "PYTORCH_CUDA_ALLOC_CONF": "x"}, **RECORDED,
 )  # fmt: skip
 HERE = {
     "PATH": "/bin",
@@ -25,7 +26,7 @@ HERE = {
 
 
 def said(record: Record, env: dict[str, str]) -> list[str]:
-    return [str(each) for each in environment_remarks(record, env)]
+    return [str(each) for each in variable_remarks(record, env)]
 
 
 def test_the_same_ones_need_no_word() -> None:
@@ -48,7 +49,7 @@ def test_another_one_is_named(name: str, value: str, words: str) -> None:
 
 def test_one_that_is_gone_is_named() -> None:
     rest = {name: value for name, value in HERE.items() if not name.startswith("PYTORCH_")}
-    assert said(RECORD, rest) == ["PYTORCH_CUDA_ALLOC_CONF: not set on this machine, x in the run"]
+    assert said(RECORD, rest) == ["PYTORCH_CUDA_ALLOC_CONF: none on this machine, x in the run"]
 
 
 def test_a_deterministic_run_gets_none_of_those_that_lorabake_keeps_away() -> None:

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from lorabake.runs.launch_request import LaunchRequest
     from lorabake_schemas.check_report import SettingDifference, SideValue
     from lorabake_schemas.plan import Plan
-    from lorabake_schemas.record import InputDigest, InputRole, Record
+    from lorabake_schemas.record import InputDigest, Record
 
 
 @dataclass(frozen=True, slots=True)
 class RepeatCheck:
-    """The run that is repeated. ``plan`` is None where it kept none.
+    """The run that is repeated. ``plan`` is None where it cannot be read.
 
-    ``known`` is what was found to be otherwise than when it was made; with ``allowed`` that is no matter.
+    ``known`` are the differences that were found from when it was made; with ``allowed`` they are no obstacle.
     """
 
     record: Record
@@ -37,15 +37,14 @@ class RepeatCheck:
 
     def checked(self, request: LaunchRequest) -> LaunchRequest:
         """The request as a repetition. Raises MachineError when something else than the run would be made."""
-        now = request.provenance.digest if request.provenance else None
         drift = self.known
-        if not drift and self.record.digest is not None and now != self.record.digest:
+        if not drift and request.provenance.digest != self.record.digest:
             drift = benign_changes(self.record, request)
             if not drift:
                 drift = describe_changes(self.record, self.plan, request)
                 if not self.allowed:
                     raise changed_repeat_error(self.record.name, drift)
-        return replace(request, rerun_of=self.record.digest or self.record.name, drift=drift)
+        return replace(request, rerun_of=self.record.digest, drift=drift)
 
 
 def benign_changes(then: Record, request: LaunchRequest) -> tuple[Message, ...]:
@@ -54,15 +53,12 @@ def benign_changes(then: Record, request: LaunchRequest) -> tuple[Message, ...]:
     A run leaves caches behind that the next one takes up, and fetches from the hub what is not here when it begins.
     """
     made_from = request.provenance
-    if made_from is None:
+    now = {each.key: each for each in (one.digest() for one in made_from.inputs.inputs)}
+    was = {each.key: each for each in then.inputs}
+    if {key for key in now if key[0] != "caches"} != {key for key in was if key[0] != "caches"}:
         return ()
-    now = {(each.role, each.index): each for each in (one.digest() for one in made_from.inputs.inputs)}
-    if {key for key in now if key[0] != "caches"} != {
-        _input_key(each) for each in then.inputs if each.role != "caches"
-    }:
-        return ()
-    fetched = [each for each in then.inputs if _was_fetched_since(each, now.get(_input_key(each)))]
-    as_then = tuple(each if each.role == "caches" or each in fetched else now[_input_key(each)] for each in then.inputs)
+    fetched = [each for key, each in was.items() if _was_fetched_since(each, now.get(key))]
+    as_then = tuple(each if each.role == "caches" or each in fetched else now[key] for key, each in was.items())
     if compute_run_digest(made_from.files, as_then, request.trainer, request.plan.launch) != then.digest:
         return ()
     found = [
@@ -81,10 +77,6 @@ def benign_changes(then: Record, request: LaunchRequest) -> tuple[Message, ...]:
     return tuple(found)
 
 
-def _input_key(of: InputDigest) -> tuple[InputRole, int]:
-    return of.role, of.index
-
-
 def _was_fetched_since(then: InputDigest, now: InputDigest | None) -> bool:
     """Whether a model of the hub was not here when the run began, and the same name is now."""
     return then.kind == "hub" and then.sha256 is None and now is not None and now.place == then.place and now != then
@@ -99,7 +91,7 @@ def changed_repeat_error(name: str, drift: tuple[Message, ...]) -> MachineError:
 def describe_changes(then: Record, plan: Plan | None, request: LaunchRequest) -> tuple[Message, ...]:
     """Why the digest is another one, as far as can be told; at least one reason."""
     found: list[Message] = []
-    now, inputs = request.trainer, request.provenance.inputs.inputs if request.provenance else ()
+    now, inputs = request.trainer, request.provenance.inputs.inputs
     if (then.trainer.commit, then.trainer.tree) != (now.commit, now.tree):
         found.append(msg("sd-scripts has changed"))
     if then.trainer.packages != now.packages or then.trainer.python_version != now.python_version:
@@ -109,12 +101,10 @@ def describe_changes(then: Record, plan: Plan | None, request: LaunchRequest) ->
     if plan is not None:
         changes = diff_plans(request.plan, plan, ("", "")).settings
         found += [_setting_change_message(change) for change in changes]
-    if found:
-        return tuple(found)
-    if then.lorabake != __version__:
-        said = msg("lorabake {new} compiles the recipe differently than {old} did", new=__version__, old=then.lorabake)
-        return (said,)
-    return (msg("lorabake now compiles the recipe differently"),)
+    if not found and then.lorabake != __version__:
+        new, old = __version__, then.lorabake
+        found.append(msg("lorabake {new} compiles the recipe differently than {old} did", new=new, old=old))
+    return tuple(found) or (msg("lorabake now compiles the recipe differently"),)
 
 
 def _setting_change_message(change: SettingDifference) -> Message:
@@ -131,16 +121,13 @@ def _format_value(side: SideValue | None) -> str:
 
 
 def read_run_recipe(found: FoundRun) -> tuple[Path, bytes]:
-    """Where the recipe of a run lay, for the paths in it, and its bytes as they were.
+    """The path that the recipe of a run had, for the paths in it, and its bytes as they were.
 
     The record has them; the copy in the run folder counts only when it is not edited. Raises MachineError when neither
-    is what it was, or when the record is of an older lorabake and does not say where the recipe lay.
+    is what it was.
     """
     record, root = found.record, found.root
-    if record.recipe_place is None:
-        said = msg("the record of {run} has no recipe path because an older lorabake wrote it", run=found.name)
-        raise MachineError(said, msg("run the recipe itself with `lorabake run`"))
-    for content in _recipe_candidates(found):
+    for content in (record.recipe_text.encode(errors="replace"), _read_recipe_copy(found)):
         if digest_bytes(content, record.recipe.name).sha256 == record.recipe.sha256:
             start = root.parent.resolve() / root.name
             return Path(os.path.normpath(start / record.recipe_place)), content
@@ -148,9 +135,8 @@ def read_run_recipe(found: FoundRun) -> tuple[Path, bytes]:
     raise MachineError(said, msg("run `lorabake verify` for details"))
 
 
-def _recipe_candidates(found: FoundRun) -> tuple[bytes, ...]:
-    held = () if found.record.recipe_text is None else (found.record.recipe_text.encode(errors="replace"),)
+def _read_recipe_copy(found: FoundRun) -> bytes:
     try:
-        return (*held, read_bytes(found.paths.recipe, within=found.root))
+        return read_bytes(found.paths.recipe, within=found.root)
     except OSError:
-        return held
+        return b""

@@ -1,133 +1,240 @@
-"""What is otherwise in a run folder than when the run began: its recipe, the compiled files, what came out. Pure."""
+"""A run folder compared with its record: recipe, compiled files, command, outputs, and the record with the plan.
+
+Recipe and plan are compiled again: that gives the text that a changed file had, and the values that record.json must
+have. Nothing of the data is needed, and nothing counts that does not lead to the digests in the record.
+"""
 
 from __future__ import annotations
 
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import cast
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, combinations
+from pathlib import Path, PurePath
+from posixpath import dirname, join, normpath
+from typing import TYPE_CHECKING, Any, cast
 
-from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.record import FileDigest
-from lorabake_schemas.verification import FileChange, VerifyDifference, VerifySubject
+from lorabake.analysis.differences import (
+    Drift,
+    count_files,
+    describe_file_change,
+    describe_record_changes,
+    describe_value_change,
+)
+from lorabake.errors import LorabakeError
+from lorabake.inputs.manifest import unescape_path
+from lorabake.planning.compile import DATASET_FILE, TRAIN_FILE, CompiledPlan, compile_plan
+from lorabake.planning.digest import compute_run_digest, hash_files, placeholder_paths
+from lorabake.recipe.paths import list_hub_ids, list_recipe_paths
+from lorabake.runs.command import ACCELERATE_FILE, planned_argv, recorded_env, rehearsal_argv, trainer_env
+from lorabake.runs.record import read_plan
+from lorabake.util import resources
+from lorabake.util.changes import Change, compare_listings
+from lorabake.util.files import parse_json, read_bytes, read_text, reason, unreadable_reason
+from lorabake.util.hashing import digest_bytes
+from lorabake_schemas.messages import escape_undecodable, literal, msg
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.verification import VerifyDifference, VerifySubject
 
-Table = Mapping[str, object]
-_ABSENT = object()
-NO_UNREADABLE_FILES: Mapping[str, Message] = MappingProxyType({})
-
-
-def changed_file(
-    what: VerifySubject, then: FileDigest, now: FileDigest | None, texts: tuple[str | None, str | None] = (None, None)
-) -> tuple[VerifyDifference, ...]:
-    """One file of a run folder by its digests. ``texts`` are what it was and what it is, where that is known: then the
-    keys are named that differ."""
-    if now is not None and (now.sha256, now.size) == (then.sha256, then.size):
-        return ()
-    if now is None:
-        return (_make_difference(what, then.name, "gone", _missing_message(what, then.name), then.sha256, None),)
-    was, here = (_parse_toml(text) if then.name.endswith(".toml") else None for text in texts)
-    whole = _make_difference(what, then.name, "changed", _changed_message(what, then.name), then.sha256, now.sha256)
-    if was is None:
-        return (whole,)
-    if here is None:
-        return (whole.model_copy(update={"message": msg("{file} changed and is not valid TOML", file=then.name)}),)
-    keys = tuple(_diff_keys(what, then.name, was, here))
-    if keys:
-        return keys
-    said = msg("{file} was edited after the run, but all its settings are the same", file=then.name)
-    return (whole.model_copy(update={"message": said}),)
-
-
-def unreadable_file(what: VerifySubject, then: FileDigest, why: Message) -> VerifyDifference:
-    """A file that is there and cannot be read."""
-    said = msg("cannot read {file}: {why}", file=then.name, why=why)
-    return _make_difference(what, then.name, "unreadable", said, then.sha256, None)
+if TYPE_CHECKING:
+    from lorabake.runs.folder import RunPaths
+    from lorabake.util.hashing import FileHasher
+    from lorabake_schemas.plan import Plan
+    from lorabake_schemas.record import FileDigest, Record
 
 
-def changed_outputs(
-    then: Sequence[FileDigest], now: Mapping[str, FileDigest], shut: Mapping[str, Message] = NO_UNREADABLE_FILES
-) -> tuple[VerifyDifference, ...]:
-    """What the run wrote and is not as it was; ``shut`` says by name why a file cannot be read.
+def compare_files(then: Sequence[FileDigest], root: Path, hasher: FileHasher) -> Iterator[Change]:
+    """Files of a run folder by their digests; what was added since is no change."""
+    hashed = hasher.of(root, [file.name for file in then])
+    now = {name: found.sha256 for name, found in hashed.items() if found is not None}
+    lost = {name: unreadable_reason(root / name) for name in hashed if name not in now}
+    unreadable = {name: why for name, why in lost.items() if why is not None}
+    return compare_listings({file.name: file.sha256 for file in then}, now, unreadable=unreadable)
 
-    What has come since, such as files of the user's own, is no fault.
+
+def verify_outputs(paths: RunPaths, record: Record, hasher: FileHasher) -> Drift:
+    """What the trainer wrote."""
+    then = record.outcome.outputs if record.outcome is not None else ()
+    found = [describe_file_change("output", change) for change in compare_files(then, paths.root, hasher)]
+    return Drift(tuple(found), compared=count_files(then))
+
+
+def verify_run_files(paths: RunPaths, record: Record, hasher: FileHasher) -> Drift:
+    """The run's copy of the recipe, the compiled files, plan and command, and whether the record agrees with the plan.
+
+    What runs is built from plan and trainer, never taken from the record: its command is only compared.
     """
-    found: list[VerifyDifference] = []
-    for file in then:
-        why = shut.get(file.name)
-        found += [unreadable_file("output", file, why)] if why else changed_file("output", file, now.get(file.name))
-    return tuple(found)
+    plan = read_plan(paths)
+    was = _recompile(record, plan)
+    files, found = (record.recipe, *record.compiled, record.plan_file), list[VerifyDifference]()
+    changes = {change.name: change for change in compare_files(files, paths.root, hasher)}
+    for name, change in changes.items():
+        text = _read_text_or_none(paths, name) if change.kind == "changed" else None
+        what: VerifySubject = "recipe" if name == record.recipe.name else "compiled"
+        found += describe_text_change(what, change, was.texts.get(name), text)
+    found += (describe_file_change("compiled", change) for change in _compare_command(paths, record))
+    if plan is not None and record.plan_file.name not in changes:
+        found += describe_record_changes(_compare_record(record, plan, was))
+    return Drift(tuple(found), compared=count_files(files))
 
 
-def _make_difference(
-    what: VerifySubject, name: str, change: FileChange, message: Message, was: str | None, now: str | None
-) -> VerifyDifference:
-    return VerifyDifference(what=what, name=name, change=change, message=message, was=was, now=now)
-
-
-def _changed_message(what: VerifySubject, name: str) -> Message:
-    if what == "output":
-        return msg("{file} is not the file that the run wrote", file=name)
-    return msg("{file} changed after the run", file=name)
-
-
-def _missing_message(what: VerifySubject, name: str) -> Message:
-    if what == "output":
-        return msg("{file}, written by the run, is missing", file=name)
-    return msg("{file} is missing", file=name)
-
-
-def _parse_toml(text: str | None) -> Table | None:
-    if text is None:
-        return None
+def _read_text_or_none(paths: RunPaths, name: str) -> str | None:
     try:
-        return tomllib.loads(text)
+        return read_text(paths.root / name, within=paths.root)
+    except (OSError, ValueError):
+        return None
+
+
+def describe_text_change(
+    what: VerifySubject, change: Change, was: str | None, now: str | None
+) -> Iterator[VerifyDifference]:
+    """A changed file; of TOML whose texts are known, each key that differs."""
+    before, after = _parse_toml(was), _parse_toml(now)
+    if not change.name.endswith(".toml") or before is None or after is None:
+        yield describe_file_change(what, change)
+        return
+    keys = list(compare_listings(dict(_iter_values(before)), dict(_iter_values(after))))
+    for key in keys:
+        yield describe_value_change(what, key, literal(change.name))
+    if not keys:
+        said = msg("{file} was edited after the run, but all its settings are the same", file=change.name)
+        yield describe_file_change(what, change).model_copy(update={"message": said})
+
+
+def _parse_toml(text: str | None) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(text) if text is not None else None
     except (ValueError, RecursionError):
         return None
 
 
-def _diff_keys(what: VerifySubject, file: str, was: Table, here: Table) -> Iterator[VerifyDifference]:
-    before, after = dict(_iter_flat_keys(was, here)), dict(_iter_flat_keys(here, was))
-    for key in dict.fromkeys((*before, *after)):
-        old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
-        if old is new or (old == new and type(old) is type(new)):
-            continue
-        then, now = (None if value is _ABSENT else _format_value(value) for value in (old, new))
-        if now is None:
-            message = msg("{key} was removed from {file} (it was {was})", key=key, file=file, was=then or "")
-            yield _make_difference(what, key, "gone", message, then, None)
-        elif then is None:
-            message = msg("{key} was added to {file}: {now}", key=key, file=file, now=now)
-            yield _make_difference(what, key, "added", message, None, now)
-        else:
-            message = msg("{key} in {file} changed from {was} to {now}", key=key, file=file, now=now, was=then)
-            yield _make_difference(what, key, "changed", message, then, now)
-
-
-def _iter_flat_keys(table: Table, other: object, above: str = "") -> Iterator[tuple[str, object]]:
-    """Every value by its key as a person writes it: ``concept.images``, ``concept#2.images`` where there are several
-    (in this file or the ``other``)."""
+def _iter_values(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Every value, nearly as in TOML, by its key: ``concept.images``, of the second table ``concept#2.images``."""
     for name, value in table.items():
         key = f"{above}.{name}" if above else name
-        beside = cast("Table", other).get(name) if isinstance(other, dict) else None
-        if isinstance(value, dict):
-            yield from _iter_flat_keys(cast("Table", value), beside, key)
-        elif _is_table_list(value):
-            parts, others = cast("list[Table]", value), cast("list[object]", beside) if isinstance(beside, list) else []
-            several = max(len(parts), len(others)) > 1
-            for number, part in enumerate(parts):
-                with_number = f"{key}#{number + 1}" if several else key
-                yield from _iter_flat_keys(part, others[number] if number < len(others) else None, with_number)
-        else:
-            yield key, value
+        tables: list[Any] = value if isinstance(value, list) else [value]
+        if not tables or not all(isinstance(each, dict) for each in tables):
+            yield key, json.dumps(value, ensure_ascii=False, default=str)
+            continue
+        for number, each in enumerate(tables, 1):
+            yield from _iter_values(each, key if number == 1 else f"{key}#{number}")
 
 
-def _is_table_list(value: object) -> bool:
-    if not isinstance(value, list) or not value:
-        return False
-    return all(isinstance(each, dict) for each in cast("list[object]", value))
+def _compare_command(paths: RunPaths, record: Record) -> Iterator[Change]:
+    """command.json is for people, and the record has no digest of it: its content is compared."""
+    name, found = paths.command.name, None
+    try:
+        with suppress(ValueError):
+            found = parse_json(read_bytes(paths.command, within=paths.root))
+    except FileNotFoundError:
+        yield Change(name, "missing")
+        return
+    except OSError as error:
+        yield Change(name, "unreadable", why=reason(error))
+        return
+    if _escape_texts(found) != {"argv": [*record.argv], "cwd": record.cwd, "environment": record.environment}:
+        yield Change(name, "changed")
 
 
-def _format_value(value: object) -> str:
-    """As in TOML, near enough to be recognised."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _escape_texts(value: object) -> object:
+    if isinstance(value, list):
+        return [_escape_texts(each) for each in cast("list[object]", value)]
+    if isinstance(value, dict):
+        return {key: _escape_texts(each) for key, each in cast("dict[str, object]", value).items()}
+    return escape_undecodable(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Recompiled:
+    """``texts`` are the recipe and the compiled files as they were, by name, each with the digest that the record
+    has; ``compiled`` is None where they could not be compiled again; ``paths`` are the recipe's, in its order."""
+
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    compiled: CompiledPlan | None = None
+    paths: tuple[str, ...] = ()
+
+
+def _recompile(record: Record, plan: Plan | None) -> _Recompiled:
+    text = record.recipe_text
+    if digest_bytes(text.encode(), record.recipe.name) != record.recipe:
+        return _Recompiled()
+    texts = {record.recipe.name: text}
+    if plan is None:
+        return _Recompiled(texts)
+    with suppress(LorabakeError, ValueError, LookupError, RecursionError):  # such as a plan for another commit
+        recipe = Recipe.model_validate(tomllib.loads(text))
+        compiled = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options())
+        for paths in _iter_possible_paths(record, recipe):
+            made = {name: data for name, data in compiled.fill(paths).items() if name in {TRAIN_FILE, DATASET_FILE}}
+            if all(digest_bytes(data, name) in record.compiled for name, data in made.items()):
+                return _Recompiled(texts | {name: data.decode() for name, data in made.items()}, compiled, tuple(paths))
+    return _Recompiled(texts)
+
+
+def _iter_possible_paths(record: Record, recipe: Recipe) -> Iterator[dict[str, str]]:
+    """How the run folder may have seen the recipe's paths (recipe.paths.resolve_run_paths).
+
+    A model's name may have been that of the hub, which is no path: where no hash shows which, both are tried.
+    """
+    folder = dirname(record.recipe_place)
+    known = {each.name: each.place for each in record.inputs if each.kind != "hub" and each.role != "tokenizer"}
+    seen = {path: known.get(path) or _path_from_run(path, folder) for path in list_recipe_paths(recipe)}
+    doubtful = [name for name in list_hub_ids(recipe) if name not in known]
+    for ids in chain.from_iterable(combinations(doubtful, count) for count in range(len(doubtful) + 1)):
+        yield {path: place for path, place in seen.items() if path not in ids}
+
+
+def _path_from_run(path: str, recipe_folder: str) -> str:
+    return PurePath(path).as_posix() if PurePath(path).is_absolute() else normpath(join(recipe_folder, path))
+
+
+def _compare_record(record: Record, plan: Plan, was: _Recompiled) -> Iterator[Change]:
+    """What record.json has, and what it must have by the plan."""
+    seed, then, now = plan.value("seed"), dict[str, str](), dict[str, str]()
+    if was.compiled is not None:
+        files = {file.name: file.sha256 for file in record.compiled if file.name != ACCELERATE_FILE}
+        files |= hash_files(was.compiled.fill(placeholder_paths(record.inputs, was.paths)))
+        then["digest"] = compute_run_digest(files, record.inputs, record.trainer, plan.launch)
+        now["digest"] = record.digest
+    then |= {"seed": str(seed if isinstance(seed, int) else 0), "planned_steps": str(plan.forecast.steps)}
+    now |= {"seed": str(record.seed), "planned_steps": str(record.planned_steps)}
+    argv, env = _plan_start(record, plan)
+    then["argv"] = " ".join(argv)
+    now["argv"] = then["argv"] if _has_started_with(argv, record) else " ".join(record.argv)
+    expected = {name: escape_undecodable(value) for name, value in recorded_env(env).items()}
+    then |= {f"environment.{name}": value for name, value in expected.items()}
+    now |= {f"environment.{name}": value for name, value in record.environment.items() if name in expected}
+    return compare_listings(then, now)
+
+
+def _plan_start(record: Record, plan: Plan) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """The command that lorabake makes of the plan for the record's trainer, and what it sets in the environment."""
+    trainer, python = record.trainer, Path(unescape_path(record.trainer.python))
+    if record.rehearsal:
+        argv = (trainer.python, *rehearsal_argv(plan.launch, plan.family)[1:])
+        return tuple(map(escape_undecodable, argv)), trainer_env({}, python=python)
+    checkout = Path(unescape_path(trainer.checkout or ""))
+    argv = planned_argv(plan, record.digest, python, checkout)
+    env = trainer_env(
+        {},
+        python=python,
+        checkout=checkout,
+        offline=record.environment.get("HF_HUB_OFFLINE") == "1",
+        cpu=plan.launch.cpu,
+        deterministic=plan.launch.deterministic,
+        complete=trainer.kind == "pin",
+    )
+    return tuple(map(escape_undecodable, argv)), env
+
+
+def _has_started_with(argv: tuple[str, ...], record: Record) -> bool:
+    """Whether every start of the run had this command; of a run that was resumed, with additions."""
+    first, resumed = [record.argv, *(part.argv for part in record.parts[:1])], record.parts[1:]
+    return all(each == argv for each in first) and all(_has_in_order(part.argv, argv[1:]) for part in resumed)
+
+
+def _has_in_order(argv: Sequence[str], wanted: Sequence[str]) -> bool:
+    rest = iter(argv)
+    return all(each in rest for each in wanted)

@@ -1,171 +1,102 @@
-"""What is otherwise in a trainer, and on a machine, than when a run began. Pure."""
+"""A run's trainer, machine and environment compared with those of today. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
+from lorabake.analysis.diff import VALUE_LABELS, machine_values
+from lorabake.analysis.differences import describe_file_change, describe_value_change
+from lorabake.runs.command import DETERMINISTIC_FILE, numeric_env
+from lorabake.trainer.environment import CHECKOUT_PREFIX, CurrentTrainer
+from lorabake.trainer.manifest import shorten_names
+from lorabake.util.changes import Change, compare_listings
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.messages import Message, join_list, literal, msg
-from lorabake_schemas.record import TrainerRecord
-from lorabake_schemas.verification import FileChange, VerifyDifference
+from lorabake_schemas.messages import Message, escape_undecodable, literal, msg
+from lorabake_schemas.record import Record, TrainerRecord
+from lorabake_schemas.verification import VerifyDifference
 
 DIGITS_SHOWN = 12  # of a commit
-FILES_SHOWN = 5  # edited files that are named in one message
+PYTHON = "python"
+REMARKED = ("system", "CPU", "GPU", "driver")  # of a machine: what may change the last digits of a training done again
 
 
-def changed_trainer(
-    then: TrainerRecord, now: TrainerRecord | None, edited: Sequence[str] = (), patched: Sequence[str] = ()
-) -> tuple[VerifyDifference, ...]:
-    """Every difference; ``now`` is None when the trainer is not there any more, ``edited`` are the files of its
-    checkout that are not as in its commit, ``patched`` those of its packages that are not as they were installed. A
-    rehearsal's stand-in is lorabake itself: none."""
+def changed_trainer(then: TrainerRecord, found: CurrentTrainer) -> Iterator[VerifyDifference]:
+    """Commit, files, Python and packages; a rehearsal's stand-in is lorabake itself."""
+    now = found.trainer
     if then.kind == "rehearsal":
-        return ()
+        return
     if now is None:
-        return (_make_difference("sd-scripts", "gone", _missing_trainer_message(then), then.commit, None),)
-    return (
-        *_diff_checkout(then, now, edited),
-        *_diff_python(then, now),
-        *_diff_packages(then, now),
-        *_diff_package_files(patched),
-    )
-
-
-def _make_difference(
-    name: str, change: FileChange, message: Message, was: str | None, now: str | None
-) -> VerifyDifference:
-    return VerifyDifference(what="trainer", name=name, change=change, message=message, was=was, now=now)
+        missing = describe_file_change("trainer", Change("sd-scripts", "missing", then.commit))
+        yield missing.model_copy(update={"message": _missing_trainer_message(then)})
+        return
+    for change in compare_listings(_trainer_values(then, then), _trainer_values(now, then)):
+        difference = describe_value_change("trainer", change, msg("the trainer"))
+        if change.name == PYTHON and change.kind == "missing":
+            said = msg("the trainer's Python does not start: {python}", python=now.python)
+            difference = difference.model_copy(update={"message": said})
+        yield difference
+    if then.commit == now.commit and then.tree != now.tree:
+        edited = [f"{CHECKOUT_PREFIX}{name}" for name in found.edited]
+        files = shorten_names(edited) if edited else msg("sd-scripts files")
+        yield describe_file_change("trainer", Change("sd-scripts", "changed", then.tree, now.tree), files)
+    if found.patched:
+        yield describe_file_change("trainer", Change("packages", "changed"), shorten_names(found.patched))
 
 
 def _missing_trainer_message(then: TrainerRecord) -> Message:
-    """The pin's can be installed again, the user's own has to be found."""
+    """lorabake's own can be installed again, the user's own has to be found."""
     if then.kind == "own":
         return msg("the sd-scripts of this run was not found in {folder}", folder=then.checkout or "")
     commit = (then.commit or "")[:DIGITS_SHOWN]
     return msg("the trainer of this run is not installed (sd-scripts {commit})", commit=commit)
 
 
-def _diff_checkout(then: TrainerRecord, now: TrainerRecord, edited: Sequence[str]) -> Iterator[VerifyDifference]:
-    if now.commit is None and then.tree is not None and then.tree == now.tree:
-        return  # git has nothing to say, and every file is the same
-    if then.commit != now.commit:
-        was, here = _format_commit(then), _format_commit(now)
-        message = msg("sd-scripts is now at {now}, but the run used {was}", now=here, was=was)
-        yield _make_difference("sd-scripts", "changed", message, then.commit, now.commit)
-    elif then.tree is not None and now.tree != then.tree:
-        yield _make_difference(
-            "sd-scripts", "changed", _edited_files_message(edited, was_clean=then.clean is True), then.tree, now.tree
-        )
+def _trainer_values(of: TrainerRecord, then: TrainerRecord) -> dict[str, str]:
+    """What a trainer is, named as in ``then`` where it trains the same: another patch of Python, or files that are the
+    same though git does not report their commit. Of a Python that does not start the packages are not known."""
+    same_files = of.commit is None and of.tree == then.tree
+    values = {"sd-scripts": (then.commit if same_files else of.commit) or "unknown"}
+    if of.python_version:
+        same_python = _minor_version(of) == _minor_version(then)
+        values[PYTHON] = (then.python_version if same_python else None) or of.python_version
+    return values | (of.packages if of.python_version else then.packages)
 
 
-def _format_commit(trainer: TrainerRecord) -> Message:
-    return literal(trainer.commit[:DIGITS_SHOWN]) if trainer.commit else msg("an unknown commit")
+def _minor_version(trainer: TrainerRecord) -> list[str]:
+    return (trainer.python_version or "").split(".")[:2]
 
 
-def _edited_files_message(names: Sequence[str], *, was_clean: bool) -> Message:
-    if not names:
-        return msg("sd-scripts files changed after the run")
-    shown = join_list(map(literal, names[:FILES_SHOWN]))
-    if len(names) > FILES_SHOWN:
-        shown = msg("{some} and {n} more", n=len(names) - FILES_SHOWN, some=shown)
-    if was_clean:
-        return msg("sd-scripts files were edited after the run: {files}", files=shown)
-    return msg("sd-scripts files changed after the run; files that differ from its commit: {files}", files=shown)
-
-
-def _diff_python(then: TrainerRecord, now: TrainerRecord) -> Iterator[VerifyDifference]:
-    """By its minor version: a patch of Python trains the same."""
-    was, here = then.python_version, now.python_version
-    if was is None or was == here:
-        return
-    if not here:
-        message = msg("the trainer's Python does not start: {python}", python=now.python)
-        yield _make_difference("python", "gone", message, was, None)
-    elif was.split(".")[:2] != here.split(".")[:2]:
-        message = msg("the trainer's Python changed from {was} to {now}", was=was, now=here)
-        yield _make_difference("python", "changed", message, was, here)
-
-
-def _diff_packages(then: TrainerRecord, now: TrainerRecord) -> Iterator[VerifyDifference]:
-    if not then.packages or now.python_version == "":
-        return
-    for name in sorted({*then.packages, *now.packages}):
-        was, here = then.packages.get(name), now.packages.get(name)
-        if was == here:
-            continue
-        if here is None:
-            message = msg("{package} {was} was removed from the trainer", package=name, was=was or "")
-            yield _make_difference(name, "gone", message, was, None)
-        elif was is None:
-            message = msg("{package} {now} was added to the trainer", package=name, now=here)
-            yield _make_difference(name, "added", message, None, here)
-        else:
-            message = msg("{package} in the trainer changed from {was} to {now}", package=name, was=was, now=here)
-            yield _make_difference(name, "changed", message, was, here)
-
-
-def _diff_package_files(names: Sequence[str]) -> Iterator[VerifyDifference]:
-    if names:
-        shown = join_list(map(literal, names[:FILES_SHOWN]))
-        if len(names) > FILES_SHOWN:
-            shown = msg("{some} and {n} more", n=len(names) - FILES_SHOWN, some=shown)
-        message = msg("files of the trainer's packages changed after it was installed: {files}", files=shown)
-        yield _make_difference("packages", "changed", message, None, None)
-
-
-def trainer_remarks(then: TrainerRecord, now: TrainerRecord | None) -> tuple[Message, ...]:
-    """What changes nothing about the result and is worth knowing."""
-    found: list[Message] = []
+def trainer_remarks(then: TrainerRecord, now: TrainerRecord | None) -> Iterator[Message]:
+    """What does not affect the result and is worth knowing."""
     if now is None or then.kind == "rehearsal":
-        return ()
+        return
     was, here = then.python_version, now.python_version
-    if was and here and was != here and was.split(".")[:2] == here.split(".")[:2]:
-        found.append(
-            msg("the trainer's Python changed from {was} to {now}, which does not affect training", was=was, now=here)
-        )
+    if was and here and was != here and _minor_version(then) == _minor_version(now):
+        yield msg("the trainer's Python changed from {was} to {now}, which does not affect training", was=was, now=here)
     if then.checkout != now.checkout:
-        found.append(msg("the trainer is now in {folder}", folder=now.checkout or ""))
-    return tuple(found)
+        yield msg("the trainer is now in {folder}", folder=now.checkout or "")
 
 
-def machine_remarks(then: MachineFacts, now: MachineFacts) -> tuple[Message, ...]:
-    """What this machine has otherwise than the one that trained: it changes no file, but may change the last digits of
-    a training done again."""
-    pairs = (
-        (msg("system"), f"{then.system} {then.release}".strip(), f"{now.system} {now.release}".strip(), then.release),
-        (msg("CPU"), then.processor or then.architecture, now.processor or now.architecture, then.architecture),
-        (msg("GPU"), _gpu_names(then), _gpu_names(now), "known"),
-        (msg("driver"), _driver_versions(then), _driver_versions(now), _driver_versions(then)),
-    )
-    return tuple(
-        msg(
+def machine_remarks(then: MachineFacts, now: MachineFacts) -> Iterator[Message]:
+    was, here = machine_values(then), machine_values(now)
+    return _describe_values_here({name: was[name] for name in REMARKED}, {name: here[name] for name in REMARKED})
+
+
+def variable_remarks(record: Record, env: Mapping[str, str]) -> Iterator[Message]:
+    """Environment variables that change how numbers are added up or rounded."""
+    if record.rehearsal:
+        return iter(())
+    deterministic = DETERMINISTIC_FILE in record.argv
+    here = {name: escape_undecodable(value) for name, value in numeric_env(env, deterministic=deterministic).items()}
+    return _describe_values_here(numeric_env(record.environment, deterministic=deterministic), here)
+
+
+def _describe_values_here(then: Mapping[str, str | None], now: Mapping[str, str | None]) -> Iterator[Message]:
+    known = ({name: value for name, value in values.items() if value is not None} for values in (then, now))
+    for change in compare_listings(*known):
+        yield msg(
             "{what}: {now} on this machine, {was} in the run",
-            what=what,
-            now=here or msg("none"),
-            was=was or msg("none"),
+            what=VALUE_LABELS.get(change.name) or literal(change.name),
+            now=msg("none") if change.now is None else literal(change.now),
+            was=msg("none") if change.was is None else literal(change.was),
         )
-        for what, was, here, known in pairs
-        if known and was != here
-    )
-
-
-def variable_remarks(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[Message, ...]:
-    """Environment variables by which numbers are added up or rounded in another way."""
-    return tuple(
-        msg(
-            "{name}: {now} on this machine, {was} in the run",
-            name=name,
-            now=literal(now[name]) if name in now else msg("not set"),
-            was=literal(then[name]) if name in then else msg("none"),
-        )
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
-    )
-
-
-def _gpu_names(machine: MachineFacts) -> str:
-    return ", ".join(gpu.name for gpu in machine.gpus)
-
-
-def _driver_versions(machine: MachineFacts) -> str:
-    return ", ".join(dict.fromkeys(gpu.driver for gpu in machine.gpus if gpu.driver))

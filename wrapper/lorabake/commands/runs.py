@@ -35,7 +35,7 @@ from lorabake_schemas.messages import Message, literal, msg
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from lorabake.analysis.run_diff import DiffOperand
+    from lorabake.analysis.diff import DiffOperand
     from lorabake.jobs.run import TrainerChoice
     from lorabake.runs.index import FoundRun
     from lorabake.util.hashing import FileHasher
@@ -82,11 +82,11 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
 
     Exits 1 if there is nothing to resume from, or if inputs or trainer have changed; else like run.
     """
-    from lorabake.analysis.current_trainer import find_recorded_trainer
     from lorabake.commands.output.runs import format_already_finished, format_resume, format_run_outcome
     from lorabake.jobs.resume import prepare
     from lorabake.jobs.run import exit_code
     from lorabake.runs.index import find_run
+    from lorabake.trainer.environment import find_recorded_trainer
 
     found, env = find_run(run, Path.cwd()), get_environment()
     if found.record.trained and not found.record.rehearsal:
@@ -131,7 +131,7 @@ def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
     Compares settings with their sources, forecast, images, captions and models; for two runs also trainer, machine and
     outcome. Name a run as for verify. Exits 0 even if they differ.
     """
-    from lorabake.analysis.run_diff import diff_runs
+    from lorabake.analysis.diff import diff_runs
     from lorabake.commands.output.diff import format_plan_diff, plan_diff_to_json
 
     found = diff_runs(
@@ -142,17 +142,17 @@ def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
 
 def _load_operand(what: str, look: CheckOptions, *, as_json: bool) -> DiffOperand:
     """A run, or a recipe; one with errors ends the command with its findings."""
-    from lorabake.analysis import diff_operands
+    from lorabake.analysis import diff as operands
     from lorabake.runs.index import find_run
 
-    if not diff_operands.is_recipe_path(what, Path.cwd()):
-        return diff_operands.operand_from_run(find_run(what, Path.cwd()))
+    if not operands.is_recipe_path(what, Path.cwd()):
+        return operands.operand_from_run(find_run(what, Path.cwd()))
     examination = run_check(Path(what), look, rehearsing=True)
     if examination.plan is None:
         write_err(make_text_layout(err=True)(msg("nothing was compared; fix {recipe} first", recipe=what)))
         show_findings(examination, as_json=as_json)
     with open_hasher(cache=look.cache) as known:
-        return diff_operands.operand_from_recipe(examination, get_environment(), known)
+        return operands.operand_from_recipe(examination, get_environment(), known)
 
 
 @click.command()
@@ -235,7 +235,7 @@ def rerun(
     The recipe comes from the run folder, even if the original file was edited or deleted. The trainer is the run's,
     unless an option names another. Exits 1 if inputs or trainer have changed (see --with-drift); else like run.
     """
-    from lorabake.analysis.verify import environment_remarks
+    from lorabake.analysis.verify_trainer import variable_remarks
     from lorabake.commands.output.runs import format_dry_run, format_run_outcome
     from lorabake.jobs import rerun as rerunning
     from lorabake.jobs import run as workflow
@@ -248,7 +248,7 @@ def rerun(
     order = rerunning.RerunRequest(found, choice, run_dir, with_drift, options.refresh_cache, display)
     rerunning.ensure_rerun_trainer(order, env, tell, install_it=not options.dry_run)
     drift = refuse_drift(found, env, own=find_named_trainer(choice), allowed=with_drift)
-    for said in environment_remarks(found.record, env):
+    for said in variable_remarks(found.record, env):
         tell(said)
     prepared = rerunning.prepare_rerun(order, drift, env)
     for deleted in prepared.refreshed:

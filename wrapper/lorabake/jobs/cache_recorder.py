@@ -167,7 +167,7 @@ def make_cache_recorder(examination: CheckResult, request: LaunchRequest, memory
     """What remembers the caches of this run; of a rehearsal, which makes none, and of one whose inputs are not known,
     it remembers nothing."""
     recipe, _ = examination.planned()
-    start = request.provenance.inputs if request.provenance else Inputs(inputs=())
+    start = request.provenance.inputs
     here = replace(memory, commit=request.trainer.commit or "", root=request.root)
     of = CacheContext(recipe, request.plan, examination.dataset, examination.loaded.folder)
     return CacheRecorder(of, start, replace(here, origins=None) if request.rehearsal else here)

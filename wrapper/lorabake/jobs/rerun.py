@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from lorabake.analysis.evidence import read_plan
 from lorabake.analysis.repeat_check import RepeatCheck, read_run_recipe
 from lorabake.errors import SetupError
 from lorabake.jobs import run as workflow
 from lorabake.jobs.display import NO_DISPLAY, Display
 from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice
 from lorabake.runs.index import FoundRun
+from lorabake.runs.record import read_plan
 from lorabake.trainer.select_packages import LockChoice
 from lorabake.util import resources
 from lorabake_schemas.messages import Message, msg

@@ -226,7 +226,7 @@ def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
             tell(said)
     _check_unchanged(prepared.examination)
     if not prepared.order.rehearse:
-        register_run(lorabake_home(env), root, request.provenance.digest if request.provenance else None)
+        register_run(lorabake_home(env), root, request.provenance.digest)
     return _launch_with_progress(
         prepared.order,
         request,
@@ -304,7 +304,7 @@ def check_trainer(trainer: Trainer, env: Env, tell: Tell) -> TrainerContents:
 def compare_trainer_files(trainer: Trainer, env: Env) -> TrainerContents:
     """What a trainer is made of, and which of its files are not what they should be."""
     kept = fact_store_path(lorabake_home(env), env)
-    return read_trainer_contents(trainer, env, FileHasher(kept), kept)
+    return read_trainer_contents(trainer, env, FileHasher(kept))
 
 
 def install_chosen_trainer(choice: TrainerChoice, env: Env, tell: Tell, *, repair: bool = False) -> Trainer:

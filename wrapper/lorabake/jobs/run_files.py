@@ -11,7 +11,7 @@ from pathlib import Path
 from lorabake.analysis.check import CheckResult
 from lorabake.errors import LorabakeError, MachineError
 from lorabake.planning.compile import CompiledPlan, compile_plan
-from lorabake.planning.digest import placeholder_paths
+from lorabake.planning.digest import hash_files, placeholder_paths
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
 from lorabake.runs.command import DETERMINISTIC_FILE
 from lorabake.util import resources
@@ -35,9 +35,9 @@ class RunFiles:
         """Every file of the run folder by name."""
         return {"recipe.toml": self.recipe, **self.compiled.fill(self.paths), **self.others}
 
-    def fill_placeholders(self, inputs: Sequence[InputDigest]) -> dict[str, bytes]:
-        """The files that the run's digest is made of: the recipe's settings count, not its text."""
-        return {**self.compiled.fill(placeholder_paths(inputs, tuple(self.paths))), **self.others}
+    def hash_placeholders(self, inputs: Sequence[InputDigest]) -> dict[str, str]:
+        """The SHA-256 of the files that the run's digest is made of: the recipe's settings count, not its text."""
+        return hash_files({**self.compiled.fill(placeholder_paths(inputs, tuple(self.paths))), **self.others})
 
 
 def build_run_files(examination: CheckResult, root: Path) -> RunFiles:

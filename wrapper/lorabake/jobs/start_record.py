@@ -15,9 +15,8 @@ from lorabake.planning.digest import compute_run_digest
 from lorabake.recipe.paths import resolve_run_paths
 from lorabake.runs.command import planned_argv, rehearsal_argv, trainer_env
 from lorabake.runs.launch_request import LaunchRequest, Provenance
-from lorabake.trainer.environment import TrainerContents
+from lorabake.trainer.environment import TrainerContents, trainer_record
 from lorabake.trainer.install import Trainer
-from lorabake.util import resources
 from lorabake_schemas.messages import escape_undecodable, msg
 from lorabake_schemas.record import IgnoredFinding, Inputs, TrainerRecord
 
@@ -92,7 +91,7 @@ def compute_provenance(examination: CheckResult, files: RunFiles, inputs: Inputs
     """The inputs, and the run's digest."""
     _, plan = examination.planned()
     short = tuple(each.digest() for each in inputs.inputs)
-    digested = files.fill_placeholders(short)
+    digested = files.hash_placeholders(short)
     return Provenance(inputs, compute_run_digest(digested, short, trainer, plan.launch), digested)
 
 
@@ -103,26 +102,3 @@ def _ensure_readable(inputs: Inputs) -> None:
             raise MachineError(
                 msg("{path} cannot be read or contains no files", path=each.name), msg("check its permissions")
             )
-
-
-def trainer_record(trainer: Trainer, contents: TrainerContents | None = None) -> TrainerRecord:
-    """The trainer as it stands in the record."""
-    record = TrainerRecord(
-        kind=trainer.kind,
-        url=resources.load_pin().url if trainer.kind == "pin" else None,
-        commit=trainer.commit,
-        lock=trainer.lock,
-        lock_sha256=trainer.lock_sha256,
-        checkout=escape_undecodable(str(trainer.checkout)),
-        python=escape_undecodable(str(trainer.python)),
-    )
-    if contents is None:
-        return record
-    return record.model_copy(
-        update={
-            "python_version": contents.python_version,
-            "clean": contents.clean,
-            "tree": contents.tree,
-            "packages": dict(contents.packages),
-        }
-    )

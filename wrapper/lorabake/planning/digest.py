@@ -26,10 +26,14 @@ def placeholder_paths(inputs: Sequence[InputDigest], paths: Sequence[str] = ()) 
     return others | {each.name: f"{each.role}-{each.index}" for each in reversed(inputs) if each.kind != "hub"}
 
 
+def hash_files(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
 def compute_run_digest(
-    files: Mapping[str, bytes], inputs: Sequence[InputDigest], trainer: TrainerRecord, launch: LaunchPlan
+    files: Mapping[str, str], inputs: Sequence[InputDigest], trainer: TrainerRecord, launch: LaunchPlan
 ) -> str:
-    """``files`` are the run's compiled files by name, filled with placeholder_paths.
+    """``files`` are the SHA-256 of the run's compiled files by name, filled with placeholder_paths.
 
     What is left out does not change what is trained, or cannot be told apart here: paths, names of machines and
     accounts, times, lorabake's version, the hardware. Two kinds of GPU may round differently; ``lorabake diff`` names
@@ -37,7 +41,7 @@ def compute_run_digest(
     """
     parts = {
         "version": DIGEST_VERSION,
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "files": dict(files),
         "inputs": [[each.role, each.index, _content_key(each)] for each in inputs],
         "trainer": _trainer_key(trainer),
         "launch": {

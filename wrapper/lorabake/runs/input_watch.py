@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
 from lorabake.inputs.folders import list_folder
@@ -18,7 +18,6 @@ from lorabake_schemas.record import InputChange, Inputs
 if TYPE_CHECKING:
     from lorabake.util.hashing import KnownDigests
     from lorabake_schemas.dataset import DatasetFacts
-    from lorabake_schemas.record import InputRole
 
 KEPT, SHOWN = 100, 5
 NO_KNOWN_HASHES: Mapping[tuple[str, str], str] = {}
@@ -54,16 +53,11 @@ class InputWatch:
         then = [each for each in self.inputs.inputs if each.role != "caches" and each.files]
         with FileHasher(self.store, known=self.known) as fingerprints:
             now = rehash_inputs(then, root, fingerprints, self.env)
-        names = {(each.role, each.index): each.name for each in then}
         found = {
-            (each.what, each.index, each.name): InputChange(
-                role=cast("InputRole", each.what),
-                index=each.index,
-                input=names[cast("InputRole", each.what), each.index],
-                name=each.name,
-                change=each.change,
+            (one.role, one.index, change.name): InputChange(
+                role=one.role, index=one.index, input=one.name, name=change.name, change=change.kind
             )
-            for each in changed_inputs(then, now)
+            for one, change in changed_inputs(then, now)
         }
         earlier = [each for each in self.before if (each.role, each.index, each.name) not in found]
         return (*earlier, *found.values())

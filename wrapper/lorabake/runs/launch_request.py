@@ -31,12 +31,12 @@ PLAN_FILE = "plan.json"
 class Provenance:
     """What a run is made from, hashed, and the one digest over everything that determines its result.
 
-    ``files`` are those that the digest is made of, without any path in them.
+    ``files`` are the SHA-256 of those that the digest is made of, without any path in them.
     """
 
     inputs: Inputs
     digest: str
-    files: Mapping[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
+    files: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class LaunchRequest:
 
     ``root`` is the run folder, which must not exist. ``files`` holds its ready files by name: recipe.toml,
     train.toml, dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command.
-    ``provenance`` is None where it is not known; ``recipe_place`` says where the recipe lies, from the run folder.
+    ``recipe_place`` is the path of the recipe from the run folder.
     ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what is not as it was there. The two waits
     are those of the shutdown ladder, in seconds. ``watch`` tells at the end whether its inputs changed; None: nobody.
     """
@@ -57,11 +57,11 @@ class LaunchRequest:
     env: Mapping[str, str]
     trainer: TrainerRecord
     machine: MachineFacts
+    provenance: Provenance
+    recipe_place: str
     attention: AttentionProbe | None = None
     findings: Sequence[Finding] = ()
     ignored: Sequence[IgnoredFinding] = ()
-    provenance: Provenance | None = None
-    recipe_place: str | None = None
     rerun_of: str | None = None
     drift: Sequence[Message] = ()
     interrupt_s: float = 10.0
@@ -81,13 +81,12 @@ class LaunchRequest:
 
 def build_initial_files(request: LaunchRequest) -> dict[str, bytes]:
     """Every file that lies in the run folder before the trainer starts, by name, apart from the record."""
-    made_from = encode_inputs(request)
     return {
         **request.files,
         ACCELERATE_FILE: ACCELERATE_CONFIG,
         "command.json": encode_command(request),
         PLAN_FILE: encode_plan(request),
-        **({INPUTS_FILE: made_from} if made_from is not None else {}),
+        INPUTS_FILE: encode_inputs(request),
     }
 
 
@@ -96,16 +95,14 @@ def encode_plan(request: LaunchRequest) -> bytes:
     return (request.plan.model_dump_json(indent=1) + "\n").encode()
 
 
-def encode_inputs(request: LaunchRequest) -> bytes | None:
-    """inputs.json, None when nothing was hashed."""
-    return (request.provenance.inputs.model_dump_json(indent=1) + "\n").encode() if request.provenance else None
+def encode_inputs(request: LaunchRequest) -> bytes:
+    return (request.provenance.inputs.model_dump_json(indent=1) + "\n").encode()
 
 
 def new_record(request: LaunchRequest) -> Record:
     """The record as it is before the trainer starts."""
     compiled = {**request.files, ACCELERATE_FILE: ACCELERATE_CONFIG}
     recipe = compiled.pop("recipe.toml")
-    made_from, provenance = encode_inputs(request), request.provenance
     seed = request.plan.value("seed")
     return Record(
         lorabake=__version__,
@@ -128,9 +125,9 @@ def new_record(request: LaunchRequest) -> Record:
         findings=tuple(request.findings),
         ignored=tuple(request.ignored),
         planned_steps=request.plan.forecast.steps,
-        digest=provenance.digest if provenance else None,
-        inputs=tuple(each.digest() for each in provenance.inputs.inputs) if provenance else (),
-        inputs_file=digest_bytes(made_from, INPUTS_FILE) if made_from is not None else None,
+        digest=request.provenance.digest,
+        inputs=tuple(each.digest() for each in request.provenance.inputs.inputs),
+        inputs_file=digest_bytes(encode_inputs(request), INPUTS_FILE),
         plan_file=digest_bytes(encode_plan(request), PLAN_FILE),
         rerun_of=request.rerun_of,
         drift=tuple(request.drift),

@@ -1,4 +1,4 @@
-"""record.json: how it is read and written, and how a run's end is put into it."""
+"""record.json, inputs.json and plan.json: how they are read, and how a run's end is put into its record."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from lorabake.runs.folder import RunPaths, replace_file
 from lorabake.util.files import read_bytes, read_json, reason
 from lorabake_schemas.base import parse_lenient
 from lorabake_schemas.messages import msg
-from lorabake_schemas.record import Record, RunPart
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.record import Inputs, Record, RunPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from lorabake_schemas.messages import Message
-    from lorabake_schemas.record import Outcome, RunStatus
+    from lorabake_schemas.record import Input, Outcome, RunStatus
 
 
 def write_record(paths: RunPaths, record: Record) -> None:
@@ -49,6 +50,22 @@ def read_record_fields(root: Path) -> Mapping[str, object]:
     except (OSError, ValueError):
         return {}
     return cast("Mapping[str, object]", table) if isinstance(table, dict) else {}
+
+
+def read_inputs(paths: RunPaths) -> tuple[Input, ...] | None:
+    """What inputs.json lists; None when it is missing or not valid."""
+    try:
+        return parse_lenient(Inputs, read_bytes(paths.inputs, within=paths.root)).inputs
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def read_plan(paths: RunPaths) -> Plan | None:
+    """The plan as it was when the run started; None when it is missing or not valid."""
+    try:
+        return parse_lenient(Plan, read_bytes(paths.plan, within=paths.root))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _invalid_record_error(path: Path, content: bytes, error: ValidationError) -> MachineError:

@@ -1,4 +1,7 @@
-"""What a trainer is made of as it lies on disk now: its files in one SHA-256, its packages, its Python."""
+"""What a trainer on disk consists of: its files in one SHA-256, its packages, its Python; and which one a run had.
+
+A run folder may come from a stranger: the Python and the checkout that its record names are never started or read.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,21 @@ from dataclasses import dataclass, field
 from email import message_from_string
 from importlib.metadata import Distribution
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
 
 from lorabake.errors import SetupError
 from lorabake.trainer import git, git_tree, manifest
-from lorabake.trainer.install import Trainer
+from lorabake.trainer.install import Trainer, list_trainers
 from lorabake.trainer.venv import find_package_folders
 from lorabake.util import resources
 from lorabake.util.fact_cache import RACY_NS, FactStore, make_stamp
-from lorabake.util.hashing import digest_file
+from lorabake.util.hashing import FileHasher
+from lorabake.util.paths import lorabake_home
 from lorabake.util.process import capture_output, make_child_env
 from lorabake_schemas.base import StrictModel
-from lorabake_schemas.messages import escape_undecodable
-from lorabake_schemas.record import FileDigest
+from lorabake_schemas.messages import Message, escape_undecodable, msg
+from lorabake_schemas.record import TrainerRecord
 
 CONTENTS_KIND = "a trainer's files 1"  # changes when the same files would be kept as something else
 CHECKOUT_PREFIX = "sd-scripts/"
@@ -46,12 +49,6 @@ _PYTHON_QUERY = """import sys
 sys.path = [folder for folder in sys.path if folder]
 import json, platform
 print(json.dumps([platform.python_version(), sys.path]))"""
-
-
-class FileDigester(Protocol):
-    """Who knows the digests of files: reading.fingerprints, which remembers them, or _Plain, which reads them all."""
-
-    def of(self, folder: Path, names: Sequence[str]) -> Mapping[str, FileDigest | None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +70,10 @@ class TrainerContents:
         return tuple(name.removeprefix(CHECKOUT_PREFIX) for name in self.changed if name.startswith(CHECKOUT_PREFIX))
 
 
-def read_trainer_contents(
-    trainer: Trainer, env: Mapping[str, str], fingerprints: FileDigester | None = None, store: Path | None = None
-) -> TrainerContents:
+def read_trainer_contents(trainer: Trainer, env: Mapping[str, str], hasher: FileHasher) -> TrainerContents:
     """Look at a trainer, the pin's or the user's own; nothing of it is imported and torch is not needed.
 
-    ``fingerprints`` remembers the digests of unchanged files, ``store`` what was found here last time: while no file
+    The store of ``hasher`` remembers the digests of unchanged files and what was found here last time: while no file
     has changed its size, times or number, none is read. Every file is compared by content with what it should be, which
     is the manifest of the installation for a trainer of lorabake's own (of the pin's commit also the list that
     lorabake ships with), and for one of the user's own its commit and the packages' own RECORD. Where one of lorabake's
@@ -91,8 +86,8 @@ def read_trainer_contents(
     )
     if not path and not ours:
         version, path = _query_python(trainer.python, env)
-    with closing(FactStore(store)) as facts:
-        found = _load_or_read(trainer, path, env, fingerprints, facts)
+    with closing(FactStore(hasher.store)) as facts:
+        found = _load_or_read(trainer, path, env, hasher, facts)
     if not version and not (ours and found.changed):
         version, _ = _query_python(trainer.python, env, "-S")  # without what the packages start by themselves (.pth)
     return TrainerContents(found.clean, found.tree, found.packages, version, tuple(found.changed))
@@ -109,7 +104,7 @@ class _CachedContents(StrictModel):
 
 
 def _load_or_read(
-    trainer: Trainer, path: Sequence[Path], env: Mapping[str, str], fingerprints: FileDigester | None, facts: FactStore
+    trainer: Trainer, path: Sequence[Path], env: Mapping[str, str], hasher: FileHasher, facts: FactStore
 ) -> _CachedContents:
     names, place = _list_counted_files(trainer, env), f"{trainer.kind} {escape_undecodable(str(trainer.checkout))}"
     before, newest = _hash_file_state(trainer, names, path)
@@ -122,7 +117,7 @@ def _load_or_read(
     found = _CachedContents(
         listing=before,
         clean=clean,
-        tree=hash_tree(trainer.checkout, names, fingerprints),
+        tree=hash_tree(trainer.checkout, names, hasher),
         packages=list_packages(path),
         changed=changed,
     )
@@ -236,36 +231,21 @@ def _walk_checkout(top: Path, *, own: bool = False) -> Iterator[str]:
                 yield (here / name).relative_to(top).as_posix()
 
 
-def hash_tree(top: Path, names: Iterable[str], fingerprints: FileDigester | None = None) -> str:
+def hash_tree(top: Path, names: Iterable[str], hasher: FileHasher) -> str:
     """One SHA-256 over the files' names and digests, in the order of the names; a file that cannot be read counts as
     that."""
-    known = fingerprints or _PlainDigester()
     folders: dict[str, list[str]] = {}
     for name in names:
         folder, _, file = name.rpartition("/")
         folders.setdefault(folder, []).append(file)
     lines: dict[str, str] = {}
     for folder, files in folders.items():
-        for file, digest in known.of(top / folder, sorted(files)).items():
+        for file, digest in hasher.of(top / folder, sorted(files)).items():
             lines[f"{folder}/{file}" if folder else file] = digest.sha256 if digest else "unreadable"
     whole = hashlib.sha256()
     for name in sorted(lines):
         whole.update(f"{lines[name]} {name}\n".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
-
-
-class _PlainDigester:
-    """Reads every file each time."""
-
-    def of(self, folder: Path, names: Sequence[str]) -> Mapping[str, FileDigest | None]:
-        return {name: self._digest(folder / name) for name in names}
-
-    @staticmethod
-    def _digest(path: Path) -> FileDigest | None:
-        try:
-            return digest_file(path, path.name)
-        except OSError:
-            return None
 
 
 def list_packages(path: Sequence[Path]) -> dict[str, str]:
@@ -322,3 +302,87 @@ def find_isolated_packages(python: Path) -> tuple[Path, ...]:
     if re.search(r"^include-system-site-packages\s*=\s*true\s*$", settings, re.MULTILINE | re.IGNORECASE):
         return ()
     return find_package_folders(venv)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentTrainer:
+    """``trainer`` is None when it is missing, was a rehearsal's stand-in, or is not checked, for which ``unchecked``
+    has the reason; ``edited`` names the files of its checkout that differ from its commit, ``patched`` those of the
+    packages of lorabake's own that differ from what was installed."""
+
+    trainer: TrainerRecord | None = None
+    edited: tuple[str, ...] = ()
+    patched: tuple[str, ...] = ()
+    unchecked: Message | None = None
+
+
+def trainer_record(trainer: Trainer, contents: TrainerContents | None = None) -> TrainerRecord:
+    """The trainer as a record has it."""
+    record = TrainerRecord(
+        kind=trainer.kind,
+        url=resources.load_pin().url if trainer.kind == "pin" else None,
+        commit=trainer.commit,
+        lock=trainer.lock,
+        lock_sha256=trainer.lock_sha256,
+        checkout=escape_undecodable(str(trainer.checkout)),
+        python=escape_undecodable(str(trainer.python)),
+    )
+    if contents is None:
+        return record
+    update = {
+        "python_version": contents.python_version,
+        "clean": contents.clean,
+        "tree": contents.tree,
+        "packages": dict(contents.packages),
+    }
+    return record.model_copy(update=update)
+
+
+def read_current_trainer(
+    then: TrainerRecord, env: Mapping[str, str], hasher: FileHasher, given: tuple[Path, Path] | None = None
+) -> CurrentTrainer:
+    """Look at the trainer of a run. Starts its Python and git for a moment, changes nothing."""
+    if then.kind == "rehearsal" or then.checkout is None:
+        return CurrentTrainer()
+    trainer = find_recorded_trainer(then, env, given)
+    if trainer is None:
+        return CurrentTrainer(unchecked=_unnamed_trainer_message(then) if then.kind == "own" else None)
+    found = read_trainer_contents(trainer, env, hasher)
+    damaged = found.changed if trainer.files_sha256 is not None else ()
+    now = trainer_record(trainer, found)
+    if damaged and not found.python_version:  # one that was changed is not started: its version counts as the same
+        now = now.model_copy(update={"python_version": then.python_version})
+    patched = tuple(name for name in damaged if not name.startswith(CHECKOUT_PREFIX))
+    return CurrentTrainer(now, found.edited, patched)
+
+
+def find_recorded_trainer(
+    then: TrainerRecord, env: Mapping[str, str], given: tuple[Path, Path] | None = None
+) -> Trainer | None:
+    """``given``, a checkout and its Python from the command line, else the same trainer in the store; None for neither.
+
+    The store's is the same when commit and lock are.
+    """
+    if given is not None:
+        checkout, python = given
+        commit = None
+        with suppress(SetupError):  # no git on this machine: then the files tell
+            commit = git.read_head(checkout, env)
+        return Trainer("own", checkout, python, commit, None, None, {})
+    if then.kind != "pin":
+        return None
+    wanted = (then.commit, then.lock, then.lock_sha256)
+    every = list_trainers(lorabake_home(env))
+    return next((each for each in every if (each.commit, each.lock, each.lock_sha256) == wanted), None)
+
+
+def _unnamed_trainer_message(then: TrainerRecord) -> Message:
+    """Why the user's own sd-scripts is not looked at, and how to name it."""
+    return msg(
+        (
+            "the trainer was not checked because lorabake did not install it; if it is yours, add "
+            "--sd-scripts {checkout} --python {python}"
+        ),
+        checkout=then.checkout or "",
+        python=then.python,
+    )

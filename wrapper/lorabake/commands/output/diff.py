@@ -9,12 +9,11 @@ from types import MappingProxyType
 
 import click
 
-from lorabake.analysis.diff import FORECAST_TIMES
+from lorabake.analysis.diff import FORECAST_TIMES, VALUE_LABELS
+from lorabake.analysis.differences import MODEL_LABELS
 from lorabake.commands.output.layout import TextLayout, bold, format_duration, format_table
 from lorabake.commands.output.plan import format_setting_value, format_source
-from lorabake.inputs.input_changes import ROLE_LABELS
 from lorabake_schemas.check_report import (
-    DURATION_NAME,
     CountDifference,
     DataDifference,
     PlanDifference,
@@ -44,19 +43,6 @@ COUNT_LABELS: Mapping[str, Message] = MappingProxyType(
         "samples_per_epoch": msg("samples per epoch"),
         "exposures": msg("times each image is seen"),
         "bucket_samples": msg("samples in the bucket"),
-    }
-)
-# What planning.run_difference calls a value of two runs; packages and files have names of their own.
-VALUE_LABELS: Mapping[str, Message] = MappingProxyType(
-    {
-        "files of sd-scripts": msg("sd-scripts files"),
-        "packages": msg("packages"),
-        "system": msg("system"),
-        "memory": msg("memory"),
-        "status": msg("status"),
-        "verdict": msg("verdict"),
-        "steps": msg("steps"),
-        DURATION_NAME: msg("duration"),
     }
 )
 
@@ -154,7 +140,7 @@ def iter_data_lines(changes: Sequence[DataDifference], page: TextLayout) -> Iter
         places.setdefault((each.what, each.index, each.where), []).append(each)
     for (role, _, where), mine in places.items():
         other = msg("caches in {folder}", folder=where) if role == "caches" else where
-        yield f"  {page(ROLE_LABELS.get(role) or other)}"
+        yield f"  {page(MODEL_LABELS.get(role) or other)}"
         for each in mine[:MAX_FILES]:
             yield from _iter_file_lines(each, page)
         if len(mine) > MAX_FILES:
@@ -171,7 +157,7 @@ def _iter_file_lines(each: DataDifference, page: TextLayout) -> Iterator[str]:
         yield "    " + page(
             msg("{name} is named {there} in the other one", name=each.name, there=each.name_there or each.name)
         )
-    elif each.what in ROLE_LABELS and each.where == each.name:
+    elif each.what in MODEL_LABELS and each.where == each.name:
         yield _style_removed(f"    - {name}  SHA-256 {_shorten_digest(each.here)}")
         yield _style_added(f"    + {there}  SHA-256 {_shorten_digest(each.there)}")
     else:

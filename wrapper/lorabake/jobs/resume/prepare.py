@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.analysis.check import rebuild_plan
-from lorabake.analysis.current_trainer import find_recorded_trainer
-from lorabake.analysis.evidence import read_input_listing
 from lorabake.analysis.repeat_check import read_run_recipe
-from lorabake.analysis.verify_files import changed_file
+from lorabake.analysis.verify_data import read_trusted_inputs
+from lorabake.analysis.verify_files import describe_text_change
 from lorabake.errors import MachineError, RecipeError, SetupError
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.hub import can_run_offline
@@ -27,6 +26,7 @@ from lorabake.jobs.resume.continue_run import (
 )
 from lorabake.jobs.run import TrainerChoice
 from lorabake.jobs.run_files import build_run_files
+from lorabake.planning.digest import hash_files
 from lorabake.recipe.load import load_recipe
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, planned_argv, trainer_env
 from lorabake.runs.events import read_last_step
@@ -35,11 +35,12 @@ from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
 from lorabake.runs.resume_points import ResumePoint, resume_options
 from lorabake.trainer import versions
+from lorabake.trainer.environment import find_recorded_trainer
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources
+from lorabake.util.changes import compare_listings
 from lorabake.util.fact_cache import fact_store_path
 from lorabake.util.files import read_bytes
-from lorabake.util.hashing import digest_bytes
 from lorabake.util.paths import lorabake_home
 from lorabake_schemas.compiled import UnknownOptionError
 from lorabake_schemas.messages import Message, msg, nmsg
@@ -184,15 +185,15 @@ def replan_run(found: FoundRun, snapshot: OptionSnapshot, env: Env) -> Replanned
     return ReplannedRun(plan, files, offline, tuple(differences))
 
 
-def _edited_differences(found: FoundRun, name: str, wanted: bytes) -> Sequence[VerifyDifference]:
+def _edited_differences(found: FoundRun, name: str, wanted: bytes) -> Iterator[VerifyDifference]:
     """In what a file of the run folder differs from the one that the recipe gives."""
-    then, now, text = digest_bytes(wanted, name), None, None
+    now, texts = dict[str, str](), [wanted.decode("utf-8", "replace")]
     with suppress(OSError, ValueError):
         data = read_bytes(found.root / name, within=found.root)
-        now, text = digest_bytes(data, name), data.decode("utf-8", "replace")
-    if now == then:
-        return ()
-    return changed_file("compiled", then, now, (wanted.decode("utf-8", "replace"), text))
+        now |= hash_files({name: data})
+        texts.append(data.decode("utf-8", "replace"))
+    for change in compare_listings(hash_files({name: wanted}), now):
+        yield from describe_text_change("compiled", change, texts[0], texts[-1])
 
 
 def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer, snapshot: OptionSnapshot) -> None:
@@ -255,5 +256,5 @@ def make_input_watch(found: FoundRun, env: Env) -> InputWatch:
     """What the run was made from when it began, and what had changed while its earlier parts ran."""
     ended = [found.record.outcome, *(part.outcome for part in found.record.parts)]
     before = {(each.role, each.index, each.name): each for one in ended if one for each in one.inputs_changed}
-    inputs = Inputs(inputs=read_input_listing(found.paths, found.record).inputs)
+    inputs = Inputs(inputs=read_trusted_inputs(found))
     return InputWatch(inputs, found.root, env, fact_store_path(lorabake_home(env), env), before=tuple(before.values()))
