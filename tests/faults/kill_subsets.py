@@ -77,7 +77,7 @@ class Chain:
             return "lorabake"
         if launcher.AS_TRAINER in names:
             return "trainer"
-        return "guard" if {"guard.py", "without_flock.py"} & set(names) else "launcher"
+        return "guard" if {"process_guard.py", "without_flock.py"} & set(names) else "launcher"
 
     def until_quiet(self, parts: set[str]) -> None:
         """Until none of these lives."""

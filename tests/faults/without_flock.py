@@ -13,7 +13,7 @@ import runpy
 from pathlib import Path
 
 ERRNO = "CHAIN_ERRNO"
-GUARD = Path(__file__).parents[2] / "wrapper" / "lorabake" / "guard.py"
+GUARD = Path(__file__).parents[2] / "wrapper" / "lorabake" / "util" / "process_guard.py"
 
 
 def refuse(*_: object) -> None:

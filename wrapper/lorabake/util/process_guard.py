@@ -1,6 +1,6 @@
 """Stands between lorabake and the trainer, so that no trainer outlives lorabake, not even after SIGKILL.
 
-Runs as a script in a session of its own (``python -I -S guard.py SETTINGS COMMAND...``), standard library only.
+Runs as a script in a session of its own (``python -I -S process_guard.py SETTINGS COMMAND...``), standard library only.
 Its standard input is a pipe that only lorabake can write to: ``stop`` asks for the next rung of the shutdown
 ladder, ``done`` says that the run has been judged, and the end of the pipe without ``done`` means that lorabake
 is gone. It answers on standard output with ``pid N``, ``error WORDS`` and ``exit N``.
