@@ -12,15 +12,8 @@ import pytest
 
 from fake_sd_scripts import archive, write_lora, write_state
 from lorabake.planning.resume_steps import TrainingSchedule
-from lorabake.runs.states import (
-    ExpectedFiles,
-    SavedState,
-    StateLocation,
-    archive_problem,
-    expected_files,
-    list_states,
-    state_problem,
-)
+from lorabake.runs.states import ExpectedFiles, SavedState, StateLocation, expected_files, list_states, state_problem
+from lorabake.util.torch_archive import archive_problem
 from lorabake_schemas.saved_names import STATE_SUFFIX, parse_saved_name
 
 COURSE = TrainingSchedule(5, 1, 3, 15)

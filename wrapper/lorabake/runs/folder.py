@@ -11,7 +11,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
-from lorabake.runs.states import incomplete_lora_reason
+from lorabake.lora.completeness import incomplete_lora_reason
 from lorabake.util import files
 from lorabake.util.hashing import digest_file
 from lorabake_schemas.messages import escape_undecodable, msg

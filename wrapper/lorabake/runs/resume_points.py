@@ -8,20 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, cast
 
+from lorabake.lora.completeness import incomplete_lora_reason
 from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule, plan_resume_steps
 from lorabake.runs.events import iter_events
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.known_failures import RunFacts
 from lorabake.runs.log_parser import LogParser
-from lorabake.runs.states import (
-    ExpectedFiles,
-    SavedState,
-    StateLocation,
-    expected_files,
-    incomplete_lora_reason,
-    list_states,
-    state_problem,
-)
+from lorabake.runs.states import ExpectedFiles, SavedState, StateLocation, expected_files, list_states, state_problem
 from lorabake.runs.verdict import LOST_STATE, RunResult
 from lorabake.util.files import open_file, read_text
 from lorabake.util.safetensors import read_header

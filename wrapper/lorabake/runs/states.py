@@ -7,21 +7,18 @@ train_state.json before all of them (TN:937-946).
 
 from __future__ import annotations
 
-import errno
 import json
-import struct
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lorabake.util.files import open_file, read_bytes, reason
-from lorabake.util.safetensors import HeaderError, read_header
+from lorabake.util.files import read_bytes, reason
+from lorabake.util.safetensors import read_header
+from lorabake.util.torch_archive import archive_problem
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.saved_names import LORA_EXTENSIONS, STATE_SUFFIX, SavedKind, parse_saved_name
+from lorabake_schemas.saved_names import STATE_SUFFIX, SavedKind, parse_saved_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +27,6 @@ if TYPE_CHECKING:
 
 MODEL, TRAIN_STATE, SCHEDULER, SCALER = "model.safetensors", "train_state.json", "scheduler.bin", "scaler.pt"
 REQUIRED_FILES = (TRAIN_STATE, MODEL, "optimizer.bin", "random_states_0.pkl")
-# The records at the end of a zip file: the last one, and the two of the 64 bit form before it.
-ZIP_END = struct.Struct("<4s4H2LH")
-LONG_END, LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
-ZIP_TAIL_BYTES = LONG_END.size + LOCATOR.size + ZIP_END.size
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -149,76 +142,3 @@ def _weights_problem(path: Path, shapes: Shapes | None) -> Message | None:
     if shapes is not None and dict(weights.shapes) != dict(shapes):
         return msg("its tensors differ from those of the other states")
     return None
-
-
-def incomplete_lora_reason(path: Path) -> Message | None:
-    """Why a file that should be a LoRA is not a complete one, by its header or its archive; None for any other file.
-
-    Raises OSError when it cannot be read.
-    """
-    if path.suffix == ".safetensors":
-        try:
-            read_header(path)
-        except HeaderError:
-            return msg("damaged or cut off")
-        return None
-    return archive_problem(path) if path.suffix in LORA_EXTENSIONS else None
-
-
-def archive_problem(path: Path) -> Message | None:
-    """What torch.save writes is a zip archive with a CRC for each part: nothing has to be unpickled to check it.
-
-    Raises OSError when it cannot be read.
-    """
-    with open_file(path) as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - ZIP_TAIL_BYTES))
-        tail = file.read()
-    if not size:
-        return msg("empty")
-    try:
-        part = _find_damaged_entry(path) if _has_valid_end(tail, size) else ""
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
-        part = ""
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a place in the file that cannot be
-            raise
-        part = ""
-    if part:
-        return msg("damaged ({part})", part=part)
-    return None if part is None else msg("damaged or cut off")
-
-
-def _find_damaged_entry(path: Path) -> str | None:
-    """The first part of an archive whose CRC is wrong; "" when it is none of torch's, which writes all parts alike and
-    compresses nothing, or when parts are not described as they should be. None when it is sound."""
-    with open_file(path) as file, zipfile.ZipFile(file) as archive:
-        entries, broken = archive.infolist(), archive.testzip()
-    alike = {
-        (each.flag_bits, each.create_version, each.extract_version, each.volume, each.reserved) for each in entries
-    }
-    stored = all(not each.compress_type and each.file_size == each.compress_size for each in entries)
-    torchs = any(each.filename.rpartition("/")[2] == "data.pkl" for each in entries)
-    sound = len(alike) == 1 and stored and torchs and not entries[0].flag_bits & 1
-    return broken or (None if sound else "")
-
-
-def _has_valid_end(tail: bytes, size: int) -> bool:
-    """Whether the records at an archive's end agree, of which zipfile believes some and torch others.
-
-    The end of a zip file as PKWARE's APPNOTE 4.3.14 to 4.3.16 has it: where the list of entries lies and how many there
-    are, twice when the 64 bit form is there as well, as torch writes it.
-    """
-    if len(tail) < ZIP_END.size:
-        return False
-    sign, disk, disk_of_list, here, count, length, begin, comment = ZIP_END.unpack(tail[-ZIP_END.size :])
-    if sign != b"PK\5\6" or disk or disk_of_list or here != count or comment:
-        return False
-    if len(tail) < ZIP_TAIL_BYTES or tail[LONG_END.size :][:4] != b"PK\6\7":
-        return bool(begin + length == size - ZIP_END.size)
-    long, locator = LONG_END.unpack(tail[: LONG_END.size]), LOCATOR.unpack(tail[LONG_END.size : -ZIP_END.size])
-    told = zip((here, count, length, begin), long[6:], (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True)
-    agree = all(short == min(full, limit) for short, full, limit in told)  # the short form holds no more than that
-    right = (b"PK\6\6", LONG_END.size - 12, *long[2:4], 0, 0)
-    at = size - ZIP_TAIL_BYTES
-    return agree and bool(long[:6] == right and locator == (b"PK\6\7", 0, at, 1) and long[8] + long[9] == at)

@@ -167,8 +167,8 @@ class RunningCommand:
 def supervise(command: Command, how: SupervisionOptions) -> Generator[RunningCommand]:
     """Start a long command under a guard (process_guard.py) and have it stopped, with all it started, when this ends.
 
-    While it runs, every signal to this process that asks it to stop (util/signals.py) asks for the next rung of the ladder
-    instead. Leaving normally means that the outcome has been recorded; leaving by an exception, or
+    While it runs, every signal to this process that asks it to stop (util/signals.py) asks for the next rung of the
+    ladder instead. Leaving normally means that the outcome has been recorded; leaving by an exception, or
     the death of this process, leaves that to the guard. Raises SetupError when the command cannot be started,
     ResourceError on Windows.
     """

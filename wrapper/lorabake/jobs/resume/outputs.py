@@ -14,15 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorabake.lora.completeness import incomplete_lora_reason
 from lorabake.runs.folder import replace_file
 from lorabake.runs.resume_points import OutputNames, PartOutputs
-from lorabake.runs.states import (
-    TRAIN_STATE,
-    ExpectedFiles,
-    SavedState,
-    incomplete_lora_reason,
-    state_problem,
-)
+from lorabake.runs.states import TRAIN_STATE, ExpectedFiles, SavedState, state_problem
 from lorabake.util.files import copy_file, make_folders, move_file, read_bytes, remove_file
 from lorabake.util.safetensors import rewrite_metadata
 from lorabake_schemas.messages import Message, escape_undecodable, msg
