@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lorabake.runs.events import EventLog, encode_event, format_timestamp, iter_recorded_steps
+from lorabake.runs.events import (
+    EventLog,
+    encode_event,
+    format_timestamp,
+    iter_events,
+    iter_recorded_steps,
+    read_last_step,
+)
+from lorabake.runs.folder import RunPaths
 from lorabake_schemas.events import (
     BadLoss,
     Epoch,
@@ -117,3 +125,27 @@ def test_steps_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     with (tmp_path / "events.jsonl").open("ab") as torn:
         torn.write(b'{"event": "step"')
     assert list(iter_recorded_steps(tmp_path / "events.jsonl", tmp_path)) == steps
+
+
+def test_every_line_is_an_event_and_a_damaged_one_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "epoch"}\n{"event": "st\n[1]\n' + "[" * 9000 + '\n{"event": "step", "step": 3}\n{"half')
+    found = list(iter_events(path, tmp_path))
+    assert found == [{"event": "epoch"}, {}, {}, {}, {"event": "step", "step": 3}, {}]
+    assert list(iter_events(path, tmp_path, containing=b'"step"')) == [{"event": "step", "step": 3}]
+    assert read_last_step(RunPaths(tmp_path)) == 3
+
+
+def test_of_a_long_file_only_its_beginning_or_its_end_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(f'{{"step": {number:02}}}\n' for number in range(10, 30)))
+    size = len('{"step": 10}\n')
+    assert [event["step"] for event in iter_events(path, tmp_path, first=2 * size)] == [10, 11]
+    assert [event["step"] for event in iter_events(path, tmp_path, last=2 * size + 5)] == [28, 29]
+    assert len(list(iter_events(path, tmp_path, last=1 << 20))) == 20
+
+
+def test_a_line_that_is_no_event_of_lorabake_ends_the_reading(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + b" " * (1 << 17) + b'\n{"step": 2}\n')
+    assert list(iter_events(path, tmp_path)) == [{"step": 1}]

@@ -125,7 +125,7 @@ def test_halves_stay_where_they_are(tmp_path: Path) -> None:
     assert torn.exists()
     assert not (tmp_path / "output" / "x.safetensors").exists()
     assert describe_uncollected(found)[0] == (
-        "parts/002/output/x-step00000004-state is incomplete and was left in place: random_states_0.pkl: it is missing"
+        "parts/002/output/x-step00000004-state is incomplete and was left in place: random_states_0.pkl: missing"
     )
 
 

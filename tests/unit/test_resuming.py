@@ -89,10 +89,8 @@ def test_an_older_commit_that_cannot_skip_is_refused_by_the_options_it_lacks(mon
     with pytest.raises(SetupError) as caught:
         refuse()
     message = caught.value.message
-    assert message == (
-        "sd-scripts aaaaaaaaaaaa cannot go on from a state where it stopped: it does not know --initial_step, "
-        "--skip_until_initial_step"
-    )
+    assert "sd-scripts aaaaaaaaaaaa " in message
+    assert message.endswith("--initial_step, --skip_until_initial_step")
     assert caught.value.hint == "start again with `lorabake rerun`"
 
 
@@ -103,7 +101,7 @@ def test_only_the_options_that_are_needed_are_asked_for_and_of_the_script_of_the
     knows(monkeypatch, "load_commit_options", older)
     assert refuse("train_network.py") == []
     assert refuse("sdxl_train_network.py", skip=False) == []
-    with pytest.raises(SetupError, match="does not know --skip_until_initial_step"):
+    with pytest.raises(SetupError, match=r" --skip_until_initial_step$"):
         refuse("sdxl_train_network.py")
 
 
@@ -122,5 +120,5 @@ def test_what_cannot_be_asked_is_not_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_own_one_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     older = without("initial_step")
     knows(monkeypatch, "read_user_options", older)
-    with pytest.raises(SetupError, match="sd-scripts /sd-scripts cannot go on"):
+    with pytest.raises(SetupError, match=r"sd-scripts /sd-scripts .* --initial_step$"):
         refuse(of=trainer("own", None))

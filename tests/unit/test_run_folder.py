@@ -9,7 +9,7 @@ import pytest
 
 from lorabake.errors import MachineError, ResourceError
 from lorabake.runs.folder import RunPaths, create_run_folder, list_outputs, replace_file
-from lorabake.runs.record import read_record
+from lorabake.runs.record import read_record, read_record_fields
 from lorabake.util.hashing import digest_bytes, digest_file
 
 
@@ -26,7 +26,7 @@ def test_a_new_folder_with_its_files(tmp_path: Path) -> None:
 def test_a_folder_is_never_used_twice(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine").write_text("kept", "utf-8")
-    with pytest.raises(MachineError, match="exists already"):
+    with pytest.raises(MachineError, match="already exists"):
         create_run_folder(RunPaths(tmp_path / "a"), {"recipe.toml": b"x"})
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["mine"]
 
@@ -39,7 +39,7 @@ def test_nothing_half_made_stays(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_hold_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(MachineError, match="cannot make the run folder"):
+    with pytest.raises(MachineError, match="cannot create the run folder"):
         create_run_folder(RunPaths(tmp_path / "file" / "a"), {})
 
 
@@ -76,5 +76,14 @@ def test_outputs_are_named_from_the_run_folder(tmp_path: Path) -> None:
 def test_what_is_not_a_record(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text('{"version": 2}', "utf-8")
     for path in (tmp_path / "record.json", tmp_path / "none.json"):
-        with pytest.raises(MachineError, match=r"record\.json"):
+        with pytest.raises(MachineError, match=path.name):
             read_record(path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 9000, None])
+def test_a_search_through_records_passes_over_what_is_none(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "record.json").write_text(content, "utf-8")
+    assert read_record_fields(tmp_path) == {}
+    (tmp_path / "record.json").write_text('{"status": "started"}', "utf-8")
+    assert read_record_fields(tmp_path)["status"] == "started"

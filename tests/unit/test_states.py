@@ -62,7 +62,7 @@ def test_names_that_could_be_patterns() -> None:
 def test_a_missing_file(tmp_path: Path, name: str) -> None:
     folder = output(tmp_path, 4, 12)
     (folder / "x-step00000012-state" / name).unlink()
-    assert why(folder) == f"{name}: it is missing"
+    assert why(folder) == f"{name}: missing"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -85,7 +85,7 @@ def test_a_byte_that_changed_in_an_archive(tmp_path: Path) -> None:
     begin = whole.index(bytes(1000))
     for place in range(begin, begin + 1000, 37):
         path.write_bytes(whole[:place] + b"\x01" + whole[place + 1 :])
-        assert archive_problem(path) == "it is damaged (archive/data/0)"
+        assert archive_problem(path) == "damaged (archive/data/0)"
 
 
 def test_an_archive_of_something_else(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_a_folder_whose_name_and_content_disagree(tmp_path: Path) -> None:
 
 def test_fp16_has_a_scaler_and_schedule_free_no_scheduler(tmp_path: Path) -> None:
     every = list_states([StateLocation(output(tmp_path, 4))], "x", COURSE)
-    assert state_problem(every[0], expected_files(every, {"mixed_precision": "fp16"})) == "scaler.pt: it is missing"
+    assert state_problem(every[0], expected_files(every, {"mixed_precision": "fp16"})) == "scaler.pt: missing"
     (every[0].path / "scheduler.bin").unlink()
     assert state_problem(every[0], expected_files(every, {"optimizer_type": "AdamWScheduleFree"})) is None
-    assert state_problem(every[0], expected_files(every, {"optimizer_type": "AdamW"})) == "scheduler.bin: it is missing"
+    assert state_problem(every[0], expected_files(every, {"optimizer_type": "AdamW"})) == "scheduler.bin: missing"
 
 
 def test_dates_say_nothing(tmp_path: Path) -> None:
