@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -219,3 +221,15 @@ def test_a_run_folder_is_written_through_files_alone(source: Source) -> None:
     assert called & WRITING <= OWN_FOLDER.get(source.name, set())
     modes = [arg.value for node in nodes for arg in node.args if isinstance(arg, ast.Constant)]
     assert not {"w", "wb", "a", "ab", "x", "xb", "r+b"} & {mode for mode in modes if isinstance(mode, str)}
+
+
+def test_a_check_of_known_files_imports_nothing_that_is_slow() -> None:
+    """Pillow reads new images, rich wraps lines on a terminal, numpy looks into weights."""
+    slow = {"numpy", "PIL.Image", "rich.console", "lorabake_schemas.check_report", "lorabake.runs"}
+    code = (
+        "import sys, lorabake.commands.check, lorabake.analysis.check, lorabake.inputs.survey\n"
+        "import lorabake.commands.output.findings, lorabake.commands.output.plan\n"
+        f"print(*{slow} & {{*sys.modules}})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

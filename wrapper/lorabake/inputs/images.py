@@ -8,14 +8,15 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from zlib import crc32
-
-from PIL import Image, UnidentifiedImageError
 
 from lorabake.util.fact_cache import is_file_stamp
 from lorabake.util.files import open_descriptor, open_file, reason
 from lorabake_schemas.messages import msg
+
+if TYPE_CHECKING:  # not needed where all images are known already: Pillow is a twentieth of a check
+    from PIL import Image
 
 HEAD_SIZE = 4096  # bytes of the checksum in a mark
 TAIL_SIZE = 12
@@ -66,6 +67,8 @@ def open_image(path: Path | str) -> Generator[Image.Image]:
 
 
 def _open_stream(file: BinaryIO, head: bytes) -> Image.Image:
+    from PIL import Image
+
     return Image.open(file, formats=_allowed_formats(head))
 
 
@@ -135,6 +138,8 @@ def _read_orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 where there is none, or the data is damaged."""
     data = image.info.get("exif")
     if isinstance(data, bytes) and data:
+        from PIL import Image
+
         with suppress(Exception):
             exif = Image.Exif()
             exif.load(data)
@@ -166,6 +171,8 @@ def _is_decodable(file: BinaryIO, head: bytes) -> bool:
 def decode_image(path: str) -> DecodedImage:
     """Decode an image as sd-scripts does (TU:2948). Call it within ``ignore_pillow_warnings``, which is not for
     threads."""
+    from PIL import Image
+
     try:
         with open_image(path) as image:
             image.load()
@@ -177,6 +184,8 @@ def decode_image(path: str) -> DecodedImage:
 
 
 def _describe_problem(error: Exception, head: bytes, size: int) -> str:
+    from PIL import Image, UnidentifiedImageError
+
     match error:
         case Image.DecompressionBombError():
             return msg("too many pixels; Pillow, which sd-scripts uses to read images, refuses to open it")
