@@ -1,23 +1,26 @@
-"""What a cache of sd-scripts' was made from, and what of that no longer holds. Pure.
-
-Plain dataclasses because there can be 100,000: a cache of latents and one of text for every picture.
-"""
+"""What a cache of sd-scripts' was made from, as it is kept next to the caches, and what of that no longer holds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
+from pydantic import Field, NonNegativeInt
+
+from lorabake_schemas.base import StrictModel, TupleOf
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.messages import Message, literal, msg
 
+ORIGINS_FILE = "lorabake-caches.json"  # lorabake's own, next to the caches: it is moved and copied with them
 CacheKind = Literal["latents", "text", "info"]
 NO_SIZE: Size = (0, 0)
+ShortText = Annotated[str, Field(max_length=4096)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+StoredSize = Annotated[tuple[int, int], Field(strict=False)]
 
 
-@dataclass(frozen=True, slots=True)
-class CacheSettings:
+class CacheSettings(StrictModel):
     """What the caches of one folder and kind are made under, all of them alike.
 
     ``model`` is the SHA-256 of what makes them: of the VAE or the base model that brings it, for text of the base
@@ -25,33 +28,46 @@ class CacheSettings:
     the other kind keep their defaults: text is encoded whatever the resolution is.
     """
 
-    kind: CacheKind
-    model: str = ""
-    model_name: str = ""
-    precision: str = ""
-    commit: str = ""
-    resolution: Size = NO_SIZE
-    resize_interpolation: str = ""
+    kind: Literal["latents", "text"]
+    model: ShortText = ""
+    model_name: ShortText = ""
+    precision: ShortText = ""
+    commit: ShortText = ""
+    resolution: StoredSize = NO_SIZE
+    resize_interpolation: ShortText = ""
     flip_aug: bool = False
     alpha_mask: bool = False
-    tokenizer: str = ""
+    tokenizer: ShortText = ""
     max_token_length: int = 75
     weighted_captions: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CacheOrigin:
+class CacheOrigin(NamedTuple):
     """What one cache was made from.
 
-    ``source`` is the SHA-256 of the picture, for text that of the caption as sd-scripts encodes it. The sizes are those
-    of a Fit: what the picture was taken for, its bucket, and its size after scaling.
+    ``source`` is the SHA-256 of the image, for text that of the caption as sd-scripts encodes it. The sizes are those
+    of a BucketFit: what the image was taken for, its bucket, and its size after scaling.
     """
 
     source: str
-    conditions: CacheSettings
+    settings: CacheSettings
     size: Size = NO_SIZE
     bucket: Size = NO_SIZE
     resized: Size = NO_SIZE
+
+
+StoredOrigin = Annotated[tuple[Sha256, Sha256, NonNegativeInt, StoredSize, StoredSize, StoredSize], Field(strict=False)]
+
+
+class CacheOriginsFile(StrictModel):
+    """The content of ORIGINS_FILE: settings once, since all caches of a run share them; then a row for each cache.
+
+    A row has the cache's own SHA-256, the source's, the index of its settings and the sizes of the origin.
+    """
+
+    version: Literal[1] = 1
+    settings: TupleOf[CacheSettings]
+    caches: TupleOf[StoredOrigin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,90 +75,72 @@ class StaleCache:
     """A cache that sd-scripts would use and that does not fit, by the folder it lies in.
 
     ``why`` says what has changed, None when nobody knows what it was made from. ``foreign`` is a file in the place of
-    a cache that is none: sd-scripts would write over it. ``picture`` is "" for ``metadata_cache.json``.
+    a cache that is none: sd-scripts would write over it. ``image`` is "" for ``metadata_cache.json``.
     """
 
     table: Literal["concept", "regularization"]
     index: int
     kind: CacheKind
     cache: str
-    picture: str = ""
+    image: str = ""
     why: Message | None = None
     foreign: bool = False
 
 
+SOURCE_CHANGED = {
+    "latents": msg("the image was replaced or edited since"),
+    "text": msg("the caption was edited since"),
+}
+COMPARED_KEYS = ("resize_interpolation", "max_token_length", "weighted_captions", "precision")
+
+
 def find_stale_reason(was: CacheOrigin, now: CacheOrigin, *, trusting: bool = False) -> Message | None:
-    """What keeps a cache from fitting the run that comes, None when it fits. The first reason found is told.
+    """What keeps a cache from fitting the run that comes, None when it fits. The first reason found is reported.
 
     ``now`` is what this run would make it from. sd-scripts itself notices when a cache lacks the mirrored latents or
-    the alpha mask that a run wants, and makes it anew (SB:441-451); ``trusting`` (skip_cache_check) it does not.
+    the alpha mask that a run wants, and makes it again (SB:441-451); ``trusting`` (skip_cache_check) it does not.
     """
-    old, new = was.conditions, now.conditions
-    if new.kind == "text":
-        return next(_iter_text_reasons(was, now), None) or _find_common_reason(old, new)
-    return (
-        next(_iter_latent_reasons(was, now), None)
-        or _find_common_reason(old, new)
-        or _find_array_reason(old, new, trusting=trusting)
-    )
+    return None if was == now else next(_iter_stale_reasons(was, now, trusting), None)
 
 
-def _iter_latent_reasons(was: CacheOrigin, now: CacheOrigin) -> Iterator[Message]:
-    old, new = was.conditions, now.conditions
+def _iter_stale_reasons(was: CacheOrigin, now: CacheOrigin, trusting: bool) -> Iterator[Message]:
+    old, new = was.settings, now.settings
     if was.source != now.source:
-        yield msg("the image was replaced or edited since")
-    if (was.size, was.bucket, was.resized) != (now.size, now.bucket, now.resized):
+        yield SOURCE_CHANGED[new.kind]
+    if was[2:] != now[2:]:  # the sizes
         if old.resolution != new.resolution:
-            yield msg(
-                "made at {old}, this run uses {new}", old=_format_size(old.resolution), new=_format_size(new.resolution)
-            )
+            yield _format_change("resolution", _format_size(old.resolution), _format_size(new.resolution))
         yield msg("made with other bucket settings, which crop the image differently")
     if old.model != new.model:
-        if old.model_name == new.model_name:
-            yield msg("made with another VAE that has the same name, {name}", name=new.model_name)
-        yield msg("made with the VAE of {old}, this run uses the VAE of {new}", old=old.model_name, new=new.model_name)
-    if old.resize_interpolation != new.resize_interpolation:
-        yield msg("made with another resize_interpolation")
-
-
-def _iter_text_reasons(was: CacheOrigin, now: CacheOrigin) -> Iterator[Message]:
-    old, new = was.conditions, now.conditions
-    if was.source != now.source:
-        yield msg("the caption was edited since")
-    if old.model != new.model:
-        if old.model_name == new.model_name:
-            yield msg("made with another base model that has the same name, {name}", name=new.model_name)
-        yield msg("made with the text encoders of {old}, this run uses the text encoders of {new}", old=old.model_name,
-                  new=new.model_name)  # fmt: skip
-    if old.max_token_length != new.max_token_length:
-        yield msg(
-            "made with max_token_length {old}, this run uses {new}",
-            old=old.max_token_length,
-            new=new.max_token_length,
-        )
-    if old.weighted_captions != new.weighted_captions:
-        yield msg("made with weighted_captions") if old.weighted_captions else msg("made without weighted_captions")
+        yield _format_other_model(old.model_name, new.model_name, new.kind)
+    for key in COMPARED_KEYS:
+        if (before := getattr(old, key)) != (after := getattr(new, key)):
+            yield _format_change(key, literal(str(before)), literal(str(after)))
     if old.tokenizer != new.tokenizer:
         yield msg("made with another tokenizer")
-
-
-def _find_common_reason(old: CacheSettings, new: CacheSettings) -> Message | None:
-    if old.precision != new.precision:
-        return msg("made in {old}, this run uses {new}", old=old.precision, new=new.precision)
     if old.commit and new.commit and old.commit != new.commit:
-        return msg("made with another version of sd-scripts, {commit}", commit=old.commit[:8])
-    return None
+        yield msg("made with another version of sd-scripts, {commit}", commit=old.commit[:8])
+    yield from _iter_array_reasons(old, new, trusting)
 
 
-def _find_array_reason(old: CacheSettings, new: CacheSettings, *, trusting: bool) -> Message | None:
-    """What the file holds beside the latents. An alpha mask in it is used, asked for or not (TU:1602, TN:471)."""
+def _iter_array_reasons(old: CacheSettings, new: CacheSettings, trusting: bool) -> Iterator[Message]:
+    """An alpha mask in a cache is used, asked for or not (TU:1602, TN:471)."""
     if old.alpha_mask and not new.alpha_mask:
-        return msg("made with alpha_mask, which this run does not set but would use")
-    if trusting and new.alpha_mask and not old.alpha_mask:
-        return msg("made without this run's alpha_mask, and skip_cache_check keeps sd-scripts from noticing")
-    if trusting and new.flip_aug and not old.flip_aug:
-        return msg("made without this run's flip_aug, and skip_cache_check keeps sd-scripts from noticing")
-    return None
+        yield msg("made with alpha_mask, which this run does not set but would use")
+    for key in ("alpha_mask", "flip_aug") if trusting else ():
+        if getattr(new, key) and not getattr(old, key):
+            yield msg("made without this run's {key}, and skip_cache_check keeps sd-scripts from noticing", key=key)
+
+
+def _format_change(key: str, old: Message, new: Message) -> Message:
+    return msg("made with {key} = {old}, this run uses {new}", key=key, old=old, new=new)
+
+
+def _format_other_model(old: str, new: str, kind: CacheKind) -> Message:
+    part = msg("VAE") if kind == "latents" else msg("text encoder")
+    if old == new:
+        return msg("made with another {part} from a model of the same name, {name}", part=part, name=new)
+    return msg("made with the {part} of {old}, this run uses that of {new}", part=part, old=old, new=new)
 
 
 def _format_size(size: Size) -> Message:

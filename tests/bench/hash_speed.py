@@ -29,10 +29,11 @@ HASH_THEM = """
 import sys
 from pathlib import Path
 from lorabake.util.hashing import FileHasher
-from lorabake.inputs.manifest import IMAGE_SUFFIXES, rehash_inputs
+from lorabake.inputs.folders import GLOB_EXTENSIONS
+from lorabake.inputs.manifest import rehash_inputs
 from lorabake_schemas.record import Input
 role, place, store = sys.argv[1:]
-endings = (*IMAGE_SUFFIXES, ".txt") if role == "concept" else None
+endings = (*GLOB_EXTENSIONS, ".txt") if role == "concept" else None
 asked = [Input(role=role, name=place, place=place, kind="missing", endings=endings)] if place else []
 for found in rehash_inputs(asked, Path.cwd(), FileHasher(Path(store)), {}):
     print(found.digest().sha256, found.digest().size)

@@ -15,7 +15,6 @@ from PIL import Image
 
 from lorabake.analysis.cache_check import CacheContext
 from lorabake.analysis.check import CheckResult, check_recipe
-from lorabake.inputs.cache_provenance import CacheIndex
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.manifest import ManifestSpec, hash_inputs
 from lorabake.jobs import quickstart_files
@@ -127,7 +126,9 @@ def test_latents_of_another_resolution_and_of_a_picture_that_was_replaced(
     # lorabake says so, and trains once the caches are refreshed
     recipe.write_text(recipe.read_text("utf-8").replace("resolution = 64", "resolution = 128"), "utf-8")
     said = lorabake(home, "run", recipe, "--run-dir", tmp_path / "runs" / "refused", code=1)
-    assert "(made at 64, this run uses 128): lighthouse01.png, lighthouse02.png, lighthouse04.png" in said
+    assert (
+        "(made with resolution = 64, this run uses 128): lighthouse01.png, lighthouse02.png, lighthouse04.png" in said
+    )
     assert not (tmp_path / "runs" / "refused").exists()
     second = tmp_path / "runs" / "second"
     said = lorabake(home, "run", recipe, "--run-dir", second, "--refresh-cache", code=0)
@@ -150,11 +151,13 @@ cache_text_encoder_outputs = true
 """
 
 
-def remembered(of: CheckResult, root: Path, memory: CacheIndex) -> int:
+def remembered(of: CheckResult, root: Path, scanning: ScanOptions) -> int:
     """What a run does when sd-scripts has made its caches."""
     recipe, plan = of.planned()
-    start = hash_inputs(ManifestSpec(recipe, plan, of.dataset, of.loaded.folder, root, {}), FileHasher(memory.facts))
-    return CacheRecorder(CacheContext(recipe, plan, of.dataset, of.loaded.folder), start, replace(memory, root=root))()
+    start = hash_inputs(ManifestSpec(recipe, plan, of.dataset, of.loaded.folder, root, {}), FileHasher(scanning.store))
+    return CacheRecorder(
+        CacheContext(recipe, plan, of.dataset, of.loaded.folder), start, replace(scanning, root=root)
+    ).record()
 
 
 def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, trainer: Trainer) -> None:
@@ -162,10 +165,10 @@ def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, train
     shown, root = write_pictures(tmp_path / "pics", 3), tmp_path / "runs" / "one"
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace('"sd15"', '"sdxl"') + TEXT, encoding="utf-8")
-    memory = CacheIndex.of(tmp_path / "home", {}, tmp_path / "home" / "facts-1.sqlite3")
+    scanning = ScanOptions(tmp_path / "home" / "facts.sqlite3")
 
     def looked() -> CheckResult:
-        return check_recipe(recipe, CPU, scanning=ScanOptions(memory.facts, caches=memory))
+        return check_recipe(recipe, CPU, scanning=scanning)
 
     before = looked()
     root.parent.mkdir()
@@ -174,7 +177,7 @@ def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, train
     old = (shown / "001.txt").read_text("utf-8")
     assert sorted(first["encoded"]) == sorted(first["loaded"].values())
     assert first["loaded"]["001.png"] == old[:77]
-    assert remembered(before, root, memory) == 3
+    assert remembered(before, root, scanning) == 3
     assert not looked().errors
 
     (shown / "001.txt").write_text(f"a windmill, {old}", encoding="utf-8")

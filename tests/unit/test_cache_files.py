@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lorabake.inputs.cache_content import detect_cache_content, has_latents, has_text_outputs, read_metadata_cache
+from lorabake.inputs.cache_content import detect_cache_content, has_latents, read_metadata_cache
 
 SIZE, BUCKET = (100, 60), (64, 32)
 
@@ -81,17 +81,18 @@ def test_a_flipped_bit_inside_is_noticed(tmp_path: Path) -> None:
     data[data.index(b"\x00\x00\x80\x3f") + 3] ^= 1
     path.write_bytes(data)
     assert not has_latents(path, SIZE, BUCKET, flipped=False, masked=False)
-    assert has_text_outputs(text(tmp_path / "c.npz"))
-    assert not has_text_outputs(path)
 
 
 def test_the_list_of_pictures_that_cache_info_keeps(tmp_path: Path) -> None:
     path = tmp_path / "metadata_cache.json"
     path.write_text(json.dumps({"p/a.png": {"caption": "x, y", "resolution": [10, 20]}}), encoding="utf-8")
     assert read_metadata_cache(path) == {"p/a.png": ("x, y", (10, 20))}
+    assert detect_cache_content(path) == "info"
     for other in ("[]", "{", '{"a": 1}', '{"a": {"caption": 1, "resolution": [1, 2]}}', '{"a": {"caption": "x"}}'):
         path.write_text(other, encoding="utf-8")
         assert read_metadata_cache(path) is None
+        assert detect_cache_content(path) == "other"
     path.unlink()
+    assert detect_cache_content(path) == "gone"
     with pytest.raises(FileNotFoundError):
         read_metadata_cache(path)

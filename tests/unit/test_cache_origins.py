@@ -1,97 +1,96 @@
-"""The memory of what caches were made from: found again by content, never trusted when it is torn."""
+"""The file with what caches were made from: found again by content, never trusted when it is anything else."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lorabake.inputs.cache_provenance import ORIGIN_LIMIT, OriginStore, merge_origins, origins_path
-from lorabake.util.fact_cache import FactStore
-from lorabake_schemas.cache_origins import CacheOrigin, CacheSettings
+from lorabake.inputs import cache_origins
+from lorabake.inputs.cache_origins import read_cache_origins, write_cache_origins
+from lorabake_schemas.cache_origins import ORIGINS_FILE, CacheOrigin, CacheSettings
 
-LATENTS = CacheSettings("latents", "v1", "base", "fp16", "c0", (512, 768), "area", flip_aug=True)
-ONE = CacheOrigin("p1", LATENTS, (800, 600), (576, 448), (597, 448))
-TWO = CacheOrigin("c2", CacheSettings("text", "b1", "base", "fp32", tokenizer="t", max_token_length=225))
-BOTH = {"sha-one": (ONE,), "sha-two": (TWO,)}
-
-
-def kept(home: Path, place: str = "1:2") -> Path:
-    path = origins_path(home)
-    with OriginStore(path) as store:
-        store.keep(place, BOTH)
-    return path
+FIRST, SECOND, IMAGE, CAPTION = (letter * 64 for letter in "abcd")
+LATENTS = CacheSettings(
+    kind="latents", model="v1", model_name="base", precision="fp16", commit="c0", resolution=(512, 768), flip_aug=True
+)
+TEXT = CacheSettings(kind="text", model="b1", model_name="base", precision="fp32", tokenizer="t", max_token_length=225)
+ONE = CacheOrigin(IMAGE, LATENTS, (800, 600), (576, 448), (597, 448))
+TWO = CacheOrigin(CAPTION, TEXT)
+SEVERAL = (ONE, ONE._replace(source=CAPTION), ONE._replace(settings=LATENTS.model_copy(update={"commit": "c1"})))
+ORIGINS = {FIRST: SEVERAL, SECOND: (TWO,)}
 
 
-def test_what_is_kept_is_found_again(tmp_path: Path) -> None:
-    with OriginStore(kept(tmp_path)) as store:
-        assert store.has_any()
-        assert store.known("1:2", ["sha-one", "sha-two", "sha-three"]) == BOTH
-        assert store.known("1:2", ["sha-two"]) == {"sha-two": (TWO,)}
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    assert read_cache_origins(tmp_path) == {}
+    write_cache_origins(tmp_path, ORIGINS)
+    assert read_cache_origins(tmp_path) == ORIGINS
+    write_cache_origins(tmp_path, {SECOND: (TWO,)})
+    assert read_cache_origins(tmp_path) == {SECOND: (TWO,)}
+    assert [path.name for path in tmp_path.iterdir()] == [ORIGINS_FILE]
 
 
-def test_caches_that_were_moved_with_their_pictures_are_known_there(tmp_path: Path) -> None:
-    with OriginStore(kept(tmp_path)) as store:
-        assert store.known("3:4", ["sha-one"]) == {"sha-one": (ONE,)}
-        store.keep("3:4", {"sha-three": (TWO,)})
-        assert store.known("3:4", ["sha-one", "sha-three"]) == {"sha-one": (ONE,), "sha-three": (TWO,)}
+def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("my notes", encoding="utf-8")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / ORIGINS_FILE).symlink_to(tmp_path / "mine")
+    write_cache_origins(tmp_path / "images", ORIGINS)
+    assert (tmp_path / "mine").read_text("utf-8") == "my notes"
+    assert read_cache_origins(tmp_path / "images") == ORIGINS
 
 
-def test_a_cache_may_have_several_origins_the_newest_first(tmp_path: Path) -> None:
-    alike = replace(ONE, source="p2"), ONE, replace(ONE, conditions=replace(LATENTS, commit="c1"))
-    with OriginStore(origins_path(tmp_path)) as store:
-        store.keep("1:2", {"sha-one": alike, "sha-two": (TWO,)})
-    with OriginStore(origins_path(tmp_path)) as store:
-        assert store.known("1:2", ["sha-one"]) == {"sha-one": alike}
-        assert store.known("3:4", ["sha-one"]) == {"sha-one": alike}
+def test_what_cannot_be_read_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder" / ORIGINS_FILE).mkdir(parents=True)
+    assert read_cache_origins(tmp_path / "folder") == {}
+    os.mkfifo(tmp_path / ORIGINS_FILE)
+    assert read_cache_origins(tmp_path) == {}
+    (tmp_path / ORIGINS_FILE).unlink()
+    write_cache_origins(tmp_path, ORIGINS)
+    monkeypatch.setattr(cache_origins, "ORIGINS_LIMIT", 100)
+    assert read_cache_origins(tmp_path) == {}
 
 
-def test_the_oldest_origins_are_forgotten_and_none_of_the_last_run() -> None:
-    old = tuple(replace(ONE, source=f"old {number}") for number in range(ORIGIN_LIMIT))
-    new = replace(ONE, source="new")
-    assert merge_origins({"sha-one": (new,)}, {"sha-one": old, "sha-two": (TWO,)}) == {
-        "sha-one": (new, *old[:-1]),
-        "sha-two": (TWO,),
-    }
-    assert merge_origins({"sha-one": (old[3], old[3])}, {"sha-one": old}) == {"sha-one": (old[3], *old[:3], *old[4:])}
-    many = tuple(replace(ONE, source=f"new {number}") for number in range(3 * ORIGIN_LIMIT))
-    assert merge_origins({"sha-one": many}, {"sha-one": old}) == {"sha-one": many}
+def test_a_torn_file_is_nothing(tmp_path: Path) -> None:
+    write_cache_origins(tmp_path, ORIGINS)
+    whole = (tmp_path / ORIGINS_FILE).read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        (tmp_path / ORIGINS_FILE).write_bytes(whole[:length])
+        assert read_cache_origins(tmp_path) == {}
 
 
-def test_nothing_is_known_without_a_store(tmp_path: Path) -> None:
-    for path in (None, tmp_path / "none.sqlite3"):
-        with OriginStore(path) as store:
-            assert not store.has_any()
-            assert store.known("1:2", ["sha-one"]) == {}
+SETTINGS: dict[str, Any] = {"kind": "latents"}
+ROW = [FIRST, IMAGE, 0, [1, 2], [3, 4], [5, 6]]
 
 
-def test_a_torn_store_knows_nothing_and_is_made_anew(tmp_path: Path) -> None:
-    path = kept(tmp_path)
-    whole = path.read_bytes()
-    for damage in (whole[: len(whole) // 2], b"nonsense" * 999, whole.replace(b"sha-one", b"sha-0ne")):
-        path.write_bytes(damage)
-        with OriginStore(path) as store:
-            assert store.known("1:2", ["sha-one", "sha-0ne"]) == {}
-            store.keep("1:2", BOTH)
-            assert store.known("1:2", ["sha-one"]) == {"sha-one": (ONE,)}
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"version": 2, "settings": [SETTINGS], "caches": [ROW]},
+        {"version": 1, "settings": [SETTINGS | {"kind": "info"}], "caches": [ROW]},
+        {"version": 1, "settings": [SETTINGS | {"model": 1}], "caches": [ROW]},
+        {"version": 1, "settings": [SETTINGS | {"model_name": "x" * 5000}], "caches": [ROW]},
+        {"version": 1, "settings": [SETTINGS | {"more": 1}], "caches": [ROW]},
+        {"version": 1, "settings": [], "caches": [ROW]},
+        {"version": 1, "settings": [SETTINGS], "caches": [ROW, ROW[:-1]]},
+        {"version": 1, "settings": [SETTINGS], "caches": [["../x", *ROW[1:]]]},
+        {"version": 1, "settings": [SETTINGS], "caches": [[*ROW[:3], [1, 2, 3], [3, 4], [5, 6]]]},
+        {"version": 1, "settings": [SETTINGS], "caches": [[*ROW[:2], "0", *ROW[3:]]]},
+    ],
+)
+def test_a_file_of_another_shape_is_nothing(tmp_path: Path, content: object) -> None:
+    (tmp_path / ORIGINS_FILE).write_text(
+        json.dumps({"version": 1, "settings": [SETTINGS], "caches": [ROW]}), encoding="utf-8"
+    )
+    assert len(read_cache_origins(tmp_path)) == 1
+    (tmp_path / ORIGINS_FILE).write_text(json.dumps(content), encoding="utf-8")
+    assert read_cache_origins(tmp_path) == {}
 
 
-FOREIGN: list[Any] = [
-    [],
-    [[], []],
-    [[{}], [["sha-one", "p", 0, 1, 2, 3, 4, 5, 6]]],
-    [[{"kind": "x"}], [["sha-one"]]],
-    {"a": 1},
-]
-
-
-@pytest.mark.parametrize("facts", FOREIGN)
-def test_rows_of_another_shape_are_nothing(tmp_path: Path, facts: Any) -> None:
-    path = kept(tmp_path)
-    store = FactStore(path)
-    store.keep("origin 1", "1:2", facts)
-    store.close()
-    with OriginStore(path) as origins:
-        assert origins.known("1:2", ["sha-one"]) == {}
+def test_an_index_below_zero_names_no_settings(tmp_path: Path) -> None:
+    content = {"version": 1, "settings": [SETTINGS], "caches": [[*ROW[:2], -1, *ROW[3:]]]}
+    (tmp_path / ORIGINS_FILE).write_text(json.dumps(content), encoding="utf-8")
+    assert read_cache_origins(tmp_path) == {}

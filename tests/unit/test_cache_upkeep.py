@@ -13,7 +13,6 @@ import pytest
 from lorabake.analysis.cache_check import CacheContext
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.errors import MachineError
-from lorabake.inputs.cache_provenance import CacheIndex
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.manifest import ManifestSpec, hash_inputs
 from lorabake.jobs.cache_recorder import CacheRecorder, refresh_caches
@@ -26,26 +25,25 @@ DISK = "\n[train]\nresolution = 256\ncache_latents_to_disk = true\n"
 
 @dataclass
 class World:
-    """A project, and what lorabake keeps at home."""
+    """A project, and how lorabake looks at it."""
 
     recipe: Path
-    memory: CacheIndex
+    scanning: ScanOptions
 
     @property
     def pictures(self) -> Path:
         return self.recipe.parent / "pics"
 
     def look(self) -> CheckResult:
-        return check_recipe(self.recipe, CPU, scanning=ScanOptions(self.memory.facts, caches=self.memory))
+        return check_recipe(self.recipe, CPU, scanning=self.scanning)
 
     def keeper(self) -> CacheRecorder:
         """That of a run which starts now."""
         seen, root = self.look(), self.recipe.parent / "runs" / "one"
         recipe, plan = seen.planned()
         start = hash_inputs(ManifestSpec(recipe, plan, seen.dataset, self.recipe.parent, root, {}), FileHasher(None))
-        return CacheRecorder(
-            CacheContext(recipe, plan, seen.dataset, self.recipe.parent), start, replace(self.memory, root=root)
-        )
+        of = CacheContext(recipe, plan, seen.dataset, self.recipe.parent)
+        return CacheRecorder(of, start, replace(self.scanning, root=root))
 
     def cached(self, *names: str, side: int = 256, **more: Any) -> None:
         """What sd-scripts makes of square pictures of 768."""
@@ -64,8 +62,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    memory = CacheIndex.of(tmp_path / "home", {}, tmp_path / "home" / "facts-1.sqlite3")
-    return World(project(tmp_path / "p", DISK), memory)
+    return World(project(tmp_path / "p", DISK), ScanOptions(tmp_path / "home" / "facts.sqlite3"))
 
 
 def test_caches_are_remembered_as_soon_as_they_are_made(world: World) -> None:
@@ -88,7 +85,7 @@ def test_a_run_that_ends_anyhow_remembers(world: World) -> None:
     with pytest.raises(ZeroDivisionError):
         run()
     assert world.said() == []
-    assert world.keeper()() == 0  # nothing is new
+    assert world.keeper().record() == 0  # nothing is new
 
 
 def test_what_is_not_what_this_run_would_have_made_is_not_remembered(world: World) -> None:
@@ -96,21 +93,21 @@ def test_what_is_not_what_this_run_would_have_made_is_not_remembered(world: Worl
     world.cached("000", side=512)
     world.cached("001", alpha_mask=np.ones((256, 256)))
     world.cached("002", original_size=np.array((512, 512)))
-    assert keeper() == 0
-    assert "S19: 3 images have latent caches of unknown origin" in world.said()[0]
+    assert keeper.record() == 0
+    assert "3 images have latent caches of unknown origin" in world.said()[0]
 
 
 def test_a_picture_that_was_edited_meanwhile_is_not_believed(world: World) -> None:
     keeper = world.keeper()
     (world.pictures / "001.png").write_bytes(one_colour((768, 768), (9, 8, 7)))
     world.cached()
-    assert keeper() == 2
+    assert keeper.record() == 2
 
 
 def test_another_vae_is_noticed_and_a_model_that_is_only_renamed_is_none(world: World) -> None:
     keeper = world.keeper()
     world.cached()
-    assert keeper() == 3
+    assert keeper.record() == 3
     base = world.recipe.parent / "base.safetensors"
     base.rename(base.with_name("other.safetensors"))
     world.recipe.write_text(world.recipe.read_text("utf-8").replace("base.safetensors", "other.safetensors"), "utf-8")
@@ -121,14 +118,14 @@ def test_another_vae_is_noticed_and_a_model_that_is_only_renamed_is_none(world: 
         file.write(b"x")
     world.recipe.write_text(world.recipe.read_text("utf-8").replace("other.safetensors", "base.safetensors"), "utf-8")
     (said,) = world.said()
-    assert "made with another VAE that has the same name, base.safetensors" in said
+    assert "made with another VAE from a model of the same name, base.safetensors" in said
 
 
 def test_the_same_cache_made_again_of_something_else_fits_both(world: World) -> None:
     keeper = world.keeper()
     world.cached()
-    assert keeper() == 3
-    assert keeper() == 0
+    assert keeper.record() == 3
+    assert keeper.record() == 0
     made = {path: path.read_bytes() for path in world.pictures.glob("*.npz")}
     base = world.recipe.parent / "base.safetensors"
     first = base.read_bytes()
@@ -140,7 +137,7 @@ def test_the_same_cache_made_again_of_something_else_fits_both(world: World) -> 
             keeper = world.keeper()
             for path, content in made.items():
                 path.write_bytes(content)
-            assert keeper() == 3
+            assert keeper.record() == 3
         assert world.said() == []
         base.write_bytes(first)
         assert world.said() == []
@@ -153,21 +150,21 @@ def test_pictures_whose_caches_are_alike_fit_each(world: World) -> None:
     for path in world.pictures.glob("*.npz"):
         path.write_bytes(cache)
     assert len({path.read_bytes() for path in world.pictures.glob("*.png")}) == 3
-    assert keeper() == 3
+    assert keeper.record() == 3
     assert world.said() == []
     world.recipe.write_text(world.recipe.read_text("utf-8").replace("resolution = 256", "resolution = 320"), "utf-8")
     (said,) = world.said()
     assert "3 images" in said
-    assert "made at 256, this run uses 320" in said
+    assert "made with resolution = 256, this run uses 320" in said
 
 
 def test_the_caches_of_two_recipes_in_one_folder_are_both_remembered(world: World) -> None:
     keeper = world.keeper()
     world.cached("000", "001")
-    assert keeper() == 2
+    assert keeper.record() == 2
     keeper = world.keeper()
     world.cached("002")
-    assert keeper() == 1
+    assert keeper.record() == 1
     assert world.said() == []
 
 

@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
+from lorabake.util import fact_cache
 from lorabake.util.fact_cache import (
+    REFRESH_DAYS,
     UNUSED_DAYS,
-    FactCache,
     FactStore,
+    Row,
     fact_store_path,
     is_file_stamp,
     is_settled,
@@ -34,67 +37,79 @@ def store(path: Path) -> Generator[FactStore]:
     opened.close()
 
 
-def kept(path: Path | None, kind: str = "size", place: str = "1:2") -> object:
+def stamp(name: str, version: int = 1) -> str:
+    return f"-:{name}:8:{version}:5:6:7"
+
+
+def recall(store: FactStore, *stamps: str | None, folder: str = "1:2") -> list[Row | None]:
+    return store.recall("size", folder, stamps, 1)
+
+
+def keep(store: FactStore, *names: str, folder: str = "1:2", value: object = 1) -> None:
+    store.keep("size", folder, [(stamp(name), [value]) for name in names])
+
+
+def kept(path: Path, name: str = "a", folder: str = "1:2") -> Row | None:
     opened = FactStore(path)
     try:
-        return opened.known(kind, place)
+        return recall(opened, stamp(name), folder=folder)[0]
     finally:
         opened.close()
 
 
 def test_what_is_kept_is_known_to_the_next(store: FactStore, path: Path) -> None:
-    store.keep("size", "1:2", {"a": [1, "ção"], "b": [2]})
-    store.keep("size", "1:3", {"c": [3]})
-    assert kept(path) == {"a": [1, "ção"], "b": [2]}
-    assert kept(path, place="1:3") == {"c": [3]}
-    assert kept(path, kind="other") is None
-    store.keep("size", "1:2", {"b": [4]})
-    assert kept(path) == {"b": [4]}
+    odd = os.fsdecode(b"caf\xe9.txt")
+    keep(store, "a", "b", odd, value="ção")
+    keep(store, "a", folder="1:3", value=3)
+    assert [kept(path), kept(path, odd), kept(path, folder="1:3"), kept(path, "c")] == [["ção"], ["ção"], [3], None]
+    assert store.recall("other", "1:2", [stamp("a")], 1) == [None]
+    keep(store, "a", value=4)
+    assert kept(path) == [4]
+
+
+def test_files_are_known_in_any_order_and_by_their_stamp_alone(store: FactStore) -> None:
+    keep(store, "a", "b")
+    assert recall(store, stamp("b"), stamp("z"), None, "", stamp("a")) == [[1], None, None, None, [1]]
+    assert recall(store, stamp("a", 2)) == [None]
+
+
+def test_a_file_has_one_fact_of_a_kind(store: FactStore, path: Path) -> None:
+    for version in range(3):
+        store.keep("size", "1:2", [(stamp("a:1", version), [version])])
+    with sqlite3.connect(path) as base:
+        assert base.execute("SELECT count(*) FROM fact").fetchone() == (1,)
+    base.close()
+    assert recall(store, stamp("a:1", 1), stamp("a:1", 2)) == [None, [2]]
 
 
 def test_nothing_is_kept_nowhere() -> None:
     store = FactStore(None)
-    store.keep("size", "1:2", {"a": 1})
-    store.used(("1:2",))
-    assert store.known("size", "1:2") is None
+    keep(store, "a")
+    assert recall(store, stamp("a")) == [None]
 
 
-def remembered(store: FactStore, *stamps: str) -> list[object]:
-    return list(FactCache(store, "size", "1:2", 1).recall(list(stamps)))
-
-
-def test_a_memory_knows_files_in_any_order_and_only_those_of_last_time(store: FactStore) -> None:
-    FactCache(store, "size", "1:2", 1).keep(["a", "b", "c"], [["A"], None, ["C"]])
-    assert remembered(store, "a", "b", "c") == [["A"], None, ["C"]]
-    assert remembered(store, "c", "z", "a", "") == [["C"], None, ["A"], None]
-    FactCache(store, "size", "1:2", 1).keep(["c"], [["D"]])
-    assert remembered(store, "a", "b", "c") == [None, None, ["D"]]
-
-
-def test_a_memory_writes_only_what_is_new(store: FactStore, path: Path) -> None:
-    FactCache(store, "size", "1:2", 1).keep(["a"], [["A"]])
+def test_nothing_is_written_where_nothing_is_new(store: FactStore, path: Path) -> None:
+    keep(store, "a")
     before = path.stat().st_mtime_ns
-    memory = FactCache(store, "size", "1:2", 1)
-    rows = memory.recall(["a"])
-    memory.keep(["a"], rows)
+    store.keep("size", "1:2", [])
+    assert recall(store, stamp("a")) == [[1]]
     assert path.stat().st_mtime_ns == before
-    rows[0] = ["B"]
-    memory.keep(["a"], rows)
-    assert remembered(store, "a") == [["B"]]
 
 
-@pytest.mark.parametrize(
-    "facts", [{"a": 1}, [], [["a"], [[1, 2]]], [["a"], ["text"]], [["a", "b"], [[1]]], [["a"], [[1]], 3], "a", 7, None]
-)
-def test_facts_of_another_shape_are_unknown(store: FactStore, facts: object) -> None:
-    store.keep("size", "1:2", facts)
-    assert remembered(store, "a") == [None]
+@pytest.mark.parametrize("value", ["[1,2]", "[]", "{}", "1", "null", "[1", b"[1]", 7, None])
+def test_facts_of_another_shape_are_unknown(store: FactStore, path: Path, value: object) -> None:
+    keep(store, "a", "b")
+    mark = crc32(stamp("a").encode() + value.encode()) if isinstance(value, str) else 0
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE fact SET value = ?, mark = ? WHERE name = ?", (value, mark, b"a"))
+    base.close()
+    assert kept(path) is None
 
 
 def test_what_was_changed_behind_its_back_is_unknown(store: FactStore, path: Path) -> None:
-    store.keep("size", "1:2", {"a": [1]})
+    keep(store, "a")
     with sqlite3.connect(path) as base:
-        base.execute("UPDATE fact SET facts = '{\"a\":[2]}'")
+        base.execute("UPDATE fact SET value = '[2]'")
     base.close()
     assert kept(path) is None
 
@@ -106,23 +121,23 @@ def test_a_torn_file_is_made_anew(path: Path, content: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
     store = FactStore(path)
-    store.keep("size", "1:2", {"a": [1]})
+    keep(store, "a")
     store.close()
-    assert kept(path) == {"a": [1]}
+    assert kept(path) == [1]
 
 
 def test_a_file_cut_or_overwritten_anywhere_is_no_error(store: FactStore, path: Path) -> None:
-    store.keep("size", "1:2", {str(number): [number] * 20 for number in range(2000)})
+    names = [str(number) for number in range(2000)]
+    keep(store, *names, value="digest")
     store.close()
     whole = path.read_bytes()
     for place in range(0, len(whole), len(whole) // 23):
         for torn in (whole[:place], whole[:place] + bytes(5000) + whole[place + 5000 :]):
             path.write_bytes(torn)
-            found = kept(path)
-            assert found is None or found == {str(number): [number] * 20 for number in range(2000)}
-            again = FactStore(path)
-            again.keep("size", "1:2", {"a": [1]})
-            again.close()
+            opened = FactStore(path)
+            assert {str(row) for row in recall(opened, *map(stamp, names))} <= {"['digest']", "None"}
+            keep(opened, "a")
+            opened.close()
 
 
 def test_another_programs_database_is_left_alone(path: Path) -> None:
@@ -132,8 +147,8 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
     base.close()
     before = path.read_bytes()
     store = FactStore(path)
-    store.keep("size", "1:2", {"a": [1]})
-    assert store.known("size", "1:2") is None
+    keep(store, "a")
+    assert recall(store, stamp("a")) == [None]
     store.close()
     assert path.read_bytes() == before
 
@@ -141,22 +156,22 @@ def test_another_programs_database_is_left_alone(path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     store = FactStore(tmp_path / "file" / "facts.sqlite3")
-    store.keep("size", "1:2", {"a": [1]})
-    assert store.known("size", "1:2") is None
+    keep(store, "a")
+    assert recall(store, stamp("a")) == [None]
     (tmp_path / "folder.sqlite3").mkdir()
     assert kept(tmp_path / "folder.sqlite3") is None
 
 
 @pytest.mark.usefixtures("ordinary")
 def test_a_store_that_is_read_only_is_read(store: FactStore, path: Path) -> None:
-    store.keep("size", "1:2", {"a": [1]})
+    keep(store, "a")
     store.close()
     path.chmod(0o400)
     path.parent.chmod(0o500)
     try:
-        assert kept(path) == {"a": [1]}
-        store.keep("size", "1:2", {"a": [2]})
-        assert kept(path) == {"a": [1]}
+        assert kept(path) == [1]
+        keep(store, "a", value=2)
+        assert kept(path) == [1]
     finally:
         path.parent.chmod(0o700)
 
@@ -165,41 +180,46 @@ def test_a_store_that_somebody_else_holds_is_done_without(
     store: FactStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lorabake.util.fact_cache.BUSY_TIMEOUT_S", 0.05)
-    store.keep("size", "1:2", {"a": [1]})
+    keep(store, "a")
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     assert kept(path) is None
     holder.execute("COMMIT")
     holder.close()
-    assert kept(path) == {"a": [1]}
+    assert kept(path) == [1]
 
 
 def test_many_at_once_lose_nothing(path: Path) -> None:
     def work(number: int) -> None:
         store = FactStore(path)
         for turn in range(5):
-            store.keep("size", f"1:{number}", {f"{turn}": [number]})
-        store.used((f"1:{number}",))
+            keep(store, str(turn), folder=f"1:{number}", value=number)
         store.close()
 
-    FactStore(path).known("size", "")
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [kept(path, place=f"1:{number}") for number in range(6)] == [{"4": [number]} for number in range(6)]
+    assert [kept(path, str(turn), f"1:{number}") for number in range(6) for turn in range(5)] == [
+        [number] for number in range(6) for _ in range(5)
+    ]
 
 
-def test_what_nobody_used_for_long_is_forgotten(store: FactStore, path: Path) -> None:
-    for place in ("old", "new"):
-        store.keep("size", place, {"a": [1]})
-    store.used(("old", "new"), today=1000)
-    store.used(("new",), today=1000 + UNUSED_DAYS)
-    assert kept(path, place="old") == {"a": [1]}
-    store.used(("new",), today=1001 + UNUSED_DAYS)
-    assert kept(path, place="old") is None
-    assert kept(path, place="new") == {"a": [1]}
+def test_what_nobody_used_for_long_is_forgotten(store: FactStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_day(day: int) -> None:
+        monkeypatch.setattr(fact_cache, "_today", lambda: day)
+
+    on_day(1000)
+    keep(store, "old", "used")
+    on_day(1000 + REFRESH_DAYS)
+    assert recall(store, stamp("used")) == [[1]]
+    on_day(1000 + UNUSED_DAYS)
+    keep(store, "new")
+    monkeypatch.setattr(fact_cache, "REFRESH_DAYS", 1000)
+    on_day(1001 + UNUSED_DAYS)
+    keep(store, "newer")
+    assert [kept(path, name) for name in ("old", "used", "new", "newer")] == [None, [1], [1], [1]]
 
 
 def test_a_stamp_tells_files_and_their_versions_apart(tmp_path: Path) -> None:

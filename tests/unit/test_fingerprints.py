@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 
 from lorabake.util import hashing as module
-from lorabake.util.fact_cache import FactStore
-from lorabake.util.hashing import BLOCK_SIZE, FIRST_BLOCK_SIZE, FileHasher, FileSet, HashingStoppedError
-from lorabake.util.sibling import hash_in_background
+from lorabake.util.hashing import (
+    BLOCK_SIZE,
+    FIRST_BLOCK_SIZE,
+    FileHasher,
+    FileSet,
+    HashingStoppedError,
+    hash_in_background,
+)
 from lorabake_schemas.record import FileDigest
 
 
@@ -90,20 +95,6 @@ def test_two_recipes_that_use_two_models_of_one_folder_do_not_forget_each_others
     for name in ("a", "b", "c"):
         read(store, folder, name)
     assert read(store, folder, "a", "c")[1] == 0
-
-
-def test_what_is_gone_is_forgotten_with_the_next_new_one(store: Path, folder: Path, settled: None) -> None:
-    write(folder, a="one", b="two")
-    read(store, folder, "a", "b")
-    (folder / "a").unlink()
-    write(folder, c="three")
-    read(store, folder, "c")
-    with sqlite3.connect(store) as base:
-        facts = str(base.execute("SELECT facts FROM fact").fetchall())
-    base.close()
-    assert "-:a:" not in facts
-    assert "-:b:" in facts
-    assert read(store, folder, "b", "c")[1] == 0
 
 
 def test_a_file_that_was_changed_a_moment_ago_is_not_kept(store: Path, folder: Path) -> None:
@@ -282,10 +273,10 @@ def noise(store: Path) -> None:
 def lies(store: Path) -> None:
     """Another digest behind the store's back."""
     with sqlite3.connect(store) as base:
-        (facts,) = base.execute("SELECT facts FROM fact").fetchone()
+        (value,) = base.execute("SELECT value FROM fact WHERE name = ?", (b"a",)).fetchone()
         digest = hashlib.sha256(b"one").hexdigest()
-        assert digest in facts
-        base.execute("UPDATE fact SET facts = ?", (facts.replace(digest, "f" * 64),))
+        assert digest in value
+        base.execute("UPDATE fact SET value = ?", (value.replace(digest, "f" * 64),))
     base.close()
 
 
@@ -299,25 +290,6 @@ def test_a_spoilt_store_is_never_trusted(
     assert read(store, folder, "a", "b") == (first, 6)
     known = 6 if spoil is foreign else 0  # another program's file is left alone, everything else made anew
     assert read(store, folder, "a", "b") == (first, known)
-
-
-def test_rows_of_another_shape_are_not_taken_for_digests(store: Path, folder: Path, settled: None) -> None:
-    write(folder, a="one")
-    read(store, folder, "a")
-    facts = FactStore(store)
-    (stamps, rows), (place,) = _only_fact(store)
-    facts.keep(module.FILE_DIGEST_KIND, place, [stamps, [[rows[0][0], "more"]]])
-    facts.close()
-    assert read(store, folder, "a") == ({"a": expected(folder, "a")}, 3)
-
-
-def _only_fact(store: Path) -> tuple[list[list[list[str]]], tuple[str]]:
-    import json
-
-    with sqlite3.connect(store) as base:
-        ((facts, place),) = base.execute("SELECT facts, place FROM fact").fetchall()
-    base.close()
-    return json.loads(facts), (place,)
 
 
 def test_a_store_that_is_locked_is_done_without(
@@ -422,7 +394,7 @@ def test_hashing_beside_something_else(store: Path, folder: Path) -> None:
 
 def test_whoever_waits_is_told_how_far_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder, a=bytes(2 * BLOCK_SIZE))
-    monkeypatch.setattr("lorabake.util.sibling.PROGRESS_INTERVAL_S", 0.001)
+    monkeypatch.setattr("lorabake.util.hashing.PROGRESS_INTERVAL_S", 0.001)
     heard, told = threading.Event(), list[tuple[int, int]]()
 
     def act(_number: int) -> None:
@@ -460,7 +432,7 @@ def test_leaving_the_block_stops_the_hashing(folder: Path, monkeypatch: pytest.M
 
     while_reading(monkeypatch, act)
     monkeypatch.setattr(Slow, "left", left, raising=False)
-    monkeypatch.setattr("lorabake.util.sibling.FileHasher", Slow)
+    monkeypatch.setattr("lorabake.util.hashing.FileHasher", Slow)
     before = threading.active_count()
 
     def leave_early() -> None:

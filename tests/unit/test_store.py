@@ -239,7 +239,7 @@ def test_whoever_makes_the_home_first_makes_it_for_its_user_alone(tmp_path: Path
     before = os.umask(0)
     try:
         facts = FactStore(tmp_path / "facts" / "facts.sqlite3")
-        facts.keep("kind", "place", 1)
+        facts.keep("kind", "place", [("stamp", [1])])
         facts.close()
         index.register_run(tmp_path / "runs", tmp_path / "run", None)
     finally:

@@ -1,38 +1,39 @@
-"""Looks at every cache that sd-scripts would use for a plan, and says which do not fit: S19 tells of them.
+"""Looks at every cache that sd-scripts would use for a plan, and lists those that do not fit, for S19.
 
-sd-scripts itself compares a cache with nothing (strategy_base.py:410-454). Here each is held beside what lorabake
-remembers of its making: a cache that nobody remembers does not fit, whatever it holds.
+sd-scripts itself compares a cache with nothing (strategy_base.py:410-454). Here each is compared with what it was made
+from (cache_origins): a cache of unknown origin does not fit, whatever it contains.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lorabake.inputs import captions
 from lorabake.inputs.cache_content import detect_cache_content, read_metadata_cache
-from lorabake.inputs.cache_provenance import CacheIndex, Origins, OriginStore
-from lorabake.inputs.manifest import TOKENIZER_SUFFIXES, rehash_inputs
+from lorabake.inputs.cache_origins import Origins, read_cache_origins
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.manifest import list_model_inputs, rehash_inputs
 from lorabake.planning.expected_caches import (
     ExpectedCache,
     ExpectedFolderCaches,
-    ExpectedInfoCache,
+    effective_caption,
+    iter_folders,
     list_expected_caches,
-    list_expected_info_caches,
 )
-from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
+from lorabake.recipe.paths import resolve_run_paths
 from lorabake.util.files import exists
 from lorabake.util.hashing import Digests, FileHasher, FileSet
+from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.cache_origins import CacheOrigin, CacheSettings, StaleCache, find_stale_reason
-from lorabake_schemas.caches import CACHE_INFO_FILE
-from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
-from lorabake_schemas.families.registry import get_family
+from lorabake_schemas.caches import CACHE_INFO_FILE, get_header_size
+from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.plan import Plan
+from lorabake_schemas.plan import Plan, SubsetPlan
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.record import Input, InputRole
+from lorabake_schemas.record import InputRole
 
 DEFAULT_RUN_PATH = Path("runs", "run")  # a run folder's usual place beside the recipe, for paths that count from there
 INCOMPLETE_CACHE = msg("it is incomplete")
@@ -40,7 +41,7 @@ INCOMPLETE_CACHE = msg("it is incomplete")
 
 @dataclass(frozen=True)
 class CacheContext:
-    """A plan, the pictures it is for, and the folder of its recipe."""
+    """A plan, the images it is for, and the folder of its recipe."""
 
     recipe: Recipe
     plan: Plan
@@ -48,83 +49,57 @@ class CacheContext:
     folder: Path
 
 
-def find_stale_caches(of: CacheContext, memory: CacheIndex) -> tuple[StaleCache, ...]:
-    """The caches that sd-scripts would use and that do not fit, or that nobody knows the origin of."""
+def find_stale_caches(of: CacheContext, scanning: ScanOptions) -> tuple[StaleCache, ...]:
+    """The caches that sd-scripts would use and that do not fit, or whose origin nobody knows."""
     needs = [each for each in list_expected_caches(of.plan, of.dataset) if each.present]
-    found = list(_iter_stale_info(of, memory))
+    found = list(_iter_stale_info(of, scanning))
     if needs:
-        with FileHasher(memory.facts, memory.progress) as fingerprints, OriginStore(memory.origins) as store:
-            found += _iter_stale_caches(of, needs, memory, fingerprints, store)
+        with FileHasher(scanning.store, scanning.hashing) as hasher:
+            found += _iter_stale_caches(of, needs, scanning, hasher)
     return tuple(found)
 
 
 def _iter_stale_caches(
-    of: CacheContext,
-    needs: Sequence[ExpectedFolderCaches],
-    memory: CacheIndex,
-    fingerprints: FileHasher,
-    store: OriginStore,
+    of: CacheContext, needs: Sequence[ExpectedFolderCaches], scanning: ScanOptions, hasher: FileHasher
 ) -> Iterator[StaleCache]:
-    origins = [dict[str, tuple[CacheOrigin, ...]]() for _ in needs]
-    if store.has_any():  # else nothing need be hashed
-        caches = fingerprints.hash_folders([FileSet(of.folder / each.images, _cache_names(each)) for each in needs])
-        origins = [_known_origins(each, digests, store) for each, digests in zip(needs, caches, strict=True)]
-    pictures = fingerprints.hash_folders(
-        [
-            FileSet(of.folder / each.images, _image_names(each, known))
-            for each, known in zip(needs, origins, strict=True)
-        ]
-    )
-    now = _compute_settings(
-        of, [each for each, known in zip(needs, origins, strict=True) if known], memory, fingerprints
-    )
-    for each, known, digests in zip(needs, origins, pictures, strict=True):
-        for need in each.present:
-            if need.cache not in known:
-                yield from _iter_unknown_caches(each, need, of.folder / each.images / need.cache)
-                continue
-            source = need.origin.source or _find_sha256(digests, need.picture)
-            wanted = replace(need.origin, source=source, conditions=now[each.conditions])
-            if why := _mismatch_reason(known[need.cache], wanted, trusting=each.trusting):
-                yield StaleCache(each.table, each.index, each.kind, need.cache, need.picture, why)
-
-
-def _mismatch_reason(known: Sequence[CacheOrigin], wanted: CacheOrigin, *, trusting: bool) -> Message | None:
-    """None when one of a cache's origins fits; else what is told of the newest, first of those of the same picture."""
-    reasons = [
-        find_stale_reason(origin, wanted, trusting=trusting)
-        for origin in sorted(known, key=lambda each: each.source != wanted.source)
+    known = [read_cache_origins(of.folder / each.folder.path) for each in needs]
+    wanted = [  # without origins nothing need be hashed
+        FileSet(of.folder / each.folder.path, _list_files_to_hash(each) if origins else ())
+        for each, origins in zip(needs, known, strict=True)
     ]
+    digests = hasher.hash_folders(wanted)
+    settings = complete_settings(
+        of, [each for each, origins in zip(needs, known, strict=True) if origins], scanning, hasher
+    )
+    for each, origins, found in zip(needs, known, digests, strict=True):
+        for need in each.present:
+            was = [origin for origin in _find_origins(origins, found, need) if origin.settings.kind == each.kind]
+            if not was:
+                yield from _iter_unknown_caches(each, need, of.folder / each.folder.path / need.cache)
+                continue
+            image = found.get(need.image.name)
+            source = need.origin.source or (image.sha256 if image else "")
+            now = need.origin._replace(source=source, settings=settings[each.settings])
+            if why := _mismatch_reason(was, now, trusting=each.trusting):
+                yield StaleCache(each.table, each.index, each.kind, need.cache, need.image.name, why)
+
+
+def _list_files_to_hash(each: ExpectedFolderCaches) -> list[str]:
+    """The caches, and of latents the images that they should be of."""
+    images = [need.image.name for need in each.present] if each.kind == "latents" else []
+    return [*dict.fromkeys(need.cache for need in each.present), *images]
+
+
+def _find_origins(origins: Origins, digests: Digests, need: ExpectedCache) -> Sequence[CacheOrigin]:
+    digest = digests.get(need.cache)
+    return origins.get(digest.sha256, ()) if digest else ()
+
+
+def _mismatch_reason(was: Sequence[CacheOrigin], now: CacheOrigin, *, trusting: bool) -> Message | None:
+    """None when one of a cache's origins fits; else the reason of the first one, those of the same source first."""
+    ordered = sorted(was, key=lambda each: each.source != now.source)
+    reasons = [find_stale_reason(origin, now, trusting=trusting) for origin in ordered]
     return None if None in reasons else reasons[0]
-
-
-def _cache_names(each: ExpectedFolderCaches) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(need.cache for need in each.present))
-
-
-def _image_names(each: ExpectedFolderCaches, known: Origins) -> tuple[str, ...]:
-    """Those whose own digest tells whether a cache fits."""
-    if each.kind != "latents":
-        return ()
-    return tuple(need.picture for need in each.present if need.cache in known)
-
-
-def _known_origins(
-    each: ExpectedFolderCaches, digests: Digests, store: OriginStore
-) -> dict[str, tuple[CacheOrigin, ...]]:
-    """What is known of the caches of a folder, by their names."""
-    by_name = {name: digest.sha256 for name, digest in digests.items() if digest}
-    origins = store.known(each.identity, by_name.values())
-    known = {
-        name: tuple(origin for origin in origins.get(sha, ()) if origin.conditions.kind == each.kind)
-        for name, sha in by_name.items()
-    }
-    return {name: several for name, several in known.items() if several}
-
-
-def _find_sha256(digests: Digests, name: str) -> str:
-    digest = digests[name]
-    return digest.sha256 if digest else ""
 
 
 def _iter_unknown_caches(each: ExpectedFolderCaches, need: ExpectedCache, path: Path) -> Iterator[StaleCache]:
@@ -133,104 +108,73 @@ def _iter_unknown_caches(each: ExpectedFolderCaches, need: ExpectedCache, path: 
         return
     content = detect_cache_content(path)
     why = INCOMPLETE_CACHE if content == "torn" else None
-    yield StaleCache(
-        each.table, each.index, each.kind, need.cache, need.picture, why, foreign=content not in {each.kind, "torn"}
-    )
+    foreign = content not in {each.kind, "torn"}
+    yield StaleCache(each.table, each.index, each.kind, need.cache, need.image.name, why, foreign)
 
 
-def compute_cache_settings(
-    of: CacheContext, needs: Sequence[ExpectedFolderCaches], memory: CacheIndex
+def complete_settings(
+    of: CacheContext, needs: Sequence[ExpectedFolderCaches], scanning: ScanOptions, hasher: FileHasher
 ) -> dict[CacheSettings, CacheSettings]:
-    """The conditions of these folders with the digests of what makes their caches now."""
-    with FileHasher(memory.facts, memory.progress) as fingerprints:
-        return _compute_settings(of, needs, memory, fingerprints)
+    """The settings of these folders with the digests of what makes their caches now."""
+    latents: InputRole = "vae" if of.recipe.base.vae else "base"
+    roles = {role for each in needs for role in ((latents,) if each.kind == "latents" else ("base", "tokenizer"))}
+    root, models = expected_run_folder(of, scanning), dict[InputRole, str]()
+    asked = [one for one in list_model_inputs(of.recipe, of.plan, of.folder, root) if one.role in roles]
+    for one in rehash_inputs(asked, root, hasher, scanning.env):
+        sha256 = one.files[0].sha256 if one.kind == "file" and one.files else one.digest().sha256 or ""
+        models[one.role] = models.get(one.role, "") + sha256
+    return {
+        each.settings: each.settings.model_copy(
+            update={
+                "model": models[latents if each.kind == "latents" else "base"],
+                "tokenizer": models.get("tokenizer", "") if each.kind == "text" else "",
+                "commit": scanning.commit,
+            }
+        )
+        for each in needs
+    }
 
 
-def _compute_settings(
-    of: CacheContext, needs: Sequence[ExpectedFolderCaches], memory: CacheIndex, fingerprints: FileHasher
-) -> dict[CacheSettings, CacheSettings]:
-    kinds = {each.kind for each in needs}
-    asked = list(_iter_model_inputs(of, memory, text="text" in kinds, latents="latents" in kinds))
-    root = expected_run_folder(of, memory)
-    models = dict[InputRole, str]()
-    for one in rehash_inputs(asked, root, fingerprints, memory.env):
-        sha = one.files[0].sha256 if one.kind == "file" and one.files else one.digest().sha256 or ""
-        models[one.role] = models.get(one.role, "") + sha
-    made: dict[CacheSettings, CacheSettings] = {}
-    for each in needs:
-        role: InputRole = "vae" if each.kind == "latents" and of.recipe.base.vae else "base"
-        tokenizer = models.get("tokenizer", "") if each.kind == "text" else ""
-        made[each.conditions] = replace(each.conditions, model=models[role], tokenizer=tokenizer, commit=memory.commit)
-    return made
-
-
-def _iter_model_inputs(of: CacheContext, memory: CacheIndex, *, text: bool, latents: bool) -> Iterator[Input]:
-    """What makes caches, as reading.inputs lists it; nothing is asked that no cache depends on."""
-    base = of.recipe.base
-    places = resolve_run_paths(
-        list_recipe_paths(of.recipe), of.folder, expected_run_folder(of, memory), list_hub_ids(of.recipe)
-    )
-    if text or (latents and base.vae is None):
-        yield _build_model_input("base", base.model, places)
-    if latents and base.vae is not None:
-        yield _build_model_input("vae", base.vae, places)
-    encoders = get_family(of.plan.family).text_encoders
-    if text and (tokenizers := base.tokenizer_cache_dir):
-        for index, encoder in enumerate(encoders):
-            place = f"{places[tokenizers]}/{encoder.tokenizer_cache}"
-            yield Input(role="tokenizer", index=index, name=tokenizers, place=place, kind="missing")
-    elif text:
-        for index, name in enumerate(encoder.tokenizer_place for encoder in encoders):
-            yield Input(role="tokenizer", index=index, name=name, place=name, kind="hub", endings=TOKENIZER_SUFFIXES)
-
-
-def _build_model_input(role: InputRole, name: str, places: Mapping[str, str]) -> Input:
-    return Input(role=role, name=name, place=places.get(name, name), kind="missing" if name in places else "hub")
-
-
-def expected_run_folder(of: CacheContext, memory: CacheIndex) -> Path:
+def expected_run_folder(of: CacheContext, scanning: ScanOptions) -> Path:
     """The run folder, or one that lies where the next one will: paths in it count from there."""
-    return memory.root or of.folder / (of.recipe.save.runs or DEFAULT_RUN_PATH.parent) / DEFAULT_RUN_PATH.name
+    return scanning.root or of.folder / (of.recipe.save.runs or DEFAULT_RUN_PATH.parent) / DEFAULT_RUN_PATH.name
 
 
-def _iter_stale_info(of: CacheContext, memory: CacheIndex) -> Iterator[StaleCache]:
-    """``metadata_cache.json``: it holds itself all that it was made from, so nothing need be remembered."""
-    needs = list_expected_info_caches(of.plan, of.dataset)
-    if not needs:
+def _iter_stale_info(of: CacheContext, scanning: ScanOptions) -> Iterator[StaleCache]:
+    """``metadata_cache.json``: it contains itself all that it was made from, so nothing need be kept of it."""
+    if not of.plan.value("cache_info"):
         return
-    root = expected_run_folder(of, memory)
-    places = resolve_run_paths([each.images for each in needs], of.folder, root)
-    for each in needs:
+    folders, root = list(iter_folders(of.dataset)), expected_run_folder(of, scanning)
+    places = resolve_run_paths([folder.path for _, _, folder in folders], of.folder, root)
+    for (table, index, folder), part in zip(folders, of.plan.subsets, strict=True):
         try:
-            told = read_metadata_cache(of.folder / each.images / CACHE_INFO_FILE)
+            found = read_metadata_cache(of.folder / folder.path / CACHE_INFO_FILE)
         except FileNotFoundError:
             continue
-        if of.recipe.kohya.get("enable_wildcard") is True:
-            each = _with_full_captions(each, of)  # noqa: PLW2901 - the same, read again
-        why = _outdated_reason(each, told, places[each.images]) if told is not None else None
-        if told is None or why:
-            yield StaleCache(each.table, each.index, "info", CACHE_INFO_FILE, why=why, foreign=told is None)
-
-
-def _with_full_captions(each: ExpectedInfoCache, of: CacheContext) -> ExpectedInfoCache:
-    """With enable_wildcard a caption is all of its lines."""
-    folder, ending = of.folder / each.images, of.recipe.captions.caption_extension or CAPTION_EXTENSION
-    pictures = tuple(
-        (name, caption if (whole := captions.read_caption_lines(str(folder / name), ending)) is None else whole, size)
-        for name, caption, size in each.pictures
-    )
-    return replace(each, pictures=pictures)
+        why = _outdated_reason(of, folder, part, found, places[folder.path]) if found is not None else None
+        if found is None or why:
+            yield StaleCache(table, index, "info", CACHE_INFO_FILE, why=why, foreign=found is None)
 
 
 def _outdated_reason(
-    each: ExpectedInfoCache, told: Mapping[str, tuple[str, tuple[int, int]]], place: str
+    of: CacheContext, folder: FolderFacts, part: SubsetPlan, found: Mapping[str, tuple[str, Size]], place: str
 ) -> Message | None:
-    """sd-scripts takes pictures, captions and sizes from this file and looks at no folder (TU:1990-1997)."""
-    wanted = {os.path.join(place, name): (caption, size) for name, caption, size in each.pictures}  # noqa: PTH118 - text
-    if [os.path.normpath(name) for name in told] != [os.path.normpath(name) for name in wanted]:
+    """sd-scripts takes images, captions and sizes from this file and looks at no folder (TU:1990-1997)."""
+    paths = [os.path.normpath(f"{place}/{image.name}") for image in folder.images]
+    if [os.path.normpath(name) for name in found] != paths:
         return msg("images were added, removed or moved since then")
-    if [caption for caption, _ in told.values()] != [caption for caption, _ in wanted.values()]:
+    texts = [_read_full_caption(of, folder, part, image) for image in folder.images]
+    if [caption for caption, _ in found.values()] != texts:
         return msg("captions were edited since then")
-    if [size for _, size in told.values()] != [size for _, size in wanted.values()]:
+    if [size for _, size in found.values()] != [get_header_size(image) for image in folder.images]:
         return msg("image sizes changed since then")
     return None
+
+
+def _read_full_caption(of: CacheContext, folder: FolderFacts, part: SubsetPlan, image: ImageFacts) -> str:
+    """With enable_wildcard a caption is all of its lines."""
+    lines = None
+    if of.recipe.kohya.get("enable_wildcard") is True:
+        ending = of.recipe.captions.caption_extension or CAPTION_EXTENSION
+        lines = captions.read_caption_lines(str(of.folder / folder.path / image.name), ending)
+    return effective_caption(image, part) if lines is None else lines

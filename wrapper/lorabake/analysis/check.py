@@ -189,10 +189,10 @@ def _plan_and_check(
         fix = error.hint or msg("change the resolution or the bucket limits")
         return None, (), (Finding(rule="S15", severity=Severity.ERROR, where=where, message=error.message, fix=fix),)
     plan, more = _plan_at_commit(plan, situation.recipe, snapshot)
-    caches = replace(scanning.caches, commit=scanning.caches.commit or snapshot.commit)
     runs = folder / (situation.recipe.save.runs or RUNS_FOLDER)
     disks = estimate_disk_needs(plan, situation.dataset, folder, runs)
-    stale = find_stale_caches(CacheContext(situation.recipe, plan, situation.dataset, folder), caches)
+    trained = replace(scanning, commit=scanning.commit or snapshot.commit)
+    stale = find_stale_caches(CacheContext(situation.recipe, plan, situation.dataset, folder), trained)
     found = (
         *collect_findings(replace(situation, plan=plan, stale=stale, disks=disks)),
         *more,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 def run_check(recipe: Path, options: CheckOptions, *, rehearsing: bool = False) -> CheckResult:
     """Check a recipe, showing progress. With ``rehearsing`` a missing model is not an error."""
     from lorabake.analysis.check import check_recipe
-    from lorabake.inputs.cache_provenance import CacheIndex
     from lorabake.inputs.dataset import ScanOptions
     from lorabake.util import machine
     from lorabake.util.fact_cache import fact_store_path
@@ -43,7 +41,6 @@ def run_check(recipe: Path, options: CheckOptions, *, rehearsing: bool = False) 
 
     env = get_environment()
     store = fact_store_path(lorabake_home(env), env) if options.cache else None
-    caches = CacheIndex.of(lorabake_home(env), env, store)
     snapshot = _load_snapshot(options.commit, env)
     with show_progress() as progress:
         return check_recipe(
@@ -51,9 +48,7 @@ def run_check(recipe: Path, options: CheckOptions, *, rehearsing: bool = False) 
             machine.detect_machine(env),
             rehearsing=rehearsing,
             snapshot=snapshot,
-            scanning=ScanOptions(
-                store, options.deep, progress, replace(caches, progress=progress and progress.hashing)
-            ),
+            scanning=ScanOptions(store, options.deep, progress, progress and progress.hashing, env),
         )
 
 

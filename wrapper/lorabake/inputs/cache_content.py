@@ -11,6 +11,7 @@ from zipfile import BadZipFile, ZipFile
 
 from lorabake.util.files import open_file, read_json
 from lorabake_schemas.bucket_fit import Size
+from lorabake_schemas.caches import CACHE_INFO_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ ZIP_LOCAL_HEADER = struct.Struct(
 
 ARRAYS_LIMIT = 1 << 28  # bytes; the latents of an image of 8192 by 8192 pixels take a tenth
 
-CacheContent = Literal["latents", "text", "torn", "other", "gone"]
+CacheContent = Literal["latents", "text", "info", "torn", "other", "gone"]
 
 
 def detect_cache_content(path: Path) -> CacheContent:
@@ -34,6 +35,8 @@ def detect_cache_content(path: Path) -> CacheContent:
     A torn one still begins as numpy writes it, with a member of a name that only such a cache has.
     """
     try:
+        if path.name == CACHE_INFO_FILE:
+            return "info" if read_metadata_cache(path) is not None else "other"
         with open_file(path) as file, ZipFile(file) as archive:
             return _classify_arrays(archive.namelist())
     except BadZipFile:
@@ -73,11 +76,6 @@ def has_latents(path: Path, size: Size, bucket: Size, *, flipped: bool, masked: 
     shape, there = arrays["latents"].shape, "latents_flipped" in arrays or not flipped
     fits = shape[-2:] == (bucket[1] // 8, bucket[0] // 8) and arrays["original_size"].tolist() == list(size)
     return fits and there and masked == ("alpha_mask" in arrays)
-
-
-def has_text_outputs(path: Path) -> bool:
-    """Whether a file holds SDXL's text encoder outputs, whole."""
-    return sorted(f"{name}.npy" for name in _read_arrays(path)) == sorted(TEXT_ARRAY_NAMES)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:

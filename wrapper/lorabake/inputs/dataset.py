@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from PIL import __version__ as pillow
 
 from lorabake.inputs import captions
-from lorabake.inputs.cache_provenance import CacheIndex
 from lorabake.inputs.folders import FolderListing, find_unmatched_captions, has_images, list_folder
-from lorabake.util.fact_cache import FactCache, FactStore, Row, is_file_stamp, is_settled
+from lorabake.util.fact_cache import FactStore, Row, is_file_stamp, is_settled
+from lorabake.util.hashing import FileHasher, FileSet, ProgressCallback
 from lorabake_schemas.dataset import (
     CaptionFacts,
     CaptionProblem,
@@ -32,7 +32,7 @@ from lorabake_schemas.dataset import (
 )
 
 # Kinds of facts; a number changes when the same file would give another one.
-IMAGE_KIND, CAPTION_KIND, DIGEST_KIND = f"image 2, Pillow {pillow}", "caption 1", "sha256"
+IMAGE_KIND, CAPTION_KIND = f"image 2, Pillow {pillow}", "caption 1"
 PROGRESS_INTERVAL = 32  # pictures between two words about how far it is
 MISSING = CaptionProblem.MISSING
 PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}
@@ -40,13 +40,20 @@ PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """How to look: where facts are kept (None: nowhere), whether every picture is decoded, and whom to tell how far
-    it is (how many are done, how many there are). ``caches`` is what is remembered of those that sd-scripts keeps."""
+    """How to look: where facts are kept (None: nowhere), whether every image is decoded, and what gets the progress:
+    (images done, all images), ``hashing`` (bytes done, all bytes).
+
+    The rest decides whether sd-scripts' caches fit: ``env`` has where the hub's files are, ``commit`` is that of the
+    sd-scripts that will run, where it is known, ``root`` the run folder, where it was named.
+    """
 
     store: Path | None = None
     deep: bool = False
-    progress: Callable[[int, int], None] | None = None
-    caches: CacheIndex = CacheIndex()  # noqa: RUF009 - frozen
+    progress: ProgressCallback | None = None
+    hashing: ProgressCallback | None = None
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    commit: str = ""
+    root: Path | None = None
 
 
 @dataclass(slots=True)
@@ -98,7 +105,7 @@ def scan_folders(
             how, store, time.time_ns(), sum(len(names.pictures) for names in folders) * (2 if how.deep else 1)
         )
         seen = [_scan_folder(names, caption_extension, state) for names in folders]
-        equal = _find_equal_images(seen, len(concepts), state)
+        equal = _find_equal_images(seen, len(concepts), how.store)
         facts = [each.facts for each in seen]
         if how.deep:
             from lorabake.inputs import deep_scan as deep
@@ -109,7 +116,6 @@ def scan_folders(
             ]
             facts, near = deep.decode_folders(rooms, equal, store, state.now, state.step)
             equal += near
-        store.used(tuple(names.identity for names in folders if names.identity))
     finally:
         store.close()
     return DatasetFacts(tuple(facts[: len(concepts)]), tuple(facts[len(concepts) :]), equal, how.deep)
@@ -119,21 +125,21 @@ def _scan_folder(names: FolderListing, ending: str, state: ScanState) -> Scanned
     if names.problem is not None:
         return ScannedFolder(names, FolderFacts(names.root, problem=names.problem))
     texts = _read_captions(names, ending, state)
-    memory = FactCache(state.store, IMAGE_KIND, names.identity, len(STORED_FIELDS))
     stamps = [names.stamps.get(name) for name in names.pictures]
-    rows = memory.recall(stamps)
-    images, marks = list[ImageFacts](), list[str]()
-    for at, (name, stamp, row, text) in enumerate(zip(names.pictures, stamps, rows, texts, strict=True)):
+    rows = state.store.recall(IMAGE_KIND, names.identity, stamps, len(STORED_FIELDS))
+    images, marks, fresh = list[ImageFacts](), list[str](), list[tuple[str, Row]]()
+    for name, stamp, row, text in zip(names.pictures, stamps, rows, texts, strict=True):
         problem = None
         if row is None:
             row, problem = _read_image_row(f"{names.root}{os.sep}{name}", stamp)  # noqa: PLW2901 - it was not known
-            rows[at] = row if problem is None and is_settled(stamp, state.now) else None
+            if problem is None and stamp and is_settled(stamp, state.now):
+                fresh.append((stamp, row))
         kind, width, height, mode, alpha, seen, orientation, moving, mark = row
         pair = (seen[0], seen[1]) if seen else None
         images.append(ImageFacts(name, width, height, mode, alpha, pair, problem, text, kind, orientation, moving))
         marks.append(mark)
         state.step()
-    memory.keep(stamps, rows)
+    state.store.keep(IMAGE_KIND, names.identity, fresh)
     return ScannedFolder(names, _build_folder_facts(names, tuple(images), ending), tuple(marks))
 
 
@@ -152,20 +158,19 @@ def _read_image_row(path: str, stamp: str | None) -> tuple[Row, str | None]:
 
 def _read_captions(names: FolderListing, ending: str, state: ScanState) -> list[CaptionFacts]:
     """The caption of each picture."""
-    memory = FactCache(state.store, CAPTION_KIND, names.identity, 2)
     stamps = [names.stamps.get(name[: name.rfind(".")] + ending) for name in names.pictures]
-    rows = memory.recall(stamps)
-    found = list[CaptionFacts]()
-    for at, (name, stamp, row) in enumerate(zip(names.pictures, stamps, rows, strict=True)):
+    rows = state.store.recall(CAPTION_KIND, names.identity, stamps, 2)
+    found, fresh = list[CaptionFacts](), list[tuple[str, Row]]()
+    for name, stamp, row in zip(names.pictures, stamps, rows, strict=True):
         if row is not None:
             found.append(CaptionFacts(row[0], PROBLEM_BY_VALUE[row[1]]))
             continue
         text = captions.read_caption(f"{names.root}{os.sep}{name}", ending, seen=is_file_stamp(stamp))
         found.append(text)
         known = text.borrowed_from is None and text.problem not in {MISSING, CaptionProblem.UNREADABLE}
-        if known and is_settled(stamp, state.now):
-            rows[at] = [text.text, text.problem]
-    memory.keep(stamps, rows)
+        if known and stamp and is_settled(stamp, state.now):
+            fresh.append((stamp, [text.text, text.problem]))
+    state.store.keep(CAPTION_KIND, names.identity, fresh)
     return found
 
 
@@ -191,8 +196,8 @@ def _build_folder_facts(names: FolderListing, images: tuple[ImageFacts, ...], en
     )
 
 
-def _find_equal_images(seen: Sequence[ScannedFolder], concepts: int, state: ScanState) -> tuple[DuplicateGroup, ...]:
-    """Pictures that are equal files. A folder that is there twice is looked at once: S14 tells of it."""
+def _find_equal_images(seen: Sequence[ScannedFolder], concepts: int, store: Path | None) -> tuple[DuplicateGroup, ...]:
+    """Images that are equal files. A folder that is there twice is looked at once: S14 reports it."""
     first = {each.names.identity: number for number, each in reversed(list(enumerate(seen)))}
     folders = [(number, seen[number]) for number in sorted(first.values())]
     counts = Counter(mark for _, each in folders for mark in each.marks)
@@ -200,30 +205,25 @@ def _find_equal_images(seen: Sequence[ScannedFolder], concepts: int, state: Scan
         return ()
     from lorabake.inputs import duplicates
 
-    candidates = [
-        duplicates.DuplicateCandidate(make_image_ref(number, concepts, image.name), digest)
-        for number, each in folders
-        for image, digest in _iter_digests(each, counts, state)
+    wanted = [
+        FileSet(
+            Path(each.names.root),
+            [
+                image.name
+                for image, mark in zip(each.facts.images, each.marks, strict=True)
+                if counts[mark] > 1 and image.problem is None
+            ],
+            each.names.stamps,
+        )
+        for _, each in folders
     ]
-    return duplicates.find_exact_duplicates(candidates)
-
-
-def _iter_digests(of: ScannedFolder, counts: Counter[str], state: ScanState) -> Iterator[tuple[ImageFacts, str]]:
-    """The pictures of a folder that share their mark with another one, with the digest of the whole file."""
-    from lorabake.inputs.duplicates import hash_file
-
-    memory = FactCache(state.store, DIGEST_KIND, of.names.identity, 1)
-    stamps = [of.names.stamps.get(image.name) for image in of.facts.images]
-    rows = memory.recall(stamps)
-    for at, (image, stamp, mark) in enumerate(zip(of.facts.images, stamps, of.marks, strict=True)):
-        if counts[mark] > 1 and image.problem is None:
-            known = rows[at]
-            digest = known[0] if known else hash_file(f"{of.names.root}{os.sep}{image.name}")
-            if is_settled(stamp, state.now):
-                rows[at] = [digest] if digest else None
-            if digest:
-                yield image, digest
-    memory.keep(stamps, rows)
+    digests = FileHasher(store).hash_folders(wanted)
+    return duplicates.find_exact_duplicates(
+        duplicates.DuplicateCandidate(make_image_ref(number, concepts, name), digest.sha256)
+        for (number, _), found in zip(folders, digests, strict=True)
+        for name, digest in found.items()
+        if digest
+    )
 
 
 def make_image_ref(folder: int, concepts: int, name: str) -> ImageRef:

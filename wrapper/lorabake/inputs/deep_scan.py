@@ -12,7 +12,7 @@ from PIL import __version__ as pillow
 from lorabake.inputs import duplicates
 from lorabake.inputs.folders import FolderListing
 from lorabake.inputs.images import DecodedImage, decode_image, ignore_pillow_warnings
-from lorabake.util.fact_cache import FactCache, FactStore, is_settled
+from lorabake.util.fact_cache import FactStore, Row, is_settled
 from lorabake_schemas.dataset import DuplicateGroup, FolderFacts, ImageFacts, ImageRef
 
 PIXELS_KIND = f"pixels 1, Pillow {pillow}"
@@ -61,23 +61,23 @@ def _iter_decoded(
     folder: DeepScanFolder, store: FactStore, now: int, pool: ThreadPoolExecutor
 ) -> Iterator[DecodedImage]:
     """One for each picture of the folder, in order; an empty one for a picture that has a problem already."""
-    memory = FactCache(store, PIXELS_KIND, folder.names.identity, len(DecodedImage._fields))
     stamps = [folder.names.stamps.get(image.name, "") for image in folder.facts.images]
-    rows = memory.recall(stamps)
+    rows = store.recall(PIXELS_KIND, folder.names.identity, stamps, len(DecodedImage._fields))
+    kept = list[tuple[str, Row]]()
     wanted = [
         f"{folder.names.root}{os.sep}{image.name}"
         for image, row in zip(folder.facts.images, rows, strict=True)
         if image.problem is None and row is None
     ]
     fresh = pool.map(decode_image, wanted)
-    for at, (image, stamp) in enumerate(zip(folder.facts.images, stamps, strict=True)):
-        row = rows[at]
+    for image, stamp, row in zip(folder.facts.images, stamps, rows, strict=True):
         if image.problem is not None:
             yield DecodedImage()
         elif row is not None:
             yield DecodedImage(*row)
         else:
             deep = next(fresh)
-            rows[at] = list(deep) if deep.problem is None and is_settled(stamp, now) else None
+            if deep.problem is None and is_settled(stamp, now):
+                kept.append((stamp, list(deep)))
             yield deep
-    memory.keep(stamps, rows)
+    store.keep(PIXELS_KIND, folder.names.identity, kept)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Generic, TypeVar
 
-from lorabake.util.hashing import digest_file
 from lorabake_schemas.dataset import DuplicateGroup, ImageRef
 
 THUMBNAIL_SIZE = 8  # side of the small pictures that are compared, in pixels
@@ -34,14 +33,6 @@ def find_exact_duplicates(candidates: Iterable[DuplicateCandidate]) -> tuple[Dup
     for one in candidates:
         groups.setdefault(one.digest, []).append(one.place)
     return tuple(DuplicateGroup(tuple(places)) for places in groups.values() if len(places) > 1)
-
-
-def hash_file(path: str) -> str | None:
-    """The digest of a file's content; None when it cannot be read."""
-    try:
-        return digest_file(path, "").sha256
-    except OSError:
-        return None
 
 
 @dataclass(frozen=True, slots=True)

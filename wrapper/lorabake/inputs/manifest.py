@@ -100,9 +100,9 @@ def _make_listed_source(one: Input, folder: Path, names: Sequence[str]) -> Input
     return InputSource(one.model_copy(update={"kind": kind}), FileSet(folder, names))
 
 
-def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
-    """Models, networks and tokenizers, then a network's preset."""
-    recipe, tokenizers = of.recipe, of.recipe.base.tokenizer_cache_dir
+def list_model_inputs(recipe: Recipe, plan: Plan, folder: Path, root: Path) -> list[Input]:
+    """Models, networks and tokenizers, not yet hashed; ``folder`` is the recipe's, ``root`` the run folder."""
+    tokenizers, encoders = recipe.base.tokenizer_cache_dir, get_family(plan.family).text_encoders
     several = recipe.kohya.get("base_weights")
     named: list[tuple[InputRole, int, str | None]] = [
         ("base", 0, recipe.base.model),
@@ -110,8 +110,7 @@ def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
         ("network_weights", 0, recipe.network.network_weights),
         *(("base_weights", at, str(name)) for at, name in enumerate(several if isinstance(several, tuple) else ())),
     ]
-    places = _resolve_paths(of, list_recipe_paths(recipe))
-    asked, encoders = list[Input](), get_family(of.plan.family).text_encoders
+    places, asked = resolve_run_paths(list_recipe_paths(recipe), folder, root, list_hub_ids(recipe)), list[Input]()
     for role, index, name in named:
         if name is not None:
             kind: InputKind = "missing" if name in places else "hub"
@@ -125,8 +124,12 @@ def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
             asked.append(
                 Input(role="tokenizer", index=index, name=name, place=name, kind="hub", endings=TOKENIZER_SUFFIXES)
             )
-    if not of.weights:
-        asked.clear()
+    return asked
+
+
+def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
+    """Models, networks and tokenizers, then a network's preset."""
+    asked = list_model_inputs(of.recipe, of.plan, of.folder, of.root) if of.weights else []
     if preset := of.plan.own_preset:
         place = _resolve_paths(of, (preset,))[preset]
         asked.append(Input(role="preset", name=preset, place=place, kind="missing"))

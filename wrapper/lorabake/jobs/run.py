@@ -12,7 +12,6 @@ from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.analysis.estimate import estimate_disk_needs
 from lorabake.analysis.repeat_check import RepeatCheck
 from lorabake.errors import MachineError, ResourceError, SetupError
-from lorabake.inputs.cache_provenance import CacheIndex
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.manifest import ManifestSpec, hash_inputs
 from lorabake.jobs import start_record
@@ -36,9 +35,8 @@ from lorabake.trainer.select_packages import LockChoice
 from lorabake.util import machine, resources
 from lorabake.util.fact_cache import fact_store_path
 from lorabake.util.files import exists, is_folder
-from lorabake.util.hashing import FileHasher, KnownDigests, ProgressCallback
+from lorabake.util.hashing import FileHasher, KnownDigests, ProgressCallback, hash_in_background
 from lorabake.util.paths import lorabake_home
-from lorabake.util.sibling import hash_in_background
 from lorabake_schemas.dataset import CAPTION_EXTENSION
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import Message, msg
@@ -101,14 +99,11 @@ def prepare_run(order: RunRequest, env: Env, progress: ScanProgress | None = Non
     """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
     run folder that was asked for exists or its place cannot be written, or stale caches cannot be deleted: those that a
     run in progress reads are left alone."""
-    facts, caches = (
-        machine.detect_machine(env),
-        replace(_open_cache_index(order, env), progress=progress and progress.hashing),
-    )
     examined = partial(
-        check_recipe, order.recipe, facts, launching=not order.rehearse, rehearsing=order.rehearse,
+        check_recipe, order.recipe, machine.detect_machine(env),
+        launching=not order.rehearse, rehearsing=order.rehearse,
         snapshot=versions.load_commit_options(order.trainer.commit, env), content=order.content,
-        scanning=ScanOptions(caches.facts, progress=progress, caches=caches),
+        scanning=_scan_options(order, env, progress),
     )  # fmt: skip
     examination = examined()
     prepared = PreparedRun(order, examination, order.run_dir or _choose_run_dir(examination, order.rehearse))
@@ -126,11 +121,17 @@ def _check_before_deleting(prepared: PreparedRun, env: Env, folders: Sequence[Pa
     ensure_inputs_free(folders, lorabake_home(env), prepared.root.parent)
 
 
-def _open_cache_index(order: RunRequest, env: Env) -> CacheIndex:
-    """What tells whether sd-scripts' caches fit: they depend on its commit, too."""
-    memory = CacheIndex.of(lorabake_home(env), env, fact_store_path(lorabake_home(env), env), order.run_dir)
+def _scan_options(order: RunRequest, env: Env, progress: ScanProgress | None = None) -> ScanOptions:
+    """How to look at the dataset. Whether sd-scripts' caches fit depends on its commit, too."""
     own = order.trainer.sd_scripts
-    return replace(memory, commit=git.read_head(own, env) or "") if own else memory
+    return ScanOptions(
+        fact_store_path(lorabake_home(env), env),
+        progress=progress,
+        hashing=progress and progress.hashing,
+        env=env,
+        commit=(git.read_head(own, env) or "") if own else "",
+        root=order.run_dir,
+    )
 
 
 def preview_run_command(prepared: PreparedRun, env: Env) -> tuple[str, ...]:
@@ -230,7 +231,7 @@ def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
     return _launch_with_progress(
         prepared.order,
         request,
-        make_cache_recorder(prepared.examination, request, _open_cache_index(prepared.order, env)),
+        make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env)),
     )
 
 
@@ -269,8 +270,11 @@ def _wait_for_hashes(
 
 def _launch_with_progress(order: RunRequest, request: LaunchRequest, caches: CacheRecorder) -> Record:
     steps = request.plan.forecast.steps
-    with order.display.training(steps) as watcher, caches:
-        return launch_run(request, caches.watching(watcher))
+    with order.display.training(steps) as watcher:
+        if request.rehearsal:  # it makes no caches
+            return launch_run(request, watcher)
+        with caches:
+            return launch_run(request, caches.watching(watcher))
 
 
 def ensure_trainer(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ()) -> Trainer:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.bucket_fit import BucketFit, SubsetFits
 from lorabake_schemas.cache_origins import CacheKind, CacheOrigin, CacheSettings
-from lorabake_schemas.caches import get_header_size, latent_cache_name, text_cache_name
+from lorabake_schemas.caches import latent_cache_name, text_cache_name
 from lorabake_schemas.dataset import CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.plan import Plan, Setting, SubsetPlan
@@ -19,83 +18,70 @@ FULL_PRECISION = "fp32"
 Table = Literal["concept", "regularization"]
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedCache:
-    """One cache by its file's name, the picture that it is of, and what it would have to be made from.
+class ExpectedCache(NamedTuple):
+    """One cache by its file's name, the image that it is of, and what it would have to be made from.
 
-    The origin's ``source`` is "" for latents: the picture's SHA-256 is not known here. Nor are the digests among its
-    conditions, nor the commit of sd-scripts.
+    The origin's ``source`` is "" for latents: the image's SHA-256 is not known here. Nor are the digests in its
+    settings, nor the commit of sd-scripts.
     """
 
     cache: str
-    picture: str
+    image: ImageFacts
     origin: CacheOrigin
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedFolderCaches:
-    """The caches of one kind that sd-scripts would look for in one picture folder.
+    """The caches of one kind that sd-scripts would look for in one image folder.
 
-    ``images`` is the folder as the recipe names it, ``there`` the names of all caches in it. ``trusting``: sd-scripts
-    opens none of them to see whether what it needs is inside.
+    ``trusting``: sd-scripts opens none of them to see whether what it needs is inside.
     """
 
     table: Table
     index: int
-    images: str
-    identity: str
+    folder: FolderFacts
+    settings: CacheSettings
     needs: tuple[ExpectedCache, ...]
-    conditions: CacheSettings
-    there: frozenset[str]
-    trusting: bool = False
+    trusting: bool
 
     @property
     def kind(self) -> CacheKind:
-        return self.conditions.kind
+        return self.settings.kind
 
     @property
     def present(self) -> tuple[ExpectedCache, ...]:
-        """Those that are there."""
-        return tuple(need for need in self.needs if need.cache in self.there) if self.there else ()
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedInfoCache:
-    """What ``metadata_cache.json`` would have to say of a folder: each picture with its caption and size, in order."""
-
-    table: Table
-    index: int
-    images: str
-    pictures: tuple[tuple[str, str, tuple[int, int]], ...]
+        there = frozenset(self.folder.caches)
+        return tuple(need for need in self.needs if need.cache in there) if there else ()
 
 
 def list_expected_caches(plan: Plan, dataset: DatasetFacts) -> tuple[ExpectedFolderCaches, ...]:
     """All caches of latents and of text encoder outputs that this plan keeps on disk, there or not."""
     found = list[ExpectedFolderCaches]()
-    for (table, index, folder), part, fits in zip(_iter_folders(dataset), plan.subsets, plan.fits, strict=True):
+    trusting, family = bool(plan.value("skip_cache_check")), get_family(plan.family)
+    for (table, index, folder), part, fits in zip(iter_folders(dataset), plan.subsets, plan.fits, strict=True):
+        trained = [(image, fit) for image, fit in zip(folder.images, fits, strict=True) if fit is not None]
         if plan.value("cache_latents_to_disk"):
-            under = _latent_cache_settings(plan, part)
-            found.append(
-                _folder_caches(table, index, folder, plan, under, _iter_latent_caches(plan, under, folder, fits))
+            settings, there = _latent_cache_settings(plan, part), frozenset(folder.caches)
+            needs = tuple(
+                ExpectedCache(
+                    latent_cache_name(image.name, fit.size, family.latent_cache_suffix, there),
+                    image,
+                    CacheOrigin("", settings, fit.size, fit.bucket, fit.resized),
+                )
+                for image, fit in trained
             )
+            found.append(ExpectedFolderCaches(table, index, folder, settings, needs, trusting))
         if plan.value("cache_text_encoder_outputs_to_disk"):
-            under = _text_cache_settings(plan)
-            found.append(
-                _folder_caches(table, index, folder, plan, under, _iter_text_caches(plan, part, under, folder, fits))
+            settings = _text_cache_settings(plan)
+            needs = tuple(
+                ExpectedCache(
+                    text_cache_name(image.name, family.text_cache_suffix),
+                    image,
+                    CacheOrigin(_hash_caption(image, part), settings),
+                )
+                for image, _ in trained
             )
-    return tuple(found)
-
-
-def list_expected_info_caches(plan: Plan, dataset: DatasetFacts) -> tuple[ExpectedInfoCache, ...]:
-    """What cache_info would have to hold, for each folder; nothing where it is not asked for."""
-    if not plan.value("cache_info"):
-        return ()
-    found = list[ExpectedInfoCache]()
-    for (table, index, folder), part in zip(_iter_folders(dataset), plan.subsets, strict=True):
-        pictures = tuple(
-            (image.name, effective_caption(image, part), get_header_size(image)) for image in folder.images
-        )
-        found.append(ExpectedInfoCache(table, index, folder.path, pictures))
+            found.append(ExpectedFolderCaches(table, index, folder, settings, needs, trusting))
     return tuple(found)
 
 
@@ -106,26 +92,16 @@ def effective_caption(image: ImageFacts, part: SubsetPlan) -> str:
     return image.caption.text
 
 
-def _iter_folders(dataset: DatasetFacts) -> Iterator[tuple[Table, int, FolderFacts]]:
+def _hash_caption(image: ImageFacts, part: SubsetPlan) -> str:
+    return hashlib.sha256(effective_caption(image, part).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def iter_folders(dataset: DatasetFacts) -> Iterator[tuple[Table, int, FolderFacts]]:
+    """All image folders in the order of a plan's subsets."""
     for index, folder in enumerate(dataset.concepts):
         yield "concept", index, folder
     for index, folder in enumerate(dataset.regularization):
         yield "regularization", index, folder
-
-
-def _folder_caches(
-    table: Table, index: int, folder: FolderFacts, plan: Plan, under: CacheSettings, needs: Iterator[ExpectedCache]
-) -> ExpectedFolderCaches:
-    return ExpectedFolderCaches(
-        table,
-        index,
-        folder.path,
-        folder.identity,
-        tuple(needs),
-        under,
-        frozenset(folder.caches),
-        trusting=bool(plan.value("skip_cache_check")),
-    )
 
 
 def _latent_cache_settings(plan: Plan, part: SubsetPlan) -> CacheSettings:
@@ -159,31 +135,6 @@ def _run_precision(plan: Plan) -> str:
     """weight_dtype of TU:5507."""
     mixed = str(plan.value("mixed_precision"))
     return mixed if mixed in {"fp16", "bf16"} else FULL_PRECISION
-
-
-def _iter_latent_caches(
-    plan: Plan, under: CacheSettings, folder: FolderFacts, fits: SubsetFits
-) -> Iterator[ExpectedCache]:
-    suffix, there = get_family(plan.family).latent_cache_suffix, frozenset(folder.caches)
-    for image, fit in _iter_trained_images(folder, fits):
-        name = latent_cache_name(image.name, fit.size, suffix, there)
-        yield ExpectedCache(name, image.name, CacheOrigin("", under, fit.size, fit.bucket, fit.resized))
-
-
-def _iter_text_caches(
-    plan: Plan, part: SubsetPlan, under: CacheSettings, folder: FolderFacts, fits: SubsetFits
-) -> Iterator[ExpectedCache]:
-    suffix = get_family(plan.family).text_cache_suffix
-    for image, _ in _iter_trained_images(folder, fits):
-        caption = hashlib.sha256(effective_caption(image, part).encode("utf-8", "surrogatepass")).hexdigest()
-        yield ExpectedCache(text_cache_name(image.name, suffix), image.name, CacheOrigin(caption, under))
-
-
-def _iter_trained_images(folder: FolderFacts, fits: SubsetFits) -> Iterator[tuple[ImageFacts, BucketFit]]:
-    """The pictures of a folder that are trained on at all."""
-    for image, fit in zip(folder.images, fits, strict=True):
-        if fit is not None:
-            yield image, fit
 
 
 def _setting_value(settings: Sequence[Setting], option: str) -> OptionValue | None:

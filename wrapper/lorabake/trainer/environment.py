@@ -32,7 +32,7 @@ from lorabake_schemas.base import StrictModel
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.record import TrainerRecord
 
-CONTENTS_KIND = "a trainer's files 1"  # changes when the same files would be kept as something else
+CONTENTS_KIND = "a trainer's files 2"  # changes when the same files would be kept as something else
 CHECKOUT_PREFIX = "sd-scripts/"
 
 # What Python writes as it goes, and git for itself; sd-scripts writes nothing else into its own folder, since a run
@@ -94,9 +94,8 @@ def read_trainer_contents(trainer: Trainer, env: Mapping[str, str], hasher: File
 
 
 class _CachedContents(StrictModel):
-    """What is kept. ``listing`` stands for the state of all files that were looked at."""
+    """What is kept of a trainer under a digest of the state of all its files."""
 
-    listing: str
     clean: bool | None
     tree: str
     packages: dict[str, str]
@@ -108,22 +107,19 @@ def _load_or_read(
 ) -> _CachedContents:
     names, place = _list_counted_files(trainer, env), f"{trainer.kind} {escape_undecodable(str(trainer.checkout))}"
     before, newest = _hash_file_state(trainer, names, path)
-    with suppress(ValidationError):
-        kept = _CachedContents.model_validate_json(str(facts.known(CONTENTS_KIND, place)))
-        if kept.listing == before:
-            facts.used((place,))
-            return kept
+    (row,) = facts.recall(CONTENTS_KIND, place, [before], 1)
+    if row:
+        with suppress(ValidationError):
+            return _CachedContents.model_validate_json(row[0])
     changed, clean = _find_changed(trainer, names, path, env)
     found = _CachedContents(
-        listing=before,
         clean=clean,
         tree=hash_tree(trainer.checkout, names, hasher),
         packages=list_packages(path),
         changed=changed,
     )
     if newest < time.time_ns() - RACY_NS and before == _hash_file_state(trainer, names, path)[0]:
-        facts.keep(CONTENTS_KIND, place, found.model_dump_json())
-        facts.used((place,))
+        facts.keep(CONTENTS_KIND, place, [(before, [found.model_dump_json()])])
     return found
 
 

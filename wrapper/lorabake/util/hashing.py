@@ -1,6 +1,6 @@
 """SHA-256 and size of files: streamed, several at once, and kept, so that a checkpoint is hashed once in its life.
 
-What is kept is found again by the file's stamp (fact_store), which any change of the file changes. A file whose last
+What is kept is found again by the file's stamp (fact_cache), which any change of the file changes. A file whose last
 change is too fresh to show the next one, or that changes while it is read, is hashed and not kept.
 """
 
@@ -11,12 +11,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from lorabake.util.fact_cache import FactCache, FactStore, Row, is_file_stamp, is_settled, make_stamp
+from lorabake.util.fact_cache import FactStore, is_file_stamp, is_settled, make_stamp
 from lorabake.util.files import open_descriptor, open_file
 from lorabake_schemas.messages import escape_undecodable
 from lorabake_schemas.record import FileDigest
@@ -28,14 +29,12 @@ ProgressCallback = Callable[[int, int], None]
 Digests = dict[str, FileDigest | None]
 KnownDigests = Mapping[tuple[str, str], str]  # a folder's identity and a file's stamp there: its SHA-256
 FILE_DIGEST_KIND = "sha-256 of whole files 1"  # changes when the same file would be kept as something else
-BLOCK_SIZE, FIRST_BLOCK_SIZE = (
-    1 << 20,
-    1 << 16,
-)  # bytes read at once; most captions and many pictures are over with the first
+BLOCK_SIZE, FIRST_BLOCK_SIZE = 1 << 20, 1 << 16  # bytes read at once; most files of a dataset end in the first
 THREAD_COUNT = 4
 PROGRESS_INTERVAL_S = 0.1
 ATTEMPT_LIMIT = 3  # for a file that changes while it is read
 LARGE_FILE_SIZE = 1 << 26  # bytes; such files come first, so that none is left alone at the end
+Made = TypeVar("Made")
 
 
 class HashingStoppedError(Exception):
@@ -51,15 +50,6 @@ class FileSet:
     stamps: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-class FoundFile(NamedTuple):
-    """What a file was when read; ``stamp`` is None when it changed meanwhile, ``whole`` whether all of it was read."""
-
-    sha256: str
-    size: int
-    stamp: str | None
-    whole: bool
-
-
 def digest_file(path: Path | str, name: str) -> FileDigest:
     """SHA-256 and size of a file, under the name it is recorded by; nothing is kept. Raises OSError."""
     with open_file(path) as file:
@@ -70,6 +60,48 @@ def digest_file(path: Path | str, name: str) -> FileDigest:
 def digest_bytes(data: bytes, name: str) -> FileDigest:
     """The same for bytes in hand."""
     return FileDigest(name=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+class _File:
+    """A file that was asked for: where it is, its stamp, and its digest where it is known."""
+
+    __slots__ = ("name", "path", "sha256", "size", "stamp")
+
+    def __init__(self, path: str, name: str, stamp: str | None) -> None:
+        self.path, self.name = path, name
+        self.stamp = stamp or _read_stamp(path, name)
+        self.size = int(self.stamp.rsplit(":", 3)[1]) if self.stamp else 0
+        self.sha256: str | None = None
+
+    def digest(self, name: str) -> FileDigest | None:
+        return FileDigest(name=escape_undecodable(name), sha256=self.sha256, size=self.size) if self.sha256 else None
+
+    def read(self, count: Callable[[int], None]) -> None:
+        """Hash it as it is now. One that never holds still is taken as it was read last, unless a part is missing."""
+        try:
+            for _ in range(ATTEMPT_LIMIT):
+                self._read_once(count)
+                if self.stamp is not None:
+                    break
+        except (OSError, ValueError):
+            self.sha256 = None
+
+    def _read_once(self, count: Callable[[int], None]) -> None:
+        descriptor = open_descriptor(self.path)
+        try:
+            before = os.fstat(descriptor)
+            digest, size, ask = hashlib.sha256(), 0, FIRST_BLOCK_SIZE
+            while size <= before.st_size and (block := os.read(descriptor, ask)):  # one that grows may have no end
+                digest.update(block)
+                size += len(block)
+                count(len(block))
+                ask = BLOCK_SIZE  # a short read need not be the end: file systems over a network give what they have
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        whole, stamp = size == after.st_size, make_stamp(after, self.name)
+        self.sha256, self.size = digest.hexdigest() if whole else None, size
+        self.stamp = stamp if whole and stamp == make_stamp(before, self.name) else None
 
 
 class FileHasher:
@@ -87,25 +119,17 @@ class FileHasher:
         threads: int = THREAD_COUNT,
         known: KnownDigests | None = None,
     ) -> None:
+        self.store = store
         self.done = self.total = 0
         self.learned: dict[tuple[str, str], str] = {}
         self._known = known or {}
-        self._store, self._progress, self._threads = store, progress, threads
+        self._progress, self._threads = progress, threads
         self._stopped, self._counting = threading.Event(), threading.Lock()
-
-    @property
-    def store(self) -> Path | None:
-        """Where they are kept."""
-        return self._store
 
     def __enter__(self) -> FileHasher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop. Nothing else is held between two questions."""
         self.stop()
 
     def stop(self) -> None:
@@ -117,92 +141,56 @@ class FileHasher:
 
     def hash_folders(self, wanted: Sequence[FileSet]) -> list[Digests]:
         """The same for several folders at once, which share one progress. Raises HashingStoppedError."""
-        now, rooms = time.time_ns(), _HashedFolders()
-        places = [rooms.enter(files) for files in wanted]
-        # opened and closed here: SQLite's connections are not for several threads
-        store = FactStore(self._store)
-        try:
-            for room in rooms.all:
-                room.recall(store, self._known)
-            self._read(rooms.all, now)
-            for room in rooms.all:
-                self.learned |= room.learned(now)
-        finally:
-            store.close()
-        return [
-            {name: found for room, above, names in parts for name, found in _iter_digests(room, above, names)}
-            for parts in places
-        ]
+        now, folders = time.time_ns(), dict[str, dict[str, _File]]()
+        asked = [_find_files(files, folders) for files in wanted]
+        with closing(FactStore(self.store)) as store:  # SQLite's connections are not for several threads
+            missing = {folder: self._recall(folder, files, store) for folder, files in folders.items()}
+            try:
+                self._read([file for files in missing.values() for file in files])
+            finally:
+                for folder, files in missing.items():
+                    facts = [(file.stamp, [file.sha256]) for file in files if file.stamp and file.sha256]
+                    store.keep(FILE_DIGEST_KIND, folder, [fact for fact in facts if is_settled(fact[0], now)])
+        for folder, those in folders.items():
+            for file in those.values():
+                if file.sha256 and file.stamp and is_settled(file.stamp, now):
+                    self.learned[folder, file.stamp] = file.sha256
+        return [{name: file.digest(name) if file else None for name, file in found.items()} for found in asked]
 
-    def _read(self, rooms: Sequence[_HashedFolder], now: int) -> None:
-        """Hash what is not known."""
-        jobs = _list_jobs(rooms)
-        if not jobs:
+    def _recall(self, folder: str, files: Mapping[str, _File], store: FactStore) -> list[_File]:
+        """The files of a folder whose digest is not known."""
+        rows = store.recall(FILE_DIGEST_KIND, folder, [file.stamp for file in files.values()], 1)
+        for file, row in zip(files.values(), rows, strict=True):
+            file.sha256 = row[0] if row else self._known.get((folder, file.stamp or ""))
+        return [file for file in files.values() if is_file_stamp(file.stamp) and not file.sha256]
+
+    def _read(self, files: Sequence[_File]) -> None:
+        if not files:
             return
         from concurrent.futures import ThreadPoolExecutor, wait  # not needed where everything is known
 
-        self.total += sum(size for size, _, _ in jobs)
+        self.total += sum(file.size for file in files)
+        queue = deque(sorted(files, key=lambda file: -file.size if file.size >= LARGE_FILE_SIZE else 0))
         with ThreadPoolExecutor(self._threads, "hashing") as pool:
             try:
-                queue = deque(jobs)
-                working = {pool.submit(self._hash_queued, queue) for _ in range(min(self._threads, len(jobs)))}
+                working = {pool.submit(self._read_queued, queue) for _ in range(min(self._threads, len(files)))}
                 while working:
                     over, working = wait(working, PROGRESS_INTERVAL_S, "FIRST_COMPLETED")
                     self._tell(self.done)
-                    for room in rooms:
-                        room.keep_when_complete(now)
                     for each in over:
                         each.result()
                 self._tell(self.total)
             except BaseException:
                 self.stop()
                 raise
-            finally:
-                pool.shutdown()
-                for room in rooms:
-                    room.keep(now)
 
-    def _tell(self, done: int) -> None:
-        if self._progress is not None:
-            self._progress(min(done, self.total), self.total)
-
-    def _hash_queued(self, jobs: deque[tuple[int, _HashedFolder, str]]) -> None:
+    def _read_queued(self, queue: deque[_File]) -> None:
         while True:
             try:
-                _, room, name = jobs.popleft()
+                file = queue.popleft()
             except IndexError:
                 return
-            room.found[name] = self._digest(f"{room.path}{os.sep}{name}", name)
-
-    def _digest(self, path: str, name: str) -> FoundFile | None:
-        """The file as it is now. One that never holds still is told as it was read last, unless a part is missing."""
-        found = None
-        try:
-            for _ in range(ATTEMPT_LIMIT):
-                found = self._hash_once(path, name)
-                if found is None or found.stamp is not None:
-                    break
-        except (OSError, ValueError):
-            return None
-        return found if found is not None and found.whole else None
-
-    def _hash_once(self, path: str, name: str) -> FoundFile | None:
-        descriptor = open_descriptor(path)
-        try:
-            before = make_stamp(os.fstat(descriptor), name)
-            if not is_file_stamp(before):
-                return None
-            digest, size, ask = hashlib.sha256(), 0, FIRST_BLOCK_SIZE
-            while size <= _stamp_size(before) and (block := os.read(descriptor, ask)):  # one that grows may have no end
-                digest.update(block)
-                size += len(block)
-                self._count(len(block))
-                ask = BLOCK_SIZE  # a short read need not be the end: file systems over a network give what they have
-            after = make_stamp(os.fstat(descriptor), name)
-            whole = size == _stamp_size(after)
-            return FoundFile(digest.hexdigest(), size, before if whole and after == before else None, whole)
-        finally:
-            os.close(descriptor)
+            file.read(self._count)
 
     def _count(self, read: int) -> None:
         if self._stopped.is_set():
@@ -210,127 +198,38 @@ class FileHasher:
         with self._counting:
             self.done += read
 
-
-class _HashedFolder:
-    """A folder on the disk: the names that were asked for, with their stamps and what is known of them."""
-
-    def __init__(self, path: str, identity: str) -> None:
-        self.path, self.identity = path, identity
-        self.stamps: dict[str, str | None] = {}
-        self.rows: dict[str, Row | None] = {}
-        self.found: dict[str, FoundFile | None] = {}
-        self.asked = 0
-        self._memory: FactCache | None = None
-
-    def enter(self, names: Sequence[str], stamps: Mapping[str, str]) -> None:
-        for name in names:
-            if name not in self.stamps:
-                self.stamps[name] = stamps.get(name) or _read_stamp(f"{self.path}{os.sep}{name}", name)
-
-    def recall(self, store: FactStore, known: KnownDigests) -> None:
-        self._memory = FactCache(store, FILE_DIGEST_KIND, self.identity, 1)
-        self.rows = dict(zip(self.stamps, self._memory.recall(list(self.stamps.values())), strict=True))
-        if known:
-            for name, stamp in self.stamps.items():
-                if self.rows[name] is None and stamp and (digest := known.get((self.identity, stamp))):
-                    self.rows[name] = [digest]
-
-    def learned(self, now: int) -> dict[tuple[str, str], str]:
-        """The digests of files in which a change from now on would show."""
-        read = {found.stamp: found.sha256 for found in self.found.values() if found and is_settled(found.stamp, now)}
-        kept = {stamp: row[0] for name, stamp in self.stamps.items() if stamp and (row := self.rows[name])}
-        return {(self.identity, stamp): digest for stamp, digest in (kept | read).items() if stamp}
-
-    def keep_when_complete(self, now: int) -> None:
-        if self.asked and len(self.found) == self.asked:
-            self.keep(now)
-            self.asked = 0
-
-    def keep(self, now: int) -> None:
-        """Remember what was found, beside what is known of other files that are still here."""
-        fresh = {name: found for name, found in self.found.items() if found and is_settled(found.stamp, now)}
-        if self._memory is None or not self.asked or not fresh:
-            return
-        known = {stamp: row for name, row in self.rows.items() if row and (stamp := self.stamps[name])}
-        for stamp, row in self._memory.rest(self.stamps.values()):
-            name = _stamp_name(stamp)
-            if name not in self.stamps and _read_stamp(f"{self.path}{os.sep}{name}", name) == stamp:
-                known[stamp] = row
-        known |= {str(found.stamp): [found.sha256] for found in fresh.values()}
-        self._memory.keep(list(known), list(known.values()))
+    def _tell(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(min(done, self.total), self.total)
 
 
-class _HashedFolders:
-    """The folders that names lead to, each once, whatever it is called."""
-
-    def __init__(self) -> None:
-        self._by_identity: dict[str, _HashedFolder] = {}
-
-    @property
-    def all(self) -> list[_HashedFolder]:
-        return list(self._by_identity.values())
-
-    def enter(self, files: FileSet) -> list[tuple[_HashedFolder | None, str, list[str]]]:
-        """The room that names below a folder lead to, what stands before them, and they themselves; None: no room."""
-        parts: dict[str, list[str]] = {}
-        if any("/" in name for name in files.names):
-            for name in files.names:
-                above, slash, short = name.rpartition("/")
-                parts.setdefault(above + slash, []).append(short)
-        else:
-            parts[""] = list(files.names)
-        found = [
-            (self._hashed_folder(f"{files.folder}{os.sep}{above}"), above, names) for above, names in parts.items()
-        ]
-        for room, above, names in found:
-            if room is not None:
-                room.enter(names, {} if above else files.stamps)
-        return found
-
-    def _hashed_folder(self, path: str) -> _HashedFolder | None:
-        # normpath: a caption may be named "../my.txt", and sd-scripts takes the dots off before it looks (captions)
-        real = os.path.normpath(path)
-        try:
-            state = os.stat(real)  # noqa: PTH116 - a string
-        except (OSError, ValueError):
-            return None
-        identity = f"{state.st_dev}:{state.st_ino}"
-        return self._by_identity.setdefault(identity, _HashedFolder(real, identity))
+def _find_files(wanted: FileSet, folders: dict[str, dict[str, _File]]) -> dict[str, _File | None]:
+    """The files by the names they were asked for; ``folders`` has each once, by its folder's identity and its name."""
+    places, found = dict[str, tuple[str, str] | None](), dict[str, _File | None]()
+    for name in wanted.names:
+        above, _, short = name.rpartition("/")
+        if above not in places:
+            places[above] = _find_folder(f"{wanted.folder}{os.sep}{above}")
+        place = places[above]
+        if place is None:
+            found[name] = None
+            continue
+        files = folders.setdefault(place[0], {})
+        if short not in files:
+            files[short] = _File(f"{place[1]}{os.sep}{short}", short, None if above else wanted.stamps.get(short))
+        found[name] = files[short]
+    return found
 
 
-def _iter_digests(
-    room: _HashedFolder | None, above: str, names: Sequence[str]
-) -> Iterator[tuple[str, FileDigest | None]]:
-    """Of the files of a room by their names there, under the names that were asked for."""
-    if room is None:
-        yield from ((above + name, None) for name in names)
-        return
-    for name in names:
-        whole = above + name if above else name
-        stamp, row = room.stamps[name], room.rows[name]
-        if row and stamp:
-            yield whole, FileDigest(name=escape_undecodable(whole), sha256=row[0], size=_stamp_size(stamp))
-        else:
-            found = room.found.get(name)
-            yield (
-                whole,
-                FileDigest(name=escape_undecodable(whole), sha256=found.sha256, size=found.size) if found else None,
-            )
-
-
-def _list_jobs(rooms: Iterable[_HashedFolder]) -> list[tuple[int, _HashedFolder, str]]:
-    """What is to be read: size, folder, name."""
-    jobs = list[tuple[int, _HashedFolder, str]]()
-    for room in rooms:
-        asked = [
-            (_stamp_size(stamp), room, name)
-            for name, stamp in room.stamps.items()
-            if stamp is not None and is_file_stamp(stamp) and room.rows[name] is None
-        ]
-        room.asked = len(asked)
-        jobs += asked
-    jobs.sort(key=lambda job: -job[0] if job[0] >= LARGE_FILE_SIZE else 0)
-    return jobs
+def _find_folder(path: str) -> tuple[str, str] | None:
+    """A folder's device and inode, and its path; None where there is none."""
+    # normpath: a caption may be named "../my.txt", and sd-scripts takes the dots off before it looks (captions)
+    real = os.path.normpath(path)
+    try:
+        state = os.stat(real)  # noqa: PTH116 - a string
+    except (OSError, ValueError):
+        return None
+    return f"{state.st_dev}:{state.st_ino}", real
 
 
 def _read_stamp(path: str, name: str) -> str | None:
@@ -340,9 +239,29 @@ def _read_stamp(path: str, name: str) -> str | None:
         return None
 
 
-def _stamp_size(stamp: str) -> int:
-    return int(stamp.rsplit(":", 3)[1])
+@contextmanager
+def hash_in_background(
+    store: Path | None, make: Callable[[FileHasher], Made]
+) -> Generator[Callable[[ProgressCallback | None], Made]]:
+    """``make`` starts at once in a separate thread; what is yielded waits for what it makes, and reports progress.
 
+    Leaving the block stops it.
+    """
+    from concurrent.futures import ThreadPoolExecutor
 
-def _stamp_name(stamp: str) -> str:
-    return stamp[2:].rsplit(":", 5)[0]
+    with FileHasher(store) as hasher, ThreadPoolExecutor(1, "hashing") as pool:
+        made = pool.submit(make, hasher)
+
+        def wait(progress: ProgressCallback | None = None) -> Made:
+            while not made.done():
+                try:
+                    made.exception(PROGRESS_INTERVAL_S)
+                except TimeoutError:
+                    if progress is not None and hasher.total:
+                        progress(min(hasher.done, hasher.total), hasher.total)
+            return made.result()
+
+        try:
+            yield wait
+        finally:
+            hasher.stop()

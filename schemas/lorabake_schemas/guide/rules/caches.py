@@ -75,7 +75,7 @@ def _format_reason(cache: StaleCache) -> Message:
 
 
 def _format_message(caches: Sequence[StaleCache]) -> Message:
-    names, why = summarize_names([cache.picture for cache in caches]), caches[0].why
+    names, why = summarize_names([cache.image for cache in caches]), caches[0].why
     text = caches[0].kind == "text"
     if why is None and text:
         return nmsg(
