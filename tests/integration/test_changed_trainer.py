@@ -60,7 +60,7 @@ class World:
         return site
 
     def look(self) -> TrainerContents:
-        return read_trainer_contents(self.trainer, self.env, FileHasher(self.home / "facts-1.sqlite3"))
+        return read_trainer_contents(self.trainer, self.env, FileHasher(self.home / "facts-2.sqlite3"))
 
     def refusal(self) -> SetupError | None:
         try:

@@ -83,7 +83,7 @@ def test_pipes_and_devices_are_not_read(here: Path, argv: Sequence[str], kind: s
 
 
 @pytest.mark.parametrize(
-    "name", ["base.safetensors", "pics/001.png", "pics/001.txt", "other.toml", "home/facts-1.sqlite3", "v.safetensors"]
+    "name", ["base.safetensors", "pics/001.png", "pics/001.txt", "other.toml", "home/facts-2.sqlite3", "v.safetensors"]
 )
 @pytest.mark.parametrize("kind", ["pipe", "endless"])
 def test_odd_files_where_a_recipe_has_ordinary_ones(here: Path, name: str, kind: str) -> None:
