@@ -40,7 +40,8 @@ def record(status: str, outcome: dict[str, object] | None) -> Record:
     fields: dict[str, object] = {
         "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", "recipe": digest,
         "compiled": [], "seed": 1, "trainer": {"kind": "pin", "python": "py"}, "machine": CPU.model_dump(), "argv": [],
-        "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome,
+        "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome, "recipe_text": "", "recipe_place": "r",
+        "digest": "0", "inputs_file": digest, "plan_file": digest,
     }  # fmt: skip
     return Record.model_validate(fields)
 

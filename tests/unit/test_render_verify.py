@@ -47,7 +47,7 @@ def text(of: VerifyReport, page: TextLayout) -> list[str]:
 def test_elsewhere_than_on_a_terminal_a_difference_is_a_line() -> None:
     assert text(report(*FOUND), PIPE) == [
         "runs/lum-001: recipe: train.seed in recipe.toml changed from 1 to 2",
-        "runs/lum-001: in the trainer changed from trainer: torch 2.12.0 to 2.13.0",
+        "runs/lum-001: trainer: torch in the trainer changed from 2.12.0 to 2.13.0",
         "runs/lum-001: concept: the caption of 1.png (pics) changed after the run, and this is a long\\nsentence",
         "runs/lum-001: driver: 2 on this machine, 1 in the run",
         "runs/lum-001: 3 differences; 12 files (2.1 GB) compared, 1 trainer package",
@@ -64,7 +64,7 @@ def test_on_a_terminal_there_are_groups_in_one_order() -> None:
         "    this is a long\\nsentence",
         "",
         "Trainer",
-        "  in the trainer changed from torch 2.12.0 to 2.13.0",
+        "  torch in the trainer changed from 2.12.0 to 2.13.0",
         "",
         "Also",
         "  the tokenizer was not here",
@@ -103,5 +103,5 @@ def test_json_is_the_report() -> None:
 def test_the_list_alone_is_for_who_refuses_because_of_it() -> None:
     assert click.unstyle(format_differences(FOUND[1:2], SCREEN)).splitlines() == [
         "Trainer",
-        "  in the trainer changed from torch 2.12.0 to 2.13.0",
+        "  torch in the trainer changed from 2.12.0 to 2.13.0",
     ]

@@ -168,7 +168,7 @@ def _report_crash(error: Exception, env: Mapping[str, str], speech: Translator) 
     head = _style_error(speech(msg("this is a bug in lorabake:")))
     write_err(f"{head} {type(error).__name__}: {escape_invisible(str(error))}")
     where = msg(
-        ("details are in {path}; please attach this file to a bug report (it contains your command line)"),
+        "details are in {path}; please attach this file to a bug report (it contains your command line)",
         path=str(path),
     )
     write_err(f"  {speech(where)}")
