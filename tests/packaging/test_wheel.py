@@ -28,7 +28,7 @@ SHIPPED = (
     (
         "schemas/lorabake_schemas",
         "lorabake_schemas",
-        ("**/*.py", "py.typed", "guide/book/*.toml", "guide/glossary/*.toml"),
+        ("**/*.py", "py.typed", "guide/book/*.toml", "guide/book/*.json", "guide/glossary/*.toml"),
     ),
     ("recipes", "lorabake/_recipes", ("*.py", "*.toml")),
     ("vendor", "lorabake/_vendor", ("*.py", "*.toml", "*.txt", "*.in", "*.json", "*.gz")),
