@@ -159,7 +159,7 @@ def while_it_lives(chain: Chain, faults: list[str], dice: random.Random) -> None
     if said[0] != "started":
         faults.append(f"lives as {sorted(alone)}, told as {said[0]}")
     for words in said[1:]:
-        named = {int(number) for number in re.findall(r"\d+", words.rpartition(": kill")[2] or words)}
+        named = {int(number) for number in re.findall(r"\d+", words.rpartition("`kill ")[2] or words)}
         if not still.keys() <= named:
             faults.append(f"{sorted(still)} live, said: {words}")
     if dice.random() < 0.5:

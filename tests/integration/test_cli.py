@@ -192,7 +192,7 @@ def test_a_dry_run_looks_at_an_own_installation(lorabake: Run, project: Path) ->
     with_base(project)
     done = lorabake("run", "lamp.toml", "--dry-run", "--sd-scripts", "/nope", cwd=project)
     assert done.returncode == 4
-    assert "/nope is not a checkout of sd-scripts" in done.stderr
+    assert "/nope is not an sd-scripts checkout" in done.stderr
     assert done.stdout == ""
 
 

@@ -249,7 +249,7 @@ def test_a_rehearsal_says_so_everywhere(tmp_path: Path) -> None:
     story = events(RunPaths(tmp_path / "x"))
     assert story[0]["rehearsal"]
     assert story[-1]["rehearsal"]
-    assert "rehearsal" in record.outcome.message
+    assert "rehearsed" in record.outcome.message
 
 
 def test_a_trainer_that_cannot_be_started(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_what_is_missing_is_named(tmp_path: Path, stopped: Path, gone: list[str]
     before = tree(stopped)
     refused = lorabake(tmp_path, "resume", "x-001")
     assert refused.returncode == 1
-    assert f"x-001 cannot be resumed: {why}" in refused.stderr
+    assert f"x-001: {why}" in refused.stderr
     assert tree(stopped) == before
     for name in gone:
         (tmp_path / name).rename(stopped / name)
@@ -186,13 +186,13 @@ def test_what_is_missing_is_named(tmp_path: Path, stopped: Path, gone: list[str]
 def test_what_cannot_be_read_is_named(tmp_path: Path, stopped: Path) -> None:
     (stopped / "output").rename(tmp_path / "output")
     (stopped / "output").write_text("")
-    assert "cannot be resumed: output is no longer a folder" in lorabake(tmp_path, "resume", "x-001").stderr
+    assert "x-001: output is no longer a folder" in lorabake(tmp_path, "resume", "x-001").stderr
     (stopped / "output").unlink()
     (tmp_path / "output").rename(stopped / "output")
     (stopped / "train.toml").write_text("= no TOML", "utf-8")
     refused = lorabake(tmp_path, "resume", "x-001")
     assert refused.returncode == 1
-    assert "cannot be resumed: train.toml changed and is not valid TOML" in refused.stderr
+    assert "x-001: train.toml changed and is not valid TOML" in refused.stderr
 
 
 @pytest.mark.parametrize("gone", ["logs", "logs/trainer.log", "events.jsonl"])
