@@ -36,9 +36,11 @@ def test_the_list_of_recipes_says_what_each_is_for() -> None:
 
 
 def record(status: str, outcome: dict[str, object] | None) -> Record:
-    digest = {"name": "recipe.toml", "sha256": "0", "size": 1}
+    names = {"recipe": "recipe.toml", "plan_file": "plan.json", "inputs_file": "inputs.json"}
+    files = {field: {"name": name, "sha256": "0", "size": 1} for field, name in names.items()}
     fields: dict[str, object] = {
-        "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", "recipe": digest,
+        "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", **files,
+        "recipe_text": "", "recipe_place": "r.toml", "digest": "0",
         "compiled": [], "seed": 1, "trainer": {"kind": "pin", "python": "py"}, "machine": CPU.model_dump(), "argv": [],
         "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome, "recipe_text": "", "recipe_place": "r",
         "digest": "0", "inputs_file": digest, "plan_file": digest,

@@ -36,9 +36,9 @@ from lorabake_schemas import events as happened
 from lorabake_schemas.messages import literal
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import BatchDistribution, FileSize, PlannedSave, TimeEstimate
-from lorabake_schemas.record import Record
 from lorabake_schemas.verification import ComparedCounts, VerifyDifference, VerifyReport
-from situations import CPU, GPU, concept, plan_of, project, recipe
+from situations import GPU, concept, plan_of, project, recipe
+from test_render_runs import record
 
 GOLDEN = Path(__file__).parent / "golden" / "text"
 FAULTY = """
@@ -106,16 +106,6 @@ def plan_text(layout: TextLayout) -> Iterator[str]:
                 plan.model_copy(update={"forecast": plan.forecast.model_copy(update=counted)}), layout
             )
         )
-
-
-def record(status: str, outcome: dict[str, object] | None) -> Record:
-    digest = {"name": "recipe.toml", "sha256": "0", "size": 1}
-    fields: dict[str, object] = {
-        "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", "recipe": digest,
-        "compiled": [], "seed": 1, "trainer": {"kind": "pin", "python": "py"}, "machine": CPU.model_dump(), "argv": [],
-        "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome,
-    }  # fmt: skip
-    return Record.model_validate(fields)
 
 
 def runs_text(layout: TextLayout) -> Iterator[str]:

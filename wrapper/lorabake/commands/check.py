@@ -65,11 +65,11 @@ def _load_snapshot(commit: str | None, env: Mapping[str, str]) -> OptionSnapshot
 
 def show_findings(examination: CheckResult, *, as_json: bool = False) -> None:
     """Print the warnings on stderr. Exits, with a report as JSON if asked for, if one of the findings is an error:
-    with 1, or with 6 where nothing but this machine stands in the way."""
+    with 1, or with 6 if only this machine is at fault."""
     from lorabake.commands.output.findings import findings_to_json, format_brief
 
-    if told := format_brief(examination, make_text_layout(err=True)):
-        write_err(told)
+    if text := format_brief(examination, make_text_layout(err=True)):
+        write_err(text)
     if examination.plan is None:
         if as_json:
             write_out(findings_to_json(examination))

@@ -1,4 +1,4 @@
-"""The one error boundary around every command: expected failures become words and a code, ours a crash file."""
+"""The error boundary around every command: expected failures become a message and an exit code, bugs a crash file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def error_boundary(
 ) -> Generator[None, None, None]:
     """Run a command's body. Exits with the error's own code, 130 after Ctrl-C, 3 for a bug of ours.
 
-    ``speech`` is asked for the language when there is something to say: options are read inside the boundary.
+    ``speech`` gives the language, once it is known: options are read inside the boundary.
     """
     try:
         yield
@@ -96,12 +96,12 @@ def _print_error(error: LorabakeError, speech: Translator) -> None:
         write_err(f"  {speech(error.hint)}")
 
 
-def _style_error(words: str) -> str:
-    return click.style(words, fg="red", bold=True)
+def _style_error(text: str) -> str:
+    return click.style(text, fg="red", bold=True)
 
 
 def show_usage_error(error: click.ClickException, speech: Translator) -> None:
-    """Say it on stderr, as click would. What was typed is somebody else's text: it may come from a script."""
+    """Print it on stderr, as click would. What was typed is text of others: it may come from a script."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if type(error).__name__ == "NoArgsIsHelpError":
         write_err(error.format_message())
@@ -116,7 +116,7 @@ def show_usage_error(error: click.ClickException, speech: Translator) -> None:
 
 
 def describe_usage_error(error: click.UsageError) -> Message:
-    """The error as a sentence; what is not known here stays in click's words."""
+    """The error as a message; what is not known here keeps click's text."""
     match error:
         case click.NoSuchOption():
             return _with_suggestions(msg("unknown option {name}", name=error.option_name), error)
@@ -131,7 +131,7 @@ def describe_usage_error(error: click.UsageError) -> Message:
 
 
 def _describe_other(error: click.UsageError) -> Message:
-    command = getattr(error, "command_name", None)  # click 8.2 and later tell it
+    command = getattr(error, "command_name", None)  # click 8.2 and later
     if command is not None:
         return _with_suggestions(msg("unknown command {name}", name=str(command)), error)
     if error.message.startswith(EXTRA_ARGUMENT):
@@ -157,7 +157,7 @@ def _parameter_name(error: click.BadParameter) -> str:
 
 
 def _report_crash(error: Exception, env: Mapping[str, str], speech: Translator) -> None:
-    """Keep everything an issue needs in a file of its own; say it on stderr when no file can be written."""
+    """Write everything an issue needs to a file, or to stderr if that fails."""
     text = escape_undecodable(format_crash_report(error))  # a path need not be UTF-8
     try:
         path = _new_crash_file(env)

@@ -203,7 +203,7 @@ class CommandGroup(click.Group):
         super().add_command(cmd, name)
         self._sections.setdefault(section, []).append(name or cmd.name or "")
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Every command's first sentence in full, in columns of the same width."""
         widest = max(map(len, self.commands), default=0)
         for section, names in self._sections.items():

@@ -33,6 +33,7 @@ from lorabake_schemas.messages import msg
 if TYPE_CHECKING:
     from lorabake.jobs.run import TrainerChoice
     from lorabake_schemas.machine import Family
+    from lorabake_schemas.record import Record
 
 
 def program_name(started: str, found: str | None) -> str:
@@ -68,7 +69,7 @@ def run(
     trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if this machine cannot train it
     (no GPU, memory, disk); 7 if images, captions or models changed during training; 130 if interrupted.
     """
-    from lorabake.commands.output.runs import format_dry_run, format_run_outcome
+    from lorabake.commands.output.runs import format_dry_run
     from lorabake.jobs import run as workflow
 
     workflow.ensure_commit(
@@ -87,10 +88,14 @@ def run(
         write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return
     record = workflow.execute_run(prepared, get_environment(), stderr_printer())
-    write_result(
-        record.model_dump_json(indent=2) if as_json else format_run_outcome(record, prepared.root, make_text_layout())
-    )
+    show_run_outcome(record, prepared.root, as_json=as_json)
     sys.exit(workflow.exit_code(record))
+
+
+def show_run_outcome(record: Record, root: Path, *, as_json: bool = False) -> None:
+    from lorabake.commands.output.runs import format_run_outcome
+
+    write_result(record.model_dump_json(indent=2) if as_json else format_run_outcome(record, root, make_text_layout()))
 
 
 def _parse_family(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:
@@ -112,14 +117,13 @@ def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoic
 
     The base model has random weights, so nothing large is downloaded besides the trainer.
     """
-    from lorabake.commands.output.runs import format_run_outcome
     from lorabake.jobs import quickstart as story
     from lorabake.jobs import run as workflow
 
     display = terminal_display(verbose)
     wish = story.QuickstartOptions(family, folder, choice, program_name(sys.argv[0], shutil.which("lorabake")), display)
     done = story.run_quickstart(wish, get_environment(), stderr_printer(), show_findings)
-    write_result(format_run_outcome(done.record, Path(done.record.cwd), make_text_layout()))
+    show_run_outcome(done.record, Path(done.record.cwd))
     for line in done.last_words:
         write_result(current_translator()(line))
     sys.exit(workflow.exit_code(done.record))

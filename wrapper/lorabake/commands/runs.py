@@ -29,7 +29,8 @@ from lorabake.commands.options import (
     terminal_display,
     user_trainer_options,
 )
-from lorabake.commands.output.console import write_err, write_out, write_result
+from lorabake.commands.output.console import write_err, write_out
+from lorabake.commands.run import show_run_outcome
 from lorabake_schemas.messages import Message, literal, msg
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
 
     Exits 1 if there is nothing to resume from, or if inputs or trainer have changed; else like run.
     """
-    from lorabake.commands.output.runs import format_already_finished, format_resume, format_run_outcome
+    from lorabake.commands.output.runs import format_already_finished, format_resume
     from lorabake.jobs.resume import prepare
     from lorabake.jobs.run import exit_code
     from lorabake.runs.index import find_run
@@ -114,9 +115,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
     for line in prepare.describe_resume(ready):
         say_line(line)
     record = prepare.resume_run(ready, made, trainer, env, terminal_display(verbose))
-    write_result(
-        record.model_dump_json(indent=2) if as_json else format_run_outcome(record, found.root, make_text_layout())
-    )
+    show_run_outcome(record, found.root, as_json=as_json)
     sys.exit(exit_code(record))
 
 
@@ -236,41 +235,39 @@ def rerun(
     unless an option names another. Exits 1 if inputs or trainer have changed (see --with-drift); else like run.
     """
     from lorabake.analysis.verify_trainer import variable_remarks
-    from lorabake.commands.output.runs import format_dry_run, format_run_outcome
+    from lorabake.commands.output.runs import format_dry_run
     from lorabake.jobs import rerun as rerunning
     from lorabake.jobs import run as workflow
     from lorabake.runs.index import find_run
 
-    found, env, tell = find_run(run, Path.cwd()), get_environment(), stderr_printer()
+    found, env, show = find_run(run, Path.cwd()), get_environment(), stderr_printer()
     if options.refresh_cache and found.record.rehearsal:
         raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
     display = terminal_display(verbose)
     order = rerunning.RerunRequest(found, choice, run_dir, with_drift, options.refresh_cache, display)
-    rerunning.ensure_rerun_trainer(order, env, tell, install_it=not options.dry_run)
+    rerunning.ensure_rerun_trainer(order, env, show, install_it=not options.dry_run)
     drift = refuse_drift(found, env, own=find_named_trainer(choice), allowed=with_drift)
     for said in variable_remarks(found.record, env):
-        tell(said)
+        show(said)
     prepared = rerunning.prepare_rerun(order, drift, env)
     for deleted in prepared.refreshed:
-        tell(deleted)
+        show(deleted)
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_run_folder(prepared)
     if options.dry_run:
         command = workflow.preview_run_command(prepared, env)
         write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return
-    record = workflow.execute_run(prepared, env, tell)
-    write_result(
-        record.model_dump_json(indent=2) if as_json else format_run_outcome(record, prepared.root, make_text_layout())
-    )
+    record = workflow.execute_run(prepared, env, show)
+    show_run_outcome(record, prepared.root, as_json=as_json)
     if words := rerunning.compare_with_original(found, record, prepared.root):
-        tell(words)
+        show(words)
     sys.exit(workflow.exit_code(record))
 
 
 @contextmanager
 def open_hasher(*, cache: bool = True) -> Generator[FileHasher]:
-    """Who hashes files, says on a terminal how far that is, and remembers; without ``cache`` nothing is remembered."""
+    """Hashes files, with progress on a terminal. Without ``cache`` no hash is reused or kept."""
     from lorabake.util.fact_cache import fact_store_path
     from lorabake.util.hashing import FileHasher
     from lorabake.util.paths import lorabake_home

@@ -39,9 +39,9 @@ def trainer_install(choice: TrainerChoice, repair: bool, as_json: bool) -> None:
     from lorabake.commands.output.lists import format_installed_trainer
     from lorabake.jobs import run
 
-    env, tell = get_environment(), stderr_printer()
-    trainer = run.install_chosen_trainer(choice, env, tell, repair=repair)
-    run.check_trainer(trainer, env, tell)
+    env, show = get_environment(), stderr_printer()
+    trainer = run.install_chosen_trainer(choice, env, show, repair=repair)
+    run.check_trainer(trainer, env, show)
     write_out(format_installed_trainer(trainer, make_text_layout(), as_json=as_json))
 
 

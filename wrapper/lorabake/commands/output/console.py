@@ -50,13 +50,13 @@ def write_out(text: str, *, end: str = "\n") -> None:
 
 
 def write_err(text: str) -> None:
-    """What is said beside it. Nobody can be told when that is not possible."""
+    """Warnings, errors, progress. If it cannot be written, nobody can be informed."""
     with suppress(OSError, ValueError):
         write_to(sys.stderr, f"{text}\n")
 
 
 def write_result(text: str) -> None:
-    """How something ended that was done: it stays done, and keeps its exit code, also when nobody can read of it."""
+    """How something ended that is done. It keeps its exit code even if nobody can read this."""
     with suppress(OSError, ValueError):
         write_out(text)
 

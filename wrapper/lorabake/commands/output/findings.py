@@ -79,7 +79,7 @@ def format_check_result(result: CheckResult, form: OutputFormat | None, layout: 
 
 
 def format_report(result: CheckResult, layout: TextLayout) -> str:
-    """Everything on a layout: in groups on a terminal, a finding a line elsewhere; then one line that sums up."""
+    """All findings and a summary: in groups on a terminal, a finding a line elsewhere."""
     return format_full(result, layout) if layout.width is not None else format_concise(result, layout)
 
 
@@ -158,8 +158,8 @@ def _severity_count(severity: Severity, number: int) -> Message:
 
 
 def format_brief(result: CheckResult, layout: TextLayout) -> str:
-    """For commands that go on: the warnings, and one line in which the hints are counted. Empty when all is well;
-    the whole report when an error stands in the way."""
+    """For commands that continue: the warnings, and one line that counts the hints. Empty if there are none;
+    the full report if one of them is an error."""
     if result.plan is None:
         return format_report(result, layout)
     warnings = tuple(f for f in result.findings if f.severity is Severity.WARNING)
@@ -201,7 +201,7 @@ def format_summary(result: CheckResult, layout: TextLayout) -> str:
 
 
 def describe_run_size(counted: Forecast) -> Message:
-    """A run in a few words."""
+    """Samples, epochs and steps."""
     return join_list(
         (
             nmsg(counted.train_samples, "{n} sample per epoch", "{n} samples per epoch"),
@@ -212,7 +212,7 @@ def describe_run_size(counted: Forecast) -> Message:
 
 
 def findings_to_json(result: CheckResult) -> str:
-    """As schemas/check.schema.json has it; the forecast is null when an error stands in the way."""
+    """As schemas/check.schema.json has it; the forecast is null if there is an error."""
     from lorabake_schemas.check_report import CheckReport, IgnoredFinding  # slow to import, and text needs neither
 
     table = CheckReport(
@@ -239,14 +239,14 @@ def _relative_path(path: Path, here: Path) -> str:
 
 def _workflow_command(finding: Finding, result: CheckResult, layout: TextLayout, place: str) -> str:
     title = f"lorabake {finding.rule} {format_key(finding, known_recipe(result))}".rstrip()
-    # GitHub puts a command without a line at line 1, and shows a column only beside a line.
+    # GitHub puts a command without a line at line 1, and shows a column only with a line.
     spot = {"line": finding.line, "col": finding.column if finding.line else None}
     properties = {"file": place, **spot, "title": title}
-    told = ",".join(
+    fields = ",".join(
         f"{name}={_escape_property(layout(str(value)))}" for name, value in properties.items() if value is not None
     )
     said = "\n".join((layout(finding.message), layout(finding.fix)))
-    return f"::{GITHUB_LEVELS[finding.severity]} {told}::{_escape_data(said)}"
+    return f"::{GITHUB_LEVELS[finding.severity]} {fields}::{_escape_data(said)}"
 
 
 def _escape_data(text: str) -> str:

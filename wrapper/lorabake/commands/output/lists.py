@@ -27,7 +27,7 @@ def format_copied_recipe(path: Path, layout: TextLayout) -> str:
 
 
 def format_recipe_list(texts: Mapping[str, str], *, as_json: bool = False) -> str:
-    """Every shipped recipe with the first comment of its head, which says what it is for."""
+    """Every shipped recipe with the first comment of its head, which describes it."""
     heads = {name: text.partition("\n# ")[2].partition("\n")[0] for name, text in texts.items()}
     if as_json:
         listed = [{"name": name, "about": about} for name, about in heads.items()]

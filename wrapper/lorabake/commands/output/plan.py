@@ -152,7 +152,7 @@ def _describe_subset(subset: SubsetPlan) -> Message:
 
 
 def _describe_determinism(plan: Plan) -> Message:
-    """What launch.deterministic holds out, no more than is true."""
+    """What launch.deterministic guarantees."""
     if plan.launch.cpu:
         return nmsg(
             plan.launch.num_cpu_threads_per_process,
@@ -298,7 +298,7 @@ def _iter_batch_lines(dealt: BatchDistribution) -> Iterator[Message]:
 
 
 def _target_table(counted: Forecast, layout: TextLayout) -> list[str]:
-    """The guide's numbers beside the plan's."""
+    """The plan's numbers next to the guide's."""
     if not counted.marks:
         return []
     head = (msg("compared with the guide"), msg("planned"), msg("guide"), "")

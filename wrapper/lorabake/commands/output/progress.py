@@ -90,7 +90,7 @@ class ProgressState:
     saved: str | None = None
 
     def take(self, event: ProgressEvent) -> str | None:
-        """Keep an event, and word the line that it gets, if any."""
+        """Keep an event; its line, if it gets one."""
         if isinstance(event, Step):
             self.step = event
             self.pace.at(event.number, self.clock())
@@ -272,7 +272,7 @@ def line_printer(stream: TextIO, translator: Translator = ENGLISH) -> Callable[[
 
 
 def describe_scan(done: int, total: int) -> Message:
-    """In pictures."""
+    """In images."""
     return msg("scanning images: {done} of {total}", done=done, total=total)
 
 

@@ -44,7 +44,7 @@ def format_dry_run(prepared: PreparedRun, command: Sequence[str], layout: TextLa
 
 
 def format_run_outcome(record: Record, root: Path, layout: TextLayout) -> str:
-    """How a run ended, what it left, and the trainer's last words when it failed."""
+    """How a run ended, its outputs, and the end of the trainer's log if it failed."""
     outcome = record.outcome
     if outcome is None:
         return f"{layout(record.name)}: {record.status}"
@@ -78,7 +78,7 @@ def _outcome_line(record: Record, outcome: Outcome, layout: TextLayout) -> str:
 
 
 def _is_in_state_folder(name: str) -> bool:
-    """Whether an output lies in a folder with the state of a training, of which there are many files."""
+    """Whether an output is in a folder with a saved state, which has many files."""
     return any(part.endswith("-state") for part in Path(name).parent.parts)
 
 
@@ -96,7 +96,7 @@ def format_resume(ready: PreparedResume, argv: Sequence[str], layout: TextLayout
 
     way = ready.way
     if as_json:
-        told = {
+        table = {
             "version": 1,
             "run": str(ready.found.root),
             "state": way.state.path.relative_to(ready.found.root).as_posix() if way else None,
@@ -107,7 +107,7 @@ def format_resume(ready: PreparedResume, argv: Sequence[str], layout: TextLayout
             "cwd": str(ready.found.root),
             "argv": list(argv),
         }
-        return json.dumps(told, indent=2)
+        return json.dumps(table, indent=2)
     lines = [layout(line) for line in describe_resume(ready)]
     return "\n".join(
         [*lines, *([f"  {layout(shlex.join(argv))}"] if argv else []), layout(msg("nothing was written or started"))]
