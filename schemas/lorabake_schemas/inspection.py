@@ -32,7 +32,7 @@ LoraFamilyName = Annotated[
 
 
 class MetadataValue(StrictModel):
-    """One of sd-scripts' own metadata (``ss_`` left out of its name), with the type that its text stands for.
+    """One of sd-scripts' own metadata (``ss_`` left out of its name), with the type that its text had before.
 
     What sd-scripts wrote as "None" is not among them.
     """
@@ -161,7 +161,7 @@ class KnownRun(StrictModel):
     """A run of this machine that the file comes from.
 
     ``output`` is what of the run is most like the file, relative to ``folder``; ``known_by`` is how the run was found:
-    the digest in the file's comment, or that the file lies in the run's folder.
+    the digest in the file's comment, or that the file is in the run's folder.
     """
 
     folder: EscapedText

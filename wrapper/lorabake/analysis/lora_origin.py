@@ -66,7 +66,7 @@ def _find_trained_run(named: str, here: Path) -> FoundRun:
 
 
 def inspect_files(named: Iterable[str], here: Path, home: Path, *, deep: bool = False) -> InspectReport:
-    """A report of every file; a folder stands for the .safetensors files in it, a run for those of its output.
+    """A report of every file; a folder means the .safetensors files in it, a run those of its output.
 
     Raises MachineError for a folder or a run without any, and for a name that is neither a file nor a run.
     """
@@ -114,7 +114,7 @@ def find_origin_runs(path: Path, report: Inspection, home: Path) -> tuple[KnownR
 
 
 def _iter_candidates(path: Path, digest: str | None, home: Path) -> Iterator[tuple[Path, Literal["digest", "place"]]]:
-    """The run that the file lies in, then those with the digest that is in its comment."""
+    """The run that the file is in, then those with the digest that is in its comment."""
     with suppress(MachineError):  # a folder above that may not be looked into
         around = run_path(path.resolve())
         if around is not None:

@@ -88,7 +88,7 @@ def list_training_values(metadata: Metadata) -> tuple[MetadataValue, ...]:
 
 
 def parse_value(text: str) -> MetadataScalar | None:
-    """What ``str`` made this text of; None for "None". A number that a float cannot hold stays text."""
+    """What ``str`` made this text of; None for "None". A number too large for a float stays text."""
     if text in EMPTY_VALUES:
         return None
     if text in {"True", "False"}:
@@ -152,7 +152,7 @@ def training_comment(given: str | None, digest: str) -> str:
 
 def training_comment_flag(given: str | None, digest: str) -> str:
     """The same as one argument for the script, which nothing can take apart: no shell comes between (accelerate 1.6.0
-    utils/launch.py:129 hands on a list), and a comment may begin with a dash, which argparse takes only after "=".
+    utils/launch.py:129 passes a list), and a comment may start with a dash, which argparse takes only after "=".
     """
     return f"--training_comment={training_comment(given, digest)}"
 
@@ -175,13 +175,13 @@ def find_invalid_json(metadata: Metadata) -> tuple[str, ...]:
 
 def parse_datasets(metadata: Metadata) -> tuple[DatasetInfo, ...]:
     """As sd-scripts wrote them: ss_datasets for a dataset configuration, single keys for folders given by flags."""
-    given = _parse_json(metadata, "ss_datasets")
-    if isinstance(given, list):
-        return tuple(_parse_dataset(_as_table(each)) for each in cast("list[object]", given))
+    datasets = _parse_json(metadata, "ss_datasets")
+    if isinstance(datasets, list):
+        return tuple(_parse_dataset(_as_table(each)) for each in cast("list[object]", datasets))
     folders: list[Table] = [
-        {"image_dir": folder, "img_count": told.get("img_count"), "num_repeats": told.get("n_repeats"), "is_reg": reg}
+        {"image_dir": folder, "img_count": given.get("img_count"), "num_repeats": given.get("n_repeats"), "is_reg": reg}
         for key, reg in (("ss_dataset_dirs", False), ("ss_reg_dataset_dirs", True))
-        for folder, told in _iter_tables(_parse_json(metadata, key))
+        for folder, given in _iter_tables(_parse_json(metadata, key))
     ]
     names = ("batch_size_per_device", "num_train_images", "num_reg_images", "enable_bucket")
     values = {name: parse_value(metadata.get(f"ss_{name}", "")) for name in names}

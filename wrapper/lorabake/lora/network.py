@@ -1,4 +1,4 @@
-"""What a file is and which network it holds, by the names and shapes of its tensors alone."""
+"""What a file is, and which network it contains, by the names and shapes of its tensors alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A LoRA without what is otherwise every time it is trained, so that the same training gives the same file."""
+"""Removes from a LoRA what differs each time it is trained, so that the same training gives the same file."""
 
 from __future__ import annotations
 

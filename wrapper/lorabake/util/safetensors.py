@@ -27,7 +27,7 @@ _MAX_DIMENSIONS = 64  # numpy's own limit; torch models have 5
 _MAX_NAME_LENGTH = 100  # characters of a tensor's name in a message
 _COPY_SIZE = 1 << 20
 _START_SIZE = 64
-# How torch.save begins: a zip whose first member is its pickle, or before 1.6 this number, pickled by any protocol.
+# How torch.save starts: a zip whose first member is its pickle, or before 1.6 this number, pickled by any protocol.
 _TORCH_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 _TORCH_MEMBER = b"/data.pkl"
 _PICKLE_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")

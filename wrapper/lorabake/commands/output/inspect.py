@@ -65,7 +65,7 @@ def inspection_to_json(report: InspectReport) -> str:
 
 
 def format_inspection(report: InspectReport, page: TextLayout, here: Path) -> str:
-    """A page for each file; runs that lie below ``here`` are named from there."""
+    """A page for each file; runs below ``here`` are named from there."""
     return "\n\n\n".join("\n".join(_iter_file_lines(file, page, here)) for file in report.files)
 
 
