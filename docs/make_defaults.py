@@ -168,7 +168,7 @@ def merge(found: Iterable[tuple[Setting | None, list[Example]]]) -> Iterable[tup
 
 
 def make_default(setting: Setting | None, examples: Sequence[Example]) -> DefaultValue:
-    kinds = {
+    kinds: dict[str, tuple[RecipeKind, ...]] = {
         family: tuple(kind for kind in KINDS if any(each[:2] == (family, kind) for each in examples))
         for family in FAMILIES
     }

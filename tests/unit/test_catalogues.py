@@ -43,8 +43,8 @@ def forms(words: object) -> Template:
 def extracted() -> set[Template]:
     """What pybabel finds. A message with one form and with two is kept with two."""
     found = {forms(each[2]) for source in SOURCES for each in extract_from_dir(source, keywords=KEYWORDS)}
-    plural = {one for one, *many in found if many}
-    return {each for each in found if len(each) > 1 or each[0] not in plural}
+    plural = {(one,) for one, *many in found if many}
+    return {each for each in found if len(each) > 1 or each not in plural}
 
 
 def written() -> Iterator[tuple[str, ast.Call]]:

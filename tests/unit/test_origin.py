@@ -42,7 +42,7 @@ def record(digest: str | None, started: str = "2026-01-31T09:30:00.123Z") -> Rec
         cwd="/somewhere",
         environment={},
         planned_steps=1,
-        **RECORDED | {"digest": digest or TWO},
+        **(RECORDED | {"digest": digest or TWO}),  # pyright: ignore[reportArgumentType]
     )
 
 

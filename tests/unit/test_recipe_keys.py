@@ -18,8 +18,9 @@ from lorabake_schemas.recipe_keys import (
 )
 
 KEYS = list_recipe_keys()
-OPTIONS = {option.name for option in load_snapshot().merge_scripts()}
-OPTIONS |= {name for level in ("general", "datasets", "subsets") for name in load_dataset_options().at(level)}
+OPTIONS = {option.name for option in load_snapshot().merge_scripts()} | {
+    name for level in ("general", "datasets", "subsets") for name in load_dataset_options().at(level)
+}
 BARE = {name.rpartition(".")[2] for name in KEYS}
 
 

@@ -42,8 +42,7 @@ def record(status: str, outcome: dict[str, object] | None) -> Record:
         "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", **files,
         "recipe_text": "", "recipe_place": "r.toml", "digest": "0",
         "compiled": [], "seed": 1, "trainer": {"kind": "pin", "python": "py"}, "machine": CPU.model_dump(), "argv": [],
-        "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome, "recipe_text": "", "recipe_place": "r",
-        "digest": "0", "inputs_file": digest, "plan_file": digest,
+        "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome,
     }  # fmt: skip
     return Record.model_validate(fields)
 

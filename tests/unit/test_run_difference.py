@@ -43,7 +43,7 @@ def record(**values: object) -> Record:
         environment={},
         planned_steps=4,
         outcome=Outcome(code="trained", message=msg("well"), steps=4, outputs=(LORA, STATE)),
-        **RECORDED | {"digest": "dd"},
+        **(RECORDED | {"digest": "dd"}),  # pyright: ignore[reportArgumentType]
     )
     return whole.model_copy(update=values)
 

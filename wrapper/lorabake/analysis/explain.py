@@ -121,8 +121,8 @@ def explain(topic: str, plan: Plan | None = None) -> Explanation:
         axis, name = "option", keys[0].option if keys else wanted.rpartition(".")[2]
     if not entries and not keys:
         raise _unknown_topic(topic, wanted)
-    defaults = list_effects(axis, name) if axis else {}
-    options = [name] if axis == "option" else [*defaults] or _list_options(entries[0])
+    defaults: Mapping[str, DefaultValues] = list_effects(axis, name) if axis else {}
+    options: Sequence[str] = [name] if axis == "option" else [*defaults] or _list_options(entries[0])
     planned = [_find_planned(plan, option) for option in options] if plan else []
     return Explanation(topic, "", axis, name, keys, defaults, tuple(chain.from_iterable(planned)), entries)
 
@@ -154,8 +154,11 @@ def _find_axis(wanted: str) -> tuple[Axis | None, str]:
         "kind": KINDS,
         "family": FAMILIES,
     }
-    named = ((axis, name) for axis, names in axes.items() for name in names if name.lower() == wanted)
-    return next(named, (None, ""))
+    for axis, names in axes.items():
+        for name in names:
+            if name.lower() == wanted:
+                return axis, name
+    return None, ""
 
 
 def _find_keys(wanted: str) -> tuple[ExplainedKey, ...]:

@@ -114,7 +114,7 @@ def _iter_values(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[st
     """Every value, nearly as in TOML, by its key: ``concept.images``, of the second table ``concept#2.images``."""
     for name, value in table.items():
         key = f"{above}.{name}" if above else name
-        tables: list[Any] = value if isinstance(value, list) else [value]
+        tables: list[Any] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
         if not tables or not all(isinstance(each, dict) for each in tables):
             yield key, json.dumps(value, ensure_ascii=False, default=str)
             continue

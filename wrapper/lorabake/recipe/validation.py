@@ -254,7 +254,7 @@ def _find_model(where: Sequence[str | int]) -> type[BaseModel] | None:
 
 def list_all_keys() -> tuple[tuple[str, str], ...]:
     """Every (table, key) of a recipe; the table of a top-level key is empty."""
-    pairs = [name.rpartition(".")[::2] for name in list_recipe_keys()]
+    pairs = [(table, key) for table, _, key in (name.rpartition(".") for name in list_recipe_keys())]
     return tuple(sorted(pairs, key=lambda pair: pair[0] != ""))
 
 
