@@ -178,12 +178,12 @@ def test_the_locale_names_the_language(env: Mapping[str, str], language: str) ->
 def test_a_sentence_in_portuguese() -> None:
     speech = load_translator("pt_BR")
     assert speech(msg("cannot write {path}: {why}", path="a", why="b")) == "não foi possível gravar a: b"
-    assert speech(msg("take it out")) == "remova"
+    assert speech(msg("remove it")) == "remova"
     row = join_list(
         [
-            msg("take it out"),
-            literal("take it out"),
+            msg("remove it"),
+            literal("remove it"),
             nmsg(2, "{n} error in {recipe}", "{n} errors in {recipe}", recipe="r"),
         ]
     )
-    assert speech(row) == "remova, take it out, 2 erros em r"
+    assert speech(row) == "remova, remove it, 2 erros em r"

@@ -71,7 +71,7 @@ def test_on_a_terminal_there_are_groups_in_one_order() -> None:
         "  driver: 2 on this machine, 1 in the run",
         "",
         "runs/lum-001: 3 differences; 12 files (2.1 GB) compared, 1",
-        "package of the trainer",
+        "trainer package",
     ]
 
 

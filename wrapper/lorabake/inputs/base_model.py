@@ -168,7 +168,7 @@ def _channel_problem(channels: object) -> Message | None:
     if channels == 4:
         return None
     return msg(
-        ("its UNet has {found} input channels instead of 4 (an inpainting or edit model); sd-scripts cannot load it"),
+        "its UNet has {found} input channels instead of 4 (an inpainting or edit model); sd-scripts cannot load it",
         found=str(channels),
     )
 

@@ -248,7 +248,7 @@ def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], 
     size = _format_size(get_family(family).quickstart.disk_bytes)
     tell(
         msg(
-            ("creating a base model with random weights ({family}, {size}), which takes about half a minute"),
+            "creating a base model with random weights ({family}, {size}), which takes about half a minute",
             family=family,
             size=size,
         )

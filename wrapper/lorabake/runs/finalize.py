@@ -122,7 +122,7 @@ def deleted_folder_outcome(root: Path, seen: LogSummary, returncode: int | None)
     """How a run ends whose folder is gone: nothing can be written down."""
     step = seen.step.number if seen.step is not None else 0
     message = msg(
-        ("{folder} was deleted or moved to another disk during the run; the trainer was stopped after step {step}"),
+        "{folder} was deleted or moved to another disk during the run; the trainer was stopped after step {step}",
         folder=root,
         step=step,
     )

@@ -182,7 +182,7 @@ def _diagnose_missing_output(evidence: RunResult) -> Verdict | None:
         return Verdict("no-output", msg("the trainer exited without an error but did not write {file}", file=file))
     if not seen.saved:
         said = msg(
-            ('the trainer exited without reporting "model saved.", so {file} may not be the final version'), file=file
+            'the trainer exited without reporting "model saved.", so {file} may not be the final version', file=file
         )
         return Verdict("not-saved", said)
     return None

@@ -107,7 +107,7 @@ def fetch_options(pin: Pin, home: Path, env: Env, tell: Tell) -> OptionSnapshot:
     python = _find_python(home)
     if python is None:
         said = msg(
-            ("reading the options of sd-scripts {commit} needs the trainer's packages, which are not installed"),
+            "reading the options of sd-scripts {commit} needs the trainer's packages, which are not installed",
             commit=pin.commit,
         )
         raise SetupError(said, msg("install them with `lorabake trainer install`"))

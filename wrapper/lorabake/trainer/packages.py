@@ -224,7 +224,7 @@ def explain_pip_failure(said: Sequence[str]) -> LorabakeError:
     missing = re.search(r"No matching distribution found for (\S+)", text)
     if any(words in text for words in _NO_NETWORK):
         hint = msg(
-            ("check the network, or pip's settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {words}"),
+            "check the network, or pip's settings (pip config, PIP_INDEX_URL, PIP_PROXY, PIP_CERT); {words}",
             words=tail,
         )
         if missing:

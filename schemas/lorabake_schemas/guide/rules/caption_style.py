@@ -89,7 +89,7 @@ def uneven_leading_tags(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    ("{longer} of {all} captions start with more concept tags than keep_tokens = {n} keeps in place"),
+                    "{longer} of {all} captions start with more concept tags than keep_tokens = {n} keeps in place",
                     n=keep,
                     longer=len(longer),
                     all=len(folder),
@@ -156,7 +156,7 @@ def inseparable_concepts(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 places[other][0],
                 msg(
-                    ('"{one}" and "{other}" always appear together ({n} images), so the model cannot distinguish them'),
+                    '"{one}" and "{other}" always appear together ({n} images), so the model cannot distinguish them',
                     one=one,
                     other=other,
                     n=count,

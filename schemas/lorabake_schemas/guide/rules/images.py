@@ -176,7 +176,7 @@ def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
         n, names = len(clear), _summarize_image_names(clear)
         if situation.dataset.deep:
             message = msg(
-                ("images with transparent parts, where hidden colors would be trained: {names} ({n} of {all})"),
+                "images with transparent parts, where hidden colors would be trained: {names} ({n} of {all})",
                 n=n,
                 all=len(folder.images),
                 names=names,
@@ -184,7 +184,7 @@ def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
             fix = msg("add a solid background (vary its color) and tag it")
         else:
             message = msg(
-                ("images that declare transparency, whose hidden colors would be trained: {names} ({n} of {all})"),
+                "images that declare transparency, whose hidden colors would be trained: {names} ({n} of {all})",
                 n=n,
                 all=len(folder.images),
                 names=names,
@@ -225,7 +225,7 @@ def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             where,
             msg(
-                ("images smaller than the training resolution, which would be enlarged: {names} ({n} of {all})"),
+                "images smaller than the training resolution, which would be enlarged: {names} ({n} of {all})",
                 n=len(small),
                 all=len(folder.images),
                 names=names,

@@ -229,7 +229,7 @@ def alpha_below_rank(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("network", "network_alpha"),
             msg(
-                ("network_alpha {alpha:g} with network_dim {rank} multiplies the effective learning rate by {share:g}"),
+                "network_alpha {alpha:g} with network_dim {rank} multiplies the effective learning rate by {share:g}",
                 alpha=network.network_alpha,
                 rank=rank,
                 share=share,
@@ -253,7 +253,7 @@ def alpha_above_rank(situation: RuleContext) -> Iterator[RuleHit]:
     if network.network_alpha > rank and not is_adaptive(situation.optimizer):
         times, tried = network.network_alpha / rank, scale_alpha(rank)
         said = msg(
-            ("network_alpha {alpha:g} with network_dim {rank} multiplies the effective learning rate by {times:.3g}"),
+            "network_alpha {alpha:g} with network_dim {rank} multiplies the effective learning rate by {times:.3g}",
             alpha=network.network_alpha,
             rank=rank,
             times=times,

@@ -244,12 +244,12 @@ def unusual_prior_weight(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "prior_loss_weight"),
             msg(
-                ("prior_loss_weight {weight:g} makes regularization weaker (the guide has this the wrong way round)"),
+                "prior_loss_weight {weight:g} makes regularization weaker (the guide has this the wrong way round)",
                 weight=weight,
             )
             if weight < 1
             else msg(
-                ("prior_loss_weight {weight:g} makes regularization stronger, so what you train is learned less"),
+                "prior_loss_weight {weight:g} makes regularization stronger, so what you train is learned less",
                 weight=weight,
             ),
             msg("write 1.0 unless this is intended"),

@@ -75,16 +75,16 @@ def _describe_separator(sign: str, token: str, files: list[str], ends: Message) 
     if sign == " ":
         message = nmsg(
             n,
-            ('{n} caption has only a space after "{token}", so the token and the next tag become one: {names}'),
-            ('{n} captions have only a space after "{token}", so the token and the next tag become one: {names}'),
+            '{n} caption has only a space after "{token}", so the token and the next tag become one: {names}',
+            '{n} captions have only a space after "{token}", so the token and the next tag become one: {names}',
             token=token,
             names=names,
         )
         return message, msg("write {ends} between the tags", ends=ends)
     message = nmsg(
         n,
-        ('{n} caption has "{sign}" between its tags, but sd-scripts splits tags only at {ends}: {names}'),
-        ('{n} captions have "{sign}" between their tags, but sd-scripts splits tags only at {ends}: {names}'),
+        '{n} caption has "{sign}" between its tags, but sd-scripts splits tags only at {ends}: {names}',
+        '{n} captions have "{sign}" between their tags, but sd-scripts splits tags only at {ends}: {names}',
         ends=ends,
         sign=sign,
         names=names,

@@ -126,7 +126,7 @@ def describe_event(event: ProgressEvent, planned: int) -> Message | None:
             line = msg("base model loaded")
         case RunTotals(steps=steps) if steps != planned:
             line = msg(
-                ("the trainer counts {steps} steps, but the plan has {planned}, so the run will not count as finished"),
+                "the trainer counts {steps} steps, but the plan has {planned}, so the run will not count as finished",
                 steps=steps,
                 planned=planned,
             )

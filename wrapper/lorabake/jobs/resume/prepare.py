@@ -92,7 +92,7 @@ def describe_resume(ready: PreparedResume) -> tuple[Message, ...]:
     if way is None:
         return (
             msg(
-                ("{run} had already reached its last step; its outputs are checked and nothing more is trained"),
+                "{run} had already reached its last step; its outputs are checked and nothing more is trained",
                 run=ready.found.root,
             ),
         )
@@ -202,7 +202,7 @@ def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer,
     lacking = [flag for flag in ("--resume", *way.how.flags) if flag.startswith("--") and flag not in known]
     if lacking:
         said = msg(
-            ("sd-scripts {commit} cannot continue a state at the step where it stopped because it lacks {options}"),
+            "sd-scripts {commit} cannot continue a state at the step where it stopped because it lacks {options}",
             commit=trainer.commit[:12] if trainer.commit else str(trainer.checkout),
             options=", ".join(lacking),
         )
