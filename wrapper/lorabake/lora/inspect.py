@@ -142,10 +142,8 @@ def _check_integrity(file: BinaryIO, header: SafetensorsHeader, *, deep: bool) -
 def _iter_faults(integrity: Integrity) -> Iterator[Message]:
     if integrity.verdict == "changed":
         yield msg(
-            (
-                "the tensors do not match the hash stored in the file (sshs_model_hash is {saved}, the "
-                "tensors' hash is {found})"
-            ),
+            "the tensors do not match the hash stored in the file (sshs_model_hash is {saved}, the "
+            "tensors' hash is {found})",
             saved=(integrity.saved or "")[:16],
             found=(integrity.tensors or "")[:16],
         )

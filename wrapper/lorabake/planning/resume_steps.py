@@ -81,10 +81,8 @@ def plan_resume_steps(course: TrainingSchedule, step: int) -> ResumeSteps | Mess
     epochs, inside = divmod(step, course.steps_per_epoch)
     if inside and course.accumulation > 1:
         return msg(
-            (
-                "it was saved within epoch {epoch}; with gradient_accumulation_steps = {n}, sd-scripts can "
-                "only resume from the end of an epoch"
-            ),
+            "it was saved within epoch {epoch}; with gradient_accumulation_steps = {n}, sd-scripts can "
+            "only resume from the end of an epoch",
             epoch=epochs + 1,
             n=course.accumulation,
         )

@@ -66,10 +66,8 @@ def loss_remarks(record: Record, losses: LossMonitor) -> tuple[Message, ...]:
         found.append(said)
     if jump is not None:
         said = msg(
-            (
-                "the average loss jumped from {before:.3g} to {after:.3g} around step {step}; compare the "
-                "files saved before and after"
-            ),
+            "the average loss jumped from {before:.3g} to {after:.3g} around step {step}; compare the "
+            "files saved before and after",
             before=jump.before,
             after=jump.after,
             step=jump.step,

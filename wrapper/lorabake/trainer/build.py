@@ -145,10 +145,8 @@ def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequ
         raise SetupError(said, msg("use a later commit"))
     job.tell(
         msg(
-            (
-                "warning: options are read from sd-scripts {commit}, but rules and forecasts are those of "
-                "the pinned commit {pin}"
-            ),
+            "warning: options are read from sd-scripts {commit}, but rules and forecasts are those of "
+            "the pinned commit {pin}",
             pin=lender.commit[:12],
             commit=pin.commit[:12],
         )

@@ -375,10 +375,8 @@ def find_recorded_trainer(
 def _unnamed_trainer_message(then: TrainerRecord) -> Message:
     """Why the user's own sd-scripts is not looked at, and how to name it."""
     return msg(
-        (
-            "the trainer was not checked because lorabake did not install it; if it is yours, add "
-            "--sd-scripts {checkout} --python {python}"
-        ),
+        "the trainer was not checked because lorabake did not install it; if it is yours, add "
+        "--sd-scripts {checkout} --python {python}",
         checkout=then.checkout or "",
         python=then.python,
     )

@@ -60,10 +60,8 @@ def check_disk_space(pin: Pin, name: LockName, home: Path, free: int) -> None:
     if free < needed:
         raise ResourceError(
             msg(
-                (
-                    "not enough disk space in {home}: the {lock} packages need {needed:.1f} GB, but only "
-                    "{free:.1f} GB are free"
-                ),
+                "not enough disk space in {home}: the {lock} packages need {needed:.1f} GB, but only "
+                "{free:.1f} GB are free",
                 home=home,
                 lock=name,
                 needed=needed / 1e9,

@@ -63,10 +63,8 @@ def commit_warning(commit: str | None) -> Message | None:
     if commit is None or commit == pin:
         return None
     return msg(
-        (
-            "warning: options are checked against sd-scripts {commit}, but rules and forecasts are "
-            "those of the pinned commit {pin}"
-        ),
+        "warning: options are checked against sd-scripts {commit}, but rules and forecasts are "
+        "those of the pinned commit {pin}",
         commit=commit[:12],
         pin=pin[:12],
     )

@@ -56,10 +56,8 @@ def uniform_look(situation: RuleContext) -> Iterator[RuleHit]:
                 get_images_key(index),
                 msg('{n} of {all} images have the same style: "{tag}"', n=count, all=len(folder), tag=tag),
                 msg(
-                    (
-                        "add images in other styles, or a [[regularization]] set in this style with class = "
-                        '"{tag}" (G35.8); keep the tag'
-                    ),
+                    "add images in other styles, or a [[regularization]] set in this style with class = "
+                    '"{tag}" (G35.8); keep the tag',
                     tag=tag,
                 ),
             )

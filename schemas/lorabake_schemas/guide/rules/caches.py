@@ -110,10 +110,8 @@ def _format_message(caches: Sequence[StaleCache]) -> Message:
 
 def _format_fix(cache: StaleCache, folder: FolderFacts) -> Message:
     return msg(
-        (
-            "start the run with --refresh-cache (deletes these caches in {path}, and sd-scripts "
-            "creates them again), or remove {option}"
-        ),
+        "start the run with --refresh-cache (deletes these caches in {path}, and sd-scripts "
+        "creates them again), or remove {option}",
         path=folder.path,
         option=CACHE_OPTIONS[cache.kind],
     )

@@ -95,10 +95,8 @@ def uneven_leading_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     all=len(folder),
                 ),
                 msg(
-                    (
-                        "write {mark} after the tags that must stay in front, in every caption, and "
-                        'keep_tokens_separator = "{mark}" under [kohya]'
-                    ),
+                    "write {mark} after the tags that must stay in front, in every caption, and "
+                    'keep_tokens_separator = "{mark}" under [kohya]',
                     mark=SEPARATOR_MARK,
                 ),
                 file=longer[0],

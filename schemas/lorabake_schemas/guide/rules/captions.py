@@ -190,14 +190,10 @@ def borrowed_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 nmsg(
                     len(taken),
-                    (
-                        "{n} image without a caption uses another file's caption because of underscores in its "
-                        "path: {names}"
-                    ),
-                    (
-                        "{n} images without a caption use another file's caption because of underscores in their "
-                        "paths: {names}"
-                    ),
+                    "{n} image without a caption uses another file's caption because of underscores in its "
+                    "path: {names}",
+                    "{n} images without a caption use another file's caption because of underscores in their "
+                    "paths: {names}",
                     names=summarize_names(names),
                 ),
                 nmsg(

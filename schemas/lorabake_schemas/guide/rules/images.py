@@ -146,14 +146,9 @@ def _suggest_extension(image: ImageFacts, count: int) -> Message:
         return nmsg(count, "save it as PNG with the same name", "save them as PNG or JPEG with the same names")
     return nmsg(
         count,
-        (
-            "rename {old} to {new} and keep the name of its caption (sd-scripts accepts {old}, but "
-            "other programs may not)"
-        ),
-        (
-            "rename them, for example {old} to {new}, and keep the names of their captions (sd-scripts "
-            "accepts {old}, but other programs may not)"
-        ),
+        "rename {old} to {new} and keep the name of its caption (sd-scripts accepts {old}, but other programs may not)",
+        "rename them, for example {old} to {new}, and keep the names of their captions (sd-scripts "
+        "accepts {old}, but other programs may not)",
         old=image.name,
         new=image.name.rpartition(".")[0] + FORMAT_EXTENSIONS[image.format][0],
     )

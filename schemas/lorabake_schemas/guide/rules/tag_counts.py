@@ -100,10 +100,8 @@ def too_many_tags(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    (
-                        "{mean:.0f} tags per image on average, and {alone} of {all} different tags appear on only "
-                        "one image"
-                    ),
+                    "{mean:.0f} tags per image on average, and {alone} of {all} different tags appear on only "
+                    "one image",
                     mean=folder.mean,
                     all=len(folder.counts),
                     alone=len(alone),
@@ -208,10 +206,8 @@ def auto_tagged_captions(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    (
-                        "captions look auto-tagged: {mean:.0f} tags per image, and the token comes first in only "
-                        "{begun} of {all}"
-                    ),
+                    "captions look auto-tagged: {mean:.0f} tags per image, and the token comes first in only "
+                    "{begun} of {all}",
                     mean=folder.mean,
                     begun=begun,
                     all=len(folder),

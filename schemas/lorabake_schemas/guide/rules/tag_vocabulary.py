@@ -125,10 +125,8 @@ def mixed_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    (
-                        "captions mix tags from two boards, such as {tags} (captions with {board} tags: {mine}, "
-                        "with {other} tags: {others})"
-                    ),
+                    "captions mix tags from two boards, such as {tags} (captions with {board} tags: {mine}, "
+                    "with {other} tags: {others})",
                     mine=mine,
                     board=board,
                     others=others,

@@ -265,10 +265,8 @@ def resume_remarks(training: Training, written: PartOutputs) -> tuple[Message, .
     settings, course, found = training.settings, training.course, list[Message]()
     if written.stop_at is not None:
         said = msg(
-            (
-                "sd-scripts can only end a resumed run at the end of an epoch, so lorabake made it save at "
-                "step {step} and stopped it there; its last messages are missing from the log"
-            ),
+            "sd-scripts can only end a resumed run at the end of an epoch, so lorabake made it save at "
+            "step {step} and stopped it there; its last messages are missing from the log",
             step=course.steps,
         )
         found.append(said)

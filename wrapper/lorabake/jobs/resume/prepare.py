@@ -137,10 +137,8 @@ def resolve_trainer(then: TrainerRecord, choice: TrainerChoice, env: Env, tell: 
         return own
     if then.commit != resources.load_pin().commit:
         said = msg(
-            (
-                "lorabake has tested resuming only with the pinned commit of sd-scripts, not with "
-                "{commit}; check the steps"
-            ),
+            "lorabake has tested resuming only with the pinned commit of sd-scripts, not with "
+            "{commit}; check the steps",
             commit=then.commit or msg("an unknown commit"),
         )
         tell(said)
