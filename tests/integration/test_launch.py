@@ -181,7 +181,7 @@ def test_the_run_folder_has_everything_in_it(tmp_path: Path) -> None:
     launch_run(request(paths.root, *saving(tmp_path), "--shadow", str(tmp_path / "shadow")), ignore)
     assert {path.name for path in paths.root.iterdir()} == {
         "recipe.toml", "train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml", "command.json", "plan.json",
-        "record.json", "logs", "events.jsonl", "tensorboard", "output",
+        "record.json", "inputs.json", "logs", "events.jsonl", "tensorboard", "output",
     }  # fmt: skip
     assert paths.log.read_bytes() == (tmp_path / "shadow").read_bytes()
     command = json.loads(paths.command.read_text("utf-8"))

@@ -169,7 +169,7 @@ def test_what_a_killed_installation_left_is_removed_by_the_next(folder: Path) ->
     (dead,) = left(folder)
     said: list[str] = []
     done = install(folder, say=said.append)
-    assert said[0] == f"removed {dead}, left by an installation that did not end"
+    assert said[0] == f"removed {dead}, left by an unfinished installation"
     assert dead not in left(folder)
     assert done.checkout.exists()
 

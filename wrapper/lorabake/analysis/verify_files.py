@@ -7,6 +7,7 @@ have. Nothing of the data is needed, and nothing counts that does not lead to th
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -201,8 +202,7 @@ def _compare_record(record: Record, plan: Plan, was: _Recompiled) -> Iterator[Ch
     then |= {"seed": str(seed if isinstance(seed, int) else 0), "planned_steps": str(plan.forecast.steps)}
     now |= {"seed": str(record.seed), "planned_steps": str(record.planned_steps)}
     argv, env = _plan_start(record, plan)
-    then["argv"] = " ".join(argv)
-    now["argv"] = then["argv"] if _has_started_with(argv, record) else " ".join(record.argv)
+    then["argv"], now["argv"] = shlex.join(argv), shlex.join(_recorded_start(argv, record))
     expected = {name: escape_undecodable(value) for name, value in recorded_env(env).items()}
     then |= {f"environment.{name}": value for name, value in expected.items()}
     now |= {f"environment.{name}": value for name, value in record.environment.items() if name in expected}
@@ -229,10 +229,12 @@ def _plan_start(record: Record, plan: Plan) -> tuple[tuple[str, ...], Mapping[st
     return tuple(map(escape_undecodable, argv)), env
 
 
-def _has_started_with(argv: tuple[str, ...], record: Record) -> bool:
-    """Whether every start of the run had this command; of a run that was resumed, with additions."""
+def _recorded_start(argv: tuple[str, ...], record: Record) -> tuple[str, ...]:
+    """The first recorded command of the run or of a part that is not this one; a resumed part's has additions."""
     first, resumed = [record.argv, *(part.argv for part in record.parts[:1])], record.parts[1:]
-    return all(each == argv for each in first) and all(_has_in_order(part.argv, argv[1:]) for part in resumed)
+    edited = [each for each in first if each != argv]
+    edited += [part.argv for part in resumed if not _has_in_order(part.argv, argv[1:])]
+    return edited[0] if edited else argv
 
 
 def _has_in_order(argv: Sequence[str], wanted: Sequence[str]) -> bool:
