@@ -85,8 +85,8 @@ def test_a_recipe_at_a_commit_from_before_its_options(home: Path, tmp_path: Path
     assert said.keys() == {"train.debiased_estimation_loss", "train.lr_warmup_steps"}
     assert V0_7_0[:12] in said["train.debiased_estimation_loss"].message
     assert "has no option debiased_estimation_loss" in said["train.debiased_estimation_loss"].message
-    assert said["train.debiased_estimation_loss"].fix.startswith("write train.debiased_estimation_loss = false")
-    assert said["train.lr_warmup_steps"].fix == "write a whole number, as train.lr_warmup_steps"
+    assert "train.debiased_estimation_loss = false" in said["train.debiased_estimation_loss"].fix
+    assert {"whole", "number"} <= {*said["train.lr_warmup_steps"].fix.split()}
     mended = "[train]\ndebiased_estimation_loss = false\nlr_warmup_steps = 10\n"
     recipe.write_text(f"{recipe.read_text(encoding='utf-8')}\n{mended}", encoding="utf-8")
     accepted = check_recipe(recipe, CPU, snapshot=old)
