@@ -19,10 +19,11 @@ def write_lighthouses(folder: Path, count: int = 15) -> None:
 
 
 def draw_images(folder: Path, caption: str, count: int) -> None:
-    """``count`` images, each with something else on it; their captions start with ``caption``."""
+    """``count`` images, each with something else on it, and other ones for another caption, which theirs start with."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        colour, sky = COLOURS[number % len(COLOURS)], COLOURS[(2 * number + 3) % len(COLOURS)]
+        turn = number + len(caption)
+        colour, sky = COLOURS[turn % len(COLOURS)], COLOURS[(turn + number + 3) % len(COLOURS)]
         image = Image.new("RGB", (128, 136 - 8 * (number % 3)), sky)
         ImageDraw.Draw(image).ellipse((20 + number, 16, 90 + 2 * number, 100), fill=colour, outline="white", width=3)
         image.save(folder / f"image{number + 1:02d}.png")
