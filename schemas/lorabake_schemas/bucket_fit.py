@@ -1,6 +1,6 @@
-"""What sd-scripts does to a picture on its way into its bucket: how much it is scaled, how much is cut away. Pure.
+"""What sd-scripts does to an image on its way into its bucket: how much it is scaled, how much is cut away. Pure.
 
-Plain dataclasses because there can be 100,000; many pictures of one size share one.
+Plain dataclasses because there can be 100,000; many images of one size share one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class BucketFit:
-    """One picture's bucket and its size after scaling, before the centre crop to the bucket; (width, height)."""
+    """One image's bucket and its size after scaling, before the centre crop to the bucket; (width, height)."""
 
     size: Size
     bucket: Size
@@ -20,21 +20,21 @@ class BucketFit:
 
     @property
     def scale(self) -> float:
-        """How much larger the picture becomes; above 1 it is upscaled by Lanczos (library/utils.py:249)."""
+        """How much larger the image becomes; above 1 it is upscaled by Lanczos (library/utils.py:249)."""
         return max(self.resized[0] / self.size[0], self.resized[1] / self.size[1])
 
     @property
     def cropped_share(self) -> float:
-        """The share of the picture that is cut away at two opposite sides: 0 nothing, 0.25 a quarter."""
+        """The share of the image that is cut away at two opposite sides: 0 nothing, 0.25 a quarter."""
         return 1 - self.bucket[0] * self.bucket[1] / (self.resized[0] * self.resized[1])
 
     @property
     def crop(self) -> tuple[int, int, int, int]:
-        """left, upper, right, lower of the centre crop in the scaled picture (TU:2965-2993, no random crop)."""
+        """left, upper, right, lower of the centre crop in the scaled image (TU:2965-2993, no random crop)."""
         left = max(0, self.resized[0] - self.bucket[0]) // 2
         upper = max(0, self.resized[1] - self.bucket[1]) // 2
         return left, upper, left + self.bucket[0], upper + self.bucket[1]
 
 
-# One for each picture of a subset, in order; None for one that sd-scripts leaves out (regularization it needs not).
+# One for each image of a subset, in order; None for one that sd-scripts leaves out (regularization it needs not).
 SubsetFits = tuple[BucketFit | None, ...]

@@ -63,7 +63,7 @@ def match_size_caches(folder: FolderFacts, suffix: str) -> tuple[str | None, ...
 
 
 def find_run_sizes(folder: FolderFacts, suffix: str, *, cache_info: bool) -> tuple[Size, ...]:
-    """The same for a run: with cache_info sizes are those of the pictures, whatever caches are called (TU:2099)."""
+    """The same for a run: with cache_info sizes are those of the images, whatever caches are called (TU:2099)."""
     return tuple(map(get_header_size, folder.images)) if cache_info else find_image_sizes(folder, suffix)
 
 
@@ -76,7 +76,7 @@ def find_missized_images(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
 
 
 def find_missizing_caches(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
-    """The caches whose names give pictures another size, by name: with one gone, the next may take its place."""
+    """The caches whose names give images another size, by name: with one gone, the next may take its place."""
     found = list[str]()
     while folder.caches:
         wrong = frozenset(find_missized_images(folder, suffix))

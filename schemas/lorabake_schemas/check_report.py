@@ -79,7 +79,7 @@ class CountDifference(StrictModel):
 
 
 class DataDifference(StrictModel):
-    """A picture, a caption or a model that differs; ``index`` counts concepts and others, from 0.
+    """An image, a caption or a model that differs; ``index`` counts concepts and others, from 0.
 
     ``where`` is the folder, or the model's name in the recipe, on the side that has it (``here`` first), ``name`` the
     file's; ``name_there`` is what it is called there, where that is otherwise. ``here`` and ``there`` are SHA-256s,

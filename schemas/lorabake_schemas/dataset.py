@@ -1,6 +1,6 @@
 """Facts about a dataset, measured elsewhere and passed in; no pydantic models because there can be 100,000.
 
-Pictures and captions are named tuples: a frozen dataclass takes four times as long to make.
+Images and captions are named tuples: a frozen dataclass takes four times as long to make.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ImageFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LongCaption:
-    """A caption that CLIP's tokenizer makes more tokens of than the text encoder is given, by its picture's name."""
+    """A caption that CLIP's tokenizer makes more tokens of than the text encoder is given, by its image's name."""
 
     name: str
     tokens: int
@@ -121,7 +121,7 @@ class FolderFacts:
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """Where a picture is: which table of the recipe, which of its folders, which file."""
+    """Where an image is: which table of the recipe, which of its folders, which file."""
 
     table: Literal["concept", "regularization"]
     index: int
@@ -130,7 +130,7 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Pictures that are one: by every byte of the file, or, when ``near``, to the eye. In the recipe's order."""
+    """Images that are one: by every byte of the file, or, when ``near``, to the eye. In the recipe's order."""
 
     places: tuple[ImageRef, ...]
     near: bool = False

@@ -74,7 +74,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class EmptyDataset:
-    """No picture was found; the trainer ends with exit code 0 (TN:575-579)."""
+    """No image was found; the trainer ends with exit code 0 (TN:575-579)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class DatasetOption(StrictModel):
 
 
 class DatasetOptions(StrictModel):
-    """The keys of each level, for folders of pictures: ``[general]``, ``[[datasets]]``, ``[[datasets.subsets]]``."""
+    """The keys of each level, for folders of images: ``[general]``, ``[[datasets]]``, ``[[datasets.subsets]]``."""
 
     general: TupleOf[DatasetOption]
     datasets: TupleOf[DatasetOption]

@@ -132,12 +132,12 @@ class FolderTags:
 
     @property
     def single_tags(self) -> Tags:
-        """Tags that stand on one picture only, in alphabetical order."""
+        """Tags that stand on one image only, in alphabetical order."""
         return tuple(sorted(tag for tag, count in self.counts.items() if count == 1))
 
     @property
     def everywhere(self) -> Tags:
-        """Tags that stand on every picture with a caption, in the order of the first caption."""
+        """Tags that stand on every image with a caption, in the order of the first caption."""
         return tuple(tag for tag in dict.fromkeys(self.tags[0]) if self.counts[tag] == len(self)) if self.tags else ()
 
     def at(self, place: int) -> Counter[str]:
@@ -145,11 +145,11 @@ class FolderTags:
         return Counter(tags[place] for tags in self.tags if len(tags) > place)
 
     def known(self, words: Set[str]) -> frozenset[str]:
-        """Those of the words that stand on any picture."""
+        """Those of the words that stand on any image."""
         return frozenset(self.counts.keys() & words)
 
     def iter_images_with(self, words: Set[str]) -> Iterator[tuple[ImageFacts, Tags]]:
-        """The pictures with any of these tags."""
+        """The images with any of these tags."""
         known = self.known(words)
         if known:
             yield from ((image, tags) for image, tags in self if not known.isdisjoint(tags))
@@ -193,7 +193,7 @@ class TagIndex:
         return known[2]
 
     def find_odd_separators(self, folder: FolderFacts, how: CaptionStyle, token: str) -> Mapping[str, str]:
-        """The pictures whose captions part their tags with another sign (``parting``), and the sign."""
+        """The images whose captions part their tags with another sign (``parting``), and the sign."""
         known = self._parted.get(id(folder))
         if known is None or known[0] is not folder or known[1:3] != (how, token):
             first = split_tags(token)[0].casefold() if split_tags(token) else ""
@@ -203,7 +203,7 @@ class TagIndex:
 
 
 def find_inseparable_pairs(folders: Sequence[FolderTags], words: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Pairs of these words that stand on exactly the same pictures of all folders, and on how many.
+    """Pairs of these words that stand on exactly the same images of all folders, and on how many.
 
     To the model such a pair is one thing with a long name.
     """

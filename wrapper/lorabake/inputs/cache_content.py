@@ -69,7 +69,7 @@ def _starts_like_cache(path: Path) -> bool:
 
 
 def has_latents(path: Path, size: Size, bucket: Size, *, flipped: bool, masked: bool) -> bool:
-    """Whether a file holds, whole, what sd-scripts would have written for a picture of this size in this bucket."""
+    """Whether a file holds, whole, what sd-scripts would have written for an image of this size in this bucket."""
     arrays = _read_arrays(path)
     if "latents" not in arrays or "original_size" not in arrays:
         return False
@@ -92,7 +92,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def read_metadata_cache(path: Path) -> dict[str, tuple[str, Size]] | None:
-    """Path, caption and size of each picture that metadata_cache.json names, in its order (TU:2099-2107).
+    """Path, caption and size of each image that metadata_cache.json names, in its order (TU:2099-2107).
 
     None when it is anything else. Raises FileNotFoundError when there is none.
     """

@@ -33,7 +33,7 @@ from lorabake_schemas.dataset import (
 
 # Kinds of facts; a number changes when the same file would give another one.
 IMAGE_KIND, CAPTION_KIND = f"image 2, Pillow {pillow}", "caption 1"
-PROGRESS_INTERVAL = 32  # pictures between two words about how far it is
+PROGRESS_INTERVAL = 32  # images between two words about how far it is
 MISSING = CaptionProblem.MISSING
 PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}
 
@@ -97,7 +97,7 @@ def scan_folder(folder: Path, caption_extension: str) -> FolderFacts:
 def scan_folders(
     concepts: Sequence[Path], regularization: Sequence[Path], caption_extension: str, how: ScanOptions
 ) -> DatasetFacts:
-    """All facts about all folders, and which of their pictures are the same. Never raises for what is on the disk."""
+    """All facts about all folders, and which of their images are the same. Never raises for what is on the disk."""
     folders = [list_folder(folder, caption_extension) for folder in (*concepts, *regularization)]
     store = FactStore(how.store)
     try:
@@ -147,8 +147,8 @@ STORED_FIELDS = ("format", "width", "height", "mode", "alpha", "seen", "orientat
 
 
 def _read_image_row(path: str, stamp: str | None) -> tuple[Row, str | None]:
-    """What is stored of a picture, and its problem; a picture that has one is looked at again each time."""
-    from lorabake.inputs.images import read_image  # not needed where every picture is known
+    """What is stored of an image, and its problem; an image that has one is looked at again each time."""
+    from lorabake.inputs.images import read_image  # not needed where every image is known
 
     found = read_image(path, stamp)
     seen = list(found.seen) if found.seen else None
@@ -157,7 +157,7 @@ def _read_image_row(path: str, stamp: str | None) -> tuple[Row, str | None]:
 
 
 def _read_captions(names: FolderListing, ending: str, state: ScanState) -> list[CaptionFacts]:
-    """The caption of each picture."""
+    """The caption of each image."""
     stamps = [names.stamps.get(name[: name.rfind(".")] + ending) for name in names.pictures]
     rows = state.store.recall(CAPTION_KIND, names.identity, stamps, 2)
     found, fresh = list[CaptionFacts](), list[tuple[str, Row]]()
@@ -227,7 +227,7 @@ def _find_equal_images(seen: Sequence[ScannedFolder], concepts: int, store: Path
 
 
 def make_image_ref(folder: int, concepts: int, name: str) -> ImageRef:
-    """A picture of the folder of this number, concepts first."""
+    """An image of the folder of this number, concepts first."""
     return (
         ImageRef("concept", folder, name) if folder < concepts else ImageRef("regularization", folder - concepts, name)
     )

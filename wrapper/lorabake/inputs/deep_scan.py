@@ -1,4 +1,4 @@
-"""A deep look: every picture decoded as sd-scripts will decode it, and compared with every other by its looks."""
+"""A deep look: every image decoded as sd-scripts will decode it, and compared with every other by its looks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIXELS_KIND = f"pixels 1, Pillow {pillow}"
 
 @dataclass(frozen=True, slots=True)
 class DeepScanFolder:
-    """One folder to look into: its names, its facts so far, and where a picture of it is in the recipe."""
+    """One folder to look into: its names, its facts so far, and where an image of it is in the recipe."""
 
     names: FolderListing
     facts: FolderFacts
@@ -34,7 +34,7 @@ def decode_folders(
     now: int,
     step: Callable[[], None],
 ) -> tuple[list[FolderFacts], tuple[DuplicateGroup, ...]]:
-    """The facts with what the pixels told, and the pictures that are alike without being equal."""
+    """The facts with what the pixels told, and the images that are alike without being equal."""
     found, small, met = list[FolderFacts](), list[duplicates.Thumbnail](), set[str]()
     with ignore_pillow_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for folder in folders:
@@ -60,7 +60,7 @@ def _with_pixels(image: ImageFacts, deep: DecodedImage) -> ImageFacts:
 def _iter_decoded(
     folder: DeepScanFolder, store: FactStore, now: int, pool: ThreadPoolExecutor
 ) -> Iterator[DecodedImage]:
-    """One for each picture of the folder, in order; an empty one for a picture that has a problem already."""
+    """One for each image of the folder, in order; an empty one for an image that has a problem already."""
     stamps = [folder.names.stamps.get(image.name, "") for image in folder.facts.images]
     rows = store.recall(PIXELS_KIND, folder.names.identity, stamps, len(DecodedImage._fields))
     kept = list[tuple[str, Row]]()

@@ -1,4 +1,4 @@
-"""Pictures that are the same: byte for byte, or to the eye (the same picture in another size or compression)."""
+"""Images that are the same: byte for byte, or to the eye (the same image in another size or compression)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Generic, TypeVar
 
 from lorabake_schemas.dataset import DuplicateGroup, ImageRef
 
-THUMBNAIL_SIZE = 8  # side of the small pictures that are compared, in pixels
-# Two pictures are one to the eye when their values (0 to 255) vary in step and differ by no more than this on average:
+THUMBNAIL_SIZE = 8  # side of the small images that are compared, in pixels
+# Two images are one to the eye when their values (0 to 255) vary in step and differ by no more than this on average:
 # a smaller copy differs by 1, one cropped by 2 % or a little lighter by up to 10, drawings of one hand vary by 0.8 in
 # step at most. Flat ones have nothing to vary.
 MAX_DIFFERENCE, MIN_CORRELATION, FLAT_SPREAD, FLAT_MAX_DIFFERENCE = 10.0, 0.985, 3.0, 3.0
-SHAPE_TOLERANCE = 0.05  # the same picture has about the same shape
+SHAPE_TOLERANCE = 0.05  # the same image has about the same shape
 Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateCandidate:
-    """A picture that may have twins, with the digest of its file."""
+    """An image that may have twins, with the digest of its file."""
 
     place: ImageRef
     digest: str
@@ -37,7 +37,7 @@ def find_exact_duplicates(candidates: Iterable[DuplicateCandidate]) -> tuple[Dup
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A picture at 8 by 8 pixels, RGB, and its true width by height."""
+    """An image at 8 by 8 pixels, RGB, and its true width by height."""
 
     place: ImageRef
     pixels: bytes
@@ -45,7 +45,7 @@ class Thumbnail:
 
 
 def find_near_duplicates(pictures: Sequence[Thumbnail], equal: Iterable[DuplicateGroup]) -> tuple[DuplicateGroup, ...]:
-    """Groups of pictures that are alike, without those that are equal files anyway."""
+    """Groups of images that are alike, without those that are equal files anyway."""
     known = {frozenset(pair) for twins in equal for pair in combinations(twins.places, 2)}
     groups = _DisjointSets[ImageRef]()
     for one, two in _iter_similar_pairs(pictures):

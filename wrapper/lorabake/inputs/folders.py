@@ -1,4 +1,4 @@
-"""What lies in an image folder, by name: pictures as sd-scripts globs them, and everything that it passes over.
+"""What lies in an image folder, by name: images as sd-scripts globs them, and everything that it passes over.
 
 The choice and the order are those of TU:104 and TU:2847-2856 at the pin: not recursive, a fixed list of extensions,
 sorted by name.
@@ -78,16 +78,16 @@ STAMPED_KINDS = frozenset({"pictures", "captions"})
 
 
 def _classify_name(name: str, endings: tuple[str, ...]) -> str:
-    """A file's kind, which for pictures and most captions its ending alone decides."""
+    """A file's kind, which for images and most captions its ending alone decides."""
     if (
         os.path.normcase(file_extension(name)) in GLOBBED_EXTENSIONS
-    ):  # glob goes by name alone: a folder called x.png counts as a picture
+    ):  # glob goes by name alone: a folder called x.png counts as an image
         return "pictures"
     return "captions" if file_extension(name).lower() in endings else "other"
 
 
 def _classify_other(entry: os.DirEntry[str], endings: tuple[str, ...]) -> str:
-    """The kind of what is no plain picture or caption; empty for what does not matter here."""
+    """The kind of what is no plain image or caption; empty for what does not matter here."""
     name, ending = entry.name, file_extension(entry.name)
     if name.startswith("."):
         hidden = os.path.normcase(file_extension(name[1:])) in GLOBBED_EXTENSIONS and not name.startswith(
@@ -148,7 +148,7 @@ def has_images(folder: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class UnmatchedCaptions:
-    """Caption files that no picture reads: see FolderFacts."""
+    """Caption files that no image reads: see FolderFacts."""
 
     orphans: tuple[str, ...] = ()
     miscased: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ InputKind = Literal["file", "folder", "hub", "missing"]
 DATASET_ROLES: tuple[InputRole, ...] = (
     "concept",
     "regularization",
-)  # folders of pictures: PICTURES, then the captions' ending
+)  # folders of images: PICTURES, then the captions' ending
 TOKENIZER_SUFFIXES = (".json", ".txt")  # what a tokenizer is read from; a repository may hold a model beside it
 LISTED_FILES_ONLY: tuple[str, ...] = ()
 MODEL_FILE_LIMIT = 5_000  # a diffusers model in all its variants has about a hundred
@@ -137,7 +137,7 @@ def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
 
 
 def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
-    """Pictures with their captions, then the caches beside them."""
+    """Images with their captions, then the caches beside them."""
     recipe, asked = of.recipe, list[Input]()
     endings = (*GLOB_EXTENSIONS, recipe.captions.caption_extension or CAPTION_EXTENSION)
     places = _resolve_paths(of, list_recipe_paths(recipe))
@@ -160,7 +160,7 @@ def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
 
 
 def _list_caches(folder: FolderFacts, plan: Plan) -> list[str]:
-    """What lies beside the pictures that sd-scripts reads instead of them, or that misleads it, by name."""
+    """What lies beside the images that sd-scripts reads instead of them, or that misleads it, by name."""
     family, found = get_family(plan.family), set[str]()
     suffix = family.latent_cache_suffix
     if folder.caches:
@@ -199,7 +199,7 @@ def _find_source(one: Input, root: Path, env: Mapping[str, str]) -> InputSource:
 
 
 def _list_images(folder: Path, place: str, root: Path, caption: str) -> tuple[InputKind, FileSet]:
-    """The pictures of a folder and the captions that sd-scripts reads for them (S12; captions.legacy_path)."""
+    """The images of a folder and the captions that sd-scripts reads for them (S12; captions.legacy_path)."""
     found = list_folder(folder, caption)
     if found.problem is not None:
         return "missing", FileSet(folder, ())

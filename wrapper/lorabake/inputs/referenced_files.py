@@ -1,4 +1,4 @@
-"""What a recipe names beside its model and pictures: whether it is there, and is what it is named for."""
+"""What a recipe names beside its model and images: whether it is there, and is what it is named for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts about a recipe's pictures and captions: its folders as it names them, and what CLIP makes of the words."""
+"""The facts about a recipe's images and captions: its folders as it names them, and what CLIP makes of the words."""
 
 from __future__ import annotations
 

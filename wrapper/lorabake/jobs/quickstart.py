@@ -1,4 +1,4 @@
-"""The quickstart as one story: room, trainer, pictures, base, a real run; a rehearsal where nothing can be fetched."""
+"""The quickstart as one story: room, trainer, images, base, a real run; a rehearsal where nothing can be fetched."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class QuickstartOptions:
 
 
 def run_quickstart(wish: QuickstartOptions, env: Env, tell: Tell, show: Show) -> QuickstartResult:
-    """Try the whole way on drawn pictures and a base of random weights.
+    """Try the whole way on drawn images and a base of random weights.
 
     Where the pin's url or pip's index cannot be reached it goes on as a rehearsal and says so. ``show`` gets what is
     to be said of the recipe, which may be the user's own by now. Raises MachineError when there is too little memory

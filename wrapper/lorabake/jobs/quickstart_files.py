@@ -1,4 +1,4 @@
-"""What a first try needs, apart from the run itself: room, pictures, a base of random weights, a recipe, last words."""
+"""What a first try needs, apart from the run itself: room, images, a base of random weights, a recipe, last words."""
 
 from __future__ import annotations
 

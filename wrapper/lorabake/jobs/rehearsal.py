@@ -2,7 +2,7 @@
 
     python -m lorabake.jobs.rehearsal --config_file train.toml --dataset_config dataset.toml
 
-It opens and decodes every picture at its bucket size and reads its caption, then says what sd-scripts would say
+It opens and decodes every image at its bucket size and reads its caption, then says what sd-scripts would say
 (sd-scripts-facts 5.2), without a loss and without a claim to have saved anything.
 """
 
@@ -71,9 +71,9 @@ def _format_clock(seconds: float) -> str:
 
 
 def iter_used_images(block: RehearsalBlock) -> Iterator[tuple[Path, ImageFacts, BucketFit]]:
-    """Every picture of the block that sd-scripts would train on, with its place; dropped ones are left out.
+    """Every image of the block that sd-scripts would train on, with its place; dropped ones are left out.
 
-    Raises RecipeError for a picture that fits no bucket.
+    Raises RecipeError for an image that fits no bucket.
     """
     place = bucket_assigner(block.counted.rules)
     repeats = effective_repeats(block.counted.subsets)
@@ -84,14 +84,14 @@ def iter_used_images(block: RehearsalBlock) -> Iterator[tuple[Path, ImageFacts, 
 
 
 def decode_to_bucket(path: Path, placed: BucketFit, *, exact: bool) -> None:
-    """Decode a picture, bring it to its bucket's size, throw it away.
+    """Decode an image, bring it to its bucket's size, throw it away.
 
     ``exact``: buckets are off and nothing is cached, so its size must be the resolution (TU:1622-1647). Raises
     RecipeError when it cannot be decoded or does not fit.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd pictures that load all the same
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd images that load all the same
             with open_image(path) as image:
                 pixels = image.convert("RGB")
     except Exception as error:
@@ -124,7 +124,7 @@ def check_caption(path: Path, image: ImageFacts) -> None:
 
 
 def decode_all_images(rehearsal: Rehearsal) -> None:
-    """Each picture once, in sd-scripts' order. Raises RecipeError at the first that it would stop at."""
+    """Each image once, in sd-scripts' order. Raises RecipeError at the first that it would stop at."""
     work = [(*each, block) for block in rehearsal.blocks for each in iter_used_images(block)]
     bar = TqdmBar("rehearsal images", len(work))
     for done, (path, image, placed, block) in enumerate(work, start=1):

@@ -1,4 +1,4 @@
-"""Which pictures an epoch holds, how often, and in which buckets. Pure.
+"""Which images an epoch holds, how often, and in which buckets. Pure.
 
 The arithmetic is that of sd-scripts-facts 2.8 (TU:1050-1084, TU:2118-2182).
 """
@@ -57,9 +57,9 @@ class BatchCounts:
 
 
 def count_batches(blocks: Sequence[DatasetBlock]) -> BatchCounts:
-    """Every picture placed and counted.
+    """Every image placed and counted.
 
-    Raises RecipeError where sd-scripts would stop: a resolution outside the bucket limits, pictures that fit no
+    Raises RecipeError where sd-scripts would stop: a resolution outside the bucket limits, images that fit no
     bucket (a finding for each subset that has some).
     """
     subsets = tuple(subset for block in blocks for subset in block.subsets)
@@ -123,7 +123,7 @@ def _assign_subset(subset: SubsetInput, repeats: tuple[int, ...], place: Callabl
 def _unplaceable_findings(
     block: DatasetBlock, repeats: Sequence[tuple[int, ...]], place: Callable[[Size], BucketFit]
 ) -> tuple[Finding, ...]:
-    """What to say of the pictures on which sd-scripts divides by zero without naming them (TU:287, TU:319)."""
+    """What to say of the images on which sd-scripts divides by zero without naming them (TU:287, TU:319)."""
     found = list[Finding]()
     seen = Counter[str]()
     for subset, each in zip(block.subsets, repeats, strict=True):

@@ -46,14 +46,14 @@ class Schedule:
 def forecast_run(blocks: Sequence[DatasetBlock], schedule: Schedule) -> Forecast:
     """The whole run in numbers.
 
-    Raises RecipeError where sd-scripts would stop: a resolution outside the bucket limits, a picture that fits no
+    Raises RecipeError where sd-scripts would stop: a resolution outside the bucket limits, an image that fits no
     bucket, nothing to train on; and when not exactly one of epochs and steps is given.
     """
     return forecast_from_counts(count_batches(blocks), schedule)
 
 
 def forecast_from_counts(held: BatchCounts, schedule: Schedule) -> Forecast:
-    """The same of pictures that are counted already."""
+    """The same of images that are counted already."""
     if not held.batches:
         raise RecipeError(msg("there are no images to train on; sd-scripts would exit with 'No data found' and code 0"))
     dealing = _distribute_batches(held, schedule)

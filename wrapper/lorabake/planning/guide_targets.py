@@ -12,7 +12,7 @@ STYLE_TARGET_STEPS = 4000
 
 
 def target_exposures(kind: RecipeKind, family: ModelFamily) -> GuideValue[int]:
-    """How often the guide wants each picture seen, and the rule that says so (F4): styles less, SDXL half."""
+    """How often the guide wants each image seen, and the rule that says so (F4): styles less, SDXL half."""
     if kind == "style":
         return GuideValue(35, "G8.5")
     return family.guide.exposures
@@ -26,7 +26,7 @@ def with_guide_targets(counted: Forecast, kind: RecipeKind, family: ModelFamily,
 def list_guide_targets(
     counted: Forecast, kind: RecipeKind, family: ModelFamily, *, adaptive: bool
 ) -> tuple[GuideTarget, ...]:
-    """Exposures of the concept with the most pictures, and steps: 2000 for anything (G5.2), about 4000 for a style
+    """Exposures of the concept with the most images, and steps: 2000 for anything (G5.2), about 4000 for a style
     unless an adaptive optimizer trains it (GC.19)."""
     wanted, rule = target_exposures(kind, family)
     seen = GuideTarget(rule=rule, measure="exposures", guide=wanted, planned=largest_concept(counted.shares).exposures)
@@ -35,5 +35,5 @@ def list_guide_targets(
 
 
 def largest_concept(shares: Sequence[ConceptShare]) -> ConceptShare:
-    """The concept with the most pictures, the first of several."""
+    """The concept with the most images, the first of several."""
     return max((share for share in shares if not share.is_reg), key=lambda share: share.images)

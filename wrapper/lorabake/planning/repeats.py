@@ -23,7 +23,7 @@ def balance_repeats(counts: Sequence[int], base: int = 10) -> tuple[int, ...]:
 
 
 def epochs_for_exposures(exposures: int, repeats: int) -> int:
-    """Epochs until a picture with these repeats was seen ``exposures`` times (F4), at least 1."""
+    """Epochs until an image with these repeats was seen ``exposures`` times (F4), at least 1."""
     return max(1, math.ceil(exposures / repeats))
 
 

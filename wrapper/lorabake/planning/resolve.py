@@ -48,8 +48,8 @@ def resolve_plan(
 ) -> Plan:
     """Every setting of the run and the exact forecast.
 
-    Needs at least one readable picture per concept. Raises RecipeError where sd-scripts' own arithmetic would stop
-    (a picture that fits no bucket, a resolution outside the bucket limits).
+    Needs at least one readable image per concept. Raises RecipeError where sd-scripts' own arithmetic would stop
+    (an image that fits no bucket, a resolution outside the bucket limits).
     """
     profile = build_profile(recipe, base, machine)
     network = network_settings(recipe.network, profile)
@@ -97,7 +97,7 @@ def resolve_plan(
 
 
 def duration_settings(recipe: Recipe, profile: Profile, blocks: Sequence[SubsetPlan]) -> tuple[Setting, ...]:
-    """Exactly one of epochs and steps (S9); neither given means the guide's exposures per picture (F4)."""
+    """Exactly one of epochs and steps (S9); neither given means the guide's exposures per image (F4)."""
     train = recipe.train
     if train.max_train_steps is not None:
         return choose("max_train_steps", train.max_train_steps)

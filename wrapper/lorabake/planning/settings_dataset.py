@@ -137,7 +137,7 @@ def _regularization_subset(part: Regularization, images: int, captions: Captions
 
 
 def largest_repeats(parts: Sequence[SubsetPlan]) -> int:
-    """The repeats of the training subset with the most pictures (F4)."""
+    """The repeats of the training subset with the most images (F4)."""
     biggest = max((part for part in parts if not part.is_reg), key=lambda part: part.images)
     return next(int(str(s.value)) for s in biggest.settings if s.option == "num_repeats")
 

@@ -170,7 +170,7 @@ def prior_loss_settings(recipe: Recipe) -> tuple[Setting, ...]:
 
 
 def sample_settings(recipe: Recipe, every: int | None) -> tuple[Setting, ...]:
-    """Sample pictures: at the recipe's interval, else whenever a file is saved (``every`` epochs)."""
+    """Sample images: at the recipe's interval, else whenever a file is saved (``every`` epochs)."""
     sample = recipe.sample
     if sample is None:
         return ()

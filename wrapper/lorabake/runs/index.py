@@ -244,7 +244,7 @@ def _list_folders(parent: Path) -> list[Path]:
 
 
 def ensure_inputs_free(folders: Iterable[Path], home: Path, runs: Path) -> None:
-    """Raises BusyError when a run that is going on is made from one of these picture folders.
+    """Raises BusyError when a run that is going on is made from one of these image folders.
 
     Looked for among the runs that this machine has noted, and those that lie in ``runs``.
     """

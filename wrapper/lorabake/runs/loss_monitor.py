@@ -1,7 +1,7 @@
 """Watches the loss of a run: numbers that no loss can have, and a sudden change after a steady stretch (G5.4).
 
 What sd-scripts shows is a mean over the batches of the last epoch (TU:6668), so its height says nothing about a
-picture and its noise depends on how many there are. Numbers here are ours: the guide gives none.
+image and its noise depends on how many there are. Numbers here are ours: the guide gives none.
 """
 
 from __future__ import annotations

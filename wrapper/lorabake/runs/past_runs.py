@@ -72,7 +72,7 @@ def _count_processes(argv: Sequence[str]) -> int:
 
 
 def _sampling_interval(train: Table) -> int:
-    """After every how many steps sample pictures are made, 0 for never (those after an epoch cut a stretch anyway)."""
+    """After every how many steps sample images are made, 0 for never (those after an epoch cut a stretch anyway)."""
     every = train.get("sample_every_n_steps")
     return every if isinstance(every, int) and not isinstance(every, bool) else 0
 

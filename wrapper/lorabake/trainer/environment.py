@@ -38,7 +38,7 @@ CHECKOUT_PREFIX = "sd-scripts/"
 # What Python writes as it goes, and git for itself; sd-scripts writes nothing else into its own folder, since a run
 # has a folder of its own to work in.
 _IGNORED_FOLDERS = (".git", "__pycache__")
-# In a checkout of the user's own, which may hold models, pictures and outputs, too: beside what git tracks, the kinds
+# In a checkout of the user's own, which may hold models, images and outputs, too: beside what git tracks, the kinds
 # of files that sd-scripts' code can be made of or reads for itself (configs/, the tokenizer's .model).
 _CODE_EXTENSIONS = (".json", ".model", ".py", ".pyd", ".so")
 _NOTES_EXTENSION = ".json"  # the user's own, too, lies about in this form: counted as sd-scripts' where git tracks it

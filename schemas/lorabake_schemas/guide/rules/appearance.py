@@ -29,7 +29,7 @@ GRAYSCALE_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "F"})  # Pillow'
 
 
 def _iter_frequent_tags(folder: FolderTags, test: Callable[[str], bool]) -> Iterator[tuple[str, int]]:
-    """Tags that pass, with the number of pictures they are on, the most frequent first."""
+    """Tags that pass, with the number of images they are on, the most frequent first."""
     found = [(tag, count) for tag, count in folder.counts.items() if test(tag)]
     yield from sorted(found, key=lambda each: (-each[1], each[0]))
 

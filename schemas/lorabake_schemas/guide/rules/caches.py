@@ -1,4 +1,4 @@
-"""Rules about the caches that sd-scripts leaves beside the pictures and takes up again, whether they fit or not."""
+"""Rules about the caches that sd-scripts leaves beside the images and takes up again, whether they fit or not."""
 
 from __future__ import annotations
 

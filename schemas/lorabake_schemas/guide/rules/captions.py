@@ -60,13 +60,13 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _exclude_miscased(missing: list[str], miscased: tuple[str, ...], ending: str) -> list[str]:
-    """The pictures that have not even a caption with other capital letters."""
+    """The images that have not even a caption with other capital letters."""
     known = {name[: -len(ending)].lower() for name in miscased}
     return [name for name in missing if name.rpartition(".")[0].lower() not in known]
 
 
 def _suggest_caption_fix(folder: FolderFacts) -> Message:
-    """What to do when no picture has a caption: perhaps captions of another kind are there."""
+    """What to do when no image has a caption: perhaps captions of another kind are there."""
     if folder.others:
         other = folder.others[0].rpartition(".")[2]
         return msg('write caption_extension = ".{other}" under [captions] to use the .{other} files', other=other)

@@ -1,4 +1,4 @@
-"""Rules about what tags say of a picture as a whole: how many subjects, sheets of several views, composition."""
+"""Rules about what tags say of an image as a whole: how many subjects, sheets of several views, composition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lorabake_schemas.guide.tags import Tags
 from lorabake_schemas.guide.vocabulary import get_kind_tags, load_contradictions
 from lorabake_schemas.messages import msg, nmsg
 
-MAX_COMPOSITION_TAGS = 2  # composition tags on a picture: the angle, and how much is seen (GC.6)
+MAX_COMPOSITION_TAGS = 2  # composition tags on an image: the angle, and how much is seen (GC.6)
 SHEET_TAG, VIEWS_TAG = "reference sheet", "multiple views"
 LARGE_SHEET_FACTOR = 2  # times the pixels of the training resolution, from which a sheet is worth cutting (ours)
 

@@ -44,14 +44,14 @@ def summarize_names(names: Sequence[str]) -> Message:
 
 
 def get_caption_name(situation: RuleContext, image: ImageFacts) -> str:
-    """The name of the file that a picture's caption is in."""
+    """The name of the file that an image's caption is in."""
     if image.caption.borrowed_from:
         return image.caption.borrowed_from.replace("\\", "/").rpartition("/")[2]
     return image.name.rpartition(".")[0] + (situation.recipe.captions.caption_extension or CAPTION_EXTENSION)
 
 
 def get_caption_names(situation: RuleContext, images: Sequence[ImageFacts]) -> list[str]:
-    """The same for several pictures."""
+    """The same for several images."""
     return [get_caption_name(situation, image) for image in images]
 
 
@@ -68,7 +68,7 @@ def empty_folder(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Message]:
-    """What is wrong with a folder without pictures, and what to do; ``table`` is the header of its kind."""
+    """What is wrong with a folder without images, and what to do; ``table`` is the header of its kind."""
     path = folder.path
     if folder.problem == "not a folder":
         return _describe_non_folder(normpath(path))
@@ -109,7 +109,7 @@ def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Me
 
 
 def _describe_unread_files(folder: FolderFacts) -> tuple[Message, Message]:
-    """Files that look like pictures, none of which sd-scripts takes."""
+    """Files that look like images, none of which sd-scripts takes."""
     said = msg(
         "sd-scripts reads none of the files in {path}: {names}",
         path=folder.path,
@@ -123,7 +123,7 @@ def _describe_unread_files(folder: FolderFacts) -> tuple[Message, Message]:
 
 
 def _describe_non_folder(path: str) -> tuple[Message, Message]:
-    """A file in the place of a folder, most often one of the pictures."""
+    """A file in the place of a folder, most often one of the images."""
     if path.lower().endswith(IMAGE_EXTENSIONS):
         return (
             msg("{path} is an image, not a folder", path=path),

@@ -1,4 +1,4 @@
-"""Rules about how many pictures there are, for the run and for each concept, and whether they are mirrored."""
+"""Rules about how many images there are, for the run and for each concept, and whether they are mirrored."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, R
 from lorabake_schemas.guide.rules.dataset import iter_concept_folders
 from lorabake_schemas.messages import msg, nmsg
 
-MIN_AUTHOR_IMAGES = 8  # pictures with which the guide's author still got something decent (G1.3)
+MIN_AUTHOR_IMAGES = 8  # images with which the guide's author still got something decent (G1.3)
 MAX_USUAL_IMAGES = 50  # the upper end of what the guide calls usual for anything but a style (G1.6, G8.3)
 
 
 def get_image_targets(situation: RuleContext) -> tuple[int, int]:
-    """The least and the recommended number of pictures (G1.2, G1.4)."""
+    """The least and the recommended number of images (G1.2, G1.4)."""
     return situation.family.guide.images
 
 

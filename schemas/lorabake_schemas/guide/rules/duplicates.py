@@ -1,4 +1,4 @@
-"""Rules about pictures that are there more than once: in a folder, in two concepts, among the regularization."""
+"""Rules about images that are there more than once: in a folder, in two concepts, among the regularization."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def subject_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _find_subject_images(situation: RuleContext, index: int) -> Iterator[RuleHit]:
-    """Pictures that are trained for and against at once: the same files are an error, alike ones a warning."""
+    """Images that are trained for and against at once: the same files are an error, alike ones a warning."""
     for near in (False, True):
         pairs = list[tuple[ImageRef, ImageRef]]()
         for twins in situation.dataset.twins:

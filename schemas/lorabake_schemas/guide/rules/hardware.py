@@ -1,4 +1,4 @@
-"""Rules about buckets, memory, files, sample pictures, and what this machine cannot do."""
+"""Rules about buckets, memory, files, sample images, and what this machine cannot do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about single pictures: what cannot be read, and what trains otherwise than it looks."""
+"""Rules about single images: what cannot be read, and what trains otherwise than it looks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lorabake_schemas.messages import Message, msg, nmsg
 
 MAX_UPSCALE = 1.1  # times; up to here nobody sees it (ours)
 MAX_CROP_SHARE = (
-    0.2  # share of a picture that may be cut away unsaid (ours): six in a hundred is what buckets usually take
+    0.2  # share of an image that may be cut away unsaid (ours): six in a hundred is what buckets usually take
 )
 WIDE_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a value begin with these
 
@@ -22,7 +22,7 @@ KeyPath = tuple[str | int, ...]
 def _iter_matching_images(
     situation: RuleContext, wrong: Callable[[ImageFacts], bool]
 ) -> Iterator[tuple[KeyPath, FolderFacts, list[ImageFacts]]]:
-    """The folders with readable pictures of which this is true, and those pictures."""
+    """The folders with readable images of which this is true, and those images."""
     for where, folder in iter_folders(situation):
         those = [image for image in filter(wrong, folder.images) if not image.problem]
         if those:
@@ -197,7 +197,7 @@ FittedImage = tuple[ImageFacts, BucketFit]
 def _iter_fitted_images(
     situation: RuleContext, wrong: Callable[[BucketFit], bool]
 ) -> Iterator[tuple[KeyPath, FolderFacts, list[FittedImage]]]:
-    """The folders with pictures whose way into their bucket is such, and those pictures, the worst first."""
+    """The folders with images whose way into their bucket is such, and those images, the worst first."""
     fits = situation.plan.fits if situation.plan else ()
     for (where, folder), each in zip(iter_folders(situation), fits, strict=False):
         judged = {id(fit): fit is not None and wrong(fit) for fit in {id(one): one for one in each}.values()}

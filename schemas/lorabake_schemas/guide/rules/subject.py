@@ -18,7 +18,7 @@ TARGET_STEPS = 2000  # steps (G5.2)
 MAX_STYLE_STEPS = 4000  # steps at which a style is usually done (GC.19)
 MIN_SAVES = 4
 MAX_SHARE_RATIO = (
-    1.25  # ours: 51, 43 and 32 pictures with repeats of 1, 1 and 2 are above it (T3), with 5, 6 and 8 far below
+    1.25  # ours: 51, 43 and 32 images with repeats of 1, 1 and 2 are above it (T3), with 5, 6 and 8 far below
 )
 
 

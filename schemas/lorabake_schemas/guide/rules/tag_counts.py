@@ -1,4 +1,4 @@
-"""Rules about how many tags there are and on how many pictures they stand, whatever they say."""
+"""Rules about how many tags there are and on how many images they stand, whatever they say."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lorabake_schemas.guide.vocabulary import get_kind_tags, is_artist, is_cloth
 from lorabake_schemas.messages import msg
 
 MIN_CAPTIONS = 8  # captions; of fewer a share tells nothing (ours)
-MAX_IMAGE_TAGS, MIN_IMAGE_TAGS = 20, 5  # tags on a picture (G3.18, G5.10)
-MAX_UNSHARED_TAGS = 5  # tags on a picture that stand on no other, on average (GC.3 calls ten of twenty much; ours)
+MAX_IMAGE_TAGS, MIN_IMAGE_TAGS = 20, 5  # tags on an image (G3.18, G5.10)
+MAX_UNSHARED_TAGS = 5  # tags on an image that stand on no other, on average (GC.3 calls ten of twenty much; ours)
 
 
 def iter_tagged_folders(situation: RuleContext) -> Iterator[tuple[int, FolderTags]]:
@@ -56,13 +56,13 @@ def iter_captioned_folders(situation: RuleContext) -> Iterator[tuple[int, Folder
 
 
 def find_odd_separators(situation: RuleContext, index: int) -> Mapping[str, str]:
-    """The pictures of a concept whose captions part their tags with another sign than the comma, and the sign."""
+    """The images of a concept whose captions part their tags with another sign than the comma, and the sign."""
     token, folder = situation.recipe.concept[index].token, situation.dataset.concepts[index]
     return situation.tags.find_odd_separators(folder, get_caption_style(situation.recipe), token)
 
 
 def find_sentence_images(folder: FolderTags) -> list[ImageFacts]:
-    """The pictures whose captions are sentences."""
+    """The images whose captions are sentences."""
     return [image for image, _ in folder.iter_images_with(folder.long)]
 
 

@@ -64,7 +64,7 @@ def redundant_tags(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _find_redundant_pairs(folder: FolderTags, own: frozenset[str]) -> tuple[list[tuple[str, str]], int]:
-    """Special and general tags on one picture, the most frequent pairs first; and on how many pictures any stands."""
+    """Special and general tags on one image, the most frequent pairs first; and on how many images any stands."""
     present = folder.counts.keys() - own
     contained = {tag: found for tag in present if (found := find_implied_tags(tag) & present)}
     counts: Counter[tuple[str, str]] = Counter()
