@@ -113,10 +113,8 @@ class GuideTarget(StrictModel):
 
 
 class FileSize(StrictModel):
-    """One file of the LoRA. ``tensor_bytes`` and the number of ``tensors`` are exact, by the network's shape.
-
-    ``header_bytes`` is about right: names and shapes are counted, sd-scripts' metadata (tags, folders, times) guessed.
-    """
+    """One file of the LoRA, within 1 %: how many ``tensors`` the network has, their bytes, and those of what comes
+    before them (names, shapes, and sd-scripts' metadata, which is a guess)."""
 
     tensors: int
     tensor_bytes: int

@@ -9,6 +9,7 @@ is read whole. Then with 2000 runs noted, of which one wrote the file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import statistics
@@ -17,12 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lorabake.analysis.estimate import load_layers
 from lorabake.lora.metadata import training_comment
-from lorabake.planning.model_shapes import parse_models
-from lorabake.planning.network_layout import count_elements, list_tensors
-from lorabake.planning.network_targets import NetworkSpec, find_target_modules
 from lorabake.runs.index import register_run
-from lorabake.util import resources
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -68,12 +66,13 @@ def lora(path: Path, rank: int) -> Path:
         "__metadata__": {"ss_seed": "1", "ss_training_comment": training_comment(None, DIGEST)}
     }
     at = 0
-    for each in find_target_modules(
-        parse_models(resources.read_vendor_text("shapes-sd15.txt")), NetworkSpec("", rank, None), {}
-    ):
-        for name, shape in list_tensors(each).items():
-            end = at + 2 * count_elements(shape)
-            entries[f"{each.lora_name}.{name}"] = {"dtype": "F16", "shape": list(shape), "data_offsets": [at, end]}
+    for layer in load_layers("shapes-sd15.txt"):
+        if "lora" not in layer.networks:
+            continue
+        tensors = {"alpha": [], "lora_up.weight": [layer.outputs, rank], "lora_down.weight": [rank, layer.inputs]}
+        for name, shape in tensors.items():
+            end = at + 2 * math.prod(shape)
+            entries[f"lora_{layer.name}.{name}"] = {"dtype": "F16", "shape": shape, "data_offsets": [at, end]}
             at = end
     header = json.dumps(entries).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header)

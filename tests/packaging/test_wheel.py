@@ -124,7 +124,6 @@ def test_the_rule_names_what_a_user_needs() -> None:
         "lorabake/_vendor/options-dataset.json",
         "lorabake/_vendor/lycoris-preset-full-sd15.toml",
         "lorabake/_vendor/lycoris-preset-ia3.toml",
-        "lorabake/_vendor/lycoris-presets.json",
         "lorabake/_vendor/shapes-sd15.txt",
         "lorabake/_vendor/shapes-sd2.txt",
         "lorabake/_vendor/shapes-sdxl.txt",

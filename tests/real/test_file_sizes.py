@@ -1,4 +1,4 @@
-"""Every tensor that a network saves, by name and shape, against networks built by sd-scripts and LyCORIS themselves."""
+"""The size of a file, within 1 % of what networks built by sd-scripts and LyCORIS themselves save."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from lorabake.analysis import estimate
-from lorabake.planning import file_size
-from lorabake.planning.network_layout import UnknownNetworkError, list_tensors
+from lorabake.planning.file_size import METADATA
 from lorabake.trainer import packages
 from lorabake.trainer.install import Trainer
 from lorabake.util import process, resources
@@ -22,7 +21,7 @@ from lorabake_schemas.plan import Origin as From
 
 pytestmark = pytest.mark.real
 BUILDER = Path(__file__).with_name("build_networks.py")
-SNAPSHOTS = ("shapes-sd15.txt", "shapes-sd2.txt", "shapes-sdxl.txt", "lycoris-presets.json")
+SNAPSHOTS = ("shapes-sd15.txt", "shapes-sd2.txt", "shapes-sdxl.txt")
 NOTHING = Forecast(
     train_samples=1, reg_samples=0, batches_per_epoch=1, steps_per_epoch=1, epochs=1, steps=1, warmup_steps=0
 )
@@ -163,38 +162,32 @@ def options_of(plan: Plan, folder: Path) -> dict[str, Any]:
 
 
 def compare(trainer: Trainer, cases: tuple[Case, ...], folder: Path) -> None:
-    """Every network, and one line that says what was found."""
+    """Every network, and one line that says how far the estimates are off."""
     answers = built(trainer, cases, folder)
-    wrong = [(case, said) for case, theirs in zip(cases, answers, strict=True) if (said := difference(case, theirs))]
-    shapes = [theirs for theirs in answers if not isinstance(theirs, str)]
-    print(
-        f"\n{len(cases)} networks, {len(cases) - len(shapes)} of them refused by LyCORIS; "
-        f"{sum(map(len, shapes))} tensors by name and shape: {len(wrong)} networks differ"
-    )
-    assert wrong == []
-    assert 0 < len(cases) - len(shapes) < len(cases) / 3
+    found = [
+        (case, theirs, estimate.output_size(case.plan(), BaseFacts(kind="file")))
+        for case, theirs in zip(cases, answers, strict=True)
+    ]
+    refused = [case for case, theirs, _ in found if isinstance(theirs, str)]
+    off = [
+        (abs(ours.tensor_bytes + ours.header_bytes - size) / size, case)
+        for case, theirs, ours in found
+        if not isinstance(theirs, str) and ours and (size := file_bytes(theirs))
+    ]
+    worst, case = max(off, key=lambda each: each[0])
+    print(f"\n{len(off)} networks, at most {100 * worst:.2f} % off ({case}); {len(refused)} are refused by LyCORIS")
+    assert [(case, theirs, ours) for case, theirs, ours in found if isinstance(theirs, str) is not (ours is None)] == []
+    assert worst < 0.01
+    assert 0 < len(refused) < len(cases) / 3
 
 
-def difference(case: Case, theirs: dict[str, list[int]] | str) -> str | None:
-    """In what our network is another one; None when it is the same, or both refuse it."""
-    ours = expected(case)
-    told = estimate.output_size(case.plan(), BaseFacts(kind="file"), Path())
-    if isinstance(theirs, str) or ours is None or told is None:
-        return None if isinstance(theirs, str) and ours is None and told is None else f"theirs {theirs}, ours {told}"
-    if odd := set(ours.items()) ^ {(name, tuple(shape)) for name, shape in theirs.items()}:
-        return f"{len(odd)} tensors: {sorted(odd)[:4]}"
-    right = (len(theirs), 2 * sum(map(math.prod, theirs.values())))
-    return None if (told.tensors, told.tensor_bytes) == right else f"{told} is not {right}"
-
-
-def expected(case: Case) -> dict[str, tuple[int, ...]] | None:
-    plan = case.plan()
-    models, presets, own = estimate.load_size_inputs(plan, BaseFacts(kind="file"), Path())
-    try:
-        made = file_size.list_network_modules(plan, models, presets, own)
-        return {f"{each.lora_name}.{name}": shape for each in made for name, shape in list_tensors(each).items()}
-    except UnknownNetworkError:
-        return None
+def file_bytes(shapes: dict[str, list[int]]) -> int:
+    """Of a safetensors file of 16-bit numbers, with the metadata that an estimate reckons with."""
+    entries, end = {}, 0
+    for name, shape in sorted(shapes.items()):
+        start, end = end, end + 2 * math.prod(shape)
+        entries[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+    return end + len(json.dumps(entries, separators=(",", ":"))) + METADATA
 
 
 def test_networks_as_they_are_built(trainer: Trainer, tmp_path: Path) -> None:
@@ -209,9 +202,11 @@ def test_every_kind_of_network_in_every_family(trainer: Trainer, tmp_path: Path)
 def test_the_snapshots_are_what_the_pin_builds(trainer: Trainer, tmp_path: Path) -> None:
     """The same command makes them (make snapshots)."""
     env = packages.python_environment(process.read_environment())
+    for name in ("lycoris-preset-full-sd15.toml", "lycoris-preset-ia3.toml"):
+        (tmp_path / name).write_text(resources.read_vendor_text(name), encoding="utf-8")
     with resources.trainer_script("dump_shapes.py") as script:
         argv = [str(trainer.python), str(script), str(tmp_path)]
-        done = process.capture_output(argv, cwd=trainer.checkout, env=env, timeout=300)
+        done = process.capture_output(argv, cwd=trainer.checkout, env=env, timeout=900)
     assert done.ok, done.stderr[-3000:]
     for name in SNAPSHOTS:
         assert (tmp_path / name).read_text(encoding="utf-8") == resources.read_vendor_text(name), name

@@ -6,18 +6,15 @@ import hashlib
 import json
 import math
 import struct
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorabake.planning.model_shapes import Models, parse_models
-from lorabake.planning.network_layout import TargetModule, list_tensors
-from lorabake.planning.network_targets import NetworkSpec, apply_preset, find_target_modules
-from lorabake.util import resources
+from lorabake.analysis.estimate import load_layers
+from lorabake.planning.file_size import Layer, NetworkSpec, factorize, iter_targets
 
 Shapes = Mapping[str, tuple[int, ...]]
-PRESETS: dict[str, dict[str, object]] = json.loads(resources.read_vendor_text("lycoris-presets.json"))
 SMALL: Shapes = {
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": (4, 768),
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": (320, 4),
@@ -26,25 +23,74 @@ SMALL: Shapes = {
 MB = 1 << 20
 
 
-def models(family: str) -> Models:
-    return parse_models(resources.read_vendor_text(f"shapes-{family}.txt"))
+@dataclass(frozen=True)
+class Wanted:
+    """A network of these settings: no ``algo`` is networks.lora, ``conv`` None leaves its convolutions out."""
+
+    algo: str
+    rank: int
+    conv: int | None
+    options: Mapping[str, int] = field(default_factory=dict[str, int])
+    train_norm: bool = False
+    unet: bool = True
+    text: bool = True
+
+    def layers(self, family: str) -> list[tuple[Layer, int]]:
+        """Every layer that gets a part of it, with its rank; LyCORIS' own "full" stops on SD1.5's models."""
+        full = "full" if family == "sdxl" else "lycoris-preset-full-sd15.toml"
+        name = full if self.algo else "lora" if self.conv is None else "lora-conv"
+        spec = NetworkSpec(
+            name, self.algo or "lora", self.rank, self.conv or 0, {}, self.train_norm, self.unet, self.text
+        )
+        return list(iter_targets(load_layers(f"shapes-{family}.txt"), spec))
 
 
-def shapes_of(wanted: NetworkSpec, family: str = "sd15") -> dict[str, tuple[int, ...]]:
-    """What a network saves that is asked for like this."""
-    return named(modules_of(wanted, family))
+def shapes_of(wanted: Wanted, family: str = "sd15") -> dict[str, tuple[int, ...]]:
+    """What such a network saves."""
+    return {
+        f"lora_{layer.name}.{name}": shape
+        for layer, rank in wanted.layers(family)
+        for name, shape in tensors(layer, rank, wanted).items()
+    }
 
 
-def modules_of(wanted: NetworkSpec, family: str = "sd15") -> list[TargetModule]:
-    """Every module that gets a part of the network; LyCORIS' own "full" stops on SD1.5's models."""
-    full = tomllib.loads(resources.read_vendor_text("lycoris-preset-full-sd15.toml"))
-    return find_target_modules(
-        models(family), wanted, PRESETS["full"] if family == "sdxl" else apply_preset(full, PRESETS[""])
-    )
+def tensors(layer: Layer, rank: int, wanted: Wanted) -> dict[str, tuple[int, ...]]:
+    """As the modules of LyCORIS and networks.lora name them."""
+    inputs, outputs, kernel, ones = layer.inputs, layer.outputs, layer.kernel, (1,) * len(layer.kernel)
+    if not inputs:
+        return {"w_norm": (outputs,), "b_norm": (outputs,)}
+    if wanted.algo == "lokr":
+        return lokr_tensors(layer, rank)
+    tucker = layer.is_conv and wanted.options.get("tucker")
+    down = {"lora_down.weight": (rank, inputs, *kernel)}
+    if tucker:
+        down = {"lora_down.weight": (rank, inputs, *ones), "lora_mid.weight": (rank, rank, *kernel)}
+    lora = {"alpha": (), "lora_up.weight": (outputs, rank, *ones), **down}
+    pair = {"a": (outputs, rank), "b": (rank, inputs * layer.area)}
+    made: dict[str, dict[str, tuple[int, ...]]] = {
+        "locon": lora | ({"dora_scale": (outputs, 1, *ones)} if wanted.options.get("dora") else {}),
+        "loha": {"alpha": (), **{f"hada_w{at}_{side}": shape for at in "12" for side, shape in pair.items()}},
+        "glora": {
+            "alpha": (),
+            "a1.weight": (inputs, rank, *ones),
+            "a2.weight": (rank, inputs, *ones),
+            "b1.weight": (outputs, rank, *ones),
+            "b2.weight": (rank, inputs, *kernel),
+        },
+        "full": {"diff": (outputs, inputs, *kernel), "diff_b": (outputs,)},
+        "ia3": {"weight": (1, outputs, *ones) if kernel else (outputs,), "on_input": ()},
+        "boft": {"alpha": (), "oft_blocks": (3, outputs // 16, 16, 16)},
+        "diag-oft": {"alpha": (), "oft_blocks": (outputs // 8, 8, 8)},
+    }
+    return made.get(wanted.algo, lora)
 
 
-def named(made: Iterable[TargetModule]) -> dict[str, tuple[int, ...]]:
-    return {f"{each.lora_name}.{name}": shape for each in made for name, shape in list_tensors(each).items()}
+def lokr_tensors(layer: Layer, rank: int) -> dict[str, tuple[int, ...]]:
+    (small, large), (out_small, out_large) = factorize(layer.inputs, -1), factorize(layer.outputs, -1)
+    made: dict[str, tuple[int, ...]] = {"alpha": (), "lokr_w1": (out_small, small)}
+    if rank >= max(large, out_large) / 2:
+        return made | {"lokr_w2": (out_large, large, *layer.kernel)}
+    return made | {"lokr_w2_a": (out_large, rank), "lokr_w2_b": (rank, large * layer.area)}
 
 
 def write(path: Path, shapes: Shapes, metadata: Mapping[str, Any] | None = None, *, value: float = 1.0) -> Path:
@@ -94,6 +140,3 @@ def metadata(**more: Any) -> dict[str, Any]:
         "modelspec.title": "lum", "modelspec.trigger_phrase": "lum", "modelspec.license": "CC0-1.0",
         "modelspec.architecture": "stable-diffusion-v1/lora", **more,
     }  # fmt: skip
-
-
-__all__ = ["MB", "SMALL", "metadata", "models", "modules_of", "named", "shapes_of", "write", "write_raw"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lora_files import SMALL, metadata, shapes_of, write, write_raw
+from lora_files import SMALL, Wanted, metadata, shapes_of, write, write_raw
 from lorabake.lora.inspect import inspect_file
 from lorabake.lora.metadata import (
     find_invalid_json,
@@ -22,7 +22,6 @@ from lorabake.lora.metadata import (
     parse_value,
     training_comment,
 )
-from lorabake.planning.network_targets import NetworkSpec
 from lorabake_schemas.inspection import Inspection
 
 DIGEST = "0123456789abcdef" * 4
@@ -166,18 +165,16 @@ def test_everything_of_a_file_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "family", "more", "what"),
     [
-        (NetworkSpec("locon", 2, 1, {"weight_decompose": True}, text=False), "sd15", {},
+        (Wanted("locon", 2, 1, {"dora": 1}, text=False), "sd15", {},
          "LoCon with DoRA, dim 1-2, for Stable Diffusion 1.x"),
-        (NetworkSpec("lora", 2, 2, unet=False), "sd15", {"ss_network_args": {"algo": "DyLoRA"}},
+        (Wanted("lora", 2, 2, unet=False), "sd15", {"ss_network_args": {"algo": "DyLoRA"}},
          "DyLoRA, dim 2, for Stable Diffusion 1.x"),
-        (NetworkSpec("full", 2, 2, unet=False), "sd2", {}, "full matrices, for Stable Diffusion 2.x"),
-        (NetworkSpec("lokr", 2, 2, unet=False), "sdxl", {}, "LoKr, dim 2, for SDXL"),
-        (NetworkSpec("ia3", 2, 2, unet=False), "sd15", {}, "(IA)^3, for Stable Diffusion 1.x"),
+        (Wanted("full", 2, 2, unet=False), "sd2", {}, "full matrices, for Stable Diffusion 2.x"),
+        (Wanted("lokr", 2, 2, unet=False), "sdxl", {}, "LoKr, dim 2, for SDXL"),
+        (Wanted("ia3", 2, 2, unet=False), "sd15", {}, "(IA)^3, for Stable Diffusion 1.x"),
     ],
 )  # fmt: skip
-def test_a_file_in_a_few_words(
-    tmp_path: Path, wanted: NetworkSpec, family: str, more: dict[str, Any], what: str
-) -> None:
+def test_a_file_in_a_few_words(tmp_path: Path, wanted: Wanted, family: str, more: dict[str, Any], what: str) -> None:
     names = metadata(**more, **({"modelspec.architecture": "", "ss_base_model_version": "sd_v1"}))
     names["ss_base_model_version"] = {"sd15": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
     shapes = shapes_of(wanted, family)

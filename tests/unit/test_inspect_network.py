@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from lora_files import modules_of, named, shapes_of
+from lora_files import Wanted, shapes_of
 from lorabake.lora.network import LoraModule, describe_network, detect_file_kind, detect_lora_family, list_lora_modules
-from lorabake.planning.network_targets import NetworkSpec
 from lorabake.util.safetensors import Tensor
 from lorabake_schemas.inspection import LoraNetwork
 
-LORA = NetworkSpec("", 8, None)
+LORA = Wanted("", 8, None)
 
 
 def seen(shapes: Mapping[str, tuple[int, ...]]) -> LoraNetwork:
@@ -53,7 +52,7 @@ def test_the_family_is_told_from_either_part_alone(family: str, algorithm: str, 
 )  # fmt: skip
 def test_every_algorithm_of_lycoris(algorithm: str, rank: int | None) -> None:
     sides = (16, 16) if algorithm == "boft" else (8, 4)  # boft divides by a power of two
-    network = seen(shapes_of(NetworkSpec(algorithm, *sides)))
+    network = seen(shapes_of(Wanted(algorithm, *sides)))
     told = {name for name in network.algorithms if (algorithm, name) != ("locon", "lora")}
     assert told == {algorithm}
     linear = {each.rank for each in network.ranks if not each.conv}
@@ -66,19 +65,17 @@ def test_every_algorithm_of_lycoris(algorithm: str, rank: int | None) -> None:
 @pytest.mark.parametrize("algorithm", ["locon", "loha", "lokr", "glora"])
 def test_convolutions_are_told_from_layers(family: str, algorithm: str) -> None:
     """By the shape, or by the name where a factor has swallowed the kernel."""
-    made = modules_of(NetworkSpec(algorithm, 8, 4), family)
-    found = {module.name: module.is_conv for module in list_lora_modules(named(made))}
-    assert found == {each.lora_name: not each.module.small for each in made}
+    wanted = Wanted(algorithm, 8, 4)
+    found = {module.name: module.is_conv for module in list_lora_modules(shapes_of(wanted, family))}
+    assert found == {f"lora_{layer.name}": layer.is_conv for layer, _ in wanted.layers(family)}
 
 
 def test_dora_tucker_norms_and_mixtures() -> None:
-    network = seen(
-        shapes_of(NetworkSpec("locon", 8, 4, {"use_tucker": True, "weight_decompose": True}, train_norm=True))
-    )
+    network = seen(shapes_of(Wanted("locon", 8, 4, {"tucker": 1, "dora": 1}, train_norm=True)))
     assert network.dora
     assert network.tucker
     assert set(network.algorithms) == {"lora", "locon", "norm"}
-    mixed = shapes_of(NetworkSpec("lokr", 8, 8, text=False)) | shapes_of(NetworkSpec("loha", 8, 8, unet=False))
+    mixed = shapes_of(Wanted("lokr", 8, 8, text=False)) | shapes_of(Wanted("loha", 8, 8, unet=False))
     assert set(seen(mixed).algorithms) == {"lokr", "loha"}
 
 
@@ -90,7 +87,7 @@ def test_parts_and_blocks_in_the_models_order() -> None:
         "down_blocks.0", "down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.1", "up_blocks.2", "up_blocks.3",
     ]  # fmt: skip
     assert sum(unet.blocks.values()) == unet.modules == 192
-    large = seen(shapes_of(NetworkSpec("locon", 4, 4), "sdxl")).parts
+    large = seen(shapes_of(Wanted("locon", 4, 4), "sdxl")).parts
     assert [part.name for part in large] == ["te1", "te2", "unet"]
     assert list(large[2].blocks)[:3] == ["input_blocks.1", "input_blocks.2", "input_blocks.3"]
     assert list(large[2].blocks)[-2:] == ["output_blocks.7", "output_blocks.8"]

@@ -11,13 +11,12 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from lora_files import SMALL, metadata, shapes_of, write, write_raw
+from lora_files import SMALL, Wanted, metadata, shapes_of, write, write_raw
 from lorabake.analysis.lora_origin import inspect_files
 from lorabake.cli import main
 from lorabake.commands.output.inspect import format_inspection, inspection_to_json
 from lorabake.commands.output.layout import TextLayout
 from lorabake.lora.metadata import training_comment
-from lorabake.planning.network_targets import NetworkSpec
 from lorabake.util.i18n import load_translator
 from lorabake_schemas.inspection import InspectReport, KnownRun
 from test_published_schemas import hold
@@ -63,7 +62,7 @@ def test_the_page_tells_everything_that_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_blocks_in_a_row_are_one(tmp_path: Path) -> None:
-    few = write(tmp_path / "x.safetensors", shapes_of(NetworkSpec("", 1, None)), metadata())
+    few = write(tmp_path / "x.safetensors", shapes_of(Wanted("", 1, None)), metadata())
     told = rows(printed(inspect_files([str(few)], Path.cwd(), tmp_path)))
     assert told["text encoder"] == "72 modules in layers.0-11"
     assert told["UNet"] == "192 modules in down_blocks.0-2, mid_block, up_blocks.1-3"

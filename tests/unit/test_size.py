@@ -1,25 +1,25 @@
-"""Sizes of files: the guide's measured ones, the shapes of the algorithms, the walk over a model, what is unknown."""
+"""Sizes of files: the guide's measured ones, what each algorithm adds to a layer, what is unknown."""
 
 from __future__ import annotations
 
-import json
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lorabake.analysis import estimate
-from lorabake.planning.file_size import estimate_file_size
-from lorabake.planning.model_shapes import Module, cut_to_layers, iter_submodules, parse_models
-from lorabake.planning.network_layout import TargetModule, UnknownNetworkError, factorize, list_tensors
-from lorabake.planning.network_targets import NetworkSpec, apply_preset, find_target_modules
-from lorabake.util import resources
+from lorabake.planning.file_size import (
+    Layer,
+    NetworkSpec,
+    UnknownNetworkError,
+    count_weights,
+    cut_text_encoders,
+    factorize,
+    iter_targets,
+    parse_layers,
+)
 from lorabake_schemas.machine import BaseFacts, Family
 from lorabake_schemas.plan import FileSize, Forecast, Origin, Plan, Setting, Source
 
-SD15 = parse_models(resources.read_vendor_text("shapes-sd15.txt"))
-PRESETS: dict[str, dict[str, object]] = json.loads(resources.read_vendor_text("lycoris-presets.json"))
 FULL = "lycoris-preset-full-sd15.toml"
 COUNTED = Forecast(
     train_samples=1, reg_samples=0, batches_per_epoch=1, steps_per_epoch=1, epochs=1, steps=1, warmup_steps=0
@@ -48,8 +48,8 @@ def lycoris(family: Family, algo: str, *arguments: str, dim: int = 32, preset: s
     return plan(family, shipped=shipped, network_module="lycoris.kohya", network_args=given, network_dim=dim)
 
 
-def size(of: Plan, base: BaseFacts | None = None, folder: Path | None = None) -> FileSize | None:
-    return estimate.output_size(of, base or BaseFacts(kind="file"), folder or Path())
+def size(of: Plan, base: BaseFacts | None = None) -> FileSize | None:
+    return estimate.output_size(of, base or BaseFacts(kind="file"))
 
 
 def megabytes(of: Plan) -> float:
@@ -133,23 +133,6 @@ def test_what_is_not_known_is_not_told(unknown: Plan) -> None:
     assert size(unknown) is None
 
 
-def test_a_preset_of_ones_own(tmp_path: Path) -> None:
-    asked = plan(network_module="lycoris.kohya", network_args=("algo=locon", "preset=mine.toml"), own="mine.toml")
-    (tmp_path / "mine.toml").write_text(
-        'unet_target_module = ["Transformer2DModel"]\nunet_target_name = []\n'
-        'text_encoder_target_module = ["CLIPMLP"]\nenable_conv = false\n'
-        '[module_algo_map.FeedForward]\nalgo = "lokr"\nfactor = 8\n',
-        encoding="utf-8",
-    )
-    told = size(asked, folder=tmp_path)
-    assert told
-    assert told.tensors == 16 * 12 * 3 - 16 * 2 * 3 + 16 * 2 * 4 + 12 * 2 * 3
-    (tmp_path / "mine.toml").write_text("unet_target_modules = []\n", encoding="utf-8")
-    assert size(asked, folder=tmp_path) is None
-    (tmp_path / "mine.toml").write_text("not toml", encoding="utf-8")
-    assert size(asked, folder=tmp_path) is None
-
-
 def test_a_base_with_fewer_layers_of_its_text_encoder() -> None:
     usual, short = size(plan()), size(plan(), BaseFacts(kind="folder", text_layers=(2,)))
     assert usual
@@ -158,31 +141,45 @@ def test_a_base_with_fewer_layers_of_its_text_encoder() -> None:
     assert size(plan(), BaseFacts(kind="folder", text_layers=(99,))) is None
 
 
-def test_shapes_are_read_as_a_tree() -> None:
-    assert {name: len(model) for name, model in SD15.items()} == {"unet": 614, "te": 137}
-    unet = SD15["unet"]
-    assert (unet[0].name, unet[0].class_name, unet[0].end) == ("", "UNet2DConditionModel", len(unet))
-    block = next(module for module in unet if module.class_name == "Transformer2DModel")
-    inside = list(iter_submodules(unet, block))
-    assert inside[0] == ("", block)
-    assert {name.split(".")[0] for name, _ in inside[1:]} == {"norm", "proj_in", "transformer_blocks", "proj_out"}
-    proj = dict(inside)["proj_in"]
-    assert (proj.kind, proj.inputs, proj.outputs, proj.kernel, proj.bias) == ("conv", 320, 320, (1, 1), True)
-    norm = dict(inside)["norm"]
-    assert (norm.kind, norm.inputs, norm.outputs, norm.kernel) == ("norm", 320, 320, ())
+TABLE = """\
+lora full ia3
+te_text_model_encoder_layers_0_mlp_fc1 768 3072 111
+te_text_model_encoder_layers_1_mlp_fc1 768 3072 11i
+unet_norm 0 320 010
+unet_conv 320 640 3 3 010
+unet_proj 320 320 1 1 110
+"""
 
 
-def test_a_cut_text_encoder_keeps_its_tree() -> None:
-    cut = cut_to_layers(SD15["te"], 3)
-    assert cut
-    assert {module.name.split(".")[3] for module in cut if module.name.count(".") >= 3} == {"0", "1", "2"}
-    assert cut[0].end == len(cut)
-    layer = next(module for module in cut if module.name.endswith("layers.2"))
-    assert [name for name, _ in iter_submodules(cut, layer)][-1] == "layer_norm2"
+def test_a_table_of_layers() -> None:
+    first, second, norm, conv, proj = parse_layers(TABLE)
+    assert (first.inputs, first.outputs, first.kernel) == (768, 3072, ())
+    assert first.networks == {"lora": False, "full": False, "ia3": False}
+    assert second.networks == {"lora": False, "full": False, "ia3": True}
+    assert [each.is_conv for each in (first, norm, conv, proj)] == [False, False, True, False]
+    assert (conv.area, proj.area, first.area) == (9, 1, 1)
 
 
-def linear(inputs: int = 320, outputs: int = 1280) -> Module:
-    return Module("x", "Linear", "linear", inputs, outputs, bias=True)
+def ranks(**given: Any) -> dict[str, int]:
+    spec = NetworkSpec(**{"network": "full", "algo": "locon", "rank": 8, "conv": 4, **given})
+    return {layer.name.rpartition("_")[2]: rank for layer, rank in iter_targets(parse_layers(TABLE)[1:], spec)}
+
+
+def test_which_layers_are_trained_and_at_which_rank() -> None:
+    assert ranks() == {"fc1": 8, "conv": 4, "proj": 8}
+    assert ranks(train_norm=True).keys() == {"fc1", "norm", "conv", "proj"}
+    assert ranks(conv=0) == {"fc1": 8, "proj": 8}
+    assert ranks(network="lora") == {"fc1": 8, "proj": 8}
+    assert ranks(text=False).keys() == {"conv", "proj"}
+    assert ranks(unet=False).keys() == {"fc1"}
+    assert ranks(network="mine.toml") == {}
+
+
+def test_text_encoders_cut_to_their_first_layers() -> None:
+    layers = parse_layers(TABLE)
+    assert cut_text_encoders(layers, ()) == layers
+    assert cut_text_encoders(layers, (1,)) == (layers[0], *layers[2:])
+    assert cut_text_encoders(layers, (3,)) is None
 
 
 @pytest.mark.parametrize(
@@ -200,28 +197,26 @@ def test_factors(dimension: int, factor: int, expected: tuple[int, int]) -> None
     assert factorize(dimension, factor) == expected
 
 
-def test_shapes_of_single_modules() -> None:
-    conv = Module("x", "Conv2d", "conv", 320, 640, (3, 3))
-    assert list_tensors(TargetModule("a", conv, "locon", 4, {"use_tucker": True}))["lora_mid.weight"] == (4, 4, 3, 3)
-    assert list_tensors(TargetModule("a", conv, "full", 4)) == {"diff": (640, 320, 3, 3)}
-    assert list_tensors(TargetModule("a", linear(), "full", 4)) == {"diff": (1280, 320), "diff_b": (1280,)}
-    assert list_tensors(TargetModule("a", linear(), "ia3", 4, {"train_on_input": True}))["weight"] == (320,)
-    assert list_tensors(TargetModule("a", linear(), "locon", 4, {"weight_decompose": True}))["dora_scale"] == (1280, 1)
+CONV_LAYER, LINEAR, NORM = Layer("c", 320, 640, (3, 3), {}), Layer("l", 320, 1280, (), {}), Layer("n", 0, 320, (), {})
+
+
+@pytest.mark.parametrize(
+    ("layer", "algo", "options", "expected"),
+    [
+        (LINEAR, "locon", {}, (3, 1 + 4 * 320 + 4 * 1280)),
+        (LINEAR, "locon", {"weight_decompose": 1, "wd_on_out": 1}, (4, 1 + 4 * 320 + 4 * 1280 + 1280)),
+        (CONV_LAYER, "locon", {}, (3, 1 + 4 * 320 * 9 + 4 * 640)),
+        (CONV_LAYER, "locon", {"use_tucker": 1}, (4, 1 + 4 * 320 + 4 * 640 + 4 * 4 * 9)),
+        (CONV_LAYER, "full", {}, (2, 640 * 320 * 9 + 640)),
+        (NORM, "locon", {}, (2, 640)),
+    ],
+)
+def test_what_an_algorithm_adds_to_a_layer(
+    layer: Layer, algo: str, options: dict[str, int], expected: tuple[int, int]
+) -> None:
+    assert count_weights(layer, 4, NetworkSpec("full", algo, 4, 4, options)) == expected
+
+
+def test_an_algorithm_that_is_not_known() -> None:
     with pytest.raises(UnknownNetworkError):
-        list_tensors(TargetModule("a", linear(), "unheard-of", 4))
-
-
-def test_norms_and_excluded_names() -> None:
-    full = apply_preset(tomllib.loads(resources.read_vendor_text(FULL)), PRESETS[""])
-    wanted = NetworkSpec("locon", 8, 8, train_norm=True)
-    norms = [each for each in find_target_modules(SD15, wanted, full) if each.algo == "norm"]
-    assert len(norms) == 16 * 4 + 22 * 2  # in every transformer and every residual block
-    assert list_tensors(norms[0]) == {"w_norm": (320,), "b_norm": (320,)}
-    without = apply_preset({"exclude_name": ["down_blocks"]}, full)
-    assert not [each for each in find_target_modules(SD15, wanted, without) if "_down_blocks_" in each.lora_name]
-
-
-def test_file_size_wants_presets_by_name() -> None:
-    asked = plan(network_module="lycoris.kohya", network_args=("algo=locon", "preset=attn-only"))
-    assert estimate_file_size(asked, SD15, PRESETS)
-    assert estimate_file_size(asked, SD15, {"": PRESETS[""]}) is None
+        count_weights(LINEAR, 4, NetworkSpec("full", "unheard-of", 4, 4))

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import cast
 
 from lorabake.planning import disk_space
-from lorabake.planning.file_size import Options, estimate_file_size
-from lorabake.planning.model_shapes import Models, cut_to_layers, parse_models
+from lorabake.planning.file_size import Layer, cut_text_encoders, estimate_file_size, parse_layers
 from lorabake.planning.time_estimate import estimate_timing
 from lorabake.util import resources
-from lorabake.util.files import is_folder, read_toml
+from lorabake.util.files import is_folder
 from lorabake.util.machine import get_file_system_id, get_free_disk
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.disks import DiskNeed, DiskSpace
-from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.machine import BaseFacts, MachineFacts
 from lorabake_schemas.past_runs import PastRun
@@ -30,7 +25,7 @@ RUNS_FOLDER = "runs"
 
 def with_estimates(plan: Plan, recipe: Recipe, base: BaseFacts, machine: MachineFacts, folder: Path) -> Plan:
     """The plan with the size of its files and with its time; ``folder`` is the recipe's."""
-    size, runs = output_size(plan, base, folder), _read_past_runs(folder / (recipe.save.runs or RUNS_FOLDER))
+    size, runs = output_size(plan, base), _read_past_runs(folder / (recipe.save.runs or RUNS_FOLDER))
     counted = plan.forecast.model_copy(update={"file_size": size, "timing": estimate_timing(plan, machine, runs)})
     return plan.model_copy(update={"forecast": counted})
 
@@ -71,50 +66,12 @@ def estimate_disk_needs(plan: Plan, dataset: DatasetFacts, folder: Path, run_fol
     return tuple(found.values())
 
 
-def output_size(plan: Plan, base: BaseFacts, folder: Path) -> FileSize | None:
-    """None where it cannot be told: no known network, a preset file or a base that is none."""
-    models, presets, own = load_size_inputs(plan, base, folder)
-    return estimate_file_size(plan, models, presets, own) if models else None
-
-
-def load_size_inputs(plan: Plan, base: BaseFacts, folder: Path) -> tuple[Models, dict[str, Options], Options | None]:
-    """The family's models (none where the base has others), LyCORIS' presets, and the plan's own preset."""
-    return (
-        _load_models(get_family(plan.family), tuple(base.text_layers)) or {},
-        _load_presets(),
-        _load_plan_preset(plan, folder),
-    )
+def output_size(plan: Plan, base: BaseFacts) -> FileSize | None:
+    """None where it cannot be told: no known network, or a base that is none of its family."""
+    layers = cut_text_encoders(load_layers(get_family(plan.family).shapes_file), base.text_layers)
+    return estimate_file_size(plan, layers) if layers else None
 
 
 @cache
-def _load_shapes(file: str) -> Models:
-    return parse_models(resources.read_vendor_text(file))
-
-
-@cache
-def _load_presets() -> dict[str, Options]:
-    return cast("dict[str, Options]", json.loads(resources.read_vendor_text("lycoris-presets.json")))
-
-
-def _load_models(family: ModelFamily, text_layers: tuple[int, ...]) -> Models | None:
-    """The family's models with as many layers of the text encoders as the base has, where its files tell."""
-    models = dict(_load_shapes(family.shapes_file))
-    names = [name for name in models if name != "unet"]
-    for name, layers in zip(names, text_layers, strict=False):
-        cut = cut_to_layers(models[name], layers)
-        if cut is None:
-            return None
-        models[name] = cut
-    return models
-
-
-def _load_plan_preset(plan: Plan, folder: Path) -> Options | None:
-    """The LyCORIS preset file of the plan, ours or the recipe's own."""
-    try:
-        if plan.shipped_preset:
-            return tomllib.loads(resources.read_vendor_text(plan.shipped_preset))
-        if plan.own_preset:
-            return read_toml(folder / plan.own_preset)
-    except (OSError, ValueError):
-        return None
-    return None
+def load_layers(file: str) -> tuple[Layer, ...]:
+    return parse_layers(resources.read_vendor_text(file))

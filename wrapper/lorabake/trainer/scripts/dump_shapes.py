@@ -1,37 +1,35 @@
-"""Writes the shape of what the sd-scripts in the current folder trains, for forecasts of file sizes.
+"""Writes what networks of the sd-scripts in the current folder attach to, for forecasts of file sizes.
 
     cd SD-SCRIPTS && TRAINER-PYTHON dump_shapes.py FOLDER
 
-shapes-sd15.txt, -sd2.txt and -sdxl.txt hold every module of the UNet and of the text encoders, one a line, indented
-by depth: name, class, and for one with weights its kind and sizes. The text encoders' own numbers are read from
-sd-scripts' source; the models are made on torch's meta device, so that nothing is downloaded and little memory taken.
-lycoris-presets.json holds what each of LyCORIS' presets aims at, as far as these models have it.
+shapes-sd15.txt, -sd2.txt and -sdxl.txt name every layer of the UNet and of the text encoders that networks.lora or
+LyCORIS trains, one a line: its name in a LoRA, its inputs, outputs and kernel, and a mark for each network that takes
+it: those of the first line, which are networks.lora without and with convolutions, LyCORIS' presets that work on these
+models, and the presets (lycoris-preset-*.toml) in FOLDER. The networks are built by sd-scripts and LyCORIS themselves.
+A norm, which train_norm adds, has no inputs.
+
+The text encoders' own numbers are read from sd-scripts' source; the models are made of fake tensors, so that nothing is
+downloaded and little memory taken.
 """
 
 import ast
-import json
 import logging
 import sys
 import warnings
+from copy import copy
+from importlib import import_module
 from pathlib import Path
 
 warnings.simplefilter("ignore")  # torchvision's, about an image reader that nothing here uses
-logging.disable(logging.WARNING)
+logging.disable(logging.CRITICAL)
 
 import torch
+import torch._subclasses.fake_tensor as faking
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-TARGETS = (
-    "ENABLE_CONV",
-    "UNET_TARGET_REPLACE_MODULE",
-    "UNET_TARGET_REPLACE_NAME",
-    "TEXT_ENCODER_TARGET_REPLACE_MODULE",
-    "TEXT_ENCODER_TARGET_REPLACE_NAME",
-    "MODULE_ALGO_MAP",
-    "NAME_ALGO_MAP",
-    "USE_FNMATCH",
-    "TARGET_EXCLUDE_NAME",
-)
+faking.CONSTANT_NUMEL_LIMIT = 8  # LyCORIS multiplies the sides of a kernel as a tensor, and asks for the number
+LORA, LYCORIS = "networks.lora", "lycoris.kohya"
+CLASSES = ("LoRANetwork", "LycorisNetworkKohya")
 
 
 def text_configs(source):
@@ -57,56 +55,74 @@ def models(family):
         return {"unet": unet, "te": CLIPTextModel(sd2 if family == "sd2" else sd15)}
 
 
-def sizes(module):
-    """Kind and sizes of a module that a network can attach to; empty for any other."""
-    bias = "bias" if getattr(module, "bias", None) is not None else ""
-    if isinstance(module, torch.nn.Linear):
-        return "linear", module.in_features, module.out_features, bias
-    if isinstance(module, torch.nn.Conv2d):
-        return "conv", module.in_channels // module.groups, module.out_channels, *module.kernel_size, bias
-    if isinstance(module, torch.nn.LayerNorm):
-        return "norm", module.normalized_shape[0], bias
-    if isinstance(module, torch.nn.GroupNorm):
-        return "norm", module.num_channels, bias
-    return ()
+def build(models, module_name, dim, **arguments):
+    """A network on these models, by the road of train_network.py (TN:664-718)."""
+    module = import_module(module_name)
+    kept = [(each, key, copy(getattr(each, key))) for name in CLASSES if (each := getattr(module, name, None))
+            for key in dir(each) if key.isupper()]  # fmt: skip
+    texts = [model for name, model in models.items() if name != "unet"]
+    text = texts if len(texts) > 1 else texts[0]
+    dropout = arguments.pop("neuron_dropout", None)
+    try:
+        return module.create_network(1.0, dim, 1.0, None, text, models["unet"], neuron_dropout=dropout, **arguments)
+    finally:
+        for each, key, value in kept:  # a network changes them for the next one of the process
+            setattr(each, key, value)
 
 
-def lines(name, module, depth=0):
-    children = [line for key, child in module.named_children() for line in lines(key, child, depth + 1)]
-    shape = sizes(module)
-    if children or shape:  # activations and the like can hold nothing
-        words = (name, type(module).__name__, *shape)
-        yield " " * depth + " ".join(str(word) for word in words if word != "")
-        yield from children
-
-
-def presets(classes):
-    """What each preset leaves in LyCORIS' class of networks, which begins with values of its own (preset "")."""
+def networks(folder):
+    """Name, and what it is made with, of each network; of rank 1, so that shapes show the layers' own sizes."""
     from lycoris.config import PRESET
-    from lycoris.kohya import LycorisNetworkKohya
 
-    found = {}
-    for name, preset in {"": {}, **PRESET}.items():
-        fresh = type("Fresh", (LycorisNetworkKohya,), {})
-        fresh.apply_preset(preset)
-        found[name] = {target: getattr(fresh, target) for target in TARGETS}
-        for target in ("UNET_TARGET_REPLACE_MODULE", "TEXT_ENCODER_TARGET_REPLACE_MODULE"):
-            found[name][target] = [each for each in found[name][target] if each in classes]
-    return found
+    yield "lora", (LORA, 1), {}
+    yield "lora-conv", (LORA, 1), {"conv_dim": "1"}
+    for name in (*PRESET, *sorted(path.name for path in folder.glob("lycoris-preset-*.toml"))):
+        algo = "ia3" if "ia3" in name else "locon"
+        preset = str(folder / name) if name.endswith(".toml") else name
+        yield name, (LYCORIS, 1), {"algo": algo, "conv_dim": "1", "preset": preset, "train_norm": "True"}
+
+
+def layers(models):
+    """By its name in a LoRA every module with weights: inputs, outputs and kernel."""
+    for prefix, model in models.items():
+        for path, module in model.named_modules():
+            name = f"lora_{prefix}_{path.replace('.', '_')}"
+            if isinstance(module, torch.nn.Linear):
+                yield name, (module.in_features, module.out_features)
+            elif isinstance(module, torch.nn.Conv2d):
+                yield name, (module.in_channels // module.groups, module.out_channels, *module.kernel_size)
+            elif isinstance(module, torch.nn.LayerNorm):
+                yield name, (0, module.normalized_shape[0])
+            elif isinstance(module, torch.nn.GroupNorm):
+                yield name, (0, module.num_channels)
+
+
+def table(family, folder):
+    """A line for each layer that any network takes; i marks one whose inputs (IA)^3 scales."""
+    made, columns = models(family), {}
+    for name, network, arguments in networks(folder):
+        try:
+            built = build(made, *network, **arguments)
+        except Exception:  # LyCORIS refuses a preset that meets a layer twice
+            continue
+        parts = [*built.text_encoder_loras, *built.unet_loras]
+        if parts:
+            columns[name] = {each.lora_name: "i" if getattr(each, "train_input", False) else "1" for each in parts}
+    yield " ".join(columns)
+    for name, sizes in layers(made):
+        marks = "".join(column.get(name, "0") for column in columns.values())
+        if marks.strip("0"):
+            yield " ".join(map(str, (name.removeprefix("lora_"), *sizes, marks)))
 
 
 def main():
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[1]).resolve()
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(Path.cwd()))
-    classes = set()
     for family in ("sd15", "sd2", "sdxl"):
-        made = models(family)
-        classes |= {type(module).__name__ for model in made.values() for module in model.modules()}
-        text = "".join(f"{line}\n" for name, model in made.items() for line in lines(name, model))
+        with faking.FakeTensorMode(allow_non_fake_inputs=True):
+            text = "".join(f"{line}\n" for line in table(family, folder))
         (folder / f"shapes-{family}.txt").write_text(text, encoding="utf-8", newline="\n")
-    told = json.dumps(presets(classes), indent=1) + "\n"
-    (folder / "lycoris-presets.json").write_text(told, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
