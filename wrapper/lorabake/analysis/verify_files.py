@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain, combinations
 from pathlib import Path, PurePath
 from posixpath import dirname, join, normpath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lorabake.analysis.differences import (
     Drift,
@@ -30,10 +30,11 @@ from lorabake.planning.compile import DATASET_FILE, TRAIN_FILE, CompiledPlan, co
 from lorabake.planning.digest import compute_run_digest, hash_files, placeholder_paths
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths
 from lorabake.runs.command import ACCELERATE_FILE, planned_argv, recorded_env, rehearsal_argv, trainer_env
+from lorabake.runs.launch_request import encode_command
 from lorabake.runs.record import read_plan
 from lorabake.util import resources
 from lorabake.util.changes import Change, compare_listings
-from lorabake.util.files import parse_json, read_bytes, read_text, reason, unreadable_reason
+from lorabake.util.files import read_text, unreadable_reason
 from lorabake.util.hashing import digest_bytes
 from lorabake_schemas.messages import escape_undecodable, literal, msg
 from lorabake_schemas.recipe import Recipe
@@ -69,13 +70,13 @@ def verify_run_files(paths: RunPaths, record: Record, hasher: FileHasher) -> Dri
     """
     plan = read_plan(paths)
     was = _recompile(record, plan)
-    files, found = (record.recipe, *record.compiled, record.plan_file), list[VerifyDifference]()
+    command = digest_bytes(encode_command(record.argv, record.cwd, record.environment), paths.command.name)
+    files, found = (record.recipe, *record.compiled, record.plan_file, command), list[VerifyDifference]()
     changes = {change.name: change for change in compare_files(files, paths.root, hasher)}
     for name, change in changes.items():
         text = _read_text_or_none(paths, name) if change.kind == "changed" else None
         what: VerifySubject = "recipe" if name == record.recipe.name else "compiled"
         found += describe_text_change(what, change, was.texts.get(name), text)
-    found += (describe_file_change("compiled", change) for change in _compare_command(paths, record))
     if plan is not None and record.plan_file.name not in changes:
         found += describe_record_changes(_compare_record(record, plan, was))
     return Drift(tuple(found), compared=count_files(files))
@@ -121,30 +122,6 @@ def _iter_values(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[st
             continue
         for number, each in enumerate(tables, 1):
             yield from _iter_values(each, key if number == 1 else f"{key}#{number}")
-
-
-def _compare_command(paths: RunPaths, record: Record) -> Iterator[Change]:
-    """command.json is for people, and the record has no digest of it: its content is compared."""
-    name, found = paths.command.name, None
-    try:
-        with suppress(ValueError):
-            found = parse_json(read_bytes(paths.command, within=paths.root))
-    except FileNotFoundError:
-        yield Change(name, "missing")
-        return
-    except OSError as error:
-        yield Change(name, "unreadable", why=reason(error))
-        return
-    if _escape_texts(found) != {"argv": [*record.argv], "cwd": record.cwd, "environment": record.environment}:
-        yield Change(name, "changed")
-
-
-def _escape_texts(value: object) -> object:
-    if isinstance(value, list):
-        return [_escape_texts(each) for each in cast("list[object]", value)]
-    if isinstance(value, dict):
-        return {key: _escape_texts(each) for key, each in cast("dict[str, object]", value).items()}
-    return escape_undecodable(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)

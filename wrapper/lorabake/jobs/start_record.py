@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from lorabake.analysis.check import CheckResult
 from lorabake.errors import MachineError
 from lorabake.inputs.hub import can_run_offline
 from lorabake.inputs.manifest import ManifestSpec
-from lorabake.jobs.run_files import RunFiles, build_run_files
+from lorabake.jobs.run_files import build_run_files
 from lorabake.planning.digest import compute_run_digest
 from lorabake.recipe.paths import resolve_run_paths
 from lorabake.runs.command import planned_argv, rehearsal_argv, trainer_env
@@ -35,64 +36,49 @@ def training_request(
     """A real run. Raises MachineError when something that it is made from cannot be read."""
     recipe, plan = examination.planned()
     _ensure_readable(inputs)
-    who, files = trainer_record(trainer, contents), build_run_files(examination, root)
-    made_from = compute_provenance(examination, files, inputs, who)
-    argv = planned_argv(plan, made_from.digest, trainer.python, trainer.checkout)
-    offline = can_run_offline(recipe, examination.base, examination.loaded.folder)
+    request = _build_request(examination, root, inputs, trainer_record(trainer, contents))
     child = trainer_env(
         env,
         python=trainer.python,
         checkout=trainer.checkout,
-        offline=offline,
+        offline=can_run_offline(recipe, examination.base, examination.loaded.folder),
         cpu=plan.launch.cpu,
         deterministic=plan.launch.deterministic,
         complete=trainer.kind == "pin",
     )
-    return _build_request(examination, root, files, (argv, child), who, made_from)
+    argv = planned_argv(plan, request.provenance.digest, trainer.python, trainer.checkout)
+    return replace(request, argv=argv, env=child)
 
 
 def rehearsal_request(examination: CheckResult, root: Path, inputs: Inputs, env: Env) -> LaunchRequest:
     """The same way with the stand-in."""
     _, plan = examination.planned()
-    here = TrainerRecord(kind="rehearsal", python=escape_undecodable(sys.executable))
-    started = rehearsal_argv(plan.launch, plan.family), trainer_env(env, python=Path(sys.executable))
-    files = build_run_files(examination, root)
-    made_from = compute_provenance(examination, files, inputs, here)
-    return _build_request(examination, root, files, started, here, made_from)
+    stand_in = TrainerRecord(kind="rehearsal", python=escape_undecodable(sys.executable))
+    request = _build_request(examination, root, inputs, stand_in)
+    child = trainer_env(env, python=Path(sys.executable))
+    return replace(request, argv=rehearsal_argv(plan.launch, plan.family), env=child)
 
 
-def _build_request(
-    examination: CheckResult,
-    root: Path,
-    files: RunFiles,
-    started: tuple[Sequence[str], Env],
-    trainer: TrainerRecord,
-    made_from: Provenance,
-) -> LaunchRequest:
+def _build_request(examination: CheckResult, root: Path, inputs: Inputs, trainer: TrainerRecord) -> LaunchRequest:
+    """Everything but the command, which has the run's digest in it."""
     _, plan = examination.planned()
-    recipe = examination.loaded.path
+    recipe, files = examination.loaded.path, build_run_files(examination, root)
+    short = tuple(each.digest() for each in inputs.inputs)
+    digested = files.hash_placeholders(short)
     return LaunchRequest(
         root=root,
         files=files.fill_folder(),
         plan=plan,
-        argv=tuple(started[0]),
-        env=started[1],
+        argv=(),
+        env={},
         trainer=trainer,
         machine=examination.machine,
         attention=examination.attention,
         findings=examination.findings,
         ignored=tuple(IgnoredFinding(finding=each.finding, reason=each.reason) for each in examination.ignored),
-        provenance=made_from,
+        provenance=Provenance(inputs, compute_run_digest(digested, short, trainer, plan.launch), digested),
         recipe_place=resolve_run_paths((recipe.name,), examination.loaded.folder, root)[recipe.name],
     )
-
-
-def compute_provenance(examination: CheckResult, files: RunFiles, inputs: Inputs, trainer: TrainerRecord) -> Provenance:
-    """The inputs, and the run's digest."""
-    _, plan = examination.planned()
-    short = tuple(each.digest() for each in inputs.inputs)
-    digested = files.hash_placeholders(short)
-    return Provenance(inputs, compute_run_digest(digested, short, trainer, plan.launch), digested)
 
 
 def _ensure_readable(inputs: Inputs) -> None:

@@ -73,6 +73,12 @@ class LaunchRequest:
         return self.trainer.kind == "rehearsal"
 
     @property
+    def recorded_start(self) -> tuple[tuple[str, ...], str, dict[str, str]]:
+        """Command, folder and environment as the record has them."""
+        environment = {name: escape_undecodable(value) for name, value in recorded_env(self.env).items()}
+        return tuple(map(escape_undecodable, self.argv)), escape_undecodable(str(self.root.absolute())), environment
+
+    @property
     def output(self) -> str:
         """The LoRA, relative to the run folder."""
         named, kind = self.plan.value("output_name") or self.plan.name, self.plan.value("save_model_as")
@@ -84,7 +90,7 @@ def build_initial_files(request: LaunchRequest) -> dict[str, bytes]:
     return {
         **request.files,
         ACCELERATE_FILE: ACCELERATE_CONFIG,
-        "command.json": encode_command(request),
+        "command.json": encode_command(*request.recorded_start),
         PLAN_FILE: encode_plan(request),
         INPUTS_FILE: encode_inputs(request),
     }
@@ -104,6 +110,7 @@ def new_record(request: LaunchRequest) -> Record:
     compiled = {**request.files, ACCELERATE_FILE: ACCELERATE_CONFIG}
     recipe = compiled.pop("recipe.toml")
     seed = request.plan.value("seed")
+    argv, cwd, environment = request.recorded_start
     return Record(
         lorabake=__version__,
         name=request.plan.name,
@@ -119,9 +126,9 @@ def new_record(request: LaunchRequest) -> Record:
         trainer=request.trainer,
         machine=request.machine,
         attention=request.attention,
-        argv=tuple(map(escape_undecodable, request.argv)),
-        cwd=escape_undecodable(str(request.root.absolute())),
-        environment={name: escape_undecodable(value) for name, value in recorded_env(request.env).items()},
+        argv=argv,
+        cwd=cwd,
+        environment=environment,
         findings=tuple(request.findings),
         ignored=tuple(request.ignored),
         planned_steps=request.plan.forecast.steps,
@@ -134,11 +141,8 @@ def new_record(request: LaunchRequest) -> Record:
     )
 
 
-def encode_command(request: LaunchRequest) -> bytes:
-    """What was run, where and with which environment, for a person to run again; secrets are left out."""
-    told = {
-        "argv": list(request.argv),
-        "cwd": str(request.root.absolute()),
-        "environment": recorded_env(request.env),
-    }
-    return (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+def encode_command(argv: Sequence[str], cwd: str, environment: Mapping[str, str]) -> bytes:
+    """command.json, from what the record has: what was run, for a person to run again; secrets are left out."""
+    started = {"argv": [*argv], "cwd": cwd, "environment": dict(environment)}
+    text = json.dumps(started, indent=2, ensure_ascii=False) + "\n"
+    return text.replace(r"\\udc", r"\udc").encode(errors="backslashreplace")  # odd bytes: a record spells them out
