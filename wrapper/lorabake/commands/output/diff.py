@@ -27,6 +27,14 @@ from lorabake_schemas.record import InputRole
 MAX_FILES = 20  # files of a folder that are named
 DIGITS_SHOWN, COMMIT_LENGTH = 12, 40  # digits of a digest that are shown, and how many a commit has
 
+TABLE_LABELS: Mapping[str, Message] = MappingProxyType(
+    {
+        "train": msg("Settings"),
+        "dataset": msg("Images and captions"),
+        "launch": msg("Launch"),
+        "samples": msg("Sample images"),
+    }
+)
 COUNT_LABELS: Mapping[str, Message] = MappingProxyType(
     {
         "steps": msg("steps"),
@@ -55,7 +63,7 @@ def format_plan_diff(found: PlanDifference, page: TextLayout) -> str:
     parts = ["\n".join(head)]
     for name in dict.fromkeys(change.table for change in found.settings):
         changes = [change for change in found.settings if change.table == name]
-        parts.append("\n".join([bold(_table_name(name, page)), *_iter_setting_changes(changes, page)]))
+        parts.append("\n".join([bold(page(TABLE_LABELS.get(name, name))), *_iter_setting_changes(changes, page)]))
     if found.forecast:
         parts.append("\n".join([bold(page(msg("Forecast"))), *_count_table(found.forecast, page)]))
     if found.data:
@@ -108,20 +116,6 @@ def _iter_digest_lines(found: PlanDifference, page: TextLayout) -> Iterator[str]
         here, there = found.digests
         same = msg("the digests are equal, so settings, data, models and trainer are the same")
         yield page(same if here == there else msg("the digests differ, so these are two different trainings"))
-
-
-def _table_name(name: str, page: TextLayout) -> str:
-    match name:
-        case "train":
-            return page(msg("Settings"))
-        case "dataset":
-            return page(msg("Images and captions"))
-        case "launch":
-            return page(msg("Launch"))
-        case "samples":
-            return page(msg("Sample images"))
-        case _:
-            return page(name)
 
 
 def _iter_setting_changes(changes: Iterable[SettingDifference], page: TextLayout) -> Iterable[str]:

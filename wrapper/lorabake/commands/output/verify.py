@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -13,31 +12,15 @@ from lorabake.commands.output.layout import TextLayout, bold, dim, format_file_s
 from lorabake_schemas.messages import Message, join_list, msg, nmsg
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lorabake_schemas.verification import ComparedCounts, VerifyDifference, VerifyReport, VerifySubject
 
 MAX_DIFFERENCES = 50  # differences of a group that a terminal shows
-_MODELS_LABEL, _DATA_LABEL = msg("Models"), msg("Images and captions")
-_FOLDER_LABEL = msg("Recipe, settings and record")
-SUBJECT_LABELS: Mapping[VerifySubject, Message] = MappingProxyType(
-    {
-        "recipe": _FOLDER_LABEL,
-        "compiled": _FOLDER_LABEL,
-        "record": _FOLDER_LABEL,
-        "inputs": _FOLDER_LABEL,
-        "concept": _DATA_LABEL,
-        "regularization": _DATA_LABEL,
-        "caches": _DATA_LABEL,
-        "base": _MODELS_LABEL,
-        "vae": _MODELS_LABEL,
-        "network_weights": _MODELS_LABEL,
-        "base_weights": _MODELS_LABEL,
-        "tokenizer": _MODELS_LABEL,
-        "preset": _MODELS_LABEL,
-        "trainer": msg("Trainer"),
-        "output": msg("Run outputs"),
-    }
+GROUPS: tuple[tuple[Message, tuple[VerifySubject, ...]], ...] = (
+    (msg("Recipe, settings and record"), ("recipe", "compiled", "record", "inputs")),
+    (msg("Images and captions"), ("concept", "regularization", "caches")),
+    (msg("Models"), ("base", "vae", "network_weights", "base_weights", "tokenizer", "preset")),
+    (msg("Trainer"), ("trainer",)),
+    (msg("Run outputs"), ("output",)),
 )
 
 
@@ -97,10 +80,10 @@ def _iter_difference_lines(report: VerifyReport, page: TextLayout) -> Iterator[s
 
 
 def _iter_group_blocks(differences: Sequence[VerifyDifference], page: TextLayout) -> Iterator[str]:
-    for group in dict.fromkeys(SUBJECT_LABELS.values()):
-        found = [each for each in differences if SUBJECT_LABELS[each.what] == group]
+    for label, subjects in GROUPS:
+        found = [each for each in differences if each.what in subjects]
         if found:
-            lines = [click.style(page(group), fg="red", bold=True)]
+            lines = [click.style(page(label), fg="red", bold=True)]
             for each in found[:MAX_DIFFERENCES]:
                 lines += page.paragraph(each.message, first="  ", rest="    ")
             if (rest := len(found) - MAX_DIFFERENCES) > 0:
