@@ -75,8 +75,11 @@ class TextEncoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraSigns:
-    """How a LoRA shows its family: how ``modelspec.architecture`` and ``ss_base_model_version`` start, and how names
-    of modules continue after ``lora_`` in no other family."""
+    """How a LoRA shows its family.
+
+    ``architectures`` and ``versions`` are starts of ``modelspec.architecture`` and ``ss_base_model_version``;
+    ``modules`` start names of modules, after ``lora_``, as in no other family that can be trained.
+    """
 
     architectures: tuple[str, ...]
     versions: tuple[str, ...]

@@ -104,7 +104,8 @@ def text_encoder_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", given[0]), said, fix)
     else:
         said = msg(
-            "the guide's SDXL learning rates are {text:g} for the text encoder and {unet:g} for the UNet",
+            "the guide's {family} learning rates are {text:g} for the text encoder and {unet:g} for the UNet",
+            family=situation.family.label,
             text=text,
             unet=unet,
         )
