@@ -63,7 +63,7 @@ def match_size_caches(folder: FolderFacts, suffix: str) -> tuple[str | None, ...
 
 
 def find_run_sizes(folder: FolderFacts, suffix: str, *, cache_info: bool) -> tuple[Size, ...]:
-    """The same for a run: with cache_info sizes are those of the images, whatever caches are called (TU:2099)."""
+    """The same for a run: with cache_info sizes are those of the images, whatever the names of caches (TU:2099)."""
     return tuple(map(get_header_size, folder.images)) if cache_info else find_image_sizes(folder, suffix)
 
 

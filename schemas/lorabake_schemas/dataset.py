@@ -55,11 +55,11 @@ class ImageFacts(NamedTuple):
 
     ``name`` is the file name; width and height are pixels as stored (EXIF ignored, as in sd-scripts);
     ``mode`` is Pillow's, ``alpha`` whether any transparency is declared; ``seen`` the size that sd-scripts' own
-    header reader takes it for, None where that is the true one; ``problem`` why sd-scripts could not read it whole,
-    its size may be known all the same. ``format`` is the content's, whatever the name says (PNG, JPEG, WEBP, BMP,
-    GIF ...); ``orientation`` EXIF's 1 to 8, of which only 1 shows the picture as it is stored; ``moving`` whether
+    header reader takes it for, None where that is correct; ``problem`` why sd-scripts could not read all of it,
+    its size may be known anyway. ``format`` is the content's, whatever the name says (PNG, JPEG, WEBP, BMP,
+    GIF ...); ``orientation`` EXIF's 1 to 8, of which only 1 shows the image as it is stored; ``moving`` whether
     there is more than one frame; ``opaque`` that alpha is declared and nothing is transparent, which only a deep
-    look tells.
+    scan shows.
     """
 
     name: str
@@ -91,15 +91,15 @@ class FolderFacts:
     ``images`` is in sd-scripts' order. ``ignored`` are files that look like images but that sd-scripts skips;
     ``subfolders`` the names of direct sub-folders that hold images; ``repeat_folders`` those of them named
     ``N_token``; ``caches`` the latent caches there (``*_sd.npz``, ``*_sdxl.npz``, ``STEM.npz``), from whose
-    names sd-scripts takes picture sizes; ``problem`` why the folder could not be read: ``missing``,
-    ``not a folder``, ``not permitted``, ``a link to itself`` or the system's words.
+    names sd-scripts takes image sizes; ``problem`` why the folder could not be read: ``missing``,
+    ``not a folder``, ``not permitted``, ``a link to itself`` or the system's text.
 
-    ``hidden`` are pictures whose name begins with a dot, which sd-scripts passes over. Of the caption files,
-    ``orphans`` belong to no picture, ``miscased`` would belong to one but for capital letters, ``others`` belong
-    to one but have an ending that is not read here (``.caption`` beside ``.txt``). ``overlong`` are the captions
+    ``hidden`` are images whose name begins with a dot, which sd-scripts passes over. Of the caption files,
+    ``orphans`` belong to no image, ``miscased`` would belong to one but for capital letters, ``others`` belong
+    to one but have an extension that is not read here (``.caption`` instead of ``.txt``). ``overlong`` are the captions
     beyond the token limit of the recipe. ``spelt`` is a folder that is there where this one is missing, with the
     same name but for capital letters. ``identity`` is the folder's own on this machine, whatever it is called;
-    ``stamps`` say by name which pictures and captions were seen there, and when those had changed last.
+    ``stamps`` say by name which images and captions were seen there, and when those had changed last.
     """
 
     path: str
@@ -130,7 +130,7 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateGroup:
-    """Images that are one: by every byte of the file, or, when ``near``, to the eye. In the recipe's order."""
+    """Images that are the same: by every byte of the file, or, when ``near``, to the eye. In the recipe's order."""
 
     places: tuple[ImageRef, ...]
     near: bool = False
@@ -140,7 +140,7 @@ class DuplicateGroup:
 class DatasetFacts:
     """Folder facts in the recipe's order.
 
-    ``twins`` are groups of pictures that are the same; near ones are looked for in a ``deep`` scan only.
+    ``twins`` are groups of images that are the same; near ones are looked for in a ``deep`` scan only.
     ``known_tokens`` are the concepts' tokens that are a word of their own to CLIP.
     """
 

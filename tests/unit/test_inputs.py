@@ -18,7 +18,6 @@ from lorabake.inputs.folders import GLOB_EXTENSIONS
 from lorabake.inputs.manifest import (
     ManifestSpec,
     hash_inputs,
-    rehash_input,
     rehash_inputs,
     resolve_from_run,
 )
@@ -73,7 +72,7 @@ def names(one: Input) -> list[str]:
 
 
 def anew(one: Input, of: ManifestSpec) -> Input:
-    return rehash_input(one, of.root, FileHasher(None), of.env)
+    return rehash_inputs([one], of.root, FileHasher(None), of.env)[0]
 
 
 @pytest.fixture

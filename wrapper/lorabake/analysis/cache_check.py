@@ -1,4 +1,4 @@
-"""Looks at every cache that sd-scripts would use for a plan, and lists those that do not fit, for S19.
+"""Finds the caches that sd-scripts would use for a plan and that do not fit it, for S19.
 
 sd-scripts itself compares a cache with nothing (strategy_base.py:410-454). Here each is compared with what it was made
 from (cache_origins): a cache of unknown origin does not fit, whatever it contains.
@@ -35,7 +35,7 @@ from lorabake_schemas.plan import Plan, SubsetPlan
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.record import InputRole
 
-DEFAULT_RUN_PATH = Path("runs", "run")  # a run folder's usual place beside the recipe, for paths that count from there
+DEFAULT_RUN_PATH = Path("runs", "run")  # a run folder's usual place next to the recipe, for paths relative to it
 INCOMPLETE_CACHE = msg("it is incomplete")
 
 
@@ -136,7 +136,7 @@ def complete_settings(
 
 
 def expected_run_folder(of: CacheContext, scanning: ScanOptions) -> Path:
-    """The run folder, or one that lies where the next one will: paths in it count from there."""
+    """The run folder, or one in the place of the next one: paths in the compiled files are relative to it."""
     return scanning.root or of.folder / (of.recipe.save.runs or DEFAULT_RUN_PATH.parent) / DEFAULT_RUN_PATH.name
 
 

@@ -1,4 +1,4 @@
-"""What a cache file of sd-scripts' holds, by its content: never by its name, since it may be deleted for it."""
+"""What a file in the place of one of sd-scripts' caches is, by its content: its name alone never gets it deleted."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _starts_like_cache(path: Path) -> bool:
 
 
 def has_latents(path: Path, size: Size, bucket: Size, *, flipped: bool, masked: bool) -> bool:
-    """Whether a file holds, whole, what sd-scripts would have written for an image of this size in this bucket."""
+    """Whether a file has, undamaged, what sd-scripts writes for an image of this size in this bucket."""
     arrays = _read_arrays(path)
     if "latents" not in arrays or "original_size" not in arrays:
         return False
@@ -97,19 +97,19 @@ def read_metadata_cache(path: Path) -> dict[str, tuple[str, Size]] | None:
     None when it is anything else. Raises FileNotFoundError when there is none.
     """
     try:
-        told: Any = read_json(path)
-        if not isinstance(told, dict):
+        entries: Any = read_json(path)
+        if not isinstance(entries, dict):
             return None
-        return {str(name): _parse_entry(each) for name, each in told.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return {str(name): _parse_entry(each) for name, each in entries.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     except FileNotFoundError:
         raise
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _parse_entry(told: Mapping[str, Any]) -> tuple[str, Size]:
-    """Raises ValueError, TypeError or KeyError for what is none."""
-    width, height = told["resolution"]
-    if not isinstance(told["caption"], str) or set(told) != {"caption", "resolution"}:
-        raise ValueError(told)
-    return told["caption"], (int(width), int(height))
+def _parse_entry(entry: Mapping[str, Any]) -> tuple[str, Size]:
+    """Raises ValueError, TypeError or KeyError for anything else."""
+    width, height = entry["resolution"]
+    if not isinstance(entry["caption"], str) or set(entry) != {"caption", "resolution"}:
+        raise ValueError(entry)
+    return entry["caption"], (int(width), int(height))

@@ -1,7 +1,7 @@
-"""Reads image folders as sd-scripts would see them: headers and captions, one pass, nothing written beside them.
+"""Reads image folders as sd-scripts does: headers and captions, in one pass; nothing is written there.
 
-What was read is kept by the files' own stamps, so that a second look at unchanged folders opens no file. One thread:
-two took twice the CPU of one and no less time.
+Facts are kept by the files' stamps, so that a second scan of unchanged folders opens no file. One thread: two took
+twice the CPU and no less time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from PIL import __version__ as pillow
 
 from lorabake.inputs import captions
 from lorabake.inputs.folders import FolderListing, find_unmatched_captions, has_images, list_folder
+from lorabake.inputs.images import ImageFileFacts, read_image
 from lorabake.util.fact_cache import FactStore, Row, is_file_stamp, is_settled
 from lorabake.util.hashing import FileHasher, FileSet, ProgressCallback
 from lorabake_schemas.dataset import (
@@ -32,8 +33,8 @@ from lorabake_schemas.dataset import (
 )
 
 # Kinds of facts; a number changes when the same file would give another one.
-IMAGE_KIND, CAPTION_KIND = f"image 2, Pillow {pillow}", "caption 1"
-PROGRESS_INTERVAL = 32  # images between two words about how far it is
+IMAGE_KIND, CAPTION_KIND = f"image 3, Pillow {pillow}", "caption 1"
+PROGRESS_INTERVAL = 32  # images between two reports of progress
 MISSING = CaptionProblem.MISSING
 PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}
 
@@ -58,7 +59,7 @@ class ScanOptions:
 
 @dataclass(slots=True)
 class ScanState:
-    """One look at all folders, while it lasts."""
+    """One scan of all folders, while it lasts."""
 
     how: ScanOptions
     store: FactStore
@@ -74,7 +75,7 @@ class ScanState:
 
 @dataclass(frozen=True, slots=True)
 class ScannedFolder:
-    """A folder's names and facts; ``marks`` are those of its pictures, which equal files share."""
+    """A folder's names and facts; ``marks`` are those of its images, which equal files share."""
 
     names: FolderListing
     facts: FolderFacts
@@ -102,7 +103,7 @@ def scan_folders(
     store = FactStore(how.store)
     try:
         state = ScanState(
-            how, store, time.time_ns(), sum(len(names.pictures) for names in folders) * (2 if how.deep else 1)
+            how, store, time.time_ns(), sum(len(names.images) for names in folders) * (2 if how.deep else 1)
         )
         seen = [_scan_folder(names, caption_extension, state) for names in folders]
         equal = _find_equal_images(seen, len(concepts), how.store)
@@ -125,43 +126,41 @@ def _scan_folder(names: FolderListing, ending: str, state: ScanState) -> Scanned
     if names.problem is not None:
         return ScannedFolder(names, FolderFacts(names.root, problem=names.problem))
     texts = _read_captions(names, ending, state)
-    stamps = [names.stamps.get(name) for name in names.pictures]
-    rows = state.store.recall(IMAGE_KIND, names.identity, stamps, len(STORED_FIELDS))
+    stamps = [names.stamps.get(name) for name in names.images]
+    rows = state.store.recall(IMAGE_KIND, names.identity, stamps, len(ImageFileFacts._fields))
     images, marks, fresh = list[ImageFacts](), list[str](), list[tuple[str, Row]]()
-    for name, stamp, row, text in zip(names.pictures, stamps, rows, texts, strict=True):
-        problem = None
-        if row is None:
-            row, problem = _read_image_row(f"{names.root}{os.sep}{name}", stamp)  # noqa: PLW2901 - it was not known
-            if problem is None and stamp and is_settled(stamp, state.now):
-                fresh.append((stamp, row))
-        kind, width, height, mode, alpha, seen, orientation, moving, mark = row
-        pair = (seen[0], seen[1]) if seen else None
-        images.append(ImageFacts(name, width, height, mode, alpha, pair, problem, text, kind, orientation, moving))
-        marks.append(mark)
+    for name, stamp, row, text in zip(names.images, stamps, rows, texts, strict=True):
+        file = ImageFileFacts(*row) if row else read_image(f"{names.root}{os.sep}{name}", stamp)
+        if row is None and file.problem is None and stamp and is_settled(stamp, state.now):
+            fresh.append((stamp, list(file)))  # an image with a problem is read again each time
+        seen = (file.seen[0], file.seen[1]) if file.seen else None  # a list, if it was known
+        images.append(
+            ImageFacts(
+                name,
+                file.width,
+                file.height,
+                file.mode,
+                file.alpha,
+                seen,
+                file.problem,
+                text,
+                file.format,
+                file.orientation,
+                file.moving,
+            )
+        )
+        marks.append(file.mark)
         state.step()
     state.store.keep(IMAGE_KIND, names.identity, fresh)
     return ScannedFolder(names, _build_folder_facts(names, tuple(images), ending), tuple(marks))
 
 
-STORED_FIELDS = ("format", "width", "height", "mode", "alpha", "seen", "orientation", "moving", "mark")  # of a Look
-
-
-def _read_image_row(path: str, stamp: str | None) -> tuple[Row, str | None]:
-    """What is stored of an image, and its problem; an image that has one is looked at again each time."""
-    from lorabake.inputs.images import read_image  # not needed where every image is known
-
-    found = read_image(path, stamp)
-    seen = list(found.seen) if found.seen else None
-    row = [found.format, found.width, found.height, found.mode, found.alpha, seen]
-    return [*row, found.orientation, found.moving, found.mark], found.problem
-
-
 def _read_captions(names: FolderListing, ending: str, state: ScanState) -> list[CaptionFacts]:
     """The caption of each image."""
-    stamps = [names.stamps.get(name[: name.rfind(".")] + ending) for name in names.pictures]
+    stamps = [names.stamps.get(name[: name.rfind(".")] + ending) for name in names.images]
     rows = state.store.recall(CAPTION_KIND, names.identity, stamps, 2)
     found, fresh = list[CaptionFacts](), list[tuple[str, Row]]()
-    for name, stamp, row in zip(names.pictures, stamps, rows, strict=True):
+    for name, stamp, row in zip(names.images, stamps, rows, strict=True):
         if row is not None:
             found.append(CaptionFacts(row[0], PROBLEM_BY_VALUE[row[1]]))
             continue
@@ -197,7 +196,7 @@ def _build_folder_facts(names: FolderListing, images: tuple[ImageFacts, ...], en
 
 
 def _find_equal_images(seen: Sequence[ScannedFolder], concepts: int, store: Path | None) -> tuple[DuplicateGroup, ...]:
-    """Images that are equal files. A folder that is there twice is looked at once: S14 reports it."""
+    """Images that are equal files. A folder that is listed twice counts once: S14 reports it."""
     first = {each.names.identity: number for number, each in reversed(list(enumerate(seen)))}
     folders = [(number, seen[number]) for number in sorted(first.values())]
     counts = Counter(mark for _, each in folders for mark in each.marks)

@@ -1,4 +1,4 @@
-"""A deep look: every image decoded as sd-scripts will decode it, and compared with every other by its looks."""
+"""A deep scan: every image is decoded as sd-scripts will decode it, and compared with every other by its pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIXELS_KIND = f"pixels 1, Pillow {pillow}"
 
 @dataclass(frozen=True, slots=True)
 class DeepScanFolder:
-    """One folder to look into: its names, its facts so far, and where an image of it is in the recipe."""
+    """One folder to scan: its names, its facts so far, and where an image of it is in the recipe."""
 
     names: FolderListing
     facts: FolderFacts
@@ -34,7 +34,7 @@ def decode_folders(
     now: int,
     step: Callable[[], None],
 ) -> tuple[list[FolderFacts], tuple[DuplicateGroup, ...]]:
-    """The facts with what the pixels told, and the images that are alike without being equal."""
+    """The facts with what the pixels show, and the images that are alike without being equal."""
     found, small, met = list[FolderFacts](), list[duplicates.Thumbnail](), set[str]()
     with ignore_pillow_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for folder in folders:

@@ -44,25 +44,27 @@ class Thumbnail:
     shape: float
 
 
-def find_near_duplicates(pictures: Sequence[Thumbnail], equal: Iterable[DuplicateGroup]) -> tuple[DuplicateGroup, ...]:
+def find_near_duplicates(
+    thumbnails: Sequence[Thumbnail], equal: Iterable[DuplicateGroup]
+) -> tuple[DuplicateGroup, ...]:
     """Groups of images that are alike, without those that are equal files anyway."""
     known = {frozenset(pair) for twins in equal for pair in combinations(twins.places, 2)}
     groups = _DisjointSets[ImageRef]()
-    for one, two in _iter_similar_pairs(pictures):
+    for one, two in _iter_similar_pairs(thumbnails):
         if frozenset((one.place, two.place)) not in known:
             groups.join(one.place, two.place)
-    order = {small.place: number for number, small in enumerate(pictures)}
+    order = {small.place: number for number, small in enumerate(thumbnails)}
     found = sorted((sorted(group, key=order.__getitem__) for group in groups.all()), key=lambda group: order[group[0]])
     return tuple(DuplicateGroup(tuple(group), near=True) for group in found)
 
 
-def _iter_similar_pairs(pictures: Sequence[Thumbnail]) -> Iterator[tuple[Thumbnail, Thumbnail]]:
+def _iter_similar_pairs(thumbnails: Sequence[Thumbnail]) -> Iterator[tuple[Thumbnail, Thumbnail]]:
     """Pairs. In the order of their brightness each is compared only with those that can be alike at all."""
     import numpy as np
 
-    if len(pictures) < 2:
+    if len(thumbnails) < 2:
         return
-    ordered = sorted(pictures, key=lambda small: sum(small.pixels))
+    ordered = sorted(thumbnails, key=lambda small: sum(small.pixels))
     pixels = np.frombuffer(b"".join(small.pixels for small in ordered), np.uint8).reshape(len(ordered), -1)
     values = pixels.astype(np.float32)
     means = values.mean(axis=1)

@@ -1,4 +1,4 @@
-"""What lies in an image folder, by name: images as sd-scripts globs them, and everything that it passes over.
+"""What is in an image folder, by name: the images that sd-scripts finds, and everything that it ignores.
 
 The choice and the order are those of TU:104 and TU:2847-2856 at the pin: not recursive, a fixed list of extensions,
 sorted by name.
@@ -20,20 +20,20 @@ GLOBBED_EXTENSIONS = frozenset(map(os.path.normcase, GLOB_EXTENSIONS))
 ALL_IMAGE_EXTENSIONS = frozenset(
     (*IMAGE_EXTENSIONS, ".gif", ".tif", ".tiff", ".jfif", ".heic", ".heif", ".avif", ".jxl", ".jpe", ".apng", ".jp2")
 )
-CAPTION_EXTENSIONS = (".txt", ".caption", ".tags")  # endings that captions have in other programs
+CAPTION_EXTENSIONS = (".txt", ".caption", ".tags")  # of captions in other programs
 
 
 @dataclass(frozen=True, slots=True)
 class FolderListing:
     """The names in a folder. ``root`` is its absolute path, ``identity`` its device and inode.
 
-    ``stamps`` are those of pictures and caption files, links followed; a name that has none there leads nowhere.
+    ``stamps`` are those of images and caption files, links followed; a name that has none is a broken link.
     ``problem`` is why the folder could not be read.
     """
 
     root: str
     identity: str = ""
-    pictures: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     stamps: dict[str, str] = field(default_factory=dict[str, str])
     ignored: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
@@ -68,26 +68,26 @@ def list_folder(folder: str | os.PathLike[str], caption_extension: str) -> Folde
                         continue
     except (OSError, ValueError) as error:
         return FolderListing(root, problem=_describe_problem(error))
-    pictures, ignored, hidden, folders, caches, captions, _ = (tuple(sorted(kinds[kind])) for kind in ENTRY_KINDS)
+    images, ignored, hidden, folders, caches, captions, _ = (tuple(sorted(kinds[kind])) for kind in ENTRY_KINDS)
     identity = f"{own.st_dev}:{own.st_ino}"
-    return FolderListing(root, identity, pictures, stamps, ignored, hidden, folders, caches, captions)
+    return FolderListing(root, identity, images, stamps, ignored, hidden, folders, caches, captions)
 
 
-ENTRY_KINDS = ("pictures", "ignored", "hidden", "folders", "caches", "captions", "")
-STAMPED_KINDS = frozenset({"pictures", "captions"})
+ENTRY_KINDS = ("images", "ignored", "hidden", "folders", "caches", "captions", "")
+STAMPED_KINDS = frozenset({"images", "captions"})
 
 
 def _classify_name(name: str, endings: tuple[str, ...]) -> str:
-    """A file's kind, which for images and most captions its ending alone decides."""
+    """A file's kind, which for images and most captions its extension alone decides."""
     if (
         os.path.normcase(file_extension(name)) in GLOBBED_EXTENSIONS
     ):  # glob goes by name alone: a folder called x.png counts as an image
-        return "pictures"
+        return "images"
     return "captions" if file_extension(name).lower() in endings else "other"
 
 
 def _classify_other(entry: os.DirEntry[str], endings: tuple[str, ...]) -> str:
-    """The kind of what is no plain image or caption; empty for what does not matter here."""
+    """The kind of anything but a plain image or caption; empty for what does not matter here."""
     name, ending = entry.name, file_extension(entry.name)
     if name.startswith("."):
         hidden = os.path.normcase(file_extension(name[1:])) in GLOBBED_EXTENSIONS and not name.startswith(
@@ -158,9 +158,9 @@ class UnmatchedCaptions:
 def find_unmatched_captions(
     found: FolderListing, caption_extension: str, missing: frozenset[str], borrowed: frozenset[str]
 ) -> UnmatchedCaptions:
-    """``missing``: pictures without a caption; ``borrowed``: names of captions that other pictures read."""
-    stems = set(map(file_stem, found.pictures))
-    passed_over = set(map(file_stem, (*found.ignored, *found.hidden)))  # told as such, and their captions with them
+    """``missing``: images without a caption; ``borrowed``: names of captions that other images read."""
+    stems = set(map(file_stem, found.images))
+    passed_over = set(map(file_stem, (*found.ignored, *found.hidden)))  # reported as such, and their captions with them
     own = {one + caption_extension for one in stems | passed_over}
     wanted = {(file_stem(name) + caption_extension).lower() for name in missing}
     orphans, miscased, others = list[str](), list[str](), list[str]()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from zlib import crc32
 
+from lorabake.inputs.duplicates import THUMBNAIL_SIZE
 from lorabake.util.fact_cache import is_file_stamp
 from lorabake.util.files import open_descriptor, open_file, reason
 from lorabake_schemas.messages import msg
@@ -25,7 +26,6 @@ COMMON_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF")
 # A JPEG with more images behind the first, a BMP without its first bytes.
 FORMAT_ALIASES = {"MPO": "JPEG", "DIB": "BMP"}
 EXIF_ORIENTATION = 0x0112
-THUMBNAIL_SIZE = 8  # side of the small image that tells two images apart, in pixels
 CUT_OFF = msg("cut off: the file ends before the image does")
 
 
@@ -48,7 +48,7 @@ class ImageFileFacts(NamedTuple):
 
 
 class DecodedImage(NamedTuple):
-    """What only the pixels tell. ``small`` is the image at 8 by 8 pixels, RGB, in hexadecimal digits."""
+    """What only the pixels show. ``small`` is the image at 8 by 8 pixels, RGB, in hexadecimal digits."""
 
     problem: str | None = None
     opaque: bool = False

@@ -1,4 +1,4 @@
-"""What a run is made from, every file by SHA-256: listed anew by the same rule whenever it is to be compared."""
+"""What a run is made from, every file by SHA-256: listed again by the same rule whenever it is compared."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ InputKind = Literal["file", "folder", "hub", "missing"]
 DATASET_ROLES: tuple[InputRole, ...] = (
     "concept",
     "regularization",
-)  # folders of images: PICTURES, then the captions' ending
-TOKENIZER_SUFFIXES = (".json", ".txt")  # what a tokenizer is read from; a repository may hold a model beside it
+)
+TOKENIZER_SUFFIXES = (".json", ".txt")  # what a tokenizer is read from; a repository may have a model, too
 LISTED_FILES_ONLY: tuple[str, ...] = ()
 MODEL_FILE_LIMIT = 5_000  # a diffusers model in all its variants has about a hundred
 
@@ -42,8 +42,8 @@ MODEL_FILE_LIMIT = 5_000  # a diffusers model in all its variants has about a hu
 class ManifestSpec:
     """What is known of a run that is about to start.
 
-    ``folder`` is the recipe's, ``root`` the run folder, which need not exist yet; ``env`` tells where the hub's files
-    lie. ``weights`` False leaves out what a rehearsal does not read: models, networks and tokenizers.
+    ``folder`` is the recipe's, ``root`` the run folder, which need not exist yet; ``env`` has where the hub's files
+    are. ``weights`` False leaves out what a rehearsal does not read: models, networks and tokenizers.
     """
 
     recipe: Recipe
@@ -66,25 +66,20 @@ class InputSource(NamedTuple):
         return self.asked.model_copy(update={"files": tuple(digest for digest in found if digest)})
 
 
-def hash_inputs(of: ManifestSpec, fingerprints: FileHasher) -> Inputs:
+def hash_inputs(of: ManifestSpec, hasher: FileHasher) -> Inputs:
     """Everything that a run is made from, in the order of record.Role. A file that cannot be read is left out."""
-    return Inputs(inputs=_hash_sources([*_iter_weight_sources(of), *_iter_data_sources(of)], fingerprints))
-
-
-def rehash_input(one: Input, root: Path, fingerprints: FileHasher, env: Mapping[str, str]) -> Input:
-    """The same place as it is now, seen from the run folder."""
-    return rehash_inputs([one], root, fingerprints, env)[0]
+    return Inputs(inputs=_hash_sources([*_iter_weight_sources(of), *_iter_data_sources(of)], hasher))
 
 
 def rehash_inputs(
-    several: Sequence[Input], root: Path, fingerprints: FileHasher, env: Mapping[str, str]
+    several: Sequence[Input], root: Path, hasher: FileHasher, env: Mapping[str, str]
 ) -> tuple[Input, ...]:
-    """The same for several, which share one progress."""
-    return _hash_sources([_relist_source(one, root, env) for one in several], fingerprints)
+    """The same places as they are now, seen from the run folder."""
+    return _hash_sources([_relist_source(one, root, env) for one in several], hasher)
 
 
-def _hash_sources(sources: Sequence[InputSource], fingerprints: FileHasher) -> tuple[Input, ...]:
-    digests = fingerprints.hash_folders([source.files for source in sources])
+def _hash_sources(sources: Sequence[InputSource], hasher: FileHasher) -> tuple[Input, ...]:
+    digests = hasher.hash_folders([source.files for source in sources])
     return tuple(source.with_digests(found) for source, found in zip(sources, digests, strict=True))
 
 
@@ -137,7 +132,7 @@ def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
 
 
 def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
-    """Images with their captions, then the caches beside them."""
+    """Images with their captions, then the caches next to them."""
     recipe, asked = of.recipe, list[Input]()
     endings = (*GLOB_EXTENSIONS, recipe.captions.caption_extension or CAPTION_EXTENSION)
     places = _resolve_paths(of, list_recipe_paths(recipe))
@@ -160,7 +155,7 @@ def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
 
 
 def _list_caches(folder: FolderFacts, plan: Plan) -> list[str]:
-    """What lies beside the images that sd-scripts reads instead of them, or that misleads it, by name."""
+    """The files next to the images that sd-scripts reads instead of them, or that mislead it, by name."""
     family, found = get_family(plan.family), set[str]()
     suffix = family.latent_cache_suffix
     if folder.caches:
@@ -203,14 +198,12 @@ def _list_images(folder: Path, place: str, root: Path, caption: str) -> tuple[In
     found = list_folder(folder, caption)
     if found.problem is not None:
         return "missing", FileSet(folder, ())
-    names = set(found.pictures)
-    for picture in found.pictures:
-        own = file_stem(picture) + caption
+    names = set(found.images)
+    for image in found.images:
+        own = file_stem(image) + caption
         if is_file_stamp(found.stamps.get(own)):
             names.add(own)
-        elif other := captions.legacy_caption_path(
-            f"{place}/{picture}", caption
-        ):  # as the trainer sees it, not absolute
+        elif other := captions.legacy_caption_path(f"{place}/{image}", caption):  # as the trainer sees it, not absolute
             path = resolve_from_run(root, other)
             if os.path.isfile(path):  # noqa: PTH113
                 names.add(Path(os.path.relpath(path, folder)).as_posix())

@@ -1,4 +1,4 @@
-"""The facts about a recipe's images and captions: its folders as it names them, and what CLIP makes of the words."""
+"""The facts about a recipe's images and captions: its folders as it names them, and their captions' CLIP tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RecipeFolder = Concept | Regularization
 def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> DatasetFacts:
     """Facts of every image folder, each named as the recipe names it; ``folder`` is the recipe's own.
 
-    A folder whose key is wrong is UNKNOWN, and then pictures that are the same are not looked for. Raises
+    A folder whose key is wrong is UNKNOWN, and then no duplicates are searched for. Raises
     UnjudgedError where not even the captions' extension is known.
     """
     ending = recipe.captions.caption_extension or CAPTION_EXTENSION

@@ -1,6 +1,6 @@
 """What lorabake does about sd-scripts' caches: it keeps what each was made from, and deletes those that do not fit.
 
-Nothing else is ever deleted beside the user's images, and this only when --refresh-cache asks for it.
+Nothing else in an image folder is ever deleted, and this only with --refresh-cache.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _has_right_content(path: Path, need: ExpectedCache) -> bool:
 def refresh_caches(
     first: CheckResult, again: Callable[[], CheckResult], allowed: Callable[[Sequence[Path]], None]
 ) -> tuple[CheckResult, tuple[Message, ...]]:
-    """The recipe examined anew after its stale caches were deleted, and what was deleted.
+    """The recipe checked again after its stale caches were deleted, and what was deleted.
 
     Nothing is deleted while anything else stands in the way of the run; ``allowed`` raises MachineError where it may
     not be in these folders. Raises MachineError for a file that cannot be deleted, too.
@@ -193,7 +193,7 @@ def _iter_stale_files(of: CheckResult) -> Iterator[tuple[Path, dict[str, CacheKi
 
 
 def _delete_caches(folder: Path, names: Mapping[str, CacheKind]) -> Message | None:
-    """What was deleted of these: caches only, by their content, whatever they are called."""
+    """What was deleted of these: only caches, by their content, whatever their names."""
     gone = list[str]()
     for name, kind in names.items():
         path = folder / name

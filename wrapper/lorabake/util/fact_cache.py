@@ -1,7 +1,7 @@
-"""Facts about files, kept between runs: one SQLite table in the user's cache folder, never beside the files.
+"""Facts about files, kept between runs: one SQLite table in the user's cache folder, never next to the files.
 
 A fact is found again by its file's name and stat. The store may be torn, foreign, locked or read-only at any time:
-then it knows nothing and keeps nothing, and nobody hears of it.
+then it knows nothing and keeps nothing, and that is no error.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from zlib import crc32
 from lorabake.util.files import open_descriptor
 
 OFF_VALUES = ("0", "off", "no", "false")
-APPLICATION_ID = 0x6C6F7261  # "lora": says whose file it is (PRAGMA application_id)
+APPLICATION_ID = 0x6C6F7261  # "lora": whose file it is (PRAGMA application_id)
 BUSY_TIMEOUT_S = 1.0  # for another check that is writing
-RACY_NS = 2_000_000_000  # file systems tell times as coarsely as this (FAT): a later change might look the same
+RACY_NS = 2_000_000_000  # some file systems (FAT) have times as coarse as this: a later change might look the same
 UNUSED_DAYS, REFRESH_DAYS = 90, 7  # a fact is forgotten when unused for so long; its last use is noted so often
 SECONDS_PER_DAY = 86_400
 SCHEMA_SQL = """
@@ -39,7 +39,7 @@ def make_stamp(state: os.stat_result, name: str = "") -> str:
     """A file as it is now: what kind of thing, its name, which one, how long, when it was written and when changed.
 
     The letter in front is as ``ls`` has it: ``-`` a file, ``d`` a folder, ``?`` something else. The name counts, since
-    some file systems (FAT, sshfs) number their files anew each time and tell times in whole seconds.
+    some file systems (FAT, sshfs) number their files again at each mount and have times in whole seconds.
     """
     mode = state.st_mode
     kind = "-" if S_ISREG(mode) else "d" if S_ISDIR(mode) else "?"
@@ -58,7 +58,7 @@ def is_settled(stamp: str | None, now_ns: int) -> bool:
 
 
 def fact_store_path(home: Path, env: Mapping[str, str]) -> Path | None:
-    """Where facts are kept below lorabake's own folder; None when LORABAKE_SCAN_CACHE says that they are not."""
+    """Where facts are kept below lorabake's own folder; None when LORABAKE_SCAN_CACHE turns that off."""
     return None if env.get("LORABAKE_SCAN_CACHE", "").lower() in OFF_VALUES else home / "facts-2.sqlite3"
 
 
@@ -74,7 +74,7 @@ class FactStore:
         self._rebuilt = False
 
     def recall(self, kind: str, folder: str, stamps: Sequence[str | None], width: int) -> list[Row | None]:
-        """A row of ``width`` values for each file; None for one that is not known, or not as it was written."""
+        """A row of ``width`` values for each file; None for one that is not known, or damaged."""
         query = "SELECT stamp, value, mark, day FROM fact WHERE kind = ? AND folder = ?"
         rows = self._query(lambda base: base.execute(query, (kind, folder)).fetchall())
         if not rows:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ProgressCallback = Callable[[int, int], None]
 Digests = dict[str, FileDigest | None]
 KnownDigests = Mapping[tuple[str, str], str]  # a folder's identity and a file's stamp there: its SHA-256
-FILE_DIGEST_KIND = "sha-256 of whole files 1"  # changes when the same file would be kept as something else
+FILE_DIGEST_KIND = "sha-256 of files 1"  # changes when the same file would be kept as something else
 BLOCK_SIZE, FIRST_BLOCK_SIZE = 1 << 20, 1 << 16  # bytes read at once; most files of a dataset end in the first
 THREAD_COUNT = 4
 PROGRESS_INTERVAL_S = 0.1
