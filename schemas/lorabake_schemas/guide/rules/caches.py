@@ -110,10 +110,8 @@ def _format_message(caches: Sequence[StaleCache]) -> Message:
 
 def _format_fix(cache: StaleCache, folder: FolderFacts) -> Message:
     return msg(
-        (
-            "start the run with --refresh-cache (deletes these caches in {path}, and sd-scripts "
-            "creates them again), or remove {option}"
-        ),
+        "start the run with --refresh-cache (deletes these caches in {path}, and sd-scripts "
+        "creates them again), or remove {option}",
         path=folder.path,
         option=CACHE_OPTIONS[cache.kind],
     )
@@ -123,8 +121,8 @@ def _report_foreign_files(where: tuple[str | int, ...], folder: FolderFacts, cac
     names = [cache.cache for cache in caches]
     said = nmsg(
         len(names),
-        ("{n} file is named like a cache but is not one, and sd-scripts would overwrite it or stop: {names}"),
-        ("{n} files are named like caches but are not caches, and sd-scripts would overwrite them or stop: {names}"),
+        "{n} file is named like a cache but is not one, and sd-scripts would overwrite it or stop: {names}",
+        "{n} files are named like caches but are not caches, and sd-scripts would overwrite them or stop: {names}",
         names=summarize_names(names),
     )
     fix = msg(
