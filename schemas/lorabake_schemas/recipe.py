@@ -36,6 +36,7 @@ from lorabake_schemas.values import (
     Resolution,
     RunName,
     SchedulerName,
+    Seed,
     Side,
     Steps,
     Tag,
@@ -224,9 +225,7 @@ class Train(RecipeTable):
     gradient_checkpointing: bool | None = optional("Save VRAM by calculating parts of each step twice. Slower.")
     cache_latents: bool | None = optional("Encode each image with the VAE once and keep the result in memory.")
     cache_latents_to_disk: bool | None = optional("Keep the latents in files next to the images.")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = optional(
-        "Start of all random numbers. The same seed repeats the run."
-    )
+    seed: Seed | None = optional("Start of all random numbers. The same seed repeats the run.")
     max_data_loader_n_workers: Workers | None = optional("Processes that load images.")
     persistent_data_loader_workers: bool | None = optional("Keep these processes running between epochs.")
     min_snr_gamma: NonNegativeNumber | None = optional(
@@ -296,6 +295,26 @@ class Sample(RecipeTable):
     sample_sampler: Sampler | None = optional("Sampler of the sample images.")
 
 
+class Validation(RecipeTable):
+    """Images that are held out of training, to see whether the LoRA also fits images that it has not seen."""
+
+    validation_split: Fraction | None = optional("Share of each concept's images that is held out, such as 0.1.")
+    validation_seed: Seed | None = optional("Which images are held out, and the noise they are tested with.")
+    validate_every_n_epochs: Epochs | None = optional("Test after every n epochs.")
+    validate_every_n_steps: Steps | None = optional("Also test after every n steps.")
+    max_validation_steps: Steps | None = optional("Use at most n batches of the held-out images for each test.")
+
+
+class Log(RecipeTable):
+    """Where losses and learning rates are logged. TensorBoard logs are always in the run folder."""
+
+    log_with: Literal["tensorboard", "wandb", "all"] | None = optional(
+        "TensorBoard, or wandb as well. Weights & Biases takes its key from WANDB_API_KEY in the environment."
+    )
+    log_tracker_name: Text | None = optional("Project at Weights & Biases.")
+    wandb_run_name: Text | None = optional("Name of the run at Weights & Biases.")
+
+
 class Metadata(RecipeTable):
     """Information that is written into the LoRA file for others."""
 
@@ -341,6 +360,8 @@ class Recipe(RecipeTable):
     captions: Captions = Captions()
     save: Save = Save()
     sample: Sample | None = None
+    validation: Validation = Validation()
+    log: Log = Log()
     metadata: Metadata = Metadata()
     launch: Launch = Launch()
     ignore: TupleOf[Ignore] = ()

@@ -43,7 +43,8 @@ OPTION_BY_KEY: Mapping[str, str] = MappingProxyType(
         "metadata.comment": "training_comment",
     }
 )
-OPTION_TABLES = ("base", "network", "train", "captions", "save", "sample", "launch")  # their keys are mostly options
+# Their keys are mostly options.
+OPTION_TABLES = ("base", "network", "train", "captions", "save", "sample", "validation", "log", "launch")
 
 
 @dataclass(frozen=True, slots=True)

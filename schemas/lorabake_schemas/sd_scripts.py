@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 # TU:4825-5134: built-in names, matched without regard to case. Anything else must be a dotted class path.
 OPTIMIZERS = (
     "AdamW",
@@ -153,3 +156,14 @@ def needs_bitsandbytes(optimizer: str) -> bool:
 def is_adaptive(optimizer: str) -> bool:
     """Whether the optimizer finds its own step size, so that learning_rate 1 is right (G4.52)."""
     return optimizer.rsplit(".", 1)[-1].startswith(ADAPTIVE_PREFIXES)
+
+
+def split_validation(count: int, share: float, seed: int) -> tuple[frozenset[int], frozenset[int]]:
+    """The places of a subset's images that are not trained on, and of those that are validated with.
+
+    sd-scripts shuffles the images with the seed, trains on the first part, rounded up, and validates with the last,
+    rounded: an image may be in both (TU:142-178).
+    """
+    order = list(range(count))
+    random.Random(seed).shuffle(order)  # noqa: S311 - as sd-scripts does
+    return frozenset(order[math.ceil(count * (1 - share)) :]), frozenset(order[count - round(count * share) :])

@@ -203,6 +203,7 @@ PositiveNumber = Annotated[float, Field(gt=0, le=MAX_NUMBER)]
 NonNegativeNumber = Annotated[float, Field(ge=0, le=MAX_NUMBER), AfterValidator(_normalize_zero)]
 OptimizerName = Annotated[str, AfterValidator(_check_optimizer)]
 SchedulerName = Annotated[str, AfterValidator(_check_scheduler)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE)]
 _AnySide = Annotated[int, Field(le=MAX_SIDE)]
 Resolution = Annotated[

@@ -91,7 +91,6 @@ FIRES: list[Fires] = [
     ),
     ("S1.together", at(**PREDICTS_V, kohya={"v_pred_like_loss": 0.5}), "kohya.v_pred_like_loss", "error"),
     ("S1.together", kohya(dim_from_weights=True), "kohya.dim_from_weights", "error"),
-    ("S1.together", kohya(validate_every_n_epochs=0), "kohya.validate_every_n_epochs", "error"),
     ("S1.together", kohya(min_timestep=500, max_timestep=500), "kohya.max_timestep", "error"),
     ("S1.together", kohya(min_timestep=1000), "kohya.min_timestep", "error"),
     ("S1.together", kohya(max_timestep=1001), "kohya.max_timestep", "error"),

@@ -48,7 +48,9 @@ def test_a_plan_names_every_setting_with_its_source() -> None:
 
 
 def test_settings_stand_in_groups() -> None:
-    rows = plain(format_plan(plan_of(recipe(kohya={"ip_noise_gamma": 0.1})), PIPE)).splitlines()
+    rows = plain(
+        format_plan(plan_of(recipe(kohya={"ip_noise_gamma": 0.1}, validation={"validation_split": 0.1})), PIPE)
+    ).splitlines()
     heads = [row for row in rows if row and not row.startswith(" ")][1:]
     assert heads == [*GROUP_LABELS.values(), "Forecast"]
     assert rows[rows.index("Other sd-scripts options") + 1].split() == ["ip_noise_gamma", "0.1", "recipe"]

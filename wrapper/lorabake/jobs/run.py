@@ -46,6 +46,7 @@ from lorabake_schemas.record import Inputs, Record
 Tell = Callable[[Message], None]
 Env = Mapping[str, str]
 RUNS_FOLDER = "runs"
+LOGGER_MODULE = "wandb"
 PLACEHOLDER_TRAINER = Path("TRAINER/venv/bin/python"), Path("TRAINER/sd-scripts")  # as a dry run has them
 
 
@@ -278,12 +279,19 @@ def _launch_with_progress(order: RunRequest, request: LaunchRequest, caches: Cac
 
 
 def ensure_trainer(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ()) -> Trainer:
-    """The trainer, installed first if need be; an own one must be able to import ``needed``. Raises SetupError."""
+    """The trainer, installed first if need be; an own one must be able to import ``needed``, lorabake's own one has
+    everything but a logger for wandb. Raises SetupError."""
     if choice.sd_scripts is not None:
         return trainers.check_user_trainer(
             choice.sd_scripts, choice.python, resources.load_pin(), tell, env, needed=needed
         )
-    return install_chosen_trainer(choice, env, tell)
+    trainer = install_chosen_trainer(choice, env, tell)
+    if LOGGER_MODULE in needed and LOGGER_MODULE not in trainer.versions:
+        raise SetupError(
+            msg("wandb is not among the trainer's packages, so sd-scripts would stop"),
+            msg("use --sd-scripts and --python with an installation that has wandb, or remove log_with"),
+        )
+    return trainer
 
 
 def check_trainer(trainer: Trainer, env: Env, tell: Tell) -> TrainerContents:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lorabake.errors import RecipeError
 from lorabake.planning.buckets import BucketRules, bucket_assigner
@@ -19,13 +19,17 @@ from lorabake_schemas.plan import Bucket, UnderfilledBatches
 
 @dataclass(frozen=True, slots=True)
 class SubsetInput:
-    """One ``[[datasets.subsets]]``: the sizes of its images in sd-scripts' order, their names where they are known."""
+    """One ``[[datasets.subsets]]``: the sizes of its images in sd-scripts' order, their names where they are known.
+
+    ``held_out`` are the places of images that are not trained on, because they are for validation.
+    """
 
     title: str
     sizes: tuple[Size, ...]
     num_repeats: int = 1
     is_reg: bool = False
     names: tuple[str, ...] = ()
+    held_out: frozenset[int] = field(default_factory=frozenset[int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,20 @@ def effective_repeats(subsets: Sequence[SubsetInput]) -> tuple[tuple[int, ...], 
     after round, until they are equal. Images never reached stay out (S13, TU:2166-2182).
     """
     kept = [subset if subset.num_repeats >= 1 else None for subset in subsets]
-    wanted = sum(subset.num_repeats * len(subset.sizes) for subset in kept if subset and not subset.is_reg)
+    wanted = sum(
+        subset.num_repeats * (len(subset.sizes) - len(subset.held_out))
+        for subset in kept
+        if subset and not subset.is_reg
+    )
     order = [subset.num_repeats for subset in kept if subset and subset.is_reg for _ in subset.sizes]
     reg = iter(_balance_regularization(order, wanted))
     return tuple(
-        tuple(next(reg) if subset.is_reg else subset.num_repeats for _ in subset.sizes) if subset else ()
+        tuple(
+            next(reg) if subset.is_reg else 0 if at in subset.held_out else subset.num_repeats
+            for at, _ in enumerate(subset.sizes)
+        )
+        if subset
+        else ()
         for subset in kept
     )
 
@@ -117,7 +130,10 @@ def _assign_buckets(block: DatasetBlock, repeats: Sequence[tuple[int, ...]]) -> 
 def _assign_subset(subset: SubsetInput, repeats: tuple[int, ...], place: Callable[[Size], BucketFit]) -> SubsetFits:
     if not repeats:
         return (None,) * len(subset.sizes)
-    return tuple(place(size) if times else None for size, times in zip(subset.sizes, repeats, strict=True))
+    return tuple(
+        place(size) if times or at in subset.held_out else None
+        for at, (size, times) in enumerate(zip(subset.sizes, repeats, strict=True))
+    )
 
 
 def _unplaceable_findings(
@@ -160,7 +176,7 @@ def _count_buckets(placed: Sequence[SubsetFits], repeats: Sequence[tuple[int, ..
     held, pictures = Counter[Size](), Counter[Size]()
     for fits, each in zip(placed, repeats, strict=True):
         for fit, times in zip(fits, each, strict=False):  # a left-out subset has no repeats
-            if fit is not None:
+            if fit is not None and times:
                 held[fit.bucket] += times
                 pictures[fit.bucket] += 1
     return [

@@ -28,6 +28,7 @@ from lorabake.planning.settings_run import (
     plan_launch,
     prior_loss_settings,
     sample_settings,
+    validation_settings,
 )
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.bucket_fit import Size
@@ -39,6 +40,7 @@ from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts, Pr
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.sd_scripts import split_validation
 
 SizeReader = Callable[[FolderFacts], tuple[Size, ...]]
 
@@ -55,7 +57,8 @@ def resolve_plan(
     network = network_settings(recipe.network, profile)
     blocks = plan_subsets(recipe, dataset, profile)
     data = dataset_settings(recipe, profile)
-    block = _dataset_block(data, blocks, dataset, image_size_reader(recipe, profile.family))
+    validating = validation_settings(recipe)
+    block = _dataset_block(data, blocks, dataset, image_size_reader(recipe, profile.family), validating)
     launch = plan_launch(recipe, machine)
     head = (
         *base_settings(recipe, profile),
@@ -75,6 +78,7 @@ def resolve_plan(
         *file_settings(recipe),
         *saving,
         *sample_settings(recipe, _int_setting(saving, "save_every_n_epochs")),
+        *validating,
         *metadata_settings(recipe),
         *_resolution_for_metadata(block.rules),
         *_kohya_settings(recipe),
@@ -128,7 +132,11 @@ def image_size_reader(recipe: Recipe, family: ModelFamily) -> SizeReader:
 
 
 def _dataset_block(
-    data: Sequence[Setting], parts: Sequence[SubsetPlan], facts: DatasetFacts, sizes: SizeReader
+    data: Sequence[Setting],
+    parts: Sequence[SubsetPlan],
+    facts: DatasetFacts,
+    sizes: SizeReader,
+    validating: Sequence[Setting],
 ) -> DatasetBlock:
     values = {setting.option: setting.value for setting in data}
     sides = values["resolution"]
@@ -141,13 +149,20 @@ def _dataset_block(
         bucket_reso_steps=_int_setting(data, "bucket_reso_steps") or 64,
     )
     folders = (*facts.concepts, *facts.regularization)
-    inputs = tuple(_subset_input(part, folder, sizes(folder)) for part, folder in zip(parts, folders, strict=True))
+    share, seed = _setting_value(validating, "validation_split"), _int_setting(validating, "validation_seed") or 0
+    held_out = share if isinstance(share, float) else 0.0
+    inputs = tuple(
+        _subset_input(part, folder, sizes(folder), held_out, seed) for part, folder in zip(parts, folders, strict=True)
+    )
     return DatasetBlock(inputs, rules, _int_setting(data, "batch_size") or 1)
 
 
-def _subset_input(part: SubsetPlan, folder: FolderFacts, sizes: tuple[Size, ...]) -> SubsetInput:
+def _subset_input(
+    part: SubsetPlan, folder: FolderFacts, sizes: tuple[Size, ...], share: float, seed: int
+) -> SubsetInput:
     names = tuple(image.name for image in folder.images)
-    return SubsetInput(part.title, sizes, _int_setting(part.settings, "num_repeats") or 1, part.is_reg, names)
+    held_out = split_validation(len(sizes), share, seed)[0] if share and not part.is_reg else frozenset[int]()
+    return SubsetInput(part.title, sizes, _int_setting(part.settings, "num_repeats") or 1, part.is_reg, names, held_out)
 
 
 def _make_schedule(recipe: Recipe, settings: Sequence[Setting], processes: int) -> Schedule:

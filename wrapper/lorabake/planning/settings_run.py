@@ -15,7 +15,7 @@ from lorabake_schemas.guide.defaults import get_default_precision, resolve_token
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import LaunchPlan, Setting, Source
-from lorabake_schemas.recipe import Recipe, Train
+from lorabake_schemas.recipe import Log, Recipe, Train
 
 DEFAULT_SEED = 42
 LARGE_GPU_MIB = 12_000
@@ -152,13 +152,42 @@ def file_settings(recipe: Recipe) -> tuple[Setting, ...]:
         *fixed("output_name", recipe.name, default_by_guide("G4.8")),
         *fixed("output_dir", OUTPUT_DIR, default_by_guide("G4.17")),
         *fixed("logging_dir", LOGGING_DIR, default_by_guide("G4.17")),
-        *fixed("log_with", "tensorboard", default_by_guide("G4.17")),
+        *_log_settings(recipe.log),
         *choose("save_model_as", save.save_model_as, "safetensors", default_by_guide("G4.13")),
         *choose("save_every_n_steps", save.save_every_n_steps),
         *choose("save_last_n_epochs", save.save_last_n_epochs),
         *choose("save_last_n_steps", save.save_last_n_steps),
         *choose("save_state", save.save_state or None),
         *choose("save_state_on_train_end", save.save_state_on_train_end or None),
+    )
+
+
+def _log_settings(log: Log) -> tuple[Setting, ...]:
+    """TensorBoard always, from whose logs lorabake reads a run's losses: with wandb, both (TU:5437-5464)."""
+    both = log.log_with in {"wandb", "all"}
+    why = default_by_lorabake(msg("wandb and TensorBoard, which lorabake needs"))
+    return (
+        *fixed("log_with", "all" if both else "tensorboard", why if both else default_by_guide("G4.17")),
+        *choose("log_tracker_name", log.log_tracker_name),
+        *choose("wandb_run_name", log.wandb_run_name),
+    )
+
+
+def validation_settings(recipe: Recipe) -> tuple[Setting, ...]:
+    """Without a seed of its own, images that are held out are trained on as well (S44)."""
+    given = recipe.validation
+    seed = recipe.train.seed if recipe.train.seed is not None else DEFAULT_SEED
+    return (
+        *choose("validation_split", given.validation_split or None),
+        *choose(
+            "validation_seed",
+            given.validation_seed,
+            seed if given.validation_split else None,
+            forced_by("S44", msg("else the held-out images are also trained on")),
+        ),
+        *choose("validate_every_n_epochs", given.validate_every_n_epochs),
+        *choose("validate_every_n_steps", given.validate_every_n_steps),
+        *choose("max_validation_steps", given.max_validation_steps),
     )
 
 

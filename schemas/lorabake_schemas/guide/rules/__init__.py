@@ -33,6 +33,7 @@ from lorabake_schemas.guide.rules import (
     tag_counts,
     tag_vocabulary,
     trigger,
+    validation,
 )
 
 RULE_MODULES = (
@@ -57,6 +58,7 @@ RULE_MODULES = (
     optimizer,
     schedule,
     network,
+    validation,
     subject,
 )
 

@@ -21,7 +21,6 @@ RESERVED_OPTIONS: dict[str, str] = {
     "output_dir": msg("always the run folder's output/"),
     "output_name": msg("set by the recipe's name"),
     "logging_dir": msg("always the run folder's tensorboard/"),
-    "log_with": msg("the run folder always gets TensorBoard logs"),
     "train_data_dir": msg("images belong under [[concept]]"),
     "reg_data_dir": msg("images belong under [[regularization]]"),
     "in_json": msg("captions are read from files next to the images"),
@@ -46,10 +45,6 @@ RESERVED_OPTIONS: dict[str, str] = {
     "use_8bit_adam": msg("set by train.optimizer"),
     "use_lion_optimizer": msg("set by train.optimizer"),
     "save_n_epoch_ratio": msg("set by save.save_every_n_epochs"),
-    "validation_split": msg(
-        "lorabake's forecast does not count images held out for validation, and this version of "
-        "sd-scripts leaks them into training"
-    ),
     "console_log_level": msg("lorabake needs sd-scripts' messages to follow a run and check that it succeeded"),
     "console_log_file": msg("logs/trainer.log contains all output, and lorabake uses it to check that a run succeeded"),
     "resume": msg(
@@ -59,7 +54,7 @@ RESERVED_OPTIONS: dict[str, str] = {
     "initial_epoch": msg("sd-scripts counts the steps incorrectly after it"),
     "initial_step": msg("sd-scripts counts the steps incorrectly after it"),
     "huggingface_token": msg("would be stored in the run folder; set HF_TOKEN in the environment instead"),
-    "wandb_api_key": msg("would be stored in the run folder, and runs log to TensorBoard"),
+    "wandb_api_key": msg("would be stored in the run folder; set WANDB_API_KEY in the environment instead"),
     "deepspeed": msg("not among the trainer's packages"),
     "no_metadata": msg("lorabake uses the metadata to check that a run succeeded"),
 }
@@ -154,9 +149,6 @@ def conflicting_options(situation: RuleContext) -> Iterator[RuleHit]:
     if kohya.get("dim_from_weights") and not recipe.network.network_weights:
         fix = msg("add network_weights under [network]")
         yield RuleHit(("kohya", "dim_from_weights"), msg("needs network_weights"), fix)
-    for name in ("validate_every_n_epochs", "validate_every_n_steps"):
-        if kohya.get(name) == 0:
-            yield RuleHit(("kohya", name), msg("sd-scripts divides by this value"), msg("remove it"))
     yield from _check_timesteps(kohya)
     yield from _check_multipliers(kohya)
 

@@ -42,13 +42,14 @@ from lorabake_schemas.plan import (
 if TYPE_CHECKING:
     from lorabake.analysis.check import CheckResult
 
-SettingGroup = Literal["model", "network", "optimizer", "data", "saving", "machine", "kohya"]
+SettingGroup = Literal["model", "network", "optimizer", "data", "validation", "saving", "machine", "kohya"]
 GROUP_LABELS: Mapping[SettingGroup, Message] = MappingProxyType(
     {
         "model": msg("Model"),
         "network": msg("Network"),
         "optimizer": msg("Optimizer and schedule"),
         "data": msg("Images and captions"),
+        "validation": msg("Validation"),
         "saving": msg("Saving"),
         "machine": msg("Machine"),
         "kohya": msg("Other sd-scripts options"),
@@ -71,11 +72,15 @@ OPTIONS_BY_GROUP: Mapping[SettingGroup, tuple[str, ...]] = MappingProxyType(
             "prior_loss_weight", "max_grad_norm", "seed",
         ),
         "data": ("resolution",),
+        "validation": (
+            "validation_split", "validation_seed", "validate_every_n_epochs", "validate_every_n_steps",
+            "max_validation_steps",
+        ),
         "saving": (
             "output_name", "output_dir", "save_model_as", "save_precision", "save_every_n_epochs",
             "save_every_n_steps", "save_last_n_epochs", "save_last_n_steps", "save_state", "save_state_on_train_end",
-            "logging_dir", "log_with", "sample_prompts", "sample_every_n_epochs", "sample_every_n_steps",
-            "sample_at_first", "sample_sampler",
+            "logging_dir", "log_with", "log_tracker_name", "wandb_run_name", "sample_prompts", "sample_every_n_epochs",
+            "sample_every_n_steps", "sample_at_first", "sample_sampler",
         ),
         "machine": (
             "mixed_precision", "xformers", "sdpa", "gradient_checkpointing", "cache_latents", "cache_latents_to_disk",
