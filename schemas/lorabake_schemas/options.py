@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lorabake_schemas.base import OptionValue, StrictModel, TupleOf
-from lorabake_schemas.messages import Message, join_list, msg
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.plan import Script
 
 # The shapes a value in the dataset file can have; a pair is an array of two.
@@ -35,8 +35,9 @@ class Option(StrictModel):
         if self.choices is not None and value not in self.choices:
             listed = [str(choice) for choice in self.choices if choice is not None]
             near = difflib.get_close_matches(str(value), listed, 1, 0.6)
-            choices = msg("one of: {choices}", choices=", ".join(listed))
-            fix = join_list([msg('did you mean "{name}"?', name=near[0]), choices], " ") if near else choices
+            fix = msg("write one of: {choices}", choices=", ".join(listed))
+            if near:
+                fix = msg('write one of: {choices} (did you mean "{name}"?)', choices=", ".join(listed), name=near[0])
             return msg('unknown value "{given}" for {option}', given=str(value), option=self.name), fix
         return None
 

@@ -115,15 +115,15 @@ def test_what_every_run_is_started_with_has_to_be_there(flag: str) -> None:
 def test_a_value_in_a_form_that_the_commit_does_not_take() -> None:
     (one,) = found(recipe(), changed("lr_warmup_steps", type="int"))
     assert one.key == "train.lr_warmup_steps"
-    assert all(part in one.message for part in ("train_network.py", COMMIT[:12], "lr_warmup_steps is set to 0.1"))
-    assert one.fix == "for train.lr_warmup_steps, write a whole number"
+    assert all(part in one.message for part in ("train_network.py", COMMIT[:12], "lr_warmup_steps = 0.1"))
+    assert one.fix == "write a whole number"
 
 
 def test_a_choice_that_the_commit_does_not_have() -> None:
     of = recipe(train={"optimizer": "AdamW", "lr_scheduler": "cosine_with_restarts"})
     (one,) = found(of, changed("save_precision", choices=(None, "float", "bf16")))
     assert (one.rule, one.key) == ("S1", "save.save_precision")
-    assert 'unknown value "fp16" for save_precision' in one.message
+    assert 'save_precision = "fp16"' in one.message
     assert "float, bf16" in one.fix
 
 
@@ -149,7 +149,7 @@ def test_a_shape_that_the_dataset_file_does_not_take() -> None:
     )
     at = at.model_copy(update={"dataset": at.dataset.model_copy(update={"subsets": repeats})})
     (one,) = found(recipe(), at)
-    assert all(part in one.message for part in ("the dataset file", COMMIT[:12], "num_repeats is set to 1"))
+    assert all(part in one.message for part in ("the dataset file", COMMIT[:12], "num_repeats = 1"))
     assert one.fix.endswith("use str")
 
 

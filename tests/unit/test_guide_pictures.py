@@ -113,7 +113,7 @@ def test_the_worst_come_first_with_how_bad_they_are() -> None:
     images = tuple(ImageFacts(f"{side}.png", side, side) for side in (600, 100, 300))
     made, facts = recipe(train={"resolution": 768}), dataset(folder(images=images))
     found = spoken("G2.16", situation(made, facts, plan=plan_of(made, facts)))[0]
-    assert found.message.endswith("100.png (7.7x), 300.png (2.6x), 600.png (1.3x) (3 of 3)")
+    assert found.message.endswith("100.png (7.7x), 300.png (2.6x), 600.png (1.3x)")
     assert found.file == "100.png"
     cut = spoken("G2.10", sized(3000, 400))[0]
     assert "x.png (50%)" in cut.message

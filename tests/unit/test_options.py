@@ -62,10 +62,10 @@ def test_a_wrong_choice_names_the_nearest() -> None:
     problem = OPTIONS["save_precision"].problem("fp61")
     assert problem is not None
     assert problem[0] == 'unknown value "fp61" for save_precision'
-    assert problem[1].startswith('did you mean "fp16"? one of: ')
+    assert problem[1].endswith('(did you mean "fp16"?)')
     unlike = OPTIONS["max_token_length"].problem(9)
     assert unlike is not None
-    assert unlike[1].startswith("one of: ")
+    assert "150, 225" in unlike[1]
 
 
 def test_nearest_understands_the_command_lines_spelling() -> None:

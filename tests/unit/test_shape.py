@@ -101,7 +101,7 @@ def test_a_wrong_choice_names_the_nearest(table: str, key: str, value: str, name
 
 
 def test_a_short_choice_lists_all_of_it() -> None:
-    assert one(kind="person").fix == "one of: character, style, object, clothing, concept, outfits"
+    assert "character, style, object, clothing, concept, outfits" in one(kind="person").fix
 
 
 def test_a_scheduler_that_always_crashes_is_said_to() -> None:

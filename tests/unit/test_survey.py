@@ -233,7 +233,7 @@ def test_a_picture_that_cannot_be_decoded(tmp_path: Path) -> None:
     assert only(scan_folders([tmp_path / "a"], [], ".txt", ScanOptions())).images[0].problem is None
     for _ in range(2):
         found = scan_folders([tmp_path / "a"], [], ".txt", ScanOptions(tmp_path / "store", deep=True))
-        assert "cannot be decoded" in (only(found).images[0].problem or "")
+        assert "damaged" in (only(found).images[0].problem or "")
 
 
 def test_alpha_without_transparency_is_opaque(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ def said(*args: str, lang: str = "pt_BR") -> tuple[int, str]:
     ("args", "words"),
     [
         (("chek", "r.toml"), "comando desconhecido chek"),
-        (("check",), "falta 'RECIPE'"),
+        (("check",), "falta RECIPE"),
         (("check", "r.toml", "--strickt"), "opção desconhecida --strickt; você quis dizer --strict?"),
-        (("check", "r.toml", "--color", "blue"), "'--color': uma destas opções: auto, always, never"),
+        (("check", "r.toml", "--color", "blue"), "--color precisa ser uma destas opções: auto, always, never"),
         (("check", "r.toml", "another"), "argumentos demais: another"),
         (("quickstart", "--family"), "--family precisa de um valor"),
         (("explain",), "informe uma regra"),

@@ -6,6 +6,7 @@ is therefore held against the other commit's own options.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 
@@ -79,7 +80,7 @@ def _check_settings(plan: Plan, recipe: Recipe, snapshot: OptionSnapshot) -> Ite
             if option is None:
                 yield _unknown_option_finding(setting, where, _missing_option_message(setting.option, place, snapshot))
             elif problem := option.problem(setting.value):
-                yield _invalid_value_finding(setting, where, place, snapshot, *problem)
+                yield _invalid_value_finding(setting, where, place, snapshot, problem[1])
 
 
 def _list_places(
@@ -106,18 +107,17 @@ def _unknown_option_finding(setting: Setting, where: KeyPath, problem: Message) 
 
 
 def _invalid_value_finding(
-    setting: Setting, where: KeyPath, place: Message, snapshot: OptionSnapshot, problem: Message, fix: Message
+    setting: Setting, where: KeyPath, place: Message, snapshot: OptionSnapshot, fix: Message
 ) -> Finding:
     """A value that the commit takes in another form."""
+    written = f"{setting.option} = {json.dumps(setting.value, ensure_ascii=False)}"
     said = msg(
-        "{place} of sd-scripts {commit} does not accept this value for {option}: {problem}",
+        "{place} in sd-scripts {commit} does not accept {setting}",
         place=place,
         commit=_short_commit(snapshot.commit),
-        option=setting.option,
-        problem=problem,
+        setting=written,
     )
-    named = msg("for {key}, {fix}", fix=fix, key=_format_key(where)) if where else fix
-    return Finding(rule="S1", severity=Severity.ERROR, where=where, message=said, fix=named)
+    return Finding(rule="S1", severity=Severity.ERROR, where=where, message=said, fix=fix)
 
 
 def _key_path(option: str, recipe: Recipe | None, owner: KeyPath = ()) -> KeyPath:

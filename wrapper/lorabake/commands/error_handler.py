@@ -107,7 +107,7 @@ def show_usage_error(error: click.ClickException, speech: Translator) -> None:
         write_err(error.format_message())
         return
     if context is not None:
-        line = context.get_usage().partition(": ")[2]
+        line = " ".join(context.get_usage().partition(": ")[2].split())
         write_err(speech(msg("usage: {line}", line=line)))
         write_err(speech(msg("try `{command} --help` for help", command=context.command_path)) + "\n")
     head = _style_error(speech(msg("error:")))
@@ -123,7 +123,7 @@ def describe_usage_error(error: click.UsageError) -> Message:
         case click.MissingParameter():
             return msg("{name} is missing", name=_parameter_name(error))
         case click.BadParameter():
-            return msg("{name}: {problem}", name=_parameter_name(error), problem=_describe_bad_value(error))
+            return _describe_bad_value(_parameter_name(error), error)
         case click.BadOptionUsage():
             return msg("{name} needs a value", name=error.option_name)
         case _:
@@ -144,16 +144,18 @@ def _with_suggestions(said: Message, error: click.UsageError) -> Message:
     return msg("{problem}; did you mean {names}?", problem=said, names=near) if near else said
 
 
-def _describe_bad_value(error: click.BadParameter) -> Message:
+def _describe_bad_value(name: str, error: click.BadParameter) -> Message:
     kind = error.param.type if error.param is not None else None
     if isinstance(kind, click.Choice):
-        return msg("one of: {choices}", choices=", ".join(map(str, kind.choices)))
-    return literal(error.message)
+        return msg("{name} must be one of: {choices}", name=name, choices=", ".join(map(str, kind.choices)))
+    return msg("{name}: {problem}", name=name, problem=literal(error.message))
 
 
 def _parameter_name(error: click.BadParameter) -> str:
+    if isinstance(error.param, click.Argument):
+        return error.param.human_readable_name
     hint = error.param_hint or (error.param.get_error_hint(error.ctx) if error.param is not None else "?")
-    return hint if isinstance(hint, str) else " / ".join(hint)
+    return (hint if isinstance(hint, str) else " / ".join(hint)).replace("'", "")
 
 
 def _report_crash(error: Exception, env: Mapping[str, str], speech: Translator) -> None:

@@ -103,7 +103,7 @@ def _parse_family(_ctx: click.Context, _param: click.Parameter, value: str | Non
 
     names = [family.name for family in list_families() if family.quickstart.offered]
     if value is not None and value not in names:
-        raise click.BadParameter(msg("one of: {choices}", choices=", ".join(names)))
+        raise click.BadParameter(msg('"{given}" is not one of {choices}', given=value, choices=", ".join(names)))
     return value or DEFAULT_FAMILY
 
 

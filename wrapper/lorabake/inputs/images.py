@@ -26,7 +26,7 @@ COMMON_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF")
 # A JPEG with more images behind the first, a BMP without its first bytes.
 FORMAT_ALIASES = {"MPO": "JPEG", "DIB": "BMP"}
 EXIF_ORIENTATION = 0x0112
-CUT_OFF = msg("cut off: the file ends before the image does")
+CUT_OFF = msg("cut off before the end of the image")
 
 
 class ImageFileFacts(NamedTuple):
@@ -180,7 +180,7 @@ def decode_image(path: str) -> DecodedImage:
             small = image.convert("RGB").resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BOX)
         return DecodedImage(None, opaque, small.tobytes().hex())
     except Exception as error:  # noqa: BLE001 - as above
-        return DecodedImage(msg("cannot be decoded ({why})", why=_error_text(error)))
+        return DecodedImage(msg("damaged: {why}", why=_error_text(error)))
 
 
 def _describe_problem(error: Exception, head: bytes, size: int) -> str:
@@ -188,13 +188,13 @@ def _describe_problem(error: Exception, head: bytes, size: int) -> str:
 
     match error:
         case Image.DecompressionBombError():
-            return msg("too many pixels; Pillow, which sd-scripts uses to read images, refuses to open it")
+            return msg("too many pixels for Pillow, which sd-scripts reads images with")
         case _ if head[8:12] == b"WEBP" and int.from_bytes(head[4:8], "little") + 8 > size:
             return CUT_OFF
         case UnidentifiedImageError():
             return msg("not an image, despite its name") if size else msg("the file is empty")
         case _:
-            return msg("its header cannot be read ({why})", why=_error_text(error))
+            return msg("damaged header: {why}", why=_error_text(error))
 
 
 def _error_text(error: Exception) -> str:
@@ -214,4 +214,4 @@ def _unreadable_message(error: OSError) -> str:
         case FileNotFoundError():
             return msg("the file is missing")
         case _:
-            return msg("cannot be read ({why})", why=reason(error))
+            return reason(error)

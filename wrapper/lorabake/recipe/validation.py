@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 from pydantic import BaseModel
 
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.messages import Message, join_list, msg
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.recipe_keys import find_key, list_recipe_keys, unwrap_model
 from lorabake_schemas.values import MAX_SHOWN_LENGTH, shorten_value
@@ -115,11 +115,12 @@ def _describe_bad_choice(detail: ErrorDetails, where: Where) -> tuple[Message, M
     near = difflib.get_close_matches(given.lower(), [str(choice).lower() for choice in choices], 1, 0.6)
     best = next((choice for choice in choices if near and str(choice).lower() == near[0]), None)
     message = context.get("said") or msg('unknown value "{given}" for {key}', given=given, key=where[-1])
-    listed = msg("one of: {choices}", choices=", ".join(str(choice) for choice in choices))
+    listed = ", ".join(str(choice) for choice in choices)
     if best is None:
-        return message, listed
-    meant = msg('did you mean "{name}"?', name=str(best))
-    return message, meant if len(choices) > 6 else join_list([meant, listed], " ")
+        return message, msg("write one of: {choices}", choices=listed)
+    if len(choices) > 6:
+        return message, msg('did you mean "{name}"?', name=str(best))
+    return message, msg('write one of: {choices} (did you mean "{name}"?)', choices=listed, name=str(best))
 
 
 def _missing_key_fix(where: Where) -> Message:

@@ -179,7 +179,7 @@ def invisible_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     all=len(folder),
                     tags=summarize_tags(folder, tags),
                 ),
-                msg("remove tags for what is not visible, or prompts will need them later"),
+                msg("remove these tags; they describe nothing in the image, and prompts would need them later"),
             )
 
 

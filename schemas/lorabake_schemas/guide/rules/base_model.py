@@ -82,7 +82,7 @@ def wrong_family(situation: RuleContext) -> Iterator[RuleHit]:
     if said and found and said != found:
         yield RuleHit(
             ("base", "family"),
-            msg("the recipe sets {said}, but the model file is {found}", said=said, found=get_family(found).label),
+            msg('family is "{said}", but the model file is {found}', said=said, found=get_family(found).label),
             msg('write family = "{found}", or remove it', found=found),
         )
     elif not said and not found and not situation.base.problem:
@@ -138,7 +138,7 @@ def unsuitable_clip_skip(situation: RuleContext) -> Iterator[RuleHit]:
     family = situation.family
     if situation.recipe.base.clip_skip is None or family.guide.anime_clip_skip:
         return
-    where, fix = ("base", "clip_skip"), msg("remove the line")
+    where, fix = ("base", "clip_skip"), msg("remove it")
     if "clip_skip" in family.ignored_options:
         yield RuleHit(where, msg("clip_skip has no effect on {family} and is ignored", family=family.label), fix)
     else:
@@ -179,7 +179,7 @@ def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("base", "tags"),
             msg(
-                "this anime model is trained at {usual}, but most {family} anime models were made at {made}",
+                "this recipe trains an anime model at {usual}, but most {family} anime models were made at {made}",
                 usual=usual,
                 family=situation.family.label,
                 made=made,

@@ -125,7 +125,11 @@ def orphan_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} captions have no image: {names}",
                     names=summarize_names(folder.orphans),
                 ),
-                msg("rename each to match its image, or delete it"),
+                nmsg(
+                    len(folder.orphans),
+                    "rename it to match its image, or delete it",
+                    "rename each to match its image, or delete it",
+                ),
                 file=folder.orphans[0],
             )
 
@@ -144,13 +148,17 @@ def partial_regularization_captions(situation: RuleContext) -> Iterator[RuleHit]
             yield RuleHit(
                 ("regularization", index, "images"),
                 msg(
-                    'images with a caption, which replaces "{token}": {names} ({n} of {all})',
+                    'regularization images with a caption, which replaces "{token}": {names} ({n} of {all})',
                     n=len(own),
                     all=len(folder.images),
                     token=situation.recipe.regularization[index].class_,
                     names=summarize_names(own),
                 ),
-                nmsg(len(own), "delete it, or write one for every image", "delete them, or write one for every image"),
+                nmsg(
+                    len(own),
+                    "delete this caption, or write one for every image",
+                    "delete these captions, or write one for every image",
+                ),
                 file=own[0],
             )
 

@@ -74,8 +74,11 @@ def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Me
         return _describe_non_folder(normpath(path))
     if folder.problem:
         why = FOLDER_PROBLEMS.get(folder.problem, literal(folder.problem))
+        missing = folder.problem == "missing"
         return (
-            msg("cannot read the folder {path}: {problem}", path=path, problem=why),
+            msg("the folder {path} does not exist", path=path)
+            if missing
+            else msg("cannot read the folder {path}: {problem}", path=path, problem=why),
             msg('write images = "{path}" (file names are case-sensitive)', path=folder.spelt)
             if folder.spelt
             else msg("write the path of the folder that contains the images, relative to the recipe"),
@@ -135,13 +138,13 @@ def _describe_non_folder(path: str) -> tuple[Message, Message]:
 
 
 FOLDER_PROBLEMS = {
-    "missing": msg("missing"), "not permitted": msg("permission denied"),
+    "not permitted": msg("permission denied"),
     "a link to itself": msg("a link to itself"),
-}  # fmt: skip
+}
 
 
 def _summarize_subfolders(folder: FolderFacts) -> Message:
-    return summarize_names(folder.repeat_folders or folder.subfolders)
+    return summarize_names([f"{name}/" for name in folder.repeat_folders or folder.subfolders])
 
 
 def _suggest_subfolder(path: str, inner: str) -> Message:
@@ -159,9 +162,9 @@ def ignored_subfolders(situation: RuleContext) -> Iterator[RuleHit]:
             table = f"[[{where[0]}]]"
             yield RuleHit(
                 where,
-                msg("the images in {names} are not used for training", names=summarize_names(folder.subfolders)),
+                msg("the images in {names} are not used for training", names=_summarize_subfolders(folder)),
                 msg(
-                    "ignore this if intended, else move them up one level or give that folder its own {table}",
+                    "ignore this if intended, else move them up one level or give each subfolder its own {table}",
                     table=table,
                 ),
             )
@@ -176,7 +179,7 @@ def ignored_folder_repeats(situation: RuleContext) -> Iterator[RuleHit]:
         if found and found[0] > 1 and found[1] and repeats is None:
             yield RuleHit(
                 where,
-                msg("the {number}_ in front of {token} has no effect here", number=found[0], token=found[1]),
+                msg("the {number}_ in the folder name has no effect here", number=found[0]),
                 msg("add num_repeats = {number} if repeats are intended, else num_repeats = 1", number=found[0]),
             )
 

@@ -39,7 +39,7 @@ def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
         fix = msg("aim for {good}", good=good)
         if count < MIN_AUTHOR_IMAGES:
             fix = msg(
-                "aim for {good}; the guide's author never had good results with fewer than {few}",
+                "aim for {good}; the guide's author never got good results with fewer than {few}",
                 good=good,
                 few=MIN_AUTHOR_IMAGES,
             )
@@ -107,10 +107,7 @@ def small_set_not_mirrored(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 ("concept", index, "flip_aug"),
                 nmsg(count, "{n} image, and flip_aug is not set", "{n} images, and flip_aug is not set"),
-                msg(
-                    "add flip_aug = true to get a mirrored version of each image (the subject is the same on "
-                    "both sides)"
-                ),
+                msg("add flip_aug = true, which also trains a mirrored version of each image"),
             )
 
 
@@ -158,7 +155,9 @@ def unbalanced_concepts(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} images, but the largest concept has {most}",
                     most=max(counts),
                 ),
-                msg("add images; more than three times the repeats tends to overtrain"),
+                msg(
+                    "add images here; balancing the concepts with more than three times the repeats tends to overtrain"
+                ),
             )
 
 

@@ -53,8 +53,8 @@ def duplicate_images(situation: RuleContext) -> Iterator[RuleHit]:
         if alike:
             message = nmsg(
                 len(alike),
-                "{n} group of images looks alike: {names}",
-                "{n} groups of images look alike: {names}",
+                "{n} group of similar images: {names}",
+                "{n} groups of similar images: {names}",
                 names=summarize_names(alike),
             )
             yield RuleHit(

@@ -252,5 +252,5 @@ def full_half_precision(situation: RuleContext) -> Iterator[RuleHit]:
     precision = resolve_precision(situation.recipe.train, situation.machine.device)
     for name in ("full_fp16", "full_bf16"):
         if situation.recipe.kohya.get(name) is True and name.endswith(precision):  # else S39 is an error
-            said = msg("{name} loses small training steps to rounding", name=name)
+            said = msg("with {name}, small changes to the weights are lost to rounding", name=name)
             yield RuleHit(("kohya", name), said, msg("remove it; the guide uses mixed precision"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lorabake_schemas.guide.defaults import default_resolution
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.messages import Message, msg, nmsg
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.sd_scripts import needs_bitsandbytes
 
 # What a recipe cannot help: another machine could train it.
@@ -50,7 +50,7 @@ def persistent_without_workers(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "persistent_data_loader_workers"),
             msg("persistent_data_loader_workers needs workers, but max_data_loader_n_workers is 0"),
-            msg("write max_data_loader_n_workers = 1, or remove the line"),
+            msg("write max_data_loader_n_workers = 1, or remove persistent_data_loader_workers"),
         )
 
 
@@ -71,7 +71,7 @@ def unsafe_file_format(situation: RuleContext) -> Iterator[RuleHit]:
                 "{format} files can run code when loaded, unlike safetensors",
                 format=str(situation.recipe.save.save_model_as),
             ),
-            msg("remove the line"),
+            msg("remove it"),
         )
 
 
@@ -120,8 +120,13 @@ def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
     launch, gpus = situation.recipe.launch, len(situation.machine.gpus)
     processes, severity = launch.num_processes or 1, ERROR if situation.launching else WARNING
     if processes > max(gpus, 1):
-        there = nmsg(gpus, "one GPU", "{n} GPUs") if gpus else msg("no NVIDIA GPU")
-        said = msg("num_processes is {processes}, but this machine has {there}", processes=processes, there=there)
+        said = msg(
+            "num_processes = {processes} needs as many NVIDIA GPUs, and this machine has none", processes=processes
+        )
+        if gpus:
+            said = msg(
+                "num_processes = {processes} needs as many GPUs, and this machine has {n}", processes=processes, n=gpus
+            )
         fix = msg("write {number}, or remove it", number=max(gpus, 1))
         yield RuleHit(("launch", "num_processes"), said, fix, severity=severity)
     if launch.gpu_ids is None or launch.gpu_ids == "all" or not gpus:

@@ -41,7 +41,7 @@ def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 where,
                 msg(
-                    "images that cannot be read: {names} ({n} of {all})",
+                    "images that cannot be read ({n} of {all}): {names}",
                     n=len(broken),
                     all=len(folder.images),
                     names=summarize_items(broken, _name_with_problem),
@@ -220,7 +220,7 @@ def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             where,
             msg(
-                "images smaller than the training resolution, which would be enlarged: {names} ({n} of {all})",
+                "images smaller than the training resolution, which would be enlarged ({n} of {all}): {names}",
                 n=len(small),
                 all=len(folder.images),
                 names=names,
@@ -245,7 +245,7 @@ def cropped_images(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             where,
             msg(
-                "images that lose more than a fifth when cropped to their bucket: {names} ({n} of {all})",
+                "images that lose more than a fifth when cropped to their bucket ({n} of {all}): {names}",
                 n=len(cut),
                 all=len(folder.images),
                 names=names,

@@ -132,7 +132,7 @@ def conv_alpha_without_dim(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.network == "lora" and network.conv_alpha and not network.conv_dim:
         where = ("network", "conv_alpha")
         said = msg("conv_alpha has no effect without conv_dim")
-        yield RuleHit(where, said, msg("add conv_dim = 16, or remove this line"))
+        yield RuleHit(where, said, msg("add conv_dim = 16, or remove conv_alpha"))
 
 
 @rule("S33", WARNING, "iA3 has neither rank nor alpha, Diag-OFT no alpha.")
@@ -290,7 +290,9 @@ def large_batch(situation: RuleContext) -> Iterator[RuleHit]:
     if batch > 1 and situation.network == "dylora":
         yield RuleHit(where, msg("train_batch_size {batch} is too large for DyLoRA", batch=batch), fix)
     elif batch > 1 and is_multi_concept(situation.recipe):
-        yield RuleHit(where, msg("train_batch_size {batch} mixes concepts", batch=batch), fix)
+        yield RuleHit(
+            where, msg("train_batch_size {batch} puts images of different concepts into one batch", batch=batch), fix
+        )
     elif batch > 4:
         said = msg("train_batch_size {batch} is above 4, the guide's limit (G4.24)", batch=batch)
         yield RuleHit(where, said, msg("write 1 to 4"))

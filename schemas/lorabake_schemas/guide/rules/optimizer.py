@@ -165,7 +165,7 @@ def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             key,
             msg("UNet and text encoder training are both off, so sd-scripts stops after loading the model"),
-            msg("remove the line")
+            msg("remove it")
             if text_only and unet_only
             else msg("set {name} to a value above 0", name="text_encoder_lr" if text_only else "unet_lr"),
         )

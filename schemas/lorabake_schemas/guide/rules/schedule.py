@@ -143,7 +143,10 @@ def ignored_schedule(situation: RuleContext) -> Iterator[RuleHit]:
         said = _format_ignored(find_schedule_override(recipe) or "", "lr_scheduler_num_cycles")
         yield RuleHit(("train", "lr_scheduler_num_cycles"), said, msg("remove it"))
     if recipe.train.lr_scheduler == "piecewise_constant" and recipe.train.lr_warmup_steps:
-        said, fix = msg("piecewise_constant ignores lr_warmup_steps"), msg("add it to step_rules, or remove it")
+        said, fix = (
+            msg("the piecewise_constant scheduler does not support warm-up"),
+            msg("write the warm-up into step_rules, or remove lr_warmup_steps"),
+        )
         yield RuleHit(("train", "lr_warmup_steps"), said, fix)
 
 
@@ -160,7 +163,7 @@ def wrong_lr_decay(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(where, said, msg("write {steps} to mean steps", steps=int(steps)))
     if steps and name not in {None, "warmup_stable_decay"}:
         fix = msg('remove it, or write lr_scheduler = "warmup_stable_decay" under [train]')
-        yield RuleHit(where, _format_ignored(str(name), "lr_decay_steps"), fix)
+        yield RuleHit(where, _format_ignored(f'lr_scheduler = "{name}"', "lr_decay_steps"), fix)
     if not steps and name == "warmup_stable_decay":
         said = msg("without lr_decay_steps the learning rate never decays")
         yield RuleHit(("train", "lr_scheduler"), said, msg("add lr_decay_steps = 0.2 under [kohya]"))
@@ -206,7 +209,10 @@ def scheduler_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
     ):
         yield RuleHit(
             ("train", "lr_scheduler"),
-            msg("{name} changes how the LoRA learns, and the guide has no values for it", name=str(name)),
+            msg(
+                'lr_scheduler = "{name}" changes how the LoRA learns, and the guide has no values for it',
+                name=str(name),
+            ),
             msg('remove it to use "cosine_with_restarts" (the default for AdamW), unless you know it well'),
         )
 
@@ -217,7 +223,7 @@ def ignored_cycles(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.train.lr_scheduler_num_cycles and name is not None and name not in CYCLE_SCHEDULERS:
         yield RuleHit(
             ("train", "lr_scheduler_num_cycles"),
-            _format_ignored(name, "lr_scheduler_num_cycles"),
+            _format_ignored(f'lr_scheduler = "{name}"', "lr_scheduler_num_cycles"),
             msg('remove it, or write lr_scheduler = "cosine_with_restarts"'),
         )
 
@@ -244,7 +250,7 @@ def unusual_prior_weight(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "prior_loss_weight"),
             msg(
-                "prior_loss_weight {weight:g} makes regularization weaker (the guide has this the wrong way round)",
+                "prior_loss_weight {weight:g} makes regularization weaker (the guide says the opposite by mistake)",
                 weight=weight,
             )
             if weight < 1

@@ -158,7 +158,7 @@ def unshared_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     all=len(folder.counts),
                     names=summarize_tags(folder, alone),
                 ),
-                msg("harmless for tags the model knows; remove those it hardly knows and unimportant ones"),
+                msg("keep tags that the model knows well; remove rare and unimportant ones"),
             )
 
 
@@ -189,7 +189,7 @@ def constant_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     "tags in every caption, which are learned as part of the token: {tags}",
                     tags=summarize_tags(folder, constant),
                 ),
-                msg("remove a tag where it is not visible; if it always is, add images without it"),
+                msg("remove the tag from images that do not show it; if all of them do, add images that do not"),
             )
 
 

@@ -83,7 +83,7 @@ def unseparated_prefix(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("captions", "caption_prefix"),
             msg(
-                'without a comma, its last tag and the first tag of the caption become one: "{tag} ..."',
+                'it does not end in a comma, so its last tag joins the first tag of each caption: "{tag} ..."',
                 tag=_split_tags(prefix)[-1],
             ),
             msg('write "{prefix},"', prefix=prefix.rstrip()),
@@ -92,7 +92,7 @@ def unseparated_prefix(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("captions", "caption_suffix"),
             msg(
-                'without a comma, the last tag of the caption and its first tag become one: "... {tag}"',
+                'it does not start with a comma, so its first tag joins the last tag of each caption: "... {tag}"',
                 tag=_split_tags(suffix)[0],
             ),
             msg('write ", {suffix}"', suffix=suffix.lstrip()),
