@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 from make_picture import draw_run
+from make_recipe import recipe_page
 from PIL import Image
 
 from lorabake.analysis.check import CheckResult, check_recipe
@@ -91,7 +92,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "run.svg": picture,
         DOCS / "runs.md": runs, DOCS / "check.md": check, DOCS / "plan.md": plan, DOCS / "explain.md": explain_page(),
-        DOCS / "rules.md": format_book(),
+        DOCS / "rules.md": format_book(), DOCS / "recipe.md": paged(recipe_page()),
     }  # fmt: skip
 
 

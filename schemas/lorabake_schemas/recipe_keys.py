@@ -43,6 +43,20 @@ OPTION_BY_KEY: Mapping[str, str] = MappingProxyType(
         "metadata.comment": "training_comment",
     }
 )
+# Keys that become no option: lorabake itself acts on them.
+OWN_KEYS = frozenset(
+    {
+        "kind",
+        "base.tags",
+        "base.native_resolution",
+        "concept.asymmetric",
+        "captions.tagging",
+        "launch.deterministic",
+        "ignore.rule",
+        "ignore.reason",
+        "kohya",
+    }
+)
 # Their keys are mostly options.
 OPTION_TABLES = ("base", "network", "train", "captions", "save", "sample", "validation", "log", "launch")
 

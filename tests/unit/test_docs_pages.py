@@ -10,6 +10,9 @@ from types import ModuleType
 
 import pytest
 
+from lorabake.commands.output.explain import heading_anchor
+from lorabake_schemas.recipe_keys import list_recipe_keys
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -39,7 +42,7 @@ def pages() -> dict[Path, str]:
     return made
 
 
-@pytest.mark.parametrize("name", ["check.md", "plan.md", "explain.md", "rules.md", "runs.md", "run.svg"])
+@pytest.mark.parametrize("name", ["check.md", "plan.md", "explain.md", "recipe.md", "rules.md", "runs.md", "run.svg"])
 def test_a_page_is_what_the_program_says(name: str) -> None:
     assert (DOCS / name).read_text("utf-8") == pages()[DOCS / name], "make docs"
 
@@ -48,6 +51,26 @@ def test_every_page_is_made() -> None:
     assert {path.name for path in pages()} | WRITTEN == {
         path.name for path in DOCS.iterdir() if path.suffix in {".md", ".svg"}
     }
+
+
+def test_the_recipe_reference_has_every_key() -> None:
+    """Once under its own table, and no other."""
+    found, table = list[str](), ""
+    for line in (DOCS / "recipe.md").read_text("utf-8").splitlines():
+        if heading := re.fullmatch(r"## (?:`\[+([\w.]+)\]+`|.*)", line):
+            table = f"{heading[1]}." if heading[1] else ""
+        elif row := re.match(r"\| `(\w+)` \|", line):
+            found.append(table + row[1])
+    tables = {name.rpartition(".")[0] for name in list_recipe_keys()}
+    assert found == sorted(set(list_recipe_keys()) - tables, key=found.index)
+    assert len(set(found)) == len(found) > 100
+
+
+def test_the_recipe_reference_leads_to_rules() -> None:
+    headings = re.findall("(?m)^#+ (.*)$", (DOCS / "rules.md").read_text("utf-8"))
+    links = re.findall(r"\(rules\.md#([^)]+)\)", (DOCS / "recipe.md").read_text("utf-8"))
+    assert len(links) > 50
+    assert set(links) <= set(map(heading_anchor, headings))
 
 
 def test_what_a_terminal_shows_fits_it() -> None:

@@ -10,6 +10,7 @@ from lorabake.recipe.validation import guess_key
 from lorabake.util.resources import load_dataset_options, load_snapshot
 from lorabake_schemas.recipe_keys import (
     OPTION_BY_KEY,
+    OWN_KEYS,
     find_key,
     list_key_names,
     list_recipe_keys,
@@ -42,6 +43,25 @@ def test_a_name_has_one_meaning() -> None:
 def test_options_are_those_of_sd_scripts() -> None:
     assert set(OPTION_BY_KEY) <= set(KEYS)
     assert set(OPTION_BY_KEY.values()) <= OPTIONS
+
+
+# Of networks.lora and LyCORIS, and of accelerate: no snapshot lists them.
+NETWORK_ARGUMENTS = {
+    "conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "dora_wd", "factor", "block_size", "constraint",
+    "preset", "use_tucker", "use_scalar", "rescaled", "train_norm",
+}  # fmt: skip
+ACCELERATE_OPTIONS = {"num_processes", "gpu_ids", "num_cpu_threads_per_process", "main_process_port"}
+
+
+def test_every_key_becomes_an_option_or_is_lorabakes_own() -> None:
+    others = {"network": NETWORK_ARGUMENTS, "launch": ACCELERATE_OPTIONS}
+    tables = {name.rpartition(".")[0] for name in KEYS}
+    without = {
+        key.name
+        for key in KEYS.values()
+        if key.name not in tables and key.option not in OPTIONS | others.get(key.name.partition(".")[0], set())
+    }
+    assert without == OWN_KEYS
 
 
 @pytest.mark.parametrize(

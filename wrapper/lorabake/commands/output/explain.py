@@ -45,7 +45,7 @@ from lorabake_schemas.guide.book import (
     EntryStatus,
     load_book,
 )
-from lorabake_schemas.guide.default_values import FAMILIES, KINDS, DefaultValue, RecipeGroup
+from lorabake_schemas.guide.default_values import FAMILIES, KINDS, DefaultValue, DefaultValues, RecipeGroup
 from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.plan import Origin, Plan
 from lorabake_schemas.sd_scripts import OPTIMIZERS
@@ -265,12 +265,22 @@ def _format_defaults(found: Explanation, page: TextLayout) -> str:
     rows: list[_Row] = []
     for name, defaults in found.defaults.items():
         told = [(each, _describe_recipes(found, each, alone=len(defaults) == 1)) for each in defaults]
-        if len(told) > 1 and told[0][1] == msg("any"):
-            told = [*told[1:], (told[0][0], msg("all others"))]
-        for n, (each, whom) in enumerate(told):
+        for n, (each, whom) in enumerate(_move_rest_last(told)):
             value = page(msg("not written")) if each.value is None else format_setting_value(each.value)
             rows.append(("" if option or n else name, value, _format_rule(each), whom))
     return "\n".join([bold(page(said)), *_iter_rows(rows, page)])
+
+
+def list_default_cases(defaults: DefaultValues) -> list[tuple[DefaultValue, Message]]:
+    """Each default of an option with the recipes that get it."""
+    return _move_rest_last([(each, describe_recipes(each)) for each in defaults])
+
+
+def _move_rest_last(cases: list[tuple[DefaultValue, Message]]) -> list[tuple[DefaultValue, Message]]:
+    """What any recipe gets comes first in the table, and is what all others get after those that are named."""
+    if len(cases) > 1 and cases[0][1] == msg("any"):
+        return [*cases[1:], (cases[0][0], msg("all others"))]
+    return cases
 
 
 def _format_rule(each: DefaultValue) -> str:
@@ -405,7 +415,7 @@ def _merge_reports(reports: Sequence[ExplainReport]) -> ExplainReport:
 def format_book() -> str:
     """The whole book as Markdown, with a table of what became of its rules, and a line end at the end."""
     rows = [
-        _format_count_row(f"[{chapter.heading}](#{_heading_anchor(chapter)}) ({chapter.prefix})", chapter.prefix)
+        _format_count_row(f"[{chapter.heading}](#{heading_anchor(chapter.heading)}) ({chapter.prefix})", chapter.prefix)
         for chapter in CHAPTERS
     ]
     head = [f"| Part | {' | '.join(STATUS_LABELS.values())} | Sum |", f"|---|{'---:|' * (len(STATUSES) + 1)}"]
@@ -423,9 +433,9 @@ def _count_numbers(prefix: str = "") -> list[str]:
     return [str(number) for number in (*found, sum(found))]
 
 
-def _heading_anchor(chapter: BookChapter) -> str:
-    """The name that Markdown viewers give a heading: lower case, blanks as hyphens, no other signs."""
-    kept = "".join(sign for sign in chapter.heading.lower() if sign.isalnum() or sign in " -")
+def heading_anchor(heading: str) -> str:
+    """The name that Markdown viewers give a heading: lower case, blanks as hyphens, no punctuation."""
+    kept = "".join(sign for sign in heading.lower() if sign.isalnum() or sign in " -_")
     return kept.replace(" ", "-")
 
 
@@ -435,11 +445,11 @@ def _format_chapter(chapter: BookChapter) -> str:
 
 
 def _format_markdown_entry(entry: BookEntry) -> str:
-    told = [f"- **{label}:** {_escape_markdown(words)}" for label, words in iter_entry_rows(entry)]
-    return "\n".join([f"### {entry.id} {_escape_markdown(entry.title)}", "", *told])
+    told = [f"- **{label}:** {escape_markdown(words)}" for label, words in iter_entry_rows(entry)]
+    return "\n".join([f"### {entry.id} {escape_markdown(entry.title)}", "", *told])
 
 
-def _escape_markdown(words: str) -> str:
+def escape_markdown(words: str) -> str:
     """Signs that Markdown would take for its own; an underscore inside a word is none."""
     return words.replace("*", r"\*").replace("<", r"\<")
 
