@@ -65,6 +65,9 @@ snapshots: .venv/dev
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer/scripts/dump_options.py $(CURDIR)/vendor \
 		$$($(CURDIR)/$(BIN)/python -c "from lorabake_schemas.families import registry; print(*registry.list_scripts())")
 	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer/scripts/dump_shapes.py $(CURDIR)/vendor
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --only-binary :all: --target build/cuda-packages \
+		$$(sed -n 's/^\(bitsandbytes==[^ ]*\).*/\1/p' vendor/trainer-cuda.txt)
+	cd "$$($(BIN)/lorabake trainer path)" && ../venv/bin/python -P $(CURDIR)/wrapper/lorabake/trainer/scripts/dump_signatures.py $(CURDIR)/vendor $(CURDIR)/build/cuda-packages
 
 schema: .venv/dev
 	for file in schemas/*.schema.json; do $(BIN)/lorabake schema $$(basename $$file .schema.json) > $$file || exit 1; done

@@ -7,6 +7,7 @@ from typing import Literal
 from lorabake_schemas.base import OptionValue, StrictModel, TupleOf
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.plan import Script
+from lorabake_schemas.signatures import Signatures
 
 # The shapes a value in the dataset file can have; a pair is an array of two.
 ValueShape = Literal["bool", "int", "float", "str", "table", "int-pair", "float-pair"]
@@ -94,12 +95,13 @@ class DatasetOptions(StrictModel):
 
 
 class OptionSnapshot(StrictModel):
-    """All that one commit of sd-scripts understands: the options of each training script in the parser's order, and
-    what each level of a dataset file may hold."""
+    """All that one commit of sd-scripts understands: the options of each training script in the parser's order, what
+    each level of a dataset file may hold, and what its networks, optimizers and schedulers take."""
 
     commit: str
     scripts: dict[Script, TupleOf[Option]]
     dataset: DatasetOptions
+    signatures: Signatures = Signatures()
 
     def of(self, script: Script) -> tuple[Option, ...]:
         return self.scripts[script]

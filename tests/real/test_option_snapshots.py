@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 
 from lorabake.trainer import install as trainers
-from lorabake.trainer import packages
+from lorabake.trainer import options, packages
 from lorabake.util import process, resources
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import DatasetOptions, Option
@@ -49,6 +50,52 @@ def test_the_dataset_files_options(dumped: Path) -> None:
     assert min(len(real.general), len(real.datasets), len(real.subsets)) >= 26
     assert real == ours
     assert text == resources.read_vendor_text("options-dataset.json")
+
+
+def test_what_networks_optimizers_and_schedulers_take(trainer: trainers.Trainer, tmp_path: Path) -> None:
+    """All but bitsandbytes, which the CPU's packages lack."""
+    real = options.read_signatures(trainer.python, trainer.checkout, tmp_path, process.read_environment())
+    ours = resources.load_snapshot().signatures
+    assert real.networks == ours.networks
+    assert real.algorithms == ours.algorithms
+    assert real.schedulers == ours.schedulers
+    assert real.schedules == ours.schedules
+    known = {name: each for name, each in ours.optimizers.items() if not name.startswith("bitsandbytes.")}
+    assert len(known) > 150
+    assert {name: (known.get(name), each) for name, each in real.optimizers.items() if known.get(name) != each} == {}
+    assert real.paths == {path: at for path, at in ours.paths.items() if not path.startswith("bitsandbytes.")}
+    assert set(real.packages) <= set(ours.packages)
+    assert {"torch", "lycoris", "pytorch_optimizer", "prodigyplus"} <= set(real.packages)
+
+
+def test_signatures_are_what_python_says(trainer: trainers.Trainer) -> None:
+    """The arguments read from source are those that the imported classes have, in their order."""
+    ours = resources.load_snapshot().signatures
+    asked = {path: at for at, path in (ours.list_paths() | ours.list_paths(schedulers=True)).items()}
+    asked = {path: at for path, at in asked.items() if not path.startswith("bitsandbytes.")}
+    done = process.capture_output(
+        [str(trainer.python), "-c", INSPECT, *asked],
+        cwd=trainer.checkout,
+        env=packages.script_environment(process.read_environment()),
+    )
+    assert done.ok, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    for path, at in asked.items():
+        signature = ours.optimizers.get(at) or ours.schedulers[at]
+        read = [each.name for each in signature.parameters]
+        assert said[path][1:] == read + (["**"] if signature.open else []), path
+
+
+INSPECT = """
+import importlib, inspect, json, sys, warnings
+warnings.simplefilter("ignore")
+def names(path):
+    module, _, name = path.rpartition(".")
+    init = getattr(importlib.import_module(module), name).__init__
+    found = list(inspect.signature(inspect.unwrap(init)).parameters.values())[1:]
+    return ["**" if each.kind is each.VAR_KEYWORD else each.name for each in found]
+print(json.dumps({path: names(path) for path in sys.argv[1:]}))
+"""
 
 
 def test_the_trainer_is_the_pin(trainer: trainers.Trainer) -> None:

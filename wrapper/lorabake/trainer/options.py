@@ -20,17 +20,19 @@ from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import OptionSnapshot
 from lorabake_schemas.pin import Pin
+from lorabake_schemas.signatures import Signatures
 
 Env = Mapping[str, str]
 Tell = Callable[[Message], None]
-OPTIONS_SCRIPT = "dump_options.py"
+OPTIONS_SCRIPT, SIGNATURES_SCRIPT = "dump_options.py", "dump_signatures.py"
 
 
 def options_path(folder: Path) -> Path:
-    """Where options lie in a trainer's folder; another one for each version of the script that reads them."""
-    with resources.trainer_script(OPTIONS_SCRIPT) as script:
-        made_by = hashlib.sha256(script.read_bytes()).hexdigest()[:8]
-    return folder / f"options-{made_by}"
+    """Where options lie in a trainer's folder; another one for each version of the scripts that read them."""
+    made_by = hashlib.sha256()
+    for name in (OPTIONS_SCRIPT, SIGNATURES_SCRIPT):
+        made_by.update(resources.trainer_script_text(name).encode())
+    return folder / f"options-{made_by.hexdigest()[:8]}"
 
 
 def extract_options(python: Path, checkout: Path, folder: Path, commit: str, env: Env) -> OptionSnapshot:
@@ -45,6 +47,7 @@ def extract_options(python: Path, checkout: Path, folder: Path, commit: str, env
         with resources.trainer_script(OPTIONS_SCRIPT) as script:
             argv = [str(python), str(script), str(aside), *list_scripts()]
             done = capture_output(argv, cwd=checkout, env=packages.script_environment(env), timeout=600)
+        read_signatures(python, checkout, aside, env)
         made = load_options(aside, commit)
         if not done.ok or made is None:
             words = " / ".join(done.stderr.strip().splitlines()[-2:]) or f"{done.returncode}"
@@ -56,6 +59,20 @@ def extract_options(python: Path, checkout: Path, folder: Path, commit: str, env
         return made
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_signatures(python: Path, checkout: Path, folder: Path, env: Env) -> Signatures:
+    """Write what the networks, optimizers and schedulers of a trainer take into ``folder``: read from their source,
+    nothing of it is run. Empty where it cannot be read. Raises OSError when the folder cannot be written."""
+    with resources.trainer_script(SIGNATURES_SCRIPT) as script:
+        argv = [str(python), str(script), str(folder)]
+        capture_output(argv, cwd=checkout, env=packages.script_environment(env), timeout=600)
+    file = folder / resources.SIGNATURES_FILE
+    try:
+        return Signatures.model_validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        file.write_text("{}\n", encoding="utf-8")
+        return Signatures()
 
 
 def load_options(folder: Path, commit: str) -> OptionSnapshot | None:

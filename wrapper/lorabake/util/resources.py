@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import DatasetOptions, Option, OptionSnapshot
 from lorabake_schemas.pin import Pin
+from lorabake_schemas.signatures import Signatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.plan import Script
 
 DATASET_OPTIONS_FILE = "options-dataset.json"
+SIGNATURES_FILE = "signatures.json"
 _OPTIONS_ADAPTER = TypeAdapter(tuple[Option, ...])
 
 
@@ -69,7 +71,8 @@ def load_snapshot() -> OptionSnapshot:
 
 
 def read_snapshot(commit: str, read: Callable[[str], str]) -> OptionSnapshot:
-    """What a commit understands, from the files that dump_options.py writes; ``read`` gives one by its name.
+    """What a commit understands, from the files that dump_options.py and dump_signatures.py write; ``read`` gives one
+    by its name.
 
     Raises ValueError for files that hold something else.
     """
@@ -77,6 +80,7 @@ def read_snapshot(commit: str, read: Callable[[str], str]) -> OptionSnapshot:
         commit=commit,
         scripts={script: _OPTIONS_ADAPTER.validate_json(read(options_file_name(script))) for script in list_scripts()},
         dataset=DatasetOptions.model_validate_json(read(DATASET_OPTIONS_FILE)),
+        signatures=Signatures.model_validate_json(read(SIGNATURES_FILE)),
     )
 
 
