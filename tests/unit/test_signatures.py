@@ -1,4 +1,4 @@
-"""What was read from the trainer's source: lookups, kinds, and the conditions under which a class refuses its arguments."""
+"""What was read from the trainer's source: lookups, kinds, and when a class refuses its arguments."""
 
 from __future__ import annotations
 
