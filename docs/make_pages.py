@@ -1,7 +1,7 @@
-"""Writes the pages of output under docs/: what the commands really say of a shipped recipe and pictures made here.
+"""Writes the pages of output under docs/, from the real output of the commands on a shipped recipe and test images.
 
-``python docs/make_pages.py`` writes them, ``--check`` fails when one is out of date. The machine is a made-up one, so
-that the pages are the same everywhere.
+``python docs/make_pages.py`` writes them; ``--check`` fails when one is out of date. The machine is made up, so the
+pages are the same everywhere.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def examined(name: str) -> CheckResult:
 
 
 def make_project(folder: Path) -> None:
-    """The shipped recipe as it is, with the model and the pictures that it names."""
+    """The unchanged shipped recipe, with the model and the images that it names."""
     text = resources.read_recipe_text(RECIPE)
     (folder / NAME).write_text(text, encoding="utf-8")
     (folder / "adamw.toml").write_text(text.replace('"Prodigy"', '"AdamW8bit"'), encoding="utf-8")
@@ -115,7 +115,7 @@ def make_project(folder: Path) -> None:
 
 
 def caption(number: int) -> str:
-    """Token and class first, then what is in the picture."""
+    """Token and class first, then what is in the image."""
     words = [PLACES[number % 5], LIGHTS[number // 2 % 5], SIDES[number // 3 % 5], VIEWS[number % 4]]
     extra = ["napkin", "glass"] if number % 3 else ["hand", "holding food"]
     return ", ".join(["hmbrgrlora", "food", *words, *extra])
@@ -136,7 +136,7 @@ def write_model(path: Path) -> None:
 
 
 def spoil(folder: Path) -> None:
-    """What goes wrong in real folders, a little of each."""
+    """Typical faults of real folders."""
     pictures = folder / "datasets" / "hamburger"
     (pictures / "burger_03.txt").write_bytes(b"")
     (pictures / "burger_08.txt").unlink()
@@ -149,15 +149,15 @@ def spoil(folder: Path) -> None:
 
 
 def check_page(found: CheckResult) -> str:
-    head = """# What `lorabake check` says
+    head = """# The output of `lorabake check`
 
-The shipped recipe `object-sd15-prodigy`, with thirty pictures in which a few things are wrong, on a terminal of 80
-columns. Nothing is trained, and nothing in the folder is changed. Errors are what sd-scripts would stop at, or train
-otherwise than asked without a word; warnings are what the guide advises against."""
-    pipe = """In a pipe every finding is one line, to grep and to sort:"""
-    ci = """In a workflow on GitHub, `--output-format github` puts every finding beside its line of the recipe:"""
-    rest = """`--json` prints the same for programs, as `schemas/check.schema.json` says; `--strict` lets warnings fail,
-`--deep` decodes every picture, `--lang pt_BR` says it in Portuguese:"""
+The shipped recipe `object-sd15-prodigy` with thirty images, in which a few things are wrong, on a terminal of 80
+columns. `check` does not train and does not change the folder. Errors are what would stop sd-scripts, or make it
+silently train something else. Warnings are what the guide advises against."""
+    pipe = """In a pipe every finding is one line, for grep and sort:"""
+    ci = """In a workflow on GitHub, `--output-format github` shows every finding at its line of the recipe:"""
+    rest = """`--json` prints the same for programs, in the format of `schemas/check.schema.json`. `--strict` makes warnings fail,
+`--deep` decodes every image, and `--lang pt_BR` prints Portuguese:"""
     return paged(
         head,
         block(f"lorabake check {NAME}", format_full(found, SCREEN)),
@@ -177,13 +177,13 @@ otherwise than asked without a word; warnings are what the guide advises against
 
 
 def plan_page_text(found: CheckResult, other: CheckResult) -> str:
-    head = """# What `lorabake plan` says
+    head = """# The output of `lorabake plan`
 
-The shipped recipe `object-sd15-prodigy` with thirty pictures, on a machine with an RTX 3060. The recipe names a model,
-a token, a class, a folder and an optimizer; all else comes from the guide (`G4.70`: `lorabake explain G4.70`), from
-what sd-scripts needs to do as asked (`S16`), or from the machine."""
-    diff = """`--diff` holds two recipes beside each other and shows only what differs; here the same recipe with
-`optimizer = "AdamW8bit"`. `--json` prints either for programs."""
+The shipped recipe `object-sd15-prodigy` with thirty images, on a machine with an RTX 3060. The recipe sets a model, a
+token, a class, a folder and an optimizer. Everything else comes from the guide (`G4.70`: `lorabake explain G4.70`),
+from what sd-scripts requires (`S16`), or from the machine."""
+    diff = """`--diff` compares two recipes and shows only what differs; here the same recipe with `optimizer = "AdamW8bit"`.
+`--json` prints both outputs for programs."""
     (_, one), (_, two) = found.planned(), other.planned()
     differing = format_plan_diff(diff_plans(one, two, (NAME, "adamw.toml")), SCREEN)
     return paged(
@@ -195,7 +195,7 @@ what sd-scripts needs to do as asked (`S16`), or from the machine."""
 
 
 def made_run(recipe: str, root: Path, **otherwise: object) -> tuple[FoundRun, tuple[Input, ...]]:
-    """A run folder as a training leaves it, without the training."""
+    """A run folder like that of a training, without the training."""
     examination = examined(recipe)
     here = hash_inputs(start_record.manifest_spec(examination, root, {}, weights=True), FileHasher(None))
     here = here.model_copy(update={"inputs": tuple(each for each in here.inputs if each.role != "tokenizer")})
@@ -221,7 +221,7 @@ def as_trained(request: LaunchRequest) -> LaunchRequest:
 
 
 def spoil_run(folder: Path, root: Path) -> None:
-    """A little of everything that happens to a project after a run."""
+    """Typical changes to a project after a run."""
     pictures, recipe = folder / "datasets" / "hamburger", root / "recipe.toml"
     model = folder / "models" / "fluffyrock.safetensors"
     (pictures / "burger_12.txt").write_text("hmbrgrlora, food, another caption", encoding="utf-8")
@@ -231,16 +231,16 @@ def spoil_run(folder: Path, root: Path) -> None:
     (pictures / "burger_30.txt").write_text(caption(30), encoding="utf-8")
     text = recipe.read_text(encoding="utf-8")
     recipe.write_text(text.replace('"Prodigy"', '"AdamW8bit"'), encoding="utf-8")
-    model.write_bytes(model.read_bytes()[:-1] + b"2")  # another number in its last tensor
+    model.write_bytes(model.read_bytes()[:-1] + b"2")  # a different number in its last tensor
 
 
 def runs_page(folder: Path) -> str:
-    head = """# What `lorabake verify` and `lorabake diff` say
+    head = """# The output of `lorabake verify` and `lorabake diff`
 
-Every run folder holds the SHA-256 of all that the run was made from and of all that it made: recipe, compiled files,
-each picture and caption, the models, every file of sd-scripts, the version of every package, the LoRA. `verify` hashes
-it all again and tells by name what is not as it was. Nothing is changed, and what lies beside the LoRA, or in the
-dataset without being read, is no fault. Exit code 0 means identical, 1 anything else."""
+Every run folder records the SHA-256 of everything that the run used and produced: recipe, compiled files, each image
+and caption, the models, every file of sd-scripts and the LoRA. It also records the version of every package. `verify`
+hashes all of it again and lists what has changed. It changes nothing, and ignores extra files next to the LoRA or in
+the dataset that the training does not read. It exits with 0 if everything is identical, and with 1 if not."""
     root = folder / "runs" / "hmbrgrlora-001"
     run, before = made_run(NAME, root)
     spoil_run(folder, root)
@@ -251,12 +251,12 @@ dataset without being read, is no fault. Exit code 0 means identical, 1 anything
         "differences": (*found.differences, *changed_trainer(then, CurrentTrainer(bumped))),
         "compared": ComparedCounts(files=69, size=2_148_000_000, packages=61),
     }
-    between = """RUN is a run folder, its `record.json`, or the name of a run under `./runs` or beside a recipe.
-Unchanged files are known by their time and size to the nanosecond and not read again; `--no-cache` reads every byte.
-`--json` prints the same for programs, as `schemas/verify.schema.json` says, with both digests of each file. `resume`
-and `rerun` look at data, models and trainer first, and refuse with this list.
+    between = """RUN is a run folder, its `record.json`, or the name of a run under `./runs` or next to a recipe. A file whose size
+and modification time (in nanoseconds) have not changed is not read again; `--no-cache` reads every byte. `--json`
+prints the same for programs, in the format of `schemas/verify.schema.json`, with both digests of each file. `resume`
+and `rerun` check data, models and trainer first, and refuse with this list.
 
-`diff` holds two runs beside each other, or two recipes, or one of each, and shows only what differs:"""
+`diff` compares two runs, two recipes, or one of each, and shows only what differs:"""
     gpu = Gpu(name="NVIDIA GeForce RTX 4090", memory_mib=24564)
     later = made_run(
         "adamw.toml", root.with_name("hmbrgrlora-002"), machine=MACHINE.model_copy(update={"gpus": (gpu,)})
@@ -268,9 +268,9 @@ and `rerun` look at data, models and trainer first, and refuse with this list.
             (later, "adamw.toml", {"started": "2026-01-31T10:00:00Z", "ended": "2026-01-31T10:10:40Z"}),
         )
     ]
-    rest = """Equal digests say that settings, data, models, trainer and launch were the same, whatever the paths
-and the machine; then only the outcome can differ, by what [The same run again](repeating.md) tells. `--json` prints it
-for programs, as `schemas/diff.schema.json` says. The exit code is 0 whenever the two could be compared."""
+    rest = """Equal digests mean that settings, data, models, trainer and launch were the same, even with other paths or on
+another machine. Only the results can then differ; [The same run again](repeating.md) explains why. `--json` prints it
+for programs, in the format of `schemas/diff.schema.json`. The exit code is 0 if the two could be compared."""
     return paged(
         head,
         block("lorabake verify hmbrgrlora-001", format_verification(found.model_copy(update=told), SCREEN)),
@@ -281,13 +281,13 @@ for programs, as `schemas/diff.schema.json` says. The exit code is 0 whenever th
 
 
 def explain_page() -> str:
-    head = """# What `lorabake explain` says
+    head = """# The output of `lorabake explain`
 
-Every rule of the guide and every trap of sd-scripts has an id. A finding names it, a plan names it beside the value,
-and `explain` says what is behind it: what the guide says, what is true, and what lorabake makes of it. The whole book,
-with a count of what is implemented, is in [rules.md](rules.md) (`lorabake explain --all`)."""
-    setting = """Asked about a setting, it first shows the value that lorabake would write, and for whom:"""
-    optimizer = """Asked about an optimizer, an algorithm, a kind or a family, it shows what that decides:"""
+Every rule of the guide and every trap of sd-scripts has an id. A finding shows it, and a plan shows it next to the
+value. `explain` shows what the guide recommends, what sd-scripts really does, and what lorabake makes of it. The
+complete book, with a count of what is implemented, is in [rules.md](rules.md) (`lorabake explain --all`)."""
+    setting = """For a setting, it first shows the value that lorabake would write in each case:"""
+    optimizer = """For an optimizer, an algorithm, a kind or a family, it shows what that decides:"""
     return paged(
         head,
         *(block(f"lorabake explain {topic}", said(topic)) for topic in ("G4.90", "S16")),
@@ -308,7 +308,7 @@ def block(command: str, output: str) -> str:
 
 
 def paged(*parts: str) -> str:
-    made_by = "<!-- made by docs/make_pages.py from what the program really says: do not edit -->"
+    made_by = "<!-- made by docs/make_pages.py from the real output of lorabake: do not edit -->"
     return "\n\n".join([made_by, *parts]) + "\n"
 
 

@@ -68,9 +68,9 @@ CHAPTERS = tuple(
     BookChapter(prefix=prefix, file=file, heading=heading)
     for prefix, file, heading in (
         ("G0", "part-0", "Guide, introduction"),
-        ("G1", "part-1", "Guide, part 1: collecting pictures"),
-        ("G2", "part-2", "Guide, part 2: preparing pictures"),
-        ("G25", "part-2.5", "Guide, part 2.5: poisoned pictures"),
+        ("G1", "part-1", "Guide, part 1: collecting images"),
+        ("G2", "part-2", "Guide, part 2: preparing images"),
+        ("G25", "part-2.5", "Guide, part 2.5: poisoned images"),
         ("G3", "part-3", "Guide, part 3: tagging"),
         ("G35", "part-3.5", "Guide, part 3.5: regularization"),
         ("G36", "part-3.6", "Guide, part 3.6: tagging examples"),

@@ -84,10 +84,10 @@ MAX_FULL_ENTRIES = 2  # so many entries are shown whole, more of them in a few w
 MIN_SHORT_ENTRIES, MAX_SHORT_ENTRIES = 3, 5  # of those in a few words; the others are only named
 FOREWORD = """# The book of rules
 
-What the training guide says, what sd-scripts and LyCORIS really do, and what lorabake makes of it. Ids that begin
-with G are rules of the guide (GL its change log, GC the comments below it), ids that begin with S facts about
-sd-scripts at the pinned commit. `lorabake explain ID` shows one of them, `lorabake explain SETTING` all that concern
-a setting."""
+What the training guide recommends, what sd-scripts and LyCORIS really do, and what lorabake makes of it. Ids that
+start with G are rules of the guide (GL its change log, GC the comments below it). Ids that start with S are facts
+about sd-scripts at the pinned commit. `lorabake explain ID` shows one of them, and `lorabake explain SETTING` all that
+concern a setting."""
 
 
 def explain_topics(
