@@ -156,8 +156,8 @@ columns. `check` does not train and does not change the folder. Errors are what 
 silently train something else. Warnings are what the guide advises against."""
     pipe = """In a pipe every finding is one line, for grep and sort:"""
     ci = """In a workflow on GitHub, `--output-format github` shows every finding at its line of the recipe:"""
-    rest = """`--json` prints the same for programs, in the format of `schemas/check.schema.json`. `--strict` makes warnings fail,
-`--deep` decodes every image, and `--lang pt_BR` prints Portuguese:"""
+    rest = """`--json` prints the same for programs, in the format of `schemas/check.schema.json`. `--strict` makes
+warnings fail, `--deep` decodes every image, and `--lang pt_BR` prints Portuguese:"""
     return paged(
         head,
         block(f"lorabake check {NAME}", format_full(found, SCREEN)),
@@ -182,8 +182,8 @@ def plan_page_text(found: CheckResult, other: CheckResult) -> str:
 The shipped recipe `object-sd15-prodigy` with thirty images, on a machine with an RTX 3060. The recipe sets a model, a
 token, a class, a folder and an optimizer. Everything else comes from the guide (`G4.70`: `lorabake explain G4.70`),
 from what sd-scripts requires (`S16`), or from the machine."""
-    diff = """`--diff` compares two recipes and shows only what differs; here the same recipe with `optimizer = "AdamW8bit"`.
-`--json` prints both outputs for programs."""
+    diff = """`--diff` compares two recipes and shows only what differs; here the same recipe with
+`optimizer = "AdamW8bit"`. `--json` prints both outputs for programs."""
     (_, one), (_, two) = found.planned(), other.planned()
     differing = format_plan_diff(diff_plans(one, two, (NAME, "adamw.toml")), SCREEN)
     return paged(
@@ -251,10 +251,10 @@ the dataset that the training does not read. It exits with 0 if everything is id
         "differences": (*found.differences, *changed_trainer(then, CurrentTrainer(bumped))),
         "compared": ComparedCounts(files=69, size=2_148_000_000, packages=61),
     }
-    between = """RUN is a run folder, its `record.json`, or the name of a run under `./runs` or next to a recipe. A file whose size
-and modification time (in nanoseconds) have not changed is not read again; `--no-cache` reads every byte. `--json`
-prints the same for programs, in the format of `schemas/verify.schema.json`, with both digests of each file. `resume`
-and `rerun` check data, models and trainer first, and refuse with this list.
+    between = """RUN is a run folder, its `record.json`, or the name of a run under `./runs` or next to a recipe. A file
+whose size and modification time (in nanoseconds) have not changed is not read again; `--no-cache` reads every byte.
+`--json` prints the same for programs, in the format of `schemas/verify.schema.json`, with both digests of each file.
+`resume` and `rerun` check data, models and trainer first, and refuse with this list.
 
 `diff` compares two runs, two recipes, or one of each, and shows only what differs:"""
     gpu = Gpu(name="NVIDIA GeForce RTX 4090", memory_mib=24564)
@@ -268,9 +268,10 @@ and `rerun` check data, models and trainer first, and refuse with this list.
             (later, "adamw.toml", {"started": "2026-01-31T10:00:00Z", "ended": "2026-01-31T10:10:40Z"}),
         )
     ]
-    rest = """Equal digests mean that settings, data, models, trainer and launch were the same, even with other paths or on
-another machine. Only the results can then differ; [The same run again](repeating.md) explains why. `--json` prints it
-for programs, in the format of `schemas/diff.schema.json`. The exit code is 0 if the two could be compared."""
+    rest = """Equal digests mean that settings, data, models, trainer and launch were the same, even with other
+paths or on another machine. Only the results can then differ; [The same run again](repeating.md) explains why.
+`--json` prints it for programs, in the format of `schemas/diff.schema.json`. The exit code is 0 if the two could be
+compared."""
     return paged(
         head,
         block("lorabake verify hmbrgrlora-001", format_verification(found.model_copy(update=told), SCREEN)),

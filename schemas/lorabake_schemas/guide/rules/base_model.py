@@ -192,7 +192,7 @@ def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("GC.4", WARNING, "To a plain Stable Diffusion model, the tags of an image board are ordinary words.")
+@rule("GC.4", WARNING, "A plain Stable Diffusion model reads the tags of an image board as ordinary text.")
 def board_tags_on_stock_model(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
     if base.tags in {"e621", "danbooru"} and is_stock_model(base.model):

@@ -71,7 +71,7 @@ def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "S17",
     HINT,
-    "keep_tokens is one number; where captions start with more of the concepts' words, the rest are shuffled.",
+    "keep_tokens is one number; if captions start with more concept tags, the rest are shuffled.",
     unless="a keep_tokens_separator marks what is kept",
 )
 def uneven_leading_tags(situation: RuleContext) -> Iterator[RuleHit]:
@@ -110,7 +110,7 @@ def _count_leading(tags: Tags, words: frozenset[str]) -> int:
 @rule(
     "S17.marks",
     WARNING,
-    "sd-scripts looks for keep_tokens_separator only when it shuffles; otherwise the mark is text.",
+    "sd-scripts reads keep_tokens_separator only when it shuffles; without shuffling it is text.",
 )
 def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
@@ -140,7 +140,7 @@ def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("GC.14", WARNING, "Two words that always appear together are one word to the model.")
+@rule("GC.14", WARNING, "Two tags that always appear together are one tag to the model.")
 def inseparable_concepts(situation: RuleContext) -> Iterator[RuleHit]:
     concepts = situation.recipe.concept
     places: dict[str, tuple[tuple[str | int, ...], str]] = {}  # a word, where the recipe says it, and in which string

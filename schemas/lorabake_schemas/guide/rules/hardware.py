@@ -43,7 +43,7 @@ def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", "bucket_reso_steps"), said, msg("write {number}", number=unit))
 
 
-@rule("S38", ERROR, "torch refuses persistent workers when there are no workers.")
+@rule("S38", ERROR, "torch refuses persistent workers without any workers.")
 def persistent_without_workers(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     if train.persistent_data_loader_workers and train.max_data_loader_n_workers == 0:

@@ -135,7 +135,7 @@ def conv_alpha_without_dim(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(where, said, msg("add conv_dim = 16, or remove conv_alpha"))
 
 
-@rule("S33", WARNING, "iA3 has neither rank nor alpha, Diag-OFT no alpha.")
+@rule("S33", WARNING, "iA3 does not use rank and alpha; Diag-OFT does not use alpha.")
 def ignored_rank(situation: RuleContext) -> Iterator[RuleHit]:
     ignored = {
         "ia3": ("network_dim", "network_alpha", "conv_dim", "conv_alpha"),

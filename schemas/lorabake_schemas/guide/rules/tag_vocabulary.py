@@ -86,7 +86,7 @@ def _join_first(parts: Sequence[str]) -> Message:
 @rule(
     "G3.6",
     WARNING,
-    "Words that the base model was not trained on are just letters to it (GC.4, GC.6).",
+    "The base model reads tags that it was not trained on as mere letters (GC.4, GC.6).",
     unless="token and outfit, which are to be learned, and the class",
 )
 def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
@@ -111,7 +111,7 @@ def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("GC.27", HINT, "Taggers translate words of one board into those of another, and a model knows only one of them.")
+@rule("GC.27", HINT, "Taggers translate tags of one board into those of another, and a model knows only one of them.")
 def mixed_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
     own = get_concept_tags(situation)
     for index, folder in iter_tagged_folders(situation):
@@ -201,7 +201,7 @@ def _suggest_translations(folder: FolderTags, strange: frozenset[str], board: Bo
 @rule(
     "G3.6.portuguese",
     WARNING,
-    "Image boards use English tags, and CLIP was trained on English: other words mean little to a model.",
+    "Image boards use English tags, and CLIP was trained on English: tags in other languages mean little to a model.",
     unless="token and outfit, which are to be learned",
 )
 def portuguese_tags(situation: RuleContext) -> Iterator[RuleHit]:
@@ -228,7 +228,7 @@ def portuguese_tags(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G3.6.accents",
     HINT,
-    "Words with ã, ç or é are seldom English, and CLIP splits them into letters.",
+    "Tags with ã, ç or é are rarely English, and CLIP splits them into letters.",
     unless="token, outfit and class; artists; English words such as pok\u00e9mon or fianc\u00e9",
 )
 def accented_tags(situation: RuleContext) -> Iterator[RuleHit]:
