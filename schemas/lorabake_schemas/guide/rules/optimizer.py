@@ -184,7 +184,7 @@ def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 @rule(
-    "S26.adafactor", ERROR, "Adafactor sets rate and schedule itself unless optimizer_args contains relative_step = false."
+    "S26.adafactor", ERROR, "Adafactor sets rate and schedule itself unless optimizer_args has relative_step = false."
 )
 def conflicting_adafactor_settings(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
