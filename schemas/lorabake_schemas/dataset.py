@@ -97,9 +97,10 @@ class FolderFacts:
     ``hidden`` are images whose name begins with a dot, which sd-scripts passes over. Of the caption files,
     ``orphans`` belong to no image, ``miscased`` would belong to one but for capital letters, ``others`` belong
     to one but have an extension that is not read here (``.caption`` instead of ``.txt``). ``overlong`` are the captions
-    beyond the token limit of the recipe. ``spelt`` is a folder that is there where this one is missing, with the
-    same name but for capital letters. ``identity`` is the folder's own on this machine, whatever it is called;
-    ``stamps`` say by name which images and captions were seen there, and when those had changed last.
+    beyond the token limit of the recipe. ``caption_extension`` is the one that was looked for. ``spelt`` is a folder
+    that is there where this one is missing, with the same name but for capital letters. ``identity`` is the folder's
+    own on this machine, whatever it is called; ``stamps`` say by name which images and captions were seen there, and
+    when those had changed last.
     """
 
     path: str
@@ -116,6 +117,7 @@ class FolderFacts:
     overlong: tuple[LongCaption, ...] = ()
     spelt: str | None = None
     identity: str = ""
+    caption_extension: str = CAPTION_EXTENSION
     stamps: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
 
 

@@ -101,9 +101,11 @@ class Base(RecipeTable):
 
 
 class Concept(RecipeTable):
-    """One thing to learn: its trigger word, its class and its images."""
+    """A folder of something to learn. Several with the same token, outfit and class are one concept."""
 
-    token: Tag = Field(description="The trigger word that the concept is learned under. Each caption starts with it.")
+    token: Tag | None = optional(
+        "The trigger word, at the start of each caption. Left out, only the captions' own tags are learned (a style)."
+    )
     class_: Annotated[
         Tag | None,
         Field(
@@ -113,7 +115,13 @@ class Concept(RecipeTable):
     ] = None
     outfit: Tag | None = optional('The outfit\'s own trigger word, between token and class (for kind = "outfits").')
     images: FilePath = Field(description="Folder of the training images, each with a caption file next to it.")
+    captions: Literal["none"] | None = optional(
+        'Write "none" to train these images on token and class alone. Caption files are not read then.'
+    )
     num_repeats: Repeats | None = optional("How often each image is used in one epoch.")
+    resolution: Resolution | None = optional(
+        "Training resolution of these images in pixels, instead of train.resolution or train.resolutions."
+    )
     asymmetric: bool | None = optional(
         "Whether the subject has features on one side only, such as an eyepatch. Rules out flip_aug."
     )
@@ -199,7 +207,9 @@ class Train(RecipeTable):
     exposures: Steps | None = optional(
         "Length of the run in looks at each image (epochs times repeats), instead of epochs."
     )
-    train_batch_size: PerStep | None = optional("Images per step on each GPU.")
+    train_batch_size: PerStep | Annotated[TupleOf[PerStep], Field(min_length=1)] | None = optional(
+        "Images per step on each GPU. A list has one number for each of train.resolutions."
+    )
     gradient_accumulation_steps: PerStep | None = optional(
         "Batches that are added up for one step, for a larger batch without more VRAM."
     )
@@ -209,6 +219,9 @@ class Train(RecipeTable):
     )
     resolution: Resolution | None = optional(
         "Training resolution in pixels: one number for a square, or [width, height]."
+    )
+    resolutions: Annotated[TupleOf[Resolution], Field(min_length=1)] | None = optional(
+        "Several resolutions to train all images at, such as [512, 768, 1024], instead of one resolution."
     )
     enable_bucket: bool | None = optional(
         "Keep each image's shape by sorting images into buckets of similar sizes. Off crops all to one size."

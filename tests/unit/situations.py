@@ -68,8 +68,9 @@ def recipe(
     return Recipe.model_validate(raw | {"concept": list(concepts or [one])} | tables)
 
 
-def concept(token: str, images: str, **more: Any) -> dict[str, Any]:
-    return {"token": token, "class": CLASS, "images": images} | more
+def concept(token: str | None, images: str, **more: Any) -> dict[str, Any]:
+    table = {"token": token, "class": CLASS, "images": images} | more
+    return {key: value for key, value in table.items() if value is not None}
 
 
 # What is to be seen: a view, a place, a light and a thing that every board has.

@@ -238,7 +238,10 @@ def test_no_caption_anywhere(tmp_path: Path) -> None:
     path = project(tmp_path)
     for caption in (tmp_path / "pics").glob("*.txt"):
         caption.unlink()
-    assert found(check_recipe(path, GPU)) == [("G3.3", *IMAGES)]
+    assert found(check_recipe(path, GPU)) == []
+    assert [(one.rule, one.severity) for one in check_recipe(path, GPU).findings if one.rule == "G3.3"] == [
+        ("G3.3", Severity.WARNING)
+    ]
 
 
 def test_captions_with_another_ending(tmp_path: Path) -> None:
@@ -295,9 +298,11 @@ def test_flip_with_asymmetric(tmp_path: Path) -> None:
 
 
 def test_two_concepts_with_one_folder_or_one_token(tmp_path: Path) -> None:
-    path = project(tmp_path, TWO_CONCEPTS.replace("pics2", "./pics").replace("other", "HMBRGRLORA"))
+    path = project(
+        tmp_path, TWO_CONCEPTS.replace("pics2", "./pics").replace("other", "HMBRGRLORA").replace("food", "meal")
+    )
     assert found(check_recipe(path, GPU)) == [
-        ("G6.8", "concept[1].token", AFTER + 3),
+        ("G6.8", "concept[1].class", AFTER + 4),
         ("S14", "concept[1].images", AFTER + 5),
     ]
 

@@ -105,8 +105,14 @@ def test_t20_implied_tags() -> None:
 
 def test_t22_outfit_tokens() -> None:
     def taken(*tokens: str) -> list[tuple[str, str]]:
-        of = recipe(kind="clothing", concepts=[concept(token, f"p{at}") for at, token in enumerate(tokens)])
-        parts = DatasetFacts(tuple(folder(f"p{at}", caption=f"{token}, food") for at, token in enumerate(tokens)))
+        words = ("food", "armor")
+        of = recipe(
+            kind="clothing",
+            concepts=[concept(token, f"p{at}", **{"class": words[at]}) for at, token in enumerate(tokens)],
+        )
+        parts = DatasetFacts(
+            tuple(folder(f"p{at}", caption=f"{token}, {words[at]}") for at, token in enumerate(tokens))
+        )
         assert [set(count_folder_tags(part).at(0)) for part in parts.concepts] == [{token} for token in tokens]
         return [(each.rule, each.severity) for each in collect_findings(situation(of, parts))]
 

@@ -36,14 +36,14 @@ PAIR = two(concept("a", "pa"), concept("b", "pb"))
 FIRES: list[Fires] = [
     (
         "G6.8",
-        at(folder("pa"), folder("pb"), of=two(concept("a", "pa"), concept("A", "pb"))),
-        "concept[1].token",
+        at(folder("pa"), folder("pb"), of=two(concept("a", "pa"), concept("A", "pb", **{"class": "tower"}))),
+        "concept[1].class",
         "error",
     ),
     (
         "G6.8",
-        situation(two(concept("a", "pa", outfit="red"), concept("a", "pb", outfit="Red"))),
-        "concept[1].token",
+        situation(two(concept("a", "pa", outfit="red"), concept("a", "pb", outfit="Red", **{"class": "tower"}))),
+        "concept[1].class",
         "error",
     ),
     ("G2.19", at(of=recipe(concept={"flip_aug": True, "asymmetric": True})), "concept[0].flip_aug", "error"),
@@ -62,6 +62,8 @@ FIRES: list[Fires] = [
 ]
 MISSES: list[Misses] = [
     ("G6.8", situation(PAIR)),
+    ("G6.8", situation(two(concept("a", "pa"), concept("A", "pb")))),
+    ("G6.8", situation(two(concept(None, "pa"), concept(None, "pb", **{"class": "tower"})))),
     ("G6.8", situation(two(concept("a", "pa", outfit="red"), concept("a", "pb", outfit="blue")))),
     ("G6.8", situation(two(concept("armortagm", "pa"), concept("armortagf", "pb")))),
     ("G2.19", at(of=recipe(concept={"flip_aug": True}))),

@@ -36,8 +36,10 @@ def borrowing(from_: str | None) -> RuleContext:
 MISSING, BLANK, P = CaptionProblem.MISSING, CaptionProblem.BLANK, CaptionProblem
 IMAGES = "concept[0].images"
 LONG = (LongCaption("0.png", 230), LongCaption("1.png", 226))
+UNCAPTIONED = recipe(concept={"captions": "none"})
 FIRES: list[Fires] = [
-    ("G3.3", at(pictures(MISSING, MISSING)), IMAGES, "error"),
+    ("G3.3", at(pictures(MISSING, MISSING)), IMAGES, "warning"),
+    ("G3.3.none", at(pictures(MISSING, others=("0.txt",)), of=UNCAPTIONED), "concept[0].captions", "warning"),
     ("G3.3", at(pictures(MISSING, None)), IMAGES, "warning"),
     ("S12", at(pictures(P.EMPTY, None)), IMAGES, "error"),
     ("S12", at(pictures(P.NOT_UTF8)), IMAGES, "error"),
@@ -58,6 +60,9 @@ FIRES: list[Fires] = [
 MISSES: list[Misses] = [
     ("G3.3", at(pictures(None, None))),
     ("G3.3", at(pictures(P.BOM))),
+    ("G3.3", at(pictures(MISSING), of=UNCAPTIONED)),
+    ("G3.3.none", at(pictures(MISSING), of=UNCAPTIONED)),
+    ("G3.3.none", at(pictures(MISSING, others=("0.caption",)))),
     ("G3.3", at(folder(), of=recipe(regularization=REG), reg=folder("reg", problem=MISSING))),
     ("S12", at(pictures(None, MISSING))),
     ("S12", at(pictures(P.MORE_LINES, BLANK), of=recipe(kohya={"enable_wildcard": True}))),
@@ -119,6 +124,7 @@ def test_long_lists_are_cut() -> None:
 def test_captions_of_another_kind_are_offered() -> None:
     none = spoken("G3.3", at(pictures(MISSING, others=("0.caption",))))[0]
     assert 'caption_extension = ".caption"' in none.fix
+    assert none.severity == "error"
     assert "0.TXT" in spoken("G3.3", at(pictures(MISSING, miscased=("0.TXT",))))[0].fix
 
 
@@ -136,4 +142,7 @@ def test_a_longer_limit_is_offered_where_there_is_one(length: int | None, *, off
 
 def test_what_trains_without_a_caption_is_token_and_class() -> None:
     found = spoken("G3.3", at(pictures(MISSING, None, None)))
-    assert [f'"{TOKEN}, {CLASS}"' in each.fix for each in found] == [True]
+    assert [f'"{TOKEN}, {CLASS}"' in each.message for each in found] == [True]
+    around = recipe(base={"tags": "natural"}, captions={"caption_prefix": "a photo of", "caption_suffix": "outside"})
+    found = spoken("G3.3", at(pictures(MISSING), of=around))
+    assert [f'"a photo of {TOKEN} {CLASS} outside"' in each.message for each in found] == [True]

@@ -81,7 +81,7 @@ EXAMPLES: list[tuple[str, Recipe, str, str]] = [
     ("T19", recipe(kohya={"color_aug": True}), "S20", "error"),
     ("T19", recipe(concept={"asymmetric": True, "flip_aug": True}), "G2.19", "error"),
     ("T19", recipe(train={"persistent_data_loader_workers": True, "max_data_loader_n_workers": 0}), "S38", "error"),
-    ("T22", recipe(concepts=[concept("armortagm", "a"), concept("armortagm", "b")]), "G6.8", "error"),
+    ("T22", recipe(concepts=[concept("armortagm", "a"), concept("armortagm", "b", **ARMOUR)]), "G6.8", "error"),
 ]
 
 

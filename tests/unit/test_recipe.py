@@ -138,6 +138,15 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("concept", "token", 5, "wrong-type"),
     ("concept", "token", "", "out-of-range"),
     ("concept", "class", 5, "wrong-type"),
+    ("concept", "captions", "no", "bad-choice"),
+    ("concept", "resolution", "512,512", "wrong-type"),
+    ("concept", "resolution", 2**40, "out-of-range"),
+    ("train", "resolutions", [], "out-of-range"),
+    ("train", "resolutions", 512, "wrong-type"),
+    ("train", "resolutions", [512, 700], "G2.7"),
+    ("train", "resolutions", [512, "768"], "wrong-type"),
+    ("train", "train_batch_size", [], "out-of-range"),
+    ("train", "train_batch_size", [1, 0], "out-of-range"),
     ("concept", "outfit", False, "wrong-type"),
     ("concept", "images", [], "wrong-type"),
     ("concept", "num_repeats", -1, "out-of-range"),
@@ -303,6 +312,10 @@ def test_every_key_of_a_recipe_has_a_wrong_value_above() -> None:
         ("train", "unet_lr", 0),
         ("train", "resolution", 704),
         ("train", "resolution", [512, 768]),
+        ("train", "resolutions", [512, [640, 768], 1024]),
+        ("train", "train_batch_size", [4, 2, 1]),
+        ("concept", "resolution", [512, 768]),
+        ("concept", "captions", "none"),
         ("train", "bucket_reso_steps", 32),
         ("train", "optimizer", "adamw8bit"),
         ("train", "optimizer", "RAdam"),
@@ -353,7 +366,7 @@ def test_random_damage_never_gets_past_the_schema_unnamed() -> None:
         table, key = picked.choice(keys)
         findings = found(changed(table, key, picked.choice(values)))
         refused += bool(findings)
-        assert len(findings) <= 1, (table, key, findings)
+        assert len({finding.where[:2] for finding in findings}) <= 1, (table, key, findings)  # items of one list
         for finding in findings:
             assert finding.where[0] == table
             assert "Input should" not in finding.message

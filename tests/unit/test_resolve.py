@@ -402,7 +402,7 @@ def test_the_recipe_wins_over_the_guide_in_the_dataset(key: str) -> None:
 
 
 def test_every_train_key_is_tried_above() -> None:
-    assert {*ASKED, *ASKED_OF_DATASET} == set(Train.model_fields)
+    assert {*ASKED, *ASKED_OF_DATASET, "resolutions"} == set(Train.model_fields)
 
 
 FLAGS = (

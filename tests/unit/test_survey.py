@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from lorabake.inputs import dataset
-from lorabake.inputs.dataset import ScanOptions, scan_folder, scan_folders
+from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folder, scan_folders
 from lorabake.inputs.survey import find_long_captions, read_dataset
 from lorabake_schemas.dataset import (
     CaptionFacts,
@@ -85,12 +85,12 @@ def test_a_second_look_opens_nothing_and_says_the_same(tmp_path: Path) -> None:
     (tmp_path / "pics" / "9.txt").write_text("tok")
     how, opened = ScanOptions(tmp_path / "store"), Opened(tmp_path / "pics")
     with opened:
-        first = scan_folders([tmp_path / "pics"], [], ".txt", how)
+        first = scan_folders([ImageFolder(tmp_path / "pics")], [], how)
     assert len(opened.names) >= 11
     with opened:
-        second = scan_folders([tmp_path / "pics"], [], ".txt", how)
+        second = scan_folders([ImageFolder(tmp_path / "pics")], [], how)
     assert opened.names == []
-    assert second == first == scan_folders([tmp_path / "pics"], [], ".txt", ScanOptions())
+    assert second == first == scan_folders([ImageFolder(tmp_path / "pics")], [], ScanOptions())
     assert [image.seen for image in only(second).images] == [None] * 5 + [(95, 63)]
 
 
@@ -99,12 +99,12 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
     for number in range(5):
         picture(tmp_path / "pics" / f"{number}.png", number)
     how, opened = ScanOptions(tmp_path / "store"), Opened(tmp_path / "pics")
-    scan_folders([tmp_path / "pics"], [], ".txt", how)
+    scan_folders([ImageFolder(tmp_path / "pics")], [], how)
     (tmp_path / "pics" / "2.txt").write_text("another")
     drawn(3, (48, 32)).save(tmp_path / "pics" / "3.png")
     (tmp_path / "pics" / "4.png").rename(tmp_path / "pics" / "7.png")
     with opened:
-        found = only(scan_folders([tmp_path / "pics"], [], ".txt", how))
+        found = only(scan_folders([ImageFolder(tmp_path / "pics")], [], how))
     assert sorted(set(opened.names)) == ["2.txt", "3.png", "7.png"]
     assert [image.name for image in found.images] == ["0.png", "1.png", "2.png", "3.png", "7.png"]
     assert (found.images[2].caption.text, found.images[3].width) == ("another", 48)
@@ -115,9 +115,9 @@ def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
 def test_what_was_written_just_now_is_not_kept(tmp_path: Path) -> None:
     picture(tmp_path / "pics" / "0.png", 0)
     how, opened = ScanOptions(tmp_path / "store"), Opened(tmp_path / "pics")
-    scan_folders([tmp_path / "pics"], [], ".txt", how)
+    scan_folders([ImageFolder(tmp_path / "pics")], [], how)
     with opened:
-        scan_folders([tmp_path / "pics"], [], ".txt", how)
+        scan_folders([ImageFolder(tmp_path / "pics")], [], how)
     assert sorted(set(opened.names)) == ["0.png", "0.txt"]
 
 
@@ -128,7 +128,7 @@ def test_a_fault_is_looked_at_each_time(tmp_path: Path) -> None:
     how, opened = ScanOptions(tmp_path / "store"), Opened(tmp_path / "pics")
     for _ in range(2):
         with opened:
-            assert only(scan_folders([tmp_path / "pics"], [], ".txt", how)).images[0].problem
+            assert only(scan_folders([ImageFolder(tmp_path / "pics")], [], how)).images[0].problem
         assert "0.png" in opened.names
 
 
@@ -136,9 +136,9 @@ def test_a_fault_is_looked_at_each_time(tmp_path: Path) -> None:
 def test_a_store_full_of_nonsense_is_not_believed(tmp_path: Path) -> None:
     picture(tmp_path / "pics" / "0.png", 0)
     how = ScanOptions(tmp_path / "store")
-    first = scan_folders([tmp_path / "pics"], [], ".txt", how)
+    first = scan_folders([ImageFolder(tmp_path / "pics")], [], how)
     (tmp_path / "store").write_bytes(b"nonsense" * 1000)
-    assert scan_folders([tmp_path / "pics"], [], ".txt", how) == first
+    assert scan_folders([ImageFolder(tmp_path / "pics")], [], how) == first
 
 
 @pytest.mark.usefixtures("later")
@@ -146,7 +146,7 @@ def test_nothing_in_the_folders_is_touched(tmp_path: Path) -> None:
     for number in range(3):
         picture(tmp_path / "pics" / f"{number}.png", number)
     before = [(path.name, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((tmp_path / "pics").iterdir())]
-    scan_folders([tmp_path / "pics"], [], ".txt", ScanOptions(tmp_path / "store", deep=True))
+    scan_folders([ImageFolder(tmp_path / "pics")], [], ScanOptions(tmp_path / "store", deep=True))
     after = [(path.name, path.stat().st_mtime_ns, path.read_bytes()) for path in sorted((tmp_path / "pics").iterdir())]
     assert after == before
 
@@ -157,7 +157,7 @@ def test_how_far_it_is_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         picture(tmp_path / ("a" if number < 5 else "b") / f"{number}.png", number)
     told = list[tuple[int, int]]()
     how = ScanOptions(progress=lambda done, total: told.append((done, total)))
-    scan_folders([tmp_path / "a"], [tmp_path / "b"], ".txt", how)
+    scan_folders([ImageFolder(tmp_path / "a")], [ImageFolder(tmp_path / "b")], how)
     assert told == [(3, 8), (6, 8), (8, 8)]
 
 
@@ -167,7 +167,8 @@ def test_how_far_it_is_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def twins(tmp_path: Path, *, deep: bool = False, store: Path | None = None) -> tuple[DuplicateGroup, ...]:
     folders = sorted(path for path in tmp_path.iterdir() if path.is_dir() and not path.name.startswith("reg"))
     reg = [tmp_path / "reg"] if (tmp_path / "reg").exists() else []
-    return scan_folders(folders, reg, ".txt", ScanOptions(store, deep=deep)).twins
+    concepts, others = ([ImageFolder(each) for each in those] for those in (folders, reg))
+    return scan_folders(concepts, others, ScanOptions(store, deep=deep)).twins
 
 
 def at(index: int, name: str) -> ImageRef:
@@ -230,9 +231,9 @@ def test_a_picture_that_cannot_be_decoded(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(bytes(data))
-    assert only(scan_folders([tmp_path / "a"], [], ".txt", ScanOptions())).images[0].problem is None
+    assert only(scan_folders([ImageFolder(tmp_path / "a")], [], ScanOptions())).images[0].problem is None
     for _ in range(2):
-        found = scan_folders([tmp_path / "a"], [], ".txt", ScanOptions(tmp_path / "store", deep=True))
+        found = scan_folders([ImageFolder(tmp_path / "a")], [], ScanOptions(tmp_path / "store", deep=True))
         assert "damaged" in (only(found).images[0].problem or "")
 
 
@@ -244,7 +245,7 @@ def test_alpha_without_transparency_is_opaque(tmp_path: Path) -> None:
     clear.save(tmp_path / "a" / "2.png")
     drawn(3).convert("P").save(tmp_path / "a" / "3.png", transparency=250)
     drawn(4).save(tmp_path / "a" / "4.png")
-    images = only(scan_folders([tmp_path / "a"], [], ".txt", ScanOptions(deep=True))).images
+    images = only(scan_folders([ImageFolder(tmp_path / "a")], [], ScanOptions(deep=True))).images
     assert [(image.alpha, image.opaque) for image in images][:2] == [(True, True), (True, False)]
     assert (images[3].alpha, images[3].opaque) == (False, False)
 

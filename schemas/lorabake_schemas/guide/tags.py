@@ -79,6 +79,8 @@ def find_odd_separator(text: str, token: str, how: CaptionStyle) -> str:
         return foreign[0]
     if whole.startswith(f"{token}{how.separator}"):
         return ""
+    if not token:
+        return ""
     first = next(iter(split_tags(whole, CaptionStyle(how.separator, marks=how.marks))), "")
     if how.prefix or first.casefold() == token or not first.casefold().startswith(token):
         return ""

@@ -29,7 +29,7 @@ from lorabake.util.hashing import Digests, FileHasher, FileSet
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.cache_origins import CacheOrigin, CacheSettings, StaleCache, find_stale_reason
 from lorabake_schemas.caches import CACHE_INFO_FILE, get_header_size
-from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.dataset import DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.plan import Plan, SubsetPlan
 from lorabake_schemas.recipe import Recipe
@@ -175,6 +175,5 @@ def _read_full_caption(of: CacheContext, folder: FolderFacts, part: SubsetPlan, 
     """With enable_wildcard a caption is all of its lines."""
     lines = None
     if of.recipe.kohya.get("enable_wildcard") is True:
-        ending = of.recipe.captions.caption_extension or CAPTION_EXTENSION
-        lines = captions.read_caption_lines(str(of.folder / folder.path / image.name), ending)
+        lines = captions.read_caption_lines(str(of.folder / folder.path / image.name), folder.caption_extension)
     return effective_caption(image, part) if lines is None else lines

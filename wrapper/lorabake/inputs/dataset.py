@@ -22,6 +22,7 @@ from lorabake.inputs.images import ImageFileFacts, read_image
 from lorabake.util.fact_cache import FactStore, Row, is_file_stamp, is_settled
 from lorabake.util.hashing import FileHasher, FileSet, ProgressCallback
 from lorabake_schemas.dataset import (
+    CAPTION_EXTENSION,
     CaptionFacts,
     CaptionProblem,
     DatasetFacts,
@@ -95,17 +96,28 @@ def scan_folder(folder: Path, caption_extension: str) -> FolderFacts:
     ).facts
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFolder:
+    """A folder to look at, and the extension of the captions that are read in it."""
+
+    path: Path
+    caption_extension: str = CAPTION_EXTENSION
+
+
 def scan_folders(
-    concepts: Sequence[Path], regularization: Sequence[Path], caption_extension: str, how: ScanOptions
+    concepts: Sequence[ImageFolder], regularization: Sequence[ImageFolder], how: ScanOptions
 ) -> DatasetFacts:
     """All facts about all folders, and which of their images are the same. Never raises for what is on the disk."""
-    folders = [list_folder(folder, caption_extension) for folder in (*concepts, *regularization)]
+    asked = (*concepts, *regularization)
+    folders = [list_folder(folder.path, folder.caption_extension) for folder in asked]
     store = FactStore(how.store)
     try:
         state = ScanState(
             how, store, time.time_ns(), sum(len(names.images) for names in folders) * (2 if how.deep else 1)
         )
-        seen = [_scan_folder(names, caption_extension, state) for names in folders]
+        seen = [
+            _scan_folder(names, folder.caption_extension, state) for names, folder in zip(folders, asked, strict=True)
+        ]
         equal = _find_equal_images(seen, len(concepts), how.store)
         facts = [each.facts for each in seen]
         if how.deep:
@@ -124,7 +136,7 @@ def scan_folders(
 
 def _scan_folder(names: FolderListing, ending: str, state: ScanState) -> ScannedFolder:
     if names.problem is not None:
-        return ScannedFolder(names, FolderFacts(names.root, problem=names.problem))
+        return ScannedFolder(names, FolderFacts(names.root, problem=names.problem, caption_extension=ending))
     texts = _read_captions(names, ending, state)
     stamps = [names.stamps.get(name) for name in names.images]
     rows = state.store.recall(IMAGE_KIND, names.identity, stamps, len(ImageFileFacts._fields))
@@ -192,6 +204,7 @@ def _build_folder_facts(names: FolderListing, images: tuple[ImageFacts, ...], en
         miscased=stray.miscased,
         others=stray.others,
         stamps=names.stamps,
+        caption_extension=ending,
     )
 
 

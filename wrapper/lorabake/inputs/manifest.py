@@ -21,8 +21,9 @@ from lorabake_schemas.caches import (
     match_size_caches,
     text_cache_name,
 )
-from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
+from lorabake_schemas.dataset import DatasetFacts, FolderFacts
 from lorabake_schemas.families.registry import get_family
+from lorabake_schemas.guide.defaults import resolve_caption_extension
 from lorabake_schemas.messages import escape_undecodable
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Concept, Recipe, Regularization
@@ -134,7 +135,6 @@ def _iter_weight_sources(of: ManifestSpec) -> Iterator[InputSource]:
 def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
     """Images with their captions, then the caches next to them."""
     recipe, asked = of.recipe, list[Input]()
-    endings = (*GLOB_EXTENSIONS, recipe.captions.caption_extension or CAPTION_EXTENSION)
     places = _resolve_paths(of, list_recipe_paths(recipe))
     folders: tuple[tuple[InputRole, Sequence[Concept | Regularization]], ...] = (
         ("concept", recipe.concept),
@@ -143,6 +143,7 @@ def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
     for role, parts in folders:
         for index, part in enumerate(parts):
             place = places[part.images]
+            endings = (*GLOB_EXTENSIONS, resolve_caption_extension(part, recipe))
             asked.append(Input(role=role, index=index, name=part.images, place=place, kind="missing", endings=endings))
     yield from (_find_source(each, of.root, of.env) for each in asked)
     facts = (*of.dataset.concepts, *of.dataset.regularization)

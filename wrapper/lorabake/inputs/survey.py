@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from lorabake.inputs import clip_tokens
-from lorabake.inputs.dataset import ScanOptions, scan_folders
+from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
 from lorabake.util.files import is_folder
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
-from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts, ImageFacts, LongCaption
-from lorabake_schemas.guide.defaults import resolve_token_limit
+from lorabake_schemas.dataset import DatasetFacts, FolderFacts, ImageFacts, LongCaption
+from lorabake_schemas.guide.defaults import resolve_caption_extension, resolve_token_limit
 from lorabake_schemas.recipe import Concept, Recipe, Regularization
 from lorabake_schemas.unjudged import UNKNOWN, evaluate_or_none
 
@@ -25,11 +25,13 @@ def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> Dataset
     A folder whose key is wrong is UNKNOWN, and then no duplicates are searched for. Raises
     UnjudgedError where not even the captions' extension is known.
     """
-    ending = recipe.captions.caption_extension or CAPTION_EXTENSION
     parts = (recipe.concept, evaluate_or_none(lambda: recipe.regularization) or ())
     known = [[part for part in table if evaluate_or_none(lambda part=part: part.images)] for table in parts]  # type: ignore[misc]
-    concepts, others = ([folder / part.images for part in table] for table in known)
-    found = scan_folders(concepts, others, ending, scanning)
+    concepts, others = (
+        [ImageFolder(folder / part.images, resolve_caption_extension(part, recipe)) for part in table]
+        for table in known
+    )
+    found = scan_folders(concepts, others, scanning)
     named = [
         _name_folders(recipe, folder, *both) for both in zip(known, (found.concepts, found.regularization), strict=True)
     ]

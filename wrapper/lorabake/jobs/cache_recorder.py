@@ -90,7 +90,7 @@ class CacheRecorder:
     ) -> Iterator[tuple[ExpectedCache, str, CacheOrigin]]:
         """The caches that this run has made, by their SHA-256, of images and captions that are as they were at its
         start."""
-        latents, ending = each.kind == "latents", self.of.recipe.captions.caption_extension or CAPTION_EXTENSION
+        latents, ending = each.kind == "latents", each.folder.caption_extension
         index = each.index if each.table == "concept" else len(self.of.dataset.concepts) + each.index
         caches_before = self._digests_at_start("caches", index)
         sources_before = self._digests_at_start(each.table, each.index)

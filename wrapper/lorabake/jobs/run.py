@@ -37,7 +37,6 @@ from lorabake.util.fact_cache import fact_store_path
 from lorabake.util.files import exists, is_folder
 from lorabake.util.hashing import FileHasher, KnownDigests, ProgressCallback, hash_in_background
 from lorabake.util.paths import lorabake_home
-from lorabake_schemas.dataset import CAPTION_EXTENSION
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.pin import Pin
@@ -238,9 +237,7 @@ def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
 
 def _check_unchanged(examination: CheckResult) -> None:
     """Raises MachineError when images or captions changed while the trainer was made ready."""
-    recipe, _ = examination.planned()
-    ending = recipe.captions.caption_extension or CAPTION_EXTENSION
-    ensure_dataset_unchanged(examination.dataset, examination.loaded.folder, ending)
+    ensure_dataset_unchanged(examination.dataset, examination.loaded.folder)
 
 
 def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[CheckResult, Trainer, TrainerContents]:

@@ -8,9 +8,17 @@ from lorabake.planning.profile import Profile
 from lorabake.planning.repeats import balance_repeats
 from lorabake.planning.setting_sources import FROM_RECIPE, choose, default_by_guide, fixed, forced_by
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
-from lorabake_schemas.guide.defaults import count_leading_tags, default_resolution, is_shuffled, list_leading_tags
+from lorabake_schemas.guide.defaults import (
+    NO_CAPTION_EXTENSION,
+    count_leading_tags,
+    default_resolution,
+    format_class_tokens,
+    group_concepts,
+    is_shuffled,
+    list_leading_tags,
+)
 from lorabake_schemas.messages import msg
-from lorabake_schemas.plan import Setting, Source, SubsetPlan
+from lorabake_schemas.plan import Origin, Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularization, Train
 
 
@@ -49,17 +57,29 @@ def _default_max_bucket(resolution: int, profile: Profile) -> tuple[int, Source]
 
 
 def resolve_repeats(recipe: Recipe, counts: Sequence[int]) -> tuple[int, ...]:
-    """Repeats per concept: the recipe's own; for several concepts without any, balanced (G6.11, T1-T3)."""
-    given = [concept.num_repeats for concept in recipe.concept]
-    if len(given) == 1:
-        return (given[0] or 1,)
-    if not any(given):
-        return balance_repeats(counts)
-    target = max(count * repeats for count, repeats in zip(counts, given, strict=True) if repeats)
-    return tuple(
-        repeats or max(1, (2 * target + count) // (2 * count) if count else 1)
-        for count, repeats in zip(counts, given, strict=True)
-    )
+    """Repeats per folder: the recipe's own; for several concepts without any, balanced (G6.11, T1-T3).
+
+    ``counts`` are samples of one repeat. The folders of one concept are balanced against the other concepts together,
+    never against each other: where one of them has repeats, the others of that concept come once.
+    """
+    given, groups = [concept.num_repeats for concept in recipe.concept], group_concepts(recipe)
+    repeats = [each or 1 for each in given]
+    samples = [sum(counts[at] for at in group) for group in groups]
+    chosen = [any(given[at] for at in group) for group in groups]
+    if len(groups) == 1:
+        return tuple(repeats)
+    if any(chosen):
+        target = max(
+            sum(counts[at] * repeats[at] for at in group) for group, own in zip(groups, chosen, strict=True) if own
+        )
+        balanced = [max(1, (2 * target + count) // (2 * count) if count else 1) for count in samples]
+    else:
+        balanced = list(balance_repeats(samples))
+    for group, own, each in zip(groups, chosen, balanced, strict=True):
+        if not own:
+            for at in group:
+                repeats[at] = each
+    return tuple(repeats)
 
 
 def plan_subsets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[SubsetPlan, ...]:
@@ -92,12 +112,13 @@ def _concept_subset(concept: Concept, repeats: int, images: int, recipe: Recipe,
     settings = (
         *fixed("image_dir", concept.images, FROM_RECIPE),
         *choose("num_repeats", concept.num_repeats, repeats, repeat_rule),
-        *fixed(
+        *choose(
             "class_tokens",
-            ", ".join(list_leading_tags(concept)),
+            None,
+            format_class_tokens(concept, recipe),
             default_by_guide("G6.17" if concept.outfit else "G2.21"),
         ),
-        *choose("caption_extension", captions.caption_extension, CAPTION_EXTENSION, default_by_guide("G3.3")),
+        *_caption_extension_setting(concept, captions),
         *choose("shuffle_caption", shuffle, is_shuffled(concept, recipe), default_by_guide("G4.93")),
         *choose(
             "keep_tokens",
@@ -109,11 +130,17 @@ def _concept_subset(concept: Concept, repeats: int, images: int, recipe: Recipe,
         *_caption_settings(captions),
     )
     return SubsetPlan(
-        title=", ".join(list_leading_tags(concept)[: 2 if concept.outfit else 1]),
+        title=", ".join(list_leading_tags(concept)[: 2 if concept.outfit else 1]) or concept.class_ or recipe.name,
         is_reg=False,
         images=images,
         settings=settings,
     )
+
+
+def _caption_extension_setting(concept: Concept, captions: Captions) -> tuple[Setting, ...]:
+    if concept.captions == "none":
+        return fixed("caption_extension", NO_CAPTION_EXTENSION, Source(origin=Origin.RECIPE, why=msg("no captions")))
+    return choose("caption_extension", captions.caption_extension, CAPTION_EXTENSION, default_by_guide("G3.3"))
 
 
 def _caption_settings(captions: Captions) -> tuple[Setting, ...]:

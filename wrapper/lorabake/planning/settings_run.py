@@ -221,7 +221,7 @@ def sample_settings(recipe: Recipe, every: int | None) -> tuple[Setting, ...]:
 def metadata_settings(recipe: Recipe) -> tuple[Setting, ...]:
     """What is written into the file for whoever gets it (G4.16)."""
     given = recipe.metadata
-    tokens = ", ".join(dict.fromkeys(concept.token for concept in recipe.concept))
+    tokens = ", ".join(dict.fromkeys(concept.token for concept in recipe.concept if concept.token))
     return (
         *choose("metadata_author", given.author),
         *choose("metadata_title", given.title),
@@ -229,7 +229,7 @@ def metadata_settings(recipe: Recipe) -> tuple[Setting, ...]:
         *choose("metadata_license", given.license),
         *choose("metadata_tags", given.tags),
         *choose("metadata_usage_hint", given.usage_hint),
-        *choose("metadata_trigger_phrase", given.trigger_phrase, tokens, default_by_guide("G4.16")),
+        *choose("metadata_trigger_phrase", given.trigger_phrase, tokens or None, default_by_guide("G4.16")),
         *choose("training_comment", given.comment),
     )
 

@@ -22,9 +22,10 @@ Where = tuple[str | int, ...]
 
 
 def findings_from_errors(details: Iterable[ErrorDetails], raw: Raw) -> list[Finding]:
-    """One finding per faulty key of ``raw``: a union reports each of its members, and only the first counts."""
+    """One finding per faulty key of ``raw``: a union reports each of its members, and only the first counts, of a list
+    the first that takes one."""
     first: dict[Where, Finding] = {}
-    for detail in details:
+    for detail in sorted(details, key=lambda each: each["type"] == "int_type" and isinstance(each["input"], list)):
         finding = _make_finding(detail, raw)
         if finding is not None:
             first.setdefault(finding.where, finding)
@@ -58,9 +59,20 @@ def _describe_error(kind: str, detail: ErrorDetails, where: Where) -> tuple[str,
         return kind, context["said"], msg("write {what}", what=context["write"])
     if where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
         return "wrong-type", msg("not a value that sd-scripts accepts"), ANY_VALUE_FIX
-    if where == ("train", "resolution") and isinstance(detail["input"], list | str):
-        return "wrong-type", msg("not a valid size"), msg("write 768, or [width, height] such as [640, 768]")
+    sized = where[-1:] == ("resolution",) or where[:-1] == ("train", "resolutions")
+    if sized and isinstance(detail["input"], list | str):
+        return "wrong-type", *_describe_wrong_size(detail["input"])
     return _describe_wrong_value(detail)
+
+
+def _describe_wrong_size(given: object) -> tuple[Message, Message]:
+    if isinstance(given, list) and len(cast("list[object]", given)) > 2:
+        several = ", ".join(map(shorten_value, cast("list[object]", given)[:8]))
+        return msg("not a valid size"), msg(
+            "write 768, or [width, height]; for several resolutions, write resolutions = [{sides}] under [train]",
+            sides=several,
+        )
+    return msg("not a valid size"), msg("write 768, or [width, height] such as [640, 768]")
 
 
 def _strip_location(loc: Where, raw: Raw) -> Where:

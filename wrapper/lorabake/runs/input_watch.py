@@ -70,10 +70,10 @@ def format_changed_names(changes: Sequence[InputChange]) -> Message:
     return join_list([*names, msg("{n} more", n=more)] if more > 0 else names)
 
 
-def ensure_dataset_unchanged(dataset: DatasetFacts, folder: Path, caption_extension: str) -> None:
+def ensure_dataset_unchanged(dataset: DatasetFacts, folder: Path) -> None:
     """Raises MachineError when images or captions are not those that were checked: the plan would not fit them."""
     for facts in (*dataset.concepts, *dataset.regularization):
-        now = list_folder(folder / facts.path, caption_extension).stamps
+        now = list_folder(folder / facts.path, facts.caption_extension).stamps
         changed = [name for name in sorted({*facts.stamps, *now}) if facts.stamps.get(name) != now.get(name)]
         if changed:
             said = msg(

@@ -145,7 +145,7 @@ def inseparable_concepts(situation: RuleContext) -> Iterator[RuleHit]:
     concepts = situation.recipe.concept
     places: dict[str, tuple[tuple[str | int, ...], str]] = {}  # a word, where the recipe says it, and in which string
     for index, concept in enumerate(concepts):
-        for key, text in (("token", concept.token), ("outfit", concept.outfit or "")):
+        for key, text in (("token", concept.token or ""), ("outfit", concept.outfit or "")):
             for piece in split_tags(text):
                 places.setdefault(normalize_tag(piece), (("concept", index, key), text))
     folders = [folder for _, folder in iter_tagged_folders(situation)]

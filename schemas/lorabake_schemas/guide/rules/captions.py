@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts, ImageFacts
-from lorabake_schemas.guide.defaults import list_leading_tags, resolve_token_limit
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.guide.defaults import format_bare_prompt, resolve_token_limit
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.caption_faults import describe_caption_problem
 from lorabake_schemas.guide.rules.dataset import (
@@ -20,42 +20,69 @@ from lorabake_schemas.messages import Message, msg, nmsg
 MAX_TOKEN_LIMIT = 225  # tokens: more sd-scripts cannot be told to take (TU:3902)
 
 
-def _get_caption_extension(situation: RuleContext) -> str:
-    return situation.recipe.captions.caption_extension or CAPTION_EXTENSION
-
-
 @rule(
     "G3.3",
-    ERROR,
-    "Without captions every image trains on token and class alone, and sd-scripts only warns.",
-    unless="regularization, which needs no captions; captions whose name differs in capital letters (G3.3.other)",
+    WARNING,
+    "Without captions every image trains on token and class alone, or on no text at all; sd-scripts only warns.",
+    unless='captions = "none" in the concept; regularization, which needs no captions; captions whose name differs in '
+    "capital letters (G3.3.other)",
 )
 def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
-    ending = _get_caption_extension(situation)
     for index, folder in iter_concept_folders(situation):
+        concept = situation.recipe.concept[index]
+        ending = folder.caption_extension
         missing = [image.name for image in folder.images if image.caption.problem is CaptionProblem.MISSING]
         where = ("concept", index, "images")
+        if concept.captions == "none":
+            continue
+        prompt = _describe_bare_prompt(format_bare_prompt(concept, situation.recipe))
         if missing and len(missing) == len(folder.images):
             yield RuleHit(
                 where,
-                msg("no image in {path} has a {ending} caption", path=folder.path, ending=ending),
+                msg(
+                    "no image in {path} has a {ending} caption; {prompt}",
+                    path=folder.path,
+                    ending=ending,
+                    prompt=prompt,
+                ),
                 _suggest_caption_fix(folder),
+                severity=ERROR if folder.others or folder.miscased else None,
             )
         elif lacking := _exclude_miscased(missing, folder.miscased, ending):
             yield RuleHit(
                 where,
                 msg(
-                    "images without a caption: {names} ({n} of {all})",
+                    "images without a caption: {names} ({n} of {all}); {prompt}",
                     n=len(lacking),
                     all=len(folder.images),
                     names=summarize_names(lacking),
+                    prompt=prompt,
                 ),
-                msg(
-                    'write captions; images without one are trained as "{words}" only',
-                    words=", ".join(list_leading_tags(situation.recipe.concept[index])),
-                ),
+                msg("write their captions too"),
                 file=lacking[0],
-                severity=WARNING,
+            )
+
+
+def _describe_bare_prompt(prompt: str) -> Message:
+    if not prompt:
+        return msg("they would be trained without any text")
+    return msg('they would be trained with the prompt "{prompt}"', prompt=prompt)
+
+
+@rule("G3.3.none", WARNING, 'captions = "none" trains on token and class, whatever caption files there are.')
+def unused_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, folder in iter_concept_folders(situation):
+        if situation.recipe.concept[index].captions == "none" and folder.others:
+            yield RuleHit(
+                ("concept", index, "captions"),
+                nmsg(
+                    len(folder.others),
+                    '{n} caption file is not read because of captions = "none": {names}',
+                    '{n} caption files are not read because of captions = "none": {names}',
+                    names=summarize_names(folder.others),
+                ),
+                msg('remove captions = "none" to use them, or move them elsewhere'),
+                file=folder.others[0],
             )
 
 
@@ -67,18 +94,32 @@ def _exclude_miscased(missing: list[str], miscased: tuple[str, ...], ending: str
 
 def _suggest_caption_fix(folder: FolderFacts) -> Message:
     """What to do when no image has a caption: perhaps captions of another kind are there."""
+    meant = msg('captions = "none" if none are intended')
     if folder.others:
         other = folder.others[0].rpartition(".")[2]
-        return msg('write caption_extension = ".{other}" under [captions] to use the .{other} files', other=other)
+        return msg(
+            'write caption_extension = ".{other}" under [captions] to use the .{other} files, or add {meant}',
+            other=other,
+            meant=meant,
+        )
     if folder.miscased:
-        return msg("rename {names} (file names are case-sensitive)", names=summarize_names(folder.miscased))
-    return msg("write one caption file per image (token first, class second), or set captions.caption_extension")
+        return msg(
+            "rename {names} (file names are case-sensitive), or add {meant}",
+            names=summarize_names(folder.miscased),
+            meant=meant,
+        )
+    return msg(
+        "write one {ending} file per image by hand or with a tagger (WD14 Captioning in kohya_ss, "
+        "finetune/tag_images_by_wd14_tagger.py in sd-scripts), or add {meant}",
+        ending=folder.caption_extension,
+        meant=meant,
+    )
 
 
 @rule("G3.3.other", WARNING, "sd-scripts reads captions with one extension only, and upper and lower case count.")
 def unread_captions(situation: RuleContext) -> Iterator[RuleHit]:
-    ending = _get_caption_extension(situation)
     for where, folder in iter_folders(situation):
+        ending = folder.caption_extension
         if all(image.caption.problem is CaptionProblem.MISSING for image in folder.images):
             continue  # G3.3 names them
         if folder.miscased:

@@ -126,19 +126,28 @@ def asymmetric_flip(situation: RuleContext) -> Iterator[RuleHit]:
     "G6.8",
     ERROR,
     "Two concepts with one token are one concept to the model.",
-    unless="outfits of one character, which differ by outfit",
+    unless="outfits of one character, which differ by outfit; several folders of one concept, with the same class",
 )
 def duplicate_token(situation: RuleContext) -> Iterator[RuleHit]:
-    keys = [(concept.token.casefold(), (concept.outfit or "").casefold()) for concept in situation.recipe.concept]
-    for index, key in enumerate(keys):
-        if key in keys[:index]:
+    classes: dict[tuple[str, str], str] = {}
+    for index, concept in enumerate(situation.recipe.concept):
+        if concept.token is None:
+            continue
+        named = concept.class_ or ""
+        first = classes.setdefault((concept.token.casefold(), (concept.outfit or "").casefold()), named)
+        if first.casefold() != named.casefold():
             yield RuleHit(
-                ("concept", index, "token"),
+                ("concept", index, "class" if named else "token"),
                 msg(
-                    'the token "{token}" is already used by another concept',
-                    token=situation.recipe.concept[index].token,
+                    'the token "{token}" already has another class ("{one}" and "{other}")',
+                    token=concept.token,
+                    one=first,
+                    other=named,
                 ),
-                msg("give each concept its own token, or each outfit of one character its own outfit"),
+                msg(
+                    'write class = "{word}" if this is another folder of the same concept, else another token',
+                    word=first or named,
+                ),
             )
 
 

@@ -98,7 +98,7 @@ def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("G35.6", ERROR, "A regularization set that contains the subject trains against it.")
 def subject_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
-    tokens = {concept.token.casefold() for concept in situation.recipe.concept}
+    tokens = {concept.token.casefold() for concept in situation.recipe.concept if concept.token}
     for index, part in enumerate(situation.recipe.regularization):
         if part.class_.casefold() in tokens:
             yield RuleHit(

@@ -285,7 +285,8 @@ def conv_dim_on_plain_lora(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("G7.24", WARNING, "DyLoRA and several concepts need a batch size of one; more blends them (G6.2).")
 def large_batch(situation: RuleContext) -> Iterator[RuleHit]:
-    batch = situation.recipe.train.train_batch_size or 1
+    given = situation.recipe.train.train_batch_size or 1
+    batch = given if isinstance(given, int) else max(given)
     where, fix = ("train", "train_batch_size"), msg("write train_batch_size = 1")
     if batch > 1 and situation.network == "dylora":
         yield RuleHit(where, msg("train_batch_size {batch} is too large for DyLoRA", batch=batch), fix)

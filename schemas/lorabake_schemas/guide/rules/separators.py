@@ -30,7 +30,7 @@ def missing_commas(situation: RuleContext) -> Iterator[RuleHit]:
                 found.setdefault(signs[image.name], []).append(image)
         for sign, images in found.items():
             files = get_caption_names(situation, images)
-            message, fix = _describe_separator(sign, situation.recipe.concept[index].token, files, ends)
+            message, fix = _describe_separator(sign, situation.recipe.concept[index].token or "", files, ends)
             yield RuleHit(get_images_key(index), message, fix, file=files[0])
 
 

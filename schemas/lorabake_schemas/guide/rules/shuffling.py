@@ -39,7 +39,7 @@ def _report_shuffling(*where: str | int) -> RuleHit:
 def shuffled_token(situation: RuleContext) -> Iterator[RuleHit]:
     for where, index, keep in _iter_keep_tokens(situation.recipe):
         concept = situation.recipe.concept[index]
-        if keep == 0 and is_shuffled(concept, situation.recipe):
+        if keep == 0 and concept.token and is_shuffled(concept, situation.recipe):
             yield RuleHit(
                 where,
                 msg('no tags are kept in front, so "{token}" is shuffled among the tags', token=concept.token),

@@ -58,7 +58,7 @@ def iter_captioned_folders(situation: RuleContext) -> Iterator[tuple[int, Folder
 def find_odd_separators(situation: RuleContext, index: int) -> Mapping[str, str]:
     """The images of a concept whose captions part their tags with another sign than the comma, and the sign."""
     token, folder = situation.recipe.concept[index].token, situation.dataset.concepts[index]
-    return situation.tags.find_odd_separators(folder, get_caption_style(situation.recipe), token)
+    return situation.tags.find_odd_separators(folder, get_caption_style(situation.recipe), token or "")
 
 
 def find_sentence_images(folder: FolderTags) -> list[ImageFacts]:
@@ -200,8 +200,8 @@ def _is_appearance_tag(tag: str) -> bool:
 @rule("G3.2", HINT, "Automatic taggers describe the image but do not know its subject.")
 def auto_tagged_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
-        first = normalize_tag(split_tags(situation.recipe.concept[index].token)[0])
-        begun = folder.at(0)[first]
+        token = situation.recipe.concept[index].token
+        begun = folder.at(0)[normalize_tag(split_tags(token)[0])] if token else len(folder)
         if folder.mean > MAX_IMAGE_TAGS and 2 * begun < len(folder):
             yield RuleHit(
                 get_images_key(index),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.dataset import CaptionProblem, FolderFacts
+from lorabake_schemas.guide.defaults import is_natural, list_leading_tags
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
 from lorabake_schemas.guide.rules.tag_counts import find_odd_separators
@@ -26,6 +27,8 @@ def missing_token(situation: RuleContext) -> Iterator[RuleHit]:
     ends = get_caption_style(situation.recipe).separator
     for index, folder in iter_concept_folders(situation):
         own = situation.recipe.concept[index].token
+        if own is None:
+            continue
         token, usual = _get_first_tag(own, TAG_SEPARATOR), own.partition(TAG_SEPARATOR)[0] + ends
         others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
         elsewhere = find_odd_separators(situation, index)  # S17.commas speaks of them
@@ -107,7 +110,7 @@ def unseparated_prefix(situation: RuleContext) -> Iterator[RuleHit]:
 )
 def known_token(situation: RuleContext) -> Iterator[RuleHit]:
     for index, concept in enumerate(situation.recipe.concept):
-        if concept.token in situation.dataset.known_tokens:
+        if concept.token and concept.token in situation.dataset.known_tokens:
             yield RuleHit(
                 ("concept", index, "token"),
                 msg('"{token}" is in CLIP\'s vocabulary, so the model may already know it', token=concept.token),
@@ -155,15 +158,15 @@ def _check_leading_tags(
 ) -> Iterator[RuleHit]:
     """Captions that begin with the token (G3.10 speaks of the others) but lack ``word`` among the kept tags."""
     recipe, concept = situation.recipe, situation.recipe.concept[index]
-    if recipe.base.tags == "natural" or recipe.captions.caption_prefix:
+    words = list_leading_tags(concept)
+    if not words or is_natural(concept, recipe) or recipe.captions.caption_prefix:
         return
-    words = [each for each in (concept.token, concept.outfit, concept.class_) if each]
     kept, wanted = sum(len(_split_tags(each)) for each in words), set(_split_tags(word))
     ends, elsewhere = (
         get_caption_style(recipe).separator,
         find_odd_separators(situation, index),
     )  # S17.commas speaks of those
-    token, usual = _split_tags(concept.token)[0], f"{f'{ends} '.join(words)}{ends}"
+    token, usual = _split_tags(words[0])[0], f"{f'{ends} '.join(words)}{ends}"
     others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
     others = [image for image in others if image.name not in elsewhere]
     fronts = ((image, _split_tags(image.caption.text, kept, ends)) for image in others)
