@@ -13,16 +13,16 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
-    """Frozen, no unknown keys, no silent conversion ("16" is not 16, 1 is not true; an int may stand for a float)."""
+    """Frozen, no unknown keys, no silent conversion ("16" is not 16, 1 is not true; an int is accepted as a float)."""
 
     # defer_build: a command builds the validators it uses, not all of them (a third of the cost of `lorabake check`)
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
 def parse_lenient(model: type[Model], content: bytes) -> Model:
-    """What this or a later lorabake wrote as JSON: a key that is new is no fault, however deep it lies.
+    """Parse JSON that this or a later lorabake wrote: unknown keys are ignored at any depth.
 
-    A model that allows others has those of its own level. Raises ValidationError.
+    A model that allows extra keys keeps those at its top level. Raises ValidationError.
     """
     found = model.model_validate_json(content, extra="ignore")
     if model.model_config.get("extra") != "allow":
@@ -51,7 +51,7 @@ EscapedText = Annotated[str, PlainValidator(_parse_text), WithJsonSchema({"type"
 
 
 def check_choice(value: object, choices: Sequence[str]) -> str:
-    """One of the names in a list that can grow, as a Literal checks those of its own."""
+    """Check one of the names in a list that can grow, as a Literal checks its names."""
     if isinstance(value, str) and value in choices:
         return value
     raise PydanticCustomError("bad-choice", "unknown value", {"choices": tuple(choices)})

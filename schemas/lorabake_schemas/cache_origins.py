@@ -21,11 +21,11 @@ StoredSize = Annotated[tuple[int, int], Field(strict=False)]
 
 
 class CacheSettings(StrictModel):
-    """What the caches of one folder and kind are made under, all of them alike.
+    """The settings that made the caches of one folder and kind; all of them share these.
 
-    ``model`` is the SHA-256 of what makes them: of the VAE or the base model that brings it, for text of the base
-    model; "" where there is nothing here to hash. ``commit`` is that of sd-scripts, "" when it is not known. Those of
-    the other kind keep their defaults: text is encoded whatever the resolution is.
+    ``model`` is the SHA-256 of the model that makes them: for latents the VAE or the base model that contains it, for
+    text the base model; "" if this machine has no file to hash. ``commit`` is sd-scripts' commit, "" if unknown.
+    Settings of the other kind keep their defaults: text is encoded the same at any resolution.
     """
 
     kind: Literal["latents", "text"]
@@ -72,10 +72,10 @@ class CacheOriginsFile(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class StaleCache:
-    """A cache that sd-scripts would use and that does not fit, by the folder it lies in.
+    """A cache that sd-scripts would use and that does not fit, with the folder that contains it.
 
-    ``why`` says what has changed, None when nobody knows what it was made from. ``foreign`` is a file in the place of
-    a cache that is none: sd-scripts would write over it. ``image`` is "" for ``metadata_cache.json``.
+    ``why`` is what has changed, None if its origin is unknown. ``foreign`` is a file with the name of a cache that is
+    not a cache: sd-scripts would overwrite it. ``image`` is "" for ``metadata_cache.json``.
     """
 
     table: Literal["concept", "regularization"]

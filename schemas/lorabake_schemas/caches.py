@@ -48,7 +48,7 @@ def find_image_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
 
 
 def match_size_caches(folder: FolderFacts, suffix: str) -> tuple[str | None, ...]:
-    """The cache from whose name sd-scripts would take the size of each image in order, None where there is none."""
+    """For each image in order, the cache whose name gives sd-scripts the image's size; None without such a cache."""
     caches = [name for name in folder.caches if name.endswith(suffix)]
     caches.sort(key=lambda name: name.rsplit("_", maxsplit=2)[0])
     at, found = 0, list[str | None]()
@@ -76,7 +76,7 @@ def find_missized_images(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
 
 
 def find_missizing_caches(folder: FolderFacts, suffix: str) -> tuple[str, ...]:
-    """The caches whose names give images another size, by name: with one gone, the next may take its place."""
+    """The caches whose names give images a wrong size, by name. Without the first, the next one may take effect."""
     found = list[str]()
     while folder.caches:
         wrong = frozenset(find_missized_images(folder, suffix))

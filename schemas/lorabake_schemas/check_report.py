@@ -22,8 +22,7 @@ class IgnoredFinding(Finding):
 class CheckReport(StrictModel):
     """Everything that was found in a recipe and its dataset.
 
-    ``findings`` are in the order in which a person should read them. ``forecast`` is null when an error stands in the
-    way of a plan.
+    ``findings`` are in the order in which a person should read them. ``forecast`` is null if an error prevents a plan.
     """
 
     version: Literal[1] = 1
@@ -43,7 +42,7 @@ class FindingCounts(StrictModel):
 
 
 class PlanReport(Plan):
-    """The whole plan with every setting's source, and how many findings there are beside it."""
+    """The complete plan with every setting's source, and the number of findings."""
 
     version: Literal[1] = 1
     recipe: str
@@ -81,9 +80,9 @@ class CountDifference(StrictModel):
 class DataDifference(StrictModel):
     """An image, a caption or a model that differs; ``index`` counts concepts and others, from 0.
 
-    ``where`` is the folder, or the model's name in the recipe, on the side that has it (``here`` first), ``name`` the
-    file's; ``name_there`` is what it is called there, where that is otherwise. ``here`` and ``there`` are SHA-256s,
-    null on a side that does not have it.
+    ``where`` is the folder, or the model's name in the recipe, on the side that has it (``here`` first). ``name`` is
+    the file's name, ``name_there`` its name on the other side if it is different. ``here`` and ``there`` are SHA-256s,
+    null on a side that does not have the file.
     """
 
     what: InputRole
@@ -104,10 +103,10 @@ class ValueDifference(StrictModel):
 
 
 class PlanDifference(StrictModel):
-    """Two recipes or runs, what differs only: ``here`` is the one asked about, ``there`` the one it is held to.
+    """The differences of two recipes or runs: ``here`` is the one asked about, ``there`` the one it is compared with.
 
-    A part that was not compared is null: ``plan --diff`` compares settings and forecast, recipes have no ``outcome``.
-    ``digests`` are those of two runs: equal ones say that everything that determines the result is equal.
+    A part that was not compared is null: ``plan --diff`` compares settings and forecast, and recipes have no
+    ``outcome``. ``digests`` are those of two runs. If they are equal, everything that determines the result is equal.
     """
 
     version: Literal[1] = 1

@@ -1,7 +1,7 @@
-"""The two files sd-scripts is started with, holding exactly keys that the pin knows.
+"""The two files sd-scripts is started with. They contain only keys that the pin knows.
 
-sd-scripts pours its train TOML into an argparse namespace: unknown keys, wrong types and illegal choices all
-pass in silence (S1, TU:4748-4761). These models are the only guard.
+sd-scripts copies its train TOML into an argparse namespace: unknown keys, wrong types and invalid choices all pass
+silently (S1, TU:4748-4761). These models are the only check.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class DatasetBlock(StrictModel):
 
 
 class DatasetConfig(StrictModel):
-    """The dataset TOML. One block: regularization has to sit beside what it regularises (S13)."""
+    """The dataset TOML. One block: regularization must be in the same block as what it regularizes (S13)."""
 
     datasets: TupleOf[DatasetBlock]
 

@@ -21,11 +21,11 @@ IMAGE_EXTENSIONS = tuple(chain.from_iterable(FORMAT_EXTENSIONS.values()))
 
 
 class CaptionProblem(StrEnum):
-    """What sd-scripts would trip over, or swallow, in a caption file (S12).
+    """A caption file on which sd-scripts stops, or that it misreads silently (S12).
 
     unreadable, not-utf8 and empty (zero bytes) stop it; bom, spaces (nothing else on any line) and blank (first line
-    blank) go into the training as they are; more-lines are ignored lines that hold text. One file, one problem: the
-    first of this list.
+    blank) are trained as they are; more-lines are ignored lines with text. One problem per file: the first of this
+    list.
     """
 
     MISSING = "missing"
@@ -39,10 +39,10 @@ class CaptionProblem(StrEnum):
 
 
 class CaptionFacts(NamedTuple):
-    """The caption sd-scripts would use for an image: its first line, and what is wrong with the file.
+    """The caption that sd-scripts would use for an image: its first line, and what is wrong with the file.
 
-    ``borrowed_from`` is another caption file that sd-scripts would take because of the underscores in the
-    path (old face-crop names, TU:1946); None when the caption is the image's own or there is none.
+    ``borrowed_from`` is another caption file that sd-scripts would use because of the underscores in the path (old
+    face-crop names, TU:1946). It is None if the image has its own caption, or does not have a caption.
     """
 
     text: str = ""
@@ -53,13 +53,13 @@ class CaptionFacts(NamedTuple):
 class ImageFacts(NamedTuple):
     """One image by its header.
 
-    ``name`` is the file name; width and height are pixels as stored (EXIF ignored, as in sd-scripts);
-    ``mode`` is Pillow's, ``alpha`` whether any transparency is declared; ``seen`` the size that sd-scripts' own
-    header reader takes it for, None where that is correct; ``problem`` why sd-scripts could not read all of it,
-    its size may be known anyway. ``format`` is the content's, whatever the name says (PNG, JPEG, WEBP, BMP,
-    GIF ...); ``orientation`` EXIF's 1 to 8, of which only 1 shows the image as it is stored; ``moving`` whether
-    there is more than one frame; ``opaque`` that alpha is declared and nothing is transparent, which only a deep
-    scan shows.
+    ``name`` is the file name. Width and height are pixels as stored (EXIF ignored, as in sd-scripts). ``mode`` is
+    Pillow's mode, ``alpha`` whether any transparency is declared. ``seen`` is the size that sd-scripts' own header
+    reader finds, None if that is correct. ``problem`` is why sd-scripts could not read all of it; its size may be known
+    anyway. ``format`` is the content's format, whatever the extension is (PNG, JPEG, WEBP, BMP, GIF ...).
+    ``orientation`` is EXIF's 1 to 8, of which only 1 shows the image as it is stored. ``moving`` is whether there is
+    more than one frame. ``opaque`` means that alpha is declared and nothing is transparent, which only a deep scan
+    shows.
     """
 
     name: str
@@ -89,18 +89,17 @@ class FolderFacts:
     """One image folder as sd-scripts would see it (not recursive, sd-scripts' own extensions only).
 
     ``images`` is in sd-scripts' order. ``ignored`` are files that look like images but that sd-scripts skips;
-    ``subfolders`` the names of direct sub-folders that hold images; ``repeat_folders`` those of them named
-    ``N_token``; ``caches`` the latent caches there (``*_sd.npz``, ``*_sdxl.npz``, ``STEM.npz``), from whose
-    names sd-scripts takes image sizes; ``problem`` why the folder could not be read: ``missing``,
-    ``not a folder``, ``not permitted``, ``a link to itself`` or the system's text.
+    ``subfolders`` the names of direct subfolders with images; ``repeat_folders`` those of them named ``N_token``;
+    ``caches`` the latent caches there (``*_sd.npz``, ``*_sdxl.npz``, ``STEM.npz``), from whose names sd-scripts takes
+    image sizes. ``problem`` is why the folder could not be read: ``missing``, ``not a folder``, ``not permitted``, ``a
+    link to itself`` or the system's text.
 
-    ``hidden`` are images whose name begins with a dot, which sd-scripts passes over. Of the caption files,
-    ``orphans`` belong to no image, ``miscased`` would belong to one but for capital letters, ``others`` belong
-    to one but have an extension that is not read here (``.caption`` instead of ``.txt``). ``overlong`` are the captions
-    beyond the token limit of the recipe. ``caption_extension`` is the one that was looked for. ``spelt`` is a folder
-    that is there where this one is missing, with the same name but for capital letters. ``identity`` is the folder's
-    own on this machine, whatever it is called; ``stamps`` say by name which images and captions were seen there, and
-    when those had changed last.
+    ``hidden`` are images whose name starts with a dot, which sd-scripts skips. Of the caption files, ``orphans`` do not
+    belong to an image, ``miscased`` would belong to one except for capital letters, ``others`` belong to one but have
+    an extension that is not read here (``.caption`` instead of ``.txt``). ``overlong`` are the captions above the
+    recipe's token limit. ``caption_extension`` is the extension that was searched for. ``spelt`` is an existing folder
+    whose name differs from this missing one in capital letters only. ``identity`` identifies the folder on this machine
+    under any name. ``stamps`` has the name of each image and caption that was found, with the time of its last change.
     """
 
     path: str
@@ -142,8 +141,8 @@ class DuplicateGroup:
 class DatasetFacts:
     """Folder facts in the recipe's order.
 
-    ``twins`` are groups of images that are the same; near ones are looked for in a ``deep`` scan only.
-    ``known_tokens`` are the concepts' tokens that are a word of their own to CLIP.
+    ``twins`` are groups of equal images; similar ones are searched only in a ``deep`` scan. ``known_tokens`` are the
+    concepts' tokens that CLIP has as a single token.
     """
 
     concepts: tuple[FolderFacts, ...] = ()

@@ -1,4 +1,4 @@
-"""How much a run will write on each disk, and how much room is there."""
+"""How much a run will write on each disk, and how much space is free."""
 
 from dataclasses import dataclass
 

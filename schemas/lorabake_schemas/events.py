@@ -1,4 +1,4 @@
-"""What can happen in a training, as read from the trainer's log, and the sum of what was seen of one."""
+"""The events of a training, as read from the trainer's log, and their summary."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Step:
     """Optimizer step ``number`` of ``total`` is done.
 
     ``loss_average`` is sd-scripts' moving average over the last epoch's batches (TU:6668), ``loss_current`` the loss of
-    this step alone, which only TensorBoard's file has. Both may be NaN; each is None where it is not known.
-    ``printed_s_per_step`` is the bar's own rate.
+    this step alone, which only TensorBoard's file has. Both may be NaN, or None if unknown. ``printed_s_per_step`` is
+    the rate of the progress bar.
     """
 
     number: int
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class BadLoss:
-    """The loss is NaN, infinite or below zero from step ``number`` on; said once for each stretch of such steps."""
+    """The loss is NaN, infinite or below zero from step ``number`` on; reported once for each stretch of such steps."""
 
     number: int
     loss: float
@@ -79,7 +79,7 @@ class EmptyDataset:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """Any line that is not a bar, without colours: for people who want the trainer's own words."""
+    """Any line that is not a progress bar, without colors: for people who want the trainer's own output."""
 
     text: str
 
@@ -89,11 +89,11 @@ ProgressEvent = Started | ModelLoaded | RunTotals | Epoch | Step | BadLoss | Sav
 
 @dataclass(frozen=True, slots=True)
 class LogSummary:
-    """What a trainer was seen doing in its whole life.
+    """Everything that was read from a trainer's log.
 
-    ``exception`` is the last line of the innermost traceback; ``killed_by`` a signal that the launcher says the
-    training process died of; ``last_words`` the last lines that are not bars. ``lost_state``: it failed while it was
-    loading the state that it was to resume from.
+    ``exception`` is the last line of the innermost traceback. ``killed_by`` is the signal that ended the training
+    process, by the launcher's log. ``last_words`` are the last lines that are not progress bars. ``lost_state``: it
+    failed while loading the state that it was to resume from.
     """
 
     device: str | None = None

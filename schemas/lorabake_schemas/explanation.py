@@ -13,7 +13,7 @@ from lorabake_schemas.recipe import RecipeKind
 
 
 class ExplainedCase(StrictModel):
-    """A typical recipe that gets a value; ``also`` is what it says beyond family and kind."""
+    """A typical recipe that gets a value; ``also`` is what it sets beyond family and kind."""
 
     family: Family
     kind: RecipeKind
@@ -30,8 +30,9 @@ class ExplainedValue(StrictModel):
 
 
 class ExplainedKey(StrictModel):
-    """A key of a recipe (``kohya.X`` for an option without one), the option it becomes, what it means, and what it may
-    be where that is one of a few words."""
+    """A key of a recipe (``kohya.X`` for an option without one), the option it becomes, what it means, and its choices
+    if there are only a few.
+    """
 
     key: str
     option: str

@@ -61,8 +61,8 @@ class RankCount(StrictModel):
 class LoraNetwork(StrictModel):
     """By the tensors' names, shapes and (for alpha) values; the metadata are not used.
 
-    ``algorithms`` with how many modules have each, ``alphas`` likewise. ``numbers`` are all that is stored;
-    ``formats`` says in which number format how many of them are.
+    ``algorithms`` and ``alphas`` have the number of modules with each value. ``numbers`` counts all stored numbers;
+    ``formats`` has their count by number format.
     """
 
     algorithms: dict[str, int]
@@ -77,10 +77,10 @@ class LoraNetwork(StrictModel):
 
 
 class BaseModelInfo(StrictModel):
-    """The model that was trained on, as the metadata name it.
+    """The model that was trained on, according to the metadata.
 
-    ``sha256`` is that of the whole file (ss_new_sd_model_hash), ``short_hash`` the first eight digits of the SHA-256
-    of 64 KiB at its first MiB (ss_sd_model_hash), by which older programs know a model. A folder has neither.
+    ``sha256`` is the complete file's (ss_new_sd_model_hash). ``short_hash`` is the first eight digits of the SHA-256 of
+    64 KiB at its first MiB (ss_sd_model_hash), which older programs use. A folder has neither.
     """
 
     name: EscapedText | None = None
@@ -99,7 +99,7 @@ class BucketInfo(StrictModel):
 
 
 class FolderInfo(StrictModel):
-    """A folder of images (``pictures`` of them); ``class_tokens`` were the caption of those that had none."""
+    """A folder with ``pictures`` images; ``class_tokens`` was the caption of images without one."""
 
     name: EscapedText
     pictures: int | None = None
@@ -141,9 +141,9 @@ TensorVerdict = Literal["same", "changed", "no-hash", "not-comparable", "not-rea
 
 
 class Integrity(StrictModel):
-    """``saved`` is sshs_model_hash, ``tensors`` the SHA-256 of the tensors' bytes, ``file`` that of the whole file.
+    """``saved`` is sshs_model_hash, ``tensors`` the SHA-256 of the tensors' bytes, ``file`` that of the complete file.
 
-    ``not_finite`` names tensors with a NaN or an infinity; None when they were not looked at.
+    ``not_finite`` names tensors with a NaN or an infinity; None if they were not checked.
     """
 
     verdict: TensorVerdict

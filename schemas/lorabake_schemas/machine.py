@@ -31,7 +31,7 @@ class Gpu(StrictModel):
 class MachineFacts(StrictModel):
     """``memory_bytes`` is physical memory, ``cpus`` the CPUs this process may use.
 
-    ``release`` is the system's own version, ``architecture`` and ``processor`` say which CPU it is.
+    ``release`` is the system's version; ``architecture`` and ``processor`` identify the CPU.
     """
 
     system: str
@@ -58,18 +58,17 @@ class AttentionProbe(StrictModel):
 
     @classmethod
     def without_gpu(cls) -> Self:
-        """The answer where there is no GPU, which needs no trying."""
+        """The answer on a machine without a GPU, which needs no test."""
         return cls(xformers=False, reason=msg("no NVIDIA GPU, and xformers has no CPU kernel"))
 
 
 class BaseFacts(StrictModel):
-    """What the base model's own files say about it, without loading a tensor.
+    """Facts from the base model's own files, without loading a tensor.
 
-    ``kind``: file, folder (diffusers), hub (an id to download) or missing. Values that the files do not tell
-    are None; ``problem`` says why the model cannot be used; ``merged`` of what it was merged, in the words of its
-    metadata. Of a folder: ``fp16_files`` whether any of its weights
-    are named ``*.fp16.*``, ``plain_files`` whether every part has weights that are not, ``text_layers`` how many
-    layers each text encoder has.
+    ``kind``: file, folder (diffusers), hub (an id to download) or missing. Values that the files do not contain are
+    None. ``problem`` is why the model cannot be used. ``merged`` names the models it was merged from, as in its
+    metadata. Of a folder: ``fp16_files`` is whether any of its weights are named ``*.fp16.*``, ``plain_files`` whether
+    every part has weights that are not, ``text_layers`` the number of layers of each text encoder.
     """
 
     kind: Literal["file", "folder", "hub", "missing"]

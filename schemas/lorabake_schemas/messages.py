@@ -95,17 +95,17 @@ def msg(template: str, /, **filled: MessageValue) -> Message:
 
 
 def nmsg(number: int, one: str, many: str, /, **filled: MessageValue) -> Message:
-    """A sentence about a number of things, which ``{n}`` stands for: ``one`` when there is one, else ``many``."""
+    """A sentence about a number of things, ``{n}``: ``one`` if there is one, else ``many``."""
     return Message(one, {"n": number} | filled, plural=many, number=number)
 
 
 def literal(text: str) -> Message:
-    """Somebody else's words, such as pip's or the system's, or a name: the same in every language, made visible."""
+    """Text of another program, such as pip or the system, or a name: the same in every language, made visible."""
     return text if isinstance(text, Message) else Message("{text}", {"text": text})
 
 
 def join_list(parts: Iterable[str], between: str = ", ") -> Message:
-    """Words in a row; each of them is translated on its own."""
+    """A list of terms; each of them is translated separately."""
     numbered = {f"part{number}": part for number, part in enumerate(parts)}
     return Message(between.join(f"{{{name}}}" for name in numbered), numbered)
 

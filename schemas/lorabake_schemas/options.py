@@ -17,8 +17,8 @@ DatasetLevel = Literal["general", "datasets", "subsets"]
 class Option(StrictModel):
     """One option of a training script's parser.
 
-    ``type`` is the name of the converter (str, int, float, int_or_float, Path), None for a switch; ``action`` is
-    argparse's (StoreAction, StoreTrueAction); ``nargs`` is None for one value, "*" for any number, 0 for a switch.
+    ``type`` is the name of the converter (str, int, float, int_or_float, Path), None for a switch. ``action`` is
+    argparse's (StoreAction, StoreTrueAction). ``nargs`` is None for one value, "*" for any number, 0 for a switch.
     """
 
     name: str
@@ -95,8 +95,9 @@ class DatasetOptions(StrictModel):
 
 
 class OptionSnapshot(StrictModel):
-    """All that one commit of sd-scripts understands: the options of each training script in the parser's order, what
-    each level of a dataset file may hold, and what its networks, optimizers and schedulers take."""
+    """Everything that one commit of sd-scripts understands: the options of each training script in the parser's order,
+    the keys at each level of a dataset file, and the arguments of its networks, optimizers and schedulers.
+    """
 
     commit: str
     scripts: dict[Script, TupleOf[Option]]

@@ -10,9 +10,9 @@ LockName = Literal["cuda", "cpu"]
 
 
 class PackageLock(StrictModel):
-    """One set of locked requirements: its file under vendor/ and what installing it takes, in bytes.
+    """One set of locked requirements: its file under vendor/ and the space its installation needs, in bytes.
 
-    ``modules`` must be importable once it is installed, beside the pin's own; the health check imports them.
+    ``modules`` must be importable once it is installed, in addition to the pin's; the health check imports them.
     """
 
     file: str
@@ -24,8 +24,8 @@ class PackageLock(StrictModel):
 class Pin(StrictModel):
     """A commit, never a branch or a tag: those move.
 
-    ``sparse`` holds the git sparse-checkout patterns (left-out folders start with ``!``). ``modules`` is what every
-    training imports, whatever its recipe: the least that an installation of the user's own must have.
+    ``sparse`` contains the git sparse-checkout patterns (excluded folders start with ``!``). ``modules`` is what every
+    training imports, whatever its recipe: the minimum for a user's own installation.
     """
 
     url: str

@@ -47,7 +47,7 @@ class Setting(StrictModel):
 
 
 class SubsetPlan(StrictModel):
-    """One ``[[datasets.subsets]]`` block; ``images`` is the number of pictures in its folder."""
+    """One ``[[datasets.subsets]]`` block; ``images`` is the number of images in its folder."""
 
     title: str
     is_reg: bool
@@ -58,7 +58,7 @@ class SubsetPlan(StrictModel):
 class Bucket(StrictModel):
     """A bucket's size in pixels, samples per epoch (repeats counted) and batches per epoch.
 
-    ``pictures`` is the number of different ones; ``missing`` how many samples its last batch lacks.
+    ``pictures`` is the number of different images; ``missing`` is how many samples its last batch lacks.
     """
 
     width: int
@@ -70,11 +70,11 @@ class Bucket(StrictModel):
 
 
 class UnderfilledBatches(StrictModel):
-    """What batches that are not full cost in an epoch, by S10: every bucket ends with one of its own.
+    """The cost per epoch of batches that are not full (S10: the last batch of every bucket).
 
-    ``batches`` are not full, ``share`` is their part of all, ``missing_samples`` what they lack together.
-    ``extra_batches`` is how many more there are than if every sample went into one bucket of its block;
-    ``lone_buckets`` how many buckets hold a single sample.
+    ``batches`` are not full, ``share`` is their share of all, ``missing_samples`` is what they lack together.
+    ``extra_batches`` is how many more there are than if every sample were in one bucket of its block. ``lone_buckets``
+    is the number of buckets with a single sample.
     """
 
     batches: int
@@ -85,11 +85,11 @@ class UnderfilledBatches(StrictModel):
 
 
 class BatchDistribution(StrictModel):
-    """How the batches of an epoch are dealt to the processes and gathered into steps (sd-scripts-facts 2.8).
+    """How the batches of an epoch are distributed to the processes and grouped into steps (sd-scripts-facts 2.8).
 
-    ``samples_per_step`` counts full batches of every process. accelerate deals the same number to each process and
-    repeats ``repeated_batches`` of them to come out even. An epoch's last step holds ``last_step_batches`` of each
-    process, and its gradient is divided by ``accumulation`` all the same.
+    ``samples_per_step`` counts full batches of every process. accelerate gives each process the same number of batches
+    and repeats ``repeated_batches`` of them to make it even. An epoch's last step has ``last_step_batches`` of each
+    process; its gradient is divided by ``accumulation`` anyway.
     """
 
     processes: int
@@ -101,9 +101,9 @@ class BatchDistribution(StrictModel):
 
 
 class GuideTarget(StrictModel):
-    """A number of the guide's to hold beside the plan's own: exposures of each picture, or steps in all.
+    """A number of the guide to compare with the plan: exposures per image, or total steps.
 
-    ``planned`` is the plan's, of the concept with the most pictures where it is about exposures.
+    ``planned`` is the plan's number; for exposures, that of the concept with the most images.
     """
 
     rule: str
@@ -113,8 +113,9 @@ class GuideTarget(StrictModel):
 
 
 class FileSize(StrictModel):
-    """One file of the LoRA, within 1 %: how many ``tensors`` the network has, their bytes, and those of what comes
-    before them (names, shapes, and sd-scripts' metadata, which is a guess)."""
+    """One file of the LoRA, within 1 %: how many ``tensors`` the network has, their bytes, and the bytes of the header
+    before them (names, shapes, and sd-scripts' metadata, which is a guess).
+    """
 
     tensors: int
     tensor_bytes: int
@@ -122,10 +123,10 @@ class FileSize(StrictModel):
 
 
 class TimeEstimate(StrictModel):
-    """How long training may take, by runs of this machine. Making samples, caching and saving come on top.
+    """How long training may take, from earlier runs on this machine, without samples, caching and saving.
 
-    Seconds per step and for all steps, each from ``low`` to ``high``. ``runs`` are the run folders that were measured,
-    ``differs`` in what they differ from this plan, in words; empty when they are of its kind.
+    Seconds per step and for all steps, each from ``low`` to ``high``. ``runs`` are the run folders that were measured.
+    ``differs`` lists how they differ from this plan, empty if they are of the same kind.
     """
 
     step_low: float
@@ -138,10 +139,10 @@ class TimeEstimate(StrictModel):
 
 
 class ConceptShare(StrictModel):
-    """What one concept gets: samples per epoch and how often each of its pictures is seen in the whole run.
+    """One concept's share: samples per epoch and how often each of its images is seen in the whole run.
 
-    ``images_used`` is below ``images`` where sd-scripts drops regularization pictures that it does not need.
-    ``exposures`` is the mean over the pictures used.
+    ``images_used`` is below ``images`` if sd-scripts drops regularization images that it does not need. ``exposures``
+    is the average over the images used.
     """
 
     title: str
@@ -156,7 +157,7 @@ class ConceptShare(StrictModel):
 class PlannedSave(StrictModel):
     """One file the trainer will write, after ``step`` optimizer steps (``epoch`` is None for a step save).
 
-    ``kept`` is False for one that the trainer deletes again (save_last_n_epochs, save_last_n_steps).
+    ``kept`` is False for a file that the trainer deletes again (save_last_n_epochs, save_last_n_steps).
     """
 
     file: str
@@ -168,9 +169,9 @@ class PlannedSave(StrictModel):
 class Forecast(StrictModel):
     """Exact counts, as sd-scripts will make them (sd-scripts-facts 2.8).
 
-    ``restarts`` are the steps after which cosine_with_restarts is at its peak, the end of the warm-up first; empty for
-    any other scheduler. ``file_size`` is None for a network whose shape cannot be told, ``timing`` where nothing
-    comparable was ever measured on this machine.
+    ``restarts`` are the steps after which cosine_with_restarts is at its peak, starting with the end of the warm-up;
+    empty for other schedulers. ``file_size`` is None for a network of unknown shape. ``timing`` is None if nothing
+    comparable was measured on this machine.
     """
 
     train_samples: int
@@ -203,11 +204,11 @@ class LaunchPlan(StrictModel):
 
 
 class Plan(StrictModel):
-    """Everything a run will do. ``dataset`` holds the ``[[datasets]]`` level, ``subsets`` the blocks below it.
+    """Everything a run will do. ``dataset`` is the ``[[datasets]]`` level, ``subsets`` are the blocks below it.
 
-    ``prompts`` are the lines of prompts.txt; The run folder may need a LyCORIS preset file: ours, by its name
-    under vendor/ (``shipped_preset``), or the recipe's own, by its path (``own_preset``). ``fits`` says of every
-    picture of every subset, in their order, what scaling and cropping do to it; it stays out of JSON.
+    ``prompts`` are the lines of prompts.txt. The run folder may need a LyCORIS preset file: lorabake's, by its name
+    under vendor/ (``shipped_preset``), or the recipe's, by its path (``own_preset``). ``fits`` is how every image of
+    every subset is scaled and cropped, in order; it is not part of the JSON.
     """
 
     name: str

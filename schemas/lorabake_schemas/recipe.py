@@ -1,7 +1,7 @@
 """What a user may write in a recipe: shape, types and ranges only.
 
-A field left out stays None. The guide's values are defaults of the resolve step, never of this schema, so that
-"the user said 32" and "the guide says 32" never look alike. Options keep sd-scripts' own spelling.
+A field that is left out stays None. The guide's values are defaults of the resolve step, never of this schema, so that
+a value of the user and a default of the guide can be distinguished. Options keep sd-scripts' own spelling.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -309,7 +309,7 @@ class Sample(RecipeTable):
 
 
 class Validation(RecipeTable):
-    """Images that are held out of training, to see whether the LoRA also fits images that it has not seen."""
+    """Images that are excluded from training, to see whether the LoRA also fits images that it has not seen."""
 
     validation_split: Fraction | None = optional("Share of each concept's images that is held out, such as 0.1.")
     validation_seed: Seed | None = optional("Which images are held out, and the noise they are tested with.")

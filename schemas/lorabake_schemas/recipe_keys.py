@@ -65,8 +65,9 @@ OPTION_TABLES = ("base", "network", "train", "captions", "save", "sample", "vali
 
 @dataclass(frozen=True, slots=True)
 class RecipeKey:
-    """``name`` with its table (train.seed), the ``option`` of sd-scripts, or of the network, that it becomes, and what
-    it may be where that is one of a few words."""
+    """``name`` with its table (train.seed), the ``option`` of sd-scripts or of the network that it becomes, and its
+    choices if there are only a few.
+    """
 
     name: str
     option: str
@@ -104,7 +105,7 @@ def _make_key(name: str, field: Any) -> RecipeKey:
 
 
 def _list_choices(annotation: Any) -> tuple[str, ...]:
-    """The words of a Literal, alone or beside None."""
+    """The choices of a Literal, alone or together with None."""
     kinds = (annotation, *get_args(annotation))
     return next((tuple(map(str, get_args(kind))) for kind in kinds if get_origin(kind) is Literal), ())
 

@@ -1,6 +1,7 @@
 """The record of a run: what it was made from and how it ended. Versioned, additive.
 
-Two files: ``record.json``, which changes while a run goes on, and ``inputs.json``, which never does and may be long.
+Two files: ``record.json``, which changes while a run is in progress, and ``inputs.json``, which never does and may be
+long.
 """
 
 import hashlib
@@ -82,9 +83,9 @@ class InputDigest(StrictModel):
 class Input(StrictModel):
     """The same with every file by name, in the order of the names.
 
-    Names are relative to ``place``; a single file is listed by its own name. ``endings`` says which files directly in
-    a folder count (".png"), so that it can be looked through again by the same rule: None means all files at any
-    depth; an empty list that exactly the files listed count, whatever else has come since.
+    Names are relative to ``place``; a single file is listed by its own name. ``endings`` are the extensions of the
+    files directly in a folder that count (".png"), so that it can be searched again by the same rule. None means all
+    files at any depth. An empty list means exactly the files listed, whatever was added since.
     """
 
     role: InputRole
@@ -123,10 +124,10 @@ class Inputs(StrictModel):
 
 
 class TrainerRecord(StrictModel):
-    """The trainer that ran: ``rehearsal`` when the stand-in took its place.
+    """The trainer that ran: ``rehearsal`` if the stand-in took its place.
 
-    ``clean`` is whether git finds the checkout to be the commit and nothing else, None when git does not tell;
-    ``tree`` the SHA-256 over all of its files as they lay there; ``packages`` every installed one with its version.
+    ``clean`` is whether git finds the checkout equal to the commit, None if git cannot answer. ``tree`` is the SHA-256
+    over all of its files. ``packages`` has every installed one with its version.
     """
 
     kind: Literal["pin", "own", "rehearsal"]
@@ -156,8 +157,9 @@ class InputChange(StrictModel):
 
 
 class OutputFile(FileDigest):
-    """A file that the trainer wrote. ``incomplete`` says why a LoRA is not complete; None for one that is, and for any
-    other file."""
+    """A file that the trainer wrote. ``incomplete`` is why a LoRA is not complete; None for a complete one, and for any
+    other file.
+    """
 
     incomplete: MessageText | None = None
 
@@ -165,12 +167,11 @@ class OutputFile(FileDigest):
 class Outcome(StrictModel):
     """How it ended.
 
-    ``code`` names the verdict, ``message`` says it in words, ``hint`` what to do about it. ``returncode`` is the
-    trainer's own (128 + n for a signal; None when it is not known); ``steps`` those that were trained. ``remarks`` are
-    what is worth knowing besides, also of a run that ended well. ``resume_step`` is the step of the state from which
-    it can be resumed, None where there is none or nothing is left to train. ``inputs_changed`` are files that changed
-    while it ran, at most 100 of them. ``moved_to`` is where the run folder was at the end, where somebody moved it
-    meanwhile.
+    ``code`` names the verdict, ``message`` describes it, ``hint`` is what to do about it. ``returncode`` is the
+    trainer's own (128 + n for a signal; None if unknown). ``steps`` is the number of trained steps. ``remarks`` are
+    other things worth knowing, also of a successful run. ``resume_step`` is the step of the state from which it can be
+    resumed, None if there is no such state or nothing is left to train. ``inputs_changed`` are files that changed while
+    it ran, at most 100 of them. ``moved_to`` is the run folder's place at the end, if somebody moved it meanwhile.
     """
 
     code: str
@@ -196,9 +197,9 @@ class IgnoredFinding(StrictModel):
 class RunPart(StrictModel):
     """One start of the trainer in a run that was resumed, counted from 1; the last one's end is the run's.
 
-    ``state`` is the state folder it went on from, relative to the run folder; ``first_step`` how many steps had been
-    trained by then. sd-scripts counts steps from anew: ``offset`` is what makes its numbers the run's.
-    ``log_from`` is how long the trainer's log was by then, in bytes.
+    ``state`` is the state folder that it was resumed from, relative to the run folder. ``first_step`` is how many steps
+    were trained before. sd-scripts counts steps from 0 again; ``offset`` converts its numbers to the run's.
+    ``log_from`` is the length of the trainer's log at its start, in bytes.
     """
 
     number: Annotated[int, Field(ge=1, le=999)]
@@ -214,18 +215,16 @@ class RunPart(StrictModel):
 
 
 class Record(StrictModel):
-    """``version`` 1. Times are UTC, ISO 8601. ``pid`` is lorabake's own: the one to signal to stop the run.
+    """``version`` 1. Times are UTC, ISO 8601. ``pid`` is lorabake's own: signal it to stop the run.
 
     ``digest`` is one SHA-256 over everything that determines the result and nothing else (planning/digest.py): equal
-    wherever the same recipe, data, model and trainer are, whatever the paths. ``inputs_file`` is inputs.json's own,
-    ``plan_file`` plan.json's, which holds every setting with its source.
-    ``attention`` is what the trainer said of xformers on this machine; None when it was not asked. ``parts`` are all
-    starts of a run that was resumed, none for a run of one piece. ``rerun_of`` is the digest of the run that this one
-    repeats, ``drift`` what was otherwise by then and let pass.
-    ``ignored`` are the findings that the recipe ignores. ``recipe_text`` is the recipe as it was used, ``recipe_place``
-    the path of the file it was read from, relative to the run folder (or absolute): paths in the recipe count from
-    there.
-    Keys that a later lorabake adds are kept and not understood.
+    for the same recipe, data, model and trainer, whatever the paths. ``inputs_file`` is inputs.json's SHA-256,
+    ``plan_file`` that of plan.json, which contains every setting with its source. ``attention`` is the result of the
+    trainer's xformers test on this machine; None if it was not tested. ``parts`` are all starts of a run that was
+    resumed, empty for a run that was not. ``rerun_of`` is the digest of the run that this one repeats, ``drift`` the
+    differences that were allowed. ``ignored`` are the findings that the recipe ignores. ``recipe_text`` is the recipe
+    that was used. ``recipe_place`` is the path of its file, relative to the run folder (or absolute); paths in the
+    recipe are relative to that. Keys of a later lorabake are kept but not understood.
     """
 
     model_config = ConfigDict(extra="allow")

@@ -30,8 +30,9 @@ def saved_pattern(name: str) -> str:
 
 
 def parse_saved_name(entry: str, name: str, ending: str) -> tuple[SavedKind, int] | None:
-    """The step or the epoch that a file (``ending`` is its extension) or a state folder is of; None for a name that is
-    not of this training."""
+    """The step or the epoch of a file (``ending`` is its extension) or of a state folder; None for a name that does not
+    belong to this training.
+    """
     found = re.fullmatch(saved_pattern(name) + re.escape(ending), entry)
     if found is None:
         return None

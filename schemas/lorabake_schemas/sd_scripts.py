@@ -1,4 +1,4 @@
-"""sd-scripts' own words that its parser does not list as choices."""
+"""Values of sd-scripts' options that its parser does not list as choices."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ KIND_WORDS: dict[Kind, Message] = {
 
 
 class Parameter(StrictModel):
-    """One argument: its kinds (none: anything), how many items a list has, the words that it may be."""
+    """One argument: its kinds (none: anything), how many items a list has, its choices."""
 
     name: str
     kinds: TupleOf[Kind] = ()
@@ -57,7 +57,7 @@ def _describe_list(wanted: Parameter) -> Message:
 
 
 def fits_kind(value: object, kind: Kind) -> bool:
-    """Whether a value of a recipe is of this kind; a whole number is a number, and true is none."""
+    """Whether a recipe's value is of this kind. An int is accepted as a float; true is not a number."""
     if kind in {"bool", "flag"}:
         return isinstance(value, bool)
     if kind == "list":
@@ -80,7 +80,7 @@ class Signature(StrictModel):
         return {each.name: each for each in self.parameters}
 
     def find_refusal(self, given: Mapping[str, object]) -> tuple[str, str] | None:
-        """The first condition that ``given`` fulfills with one of its own values, and that argument's name."""
+        """The first condition that a value in ``given`` fulfills, and that argument's name."""
         values: dict[str, object] = {each.name: each.default for each in self.parameters if not each.required} | {
             **given
         }
@@ -103,7 +103,7 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 
 
 def evaluate_condition(condition: str, values: Mapping[str, object]) -> bool:
-    """Whether a condition made of comparisons alone holds; False where that cannot be told."""
+    """Whether a condition made of comparisons alone is true; False if that is unknown."""
     try:
         return bool(_evaluate(ast.parse(condition, mode="eval").body, values))
     except (SyntaxError, LookupError, TypeError, ValueError, RecursionError):
@@ -111,7 +111,7 @@ def evaluate_condition(condition: str, values: Mapping[str, object]) -> bool:
 
 
 def _evaluate(node: ast.expr, values: Mapping[str, object]) -> Any:
-    """Raises LookupError or TypeError for what is no comparison of known values."""
+    """Raises LookupError or TypeError for anything but a comparison of known values."""
     if isinstance(node, ast.UnaryOp):
         inner = _evaluate(node.operand, values)
         return not inner if isinstance(node.op, ast.Not) else -inner

@@ -1,7 +1,7 @@
-"""What of a faulty recipe is not known: asking for it ends the question, so that no mistake is reported twice.
+"""The unknown parts of a faulty recipe: reading one ends the rule, so that a mistake is not reported twice.
 
-A recipe with a wrong key is judged without it. A rule that looks at the key cannot tell what was meant, and is
-silent; every other rule has its say in the same report.
+A recipe with a wrong key is judged without it. A rule that reads the key cannot know what was meant and reports
+nothing; every other rule runs.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class InvalidKeyError(Exception):
 
 
 class UnknownFacts:
-    """Stands for facts that could not be had, because the key that names them is wrong."""
+    """In place of facts that are unknown because the key that names them is wrong."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise InvalidKeyError(name)

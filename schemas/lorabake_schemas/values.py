@@ -1,4 +1,4 @@
-"""The kinds of value that a recipe holds, each with its range and what to write where it is left."""
+"""The kinds of values in a recipe, each with its range and what to write outside of it."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from lorabake_schemas.sd_scripts import BROKEN_SCHEDULERS, OPTIMIZERS, SCHEDULER
 
 
 def _make_error(code: LiteralString, said: Message, write: Message) -> PydanticCustomError:
-    """An error whose words can be translated: they travel in its context, which pydantic hands on as it is."""
+    """An error with a translatable text, which is in its context; pydantic passes that on unchanged."""
     return PydanticCustomError(code, "{said}", {"said": said, "write": write})
 
 
@@ -22,7 +22,7 @@ def _make_choice_error(said: Message, choices: Sequence[str]) -> PydanticCustomE
 
 
 def _check_name(value: str) -> str:
-    """File systems take 255 bytes, of which sd-scripts' endings need some; control characters confuse everyone."""
+    """File systems allow 255 bytes, of which sd-scripts' extensions need some; control characters are confusing."""
     bad = any(sign in '/\\:*?"<>|' or not sign.isprintable() for sign in value)
     if bad or value != value.strip() or value.startswith(".") or len(value.encode()) > 200:
         said = msg(
@@ -107,7 +107,7 @@ PROMPT_FLAGS = re.compile(r" --([wWhHdD]) ([0-9]+)")  # sd-scripts' own pattern 
 
 
 def _check_prompt(value: str) -> str:
-    """prompts.txt holds one prompt a line, and lines that begin with # are skipped (TU:6334)."""
+    """prompts.txt has one prompt per line, and lines that start with # are skipped (TU:6334)."""
     if "\n" in value or "\r" in value or value.startswith("#"):
         raise _make_error("out-of-range", msg("a prompt must be one line that does not start with #"), msg("one line"))
     for flag, number in PROMPT_FLAGS.findall(value):

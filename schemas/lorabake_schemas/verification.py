@@ -1,4 +1,4 @@
-"""What `lorabake verify` finds and prints with ``--json``: how a run's parts are now, beside what its record says."""
+"""What `lorabake verify` finds and prints with ``--json``: a run's parts compared with its record."""
 
 from typing import Literal
 
@@ -10,10 +10,10 @@ VerifySubject = Literal["recipe", "compiled", "record", "inputs", InputRole, "tr
 
 
 class VerifyDifference(StrictModel):
-    """One thing that is otherwise than when the run was made.
+    """One thing that has changed since the run was made.
 
-    ``index`` counts concepts and others of which there may be several, from 0. ``name`` is a file's, a package's or a
-    key's. ``was`` and ``now`` are a SHA-256, a version, a value or a name; null where there is none.
+    ``index`` counts concepts and other repeated inputs, from 0. ``name`` is that of a file, a package or a key. ``was``
+    and ``now`` are a SHA-256, a version, a value or a name, or null.
     """
 
     what: VerifySubject
@@ -26,7 +26,7 @@ class VerifyDifference(StrictModel):
 
 
 class ComparedCounts(StrictModel):
-    """How much was held against the record: files, their bytes, and packages of the trainer."""
+    """How much was compared with the record: files, their bytes, and packages of the trainer."""
 
     files: int = 0
     size: int = 0
@@ -34,11 +34,11 @@ class ComparedCounts(StrictModel):
 
 
 class VerifyReport(StrictModel):
-    """A run, held against its record.
+    """A run compared with its record.
 
-    ``identical``: nothing differs of what the record tells; never for a run whose inputs changed while it ran, nor for
-    a record without hashes of images and models. ``unproven`` says what the record does not tell of; ``remarks`` is
-    what is worth knowing and no difference, such as another driver.
+    ``identical``: nothing in the record differs. It is never true for a run whose inputs changed while it ran, or for a
+    record without hashes of images and models. ``unproven`` is what the record does not cover. ``remarks`` are changes
+    that do not count as a difference, such as another driver.
     """
 
     version: Literal[1] = 1

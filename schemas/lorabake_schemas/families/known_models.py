@@ -1,7 +1,7 @@
-"""What the name of a base model tells: whether it is one of the plain models, and at what size it was trained.
+"""What the name of a base model shows: whether it is one of the plain models, and the size it was trained at.
 
-A name is no proof, so only names that their publishers gave are known here, and what follows from them can always be
-overruled in the recipe (base.native_resolution, base.tags).
+A name proves nothing, so only published names are known here. The recipe can always override what follows from them
+(base.native_resolution, base.tags).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def is_stock_model(model: str) -> bool:
 
 
 def find_native_side(model: str) -> int | None:
-    """The side at which a model of this name was trained, None for a name that tells nothing."""
+    """The side in pixels at which a model of this name was trained, None for an unknown name."""
     sides = {pattern: side for each in list_families() for pattern, side in each.native_sides.items()}
     sides |= {pattern: side for each in list_families() for pattern, side in each.tag_model_sides.items()}
     names = _get_name_variants(model)

@@ -1,7 +1,7 @@
 """The guide as a book: every rule and every fact in plain words, and what lorabake makes of each.
 
-The words lie beside this module as TOML, one file a part. Only `lorabake explain` reads them: a check must not pay
-for text it does not show.
+The texts are TOML files in ``book/``, one for each part. Only `lorabake explain` reads them, so that a check does not
+load text that it does not show.
 """
 
 import tomllib
@@ -22,7 +22,7 @@ NonEmptyText = Annotated[str, StringConstraints(min_length=1)]
 
 
 class BookChapter(StrictModel):
-    """A part of the book: how its ids begin, its file's name without ``.toml``, its heading."""
+    """A part of the book: the prefix of its ids, its file's name without ``.toml``, its heading."""
 
     prefix: str
     file: str
@@ -32,13 +32,13 @@ class BookChapter(StrictModel):
 class BookEntry(StrictModel):
     """One rule of the guide (G, GL its change log, GC its comments) or one fact about sd-scripts (S).
 
-    ``guide`` is what the guide says, empty for a fact; ``truth`` what sd-scripts or LyCORIS does beyond or against
-    it; ``options`` sd-scripts options and recipe keys (with a dot); ``about`` optimizers, algorithms, families and
-    kinds that it concerns; ``lines`` those of the guide's text. ``action`` is what a tool can do about it: D default,
-    E error, W warning, H hint, F fix, C computed value, P preset, X words only.
+    ``guide`` is the guide's advice, empty for a fact. ``truth`` is what sd-scripts or LyCORIS does beyond it or
+    contrary to it. ``options`` are sd-scripts options and recipe keys (with a dot); ``about`` the optimizers,
+    algorithms, families and kinds that it concerns; ``lines`` the lines of the guide's text. ``action`` is what a tool
+    can do about it: D default, E error, W warning, H hint, F fix, C computed value, P preset, X text only.
 
-    ``where`` says in which places it is implemented, ``under`` the id that carries it out when that is another one.
-    ``reason``: why it is not implemented and what that would need, or what is still missing of it.
+    ``where`` lists the places that implement it. ``under`` is the id that implements it, if that is a different one.
+    ``reason`` is why it is not implemented and what that would need, or what is still missing.
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^(G\d+|GL|GC)\.\d+$|^S\d+$")]
@@ -58,7 +58,7 @@ class BookEntry(StrictModel):
 
     @property
     def prefix(self) -> str:
-        """The beginning of its id, by which its chapter is known."""
+        """The start of its id, which identifies its chapter."""
         return self.id.partition(".")[0] if self.id.startswith("G") else "S"
 
 
@@ -92,7 +92,7 @@ def load_book() -> BookEntries:
 
 
 def find_entries(*words: str) -> BookEntries:
-    """The entries that have one of these words anywhere, in any case of letters; the others are not even parsed."""
+    """The entries that contain one of these words anywhere, in upper or lower case; only these are parsed."""
     found = (text for text in _read_texts() if any(word.lower() in text.lower() for word in words))
     return tuple(map(_parse_entry, found))
 

@@ -32,9 +32,9 @@ class RecipeGroup(StrictModel):
 
 
 class DefaultValue(StrictModel):
-    """A value, None where the option is not written, its source, and the recipes that get it.
+    """A value (None if the option is not written), its source, and the recipes that get it.
 
-    ``also``: what such a recipe contains besides; any one of these lines.
+    ``also`` is what else such a recipe contains; any one of these lines.
     """
 
     value: OptionValue | None = None

@@ -25,14 +25,14 @@ ERROR, WARNING, HINT = Severity.ERROR, Severity.WARNING, Severity.HINT
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """All that a rule may look at. ``plan`` is None for the rules that run before there is one.
+    """Everything that a rule may read. ``plan`` is None for the rules that run before the plan is made.
 
-    ``launching``: a real training is about to start on this machine, so what this machine lacks is an error;
-    otherwise (check, plan, compile) the training may well happen elsewhere. ``rehearsing``: nothing will be trained.
+    ``launching``: a real training is about to start on this machine, so a missing GPU or too little disk space is an
+    error. In check, plan and compile the training may happen elsewhere. ``rehearsing``: nothing will be trained.
     ``disks`` are those that the plan would write on, ``stale`` the caches that it would use and that do not fit.
-    ``pickles`` are the keys and names of model files that are torch's own format, whatever their names say.
-    ``commit`` is sd-scripts' where that is not the pin; ``options`` are that commit's, ``pin_has`` the pin's names.
-    ``tags`` keeps what was counted in captions for the next rule that asks.
+    ``pickles`` are the keys and names of model files in torch's own format, whatever their extension is. ``commit`` is
+    sd-scripts' commit if it is not the pin; ``options`` are that commit's options, ``pin_has`` the pin's names.
+    ``tags`` keeps the tag counts of the captions for the next rule.
     """
 
     recipe: Recipe
@@ -65,9 +65,9 @@ class RuleContext:
 
 @dataclass(frozen=True, slots=True)
 class RuleHit:
-    """What a rule has to say: where in the recipe, what is wrong, what to write instead.
+    """One problem that a rule found: where in the recipe, what is wrong, what to write instead.
 
-    ``severity`` overrides the rule's own for this remark.
+    ``severity`` overrides the rule's own for this problem.
     """
 
     where: tuple[str | int, ...]
@@ -82,7 +82,7 @@ RuleCheck = Callable[[RuleContext], Iterable[RuleHit]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``reason`` is one sentence; ``unless`` says when the rule does not apply, empty when it always does."""
+    """``reason`` is one sentence; ``unless`` is when the rule does not apply, empty if it always does."""
 
     id: str
     severity: Severity
@@ -92,7 +92,7 @@ class Rule:
     needs_plan: bool = False
 
     def findings(self, situation: RuleContext) -> Iterator[Finding]:
-        """What it has to say until it comes to a part of the recipe that is wrong."""
+        """Its findings up to the first part of the recipe that is wrong."""
         try:
             for remark in self.check(situation):
                 yield Finding(

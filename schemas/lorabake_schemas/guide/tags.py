@@ -24,9 +24,9 @@ MIN_SENTENCE_WORDS = 8  # words between two commas, or half as many and a full s
 
 @dataclass(frozen=True, slots=True)
 class CaptionStyle:
-    """How sd-scripts puts a caption together and takes it apart (TU:823-827, 871-922).
+    """How sd-scripts joins and splits a caption (TU:823-827, 871-922).
 
-    ``marks`` are keep_tokens_separator and secondary_separator: where one stands, a tag ends, too.
+    ``marks`` are keep_tokens_separator and secondary_separator, which also end a tag.
     """
 
     separator: str = TAG_SEPARATOR
@@ -36,7 +36,7 @@ class CaptionStyle:
 
 
 def get_caption_style(recipe: Recipe) -> CaptionStyle:
-    """What the recipe says of it."""
+    """The recipe's caption style."""
     said = [recipe.kohya.get(name) for name in ("keep_tokens_separator", "secondary_separator")]
     separator = recipe.kohya.get("caption_separator")
     return CaptionStyle(
@@ -54,7 +54,7 @@ def normalize_tag(piece: str) -> str:
 
 
 def split_tags(text: str, how: CaptionStyle | None = None) -> list[str]:
-    """The tags of a caption as they stand in it; empty ones between two separators are left out."""
+    """The tags of a caption as written; empty ones between two separators are left out."""
     return [piece.strip() for piece in _split_pieces(text, how or CaptionStyle()) if piece and not piece.isspace()]
 
 
@@ -68,10 +68,10 @@ def _split_pieces(text: str, how: CaptionStyle) -> list[str]:
 
 
 def find_odd_separator(text: str, token: str, how: CaptionStyle) -> str:
-    """What stands between the tags of a caption where sd-scripts does not see their ends: ``;``, or a space.
+    """The separator between the tags of a caption if sd-scripts does not recognize it: ``;``, or a space.
 
-    Empty where they are parted as they should be, where the caption is a sentence, and where it does not even begin
-    with the token.
+    Empty if the tags are separated correctly, if the caption is a sentence, and if it does not even start with the
+    token.
     """
     whole = text.removeprefix("\ufeff").strip()
     foreign = FOREIGN_SEPARATOR.search(whole) if any(sign in whole for sign in FOREIGN_CHARACTERS) else None
@@ -99,7 +99,7 @@ class _TagSpellings(dict[str, str]):
 
 
 def is_sentence(piece: str) -> bool:
-    """Whether what stands between two commas is rather a sentence, by its length and its end."""
+    """Whether the text between two commas is rather a sentence, by its length and its end."""
     spaces = piece.count(" ")
     return spaces >= MIN_SENTENCE_WORDS - 1 or (
         spaces >= MIN_SENTENCE_WORDS // 2 - 1 and piece.endswith((".", "!", "?"))
@@ -110,9 +110,8 @@ def is_sentence(piece: str) -> bool:
 class FolderTags:
     """The tags of one folder's captions, in the spelling of ``plain``.
 
-    ``images`` and ``tags`` run side by side and hold the pictures with a caption only. ``counts`` says on how many
-    of them a tag stands. ``written`` has every spelling found, with the tag it is; ``long`` those tags that are rather
-    sentences.
+    ``images`` and ``tags`` are parallel and contain only the images with a caption. ``counts`` is the number of images
+    with each tag. ``written`` has every spelling found, with its tag; ``long`` those tags that are rather sentences.
     """
 
     images: tuple[ImageFacts, ...]
@@ -134,20 +133,20 @@ class FolderTags:
 
     @property
     def single_tags(self) -> Tags:
-        """Tags that stand on one image only, in alphabetical order."""
+        """Tags of one image only, in alphabetical order."""
         return tuple(sorted(tag for tag, count in self.counts.items() if count == 1))
 
     @property
     def everywhere(self) -> Tags:
-        """Tags that stand on every image with a caption, in the order of the first caption."""
+        """Tags that every image with a caption has, in the order of the first caption."""
         return tuple(tag for tag in dict.fromkeys(self.tags[0]) if self.counts[tag] == len(self)) if self.tags else ()
 
     def at(self, place: int) -> Counter[str]:
-        """How often which tag stands at a place, counted from 0."""
+        """How often each tag is at a position, counted from 0."""
         return Counter(tags[place] for tags in self.tags if len(tags) > place)
 
     def known(self, words: Set[str]) -> frozenset[str]:
-        """Those of the words that stand on any image."""
+        """Those of the given tags that any image has."""
         return frozenset(self.counts.keys() & words)
 
     def iter_images_with(self, words: Set[str]) -> Iterator[tuple[ImageFacts, Tags]]:
@@ -195,7 +194,9 @@ class TagIndex:
         return known[2]
 
     def find_odd_separators(self, folder: FolderFacts, how: CaptionStyle, token: str) -> Mapping[str, str]:
-        """The images whose captions part their tags with another sign (``parting``), and the sign."""
+        """The images whose captions separate tags with another character (``parting``) than a comma, and that
+        character.
+        """
         known = self._parted.get(id(folder))
         if known is None or known[0] is not folder or known[1:3] != (how, token):
             first = split_tags(token)[0].casefold() if split_tags(token) else ""
@@ -205,9 +206,9 @@ class TagIndex:
 
 
 def find_inseparable_pairs(folders: Sequence[FolderTags], words: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Pairs of these words that stand on exactly the same images of all folders, and on how many.
+    """Pairs of these tags that are on exactly the same images of all folders, and on how many.
 
-    To the model such a pair is one thing with a long name.
+    The model learns such a pair as one concept with a long name.
     """
     places: dict[str, set[tuple[int, int]]] = {word: set() for word in words}
     for number, folder in enumerate(folders):

@@ -1,7 +1,7 @@
-"""Words that captions are judged by: kinds of tags, what implies what, two boards' vocabularies, Portuguese.
+"""Tags that captions are checked against: kinds of tags, implications, two boards' vocabularies, Portuguese.
 
-They lie as TOML in ``guide/glossary`` and are read when the first caption is judged, a file each. A word that is in
-none of the lists is never held against anybody.
+They are TOML files in ``guide/glossary``, read when the first caption is checked. A tag that is in none of the lists is
+never reported.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ def _load_suffixes(file: str, name: str) -> tuple[str, ...]:
 
 @cache
 def _load_prefixes(file: str, name: str) -> tuple[str, ...]:
-    """What tags may begin with, for ``str.startswith``."""
+    """Prefixes of tags, for ``str.startswith``."""
     return tuple(f"{word}{after}" for word in _iter_tags(_load_vocabulary_file(file)[name]) for after in " :")
 
 
 def is_artist(tag: str) -> bool:
-    """Whether a tag says of itself that it names an artist or a style: by somebody, somebody (artist)."""
+    """Whether a tag is written as the name of an artist or a style: by somebody, somebody (artist)."""
     return tag.endswith(_load_suffixes("kinds", "artist_endings")) or tag.startswith(
         _load_prefixes("kinds", "artist_beginnings")
     )
 
 
 def is_asymmetric(tag: str) -> bool:
-    """Whether what it names stands on one side only."""
+    """Whether it names something that is on one side only."""
     return tag in get_kind_tags("asymmetric") or tag.startswith(_load_prefixes("kinds", "asymmetric_beginnings"))
 
 
@@ -71,18 +71,18 @@ def is_feature(tag: str) -> bool:
 
 
 def is_background(tag: str) -> bool:
-    """Whether it says where the subject is."""
+    """Whether it names the place of the subject."""
     return tag in get_kind_tags("background") or tag.endswith((" background", " sky")) or tag.startswith("in a ")
 
 
 def is_clothing(tag: str) -> bool:
-    """Whether it says what is worn, or that nothing is."""
+    """Whether it names clothing, or its absence."""
     return tag in get_kind_tags("clothing") or tag.rpartition(" ")[2] in get_kind_tags("clothing")
 
 
 @cache
 def load_contradictions() -> Mapping[str, frozenset[str]]:
-    """Each tag with those that cannot be true beside it."""
+    """Each tag with those that cannot be true at the same time."""
     found: dict[str, set[str]] = {}
     tables = _load_vocabulary_file("kinds")["contradictions"]
     pairs = [pair for line in tables["lines"].split("\n") for pair in combinations(_iter_tags(line), 2)]
@@ -115,7 +115,7 @@ def _load_patterns() -> tuple[frozenset[str], frozenset[str], tuple[str, ...], f
 
 
 def find_implied_tags(tag: str) -> frozenset[str]:
-    """Everything that a tag says besides itself, to the end of the chain."""
+    """Every tag that this one implies, directly or indirectly."""
     found = set(_find_direct_tags(tag))
     ahead = list(found)
     while ahead:
@@ -139,7 +139,7 @@ def _find_direct_tags(tag: str) -> Set[str]:
 
 @dataclass(frozen=True, slots=True)
 class BoardVocabulary:
-    """The words that one board has and the other has not, and what the other says instead, where it does."""
+    """The tags that one board has and the other does not, with the other board's equivalent if there is one."""
 
     words: frozenset[str]
     endings: tuple[str, ...]
@@ -154,7 +154,7 @@ class BoardVocabulary:
 
 @cache
 def load_vocabulary(board: Board) -> BoardVocabulary:
-    """The words of one board."""
+    """The tags of one board."""
     table = _load_vocabulary_file("boards")
     there = {normalize_tag(one): normalize_tag(other) for one, other in table["translation"].items()}
     back: dict[str, str] = {}

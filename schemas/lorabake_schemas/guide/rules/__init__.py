@@ -69,7 +69,7 @@ def list_rules() -> tuple[Rule, ...]:
 
 
 def collect_findings(situation: RuleContext) -> tuple[Finding, ...]:
-    """What every applicable rule has to say: the rules without a plan before there is one, the others after."""
+    """The findings of every applicable rule: without a plan those that need no plan, with a plan the others."""
     with_plan = situation.plan is not None
     found: Iterable[Finding] = (
         finding for rule in list_rules() if rule.needs_plan == with_plan for finding in rule.findings(situation)

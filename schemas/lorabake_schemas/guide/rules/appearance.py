@@ -1,4 +1,4 @@
-"""Rules about what tags say of the subject and its surroundings: look, features, clothes, backgrounds, notes."""
+"""Rules about tags for the subject and its surroundings: look, features, clothes, backgrounds, notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about the base model: is it there, is it what the recipe says."""
+"""Rules about the base model: whether it exists and matches the recipe."""
 
 from __future__ import annotations
 

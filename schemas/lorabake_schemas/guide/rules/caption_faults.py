@@ -1,4 +1,4 @@
-"""What is said of caption files that sd-scripts stops on or reads otherwise than they look (S12)."""
+"""Findings about caption files that stop sd-scripts or that it reads differently than expected (S12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about how captions are written: as tags, spelt one way, each once, with what is kept marked and told apart."""
+"""Rules about how captions are written: as tags, spelled one way, without repetition, with the kept tags marked."""
 
 from __future__ import annotations
 

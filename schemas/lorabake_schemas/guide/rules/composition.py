@@ -1,4 +1,4 @@
-"""Rules about what tags say of an image as a whole: how many subjects, sheets of several views, composition."""
+"""Rules about tags for the image in general: how many subjects, sheets of several views, composition."""
 
 from __future__ import annotations
 

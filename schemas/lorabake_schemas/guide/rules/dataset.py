@@ -220,7 +220,7 @@ def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _suggest_rename(miscased: Sequence[str]) -> Message:
-    """How to write an ending that sd-scripts takes."""
+    """How to write an extension that sd-scripts reads."""
     stem, _, ending = miscased[0].rpartition(".")
     new = f"{stem}.{ending.lower()}"
     return nmsg(

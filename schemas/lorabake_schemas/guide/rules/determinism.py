@@ -1,4 +1,4 @@
-"""Rules about [launch] deterministic: what would make two runs of one recipe differ all the same (S40)."""
+"""Rules about [launch] deterministic: what would still make two runs of one recipe differ (S40)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about images that are there more than once: in a folder, in two concepts, among the regularization."""
+"""Rules about duplicate images: in a folder, in two concepts, or in the regularization set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _format_duplicates(places: tuple[ImageRef, ...] | list[ImageRef]) -> Message
 def _iter_folder_duplicates(
     situation: RuleContext, table: str, index: object
 ) -> Iterator[tuple[DuplicateGroup, list[ImageRef]]]:
-    """The groups of which this folder holds at least two."""
+    """The groups with at least two images in this folder."""
     for twins in situation.dataset.twins:
         here = [place for place in twins.places if (place.table, place.index) == (table, index)]
         if len(here) > 1:

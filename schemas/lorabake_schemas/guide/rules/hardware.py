@@ -101,7 +101,7 @@ def missing_gpu(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _report_missing_gpu(situation: RuleContext, where: tuple[str, str], what: Message, fix: Message) -> RuleHit:
-    """An error where a training is about to start, elsewhere a warning that says so."""
+    """An error if a training is about to start, a warning in all other cases."""
     if situation.launching:
         return RuleHit(where, what, fix)
     said = msg("{what}, so `run` would fail here", what=what)

@@ -1,4 +1,4 @@
-"""Rules about single images: what cannot be read, and what trains otherwise than it looks."""
+"""Rules about single images: files that cannot be read, and images that are trained differently than they look."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def misnamed_format(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _suggest_extension(image: ImageFacts, count: int) -> Message:
-    """The caption goes by the name without its ending, so it stays. A GIF named .gif would not be seen at all."""
+    """The caption matches the name without its extension, so it stays. A GIF named .gif would be skipped."""
     if image.format not in FORMAT_EXTENSIONS:
         return nmsg(count, "save it as PNG with the same name", "save them as PNG or JPEG with the same names")
     return nmsg(

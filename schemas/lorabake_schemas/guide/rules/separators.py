@@ -1,4 +1,4 @@
-"""Rules about the signs in captions that are no words: what parts the tags, and what only prompts may hold."""
+"""Rules about punctuation in captions: what separates the tags, and prompt syntax."""
 
 from __future__ import annotations
 

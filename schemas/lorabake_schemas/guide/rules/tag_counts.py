@@ -1,4 +1,4 @@
-"""Rules about how many tags there are and on how many images they stand, whatever they say."""
+"""Rules about the number of tags and the number of images that have them, whatever the tags mean."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def get_images_key(index: int) -> tuple[str | int, ...]:
 
 
 def iter_captioned_folders(situation: RuleContext) -> Iterator[tuple[int, FolderTags]]:
-    """The tags of each concept's captions, unless the recipe says that they are sentences."""
+    """The tags of each concept's captions, unless the recipe declares them as sentences."""
     if situation.recipe.base.tags == "natural":
         return
     how = get_caption_style(situation.recipe)
@@ -56,7 +56,7 @@ def iter_captioned_folders(situation: RuleContext) -> Iterator[tuple[int, Folder
 
 
 def find_odd_separators(situation: RuleContext, index: int) -> Mapping[str, str]:
-    """The images of a concept whose captions part their tags with another sign than the comma, and the sign."""
+    """The images of a concept whose captions separate tags with something other than a comma, and that separator."""
     token, folder = situation.recipe.concept[index].token, situation.dataset.concepts[index]
     return situation.tags.find_odd_separators(folder, get_caption_style(situation.recipe), token or "")
 

@@ -1,4 +1,4 @@
-"""Rules about images that are held out for validation, and about where a run is logged."""
+"""Rules about images that are excluded from training for validation, and about where a run is logged."""
 
 from __future__ import annotations
 
