@@ -41,6 +41,7 @@ from lorabake_schemas.values import (
     Steps,
     Tag,
     Text,
+    TextEncoderRate,
     Warmup,
     Workers,
 )  # fmt: skip
@@ -192,7 +193,7 @@ class Train(RecipeTable):
         "Learning rate of UNet and text encoder. 1.0 for adaptive optimizers such as Prodigy."
     )
     unet_lr: NonNegativeNumber | None = optional("Learning rate of the UNet, if it differs from learning_rate.")
-    text_encoder_lr: NonNegativeNumber | None = optional(
+    text_encoder_lr: TextEncoderRate | None = optional(
         "Learning rate of the text encoder, if it differs from learning_rate."
     )
     lr_scheduler: SchedulerName | None = optional("How the learning rate changes over the run.")

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, LiteralString
+from typing import Annotated, LiteralString, cast
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from lorabake_schemas.base import OptionValue, TupleOf
@@ -82,6 +82,15 @@ def _check_path(value: str) -> str:
 def _normalize_zero(value: float) -> float:
     """-0.0 is 0.0 to everybody but sd-scripts' TOML reader, which makes one of the other."""
     return value + 0.0
+
+
+def _read_text_encoder_rate(value: object) -> object:
+    """One rate for all text encoders: of a list, networks.lora and LyCORIS are given the first (TN:735-741)."""
+    rates = cast("list[object]", value) if isinstance(value, list) else []
+    if len(set(map(repr, rates))) > 1:
+        said = msg("sd-scripts gives every text encoder of this network the same learning rate, the first of a list")
+        raise _make_error("wrong-type", said, msg("one number, such as {first}", first=shorten_value(rates[0])))
+    return rates[0] if rates else value
 
 
 def _check_option(value: OptionValue) -> OptionValue:
@@ -201,6 +210,7 @@ Workers = Annotated[int, Field(ge=0, le=MAX_WORKERS)]
 Fraction = Annotated[float, Field(ge=0, lt=1), AfterValidator(_normalize_zero)]
 PositiveNumber = Annotated[float, Field(gt=0, le=MAX_NUMBER)]
 NonNegativeNumber = Annotated[float, Field(ge=0, le=MAX_NUMBER), AfterValidator(_normalize_zero)]
+TextEncoderRate = Annotated[NonNegativeNumber, BeforeValidator(_read_text_encoder_rate)]
 OptimizerName = Annotated[str, AfterValidator(_check_optimizer)]
 SchedulerName = Annotated[str, AfterValidator(_check_scheduler), Field(json_schema_extra={"enum": [*SCHEDULERS]})]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

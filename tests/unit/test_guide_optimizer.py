@@ -32,8 +32,12 @@ FIRES: list[Fires] = [
         "train.text_encoder_lr",
         "warning",
     ),
-    ("G4.67", planned(train={"optimizer": "AdamW", "unet_lr": 1e-5}), "train.unet_lr", "warning"),
-    ("G4.67", planned(train={"optimizer": "AdamW", "learning_rate": 1e-5}), RATE, "warning"),
+    (
+        "G4.67",
+        planned(train={"optimizer": "AdamW", "unet_lr": 1e-5, "learning_rate": 2e-5}),
+        "train.unet_lr",
+        "warning",
+    ),
     ("S27", at(unet_lr=4e-4, text_encoder_lr=4.5e-4), "train.text_encoder_lr", "error"),
     ("S27", at("DAdaptAdam", unet_lr=1.0, text_encoder_lr=0.5), "train.text_encoder_lr", "error"),
     ("S27", at(text_encoder_lr=0.5), "train.text_encoder_lr", "error"),
@@ -79,6 +83,8 @@ FIRES: list[Fires] = [
     ("GC.12", at("SGDNesterov", optimizer_args={"nesterov": True}), "train.optimizer_args.nesterov", "error"),
 ]
 MISSES: list[Misses] = [
+    ("G4.67", planned("sdxl", train={"optimizer": "AdamW", "learning_rate": 1e-5})),
+    ("G4.67", planned("sdxl", train={"optimizer": "AdamW", "unet_lr": 1e-5})),
     ("G4.67", planned(train={"optimizer": "AdamW"})),
     ("G4.67", planned("sdxl")),
     ("G4.67", planned("sdxl", train={"optimizer": "AdamW"}, **UNET_ONLY)),

@@ -258,6 +258,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("sample", "sample_every_n_steps", 0, "out-of-range"),
     ("sample", "sample_at_first", 1, "wrong-type"),
     ("sample", "sample_sampler", "eular", "bad-choice"),
+    ("train", "text_encoder_lr", [5e-5, 1e-5], "wrong-type"),
     ("validation", "validation_split", 1, "out-of-range"),
     ("validation", "validation_seed", -1, "out-of-range"),
     ("validation", "validate_every_n_epochs", 0, "out-of-range"),

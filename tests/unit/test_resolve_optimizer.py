@@ -53,18 +53,25 @@ def test_adam_writes_all_three_rates() -> None:
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({"learning_rate": 2e-4}, (2e-4, 2e-4, 5e-5)),
-        ({"unet_lr": 3e-4}, (3e-4, 3e-4, 5e-5)),
+        ({"learning_rate": 2e-4}, (2e-4, 2e-4, 2e-4)),
+        ({"unet_lr": 3e-4}, (3e-4, 3e-4, 1.5e-4)),
         ({"text_encoder_lr": 1e-5}, (1e-4, 1e-4, 1e-5)),
         ({"text_encoder_lr": 0}, (1e-4, 1e-4, 0.0)),
         ({"unet_lr": 0}, (1e-4, 0.0, 5e-5)),
-        ({"learning_rate": 2e-4, "unet_lr": 0}, (2e-4, 0.0, 5e-5)),
+        ({"learning_rate": 2e-4, "unet_lr": 0}, (2e-4, 0.0, 2e-4)),
+        ({"text_encoder_lr": [1e-5, 1e-5]}, (1e-4, 1e-4, 1e-5)),
         ({"learning_rate": 1, "unet_lr": 2, "text_encoder_lr": 3}, (1.0, 2.0, 3.0)),
     ],
 )
 def test_adam_rates_of_the_recipe(given: dict[str, float], wanted: tuple[float, float, float]) -> None:
     made = train(optimizer="AdamW", **given)
     assert repr(tuple(made[key] for key in ("learning_rate", "unet_lr", "text_encoder_lr"))) == repr(wanted)
+
+
+def test_a_text_encoder_never_learns_faster_than_the_unet_that_a_recipe_sets() -> None:
+    """The guide's pair for SDXL does."""
+    of = recipe(base={"family": "sdxl"}, train={"optimizer": "AdamW", "unet_lr": 1e-4})
+    assert settings(of)["text_encoder_lr"] == 5e-5
 
 
 def test_ia3_wants_high_rates_with_adam_and_one_with_prodigy() -> None:

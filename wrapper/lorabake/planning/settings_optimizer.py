@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lorabake.planning.profile import Profile
 from lorabake.planning.setting_sources import NO_REASON, choose, default_by_guide, fixed
 from lorabake_schemas.messages import msg
-from lorabake_schemas.plan import Setting
+from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Train
 from lorabake_schemas.sd_scripts import NO_WARMUP_OPTIMIZER
 from lorabake_schemas.values import OptimizerArgument
@@ -78,7 +78,7 @@ def _learning_rate_settings(train: Train, profile: Profile) -> tuple[Setting, ..
         given = (train.learning_rate, train.unet_lr, train.text_encoder_lr)
         names = ("learning_rate", "unet_lr", "text_encoder_lr")
         return tuple(s for name, value in zip(names, given, strict=True) for s in choose(name, _to_float(value)))
-    unet, text, rule = _default_adam_rates(profile)
+    unet, _, rule = _default_adam_rates(profile)
     main = train.learning_rate or train.unet_lr or unet
     source = (
         default_by_guide("GC.23", msg("the recipe's learning_rate")) if train.learning_rate else default_by_guide(rule)
@@ -86,13 +86,22 @@ def _learning_rate_settings(train: Train, profile: Profile) -> tuple[Setting, ..
     return (
         *choose("learning_rate", _to_float(train.learning_rate), float(main), default_by_guide("GC.23")),
         *choose("unet_lr", _to_float(train.unet_lr), float(main), source),
-        *choose(
-            "text_encoder_lr",
-            _to_float(train.text_encoder_lr),
-            None if profile.unet_only else text,
-            default_by_guide(rule),
-        ),
+        *choose("text_encoder_lr", _to_float(train.text_encoder_lr), *_default_text_rate(train, profile)),
     )
+
+
+def _default_text_rate(train: Train, profile: Profile) -> tuple[float | None, Source]:
+    """The recipe's learning_rate, which sd-scripts uses for both parts (networks/lora.py:1199); to its unet_lr alone,
+    the rate that the guide's pair has to each other, or half where that is above it."""
+    unet, text, rule = _default_adam_rates(profile)
+    if profile.unet_only:
+        return None, default_by_guide(rule)
+    if train.learning_rate:
+        return float(train.learning_rate), default_by_guide("GC.23", msg("the recipe's learning_rate"))
+    if train.unet_lr:
+        share = text / unet if text <= unet else 0.5
+        return share * train.unet_lr, default_by_guide(rule, msg("{share:g} times the recipe's unet_lr", share=share))
+    return text, default_by_guide(rule)
 
 
 def _default_adam_rates(profile: Profile) -> tuple[float, float, str]:
