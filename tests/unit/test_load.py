@@ -24,8 +24,7 @@ def loaded(tmp_path: Path, content: str | bytes) -> LoadedRecipe:
 def lines(tmp_path: Path, content: str | bytes) -> list[tuple[str, int | None, int | None]]:
     read = loaded(tmp_path, content)
     return [
-        (finding.key or finding.rule, finding.line, finding.column)
-        for finding in with_positions(read.findings, read.content)
+        (finding.key or finding.rule, finding.line, finding.column) for finding in with_positions(read.findings, read)
     ]
 
 
@@ -108,13 +107,13 @@ def test_not_utf8_names_the_line(tmp_path: Path) -> None:
     read = loaded(tmp_path, b'name = "x"\nkind = "\xe9"\n')
     assert [(f.rule, f.line) for f in read.findings] == [("toml-syntax", 2)]
     assert "UTF-8" in read.findings[0].fix
-    assert with_positions(read.findings, read.content) == read.findings
+    assert with_positions(read.findings, read) == read.findings
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 5000 + "]" * 5000, "a = " + "9" * 6000, "a = " + "{b = " * 3000])
 def test_what_goes_on_without_end_is_a_finding_not_a_crash(tmp_path: Path, text: str) -> None:
     read = loaded(tmp_path, text)
-    assert [f.rule for f in with_positions(read.findings, read.content)] == ["toml-syntax"]
+    assert [f.rule for f in with_positions(read.findings, read)] == ["toml-syntax"]
 
 
 def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_a_free_table_gives_no_answer_for_its_wrong_values_alone(tmp_path: Path)
 
 def test_the_line_of_what_is_missing_is_its_tables(tmp_path: Path) -> None:
     read = loaded(tmp_path, RECIPE.replace('model = "base.safetensors"\n', ""))
-    assert with_positions(read.findings, read.content)[0].line == 4  # where [base] is
+    assert with_positions(read.findings, read)[0].line == 4  # where [base] is
 
 
 def test_lines_are_filled_in_and_sorted(tmp_path: Path) -> None:
@@ -210,14 +209,15 @@ def test_lines_are_filled_in_and_sorted(tmp_path: Path) -> None:
         Finding(rule="c", severity=Severity.HINT, where=("train", "seed"), message=literal("m"), fix=literal("f")),
         Finding(rule="d", severity=Severity.HINT, where=("base",), line=99, message=literal("m"), fix=literal("f")),
     ]
-    placed = with_positions(made, content)
+    loaded = LoadedRecipe(Path("recipe.toml"), content, None, None, ())
+    placed = with_positions(made, loaded)
     assert [(f.rule, f.line, f.column) for f in placed] == [
         ("c", None, None),
         ("b", 12, 1),
         ("a", 14, 1),
         ("d", 99, None),
     ]
-    assert with_positions((), content) == ()
+    assert with_positions((), loaded) == ()
 
 
 def test_a_list_with_an_entry_that_is_no_table_gives_no_answer_as_a_whole(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from lorabake.inputs.survey import read_dataset
 from lorabake.planning.compile import iter_unreadable_texts
 from lorabake.planning.resolve import resolve_plan
 from lorabake.recipe.load import LoadedRecipe, load_recipe, with_positions
+from lorabake.recipe.overrides import Override
 from lorabake.util import resources
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
@@ -101,7 +102,7 @@ class CheckResult:
         plan = with_estimates(plan, recipe, self.base, self.machine, self.loaded.folder)
         plan, found = _plan_at_commit(plan, recipe, self.snapshot)
         known = (*self.findings, *(ignored.finding for ignored in self.ignored))
-        new = tuple(each for each in with_positions(found, self.loaded.content) if each not in known)
+        new = tuple(each for each in with_positions(found, self.loaded) if each not in known)
         wrong = any(finding.severity is Severity.ERROR for finding in new)
         ready = replace(self, plan=None if wrong else plan, attention=probe, findings=(*self.findings, *new))
         ready.planned()
@@ -115,7 +116,7 @@ class CheckResult:
         return msg("attention: {name} ({why})", name=chosen.option, why=why)
 
 
-def check_recipe(
+def check_recipe(  # noqa: PLR0913 - each of them is one thing that somebody may ask for
     path: Path,
     machine: MachineFacts,
     *,
@@ -124,10 +125,11 @@ def check_recipe(
     scanning: ScanOptions = DEFAULT_SCAN,
     snapshot: OptionSnapshot | None = None,
     content: bytes | None = None,
+    overrides: Sequence[Override] = (),
 ) -> CheckResult:
     """Read a recipe and everything it names; report all problems at once.
 
-    ``content`` is a recipe's, taken as if it lay at ``path``.
+    ``content`` is a recipe's, taken as if it lay at ``path``; ``overrides`` take the place of values in it.
 
     A recipe with shape errors is judged without its faulty keys: every rule has its say that needs none of them, apart
     from those that need a plan. ``snapshot`` is what another commit of sd-scripts than the pin understands. Raises
@@ -135,7 +137,8 @@ def check_recipe(
     """
     chosen = snapshot or resources.load_snapshot()
     return replace(
-        _check_loaded(load_recipe(path, content), machine, scanning, chosen, launching, rehearsing), snapshot=chosen
+        _check_loaded(load_recipe(path, content, overrides), machine, scanning, chosen, launching, rehearsing),
+        snapshot=chosen,
     )
 
 
@@ -249,11 +252,11 @@ def _build_result(
     dataset: DatasetFacts | None = None,
     plan: Plan | None = None,
 ) -> CheckResult:
-    known = with_positions(findings, loaded.content)
+    known = with_positions(findings, loaded)
     read = recipe or loaded.salvage
     ignores = evaluate_or_none(lambda: read.ignore) if read else None
     kept, ignored = _apply_ignores(known, ignores or (), every_rule_ran=plan is not None)
-    placed = with_positions(kept, loaded.content)  # once more for what _ignore has to say of idle ignores
+    placed = with_positions(kept, loaded)  # once more for what _ignore has to say of idle ignores
     return CheckResult(loaded, recipe, base, dataset or DatasetFacts(), machine, plan, placed, ignored)
 
 

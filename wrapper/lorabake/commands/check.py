@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ def run_check(recipe: Path, options: CheckOptions, *, rehearsing: bool = False) 
             rehearsing=rehearsing,
             snapshot=snapshot,
             scanning=ScanOptions(store, options.deep, progress, progress and progress.hashing, env),
+            overrides=options.overrides,
         )
 
 
@@ -124,7 +126,7 @@ def _show_plan_diff(here: CheckResult, other: Path, options: CheckOptions, *, as
     from lorabake.analysis.diff import diff_plans
     from lorabake.commands.output.diff import format_plan_diff, plan_diff_to_json
 
-    there = run_check(other, options)
+    there = run_check(other, replace(options, overrides=()))
     if there.plan is None:
         said = msg("nothing was compared; fix {recipe} first", recipe=other)
         write_err(make_text_layout(err=True)(said))

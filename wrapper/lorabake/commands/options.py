@@ -20,6 +20,7 @@ from lorabake_schemas.messages import msg
 if TYPE_CHECKING:
     from lorabake.commands.output.layout import TextLayout
     from lorabake.commands.output.progress import ProgressLine, TerminalDisplay
+    from lorabake.recipe.overrides import Override
     from lorabake.trainer.select_packages import LockChoice
 
 MAX_SENTENCE = 100  # click cuts what is longer
@@ -72,24 +73,50 @@ COMMIT_OPTION = click.option(
 )
 
 
+def parse_set_option(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[Override, ...]:
+    """A key of the recipe and its value."""
+    if not values:
+        return ()
+    from lorabake.recipe.overrides import parse_override
+
+    found = [parse_override(given) for given in values]
+    for given, override in zip(values, found, strict=True):
+        if override is None:
+            raise click.BadParameter(msg("{given} is not KEY=VALUE, such as train.seed=7", given=given))
+    return tuple(override for override in found if override is not None)
+
+
+SET_OPTION = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=parse_set_option,
+    help="Use another value than the recipe's, such as train.seed=7 or concept[0].num_repeats=3. Repeatable.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """Whether images are decoded, whether facts about unchanged files are reused, and for which ``commit`` of
-    sd-scripts (None: the pin) a recipe is checked."""
+    """Whether images are decoded, whether facts about unchanged files are reused, for which ``commit`` of
+    sd-scripts (None: the pin) a recipe is checked, and what takes the place of its values."""
 
     deep: bool = False
     cache: bool = True
     commit: str | None = None
+    overrides: tuple[Override, ...] = ()
 
 
 def check_options(command: Command) -> Command:
-    """--deep, --no-cache and --commit, passed to the command as ``options``."""
+    """--set, --deep, --no-cache and --commit, passed to the command as ``options``."""
 
     @functools.wraps(command)
-    def with_options(*, deep: bool, no_cache: bool, commit: str | None, **others: object) -> None:
-        command(options=CheckOptions(deep, not no_cache, commit), **others)
+    def with_options(
+        *, deep: bool, no_cache: bool, commit: str | None, overrides: tuple[Override, ...], **others: object
+    ) -> None:
+        command(options=CheckOptions(deep, not no_cache, commit, overrides), **others)
 
-    return DEEP_OPTION(NO_CACHE_OPTION(COMMIT_OPTION(with_options)))
+    return SET_OPTION(DEEP_OPTION(NO_CACHE_OPTION(COMMIT_OPTION(with_options))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from lorabake.commands.options import (
     PATH_TYPE,
     RECIPE_ARGUMENT,
     RUN_DIR_OPTION,
+    SET_OPTION,
     VERBOSE_OPTION,
     RunOptions,
     commit_options,
@@ -32,6 +33,7 @@ from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from lorabake.jobs.run import TrainerChoice
+    from lorabake.recipe.overrides import Override
     from lorabake_schemas.machine import Family
     from lorabake_schemas.record import Record
 
@@ -48,6 +50,7 @@ def program_name(started: str, found: str | None) -> str:
 
 @click.command()
 @RECIPE_ARGUMENT
+@SET_OPTION
 @run_options
 @VERBOSE_OPTION
 @RUN_DIR_OPTION
@@ -55,6 +58,7 @@ def program_name(started: str, found: str | None) -> str:
 @JSON_OPTION
 def run(
     recipe: Path,
+    overrides: tuple[Override, ...],
     options: RunOptions,
     verbose: bool,
     run_dir: Path | None,
@@ -76,7 +80,9 @@ def run(
         choice, get_environment(), stderr_printer(), install_it=not (options.rehearse or options.dry_run)
     )
     display = terminal_display(verbose)
-    order = workflow.RunRequest(recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=display)
+    order = workflow.RunRequest(
+        recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=display, overrides=overrides
+    )
     with display.scanning() as progress:
         prepared = workflow.prepare_run(order, get_environment(), progress)
     for deleted in prepared.refreshed:

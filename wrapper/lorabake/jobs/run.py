@@ -19,6 +19,7 @@ from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, ref
 from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress
 from lorabake.jobs.supervisor import launch_run
 from lorabake.planning.resolve import choose_precision
+from lorabake.recipe.overrides import Override
 from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.index import ensure_inputs_free, register_run
 from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
@@ -66,7 +67,8 @@ class TrainerChoice:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What `lorabake run` was asked for. ``again`` is the run to be repeated, ``content`` its recipe's bytes."""
+    """What `lorabake run` was asked for. ``again`` is the run to be repeated, ``content`` its recipe's bytes;
+    ``overrides`` take the place of values of the recipe."""
 
     recipe: Path
     trainer: TrainerChoice = TrainerChoice()
@@ -76,6 +78,7 @@ class RunRequest:
     content: bytes | None = None
     again: RepeatCheck | None = None
     display: Display = NO_DISPLAY
+    overrides: tuple[Override, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def prepare_run(order: RunRequest, env: Env, progress: ScanProgress | None = Non
         check_recipe, order.recipe, machine.detect_machine(env),
         launching=not order.rehearse, rehearsing=order.rehearse,
         snapshot=versions.load_commit_options(order.trainer.commit, env), content=order.content,
+        overrides=order.overrides,
         scanning=_scan_options(order, env, progress),
     )  # fmt: skip
     examination = examined()

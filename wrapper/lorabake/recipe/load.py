@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
 from lorabake.errors import RecipeError
+from lorabake.recipe.overrides import Override, apply_overrides
 from lorabake.recipe.syntax import make_syntax_finding, toml_error_finding
 from lorabake.recipe.validation import fill_required_keys, find_field, findings_from_errors, guess_key
 from lorabake.util import files
@@ -27,13 +28,22 @@ MAX_BYTES = 1 << 20
 @dataclass(frozen=True)
 class LoadedRecipe:
     """A recipe as read. ``recipe`` is None when the file has shape errors; ``salvage`` then is what is left of it
-    when the faulty keys are taken out (see ``unjudged``), so that the rest can be judged."""
+    when the faulty keys are taken out (see ``unjudged``), so that the rest can be judged.
+
+    ``content`` has the ``overrides`` in it; ``source`` is the text without them, in which a finding has its line.
+    """
 
     path: Path
     content: bytes
     recipe: Recipe | None
     salvage: Recipe | None
     findings: tuple[Finding, ...]
+    overrides: tuple[Override, ...] = ()
+    source: bytes = b""
+
+    def find_override(self, where: Sequence[str | int]) -> Override | None:
+        """The one that the value at ``where`` comes from."""
+        return next((each for each in reversed(self.overrides) if each.covers(where)), None)
 
     @property
     def sha256(self) -> str:
@@ -45,9 +55,9 @@ class LoadedRecipe:
         return self.path.parent
 
 
-def load_recipe(path: Path, content: bytes | None = None) -> LoadedRecipe:
+def load_recipe(path: Path, content: bytes | None = None, overrides: Sequence[Override] = ()) -> LoadedRecipe:
     """Read and validate; ``content`` is taken as if it lay at ``path``. Raises RecipeError when the file cannot be read
-    at all."""
+    at all, or has no place for one of the ``overrides``."""
     content = _read_file(path) if content is None else content
     try:
         text = content.decode("utf-8-sig")
@@ -64,7 +74,10 @@ def load_recipe(path: Path, content: bytes | None = None) -> LoadedRecipe:
         said = msg("not a valid recipe: a list or a number in it is too long")
         found = make_syntax_finding(said, msg("remove it"), None, None)
         return LoadedRecipe(path, content, None, None, (found,))
-    return _validate(path, content, raw)
+    if not overrides:
+        return _validate(path, content, raw)
+    text, raw = apply_overrides(text, raw, overrides)
+    return replace(_validate(path, text.encode(), raw), overrides=tuple(overrides), source=content)
 
 
 def _read_file(path: Path) -> bytes:
@@ -160,15 +173,17 @@ def _without_key(value: object, where: Sequence[str | int]) -> object:
     return value
 
 
-def with_positions(findings: Sequence[Finding], content: bytes) -> tuple[Finding, ...]:
-    """The findings with line and column filled in, in the file's order (those about the whole file first)."""
+def with_positions(findings: Sequence[Finding], loaded: LoadedRecipe) -> tuple[Finding, ...]:
+    """The findings with line and column filled in, in the file's order (those about the whole file, or about what is
+    not in it, first)."""
     from lorabake.recipe.positions import find_key_positions, find_position
 
     if not any(finding.where for finding in findings):
         return tuple(findings)
-    positions = find_key_positions(content.decode("utf-8-sig", "replace"))
+    positions = find_key_positions((loaded.source or loaded.content).decode("utf-8-sig", "replace"))
     placed: list[Finding] = []
     for finding in findings:
-        spot = None if finding.line else find_position(positions, finding.where)
+        elsewhere = finding.line or loaded.find_override(finding.where)
+        spot = None if elsewhere else find_position(positions, finding.where)
         placed.append(finding.model_copy(update={"line": spot[0], "column": spot[1]}) if spot else finding)
     return tuple(sorted(placed, key=lambda finding: finding.line or 0))

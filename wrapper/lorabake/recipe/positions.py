@@ -30,7 +30,7 @@ def find_key_positions(text: str) -> dict[KeyPath, Position]:
         if node.type == "pair":
             _note_pair(node, (), found)
         elif node.type in {"table", "table_array_element"}:
-            prefix = _parse_table_path(node, tables_seen)
+            prefix = parse_table_path(node, tables_seen)
             for end in range(1, len(prefix) + 1):
                 found.setdefault(prefix[:end], _node_position(node))
             for pair in node.named_children:
@@ -56,10 +56,10 @@ def find_position(positions: dict[KeyPath, Position], where: Sequence[str | int]
     return None
 
 
-def _parse_table_path(node: Node, tables_seen: dict[KeyPath, int]) -> KeyPath:
+def parse_table_path(node: Node, tables_seen: dict[KeyPath, int]) -> KeyPath:
     """The key path of a table header; elements of arrays of tables are counted, sub-tables follow the last one."""
     path: KeyPath = ()
-    names = _split_key(node.named_children[0])
+    names = split_key(node.named_children[0])
     for depth, name in enumerate(names):
         path = (*path, name)
         last = depth == len(names) - 1
@@ -72,7 +72,7 @@ def _parse_table_path(node: Node, tables_seen: dict[KeyPath, int]) -> KeyPath:
 
 def _note_pair(pair: Node, prefix: KeyPath, found: dict[KeyPath, Position]) -> None:
     key, value = pair.named_children[0], pair.named_children[-1]
-    parts = _split_key(key)
+    parts = split_key(key)
     for end in range(1, len(parts) + 1):
         found.setdefault((*prefix, *parts[:end]), _node_position(key))
     _note_value(value, (*prefix, *parts), found)
@@ -90,7 +90,7 @@ def _note_value(value: Node, path: KeyPath, found: dict[KeyPath, Position]) -> N
             _note_value(item, (*path, index), found)
 
 
-def _split_key(key: Node) -> tuple[str, ...]:
+def split_key(key: Node) -> tuple[str, ...]:
     return tuple(_unquote(leaf) for leaf in _iter_leaves(key))
 
 

@@ -1,0 +1,167 @@
+"""--set: values from the command line, written into the recipe's text."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from lorabake.cli import main
+from lorabake.errors import RecipeError
+from lorabake.recipe.load import LoadedRecipe, load_recipe, with_positions
+from lorabake.recipe.overrides import Override, apply_overrides, parse_override
+
+RECIPE = """# my burger
+name = "burger"  # the file's name
+kind = "object"
+
+[base]
+model = "base.safetensors"   # SD1.5
+family = "sd15"
+
+[[concept]]
+token = "hmbrgr"
+images = "one"  # first
+num_repeats = 2
+
+[[concept]]
+token = "frs"
+images = "two"
+
+[train]
+# quick
+optimizer = "AdamW"
+optimizer_args = { weight_decay = 0.1 }
+
+[save]"""
+
+
+def read(text: str, *given: str) -> LoadedRecipe:
+    return load_recipe(
+        Path("recipe.toml"), text.encode(), [override for one in given if (override := parse_override(one))]
+    )
+
+
+def written(text: str, *given: str) -> str:
+    return read(text, *given).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "value"),
+    [
+        ("train.seed=7", ("train", "seed"), 7),
+        ("concept.0.num_repeats=3", ("concept", 0, "num_repeats"), 3),
+        ("concept[1].num_repeats = 3", ("concept", 1, "num_repeats"), 3),
+        ("train.optimizer=AdamW8bit", ("train", "optimizer"), "AdamW8bit"),
+        ("train.learning_rate=1e-4", ("train", "learning_rate"), 1e-4),
+        ("train.cache_latents=false", ("train", "cache_latents"), False),
+        ("train.resolution=[640, 768]", ("train", "resolution"), [640, 768]),
+        ('name="12"', ("name",), "12"),
+        ("base.model=C:\\models\\a b.safetensors", ("base", "model"), "C:\\models\\a b.safetensors"),
+        ("metadata.comment=a=b", ("metadata", "comment"), "a=b"),
+        ("metadata.comment=x\ny = 1", ("metadata", "comment"), "x\ny = 1"),
+        ("metadata.comment=", ("metadata", "comment"), ""),
+        ("train.optimizer_args={ weight_decay = 0.2 }", ("train", "optimizer_args"), {"weight_decay": 0.2}),
+    ],
+)
+def test_a_key_and_a_toml_value_or_text(given: str, key: tuple[str | int, ...], value: Any) -> None:
+    found = parse_override(given)
+    assert found is not None
+    assert found.key == key
+    assert tomllib.loads(f"x = {found.value}")["x"] == value
+
+
+@pytest.mark.parametrize("given", ["train.seed", "=3", "train..seed=3", ".seed=3", "concept[].images=a"])
+def test_what_is_no_key_and_value(given: str) -> None:
+    assert parse_override(given) is None or given == "concept[].images=a"
+
+
+@pytest.mark.parametrize(
+    ("given", "old", "new"),
+    [
+        ("name=pizza", 'name = "burger"  #', 'name = "pizza"  #'),
+        ("concept[0].num_repeats=5", "num_repeats = 2", "num_repeats = 5"),
+        ("concept[1].num_repeats=5", 'images = "two"', 'images = "two"\nnum_repeats = 5'),
+        ("train.seed=7", "weight_decay = 0.1 }", "weight_decay = 0.1 }\nseed = 7"),
+        ("train.optimizer_args.weight_decay=0.2", "weight_decay = 0.1", "weight_decay = 0.2"),
+        ("train.optimizer_args.eps=1e-8", "weight_decay = 0.1 }", "weight_decay = 0.1, eps = 1e-8 }"),
+        ("save.save_state=true", "[save]", "[save]\nsave_state = true"),
+        ("network.network_dim=8", "[save]", "[save]\n\n[network]\nnetwork_dim = 8\n"),
+        ("train.made.up=8", "weight_decay = 0.1 }", "weight_decay = 0.1 }\nmade = { up = 8 }"),
+        ("base.family=sd2", 'family = "sd15"', 'family = "sd2"'),
+        ("base.vae=v.pt", 'family = "sd15"', 'family = "sd15"\nvae = "v.pt"'),
+    ],
+)
+def test_the_rest_of_the_text_stays_as_it_is(given: str, old: str, new: str) -> None:
+    assert written(RECIPE, given) == RECIPE.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'train.seed = 1\nname = "a"',
+        "train = { seed = 1 }",
+        'name = "a"\n[train.optimizer_args]\nweight_decay = 1.0\n',
+        "[train]\r\noptimizer_args.weight_decay = 0.5\r\n",
+        "",
+        "# only a comment",
+        "train = {}",
+        '[train]\noptimizer = """\nAdamW"""\n# end',
+        '  [train]\n    optimizer = "AdamW" # x\n',
+    ],
+)
+def test_however_a_table_is_written(text: str) -> None:
+    """Whatever the text becomes, it has the value, and everything that it had."""
+    for given, key in (("train.max_grad_norm=2", "max_grad_norm"), ("train.optimizer_args.eps=2", "optimizer_args")):
+        override = parse_override(given)
+        assert override is not None
+        before = tomllib.loads(text)
+        made, raw = apply_overrides(text, before, [override])
+        assert tomllib.loads(made) == raw
+        assert (raw["train"][key] if key == "max_grad_norm" else raw["train"][key]["eps"]) == 2
+        assert raw.keys() >= before.keys()
+        assert "#" not in text or "#" in made
+
+
+def test_values_in_a_list_of_tables() -> None:
+    text = 'name = "a"\nconcept = [{ token = "a" }, { token = "b" }]\n'
+    assert written(text, "concept[1].token=c") == text.replace('"b"', '"c"')
+
+
+def test_later_ones_win_and_all_count() -> None:
+    made = tomllib.loads(written(RECIPE, "train.seed=1", "train.seed=2", "train.max_train_epochs=3"))
+    assert (made["train"]["seed"], made["train"]["max_train_epochs"]) == (2, 3)
+
+
+@pytest.mark.parametrize("given", ["concept[2].token=a", "concept.token=a", "name.x=1", "train.optimizer.x=1"])
+def test_a_place_that_a_recipe_does_not_have(given: str) -> None:
+    with pytest.raises(RecipeError):
+        read(RECIPE, given)
+
+
+def test_findings_point_at_the_option_and_others_at_their_line_in_the_file() -> None:
+    faulty = RECIPE.replace("# quick", "sedd = 1")
+    loaded = read(faulty, "network.network_dim=abc", "train.unet_lrr=1", "base.family=sd15")
+    placed = {f.key: (f.rule, f.line) for f in with_positions(loaded.findings, loaded)}
+    assert placed == {
+        "network.network_dim": ("wrong-type", None),
+        "train.unet_lrr": ("unknown-key", None),
+        "train.sedd": ("unknown-key", 19),
+    }
+    found = loaded.find_override(("network", "network_dim"))
+    assert isinstance(found, Override)
+    assert found.text == "network.network_dim=abc"
+
+
+def test_commands_take_it(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    shown = CliRunner().invoke(
+        main, ["check", str(tmp_path / "recipe.toml"), "--set", "network.network_dmi=8", "--output-format", "concise"]
+    )
+    assert "--set network.network_dmi=8: error[unknown-key]" in shown.output
+    assert "network_dim" in shown.output
+    wrong = CliRunner().invoke(main, ["check", str(tmp_path / "recipe.toml"), "--set", "seed"])
+    assert wrong.exit_code == 2
