@@ -122,6 +122,24 @@ def find_option_key(option: str) -> str | None:
     return _list_options().get(option)
 
 
+# Keys of a concept or a regularization set that have another name than their option.
+FIELD_BY_OPTION = {"image_dir": "images", "class_tokens": "class_"}
+KeyPath = tuple[str | int, ...]
+
+
+def locate_option(option: str, recipe: Recipe | None, owner: KeyPath = ()) -> KeyPath:
+    """Where a recipe has this option, also when this one leaves it out; ``owner`` is a concept or a regularization."""
+    if recipe is not None and option in recipe.kohya:
+        return "kohya", option
+    if owner and recipe is not None:
+        part = recipe.concept[int(owner[1])] if owner[0] == "concept" else recipe.regularization[int(owner[1])]
+        field = FIELD_BY_OPTION.get(option, option)
+        if getattr(part, field, None) is not None:
+            return (*owner, field.rstrip("_"))
+    key = find_option_key(option)
+    return tuple(key.split(".")) if key else owner
+
+
 @cache
 def load_key_table() -> dict[str, dict[str, str]]:
     """guide/glossary/keys.toml as it is."""

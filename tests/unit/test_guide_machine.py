@@ -71,8 +71,6 @@ FIRES: list[Fires] = [
     ("G4.37.disk", with_room(1001, 2000, launching=True), "save.runs", "error"),
     ("G4.37.disk", with_room(1001, 2000), "save.runs", "warning"),
     ("G4.37.disk", with_room(500, 2000, launching=True), "save.runs", "warning"),
-    ("S9.samples", at(sample=SAMPLE | {"sample_every_n_epochs": 1, "sample_every_n_steps": 5}),
-     "sample.sample_every_n_steps", "warning"),
 ]  # fmt: skip
 MISSES: list[Misses] = [
     ("S15", train(min_bucket_reso=768, max_bucket_reso=768)),
@@ -95,8 +93,6 @@ MISSES: list[Misses] = [
     ("G4.96.processes", situation(recipe(launch={"num_processes": 2}), machine=CPU, rehearsing=True)),
     ("G4.37.disk", with_room(500, 1000, launching=True)),
     ("G4.37.disk", with_room(1001, 2000, rehearsing=True)),
-    ("S9.samples", at(sample=SAMPLE | {"sample_every_n_steps": 5})),
-    ("S9.samples", at()),
 ]
 
 

@@ -68,9 +68,6 @@ FIRES: list[Fires] = [
     ("S26.zero", at("AdamW", text_encoder_lr=0), "train.text_encoder_lr", "error"),
     ("S26.zero", at("AdamW", unet_lr=0), "train.unet_lr", "error"),
     ("S26.adafactor", at("Adafactor", lr_warmup_steps=100), "train.lr_warmup_steps", "error"),
-    ("S26.adafactor", at("Adafactor", lr_scheduler="cosine"), "train.lr_scheduler", "error"),
-    ("S26.adafactor", at("Adafactor", learning_rate=1e-4), RATE, "error"),
-    ("S26.adafactor", at("Adafactor", unet_lr=1e-4), "train.unet_lr", "error"),
     (
         "S26.adafactor",
         at("Adafactor", lr_warmup_steps=5, optimizer_args={"relative_step": False, "warmup_init": True}),

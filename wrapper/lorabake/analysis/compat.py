@@ -15,13 +15,10 @@ from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.options import DatasetOption, Option, OptionSnapshot
 from lorabake_schemas.plan import Origin, Plan, Setting
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.recipe_keys import find_option_key
+from lorabake_schemas.recipe_keys import KeyPath, locate_option
 
 # Given on the command line of every run.
 COMMAND_FLAGS = ("config_file", "dataset_config", "training_comment")
-# Fields of a concept that have another name than their option.
-FIELD_BY_OPTION = {"image_dir": "images", "class_tokens": "class_"}
-KeyPath = tuple[str | int, ...]
 
 
 def fit_plan_to_commit(plan: Plan, recipe: Recipe, snapshot: OptionSnapshot) -> tuple[Plan, tuple[Finding, ...]]:
@@ -51,7 +48,9 @@ def _dropped_option_finding(setting: Setting, plan: Plan, snapshot: OptionSnapsh
         problem=_missing_option_message(setting.option, plan.script, snapshot),
     )
     fix = msg("ignore this, or use the pinned commit, which supports it")
-    return Finding(rule="S1", severity=Severity.WARNING, where=_key_path(setting.option, None), message=said, fix=fix)
+    return Finding(
+        rule="S1", severity=Severity.WARNING, where=locate_option(setting.option, None), message=said, fix=fix
+    )
 
 
 def _missing_option_message(option: str, place: str, snapshot: OptionSnapshot) -> Message:
@@ -76,7 +75,7 @@ def _check_settings(plan: Plan, recipe: Recipe, snapshot: OptionSnapshot) -> Ite
     """Each setting where sd-scripts would read it, and what its key in the recipe is."""
     for place, owner, settings, known in _list_places(plan, recipe, snapshot):
         for setting in settings:
-            where, option = _key_path(setting.option, recipe, owner), known.get(setting.option)
+            where, option = locate_option(setting.option, recipe, owner), known.get(setting.option)
             if option is None:
                 yield _unknown_option_finding(setting, where, _missing_option_message(setting.option, place, snapshot))
             elif problem := option.problem(setting.value):
@@ -118,19 +117,6 @@ def _invalid_value_finding(
         setting=written,
     )
     return Finding(rule="S1", severity=Severity.ERROR, where=where, message=said, fix=fix)
-
-
-def _key_path(option: str, recipe: Recipe | None, owner: KeyPath = ()) -> KeyPath:
-    """Where a recipe has this option, also when this one leaves it out; ``owner`` is a concept or a regularization."""
-    if recipe is not None and option in recipe.kohya:
-        return "kohya", option
-    if owner and recipe is not None:
-        part = recipe.concept[int(owner[1])] if owner[0] == "concept" else recipe.regularization[int(owner[1])]
-        field = FIELD_BY_OPTION.get(option, option)
-        if getattr(part, field, None) is not None:
-            return (*owner, field.rstrip("_"))
-    key = find_option_key(option)
-    return tuple(key.split(".")) if key else owner
 
 
 def _format_key(where: KeyPath) -> Message:

@@ -26,6 +26,7 @@ from lorabake_schemas.guide.rules import (
     images,
     network,
     optimizer,
+    partners,
     schedule,
     separators,
     shuffling,
@@ -59,6 +60,7 @@ RULE_MODULES = (
     schedule,
     network,
     validation,
+    partners,
     subject,
 )
 

@@ -23,6 +23,7 @@ RESERVED_OPTIONS: dict[str, str] = {
     "logging_dir": msg("always the run folder's tensorboard/"),
     "train_data_dir": msg("images belong under [[concept]]"),
     "reg_data_dir": msg("images belong under [[regularization]]"),
+    "conditioning_data_dir": msg("masks belong under [[concept]]"),
     "in_json": msg("captions are read from files next to the images"),
     "dataset_class": msg("lorabake can only forecast sd-scripts' own datasets"),
     "debug_dataset": msg("never finishes on Linux"),
@@ -164,15 +165,16 @@ def _check_timesteps(kohya: dict[str, KohyaValue]) -> Iterator[RuleHit]:
 
 def _check_multipliers(kohya: dict[str, KohyaValue]) -> Iterator[RuleHit]:
     """A multiplier that is missing counts as 1, one too many as nothing (TN:649)."""
-    weights, given = kohya.get("base_weights", ()), kohya.get("base_weights_multiplier")
+    weights, given = kohya.get("base_weights"), kohya.get("base_weights_multiplier")
     many = len(given) if isinstance(given, tuple) else 1
     count = len(weights) if isinstance(weights, tuple) else 1
-    if given is not None and many != count:
+    if weights is not None and given is not None and many != count:
         where = ("kohya", "base_weights_multiplier")
         said = msg(
             "different numbers of values: base_weights {count}, base_weights_multiplier {many}", count=count, many=many
         )
-        yield RuleHit(where, said, msg("write one multiplier for each file in base_weights"))
+        fix = msg("write one multiplier for each file in base_weights")
+        yield RuleHit(where, said, fix, severity=WARNING)
 
 
 @rule("S20", ERROR, "Cached latents contain finished images, so color and crop augmentation cannot change them.")
@@ -210,27 +212,6 @@ def text_cache_conflict(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(where, msg("conflicts with caption dropout"), fix)
     if kohya.get("token_warmup_step"):
         yield RuleHit(where, msg("conflicts with token_warmup_step"), msg("remove token_warmup_step"))
-    yield from _check_caption_changes(where, situation)
-
-
-# Options that change a caption on its way into training, where the cached outputs are taken instead (TU:1709).
-UNCACHED_CAPTION_OPTIONS = ("enable_wildcard", "secondary_separator", "caption_dropout_every_n_epochs")
-
-
-def _check_caption_changes(where: tuple[str | int, ...], situation: RuleContext) -> Iterator[RuleHit]:
-    """Captions are encoded as their files have them, all lines of a wildcard at once (TU:1322, SSX:263-270)."""
-    recipe = situation.recipe
-    for name, given in (
-        ("caption_prefix", recipe.captions.caption_prefix),
-        ("caption_suffix", recipe.captions.caption_suffix),
-    ):
-        if given:
-            said = msg("{name} would have no effect, because captions are encoded as stored in their files", name=name)
-            yield RuleHit(where, said, msg("write it into the captions and remove {name}", name=name))
-    for name in UNCACHED_CAPTION_OPTIONS:
-        if recipe.kohya.get(name):
-            said = msg("{name} would have no effect, because captions are encoded as stored in their files", name=name)
-            yield RuleHit(where, said, msg("remove {name}", name=name))
 
 
 @rule("S39", ERROR, "full_fp16 and full_bf16 require the same mixed precision, fp8 requires any but no (TN:815-833).")

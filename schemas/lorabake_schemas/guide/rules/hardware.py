@@ -171,12 +171,4 @@ def insufficient_disk_space(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(need.where, said, fix, severity=severity)
 
 
-@rule("S9.samples", WARNING, "Sampling by epochs makes sd-scripts ignore sample_every_n_steps (TU:6386).")
-def conflicting_sample_intervals(situation: RuleContext) -> Iterator[RuleHit]:
-    sample = situation.recipe.sample
-    if sample and sample.sample_every_n_epochs and sample.sample_every_n_steps:
-        where = ("sample", "sample_every_n_steps")
-        yield RuleHit(where, msg("ignored, because sample_every_n_epochs is also set"), msg("keep one of the two"))
-
-
 __all__: list[str] = []

@@ -183,25 +183,13 @@ def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule(
-    "S26.adafactor", ERROR, "Adafactor sets rate and schedule itself unless optimizer_args has relative_step = false."
-)
-def conflicting_adafactor_settings(situation: RuleContext) -> Iterator[RuleHit]:
+@rule("S26.adafactor", ERROR, "Adafactor has its own scheduler without a warm-up, unless relative_step is false.")
+def warmup_with_adafactor(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
-    fix = msg("remove it, or write optimizer_args = {{ relative_step = false }} and learning_rate = 1e-4")
-    if not has_own_rate(train):
-        return
-    if train.lr_warmup_steps:
+    if has_own_rate(train) and train.lr_warmup_steps:
         said = msg("Adafactor with its own scheduler does not support warm-up, so sd-scripts stops")
+        fix = msg("remove it, or write optimizer_args = {{ relative_step = false }} and learning_rate = 1e-4")
         yield RuleHit(("train", "lr_warmup_steps"), said, fix)
-    if train.lr_scheduler not in {None, "adafactor"}:
-        said = msg("Adafactor silently replaces {scheduler}", scheduler=str(train.lr_scheduler))
-        yield RuleHit(("train", "lr_scheduler"), said, fix)
-    for name in RATE_KEYS:
-        if getattr(train, name):
-            yield RuleHit(
-                ("train", name), msg("Adafactor ignores {name}, because it sets its own learning rate", name=name), fix
-            )
 
 
 @rule("G4.45", HINT, "The guide knows four optimizers; for others it has no values.")

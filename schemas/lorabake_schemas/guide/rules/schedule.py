@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lorabake_schemas.guide.defaults import find_schedule_override, has_own_rate, resolve_scheduler
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.messages import msg
 from lorabake_schemas.sd_scripts import (
     ADAM_OPTIMIZERS,
     NO_WARMUP_OPTIMIZER,
@@ -18,15 +18,8 @@ from lorabake_schemas.sd_scripts import (
 )
 from lorabake_schemas.values import KohyaValue
 
-# Which scheduler reads which option (TU:5329-5391); anything else is ignored in silence.
-CYCLE_SCHEDULERS = ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay")
 GUIDE_SCHEDULERS = (None, "cosine", "cosine_with_restarts")
 MOMENTUM_SCHEDULERS = ("CyclicLR", "OneCycleLR")
-# Every word about a schedule, in [train] and in [kohya].
-SCHEDULE_KEYS = (
-    ("train", "lr_scheduler"), ("train", "lr_warmup_steps"), ("train", "lr_scheduler_num_cycles"),
-    ("kohya", "lr_scheduler_type"), ("kohya", "lr_scheduler_args"), ("kohya", "lr_decay_steps"),
-)  # fmt: skip
 
 
 @rule("G4.36", ERROR, "sd-scripts silently lets max_train_epochs overwrite max_train_steps (S9).")
@@ -87,7 +80,7 @@ def zero_initial_lr(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", "lr_warmup_steps"), said, msg("remove it, or use DAdaptAdam"))
 
 
-@rule("S5.type", ERROR, "lr_scheduler_type replaces lr_scheduler, has no warm-up, and must be one that works.")
+@rule("S5.type", ERROR, "lr_scheduler_type has no warm-up, and must be one that works.")
 def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
     train, where = situation.recipe.train, ("kohya", "lr_scheduler_type")
     name = situation.recipe.kohya.get("lr_scheduler_type")
@@ -97,9 +90,6 @@ def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
         said = msg("Adafactor has its own scheduler, and most others crash with it")
         yield RuleHit(where, said, msg("remove it"))
         return
-    if train.lr_scheduler:
-        said, fix = msg('overridden by lr_scheduler_type = "{name}"', name=name), msg("keep one of the two")
-        yield RuleHit(("train", "lr_scheduler"), said, fix)
     if train.lr_warmup_steps:
         said = msg("sd-scripts stops if {name} is used with a warm-up", name=name)
         fix = msg("remove it, or use lr_scheduler instead of lr_scheduler_type")
@@ -131,39 +121,12 @@ def _check_torch_scheduler(name: str, optimizer: str, given: KohyaValue) -> Iter
         yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
 
 
-@rule("S5.ignored", WARNING, "Schedule-free optimizers have no scheduler; sd-scripts ignores all of its options.")
-def ignored_schedule(situation: RuleContext) -> Iterator[RuleHit]:
-    recipe = situation.recipe
-    if is_schedule_free(situation.optimizer):
-        for table, name in SCHEDULE_KEYS:
-            if recipe.kohya.get(name) if table == "kohya" else getattr(recipe.train, name):
-                fix = msg("remove it; for a warm-up, write optimizer_args = {{ warmup_steps = ... }}")
-                yield RuleHit((table, name), _format_ignored(situation.optimizer, name), fix)
-    elif find_schedule_override(recipe) and recipe.train.lr_scheduler_num_cycles:
-        said = _format_ignored(find_schedule_override(recipe) or "", "lr_scheduler_num_cycles")
-        yield RuleHit(("train", "lr_scheduler_num_cycles"), said, msg("remove it"))
-    if recipe.train.lr_scheduler == "piecewise_constant" and recipe.train.lr_warmup_steps:
-        said, fix = (
-            msg("the piecewise_constant scheduler does not support warm-up"),
-            msg("write the warm-up into step_rules, or remove lr_warmup_steps"),
-        )
-        yield RuleHit(("train", "lr_warmup_steps"), said, fix)
-
-
-def _format_ignored(who: str, name: str) -> Message:
-    return msg("{who} ignores {name}", who=who, name=name)
-
-
-@rule("S4.decay", ERROR, "Only warmup_stable_decay reads lr_decay_steps, as steps or as a share below 1.")
+@rule("S4.decay", WARNING, "warmup_stable_decay reads lr_decay_steps as steps, or as a share below 1.")
 def wrong_lr_decay(situation: RuleContext) -> Iterator[RuleHit]:
     steps, name = situation.recipe.kohya.get("lr_decay_steps"), resolve_scheduler(situation.recipe)
-    where = ("kohya", "lr_decay_steps")
     if isinstance(steps, float) and steps >= 1:
         said = msg("{steps} is a fraction, so it means {times:g} times the whole run", steps=str(steps), times=steps)
-        yield RuleHit(where, said, msg("write {steps} to mean steps", steps=int(steps)))
-    if steps and name not in {None, "warmup_stable_decay"}:
-        fix = msg('remove it, or write lr_scheduler = "warmup_stable_decay" under [train]')
-        yield RuleHit(where, _format_ignored(f'lr_scheduler = "{name}"', "lr_decay_steps"), fix)
+        yield RuleHit(("kohya", "lr_decay_steps"), said, msg("write {steps} to mean steps", steps=int(steps)))
     if not steps and name == "warmup_stable_decay":
         said = msg("without lr_decay_steps the learning rate never decays")
         yield RuleHit(("train", "lr_scheduler"), said, msg("add lr_decay_steps = 0.2 under [kohya]"))
@@ -214,17 +177,6 @@ def scheduler_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
                 name=str(name),
             ),
             msg('remove it to use "cosine_with_restarts" (the default for AdamW), unless you know it well'),
-        )
-
-
-@rule("G4.56", WARNING, "Most schedulers silently ignore lr_scheduler_num_cycles.")
-def ignored_cycles(situation: RuleContext) -> Iterator[RuleHit]:
-    name = resolve_scheduler(situation.recipe)
-    if situation.recipe.train.lr_scheduler_num_cycles and name is not None and name not in CYCLE_SCHEDULERS:
-        yield RuleHit(
-            ("train", "lr_scheduler_num_cycles"),
-            _format_ignored(f'lr_scheduler = "{name}"', "lr_scheduler_num_cycles"),
-            msg('remove it, or write lr_scheduler = "cosine_with_restarts"'),
         )
 
 
