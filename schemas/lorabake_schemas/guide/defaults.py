@@ -18,17 +18,17 @@ DYLORA_RANK, DYLORA_BLOCK_SIZE, CONV_RANK = 128, 4, 16
 
 
 def resolve_family(recipe: Recipe, base: BaseFacts) -> ModelFamily:
-    """The recipe's, else the model's own, else SD1.5, the guide's first case (a rule speaks up when nobody knows)."""
+    """The recipe's family, else the model's, else SD1.5, the guide's first case (a rule reports an unknown family)."""
     return get_family(recipe.base.family or base.family or DEFAULT_FAMILY)
 
 
 def resolve_native_side(recipe: Recipe) -> int | None:
-    """The side the model was trained at: the recipe's word, else what the model's name tells (G4.59, G4.60)."""
+    """The side the model was trained at: the recipe's value, else that of a known model name (G4.59, G4.60)."""
     return recipe.base.native_resolution or find_native_side(recipe.base.model)
 
 
 def default_resolution(recipe: Recipe, family: ModelFamily) -> GuideValue[int]:
-    """Never above the model's native size, where the recipe or the model's name tells it (G4.59)."""
+    """Never above the model's native size, if the recipe or the model's name gives it (G4.59)."""
     native, usual = resolve_native_side(recipe), family.guide.resolution
     return GuideValue(native // 64 * 64, "G4.59") if native and native < usual.value else usual
 
@@ -70,7 +70,7 @@ def resolve_caption_extension(part: Concept | Regularization, recipe: Recipe) ->
 
 
 def list_leading_tags(concept: Concept) -> tuple[str, ...]:
-    """What every caption of a concept begins with (G3.10, G6.17, G3.12); nothing without a token."""
+    """The tags that every caption of a concept starts with (G3.10, G6.17, G3.12)."""
     if concept.token is None:
         return ()
     return tuple(word for word in (concept.token, concept.outfit, concept.class_) if word)
@@ -103,7 +103,7 @@ def resolve_optimizer(train: Train) -> str:
 
 
 def resolve_network_type(recipe: Recipe) -> NetworkType:
-    """A style is a LyCORIS LoCon when the recipe does not say (G8.1)."""
+    """A style is a LyCORIS LoCon unless the recipe sets a type (G8.1)."""
     return recipe.network.type or ("locon" if recipe.kind == "style" else "lora")
 
 
@@ -144,7 +144,7 @@ def find_schedule_override(recipe: Recipe) -> str | None:
 
 
 def has_own_rate(train: Train) -> bool:
-    """Adafactor unless told ``relative_step = false``, and with ``warmup_init`` even then (TU:5031-5059)."""
+    """Adafactor unless ``relative_step = false``, and with ``warmup_init`` even then (TU:5031-5059)."""
     given = train.optimizer_args or {}
     relative = given.get("relative_step", True) or given.get("warmup_init", False)
     return resolve_optimizer(train) == "Adafactor" and bool(relative)

@@ -40,7 +40,7 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
 
 
 def generate_schema(what: SchemaName) -> str:
-    """The JSON schema of a recipe as people write it, of a run's files, or of what a command prints with --json."""
+    """The JSON schema of a recipe, of a run's files, or of the JSON that a command prints."""
     if what == "recipe":
         return format_recipe_schema()
     made = OUTPUT_MODELS[what].model_json_schema(
@@ -62,7 +62,7 @@ class _OutputSchemaGenerator(GenerateJsonSchema):
         return not field.get("serialization_exclude")
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> dict[str, Any]:
-        """Without the default itself, which is no part of what was printed."""
+        """Without the default itself, which output does not contain."""
         return self.generate_inner(schema["schema"])
 
     def field_title_should_be_set(self, schema: object) -> bool:

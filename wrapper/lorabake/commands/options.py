@@ -54,7 +54,7 @@ SD_SCRIPTS_OPTION = click.option(
 
 
 def parse_full_commit(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """All 40 digits: fewer may stand for several commits, and branches and tags move."""
+    """All 40 digits: fewer may match several commits, and branches and tags move."""
     named = value.strip().lower() if value is not None else None
     if named is not None and not re.fullmatch("[0-9a-f]{40}", named):
         raise click.BadParameter(
@@ -180,7 +180,7 @@ def make_trainer_options(*options: Decorator) -> Decorator:
 
 
 def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    """For the whole command line, so that errors have it, too."""
+    """For the complete command line, so that errors use it, too."""
     if value is not None:
         here: click.Context | None = ctx
         while here is not None:

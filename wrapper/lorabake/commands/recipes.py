@@ -46,7 +46,7 @@ def recipes_copy(name: str, target: Path | None) -> None:
 
 
 def read_shipped_recipe(name: str) -> str:
-    """The text of a shipped recipe. Raises RecipeError with the nearest name when there is none."""
+    """The text of a shipped recipe. For an unknown name raises RecipeError with the nearest one."""
     import difflib
 
     from lorabake.util import resources

@@ -36,8 +36,7 @@ NAMES_SHOWN = 3
 
 @dataclass(frozen=True)
 class CacheRecorder:
-    """Keeps where the caches of one run come from: ``start`` is what the run was made from as it was hashed before it
-    started."""
+    """Records where the caches of one run come from. ``start`` are the inputs of the run, hashed before it started."""
 
     of: CacheContext
     start: Inputs
@@ -47,7 +46,7 @@ class CacheRecorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """However the run has ended: the caches are there."""
+        """Record them however the run ended: the caches exist."""
         self.record()
 
     def watching(self, watcher: Watcher) -> Watcher:
@@ -88,8 +87,9 @@ class CacheRecorder:
     def _iter_made(
         self, each: ExpectedFolderCaches, caches: Digests, hasher: FileHasher
     ) -> Iterator[tuple[ExpectedCache, str, CacheOrigin]]:
-        """The caches that this run has made, by their SHA-256, of images and captions that are as they were at its
-        start."""
+        """The caches that this run made, by their SHA-256, of images and captions that have not changed since its
+        start.
+        """
         latents, ending = each.kind == "latents", each.folder.caption_extension
         index = each.index if each.table == "concept" else len(self.of.dataset.concepts) + each.index
         caches_before = self._digests_at_start("caches", index)
@@ -136,7 +136,7 @@ def make_cache_recorder(examination: CheckResult, request: LaunchRequest, scanni
 
 
 def _has_right_content(path: Path, need: ExpectedCache) -> bool:
-    """Whether it is what sd-scripts makes of the image or caption as it was when the plan was made."""
+    """Whether it is what sd-scripts makes of the image or caption that the plan was made for."""
     settings, image = need.origin.settings, need.image
     if settings.kind == "text":
         return detect_cache_content(path) == "text"
@@ -152,10 +152,10 @@ def _has_right_content(path: Path, need: ExpectedCache) -> bool:
 def refresh_caches(
     first: CheckResult, again: Callable[[], CheckResult], allowed: Callable[[Sequence[Path]], None]
 ) -> tuple[CheckResult, tuple[Message, ...]]:
-    """The recipe checked again after its stale caches were deleted, and what was deleted.
+    """Delete a recipe's stale caches and check it again; returns the result and what was deleted.
 
-    Nothing is deleted while anything else stands in the way of the run; ``allowed`` raises MachineError where it may
-    not be in these folders. Raises MachineError for a file that cannot be deleted, too.
+    Deletes nothing while anything else prevents the run. ``allowed`` raises MachineError if files in these folders may
+    not be deleted. Raises MachineError for a file that cannot be deleted, too.
     """
     done = list[Message]()
     while {finding.rule for finding in first.errors} <= STALE_CACHE_RULES and not any(

@@ -43,11 +43,11 @@ class QuickstartOptions:
 
 
 def run_quickstart(wish: QuickstartOptions, env: Env, tell: Tell, show: Show) -> QuickstartResult:
-    """Try the whole way on drawn images and a base of random weights.
+    """Try the whole process on drawn images and a base model of random weights.
 
-    Where the pin's url or pip's index cannot be reached it goes on as a rehearsal and says so. ``show`` gets what is
-    to be said of the recipe, which may be the user's own by now. Raises MachineError when there is too little memory
-    or disk, SetupError when the trainer cannot be had for another reason.
+    If the pin's URL or pip's index cannot be reached, it continues as a rehearsal and reports that. ``show`` gets the
+    findings about the recipe, which the user may have edited. Raises MachineError for too little memory or disk space,
+    SetupError if the trainer cannot be installed for another reason.
     """
     _check_resources(wish, env, tell)
     try:
@@ -71,7 +71,7 @@ def run_quickstart(wish: QuickstartOptions, env: Env, tell: Tell, show: Show) ->
 
 
 def _check_resources(wish: QuickstartOptions, env: Env, tell: Tell) -> None:
-    """Say what will be taken, before any of it is."""
+    """Report what it will need, before it starts."""
     there = wish.trainer.sd_scripts is not None or workflow.find_trainer(wish.trainer, env) is not None
     what = quickstart.resource_needs(wish.family, None if there else _choose_lock(wish.trainer, env))
     tell(quickstart.start_message(wish.family, what, wish.folder))

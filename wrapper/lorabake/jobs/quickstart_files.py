@@ -1,4 +1,4 @@
-"""What a first try needs, apart from the run itself: room, images, a base of random weights, a recipe, last words."""
+"""What a first try needs apart from the run itself: space, images, a random base model, a recipe, final messages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def resource_needs(family: Family, lock: PackageLock | None = None, *, rehearsal
 
 
 def start_message(family: Family, what: ResourceNeeds, folder: Path) -> Message:
-    """What will be taken, said before it is taken."""
+    """What it will need, printed before it starts."""
     room = msg(
         "{memory} of memory and {disk} of disk space in {folder}",
         memory=_format_size(what.memory_bytes),
@@ -88,10 +88,10 @@ def _format_size(size: int) -> str:
 
 
 def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk: int) -> None:
-    """Raise ResourceError when there is less than is needed.
+    """Raise ResourceError if memory or disk space is too small.
 
-    ``memory`` is what a new process can take now, in bytes, None where the system does not say; ``disk`` is what is
-    free where ``folder`` will be. A base that is there already counts as free.
+    ``memory`` is what a new process can use now, in bytes, None if the system does not report it. ``disk`` is the free
+    space at ``folder``. An existing base model counts as free space.
     """
     taken = sum(file.stat().st_size for file in folder.glob("base-*/**/*") if file.is_file())
     if disk + taken < what.disk_bytes:
@@ -168,10 +168,10 @@ class QuickstartFiles:
 def write_quickstart_files(
     folder: Path, family: Family, python: Path | None, env: Mapping[str, str], tell: Tell
 ) -> QuickstartFiles:
-    """Make whatever of pictures, base and recipe is missing in ``folder``; ``python`` is the trainer's.
+    """Make the images, base model and recipe that are missing in ``folder``; ``python`` is the trainer's.
 
-    Without ``python`` there will be a rehearsal, which needs no base. Safe to run twice, and to interrupt: whole
-    pictures, a whole base and an edited recipe stay. Raises MachineError and SetupError.
+    Without ``python`` there will be a rehearsal, which needs no base model. Safe to run twice, and to interrupt: intact
+    images, an intact base model and an edited recipe stay. Raises MachineError and SetupError.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ def _write_recipe(file: Path, family: Family) -> QuickstartFiles:
 
 
 class _BaseMarker(StrictModel):
-    """What random_base.py writes last: its arguments, and the size in bytes of every file of a whole base."""
+    """What random_base.py writes last: its arguments, and the size in bytes of every file of a complete base model."""
 
     random: bool
     seed: int
@@ -223,7 +223,7 @@ class _BaseMarker(StrictModel):
 
 
 def is_complete_base(base: Path) -> bool:
-    """Whether a base of random weights is there with every file at its full size."""
+    """Whether a base model of random weights exists with every file at its full size."""
     try:
         mark = _BaseMarker.model_validate_json(read_bytes(base / BASE_MARKER))
         return all((base / name).stat().st_size == size for name, size in mark.files.items())
@@ -232,10 +232,10 @@ def is_complete_base(base: Path) -> bool:
 
 
 def make_base(base: Path, family: Family, python: Path, env: Mapping[str, str], tell: Tell, *options: str) -> None:
-    """Write a base of random weights with the trainer's ``python``, unless a whole one is there.
+    """Write a base model of random weights with the trainer's ``python``, unless a complete one exists.
 
-    ``options`` are random_base.py's own. Raises MachineError where something else has the name, SetupError when the
-    script fails.
+    ``options`` are random_base.py's own. Raises MachineError if something else has the name, SetupError if the script
+    fails.
     """
     if is_complete_base(base):
         tell(msg("using the base model in {folder}", folder=base))
@@ -267,8 +267,8 @@ def final_message(
 ) -> tuple[Message, ...]:
     """The last lines: where the LoRA is and what to do next, or that nothing was trained and what would change that.
 
-    ``why_rehearsed`` goes on after "but": "the trainer could not be fetched". ``program`` is what a person types to
-    start lorabake here.
+    ``why_rehearsed`` is the text after "but": "the trainer could not be fetched". ``program`` is the command that
+    starts lorabake here.
     """
     if lora is None:
         command = f"{program} quickstart{_quickstart_flags(recipe, family)}"
@@ -291,7 +291,7 @@ def final_message(
 
 
 def _quickstart_flags(recipe: Path, family: Family) -> str:
-    """What has to be said again to get the same quickstart."""
+    """The options that repeat the same quickstart."""
     folder = "" if recipe.parent == Path("quickstart") else f" --folder {_quote_path(recipe.parent)}"
     return folder + ("" if family == DEFAULT_FAMILY else f" --family {family}")
 

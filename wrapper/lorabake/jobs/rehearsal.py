@@ -1,9 +1,9 @@
-"""A stand-in for the trainer: reads what sd-scripts would read, walks its steps, trains nothing, writes nothing.
+"""A stand-in for the trainer: reads what sd-scripts would read and counts its steps, but trains and writes nothing.
 
-    python -m lorabake.jobs.rehearsal --config_file train.toml --dataset_config dataset.toml
+python -m lorabake.jobs.rehearsal --config_file train.toml --dataset_config dataset.toml
 
-It opens and decodes every image at its bucket size and reads its caption, then says what sd-scripts would say
-(sd-scripts-facts 5.2), without a loss and without a claim to have saved anything.
+It opens and decodes every image at its bucket size and reads its caption, then prints what sd-scripts would print
+(sd-scripts-facts 5.2), except for a loss and "model saved.".
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TqdmBar:
         self.show(0)
 
     def show(self, done: int) -> None:
-        """Redraw with ``done`` of the total; the rate is measured, there is no loss to show."""
+        """Redraw with ``done`` of the total. The rate is measured; there is never a loss."""
         spent = time.monotonic() - self._began
         rate = done / spent if done and spent else 0.0
         left = _format_clock((self._total - done) / rate) if rate else "?"
@@ -176,7 +176,7 @@ def walk_steps(told: Forecast, output_dir: str, delay: float) -> None:
 
 
 def run_rehearsal(rehearsal: Rehearsal, delay: float) -> int:
-    """The whole performance; returns the number of steps walked. Raises RecipeError where sd-scripts would stop."""
+    """Run the complete rehearsal and return the number of steps. Raises RecipeError where sd-scripts would stop."""
     write_lines(BANNER, "accelerator device: rehearsal")
     told = forecast_run([block.counted for block in rehearsal.blocks], rehearsal.schedule)
     decode_all_images(rehearsal)

@@ -39,7 +39,7 @@ class RehearsalBlock:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """Everything a rehearsal needs. ``cache_latents``: pictures are then resized even without buckets."""
+    """Everything a rehearsal needs. ``cache_latents``: images are then resized even without buckets."""
 
     blocks: tuple[RehearsalBlock, ...]
     schedule: Schedule
@@ -122,10 +122,10 @@ def flatten_sections(config: Table) -> dict[str, object]:
 def read_rehearsal(
     config_file: Path, dataset_config: Path, num_processes: int = 1, family: Family = DEFAULT_FAMILY
 ) -> Rehearsal:
-    """Both files; relative paths in them count from the working directory, as in sd-scripts.
+    """Read both files; relative paths in them count from the working directory, as in sd-scripts.
 
-    ``family`` decides which left-over latent caches sd-scripts would look at; the files do not tell it. Raises
-    RecipeError when a file cannot be read, a folder is not there or a value has the wrong type.
+    ``family`` decides which leftover latent caches sd-scripts would read; the files do not contain it. Raises
+    RecipeError if a file cannot be read, a folder is missing or a value has the wrong type.
     """
     flat = flatten_sections(load_compiled(config_file))
     train = LayeredSettings(flat)

@@ -25,7 +25,7 @@ Tell = Callable[[Message], None]
 
 @dataclass(frozen=True, slots=True)
 class RerunRequest:
-    """What `lorabake rerun` was asked for; ``choice`` as it was given, which may be nothing."""
+    """The arguments of `lorabake rerun`; ``choice`` is the trainer that was named, if any."""
 
     found: FoundRun
     choice: TrainerChoice
@@ -41,9 +41,9 @@ class RerunRequest:
 
 
 def trainer_choice_from_record(then: TrainerRecord) -> TrainerChoice:
-    """How the trainer of a run is asked for today, by lock and commit.
+    """The choice that selects a run's trainer today, by lock and commit.
 
-    Raises SetupError for an own one: a record, which may be a stranger's, never says what is started.
+    Raises SetupError for a user's own one: a record may come from a stranger and never decides what is started.
     """
     if then.kind == "own":
         said = msg(
@@ -58,7 +58,7 @@ def trainer_choice_from_record(then: TrainerRecord) -> TrainerChoice:
 
 
 def ensure_rerun_trainer(order: RerunRequest, env: Env, tell: Tell, *, install_it: bool) -> None:
-    """Install what the run was trained with, if need be. Raises SetupError when it cannot be had."""
+    """Install the run's trainer if necessary. Raises SetupError if that fails."""
     choice = order.trainer
     if order.found.record.rehearsal or choice.sd_scripts is not None:
         return
@@ -68,9 +68,9 @@ def ensure_rerun_trainer(order: RerunRequest, env: Env, tell: Tell, *, install_i
 
 
 def prepare_rerun(order: RerunRequest, drift: Sequence[Message], env: Env) -> PreparedRun:
-    """The run's recipe, examined as if it lay where it did, for a new folder beside the run's.
+    """Check the run's recipe as if it were in its old place, for a new folder next to the run's.
 
-    ``drift`` is what is known to be otherwise. Raises MachineError when the recipe is not to be had any more.
+    ``drift`` is what is known to have changed. Raises MachineError if the recipe is not available.
     """
     found, record = order.found, order.found.record
     path, content = read_run_recipe(found)

@@ -83,9 +83,9 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A recipe that has been examined for this machine, and the folder its run will get. Nothing is written yet.
+    """A recipe that was checked for this machine, and the folder its run will get. Nothing is written yet.
 
-    ``refreshed`` says which of sd-scripts' caches were deleted for it.
+    ``refreshed`` are sd-scripts' caches that were deleted for it.
     """
 
     order: RunRequest
@@ -141,7 +141,7 @@ def _scan_options(order: RunRequest, env: Env, progress: ScanProgress | None = N
 def preview_run_command(prepared: PreparedRun, env: Env) -> tuple[str, ...]:
     """The command as far as it is known before a trainer is installed, for --dry-run.
 
-    Raises SetupError when an installation that was named is none.
+    Raises SetupError if the installation that was named is not one.
     """
     order, (_, plan) = prepared.order, prepared.examination.planned()
     if order.rehearse:
@@ -187,14 +187,14 @@ def _check_disk_space(prepared: PreparedRun) -> None:
 
 
 def _choose_run_dir(examination: CheckResult, rehearsal: bool) -> Path:
-    """runs/NAME-001 beside the recipe (NAME-rehearsal-001), with the first number above all that are there."""
+    """runs/NAME-001 next to the recipe (NAME-rehearsal-001), with the first number above all existing ones."""
     recipe = examination.recipe
     name = (recipe.name if recipe else "run") + ("-rehearsal" if rehearsal else "")
     return next_run_dir(examination.loaded.folder / ((recipe.save.runs if recipe else None) or RUNS_FOLDER), name)
 
 
 def next_run_dir(folder: Path, name: str) -> Path:
-    """NAME-001, with the first number above all that are there."""
+    """NAME-001, with the first number above all existing ones."""
     numbered = re.compile(re.escape(name) + r"-(\d+)")
     taken = [int(match[1]) for path in _list_entries(folder) if (match := numbered.fullmatch(path.name))]
     return folder / f"{name}-{max(taken, default=0) + 1:03d}"
@@ -208,10 +208,10 @@ def _list_entries(folder: Path) -> list[Path]:
 
 
 def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
-    """Install the trainer if need be, compile, launch, and return the finished record.
+    """Install the trainer if necessary, compile, launch, and return the finished record.
 
-    Raises RecipeError for a recipe with errors, SetupError when the trainer cannot be had, MachineError for the run
-    folder, InterruptedRunError when the user stopped it.
+    Raises RecipeError for a recipe with errors, SetupError if the trainer cannot be installed, MachineError for the run
+    folder, InterruptedRunError if the user stopped it.
     """
     check_run_folder(prepared)
     root, kept = prepared.root, fact_store_path(lorabake_home(env), env)
@@ -245,7 +245,7 @@ def _check_unchanged(examination: CheckResult) -> None:
 
 
 def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[CheckResult, Trainer, TrainerContents]:
-    """The trainer, and the recipe examined with what the trainer says of attention on this machine."""
+    """The trainer, and the recipe checked with the trainer's attention test on this machine."""
     recipe, plan = prepared.examination.planned()
     trainer = ensure_trainer(prepared.order.trainer, env, tell, list_required_modules(plan))
     contents = check_trainer(trainer, env, tell)
@@ -296,9 +296,9 @@ def ensure_trainer(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence
 
 
 def check_trainer(trainer: Trainer, env: Env, tell: Tell) -> TrainerContents:
-    """What a trainer is made of, every file compared with what it should be.
+    """The content of a trainer, with every file compared.
 
-    Raises SetupError when one of lorabake's own differs; of the user's own it is only told.
+    Raises SetupError if one of lorabake's own differs; for the user's own that is only reported.
     """
     found = compare_trainer_files(trainer, env)
     if not found.changed:
@@ -321,7 +321,7 @@ def compare_trainer_files(trainer: Trainer, env: Env) -> TrainerContents:
 
 
 def install_chosen_trainer(choice: TrainerChoice, env: Env, tell: Tell, *, repair: bool = False) -> Trainer:
-    """The pin's trainer, or the chosen commit's, installed if it is not there yet, or built again to ``repair`` it."""
+    """The pin's trainer, or the chosen commit's, installed if it is missing, or built again to ``repair`` it."""
     build = trainers.repair_trainer if repair else trainers.ensure_installed
     return build(
         choice.pin,
@@ -343,12 +343,12 @@ def ensure_commit(choice: TrainerChoice, env: Env, tell: Tell, *, install_it: bo
 
 
 def find_trainer(choice: TrainerChoice, env: Env) -> Trainer | None:
-    """The pin's trainer, if it is there."""
+    """The pin's trainer, if it is installed."""
     return trainers.find_installed(choice.pin, lorabake_home(env), choice.lock, env, python=choice.python)
 
 
 def require_trainer(choice: TrainerChoice, env: Env) -> Trainer:
-    """The pin's trainer. Raises SetupError when it is not there."""
+    """The pin's trainer. Raises SetupError if it is not installed."""
     trainer = find_trainer(choice, env)
     if trainer is None and choice.commit is not None:
         raise not_installed_error(choice.commit)
@@ -363,5 +363,5 @@ def chosen_trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
 
 
 def exit_code(record: Record) -> int:
-    """0 for a usable LoRA (or a whole rehearsal), 7 where its inputs changed meanwhile, 4 when the trainer failed."""
+    """0 for a usable LoRA (or a complete rehearsal), 7 if its inputs changed meanwhile, 4 if the trainer failed."""
     return {"finished": 0, "inputs-changed": 7}.get(record.status, 4)

@@ -1,4 +1,4 @@
-"""The files that lie in a run folder before the trainer starts, for a run or for `lorabake compile`."""
+"""The files in a run folder before the trainer starts, for a run or for `lorabake compile`."""
 
 from __future__ import annotations
 

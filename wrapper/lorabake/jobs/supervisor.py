@@ -54,11 +54,11 @@ STOPPED_BY_LORABAKE = "lorabake"  # what stops a continuation that has reached t
 
 @dataclass(frozen=True, slots=True)
 class ResumeHooks:
-    """What is otherwise in a continuation.
+    """What is different in a resumed part.
 
-    ``first_step`` steps had been trained before, ``offset`` is what its own step numbers lack. With ``overruns``
-    sd-scripts would go on beyond the run's last step and is stopped there. ``named`` gives a file its name in the run;
-    ``gather`` moves what was written there and returns what is to be remarked.
+    ``first_step`` steps were trained before; ``offset`` is added to the trainer's own step numbers. With ``overruns``
+    sd-scripts would continue beyond the run's last step and is stopped there. ``named`` gives a file its name in the
+    run. ``gather`` moves the written files and returns remarks.
     """
 
     first_step: int
@@ -72,8 +72,8 @@ class ResumeHooks:
 class LaunchContext:
     """What is started, and how it is judged. ``output`` is the LoRA, relative to the run folder.
 
-    The two waits are those of the shutdown ladder, in seconds. ``watch`` tells whether inputs changed meanwhile, and
-    ``is_moved`` is set where ``paths`` are others by the end.
+    The two waits are those of the shutdown ladder, in seconds. ``watch`` reports whether inputs changed meanwhile.
+    ``is_moved`` is set if ``paths`` are different by the end.
     """
 
     paths: RunPaths
@@ -100,8 +100,9 @@ class LaunchContext:
 
 
 def run_trainer(start: LaunchContext, record: Record, events: EventLog, watcher: Watcher) -> Record:
-    """Train, and return the finished record. Raises SetupError when the trainer cannot be started,
-    InterruptedRunError when the user stopped it; the record says so too."""
+    """Train, and return the finished record. Raises SetupError if the trainer cannot be started, InterruptedRunError if
+    the user stopped it; the record contains that, too.
+    """
     try:
         record = train_and_judge(
             start, record, EventDispatcher(events, watcher, sequel=start.sequel, planned=start.planned_steps)
@@ -167,7 +168,7 @@ def conclude_run(
 def follow_log(
     running: RunningCommand, start: LaunchContext, begin: int, teller: EventDispatcher, place: FolderHandle
 ) -> LogSummary:
-    """Read the log from byte ``begin`` as it grows, until the trainer and all it started are gone."""
+    """Read the log from byte ``begin`` as it grows, until the trainer and everything it started have ended."""
     shift = start.sequel.first_step - start.sequel.offset if start.sequel is not None else 0
     with (
         open_file(start.paths.log, within=start.paths.root) as file,
@@ -189,9 +190,9 @@ def follow_log(
 
 @dataclass(slots=True)
 class LogListener:
-    """What the trainer says, and beside each step the losses that it wrote for TensorBoard.
+    """The trainer's events, with the losses of each step that it wrote for TensorBoard.
 
-    ``shift`` is what its step numbers there have over those of its bar.
+    ``shift`` is the difference between its step numbers there and those of its progress bar.
     """
 
     losses: LossFile
@@ -238,7 +239,9 @@ class EventDispatcher:
     is_past_end: bool = False
 
     def tell(self, told: Iterable[ProgressEvent]) -> None:
-        """A full disk must not stop hours of training for want of an events file; the trainer's own log goes on."""
+        """A full disk must not stop hours of training because events cannot be written; the trainer's own log
+        continues.
+        """
         told = list(self._with_bad_losses(told if self.sequel is None else self._renumber_steps(told, self.sequel)))
         if not self.lost:
             try:
@@ -301,7 +304,7 @@ def collect_result(
 
 
 def read_output(path: Path) -> tuple[WeightFacts | None, Message | None]:
-    """The facts of a LoRA file, or why it cannot be read; neither when there is none."""
+    """The facts of a LoRA file, or why it cannot be read; both are None without a file."""
     try:
         return read_weights(path), None
     except FileNotFoundError:
@@ -311,7 +314,7 @@ def read_output(path: Path) -> tuple[WeightFacts | None, Message | None]:
 
 
 def with_verdict(start: LaunchContext, record: Record, evidence: RunResult, stopped_by: str | None) -> Record:
-    """The record with the verdict and the hashes of what was written."""
+    """The record with the verdict and the hashes of the written files."""
     if stopped_by is not None:
         outcome = judge_interruption(evidence, stopped_by)
     else:
@@ -330,11 +333,11 @@ def with_verdict(start: LaunchContext, record: Record, evidence: RunResult, stop
 
 
 def launch_run(request: LaunchRequest, watcher: Watcher) -> Record:
-    """Train, and return the finished record, which says whether that went well (``status``).
+    """Train, and return the finished record with its ``status``.
 
-    Raises MachineError when the folder cannot be made, BusyError when a run of this name is in progress, SetupError
-    when the trainer cannot be started, InterruptedRunError when the user stopped it; the record says so too, where
-    there is one. When this process is killed, its guard stops the trainer and finishes the record.
+    Raises MachineError if the folder cannot be made, BusyError if a run of this name is in progress, SetupError if the
+    trainer cannot be started, InterruptedRunError if the user stopped it; the record contains that, too, if there is
+    one. If this process is killed, its guard stops the trainer and finishes the record.
     """
     paths = RunPaths(request.root)
     with acquire_run_lock(paths, request.plan.name):

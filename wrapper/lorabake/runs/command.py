@@ -63,10 +63,9 @@ DETERMINISTIC_VARIABLES = {
 def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequence[str] = ()) -> tuple[str, ...]:
     """accelerate's launcher with every value given, from the run folder.
 
-    ``flags`` are for the script and this one start of it: they come before what the compiled files say (TU:4760-4761
-    parses the command line into a namespace that the file has filled), so that those are the same whenever the same is
-    trained.
-    Neither the run folder nor the scripts' own folders are on Python's path; what is there, trainer_env says.
+    ``flags`` are for the script and for this start only. They override the compiled files (TU:4760-4761 parses the
+    command line into a namespace that the file has filled), so the files are the same whenever the same is trained. The
+    run folder and the scripts' own folders are not on Python's path; trainer_env sets it.
     """
     several = launch.num_processes > 1
     return (
@@ -96,7 +95,7 @@ def planned_argv(plan: Plan, digest: str, python: Path, checkout: Path) -> tuple
 def rehearsal_argv(launch: LaunchPlan, family: Family = DEFAULT_FAMILY) -> tuple[str, ...]:
     """The stand-in, in lorabake's own Python; it divides the work as accelerate's processes would.
 
-    ``family`` says whose left-over latent caches count; the compiled files do not tell.
+    ``family`` decides which leftover latent caches count; the compiled files do not contain it.
     """
     return (
         sys.executable,
@@ -121,16 +120,16 @@ def trainer_env(
     deterministic: bool = False,
     complete: bool = False,
 ) -> dict[str, str]:
-    """What the trainer sees: ``base`` without what would leak in, plus what makes a run readable and repeatable.
+    """The environment of the trainer: ``base`` without unwanted variables, plus those for readable, repeatable runs.
 
-    ``offline`` says that every file is on this machine; ``checkout`` is sd-scripts' folder, above which git must
-    not look for a repository. Columns are wide so that rich does not break lines.
+    ``offline`` means that every file is on this machine. ``checkout`` is sd-scripts' folder, above which git must not
+    look for a repository. Columns are wide so that rich does not break lines.
 
-    The launcher, the trainer and the workers of its data loader import from ``checkout`` (`library` and `networks` are
-    there, and sd-scripts expects its own folder to be first), from Python's own library and from the installed
-    packages, and from nowhere else: Python would put the current folder (-m) or the folder of a started script first,
-    both of which are the run folder. A Python before 3.11 does not know PYTHONSAFEPATH and still does. ``complete``
-    says that the trainer is lorabake's own, whose bytecode is compiled when it is installed; nothing is added to it.
+    The launcher, the trainer and the workers of its data loader import only from ``checkout`` (it contains `library`
+    and `networks`, and sd-scripts expects its own folder to be first), from Python's own library and from the installed
+    packages. By default Python would put the current folder (-m) or the folder of a started script first, both of which
+    are the run folder. A Python before 3.11 does not know PYTHONSAFEPATH and still does. ``complete`` means that the
+    trainer is lorabake's own, whose bytecode is compiled at installation; nothing is added to it.
     """
     env = make_child_env(
         base,

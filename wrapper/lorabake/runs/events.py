@@ -42,9 +42,9 @@ def format_timestamp(moment: datetime) -> str:
 
 
 def encode_event(event: ProgressEvent) -> EventFields | None:
-    """A progress event as it stands in the file; None for those that are not kept there.
+    """A progress event as a line of the file; None for those that are not kept there.
 
-    A save is told when it begins: sd-scripts says "model saved." after the last one only.
+    A save is recorded when it starts: sd-scripts prints "model saved." only after the last one.
     """
     fields: EventFields | None
     match event:
@@ -103,7 +103,7 @@ def _parse_event(line: bytes) -> EventFields:
 
 
 def iter_recorded_steps(path: Path, within: Path) -> Iterator[Step]:
-    """The steps that an events file tells of. Raises OSError."""
+    """The steps in an events file. Raises OSError."""
     for event in iter_events(path, within, containing=b'"event": "step"'):
         with suppress(ValueError, TypeError, LookupError):
             number, total, *losses = (cast("Any", event[key]) for key in ("step", "total", *LOSSES))
@@ -112,22 +112,22 @@ def iter_recorded_steps(path: Path, within: Path) -> Iterator[Step]:
 
 
 def read_last_events(paths: RunPaths) -> list[EventFields]:
-    """Those at the end of the file, the last one first; none where there is no file that can be read."""
+    """The events at the end of the file, the last one first; empty without a readable file."""
     with suppress(OSError):
         return [*iter_events(paths.events, paths.root, last=TAIL_BYTES)][::-1]
     return []
 
 
 def read_last_step(paths: RunPaths) -> int:
-    """The last step that the events tell of, 0 where they tell of none."""
+    """The last step in the events, 0 without one."""
     steps = (event.get("step") for event in read_last_events(paths) if event.get("event") == "step")
     return next((step for step in steps if type(step) is int), 0)
 
 
 class EventLog:
-    """Appends to one events file. Lines reach the file at once, and whole ones only, also on a full disk.
+    """Appends to one events file. Only complete lines reach the file, at once, also on a full disk.
 
-    Half a line, which only a kill or a power cut in the middle of writing leaves, gets its end: the next one is whole.
+    Half a line, left by a kill or a power cut in the middle of writing, is ended, so that the next one is complete.
     """
 
     def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now) -> None:

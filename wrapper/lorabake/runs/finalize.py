@@ -1,8 +1,8 @@
-"""How a run ends: what its record says of it, what its events say, and how it could go on.
+"""How a run ends: its record, its events, and how it can be resumed.
 
-The record of a run whose lorabake was killed is completed by whoever reads it next, from what the run folder shows.
-That it is over is proven first (runs/lock.py). The verdict is never "finished": `lorabake resume` moves, checks and
-judges what was trained to the last step.
+The record of a run whose lorabake was killed is completed by the next reader, from the content of the run folder.
+Before that, it is proven that the run is over (runs/lock.py). The verdict is never "finished": `lorabake resume` moves,
+checks and judges what was trained to the last step.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def failure_outcome(error: Exception) -> Outcome:
 
 
 def loss_remarks(record: Record, losses: LossMonitor) -> tuple[Message, ...]:
-    """What a loss can say of a training that ended well: it jumped (G5.4), or some steps had none that can be."""
+    """Remarks on the loss of a training that ended well: it jumped (G5.4), or some steps had an impossible one."""
     if record.rehearsal:
         return ()
     found: list[Message] = []
@@ -117,7 +117,7 @@ def _incomplete_lora_remarks(outcome: Outcome, root: Path) -> tuple[Message, ...
 
 
 def deleted_folder_outcome(root: Path, seen: LogSummary, returncode: int | None) -> Outcome:
-    """How a run ends whose folder is gone: nothing can be written down."""
+    """The outcome of a run whose folder was deleted: nothing can be written."""
     step = seen.step.number if seen.step is not None else 0
     message = msg(
         "{folder} was deleted or moved to another disk during the run; the trainer was stopped after step {step}",
@@ -143,7 +143,7 @@ def with_moved_folder(outcome: Outcome, status: RunStatus, root: Path) -> Outcom
 
 
 def resume_command_hint(record: Record, root: Path) -> Message | None:
-    """How to go on with a run that did not end well, or how the next one could be; None where nothing was trained."""
+    """How to resume a run that did not end well, or make the next one resumable; None if nothing was trained."""
     outcome = record.outcome
     over = record.trained or record.status == "started"
     if outcome is None or record.rehearsal or over or outcome.code == DELETED:
@@ -175,9 +175,9 @@ def finalize_run(paths: RunPaths, record: Record, events: EventLog) -> None:
 
 
 def complete_record(paths: RunPaths, record: Record) -> Record:
-    """The record as it is, or completed when its run is over and nobody was left to say so.
+    """The record, completed if its run is over and nothing recorded that.
 
-    It is written down where this is the run's own place and the folder is ours; elsewhere it is only returned.
+    It is written if this is the run's own place and the folder belongs to this user. Elsewhere it is only returned.
     """
     if not _is_incomplete(record) or find_active(paths, record) is not None:
         return record
@@ -196,7 +196,7 @@ def complete_record(paths: RunPaths, record: Record) -> Record:
 
 
 def _is_incomplete(record: Record) -> bool:
-    """Whether it says nothing of the end, or only what a guard could say."""
+    """Whether it has no end, or only what a guard could write."""
     outcome = record.outcome
     return record.status == "started" or (outcome is not None and outcome.code == KILLED_CODE and outcome.steps is None)
 
@@ -213,7 +213,7 @@ def _is_own_run(paths: RunPaths, record: Record) -> bool:
 
 
 def _with_end(paths: RunPaths, record: Record, *, hashed: bool = True) -> Record:
-    """``hashed`` says whether the outputs are read: of a run of others their number and size have no bound."""
+    """``hashed`` is whether the outputs are read: in a stranger's run their number and size have no limit."""
     seen, step = _summarize_log(paths, record), record.parts[-1].first_step if record.parts else 0
     if seen.step is not None:
         step = min(seen.step.number + step, record.planned_steps)
@@ -234,7 +234,7 @@ def _with_end(paths: RunPaths, record: Record, *, hashed: bool = True) -> Record
 
 
 def _failure_outcome(paths: RunPaths, record: Record, seen: LogSummary, step: int) -> Outcome | None:
-    """The trainer's own end, where its last words are a failure that nobody caused from outside."""
+    """The trainer's own end, if its last lines show a failure that nothing outside caused."""
     exception, guards = seen.exception, record.outcome
     stopped = guards is not None and guards.returncode in STOP_RETURNCODES
     if exception is None or exception.startswith("KeyboardInterrupt") or seen.killed_by or seen.saved or stopped:
@@ -280,7 +280,7 @@ def _summarize_log(paths: RunPaths, record: Record) -> LogSummary:
 
 
 def _last_activity_time(paths: RunPaths, record: Record) -> str:
-    """When the trainer last wrote to its log; the time of the last event where there is no log."""
+    """When the trainer last wrote to its log; without a log the time of the last event."""
     with suppress(OSError, ValueError, OverflowError), open_file(paths.log, within=paths.root) as log:
         state = os.fstat(log.fileno())
         if state.st_size:

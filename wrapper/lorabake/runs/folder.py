@@ -28,7 +28,7 @@ DELETED_SUFFIX = " (deleted)"  # what Linux writes after the path of a folder th
 
 @dataclass(frozen=True, slots=True)
 class RunPaths:
-    """Where everything of a run lies. The trainer works in ``root``; compiled files name paths relative to it."""
+    """The paths of a run. The trainer works in ``root``; compiled files name paths relative to it."""
 
     root: Path
 
@@ -78,7 +78,7 @@ class RunPaths:
 
     @property
     def room(self) -> Path:
-        """Space held back while the trainer runs, so that a full disk still lets the record be finished."""
+        """Reserved space while the trainer runs, so that the record can be finished on a full disk."""
         return self.root / ".room"
 
     @property
@@ -127,7 +127,7 @@ def create_run_folder(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
 
 
 def reserve_space(paths: RunPaths) -> None:
-    """Hold back the space that the record's end takes. Raises OSError."""
+    """Reserve the space that finishing the record needs. Raises OSError."""
     files.write_bytes(paths.room, bytes(RESERVED_BYTES), within=paths.root)
 
 
@@ -143,7 +143,7 @@ def replace_file(path: Path, data: bytes, *, within: Path) -> None:
 def list_outputs(paths: RunPaths) -> tuple[OutputFile, ...]:
     """Everything the trainer wrote under output/, by its path inside the run folder.
 
-    What is left of a file that was being rewritten when lorabake was killed is no output, and neither is a link.
+    Leftovers of a file that was being rewritten when lorabake was killed are not outputs, and links are not either.
     """
     if paths.output.is_symlink():
         return ()
@@ -157,12 +157,12 @@ def _digest_output(path: Path, name: str) -> OutputFile:
 
 
 def is_partial_file(name: str) -> bool:
-    """Whether a file is one that was to take the place of another when it was whole."""
+    """Whether a file was to replace another one when it was complete."""
     return name.startswith(".") and name.endswith(".part")
 
 
 class FolderHandle:
-    """A folder that is kept hold of, whatever it is called."""
+    """An open handle of a folder, which stays valid if the folder is renamed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()

@@ -1,7 +1,7 @@
-"""Finds runs: by a folder, a file inside it or a name; by what they read; by the digest that a LoRA has.
+"""Finds runs: by a folder, a file inside it or a name; by what they read; by the digest in a LoRA.
 
-A line for each run in lorabake's own folder lets a file lead back to its run. Nothing depends on that list: lines that
-cannot be read, and runs that are gone, count as not there.
+A line for each run in lorabake's own folder makes it possible to find the run from a file. Nothing depends on that
+list: lines that cannot be read, and deleted runs, are ignored.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class FoundRun:
 
 
 def find_run(named: str | Path, here: Path) -> FoundRun:
-    """The run that ``named`` means; relative paths and names count from ``here``. The record of one that was killed is
+    """Find the run that ``named`` means; relative paths and names count from ``here``. The record of a killed run is
     completed (runs/finalize.py).
 
-    Raises MachineError when there is none, when there are several of that name, or when its record cannot be read.
+    Raises MachineError for an unknown run, for several of that name, or for a record that cannot be read.
     """
     root = run_path(here / named)
     if root is None:
@@ -68,9 +68,9 @@ def find_run(named: str | Path, here: Path) -> FoundRun:
 
 
 def run_path(path: Path) -> Path | None:
-    """The run folder that a path leads to or lies in; None when there is no record.
+    """The run folder that a path leads to or is in; None without a record.
 
-    Raises MachineError when that cannot be told, such as for want of permission.
+    Raises MachineError if that is unknown, for example because of missing permissions.
     """
     with os_errors_as_messages(path):
         if not path.exists():
@@ -100,7 +100,7 @@ def _find_by_name(name: str, here: Path) -> Path:
 
 
 def iter_runs_folders(here: Path) -> Iterator[Path]:
-    """Where runs are kept: ./runs, ./*/runs, and what the recipes that lie here name as save.runs."""
+    """Where runs are kept: ./runs, ./*/runs, and the save.runs of recipes in this folder."""
     named = [here, here / RUNS_FOLDER, *sorted(here.glob(f"*/{RUNS_FOLDER}"))]
     named += [here / runs for recipe in sorted(here.glob("*.toml")) if (runs := _read_runs_setting(recipe)) is not None]
     seen: set[Path] = set()
@@ -146,7 +146,7 @@ def _unknown_run_error(name: str, here: Path) -> MachineError:
 
 
 def _list_recipe_runs(recipe: Path, here: Path) -> list[str]:
-    """The runs of a recipe's name that lie around."""
+    """The runs of a recipe's name in the folders around it."""
     try:
         name = str(tomllib.loads(read_text(recipe, MAX_RECIPE_BYTES)).get("name"))
     except (OSError, ValueError, RecursionError):
@@ -168,7 +168,7 @@ def _suggest_runs(runs: Sequence[str]) -> Message:
 
 
 def _display_path(folder: Path, here: Path) -> str:
-    """Relative where it lies below, as a person would type it."""
+    """Relative if it is below, as a person would type it."""
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 
 
@@ -201,7 +201,7 @@ def _drop_missing_runs(path: Path) -> None:
 
 
 def read_index(home: Path) -> list[IndexEntry]:
-    """Every run that was noted, the newest first; runs that have gone since are among them."""
+    """Every recorded run, the newest first; some may have been deleted since."""
     return list(dict.fromkeys(reversed(list(_iter_index(home / INDEX_FILE)))))
 
 
@@ -219,7 +219,7 @@ def _iter_index(path: Path) -> Iterator[IndexEntry]:
 
 
 def iter_runs_with_digest(noted: Iterable[IndexEntry], digest: str) -> Iterator[Path]:
-    """Run folders whose record has this digest; a folder that was renamed is found beside where it was."""
+    """Run folders whose record has this digest; a renamed folder is found next to its old place."""
     searched: set[Path] = set()
     for entry in noted:
         if entry.digest != digest:
@@ -244,9 +244,9 @@ def _list_folders(parent: Path) -> list[Path]:
 
 
 def ensure_inputs_free(folders: Iterable[Path], home: Path, runs: Path) -> None:
-    """Raises BusyError when a run that is going on is made from one of these image folders.
+    """Raises BusyError if a run in progress uses one of these image folders.
 
-    Looked for among the runs that this machine has noted, and those that lie in ``runs``.
+    Searches the runs that this machine has recorded, and those in ``runs``.
     """
     wanted = {place: folder for folder in folders for place in _iter_file_ids(folder)}
     noted = (entry.root for entry in read_index(home))

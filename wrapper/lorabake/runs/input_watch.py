@@ -25,10 +25,10 @@ NO_KNOWN_HASHES: Mapping[tuple[str, str], str] = {}
 
 @dataclass(frozen=True, slots=True)
 class InputWatch:
-    """The inputs of a run as they were hashed for it, seen from ``root``.
+    """The inputs of a run as hashed at its start, seen from ``root``.
 
-    ``known`` are those hashes by the files' stamps at that time, so that only what changed is hashed again; ``store``
-    is where more of them are kept. ``before`` is what had changed in earlier parts of a resumed run.
+    ``known`` are those hashes by the files' stamps at that time, so that only changed files are hashed again. ``store``
+    keeps more of them. ``before`` is what changed in earlier parts of a resumed run.
     """
 
     inputs: Inputs

@@ -51,11 +51,11 @@ WRITTEN_IN_PLACE = re.compile(rf"events\.jsonl|logs/.*|\.room|\.running|{PART_FO
 
 
 def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str) -> tuple[Path, ...]:
-    """Raises MachineError that names what neither lorabake nor sd-scripts makes, and what is no harmless file.
+    """Raises MachineError that names files that lorabake and sd-scripts do not make, and files that are not harmless.
 
-    ``names`` are the files that lorabake itself compiles for this run, never those that its record lists; ``saved_as``
-    is what sd-scripts calls what it saves. Returns the files that have another name (a hard link, as backups make) and
-    are written in their place.
+    ``names`` are the files that lorabake itself compiles for this run, never those that its record lists. ``saved_as``
+    is the name under which sd-scripts saves. Returns the files that have a second name (a hard link, as backups make)
+    and that are written in place.
     """
     name, of = saved_pattern(saved_as), "|".join(map(re.escape, names))
     folders = re.compile(rf"{KNOWN_FOLDERS}|(?:{OUTPUT_FOLDER})/{name}{STATE_SUFFIX}{NUMBER_SUFFIX}")

@@ -1,4 +1,4 @@
-"""Failures that are known by the words of the trainer's last exception, each with a remedy that fits the run."""
+"""Failures that are recognized by the text of the trainer's last exception, each with a remedy that fits the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """A failure by the words it leaves in the trainer's last exception."""
+    """A failure and the text of the exception that identifies it."""
 
     code: str
     words: re.Pattern[str]
@@ -65,7 +65,7 @@ def disk_space_hint(facts: RunFacts) -> Message:
 
 
 def finite_loss_hint(facts: RunFacts) -> Message:
-    """How to keep the loss finite: what helps at this precision, and what holds the gradients back."""
+    """How to keep the loss finite: what helps at this precision, and what limits the gradients."""
     parts: list[Message] = []
     if facts.settings.get("mixed_precision", "fp16") == "fp16":
         parts.append(msg('set mixed_precision = "bf16"'))

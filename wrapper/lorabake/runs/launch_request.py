@@ -1,4 +1,4 @@
-"""What a run is asked to be, the files it begins with, and the record as it stands before the trainer starts."""
+"""The request of a run, the files it starts with, and its record before the trainer starts."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Provenance:
 class LaunchRequest:
     """Everything a run is made from.
 
-    ``root`` is the run folder, which must not exist. ``files`` holds its ready files by name: recipe.toml,
-    train.toml, dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command.
-    ``recipe_place`` is the path of the recipe from the run folder.
-    ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what is not as it was there. The two waits
-    are those of the shutdown ladder, in seconds. ``watch`` tells at the end whether its inputs changed; None: nobody.
+    ``root`` is the run folder, which must not exist. ``files`` contains its files by name: recipe.toml, train.toml,
+    dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command. ``recipe_place`` is the
+    path of the recipe from the run folder. ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what
+    has changed since. The two waits are those of the shutdown ladder, in seconds. ``watch`` reports at the end whether
+    its inputs changed, if it is not None.
     """
 
     root: Path
@@ -86,7 +86,7 @@ class LaunchRequest:
 
 
 def build_initial_files(request: LaunchRequest) -> dict[str, bytes]:
-    """Every file that lies in the run folder before the trainer starts, by name, apart from the record."""
+    """Every file in the run folder before the trainer starts, by name, apart from the record."""
     return {
         **request.files,
         ACCELERATE_FILE: ACCELERATE_CONFIG,

@@ -1,9 +1,9 @@
 """One run of a name, and one trainer in a run folder, at a time.
 
-Three things say that a run is in progress. lorabake holds the lock of the run's name, beside the run folders. The guard
-and everything that writes the trainer's log hold the lock of that log, which the trainer inherits with its output: it
-outlives lorabake and guard. And the file .running says who they are: host, guard, and the mark that every process of
-the tree carries in its environment, by which it is found where there are no locks.
+Three things show that a run is in progress. lorabake has the lock of the run's name, next to the run folders. The guard
+and everything that writes the trainer's log have the lock of that log, which the trainer inherits with its output: it
+outlives lorabake and guard. The file .running identifies them: host, guard, and the mark that every process of the tree
+has in its environment, by which it is found where there are no locks.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ CLAIM_FILE = ".running"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What .running says. ``owner`` is the guard and its use the run's name; ``folder`` the inode of the run folder, by
-    which a copy is told from the run itself; ``trainer`` is 0 before its start."""
+    """The content of .running. ``owner`` is the guard, with the run's name as its use. ``folder`` is the inode of the
+    run folder, which distinguishes a copy from the run itself. ``trainer`` is 0 before its start.
+    """
 
     owner: LockOwner
     mark: str
@@ -46,8 +47,8 @@ class Claim:
 class ActiveRun:
     """A run that is in progress, or may be.
 
-    ``owner`` is lorabake's process, or the guard's where lorabake is gone; None where nobody says. ``pids`` are the
-    processes of the trainer that are known here. ``certain`` is False where nobody here can tell whether they live.
+    ``owner`` is lorabake's process, or the guard's if lorabake has ended; None if unknown. ``pids`` are the processes
+    of the trainer that are known here. ``certain`` is False if nobody here can know whether they are alive.
     """
 
     root: Path
@@ -92,9 +93,9 @@ class ActiveRun:
 
 @contextmanager
 def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
-    """Hold the name for this run, with no trainer of another run of that name left running.
+    """Lock the name for this run, if no trainer of another run of that name is left running.
 
-    Raises BusyError otherwise: somebody else holds the name, or a trainer outlived its lorabake.
+    Raises BusyError if another process has the name, or if a trainer outlived its lorabake.
     """
     folder = paths.root.parent
     with ExitStack() as stack:
@@ -116,7 +117,7 @@ def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
 
 
 def _name_taken_error(folder: Path, name: str, busy: LockHolder) -> BusyError:
-    """The name is held by lorabake, which has told of which run."""
+    """Another lorabake process has the name and has recorded for which run."""
     root = folder / busy.owner.use if busy.owner is not None and busy.owner.use else None
     if root is not None and root.parent == folder and busy.certain:
         return ActiveRun(root, busy.owner, is_supervised=True).error
@@ -210,7 +211,7 @@ def _trainer_pids(claim: Claim) -> tuple[int, ...]:
 
 
 def _iter_claimed(folder: Path, name: str) -> Iterator[RunPaths]:
-    """Run folders of that name beside this one whose trainer was started and has not ended in order."""
+    """Run folders of that name next to this one whose trainer was started and has not ended normally."""
     with suppress(OSError):
         for path in sorted(folder.glob(f"*/{CLAIM_FILE}")):
             paths = RunPaths(path.parent)
@@ -220,7 +221,7 @@ def _iter_claimed(folder: Path, name: str) -> Iterator[RunPaths]:
 
 
 def _log_is_free(paths: RunPaths) -> bool | None:
-    """Whether nobody writes the log; None where that cannot be told."""
+    """Whether nobody writes the log; None if that is unknown."""
     try:
         descriptor = open_descriptor(paths.log, within=paths.root)
     except (OSError, ValueError):

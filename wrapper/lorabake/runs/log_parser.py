@@ -1,6 +1,6 @@
-"""What sd-scripts says while it trains, as typed events.
+"""Parses sd-scripts' output during training into typed events.
 
-A pure incremental parser: bytes of the log in, events out, no clock. sd-scripts mixes three voices in one file:
+A pure incremental parser: bytes of the log in, events out, no clock. sd-scripts mixes three sources in one file:
 ``print`` on stdout, log records through rich and tqdm bars with carriage returns on stderr. Texts are "English /
 Japanese"; the English part is matched (sd-scripts-facts 5.2; TN is train_network.py, TU library/train_util.py).
 """
@@ -72,7 +72,7 @@ class LogParser:
 
     @property
     def seen(self) -> LogSummary:
-        """Everything up to now; the last words come with ``close``."""
+        """Everything up to now; the last lines are added by ``close``."""
         return replace(self._seen, step=self._latest)
 
     def feed(self, data: bytes) -> list[ProgressEvent]:
@@ -87,7 +87,7 @@ class LogParser:
         return events
 
     def close(self) -> list[ProgressEvent]:
-        """The end of the log: what was held back, and ``seen`` complete."""
+        """The end of the log: the pending events, and ``seen`` is complete."""
         events = self.feed(b"\n")
         if self._held is not None and not self._has_own_loss:
             self._held = replace(self._held, loss_average=None)
@@ -133,7 +133,7 @@ class LogParser:
         return self._held.number if self._held is not None else None
 
     def release(self) -> list[ProgressEvent]:
-        """Hand out the step that is held back: its own loss was shown, or is known from elsewhere."""
+        """Return the pending step: its own loss was shown, or is known from elsewhere."""
         step, self._held = self._held, None
         if step is None or step.number <= self._last_released:
             return []
@@ -198,7 +198,7 @@ class LogParser:
             self._note_signal(text)
 
     def _drop_launcher_traceback(self) -> None:
-        """The launcher's own traceback is noise after the trainer's: it does not count as last words."""
+        """The launcher's own traceback after the trainer's is noise: it is not one of the last lines."""
         for _ in range(min(self._traceback_words, len(self._words))):
             self._words.pop()
 
@@ -234,7 +234,7 @@ TOTAL_FIELDS = {
 
 
 def parse_loss(postfix: bytes) -> float | None:
-    """The moving average in a bar's postfix; None when there is none yet."""
+    """The moving average in a bar's postfix; None if it is not shown yet."""
     found = AVERAGE_LOSS.search(postfix)
     try:
         return float(found[1]) if found else None

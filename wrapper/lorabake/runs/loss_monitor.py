@@ -1,7 +1,7 @@
-"""Watches the loss of a run: numbers that no loss can have, and a sudden change after a steady stretch (G5.4).
+"""Watches the loss of a run: impossible values, and a sudden change after a steady stretch (G5.4).
 
-What sd-scripts shows is a mean over the batches of the last epoch (TU:6668), so its height says nothing about a
-image and its noise depends on how many there are. Numbers here are ours: the guide gives none.
+sd-scripts shows a mean over the batches of the last epoch (TU:6668). Its height therefore does not describe a single
+image, and its noise depends on how many there are. The thresholds here are lorabake's: the guide gives none.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class LossFacts:
 
 @dataclass(slots=True)
 class LossMonitor:
-    """Fed with every step, it keeps one average for each fiftieth of the run, and which losses cannot be.
+    """Fed with every step, it keeps one average for each fiftieth of the run, and the impossible losses.
 
     Once a loss is NaN, sd-scripts' average stays NaN to the end (it is a sum from which old losses are subtracted,
-    TU:6671-6684): only the loss of each step tells whether that passed.
+    TU:6671-6684): only the loss of each step shows whether that passed.
     """
 
     kept: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
@@ -57,7 +57,7 @@ class LossMonitor:
     _average_is_bad: bool = False
 
     def add_step(self, step: Step) -> BadLoss | None:
-        """Take a step; what is to be said of it, where a stretch of bad losses begins."""
+        """Add a step; returns a report at the start of a stretch of bad losses."""
         if step.loss_average is not None and math.isfinite(step.loss_average):
             self._add_average(step.number, step.total, step.loss_average)
         value = self._effective_loss(step)
@@ -76,7 +76,7 @@ class LossMonitor:
         return BadLoss(step.number, value) if facts.since is None else None
 
     def _effective_loss(self, step: Step) -> float | None:
-        """The loss of its own; the average where that is not known, or where the average breaks at this very step."""
+        """The loss of this step; the average if that is unknown, or if the average breaks at this very step."""
         breaks = step.loss_average is not None and _is_bad(step.loss_average) and not self._average_is_bad
         self._average_is_bad = self._average_is_bad or breaks
         return step.loss_average if step.loss_current is None or breaks else step.loss_current

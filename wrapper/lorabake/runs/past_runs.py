@@ -1,4 +1,4 @@
-"""How long steps took in the runs that lie beside a recipe. Whatever is damaged or unfinished counts as not there."""
+"""How long steps took in the runs next to a recipe. Damaged and unfinished runs are ignored."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def read_inputs(paths: RunPaths) -> tuple[Input, ...] | None:
 
 
 def read_plan(paths: RunPaths) -> Plan | None:
-    """The plan as it was when the run started; None when it is missing or not valid."""
+    """The plan that the run started with; None if it is missing or invalid."""
     try:
         return parse_lenient(Plan, read_bytes(paths.plan, within=paths.root))
     except (OSError, ValueError, RecursionError):
@@ -93,7 +93,7 @@ def close_record(record: Record, outcome: Outcome, status: RunStatus, then: str 
 
 
 def with_outcome(record: Record, outcome: Outcome) -> Record:
-    """The outcome is the run's and its last part's; the list of files is not told twice."""
+    """Set the outcome of the run and of its last part; the list of files is stored once."""
     if record.parts:
         last = record.parts[-1].model_copy(update={"outcome": outcome.model_copy(update={"outputs": ()})})
         record = record.model_copy(update={"parts": (*record.parts[:-1], last)})
@@ -107,7 +107,7 @@ def with_remarks(record: Record, remarks: tuple[Message, ...]) -> Record:
 
 
 def with_part(record: Record, part: RunPart) -> Record:
-    """The record of a run that goes on with another part. One that has no end was killed together with its guard."""
+    """The record of a run that continues with another part. A part without an end was killed together with its guard."""
     before = record.parts or (first_part(record),)
     ended = (each.model_copy(update={"status": "interrupted"}) if each.status == "started" else each for each in before)
     changes = {"status": "started", "ended": None, "outcome": None, "pid": os.getpid(), "parts": (*ended, part)}
@@ -115,7 +115,7 @@ def with_part(record: Record, part: RunPart) -> Record:
 
 
 def first_part(record: Record) -> RunPart:
-    """The run as it was before it was resumed for the first time."""
+    """The run before it was resumed for the first time."""
     outcome = record.outcome.model_copy(update={"outputs": ()}) if record.outcome is not None else None
     return RunPart(
         number=1,

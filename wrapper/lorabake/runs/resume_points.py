@@ -1,4 +1,4 @@
-"""Whether a run can go on, and from which of its states. Reads the run folder, changes nothing."""
+"""Whether a run can be resumed, and from which of its states. Reads the run folder, changes nothing."""
 
 from __future__ import annotations
 
@@ -115,8 +115,9 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """From which state a training goes on, and how; ``wanted`` is what a whole state of it holds. ``lost``: the trainer
-    has failed to load it before, and there is no other."""
+    """The state from which a training continues, and how; ``wanted`` is the content of an intact state. ``lost``: the
+    trainer failed to load it before, and there is no other one.
+    """
 
     training: Training
     wanted: ExpectedFiles
@@ -127,8 +128,9 @@ class ResumePoint:
 
 @dataclass(frozen=True, slots=True)
 class ResumeOptions:
-    """``way`` is None when there is no state to go on from; ``passed`` are those that are further than the one that was
-    taken, each with why it was not; ``complete`` says that the LoRA of the last step is there."""
+    """``way`` is None without a usable state. ``passed`` are later states than the chosen one, each with the reason why
+    it was not used. ``complete``: the LoRA of the last step exists.
+    """
 
     training: Training | None = None
     wanted: ExpectedFiles | None = None
@@ -138,13 +140,14 @@ class ResumeOptions:
 
     @property
     def next_step(self) -> int | None:
-        """The step to advise to go on from."""
+        """The step to recommend for resuming."""
         return self.way.how.step if self.way is not None and not self.way.lost else None
 
 
 def resume_options(paths: RunPaths, record: Record) -> ResumeOptions:
-    """The newest whole state by content from which sd-scripts can truly go on; one that it failed to load only where
-    there is no other, since what was wrong may have been fixed."""
+    """The newest state with intact content that sd-scripts can resume from correctly. A state that it failed to load is
+    used only if there is no other one, since the cause may have been fixed.
+    """
     training = read_training(paths)
     if training is None:
         return ResumeOptions()
@@ -194,7 +197,7 @@ def read_output_name(settings: Table) -> str:
 
 
 def read_train_settings(paths: RunPaths) -> Table | None:
-    """The compiled settings; None when the file is gone or damaged."""
+    """The compiled settings; None if the file is missing or damaged."""
     try:
         return tomllib.loads(read_text(paths.train, within=paths.root))
     except (OSError, ValueError, RecursionError):
@@ -212,8 +215,9 @@ def with_run_facts(evidence: RunResult, paths: RunPaths, record: Record) -> RunR
 
 
 def read_totals(paths: RunPaths) -> RunTotals | None:
-    """sd-scripts' own counts as the run began, from the events; from the log where a full disk kept them out, or where
-    the events are gone."""
+    """sd-scripts' own counts at the start of the run, from the events; from the log if the events are missing, for
+    example because of a full disk.
+    """
     with suppress(OSError):
         for event in iter_events(paths.events, paths.root, containing=b'"totals"', first=MAX_START_BYTES):
             with suppress(LookupError):
@@ -228,7 +232,7 @@ def read_totals(paths: RunPaths) -> RunTotals | None:
 
 
 def state_locations(paths: RunPaths, record: Record) -> list[StateLocation]:
-    """Where states may lie: output/, and what a continuation that was killed has left in its own folder."""
+    """Where states can be: in output/, and in the folder of a resumed part that was killed."""
     found = [StateLocation(paths.output)]
     for part in record.parts[1:]:
         folder = paths.part(part.number) / "output"
@@ -245,7 +249,7 @@ def part_outputs(paths: RunPaths, part: RunPart, course: TrainingSchedule) -> Pa
 
 
 def iter_final_loras(paths: RunPaths, record: Record, names: OutputNames) -> Iterator[Path]:
-    """The LoRA of the last step where it is whole, in output/ or still where a continuation wrote it."""
+    """The intact LoRA of the last step, in output/ or where a resumed part wrote it."""
     if is_complete_lora(paths.output / names.final_name, names.course.steps, 0):
         yield paths.output / names.final_name
     for part in record.parts[1:]:
@@ -256,7 +260,7 @@ def iter_final_loras(paths: RunPaths, record: Record, names: OutputNames) -> Ite
 
 
 def is_complete_lora(path: Path, steps: int, offset: int) -> bool:
-    """Whether a LoRA is there to its last byte and says that many steps; ckpt and pt do not say."""
+    """Whether a LoRA file is complete and has that number of steps; ckpt and pt files do not contain it."""
     try:
         if path.suffix != ".safetensors":
             return incomplete_lora_reason(path) is None
@@ -266,7 +270,7 @@ def is_complete_lora(path: Path, steps: int, offset: int) -> bool:
 
 
 def missing_files_problem(paths: RunPaths) -> Message | None:
-    """The files without which nobody can tell whether a run can go on: which is gone, or of no use."""
+    """Which of the files that are required for resuming is missing or unusable."""
     for path in (paths.train, paths.output):
         if not path.exists():
             return msg("{file} is missing", file=path.name)

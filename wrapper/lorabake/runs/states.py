@@ -1,4 +1,4 @@
-"""The states of a run: which there are, of which step, and which are whole by what they hold, never by their dates.
+"""The states of a run: which exist, of which step, and which are intact, judged by content and never by date.
 
 accelerate 1.6.0 (checkpointing.py:55-160) writes a state's files one after another and flushes none of them: a kill, a
 full disk or a power cut leaves a folder with some of them, or with parts of some. sd-scripts' hook writes
@@ -53,7 +53,7 @@ class SavedState:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedFiles:
-    """What every whole state of a run holds: files by name, and the network's tensors where they are known."""
+    """The content of every intact state of a run: files by name, and the network's tensors if they are known."""
 
     files: frozenset[str]
     shapes: Shapes | None = None
@@ -96,7 +96,7 @@ def _read_shapes(path: Path) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
 
 
 def state_problem(state: SavedState, wanted: ExpectedFiles) -> Message | None:
-    """Why a state is not whole, None when it is: every file is read to its end."""
+    """Why a state is not intact, None if it is: every file is read to its end."""
     for name in sorted(wanted.files):
         path = state.path / name
         try:
@@ -120,7 +120,7 @@ def _file_problem(path: Path, state: SavedState, wanted: ExpectedFiles) -> Messa
 
 
 def _step_problem(path: Path, state: SavedState) -> Message | None:
-    """sd-scripts counts a continuation's steps from anew; lorabake may have set the number right already."""
+    """sd-scripts counts the steps of a resumed part from 0; lorabake may have corrected the number already."""
     try:
         told: object = json.loads(read_bytes(path, 1 << 20))
     except (ValueError, RecursionError):

@@ -24,14 +24,14 @@ STEP, SUMMARY, VALUE, TAG, NUMBER = 2, 5, 1, 1, 2
 
 
 class StepLosses(NamedTuple):
-    """What was written for a step: the moving average, and the loss of its own."""
+    """The recorded losses of a step: the moving average, and the loss of this step."""
 
     average: float | None = None
     current: float | None = None
 
 
 class LossFile:
-    """The losses of one start of the trainer, which makes a file of its own below ``folder``."""
+    """The losses of one start of the trainer, which writes a separate file below ``folder``."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self._root, self._folder = root, folder
@@ -49,7 +49,7 @@ class LossFile:
             self._file.close()
 
     def read(self) -> None:
-        """Take up what has been written since; a file that cannot be read, or is damaged, says no more."""
+        """Read what was written since; a file that cannot be read, or is damaged, gives nothing more."""
         if self._over:
             return
         try:
@@ -71,7 +71,7 @@ class LossFile:
         return open_file(found[0], within=self._root) if found else None
 
     def _parse_records(self) -> None:
-        """Every whole record of what was read."""
+        """Every complete record in the data that was read."""
         at = 0
         while len(self._rest) >= at + 12:
             (length,) = struct.unpack_from("<Q", self._rest, at)

@@ -1,7 +1,7 @@
 """Judges a finished trainer: exit code 0 proves nothing (sd-scripts-facts 1.3 and 5.3).
 
-Without data, with a NaN loss and with no step trained sd-scripts ends with 0. Pure: what was seen and what the file
-holds go in, a verdict with its own code and words comes out.
+Without data, with a NaN loss and with no step trained sd-scripts ends with 0. Pure: the log summary and the file's
+facts go in; a verdict with its code and message comes out.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ LOST_STATE = "lost-state"  # a part failed to load the state it was to resume fr
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What there is to judge by.
+    """What a run is judged by.
 
-    ``returncode`` is 128 + n for a signal, None when the guard was lost. ``weights`` are None when the file named
-    ``output`` is not there or could not be read; ``unreadable`` then says why it could not. ``opaque``: it is there,
-    in a format that only torch can look into (ckpt, pt). ``disk_free`` is what was left on the run folder's disk at
-    the end, in bytes: on a full one the trainer cannot even say why it failed. ``facts`` are what remedies depend on.
-    ``lost_state`` is the state that a part was to resume from, when it failed to load it.
+    ``returncode`` is 128 + n for a signal, None if the guard was lost. ``weights`` are None if the file ``output`` is
+    missing or could not be read; ``unreadable`` is the reason. ``opaque``: it exists, in a format that only torch can
+    read (ckpt, pt). ``disk_free`` is the free space on the run folder's disk at the end, in bytes: on a full one the
+    trainer cannot even report why it failed. ``facts`` are what remedies depend on. ``lost_state`` is the state that a
+    part failed to load.
     """
 
     returncode: int | None
@@ -147,7 +147,7 @@ def _diagnose_exit_code(evidence: RunResult) -> Verdict:
 
 
 def _diagnose_crash(exception: str, evidence: RunResult) -> Verdict:
-    """A crash by its exception, with a remedy where the words are known."""
+    """A crash by its exception, with a remedy if the text is known."""
     if exception.startswith(REHEARSAL_FAILED):
         return Verdict("rehearsal-failed", literal(exception))
     if (verdict := diagnose_exception(exception, evidence.facts)) is not None:
@@ -162,7 +162,7 @@ def _diagnose_crash(exception: str, evidence: RunResult) -> Verdict:
 
 
 def signal_name(returncode: int) -> str | None:
-    """The name of the signal behind an exit status above 128, None when there is none."""
+    """The name of the signal of an exit status above 128, None for any other."""
     try:
         return signal.Signals(returncode - 128).name
     except ValueError:
@@ -210,9 +210,9 @@ def _diagnose_output(evidence: RunResult) -> Verdict | None:
 
 
 def _diagnose_loss(evidence: RunResult) -> Verdict | None:
-    """The numbers in the file may be finite, and yet it learned nothing, or the wrong thing.
+    """The numbers in the file may be finite although it learned nothing, or the wrong thing.
 
-    A NaN that passes is no failure: with mixed precision such a step is left out. A loss below zero is: it is no
+    A NaN that passes is not a failure: with mixed precision such a step is skipped. A loss below zero is: it is not a
     distance from the images, so those steps trained away from them.
     """
     loss, file = evidence.loss, evidence.output

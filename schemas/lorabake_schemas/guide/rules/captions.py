@@ -1,4 +1,4 @@
-"""Rules about caption files: whether they are there, are the right ones, can be read, and are not too long."""
+"""Rules about caption files: whether they exist, are the right ones, can be read, and are not too long."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _exclude_miscased(missing: list[str], miscased: tuple[str, ...], ending: str
 
 
 def _suggest_caption_fix(folder: FolderFacts) -> Message:
-    """What to do when no image has a caption: perhaps captions of another kind are there."""
+    """What to do when no image has a caption: captions with another extension may exist."""
     meant = msg('captions = "none" if none are intended')
     if folder.others:
         other = folder.others[0].rpartition(".")[2]

@@ -118,7 +118,7 @@ def _reserve_descriptor(number: int, how: int) -> None:
 
 
 def _flush_streams() -> None:
-    """Write what is left, so that Python does not fail to at its very end, with an exit code of its own."""
+    """Write what is left, so that Python does not fail to do so at its end and set its own exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

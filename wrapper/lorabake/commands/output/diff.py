@@ -111,7 +111,7 @@ def _shorten_digest(value: str | None) -> str:
 
 
 def _iter_digest_lines(found: PlanDifference, page: TextLayout) -> Iterator[str]:
-    """What two runs' digests say."""
+    """What the digests of two runs show."""
     if found.digests is not None:
         here, there = found.digests
         same = msg("the digests are equal, so settings, data, models and trainer are the same")

@@ -1,4 +1,4 @@
-"""What `explain` prints: defaults and the recipe's values first, then the rules in a few words each; and the book."""
+"""The output of `explain`: defaults and the recipe's values first, then the rules in short form; and the book."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ def explain_topics(
 
 
 def _join_topics(topics: Sequence[str]) -> tuple[str, ...]:
-    """Words that are a title of the book together (clip skip) are one topic."""
+    """Join arguments that together are a title of the book (clip skip) into one topic."""
     phrase = " ".join(topics)
     return (phrase,) if is_topic(phrase) else tuple(dict.fromkeys(topics))
 
 
 def format_explanation(found: Explanation, page: TextLayout, *, whole: bool = False) -> str:
-    """Everything for a person; ``whole`` shows every entry at length."""
+    """The explanation as text; ``whole`` shows every entry in full."""
     if found.code:
         return _format_code(found.code, page)
     blocks = [_format_keys(found, page)] if found.keys else list[str]()
@@ -173,7 +173,7 @@ def first_sentence(text: str) -> str:
 
 
 def iter_entry_lines(entry: BookEntry, page: TextLayout, asked: Rule | None = None) -> Iterator[str]:
-    """One entry at length; what a finding's own id (S12.stem) stands for comes first."""
+    """One entry in full, starting with the meaning of a finding's own id (S12.stem)."""
     yield from map(bold, page.paragraph(literal(entry.title), first=f"{entry.id}  "))
     yield from map(dim, page.paragraph(literal(find_chapter(entry).heading)))
     yield ""
@@ -188,7 +188,7 @@ def iter_entry_lines(entry: BookEntry, page: TextLayout, asked: Rule | None = No
 
 
 def iter_entry_rows(entry: BookEntry, but: Rule | None = None) -> Iterator[tuple[Message, str]]:
-    """Label and words of everything there is to say about an entry (``but`` is said), what one wants to know first."""
+    """Label and text of each part of an entry, the most useful first; the rule ``but`` is left out."""
     options = [name for name in entry.options if "." not in name]
     keys = [name for name in entry.options if "." in name]
     told: Iterable[tuple[Message, str]] = (
@@ -292,7 +292,7 @@ def _format_rule(each: DefaultValue) -> str:
 
 
 def _iter_rows(rows: Sequence[_Row], page: TextLayout) -> Iterator[str]:
-    """Name, value, rule and for whom in columns; a long value goes on a line of its own below."""
+    """Name, value, rule and recipes in columns; a long value is continued on a separate line."""
     short = [value if count_cells(value) <= MAX_VALUE_WIDTH else "" for _, value, _, _ in rows]
     columns = zip(*((name, value, rule) for (name, _, rule, _), value in zip(rows, short, strict=True)), strict=True)
     wide, value_wide, rule_wide = (width + 2 if (width := max(map(count_cells, cells))) else 0 for cells in columns)
@@ -308,7 +308,7 @@ def _iter_rows(rows: Sequence[_Row], page: TextLayout) -> Iterator[str]:
 
 
 def _describe_recipes(found: Explanation, each: DefaultValue, *, alone: bool) -> Message:
-    """The recipes that get a value; what the topic itself says need not be said again."""
+    """The recipes that get a value, without repeating the topic itself."""
     match found.axis:
         case "option":
             return describe_recipes(each)
@@ -321,7 +321,7 @@ def _describe_recipes(found: Explanation, each: DefaultValue, *, alone: bool) ->
 
 
 def describe_recipes(each: DefaultValue) -> Message:
-    """In as few words as there are: ``sdxl (not style)``; families and kinds, then what else the recipe has."""
+    """As short as possible: ``sdxl (not style)``; families and kinds, then what else the recipe has."""
     parts = [_describe_group(group) for group in each.recipes]
     said = join_list(parts, "; ")
     if not each.also:
@@ -413,7 +413,7 @@ def _merge_reports(reports: Sequence[ExplainReport]) -> ExplainReport:
 
 
 def format_book() -> str:
-    """The whole book as Markdown, with a table of what became of its rules, and a line end at the end."""
+    """The complete book as Markdown, with a table of the status of its rules, and a line end at the end."""
     rows = [
         _format_count_row(f"[{chapter.heading}](#{heading_anchor(chapter.heading)}) ({chapter.prefix})", chapter.prefix)
         for chapter in CHAPTERS
@@ -450,7 +450,7 @@ def _format_markdown_entry(entry: BookEntry) -> str:
 
 
 def escape_markdown(words: str) -> str:
-    """Signs that Markdown would take for its own; an underscore inside a word is none."""
+    """Escape characters that are Markdown syntax; an underscore inside a word is not."""
     return words.replace("*", r"\*").replace("<", r"\<")
 
 

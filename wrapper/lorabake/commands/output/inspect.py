@@ -107,7 +107,7 @@ def _iter_section(heading: Message, rows: Iterable[Row], page: TextLayout) -> It
 
 
 def _iter_about_rows(file: Inspection) -> Iterator[Row]:
-    """ModelSpec's keys, those that say the most first, then the recipe's own comment."""
+    """ModelSpec's keys, the most informative first, then the recipe's own comment."""
     order = {name: number for number, name in enumerate(ABOUT_ORDER)}
     for name, value in sorted(file.about.items(), key=lambda each: (order.get(each[0], len(order)), each[0])):
         if name not in {"sai_model_spec", "implementation"}:

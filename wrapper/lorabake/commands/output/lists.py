@@ -51,7 +51,7 @@ def format_trainer(trainer: Trainer, layout: TextLayout) -> str:
 
 
 def format_installed_trainer(trainer: Trainer, layout: TextLayout, *, as_json: bool) -> str:
-    """The trainer that is there now."""
+    """The trainer that is installed now."""
     return json.dumps({"version": 1} | _trainer_json(trainer), indent=2) if as_json else format_trainer(trainer, layout)
 
 

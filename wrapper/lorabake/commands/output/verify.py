@@ -25,7 +25,7 @@ GROUPS: tuple[tuple[Message, tuple[VerifySubject, ...]], ...] = (
 
 
 def format_verification(report: VerifyReport, page: TextLayout, *, as_json: bool = False) -> str:
-    """The whole answer. On a terminal in groups; elsewhere a difference a line, with the run's folder before it."""
+    """The complete answer. On a terminal in groups; elsewhere one difference per line, preceded by the run's folder."""
     if as_json:
         return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
     blocks = list(_iter_difference_lines(report, page))
@@ -92,7 +92,7 @@ def _iter_group_blocks(differences: Sequence[VerifyDifference], page: TextLayout
 
 
 def _iter_note_lines(report: VerifyReport, page: TextLayout) -> Iterator[str]:
-    """What is no difference."""
+    """Notes that are not differences."""
     screen = page.width is not None
     if screen:
         yield bold(page(msg("Also")))

@@ -1,4 +1,4 @@
-"""A run goes on in its own folder: from the newest whole state, under its own numbers, to the same last step."""
+"""Continues a run in its own folder: from the newest intact state, with the run's numbers, to the same last step."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
-    """``argv`` is the command of a first start, built from the plan and the trainer of today. ``files`` are lorabake's
-    own, by name: those that are run, or that say how, are written again."""
+    """``argv`` is the command of a first start, built from today's plan and trainer. ``files`` are lorabake's own by
+    name, those that are run or that configure the run; they are written again.
+    """
 
     paths: RunPaths
     argv: tuple[str, ...]
@@ -66,8 +67,8 @@ class ResumeRequest:
 def continue_training(request: ResumeRequest, watcher: Watcher) -> Record:
     """Train the rest, and return the finished record.
 
-    Raises MachineError when there is nothing to go on from, when the run is in progress or its folder cannot be
-    written; SetupError when the trainer cannot be started; InterruptedRunError when the user stopped it.
+    Raises MachineError if there is no usable state, if the run is in progress or its folder cannot be written;
+    SetupError if the trainer cannot be started; InterruptedRunError if the user stopped it.
     """
     paths = request.paths
     with acquire_run_lock(paths, read_record(paths.record).name):
@@ -108,7 +109,7 @@ def next_part_outputs(paths: RunPaths, record: Record, how: ResumeSteps) -> Part
 
 
 def choose_resume_point(view: ResumeOptions, paths: RunPaths) -> ResumePoint:
-    """From where a run goes on, and how. Raises MachineError where it cannot."""
+    """From where a run continues, and how. Raises MachineError if it cannot."""
     if view.way is None:
         if (lacking := missing_files_problem(paths)) is not None:
             said = msg("cannot resume {run}: {why}", run=paths.root, why=lacking)
@@ -186,8 +187,9 @@ def _file_size(path: Path) -> int:
 def begin_part(
     paths: RunPaths, record: Record, written: PartOutputs, names: OutputNames, files: Mapping[str, bytes]
 ) -> EventLog:
-    """Everything in place for the trainer to go on. Raises MachineError when it cannot be written; the record is
-    written last but for the first event, so that it never speaks of a part that could not begin."""
+    """Prepare everything for the trainer to continue. Raises MachineError if that cannot be written. The record is
+    written last except for the first event, so it never contains a part that could not start.
+    """
     part = record.parts[-1]
     told: EventFields = {"event": "resumed", "part": part.number, "state": part.state, "from_step": part.first_step}
     try:
@@ -220,7 +222,7 @@ def begin_part(
 
 
 def ensure_log(paths: RunPaths) -> None:
-    """The trainer's log, which goes on; an empty one where somebody took it away. Raises OSError."""
+    """The trainer's log, which is continued; an empty one if somebody removed it. Raises OSError."""
     make_folders(paths.log.parent, within=paths.root)
     open_append(paths.log, within=paths.root).close()
 
@@ -261,7 +263,7 @@ def part_launch_context(
 
 
 def resume_remarks(training: Training, written: PartOutputs) -> tuple[Message, ...]:
-    """What is otherwise than in a run of one piece."""
+    """The differences from a run that was not interrupted."""
     settings, course, found = training.settings, training.course, list[Message]()
     if written.stop_at is not None:
         said = msg(
@@ -283,7 +285,7 @@ def resume_remarks(training: Training, written: PartOutputs) -> tuple[Message, .
 
 
 def judge_completed_run(request: ResumeRequest, record: Record, training: Training) -> Record:
-    """The verdict on a run that had reached its last step and was not judged: nothing is trained any more."""
+    """The verdict on a run that reached its last step without one. Trains nothing."""
     paths, parser = request.paths, LogParser()
     remarks = [msg("it had already reached its last step, so nothing more was trained")]
     try:
@@ -309,7 +311,7 @@ def judge_completed_run(request: ResumeRequest, record: Record, training: Traini
 
 
 def read_recorded_losses(paths: RunPaths) -> LossMonitor:
-    """What the events tell of the loss."""
+    """The losses in the events."""
     losses = LossMonitor()
     with suppress(OSError):
         for step in iter_recorded_steps(paths.events, paths.root):

@@ -1,8 +1,8 @@
-"""The files of a resumed run: what a continuation wrote is moved into output/ under the run's own numbers.
+"""The files of a resumed run: moves the output of a resumed part into output/ under the run's own numbers.
 
-A continuation writes into parts/00K/output, because sd-scripts counts its steps from anew and would overwrite files of
-the same number. Everything here can be broken off at any point and done again: a file's right number follows from its
-name, and it is moved last. Nothing is ever deleted: what is in the way goes to parts/00K/replaced.
+A resumed part writes into parts/00K/output, because sd-scripts counts its steps from 0 again and would overwrite files
+of the same number. Everything here can be interrupted at any point and repeated: a file's right number follows from its
+name, and it is moved last. Nothing is ever deleted: files in the way go to parts/00K/replaced.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CollectedOutputs:
 
 
 def archive_outputs(written: PartOutputs, names: OutputNames) -> int:
-    """Move what output/ holds of steps after the one that the run goes on from to replaced/; how many there were.
+    """Move files in output/ of steps after the one that the run continues from to replaced/; returns how many.
 
     Raises OSError.
     """
@@ -52,10 +52,10 @@ def archive_outputs(written: PartOutputs, names: OutputNames) -> int:
 
 
 def collect_outputs(written: PartOutputs, names: OutputNames, wanted: ExpectedFiles) -> CollectedOutputs:
-    """Move everything whole that a continuation wrote into output/, with the run's numbers in names and files.
+    """Move everything intact that a resumed part wrote into output/, with the run's numbers in names and files.
 
-    Halves that a kill left stay where they are. Raises OSError when the disk is full or something cannot be moved;
-    what was moved stays moved, and the rest can be moved later.
+    Partial files that a kill left stay where they are. Raises OSError if the disk is full or something cannot be moved.
+    What was moved stays moved, and the rest can be moved later.
     """
     adopted = CollectedOutputs()
     if not written.output.is_dir():
@@ -99,8 +99,9 @@ def _collect_entry(
 
 
 def _collect_last_step(entry: Path, written: PartOutputs, names: OutputNames, adopted: CollectedOutputs) -> None:
-    """The file of the last step is the run's last file where sd-scripts would have gone on beyond it; a file of the
-    step as well, where the recipe wants one there."""
+    """If sd-scripts would have continued beyond the last step, the file of that step is the run's last file. It is also
+    kept as a step's file if the recipe wants one there.
+    """
     course = names.course
     both = course.save_every_n_steps is not None and course.steps % course.save_every_n_steps == 0
     place = written.root / "output" / names.step_name(course.steps, state=False)
@@ -115,15 +116,16 @@ def _collect_last_step(entry: Path, written: PartOutputs, names: OutputNames, ad
 def _incomplete_reason(
     entry: Path, step: int, written: PartOutputs, wanted: ExpectedFiles, *, is_state: bool
 ) -> Message | None:
-    """Why a file or state is not whole. Raises OSError when it cannot be read."""
+    """Why a file or state is incomplete. Raises OSError if it cannot be read."""
     if is_state:
         return state_problem(SavedState(entry, "step", step, written.number, written.offset), wanted)
     return incomplete_lora_reason(entry)
 
 
 def _correct_step_number(entry: Path, step: int, offset: int, *, is_state: bool, epoch: int | None = None) -> None:
-    """The run's own step in a LoRA's header or a state's train_state.json; one that says neither the right nor the
-    expected wrong number is left as it is, to be judged."""
+    """Write the run's own step into a LoRA's header or a state's train_state.json. A file that has neither the right
+    number nor the expected wrong one is not changed, and is judged later.
+    """
     if is_state:
         path = entry / TRAIN_STATE
         told = json.loads(read_bytes(path, within=entry))
@@ -144,8 +146,9 @@ def _collect_samples(folder: Path, written: PartOutputs, adopted: CollectedOutpu
 
 
 def rename_sample(name: str, written: PartOutputs) -> str:
-    """The run's own step in a sample's name; those that are made before the first step of a continuation say which
-    step that is."""
+    """Write the run's own step into a sample's name. Samples from before the first step of a resumed part already have
+    the right step.
+    """
     told = SAMPLE_NAME.fullmatch(name)
     if told is None or (told[2] and int(told[3])):
         return name
@@ -167,7 +170,7 @@ def _move_entry(entry: Path, place: Path, written: PartOutputs) -> None:
 
 
 def _free_path(place: Path) -> Path:
-    """This place, or one beside it where that is taken."""
+    """This path, or a similar one if it is taken."""
     return next(each for each in _iter_numbered_paths(place) if not each.exists())
 
 

@@ -1,4 +1,4 @@
-"""`lorabake resume` from a run's name to its finished record: may it go on, from where, with which trainer."""
+"""`lorabake resume` from a run's name to its finished record: whether it can continue, from where, with which trainer."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ MIN_SAFE_TORCH = (2, 4)  # accelerate loads states with weights_only from there 
 
 @dataclass(frozen=True, slots=True)
 class PreparedResume:
-    """A run that can go on. ``way`` is None for one that had reached its last step and only was not judged.
+    """A run that can be resumed. ``way`` is None for one that reached its last step and was only not judged.
 
-    ``passed`` are the states that are further and no use, each with why; ``again`` is how many steps are trained a
+    ``passed`` are later states that cannot be used, each with the reason. ``again`` is how many steps are trained a
     second time.
     """
 
@@ -71,7 +71,7 @@ class PreparedResume:
 
 
 def prepare_resume(found: FoundRun) -> PreparedResume:
-    """Raises MachineError for a run that cannot go on: a rehearsal, one in progress, one without a usable state."""
+    """Raises MachineError for a run that cannot be resumed: a rehearsal, one in progress, one without a usable state."""
     record, paths = found.record, found.paths
     if record.rehearsal:
         said = msg("{run} is a rehearsal that trained nothing, so there is nothing to resume", run=found.root)
@@ -87,7 +87,7 @@ def prepare_resume(found: FoundRun) -> PreparedResume:
 
 
 def describe_resume(ready: PreparedResume) -> tuple[Message, ...]:
-    """From where it goes on, and why not from further."""
+    """From where it continues, and why not from later."""
     way = ready.way
     if way is None:
         return (
@@ -122,8 +122,9 @@ class ReplannedRun:
 
 
 def resolve_trainer(then: TrainerRecord, choice: TrainerChoice, env: Env, tell: Tell) -> Trainer:
-    """The trainer named on the command line, else the run's from lorabake's own store, installed again where it is
-    missing. Raises SetupError when it cannot be had, or is the user's own and was not named."""
+    """The trainer named on the command line, else the run's from lorabake's store, installed again if it is missing.
+    Raises SetupError if it cannot be installed, or is the user's own and was not named.
+    """
     if choice.sd_scripts is not None:
         own = run.ensure_trainer(choice, env, tell)
         torch = own.versions.get("torch", "")
@@ -150,7 +151,7 @@ def resolve_trainer(then: TrainerRecord, choice: TrainerChoice, env: Env, tell: 
 
 
 def read_option_snapshot(trainer: Trainer | None, then: TrainerRecord, env: Env, tell: Tell) -> OptionSnapshot:
-    """What the trainer understands; what the pin does where it does not answer, or is not there yet."""
+    """The options of the trainer, or the pin's if it does not answer or is not installed yet."""
     found: OptionSnapshot | None = None
     if trainer is not None and trainer.kind != "pin":
         found = versions.read_user_options(trainer, env, tell)
@@ -161,10 +162,10 @@ def read_option_snapshot(trainer: Trainer | None, then: TrainerRecord, env: Env,
 
 
 def replan_run(found: FoundRun, snapshot: OptionSnapshot, env: Env) -> ReplannedRun:
-    """Plan and compile a run's recipe once more, for the machine that it was planned for.
+    """Plan and compile a run's recipe again, for the machine that it was planned for.
 
-    Nothing that the run folder has of plan, command and compiled files is used: it may be edited, or a stranger's.
-    Raises MachineError when the recipe is not to be had, RecipeError when it gives no plan, or no files.
+    The plan, command and compiled files in the run folder are not used: they may be edited, or a stranger's. Raises
+    MachineError if the recipe is not available, RecipeError if it gives no plan or no files.
     """
     path, content = read_run_recipe(found)
     record, kept = found.record, fact_store_path(lorabake_home(env), env)
@@ -195,7 +196,7 @@ def _edited_differences(found: FoundRun, name: str, wanted: bytes) -> Iterator[V
 
 
 def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer, snapshot: OptionSnapshot) -> None:
-    """Raises SetupError for an sd-scripts without the options by which a training goes on: an older one."""
+    """Raises SetupError for an older sd-scripts without the options that resuming needs."""
     known = {f"--{option.name}" for option in snapshot.of(script)}
     lacking = [flag for flag in ("--resume", *way.how.flags) if flag.startswith("--") and flag not in known]
     if lacking:
