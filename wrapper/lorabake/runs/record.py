@@ -107,7 +107,7 @@ def with_remarks(record: Record, remarks: tuple[Message, ...]) -> Record:
 
 
 def with_part(record: Record, part: RunPart) -> Record:
-    """The record of a run that continues with another part. A part without an end was killed together with its guard."""
+    """The record of a run that continues with another part. A part without an end was killed with its guard."""
     before = record.parts or (first_part(record),)
     ended = (each.model_copy(update={"status": "interrupted"}) if each.status == "started" else each for each in before)
     changes = {"status": "started", "ended": None, "outcome": None, "pid": os.getpid(), "parts": (*ended, part)}

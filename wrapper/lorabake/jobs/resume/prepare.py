@@ -1,4 +1,4 @@
-"""`lorabake resume` from a run's name to its finished record: whether it can continue, from where, with which trainer."""
+"""`lorabake resume` from a run's name to its finished record: whether it can resume, from where, with which trainer."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class PreparedResume:
 
 
 def prepare_resume(found: FoundRun) -> PreparedResume:
-    """Raises MachineError for a run that cannot be resumed: a rehearsal, one in progress, one without a usable state."""
+    """Raises MachineError for a run that cannot resume: a rehearsal, one in progress, one without a usable state."""
     record, paths = found.record, found.paths
     if record.rehearsal:
         said = msg("{run} is a rehearsal that trained nothing, so there is nothing to resume", run=found.root)
