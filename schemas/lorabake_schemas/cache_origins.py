@@ -115,7 +115,7 @@ def _iter_stale_reasons(was: CacheOrigin, now: CacheOrigin, trusting: bool) -> I
         yield _format_other_model(old.model_name, new.model_name, new.kind)
     for key in COMPARED_KEYS:
         if (before := getattr(old, key)) != (after := getattr(new, key)):
-            yield _format_change(key, literal(str(before)), literal(str(after)))
+            yield _format_change(key, *(literal("" if not value else str(value).lower()) for value in (before, after)))
     if old.tokenizer != new.tokenizer:
         yield msg("made with another tokenizer")
     if old.commit and new.commit and old.commit != new.commit:
@@ -126,21 +126,25 @@ def _iter_stale_reasons(was: CacheOrigin, now: CacheOrigin, trusting: bool) -> I
 def _iter_array_reasons(old: CacheSettings, new: CacheSettings, trusting: bool) -> Iterator[Message]:
     """An alpha mask in a cache is used, asked for or not (TU:1602, TN:471)."""
     if old.alpha_mask and not new.alpha_mask:
-        yield msg("made with alpha_mask, which this run does not set but would use")
+        yield msg("made with alpha_mask, so this run would use masks that it does not ask for")
     for key in ("alpha_mask", "flip_aug") if trusting else ():
         if getattr(new, key) and not getattr(old, key):
             yield msg("made without this run's {key}, and skip_cache_check keeps sd-scripts from noticing", key=key)
 
 
 def _format_change(key: str, old: Message, new: Message) -> Message:
-    return msg("made with {key} = {old}, this run uses {new}", key=key, old=old, new=new)
+    if not old:
+        return msg("made without {key}, but this run uses {key} = {new}", key=key, new=new)
+    if not new:
+        return msg("made with {key} = {old}, but this run uses none", key=key, old=old)
+    return msg("made with {key} = {old}, but this run uses {new}", key=key, old=old, new=new)
 
 
 def _format_other_model(old: str, new: str, kind: CacheKind) -> Message:
     part = msg("VAE") if kind == "latents" else msg("text encoder")
     if old == new:
         return msg("made with another {part} from a model of the same name, {name}", part=part, name=new)
-    return msg("made with the {part} of {old}, this run uses that of {new}", part=part, old=old, new=new)
+    return msg("made with the {part} of {old}, but this run uses the one of {new}", part=part, old=old, new=new)
 
 
 def _format_size(size: Size) -> Message:

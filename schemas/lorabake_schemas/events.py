@@ -84,7 +84,16 @@ class LogLine:
     text: str
 
 
-ProgressEvent = Started | ModelLoaded | RunTotals | Epoch | Step | BadLoss | Saving | Saved | EmptyDataset | LogLine
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A signal asked to stop the trainer, which may take a while. Only shown, not written down."""
+
+    signal: str
+
+
+ProgressEvent = (
+    Started | ModelLoaded | RunTotals | Epoch | Step | BadLoss | Saving | Saved | EmptyDataset | LogLine | Stopping
+)
 
 
 @dataclass(frozen=True, slots=True)

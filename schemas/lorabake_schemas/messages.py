@@ -8,8 +8,10 @@ files and programs of others: ``escape_invisible`` shows what it could do to a t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
 
 
 class Location(Protocol):
@@ -108,6 +110,43 @@ def join_list(parts: Iterable[str], between: str = ", ") -> Message:
     """A list of terms; each of them is translated separately."""
     numbered = {f"part{number}": part for number, part in enumerate(parts)}
     return Message(between.join(f"{{{name}}}" for name in numbered), numbered)
+
+
+class ShortenedList(Message):
+    """The first items of a list and how many more there are. ``make_complete`` gives all of them."""
+
+    __slots__ = ("make_complete",)
+    make_complete: Callable[[], Message]
+
+
+def shorten_list(items: Sequence[Item], most: int, words: Callable[[Item], str]) -> Message:
+    """At most the first ``most`` items, and how many more there are; only what is shown is put into words."""
+    shown, more = join_list(map(words, items[:most])), len(items) - most
+    if more <= 0:
+        return shown
+    said = msg("{names} and {n} more", names=shown, n=more)
+    shortened = ShortenedList(said.template, said.filled)
+    shortened.make_complete = lambda: join_list(map(words, items))
+    return shortened
+
+
+def is_shortened(text: str) -> bool:
+    """Whether a shortened list is in a message."""
+    if not isinstance(text, Message):
+        return False
+    return isinstance(text, ShortenedList) or any(
+        isinstance(value, str) and is_shortened(value) for value in text.filled.values()
+    )
+
+
+def complete_lists(text: str) -> str:
+    """The same message with every list complete."""
+    if not isinstance(text, Message) or not is_shortened(text):
+        return text
+    if isinstance(text, ShortenedList):
+        return text.make_complete()
+    filled = {name: complete_lists(value) if isinstance(value, str) else value for name, value in text.filled.items()}
+    return _rebuild_message(text.template, filled, text.plural, text.number)
 
 
 def translate(words: str, catalogue: Catalog) -> str:

@@ -14,6 +14,7 @@ from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env
 from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.util.process import read_environment
+from lorabake_schemas.events import Stopping
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
 from lorabake_schemas.record import Inputs, TrainerRecord
@@ -64,11 +65,17 @@ def ignore(_event: ProgressEvent) -> None:
     """A watcher that looks away."""
 
 
+def tell_stop(event: ProgressEvent) -> None:
+    """A watcher that only says when a stop was asked for."""
+    if isinstance(event, Stopping):
+        sys.stderr.write(f"stopping: {event.signal}\n")
+
+
 def main() -> int:
     root, *flags = sys.argv[1:]
     steps = int(flags[flags.index("--steps") + 1]) if "--steps" in flags else 4
     try:
-        launch_run(request(Path(root), *flags, steps=steps), ignore)
+        launch_run(request(Path(root), *flags, steps=steps), tell_stop)
     except LorabakeError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code

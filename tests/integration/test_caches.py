@@ -108,7 +108,7 @@ def test_another_resolution_is_refused_until_the_caches_are_refreshed(world: Wor
     world.change("resolution = 256", "resolution = 320")
     said = world.train(code=1)
     assert "error[S19]" in said
-    assert "made with resolution = 256, this run uses 320" in said
+    assert "made with resolution = 256, but this run uses 320" in said
     assert "000.png, 001.png, 002.png" in said
     assert "--refresh-cache" in said
     assert world.caches == made

@@ -90,6 +90,7 @@ def test_a_polite_signal(tmp_path: Path, number: signal.Signals, flags: tuple[st
         assert lorabake.returncode == 130
         assert [pid for pid in tree if alive(pid)] == []
     assert f"stopped by {number.name} after step" in words.decode()
+    assert not flags or f"stopping: {number.name}\n" in words.decode()  # at once, before the ladder is climbed
     assert str(paths.log) in words.decode()
     assert_log_is_whole(tmp_path)
     record = read_record(paths.record)

@@ -222,7 +222,7 @@ def test_a_commit_that_is_nowhere(commits: Commits) -> None:
 def test_a_tags_own_id_is_refused(commits: Commits) -> None:
     small.git(commits.folder / "origin", "tag", "-a", "v2", "-m", "x", commits.other)
     tag = small.git(commits.folder / "origin", "rev-parse", "v2")
-    with pytest.raises(SetupError, match="wrong commit") as caught:
+    with pytest.raises(SetupError, match="returned the commit") as caught:
         commits.install(tag)
     assert "a tag is not a commit" in (caught.value.hint or "")
     assert commits.other in caught.value.message

@@ -222,22 +222,33 @@ def test_a_diffusers_folder_of_no_known_family(tmp_path: Path, config: str) -> N
 
 def test_a_folder_that_is_no_model_says_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
-    assert "it is empty" in problem(tmp_path / "m")
+    assert "is empty" in problem(tmp_path / "m")
     for number in range(7):
         (tmp_path / "m" / f"{number}.png").touch()
     assert "0.png, 1.png, 2.png, 3.png, 4.png and 2 more" in problem(tmp_path / "m")
     checkpoint(tmp_path / "m" / "model.safetensors", "sd15")
-    assert "it contains model.safetensors" in problem(tmp_path / "m")
+    assert "contains model.safetensors" in problem(tmp_path / "m")
 
 
 def test_a_hub_id(tmp_path: Path) -> None:
     assert inspect_base_model("org/name-v1.5", tmp_path, "sd15") == BaseFacts(kind="hub")
-    assert "hub id" in (inspect_base_model("org/name-v1.5", tmp_path).problem or "")
+    assert "Hugging Face id" in (inspect_base_model("org/name-v1.5", tmp_path).problem or "")
 
 
 @pytest.mark.parametrize(
     "model",
-    ["models/x", "org/name.safetensors", "org/name.ckpt", "name", "a/b/c", "./org/name", "/org/name", "org\0/x"],
+    [
+        "models/x",
+        "org/name.safetensors",
+        "org/name.safetensor",
+        "org/name.ckp",
+        "org/name.ckpt",
+        "name",
+        "a/b/c",
+        "./org/name",
+        "/org/name",
+        "org\0/x",
+    ],
 )
 def test_what_cannot_be_a_hub_id_is_missing(tmp_path: Path, model: str) -> None:
     (tmp_path / "models").mkdir()

@@ -25,11 +25,11 @@ def under(origin: CacheOrigin, **other: Any) -> CacheOrigin:
         (PICTURE._replace(source="p2"), "the image was replaced or edited since"),
         (
             under(PICTURE._replace(bucket=(832, 640), resized=(853, 640)), resolution=(768, 768)),
-            "made with resolution = 512, this run uses 768",
+            "made with resolution = 512, but this run uses 768",
         ),
         (
             under(PICTURE._replace(bucket=(832, 640)), resolution=(768, 1024)),
-            "made with resolution = 512, this run uses 768 x 1024",
+            "made with resolution = 512, but this run uses 768 x 1024",
         ),
         (
             PICTURE._replace(bucket=(512, 512), resized=(683, 512)),
@@ -38,10 +38,13 @@ def under(origin: CacheOrigin, **other: Any) -> CacheOrigin:
         (under(PICTURE, model="v2"), "made with another VAE from a model of the same name, base.safetensors"),
         (
             under(PICTURE, model="v2", model_name="kl-f8.safetensors"),
-            "made with the VAE of base.safetensors, this run uses that of kl-f8.safetensors",
+            "made with the VAE of base.safetensors, but this run uses the one of kl-f8.safetensors",
         ),
-        (under(PICTURE, resize_interpolation="area"), "made with resize_interpolation = , this run uses area"),
-        (under(PICTURE, precision="fp32"), "made with precision = fp16, this run uses fp32"),
+        (
+            under(PICTURE, resize_interpolation="area"),
+            "made without resize_interpolation, but this run uses resize_interpolation = area",
+        ),
+        (under(PICTURE, precision="fp32"), "made with precision = fp16, but this run uses fp32"),
         (under(PICTURE, commit="deadbeef" * 5), "made with another version of sd-scripts, c0ffee00"),
     ],
 )
@@ -56,12 +59,15 @@ def test_latents_that_no_longer_fit(now: CacheOrigin, why: str) -> None:
         (under(CAPTION, model="b2"), "made with another text encoder from a model of the same name, base.safetensors"),
         (
             under(CAPTION, model="b2", model_name="pony.safetensors"),
-            "made with the text encoder of base.safetensors, this run uses that of pony.safetensors",
+            "made with the text encoder of base.safetensors, but this run uses the one of pony.safetensors",
         ),
-        (under(CAPTION, max_token_length=225), "made with max_token_length = 75, this run uses 225"),
-        (under(CAPTION, weighted_captions=True), "made with weighted_captions = False, this run uses True"),
+        (under(CAPTION, max_token_length=225), "made with max_token_length = 75, but this run uses 225"),
+        (
+            under(CAPTION, weighted_captions=True),
+            "made without weighted_captions, but this run uses weighted_captions = true",
+        ),
         (under(CAPTION, tokenizer="t2"), "made with another tokenizer"),
-        (under(CAPTION, precision="bf16"), "made with precision = fp16, this run uses bf16"),
+        (under(CAPTION, precision="bf16"), "made with precision = fp16, but this run uses bf16"),
     ],
 )
 def test_text_that_no_longer_fits(now: CacheOrigin, why: str) -> None:

@@ -155,7 +155,7 @@ def test_pictures_whose_caches_are_alike_fit_each(world: World) -> None:
     world.recipe.write_text(world.recipe.read_text("utf-8").replace("resolution = 256", "resolution = 320"), "utf-8")
     (said,) = world.said()
     assert "3 images" in said
-    assert "made with resolution = 256, this run uses 320" in said
+    assert "made with resolution = 256, but this run uses 320" in said
 
 
 def test_the_caches_of_two_recipes_in_one_folder_are_both_remembered(world: World) -> None:

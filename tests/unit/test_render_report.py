@@ -27,7 +27,7 @@ from lorabake.util.i18n import Translator
 from lorabake_schemas.check_report import CheckReport
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.messages import msg
+from lorabake_schemas.messages import literal, msg, shorten_list
 from situations import CPU, GPU, concept, project, recipe
 from test_speech import Backwards
 
@@ -89,6 +89,16 @@ def test_errors_come_first_and_the_dataset_before_the_settings() -> None:
     said = plain(format_full(found, SCREEN))
     assert [said.index(f"    {n}\n") for n in "45321"] == sorted(said.index(f"    {n}\n") for n in "45321")
     assert [f["message"] for f in json.loads(findings_to_json(found))["findings"]] == list("45321")
+
+
+def test_a_long_list_is_complete_in_json_and_the_report_says_so() -> None:
+    names = [f"{number}.txt" for number in range(9)]
+    said = msg("{n} captions: {names}", n=9, names=shorten_list(names, 3, literal))
+    found = examined(finding(message=said))
+    assert "8.txt" not in format_concise(found, PIPE)
+    assert format_concise(found, PIPE).endswith("--json shows complete lists")
+    assert json.loads(findings_to_json(found))["findings"][0]["message"] == f"9 captions: {', '.join(names)}"
+    assert "--json" not in format_concise(examined(finding()), PIPE)
 
 
 def test_findings_of_one_severity_are_sorted_by_line() -> None:

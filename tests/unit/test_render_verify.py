@@ -79,7 +79,7 @@ def test_a_terminal_is_not_flooded() -> None:
     found = tuple(difference("concept", f"{number}.txt", f"caption {number}") for number in range(53))
     assert text(report(*found), SCREEN)[50:53] == [
         "  caption 49",
-        "  and 3 more (list all with `lorabake verify --json`)",
+        "  and 3 more (list all with --json)",
         "",
     ]
     assert len(text(report(*found), PIPE)) == 55

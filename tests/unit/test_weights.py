@@ -155,7 +155,7 @@ def test_headers_that_lie(tmp_path: Path, old: bytes, new: bytes, message: str) 
     [
         (b"", "is empty"),
         (b"PK\x03\x04 a zip file, as torch writes them", "torch checkpoint"),
-        ((60).to_bytes(8, "little") + b'{"a":', "cut off: its header has 60 bytes"),
+        ((60).to_bytes(8, "little") + b'{"a":', "header needs 60 bytes"),
         ((2).to_bytes(8, "little") + b"[]", "does not start with a header"),
     ],
 )

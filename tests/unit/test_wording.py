@@ -151,6 +151,7 @@ def progress_text(layout: TextLayout) -> Iterator[str]:
         happened.RunTotals(12, 0, 2, 5, 7), happened.Epoch(1, 5), happened.Step(1, 100, 0.25),
         happened.Step(60, 100, 0.2), happened.BadLoss(61, float("nan")), happened.BadLoss(61, -0.5),
         happened.Saving("output/x.safetensors"), happened.Saved(), happened.EmptyDataset(),
+        happened.Stopping("SIGINT"), happened.Stopping("SIGTERM"),
     )  # fmt: skip
     stream, now = io.StringIO(), iter(range(0, 10_000, 20))
     with progress.watch_progress(stream, 100, clock=lambda: float(next(now)), translator=layout.translator) as watcher:

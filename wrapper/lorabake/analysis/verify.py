@@ -89,7 +89,7 @@ def _outcome_remarks(run: FoundRun) -> tuple[Message, ...]:
 def describe_unfinished(run: FoundRun) -> Message:
     active = find_active(run.paths, run.record)
     if active is None:  # it has ended since the record was read
-        return msg("this run and its lorabake were killed, so the record does not list its outputs")
+        return msg("this run and the lorabake that started it were killed, so the record does not list its outputs")
     if active.is_supervised and active.certain:
         return msg("this run is in progress; its outputs are recorded when it ends")
     error = active.error

@@ -93,8 +93,7 @@ def _iter_gaps(record: Record, listed: Sequence[Input]) -> Iterator[Message]:
             )
     if changes := record.inputs_changed:
         yield msg(
-            "inputs changed during this run, so what it was trained with is unknown ({n}): {names}",
-            n=len(changes),
+            "inputs changed during this run, so it is unknown what it was trained with: {names}",
             names=format_changed_names(changes),
         )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import cast
 
 from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, parse_json, read_text, reason
@@ -14,7 +15,7 @@ from lorabake.util.safetensors import HeaderError, SafetensorsHeader, find_check
 from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.families.registry import find_family_by_context, list_families
 from lorabake_schemas.machine import BaseFacts
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
 
 _CONTEXT_KEY_PATTERN = re.compile(r"^model\.diffusion_model\..*\.attn2\.to_k\.weight$")
 _LORA_KEY_PATTERN = re.compile(
@@ -34,6 +35,7 @@ _FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"  # its second dim
 _MERGED_FROM, _MERGE_RECIPE, _MERGE_MODELS = "modelspec.merged_from", "sd_merge_recipe", "sd_merge_models"
 _WEIGHT_EXTENSIONS = (".safetensors", ".bin")
 _PICKLE_EXTENSIONS = (".ckpt", ".pt", ".pth", ".bin")
+_MODEL_EXTENSIONS = (".safetensors", *_PICKLE_EXTENSIONS)
 _HUB_ID_PATTERN = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CONFIG_LIMIT = 1 << 20  # bytes; the configurations of diffusers take a thousandth
 
@@ -62,7 +64,7 @@ def _supported_message() -> Message:
 
 def _unknown_family_message(facts: BaseFacts, suffix: str) -> Message:
     if facts.kind == "hub":
-        return msg("cannot detect the model family from a hub id; set family under [base]")
+        return msg("this path does not exist, so it is taken as a Hugging Face id; set family under [base]")
     if facts.kind == "folder":
         return msg("cannot detect the model family from this folder; set family under [base]")
     return msg("cannot detect the model family from this {file}; set family under [base]", file=suffix or "file")
@@ -81,9 +83,9 @@ def _inspect_path(path: Path, model: str, base_dir: Path) -> BaseFacts:
 
 
 def _looks_like_hub_id(model: str) -> bool:
-    return _HUB_ID_PATTERN.fullmatch(model) is not None and not model.lower().endswith(
-        (".safetensors", *_PICKLE_EXTENSIONS)
-    )
+    """owner/name, unless it ends in a model file's extension, also a misspelled one."""
+    extension = PurePosixPath(model.lower()).suffix
+    return _HUB_ID_PATTERN.fullmatch(model) is not None and not get_close_matches(extension, _MODEL_EXTENSIONS, 1, 0.8)
 
 
 def _missing_message(path: Path, base_dir: Path) -> Message:
@@ -100,11 +102,7 @@ def _missing_message(path: Path, base_dir: Path) -> Message:
 
 
 def _abbreviate_names(names: Iterable[str], most: int = 5) -> Message:
-    every = list(names)
-    first = ", ".join(every[:most])
-    if len(every) <= most:
-        return literal(first)
-    return msg("{names} and {n} more", names=first, n=len(every) - most)
+    return shorten_list(list(names), most, literal)
 
 
 def _inspect_file(path: Path) -> BaseFacts:
@@ -264,12 +262,12 @@ def _missing_index_message(folder: Path) -> Message:
     start = msg("{folder} is not a diffusers model (no readable model_index.json)", folder=folder)
     models = [name for name in names if name.lower().endswith(".safetensors")]
     if models and is_file(folder / "config.json"):
-        return msg("{problem}; it looks like one part of a model; use its parent folder", problem=start)
+        return msg("{problem} and looks like one part of a model; use its parent folder", problem=start)
     if len(models) == 1:
         return msg("{problem}, but it contains {file}; use that file instead", problem=start, file=models[0])
     if not names:
-        return msg("{problem}; it is empty", problem=start)
-    return msg("{problem}; it contains {files}", problem=start, files=_abbreviate_names(names))
+        return msg("{problem} and is empty", problem=start)
+    return msg("{problem}, but contains {files}", problem=start, files=_abbreviate_names(names))
 
 
 def _read_json_object(path: Path) -> dict[str, object] | None:

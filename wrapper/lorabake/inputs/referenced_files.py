@@ -128,7 +128,7 @@ def _check_tokenizers(cache: str | None, folder: Path, family: ModelFamily) -> I
             severity=Severity.WARNING,
             where=("base", "tokenizer_cache_dir"),
             message=msg(
-                "tokenizer missing in {folder} ({names}); sd-scripts will download it from the hub",
+                "tokenizer missing in {folder} ({names}); sd-scripts will download it from the Hugging Face Hub",
                 folder=folder / cache,
                 names=", ".join(lacking),
             ),

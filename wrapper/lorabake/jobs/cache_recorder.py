@@ -27,7 +27,7 @@ from lorabake_schemas.caches import find_missizing_caches
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
 from lorabake_schemas.events import ModelLoaded, ProgressEvent
 from lorabake_schemas.guide.defaults import resolve_family
-from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
+from lorabake_schemas.messages import Message, escape_undecodable, literal, msg, shorten_list
 from lorabake_schemas.record import InputRole, Inputs
 
 STALE_CACHE_RULES = frozenset({"S19", "S19.sizes"})  # the errors that deleting caches can fix
@@ -209,10 +209,5 @@ def _delete_caches(folder: Path, names: Mapping[str, CacheKind]) -> Message | No
         gone.append(name)
     if not gone:
         return None
-    first = join_list([*map(literal, gone[:NAMES_SHOWN]), *(["..."] if len(gone) > NAMES_SHOWN else [])])
-    return msg(
-        "--refresh-cache: deleted invalid caches in {folder}: {names} ({n})",
-        n=len(gone),
-        folder=folder,
-        names=first,
-    )
+    first = shorten_list(gone, NAMES_SHOWN, literal)
+    return msg("--refresh-cache deleted outdated caches in {folder}: {names}", folder=folder, names=first)

@@ -310,7 +310,7 @@ def check_trainer(trainer: Trainer, env: Env, tell: Tell) -> TrainerContents:
             msg("trainer files in {folder} were changed: {files}", folder=trainer.checkout.parent, files=files),
             msg("rebuild it with `lorabake trainer install{commit} --repair`", commit=other),
         )
-    tell(msg("warning: files differ from the commit or the installed packages: {files}", files=files))
+    tell(msg("warning: trainer files differ from the commit or the installed packages: {files}", files=files))
     return found
 
 

@@ -86,5 +86,5 @@ def _ensure_readable(inputs: Inputs) -> None:
     for each in inputs.inputs:
         if each.kind in {"file", "folder"} and not each.files:
             raise MachineError(
-                msg("{path} cannot be read or contains no files", path=each.name), msg("check its permissions")
+                msg("cannot read {path}, or it contains no files", path=each.name), msg("check its permissions")
             )

@@ -34,7 +34,7 @@ from lorabake.runs.tensorboard import LossFile
 from lorabake.runs.verdict import REHEARSED, SUCCESS, RunResult, judge_interruption, judge_rehearsal, judge_run
 from lorabake.util.files import disk_error, open_file, reason
 from lorabake.util.process import Command, SupervisionOptions, supervise
-from lorabake_schemas.events import LogLine, Saving, Step
+from lorabake_schemas.events import LogLine, Saving, Step, Stopping
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.record import Record, RunStatus
 
@@ -176,7 +176,7 @@ def follow_log(
     ):
         listener = LogListener(losses, shift)
         file.seek(begin)
-        over = False
+        over = announced = False
         while not over:
             over = running.wait(POLL_INTERVAL_S)
             teller.tell(listener.feed_log(file.read()))
@@ -184,6 +184,9 @@ def follow_log(
                 running.stop(STOPPED_BY_LORABAKE)
             if running.stopped_by is None and place.is_deleted:
                 running.stop(DELETED)  # nothing that it makes could be saved
+            if not announced and not over and (running.stopped_by or "").startswith("SIG"):
+                announced = True
+                teller.watcher(Stopping(running.stopped_by or ""))
         teller.tell(listener.close())
     return replace(listener.seen, step=teller.of_the_run(listener.seen.step))
 

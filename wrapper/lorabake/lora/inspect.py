@@ -55,7 +55,7 @@ def inspect_file(path: Path, *, deep: bool = False) -> Inspection:
             return _build_report(path, file, deep=deep)
     except OSError as error:
         why = msg("cannot read {path}: {why}", path=path, why=reason(error))
-        return _report_unopened(path, "unreadable", msg("cannot be read"), why)
+        return _report_unopened(path, "unreadable", msg("unreadable"), why)
 
 
 def _report_unopened(

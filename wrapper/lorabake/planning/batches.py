@@ -165,7 +165,7 @@ def _fits_bucket(size: Size, place: Callable[[Size], BucketFit]) -> bool:
 
 def _unplaceable_finding(where: tuple[str | int, ...], names: Sequence[str]) -> Finding:
     message = msg(
-        "too narrow or too small for any bucket: {names}; sd-scripts would stop without naming the image",
+        "images too narrow or too small for any bucket: {names}; sd-scripts would stop without naming them",
         names=", ".join(names),
     )
     fix = msg("crop or remove these images, or remove bucket_no_upscale")

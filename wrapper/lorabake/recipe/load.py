@@ -85,8 +85,7 @@ def _read_file(path: Path) -> bytes:
         return files.read_bytes(path, MAX_BYTES)
     except FileNotFoundError as error:
         hint = msg(
-            "`lorabake recipes list` lists the built-in recipes; `lorabake recipes copy NAME` copies "
-            "one for you to edit"
+            "`lorabake recipes list` lists the shipped recipes; `lorabake recipes copy NAME` copies one for you to edit"
         )
         raise RecipeError(msg("recipe not found: {path}", path=path), hint=hint) from error
     except OSError as error:

@@ -86,11 +86,11 @@ def with_input_changes(
     if not changes:
         return outcome, status
     outcome = outcome.model_copy(update={"inputs_changed": tuple(changes[:KEPT])})
-    names, n = format_changed_names(changes), len(changes)
+    names = format_changed_names(changes)
     if status != "finished":
-        said = msg("inputs that changed during the run ({n}): {names}", n=n, names=names)
+        said = msg("inputs changed during the run: {names}", names=names)
         return outcome.model_copy(update={"remarks": (*outcome.remarks, said)}), status
-    message = msg("{how}, but inputs changed during the run ({n}): {names}", how=outcome.message, n=n, names=names)
+    message = msg("{how}, but inputs changed during the run: {names}", how=outcome.message, names=names)
     hint = msg("the run may have used the old or the new files; train again with the ones you want")
     return outcome.model_copy(update={"code": "inputs-changed", "message": message, "hint": hint}), "inputs-changed"
 

@@ -12,7 +12,7 @@ from lorabake.inputs.folders import list_folder
 from lorabake.inputs.input_changes import changed_inputs
 from lorabake.inputs.manifest import rehash_inputs
 from lorabake.util.hashing import FileHasher
-from lorabake_schemas.messages import Message, join_list, literal, msg
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
 from lorabake_schemas.record import InputChange, Inputs
 
 if TYPE_CHECKING:
@@ -64,10 +64,8 @@ class InputWatch:
 
 
 def format_changed_names(changes: Sequence[InputChange]) -> Message:
-    """``a.txt, b.png, 3 more``."""
-    more = len(changes) - SHOWN
-    names = [literal(each.name) for each in changes[:SHOWN]]
-    return join_list([*names, msg("{n} more", n=more)] if more > 0 else names)
+    """``a.txt, b.png and 3 more``."""
+    return shorten_list(changes, SHOWN, lambda each: literal(each.name))
 
 
 def ensure_dataset_unchanged(dataset: DatasetFacts, folder: Path) -> None:
@@ -79,6 +77,6 @@ def ensure_dataset_unchanged(dataset: DatasetFacts, folder: Path) -> None:
             said = msg(
                 "{folder} changed after it was checked: {names}",
                 folder=facts.path,
-                names=join_list([*map(literal, changed[:SHOWN]), *(["..."] if len(changed) > SHOWN else [])]),
+                names=shorten_list(changed, SHOWN, literal),
             )
             raise MachineError(said, msg("nothing was started; run it again"))

@@ -13,7 +13,7 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
-from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
+from lorabake_schemas.messages import Message, escape_undecodable, msg, shorten_list
 from lorabake_schemas.saved_names import STATE_SUFFIX, saved_pattern
 
 if TYPE_CHECKING:
@@ -108,10 +108,8 @@ def _iter_entries(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _foreign_files_error(root: Path, found: list[tuple[str, Message]]) -> MachineError:
-    shown = join_list(
-        [msg("{file} ({why})", file=escape_undecodable(place), why=why) for place, why in sorted(found)[:FILES_SHOWN]]
+    shown = shorten_list(
+        sorted(found), FILES_SHOWN, lambda each: msg("{file} ({why})", file=escape_undecodable(each[0]), why=each[1])
     )
-    if len(found) > FILES_SHOWN:
-        shown = msg("{some} and {n} more", n=len(found) - FILES_SHOWN, some=shown)
-    said = msg("{run} contains files that lorabake did not create: {files}", run=root, files=literal(shown))
+    said = msg("{run} contains files that lorabake did not create: {files}", run=root, files=shown)
     return MachineError(said, msg("nothing was started; move or delete these files"))

@@ -126,7 +126,7 @@ KNOWN_FAILURES = (
             r"Can't load tokenizer|LocalEntryNotFoundError|OfflineModeIsEnabled|couldn't connect to 'https?://"
             r"|MaxRetryError|Cannot find the requested files in the disk cache"
         ),
-        msg("a file from the Hugging Face hub is not on this machine and could not be downloaded"),
+        msg("a file from the Hugging Face Hub is not on this machine and could not be downloaded"),
         lambda _: msg(
             "go online once to download it, or set base.tokenizer_cache_dir to a folder that contains the tokenizer"
         ),

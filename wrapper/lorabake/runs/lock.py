@@ -19,7 +19,7 @@ from lorabake.util import process_guard
 from lorabake.util.files import disk_error, open_descriptor, read_bytes, remove_file
 from lorabake.util.locks import LockHolder, find_holder, try_lock
 from lorabake.util.owners import LockOwner, current_owner, is_alive, is_gone, is_local_process, parse_owner
-from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.messages import Message, msg, nmsg
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -71,7 +71,11 @@ class ActiveRun:
                 "wait until it ends, or stop it with `kill {pids}`", pids=str(self.owner.pid if self.owner else "")
             )
         elif self.is_guarded:
-            said = msg("lorabake was killed; the trainer of {run} is still being stopped", run=self.root)
+            said = msg(
+                "lorabake was killed, and the trainer of {run} is being stopped: {who}",
+                run=self.root,
+                who=who,
+            )
             hint = msg("try again in a few seconds")
         else:
             who = self.trainer
@@ -87,7 +91,7 @@ class ActiveRun:
     def trainer(self) -> Message:
         """The processes of the trainer."""
         if self.pids:
-            return msg("processes {pids}", pids=self._pid_list)
+            return nmsg(len(self.pids), "process {pids}", "processes {pids}", pids=self._pid_list)
         return msg("processes that have {log} open", log=RunPaths(self.root).log)
 
 

@@ -141,7 +141,7 @@ def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequ
     """
     lacking = [name for name in venv.SD_SCRIPTS_FILES if not (checkout / name).is_file()]
     if lacking:
-        said = msg("sd-scripts {commit} does not have {file} yet", commit=pin.commit, file=lacking[0])
+        said = msg("sd-scripts {commit} has no {file}", commit=pin.commit, file=lacking[0])
         raise SetupError(said, msg("use a later commit"))
     job.tell(
         msg(

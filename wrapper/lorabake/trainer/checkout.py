@@ -24,7 +24,7 @@ def verify_checkout(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
     head = git.read_head(checkout, env)
     if head != pin.commit:
         said = msg(
-            "wrong commit: {url} returned {commit} instead of {pin}",
+            "{url} returned the commit {commit} instead of {pin}",
             url=pin.url,
             commit=head or msg("none"),
             pin=pin.commit,

@@ -114,7 +114,7 @@ def fetch_commit(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> N
     done = _run_git(env, *at, "fetch", "--quiet", "--depth=1", "--no-tags", "--filter=blob:none", "origin", commit)
     if any(words in done.stderr for words in _NO_SUCH_COMMIT):
         raise SetupError(
-            msg("wrong commit: {url} does not have {commit}", url=url, commit=commit),
+            msg("{url} has no commit {commit}", url=url, commit=commit),
             msg("{words}; if it is a mirror, update it", words=_describe_failure(done)),
         )
     problem = msg("cannot fetch sd-scripts from {url}", url=url)

@@ -25,7 +25,7 @@ from stat import S_ISLNK, S_ISREG
 
 from lorabake.trainer.ownership import OTHERS_WRITE_BITS, is_ours, is_writable_by_others
 from lorabake.util.hashing import digest_file
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.messages import Message, literal, shorten_list
 
 MAX_FILES_NAMED = 5
 MANIFEST_FILE = "files.json"
@@ -123,10 +123,7 @@ def _hash_file(path: str) -> str | None:
 
 def shorten_names(names: Sequence[str]) -> Message:
     """The first few of them, and how many more there are."""
-    shown, rest = ", ".join(names[:MAX_FILES_NAMED]), len(names) - MAX_FILES_NAMED
-    if rest <= 0:
-        return literal(shown)
-    return msg("{names}, {rest} more ({total})", names=shown, rest=rest, total=len(names))
+    return shorten_list(names, MAX_FILES_NAMED, literal)
 
 
 def write_file_hashes(folder: Path) -> str:

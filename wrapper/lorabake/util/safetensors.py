@@ -128,12 +128,12 @@ def _parse_json(file: BinaryIO) -> tuple[dict[str, object], int, int]:
     if (other := _describe_content(start)) is not None:
         raise HeaderError(other)
     if is_pickle(start):
-        raise HeaderError(msg("it is a torch checkpoint by content, not a safetensors file: name it .ckpt"))
+        raise HeaderError(msg("it is a torch checkpoint despite its name (rename it to .ckpt)"))
     length = int.from_bytes(start[:8], "little")
     if start[8:9] != b"{" or not 2 <= length <= _HEADER_LIMIT:
         raise HeaderError(msg("it is not a safetensors file (it does not start with a header)"))
     if length > size - 8:
-        raise HeaderError(msg("it is cut off: its header has {n} bytes, the file {size}", n=length, size=size))
+        raise HeaderError(msg("it is cut off (the header needs {n} bytes, the file has {size})", n=length, size=size))
     file.seek(8)
     text = file.read(length)
     try:

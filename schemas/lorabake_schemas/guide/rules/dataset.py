@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from lorabake_schemas.dataset import CAPTION_EXTENSION, IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
+from lorabake_schemas.messages import Message, literal, msg, nmsg, shorten_list
 
 MAX_NAMES_SHOWN = 3  # file names named in one finding
 Item = TypeVar("Item")
@@ -38,9 +38,7 @@ def format_table_name(situation: RuleContext, table: str | int, index: str | int
 
 def summarize_names(names: Sequence[str]) -> Message:
     """The first few names, and how many more there are."""
-    first = join_list([literal(name) for name in names[:MAX_NAMES_SHOWN]])
-    more = len(names) - MAX_NAMES_SHOWN
-    return msg("{names} and {n} more", n=more, names=first) if more > 0 else first
+    return summarize_items(names, literal)
 
 
 def get_caption_name(situation: RuleContext, image: ImageFacts) -> str:
@@ -56,8 +54,8 @@ def get_caption_names(situation: RuleContext, images: Sequence[ImageFacts]) -> l
 
 
 def summarize_items(things: Sequence[Item], words: Callable[[Item], str]) -> Message:
-    """As ``listed``, of anything that words can be made of; only what is shown is put into words."""
-    return summarize_names([*map(words, things[:MAX_NAMES_SHOWN]), *[""] * (len(things) - MAX_NAMES_SHOWN)])
+    """The same, of anything that words can be made of."""
+    return shorten_list(things, MAX_NAMES_SHOWN, words)
 
 
 @rule("G4.9", ERROR, "sd-scripts looks in exactly this folder; at the wrong level it finds nothing and exits with 0.")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lorabake_schemas.dataset import ImageFacts
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.rules.dataset import MAX_NAMES_SHOWN, iter_concept_folders, summarize_names
+from lorabake_schemas.guide.rules.dataset import iter_concept_folders, summarize_items, summarize_names
 from lorabake_schemas.guide.tags import FolderTags, get_caption_style, normalize_tag, split_tags
 from lorabake_schemas.guide.vocabulary import get_kind_tags, is_artist, is_clothing, is_feature
-from lorabake_schemas.messages import msg
+from lorabake_schemas.messages import literal, msg
 
 MIN_CAPTIONS = 8  # captions; of fewer a share tells nothing (ours)
 MAX_IMAGE_TAGS, MIN_IMAGE_TAGS = 20, 5  # tags on an image (G3.18, G5.10)
@@ -34,10 +34,7 @@ _CONCEPT_KEYS = ("token", "outfit", "class_")
 
 def summarize_tags(folder: FolderTags, tags: Iterable[str]) -> str:
     """The first few tags, as the captions spell them."""
-    every = tuple(tags)
-    return summarize_names(
-        [*(f'"{folder.get_spelling(tag)}"' for tag in every[:MAX_NAMES_SHOWN]), *every[MAX_NAMES_SHOWN:]]
-    )
+    return summarize_items(tuple(tags), lambda tag: literal(f'"{folder.get_spelling(tag)}"'))
 
 
 def get_images_key(index: int) -> tuple[str | int, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.rules.dataset import MAX_NAMES_SHOWN
+from lorabake_schemas.guide.rules.dataset import summarize_names
 from lorabake_schemas.guide.rules.tag_counts import (
     get_concept_tags,
     get_images_key,
@@ -22,7 +22,7 @@ from lorabake_schemas.guide.vocabulary import (
     load_vocabulary,
     translate_tag,
 )
-from lorabake_schemas.messages import Message, join_list, msg
+from lorabake_schemas.messages import Message, msg
 
 BOARDS: tuple[Board, Board] = ("e621", "danbooru")
 OTHER_BOARD: dict[Board, Board] = {"e621": "danbooru", "danbooru": "e621"}
@@ -53,7 +53,7 @@ def redundant_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     "captions with redundant tags: {pairs} ({n} of {all})",
                     n=pictures,
                     all=len(folder),
-                    pairs=_join_first(shown),
+                    pairs=summarize_names(shown),
                 ),
                 msg(
                     "keep the specific tag and remove the general one: {tags}",
@@ -74,13 +74,6 @@ def _find_redundant_pairs(folder: FolderTags, own: frozenset[str]) -> tuple[list
         counts.update(here)
         pictures += bool(here)
     return sorted(counts, key=lambda pair: (-counts[pair], pair)), pictures
-
-
-def _join_first(parts: Sequence[str]) -> Message:
-    """The first few, in words that can be translated."""
-    more = len(parts) - MAX_NAMES_SHOWN
-    shown = join_list(parts[:MAX_NAMES_SHOWN])
-    return msg("{shown} and {more} more", shown=shown, more=more) if more > 0 else shown
 
 
 @rule(
@@ -194,8 +187,8 @@ def _suggest_translations(folder: FolderTags, strange: frozenset[str], board: Bo
     wordless = [tag for tag in _sort_by_count(folder, strange) if tag not in known]
     if parts and wordless:
         left = summarize_tags(folder, wordless)
-        return msg("write {translations}, and remove {tags}", translations=_join_first(parts), tags=left)
-    return msg("write {translations}", translations=_join_first(parts)) if parts else None
+        return msg("write {translations}, and remove {tags}", translations=summarize_names(parts), tags=left)
+    return msg("write {translations}", translations=summarize_names(parts)) if parts else None
 
 
 @rule(
@@ -221,7 +214,7 @@ def portuguese_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     all=len(folder),
                     tags=summarize_tags(folder, tags),
                 ),
-                msg("write {translations}", translations=_join_first(parts)),
+                msg("write {translations}", translations=summarize_names(parts)),
             )
 
 

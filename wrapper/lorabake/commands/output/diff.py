@@ -138,7 +138,7 @@ def iter_data_lines(changes: Sequence[DataDifference], page: TextLayout) -> Iter
         for each in mine[:MAX_FILES]:
             yield from _iter_file_lines(each, page)
         if len(mine) > MAX_FILES:
-            yield "    " + page(msg("and {n} more", n=len(mine) - MAX_FILES))
+            yield "    " + page(msg("and {n} more (list all with --json)", n=len(mine) - MAX_FILES))
 
 
 def _iter_file_lines(each: DataDifference, page: TextLayout) -> Iterator[str]:

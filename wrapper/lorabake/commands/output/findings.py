@@ -14,7 +14,7 @@ import click
 
 from lorabake.commands.output.layout import TextLayout, bold, dim
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.messages import Message, join_list, msg, nmsg
+from lorabake_schemas.messages import Message, complete_lists, is_shortened, join_list, msg, nmsg
 from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.unjudged import evaluate_or_none
@@ -195,12 +195,14 @@ def format_finding_counts(result: CheckResult) -> Message:
 
 
 def format_summary(result: CheckResult, layout: TextLayout) -> str:
-    """One line: how many findings of each kind, and the run's size when there is a plan."""
+    """How many findings of each kind, and the run's size when there is a plan; how to see lists that were shortened."""
     said: list[str] = [format_finding_counts(result)]
     if result.plan is None and result.errors:
         said.append(msg("fix these first; the remaining checks run after that"))
     if result.plan is not None:
         said.append(describe_run_size(result.plan.forecast))
+    if any(is_shortened(each.message) or is_shortened(each.fix) for each in result.findings):
+        said.append(msg("--json shows complete lists"))
     return f"{layout(str(result.loaded.path))}: {layout(join_list(said, '; '))}"
 
 
@@ -216,16 +218,22 @@ def describe_run_size(counted: Forecast) -> Message:
 
 
 def findings_to_json(result: CheckResult) -> str:
-    """As schemas/check.schema.json has it; the forecast is null if there is an error."""
+    """As schemas/check.schema.json has it, with complete lists; the forecast is null if there is an error."""
     from lorabake_schemas.check_report import CheckReport, IgnoredFinding  # slow to import, and text needs neither
 
     table = CheckReport(
         recipe=str(result.loaded.path),
-        findings=tuple(sort_findings(result.findings)),
-        ignored=tuple(IgnoredFinding(**dict(w.finding), reason=w.reason) for w in result.ignored),
+        findings=tuple(map(_complete_finding, sort_findings(result.findings))),
+        ignored=tuple(IgnoredFinding(**dict(_complete_finding(w.finding)), reason=w.reason) for w in result.ignored),
         forecast=result.plan.forecast if result.plan else None,
     )
     return json.dumps(table.model_dump(mode="json"), indent=2, ensure_ascii=False)
+
+
+def _complete_finding(finding: Finding) -> Finding:
+    """With every file and tag that it is about named."""
+    texts = {"message": complete_lists(finding.message), "fix": complete_lists(finding.fix)}
+    return finding.model_copy(update=texts)
 
 
 def format_github(result: CheckResult, layout: TextLayout, here: Path) -> str:

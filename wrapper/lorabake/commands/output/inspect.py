@@ -223,7 +223,7 @@ def _iter_dataset_rows(dataset: DatasetInfo) -> Iterator[Row]:
 
 def _iter_more_rows(left: int) -> Iterator[Row]:
     if left > 0:
-        yield "", msg("... {n} more", n=left)
+        yield "", msg("and {n} more (list all with --json)", n=left)
 
 
 def _iter_run_rows(file: Inspection, here: Path) -> Iterator[Row]:

@@ -25,6 +25,7 @@ from lorabake_schemas.events import (
     Saving,
     Started,
     Step,
+    Stopping,
 )
 from lorabake_schemas.messages import Message, clean_log_line, literal, msg, nmsg
 
@@ -149,9 +150,17 @@ def describe_event(event: ProgressEvent, planned: int) -> Message | None:
             line = msg("the trainer reports that the model was saved")
         case EmptyDataset():
             line = msg("the trainer found no images")
+        case Stopping(signal):
+            line = _describe_stop(signal)
         case _:
             pass
     return line
+
+
+def _describe_stop(signal: str) -> Message:
+    if signal == "SIGINT":
+        return msg("stopping the trainer (press Ctrl-C again to stop it at once)")
+    return msg("{signal} received, stopping the trainer", signal=signal)
 
 
 class ProgressDisplay(Protocol):
@@ -240,7 +249,7 @@ class ShownEvents:
         line = self.view.take(event)
         if isinstance(event, LogLine):
             line = clean_log_line(event.text) if self.verbose else None
-        elif self.verbose and not isinstance(event, BadLoss):
+        elif self.verbose and not isinstance(event, BadLoss | Stopping):
             line = None  # the trainer's own output has it already
         if self.broken:
             return

@@ -87,7 +87,7 @@ def _iter_group_blocks(differences: Sequence[VerifyDifference], page: TextLayout
             for each in found[:MAX_DIFFERENCES]:
                 lines += page.paragraph(each.message, first="  ", rest="    ")
             if (rest := len(found) - MAX_DIFFERENCES) > 0:
-                lines.append("  " + page(msg("and {n} more (list all with `lorabake verify --json`)", n=rest)))
+                lines.append("  " + page(msg("and {n} more (list all with --json)", n=rest)))
             yield "\n".join(lines)
 
 
