@@ -102,7 +102,7 @@ class OptionSnapshot(StrictModel):
     commit: str
     scripts: dict[Script, TupleOf[Option]]
     dataset: DatasetOptions
-    signatures: Signatures = Signatures()
+    signatures: Signatures = Signatures.model_construct()
 
     def of(self, script: Script) -> tuple[Option, ...]:
         return self.scripts[script]

@@ -220,7 +220,7 @@ class Plan(StrictModel):
     prompts: TupleOf[str] = ()
     shipped_preset: str | None = None
     own_preset: str | None = None
-    launch: LaunchPlan = LaunchPlan()
+    launch: LaunchPlan = LaunchPlan.model_construct()  # builds no validator at import
     forecast: Forecast
     fits: Annotated[tuple[SubsetFits, ...], SkipValidation, Field(exclude=True, repr=False)] = ()
 

@@ -364,20 +364,21 @@ class Ignore(RecipeTable):
 class Recipe(RecipeTable):
     """What to train: one recipe for lorabake."""
 
+    # model_construct: a table that is left out needs no validator, which would be built at every import
     name: RunName = Field(description="Name of the LoRA file and its run folders.")
     kind: RecipeKind = Field(description="What is trained. Decides most default values.")
     base: Base
     concept: Annotated[tuple[Concept, ...], Field(strict=False, min_length=1)]
     regularization: TupleOf[Regularization] = ()
-    network: Network = Network()
-    train: Train = Train()
-    captions: Captions = Captions()
-    save: Save = Save()
+    network: Network = Network.model_construct()
+    train: Train = Train.model_construct()
+    captions: Captions = Captions.model_construct()
+    save: Save = Save.model_construct()
     sample: Sample | None = None
-    validation: Validation = Validation()
-    log: Log = Log()
-    metadata: Metadata = Metadata()
-    launch: Launch = Launch()
+    validation: Validation = Validation.model_construct()
+    log: Log = Log.model_construct()
+    metadata: Metadata = Metadata.model_construct()
+    launch: Launch = Launch.model_construct()
     ignore: TupleOf[Ignore] = ()
     kohya: dict[str, KohyaValue] = Field(
         default_factory=dict, description="Any other option of sd-scripts, under its own name."

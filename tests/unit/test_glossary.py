@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -51,7 +52,10 @@ def implications() -> Iterator[tuple[str, str]]:
 
 
 DIRECT = list(implications())
-PORTUGUESE = table("portuguese")
+PORTUGUESE = {
+    name: dict(line.split(" = ") for line in text.splitlines() if line and line[0] != "#")
+    for name, text in table("portuguese").items()
+}
 ENGLISH = {
     *(word for each in KINDS for word in get_kind_tags(each)),
     *(word for pair in DIRECT for word in pair),
@@ -66,6 +70,28 @@ def test_the_lists_are_of_some_size() -> None:
     assert len(load_vocabulary("e621").elsewhere) >= 40
     assert len(PORTUGUESE["words"]) > 600
     assert {each: len(get_kind_tags(each)) for each in KINDS if len(get_kind_tags(each)) < 15} == {}
+
+
+def iter_words(given: dict[str, Any]) -> Iterator[str]:
+    for key, value in given.items():
+        if isinstance(value, dict):
+            yield from iter_words(value)
+        else:
+            yield from (key, *(word.strip() for word in " ".join(value.split()).split(",")))
+
+
+@pytest.mark.parametrize("name", ["kinds", "implications", "boards"])
+def test_tags_are_spelt_as_they_are_looked_up(name: str) -> None:
+    names = {
+        "not_after",
+        "artist_endings",
+        "artist_beginnings",
+        "asymmetric_beginnings",
+        *(f"{b}_endings" for b in BOARDS),
+    }
+    words = set(iter_words(table(name))) - names - {""}
+    assert len(words) > 100
+    assert {word for word in words if normalize_tag(word) != word} == set()
 
 
 @pytest.mark.parametrize("each", KINDS)
@@ -146,7 +172,8 @@ def test_portuguese_words_are_no_english_tags() -> None:
 
 def test_portuguese_words_are_spelt_as_they_are_looked_up() -> None:
     for name in ("words", "nouns", "colours"):
-        assert [word for word in PORTUGUESE[name] if normalize_tag(word) != word] == []
+        words = PORTUGUESE[name]
+        assert [word for word in words if unicodedata.normalize("NFC", normalize_tag(word)) != word] == []
         assert [word for word in PORTUGUESE[name].values() if normalize_tag(word) != word] == []
 
 

@@ -7,7 +7,7 @@ load text that it does not show.
 import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import StringConstraints
 
@@ -21,7 +21,7 @@ EntryPlace = Literal["rule", "resolve", "schema", "forecast", "recipes", "scan",
 NonEmptyText = Annotated[str, StringConstraints(min_length=1)]
 
 
-class BookChapter(StrictModel):
+class BookChapter(NamedTuple):
     """A part of the book: the prefix of its ids, its file's name without ``.toml``, its heading."""
 
     prefix: str
@@ -65,8 +65,8 @@ class BookEntry(StrictModel):
 BookEntries = tuple[BookEntry, ...]
 
 CHAPTERS = tuple(
-    BookChapter(prefix=prefix, file=file, heading=heading)
-    for prefix, file, heading in (
+    BookChapter(*each)
+    for each in (
         ("G0", "part-0", "Guide, introduction"),
         ("G1", "part-1", "Guide, part 1: collecting images"),
         ("G2", "part-2", "Guide, part 2: preparing images"),

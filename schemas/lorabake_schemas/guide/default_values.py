@@ -39,7 +39,7 @@ class DefaultValue(StrictModel):
 
     value: OptionValue | None = None
     source: Source | None = None
-    recipes: TupleOf[RecipeGroup] = (RecipeGroup(),)
+    recipes: TupleOf[RecipeGroup] = (RecipeGroup.model_construct(),)
     also: TupleOf[str] = ()
 
 

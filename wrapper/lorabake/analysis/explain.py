@@ -141,10 +141,10 @@ def resolve_topic(topic: str) -> str:
     if wanted in SCHEDULER_NAMES and wanted != "adafactor":  # an optimizer, too
         return "train.lr_scheduler"
     own = {normalize_name(key): key for name in list_recipe_keys() for key in (name, name.rpartition(".")[2])}
-    if key := find_key(wanted):
-        table, _, last = key.rpartition(".")
-        return last if table == "captions" else key  # a concept may have it, too
-    return OTHER_TOPICS.get(wanted) or own.get(normalize_name(wanted)) or wanted
+    if known := OTHER_TOPICS.get(wanted) or own.get(normalize_name(wanted)):
+        return known
+    key = find_key(wanted)
+    return key.removeprefix("captions.") if key else wanted  # a concept may have it, too
 
 
 def _find_axis(wanted: str) -> tuple[Axis | None, str]:
