@@ -62,6 +62,22 @@ class AttentionProbe(StrictModel):
         return cls(xformers=False, reason=msg("no NVIDIA GPU, and xformers has no CPU kernel"))
 
 
+class ContinuedLora(StrictModel):
+    """A LoRA to continue from, by its tensors: the most frequent value first, empty where they do not show it.
+
+    ``conv_ranks`` and ``conv_alphas`` are those of convolutions with a kernel larger than 1. ``type`` is a network's
+    name as in a recipe. ``text_encoder`` is whether it has parts for a text encoder.
+    """
+
+    file: str
+    type: str | None = None
+    ranks: TupleOf[int] = ()
+    alphas: TupleOf[float] = ()
+    conv_ranks: TupleOf[int] = ()
+    conv_alphas: TupleOf[float] = ()
+    text_encoder: bool = True
+
+
 class BaseFacts(StrictModel):
     """Facts from the base model's own files, without loading a tensor.
 
@@ -69,6 +85,7 @@ class BaseFacts(StrictModel):
     None. ``problem`` is why the model cannot be used. ``merged`` names the models it was merged from, as in its
     metadata. Of a folder: ``fp16_files`` is whether any of its weights are named ``*.fp16.*``, ``plain_files`` whether
     every part has weights that are not, ``text_layers`` the number of layers of each text encoder.
+    ``continued`` is the LoRA that training continues from, where the recipe names one that can be read.
     """
 
     kind: Literal["file", "folder", "hub", "missing"]
@@ -79,4 +96,5 @@ class BaseFacts(StrictModel):
     plain_files: bool = True
     text_layers: TupleOf[int] = ()
     merged: str | None = None
+    continued: ContinuedLora | None = None
     problem: MessageText | None = None

@@ -56,7 +56,7 @@ def tokenizers(where: Path, family: Family) -> Path:
     [
         (SD1, "sd15", "lora", None),
         (SD1, "sd15", None, None),
-        (SD1, "sd15", "ia3", None),
+        (SD1, "sd15", "ia3", "a different type, not ia3"),
         (SD2, "sd2", "locon", None),
         (XL, "sdxl", "lora", None),
         (LOHA, "sd15", "loha", None),

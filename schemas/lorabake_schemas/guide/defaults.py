@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from lorabake_schemas.dataset import CAPTION_EXTENSION
 from lorabake_schemas.families.known_models import find_native_side
@@ -14,6 +14,7 @@ from lorabake_schemas.recipe import Captions, Concept, NetworkType, Recipe, Regu
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
 # DyLoRA's rank is an upper limit (G7.22), its block_size LyCORIS' own default; convolutions by G4.77.
+NETWORK_TYPES: tuple[NetworkType, ...] = get_args(NetworkType)
 DYLORA_RANK, DYLORA_BLOCK_SIZE, CONV_RANK = 128, 4, 16
 
 
@@ -102,9 +103,11 @@ def resolve_optimizer(train: Train) -> str:
     return train.optimizer or "Prodigy"
 
 
-def resolve_network_type(recipe: Recipe) -> NetworkType:
-    """A style is a LyCORIS LoCon unless the recipe sets a type (G8.1)."""
-    return recipe.network.type or ("locon" if recipe.kind == "style" else "lora")
+def resolve_network_type(recipe: Recipe, base: BaseFacts) -> NetworkType:
+    """When the recipe does not say: that of the LoRA to continue from, else a LyCORIS LoCon for a style (G8.1)."""
+    found = base.continued.type if base.continued else None
+    known = next((name for name in NETWORK_TYPES if name == found), None)
+    return recipe.network.type or known or ("locon" if recipe.kind == "style" else "lora")
 
 
 def scale_alpha(rank: int) -> float:

@@ -60,7 +60,7 @@ class RuleContext:
 
     @property
     def network(self) -> str:
-        return resolve_network_type(self.recipe)
+        return resolve_network_type(self.recipe, self.base)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from lorabake.analysis.compat import fit_plan_to_commit
 from lorabake.analysis.estimate import RUNS_FOLDER, estimate_disk_needs, with_estimates
 from lorabake.errors import RecipeError, ResourceError
 from lorabake.inputs.base_model import inspect_base_model
+from lorabake.inputs.continued_lora import with_continued_lora
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.referenced_files import find_pickles, iter_file_findings
 from lorabake.inputs.survey import read_dataset
@@ -153,7 +154,7 @@ def _check_loaded(
     recipe = loaded.recipe or loaded.salvage
     if recipe is None:
         return _build_result(loaded, None, machine, loaded.findings)
-    base = _facts_or_unknown(lambda: inspect_base_model(recipe.base.model, loaded.folder, recipe.base.family))
+    base = _facts_or_unknown(lambda: _inspect_base(recipe, loaded.folder))
     facts = _facts_or_unknown(lambda: read_dataset(recipe, loaded.folder, scanning))
     family = evaluate_or_none(lambda: recipe.base.family or base.family)
     script = get_family(family or DEFAULT_FAMILY).script
@@ -176,6 +177,10 @@ def _check_loaded(
         plan, stale, more = _plan_and_check(situation, loaded.folder, snapshot, scanning)
         found = (*found, *more)
     return replace(_build_result(loaded, recipe, machine, found, base, facts, plan), stale=stale)
+
+
+def _inspect_base(recipe: Recipe, folder: Path) -> BaseFacts:
+    return with_continued_lora(inspect_base_model(recipe.base.model, folder, recipe.base.family), recipe, folder)
 
 
 def _plan_and_check(
@@ -218,7 +223,7 @@ def rebuild_plan(
     recipe = loaded.recipe
     if recipe is None:
         return _build_result(loaded, None, machine, loaded.findings)
-    base = inspect_base_model(recipe.base.model, loaded.folder, recipe.base.family)
+    base = _inspect_base(recipe, loaded.folder)
     facts = read_dataset(recipe, loaded.folder, scanning)
     probe = attention or (AttentionProbe.without_gpu() if machine.device == "cpu" else ATTENTION_NOT_PROBED)
     plan = with_estimates(resolve_plan(recipe, base, facts, machine, probe), recipe, base, machine, loaded.folder)

@@ -20,7 +20,10 @@ from lorabake_schemas.unjudged import evaluate_or_none
 
 RecipeKey = tuple[str, str]
 VAE_EXTENSIONS = (".safetensors", ".pt", ".ckpt", ".bin")
-_NETWORK_ALGORITHMS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
+_NETWORK_ALGORITHMS = {  # by their tensors
+    "lora": "lora", "locon": "lora", "dylora": "lora", "loha": "loha", "lokr": "lokr", "glora": "glora", "ia3": "ia3",
+    "diag-oft": "diag-oft", "boft": "boft", "full": "full",
+}  # fmt: skip
 _VAE_PREFIXES = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
 

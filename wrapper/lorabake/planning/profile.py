@@ -12,7 +12,7 @@ from lorabake_schemas.guide.defaults import (
     resolve_optimizer,
     resolve_scheduler,
 )
-from lorabake_schemas.machine import BaseFacts, MachineFacts
+from lorabake_schemas.machine import BaseFacts, ContinuedLora, MachineFacts
 from lorabake_schemas.recipe import NetworkType, Recipe, RecipeKind, TagStyle
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive
 
@@ -37,6 +37,7 @@ class Profile:
     zero_terminal_snr: bool
     cuda: bool
     gpu_memory_mib: int
+    continued: ContinuedLora | None = None
 
     @property
     def adaptive(self) -> bool:
@@ -57,16 +58,23 @@ def build_profile(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Pro
         family=resolve_family(recipe, base),
         kind=recipe.kind,
         optimizer=resolve_optimizer(recipe.train),
-        network=resolve_network_type(recipe),
+        network=resolve_network_type(recipe, base),
         scheduler=resolve_scheduler(recipe),
         multi=is_multi_concept(recipe),
-        unet_only=recipe.network.network_train_unet_only is True,
+        unet_only=_is_unet_only(recipe, base.continued),
         tags=recipe.base.tags,
         v_prediction=_first_known(recipe.base.v_prediction, base.v_prediction),
         zero_terminal_snr=_first_known(recipe.base.zero_terminal_snr, base.zero_terminal_snr),
         cuda=machine.device == "cuda",
         gpu_memory_mib=min((gpu.memory_mib for gpu in machine.gpus), default=0),
+        continued=base.continued,
     )
+
+
+def _is_unet_only(recipe: Recipe, continued: ContinuedLora | None) -> bool:
+    """As a LoRA without parts for the text encoder was trained, when the recipe does not say."""
+    said = recipe.network.network_train_unet_only
+    return said if said is not None else continued is not None and not continued.text_encoder
 
 
 def _first_known(said: bool | None, found: bool | None) -> bool:

@@ -38,19 +38,30 @@ class NetworkChoice:
 def network_settings(network: Network, profile: Profile) -> NetworkChoice:
     """Everything that starts with ``network_``, plus scale_weight_norms."""
     preset = _choose_preset(network, profile)
-    arguments = _lycoris_arguments(network, profile, preset) if profile.lycoris else _lora_arguments(network)
+    arguments = _lycoris_arguments(network, profile, preset) if profile.lycoris else _lora_arguments(network, profile)
     settings = (
         *_module_settings(profile),
         *_rank_settings(network, profile),
         *_network_args_settings(arguments),
         *_dropout_settings(network, profile),
-        *choose("network_train_unet_only", network.network_train_unet_only or None),
+        *choose(
+            "network_train_unet_only", network.network_train_unet_only or None, *_default_unet_only(network, profile)
+        ),
         *choose("network_weights", network.network_weights),
         *choose("scale_weight_norms", network.scale_weight_norms or None),
     )
     own = network.preset if profile.lycoris and _is_preset_file(network.preset) else None
     shipped = preset[0] if preset and not own and _is_preset_file(preset[0]) else None
     return NetworkChoice(settings, shipped, own)
+
+
+def _default_unet_only(network: Network, profile: Profile) -> tuple[bool | None, Source]:
+    alone = profile.unet_only and network.network_train_unet_only is None
+    return alone or None, _as_in_file(profile)
+
+
+def _as_in_file(profile: Profile) -> Source:
+    return forced_by("S47", msg("as in {file}", file=profile.continued.file if profile.continued else ""))
 
 
 def _module_settings(profile: Profile) -> tuple[Setting, ...]:
@@ -65,8 +76,12 @@ def _rank_settings(network: Network, profile: Profile) -> tuple[Setting, ...]:
     if profile.network == "ia3":  # rank and alpha mean nothing to it (S33); a rule warns when the recipe sets them
         return (*choose("network_dim", network.network_dim), *choose("network_alpha", network.network_alpha))
     dim, source = default_rank(profile)
+    if profile.continued and profile.continued.ranks:
+        dim, source = profile.continued.ranks[0], _as_in_file(profile)
     rank = network.network_dim or dim
     alpha, why = _default_alpha(rank, profile)
+    if profile.continued and profile.continued.alphas and profile.network not in ALPHA_IGNORED_BY:
+        alpha, why = profile.continued.alphas[0], _as_in_file(profile)
     return (
         *choose("network_dim", network.network_dim, dim, source),
         *choose("network_alpha", _to_float(network.network_alpha), alpha, why),
@@ -99,7 +114,7 @@ def _default_alpha(rank: int, profile: Profile) -> tuple[float | None, Source]:
     return float(rank), default_by_guide(profile.family.guide.alpha_rule)
 
 
-def _lora_arguments(network: Network) -> dict[str, tuple[object, Source]]:
+def _lora_arguments(network: Network, profile: Profile) -> dict[str, tuple[object, Source]]:
     """networks.lora trains 3x3 convolutions only when conv_dim is given (S37)."""
     given = {
         "conv_dim": network.conv_dim or None,
@@ -107,7 +122,19 @@ def _lora_arguments(network: Network) -> dict[str, tuple[object, Source]]:
         "rank_dropout": network.rank_dropout or None,
         "module_dropout": network.module_dropout or None,
     }
-    return {name: (value, FROM_RECIPE) for name, value in given.items() if value is not None}
+    kept = _convolutions_in_file(profile) if network.conv_dim is None else {}
+    return kept | {name: (value, FROM_RECIPE) for name, value in given.items() if value is not None}
+
+
+def _convolutions_in_file(profile: Profile) -> dict[str, tuple[object, Source]]:
+    """Rank and alpha of the convolutions of the LoRA to continue from."""
+    found, source = profile.continued, _as_in_file(profile)
+    kept = dict[str, tuple[object, Source]]()
+    if found and found.conv_ranks:
+        kept["conv_dim"] = (found.conv_ranks[0], source)
+    if found and found.conv_alphas:
+        kept["conv_alpha"] = (found.conv_alphas[0], source)
+    return kept
 
 
 def _lycoris_arguments(
@@ -144,6 +171,7 @@ def _lycoris_defaults(profile: Profile) -> dict[str, tuple[object, Source]]:
     if profile.network in CONVOLUTION_ALGORITHMS:  # left out, they would equal network_dim and network_alpha (S37)
         defaults["conv_dim"] = (CONV_RANK, default_by_guide("G4.77"))
         defaults["conv_alpha"] = (1.0, default_by_guide("G4.77"))
+        defaults |= _convolutions_in_file(profile)
     if profile.network in RANK_DROPOUT_ALGORITHMS:
         defaults["rank_dropout"] = (
             0.1,
