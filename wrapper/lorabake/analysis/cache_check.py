@@ -50,7 +50,7 @@ class CacheContext:
 
 
 def find_stale_caches(of: CacheContext, scanning: ScanOptions) -> tuple[StaleCache, ...]:
-    """The caches that sd-scripts would use and that do not fit, or whose origin nobody knows."""
+    """The caches that sd-scripts would use and that do not fit, or whose origin is unknown."""
     needs = [each for each in list_expected_caches(of.plan, of.dataset) if each.present]
     found = list(_iter_stale_info(of, scanning))
     if needs:
@@ -115,7 +115,7 @@ def _iter_unknown_caches(each: ExpectedFolderCaches, need: ExpectedCache, path: 
 def complete_settings(
     of: CacheContext, needs: Sequence[ExpectedFolderCaches], scanning: ScanOptions, hasher: FileHasher
 ) -> dict[CacheSettings, CacheSettings]:
-    """The settings of these folders with the digests of what makes their caches now."""
+    """The settings of these folders with the digests of the models that make their caches now."""
     latents: InputRole = "vae" if of.recipe.base.vae else "base"
     roles = {role for each in needs for role in ((latents,) if each.kind == "latents" else ("base", "tokenizer"))}
     root, models = expected_run_folder(of, scanning), dict[InputRole, str]()

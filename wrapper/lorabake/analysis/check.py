@@ -51,9 +51,10 @@ class AppliedIgnore:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A recipe and all that is known about it. ``plan`` is None when an error stands in the way; ``attention`` is the
-    answer of the trainer on this machine, once it was asked; ``snapshot`` what sd-scripts at the commit understands,
-    ``stale`` the caches that S19 speaks of."""
+    """A recipe and everything known about it. ``plan`` is None if an error prevents it. ``attention`` is the result
+    of the trainer's test on this machine, if it ran. ``snapshot`` is what sd-scripts at the commit understands.
+    ``stale`` are the caches that S19 reports.
+    """
 
     loaded: LoadedRecipe
     recipe: Recipe | None
@@ -72,17 +73,17 @@ class CheckResult:
         return tuple(finding for finding in self.findings if finding.severity is Severity.ERROR)
 
     def has_failures(self, *, strict: bool = False) -> bool:
-        """Whether anything stands in the way; with ``strict`` warnings do, too."""
+        """Whether anything prevents a run; with ``strict`` warnings do, too."""
         bad = (Severity.ERROR, Severity.WARNING) if strict else (Severity.ERROR,)
         return any(finding.severity in bad for finding in self.findings)
 
     @property
     def is_machine_at_fault(self) -> bool:
-        """Whether nothing but this machine stands in the way: no GPU, too little disk space."""
+        """Whether only this machine prevents a run: no GPU, too little disk space."""
         return bool(self.errors) and all(finding.rule in MACHINE_RULES for finding in self.errors)
 
     def planned(self) -> tuple[Recipe, Plan]:
-        """The recipe and its plan. Raises RecipeError with every finding when there is none."""
+        """The recipe and its plan. Raises RecipeError with every finding if there is no plan."""
         if self.recipe is None or self.plan is None:
             count = len(self.errors)
             said = nmsg(count, "{n} error in {recipe}", "{n} errors in {recipe}", recipe=self.loaded.path)
@@ -130,11 +131,11 @@ def check_recipe(  # noqa: PLR0913 - each of them is one thing that somebody may
 ) -> CheckResult:
     """Read a recipe and everything it names; report all problems at once.
 
-    ``content`` is a recipe's, taken as if it lay at ``path``; ``overrides`` take the place of values in it.
+    ``content`` is a recipe's text, used as if it were at ``path``.
 
-    A recipe with shape errors is judged without its faulty keys: every rule has its say that needs none of them, apart
-    from those that need a plan. ``snapshot`` is what another commit of sd-scripts than the pin understands. Raises
-    RecipeError when there is no file to read.
+    A recipe with shape errors is judged without its faulty keys: every rule runs that does not need them, except those
+    that need a plan. ``snapshot`` is what a commit of sd-scripts other than the pin understands. Raises RecipeError if
+    the file cannot be read.
     """
     chosen = snapshot or resources.load_snapshot()
     return replace(
@@ -216,9 +217,9 @@ def rebuild_plan(
     snapshot: OptionSnapshot,
     scanning: ScanOptions,
 ) -> CheckResult:
-    """A recipe and the plan that it gives, whatever the guide says of it: of a run that was started before.
+    """A recipe and its plan without the guide's findings, for a run that was started before.
 
-    Raises RecipeError when it gives none.
+    Raises RecipeError if it gives no plan.
     """
     recipe = loaded.recipe
     if recipe is None:
@@ -270,7 +271,7 @@ def _apply_ignores(
 ) -> tuple[tuple[Finding, ...], tuple[AppliedIgnore, ...]]:
     """Warnings and hints can be ignored; an error cannot, because sd-scripts would stop or train something else.
 
-    Whether a ignore ignores anything can be told only where every rule ran, which an error elsewhere prevents.
+    Whether an ignore has any effect is only known if every rule ran, which an error elsewhere prevents.
     """
     ignores = [ignore for ignore in ignores if evaluate_or_none(lambda ignore=ignore: (ignore.rule, ignore.reason))]  # type: ignore[misc]
     reasons = {ignore.rule: ignore.reason for ignore in ignores}

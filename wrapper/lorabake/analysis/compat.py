@@ -1,7 +1,7 @@
-"""A plan at another commit of sd-scripts than the pin: what that commit does not know is found before it trains.
+"""A plan at a commit of sd-scripts other than the pin: options that it does not know are found before it trains.
 
-sd-scripts pours its TOML into a namespace and passes over what it does not know (S1). What is planned for the pin
-is therefore held against the other commit's own options.
+sd-scripts copies its TOML into a namespace and ignores unknown keys (S1). What is planned for the pin is therefore
+compared with the other commit's own options.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ COMMAND_FLAGS = ("config_file", "dataset_config", "training_comment")
 
 
 def fit_plan_to_commit(plan: Plan, recipe: Recipe, snapshot: OptionSnapshot) -> tuple[Plan, tuple[Finding, ...]]:
-    """The plan as ``snapshot``'s commit can carry it out, and what is to be said of it.
+    """The plan as ``snapshot``'s commit can run it, and the findings about it.
 
-    What only labels the finished file, and lorabake would add by itself, is left out with a warning; anything else
+    An option that lorabake adds and that only labels the finished file is left out with a warning. Any other option
     that the commit does not know is an error.
     """
     known = {option.name for option in snapshot.of(plan.script)}
@@ -59,7 +59,7 @@ def _missing_option_message(option: str, place: str, snapshot: OptionSnapshot) -
 
 
 def _short_commit(commit: str) -> str:
-    """As git abbreviates it; what is no plain commit stays whole."""
+    """As git abbreviates it; anything but a plain commit is not shortened."""
     return commit[:12] if re.fullmatch("[0-9a-f]{40}", commit) else commit
 
 

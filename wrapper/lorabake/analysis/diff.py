@@ -76,8 +76,9 @@ class DiffOperand:
 
 
 def is_recipe_path(what: str, here: Path) -> bool:
-    """Whether that is a recipe to examine; any other is a run. The copy of a recipe in a run folder stands for its run:
-    its paths do not count from there."""
+    """Whether that is a recipe to check; anything else is a run. The copy of a recipe in a run folder means its run:
+    its paths are not relative to that folder.
+    """
     path = here / what
     with os_errors_as_messages(what):
         is_file = path.is_file()
@@ -85,7 +86,7 @@ def is_recipe_path(what: str, here: Path) -> bool:
 
 
 def operand_from_recipe(examination: CheckResult, env: Mapping[str, str], fingerprints: FileHasher) -> DiffOperand:
-    """All that can be said of a recipe. Raises RecipeError for one with errors."""
+    """Everything known about a recipe. Raises RecipeError for one with errors."""
     recipe, plan = examination.planned()
     root = examination.loaded.folder / "run"  # only names are compared: any folder will do
     asked = ManifestSpec(recipe, plan, examination.dataset, examination.loaded.folder, root, env)
@@ -102,7 +103,7 @@ def operand_from_run(run: FoundRun) -> DiffOperand:
 
 
 def diff_plans(here: Plan, there: Plan, names: tuple[str, str]) -> PlanDifference:
-    """What ``here`` has otherwise than ``there``; ``names`` are what the two are called."""
+    """What differs in ``here`` from ``there``; ``names`` are their names."""
     return PlanDifference(
         here=names[0],
         there=names[1],
@@ -112,7 +113,7 @@ def diff_plans(here: Plan, there: Plan, names: tuple[str, str]) -> PlanDifferenc
 
 
 def _diff_settings(here: Plan, there: Plan) -> Iterator[SettingDifference]:
-    """Concepts are held together by their place, so that another token is one difference and not a dozen."""
+    """Concepts are compared by position, so that another token is one difference and not a dozen."""
     yield from _diff_table("train", here.train, there.train)
     yield from _diff_table("dataset", here.dataset, there.dataset)
     for reg in (False, True):
@@ -201,7 +202,7 @@ def _diff_records(here: Record, there: Record) -> dict[str, object]:
 
 
 def _diff_trainers(here: Record, there: Record) -> Iterator[ValueDifference]:
-    """Another commit has other files: that goes without saying."""
+    """Another commit has other files, which are not listed."""
     found = _diff_values(_trainer_values(here), _trainer_values(there))
     other_commit = here.trainer.commit != there.trainer.commit
     return (each for each in found if not (other_commit and each.name == TRAINER_FILES))

@@ -1,4 +1,4 @@
-"""What `lorabake verify` says of a change: one sentence for each kind of it, whatever changed."""
+"""The sentences of `lorabake verify`: one for each kind of change, whatever changed."""
 
 from __future__ import annotations
 

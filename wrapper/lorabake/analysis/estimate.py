@@ -67,7 +67,7 @@ def estimate_disk_needs(plan: Plan, dataset: DatasetFacts, folder: Path, run_fol
 
 
 def output_size(plan: Plan, base: BaseFacts) -> FileSize | None:
-    """None where it cannot be told: no known network, or a base that is none of its family."""
+    """None if it is unknown: the network is not known, or the base model is not of its family."""
     layers = cut_text_encoders(load_layers(get_family(plan.family).shapes_file), base.text_layers)
     return estimate_file_size(plan, layers) if layers else None
 

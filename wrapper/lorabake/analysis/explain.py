@@ -107,9 +107,9 @@ class Explanation:
 
 
 def explain(topic: str, plan: Plan | None = None) -> Explanation:
-    """Everything about a topic, in any case of letters: a rule id (G4.52, S5.min_lr), the id of any other finding, a
+    """Everything about a topic, in upper or lower case: a rule id (G4.52, S5.min_lr), the id of any other finding, a
     setting by any of its names (learning_rate, train.resolution, Network Rank), an optimizer, a LyCORIS algorithm or
-    DoRA, a kind, a family, or words of a title. Raises RecipeError with the nearest topics when there is nothing.
+    DoRA, a kind, a family, or part of a title. For an unknown topic raises RecipeError with the nearest ones.
     """
     wanted = resolve_topic(topic)
     if wanted in RECIPE_CODES:
@@ -206,7 +206,7 @@ def _unknown_topic(topic: str, wanted: str) -> RecipeError:
 
 @cache
 def list_topics() -> Mapping[str, str]:
-    """Everything that can be asked for, by its lower case, apart from what people call a key besides."""
+    """Every topic by its lower case, except for other common names of a key."""
     names = [*(entry.id for entry in load_book()), *(rule.id for rule in _list_rules()), *_list_names().values()]
     names += [key for name in list_recipe_keys() for key in (name, name.rpartition(".")[2])]
     names += [option.name for option in load_snapshot().merge_scripts()]
@@ -260,7 +260,7 @@ def _expand_topic(wanted: str) -> set[str]:
 
 
 def _related_optimizers(wanted: str) -> set[str]:
-    """An optimizer without settings of its own in the guide stands for its kin, or for optimizers at all."""
+    """An optimizer without its own settings in the guide means its kin, or optimizers in general."""
     name = next((name for name in OPTIMIZERS if name.lower() == wanted), None)
     if name is None or any(name in entry.about for entry in find_entries(name)):
         return set()
@@ -311,7 +311,7 @@ def list_entry_rules(entry: BookEntry) -> tuple[Rule, ...]:
 
 
 def find_chapter(entry: BookEntry) -> BookChapter:
-    """The part of the book that an entry stands in."""
+    """The part of the book that contains an entry."""
     return next(chapter for chapter in CHAPTERS if chapter.prefix == entry.prefix)
 
 

@@ -30,9 +30,9 @@ LIKENESS_ORDER: tuple[OutputLikeness, ...] = ("bytes", "tensors", "not-compared"
 
 
 def find_lora(named: str, here: Path) -> Path:
-    """The file that ``named`` is, or the finished LoRA of the run that it means (runs/index.py).
+    """The file ``named``, or the finished LoRA of the run that it means (runs/index.py).
 
-    Raises MachineError when there is no such run, or when it left no LoRA that can be read without torch.
+    Raises MachineError for an unknown run, or for one without a LoRA that can be read without torch.
     """
     path = here / named
     with os_errors_as_messages(named):
@@ -68,14 +68,14 @@ def _find_trained_run(named: str, here: Path) -> FoundRun:
 def inspect_files(named: Iterable[str], here: Path, home: Path, *, deep: bool = False) -> InspectReport:
     """A report of every file; a folder means the .safetensors files in it, a run those of its output.
 
-    Raises MachineError for a folder or a run without any, and for a name that is neither a file nor a run.
+    Raises MachineError for a folder or a run without any, and for a name that is not a file or a run.
     """
     paths = [path for name in named for path in _iter_files(name, here)]
     return InspectReport(files=tuple(_inspect_with_runs(path, home, deep=deep) for path in paths))
 
 
 def _iter_files(named: str, here: Path) -> Iterator[Path]:
-    """``here`` is the working directory: paths stay as they were typed."""
+    """``here`` is the working directory: paths stay as typed."""
     path = Path(named)
     if not is_folder(path):
         if path.name != named or path.suffix.lower() in LORA_EXTENSIONS or exists(path):

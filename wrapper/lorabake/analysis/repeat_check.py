@@ -1,4 +1,4 @@
-"""A run that repeats another one: its recipe as it was, and proof before it starts that it will be the same."""
+"""A run that repeats another one: its recorded recipe, and proof before it starts that the run will be the same."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RepeatCheck:
-    """The run that is repeated. ``plan`` is None where it cannot be read.
+    """The run that is repeated. ``plan`` is None if it cannot be read.
 
-    ``known`` are the differences that were found from when it was made; with ``allowed`` they are no obstacle.
+    ``known`` are the differences found since it was made; with ``allowed`` they do not prevent the run.
     """
 
     record: Record
@@ -89,7 +89,7 @@ def changed_repeat_error(name: str, drift: tuple[Message, ...]) -> MachineError:
 
 
 def describe_changes(then: Record, plan: Plan | None, request: LaunchRequest) -> tuple[Message, ...]:
-    """Why the digest is another one, as far as can be told; at least one reason."""
+    """Why the digest is different, as far as that is known; at least one reason."""
     found: list[Message] = []
     now, inputs = request.trainer, request.provenance.inputs.inputs
     if (then.trainer.commit, then.trainer.tree) != (now.commit, now.tree):
@@ -121,10 +121,10 @@ def _format_value(side: SideValue | None) -> str:
 
 
 def read_run_recipe(found: FoundRun) -> tuple[Path, bytes]:
-    """The path that the recipe of a run had, for the paths in it, and its bytes as they were.
+    """The path that the recipe of a run had, for the paths in it, and its original bytes.
 
-    The record has them; the copy in the run folder counts only when it is not edited. Raises MachineError when neither
-    is what it was.
+    The record has them; the copy in the run folder counts only if it was not edited. Raises MachineError if neither is
+    the original.
     """
     record, root = found.record, found.root
     for content in (record.recipe_text.encode(errors="replace"), _read_recipe_copy(found)):

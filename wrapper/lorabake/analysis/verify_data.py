@@ -99,7 +99,7 @@ def _iter_gaps(record: Record, listed: Sequence[Input]) -> Iterator[Message]:
 
 
 def _find_relocated(run: FoundRun, then: Sequence[Input], now: Sequence[Input]) -> tuple[Input, ...]:
-    """Everything that lay around the run folder, where none of it is there and the folder is not where it was made."""
+    """Everything around the run folder, if none of it exists and the folder is not where it was made."""
     if run.record.cwd in {escape_undecodable(str(folder)) for folder in (run.root.absolute(), run.root.resolve())}:
         return ()
     around = [
@@ -113,7 +113,7 @@ def _find_relocated(run: FoundRun, then: Sequence[Input], now: Sequence[Input]) 
 
 
 def _describe_relocation(root: Path, first: Input) -> VerifyDifference:
-    """Said once, and not of each of them."""
+    """Reported once, and not for each of them."""
     said = msg(
         "the run folder was moved out of its project, so {name} was not found in {folder}; move the whole project "
         "instead",

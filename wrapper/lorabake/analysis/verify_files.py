@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def compare_files(then: Sequence[FileDigest], root: Path, hasher: FileHasher) -> Iterator[Change]:
-    """Files of a run folder by their digests; what was added since is no change."""
+    """Files of a run folder by their digests; files added since are not a change."""
     hashed = hasher.of(root, [file.name for file in then])
     now = {name: found.sha256 for name, found in hashed.items() if found is not None}
     lost = {name: unreadable_reason(root / name) for name in hashed if name not in now}
@@ -126,8 +126,9 @@ def _iter_values(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[st
 
 @dataclass(frozen=True, slots=True)
 class _Recompiled:
-    """``texts`` are the recipe and the compiled files as they were, by name, each with the digest that the record
-    has; ``compiled`` is None where they could not be compiled again; ``paths`` are the recipe's, in its order."""
+    """``texts`` are the original recipe and compiled files by name, each with the digest in the record. ``compiled``
+    is None if they could not be compiled again. ``paths`` are the recipe's, in its order.
+    """
 
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
     compiled: CompiledPlan | None = None
@@ -154,7 +155,7 @@ def _recompile(record: Record, plan: Plan | None) -> _Recompiled:
 def _iter_possible_paths(record: Record, recipe: Recipe) -> Iterator[dict[str, str]]:
     """How the run folder may have seen the recipe's paths (recipe.paths.resolve_run_paths).
 
-    A model's name may have been that of the hub, which is no path: where no hash shows which, both are tried.
+    A model's name may have been a hub id, which is not a path: if no hash shows which, both are tried.
     """
     folder = dirname(record.recipe_place)
     known = {each.name: each.place for each in record.inputs if each.kind != "hub" and each.role != "tokenizer"}

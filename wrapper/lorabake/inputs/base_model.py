@@ -1,4 +1,4 @@
-"""What a base model's own files say about it: family, prediction type, faults. No tensor is read, torch never."""
+"""Facts from a base model's own files: family, prediction type, faults. Never reads a tensor or imports torch."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ CONFIG_LIMIT = 1 << 20  # bytes; the configurations of diffusers take a thousand
 def inspect_base_model(model: str, base_dir: Path, declared_family: str | None = None) -> BaseFacts:
     """Facts about the base model a recipe names; ``model`` is relative to ``base_dir`` unless absolute.
 
-    A file or folder is looked at first; a hub id is only what cannot be a path here. ``declared_family`` is the
-    recipe's: where the files do not tell the family and the recipe does not either, that is the problem. A
-    declared family is never checked here against the one found. Never raises for what is on the disk.
+    A file or folder is tried first; only what cannot be a path here is a hub id. ``declared_family`` is the recipe's.
+    If the files do not show the family and the recipe does not set it either, that is the problem. A declared family is
+    never compared here with the detected one. Never raises for anything on the disk.
     """
     path = base_dir / model
     try:
@@ -134,7 +134,7 @@ def _inspect_checkpoint(header: SafetensorsHeader) -> BaseFacts:
 
 
 def _find_merged_models(metadata: Mapping[str, str]) -> str | None:
-    """Of what a checkpoint was merged, by its own metadata, which a merging tool may or may not have written."""
+    """The models that a checkpoint was merged from, by its own metadata, which a merging tool may not have written."""
     if metadata.get(_MERGED_FROM):
         return metadata[_MERGED_FROM]
     if _MERGE_RECIPE not in metadata and _MERGE_MODELS not in metadata:
@@ -146,7 +146,7 @@ def _find_merged_models(metadata: Mapping[str, str]) -> str | None:
 
 
 def _detect_family(header: SafetensorsHeader) -> tuple[ModelFamily | None, Message | None]:
-    """The family, or in words what the file is instead."""
+    """The family, or a description of what the file is instead."""
     names = header.shapes
     if any(_LORA_KEY_PATTERN.search(name) for name in names):
         return None, msg("this is a LoRA, not a base model; use the checkpoint it was trained on")
@@ -231,7 +231,7 @@ def _folder_problem(
 
 
 def _count_text_layers(folder: Path, family: ModelFamily | None) -> tuple[int, ...]:
-    """Of each text encoder, where its configuration tells: sd-scripts takes what the folder has."""
+    """The layers of each text encoder, if its configuration has them: sd-scripts uses the folder's."""
     parts = [encoder.folder for encoder in family.text_encoders] if family else []
     configs = [_read_json_object(folder / part / "config.json") or {} for part in parts]
     told = takewhile(lambda layers: type(layers) is int and layers > 0, (c.get("num_hidden_layers") for c in configs))
@@ -247,7 +247,7 @@ def _list_weight_files(folder: Path) -> list[str]:
 
 
 def _is_fp16(name: str) -> bool:
-    """diffusers 0.32.1 looks at what stands behind the first dot (pipeline_loading_utils.py:785)."""
+    """diffusers 0.32.1 reads what follows the first dot (pipeline_loading_utils.py:785)."""
     return name.split(".")[1].startswith("fp16")
 
 
@@ -271,7 +271,7 @@ def _missing_index_message(folder: Path) -> Message:
 
 
 def _read_json_object(path: Path) -> dict[str, object] | None:
-    """A JSON object from a file, None when there is none that can be read."""
+    """A JSON object from a file, None if it cannot be read."""
     try:
         return _parse_json_object(read_text(path, CONFIG_LIMIT))
     except (OSError, ValueError):
@@ -279,7 +279,7 @@ def _read_json_object(path: Path) -> dict[str, object] | None:
 
 
 def _parse_json_object(text: str) -> dict[str, object] | None:
-    """The JSON object that a text holds, None when it holds anything else."""
+    """The JSON object in a text, None for anything else."""
     try:
         loaded = parse_json(text)
     except ValueError:

@@ -94,7 +94,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 def read_metadata_cache(path: Path) -> dict[str, tuple[str, Size]] | None:
     """Path, caption and size of each image that metadata_cache.json names, in its order (TU:2099-2107).
 
-    None when it is anything else. Raises FileNotFoundError when there is none.
+    None for any other content. Raises FileNotFoundError for a missing file.
     """
     try:
         entries: Any = read_json(path)

@@ -1,9 +1,9 @@
-"""The file next to sd-scripts' caches that has what each of them was made from.
+"""The file next to sd-scripts' caches that records what each of them was made from.
 
-An origin is found again by the SHA-256 of the cache itself: a cache that another program replaced is unknown, one that
-was renamed, moved or copied with its folder is not. The same cache may come of several: of two images with the same
-pixels, of two base models with the same VAE, of two commits of sd-scripts. It fits when one of them does. The file may
-come from a stranger: what is not as lorabake writes it is as if it were not there, and no cache is taken to fit.
+An origin is found by the SHA-256 of the cache itself: a cache that another program replaced is unknown, one that was
+renamed, moved or copied with its folder is not. The same cache can come from several origins: from two images with the
+same pixels, two base models with the same VAE, two commits of sd-scripts. It fits if one of them does. The file may
+come from a stranger: content that lorabake did not write is ignored, and no cache counts as fitting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Origins = Mapping[str, tuple[CacheOrigin, ...]]  # by the SHA-256 of the cache
 
 
 def read_cache_origins(folder: Path) -> Origins:
-    """The origins that a folder's file has; none when there is no such file or it has anything else."""
+    """The origins in a folder's file; empty if it is missing or has any other content."""
     found = defaultdict[str, list[CacheOrigin]](list)
     try:
         kept = CacheOriginsFile.model_validate_json(read_bytes(folder / ORIGINS_FILE, ORIGINS_LIMIT))

@@ -22,10 +22,10 @@ def caption_path(image: str, extension: str) -> str:
 
 
 def legacy_caption_path(image: str, extension: str) -> str | None:
-    """The second file sd-scripts looks for, None when there is none.
+    """The second file sd-scripts looks for, or None.
 
-    Old face-crop tools added four parts to a name, so sd-scripts drops the last four of a path that has five
-    or more. It counts underscores in the whole path: ``my_very_own_red_set/7.png`` looks for ``my.txt`` too.
+    Old face-crop tools added four parts to a name, so sd-scripts drops the last four of a path that has five or more.
+    It counts underscores in the complete path: ``my_very_own_red_set/7.png`` looks for ``my.txt`` too.
     """
     parts = os.path.splitext(image)[0].split("_")  # noqa: PTH122 - as above
     return "_".join(parts[:-_LEGACY_SUFFIX_PARTS]) + extension if len(parts) >= _LEGACY_MIN_PARTS else None
@@ -67,7 +67,7 @@ def read_caption(image: str, extension: str, *, seen: bool = False) -> CaptionFa
 
 
 def read_caption_lines(image: str, extension: str) -> str | None:
-    """The caption with enable_wildcard: every line that is not blank (TU:1964). None where there is none."""
+    """The caption with enable_wildcard: every line that is not blank (TU:1964). None without a caption."""
     for path in (caption_path(image, extension), legacy_caption_path(image, extension)):
         if path is not None and os.path.isfile(path):  # noqa: PTH113 - as above
             with suppress(OSError, ValueError):
@@ -81,7 +81,7 @@ _SIZE_LIMIT = 16 << 20  # bytes; a file of more is no caption, and need not have
 
 
 def _read_bytes(path: str, *, seen: bool = False) -> bytes:
-    """The whole file, at a third of what open() costs for a small one. Raises OSError or ValueError."""
+    """The complete file, at a third of the cost of open() for a small one. Raises OSError or ValueError."""
     descriptor = open_descriptor(path, seen=seen)
     try:
         blocks = [os.read(descriptor, _BLOCK_SIZE)]

@@ -42,7 +42,7 @@ class ClipTokenizer:
         return found
 
     def _count_merged_parts(self, piece: str) -> int:
-        """How many parts are left of a piece when no two neighbours can be merged any more."""
+        """How many parts are left of a piece once no two neighbors can be merged."""
         if INDIVISIBLE_PATTERN.fullmatch(piece) and piece.startswith("<"):
             return 1
         parts = [BYTE_LETTERS[byte] for byte in piece.encode("utf-8", "surrogatepass")]
@@ -70,7 +70,7 @@ def _merge_pair(parts: list[str], one: str, two: str) -> list[str]:
 
 
 def normalize(text: str) -> str:
-    """The text as ftfy mends it, which the tokenizer does first; plain ASCII has nothing to mend."""
+    """The text as ftfy fixes it, which the tokenizer does first; plain ASCII needs no fix."""
     if text.isascii() and text.isprintable() and "&" not in text:
         return text
     import ftfy
@@ -116,7 +116,7 @@ def load_tokenizer() -> ClipTokenizer:
 
 
 def cannot_exceed(text: str, limit: int) -> bool:
-    """Whether there are too few bytes for more tokens than that; mending and lower case can make some longer."""
+    """Whether there are too few bytes for more tokens than that; ftfy and lower case can make some text longer."""
     return len(text) <= limit if text.isascii() else 2 * len(text.encode("utf-8", "surrogatepass")) <= limit
 
 

@@ -45,9 +45,9 @@ def can_run_offline(recipe: Recipe, base: BaseFacts | None, folder: Path) -> boo
 
 
 def find_hub_snapshot(place: str, env: Mapping[str, str]) -> Path | None:
-    """The folder that holds what was downloaded of a hub id (or of a folder in one, ``org/name/folder``).
+    """The folder with what was downloaded for a hub id (or for a folder in one, ``org/name/folder``).
 
-    None when it was never downloaded. It is the one that the id's main branch had when the hub was last asked.
+    None if it was never downloaded. It is the snapshot of the id's main branch at the last request to the hub.
     """
     owner, _, rest = place.partition("/")
     name, _, inside = rest.partition("/")

@@ -135,7 +135,7 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1 where there is none, or the data is damaged."""
+    """EXIF's orientation, 1 to 8; 1 if it is missing or damaged."""
     data = image.info.get("exif")
     if isinstance(data, bytes) and data:
         from PIL import Image

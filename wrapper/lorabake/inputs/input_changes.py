@@ -21,11 +21,10 @@ def changed_inputs(
     now: Sequence[Input],
     unreadable: Mapping[InputKey, Mapping[str, Message]] = NO_UNREADABLE_INPUTS,
 ) -> Iterator[tuple[Input, Change]]:
-    """Every file that is not as it was, with the input of ``then`` that it belongs to; an input that is missing or
-    cannot be read as a whole is one change under its own name.
+    """Every file that has changed, with the input of ``then`` that it belongs to. An input that is missing or cannot
+    be read at all is one change under its own name.
 
-    An input of which nothing was hashed is not compared. ``unreadable`` has the reasons by the files' names, or by the
-    input's own.
+    An input without hashes is not compared. ``unreadable`` has the reasons by the files' names, or by the input's own.
     """
     current = {each.key: each for each in now}
     for each in then:

@@ -212,11 +212,11 @@ def _list_images(folder: Path, place: str, root: Path, caption: str) -> tuple[In
 
 
 def _list_files(folder: Path, endings: Sequence[str] | None) -> tuple[str, ...]:
-    """The files that count in a folder: those with such an ending right in it, or all at any depth.
+    """The files that count in a folder: those with such an extension directly in it, or all at any depth.
 
-    Nothing hidden counts (.git, .cache, .DS_Store). Links are followed, but never round in a circle. A folder with more
-    files than MODEL_FILES at any depth is not a model's, and nothing in it counts: a record that somebody else made may
-    name the whole disk.
+    Hidden files never count (.git, .cache, .DS_Store). Links are followed, but never in a circle. A folder with more
+    than MODEL_FILES files at any depth is not a model's, and nothing in it counts: a record from somebody else may name
+    the whole disk.
     """
     if endings is not None:
         right = (entry for entry in _scan_entries(folder) if entry.name.endswith(tuple(endings)))
@@ -259,7 +259,7 @@ def resolve_from_run(root: Path, place: str) -> str:
 
 
 def unescape_path(path: str, folder: Path | None = None) -> str:
-    """A path whose odd bytes a record has spelt out (words.legible), as the file system has it."""
+    """A path whose unusual bytes a record has escaped (words.legible), as the file system has it."""
     if "\\udc" not in path or os.path.lexists(os.path.join(folder or "", path)):  # noqa: PTH118 - text
         return path
     whole = ""

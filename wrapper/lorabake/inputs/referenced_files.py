@@ -1,4 +1,4 @@
-"""What a recipe names beside its model and images: whether it is there, and is what it is named for."""
+"""The other files that a recipe names apart from model and images: whether they exist and have the right content."""
 
 from __future__ import annotations
 
@@ -116,8 +116,9 @@ def _find_problem(
 
 
 def find_pickles(recipe: Recipe, folder: Path) -> tuple[tuple[RecipeKey, str], ...]:
-    """The single files among a recipe's models that are torch's own format: a program, by content. A diffusers folder
-    is none: its loaders take nothing but numbers out of a .bin (diffusers' model_loading_utils.py:149)."""
+    """The single files among a recipe's models that are in torch's own format by content: a program. A diffusers
+    folder is not: its loaders only read numbers from a .bin (diffusers' model_loading_utils.py:149).
+    """
     named = [(("base", "model"), evaluate_or_none(lambda: recipe.base.model)), *_iter_referenced(recipe, folder)]
     return tuple((where, name) for where, name in named if name and can_run_code(folder / name))
 
@@ -142,7 +143,7 @@ def _check_tokenizers(cache: str | None, folder: Path, family: ModelFamily) -> I
 
 
 def find_lora_problem(path: Path, family: ModelFamily | None, network: str | None = None) -> Message | None:
-    """Why a file cannot be the LoRA to go on from, None when it may be. Raises OSError."""
+    """Why a file cannot be the LoRA to continue from, None if it can. Raises OSError."""
     if is_folder(path):
         return msg("{path} is a folder, not a LoRA file", path=path)
     if path.suffix != ".safetensors":

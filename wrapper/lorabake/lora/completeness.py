@@ -1,4 +1,4 @@
-"""Whether a LoRA file is there to its last byte, by its header or its archive: no numbers are read."""
+"""Whether a LoRA file is complete, by its header or its archive: no numbers are read."""
 
 from __future__ import annotations
 

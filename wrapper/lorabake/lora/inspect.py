@@ -38,9 +38,9 @@ UNKNOWN_FORMAT = msg("its number format is unknown, so its values were not check
 
 
 def inspect_file(path: Path, *, deep: bool = False) -> Inspection:
-    """Everything about a file; whatever is wrong with it is in ``faults``.
+    """Everything about a file; its faults are in ``faults``.
 
-    A large file is read as a whole only when ``deep``, and every number is looked at.
+    A large file is only read completely if ``deep``, and then every number is checked.
     """
     try:
         if can_run_code(path):

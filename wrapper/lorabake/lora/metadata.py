@@ -77,7 +77,7 @@ MARK_PATTERN = re.compile(rf"(?:\A|{COMMENT_SEPARATOR}){COMMENT_MARK}([0-9a-f]{{
 
 
 def list_training_values(metadata: Metadata) -> tuple[MetadataValue, ...]:
-    """Everything with ``ss_`` that has no place of its own in a report, in groups, each in the order of its table."""
+    """All ``ss_`` keys without a separate place in a report, in groups, each in the order of its table."""
     order = {name: number for number, name in enumerate(GROUP_BY_NAME)}
     names = {key.removeprefix("ss_") for key in metadata if key.startswith("ss_")} - REPORTED_ELSEWHERE
     return tuple(
@@ -119,7 +119,7 @@ def parse_base_model(metadata: Metadata) -> BaseModelInfo | None:
 
 
 def parse_family(metadata: Metadata) -> LoraFamily | None:
-    """By what the metadata say."""
+    """The family in the metadata."""
     architecture = metadata.get("modelspec.architecture", "").lower()
     version = metadata.get("ss_base_model_version", "").lower()
     named = next((each for each in list_lora_families() if architecture.startswith(each.lora.architectures)), None)
@@ -127,7 +127,7 @@ def parse_family(metadata: Metadata) -> LoraFamily | None:
 
 
 def parse_modelspec(metadata: Metadata) -> dict[str, str]:
-    """What ModelSpec's keys say, such as title, author and trigger_phrase."""
+    """The values of ModelSpec's keys, such as title, author and trigger_phrase."""
     return {key.removeprefix("modelspec."): text for key, text in metadata.items() if key.startswith("modelspec.")}
 
 
@@ -138,7 +138,7 @@ def parse_algorithm(metadata: Metadata) -> str | None:
 
 
 def parse_unix_time(metadata: Metadata, key: str) -> datetime | None:
-    """A Unix time, in UTC; None when the text is no time that there can be."""
+    """A Unix time, in UTC; None if the text is not a possible time."""
     try:
         return datetime.fromtimestamp(float(metadata[key]), UTC)
     except (KeyError, ValueError, OverflowError, OSError):
@@ -255,7 +255,7 @@ def _sort_tags(counts: Table) -> tuple[TagCount, ...]:
 
 
 def _parse_json(metadata: Metadata, key: str) -> object:
-    """The value that a key holds as JSON; None when there is none, or when it is not JSON."""
+    """The JSON value of a key; None if it is missing or not JSON."""
     try:
         return parse_json(metadata[key])
     except (KeyError, ValueError):
@@ -263,7 +263,7 @@ def _parse_json(metadata: Metadata, key: str) -> object:
 
 
 def _iter_tables(given: object) -> Iterator[tuple[str, Table]]:
-    """The entries of a table of tables; what is no table counts as an empty one."""
+    """The entries of a table of tables; anything but a table counts as an empty one."""
     return ((name, _as_table(each)) for name, each in _as_table(given).items())
 
 
@@ -281,7 +281,7 @@ def _as_count(given: object) -> int | None:
 
 
 def _as_option(given: object) -> MetadataScalar | None:
-    """A value that JSON can say again: not NaN, not infinity."""
+    """A value that JSON can represent: not NaN, not infinity."""
     if isinstance(given, float):
         return given if math.isfinite(given) else None
     return given if isinstance(given, bool | int | str) else None

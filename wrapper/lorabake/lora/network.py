@@ -70,7 +70,7 @@ class LoraModule:
 
     @property
     def rank(self) -> int | None:
-        """None where there is none, or where the algorithm fell back on a full matrix."""
+        """None if it has no rank, or if the algorithm fell back to a full matrix."""
         for tensor, axis in (
             ("lora_down.weight", 0), ("lora_A.weight", 0), ("hada_t1", 0), ("hada_w1_b", 0), ("lokr_t2", 0),
             ("lokr_w2_b", 0), ("a1.weight", 1),
@@ -176,7 +176,7 @@ def _describe_part(name: str, modules: list[LoraModule]) -> LoraPart:
 
 
 def block_name(tensor: str) -> str:
-    """The block that a tensor belongs to, by its name: a whole text encoder (``te1``), or one of the UNet's blocks."""
+    """The block of a tensor by its name: a text encoder (``te1``), or one of the UNet's blocks."""
     text = TEXT_ENCODER_PATTERN.match(tensor)
     return text[1] if text else _inner_block(tensor)
 

@@ -26,9 +26,9 @@ def strip_volatile_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def strip_saved_loras(folder: Path, name: str) -> tuple[Message, ...]:
-    """Do so with every LoRA that sd-scripts saved there as ``name`` (TU:89-97); words on each of which that failed.
+    """Strip every LoRA that sd-scripts saved there as ``name`` (TU:89-97); returns a message for each that failed.
 
-    Links, files of other names and damaged ones are left as they are.
+    Links, files of other names and damaged ones are not changed.
     """
     failed: list[Message] = []
     for path in sorted(folder.glob("*.safetensors")):

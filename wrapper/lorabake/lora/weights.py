@@ -62,7 +62,7 @@ class WeightFacts:
 
 
 def read_weights(path: Path) -> WeightFacts:
-    """Read the whole file once. Raises HeaderError when it is not a sound safetensors file, OSError."""
+    """Read the complete file once. Raises HeaderError if it is not a valid safetensors file, OSError."""
     with open_file(path) as file:
         return judge_numbers(file, parse_header(file))
 
@@ -142,7 +142,9 @@ def read_scalars(file: BinaryIO, header: SafetensorsHeader, names: Iterable[str]
 
 
 def hash_tensors(file: BinaryIO, header: SafetensorsHeader) -> tuple[str, str]:
-    """SHA-256 of a whole file, and of its tensors' bytes, which sd-scripts saves as MODEL_HASH_KEY. Raises OSError."""
+    """SHA-256 of the complete file, and of its tensors' bytes, which sd-scripts saves as MODEL_HASH_KEY. Raises
+    OSError.
+    """
     whole, tensors = hashlib.sha256(), hashlib.sha256()
     file.seek(0)
     whole.update(file.read(header.start))

@@ -1,4 +1,4 @@
-"""Which images an epoch holds, how often, and in which buckets. Pure.
+"""Which images are in an epoch, how often, and in which buckets. Pure.
 
 The arithmetic is that of sd-scripts-facts 2.8 (TU:1050-1084, TU:2118-2182).
 """
@@ -43,9 +43,9 @@ class DatasetBlock:
 
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
-    """What an epoch of all blocks holds, whatever its schedule.
+    """The content of an epoch of all blocks, whatever its schedule.
 
-    ``subsets`` are those of all blocks in order, ``repeats`` and ``fits`` one entry for each picture of each of them.
+    ``subsets`` are those of all blocks in order; ``repeats`` and ``fits`` have one entry for each image of each subset.
     """
 
     subsets: tuple[SubsetInput, ...]
@@ -108,7 +108,7 @@ def effective_repeats(subsets: Sequence[SubsetInput]) -> tuple[tuple[int, ...], 
 
 
 def _balance_regularization(own: Sequence[int], wanted: int) -> list[int]:
-    """The loop of TU:2166-2182 in closed form: a first pass with own repeats, then whole and part rounds of one."""
+    """The loop of TU:2166-2182 in closed form: a first pass with own repeats, then full and partial rounds of one."""
     total, taken = 0, list[int]()
     for repeats in own:
         taken.append(repeats if total < wanted else 0)
@@ -139,7 +139,7 @@ def _assign_subset(subset: SubsetInput, repeats: tuple[int, ...], place: Callabl
 def _unplaceable_findings(
     block: DatasetBlock, repeats: Sequence[tuple[int, ...]], place: Callable[[Size], BucketFit]
 ) -> tuple[Finding, ...]:
-    """What to say of the images on which sd-scripts divides by zero without naming them (TU:287, TU:319)."""
+    """Findings for images on which sd-scripts divides by zero without naming them (TU:287, TU:319)."""
     found = list[Finding]()
     seen = Counter[str]()
     for subset, each in zip(block.subsets, repeats, strict=True):

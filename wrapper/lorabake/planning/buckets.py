@@ -31,7 +31,7 @@ class BucketRules:
 def adjusted_limits(rules: BucketRules) -> tuple[int, int]:
     """min and max bucket side as sd-scripts rounds them: down and up to a multiple of the step (TU:747-773).
 
-    Raises RecipeError when the resolution lies outside them, where sd-scripts stops with an AssertionError.
+    Raises RecipeError if the resolution is outside of them, where sd-scripts stops with an AssertionError.
     """
     step = rules.bucket_reso_steps
     low, high = rules.min_bucket_reso // step * step, -(-rules.max_bucket_reso // step) * step
@@ -80,10 +80,10 @@ def bucket_sizes(rules: BucketRules) -> tuple[Size, ...]:
 
 
 def bucket_assigner(rules: BucketRules) -> Callable[[Size], BucketFit]:
-    """A function that places an image by its size; it remembers what it has worked out.
+    """A function that assigns a bucket to an image by its size; it remembers its results.
 
-    Making it raises RecipeError as ``bucket_sizes``; calling it raises RecipeError for a size that sd-scripts
-    crashes on (no size at all, or a picture that leaves no room for a bucket).
+    Making it raises RecipeError as ``bucket_sizes``. Calling it raises RecipeError for a size that sd-scripts crashes
+    on (no size at all, or an image that leaves no space for a bucket).
     """
     sizes = bucket_sizes(rules)
     nearest = _nearest_ratio_finder(sizes)

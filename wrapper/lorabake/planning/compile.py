@@ -62,7 +62,7 @@ class CompiledPlan:
 
 
 def compile_plan(plan: Plan, options: Sequence[Option], dataset_options: DatasetOptions) -> CompiledPlan:
-    """Raises UnknownOptionError when the plan holds what the pin does not know, which is our bug."""
+    """Raises UnknownOptionError if the plan contains what the pin does not know, which is a bug in lorabake."""
     return CompiledPlan(
         train=TrainConfig.of(plan.train, options).values,
         datasets=DatasetConfig.of(plan, dataset_options).datasets,
@@ -73,7 +73,7 @@ def compile_plan(plan: Plan, options: Sequence[Option], dataset_options: Dataset
 def to_toml(table: dict[str, Any]) -> bytes:
     """UTF-8 TOML that toml 0.10.2, sd-scripts' reader, reads back as exactly ``table``.
 
-    Raises RecipeError when it does not: that reader loses a few strings, such as one that begins with two quotes.
+    Raises RecipeError if it does not: that reader loses a few strings, such as one that starts with two quotes.
     """
     text = FILE_HEADER + tomli_w.dumps(table)
     if not _round_trips(text, table):

@@ -35,9 +35,9 @@ def compute_run_digest(
 ) -> str:
     """``files`` are the SHA-256 of the run's compiled files by name, filled with placeholder_paths.
 
-    What is left out does not change what is trained, or cannot be told apart here: paths, names of machines and
+    What is left out does not change the training, or cannot be distinguished here: paths, names of machines and
     accounts, times, lorabake's version, the hardware. Two kinds of GPU may round differently; ``lorabake diff`` names
-    them. Caches count: sd-scripts draws random numbers when it makes one, and none when it takes one up.
+    them. Caches count: sd-scripts draws random numbers when it makes one, and none when it reads one.
     """
     parts = {
         "version": DIGEST_VERSION,
@@ -65,9 +65,9 @@ def _content_key(of: InputDigest) -> str:
 
 
 def _trainer_key(trainer: TrainerRecord) -> dict[str, OptionValue | dict[str, str] | None]:
-    """The trainer without where it lies; Python by its minor version, whose patches train the same.
+    """The trainer without its path; Python by its minor version, whose patches train the same.
 
-    sd-scripts by its files where they were looked at: a copy of them without git's folder is the same.
+    sd-scripts is identified by its files if they were checked: a copy of them without git's folder is the same.
     """
     return {
         "sd-scripts": trainer.tree or trainer.commit,

@@ -22,7 +22,7 @@ UNKNOWN_STATE, ADAPTIVE_STATE, SCHEDULE_FREE_STATE = (0, 16), (8, 20), (4, 12)
 
 
 def count_kept_saves(saves: tuple[PlannedSave, ...]) -> int:
-    """Files of the LoRA that lie there together at the end; each removal follows a save (TU:5920)."""
+    """Files of the LoRA that exist at the same time at the end; each removal follows a save (TU:5920)."""
     return sum(save.kept for save in saves)
 
 
@@ -59,8 +59,9 @@ def _optimizer_state_bytes(name: str) -> tuple[int, int]:
 
 
 def estimate_caches(plan: Plan, index: int, folder: FolderFacts) -> DiskSpace:
-    """What is cached beside the images of one subset: four channels of an eighth of each side, as 32-bit numbers, twice
-    where images are mirrored (strategy_base.py:452), and the text encoders' outputs."""
+    """The caches next to the images of one subset: four channels of an eighth of each side, as 32-bit numbers, twice
+    if images are mirrored (strategy_base.py:452), and the text encoders' outputs.
+    """
     fits: SubsetFits = plan.fits[index] if index < len(plan.fits) else ()
     flips = any(setting.option == "flip_aug" and setting.value is True for setting in plan.subsets[index].settings)
     least, most = 0, 0

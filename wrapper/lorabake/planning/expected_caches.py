@@ -19,10 +19,10 @@ Table = Literal["concept", "regularization"]
 
 
 class ExpectedCache(NamedTuple):
-    """One cache by its file's name, the image that it is of, and what it would have to be made from.
+    """One cache by its file's name, its image, and the origin it would have to have.
 
-    The origin's ``source`` is "" for latents: the image's SHA-256 is not known here. Nor are the digests in its
-    settings, nor the commit of sd-scripts.
+    The origin's ``source`` is "" for latents: the image's SHA-256 is not known here. The digests in its settings and
+    the commit of sd-scripts are not either.
     """
 
     cache: str

@@ -88,8 +88,9 @@ def cut_text_encoders(layers: Sequence[Layer], counts: Sequence[int]) -> tuple[L
 
 
 def estimate_file_size(plan: Plan, layers: Sequence[Layer]) -> FileSize | None:
-    """The size of one save; None where it cannot be told: LyCORIS would stop, a preset is the recipe's own, or the
-    settings are none that are known here."""
+    """The size of one save. None if it is unknown: LyCORIS would stop, the preset is the recipe's own, or the
+    settings are not known here.
+    """
     width = BYTES_BY_PRECISION.get(str(plan.value("save_precision")))
     try:
         spec = read_network_spec(plan)

@@ -143,7 +143,7 @@ def _warmup_ticks(schedule: Schedule, steps: int) -> int:
 
 
 def _restart_steps(schedule: Schedule, steps: int) -> tuple[int, ...]:
-    """Steps after which the rate stands at its peak, by transformers' own formula, its floats included (T14)."""
+    """Steps after which the rate is at its peak, by transformers' own formula, its floats included (T14)."""
     processes, cycles, first = schedule.num_processes, schedule.cycles, _warmup_ticks(schedule, steps)
     span = max(1, steps * processes - first)
 
@@ -173,7 +173,7 @@ def _concept_share(subset: SubsetInput, repeats: tuple[int, ...], epochs: float)
 
 
 def _planned_saves(schedule: Schedule, steps_per_epoch: int, epochs: int, steps: int) -> tuple[PlannedSave, ...]:
-    """The files in the order of writing; the last epoch has no number of its own (sd-scripts-facts 5.4)."""
+    """The files in the order of writing; the file of the last epoch has no number (sd-scripts-facts 5.4)."""
     name, suffix = schedule.output_name, f".{schedule.extension}"
     at_steps = _save_points(schedule.save_every_n_steps, steps + 1)
     at_epochs = _save_points(schedule.save_every_n_epochs, epochs)

@@ -1,4 +1,4 @@
-"""The guide's numbers of exposures and steps, to hold beside the plan's own. Pure."""
+"""The guide's numbers of exposures and steps, to compare with the plan's. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ STYLE_TARGET_STEPS = 4000
 
 
 def target_exposures(kind: RecipeKind, family: ModelFamily) -> GuideValue[int]:
-    """How often the guide wants each image seen, and the rule that says so (F4): styles less, SDXL half."""
+    """How often the guide uses each image, and the rule with that number (F4): styles less, SDXL half."""
     if kind == "style":
         return GuideValue(35, "G8.5")
     return family.guide.exposures
 
 
 def with_guide_targets(counted: Forecast, kind: RecipeKind, family: ModelFamily, *, adaptive: bool) -> Forecast:
-    """The forecast with the guide's marks beside it."""
+    """The forecast with the guide's targets."""
     return counted.model_copy(update={"marks": list_guide_targets(counted, kind, family, adaptive=adaptive)})
 
 

@@ -21,8 +21,8 @@ from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive
 class Profile:
     """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
 
-    ``multi``: several concepts. ``unet_only``: the text encoder is left alone. ``tags`` None means the recipe does
-    not say. ``scheduler`` None means that the optimizer or [kohya] lr_scheduler_type brings its own.
+    ``multi``: several concepts. ``unet_only``: the text encoder is not trained. ``tags`` is None if the recipe does not
+    set it. ``scheduler`` is None if the optimizer or [kohya] lr_scheduler_type has its own.
     """
 
     family: ModelFamily
@@ -53,7 +53,7 @@ class Profile:
 
 
 def build_profile(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Profile:
-    """What the recipe says, else what the facts say, else the defaults that the rules assume, too."""
+    """The recipe's values, else the facts', else the defaults that the rules assume, too."""
     return Profile(
         family=resolve_family(recipe, base),
         kind=recipe.kind,

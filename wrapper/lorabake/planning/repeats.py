@@ -9,8 +9,8 @@ from collections.abc import Sequence
 def balance_repeats(counts: Sequence[int], base: int = 10) -> tuple[int, ...]:
     """Repeats per folder so that every folder gives about as many samples as the largest (F3; T1-T3).
 
-    ``counts`` are numbers of pictures, all at least 1 (ValueError otherwise); ``base`` is the repeats of the
-    largest folder. Rounded half up, where Python's round would go to even, then divided by the common divisor.
+    ``counts`` are numbers of images, all at least 1 (or ValueError); ``base`` is the repeats of the largest folder.
+    Rounded half up, where Python's round would go to even, then divided by the common divisor.
     """
     if not counts:
         return ()

@@ -22,8 +22,9 @@ from lorabake_schemas.saved_names import SavedKind
 
 @dataclass(frozen=True, slots=True)
 class TrainingSchedule:
-    """The whole way of a training, as sd-scripts counted it at its beginning; ``batches`` are those of an epoch and a
-    process."""
+    """The steps of a complete training, as sd-scripts counted them at its start; ``batches`` are those of an epoch
+    and a process.
+    """
 
     batches: int
     accumulation: int
@@ -40,7 +41,7 @@ class TrainingSchedule:
         return min(epoch * self.steps_per_epoch, self.steps)
 
     def step_of(self, kind: SavedKind, number: int, offset: int) -> int:
-        """The run's step of a file or state by what its name says; ``offset`` is what the step numbers lack."""
+        """The run's step of a file or state by its name; ``offset`` is added to the step numbers."""
         if kind == "step":
             return number + offset
         return self.last_step_of_epoch(number) if kind == "epoch" else self.steps
@@ -48,10 +49,10 @@ class TrainingSchedule:
 
 @dataclass(frozen=True, slots=True)
 class ResumeSteps:
-    """How sd-scripts goes on after ``step``.
+    """How sd-scripts continues after ``step``.
 
-    ``offset`` is what its own step numbers lack. ``stop_at`` is its own number of the last step, where it would not
-    end there by itself; ``save_every_n_steps`` what has to be set so that it saves there.
+    ``offset`` is added to its own step numbers. ``stop_at`` is its own number of the last step, if it would not end
+    there by itself; ``save_every_n_steps`` has to be set so that it saves there.
     """
 
     step: int
@@ -62,9 +63,10 @@ class ResumeSteps:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """For the command line, where they come before the compiled file (TU:4760-4761).
+        """For the command line, where they override the compiled file (TU:4760-4761).
 
-        --initial_step says what a state's train_state.json cannot: one that was saved in a continuation counts short.
+        --initial_step has the number that a state's train_state.json lacks: a state saved in a resumed part has a
+        number that is too small.
         """
         every = self.save_every_n_steps
         return (
@@ -75,7 +77,7 @@ class ResumeSteps:
 
 
 def plan_resume_steps(course: TrainingSchedule, step: int) -> ResumeSteps | Message:
-    """How to go on from a state of that step, or in words why that cannot be."""
+    """How to continue from a state of that step, or why that is not possible."""
     if step >= course.steps:
         return msg("it is from the last step; nothing is left to train")
     epochs, inside = divmod(step, course.steps_per_epoch)

@@ -26,7 +26,7 @@ def by_hardware(why: Message) -> Source:
 
 
 def default_by_lorabake(why: Message) -> Source:
-    """A value that neither the guide nor sd-scripts gives."""
+    """A value that is not from the guide or from sd-scripts."""
     return Source(origin=Origin.LORABAKE, why=why)
 
 
@@ -42,5 +42,5 @@ def choose(
 
 
 def fixed(option: str, value: OptionValue, source: Source) -> tuple[Setting, ...]:
-    """``option`` whatever the recipe says."""
+    """``option`` whatever the recipe sets."""
     return (Setting(option=option, value=value, source=source),)

@@ -27,8 +27,9 @@ IA3_PRESET_FILE = "lycoris-preset-ia3.toml"
 
 @dataclass(frozen=True, slots=True)
 class NetworkChoice:
-    """The settings, and the LyCORIS preset file that has to lie in the run folder, if any: one of ours by its
-    name under vendor/ (``shipped_preset``) or the recipe's own by its path (``own_preset``)."""
+    """The settings, and the LyCORIS preset file that has to be in the run folder, if any: lorabake's by its name
+    under vendor/ (``shipped_preset``) or the recipe's own by its path (``own_preset``).
+    """
 
     settings: tuple[Setting, ...]
     shipped_preset: str | None

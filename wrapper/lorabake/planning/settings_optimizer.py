@@ -36,7 +36,7 @@ def optimizer_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
 def _optimizer_args_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
     """The guide's arguments, each replaced by the recipe's of that name, and what the recipe adds.
 
-    An empty table is how a recipe says that it wants none.
+    An empty table means that the recipe wants none.
     """
     if train.optimizer_args == {}:
         return ()
@@ -131,10 +131,10 @@ def _scheduler_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
 
 
 def _loss_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
-    """The guide sets Min-SNR and debiased estimation both, but sd-scripts multiplies them (TN:330-339).
+    """The guide sets both Min-SNR and debiased estimation, but sd-scripts multiplies them (TN:330-339).
 
-    For epsilon models debiased alone weighs the timesteps as the pair does within half a percent; for
-    v-prediction the pair would leave an eighth of the loss, so Min-SNR stands alone there (S31).
+    For epsilon models debiased estimation alone weighs the timesteps as the pair does within half a percent. For
+    v-prediction the pair would leave an eighth of the loss, so Min-SNR is used alone there (S31).
     """
     debiased = True if not profile.v_prediction and not train.min_snr_gamma else None
     gamma = 5.0 if profile.v_prediction and not train.debiased_estimation_loss else None

@@ -1,4 +1,4 @@
-"""Everything about the run that is neither network, optimizer nor dataset: base, precision, memory, files."""
+"""The settings of the run except network, optimizer and dataset: base, precision, memory, files."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _flag_settings(given: bool | None, option: str, default: bool | None, source
 
 
 def _persistent_worker_settings(recipe: Recipe) -> tuple[Setting, ...]:
-    """Crashes with 0 workers (S38); otherwise it only saves starting the worker again at every epoch."""
+    """Crashes with 0 workers (S38). With workers it only avoids starting them again at every epoch."""
     workers = recipe.train.max_data_loader_n_workers
     default = None if workers == 0 else True
     return _flag_settings(
@@ -174,7 +174,7 @@ def _log_settings(log: Log) -> tuple[Setting, ...]:
 
 
 def validation_settings(recipe: Recipe) -> tuple[Setting, ...]:
-    """Without a seed of its own, images that are held out are trained on as well (S44)."""
+    """Without a separate seed, images that are meant for validation are trained on as well (S44)."""
     given = recipe.validation
     seed = recipe.train.seed if recipe.train.seed is not None else DEFAULT_SEED
     return (
@@ -235,10 +235,10 @@ def metadata_settings(recipe: Recipe) -> tuple[Setting, ...]:
 
 
 def plan_launch(recipe: Recipe, facts: MachineFacts) -> LaunchPlan:
-    """accelerate's flags: one process unless asked; all CPUs to one process when there is no GPU.
+    """accelerate's flags: one process unless asked; all CPUs for one process on a machine without a GPU.
 
-    Sums of several threads come out otherwise than those of one, so that a deterministic run takes one thread on every
-    machine unless told.
+    Sums of several threads differ from those of one, so a deterministic run uses one thread on every machine unless
+    set.
     """
     asked = recipe.launch
     cpu, deterministic = facts.device == "cpu", bool(asked.deterministic)

@@ -20,8 +20,9 @@ def format_recipe_schema() -> str:
 
 
 def write_recipe_schema(folder: Path) -> None:
-    """Put the schema where a recipe's first line says that it is. A file that exists stays; a recipe is as good
-    without it, so a disk that does not want it is no error."""
+    """Write the schema to the path in a recipe's first line. An existing file stays. A recipe works without it, so a
+    disk that refuses it is not an error.
+    """
     with contextlib.suppress(OSError):
         if not exists(folder / SCHEMA_FILE):
             write_bytes(folder / SCHEMA_FILE, format_recipe_schema().encode())

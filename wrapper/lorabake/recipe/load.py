@@ -1,4 +1,4 @@
-"""A recipe file (or the name of a shipped one) to a Recipe, or to every finding that stands in its way."""
+"""Loads a recipe file (or a shipped one by name) into a Recipe, or every finding that prevents that."""
 
 from __future__ import annotations
 
@@ -27,10 +27,8 @@ MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe as read. ``recipe`` is None when the file has shape errors; ``salvage`` then is what is left of it
-    when the faulty keys are taken out (see ``unjudged``), so that the rest can be judged.
-
-    ``content`` has the ``overrides`` in it; ``source`` is the text without them, in which a finding has its line.
+    """A loaded recipe. ``recipe`` is None if the file has shape errors; ``salvage`` is then the recipe without the
+    faulty keys (see ``unjudged``), so that the rest can be judged.
     """
 
     path: Path
@@ -56,8 +54,9 @@ class LoadedRecipe:
 
 
 def load_recipe(path: Path, content: bytes | None = None, overrides: Sequence[Override] = ()) -> LoadedRecipe:
-    """Read and validate; ``content`` is taken as if it lay at ``path``. Raises RecipeError when the file cannot be read
-    at all, or has no place for one of the ``overrides``."""
+    """Read and validate; ``content`` is used as if it were at ``path``. Raises RecipeError if the file cannot be
+    read at all.
+    """
     content = _read_file(path) if content is None else content
     try:
         text = content.decode("utf-8-sig")
@@ -134,9 +133,9 @@ def _guess_keys(where: Sequence[str | int], raw: Raw) -> list[tuple[str, ...]]:
 
 
 def _remove_field(part: object, where: Sequence[str | int], *, unset: bool = False) -> None:
-    """Take the key out, so that asking for it raises UnjudgedError; of a list without an index in all its entries.
+    """Remove the key, so that reading it raises UnjudgedError; of a list without an index in all its entries.
 
-    ``unset``: only where nothing is given for it.
+    ``unset``: only if it has no value.
     """
     if not where:
         return
@@ -173,8 +172,7 @@ def _without_key(value: object, where: Sequence[str | int]) -> object:
 
 
 def with_positions(findings: Sequence[Finding], loaded: LoadedRecipe) -> tuple[Finding, ...]:
-    """The findings with line and column filled in, in the file's order (those about the whole file, or about what is
-    not in it, first)."""
+    """The findings with line and column filled in, in the file's order (those about the file itself first)."""
     from lorabake.recipe.positions import find_key_positions, find_position
 
     if not any(finding.where for finding in findings):

@@ -1,7 +1,7 @@
 """How the recipe's paths are written in the compiled files: relative to the run folder, where the trainer starts.
 
-A relative path of a recipe stays relative, so that the same project gives the same bytes wherever it lies and can
-be moved as a whole; an absolute one stays absolute.
+A relative path of a recipe stays relative, so that the same project gives the same bytes in any place and can be moved.
+An absolute one stays absolute.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def list_recipe_paths(recipe: Recipe) -> tuple[str, ...]:
 
 
 def list_hub_ids(recipe: Recipe) -> tuple[str, ...]:
-    """Those of them that may be a hub id; the others are paths even where nothing is there yet."""
+    """Those of them that may be a hub id; the others are paths even if they do not exist yet."""
     return tuple(name for name in (recipe.base.model, recipe.base.vae) if name is not None)
 
 

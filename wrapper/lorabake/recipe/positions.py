@@ -1,7 +1,7 @@
-"""Where a key stands in a TOML text: line and column for a key path.
+"""The position of a key in a TOML text: line and column for a key path.
 
-tomllib keeps no positions and neither does pydantic, so the text is parsed a second time with tree-sitter, and
-only when there is something to point at.
+tomllib and pydantic do not keep positions, so the text is parsed a second time with tree-sitter, and only if there is
+something to point at.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A recipe that is no TOML: where the mistake begins, what it is, and what to write, in the words of people."""
+"""A recipe that is not valid TOML: where the mistake starts, what it is, and what to write, in plain English."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pydantic's errors about a recipe's shape, as findings in a user's words with the nearest valid name."""
+"""pydantic's errors about a recipe's shape, as plain findings with the nearest valid name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def findings_from_errors(details: Iterable[ErrorDetails], raw: Raw) -> list[Find
 
 
 def _make_finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
-    """One pydantic error in a user's words; None for pydantic's echo of an error further down."""
+    """One pydantic error as a plain finding; None for pydantic's echo of an error further down."""
     where = _strip_location(detail["loc"], raw)
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind == "too_short" and len(detail["input"]) >= context.get("min_length", 0):
@@ -49,7 +49,7 @@ def _make_finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
 
 
 def _describe_error(kind: str, detail: ErrorDetails, where: Where) -> tuple[str, Message, Message]:
-    """Rule, message and fix. pydantic's own words are never shown: they are in English only."""
+    """Rule, message and fix. pydantic's own text is never shown: it is in English only."""
     context = detail.get("ctx") or {}
     if kind == "extra_forbidden":
         return "unknown-key", *_describe_unknown_key(where)
@@ -149,7 +149,7 @@ def _missing_key_fix(where: Where) -> Message:
 
 
 def _list_choices(where: Sequence[str | int]) -> tuple[str, ...]:
-    """The words that the key at ``where`` takes, none when it is not a choice."""
+    """The choices of the key at ``where``, empty if it has none."""
     model = _find_model(where[:-1])
     fields = {} if model is None else {field.alias or name: field for name, field in model.model_fields.items()}
     annotation = fields[str(where[-1])].annotation if where[-1] in fields else None
@@ -250,7 +250,7 @@ def _format_bound(bound: float) -> str:
 
 
 def list_keys(where: Sequence[str | int]) -> tuple[str, ...]:
-    """The keys a recipe may hold in the table at ``where``, in the schema's order."""
+    """The keys allowed in the table at ``where``, in the schema's order."""
     model = _find_model(where)
     if model is None:
         return ()
