@@ -1,6 +1,6 @@
 """A stand-in for the trainer: reads what sd-scripts would read and counts its steps, but trains and writes nothing.
 
-python -m lorabake.jobs.rehearsal --config_file train.toml --dataset_config dataset.toml
+    python -m lorabake.jobs.rehearsal --config_file train.toml --dataset_config dataset.toml
 
 It opens and decodes every image at its bucket size and reads its caption, then prints what sd-scripts would print
 (sd-scripts-facts 5.2), except for a loss and "model saved.".

@@ -1,14 +1,14 @@
-"""From which step sd-scripts can truly go on, with which flags, and what its own numbers then lack. Pure.
+"""From which step sd-scripts can resume correctly, with which flags, and how its own numbers are then off. Pure.
 
-TN is train_network.py of the pin. `tests/real/test_resumed.py` holds it against the real one.
+TN is train_network.py of the pin. `tests/real/test_resumed.py` compares it with the real one.
 
-- A state of an epoch's end: without --skip_until_initial_step it starts at the next epoch and trains it and all after
-  it whole (TN:1264-1270), whatever the gradient accumulation; its step numbers begin at 0 again.
-- A state inside an epoch: with --skip_until_initial_step it goes on inside that epoch, its step numbers short by the
-  epochs before (TN:1340-1345). With gradient accumulation it multiplies the step but not the epoch's length
+- A state at an epoch's end: without --skip_until_initial_step it starts at the next epoch and trains it and all after
+  it completely (TN:1264-1270), whatever the gradient accumulation; its step numbers start at 0 again.
+- A state inside an epoch: with --skip_until_initial_step it continues inside that epoch, its step numbers too small by
+  the epochs before (TN:1340-1345). With gradient accumulation it multiplies the step but not the epoch's length
   (TN:1258-1262), and trains too little or nothing.
-- Since its numbers are short, it does not see max_train_steps come where that is no whole number of epochs
-  (TN:1632): it goes on to the end of the last one. lorabake has it save at the last step, and stops it there.
+- Since its numbers are too small, it does not notice max_train_steps unless that is the end of an epoch (TN:1632): it
+  continues to the end of the last one. lorabake makes it save at the last step, and stops it there.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The pinned sd-scripts on disk, with a Python of its own: fetched, installed, found, checked."""
+"""The pinned sd-scripts on disk, with a separate Python environment: fetched, installed, found, checked."""

@@ -24,9 +24,10 @@ _DISK_FULL_BYTES = 4 * 2**20  # with less than this free, any failure is the dis
 
 @dataclass(frozen=True, slots=True)
 class BuildEnv:
-    """What an installation takes from outside and a test may replace: locks, free disk in bytes, is there a GPU.
+    """What an installation takes from outside and a test may replace: locks, free disk in bytes, whether there is a
+    GPU.
 
-    ``lender`` is the pin whose packages any other commit gets, too; its options are then read anew.
+    ``lender`` is the pin whose packages any other commit also gets; the options of that commit are then read.
     """
 
     lock_text: Callable[[str], str] = resources.read_vendor_text
@@ -47,7 +48,7 @@ class InstallRequest:
 
 
 def build_trainer(pin: Pin, home: Path, choice: LockChoice, job: InstallRequest) -> store.InstallManifest:
-    """Build a trainer; only for who holds the store's lock. Raises SetupError, OSError."""
+    """Build a trainer; only for the owner of the store's lock. Raises SetupError, OSError."""
     for name in store.remove_stale(home):
         job.tell(msg("removed {folder}, left by an unfinished installation", folder=name))
     log = store.trainers_folder(home) / "install.log"
@@ -64,7 +65,7 @@ def build_trainer(pin: Pin, home: Path, choice: LockChoice, job: InstallRequest)
 def _build_in_folder(
     folder: Path, pin: Pin, choice: LockChoice, log: Path, job: InstallRequest
 ) -> store.InstallManifest:
-    """Fill a new folder with checkout and virtual environment, and say what is in it."""
+    """Fill a new folder with checkout and virtual environment, and return its content."""
     checkout = folder / "sd-scripts"
     job.tell(msg("fetching sd-scripts {commit} from {url}", commit=pin.commit[:12], url=pin.url))
     pinned.fetch_checkout(pin, checkout, job.env)
@@ -135,9 +136,9 @@ def lock_digest(pin: Pin, name: LockName, world: BuildEnv) -> str:
 
 
 def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequest) -> None:
-    """Say what is to be known of a commit that is not the pin: it gets the pin's packages, whatever it asks for.
+    """Report what is different at a commit other than the pin: it gets the pin's packages, whatever it requires.
 
-    Raises SetupError when it is too old to train with.
+    Raises SetupError if it is too old to train with.
     """
     lacking = [name for name in venv.SD_SCRIPTS_FILES if not (checkout / name).is_file()]
     if lacking:
@@ -168,7 +169,7 @@ def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequ
 
 
 def _or_disk_full_error(error: LorabakeError, home: Path, free: int) -> LorabakeError:
-    """The error itself, unless the disk is full: the programs that fail then rarely say that it was that."""
+    """The error itself, unless the disk is full: programs that fail then rarely report that as the reason."""
     if free >= _DISK_FULL_BYTES:
         return error
     hint = msg("free some space, or set LORABAKE_HOME to a folder on another disk ({why})", why=error.message)
@@ -176,7 +177,7 @@ def _or_disk_full_error(error: LorabakeError, home: Path, free: int) -> Lorabake
 
 
 def _select_lock(pin: Pin, python: Path, choice: LockChoice, job: InstallRequest) -> LockName:
-    """The lock to install, said with its reason."""
+    """The lock to install, reported with its reason."""
     lock = job.world.lock_text(pin.cpu.file)
     name, why = choose_lock(
         choice,

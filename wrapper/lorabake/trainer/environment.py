@@ -124,7 +124,7 @@ def _load_or_read(
 
 
 def _hash_file_state(trainer: Trainer, names: Sequence[str], path: Sequence[Path]) -> tuple[str, int]:
-    """What the file system says of all files that count, as one digest, and when the last of them changed."""
+    """The stats of all files that count, as one digest, and when the last of them changed."""
     whole = hashlib.sha256(
         json.dumps([CONTENTS_KIND, trainer.commit, trainer.files_sha256, [*map(str, path)]]).encode()
     )
@@ -172,8 +172,9 @@ def _find_changed(
 
 
 def _expected_blobs(trainer: Trainer, env: Mapping[str, str]) -> git_tree.Blobs | None:
-    """What the files of the checkout should be by its commit; None where that is not known. Of the pin's commit
-    lorabake knows it; a trainer of its own at another commit was that commit when its manifest was made."""
+    """What the files of the checkout should be by its commit; None if unknown. lorabake knows the pinned commit. One
+    of lorabake's trainers at another commit was equal to that commit when its manifest was made.
+    """
     if trainer.commit == resources.load_pin().commit:
         return git_tree.parse_blobs(resources.read_vendor_text(resources.PIN_FILE_LIST))
     if trainer.files_sha256 is not None or trainer.commit is None:
@@ -211,7 +212,8 @@ def _list_counted_files(trainer: Trainer, env: Mapping[str, str]) -> list[str]:
 
 def _walk_checkout(top: Path, *, own: bool = False) -> Iterator[str]:
     """Every file below ``top``; a folder that is a link is named, not followed. In an ``own`` checkout virtual
-    environments are left out: what is installed there is told by its packages."""
+    environments are left out: their content is identified by its packages.
+    """
     for place, folders, files in os.walk(top):
         here = Path(place)
         links = [name for name in folders if (here / name).is_symlink()]
@@ -245,8 +247,9 @@ def hash_tree(top: Path, names: Iterable[str], hasher: FileHasher) -> str:
 
 
 def list_packages(path: Sequence[Path]) -> dict[str, str]:
-    """Every distribution installed in these folders by its normalised name; the first folder that has it counts, as
-    it does for an import. What lies twice in one folder gives both versions."""
+    """Every distribution installed in these folders by its normalized name; the first folder that has it counts, as
+    for an import. A distribution that is twice in one folder gives both versions.
+    """
     found: dict[str, str] = {}
     for folder in path:
         here: dict[str, set[str]] = {}
@@ -259,7 +262,7 @@ def list_packages(path: Sequence[Path]) -> dict[str, str]:
 def _iter_distributions(folder: Path) -> Iterator[tuple[str, str]]:
     """Name and version of each distribution from the head of its metadata, without the long description after it.
 
-    pip puts a "~" before the name of what it is just replacing.
+    pip puts a "~" before the name of a distribution that it is replacing.
     """
     try:
         entries = [
@@ -302,9 +305,10 @@ def find_isolated_packages(python: Path) -> tuple[Path, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CurrentTrainer:
-    """``trainer`` is None when it is missing, was a rehearsal's stand-in, or is not checked, for which ``unchecked``
-    has the reason; ``edited`` names the files of its checkout that differ from its commit, ``patched`` those of the
-    packages of lorabake's own that differ from what was installed."""
+    """``trainer`` is None if it is missing, was a rehearsal's stand-in, or is not checked; ``unchecked`` is then the
+    reason. ``edited`` are the files of its checkout that differ from its commit, ``patched`` the files of packages
+    in lorabake's own trainer that differ from what was installed.
+    """
 
     trainer: TrainerRecord | None = None
     edited: tuple[str, ...] = ()

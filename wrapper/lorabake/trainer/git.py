@@ -74,7 +74,7 @@ def _run_git(env: Mapping[str, str], *args: str, timeout: float | None = None, p
 
 
 def _require_success(done: CommandOutput, message: Message) -> str:
-    """Its output; raises SetupError with git's own words when it failed."""
+    """Its output; raises SetupError with git's own message if it failed."""
     if done.ok:
         return done.stdout
     words = _describe_failure(done)
@@ -161,8 +161,9 @@ def read_head(repo: Path, env: Mapping[str, str]) -> str | None:
 
 
 def list_repository_files(repo: Path, env: Mapping[str, str]) -> tuple[list[str], list[str]] | None:
-    """The files that git tracks and that are there, and the others, without those it ignores; None when ``repo`` is
-    not the top of a git checkout. Raises SetupError."""
+    """The existing files that git tracks, and the others, without those it ignores; None if ``repo`` is not the top
+    of a git checkout. Raises SetupError.
+    """
     if read_head(repo, env) is None:
         return None
     done = _run_git(env, "-C", str(repo), "ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard")

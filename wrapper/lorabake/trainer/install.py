@@ -24,7 +24,7 @@ _DEFAULT_BUILD_ENV = BuildEnv()
 class Trainer:
     """A checkout of sd-scripts and the Python to run it with.
 
-    ``kind`` is "own" for the user's installation, which has no lock; its ``commit`` is None when git does not tell.
+    ``kind`` is "own" for the user's installation, which has no lock; its ``commit`` is None if git cannot report it.
     ``versions`` are those of every installed package, and of "python"; ``files_sha256`` is the manifest's.
     """
 
@@ -63,7 +63,7 @@ def find_installed(
     python: Path | None = None,
     world: BuildEnv = _DEFAULT_BUILD_ENV,
 ) -> Trainer | None:
-    """An installed trainer for this pin, None when there is none; nothing is fetched or built.
+    """An installed trainer for this pin, or None; nothing is fetched or built.
 
     ``python`` is the one that made its virtual environment, by default the one that runs lorabake. With "auto" a
     machine with an NVIDIA GPU gets the CUDA one only.
@@ -106,10 +106,10 @@ def ensure_installed(
     python: Path | None = None,
     world: BuildEnv = _DEFAULT_BUILD_ENV,
 ) -> Trainer:
-    """The trainer for this pin, built first if it is not there. ``tell`` gets one short line at a time.
+    """The trainer for this pin, built first if it is missing. ``tell`` gets one short line at a time.
 
-    Safe to interrupt, and to run twice at once: one builds, the other waits and takes the result. ``python`` makes the
-    virtual environment, by default the one that runs lorabake. Raises SetupError; nothing half-made stays behind.
+    Safe to interrupt, and to run twice at once: one builds, the other waits and uses the result. ``python`` makes the
+    virtual environment, by default the one that runs lorabake. Raises SetupError; nothing incomplete stays behind.
     """
     found = find_installed(pin, home, choice, env, python=python, world=world)
     return found or _build_if_needed(
@@ -127,7 +127,7 @@ def repair_trainer(
     python: Path | None = None,
     world: BuildEnv = _DEFAULT_BUILD_ENV,
 ) -> Trainer:
-    """The same, built again whatever is there; a training that is running keeps the old one."""
+    """The same, but always built again; a training in progress keeps the old one."""
     job = InstallRequest(env, tell, python, venv.read_python_version(python, env), world)
     return _build_if_needed(pin, home, choice, job, again=True)
 
@@ -164,8 +164,8 @@ def check_user_trainer(
 ) -> Trainer:
     """The user's installation, checked: the folder is sd-scripts, and the Python imports what training needs.
 
-    ``needed`` are modules beside those that every training imports (requirements.modules_for says which). Without
-    ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``tell`` hears when the commit is not
+    ``needed`` are modules in addition to those that every training imports (see requirements.modules_for). Without
+    ``python`` that of a ``venv`` or ``.venv`` in the folder. Raises SetupError; ``tell`` is called if the commit is not
     the pin's.
     """
     checkout, chosen = venv.find_user_checkout(sd_scripts, python, env)
@@ -196,7 +196,7 @@ def collect_status(
     python: Path | None = None,
     world: BuildEnv = _DEFAULT_BUILD_ENV,
 ) -> TrainerStatus:
-    """What is there, without fetching or building anything."""
+    """What is installed, without fetching or building anything."""
     version = venv.read_python_version(python, env)
     both = (_read_installed(pin, home, name, version, world) for name in ("cuda", "cpu"))
     installed = tuple(trainer for trainer in both if trainer is not None)

@@ -1,9 +1,9 @@
-"""Every file of a trainer with its SHA-256, as it was when the installation ended, and whether that is still so.
+"""Every file of a trainer with its SHA-256 at the end of the installation, and whether that has changed.
 
-The manifest lies in the trainer's folder, its own SHA-256 in the marker. Compiled bytecode (``__pycache__``) is in it:
-Python runs it in place of a source file of the same size and time, and no RECORD says what it should be. So all of it
-is made while installing, and none afterwards (PYTHONDONTWRITEBYTECODE). Git's folder is left out, since nothing of a
-trainer is read from there.
+The manifest is in the trainer's folder, its own SHA-256 in the marker. It includes compiled bytecode (``__pycache__``):
+Python runs it in place of a source file of the same size and time, and RECORD files have no hash for it. So all of it
+is made while installing, and none afterwards (PYTHONDONTWRITEBYTECODE). Git's folder is left out, since no trainer
+reads anything from there.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ FileHashes = dict[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """What the file system says of a folder's files, without reading any.
+    """The stats of a folder's files, without reading any.
 
-    ``digest`` is another one after any change; ``newest_ns`` the time of the last; ``unsafe`` are those that another
-    user owns or can write.
+    ``digest`` is different after any change, ``newest_ns`` is the time of the last one. ``unsafe`` are files that
+    another user owns or can write to.
     """
 
     digest: str
@@ -127,9 +127,9 @@ def shorten_names(names: Sequence[str]) -> Message:
 
 
 def write_file_hashes(folder: Path) -> str:
-    """Write the manifest of a trainer that is complete, and return its SHA-256.
+    """Write the manifest of a complete trainer, and return its SHA-256.
 
-    What others could write to they cannot any more, whatever the umask. Raises OSError.
+    Removes write permissions of others, whatever the umask. Raises OSError.
     """
     for name, state in _walk_parts(folder, TRAINER_PARTS):
         if state.st_mode & OTHERS_WRITE_BITS and not S_ISLNK(state.st_mode):
@@ -160,8 +160,9 @@ def read_file_hashes(folder: Path) -> FileHashes:
 
 
 def read_package_records(site: Path, name: str) -> tuple[dict[str, str], set[str]]:
-    """What the RECORD files of the packages in a folder say: the hash of each file, by its path below ``name``, and
-    every file that they name. A RECORD names compiled bytecode without a hash."""
+    """The content of the RECORD files of the packages in a folder: the hash of each file, by its path below
+    ``name``, and every file that they name. A RECORD names compiled bytecode without a hash.
+    """
     told: dict[str, str] = {}
     every: set[str] = set()
     for record in sorted(site.glob("*.dist-info/RECORD")):
@@ -184,7 +185,7 @@ def _parse_record_hash(text: str) -> str | None:
 
 
 def find_wrong_packages(folder: Path, site: Path, found: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Of a trainer just installed: files that are not as their package's RECORD says, and those of no package."""
+    """Of a trainer just installed: files that do not match their package's RECORD, and those of no package."""
     name = site.relative_to(folder).as_posix()
     told, every = read_package_records(site, name)
     wrong = {path for path, digest in told.items() if found.get(path) != digest}

@@ -1,4 +1,4 @@
-"""What a commit of sd-scripts understands, read from its own parsers and kept beside its trainer."""
+"""What a commit of sd-scripts understands, read from its own parsers and saved next to its trainer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ OPTIONS_SCRIPT, SIGNATURES_SCRIPT = "dump_options.py", "dump_signatures.py"
 
 
 def options_path(folder: Path) -> Path:
-    """Where options lie in a trainer's folder; another one for each version of the scripts that read them."""
+    """The file with the options in a trainer's folder; a different one for each version of the scripts that read
+    them.
+    """
     made_by = hashlib.sha256()
     for name in (OPTIONS_SCRIPT, SIGNATURES_SCRIPT):
         made_by.update(resources.trainer_script_text(name).encode())
@@ -84,9 +86,9 @@ def load_options(folder: Path, commit: str) -> OptionSnapshot | None:
 
 
 def find_installed_options(pin: Pin, home: Path, env: Env) -> OptionSnapshot | None:
-    """What the pin's commit understands, or another one whose trainer is installed; None when there is none.
+    """What the pin's commit understands, or another one whose trainer is installed; None without a trainer.
 
-    Raises SetupError when a trainer does not answer.
+    Raises SetupError if a trainer does not answer.
     """
     if pin.commit == resources.load_pin().commit:
         return resources.load_snapshot()
@@ -108,7 +110,7 @@ def require_options(pin: Pin, home: Path, env: Env) -> OptionSnapshot:
 
 
 def not_installed_error(commit: str) -> SetupError:
-    """What to do about a commit whose trainer is not there."""
+    """What to do about a commit whose trainer is not installed."""
     hint = msg("install it with `lorabake trainer install --commit {commit}`", commit=commit)
     return SetupError(msg("sd-scripts {commit} is not installed", commit=commit), hint)
 

@@ -1,4 +1,4 @@
-"""Whether only this user, or root, can have written a file or folder: what others can write is no trainer."""
+"""Whether only this user, or root, can have written a file or folder: a trainer that others can write to is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ OTHERS_WRITE_BITS = S_IWGRP | S_IWOTH
 
 
 def refuse_unsafe(path: Path) -> None:
-    """Raises SetupError, with the command that mends it, unless ``path`` is missing or this user's or root's alone."""
+    """Raises SetupError, with the command that fixes it, unless ``path`` is missing or only this user or root can
+    write it.
+    """
     try:
         state = path.lstat()
     except OSError:

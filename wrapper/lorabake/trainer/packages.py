@@ -1,4 +1,4 @@
-"""The trainer's packages: what a lock holds, what a plan needs, and pip's words while it installs them."""
+"""The trainer's packages: the content of a lock, what a plan needs, and pip's output during the installation."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def find_distributions(modules: Iterable[str]) -> tuple[str, ...]:
 
 
 def list_required_modules(plan: Plan) -> tuple[str, ...]:
-    """The modules that sd-scripts imports for this plan alone, beside the pin's ``modules``; sorted.
+    """The modules that sd-scripts imports for this plan, in addition to the pin's ``modules``; sorted.
 
     Those of the network, the optimizer, the scheduler, attention and the loggers (TU:4881-5140, 5299, 5443-5457).
     """
@@ -126,7 +126,7 @@ def _module_of_class(name: str) -> set[str]:
 
 
 def parse_requirements(text: str) -> dict[str, str]:
-    """Every requirement of a requirements.txt by its package's name; a line that names none stands for itself."""
+    """Every requirement of a requirements.txt by its package's name; a line without one is used as its own name."""
     lines = (line.partition(" #")[0].strip() for line in text.splitlines())
     found: dict[str, str] = {}
     for line in lines:
@@ -207,7 +207,7 @@ _HASH_MISMATCH = "DO NOT MATCH THE HASHES"
 
 
 def explain_pip_failure(said: Sequence[str]) -> LorabakeError:
-    """Why pip failed, by what it said last."""
+    """Why pip failed, by its last output."""
     text = "\n".join(said)
     tail = msg("pip reported: {words}", words=" / ".join(line.strip() for line in said[-4:] if line.strip()))
     if "No space left on device" in text or "[Errno 28]" in text:

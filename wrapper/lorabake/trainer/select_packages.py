@@ -22,9 +22,9 @@ def choose_lock(
 ) -> tuple[LockName, Message]:
     """Which lock to install, and why. ``system`` is (operating system, processor), ``python`` major.minor.
 
-    On Linux the package index has CUDA builds of torch only, which train on a CPU, too. ``offers_cpu`` asks pip
-    whether it can find a CPU build; it is called only when that matters. Raises SetupError when the CPU lock was asked
-    for and cannot be had.
+    On Linux the package index only has CUDA builds of torch, which train on a CPU, too. ``offers_cpu`` asks pip whether
+    it can find a CPU build; it is called only if that matters. Raises SetupError if the CPU lock was asked for and is
+    not available.
     """
     if choice == "cuda":
         return "cuda", msg("requested")
@@ -44,7 +44,7 @@ def choose_lock(
 
 
 def _missing_cpu_build(system: tuple[str, str], python: str, offers_cpu: Callable[[], bool]) -> Message | None:
-    """Why there is no CPU build of torch for this machine; None when there is one."""
+    """Why torch has no CPU build for this machine; None if it has one."""
     if system[0] != "Linux":
         return None
     if (system[1], python) != _LINUX_CPU_BUILD:

@@ -1,6 +1,6 @@
-"""Where trainers are kept: one folder each, and a marker file that says a folder is complete.
+"""Where trainers are kept: one folder each, and a marker file for a complete one.
 
-A folder without a marker is what an installation left that died; nobody uses it and the next one removes it. Folder
+A folder without a marker was left by an installation that died; nobody uses it and the next one removes it. Folder
 names are never used twice, so that nothing still running from a dead installation can write into a new one.
 """
 
@@ -51,7 +51,7 @@ class InstallManifest(StrictModel):
 
 
 def trainers_folder(home: Path) -> Path:
-    """The folder that holds the trainers."""
+    """The folder of all trainers."""
     return home / "trainers"
 
 
@@ -62,9 +62,9 @@ def trainer_key(pin: Pin, lock: LockName, lock_sha256: str, python: str) -> str:
 
 
 def read_marker(home: Path, key: str) -> InstallManifest | None:
-    """The marker of a trainer; None when there is none that can be understood.
+    """The marker of a trainer; None without one that can be understood.
 
-    Raises SetupError when others can write to the store, the marker or the trainer's folder, or own one of them.
+    Raises SetupError if others can write to the store, the marker or the trainer's folder, or own one of them.
     """
     path = trainers_folder(home) / f"{key}.json"
     refuse_unsafe_store(home)
@@ -103,7 +103,7 @@ def create_store(home: Path) -> None:
 
 
 def activate_trainer(home: Path, key: str, marker: InstallManifest) -> None:
-    """Write the marker so that it is either there and whole or not there. Raises OSError.
+    """Write the marker atomically. Raises OSError.
 
     The folder that it named before, of a trainer that is repaired, stays for a while: a training may run from it.
     """
@@ -126,10 +126,10 @@ def activate_trainer(home: Path, key: str, marker: InstallManifest) -> None:
 
 
 def remove_stale(home: Path) -> tuple[str, ...]:
-    """Remove what dead installations left; only for who holds the store's lock. Returns the names removed.
+    """Remove what dead installations left; only for the owner of the store's lock. Returns the names removed.
 
-    A folder stays when any marker names it, be it one that only a newer lorabake understands, or was replaced a few
-    days ago: a training may be running from it. Raises OSError when a marker cannot be read.
+    A folder stays if any marker names it, even one that only a newer lorabake understands, or if it was replaced a few
+    days ago: a training may be running from it. Raises OSError if a marker cannot be read.
     """
     named = "\n".join(path.read_bytes().decode("utf-8", "replace") for path in trainers_folder(home).glob("*.json"))
     removed: list[str] = []

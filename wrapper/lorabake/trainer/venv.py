@@ -43,7 +43,7 @@ def read_python_version(python: Path | None, env: Mapping[str, str]) -> str:
 
 
 def _output_tail(said: str) -> Message | None:
-    """The end of what a program said, in its own words."""
+    """The end of a program's output."""
     return literal(said.strip()[-300:]) if said.strip() else None
 
 
@@ -70,7 +70,7 @@ def interpreter_path(venv: Path) -> Path:
 
 
 def find_user_checkout(sd_scripts: Path, python: Path | None, env: Mapping[str, str]) -> tuple[Path, Path]:
-    """The user's checkout and its Python, as far as looking tells. Raises SetupError when it is none."""
+    """The user's checkout and its Python, without running anything. Raises SetupError if it is not a checkout."""
     checkout = sd_scripts.absolute()
     lacking = [name for name in SD_SCRIPTS_FILES if not (checkout / name).is_file()]
     if lacking:
@@ -119,7 +119,7 @@ def create_venv(venv: Path, python: Path | None, env: Mapping[str, str]) -> Path
 
 
 def compile_checkout(python: Path, checkout: Path, env: Mapping[str, str]) -> None:
-    """Compile sd-scripts, as pip has compiled the packages: afterwards nothing is written there any more."""
+    """Compile sd-scripts, as pip has compiled the packages: afterwards nothing is written there."""
     argv = [str(python), "-I", "-m", "compileall", "-q", str(checkout)]
     capture_output(argv, env=packages.python_environment(env), timeout=300)  # what does not compile is not imported
 
@@ -211,8 +211,9 @@ def _run_pip(
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What a Python said of itself: the ``versions`` of all installed packages and of "python", the imports that
-    failed and why, and the modules that were not found."""
+    """The health check of a Python: the ``versions`` of all installed packages and of "python", the imports that
+    failed and why, and the modules that were not found.
+    """
 
     versions: Mapping[str, str] = field(repr=False)
     failed: tuple[Message, ...] = ()

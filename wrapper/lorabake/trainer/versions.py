@@ -35,9 +35,9 @@ def load_commit_options(commit: str | None, env: Mapping[str, str]) -> OptionSna
 def read_user_options(
     trainer: Trainer, env: Mapping[str, str], tell: Callable[[Message], None]
 ) -> OptionSnapshot | None:
-    """What the user's own sd-scripts understands; None where that is the pin as it was made, or the pin's trainer.
+    """What the user's own sd-scripts understands; None if that is the unmodified pin, or the pin's trainer.
 
-    One that does not answer is only warned of: it may still train.
+    One that does not answer only causes a warning: it may still train.
     """
     if trainer.kind == "pin" or (trainer.commit == resources.load_pin().commit and _is_unmodified(trainer)):
         return None
@@ -52,13 +52,15 @@ def read_user_options(
 
 
 def _is_unmodified(trainer: Trainer) -> bool:
-    """Whether each file is as in the pin: compared here, since `git status` runs what the repository's settings say."""
+    """Whether each file is equal to the pin's. Compared here, since `git status` runs what the repository's settings
+    name.
+    """
     blobs = git_tree.parse_blobs(resources.read_vendor_text(resources.PIN_FILE_LIST))
     return not git_tree.find_changed_blobs(trainer.checkout, git_tree.filter_sparse(blobs, resources.load_pin().sparse))
 
 
 def commit_warning(commit: str | None) -> Message | None:
-    """What to say to whoever uses another commit than the pin."""
+    """The warning about a commit other than the pin."""
     pin = resources.load_pin().commit
     if commit is None or commit == pin:
         return None
@@ -73,9 +75,9 @@ def commit_warning(commit: str | None) -> Message | None:
 def compare_commits(
     commit: str | None, against: str, env: Mapping[str, str], tell: Callable[[Message], None]
 ) -> CommitDifference:
-    """In what ``against`` differs from ``commit`` (the pin when None); neither has to be installed.
+    """The differences of ``against`` from ``commit`` (the pin if None); neither has to be installed.
 
-    Raises SetupError when one of them cannot be fetched, or when no trainer is there to read it with.
+    Raises SetupError if one of them cannot be fetched, or if no trainer is installed to read it with.
     """
     here, there = (
         options.fetch_options(pin_at_commit(name), lorabake_home(env), env, tell) for name in (commit, against)

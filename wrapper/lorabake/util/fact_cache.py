@@ -1,7 +1,7 @@
 """Facts about files, kept between runs: one SQLite table in the user's cache folder, never next to the files.
 
-A fact is found again by its file's name and stat. The store may be torn, foreign, locked or read-only at any time:
-then it knows nothing and keeps nothing, and that is no error.
+A fact is found by its file's name and stat. The store may be damaged, foreign, locked or read-only at any time: then it
+returns and keeps nothing, which is not an error.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Row = list[Any]
 
 
 def make_stamp(state: os.stat_result, name: str = "") -> str:
-    """A file as it is now: what kind of thing, its name, which one, how long, when it was written and when changed.
+    """A file's current type, name, inode, size, and times of its last write and change.
 
-    The letter in front is as ``ls`` has it: ``-`` a file, ``d`` a folder, ``?`` something else. The name counts, since
-    some file systems (FAT, sshfs) number their files again at each mount and have times in whole seconds.
+    The first letter is that of ``ls``: ``-`` a file, ``d`` a folder, ``?`` something else. The name counts, since some
+    file systems (FAT, sshfs) number their files again at each mount and have times in full seconds.
     """
     mode = state.st_mode
     kind = "-" if S_ISREG(mode) else "d" if S_ISDIR(mode) else "?"
@@ -63,9 +63,9 @@ def fact_store_path(home: Path, env: Mapping[str, str]) -> Path | None:
 
 
 class FactStore:
-    """Facts by their kind, their folder (its identity, say) and the stamp of their file: lists of values.
+    """Facts by their kind, their folder (for example its identity) and the stamp of their file: lists of values.
 
-    ``kind`` has to change with whatever makes the facts. ``path`` None keeps nothing. Not for several threads.
+    ``kind`` has to change with the code that makes the facts. ``path`` None keeps nothing. Not for several threads.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -117,7 +117,7 @@ class FactStore:
         self._query(write)
 
     def _query(self, what: Callable[[sqlite3.Connection], Answer]) -> Answer | None:
-        """The answer, None when there is none to be had: then the store is out of use from now on."""
+        """The answer, or None if the store fails: it is then not used again."""
         while self._path is not None:
             try:
                 if self._base is None:

@@ -49,7 +49,7 @@ _WRITE_FLAGS = os.O_WRONLY | _NONBLOCK | getattr(os, "O_CLOEXEC", 0) | getattr(o
 
 
 class UnreadableError(OSError):
-    """``why`` says in words what the file is instead of one that can be read or written."""
+    """``why`` describes what the file is instead of one that can be read or written."""
 
     def __init__(self, why: Message, path: Path | str) -> None:
         super().__init__(errno.EINVAL, str(why), str(path))
@@ -88,7 +88,7 @@ def open_descriptor(path: Path | str, *, within: Path | None = None, seen: bool 
 
 
 def read_bytes(path: Path | str, limit: int | None = None, *, within: Path | None = None) -> bytes:
-    """A whole file of at most ``limit`` bytes, READ_LIMIT by default. Raises OSError."""
+    """A complete file of at most ``limit`` bytes, READ_LIMIT by default. Raises OSError."""
     limit = READ_LIMIT if limit is None else limit
     with open_file(path, within=within) as file:
         found = file.read(limit + 1)
@@ -141,7 +141,7 @@ def is_folder(path: Path | str) -> bool:
 
 
 def inaccessible_reason(path: Path | str) -> Message | None:
-    """Why it cannot be told whether something exists: a folder on the way is shut, the name cannot be one."""
+    """Why it is unknown whether something exists: a folder on the way cannot be entered, or the name is impossible."""
     try:
         os.stat(path)  # noqa: PTH116 - as above
     except (FileNotFoundError, NotADirectoryError):
@@ -169,7 +169,7 @@ def unreadable_reason(path: Path) -> Message | None:
 
 @contextmanager
 def os_errors_as_messages(path: str | Path | None = None) -> Generator[None]:
-    """Whatever the disk refuses becomes MachineError, of ``path`` or of what it refused."""
+    """Turn whatever the disk refuses into MachineError, about ``path`` or about the file in the error."""
     try:
         yield
     except OSError as error:
@@ -324,7 +324,7 @@ def _describe_file_type(mode: int) -> Message:
 def _open_parent(path: Path | str, within: Path | None) -> Generator[tuple[str, int | None]]:
     """The name to use and the folder to use it in: below ``within`` a folder reached without following any link.
 
-    Raises ValueError when the path does not lie below ``within``, LinkError when a link is on the way.
+    Raises ValueError if the path is not below ``within``, LinkError if a link is on the way.
     """
     if within is None:
         yield str(path), None

@@ -77,7 +77,7 @@ class _File:
         return FileDigest(name=escape_undecodable(name), sha256=self.sha256, size=self.size) if self.sha256 else None
 
     def read(self, count: Callable[[int], None]) -> None:
-        """Hash it as it is now. One that never holds still is taken as it was read last, unless a part is missing."""
+        """Hash its current content. If it keeps changing, the last reading counts, unless a part is missing."""
         try:
             for _ in range(ATTEMPT_LIMIT):
                 self._read_once(count)
@@ -108,8 +108,8 @@ class FileHasher:
     """Digests of files; ``store`` is where they are kept (None: nowhere).
 
     ``progress`` is called with (bytes read, bytes to be read) by the thread that asks, and only while there is
-    something to read. ``stop`` may be called by any thread, and ends a reading that is going on within a moment;
-    what was hashed by then is kept. ``known`` is what another one has learned, whose ``learned`` it was.
+    something to read. ``stop`` may be called by any thread, and ends a reading in progress within a moment; what was
+    hashed by then is kept. ``known`` is the ``learned`` of another one.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class FileHasher:
         self._stopped.set()
 
     def of(self, folder: Path, names: Sequence[str]) -> Digests:
-        """The digest of each file, by its name below ``folder``; None where there is none, or it cannot be read."""
+        """The digest of each file, by its name below ``folder``; None for one that is missing or cannot be read."""
         return self.hash_folders([FileSet(folder, names)])[0]
 
     def hash_folders(self, wanted: Sequence[FileSet]) -> list[Digests]:
@@ -222,7 +222,7 @@ def _find_files(wanted: FileSet, folders: dict[str, dict[str, _File]]) -> dict[s
 
 
 def _find_folder(path: str) -> tuple[str, str] | None:
-    """A folder's device and inode, and its path; None where there is none."""
+    """A folder's device and inode, and its path; None if it is missing."""
     # normpath: a caption may be named "../my.txt", and sd-scripts takes the dots off before it looks (captions)
     real = os.path.normpath(path)
     try:

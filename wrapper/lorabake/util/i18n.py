@@ -44,10 +44,10 @@ def load_translator(language: str) -> Translator:
 
 
 def detect_language(env: Mapping[str, str]) -> str:
-    """The language that the locale asks for, as gettext finds it; English where there is no catalogue for it.
+    """The language of the locale, as gettext finds it; English without a catalog for it.
 
-    The first of LC_ALL, LC_MESSAGES and LANG that says anything decides; LANGUAGE may list others to try before, which
-    does not count in the C locale. Portuguese of another country gets that of Brazil.
+    The first of LC_ALL, LC_MESSAGES and LANG that is set decides. LANGUAGE may list others to try before, which does
+    not count in the C locale. Portuguese of another country gets that of Brazil.
     """
     locale = next((env[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if env.get(name)), "C")
     if _strip_locale(locale) in {"C", "POSIX"}:

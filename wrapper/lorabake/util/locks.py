@@ -1,12 +1,12 @@
-"""Locks between processes, on any file system: a file that says who holds it, and flock on it where there is flock.
+"""Locks between processes, on any file system: a file that names its holder, and flock on it where flock works.
 
-The file appears complete (a link to one that is ready), and is removed by its holder: one that is found without a
-living holder was left by a death. Where flock works, the kernel tells that; elsewhere the file does, by host, pid and
-start time. An owner that may still live, such as one on another host, is never pushed aside: only a person knows.
+The file appears complete (a link to one that is ready), and is removed by its holder: one without a living holder was
+left by a process that died. Where flock works, the kernel shows that; elsewhere the file does, by host, pid and start
+time. An owner that may still be alive, such as one on another host, is never replaced: only a person knows.
 
-The rules that make this safe: with flock, a file is replaced or removed only by who holds its lock, and whoever gets
-the lock of a file that is no longer at its path tries again. Without flock, a dead owner's file is removed only under
-a second one, NAME.breaking.
+The rules that make this safe: with flock, a file is replaced or removed only by the holder of its lock, and whoever
+gets the lock of a file that has been removed from its path tries again. Without flock, a dead owner's file is removed
+only under a second one, NAME.breaking.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NEW_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | _SAFE_FLAGS
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """A lock that somebody else holds; ``certain`` is False when that process may be gone and nobody here can tell."""
+    """A lock of another process; ``certain`` is False if that process may have ended and nobody here can know."""
 
     path: Path
     owner: LockOwner | None = None
@@ -63,13 +63,15 @@ class LockHolder:
         return msg("if you are sure that this process no longer exists, delete {file}", file=self.path)
 
     def describe_wait(self, what: Message) -> Message:
-        """A sentence about waiting, with who is waited for; and what to do where nobody can tell whether that lives."""
+        """A sentence about waiting, with the process that is waited for; and what to do if nobody knows whether it
+        is alive.
+        """
         return join_list((what, self.who) if self.certain else (what, self.who, self.hint), ": ")
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A lock that this process holds."""
+    """A lock of this process."""
 
     path: Path
     descriptor: int
@@ -107,7 +109,9 @@ def acquire_lock(path: Path, use: str = "") -> Lock | LockHolder:
 
 @contextmanager
 def try_lock(path: Path, use: str = "") -> Generator[LockHolder | None, None, None]:
-    """Hold a lock if it is free; the value is None then, else who holds it. Raises OSError as ``take`` does."""
+    """Take a lock if it is free; if not, the value is None and the holder is returned. Raises OSError as ``take``
+    does.
+    """
     found = acquire_lock(path, use)
     if isinstance(found, LockHolder):
         yield found
@@ -120,7 +124,7 @@ def try_lock(path: Path, use: str = "") -> Generator[LockHolder | None, None, No
 
 @contextmanager
 def hold_lock(path: Path, on_wait: Callable[[LockHolder], None]) -> Generator[None, None, None]:
-    """Hold a lock, waiting for it; ``on_wait`` is called once if somebody else has it. Raises OSError."""
+    """Take a lock, waiting for it; ``on_wait`` is called once if another process has it. Raises OSError."""
     found = acquire_lock(path)
     if isinstance(found, LockHolder):
         on_wait(found)
@@ -134,7 +138,7 @@ def hold_lock(path: Path, on_wait: Callable[[LockHolder], None]) -> Generator[No
 
 
 def find_holder(path: Path) -> LockHolder | None:
-    """Who holds a lock; None when nobody does. Changes nothing. Raises OSError when the file cannot be read."""
+    """The holder of a lock, or None. Changes nothing. Raises OSError if the file cannot be read."""
     deadline = time.monotonic() + RETRY_LIMIT_S
     while True:
         try:
@@ -178,7 +182,7 @@ def _create_lock(path: Path, use: str) -> Lock | None:
 
 
 def _create_lock_file(path: Path, use: str) -> int:
-    """A new file that says who we are, locked by flock where that is possible; others may read it."""
+    """A new file that identifies this process, locked by flock if possible; others may read it."""
     descriptor = os.open(path, _NEW_FLAGS, 0o666)
     try:
         with suppress(OSError):
@@ -194,7 +198,7 @@ def _create_lock_file(path: Path, use: str) -> int:
 
 
 def _seize_stale_lock(path: Path, use: str) -> Lock | LockHolder | None:
-    """The lock of a file that is there, if its owner is gone; None when it is worth another try."""
+    """The lock of an existing file whose owner has ended; None if it is worth another try."""
     try:
         descriptor, writable = os.open(path, os.O_RDWR | _SAFE_FLAGS), True
     except FileNotFoundError:
@@ -241,7 +245,7 @@ def _replace_lock_file(path: Path, use: str) -> Lock | None:
 
 
 def _break_lock(path: Path, descriptor: int) -> LockHolder | None:
-    """Remove the file of an owner who is gone, where there is no flock. Only one at a time may."""
+    """Remove the file of an owner that has ended, on a disk without flock. Only one process at a time may."""
     breaking = path.with_name(f"{path.name}.breaking")
     try:
         marker = os.open(breaking, _NEW_FLAGS, 0o666)
@@ -269,7 +273,7 @@ def _break_lock(path: Path, descriptor: int) -> LockHolder | None:
 
 
 def _judge_holder(path: Path, owner: LockOwner | None, locked: bool | None) -> LockHolder | None:
-    """Whether a file means that somebody holds the lock. ``locked``: we have its flock; None where there is none."""
+    """Whether a file means that another process has the lock. ``locked``: we have its flock; None without flock."""
     if locked is False:  # by a passing look where its owner has ended
         return (
             LockHolder(path, None, certain=False)

@@ -36,7 +36,7 @@ def detect_machine(env: Mapping[str, str]) -> MachineFacts:
 
 
 def _read_processor_name() -> str:
-    """The CPU's name as the kernel has it; what Python knows where there is no such table."""
+    """The CPU's name from the kernel; Python's value on a system without that table."""
     with suppress(OSError, ValueError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
@@ -59,7 +59,7 @@ def _read_memory() -> int:
 
 
 def get_available_memory() -> int | None:
-    """Memory in bytes that a new process can take without swapping; None where the system does not say."""
+    """Memory in bytes that a new process can use without swapping; None if the system does not report it."""
     free = _read_table_field(Path("/proc/meminfo"), "MemAvailable:")
     limit, used = _read_number(_CGROUP / "memory.max"), _read_number(_CGROUP / "memory.current")
     left: int | None = None
@@ -81,7 +81,7 @@ def _read_table_field(path: Path, name: str) -> int | None:
 
 
 def _read_number(path: Path) -> int | None:
-    """A cgroup file's number; None when there is none ("max" means no limit)."""
+    """A cgroup file's number; None without one ("max" means no limit)."""
     try:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

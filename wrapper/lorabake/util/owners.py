@@ -1,4 +1,4 @@
-"""Who holds a lock, as its file says it, and whether that process is provably gone."""
+"""The owner of a lock, read from its file, and whether that process has provably ended."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ BOOT_ID_PATH, PID_NAMESPACE_PATH = Path("/proc/sys/kernel/random/boot_id"), Path
 
 @dataclass(frozen=True, slots=True)
 class LockOwner:
-    """A process that holds a lock.
+    """A process that has a lock.
 
-    ``boot`` is the id of its system's start, ``space`` of the pid namespace, ``started`` the start time of the process
-    in it; all three are empty where there is no /proc. ``flock`` is whether it holds the file by flock as well, ``use``
+    ``boot`` is the id of its system's start, ``space`` that of the pid namespace, ``started`` the start time of the
+    process in it; all three are empty without /proc. ``flock`` is whether it has also locked the file by flock, ``use``
     what the lock is for.
     """
 
@@ -93,7 +93,7 @@ def is_local_process(owner: LockOwner) -> bool:
 
 
 def is_alive(owner: LockOwner) -> bool:
-    """Whether the process of an owner that ``is_here`` lives; another one with its pid is told by its start time."""
+    """Whether the process of an owner that ``is_here`` is alive; another one with its pid has another start time."""
     if read_process_stat(os.getpid())[2]:
         state, _, started = read_process_stat(owner.pid)
         return state not in "ZX" and started == owner.started
@@ -106,10 +106,10 @@ def is_alive(owner: LockOwner) -> bool:
 
 
 def is_gone(owner: LockOwner, *, unlocked: bool) -> bool:
-    """Whether an owner has provably ended; ``unlocked`` says that nobody holds the file by flock.
+    """Whether an owner has provably ended; ``unlocked`` means that no process has locked the file by flock.
 
-    The kernel frees what its own processes hold by flock, and some network file systems lock within one machine only:
-    of another host's process nothing is ever proven. A host that has started again has lost all its processes.
+    The kernel frees the flocks of its own processes, and some network file systems lock within one machine only:
+    nothing is ever proven about another host's process. A host that was restarted has lost all its processes.
     """
     here = current_owner()
     if owner.boot == here.boot and unlocked and owner.flock and (here.boot or owner.host == here.host):
@@ -127,7 +127,7 @@ def serialize_owner(owner: LockOwner, **further: object) -> bytes:
 
 
 def parse_owner(content: bytes) -> tuple[LockOwner, Mapping[str, Any]] | None:
-    """An owner and everything that is said along with it; None for anything else. Reads the first line only."""
+    """An owner and the other fields of its file; None for anything else. Reads the first line only."""
     try:
         told: object = json.loads(content.split(b"\n", 1)[0])
         table = cast("dict[str, Any]", told) if isinstance(told, dict) else {}

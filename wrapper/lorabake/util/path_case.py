@@ -1,4 +1,4 @@
-"""Paths that are there but for capital letters, which count on Linux and do not on Windows, where recipes come from."""
+"""Paths that exist except for capital letters, which count on Linux and do not on Windows, where recipes come from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lorabake.util.files import exists
 
 
 def match_case_insensitive(path: Path) -> Path | None:
-    """The one path that differs from this one in capital letters only, None when there is none or more than one."""
+    """The one path that differs from this one in capital letters only; None for no such path or several."""
     if exists(path):
         return None
     parent = (

@@ -1,4 +1,4 @@
-"""Where lorabake keeps what it can always make again: trainers, facts about files, reports of its own crashes."""
+"""Where lorabake keeps what it can always make again: trainers, facts about files, crash reports."""
 
 from __future__ import annotations
 

@@ -81,10 +81,10 @@ class Command:
 class SupervisionOptions:
     """How a long command is watched.
 
-    ``log`` takes both streams byte for byte, or the open files ``streams`` one each. ``record`` and ``events`` are the
-    files in which the guard says what happened when this process is killed, ``room`` one that it may remove first, for
-    want of space. ``claim`` is the file by which it claims the run, and what that says (runs/lock.py). SIGTERM follows
-    SIGINT after ``interrupt_s`` seconds, SIGKILL follows SIGTERM after ``terminate_s``.
+    ``log`` gets both streams byte for byte, or the open files ``streams`` one each. The guard writes what happened into
+    ``record`` and ``events`` if this process is killed; it may remove ``room`` first, to free space. ``claim`` is the
+    file by which it claims the run, and its content (runs/lock.py). SIGTERM follows SIGINT after ``interrupt_s``
+    seconds, SIGKILL follows SIGTERM after ``terminate_s``.
     """
 
     log: Path | None = None
@@ -115,10 +115,10 @@ class RunningCommand:
         self._tell(b"stop\n")
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most that long; True when the command and everything it started are gone.
+        """Wait at most that long; True if the command and everything it started have ended.
 
-        ``returncode`` then is its status, 128 + n for a signal, or None when the guard itself was killed, in
-        which case what it guarded has been killed from here.
+        ``returncode`` is then its status, 128 + n for a signal, or None if the guard itself was killed; what it guarded
+        has then been killed from here.
         """
         stdout = self._guard.stdout
         if self._over or stdout is None or not select.select([stdout], [], [], seconds)[0]:
@@ -230,10 +230,10 @@ def capture_output(
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
 ) -> CommandOutput:
-    """Run a command to its end and keep what it said; it does not outlive this process.
+    """Run a command to its end and return its output; it does not outlive this process.
 
-    A non-zero exit is a normal result, 128 + n for a signal. ``timeout`` is in seconds. Raises SetupError when the
-    command cannot be started or does not end in time, InterruptedRunError when this process was told to stop.
+    A non-zero exit is a normal result, 128 + n for a signal. ``timeout`` is in seconds. Raises SetupError if the
+    command cannot be started or does not end in time, InterruptedRunError if this process was asked to stop.
     """
     env = read_environment() if env is None else env
     command = Command((_resolve_program(argv[0], env), *argv[1:]), cwd or Path.cwd(), env)

@@ -1,13 +1,13 @@
-"""Stands between lorabake and the trainer, so that no trainer outlives lorabake, not even after SIGKILL.
+"""Runs between lorabake and the trainer, so that no trainer outlives lorabake, not even after SIGKILL.
 
-Runs as a script in a session of its own (``python -I -S process_guard.py SETTINGS COMMAND...``), standard library only.
-Its standard input is a pipe that only lorabake can write to: ``stop`` asks for the next rung of the shutdown
-ladder, ``done`` says that the run has been judged, and the end of the pipe without ``done`` means that lorabake
-is gone. It answers on standard output with ``pid N``, ``error WORDS`` and ``exit N``.
+It is a script in a separate session (``python -I -S process_guard.py SETTINGS COMMAND...``), standard library only. Its
+standard input is a pipe that only lorabake can write to: ``stop`` asks for the next rung of the shutdown ladder,
+``done`` means that the run has been judged, and the end of the pipe without ``done`` means that lorabake has ended. It
+answers on standard output with ``pid N``, ``error TEXT`` and ``exit N``.
 
-The trainer's tree is its process group, and on Linux also every process that carries the run's mark in its
-environment: torch's elastic launcher, which accelerate uses for several GPUs, starts each worker in a session
-of its own (torch 2.13 distributed/elastic/multiprocessing/subprocess_handler/subprocess_handler.py:66).
+The trainer's tree is its process group, and on Linux also every process that has the run's mark in its environment:
+torch's elastic launcher, which accelerate uses for several GPUs, starts each worker in a separate session (torch 2.13
+distributed/elastic/multiprocessing/subprocess_handler/subprocess_handler.py:66).
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def has_run_mark(pid: int, mark: str) -> bool:
 
 
 def read_process_stat(pid: int) -> tuple[str, int, str]:
-    """A process' state letter, process group and start time; ("X", 0, "") when it is gone.
+    """A process' state letter, process group and start time; ("X", 0, "") if it has ended.
 
-    The name that stands between brackets in /proc/PID/stat may hold anything, brackets included.
+    The name between brackets in /proc/PID/stat may contain anything, brackets included.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -76,10 +76,10 @@ def flock(descriptor: int, *, shared: bool = False) -> bool | None:
 
 
 class ProcessTree:
-    """Everything that a trainer has started; ``group`` is 0 when its process group is not known.
+    """Everything that a trainer has started; ``group`` is 0 if its process group is unknown.
 
-    A process that is dying has lost its environment, and with it the mark, some time before it counts as dead:
-    so whoever was found once is known by its pid and start time until it is gone.
+    A process that is dying has lost its environment, and with it the mark, some time before it counts as dead. So a
+    process that was found once is identified by its pid and start time until it has ended.
     """
 
     def __init__(self, group: int, mark: str) -> None:
@@ -87,7 +87,7 @@ class ProcessTree:
         self.known: dict[int, str] = {}
 
     def members(self) -> set[int]:
-        """The living processes of the tree; without /proc (macOS) the group alone stands for all of them."""
+        """The living processes of the tree; without /proc (macOS) only the group."""
         if not os.path.exists("/proc/self/stat"):
             with suppress(OSError):
                 if self.group:
@@ -125,7 +125,7 @@ class ProcessTree:
 
 
 class SignalEscalation:
-    """Which signal comes next, and when: SIGINT, then SIGTERM, then SIGKILL until the tree is gone."""
+    """Which signal comes next, and when: SIGINT, then SIGTERM, then SIGKILL until the tree has ended."""
 
     def __init__(self, tree: ProcessTree, waits: list[float]) -> None:
         self.tree, self.waits = tree, waits
@@ -162,7 +162,7 @@ class Guard:
         self.over = False
 
     def wait_event(self, timeout: float | None) -> None:
-        """Wait for lorabake's word, a child's end or ``timeout`` seconds, and act on what lorabake said."""
+        """Wait for a request of lorabake, a child's end or ``timeout`` seconds, and act on the request."""
         ready = select.select(self.watched_descriptors, [], [], timeout)[0]
         wanted = False
         if self.wakeup_descriptor in ready:
@@ -180,7 +180,7 @@ class Guard:
             self.ladder.escalate()
 
     def supervise(self) -> int:
-        """Until the trainer and all it started are gone. What it leaves running after its own end is ended."""
+        """Run until the trainer and everything it started have ended. Processes that it leaves behind are ended."""
         while True:
             ended = self.child.poll() is not None
             if ended and not self.tree.members():
@@ -207,7 +207,7 @@ def format_now() -> str:
 
 
 def write_interruption(settings: dict[str, Any], returncode: int, *, stopped: bool) -> None:
-    """Say in the record and the events what happened, since nobody else is left to do it."""
+    """Write into the record and the events what happened, since no other process is left to do it."""
     does = "its guard stopped the trainer" if stopped else "the trainer had ended but was not judged"
     message = f"lorabake was killed or crashed; {does}"
     outcome = {"code": "lorabake-killed", "message": message, "returncode": returncode}
@@ -231,7 +231,7 @@ def write_interruption(settings: dict[str, Any], returncode: int, *, stopped: bo
 
 
 def open_without_links(path: str, flags: int) -> int:
-    """What is in a run folder is no link: the folder may come from a stranger."""
+    """Nothing in a run folder may be a link: the folder may come from a stranger."""
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
@@ -261,10 +261,10 @@ def replace_text(path: str, text: str) -> None:
 
 
 def claim_run(settings: dict[str, Any], log: int) -> str | None:
-    """Make the run this guard's until the last process of its trainer ends (runs/lock.py); why not, if it cannot be.
+    """Claim the run for this guard until the last process of its trainer ends (runs/lock.py); returns why it cannot.
 
     The lock on the open log is inherited by everything that inherits the trainer's output, so it outlives the guard.
-    The file, made by nobody twice, stands in for it where there are no locks, and says how to find the processes.
+    The file, which is never made twice, replaces it where there are no locks, and shows how to find the processes.
     """
     if settings["claim"] is None:
         return None
@@ -306,7 +306,7 @@ def release_claim(settings: dict[str, Any]) -> None:
 
 
 def is_parent_gone() -> bool:
-    """Whether lorabake has gone before anything was started."""
+    """Whether lorabake ended before anything was started."""
     pipe = select.poll()
     pipe.register(0, 0)
     return any(what & select.POLLHUP for _, what in pipe.poll(0))
@@ -338,7 +338,7 @@ def notify(words: str) -> None:
 
 
 def start_trainer(settings: dict[str, Any], argv: list[str], out: int, err: int) -> subprocess.Popen[bytes]:
-    """Start the trainer in a process group of its own."""
+    """Start the trainer in a separate process group."""
     environment = os.environ | {RUN_MARK_VARIABLE: settings["mark"]}
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, process_group=0)
 

@@ -60,7 +60,7 @@ def load_script_options(script: Script) -> tuple[Option, ...]:
 
 @cache
 def load_dataset_options() -> DatasetOptions:
-    """What each level of a dataset file may hold."""
+    """The keys at each level of a dataset file."""
     return DatasetOptions.model_validate_json(read_vendor_text(DATASET_OPTIONS_FILE))
 
 
@@ -71,10 +71,10 @@ def load_snapshot() -> OptionSnapshot:
 
 
 def read_snapshot(commit: str, read: Callable[[str], str]) -> OptionSnapshot:
-    """What a commit understands, from the files that dump_options.py and dump_signatures.py write; ``read`` gives one
-    by its name.
+    """What a commit understands, from the files that dump_options.py and dump_signatures.py write; ``read`` returns
+    one by its name.
 
-    Raises ValueError for files that hold something else.
+    Raises ValueError for files with any other content.
     """
     return OptionSnapshot(
         commit=commit,
@@ -120,6 +120,6 @@ def trainer_script_text(name: str) -> str:
 
 @contextmanager
 def trainer_script(name: str) -> Generator[Path, None, None]:
-    """A script for the trainer's own Python, as a file; it may be gone after the block."""
+    """A script for the trainer's own Python, as a file; it may be deleted after the block."""
     with as_file(_locate_data("lorabake.trainer.scripts", name)) as path:
         yield path

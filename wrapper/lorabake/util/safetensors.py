@@ -70,7 +70,7 @@ NUMBER_FORMATS: Mapping[str, NumberFormat] = {
 
 
 class HeaderError(UnreadableError):
-    """The file is not a sound safetensors file; ``why`` says what is wrong with it."""
+    """The file is not a valid safetensors file; ``why`` is what is wrong with it."""
 
     def __init__(self, why: Message) -> None:
         super().__init__(why, "")
@@ -182,11 +182,12 @@ def _check_contiguous(tensors: Iterable[Tensor], room: int) -> None:
 
 
 def rewrite_metadata(path: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> bool:
-    """Give a file the metadata that ``change`` makes of its own, in that order; whether the file had to be changed.
+    """Replace a file's metadata by what ``change`` makes of it, in that order; returns whether the file had to
+    change.
 
-    Tensors keep bytes, order and place. The file is written again next to the old one and then takes its name, so that
-    a reader, a kill or a full disk finds the old file or the new one, never a part. One with another extension than
-    .safetensors is left alone. Raises HeaderError, or OSError when its folder cannot be written.
+    Tensors keep bytes, order and place. The file is written again next to the old one and then gets its name, so that a
+    reader, a kill or a full disk finds the old file or the new one, never a part. A file with another extension than
+    .safetensors is not changed. Raises HeaderError, or OSError if its folder cannot be written.
     """
     if path.suffix.lower() != ".safetensors":
         return False

@@ -28,10 +28,11 @@ _UNLESS_IGNORED = tuple(
 
 @contextmanager
 def forward_stop_signals() -> Generator[Callable[[Stoppable], None]]:
-    """Turn every signal that asks to stop into ``stop`` of what is bound; one that came too early stops it when bound.
+    """Turn every signal that asks to stop into ``stop`` of the bound object; one that came too early stops it when
+    bound.
 
     An ignored signal stays ignored (nohup, trap ''). SIGINT does not: a shell script starts every background command
-    with it ignored, and whoever sends it one by hand means it. Outside the main thread Python allows no handler.
+    with it ignored, and a person who sends it by hand means it. Outside the main thread Python allows no handler.
     """
     early: list[str] = []
     bound: list[Stoppable] = []

@@ -20,10 +20,10 @@ _POLL_S = 0.2
 def stream_lines(
     argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, on_line: Callable[[str], None]
 ) -> int:
-    """Run a command to its end; both its streams are added to ``log``, and each new line goes to ``on_line``.
+    """Run a command to its end; both its streams are added to ``log``, and each new line is passed to ``on_line``.
 
-    Returns its exit code (128 + n for a signal). Whatever ends this function ends the command and all it started,
-    too. Raises SetupError when it cannot be started, InterruptedRunError when this process was told to stop.
+    Returns its exit code (128 + n for a signal). Whatever ends this function ends the command and everything it
+    started, too. Raises SetupError if it cannot be started, InterruptedRunError if this process was asked to stop.
     """
     log.touch()
     with log.open("rb") as file, supervise(Command(tuple(argv), cwd, env), SupervisionOptions(log)) as running:
@@ -37,7 +37,7 @@ def stream_lines(
 
 
 def _emit_lines(file: BinaryIO, on_line: Callable[[str], None]) -> None:
-    """Hand over the whole lines that were added; half a line waits for its rest."""
+    """Pass on the complete lines that were added; half a line waits for its rest."""
     while line := file.readline():
         if not line.endswith(b"\n"):
             file.seek(-len(line), 1)

@@ -1,4 +1,4 @@
-"""Whether a file that torch.save wrote is whole: a zip archive with a CRC for each part; nothing is unpickled."""
+"""Whether a file that torch.save wrote is intact: a zip archive with a CRC for each part; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def archive_problem(path: Path) -> Message | None:
 
 
 def _find_damaged_entry(path: Path) -> str | None:
-    """The first part of an archive whose CRC is wrong; "" when it is none of torch's, which writes all parts alike and
-    compresses nothing, or when parts are not described as they should be. None when it is sound."""
+    """The first part of an archive whose CRC is wrong. It is "" if the archive is not one of torch's, which writes
+    all parts alike and compresses nothing, or if parts are not described as they should be. None if it is intact.
+    """
     with open_file(path) as file, zipfile.ZipFile(file) as archive:
         entries, broken = archive.infolist(), archive.testzip()
     alike = {
@@ -59,10 +60,10 @@ def _find_damaged_entry(path: Path) -> str | None:
 
 
 def _has_valid_end(tail: bytes, size: int) -> bool:
-    """Whether the records at an archive's end agree, of which zipfile believes some and torch others.
+    """Whether the records at an archive's end agree, of which zipfile reads some and torch others.
 
-    The end of a zip file as PKWARE's APPNOTE 4.3.14 to 4.3.16 has it: where the list of entries lies and how many there
-    are, twice when the 64 bit form is there as well, as torch writes it.
+    The end of a zip file as in PKWARE's APPNOTE 4.3.14 to 4.3.16: where the list of entries is and how many there are,
+    twice if the 64 bit form is present as well, as torch writes it.
     """
     if len(tail) < ZIP_END.size:
         return False

@@ -1,1 +1,1 @@
-"""Scripts that run in the trainer's own Python, beside torch and sd-scripts; lorabake itself never imports them."""
+"""Scripts that run in the trainer's own Python, with torch and sd-scripts; lorabake itself never imports them."""

@@ -1,9 +1,9 @@
-"""Writes what the sd-scripts in the current folder understands, as JSON, into the folder given.
+"""Writes what the sd-scripts in the current folder understands, as JSON, into the given folder.
 
     cd SD-SCRIPTS && TRAINER-PYTHON dump_options.py FOLDER SCRIPT...
 
-options-train_network.json holds one entry for each option of the parser of train_network.py, and so on;
-options-dataset.json what the dataset file may hold, level by level. Help texts are sd-scripts' own and stay there.
+options-train_network.json has one entry for each option of the parser of train_network.py, and so on;
+options-dataset.json has the keys of the dataset file, level by level. Help texts are sd-scripts' own and are left out.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def type_name(kind):
 
 
 def plain(value):
-    """A default as JSON can hold it."""
+    """A default as JSON can represent it."""
     return value if value is None or isinstance(value, (bool, int, float, str, list)) else str(value)
 
 
@@ -74,7 +74,7 @@ def level(schema):
 
 
 def dataset():
-    """The levels for folders of pictures (DreamBooth subsets), as train_network.py asks for them."""
+    """The levels for folders of images (DreamBooth subsets), as train_network.py asks for them."""
     from library.config_util import ConfigSanitizer
 
     sanitizer = ConfigSanitizer(True, True, False, True)  # as in train_network.py, without masked loss

@@ -88,7 +88,7 @@ class Sources:
         return ".".join([*base, *([node.module] if node.module else [])])
 
     def resolve(self, module, dotted, depth=0):
-        """The module and definition that a dotted name in a module stands for, or None."""
+        """The module and definition that a dotted name in a module refers to, or None."""
         head, _, rest = dotted.partition(".")
         found = self.names(module).get(head)
         if depth > MAX_DEPTH or found is None:
@@ -103,7 +103,7 @@ class Sources:
         return self.resolve(source, what + (f".{rest}" if rest else ""), depth + 1)
 
     def resolve_path(self, dotted, depth=0):
-        """What an absolute dotted path stands for: the longest part of it that is a module, and a name in that."""
+        """What an absolute dotted path refers to: the longest part of it that is a module, and a name in that."""
         parts = dotted.split(".")
         for count in range(len(parts) - 1, 0, -1):
             module = ".".join(parts[:count])
@@ -170,7 +170,7 @@ class Classes:
         )
 
     def method(self, module, node, name, depth=0):
-        """A method with the class that has it, of the class itself or of what it inherits from."""
+        """A method with the class that defines it: the class itself or one that it inherits from."""
         own = next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == name), None)
         if own is not None:
             return module, node, own
@@ -231,7 +231,7 @@ NEUTRAL = {"Optional", "Union", "None", "Tensor", "torch", "typing"}
 
 
 def annotated_kinds(node, depth=0):
-    """The kinds that an annotation names, and the words of a Literal; none where a part of it is not known here."""
+    """The kinds that an annotation names, and the choices of a Literal; empty if a part of it is not known here."""
     if node is None:
         return set(), []
     if isinstance(node, ast.Constant):
@@ -273,9 +273,9 @@ def has_several_shapes(annotation):
 
 
 class Checks:
-    """The conditions under which building a class raises, as expressions of its own parameters.
+    """The conditions under which building a class raises, as expressions of its parameters.
 
-    Calls of its own methods and of what it inherits are followed, with what they are given in place of their names.
+    Calls of its own and inherited methods are followed, with their arguments in place of the parameter names.
     """
 
     def __init__(self, classes, module, node):
@@ -341,7 +341,7 @@ class Checks:
         self.walk((module, node), method.body, inner, path, depth + 1)
 
     def bind(self, expression, bound):
-        """An expression with what its names stand for; a name without a value is left as ``_``."""
+        """An expression with its names replaced by their values; a name without a value becomes ``_``."""
 
         class Binder(ast.NodeTransformer):
             def visit_Name(self, name):
@@ -369,7 +369,7 @@ def is_simple(condition, names):
 
 
 def simplify(condition):
-    """A condition without the parts that compare constants with each other; None where it never holds."""
+    """A condition without the parts that compare constants with each other; None if it is never true."""
 
     class Simplifier(ast.NodeTransformer):
         def visit_BoolOp(self, node):

@@ -1,7 +1,8 @@
 """Imports each module named on the command line; the last line it prints is JSON: python, versions, failed, missing.
 
-``versions`` are those of every installed distribution, by its normalised name (lower case, dashes). ``failed`` says of
-each import that failed why; ``missing`` are the modules that were not found, which may be others than those asked for.
+``versions`` are those of every installed distribution, by its normalized name (lower case, dashes). ``failed`` has the
+reason for each import that failed. ``missing`` are the modules that were not found, which may be others than those
+asked for.
 """
 
 import importlib

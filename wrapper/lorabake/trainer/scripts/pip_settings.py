@@ -1,8 +1,8 @@
-"""Prints as JSON what pip's configuration says for one of its commands: COMMAND and then the names of options.
+"""Prints pip's configuration for one of its commands as JSON: COMMAND and then the names of options.
 
-pip is asked, because it alone knows its files and which of them wins; but for the values only, so that none of its
-options is acted on: `pip config list` itself would obey `user`, `quiet` or `python`. ``get_value`` has been there, under
-this name, from pip 10 to 26, while what ``items`` gives has changed.
+pip is asked, because it alone knows its files and their priority; but only for the values, so that none of its options
+takes effect: `pip config list` itself would obey `user`, `quiet` or `python`. ``get_value`` has existed under this name
+from pip 10 to 26, while the result of ``items`` has changed.
 """
 
 import json

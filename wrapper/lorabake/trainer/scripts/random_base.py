@@ -1,14 +1,14 @@
 """Writes a base model with random weights, in diffusers layout, for a training that only has to be real.
 
-    TRAINER-PYTHON random_base.py FOLDER --family sd15|sd2|sdxl [--v-prediction] [--zero-terminal-snr]
-                                   [--full-size]
+    TRAINER-PYTHON random_base.py FOLDER --family sd15|sd2|sdxl [--v-prediction] [--zero-terminal-snr] [--full-size]
 
-The UNet has the family's full shape, because sd-scripts moves its weights into a UNet of its own fixed shape
-(library/train_util.py:5552, library/sdxl_train_util.py:119). Text encoders keep their widths, which the UNet reads,
-and lose the layers nobody looks at; the VAE keeps its factor of 8 and four channels and is small otherwise. With
---full-size both have the family's full shape, too, so that time and memory are those of a real base. The
-tokenizer is CLIP's byte-level one without merges, so that nothing has to be downloaded. Every tensor is drawn on its
-own and goes straight to disk in fp16: memory stays near that of the largest tensor. Same arguments, same bytes.
+The UNet has the family's full shape, because sd-scripts moves its weights into its own UNet of fixed shape
+(library/train_util.py:5552, library/sdxl_train_util.py:119). Text encoders keep their widths, which the UNet reads, but
+not the layers that nothing reads. The VAE keeps its factor of 8 and four channels and is small apart from that. With
+--full-size both have the family's full shape, too, so that time and memory are those of a real base model. The
+tokenizer is CLIP's byte-level one without merges, so that nothing has to be downloaded. Every tensor is drawn
+separately and written directly to disk in fp16: memory stays near that of the largest tensor. Same arguments, same
+bytes.
 """
 
 import argparse
@@ -40,7 +40,7 @@ CROSS = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
 
 
 def unet_config(family, v_prediction):
-    """The shapes of library/original_unet.py:123 and library/sdxl_original_unet.py, in diffusers' words."""
+    """The shapes of library/original_unet.py:123 and library/sdxl_original_unet.py, in diffusers' terms."""
     if family == "sdxl":
         return {
             "sample_size": 128,
@@ -225,7 +225,7 @@ def write_base(folder, family, v_prediction, zero_terminal_snr, full_size):
 
 
 def write_mark(folder, asked):
-    """What was asked for and the size of every file, last of all: a base without this file is not whole."""
+    """The arguments and the size of every file, last of all: a base model without this file is not complete."""
     sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
     write_json(folder / MARK, {"random": True, "seed": SEED, **asked, "files": dict(sorted(sizes.items()))})
 

@@ -1,11 +1,11 @@
-"""Starts a training script at the end of an epoch as if it had come there itself; lies in the run folder.
+"""Starts a training script at the end of an epoch as if it had reached it itself; it is in the run folder.
 
     ... deterministic.py resume_epoch.py EPOCH SCRIPT ARGUMENTS...
 
-sd-scripts shuffles its pictures when the first batch of an epoch has been taken already (library/train_util.py:6654,
-781), so that this batch still comes in the order of the epoch before. A training that is resumed has had no epoch
-before, and takes it in the order of the very beginning. Here the pictures are brought into the order of EPOCH first.
-With workers (max_data_loader_n_workers) each epoch's worker processes begin in that order in every training.
+sd-scripts shuffles its images only after the first batch of an epoch was taken (library/train_util.py:6654, 781), so
+this batch still has the order of the epoch before. A resumed training has no epoch before, and would take it in the
+order of the very start. Here the images are brought into the order of EPOCH first. With workers
+(max_data_loader_n_workers) each epoch's worker processes start in that order in every training.
 """
 
 import runpy
