@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from lorabake.commands.output.explain import heading_anchor
+from lorabake_schemas.guide.partners import NEVER_READ, OPTION_PARTNERS, WITHOUT_PARTNERS
 from lorabake_schemas.recipe_keys import list_recipe_keys
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -42,7 +43,10 @@ def pages() -> dict[Path, str]:
     return made
 
 
-@pytest.mark.parametrize("name", ["check.md", "plan.md", "explain.md", "recipe.md", "rules.md", "runs.md", "run.svg"])
+MADE = ["check.md", "plan.md", "explain.md", "options.md", "recipe.md", "rules.md", "runs.md", "run.svg"]
+
+
+@pytest.mark.parametrize("name", MADE)
 def test_a_page_is_what_the_program_says(name: str) -> None:
     assert (DOCS / name).read_text("utf-8") == pages()[DOCS / name], "make docs"
 
@@ -64,6 +68,12 @@ def test_the_recipe_reference_has_every_key() -> None:
     tables = {name.rpartition(".")[0] for name in list_recipe_keys()}
     assert found == sorted(set(list_recipe_keys()) - tables, key=found.index)
     assert len(set(found)) == len(found) > 100
+
+
+def test_the_options_page_has_every_option_once_and_its_links_lead_somewhere() -> None:
+    text = (DOCS / "options.md").read_text("utf-8")
+    assert re.findall(r"(?m)^\| `(\w+)` \|", text) == sorted({*OPTION_PARTNERS, *NEVER_READ, *WITHOUT_PARTNERS})
+    assert set(re.findall(r"\]\[(\w+:\d+)\]", text)) == set(re.findall(r"(?m)^\[(\w+:\d+)\]: https://", text))
 
 
 def test_the_recipe_reference_leads_to_rules() -> None:

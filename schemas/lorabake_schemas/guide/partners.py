@@ -1,9 +1,4 @@
-"""What each option of the LoRA scripts needs to act, and what disables it: one table for every option of the pin.
-
-Sources are files and lines at the pin: TN train_network.py, SX sdxl_train_network.py, and under library/: TU
-train_util, CU config_util, CTF custom_train_functions, SXU sdxl_train_util, SMS sai_model_spec, DS deepspeed_utils,
-HU huggingface_util, UT utils, SB strategy_base, SSD strategy_sd, SSX strategy_sdxl; SDXL is sdxl_model_util.
-"""
+"""What each option of the LoRA scripts needs to act, and what disables it: one table for every option of the pin."""
 
 from __future__ import annotations
 
@@ -15,6 +10,22 @@ from lorabake_schemas.base import OptionValue
 from lorabake_schemas.messages import Message, msg
 
 GENERIC_RULE = "S46"
+# A source is one of these files of sd-scripts, and a line of it at the pin: TU:6076.
+SOURCE_FILES: Mapping[str, str] = MappingProxyType(
+    {
+        "TN": "train_network.py",
+        "SX": "sdxl_train_network.py",
+        "TU": "library/train_util.py",
+        "CU": "library/config_util.py",
+        "DS": "library/deepspeed_utils.py",
+        "HU": "library/huggingface_util.py",
+        "UT": "library/utils.py",
+        "SXU": "library/sdxl_train_util.py",
+        "SB": "library/strategy_base.py",
+        "SSD": "library/strategy_sd.py",
+        "SDXL": "library/sdxl_model_util.py",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,7 @@ class Partner:
     """``needs``: it acts only if one of these is met; ``blocked``: it does not act if one of these is met.
 
     ``source`` is where sd-scripts decides that. ``rule`` reports it: a rule of the table (TABLE_RULES), or another one
-    that can give better advice, or that has to stop the run because sd-scripts would (``stops``).
+    that knows more, or that is an error because sd-scripts would stop (``stops``).
     """
 
     source: str
@@ -59,6 +70,8 @@ FACTS: Mapping[str, tuple[Message, Message]] = MappingProxyType(
             msg("remove it, or remove the rate that it should replace"),
         ),
         "safetensors_model": (msg("a base model in one .safetensors file"), msg("remove it")),
+        "sdxl": (msg("SDXL"), msg("remove it")),
+        "network_without_norms": (msg("a network without weight norms"), msg("remove it")),
         "num_repeats": (
             msg("a dataset file, which has the repeats of each concept"),
             msg("write num_repeats under [[concept]], and remove this line"),
@@ -183,7 +196,8 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "initial_epoch": (_blocked("TN:1239", _on("initial_step")),),
     "output_config": (_needs("TU:4701", _on("config_file")),),
     "training_comment": (_blocked("TN:1305", _on("no_metadata")),),
-    # length
+    # model, length
+    "clip_skip": (_blocked("SXU:351", _on("sdxl"), rule="S23"),),
     "max_train_steps": (_blocked("TN:799", _on("max_train_epochs"), rule="G4.36", stops=True),),
     # precision, memory, processes
     "dynamo_backend": (_needs("TU:5468", _on("torch_compile")),),
@@ -267,6 +281,7 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "network_train_text_encoder_only": (
         _blocked("TN:707", _on("network_train_unet_only"), rule="S26.zero", stops=True),
     ),
+    "scale_weight_norms": (_blocked("TN:698", _on("network_without_norms"), rule="S32"),),
     "base_weights_multiplier": (_needs("TN:646", _on("base_weights", write="...")),),
 }  # fmt: skip
 
@@ -290,12 +305,12 @@ WITHOUT_PARTNERS = frozenset(
         "save_every_n_epochs", "save_every_n_steps", "save_n_epoch_ratio", "save_state", "save_state_on_train_end",
         "resume", "max_token_length", "mem_eff_attn", "torch_compile", "vae", "max_train_epochs",
         "max_data_loader_n_workers", "seed", "gradient_checkpointing", "gradient_accumulation_steps",
-        "mixed_precision", "clip_skip", "logging_dir", "log_with", "noise_offset", "multires_noise_iterations",
+        "mixed_precision", "logging_dir", "log_with", "noise_offset", "multires_noise_iterations",
         "ip_noise_gamma", "zero_terminal_snr", "min_timestep", "max_timestep", "loss_type", "lowram", "config_file",
         "deepspeed", "optimizer_type", "use_8bit_adam", "use_lion_optimizer", "max_grad_norm", "optimizer_args",
         "dataset_config", "min_snr_gamma", "debiased_estimation_loss", "weighted_captions", "no_metadata",
         "save_model_as", "network_weights", "network_module", "network_args", "network_train_unet_only",
-        "scale_weight_norms", "base_weights", "initial_step", "validation_split", "batch_size", "image_dir",
+        "base_weights", "initial_step", "validation_split", "batch_size", "image_dir",
         "is_reg", "num_repeats", "custom_attributes",
     )
 )  # fmt: skip
