@@ -70,7 +70,7 @@ FACTS: Mapping[str, tuple[Message, Message]] = MappingProxyType(
             msg("remove it, or remove the rate that it should replace"),
         ),
         "safetensors_model": (msg("a base model in one .safetensors file"), msg("remove it")),
-        "sdxl": (msg("SDXL"), msg("remove it")),
+        "family_without_use": (msg("a model family that does not use it"), msg("remove it")),
         "network_without_norms": (msg("a network without weight norms"), msg("remove it")),
         "num_repeats": (
             msg("a dataset file, which has the repeats of each concept"),
@@ -197,7 +197,7 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "output_config": (_needs("TU:4701", _on("config_file")),),
     "training_comment": (_blocked("TN:1305", _on("no_metadata")),),
     # model, length
-    "clip_skip": (_blocked("SXU:351", _on("sdxl"), rule="S23"),),
+    "clip_skip": (_blocked("SXU:351", _on("family_without_use"), rule="S23"),),
     "max_train_steps": (_blocked("TN:799", _on("max_train_epochs"), rule="G4.36", stops=True),),
     # precision, memory, processes
     "dynamo_backend": (_needs("TU:5468", _on("torch_compile")),),
