@@ -11,7 +11,7 @@ from lorabake_schemas.guide.partners import (
     GENERIC_RULE,
     NEVER_READ,
     OPTION_PARTNERS,
-    SOURCE_FILES,
+    SOURCE_MODULES,
     WITHOUT_PARTNERS,
     Condition,
     Partner,
@@ -114,13 +114,13 @@ def _format_condition(condition: Condition) -> str:
 
 def _link_source(source: str) -> str:
     short, _, line = source.partition(":")
-    return f"[{SOURCE_FILES[short].rpartition('/')[2]}:{line}][{source}]"
+    return f"[{SOURCE_MODULES[short].rpartition('/')[2]}.py:{line}][{source}]"
 
 
 def _format_reference(source: str) -> str:
     """Where a link leads: Markdown has it apart from the text."""
     pin, (short, _, line) = resources.load_pin(), source.partition(":")
-    return f"[{source}]: {pin.url.removesuffix('.git')}/blob/{pin.commit}/{SOURCE_FILES[short]}#L{line}"
+    return f"[{source}]: {pin.url.removesuffix('.git')}/blob/{pin.commit}/{SOURCE_MODULES[short]}.py#L{line}"
 
 
 def _escape(text: str) -> str:

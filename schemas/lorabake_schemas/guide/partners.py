@@ -10,20 +10,20 @@ from lorabake_schemas.base import OptionValue
 from lorabake_schemas.messages import Message, msg
 
 GENERIC_RULE = "S46"
-# A source is one of these files of sd-scripts, and a line of it at the pin: TU:6076.
-SOURCE_FILES: Mapping[str, str] = MappingProxyType(
+# A source is a line of one of these modules of sd-scripts at the pin: TU:6076.
+SOURCE_MODULES: Mapping[str, str] = MappingProxyType(
     {
-        "TN": "train_network.py",
-        "SX": "sdxl_train_network.py",
-        "TU": "library/train_util.py",
-        "CU": "library/config_util.py",
-        "DS": "library/deepspeed_utils.py",
-        "HU": "library/huggingface_util.py",
-        "UT": "library/utils.py",
-        "SXU": "library/sdxl_train_util.py",
-        "SB": "library/strategy_base.py",
-        "SSD": "library/strategy_sd.py",
-        "SDXL": "library/sdxl_model_util.py",
+        "TN": "train_network",
+        "SX": "sdxl_train_network",
+        "TU": "library/train_util",
+        "CU": "library/config_util",
+        "DS": "library/deepspeed_utils",
+        "HU": "library/huggingface_util",
+        "UT": "library/utils",
+        "SXU": "library/sdxl_train_util",
+        "SB": "library/strategy_base",
+        "SSD": "library/strategy_sd",
+        "SDXL": "library/sdxl_model_util",
     }
 )
 
