@@ -149,13 +149,28 @@ def complete_lists(text: str) -> str:
     return _rebuild_message(text.template, filled, text.plural, text.number)
 
 
-def translate(words: str, catalogue: Catalog) -> str:
+class _CommaNumber:
+    """A number as ``1.234,5``, where the template gives it decimals or thousands; else as in a recipe, ``0.5``."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __format__(self, how: str) -> str:
+        text = format(self.value, how)
+        return text.translate(str.maketrans(".,", ",.")) if how.endswith(("f", ",")) else text
+
+
+def translate(words: str, catalogue: Catalog, *, decimal_comma: bool = False) -> str:
     """The sentence in the catalogue's language, with what is filled in translated too; a plain ``str`` as it is."""
     if not isinstance(words, Message) or not words:  # gettext's empty message is the head of the catalogue
         return words
-    filled = {
-        name: translate(value, catalogue) if isinstance(value, str) else value for name, value in words.filled.items()
-    }
+
+    def fill(value: str | float) -> str | float | _CommaNumber:
+        if isinstance(value, str):
+            return translate(value, catalogue, decimal_comma=decimal_comma)
+        return _CommaNumber(value) if decimal_comma else value
+
+    filled = {name: fill(value) for name, value in words.filled.items()}
     if words.plural:
         return catalogue.ngettext(words.template, words.plural, words.number).format(**filled)
     return catalogue.gettext(words.template).format(**filled)

@@ -90,3 +90,9 @@ def test_nothing_is_nothing_in_any_language() -> None:
 class Headed(gettext.NullTranslations):
     def gettext(self, message: str) -> str:
         return message or "Content-Type: text/plain"
+
+
+def test_decimals_and_thousands_follow_the_language_but_settings_do_not() -> None:
+    said = msg("{n:,} numbers, {size}, alpha {alpha:g}", n=22544, size=msg("{size:.1f} MB", size=1.5), alpha=0.5)
+    assert said == "22,544 numbers, 1.5 MB, alpha 0.5"
+    assert translate(said, gettext.NullTranslations(), decimal_comma=True) == "22.544 numbers, 1,5 MB, alpha 0.5"

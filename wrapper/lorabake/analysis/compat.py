@@ -6,11 +6,11 @@ compared with the other commit's own options.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 
 from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.guide.rules.partners import format_toml_value
 from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.options import DatasetOption, Option, OptionSnapshot
 from lorabake_schemas.plan import Origin, Plan, Setting
@@ -109,7 +109,7 @@ def _invalid_value_finding(
     setting: Setting, where: KeyPath, place: Message, snapshot: OptionSnapshot, fix: Message
 ) -> Finding:
     """A value that the commit takes in another form."""
-    written = f"{setting.option} = {json.dumps(setting.value, ensure_ascii=False)}"
+    written = f"{setting.option} = {format_toml_value(setting.value)}"
     said = msg(
         "{place} in sd-scripts {commit} does not accept {setting}",
         place=place,

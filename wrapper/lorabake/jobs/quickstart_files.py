@@ -83,8 +83,10 @@ def start_message(family: Family, what: ResourceNeeds, folder: Path) -> Message:
     )
 
 
-def _format_size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 100_000_000 else f"{max(1, round(size / 1e6))} MB"
+def _format_size(size: int) -> Message:
+    if size >= 100_000_000:
+        return msg("{size:.1f} GB", size=size / 1e9)
+    return msg("{size} MB", size=max(1, round(size / 1e6)))
 
 
 def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk: int) -> None:

@@ -180,8 +180,8 @@ def _check_disk_space(prepared: PreparedRun) -> None:
         return
     for need in estimate_disk_needs(examination.plan, examination.dataset, examination.loaded.folder, prepared.root):
         if need.is_too_small:
-            gigabytes, free = f"{need.room.least / 1e9:.1f}", f"{need.free / 1e9:.1f}"
-            said = msg("the run needs at least {n} GB on the disk of {folder}, but only {free} GB are free",
+            gigabytes, free = need.room.least / 1e9, need.free / 1e9
+            said = msg("the run needs at least {n:.1f} GB on the disk of {folder}, but only {free:.1f} GB are free",
                        n=gigabytes, folder=need.folder, free=free)  # fmt: skip
             raise ResourceError(said, msg("free some space, or choose a folder on another disk with --run-dir"))
 

@@ -26,7 +26,9 @@ class Translator:
     catalogue: Catalog = field(default_factory=gettext.NullTranslations, compare=False)
 
     def __call__(self, words: str) -> str:
-        return str(translate(words, self.catalogue)) if isinstance(words, Message) else escape_invisible(words)
+        if not isinstance(words, Message):
+            return escape_invisible(words)
+        return str(translate(words, self.catalogue, decimal_comma=self.language == "pt_BR"))
 
 
 ENGLISH = Translator()

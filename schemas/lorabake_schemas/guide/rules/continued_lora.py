@@ -33,7 +33,7 @@ def changed_network(situation: RuleContext) -> Iterator[RuleHit]:
                 file=found.file,
                 found=ranks[0],
             )
-            fix = msg("write {key} = {value}, or remove it", key=f"{name}_dim", value=ranks[0])
+            fix = msg("write {key} = {value}, or remove it", key=name + "_dim", value=ranks[0])
             yield RuleHit(("network", f"{name}_dim"), said, fix)
         if alphas and alpha is not None and not isclose(alpha, alphas[0], rel_tol=FP16_PRECISION):
             said = msg(
@@ -44,7 +44,7 @@ def changed_network(situation: RuleContext) -> Iterator[RuleHit]:
                 alpha=alpha,
                 times=alphas[0] / alpha,
             )
-            fix = msg("write {key} = {value:g}, or remove it", key=f"{name}_alpha", value=alphas[0])
+            fix = msg("write {key} = {value:g}, or remove it", key=name + "_alpha", value=alphas[0])
             yield RuleHit(("network", f"{name}_alpha"), said, fix)
 
 

@@ -193,7 +193,8 @@ def _suggest_removal(condition: Condition) -> Message:
     if condition.write is not True:
         return msg("keep one of the two")
     table, name = _find_table(condition.option)
-    return msg("remove it, or write {setting} under [{table}]", setting=f"{name} = false", table=table)
+    setting = f"{name} = false"
+    return msg("remove it, or write {setting} under [{table}]", setting=setting, table=table)
 
 
 def _find_table(option: str) -> tuple[str, str]:

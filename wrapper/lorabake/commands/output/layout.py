@@ -10,6 +10,7 @@ import click
 from rich.cells import cell_len
 
 from lorabake.util.i18n import ENGLISH, Translator
+from lorabake_schemas.messages import Message, msg
 
 MAX_PROSE_WIDTH = 100  # longer lines of prose are hard to read
 MIN_PROSE_WIDTH = 40
@@ -100,11 +101,13 @@ def format_table(rows: Sequence[Sequence[str]], numbers: Iterable[int] = (), ind
     return [indent + dim(head), *(indent + line for line in body)]
 
 
-def format_file_size(size: int) -> str:
+def format_file_size(size: int) -> Message:
     """``6.9 GB``, ``73.4 MB``, ``12 kB``."""
     if size >= 1_000_000_000:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{max(1, round(size / 1e3))} kB"
+        return msg("{size:.1f} GB", size=size / 1e9)
+    if size >= 100_000:
+        return msg("{size:.1f} MB", size=size / 1e6)
+    return msg("{size} kB", size=max(1, round(size / 1e3)))
 
 
 def format_duration(seconds: float | None) -> str:
