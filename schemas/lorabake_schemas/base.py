@@ -44,8 +44,8 @@ def _parse_text(text: object) -> str:
     return text if isinstance(text, Message) else escape_undecodable(text)
 
 
-# A Said stays one (pydantic's own str would make a plain str of it), so that it can be said in another language. Words
-# that come back from JSON have lost their template: they stay as they are.
+# A Message stays one (pydantic's own str would make a plain str of it), so that it can be translated. Text from JSON
+# has lost its template and stays unchanged.
 MessageText = Annotated[Message, PlainValidator(_parse_message), WithJsonSchema({"type": "string"})]
 EscapedText = Annotated[str, PlainValidator(_parse_text), WithJsonSchema({"type": "string"})]
 

@@ -120,7 +120,7 @@ class ShortenedList(Message):
 
 
 def shorten_list(items: Sequence[Item], most: int, words: Callable[[Item], str]) -> Message:
-    """At most the first ``most`` items, and how many more there are; only what is shown is put into words."""
+    """At most the first ``most`` items, and how many more there are; only what is shown is formatted."""
     shown, more = join_list(map(words, items[:most])), len(items) - most
     if more <= 0:
         return shown

@@ -47,7 +47,7 @@ def _check_inside(file: File) -> File:
 RunFile = Annotated[FileDigest, AfterValidator(_check_inside)]
 
 
-# caches: latents and text encoder outputs that were there before and that sd-scripts reads instead of an image.
+# caches: existing latents and text encoder outputs that sd-scripts reads instead of an image.
 InputRole = Literal[
     "base", "vae", "network_weights", "base_weights", "tokenizer", "preset", "concept", "regularization", "caches",
 ]  # fmt: skip

@@ -38,7 +38,7 @@ TORCH_OPTIMIZERS = (
     "Adam", "NAdam", "RAdam", "SGD", "Adamax", "ASGD", "Rprop", "RMSprop", "Adagrad", "Adadelta",
 )  # fmt: skip
 
-# sd-scripts-facts 3.4: every name that was seen to run at the pin.
+# sd-scripts-facts 3.4: every name that runs at the pin.
 SCHEDULERS = (
     "cosine",
     "cosine_with_restarts",
@@ -90,7 +90,7 @@ NO_WARMUP_OPTIMIZER = "DAdaptSGD"
 ADAPTIVE_PREFIXES = ("Prodigy", "DAdapt")
 ADAM_OPTIMIZERS = ("AdamW", "AdamW8bit", "PagedAdamW", "PagedAdamW8bit", "PagedAdamW32bit")
 
-# What optimizer_args may hold, as the classes of the locked packages take it (torch 2.13, bitsandbytes 0.50.2,
+# The arguments of optimizer_args that the classes of the locked packages accept (torch 2.13, bitsandbytes 0.50.2,
 # lion-pytorch 0.2.3, dadaptation 3.2, prodigyopt 1.1.2, schedulefree 1.4, transformers 4.54.1), less what sd-scripts
 # passes itself (lr, nesterov). bitsandbytes' 8-bit AdamW takes amsgrad and optim_bits only to refuse them.
 _TORCH_ARGUMENTS = ("foreach", "maximize", "differentiable")

@@ -67,7 +67,9 @@ def _check_text(value: str) -> str:
 
 
 def _check_tag(value: str) -> str:
-    if not any(sign.isprintable() and not sign.isspace() and sign != "," for sign in value):  # a lone mark is no word
+    if not any(
+        sign.isprintable() and not sign.isspace() and sign != "," for sign in value
+    ):  # a single mark is not a word
         raise _make_error("out-of-range", msg("contains no word"), msg("a word"))
     return value
 

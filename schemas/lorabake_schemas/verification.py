@@ -5,7 +5,7 @@ from typing import Literal
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 from lorabake_schemas.record import ChangeKind, InputRole, RunStatus
 
-# inputs: inputs.json itself. record: record.json's own digest. compiled: whatever lies ready in a run folder.
+# inputs: inputs.json itself. record: record.json's own digest. compiled: the files made for a run folder.
 VerifySubject = Literal["recipe", "compiled", "record", "inputs", InputRole, "trainer", "output"]
 
 

@@ -1,7 +1,7 @@
-"""Every expected failure, told apart by who can mend it.
+"""Every expected failure, distinguished by who can fix it.
 
-The boundary turns one of these into words on stderr and an exit code; anything else that reaches it is
-our bug. Nothing here prints.
+The boundary turns one of these into a message on stderr and an exit code; anything else that reaches it is a bug in
+lorabake. Nothing here prints.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class LorabakeError(Exception):
     """A failure that a person can act on.
 
-    ``message`` says what is wrong in one sentence, ``hint`` what to do about it. A trainer that ran and failed is no
-    exception: its verdict is in the run's record, and the run's exit code is 4, too.
+    ``message`` describes what is wrong in one sentence, ``hint`` what to do about it. A trainer that ran and failed is
+    not an exception: its verdict is in the run's record, and the run's exit code is 4, too.
     """
 
     exit_code = 1
@@ -55,7 +55,7 @@ class ResourceError(MachineError):
 
 
 class SetupError(LorabakeError):
-    """The trainer could not be had: git, network, Python, disk, or a wrong commit."""
+    """The trainer could not be installed: git, network, Python, disk, or a wrong commit."""
 
     exit_code = 4
 

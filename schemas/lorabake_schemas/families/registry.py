@@ -12,7 +12,7 @@ from lorabake_schemas import families
 from lorabake_schemas.families.model_family import LoraFamily, ModelFamily
 from lorabake_schemas.families.recognized import RECOGNIZED
 
-DEFAULT_FAMILY = "sd15"  # where neither the recipe nor the model tells
+DEFAULT_FAMILY = "sd15"  # if it is unknown from the recipe and from the model
 
 
 @cache

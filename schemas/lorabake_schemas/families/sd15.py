@@ -43,7 +43,7 @@ FAMILY = ModelFamily(
         anime_resolution=640,
         anime_clip_skip=2,
     ),
-    # Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: its processes held 7.0 GiB at most
-    # (sd-scripts holds two whole UNets while it converts the base). Disk: the base and some runs.
+    # Measured with the pinned trainer on the CPU at 64 px, fp32, Prodigy: its processes used 7.0 GiB at most
+    # (sd-scripts keeps two UNets in memory while it converts the base model). Disk: the base model and some runs.
     quickstart=QuickstartNeeds(memory_bytes=15 << 29, disk_bytes=2_000_000_000, duration=msg("a minute or two")),
 )

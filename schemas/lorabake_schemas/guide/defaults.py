@@ -52,7 +52,7 @@ def is_multi_concept(recipe: Recipe) -> bool:
     return len(group_concepts(recipe)) > 1 or recipe.kind == "outfits"
 
 
-def is_natural(concept: Concept, recipe: Recipe) -> bool:  # noqa: ARG001 - a concept will have tags of its own
+def is_natural(concept: Concept, recipe: Recipe) -> bool:  # noqa: ARG001 - a concept will have its own tags
     """Whether this concept's captions are sentences and not tags."""
     return recipe.base.tags == "natural"
 
@@ -78,7 +78,7 @@ def list_leading_tags(concept: Concept) -> tuple[str, ...]:
 
 
 def format_class_tokens(concept: Concept, recipe: Recipe) -> str | None:
-    """The prompt for images without a caption, as tags or as words of a sentence; None without token and class."""
+    """The prompt for images without a caption, as tags or as a sentence; None without token and class."""
     words = list_leading_tags(concept) or ((concept.class_,) if concept.class_ else ())
     return (" " if is_natural(concept, recipe) else ", ").join(words) or None
 
@@ -104,7 +104,7 @@ def resolve_optimizer(train: Train) -> str:
 
 
 def resolve_network_type(recipe: Recipe, base: BaseFacts) -> NetworkType:
-    """When the recipe does not say: that of the LoRA to continue from, else a LyCORIS LoCon for a style (G8.1)."""
+    """Without a type in the recipe: that of the LoRA to continue from, else a LyCORIS LoCon for a style (G8.1)."""
     found = base.continued.type if base.continued else None
     known = next((name for name in NETWORK_TYPES if name == found), None)
     return recipe.network.type or known or ("locon" if recipe.kind == "style" else "lora")

@@ -78,7 +78,7 @@ FACTS: Mapping[str, tuple[Message, Message]] = MappingProxyType(
         ),
     }
 )
-# The rules that report what the table says; every other rule named in it is a function of its own.
+# The rules that report from the table; every other rule named in it is a separate function.
 SCHEDULE_RULE, CYCLES_RULE, SAMPLES_RULE = "S5.ignored", "G4.56", "S9.samples"
 TABLE_RULES = (GENERIC_RULE, SCHEDULE_RULE, CYCLES_RULE, SAMPLES_RULE)
 
@@ -293,7 +293,7 @@ NEVER_READ: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Options that act whatever the others say.
+# Options that act whatever the others are set to.
 WITHOUT_PARTNERS = frozenset(
     (
         "console_log_level", "console_log_file", "v2", "v_parameterization", "pretrained_model_name_or_path",

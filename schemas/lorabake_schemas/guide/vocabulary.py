@@ -21,7 +21,7 @@ TagKind = Literal[
     "accented", "asymmetric", "background", "classes", "clothing", "colourless", "composition", "features", "group",
     "meta", "overlay", "panels", "person", "praise", "sheet", "sketch", "style",
 ]  # fmt: skip
-MIN_BARE_LENGTH = 5  # shorter words without their accents mean something else too often: bone is not boné
+MIN_BARE_LENGTH = 5  # shorter tags without their accents often mean something else: bone is not boné
 
 
 @cache

@@ -262,7 +262,7 @@ def _build_result(
     read = recipe or loaded.salvage
     ignores = evaluate_or_none(lambda: read.ignore) if read else None
     kept, ignored = _apply_ignores(known, ignores or (), every_rule_ran=plan is not None)
-    placed = with_positions(kept, loaded)  # once more for what _ignore has to say of idle ignores
+    placed = with_positions(kept, loaded)  # again, because _ignore may add findings about unused ignores
     return CheckResult(loaded, recipe, base, dataset or DatasetFacts(), machine, plan, placed, ignored)
 
 

@@ -44,7 +44,7 @@ LORABAKE_VARIABLES = (
     "COLUMNS", "CUBLAS_WORKSPACE_CONFIG", "GIT_CEILING_DIRECTORIES", "HF_HUB_OFFLINE", "MKL_CBWR", "MKL_DYNAMIC",
     "OMP_DYNAMIC", "PYTHON", "TOKENIZERS_PARALLELISM",
 )  # fmt: skip
-# Names of values; packages and files have names of their own.
+# Names of values; packages and files use their real names.
 VALUE_LABELS: Mapping[str, Message] = MappingProxyType(
     {
         TRAINER_FILES: msg("sd-scripts files"),

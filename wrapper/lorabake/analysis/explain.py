@@ -80,13 +80,13 @@ RECIPE_CODES: Mapping[str, Message] = MappingProxyType(
     }
 )
 CODE_EXAMPLES: Mapping[str, str] = MappingProxyType(
-    {"ignore": '[[ignore]]\nrule = "G1.2"\nreason = "there are no more pictures of it"'}
+    {"ignore": '[[ignore]]\nrule = "G1.2"\nreason = "there are no more images of it"'}
 )
 SCHEDULER_NAMES = {name.lower() for name in (*SCHEDULERS, *BROKEN_SCHEDULERS, *TORCH_SCHEDULERS)}
 UNSUPPORTED_FAMILIES = ("flux", "flux.1", "flux1", "sd3", "sd3.5", "sd35", "lumina", "hunyuan", "wan", "chroma", "qwen")
 KINDS_RULE = "g1.17"
 OTHER_TOPICS = {"blip": "g3.2"}
-MATCH_CUTOFF = 0.75  # of a topic offered for one that is not there
+MATCH_CUTOFF = 0.75  # of a topic suggested for an unknown one
 
 
 @dataclass(frozen=True, slots=True)

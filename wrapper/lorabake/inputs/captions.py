@@ -77,7 +77,7 @@ def read_caption_lines(image: str, extension: str) -> str | None:
 
 
 _BLOCK_SIZE = 1 << 16
-_SIZE_LIMIT = 16 << 20  # bytes; a file of more is no caption, and need not have an end
+_SIZE_LIMIT = 16 << 20  # bytes; a larger file is not a caption, and may have no end
 
 
 def _read_bytes(path: str, *, seen: bool = False) -> bytes:

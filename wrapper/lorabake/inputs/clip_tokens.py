@@ -15,7 +15,7 @@ from lorabake.util import resources
 
 WORD_END = "</w>"  # how the last piece of a word is marked
 SPECIAL_TOKEN_PATTERN = re.compile(r"<\|startoftext\|>|<\|endoftext\|>")
-# What stands for itself or comes off a word before letters, digits and the rest are told apart.
+# What is a separate token or is split off a word before letters, digits and the rest are distinguished.
 INDIVISIBLE_PATTERN = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
 
 
@@ -31,7 +31,7 @@ class ClipTokenizer:
         """Tokens of a text, without those at its beginning and end."""
         if (
             "<|" in text and len(parts := SPECIAL_TOKEN_PATTERN.split(text)) > 1
-        ):  # transformers takes them out before anything else
+        ):  # transformers removes them before anything else
             return sum(map(self.count, parts)) + len(parts) - 1
         return sum(map(self._count, normalize(text).lower().split()))
 

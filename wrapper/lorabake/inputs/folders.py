@@ -94,7 +94,7 @@ def _classify_other(entry: os.DirEntry[str], endings: tuple[str, ...]) -> str:
             "._"
         )  # macOS' own files
         return "hidden" if hidden else ""
-    if name.lower().endswith(endings):  # an ending with more than one dot
+    if name.lower().endswith(endings):  # an extension with more than one dot
         return "captions"
     if is_folder_entry(entry):
         return "folders"

@@ -266,7 +266,7 @@ def unescape_path(path: str, folder: Path | None = None) -> str:
     for part in path.split("/"):
         there = Path(folder or "/", whole)
         whole = os.path.join(whole, part)  # noqa: PTH118 - text
-        if not os.path.exists(there / part):  # noqa: PTH110 - what cannot be looked at is not there
+        if not os.path.exists(there / part):  # noqa: PTH110 - what cannot be read counts as missing
             names = [entry.name for entry in _scan_entries(there) if escape_undecodable(entry.name) == part]
             whole = os.path.join(os.path.dirname(whole), *names[:1] or [part])  # noqa: PTH118, PTH120 - text
     return f"/{whole}" if folder is None and not whole.startswith("/") else whole

@@ -25,14 +25,14 @@ from lorabake_schemas.pin import PackageLock
 Tell = Callable[[Message], None]
 
 QUICKSTART_STEPS = 16
-RECIPE, PICTURES = "recipe.toml", "pictures"
+RECIPE, IMAGES = "recipe.toml", "images"
 BASE_MARKER = "random-base.json"
 GIB = 2**30
 BASE_TIMEOUT_S = (
     1800.0  # writing a base takes 17 s (SD1.5) to 40 s (SDXL) on two cores; this is for a machine in trouble
 )
 IGNORED_RULES = {
-    "G1.2": "fifteen drawn pictures are enough to see every step of it",
+    "G1.2": "fifteen drawn images are enough to see every step of it",
     "G5.2": "a minute of training, to see that it works here",
 }
 
@@ -130,8 +130,8 @@ def quickstart_recipe(family: Family) -> str:
     ignored = "\n".join(f'[[ignore]]\nrule = "{rule}"\nreason = "{reason}"\n' for rule, reason in rules.items())
     return f"""\
 {SCHEMA_LINE}
-# Made by `lorabake quickstart`: a first training, on drawn pictures and a base model of random weights.
-# It is real in every step, but what comes out can draw nothing. `lorabake plan {RECIPE}` shows every setting.
+# Made by `lorabake quickstart`: a first training, on drawn images and a base model of random weights.
+# Every step is real, but the finished LoRA cannot draw anything. `lorabake plan {RECIPE}` shows every setting.
 
 name = "lumlighthouse"
 kind = "object"                 # character, style, object, clothing, concept or outfits
@@ -145,17 +145,17 @@ tokenizer_cache_dir = "base-{family}/tokenizers"   # leave it out: sd-scripts th
 [[concept]]
 token  = "lumlighthouse"        # a word that the model does not know yet
 class  = "lighthouse"           # what it is, in a word that the model knows
-images = "{PICTURES}"             # pictures, and a .txt of tags beside each
+images = "{IMAGES}"               # images, with a .txt of tags next to each
 
 [network]
 network_dim = 8                 # small and quick; leave it out for the guide's value
 
 [train]
 optimizer       = "Prodigy"     # finds the learning rate by itself
-resolution      = 64            # leave it out with real pictures: the guide's value for this family is taken
-max_train_steps = {QUICKSTART_STEPS}            # leave it out: the guide's number of looks at each picture is taken
+resolution      = 64            # leave it out with real images to use the guide's value for this family
+max_train_steps = {QUICKSTART_STEPS}            # leave it out to use the guide's number of exposures per image
 
-# Advice that is no use to a trial. Take these out with your own pictures: you will want to know.
+# Advice that does not matter for a trial. Remove these when you use your own images.
 {ignored}"""
 
 
@@ -179,7 +179,7 @@ def write_quickstart_files(
         folder.mkdir(parents=True, exist_ok=True)
         busy = msg("waiting for another quickstart in the same folder")
         with locks.hold_lock(folder / ".lock", lambda other: tell(other.describe_wait(busy))):
-            write_sample_images(folder / PICTURES)
+            write_sample_images(folder / IMAGES)
             if python is not None:
                 make_base(folder / f"base-{family}", family, python, env, tell)
             prepared = _write_recipe(folder / RECIPE, family)

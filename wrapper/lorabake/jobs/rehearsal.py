@@ -91,7 +91,7 @@ def decode_to_bucket(path: Path, placed: BucketFit, *, exact: bool) -> None:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd images that load all the same
+            warnings.simplefilter("ignore")  # Pillow's warnings about odd images that load anyway
             with open_image(path) as image:
                 pixels = image.convert("RGB")
     except Exception as error:
@@ -191,7 +191,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m lorabake.jobs.rehearsal", description=BANNER)
     parser.add_argument("--config_file", type=Path, required=True)
     parser.add_argument("--dataset_config", type=Path, required=True)
-    parser.add_argument("--num_processes", type=int, default=1, help="what accelerate would be told")
+    parser.add_argument("--num_processes", type=int, default=1, help="what accelerate would be set to")
     parser.add_argument(
         "--family", choices=list_family_names(), default=DEFAULT_FAMILY, help="whose latent caches count"
     )

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
 NO_LOSS_FACTS = LossFacts()
-STOPPED_BY_LORABAKE = "lorabake"  # what stops a continuation that has reached the run's last step and would go on
+STOPPED_BY_LORABAKE = "lorabake"  # stops a resumed part that has reached the run's last step and would continue
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +291,7 @@ def collect_result(
     opaque = path.suffix != ".safetensors" and path.is_file() and path.stat().st_size > 0
     weights, unreadable = (None, None) if opaque else read_output(path)
     if start.sequel is not None and start.sequel.overruns and path.is_file():
-        # The last step's file is there: how the trainer ended after that is no matter, most likely lorabake did it.
+        # The last step's file exists: how the trainer ended after that does not matter, most likely lorabake did it.
         returncode, seen = 0, replace(seen, saved=True)
     return RunResult(
         returncode=returncode,

@@ -19,7 +19,7 @@ from lorabake_schemas.inspection import FileKind, Inspection, Integrity, LoraNet
 from lorabake_schemas.messages import Message, join_list, msg
 
 LORA_ALGORITHMS = frozenset({"lora", "locon"})  # others have no rank in a module that is smaller than it
-FULL_READ_LIMIT = 64_000_000  # bytes: a file up to this is read whole, which takes a tenth of a second or two
+FULL_READ_LIMIT = 64_000_000  # bytes: a file up to this is read completely, which takes a tenth of a second or two
 ALGORITHM_NAMES: Mapping[str, str] = {
     "lora": "LoRA", "locon": "LoCon", "loha": "LoHa", "lokr": "LoKr", "glora": "GLoRA", "dylora": "DyLoRA",
     "diag-oft": "Diag-OFT", "boft": "BOFT", "ia3": "(IA)^3",

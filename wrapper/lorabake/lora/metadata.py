@@ -54,7 +54,7 @@ NAMES_BY_GROUP: Mapping[MetadataGroup, tuple[str, ...]] = {
     "saving": ("output_name", "session_id", "sd_scripts_commit_hash"),
 }  # fmt: skip
 GROUP_BY_NAME: Mapping[str, MetadataGroup] = {name: group for group, names in NAMES_BY_GROUP.items() for name in names}
-# What has a place of its own in a report.
+# Keys with a separate place in a report.
 REPORTED_ELSEWHERE = frozenset({
     "datasets", "dataset_dirs", "reg_dataset_dirs", "tag_frequency", "bucket_info", "training_comment",
     "training_started_at", "training_finished_at", "sd_model_name", "sd_model_hash", "new_sd_model_hash",

@@ -19,7 +19,7 @@ Shapes = Mapping[str, Shape]
 # As sd-scripts names modules: the prefix, the model, then the module's path with _ for each dot (networks/lora.py:871,
 # networks/oft.py:185, lycoris/kohya.py).
 MODULE_PATTERN = re.compile(r"(?:lora|oft|lycoris)_(unet|te[1-3]?|transformer)_[^.]+")
-# Which tensor shows which algorithm made a module; the first that is there counts.
+# Which tensor shows which algorithm made a module; the first that exists counts.
 ALGORITHM_TENSORS: tuple[tuple[str, Algorithm], ...] = (
     ("hada_w1_a", "loha"), ("lokr_w1", "lokr"), ("lokr_w1_a", "lokr"), ("a1.weight", "glora"),
     ("lora_down.weight", "lora"), ("lora_A.weight", "lora"), ("diff", "full"), ("on_input", "ia3"),

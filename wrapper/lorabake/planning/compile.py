@@ -127,7 +127,7 @@ def _round_trips(text: str, table: dict[str, Any]) -> bool:
         back = toml.loads(text)
     except (ValueError, IndexError, TypeError):  # its own error is a ValueError
         return False
-    return repr(_sort_keys(back)) == repr(_sort_keys(table))  # repr tells 1 from 1.0 and from true
+    return repr(_sort_keys(back)) == repr(_sort_keys(table))  # repr distinguishes 1 from 1.0 and from true
 
 
 def _iter_strings(value: object) -> Iterator[str]:

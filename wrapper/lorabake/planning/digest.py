@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.plan import LaunchPlan
     from lorabake_schemas.record import InputDigest, TrainerRecord
 
-DIGEST_VERSION = 1  # of what goes into the digest: a change of it makes every digest another one
+DIGEST_VERSION = 1  # version of the digest's content: changing it changes every digest
 
 
 def placeholder_paths(inputs: Sequence[InputDigest], paths: Sequence[str] = ()) -> dict[str, str]:

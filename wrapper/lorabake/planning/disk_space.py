@@ -11,7 +11,7 @@ from lorabake_schemas.plan import Plan, PlannedSave
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
 # Bytes of an optimizer's state for each weight: two or more numbers of four bytes, one for momentum alone, one byte
-# each where they are kept at 8 bits (small tensors are kept whole).
+# each where they are kept at 8 bits (small tensors are not reduced).
 _TWO, _ONE = (8, 8), (4, 4)
 OPTIMIZER_STATE: dict[str, tuple[int, int]] = {
     "AdamW": _TWO, "AdamW8bit": (2, 8), "PagedAdamW": _TWO, "PagedAdamW8bit": (2, 8), "PagedAdamW32bit": _TWO,

@@ -72,7 +72,7 @@ def build_profile(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Pro
 
 
 def _is_unet_only(recipe: Recipe, continued: ContinuedLora | None) -> bool:
-    """As a LoRA without parts for the text encoder was trained, when the recipe does not say."""
+    """As in a LoRA that was trained without the text encoder, unless the recipe sets it."""
     said = recipe.network.network_train_unet_only
     return said if said is not None else continued is not None and not continued.text_encoder
 

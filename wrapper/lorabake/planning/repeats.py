@@ -15,7 +15,7 @@ def balance_repeats(counts: Sequence[int], base: int = 10) -> tuple[int, ...]:
     if not counts:
         return ()
     if min(counts) < 1 or base < 1:
-        raise ValueError(f"every folder needs a picture and the base a repeat: {tuple(counts)}, base {base}")
+        raise ValueError(f"every folder needs an image and the base a repeat: {tuple(counts)}, base {base}")
     most = max(counts)
     repeats = [max(1, (2 * most * base + count) // (2 * count)) for count in counts]
     common = math.gcd(*repeats)

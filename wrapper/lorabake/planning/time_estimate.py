@@ -18,7 +18,7 @@ STEP_COST_OPTIONS = (
     "torch_compile", "cache_latents", "cache_text_encoder_outputs", "bucket_no_upscale", "enable_bucket", "lowram",
 )  # fmt: skip
 BASE, XFORMERS = "pretrained_model_name_or_path", "xformers"
-# What may make it somewhat slower or quicker: told when it differs. Whether xformers works is asked only when a run
+# What may make it somewhat slower or faster: reported when it differs. Whether xformers works is tested only when a run
 # starts, so that a plan may not know its attention yet.
 MINOR_COST_OPTIONS: tuple[tuple[str, Callable[[str], Message]], ...] = (
     (XFORMERS, lambda there: msg("the attention ({value} there)", value="xformers" if there == "True" else "sdpa")),

@@ -24,7 +24,7 @@ _BARE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """``text`` as it was typed; ``key`` with its tables and numbers; ``value`` as TOML."""
+    """``text`` as typed; ``key`` with its tables and numbers; ``value`` as TOML."""
 
     text: str
     key: KeyPath
@@ -36,9 +36,10 @@ class Override:
 
 
 def parse_override(text: str) -> Override | None:
-    """``train.seed=7``, ``concept.0.num_repeats=3`` or ``concept[0].num_repeats=3``; what is not TOML is text.
+    """``train.seed=7``, ``concept.0.num_repeats=3`` or ``concept[0].num_repeats=3``; a value that is not TOML is
+    text.
 
-    None when there is no key, or no "=".
+    None without a key or without "=".
     """
     name, separator, value = text.partition("=")
     parts = _INDEX_PATTERN.sub(r".\1", name.strip()).split(".")
@@ -60,7 +61,7 @@ def _to_toml_value(value: str) -> str:
 def apply_overrides(text: str, raw: Raw, overrides: Sequence[Override]) -> tuple[str, Raw]:
     """The recipe's text and its content with the values that were set.
 
-    Raises RecipeError for a key in a table that a recipe cannot have: an entry that is not there, a value's own key.
+    Raises RecipeError for a key in a table that a recipe cannot have: a missing entry, or a value's own key.
     """
     for override in overrides:
         raw = _set_value(raw, override.key, tomllib.loads(f"x = {override.value}")["x"], override)

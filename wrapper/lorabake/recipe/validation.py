@@ -38,7 +38,7 @@ def _make_finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind == "too_short" and len(detail["input"]) >= context.get("min_length", 0):
         return None
-    if kind == "missing" and isinstance(detail["loc"][-1], int):  # a pair that is too short: already told as a whole
+    if kind == "missing" and isinstance(detail["loc"][-1], int):  # a pair that is too short: already reported
         return None
     if kind == "missing":
         key = tuple(detail["loc"])

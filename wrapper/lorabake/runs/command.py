@@ -32,26 +32,26 @@ debug: false
 """
 CONFIG_FLAGS = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
 
-# What would change a training, or its words, without anybody seeing it. PYTHON*: a path or a switch of the user's
+# What would silently change a training or its output. PYTHON*: a path or a switch of the user's
 # (PYTHONSTARTUP, PYTHONHOME). GIT_*: a commit hook's repository would be recorded as
-# sd-scripts' commit (TU:3302). LINES beside COLUMNS makes tqdm draw bars as wide as the screen. The last row makes
-# accelerate believe that it is one of several processes (accelerate 1.6.0 state.py).
+# sd-scripts' commit (TU:3302). LINES together with COLUMNS makes tqdm draw bars as wide as the screen. The last row
+# makes accelerate believe that it is one of several processes (accelerate 1.6.0 state.py).
 DROPPED_VARIABLES = (
     "ACCELERATE_", "PYTHON", "VIRTUAL_ENV", "GIT_", "TQDM_", "FORCE_COLOR", "TTY_", "LINES",
     "TORCHELASTIC_", "OMPI_", "PMI_", "MV2_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK",
     "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS",
 )  # fmt: skip
 
-# The script that comes before the trainer's own in a deterministic run; it lies in the run folder.
+# The script that comes before the trainer's own in a deterministic run; it is in the run folder.
 DETERMINISTIC_FILE = "deterministic.py"
 # What changes how numbers are added up or rounded, beyond what PyTorch's own switch sees.
 ARITHMETIC_VARIABLES = (
     "MKL_", "OMP_", "GOMP_", "KMP_", "ONEDNN_", "DNNL_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_",
 )  # fmt: skip
 NUMERIC_VARIABLES = (*ARITHMETIC_VARIABLES, "NCCL_", "PYTORCH_", "TORCH", "XFORMERS_")
-# Where a sum is shared among threads, MKL splits it otherwise from one time to the next unless it is told to keep to
+# Where a sum is shared among threads, MKL splits it differently each time unless it is set to
 # one way (MKL_CBWR, for a fixed number of threads: MKL_DYNAMIC, OMP_DYNAMIC). cuBLAS of CUDA 10.2 to 11 needs a
-# workspace of its own for the same (docs.nvidia.com/cuda/cublas, results reproducibility); later ones do not mind.
+# separate workspace for the same (docs.nvidia.com/cuda/cublas, results reproducibility); later ones do not mind.
 DETERMINISTIC_VARIABLES = {
     "MKL_CBWR": "AUTO",
     "MKL_DYNAMIC": "FALSE",

@@ -217,7 +217,7 @@ def _with_end(paths: RunPaths, record: Record, *, hashed: bool = True) -> Record
     seen, step = _summarize_log(paths, record), record.parts[-1].first_step if record.parts else 0
     if seen.step is not None:
         step = min(seen.step.number + step, record.planned_steps)
-    elif not paths.log.exists():  # which goes on where the events end: they were lorabake's
+    elif not paths.log.exists():  # the log continues after the last event, which lorabake wrote
         step = read_last_step(paths)
     outcome = _failure_outcome(paths, record, seen, step) or _interruption_outcome(paths, record, seen, step)
     before = record.outcome

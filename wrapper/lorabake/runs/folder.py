@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RESERVED_BYTES = 65536  # bytes; more than a record and the last event take
 MOVED, DELETED = "folder-moved", "folder-deleted"
-DELETED_SUFFIX = " (deleted)"  # what Linux writes after the path of a folder that has none any more
+DELETED_SUFFIX = " (deleted)"  # what Linux appends to the path of a deleted folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def create_run_folder(paths: RunPaths, contents: Mapping[str, bytes]) -> None:
         for folder in (paths.log.parent, paths.tensorboard, paths.output):
             files.make_folder(folder, within=paths.root)
         for name, content in contents.items():
-            # before the record, which says that they are there
+            # before the record, which lists them
             files.write_bytes(paths.root / name, content, within=paths.root, durable=True)
         files.sync_folder(paths.root)
         files.write_bytes(paths.log, b"", within=paths.root)

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 RUNS_FOLDER = "runs"
 RECORD_FILE = "record.json"
 MAX_RECIPE_BYTES = 1 << 20  # bytes of a file that is looked through only to find runs
-MAX_DEPTH = 4  # output/NAME-state/... lies no deeper inside a run folder
+MAX_DEPTH = 4  # output/NAME-state/... is never deeper inside a run folder
 INDEX_FILE = "runs.jsonl"
-MAX_INDEX_BYTES = 1_000_000  # bytes: some 5000 runs; then those that are gone are left out
-MAX_NEIGHBORS = 500  # run folders that are looked through beside one that has gone
+MAX_INDEX_BYTES = 1_000_000  # bytes: some 5000 runs; then deleted ones are left out
+MAX_NEIGHBORS = 500  # run folders that are searched next to one that is missing
 DATASET_ROLES = ("concept", "regularization")
 FileId = tuple[int, int] | str  # device and inode; a path where bytes in it had to be spelt out
 
@@ -87,7 +87,7 @@ def _find_by_name(name: str, here: Path) -> Path:
     for folder in iter_runs_folders(here):
         try:
             found += [folder / name] if (folder / name / RECORD_FILE).is_file() else []
-        except OSError as error:  # it may lie there: said when it lies nowhere else
+        except OSError as error:  # it may be there: reported if it is nowhere else
             shut.append(error)
     if not found:
         raise shut[0] if shut else _unknown_run_error(name, here)
@@ -106,7 +106,7 @@ def iter_runs_folders(here: Path) -> Iterator[Path]:
     seen: set[Path] = set()
     for folder in named:
         real = folder.resolve()
-        if real not in seen and os.path.isdir(folder):  # noqa: PTH112 - what cannot be looked at is none
+        if real not in seen and os.path.isdir(folder):  # noqa: PTH112 - what cannot be read is not one
             seen.add(real)
             yield folder
 

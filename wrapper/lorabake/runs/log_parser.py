@@ -48,7 +48,7 @@ LAUNCHER_EXCEPTIONS = (
     "torch.distributed.elastic.multiprocessing.errors.ChildFailedError",
 )
 KILLED_BY_SIGNAL = re.compile(r"died with <Signals\.(\w+): \d+>|Signal \d+ \((\w+)\) received")
-REHEARSAL_FAILED = "rehearsal failed: "  # the stand-in's way to say why (rehearse.py); it shows no traceback
+REHEARSAL_FAILED = "rehearsal failed: "  # how the stand-in reports the reason (rehearsal.py), without a traceback
 LAST_WORDS_KEPT = 20
 MAX_LINES_UNSAMPLED = 500  # lines between two looks: no training is that quick
 BARS_KEPT = 20
@@ -61,12 +61,12 @@ class LogParser:
     _seen: LogSummary = field(default_factory=LogSummary)  # all but the step, which changes too often for copies
     _latest: Step | None = None
     _rest: bytes = b""
-    _held: Step | None = None  # the step shown last: the loss beside it may still be that of the step before
+    _held: Step | None = None  # the step shown last: the loss next to it may still be that of the step before
     _has_own_loss: bool = False  # whether it was shown again since, with its own loss
     _last_released: int = 0  # the last step handed out
     _totals: RunTotals = field(default_factory=RunTotals)
     _in_traceback: bool = False
-    _traceback_words: int = 0  # how many of the last words belong to the traceback being read
+    _traceback_words: int = 0  # how many of the last lines belong to the traceback being read
     _awaits_message: bool = False  # the exception's message begins on its second line
     _words: deque[str] = field(default_factory=lambda: deque[str](maxlen=LAST_WORDS_KEPT))
 

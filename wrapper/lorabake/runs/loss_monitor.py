@@ -14,7 +14,7 @@ from statistics import fmean, pstdev
 from lorabake_schemas.events import BadLoss, Step
 
 BLOCK_COUNT = 50  # a run is looked at in so many stretches
-STEADY_BLOCKS = 10  # of them have to lie behind a jump
+STEADY_BLOCKS = 10  # of them have to follow a jump
 LASTING_BLOCKS = 3  # and its height has to last so long
 LARGE_CHANGE = 0.5  # of the steady mean
 UNUSUAL_SPREADS = 4  # times the usual spread

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 from lorabake.util.files import open_file
 
 EVENT_FILES_GLOB = (
-    "*/*/events.out.tfevents.*"  # TU:5449-5460 and accelerate's tracking.py:191; the settings lie one level lower
+    "*/*/events.out.tfevents.*"  # TU:5449-5460 and accelerate's tracking.py:191; the settings are one level lower
 )
 LOSS_TAGS = {b"loss/average": "average", b"loss/current": "current"}
 MAX_RECORD_BYTES = 1 << 20  # bytes; no record of sd-scripts' is as long

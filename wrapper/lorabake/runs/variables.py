@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 UNRECORDED = "(value not recorded)"
-# What any of these names begins with may change numbers or speed; of an unknown one it is recorded that it was set.
+# Variables with these prefixes may change numbers or speed; of an unknown one only its presence is recorded.
 VARIABLE_PREFIXES = (
     "MKL_", "OMP_", "GOMP_", "KMP_", "ONEDNN_", "DNNL_", "CUBLAS", "CUDNN_", "CUDA_", "NCCL_", "PYTORCH_", "TORCH",
     "XFORMERS_",

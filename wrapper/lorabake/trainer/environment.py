@@ -36,12 +36,12 @@ CONTENTS_KIND = "a trainer's files 2"  # changes when the same files would be ke
 CHECKOUT_PREFIX = "sd-scripts/"
 
 # What Python writes as it goes, and git for itself; sd-scripts writes nothing else into its own folder, since a run
-# has a folder of its own to work in.
+# works in a separate folder.
 _IGNORED_FOLDERS = (".git", "__pycache__")
-# In a checkout of the user's own, which may hold models, images and outputs, too: beside what git tracks, the kinds
+# In a user's own checkout, which may contain models, images and outputs, too: apart from what git tracks, the kinds
 # of files that sd-scripts' code can be made of or reads for itself (configs/, the tokenizer's .model).
 _CODE_EXTENSIONS = (".json", ".model", ".py", ".pyd", ".so")
-_NOTES_EXTENSION = ".json"  # the user's own, too, lies about in this form: counted as sd-scripts' where git tracks it
+_NOTES_EXTENSION = ".json"  # users keep such files, too: counted as sd-scripts' only if git tracks them
 _METADATA_EXTENSIONS = (".dist-info", ".egg-info")
 # It is asked with the variables that a training gets (runs/command.py), so that it sees the same packages.
 # With -c Python puts the current folder first ("") unless it is at least 3.11 and knows PYTHONSAFEPATH.
@@ -268,7 +268,7 @@ def _iter_distributions(folder: Path) -> Iterator[tuple[str, str]]:
         entries = [
             path for path in folder.iterdir() if path.suffix in _METADATA_EXTENSIONS and not path.name.startswith("~")
         ]
-    except OSError:  # sys.path may name a zip file, or what is not there
+    except OSError:  # sys.path may name a zip file, or a missing folder
         return
     for entry in entries:
         each = Distribution.at(entry)
@@ -366,7 +366,7 @@ def find_recorded_trainer(
     if given is not None:
         checkout, python = given
         commit = None
-        with suppress(SetupError):  # no git on this machine: then the files tell
+        with suppress(SetupError):  # without git on this machine, the files show it
             commit = git.read_head(checkout, env)
         return Trainer("own", checkout, python, commit, None, None, {})
     if then.kind != "pin":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # What stays of git's own variables: how the user reaches servers (keys, proxies, certificates), and which
-# configuration files count. Everything else (GIT_DIR, GIT_INDEX_FILE, GIT_WORK_TREE ... set inside a hook, say)
+# configuration files count. Everything else (GIT_DIR, GIT_INDEX_FILE, GIT_WORK_TREE ... set inside a hook, for example)
 # would point git at another repository.
 _KEPT_VARIABLES = (
     "GIT_ALLOW_PROTOCOL",
@@ -27,7 +27,7 @@ _KEPT_VARIABLES = (
     "GIT_SSL_",
     "GIT_TRACE",
 )
-# The user's global configuration stays in force: url.<mirror>.insteadOf, proxies and credentials are there. These
+# The user's global configuration stays in force: url.<mirror>.insteadOf, proxies and credentials are set there. These
 # parts of it would change what lands on disk, run code, or wait for a server that never answers.
 _SETTINGS = {
     "advice.detachedHead": "false",

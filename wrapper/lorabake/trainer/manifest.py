@@ -31,7 +31,7 @@ MAX_FILES_NAMED = 5
 MANIFEST_FILE = "files.json"
 TRAINER_PARTS = ("sd-scripts", "venv")
 HASH_THREADS, HASH_BATCH = 4, 200
-# What a virtual environment has of its own, not of a package.
+# Files of the virtual environment itself, not of a package.
 _VENV_FILES = (
     "pyvenv.cfg",
     "bin/activate",

@@ -12,7 +12,7 @@ from lorabake_schemas.pin import LockName, Pin
 
 LockChoice = Literal["auto", "cuda", "cpu"]
 
-# The one CPU build of torch for Linux whose hash the CPU lock holds, and the last Python that torchvision 0.15.2 has
+# The one CPU build of torch for Linux whose hash is in the CPU lock, and the last Python that torchvision 0.15.2 has
 # builds for (vendor/trainer-cpu.in).
 _LINUX_CPU_BUILD = ("x86_64", "3.11")
 

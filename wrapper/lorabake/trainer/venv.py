@@ -136,7 +136,7 @@ def has_cpu_torch(python: Path, lock: str, env: Mapping[str, str]) -> bool:
     command = [str(python), *_PIP_ARGUMENTS, "index", "versions", "torch"]
     try:
         done = capture_output(command, env=_pip_environment(python, "index", env), timeout=120)
-    except SetupError:  # no answer in time is no offer
+    except SetupError:  # without an answer in time it is not offered
         return False
     return f"{wanted}+cpu" in re.split(r"[\s,]+", done.stdout)
 

@@ -186,7 +186,7 @@ def _create_lock_file(path: Path, use: str) -> int:
     descriptor = os.open(path, _NEW_FLAGS, 0o666)
     try:
         with suppress(OSError):
-            os.chmod(path, os.fstat(descriptor).st_mode & 0o777 | 0o444)  # noqa: PTH101 - beside its kin
+            os.chmod(path, os.fstat(descriptor).st_mode & 0o777 | 0o444)  # noqa: PTH101 - like the others here
         locked = flock(descriptor)
         os.write(descriptor, serialize_owner(current_owner(use, flock=bool(locked))))
     except BaseException:

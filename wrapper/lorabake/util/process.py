@@ -74,7 +74,7 @@ class Command:
 
     argv: tuple[str, ...]
     cwd: Path
-    env: Mapping[str, str] = field(repr=False)  # may hold secrets
+    env: Mapping[str, str] = field(repr=False)  # may contain secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class RunningCommand:
 
     def _tell(self, words: bytes) -> None:
         if self._guard.stdin is not None and not self._guard.stdin.closed:
-            with suppress(OSError):  # the guard is gone: wait() finds out
+            with suppress(OSError):  # the guard has ended: wait() notices
                 os.write(self._guard.stdin.fileno(), words)
 
     def _parse_messages(self) -> None:
@@ -238,7 +238,7 @@ def capture_output(
     env = read_environment() if env is None else env
     command = Command((_resolve_program(argv[0], env), *argv[1:]), cwd or Path.cwd(), env)
     brief = timeout is not None and timeout <= _UNGUARDED_LIMIT_S
-    run = _run_unguarded if brief or os.name == "nt" else _run_guarded  # on Windows there is no guard
+    run = _run_unguarded if brief or os.name == "nt" else _run_guarded  # Windows has no guard
     with TemporaryFile() as out, TemporaryFile() as err:  # nameless, so that nothing can stay behind
         returncode = run(command, timeout, (out.fileno(), err.fileno()))
         out.seek(0)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RUN_MARK_VARIABLE = "LORABAKE_RUN_MARK"
 NO_FLOCK_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF, errno.EIO}
 BUSY_MESSAGE = "its trainer is running already"
-POLL_S = 0.05  # how often a tree that was told to stop is looked at
+POLL_S = 0.05  # how often a tree that was asked to stop is checked
 
 
 def has_run_mark(pid: int, mark: str) -> bool:
@@ -333,7 +333,7 @@ def install_handlers() -> int:
 
 
 def notify(words: str) -> None:
-    with suppress(OSError):  # lorabake may be gone; standard input tells
+    with suppress(OSError):  # lorabake may have ended; standard input shows it
         os.write(1, words.encode("utf-8", "replace") + b"\n")
 
 

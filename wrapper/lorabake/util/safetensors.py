@@ -214,7 +214,7 @@ def encode_header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
     entries: dict[str, object] = {_METADATA_KEY: dict(metadata)} if metadata else {}
     for name, tensor in tensors.items():
         entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (tensor.begin, tensor.end)}
-    # Half a character pair, which JSON can hold and UTF-8 cannot, becomes JSON's own \udxxx again.
+    # Half a character pair, which JSON can represent and UTF-8 cannot, becomes JSON's own \udxxx again.
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(8, "little") + text

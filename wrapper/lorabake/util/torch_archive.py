@@ -74,7 +74,7 @@ def _has_valid_end(tail: bytes, size: int) -> bool:
         return bool(begin + length == size - ZIP_END.size)
     long, locator = LONG_END.unpack(tail[: LONG_END.size]), LOCATOR.unpack(tail[LONG_END.size : -ZIP_END.size])
     told = zip((here, count, length, begin), long[6:], (0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True)
-    agree = all(short == min(full, limit) for short, full, limit in told)  # the short form holds no more than that
+    agree = all(short == min(full, limit) for short, full, limit in told)  # the short form cannot represent more
     right = (b"PK\6\6", LONG_END.size - 12, *long[2:4], 0, 0)
     at = size - ZIP_TAIL_BYTES
     return agree and bool(long[:6] == right and locator == (b"PK\6\7", 0, at, 1) and long[8] + long[9] == at)

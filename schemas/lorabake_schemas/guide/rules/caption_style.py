@@ -22,7 +22,7 @@ from lorabake_schemas.messages import msg, nmsg
 
 SEPARATOR_MARK = "|||"  # what people write for keep_tokens_separator (S17)
 MIN_UNDERSCORE_TAGS = 3  # tags with an underscore that make it a habit and no name (ours)
-_UNDERSCORE_PATTERN = re.compile(r"[^\W_]{2,}_[^\W_]{2,}")  # long_hair, but neither ^_^ nor score_9
+_UNDERSCORE_PATTERN = re.compile(r"[^\W_]{2,}_[^\W_]{2,}")  # long_hair, but not ^_^ and not score_9
 
 
 @rule(
@@ -143,7 +143,9 @@ def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("GC.14", WARNING, "Two tags that always appear together are one tag to the model.")
 def inseparable_concepts(situation: RuleContext) -> Iterator[RuleHit]:
     concepts = situation.recipe.concept
-    places: dict[str, tuple[tuple[str | int, ...], str]] = {}  # a word, where the recipe says it, and in which string
+    places: dict[
+        str, tuple[tuple[str | int, ...], str]
+    ] = {}  # a word, its key in the recipe, and the string that contains it
     for index, concept in enumerate(concepts):
         for key, text in (("token", concept.token or ""), ("outfit", concept.outfit or "")):
             for piece in split_tags(text):

@@ -17,7 +17,7 @@ from lorabake_schemas.guide.rules.dataset import (
 )
 from lorabake_schemas.messages import Message, msg, nmsg
 
-MAX_TOKEN_LIMIT = 225  # tokens: more sd-scripts cannot be told to take (TU:3902)
+MAX_TOKEN_LIMIT = 225  # tokens: the highest limit that sd-scripts accepts (TU:3902)
 
 
 @rule(

@@ -54,7 +54,7 @@ def get_caption_names(situation: RuleContext, images: Sequence[ImageFacts]) -> l
 
 
 def summarize_items(things: Sequence[Item], words: Callable[[Item], str]) -> Message:
-    """The same, of anything that words can be made of."""
+    """The same, for anything that can be formatted."""
     return shorten_list(things, MAX_NAMES_SHOWN, words)
 
 

@@ -9,7 +9,7 @@ from lorabake_schemas.guide.rules.dataset import iter_concept_folders
 from lorabake_schemas.messages import msg, nmsg
 
 MIN_AUTHOR_IMAGES = 8  # images with which the guide's author still got something decent (G1.3)
-MAX_USUAL_IMAGES = 50  # the upper end of what the guide calls usual for anything but a style (G1.6, G8.3)
+MAX_USUAL_IMAGES = 50  # the upper end of the guide's usual range, except for styles (G1.6, G8.3)
 
 
 def get_image_targets(situation: RuleContext) -> tuple[int, int]:

@@ -60,7 +60,7 @@ RESERVED_OPTIONS: dict[str, str] = {
     "no_metadata": msg("lorabake uses the metadata to check that a run succeeded"),
 }
 
-# What to write for those of them that a recipe says in another way.
+# What to write for those of them that have a different key in a recipe.
 OPTION_REPLACEMENTS: dict[str, Message] = {
     "train_data_dir": msg('write images = "..." under [[concept]]'),
     "reg_data_dir": msg('write images = "..." under [[regularization]]'),

@@ -14,7 +14,7 @@ MAX_UPSCALE = 1.1  # times; up to here nobody sees it (ours)
 MAX_CROP_SHARE = (
     0.2  # share of an image that may be cut away unsaid (ours): six in a hundred is what buckets usually take
 )
-WIDE_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a value begin with these
+WIDE_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a value start with these
 
 KeyPath = tuple[str | int, ...]
 

@@ -20,7 +20,7 @@ def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
     rates = {"unet_lr": main if train.unet_lr is None else train.unet_lr}  # unset means learning_rate (S26)
     if not situation.recipe.network.network_train_unet_only:
         rates["text_encoder_lr"] = main if train.text_encoder_lr is None else train.text_encoder_lr
-    used = {name: value for name, value in rates.items() if value}  # 0 takes the group out
+    used = {name: value for name, value in rates.items() if value}  # 0 leaves the group out
     if is_adaptive(situation.optimizer) and len(set(used.values())) > 1:
         listed = ", ".join(f"{name} = {value:g}" for name, value in used.items())
         yield RuleHit(

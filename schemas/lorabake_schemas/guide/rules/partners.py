@@ -99,7 +99,7 @@ def find_idle_options(
 def _list_settings(
     situation: RuleContext, plan: Plan, scopes: Sequence[Scope]
 ) -> Iterator[tuple[Setting, KeyPath, Sequence[Scope]]]:
-    """Each setting with the concept or regularization set that it is for, and with the scopes in which it holds."""
+    """Each setting with the concept or regularization set that it is for, and with the scopes in which it applies."""
     for setting in (*plan.train, *plan.dataset):
         yield setting, (), scopes
     concepts = len(situation.recipe.concept)
@@ -118,7 +118,7 @@ def _build_scopes(situation: RuleContext, plan: Plan) -> tuple[Scope, ...]:
 
 
 def _collect_facts(situation: RuleContext, plan: Plan) -> dict[str, OptionValue | None]:
-    """The facts of FACTS that hold for this plan."""
+    """The facts of FACTS that are true for this plan."""
     main, unet, text = (plan.value(name) for name in ("learning_rate", "unet_lr", "text_encoder_lr"))
     unet_has_own = unet is not None or bool(plan.value("network_train_text_encoder_only"))
     text_has_own = text is not None or bool(plan.value("network_train_unet_only"))

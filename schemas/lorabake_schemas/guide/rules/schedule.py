@@ -72,9 +72,7 @@ def missing_scheduler_option(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("S5.first_step", ERROR, "A warm-up starts at a rate of 0, and DAdaptSGD divides by it in its first step.")
 def zero_initial_lr(situation: RuleContext) -> Iterator[RuleHit]:
-    ramps = (
-        resolve_scheduler(situation.recipe) != "piecewise_constant"
-    )  # which has no warm-up, and says so in S5.ignored
+    ramps = resolve_scheduler(situation.recipe) != "piecewise_constant"  # which has no warm-up; S5.ignored reports that
     if situation.optimizer == NO_WARMUP_OPTIMIZER and situation.recipe.train.lr_warmup_steps and ramps:
         said = msg("DAdaptSGD stops at the first step if there is a warm-up")
         yield RuleHit(("train", "lr_warmup_steps"), said, msg("remove it, or use DAdaptAdam"))
@@ -113,7 +111,7 @@ def _check_torch_scheduler(name: str, optimizer: str, given: KohyaValue) -> Iter
     missing = [argument for argument in TORCH_SCHEDULERS[name] if argument not in set_]
     arguments = OPTIMIZER_ARGUMENTS.get(optimizer, ("betas",))
     if name in MOMENTUM_SCHEDULERS and not {"betas", "momentum"} & set(arguments) and "cycle_momentum" not in set_:
-        missing.append("cycle_momentum")  # = False: there is no momentum to cycle
+        missing.append("cycle_momentum")  # = False: without momentum to cycle
     if missing:
         listed = ", ".join(f'"{argument}=..."' for argument in missing)
         fix = msg("add lr_scheduler_args = [{arguments}] under [kohya]", arguments=listed)

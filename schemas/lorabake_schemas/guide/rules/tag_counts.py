@@ -11,9 +11,9 @@ from lorabake_schemas.guide.tags import FolderTags, get_caption_style, normalize
 from lorabake_schemas.guide.vocabulary import get_kind_tags, is_artist, is_clothing, is_feature
 from lorabake_schemas.messages import literal, msg
 
-MIN_CAPTIONS = 8  # captions; of fewer a share tells nothing (ours)
+MIN_CAPTIONS = 8  # captions; with fewer a share is meaningless (lorabake's threshold)
 MAX_IMAGE_TAGS, MIN_IMAGE_TAGS = 20, 5  # tags on an image (G3.18, G5.10)
-MAX_UNSHARED_TAGS = 5  # tags on an image that stand on no other, on average (GC.3 calls ten of twenty much; ours)
+MAX_UNSHARED_TAGS = 5  # tags of an image that no other has, on average (GC.3 calls ten of twenty many)
 
 
 def iter_tagged_folders(situation: RuleContext) -> Iterator[tuple[int, FolderTags]]:

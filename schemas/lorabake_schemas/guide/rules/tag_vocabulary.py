@@ -1,4 +1,4 @@
-"""Rules about the language of tags: what implies what, the words of the base model's board, Portuguese."""
+"""Rules about the language of tags: implications, the vocabulary of the base model's board, Portuguese."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def redundant_tags(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _find_redundant_pairs(folder: FolderTags, own: frozenset[str]) -> tuple[list[tuple[str, str]], int]:
-    """Special and general tags on one image, the most frequent pairs first; and on how many images any stands."""
+    """Special and general tags on one image, the most frequent pairs first; and the number of images with any of
+    them.
+    """
     present = folder.counts.keys() - own
     contained = {tag: found for tag in present if (found := find_implied_tags(tag) & present)}
     counts: Counter[tuple[str, str]] = Counter()
@@ -157,7 +159,7 @@ def _get_board(situation: RuleContext) -> Board | None:
 def _iter_foreign_tags(
     situation: RuleContext,
 ) -> Iterator[tuple[int, FolderTags, Board, frozenset[str], frozenset[str]]]:
-    """Per concept the words of the other board and those of the model's own; only where there are strange ones."""
+    """Per concept the tags of the other board and those of the model's own; only concepts with foreign ones."""
     board, own = _get_board(situation), get_concept_tags(situation)
     if board is None:
         return

@@ -63,7 +63,7 @@ def _get_first_tag(text: str, ends: str) -> str:
 
 
 def _suggest_token(folder: FolderFacts, wrong: int, ends: str) -> Message:
-    """Put the token first; or take the word that all captions begin with as the token."""
+    """Put the token first; or use the word that all captions start with as the token."""
     firsts = {image.caption.text.lstrip(BOM).split(ends)[0].strip() for image in folder.images}
     if len(firsts) == 1 and wrong == len(folder.images):
         word = firsts.pop()
@@ -122,7 +122,7 @@ def known_token(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def make_unknown_word(word: str) -> str:
-    """The word without its vowels and with an ending that no word has, as the guide does it: hmbrgrlora."""
+    """The word without its vowels and with a suffix that no word has, as in the guide: hmbrgrlora."""
     short = "".join(letter for letter in word.lower() if letter not in "aeiou") or word.lower()
     return f"{short}lora"
 
@@ -156,7 +156,7 @@ def missing_outfit(situation: RuleContext) -> Iterator[RuleHit]:
 def _check_leading_tags(
     situation: RuleContext, index: int, folder: FolderFacts, key: str, word: str
 ) -> Iterator[RuleHit]:
-    """Captions that begin with the token (G3.10 speaks of the others) but lack ``word`` among the kept tags."""
+    """Captions that start with the token (G3.10 reports the others) but lack ``word`` among the kept tags."""
     recipe, concept = situation.recipe, situation.recipe.concept[index]
     words = list_leading_tags(concept)
     if not words or is_natural(concept, recipe) or recipe.captions.caption_prefix:

@@ -9,7 +9,7 @@ from lorabake_schemas.comparison import LoraComparison, MetadataDifference, Tens
 from lorabake_schemas.messages import Message, msg, nmsg
 
 MAX_TENSOR_NAMES = 10  # of a list of tensors
-MAX_VALUE_LENGTH = 40  # signs of a value of the metadata
+MAX_VALUE_LENGTH = 40  # characters of a metadata value
 
 
 def render_comparison(found: LoraComparison, page: TextLayout, *, as_json: bool) -> str:

@@ -80,8 +80,8 @@ OPTIMIZER_PATTERNS = ("DAdapt*", "PagedAdamW*", "*ScheduleFree")  # each behaves
 LABEL_WIDTH = 12
 MAX_VALUE_WIDTH = 28
 MIN_RECIPES_WIDTH = 20
-MAX_FULL_ENTRIES = 2  # so many entries are shown whole, more of them in a few words each
-MIN_SHORT_ENTRIES, MAX_SHORT_ENTRIES = 3, 5  # of those in a few words; the others are only named
+MAX_FULL_ENTRIES = 2  # up to this many entries are shown in full, more of them in short form
+MIN_SHORT_ENTRIES, MAX_SHORT_ENTRIES = 3, 5  # of those in short form; the others are only named
 FOREWORD = """# The book of rules
 
 What the training guide recommends, what sd-scripts and LyCORIS really do, and what lorabake makes of it. Ids that

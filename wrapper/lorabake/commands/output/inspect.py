@@ -52,7 +52,7 @@ ABOUT_ORDER = (
     "title", "author", "description", "license", "tags", "usage_hint", "trigger_phrase", "merged_from", "date",
     "architecture", "resolution", "prediction_type",
 )  # fmt: skip
-# What says nothing unless another value does.
+# Meaningless without another value.
 REQUIRED_VALUES: Mapping[str, str] = {
     "huber_c": "huber", "huber_schedule": "huber", "huber_scale": "huber",
     "multires_noise_discount": "multires_noise_iterations",

@@ -294,7 +294,7 @@ def judge_completed_run(request: ResumeRequest, record: Record, training: Traini
                 parser.feed(piece)
         parser.close()
         seen = replace(parser.seen, step=None)
-    except OSError:  # the LoRA of the last step is whole (outlook): that has to do
+    except OSError:  # the LoRA of the last step is intact (outlook): that has to do
         seen = LogSummary(saved=True)
         remarks.append(msg("cannot read the log, so the trainer's last messages are unknown"))
     part = record.parts[-1] if record.parts else first_part(record)

@@ -105,7 +105,7 @@ def _collect_last_step(entry: Path, written: PartOutputs, names: OutputNames, ad
     course = names.course
     both = course.save_every_n_steps is not None and course.steps % course.save_every_n_steps == 0
     place = written.root / "output" / names.step_name(course.steps, state=False)
-    if both and not place.exists():  # set_aside has cleared the place: one that is there was made here before
+    if both and not place.exists():  # set_aside has cleared the place: an existing one was made here before
         _correct_step_number(entry, course.steps, written.offset, is_state=False)
         copy_file(entry, place, within=written.root)
         adopted.files.append(escape_undecodable(f"output/{place.name}"))

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-# One value of each shape that TOML can hold and sd-scripts looks for; voluptuous tells which it takes.
+# One value of each shape that TOML has and sd-scripts looks for; voluptuous shows which it accepts.
 SAMPLES = {
     "bool": True,
     "int": 1,
