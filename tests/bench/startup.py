@@ -53,7 +53,7 @@ def cpu_seconds(command: list[str]) -> float:
 
 def project(folder: Path) -> Path:
     """The quickstart's recipe and pictures, and a base folder that says what it is without holding any weights."""
-    quickstart.write_sample_images(folder / quickstart.PICTURES)
+    quickstart.write_sample_images(folder / quickstart.IMAGES)
     base = folder / "base-sd15"
     for part, config in {
         "unet": {"_class_name": "UNet2DConditionModel", "cross_attention_dim": 768},

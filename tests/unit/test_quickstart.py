@@ -101,13 +101,13 @@ def test_each_shipped_image_has_a_caption_of_token_class_and_tags() -> None:
 
 def test_an_edited_caption_stays_and_a_missing_image_comes_back(tmp_path: Path) -> None:
     prepare(tmp_path)
-    edited, missing = (tmp_path / quickstart.PICTURES / name for name in ("lighthouse01.txt", "lighthouse02.png"))
+    edited, missing = (tmp_path / quickstart.IMAGES / name for name in ("lighthouse01.txt", "lighthouse02.png"))
     edited.write_text("mine, lighthouse\n", encoding="utf-8")
     missing.unlink()
     prepare(tmp_path)
     assert edited.read_text(encoding="utf-8") == "mine, lighthouse\n"
     assert missing.is_file()
-    assert len(list((tmp_path / quickstart.PICTURES).iterdir())) == 30
+    assert len(list((tmp_path / quickstart.IMAGES).iterdir())) == 30
 
 
 def test_the_readme_names_what_a_quickstart_needs() -> None:

@@ -121,7 +121,7 @@ def _parse_family(_ctx: click.Context, _param: click.Parameter, value: str | Non
 def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoice) -> None:
     """Train on sample images for a minute, to try everything once.
 
-    The base model has random weights, so nothing large is downloaded besides the trainer.
+    The base model has random weights, so only the trainer is a large download.
     """
     from lorabake.jobs import quickstart as story
     from lorabake.jobs import run as workflow

@@ -63,9 +63,7 @@ class LockHolder:
         return msg("if you are sure that this process no longer exists, delete {file}", file=self.path)
 
     def describe_wait(self, what: Message) -> Message:
-        """A sentence about waiting, with the process that is waited for; and what to do if nobody knows whether it
-        is alive.
-        """
+        """A sentence about waiting, with the process that is waited for; and what to do if it may have ended."""
         return join_list((what, self.who) if self.certain else (what, self.who, self.hint), ": ")
 
 
