@@ -5,13 +5,12 @@ Plain dataclasses because there can be 100,000; many images of one size share on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class BucketFit:
+class BucketFit(NamedTuple):
     """One image's bucket and its size after scaling, before the centre crop to the bucket; (width, height)."""
 
     size: Size

@@ -76,8 +76,7 @@ class ImageFacts(NamedTuple):
     opaque: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LongCaption:
+class LongCaption(NamedTuple):
     """A caption that CLIP's tokenizer makes more tokens of than the text encoder is given, by its image's name."""
 
     name: str
@@ -129,8 +128,7 @@ class ImageRef:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class DuplicateGroup:
+class DuplicateGroup(NamedTuple):
     """Images that are the same: by every byte of the file, or, when ``near``, to the eye. In the recipe's order."""
 
     places: tuple[ImageRef, ...]

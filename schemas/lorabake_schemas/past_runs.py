@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lorabake_schemas.machine import Family, MachineFacts
 
 
-@dataclass(frozen=True, slots=True)
-class StepTiming:
+class StepTiming(NamedTuple):
     """Optimizer steps in a row that nothing interrupted, and the seconds they took."""
 
     steps: int
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class PastRun:
+class PastRun(NamedTuple):
     """One training by its run folder's name. ``options`` are those of its compiled files, sd-scripts' names and
     values, the dataset's among them (lists as tuples)."""
 

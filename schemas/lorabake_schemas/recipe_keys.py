@@ -3,11 +3,10 @@
 import tomllib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -63,8 +62,7 @@ OWN_KEYS = frozenset(
 OPTION_TABLES = ("base", "network", "train", "captions", "save", "sample", "validation", "log", "launch")
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeKey:
+class RecipeKey(NamedTuple):
     """``name`` with its table (train.seed), the ``option`` of sd-scripts or of the network that it becomes, and its
     choices if there are only a few.
     """

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tomllib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
@@ -72,12 +72,12 @@ def test_the_lists_are_of_some_size() -> None:
     assert {each: len(get_kind_tags(each)) for each in KINDS if len(get_kind_tags(each)) < 15} == {}
 
 
-def iter_words(given: dict[str, Any]) -> Iterator[str]:
+def iter_words(given: Mapping[str, Any]) -> Iterator[str]:
     for key, value in given.items():
-        if isinstance(value, dict):
-            yield from iter_words(value)
-        else:
+        if isinstance(value, str):
             yield from (key, *(word.strip() for word in " ".join(value.split()).split(",")))
+        else:
+            yield from iter_words(value)
 
 
 @pytest.mark.parametrize("name", ["kinds", "implications", "boards"])

@@ -161,7 +161,8 @@ def test_a_table_of_layers() -> None:
 
 
 def ranks(**given: Any) -> dict[str, int]:
-    spec = NetworkSpec(**{"network": "full", "algo": "locon", "rank": 8, "conv": 4, **given})
+    asked: dict[str, Any] = {"network": "full", "algo": "locon", "rank": 8, "conv": 4, **given}
+    spec = NetworkSpec(**asked)
     return {layer.name.rpartition("_")[2]: rank for layer, rank in iter_targets(parse_layers(TABLE)[1:], spec)}
 
 

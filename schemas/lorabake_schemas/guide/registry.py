@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import NamedTuple
 
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
@@ -63,8 +64,7 @@ class RuleContext:
         return resolve_network_type(self.recipe, self.base)
 
 
-@dataclass(frozen=True, slots=True)
-class RuleHit:
+class RuleHit(NamedTuple):
     """One problem that a rule found: where in the recipe, what is wrong, what to write instead.
 
     ``severity`` overrides the rule's own for this problem.
@@ -80,8 +80,7 @@ class RuleHit:
 RuleCheck = Callable[[RuleContext], Iterable[RuleHit]]
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """``reason`` is one sentence; ``unless`` is when the rule does not apply, empty if it always does."""
 
     id: str

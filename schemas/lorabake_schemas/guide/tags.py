@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain, combinations
+from typing import NamedTuple
 
 from lorabake_schemas.dataset import FolderFacts, ImageFacts
 from lorabake_schemas.recipe import Recipe
@@ -22,8 +23,7 @@ SENTENCE_WORDS = re.compile(r"\b(a|an|the|is|are|of|with|and|that|in|on|at|to|hi
 MIN_SENTENCE_WORDS = 8  # words between two commas, or half as many and a full stop (ours)
 
 
-@dataclass(frozen=True, slots=True)
-class CaptionStyle:
+class CaptionStyle(NamedTuple):
     """How sd-scripts joins and splits a caption (TU:823-827, 871-922).
 
     ``marks`` are keep_tokens_separator and secondary_separator, which also end a tag.

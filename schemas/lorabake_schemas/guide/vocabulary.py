@@ -10,11 +10,10 @@ import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Board = Literal["e621", "danbooru"]
 TagKind = Literal[
@@ -135,8 +134,7 @@ def _find_direct_tags(tag: str) -> Set[str]:
     return direct
 
 
-@dataclass(frozen=True, slots=True)
-class BoardVocabulary:
+class BoardVocabulary(NamedTuple):
     """The tags that one board has and the other does not, with the other board's equivalent if there is one."""
 
     words: frozenset[str]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lorabake.inputs import captions
 from lorabake.inputs.cache_content import detect_cache_content, read_metadata_cache
@@ -39,8 +39,7 @@ DEFAULT_RUN_PATH = Path("runs", "run")  # a run folder's usual place next to the
 INCOMPLETE_CACHE = msg("it is incomplete")
 
 
-@dataclass(frozen=True)
-class CacheContext:
+class CacheContext(NamedTuple):
     """A plan, the images it is for, and the folder of its recipe."""
 
     recipe: Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from lorabake.analysis.cache_check import CacheContext, find_stale_caches
 from lorabake.analysis.compat import fit_plan_to_commit
@@ -41,8 +41,7 @@ DEFAULT_SCAN = ScanOptions()
 ATTENTION_NOT_PROBED = AttentionProbe(xformers=False, reason=msg("xformers is tested on this GPU when a run starts"))
 
 
-@dataclass(frozen=True)
-class AppliedIgnore:
+class AppliedIgnore(NamedTuple):
     """A finding that the recipe ignores, with the reason it gives."""
 
     finding: Finding

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -119,8 +119,7 @@ def check_options(command: Command) -> Command:
     return SET_OPTION(DEEP_OPTION(NO_CACHE_OPTION(COMMIT_OPTION(with_options))))
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """How far a run goes, and whether caches that do not match are deleted first."""
 
     rehearse: bool = False

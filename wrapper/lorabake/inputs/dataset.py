@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import __version__ as pillow
 
@@ -74,8 +75,7 @@ class ScanState:
             self.how.progress(self.done, self.total)
 
 
-@dataclass(frozen=True, slots=True)
-class ScannedFolder:
+class ScannedFolder(NamedTuple):
     """A folder's names and facts; ``marks`` are those of its images, which equal files share."""
 
     names: FolderListing

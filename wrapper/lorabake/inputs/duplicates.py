@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from lorabake_schemas.dataset import DuplicateGroup, ImageRef
 
@@ -19,8 +18,7 @@ SHAPE_TOLERANCE = 0.05  # the same image has about the same shape
 Key = TypeVar("Key")
 
 
-@dataclass(frozen=True, slots=True)
-class DuplicateCandidate:
+class DuplicateCandidate(NamedTuple):
     """An image that may have twins, with the digest of its file."""
 
     place: ImageRef
@@ -35,8 +33,7 @@ def find_exact_duplicates(candidates: Iterable[DuplicateCandidate]) -> tuple[Dup
     return tuple(DuplicateGroup(tuple(places)) for places in groups.values() if len(places) > 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
+class Thumbnail(NamedTuple):
     """An image at 8 by 8 pixels, RGB, and its true width by height."""
 
     place: ImageRef

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lorabake.util.fact_cache import is_file_stamp, make_stamp
 from lorabake_schemas.caches import CACHE_EXTENSION
@@ -146,8 +147,7 @@ def has_images(folder: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class UnmatchedCaptions:
+class UnmatchedCaptions(NamedTuple):
     """Caption files that no image reads: see FolderFacts."""
 
     orphans: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lorabake.errors import RecipeError
 from lorabake.planning.buckets import BucketRules, bucket_assigner
@@ -41,8 +42,7 @@ class DatasetBlock:
     batch_size: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class BatchCounts:
+class BatchCounts(NamedTuple):
     """The content of an epoch of all blocks, whatever its schedule.
 
     ``subsets`` are those of all blocks in order; ``repeats`` and ``fits`` have one entry for each image of each subset.

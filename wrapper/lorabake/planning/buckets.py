@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lorabake.errors import RecipeError
 from lorabake_schemas.bucket_fit import BucketFit, Size
 from lorabake_schemas.messages import msg
 
 
-@dataclass(frozen=True, slots=True)
-class BucketRules:
+class BucketRules(NamedTuple):
     """The bucket settings of one ``[[datasets]]`` block, with sd-scripts' defaults (CU:235-247)."""
 
     resolution: Size

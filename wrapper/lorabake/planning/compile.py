@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import tomli_w
 
@@ -39,8 +38,7 @@ FILE_HEADER = "# Compiled by lorabake from a recipe, which is what to edit. Path
 TRAIN_FILE, DATASET_FILE, PROMPTS_FILE = "train.toml", "dataset.toml", "prompts.txt"
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledPlan:
+class CompiledPlan(NamedTuple):
     """sd-scripts' two TOML files as tables, and the prompts. The recipe's paths in them are place-holders: how each is
     written depends on where the run folder is, and the run's digest has none of them."""
 

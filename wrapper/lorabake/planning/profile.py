@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.guide.defaults import (
@@ -17,8 +17,7 @@ from lorabake_schemas.recipe import NetworkType, Recipe, RecipeKind, TagStyle
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
 
     ``multi``: several concepts. ``unet_only``: the text encoder is not trained. ``tags`` is None if the recipe does not

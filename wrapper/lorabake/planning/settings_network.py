@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePath
+from typing import NamedTuple
 
 from lorabake.planning.profile import Profile
 from lorabake.planning.setting_sources import (
@@ -25,8 +25,7 @@ ALPHA_IGNORED_BY = ("ia3", "diag-oft")  # S33
 IA3_PRESET_FILE = "lycoris-preset-ia3.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkChoice:
+class NetworkChoice(NamedTuple):
     """The settings, and the LyCORIS preset file that has to be in the run folder, if any: lorabake's by its name
     under vendor/ (``shipped_preset``) or the recipe's own by its path (``own_preset``).
     """

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lorabake.errors import InterruptedRunError, ResourceError, SetupError
 from lorabake.util import process_guard
@@ -54,8 +54,7 @@ _FOLDER_VARIABLE_PATTERN = re.compile(r"HOME|PATH|TEMP|TMP|TMPDIR|.+_(?:HOME|DIR
 _UNGUARDED_LIMIT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class CommandOutput:
+class CommandOutput(NamedTuple):
     """A finished command: its argv, exit code and both streams, decoded leniently as UTF-8."""
 
     argv: tuple[str, ...]
@@ -77,8 +76,7 @@ class Command:
     env: Mapping[str, str] = field(repr=False)  # may contain secrets
 
 
-@dataclass(frozen=True, slots=True)
-class SupervisionOptions:
+class SupervisionOptions(NamedTuple):
     """How a long command is watched.
 
     ``log`` gets both streams byte for byte, or the open files ``streams`` one each. The guard writes what happened into

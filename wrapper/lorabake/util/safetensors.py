@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeGuard, cast
 
@@ -93,8 +92,7 @@ class Tensor(NamedTuple):
         return math.prod(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class SafetensorsHeader:
+class SafetensorsHeader(NamedTuple):
     """The tensors in the header's order; their bytes fill the file from ``start`` to its end, without holes."""
 
     tensors: Mapping[str, Tensor]
