@@ -46,15 +46,22 @@ class DatasetBlock(StrictModel):
 
 
 class DatasetConfig(StrictModel):
-    """The dataset TOML. One block: regularization must be in the same block as what it regularizes (S13)."""
+    """The dataset TOML: a block for each resolution."""
 
     datasets: TupleOf[DatasetBlock]
 
     @classmethod
     def of(cls, plan: Plan, options: DatasetOptions) -> Self:
         """Raises UnknownOptionError for a key or type that the dataset schema does not take at its level."""
-        subsets = tuple(_check_settings(part.settings, "subsets", options) for part in plan.subsets)
-        return cls(datasets=(DatasetBlock(values=_check_settings(plan.dataset, "datasets", options), subsets=subsets),))
+        return cls(
+            datasets=tuple(
+                DatasetBlock(
+                    values=_check_settings(block.settings, "datasets", options),
+                    subsets=tuple(_check_settings(part.settings, "subsets", options) for part in block.subsets),
+                )
+                for block in plan.datasets
+            )
+        )
 
 
 def _check_settings(settings: Sequence[Setting], level: DatasetLevel, options: DatasetOptions) -> OptionValues:

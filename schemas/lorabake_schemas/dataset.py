@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
+from posixpath import normpath
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+FolderTable = Literal["concept", "regularization"]
 CAPTION_EXTENSION = ".txt"  # ours (G3.3); sd-scripts' own default is .caption
 # Extensions of the image formats that sd-scripts looks for (TU:104), by the format's name in Pillow.
 FORMAT_EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -118,12 +120,17 @@ class FolderFacts:
     caption_extension: str = CAPTION_EXTENSION
     stamps: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
 
+    @property
+    def key(self) -> str:
+        """The same for one folder under two names: pics and ./pics are one, and what a link leads to is, too."""
+        return self.identity or normpath(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
     """Where an image is: which table of the recipe, which of its folders, which file."""
 
-    table: Literal["concept", "regularization"]
+    table: FolderTable
     index: int
     name: str
 
@@ -148,6 +155,10 @@ class DatasetFacts:
     twins: tuple[DuplicateGroup, ...] = ()
     deep: bool = False
     known_tokens: tuple[str, ...] = ()
+
+    def get_folder(self, table: FolderTable, index: int) -> FolderFacts:
+        """The folder of a [[concept]] or [[regularization]], by its place in the recipe."""
+        return (self.concepts if table == "concept" else self.regularization)[index]
 
 
 def parse_repeat_folder(name: str) -> tuple[int, str] | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, SkipValidation, WithJsonSchema
 
 from lorabake_schemas.base import MessageText, OptionValue, StrictModel, TupleOf, check_choice
-from lorabake_schemas.bucket_fit import SubsetFits
+from lorabake_schemas.bucket_fit import Size, SubsetFits
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import literal
@@ -47,18 +47,45 @@ class Setting(StrictModel):
 
 
 class SubsetPlan(StrictModel):
-    """One ``[[datasets.subsets]]`` block; ``images`` is the number of images in its folder."""
+    """One ``[[datasets.subsets]]`` block, and the table of the recipe that it is made from, counted from 0.
+
+    ``images`` is the number of images in its folder.
+    """
 
     title: str
-    is_reg: bool
+    table: Literal["concept", "regularization"]
+    index: int
     images: int
     settings: TupleOf[Setting]
+
+    @property
+    def is_reg(self) -> bool:
+        return self.table == "regularization"
+
+
+class DatasetPlan(StrictModel):
+    """One ``[[datasets]]`` block with its subsets: all images that are trained at one resolution."""
+
+    settings: TupleOf[Setting]
+    subsets: TupleOf[SubsetPlan]
+
+    def value(self, option: str) -> OptionValue | None:
+        """The value of an option of the block itself, None when it is not emitted."""
+        return next((setting.value for setting in self.settings if setting.option == option), None)
+
+    @property
+    def resolution(self) -> Size:
+        """Width and height in pixels."""
+        sides = self.value("resolution")
+        width, height = (sides[0], sides[-1]) if isinstance(sides, tuple) else (sides, sides)
+        return int(str(width)), int(str(height))
 
 
 class Bucket(StrictModel):
     """A bucket's size in pixels, samples per epoch (repeats counted) and batches per epoch.
 
-    ``pictures`` is the number of different images; ``missing`` is how many samples its last batch lacks.
+    ``pictures`` is the number of different images; ``missing`` is how many samples its last batch lacks. ``dataset``
+    is the place of its block among the plan's datasets, counted from 0.
     """
 
     width: int
@@ -67,6 +94,7 @@ class Bucket(StrictModel):
     batches: int
     pictures: int = 0
     missing: int = 0
+    dataset: int = 0
 
 
 class UnderfilledBatches(StrictModel):
@@ -138,20 +166,35 @@ class TimeEstimate(StrictModel):
     differs: TupleOf[MessageText] = ()
 
 
-class ConceptShare(StrictModel):
-    """One concept's share: samples per epoch and how often each of its images is seen in the whole run.
+class FolderShare(StrictModel):
+    """What one folder gets at one resolution: ``dataset`` is the place of the block among the plan's datasets.
 
-    ``images_used`` is below ``images`` if sd-scripts drops regularization images that it does not need. ``exposures``
-    is the average over the images used.
+    ``images_used`` is below ``images`` where sd-scripts drops regularization images that it does not need.
+    ``exposures`` is how often each image used is seen in the whole run, on average.
+    """
+
+    folder: str
+    dataset: int
+    images: int
+    images_used: int
+    num_repeats: int
+    samples_per_epoch: int
+    exposures: float
+
+
+class ConceptShare(StrictModel):
+    """What one concept, or one regularization set, gets from all its folders and at all resolutions together.
+
+    An image counts once however often its folder is named.
     """
 
     title: str
     images: int
-    num_repeats: int
+    images_used: int
     samples_per_epoch: int
     exposures: float
     is_reg: bool = False
-    images_used: int | None = None
+    folders: TupleOf[FolderShare] = ()
 
 
 class PlannedSave(StrictModel):
@@ -204,7 +247,7 @@ class LaunchPlan(StrictModel):
 
 
 class Plan(StrictModel):
-    """Everything a run will do. ``dataset`` is the ``[[datasets]]`` level, ``subsets`` are the blocks below it.
+    """Everything a run will do. ``datasets`` are the blocks of the dataset file, one for each resolution.
 
     ``prompts`` are the lines of prompts.txt. The run folder may need a LyCORIS preset file: lorabake's, by its name
     under vendor/ (``shipped_preset``), or the recipe's, by its path (``own_preset``). ``fits`` is how every image of
@@ -215,8 +258,7 @@ class Plan(StrictModel):
     family: Family
     script: Script
     train: TupleOf[Setting]
-    dataset: TupleOf[Setting]
-    subsets: TupleOf[SubsetPlan]
+    datasets: TupleOf[DatasetPlan]
     prompts: TupleOf[str] = ()
     shipped_preset: str | None = None
     own_preset: str | None = None
@@ -227,3 +269,8 @@ class Plan(StrictModel):
     def value(self, option: str) -> OptionValue | None:
         """The value of a train option, None when it is not emitted."""
         return next((setting.value for setting in self.train if setting.option == option), None)
+
+    @property
+    def subsets(self) -> tuple[SubsetPlan, ...]:
+        """Those of all blocks, in their order."""
+        return tuple(part for block in self.datasets for part in block.subsets)
