@@ -128,7 +128,7 @@ def build_recipe(example: Example) -> Recipe:
 @cache
 def plan_settings(example: Example) -> Mapping[str, Setting]:
     plan = plan_example(example)
-    return {each.option: each for each in (*plan.train, *plan.dataset, *plan.subsets[0].settings)}
+    return {each.option: each for each in (*plan.train, *plan.datasets[0].settings, *plan.subsets[0].settings)}
 
 
 @cache

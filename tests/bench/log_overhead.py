@@ -59,7 +59,7 @@ def child(root: Path, pictures: Path, steps: int) -> None:
         train_samples=4000, reg_samples=0, batches_per_epoch=4000, steps_per_epoch=4000, epochs=1, steps=steps,
         warmup_steps=0,
     )  # fmt: skip
-    plan = Plan(name="x", family="sd15", script="train_network.py", train=(), dataset=(), subsets=(), forecast=counts)
+    plan = Plan(name="x", family="sd15", script="train_network.py", train=(), datasets=(), forecast=counts)
     request = LaunchRequest(
         root=root,
         files=files(pictures, steps) | {"recipe.toml": b""},

@@ -36,7 +36,7 @@ def plan(steps: int, name: str = "x") -> Plan:
     source = Source(origin=Origin.LORABAKE)
     settings = [Setting(option=option, value=value, source=source) for option, value in values.items()]
     return Plan(
-        name=name, family="sd15", script="train_network.py", train=tuple(settings), dataset=(), subsets=(),
+        name=name, family="sd15", script="train_network.py", train=tuple(settings), datasets=(),
         forecast=counts,
     )  # fmt: skip
 

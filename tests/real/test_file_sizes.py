@@ -69,8 +69,7 @@ class Case:
             family=self.family,
             script="train_network.py",
             train=tuple(train),
-            dataset=(),
-            subsets=(),
+            datasets=(),
             shipped_preset=self.file if lycoris else None,
             forecast=NOTHING,
         )

@@ -56,7 +56,7 @@ def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes
     )
     cpu = LaunchPlan(cpu=True, num_cpu_threads_per_process=2)
     plan = Plan(
-        name="x", family="sd15", script="train_network.py", train=(), dataset=(), subsets=(), launch=cpu,
+        name="x", family="sd15", script="train_network.py", train=(), datasets=(), launch=cpu,
         forecast=counts,
     )  # fmt: skip
     request = LaunchRequest(

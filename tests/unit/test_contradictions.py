@@ -76,7 +76,7 @@ def test_c1_exposures_are_planned_and_2000_steps_are_a_mark() -> None:
 
 
 def test_c2_the_batch_is_one_and_more_is_warned_of_where_it_harms() -> None:
-    assert values(plan_of(recipe()).dataset)["batch_size"] == 1
+    assert values(plan_of(recipe()).datasets[0].settings)["batch_size"] == 1
     two: dict[str, Any] = {"train": {"train_batch_size": 2}}
     assert severity("G7.24", **two) is None
     assert severity("G7.24", **two, **TWO) == "warning"
@@ -205,7 +205,7 @@ def test_c14_fifty_pictures_are_many_unless_it_is_a_style() -> None:
     ],
 )
 def test_c15_never_above_the_size_the_model_was_made_for(base: dict[str, Any], side: int) -> None:
-    assert values(plan_of(recipe(base=base)).dataset)["resolution"] == side
+    assert values(plan_of(recipe(base=base)).datasets[0].settings)["resolution"] == side
     above = told("G4.59", recipe(base=base, train={"resolution": 1088}))
     assert bool(above) is (side != 768 and base.get("family") != "sdxl")
 
@@ -287,7 +287,7 @@ def test_c23_repeats_are_not_epochs_where_there_is_regularization() -> None:
 
 def test_c24_nothing_that_sd_scripts_would_do_badly_stays_blank() -> None:
     plan = plan_of(recipe())
-    written = values(plan.train) | values(plan.dataset) | subset(plan)
+    written = values(plan.train) | values(plan.datasets[0].settings) | subset(plan)
     blank_would_harm = {
         "learning_rate", "lr_scheduler", "max_train_epochs", "network_module", "network_dim", "network_alpha",
         "mixed_precision", "save_precision", "enable_bucket", "caption_extension", "seed", "max_token_length",

@@ -88,7 +88,7 @@ class TestInventedFamily:
     def test_plan(self, recipe: Path) -> None:
         plan = json.loads(lorabake("plan", recipe, "--json").stdout)
         assert (plan["family"], plan["script"]) == ("invented", "sdxl_train_network.py")
-        settings = {each["option"]: each["value"] for each in (*plan["dataset"], *plan["train"])}
+        settings = {each["option"]: each["value"] for each in (*plan["datasets"][0]["settings"], *plan["train"])}
         assert (settings["lowram"], settings["network_dim"]) == (True, 8)
         assert plan["forecast"]["file_size"]["tensors"] > 1000  # by the shapes of SDXL, which it names
 

@@ -263,7 +263,7 @@ def test_t16_regularization_fills_up_to_the_training_samples(
 
 @pytest.mark.parametrize(("family", "number"), [("sd15", 17), ("sdxl", 41)])
 def test_t17_number_of_buckets(family: str, number: int) -> None:
-    data = values(plan_of(recipe(base={"family": family})).dataset)
+    data = values(plan_of(recipe(base={"family": family})).datasets[0].settings)
     side, largest = data["resolution"], data["max_bucket_reso"]
     assert isinstance(side, int)
     assert isinstance(largest, int)

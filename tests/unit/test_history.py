@@ -14,7 +14,7 @@ from lorabake.planning.time_estimate import estimate_timing
 from lorabake.runs.past_runs import read_past_runs
 from lorabake_schemas.machine import Gpu, MachineFacts
 from lorabake_schemas.past_runs import PastRun, StepTiming
-from lorabake_schemas.plan import Forecast, LaunchPlan, Origin, Plan, Setting, Source
+from lorabake_schemas.plan import DatasetPlan, Forecast, LaunchPlan, Origin, Plan, Setting, Source
 
 START = datetime(2026, 1, 31, 9, tzinfo=UTC)
 MACHINE = MachineFacts(system="Linux", cpus=2, memory_bytes=8, gpus=(Gpu(name="RTX 3060", memory_mib=12288),))
@@ -171,8 +171,7 @@ def plan(**changed: Any) -> Plan:
         family="sd15",
         script="train_network.py",
         train=settings(OPTIONS),
-        dataset=settings(DATASET | own),
-        subsets=(),
+        datasets=(DatasetPlan(settings=settings(DATASET | own), subsets=()),),
         launch=LaunchPlan(),
         forecast=counted,
     )

@@ -61,7 +61,7 @@ def holds(made: Recipe, wanted: Wanted) -> None:
 def test_one_thing_is_a_plain_lora_with_the_values_of_its_family(kind: str, family: Family, optimizer: str) -> None:
     made = chosen(kind, family, optimizer)
     holds(made, PLAIN[family, optimizer] | {"network_module": ("networks.lora", "G4.20")})
-    assert values(plan_of(made).dataset)["resolution"] == (1024 if family == "sdxl" else 768)
+    assert values(plan_of(made).datasets[0].settings)["resolution"] == (1024 if family == "sdxl" else 768)
 
 
 @pytest.mark.parametrize("optimizer", ["Prodigy", "AdamW"])
@@ -103,7 +103,8 @@ def test_outfits_are_kept_apart(family: Family) -> None:
     made = chosen("outfits", family)
     plan = plan_of(made)
     assert (values(plan.train)["network_dim"], sources(plan.train)["network_dim"].rule) == (32, "G6.5")
-    assert (values(plan.dataset)["batch_size"], sources(plan.dataset)["batch_size"].rule) == (1, "G6.2")
+    block = plan.datasets[0]
+    assert (block.value("batch_size"), sources(block.settings)["batch_size"].rule) == (1, "G6.2")
     assert [subset(plan, at)["class_tokens"] for at in (0, 1)] == [
         "hero, armoroutfit, food",
         "hero, casualoutfit, food",
@@ -145,7 +146,7 @@ def test_pony_is_sdxl_with_e621_tags_long_captions_and_no_v_prediction() -> None
     assert (plan.script, made.base.tags) == ("sdxl_train_network.py", "e621")
     assert "v_parameterization" not in values(plan.train)
     assert values(plan.train)["max_token_length"] == 225
-    assert values(plan.dataset)["resolution"] == 1024
+    assert values(plan.datasets[0].settings)["resolution"] == 1024
     assert plan.prompts[0].startswith("score_9, ")
 
 

@@ -37,7 +37,7 @@ def test_a_plan_names_every_setting_with_its_source() -> None:
     plan = plan_of(recipe(regularization=[{"class": "food", "images": "reg"}], train={"seed": 7}))
     text = plain(format_plan(plan, PIPE))
     rows = {row.split()[0]: row.split() for row in text.splitlines() if row.startswith("  ")}
-    for setting in (*plan.train, *plan.dataset):
+    for setting in (*plan.train, *plan.datasets[0].settings):
         assert setting.option in rows
     assert rows["seed"][1:] == ["7", "recipe"]
     assert rows["network_dim"][1:] == ["32", "G4.70"]
@@ -80,7 +80,7 @@ def test_on_a_terminal_every_line_fits_and_no_word_is_lost(width: int) -> None:
     rows = plain(format_plan(plan, TextLayout(width=width))).splitlines()
     assert [row for row in rows if len(row) > max(width, 66)] == []
     said = " ".join(" ".join(rows).split())
-    for setting in (*plan.train, *plan.dataset):
+    for setting in (*plan.train, *plan.datasets[0].settings):
         values = setting.value if isinstance(setting.value, tuple) else ()
         assert all(str(value) in said for value in values)
 

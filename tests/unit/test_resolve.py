@@ -151,7 +151,7 @@ def test_the_four_core_profiles(name: str) -> None:
     assert plan.script == script
     exactly(told(plan.train), BLOCK | wanted)
     buckets = {"resolution": (1024, "guide:G4.58"), "max_bucket_reso": (2048, "guide:G4.65")} if "sdxl" in name else {}
-    exactly(told(plan.dataset), BUCKETS | buckets)
+    exactly(told(plan.datasets[0].settings), BUCKETS | buckets)
     exactly(told(plan.subsets[0].settings), SUBSET)
 
 
@@ -182,7 +182,7 @@ def test_a_style_is_a_locon_with_fewer_exposures() -> None:
     plan = plan_of(recipe(kind="style"))
     exactly(told(plan.train), BLOCK | PRODIGY | SD15 | STYLE | {"network_alpha": (1.0, "guide:G4.73")})
     assert plan.shipped_preset == "lycoris-preset-full-sd15.toml"
-    exactly(told(plan.dataset), BUCKETS)
+    exactly(told(plan.datasets[0].settings), BUCKETS)
 
 
 def test_a_style_with_adamw_has_half_the_rank_as_alpha() -> None:
@@ -225,7 +225,7 @@ def test_several_concepts_are_balanced() -> None:
     assert [subset(plan, i)["num_repeats"] for i in range(3)] == [5, 6, 8]
     assert [sources(part.settings)["num_repeats"].rule for part in plan.subsets] == ["G6.11"] * 3
     assert told(plan.train)["max_train_epochs"] == (20, "guide:G4.32")
-    assert told(plan.dataset)["batch_size"] == (1, "guide:G6.2")
+    assert told(plan.datasets[0].settings)["batch_size"] == (1, "guide:G6.2")
     assert told(plan.train)["network_dim"] == (32, "guide:G6.5")
     assert [share.samples_per_epoch for share in plan.forecast.shares] == [255, 258, 256]
     assert plan.forecast.batches_per_epoch == 769
@@ -398,7 +398,7 @@ def test_the_recipe_wins_over_the_guide(key: str) -> None:
 @pytest.mark.parametrize("key", ASKED_OF_DATASET)
 def test_the_recipe_wins_over_the_guide_in_the_dataset(key: str) -> None:
     given, option, value = ASKED_OF_DATASET[key]
-    arrives(told(plan_of(recipe(train={key: given})).dataset), option, value)
+    arrives(told(plan_of(recipe(train={key: given})).datasets[0].settings), option, value)
 
 
 def test_every_train_key_is_tried_above() -> None:
@@ -422,7 +422,7 @@ def test_nothing_left_out_reads_as_the_users() -> None:
         plan = plan_of(recipe(train=train))
         own = {
             s.option
-            for s in (*plan.train, *plan.dataset, *plan.subsets[0].settings)
+            for s in (*plan.train, *plan.datasets[0].settings, *plan.subsets[0].settings)
             if s.source.origin is Origin.RECIPE
         }
         assert own - {"optimizer_type"} == {"pretrained_model_name_or_path", "image_dir"}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
+from lorabake.planning.batches import count_looks
+from lorabake.planning.dataset_blocks import count_blocks, image_size_reader
 from lorabake.planning.profile import Profile, build_profile
 from lorabake.planning.settings_dataset import (
-    dataset_settings,
     gradient_accumulation_settings,
-    largest_repeats,
-    plan_subsets,
+    plan_datasets,
     resolve_repeats,
 )
+from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.guide.defaults import default_resolution
+from lorabake_schemas.plan import SubsetPlan
 from lorabake_schemas.recipe import Recipe
 from situations import GPU, base_facts, concept, dataset, folder, pictures_for, recipe, sources, values
 
@@ -27,7 +30,18 @@ def profile(made: Recipe) -> Profile:
 
 def block(base: Mapping[str, Any] | None = None, **train: Any) -> dict[str, Any]:
     made = recipe(base=base, train=train)
-    return values(dataset_settings(made, profile(made)))
+    return values(plan_datasets(made, pictures_for(made), profile(made))[0].settings)
+
+
+def subsets_of(made: Recipe, facts: DatasetFacts, of: Profile) -> tuple[SubsetPlan, ...]:
+    (only,) = plan_datasets(made, facts, of)
+    return only.subsets
+
+
+def looks(made: Recipe, facts: DatasetFacts) -> Fraction:
+    """How often an image of the largest concept is seen in an epoch."""
+    reader = image_size_reader(made, profile(made).family)
+    return count_looks(count_blocks(plan_datasets(made, facts, profile(made)), made, facts, reader, ()))
 
 
 @pytest.mark.parametrize(
@@ -92,12 +106,12 @@ def test_every_concept_and_every_set_is_a_subset_in_the_recipes_order() -> None:
         concepts=[concept("a", "fa"), concept("b", "fb")],
         regularization=[{"class": "food", "images": "ra"}, {"class": "dish", "images": "rb", "num_repeats": 3}],
     )
-    parts = plan_subsets(made, pictures_for(made), profile(made))
+    parts = subsets_of(made, pictures_for(made), profile(made))
     assert [(part.title, part.is_reg, part.images) for part in parts] == [
         ("a", False, 30), ("b", False, 30), ("food", True, 30), ("dish", True, 30),
     ]  # fmt: skip
     assert values(parts[3].settings)["num_repeats"] == 3
-    assert largest_repeats(parts) == 1
+    assert looks(made, pictures_for(made)) == 1
 
 
 def test_sets_are_told_apart_by_outfit_and_else_by_number() -> None:
@@ -105,7 +119,7 @@ def test_sets_are_told_apart_by_outfit_and_else_by_number() -> None:
         concepts=[concept("a", "x", outfit="red dress"), concept("a", "y", outfit="coat"), concept("b", "z")],
         regularization=[{"class": "food", "images": "r"}, {"class": "food", "images": "s"}],
     )
-    titles = [part.title for part in plan_subsets(made, pictures_for(made), profile(made))]
+    titles = [part.title for part in subsets_of(made, pictures_for(made), profile(made))]
     assert titles == ["a, red dress", "a, coat", "b", "food (1)", "food (2)"]
 
 
@@ -115,13 +129,13 @@ def test_the_largest_concept_counts_and_regularization_does_not() -> None:
         regularization=[{"class": "food", "images": "r", "num_repeats": 9}],
     )
     facts = dataset(folder("fa", 10), folder("fb", 20), regularization=[folder("r", 500)])
-    assert largest_repeats(plan_subsets(made, facts, profile(made))) == 2
+    assert looks(made, facts) == 2
 
 
 @pytest.mark.parametrize(("tags", "shuffle"), [("e621", True), ("danbooru", True), (None, True), ("natural", False)])
 def test_sentences_are_not_shuffled(tags: str | None, *, shuffle: bool) -> None:
     made = recipe(base={"tags": tags})
-    assert values(plan_subsets(made, pictures_for(made), profile(made))[0].settings)["shuffle_caption"] is shuffle
+    assert values(subsets_of(made, pictures_for(made), profile(made))[0].settings)["shuffle_caption"] is shuffle
 
 
 @pytest.mark.parametrize(
@@ -136,7 +150,7 @@ def test_sentences_are_not_shuffled(tags: str | None, *, shuffle: bool) -> None:
 def test_kept_tags_are_the_tokens(more: dict[str, Any], words: str, keep: int) -> None:
     """T13: the guide's 4 and 6 counted commas; 2 and 3 tags are meant."""
     made = recipe(concept=more)
-    part = values(plan_subsets(made, pictures_for(made), profile(made))[0].settings)
+    part = values(subsets_of(made, pictures_for(made), profile(made))[0].settings)
     assert (part["class_tokens"], part["keep_tokens"]) == (words, keep)
 
 
@@ -146,7 +160,7 @@ def test_kept_tags_are_the_tokens(more: dict[str, Any], words: str, keep: int) -
 def test_a_prefix_is_kept_with_token_and_class(prefix: str | None, keep: int) -> None:
     """sd-scripts joins it to the caption with a space (TU:824) and counts tags in the whole (TU:886)."""
     made = recipe(captions={"caption_prefix": prefix})
-    part = values(plan_subsets(made, pictures_for(made), profile(made))[0].settings)
+    part = values(subsets_of(made, pictures_for(made), profile(made))[0].settings)
     assert part["keep_tokens"] == keep
     joined = f"{prefix} {part['class_tokens']}" if prefix else str(part["class_tokens"])
     assert len(joined.split(",")) == keep
@@ -157,7 +171,7 @@ def test_a_concept_goes_before_the_captions_table() -> None:
         captions={"shuffle_caption": True, "keep_tokens": 5},
         concepts=[concept("a", "fa", shuffle_caption=False, keep_tokens=0), concept("b", "fb")],
     )
-    first, second = (values(part.settings) for part in plan_subsets(made, pictures_for(made), profile(made)))
+    first, second = (values(part.settings) for part in subsets_of(made, pictures_for(made), profile(made)))
     assert (first["shuffle_caption"], first["keep_tokens"]) == (False, 0)
     assert (second["shuffle_caption"], second["keep_tokens"]) == (True, 5)
 
@@ -170,7 +184,7 @@ def test_captions_settings_reach_every_training_subset_and_the_ending_every_subs
         },
         regularization=[{"class": "food", "images": "r"}],
     )  # fmt: skip
-    train, reg = plan_subsets(made, pictures_for(made), profile(made))
+    train, reg = subsets_of(made, pictures_for(made), profile(made))
     wanted = {
         "caption_prefix": "a, ",
         "caption_suffix": ", z",
@@ -185,7 +199,7 @@ def test_captions_settings_reach_every_training_subset_and_the_ending_every_subs
 def test_flip_is_per_concept() -> None:
     """G6.4: the guide's limit is gone in the dataset file."""
     made = recipe(concepts=[concept("a", "fa", flip_aug=True), concept("b", "fb")])
-    parts = plan_subsets(made, pictures_for(made), profile(made))
+    parts = subsets_of(made, pictures_for(made), profile(made))
     assert [values(part.settings)["flip_aug"] for part in parts] == [True, False]
 
 
@@ -202,4 +216,4 @@ def test_dylora_accumulates_and_says_that_the_number_is_ours() -> None:
 def test_the_rule_for_a_batch_of_one_is_that_of_the_run() -> None:
     several = recipe(concepts=[concept("a", "fa"), concept("b", "fb")])
     for made, rule in ((recipe(), "G4.24"), (several, "G6.2"), (recipe(network={"type": "dylora"}), "G7.24")):
-        assert sources(dataset_settings(made, profile(made)))["batch_size"].rule == rule
+        assert sources(plan_datasets(made, pictures_for(made), profile(made))[0].settings)["batch_size"].rule == rule

@@ -55,8 +55,9 @@ def test_a_network_of_unknown_shape_needs_nothing_that_is_known() -> None:
 def test_latents_on_disk(flips: bool, there: tuple[str, ...], least: int, most: int) -> None:
     facts = folder(count=2, caches=there)
     plan = plan_of(recipe(train={"cache_latents_to_disk": True}, concept={"flip_aug": flips}), dataset(facts))
-    assert disk_space.estimate_caches(plan, 0, facts) == DiskSpace(least * 768 * 768 // 4, most * 768 * 768 // 4)
-    assert disk_space.estimate_caches(plan_of(recipe(), dataset(facts)), 0, facts) == DiskSpace()
+    wanted = DiskSpace(least * 768 * 768 // 4, most * 768 * 768 // 4)
+    for each, needed in ((plan, wanted), (plan_of(recipe(), dataset(facts)), DiskSpace())):
+        assert disk_space.estimate_caches(each, each.subsets[0], each.fits[0], facts) == needed
 
 
 def test_a_disk_that_is_too_small_is_an_error_before_a_run_and_a_warning_before(

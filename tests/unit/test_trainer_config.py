@@ -19,12 +19,13 @@ def setting(option: str, value: OptionValue) -> Setting:
 
 
 def with_dataset(plan: Plan, *more: Setting) -> Plan:
-    return plan.model_copy(update={"dataset": (*plan.dataset, *more)})
+    block = plan.datasets[0]
+    return plan.model_copy(update={"datasets": (block.model_copy(update={"settings": (*block.settings, *more)}),)})
 
 
 def with_subset(plan: Plan, *settings: Setting) -> Plan:
     part = plan.subsets[0].model_copy(update={"settings": settings})
-    return plan.model_copy(update={"subsets": (part,)})
+    return plan.model_copy(update={"datasets": (plan.datasets[0].model_copy(update={"subsets": (part,)}),)})
 
 
 def test_values_keep_the_plans_order_and_kind() -> None:

@@ -71,7 +71,11 @@ def test_what_is_held_out_is_not_forecast() -> None:
     )
     plan = plan_of(of)
     concept, reg = plan.forecast.shares
-    assert (concept.images, concept.images_used, concept.samples_per_epoch) == (30, 27, 27 * concept.num_repeats)
+    assert (concept.images, concept.images_used, concept.samples_per_epoch) == (
+        30,
+        27,
+        27 * concept.folders[0].num_repeats,
+    )
     assert (reg.images_used, reg.samples_per_epoch) == (27, 27)
     assert sum(bucket.pictures for bucket in plan.forecast.buckets) == 54
     assert all(fit is not None for fit in plan.fits[0])  # caches are made of held-out images, too

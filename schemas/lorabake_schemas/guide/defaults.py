@@ -77,6 +77,11 @@ def list_leading_tags(concept: Concept) -> tuple[str, ...]:
     return tuple(word for word in (concept.token, concept.outfit, concept.class_) if word)
 
 
+def name_concept(concept: Concept, recipe: Recipe) -> str:
+    """What a concept is called: by its token and outfit, else by its class, else by the recipe."""
+    return ", ".join(list_leading_tags(concept)[: 2 if concept.outfit else 1]) or concept.class_ or recipe.name
+
+
 def format_class_tokens(concept: Concept, recipe: Recipe) -> str | None:
     """The prompt for images without a caption, as tags or as a sentence; None without token and class."""
     words = list_leading_tags(concept) or ((concept.class_,) if concept.class_ else ())

@@ -20,7 +20,6 @@ from lorabake.planning.expected_caches import (
     ExpectedCache,
     ExpectedFolderCaches,
     effective_caption,
-    iter_folders,
     list_expected_caches,
 )
 from lorabake.recipe.paths import resolve_run_paths
@@ -143,16 +142,17 @@ def _iter_stale_info(of: CacheContext, scanning: ScanOptions) -> Iterator[StaleC
     """``metadata_cache.json``: it contains itself all that it was made from, so nothing need be kept of it."""
     if not of.plan.value("cache_info"):
         return
-    folders, root = list(iter_folders(of.dataset)), expected_run_folder(of, scanning)
-    places = resolve_run_paths([folder.path for _, _, folder in folders], of.folder, root)
-    for (table, index, folder), part in zip(folders, of.plan.subsets, strict=True):
+    root, parts = expected_run_folder(of, scanning), {(part.table, part.index): part for part in of.plan.subsets}
+    folders = [(part, of.dataset.get_folder(part.table, part.index)) for part in parts.values()]
+    places = resolve_run_paths([folder.path for _, folder in folders], of.folder, root)
+    for part, folder in folders:
         try:
             found = read_metadata_cache(of.folder / folder.path / CACHE_INFO_FILE)
         except FileNotFoundError:
             continue
         why = _outdated_reason(of, folder, part, found, places[folder.path]) if found is not None else None
         if found is None or why:
-            yield StaleCache(table, index, "info", CACHE_INFO_FILE, why=why, foreign=found is None)
+            yield StaleCache(part.table, part.index, "info", CACHE_INFO_FILE, why=why, foreign=found is None)
 
 
 def _outdated_reason(

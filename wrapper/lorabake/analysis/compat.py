@@ -73,7 +73,7 @@ def _missing_flag_finding(name: str, plan: Plan, snapshot: OptionSnapshot) -> Fi
 
 def _check_settings(plan: Plan, recipe: Recipe, snapshot: OptionSnapshot) -> Iterator[Finding]:
     """Each setting where sd-scripts would read it, and what its key in the recipe is."""
-    for place, owner, settings, known in _list_places(plan, recipe, snapshot):
+    for place, owner, settings, known in _list_places(plan, snapshot):
         for setting in settings:
             where, option = locate_option(setting.option, recipe, owner), known.get(setting.option)
             if option is None:
@@ -83,15 +83,17 @@ def _check_settings(plan: Plan, recipe: Recipe, snapshot: OptionSnapshot) -> Ite
 
 
 def _list_places(
-    plan: Plan, recipe: Recipe, snapshot: OptionSnapshot
+    plan: Plan, snapshot: OptionSnapshot
 ) -> Iterator[tuple[Message, KeyPath, tuple[Setting, ...], Mapping[str, Option | DatasetOption]]]:
     """The files that sd-scripts reads, the part of the recipe that each part of them is for, and what it may have."""
     dataset = msg("the dataset file")
     yield literal(plan.script), (), plan.train, {option.name: option for option in snapshot.of(plan.script)}
-    yield dataset, (), plan.dataset, snapshot.dataset.at("datasets")
-    for number, part in enumerate(plan.subsets):
-        owner = ("regularization", number - len(recipe.concept)) if part.is_reg else ("concept", number)
-        yield dataset, owner, part.settings, snapshot.dataset.at("subsets")
+    shown = set[tuple[str, int]]()  # the blocks of several resolutions have the same options
+    yield dataset, (), plan.datasets[0].settings, snapshot.dataset.at("datasets")
+    for part in plan.subsets:
+        if (part.table, part.index) not in shown:
+            shown.add((part.table, part.index))
+            yield dataset, (part.table, part.index), part.settings, snapshot.dataset.at("subsets")
 
 
 def _unknown_option_finding(setting: Setting, where: KeyPath, problem: Message) -> Finding:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -26,7 +28,7 @@ from lorabake_schemas.check_report import (
     ValueDifference,
 )
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source, SubsetPlan
+from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
 
 if TYPE_CHECKING:
     from lorabake.analysis.check import CheckResult
@@ -115,14 +117,16 @@ def diff_plans(here: Plan, there: Plan, names: tuple[str, str]) -> PlanDifferenc
 def _diff_settings(here: Plan, there: Plan) -> Iterator[SettingDifference]:
     """Concepts are compared by position, so that another token is one difference and not a dozen."""
     yield from _diff_table("train", here.train, there.train)
-    yield from _diff_table("dataset", here.dataset, there.dataset)
-    for reg in (False, True):
-        ours, theirs = _subsets_of_kind(here, reg), _subsets_of_kind(there, reg)
-        for number in range(max(len(ours), len(theirs))):
-            one = ours[number] if number < len(ours) else None
-            other = theirs[number] if number < len(theirs) else None
-            title = (one or other or ours[0]).title
-            yield from _diff_table(title, one.settings if one else (), other.settings if other else ())
+    several = max(len(here.datasets), len(there.datasets)) > 1
+    for number, blocks in enumerate(zip_longest(here.datasets, there.datasets)):
+        ours, theirs = (block.settings if block else () for block in blocks)
+        yield from _diff_table(f"dataset#{number + 1}" if several else "dataset", ours, theirs)
+    for number, blocks in enumerate(zip_longest(here.datasets, there.datasets)):
+        for reg in (False, True):
+            sides = ([part for part in (block.subsets if block else ()) if part.is_reg is reg] for block in blocks)
+            for one, other in zip_longest(*sides):
+                title = f"{(one or other).title}, dataset#{number + 1}" if several else (one or other).title
+                yield from _diff_table(title, one.settings if one else (), other.settings if other else ())
     yield from _diff_table("launch", _launch_settings(here), _launch_settings(there))
     yield from _diff_table("samples", _prompt_settings(here), _prompt_settings(there))
 
@@ -136,10 +140,6 @@ def _launch_settings(plan: Plan) -> list[Setting]:
 
 def _prompt_settings(plan: Plan) -> list[Setting]:
     return [Setting(option="prompts", value=plan.prompts, source=Source(origin=Origin.RECIPE))] if plan.prompts else []
-
-
-def _subsets_of_kind(plan: Plan, reg: bool) -> list[SubsetPlan]:
-    return [subset for subset in plan.subsets if subset.is_reg is reg]
 
 
 def _diff_table(name: str, here: Sequence[Setting], there: Sequence[Setting]) -> Iterator[SettingDifference]:
@@ -174,8 +174,10 @@ def _iter_forecast_numbers(counted: Forecast) -> Iterator[tuple[tuple[str, str],
     for share in counted.shares:
         yield ("samples_per_epoch", share.title), share.samples_per_epoch
         yield ("exposures", share.title), share.exposures
-    for bucket in counted.buckets:
-        yield ("bucket_samples", f"{bucket.width}x{bucket.height}"), bucket.samples
+    samples = Counter[str]()
+    for bucket in counted.buckets:  # several resolutions may have buckets of one size
+        samples[f"{bucket.width}x{bucket.height}"] += bucket.samples
+    yield from ((("bucket_samples", size), count) for size, count in samples.items())
 
 
 def diff_runs(here: DiffOperand, there: DiffOperand) -> PlanDifference:

@@ -44,15 +44,13 @@ def estimate_disk_needs(plan: Plan, dataset: DatasetFacts, folder: Path, run_fol
     rooms: list[tuple[tuple[str | int, ...], Path, DiskSpace]] = [
         (("save", "runs"), run_folder, disk_space.estimate_run_folder(plan))
     ]
-    places = [
-        ((table, at, "images"), facts)
-        for table, those in (("concept", dataset.concepts), ("regularization", dataset.regularization))
-        for at, facts in enumerate(those)
-    ]
-    rooms += [
-        (where, folder / facts.path, disk_space.estimate_caches(plan, at, facts))
-        for at, (where, facts) in enumerate(places)
-    ]
+    cached = set[str]()  # a folder at several resolutions has one cache of each kind for each image
+    for part, fits in zip(plan.subsets, plan.fits, strict=True):
+        facts = dataset.get_folder(part.table, part.index)
+        if facts.key not in cached:
+            cached.add(facts.key)
+            needed = disk_space.estimate_caches(plan, part, fits, facts)
+            rooms.append(((part.table, part.index, "images"), folder / facts.path, needed))
     found: dict[int, DiskNeed] = {}
     for where, path, needed in rooms:
         if not needed.most:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import RecipeError
 from lorabake.util.resources import load_snapshot
+from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.explanation import ExplainedKey, PlannedValue
 from lorabake_schemas.families.registry import list_families
 from lorabake_schemas.guide.book import (
@@ -286,12 +287,25 @@ def _list_options(entry: BookEntry) -> list[str]:
 
 def _find_planned(plan: Plan, option: str) -> Iterable[PlannedValue]:
     """An option wherever the plan has it; a concept is named where it is not the same for all."""
-    blocks = [(subset.title, each) for subset in plan.subsets for each in subset.settings if each.option == option]
-    if len({repr(each.value) for _, each in blocks}) == 1:
-        blocks = [("", blocks[0][1])]
+    blocks = _merge_equal(
+        [(part.title, each) for part in plan.subsets for each in part.settings if each.option == option]
+    )
+    sizes = [(_format_size(block.resolution), each) for block in plan.datasets for each in block.settings]
+    blocks += _merge_equal([(size, each) for size, each in sizes if each.option == option])
     args = list_network_args(plan)
-    blocks += [("", each) for each in (*plan.dataset, *plan.train, *args.values()) if each.option == option]
+    blocks += [("", each) for each in (*plan.train, *args.values()) if each.option == option]
     return (PlannedValue(option=option, value=each.value, source=each.source, where=title) for title, each in blocks)
+
+
+def _merge_equal(settings: list[tuple[str, Setting]]) -> list[tuple[str, Setting]]:
+    """One setting where all of these have one value, else each different one with the name of its place."""
+    if len({repr(each.value) for _, each in settings}) == 1:
+        return [("", settings[0][1])]
+    return list({(place, repr(each.value)): (place, each) for place, each in settings}.values())
+
+
+def _format_size(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def list_network_args(plan: Plan) -> Mapping[str, Setting]:

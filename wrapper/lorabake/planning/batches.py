@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import NamedTuple
 
 from lorabake.errors import RecipeError
@@ -22,7 +23,9 @@ from lorabake_schemas.plan import Bucket, UnderfilledBatches
 class SubsetInput:
     """One ``[[datasets.subsets]]``: the sizes of its images in sd-scripts' order, their names where they are known.
 
-    ``held_out`` are the places of images that are not trained on, because they are for validation.
+    ``held_out`` are the places of images that are not trained on, because they are for validation. ``folder`` is its
+    folder as the recipe names it, ``key`` the same for one folder under two names, ``index`` its place in the recipe's
+    table. ``owner`` is the concept or regularization set that it belongs to (None: one of its own).
     """
 
     title: str
@@ -31,6 +34,10 @@ class SubsetInput:
     is_reg: bool = False
     names: tuple[str, ...] = ()
     held_out: frozenset[int] = field(default_factory=frozenset[int])
+    folder: str = ""
+    key: str = ""
+    index: int | None = None
+    owner: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +52,11 @@ class DatasetBlock:
 class BatchCounts(NamedTuple):
     """The content of an epoch of all blocks, whatever its schedule.
 
-    ``subsets`` are those of all blocks in order; ``repeats`` and ``fits`` have one entry for each image of each subset.
+    ``subsets`` are those of all blocks in order, ``blocks`` says in which each is, ``repeats`` and ``fits`` have one
+    entry for each image of each of them.
     """
 
+    blocks: tuple[int, ...]
     subsets: tuple[SubsetInput, ...]
     repeats: tuple[tuple[int, ...], ...]
     fits: tuple[SubsetFits, ...]
@@ -66,19 +75,51 @@ def count_batches(blocks: Sequence[DatasetBlock]) -> BatchCounts:
     Raises RecipeError where sd-scripts would stop: a resolution outside the bucket limits, images that fit no
     bucket (a finding for each subset that has some).
     """
-    subsets = tuple(subset for block in blocks for subset in block.subsets)
+    numbered = [(number, subset) for number, block in enumerate(blocks) for subset in block.subsets]
     repeats = tuple(each for block in blocks for each in effective_repeats(block.subsets))
     fits, buckets, extra, done = list[SubsetFits](), list[Bucket](), 0, 0
-    for block in blocks:
+    for number, block in enumerate(blocks):
         own = repeats[done : done + len(block.subsets)]
         done += len(block.subsets)
         placed = _assign_buckets(block, own)
-        found = _count_buckets(placed, own, block.batch_size)
+        found = _count_buckets(placed, own, block.batch_size, number)
         extra += sum(bucket.batches for bucket in found) - -(-sum(b.samples for b in found) // block.batch_size)
         fits += placed
         buckets += found
     largest = max((block.batch_size for block in blocks), default=1)
-    return BatchCounts(subsets, repeats, tuple(fits), tuple(buckets), _count_underfilled(buckets, extra), largest)
+    return BatchCounts(
+        blocks=tuple(number for number, _ in numbered),
+        subsets=tuple(subset for _, subset in numbered),
+        repeats=repeats,
+        fits=tuple(fits),
+        buckets=tuple(buckets),
+        underfilled=_count_underfilled(buckets, extra),
+        batch_size=largest,
+    )
+
+
+def group_by_owner(subsets: Sequence[SubsetInput]) -> tuple[tuple[int, ...], ...]:
+    """The places of the subsets of each concept and each regularization set, whatever block they are in."""
+    groups: dict[tuple[bool, int], list[int]] = {}
+    for place, subset in enumerate(subsets):
+        owner = -1 - place if subset.owner is None else subset.owner
+        groups.setdefault((subset.is_reg, owner), []).append(place)
+    return tuple(map(tuple, groups.values()))
+
+
+def count_looks(blocks: Sequence[DatasetBlock]) -> Fraction:
+    """How often an image of the concept with the most images is seen in one epoch, on average (F4)."""
+    subsets = [subset for block in blocks for subset in block.subsets if not subset.is_reg]
+    concepts = [[subsets[place] for place in group] for group in group_by_owner(subsets)]
+    largest = max(concepts, key=count_distinct_images)
+    trained = [replace(part, sizes=part.sizes[len(part.held_out) :]) for part in largest]
+    samples = sum(len(part.sizes) * part.num_repeats for part in trained)
+    return Fraction(samples, count_distinct_images(trained) or 1) or Fraction(1)
+
+
+def count_distinct_images(subsets: Sequence[SubsetInput]) -> int:
+    """Images of all folders, each folder once."""
+    return sum({part.key or f"{place}": len(part.sizes) for place, part in enumerate(subsets)}.values())
 
 
 def effective_repeats(subsets: Sequence[SubsetInput]) -> tuple[tuple[int, ...], ...]:
@@ -150,7 +191,8 @@ def _unplaceable_findings(
             if times and not _fits_bucket(size, place)
         ]
         if names:
-            found.append(_unplaceable_finding((table, seen[table], "images"), names))
+            index = seen[table] if subset.index is None else subset.index
+            found.append(_unplaceable_finding((table, index, "images"), names))
         seen[table] += 1
     return tuple(found)
 
@@ -172,7 +214,9 @@ def _unplaceable_finding(where: tuple[str | int, ...], names: Sequence[str]) -> 
     return Finding(rule="S16", severity=Severity.ERROR, where=where, message=message, fix=fix)
 
 
-def _count_buckets(placed: Sequence[SubsetFits], repeats: Sequence[tuple[int, ...]], batch_size: int) -> list[Bucket]:
+def _count_buckets(
+    placed: Sequence[SubsetFits], repeats: Sequence[tuple[int, ...]], batch_size: int, dataset: int
+) -> list[Bucket]:
     held, pictures = Counter[Size](), Counter[Size]()
     for fits, each in zip(placed, repeats, strict=True):
         for fit, times in zip(fits, each, strict=False):  # a left-out subset has no repeats
@@ -187,6 +231,7 @@ def _count_buckets(placed: Sequence[SubsetFits], repeats: Sequence[tuple[int, ..
             batches=-(-count // batch_size),
             pictures=pictures[size],
             missing=-count % batch_size,
+            dataset=dataset,
         )
         for size, count in sorted(held.items())
     ]

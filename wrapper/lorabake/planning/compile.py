@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -92,14 +91,13 @@ def iter_unreadable_texts(plan: Plan) -> Iterator[Finding]:
     """The texts of a recipe that sd-scripts' reader would lose or damage, each at its key."""
     settings: list[tuple[tuple[str | int, ...], OptionValue]] = []
     settings += [(_recipe_location(setting), setting.value) for setting in plan.train]
-    seen = Counter[str]()
     for part in plan.subsets:
-        table = "regularization" if part.is_reg else "concept"
         keys = {"image_dir": "images", "class_tokens": "class" if part.is_reg else "token"}
         for setting in part.settings:
             key = keys.get(setting.option)
-            settings.append((("captions", setting.option) if key is None else (table, seen[table], key), setting.value))
-        seen[table] += 1
+            settings.append(
+                (("captions", setting.option) if key is None else (part.table, part.index, key), setting.value)
+            )
     for where, value in dict.fromkeys(settings):
         plain = _to_toml_values({"a": value})
         if all(map(SAFE_TEXT.fullmatch, _iter_strings(plain))) or _round_trips(tomli_w.dumps(plain), plain):

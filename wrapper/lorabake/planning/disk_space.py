@@ -7,7 +7,7 @@ from lorabake_schemas.bucket_fit import SubsetFits
 from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.disks import DiskSpace
 from lorabake_schemas.families.registry import get_family
-from lorabake_schemas.plan import Plan, PlannedSave
+from lorabake_schemas.plan import Plan, PlannedSave, SubsetPlan
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
 # Bytes of an optimizer's state for each weight: two or more numbers of four bytes, one for momentum alone, one byte
@@ -58,12 +58,10 @@ def _optimizer_state_bytes(name: str) -> tuple[int, int]:
     return SCHEDULE_FREE_STATE if is_schedule_free(name) else OPTIMIZER_STATE.get(name, UNKNOWN_STATE)
 
 
-def estimate_caches(plan: Plan, index: int, folder: FolderFacts) -> DiskSpace:
-    """The caches next to the images of one subset: four channels of an eighth of each side, as 32-bit numbers, twice
-    if images are mirrored (strategy_base.py:452), and the text encoders' outputs.
-    """
-    fits: SubsetFits = plan.fits[index] if index < len(plan.fits) else ()
-    flips = any(setting.option == "flip_aug" and setting.value is True for setting in plan.subsets[index].settings)
+def estimate_caches(plan: Plan, part: SubsetPlan, fits: SubsetFits, folder: FolderFacts) -> DiskSpace:
+    """What is cached next to the images of one subset: four channels of an eighth of each side, as 32-bit numbers,
+    twice where images are mirrored (strategy_base.py:452), and the text encoders' outputs."""
+    flips = any(setting.option == "flip_aug" and setting.value is True for setting in part.settings)
     least, most = 0, 0
     if plan.value("cache_latents_to_disk"):
         every = sum(fit.bucket[0] * fit.bucket[1] // 4 for fit in fits if fit is not None) * (2 if flips else 1)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.cache_origins import CacheKind, CacheOrigin, CacheSettings
 from lorabake_schemas.caches import latent_cache_name, text_cache_name
-from lorabake_schemas.dataset import CaptionProblem, DatasetFacts, FolderFacts, ImageFacts
+from lorabake_schemas.dataset import CaptionProblem, DatasetFacts, FolderFacts, FolderTable, ImageFacts
 from lorabake_schemas.families.registry import get_family
-from lorabake_schemas.plan import Plan, Setting, SubsetPlan
+from lorabake_schemas.plan import DatasetPlan, Plan, Setting, SubsetPlan
 
 FULL_PRECISION = "fp32"
-Table = Literal["concept", "regularization"]
 
 
 class ExpectedCache(NamedTuple):
@@ -37,7 +36,7 @@ class ExpectedFolderCaches:
     ``trusting``: sd-scripts opens none of them to see whether what it needs is inside.
     """
 
-    table: Table
+    table: FolderTable
     index: int
     folder: FolderFacts
     settings: CacheSettings
@@ -58,10 +57,13 @@ def list_expected_caches(plan: Plan, dataset: DatasetFacts) -> tuple[ExpectedFol
     """All caches of latents and of text encoder outputs that this plan keeps on disk, there or not."""
     found = list[ExpectedFolderCaches]()
     trusting, family = bool(plan.value("skip_cache_check")), get_family(plan.family)
-    for (table, index, folder), part, fits in zip(iter_folders(dataset), plan.subsets, plan.fits, strict=True):
+    texts = set[tuple[str, str | None]]()  # a folder at several resolutions has one text cache for each caption
+    parts = [(block, part) for block in plan.datasets for part in block.subsets]
+    for (block, part), fits in zip(parts, plan.fits, strict=True):
+        folder = dataset.get_folder(part.table, part.index)
         trained = [(image, fit) for image, fit in zip(folder.images, fits, strict=True) if fit is not None]
         if plan.value("cache_latents_to_disk"):
-            settings, there = _latent_cache_settings(plan, part), frozenset(folder.caches)
+            settings, there = _latent_cache_settings(plan, block, part), frozenset(folder.caches)
             needs = tuple(
                 ExpectedCache(
                     latent_cache_name(image.name, fit.size, family.latent_cache_suffix, there),
@@ -70,8 +72,9 @@ def list_expected_caches(plan: Plan, dataset: DatasetFacts) -> tuple[ExpectedFol
                 )
                 for image, fit in trained
             )
-            found.append(ExpectedFolderCaches(table, index, folder, settings, needs, trusting))
-        if plan.value("cache_text_encoder_outputs_to_disk"):
+            found.append(ExpectedFolderCaches(part.table, part.index, folder, settings, needs, trusting))
+        if plan.value("cache_text_encoder_outputs_to_disk") and (folder.key, part.title) not in texts:
+            texts.add((folder.key, part.title))
             settings = _text_cache_settings(plan)
             needs = tuple(
                 ExpectedCache(
@@ -81,7 +84,7 @@ def list_expected_caches(plan: Plan, dataset: DatasetFacts) -> tuple[ExpectedFol
                 )
                 for image, _ in trained
             )
-            found.append(ExpectedFolderCaches(table, index, folder, settings, needs, trusting))
+            found.append(ExpectedFolderCaches(part.table, part.index, folder, settings, needs, trusting))
     return tuple(found)
 
 
@@ -96,23 +99,13 @@ def _hash_caption(image: ImageFacts, part: SubsetPlan) -> str:
     return hashlib.sha256(effective_caption(image, part).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def iter_folders(dataset: DatasetFacts) -> Iterator[tuple[Table, int, FolderFacts]]:
-    """All image folders in the order of a plan's subsets."""
-    for index, folder in enumerate(dataset.concepts):
-        yield "concept", index, folder
-    for index, folder in enumerate(dataset.regularization):
-        yield "regularization", index, folder
-
-
-def _latent_cache_settings(plan: Plan, part: SubsetPlan) -> CacheSettings:
+def _latent_cache_settings(plan: Plan, block: DatasetPlan, part: SubsetPlan) -> CacheSettings:
     """The VAE is float32 with no_half_vae, else in the run's precision (TN:599)."""
-    resolution = _setting_value(plan.dataset, "resolution")
-    sides = resolution if isinstance(resolution, tuple) else (resolution, resolution)
     return CacheSettings(
         kind="latents",
         model_name=str(plan.value("vae") or plan.value("pretrained_model_name_or_path")),
         precision=FULL_PRECISION if plan.value("no_half_vae") else _run_precision(plan),
-        resolution=(int(str(sides[0])), int(str(sides[1]))),
+        resolution=block.resolution,
         resize_interpolation=str(plan.value("resize_interpolation") or ""),
         flip_aug=bool(_setting_value(part.settings, "flip_aug")),
         alpha_mask=bool(plan.value("alpha_mask")),

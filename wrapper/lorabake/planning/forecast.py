@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lorabake.errors import RecipeError
-from lorabake.planning.batches import BatchCounts, DatasetBlock, SubsetInput, count_batches
+from lorabake.planning.batches import BatchCounts, DatasetBlock, count_batches, count_distinct_images, group_by_owner
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.plan import BatchDistribution, ConceptShare, Forecast, PlannedSave
+from lorabake_schemas.plan import BatchDistribution, ConceptShare, FolderShare, Forecast, PlannedSave
 from lorabake_schemas.saved_names import epoch_name, step_name
 from lorabake_schemas.values import MAX_STEPS
 
@@ -60,9 +60,7 @@ def forecast_from_counts(held: BatchCounts, schedule: Schedule) -> Forecast:
     per_epoch = -(-dealing.batches_per_process // dealing.accumulation)
     steps, epochs = _count_steps(schedule, held.batches, per_epoch)
     _reject_excessive_length(schedule, steps, epochs)
-    shares = tuple(
-        _concept_share(subset, used, steps / per_epoch) for subset, used in zip(held.subsets, held.repeats, strict=True)
-    )
+    shares = tuple(_concept_share(held, places, steps / per_epoch) for places in group_by_owner(held.subsets))
     return Forecast(
         train_samples=sum(share.samples_per_epoch for share in shares if not share.is_reg),
         reg_samples=sum(share.samples_per_epoch for share in shares if share.is_reg),
@@ -159,16 +157,38 @@ def _restart_steps(schedule: Schedule, steps: int) -> tuple[int, ...]:
     return tuple(sorted(step for step in peaks if step < steps))
 
 
-def _concept_share(subset: SubsetInput, repeats: tuple[int, ...], epochs: float) -> ConceptShare:
-    used, samples = sum(times > 0 for times in repeats), sum(repeats)
+def _concept_share(held: BatchCounts, places: Sequence[int], epochs: float) -> ConceptShare:
+    """Of all subsets of one concept or regularization set."""
+    used: dict[tuple[str, int], int] = {}  # of each image, in all its blocks
+    for place in places:
+        key = held.subsets[place].key or f"{place}"
+        for at, times in enumerate(held.repeats[place]):
+            used[key, at] = used.get((key, at), 0) + times
+    folders = tuple(_folder_share(held, place, epochs) for place in places)
+    seen, samples = sum(times > 0 for times in used.values()), sum(used.values())
+    first = held.subsets[places[0]]
     return ConceptShare(
-        title=subset.title,
+        title=first.title,
+        images=count_distinct_images([held.subsets[place] for place in places]),
+        images_used=seen,
+        samples_per_epoch=samples,
+        exposures=samples / seen * epochs if seen else 0.0,
+        is_reg=first.is_reg,
+        folders=folders,
+    )
+
+
+def _folder_share(held: BatchCounts, place: int, epochs: float) -> FolderShare:
+    subset, repeats = held.subsets[place], held.repeats[place]
+    used, samples = sum(times > 0 for times in repeats), sum(repeats)
+    return FolderShare(
+        folder=subset.folder or subset.title,
+        dataset=held.blocks[place],
         images=len(subset.sizes),
+        images_used=used,
         num_repeats=subset.num_repeats,
         samples_per_epoch=samples,
         exposures=samples / used * epochs if used else 0.0,
-        is_reg=subset.is_reg,
-        images_used=used,
     )
 
 

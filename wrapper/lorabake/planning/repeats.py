@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 
 def balance_repeats(counts: Sequence[int], base: int = 10) -> tuple[int, ...]:
@@ -22,9 +23,9 @@ def balance_repeats(counts: Sequence[int], base: int = 10) -> tuple[int, ...]:
     return tuple(each // common for each in repeats)
 
 
-def epochs_for_exposures(exposures: int, repeats: int) -> int:
-    """Epochs until an image with these repeats was seen ``exposures`` times (F4), at least 1."""
-    return max(1, math.ceil(exposures / repeats))
+def epochs_for_exposures(exposures: int, looks: int | Fraction) -> int:
+    """Epochs until an image that comes ``looks`` times in each was seen ``exposures`` times (F4), at least 1."""
+    return max(1, math.ceil(Fraction(exposures) / looks))
 
 
 def save_interval(epochs: int) -> int:

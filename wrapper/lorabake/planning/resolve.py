@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from fractions import Fraction
 
-from lorabake.planning.batches import DatasetBlock, SubsetInput, count_batches
-from lorabake.planning.buckets import BucketRules
+from lorabake.planning.batches import count_batches, count_looks
+from lorabake.planning.dataset_blocks import count_blocks, image_size_reader
 from lorabake.planning.forecast import Schedule, forecast_from_counts
 from lorabake.planning.guide_targets import target_exposures, with_guide_targets
 from lorabake.planning.profile import Profile, build_profile
 from lorabake.planning.repeats import epochs_for_exposures, save_interval
 from lorabake.planning.setting_sources import FROM_RECIPE, choose, default_by_guide, fixed, forced_by
 from lorabake.planning.settings_dataset import (
-    dataset_settings,
     gradient_accumulation_settings,
-    largest_repeats,
-    plan_subsets,
+    plan_datasets,
 )
 from lorabake.planning.settings_network import network_settings
 from lorabake.planning.settings_optimizer import optimizer_settings
@@ -31,18 +29,12 @@ from lorabake.planning.settings_run import (
     validation_settings,
 )
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.bucket_fit import Size
-from lorabake_schemas.caches import find_run_sizes
-from lorabake_schemas.dataset import DatasetFacts, FolderFacts
-from lorabake_schemas.families.model_family import ModelFamily
+from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.guide.defaults import find_schedule_override, get_default_precision, resolve_scheduler
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts, Precision
 from lorabake_schemas.messages import msg
-from lorabake_schemas.plan import Forecast, Plan, Setting, SubsetPlan
+from lorabake_schemas.plan import DatasetPlan, Forecast, Plan, Setting
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.sd_scripts import split_validation
-
-SizeReader = Callable[[FolderFacts], tuple[Size, ...]]
 
 
 def resolve_plan(
@@ -55,19 +47,19 @@ def resolve_plan(
     """
     profile = build_profile(recipe, base, machine)
     network = network_settings(recipe.network, profile)
-    blocks = plan_subsets(recipe, dataset, profile)
-    data = dataset_settings(recipe, profile)
+    datasets = plan_datasets(recipe, dataset, profile)
     validating = validation_settings(recipe)
-    block = _dataset_block(data, blocks, dataset, image_size_reader(recipe, profile.family), validating)
+    sizes = image_size_reader(recipe, profile.family)
+    blocks = count_blocks(datasets, recipe, dataset, sizes, validating)
     launch = plan_launch(recipe, machine)
     head = (
         *base_settings(recipe, profile),
         *network.settings,
         *optimizer_settings(recipe.train, profile),
-        *duration_settings(recipe, profile, blocks),
+        *duration_settings(recipe, profile, count_looks(blocks)),
         *gradient_accumulation_settings(recipe.train, profile),
     )
-    held = count_batches([block])
+    held = count_batches(blocks)
     saving = _save_interval_settings(
         recipe, forecast_from_counts(held, _make_schedule(recipe, head, launch.num_processes))
     )
@@ -80,7 +72,7 @@ def resolve_plan(
         *sample_settings(recipe, _int_setting(saving, "save_every_n_epochs")),
         *validating,
         *metadata_settings(recipe),
-        *_resolution_for_metadata(block.rules),
+        *_resolution_for_metadata(datasets),
         *_kohya_settings(recipe),
     )
     counted = forecast_from_counts(held, _make_schedule(recipe, train, launch.num_processes))
@@ -89,8 +81,7 @@ def resolve_plan(
         family=profile.family.name,
         script=profile.family.script,
         train=train,
-        dataset=data,
-        subsets=blocks,
+        datasets=datasets,
         prompts=recipe.sample.prompts if recipe.sample else (),
         shipped_preset=network.shipped_preset,
         own_preset=network.own_preset,
@@ -100,8 +91,11 @@ def resolve_plan(
     )
 
 
-def duration_settings(recipe: Recipe, profile: Profile, blocks: Sequence[SubsetPlan]) -> tuple[Setting, ...]:
-    """Exactly one of epochs and steps (S9); neither given means the guide's exposures per image (F4)."""
+def duration_settings(recipe: Recipe, profile: Profile, looks: Fraction) -> tuple[Setting, ...]:
+    """Exactly one of epochs and steps (S9); neither given means the guide's exposures per image (F4).
+
+    ``looks`` is how often an image of the largest concept is seen in one epoch.
+    """
     train = recipe.train
     if train.max_train_steps is not None:
         return choose("max_train_steps", train.max_train_steps)
@@ -109,7 +103,7 @@ def duration_settings(recipe: Recipe, profile: Profile, blocks: Sequence[SubsetP
         return choose("max_train_epochs", train.max_train_epochs)
     exposures, rule = target_exposures(profile.kind, profile.family)
     wanted = train.exposures or exposures
-    epochs = epochs_for_exposures(wanted, largest_repeats(blocks))
+    epochs = epochs_for_exposures(wanted, looks)
     source = FROM_RECIPE if train.exposures else default_by_guide(rule, msg("{n} exposures per image", n=wanted))
     return fixed("max_train_epochs", epochs, source)
 
@@ -124,45 +118,6 @@ def _save_interval_settings(recipe: Recipe, counted: Forecast) -> tuple[Setting,
     given, by_steps = recipe.save.save_every_n_epochs, recipe.save.save_every_n_steps
     default = save_interval(counted.epochs) if counted.epochs > 1 and not by_steps else None
     return choose("save_every_n_epochs", given, default, default_by_guide("G4.37"))
-
-
-def image_size_reader(recipe: Recipe, family: ModelFamily) -> SizeReader:
-    """The sizes sd-scripts will take, which are not always those of the files (left-over latent caches, WebP)."""
-    return partial(find_run_sizes, suffix=family.latent_cache_suffix, cache_info=recipe.kohya.get("cache_info") is True)
-
-
-def _dataset_block(
-    data: Sequence[Setting],
-    parts: Sequence[SubsetPlan],
-    facts: DatasetFacts,
-    sizes: SizeReader,
-    validating: Sequence[Setting],
-) -> DatasetBlock:
-    values = {setting.option: setting.value for setting in data}
-    sides = values["resolution"]
-    rules = BucketRules(
-        resolution=(sides, sides) if isinstance(sides, int) else (int(sides[0]), int(sides[1])),  # type: ignore[index]
-        enable_bucket=bool(values["enable_bucket"]),
-        bucket_no_upscale=bool(values["bucket_no_upscale"]),
-        min_bucket_reso=_int_setting(data, "min_bucket_reso") or 256,
-        max_bucket_reso=_int_setting(data, "max_bucket_reso") or 1024,
-        bucket_reso_steps=_int_setting(data, "bucket_reso_steps") or 64,
-    )
-    folders = (*facts.concepts, *facts.regularization)
-    share, seed = _setting_value(validating, "validation_split"), _int_setting(validating, "validation_seed") or 0
-    held_out = share if isinstance(share, float) else 0.0
-    inputs = tuple(
-        _subset_input(part, folder, sizes(folder), held_out, seed) for part, folder in zip(parts, folders, strict=True)
-    )
-    return DatasetBlock(inputs, rules, _int_setting(data, "batch_size") or 1)
-
-
-def _subset_input(
-    part: SubsetPlan, folder: FolderFacts, sizes: tuple[Size, ...], share: float, seed: int
-) -> SubsetInput:
-    names = tuple(image.name for image in folder.images)
-    held_out = split_validation(len(sizes), share, seed)[0] if share and not part.is_reg else frozenset[int]()
-    return SubsetInput(part.title, sizes, _int_setting(part.settings, "num_repeats") or 1, part.is_reg, names, held_out)
 
 
 def _make_schedule(recipe: Recipe, settings: Sequence[Setting], processes: int) -> Schedule:
@@ -184,11 +139,11 @@ def _make_schedule(recipe: Recipe, settings: Sequence[Setting], processes: int) 
     )
 
 
-def _resolution_for_metadata(rules: BucketRules) -> tuple[Setting, ...]:
-    """As a string in the train TOML (S6), where it only feeds modelspec.resolution (sd-scripts-facts 5.5)."""
-    return fixed(
-        "resolution", f"{rules.resolution[0]},{rules.resolution[1]}", forced_by("S6", msg("for the file's metadata"))
-    )
+def _resolution_for_metadata(datasets: Sequence[DatasetPlan]) -> tuple[Setting, ...]:
+    """As a string in the train TOML (S6), where it only feeds modelspec.resolution (sd-scripts-facts 5.5): the largest
+    of several."""
+    width, height = max((block.resolution for block in datasets), key=lambda size: size[0] * size[1])
+    return fixed("resolution", f"{width},{height}", forced_by("S6", msg("for the file's metadata")))
 
 
 def _kohya_settings(recipe: Recipe) -> tuple[Setting, ...]:

@@ -1,4 +1,4 @@
-"""The dataset side: resolution and buckets, one subset per concept and regularization set, balanced repeats."""
+"""The dataset side: a block for each resolution with its buckets and subsets, and balanced repeats."""
 
 from __future__ import annotations
 
@@ -15,22 +15,43 @@ from lorabake_schemas.guide.defaults import (
     format_class_tokens,
     group_concepts,
     is_shuffled,
-    list_leading_tags,
+    name_concept,
 )
+from lorabake_schemas.guide.resolutions import TrainingResolution, count_uses, list_training_resolutions
 from lorabake_schemas.messages import msg
-from lorabake_schemas.plan import Origin, Setting, Source, SubsetPlan
+from lorabake_schemas.plan import DatasetPlan, Origin, Setting, Source, SubsetPlan
 from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularization, Train
 
 
-def dataset_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
-    """The ``[[datasets]]`` level."""
-    train = recipe.train
-    resolution, rule = default_resolution(recipe, profile.family)
-    sides = train.resolution or resolution
-    low, high = (sides, sides) if isinstance(sides, int) else (min(sides), max(sides))
+def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[DatasetPlan, ...]:
+    """A ``[[datasets]]`` block for each resolution. Regularization is in all of them: sd-scripts balances it against
+    the training images of its own block (S13)."""
+    counts = [len(folder.images) * uses for folder, uses in zip(facts.concepts, count_uses(recipe), strict=True)]
+    repeats = resolve_repeats(recipe, counts)
+    reg = [
+        _regularization_subset(at, part, len(facts.regularization[at].images), recipe.captions)
+        for at, part in enumerate(recipe.regularization)
+    ]
+
+    def plan_block(trained: TrainingResolution) -> DatasetPlan:
+        parts = [
+            _concept_subset(at, repeats[at], len(facts.concepts[at].images), recipe, profile) for at in trained.concepts
+        ]
+        return DatasetPlan(
+            settings=_block_settings(trained, recipe, profile),
+            subsets=(*_with_unique_titles(parts), *_with_unique_titles(reg)),
+        )
+
+    return tuple(plan_block(trained) for trained in list_training_resolutions(recipe, profile.family))
+
+
+def _block_settings(trained: TrainingResolution, recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
+    """The ``[[datasets]]`` level of one resolution."""
+    train, low, high = recipe.train, min(trained.size), max(trained.size)
+    by_default = default_by_guide(default_resolution(recipe, profile.family).rule)
     return (
-        *choose("resolution", train.resolution, resolution, default_by_guide(rule)),
-        *choose("batch_size", train.train_batch_size, 1, default_by_guide(_batch_size_rule(profile))),
+        *fixed("resolution", trained.sides, FROM_RECIPE if trained.given else by_default),
+        *choose("batch_size", trained.batch_size, 1, default_by_guide(_batch_size_rule(profile))),
         *choose("enable_bucket", train.enable_bucket, True, default_by_guide("G4.62")),
         *choose(
             "bucket_no_upscale",
@@ -82,20 +103,6 @@ def resolve_repeats(recipe: Recipe, counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(repeats)
 
 
-def plan_subsets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[SubsetPlan, ...]:
-    """Training subsets first, then regularization, all in one ``[[datasets]]`` block (S13)."""
-    repeats = resolve_repeats(recipe, [len(folder.images) for folder in facts.concepts])
-    train = tuple(
-        _concept_subset(concept, count, len(folder.images), recipe, profile)
-        for concept, count, folder in zip(recipe.concept, repeats, facts.concepts, strict=True)
-    )
-    reg = tuple(
-        _regularization_subset(part, len(folder.images), recipe.captions)
-        for part, folder in zip(recipe.regularization, facts.regularization, strict=True)
-    )
-    return (*_with_unique_titles(train), *_with_unique_titles(reg))
-
-
 def _with_unique_titles(parts: Sequence[SubsetPlan]) -> Iterator[SubsetPlan]:
     """Sets of one title, such as two folders of one class, with their number among these."""
     titles = [part.title for part in parts]
@@ -104,8 +111,8 @@ def _with_unique_titles(parts: Sequence[SubsetPlan]) -> Iterator[SubsetPlan]:
         yield part if titles.count(part.title) == 1 else part.model_copy(update={"title": f"{part.title} ({number})"})
 
 
-def _concept_subset(concept: Concept, repeats: int, images: int, recipe: Recipe, profile: Profile) -> SubsetPlan:
-    captions = recipe.captions
+def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profile: Profile) -> SubsetPlan:
+    concept, captions = recipe.concept[index], recipe.captions
     repeat_rule = default_by_guide("G6.11") if profile.multi else default_by_guide("G2.20")
     shuffle = concept.shuffle_caption if concept.shuffle_caption is not None else captions.shuffle_caption
     keep = concept.keep_tokens if concept.keep_tokens is not None else captions.keep_tokens
@@ -130,8 +137,9 @@ def _concept_subset(concept: Concept, repeats: int, images: int, recipe: Recipe,
         *_caption_settings(captions),
     )
     return SubsetPlan(
-        title=", ".join(list_leading_tags(concept)[: 2 if concept.outfit else 1]) or concept.class_ or recipe.name,
-        is_reg=False,
+        title=name_concept(concept, recipe),
+        table="concept",
+        index=index,
         images=images,
         settings=settings,
     )
@@ -152,7 +160,7 @@ def _caption_settings(captions: Captions) -> tuple[Setting, ...]:
     )
 
 
-def _regularization_subset(part: Regularization, images: int, captions: Captions) -> SubsetPlan:
+def _regularization_subset(index: int, part: Regularization, images: int, captions: Captions) -> SubsetPlan:
     settings = (
         *fixed("image_dir", part.images, FROM_RECIPE),
         *choose("num_repeats", part.num_repeats, 1, default_by_guide("G35.2")),
@@ -160,13 +168,7 @@ def _regularization_subset(part: Regularization, images: int, captions: Captions
         *fixed("is_reg", True, forced_by("S13")),
         *choose("caption_extension", captions.caption_extension, CAPTION_EXTENSION, default_by_guide("G3.3")),
     )
-    return SubsetPlan(title=part.class_, is_reg=True, images=images, settings=settings)
-
-
-def largest_repeats(parts: Sequence[SubsetPlan]) -> int:
-    """The repeats of the training subset with the most images (F4)."""
-    biggest = max((part for part in parts if not part.is_reg), key=lambda part: part.images)
-    return next(int(str(s.value)) for s in biggest.settings if s.option == "num_repeats")
+    return SubsetPlan(title=part.class_, table="regularization", index=index, images=images, settings=settings)
 
 
 def gradient_accumulation_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:

@@ -56,7 +56,16 @@ def estimate_timing(plan: Plan, machine: MachineFacts, past: Sequence[PastRun]) 
 
 
 def _options_by_name(plan: Plan) -> Options:
-    return {setting.option: setting.value for setting in (*plan.train, *plan.dataset)}
+    """Those of a block: its own where there is one, all of several blocks together."""
+    blocks: list[Options] = [{setting.option: setting.value for setting in block.settings} for block in plan.datasets]
+    return {**{setting.option: setting.value for setting in plan.train}, **combine_blocks(blocks)}
+
+
+def combine_blocks(blocks: Sequence[Options]) -> Options:
+    """The options of several ``[[datasets]]``: a list of all values where they differ."""
+    names = dict.fromkeys(name for block in blocks for name in block)
+    values = {name: tuple(dict.fromkeys(block.get(name) for block in blocks)) for name in names}
+    return {name: several[0] if len(several) == 1 else several for name, several in values.items()}
 
 
 def _is_comparable(plan: Plan, machine: MachineFacts, options: Options, run: PastRun) -> bool:

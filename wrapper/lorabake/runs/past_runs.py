@@ -11,6 +11,7 @@ from typing import cast
 
 from pydantic import ValidationError
 
+from lorabake.planning.time_estimate import combine_blocks
 from lorabake.runs.events import iter_events
 from lorabake.runs.record import read_record_fields
 from lorabake.util.files import is_folder, read_toml
@@ -47,8 +48,8 @@ def _read_run(record: Table, root: Path) -> PastRun | None:
         dataset = read_toml(root / "dataset.toml")
         machine = parse_lenient(MachineFacts, json.dumps(record.get("machine")).encode())
         stretches = tuple(_iter_timings(_iter_steps(root), _sampling_interval(train)))
-        block = next(iter(cast("list[Table]", dataset["datasets"])))
-        options = {**_plain_options(train), **_plain_options(block)}
+        first, *others = [_plain_options(block) for block in cast("list[Table]", dataset["datasets"])]
+        options = {**_plain_options(train), **combine_blocks([first, *others])}
         argv = [str(each) for each in cast("Sequence[object]", record.get("argv") or ())]
         return PastRun(
             root.name, find_family_of_run(argv, train).name, machine, _count_processes(argv), options, stretches

@@ -100,12 +100,9 @@ def large_sheets(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _get_training_area(situation: RuleContext) -> int:
-    plan = situation.plan
-    sides = next((each.value for each in plan.dataset if each.option == "resolution"), None) if plan else None
-    if isinstance(sides, int):
-        return sides * sides
-    width, height = (sides[0], sides[-1]) if isinstance(sides, tuple) else (0, 0)
-    return width * height if isinstance(width, int) and isinstance(height, int) else 0
+    """The largest of several resolutions, in pixels."""
+    sizes = [block.resolution for block in situation.plan.datasets] if situation.plan else []
+    return max((width * height for width, height in sizes), default=0)
 
 
 @rule("G2.12", HINT, "A sheet that is kept needs both tags, so that its views are not learned as one image.")

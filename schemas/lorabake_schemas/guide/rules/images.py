@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lorabake_schemas.bucket_fit import BucketFit
-from lorabake_schemas.dataset import FORMAT_EXTENSIONS, FolderFacts, ImageFacts
+from lorabake_schemas.bucket_fit import BucketFit, SubsetFits
+from lorabake_schemas.dataset import FORMAT_EXTENSIONS, FolderFacts, FolderTable, ImageFacts
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_items
 from lorabake_schemas.messages import Message, msg, nmsg
@@ -195,15 +195,25 @@ FittedImage = tuple[ImageFacts, BucketFit]
 
 
 def _iter_fitted_images(
-    situation: RuleContext, wrong: Callable[[BucketFit], bool]
+    situation: RuleContext, measure: Callable[[BucketFit], float], most: float
 ) -> Iterator[tuple[KeyPath, FolderFacts, list[FittedImage]]]:
-    """The folders with images whose way into their bucket is such, and those images, the worst first."""
-    fits = situation.plan.fits if situation.plan else ()
-    for (where, folder), each in zip(iter_folders(situation), fits, strict=False):
-        judged = {id(fit): fit is not None and wrong(fit) for fit in {id(one): one for one in each}.values()}
-        if any(judged.values()):
-            pairs = zip(folder.images, each, strict=True)
-            yield where, folder, [(image, fit) for image, fit in pairs if fit is not None and judged[id(fit)]]
+    """The folders with images that are above ``most`` on their way into their bucket, and those images, the worst
+    first; of several resolutions the worst for each image counts."""
+    plan = situation.plan
+    fits: dict[tuple[FolderTable, int], list[SubsetFits]] = {}
+    for part, each in zip(plan.subsets, plan.fits, strict=False) if plan else ():
+        fits.setdefault((part.table, part.index), []).append(each)
+    for (table, index), several in sorted(fits.items()):
+        judged = {id(fit): measure(fit) for fit in {id(one): one for each in several for one in each}.values() if fit}
+        if any(value > most for value in judged.values()):
+            folder = situation.dataset.get_folder(table, index)
+            worst = [
+                max((fit for fit in those if fit is not None), key=lambda fit: judged[id(fit)], default=None)
+                for those in zip(*several, strict=True)
+            ]
+            pairs = zip(folder.images, worst, strict=True)
+            wrong = [(image, fit) for image, fit in pairs if fit is not None and judged[id(fit)] > most]
+            yield (table, index, "images"), folder, sorted(wrong, key=lambda pair: -judged[id(pair[1])])
 
 
 @rule(
@@ -214,8 +224,7 @@ def _iter_fitted_images(
     needs_plan=True,
 )
 def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
-    for where, folder, small in _iter_fitted_images(situation, lambda fit: fit.scale > MAX_UPSCALE):
-        small.sort(key=lambda pair: -pair[1].scale)
+    for where, folder, small in _iter_fitted_images(situation, lambda fit: fit.scale, MAX_UPSCALE):
         names = summarize_items(small, lambda pair: msg("{name} ({n:.1f}x)", name=pair[0].name, n=pair[1].scale))
         yield RuleHit(
             where,
@@ -237,8 +246,7 @@ def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
     needs_plan=True,
 )
 def cropped_images(situation: RuleContext) -> Iterator[RuleHit]:
-    for where, folder, cut in _iter_fitted_images(situation, lambda fit: fit.cropped_share > MAX_CROP_SHARE):
-        cut.sort(key=lambda pair: -pair[1].cropped_share)
+    for where, folder, cut in _iter_fitted_images(situation, lambda fit: fit.cropped_share, MAX_CROP_SHARE):
         names = summarize_items(
             cut, lambda pair: msg("{name} ({share:.0%})", name=pair[0].name, share=pair[1].cropped_share)
         )
@@ -265,27 +273,27 @@ def size_mismatch_without_buckets(situation: RuleContext) -> Iterator[RuleHit]:
     plan, cropped = situation.plan, situation.recipe.kohya.get("random_crop") is True
     if plan is None or plan.value("cache_latents") or plan.value("cache_latents_to_disk"):
         return
-    data = {setting.option: setting.value for setting in plan.dataset}
-    sides = data.get("resolution")
-    width, height = (sides[0], sides[-1]) if isinstance(sides, tuple) else (sides, sides)
-    if data.get("enable_bucket") or not isinstance(width, int) or not isinstance(height, int):
-        return
-    for where, folder in iter_folders(situation):
-        wrong = [image for image in folder.images if not _has_required_size(image, width, height, larger=cropped)]
-        if wrong:
-            yield RuleHit(
-                where,
-                msg(
-                    "images that are not {width} x {height}: {names} ({n} of {all})",
-                    n=len(wrong),
-                    all=len(folder.images),
-                    width=width,
-                    height=height,
-                    names=_summarize_image_names(wrong),
-                ),
-                msg("remove enable_bucket = false or cache_latents = false"),
-                file=wrong[0].name,
-            )
+    for block in plan.datasets:
+        if block.value("enable_bucket"):
+            continue
+        width, height = block.resolution
+        for part in block.subsets:
+            folder = situation.dataset.get_folder(part.table, part.index)
+            wrong = [image for image in folder.images if not _has_required_size(image, width, height, larger=cropped)]
+            if wrong:
+                yield RuleHit(
+                    (part.table, part.index, "images"),
+                    msg(
+                        "images that are not {width} x {height}: {names} ({n} of {all})",
+                        n=len(wrong),
+                        all=len(folder.images),
+                        width=width,
+                        height=height,
+                        names=_summarize_image_names(wrong),
+                    ),
+                    msg("remove enable_bucket = false or cache_latents = false"),
+                    file=wrong[0].name,
+                )
 
 
 def _has_required_size(image: ImageFacts, width: int, height: int, *, larger: bool) -> bool:

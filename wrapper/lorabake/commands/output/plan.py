@@ -21,12 +21,15 @@ from lorabake.commands.output.layout import (
     style_rule_id,
 )
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.findings import Severity
-from lorabake_schemas.messages import Message, escape_invisible, join_list, msg, nmsg
+from lorabake_schemas.messages import Message, escape_invisible, join_list, literal, msg, nmsg
 from lorabake_schemas.plan import (
     BatchDistribution,
     Bucket,
+    ConceptShare,
     FileSize,
+    FolderShare,
     Forecast,
     GuideTarget,
     Origin,
@@ -141,10 +144,24 @@ def format_plan(plan: Plan, layout: TextLayout) -> str:
 def _iter_sections(plan: Plan, layout: TextLayout) -> Iterator[tuple[str, Sequence[Setting]]]:
     """The groups of settings under their headings, those of each concept among them."""
     for group, name in GROUP_LABELS.items():
-        if settings := plan.dataset if group == "data" else select_group(plan.train, group):
-            yield bold(layout(name)), settings
         if group == "data":
-            yield from ((f"  {bold(layout(_describe_subset(subset)))}", subset.settings) for subset in plan.subsets)
+            yield from _iter_data_sections(plan, layout)
+        elif settings := select_group(plan.train, group):
+            yield bold(layout(name)), settings
+
+
+def _iter_data_sections(plan: Plan, layout: TextLayout) -> Iterator[tuple[str, Sequence[Setting]]]:
+    """The blocks of all resolutions with the folders in each."""
+    name = GROUP_LABELS["data"]
+    for block in plan.datasets:
+        several = msg("{group} at {size}", group=name, size=format_size(block.resolution))
+        yield bold(layout(several if len(plan.datasets) > 1 else name)), block.settings
+        yield from ((f"  {bold(layout(_describe_subset(part)))}", part.settings) for part in block.subsets)
+
+
+def format_size(size: Size) -> str:
+    """``512x768``."""
+    return f"{size[0]}x{size[1]}"
 
 
 def _describe_subset(subset: SubsetPlan) -> Message:
@@ -248,8 +265,8 @@ def format_forecast(plan: Plan, layout: TextLayout) -> list[str]:
     blocks = (
         [line for said in _iter_step_lines(counted) for line in layout.paragraph(said, first="  ")],
         _target_table(counted, layout),
-        _concept_table(counted, layout),
-        _bucket_table(counted, layout),
+        _concept_table(plan, layout),
+        _bucket_table(plan, layout),
         _file_table(counted, layout),
         layout.paragraph(_describe_time(counted.timing), first="  "),
     )
@@ -318,34 +335,47 @@ def _measure_label(mark: GuideTarget) -> Message:
     return msg("times each image is seen") if mark.measure == "exposures" else msg("steps")
 
 
-def _concept_table(counted: Forecast, layout: TextLayout) -> list[str]:
+def _concept_table(plan: Plan, layout: TextLayout) -> list[str]:
+    """A row for each concept; where it has several folders or resolutions, one for each of them below."""
     head = (msg("concept"), msg("images"), msg("repeats"), msg("samples"), msg("seen"))
-    rows = [
-        (
-            layout(msg("{title} (regularization)", title=share.title)) if share.is_reg else layout(share.title),
-            _format_image_count(share.images, share.images_used, layout),
-            str(share.num_repeats),
-            str(share.samples_per_epoch),
-            layout(msg("{times:.3g} times", times=share.exposures)),
-        )
-        for share in counted.shares
-    ]
+    rows = list[tuple[str, ...]]()
+    for share in plan.forecast.shares:
+        title = msg("{title} (regularization)", title=share.title) if share.is_reg else literal(share.title)
+        alone = len(share.folders) == 1
+        rows.append(_share_row(layout(title), share, str(share.folders[0].num_repeats) if alone else "", layout))
+        for part in () if alone else share.folders:
+            size = format_size(plan.datasets[part.dataset].resolution)
+            place = msg("{folder} at {size}", folder=part.folder, size=size)
+            named = layout(place if len(plan.datasets) > 1 else literal(part.folder))
+            rows.append(_share_row(f"  {named}", part, str(part.num_repeats), layout))
     return format_table([tuple(map(layout, head)), *rows], numbers=(1, 2, 3, 4))
 
 
-def _format_image_count(images: int, used: int | None, layout: TextLayout) -> str:
-    return str(images) if used in (None, images) else layout(msg("{used} of {images}", used=used, images=images))
+def _share_row(name: str, share: ConceptShare | FolderShare, repeats: str, layout: TextLayout) -> tuple[str, ...]:
+    images = _format_image_count(share.images, share.images_used, layout)
+    seen = layout(msg("{times:.3g} times", times=share.exposures))
+    return name, images, repeats, str(share.samples_per_epoch), seen
 
 
-def _bucket_table(counted: Forecast, layout: TextLayout) -> list[str]:
-    if not counted.buckets:
-        return []
+def _format_image_count(images: int, used: int, layout: TextLayout) -> str:
+    return str(images) if used == images else layout(msg("{used} of {images}", used=used, images=images))
+
+
+def _bucket_table(plan: Plan, layout: TextLayout) -> list[str]:
+    """The buckets of each resolution."""
+    counted = plan.forecast
     head = (msg("bucket"), msg("images"), msg("samples"), msg("batches"), msg("last batch"))
-    rows = [
-        (f"{b.width}x{b.height}", str(b.pictures), str(b.samples), str(b.batches), layout(_describe_last_batch(b)))
-        for b in counted.buckets
-    ]
-    lines = format_table([tuple(map(layout, head)), *rows], numbers=(1, 2, 3))
+    lines = list[str]()
+    for number, block in enumerate(plan.datasets):
+        rows = [
+            (f"{b.width}x{b.height}", str(b.pictures), str(b.samples), str(b.batches), layout(_describe_last_batch(b)))
+            for b in counted.buckets
+            if b.dataset == number
+        ]
+        if rows and len(plan.datasets) > 1:
+            size = msg("at {size}", size=format_size(block.resolution))
+            lines += ["", f"  {layout(size)}"] if lines else [f"  {layout(size)}"]
+        lines += format_table([tuple(map(layout, head)), *rows], numbers=(1, 2, 3)) if rows else []
     lost = counted.underfilled
     return lines + (
         layout.paragraph(_describe_batch_cost(lost, counted), first="  ") if lost and lost.missing_samples else []
