@@ -83,7 +83,7 @@ def find_idle_options(
     wanted, scopes = frozenset(origins), _build_scopes(situation, plan)
     defaults = {option.name: option.default for option in situation.options}
     places: dict[tuple[KeyPath, str], list[Unmet | None]] = {}
-    for setting, owner, within in _list_settings(situation, plan, scopes):
+    for setting, owner, within in _list_settings(plan, scopes):
         option = setting.option
         if setting.source.origin not in wanted or not setting.value or setting.value == defaults.get(option):
             continue
@@ -96,25 +96,34 @@ def find_idle_options(
             yield where, option, verdicts[0]
 
 
-def _list_settings(
-    situation: RuleContext, plan: Plan, scopes: Sequence[Scope]
-) -> Iterator[tuple[Setting, KeyPath, Sequence[Scope]]]:
-    """Each setting with the concept or regularization set that it is for, and with the scopes in which it applies."""
-    for setting in (*plan.train, *plan.dataset):
+def _list_settings(plan: Plan, scopes: Sequence[Scope]) -> Iterator[tuple[Setting, KeyPath, Sequence[Scope]]]:
+    """Each setting with the concept or regularization set that it is for, and with the scopes in which it holds."""
+    for setting in plan.train:
         yield setting, (), scopes
-    concepts = len(situation.recipe.concept)
-    for number, part in enumerate(plan.subsets):
-        owner = ("regularization", number - concepts) if part.is_reg else ("concept", number)
-        for setting in part.settings:
-            yield setting, owner, scopes[number : number + 1]
+    done = 0
+    for block in plan.datasets:
+        within = scopes[done : done + len(block.subsets)]
+        done += len(block.subsets)
+        for setting in block.settings:
+            yield setting, (), within
+        for part, scope in zip(block.subsets, within, strict=True):
+            for setting in part.settings:
+                yield setting, (part.table, part.index), [scope]
 
 
 def _build_scopes(situation: RuleContext, plan: Plan) -> tuple[Scope, ...]:
     """What sd-scripts finds for each subset: its own value, else the dataset's, the train file's, the default."""
     common: dict[str, OptionValue | None] = {option.name: option.default for option in situation.options}
-    common |= {setting.option: setting.value for setting in (*plan.train, *plan.dataset)}
-    common |= _collect_facts(situation, plan)
-    return tuple(common | {setting.option: setting.value for setting in part.settings} for part in plan.subsets)
+    common |= {setting.option: setting.value for setting in plan.train}
+    facts = _collect_facts(situation, plan)
+    return tuple(
+        common
+        | {setting.option: setting.value for setting in block.settings}
+        | facts
+        | {setting.option: setting.value for setting in part.settings}
+        for block in plan.datasets
+        for part in block.subsets
+    )
 
 
 def _collect_facts(situation: RuleContext, plan: Plan) -> dict[str, OptionValue | None]:
