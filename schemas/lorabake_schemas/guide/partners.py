@@ -114,7 +114,7 @@ _CACHED = _blocked("TU:1099", _on("cache_latents"), _on("cache_latents_to_disk")
 _UNET_ONLY = _needs("SX:39", _on("network_train_unet_only"), rule="S41", stops=True)
 _MIXED = _needs("TN:831", _on("mixed_precision", "fp16", "bf16"), rule="S39", stops=True)
 _FROM_WEIGHTS = _blocked("TN:671", _on("dim_from_weights"))
-_OWN_RATE = _blocked("TU:5060", _on("own_rate"))
+_OWN_RATE = _on("own_rate")
 _OWN_SCHEDULE = _blocked("TU:5270", _on("own_schedule"), rule=SCHEDULE_RULE)
 _OWN_TYPE = _blocked("TU:5300", _on("lr_scheduler_type", write="..."), rule=SCHEDULE_RULE)
 
@@ -254,9 +254,9 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "validate_every_n_steps": (_VALIDATED,),
     "max_validation_steps": (_VALIDATED,),
     # rates and schedule
-    "learning_rate": (_OWN_RATE, _blocked("TN:746", _on("separate_rates"))),
-    "unet_lr": (_OWN_RATE, _blocked("TN:707", _on("network_train_text_encoder_only"))),
-    "text_encoder_lr": (_OWN_RATE, _blocked("TN:222", _on("network_train_unet_only"))),
+    "learning_rate": (_blocked("TU:5062", _OWN_RATE), _blocked("TN:746", _on("separate_rates"))),
+    "unet_lr": (_blocked("TU:5074", _OWN_RATE), _blocked("TN:707", _on("network_train_text_encoder_only"))),
+    "text_encoder_lr": (_blocked("TU:5075", _OWN_RATE), _blocked("TN:222", _on("network_train_unet_only"))),
     "lr_scheduler": (_OWN_SCHEDULE, _OWN_TYPE),
     "lr_scheduler_type": (_OWN_SCHEDULE,),
     "lr_scheduler_args": (_OWN_SCHEDULE,),
