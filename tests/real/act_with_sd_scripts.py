@@ -16,6 +16,11 @@ from pathlib import Path
 from typing import Any
 
 STEPS = 40
+# Without these the scheduler stops, or never decays.
+NEEDED_BY_SCHEDULER: dict[str, dict[str, Any]] = {
+    "cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1},
+    "warmup_stable_decay": {"lr_decay_steps": STEPS // 2},
+}
 CAPTION = "hero, armor ||| one, two, three, four, five"
 
 
@@ -55,10 +60,7 @@ class SdScripts:
 
     def schedule(self, options: dict[str, Any]) -> Any:
         """The rate of each step, and the rates that sd-scripts says it has."""
-        needed: dict[str, Any] = {
-            "cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1},
-            "warmup_stable_decay": {"lr_decay_steps": STEPS // 2},
-        }.get(str(options.get("lr_scheduler")), {})
+        needed = NEEDED_BY_SCHEDULER.get(str(options.get("lr_scheduler")), {})
         args = self.args({"optimizer_type": "AdamW", "learning_rate": 1e-3} | needed | options)
         weight = self.torch.nn.Parameter(self.torch.ones(2, 2))
         rate = args.unet_lr if args.unet_lr is not None else args.learning_rate
