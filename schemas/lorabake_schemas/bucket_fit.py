@@ -1,4 +1,4 @@
-"""What sd-scripts does to an image on its way into its bucket: how much it is scaled, how much is cut away. Pure.
+"""How sd-scripts fits an image into its bucket: how much it is scaled, how much is cropped. Pure.
 
 Plain dataclasses because there can be 100,000; many images of one size share one.
 """
@@ -11,7 +11,7 @@ Size = tuple[int, int]
 
 
 class BucketFit(NamedTuple):
-    """One image's bucket and its size after scaling, before the centre crop to the bucket; (width, height)."""
+    """One image's bucket and its size after scaling, before the center crop to the bucket; (width, height)."""
 
     size: Size
     bucket: Size
@@ -29,7 +29,7 @@ class BucketFit(NamedTuple):
 
     @property
     def crop(self) -> tuple[int, int, int, int]:
-        """left, upper, right, lower of the centre crop in the scaled image (TU:2965-2993, no random crop)."""
+        """left, upper, right, lower of the center crop in the scaled image (TU:2965-2993, no random crop)."""
         left = max(0, self.resized[0] - self.bucket[0]) // 2
         upper = max(0, self.resized[1] - self.bucket[1]) // 2
         return left, upper, left + self.bucket[0], upper + self.bucket[1]

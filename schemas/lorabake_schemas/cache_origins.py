@@ -1,4 +1,4 @@
-"""What a cache of sd-scripts' was made from, as it is kept next to the caches, and what of that has changed."""
+"""What sd-scripts' caches were made from, as recorded next to them, and what of that has changed."""
 
 from __future__ import annotations
 

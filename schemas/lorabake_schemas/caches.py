@@ -1,4 +1,4 @@
-"""What left-over latent caches do to a folder: the sizes sd-scripts takes from their names, the latents it reuses."""
+"""Effects of leftover latent caches in a folder: the sizes sd-scripts takes from their names, the latents it reuses."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
-    """Bytes that a run keeps at once, at least and at most."""
+    """Bytes that a run keeps at the same time, at least and at most."""
 
     least: int = 0
     most: int = 0

@@ -50,10 +50,10 @@ class PlannedValue(StrictModel):
 
 
 class ExplainReport(StrictModel):
-    """What ``lorabake explain TOPIC --json`` prints: defaults first, then the entries of the book.
+    """The output of ``lorabake explain TOPIC --json``: defaults first, then the entries of the book.
 
-    ``text`` explains the id of a finding about the recipe as a file (unknown-key ...), which is in no book.
-    ``recipe`` has the values of the recipe that was given.
+    ``text`` explains the id of a finding about the recipe as a file (unknown-key ...), which is not in the book.
+    ``recipe`` has the values of the given recipe.
     """
 
     version: Literal[1] = 1

@@ -8,8 +8,8 @@ from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 class Severity(StrEnum):
     """How bad it is.
 
-    error: sd-scripts would stop, or train something other than what was asked, in silence.
-    warning: the guide advises against it. hint: worth knowing.
+    error: sd-scripts would stop, or silently train something else than asked. warning: the guide advises against it.
+    hint: worth knowing.
     """
 
     ERROR = "error"

@@ -51,7 +51,7 @@ class LoraPart(StrictModel):
 
 
 class RankCount(StrictModel):
-    """So many modules have this rank; ``conv`` are convolutions with a kernel larger than 1."""
+    """The number of modules with this rank; ``conv`` are convolutions with a kernel larger than 1."""
 
     rank: int
     conv: bool
@@ -175,7 +175,7 @@ class KnownRun(StrictModel):
 
 
 class Inspection(StrictModel):
-    """One file. ``faults`` is what is wrong with it, ``remarks`` what else is worth knowing."""
+    """One file. ``faults`` are its problems, ``remarks`` other things worth knowing."""
 
     file: EscapedText
     size: int | None = None

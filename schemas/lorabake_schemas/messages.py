@@ -52,7 +52,7 @@ def clean_log_line(line: str) -> str:
 
 
 class Message(str):
-    """An English sentence with the template it was made from and what was filled in."""
+    """An English sentence with its template and the values filled in."""
 
     __slots__ = ("filled", "number", "plural", "template")
     template: str

@@ -29,7 +29,7 @@ class Option(StrictModel):
     action: str
 
     def problem(self, value: OptionValue) -> tuple[Message, Message] | None:
-        """What is wrong with ``value`` and what to write instead; sd-scripts itself would take anything (S1)."""
+        """What is wrong with ``value`` and what to write instead; sd-scripts itself would accept anything (S1)."""
         wanted = self._find_expected_kind(value)
         if wanted:
             return _describe_value(self.name, value), msg("write {what}", what=wanted)
@@ -74,7 +74,9 @@ class DatasetOption(StrictModel):
     required: bool
 
     def problem(self, value: OptionValue) -> tuple[Message, Message] | None:
-        """What is wrong with ``value`` and what to use: voluptuous takes no int for a float and no 1 for true (S7)."""
+        """What is wrong with ``value`` and what to use: voluptuous does not accept an int for a float or 1 for true
+        (S7).
+        """
         if _get_shape(value) in self.accepts:
             return None
         given = msg("{option} is set to {value}", option=self.name, value=str(value))

@@ -63,7 +63,7 @@ def optional(description: str) -> Any:
 
 
 class RecipeTable(StrictModel):
-    """A table of a recipe. A key that is wrong is taken out of it, and whoever asks for it gets no answer."""
+    """A table of a recipe. A wrong key is removed from it, and reading that key raises UnjudgedError."""
 
     if not TYPE_CHECKING:
 

@@ -32,7 +32,7 @@ OPTIMIZERS = (
     "SGDScheduleFree",
 )
 
-# Any other name without a dot is taken from torch.optim as it is spelt (TU:5121). Those of torch 2.13 that train a
+# Any other name without a dot is taken from torch.optim as it is spelled (TU:5121). Those of torch 2.13 that train a
 # LoRA: LBFGS needs a closure, SparseAdam sparse gradients, Muon matrices only.
 TORCH_OPTIMIZERS = (
     "Adam", "NAdam", "RAdam", "SGD", "Adamax", "ASGD", "Rprop", "RMSprop", "Adagrad", "Adadelta",

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class InvalidKeyError(Exception):
-    """Somebody asked for a part of a recipe that is wrong or missing."""
+    """A part of a recipe was read that is wrong or missing."""
 
 
 class UnknownFacts:

@@ -58,7 +58,7 @@ def shorten_value(value: object) -> str:
 
 
 def _check_text(value: str) -> str:
-    """Spaces alone mean nothing anywhere, and no file, command line or caption takes a zero byte."""
+    """Spaces alone are meaningless everywhere, and files, command lines and captions do not accept a zero byte."""
     if "\0" in value:
         raise _make_error("out-of-range", msg("contains a zero byte"), msg("the text without it"))
     if not value.strip():
@@ -96,7 +96,7 @@ def _read_text_encoder_rate(value: object) -> object:
 
 
 def _check_option(value: OptionValue) -> OptionValue:
-    """A value that goes to sd-scripts as it is: no whole number beyond 32 bits, no zero byte, and no -0.0."""
+    """A value that is passed to sd-scripts unchanged: no integer beyond 32 bits, no zero byte, and no -0.0."""
     if isinstance(value, tuple):
         return tuple(_check_option(item) for item in value)  # type: ignore[return-value]
     if isinstance(value, str) and "\0" in value:
@@ -137,7 +137,7 @@ def _check_comment(value: str) -> str:
 
 
 def _check_optimizer(value: str) -> str:
-    """sd-scripts takes its own names in any case, torch.optim's as they are spelt, and any dotted class path."""
+    """sd-scripts accepts its own names in any case, torch.optim's as spelled, and any dotted class path."""
     if "." in value or value in TORCH_OPTIMIZERS or value.lower() in {name.lower() for name in OPTIMIZERS}:
         return next((name for name in OPTIMIZERS if name.lower() == value.lower()), value)
     said = msg('"{given}" is not an optimizer of sd-scripts or torch.optim', given=value[:MAX_SHOWN_LENGTH])

@@ -43,7 +43,7 @@ class MachineError(LorabakeError):
 
 
 class BusyError(MachineError):
-    """Somebody else is using it: a run of that name, a trainer that is still running, images that a run reads."""
+    """Another process is using it: a run of that name, a trainer that is still running, images that a run reads."""
 
     exit_code = 5
 

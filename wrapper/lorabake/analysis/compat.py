@@ -97,7 +97,7 @@ def _list_places(
 
 
 def _unknown_option_finding(setting: Setting, where: KeyPath, problem: Message) -> Finding:
-    """An option that the commit lacks; who wrote it decides what can be done about it."""
+    """An option that the commit does not have; the fix depends on who set it."""
     fix = msg("use the pinned commit, which supports it")
     if setting.source.origin is Origin.RECIPE:
         fix = msg("remove {key}, or {other}", key=_format_key(where) or setting.option, other=fix)

@@ -163,7 +163,7 @@ def _diff_forecasts(here: Forecast, there: Forecast) -> Iterator[CountDifference
 
 
 def _iter_forecast_numbers(counted: Forecast) -> Iterator[tuple[tuple[str, str], float]]:
-    """Every number of a forecast by its name and what it is about."""
+    """Every number of a forecast by its name and its subject."""
     for name in FORECAST_COUNTS:
         yield (name, ""), getattr(counted, name)
     yield ("files", ""), len(counted.saves)
@@ -284,7 +284,7 @@ def _inputs_by_key(inputs: Iterable[Input], roles: Sequence[InputRole] | None) -
 
 
 def _diff_input(here: Input | None, there: Input | None) -> Iterator[DataDifference]:
-    """One folder or model. A model is one file, whatever it is called."""
+    """One folder or model. A model is one file under any name."""
     some = here or there
     if some is None:
         return

@@ -1,4 +1,4 @@
-"""What there is to know about a topic: the book's entries, the defaults, and the values of the reader's own recipe."""
+"""Everything about a topic: the book's entries, the defaults, and the values of the reader's own recipe."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def _find_by_id(wanted: str) -> BookEntries:
 
 
 def _entry_names(entry: BookEntry) -> set[str]:
-    """Every name an entry answers to; a recipe key also answers to its last word alone."""
+    """Every name of an entry; a recipe key is also found by its last part."""
     names = {name.lower() for name in (*entry.options, *entry.about)}
     return names | {f".{name.rpartition('.')[2]}" for name in names if "." in name}
 

@@ -142,7 +142,7 @@ def _describe_run(
 
 
 def _compare_outputs(root: Path, record: Record, path: Path, report: Inspection) -> tuple[OutputLikeness, str | None]:
-    """By the SHA-256 that the record has of each output; then by the tensors of those that are still there."""
+    """By the SHA-256 that the record has of each output; then by the tensors of those that still exist."""
     whole, tensors = (report.integrity.file, report.integrity.tensors) if report.integrity else (None, None)
     outputs = record.outcome.outputs if record.outcome else ()
     ordered = sorted(outputs, key=lambda each: Path(each.name).name != path.name)  # those of the same name first

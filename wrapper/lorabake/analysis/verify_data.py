@@ -69,7 +69,7 @@ def _find_unreadable(then: Input, now: Input, root: Path) -> dict[str, Message]:
 
 
 def _compare_as_wholes(recorded: Sequence[InputDigest], now: Mapping[InputKey, Input]) -> Iterator[VerifyDifference]:
-    """Inputs of which inputs.json has other files than the record: its list of files is not to be believed."""
+    """Inputs whose files differ between inputs.json and the record: the list of files cannot be trusted."""
     for each in recorded:
         here = now[each.key].digest().sha256
         for change in compare_listings({each.name: each.sha256 or ""}, {each.name: here} if here else {}):

@@ -188,7 +188,7 @@ def _compare_record(record: Record, plan: Plan, was: _Recompiled) -> Iterator[Ch
 
 
 def _plan_start(record: Record, plan: Plan) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """The command that lorabake makes of the plan for the record's trainer, and what it sets in the environment."""
+    """The command that the plan gives for the record's trainer, and its environment variables."""
     trainer, python = record.trainer, Path(unescape_path(record.trainer.python))
     if record.rehearsal:
         argv = (trainer.python, *rehearsal_argv(plan.launch, plan.family)[1:])

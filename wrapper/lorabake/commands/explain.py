@@ -43,7 +43,7 @@ def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_
 
 
 def _plan_for_explain(recipe: Path) -> Plan | None:
-    """None, and a line on stderr, when the recipe has errors: what was asked about may be one of them."""
+    """None, and a line on stderr, if the recipe has errors: the topic may be one of them."""
     examination = run_check(recipe, CheckOptions())
     if examination.plan is None:
         said = msg(

@@ -51,7 +51,7 @@ def generate_schema(what: SchemaName) -> str:
 
 
 class _OutputSchemaGenerator(GenerateJsonSchema):
-    """What is printed has every field, defaults too."""
+    """Output has every field, defaults too."""
 
     def field_is_required(
         self,

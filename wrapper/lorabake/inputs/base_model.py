@@ -106,7 +106,7 @@ def _abbreviate_names(names: Iterable[str], most: int = 5) -> Message:
 
 
 def _inspect_file(path: Path) -> BaseFacts:
-    """sd-scripts goes by the suffix alone: .safetensors is safetensors, anything else is unpickled."""
+    """sd-scripts only looks at the extension: .safetensors is safetensors, anything else is unpickled."""
     if path.suffix.lower() != ".safetensors":
         return BaseFacts(kind="file", problem=find_checkpoint_problem(path))
     try:

@@ -1,4 +1,6 @@
-"""What a file in the place of one of sd-scripts' caches is, by its content: its name alone never gets it deleted."""
+"""Whether a file with the name of one of sd-scripts' caches is a cache, by its content: a name alone never deletes
+it.
+"""
 
 from __future__ import annotations
 

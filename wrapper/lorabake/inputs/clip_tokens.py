@@ -1,7 +1,7 @@
-"""How many tokens CLIP's tokenizer makes of a caption: the same numbers as transformers' CLIPTokenizer gives.
+"""How many tokens CLIP's tokenizer makes of a caption: the same numbers as transformers' CLIPTokenizer.
 
 All three families cut captions with OpenAI's byte-pair encoding (strategy_sd.py:16-17, strategy_sdxl.py:17-18). Its
-merges come with lorabake; reading them takes as long as a few captions, so nothing is read before it is needed.
+merges are part of lorabake. Reading them takes as long as a few captions, so they are read only when needed.
 """
 
 from __future__ import annotations

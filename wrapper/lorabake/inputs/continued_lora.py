@@ -60,7 +60,7 @@ def read_continued_lora(path: Path, name: str) -> ContinuedLora | None:
 
 
 def _as_meant(alpha: float, meant: object) -> float:
-    """The number in the metadata, of which a tensor with 16 bits may have only the beginning."""
+    """The intended number in the metadata; a 16-bit tensor may only have its first digits."""
     return float(meant) if isinstance(meant, int | float) and abs(alpha - meant) <= CLOSE * abs(meant) else alpha
 
 

@@ -60,7 +60,7 @@ def _with_pixels(image: ImageFacts, deep: DecodedImage) -> ImageFacts:
 def _iter_decoded(
     folder: DeepScanFolder, store: FactStore, now: int, pool: ThreadPoolExecutor
 ) -> Iterator[DecodedImage]:
-    """One for each image of the folder, in order; an empty one for an image that has a problem already."""
+    """One for each image of the folder, in order; an empty one for an image that already has a problem."""
     stamps = [folder.names.stamps.get(image.name, "") for image in folder.facts.images]
     rows = store.recall(PIXELS_KIND, folder.names.identity, stamps, len(DecodedImage._fields))
     kept = list[tuple[str, Row]]()

@@ -56,7 +56,7 @@ def find_near_duplicates(
 
 
 def _iter_similar_pairs(thumbnails: Sequence[Thumbnail]) -> Iterator[tuple[Thumbnail, Thumbnail]]:
-    """Pairs. In the order of their brightness each is compared only with those that can be alike at all."""
+    """Similar pairs. Sorted by brightness, each image is compared only with those that can be similar."""
     import numpy as np
 
     if len(thumbnails) < 2:

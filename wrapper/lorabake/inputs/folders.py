@@ -79,7 +79,7 @@ STAMPED_KINDS = frozenset({"images", "captions"})
 
 
 def _classify_name(name: str, endings: tuple[str, ...]) -> str:
-    """A file's kind, which for images and most captions its extension alone decides."""
+    """A file's kind, which for images and most captions depends only on its extension."""
     if (
         os.path.normcase(file_extension(name)) in GLOBBED_EXTENSIONS
     ):  # glob goes by name alone: a folder called x.png counts as an image

@@ -30,9 +30,9 @@ CUT_OFF = msg("cut off before the end of the image")
 
 
 class ImageFileFacts(NamedTuple):
-    """The fields of ImageFacts that the file alone decides, and a mark by which equal files are found.
+    """The fields of ImageFacts that only depend on the file, and a mark that finds equal files.
 
-    ``mark`` is the file's length and a checksum of its beginning: equal files have equal marks.
+    ``mark`` is the file's length and a checksum of its start: equal files have equal marks.
     """
 
     format: str = ""
@@ -149,7 +149,7 @@ def _read_orientation(image: Image.Image) -> int:
 
 
 def _ends_properly(file: BinaryIO, found: str) -> bool:
-    """Whether the last bytes are those that such a file ends with; False where they show nothing."""
+    """Whether the last bytes are those that such a file ends with; False if they show nothing."""
     if found == "WEBP":  # the header has the file's length, and Pillow has read to the end
         return True
     with suppress(OSError):

@@ -43,8 +43,8 @@ MODEL_FILE_LIMIT = 5_000  # a diffusers model in all its variants has about a hu
 class ManifestSpec:
     """What is known of a run that is about to start.
 
-    ``folder`` is the recipe's, ``root`` the run folder, which need not exist yet; ``env`` has where the hub's files
-    are. ``weights`` False leaves out what a rehearsal does not read: models, networks and tokenizers.
+    ``folder`` is the recipe's, ``root`` the run folder, which need not exist yet; ``env`` has the place of the hub's
+    files. ``weights`` False leaves out what a rehearsal does not read: models, networks and tokenizers.
     """
 
     recipe: Recipe
@@ -57,7 +57,7 @@ class ManifestSpec:
 
 
 class InputSource(NamedTuple):
-    """One of them before it is hashed, and which files count."""
+    """One input before it is hashed, and which files count."""
 
     asked: Input
     files: FileSet
@@ -178,7 +178,7 @@ def _resolve_paths(of: ManifestSpec, paths: Sequence[str]) -> dict[str, str]:
 
 
 def _find_source(one: Input, root: Path, env: Mapping[str, str]) -> InputSource:
-    """What is at a place now; of the kind "hub" stays what was."""
+    """What is now in a place; a source of the kind "hub" is not changed."""
     path = Path(unescape_path(resolve_from_run(root, one.place)))
     kind: InputKind = "missing"
     files = FileSet(path, ())

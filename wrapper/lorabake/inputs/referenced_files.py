@@ -124,7 +124,7 @@ def find_pickles(recipe: Recipe, folder: Path) -> tuple[tuple[RecipeKey, str], .
 
 
 def _check_tokenizers(cache: str | None, folder: Path, family: ModelFamily) -> Iterator[Finding]:
-    """sd-scripts fetches what is not in tokenizer_cache_dir, and keeps it there (strategy_base.py:54-71)."""
+    """sd-scripts fetches what is missing in tokenizer_cache_dir, and keeps it there (strategy_base.py:54-71)."""
     lacking = list_missing_tokenizers(folder / cache, family) if cache else ()
     if cache and lacking:
         yield Finding(
@@ -163,7 +163,7 @@ def _has_text_encoder(path: Path) -> bool:
 def _find_mismatch(
     header: SafetensorsHeader, file: str, family: ModelFamily | None, network: str | None
 ) -> Message | None:
-    """sd-scripts loads with strict=False: what does not match is left out in silence (networks/lora.py:1079)."""
+    """sd-scripts loads with strict=False: what does not match is left out silently (networks/lora.py:1079)."""
     from lorabake.lora.network import detect_lora_family, list_lora_modules  # few recipes name a LoRA
 
     modules = list_lora_modules(header.shapes)

@@ -1,4 +1,4 @@
-"""What lorabake does about sd-scripts' caches: it keeps what each was made from, and deletes those that do not fit.
+"""Records what each of sd-scripts' caches was made from, and deletes those that do not fit.
 
 Nothing else in an image folder is ever deleted, and this only with --refresh-cache.
 """
@@ -50,7 +50,7 @@ class CacheRecorder:
         self.record()
 
     def watching(self, watcher: Watcher) -> Watcher:
-        """The same watcher; caches are recorded as soon as they are made, since a run may be killed later on."""
+        """The same watcher; caches are recorded as soon as they are made, since a run may be killed later."""
 
         def watch(event: ProgressEvent) -> None:
             watcher(event)
@@ -113,7 +113,7 @@ class CacheRecorder:
         }
 
     def _current_dataset(self) -> DatasetFacts:
-        """The folders with the caches that are in them by now."""
+        """The folders with the caches that they now contain."""
 
         def update(folder: FolderFacts) -> FolderFacts:
             return replace(folder, caches=list_folder(self.of.folder / folder.path, CAPTION_EXTENSION).caches)
@@ -173,7 +173,7 @@ def refresh_caches(
 
 
 def _iter_stale_files(of: CheckResult) -> Iterator[tuple[Path, dict[str, CacheKind]]]:
-    """Folder by folder, what is in the way by name."""
+    """The files in the way, folder by folder."""
     if of.recipe is None or of.base is None:
         return
     suffix = resolve_family(of.recipe, of.base).latent_cache_suffix
@@ -193,7 +193,7 @@ def _iter_stale_files(of: CheckResult) -> Iterator[tuple[Path, dict[str, CacheKi
 
 
 def _delete_caches(folder: Path, names: Mapping[str, CacheKind]) -> Message | None:
-    """What was deleted of these: only caches, by their content, whatever their names."""
+    """Deletes those of these files that are caches by content, and returns what was deleted."""
     gone = list[str]()
     for name, kind in names.items():
         path = folder / name

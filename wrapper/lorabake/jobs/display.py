@@ -21,7 +21,7 @@ class ScanProgress(Protocol):
 
 
 class Display(Protocol):
-    """One line of progress while something takes its time, None where nobody is looking; and the view of a training."""
+    """One line of progress for long tasks, None if nobody watches; and the view of a training."""
 
     def scanning(self) -> AbstractContextManager[ScanProgress | None]: ...
 

@@ -1,4 +1,6 @@
-"""The quickstart as one story: room, trainer, images, base, a real run; a rehearsal where nothing can be fetched."""
+"""All steps of the quickstart: space, trainer, images, base model, a real run; a rehearsal if nothing can be
+fetched.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ class QuickstartResult:
 
 @dataclass(frozen=True, slots=True)
 class QuickstartOptions:
-    """What `lorabake quickstart` was asked for; ``program`` is how it was started."""
+    """The options of `lorabake quickstart`; ``program`` is how it was started."""
 
     family: Family
     folder: Path

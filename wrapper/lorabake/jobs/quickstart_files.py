@@ -161,7 +161,7 @@ max_train_steps = {QUICKSTART_STEPS}            # leave it out to use the guide'
 
 @dataclass(frozen=True, slots=True)
 class QuickstartFiles:
-    """A folder that is ready to run. ``edited`` when the recipe in it is the user's own by now."""
+    """A folder that is ready to run. ``edited``: the user has changed the recipe in it."""
 
     recipe: Path
     edited: bool

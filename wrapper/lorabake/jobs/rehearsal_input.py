@@ -48,7 +48,7 @@ class Rehearsal:
 
 
 class LayeredSettings:
-    """Look-up through tables in order of precedence, with a type check that sd-scripts does without."""
+    """Look-up through tables in order of precedence, with a type check that sd-scripts does not have."""
 
     def __init__(self, *tables: Table) -> None:
         self._tables = tables
@@ -182,7 +182,7 @@ def _read_block(table: Table, general: Table, train: Table, caches: str) -> Rehe
 
 
 def _read_folder(subset: LayeredSettings) -> FolderFacts:
-    """sd-scripts would leave a folder it cannot read out in silence (TU:1973)."""
+    """sd-scripts would silently leave out a folder it cannot read (TU:1973)."""
     image_dir = subset.get("image_dir", "")
     folder = scan_folder(Path(image_dir), subset.get("caption_extension", ".caption"))
     if not image_dir or folder.problem:

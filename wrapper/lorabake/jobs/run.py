@@ -1,4 +1,4 @@
-"""A run from a recipe's path to its finished record: which trainer, which folder, then everything in order."""
+"""A run from a recipe's path to its finished record: trainer, folder, then every step in order."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TrainerChoice:
 
     @property
     def pin(self) -> Pin:
-        """What is to be installed for it: lorabake's own pin, or its packages with another commit."""
+        """What to install for it: lorabake's own pin, or its packages with another commit."""
         return versions.pin_at_commit(self.commit)
 
 
@@ -265,7 +265,7 @@ def _hash_inputs(wanted: ManifestSpec, fingerprints: FileHasher) -> tuple[Inputs
 def _wait_for_hashes(
     hashed: Callable[[ProgressCallback | None], tuple[Inputs, KnownDigests]], order: RunRequest
 ) -> tuple[Inputs, KnownDigests]:
-    """What was hashed meanwhile; how far it is, where somebody waits for it."""
+    """The hashes computed meanwhile, with progress if somebody waits for them."""
     with order.display.hashing() as progress:
         return hashed(progress)
 

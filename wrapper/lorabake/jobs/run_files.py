@@ -23,8 +23,9 @@ from lorabake_schemas.record import InputDigest
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """What a recipe gives to a run folder, compiled once. ``paths`` are the recipe's as the run folder sees them,
-    ``others`` the files without any path, by name."""
+    """The files that a recipe gives for a run folder, compiled once. ``paths`` are the recipe's paths seen from the
+    run folder, ``others`` the files without any path, by name.
+    """
 
     recipe: bytes
     compiled: CompiledPlan

@@ -1,4 +1,4 @@
-"""What a launch is asked for: a prepared recipe and a trainer to ready files, command, environment and provenance."""
+"""The request of a launch: turns a prepared recipe and a trainer into files, command, environment and provenance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training: its new run folder, and each start of the trainer, followed to its end, judged, and written down."""
+"""A training: makes its run folder, follows each start of the trainer to its end, judges it and records the result."""
 
 from __future__ import annotations
 
@@ -227,9 +227,9 @@ class LogListener:
 
 @dataclass(slots=True)
 class EventDispatcher:
-    """Passes events on, with the run's own numbers: to the events file first, then to whoever watches.
+    """Passes events on, with the run's own numbers: to the events file first, then to the viewers.
 
-    ``enough`` is whether a continuation that does not end by itself is past the run's last step, whose files it has
+    ``enough`` is whether a resumed part that does not end by itself is past the run's last step, whose files it has
     then written: sd-scripts saves before it takes the next step (TN:1497-1503).
     """
 

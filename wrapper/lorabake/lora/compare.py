@@ -25,7 +25,7 @@ BLOCK_SIZE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class OpenLora:
-    """An open file with its header. Whatever cannot be read of it becomes MachineError."""
+    """An open file with its header. Any part that cannot be read raises MachineError."""
 
     path: Path
     file: BinaryIO

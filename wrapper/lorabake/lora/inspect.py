@@ -1,4 +1,4 @@
-"""What one model file is, by its tensors and its metadata; what is wrong with it, and what is worth knowing."""
+"""The content of one model file, from its tensors and its metadata, with problems and remarks."""
 
 from __future__ import annotations
 

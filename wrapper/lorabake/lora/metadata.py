@@ -1,6 +1,6 @@
-"""What sd-scripts wrote into a LoRA's metadata about its training: typed again, and harmless whatever it contains.
+"""The metadata that sd-scripts wrote into a LoRA about its training, with types, and harmless whatever it contains.
 
-Also the mark by which a LoRA leads back to its run: its training comment ends in "lorabake sha256:" and the run's
+Also the mark by which the run of a LoRA is found: its training comment ends with "lorabake sha256:" and the run's
 digest. lorabake's version is not in it: two versions that start the same training must make equal files.
 """
 

@@ -1,4 +1,4 @@
-"""What a file is, and which network it contains, by the names and shapes of its tensors alone."""
+"""What a file is, and which network it contains, from the names and shapes of its tensors only."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def block_name(tensor: str) -> str:
 
 
 def _inner_block(name: str) -> str:
-    """``down_blocks.1``, or ``layers.3`` of a text encoder; what is in no block is "other"."""
+    """``down_blocks.1``, or ``layers.3`` of a text encoder; "other" for a module outside of the blocks."""
     found = BLOCK_PATTERN.search(name)
     if not found:
         return "other"

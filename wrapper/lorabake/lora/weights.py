@@ -1,4 +1,4 @@
-"""The numbers in a LoRA file: read exactly, hashed as sd-scripts does, judged without torch, one tensor at a time."""
+"""The numbers in a LoRA file: read exactly, hashed as sd-scripts does, checked without torch, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -79,7 +79,9 @@ def judge_numbers(file: BinaryIO, header: SafetensorsHeader) -> WeightFacts:
 
 
 def _judge_tensor(file: BinaryIO, header: SafetensorsHeader, name: str) -> tuple[bool, bool]:
-    """Whether all numbers of a tensor are finite, and whether all are zero: by their bits, of which numpy knows all."""
+    """Whether all numbers of a tensor are finite, and whether all are zero: by their bits, which numpy reads in
+    every format.
+    """
     tensor = header.tensors[name]
     require_known_format(name, tensor)
     known = NUMBER_FORMATS[tensor.dtype]

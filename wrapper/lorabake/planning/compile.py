@@ -38,17 +38,19 @@ TRAIN_FILE, DATASET_FILE, PROMPTS_FILE = "train.toml", "dataset.toml", "prompts.
 
 
 class CompiledPlan(NamedTuple):
-    """sd-scripts' two TOML files as tables, and the prompts. The recipe's paths in them are place-holders: how each is
-    written depends on where the run folder is, and the run's digest has none of them."""
+    """sd-scripts' two TOML files as tables, and the prompts. The recipe's paths in them are placeholders: how each
+    is written depends on the place of the run folder, and the run's digest contains none of them.
+    """
 
     train: Mapping[str, OptionValue]
     datasets: tuple[DatasetBlock, ...]
     prompts: bytes
 
     def fill(self, paths: Mapping[str, str]) -> dict[str, bytes]:
-        """The files by name, each path of the recipe written as in ``paths``; one that is not in it stays as it is.
+        """The files by name, each path of the recipe written as in ``paths``; a path that is missing there is not
+        changed.
 
-        Raises RecipeError when sd-scripts' own reader would damage a value.
+        Raises RecipeError if sd-scripts' own reader would damage a value.
         """
         blocks = [
             {**_fill_table(block.values, paths), "subsets": [_fill_table(part, paths) for part in block.subsets]}
@@ -155,5 +157,5 @@ def _fill_table(values: Mapping[str, OptionValue], paths: Mapping[str, str]) -> 
 
 
 def _to_toml_values(values: Mapping[str, OptionValue]) -> dict[str, Any]:
-    """Tuples as lists; toml 0.10.2 wants the elements of one array all of one type."""
+    """Tuples as lists; toml 0.10.2 requires the elements of an array to have the same type."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

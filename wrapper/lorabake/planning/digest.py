@@ -54,10 +54,10 @@ def compute_run_digest(
 
 
 def _content_key(of: InputDigest) -> str:
-    """What an input is known by.
+    """What identifies an input.
 
-    The tokenizers that sd-scripts fetches of itself have not changed in years and go by their names: a machine that
-    has them and one that fetches them on the way train the same.
+    The tokenizers that sd-scripts fetches have not changed in years and are identified by name: a machine that has them
+    and one that fetches them during the run train the same.
     """
     if of.kind == "hub" and (of.role == "tokenizer" or of.sha256 is None):
         return of.name

@@ -1,4 +1,4 @@
-"""How many bytes a plan keeps on the disk at once: saves, states, caches. Pure."""
+"""How many bytes a plan keeps on the disk at the same time: saves, states, caches. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def estimate_run_folder(plan: Plan) -> DiskSpace:
 
 
 def _estimate_states(plan: Plan, saves: int) -> DiskSpace:
-    """Each has the network as it is trained, and the optimizer's own memory of every weight (TU:5946)."""
+    """Each contains the network in training precision, and the optimizer's state for every weight (TU:5946)."""
     if not plan.value("save_state") and not plan.value("save_state_on_train_end"):
         return DiskSpace()
     size = plan.forecast.file_size

@@ -24,7 +24,7 @@ MAX_SAVES = 20_000
 class Schedule:
     """How long, in how many processes, and what is saved.
 
-    Exactly one of ``max_train_epochs`` and ``max_train_steps``. ``lr_warmup_steps``: an int is steps, a float a
+    Exactly one of ``max_train_epochs`` and ``max_train_steps`` is set. ``lr_warmup_steps``: an int is steps, a float a
     share of all steps. ``cycles`` are those of cosine_with_restarts, 0 for any other scheduler. ``extension`` is
     save_model_as.
     """
@@ -79,8 +79,9 @@ def forecast_from_counts(held: BatchCounts, schedule: Schedule) -> Forecast:
 
 
 def _distribute_batches(held: BatchCounts, schedule: Schedule) -> BatchDistribution:
-    """accelerate hands each process every n-th batch and starts again at the first ones when they do not come out
-    even (accelerate/data_loader.py, BatchSamplerShard); a step is cut short at the end of an epoch (_do_sync)."""
+    """accelerate gives each process every n-th batch and repeats the first ones to make the number even
+    (accelerate/data_loader.py, BatchSamplerShard); a step is shorter at the end of an epoch (_do_sync).
+    """
     processes, accumulation = schedule.num_processes, schedule.gradient_accumulation_steps
     each = -(-held.batches // processes)
     return BatchDistribution(
@@ -110,7 +111,7 @@ def _count_steps(schedule: Schedule, batches: int, steps_per_epoch: int) -> tupl
 
 
 def _reject_excessive_length(schedule: Schedule, steps: int, epochs: int) -> None:
-    """Raises RecipeError for a run that nobody can mean: each of its numbers is possible, but not all together."""
+    """Raises RecipeError for an impossibly long run: each of its numbers is allowed, but not all together."""
     length = ("train", "max_train_epochs" if schedule.max_train_epochs is not None else "max_train_steps")
     if steps > MAX_STEPS:
         raise _too_many_error(length, msg("{n} steps", n=steps), msg("fewer epochs or a lower num_repeats"))

@@ -212,7 +212,7 @@ def _is_preset_file(preset: str | None) -> bool:
 
 
 def _network_args_settings(arguments: dict[str, tuple[object, Source]]) -> tuple[Setting, ...]:
-    """network_args as sd-scripts wants it: a list of "key=value" strings (S3), with every source named."""
+    """network_args in sd-scripts' format: a list of "key=value" strings (S3), with every source named."""
     if not arguments:
         return ()
     items = tuple(f"{name}={value}" for name, (value, _) in arguments.items())

@@ -105,7 +105,7 @@ def _validate(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:
 
 
 def _salvage_recipe(raw: Raw, findings: Sequence[Finding]) -> Recipe | None:
-    """The recipe without its faulty keys, of which it gives no answer; None when too little is left."""
+    """The recipe without its faulty keys, which cannot be read; None if too little is left."""
     wrong = {find_field(finding.where, raw) for finding in findings}
     rest: object = raw
     for where in wrong:

@@ -31,7 +31,7 @@ class Override:
     value: str
 
     def covers(self, where: Sequence[str | int]) -> bool:
-        """Whether what is at ``where`` in the recipe comes from here."""
+        """Whether the key at ``where`` in the recipe was set by this override."""
         return tuple(where[: len(self.key)]) == self.key
 
 

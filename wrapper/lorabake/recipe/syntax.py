@@ -55,7 +55,7 @@ def toml_error_finding(error: tomllib.TOMLDecodeError, text: str) -> Finding:
 
 
 def _find_start_line(text: str) -> int:
-    """The line on which what is not closed begins: everything before it is a whole recipe for itself."""
+    """The line where the unclosed part starts: everything before it is a valid recipe."""
     lines = text.splitlines(keepends=True)
     for whole in range(min(len(lines), LINE_LIMIT) - 1, 0, -1):
         try:

@@ -1,4 +1,4 @@
-"""The folder of one run: its paths, how it is made, what the trainer left in it, and where it is by now."""
+"""The folder of one run: its paths, how it is made, what the trainer left in it, and where it is now."""
 
 from __future__ import annotations
 

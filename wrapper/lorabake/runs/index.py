@@ -37,12 +37,12 @@ INDEX_FILE = "runs.jsonl"
 MAX_INDEX_BYTES = 1_000_000  # bytes: some 5000 runs; then deleted ones are left out
 MAX_NEIGHBORS = 500  # run folders that are searched next to one that is missing
 DATASET_ROLES = ("concept", "regularization")
-FileId = tuple[int, int] | str  # device and inode; a path where bytes in it had to be spelt out
+FileId = tuple[int, int] | str  # device and inode; a path where bytes in it had to be escaped
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run folder, the record in it, and what it is called to a person."""
+    """A run folder, its record, and its name for display."""
 
     paths: RunPaths
     record: Record
@@ -112,7 +112,7 @@ def iter_runs_folders(here: Path) -> Iterator[Path]:
 
 
 def _read_runs_setting(recipe: Path) -> str | None:
-    """A recipe's save.runs; whatever cannot be read names nothing."""
+    """A recipe's save.runs; None if it cannot be read."""
     try:
         save = tomllib.loads(read_text(recipe, MAX_RECIPE_BYTES)).get("save")
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Whether what a run is made from is still what it was: looked at before the trainer starts, and when it has ended."""
+"""Whether the inputs of a run have changed: checked before the trainer starts, and when it has ended."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class InputWatch:
     def changes(self, root: Path | None = None) -> tuple[InputChange, ...]:
         """Every file that was replaced, edited, removed or added since.
 
-        ``root`` is where the run folder is now: where it was moved with all around it, its inputs are seen from there.
+        ``root`` is where the run folder is now: if it was moved together with everything around it, its inputs are
+        searched from there.
         """
         found = self._changes_from(self.root)
         if not found or root is None or root == self.root:

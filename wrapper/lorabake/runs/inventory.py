@@ -1,7 +1,7 @@
-"""What is in a run folder before a trainer starts in it once more: only what lorabake and sd-scripts make there.
+"""Checks the content of a run folder before a trainer starts in it again: only files of lorabake and sd-scripts.
 
 A run folder may come from a stranger. A link could lead a write outside, a FIFO would block it, a Python file could be
-taken for a module: whatever is not known is named, and the trainer is not started.
+imported as a module. Anything unknown is named, and the trainer is not started.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ from lorabake_schemas.messages import Message, join_list, literal, msg
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What a remedy depends on: the settings that sd-scripts was given, and whether the user brought the trainer."""
+    """What a remedy depends on: the settings of sd-scripts, and whether the trainer is the user's own."""
 
     settings: Mapping[str, object] = field(default_factory=dict[str, object])
     own_trainer: bool = False
 
     def has(self, *options: str) -> bool:
-        """Whether one of them is set to something that is not off."""
+        """Whether one of them is set and not off."""
         return any(self.settings.get(option) for option in options)
 
 
@@ -195,7 +195,7 @@ def diagnose_import_error(exception: str, facts: RunFacts) -> Verdict | None:
 
 
 def _names_import(value: str, module: str, name: str) -> bool:
-    """Whether an option's value leads to what was not found: ``a.b.Class`` to the modules a and a.b, and to Class."""
+    """Whether an option's value refers to a missing import: ``a.b.Class`` to the modules a and a.b, and to Class."""
     if name:
         return value in (name, f"{module}.{name}")
     return value == module or value.startswith(f"{module}.")

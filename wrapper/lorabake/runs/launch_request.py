@@ -29,9 +29,9 @@ PLAN_FILE = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a run is made from, hashed, and the one digest over everything that determines its result.
+    """The hashed inputs of a run, and the one digest over everything that determines its result.
 
-    ``files`` are the SHA-256 of those that the digest is made of, without any path in them.
+    ``files`` are the SHA-256 of the files in the digest, which contain no path.
     """
 
     inputs: Inputs

@@ -56,7 +56,7 @@ BARS_KEPT = 20
 
 @dataclass(slots=True)
 class LogParser:
-    """Feed it the log piece by piece, cut anywhere; ``close`` when there is no more."""
+    """Feed it the log piece by piece, cut anywhere; call ``close`` at the end."""
 
     _seen: LogSummary = field(default_factory=LogSummary)  # all but the step, which changes too often for copies
     _latest: Step | None = None

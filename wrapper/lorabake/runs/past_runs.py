@@ -59,7 +59,7 @@ def _read_run(record: Table, root: Path) -> PastRun | None:
 
 
 def _plain_options(table: Table) -> dict[str, object]:
-    """Options alone, with tuples where TOML has arrays, as a plan has them."""
+    """Options only, with tuples for TOML arrays, as in a plan."""
     return {
         key: tuple(cast("list[object]", value)) if isinstance(value, list) else value
         for key, value in table.items()

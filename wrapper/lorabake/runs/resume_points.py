@@ -103,7 +103,7 @@ class PartOutputs:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A run as sd-scripts sees it: its compiled settings, how far it goes, what its files are called."""
+    """A run from sd-scripts' point of view: its compiled settings, its length, the names of its files."""
 
     settings: Table
     names: OutputNames

@@ -33,7 +33,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class StateLocation:
-    """A folder where a start of the trainer writes: which start, and what its own step numbers lack."""
+    """A folder where a start of the trainer writes: which start, and the offset of its step numbers."""
 
     folder: Path
     part: int = 1
@@ -42,7 +42,9 @@ class StateLocation:
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """A state folder. ``step`` is the run's, by the folder's name; ``offset`` what the numbers inside may lack."""
+    """A state folder. ``step`` is the run's, by the folder's name; ``offset`` is the possible offset of the numbers
+    inside.
+    """
 
     path: Path
     kind: SavedKind

@@ -61,7 +61,7 @@ class LossFile:
             self._over = True
 
     def take(self, step: int) -> StepLosses | None:
-        """What is known of a step, by the trainer's own number. Steps before it are forgotten."""
+        """Everything known of a step, by the trainer's own number. Earlier steps are forgotten."""
         for number in [number for number in self._losses if number < step]:
             del self._losses[number]
         return self._losses.get(step)

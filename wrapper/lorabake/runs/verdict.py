@@ -264,7 +264,7 @@ def _not_finite_verdict(evidence: RunResult, weights: WeightFacts) -> Verdict:
 
 
 def _diagnose_rehearsal(evidence: RunResult) -> Verdict | None:
-    """What a rehearsal that ended with 0 can still lack."""
+    """What can still be missing after a rehearsal that ended with 0."""
     if evidence.seen.no_data:
         return Verdict("no-data", msg("the rehearsal found no images"))
     steps = _steps_seen(evidence)

@@ -38,7 +38,7 @@ class BuildEnv:
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """What one installation was asked for."""
+    """The request of one installation."""
 
     env: Mapping[str, str]
     tell: Tell

@@ -55,7 +55,7 @@ print(json.dumps([platform.python_version(), sys.path]))"""
 class TrainerContents:
     """``clean`` is whether the checkout is its commit and nothing else, None when that is not known;
     ``tree`` one SHA-256 over all of its files; ``packages`` every installed one with its version, sorted by the
-    normalised name (PEP 503); ``python_version`` major.minor.patch, "" when the Python does not start; ``changed`` the
+    normalized name (PEP 503); ``python_version`` major.minor.patch, "" when the Python does not start; ``changed`` the
     files that are not what they should be, of the checkout and of the packages, below the folder that has both."""
 
     clean: bool | None
@@ -94,7 +94,7 @@ def read_trainer_contents(trainer: Trainer, env: Mapping[str, str], hasher: File
 
 
 class _CachedContents(StrictModel):
-    """What is kept of a trainer under a digest of the state of all its files."""
+    """The stored content of a trainer, under a digest of the state of all its files."""
 
     clean: bool | None
     tree: str
@@ -377,7 +377,7 @@ def find_recorded_trainer(
 
 
 def _unnamed_trainer_message(then: TrainerRecord) -> Message:
-    """Why the user's own sd-scripts is not looked at, and how to name it."""
+    """Why the user's own sd-scripts is not checked, and how to name it."""
     return msg(
         "the trainer was not checked because lorabake did not install it; if it is yours, add "
         "--sd-scripts {checkout} --python {python}",

@@ -40,7 +40,7 @@ class Trainer:
 
 @dataclass(frozen=True, slots=True)
 class TrainerStatus:
-    """What is installed in ``home``: ``trainer`` for the choice asked for, ``installed`` for this pin at all.
+    """The trainers in ``home``: ``trainer`` for the given choice, ``installed`` all for this pin.
 
     ``others`` are those of other commits, or made with another Python.
     """
@@ -82,7 +82,7 @@ def _candidate_locks(choice: LockChoice, *, gpu: bool) -> tuple[LockName, ...]:
 
 
 def _read_installed(pin: Pin, home: Path, name: LockName, version: str, world: BuildEnv) -> Trainer | None:
-    """The trainer that a marker speaks of, if its Python and its checkout are still there."""
+    """The trainer of a marker, if its Python and its checkout still exist."""
     marker = store.read_marker(home, store.trainer_key(pin, name, lock_digest(pin, name, world), version))
     return None if marker is None else _trainer_from_marker(marker, store.trainers_folder(home) / marker.folder)
 

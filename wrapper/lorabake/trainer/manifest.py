@@ -77,7 +77,7 @@ def list_trainer_files(top: Path, parts: Sequence[str] = TRAINER_PARTS) -> Folde
 
 
 def _walk_parts(top: Path, parts: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file, and every folder (its name ends with a slash), below these parts of ``top``, in no order."""
+    """Every file, and every folder (its name ends with a slash), below these parts of ``top``, unordered."""
     waiting = [(str(top / part), f"{part}/") for part in parts]
     while waiting:
         place, prefix = waiting.pop()

@@ -220,7 +220,7 @@ class HealthReport:
     missing: tuple[str, ...] = ()
 
     def refusal(self, python: Path) -> SetupError:
-        """Why the user's own ``python`` cannot train, and the command that gets it what it lacks."""
+        """Why the user's own ``python`` cannot train, and the command that installs what is missing."""
         lacks = packages.find_distributions(self.missing)
         other = msg("use --python to choose the Python that runs sd-scripts")
         if not lacks:

@@ -104,7 +104,7 @@ class FactStore:
             self._base = None
 
     def _write(self, statement: str, rows: Sequence[tuple[str | bytes | int, ...]]) -> None:
-        """Write these, and once a day forget what was not used for long."""
+        """Write these, and once a day delete what was not used for long."""
         today = _today()
 
         def write(base: sqlite3.Connection) -> None:

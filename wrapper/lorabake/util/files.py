@@ -126,7 +126,7 @@ def read_toml(path: Path | str, limit: int = TOML_LIMIT, *, within: Path | None 
 
 
 def exists(path: Path | str) -> bool:
-    """Whether there is anything; False, too, where that cannot be looked at (see ``hidden_reason``)."""
+    """Whether the path exists; also False if that cannot be determined (see ``hidden_reason``)."""
     return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where the user may not look
 
 
@@ -300,7 +300,7 @@ def _open_to_write(path: Path | str, how: int, within: Path | None) -> int:
 
 
 def _require_regular(descriptor: int, path: Path | str) -> int:
-    """The descriptor, if it is a regular file's: it may have become another kind since it was looked at."""
+    """The descriptor of a regular file: it may have become another kind since it was checked."""
     try:
         _refuse_irregular(os.fstat(descriptor), path)
     except BaseException:

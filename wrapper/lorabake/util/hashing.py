@@ -1,7 +1,7 @@
-"""SHA-256 and size of files: streamed, several at once, and kept, so that a checkpoint is hashed once in its life.
+"""SHA-256 and size of files: streamed, several at a time, and stored, so that a checkpoint is hashed only once.
 
-What is kept is found again by the file's stamp (fact_cache), which any change of the file changes. A file whose last
-change is too fresh to show the next one, or that changes while it is read, is hashed and not kept.
+Stored hashes are found by the file's stamp (fact_cache), which changes with the file. A file that was changed too
+recently for the stamp to show the next change, or that changes while it is read, is hashed and not stored.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Made = TypeVar("Made")
 
 
 class HashingStoppedError(Exception):
-    """Somebody called ``stop``."""
+    """``stop`` was called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def digest_bytes(data: bytes, name: str) -> FileDigest:
 
 
 class _File:
-    """A file that was asked for: where it is, its stamp, and its digest where it is known."""
+    """A requested file: its path, its stamp, and its digest if known."""
 
     __slots__ = ("name", "path", "sha256", "size", "stamp")
 

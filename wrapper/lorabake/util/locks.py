@@ -75,7 +75,7 @@ class Lock:
     descriptor: int
 
     def release(self) -> None:
-        """The file goes first, as long as nobody else can have it."""
+        """The file is removed first, while no other process can have it."""
         if os.name == "nt":  # where an open file cannot be removed, which is also why nobody else could break the lock
             os.close(self.descriptor)
             with suppress(OSError):

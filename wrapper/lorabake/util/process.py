@@ -69,7 +69,7 @@ class CommandOutput(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is started, where and with which environment; never a shell line."""
+    """The program with its arguments, folder and environment; never a shell line."""
 
     argv: tuple[str, ...]
     cwd: Path
@@ -137,7 +137,7 @@ class RunningCommand:
         return None if self.pid else self._said.decode("utf-8", "replace").removeprefix("error ").strip() or "?"
 
     def close(self, *, judged: bool) -> None:
-        """Let the guard go; without ``judged`` it stops what still runs and marks the record as interrupted."""
+        """Release the guard; without ``judged`` it stops what still runs and marks the record as interrupted."""
         if judged:
             self._tell(b"done\n")
         if self._guard.stdin is not None:

@@ -138,7 +138,7 @@ class SignalEscalation:
         return self.rung >= 0
 
     def escalate(self, *, at_least: int = 0) -> None:
-        """Go to the next rung at once."""
+        """Go to the next rung immediately."""
         self.rung = max(min(self.rung + 1, len(self.rungs) - 1), at_least)
         self.tree.signal(self.rungs[self.rung])
         wait = self.waits[self.rung] if self.rung < len(self.waits) else POLL_S

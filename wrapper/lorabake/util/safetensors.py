@@ -45,7 +45,7 @@ class NumberFormat(NamedTuple):
 
     @property
     def magnitude(self) -> int:
-        """The bits of which none is set in a zero."""
+        """The bits that are all unset in a zero."""
         return (1 << (8 * self.size - bool(self.exponent))) - 1
 
 
@@ -167,7 +167,7 @@ def _are_counts(given: object, most: int) -> TypeGuard[list[int]]:
 
 
 def _check_contiguous(tensors: Iterable[Tensor], room: int) -> None:
-    """The format wants tensors one behind the other, from the first byte to the last."""
+    """The format requires tensors one after the other, from the first byte to the last."""
     at = 0
     for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
         if tensor.begin != at or tensor.end < at:

@@ -1,4 +1,4 @@
-"""A long command whose lines are wanted while it runs, without it outliving this process."""
+"""Runs a long command and passes on its lines while it runs; the command does not outlive this process."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from lorabake_schemas.guide.vocabulary import (
 )
 from lorabake_schemas.messages import msg, nmsg
 
-GRAYSCALE_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "F"})  # Pillow's modes without colour
+GRAYSCALE_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "F"})  # Pillow's modes without color
 
 
 def _iter_frequent_tags(folder: FolderTags, test: Callable[[str], bool]) -> Iterator[tuple[str, int]]:

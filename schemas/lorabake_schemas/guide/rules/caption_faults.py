@@ -51,7 +51,7 @@ def describe_caption_problem(problem: CaptionProblem, files: list[str]) -> tuple
 
 
 def _describe_ignored_text(problem: CaptionProblem, n: int, names: Message) -> tuple[Message, Message]:
-    """What sd-scripts swallows in silence."""
+    """What sd-scripts ignores silently."""
     match problem:
         case CaptionProblem.SPACES:
             message = nmsg(

@@ -1,4 +1,4 @@
-"""Rules about image folders and left-over files that sd-scripts would trip or pass over in silence."""
+"""Rules about image folders and leftover files that stop sd-scripts or that it skips silently."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Me
 
 
 def _describe_unread_files(folder: FolderFacts) -> tuple[Message, Message]:
-    """Files that look like images, none of which sd-scripts takes."""
+    """Files that look like images but that sd-scripts does not read."""
     said = msg(
         "sd-scripts reads none of the files in {path}: {names}",
         path=folder.path,

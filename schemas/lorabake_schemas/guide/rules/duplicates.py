@@ -110,7 +110,9 @@ def subject_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _find_subject_images(situation: RuleContext, index: int) -> Iterator[RuleHit]:
-    """Images that are trained for and against at once: the same files are an error, alike ones a warning."""
+    """Images that are in the training and in the regularization set: identical files are an error, similar ones a
+    warning.
+    """
     for near in (False, True):
         pairs = list[tuple[ImageRef, ImageRef]]()
         for twins in situation.dataset.twins:

@@ -88,7 +88,7 @@ OPTION_REPLACEMENTS: dict[str, Message] = {
 
 
 def _suggest_option(name: str, situation: RuleContext) -> Message:
-    """What was probably meant, in the place where a recipe has it."""
+    """What was probably meant, with its key in a recipe."""
     if (key := find_key(name)) and key != f"kohya.{name}":
         return msg("use `{key}`", key=key)
     if name in situation.pin_has:

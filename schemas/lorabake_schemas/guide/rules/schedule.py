@@ -99,7 +99,7 @@ def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _check_torch_scheduler(name: str, optimizer: str, given: KohyaValue) -> Iterator[RuleHit]:
-    """What a class of torch.optim.lr_scheduler lacks."""
+    """What is missing for a class of torch.optim.lr_scheduler."""
     if name not in TORCH_SCHEDULERS:
         near = difflib.get_close_matches(name, TORCH_SCHEDULERS, 1, 0.6)
         known = msg("write one of {names}, or a dotted class path", names=", ".join(TORCH_SCHEDULERS))

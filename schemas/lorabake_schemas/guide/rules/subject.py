@@ -23,7 +23,7 @@ MAX_SHARE_RATIO = (
 
 
 def _check_algorithm(situation: RuleContext, types: tuple[str, ...], subject: str) -> Iterator[RuleHit]:
-    """A hint unless the algorithm is among those that the guide names; the plain one was never in question."""
+    """A hint unless the guide names the algorithm; the plain LoRA is never reported."""
     if situation.network not in types:
         yield RuleHit(
             ("network", "type"),

@@ -1,4 +1,4 @@
-"""Rules about how captions begin: the trigger, the class, the outfit, and what is joined in front of them."""
+"""Rules about how captions start: the trigger, the class, the outfit, and the prefix."""
 
 from __future__ import annotations
 
@@ -189,5 +189,5 @@ def _check_leading_tags(
 
 
 def _split_tags(text: str, most: int = -1, ends: str = TAG_SEPARATOR) -> list[str]:
-    """The tags of a text, of which no more than ``most`` are wanted."""
+    """The tags of a text, at most ``most`` of them."""
     return [tag.strip().casefold() for tag in text.lstrip(BOM).split(ends, most)[: most if most > 0 else None]]

@@ -1,1 +1,1 @@
-"""Findings, plans, records and the book as text: the only place with wording, colour and width. Decides nothing."""
+"""Findings, plans, records and the book as text: the only place with wording, color and width. Decides nothing."""

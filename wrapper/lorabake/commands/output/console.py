@@ -35,7 +35,7 @@ def _json_escape(text: str) -> str:
 
 
 def _escape_unencodable(error: UnicodeError) -> tuple[str, int]:
-    """What an encoding lacks, as JSON spells it."""
+    """Escape characters that an encoding does not have, as JSON does."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return _json_escape(error.object[error.start : error.end]), error.end

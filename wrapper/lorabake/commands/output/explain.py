@@ -146,7 +146,7 @@ def _iter_short_answer(found: Explanation, page: TextLayout) -> Iterator[str]:
 
 
 def _choose_entries(found: Explanation) -> BookEntries:
-    """As many as fit, in the order of the book: first those that the table of defaults names."""
+    """As many as fit, in the order of the book: first those named in the table of defaults."""
     sources = [each.source for defaults in found.defaults.values() for each in defaults if each.source]
     named = list(dict.fromkeys(rule.strip() for source in sources for rule in source.rule.split(",")))
     first = [entry for rule in named for entry in found.entries if entry.id == rule][:MAX_SHORT_ENTRIES]
@@ -277,7 +277,7 @@ def list_default_cases(defaults: DefaultValues) -> list[tuple[DefaultValue, Mess
 
 
 def _move_rest_last(cases: list[tuple[DefaultValue, Message]]) -> list[tuple[DefaultValue, Message]]:
-    """What any recipe gets comes first in the table, and is what all others get after those that are named."""
+    """A value of any recipe comes first in the table; after named recipes it is that of all others."""
     if len(cases) > 1 and cases[0][1] == msg("any"):
         return [*cases[1:], (cases[0][0], msg("all others"))]
     return cases

@@ -80,7 +80,7 @@ def format_speed(seconds_per_step: float | None) -> Message:
 
 @dataclass(slots=True)
 class ProgressState:
-    """What is shown: filled from the events, with a clock of ours for the pace."""
+    """What is shown: filled from the events, with its own clock for the rate."""
 
     planned: int
     clock: Clock

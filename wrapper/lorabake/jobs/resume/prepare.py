@@ -112,8 +112,9 @@ def describe_resume(ready: PreparedResume) -> tuple[Message, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ReplannedRun:
-    """A run as its recipe gives it once more: the ``plan``, the ``files`` that the trainer reads by name, whether it
-    needs nothing of the hub, and the ``differences`` to what is in the run folder."""
+    """A run planned again from its recipe: the ``plan``, the ``files`` that the trainer reads by name, whether it
+    needs nothing from the hub, and the ``differences`` from the run folder.
+    """
 
     plan: Plan
     files: Mapping[str, bytes]
