@@ -142,9 +142,9 @@ def test_another_commit_gets_the_same_packages_and_its_own_options(commits: Comm
     assert not any("warning" in line for line in commits.said)
     other = commits.install(commits.other)
     assert [line.strip() for line in commits.said if line.strip().startswith("it ") and "==" in line] == [
-        "it requires tiny==0.9, the pinned commit requires tiny==1.0",
-        "it requires more==2, the pinned commit does not",
-        "it does not require old==3, the pinned commit does",
+        "this commit requires tiny==0.9, the pinned commit requires tiny==1.0",
+        "this commit requires more==2, the pinned commit does not",
+        "this commit does not require old==3, the pinned commit does",
     ]
     assert any(line.startswith("warning: ") and "requirements.txt differs" in line for line in commits.said)
     assert any(commits.pinned[:12] in line and commits.other[:12] in line for line in commits.said)

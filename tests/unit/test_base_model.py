@@ -279,7 +279,7 @@ def test_one_part_of_a_diffusers_folder_is_no_model(tmp_path: Path) -> None:
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     checkpoint(tmp_path / "right.safetensors", "sd15")
     assert "right.safetensors" in (inspect_base_model("wrong.safetensors", tmp_path).problem or "")
-    assert f"the folder {tmp_path / 'nowhere'} does not exist" in (
+    assert f"neither does the folder {tmp_path / 'nowhere'}" in (
         inspect_base_model("nowhere/wrong.safetensors", tmp_path).problem or ""
     )
 

@@ -85,7 +85,7 @@ def test_one_that_does_not_answer_is_warned_of(monkeypatch: pytest.MonkeyPatch) 
     Asked(monkeypatch, answers=False)
     said: list[str] = []
     assert versions.read_user_options(own(OTHER), {}, said.append) is None
-    assert said == ["warning: its options could not be read, so options are not checked: it does not start"]
+    assert said == ["warning: cannot read the options of this sd-scripts, so they are not checked: it does not start"]
 
 
 def test_lorabakes_own_trainers_are_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,14 +32,14 @@ def test_each_line_by_its_package() -> None:
         ("".join(reversed(PIN.splitlines(keepends=True))), []),
         (
             PIN.replace("1.6.0", "1.7.0"),
-            ["it requires accelerate==1.7.0, the pinned commit requires accelerate==1.6.0"],
+            ["this commit requires accelerate==1.7.0, the pinned commit requires accelerate==1.6.0"],
         ),
         (
             PIN.replace("[torch]", ""),
-            ["it requires diffusers==0.32.1, the pinned commit requires diffusers[torch]==0.32.1"],
+            ["this commit requires diffusers==0.32.1, the pinned commit requires diffusers[torch]==0.32.1"],
         ),
-        (PIN.replace("numpy\n", "#numpy\n"), ["it does not require numpy, the pinned commit does"]),
-        (PIN + "easygui==0.98.3\n", ["it requires easygui==0.98.3, the pinned commit does not"]),
+        (PIN.replace("numpy\n", "#numpy\n"), ["this commit does not require numpy, the pinned commit does"]),
+        (PIN + "easygui==0.98.3\n", ["this commit requires easygui==0.98.3, the pinned commit does not"]),
     ],
 )
 def test_every_line_that_differs_is_named(theirs: str, said: list[str]) -> None:

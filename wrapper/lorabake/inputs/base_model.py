@@ -94,11 +94,11 @@ def _missing_message(path: Path, base_dir: Path) -> Message:
         there = recipe_relative_path(spelt, base_dir)
         return msg("{path} does not exist, but {there} does (names are case-sensitive)", path=path, there=there)
     if not is_folder(path.parent):
-        return msg("{path} does not exist; the folder {folder} does not exist either", path=path, folder=path.parent)
+        return msg("{path} does not exist, and neither does the folder {folder}", path=path, folder=path.parent)
     alike = sorted(each.name for each in path.parent.iterdir() if each.suffix in {".safetensors", *_PICKLE_EXTENSIONS})
     if not alike:
         return msg("{path} does not exist", path=path)
-    return msg("{path} does not exist; its folder contains: {files}", path=path, files=_abbreviate_names(alike))
+    return msg("{path} does not exist (its folder contains {files})", path=path, files=_abbreviate_names(alike))
 
 
 def _abbreviate_names(names: Iterable[str], most: int = 5) -> Message:

@@ -105,7 +105,7 @@ def _find_problem(
             case "base_weights":
                 problem = find_lora_problem(path, family)
             case _:
-                problem, fix = unreadable_reason(path), msg("use a file")
+                problem, fix = unreadable_reason(path), msg("write the path of a file that can be read")
                 if problem:
                     problem = msg("cannot read {file}: {why}", file=path, why=problem)
     except (OSError, ValueError) as error:

@@ -183,7 +183,7 @@ def validation_settings(recipe: Recipe) -> tuple[Setting, ...]:
             "validation_seed",
             given.validation_seed,
             seed if given.validation_split else None,
-            forced_by("S44", msg("else the held-out images are also trained on")),
+            forced_by("S44", msg("else the validation images are also trained on")),
         ),
         *choose("validate_every_n_epochs", given.validate_every_n_epochs),
         *choose("validate_every_n_steps", given.validate_every_n_steps),

@@ -156,13 +156,17 @@ def _report_other_commit(pin: Pin, lender: Pin, checkout: Path, job: InstallRequ
         ours = git.read_file_at(checkout, lender.commit, "requirements.txt", job.env)
         theirs = (checkout / "requirements.txt").read_text(encoding="utf-8")
     except (SetupError, OSError, UnicodeDecodeError) as error:
-        job.tell(msg("warning: cannot compare its requirements.txt with the pinned commit's: {why}", why=str(error)))
+        job.tell(
+            msg(
+                "warning: cannot compare this commit's requirements.txt with the pinned commit's: {why}", why=str(error)
+            )
+        )
         return
     wishes = packages.compare_requirements(theirs, ours)
     job.tell(
-        msg("warning: it gets the pinned commit's locked packages, but its requirements.txt differs:")
+        msg("warning: this commit gets the pinned commit's locked packages, although its requirements.txt differs:")
         if wishes
-        else msg("its requirements.txt matches the pinned commit's, so it gets the same locked packages")
+        else msg("this commit's requirements.txt matches the pinned commit's, so it gets the same locked packages")
     )
     for wish in wishes:
         job.tell(msg("  {wish}", wish=wish))

@@ -120,7 +120,7 @@ def fetch_commit(repo: Path, url: str, commit: str, env: Mapping[str, str]) -> N
     problem = msg("cannot fetch sd-scripts from {url}", url=url)
     if not done.ok and _DISK_FULL not in done.stderr:
         hint = msg(
-            "{words}; check the network, or use a mirror: git config --global url.MIRROR.insteadOf {url}",
+            "{words}; check the network, or use a mirror (git config --global url.MIRROR.insteadOf {url})",
             words=_describe_failure(done),
             url=url,
         )

@@ -143,11 +143,11 @@ def compare_requirements(theirs: str, ours: str) -> tuple[Message, ...]:
     for name in dict.fromkeys((*wanted, *had)):
         there, here = wanted.get(name), had.get(name)
         if there is not None and here is None:
-            found.append(msg("it requires {there}, the pinned commit does not", there=there))
+            found.append(msg("this commit requires {there}, the pinned commit does not", there=there))
         elif there is None and here is not None:
-            found.append(msg("it does not require {here}, the pinned commit does", here=here))
+            found.append(msg("this commit does not require {here}, the pinned commit does", here=here))
         elif there is not None and here is not None and there != here:
-            found.append(msg("it requires {there}, the pinned commit requires {here}", there=there, here=here))
+            found.append(msg("this commit requires {there}, the pinned commit requires {here}", there=there, here=here))
     return tuple(found)
 
 

@@ -47,7 +47,7 @@ def read_user_options(
         with TemporaryDirectory() as folder:
             return options.extract_options(trainer.python, trainer.checkout, Path(folder) / "options", name, env)
     except (SetupError, OSError) as error:
-        tell(msg("warning: its options could not be read, so options are not checked: {why}", why=str(error)))
+        tell(msg("warning: cannot read the options of this sd-scripts, so they are not checked: {why}", why=str(error)))
         return None
 
 

@@ -85,7 +85,7 @@ def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Me
         inner = folder.repeat_folders[0]
         return (
             msg(
-                "{path} has no images of its own; they are in {names}",
+                "{path} contains no images; they are in {names}",
                 path=path,
                 names=_summarize_subfolders(folder),
             ),
@@ -98,7 +98,7 @@ def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Me
     if folder.subfolders:
         return (
             msg(
-                "{path} has no images of its own, and sd-scripts does not look into {names}",
+                "{path} contains no images, and sd-scripts does not look into {names}",
                 path=path,
                 names=_summarize_subfolders(folder),
             ),

@@ -200,7 +200,7 @@ def unusual_prior_weight(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "prior_loss_weight"),
             msg(
-                "prior_loss_weight {weight:g} makes regularization weaker (the guide says the opposite by mistake)",
+                "prior_loss_weight {weight:g} makes regularization weaker (the guide states the opposite by mistake)",
                 weight=weight,
             )
             if weight < 1

@@ -120,8 +120,7 @@ def mixed_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    "captions mix tags from two boards, such as {tags} (captions with {board} tags: {mine}, "
-                    "with {other} tags: {others})",
+                    "captions mix {board} tags ({mine} captions) with {other} tags ({others} captions): {tags}",
                     mine=mine,
                     board=board,
                     others=others,

@@ -26,7 +26,11 @@ def uneven_validation_split(situation: RuleContext) -> Iterator[RuleHit]:
     none = [path for path, _, tested in splits if not tested]
     both = [path for path, held_out, tested in splits if tested - held_out]
     if none:
-        said = msg("validation_split {share:g} holds out no image of: {folders}", share=share, folders=", ".join(none))
+        said = msg(
+            "validation_split {share:g} is too small to give a validation image for: {folders}",
+            share=share,
+            folders=", ".join(none),
+        )
         least = max(1 / (2 * count) for path, count in sets if path in none)
         yield RuleHit(where, said, msg("write more than {least:.2g}", least=least))
     if both:

@@ -87,7 +87,7 @@ def format_trainer_status(status: TrainerStatus, changed: ChangedFiles, layout: 
 
 def _damage_lines(trainer: Trainer, changed: ChangedFiles, layout: TextLayout) -> list[str]:
     names = changed.get(trainer.checkout, ())
-    hint = msg("  damaged (rebuild it with --repair); changed files: {files}", files=shorten_names(names))
+    hint = msg("  damaged, rebuild it with --repair (changed files: {files})", files=shorten_names(names))
     return [layout(hint)] if names else []
 
 
