@@ -147,7 +147,7 @@ def test_the_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     for seed, home in (("0", tmp_path / "a"), ("12345", tmp_path / "b")):
         home.mkdir()
         env = os.environ | {"PYTHONHASHSEED": seed, "HOME": str(home), "LC_ALL": "C", "PYTHONUTF8": "0"}
-        argv = [sys.executable, "-c", code, "x", str(GOLDEN.parent), *sys.path]
+        argv = [sys.executable, "-c", code, "x", str(Path(__file__).parent), *sys.path]
         done = subprocess.run(argv, cwd=home, env=env, capture_output=True, text=True, check=True)
         answers.add(done.stdout)
     assert len(answers) == 1

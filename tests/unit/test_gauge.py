@@ -9,7 +9,7 @@ import pytest
 from lorabake.commands.output.progress import LINE_DELAY_SECONDS as DELAY_SECONDS
 from lorabake.commands.output.progress import LINE_UPDATE_SECONDS as UPDATE_SECONDS
 from lorabake.commands.output.progress import describe_hashing, show_progress
-from test_terminal import Clock, Terminal
+from terminals import Clock, Terminal
 
 
 def shown(stream: io.StringIO, *, tick: float, calls: int) -> str:

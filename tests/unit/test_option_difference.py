@@ -13,7 +13,7 @@ from lorabake.trainer.versions import diff_options
 from lorabake.util import resources
 from lorabake_schemas.options import DatasetOption, Option, OptionSnapshot
 from lorabake_schemas.versions import CommitDifference
-from test_published_schemas import hold
+from published import hold
 
 PIN = resources.load_snapshot()
 OTHER = "f" * 40

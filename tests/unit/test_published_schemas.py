@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
+from jsonschema import ValidationError
 
 from lorabake.analysis.check import check_recipe
 from lorabake.analysis.diff import diff_plans
@@ -16,9 +15,9 @@ from lorabake.commands.json_schema import SchemaName, generate_schema
 from lorabake.commands.output.findings import findings_to_json
 from lorabake.commands.output.plan import plan_to_json
 from lorabake.commands.schema import SCHEMA_NAMES
+from published import SCHEMAS, hold
 from situations import GPU, plan_of, project, recipe, write_pictures
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 RECIPES = {
     "good": "",
     "warned": "[network]\nnetwork_dim = 128\n",
@@ -28,14 +27,6 @@ RECIPES = {
     "regularised": '[[regularization]]\nclass = "food"\nimages = "reg"\n',
     "lokr": '[network]\ntype = "lokr"\n[train]\nlr_scheduler = "cosine_with_restarts"\n[sample]\nprompts = ["a"]\n',
 }
-
-
-def hold(table: object, what: SchemaName) -> None:
-    """Raises ValidationError when the table is not what the published file says."""
-    published = json.loads((SCHEMAS / f"{what}.schema.json").read_text("utf-8"))
-    Draft202012Validator.check_schema(published)
-    check: Callable[[object], None] = cast("Any", Draft202012Validator(published)).validate
-    check(table)
 
 
 @pytest.mark.parametrize("what", get_args(SchemaName))

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from languages import Backwards
 from lorabake.analysis.explain import RECIPE_CODES, STATUSES, explain, find_rule
 from lorabake.commands.output.explain import (
     describe_recipes,
@@ -30,9 +31,8 @@ from lorabake_schemas.guide.default_values import FAMILIES, KINDS, DefaultValue
 from lorabake_schemas.guide.rules import list_rules
 from lorabake_schemas.recipe import Ignore
 from lorabake_schemas.sd_scripts import OPTIMIZERS
+from published import hold
 from situations import plan_of, recipe
-from test_published_schemas import hold
-from test_speech import Backwards
 
 PAGE = TextLayout()
 ENTRY = BookEntry(id="G1.1", title="Title", action="W", guide="Said.", status="not-applicable", reason="A list.")
@@ -51,7 +51,7 @@ def test_an_entry_says_everything() -> None:
     assert rows[:3] == ["G4.90  Keep n tokens", "Guide, part 4: training settings", ""]
     said = "\n".join(rows)
     assert "  Value       2, or 3 with an outfit" in said
-    assert "  The guide   Counts the commas as well" in said
+    assert "  The guide   It also counts the commas" in said
     assert "  In fact     It counts tags and nothing else (train_util.py:887)" in said
     assert "  Option      keep_tokens" in said
     assert "  In a recipe captions.keep_tokens, concept.keep_tokens" in said

@@ -19,7 +19,7 @@ from lorabake.commands.output.layout import TextLayout
 from lorabake.lora.metadata import training_comment
 from lorabake.util.i18n import load_translator
 from lorabake_schemas.inspection import InspectReport, KnownRun
-from test_published_schemas import hold
+from published import hold
 
 DIGEST = "0123456789abcdef" * 4
 PIPE, SCREEN = TextLayout(), TextLayout(width=80)

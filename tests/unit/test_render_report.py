@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from languages import Backwards
 from lorabake.analysis.check import AppliedIgnore, CheckResult, check_recipe
 from lorabake.commands.output.findings import (
     SEVERITY_COLORS,
@@ -29,7 +30,6 @@ from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import literal, msg, shorten_list
 from situations import CPU, GPU, concept, project, recipe
-from test_speech import Backwards
 
 PIPE, SCREEN = TextLayout(), TextLayout(width=80)
 

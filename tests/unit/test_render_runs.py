@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ended_runs import record
 from lorabake.commands.output.layout import TextLayout, format_file_size
 from lorabake.commands.output.lists import (
     format_copied_recipe,
@@ -18,8 +19,6 @@ from lorabake.commands.output.lists import (
 from lorabake.commands.output.runs import LAST_LOG_LINES, format_run_outcome, format_written_files
 from lorabake.trainer.install import Trainer, TrainerStatus
 from lorabake.util import resources
-from lorabake_schemas.record import Record
-from situations import CPU
 
 PAGE = TextLayout()
 
@@ -33,18 +32,6 @@ def test_the_list_of_recipes_says_what_each_is_for() -> None:
     rows = format_recipe_list(texts).splitlines()
     assert [row.split()[0] for row in rows] == list(resources.list_recipe_names())
     assert all(len(row.split(maxsplit=1)[1]) > 15 and "#" not in row for row in rows)
-
-
-def record(status: str, outcome: dict[str, object] | None) -> Record:
-    names = {"recipe": "recipe.toml", "plan_file": "plan.json", "inputs_file": "inputs.json"}
-    files = {field: {"name": name, "sha256": "0", "size": 1} for field, name in names.items()}
-    fields: dict[str, object] = {
-        "lorabake": "0", "name": "x", "rehearsal": False, "status": status, "started": "now", **files,
-        "recipe_text": "", "recipe_place": "r.toml", "digest": "0",
-        "compiled": [], "seed": 1, "trainer": {"kind": "pin", "python": "py"}, "machine": CPU.model_dump(), "argv": [],
-        "cwd": "/", "environment": {}, "planned_steps": 3, "outcome": outcome,
-    }  # fmt: skip
-    return Record.model_validate(fields)
 
 
 def test_a_good_end_names_the_file() -> None:

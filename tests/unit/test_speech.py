@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gettext
 import io
 
 import click
 import pytest
 
+from languages import Backwards
 from lorabake.commands.error_handler import error_boundary
 from lorabake.commands.options import current_translator
 from lorabake.commands.output.progress import line_printer, watch_progress
@@ -15,17 +15,6 @@ from lorabake.errors import MachineError
 from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.events import Epoch, RunTotals, Saving, Step
 from lorabake_schemas.messages import msg, nmsg
-
-
-class Backwards(gettext.NullTranslations):
-    """A language whose sentences begin with a sign."""
-
-    def gettext(self, message: str) -> str:
-        return f"~{message}"
-
-    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
-        return f"~{msgid1 if n == 1 else msgid2}"
-
 
 OTHER = Translator("xx", Backwards())
 

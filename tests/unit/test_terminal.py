@@ -22,24 +22,10 @@ from lorabake_schemas.events import (
     Started,
     Step,
 )
+from terminals import Clock, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-
-class Clock:
-    """Goes on by ``tick`` seconds each time an event comes."""
-
-    def __init__(self, tick: float) -> None:
-        self.now, self.tick = 0.0, tick
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def show(events: Iterable[ProgressEvent], stream: io.StringIO, tick: float = 1.0, *, verbose: bool = False) -> str:

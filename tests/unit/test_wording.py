@@ -15,6 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from ended_runs import record
 from lora_files import SMALL, metadata, write
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.analysis.diff import diff_plans
@@ -38,7 +39,6 @@ from lorabake_schemas.options import Option
 from lorabake_schemas.plan import BatchDistribution, FileSize, PlannedSave, TimeEstimate
 from lorabake_schemas.verification import ComparedCounts, VerifyDifference, VerifyReport
 from situations import GPU, concept, plan_of, project, recipe
-from test_render_runs import record
 
 GOLDEN = Path(__file__).parent / "golden" / "text"
 FAULTY = """
