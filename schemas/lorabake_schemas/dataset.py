@@ -44,12 +44,20 @@ class CaptionFacts(NamedTuple):
     """The caption that sd-scripts would use for an image: its first line, and what is wrong with the file.
 
     ``borrowed_from`` is another caption file that sd-scripts would use because of the underscores in the path (old
-    face-crop names, TU:1946). It is None if the image has its own caption, or does not have a caption.
+    face-crop names, TU:1946). It is None if the image has its own caption, or does not have a caption. ``others`` are
+    the captions that enable_wildcard may use instead of ``text``: the other lines, and the other choices of ``{a|b}``
+    (``expand_wildcards``).
     """
 
     text: str = ""
     problem: CaptionProblem | None = None
     borrowed_from: str | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every caption that the image may be trained with; the first is never missing, but may be empty."""
+        return (self.text, *self.others)
 
 
 class ImageFacts(NamedTuple):
@@ -86,6 +94,50 @@ class LongCaption(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class MaskFacts:
+    """The masks of a folder's images, by file name: sd-scripts pairs them by stem.
+
+    ``problem`` is why the folder could not be read, as that of FolderFacts, or ``images``: it is the folder of the
+    images itself. ``count`` masks belong to an image; ``missing`` are images without one, ``extra`` masks without an
+    image. Of those that belong to one, ``broken`` cannot be decoded, ``missized`` have another size than their image,
+    ``wide`` have more than 8 bits a value, ``black`` and ``white`` are so all over, ``transparent`` have an alpha
+    channel, which sd-scripts drops.
+    """
+
+    path: str
+    problem: str | None = None
+    count: int = 0
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    missized: tuple[str, ...] = ()
+    wide: tuple[str, ...] = ()
+    black: tuple[str, ...] = ()
+    white: tuple[str, ...] = ()
+    transparent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataFacts:
+    """A metadata file that has the captions of a folder.
+
+    ``problem`` is why sd-scripts would stop at it. ``missing`` are the names in it that lead to no file, ``stems`` how
+    many of them are names of images without their extension; ``unlisted`` the images of the folder that it does not
+    have, ``missized`` those for which it has another size than the file, ``cached`` those of which sd-scripts would
+    open a left-over cache as the image.
+    """
+
+    path: str
+    problem: str | None = None
+    count: int = 0
+    missing: tuple[str, ...] = ()
+    stems: int = 0
+    unlisted: tuple[str, ...] = ()
+    missized: tuple[str, ...] = ()
+    cached: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FolderFacts:
     """One image folder as sd-scripts would see it (not recursive, sd-scripts' own extensions only).
 
@@ -97,10 +149,12 @@ class FolderFacts:
 
     ``hidden`` are images whose name starts with a dot, which sd-scripts skips. Of the caption files, ``orphans`` do not
     belong to an image, ``miscased`` would belong to one except for capital letters, ``others`` belong to one but have
-    an extension that is not read here (``.caption`` instead of ``.txt``). ``overlong`` are the captions above the
-    recipe's token limit. ``caption_extension`` is the extension that was searched for. ``spelt`` is an existing folder
-    whose name differs from this missing one in capital letters only. ``identity`` identifies the folder on this machine
-    under any name. ``stamps`` has the name of each image and caption that was found, with the time of its last change.
+    an extension that is not read here (``.caption`` instead of ``.txt``; any extension where no image has a caption).
+    ``overlong`` are the captions above the recipe's token limit. ``caption_extension`` is the extension that was
+    searched for, empty if a metadata file has the captions. ``offered_metadata`` is a metadata file with captions of
+    these images, which have none. ``spelt`` is an existing folder whose name differs from this missing one in capital
+    letters only. ``identity`` identifies the folder on this machine under any name. ``stamps`` has the name of each
+    image and caption that was found, with the time of its last change.
     """
 
     path: str
@@ -118,6 +172,9 @@ class FolderFacts:
     spelt: str | None = None
     identity: str = ""
     caption_extension: str = CAPTION_EXTENSION
+    masks: MaskFacts | None = None
+    metadata: MetadataFacts | None = None
+    offered_metadata: str | None = None
     stamps: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
 
     @property

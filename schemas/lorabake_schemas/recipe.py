@@ -15,8 +15,10 @@ from lorabake_schemas.values import (
     MAX_CYCLES,
     MAX_RANK,
     MAX_SIDE,
+    CaptionText,
     Comment,
     Epochs,
+    EpochsOrZero,
     Extension,
     FilePath,
     Fraction,
@@ -73,6 +75,33 @@ class RecipeTable(StrictModel):
             return super().__getattr__(name)
 
 
+# How captions are read: under [captions] for all images, under a folder's table for that folder.
+ExtensionKey = Annotated[Extension | None, Field(description="Extension of the caption files, with its dot.")]
+ShuffleKey = Annotated[bool | None, Field(description="Shuffle the tags of each caption every time its image is used.")]
+KeepTokensKey = Annotated[
+    KeepTokens | None,
+    Field(description="How many tags at the start of each caption stay in place when tags are shuffled."),
+]
+KeepSeparatorKey = Annotated[
+    CaptionText | None,
+    Field(description="Text in captions that ends the tags that stay in place, such as |||, instead of keep_tokens."),
+]
+SecondarySeparatorKey = Annotated[
+    CaptionText | None, Field(description="Text in captions that joins tags that are shuffled and dropped as one.")
+]
+WildcardKey = Annotated[
+    bool | None,
+    Field(description="Every line of a caption file is a caption, and {a|b} is a or b; one is drawn at random."),
+]
+DropoutKey = Annotated[Fraction | None, Field(description="Probability that an image is trained without its caption.")]
+TagDropoutKey = Annotated[Fraction | None, Field(description="Probability that a tag is left out.")]
+DropoutEpochsKey = Annotated[
+    EpochsOrZero | None, Field(description="Train without captions in every n-th epoch. 0 is never.")
+]
+PrefixKey = Annotated[CaptionText | None, Field(description="Text that is added in front of every caption.")]
+SuffixKey = Annotated[CaptionText | None, Field(description="Text that is added after every caption.")]
+
+
 class Base(RecipeTable):
     """The base model to train on. Paths are relative to the recipe."""
 
@@ -127,10 +156,20 @@ class Concept(RecipeTable):
         "Whether the subject has features on one side only, such as an eyepatch. Rules out flip_aug."
     )
     flip_aug: bool | None = optional("Also train on mirrored images. Not for subjects with features on one side only.")
-    shuffle_caption: bool | None = optional("Shuffle the tags of each caption, for this concept only.")
-    keep_tokens: KeepTokens | None = optional(
-        "How many tags at the start of each caption stay in place, for this concept only."
+    tags: TagStyle | None = optional(
+        "What these captions are made of, if it differs from tags under [base]; natural are sentences."
     )
+    caption_extension: ExtensionKey = None
+    shuffle_caption: ShuffleKey = None
+    keep_tokens: KeepTokensKey = None
+    keep_tokens_separator: KeepSeparatorKey = None
+    secondary_separator: SecondarySeparatorKey = None
+    enable_wildcard: WildcardKey = None
+    caption_prefix: PrefixKey = None
+    caption_suffix: SuffixKey = None
+    caption_dropout_rate: DropoutKey = None
+    caption_dropout_every_n_epochs: DropoutEpochsKey = None
+    caption_tag_dropout_rate: TagDropoutKey = None
 
 
 class Regularization(RecipeTable):
@@ -139,6 +178,14 @@ class Regularization(RecipeTable):
     class_: Annotated[Tag, Field(alias="class", description="What the images show, such as woman or food.")]
     images: FilePath = Field(description="Folder of the regularization images.")
     num_repeats: Repeats | None = optional("How often each image is used in one epoch.")
+    caption_extension: ExtensionKey = None
+    shuffle_caption: ShuffleKey = None
+    keep_tokens: KeepTokensKey = None
+    enable_wildcard: WildcardKey = None
+    caption_prefix: PrefixKey = None
+    caption_suffix: SuffixKey = None
+    caption_dropout_rate: DropoutKey = None
+    caption_tag_dropout_rate: TagDropoutKey = None
 
 
 class Network(RecipeTable):
@@ -260,17 +307,19 @@ class Train(RecipeTable):
 
 
 class Captions(RecipeTable):
-    """How captions are read. shuffle_caption and keep_tokens can also be set for each concept."""
+    """How captions are read. All but tagging can also be set for one folder, under its [[concept]]."""
 
-    caption_extension: Extension | None = optional("Extension of the caption files, with its dot.")
-    shuffle_caption: bool | None = optional("Shuffle the tags of each caption every time its image is used.")
-    keep_tokens: KeepTokens | None = optional(
-        "How many tags at the start of each caption stay in place when tags are shuffled."
-    )
+    caption_extension: ExtensionKey = None
+    shuffle_caption: ShuffleKey = None
+    keep_tokens: KeepTokensKey = None
+    keep_tokens_separator: KeepSeparatorKey = None
+    secondary_separator: SecondarySeparatorKey = None
+    enable_wildcard: WildcardKey = None
     caption_prefix: Text | None = optional("Text that is added in front of every caption.")
     caption_suffix: Text | None = optional("Text that is added after every caption.")
-    caption_dropout_rate: Fraction | None = optional("Probability that an image is trained without its caption.")
-    caption_tag_dropout_rate: Fraction | None = optional("Probability that a tag is left out.")
+    caption_dropout_rate: DropoutKey = None
+    caption_dropout_every_n_epochs: DropoutEpochsKey = None
+    caption_tag_dropout_rate: TagDropoutKey = None
     tagging: TaggingStyle | None = optional(
         "How captions were written: flexible tags what the subject looks like, baked leaves that to the token."
     )

@@ -51,6 +51,7 @@ OWN_KEYS = frozenset(
         "base.tags",
         "base.native_resolution",
         "concept.asymmetric",
+        "concept.tags",
         "captions.tagging",
         "launch.deterministic",
         "ignore.rule",

@@ -66,6 +66,10 @@ def _check_text(value: str) -> str:
     return value
 
 
+def _check_caption_text(value: str) -> str:
+    return _check_text(value) if value else value
+
+
 def _check_tag(value: str) -> str:
     if not any(
         sign.isprintable() and not sign.isspace() and sign != "," for sign in value
@@ -196,12 +200,14 @@ def _check_gpu_ids(value: str) -> str:
 
 
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_text)]
+CaptionText = Annotated[str, AfterValidator(_check_caption_text)]  # "" turns off what the whole run has
 Tag = Annotated[Text, AfterValidator(_check_tag)]
 FilePath = Annotated[Text, AfterValidator(_check_path), Field(json_schema_extra={"format": "path"})]
 Comment = Annotated[Text, AfterValidator(_check_comment)]
 RunName = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_check_name)]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+EpochsOrZero = Annotated[int, Field(ge=0, le=MAX_EPOCHS)]
 Repeats = Annotated[int, Field(ge=1, le=MAX_REPEATS)]
 PerStep = Annotated[int, Field(ge=1, le=MAX_PER_STEP)]
 Rank = Annotated[int, Field(ge=1, le=MAX_RANK)]

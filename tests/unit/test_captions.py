@@ -35,6 +35,31 @@ def test_parse_takes_the_first_line(data: bytes, text: str, problem: CaptionProb
 
 
 @pytest.mark.parametrize(
+    ("data", "texts", "problem"),
+    [
+        (b"a, b\n\n  c d  \r\n", ("a, b", "c d"), None),
+        (b"\n{red|blue|big} hat", ("red hat", "blue hat", "big hat"), None),
+        (b"{a|b}, {c|d|e}", ("a, c", "b, d", "a, e"), None),
+        (b"{{a|b}} {c}", ("{a|b} c",), None),
+        (b"a\na", ("a",), None),
+        (b" \n", ("",), CaptionProblem.SPACES),
+        (b"", ("",), CaptionProblem.EMPTY),
+        (b"\xef\xbb\xbfa\nb", ("\ufeffa", "b"), CaptionProblem.BOM),
+    ],
+)
+def test_every_line_and_choice_is_a_caption_with_wildcards(
+    data: bytes, texts: tuple[str, ...], problem: CaptionProblem | None
+) -> None:
+    found = captions.parse_caption(data, wildcard=True)
+    assert (found.texts, found.problem) == (texts, problem)
+
+
+def test_choices_are_bounded() -> None:
+    line = "{" + "|".join(map(str, range(10_000))) + "}"
+    assert len(list(captions.expand_wildcards(line))) == captions.MOST_VARIANTS
+
+
+@pytest.mark.parametrize(
     ("image", "legacy"),
     [
         ("pics/1.png", None),

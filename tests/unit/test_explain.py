@@ -173,7 +173,11 @@ def test_an_id_and_words_of_a_title_have_no_values(topic: str) -> None:
         ("Save training state", ["save.save_state"], "save_state"),
         ("rank", ["network.network_dim"], "network_dim"),
         ("optimizer_type", ["train.optimizer"], "optimizer_type"),
-        ("shuffle_caption", ["concept.shuffle_caption", "captions.shuffle_caption"], "shuffle_caption"),
+        (
+            "shuffle_caption",
+            ["concept.shuffle_caption", "regularization.shuffle_caption", "captions.shuffle_caption"],
+            "shuffle_caption",
+        ),
         ("concept.class", ["concept.class"], "class_tokens"),
         ("huber_c", ["kohya.huber_c"], "huber_c"),
         ("IP noise gamma", ["kohya.ip_noise_gamma"], "ip_noise_gamma"),

@@ -205,7 +205,7 @@ def test_t13_kept_tags_are_counted_without_commas(given: int, more: dict[str, An
     """The guide counts the commas and writes 4 or 6 for the first 2 or 3; sd-scripts counts tags (TU:887)."""
     thing = {"token": "mizutsune", "class": "feral"} | more
     made = recipe(concept=thing)
-    assert subset(plan_of(made))["keep_tokens"] == count_leading_tags(made.concept[0], made.captions) == meant
+    assert subset(plan_of(made))["keep_tokens"] == count_leading_tags(made.concept[0], made) == meant
     (told,) = spoken("G4.90", situation(recipe(concept=thing, captions={"keep_tokens": given})))
     assert (told.severity, told.fix) == (Severity.WARNING, f"write {meant}, or remove it")
     assert spoken("G4.90", situation(recipe(concept=thing, captions={"keep_tokens": meant}))) == []

@@ -65,7 +65,6 @@ MISSES: list[Misses] = [
     ("G3.3.none", at(pictures(MISSING, others=("0.caption",)))),
     ("G3.3", at(folder(), of=recipe(regularization=REG), reg=folder("reg", problem=MISSING))),
     ("S12", at(pictures(None, MISSING))),
-    ("S12", at(pictures(P.MORE_LINES, BLANK), of=recipe(kohya={"enable_wildcard": True}))),
     ("G3.3", at(pictures(MISSING, None, miscased=("0.TXT",)))),
     ("G3.3.other", at(pictures(MISSING, miscased=("0.TXT",), others=("0.caption",)))),
     ("G3.3.other", at(pictures(None))),
@@ -108,9 +107,7 @@ def test_several_faults_of_one_folder_are_told_one_by_one() -> None:
 
 @pytest.mark.parametrize("ending", [None, ".caption"])
 def test_the_caption_file_is_named_and_not_the_picture(ending: str | None) -> None:
-    found = spoken("S12", at(pictures(P.SPACES), of=recipe(captions={"caption_extension": ending} if ending else {})))[
-        0
-    ]
+    found = spoken("S12", at(pictures(P.SPACES, **({"caption_extension": ending} if ending else {}))))[0]
     name = f"0{ending or '.txt'}"
     assert found.message == f"1 caption contains only spaces: {name}"
     assert (found.file, found.fix) == (name, "write the caption")

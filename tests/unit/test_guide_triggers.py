@@ -41,6 +41,8 @@ def known(token: str, *words: str) -> RuleContext:
 
 FIRES: list[Fires] = [
     ("G3.10", at(captioned("food, hmbrgrlora")), "concept[0].token", "warning"),
+    ("G3.10", at(captioned("food of a kind"), of=recipe(base={"tags": "natural"})), "concept[0].token", "warning"),
+    ("G3.10", at(captioned("A photo that shows food on a plate, seen from above.")), "concept[0].token", "warning"),
     ("G3.10", at(captioned(f"{TOKEN}, food", "1girl")), "concept[0].token", "warning"),
     ("G3.10", at(captioned(f"{TOKEN}s, food")), "concept[0].token", "warning"),
     ("G3.10.prefix", worded("masterpiece, best quality"), "captions.caption_prefix", "warning"),
@@ -55,7 +57,8 @@ FIRES: list[Fires] = [
 ]
 MISSES: list[Misses] = [
     ("G3.10", at(captioned(f"{TOKEN.upper()} , food", f"\ufeff{TOKEN}", TOKEN))),
-    ("G3.10", at(captioned("food of a kind"), of=recipe(base={"tags": "natural"}))),
+    ("G3.10", at(captioned(f"food, which is {TOKEN} of a kind"), of=recipe(base={"tags": "natural"}))),
+    ("G3.10", at(captioned(f"A photo that shows {TOKEN.upper()} on a plate, seen from above."))),
     ("G3.10", at(captioned("food"), of=recipe(captions={"caption_prefix": f"{TOKEN},"}))),
     ("G3.10", at(captioned("", problem=CaptionProblem.MISSING))),
     ("G3.10", at(captioned("mizu, redcoat, food"), of=recipe(concept={"token": "mizu, redcoat"}))),

@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from lorabake_schemas.dataset import (
     ImageRef,
     LongCaption,
 )
+from lorabake_schemas.recipe import Recipe
 from situations import recipe
 
 
@@ -339,14 +341,18 @@ def test_hidden_pictures_are_named(tmp_path: Path) -> None:
 # captions in tokens
 
 
+def long_captions(of: Recipe, images: Sequence[ImageFacts]) -> tuple[LongCaption, ...]:
+    return find_long_captions(of.concept[0], of, images)
+
+
 def test_captions_beyond_the_limit_with_prefix_and_suffix() -> None:
     words = " ".join(["cat"] * 73)
     images = [ImageFacts("1.png", caption=CaptionFacts(words)), ImageFacts("2.png", caption=CaptionFacts("cat"))]
     short = {"max_token_length": 75}
-    assert find_long_captions(recipe(train=short), images) == ()
+    assert long_captions(recipe(train=short), images) == ()
     both = recipe(train=short, captions={"caption_prefix": "good,", "caption_suffix": ", end"})
-    assert find_long_captions(both, images) == (LongCaption("1.png", 77),)
-    assert find_long_captions(recipe(captions={"caption_prefix": "good,", "caption_suffix": ", end"}), images) == ()
+    assert long_captions(both, images) == (LongCaption("1.png", 77),)
+    assert long_captions(recipe(captions={"caption_prefix": "good,", "caption_suffix": ", end"}), images) == ()
 
 
 def test_the_facts_of_a_recipe(tmp_path: Path) -> None:

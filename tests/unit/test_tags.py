@@ -64,13 +64,17 @@ def test_split(text: str, how: CaptionStyle | None, pieces: list[str]) -> None:
 
 
 def test_what_the_recipe_says_of_it() -> None:
-    assert get_caption_style(recipe()) == CaptionStyle()
+    plain = recipe()
+    assert get_caption_style(plain.concept[0], plain) == CaptionStyle()
     said = recipe(
         captions={"caption_prefix": "x,", "caption_suffix": ", y"},
         kohya={"caption_separator": ";", "keep_tokens_separator": "|||", "secondary_separator": ";;;"},
     )
-    assert get_caption_style(said) == CaptionStyle(";", "x,", ", y", ("|||", ";;;"))
-    assert get_caption_style(recipe(kohya={"caption_separator": "", "keep_tokens_separator": ""})) == CaptionStyle()
+    assert get_caption_style(said.concept[0], said) == CaptionStyle(";", "x,", ", y", ("|||", ";;;"))
+    empty = recipe(kohya={"caption_separator": "", "keep_tokens_separator": ""})
+    assert get_caption_style(empty.concept[0], empty) == CaptionStyle()
+    own = recipe(concept={"caption_prefix": "", "keep_tokens_separator": "@"}, captions={"caption_prefix": "x,"})
+    assert get_caption_style(own.concept[0], own) == CaptionStyle(marks=("@",))
 
 
 def test_counting() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
-from lorabake_schemas.dataset import CAPTION_EXTENSION
 from lorabake_schemas.families.known_models import find_native_side
 from lorabake_schemas.families.model_family import GuideValue, ModelFamily
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family
+from lorabake_schemas.guide.caption_settings import AFFIX_KEYS, find_caption_value, get_caption_text, is_natural
 from lorabake_schemas.machine import BaseFacts, Precision
-from lorabake_schemas.recipe import Captions, Concept, NetworkType, Recipe, Regularization, Train
+from lorabake_schemas.recipe import Concept, NetworkType, Recipe, Train
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
 # DyLoRA's rank is an upper limit (G7.22), its block_size LyCORIS' own default; convolutions by G4.77.
@@ -34,10 +34,6 @@ def default_resolution(recipe: Recipe, family: ModelFamily) -> GuideValue[int]:
     return GuideValue(native // 64 * 64, "G4.59") if native and native < usual.value else usual
 
 
-# For captions = "none". sd-scripts always looks for captions: this is the name of a file that nobody has.
-NO_CAPTION_EXTENSION = ".no-captions"
-
-
 def group_concepts(recipe: Recipe) -> tuple[tuple[int, ...], ...]:
     """The folders of each concept, by their place in the recipe: equal token, outfit and class are one concept."""
     groups: dict[tuple[str, ...], list[int]] = {}
@@ -52,22 +48,10 @@ def is_multi_concept(recipe: Recipe) -> bool:
     return len(group_concepts(recipe)) > 1 or recipe.kind == "outfits"
 
 
-def is_natural(concept: Concept, recipe: Recipe) -> bool:  # noqa: ARG001 - a concept will have its own tags
-    """Whether this concept's captions are sentences and not tags."""
-    return recipe.base.tags == "natural"
-
-
 def is_shuffled(concept: Concept, recipe: Recipe) -> bool:
     """Whether this concept's tags are shuffled: sentences are not, unless the recipe insists (G4.93, G3.7)."""
-    given = concept.shuffle_caption if concept.shuffle_caption is not None else recipe.captions.shuffle_caption
-    return given if given is not None else not is_natural(concept, recipe)
-
-
-def resolve_caption_extension(part: Concept | Regularization, recipe: Recipe) -> str:
-    """The extension of the caption files that are read in this folder."""
-    if isinstance(part, Concept) and part.captions == "none":
-        return NO_CAPTION_EXTENSION
-    return recipe.captions.caption_extension or CAPTION_EXTENSION
+    given = find_caption_value(concept, recipe, "shuffle_caption")
+    return bool(given) if given is not None else not is_natural(concept, recipe)
 
 
 def list_leading_tags(concept: Concept) -> tuple[str, ...]:
@@ -90,17 +74,17 @@ def format_class_tokens(concept: Concept, recipe: Recipe) -> str | None:
 
 def format_bare_prompt(concept: Concept, recipe: Recipe) -> str:
     """What an image without a caption is trained with (TU:823-826, 2066); empty without token, class and prefix."""
-    captions = recipe.captions
-    parts = (captions.caption_prefix, format_class_tokens(concept, recipe), captions.caption_suffix)
-    return " ".join(part for part in parts if part)
+    prefix, suffix = (get_caption_text(concept, recipe, key) for key in AFFIX_KEYS)
+    return " ".join(part for part in (prefix, format_class_tokens(concept, recipe), suffix) if part)
 
 
-def count_leading_tags(concept: Concept, captions: Captions) -> int:
+def count_leading_tags(concept: Concept, recipe: Recipe) -> int:
     """How many tags that is: a token may be two, as in the folder names of G6.17, and a prefix comes before them.
 
     sd-scripts joins the prefix with a space (TU:824), so only its commas make tags.
     """
-    return sum(word.count(",") + 1 for word in list_leading_tags(concept)) + (captions.caption_prefix or "").count(",")
+    prefix = get_caption_text(concept, recipe, "caption_prefix")
+    return sum(word.count(",") + 1 for word in list_leading_tags(concept)) + prefix.count(",")
 
 
 def resolve_optimizer(train: Train) -> str:

@@ -10,6 +10,7 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 from lorabake_schemas.dataset import FolderFacts, ImageFacts
+from lorabake_schemas.guide.caption_settings import Part, get_caption_text
 from lorabake_schemas.recipe import Recipe
 
 Tags = tuple[str, ...]
@@ -19,7 +20,11 @@ FOREIGN_SEPARATOR = re.compile(
 )  # full-width ones, too; steins;gate and ;d are tags
 FOREIGN_CHARACTERS = ";\uff1b\uff0c\u3001"
 AFTER_TOKEN = re.compile(r"\s*([,;:.|/])(?!\|)|\s+(-)\s|(\s)\s*\w")  # in the place of a comma
-SENTENCE_WORDS = re.compile(r"\b(a|an|the|is|are|of|with|and|that|in|on|at|to|his|her|its)\b")  # of sentences
+# Of sentences, in English and Portuguese: a tag seldom has one of them, no token does.
+SENTENCE_WORDS = re.compile(
+    r"\b(a|an|the|is|are|of|with|and|that|in|on|at|to|his|her|its"
+    r"|um|uma|uns|umas|de|do|da|dos|das|em|no|na|nos|nas|com|sem|que|ao|seu|sua|est\u00e1|est\u00e3o|\u00e9|s\u00e3o)\b"
+)
 MIN_SENTENCE_WORDS = 8  # words between two commas, or half as many and a full stop (ours)
 
 
@@ -35,15 +40,15 @@ class CaptionStyle(NamedTuple):
     marks: tuple[str, ...] = ()
 
 
-def get_caption_style(recipe: Recipe) -> CaptionStyle:
-    """The recipe's caption style."""
-    said = [recipe.kohya.get(name) for name in ("keep_tokens_separator", "secondary_separator")]
+def get_caption_style(part: Part, recipe: Recipe) -> CaptionStyle:
+    """The caption style of a folder."""
     separator = recipe.kohya.get("caption_separator")
+    marks = [get_caption_text(part, recipe, key) for key in ("keep_tokens_separator", "secondary_separator")]
     return CaptionStyle(
         separator=separator if isinstance(separator, str) and separator else TAG_SEPARATOR,
-        prefix=recipe.captions.caption_prefix or "",
-        suffix=recipe.captions.caption_suffix or "",
-        marks=tuple(mark for mark in said if isinstance(mark, str) and mark),
+        prefix=get_caption_text(part, recipe, "caption_prefix"),
+        suffix=get_caption_text(part, recipe, "caption_suffix"),
+        marks=tuple(filter(None, marks)),
     )
 
 
@@ -90,6 +95,11 @@ def find_odd_separator(text: str, token: str, how: CaptionStyle) -> str:
     return found[1] or found[2] or " "
 
 
+def has_sentence_words(text: str) -> bool:
+    """Whether a text between two commas looks like a part of a sentence, in English or Portuguese."""
+    return is_sentence(text) or bool(SENTENCE_WORDS.search(text.casefold()))
+
+
 class _TagSpellings(dict[str, str]):
     """Every piece between separators with the tag it is, so that each is made plain once."""
 
@@ -110,8 +120,9 @@ def is_sentence(piece: str) -> bool:
 class FolderTags:
     """The tags of one folder's captions, in the spelling of ``plain``.
 
-    ``images`` and ``tags`` are parallel and contain only the images with a caption. ``counts`` is the number of images
-    with each tag. ``written`` has every spelling found, with its tag; ``long`` those tags that are rather sentences.
+    ``images`` and ``tags`` are parallel, with an entry for each caption: with enable_wildcard an image has several.
+    ``counts`` is the number of images with each tag, ``pictures`` the number of images with a caption. ``written`` has
+    every spelling found, with its tag; ``long`` those tags that are rather sentences.
     """
 
     images: tuple[ImageFacts, ...]
@@ -119,6 +130,8 @@ class FolderTags:
     counts: Mapping[str, int]
     written: Mapping[str, str]
     long: frozenset[str]
+    pictures: int
+    caption_extension: str
 
     def __len__(self) -> int:
         return len(self.images)
@@ -139,7 +152,8 @@ class FolderTags:
     @property
     def everywhere(self) -> Tags:
         """Tags that every image with a caption has, in the order of the first caption."""
-        return tuple(tag for tag in dict.fromkeys(self.tags[0]) if self.counts[tag] == len(self)) if self.tags else ()
+        first = dict.fromkeys(self.tags[0]) if self.tags else ()
+        return tuple(tag for tag in first if self.counts[tag] == self.pictures)
 
     def at(self, place: int) -> Counter[str]:
         """How often each tag is at a position, counted from 0."""
@@ -163,19 +177,25 @@ class FolderTags:
 def count_folder_tags(folder: FolderFacts, how: CaptionStyle | None = None) -> FolderTags:
     """Split every caption of a folder and count."""
     how = how or CaptionStyle()
-    images = tuple(image for image in folder.images if image.caption.text)
+    images, every, whole = list[ImageFacts](), list[Tags](), list[Tags]()
     spellings = _TagSpellings()
-    every: list[Tags] = []
-    for image in images:
-        tags = tuple([spellings[piece] for piece in _split_pieces(image.caption.text, how)])
-        every.append(tuple(filter(None, tags)) if "" in tags else tags)
-    counts = Counter(chain.from_iterable(every))
-    for tags in every:
+    for image in folder.images:
+        own = [_list_tags(text, how, spellings) for text in image.caption.texts if text]
+        every += own
+        images += [image] * len(own)
+        whole += own if len(own) == 1 else [tuple(chain.from_iterable(own))] if own else []
+    counts = Counter(chain.from_iterable(whole))
+    for tags in whole:
         if len(set(tags)) != len(tags):
             counts.subtract(Counter(tags) - Counter(set(tags)))
     written = {piece.strip(): tag for piece, tag in spellings.items() if tag}
     long = frozenset(tag for piece, tag in written.items() if is_sentence(piece))
-    return FolderTags(images, tuple(every), counts, written, long)
+    return FolderTags(tuple(images), tuple(every), counts, written, long, len(whole), folder.caption_extension)
+
+
+def _list_tags(text: str, how: CaptionStyle, spellings: _TagSpellings) -> Tags:
+    tags = tuple([spellings[piece] for piece in _split_pieces(text, how)])
+    return tuple(filter(None, tags)) if "" in tags else tags
 
 
 class TagIndex:
@@ -200,7 +220,11 @@ class TagIndex:
         known = self._parted.get(id(folder))
         if known is None or known[0] is not folder or known[1:3] != (how, token):
             first = split_tags(token)[0].casefold() if split_tags(token) else ""
-            signs = ((image.name, find_odd_separator(image.caption.text, first, how)) for image in folder.images)
+            signs = (
+                (image.name, find_odd_separator(text, first, how))
+                for image in folder.images
+                for text in image.caption.texts
+            )
             known = self._parted[id(folder)] = (folder, how, token, {name: sign for name, sign in signs if sign})
         return known[3]
 

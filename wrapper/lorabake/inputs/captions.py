@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from lorabake.util.files import UnreadableError, open_descriptor
@@ -31,8 +32,11 @@ def legacy_caption_path(image: str, extension: str) -> str | None:
     return "_".join(parts[:-_LEGACY_SUFFIX_PARTS]) + extension if len(parts) >= _LEGACY_MIN_PARTS else None
 
 
-def parse_caption(data: bytes) -> CaptionFacts:
-    """What sd-scripts makes of a caption file's bytes: the first line, stripped; a BOM stays in it. Pure."""
+def parse_caption(data: bytes, *, wildcard: bool = False) -> CaptionFacts:
+    """What sd-scripts makes of a caption file's bytes: the first line, stripped; a BOM stays in it. Pure.
+
+    With ``wildcard`` (enable_wildcard) every line that is not blank is a caption (TU:1964).
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -40,7 +44,40 @@ def parse_caption(data: bytes) -> CaptionFacts:
     if not text:
         return CaptionFacts(problem=CaptionProblem.EMPTY)
     first, *others = _LINE_END_PATTERN.split(text)
+    if wildcard:
+        return expand_caption([line for line in map(str.strip, (first, *others)) if line])
     return CaptionFacts(first.strip(), _find_problem(first, others))
+
+
+def expand_caption(lines: Sequence[str]) -> CaptionFacts:
+    """The captions of these lines with enable_wildcard, none of which is blank; MOST_VARIANTS of each at most."""
+    every = list(dict.fromkeys(variant for line in lines for variant in expand_wildcards(line)))
+    if not every:
+        return CaptionFacts(problem=CaptionProblem.SPACES)
+    bom = any(variant.startswith(_BOM) for variant in every)
+    return CaptionFacts(every[0], CaptionProblem.BOM if bom else None, others=tuple(every[1:]))
+
+
+_WILDCARD = re.compile(r"\{([^}]+)\}")
+_ESCAPED_BRACES = ("\ue000", "\ue001")  # of the private use area: in no caption
+MOST_VARIANTS = 16
+
+
+def expand_wildcards(line: str) -> Iterator[str]:
+    """The line with each ``{a|b}`` replaced, so often that every choice appears once (TU:841-857).
+
+    ``{{`` and ``}}`` are braces. sd-scripts draws each choice for itself; all combinations of several would be many.
+    """
+    if "{" not in line and "}" not in line:
+        yield line
+        return
+    opened, closed = _ESCAPED_BRACES
+    hidden = line.replace("{{", opened).replace("}}", closed)
+    choices = [found.split("|") for found in _WILDCARD.findall(hidden)]
+    for at in range(min(max(map(len, choices), default=1), MOST_VARIANTS)):
+        drawn = iter(choices)
+        text = _WILDCARD.sub(lambda _, at=at, drawn=drawn: (one := next(drawn))[at % len(one)], hidden)  # type: ignore[misc]
+        yield text.replace(opened, "{").replace(closed, "}")
 
 
 def _find_problem(first: str, others: list[str]) -> CaptionProblem | None:
@@ -51,19 +88,19 @@ def _find_problem(first: str, others: list[str]) -> CaptionProblem | None:
     return CaptionProblem.MORE_LINES if any(line.strip() for line in others) else None
 
 
-def read_caption(image: str, extension: str, *, seen: bool = False) -> CaptionFacts:
+def read_caption(image: str, extension: str, *, seen: bool = False, wildcard: bool = False) -> CaptionFacts:
     """The caption of the image at this path; every fault of the file is a fact, nothing is raised.
 
     ``seen``: its own caption file was just listed, as a regular file.
     """
-    own = _read_caption_file(caption_path(image, extension), seen=seen)
+    own = _read_caption_file(caption_path(image, extension), wildcard, seen=seen)
     if own is not None:
         return own
     borrowed = legacy_caption_path(image, extension)
-    other = _read_caption_file(borrowed) if borrowed is not None else None
+    other = _read_caption_file(borrowed, wildcard) if borrowed is not None else None
     if other is None:
         return CaptionFacts(problem=CaptionProblem.MISSING)
-    return CaptionFacts(other.text, other.problem, borrowed)
+    return other._replace(borrowed_from=borrowed)
 
 
 def read_caption_lines(image: str, extension: str) -> str | None:
@@ -94,10 +131,10 @@ def _read_bytes(path: str, *, seen: bool = False) -> bytes:
         os.close(descriptor)
 
 
-def _read_caption_file(path: str, *, seen: bool = False) -> CaptionFacts | None:
+def _read_caption_file(path: str, wildcard: bool, *, seen: bool = False) -> CaptionFacts | None:
     """None when sd-scripts would not see a file there (missing, a folder, a pipe)."""
     try:
-        return parse_caption(_read_bytes(path, seen=seen))
+        return parse_caption(_read_bytes(path, seen=seen), wildcard=wildcard)
     except (FileNotFoundError, NotADirectoryError, UnreadableError):
         return None
     except (OSError, ValueError):

@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from PIL import __version__ as pillow
 from lorabake.inputs import captions
 from lorabake.inputs.folders import FolderListing, find_unmatched_captions, has_images, list_folder
 from lorabake.inputs.images import ImageFileFacts, read_image
+from lorabake.inputs.masks import read_masks
+from lorabake.inputs.metadata_file import MetadataImages, list_metadata_images
 from lorabake.util.fact_cache import FactStore, Row, is_file_stamp, is_settled
 from lorabake.util.hashing import FileHasher, FileSet, ProgressCallback
 from lorabake_schemas.dataset import (
@@ -35,7 +37,7 @@ from lorabake_schemas.dataset import (
 )
 
 # Kinds of facts; a number changes when the same file would give another one.
-IMAGE_KIND, CAPTION_KIND = f"image 3, Pillow {pillow}", "caption 1"
+IMAGE_KIND, CAPTION_KIND, WILDCARD_KIND = f"image 3, Pillow {pillow}", "caption 1", "caption lines 1"
 PROGRESS_INTERVAL = 32  # images between two reports of progress
 MISSING = CaptionProblem.MISSING
 PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}
@@ -57,6 +59,18 @@ class ScanOptions:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     commit: str = ""
     root: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFolder:
+    """An image folder, and how sd-scripts would read its captions: their extension, with its dot, and whether every
+    line is one (enable_wildcard); or a ``metadata`` file that has them. ``masks`` is the folder of its masks."""
+
+    path: Path
+    caption_extension: str = CAPTION_EXTENSION
+    wildcard: bool = False
+    metadata: Path | None = None
+    masks: Path | None = None
 
 
 @dataclass(slots=True)
@@ -89,19 +103,9 @@ def scan_folder(folder: Path, caption_extension: str) -> FolderFacts:
     Never raises for what is on the disk: a folder that cannot be read has ``problem`` set and no images. The
     five-underscore rule for captions is applied to the absolute path.
     """
-    return _scan_folder(
-        list_folder(folder, caption_extension),
-        caption_extension,
-        ScanState(ScanOptions(), FactStore(None), time.time_ns()),
-    ).facts
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFolder:
-    """A folder to look at, and the extension of the captions that are read in it."""
-
-    path: Path
-    caption_extension: str = CAPTION_EXTENSION
+    state = ScanState(ScanOptions(), FactStore(None), time.time_ns())
+    asked = ImageFolder(folder, caption_extension)
+    return _scan_folder(*_list_images(asked), asked, state).facts
 
 
 def scan_folders(
@@ -109,15 +113,13 @@ def scan_folders(
 ) -> DatasetFacts:
     """All facts about all folders, and which of their images are the same. Never raises for what is on the disk."""
     asked = (*concepts, *regularization)
-    folders = [list_folder(folder.path, folder.caption_extension) for folder in asked]
+    folders = [_list_images(each) for each in asked]
     store = FactStore(how.store)
     try:
         state = ScanState(
-            how, store, time.time_ns(), sum(len(names.images) for names in folders) * (2 if how.deep else 1)
+            how, store, time.time_ns(), sum(len(names.images) for names, _ in folders) * (2 if how.deep else 1)
         )
-        seen = [
-            _scan_folder(names, folder.caption_extension, state) for names, folder in zip(folders, asked, strict=True)
-        ]
+        seen = [_scan_folder(*names, each, state) for names, each in zip(folders, asked, strict=True)]
         equal = _find_equal_images(seen, len(concepts), how.store)
         facts = [each.facts for each in seen]
         if how.deep:
@@ -134,10 +136,22 @@ def scan_folders(
     return DatasetFacts(tuple(facts[: len(concepts)]), tuple(facts[len(concepts) :]), equal, how.deep)
 
 
-def _scan_folder(names: FolderListing, ending: str, state: ScanState) -> ScannedFolder:
+def _list_images(asked: ImageFolder) -> tuple[FolderListing, MetadataImages | None]:
+    """The names in a folder, those of a metadata file instead of its own where it has one."""
+    names = list_folder(asked.path, asked.caption_extension)
+    if asked.metadata is None or names.problem is not None:
+        return names, None
+    listed = list_metadata_images(names, asked.metadata, wildcard=asked.wildcard)
+    return listed.listing, listed
+
+
+def _scan_folder(
+    names: FolderListing, listed: MetadataImages | None, asked: ImageFolder, state: ScanState
+) -> ScannedFolder:
     if names.problem is not None:
-        return ScannedFolder(names, FolderFacts(names.root, problem=names.problem, caption_extension=ending))
-    texts = _read_captions(names, ending, state)
+        facts = FolderFacts(names.root, problem=names.problem, caption_extension=asked.caption_extension)
+        return ScannedFolder(names, facts)
+    texts = listed.captions if listed else _read_captions(names, asked, state)
     stamps = [names.stamps.get(name) for name in names.images]
     rows = state.store.recall(IMAGE_KIND, names.identity, stamps, len(ImageFileFacts._fields))
     images, marks, fresh = list[ImageFacts](), list[str](), list[tuple[str, Row]]()
@@ -164,24 +178,31 @@ def _scan_folder(names: FolderListing, ending: str, state: ScanState) -> Scanned
         marks.append(file.mark)
         state.step()
     state.store.keep(IMAGE_KIND, names.identity, fresh)
-    return ScannedFolder(names, _build_folder_facts(names, tuple(images), ending), tuple(marks))
+    metadata = None
+    if listed:
+        images, metadata = listed.apply_sizes(images)
+    masks = read_masks(asked.masks, images, names.root, state.store, state.now) if asked.masks else None
+    found = _build_folder_facts(names, tuple(images), asked.caption_extension)
+    return ScannedFolder(names, replace(found, metadata=metadata, masks=masks), tuple(marks))
 
 
-def _read_captions(names: FolderListing, ending: str, state: ScanState) -> list[CaptionFacts]:
+def _read_captions(names: FolderListing, asked: ImageFolder, state: ScanState) -> list[CaptionFacts]:
     """The caption of each image."""
+    ending, kind = asked.caption_extension, WILDCARD_KIND if asked.wildcard else CAPTION_KIND
     stamps = [names.stamps.get(name[: name.rfind(".")] + ending) for name in names.images]
-    rows = state.store.recall(CAPTION_KIND, names.identity, stamps, 2)
+    rows = state.store.recall(kind, names.identity, stamps, 3 if asked.wildcard else 2)
     found, fresh = list[CaptionFacts](), list[tuple[str, Row]]()
     for name, stamp, row in zip(names.images, stamps, rows, strict=True):
         if row is not None:
-            found.append(CaptionFacts(row[0], PROBLEM_BY_VALUE[row[1]]))
+            found.append(CaptionFacts(row[0], PROBLEM_BY_VALUE[row[1]], None, tuple(row[2]) if asked.wildcard else ()))
             continue
-        text = captions.read_caption(f"{names.root}{os.sep}{name}", ending, seen=is_file_stamp(stamp))
+        path = f"{names.root}{os.sep}{name}"
+        text = captions.read_caption(path, ending, seen=is_file_stamp(stamp), wildcard=asked.wildcard)
         found.append(text)
         known = text.borrowed_from is None and text.problem not in {MISSING, CaptionProblem.UNREADABLE}
         if known and stamp and is_settled(stamp, state.now):
-            fresh.append((stamp, [text.text, text.problem]))
-    state.store.keep(CAPTION_KIND, names.identity, fresh)
+            fresh.append((stamp, [text.text, text.problem, *([text.others] if asked.wildcard else [])]))
+    state.store.keep(kind, names.identity, fresh)
     return found
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lorabake.util.fact_cache import is_file_stamp, make_stamp
+from lorabake.util.files import read_bytes
 from lorabake_schemas.caches import CACHE_EXTENSION
 from lorabake_schemas.dataset import IMAGE_EXTENSIONS
 
@@ -22,6 +25,10 @@ ALL_IMAGE_EXTENSIONS = frozenset(
     (*IMAGE_EXTENSIONS, ".gif", ".tif", ".tiff", ".jfif", ".heic", ".heif", ".avif", ".jxl", ".jpe", ".apng", ".jp2")
 )
 CAPTION_EXTENSIONS = (".txt", ".caption", ".tags")  # of captions in other programs
+# Text files next to images that are not captions; of any other extension captions may be.
+SIDECAR_EXTENSIONS = frozenset({".json", ".jsonl", ".xmp", ".xml", ".yaml", ".yml", ".toml", ".html", ".svg", ".log"})
+METADATA_EXTENSIONS = (".json", ".jsonl")  # of files that may have the captions of many images
+MAX_TEXT_BYTES = 1 << 16  # more than any caption
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,7 @@ class FolderListing:
     """The names in a folder. ``root`` is its absolute path, ``identity`` its device and inode.
 
     ``stamps`` are those of images and caption files, links followed; a name that has none is a broken link.
-    ``problem`` is why the folder could not be read.
+    ``unknown`` are files of any other kind. ``problem`` is why the folder could not be read.
     """
 
     root: str
@@ -41,6 +48,7 @@ class FolderListing:
     folders: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     problem: str | None = None
 
 
@@ -69,12 +77,14 @@ def list_folder(folder: str | os.PathLike[str], caption_extension: str) -> Folde
                         continue
     except (OSError, ValueError) as error:
         return FolderListing(root, problem=_describe_problem(error))
-    images, ignored, hidden, folders, caches, captions, _ = (tuple(sorted(kinds[kind])) for kind in ENTRY_KINDS)
+    images, ignored, hidden, folders, caches, captions, unknown, _ = (
+        tuple(sorted(kinds[kind])) for kind in ENTRY_KINDS
+    )
     identity = f"{own.st_dev}:{own.st_ino}"
-    return FolderListing(root, identity, images, stamps, ignored, hidden, folders, caches, captions)
+    return FolderListing(root, identity, images, stamps, ignored, hidden, folders, caches, captions, unknown)
 
 
-ENTRY_KINDS = ("images", "ignored", "hidden", "folders", "caches", "captions", "")
+ENTRY_KINDS = ("images", "ignored", "hidden", "folders", "caches", "captions", "unknown", "")
 STAMPED_KINDS = frozenset({"images", "captions"})
 
 
@@ -101,7 +111,7 @@ def _classify_other(entry: os.DirEntry[str], endings: tuple[str, ...]) -> str:
         return "folders"
     if ending.lower() in ALL_IMAGE_EXTENSIONS:
         return "ignored"
-    return "caches" if name.endswith(CACHE_EXTENSION) else ""
+    return "caches" if name.endswith(CACHE_EXTENSION) else "unknown"
 
 
 def is_folder_entry(entry: os.DirEntry[str]) -> bool:
@@ -173,4 +183,24 @@ def find_unmatched_captions(
             orphans.append(name)
         elif file_stem(name) in stems and not name.lower().endswith(caption_extension.lower()):
             others.append(name)
+    if len(missing) == len(found.images) and not others:
+        others = _find_foreign_captions(found, stems)
     return UnmatchedCaptions(tuple(orphans), tuple(miscased), tuple(others))
+
+
+def _find_foreign_captions(found: FolderListing, stems: set[str]) -> list[str]:
+    """Text files named like the images, with an extension that no program is known for (.cap)."""
+    named = [name for name in found.unknown if file_stem(name) in stems]
+    extensions = Counter(file_extension(name) for name in named)
+    for extension, count in extensions.most_common():
+        if extension and extension.lower() not in SIDECAR_EXTENSIONS and 2 * count >= len(found.images):
+            names = [name for name in named if file_extension(name) == extension]
+            if _is_short_text(f"{found.root}{os.sep}{names[0]}"):
+                return names
+    return []
+
+
+def _is_short_text(path: str) -> bool:
+    with suppress(OSError, ValueError):
+        return "\0" not in read_bytes(path, MAX_TEXT_BYTES).decode("utf-8")
+    return False

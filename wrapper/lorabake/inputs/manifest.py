@@ -23,7 +23,7 @@ from lorabake_schemas.caches import (
 )
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
 from lorabake_schemas.families.registry import get_family
-from lorabake_schemas.guide.defaults import resolve_caption_extension
+from lorabake_schemas.guide.caption_settings import resolve_caption_extension
 from lorabake_schemas.messages import escape_undecodable
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Concept, Recipe, Regularization

@@ -12,7 +12,8 @@ from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
 from lorabake.util.files import is_folder
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts, ImageFacts, LongCaption
-from lorabake_schemas.guide.defaults import resolve_caption_extension, resolve_token_limit
+from lorabake_schemas.guide.caption_settings import get_caption_text, has_wildcards, resolve_caption_extension
+from lorabake_schemas.guide.defaults import resolve_token_limit
 from lorabake_schemas.recipe import Concept, Recipe, Regularization
 from lorabake_schemas.unjudged import UNKNOWN, evaluate_or_none
 
@@ -27,10 +28,7 @@ def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> Dataset
     """
     parts = (recipe.concept, evaluate_or_none(lambda: recipe.regularization) or ())
     known = [[part for part in table if evaluate_or_none(lambda part=part: part.images)] for table in parts]  # type: ignore[misc]
-    concepts, others = (
-        [ImageFolder(folder / part.images, resolve_caption_extension(part, recipe)) for part in table]
-        for table in known
-    )
+    concepts, others = ([_describe_folder(part, recipe, folder) for part in table] for table in known)
     found = scan_folders(concepts, others, scanning)
     named = [
         _name_folders(recipe, folder, *both) for both in zip(known, (found.concepts, found.regularization), strict=True)
@@ -46,6 +44,12 @@ def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> Dataset
     )
 
 
+def _describe_folder(part: RecipeFolder, recipe: Recipe, folder: Path) -> ImageFolder:
+    return ImageFolder(
+        folder / part.images, resolve_caption_extension(part, recipe), wildcard=has_wildcards(part, recipe)
+    )
+
+
 def _fill_unknown(parts: Sequence[RecipeFolder], known: Iterator[FolderFacts]) -> tuple[FolderFacts, ...]:
     return tuple(next(known) if evaluate_or_none(lambda part=part: part.images) else UNKNOWN for part in parts)  # type: ignore[misc]
 
@@ -57,7 +61,7 @@ def _name_folders(
         yield replace(
             folder,
             path=part.images,
-            overlong=evaluate_or_none(partial(find_long_captions, recipe, folder.images)) or (),
+            overlong=evaluate_or_none(partial(find_long_captions, part, recipe, folder.images)) or (),
             spelt=_find_other_case(where, part.images) if folder.problem else None,
         )
 
@@ -67,16 +71,19 @@ def _find_other_case(where: Path, images: str) -> str | None:
     return recipe_relative_path(found, where) if found and is_folder(found) else None
 
 
-def find_long_captions(recipe: Recipe, images: Sequence[ImageFacts]) -> tuple[LongCaption, ...]:
+def find_long_captions(part: RecipeFolder, recipe: Recipe, images: Sequence[ImageFacts]) -> tuple[LongCaption, ...]:
     """Captions of more tokens than the text encoder is given, with the recipe's prefix and suffix (TU:823-826)."""
-    limit, captions = resolve_token_limit(recipe.train), recipe.captions
-    before = f"{captions.caption_prefix} " if captions.caption_prefix else ""
-    after = f" {captions.caption_suffix}" if captions.caption_suffix else ""
+    limit = resolve_token_limit(recipe.train)
+    prefix, suffix = (get_caption_text(part, recipe, key) for key in ("caption_prefix", "caption_suffix"))
+    before, after = f"{prefix} " if prefix else "", f" {suffix}" if suffix else ""
     found = list[LongCaption]()
     for image in images:
-        text = image.caption.text
-        if text and not clip_tokens.cannot_exceed(whole := before + text + after, limit):
-            tokens = clip_tokens.load_tokenizer().count(whole)
-            if tokens > limit:
-                found.append(LongCaption(image.name, tokens))
+        long = [
+            before + text + after
+            for text in image.caption.texts
+            if text and not clip_tokens.cannot_exceed(before + text + after, limit)
+        ]
+        tokens = max(map(clip_tokens.load_tokenizer().count, long)) if long else 0
+        if tokens > limit:
+            found.append(LongCaption(image.name, tokens))
     return tuple(found)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from lorabake.planning.profile import Profile
 from lorabake.planning.repeats import balance_repeats
 from lorabake.planning.setting_sources import FROM_RECIPE, choose, default_by_guide, fixed, forced_by
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
+from lorabake_schemas.guide.caption_settings import CaptionKey, find_caption_value, is_from_kohya
 from lorabake_schemas.guide.defaults import (
-    NO_CAPTION_EXTENSION,
     count_leading_tags,
     default_resolution,
     format_class_tokens,
@@ -19,8 +20,8 @@ from lorabake_schemas.guide.defaults import (
 )
 from lorabake_schemas.guide.resolutions import TrainingResolution, count_uses, list_training_resolutions
 from lorabake_schemas.messages import msg
-from lorabake_schemas.plan import DatasetPlan, Origin, Setting, Source, SubsetPlan
-from lorabake_schemas.recipe import Captions, Concept, Recipe, Regularization, Train
+from lorabake_schemas.plan import DatasetPlan, Setting, Source, SubsetPlan
+from lorabake_schemas.recipe import Concept, Recipe, Regularization, Train
 
 
 def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[DatasetPlan, ...]:
@@ -29,7 +30,7 @@ def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tupl
     counts = [len(folder.images) * uses for folder, uses in zip(facts.concepts, count_uses(recipe), strict=True)]
     repeats = resolve_repeats(recipe, counts)
     reg = [
-        _regularization_subset(at, part, len(facts.regularization[at].images), recipe.captions)
+        _regularization_subset(at, part, len(facts.regularization[at].images), recipe)
         for at, part in enumerate(recipe.regularization)
     ]
 
@@ -112,10 +113,9 @@ def _with_unique_titles(parts: Sequence[SubsetPlan]) -> Iterator[SubsetPlan]:
 
 
 def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profile: Profile) -> SubsetPlan:
-    concept, captions = recipe.concept[index], recipe.captions
+    concept = recipe.concept[index]
     repeat_rule = default_by_guide("G6.11") if profile.multi else default_by_guide("G2.20")
-    shuffle = concept.shuffle_caption if concept.shuffle_caption is not None else captions.shuffle_caption
-    keep = concept.keep_tokens if concept.keep_tokens is not None else captions.keep_tokens
+    given = partial(find_caption_value, concept, recipe)
     settings = (
         *fixed("image_dir", concept.images, FROM_RECIPE),
         *choose("num_repeats", concept.num_repeats, repeats, repeat_rule),
@@ -125,16 +125,16 @@ def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profi
             format_class_tokens(concept, recipe),
             default_by_guide("G6.17" if concept.outfit else "G2.21"),
         ),
-        *_caption_extension_setting(concept, captions),
-        *choose("shuffle_caption", shuffle, is_shuffled(concept, recipe), default_by_guide("G4.93")),
+        *choose("caption_extension", given("caption_extension"), CAPTION_EXTENSION, default_by_guide("G3.3")),
+        *choose("shuffle_caption", given("shuffle_caption"), is_shuffled(concept, recipe), default_by_guide("G4.93")),
         *choose(
             "keep_tokens",
-            keep,
-            count_leading_tags(concept, captions),
+            given("keep_tokens"),
+            count_leading_tags(concept, recipe),
             default_by_guide("G4.90", msg("counted in tags: token, outfit, class")),
         ),
         *choose("flip_aug", concept.flip_aug, False, default_by_guide("G4.98")),
-        *_caption_settings(captions),
+        *_caption_settings(concept, recipe, CAPTION_KEYS),
     )
     return SubsetPlan(
         title=name_concept(concept, recipe),
@@ -145,28 +145,33 @@ def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profi
     )
 
 
-def _caption_extension_setting(concept: Concept, captions: Captions) -> tuple[Setting, ...]:
-    if concept.captions == "none":
-        return fixed("caption_extension", NO_CAPTION_EXTENSION, Source(origin=Origin.RECIPE, why=msg("no captions")))
-    return choose("caption_extension", captions.caption_extension, CAPTION_EXTENSION, default_by_guide("G3.3"))
+CAPTION_KEYS: tuple[CaptionKey, ...] = (
+    "caption_prefix", "caption_suffix", "caption_dropout_rate", "caption_tag_dropout_rate",
+    "caption_dropout_every_n_epochs", "keep_tokens_separator", "secondary_separator", "enable_wildcard",
+)  # fmt: skip
 
 
-def _caption_settings(captions: Captions) -> tuple[Setting, ...]:
-    return (
-        *choose("caption_prefix", captions.caption_prefix),
-        *choose("caption_suffix", captions.caption_suffix),
-        *choose("caption_dropout_rate", captions.caption_dropout_rate),
-        *choose("caption_tag_dropout_rate", captions.caption_tag_dropout_rate),
-    )
+def _caption_settings(part: Concept | Regularization, recipe: Recipe, keys: Sequence[CaptionKey]) -> Iterator[Setting]:
+    """What the recipe has of these for a folder; an option under [kohya] is in the train file, for all folders."""
+    for key in keys:
+        value = find_caption_value(part, recipe, key)
+        if value is not None and not is_from_kohya(part, recipe, key):
+            yield from fixed(key, value, FROM_RECIPE)
 
 
-def _regularization_subset(index: int, part: Regularization, images: int, captions: Captions) -> SubsetPlan:
+def _regularization_subset(index: int, part: Regularization, images: int, recipe: Recipe) -> SubsetPlan:
     settings = (
         *fixed("image_dir", part.images, FROM_RECIPE),
         *choose("num_repeats", part.num_repeats, 1, default_by_guide("G35.2")),
         *fixed("class_tokens", part.class_, default_by_guide("G35.3")),
         *fixed("is_reg", True, forced_by("S13")),
-        *choose("caption_extension", captions.caption_extension, CAPTION_EXTENSION, default_by_guide("G3.3")),
+        *choose(
+            "caption_extension",
+            find_caption_value(part, recipe, "caption_extension"),
+            CAPTION_EXTENSION,
+            default_by_guide("G3.3"),
+        ),
+        *_caption_settings(part, recipe, ("shuffle_caption", "keep_tokens", *CAPTION_KEYS)),
     )
     return SubsetPlan(title=part.class_, table="regularization", index=index, images=images, settings=settings)
 

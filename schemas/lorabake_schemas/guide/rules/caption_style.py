@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from lorabake_schemas.guide.caption_settings import find_caption_value, get_caption_text, has_wildcards
 from lorabake_schemas.guide.defaults import count_leading_tags, is_shuffled
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import get_caption_names, summarize_names
@@ -18,7 +19,8 @@ from lorabake_schemas.guide.rules.tag_counts import (
     summarize_tags,
 )
 from lorabake_schemas.guide.tags import Tags, find_inseparable_pairs, get_caption_style, normalize_tag, split_tags
-from lorabake_schemas.messages import msg, nmsg
+from lorabake_schemas.messages import Message, msg, nmsg
+from lorabake_schemas.recipe import Recipe
 
 SEPARATOR_MARK = "|||"  # what people write for keep_tokens_separator (S17)
 MIN_UNDERSCORE_TAGS = 3  # tags with an underscore that make it a habit and no name (ours)
@@ -31,21 +33,43 @@ _UNDERSCORE_PATTERN = re.compile(r"[^\W_]{2,}_[^\W_]{2,}")  # long_hair, but not
     "Shuffling breaks sentences apart at their commas, and models trained on board tags expect tags.",
 )
 def sentence_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    recipe = situation.recipe
     for index, folder in iter_captioned_folders(situation):
         others = find_odd_separators(situation, index)  # S17.commas speaks of them
-        wrong = get_caption_names(situation, [one for one in find_sentence_images(folder) if one.name not in others])
-        if 10 * len(wrong) > len(folder):
+        wrong = get_caption_names(folder, [one for one in find_sentence_images(folder) if one.name not in others])
+        n, names, concept = len(wrong), summarize_names(wrong), recipe.concept[index]
+        if has_wildcards(concept, recipe):
+            if wrong and is_shuffled(concept, recipe):
+                yield RuleHit(
+                    get_images_key(index),
+                    nmsg(
+                        n,
+                        "{n} caption has sentences among its lines, whose parts are shuffled at every comma: {names}",
+                        "{n} captions have sentences among their lines, whose parts are shuffled at every "
+                        "comma: {names}",
+                        names=names,
+                    ),
+                    msg("write shuffle_caption = false under this [[concept]]"),
+                    file=wrong[0],
+                )
+        elif 10 * n > len(folder):
             yield RuleHit(
                 get_images_key(index),
                 nmsg(
-                    len(wrong),
+                    n,
                     "{n} caption is a sentence, which is shuffled and cut like tags: {names}",
                     "{n} captions are sentences, which are shuffled and cut like tags: {names}",
-                    names=summarize_names(wrong),
+                    names=names,
                 ),
-                msg('write tags, or tags = "natural" under [base] if the model understands sentences'),
+                _suggest_natural(recipe),
                 file=wrong[0],
             )
+
+
+def _suggest_natural(recipe: Recipe) -> Message:
+    if len(recipe.concept) > 1:
+        return msg('write tags, or tags = "natural" under this [[concept]] if the model understands sentences')
+    return msg('write tags, or tags = "natural" under [base] if the model understands sentences')
 
 
 @rule("G3.18.twice", HINT, "sd-scripts passes a repeated tag to the text encoder twice.")
@@ -53,7 +77,7 @@ def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_tagged_folders(situation):
         wrong = [(image, tags) for image, tags in folder if len(set(tags)) != len(tags)]
         if wrong:
-            files = get_caption_names(situation, [image for image, _ in wrong])
+            files = get_caption_names(folder, [image for image, _ in wrong])
             again = dict.fromkeys(tag for _, tags in wrong for at, tag in enumerate(tags) if tag in tags[:at])
             yield RuleHit(
                 get_images_key(index),
@@ -76,15 +100,15 @@ def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
 )
 def uneven_leading_tags(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
-    if recipe.kohya.get("keep_tokens_separator"):
-        return
     own = get_concept_tags(situation)
     for index, folder in iter_tagged_folders(situation):
         concept = recipe.concept[index]
-        given = concept.keep_tokens if concept.keep_tokens is not None else recipe.captions.keep_tokens
-        keep = count_leading_tags(concept, recipe.captions) if given is None else given
+        if get_caption_text(concept, recipe, "keep_tokens_separator"):
+            continue
+        given = find_caption_value(concept, recipe, "keep_tokens")
+        keep = given if isinstance(given, int) else count_leading_tags(concept, recipe)
         leads = [(image, _count_leading(tags, own)) for image, tags in folder]
-        longer = get_caption_names(situation, [image for image, lead in leads if lead > keep])
+        longer = get_caption_names(folder, [image for image, lead in leads if lead > keep])
         if keep and is_shuffled(concept, recipe) and longer and any(0 < lead <= keep for _, lead in leads):
             yield RuleHit(
                 get_images_key(index),
@@ -96,7 +120,7 @@ def uneven_leading_tags(situation: RuleContext) -> Iterator[RuleHit]:
                 ),
                 msg(
                     "write {mark} after the tags that must stay in front, in every caption, and "
-                    'keep_tokens_separator = "{mark}" under [kohya]',
+                    'keep_tokens_separator = "{mark}" under [captions]',
                     mark=SEPARATOR_MARK,
                 ),
                 file=longer[0],
@@ -114,12 +138,16 @@ def _count_leading(tags: Tags, words: frozenset[str]) -> int:
 )
 def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
-    said = recipe.kohya.get("keep_tokens_separator")
-    mark = said if isinstance(said, str) and said else SEPARATOR_MARK
-    changed = bool(recipe.captions.caption_tag_dropout_rate or recipe.kohya.get("token_warmup_step"))  # TU:871
     for index, folder in iter_captioned_folders(situation):
-        shuffled = is_shuffled(recipe.concept[index], recipe) or changed
-        wrong = get_caption_names(situation, [image for image, _ in folder if mark in image.caption.text])
+        concept = recipe.concept[index]
+        said = get_caption_text(concept, recipe, "keep_tokens_separator")
+        mark = said or SEPARATOR_MARK
+        changed = find_caption_value(concept, recipe, "caption_tag_dropout_rate") or recipe.kohya.get(
+            "token_warmup_step"
+        )
+        shuffled = is_shuffled(concept, recipe) or bool(changed)  # TU:871
+        marked = [image for image, _ in folder if any(mark in text for text in image.caption.texts)]
+        wrong = get_caption_names(folder, marked)
         if wrong and not (said and shuffled):
             why = msg("captions are not shuffled") if said else msg("keep_tokens_separator is not set")
             yield RuleHit(
@@ -134,7 +162,8 @@ def unread_separator_marks(situation: RuleContext) -> Iterator[RuleHit]:
                 msg("remove it from the captions, or write shuffle_caption = true")
                 if said
                 else msg(
-                    'write keep_tokens_separator = "{mark}" under [kohya], or remove it from the captions', mark=mark
+                    'write keep_tokens_separator = "{mark}" under [captions], or remove it from the captions',
+                    mark=mark,
                 ),
                 file=wrong[0],
             )
@@ -197,11 +226,11 @@ def inconsistent_spelling(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("G35.6.tags", WARNING, "A regularization set that contains the subject trains against it.")
 def token_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
     own = get_concept_tags(situation, "token")
-    how = get_caption_style(situation.recipe)
     for index, part in enumerate(situation.dataset.regularization):
+        how = get_caption_style(situation.recipe.regularization[index], situation.recipe)
         folder = situation.tags.of(part, how)
         held = [image for image, _ in folder.iter_images_with(own)] if situation.recipe.base.tags != "natural" else []
-        wrong = get_caption_names(situation, held)
+        wrong = get_caption_names(folder, held)
         if wrong:
             yield RuleHit(
                 ("regularization", index, "images"),

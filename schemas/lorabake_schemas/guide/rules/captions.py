@@ -45,7 +45,7 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     ending=ending,
                     prompt=prompt,
                 ),
-                _suggest_caption_fix(folder),
+                _suggest_caption_fix(folder, several=len(situation.recipe.concept) > 1),
                 severity=ERROR if folder.others or folder.miscased else None,
             )
         elif lacking := _exclude_miscased(missing, folder.miscased, ending):
@@ -92,11 +92,17 @@ def _exclude_miscased(missing: list[str], miscased: tuple[str, ...], ending: str
     return [name for name in missing if name.rpartition(".")[0].lower() not in known]
 
 
-def _suggest_caption_fix(folder: FolderFacts) -> Message:
+def _suggest_caption_fix(folder: FolderFacts, *, several: bool) -> Message:
     """What to do when no image has a caption: captions with another extension may exist."""
     meant = msg('captions = "none" if none are intended')
     if folder.others:
         other = folder.others[0].rpartition(".")[2]
+        if several:
+            return msg(
+                'write caption_extension = ".{other}" under this [[concept]] to use the .{other} files, or add {meant}',
+                other=other,
+                meant=meant,
+            )
         return msg(
             'write caption_extension = ".{other}" under [captions] to use the .{other} files, or add {meant}',
             other=other,
@@ -184,7 +190,7 @@ def orphan_captions(situation: RuleContext) -> Iterator[RuleHit]:
 def partial_regularization_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in enumerate(situation.dataset.regularization):
         those = [image for image in folder.images if image.caption.problem is not CaptionProblem.MISSING]
-        own = get_caption_names(situation, those)
+        own = get_caption_names(folder, those)
         if own and len(own) < len(folder.images):
             yield RuleHit(
                 ("regularization", index, "images"),
@@ -204,20 +210,15 @@ def partial_regularization_captions(situation: RuleContext) -> Iterator[RuleHit]
             )
 
 
-# With enable_wildcard every line that is not blank counts, and one is picked each time (TU:1964, TU:841).
-WILDCARD_PROBLEMS = frozenset({CaptionProblem.BLANK, CaptionProblem.MORE_LINES})
-
-
 @rule("S12", ERROR, "sd-scripts stops on an empty or undecodable caption and ignores other faults silently.")
 def faulty_captions(situation: RuleContext) -> Iterator[RuleHit]:
-    lines = WILDCARD_PROBLEMS if situation.recipe.kohya.get("enable_wildcard") is True else frozenset[CaptionProblem]()
     for where, folder in iter_folders(situation):
         found: dict[CaptionProblem, list[str]] = {}
         for image in folder.images:
             if image.caption.problem is not None:
-                found.setdefault(image.caption.problem, []).append(get_caption_name(situation, image))
+                found.setdefault(image.caption.problem, []).append(get_caption_name(folder, image))
         for problem in CaptionProblem:
-            if problem in found and problem is not CaptionProblem.MISSING and problem not in lines:
+            if problem in found and problem is not CaptionProblem.MISSING:
                 severity, message, fix = describe_caption_problem(problem, found[problem])
                 yield RuleHit(where, message, fix, file=found[problem][0], severity=severity)
 
@@ -265,9 +266,7 @@ def overlong_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         if folder.overlong:
             pictures, n = {image.name: image for image in folder.images}, len(folder.overlong)
-            files = get_caption_names(
-                situation, [pictures.get(one.name, ImageFacts(one.name)) for one in folder.overlong]
-            )
+            files = get_caption_names(folder, [pictures.get(one.name, ImageFacts(one.name)) for one in folder.overlong])
             names = [
                 msg("{name} ({tokens})", name=name, tokens=one.tokens)
                 for name, one in zip(files, folder.overlong, strict=True)

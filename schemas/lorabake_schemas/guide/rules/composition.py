@@ -182,7 +182,7 @@ def contradicting_tags(situation: RuleContext) -> Iterator[RuleHit]:
             if several.isdisjoint(tags) and (pair := _find_contradiction(tags))
         ]
         if wrong:
-            files = get_caption_names(situation, [image for image, _ in wrong])
+            files = get_caption_names(folder, [image for image, _ in wrong])
             yield RuleHit(
                 get_images_key(index),
                 nmsg(

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from posixpath import basename, dirname, normpath
 from typing import TypeVar
 
-from lorabake_schemas.dataset import CAPTION_EXTENSION, IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
+from lorabake_schemas.dataset import IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.tags import FolderTags
 from lorabake_schemas.messages import Message, literal, msg, nmsg, shorten_list
 
 MAX_NAMES_SHOWN = 3  # file names named in one finding
@@ -41,16 +42,17 @@ def summarize_names(names: Sequence[str]) -> Message:
     return summarize_items(names, literal)
 
 
-def get_caption_name(situation: RuleContext, image: ImageFacts) -> str:
-    """The name of the file that an image's caption is in."""
+def get_caption_name(folder: FolderFacts | FolderTags, image: ImageFacts) -> str:
+    """The name of the file that an image's caption is in; the image's own where a metadata file has them all."""
     if image.caption.borrowed_from:
         return image.caption.borrowed_from.replace("\\", "/").rpartition("/")[2]
-    return image.name.rpartition(".")[0] + (situation.recipe.captions.caption_extension or CAPTION_EXTENSION)
+    extension = folder.caption_extension
+    return image.name.rpartition(".")[0] + extension if extension else image.name
 
 
-def get_caption_names(situation: RuleContext, images: Sequence[ImageFacts]) -> list[str]:
-    """The same for several images."""
-    return [get_caption_name(situation, image) for image in images]
+def get_caption_names(folder: FolderFacts | FolderTags, images: Sequence[ImageFacts]) -> list[str]:
+    """The same for several images, each file once."""
+    return list(dict.fromkeys(get_caption_name(folder, image) for image in images))
 
 
 def summarize_items(things: Sequence[Item], words: Callable[[Item], str]) -> Message:

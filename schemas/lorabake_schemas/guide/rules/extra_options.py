@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorabake_schemas.guide.caption_settings import KOHYA_KEYS, CaptionKey, Part, find_caption_value
 from lorabake_schemas.guide.defaults import is_shuffled, resolve_precision
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
@@ -122,7 +123,7 @@ def invalid_extra_option(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 where, said, msg("remove it") if value is False else OPTION_REPLACEMENTS.get(name, msg("remove it"))
             )
-        elif own:
+        elif own and (name not in KOHYA_KEYS or getattr(situation.recipe.captions, name) is not None):
             said = msg("{name} has its own key in the recipe", name=name)
             yield RuleHit(where, said, msg("write it as {own}", own=own))
         elif name not in known:
@@ -207,11 +208,15 @@ def text_cache_conflict(situation: RuleContext) -> Iterator[RuleHit]:
     if any(is_shuffled(concept, recipe) for concept in recipe.concept):
         fix = msg("add shuffle_caption = false under [captions]")
         yield RuleHit(where, msg("conflicts with shuffled captions"), fix)
-    if recipe.captions.caption_dropout_rate or recipe.captions.caption_tag_dropout_rate:
-        fix = msg("remove the dropout rates from [captions]")
+    parts: tuple[Part, ...] = (*recipe.concept, *recipe.regularization)
+    if any(find_caption_value(part, recipe, key) for part in parts for key in DROPOUT_RATES):
+        fix = msg("remove caption_dropout_rate and caption_tag_dropout_rate")
         yield RuleHit(where, msg("conflicts with caption dropout"), fix)
     if kohya.get("token_warmup_step"):
         yield RuleHit(where, msg("conflicts with token_warmup_step"), msg("remove token_warmup_step"))
+
+
+DROPOUT_RATES: tuple[CaptionKey, ...] = ("caption_dropout_rate", "caption_tag_dropout_rate")
 
 
 @rule("S39", ERROR, "full_fp16 and full_bf16 require the same mixed precision, fp8 requires any but no (TN:815-833).")

@@ -20,16 +20,16 @@ from lorabake_schemas.messages import Message, literal, msg, nmsg
     unless="natural-language captions",
 )
 def missing_commas(situation: RuleContext) -> Iterator[RuleHit]:
-    comma = get_caption_style(situation.recipe).separator
-    ends = msg("commas") if comma == TAG_SEPARATOR else literal(f'"{comma}"')
     for index, folder in iter_captioned_folders(situation):
+        comma = get_caption_style(situation.recipe.concept[index], situation.recipe).separator
+        ends = msg("commas") if comma == TAG_SEPARATOR else literal(f'"{comma}"')
         found: dict[str, list[ImageFacts]] = {}
         signs = find_odd_separators(situation, index)
         for image in folder.images if signs else ():
             if image.name in signs:
                 found.setdefault(signs[image.name], []).append(image)
         for sign, images in found.items():
-            files = get_caption_names(situation, images)
+            files = get_caption_names(folder, images)
             message, fix = _describe_separator(sign, situation.recipe.concept[index].token or "", files, ends)
             yield RuleHit(get_images_key(index), message, fix, file=files[0])
 
@@ -46,9 +46,14 @@ PROMPT_SYNTAX = re.compile(
 @rule("G5.11.prompts", WARNING, "Weights, LoRAs and alternatives are prompt syntax; in a caption they are plain text.")
 def prompt_syntax_in_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_concept_folders(situation):
-        found = [(image, signs) for image in folder.images if (signs := _find_prompt_syntax(image.caption.text))]
+        found = [
+            (image, signs)
+            for image in folder.images
+            for text in image.caption.texts
+            if (signs := _find_prompt_syntax(text))
+        ]
         if found:
-            files = get_caption_names(situation, [image for image, _ in found])
+            files = get_caption_names(folder, [image for image, _ in found])
             yield RuleHit(
                 get_images_key(index),
                 nmsg(

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorabake_schemas.guide.caption_settings import (
+    find_caption_value,
+    get_caption_text,
+    is_natural,
+)
 from lorabake_schemas.guide.defaults import count_leading_tags, is_shuffled, list_leading_tags
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Recipe
-
-# Written into a caption it marks what is kept, and nothing is counted (TU:874).
-SEPARATOR_OPTION = "keep_tokens_separator"
+from lorabake_schemas.recipe_keys import locate_option
 
 
 @rule("G3.7", WARNING, "Shuffling breaks sentences apart at their commas.")
 def shuffled_sentences(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
-    if recipe.base.tags != "natural":
-        return
-    if recipe.captions.shuffle_caption and not all(each.shuffle_caption is False for each in recipe.concept):
-        yield _report_shuffling("captions", "shuffle_caption")
-    for index, concept in enumerate(recipe.concept):
-        if concept.shuffle_caption:
-            yield _report_shuffling("concept", index, "shuffle_caption")
-
-
-def _report_shuffling(*where: str | int) -> RuleHit:
-    said = msg("captions are sentences (base.tags), and shuffling reorders their parts at every comma")
-    return RuleHit(where, said, msg("remove it"))
+    wrong = [
+        locate_option("shuffle_caption", recipe, ("concept", index))
+        for index, concept in enumerate(recipe.concept)
+        if is_natural(concept, recipe) and find_caption_value(concept, recipe, "shuffle_caption")
+    ]
+    tags = all(is_natural(concept, recipe) for concept in recipe.concept)
+    said = msg("captions are sentences (tags), and shuffling reorders their parts at every comma")
+    for where in dict.fromkeys(wrong):
+        fix = msg("remove it") if tags or where[0] == "concept" else msg("move it to each [[concept]] with tags")
+        yield RuleHit(where, said, fix)
 
 
 @rule(
@@ -43,7 +44,7 @@ def shuffled_token(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 where,
                 msg('no tags are kept in front, so "{token}" is shuffled among the tags', token=concept.token),
-                msg("write {count}, or remove it", count=count_leading_tags(concept, situation.recipe.captions)),
+                msg("write {count}, or remove it", count=count_leading_tags(concept, situation.recipe)),
             )
 
 
@@ -57,7 +58,7 @@ def excess_keep_tokens(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
     for where, index, keep in _iter_keep_tokens(recipe):
         concept = recipe.concept[index]
-        wanted = count_leading_tags(concept, recipe.captions)
+        wanted = count_leading_tags(concept, recipe)
         if keep > wanted and is_shuffled(concept, recipe):
             yield RuleHit(
                 where,
@@ -74,15 +75,14 @@ def excess_keep_tokens(situation: RuleContext) -> Iterator[RuleHit]:
 
 def _iter_keep_tokens(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], int, int]]:
     """Where the recipe sets keep_tokens, for which concept, and to what."""
-    if recipe.kohya.get(SEPARATOR_OPTION) or recipe.base.tags == "natural":
-        return
-    told = False
+    told = set[tuple[str | int, ...]]()
     for index, concept in enumerate(recipe.concept):
-        if concept.keep_tokens is not None:
-            yield ("concept", index, "keep_tokens"), index, concept.keep_tokens
-        elif recipe.captions.keep_tokens is not None and not told:
-            told = True
-            yield ("captions", "keep_tokens"), index, recipe.captions.keep_tokens
+        where = locate_option("keep_tokens", recipe, ("concept", index))
+        keep = find_caption_value(concept, recipe, "keep_tokens")
+        marked = get_caption_text(concept, recipe, "keep_tokens_separator")
+        if isinstance(keep, int) and where not in told and not marked and not is_natural(concept, recipe):
+            told.add(where)
+            yield where, index, keep
 
 
 __all__: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from lorabake_schemas.dataset import ImageFacts
+from lorabake_schemas.guide.caption_settings import get_caption_text, is_natural
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import iter_concept_folders, summarize_items, summarize_names
 from lorabake_schemas.guide.tags import FolderTags, get_caption_style, normalize_tag, split_tags
@@ -43,19 +44,20 @@ def get_images_key(index: int) -> tuple[str | int, ...]:
 
 def iter_captioned_folders(situation: RuleContext) -> Iterator[tuple[int, FolderTags]]:
     """The tags of each concept's captions, unless the recipe declares them as sentences."""
-    if situation.recipe.base.tags == "natural":
-        return
-    how = get_caption_style(situation.recipe)
+    recipe = situation.recipe
     for index, folder in iter_concept_folders(situation):
-        tags = situation.tags.of(folder, how)
-        if len(tags):
-            yield index, tags
+        concept = recipe.concept[index]
+        if not is_natural(concept, recipe):
+            tags = situation.tags.of(folder, get_caption_style(concept, recipe))
+            if len(tags):
+                yield index, tags
 
 
 def find_odd_separators(situation: RuleContext, index: int) -> Mapping[str, str]:
     """The images of a concept whose captions separate tags with something other than a comma, and that separator."""
-    token, folder = situation.recipe.concept[index].token, situation.dataset.concepts[index]
-    return situation.tags.find_odd_separators(folder, get_caption_style(situation.recipe), token or "")
+    concept, folder = situation.recipe.concept[index], situation.dataset.concepts[index]
+    how = get_caption_style(concept, situation.recipe)
+    return situation.tags.find_odd_separators(folder, how, concept.token or "")
 
 
 def find_sentence_images(folder: FolderTags) -> list[ImageFacts]:
@@ -177,7 +179,7 @@ def constant_tags(situation: RuleContext) -> Iterator[RuleHit]:
         constant = [
             tag for tag in folder.everywhere if tag not in own and tag != "solo" and not _is_appearance_tag(tag)
         ]
-        prefix = {normalize_tag(piece) for piece in split_tags(situation.recipe.captions.caption_prefix or "")}
+        prefix = {normalize_tag(piece) for piece in split_tags(_get_prefix(situation, index))}
         constant = [tag for tag in constant if tag not in prefix]
         if constant and len(folder) >= MIN_CAPTIONS:
             yield RuleHit(
@@ -188,6 +190,10 @@ def constant_tags(situation: RuleContext) -> Iterator[RuleHit]:
                 ),
                 msg("remove the tag from images that do not show it; if all of them do, add images that do not"),
             )
+
+
+def _get_prefix(situation: RuleContext, index: int) -> str:
+    return get_caption_text(situation.recipe.concept[index], situation.recipe, "caption_prefix")
 
 
 def _is_appearance_tag(tag: str) -> bool:

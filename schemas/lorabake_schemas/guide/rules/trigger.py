@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.dataset import CaptionProblem, FolderFacts
-from lorabake_schemas.guide.defaults import is_natural, list_leading_tags
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.guide.caption_settings import (
+    AFFIX_KEYS,
+    get_caption_text,
+    is_natural,
+)
+from lorabake_schemas.guide.defaults import list_leading_tags
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
 from lorabake_schemas.guide.rules.tag_counts import find_odd_separators
-from lorabake_schemas.guide.tags import TAG_SEPARATOR, get_caption_style
+from lorabake_schemas.guide.tags import (
+    TAG_SEPARATOR,
+    get_caption_style,
+    has_sentence_words,
+    is_sentence,
+    split_tags,
+)
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.recipe_keys import locate_option
 
 
 @rule(
@@ -20,39 +32,67 @@ from lorabake_schemas.messages import Message, msg
     unless="natural-language captions, where the token only has to be in the sentence",
 )
 def missing_token(situation: RuleContext) -> Iterator[RuleHit]:
-    if situation.recipe.base.tags == "natural":
-        return
-    if situation.recipe.captions.caption_prefix:  # it comes first, and the token may be in it (TU:823)
-        return
-    ends = get_caption_style(situation.recipe).separator
+    recipe = situation.recipe
     for index, folder in iter_concept_folders(situation):
-        own = situation.recipe.concept[index].token
-        if own is None:
+        concept = recipe.concept[index]
+        own = concept.token
+        # a prefix comes first, and the token may be in it (TU:823)
+        if own is None or get_caption_text(concept, recipe, "caption_prefix"):
             continue
-        token, usual = _get_first_tag(own, TAG_SEPARATOR), own.partition(TAG_SEPARATOR)[0] + ends
-        others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
-        elsewhere = find_odd_separators(situation, index)  # S17.commas speaks of them
-        wrong = [
-            image
-            for image in others
-            if image.caption.problem is not CaptionProblem.MISSING
-            and image.name not in elsewhere
-            and _get_first_tag(image.caption.text.lstrip(BOM), ends) != token
-        ]
+        ends = get_caption_style(concept, recipe).separator
+        sentences = is_natural(concept, recipe)
+        if sentences:
+            wrong = [image for image in folder.images if any(_lacks_token(own, text) for text in image.caption.texts)]
+        else:
+            wrong = _find_images_without_token(situation, index, folder, own, ends)
         if wrong:
-            files = get_caption_names(situation, wrong)
+            files = get_caption_names(folder, wrong)
             yield RuleHit(
                 ("concept", index, "token"),
-                msg(
-                    'captions that do not start with "{token}": {names} ({n} of {all})',
-                    n=len(wrong),
-                    all=len(folder.images),
-                    token=own,
-                    names=summarize_names(files),
-                ),
-                _suggest_token(folder, len(wrong), ends),
+                *_describe_missing_token(folder, own, files, len(wrong), None if sentences else ends),
                 file=files[0],
             )
+
+
+def _lacks_token(token: str, text: str) -> bool:
+    """Whether a sentence has the token nowhere."""
+    return bool(text) and token.casefold() not in text.casefold()
+
+
+def _find_images_without_token(
+    situation: RuleContext, index: int, folder: FolderFacts, own: str, ends: str
+) -> list[ImageFacts]:
+    """Those with a caption that does not start with it; in a sentence among tags it may be anywhere."""
+    token, usual = _get_first_tag(own, TAG_SEPARATOR), own.partition(TAG_SEPARATOR)[0] + ends
+    elsewhere = find_odd_separators(situation, index)  # S17.commas speaks of them
+
+    def lacks(text: str) -> bool:
+        if text.startswith(usual) or not text or _get_first_tag(text.lstrip(BOM), ends) == token:
+            return False
+        return _lacks_token(own, text) if any(map(is_sentence, split_tags(text))) else True
+
+    known = (image for image in folder.images if image.caption.problem is not CaptionProblem.MISSING)
+    return [image for image in known if image.name not in elsewhere and any(map(lacks, image.caption.texts))]
+
+
+def _describe_missing_token(
+    folder: FolderFacts, token: str, files: list[str], wrong: int, ends: str | None
+) -> tuple[Message, Message]:
+    """``ends`` is None for sentences."""
+    names, every = summarize_names(files), len(folder.images)
+    if ends is None:
+        said = msg('captions without "{token}": {names} ({n} of {all})', n=wrong, all=every, token=token, names=names)
+        return said, msg('write "{token}" in each of them', token=token)
+    return (
+        msg(
+            'captions that do not start with "{token}": {names} ({n} of {all})',
+            n=wrong,
+            all=every,
+            token=token,
+            names=names,
+        ),
+        _suggest_token(folder, wrong, ends),
+    )
 
 
 BOM = "\ufeff"
@@ -64,9 +104,10 @@ def _get_first_tag(text: str, ends: str) -> str:
 
 def _suggest_token(folder: FolderFacts, wrong: int, ends: str) -> Message:
     """Put the token first; or use the word that all captions start with as the token."""
-    firsts = {image.caption.text.lstrip(BOM).split(ends)[0].strip() for image in folder.images}
-    if len(firsts) == 1 and wrong == len(folder.images):
-        word = firsts.pop()
+    texts = [text for image in folder.images for text in image.caption.texts]
+    firsts = {text.lstrip(BOM).split(ends)[0].strip() for text in texts}
+    word = firsts.pop() if len(firsts) == 1 and wrong == len(folder.images) else ""
+    if word and not has_sentence_words(word):
         return msg('put the token first, or write token = "{word}", which all captions start with', word=word)
     return msg("put the token first")
 
@@ -78,13 +119,21 @@ def _suggest_token(folder: FolderFacts, wrong: int, ends: str) -> Message:
     unless="natural-language captions",
 )
 def unseparated_prefix(situation: RuleContext) -> Iterator[RuleHit]:
-    captions = situation.recipe.captions
-    if situation.recipe.base.tags == "natural":
-        return
-    prefix, suffix = captions.caption_prefix, captions.caption_suffix
+    recipe = situation.recipe
+    texts = dict[tuple[str | int, ...], str]()
+    for index, concept in enumerate(recipe.concept):
+        if not is_natural(concept, recipe):
+            for key in AFFIX_KEYS:
+                texts[locate_option(key, recipe, ("concept", index))] = get_caption_text(concept, recipe, key)
+    for where, text in texts.items():
+        yield from _check_affix(where, text)
+
+
+def _check_affix(where: tuple[str | int, ...], text: str) -> Iterator[RuleHit]:
+    prefix, suffix = (text if where[-1] == key else "" for key in AFFIX_KEYS)
     if prefix and not prefix.rstrip().endswith(","):
         yield RuleHit(
-            ("captions", "caption_prefix"),
+            where,
             msg(
                 'it does not end in a comma, so its last tag joins the first tag of each caption: "{tag} ..."',
                 tag=_split_tags(prefix)[-1],
@@ -93,7 +142,7 @@ def unseparated_prefix(situation: RuleContext) -> Iterator[RuleHit]:
         )
     if suffix and not suffix.lstrip().startswith(","):
         yield RuleHit(
-            ("captions", "caption_suffix"),
+            where,
             msg(
                 'it does not start with a comma, so its first tag joins the last tag of each caption: "... {tag}"',
                 tag=_split_tags(suffix)[0],
@@ -159,19 +208,23 @@ def _check_leading_tags(
     """Captions that start with the token (G3.10 reports the others) but lack ``word`` among the kept tags."""
     recipe, concept = situation.recipe, situation.recipe.concept[index]
     words = list_leading_tags(concept)
-    if not words or is_natural(concept, recipe) or recipe.captions.caption_prefix:
+    if not words or is_natural(concept, recipe) or get_caption_text(concept, recipe, "caption_prefix"):
         return
     kept, wanted = sum(len(_split_tags(each)) for each in words), set(_split_tags(word))
     ends, elsewhere = (
-        get_caption_style(recipe).separator,
+        get_caption_style(concept, recipe).separator,
         find_odd_separators(situation, index),
     )  # S17.commas speaks of those
     token, usual = _split_tags(words[0])[0], f"{f'{ends} '.join(words)}{ends}"
-    others = [image for image in folder.images if image.caption.text and not image.caption.text.startswith(usual)]
-    others = [image for image in others if image.name not in elsewhere]
-    fronts = ((image, _split_tags(image.caption.text, kept, ends)) for image in others)
+    others = [
+        (image, text)
+        for image in folder.images
+        for text in image.caption.texts
+        if text and not text.startswith(usual) and image.name not in elsewhere
+    ]
+    fronts = ((image, _split_tags(text, kept, ends)) for image, text in others)
     without = [image for image, front in fronts if front[0] == token and not wanted.issubset(front)]
-    lacking = get_caption_names(situation, without)
+    lacking = get_caption_names(folder, without)
     if lacking:
         yield RuleHit(
             ("concept", index, key),

@@ -1,0 +1,81 @@
+"""How the captions of each folder are read: its own keys, else those of [captions], else the options under [kohya]."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lorabake_schemas.dataset import CAPTION_EXTENSION
+from lorabake_schemas.recipe import Concept, Recipe, Regularization, TagStyle
+
+CaptionKey = Literal[
+    "caption_extension", "shuffle_caption", "keep_tokens", "keep_tokens_separator", "secondary_separator",
+    "enable_wildcard", "caption_prefix", "caption_suffix", "caption_dropout_rate", "caption_dropout_every_n_epochs",
+    "caption_tag_dropout_rate",
+]  # fmt: skip
+# Options that had no key of their own, so that recipes have them under [kohya], too.
+KOHYA_KEYS: tuple[CaptionKey, ...] = (
+    "keep_tokens_separator", "secondary_separator", "enable_wildcard", "caption_dropout_every_n_epochs",
+)  # fmt: skip
+# What [captions] says of regularization images, too: how files are read. The rest is for concepts.
+READING_KEYS: tuple[CaptionKey, ...] = ("caption_extension", "enable_wildcard")
+
+AFFIX_KEYS: tuple[CaptionKey, CaptionKey] = ("caption_prefix", "caption_suffix")
+# For captions = "none". sd-scripts always looks for captions: this is the name of a file that nobody has.
+NO_CAPTION_EXTENSION = ".no-captions"
+
+Part = Concept | Regularization
+
+
+def is_from_kohya(part: Part, recipe: Recipe, key: CaptionKey) -> bool:
+    """Whether its value for this folder is the one under [kohya]."""
+    return key in KOHYA_KEYS and _find_own_value(part, recipe, key) is None
+
+
+def find_caption_value(part: Part, recipe: Recipe, key: CaptionKey) -> bool | int | float | str | None:
+    """What the recipe has for this folder, None where it leaves the option to lorabake or sd-scripts."""
+    if key == "caption_extension" and isinstance(part, Concept) and part.captions == "none":
+        return NO_CAPTION_EXTENSION
+    if is_from_kohya(part, recipe, key):
+        value = recipe.kohya.get(key)
+        return None if isinstance(value, tuple) else value
+    return _find_own_value(part, recipe, key)
+
+
+def _find_own_value(part: Part, recipe: Recipe, key: CaptionKey) -> bool | int | float | str | None:
+    own: bool | int | float | str | None = getattr(part, key, None)
+    shared = isinstance(part, Concept) or key in READING_KEYS
+    return own if own is not None or not shared else getattr(recipe.captions, key)
+
+
+def resolve_caption_extension(part: Part, recipe: Recipe) -> str:
+    """.txt unless the recipe has another one (G3.3)."""
+    return str(find_caption_value(part, recipe, "caption_extension") or CAPTION_EXTENSION)
+
+
+def has_wildcards(part: Part, recipe: Recipe) -> bool:
+    """Whether every line of a caption file is a caption, and ``{a|b}`` a choice."""
+    return find_caption_value(part, recipe, "enable_wildcard") is True
+
+
+def get_caption_text(part: Part, recipe: Recipe, key: CaptionKey) -> str:
+    """A text option, empty where there is none."""
+    value = find_caption_value(part, recipe, key)
+    return value if isinstance(value, str) else ""
+
+
+def get_tag_style(concept: Concept, recipe: Recipe) -> TagStyle | None:
+    """What a concept's captions are made of; None where the recipe does not say."""
+    return concept.tags or recipe.base.tags
+
+
+def is_natural(concept: Concept, recipe: Recipe) -> bool:
+    """Whether they are sentences."""
+    return get_tag_style(concept, recipe) == "natural"
+
+
+def list_dropout_keys(part: Part, recipe: Recipe) -> tuple[CaptionKey, ...]:
+    """The options by which captions, or their tags, are sometimes left out."""
+    keys: tuple[CaptionKey, ...] = (
+        "caption_dropout_rate", "caption_tag_dropout_rate", "caption_dropout_every_n_epochs",
+    )  # fmt: skip
+    return tuple(key for key in keys if find_caption_value(part, recipe, key))
