@@ -26,7 +26,7 @@ from lorabake_schemas.guide.rules.extra_options import RESERVED_OPTIONS
 from lorabake_schemas.guide.rules.partners import find_idle_options
 from lorabake_schemas.options import DatasetLevel, Option
 from lorabake_schemas.plan import Origin, Script
-from lorabake_schemas.recipe_keys import find_option_key
+from lorabake_schemas.recipe_keys import find_option_key, list_recipe_keys
 from situations import CPU, Fires, Misses, concept, plan_of, recipe, situation, spoken, topic
 
 SCRIPTS: tuple[Script, ...] = ("train_network.py", "sdxl_train_network.py")
@@ -65,7 +65,7 @@ def test_partners_are_options_or_facts_and_rules_exist() -> None:
 
 
 # What lorabake always writes, so that no recipe can be without it.
-ALWAYS = {"logging_dir", "log_with", "dataset_config", "num_repeats", "batch_size"}
+ALWAYS = {"logging_dir", "dataset_config", "num_repeats", "batch_size"}
 COMPLETE = {"sample_prompts"}  # lorabake adds an interval
 # How a recipe says what is no option of its own.
 FACT_TABLES: dict[str, Tables] = {
@@ -165,7 +165,8 @@ def cases() -> Iterator[Case]:
         for partner in partners:
             for condition in (*partner.needs, *partner.blocked):
                 said = is_sayable(option) and is_sayable(condition.option)
-                if partner.rule in TABLE_RULES and said and option not in COMPLETE and condition.option not in ALWAYS:
+                always = any(each.option in ALWAYS for each in (*partner.needs, *partner.blocked))
+                if partner.rule in TABLE_RULES and said and option not in COMPLETE and not always:
                     yield option, partner, condition
 
 
@@ -262,6 +263,14 @@ FIRES: list[Fires] = [
         "warning",
     ),
     ("S46", at(train={"optimizer": "Adafactor", "learning_rate": 1e-4}), "train.learning_rate", "warning"),
+    (
+        "S46",
+        at(captions={"keep_tokens": 3}, concepts=[concept("a", "pa", keep_tokens=2)]),
+        "captions.keep_tokens",
+        "warning",
+    ),
+    ("S46", at(log={"wandb_run_name": "x"}), "log.wandb_run_name", "warning"),
+    ("S46", at(validation={"validate_every_n_steps": 50}), "validation.validate_every_n_steps", "warning"),
     ("S46", at(train={"optimizer": "Adafactor", "unet_lr": 1e-4}), "train.unet_lr", "warning"),
     (
         "S46",
@@ -332,6 +341,10 @@ MISSES: list[Misses] = [
     ("S46", at(kohya={"masked_loss": True, "alpha_mask": True})),
     ("S46", at(kohya={"highvram": True, "lowram": True})),
     ("S46", at(captions={"keep_tokens": 3})),
+    ("S46", at(kohya={"dynamo_backend": "no"})),
+    ("S46", at(captions={"keep_tokens": 3}, concepts=[concept("a", "pa", keep_tokens=2), concept("b", "pb")])),
+    ("S46", at(log={"wandb_run_name": "x", "log_with": "wandb"})),
+    ("S46", at(validation={"validate_every_n_steps": 50, "validation_split": 0.1})),
     ("S46", at(base={"tags": "natural"}, captions={"keep_tokens": 3, "caption_tag_dropout_rate": 0.1})),
     (
         "S46",
@@ -380,3 +393,54 @@ def test_what_depends_on_the_machine_is_not_held_against_the_recipe() -> None:
     assert spoken("S46", on_cpu) == []
     said = recipe(base={"family": "sdxl"}, train={"no_half_vae": True, "mixed_precision": "no"})
     assert [each.key for each in spoken("S46", replace(situation(said), plan=plan_of(said)))] == ["train.no_half_vae"]
+
+
+# A value for each key that is none of the table's options or needs a certain form.
+KEY_VALUES: dict[str, Any] = {
+    "base.vae": "v.safetensors", "base.tokenizer_cache_dir": "t", "base.native_resolution": 640, "base.clip_skip": 2,
+    "base.v_prediction": True, "network.conv_dim": 8, "network.conv_alpha": 4.0, "network.rank_dropout": 0.2,
+    "network.module_dropout": 0.2, "network.network_dropout": 0.2, "network.dora_wd": True, "network.factor": 8,
+    "network.block_size": 8, "network.constraint": 0.1, "network.preset": "attn-mlp", "network.use_tucker": True,
+    "network.use_scalar": True, "network.rescaled": True, "network.train_norm": True, "train.exposures": 33,
+    "train.train_batch_size": 2, "train.resolution": 640, "train.resolutions": [512, 640], "train.attention": "sdpa",
+    "train.optimizer_args": {"weight_decay": 0.5}, "train.max_token_length": 150, "train.seed": 7,
+    "train.mixed_precision": "bf16", "train.lr_warmup_steps": 3, "train.lr_scheduler_num_cycles": 2,
+    "train.max_train_steps": 400, "train.max_train_epochs": 7, "captions.caption_extension": ".cap",
+    "launch.gpu_ids": "0", "launch.num_processes": 2, "launch.deterministic": True, "launch.main_process_port": 2000,
+    "launch.num_cpu_threads_per_process": 2, "save.save_model_as": "ckpt", "save.save_precision": "bf16",
+    "log.log_with": "wandb",
+}  # fmt: skip
+# What decides something else than the plan: which rules apply, where the run folder is, the tables themselves.
+OF_NO_SETTING = {"base.family", "base.tags", "captions.tagging", "save.runs", "network.type"}
+KEY_TABLES = ("base", "network", "train", "captions", "save", "sample", "validation", "log", "metadata", "launch")
+
+
+def list_sayings() -> Iterator[tuple[str, Any]]:
+    for key in list_recipe_keys().values():
+        table, _, name = key.name.partition(".")
+        if table not in KEY_TABLES or not name or "." in name or key.name in OF_NO_SETTING:
+            continue
+        if key.name in KEY_VALUES:
+            yield key.name, KEY_VALUES[key.name]
+        elif table == "metadata":
+            yield key.name, "x"
+        elif name != "prompts":
+            yield key.name, say(key.option)[table][name]
+
+
+@pytest.mark.parametrize("tables", TABLES)
+def test_no_key_is_dropped_in_silence(tables: Tables) -> None:
+    """What the plan does not have of a recipe is a finding at its key."""
+    start = copy.deepcopy(tables)
+    before = plan_of(recipe(**start)).model_dump()
+    silent = list[str]()
+    for key, value in list_sayings():
+        table, _, name = key.partition(".")
+        if name in tables.get(table, {}) or (table == "sample" and table not in tables):
+            continue
+        made = recipe(**merge(copy.deepcopy(start), {table: {name: value}}))
+        plan = plan_of(made)
+        if plan.model_dump() == before:
+            found = [*collect_findings(situation(made)), *collect_findings(replace(situation(made), plan=plan))]
+            silent += [key] if key not in {each.key for each in found} else []
+    assert silent == []

@@ -144,7 +144,7 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "prior_loss_weight": (_needs("TU:1586", _on("is_reg")),),
     "conditioning_data_dir": (_needs("CU:320", _on("masked_loss"), rule="S1", stops=True),),
     "alpha_mask": (_blocked("CU:97", _on("conditioning_data_dir")),),
-    "masked_loss": (_needs("TN:471", _on("conditioning_data_dir"), _on("alpha_mask")),),
+    "masked_loss": (_needs("TN:471", _on("alpha_mask"), _on("conditioning_data_dir")),),
     # captions
     "caption_separator": (
         _needs("TU:867", *_SHUFFLED, _on("secondary_separator", write=";;;"), _on("metadata_file")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lorabake_schemas.base import OptionValue
@@ -15,6 +16,7 @@ from lorabake_schemas.guide.partners import (
     SAMPLES_RULE,
     SCHEDULE_RULE,
     TABLE_RULES,
+    WITHOUT_PARTNERS,
     Condition,
     Partner,
 )
@@ -22,7 +24,7 @@ from lorabake_schemas.guide.registry import WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.extra_options import RESERVED_OPTIONS
 from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.plan import Origin, Plan, Setting
-from lorabake_schemas.recipe import Concept
+from lorabake_schemas.recipe import Captions, Concept
 from lorabake_schemas.recipe_keys import KeyPath, find_option_key, locate_option
 
 Scope = Mapping[str, OptionValue | None]
@@ -33,6 +35,7 @@ Scope = Mapping[str, OptionValue | None]
 )
 def option_without_effect(situation: RuleContext) -> Iterator[RuleHit]:
     yield from _find_idle_options(situation, GENERIC_RULE)
+    yield from _find_overridden_keys(situation)
 
 
 @rule(
@@ -66,6 +69,18 @@ def _find_idle_options(situation: RuleContext, identity: str) -> Iterator[RuleHi
             yield RuleHit(where, *_describe_partner(where, option, *found, situation.optimizer))
 
 
+def _find_overridden_keys(situation: RuleContext) -> Iterator[RuleHit]:
+    """Keys under [captions] that every concept has for itself, and that no regularization set uses."""
+    recipe, plan = situation.recipe, situation.plan
+    sets = [part for part in plan.subsets if part.is_reg] if plan else []
+    used = {setting.option for part in sets for setting in part.settings if setting.source.origin is Origin.RECIPE}
+    for name in Captions.model_fields.keys() & Concept.model_fields.keys() - used:
+        own = [getattr(concept, name) is not None for concept in recipe.concept]
+        if getattr(recipe.captions, name) is not None and all(own):
+            said = msg("captions.{name} has no effect, because every [[concept]] has its own", name=name)
+            yield RuleHit(("captions", name), said, msg("remove it"))
+
+
 # A partner that is missing (None) or in the way (the condition that is met).
 Unmet = tuple[Partner, Condition | None]
 
@@ -84,11 +99,12 @@ def find_idle_options(
     defaults = {option.name: option.default for option in situation.options}
     places: dict[tuple[KeyPath, str], list[Unmet | None]] = {}
     for setting, owner, within in _list_settings(plan, scopes):
-        option = setting.option
-        if setting.source.origin not in wanted or not setting.value or setting.value == defaults.get(option):
+        option, value = setting.option, setting.value
+        if option in WITHOUT_PARTNERS or setting.source.origin not in wanted:
             continue
-        where = locate_option(option, situation.recipe, owner)
-        places.setdefault((where, option), []).extend(_find_unmet(option, scope, plan) for scope in within)
+        if value and value not in {"no", defaults.get(option)}:
+            where = locate_option(option, situation.recipe, owner)
+            places.setdefault((where, option), []).extend(_find_unmet(option, scope, plan) for scope in within)
     for (where, option), verdicts in places.items():
         if option in NEVER_READ:
             yield where, option, None
@@ -117,10 +133,12 @@ def _build_scopes(situation: RuleContext, plan: Plan) -> tuple[Scope, ...]:
     common |= {setting.option: setting.value for setting in plan.train}
     facts = _collect_facts(situation, plan)
     return tuple(
-        common
-        | {setting.option: setting.value for setting in block.settings}
-        | facts
-        | {setting.option: setting.value for setting in part.settings}
+        ChainMap(
+            {setting.option: setting.value for setting in part.settings},
+            facts,
+            {setting.option: setting.value for setting in block.settings},
+            common,
+        )
         for block in plan.datasets
         for part in block.subsets
     )
