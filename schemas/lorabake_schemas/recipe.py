@@ -4,9 +4,9 @@ A field that is left out stays None. The guide's values are defaults of the reso
 a value of the user and a default of the guide can be distinguished. Options keep sd-scripts' own spelling.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from lorabake_schemas.base import StrictModel, TupleOf
 from lorabake_schemas.machine import Family, Precision
@@ -25,8 +25,10 @@ from lorabake_schemas.values import (
     GpuIds,
     KeepTokens,
     KohyaValue,
+    NetworkArgument,
+    NetworkType,
     NonNegativeNumber,
-    OptimizerArgument,
+    OptimizerArguments,
     OptimizerName,
     PerStep,
     PositiveNumber,
@@ -50,7 +52,6 @@ from lorabake_schemas.values import (
 
 # What is trained, in one word (G1.17). outfits: several outfits of one character (part 6).
 RecipeKind = Literal["character", "style", "object", "clothing", "concept", "outfits"]
-NetworkType = Literal["lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"]
 TagStyle = Literal["e621", "danbooru", "natural"]
 TaggingStyle = Literal["flexible", "baked"]
 Sampler = Literal[
@@ -188,11 +189,14 @@ class Regularization(RecipeTable):
     caption_tag_dropout_rate: TagDropoutKey = None
 
 
+NETWORK_KEY_BY_ARGUMENT = {"algo": "type", "dropout": "network_dropout"}
+
+
 class Network(RecipeTable):
     """What is trained: type, rank and alpha of the LoRA or LyCORIS network."""
 
     type: NetworkType | None = optional(
-        "Type of the network: lora (networks.lora of sd-scripts) or a LyCORIS algorithm."
+        "Type of the network: lora, a LyCORIS algorithm, or another module of sd-scripts such as networks.oft."
     )
     network_dim: Rank | None = optional(
         "Rank (dimension) of the network. A higher rank can learn more and makes the file larger."
@@ -225,16 +229,35 @@ class Network(RecipeTable):
     scale_weight_norms: NonNegativeNumber | None = optional(
         "Maximum norm of the weights; larger ones are scaled down. 1.0 is a good start."
     )
+    args: dict[str, NetworkArgument] | None = optional(
+        "Other arguments of the network, such as loraplus_lr_ratio = 16 or full_matrix = true."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_arguments(cls, raw: Any) -> Any:
+        """An argument with a key under [network] is that key. One that is set in both places is reported by a rule."""
+        args = raw.get("args") if isinstance(raw, dict) else None
+        if not isinstance(args, dict):
+            return cast("object", raw)
+        given, rest = dict(cast("dict[str, object]", raw)), dict[str, object]()
+        for name, value in cast("dict[str, object]", args).items():
+            key = NETWORK_KEY_BY_ARGUMENT.get(name, name)
+            if key in cls.model_fields and key != "args" and key not in given:
+                given[key] = value
+            else:
+                rest[name] = value
+        return given | {"args": rest} if rest else {key: value for key, value in given.items() if key != "args"}
 
 
 class Train(RecipeTable):
     """How it is trained: optimizer, learning rates, length, resolution, memory."""
 
     optimizer: OptimizerName | None = optional(
-        "Optimizer: a name that sd-scripts or torch.optim has, or a class path (package.Class)."
+        "Optimizer: a name from sd-scripts, torch.optim or a package of the trainer, or a class path (package.Class)."
     )
-    optimizer_args: dict[str, OptimizerArgument] | None = optional(
-        "Arguments of the optimizer, such as { weight_decay = 0.01 }."
+    optimizer_args: OptimizerArguments | None = optional(
+        'Arguments of the optimizer: { weight_decay = 0.01 }, ["weight_decay=0.01"] or "weight_decay=0.01".'
     )
     learning_rate: PositiveNumber | None = optional(
         "Learning rate of UNet and text encoder. 1.0 for adaptive optimizers such as Prodigy."

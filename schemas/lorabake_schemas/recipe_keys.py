@@ -27,6 +27,7 @@ OPTION_BY_KEY: Mapping[str, str] = MappingProxyType(
         "regularization.class": "class_tokens",
         "regularization.images": "image_dir",
         "network.type": "network_module",
+        "network.args": "network_args",
         "train.optimizer": "optimizer_type",
         "train.exposures": "max_train_epochs",
         "train.train_batch_size": "batch_size",

@@ -5,38 +5,36 @@ from __future__ import annotations
 import math
 import random
 
-# TU:4825-5134: built-in names, matched without regard to case. Anything else must be a dotted class path.
-OPTIMIZERS = (
-    "AdamW",
-    "AdamW8bit",
-    "PagedAdamW",
-    "PagedAdamW8bit",
-    "PagedAdamW32bit",
-    "Lion",
-    "Lion8bit",
-    "PagedLion8bit",
-    "SGDNesterov",
-    "SGDNesterov8bit",
-    "DAdaptation",
-    "DAdaptAdamPreprint",
-    "DAdaptAdaGrad",
-    "DAdaptAdam",
-    "DAdaptAdan",
-    "DAdaptAdanIP",
-    "DAdaptLion",
-    "DAdaptSGD",
-    "Prodigy",
-    "Adafactor",
-    "RAdamScheduleFree",
-    "AdamWScheduleFree",
-    "SGDScheduleFree",
-)
-
-# Any other name without a dot is taken from torch.optim as it is spelled (TU:5121). Those of torch 2.13 that train a
-# LoRA: LBFGS needs a closure, SparseAdam sparse gradients, Muon matrices only.
-TORCH_OPTIMIZERS = (
-    "Adam", "NAdam", "RAdam", "SGD", "Adamax", "ASGD", "Rprop", "RMSprop", "Adagrad", "Adadelta",
-)  # fmt: skip
+# TU:4825-5134: built-in names, matched without regard to case, with the classes that they stand for. Any other name is
+# one of torch.optim as it is spelled (TU:5121), or a dotted class path.
+OPTIMIZER_CLASSES = {
+    "AdamW": "torch.optim.AdamW",
+    "AdamW8bit": "bitsandbytes.optim.AdamW8bit",
+    "PagedAdamW": "bitsandbytes.optim.PagedAdamW",
+    "PagedAdamW8bit": "bitsandbytes.optim.PagedAdamW8bit",
+    "PagedAdamW32bit": "bitsandbytes.optim.PagedAdamW32bit",
+    "Lion": "lion_pytorch.Lion",
+    "Lion8bit": "bitsandbytes.optim.Lion8bit",
+    "PagedLion8bit": "bitsandbytes.optim.PagedLion8bit",
+    "SGDNesterov": "torch.optim.SGD",
+    "SGDNesterov8bit": "bitsandbytes.optim.SGD8bit",
+    "DAdaptation": "dadaptation.experimental.DAdaptAdamPreprint",
+    "DAdaptAdamPreprint": "dadaptation.experimental.DAdaptAdamPreprint",
+    "DAdaptAdaGrad": "dadaptation.DAdaptAdaGrad",
+    "DAdaptAdam": "dadaptation.DAdaptAdam",
+    "DAdaptAdan": "dadaptation.DAdaptAdan",
+    "DAdaptAdanIP": "dadaptation.experimental.DAdaptAdanIP",
+    "DAdaptLion": "dadaptation.DAdaptLion",
+    "DAdaptSGD": "dadaptation.DAdaptSGD",
+    "Prodigy": "prodigyopt.Prodigy",
+    "Adafactor": "transformers.optimization.Adafactor",
+    "RAdamScheduleFree": "schedulefree.RAdamScheduleFree",
+    "AdamWScheduleFree": "schedulefree.AdamWScheduleFree",
+    "SGDScheduleFree": "schedulefree.SGDScheduleFree",
+}
+OPTIMIZERS = tuple(OPTIMIZER_CLASSES)
+# What sd-scripts passes to an optimizer itself, so that it cannot be given once more (TU:4881-5134).
+PASSED_TO_OPTIMIZERS = {"SGDNesterov": ("lr", "nesterov"), "SGDNesterov8bit": ("lr", "nesterov")}
 
 # sd-scripts-facts 3.4: every name that runs at the pin.
 SCHEDULERS = (
@@ -54,21 +52,22 @@ SCHEDULERS = (
 )
 BROKEN_SCHEDULERS = ("reduce_lr_on_plateau", "cosine_warmup_with_min_lr")
 
-# [kohya] lr_scheduler_type without a dot is a class of torch.optim.lr_scheduler (TU:5300): those that a recipe can
-# give what they need, with the arguments they cannot do without. The rest want functions, other schedulers, or, as
-# ReduceLROnPlateau, a loss at every step.
-TORCH_SCHEDULERS: dict[str, tuple[str, ...]] = {
-    "ConstantLR": (),
-    "CosineAnnealingLR": ("T_max",),
-    "CosineAnnealingWarmRestarts": ("T_0",),
-    "CyclicLR": ("base_lr", "max_lr"),
-    "ExponentialLR": ("gamma",),
-    "LinearLR": (),
-    "MultiStepLR": ("milestones",),
-    "OneCycleLR": ("max_lr", "total_steps"),
-    "PolynomialLR": (),
-    "StepLR": ("step_size",),
-}
+# What sd-scripts passes to the function behind an lr_scheduler itself (TU:5316-5391).
+_STEPS = ("num_warmup_steps", "num_training_steps")
+PASSED_TO_SCHEDULES: dict[str, tuple[str, ...]] = {
+    "constant_with_warmup": ("num_warmup_steps",),
+    "inverse_sqrt": ("num_warmup_steps", "timescale"),
+    "cosine_with_restarts": (*_STEPS, "num_cycles"),
+    "polynomial": (*_STEPS, "power"),
+    "cosine_with_min_lr": (*_STEPS, "num_cycles", "min_lr_rate"),
+    "linear": _STEPS,
+    "cosine": _STEPS,
+    "warmup_stable_decay": (
+        "num_warmup_steps", "num_training_steps", "num_stable_steps", "num_decay_steps", "num_cycles", "min_lr_ratio",
+    ),
+}  # fmt: skip
+# [kohya] lr_scheduler_type without a dot is a class of torch.optim.lr_scheduler (TU:5300).
+TORCH_SCHEDULERS = "torch.optim.lr_scheduler"
 
 # LyCORIS 4.1.3 preset names (LY kohya.py).
 LYCORIS_PRESETS = (
@@ -90,56 +89,8 @@ NO_WARMUP_OPTIMIZER = "DAdaptSGD"
 ADAPTIVE_PREFIXES = ("Prodigy", "DAdapt")
 ADAM_OPTIMIZERS = ("AdamW", "AdamW8bit", "PagedAdamW", "PagedAdamW8bit", "PagedAdamW32bit")
 
-# The arguments of optimizer_args that the classes of the locked packages accept (torch 2.13, bitsandbytes 0.50.2,
-# lion-pytorch 0.2.3, dadaptation 3.2, prodigyopt 1.1.2, schedulefree 1.4, transformers 4.54.1), less what sd-scripts
-# passes itself (lr, nesterov). bitsandbytes' 8-bit AdamW takes amsgrad and optim_bits only to refuse them.
-_TORCH_ARGUMENTS = ("foreach", "maximize", "differentiable")
-_ADAM_ARGUMENTS = ("betas", "eps", "weight_decay")
-_SGD_ARGUMENTS = ("momentum", "dampening", "weight_decay")
-_PAGED_ARGUMENTS = (*_ADAM_ARGUMENTS, "amsgrad", "optim_bits", "args", "min_8bit_size")
-_EIGHT_BIT_ARGUMENTS = ("args", "min_8bit_size")
-_DADAPT_ARGUMENTS = ("weight_decay", "log_every", "d0")
-OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "AdamW": (*_ADAM_ARGUMENTS, "amsgrad", *_TORCH_ARGUMENTS, "capturable", "fused"),
-    "AdamW8bit": (*_ADAM_ARGUMENTS, *_EIGHT_BIT_ARGUMENTS, "is_paged"),
-    "PagedAdamW": _PAGED_ARGUMENTS,
-    "PagedAdamW8bit": (*_ADAM_ARGUMENTS, *_EIGHT_BIT_ARGUMENTS),
-    "PagedAdamW32bit": _PAGED_ARGUMENTS,
-    "Lion": ("betas", "weight_decay", "use_triton", "decoupled_weight_decay"),
-    "Lion8bit": ("betas", "weight_decay", *_EIGHT_BIT_ARGUMENTS, "is_paged"),
-    "PagedLion8bit": ("betas", "weight_decay", *_EIGHT_BIT_ARGUMENTS),
-    "SGDNesterov": (*_SGD_ARGUMENTS, *_TORCH_ARGUMENTS, "fused"),
-    "SGDNesterov8bit": (*_SGD_ARGUMENTS, *_EIGHT_BIT_ARGUMENTS),
-    "DAdaptation": (*_DADAPT_ARGUMENTS, "betas", "eps", "decouple", "growth_rate", "fsdp_in_use"),
-    "DAdaptAdamPreprint": (*_DADAPT_ARGUMENTS, "betas", "eps", "decouple", "growth_rate", "fsdp_in_use"),
-    "DAdaptAdaGrad": (*_DADAPT_ARGUMENTS, "momentum", "eps", "growth_rate"),
-    "DAdaptAdam": (*_DADAPT_ARGUMENTS, "betas", "eps", "decouple", "use_bias_correction", "growth_rate", "fsdp_in_use"),
-    "DAdaptAdan": (*_DADAPT_ARGUMENTS, "betas", "eps", "no_prox", "growth_rate"),
-    "DAdaptAdanIP": (*_DADAPT_ARGUMENTS, "betas", "eps", "no_prox", "growth_rate"),
-    "DAdaptLion": (*_DADAPT_ARGUMENTS, "betas", "fsdp_in_use"),
-    "DAdaptSGD": (*_DADAPT_ARGUMENTS, "momentum", "growth_rate", "fsdp_in_use"),
-    "Prodigy": (
-        *_ADAM_ARGUMENTS, "beta3", "decouple", "use_bias_correction", "safeguard_warmup", "d0", "d_coef", "growth_rate",
-        "fsdp_in_use", "slice_p",
-    ),
-    "Adafactor": (
-        "eps", "clip_threshold", "decay_rate", "beta1", "weight_decay", "scale_parameter", "relative_step",
-        "warmup_init",
-    ),
-    "RAdamScheduleFree": (*_ADAM_ARGUMENTS, "r", "weight_lr_power", "foreach", "silent_sgd_phase"),
-    "AdamWScheduleFree": (*_ADAM_ARGUMENTS, "warmup_steps", "r", "weight_lr_power", "foreach"),
-    "SGDScheduleFree": ("momentum", "weight_decay", "warmup_steps", "r", "weight_lr_power", "foreach"),
-    "Adam": (*_ADAM_ARGUMENTS, "amsgrad", *_TORCH_ARGUMENTS, "capturable", "fused", "decoupled_weight_decay"),
-    "NAdam": (*_ADAM_ARGUMENTS, "momentum_decay", "decoupled_weight_decay", *_TORCH_ARGUMENTS, "capturable"),
-    "RAdam": (*_ADAM_ARGUMENTS, "decoupled_weight_decay", *_TORCH_ARGUMENTS, "capturable"),
-    "SGD": (*_SGD_ARGUMENTS, "nesterov", *_TORCH_ARGUMENTS, "fused"),
-    "Adamax": (*_ADAM_ARGUMENTS, *_TORCH_ARGUMENTS, "capturable"),
-    "ASGD": ("lambd", "alpha", "t0", "weight_decay", *_TORCH_ARGUMENTS, "capturable"),
-    "Rprop": ("etas", "step_sizes", *_TORCH_ARGUMENTS, "capturable"),
-    "RMSprop": ("alpha", "eps", "weight_decay", "momentum", "centered", *_TORCH_ARGUMENTS, "capturable"),
-    "Adagrad": ("lr_decay", "weight_decay", "initial_accumulator_value", "eps", *_TORCH_ARGUMENTS, "fused"),
-    "Adadelta": ("rho", "eps", "weight_decay", *_TORCH_ARGUMENTS, "capturable"),
-}  # fmt: skip
+# Packages whose classes stop at two rates and need a rate near 1, as was measured (S27, G4.52).
+_ONE_RATE_PACKAGES = ("prodigyopt", "dadaptation")
 
 
 def is_schedule_free(optimizer: str) -> bool:
@@ -167,3 +118,21 @@ def split_validation(count: int, share: float, seed: int) -> tuple[frozenset[int
     order = list(range(count))
     random.Random(seed).shuffle(order)  # noqa: S311 - as sd-scripts does
     return frozenset(order[math.ceil(count * (1 - share)) :]), frozenset(order[count - round(count * share) :])
+
+
+def requires_one_rate(optimizer: str) -> bool:
+    """Whether it is Prodigy or D-Adaptation as sd-scripts has them, and no other class of a similar name."""
+    package = OPTIMIZER_CLASSES.get(optimizer, optimizer).partition(".")[0]
+    return package in _ONE_RATE_PACKAGES
+
+
+def get_network_module(network: str) -> str:
+    """The module of sd-scripts' network_module for a network.type: an algorithm is one of LyCORIS'."""
+    if network == "lora":
+        return "networks.lora"
+    return network if network.startswith("networks.") else "lycoris.kohya"
+
+
+def is_lycoris(network: str) -> bool:
+    """Whether a network.type is an algorithm of LyCORIS."""
+    return get_network_module(network) == "lycoris.kohya"

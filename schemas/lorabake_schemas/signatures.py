@@ -15,6 +15,7 @@ from pydantic import Field
 
 from lorabake_schemas.base import StrictModel, TupleOf
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.sd_scripts import OPTIMIZER_CLASSES
 
 # flag: a switch that any text turns on, "False", too.
 Kind = Literal["bool", "int", "float", "str", "list", "flag"]
@@ -207,3 +208,15 @@ class Signatures(StrictModel):
         yield "lora"
         yield from (name for name in self.algorithms if name != "lora")
         yield from (name for name, each in self.networks.items() if each.sd and name.startswith("networks."))
+
+
+NO_SIGNATURES = Signatures()
+
+
+def find_optimizer_path(name: str, signatures: Signatures) -> str | None:
+    """The class that a recipe's optimizer stands for: one of sd-scripts' names, a class path, a class of torch.optim or
+    of another package of the trainer. None for a name that none of them has."""
+    if name in OPTIMIZER_CLASSES or "." in name:
+        return OPTIMIZER_CLASSES.get(name, name)
+    torch = f"torch.optim.{name}"
+    return torch if torch in signatures.paths else signatures.find_by_class(name)

@@ -1,5 +1,6 @@
 """The kinds of values in a recipe, each with its range and what to write outside of it."""
 
+import ast
 import re
 from collections.abc import Sequence
 from typing import Annotated, LiteralString, cast
@@ -9,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from lorabake_schemas.base import OptionValue, TupleOf
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.sd_scripts import BROKEN_SCHEDULERS, OPTIMIZERS, SCHEDULERS, TORCH_OPTIMIZERS
+from lorabake_schemas.sd_scripts import BROKEN_SCHEDULERS, OPTIMIZERS, SCHEDULERS
 
 
 def _make_error(code: LiteralString, said: Message, write: Message) -> PydanticCustomError:
@@ -39,7 +40,7 @@ MAX_EPOCHS = MAX_REPEATS = 100_000
 MAX_CYCLES = 10_000
 MAX_PER_STEP = 10_000  # batch size, gradient accumulation
 MAX_SIDE = 16_384
-MAX_RANK = 16_384
+MAX_RANK = 10_000_000  # above 10,000 it means a full matrix (LoKr)
 MAX_WORKERS = 1024  # data loader workers, processes, threads
 MAX_KEEP_TOKENS = 10_000
 MAX_NUMBER = 1e9  # a rate, an alpha, a weight
@@ -141,11 +142,61 @@ def _check_comment(value: str) -> str:
 
 
 def _check_optimizer(value: str) -> str:
-    """sd-scripts accepts its own names in any case, torch.optim's as spelled, and any dotted class path."""
-    if "." in value or value in TORCH_OPTIMIZERS or value.lower() in {name.lower() for name in OPTIMIZERS}:
-        return next((name for name in OPTIMIZERS if name.lower() == value.lower()), value)
-    said = msg('"{given}" is not an optimizer of sd-scripts or torch.optim', given=value[:MAX_SHOWN_LENGTH])
-    raise _make_choice_error(said, (*OPTIMIZERS, *TORCH_OPTIMIZERS))
+    """sd-scripts takes its own names in any case. Whether the trainer has a class of another name, a rule finds out."""
+    return next((name for name in OPTIMIZERS if name.lower() == value.lower()), value)
+
+
+# What kohya_ss' GUI calls a type, without case and signs.
+GUI_NETWORK_TYPES = {
+    "standard": "lora", "kohyalocon": "lora", "lorafa": "networks.lora_fa", "kohyadylora": "networks.dylora",
+    "lycorislocon": "locon", "lycorisloha": "loha", "lycorislokr": "lokr", "lycorisdylora": "dylora",
+    "lycorisglora": "glora", "lycorisboft": "boft", "lycorisdiagoft": "diag-oft", "lycorisia3": "ia3",
+    "lycorisnativefinetuning": "full", "kohyaloha": "loha", "kohyalokr": "lokr", "oft": "networks.oft",
+    "dora": "locon", "networkslora": "lora",
+}  # fmt: skip
+
+
+def find_gui_network_type(value: str) -> str | None:
+    """The type that kohya_ss' GUI has under this name."""
+    return GUI_NETWORK_TYPES.get("".join(sign for sign in value.lower() if sign.isalnum()))
+
+
+def _check_network_type(value: str) -> str:
+    """Algorithms in any case; whether the trainer has it, a rule finds out."""
+    return "lora" if value == "networks.lora" else value if value.startswith("networks.") else value.lower()
+
+
+def _parse_optimizer_args(value: object) -> object:
+    """A table as it is; sd-scripts' list of "name=value" and the GUI's one text with spaces as a table (TU:4858)."""
+    if isinstance(value, str):
+        parts: list[str] = []
+        for word in value.split():  # "betas=0.9, 0.99" is one argument
+            if "=" in word or not parts:
+                parts.append(word)
+            else:
+                parts[-1] += word
+        value = parts
+    if not isinstance(value, list):
+        return value
+    found: dict[str, object] = {}
+    for item in cast("list[object]", value):
+        name, equals, text = item.partition("=") if isinstance(item, str) else ("", "", "")
+        if not (equals and name.strip().isidentifier()):
+            shown = shorten_value(item)
+            raise _make_error("wrong-type", msg("{value} is not name=value", value=shown), msg('["weight_decay=0.01"]'))
+        found[name.strip()] = parse_argument(text.strip())
+    return found
+
+
+def parse_argument(text: str) -> object:
+    """A Python literal, as sd-scripts reads it; true and false in any case, and anything else as text."""
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
+    return found if isinstance(found, bool | int | float | str | tuple | list) else text
 
 
 def _check_scheduler(value: str) -> str:
@@ -219,7 +270,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1), AfterValidator(_normalize_zero)]
 PositiveNumber = Annotated[float, Field(gt=0, le=MAX_NUMBER)]
 NonNegativeNumber = Annotated[float, Field(ge=0, le=MAX_NUMBER), AfterValidator(_normalize_zero)]
 TextEncoderRate = Annotated[NonNegativeNumber, BeforeValidator(_read_text_encoder_rate)]
-OptimizerName = Annotated[str, AfterValidator(_check_optimizer)]
+OptimizerName = Annotated[Text, AfterValidator(_check_optimizer)]
+NetworkType = Annotated[Text, AfterValidator(_check_network_type)]
 SchedulerName = Annotated[str, AfterValidator(_check_scheduler), Field(json_schema_extra={"enum": [*SCHEDULERS]})]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE)]
@@ -232,6 +284,11 @@ Extension = Annotated[str, AfterValidator(_check_extension)]
 Prompt = Annotated[Text, AfterValidator(_check_prompt)]
 GpuIds = Annotated[str, AfterValidator(_check_gpu_ids)]
 OptimizerArgument = Annotated[bool | int | float | str | TupleOf[float], AfterValidator(_check_option)]
+OptimizerArguments = Annotated[
+    dict[str, OptimizerArgument],
+    BeforeValidator(_parse_optimizer_args, json_schema_input_type=dict[str, OptimizerArgument] | list[str] | str),
+]
+NetworkArgument = Annotated[bool | int | float | str | TupleOf[float], AfterValidator(_check_option)]
 KohyaValue = Annotated[
     bool | int | float | str | TupleOf[str] | TupleOf[int] | TupleOf[float], AfterValidator(_check_option)
 ]

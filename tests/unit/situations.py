@@ -116,7 +116,8 @@ def plan_of(
     attention: AttentionProbe = ATTENTION_NOT_PROBED,
 ) -> Plan:
     """The plan; without facts thirty pictures per concept and regularization set, and a base of its family."""
-    return resolve_plan(of, base or base_facts(of.base.family), pictures or pictures_for(of), machine, attention)
+    facts = (base or base_facts(of.base.family), pictures or pictures_for(of))
+    return resolve_plan(of, *facts, machine, attention, resources.load_snapshot().signatures)
 
 
 def pictures_for(of: Recipe, count: int = 30) -> DatasetFacts:
@@ -137,6 +138,7 @@ def situation(
     chosen = of or recipe()
     facts = base or base_facts(chosen.base.family or "sd15")
     options = resources.load_script_options(resolve_family(chosen, facts).script)
+    more = {"signatures": resources.load_snapshot().signatures} | more
     return RuleContext(chosen, facts, pictures or pictures_for(chosen), machine, options, **more)
 
 

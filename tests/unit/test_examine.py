@@ -117,7 +117,7 @@ def test_ten_mistakes_are_ten_findings_each_with_its_line(tmp_path: Path) -> Non
         ("out-of-range", "concept[0].num_repeats", 10),
         ("wrong-type", "network.network_dim", 12),
         ("unknown-key", "train.learning_rat", 14),
-        ("bad-choice", "train.optimizer", 15),
+        ("GC.12.class", "train.optimizer", 15),
         ("bad-choice", "train.lr_scheduler", 16),
         ("wrong-type", "train.max_train_epochs", 17),
         ("bad-choice", "train.mixed_precision", 18),

@@ -170,7 +170,7 @@ def _value(option: Option) -> Any:
     if option.choices:
         return next(choice for choice in reversed(option.choices) if choice is not None)
     if option.nargs == "*":
-        return [1.0] if option.type == "float" else ["a=1"]
+        return [1.0] if option.type == "float" else ["last_epoch=-1"]
     return {"int": 3, "float": 0.5, "int_or_float": 3}.get(option.type or "", "x")
 
 

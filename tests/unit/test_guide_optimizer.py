@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.guide.registry import RuleContext
-from lorabake_schemas.sd_scripts import OPTIMIZER_ARGUMENTS, OPTIMIZERS, TORCH_OPTIMIZERS
 from situations import Fires, Misses, plan_of, recipe, situation, spoken, topic
 
 
@@ -46,6 +45,8 @@ FIRES: list[Fires] = [
     ("G4.52", at(learning_rate=1e-4), RATE, "error"),
     ("G4.52", at(learning_rate=0.1), RATE, "error"),
     ("G4.52", at("DAdaptAdam", learning_rate=3), RATE, "error"),
+    ("G4.52", at("prodigyopt.Prodigy", learning_rate=1e-4), RATE, "error"),
+    ("G4.52", at("prodigyplus.ProdigyPlusScheduleFree", learning_rate=1e-4), RATE, "hint"),
     ("G4.52", at(unet_lr=1e-4, text_encoder_lr=1e-4), "train.unet_lr", "error"),
     ("G4.66", at("AdamW", learning_rate=1.0), RATE, "error"),
     ("G4.66", at("AdamW8bit", unet_lr=0.1), "train.unet_lr", "error"),
@@ -53,9 +54,6 @@ FIRES: list[Fires] = [
     ("S26", at("Lion"), "train.optimizer", "error"),
     ("S26", at("my.own.Optimizer"), "train.optimizer", "error"),
     ("S26", at("Lion", unet_lr=1e-4), "train.optimizer", "error"),
-    ("GC.12", at("AdamW8bit", optimizer_args={"decouple": True}), "train.optimizer_args.decouple", "error"),
-    ("GC.12", at("AdamW", optimizer_args={"d_coef": 2, "eps": 1e-8}), "train.optimizer_args.d_coef", "error"),
-    ("S3", at(optimizer_args={"foreach": "a=b"}), "train.optimizer_args.foreach", "error"),
     ("G4.45", at("Lion", learning_rate=1e-5), "train.optimizer", "hint"),
     ("G4.45", at("PagedAdamW"), "train.optimizer", "hint"),
     ("G4.73", at(of={"network": {"network_alpha": 32}}), "network.network_alpha", "warning"),
@@ -74,10 +72,6 @@ FIRES: list[Fires] = [
         "train.lr_warmup_steps",
         "error",
     ),
-    ("GC.12", at(optimizer_args={"decuple": True}), "train.optimizer_args.decuple", "error"),
-    ("GC.12", at("Lion", optimizer_args={"eps": 1e-8}), "train.optimizer_args.eps", "error"),
-    ("GC.12", at("AdamW", optimizer_args={"lr": 1e-4}), "train.optimizer_args.lr", "error"),
-    ("GC.12", at("SGDNesterov", optimizer_args={"nesterov": True}), "train.optimizer_args.nesterov", "error"),
 ]
 MISSES: list[Misses] = [
     ("G4.67", planned("sdxl", train={"optimizer": "AdamW", "learning_rate": 1e-5})),
@@ -88,13 +82,13 @@ MISSES: list[Misses] = [
     ("G4.67", planned("sdxl", train={"optimizer": "AdamW", "text_encoder_lr": 1e-5})),
     ("G4.67", planned(train={"optimizer": "Lion", "learning_rate": 1e-4})),
     ("G4.67", planned(train={"optimizer": "AdamW"}, network={"type": "ia3"})),
-    ("S3", at(optimizer_args={"foreach": "a-b", "eps": 1e-8})),
     ("S27", at(unet_lr=1, text_encoder_lr=1)),
     ("S27", at(learning_rate=1.0, unet_lr=0.5, text_encoder_lr=0.5)),
     ("S27", at(text_encoder_lr=0)),
     ("S27", at(of=UNET_ONLY, unet_lr=0.5)),
     ("S27", at("AdamW", unet_lr=1e-4, text_encoder_lr=5e-5)),
     ("S27", at()),
+    ("S27", at("ProdigyPlusScheduleFree", unet_lr=1.0, text_encoder_lr=0.5)),
     ("G4.52", at(learning_rate=1)),
     ("G4.52", at(learning_rate=0.5)),
     ("G4.52", at("AdamW", learning_rate=1e-4)),
@@ -107,8 +101,6 @@ MISSES: list[Misses] = [
     ("S26", at("Adafactor")),
     ("S26", at("AdamW")),
     ("S26", at()),
-    ("GC.12", at("AdamW", optimizer_args={"weight_decay": 0.1})),
-    ("GC.12", at("Prodigy", optimizer_args={"decouple": True})),
     ("G4.45", at("DAdaptAdam")),
     ("G4.45", at("AdamW8bit")),
     ("G4.73", at(of={"network": {"network_alpha": 1}})),
@@ -126,8 +118,6 @@ MISSES: list[Misses] = [
         at("Adafactor", optimizer_args={"relative_step": False}, learning_rate=1e-4, lr_warmup_steps=10),
     ),
     ("S26.adafactor", at("Lion", learning_rate=1e-4, lr_scheduler="cosine", lr_warmup_steps=10)),
-    ("GC.12", at("SGD", optimizer_args={"nesterov": True, "momentum": 0.9})),
-    ("GC.12", at("my.own.Optimizer", optimizer_args={"anything": 1})),
 ]
 
 
@@ -144,17 +134,4 @@ def test_stays_silent(rule: str, case: RuleContext) -> None:
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
     assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("optimizer")
-    assert len(topic("optimizer")) >= 10
-
-
-def test_the_nearest_argument_is_named() -> None:
-    assert spoken("GC.12", at(optimizer_args={"decuple": True}))[0].fix == "did you mean decouple?"
-    assert "betas" in spoken("GC.12", at("Lion", optimizer_args={"colour": 1}))[0].fix
-    assert spoken("GC.12", at(optimizer_args={"lr": 1}))[0].fix == "use train.learning_rate instead"
-
-
-def test_the_arguments_of_every_optimizer_that_a_recipe_may_name_are_known() -> None:
-    assert OPTIMIZER_ARGUMENTS.keys() == {*OPTIMIZERS, *TORCH_OPTIMIZERS}
-    assert {
-        name for name, known in OPTIMIZER_ARGUMENTS.items() if "lr" in known or len(set(known)) < len(known)
-    } == set()
+    assert len(topic("optimizer")) >= 9

@@ -51,12 +51,12 @@ SEVERAL: list[tuple[str, str, set[Where]]] = [
     ('[[concept]]\ntoken = "b"\n[train]\nmax_train_epochs = 2\nexposures = 3\n', "", {
         ("missing-key", "concept[1].images"), ("G4.36", "train.exposures")}),
     # mistakes that would cause others: only the first is reported
-    ('[train]\noptimizer = "Prodgy"\nlearning_rate = 1e-4\n', "", {("bad-choice", "train.optimizer")}),
+    ('[train]\noptimizer = "Prodgy"\nlearning_rate = 1e-4\n', "", {("GC.12.class", "train.optimizer")}),
     ('[train]\noptimizr = "AdamW"\nlearning_rate = 1e-4\n', "", {("unknown-key", "train.optimizr")}),
     ('[trian]\noptimizer = "AdamW"\n[train]\nlearning_rate = 1e-4\n', "", {("unknown-key", "trian")}),
     ('[train]\nbucket_reso_steps = "32"\nresolution = 736\n', "", {("wrong-type", "train.bucket_reso_steps")}),
     ("[train]\nresolution = 700\nmax_bucket_reso = 512\n", "", {("G2.7", "train.resolution")}),
-    ('[network]\ntype = "lokon"\nconv_dim = 4\nfactor = 3\n', "", {("bad-choice", "network.type")}),
+    ('[network]\ntype = "lokon"\nconv_dim = 4\nfactor = 3\n', "", {("S37.type", "network.type")}),
     ("[train]\nnoise_ofset = 0.1\n[kohya]\nadaptive_noise_scale = 0.1\n", "", {("unknown-key", "train.noise_ofset")}),
     ('[captions]\ncaption_extension = "txt"\n', "", {("out-of-range", "captions.caption_extension")}),
     ('[kohya]\nlr_scheduler_args = 1979-05-27\nlr_scheduler_type = "StepLR"\n', "", {

@@ -80,14 +80,9 @@ def test_a_key_of_another_table_is_told_its_place() -> None:
 @pytest.mark.parametrize(
     ("table", "key", "value", "named"),
     [
-        ("train", "optimizer", "Prodgy", '"Prodigy"'),
-        ("train", "optimizer", "adamw8bits", '"AdamW8bit"'),
         ("train", "lr_scheduler", "cosinus", '"cosine"'),
         ("train", "lr_scheduler", "cosine_with_restart", '"cosine_with_restarts"'),
         ("train", "mixed_precision", "bf17", '"bf16"'),
-        ("network", "type", "lokon", '"locon"'),
-        ("network", "type", "LoCon", '"locon"'),
-        ("network", "type", "diag_oft", '"diag-oft"'),
         ("base", "family", "SDXL", '"sdxl"'),
         ("sample", "sample_sampler", "eular_a", '"euler_a"'),
     ],

@@ -15,12 +15,12 @@ from lorabake_schemas.base import OptionValue, StrictModel, TupleOf
 from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Source
-from lorabake_schemas.recipe import NetworkType, RecipeKind
+from lorabake_schemas.recipe import RecipeKind
 
 DEFAULTS_FILE = "defaults.json"
 KINDS: tuple[RecipeKind, ...] = get_args(RecipeKind)
 FAMILIES: tuple[Family, ...] = list_family_names()
-NETWORK_TYPES: tuple[NetworkType, ...] = get_args(NetworkType)
+NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft")  # of which the guide speaks
 Axis = Literal["option", "optimizer", "network", "kind", "family"]
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 from lorabake_schemas.families.known_models import find_native_side
 from lorabake_schemas.families.model_family import GuideValue, ModelFamily
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family
 from lorabake_schemas.guide.caption_settings import AFFIX_KEYS, find_caption_value, get_caption_text, is_natural
 from lorabake_schemas.machine import BaseFacts, Precision
-from lorabake_schemas.recipe import Concept, NetworkType, Recipe, Train
+from lorabake_schemas.recipe import Concept, Recipe, Train
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
 # DyLoRA's rank is an upper limit (G7.22), its block_size LyCORIS' own default; convolutions by G4.77.
-NETWORK_TYPES: tuple[NetworkType, ...] = get_args(NetworkType)
+NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft")  # that a file tells apart
 DYLORA_RANK, DYLORA_BLOCK_SIZE, CONV_RANK = 128, 4, 16
 
 
@@ -92,7 +92,7 @@ def resolve_optimizer(train: Train) -> str:
     return train.optimizer or "Prodigy"
 
 
-def resolve_network_type(recipe: Recipe, base: BaseFacts) -> NetworkType:
+def resolve_network_type(recipe: Recipe, base: BaseFacts) -> str:
     """Without a type in the recipe: that of the LoRA to continue from, else a LyCORIS LoCon for a style (G8.1)."""
     found = base.continued.type if base.continued else None
     known = next((name for name in NETWORK_TYPES if name == found), None)

@@ -19,6 +19,7 @@ from lorabake_schemas.messages import Message
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.signatures import Signature, Signatures, find_optimizer_path
 from lorabake_schemas.unjudged import InvalidKeyError
 
 ERROR, WARNING, HINT = Severity.ERROR, Severity.WARNING, Severity.HINT
@@ -33,6 +34,7 @@ class RuleContext:
     ``disks`` are those that the plan would write on, ``stale`` the caches that it would use and that do not fit.
     ``pickles`` are the keys and names of model files in torch's own format, whatever their extension is. ``commit`` is
     sd-scripts' commit if it is not the pin; ``options`` are that commit's options, ``pin_has`` the pin's names.
+    ``signatures`` are what the trainer's networks, optimizers and schedulers take.
     ``tags`` keeps the tag counts of the captions for the next rule.
     """
 
@@ -49,6 +51,7 @@ class RuleContext:
     stale: tuple[StaleCache, ...] = ()
     disks: tuple[DiskNeed, ...] = ()
     pickles: tuple[tuple[tuple[str, str], str], ...] = ()
+    signatures: Signatures = field(default_factory=Signatures, repr=False)
     tags: TagIndex = field(default_factory=TagIndex, compare=False, repr=False)
 
     @property
@@ -57,11 +60,28 @@ class RuleContext:
 
     @property
     def optimizer(self) -> str:
-        return resolve_optimizer(self.recipe.train)
+        """Its name in the recipe. Raises InvalidKeyError for one that the trainer does not have (GC.12.class)."""
+        name = resolve_optimizer(self.recipe.train)
+        if self.signatures.is_known and find_optimizer_path(name, self.signatures) is None:
+            raise InvalidKeyError(name)
+        return name
+
+    @property
+    def optimizer_path(self) -> str | None:
+        """The class that the optimizer stands for; None where nothing has that name."""
+        return find_optimizer_path(self.optimizer, self.signatures)
+
+    @property
+    def optimizer_signature(self) -> Signature | None:
+        return self.signatures.find_optimizer(self.optimizer_path or "")
 
     @property
     def network(self) -> str:
-        return resolve_network_type(self.recipe, self.base)
+        """Its type. Raises InvalidKeyError for one that the trainer does not have (S37.type)."""
+        name = resolve_network_type(self.recipe, self.base)
+        if self.signatures.networks and name not in self.signatures.iter_network_types():
+            raise InvalidKeyError(name)
+        return name
 
 
 class RuleHit(NamedTuple):

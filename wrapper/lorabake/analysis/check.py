@@ -99,7 +99,7 @@ class CheckResult:
             hint = msg('write attention = "sdpa", or remove the key so that lorabake picks one that works')
             raise ResourceError(msg("xformers does not work here: {why}", why=probe.reason), hint)
         assert self.base is not None  # noqa: S101 - there is a plan
-        plan = resolve_plan(recipe, self.base, self.dataset, self.machine, probe)
+        plan = resolve_plan(recipe, self.base, self.dataset, self.machine, probe, self.snapshot.signatures)
         plan = with_estimates(plan, recipe, self.base, self.machine, self.loaded.folder)
         plan, found = _plan_at_commit(plan, recipe, self.snapshot)
         known = (*self.findings, *(ignored.finding for ignored in self.ignored))
@@ -160,7 +160,7 @@ def _check_loaded(
     script = get_family(family or DEFAULT_FAMILY).script
     options = snapshot.of(script) if family else snapshot.merge_scripts()
     situation = RuleContext(recipe, base, facts, machine, options, launching=launching, rehearsing=rehearsing)
-    situation = replace(situation, pickles=find_pickles(recipe, loaded.folder))
+    situation = replace(situation, pickles=find_pickles(recipe, loaded.folder), signatures=snapshot.signatures)
     if snapshot.commit != resources.load_pin().commit:
         pin_has = frozenset(option.name for option in resources.load_script_options(script))
         situation = replace(situation, commit=snapshot.commit, pin_has=pin_has)
@@ -188,7 +188,8 @@ def _plan_and_check(
 ) -> tuple[Plan | None, tuple[StaleCache, ...], tuple[Finding, ...]]:
     try:
         probe = AttentionProbe.without_gpu() if situation.machine.device == "cpu" else ATTENTION_NOT_PROBED
-        plan = resolve_plan(situation.recipe, situation.base, situation.dataset, situation.machine, probe)
+        facts = (situation.base, situation.dataset, situation.machine)
+        plan = resolve_plan(situation.recipe, *facts, probe, snapshot.signatures)
         plan = with_estimates(plan, situation.recipe, situation.base, situation.machine, folder)
     except RecipeError as error:
         if error.findings:
@@ -226,7 +227,8 @@ def rebuild_plan(
     base = _inspect_base(recipe, loaded.folder)
     facts = read_dataset(recipe, loaded.folder, scanning)
     probe = attention or (AttentionProbe.without_gpu() if machine.device == "cpu" else ATTENTION_NOT_PROBED)
-    plan = with_estimates(resolve_plan(recipe, base, facts, machine, probe), recipe, base, machine, loaded.folder)
+    plan = resolve_plan(recipe, base, facts, machine, probe, snapshot.signatures)
+    plan = with_estimates(plan, recipe, base, machine, loaded.folder)
     plan, _ = _plan_at_commit(plan, recipe, snapshot)
     return replace(_build_result(loaded, recipe, machine, (), base, facts, plan), snapshot=snapshot)
 

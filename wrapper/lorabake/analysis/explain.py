@@ -35,7 +35,6 @@ from lorabake_schemas.sd_scripts import (
     BROKEN_SCHEDULERS,
     OPTIMIZERS,
     SCHEDULERS,
-    TORCH_SCHEDULERS,
     is_adaptive,
 )
 
@@ -83,7 +82,7 @@ RECIPE_CODES: Mapping[str, Message] = MappingProxyType(
 CODE_EXAMPLES: Mapping[str, str] = MappingProxyType(
     {"ignore": '[[ignore]]\nrule = "G1.2"\nreason = "there are no more images of it"'}
 )
-SCHEDULER_NAMES = {name.lower() for name in (*SCHEDULERS, *BROKEN_SCHEDULERS, *TORCH_SCHEDULERS)}
+SCHEDULER_NAMES = {name.lower() for name in (*SCHEDULERS, *BROKEN_SCHEDULERS)}
 UNSUPPORTED_FAMILIES = ("flux", "flux.1", "flux1", "sd3", "sd3.5", "sd35", "lumina", "hunyuan", "wan", "chroma", "qwen")
 KINDS_RULE = "g1.17"
 OTHER_TOPICS = {"blip": "g3.2"}
@@ -136,10 +135,14 @@ def is_topic(topic: str) -> bool:
         return False
 
 
+def _is_torch_scheduler(name: str) -> bool:
+    return load_snapshot().signatures.find_by_class(name, schedulers=True) is not None
+
+
 def resolve_topic(topic: str) -> str:
     """What the book and the recipe call it, in small letters: a trigger word is a token, cosine an lr_scheduler."""
     wanted = topic.strip().lower()
-    if wanted in SCHEDULER_NAMES and wanted != "adafactor":  # an optimizer, too
+    if (wanted in SCHEDULER_NAMES or _is_torch_scheduler(wanted)) and wanted != "adafactor":  # an optimizer, too
         return "train.lr_scheduler"
     own = {normalize_name(key): key for name in list_recipe_keys() for key in (name, name.rpartition(".")[2])}
     if known := OTHER_TOPICS.get(wanted) or own.get(normalize_name(wanted)):

@@ -13,8 +13,8 @@ from lorabake_schemas.guide.defaults import (
     resolve_scheduler,
 )
 from lorabake_schemas.machine import BaseFacts, ContinuedLora, MachineFacts
-from lorabake_schemas.recipe import NetworkType, Recipe, RecipeKind, TagStyle
-from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive
+from lorabake_schemas.recipe import Recipe, RecipeKind, TagStyle
+from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive, is_lycoris
 
 
 class Profile(NamedTuple):
@@ -27,7 +27,7 @@ class Profile(NamedTuple):
     family: ModelFamily
     kind: RecipeKind
     optimizer: str
-    network: NetworkType
+    network: str
     scheduler: str | None
     multi: bool
     unet_only: bool
@@ -48,7 +48,7 @@ class Profile(NamedTuple):
 
     @property
     def lycoris(self) -> bool:
-        return self.network != "lora"
+        return is_lycoris(self.network)
 
 
 def build_profile(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Profile:

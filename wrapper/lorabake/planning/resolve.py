@@ -35,12 +35,18 @@ from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts, Pr
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import DatasetPlan, Forecast, Plan, Setting
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.signatures import NO_SIGNATURES, Signatures
 
 
 def resolve_plan(
-    recipe: Recipe, base: BaseFacts, dataset: DatasetFacts, machine: MachineFacts, attention: AttentionProbe
+    recipe: Recipe,
+    base: BaseFacts,
+    dataset: DatasetFacts,
+    machine: MachineFacts,
+    attention: AttentionProbe,
+    signatures: Signatures = NO_SIGNATURES,
 ) -> Plan:
-    """Every setting of the run and the exact forecast.
+    """Every setting of the run and the exact forecast. ``signatures`` have the trainer's classes by name.
 
     Needs at least one readable image per concept. Raises RecipeError where sd-scripts' own arithmetic would stop
     (an image that fits no bucket, a resolution outside the bucket limits).
@@ -55,7 +61,7 @@ def resolve_plan(
     head = (
         *base_settings(recipe, profile),
         *network.settings,
-        *optimizer_settings(recipe.train, profile),
+        *optimizer_settings(recipe.train, profile, signatures),
         *duration_settings(recipe, profile, count_looks(blocks)),
         *gradient_accumulation_settings(recipe.train, profile),
     )

@@ -18,10 +18,12 @@ from lorabake_schemas.guide.defaults import CONV_RANK, DYLORA_BLOCK_SIZE, DYLORA
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Network
-from lorabake_schemas.sd_scripts import RANK_DROPOUT_ALGORITHMS
+from lorabake_schemas.sd_scripts import RANK_DROPOUT_ALGORITHMS, get_network_module
 
 CONVOLUTION_ALGORITHMS = ("locon", "loha", "lokr", "dylora", "glora", "diag-oft")
-ALPHA_IGNORED_BY = ("ia3", "diag-oft")  # S33
+ALPHA_IGNORED_BY = ("ia3", "diag-oft", "boft", "full", "networks.oft")  # S33; the last one's is its constraint
+RANK_IGNORED_BY = ("ia3", "full")
+DROPOUT_MODULES = ("lora", "networks.lora_fa")  # those that take neuron_dropout
 IA3_PRESET_FILE = "lycoris-preset-ia3.toml"
 
 
@@ -39,6 +41,7 @@ def network_settings(network: Network, profile: Profile) -> NetworkChoice:
     """Everything that starts with ``network_``, plus scale_weight_norms."""
     preset = _choose_preset(network, profile)
     arguments = _lycoris_arguments(network, profile, preset) if profile.lycoris else _lora_arguments(network, profile)
+    arguments |= {name: (_format_argument(value), FROM_RECIPE) for name, value in sorted((network.args or {}).items())}
     settings = (
         *_module_settings(profile),
         *_rank_settings(network, profile),
@@ -69,11 +72,13 @@ def _module_settings(profile: Profile) -> tuple[Setting, ...]:
         return fixed(
             "network_module", "lycoris.kohya", default_by_guide("G4.21" if profile.network == "locon" else "G7.8")
         )
-    return fixed("network_module", "networks.lora", default_by_guide("G4.20"))
+    if profile.network == "lora":
+        return fixed("network_module", "networks.lora", default_by_guide("G4.20"))
+    return fixed("network_module", get_network_module(profile.network), FROM_RECIPE)
 
 
 def _rank_settings(network: Network, profile: Profile) -> tuple[Setting, ...]:
-    if profile.network == "ia3":  # rank and alpha mean nothing to it (S33); a rule warns when the recipe sets them
+    if profile.network in RANK_IGNORED_BY:  # they mean nothing to it (S33), and a rule warns of them
         return (*choose("network_dim", network.network_dim), *choose("network_alpha", network.network_alpha))
     dim, source = default_rank(profile)
     if profile.continued and profile.continued.ranks:
@@ -228,7 +233,14 @@ def _dropout_settings(network: Network, profile: Profile) -> tuple[Setting, ...]
         return choose("network_dropout", network.network_dropout)
     if network.network_dropout == 0:
         return ()
+    if profile.network not in DROPOUT_MODULES:
+        return choose("network_dropout", network.network_dropout)
     return choose("network_dropout", network.network_dropout, 0.1, default_by_guide("G4.86"))
+
+
+def _format_argument(value: bool | float | str | tuple[float, ...]) -> str:
+    """As network_args has it: a network splits a list at its commas."""
+    return ",".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
 
 
 def _to_float(value: float | None) -> float | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorabake.planning.profile import Profile
-from lorabake.planning.setting_sources import NO_REASON, choose, default_by_guide, fixed
+from lorabake.planning.setting_sources import FROM_RECIPE, NO_REASON, choose, default_by_guide, fixed
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Train
-from lorabake_schemas.sd_scripts import NO_WARMUP_OPTIMIZER
+from lorabake_schemas.sd_scripts import NO_WARMUP_OPTIMIZER, OPTIMIZERS
+from lorabake_schemas.signatures import NO_SIGNATURES, Signatures, find_optimizer_path
 from lorabake_schemas.values import OptimizerArgument
 
 # Arguments of the guide's optimizers (G4.50, G4.51); values are Python literals for sd-scripts' literal_eval (S3).
@@ -21,16 +22,27 @@ SCHEDULERS_WITHOUT_WARMUP = ("constant", "piecewise_constant")
 ADAM_ARGUMENTS = ("weight_decay=0.12", "betas=0.9,0.99")
 
 
-def optimizer_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
+def optimizer_settings(train: Train, profile: Profile, signatures: Signatures = NO_SIGNATURES) -> tuple[Setting, ...]:
     """Everything about how fast and in which direction weights move."""
     return (
-        *choose("optimizer_type", train.optimizer, profile.optimizer, default_by_guide("G4.46")),
+        *_optimizer_type_settings(train, profile, signatures),
         *_optimizer_args_settings(train, profile),
         *_learning_rate_settings(train, profile),
         *_scheduler_settings(train, profile),
         *_loss_settings(train, profile),
         *choose("max_grad_norm", train.max_grad_norm),
     )
+
+
+def _optimizer_type_settings(train: Train, profile: Profile, signatures: Signatures) -> tuple[Setting, ...]:
+    """sd-scripts finds its own names and torch's; a class of another package it needs by its whole path (TU:5121)."""
+    path = find_optimizer_path(train.optimizer or "", signatures) or ""
+    if train.optimizer in {None, path} or train.optimizer in OPTIMIZERS or path.startswith("torch.optim."):
+        return choose("optimizer_type", train.optimizer, profile.optimizer, default_by_guide("G4.46"))
+    if not path:
+        return choose("optimizer_type", train.optimizer)
+    why = msg("{name} is a class of the package {package}", name=train.optimizer, package=path.partition(".")[0])
+    return fixed("optimizer_type", path, FROM_RECIPE.model_copy(update={"why": why}))
 
 
 def _optimizer_args_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
+from lorabake.util.resources import load_snapshot
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.recipe import Recipe
@@ -57,7 +58,7 @@ def _describe_error(kind: str, detail: ErrorDetails, where: Where) -> tuple[str,
         return "bad-choice", *_describe_bad_choice(detail, where)
     if "write" in context:
         return kind, context["said"], msg("write {what}", what=context["write"])
-    if where[:1] == ("kohya",) or (where[1:2] == ("optimizer_args",) and len(where) > 2):
+    if where[:1] == ("kohya",) or (where[-2:-1] and where[-2] in FREE_TABLES):
         return "wrong-type", msg("not a value that sd-scripts accepts"), ANY_VALUE_FIX
     sized = where[-1:] == ("resolution",) or where[:-1] == ("train", "resolutions")
     if sized and isinstance(detail["input"], list | str):
@@ -93,6 +94,8 @@ def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
     unknown = msg("unknown key")
     if key := find_key(name):
         return unknown, msg("use `{key}`", key=key)
+    if where[:-1] == ("network",) and _is_network_argument(name):
+        return msg("wrong table for this key"), msg("use `{key}`", key=f"network.args.{name}")
     if meant and meant[-1] == name:
         return msg("wrong table for this key"), msg("use `{key}`", key=".".join(meant))
     if meant:
@@ -100,6 +103,11 @@ def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
         return unknown, msg("did you mean `{key}`?", key=shown or ".".join(meant))
     own = ", ".join(list_keys(where[:-1]))
     return unknown, msg("known keys here: {keys}; other sd-scripts options go under [kohya]", keys=own)
+
+
+def _is_network_argument(name: str) -> bool:
+    """Whether a network that the trainer has takes this argument."""
+    return any(each.sd and name in each.arguments for each in load_snapshot().signatures.networks.values())
 
 
 def guess_key(where: Where) -> tuple[str, ...]:
@@ -156,6 +164,7 @@ def _list_choices(where: Sequence[str | int]) -> tuple[str, ...]:
     return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
 
 
+FREE_TABLES = ("kohya", "optimizer_args", "args")  # their keys are not lorabake's
 TABLE_ARRAYS = ("concept", "regularization", "ignore")  # tables that may be there several times
 TABLE_WORDS = (msg("a table"), msg("a table: name = value lines under a [header]"))
 ANY_VALUE_FIX = msg("write a number, text in quotes, true, false, or a list of these")
@@ -280,7 +289,7 @@ def _find_table_model(model: type[BaseModel] | None, key: str) -> type[BaseModel
 
 def find_field(where: Sequence[str | int], raw: Raw) -> Where:
     """The key whose value has to go when something at ``where`` is wrong: one of a table's own, or of a free table's
-    (kohya, optimizer_args)."""
+    (kohya, optimizer_args, network.args)."""
     model: type[BaseModel] | None = Recipe
     value: Any = raw
     path: list[str | int] = []
@@ -296,7 +305,7 @@ def find_field(where: Sequence[str | int], raw: Raw) -> Where:
             continue
         path.append(part)
         model = _find_table_model(model, part)
-        free = model is None and part in {"kohya", "optimizer_args"}
+        free = model is None and part in FREE_TABLES
         if not isinstance(value, dict | list) or (model is None and not free):
             break
     return tuple(path[:-1] if path and isinstance(path[-1], int) else path)

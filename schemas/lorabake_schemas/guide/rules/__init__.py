@@ -12,6 +12,7 @@ from lorabake_schemas.findings import Finding
 from lorabake_schemas.guide.registry import Rule, RuleContext, rules_of
 from lorabake_schemas.guide.rules import (
     appearance,
+    arguments,
     base_model,
     caches,
     caption_style,
@@ -61,6 +62,7 @@ RULE_MODULES = (
     schedule,
     network,
     continued_lora,
+    arguments,
     validation,
     partners,
     subject,

@@ -33,7 +33,7 @@ RESERVED_OPTIONS: dict[str, str] = {
     "skip_until_initial_step": msg("trains nothing and exits 0 with gradient accumulation"),
     "sample_prompts": msg("prompts belong under [sample]"),
     "network_module": msg("set by network.type"),
-    "network_args": msg("set by [network]"),
+    "network_args": msg("set by [network] and [network.args]"),
     "optimizer_type": msg("set by train.optimizer"),
     "pretrained_model_name_or_path": msg("set by base.model"),
     "resolution": msg("set by train.resolution"),
@@ -68,7 +68,7 @@ OPTION_REPLACEMENTS: dict[str, Message] = {
     "output_name": msg('write name = "..." at the top of the recipe'),
     "sample_prompts": msg("write prompts = [...] under [sample]"),
     "network_module": msg('write type = "lora", "locon" or another type under [network]'),
-    "network_args": msg("write each argument as a key under [network]"),
+    "network_args": msg("write each argument under [network.args], such as loraplus_lr_ratio = 16"),
     "optimizer_type": msg('write optimizer = "..." under [train]'),
     "pretrained_model_name_or_path": msg('write model = "..." under [base]'),
     "resolution": msg("write resolution = ... under [train]"),
@@ -92,6 +92,8 @@ def _suggest_option(name: str, situation: RuleContext) -> Message:
     """What was probably meant, with its key in a recipe."""
     if (key := find_key(name)) and key != f"kohya.{name}":
         return msg("use `{key}`", key=key)
+    if any(module.sd and name in module.arguments for module in situation.signatures.networks.values()):
+        return msg("write it under [network.args], because it is an argument of the network")
     if name in situation.pin_has:
         return msg("remove it, or use the pinned commit, which supports it")
     near = find_nearest_option(name, situation.options)

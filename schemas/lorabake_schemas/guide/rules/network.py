@@ -11,6 +11,7 @@ from lorabake_schemas.sd_scripts import (
     LYCORIS_PRESETS,
     RANK_DROPOUT_ALGORITHMS,
     is_adaptive,
+    is_lycoris,
 )
 
 DORA_ALGORITHMS = ("locon", "loha", "lokr")
@@ -18,14 +19,14 @@ NORM_SCALING_ALGORITHMS = ("lora", "locon", "loha", "lokr", "diag-oft")
 ARGUMENT_ALGORITHMS = {
     "factor": ("lokr",),
     "block_size": ("dylora",),
-    "constraint": ("diag-oft",),
-    "rescaled": ("diag-oft",),
-    "use_tucker": ("locon", "loha", "lokr"),
-    "use_scalar": ("locon", "loha", "lokr"),
-    "train_norm": ("locon", "loha", "lokr", "glora", "diag-oft"),
-    "preset": ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft"),
+    "constraint": ("diag-oft", "boft"),
+    "rescaled": ("diag-oft", "boft"),
+    "use_tucker": ("locon", "loha", "lokr", "glora"),
+    "use_scalar": ("locon", "loha", "lokr", "glora"),
+    "train_norm": ("locon", "loha", "lokr", "glora", "diag-oft", "boft", "full"),
+    "preset": ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft", "boft", "full", "tlora"),
 }
-ALPHA_IGNORED = ("ia3", "diag-oft")  # S33
+ALPHA_IGNORED = ("ia3", "diag-oft", "boft", "full", "networks.oft")  # S33
 RESERVED_FILE_NAMES = ("recipe.toml", "train.toml", "dataset.toml")
 RANK_LIMITS = {"lora": (64, "G4.71"), "locon": (64, "G7.14"), "loha": (32, "G7.17")}
 
@@ -68,7 +69,8 @@ def unsupported_dora(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("S37", ERROR, "An argument that an algorithm does not know is ignored silently.")
 def unsupported_network_argument(situation: RuleContext) -> Iterator[RuleHit]:
     for name, algorithms in ARGUMENT_ALGORITHMS.items():
-        if getattr(situation.recipe.network, name) is not None and situation.network not in algorithms:
+        own = situation.network == "lora" or is_lycoris(situation.network)  # of other modules S37.args knows
+        if getattr(situation.recipe.network, name) is not None and own and situation.network not in algorithms:
             yield RuleHit(
                 ("network", name),
                 msg("{network} does not support {name} and silently ignores it", name=name, network=situation.network),
@@ -79,7 +81,7 @@ def unsupported_network_argument(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("S35", ERROR, "LyCORIS 4 crashes on SD1.5 with some of its presets, and stops on a name it does not know.")
 def broken_preset(situation: RuleContext) -> Iterator[RuleHit]:
     preset = situation.recipe.network.preset
-    if preset is None or situation.network == "lora":
+    if preset is None or not is_lycoris(situation.network):
         return
     if preset.endswith(".toml"):
         yield from _check_preset_file(preset)
@@ -111,13 +113,14 @@ def _check_preset_file(preset: str) -> Iterator[RuleHit]:
 
 @rule("S34", WARNING, "LyCORIS has no neuron dropout in its normal mode, and not every algorithm has rank dropout.")
 def ineffective_dropout(situation: RuleContext) -> Iterator[RuleHit]:
-    if situation.recipe.network.network_dropout and situation.network != "lora":
+    if situation.recipe.network.network_dropout and is_lycoris(situation.network):
         yield RuleHit(
             ("network", "network_dropout"),
             _format_no_effect("network_dropout", situation),
             msg("write rank_dropout (locon, loha, lokr, diag-oft) or module_dropout"),
         )
-    if situation.recipe.network.rank_dropout and situation.network not in ("lora", *RANK_DROPOUT_ALGORITHMS):
+    lycoris = is_lycoris(situation.network)
+    if situation.recipe.network.rank_dropout and lycoris and situation.network not in RANK_DROPOUT_ALGORITHMS:
         said = _format_no_effect("rank_dropout", situation)
         yield RuleHit(("network", "rank_dropout"), said, msg("remove it, or write module_dropout"))
 
@@ -135,11 +138,13 @@ def conv_alpha_without_dim(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(where, said, msg("add conv_dim = 16, or remove conv_alpha"))
 
 
-@rule("S33", WARNING, "iA3 does not use rank and alpha; Diag-OFT does not use alpha.")
+@rule("S33", WARNING, "iA3 and full do not use rank and alpha; Diag-OFT and BOFT do not use alpha.")
 def ignored_rank(situation: RuleContext) -> Iterator[RuleHit]:
     ignored = {
         "ia3": ("network_dim", "network_alpha", "conv_dim", "conv_alpha"),
         "diag-oft": ("network_alpha", "conv_alpha"),
+        "boft": ("network_alpha", "conv_alpha"),
+        "full": ("network_dim", "network_alpha", "conv_dim", "conv_alpha"),
     }
     for name in ignored.get(situation.network, ()):
         if getattr(situation.recipe.network, name) is not None:
@@ -187,7 +192,7 @@ def rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     limit, source = RANK_LIMITS.get(situation.network, (64, "G4.71"))
     if situation.recipe.kind == "style":
         limit, source = min(limit, 32), "G8.2"
-    if situation.network not in {"dylora", "ia3"} and rank > limit:
+    if situation.network not in {"dylora", "ia3", "full", "networks.dylora", "networks.oft"} and rank > limit:
         yield RuleHit(
             ("network", "network_dim"),
             msg(
@@ -203,7 +208,7 @@ def rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("G7.15", WARNING, "LyCORIS needs an alpha of at least 0.01.")
 def alpha_too_low(situation: RuleContext) -> Iterator[RuleHit]:
     alpha = situation.recipe.network.network_alpha
-    if alpha is not None and alpha < 0.01 and situation.network != "lora":
+    if alpha is not None and alpha < 0.01 and is_lycoris(situation.network):
         yield RuleHit(
             ("network", "network_alpha"),
             msg("network_alpha {alpha:g} is too low for LyCORIS", alpha=alpha),
@@ -223,7 +228,7 @@ def alpha_below_rank(situation: RuleContext) -> Iterator[RuleHit]:
     rank = plan.value("network_dim") if plan else None
     if network.network_alpha is None or not isinstance(rank, int) or situation.network in ALPHA_IGNORED:
         return
-    usual = rank if situation.network == "lora" else rank / 2
+    usual = rank / 2 if is_lycoris(situation.network) else rank
     if network.network_alpha < usual and not is_adaptive(situation.optimizer):
         share = network.network_alpha / rank
         yield RuleHit(

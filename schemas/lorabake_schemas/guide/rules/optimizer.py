@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.defaults import has_own_rate
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.messages import Message, msg, nmsg
-from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, OPTIMIZER_ARGUMENTS, is_adaptive
+from lorabake_schemas.messages import msg, nmsg
+from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive, requires_one_rate
 
 GUIDE_OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit")
 RATE_KEYS = ("learning_rate", "unet_lr", "text_encoder_lr")
@@ -21,7 +20,7 @@ def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
     if not situation.recipe.network.network_train_unet_only:
         rates["text_encoder_lr"] = main if train.text_encoder_lr is None else train.text_encoder_lr
     used = {name: value for name, value in rates.items() if value}  # 0 leaves the group out
-    if is_adaptive(situation.optimizer) and len(set(used.values())) > 1:
+    if requires_one_rate(situation.optimizer) and len(set(used.values())) > 1:
         listed = ", ".join(f"{name} = {value:g}" for name, value in used.items())
         yield RuleHit(
             ("train", "text_encoder_lr" if train.text_encoder_lr is not None else "unet_lr"),
@@ -37,7 +36,12 @@ def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.52", ERROR, "An adaptive optimizer scales its own estimate by learning_rate, so 1 is right.")
+@rule(
+    "G4.52",
+    ERROR,
+    "An adaptive optimizer scales its own estimate by learning_rate, so 1 is right.",
+    unless="other classes than those of prodigyopt and dadaptation: then it is a hint",
+)
 def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
     rates = {name: getattr(situation.recipe.train, name) for name in RATE_KEYS}
     wrong = [name for name, rate in rates.items() if rate and (rate <= 0.1 or rate > 2)]
@@ -57,6 +61,7 @@ def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
                 "write {settings}, or remove them",
                 settings=settings,
             ),
+            severity=None if requires_one_rate(situation.optimizer) else HINT,
         )
 
 
@@ -123,35 +128,6 @@ def missing_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
             msg("the guide has no learning rate for {name}, so sd-scripts would train at 2e-6", name=name),
             msg("add learning_rate, for example 1e-4"),
         )
-
-
-@rule("GC.12", ERROR, "An argument that an optimizer does not have stops it with a TypeError.")
-def unknown_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
-    name, known = situation.optimizer, OPTIMIZER_ARGUMENTS.get(situation.optimizer)
-    for argument in situation.recipe.train.optimizer_args or {}:
-        if known is not None and argument not in known:
-            said = msg("{name} has no argument {argument} that a recipe can set", name=name, argument=argument)
-            yield RuleHit(("train", "optimizer_args", argument), said, _suggest_argument(argument, known))
-
-
-def _suggest_argument(argument: str, known: tuple[str, ...]) -> Message:
-    if argument == "lr":
-        return msg("use train.learning_rate instead")
-    near = difflib.get_close_matches(argument, known, 1, 0.7)
-    return (
-        msg("did you mean {near}?", near=near[0])
-        if near
-        else msg("remove it; the supported arguments are {all}", all=", ".join(known))
-    )
-
-
-@rule("S3", ERROR, "sd-scripts splits every argument at each '=' and stops when there are two (TU:4860).")
-def equals_in_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
-    for name, value in (situation.recipe.train.optimizer_args or {}).items():
-        if isinstance(value, str) and "=" in value:
-            where = ("train", "optimizer_args", name)
-            said = msg('{name} contains "=", which sd-scripts cannot read here', name=name)
-            yield RuleHit(where, said, msg('write a value without "="'))
 
 
 @rule("S26.zero", ERROR, "A rate of 0 only removes a part from the optimizer; its gradients keep growing.")

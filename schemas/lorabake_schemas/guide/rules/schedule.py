@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.defaults import find_schedule_override, has_own_rate, resolve_scheduler
@@ -11,15 +10,11 @@ from lorabake_schemas.messages import msg
 from lorabake_schemas.sd_scripts import (
     ADAM_OPTIMIZERS,
     NO_WARMUP_OPTIMIZER,
-    OPTIMIZER_ARGUMENTS,
-    TORCH_SCHEDULERS,
     is_adaptive,
     is_schedule_free,
 )
-from lorabake_schemas.values import KohyaValue
 
 GUIDE_SCHEDULERS = (None, "cosine", "cosine_with_restarts")
-MOMENTUM_SCHEDULERS = ("CyclicLR", "OneCycleLR")
 
 
 @rule("G4.36", ERROR, "sd-scripts silently lets max_train_epochs overwrite max_train_steps (S9).")
@@ -92,31 +87,6 @@ def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
         said = msg("sd-scripts stops if {name} is used with a warm-up", name=name)
         fix = msg("remove it, or use lr_scheduler instead of lr_scheduler_type")
         yield RuleHit(("train", "lr_warmup_steps"), said, fix)
-    if "." not in name:
-        yield from _check_torch_scheduler(
-            name, situation.optimizer, situation.recipe.kohya.get("lr_scheduler_args", ())
-        )
-
-
-def _check_torch_scheduler(name: str, optimizer: str, given: KohyaValue) -> Iterator[RuleHit]:
-    """What is missing for a class of torch.optim.lr_scheduler."""
-    if name not in TORCH_SCHEDULERS:
-        near = difflib.get_close_matches(name, TORCH_SCHEDULERS, 1, 0.6)
-        known = msg("write one of {names}, or a dotted class path", names=", ".join(TORCH_SCHEDULERS))
-        fix = msg('did you mean "{name}"?', name=near[0]) if near else known
-        said = msg("{name} is not a torch scheduler that works here", name=name)
-        yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
-        return
-    set_ = {str(item).partition("=")[0] for item in (given if isinstance(given, tuple) else ())}
-    missing = [argument for argument in TORCH_SCHEDULERS[name] if argument not in set_]
-    arguments = OPTIMIZER_ARGUMENTS.get(optimizer, ("betas",))
-    if name in MOMENTUM_SCHEDULERS and not {"betas", "momentum"} & set(arguments) and "cycle_momentum" not in set_:
-        missing.append("cycle_momentum")  # = False: without momentum to cycle
-    if missing:
-        listed = ", ".join(f'"{argument}=..."' for argument in missing)
-        fix = msg("add lr_scheduler_args = [{arguments}] under [kohya]", arguments=listed)
-        said = msg("{name} needs {arguments}", name=name, arguments=", ".join(missing))
-        yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
 
 
 @rule("S4.decay", WARNING, "warmup_stable_decay reads lr_decay_steps as steps, or as a share below 1.")
@@ -150,6 +120,8 @@ def endless_warmup(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("G4.42", WARNING, "Adaptive optimizers estimate the step size over time; restarts disturb that.")
 def adaptive_without_cosine(situation: RuleContext) -> Iterator[RuleHit]:
     name = situation.recipe.train.lr_scheduler
+    if is_schedule_free(situation.optimizer):
+        return
     if is_adaptive(situation.optimizer) and name not in {None, "cosine"}:
         yield RuleHit(
             ("train", "lr_scheduler"),

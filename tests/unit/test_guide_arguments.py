@@ -1,0 +1,196 @@
+"""Rules about what optimizers, schedulers and networks take: each fires where it should, silent beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.sd_scripts import OPTIMIZER_CLASSES
+from lorabake_schemas.signatures import Signatures
+from situations import Fires, Misses, plan_of, recipe, situation, spoken, topic
+
+
+def at(optimizer: str = "Prodigy", /, *, of: dict[str, Any] | None = None, **train: Any) -> RuleContext:
+    return situation(recipe(train={"optimizer": optimizer, "learning_rate": 1.0} | train, **(of or {})))
+
+
+def args(optimizer: str, /, **given: Any) -> RuleContext:
+    return at(optimizer, optimizer_args=given)
+
+
+def typed(name: str, /, *arguments: str, optimizer: str = "AdamW", **train: Any) -> RuleContext:
+    given = {"lr_scheduler_args": list(arguments)} if arguments else {}
+    return at(optimizer, of={"kohya": {"lr_scheduler_type": name, **given}}, **train)
+
+
+def scheduled(name: str, /, *arguments: str) -> RuleContext:
+    return at("AdamW", of={"kohya": {"lr_scheduler_args": list(arguments)}}, lr_scheduler=name)
+
+
+def planned(*arguments: str) -> RuleContext:
+    made = recipe(
+        train={"optimizer": "AdamW", "max_train_steps": 6},
+        kohya={"lr_scheduler_type": "OneCycleLR", "lr_scheduler_args": list(arguments)},
+    )
+    return situation(made, plan=plan_of(made))
+
+
+def net(kind: str | None = None, /, **given: Any) -> RuleContext:
+    keys = {"type": kind} if kind else {}
+    return situation(recipe(network={"args": given} | keys))
+
+
+def unread(optimizer: str, /) -> RuleContext:
+    return situation(recipe(train={"optimizer": optimizer, "learning_rate": 1e-4}), signatures=Signatures())
+
+
+OPTIMIZER, ARGS = "train.optimizer", "train.optimizer_args"
+TYPE, SCHEDULE = "kohya.lr_scheduler_type", "kohya.lr_scheduler_args"
+FIRES: list[Fires] = [
+    ("GC.12.class", at("CAEM"), OPTIMIZER, "error"),
+    ("GC.12.class", at("came_pytorch.CAME"), OPTIMIZER, "error"),
+    ("GC.12.class", at("pytorch_optimizer.NoSuchThing"), OPTIMIZER, "error"),
+    ("GC.12.class", at("torch.optim.NoSuchThing"), OPTIMIZER, "error"),
+    ("GC.12.class", at("pytorch_optimizer.AdaHessian"), OPTIMIZER, "error"),
+    ("GC.12.class", at("LBFGS"), OPTIMIZER, "error"),
+    ("GC.12.class", at("Muon"), OPTIMIZER, "error"),
+    ("GC.12.class", at("SparseAdam"), OPTIMIZER, "error"),
+    ("GC.12.class", unread("CAME"), OPTIMIZER, "warning"),
+    ("GC.12", args("AdamW8bit", decouple=True), f"{ARGS}.decouple", "error"),
+    ("GC.12", args("AdamW", d_coef=2, eps=1e-8), f"{ARGS}.d_coef", "error"),
+    ("GC.12", args("Prodigy", decuple=True), f"{ARGS}.decuple", "error"),
+    ("GC.12", args("Lion", eps=1e-8), f"{ARGS}.eps", "error"),
+    ("GC.12", args("AdamW", lr=1e-4), f"{ARGS}.lr", "error"),
+    ("GC.12", args("SGDNesterov", nesterov=True), f"{ARGS}.nesterov", "error"),
+    ("GC.12", args("AdamW", betas=0.9), f"{ARGS}.betas", "error"),
+    ("GC.12", args("AdamW", betas=[0.9, 0.99, 0.999]), f"{ARGS}.betas", "error"),
+    ("GC.12", args("AdamW", weight_decay=-1), f"{ARGS}.weight_decay", "error"),
+    ("GC.12", args("AdamW", weight_decay="much"), f"{ARGS}.weight_decay", "error"),
+    ("GC.12", args("AdamW8bit", amsgrad=True), f"{ARGS}.amsgrad", "error"),
+    ("GC.12", args("Prodigy", d0=0), f"{ARGS}.d0", "error"),
+    ("GC.12", args("RAdamScheduleFree", warmup_steps=10), f"{ARGS}.warmup_steps", "error"),
+    ("GC.12", args("ProdigyPlusScheduleFree", warmup_steps=10), f"{ARGS}.warmup_steps", "error"),
+    ("GC.12", args("pytorch_optimizer.CAME", colour=1), f"{ARGS}.colour", "warning"),
+    ("GC.12", args("CAME", weight_decay=-0.1), f"{ARGS}.weight_decay", "error"),
+    ("S3", args("Prodigy", foreach="a=b"), f"{ARGS}.foreach", "error"),
+    ("S5.class", typed("CosineAnnealingLR"), TYPE, "error"),
+    ("S5.class", typed("CosineAnealingLR", "T_max=100"), TYPE, "error"),
+    ("S5.class", typed("ReduceLROnPlateau"), TYPE, "error"),
+    ("S5.class", typed("OneCycleLR", "max_lr=0.1"), TYPE, "error"),
+    ("S5.class", typed("CyclicLR", "base_lr=0.1", "max_lr=1", optimizer="Adagrad"), TYPE, "error"),
+    ("S5.class", typed("nothere.Sched"), TYPE, "error"),
+    ("S5.class", typed("pytorch_optimizer.REXSchedule", "total_steps=9"), TYPE, "error"),
+    ("S5.class", typed("StepLR", "step_size=3", "gama=0.1"), SCHEDULE, "error"),
+    ("S5.class", typed("StepLR", "step_size='x'"), SCHEDULE, "error"),
+    ("S5.class", typed("LinearLR", "start_factor=2.0"), SCHEDULE, "error"),
+    ("S5.args", scheduled("cosine", "colour=1"), SCHEDULE, "error"),
+    ("S5.args", scheduled("cosine", "num_training_steps=9"), SCHEDULE, "error"),
+    ("S5.args", typed("CosineAnnealingLR", "T_max"), SCHEDULE, "error"),
+    ("S5.args", typed("OneCycleLR", "max_lr=1", "total_steps=9", "anneal_strategy=cos"), SCHEDULE, "error"),
+    ("S5.steps", planned("max_lr=0.1", "total_steps=3"), SCHEDULE, "error"),
+    ("S5.steps", planned("max_lr=0.1", "epochs=1", "steps_per_epoch=2"), SCHEDULE, "error"),
+    ("S37.type", net("lokro"), "network.type", "error"),
+    ("S37.type", net("LyCORIS/LoKr"), "network.type", "error"),
+    ("S37.type", net("networks.lora_flux"), "network.type", "error"),
+    ("S37.type", net("networks.nothere"), "network.type", "error"),
+    ("S37.args", net("lora", loraplus_lr_ration=16), "network.args.loraplus_lr_ration", "error"),
+    ("S37.args", net("lora", loraplus_lr_ratio="much"), "network.args.loraplus_lr_ratio", "error"),
+    ("S37.args", net("lokr", down_lr_weight=[1.0, 0.5]), "network.args.down_lr_weight", "error"),
+    ("S37.args", net("loha", full_matrix=True), "network.args.full_matrix", "error"),
+    ("S37.args", net("lokr", full_matrix=1), "network.args.full_matrix", "error"),
+    ("S37.args", net("networks.oft", enable_conv=False), "network.args.enable_conv", "error"),
+    ("S37.args", situation(recipe(network={"conv_dim": 4, "args": {"conv_dim": 8}})), "network.args.conv_dim", "error"),
+    ("S37.args", situation(recipe(network={"type": "networks.oft", "conv_dim": 4})), "network.conv_dim", "error"),
+]
+MISSES: list[Misses] = [
+    *[("GC.12.class", at(name)) for name in OPTIMIZER_CLASSES],
+    *[("GC.12.class", at(name)) for name in ("CAME", "came", "ADOPT", "ProdigyPlusScheduleFree", "Adam", "NAdam")],
+    ("GC.12.class", at("pytorch_optimizer.CAME")),
+    ("GC.12.class", at("pytorch_optimizer.optimizer.came.CAME")),
+    ("GC.12.class", at("library.mine.Optimizer")),  # of sd-scripts' own folder, which was not read
+    ("GC.12.class", at("transformers.mine.Optimizer")),
+    ("GC.12.class", unread("my.own.Optimizer")),
+    ("GC.12.class", unread("AdamW")),
+    ("GC.12", args("AdamW", weight_decay=0.1)),
+    ("GC.12", args("AdamW", betas=[0.9, 0.99])),
+    ("GC.12", at("AdamW", optimizer_args=["betas=0.9,0.99", "weight_decay=0.1", "amsgrad=True"])),
+    ("GC.12", at("Prodigy", optimizer_args="decouple=True d_coef=2 use_bias_correction=true")),
+    ("GC.12", args("Prodigy", decouple=True)),
+    ("GC.12", args("SGD", nesterov=True, momentum=0.9)),
+    ("GC.12", args("my.own.Optimizer", anything=1)),
+    ("GC.12", args("CAME", betas=[0.9, 0.999, 0.9999])),
+    ("GC.12", args("ProdigyPlusScheduleFree", split_groups=True, prodigy_steps=5)),
+    ("GC.12", args("AdamWScheduleFree", warmup_steps=5)),
+    ("S3", args("Prodigy", foreach="a-b", eps=1e-8)),
+    ("S5.class", typed("CosineAnnealingLR", "T_max=100")),
+    ("S5.class", typed("CyclicLR", "base_lr=0.1", "max_lr=1")),
+    ("S5.class", typed("CyclicLR", "base_lr=0.1", "max_lr=1", "cycle_momentum=False", optimizer="Adagrad")),
+    ("S5.class", typed("pytorch_optimizer.lr_scheduler.REXScheduler", "total_steps=9")),
+    ("S5.class", typed("pytorch_optimizer.REXScheduler", "total_steps=9")),
+    ("S5.class", typed("OneCycleLR", "max_lr=1", "total_steps=9", "anneal_strategy='cos'")),
+    ("S5.class", typed("nothere.Sched", optimizer="ProdigyPlusScheduleFree")),
+    ("S5.args", scheduled("polynomial", "lr_end=1e-7")),
+    ("S5.args", scheduled("piecewise_constant", "step_rules='1:10,0.1'")),
+    ("S5.args", typed("OneCycleLR", "max_lr=1", "total_steps=9", "anneal_strategy='cos'")),
+    ("S5.steps", planned("max_lr=0.1", "total_steps=6")),
+    ("S37.type", net("full")),
+    ("S37.type", net("networks.oft")),
+    ("S37.type", net("networks.lora")),
+    ("S37.type", net()),
+    ("S37.args", net("lora", loraplus_lr_ratio=16, down_lr_weight=[1, 0.5], block_dims="2,2", conv_dim=4)),
+    ("S37.args", net("lokr", full_matrix=True, bypass_mode=True, rs_lora=True, decompose_both=True)),
+    ("S37.args", net("networks.oft", enable_conv=True)),
+]
+
+
+@pytest.mark.parametrize(("rule", "where", "key", "severity"), FIRES)
+def test_it_fires(rule: str, where: RuleContext, key: str, severity: str) -> None:
+    found = [(each.key, each.severity.value) for each in spoken(rule, where)]
+    assert (key, severity) in found
+
+
+@pytest.mark.parametrize(("rule", "where"), MISSES)
+def test_it_is_silent(rule: str, where: RuleContext) -> None:
+    assert spoken(rule, where) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("arguments")
+
+
+@pytest.mark.parametrize(
+    ("rule", "where", "fix"),
+    [
+        ("GC.12", args("Prodigy", decuple=True), "decouple"),
+        ("GC.12", args("Lion", colour=1), "betas"),
+        ("GC.12", args("AdamW", lr=1), "train.learning_rate"),
+        ("GC.12", args("AdamW", betas=0.9), "[0.9, 0.999]"),
+        ("GC.12.class", at("came_pytorch.CAME"), "pytorch_optimizer.CAME"),
+        ("GC.12.class", at("LoraEasyCustomOptimizer.came.CAME"), "pytorch_optimizer.CAME"),
+        ("GC.12.class", at("Prodgy"), '"Prodigy"'),
+        ("GC.12.class", at("adamw8bits"), '"AdamW8bit"'),
+        ("S37.type", net("lokon"), '"locon"'),
+        ("S37.type", net("diag_oft"), '"diag-oft"'),
+        ("S5.class", typed("REXScheduler", "total_steps=9"), "pytorch_optimizer.REXScheduler"),
+        ("S37.type", net("LyCORIS/LoKr"), '"lokr"'),
+        ("S37.type", net("LyCORIS/Native Fine-Tuning"), '"full"'),
+        ("S37.type", net("Standard"), '"lora"'),
+        ("S37.type", net("Kohya DyLoRA"), '"networks.dylora"'),
+        ("S37.args", net("lokr", down_lr_weight=[1.0]), "networks.lora"),
+        ("S37.args", net("loha", full_matrix=True), "lokr"),
+    ],
+)
+def test_the_fix_names_what_exists(rule: str, where: RuleContext, fix: str) -> None:
+    assert fix in spoken(rule, where)[0].fix
+
+
+def test_a_type_is_read_in_any_case() -> None:
+    assert net("LoCon").network == "locon"
+    assert net("networks.lora").network == "lora"
+
+
+def test_every_optimizer_of_sd_scripts_has_a_class_that_was_read() -> None:
+    known = at().signatures
+    assert {name: path for name, path in OPTIMIZER_CLASSES.items() if known.find_optimizer(path) is None} == {}
