@@ -1,4 +1,4 @@
-# Two commands matter: `make quickstart` tries the whole way, `make test` runs every check.
+# Two commands matter: `make quickstart` tries everything once, `make test` runs every check.
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -18,7 +18,7 @@ test-fast: .venv/dev
 test-real: .venv/dev
 	$(BIN)/python -m pytest -s -m "real or matrix" tests/real tests/faults
 
-# Everything that pyproject.toml names, as new as it can be had today: finds on purpose what a release has broken.
+# The newest versions of all packages in pyproject.toml, to find what a release has broken.
 test-newest: .venv/python
 	rm -rf .venv-newest
 	$(BIN)/python -m venv .venv-newest
@@ -54,7 +54,7 @@ bench: .venv/dev
 locks: .venv/dev
 	$(BIN)/python vendor/make_locks.py trainer
 
-# needs no .venv of lorabake, so that a lock which cannot be installed any more can be made again
+# works without lorabake's .venv, so a lock that cannot be installed can be made again
 dev-locks: .venv/python
 	$(BIN)/python -m pip install --quiet uv packaging
 	$(BIN)/python vendor/make_locks.py lorabake

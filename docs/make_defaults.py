@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def format_table() -> str:
-    """The whole file, a line for each option."""
+    """The complete file, one line for each option."""
     examples = [*list_examples(), *(each for also in VARIANTS for each in list_examples(also))]
     options = sorted({name for each in examples for name in all_settings(each)} - set(EXAMPLE_ONLY))
     table: dict[str, dict[str, object]] = {"option": {name: dump(list_defaults(name)) for name in options}}
@@ -138,8 +138,9 @@ def all_settings(example: Example) -> Mapping[str, Setting]:
 
 
 def group(examples: Sequence[Example], option: str) -> Iterator[tuple[Setting | None, list[Example]]]:
-    """The examples of one value and one rule together, in the order of their first; what they say themselves is left
-    out."""
+    """The examples of one value and one rule together, in the order of their first; without the values that they set
+    themselves.
+    """
     groups: dict[object, tuple[Setting | None, list[Example]]] = {}
     for each in examples:
         found = all_settings(each).get(option)

@@ -1,4 +1,4 @@
-"""The picture of a run in the README: what the renderers print for made-up events, as an SVG (by rich)."""
+"""The image of a run in the README: what the renderers print for made-up events, as an SVG (by rich)."""
 
 from __future__ import annotations
 

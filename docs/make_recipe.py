@@ -116,7 +116,7 @@ def _format_row(name: str, key: RecipeKey, field: Schema, *, required: bool) -> 
 
 
 def format_value(field: Schema) -> str:
-    """Type and limits of a field of a JSON schema, in words."""
+    """Type and limits of a field of a JSON schema, in plain English."""
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "anyOf" in field:

@@ -1,10 +1,10 @@
-"""Makes clip-merges.txt.gz, the byte pairs of CLIP's tokenizer, or checks (--check, no network) that it is whole.
+"""Makes clip-merges.txt.gz, the byte pairs of CLIP's tokenizer, or checks (--check, no network) that it is complete.
 
     python vendor/make_clip_merges.py            needs pip and a package index
     python vendor/make_clip_merges.py --check
 
 The pairs come from the package open_clip_torch, which carries OpenAI's file unchanged; CLIP uses those after the
-first line, as many as fill its vocabulary. The licences of both are in clip-merges-LICENSE.txt.
+first line, as many as fill its vocabulary. The licenses of both are in clip-merges-LICENSE.txt.
 """
 
 from __future__ import annotations

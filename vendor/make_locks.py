@@ -39,7 +39,7 @@ BUILD_FIRST = re.compile(r"^# build-first: .+$", re.MULTILINE)
 
 
 def uv(output: Path, *inputs: str) -> None:
-    """Resolve requirements for every platform and Python version; the output's name tells uv the format."""
+    """Resolve requirements for every platform and Python version; the output's name determines uv's format."""
     tool = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     command = [
         tool,
@@ -62,7 +62,7 @@ def uv(output: Path, *inputs: str) -> None:
 
 
 def cpu_torch_hashes(pylock: str, extra: str) -> list[str]:
-    """Hashes of the torch wheels that hold a CPU build: macOS and Windows from the index, and the named one."""
+    """Hashes of the torch wheels that contain a CPU build: macOS and Windows from the index, and the named one."""
     packages = tomllib.loads(pylock)["packages"]
     wheels = next(package["wheels"] for package in packages if package["name"] == "torch")
     kept = [wheel["hashes"]["sha256"] for wheel in wheels if re.search(r"-(macosx|win)[^-]*\.whl", wheel["url"])]
