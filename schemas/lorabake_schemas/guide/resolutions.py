@@ -36,7 +36,7 @@ def get_size(sides: Sides) -> Size:
 
 
 def list_common_resolutions(recipe: Recipe, family: ModelFamily) -> tuple[tuple[Sides, tuple[str | int, ...]], ...]:
-    """Those of all folders that have none of their own, with their keys; the guide's where the recipe has none."""
+    """The resolutions of all folders without their own, with their keys; the guide's if the recipe sets none."""
     train = recipe.train
     if train.resolutions:
         return tuple((sides, ("train", "resolutions", at)) for at, sides in enumerate(train.resolutions))

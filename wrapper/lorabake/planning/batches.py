@@ -21,11 +21,11 @@ from lorabake_schemas.plan import Bucket, UnderfilledBatches
 
 @dataclass(frozen=True, slots=True)
 class SubsetInput:
-    """One ``[[datasets.subsets]]``: the sizes of its images in sd-scripts' order, their names where they are known.
+    """One ``[[datasets.subsets]]``: the sizes of its images in sd-scripts' order, and their names if known.
 
-    ``held_out`` are the places of images that are not trained on, because they are for validation. ``folder`` is its
-    folder as the recipe names it, ``key`` the same for one folder under two names, ``index`` its place in the recipe's
-    table. ``owner`` is the concept or regularization set that it belongs to (None: one of its own).
+    ``held_out`` are the indices of images that are excluded from training for validation. ``folder`` is its folder as
+    in the recipe, ``key`` is the same for one folder under two names, ``index`` its index in the recipe's table.
+    ``owner`` is the concept or regularization set that it belongs to (None: a separate one).
     """
 
     title: str
@@ -52,8 +52,8 @@ class DatasetBlock:
 class BatchCounts(NamedTuple):
     """The content of an epoch of all blocks, whatever its schedule.
 
-    ``subsets`` are those of all blocks in order, ``blocks`` says in which each is, ``repeats`` and ``fits`` have one
-    entry for each image of each of them.
+    ``subsets`` are those of all blocks in order, ``blocks`` is the block of each; ``repeats`` and ``fits`` have one
+    entry for each image of each subset.
     """
 
     blocks: tuple[int, ...]

@@ -25,8 +25,9 @@ from lorabake_schemas.recipe import Concept, Recipe, Regularization, Train
 
 
 def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[DatasetPlan, ...]:
-    """A ``[[datasets]]`` block for each resolution. Regularization is in all of them: sd-scripts balances it against
-    the training images of its own block (S13)."""
+    """A ``[[datasets]]`` block for each resolution. Regularization is in all of them: sd-scripts balances it with
+    the training images of the same block (S13).
+    """
     counts = [len(folder.images) * uses for folder, uses in zip(facts.concepts, count_uses(recipe), strict=True)]
     repeats = resolve_repeats(recipe, counts)
     reg = [

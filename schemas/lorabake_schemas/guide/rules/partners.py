@@ -113,7 +113,7 @@ def find_idle_options(
 
 
 def _list_settings(plan: Plan, scopes: Sequence[Scope]) -> Iterator[tuple[Setting, KeyPath, Sequence[Scope]]]:
-    """Each setting with the concept or regularization set that it is for, and with the scopes in which it holds."""
+    """Each setting with the concept or regularization set that it is for, and with the scopes in which it applies."""
     for setting in plan.train:
         yield setting, (), scopes
     done = 0
