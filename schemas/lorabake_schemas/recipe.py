@@ -53,6 +53,7 @@ from lorabake_schemas.values import (
 # What is trained, in one word (G1.17). outfits: several outfits of one character (part 6).
 RecipeKind = Literal["character", "style", "object", "clothing", "concept", "outfits"]
 TagStyle = Literal["e621", "danbooru", "natural"]
+TagStyles = Annotated[tuple[TagStyle, ...], Field(strict=False, min_length=1)]
 TaggingStyle = Literal["flexible", "baked"]
 Sampler = Literal[
     "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver",
@@ -110,8 +111,8 @@ class Base(RecipeTable):
         description="The checkpoint to train on: a file, a diffusers folder or a Hugging Face id (owner/name)."
     )
     family: Family | None = optional("Model family. Left out, it is read from the model file.")
-    tags: TagStyle | None = optional(
-        "The tags or text that the base model was trained with; captions should look the same."
+    tags: TagStyle | TagStyles | None = optional(
+        "The tags or text that the base model was trained with; captions should look the same. Several in a list."
     )
     v_prediction: bool | None = optional(
         "Whether the base model is a v-prediction model. Left out, it is read from the model file."
@@ -372,7 +373,7 @@ class Sample(RecipeTable):
         Field(
             strict=False,
             min_length=1,
-            description="Prompts of the sample images, with sd-scripts' flags such as --n blurry --w 512 --h 768.",
+            description="Prompts of the sample images with flags such as --n blurry --w 512; or the file they are in.",
         ),
     ]
     sample_every_n_epochs: Epochs | None = optional("Make samples after every n epochs.")

@@ -2,8 +2,8 @@
 
 import ast
 import re
-from collections.abc import Sequence
-from typing import Annotated, LiteralString, cast
+from collections.abc import Callable, Sequence
+from typing import Annotated, LiteralString, NamedTuple, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -47,6 +47,7 @@ MAX_NUMBER = 1e9  # a rate, an alpha, a weight
 MAX_INTEGER = 2**31 - 1  # of an option under [kohya]
 MAX_SEED = 2**64 - 1  # torch.manual_seed
 MAX_SHOWN_LENGTH = 80  # characters of a value in a message
+_WINDOWS_PATTERN = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # bytes, on Linux
 
 
@@ -79,10 +80,38 @@ def _check_tag(value: str) -> str:
     return value
 
 
-def _check_path(value: str) -> str:
+class PathReader(NamedTuple):
+    """What paths in a recipe mean on this machine: the ``home`` folder for ~, whether one ``exists``, and
+    ``translate``, which gives the path that exists here for one that is written as on Windows."""
+
+    home: str | None
+    exists: Callable[[str], bool]
+    translate: Callable[[str], str | None]
+
+
+def _check_path(value: str, info: ValidationInfo) -> str:
+    value, reader = _expand_home(value, info), cast("object", info.context)
+    if isinstance(reader, PathReader) and not reader.exists(value):
+        if any(sign in value for sign in "\t\n\r\b\f"):
+            said = msg("contains a tab or a line break: in double quotes, \\t and \\n are not letters")
+            raise _make_error("windows-path", said, msg("the path with /, or in single quotes"))
+        found = reader.translate(value)
+        if found is not None:
+            said = msg("is written as on Windows, and this machine does not know such paths")
+            raise _make_error("windows-path", said, msg('"{found}"', found=found))
+        if _WINDOWS_PATTERN.match(value):
+            said = msg("is a Windows path, which does not exist on this machine")
+            raise _make_error("windows-path", said, msg("a path of this machine (in WSL, D:\\train is /mnt/d/train)"))
     names = value.split("/")
     if len(value.encode()) > MAX_PATH_BYTES or any(len(name.encode()) > MAX_NAME_BYTES for name in names):
         raise _make_error("out-of-range", msg("is too long for a file name"), msg("a shorter path"))
+    return value
+
+
+def _expand_home(value: str, info: ValidationInfo) -> str:
+    reader = cast("object", info.context)
+    if isinstance(reader, PathReader) and reader.home and (value == "~" or value.startswith("~/")):
+        return reader.home.rstrip("/") + value[1:]
     return value
 
 
@@ -100,15 +129,17 @@ def _read_text_encoder_rate(value: object) -> object:
     return rates[0] if rates else value
 
 
-def _check_option(value: OptionValue) -> OptionValue:
-    """A value that is passed to sd-scripts unchanged: no integer beyond 32 bits, no zero byte, and no -0.0."""
+def _check_option(value: OptionValue, info: ValidationInfo) -> OptionValue:
+    """A value that goes to sd-scripts as it is: no whole number beyond 32 bits, no zero byte, and no -0.0."""
     if isinstance(value, tuple):
-        return tuple(_check_option(item) for item in value)  # type: ignore[return-value]
+        return tuple(_check_option(item, info) for item in value)  # type: ignore[return-value]
     if isinstance(value, str) and "\0" in value:
         raise _make_error("out-of-range", msg("contains a zero byte"), msg("the text without it"))
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         said = msg("is larger than any sd-scripts option accepts")
         raise _make_error("out-of-range", said, msg("a number of at most {most}", most=MAX_INTEGER))
+    if isinstance(value, str):
+        return _expand_home(value, info)
     return _normalize_zero(value) if isinstance(value, float) else value
 
 
@@ -119,19 +150,45 @@ def _check_extension(value: str) -> str:
     return value
 
 
-PROMPT_FLAGS = re.compile(r" --([wWhHdD]) ([0-9]+)")  # sd-scripts' own pattern (TU:6258)
+# sd-scripts' own patterns for what follows " --" (TU:6254-6320); what matches none of them is left out in silence.
+_WHOLE, _DECIMAL = (re.compile(r"\d+"), msg("a whole number")), (re.compile(r"\d+(\.\d*)?|\.\d+"), msg("a number"))
+_ANY_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)"), msg("a number")
+PROMPT_NUMBERS = {
+    "w": _WHOLE, "h": _WHOLE, "d": _WHOLE, "s": _WHOLE, "l": _DECIMAL, "g": _DECIMAL, "ctr": _ANY_NUMBER,
+    "rcfg": _ANY_NUMBER,
+}  # fmt: skip
+PROMPT_TEXTS = ("n", "ss", "cn", "fs")
+
+
+def split_prompt(line: str) -> list[tuple[str, str]]:
+    """The flags of a sample prompt in lower case, each with what follows it."""
+    parts = (part.partition(" ") for part in line.split(" --")[1:])
+    return [(flag.lower(), value.strip()) for flag, _, value in parts]
 
 
 def _check_prompt(value: str) -> str:
-    """prompts.txt has one prompt per line, and lines that start with # are skipped (TU:6334)."""
+    """prompts.txt holds one prompt a line, and lines that begin with # are skipped (TU:6334)."""
     if "\n" in value or "\r" in value or value.startswith("#"):
         raise _make_error("out-of-range", msg("a prompt must be one line that does not start with #"), msg("one line"))
-    for flag, number in PROMPT_FLAGS.findall(value):
-        most = MAX_SEED if flag.lower() == "d" else MAX_SIDE
-        if len(number) > 20 or int(number) > most:
-            said = msg("--{flag} {number} is too large", flag=flag, number=number[:40])
-            raise _make_error("out-of-range", said, msg("a --{flag} of at most {most}", flag=flag, most=most))
+    for flag, given in split_prompt(value):
+        if flag in PROMPT_NUMBERS:
+            _check_prompt_number(flag, given)
+        elif flag in PROMPT_TEXTS and not given:
+            said = msg("--{flag} has no value, so sd-scripts ignores it", flag=flag)
+            raise _make_error("out-of-range", said, msg("text after --{flag}", flag=flag))
     return value
+
+
+def _check_prompt_number(flag: str, given: str) -> None:
+    pattern, kind = PROMPT_NUMBERS[flag]
+    number = pattern.match(given)
+    if number is None:
+        said = msg('--{flag} "{given}" is not {kind}, so sd-scripts ignores it', flag=flag, given=given[:40], kind=kind)
+        raise _make_error("out-of-range", said, msg("{kind} after --{flag}", flag=flag, kind=kind))
+    most = {"d": MAX_SEED, "w": MAX_SIDE, "h": MAX_SIDE}.get(flag)
+    if most is not None and (len(number[0]) > 20 or int(number[0]) > most):
+        said = msg("--{flag} {number} is too large", flag=flag, number=number[0][:40])
+        raise _make_error("out-of-range", said, msg("a --{flag} of at most {most}", flag=flag, most=most))
 
 
 def _check_comment(value: str) -> str:
@@ -227,6 +284,21 @@ def _check_resolution(value: int | tuple[int, ...], info: ValidationInfo) -> int
     return value
 
 
+def _read_resolution(value: object) -> object:
+    """sd-scripts' own "640,768", and what people write for it."""
+    text = value if isinstance(value, str) else ""
+    sides = re.fullmatch(r"\s*(\d{1,6})\s*(?:[,x\u00d7]\s*(\d{1,6})\s*)?", text, re.IGNORECASE)
+    if sides is None:
+        return value
+    return [int(sides[1]), int(sides[2])] if sides[2] else int(sides[1])
+
+
+def _read_warmup(value: object) -> object:
+    """A share in percent."""
+    share = re.fullmatch(r"\s*(\d{1,3}(?:\.\d{1,6})?)\s*%\s*", value) if isinstance(value, str) else None
+    return float(share[1]) / 100 if share else value
+
+
 def _check_warmup(value: int | float) -> int | float:
     """An int is a number of steps, a float a ratio even when it is 100.0 (S4, TU:5275)."""
     if isinstance(value, int):
@@ -277,9 +349,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE)]
 _AnySide = Annotated[int, Field(le=MAX_SIDE)]
 Resolution = Annotated[
-    _AnySide | Annotated[tuple[_AnySide, _AnySide], Field(strict=False)], AfterValidator(_check_resolution)
+    _AnySide | Annotated[tuple[_AnySide, _AnySide], Field(strict=False)],
+    BeforeValidator(_read_resolution),
+    AfterValidator(_check_resolution),
 ]
-Warmup = Annotated[int | float, Field(ge=0), AfterValidator(_check_warmup)]
+Warmup = Annotated[int | float, Field(ge=0), BeforeValidator(_read_warmup), AfterValidator(_check_warmup)]
 Extension = Annotated[str, AfterValidator(_check_extension)]
 Prompt = Annotated[Text, AfterValidator(_check_prompt)]
 GpuIds = Annotated[str, AfterValidator(_check_gpu_ids)]

@@ -432,7 +432,7 @@ def test_a_rate_left_out_is_not_the_users_even_if_another_is() -> None:
     made = told(plan_of(recipe(train={"optimizer": "AdamW", "learning_rate": 2e-4})).train)
     assert made["learning_rate"] == (2e-4, "recipe:")
     assert made["unet_lr"] == (2e-4, "guide:GC.23")
-    assert made["text_encoder_lr"] == (5e-5, "guide:G4.66")
+    assert made["text_encoder_lr"] == (2e-4, "guide:GC.23")
 
 
 def test_xformers_where_it_works_and_sdpa_elsewhere() -> None:

@@ -148,7 +148,7 @@ def test_a_resolution_between_buckets_is_offered_its_neighbours() -> None:
     assert "640" in finding.message
 
 
-@pytest.mark.parametrize("value", [[512], [512, 512, 512], [512, "a"], "512,512", []])
+@pytest.mark.parametrize("value", [[512], [512, 512, 512], [512, "a"], "512;512", []])
 def test_what_is_no_resolution_is_one_finding(value: Any) -> None:
     assert "[width, height]" in one(train={"resolution": value}).fix
 

@@ -27,6 +27,13 @@ def find_native_side(model: str) -> int | None:
     return next((side for name in names for pattern, side in sides.items() if re.fullmatch(pattern, name)), None)
 
 
+def find_known_boards(model: str) -> tuple[str, ...]:
+    """The boards whose tags a model of this name was trained on, where there are several; empty for another name."""
+    names = _get_name_variants(model)
+    known = [pattern for family in list_families() for pattern in family.two_board_models]
+    return ("danbooru", "e621") if any(re.fullmatch(pattern, name) for name in names for pattern in known) else ()
+
+
 def _get_name_variants(model: str) -> tuple[str, ...]:
     """The file or repository name in lower case, with and without its precision."""
     last = model.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()

@@ -113,6 +113,7 @@ class ModelFamily(LoraFamily):
     Base models: ``context_width`` is the width of the text that the UNet attends to; ``text_encoder_prefix`` starts
     names of tensors that only checkpoints of this family have. ``native_sides`` are the sides of the original models
     by patterns of their names (is_stock_model), ``tag_model_sides`` those of well-known models trained on tags.
+    ``two_board_models`` are patterns of the names of models that know the tags of danbooru and of e621.
     ``has_both_predictions``: its original models come with v-prediction and without.
 
     Training: ``script_options`` are set in every run, each with its rule; ``ignored_options`` do nothing.
@@ -137,6 +138,7 @@ class ModelFamily(LoraFamily):
     shapes_file: str
     size_step: int = 64
     tag_model_sides: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
+    two_board_models: tuple[str, ...] = ()
     has_both_predictions: bool = False
     script_options: Mapping[str, GuideValue[bool]] = field(default_factory=dict[str, GuideValue[bool]], hash=False)
     ignored_options: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from lorabake_schemas.families.model_family import (
 from lorabake_schemas.messages import msg
 
 FAMILY = ModelFamily(
+    two_board_models=(r"noobai.*",),  # its model card
     name="sdxl",
     label="SDXL",
     script="sdxl_train_network.py",

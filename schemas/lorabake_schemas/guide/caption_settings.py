@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from lorabake_schemas.dataset import CAPTION_EXTENSION
-from lorabake_schemas.recipe import Concept, Recipe, Regularization, TagStyle
+from lorabake_schemas.recipe import Base, Concept, Recipe, Regularization, TagStyle
 
 CaptionKey = Literal[
     "caption_extension", "shuffle_caption", "keep_tokens", "keep_tokens_separator", "secondary_separator",
@@ -63,14 +63,14 @@ def get_caption_text(part: Part, recipe: Recipe, key: CaptionKey) -> str:
     return value if isinstance(value, str) else ""
 
 
-def get_tag_style(concept: Concept, recipe: Recipe) -> TagStyle | None:
-    """What a concept's captions are made of; None where the recipe does not say."""
-    return concept.tags or recipe.base.tags
+def list_tag_styles(base: Base) -> tuple[TagStyle, ...]:
+    """What the recipe says that the model was trained on, one after the other."""
+    return (base.tags,) if isinstance(base.tags, str) else base.tags or ()
 
 
 def is_natural(concept: Concept, recipe: Recipe) -> bool:
-    """Whether they are sentences."""
-    return get_tag_style(concept, recipe) == "natural"
+    """Whether a concept's captions are sentences and nothing else."""
+    return set((concept.tags,) if concept.tags else list_tag_styles(recipe.base)) == {"natural"}
 
 
 def list_dropout_keys(part: Part, recipe: Recipe) -> tuple[CaptionKey, ...]:

@@ -137,8 +137,9 @@ def check_recipe(  # noqa: PLR0913 - each of them is one thing that somebody may
     the file cannot be read.
     """
     chosen = snapshot or resources.load_snapshot()
+    loaded = load_recipe(path, content, overrides, scanning.env.get("HOME"))
     return replace(
-        _check_loaded(load_recipe(path, content, overrides), machine, scanning, chosen, launching, rehearsing),
+        _check_loaded(loaded, machine, scanning, chosen, launching, rehearsing),
         snapshot=chosen,
     )
 

@@ -70,6 +70,14 @@ RECIPE_CODES: Mapping[str, Message] = MappingProxyType(
             "A file named in the recipe exists but is not what its key needs. sd-scripts would stop "
             "minutes later, or silently leave out what does not fit."
         ),
+        "foreign-file": msg(
+            "The file is a configuration of another program. A recipe is shorter and has other keys; their names "
+            "follow sd-scripts' options."
+        ),
+        "windows-path": msg(
+            "The path is written as on Windows. This machine separates folders with / and has no drive letters; WSL "
+            "shows drive D: as /mnt/d. In double quotes a backslash starts an escape sequence."
+        ),
         "ignore": msg(
             "Hides a warning or a hint that you know about. Add a table [[ignore]] to the recipe, with rule = "
             '"G1.2" (the id shown in the finding) and reason = "..." in your own words; the report then counts it as '

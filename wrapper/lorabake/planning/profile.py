@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lorabake_schemas.families.model_family import ModelFamily
+from lorabake_schemas.guide.caption_settings import list_tag_styles
 from lorabake_schemas.guide.defaults import (
     is_multi_concept,
     resolve_family,
@@ -20,8 +21,8 @@ from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive, is_lycoris
 class Profile(NamedTuple):
     """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
 
-    ``multi``: several concepts. ``unet_only``: the text encoder is not trained. ``tags`` is None if the recipe does not
-    set it. ``scheduler`` is None if the optimizer or [kohya] lr_scheduler_type has its own.
+    ``multi``: several concepts. ``unet_only``: the text encoder is left alone. ``tags`` are those of the
+    recipe. ``scheduler`` None means that the optimizer or [kohya] lr_scheduler_type brings its own.
     """
 
     family: ModelFamily
@@ -31,7 +32,7 @@ class Profile(NamedTuple):
     scheduler: str | None
     multi: bool
     unet_only: bool
-    tags: TagStyle | None
+    tags: tuple[TagStyle, ...]
     v_prediction: bool
     zero_terminal_snr: bool
     cuda: bool
@@ -61,7 +62,7 @@ def build_profile(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Pro
         scheduler=resolve_scheduler(recipe),
         multi=is_multi_concept(recipe),
         unet_only=_is_unet_only(recipe, base.continued),
-        tags=recipe.base.tags,
+        tags=list_tag_styles(recipe.base),
         v_prediction=_first_known(recipe.base.v_prediction, base.v_prediction),
         zero_terminal_snr=_first_known(recipe.base.zero_terminal_snr, base.zero_terminal_snr),
         cuda=machine.device == "cuda",

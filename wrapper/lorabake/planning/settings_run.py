@@ -25,7 +25,7 @@ OUTPUT_DIR, LOGGING_DIR, PROMPTS_FILE = "output", "tensorboard", "prompts.txt"
 def base_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
     """The model and what kind of model it is."""
     base, family = recipe.base, profile.family
-    clip_skip = family.guide.anime_clip_skip if profile.tags == "danbooru" else None
+    clip_skip = family.guide.anime_clip_skip if "danbooru" in profile.tags else None
     return (
         *choose("pretrained_model_name_or_path", base.model),
         *choose("vae", base.vae),

@@ -6,23 +6,30 @@ import hashlib
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
 from lorabake.errors import RecipeError
+from lorabake.recipe.foreign import recognize_table, recognize_text
 from lorabake.recipe.overrides import Override, apply_overrides
+from lorabake.recipe.paths import find_windows_path
+from lorabake.recipe.prompt_file import PromptFileError, read_prompt_file
 from lorabake.recipe.syntax import make_syntax_finding, toml_error_finding
 from lorabake.recipe.validation import fill_required_keys, find_field, findings_from_errors, guess_key
 from lorabake.util import files
-from lorabake_schemas.findings import Finding
-from lorabake_schemas.messages import msg
+from lorabake.util.files import exists
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.unjudged import PartialTable
+from lorabake_schemas.values import PathReader
 
 Raw = dict[str, Any]
 MAX_BYTES = 1 << 20
+PROMPTS_KEY = ("sample", "prompts")
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,12 @@ class LoadedRecipe:
         return self.path.parent
 
 
-def load_recipe(path: Path, content: bytes | None = None, overrides: Sequence[Override] = ()) -> LoadedRecipe:
-    """Read and validate; ``content`` is used as if it were at ``path``. Raises RecipeError if the file cannot be
-    read at all.
+def load_recipe(
+    path: Path, content: bytes | None = None, overrides: Sequence[Override] = (), home: str | None = None
+) -> LoadedRecipe:
+    """Read and validate; ``content`` is taken as if it lay at ``path``, and ``home`` is what ~ means in a path.
+
+    Raises RecipeError when the file cannot be read at all, or has no place for one of the ``overrides``.
     """
     content = _read_file(path) if content is None else content
     try:
@@ -68,15 +78,26 @@ def load_recipe(path: Path, content: bytes | None = None, overrides: Sequence[Ov
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        return LoadedRecipe(path, content, None, None, (toml_error_finding(error, text),))
+        found = _foreign_finding(recognize_text(text)) or toml_error_finding(error, text)
+        return LoadedRecipe(path, content, None, None, (found,))
     except (RecursionError, ValueError):  # brackets within brackets without end; a number of thousands of digits
         said = msg("not a valid recipe: a list or a number in it is too long")
         found = make_syntax_finding(said, msg("remove it"), None, None)
         return LoadedRecipe(path, content, None, None, (found,))
+    if foreign := _foreign_finding(recognize_table(raw)):
+        return LoadedRecipe(path, content, None, None, (foreign,))
     if not overrides:
-        return _validate(path, content, raw)
+        return _validate(path, content, raw, home)
     text, raw = apply_overrides(text, raw, overrides)
-    return replace(_validate(path, text.encode(), raw), overrides=tuple(overrides), source=content)
+    return replace(_validate(path, text.encode(), raw, home), overrides=tuple(overrides), source=content)
+
+
+def _foreign_finding(what: Message | None) -> Finding | None:
+    if what is None:
+        return None
+    said = msg("this is {what}, not a recipe of lorabake", what=what)
+    fix = msg("write a recipe: `lorabake recipes copy NAME` gives one to start from, docs/recipe.md names its keys")
+    return Finding(rule="foreign-file", severity=Severity.ERROR, message=said, fix=fix)
 
 
 def _read_file(path: Path) -> bytes:
@@ -95,23 +116,54 @@ def _read_file(path: Path) -> bytes:
         raise RecipeError(msg("cannot read {path}: {why}", path=path, why=str(error))) from error
 
 
-def _validate(path: Path, content: bytes, raw: Raw) -> LoadedRecipe:
+def _validate(path: Path, content: bytes, raw: Raw, home: str | None) -> LoadedRecipe:
+    reader = PathReader(home, lambda name: exists(path.parent / name), partial(find_windows_path, folder=path.parent))
+    raw, source, unread = _with_prompts(raw, path.parent, reader)
     try:
-        return LoadedRecipe(path, content, Recipe.model_validate(raw), None, ())
+        recipe = Recipe.model_validate(raw, context=reader)
+        if not unread:
+            return LoadedRecipe(path, content, recipe, None, ())
+        findings = list[Finding]()
     except ValidationError as error:
-        details = error.errors(include_url=False)
-    findings = findings_from_errors(details, raw)
-    return LoadedRecipe(path, content, None, _salvage_recipe(raw, findings), tuple(findings))
+        findings = findings_from_errors(error.errors(include_url=False), raw)
+    findings = [*unread, *(_in_prompt_file(finding, source) if source else finding for finding in findings)]
+    return LoadedRecipe(path, content, None, _salvage_recipe(raw, findings, reader), tuple(findings))
 
 
-def _salvage_recipe(raw: Raw, findings: Sequence[Finding]) -> Recipe | None:
-    """The recipe without its faulty keys, which cannot be read; None if too little is left."""
+def _with_prompts(raw: Raw, folder: Path, reader: PathReader) -> tuple[Raw, str, list[Finding]]:
+    """The recipe with the prompts of the file that it names, the file's name, and what is wrong with the file."""
+    sample = raw.get("sample")
+    name = cast("Raw", sample).get("prompts") if isinstance(sample, dict) else None
+    if not isinstance(name, str) or not name.strip():
+        return raw, "", []
+    where = reader.home + name[1:] if reader.home and name.startswith("~/") else name
+    try:
+        lines, found = read_prompt_file(folder / where), list[Finding]()
+    except PromptFileError as error:
+        fix = msg("write the path of a .txt, .toml or .json file, or a list of prompts")
+        lines, found = (
+            [name],
+            [Finding(rule="wrong-file", severity=Severity.ERROR, where=PROMPTS_KEY, message=error.why, fix=fix)],
+        )
+    return raw | {"sample": cast("Raw", sample) | {"prompts": lines}}, name, found
+
+
+def _in_prompt_file(finding: Finding, source: str) -> Finding:
+    """About a prompt of a file: which one."""
+    if finding.where[:2] != PROMPTS_KEY or len(finding.where) < 3 or not isinstance(finding.where[2], int):
+        return finding
+    said = msg("{file}, prompt {n}: {problem}", file=source, n=finding.where[2] + 1, problem=finding.message)
+    return finding.model_copy(update={"where": PROMPTS_KEY, "message": said})
+
+
+def _salvage_recipe(raw: Raw, findings: Sequence[Finding], reader: PathReader) -> Recipe | None:
+    """The recipe without its faulty keys, of which it gives no answer; None when too little is left."""
     wrong = {find_field(finding.where, raw) for finding in findings}
     rest: object = raw
     for where in wrong:
         rest = _without_key(rest, where)
     try:
-        recipe = Recipe.model_validate(fill_required_keys(cast("Raw", rest)))
+        recipe = Recipe.model_validate(fill_required_keys(cast("Raw", rest)), context=reader)
         recipe = recipe.model_copy(deep=True)  # tables that are left out are one object for all recipes
     except (ValidationError, AttributeError, TypeError):
         return None

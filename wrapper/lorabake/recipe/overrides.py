@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import tomli_w
 
@@ -22,8 +21,7 @@ _INDEX_PATTERN = re.compile(r"\[(\d+)\]")
 _BARE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(NamedTuple):
     """``text`` as typed; ``key`` with its tables and numbers; ``value`` as TOML."""
 
     text: str
@@ -99,8 +97,7 @@ def _set_value(holder: Any, key: KeyPath, value: object, override: Override) -> 
     raise RecipeError(said, hint=msg("write the table and the key, as in train.seed=7"))
 
 
-@dataclass(slots=True)
-class _Places:
+class _Places(NamedTuple):
     """Where things are in a text: ``values`` and their lines' ends, ``headers`` of tables, ``inline`` tables."""
 
     values: dict[KeyPath, Node]

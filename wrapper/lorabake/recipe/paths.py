@@ -7,6 +7,7 @@ An absolute one stays absolute.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -55,3 +56,14 @@ def _relative_path(target: Path, start: Path) -> str:
         return Path(os.path.relpath(real, start)).as_posix()
     except ValueError:  # another drive
         return real.as_posix()
+
+
+def find_windows_path(written: str, folder: Path) -> str | None:
+    r"""The path here for one that is written as on Windows: D:\train as WSL mounts it, train\img with slashes.
+
+    None for one that is not, or of which nothing is there; ``folder`` is the recipe's.
+    """
+    drive = re.fullmatch(r"([A-Za-z]):[\\/]+(.*)", written, re.DOTALL)
+    there = f"/mnt/{drive[1].lower()}/{drive[2]}" if drive else written
+    there = there.replace("\\", "/")
+    return there if there != written and exists(folder / there) else None

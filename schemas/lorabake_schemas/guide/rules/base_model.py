@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lorabake_schemas.families.known_models import is_stock_model
 from lorabake_schemas.families.registry import get_family, list_family_names
+from lorabake_schemas.guide.caption_settings import list_tag_styles
 from lorabake_schemas.guide.defaults import resolve_native_side
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import msg
@@ -175,7 +176,7 @@ def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
     unknown = resolve_native_side(situation.recipe) is None and situation.recipe.train.resolution is None
     made, usual = situation.family.guide.anime_resolution, situation.family.guide.resolution.value
-    if made and base.tags == "danbooru" and unknown:
+    if made and "danbooru" in list_tag_styles(base) and unknown:
         yield RuleHit(
             ("base", "tags"),
             msg(
@@ -195,10 +196,15 @@ def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("GC.4", WARNING, "A plain Stable Diffusion model reads the tags of an image board as ordinary text.")
 def board_tags_on_stock_model(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
-    if base.tags in {"e621", "danbooru"} and is_stock_model(base.model):
+    boards = " and ".join(name for name in list_tag_styles(base) if name != "natural")
+    if boards and is_stock_model(base.model):
         yield RuleHit(
             ("base", "tags"),
-            msg("{tags} tags are used with {model}, which was never trained on them", tags=base.tags, model=base.model),
+            msg(
+                "{tags} tags are used with {model}, which was never trained on them",
+                tags=" and ".join(boards),
+                model=base.model,
+            ),
             msg('use a fine-tune that was trained on them, or write sentences and tags = "natural"'),
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from lorabake_schemas.families.known_models import find_known_boards
+from lorabake_schemas.guide.caption_settings import list_tag_styles
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import summarize_names
 from lorabake_schemas.guide.rules.tag_counts import (
@@ -108,6 +110,8 @@ def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("GC.27", HINT, "Taggers translate tags of one board into those of another, and a model knows only one of them.")
 def mixed_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
+    if len(_list_boards(situation)) > 1:
+        return
     own = get_concept_tags(situation)
     for index, folder in iter_tagged_folders(situation):
         words = folder.counts.keys() - own
@@ -151,8 +155,14 @@ def untranslated_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _get_board(situation: RuleContext) -> Board | None:
-    said = situation.recipe.base.tags
-    return said if said in ("e621", "danbooru") else None
+    boards = _list_boards(situation)
+    return boards[0] if len(boards) == 1 else None
+
+
+def _list_boards(situation: RuleContext) -> tuple[Board, ...]:
+    """Those of the recipe, else those of a model with a well-known name that knows several."""
+    base = situation.recipe.base
+    return tuple(board for board in BOARDS if board in (list_tag_styles(base) or find_known_boards(base.model)))
 
 
 def _iter_foreign_tags(

@@ -171,7 +171,7 @@ def replan_run(found: FoundRun, snapshot: OptionSnapshot, env: Env) -> Replanned
     path, content = read_run_recipe(found)
     record, kept = found.record, fact_store_path(lorabake_home(env), env)
     examination = rebuild_plan(
-        load_recipe(path, content), record.machine, record.attention, snapshot, ScanOptions(kept)
+        load_recipe(path, content, home=env.get("HOME")), record.machine, record.attention, snapshot, ScanOptions(kept)
     )
     recipe, plan = examination.planned()
     try:
