@@ -202,7 +202,7 @@ def test_json_is_what_the_schema_says(topic: str) -> None:
 
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = re.compile(r'(?:rule=|return |Error\(\s*|_fault\(\s*)"([a-z]+(?:-[a-z]+)*)"')
+CODE = re.compile(r'(?:rule=|return |Error\(\s*|_make_error\(\s*|_fault\(\s*)"([a-z]+(?:-[a-z]+)*)"')
 
 
 def test_every_id_that_a_finding_may_have_is_explained() -> None:
