@@ -155,7 +155,7 @@ def _loss_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
             "min_snr_gamma",
             _to_float(train.min_snr_gamma or None),
             None if train.min_snr_gamma == 0 else gamma,
-            default_by_guide("G4.99", msg("S31: used alone with v-prediction")),
+            default_by_guide("G4.99", msg("with v-prediction, without debiased_estimation_loss (S31)")),
         ),
         *_debiased_loss_settings("debiased_estimation_loss", train.debiased_estimation_loss, debiased),
         *choose("noise_offset", _to_float(train.noise_offset or None)),
@@ -169,7 +169,7 @@ def _debiased_loss_settings(option: str, given: bool | None, default: bool | Non
         option,
         given,
         default,
-        default_by_guide("G4.100", msg("S31: has the same effect as the guide's pair with Min-SNR")),
+        default_by_guide("G4.100", msg("min_snr_gamma, which the guide adds, would change almost nothing (S31)")),
     )
 
 

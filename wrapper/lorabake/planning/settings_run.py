@@ -121,7 +121,9 @@ def _attention_settings(wanted: str | None, probe: AttentionProbe, *, determinis
         return choose(wanted, True)
     if deterministic:
         return fixed(
-            "sdpa", True, forced_by("S40", msg("deterministic: PyTorch's own attention is exactly reproducible"))
+            "sdpa",
+            True,
+            forced_by("S40", msg("PyTorch's own attention is exactly reproducible (launch.deterministic)")),
         )
     if probe.xformers:
         return fixed("xformers", True, default_by_guide("G4.96", probe.reason))
