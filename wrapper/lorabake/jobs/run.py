@@ -229,7 +229,7 @@ def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
         request = prepared.order.again.checked(request)
         for said in request.drift[len(prepared.order.again.known) :]:
             tell(said)
-    _check_unchanged(prepared.examination)
+    ensure_dataset_unchanged(prepared.examination.dataset, prepared.examination.loaded.folder)
     if not prepared.order.rehearse:
         register_run(lorabake_home(env), root, request.provenance.digest)
     return _launch_with_progress(
@@ -237,11 +237,6 @@ def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
         request,
         make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env)),
     )
-
-
-def _check_unchanged(examination: CheckResult) -> None:
-    """Raises MachineError when images or captions changed while the trainer was made ready."""
-    ensure_dataset_unchanged(examination.dataset, examination.loaded.folder)
 
 
 def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[CheckResult, Trainer, TrainerContents]:

@@ -61,8 +61,3 @@ def _is_private_group(group: int, user: int) -> bool:
         return False
     alone = not set(named.gr_mem) - {person.pw_name}
     return person.pw_gid == group and named.gr_name == person.pw_name and alone
-
-
-def make_private_folder(path: Path) -> None:
-    """Make a folder that no other user can write to, whatever the umask. Raises OSError."""
-    path.mkdir(mode=0o755, parents=True, exist_ok=True)

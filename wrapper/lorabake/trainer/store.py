@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationError
 
 from lorabake.errors import SetupError
-from lorabake.trainer.ownership import make_private_folder, refuse_unsafe
+from lorabake.trainer.ownership import refuse_unsafe
 from lorabake.util import files
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.pin import LockName, Pin
@@ -98,7 +98,7 @@ def refuse_unsafe_store(home: Path) -> None:
 def create_store(home: Path) -> None:
     """Make the store, which no other user can write to. Raises OSError, SetupError for one that others can."""
     for folder in (home, trainers_folder(home)):
-        make_private_folder(folder)
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # whatever the umask
     refuse_unsafe_store(home)
 
 
