@@ -266,21 +266,24 @@ def _check_scheduler(value: str) -> str:
     )
 
 
+def describe_unaligned_side(side: int, step: int) -> tuple[Message, Message] | None:
+    """What is wrong with a side that is no multiple of the bucket step, and what to write; None for one that is."""
+    if side >= 64 and side % step == 0:
+        return None
+    low = max(-(-64 // step) * step, side // step * step)
+    said = msg(
+        "{side} is not a multiple of {step}, so sd-scripts would silently train at {low}", side=side, step=step, low=low
+    )
+    return said, msg("{low} or {high}", low=low, high=low + step)
+
+
 def _check_resolution(value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
     """sd-scripts floors the sides to bucket_reso_steps (64), so 700 would quietly train 640 (G2.7, TU:216)."""
-    if "bucket_reso_steps" not in info.data:  # it is wrong itself
+    if "bucket_reso_steps" not in info.data:  # it is wrong itself, or in another table: a rule judges a concept's
         return value
-    step = info.data["bucket_reso_steps"] or 64
     for side in (value,) if isinstance(value, int) else value:
-        if side < 64 or side % step:
-            low = max(-(-64 // step) * step, side // step * step)
-            said = msg(
-                "{side} is not a multiple of {step}, so sd-scripts would silently train at {low}",
-                side=side,
-                step=step,
-                low=low,
-            )
-            raise _make_error("G2.7", said, msg("{low} or {high}", low=low, high=low + step))
+        if wrong := describe_unaligned_side(side, info.data["bucket_reso_steps"] or 64):
+            raise _make_error("G2.7", *wrong)
     return value
 
 

@@ -9,6 +9,7 @@ from lorabake_schemas.families.registry import get_family, list_family_names
 from lorabake_schemas.guide.caption_settings import list_tag_styles
 from lorabake_schemas.guide.defaults import resolve_native_side
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.messages import msg
 
 
@@ -147,25 +148,6 @@ def unsuitable_clip_skip(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(where, said, fix, severity=WARNING)
 
 
-@rule("G4.59", WARNING, "Training above the model's native size harms it; crop several versions instead (GC.5).")
-def resolution_above_native(situation: RuleContext) -> Iterator[RuleHit]:
-    native, sides = resolve_native_side(situation.recipe), situation.recipe.train.resolution
-    largest = sides if isinstance(sides, int) else max(sides) if sides else 0
-    if native and largest > native:
-        said = msg("{largest} is above the model's native resolution of {native}", largest=largest, native=native)
-        yield RuleHit(("train", "resolution"), said, msg("write {native}", native=native))
-
-
-@rule("G4.61", WARNING, "SDXL was trained at 1024 and loses quality below it.", unless="a quick trial")
-def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
-    sides, family = situation.recipe.train.resolution, situation.family
-    least = family.guide.least_resolution
-    smallest = sides if isinstance(sides, int) else min(sides) if sides else least
-    if least and smallest and smallest < least:
-        said = msg("{side} is below the native resolution of {family}", side=smallest, family=family.label)
-        yield RuleHit(("train", "resolution"), said, msg("write resolution = {side}, or remove it", side=least))
-
-
 @rule(
     "G4.60",
     HINT,
@@ -174,7 +156,8 @@ def low_sdxl_resolution(situation: RuleContext) -> Iterator[RuleHit]:
 )
 def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
-    unknown = resolve_native_side(situation.recipe) is None and situation.recipe.train.resolution is None
+    guides = [each for each in list_training_resolutions(situation.recipe, situation.family) if not each.given]
+    unknown = resolve_native_side(situation.recipe) is None and guides
     made, usual = situation.family.guide.anime_resolution, situation.family.guide.resolution.value
     if made and "danbooru" in list_tag_styles(base) and unknown:
         yield RuleHit(

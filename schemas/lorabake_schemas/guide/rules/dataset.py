@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from posixpath import basename, dirname, normpath
 from typing import TypeVar
 
+from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.dataset import IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
+from lorabake_schemas.guide.defaults import group_concepts
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.guide.tags import FolderTags
 from lorabake_schemas.messages import Message, literal, msg, nmsg, shorten_list
 
@@ -18,6 +21,18 @@ Item = TypeVar("Item")
 def iter_concept_folders(situation: RuleContext) -> Iterator[tuple[int, FolderFacts]]:
     """The folder of each concept, by the concept's index."""
     yield from enumerate(situation.dataset.concepts)
+
+
+def iter_concepts(situation: RuleContext) -> Iterator[tuple[int, list[FolderFacts]]]:
+    """The different folders of each concept, by the index of its first table."""
+    for group in group_concepts(situation.recipe):
+        folders = [situation.dataset.concepts[index] for index in group]
+        yield group[0], list({folder.key: folder for folder in folders}.values())
+
+
+def count_concept_images(situation: RuleContext) -> int:
+    """The images of all concepts, each folder once."""
+    return sum(len(each.images) for each in {folder.key: folder for folder in situation.dataset.concepts}.values())
 
 
 def iter_folders(situation: RuleContext) -> Iterator[tuple[tuple[str | int, ...], FolderFacts]]:
@@ -249,16 +264,31 @@ def hidden_images(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-@rule("S14", ERROR, "sd-scripts drops the second use of a folder; under another name, it trains the images twice.")
+@rule(
+    "S14",
+    ERROR,
+    "sd-scripts drops the second use of a folder in a dataset; under another name, it trains the images twice.",
+    unless="one folder at several resolutions",
+)
 def duplicate_folder(situation: RuleContext) -> Iterator[RuleHit]:
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, Size], str] = {}
     for where, folder in iter_folders(situation):
-        # compiled, ./a and a are one; what a link leads to is one folder, too
-        here, path = format_table_name(situation, *where[:2]), folder.identity or normpath(folder.path)
-        if path in seen:
+        here = format_table_name(situation, *where[:2])
+        sizes = _list_folder_sizes(situation, where)
+        if taken := [seen[folder.key, size] for size in sizes if (folder.key, size) in seen]:
             yield RuleHit(
                 where,
-                msg("{path} is already used by {other}", path=folder.path, other=seen[path]),
-                msg("give each concept and each regularization set its own folder"),
+                msg("{path} is already used by {other}", path=folder.path, other=taken[0]),
+                msg(
+                    "give each concept and each regularization set a separate folder, or this one another resolution"
+                    " under [[concept]]"
+                ),
             )
-        seen.setdefault(path, here)
+        for size in sizes:
+            seen.setdefault((folder.key, size), here)
+
+
+def _list_folder_sizes(situation: RuleContext, where: tuple[str | int, ...]) -> list[Size]:
+    """The resolutions that a folder is trained at; regularization at all of them."""
+    every = list_training_resolutions(situation.recipe, situation.family)
+    return [each.size for each in every if where[0] != "concept" or where[1] in each.concepts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.rules.dataset import iter_concept_folders
+from lorabake_schemas.guide.rules.dataset import count_concept_images, iter_concepts
 from lorabake_schemas.messages import msg, nmsg
 
 MIN_AUTHOR_IMAGES = 8  # images with which the guide's author still got something decent (G1.3)
@@ -25,7 +25,7 @@ def get_image_targets(situation: RuleContext) -> tuple[int, int]:
 )
 def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
     least, good = get_image_targets(situation)
-    count = sum(len(folder.images) for folder in situation.dataset.concepts)
+    count = count_concept_images(situation)
     if not count or situation.recipe.kind == "style":
         return
     where = ("concept", 0, "images")
@@ -60,13 +60,14 @@ def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
     unless="a style, which needs more (G8.3)",
 )
 def too_many_images(situation: RuleContext) -> Iterator[RuleHit]:
-    for index, folder in iter_concept_folders(situation):
-        if len(folder.images) > MAX_USUAL_IMAGES and situation.recipe.kind != "style":
+    for index, folders in iter_concepts(situation):
+        count = sum(len(folder.images) for folder in folders)
+        if count > MAX_USUAL_IMAGES and situation.recipe.kind != "style":
             yield RuleHit(
                 ("concept", index, "images"),
                 msg(
                     "{n} images, more than the guide's usual maximum of {many}",
-                    n=len(folder.images),
+                    n=count,
                     many=MAX_USUAL_IMAGES,
                 ),
                 msg(
@@ -78,7 +79,7 @@ def too_many_images(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("G8.3", WARNING, "A style is what many different images have in common, so it needs many.")
 def style_image_count(situation: RuleContext) -> Iterator[RuleHit]:
-    count = sum(len(folder.images) for folder in situation.dataset.concepts)
+    count = count_concept_images(situation)
     if situation.recipe.kind != "style" or not count or 125 <= count <= 200:
         return
     message = nmsg(
@@ -101,8 +102,8 @@ def style_image_count(situation: RuleContext) -> Iterator[RuleHit]:
 )
 def small_set_not_mirrored(situation: RuleContext) -> Iterator[RuleHit]:
     _, good = get_image_targets(situation)
-    for index, folder in iter_concept_folders(situation):
-        concept, count = situation.recipe.concept[index], len(folder.images)
+    for index, folders in iter_concepts(situation):
+        concept, count = situation.recipe.concept[index], sum(len(folder.images) for folder in folders)
         if concept.asymmetric is False and concept.flip_aug is None and 0 < count < good:
             yield RuleHit(
                 ("concept", index, "flip_aug"),
@@ -153,16 +154,17 @@ def duplicate_token(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("G6.16", WARNING, "A concept with few images is repeated so often that it overtrains.")
 def unbalanced_concepts(situation: RuleContext) -> Iterator[RuleHit]:
-    counts = [len(folder.images) for folder in situation.dataset.concepts]
-    for index, count in enumerate(counts):
-        if count and max(counts) > 3 * count:
+    counts = {index: sum(len(each.images) for each in folders) for index, folders in iter_concepts(situation)}
+    largest = max(counts.values())
+    for index, count in counts.items():
+        if count and largest > 3 * count:
             yield RuleHit(
                 ("concept", index, "images"),
                 nmsg(
                     count,
                     "{n} image, but the largest concept has {most}",
                     "{n} images, but the largest concept has {most}",
-                    most=max(counts),
+                    most=largest,
                 ),
                 msg(
                     "add images here; balancing the concepts with more than three times the repeats tends to overtrain"

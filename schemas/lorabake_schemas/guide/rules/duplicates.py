@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lorabake_schemas.dataset import DuplicateGroup, ImageRef
+from lorabake_schemas.guide.defaults import group_concepts
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import format_table_name, iter_folders, summarize_names
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
@@ -64,14 +65,26 @@ def duplicate_images(situation: RuleContext) -> Iterator[RuleHit]:
                 file=_get_first_name(found, near=True),
                 severity=HINT,
             )
+    for first, second, pairs in _iter_shared_images(situation, of_one_concept=True):
+        yield RuleHit(
+            ("concept", second, "images"),
+            nmsg(
+                len(pairs),
+                "{n} image is also in {other}: {names}",
+                "{n} images are also in {other}: {names}",
+                other=format_table_name(situation, "concept", first),
+                names=summarize_names([_format_duplicates(pair) for pair in pairs]),
+            ),
+            msg("keep each image in one folder; num_repeats gives a folder more weight"),
+            file=pairs[0][1].name,
+        )
 
 
-def _get_first_name(found: list[tuple[DuplicateGroup, list[ImageRef]]], *, near: bool) -> str:
-    return next(here[0].name for twins, here in found if twins.near is near)
-
-
-@rule("G6.8.pictures", WARNING, "An image in two concepts teaches both tokens the same, so that they blend.")
-def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
+def _iter_shared_images(
+    situation: RuleContext, *, of_one_concept: bool
+) -> Iterator[tuple[int, int, list[tuple[ImageRef, ImageRef]]]]:
+    """Folders with images that are in an earlier one, too, which belongs to the same concept or to another."""
+    owners = {index: group for group in group_concepts(situation.recipe) for index in group}
     shared: dict[tuple[int, int], list[tuple[ImageRef, ImageRef]]] = {}
     for twins in situation.dataset.twins:
         firsts: dict[int, ImageRef] = {}
@@ -80,8 +93,18 @@ def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
                 firsts.setdefault(place.index, place)
         places = list(firsts.values())
         for other in places[1:]:
-            shared.setdefault((places[0].index, other.index), []).append((places[0], other))
-    for (first, second), pairs in shared.items():
+            if (owners[places[0].index] == owners[other.index]) is of_one_concept:
+                shared.setdefault((places[0].index, other.index), []).append((places[0], other))
+    yield from ((first, second, pairs) for (first, second), pairs in shared.items())
+
+
+def _get_first_name(found: list[tuple[DuplicateGroup, list[ImageRef]]], *, near: bool) -> str:
+    return next(here[0].name for twins, here in found if twins.near is near)
+
+
+@rule("G6.8.pictures", WARNING, "An image in two concepts teaches both tokens the same, so that they blend.")
+def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for first, second, pairs in _iter_shared_images(situation, of_one_concept=False):
         yield RuleHit(
             ("concept", second, "images"),
             nmsg(

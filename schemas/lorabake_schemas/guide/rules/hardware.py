@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.guide.defaults import default_resolution
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.sd_scripts import needs_bitsandbytes
 
@@ -20,10 +20,10 @@ MACHINE_RULES = frozenset({"G4.96", "G4.96.processes", "G4.37.disk"})
 )
 def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
-    sides = train.resolution or default_resolution(situation.recipe, situation.family).value
-    low, high = (sides, sides) if isinstance(sides, int) else (min(sides), max(sides))
     if train.enable_bucket is False:
         return
+    sizes = [each.size for each in list_training_resolutions(situation.recipe, situation.family)]
+    low, high = min(map(min, sizes)), max(map(max, sizes))
     step = train.bucket_reso_steps or 64
     if train.min_bucket_reso and train.min_bucket_reso // step * step > low:  # sd-scripts rounds first (TU:747)
         yield RuleHit(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.guide.defaults import is_multi_concept
-from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.defaults import group_concepts, is_multi_concept
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import msg, nmsg
 from lorabake_schemas.sd_scripts import is_adaptive
 
@@ -80,7 +80,7 @@ def incomplete_outfits(situation: RuleContext) -> Iterator[RuleHit]:
     concepts = situation.recipe.concept
     if situation.recipe.kind != "outfits":
         return
-    if len(concepts) == 1:
+    if len(group_concepts(situation.recipe)) == 1:
         said = msg('kind = "outfits" needs more than one [[concept]]')
         yield RuleHit(("kind",), said, msg('add a [[concept]] for each outfit, or write kind = "character"'))
     elif not any(concept.outfit for concept in concepts):
@@ -88,6 +88,17 @@ def incomplete_outfits(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("concept", 0, "token"), said, msg('add outfit = "..." to each [[concept]], with a different word for each')
         )
+
+
+@rule("G6.17.token", ERROR, "An outfit's word follows the character's token in every caption.")
+def outfit_without_token(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, concept in enumerate(situation.recipe.concept):
+        if concept.outfit and concept.token is None:
+            yield RuleHit(
+                ("concept", index, "outfit"),
+                msg("outfit is set, but this [[concept]] has no token"),
+                msg('add the character\'s token, or write token = "{word}" instead of outfit', word=concept.outfit),
+            )
 
 
 @rule(
