@@ -36,11 +36,15 @@ REMOVES = re.compile(r"remove (?:it|the line|this line)\b")
 Raw = dict[str, Any]
 
 
-def table_of(raw: Raw, where: tuple[str | int, ...]) -> Raw:
+def has_item(table: Any, key: str | int) -> bool:
+    return isinstance(key, int) or key in table
+
+
+def table_of(raw: Raw, where: tuple[str | int, ...]) -> Any:
     inside: Any = raw
     for part in where:
         inside = inside[part] if isinstance(part, int) else inside.setdefault(part, {})
-    return inside  # type: ignore[no-any-return]
+    return inside
 
 
 def remedies(finding: Finding, raw: Raw) -> list[Raw]:
@@ -61,7 +65,7 @@ def remedies(finding: Finding, raw: Raw) -> list[Raw]:
         found.append(done)
     if written := WRITES.match(fix):
         done = copy.deepcopy(raw)
-        table_of(done, where[:-1])[str(where[-1])] = tomllib.loads(f"x = {written[1]}")["x"]
+        table_of(done, where[:-1])[where[-1]] = tomllib.loads(f"x = {written[1]}")["x"]
         found.append(done)
     if meant := MEANT.match(fix):
         done = copy.deepcopy(raw)
@@ -75,10 +79,10 @@ def remedies(finding: Finding, raw: Raw) -> list[Raw]:
         not (together and sets)
         and REMOVES.search(fix)
         and where[-1] != "images"
-        and where[-1] in table_of(copy.deepcopy(raw), where[:-1])
+        and has_item(table_of(copy.deepcopy(raw), where[:-1]), where[-1])
     ):
         done = copy.deepcopy(raw)
-        del table_of(done, where[:-1])[str(where[-1])]
+        del table_of(done, where[:-1])[where[-1]]
         found.append(done)
     return found
 
