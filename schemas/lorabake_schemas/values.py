@@ -365,7 +365,7 @@ OptimizerArguments = Annotated[
     dict[str, OptimizerArgument],
     BeforeValidator(_parse_optimizer_args, json_schema_input_type=dict[str, OptimizerArgument] | list[str] | str),
 ]
-NetworkArgument = Annotated[bool | int | float | str | TupleOf[float], AfterValidator(_check_option)]
+NetworkArgument = Annotated[bool | int | float | str | TupleOf[int] | TupleOf[float], AfterValidator(_check_option)]
 KohyaValue = Annotated[
     bool | int | float | str | TupleOf[str] | TupleOf[int] | TupleOf[float], AfterValidator(_check_option)
 ]

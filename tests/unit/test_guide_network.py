@@ -36,6 +36,7 @@ def planned(kind: str, optimizer: str = "AdamW", **network: Any) -> RuleContext:
 
 
 REG: dict[str, Any] = {"regularization": [{"class": "food", "images": "r"}]}
+FP16: dict[str, Any] = {"save": {"save_precision": "fp16"}}
 NORMS, ALPHA = "network.scale_weight_norms", "network.network_alpha"
 FIRES: list[Fires] = [
     ("S36", at("dylora", network_dim=30), DIM, "error"),
@@ -58,6 +59,13 @@ FIRES: list[Fires] = [
     ("S34", at("locon", network_dropout=0.1), "network.network_dropout", "warning"),
     ("S34", at(of=STYLE, network_dropout=0.1), "network.network_dropout", "warning"),
     ("S33", at("ia3", network_dim=8), DIM, "warning"),
+    ("S33", at("full", network_dim=8), DIM, "warning"),
+    ("S33", at("boft", network_alpha=8), ALPHA, "warning"),
+    ("S33", at("lokr", network_dim=100_000, network_alpha=1), ALPHA, "hint"),
+    ("S33", at("lokr", network_alpha=1, args={"full_matrix": True}), ALPHA, "hint"),
+    ("S33.saved", at("lokr", network_dim=100_000, of=FP16), "save.save_precision", "warning"),
+    ("S33.saved", at("lokr", network_dim=10_000, args={"rs_lora": True}, of=FP16), "save.save_precision", "warning"),
+    ("S37.factor", at("lokr", factor=5000), "network.factor", "warning"),
     ("S33", at("diag-oft", network_alpha=1), "network.network_alpha", "warning"),
     ("S32", at("dylora", scale_weight_norms=1), "network.scale_weight_norms", "warning"),
     ("S32", at("glora", scale_weight_norms=1), "network.scale_weight_norms", "warning"),
@@ -83,6 +91,15 @@ FIRES: list[Fires] = [
     ("G5.3", planned("lora", network_dim=8, network_alpha=1), ALPHA, "hint"),
 ]
 MISSES: list[Misses] = [
+    ("S33", at("lokr", network_dim=64, network_alpha=1)),
+    ("S33.saved", at("lokr", network_dim=100_000)),
+    ("S33.saved", at("lokr", network_dim=10_000, of=FP16)),
+    ("S33.saved", at("loha", network_dim=100_000, of=FP16)),
+    ("S37.factor", at("lokr", factor=8)),
+    ("S37.factor", at("lokr", factor=1280)),
+    ("S37.factor", at("lokr", factor=-1)),
+    ("G4.71", at("lokr", network_dim=100_000)),
+    ("G5.3", planned("lokr", network_dim=100_000, network_alpha=1.0)),
     ("S36", at("dylora")),
     ("S36", at("dylora", network_dim=32, block_size=8)),
     ("S36", at("dylora", network_dim=10, block_size=5, conv_dim=0)),

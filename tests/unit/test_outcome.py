@@ -44,6 +44,12 @@ def test_success_needs_everything() -> None:
     assert outcome.returncode == 0
 
 
+def test_an_alpha_that_nothing_reads_does_not_make_a_file_useless() -> None:
+    plain, found = verdict(found=weights()), verdict(found=replace(weights(), infinite_alphas=("x.alpha",)))
+    assert found.code == "trained"
+    assert found.message != plain.message
+
+
 CKPT = RunResult(0, seen(), 16, "output/x.ckpt", opaque=True)
 
 

@@ -12,7 +12,7 @@ from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Origin
 from lorabake_schemas.recipe import Recipe
-from situations import GPU, base_facts, concept, recipe, sources, values
+from situations import GPU, base_facts, concept, plan_of, recipe, sources, values
 
 FULL, IA3 = "lycoris-preset-full-sd15.toml", "lycoris-preset-ia3.toml"
 CONV = ("conv_dim=16", "conv_alpha=1.0")
@@ -196,3 +196,53 @@ def test_rank_of_several_concepts_goes_before_kind_and_family() -> None:
     )  # fmt: skip
     assert values(made.settings)["network_dim"] == 32
     assert sources(made.settings)["network_dim"].rule == "G6.5"
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "more"),
+    [
+        ("networks.oft", "networks.oft", {"network_dim": 32}),
+        ("networks.lora_fa", "networks.lora_fa", {"network_dim": 32, "network_alpha": 32.0, "network_dropout": 0.1}),
+        ("networks.dylora", "networks.dylora", {"network_dim": 32, "network_alpha": 32.0}),
+        ("full", "lycoris.kohya", {"network_args": ("algo=full", f"preset={FULL}")}),
+        ("boft", "lycoris.kohya", {"network_dim": 32, "network_args": ("algo=boft", f"preset={FULL}")}),
+    ],
+)
+def test_other_modules_and_algorithms(kind: str, module: str, more: dict[str, OptionValue]) -> None:
+    assert values(network(kind, "AdamW").settings) == {"network_module": module} | more
+
+
+def test_arguments_follow_in_the_order_of_their_names() -> None:
+    given = {"loraplus_lr_ratio": 16, "block_dims": [2, 4], "down_lr_weight": "sine", "conv_dim": 4}
+    choice = network("lora", "AdamW", args=given)
+    assert arguments(choice) == ("conv_dim=4", "block_dims=2,4", "down_lr_weight=sine", "loraplus_lr_ratio=16")
+    switches = network("lokr", "AdamW", args={"full_matrix": True, "bypass_mode": False})
+    assert arguments(switches)[-2:] == ("bypass_mode=False", "full_matrix=True")
+
+
+def test_an_argument_replaces_lorabakes_own() -> None:
+    choice = network("locon", "AdamW", args={"conv_dim": 4, "algo": "locon"})
+    assert "conv_dim=4" in arguments(choice)
+    assert len([each for each in arguments(choice) if each.startswith("conv_dim")]) == 1
+
+
+@pytest.mark.parametrize("given", [{"network_dim": 100_000}, {"args": {"full_matrix": True}}])
+def test_lokr_in_full_matrix_mode_has_no_alpha_and_no_rank_of_its_own_for_convolutions(given: dict[str, Any]) -> None:
+    choice = network("lokr", "AdamW", **given)
+    assert "network_alpha" not in values(choice.settings)
+    assert not any(each.startswith("conv_") for each in arguments(choice))
+
+
+@pytest.mark.parametrize(
+    ("given", "save", "precision"),
+    [
+        ({"network_dim": 100_000}, {}, "bf16"),
+        ({"network_dim": 10_000}, {}, "fp16"),
+        ({"network_dim": 10_000, "args": {"rs_lora": True}}, {}, "bf16"),
+        ({"network_dim": 100_000}, {"save_precision": "fp16"}, "fp16"),
+        ({"network_dim": 64}, {}, "fp16"),
+    ],
+)
+def test_the_rank_that_lokr_saves_as_alpha_fits(given: dict[str, Any], save: dict[str, Any], precision: str) -> None:
+    made = recipe(network={"type": "lokr"} | given, save=save)
+    assert values(plan_of(made).train)["save_precision"] == precision

@@ -29,6 +29,14 @@ def train(**given: Any) -> dict[str, OptionValue]:
     return settings(recipe(train=given))
 
 
+def test_a_class_of_a_package_is_written_with_its_whole_path() -> None:
+    made = plan_of(recipe(train={"optimizer": "CAME", "learning_rate": 1e-4})).train
+    assert values(made)["optimizer_type"] == "pytorch_optimizer.CAME"
+    assert sources(made)["optimizer_type"].why
+    for name in ("AdamW", "NAdam", "prodigyplus.ProdigyPlusScheduleFree"):
+        assert values(plan_of(recipe(train={"optimizer": name, "learning_rate": 1e-4})).train)["optimizer_type"] == name
+
+
 def test_adaptive_optimizers_get_one_rate() -> None:
     for name in ("Prodigy", "DAdaptAdam", "DAdaptLion"):
         made = train(optimizer=name)

@@ -119,6 +119,16 @@ def test_what_begins_at_zero_shows_whether_anything_was_learned(tmp_path: Path, 
     assert not read_weights(tmp_path / "fresh").is_all_zero
 
 
+def test_an_infinite_alpha_that_nothing_reads_is_told_apart(tmp_path: Path) -> None:
+    """Full-matrix LoKr saves its rank as alpha, which may not fit fp16; its scale is 1 all the same."""
+    full = {"a.lokr_w1": np.ones(2, np.float16), "a.lokr_w2": np.ones(2, np.float16)}
+    split = {"b.lokr_w1": np.ones(2, np.float16), "b.lokr_w2_a": np.ones(2, np.float16)}
+    alphas = {name: np.array(np.inf, np.float16) for name in ("a.alpha", "b.alpha")}
+    save_file({**full, **split, **alphas}, tmp_path / "x")
+    found = read_weights(tmp_path / "x")
+    assert (found.not_finite, found.infinite_alphas) == (("b.alpha",), ("a.alpha",))
+
+
 def test_one_up_weight_that_learned_is_enough() -> None:
     shapes = {"a.lora_up.weight": (1,), "b.lora_up.weight": (1,)}
     assert not WeightFacts(shapes=shapes, zero=("a.lora_up.weight",)).is_untouched

@@ -10,7 +10,7 @@ from lorabake_schemas.families.model_family import GuideValue, ModelFamily
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family
 from lorabake_schemas.guide.caption_settings import AFFIX_KEYS, find_caption_value, get_caption_text, is_natural
 from lorabake_schemas.machine import BaseFacts, Precision
-from lorabake_schemas.recipe import Concept, Recipe, Train
+from lorabake_schemas.recipe import Concept, Network, Recipe, Train
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
 # DyLoRA's rank is an upper limit (G7.22), its block_size LyCORIS' own default; convolutions by G4.77.
@@ -97,6 +97,24 @@ def resolve_network_type(recipe: Recipe, base: BaseFacts) -> str:
     found = base.continued.type if base.continued else None
     known = next((name for name in NETWORK_TYPES if name == found), None)
     return recipe.network.type or known or ("locon" if recipe.kind == "style" else "lora")
+
+
+FULL_MATRIX_RANK = 10_000  # above half of every layer's side in SD and SDXL
+FP16_LIMIT = 65_504
+
+
+def is_full_matrix(network: Network, kind: str) -> bool:
+    """LoKr in full-matrix mode: its scale is 1 whatever alpha is, and it saves its rank as alpha (modules/lokr.py)."""
+    args, rank = network.args or {}, network.network_dim or 0
+    return kind == "lokr" and (args.get("full_matrix") is True or rank >= FULL_MATRIX_RANK)
+
+
+def find_saved_alpha(network: Network, kind: str) -> float:
+    """The largest alpha that full-matrix LoKr writes into the file: the rank, times its root with rs_lora; else 0."""
+    if not is_full_matrix(network, kind):
+        return 0.0
+    rank = float(max(network.network_dim or 0, network.conv_dim or 0))
+    return rank * math.sqrt(rank) if (network.args or {}).get("rs_lora") is True else rank
 
 
 def scale_alpha(rank: int) -> float:

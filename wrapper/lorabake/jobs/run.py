@@ -102,10 +102,11 @@ def prepare_run(order: RunRequest, env: Env, progress: ScanProgress | None = Non
     """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
     run folder that was asked for exists or its place cannot be written, or stale caches cannot be deleted: those that a
     run in progress reads are left alone."""
+    chosen = order.trainer
     examined = partial(
         check_recipe, order.recipe, machine.detect_machine(env),
         launching=not order.rehearse, rehearsing=order.rehearse,
-        snapshot=versions.load_commit_options(order.trainer.commit, env), content=order.content,
+        snapshot=versions.load_run_options(chosen.commit, chosen.sd_scripts, chosen.python, env), content=order.content,
         overrides=order.overrides,
         scanning=_scan_options(order, env, progress),
     )  # fmt: skip

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 # Tensors that are zero before training, so that a fresh network changes nothing: networks/lora.py:77 and dylora.py:71
 # of sd-scripts; lycoris 4.1.3 modules/locon.py:166, loha.py:156, lokr.py:231,239, glora.py:152, diag_oft.py:76,
-# norms.py:51, ia3.py:88 (the last names its only tensor plainly "weight").
+# norms.py:51, full.py:73, boft.py:95, ia3.py:88 (the last names its only tensor plainly "weight").
 ZERO_INIT_PATTERN = re.compile(
-    r"\.(lora_up\.weight|hada_w2_a|lokr_w2(_b)?|[ab]2\.weight|oft_blocks|[wb]_norm)$|^[^.]+\.weight$"
+    r"\.(lora_up\.weight|hada_w2_a|lokr_w2(_b)?|[ab]2\.weight|oft_blocks|[wb]_norm|diff)$|^[^.]+\.weight$"
 )
 BLOCK_LENGTH = 1 << 22  # numbers that are looked at at once
 HASH_BLOCK_SIZE = 1 << 20
@@ -34,13 +34,14 @@ class WeightFacts:
     """A LoRA file by its own numbers.
 
     ``shapes`` by tensor name; ``not_finite`` names tensors with a NaN or an infinity; ``zero`` those in which every
-    number is zero.
+    number is zero. ``infinite_alphas`` are alphas that nothing reads, infinite because fp16 cannot contain them.
     """
 
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     not_finite: tuple[str, ...] = ()
     zero: tuple[str, ...] = ()
+    infinite_alphas: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int | None:
@@ -70,12 +71,22 @@ def read_weights(path: Path) -> WeightFacts:
 def judge_numbers(file: BinaryIO, header: SafetensorsHeader) -> WeightFacts:
     """The same of an open file. Raises HeaderError when a number format is not known here, OSError."""
     judged = {name: _judge_tensor(file, header, name) for name in header.tensors}
+    broken = [name for name, (finite, _) in judged.items() if not finite]
+    unused = {name for name in broken if _is_unused_alpha(name, header.shapes)}
     return WeightFacts(
         header.metadata,
         header.shapes,
-        tuple(name for name, (finite, _) in judged.items() if not finite),
+        tuple(name for name in broken if name not in unused),
         tuple(name for name, (_, zero) in judged.items() if zero),
+        tuple(name for name in broken if name in unused),
     )
+
+
+def _is_unused_alpha(name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether it is the alpha of a LoKr of two full matrices: the rank, which may not fit fp16, and the scale is 1
+    whatever alpha is (lycoris/modules/lokr.py)."""
+    layer, _, last = name.rpartition(".")
+    return last == "alpha" and {f"{layer}.lokr_w1", f"{layer}.lokr_w2"} <= shapes.keys()
 
 
 def _judge_tensor(file: BinaryIO, header: SafetensorsHeader, name: str) -> tuple[bool, bool]:

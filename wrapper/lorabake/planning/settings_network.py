@@ -14,7 +14,7 @@ from lorabake.planning.setting_sources import (
     fixed,
     forced_by,
 )
-from lorabake_schemas.guide.defaults import CONV_RANK, DYLORA_BLOCK_SIZE, DYLORA_RANK
+from lorabake_schemas.guide.defaults import CONV_RANK, DYLORA_BLOCK_SIZE, DYLORA_RANK, is_full_matrix
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Network
@@ -85,6 +85,8 @@ def _rank_settings(network: Network, profile: Profile) -> tuple[Setting, ...]:
         dim, source = profile.continued.ranks[0], _as_in_file(profile)
     rank = network.network_dim or dim
     alpha, why = _default_alpha(rank, profile)
+    if is_full_matrix(network, profile.network):
+        alpha = None
     if profile.continued and profile.continued.alphas and profile.network not in ALPHA_IGNORED_BY:
         alpha, why = profile.continued.alphas[0], _as_in_file(profile)
     return (
@@ -149,6 +151,8 @@ def _lycoris_arguments(
     if preset:
         chosen["preset"] = preset
     defaults = _lycoris_defaults(profile)
+    if is_full_matrix(network, profile.network):  # full for convolutions, too, as network_dim alone means it
+        defaults = {name: value for name, value in defaults.items() if not name.startswith("conv_")}
     for name in (
         "conv_dim",
         "conv_alpha",

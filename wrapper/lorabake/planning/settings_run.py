@@ -11,7 +11,7 @@ from lorabake.planning.setting_sources import (
     fixed,
     forced_by,
 )
-from lorabake_schemas.guide.defaults import get_default_precision, resolve_token_limit
+from lorabake_schemas.guide.defaults import FP16_LIMIT, find_saved_alpha, get_default_precision, resolve_token_limit
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import LaunchPlan, Setting, Source
@@ -72,6 +72,14 @@ def _token_length_settings(train: Train) -> tuple[Setting, ...]:
     )
 
 
+def _save_precision_settings(recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
+    """fp16, except where an alpha in the file would not fit it."""
+    if find_saved_alpha(recipe.network, profile.network) > FP16_LIMIT:
+        why = msg("full-matrix LoKr saves its rank as alpha, and fp16 ends at {limit}", limit=FP16_LIMIT)
+        return choose("save_precision", recipe.save.save_precision, "bf16", forced_by("S33", why))
+    return choose("save_precision", recipe.save.save_precision, "fp16", default_by_guide("G4.14"))
+
+
 def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe) -> tuple[Setting, ...]:
     """Precision, attention, latents and the data loader."""
     train = recipe.train
@@ -82,7 +90,7 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
     chosen = train.mixed_precision or precision
     return (
         *choose("mixed_precision", train.mixed_precision, precision, why),
-        *choose("save_precision", recipe.save.save_precision, "fp16", default_by_guide("G4.14")),
+        *_save_precision_settings(recipe, profile),
         *_attention_settings(train.attention, attention, deterministic=bool(recipe.launch.deterministic)),
         *_flag_settings(train.gradient_checkpointing, "gradient_checkpointing", checkpoint, default_by_guide("G4.92")),
         *_flag_settings(

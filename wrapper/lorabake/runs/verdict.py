@@ -69,10 +69,19 @@ def judge_run(evidence: RunResult) -> Outcome:
             "trained {steps} steps and saved {file} ({known})",
             steps=evidence.planned_steps,
             file=evidence.output,
-            known=unchecked if evidence.opaque else msg("all values are finite"),
+            known=unchecked if evidence.opaque else _describe_values(evidence.weights),
         )
         verdict = Verdict(SUCCESS, message)
     return _make_outcome(verdict, evidence, success=verdict.code == SUCCESS)
+
+
+def _describe_values(weights: WeightFacts | None) -> Message:
+    if weights is not None and weights.infinite_alphas:
+        return msg(
+            "all learned values are finite; alphas that are infinite in fp16, which full-matrix LoKr does not use: {n}",
+            n=len(weights.infinite_alphas),
+        )
+    return msg("all values are finite")
 
 
 def judge_rehearsal(evidence: RunResult) -> Outcome:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from lorabake.errors import SetupError
-from lorabake.trainer import git_tree, options
+from lorabake.trainer import git_tree, options, venv
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources
 from lorabake.util.paths import lorabake_home
@@ -16,6 +16,7 @@ from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import DatasetLevel, DatasetOption, Option, OptionSnapshot
 from lorabake_schemas.pin import Pin
+from lorabake_schemas.signatures import Signatures
 from lorabake_schemas.versions import CommitDifference, OptionChange
 
 Options = Mapping[str, Option] | Mapping[str, DatasetOption]
@@ -30,6 +31,33 @@ def pin_at_commit(commit: str | None) -> Pin:
 def load_commit_options(commit: str | None, env: Mapping[str, str]) -> OptionSnapshot:
     """What the pin understands, or an installed commit. Raises SetupError when that is not installed."""
     return options.require_options(pin_at_commit(commit), lorabake_home(env), env)
+
+
+def load_run_options(
+    commit: str | None, sd_scripts: Path | None, python: Path | None, env: Mapping[str, str]
+) -> OptionSnapshot:
+    """What a run is checked against before its trainer is started: the options of the pin or of ``commit``, and the
+    signatures of the user's own sd-scripts and Python if they are named. Raises SetupError for a missing commit."""
+    found = load_commit_options(commit, env)
+    if sd_scripts is None:
+        return found
+    try:
+        checkout, chosen = venv.find_user_checkout(sd_scripts, python, env)
+    except SetupError:  # which the run reports
+        return found.model_copy(update={"signatures": Signatures()})
+    return with_own_signatures(found, chosen, checkout, env)
+
+
+def with_own_signatures(
+    snapshot: OptionSnapshot, python: Path, checkout: Path, env: Mapping[str, str]
+) -> OptionSnapshot:
+    """The snapshot with what the packages of this Python take; nothing is known of them if they cannot be read."""
+    try:
+        with TemporaryDirectory() as folder:
+            signatures = options.read_signatures(python, checkout, Path(folder), env)
+    except OSError:
+        signatures = Signatures()
+    return snapshot.model_copy(update={"signatures": signatures})
 
 
 def read_user_options(

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.guide.defaults import CONV_RANK, DYLORA_BLOCK_SIZE, DYLORA_RANK, is_multi_concept, scale_alpha
+from lorabake_schemas.guide.defaults import (
+    CONV_RANK,
+    DYLORA_BLOCK_SIZE,
+    DYLORA_RANK,
+    FP16_LIMIT,
+    FULL_MATRIX_RANK,
+    find_saved_alpha,
+    is_full_matrix,
+    is_multi_concept,
+    scale_alpha,
+)
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.sd_scripts import (
@@ -27,6 +37,9 @@ ARGUMENT_ALGORITHMS = {
     "preset": ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft", "boft", "full", "tlora"),
 }
 ALPHA_IGNORED = ("ia3", "diag-oft", "boft", "full", "networks.oft")  # S33
+# The sides of the layers of SD1.5, SD2 and SDXL, and the root of the largest.
+LAYER_SIDES = (320, 640, 768, 960, 1024, 1280, 1920, 2048, 2560, 2816, 3072, 4096, 5120, 8192, 10240)
+MAX_FACTOR = 101
 RESERVED_FILE_NAMES = ("recipe.toml", "train.toml", "dataset.toml")
 RANK_LIMITS = {"lora": (64, "G4.71"), "locon": (64, "G7.14"), "loha": (32, "G7.17")}
 
@@ -150,6 +163,34 @@ def ignored_rank(situation: RuleContext) -> Iterator[RuleHit]:
         if getattr(situation.recipe.network, name) is not None:
             said = msg("{network} ignores {name}", network=situation.network, name=name)
             yield RuleHit(("network", name), said, msg("remove it"))
+    if is_full_matrix(situation.recipe.network, situation.network):
+        for name in ("network_alpha", "conv_alpha"):
+            if getattr(situation.recipe.network, name) is not None:
+                said = msg("LoKr ignores {name} in full-matrix mode, where its scale is 1", name=name)
+                yield RuleHit(("network", name), said, msg("remove it"), severity=HINT)
+
+
+def _ignores_alpha(situation: RuleContext) -> bool:
+    return situation.network in ALPHA_IGNORED or is_full_matrix(situation.recipe.network, situation.network)
+
+
+@rule("S33.saved", WARNING, "Full-matrix LoKr saves its rank as alpha, and fp16 ends at 65504 (modules/lokr.py).")
+def saved_alpha_too_large(situation: RuleContext) -> Iterator[RuleHit]:
+    network, alpha = situation.recipe.network, find_saved_alpha(situation.recipe.network, situation.network)
+    if situation.recipe.save.save_precision == "fp16" and alpha > FP16_LIMIT:
+        said = msg("LoKr saves alpha {alpha:.0f} in this mode, which becomes infinity in fp16", alpha=alpha)
+        fix = msg('write save_precision = "bf16", or remove it')
+        if not (network.args or {}).get("rs_lora"):
+            fix = msg('write save_precision = "bf16", or network.network_dim = {rank}', rank=FULL_MATRIX_RANK)
+        yield RuleHit(("save", "save_precision"), said, fix)
+
+
+@rule("S37.factor", WARNING, "LoKr splits a layer by its factor; one that divides no layer acts like -1.")
+def useless_factor(situation: RuleContext) -> Iterator[RuleHit]:
+    factor = situation.recipe.network.factor or -1
+    if situation.network == "lokr" and factor > MAX_FACTOR and all(side % factor for side in LAYER_SIDES):
+        said = msg("factor {factor} divides no layer of Stable Diffusion, so it has the effect of -1", factor=factor)
+        yield RuleHit(("network", "factor"), said, msg("write a small factor such as 8, or -1"))
 
 
 @rule("S32", WARNING, "scale_weight_norms does nothing for some LyCORIS algorithms.")
@@ -192,7 +233,8 @@ def rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     limit, source = RANK_LIMITS.get(situation.network, (64, "G4.71"))
     if situation.recipe.kind == "style":
         limit, source = min(limit, 32), "G8.2"
-    if situation.network not in {"dylora", "ia3", "full", "networks.dylora", "networks.oft"} and rank > limit:
+    free = situation.network in {"dylora", "ia3", "full", "networks.dylora", "networks.oft"}
+    if not free and not is_full_matrix(situation.recipe.network, situation.network) and rank > limit:
         yield RuleHit(
             ("network", "network_dim"),
             msg(
@@ -226,7 +268,7 @@ def alpha_too_low(situation: RuleContext) -> Iterator[RuleHit]:
 def alpha_below_rank(situation: RuleContext) -> Iterator[RuleHit]:
     network, plan = situation.recipe.network, situation.plan
     rank = plan.value("network_dim") if plan else None
-    if network.network_alpha is None or not isinstance(rank, int) or situation.network in ALPHA_IGNORED:
+    if network.network_alpha is None or not isinstance(rank, int) or _ignores_alpha(situation):
         return
     usual = rank / 2 if is_lycoris(situation.network) else rank
     if network.network_alpha < usual and not is_adaptive(situation.optimizer):
@@ -253,7 +295,7 @@ def alpha_below_rank(situation: RuleContext) -> Iterator[RuleHit]:
 def alpha_above_rank(situation: RuleContext) -> Iterator[RuleHit]:
     network, plan = situation.recipe.network, situation.plan
     rank = plan.value("network_dim") if plan else None
-    if network.network_alpha is None or not isinstance(rank, int) or situation.network in ALPHA_IGNORED:
+    if network.network_alpha is None or not isinstance(rank, int) or _ignores_alpha(situation):
         return
     if network.network_alpha > rank and not is_adaptive(situation.optimizer):
         times, tried = network.network_alpha / rank, scale_alpha(rank)
@@ -270,7 +312,8 @@ def alpha_above_rank(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("G4.77", WARNING, "Convolution ranks above 16 bring little and can harm.")
 def conv_rank_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     conv = situation.recipe.network.conv_dim or 0
-    if conv > 16 and situation.network != "ia3":
+    full = is_full_matrix(situation.recipe.network, situation.network)
+    if conv > 16 and situation.network not in {"ia3", "full"} and not full:
         yield RuleHit(
             ("network", "conv_dim"),
             msg("conv_dim {conv} is above 16, which brings little and can harm", conv=conv),

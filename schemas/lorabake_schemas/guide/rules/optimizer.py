@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.guide.defaults import has_own_rate
+from lorabake_schemas.guide.defaults import has_own_rate, is_full_matrix
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import msg, nmsg
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive, requires_one_rate
@@ -181,7 +181,8 @@ def optimizer_not_in_guide(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("G4.73", WARNING, "An adaptive optimizer finds the scale itself; the guide keeps alpha at 1 with it.")
 def alpha_with_adaptive_optimizer(situation: RuleContext) -> Iterator[RuleHit]:
     alpha = situation.recipe.network.network_alpha
-    if is_adaptive(situation.optimizer) and alpha is not None and alpha != 1:
+    full = is_full_matrix(situation.recipe.network, situation.network)
+    if is_adaptive(situation.optimizer) and alpha is not None and alpha != 1 and not full:
         yield RuleHit(
             ("network", "network_alpha"),
             msg(

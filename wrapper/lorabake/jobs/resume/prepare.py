@@ -156,6 +156,8 @@ def read_option_snapshot(trainer: Trainer | None, then: TrainerRecord, env: Env,
     found: OptionSnapshot | None = None
     if trainer is not None and trainer.kind != "pin":
         found = versions.read_user_options(trainer, env, tell)
+        pin = resources.load_snapshot()
+        found = found or versions.with_own_signatures(pin, trainer.python, trainer.checkout, env)
     elif then.kind == "pin":
         with suppress(SetupError):
             found = versions.load_commit_options(then.commit, env)
