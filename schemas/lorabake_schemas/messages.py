@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 Item = TypeVar("Item")
 
@@ -60,9 +60,7 @@ class Message(str):
     number: int
     filled: Mapping[str, str | int | float]
 
-    def __new__(
-        cls, template: str, filling: Mapping[str, MessageValue], *, plural: str = "", number: int = 1
-    ) -> Message:
+    def __new__(cls, template: str, filling: Mapping[str, MessageValue], *, plural: str = "", number: int = 1) -> Self:
         filled = {name: _make_fill_value(value) for name, value in filling.items()}
         chosen = plural if plural and number != 1 else template
         self = super().__new__(cls, chosen.format(**filled))

@@ -113,8 +113,8 @@ def test_another_resolution_is_refused_until_the_caches_are_refreshed(world: Wor
     assert "--refresh-cache" in said
     assert world.caches == made
     said = world.train("--refresh-cache")
-    (deleted,) = (line for line in said.splitlines() if "deleted invalid caches in " in line)
-    assert deleted.endswith("(3)")
+    (deleted,) = (line for line in said.splitlines() if "outdated caches in " in line)
+    assert "deleted 3 " in deleted
     assert set(world.caches) == set(made)
     assert all(world.caches[name] != made[name] for name in made)
     assert "S19" not in world.train()

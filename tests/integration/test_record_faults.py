@@ -382,7 +382,7 @@ def test_nobody_goes_on_with_a_run_whose_guard_is_still_at_work(tmp_path: Path) 
         leave(process)
         for other in ("x-001", "x-002"):
             paths = RunPaths(tmp_path / other)
-            with pytest.raises(BusyError, match="still being stopped"), acquire_run_lock(paths, "x"):
+            with pytest.raises(BusyError, match=r"is being stopped: process \d+"), acquire_run_lock(paths, "x"):
                 pass
         with acquire_run_lock(RunPaths(tmp_path / "y-001"), "y"):  # a run of another name is nothing to this guard
             pass

@@ -27,7 +27,7 @@ from lorabake_schemas.caches import find_missizing_caches
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts, FolderFacts
 from lorabake_schemas.events import ModelLoaded, ProgressEvent
 from lorabake_schemas.guide.defaults import resolve_family
-from lorabake_schemas.messages import Message, escape_undecodable, literal, msg, shorten_list
+from lorabake_schemas.messages import Message, escape_undecodable, literal, msg, nmsg, shorten_list
 from lorabake_schemas.record import InputRole, Inputs
 
 STALE_CACHE_RULES = frozenset({"S19", "S19.sizes"})  # the errors that deleting caches can fix
@@ -210,4 +210,10 @@ def _delete_caches(folder: Path, names: Mapping[str, CacheKind]) -> Message | No
     if not gone:
         return None
     first = shorten_list(gone, NAMES_SHOWN, literal)
-    return msg("--refresh-cache deleted outdated caches in {folder}: {names}", folder=folder, names=first)
+    return nmsg(
+        len(gone),
+        "--refresh-cache deleted {n} outdated cache in {folder}: {names}",
+        "--refresh-cache deleted {n} outdated caches in {folder}: {names}",
+        folder=folder,
+        names=first,
+    )
