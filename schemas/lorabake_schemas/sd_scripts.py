@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-# TU:4825-5134: built-in names, matched without regard to case, with the classes that they stand for. Any other name is
+# TU:4825-5134: built-in names, matched without regard to case, with their classes. Any other name is
 # one of torch.optim as it is spelled (TU:5121), or a dotted class path.
 OPTIMIZER_CLASSES = {
     "AdamW": "torch.optim.AdamW",

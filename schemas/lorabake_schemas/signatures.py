@@ -214,8 +214,9 @@ NO_SIGNATURES = Signatures()
 
 
 def find_optimizer_path(name: str, signatures: Signatures) -> str | None:
-    """The class that a recipe's optimizer stands for: one of sd-scripts' names, a class path, a class of torch.optim or
-    of another package of the trainer. None for a name that none of them has."""
+    """The class of a recipe's optimizer: one of sd-scripts' names, a class path, a class of torch.optim or of
+    another package of the trainer. None for an unknown name.
+    """
     if name in OPTIMIZER_CLASSES or "." in name:
         return OPTIMIZER_CLASSES.get(name, name)
     torch = f"torch.optim.{name}"

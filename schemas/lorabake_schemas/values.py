@@ -167,7 +167,7 @@ def split_prompt(line: str) -> list[tuple[str, str]]:
 
 
 def _check_prompt(value: str) -> str:
-    """prompts.txt holds one prompt a line, and lines that begin with # are skipped (TU:6334)."""
+    """prompts.txt has one prompt per line, and lines that start with # are skipped (TU:6334)."""
     if "\n" in value or "\r" in value or value.startswith("#"):
         raise _make_error("out-of-range", msg("a prompt must be one line that does not start with #"), msg("one line"))
     for flag, given in split_prompt(value):
@@ -203,7 +203,7 @@ def _check_optimizer(value: str) -> str:
     return next((name for name in OPTIMIZERS if name.lower() == value.lower()), value)
 
 
-# What kohya_ss' GUI calls a type, without case and signs.
+# The GUI's names for a type, without case and punctuation.
 GUI_NETWORK_TYPES = {
     "standard": "lora", "kohyalocon": "lora", "lorafa": "networks.lora_fa", "kohyadylora": "networks.dylora",
     "lycorislocon": "locon", "lycorisloha": "loha", "lycorislokr": "lokr", "lycorisdylora": "dylora",

@@ -12,11 +12,11 @@ CaptionKey = Literal[
     "enable_wildcard", "caption_prefix", "caption_suffix", "caption_dropout_rate", "caption_dropout_every_n_epochs",
     "caption_tag_dropout_rate",
 ]  # fmt: skip
-# Options that had no key of their own, so that recipes have them under [kohya], too.
+# Options without a separate key in earlier versions, so recipes may have them under [kohya], too.
 KOHYA_KEYS: tuple[CaptionKey, ...] = (
     "keep_tokens_separator", "secondary_separator", "enable_wildcard", "caption_dropout_every_n_epochs",
 )  # fmt: skip
-# What [captions] says of regularization images, too: how files are read. The rest is for concepts.
+# The part of [captions] that also applies to regularization images: how files are read. The rest is for concepts.
 READING_KEYS: tuple[CaptionKey, ...] = ("caption_extension", "enable_wildcard")
 
 AFFIX_KEYS: tuple[CaptionKey, CaptionKey] = ("caption_prefix", "caption_suffix")
@@ -58,13 +58,13 @@ def has_wildcards(part: Part, recipe: Recipe) -> bool:
 
 
 def get_caption_text(part: Part, recipe: Recipe, key: CaptionKey) -> str:
-    """A text option, empty where there is none."""
+    """A text option, empty if it is not set."""
     value = find_caption_value(part, recipe, key)
     return value if isinstance(value, str) else ""
 
 
 def list_tag_styles(base: Base) -> tuple[TagStyle, ...]:
-    """What the recipe says that the model was trained on, one after the other."""
+    """The kinds of text that the model was trained on, as set in the recipe, in order."""
     return (base.tags,) if isinstance(base.tags, str) else base.tags or ()
 
 

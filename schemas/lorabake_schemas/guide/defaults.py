@@ -14,7 +14,7 @@ from lorabake_schemas.recipe import Concept, Network, Recipe, Train
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
 # DyLoRA's rank is an upper limit (G7.22), its block_size LyCORIS' own default; convolutions by G4.77.
-NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft")  # that a file tells apart
+NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft")  # that a file distinguishes
 DYLORA_RANK, DYLORA_BLOCK_SIZE, CONV_RANK = 128, 4, 16
 
 

@@ -68,7 +68,7 @@ class RuleContext:
 
     @property
     def optimizer_path(self) -> str | None:
-        """The class that the optimizer stands for; None where nothing has that name."""
+        """The class of the optimizer; None if nothing has that name."""
         return find_optimizer_path(self.optimizer, self.signatures)
 
     @property

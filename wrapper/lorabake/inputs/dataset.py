@@ -137,7 +137,7 @@ def scan_folders(
 
 
 def _list_images(asked: ImageFolder) -> tuple[FolderListing, MetadataImages | None]:
-    """The names in a folder, those of a metadata file instead of its own where it has one."""
+    """The names in a folder, or those in its metadata file if it has one."""
     names = list_folder(asked.path, asked.caption_extension)
     if asked.metadata is None or names.problem is not None:
         return names, None

@@ -24,7 +24,7 @@ from lorabake_schemas.messages import msg
 from lorabake_schemas.values import MAX_SIDE
 
 METADATA_LIMIT = 256 << 20  # bytes
-OFFER_LIMIT = 16 << 20  # bytes of a file that is only looked at because it is there
+OFFER_LIMIT = 16 << 20  # bytes of a file that is only read because it exists
 MAX_FILES_OFFERED = 8  # that are opened to see whether they have captions
 SEPARATOR = ","
 
@@ -61,7 +61,8 @@ def read_metadata_file(path: Path, *, wildcard: bool = False, separator: str = S
 
 @dataclass(frozen=True, slots=True)
 class MetadataImages:
-    """A folder with the images of a metadata file in place of its own: their captions and sizes, in order.
+    """A folder with the images of a metadata file instead of those in the folder: their captions and sizes, in
+    order.
 
     Names are relative to the folder, whatever they are in the file.
     """

@@ -35,7 +35,7 @@ def optimizer_settings(train: Train, profile: Profile, signatures: Signatures = 
 
 
 def _optimizer_type_settings(train: Train, profile: Profile, signatures: Signatures) -> tuple[Setting, ...]:
-    """sd-scripts finds its own names and torch's; a class of another package it needs by its whole path (TU:5121)."""
+    """sd-scripts finds its own names and torch's; a class of another package needs its full path (TU:5121)."""
     path = find_optimizer_path(train.optimizer or "", signatures) or ""
     if train.optimizer in {None, path} or train.optimizer in OPTIMIZERS or path.startswith("torch.optim."):
         return choose("optimizer_type", train.optimizer, profile.optimizer, default_by_guide("G4.46"))

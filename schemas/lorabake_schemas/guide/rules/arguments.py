@@ -216,7 +216,7 @@ def _check_scheduler_arguments(name: str, signature: Signature, situation: RuleC
     optimizer = situation.optimizer_signature
     momentum = optimizer is None or {"betas", "momentum"} & optimizer.by_name.keys()
     if short in MOMENTUM_SCHEDULERS and not momentum and "cycle_momentum" not in given:
-        missing.append("cycle_momentum")  # = False: there is no momentum to cycle
+        missing.append("cycle_momentum")  # = False: without momentum to cycle
     if missing:
         listed = ", ".join(f'"{argument}=..."' for argument in missing)
         fix = msg("add lr_scheduler_args = [{arguments}] under [kohya]", arguments=listed)
