@@ -10,7 +10,7 @@ import json
 import random
 import subprocess
 import tomllib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from lorabake.inputs.dataset import scan_folder
 from lorabake.planning.batches import DatasetBlock, SubsetInput, count_batches
 from lorabake.planning.buckets import BucketRules
 from lorabake.planning.compile import compile_plan
+from lorabake.planning.dataset_blocks import count_blocks, image_size_reader
 from lorabake.planning.forecast import Schedule, forecast_from_counts
 from lorabake.planning.resolve import resolve_plan
 from lorabake.util import resources
@@ -31,8 +32,11 @@ from lorabake.util.process import make_child_env, read_environment
 from lorabake_schemas.bucket_fit import Size, SubsetFits
 from lorabake_schemas.caches import find_image_sizes
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts
+from lorabake_schemas.guide.caption_settings import resolve_caption_extension
+from lorabake_schemas.guide.defaults import format_class_tokens, group_concepts, resolve_family
+from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
-from lorabake_schemas.plan import Forecast
+from lorabake_schemas.plan import Forecast, SubsetPlan
 from lorabake_schemas.recipe import Recipe
 
 pytestmark = pytest.mark.real
@@ -68,14 +72,16 @@ class Trainer(Protocol):
 @dataclass(frozen=True)
 class Case:
     """One generated dataset: its file, our view of each of its blocks, our forecast, and the options of
-    train_network.py that its formulas and its scheduler read. ``compiled`` from a recipe."""
+    train_network.py that its formulas and its scheduler read. ``words`` are the class tokens of each subset, ``recipe``
+    what it was compiled from."""
 
     file: Path
     blocks: tuple[DatasetBlock, ...]
     folders: tuple[tuple[FolderFacts, ...], ...]
+    words: tuple[tuple[str, ...], ...]
     told: Forecast
     options: dict[str, Any]
-    compiled: bool
+    recipe: Recipe | None
 
 
 def picture(folder: Path, number: int, dice: random.Random) -> None:
@@ -167,34 +173,41 @@ def case(folder: Path, seed: int) -> Case:
     made = [block(folder / f"block{at}", (seed + 3 * at) % 8 + 1, dice) for at in range(count)]
     blocks, folders = tuple(ours for _, ours, _ in made), tuple(facts for _, _, facts in made)
     trained = schedule(seed, dice)
-    if count == 1 and (recipe := recipe_of(blocks[0], folders[0], trained)):
-        return compiled(folder, recipe, blocks[0], folders[0])
+    if count == 1 and (recipe := recipe_of(blocks[0], folders[0], trained, seed)):
+        return compiled(folder, recipe)
     file = folder / "dataset.toml"
     file.write_text(tomli_w.dumps({"datasets": [table for table, _, _ in made]}), encoding="utf-8")
     options = asdict(trained) | {"lr_scheduler_num_cycles": trained.cycles, "save_model_as": trained.extension}
-    return Case(
-        file, blocks, folders, forecast_from_counts(count_batches(blocks), trained), READ | options, compiled=False
-    )
+    told = forecast_from_counts(count_batches(blocks), trained)
+    words = tuple(tuple("thing" for _ in each) for each in folders)
+    return Case(file, blocks, folders, words, told, READ | options, None)
 
 
-def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Schedule) -> Recipe | None:
-    """The recipe that asks for this; None where a recipe may not (a resolution that is no multiple of the step)."""
+def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Schedule, seed: int) -> Recipe | None:
+    """A recipe of these folders; None where a recipe may not (a resolution that is no multiple of the step)."""
+    dice = random.Random(f"recipe {seed}")  # noqa: S311 - the same recipes every time
     rules = block.rules
     parts = [
         (subset.is_reg, {"images": folder.path, "num_repeats": subset.num_repeats})
         for subset, folder in zip(block.subsets, folders, strict=True)
     ]
-    train = {
+    concepts = [varied(part, rules, dice) for is_reg, part in parts if not is_reg]
+    if dice.random() < 0.3:  # the first folder once more, at another resolution
+        concepts.append(concepts[0] | {"resolution": dice.choice([side for side in SIDES if side % 128 == 0])})
+    sides = [list(rules.resolution), *dice.sample(SIDES, dice.choice((0, 0, 1, 2)))]
+    several = {"resolutions": sides} if len(sides) > 1 else {"resolution": sides[0]}
+    own = [concept["resolution"] for concept in concepts if "resolution" in concept]
+    batches = [block.batch_size, *(dice.randint(1, 8) for _ in sides[1:])]
+    train = several | {
         "optimizer": "AdamW",
-        "resolution": list(rules.resolution),
-        "train_batch_size": block.batch_size,
+        "train_batch_size": batches if len(sides) > 1 and not own else block.batch_size,
         "lr_scheduler": "cosine_with_restarts",
         "lr_scheduler_num_cycles": trained.cycles,
         "lr_warmup_steps": trained.lr_warmup_steps,
         "enable_bucket": rules.enable_bucket,
         "bucket_no_upscale": rules.bucket_no_upscale,
         "min_bucket_reso": rules.min_bucket_reso,
-        "max_bucket_reso": rules.max_bucket_reso,
+        "max_bucket_reso": max(rules.max_bucket_reso, *(side for side in (*sides[1:], *own)), 0),
         "bucket_reso_steps": rules.bucket_reso_steps,
         "gradient_accumulation_steps": trained.gradient_accumulation_steps,
     }
@@ -203,8 +216,8 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
     table = {
         "name": trained.output_name,
         "kind": "object",
-        "base": {"model": "base.safetensors", "family": "sd15"},
-        "concept": [{"token": "thing", **part} for is_reg, part in parts if not is_reg],
+        "base": {"model": "base.safetensors", "family": "sd15", "tags": dice.choice(("danbooru", "natural"))},
+        "concept": concepts,
         "regularization": [{"class": "thing", **part} for is_reg, part in parts if is_reg],
         "train": train | {name: value for name, value in length.items() if value},
         "save": {"save_model_as": trained.extension}
@@ -212,25 +225,55 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
         "launch": {"num_processes": trained.num_processes},
     }
     try:
-        return Recipe.model_validate(table)
+        recipe = Recipe.model_validate(table)
     except ValidationError:
         return None
+    step = rules.bucket_reso_steps
+    return None if any(side % step for side in own) or has_folder_twice(recipe) else recipe
 
 
-def compiled(folder: Path, recipe: Recipe, block: DatasetBlock, folders: tuple[FolderFacts, ...]) -> Case:
-    """As `lorabake compile` writes it; a recipe has its regularization last."""
-    order = sorted(range(len(folders)), key=lambda at: block.subsets[at].is_reg)
-    facts = [(block.subsets[at].is_reg, folders[at]) for at in order]
-    data = DatasetFacts(
-        tuple(each for is_reg, each in facts if not is_reg), tuple(each for is_reg, each in facts if is_reg)
+def has_folder_twice(recipe: Recipe) -> bool:
+    """At one resolution, which a recipe may not (S14)."""
+    trained = list_training_resolutions(recipe, resolve_family(recipe, BaseFacts(kind="file", family="sd15")))
+    named = [[recipe.concept[at].images for at in each.concepts] for each in trained]
+    return any(len(set(folders)) < len(folders) for folders in named)
+
+
+def varied(part: dict[str, Any], rules: BucketRules, dice: random.Random) -> dict[str, Any]:
+    """A folder of one of two concepts or of a style without a token, perhaps without captions, or of its own size."""
+    table = dict(part)
+    if token := dice.choice(("thing", "thing", "other", None)):
+        table["token"] = token
+    if dice.random() < 0.4:
+        table["class"] = "lamp"
+    if dice.random() < 0.2:
+        table["captions"] = "none"
+    if dice.random() < 0.15:
+        table["resolution"] = dice.choice(SIDES)
+    return table
+
+
+def compiled(folder: Path, recipe: Recipe) -> Case:
+    """As `lorabake compile` writes it."""
+    base = BaseFacts(kind="file", family="sd15")
+    concepts, regularization = (
+        tuple(scan_folder(Path(part.images), resolve_caption_extension(part, recipe)) for part in parts)
+        for parts in (recipe.concept, recipe.regularization)
     )
-    plan = resolve_plan(recipe, BaseFacts(kind="file", family="sd15"), data, MACHINE, AttentionProbe.without_gpu())
+    data = DatasetFacts(concepts, regularization)
+    plan = resolve_plan(recipe, base, data, MACHINE, AttentionProbe.without_gpu())
     made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options()).fill({})
     file = folder / "dataset.toml"
     file.write_bytes(made["dataset.toml"])
     options = READ | tomllib.loads(made["train.toml"].decode()) | {"num_processes": plan.launch.num_processes}
-    ours = replace(block, subsets=tuple(block.subsets[at] for at in order))
-    return Case(file, (ours,), (tuple(folders[at] for at in order),), plan.forecast, options, compiled=True)
+    blocks = count_blocks(plan.datasets, recipe, data, image_size_reader(recipe, resolve_family(recipe, base)), ())
+    folders = tuple(tuple(data.get_folder(part.table, part.index) for part in each.subsets) for each in plan.datasets)
+    words = tuple(tuple(class_tokens(part) for part in each.subsets) for each in plan.datasets)
+    return Case(file, blocks, folders, words, plan.forecast, options, recipe)
+
+
+def class_tokens(part: SubsetPlan) -> str:
+    return next((str(each.value) for each in part.settings if each.option == "class_tokens"), "")
 
 
 def covered(cases: list[Case]) -> None:
@@ -256,7 +299,19 @@ def covered(cases: list[Case]) -> None:
     often("accumulation", sum(each.options["gradient_accumulation_steps"] > 1 for each in cases))
     often("processes", sum(each.options["num_processes"] > 1 for each in cases))
     often("several blocks", sum(len(each.blocks) > 1 for each in cases))
-    assert sum(each.compiled for each in cases) > len(cases) / 2
+    recipes = [each.recipe for each in cases if each.recipe]
+    groups = [group for recipe in recipes for group in group_concepts(recipe)]
+    concepts = [(recipe, concept) for recipe in recipes for concept in recipe.concept]
+    often("several resolutions", sum(recipe.train.resolutions is not None for recipe in recipes))
+    often("a batch size for each", sum(isinstance(recipe.train.train_batch_size, tuple) for recipe in recipes))
+    often("a concept's own resolution", sum(concept.resolution is not None for _, concept in concepts))
+    often("several folders of a concept", sum(len(group) > 1 for group in groups))
+    often("several concepts of a recipe", sum(len(group_concepts(recipe)) > 1 for recipe in recipes))
+    often("one folder twice", sum(len({each.images for each in r.concept}) < len(r.concept) for r in recipes))
+    often("no token", sum(concept.token is None for _, concept in concepts))
+    often("neither token nor class", sum(not format_class_tokens(concept, recipe) for recipe, concept in concepts))
+    often("no captions", sum(concept.captions == "none" for _, concept in concepts))
+    assert len(recipes) > len(cases) / 2
 
 
 def mixed(sizes: tuple[Size, ...]) -> bool:
@@ -281,14 +336,15 @@ def images_as_we_see_them(
     repeats: tuple[tuple[int, ...], ...],
     fits: tuple[SubsetFits, ...],
     folders: tuple[FolderFacts, ...],
+    words: tuple[str, ...],
 ) -> dict[str, list[Any]]:
     """Path -> repeats, caption, size, bucket, resized size and crop of every image that is used."""
     seen: dict[str, list[Any]] = {}
-    for subset, each, placed, folder in zip(subsets, repeats, fits, folders, strict=True):
+    for subset, each, placed, folder, bare in zip(subsets, repeats, fits, folders, words, strict=True):
         for image, size, times, fit in zip(folder.images, subset.sizes, each, placed, strict=True):
             assert (fit is not None) is bool(times)
             if fit:
-                caption = image.caption.text if image.caption.problem != "missing" else "thing"
+                caption = image.caption.text if image.caption.problem != "missing" else bare
                 left, upper, right, lower = fit.crop
                 seen[f"{folder.path}/{image.name}"] = [
                     times,
@@ -308,10 +364,10 @@ def check_dataset(ours: Case, told: Forecast, theirs: list[dict[str, Any]]) -> i
     assert buckets == [bucket for each in theirs for bucket in each["buckets"]]
     assert sum(bucket.pictures for bucket in told.buckets) == sum(each["pictures"] for each in theirs)
     start, images = 0, 0
-    for folders, each in zip(ours.folders, theirs, strict=True):
+    for folders, words, each in zip(ours.folders, ours.words, theirs, strict=True):
         part = slice(start, start + len(folders))
         start += len(folders)
-        mine = images_as_we_see_them(held.subsets[part], held.repeats[part], held.fits[part], folders)
+        mine = images_as_we_see_them(held.subsets[part], held.repeats[part], held.fits[part], folders, words)
         assert mine == {key: rest for key, *rest in each["images"]}
         images += len(mine)
         if each["read"]:
@@ -358,5 +414,5 @@ def test_the_forecast_equals_sd_scripts_own_count(trainer: Trainer, tmp_path: Pa
         images += check_dataset(ours, ours.told, theirs["blocks"])
         check_training(ours.told, theirs["training"], ours.options["lr_scheduler_num_cycles"])
         steps += ours.told.steps
-    whole = sum(each.compiled for each in cases)
+    whole = sum(each.recipe is not None for each in cases)
     print(f"\n{len(cases)} datasets ({whole} compiled from recipes), {images} pictures, {steps} steps: no difference")
