@@ -219,6 +219,8 @@ TABLES: list[Tables] = [
     {"concepts": [concept("a", "pa"), concept("b", "pb")]}, {"sample": {"prompts": ["a"]}},
     *({"train": {"optimizer": name}} for name in ("AdamW", "Adafactor", "AdamWScheduleFree", "DAdaptSGD")),
     *({"network": {"type": name}} for name in ("locon", "lokr", "ia3", "dylora", "diag-oft")),
+    {"base": {"tags": "natural"}}, {"train": {"enable_bucket": False}}, {"captions": {"shuffle_caption": False}},
+    {"network": {"network_train_unet_only": True}, "train": {"optimizer": "AdamW"}},
 ]  # fmt: skip
 
 
@@ -408,7 +410,7 @@ KEY_VALUES: dict[str, Any] = {
     "train.max_train_steps": 400, "train.max_train_epochs": 7, "captions.caption_extension": ".cap",
     "launch.gpu_ids": "0", "launch.num_processes": 2, "launch.deterministic": True, "launch.main_process_port": 2000,
     "launch.num_cpu_threads_per_process": 2, "save.save_model_as": "ckpt", "save.save_precision": "bf16",
-    "log.log_with": "wandb",
+    "log.log_with": "wandb", "network.args": {"loraplus_lr_ratio": 4.0},
 }  # fmt: skip
 # What decides something else than the plan: which rules apply, where the run folder is, the tables themselves.
 OF_NO_SETTING = {"base.family", "base.tags", "captions.tagging", "save.runs", "network.type"}

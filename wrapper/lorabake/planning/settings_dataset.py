@@ -49,7 +49,8 @@ def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tupl
 
 def _block_settings(trained: TrainingResolution, recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
     """The ``[[datasets]]`` level of one resolution."""
-    train, low, high = recipe.train, min(trained.size), max(trained.size)
+    train, buckets, low = recipe.train, recipe.train.enable_bucket is not False, min(trained.size)
+    limit, limit_source = _default_max_bucket(max(trained.size), profile)
     by_default = default_by_guide(default_resolution(recipe, profile.family).rule)
     return (
         *fixed("resolution", trained.sides, FROM_RECIPE if trained.given else by_default),
@@ -58,12 +59,12 @@ def _block_settings(trained: TrainingResolution, recipe: Recipe, profile: Profil
         *choose(
             "bucket_no_upscale",
             train.bucket_no_upscale,
-            False,
+            False if buckets else None,
             forced_by("S16", msg("without this, the bucket limits have no effect")),
         ),
-        *choose("min_bucket_reso", train.min_bucket_reso, min(256, low), forced_by("S15")),
-        *choose("max_bucket_reso", train.max_bucket_reso, *_default_max_bucket(high, profile)),
-        *choose("bucket_reso_steps", train.bucket_reso_steps, 64, forced_by("S15")),
+        *choose("min_bucket_reso", train.min_bucket_reso, min(256, low) if buckets else None, forced_by("S15")),
+        *choose("max_bucket_reso", train.max_bucket_reso, limit if buckets else None, limit_source),
+        *choose("bucket_reso_steps", train.bucket_reso_steps, 64 if buckets else None, forced_by("S15")),
     )
 
 
@@ -131,7 +132,7 @@ def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profi
         *choose(
             "keep_tokens",
             given("keep_tokens"),
-            count_leading_tags(concept, recipe),
+            count_leading_tags(concept, recipe) if _are_tags_changed(concept, recipe) else None,
             default_by_guide("G4.90", msg("counted in tags: token, outfit, class")),
         ),
         *choose("flip_aug", concept.flip_aug, False, default_by_guide("G4.98")),
@@ -144,6 +145,12 @@ def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profi
         images=images,
         settings=settings,
     )
+
+
+def _are_tags_changed(concept: Concept, recipe: Recipe) -> bool:
+    """Whether sd-scripts takes captions apart at all, so that tags can be kept in place (TU:867)."""
+    dropout = find_caption_value(concept, recipe, "caption_tag_dropout_rate")
+    return is_shuffled(concept, recipe) or bool(dropout or recipe.kohya.get("token_warmup_step"))
 
 
 CAPTION_KEYS: tuple[CaptionKey, ...] = (
