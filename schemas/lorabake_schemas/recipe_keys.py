@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.recipe import Recipe
 
 # The option of sd-scripts that a key becomes, where it has another name.
@@ -161,7 +162,31 @@ def find_key(name: str) -> str | None:
     return list_key_names().get(normalize_name(name))
 
 
+def find_missing_feature(name: str) -> tuple[Message, Message] | None:
+    """What to say, and what to write, for a name of other programs that no key of a recipe means."""
+    return _MISSING_FEATURES.get(normalize_name(name))
+
+
 def normalize_name(name: str) -> str:
     """Without case, accents, blanks and punctuation, which people do not care about in a name."""
     plain = unicodedata.normalize("NFKD", name.casefold())
     return "".join(sign for sign in plain if sign.isalnum())
+
+
+_STOP_TEXT_ENCODER = (
+    msg("sd-scripts' LoRA scripts cannot stop training the text encoder during a run"),
+    msg(
+        "remove it; network.network_train_unet_only = true leaves the text encoder out of the whole run, and a lower "
+        "train.text_encoder_lr trains it less"
+    ),
+)
+_SECRET = msg("a key does not belong into a recipe, which is copied into the run folder")
+_WANDB_KEY = (_SECRET, msg("remove it, and set WANDB_API_KEY in the environment"))
+_HUB_TOKEN = (_SECRET, msg("remove it, and set HF_TOKEN in the environment"))
+_MISSING_FEATURES: Mapping[str, tuple[Message, Message]] = MappingProxyType(
+    dict.fromkeys(
+        ("stoptextencodertraining", "stoptextencodertrainingpct", "stopte", "stopteoftotalsteps", "stoptextencoder"),
+        _STOP_TEXT_ENCODER,
+    )
+    | {"wandbapikey": _WANDB_KEY, "huggingfacetoken": _HUB_TOKEN}
+)

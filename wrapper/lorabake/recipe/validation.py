@@ -12,7 +12,7 @@ from lorabake.util.resources import load_snapshot
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.recipe_keys import find_key, list_recipe_keys, unwrap_model
+from lorabake_schemas.recipe_keys import find_key, find_missing_feature, list_recipe_keys, unwrap_model
 from lorabake_schemas.values import MAX_SHOWN_LENGTH, shorten_value
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def _strip_location(loc: Where, raw: Raw) -> Where:
 
 def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
     name, meant = str(where[-1]), guess_key(where)
+    if missing := find_missing_feature(name):
+        return missing
     unknown = msg("unknown key")
     if key := find_key(name):
         return unknown, msg("use `{key}`", key=key)

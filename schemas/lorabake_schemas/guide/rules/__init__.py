@@ -29,6 +29,7 @@ from lorabake_schemas.guide.rules import (
     network,
     optimizer,
     partners,
+    plan_values,
     resolutions,
     schedule,
     separators,
@@ -67,6 +68,7 @@ RULE_MODULES = (
     arguments,
     validation,
     partners,
+    plan_values,
     subject,
 )
 

@@ -196,6 +196,7 @@ def ignored_folder_repeats(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 msg("the {number}_ in the folder name has no effect here", number=found[0]),
                 msg("add num_repeats = {number} if repeats are intended, else num_repeats = 1", number=found[0]),
+                severity=WARNING if recipe.train.max_train_epochs is not None else None,
             )
 
 

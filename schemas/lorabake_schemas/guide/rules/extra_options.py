@@ -9,7 +9,7 @@ from lorabake_schemas.guide.defaults import is_shuffled, resolve_precision
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import find_nearest_option
-from lorabake_schemas.recipe_keys import find_key, find_option_key
+from lorabake_schemas.recipe_keys import find_key, find_missing_feature, find_option_key
 from lorabake_schemas.unjudged import evaluate_or_none
 from lorabake_schemas.values import KohyaValue
 
@@ -128,6 +128,8 @@ def invalid_extra_option(situation: RuleContext) -> Iterator[RuleHit]:
         elif own and (name not in KOHYA_KEYS or getattr(situation.recipe.captions, name) is not None):
             said = msg("{name} has its own key in the recipe", name=name)
             yield RuleHit(where, said, msg("write it as {own}", own=own))
+        elif missing := find_missing_feature(name):
+            yield RuleHit(where, *missing)
         elif name not in known:
             yield RuleHit(where, _format_unknown_option(name, situation), _suggest_option(name, situation))
         else:

@@ -1,0 +1,118 @@
+"""Rules that compare single values with the whole plan: its length, its guide values, the machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lorabake_schemas.guide.defaults import group_concepts
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.messages import msg
+from lorabake_schemas.values import PROMPT_NUMBERS, PROMPT_TEXTS, split_prompt
+
+LONGEST = 4  # times the guide's steps
+LARGE_SIDE = 1024  # pixels; on a CPU a step takes minutes
+V_PREDICTION_NAME = re.compile(r"(?<![a-z])v[-_. ]?pred", re.IGNORECASE)
+INTERVALS = (
+    ("save", "save_every_n_epochs"), ("save", "save_every_n_steps"), ("sample", "sample_every_n_epochs"),
+    ("sample", "sample_every_n_steps"), ("validation", "validate_every_n_epochs"),
+    ("validation", "validate_every_n_steps"),
+)  # fmt: skip
+LENGTH_KEYS = ("max_train_steps", "max_train_epochs", "exposures")
+LEAST_VALUES = {"vae_batch_size": 1, "text_encoder_batch_size": 1}  # TU:1281, range() in the caching loops
+
+
+@rule("S1.least", ERROR, "sd-scripts stops when it divides its work into batches of nothing, after loading the model.")
+def value_too_small(situation: RuleContext) -> Iterator[RuleHit]:
+    for name, least in LEAST_VALUES.items():
+        value = situation.recipe.kohya.get(name)
+        if isinstance(value, int) and value < least:
+            said = msg("{name} {value} is too small", name=name, value=value)
+            yield RuleHit(("kohya", name), said, msg("write {least} or more, or remove it", least=least))
+
+
+@rule("G4.37.interval", WARNING, "An interval that is longer than the run never ends.", needs_plan=True)
+def interval_longer_than_run(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.plan is None:
+        return
+    counted = situation.plan.forecast
+    for table, key in INTERVALS:
+        length = counted.epochs if key.endswith("epochs") else counted.steps
+        every = getattr(getattr(situation.recipe, table), key, None)
+        if isinstance(every, int) and every > length:
+            said = msg(
+                "{key} {every} never happens: the run has {epochs} epochs and {steps} steps",
+                key=key,
+                every=every,
+                epochs=counted.epochs,
+                steps=counted.steps,
+            )
+            yield RuleHit((table, key), said, msg("write {length} or less, or remove it", length=length))
+
+
+@rule(
+    "G5.2.steps",
+    WARNING,
+    "The guide needs about 2000 steps for a concept, or 4000 for a style; many more overtrain.",
+    needs_plan=True,
+)
+def too_many_steps(situation: RuleContext) -> Iterator[RuleHit]:
+    plan, train = situation.plan, situation.recipe.train
+    marks = [mark.guide for mark in plan.forecast.marks if mark.measure == "steps"] if plan else []
+    usual = max(marks, default=0) * len(group_concepts(situation.recipe))
+    if plan is None or not usual or plan.forecast.steps <= LONGEST * usual:
+        return
+    key = next((("train", name) for name in LENGTH_KEYS if getattr(train, name) is not None), None)
+    said = msg(
+        "{steps} steps are {times:.0f} times what the guide uses ({usual})",
+        steps=plan.forecast.steps,
+        times=plan.forecast.steps / usual,
+        usual=usual,
+    )
+    fix = msg("check max_train_epochs and num_repeats, or ignore this if you compare the saved files")
+    yield RuleHit(key or ("concept", 0, "num_repeats"), said, fix)
+
+
+@rule(
+    "G4.58.cpu",
+    HINT,
+    "On a CPU a step at 1024 pixels takes minutes.",
+    unless="a run starts: then it is a warning",
+    needs_plan=True,
+)
+def large_images_on_cpu(situation: RuleContext) -> Iterator[RuleHit]:
+    plan = situation.plan
+    if plan is None or situation.machine.device != "cpu" or situation.rehearsing:
+        return
+    side = max((max(block.resolution) for block in plan.datasets), default=0)
+    if side >= LARGE_SIDE:
+        said = msg(
+            "{steps} steps at {side} pixels take days on this machine, which has no NVIDIA GPU",
+            steps=plan.forecast.steps,
+            side=side,
+        )
+        fix = msg("train on a machine with a GPU; for a trial here write resolution = 512 and max_train_steps = 2")
+        yield RuleHit(("train", "resolution"), said, fix, severity=WARNING if situation.launching else None)
+
+
+@rule("G4.11.name", WARNING, "Training v-prediction as noise prediction ruins the result (GC.6).")
+def v_prediction_by_name(situation: RuleContext) -> Iterator[RuleHit]:
+    base = situation.recipe.base
+    name = base.model.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    if base.v_prediction is None and situation.base.v_prediction is None and V_PREDICTION_NAME.search(name):
+        said = msg("the name {name} says v-prediction, but the file does not show it", name=name)
+        fix = msg("write v_prediction = true (or false) under [base]")
+        yield RuleHit(("base", "model"), said, fix)
+
+
+@rule("S48", WARNING, "sd-scripts removes an unknown flag, and the text after it, from a sample prompt (TU:6254).")
+def unknown_prompt_flag(situation: RuleContext) -> Iterator[RuleHit]:
+    known = {*PROMPT_NUMBERS, *PROMPT_TEXTS}
+    for number, line in enumerate(situation.recipe.sample.prompts if situation.recipe.sample else ()):
+        for flag, value in split_prompt(line):
+            if flag not in known:
+                said = msg(
+                    '"--{flag} {value}" is not a flag of sd-scripts and is left out', flag=flag, value=value[:40]
+                )
+                fix = msg("use one of {flags}, or remove it", flags=", ".join(f"--{each}" for each in sorted(known)))
+                yield RuleHit(("sample", "prompts", number), said, fix)

@@ -1,0 +1,102 @@
+"""Rules that compare single values with the whole plan, and names of other programs that mean nothing here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules.plan_values import LEAST_VALUES
+from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.recipe_keys import find_missing_feature
+from situations import CPU, GPU, Fires, Misses, base_facts, pictures_for, plan_of, recipe, situation, spoken, topic
+
+
+def at(v_prediction: bool | None = None, **tables: Any) -> RuleContext:
+    base = base_facts(tables.get("base", {}).get("family", "sd15"))
+    return situation(recipe(**tables), base=base.model_copy(update={"v_prediction": v_prediction}))
+
+
+def planned(machine: MachineFacts = GPU, *, launching: bool = False, **tables: Any) -> RuleContext:
+    of = recipe(**tables)
+    return replace(
+        situation(of, machine=machine), plan=plan_of(of, pictures_for(of), machine=machine), launching=launching
+    )
+
+
+THREE: dict[str, Any] = {"max_train_epochs": 3}
+NAME = {"model": "models/NoobAI-XL-Vpred-v1.0.safetensors", "family": "sdxl"}
+LARGE: dict[str, Any] = {"resolution": 1024, "max_train_steps": 10}
+FIRES: list[Fires] = [
+    ("S1.least", at(kohya={"vae_batch_size": 0}), "kohya.vae_batch_size", "error"),
+    ("S1.least", at(kohya={"vae_batch_size": -1}), "kohya.vae_batch_size", "error"),
+    ("G4.37.interval", planned(train=THREE, save={"save_every_n_epochs": 4}), "save.save_every_n_epochs", "warning"),
+    ("G4.37.interval", planned(train=THREE, save={"save_every_n_steps": 9999}), "save.save_every_n_steps", "warning"),
+    (
+        "G4.37.interval",
+        planned(train=THREE, sample={"prompts": ["a"], "sample_every_n_epochs": 5}),
+        "sample.sample_every_n_epochs",
+        "warning",
+    ),
+    (
+        "G4.37.interval",
+        planned(train=THREE, validation={"validation_split": 0.1, "validate_every_n_epochs": 5}),
+        "validation.validate_every_n_epochs",
+        "warning",
+    ),
+    ("G5.2.steps", planned(train={"max_train_steps": 8001}), "train.max_train_steps", "warning"),
+    ("G5.2.steps", planned(train={"max_train_epochs": 300}), "train.max_train_epochs", "warning"),
+    ("G4.58.cpu", planned(CPU, train=LARGE), "train.resolution", "hint"),
+    ("G4.58.cpu", planned(CPU, launching=True, train=LARGE), "train.resolution", "warning"),
+    ("G4.11.name", at(base=NAME), "base.model", "warning"),
+    ("S48", at(sample={"prompts": ["a", "b --ar 16:9 --w 512"]}), "sample.prompts[1]", "warning"),
+]
+MISSES: list[Misses] = [
+    ("S1.least", at(kohya={"vae_batch_size": 1})),
+    ("G4.37.interval", planned(train=THREE, save={"save_every_n_epochs": 3})),
+    ("G4.37.interval", planned(train=THREE)),
+    ("G5.2.steps", planned(train={"max_train_steps": 8000})),
+    ("G5.2.steps", planned(kind="style", train={"optimizer": "AdamW", "max_train_steps": 16000})),
+    ("G4.58.cpu", planned(CPU, train={"resolution": 512})),
+    ("G4.58.cpu", planned(GPU, launching=True, train=LARGE)),
+    ("G4.11.name", at(base=NAME | {"v_prediction": False})),
+    ("G4.11.name", at(True, base=NAME)),
+    ("G4.11.name", at(False, base=NAME)),
+    ("G4.11.name", at(base={"model": "convpred.safetensors"})),
+    ("S48", at(sample={"prompts": ["a --n b --W 512 --ss euler"]})),
+    ("S48", at()),
+]
+
+
+@pytest.mark.parametrize(("rule", "case", "key", "severity"), FIRES)
+def test_fires(rule: str, case: RuleContext, key: str, severity: str) -> None:
+    assert [(finding.key, finding.severity) for finding in spoken(rule, case)] == [(key, severity)]
+
+
+@pytest.mark.parametrize(("rule", "case"), MISSES)
+def test_stays_silent(rule: str, case: RuleContext) -> None:
+    assert spoken(rule, case) == []
+
+
+def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
+    assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("plan_values")
+    assert LEAST_VALUES["vae_batch_size"] == 1
+
+
+@pytest.mark.parametrize("name", ["stop_text_encoder_training", "Stop TE", "stop_text_encoder_training_pct"])
+def test_stopping_the_text_encoder_is_not_leaving_it_out(name: str) -> None:
+    found = find_missing_feature(name)
+    assert found is not None
+    assert "cannot" in found[0]
+    (said,) = spoken("S1", at(kohya={"stop_text_encoder_training": 200}))
+    assert "cannot" in said.message
+
+
+def test_a_secret_is_refused_without_repeating_it() -> None:
+    for name in ("wandb_api_key", "huggingface_token"):
+        (said,) = spoken("S1", at(kohya={name: "abcdefsecret"}))
+        assert said.severity == "error"
+        assert "abcdefsecret" not in said.message + said.fix
+        assert find_missing_feature(name) is not None
