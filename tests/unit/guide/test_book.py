@@ -20,7 +20,7 @@ from lorabake_schemas.options import DatasetLevel
 from lorabake_schemas.recipe import Recipe, RecipeTable
 from lorabake_schemas.sd_scripts import OPTIMIZERS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ENTRIES = load_book()
 BY_ID = {entry.id: entry for entry in ENTRIES}
 # How many rules each part of the guide has, and how many facts about sd-scripts there are.

@@ -201,7 +201,7 @@ def test_json_is_what_the_schema_says(topic: str) -> None:
     assert bool(table["values"]) is (topic not in ("G4.90", "webp"))
 
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r'(?:rule=|return |Error\(\s*|_make_error\(\s*|_fault\(\s*)"([a-z]+(?:-[a-z]+)*)"')
 
 

@@ -1,6 +1,6 @@
 """A plan to bytes: the same input gives the same bytes, whatever the machine, the folder or the order of keys.
 
-``python tests/unit/test_compile.py`` writes the files under golden/ anew; read the difference before committing it.
+``python tests/unit/planning/test_compile.py`` writes the files in golden/ again; read the difference before a commit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
 from situations import CPU, GPU, XFORMERS, concept, dataset, folder, pictures_for, plan_of, recipe
 
-GOLDEN = Path(__file__).with_name("golden")
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def compiled(plan: Plan, spelling: dict[str, str] | None = None) -> dict[str, bytes]:

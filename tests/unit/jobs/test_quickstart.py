@@ -111,7 +111,7 @@ def test_an_edited_caption_stays_and_a_missing_image_comes_back(tmp_path: Path) 
 
 
 def test_the_readme_names_what_a_quickstart_needs() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
     paragraph = next(line for line in readme.splitlines() if line.startswith("`make quickstart` takes"))
     pin = resources.load_pin()
     cpu, gpu = quickstart.resource_needs("sd15", pin.cpu), quickstart.resource_needs("sd15", pin.cuda)

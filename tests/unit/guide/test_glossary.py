@@ -29,7 +29,7 @@ from lorabake_schemas.guide.vocabulary import (
     translate_tag,
 )
 
-FOLDER = Path(__file__).resolve().parents[2] / "schemas" / "lorabake_schemas" / "guide" / "glossary"
+FOLDER = Path(__file__).resolve().parents[3] / "schemas" / "lorabake_schemas" / "guide" / "glossary"
 KINDS: tuple[TagKind, ...] = get_args(TagKind)
 BOARDS: tuple[Board, ...] = get_args(Board)
 

@@ -47,7 +47,7 @@ FAMILY = replace(
     guide=replace(sdxl.FAMILY.guide, resolution=GuideValue(1280, "G4.58"), rank=GuideValue(8, "G4.76"), images=(2, 3)),
 )
 """
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from lorabake_schemas.guide.default_values import FAMILIES, KINDS, NETWORK_TYPES
 from lorabake_schemas.plan import Origin
 from lorabake_schemas.sd_scripts import OPTIMIZERS
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 @pytest.fixture(scope="module")

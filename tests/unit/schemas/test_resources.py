@@ -15,7 +15,7 @@ from lorabake_schemas.options import Option
 from lorabake_schemas.pin import LockName
 from lorabake_schemas.plan import Script
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_pin_is_a_commit_with_two_locks() -> None:
