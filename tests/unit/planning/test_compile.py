@@ -1,6 +1,6 @@
 """A plan to bytes: the same input gives the same bytes, whatever the machine, the folder or the order of keys.
 
-``python tests/unit/planning/test_compile.py`` writes the files in golden/ again; read the difference before a commit.
+``PYTHONPATH=tests/unit python tests/unit/planning/test_compile.py`` writes the files in golden/ again.
 """
 
 from __future__ import annotations
