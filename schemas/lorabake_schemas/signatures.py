@@ -154,9 +154,12 @@ class NetworkModule(StrictModel):
 
 
 class Signatures(StrictModel):
-    """All that was read from a trainer. ``algorithms`` are LyCORIS' with the arguments that each makes use of,
-    ``paths`` every dotted path to an optimizer or a scheduler with the definition that it leads to, ``packages`` what
-    can be imported at all. Empty where a trainer's source could not be read."""
+    """All that was read from a trainer; empty if its source could not be read.
+
+    ``algorithms`` are LyCORIS' with the arguments that each uses; ``paths`` every dotted path to an optimizer or
+    a scheduler with the definition that it leads to; ``modules`` the classes that modules of a model can have;
+    ``packages`` what can be imported at all.
+    """
 
     networks: dict[str, NetworkModule] = Field(default_factory=dict)
     algorithms: dict[str, TupleOf[str]] = Field(default_factory=dict)
@@ -164,6 +167,7 @@ class Signatures(StrictModel):
     schedulers: dict[str, Signature] = Field(default_factory=dict)
     schedules: dict[str, Signature] = Field(default_factory=dict)
     paths: dict[str, str] = Field(default_factory=dict)
+    modules: TupleOf[str] = ()
     packages: TupleOf[str] = ()
 
     @property

@@ -321,6 +321,29 @@ def test_sdxl_lora(tmp_path: Path, cache: Path, base_of: Callable[[Case], Path],
     assert any(name.startswith("lora_te2_") for name in result.tensors)
 
 
+PLUS_RATE, PLUS_RATIO = 1e-3, 16
+PLUS = Case(
+    "sd15-lora-plus",
+    network={"args": {"loraplus_lr_ratio": PLUS_RATIO, "down_lr_weight": [0] * 6 + [1] * 6, "mid_lr_weight": 1}},
+    train={"learning_rate": PLUS_RATE, "lr_scheduler": "constant", "max_train_steps": 2},
+    more={"save": {"save_precision": "float"}},
+)
+
+
+@pytest.mark.real
+def test_sd15_lora_plus_with_block_weights(
+    tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path
+) -> None:
+    """LoRA+ moves the up matrices 16 times as far as the rate in each of AdamW's first steps; a weight of 0 leaves a
+    block out."""
+    result = go(PLUS, tmp_path, cache, base_of, table)
+    ups = {name: tensor for name, tensor in result.tensors.items() if re.search(UP, name)}
+    furthest = max(float(np.abs(tensor).max()) for tensor in ups.values())
+    assert math.isclose(furthest, 2 * PLUS_RATE * PLUS_RATIO, rel_tol=0.05)
+    trained_blocks = {found[1] for name in ups if (found := re.match(r"lora_unet_down_blocks_(\d)", name))}
+    assert trained_blocks == {"2"}
+
+
 # Those for which the guide and lorabake have no learning rate, and the ones of its own choice.
 RATES = {
     "Lion": 1e-4,
@@ -328,7 +351,7 @@ RATES = {
     "SGDScheduleFree": 1e-1,
     "RAdamScheduleFree": 1e-3,
     "AdamWScheduleFree": 1e-3,
-    "pytorch_optimizer.CAME": 1e-4,
+    "CAME": 1e-4,
     "torch.optim.NAdam": 1e-4,
 }
 
@@ -369,6 +392,10 @@ NETWORKS = (
     Case("sd15-glora", network={"type": "glora"}, train=SHORT, grown=r"\.[ab]2\.weight$"),
     Case("sd15-ia3", network={"type": "ia3", "network_dim": 1}, train=SHORT, grown=r"\.weight$"),
     Case("sd15-diag-oft", network={"type": "diag-oft"}, train=SHORT, grown=r"\.oft_blocks$"),
+    Case("sd15-full", network={"type": "full"}, train=SHORT, grown=r"\.diff$"),
+    Case("sd15-boft", network={"type": "boft"}, train=SHORT, grown=r"\.oft_blocks$"),
+    Case("sd15-networks-oft", network={"type": "networks.oft"}, train=SHORT, grown=r"\.oft_blocks$"),
+    Case("sd15-networks-lora-fa", network={"type": "networks.lora_fa"}, train=SHORT),
     Case("sd15-unet-only", network={"network_train_unet_only": True}),
     Case("sd15-style-unet-only", network={"network_train_unet_only": True}, train=SHORT, more={"kind": "style"}),
 )

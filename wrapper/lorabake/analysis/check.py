@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar, cast
 
 from lorabake.analysis.compat import fit_plan_to_commit
 from lorabake.analysis.estimate import RUNS_FOLDER, estimate_disk_needs, with_estimates
+from lorabake.analysis.preset_check import find_empty_preset
 from lorabake.errors import RecipeError, ResourceError
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.inputs.continued_lora import with_continued_lora
@@ -205,6 +206,7 @@ def _plan_and_check(
     stale = _find_stale_caches(plan, situation, folder, trained)
     found = (
         *collect_findings(replace(situation, plan=plan, stale=stale, disks=disks)),
+        *find_empty_preset(plan, folder, snapshot.signatures),
         *more,
         *iter_unreadable_texts(plan),
     )

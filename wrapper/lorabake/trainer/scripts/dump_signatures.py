@@ -19,6 +19,7 @@ PACKAGES = (
 )  # fmt: skip
 OPTIMIZER, SCHEDULER = "torch.optim.optimizer.Optimizer", "torch.optim.lr_scheduler.LRScheduler"
 SD_UNET_BLOCK = "Transformer2DModel"  # of the UNets of SD1.5, SD2 and SDXL; networks for other models look for others
+MODEL_SOURCES = ("library.original_unet", "library.sdxl_original_unet", "transformers.models.clip.modeling_clip")
 FROM_WEIGHTS = "create_network_from_weights"  # takes what is in a file
 UNKNOWN = object()
 MAX_DEPTH = 6
@@ -625,6 +626,14 @@ def read_schedules(sources):
     return dict(sorted(found.items()))
 
 
+def list_module_classes(sources):
+    """The classes that modules of the models can have, which a LyCORIS preset names."""
+    found = set(sources.names("torch.nn.modules"))
+    for module in MODEL_SOURCES:
+        found |= {name for name, (where, _) in sources.names(module).items() if where == module}
+    return sorted(name for name in found if name[:1].isupper())
+
+
 def list_packages(folders):
     """The top names that can be imported from the folders of packages."""
     names = set()
@@ -669,6 +678,7 @@ def main():
             "schedulers": schedulers,
             "schedules": read_schedules(sources),
             "paths": {**paths, **scheduler_paths},
+            "modules": list_module_classes(sources),
             "packages": list_packages([*installed, *more]),
         },
     )
