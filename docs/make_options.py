@@ -18,11 +18,10 @@ from lorabake_schemas.guide.partners import (
 )
 from lorabake_schemas.guide.rules.extra_options import OPTION_REPLACEMENTS, RESERVED_OPTIONS
 from lorabake_schemas.guide.rules.partners import format_toml_value
-from lorabake_schemas.options import DatasetLevel, Option
+from lorabake_schemas.options import DATASET_LEVELS, Option
 from lorabake_schemas.plan import Script
 from lorabake_schemas.recipe_keys import find_option_key, list_recipe_keys
 
-LEVELS: tuple[DatasetLevel, ...] = ("general", "datasets", "subsets")
 HEAD = """# Every option of sd-scripts
 
 What `{scripts}` accept at the pinned commit, and the keys of their dataset file:
@@ -59,7 +58,7 @@ def _format_counts() -> str:
 def _list_options() -> dict[str, Option | None]:
     """Every option by its name; None for one that only the dataset file has."""
     dataset = resources.load_dataset_options()
-    found: dict[str, Option | None] = {name: None for level in LEVELS for name in dataset.at(level)}
+    found: dict[str, Option | None] = {name: None for level in DATASET_LEVELS for name in dataset.at(level)}
     scripts: tuple[Script, ...] = list_scripts()
     return found | {option.name: option for script in scripts for option in resources.load_script_options(script)}
 

@@ -38,7 +38,7 @@ def find_image_sizes(folder: FolderFacts, suffix: str) -> tuple[Size, ...]:
     when it caches nothing, and walks two sorted lists comparing as many characters as the image's stem has: ``1.png``
     may thus take the size of ``10_0512x0768_sd.npz`` (TU:2002-2035).
     """
-    if not folder.caches:
+    if not folder.caches or folder.metadata:  # of a metadata file, S50 reports what caches do
         return tuple(image.seen or (image.width, image.height) for image in folder.images)
     hits = match_size_caches(folder, suffix)
     return tuple(

@@ -57,7 +57,7 @@ class DatasetConfig(StrictModel):
             datasets=tuple(
                 DatasetBlock(
                     values=_check_settings(block.settings, "datasets", options),
-                    subsets=tuple(_check_settings(part.settings, "subsets", options) for part in block.subsets),
+                    subsets=tuple(_check_settings(part.settings, part.level, options) for part in block.subsets),
                 )
                 for block in plan.datasets
             )

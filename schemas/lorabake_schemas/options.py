@@ -6,12 +6,13 @@ from typing import Literal
 
 from lorabake_schemas.base import OptionValue, StrictModel, TupleOf
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.plan import Script
+from lorabake_schemas.plan import Script, SubsetLevel
 from lorabake_schemas.signatures import Signatures
 
 # The shapes a value in the dataset file can have; a pair is an array of two.
 ValueShape = Literal["bool", "int", "float", "str", "table", "int-pair", "float-pair"]
-DatasetLevel = Literal["general", "datasets", "subsets"]
+DatasetLevel = Literal["general", "datasets", SubsetLevel]
+DATASET_LEVELS: tuple[DatasetLevel, ...] = ("general", "datasets", "subsets", "masked_subsets", "metadata_subsets")
 
 
 class Option(StrictModel):
@@ -84,11 +85,13 @@ class DatasetOption(StrictModel):
 
 
 class DatasetOptions(StrictModel):
-    """The keys of each level, for folders of images: ``[general]``, ``[[datasets]]``, ``[[datasets.subsets]]``."""
+    """The keys of each level: ``[general]``, ``[[datasets]]``, and ``[[datasets.subsets]]`` of each kind."""
 
     general: TupleOf[DatasetOption]
     datasets: TupleOf[DatasetOption]
     subsets: TupleOf[DatasetOption]
+    masked_subsets: TupleOf[DatasetOption] = ()
+    metadata_subsets: TupleOf[DatasetOption] = ()
 
     def at(self, level: DatasetLevel) -> dict[str, DatasetOption]:
         """The keys of one level by name."""

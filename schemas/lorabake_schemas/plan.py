@@ -46,6 +46,10 @@ class Setting(StrictModel):
     source: Source
 
 
+# The keys that sd-scripts takes for images with caption files, with masks, and with captions in a metadata file.
+SubsetLevel = Literal["subsets", "masked_subsets", "metadata_subsets"]
+
+
 class SubsetPlan(StrictModel):
     """One ``[[datasets.subsets]]`` block, and the table of the recipe that it is made from, counted from 0.
 
@@ -61,6 +65,14 @@ class SubsetPlan(StrictModel):
     @property
     def is_reg(self) -> bool:
         return self.table == "regularization"
+
+    @property
+    def level(self) -> SubsetLevel:
+        """Which kind of subset it is: all those of one block are of one kind (CU:317-333)."""
+        options = {setting.option for setting in self.settings}
+        if "conditioning_data_dir" in options:
+            return "masked_subsets"
+        return "metadata_subsets" if "metadata_file" in options else "subsets"
 
 
 class DatasetPlan(StrictModel):

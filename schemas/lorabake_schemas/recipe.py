@@ -158,6 +158,11 @@ class Concept(RecipeTable):
         "Whether the subject has features on one side only, such as an eyepatch. Rules out flip_aug."
     )
     flip_aug: bool | None = optional("Also train on mirrored images. Not for subjects with features on one side only.")
+    masks: FilePath | None = optional(
+        "Folder with a mask for each image, under the image's name: white is learned, black is not."
+    )
+    alpha_mask: bool | None = optional("Do not learn the transparent parts of the images.")
+    metadata_file: FilePath | None = optional("JSON file that has the captions, instead of caption files.")
     tags: TagStyle | None = optional(
         "What these captions are made of, if it differs from tags under [base]; natural are sentences."
     )

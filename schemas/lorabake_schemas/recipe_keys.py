@@ -24,6 +24,7 @@ OPTION_BY_KEY: Mapping[str, str] = MappingProxyType(
         "concept.class": "class_tokens",
         "concept.outfit": "class_tokens",
         "concept.images": "image_dir",
+        "concept.masks": "conditioning_data_dir",
         "concept.captions": "caption_extension",
         "regularization.class": "class_tokens",
         "regularization.images": "image_dir",
@@ -124,7 +125,7 @@ def find_option_key(option: str) -> str | None:
 
 
 # Keys of a concept or a regularization set that have another name than their option.
-FIELD_BY_OPTION = {"image_dir": "images", "class_tokens": "class_"}
+FIELD_BY_OPTION = {"image_dir": "images", "class_tokens": "class_", "conditioning_data_dir": "masks"}
 KeyPath = tuple[str | int, ...]
 
 

@@ -49,7 +49,8 @@ RunFile = Annotated[FileDigest, AfterValidator(_check_inside)]
 
 # caches: existing latents and text encoder outputs that sd-scripts reads instead of an image.
 InputRole = Literal[
-    "base", "vae", "network_weights", "base_weights", "tokenizer", "preset", "concept", "regularization", "caches",
+    "base", "vae", "network_weights", "base_weights", "tokenizer", "preset", "concept", "regularization", "masks",
+    "metadata_file", "caches",
 ]  # fmt: skip
 
 

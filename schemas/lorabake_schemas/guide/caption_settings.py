@@ -71,11 +71,3 @@ def list_tag_styles(base: Base) -> tuple[TagStyle, ...]:
 def is_natural(concept: Concept, recipe: Recipe) -> bool:
     """Whether a concept's captions are sentences and nothing else."""
     return set((concept.tags,) if concept.tags else list_tag_styles(recipe.base)) == {"natural"}
-
-
-def list_dropout_keys(part: Part, recipe: Recipe) -> tuple[CaptionKey, ...]:
-    """The options by which captions, or their tags, are sometimes left out."""
-    keys: tuple[CaptionKey, ...] = (
-        "caption_dropout_rate", "caption_tag_dropout_rate", "caption_dropout_every_n_epochs",
-    )  # fmt: skip
-    return tuple(key for key in keys if find_caption_value(part, recipe, key))

@@ -67,7 +67,12 @@ def name_concept(concept: Concept, recipe: Recipe) -> str:
 
 
 def format_class_tokens(concept: Concept, recipe: Recipe) -> str | None:
-    """The prompt for images without a caption, as tags or as a sentence; None without token and class."""
+    """The prompt for images without a caption, as tags or as a sentence; None without token and class.
+
+    sd-scripts takes no class tokens for images with masks or a metadata file (CU:225-247).
+    """
+    if concept.masks or concept.metadata_file:
+        return None
     words = list_leading_tags(concept) or ((concept.class_,) if concept.class_ else ())
     return (" " if is_natural(concept, recipe) else ", ").join(words) or None
 
@@ -85,6 +90,12 @@ def count_leading_tags(concept: Concept, recipe: Recipe) -> int:
     """
     prefix = get_caption_text(concept, recipe, "caption_prefix")
     return sum(word.count(",") + 1 for word in list_leading_tags(concept)) + prefix.count(",")
+
+
+def uses_alpha_mask(concept: Concept, recipe: Recipe) -> bool:
+    """Whether transparent parts of its images are not learned; a folder of masks rules that out (CU:97)."""
+    given = concept.alpha_mask if concept.alpha_mask is not None else recipe.kohya.get("alpha_mask") is True
+    return given and not concept.masks
 
 
 def resolve_optimizer(train: Train) -> str:

@@ -296,6 +296,7 @@ NEVER_READ: Mapping[str, str] = MappingProxyType(
 # Options that act whatever the others are set to.
 WITHOUT_PARTNERS = frozenset(
     (
+        "metadata_file",
         "console_log_level", "console_log_file", "v2", "v_parameterization", "pretrained_model_name_or_path",
         "tokenizer_cache_dir", "metadata_title", "metadata_author", "metadata_description", "metadata_license",
         "metadata_tags", "metadata_usage_hint", "metadata_thumbnail", "metadata_merged_from",

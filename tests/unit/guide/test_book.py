@@ -16,7 +16,7 @@ from lorabake.analysis import explain
 from lorabake.util import resources
 from lorabake_schemas.guide.book import CHAPTERS, BookEntry, EntryStatus, load_book
 from lorabake_schemas.guide.rules import list_rules
-from lorabake_schemas.options import DatasetLevel
+from lorabake_schemas.options import DATASET_LEVELS
 from lorabake_schemas.recipe import Recipe, RecipeTable
 from lorabake_schemas.sd_scripts import OPTIMIZERS
 
@@ -141,7 +141,7 @@ def test_what_is_said_to_be_resolved_is_named_where_settings_are_decided() -> No
 
 def test_options_are_sd_scripts_or_the_recipes() -> None:
     known = {option.name for script in SCRIPTS for option in resources.load_script_options(script)}
-    known |= {name for level in LEVELS for name in resources.load_dataset_options().at(level)}
+    known |= {name for level in DATASET_LEVELS for name in resources.load_dataset_options().at(level)}
     known |= recipe_keys()
     named = {option for entry in ENTRIES for option in entry.options}
     assert len(named) >= 120
@@ -149,7 +149,6 @@ def test_options_are_sd_scripts_or_the_recipes() -> None:
 
 
 SCRIPTS = ("train_network.py", "sdxl_train_network.py")
-LEVELS: tuple[DatasetLevel, ...] = ("general", "datasets", "subsets")
 
 
 def recipe_keys() -> set[str]:

@@ -13,7 +13,7 @@ from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.guide.rules.extra_options import OPTION_REPLACEMENTS, RESERVED_OPTIONS
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.options import Option
+from lorabake_schemas.options import DATASET_LEVELS, Option
 from lorabake_schemas.plan import Script
 from situations import CPU, GPU, Fires, Misses, plan_of, recipe, situation, spoken, topic
 
@@ -152,7 +152,7 @@ def test_own_options_are_the_parsers() -> None:
     scripts: tuple[Script, ...] = ("train_network.py", "sdxl_train_network.py")
     known = {option.name for script in scripts for option in resources.load_script_options(script)}
     dataset = resources.load_dataset_options()
-    known |= {name for level in ("general", "datasets", "subsets") for name in dataset.at(level)}
+    known |= {name for level in DATASET_LEVELS for name in dataset.at(level)}
     assert len(RESERVED_OPTIONS) > 25
     assert set(RESERVED_OPTIONS) - known == set()
     assert OPTION_REPLACEMENTS.keys() <= RESERVED_OPTIONS.keys()

@@ -24,18 +24,17 @@ from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules import collect_findings, list_rules
 from lorabake_schemas.guide.rules.extra_options import RESERVED_OPTIONS
 from lorabake_schemas.guide.rules.partners import find_idle_options
-from lorabake_schemas.options import DatasetLevel, Option
+from lorabake_schemas.options import DATASET_LEVELS, Option
 from lorabake_schemas.plan import Origin, Script
 from lorabake_schemas.recipe_keys import find_option_key, list_recipe_keys
 from situations import CPU, Fires, Misses, concept, plan_of, recipe, situation, spoken, topic
 
 SCRIPTS: tuple[Script, ...] = ("train_network.py", "sdxl_train_network.py")
-LEVELS: tuple[DatasetLevel, ...] = ("general", "datasets", "subsets")
 OPTIONS: dict[str, Option] = {
     option.name: option for script in reversed(SCRIPTS) for option in resources.load_script_options(script)
 }
 SD_OPTIONS = {option.name for option in resources.load_script_options(SCRIPTS[0])}
-DATASET_OPTIONS = {name for level in LEVELS for name in resources.load_dataset_options().at(level)}
+DATASET_OPTIONS = {name for level in DATASET_LEVELS for name in resources.load_dataset_options().at(level)}
 Tables = dict[str, Any]
 Case = tuple[str, Partner, Condition]
 

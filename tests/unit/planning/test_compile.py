@@ -23,6 +23,7 @@ from lorabake.planning.compile import FILE_HEADER, PATH_OPTIONS, compile_plan, t
 from lorabake.util import resources
 from lorabake_schemas.compiled import UnknownOptionError
 from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.options import DATASET_LEVELS
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
 from situations import CPU, GPU, XFORMERS, concept, dataset, folder, pictures_for, plan_of, recipe
@@ -219,7 +220,8 @@ def test_numbers_keep_their_kind() -> None:
 @pytest.mark.parametrize("option", sorted(PATH_OPTIONS))
 def test_path_options_are_options_of_the_pin(option: str) -> None:
     known = {each.name for each in resources.load_script_options("train_network.py")}
-    assert option in known | set(resources.load_dataset_options().at("subsets"))
+    dataset = resources.load_dataset_options()
+    assert option in known | {name for level in DATASET_LEVELS for name in dataset.at(level)}
 
 
 def test_paths_are_spelled_for_the_run_folder() -> None:

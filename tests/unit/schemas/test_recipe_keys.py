@@ -8,6 +8,7 @@ import pytest
 
 from lorabake.recipe.validation import guess_key
 from lorabake.util.resources import load_dataset_options, load_snapshot
+from lorabake_schemas.options import DATASET_LEVELS
 from lorabake_schemas.recipe_keys import (
     OPTION_BY_KEY,
     OWN_KEYS,
@@ -20,7 +21,7 @@ from lorabake_schemas.recipe_keys import (
 
 KEYS = list_recipe_keys()
 OPTIONS = {option.name for option in load_snapshot().merge_scripts()} | {
-    name for level in ("general", "datasets", "subsets") for name in load_dataset_options().at(level)
+    name for level in DATASET_LEVELS for name in load_dataset_options().at(level)
 }
 BARE = {name.rpartition(".")[2] for name in KEYS}
 

@@ -93,7 +93,7 @@ def _list_places(
     for part in plan.subsets:
         if (part.table, part.index) not in shown:
             shown.add((part.table, part.index))
-            yield dataset, (part.table, part.index), part.settings, snapshot.dataset.at("subsets")
+            yield dataset, (part.table, part.index), part.settings, snapshot.dataset.at(part.level)
 
 
 def _unknown_option_finding(setting: Setting, where: KeyPath, problem: Message) -> Finding:

@@ -183,6 +183,8 @@ def _scan_folder(
         images, metadata = listed.apply_sizes(images)
     masks = read_masks(asked.masks, images, names.root, state.store, state.now) if asked.masks else None
     found = _build_folder_facts(names, tuple(images), asked.caption_extension)
+    if metadata is not None:
+        found = replace(found, caption_extension="", orphans=(), miscased=(), others=())
     return ScannedFolder(names, replace(found, metadata=metadata, masks=masks), tuple(marks))
 
 

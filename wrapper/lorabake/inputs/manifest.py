@@ -145,14 +145,29 @@ def _iter_data_sources(of: ManifestSpec) -> Iterator[InputSource]:
             place = places[part.images]
             endings = (*GLOB_EXTENSIONS, resolve_caption_extension(part, recipe))
             asked.append(Input(role=role, index=index, name=part.images, place=place, kind="missing", endings=endings))
-    yield from (_find_source(each, of.root, of.env) for each in asked)
     facts = (*of.dataset.concepts, *of.dataset.regularization)
+    for each, known in zip(asked, facts, strict=True):
+        yield _find_listed_images(each, known, of.root) if known.metadata else _find_source(each, of.root, of.env)
+    for index, concept in enumerate(recipe.concept):
+        if name := concept.masks:
+            one = Input(role="masks", index=index, name=name, place=places[name], kind="missing")
+            yield _find_source(one.model_copy(update={"endings": GLOB_EXTENSIONS}), of.root, of.env)
+        if name := concept.metadata_file:
+            one = Input(role="metadata_file", index=index, name=name, place=places[name], kind="missing")
+            yield _find_source(one, of.root, of.env)
     for index, (each, known) in enumerate(zip(asked, facts, strict=True)):
         folder = Path(unescape_path(resolve_from_run(of.root, each.place)))
         names = [name for name in _list_caches(known, of.plan) if os.path.isfile(folder / name)]  # noqa: PTH113
         if names:
             update = {"role": "caches", "index": index, "endings": LISTED_FILES_ONLY}
             yield _make_listed_source(each.model_copy(update=update), folder, names)
+
+
+def _find_listed_images(asked: Input, known: FolderFacts, root: Path) -> InputSource:
+    """The images of a metadata file, which may be in any folder."""
+    folder = Path(unescape_path(resolve_from_run(root, asked.place)))
+    one = asked.model_copy(update={"endings": LISTED_FILES_ONLY})
+    return _make_listed_source(one, folder, sorted({image.name for image in known.images}))
 
 
 def _list_caches(folder: FolderFacts, plan: Plan) -> list[str]:

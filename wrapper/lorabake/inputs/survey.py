@@ -45,8 +45,13 @@ def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> Dataset
 
 
 def _describe_folder(part: RecipeFolder, recipe: Recipe, folder: Path) -> ImageFolder:
+    metadata, masks = (part.metadata_file, part.masks) if isinstance(part, Concept) else (None, None)
     return ImageFolder(
-        folder / part.images, resolve_caption_extension(part, recipe), wildcard=has_wildcards(part, recipe)
+        folder / part.images,
+        resolve_caption_extension(part, recipe),
+        wildcard=has_wildcards(part, recipe),
+        metadata=folder / metadata if metadata else None,
+        masks=folder / masks if masks else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import toml
 
 from lorabake.errors import RecipeError
-from lorabake.inputs.dataset import scan_folder
+from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
 from lorabake.planning.batches import DatasetBlock, SubsetInput
 from lorabake.planning.buckets import BucketRules
 from lorabake.planning.forecast import Schedule
@@ -183,8 +183,14 @@ def _read_block(table: Table, general: Table, train: Table, caches: str) -> Rehe
 
 def _read_folder(subset: LayeredSettings) -> FolderFacts:
     """sd-scripts would silently leave out a folder it cannot read (TU:1973)."""
-    image_dir = subset.get("image_dir", "")
-    folder = scan_folder(Path(image_dir), subset.get("caption_extension", ".caption"))
+    image_dir, metadata = subset.get("image_dir", ""), subset.get("metadata_file", "")
+    asked = ImageFolder(
+        Path(image_dir),
+        subset.get("caption_extension", ".caption"),
+        wildcard=subset.get("enable_wildcard", default=False),
+        metadata=Path(metadata) if metadata else None,
+    )
+    folder = scan_folders([asked], [], ScanOptions()).concepts[0]
     if not image_dir or folder.problem:
         where, why = image_dir or msg("(none given)"), folder.problem or msg("missing")
         raise RecipeError(msg("image folder {folder}: {why}", folder=where, why=why))

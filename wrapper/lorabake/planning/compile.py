@@ -22,8 +22,10 @@ from lorabake_schemas.values import shorten_value
 PATH_OPTIONS = frozenset(
     {
         "base_weights",
+        "conditioning_data_dir",
         "image_dir",
         "log_tracker_config",
+        "metadata_file",
         "network_weights",
         "pretrained_model_name_or_path",
         "tokenizer_cache_dir",

@@ -108,8 +108,14 @@ def _latent_cache_settings(plan: Plan, block: DatasetPlan, part: SubsetPlan) -> 
         resolution=block.resolution,
         resize_interpolation=str(plan.value("resize_interpolation") or ""),
         flip_aug=bool(_setting_value(part.settings, "flip_aug")),
-        alpha_mask=bool(plan.value("alpha_mask")),
+        alpha_mask=_has_alpha_mask(plan, part),
     )
+
+
+def _has_alpha_mask(plan: Plan, part: SubsetPlan) -> bool:
+    """Its own value, else the train file's; images with a folder of masks have none (CU:97)."""
+    own = _setting_value(part.settings, "alpha_mask")
+    return part.level != "masked_subsets" and bool(plan.value("alpha_mask") if own is None else own)
 
 
 def _text_cache_settings(plan: Plan) -> CacheSettings:

@@ -21,6 +21,7 @@ from lorabake.planning.settings_optimizer import optimizer_settings
 from lorabake.planning.settings_run import (
     base_settings,
     file_settings,
+    mask_settings,
     memory_settings,
     metadata_settings,
     plan_launch,
@@ -73,6 +74,7 @@ def resolve_plan(
         *head,
         *memory_settings(recipe, profile, attention),
         *prior_loss_settings(recipe),
+        *mask_settings(recipe),
         *file_settings(recipe),
         *saving,
         *sample_settings(recipe, _int_setting(saving, "save_every_n_epochs")),

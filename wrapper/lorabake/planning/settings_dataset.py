@@ -20,13 +20,13 @@ from lorabake_schemas.guide.defaults import (
 )
 from lorabake_schemas.guide.resolutions import TrainingResolution, count_uses, list_training_resolutions
 from lorabake_schemas.messages import msg
-from lorabake_schemas.plan import DatasetPlan, Setting, Source, SubsetPlan
+from lorabake_schemas.plan import DatasetPlan, Setting, Source, SubsetLevel, SubsetPlan
 from lorabake_schemas.recipe import Concept, Recipe, Regularization, Train
 
 
 def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[DatasetPlan, ...]:
-    """A ``[[datasets]]`` block for each resolution. Regularization is in all of them: sd-scripts balances it with
-    the training images of the same block (S13).
+    """A ``[[datasets]]`` block for each resolution and each kind of subset. Regularization is in all with caption
+    files: sd-scripts balances it with the training images of the same block (S13).
     """
     counts = [len(folder.images) * uses for folder, uses in zip(facts.concepts, count_uses(recipe), strict=True)]
     repeats = resolve_repeats(recipe, counts)
@@ -35,16 +35,28 @@ def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tupl
         for at, part in enumerate(recipe.regularization)
     ]
 
-    def plan_block(trained: TrainingResolution) -> DatasetPlan:
-        parts = [
+    def plan_blocks(trained: TrainingResolution) -> Iterator[DatasetPlan]:
+        every = [
             _concept_subset(at, repeats[at], len(facts.concepts[at].images), recipe, profile) for at in trained.concepts
         ]
-        return DatasetPlan(
-            settings=_block_settings(trained, recipe, profile),
-            subsets=(*_with_unique_titles(parts), *_with_unique_titles(reg)),
-        )
+        settings = _block_settings(trained, recipe, profile)
+        for parts in _split_by_kind(list(_with_unique_titles(every))):
+            beside = _with_unique_titles(reg) if parts[0].level == "subsets" else ()
+            yield DatasetPlan(settings=settings, subsets=(*parts, *beside))
 
-    return tuple(plan_block(trained) for trained in list_training_resolutions(recipe, profile.family))
+    return tuple(
+        block for trained in list_training_resolutions(recipe, profile.family) for block in plan_blocks(trained)
+    )
+
+
+def _split_by_kind(parts: Sequence[SubsetPlan]) -> Iterator[list[SubsetPlan]]:
+    """Subsets that may be in one block: sd-scripts mixes no kinds (CU:317-333), and in a block of several metadata
+    files images of one name would take each other's place (TU:2344, register_image)."""
+    levels: tuple[SubsetLevel, SubsetLevel] = ("subsets", "masked_subsets")
+    for level in levels:
+        if of_kind := [part for part in parts if part.level == level]:
+            yield of_kind
+    yield from ([part] for part in parts if part.level == "metadata_subsets")
 
 
 def _block_settings(trained: TrainingResolution, recipe: Recipe, profile: Profile) -> tuple[Setting, ...]:
@@ -127,7 +139,7 @@ def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profi
             format_class_tokens(concept, recipe),
             default_by_guide("G6.17" if concept.outfit else "G2.21"),
         ),
-        *choose("caption_extension", given("caption_extension"), CAPTION_EXTENSION, default_by_guide("G3.3")),
+        *_caption_source_settings(concept, recipe),
         *choose("shuffle_caption", given("shuffle_caption"), is_shuffled(concept, recipe), default_by_guide("G4.93")),
         *choose(
             "keep_tokens",
@@ -136,6 +148,8 @@ def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profi
             default_by_guide("G4.90", msg("counted in tags: token, outfit, class")),
         ),
         *choose("flip_aug", concept.flip_aug, False, default_by_guide("G4.98")),
+        *choose("alpha_mask", concept.alpha_mask),
+        *choose("conditioning_data_dir", concept.masks),
         *_caption_settings(concept, recipe, CAPTION_KEYS),
     )
     return SubsetPlan(
@@ -151,6 +165,14 @@ def _are_tags_changed(concept: Concept, recipe: Recipe) -> bool:
     """Whether sd-scripts takes captions apart at all, so that tags can be kept in place (TU:867)."""
     dropout = find_caption_value(concept, recipe, "caption_tag_dropout_rate")
     return is_shuffled(concept, recipe) or bool(dropout or recipe.kohya.get("token_warmup_step"))
+
+
+def _caption_source_settings(concept: Concept, recipe: Recipe) -> tuple[Setting, ...]:
+    """Caption files or a metadata file: sd-scripts takes the options of one of them only."""
+    if concept.metadata_file:
+        return fixed("metadata_file", concept.metadata_file, FROM_RECIPE)
+    given = find_caption_value(concept, recipe, "caption_extension")
+    return choose("caption_extension", given, CAPTION_EXTENSION, default_by_guide("G3.3"))
 
 
 CAPTION_KEYS: tuple[CaptionKey, ...] = (

@@ -208,6 +208,14 @@ def prior_loss_settings(recipe: Recipe) -> tuple[Setting, ...]:
     return choose("prior_loss_weight", None if given is None else float(given), default, default_by_guide("G4.88"))
 
 
+def mask_settings(recipe: Recipe) -> tuple[Setting, ...]:
+    """sd-scripts reads masks only with masked_loss (TN:517)."""
+    masked = any(concept.masks or concept.alpha_mask for concept in recipe.concept)
+    if not masked or "masked_loss" in recipe.kohya:
+        return ()
+    return fixed("masked_loss", True, forced_by("S49", msg("so that masks are read")))
+
+
 def sample_settings(recipe: Recipe, every: int | None) -> tuple[Setting, ...]:
     """Sample images: at the recipe's interval, else whenever a file is saved (``every`` epochs)."""
     sample = recipe.sample

@@ -22,8 +22,9 @@ def list_recipe_paths(recipe: Recipe) -> tuple[str, ...]:
     single = (base.model, base.vae, base.tokenizer_cache_dir, recipe.network.network_weights, trackers)
     several = kohya.get("base_weights")
     folders = (*(part.images for part in recipe.concept), *(part.images for part in recipe.regularization))
+    beside = (path for part in recipe.concept for path in (part.masks, part.metadata_file))
     listed = several if isinstance(several, tuple) else ()
-    return tuple(dict.fromkeys(path for path in (*single, *folders, *listed) if isinstance(path, str)))
+    return tuple(dict.fromkeys(path for path in (*single, *folders, *beside, *listed) if isinstance(path, str)))
 
 
 def list_hub_ids(recipe: Recipe) -> tuple[str, ...]:

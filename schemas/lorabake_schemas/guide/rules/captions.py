@@ -33,7 +33,7 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
         ending = folder.caption_extension
         missing = [image.name for image in folder.images if image.caption.problem is CaptionProblem.MISSING]
         where = ("concept", index, "images")
-        if concept.captions == "none":
+        if concept.captions == "none" or folder.metadata:  # S50.empty
             continue
         prompt = _describe_bare_prompt(format_bare_prompt(concept, situation.recipe))
         if missing and len(missing) == len(folder.images):

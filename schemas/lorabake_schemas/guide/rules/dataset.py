@@ -78,7 +78,7 @@ def summarize_items(things: Sequence[Item], words: Callable[[Item], str]) -> Mes
 @rule("G4.9", ERROR, "sd-scripts looks in exactly this folder; at the wrong level it finds nothing and exits with 0.")
 def empty_folder(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
-        if folder.problem or not folder.images:
+        if folder.problem or not (folder.images or folder.metadata):  # S50 reports an unusable metadata file
             yield RuleHit(where, *_describe_empty_folder(folder, f"[[{where[0]}]]"))
 
 

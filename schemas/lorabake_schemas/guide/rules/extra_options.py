@@ -25,7 +25,7 @@ RESERVED_OPTIONS: dict[str, str] = {
     "train_data_dir": msg("images belong under [[concept]]"),
     "reg_data_dir": msg("images belong under [[regularization]]"),
     "conditioning_data_dir": msg("masks belong under [[concept]]"),
-    "in_json": msg("captions are read from files next to the images"),
+    "in_json": msg("captions in a metadata file belong under [[concept]]"),
     "dataset_class": msg("lorabake can only forecast sd-scripts' own datasets"),
     "debug_dataset": msg("never finishes on Linux"),
     "cpu_offload_checkpointing": msg("fails with every SD and SDXL UNet"),
@@ -65,6 +65,8 @@ RESERVED_OPTIONS: dict[str, str] = {
 OPTION_REPLACEMENTS: dict[str, Message] = {
     "train_data_dir": msg('write images = "..." under [[concept]]'),
     "reg_data_dir": msg('write images = "..." under [[regularization]]'),
+    "in_json": msg('write metadata_file = "..." under [[concept]]'),
+    "conditioning_data_dir": msg('write masks = "..." under [[concept]]'),
     "output_name": msg('write name = "..." at the top of the recipe'),
     "sample_prompts": msg("write prompts = [...] under [sample]"),
     "network_module": msg('write type = "lora", "locon" or another type under [network]'),

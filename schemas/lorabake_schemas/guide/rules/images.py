@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from lorabake_schemas.bucket_fit import BucketFit, SubsetFits
 from lorabake_schemas.dataset import FORMAT_EXTENSIONS, FolderFacts, FolderTable, ImageFacts
+from lorabake_schemas.guide.defaults import uses_alpha_mask
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_items
 from lorabake_schemas.messages import Message, msg, nmsg
@@ -165,9 +166,11 @@ def _is_misnamed(image: ImageFacts) -> bool:
     unless="alpha_mask is on, which keeps transparent parts out of the loss",
 )
 def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
-    if situation.recipe.kohya.get("alpha_mask") is True:
-        return
+    recipe = situation.recipe
     for where, folder, clear in _iter_matching_images(situation, lambda image: image.alpha and not image.opaque):
+        concept = recipe.concept[int(where[1])] if where[0] == "concept" else None
+        if uses_alpha_mask(concept, recipe) if concept else recipe.kohya.get("alpha_mask") is True:
+            continue
         n, names = len(clear), _summarize_image_names(clear)
         if situation.dataset.deep:
             message = msg(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_DIFFERENCES = 50  # differences of a group that a terminal shows
 GROUPS: tuple[tuple[Message, tuple[VerifySubject, ...]], ...] = (
     (msg("Recipe, settings and record"), ("recipe", "compiled", "record", "inputs")),
-    (msg("Images and captions"), ("concept", "regularization", "caches")),
+    (msg("Images and captions"), ("concept", "regularization", "masks", "metadata_file", "caches")),
     (msg("Models"), ("base", "vae", "network_weights", "base_weights", "tokenizer", "preset")),
     (msg("Trainer"), ("trainer",)),
     (msg("Run outputs"), ("output",)),

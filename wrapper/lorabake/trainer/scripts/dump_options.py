@@ -74,7 +74,8 @@ def level(schema):
 
 
 def dataset():
-    """The levels for folders of images (DreamBooth subsets), as train_network.py asks for them."""
+    """The levels as train_network.py asks for them: subsets with caption files (DreamBooth), with masks (ControlNet)
+    and with a metadata file (fine-tuning). An old commit may not have the second kind."""
     from library.config_util import ConfigSanitizer
 
     sanitizer = ConfigSanitizer(True, True, False, True)  # as in train_network.py, without masked loss
@@ -82,6 +83,8 @@ def dataset():
         "general": level(sanitizer.general_schema),
         "datasets": level(sanitizer.db_dataset_schema),
         "subsets": level(sanitizer.db_subset_schema),
+        "masked_subsets": level(getattr(sanitizer, "cn_subset_schema", {})),
+        "metadata_subsets": level(sanitizer.ft_subset_schema),
     }
 
 
