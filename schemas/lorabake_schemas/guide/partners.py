@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.messages import Message, msg
@@ -28,8 +28,7 @@ SOURCE_MODULES: Mapping[str, str] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """An option that is on or, where ``values`` are given, has one of them. ``write`` is what to suggest for it."""
 
     option: str
@@ -40,8 +39,7 @@ class Condition:
         return value in self.values if self.values else bool(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Partner:
+class Partner(NamedTuple):
     """``needs``: it acts only if one of these is met; ``blocked``: it does not act if one of these is met.
 
     ``source`` is where sd-scripts decides that. ``rule`` reports it: a rule of the table (TABLE_RULES), or another one

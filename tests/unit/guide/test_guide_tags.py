@@ -99,6 +99,7 @@ CHARACTER = recipe(kind="character")
 STYLE = recipe(kind="style", network={"type": "locon"})
 MIRRORED = recipe(concept={"flip_aug": True})
 NATURAL = recipe(base={"tags": "natural"})
+WEIGHTED = recipe(kohya={"weighted_captions": True})
 SENTENCE = "a photo of a hamburger that lies on a wooden table"
 ONE_OUTFIT = dressed("redcoat", "a", "lola, redcoat, food")
 PLAIN = dressed(None, "b", "lola, food")
@@ -114,6 +115,7 @@ FIRES: list[Fires] = [
     # separators
     ("G5.11.prompts", at(adding("(red circle:1.2)", every=9)), IMAGES, "warning"),
     ("G5.11.prompts", at(adding("<lora:foo:1>", every=30)), IMAGES, "warning"),
+    ("G5.11.prompts", at(adding("<lora:foo:1>", every=30), WEIGHTED), IMAGES, "warning"),
     ("G5.11.prompts", at(adding("[red|blue]", "((wet))", "BREAK", "[a:b:0.5]"), NATURAL), IMAGES, "warning"),
     ("S17.commas", at(parted(" ")), IMAGES, "warning"),
     ("S17.commas", at(parted("; ")), IMAGES, "warning"),
@@ -206,6 +208,7 @@ FIRES: list[Fires] = [
 ]
 MISSES: list[Misses] = [
     # separators
+    ("G5.11.prompts", at(adding("(red circle:1.2)", "((wet))"), WEIGHTED)),
     ("G5.11.prompts", at(adding("bow (weapon)", ":)", "picture (16:9)", "hakurei reimu \\(touhou\\)", "[x]", "<3"))),
     ("S17.commas", at()),
     ("S17.commas", at(adding("steins;gate", ";d", "mr. bean", "red/blue"))),

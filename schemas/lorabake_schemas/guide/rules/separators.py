@@ -34,23 +34,32 @@ def missing_commas(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(get_images_key(index), message, fix, file=files[0])
 
 
-PROMPT_SYNTAX = re.compile(
-    r"<\w+:[^<>]+>"  # <lora:name:1>
-    r"|\([^()]*[^\W\d_][^()]*:\s*\d*\.?\d+\s*\)"  # (words:1.2); (16:9) has no words
+WEIGHTS = (
+    r"\([^()]*[^\W\d_][^()]*:\s*\d*\.?\d+\s*\)"  # (words:1.2); (16:9) has no words
     r"|\(\([^()]+\)\)|\[\[[^\[\]]+\]\]"  # ((words)), [[words]]
+)
+OTHER_PROMPT_SYNTAX = (
+    r"<\w+:[^<>]+>"  # <lora:name:1>
     r"|\[[^\[\]]*\|[^\[\]]*\]|\[[^\[\]]*:[^\[\]]*:\s*\d*\.?\d+\s*\]"  # [one|other], [one:other:0.5]
     r"|\bBREAK\b"
 )
 
 
-@rule("G5.11.prompts", WARNING, "Weights, LoRAs and alternatives are prompt syntax; in a caption they are plain text.")
+@rule(
+    "G5.11.prompts",
+    WARNING,
+    "Weights, LoRAs and alternatives are prompt syntax; in a caption they are plain text.",
+    unless="weights with weighted_captions, which sd-scripts applies (TN:425)",
+)
 def prompt_syntax_in_captions(situation: RuleContext) -> Iterator[RuleHit]:
+    weighted = situation.recipe.kohya.get("weighted_captions") is True
+    syntax = re.compile(OTHER_PROMPT_SYNTAX if weighted else f"{WEIGHTS}|{OTHER_PROMPT_SYNTAX}")
     for index, folder in iter_concept_folders(situation):
         found = [
             (image, signs)
             for image in folder.images
             for text in image.caption.texts
-            if (signs := _find_prompt_syntax(text))
+            if (signs := _find_prompt_syntax(text, syntax))
         ]
         if found:
             files = get_caption_names(folder, [image for image, _ in found])
@@ -68,8 +77,8 @@ def prompt_syntax_in_captions(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
-def _find_prompt_syntax(text: str) -> list[str]:
-    return PROMPT_SYNTAX.findall(text) if any(sign in text for sign in _PROMPT_STARTS) else []
+def _find_prompt_syntax(text: str, syntax: re.Pattern[str]) -> list[str]:
+    return syntax.findall(text) if any(sign in text for sign in _PROMPT_STARTS) else []
 
 
 _PROMPT_STARTS = ("(", "[", "<", "BREAK")
