@@ -214,7 +214,7 @@ class Signatures(StrictModel):
         yield from (name for name, each in self.networks.items() if each.sd and name.startswith("networks."))
 
 
-NO_SIGNATURES = Signatures()
+NO_SIGNATURES = Signatures.model_construct()
 
 
 def find_optimizer_path(name: str, signatures: Signatures) -> str | None:
