@@ -12,7 +12,13 @@ import pytest
 from constant import must_not_be_called
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.inputs.hub import can_run_offline, list_missing_tokenizers
-from lorabake.inputs.referenced_files import find_lora_problem, find_pickles, find_vae_problem, iter_file_findings
+from lorabake.inputs.referenced_files import (
+    find_lora_problem,
+    find_pickles,
+    find_vae_problem,
+    iter_file_findings,
+    iter_offline_findings,
+)
 from lorabake.util import safetensors
 from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.findings import Finding
@@ -254,3 +260,33 @@ def test_a_header_that_would_fill_the_memory_is_not_parsed(
     (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(safetensors.HeaderError, match="not JSON"):
         find_lora_problem(tmp_path / "m.safetensors", SD15)
+
+
+def test_a_unet_folder_is_no_vae(tmp_path: Path) -> None:
+    for name, kind in (("unet", "UNet2DConditionModel"), ("vae", "AutoencoderKL"), ("plain", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"_class_name": kind} if kind else {}))
+    assert "UNet2DConditionModel" in (find_vae_problem(tmp_path / "unet") or "")
+    assert find_vae_problem(tmp_path / "vae") is None
+    assert find_vae_problem(tmp_path / "plain") is None
+    assert find_vae_problem(tmp_path) is None  # a whole model, whose VAE sd-scripts looks for, too
+
+
+@pytest.mark.parametrize("launching", [True, False])
+def test_a_model_of_the_hub_that_is_not_here_while_offline(tmp_path: Path, launching: bool) -> None:
+    made = recipe(base={"model": "someone/model", "family": "sd15", "vae": "someone/vae"})
+    base = inspect_base_model("someone/model", tmp_path, "sd15")
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+
+    def said(env: dict[str, str]) -> list[tuple[str, str, str]]:
+        found = iter_offline_findings(made, base, tmp_path, env, launching=launching)
+        return [(each.rule, each.key, each.severity) for each in found]
+
+    severity = "error" if launching else "warning"
+    assert said(offline) == [("missing-file", f"base.{key}", severity) for key in ("model", "vae")]
+    assert said(offline | {"HF_HUB_OFFLINE": "0"}) == said({}) == []
+    kept = tmp_path / "hf" / "hub" / "models--someone--model"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("c" * 40)
+    (kept / "snapshots" / ("c" * 40)).mkdir(parents=True)
+    assert [key for _, key, _ in said(offline)] == ["base.vae"]

@@ -14,7 +14,7 @@ from lorabake.errors import RecipeError, ResourceError
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.inputs.continued_lora import with_continued_lora
 from lorabake.inputs.dataset import ScanOptions
-from lorabake.inputs.referenced_files import find_pickles, iter_file_findings
+from lorabake.inputs.referenced_files import find_pickles, iter_file_findings, iter_offline_findings
 from lorabake.inputs.survey import read_dataset
 from lorabake.planning.compile import iter_unreadable_texts
 from lorabake.planning.resolve import resolve_plan
@@ -169,7 +169,8 @@ def _check_loaded(
     run_family = evaluate_or_none(lambda: situation.family)
     network = evaluate_or_none(lambda: situation.network)
     named = iter_file_findings(recipe, loaded.folder, run_family, network, rehearsing=rehearsing)
-    found = (*named, *collect_findings(situation))
+    offline = iter_offline_findings(recipe, base, loaded.folder, scanning.env, launching=launching)
+    found = (*named, *(() if rehearsing else offline), *collect_findings(situation))
     if loaded.recipe is None:
         return _build_result(
             loaded, None, machine, (*loaded.findings, *found), _known_or_none(base), _known_or_none(facts)

@@ -44,6 +44,12 @@ def can_run_offline(recipe: Recipe, base: BaseFacts | None, folder: Path) -> boo
     )
 
 
+def is_hub_offline(env: Mapping[str, str]) -> bool:
+    """Whether huggingface_hub downloads nothing (its constants.py)."""
+    given = env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE") or ""
+    return given.upper() in {"1", "ON", "YES", "TRUE"}
+
+
 def find_hub_snapshot(place: str, env: Mapping[str, str]) -> Path | None:
     """The folder with what was downloaded for a hub id (or for a folder in one, ``org/name/folder``).
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import cast
 
-from lorabake.inputs.hub import list_missing_tokenizers
-from lorabake.util.files import exists, inaccessible_reason, is_file, is_folder, reason, unreadable_reason
+from lorabake.inputs.hub import find_hub_snapshot, is_hub_offline, list_missing_tokenizers
+from lorabake.util.files import (
+    exists,
+    inaccessible_reason,
+    is_file,
+    is_folder,
+    parse_json,
+    read_text,
+    reason,
+    unreadable_reason,
+)
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
 from lorabake.util.safetensors import SafetensorsHeader, can_run_code, find_checkpoint_problem, read_header
 from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.families.registry import list_families
 from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.machine import BaseFacts
 from lorabake_schemas.messages import Message, literal, msg
 from lorabake_schemas.recipe import Network, Recipe
 from lorabake_schemas.unjudged import evaluate_or_none
 
 RecipeKey = tuple[str, str]
+CONFIG_LIMIT = 1 << 20  # bytes
 VAE_EXTENSIONS = (".safetensors", ".pt", ".ckpt", ".bin")
 _NETWORK_ALGORITHMS = {  # by their tensors
     "lora": "lora", "locon": "lora", "dylora": "lora", "loha": "loha", "lokr": "lokr", "glora": "glora", "ia3": "ia3",
@@ -187,11 +198,50 @@ def _find_mismatch(
     return None
 
 
+def _read_class_name(config: Path) -> str:
+    """What a part of a diffusers model says that it is, "" when it does not say."""
+    try:
+        found = parse_json(read_text(config, CONFIG_LIMIT))
+    except (OSError, ValueError):
+        return ""
+    name = cast("dict[str, object]", found).get("_class_name") if isinstance(found, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def iter_offline_findings(
+    recipe: Recipe, base: BaseFacts, folder: Path, env: Mapping[str, str], *, launching: bool
+) -> Iterator[Finding]:
+    """Models of the hub that are not on this machine, where the environment keeps the trainer from downloading them."""
+    if not is_hub_offline(env):
+        return
+    vae = evaluate_or_none(lambda: recipe.base.vae)
+    named = [("model", recipe.base.model)] if evaluate_or_none(lambda: base.kind) == "hub" else []
+    named += [("vae", vae)] if vae and not _vae_file(vae, folder) else []
+    for key, name in named:
+        if find_hub_snapshot(name, env) is None:
+            yield Finding(
+                rule="missing-file",
+                severity=Severity.ERROR if launching else Severity.WARNING,
+                where=("base", key),
+                message=msg("{name} was not downloaded yet, and HF_HUB_OFFLINE keeps it from that", name=name),
+                fix=msg("unset HF_HUB_OFFLINE for the first run, or write the path of a file on this machine"),
+            )
+
+
+def _find_vae_folder_problem(path: Path) -> Message | None:
+    configs = [config for part in ("", "vae") if is_file(config := path / part / "config.json")]
+    kinds = [_read_class_name(config) for config in configs]
+    if not configs:
+        return msg("{path} is a folder without a diffusers VAE (no config.json)", path=path)
+    if any(kind.startswith("Autoencoder") or not kind for kind in kinds):
+        return None
+    return msg("{path} is a {kind}, not a VAE", path=path, kind=kinds[0])
+
+
 def find_vae_problem(path: Path) -> Message | None:
     """Why this cannot be a VAE, None when it may be (model_util.py:1269-1310 at the pin). Raises OSError."""
     if is_folder(path):
-        there = any(is_file(path / part / "config.json") for part in ("", "vae"))
-        return None if there else msg("{path} is a folder without a diffusers VAE (no config.json)", path=path)
+        return _find_vae_folder_problem(path)
     if path.suffix != ".safetensors":
         return find_checkpoint_problem(path)
     names = read_header(path).tensors

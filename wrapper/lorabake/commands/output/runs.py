@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,11 +84,22 @@ def _is_in_state_folder(name: str) -> bool:
 
 
 def format_already_finished(found: FoundRun, layout: TextLayout, *, as_json: bool) -> str:
-    """A run that needs no resuming."""
+    """A run that needs no resuming, and how to train it for longer.
+
+    Its last state is no start for that: the optimizer's schedule was made for the planned steps and has ended, so that
+    a longer one would jump up again in its middle (torch's LambdaLR restores the step, not the length, TU:5329).
+    """
     record = found.record
     if as_json:
         return record.model_dump_json(indent=2)
-    return layout(msg("{run} is finished; all {n} steps were trained", run=found.root, n=record.planned_steps))
+    done = layout(msg("{run} is finished; all {n} steps were trained", run=found.root, n=record.planned_steps))
+    if record.rehearsal:
+        return done
+    recipe = Path(os.path.normpath(found.root.resolve() / record.recipe_place))
+    weights = shlex.quote(f"network.network_weights={found.root.resolve() / 'output' / record.name}.safetensors")
+    command = f"lorabake run {shlex.quote(str(recipe))} --set {weights}"
+    more = msg("its learning rate schedule has ended; to train it for longer, start a new run from its LoRA:")
+    return "\n".join([done, *layout.paragraph(more, first="  "), f"    {layout(command)}"])
 
 
 def format_resume(ready: PreparedResume, argv: Sequence[str], layout: TextLayout, *, as_json: bool) -> str:
