@@ -44,7 +44,8 @@ HEAD = "| run | steps | loss at the end | seconds | tensors moved off zero |\n|-
 
 @dataclass(frozen=True)
 class Case:
-    """One run: what its recipe says beyond the common part, and ``grown``, the tensors that begin at zero."""
+    """One run: what its recipe says beyond the common part, and ``grown``, the tensors that begin at zero. ``sized``:
+    lorabake knows how large its file will be."""
 
     name: str
     network: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -54,6 +55,7 @@ class Case:
     both_concepts: bool = False
     grown: str = UP
     more: dict[str, Any] = field(default_factory=dict[str, Any])
+    sized: bool = True
 
     @property
     def base(self) -> str:
@@ -203,7 +205,7 @@ def go(case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path],
     loss = result.losses[-1] if result.losses else math.nan
     enter(table, case.name, f"{result.record.planned_steps} | {loss:.3f} | {seconds:.0f} | {moved} of {begun}")
     judge(case, result)
-    foretold(recipe, result, tmp_path / "run" / "output" / f"{case.name}.safetensors")
+    foretold(case, recipe, result, tmp_path / "run" / "output" / f"{case.name}.safetensors")
     led_back(case, result, tmp_path / "run", cache)
     return result
 
@@ -218,7 +220,7 @@ def led_back(case: Case, result: Result, run: Path, cache: Path) -> None:
     (told,) = json.loads(done.stdout)["files"]
     assert (told["kind"], told["family"], told["remarks"]) == ("lora", case.family, [])
     assert told["digest"] == result.record.digest is not None
-    plain = result.metadata["ss_network_module"] == "networks.lora"
+    plain = result.metadata["ss_network_module"].startswith("networks.")
     assert told["integrity"]["verdict"] == ("same" if plain else "not-comparable")
     assert told["integrity"]["not_finite"] == []
     assert "unet" in {part["name"] for part in told["network"]["parts"]}
@@ -249,12 +251,14 @@ def equal_to_tensorboard(result: Result, run: Path, trainer: Trainer) -> None:
     assert sum(event["event"] == "saved" and "-step" in event["file"] for event in result.events) == len(steps) == 20
 
 
-def foretold(recipe: Path, result: Result, file: Path) -> None:
+def foretold(case: Case, recipe: Path, result: Result, file: Path) -> None:
     """The plan knew how large the file would be, within 1 %."""
     plan = check_recipe(recipe, machine.detect_machine(read_environment())).plan
     assert plan
     told = plan.forecast.file_size
-    assert told
+    assert (told is not None) is case.sized
+    if told is None:
+        return
     size = file.stat().st_size
     assert abs(told.tensor_bytes + told.header_bytes - size) < size / 100
 
@@ -327,6 +331,7 @@ PLUS = Case(
     network={"args": {"loraplus_lr_ratio": PLUS_RATIO, "down_lr_weight": [0] * 6 + [1] * 6, "mid_lr_weight": 1}},
     train={"learning_rate": PLUS_RATE, "lr_scheduler": "constant", "max_train_steps": 2},
     more={"save": {"save_precision": "float"}},
+    sized=False,
 )
 
 
@@ -392,10 +397,10 @@ NETWORKS = (
     Case("sd15-glora", network={"type": "glora"}, train=SHORT, grown=r"\.[ab]2\.weight$"),
     Case("sd15-ia3", network={"type": "ia3", "network_dim": 1}, train=SHORT, grown=r"\.weight$"),
     Case("sd15-diag-oft", network={"type": "diag-oft"}, train=SHORT, grown=r"\.oft_blocks$"),
-    Case("sd15-full", network={"type": "full"}, train=SHORT, grown=r"\.diff$"),
+    Case("sd15-full", network={"type": "full", "preset": "attn-only"}, train=SHORT, grown=r"\.diff$"),
     Case("sd15-boft", network={"type": "boft"}, train=SHORT, grown=r"\.oft_blocks$"),
-    Case("sd15-networks-oft", network={"type": "networks.oft"}, train=SHORT, grown=r"\.oft_blocks$"),
-    Case("sd15-networks-lora-fa", network={"type": "networks.lora_fa"}, train=SHORT),
+    Case("sd15-networks-oft", network={"type": "networks.oft"}, train=SHORT, grown=r"\.oft_blocks$", sized=False),
+    Case("sd15-networks-lora-fa", network={"type": "networks.lora_fa"}, train=SHORT, sized=False),
     Case("sd15-unet-only", network={"network_train_unet_only": True}),
     Case("sd15-style-unet-only", network={"network_train_unet_only": True}, train=SHORT, more={"kind": "style"}),
 )

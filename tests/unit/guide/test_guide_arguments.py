@@ -88,6 +88,7 @@ FIRES: list[Fires] = [
     ("S5.args", scheduled("cosine", "colour=1"), SCHEDULE, "error"),
     ("S5.args", scheduled("cosine", "num_training_steps=9"), SCHEDULE, "error"),
     ("S5.args", typed("CosineAnnealingLR", "T_max"), SCHEDULE, "error"),
+    ("S5.args", typed("OneCycleLR", "max_lr=1", "total_steps=9", "three_phase=true"), SCHEDULE, "error"),
     ("S5.args", typed("OneCycleLR", "max_lr=1", "total_steps=9", "anneal_strategy=cos"), SCHEDULE, "error"),
     ("S5.steps", planned("max_lr=0.1", "total_steps=3"), SCHEDULE, "error"),
     ("S5.steps", planned("max_lr=0.1", "epochs=1", "steps_per_epoch=2"), SCHEDULE, "error"),

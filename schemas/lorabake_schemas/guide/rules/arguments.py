@@ -118,9 +118,7 @@ def _check_arguments(
             said = msg("{name} silently ignores {argument}, which it does not know", name=owner, argument=name)
             yield RuleHit(_locate(where, name), said, _suggest_argument(name, tuple(known)), severity=WARNING)
         elif (wanted := known[name].problem(value)) is not None:
-            said = msg(
-                "{argument} is {value}, which {owner} does not accept", argument=name, value=_show(value), owner=owner
-            )
+            said = _describe_wrong_value(owner, name, value)
             yield RuleHit(_locate(where, name), said, msg("write {what}", what=wanted))
         else:
             sound[name] = value
@@ -242,7 +240,12 @@ def wrong_scheduler_arguments(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(where, said, msg("write each argument as name=value"))
         elif isinstance(value := parse_argument(text), str) and text[:1] not in {"'", '"'}:
             said = msg("{name} is text without quotes, which sd-scripts cannot read", name=name)
-            yield RuleHit(where, said, msg("put quotes around it: {what}", what=f"{name}='{value}'"))
+            quoted = f"{name}='{value}'"
+            yield RuleHit(where, said, msg("put quotes around it: {what}", what=quoted))
+        elif isinstance(value, bool) and text.strip() != str(value):
+            right = f"{name}={value}"
+            said = msg("sd-scripts reads only True and False as switches here, not {value}", value=text)
+            yield RuleHit(where, said, msg("write it as {what}", what=right))
     chosen = resolve_scheduler(situation.recipe)
     signature = situation.signatures.schedules.get(chosen or "")
     if chosen and signature is not None and not find_schedule_override(situation.recipe):
@@ -261,7 +264,8 @@ def too_few_cycle_steps(situation: RuleContext) -> Iterator[RuleHit]:
     steps = situation.plan.forecast.steps * (situation.plan.launch.num_processes or 1)
     if isinstance(total, int) and total < steps:
         said = msg("OneCycleLR has {total} steps, but the run has {steps}, so it stops early", total=total, steps=steps)
-        fix = msg("write {what}", what=f'lr_scheduler_args = ["total_steps={steps}", ...]')
+        right = f'lr_scheduler_args = ["total_steps={steps}", ...]'
+        fix = msg("write {what}", what=right)
         yield RuleHit(("kohya", "lr_scheduler_args"), said, fix)
 
 
