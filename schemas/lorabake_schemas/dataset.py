@@ -203,8 +203,8 @@ class DuplicateGroup(NamedTuple):
 class DatasetFacts:
     """Folder facts in the recipe's order.
 
-    ``twins`` are groups of equal images; similar ones are searched only in a ``deep`` scan. ``known_tokens`` are the
-    concepts' tokens that CLIP has as a single token.
+    ``twins`` are groups of equal images; similar ones are searched only in a ``deep`` scan. ``known_tokens`` are
+    words that CLIP has as a single token, of the concepts' tokens and of what all captions of a folder start with.
     """
 
     concepts: tuple[FolderFacts, ...] = ()

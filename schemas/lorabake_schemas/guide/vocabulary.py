@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Set
 from functools import cache
 from importlib.resources import files
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 Board = Literal["e621", "danbooru"]
 TagKind = Literal[
@@ -75,6 +75,23 @@ def is_background(tag: str) -> bool:
 def is_clothing(tag: str) -> bool:
     """Whether it names clothing, or its absence."""
     return tag in get_kind_tags("clothing") or tag.rpartition(" ")[2] in get_kind_tags("clothing")
+
+
+def is_common_tag(tag: str) -> bool:
+    """Whether it has a meaning of its own for models trained on a board: in any of the lists, a count, a score."""
+    if _COUNT_OR_SCORE.fullmatch(tag) or is_artist(tag) or is_feature(tag) or is_clothing(tag) or is_background(tag):
+        return True
+    listed = any(tag in get_kind_tags(name) for name in get_args(TagKind)) or tag in load_contradictions()
+    on_board = any(load_vocabulary(board).has(tag) for board in get_args(Board))
+    return listed or on_board or bool(find_implied_tags(tag)) or tag in _list_general_tags() or bool(translate_tag(tag))
+
+
+_COUNT_OR_SCORE = re.compile(r"\d+\+?\s?(girl|boy|other|female|male)s?|(score|source|rating|year)([ :].*)?|\d+")
+
+
+@cache
+def _list_general_tags() -> frozenset[str]:
+    return frozenset().union(*_load_implications().values())
 
 
 @cache

@@ -39,7 +39,11 @@ def known(token: str, *words: str) -> RuleContext:
     return situation(recipe(concept={"token": token}), replace(dataset(), known_tokens=words))
 
 
+MARKED = recipe(captions={"keep_tokens_separator": "|||"})
 FIRES: list[Fires] = [
+    ("G3.10", at(captioned(f"1girl, series ||| {TOKEN}, sky"), of=MARKED), "concept[0].token", "warning"),
+    ("G3.10", at(captioned(f"1girl, {TOKEN}, food, sky"), of=MARKED), "concept[0].token", "warning"),
+    ("G3.12", at(captioned(f"1girl, {TOKEN} ||| food, sky"), of=MARKED), "concept[0].class", "warning"),
     ("G3.10", at(captioned("food, hmbrgrlora")), "concept[0].token", "warning"),
     ("G3.10", at(captioned("food of a kind"), of=recipe(base={"tags": "natural"})), "concept[0].token", "warning"),
     ("G3.10", at(captioned("A photo that shows food on a plate, seen from above.")), "concept[0].token", "warning"),
@@ -62,6 +66,8 @@ MISSES: list[Misses] = [
     ("G3.10", at(captioned("food"), of=recipe(captions={"caption_prefix": f"{TOKEN},"}))),
     ("G3.10", at(captioned("", problem=CaptionProblem.MISSING))),
     ("G3.10", at(captioned("mizu, redcoat, food"), of=recipe(concept={"token": "mizu, redcoat"}))),
+    ("G3.10", at(captioned(f"1girl, {TOKEN}, series ||| red, sky"), of=MARKED)),
+    ("G3.12", at(captioned(f"1girl, {TOKEN}, food ||| red, sky"), of=MARKED)),
     ("G3.10.prefix", worded("masterpiece, best quality,")),
     ("G3.10.prefix", worded("masterpiece, ", ", white background")),
     ("G3.10.prefix", worded("a photo of", tags="natural")),
@@ -93,6 +99,21 @@ def test_stays_silent(rule: str, case: RuleContext) -> None:
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
     assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("trigger")
     assert len(topic("trigger")) >= 5
+
+
+@pytest.mark.parametrize(
+    ("word", "offered"),
+    [
+        ("mizutsune", True), ("1girl", False), ("score_9", False), ("solo", False), ("long hair", False),
+        ("looking at viewer", False), ("masterpiece", False), ("A painting of a lighthouse", False),
+        ("lighthouse", False), ("rating:safe", False), ("by someone", False),
+    ],
+)  # fmt: skip
+def test_only_a_word_without_a_meaning_is_offered_as_a_token(word: str, *, offered: bool) -> None:
+    """Case 08: the start of all captions is offered, but no tag, score or sentence, nor a word that CLIP knows."""
+    facts = replace(dataset(captioned(f"{word}, red", f"{word}, blue")), known_tokens=("lighthouse",))
+    (found,) = spoken("G3.10", situation(recipe(), facts))
+    assert (f'token = "{word}"' in found.fix) is offered
 
 
 def test_an_outfit_that_is_nowhere_is_told_with_its_class() -> None:

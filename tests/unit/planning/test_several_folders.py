@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lorabake.planning.batches import DatasetBlock, SubsetInput, count_batches
 from lorabake.planning.buckets import BucketRules
+from lorabake.recipe.load import load_recipe
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.plan import DatasetPlan, Plan
 from lorabake_schemas.recipe import Recipe
 from situations import TOKEN, concept, dataset, folder, plan_of, recipe, situation, spoken, subset, values
 
 LENGTH = {"max_train_epochs": 2}
+EMPTY_TOKEN = b'name = "x"\nkind = "style"\n[base]\nmodel = "m"\n[[concept]]\ntoken = ""\nimages = "p"\n'
 
 
 def several(counts: tuple[int, ...], *concepts: dict[str, Any], **more: Any) -> Plan:
@@ -86,6 +89,12 @@ def test_a_style_without_a_token_pins_and_triggers_nothing() -> None:
     assert plan.subsets[0].title == made.name
     found = situation(made, facts, plan=plan)
     assert [rule for rule in ("G3.10", "G3.11", "G3.12", "G4.93", "G3.2", "G6.8") if spoken(rule, found)] == []
+
+
+def test_an_empty_token_is_left_out() -> None:
+    (finding,) = load_recipe(Path("x.toml"), EMPTY_TOKEN).findings
+    assert (finding.rule, finding.key) == ("out-of-range", "concept[0].token")
+    assert "remove token" in finding.fix
 
 
 def test_a_class_without_a_token_is_the_prompt_of_images_without_captions() -> None:

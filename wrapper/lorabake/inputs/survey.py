@@ -34,14 +34,21 @@ def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> Dataset
         _name_folders(recipe, folder, *both) for both in zip(known, (found.concepts, found.regularization), strict=True)
     ]
     whole = all(len(table) == len(those) for table, those in zip(parts, known, strict=True))
-    tokens = (evaluate_or_none(lambda one=one: one.token) for one in recipe.concept)  # type: ignore[misc]
+    tokens = [evaluate_or_none(lambda one=one: one.token) for one in recipe.concept]  # type: ignore[misc]
+    words = dict.fromkeys(word for word in (*tokens, *map(_find_first_word, found.concepts)) if word)
     return replace(
         found,
         concepts=_fill_unknown(parts[0], named[0]),
         regularization=_fill_unknown(parts[1], named[1]),
         twins=found.twins if whole else (),
-        known_tokens=tuple(token for token in tokens if token and clip_tokens.is_known_word(token)),
+        known_tokens=tuple(filter(clip_tokens.is_known_word, words)),
     )
+
+
+def _find_first_word(folder: FolderFacts) -> str | None:
+    """What all captions of a folder start with, which might be its token."""
+    firsts = {text.partition(",")[0].strip() for image in folder.images for text in image.caption.texts}
+    return firsts.pop() if len(firsts) == 1 else None
 
 
 def _describe_folder(part: RecipeFolder, recipe: Recipe, folder: Path) -> ImageFolder:

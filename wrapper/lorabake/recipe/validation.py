@@ -46,6 +46,8 @@ def _make_finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
         said = msg("required key is missing")
         return Finding(rule="missing-key", severity=Severity.ERROR, where=key, message=said, fix=_missing_key_fix(key))
     rule, message, fix = _describe_error(kind, detail, where)
+    if where[:1] == ("concept",) and where[-1] == "token" and not str(detail["input"]).strip():
+        fix = msg("write a trigger word, or remove token to train from the captions' tags alone")
     return Finding(rule=rule, severity=Severity.ERROR, where=where, message=message, fix=fix)
 
 

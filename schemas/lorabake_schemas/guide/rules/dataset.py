@@ -19,8 +19,10 @@ Item = TypeVar("Item")
 
 
 def iter_concept_folders(situation: RuleContext) -> Iterator[tuple[int, FolderFacts]]:
-    """The folder of each concept, by the concept's index."""
-    yield from enumerate(situation.dataset.concepts)
+    """The folder of each concept, by the concept's index; one that a concept has at several resolutions once."""
+    for group in group_concepts(situation.recipe):
+        folders = {situation.dataset.concepts[index].key: index for index in reversed(group)}
+        yield from ((index, situation.dataset.concepts[index]) for index in sorted(folders.values()))
 
 
 def iter_concepts(situation: RuleContext) -> Iterator[tuple[int, list[FolderFacts]]]:
@@ -281,8 +283,8 @@ def duplicate_folder(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 msg("{path} is already used by {other}", path=folder.path, other=taken[0]),
                 msg(
-                    "give each concept and each regularization set a separate folder, or this one another resolution"
-                    " under [[concept]]"
+                    "give each concept and each regularization set a separate folder; to train one folder at several "
+                    "resolutions, write resolution = ... under each [[concept]], or resolutions = [...] under [train]"
                 ),
             )
         for size in sizes:

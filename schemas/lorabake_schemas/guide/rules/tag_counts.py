@@ -165,7 +165,7 @@ def unshared_tags(situation: RuleContext) -> Iterator[RuleHit]:
     "G3.15",
     HINT,
     "What is in every caption cannot be separated from the token.",
-    unless="features, clothes and looks of the subject, which may well be on every image",
+    unless="features, clothes and looks of the subject, which may well be on every image; a concept without a token",
 )
 def constant_tags(situation: RuleContext) -> Iterator[RuleHit]:
     own = (
@@ -176,6 +176,8 @@ def constant_tags(situation: RuleContext) -> Iterator[RuleHit]:
         | get_kind_tags("praise")
     )
     for index, folder in iter_tagged_folders(situation):
+        if situation.recipe.concept[index].token is None:
+            continue
         constant = [
             tag for tag in folder.everywhere if tag not in own and tag != "solo" and not _is_appearance_tag(tag)
         ]

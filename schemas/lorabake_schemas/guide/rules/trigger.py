@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts
 from lorabake_schemas.guide.caption_settings import (
@@ -19,8 +19,10 @@ from lorabake_schemas.guide.tags import (
     get_caption_style,
     has_sentence_words,
     is_sentence,
+    normalize_tag,
     split_tags,
 )
+from lorabake_schemas.guide.vocabulary import is_common_tag
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.recipe_keys import locate_option
 
@@ -49,7 +51,9 @@ def missing_token(situation: RuleContext) -> Iterator[RuleHit]:
             files = get_caption_names(folder, wrong)
             yield RuleHit(
                 ("concept", index, "token"),
-                *_describe_missing_token(folder, own, files, len(wrong), None if sentences else ends),
+                *_describe_missing_token(
+                    folder, own, files, len(wrong), None if sentences else ends, situation.dataset.known_tokens
+                ),
                 file=files[0],
             )
 
@@ -65,9 +69,10 @@ def _find_images_without_token(
     """Those with a caption that does not start with it; in a sentence among tags it may be anywhere."""
     token, usual = _get_first_tag(own, TAG_SEPARATOR), own.partition(TAG_SEPARATOR)[0] + ends
     elsewhere = find_odd_separators(situation, index)  # S17.commas speaks of them
+    mark = _get_mark(situation, index)
 
     def lacks(text: str) -> bool:
-        if text.startswith(usual) or not text or _get_first_tag(text.lstrip(BOM), ends) == token:
+        if text.startswith(usual) or not text or token in _list_front_tags(text, 1, ends, mark):
             return False
         return _lacks_token(own, text) if any(map(is_sentence, split_tags(text))) else True
 
@@ -76,9 +81,9 @@ def _find_images_without_token(
 
 
 def _describe_missing_token(
-    folder: FolderFacts, token: str, files: list[str], wrong: int, ends: str | None
+    folder: FolderFacts, token: str, files: list[str], wrong: int, ends: str | None, known: Sequence[str]
 ) -> tuple[Message, Message]:
-    """``ends`` is None for sentences."""
+    """``ends`` is None for sentences; ``known`` are words that CLIP knows."""
     names, every = summarize_names(files), len(folder.images)
     if ends is None:
         said = msg('captions without "{token}": {names} ({n} of {all})', n=wrong, all=every, token=token, names=names)
@@ -91,23 +96,35 @@ def _describe_missing_token(
             token=token,
             names=names,
         ),
-        _suggest_token(folder, wrong, ends),
+        _suggest_token(folder, wrong, ends, known),
     )
 
 
 BOM = "\ufeff"
 
 
+def _get_mark(situation: RuleContext, index: int) -> str:
+    """The mark before which every tag keeps its place; empty where there is none (TU:874)."""
+    return get_caption_text(situation.recipe.concept[index], situation.recipe, "keep_tokens_separator")
+
+
+def _list_front_tags(text: str, kept: int, ends: str, mark: str) -> list[str]:
+    """The tags that keep their place: those before the mark, and in a caption without one the first ``kept``."""
+    if mark and mark in text:
+        return _split_tags(text.partition(mark)[0], ends=ends)
+    return _split_tags(text, kept, ends)
+
+
 def _get_first_tag(text: str, ends: str) -> str:
     return text.partition(ends)[0].strip().casefold()
 
 
-def _suggest_token(folder: FolderFacts, wrong: int, ends: str) -> Message:
-    """Put the token first; or use the word that all captions start with as the token."""
+def _suggest_token(folder: FolderFacts, wrong: int, ends: str, known: Sequence[str]) -> Message:
+    """Put the token first; or use the word that all captions start with as the token, unless it means something."""
     texts = [text for image in folder.images for text in image.caption.texts]
     firsts = {text.lstrip(BOM).split(ends)[0].strip() for text in texts}
     word = firsts.pop() if len(firsts) == 1 and wrong == len(folder.images) else ""
-    if word and not has_sentence_words(word):
+    if word and word not in known and not has_sentence_words(word) and not is_common_tag(normalize_tag(word)):
         return msg('put the token first, or write token = "{word}", which all captions start with', word=word)
     return msg("put the token first")
 
@@ -222,8 +239,9 @@ def _check_leading_tags(
         for text in image.caption.texts
         if text and not text.startswith(usual) and image.name not in elsewhere
     ]
-    fronts = ((image, _split_tags(text, kept, ends)) for image, text in others)
-    without = [image for image, front in fronts if front[0] == token and not wanted.issubset(front)]
+    mark = _get_mark(situation, index)
+    fronts = ((image, _list_front_tags(text, kept, ends, mark)) for image, text in others)
+    without = [image for image, front in fronts if token in front[: None if mark else 1] and not wanted.issubset(front)]
     lacking = get_caption_names(folder, without)
     if lacking:
         yield RuleHit(
