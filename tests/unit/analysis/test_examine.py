@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lora_files import Wanted, shapes_of
+from lora_files import write as write_lora
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.errors import RecipeError, ResourceError
 from lorabake.util import resources
@@ -414,9 +416,12 @@ def shipped(name: str, root: Path) -> Path:
     assert made.base.family is not None, name
     write_base(root / made.base.model, made.base.family)
     for part in made.concept:
-        words = ", ".join(word for word in (part.token, part.outfit, part.class_) if word)
+        leading = [word for word in (part.token, part.outfit, part.class_) if word]
+        words = (" " if made.base.tags == "natural" else ", ").join(leading) or "scenery"
         count = 2 * ENOUGH if made.kind == "style" else ENOUGH
         write_pictures(root / part.images, count, caption=words, size=(1024, 1024))
+    if made.network.network_weights:
+        write_lora(root / made.network.network_weights, shapes_of(Wanted("", 8, None), made.base.family))
     for reg in made.regularization:
         write_pictures(root / reg.images, ENOUGH, caption=None, size=(1024, 1024))
     return path
@@ -456,6 +461,13 @@ def test_the_shipped_recipes_cover_what_people_train() -> None:
     assert {kind for kind in algorithms if any(f'type = "{kind}"' in text for text in texts.values())} == algorithms
     assert any("dora_wd = true" in text for text in texts.values())
     assert any("[[regularization]]" in text and text.count("[[concept]]") > 1 for text in texts.values())
+    said = {
+        key for text in texts.values() for key in (
+            "v_prediction = true", "loraplus_lr_ratio", "network_weights", "cache_text_encoder_outputs", '"natural"',
+        ) if key in text
+    }  # fmt: skip
+    assert len(said) == 5
+    assert any("\ntoken" not in text for text in texts.values())
 
 
 @pytest.mark.usefixtures("ordinary")

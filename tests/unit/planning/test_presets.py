@@ -114,7 +114,8 @@ def test_outfits_are_kept_apart(family: Family) -> None:
 
 def test_no_kind_copies_a_value_into_its_recipe() -> None:
     """The shipped recipes of a subject say what is trained and with which optimizer; the rest is resolved."""
-    for name in (each for each in resources.list_recipe_names() if not each.startswith("lycoris-")):
+    subjects = (*ONE_THING, "person", "style", "outfits")
+    for name in (each for each in resources.list_recipe_names() if each.startswith(subjects)):
         made = shipped(name)
         given = made.train.model_dump(exclude_none=True)
         assert given.keys() <= {"optimizer", "max_token_length"}, name
@@ -148,6 +149,50 @@ def test_pony_is_sdxl_with_e621_tags_long_captions_and_no_v_prediction() -> None
     assert values(plan.train)["max_token_length"] == 225
     assert values(plan.datasets[0].settings)["resolution"] == 1024
     assert plan.prompts[0].startswith("score_9, ")
+
+
+def test_noobai_predicts_v_on_a_schedule_that_ends_in_noise() -> None:
+    made = plan_of(shipped("character-noobai-vpred"))
+    found = values(made.train)
+    assert (found["v_parameterization"], found["zero_terminal_snr"]) == (True, True)
+    assert "debiased_estimation_loss" not in found
+    assert {"v_parameterization", "zero_terminal_snr"} & values(
+        plan_of(shipped("character-illustrious")).train
+    ).keys() == set()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_photographs_of_a_person_have_sentences_that_stay_in_order(family: Family) -> None:
+    made = plan_of(shipped(f"person-{family}"))
+    first = subset(made)
+    assert (first["shuffle_caption"], first["class_tokens"], first.get("keep_tokens")) == (
+        False,
+        "ohwxlena woman",
+        None,
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_style_without_a_trigger_pins_nothing(family: Family) -> None:
+    made = plan_of(shipped(f"style-{family}-no-trigger"))
+    first = subset(made)
+    assert (first["shuffle_caption"], first.get("keep_tokens", 0), first.get("class_tokens")) == (True, 0, None)
+    assert "metadata_trigger_phrase" not in values(made.train)
+
+
+def test_little_memory_on_sdxl_leaves_the_text_encoders_out() -> None:
+    """S41: their cached outputs fit captions that never change."""
+    made = plan_of(shipped("low-vram-sdxl"))
+    found = values(made.train)
+    wanted = ("cache_text_encoder_outputs", "network_train_unet_only", "gradient_checkpointing", "cache_latents")
+    assert {name: found.get(name) for name in wanted} == dict.fromkeys(wanted, True)
+    assert (found["optimizer_type"], subset(made)["shuffle_caption"]) == ("Adafactor", False)
+
+
+def test_loraplus_is_an_argument_of_the_network() -> None:
+    arguments = values(plan_of(shipped("loraplus")).train)["network_args"]
+    assert isinstance(arguments, tuple)
+    assert "loraplus_lr_ratio=16" in arguments
 
 
 def tagged(made: Recipe) -> DatasetFacts:
