@@ -49,16 +49,18 @@ class Cropper:
         return [info.absolute_path, list(size), [made.shape[1], made.shape[0]]]
 
 
-def count(config: Any, cropper: Cropper, path: str) -> list[dict[str, Any]]:
+def count(config: Any, cropper: Cropper, path: str, *, masked_loss: bool) -> list[dict[str, Any]]:
     """One dictionary per ``[[datasets]]`` block, by the road train_network.py takes (TN:515-560)."""
-    generator = config.BlueprintGenerator(config.ConfigSanitizer(True, True, False, True))
-    blueprint = generator.generate(config.load_user_config(path), argparse.Namespace())
+    generator = config.BlueprintGenerator(config.ConfigSanitizer(True, True, masked_loss, True))
+    defaults = argparse.Namespace(caption_separator=",", keep_tokens_separator="")  # of train_network.py's parser
+    blueprint = generator.generate(config.load_user_config(path), defaults)
     group, _ = config.generate_dataset_group_by_blueprint(blueprint.dataset_group)
     assert len(group) == sum(map(len, group.datasets))
     return [_facts(dataset, cropper) for dataset in group.datasets]
 
 
 def _facts(dataset: Any, cropper: Cropper) -> dict[str, Any]:
+    dataset = getattr(dataset, "dreambooth_dataset_delegate", dataset)  # behind one with masks
     manager, infos = dataset.bucket_manager, dataset.image_data.values()
     batches = [0] * len(manager.buckets)
     for index in dataset.buckets_indices:
@@ -73,15 +75,20 @@ def _facts(dataset: Any, cropper: Cropper) -> dict[str, Any]:
         "read": cropper.read(infos),
         "images": [
             [
-                key,
+                info.absolute_path,
                 info.num_repeats,
-                info.caption,
+                _used_caption(dataset.image_to_subset[key], info.caption),
                 *map(list, (info.image_size, info.bucket_reso, info.resized_size)),
                 cropper.crop(info),
             ]
             for key, info in dataset.image_data.items()
         ],
     }
+
+
+def _used_caption(subset: Any, caption: str) -> str:
+    """All lines with enable_wildcard, else the first, as process_caption takes it (TU:837-861)."""
+    return caption if subset.enable_wildcard else caption.split("\n", maxsplit=1)[0].strip()
 
 
 def main() -> None:
@@ -93,7 +100,7 @@ def main() -> None:
     import_module("library.strategy_base").LatentsCachingStrategy.set_strategy(caching)
     trainer, cropper, told = Trainer(), Cropper(), list[dict[str, Any]]()
     for case in json.loads(cases.read_text(encoding="utf-8")):
-        blocks = count(config, cropper, case["dataset"])
+        blocks = count(config, cropper, case["dataset"], masked_loss=bool(case["options"].get("masked_loss")))
         training = trainer.train(sum(block["length"] for block in blocks), case["options"])
         told.append({"blocks": blocks, "training": training})
     answer.write_text(json.dumps(told), encoding="utf-8")

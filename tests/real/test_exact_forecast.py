@@ -20,7 +20,8 @@ import tomli_w
 from PIL import Image
 from pydantic import ValidationError
 
-from lorabake.inputs.dataset import scan_folder
+from lorabake.inputs.dataset import ScanOptions, scan_folder, scan_folders
+from lorabake.inputs.survey import describe_folder
 from lorabake.planning.batches import DatasetBlock, SubsetInput, count_batches
 from lorabake.planning.buckets import BucketRules
 from lorabake.planning.compile import compile_plan
@@ -31,8 +32,7 @@ from lorabake.util import resources
 from lorabake.util.process import make_child_env, read_environment
 from lorabake_schemas.bucket_fit import Size, SubsetFits
 from lorabake_schemas.caches import find_image_sizes
-from lorabake_schemas.dataset import DatasetFacts, FolderFacts
-from lorabake_schemas.guide.caption_settings import resolve_caption_extension
+from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.guide.defaults import format_class_tokens, group_concepts, resolve_family
 from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
@@ -250,17 +250,51 @@ def varied(part: dict[str, Any], rules: BucketRules, dice: random.Random) -> dic
         table["captions"] = "none"
     if dice.random() < 0.15:
         table["resolution"] = dice.choice(SIDES)
+    if dice.random() < 0.15:
+        table["enable_wildcard"] = True
+    if (kind := dice.random()) < 0.15:
+        table["masks"] = mask_images(Path(part["images"]))
+    elif kind < 0.3:
+        table |= {"metadata_file": list_images(Path(part["images"]), dice)}
+    elif kind < 0.4:
+        table["alpha_mask"] = True
     return table
+
+
+def mask_images(images: Path) -> str:
+    """A folder with a mask for each image; nothing here looks into them."""
+    masks = images.with_name(f"{images.name}-masks")
+    masks.mkdir(exist_ok=True)
+    for image in scan_folder(images, ".txt").images:
+        Image.new("L", (1, 1)).save(masks / f"{Path(image.name).stem}.png")
+    return masks.as_posix()
+
+
+def list_images(images: Path, dice: random.Random) -> str:
+    """A metadata file with most of the images, by relative and absolute names, some with a size that is not theirs."""
+    table: dict[str, dict[str, Any]] = {}
+    for image in scan_folder(images, ".txt").images:
+        if table and dice.random() < 0.2:
+            continue
+        entry: dict[str, Any] = dice.choice(
+            ({"caption": "tok, a"}, {"tags": "b, c"}, {"caption": "tok, a\nd", "tags": "b"}, {})
+        )
+        relative = dice.random() < 0.5
+        if not relative or dice.random() < 0.3:  # without a size, an absolute name could lead to a left-over cache
+            entry = entry | {"image_size": [image.width, image.height + dice.choice((0, 0, 50))]}
+        table[image.name if relative else (images / image.name).as_posix()] = entry
+    file = images.with_name(f"{images.name}-{dice.randrange(10**6)}.json")
+    file.write_text(json.dumps(table), "utf-8")
+    return file.as_posix()
 
 
 def compiled(folder: Path, recipe: Recipe) -> Case:
     """As `lorabake compile` writes it."""
     base = BaseFacts(kind="file", family="sd15")
     concepts, regularization = (
-        tuple(scan_folder(Path(part.images), resolve_caption_extension(part, recipe)) for part in parts)
-        for parts in (recipe.concept, recipe.regularization)
+        [describe_folder(part, recipe, folder) for part in parts] for parts in (recipe.concept, recipe.regularization)
     )
-    data = DatasetFacts(concepts, regularization)
+    data = scan_folders(concepts, regularization, ScanOptions())
     plan = resolve_plan(recipe, base, data, MACHINE, AttentionProbe.without_gpu())
     made = compile_plan(plan, resources.load_script_options(plan.script), resources.load_dataset_options()).fill({})
     file = folder / "dataset.toml"
@@ -310,6 +344,8 @@ def covered(cases: list[Case]) -> None:
     often("one folder twice", sum(len({each.images for each in r.concept}) < len(r.concept) for r in recipes))
     often("no token", sum(concept.token is None for _, concept in concepts))
     often("neither token nor class", sum(not format_class_tokens(concept, recipe) for recipe, concept in concepts))
+    for key in ("masks", "metadata_file", "alpha_mask", "enable_wildcard"):
+        often(key, sum(bool(getattr(concept, key)) for _, concept in concepts))
     often("no captions", sum(concept.captions == "none" for _, concept in concepts))
     assert len(recipes) > len(cases) / 2
 
@@ -344,7 +380,7 @@ def images_as_we_see_them(
         for image, size, times, fit in zip(folder.images, subset.sizes, each, placed, strict=True):
             assert (fit is not None) is bool(times)
             if fit:
-                caption = image.caption.text if image.caption.problem != "missing" else bare
+                caption = "\n".join(image.caption.texts) if image.caption.problem != "missing" else bare
                 left, upper, right, lower = fit.crop
                 seen[f"{folder.path}/{image.name}"] = [
                     times,
@@ -368,7 +404,7 @@ def check_dataset(ours: Case, told: Forecast, theirs: list[dict[str, Any]]) -> i
         part = slice(start, start + len(folders))
         start += len(folders)
         mine = images_as_we_see_them(held.subsets[part], held.repeats[part], held.fits[part], folders, words)
-        assert mine == {key: rest for key, *rest in each["images"]}
+        assert mine == {path: rest for path, *rest in each["images"]}
         images += len(mine)
         if each["read"]:
             path, _, left = each["read"]

@@ -28,7 +28,7 @@ def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> Dataset
     """
     parts = (recipe.concept, evaluate_or_none(lambda: recipe.regularization) or ())
     known = [[part for part in table if evaluate_or_none(lambda part=part: part.images)] for table in parts]  # type: ignore[misc]
-    concepts, others = ([_describe_folder(part, recipe, folder) for part in table] for table in known)
+    concepts, others = ([describe_folder(part, recipe, folder) for part in table] for table in known)
     found = scan_folders(concepts, others, scanning)
     named = [
         _name_folders(recipe, folder, *both) for both in zip(known, (found.concepts, found.regularization), strict=True)
@@ -51,7 +51,8 @@ def _find_first_word(folder: FolderFacts) -> str | None:
     return firsts.pop() if len(firsts) == 1 else None
 
 
-def _describe_folder(part: RecipeFolder, recipe: Recipe, folder: Path) -> ImageFolder:
+def describe_folder(part: RecipeFolder, recipe: Recipe, folder: Path) -> ImageFolder:
+    """The folder of a concept or a regularization set, and how its captions are read; ``folder`` is the recipe's."""
     metadata, masks = (part.metadata_file, part.masks) if isinstance(part, Concept) else (None, None)
     return ImageFolder(
         folder / part.images,
