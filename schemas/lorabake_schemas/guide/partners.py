@@ -310,7 +310,7 @@ WITHOUT_PARTNERS = frozenset(
         "dataset_config", "min_snr_gamma", "debiased_estimation_loss", "weighted_captions", "no_metadata",
         "save_model_as", "network_weights", "network_module", "network_args", "network_train_unet_only",
         "base_weights", "initial_step", "validation_split", "batch_size", "image_dir",
-        "is_reg", "num_repeats", "custom_attributes",
+        "is_reg", "num_repeats", "custom_attributes", "metadata_file",
     )
 )  # fmt: skip
 

@@ -55,7 +55,7 @@ def test_partners_are_options_or_facts_and_rules_exist() -> None:
         for partner in partners:
             assert bool(partner.needs) is not bool(partner.blocked), option
             named = {each.option for each in (*partner.needs, *partner.blocked)}
-            assert named - known - {"metadata_file"} == set(), option
+            assert named - known == set(), option
             assert partner.rule in rules | {"missing-key"}, option
             assert not (partner.stops and partner.rule in TABLE_RULES), option
             for each in (*partner.needs, *partner.blocked):

@@ -25,7 +25,7 @@ from lorabake_schemas.guide.rules.extra_options import RESERVED_OPTIONS
 from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.plan import Origin, Plan, Setting
 from lorabake_schemas.recipe import Captions, Concept
-from lorabake_schemas.recipe_keys import KeyPath, find_option_key, locate_option
+from lorabake_schemas.recipe_keys import KeyPath, find_option_key, list_recipe_keys, locate_option
 
 Scope = Mapping[str, OptionValue | None]
 
@@ -184,22 +184,24 @@ def _describe_partner(
 ) -> tuple[Message, Message]:
     if cause is not None:
         own = cause.option in {"own_schedule", "own_rate"}
-        name = literal(optimizer) if own else _name_condition(cause)[0]
+        name = literal(optimizer) if own else _name_condition(cause)
         return msg("{option} has no effect with {partner}", option=option, partner=name), _suggest_removal(cause)
-    names = [name for each in partner.needs for name in _name_condition(each)]
-    fix = _suggest_partner(partner.needs[0], where)
-    if len(names) == 1:
+    names, fix = [_name_condition(each) for each in partner.needs], _suggest_partner(partner.needs[0], where)
+    if len(names) == 1 and len(partner.needs[0].values) < 2:
         return msg("{option} has no effect without {partner}", option=option, partner=names[0]), fix
     listed = join_list(names)
     return msg("{option} has no effect without one of these: {partners}", option=option, partners=listed), fix
 
 
-def _name_condition(condition: Condition) -> list[Message]:
-    if condition.option in FACTS:
-        return [FACTS[condition.option][0]]
-    if not condition.values:
-        return [literal(condition.option)]
-    return [literal(f"{condition.option} = {format_toml_value(value)}") for value in condition.values]
+def _name_condition(condition: Condition) -> Message:
+    """By the recipe's own key: masks, not conditioning_data_dir."""
+    option = condition.option
+    if option in FACTS:
+        return FACTS[option][0]
+    of_folders = (key.name for key in list_recipe_keys().values() if key.option == option and "." in key.name)
+    name = (find_option_key(option) or next(of_folders, option)).rpartition(".")[2]
+    values = ", ".join(map(format_toml_value, condition.values))
+    return literal(f"{name} = {values}" if values else name)
 
 
 def _suggest_partner(condition: Condition, where: KeyPath) -> Message:
