@@ -1,9 +1,9 @@
 """The plan: every setting resolved, with its source, and the exact forecast."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, SkipValidation, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
 
 from lorabake_schemas.base import MessageText, OptionValue, StrictModel, TupleOf, check_choice
 from lorabake_schemas.bucket_fit import Size, SubsetFits
@@ -38,12 +38,25 @@ class Source(StrictModel):
     why: MessageText = literal("")
 
 
+def _is_empty(parts: tuple[Source, ...]) -> bool:
+    return not parts
+
+
+def _without_parts(schema: dict[str, Any]) -> None:
+    """They are left out where there are none, which pydantic's schema does not know."""
+    schema["required"] = [name for name in schema["required"] if name != "parts"]
+
+
 class Setting(StrictModel):
-    """One sd-scripts option with its value and its source."""
+    """One sd-scripts option with its value and its source. ``parts``: the source of each item of a list of arguments,
+    if the recipe and lorabake both have some in it."""
+
+    model_config = ConfigDict(json_schema_extra=_without_parts)
 
     option: str
     value: OptionValue
     source: Source
+    parts: Annotated[TupleOf[Source], Field(exclude_if=_is_empty)] = ()
 
 
 # The keys that sd-scripts takes for images with caption files, with masks, and with captions in a metadata file.

@@ -42,6 +42,8 @@ FIRES: list[Fires] = [
     ("S36", at("dylora", network_dim=30), DIM, "error"),
     ("S36", at("dylora", network_dim=96, block_size=48), "network.block_size", "error"),
     ("S36", at("dylora", conv_dim=6), "network.conv_dim", "error"),
+    ("S36.boft", at("boft", network_dim=4), DIM, "error"),
+    ("S36.boft", at("boft", conv_dim=8), "network.conv_dim", "error"),
     ("G4.22", at(dora_wd=True), "network.dora_wd", "error"),
     ("G4.22", at("glora", dora_wd=True), "network.dora_wd", "error"),
     ("S37", at("locon", factor=8), "network.factor", "error"),
@@ -91,6 +93,9 @@ FIRES: list[Fires] = [
     ("G5.3", planned("lora", network_dim=8, network_alpha=1), ALPHA, "hint"),
 ]
 MISSES: list[Misses] = [
+    ("S36.boft", at("boft")),
+    ("S36.boft", at("boft", network_dim=16)),
+    ("S36.boft", at("loha", network_dim=4)),
     ("S33", at("lokr", network_dim=64, network_alpha=1)),
     ("S33.saved", at("lokr", network_dim=100_000)),
     ("S33.saved", at("lokr", network_dim=10_000, of=FP16)),

@@ -225,3 +225,20 @@ def test_an_argument_of_the_recipe_is_added_to_the_guides_and_the_source_says_so
     source = sources(plan.train)["optimizer_args"]
     assert (source.origin, source.rule) == (Origin.GUIDE, "G4.50")
     assert "d_coef" in source.why
+
+
+def test_each_argument_has_its_own_source_where_the_recipe_adds_some() -> None:
+    made = plan_of(recipe(train={"optimizer_args": ["weight_decay=0.2", "d_coef=2"]})).train
+    (setting,) = (each for each in made if each.option == "optimizer_args")
+    assert setting.value == ("decouple=True", "weight_decay=0.2", "betas=0.9,0.99", "d_coef=2")
+    assert [(each.origin.value, each.rule) for each in setting.parts] == [
+        ("guide", "G4.50"), ("recipe", ""), ("guide", "G4.50"), ("recipe", ""),
+    ]  # fmt: skip
+    (plain,) = (each for each in plan_of(recipe()).train if each.option == "optimizer_args")
+    assert plain.parts == ()
+    assert "parts" not in plain.model_dump()
+
+
+@pytest.mark.parametrize("given", [["d_coef=2"], "d_coef=2", {"d_coef": 2}])
+def test_three_ways_to_write_arguments_are_one(given: object) -> None:
+    assert values(plan_of(recipe(train={"optimizer_args": given})).train)["optimizer_args"][-1:] == ("d_coef=2",)  # type: ignore[index]

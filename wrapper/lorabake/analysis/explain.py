@@ -320,13 +320,15 @@ def _format_size(size: Size) -> str:
 
 
 def list_network_args(plan: Plan) -> Mapping[str, Setting]:
-    """Each of the network's arguments as a setting. They have one source together: its rule is not known of each."""
+    """Each of the network's arguments as a setting, with its own source where the recipe has some of them."""
     given = next((each for each in plan.train if each.option == "network_args"), None)
     if given is None or not isinstance(given.value, tuple):
         return {}
     source = given.source.model_copy(update={"rule": "", "why": ""})
+    sources = given.parts or (source,) * len(given.value)
     parts = [str(item).partition("=") for item in given.value]
-    return {name: Setting(option=name, value=value, source=source) for name, _, value in parts}
+    pairs = zip(parts, sources, strict=True)
+    return {name: Setting(option=name, value=value, source=each) for (name, _, value), each in pairs}
 
 
 def list_entry_rules(entry: BookEntry) -> tuple[Rule, ...]:

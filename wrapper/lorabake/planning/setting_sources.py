@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.messages import Message, literal
+from lorabake_schemas.messages import Message, literal, msg
 from lorabake_schemas.plan import Origin, Setting, Source
 
 NO_REASON = literal("")
@@ -44,3 +46,20 @@ def choose(
 def fixed(option: str, value: OptionValue, source: Source) -> tuple[Setting, ...]:
     """``option`` whatever the recipe sets."""
     return (Setting(option=option, value=value, source=source),)
+
+
+def mixed(option: str, arguments: Mapping[str, tuple[str, Source]]) -> tuple[Setting, ...]:
+    """A list of arguments, each with its own source; the list's source names all of their rules, and what of it is the
+    recipe's. Nothing without arguments."""
+    if not arguments:
+        return ()
+    sources = [source for _, source in arguments.values()]
+    given = [name for name, (_, source) in arguments.items() if source.origin is Origin.RECIPE]
+    first = next((source for source in sources if source.origin is not Origin.RECIPE), FROM_RECIPE)
+    rules = ", ".join(dict.fromkeys(source.rule for source in sources if source.rule))
+    differ = 0 < len(given) < len(sources)
+    changes = {"rule": rules} if rules else {}
+    why = {"why": msg("from the recipe: {names}", names=", ".join(given))} if differ else {}
+    value = tuple(text for text, _ in arguments.values())
+    source = first.model_copy(update=changes | why)
+    return (Setting(option=option, value=value, source=source, parts=tuple(sources) if differ else ()),)

@@ -13,6 +13,7 @@ from lorabake.planning.setting_sources import (
     default_by_lorabake,
     fixed,
     forced_by,
+    mixed,
 )
 from lorabake_schemas.guide.defaults import CONV_RANK, DYLORA_BLOCK_SIZE, DYLORA_RANK, is_full_matrix
 from lorabake_schemas.messages import msg
@@ -222,13 +223,7 @@ def _is_preset_file(preset: str | None) -> bool:
 
 def _network_args_settings(arguments: dict[str, tuple[object, Source]]) -> tuple[Setting, ...]:
     """network_args in sd-scripts' format: a list of "key=value" strings (S3), with every source named."""
-    if not arguments:
-        return ()
-    items = tuple(f"{name}={value}" for name, (value, _) in arguments.items())
-    first = next((source for _, source in arguments.values() if source is not FROM_RECIPE), FROM_RECIPE)
-    rules = dict.fromkeys(source.rule for _, source in arguments.values() if source.rule)
-    why = ", ".join(rules)
-    return fixed("network_args", items, first.model_copy(update={"rule": why}) if why else first)
+    return mixed("network_args", {name: (f"{name}={value}", source) for name, (value, source) in arguments.items()})
 
 
 def _dropout_settings(network: Network, profile: Profile) -> tuple[Setting, ...]:

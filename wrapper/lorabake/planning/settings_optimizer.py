@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lorabake.planning.profile import Profile
-from lorabake.planning.setting_sources import FROM_RECIPE, NO_REASON, choose, default_by_guide, fixed
+from lorabake.planning.setting_sources import FROM_RECIPE, choose, default_by_guide, fixed, mixed
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Train
@@ -60,8 +60,12 @@ def _optimizer_args_settings(train: Train, profile: Profile) -> tuple[Setting, .
         arguments, rule = _arguments_by_name(ADAM_ARGUMENTS), "G4.51"
     if arguments.keys() <= given.keys():
         return choose("optimizer_args", tuple(given.values()) or None)
-    why = msg("from the recipe: {names}", names=", ".join(given)) if given else NO_REASON
-    return fixed("optimizer_args", tuple((arguments | given).values()), default_by_guide(rule, why))
+    guide = default_by_guide(rule)
+    return mixed(
+        "optimizer_args",
+        {name: (value, guide) for name, value in arguments.items()}
+        | {name: (value, FROM_RECIPE) for name, value in given.items()},
+    )
 
 
 def _arguments_by_name(arguments: Sequence[str]) -> dict[str, str]:

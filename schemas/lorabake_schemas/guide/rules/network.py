@@ -40,6 +40,7 @@ ALPHA_IGNORED = ("ia3", "diag-oft", "boft", "full", "networks.oft")  # S33
 # The sides of the layers of SD1.5, SD2 and SDXL, and the root of the largest.
 LAYER_SIDES = (320, 640, 768, 960, 1024, 1280, 1920, 2048, 2560, 2816, 3072, 4096, 5120, 8192, 10240)
 MAX_FACTOR = 101
+MIN_BOFT_RANK = 10  # 320 = 10 * 32, and all other sides have such a number below it
 RESERVED_FILE_NAMES = ("recipe.toml", "train.toml", "dataset.toml")
 RANK_LIMITS = {"lora": (64, "G4.71"), "locon": (64, "G7.14"), "loha": (32, "G7.17")}
 
@@ -70,6 +71,19 @@ def indivisible_dylora_rank(situation: RuleContext) -> Iterator[RuleHit]:
                     number=max(block, size // block * block),
                 ),
             )
+
+
+@rule("S36.boft", ERROR, "BOFT stops if a layer's side divided by an even number up to the rank is no power of two.")
+def indivisible_boft_rank(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.network != "boft":
+        return
+    for name in ("network_dim", "conv_dim"):
+        size = getattr(situation.recipe.network, name)
+        if size is not None and size < MIN_BOFT_RANK:
+            said = msg(
+                "with {name} {size}, BOFT cannot divide layers of side 320, so sd-scripts stops", name=name, size=size
+            )
+            yield RuleHit(("network", name), said, msg("write {name} = 16", name=name))
 
 
 @rule("G4.22", ERROR, "DoRA is an option of LyCORIS' locon, loha and lokr; elsewhere it is ignored.")

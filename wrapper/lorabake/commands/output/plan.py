@@ -216,7 +216,9 @@ def _align_settings(settings: Sequence[Setting], layout: TextLayout) -> list[lis
     rows: list[tuple[str, str, str]] = []
     below: list[list[str]] = []
     for option, setting in zip(options, settings, strict=True):
-        values = [_style_value(value, setting.source) for value in _split_value(setting.value)]
+        shown_values = list(_split_value(setting.value))
+        sources = setting.parts or (setting.source,) * len(shown_values)
+        values = [_style_value(value, source) for value, source in zip(shown_values, sources, strict=True)]
         too_long = room is not None and any(count_cells(value) > limit for value in values)
         shown = "" if too_long else (" " if room is None else "\n").join(values)
         rows.append((option, shown, format_source(setting.source, layout)))
