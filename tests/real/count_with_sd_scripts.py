@@ -49,14 +49,18 @@ class Cropper:
         return [info.absolute_path, list(size), [made.shape[1], made.shape[0]]]
 
 
-def count(config: Any, cropper: Cropper, path: str, *, masked_loss: bool) -> list[dict[str, Any]]:
+def count(config: Any, cropper: Cropper, path: str, options: dict[str, Any]) -> list[dict[str, Any]]:
     """One dictionary per ``[[datasets]]`` block, by the road train_network.py takes (TN:515-560)."""
-    generator = config.BlueprintGenerator(config.ConfigSanitizer(True, True, masked_loss, True))
-    defaults = argparse.Namespace(caption_separator=",", keep_tokens_separator="")  # of train_network.py's parser
-    blueprint = generator.generate(config.load_user_config(path), defaults)
-    group, _ = config.generate_dataset_group_by_blueprint(blueprint.dataset_group)
+    generator = config.BlueprintGenerator(config.ConfigSanitizer(True, True, bool(options.get("masked_loss")), True))
+    validation = {name: options[name] for name in ("validation_split", "validation_seed") if name in options}
+    # the others are of train_network.py's parser
+    given = argparse.Namespace(caption_separator=",", keep_tokens_separator="", **validation)
+    blueprint = generator.generate(config.load_user_config(path), given)
+    group, tested = config.generate_dataset_group_by_blueprint(blueprint.dataset_group)
     assert len(group) == sum(map(len, group.datasets))
-    return [_facts(dataset, cropper) for dataset in group.datasets]
+    held_out = [sorted(dataset.image_data) for dataset in tested.datasets] if tested else [[]] * len(group.datasets)
+    found = [_facts(dataset, cropper) for dataset in group.datasets]
+    return [each | {"tested": names} for each, names in zip(found, held_out, strict=True)]
 
 
 def _facts(dataset: Any, cropper: Cropper) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def main() -> None:
     import_module("library.strategy_base").LatentsCachingStrategy.set_strategy(caching)
     trainer, cropper, told = Trainer(), Cropper(), list[dict[str, Any]]()
     for case in json.loads(cases.read_text(encoding="utf-8")):
-        blocks = count(config, cropper, case["dataset"], masked_loss=bool(case["options"].get("masked_loss")))
+        blocks = count(config, cropper, case["dataset"], case["options"])
         training = trainer.train(sum(block["length"] for block in blocks), case["options"])
         told.append({"blocks": blocks, "training": training})
     answer.write_text(json.dumps(told), encoding="utf-8")

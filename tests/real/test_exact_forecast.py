@@ -38,6 +38,7 @@ from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.plan import Forecast, SubsetPlan
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.sd_scripts import split_validation
 
 pytestmark = pytest.mark.real
 COUNTER = Path(__file__).with_name("count_with_sd_scripts.py")
@@ -213,7 +214,7 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
     }
     saved = ("save_every_n_epochs", "save_every_n_steps", "save_last_n_epochs", "save_last_n_steps")
     length = {name: getattr(trained, name) for name in ("max_train_epochs", "max_train_steps")}
-    table = {
+    table: dict[str, Any] = {
         "name": trained.output_name,
         "kind": "object",
         "base": {"model": "base.safetensors", "family": "sd15", "tags": dice.choice(("danbooru", "natural"))},
@@ -224,6 +225,10 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
         | {name: value for name in saved if (value := getattr(trained, name)) is not None},
         "launch": {"num_processes": trained.num_processes},
     }
+    alone = not any(concept.get("masks") or concept.get("metadata_file") for concept in concepts)  # S44
+    if alone and dice.random() < 0.5:
+        given: dict[str, Any] = {"validation_seed": dice.randint(0, 2**32 - 1)} if dice.random() < 0.5 else {}
+        table["validation"] = {"validation_split": dice.choice((0.1, 0.2, 0.34, 0.5)), **given}
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError:
@@ -346,6 +351,7 @@ def covered(cases: list[Case]) -> None:
     often("neither token nor class", sum(not format_class_tokens(concept, recipe) for recipe, concept in concepts))
     for key in ("masks", "metadata_file", "alpha_mask", "enable_wildcard"):
         often(key, sum(bool(getattr(concept, key)) for _, concept in concepts))
+    often("validation", sum(recipe.validation.validation_split is not None for recipe in recipes))
     often("no captions", sum(concept.captions == "none" for _, concept in concepts))
     assert len(recipes) > len(cases) / 2
 
@@ -378,8 +384,8 @@ def images_as_we_see_them(
     seen: dict[str, list[Any]] = {}
     for subset, each, placed, folder, bare in zip(subsets, repeats, fits, folders, words, strict=True):
         for image, size, times, fit in zip(folder.images, subset.sizes, each, placed, strict=True):
-            assert (fit is not None) is bool(times)
-            if fit:
+            assert (fit is not None) is bool(times or subset.held_out)
+            if fit and times:
                 caption = "\n".join(image.caption.texts) if image.caption.problem != "missing" else bare
                 left, upper, right, lower = fit.crop
                 seen[f"{folder.path}/{image.name}"] = [
@@ -389,6 +395,17 @@ def images_as_we_see_them(
                     [left, upper, right - left, lower - upper],
                 ]
     return seen
+
+
+def tested_images(ours: Case, subsets: tuple[SubsetInput, ...], folders: tuple[FolderFacts, ...]) -> list[str]:
+    """The paths of the images that a validation looks at."""
+    share, seed = ours.options.get("validation_split") or 0.0, ours.options.get("validation_seed", 0)
+    found = set[str]()
+    for subset, folder in zip(subsets, folders, strict=True):
+        if share and not subset.is_reg:
+            places = split_validation(len(subset.sizes), share, seed)[1]
+            found |= {f"{folder.path}/{folder.images[at].name}" for at in places}
+    return sorted(found)
 
 
 def check_dataset(ours: Case, told: Forecast, theirs: list[dict[str, Any]]) -> int:
@@ -405,6 +422,7 @@ def check_dataset(ours: Case, told: Forecast, theirs: list[dict[str, Any]]) -> i
         start += len(folders)
         mine = images_as_we_see_them(held.subsets[part], held.repeats[part], held.fits[part], folders, words)
         assert mine == {path: rest for path, *rest in each["images"]}
+        assert tested_images(ours, held.subsets[part], folders) == each["tested"]
         images += len(mine)
         if each["read"]:
             path, _, left = each["read"]

@@ -20,11 +20,18 @@ def at(
     return situation(of, pictures_for(of, count))
 
 
+def at_concept(count: int = 30, **keys: Any) -> RuleContext:
+    of = recipe(validation={"validation_split": 0.1}, concept=keys)
+    return situation(of, pictures_for(of, count))
+
+
 WHERE = "validation.validation_split"
 FIRES: list[Fires] = [
     ("S44", at(4, validation_split=0.1), WHERE, "warning"),
     ("S44", at(5, validation_split=0.3), WHERE, "warning"),
     ("S44.cache_info", at(validation_split=0.1, kohya={"cache_info": True}), "kohya.cache_info", "error"),
+    ("S44.masks", at_concept(masks="masks"), "concept[0].masks", "error"),
+    ("S44.metadata", at_concept(metadata_file="meta.json"), "concept[0].metadata_file", "warning"),
     ("S45", at(log={"log_with": "wandb"}), "log.log_with", "warning"),
 ]
 MISSES: list[Misses] = [
@@ -32,6 +39,9 @@ MISSES: list[Misses] = [
     ("S44", at(5)),
     ("S44.cache_info", at(kohya={"cache_info": True})),
     ("S44.cache_info", at(validation_split=0.1)),
+    ("S44", at_concept(4, metadata_file="meta.json")),
+    ("S44.masks", at(validation_split=0.1)),
+    ("S44.metadata", at(validation_split=0.1)),
     ("S45", at(log={"log_with": "tensorboard"})),
     ("S45", at()),
 ]

@@ -40,7 +40,8 @@ def count_blocks(
         folder = facts.get_folder(part.table, part.index)
         found, repeats = sizes(folder), _find_value(part.settings, "num_repeats")
         held_out = frozenset[int]()
-        if isinstance(share, float) and share and not part.is_reg:
+        whole = part.is_reg or _find_value(part.settings, "metadata_file") is not None  # S44
+        if isinstance(share, float) and share and not whole:
             held_out = split_validation(len(found), share, seed if isinstance(seed, int) else 0)[0]
         return SubsetInput(
             title=part.title if part.is_reg else name_concept(recipe.concept[part.index], recipe),

@@ -16,12 +16,34 @@ def validation_with_cache_info(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("kohya", "cache_info"), said, msg("remove one of the two"))
 
 
+@rule("S44.masks", ERROR, "sd-scripts stops at masks of images that are not trained on (TU:2487).")
+def validation_with_masks(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, concept in enumerate(situation.recipe.concept):
+        if concept.masks and situation.recipe.validation.validation_split:
+            said = msg("sd-scripts cannot hold out images of a concept with masks for validation, so it stops")
+            yield RuleHit(("concept", index, "masks"), said, msg("remove validation_split or masks"))
+
+
+@rule(
+    "S44.metadata",
+    WARNING,
+    "Images of a metadata file are never held out, but all are tested (config_util.py:496).",
+)
+def validation_with_metadata_file(situation: RuleContext) -> Iterator[RuleHit]:
+    for index, concept in enumerate(situation.recipe.concept):
+        if concept.metadata_file and situation.recipe.validation.validation_split:
+            said = msg("no image of a metadata file is held out: validation tests images that are trained on")
+            fix = msg("remove validation_split, or use caption files instead of metadata_file")
+            yield RuleHit(("concept", index, "metadata_file"), said, fix)
+
+
 @rule("S44", WARNING, "sd-scripts trains on a part that is rounded up and validates with one that is rounded (TU:173).")
 def uneven_validation_split(situation: RuleContext) -> Iterator[RuleHit]:
     share, where = situation.recipe.validation.validation_split, ("validation", "validation_split")
     if not share:
         return
-    sets = [(folder.path, len(folder.images)) for folder in situation.dataset.concepts if folder.images]
+    folders = zip(situation.recipe.concept, situation.dataset.concepts, strict=True)
+    sets = [(folder.path, len(folder.images)) for part, folder in folders if folder.images and not part.metadata_file]
     splits = [(path, *split_validation(count, share, 0)) for path, count in sets]
     none = [path for path, _, tested in splits if not tested]
     both = [path for path, held_out, tested in splits if tested - held_out]
