@@ -117,4 +117,4 @@ def test_t22_outfit_tokens() -> None:
         return [(each.rule, each.severity) for each in collect_findings(situation(of, parts))]
 
     assert taken("armortagm", "armortagf") == []
-    assert taken("armortagm", "armortagm") == [("G6.8", "error")]
+    assert taken("armortagm", "armortagm") == [("G6.8", "warning")]

@@ -36,9 +36,9 @@ FIRES: list[Fires] = [
     ("G4.7.variant", planned("sd15", "fp16", fp16=True, plain=False), "base.model", "error"),
     ("G4.12", at({"family": "sdxl"}, family="sd15"), "base.family", "error"),
     ("G4.12", at({"family": None}, family=None), "base.model", "error"),
-    ("G4.11", at({"v_prediction": True}, v_prediction=False), "base.v_prediction", "error"),
-    ("G4.11", at({"v_prediction": False}, v_prediction=True), "base.v_prediction", "error"),
-    ("G4.11", at({"family": "sd2"}, family="sd2"), "base.model", "error"),
+    ("G4.11", at({"v_prediction": True}, v_prediction=False), "base.v_prediction", "warning"),
+    ("G4.11", at({"v_prediction": False}, v_prediction=True), "base.v_prediction", "warning"),
+    ("G4.11", at({"family": "sd2"}, family="sd2"), "base.model", "warning"),
     ("G4.89", at(zero_terminal_snr=True), "base.zero_terminal_snr", "warning"),
     (
         "G4.89",

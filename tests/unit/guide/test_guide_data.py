@@ -41,7 +41,7 @@ FIRES: list[Fires] = [
     ("G2.3", at(folder(ignored=("a.Png",))), IMAGES, "warning"),
     ("S14", at(folder("pa"), folder("pa"), of=PAIR), "concept[1].images", "error"),
     ("S14", at(folder("pa"), folder("./pa/"), of=PAIR), "concept[1].images", "error"),
-    ("S14", at(folder("pa", identity="1:2"), folder("link", identity="1:2"), of=PAIR), "concept[1].images", "error"),
+    ("S14", at(folder("pa", identity="1:2"), folder("link", identity="1:2"), of=PAIR), "concept[1].images", "warning"),
     ("S14", at(folder(), of=recipe(regularization=REG), reg=folder()), "regularization[0].images", "error"),
     ("G4.9", at(FolderFacts("pics", hidden=(".a.png",))), IMAGES, "error"),
     ("G4.9.subfolders", at(folder(subfolders=("more",))), IMAGES, "hint"),
@@ -110,9 +110,9 @@ def test_what_is_only_spelt_wrong_is_renamed_and_the_rest_converted() -> None:
 
 
 def test_concepts_are_counted_from_one_as_the_key_is() -> None:
-    assert spoken("S14", at(folder("p"), folder("p"), of=PAIR))[0].message == "p is already used by concept#1"
+    assert "concept#1" in spoken("S14", at(folder("p"), folder("p"), of=PAIR))[0].message
     one = at(folder(), of=recipe(regularization=REG), reg=folder())
-    assert spoken("S14", one)[0].message == "pics is already used by concept"
+    assert spoken("S14", one)[0].message.startswith("pics is already used by concept,")
 
 
 def test_few_names_are_shown() -> None:

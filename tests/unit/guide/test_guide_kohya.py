@@ -79,7 +79,7 @@ FIRES: list[Fires] = [
     ),
     ("S1.together", at(**PREDICTS_V, kohya={"v_pred_like_loss": 0.5}), "kohya.v_pred_like_loss", "error"),
     ("S1.together", kohya(dim_from_weights=True), "kohya.dim_from_weights", "error"),
-    ("S1.together", kohya(min_timestep=500, max_timestep=500), "kohya.max_timestep", "error"),
+    ("S1.together", kohya(min_timestep=501, max_timestep=500), "kohya.max_timestep", "error"),
     ("S1.together", kohya(min_timestep=1000), "kohya.min_timestep", "error"),
     ("S1.together", kohya(max_timestep=1001), "kohya.max_timestep", "error"),
     (
@@ -114,6 +114,7 @@ MISSES: list[Misses] = [
     ("S1.together", kohya(v_pred_like_loss=0.5)),
     ("S1.together", at(kohya={"dim_from_weights": True}, network={"network_weights": "a.safetensors"})),
     ("S1.together", kohya(min_timestep=0, max_timestep=1000)),
+    ("S1.together", kohya(min_timestep=500, max_timestep=500)),
     ("S1.together", kohya(validate_every_n_epochs=1)),
     ("S1.together", kohya(base_weights=["a", "b"])),
     ("S1.together", kohya(base_weights=["a"], base_weights_multiplier=[0.5])),

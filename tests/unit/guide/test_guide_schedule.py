@@ -60,8 +60,8 @@ FIRES: list[Fires] = [
     ("S5.type", typed("CosineAnnealingLR", "T_max=100", optimizer="Adafactor"), TYPE, "error"),
     ("S4.decay", at("AdamW", of=decay(100.0), lr_scheduler="warmup_stable_decay"), "kohya.lr_decay_steps", "warning"),
     ("S4.decay", at("AdamW", lr_scheduler="warmup_stable_decay"), "train.lr_scheduler", "warning"),
-    ("S4.warm_up", planned(lr_warmup_steps=5000, max_train_steps=100), "train.lr_warmup_steps", "error"),
-    ("S4.warm_up", planned(lr_warmup_steps=60, max_train_epochs=2), "train.lr_warmup_steps", "error"),
+    ("S4.warm_up", planned(lr_warmup_steps=5000, max_train_steps=100), "train.lr_warmup_steps", "warning"),
+    ("S4.warm_up", planned(lr_warmup_steps=60, max_train_epochs=2), "train.lr_warmup_steps", "warning"),
 ]
 MISSES: list[Misses] = [
     ("G4.36", at(max_train_epochs=5)),

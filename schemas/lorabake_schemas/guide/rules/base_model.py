@@ -95,7 +95,7 @@ def wrong_family(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.11", ERROR, "Training v-prediction on an epsilon model, or the reverse, ruins the result (GC.6).")
+@rule("G4.11", WARNING, "Training v-prediction on an epsilon model, or the reverse, ruins the result (GC.6).")
 def wrong_prediction_type(situation: RuleContext) -> Iterator[RuleHit]:
     said, found = situation.recipe.base.v_prediction, situation.base.v_prediction
     if said is not None and found is not None and said != found:

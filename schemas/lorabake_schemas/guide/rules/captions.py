@@ -225,7 +225,7 @@ def faulty_captions(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule(
     "S12.borrowed",
-    ERROR,
+    WARNING,
     "For an image without a caption and with four underscores in its path, sd-scripts looks for a shorter name.",
 )
 def borrowed_captions(situation: RuleContext) -> Iterator[RuleHit]:

@@ -271,21 +271,26 @@ def hidden_images(situation: RuleContext) -> Iterator[RuleHit]:
     "S14",
     ERROR,
     "sd-scripts drops the second use of a folder in a dataset; under another name, it trains the images twice.",
-    unless="one folder at several resolutions",
+    unless="one folder at several resolutions; a folder under another name: then it is a warning",
 )
 def duplicate_folder(situation: RuleContext) -> Iterator[RuleHit]:
-    seen: dict[tuple[str, Size], str] = {}
+    seen: dict[tuple[str, Size], tuple[str, str]] = {}
     for where, folder in iter_folders(situation):
-        here = format_table_name(situation, *where[:2])
+        here = (format_table_name(situation, *where[:2]), normpath(folder.path))
         sizes = _list_folder_sizes(situation, where)
         if taken := [seen[folder.key, size] for size in sizes if (folder.key, size) in seen]:
+            other, path = taken[0]
+            dropped = path == here[1]  # sd-scripts compares what is written (TU:2124)
             yield RuleHit(
                 where,
-                msg("{path} is already used by {other}", path=folder.path, other=taken[0]),
+                msg("{path} is already used by {other}, so sd-scripts ignores it here", path=folder.path, other=other)
+                if dropped
+                else msg("{path} is the folder of {other}, so its images train twice", path=folder.path, other=other),
                 msg(
                     "give each concept and each regularization set a separate folder; to train one folder at several "
                     "resolutions, write resolution = ... under each [[concept]], or resolutions = [...] under [train]"
                 ),
+                severity=None if dropped else WARNING,
             )
         for size in sizes:
             seen.setdefault((folder.key, size), here)

@@ -125,7 +125,7 @@ def asymmetric_flip(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule(
     "G6.8",
-    ERROR,
+    WARNING,
     "Two concepts with one token are one concept to the model.",
     unless="outfits of one character, which differ by outfit; several folders of one concept, with the same class",
 )

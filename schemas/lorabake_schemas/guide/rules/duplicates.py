@@ -119,7 +119,7 @@ def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G35.6", ERROR, "A regularization set that contains the subject trains against it.")
+@rule("G35.6", WARNING, "A regularization set that contains the subject trains against it.")
 def subject_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
     tokens = {concept.token.casefold() for concept in situation.recipe.concept if concept.token}
     for index, part in enumerate(situation.recipe.regularization):
@@ -133,9 +133,7 @@ def subject_in_regularization(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _find_subject_images(situation: RuleContext, index: int) -> Iterator[RuleHit]:
-    """Images that are in the training and in the regularization set: identical files are an error, similar ones a
-    warning.
-    """
+    """Images that are in the training and in the regularization set: identical files, and similar ones."""
     for near in (False, True):
         pairs = list[tuple[ImageRef, ImageRef]]()
         for twins in situation.dataset.twins:
@@ -165,8 +163,7 @@ def _find_subject_images(situation: RuleContext, index: int) -> Iterator[RuleHit
                 "remove it; regularization images must show the class, never the subject",
                 "remove them; regularization images must show the class, never the subject",
             )
-            severity = WARNING if near else ERROR
-            yield RuleHit(where, alike if near else same, fix, file=pairs[0][0].name, severity=severity)
+            yield RuleHit(where, alike if near else same, fix, file=pairs[0][0].name)
 
 
 @rule(

@@ -74,7 +74,7 @@ def exif_rotation(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G2.2.depth", ERROR, "Pillow turns nearly every gray of more than 8 bits white, and sd-scripts trains on that.")
+@rule("G2.2.depth", WARNING, "Pillow turns nearly every gray of more than 8 bits white, and sd-scripts trains on that.")
 def high_bit_depth(situation: RuleContext) -> Iterator[RuleHit]:
     for where, _, wide in _iter_matching_images(situation, lambda image: image.mode.startswith(WIDE_MODES)):
         yield RuleHit(

@@ -38,7 +38,7 @@ def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule(
     "G4.52",
-    ERROR,
+    WARNING,
     "An adaptive optimizer scales its own estimate by learning_rate, so 1 is right.",
     unless="other classes than those of prodigyopt and dadaptation: then it is a hint",
 )
@@ -65,7 +65,7 @@ def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.66", ERROR, "With a learning rate meant for Prodigy, AdamW ruins the network in a few steps.")
+@rule("G4.66", WARNING, "With a learning rate meant for Prodigy, AdamW ruins the network in a few steps.")
 def adam_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     if situation.optimizer in ADAM_OPTIMIZERS:
@@ -117,7 +117,7 @@ def text_encoder_rate_too_high(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", "optimizer"), said, fix, severity=HINT)
 
 
-@rule("S26", ERROR, "Without a learning rate sd-scripts uses 2e-6, far too little for a LoRA.")
+@rule("S26", WARNING, "Without a learning rate sd-scripts uses 2e-6, far too little for a LoRA.")
 def missing_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
     name, train = situation.optimizer, situation.recipe.train
     free = is_adaptive(name) or name in ADAM_OPTIMIZERS or has_own_rate(train)
@@ -130,7 +130,12 @@ def missing_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S26.zero", ERROR, "A rate of 0 only removes a part from the optimizer; its gradients keep growing.")
+@rule(
+    "S26.zero",
+    WARNING,
+    "A rate of 0 only removes a part from the optimizer; its gradients keep growing.",
+    unless="both parts are off, which stops sd-scripts: then it is an error",
+)
 def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     unet_only = situation.recipe.network.network_train_unet_only is True
@@ -144,6 +149,7 @@ def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
             msg("remove it")
             if text_only and unet_only
             else msg("set {name} to a value above 0", name="text_encoder_lr" if text_only else "unet_lr"),
+            severity=ERROR,
         )
     elif train.text_encoder_lr == 0 and not unet_only:
         yield RuleHit(

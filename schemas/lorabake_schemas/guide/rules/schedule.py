@@ -100,7 +100,7 @@ def wrong_lr_decay(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(("train", "lr_scheduler"), said, msg("add lr_decay_steps = 0.2 under [kohya]"))
 
 
-@rule("S4.warm_up", ERROR, "A warm-up as long as the run never reaches the learning rate.", needs_plan=True)
+@rule("S4.warm_up", WARNING, "A warm-up as long as the run never reaches the learning rate.", needs_plan=True)
 def endless_warmup(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.plan is None or resolve_scheduler(situation.recipe) is None:
         return
