@@ -164,9 +164,7 @@ def conflicting_options(situation: RuleContext) -> Iterator[RuleHit]:
 def _check_timesteps(kohya: dict[str, KohyaValue]) -> Iterator[RuleHit]:
     """Where they are equal, every sample is trained at that one (TU:6063)."""
     low, high = kohya.get("min_timestep", 0), kohya.get("max_timestep", MAX_TIMESTEP)
-    if isinstance(low, int) and isinstance(high, int) and (
-        not 0 <= low <= high <= MAX_TIMESTEP or low == MAX_TIMESTEP
-    ):
+    if isinstance(low, int) and isinstance(high, int) and (not 0 <= low <= high <= MAX_TIMESTEP or low == MAX_TIMESTEP):
         where = ("kohya", "max_timestep" if "max_timestep" in kohya else "min_timestep")
         fix = msg("write a min_timestep that is not above max_timestep, both from 0 to {last}", last=MAX_TIMESTEP)
         yield RuleHit(where, msg("invalid timestep range: {low} to {high}", low=low, high=high), fix)
