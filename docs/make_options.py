@@ -80,12 +80,13 @@ def _format_place(name: str) -> str:
     keys = [key.name for key in list_recipe_keys().values() if key.option == name and "." in key.name]
     if own := find_option_key(name):
         keys = [own, *(key for key in keys if key != own)]
+    is_free = name not in RESERVED_OPTIONS and find_option_key(name) is None and _list_options()[name] is not None
     if keys:
-        return ", ".join(f"`{key}`" for key in keys)
+        return ", ".join(f"`{key}`" for key in [*keys, *(["[kohya]"] if is_free else [])])
     if name in RESERVED_OPTIONS:
         instead = f"; {OPTION_REPLACEMENTS[name]}" if name in OPTION_REPLACEMENTS else ""
         return _escape(f"*refused*: {RESERVED_OPTIONS[name]}{instead}")
-    return "`[kohya]`" if _list_options()[name] else "set by lorabake" if name in {"is_reg", "class_tokens"} else ""
+    return "`[kohya]`" if is_free else "set by lorabake" if name == "is_reg" else ""
 
 
 def _format_partners(name: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.findings import Severity
 from lorabake_schemas.guide.partners import (
     FACTS,
     NEVER_READ,
@@ -81,6 +82,7 @@ OFF: dict[str, Tables] = {
     "cache_latents": {"train": {"cache_latents": False}},
     "save_every_n_epochs": {"save": {"save_every_n_steps": 50}},
     "mixed_precision": {"train": {"mixed_precision": "no"}},
+    "max_data_loader_n_workers": {"train": {"max_data_loader_n_workers": 0}},
     "safetensors_model": {"base": {"model": "folder"}},
     "v_parameterization": {"base": {"v_prediction": False}},
 }
@@ -123,7 +125,7 @@ def say(option: str, value: OptionValue | None = None) -> Tables:
     if table == "sample":
         tables["sample"]["prompts"] = ["a"]
     if option not in SD_OPTIONS and option in OPTIONS:
-        tables["base"] = {"family": "sdxl"}
+        tables["base"] = {"family": "sdxl", "tags": "natural"}  # nothing is shuffled
     return tables
 
 
@@ -159,13 +161,14 @@ def idle_and_acting(option: str, partner: Partner, condition: Condition) -> tupl
     return with_it, merge(copy.deepcopy(start), OFF.get(condition.option, {}))
 
 
-def cases() -> Iterator[Case]:
+def cases(*, of_table: bool = True) -> Iterator[Case]:
+    """Rows of the table that a recipe can say, by who reports them: the table's own rules or others."""
     for option, partners in OPTION_PARTNERS.items():
         for partner in partners:
             for condition in (*partner.needs, *partner.blocked):
                 said = is_sayable(option) and is_sayable(condition.option)
                 always = any(each.option in ALWAYS for each in (*partner.needs, *partner.blocked))
-                if partner.rule in TABLE_RULES and said and option not in COMPLETE and not always:
+                if (partner.rule in TABLE_RULES) is of_table and said and option not in COMPLETE and not always:
                     yield option, partner, condition
 
 
@@ -191,6 +194,26 @@ def test_an_option_alone_is_found_and_with_its_partner_it_is_not(
     assert where == (find_option_key(option) or f"kohya.{option}")
     assert why == partner
     assert option not in idle(together), together
+
+
+# Facts that another rule looks up for itself, and what no recipe can leave out.
+OTHERS = [case for case in cases(of_table=False) if case[1].rule != "missing-key"]
+
+
+@pytest.mark.parametrize(
+    ("option", "partner", "condition"), OTHERS, ids=[f"{case[0]}-{case[2].option}" for case in OTHERS]
+)
+def test_a_row_of_another_rule_is_reported_by_it(option: str, partner: Partner, condition: Condition) -> None:
+    def report(tables: Tables) -> set[str]:
+        made = recipe(**copy.deepcopy(tables))
+        found = collect_findings(situation(made))
+        if not any(each.severity is Severity.ERROR for each in found):
+            found = (*found, *collect_findings(replace(situation(made), plan=plan_of(made))))
+        return {each.rule for each in found}
+
+    alone, together = idle_and_acting(option, partner, condition)
+    assert partner.rule in report(alone), alone
+    assert partner.rule not in report(together), together
 
 
 def test_enough_rows_are_tried() -> None:
