@@ -142,7 +142,7 @@ class FolderFacts:
     """One image folder as sd-scripts would see it (not recursive, sd-scripts' own extensions only).
 
     ``images`` is in sd-scripts' order. ``ignored`` are files that look like images but that sd-scripts skips;
-    ``subfolders`` the names of direct subfolders with images; ``repeat_folders`` those of them named ``N_token``;
+    ``subfolders`` the paths of subfolders with images, two levels deep; ``repeat_folders`` those named ``N_token``;
     ``caches`` the latent caches there (``*_sd.npz``, ``*_sdxl.npz``, ``STEM.npz``), from whose names sd-scripts takes
     image sizes. ``problem`` is why the folder could not be read: ``missing``, ``not a folder``, ``not permitted``, ``a
     link to itself`` or the system's text.

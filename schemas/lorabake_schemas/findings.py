@@ -22,7 +22,7 @@ class Finding(StrictModel):
 
     ``where`` is the key path in the recipe (strings and list indices); ``file`` a file of the dataset or the
     machine, when the finding is about that. ``line`` and ``column`` count from 1 in the recipe and are filled
-    in when the finding is reported.
+    in when the finding is reported. ``paste`` are lines of TOML that may be pasted into the recipe as they are.
     """
 
     rule: str
@@ -33,6 +33,7 @@ class Finding(StrictModel):
     column: int | None = None
     message: MessageText
     fix: MessageText
+    paste: TupleOf[EscapedText] = ()
 
     @property
     def key(self) -> str:

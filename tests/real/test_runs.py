@@ -325,6 +325,49 @@ def test_sdxl_lora(tmp_path: Path, cache: Path, base_of: Callable[[Case], Path],
     assert any(name.startswith("lora_te2_") for name in result.tensors)
 
 
+SIZES = Case(
+    "sd15-lora-two-resolutions",
+    train={
+        "resolution": None, "resolutions": [64, 128], "train_batch_size": [4, 2],
+        "max_train_steps": None, "max_train_epochs": 1,
+    },
+    more={
+        "concept": [
+            {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"},
+            {"token": "lumlighthouse", "class": "lighthouse", "images": "bare", "captions": "none", "resolution": 64},
+        ]
+    },
+)  # fmt: skip
+
+
+@pytest.mark.real
+def test_sd15_lora_at_two_resolutions_with_a_folder_without_captions(
+    tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path
+) -> None:
+    """Each resolution is a dataset with the batches that were forecast; the second folder has caption files that are
+    not read."""
+    draw_images(tmp_path / "bare", "another caption", SHARE_OF_PICTURES // 2)
+    result = go(SIZES, tmp_path, cache, base_of, table)
+    plan = check_recipe(tmp_path / "recipe.toml", machine.detect_machine(read_environment())).plan
+    assert plan
+    assert int(result.metadata["ss_num_batches_per_epoch"]) == plan.forecast.batches_per_epoch == len(result.losses)
+    datasets = json.loads(result.metadata["ss_datasets"])
+    assert [(each["resolution"], each["batch_size_per_device"]) for each in datasets] == [
+        ([64, 64], 4),
+        ([128, 128], 2),
+    ]
+    counted = [
+        sorted((bucket["resolution"], bucket["count"]) for bucket in each["bucket_info"]["buckets"].values())
+        for each in datasets
+    ]
+    assert counted == [
+        [([bucket.width, bucket.height], bucket.samples) for bucket in plan.forecast.buckets if bucket.dataset == at]
+        for at in range(2)
+    ]
+    words = json.loads(result.metadata["ss_tag_frequency"])["bare"]
+    assert words == {"lumlighthouse": SHARE_OF_PICTURES // 2, "lighthouse": SHARE_OF_PICTURES // 2}
+
+
 PLUS_RATE, PLUS_RATIO = 1e-3, 16
 PLUS = Case(
     "sd15-lora-plus",

@@ -95,6 +95,7 @@ class RuleHit(NamedTuple):
     fix: Message
     file: str | None = None
     severity: Severity | None = None
+    paste: tuple[str, ...] = ()
 
 
 RuleCheck = Callable[[RuleContext], Iterable[RuleHit]]
@@ -121,6 +122,7 @@ class Rule(NamedTuple):
                     file=remark.file,
                     message=remark.message,
                     fix=remark.fix,
+                    paste=remark.paste,
                 )
         except InvalidKeyError:
             return

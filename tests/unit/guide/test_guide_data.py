@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.recipe import Recipe
-from situations import Fires, Misses, concept, dataset, folder, recipe, situation, spoken, topic
+from situations import CLASS, TOKEN, Fires, Misses, concept, dataset, folder, recipe, situation, spoken, topic
 
 REG = [{"class": "food", "images": "reg"}]
 EMPTY: dict[str, Any] = {"images": ()}
@@ -129,3 +130,44 @@ def test_a_folder_one_level_too_high_stays_in_its_own_kind_of_table(table: str) 
     facts = dataset(high if table == "concept" else folder(), regularization=[folder() if table == "concept" else high])
     fix = next(each.fix for each in spoken("G4.9", situation(of, facts)))
     assert re.findall(r"\[\[\w+\]\]", fix) == [f"[[{table}]]"]
+
+
+def pasted(facts: FolderFacts, of: Recipe | None = None, rule: str = "G4.9") -> dict[str, Any]:
+    """What the tables that a finding offers make of a recipe."""
+    (found,) = spoken(rule, at(facts, of=of or recipe()))
+    return tomllib.loads("\n".join(found.paste))
+
+
+def test_the_tree_of_a_series_is_offered_as_outfits() -> None:
+    tree = FolderFacts("Series", subfolders=("Ana/10_coat", "Ana/5_armor", 'Bo "x"/2_hat'))
+    assert pasted(tree, recipe(concept={"class": "woman"})) == {
+        "concept": [
+            {"token": "Ana", "outfit": "coat", "class": "woman", "images": "Series/Ana/10_coat", "num_repeats": 10},
+            {"token": "Ana", "outfit": "armor", "class": "woman", "images": "Series/Ana/5_armor", "num_repeats": 5},
+            {"token": 'Bo "x"', "outfit": "hat", "class": "woman", "images": 'Series/Bo "x"/2_hat', "num_repeats": 2},
+        ]
+    }  # fmt: skip
+
+
+def test_repeats_token_and_class_in_a_folders_name_are_offered() -> None:
+    made = pasted(FolderFacts("img", subfolders=("10_mychar person",), repeat_folders=("10_mychar person",)))
+    assert made == {
+        "concept": [{"token": "mychar", "class": "person", "images": "img/10_mychar person", "num_repeats": 10}]
+    }
+
+
+def test_plain_subfolders_are_offered_as_folders_of_the_same_concept() -> None:
+    made = pasted(folder(subfolders=("close", "far")), rule="G4.9.subfolders")
+    assert made == {
+        "concept": [{"token": TOKEN, "class": CLASS, "images": f"pics/{name}"} for name in ("close", "far")]
+    }
+    reg = spoken("G4.9", at(folder(), of=recipe(regularization=REG), reg=folder("reg", 0, subfolders=("10_food",))))[0]
+    assert tomllib.loads("\n".join(reg.paste)) == {
+        "regularization": [{"class": "food", "images": "reg/10_food", "num_repeats": 10}]
+    }
+
+
+def test_a_subfolder_that_another_table_names_is_used() -> None:
+    both = recipe(concepts=[concept("a", "pics"), concept("a", "./pics/close")])
+    case = at(folder(subfolders=("close",)), folder("./pics/close"), of=both)
+    assert spoken("G4.9.subfolders", case) == []

@@ -61,10 +61,12 @@ def test_subfolders_are_named_not_entered(tmp_path: Path) -> None:
     picture(tmp_path / "more" / "b.jpg")
     picture(tmp_path / "0_zero" / "c.jpg")
     (tmp_path / "3_empty").mkdir()
+    picture(tmp_path / "tree" / "1_coat" / "d.png")
+    picture(tmp_path / "tree" / "deeper" / "still" / "e.png")
     facts = scan_folder(tmp_path, ".txt")
     assert facts.images == ()
-    assert facts.subfolders == ("0_zero", "10_token", "more")
-    assert facts.repeat_folders == ("10_token",)
+    assert facts.subfolders == ("0_zero", "10_token", "more", "tree/1_coat")
+    assert facts.repeat_folders == ("10_token", "tree/1_coat")
 
 
 @pytest.mark.parametrize(

@@ -360,5 +360,5 @@ def test_the_facts_of_a_recipe(tmp_path: Path) -> None:
     made = recipe(concept={"token": "hamburger"}, regularization=[{"class": "food", "images": "none"}])
     found = read_dataset(made, tmp_path, ScanOptions())
     assert (only(found).path, only(found).overlong) == ("pics", (LongCaption("1.png", 402),))
-    assert found.known_tokens == ("hamburger",)
+    assert found.known_tokens == ("hamburger", "tok")
     assert (found.regularization[0].path, found.regularization[0].problem) == ("none", "missing")

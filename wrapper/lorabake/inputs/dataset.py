@@ -18,7 +18,7 @@ from typing import NamedTuple
 from PIL import __version__ as pillow
 
 from lorabake.inputs import captions
-from lorabake.inputs.folders import FolderListing, find_unmatched_captions, has_images, list_folder
+from lorabake.inputs.folders import FolderListing, find_unmatched_captions, list_folder, list_image_folders
 from lorabake.inputs.images import ImageFileFacts, read_image
 from lorabake.inputs.masks import read_masks
 from lorabake.inputs.metadata_file import MetadataImages, list_metadata_images
@@ -213,14 +213,14 @@ def _build_folder_facts(names: FolderListing, images: tuple[ImageFacts, ...], en
     missing = frozenset(name for name, caption in texts if caption.problem is MISSING)
     taken = (caption.borrowed_from for _, caption in texts if caption.borrowed_from)
     stray = find_unmatched_captions(names, ending, missing, frozenset(map(os.path.basename, taken)))
-    holding = tuple(name for name in names.folders if has_images(os.path.join(names.root, name)))  # noqa: PTH118
+    holding = list_image_folders(names)
     return FolderFacts(
         path=names.root,
         identity=names.identity,
         images=images,
         ignored=names.ignored,
         subfolders=holding,
-        repeat_folders=tuple(name for name in holding if parse_repeat_folder(name) is not None),
+        repeat_folders=tuple(path for path in holding if parse_repeat_folder(path.rpartition("/")[2]) is not None),
         caches=names.caches,
         hidden=names.hidden,
         orphans=stray.orphans,

@@ -146,6 +146,31 @@ def file_stem(name: str) -> str:
     return name[:dot] if dot > 0 else name
 
 
+MAX_SUBFOLDERS = 1000  # that are looked into below one image folder
+
+
+def list_image_folders(listing: FolderListing, depth: int = 2) -> tuple[str, ...]:
+    """The subfolders with images, by their paths from the folder, down to ``depth`` levels: Character/1_Outfit."""
+    found, ahead, left = list[str](), [(name, 1) for name in reversed(listing.folders)], MAX_SUBFOLDERS
+    while ahead and left:
+        path, level = ahead.pop()
+        left -= 1
+        whole = os.path.join(listing.root, path)  # noqa: PTH118 - text, and quick
+        if has_images(whole):
+            found.append(path)
+        if level < depth:
+            ahead += [(f"{path}/{name}", level + 1) for name in reversed(_list_subfolders(whole))]
+    return tuple(found)
+
+
+def _list_subfolders(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name[0] != "." and is_folder_entry(entry))
+    except OSError:
+        return []
+
+
 def has_images(folder: str) -> bool:
     try:
         with os.scandir(folder) as entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from posixpath import basename, dirname, normpath
 from typing import TypeVar
@@ -81,7 +82,8 @@ def summarize_items(things: Sequence[Item], words: Callable[[Item], str]) -> Mes
 def empty_folder(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         if folder.problem or not (folder.images or folder.metadata):  # S50 reports an unusable metadata file
-            yield RuleHit(where, *_describe_empty_folder(folder, f"[[{where[0]}]]"))
+            tables = () if folder.problem else suggest_tables(situation, where, folder)
+            yield RuleHit(where, *_describe_empty_folder(folder, f"[[{where[0]}]]"), paste=tables)
 
 
 def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Message]:
@@ -121,7 +123,12 @@ def _describe_empty_folder(folder: FolderFacts, table: str) -> tuple[Message, Me
                 path=path,
                 names=_summarize_subfolders(folder),
             ),
-            msg('write images = "{path}/{inner}"', path=path, inner=folder.subfolders[0]),
+            msg(
+                'write images = "{path}/{inner}", with one {table} for each such folder',
+                path=path,
+                inner=folder.subfolders[0],
+                table=table,
+            ),
         )
     if folder.ignored or folder.hidden:
         return _describe_unread_files(folder)
@@ -166,24 +173,66 @@ def _summarize_subfolders(folder: FolderFacts) -> Message:
 
 def _suggest_subfolder(path: str, inner: str) -> Message:
     """The two lines that take the place of a folder name of kohya's GUI."""
-    repeats = parse_repeat_folder(inner)
+    repeats = parse_repeat_folder(basename(inner))
     if repeats is None:
         return msg('images = "{path}/{inner}"', path=path, inner=inner)
     return msg('images = "{path}/{inner}" and num_repeats = {repeats}', path=path, inner=inner, repeats=repeats[0])
 
 
+def _list_unused_subfolders(situation: RuleContext, folder: FolderFacts) -> list[str]:
+    """Those with images that no other table of the recipe names."""
+    recipe = situation.recipe
+    paths = [path for part in recipe.concept for path in (part.images, part.masks) if path]
+    named = {normpath(path) for path in (*paths, *(part.images for part in recipe.regularization))}
+    return [path for path in folder.subfolders if normpath(f"{folder.path}/{path}") not in named]
+
+
+def suggest_tables(situation: RuleContext, where: tuple[str | int, ...], folder: FolderFacts) -> tuple[str, ...]:
+    """A table of the recipe for each subfolder with images, as kohya's GUI reads their names: repeats, token, class.
+
+    Character/1_Outfit is an outfit of a character; a folder without repeats is one more of the same concept.
+    """
+    recipe, lines = situation.recipe, list[str]()
+    concept = recipe.concept[int(where[1])] if where[0] == "concept" else None
+    for path in _list_unused_subfolders(situation, folder)[:MAX_TABLES]:
+        repeats, words = parse_repeat_folder(basename(path)) or (None, "")
+        first, _, rest = words.partition(" ")
+        keys: dict[str, str | int | None] = (
+            {"class": words or recipe.regularization[int(where[1])].class_} if concept is None else {}
+        )
+        if concept is not None and "/" in path and words:
+            keys = {"token": basename(dirname(path)), "outfit": words, "class": concept.class_}
+        elif concept is not None:
+            keys = {"token": first or concept.token, "class": rest or concept.class_}
+        keys |= {"images": f"{normpath(folder.path)}/{path}", "num_repeats": repeats}
+        lines += [f"[[{where[0]}]]"]
+        lines += [f"{key} = {_quote(value)}" for key, value in keys.items() if value is not None]
+        lines += [""]
+    return tuple(lines[:-1])
+
+
+MAX_TABLES = 30
+
+
+def _quote(value: str | int) -> str:
+    """As TOML has it."""
+    return f"{value}" if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
+
+
 @rule("G4.9.subfolders", HINT, "sd-scripts does not look in the subfolders of an image folder.")
 def ignored_subfolders(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
-        if folder.images and folder.subfolders:
+        unused = _list_unused_subfolders(situation, folder)
+        if folder.images and unused:
             table = f"[[{where[0]}]]"
             yield RuleHit(
                 where,
-                msg("the images in {names} are not used for training", names=_summarize_subfolders(folder)),
+                msg("the images in {names} are not used for training", names=summarize_names(unused)),
                 msg(
                     "ignore this if intended, else move them up one level or give each subfolder its own {table}",
                     table=table,
                 ),
+                paste=suggest_tables(situation, where, folder),
             )
 
 

@@ -133,6 +133,7 @@ def _finding_groups(result: CheckResult, layout: TextLayout) -> list[str]:
 def _finding_block(finding: Finding, result: CheckResult, layout: TextLayout) -> str:
     lines = [_finding_head(finding, result, layout), *layout.paragraph(finding.message, first="    ")]
     lines += layout.paragraph(finding.fix, first=f"    {layout.arrow} ", rest="      ")
+    lines += [f"      {layout(line)}".rstrip() for line in ("", *finding.paste)] if finding.paste else []
     return "\n".join(lines)
 
 
