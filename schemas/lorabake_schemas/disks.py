@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from lorabake_schemas.messages import Message, msg
+
 
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
@@ -32,3 +34,16 @@ class DiskNeed:
     def is_tight(self) -> bool:
         """Probably too small."""
         return self.room.most > self.free
+
+    def describe_shortage(self) -> Message:
+        """What is certainly or probably missing."""
+        needed, free = (self.room.least if self.is_too_small else self.room.most) / 1e9, self.free / 1e9
+        if self.is_too_small:
+            return msg(
+                "the run needs at least {n:.1f} GB on the disk of {folder}, but only {free:.1f} GB are free",
+                n=needed, folder=self.folder, free=free,
+            )  # fmt: skip
+        return msg(
+            "the run may need {n:.1f} GB on the disk of {folder}, but only {free:.1f} GB are free",
+            n=needed, folder=self.folder, free=free,
+        )  # fmt: skip

@@ -311,11 +311,11 @@ def _check_warmup(value: int | float) -> int | float:
         return value
     if not 0 <= value < 1:
         said = msg(
-            "a float is a fraction of all steps, so it must be below 1 ({value} would mean {value} "
+            "a number with a decimal point is a share of all steps, so it must be below 1 ({value} would mean {value} "
             "times the whole run)",
             value=value,
         )
-        raise _make_error("S4", said, msg("{steps} for steps, or a fraction such as 0.1", steps=int(value)))
+        raise _make_error("S4", said, msg("{steps} for steps, or a share of all steps such as 0.1", steps=int(value)))
     return _normalize_zero(value)
 
 

@@ -89,13 +89,13 @@ def test_concepts_and_the_pictures_that_regularization_uses() -> None:
 def test_saves_and_the_room_they_take() -> None:
     rows = of(PLAN, file_size=FileSize(tensors=4, tensor_bytes=37_000_000, header_bytes=900_000))
     assert ["hmbrgrlora-000001.safetensors", "30", "1"] in words(rows)
-    assert "  2 files of 37.9 MB in the end, 75.8 MB in total" in rows
+    assert "  2 files of 37.9 MB each are kept, 75.8 MB in total" in rows
     first, last = PLAN.forecast.saves
     rows = of(PLAN, saves=(first.model_copy(update={"kept": False}), last))
     assert ["hmbrgrlora-000001.safetensors", "30", "1", "deleted", "later"] in words(rows)
-    assert "  1 file in the end (size unknown for this network)" in of(PLAN, saves=(last,), file_size=None)
+    assert "  1 file is kept (size unknown for this network)" in of(PLAN, saves=(last,), file_size=None)
     one = FileSize(tensors=4, tensor_bytes=900, header_bytes=99)
-    assert "  1 file of 1 kB in the end" in of(PLAN, saves=(last,), file_size=one)
+    assert "  1 file of 1 kB is kept" in of(PLAN, saves=(last,), file_size=one)
 
 
 def test_many_saves_are_not_all_shown() -> None:

@@ -12,7 +12,7 @@ from lorabake.analysis import estimate
 from lorabake.analysis.check import check_recipe
 from lorabake.errors import ResourceError
 from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice, check_run_folder
-from lorabake.planning import disk_space
+from lorabake.planning import disk_needs
 from lorabake_schemas.disks import DiskSpace
 from lorabake_schemas.plan import FileSize, Plan
 from situations import GPU, dataset, folder, plan_of, project, recipe
@@ -41,12 +41,12 @@ EVERY: dict[str, Any] = {"max_train_epochs": 10, "optimizer": "AdamW"}
 )
 def test_saves_and_states_are_counted_as_they_are_kept(save: dict[str, Any], files: int, states: int) -> None:
     """1000 weights: 2 bytes each in a save, 4 and AdamW's 8 in a state."""
-    needed = disk_space.estimate_run_folder(planned(save=save, train=EVERY))
+    needed = disk_needs.estimate_run_folder(planned(save=save, train=EVERY))
     assert needed == DiskSpace(files * 2000 + states * 12_000, files * 2100 + states * 12_000)
 
 
 def test_a_network_of_unknown_shape_needs_nothing_that_is_known() -> None:
-    assert disk_space.estimate_run_folder(plan_of(recipe())) == DiskSpace()
+    assert disk_needs.estimate_run_folder(plan_of(recipe())) == DiskSpace()
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_latents_on_disk(flips: bool, there: tuple[str, ...], least: int, most: 
     plan = plan_of(recipe(train={"cache_latents_to_disk": True}, concept={"flip_aug": flips}), dataset(facts))
     wanted = DiskSpace(least * 768 * 768 // 4, most * 768 * 768 // 4)
     for each, needed in ((plan, wanted), (plan_of(recipe(), dataset(facts)), DiskSpace())):
-        assert disk_space.estimate_caches(each, each.subsets[0], each.fits[0], facts) == needed
+        assert disk_needs.estimate_caches(each, each.subsets[0], each.fits[0], facts) == needed
 
 
 def test_a_disk_that_is_too_small_is_an_error_before_a_run_and_a_warning_before(

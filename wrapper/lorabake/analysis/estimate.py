@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from lorabake.planning import disk_space
+from lorabake.planning import disk_needs
 from lorabake.planning.file_size import Layer, cut_text_encoders, estimate_file_size, parse_layers
 from lorabake.planning.time_estimate import estimate_timing
 from lorabake.util import resources
@@ -42,14 +42,14 @@ def _read_past_runs(runs: Path) -> tuple[PastRun, ...]:
 def estimate_disk_needs(plan: Plan, dataset: DatasetFacts, folder: Path, run_folder: Path) -> tuple[DiskNeed, ...]:
     """What the run will keep on each file system, and what is free there; ``folder`` is the recipe's."""
     rooms: list[tuple[tuple[str | int, ...], Path, DiskSpace]] = [
-        (("save", "runs"), run_folder, disk_space.estimate_run_folder(plan))
+        (("save", "runs"), run_folder, disk_needs.estimate_run_folder(plan))
     ]
     cached = set[str]()  # a folder at several resolutions has one cache of each kind for each image
     for part, fits in zip(plan.subsets, plan.fits, strict=True):
         facts = dataset.get_folder(part.table, part.index)
         if facts.key not in cached:
             cached.add(facts.key)
-            needed = disk_space.estimate_caches(plan, part, fits, facts)
+            needed = disk_needs.estimate_caches(plan, part, fits, facts)
             rooms.append(((part.table, part.index, "images"), folder / facts.path, needed))
     found: dict[int, DiskNeed] = {}
     for where, path, needed in rooms:

@@ -164,9 +164,7 @@ def make_trainer_options(*options: Decorator) -> Decorator:
 
             if commit is not None and sd_scripts is not None:
                 raise click.UsageError(
-                    msg(
-                        "--commit and --sd-scripts cannot be used together because the checkout already sets the commit"
-                    )
+                    msg("--commit and --sd-scripts cannot be used together: that folder is already at a commit")
                 )
             command(choice=TrainerChoice(lock, sd_scripts, python, commit), **others)
 

@@ -175,7 +175,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
 
 
 def find_named_trainer(choice: TrainerChoice) -> tuple[Path, Path] | None:
-    """The checkout of sd-scripts and the Python that this command line names. Raises SetupError when they are none."""
+    """The sd-scripts folder and the Python that this command line names. Raises SetupError if they are not one."""
     from lorabake.trainer.venv import find_user_checkout
 
     return (

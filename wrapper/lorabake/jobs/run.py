@@ -181,10 +181,8 @@ def _check_disk_space(prepared: PreparedRun) -> None:
         return
     for need in estimate_disk_needs(examination.plan, examination.dataset, examination.loaded.folder, prepared.root):
         if need.is_too_small:
-            gigabytes, free = need.room.least / 1e9, need.free / 1e9
-            said = msg("the run needs at least {n:.1f} GB on the disk of {folder}, but only {free:.1f} GB are free",
-                       n=gigabytes, folder=need.folder, free=free)  # fmt: skip
-            raise ResourceError(said, msg("free some space, or choose a folder on another disk with --run-dir"))
+            hint = msg("free some space, or choose a folder on another disk with --run-dir")
+            raise ResourceError(need.describe_shortage(), hint)
 
 
 def _choose_run_dir(examination: CheckResult, rehearsal: bool) -> Path:

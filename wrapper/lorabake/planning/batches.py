@@ -1,6 +1,6 @@
-"""Which images are in an epoch, how often, and in which buckets. Pure.
+"""How the images of an epoch, with their repeats, are sorted into buckets and batches. Pure.
 
-The arithmetic is that of sd-scripts-facts 2.8 (TU:1050-1084, TU:2118-2182).
+The bucket of one image is computed in ``buckets``. The arithmetic is that of sd-scripts (TU:1050-1084, TU:2118-2182).
 """
 
 from __future__ import annotations

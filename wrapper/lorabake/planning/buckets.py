@@ -1,4 +1,6 @@
-"""Bucket arithmetic of sd-scripts at the pin, to the pixel (TU:216-366, MU:1316-1344). Pure.
+"""The bucket of one image, as sd-scripts computes it, to the pixel (TU:216-366, MU:1316-1344). Pure.
+
+How the images of a dataset are sorted into buckets and batches is in ``batches``.
 
 Sizes are (width, height) in pixels throughout. Float expressions keep sd-scripts' own order of operations, since
 a bucket is chosen by comparing them.

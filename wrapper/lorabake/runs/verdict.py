@@ -282,6 +282,6 @@ def _diagnose_rehearsal(evidence: RunResult) -> Verdict | None:
         said = msg("the rehearsal ran {steps} steps instead of the planned {planned}", steps=steps, planned=planned)
         return Verdict("wrong-steps", said, msg("this is a bug in lorabake's forecast; please report it"))
     if evidence.weights is not None or evidence.unreadable is not None or evidence.opaque:
-        said = msg("the rehearsal wrote {file}, which contains nothing trained", file=evidence.output)
-        return Verdict("unexpected-output", said)
+        said = msg("the rehearsal left {file}, an untrained file that should not exist", file=evidence.output)
+        return Verdict("unexpected-output", said, msg("delete it"))
     return None

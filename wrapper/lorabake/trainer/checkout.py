@@ -33,6 +33,6 @@ def verify_checkout(pin: Pin, checkout: Path, env: Mapping[str, str]) -> None:
     changed = git.list_changed_files(checkout, env, pinned=True)
     if changed:
         raise SetupError(
-            msg("the sd-scripts checkout differs from its commit: {files}", files=manifest.shorten_names(changed)),
+            msg("the sd-scripts folder differs from its commit: {files}", files=manifest.shorten_names(changed)),
             msg("another program is changing these files during the installation; stop it, then install again"),
         )

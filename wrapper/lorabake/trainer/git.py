@@ -145,12 +145,13 @@ def checkout_commit(repo: Path, commit: str, sparse: Sequence[str], env: Mapping
     """
     at = ("-C", str(repo))
     _require_success(
-        _run_git(env, *at, "config", "core.sparseCheckout", "true"), msg("cannot set up a sparse checkout")
+        _run_git(env, *at, "config", "core.sparseCheckout", "true"),
+        msg("git cannot leave out the folders that lorabake does not need"),
     )
     # what git itself reads; `git sparse-checkout` came in 2.25
     _write_info(repo, "sparse-checkout", "".join(f"{pattern}\n" for pattern in sparse))
     done = _run_git(env, *at, "checkout", "--quiet", "--detach", commit, pinned=True)
-    _require_success(done, msg("cannot check out {commit}", commit=commit))
+    _require_success(done, msg("git cannot switch to commit {commit}", commit=commit))
 
 
 def read_head(repo: Path, env: Mapping[str, str]) -> str | None:

@@ -74,8 +74,8 @@ def find_user_checkout(sd_scripts: Path, python: Path | None, env: Mapping[str, 
     checkout = sd_scripts.absolute()
     lacking = [name for name in SD_SCRIPTS_FILES if not (checkout / name).is_file()]
     if lacking:
-        said = msg("{path} is not an sd-scripts checkout: {file} is missing", path=sd_scripts, file=lacking[0])
-        raise SetupError(said, msg("pass the folder of an sd-scripts checkout to --sd-scripts"))
+        said = msg("{path} is not an sd-scripts folder: {file} is missing", path=sd_scripts, file=lacking[0])
+        raise SetupError(said, msg("pass the folder that contains train_network.py to --sd-scripts"))
     if os.pathsep in str(checkout):  # it is on PYTHONPATH (runs/command.trainer_env)
         said = msg(
             "the path {path} contains {sign}, which Python treats as a separator", path=checkout, sign=os.pathsep

@@ -217,7 +217,7 @@ def _check_scheduler_arguments(name: str, signature: Signature, situation: RuleC
         missing.append("cycle_momentum")  # = False: without momentum to cycle
     if missing:
         listed = ", ".join(f'"{argument}=..."' for argument in missing)
-        fix = msg("add lr_scheduler_args = [{arguments}] under [kohya]", arguments=listed)
+        fix = msg("add {arguments} to the list lr_scheduler_args under [kohya]", arguments=listed)
         said = msg("{name} needs {arguments}", name=name, arguments=", ".join(missing))
         yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
 

@@ -112,7 +112,10 @@ def wrong_prediction_type(situation: RuleContext) -> Iterator[RuleHit]:
                 "{family} models exist with and without v-prediction, and this file does not show which it is",
                 family=situation.family.label,
             ),
-            msg("add v_prediction = true for a 768 model, false for a 512 base model"),
+            msg(
+                "add v_prediction under [base]: true for SD 2.x at 768 px, false for SD 2.x-base at 512 px; for a "
+                "fine-tune, see its model page"
+            ),
         )
 
 

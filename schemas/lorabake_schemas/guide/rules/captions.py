@@ -282,8 +282,8 @@ def overlong_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 where,
                 nmsg(
                     n,
-                    "{n} caption is longer than {limit} tokens, and the rest is cut off: {names}",
-                    "{n} captions are longer than {limit} tokens, and the rest is cut off: {names}",
+                    "{n} caption is longer than {limit} tokens (as CLIP counts), and the rest is cut off: {names}",
+                    "{n} captions are longer than {limit} tokens (as CLIP counts), and the rest is cut off: {names}",
                     limit=limit,
                     names=summarize_names(names),
                 ),

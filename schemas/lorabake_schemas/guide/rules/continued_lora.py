@@ -24,7 +24,7 @@ def changed_network(situation: RuleContext) -> Iterator[RuleHit]:
     for name, ranks, alphas in (("network", found.ranks, found.alphas), ("conv", found.conv_ranks, found.conv_alphas)):
         if len(ranks) > 1 or len(alphas) > 1:
             said = msg("{file} has layers of different rank or alpha, and sd-scripts would use one", file=found.file)
-            yield RuleHit(("network", "network_weights"), said, msg("add dim_from_weights = true under [kohya]"))
+            yield RuleHit(("network", "network_weights"), said, msg("set dim_from_weights = true under [kohya]"))
             return
         rank, alpha = getattr(network, f"{name}_dim"), getattr(network, f"{name}_alpha")
         if ranks and rank is not None and rank != ranks[0]:

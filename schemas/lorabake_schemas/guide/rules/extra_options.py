@@ -146,7 +146,7 @@ def conflicting_options(situation: RuleContext) -> Iterator[RuleHit]:
     said = recipe.base.v_prediction
     predicts_v = said if said is not None else situation.base.v_prediction
     if kohya.get("adaptive_noise_scale") is not None and not recipe.train.noise_offset:
-        fix = msg("add noise_offset = 0.05 under [train]")
+        fix = msg("set noise_offset = 0.05 under [train]")
         yield RuleHit(("kohya", "adaptive_noise_scale"), msg("needs noise_offset"), fix)
     if kohya.get("scale_v_pred_loss_like_noise_pred") and not predicts_v:
         where = ("kohya", "scale_v_pred_loss_like_noise_pred")
@@ -209,10 +209,10 @@ def text_cache_conflict(situation: RuleContext) -> Iterator[RuleHit]:
         return
     where = ("kohya", next(name for name in kohya if name.startswith("cache_text_encoder_outputs")))
     if not recipe.network.network_train_unet_only:
-        fix = msg("add network_train_unet_only = true under [network]")
+        fix = msg("set network_train_unet_only = true under [network]")
         yield RuleHit(where, msg("needs a UNet-only run"), fix)
     if any(is_shuffled(concept, recipe) for concept in recipe.concept):
-        fix = msg("add shuffle_caption = false under [captions]")
+        fix = msg("set shuffle_caption = false")
         yield RuleHit(where, msg("conflicts with shuffled captions"), fix)
     parts: tuple[Part, ...] = (*recipe.concept, *recipe.regularization)
     if any(find_caption_value(part, recipe, key) for part in parts for key in DROPOUT_RATES):
@@ -231,7 +231,7 @@ def mismatched_precision(situation: RuleContext) -> Iterator[RuleHit]:
     for name, wanted in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
         if situation.recipe.kohya.get(name) is True and precision != wanted:
             said = msg('{name} needs mixed_precision = "{wanted}"', name=name, wanted=wanted)
-            fix = msg('add mixed_precision = "{wanted}" under [train]', wanted=wanted)
+            fix = msg('set mixed_precision = "{wanted}" under [train]', wanted=wanted)
             yield RuleHit(("kohya", name), said, fix)
     for name in ("fp8_base", "fp8_base_unet"):
         if situation.recipe.kohya.get(name) is True and precision == "no":

@@ -155,20 +155,9 @@ def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
 def insufficient_disk_space(situation: RuleContext) -> Iterator[RuleHit]:
     fix = msg("free some space, save less often, or keep fewer files (save_last_n_epochs, save_last_n_steps)")
     for need in () if situation.rehearsing else situation.disks:
-        gigabytes = (need.room.least if need.is_too_small else need.room.most) / 1e9
-        free, severity = need.free / 1e9, ERROR if need.is_too_small and situation.launching else WARNING
-        if need.is_too_small:
-            said = msg(
-                "the run needs at least {n:.1f} GB on the disk of {folder}, but only {free:.1f} GB are free",
-                n=gigabytes, folder=need.folder, free=free,
-            )  # fmt: skip
-            yield RuleHit(need.where, said, fix, severity=severity)
-        elif need.is_tight:
-            said = msg(
-                "the run may need {n:.1f} GB on the disk of {folder}, but only {free:.1f} GB are free",
-                n=gigabytes, folder=need.folder, free=free,
-            )  # fmt: skip
-            yield RuleHit(need.where, said, fix, severity=severity)
+        if need.is_too_small or need.is_tight:
+            severity = ERROR if need.is_too_small and situation.launching else WARNING
+            yield RuleHit(need.where, need.describe_shortage(), fix, severity=severity)
 
 
 __all__: list[str] = []

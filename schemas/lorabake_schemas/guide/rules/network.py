@@ -162,7 +162,7 @@ def conv_alpha_without_dim(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.network == "lora" and network.conv_alpha and not network.conv_dim:
         where = ("network", "conv_alpha")
         said = msg("conv_alpha has no effect without conv_dim")
-        yield RuleHit(where, said, msg("add conv_dim = 16, or remove conv_alpha"))
+        yield RuleHit(where, said, msg("set conv_dim = 16, or remove conv_alpha"))
 
 
 @rule("S33", WARNING, "iA3 and full do not use rank and alpha; Diag-OFT and BOFT do not use alpha.")

@@ -155,13 +155,13 @@ def zero_learning_rate(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "text_encoder_lr"),
             msg("at 0, the text encoder's gradients still accumulate and strengthen the clipping of all others"),
-            msg("add network_train_unet_only = true under [network], and remove this line"),
+            msg("set network_train_unet_only = true under [network], and remove this line"),
         )
     elif train.unet_lr == 0 and not text_only:
         yield RuleHit(
             ("train", "unet_lr"),
             msg("at 0, the UNet's gradients still accumulate and strengthen the clipping of all others"),
-            msg("add network_train_text_encoder_only = true under [kohya], and remove this line"),
+            msg("set network_train_text_encoder_only = true under [kohya], and remove this line"),
         )
 
 

@@ -93,11 +93,13 @@ def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
 def wrong_lr_decay(situation: RuleContext) -> Iterator[RuleHit]:
     steps, name = situation.recipe.kohya.get("lr_decay_steps"), resolve_scheduler(situation.recipe)
     if isinstance(steps, float) and steps >= 1:
-        said = msg("{steps} is a fraction, so it means {times:g} times the whole run", steps=str(steps), times=steps)
+        said = msg(
+            "{steps} has a decimal point, so it means {times:g} times the whole run", steps=str(steps), times=steps
+        )
         yield RuleHit(("kohya", "lr_decay_steps"), said, msg("write {steps} to mean steps", steps=int(steps)))
     if not steps and name == "warmup_stable_decay":
         said = msg("without lr_decay_steps the learning rate never decays")
-        yield RuleHit(("train", "lr_scheduler"), said, msg("add lr_decay_steps = 0.2 under [kohya]"))
+        yield RuleHit(("train", "lr_scheduler"), said, msg("set lr_decay_steps = 0.2 under [kohya]"))
 
 
 @rule("S4.warm_up", WARNING, "A warm-up as long as the run never reaches the learning rate.", needs_plan=True)
@@ -113,7 +115,7 @@ def endless_warmup(situation: RuleContext) -> Iterator[RuleHit]:
                 warm=counted.warmup_steps,
                 steps=counted.steps,
             ),
-            msg("write a fraction such as 0.1, or remove it"),
+            msg("write a share of all steps such as 0.1, or remove it"),
         )
 
 

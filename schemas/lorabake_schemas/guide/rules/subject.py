@@ -167,7 +167,7 @@ def long_style_run(situation: RuleContext) -> Iterator[RuleHit]:
                 optimizer=situation.optimizer,
             ),
             msg(
-                "compare the files saved from step 2000 on; if composition breaks, add "
+                "compare the files saved from step 2000 on; if composition breaks, set "
                 "network_train_unet_only = true under [network]"
             ),
         )

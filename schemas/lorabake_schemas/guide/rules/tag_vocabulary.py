@@ -92,7 +92,7 @@ def wrong_board_tags(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(
                 get_images_key(index),
                 msg(
-                    'base.tags is "{board}", but captions contain {other} tags: {tags} ({n} of {all})',
+                    'base.tags is "{board}", but {n} of {all} captions contain {other} tags: {tags}',
                     n=_count_images(folder, strange),
                     board=board,
                     all=len(folder),

@@ -438,15 +438,17 @@ def _save_row(save: PlannedSave, layout: TextLayout) -> tuple[str, str, str, str
 def _describe_disk_use(saves: tuple[PlannedSave, ...], each: FileSize | None) -> Message:
     """How much disk the saves take."""
     kept = sum(save.kept for save in saves)
-    files = nmsg(kept, "{n} file", "{n} files")
     if each is None:
-        return msg("{files} in the end (size unknown for this network)", files=files)
+        return nmsg(
+            kept,
+            "{n} file is kept (size unknown for this network)",
+            "{n} files are kept (size unknown for this network)",
+        )
     one = each.tensor_bytes + each.header_bytes
-    if kept == 1:
-        return msg("1 file of {one} in the end", one=format_file_size(one))
-    return msg(
-        "{files} of {one} in the end, {all} in total",
-        files=files,
+    return nmsg(
+        kept,
+        "{n} file of {one} is kept",
+        "{n} files of {one} each are kept, {all} in total",
         one=format_file_size(one),
         all=format_file_size(one * kept),
     )
