@@ -211,7 +211,11 @@ class Signatures(StrictModel):
         """Everything that network.type can be: LyCORIS' algorithms, and sd-scripts' own modules that suit SD."""
         yield "lora"
         yield from (name for name in self.algorithms if name != "lora")
-        yield from (name for name, each in self.networks.items() if each.sd and name.startswith("networks."))
+        yield from (
+            name
+            for name, each in self.networks.items()
+            if each.sd and name.startswith("networks.") and name != "networks.lora"
+        )
 
 
 NO_SIGNATURES = Signatures.model_construct()

@@ -228,10 +228,10 @@ def _parse_optimizer_args(value: object) -> object:
     if isinstance(value, str):
         parts: list[str] = []
         for word in value.split():  # "betas=0.9, 0.99" is one argument
-            if "=" in word or not parts:
-                parts.append(word)
-            else:
+            if parts and parts[-1].endswith(","):
                 parts[-1] += word
+            else:
+                parts.append(word)
         value = parts
     if not isinstance(value, list):
         return value

@@ -60,7 +60,7 @@ def _describe_error(kind: str, detail: ErrorDetails, where: Where) -> tuple[str,
         return "bad-choice", *_describe_bad_choice(detail, where)
     if "write" in context:
         return kind, context["said"], msg("write {what}", what=context["write"])
-    if where[:1] == ("kohya",) or (where[-2:-1] and where[-2] in FREE_TABLES):
+    if any(part in FREE_TABLES for part in detail["loc"][:-1]):
         return "wrong-type", msg("not a value that sd-scripts accepts"), ANY_VALUE_FIX
     sized = where[-1:] == ("resolution",) or where[:-1] == ("train", "resolutions")
     if sized and isinstance(detail["input"], list | str):

@@ -33,6 +33,7 @@ UNSUITABLE_OPTIMIZERS: dict[str, Message] = {
 # Of torch.optim.lr_scheduler: they need functions, other schedulers, or a loss at every step.
 UNSUITABLE_SCHEDULERS = ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "ReduceLROnPlateau")
 PARTLY_READ = {"torch", "transformers"}  # packages of which only the modules with optimizers are read
+LYCORIS_MODULE = "lycoris.kohya"
 SD_SCRIPTS_PACKAGES = ("library", "networks")
 MOMENTUM_SCHEDULERS = ("CyclicLR", "OneCycleLR")
 
@@ -192,7 +193,7 @@ def wrong_scheduler_class(situation: RuleContext) -> Iterator[RuleHit]:
         each.rpartition(".")[2] for each in known.schedulers if each.startswith(TORCH_SCHEDULERS)
         and each.rpartition(".")[2] not in UNSUITABLE_SCHEDULERS
     )  # fmt: skip
-    if "." not in name and name not in usable:
+    if path.startswith(f"{TORCH_SCHEDULERS}.") and path.rpartition(".")[2] not in usable:
         near = next(iter(difflib.get_close_matches(name, usable, 1, 0.6)), None)
         near = near or (None if signature else known.find_by_class(name, schedulers=True))
         choices = msg("write one of {names}, or a dotted class path", names=", ".join(usable))
@@ -277,13 +278,17 @@ def unknown_network_type(situation: RuleContext) -> Iterator[RuleHit]:
         return
     where: Where = ("network", "type")
     module = known.networks.get(given)
+    if given == LYCORIS_MODULE:
+        said = msg("{name} has several algorithms", name=given)
+        yield RuleHit(where, said, msg("write one of {names}", names=", ".join(known.algorithms)))
+        return
     if module is not None:
         said = msg("{name} trains other models than Stable Diffusion 1.5, 2 and SDXL", name=given)
         yield RuleHit(where, said, msg("write one of {names}", names=", ".join(choices)))
         return
     plain = given.removeprefix("networks.")
-    near = find_gui_network_type(given) or next(iter(difflib.get_close_matches(given, choices, 1, 0.6)), None)
-    near = near or (plain if plain in choices else None)
+    near = find_gui_network_type(given) or (plain if plain in choices else None)
+    near = near or next(iter(difflib.get_close_matches(given, choices, 1, 0.6)), None)
     said = msg('unknown network type "{name}"', name=given)
     fix = msg("write one of {names}", names=", ".join(choices))
     yield RuleHit(where, said, msg('write type = "{name}"', name=near) if near else fix)
@@ -321,6 +326,26 @@ def wrong_network_arguments(situation: RuleContext) -> Iterator[RuleHit]:
                 yield RuleHit(("network", name), *_describe_unused(name, situation))
 
 
+@rule(
+    "S37.partner", WARNING, "Some arguments of a network act only together with others (networks/lora.py:445, LyCORIS)."
+)
+def idle_network_arguments(situation: RuleContext) -> Iterator[RuleHit]:
+    network = situation.recipe.network
+    given = {**(network.args or {}), "dora_wd": network.dora_wd or None}
+    for name, partners in ARGUMENT_PARTNERS.items():
+        if given.get(name) is not None and all(given.get(each) is None for each in partners):
+            said = msg("{name} has no effect without {others}", name=name, others=", ".join(partners))
+            yield RuleHit(("network", "args", name), said, msg("remove it, or add one of them"))
+
+
+LR_WEIGHTS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight")
+ARGUMENT_PARTNERS = {
+    "wd_on_output": ("dora_wd",),
+    "block_alphas": ("block_dims", *LR_WEIGHTS),
+    "conv_block_dims": ("block_dims", *LR_WEIGHTS),
+    "conv_block_alphas": ("block_dims", *LR_WEIGHTS),
+    "block_lr_zero_threshold": LR_WEIGHTS,
+}
 # Keys under [network] that are arguments of the network, and those with another name there.
 ARGUMENT_KEYS = (
     "conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "dora_wd", "factor", "block_size", "constraint",
