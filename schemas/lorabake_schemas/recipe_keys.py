@@ -181,7 +181,7 @@ _STOP_TEXT_ENCODER = (
         "train.text_encoder_lr trains it less"
     ),
 )
-_SECRET = msg("a key does not belong into a recipe, which is copied into the run folder")
+_SECRET = msg("a secret must not be in a recipe, because the run folder gets a copy of it")
 _WANDB_KEY = (_SECRET, msg("remove it, and set WANDB_API_KEY in the environment"))
 _HUB_TOKEN = (_SECRET, msg("remove it, and set HF_TOKEN in the environment"))
 _MISSING_FEATURES: Mapping[str, tuple[Message, Message]] = MappingProxyType(

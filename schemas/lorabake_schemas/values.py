@@ -97,7 +97,7 @@ def _check_path(value: str, info: ValidationInfo) -> str:
             raise _make_error("windows-path", said, msg("the path with /, or in single quotes"))
         found = reader.translate(value)
         if found is not None:
-            said = msg("is written as on Windows, and this machine does not know such paths")
+            said = msg("is a path in Windows form, which this machine does not understand")
             raise _make_error("windows-path", said, msg('"{found}"', found=found))
         if _WINDOWS_PATTERN.match(value):
             said = msg("is a Windows path, which does not exist on this machine")

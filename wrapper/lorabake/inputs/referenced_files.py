@@ -223,7 +223,7 @@ def iter_offline_findings(
                 rule="missing-file",
                 severity=Severity.ERROR if launching else Severity.WARNING,
                 where=("base", key),
-                message=msg("{name} was not downloaded yet, and HF_HUB_OFFLINE keeps it from that", name=name),
+                message=msg("{name} is not downloaded yet, and HF_HUB_OFFLINE prevents the download", name=name),
                 fix=msg("unset HF_HUB_OFFLINE for the first run, or write the path of a file on this machine"),
             )
 

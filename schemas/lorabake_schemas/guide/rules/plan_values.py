@@ -100,7 +100,7 @@ def v_prediction_by_name(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
     name = base.model.replace("\\", "/").rstrip("/").rpartition("/")[2]
     if base.v_prediction is None and situation.base.v_prediction is None and V_PREDICTION_NAME.search(name):
-        said = msg("the name {name} says v-prediction, but the file does not show it", name=name)
+        said = msg("the file name {name} suggests v-prediction, but the file itself does not show it", name=name)
         fix = msg("write v_prediction = true (or false) under [base]")
         yield RuleHit(("base", "model"), said, fix)
 
