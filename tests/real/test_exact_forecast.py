@@ -305,7 +305,9 @@ def compiled(folder: Path, recipe: Recipe) -> Case:
     file = folder / "dataset.toml"
     file.write_bytes(made["dataset.toml"])
     options = READ | tomllib.loads(made["train.toml"].decode()) | {"num_processes": plan.launch.num_processes}
-    blocks = count_blocks(plan.datasets, recipe, data, image_size_reader(recipe, resolve_family(recipe, base)), ())
+    blocks = count_blocks(
+        plan.datasets, recipe, data, image_size_reader(recipe, resolve_family(recipe, base)), plan.train
+    )
     folders = tuple(tuple(data.get_folder(part.table, part.index) for part in each.subsets) for each in plan.datasets)
     words = tuple(tuple(class_tokens(part) for part in each.subsets) for each in plan.datasets)
     return Case(file, blocks, folders, words, plan.forecast, options, recipe)
@@ -397,7 +399,7 @@ def images_as_we_see_them(
     return seen
 
 
-def tested_images(ours: Case, subsets: tuple[SubsetInput, ...], folders: tuple[FolderFacts, ...]) -> list[str]:
+def list_tested_images(ours: Case, subsets: tuple[SubsetInput, ...], folders: tuple[FolderFacts, ...]) -> list[str]:
     """The paths of the images that a validation looks at."""
     share, seed = ours.options.get("validation_split") or 0.0, ours.options.get("validation_seed", 0)
     found = set[str]()
@@ -422,7 +424,7 @@ def check_dataset(ours: Case, told: Forecast, theirs: list[dict[str, Any]]) -> i
         start += len(folders)
         mine = images_as_we_see_them(held.subsets[part], held.repeats[part], held.fits[part], folders, words)
         assert mine == {path: rest for path, *rest in each["images"]}
-        assert tested_images(ours, held.subsets[part], folders) == each["tested"]
+        assert list_tested_images(ours, held.subsets[part], folders) == each["tested"]
         images += len(mine)
         if each["read"]:
             path, _, left = each["read"]

@@ -77,12 +77,13 @@ def _inspect_path(path: Path, model: str, base_dir: Path) -> BaseFacts:
         return _inspect_file(path)
     if (why := inaccessible_reason(path)) is not None:
         return BaseFacts(kind="missing", problem=msg("cannot read {file}: {why}", file=model, why=why))
-    if _looks_like_hub_id(model) and not exists((base_dir / model).parent):
+    if looks_like_hub_id(model) and not exists((base_dir / model).parent):
         return BaseFacts(kind="hub")
     return BaseFacts(kind="missing", problem=_missing_message(path, base_dir))
 
 
-def _looks_like_hub_id(model: str) -> bool:
+def looks_like_hub_id(model: str) -> bool:
+    """Whether a name has the form of a Hugging Face id (owner/name)."""
     """owner/name, unless it ends in a model file's extension, also a misspelled one."""
     extension = PurePosixPath(model.lower()).suffix
     return _HUB_ID_PATTERN.fullmatch(model) is not None and not get_close_matches(extension, _MODEL_EXTENSIONS, 1, 0.8)

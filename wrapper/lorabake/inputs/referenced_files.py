@@ -7,6 +7,7 @@ from functools import reduce
 from pathlib import Path
 from typing import cast
 
+from lorabake.inputs.base_model import looks_like_hub_id
 from lorabake.inputs.hub import find_hub_snapshot, is_hub_offline, list_missing_tokenizers
 from lorabake.util.files import (
     exists,
@@ -88,7 +89,8 @@ def _iter_referenced(recipe: Recipe, folder: Path) -> Iterator[tuple[RecipeKey, 
 
 
 def _vae_file(name: str, folder: Path) -> tuple[str, ...]:
-    return (name,) if name.endswith(VAE_EXTENSIONS) or exists(folder / name) else ()  # else a hub id
+    is_id = looks_like_hub_id(name) and not exists((folder / name).parent)
+    return (name,) if name.endswith(VAE_EXTENSIONS) or exists(folder / name) or not is_id else ()
 
 
 def _preset_file(network: Network) -> tuple[str, ...]:
