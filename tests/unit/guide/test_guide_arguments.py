@@ -100,7 +100,7 @@ FIRES: list[Fires] = [
     ("S37.partner", net("locon", wd_on_output=False), "network.args.wd_on_output", "warning"),
     ("S37.partner", net("lora", block_lr_zero_threshold=0.1), "network.args.block_lr_zero_threshold", "warning"),
     ("S37.type", net("networks.nothere"), "network.type", "error"),
-    ("S37.args", net("lora", loraplus_lr_ration=16), "network.args.loraplus_lr_ration", "error"),
+    ("S37.args", net("lora", module_dropuot=0.1), "network.args.module_dropuot", "error"),
     ("S37.args", net("lora", loraplus_lr_ratio="much"), "network.args.loraplus_lr_ratio", "error"),
     ("S37.args", net("lokr", down_lr_weight=[1.0, 0.5]), "network.args.down_lr_weight", "error"),
     ("S37.args", net("loha", full_matrix=True), "network.args.full_matrix", "error"),

@@ -20,6 +20,12 @@ def planned(family: str = "sd15", /, **of: Any) -> RuleContext:
     return situation(made, plan=plan_of(made))
 
 
+def layered(unet_only: bool = False, optimizer: str = "Prodigy", **args: Any) -> RuleContext:
+    """Arguments of the network that give layers their own rates."""
+    network = {"args": args, "network_train_unet_only": unet_only}
+    return situation(recipe(network=network, train={"optimizer": optimizer}))
+
+
 RATE = "train.learning_rate"
 UNET_ONLY: dict[str, Any] = {"network": {"network_train_unet_only": True}}
 TEXT_ONLY: dict[str, Any] = {"kohya": {"network_train_text_encoder_only": True}}
@@ -38,6 +44,11 @@ FIRES: list[Fires] = [
         "warning",
     ),
     ("S27", at(unet_lr=4e-4, text_encoder_lr=4.5e-4), "train.text_encoder_lr", "error"),
+    ("S27.layers", layered(loraplus_lr_ratio=16), "network.args.loraplus_lr_ratio", "error"),
+    ("S27.layers", layered(loraplus_text_encoder_lr_ratio=4.0), "network.args.loraplus_text_encoder_lr_ratio", "error"),
+    ("S27.layers", layered(mid_lr_weight=0.5), "network.args.mid_lr_weight", "error"),
+    ("S27.layers", layered(up_lr_weight="cosine+.2"), "network.args.up_lr_weight", "error"),
+    ("S27.layers", layered(down_lr_weight="1,1,,,,,.5,1,1,1,1,1"), "network.args.down_lr_weight", "error"),
     ("S27", at("DAdaptAdam", unet_lr=1.0, text_encoder_lr=0.5), "train.text_encoder_lr", "error"),
     ("S27", at(text_encoder_lr=0.5), "train.text_encoder_lr", "error"),
     ("S27", at(unet_lr=0.5), "train.unet_lr", "error"),
@@ -83,6 +94,14 @@ MISSES: list[Misses] = [
     ("G4.67", planned(train={"optimizer": "Lion", "learning_rate": 1e-4})),
     ("G4.67", planned(train={"optimizer": "AdamW"}, network={"type": "ia3"})),
     ("S27", at(unet_lr=1, text_encoder_lr=1)),
+    ("S27.layers", layered(loraplus_lr_ratio=1)),
+    ("S27.layers", layered(True, loraplus_text_encoder_lr_ratio=16)),
+    ("S27.layers", layered(True, loraplus_lr_ratio=16, loraplus_unet_lr_ratio=1)),
+    ("S27.layers", layered(down_lr_weight="1,1,,,,,1,1,1,1,1,1")),
+    ("S27.layers", layered(up_lr_weight="zeros")),
+    ("S27.layers", layered(True, down_lr_weight="zeros+.5", mid_lr_weight=0.5, up_lr_weight="zeros+0.5")),
+    ("S27.layers", layered(optimizer="AdamW8bit", loraplus_lr_ratio=16)),
+    ("S27.layers", layered(optimizer="prodigyplus.ProdigyPlusScheduleFree", loraplus_lr_ratio=16)),
     ("S27", at(learning_rate=1.0, unet_lr=0.5, text_encoder_lr=0.5)),
     ("S27", at(text_encoder_lr=0)),
     ("S27", at(of=UNET_ONLY, unet_lr=0.5)),

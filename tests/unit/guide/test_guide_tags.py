@@ -137,6 +137,7 @@ FIRES: list[Fires] = [
     # wording
     ("G3.7.sentences", at(lambda n, old: [*old, SENTENCE] if n % 3 == 0 else old), IMAGES, "warning"),
     ("G3.7.sentences", at(only(SENTENCE)), IMAGES, "warning"),
+    ("G3.7.sentences", at(only(SENTENCE), recipe(concept={"shuffle_caption": False})), IMAGES, "hint"),
     ("G3.7.sentences", at(only("Two dogs on a beach.")), IMAGES, "warning"),
     ("G3.18.twice", at(lambda n, old: [*old, "Close_Up", "close up"] if n == 4 else old), IMAGES, "hint"),
     (

@@ -31,6 +31,7 @@ _UNDERSCORE_PATTERN = re.compile(r"[^\W_]{2,}_[^\W_]{2,}")  # long_hair, but not
     "G3.7.sentences",
     WARNING,
     "Shuffling breaks sentences apart at their commas, and models trained on board tags expect tags.",
+    unless="they are not shuffled: then it is a hint",
 )
 def sentence_captions(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
@@ -53,17 +54,24 @@ def sentence_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     file=wrong[0],
                 )
         elif 10 * n > len(folder):
-            yield RuleHit(
-                get_images_key(index),
+            cut = is_shuffled(concept, recipe)
+            said = (
                 nmsg(
                     n,
                     "{n} caption is a sentence, which is shuffled and cut like tags: {names}",
                     "{n} captions are sentences, which are shuffled and cut like tags: {names}",
                     names=names,
-                ),
-                _suggest_natural(recipe),
-                file=wrong[0],
+                )
+                if cut
+                else nmsg(
+                    n,
+                    "{n} caption is a sentence, but the base model knows tags: {names}",
+                    "{n} captions are sentences, but the base model knows tags: {names}",
+                    names=names,
+                )
             )
+            fix, severity = _suggest_natural(recipe), None if cut else HINT
+            yield RuleHit(get_images_key(index), said, fix, file=wrong[0], severity=severity)
 
 
 def _suggest_natural(recipe: Recipe) -> Message:

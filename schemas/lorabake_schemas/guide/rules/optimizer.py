@@ -11,6 +11,8 @@ from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive, requires_o
 
 GUIDE_OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit")
 RATE_KEYS = ("learning_rate", "unet_lr", "text_encoder_lr")
+BLOCK_WEIGHTS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight")
+BLOCK_CURVES = ("cosine", "sine", "linear", "reverse_linear")
 
 
 @rule("S27", ERROR, "Prodigy stops at the first step when two learning rates differ.")
@@ -34,6 +36,46 @@ def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
                 "network.network_train_unet_only = true"
             ),
         )
+
+
+@rule("S27.layers", ERROR, "Prodigy stops at the first step when layers have different learning rates.")
+def differing_layer_rates(situation: RuleContext) -> Iterator[RuleHit]:
+    if not requires_one_rate(situation.optimizer):
+        return
+    for name in _list_rate_factors(situation):
+        said = msg(
+            "{optimizer} needs one learning rate for all layers, but {name} gives them different ones",
+            optimizer=situation.optimizer,
+            name=name,
+        )
+        fix = msg("remove it, or use an optimizer with a learning rate, such as AdamW8bit")
+        yield RuleHit(("network", "args", name), said, fix)
+
+
+def _list_rate_factors(situation: RuleContext) -> list[str]:
+    """Arguments of the network that make learning rates differ: LoRA+ and block weights (networks/lora.py:496, 390)."""
+    network = situation.recipe.network
+    args, unet_only = network.args or {}, bool(network.network_train_unet_only)
+    parts = ("loraplus_unet_lr_ratio", *(() if unet_only else ("loraplus_text_encoder_lr_ratio",)))
+    used = {name if name in args else "loraplus_lr_ratio" for name in parts}
+    found = [name for name in args if name in used and set(_parse_factors(args[name])) - {1.0}]
+    given = [name for name in BLOCK_WEIGHTS if name in args]
+    others = [1.0] if len(given) < len(BLOCK_WEIGHTS) or not unet_only else []
+    factors = {factor for name in given for factor in _parse_factors(args[name])} | set(others)
+    return found + (given if len(factors - {0.0}) > 1 else [])  # 0 leaves the block out
+
+
+def _parse_factors(value: object) -> list[float]:
+    """The factors in a number, a list, text with commas, or the name of a curve with what is added to it."""
+    pieces = value if isinstance(value, tuple) else str(value).split(",")
+    found = list[float]()
+    for piece in pieces:
+        curve, _, base = str(piece).strip().partition("+")
+        try:
+            found += [float(base or 0)] if curve == "zeros" else [float(curve or 0)]
+        except ValueError:
+            found += [0.5, 1.0] if curve in BLOCK_CURVES else []
+    return found
 
 
 @rule(
