@@ -24,7 +24,7 @@ then uses the default shown here, and `lorabake plan` shows the values of your o
 **Default** is the value that lorabake writes, for which recipes, and the rule behind it ([every rule](rules.md)).
 *sd-scripts* means that lorabake writes nothing, and sd-scripts uses this value. **Option** is the option of sd-scripts
 that the key becomes. `lorabake explain KEY` explains each of them. Options without a key go under `[kohya]`, under
-their own names."""
+their own names; [every option](options.md) lists them with what they need."""
 TABLE_HEAD = "| Key | Meaning | Value | Default | Option |\n|---|---|---|---|---|"
 REQUIRED, NOT_SET = "**required**", "not set"
 # Defaults that are computed, or not those of the option that the key becomes.

@@ -243,6 +243,7 @@ TABLES: list[Tables] = [
     *({"network": {"type": name}} for name in ("locon", "lokr", "ia3", "dylora", "diag-oft")),
     {"base": {"tags": "natural"}}, {"train": {"enable_bucket": False}}, {"captions": {"shuffle_caption": False}},
     {"network": {"network_train_unet_only": True}, "train": {"optimizer": "AdamW"}},
+    {"kohya": {"network_train_text_encoder_only": True}, "train": {"optimizer": "AdamW"}},
 ]  # fmt: skip
 
 

@@ -21,8 +21,8 @@ from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive, is_lycoris
 class Profile(NamedTuple):
     """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
 
-    ``multi``: several concepts. ``unet_only``: the text encoder is left alone. ``tags`` are those of the
-    recipe. ``scheduler`` None means that the optimizer or [kohya] lr_scheduler_type brings its own.
+    ``multi``: several concepts. ``unet_only``: the text encoder is left alone; ``text_only``: the UNet. ``tags`` are
+    those of the recipe. ``scheduler`` None means that the optimizer or [kohya] lr_scheduler_type brings its own.
     """
 
     family: ModelFamily
@@ -32,6 +32,7 @@ class Profile(NamedTuple):
     scheduler: str | None
     multi: bool
     unet_only: bool
+    text_only: bool
     tags: tuple[TagStyle, ...]
     v_prediction: bool
     zero_terminal_snr: bool
@@ -62,6 +63,7 @@ def build_profile(recipe: Recipe, base: BaseFacts, machine: MachineFacts) -> Pro
         scheduler=resolve_scheduler(recipe),
         multi=is_multi_concept(recipe),
         unet_only=_is_unet_only(recipe, base.continued),
+        text_only=recipe.kohya.get("network_train_text_encoder_only") is True,
         tags=list_tag_styles(recipe.base),
         v_prediction=_first_known(recipe.base.v_prediction, base.v_prediction),
         zero_terminal_snr=_first_known(recipe.base.zero_terminal_snr, base.zero_terminal_snr),

@@ -82,7 +82,7 @@ def format_python_literal(value: OptimizerArgument) -> str:
 def _learning_rate_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
     """Adaptive: 1 and nothing else (S27). AdamW: all three, the main one equal to the UNet's (GC.23).
 
-    A UNet-only run has no use for a text encoder's rate (TN:733).
+    A UNet-only run has no use for a text encoder's rate (TN:733), and the reverse.
     """
     if profile.adaptive:
         return (
@@ -94,14 +94,14 @@ def _learning_rate_settings(train: Train, profile: Profile) -> tuple[Setting, ..
         given = (train.learning_rate, train.unet_lr, train.text_encoder_lr)
         names = ("learning_rate", "unet_lr", "text_encoder_lr")
         return tuple(s for name, value in zip(names, given, strict=True) for s in choose(name, _to_float(value)))
-    unet, _, rule = _default_adam_rates(profile)
-    main = train.learning_rate or train.unet_lr or unet
+    unet, text, rule = _default_adam_rates(profile)
+    main = train.learning_rate or train.unet_lr or (text if profile.text_only else unet)
     source = (
         default_by_guide("GC.23", msg("the recipe's learning_rate")) if train.learning_rate else default_by_guide(rule)
     )
     return (
         *choose("learning_rate", _to_float(train.learning_rate), float(main), default_by_guide("GC.23")),
-        *choose("unet_lr", _to_float(train.unet_lr), float(main), source),
+        *choose("unet_lr", _to_float(train.unet_lr), None if profile.text_only else float(main), source),
         *choose("text_encoder_lr", _to_float(train.text_encoder_lr), *_default_text_rate(train, profile)),
     )
 
