@@ -151,12 +151,14 @@ def _iter_sections(plan: Plan, layout: TextLayout) -> Iterator[tuple[str, Sequen
 
 
 def _iter_data_sections(plan: Plan, layout: TextLayout) -> Iterator[tuple[str, Sequence[Setting]]]:
-    """The blocks of all resolutions with the folders in each."""
+    """The blocks of all resolutions with the folders in each; what a block has like the first one is not repeated."""
     name = GROUP_LABELS["data"]
     for block in plan.datasets:
         several = msg("{group} at {size}", group=name, size=format_size(block.resolution))
         yield bold(layout(several if len(plan.datasets) > 1 else name)), block.settings
-        yield from ((f"  {bold(layout(_describe_subset(part)))}", part.settings) for part in block.subsets)
+        known = () if block is plan.datasets[0] else plan.datasets[0].subsets
+        named = [(f"  {bold(layout(_describe_subset(part)))}", part) for part in block.subsets if part not in known]
+        yield from ((name, part.settings) for name, part in named)
 
 
 def format_size(size: Size) -> str:
