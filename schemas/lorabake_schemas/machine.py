@@ -31,7 +31,8 @@ class Gpu(StrictModel):
 class MachineFacts(StrictModel):
     """``memory_bytes`` is physical memory, ``cpus`` the CPUs this process may use.
 
-    ``release`` is the system's version; ``architecture`` and ``processor`` identify the CPU.
+    ``release`` is the system's version; ``architecture`` and ``processor`` identify the CPU. ``shared_memory_bytes`` is
+    the size of /dev/shm, None without one.
     """
 
     system: str
@@ -41,6 +42,7 @@ class MachineFacts(StrictModel):
     release: str = ""
     architecture: str = ""
     processor: str = ""
+    shared_memory_bytes: int | None = None
 
     @property
     def device(self) -> Literal["cuda", "cpu"]:

@@ -11,6 +11,7 @@ from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules.plan_values import LEAST_VALUES
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.recipe_keys import find_missing_feature
+from lorabake_schemas.signatures import Signatures
 from situations import CPU, GPU, Fires, Misses, base_facts, pictures_for, plan_of, recipe, situation, spoken, topic
 
 
@@ -29,7 +30,27 @@ def planned(machine: MachineFacts = GPU, *, launching: bool = False, **tables: A
 THREE: dict[str, Any] = {"max_train_epochs": 3}
 NAME = {"model": "models/NoobAI-XL-Vpred-v1.0.safetensors", "family": "sdxl"}
 LARGE: dict[str, Any] = {"resolution": 1024, "max_train_steps": 10}
+HUBER: dict[str, Any] = {"loss_type": "huber"}
+SMALL = CPU.model_copy(update={"shared_memory_bytes": 64 << 20})
+WORKERS: dict[str, Any] = {"max_data_loader_n_workers": 4, "train_batch_size": 2, "resolution": 1024}
+UNCACHED = WORKERS | {"cache_latents": False}
+
+
+def with_packages(*packages: str) -> RuleContext:
+    made = at(kohya={"torch_compile": True, "dynamo_backend": "onnxrt"})
+    return replace(made, signatures=Signatures(packages=packages))
+
+
 FIRES: list[Fires] = [
+    ("S1.values", at(kohya={"face_crop_aug_range": "2.0,1.0"}), "kohya.face_crop_aug_range", "error"),
+    ("S1.values", at(kohya={"face_crop_aug_range": "2.0"}), "kohya.face_crop_aug_range", "error"),
+    ("S1.values", at(kohya={"face_crop_aug_range": "a,b"}), "kohya.face_crop_aug_range", "error"),
+    ("S1.values", at(kohya=HUBER | {"huber_schedule": "exponential", "huber_c": 0.0}), "kohya.huber_c", "error"),
+    ("S1.values", at(kohya={"torch_compile": True, "dynamo_backend": "fx2trt"}), "kohya.dynamo_backend", "error"),
+    ("S1.values", with_packages("torch"), "kohya.dynamo_backend", "error"),
+    ("S1.huber", at(kohya=HUBER | {"huber_schedule": "snr", "huber_c": -1.0}), "kohya.huber_c", "warning"),
+    ("S1.huber", at(kohya=HUBER | {"huber_scale": -0.5}), "kohya.huber_scale", "warning"),
+    ("S38.memory", planned(SMALL, train=UNCACHED), "train.max_data_loader_n_workers", "warning"),
     ("S1.least", at(kohya={"vae_batch_size": 0}), "kohya.vae_batch_size", "error"),
     ("S1.least", at(kohya={"vae_batch_size": -1}), "kohya.vae_batch_size", "error"),
     ("G4.37.interval", planned(train=THREE, save={"save_every_n_epochs": 4}), "save.save_every_n_epochs", "warning"),
@@ -54,6 +75,18 @@ FIRES: list[Fires] = [
     ("S48", at(sample={"prompts": ["a", "b --ar 16:9 --w 512"]}), "sample.prompts[1]", "warning"),
 ]
 MISSES: list[Misses] = [
+    ("S1.values", at(kohya={"face_crop_aug_range": "2.0,4.0"})),
+    ("S1.values", at(kohya=HUBER | {"huber_schedule": "exponential", "huber_c": 0.1})),
+    ("S1.values", at(kohya={"torch_compile": True, "dynamo_backend": "eager"})),
+    ("S1.values", at(kohya={"dynamo_backend": "fx2trt"})),
+    ("S1.values", with_packages()),
+    ("S1.values", with_packages("torch", "onnxruntime")),
+    ("S1.huber", at(kohya=HUBER | {"huber_c": 0.1})),
+    ("S1.huber", at(kohya={"huber_c": -1.0})),
+    ("S1.huber", at(kohya=HUBER | {"huber_schedule": "exponential", "huber_c": -1.0})),
+    ("S38.memory", planned(SMALL, train=WORKERS | {"cache_latents": True})),
+    ("S38.memory", planned(CPU, train=UNCACHED)),
+    ("S38.memory", planned(SMALL, train=UNCACHED | {"max_data_loader_n_workers": 0})),
     ("S1.least", at(kohya={"vae_batch_size": 1})),
     ("G4.37.interval", planned(train=THREE, save={"save_every_n_epochs": 3})),
     ("G4.37.interval", planned(train=THREE)),

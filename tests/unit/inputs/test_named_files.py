@@ -283,10 +283,12 @@ def test_a_model_of_the_hub_that_is_not_here_while_offline(tmp_path: Path, launc
         return [(each.rule, each.key, each.severity) for each in found]
 
     severity = "error" if launching else "warning"
-    assert said(offline) == [("missing-file", f"base.{key}", severity) for key in ("model", "vae")]
+    keys = ("model", "vae", "tokenizer_cache_dir")
+    assert said(offline) == [("missing-file", f"base.{key}", severity) for key in keys]
     assert said(offline | {"HF_HUB_OFFLINE": "0"}) == said({}) == []
-    kept = tmp_path / "hf" / "hub" / "models--someone--model"
-    (kept / "refs").mkdir(parents=True)
-    (kept / "refs" / "main").write_text("c" * 40)
-    (kept / "snapshots" / ("c" * 40)).mkdir(parents=True)
+    for name in ("someone--model", "openai--clip-vit-large-patch14"):
+        kept = tmp_path / "hf" / "hub" / f"models--{name}"
+        (kept / "refs").mkdir(parents=True)
+        (kept / "refs" / "main").write_text("c" * 40)
+        (kept / "snapshots" / ("c" * 40)).mkdir(parents=True)
     assert [key for _, key, _ in said(offline)] == ["base.vae"]

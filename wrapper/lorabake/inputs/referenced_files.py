@@ -22,7 +22,7 @@ from lorabake.util.files import (
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
 from lorabake.util.safetensors import SafetensorsHeader, can_run_code, find_checkpoint_problem, read_header
 from lorabake_schemas.families.model_family import ModelFamily
-from lorabake_schemas.families.registry import list_families
+from lorabake_schemas.families.registry import get_family, list_families
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.machine import BaseFacts
 from lorabake_schemas.messages import Message, literal, msg
@@ -213,21 +213,36 @@ def _read_class_name(config: Path) -> str:
 def iter_offline_findings(
     recipe: Recipe, base: BaseFacts, folder: Path, env: Mapping[str, str], *, launching: bool
 ) -> Iterator[Finding]:
-    """Models of the hub that are not on this machine, where the environment keeps the trainer from downloading them."""
+    """What is not on this machine, where the environment keeps the trainer from downloading it."""
     if not is_hub_offline(env):
         return
+    for where, name in _iter_hub_needs(recipe, base, folder, env):
+        yield Finding(
+            rule="missing-file",
+            severity=Severity.ERROR if launching else Severity.WARNING,
+            where=where,
+            message=msg("{name} is not downloaded yet, and HF_HUB_OFFLINE prevents the download", name=name),
+            fix=msg("unset HF_HUB_OFFLINE for the first run, or write the path of a file on this machine"),
+        )
+
+
+def _iter_hub_needs(
+    recipe: Recipe, base: BaseFacts, folder: Path, env: Mapping[str, str]
+) -> Iterator[tuple[RecipeKey, str]]:
+    """Models and tokenizers that sd-scripts would have to download."""
     vae = evaluate_or_none(lambda: recipe.base.vae)
     named = [("model", recipe.base.model)] if evaluate_or_none(lambda: base.kind) == "hub" else []
     named += [("vae", vae)] if vae and not _vae_file(vae, folder) else []
-    for key, name in named:
-        if find_hub_snapshot(name, env) is None:
-            yield Finding(
-                rule="missing-file",
-                severity=Severity.ERROR if launching else Severity.WARNING,
-                where=("base", key),
-                message=msg("{name} is not downloaded yet, and HF_HUB_OFFLINE prevents the download", name=name),
-                fix=msg("unset HF_HUB_OFFLINE for the first run, or write the path of a file on this machine"),
-            )
+    yield from ((("base", key), name) for key, name in named if find_hub_snapshot(name, env) is None)
+    family = evaluate_or_none(lambda: recipe.base.family or base.family)
+    cache = evaluate_or_none(lambda: recipe.base.tokenizer_cache_dir)
+    if family is None:
+        return
+    places = {each.tokenizer_cache: each.tokenizer_place for each in get_family(family).text_encoders}
+    missing = list_missing_tokenizers(folder / cache, get_family(family)) if cache else tuple(places)
+    for name in missing:
+        if find_hub_snapshot(places[name], env) is None:
+            yield ("base", "tokenizer_cache_dir"), places[name]
 
 
 def _find_vae_folder_problem(path: Path) -> Message | None:

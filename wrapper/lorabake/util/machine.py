@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _NVIDIA_SMI_TIMEOUT_S = 10.0  # a driver that is still waking the card takes seconds
 _GPU_FIELDS = "index,uuid,name,memory.total,driver_version"
 _CGROUP = Path("/sys/fs/cgroup")
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, in which nothing is written
 
 
 def detect_machine(env: Mapping[str, str]) -> MachineFacts:
@@ -32,7 +33,15 @@ def detect_machine(env: Mapping[str, str]) -> MachineFacts:
         release=platform.release(),
         architecture=platform.machine(),
         processor=_read_processor_name(),
+        shared_memory_bytes=_get_shared_memory(),
     )
+
+
+def _get_shared_memory() -> int | None:
+    try:
+        return shutil.disk_usage(_SHARED_MEMORY).total
+    except OSError:
+        return None
 
 
 def _read_processor_name() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.hardware import suggest_no_workers
 from lorabake_schemas.messages import msg, nmsg
 from lorabake_schemas.sd_scripts import needs_bitsandbytes
 
@@ -53,7 +54,7 @@ def nondeterministic_token_warmup(situation: RuleContext) -> Iterator[RuleHit]:
             msg(
                 "launch.deterministic conflicts with token_warmup_step: the number of tags used depends on worker speed"
             ),
-            msg("write max_data_loader_n_workers = 0 under [train], or remove token_warmup_step"),
+            msg("{change}, or remove token_warmup_step", change=suggest_no_workers(situation)),
         )
 
 

@@ -54,6 +54,13 @@ def persistent_without_workers(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
+def suggest_no_workers(situation: RuleContext) -> Message:
+    """Without what would then be refused (S38)."""
+    if situation.recipe.train.persistent_data_loader_workers:
+        return msg("write max_data_loader_n_workers = 0 and remove persistent_data_loader_workers")
+    return msg("write max_data_loader_n_workers = 0 under [train]")
+
+
 @rule("G4.14", WARNING, "A float32 file is twice the size without a visible benefit.")
 def float32_file(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.recipe.save.save_precision == "float":

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from lorabake_schemas.guide.defaults import group_concepts
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.hardware import suggest_no_workers
 from lorabake_schemas.messages import msg
+from lorabake_schemas.plan import DatasetPlan
 from lorabake_schemas.values import PROMPT_NUMBERS, PROMPT_TEXTS, split_prompt
 
 LONGEST = 4  # times the guide's steps
@@ -21,6 +23,12 @@ INTERVALS = (
 LENGTH_KEYS = ("max_train_steps", "max_train_epochs", "exposures")
 LEAST_VALUES = {"vae_batch_size": 1, "text_encoder_batch_size": 1}  # TU:1281, range() in the caching loops
 
+HUBER_LOSSES = ("huber", "smooth_l1")
+DYNAMO_BACKENDS = ("eager", "aot_eager", "inductor", "cudagraphs")  # of torch itself
+DYNAMO_PACKAGES = {"onnxrt": "onnxruntime", "tvm": "tvm", "ipex": "intel_extension_for_pytorch"}
+BATCHES_AHEAD = 2  # that torch's loader keeps ready for each worker
+LEAST_SHARED = 1 << 20  # bytes for each worker, whatever its batches
+
 
 @rule("S1.least", ERROR, "sd-scripts stops when it divides its work into batches of nothing, after loading the model.")
 def value_too_small(situation: RuleContext) -> Iterator[RuleHit]:
@@ -29,6 +37,92 @@ def value_too_small(situation: RuleContext) -> Iterator[RuleHit]:
         if isinstance(value, int) and value < least:
             said = msg("{name} {value} is too small", name=name, value=value)
             yield RuleHit(("kohya", name), said, msg("write {least} or more, or remove it", least=least))
+
+
+@rule("S1.values", ERROR, "sd-scripts stops at these values, some of them only after loading the model.")
+def unusable_values(situation: RuleContext) -> Iterator[RuleHit]:
+    kohya = situation.recipe.kohya
+    crop = kohya.get("face_crop_aug_range")
+    if isinstance(crop, str) and not _is_range(crop):
+        said = msg("face_crop_aug_range {value} is not a lower and an upper number", value=crop)
+        yield RuleHit(("kohya", "face_crop_aug_range"), said, msg('write two numbers, such as "2.0,4.0"'))
+    threshold = kohya.get("huber_c")
+    huber = kohya.get("loss_type") in HUBER_LOSSES
+    if huber and kohya.get("huber_schedule") == "exponential" and isinstance(threshold, int | float) and threshold <= 0:
+        said = msg("huber_c {value:g} has no logarithm, which the exponential schedule needs", value=threshold)
+        yield RuleHit(("kohya", "huber_c"), said, msg("write huber_c = 0.1, or remove it"))
+    backend = kohya.get("dynamo_backend")
+    if kohya.get("torch_compile") is True and isinstance(backend, str) and backend not in DYNAMO_BACKENDS:
+        package, known = DYNAMO_PACKAGES.get(backend), situation.signatures.packages
+        if package is None or (known and package not in known):
+            said = msg("dynamo_backend {value} does not exist in the trainer's PyTorch", value=backend)
+            if package:
+                said = msg("dynamo_backend {value} needs the package {package}", value=backend, package=package)
+            yield RuleHit(("kohya", "dynamo_backend"), said, msg('write dynamo_backend = "inductor", or remove it'))
+
+
+def _is_range(text: str) -> bool:
+    """Whether sd-scripts accepts it as face_crop_aug_range (TU:5417-5421)."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        return False
+    return len(numbers) == 2 and numbers[0] <= numbers[1]
+
+
+@rule(
+    "S1.huber", WARNING, "A negative Huber threshold makes the loss negative, so training moves away from the images."
+)
+def negative_huber_loss(situation: RuleContext) -> Iterator[RuleHit]:
+    kohya = situation.recipe.kohya
+    stops = kohya.get("huber_schedule") == "exponential"  # S1.values
+    for name in ("huber_c", "huber_scale"):
+        value = kohya.get(name)
+        if kohya.get("loss_type") in HUBER_LOSSES and isinstance(value, int | float) and value < 0:
+            if name == "huber_c" and stops:
+                continue
+            said = msg(
+                "{name} {value:g} makes the loss negative, so the LoRA learns to avoid the images",
+                name=name,
+                value=value,
+            )
+            yield RuleHit(("kohya", name), said, msg("write a number above 0, or remove it"))
+
+
+@rule(
+    "S38.memory",
+    WARNING,
+    "Workers pass batches through /dev/shm (64 MB in a Docker container); a full one ends or hangs the training.",
+    unless="max_data_loader_n_workers = 0",
+    needs_plan=True,
+)
+def shared_memory_too_small(situation: RuleContext) -> Iterator[RuleHit]:
+    plan, there = situation.plan, situation.machine.shared_memory_bytes
+    workers = plan.value("max_data_loader_n_workers") if plan else 0
+    if plan is None or there is None or situation.rehearsing or not isinstance(workers, int):
+        return
+    in_memory = plan.value("cache_latents") or plan.value("cache_latents_to_disk")
+    largest = max((_count_batch_bytes(block, latents=bool(in_memory)) for block in plan.datasets), default=0)
+    needed = min(workers, max(situation.machine.cpus, 1)) * max(BATCHES_AHEAD * largest, LEAST_SHARED)
+    if needed > there:
+        said = msg(
+            "{workers} workers need about {need:.0f} MB of shared memory, but /dev/shm has {there:.1f} MB",
+            workers=workers,
+            need=needed / 1e6,
+            there=there / 1e6,
+        )
+        fix = msg(
+            "{change}, or give the container more shared memory (--shm-size)", change=suggest_no_workers(situation)
+        )
+        yield RuleHit(("train", "max_data_loader_n_workers"), said, fix)
+
+
+def _count_batch_bytes(block: DatasetPlan, *, latents: bool) -> int:
+    """The bytes of one batch of float32 images, or of their latents: 4 channels at an eighth of each side."""
+    width, height = block.resolution
+    batch = block.value("batch_size")
+    values = 4 * width * height // 64 if latents else 3 * width * height
+    return 4 * values * (batch if isinstance(batch, int) else 1)
 
 
 @rule("G4.37.interval", WARNING, "An interval that is longer than the run never ends.", needs_plan=True)
