@@ -138,6 +138,14 @@ class MetadataFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class MetadataOffer:
+    """A metadata file with captions of images that have none; ``usable`` if its names lead to the images."""
+
+    path: str
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FolderFacts:
     """One image folder as sd-scripts would see it (not recursive, sd-scripts' own extensions only).
 
@@ -151,7 +159,7 @@ class FolderFacts:
     belong to an image, ``miscased`` would belong to one except for capital letters, ``others`` belong to one but have
     an extension that is not read here (``.caption`` instead of ``.txt``; any extension where no image has a caption).
     ``overlong`` are the captions above the recipe's token limit. ``caption_extension`` is the extension that was
-    searched for, empty if a metadata file has the captions. ``offered_metadata`` is a metadata file with captions of
+    searched for, empty if a metadata file has the captions. ``offer`` is a metadata file with captions of
     these images, which have none. ``spelt`` is an existing folder whose name differs from this missing one in capital
     letters only. ``identity`` identifies the folder on this machine under any name. ``stamps`` has the name of each
     image and caption that was found, with the time of its last change.
@@ -174,7 +182,7 @@ class FolderFacts:
     caption_extension: str = CAPTION_EXTENSION
     masks: MaskFacts | None = None
     metadata: MetadataFacts | None = None
-    offered_metadata: str | None = None
+    offer: MetadataOffer | None = None
     stamps: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
 
     @property

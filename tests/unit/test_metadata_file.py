@@ -12,8 +12,9 @@ from PIL import Image
 
 from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
 from lorabake.inputs.metadata_file import read_metadata_file
+from lorabake.inputs.survey import read_dataset
 from lorabake_schemas.caches import find_image_sizes
-from lorabake_schemas.dataset import CaptionProblem, FolderFacts, MetadataFacts
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts, MetadataFacts, MetadataOffer
 from situations import CLASS, TOKEN, concept, dataset, folder, plan_of, recipe, situation, spoken, subset
 
 GOOD = f"{TOKEN}, {CLASS}, beach"
@@ -149,3 +150,19 @@ def test_the_subset_has_what_sd_scripts_takes() -> None:
     plan = plan_of(recipe(concepts=[concept(TOKEN, "pics", metadata_file="meta.json")]))
     assert subset(plan)["metadata_file"] == "meta.json"
     assert not {"class_tokens", "caption_extension", "is_reg"} & subset(plan).keys()
+
+
+@pytest.mark.parametrize(("names", "usable"), [(("0.png", "1.png"), True), (("0", "1"), False), (("x.png", "y"), None)])
+@pytest.mark.parametrize("place", ["meta.json", "pics/captions.jsonl"])
+def test_a_metadata_file_beside_images_without_captions_is_offered(
+    tmp_path: Path, names: tuple[str, ...], usable: bool | None, place: str
+) -> None:
+    scanned(tmp_path, {})
+    table = {name: {"caption": GOOD} for name in names}
+    lines = "".join(f"{json.dumps({'image_path': name} | entry)}\n" for name, entry in table.items())
+    (tmp_path / place).write_text(lines if place.endswith("l") else json.dumps(table), "utf-8")
+    meant = recipe(base={"model": "b.safetensors"})
+    facts = read_dataset(meant, tmp_path, ScanOptions())
+    assert facts.concepts[0].offer == (None if usable is None else MetadataOffer(place, usable))
+    found = spoken("G3.3", situation(meant, facts))
+    assert ('metadata_file = "' in found[0].fix) is (usable is True)

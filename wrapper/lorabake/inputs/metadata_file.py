@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, cast
 from lorabake.inputs.captions import expand_caption
 from lorabake.inputs.folders import METADATA_EXTENSIONS, FolderListing, file_stem
 from lorabake.util.fact_cache import make_stamp
-from lorabake.util.files import parse_json, read_bytes, reason
+from lorabake.util.files import is_file, parse_json, read_bytes, reason
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.caches import CACHE_INFO_FILE
-from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, ImageFacts, MetadataFacts
+from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, ImageFacts, MetadataFacts, MetadataOffer
 from lorabake_schemas.messages import msg
 from lorabake_schemas.values import MAX_SIDE
 
@@ -178,16 +178,16 @@ def _read_size(name: str, fields: Mapping[str, Any]) -> Size | None:
     raise ValueError(msg('image_size of "{name}" is not [width, height]', name=name))
 
 
-def find_metadata_file(folders: Iterable[Path], images: Iterable[str]) -> Path | None:
-    """A file in one of these folders that has captions for at least half of the images, by name or stem."""
+def find_metadata_file(root: Path, folders: Iterable[Path], images: Iterable[str]) -> MetadataOffer | None:
+    """A file in one of these folders that has captions for at least half of the images in ``root``, by name or stem."""
     names = set(images)
     wanted = names | set(map(file_stem, names))
     for path in _list_candidates(folders):
         with suppress(OSError, ValueError):
             table = _load_table(path, OFFER_LIMIT)
-            named = {Path(name).name for name, entry in table.items() if _has_caption(entry)}
-            if 2 * len(named & wanted) >= len(names):
-                return path
+            captioned = [name for name, entry in table.items() if _has_caption(entry)]
+            if 2 * len({Path(name).name for name in captioned} & wanted) >= len(names):
+                return MetadataOffer(str(path), all(is_file(root / name) for name in table))
     return None
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from lorabake.inputs import clip_tokens
 from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
+from lorabake.inputs.metadata_file import find_metadata_file
 from lorabake.util.files import is_folder
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
-from lorabake_schemas.dataset import DatasetFacts, FolderFacts, ImageFacts, LongCaption
+from lorabake_schemas.dataset import CaptionProblem, DatasetFacts, FolderFacts, ImageFacts, LongCaption, MetadataOffer
 from lorabake_schemas.guide.caption_settings import get_caption_text, has_wildcards, resolve_caption_extension
 from lorabake_schemas.guide.defaults import resolve_token_limit
 from lorabake_schemas.recipe import Concept, Recipe, Regularization
@@ -76,7 +77,19 @@ def _name_folders(
             path=part.images,
             overlong=evaluate_or_none(partial(find_long_captions, part, recipe, folder.images)) or (),
             spelt=_find_other_case(where, part.images) if folder.problem else None,
+            offer=_find_metadata(where, part.images, folder) if _lacks_captions(folder) else None,
         )
+
+
+def _lacks_captions(folder: FolderFacts) -> bool:
+    return not folder.metadata and all(image.caption.problem is CaptionProblem.MISSING for image in folder.images)
+
+
+def _find_metadata(where: Path, images: str, folder: FolderFacts) -> MetadataOffer | None:
+    """A metadata file next to the images, next to their folder or next to the recipe, named as the recipe would."""
+    root = where / images
+    found = find_metadata_file(root, (root, root.parent, where), [image.name for image in folder.images])
+    return replace(found, path=recipe_relative_path(Path(found.path), where)) if found and folder.images else None
 
 
 def _find_other_case(where: Path, images: str) -> str | None:

@@ -46,7 +46,7 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     prompt=prompt,
                 ),
                 _suggest_caption_fix(folder, several=len(situation.recipe.concept) > 1),
-                severity=ERROR if folder.others or folder.miscased else None,
+                severity=ERROR if folder.others or folder.miscased or folder.offer else None,
             )
         elif lacking := _exclude_miscased(missing, folder.miscased, ending):
             yield RuleHit(
@@ -106,6 +106,20 @@ def _suggest_caption_fix(folder: FolderFacts, *, several: bool) -> Message:
         return msg(
             'write caption_extension = ".{other}" under [captions] to use the .{other} files, or add {meant}',
             other=other,
+            meant=meant,
+        )
+    if folder.offer and folder.offer.usable:
+        return msg(
+            'write metadata_file = "{path}" under this [[concept]] to use its captions, or add {meant}',
+            path=folder.offer.path,
+            meant=meant,
+        )
+    if folder.offer:
+        return msg(
+            "write the names in {path} with extension and relative to {images}, which then has the captions "
+            "(metadata_file), or add {meant}",
+            path=folder.offer.path,
+            images=folder.path,
             meant=meant,
         )
     if folder.miscased:
