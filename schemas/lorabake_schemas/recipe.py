@@ -48,6 +48,7 @@ from lorabake_schemas.values import (
     TextEncoderRate,
     Warmup,
     Workers,
+    or_text,
 )  # fmt: skip
 
 # What is trained, in one word (G1.17). outfits: several outfits of one character (part 6).
@@ -379,6 +380,7 @@ class Sample(RecipeTable):
             strict=False,
             min_length=1,
             description="Prompts of the sample images with flags such as --n blurry --w 512; or the file they are in.",
+            json_schema_extra=or_text(r"\.(txt|toml|json)$"),
         ),
     ]
     sample_every_n_epochs: Epochs | None = optional("Make samples after every n epochs.")

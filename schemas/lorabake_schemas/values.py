@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, LiteralString, NamedTuple, cast
+from typing import Annotated, Any, LiteralString, NamedTuple, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -325,6 +325,16 @@ def _check_gpu_ids(value: str) -> str:
     raise _make_error("out-of-range", msg("GPUs are given by their numbers"), msg('"0", "0,1" or "all"'))
 
 
+def or_text(pattern: str) -> Callable[[dict[str, Any]], None]:
+    """For the published schema: a value that may also be written as such a text."""
+
+    def add(schema: dict[str, Any]) -> None:
+        others = {key: schema.pop(key) for key in list(schema) if key not in {"title", "description", "default"}}
+        schema["anyOf"] = [*others.pop("anyOf", [others]), {"type": "string", "pattern": pattern}]
+
+    return add
+
+
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_text)]
 CaptionText = Annotated[str, AfterValidator(_check_caption_text)]  # "" turns off what the whole run has
 Tag = Annotated[Text, AfterValidator(_check_tag)]
@@ -355,8 +365,15 @@ Resolution = Annotated[
     _AnySide | Annotated[tuple[_AnySide, _AnySide], Field(strict=False)],
     BeforeValidator(_read_resolution),
     AfterValidator(_check_resolution),
+    Field(json_schema_extra=or_text("^ *[0-9]+ *([,xX] *[0-9]+ *)?$")),
 ]
-Warmup = Annotated[int | float, Field(ge=0), BeforeValidator(_read_warmup), AfterValidator(_check_warmup)]
+Warmup = Annotated[
+    int | float,
+    Field(ge=0),
+    BeforeValidator(_read_warmup),
+    AfterValidator(_check_warmup),
+    Field(json_schema_extra=or_text("^ *[0-9.]+ *% *$")),
+]
 Extension = Annotated[str, AfterValidator(_check_extension)]
 Prompt = Annotated[Text, AfterValidator(_check_prompt)]
 GpuIds = Annotated[str, AfterValidator(_check_gpu_ids)]
