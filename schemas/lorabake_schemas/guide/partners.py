@@ -137,10 +137,13 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "dataset_repeats": (_blocked("CU:263", _on("num_repeats")),),
     "train_batch_size": (_blocked("CU:262", _on("batch_size")),),
     "caption_extension": (_blocked("CU:91", _on("metadata_file")),),
-    "cache_info": (_blocked("CU:91", _on("metadata_file")),),
+    "cache_info": (
+        _blocked("CU:91", _on("metadata_file")),
+        _blocked("TU:1990", _on("validation_split"), rule="S44.cache_info", stops=True),
+    ),
     "class_tokens": (_blocked("CU:91", _on("metadata_file")),),
     "prior_loss_weight": (_needs("TU:1586", _on("is_reg")),),
-    "conditioning_data_dir": (_needs("CU:320", _on("masked_loss"), rule="S1", stops=True),),
+    "conditioning_data_dir": (_needs("CU:320", _on("masked_loss"), rule="S49.together", stops=True),),
     "alpha_mask": (_blocked("CU:97", _on("conditioning_data_dir")),),
     "masked_loss": (_needs("TN:471", _on("alpha_mask"), _on("conditioning_data_dir")),),
     # captions
@@ -162,7 +165,7 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "token_warmup_min": (_needs("TU:892", _on("token_warmup_step", write=0.5)),),
     # images, buckets and caches
     "color_aug": (_CACHED,),
-    "random_crop": (_CACHED,),
+    "random_crop": (_CACHED, _blocked("TU:2396", _on("conditioning_data_dir"), rule="S49.together", stops=True)),
     "face_crop_aug_range": (_blocked("TU:1622", _on("enable_bucket"), _on("cache_latents")),),
     "min_bucket_reso": (_BUCKETS, _blocked("TU:1029", _on("bucket_no_upscale"))),
     "max_bucket_reso": (_BUCKETS, _blocked("TU:1029", _on("bucket_no_upscale"))),
@@ -247,6 +250,10 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "sample_every_n_steps": (_SAMPLED, _blocked("TU:6385", _on("sample_every_n_epochs", write=1), rule=SAMPLES_RULE)),
     "sample_at_first": (_SAMPLED,),
     "sample_sampler": (_SAMPLED,),
+    "validation_split": (
+        _blocked("TU:2487", _on("conditioning_data_dir"), rule="S44.masks", stops=True),
+        _blocked("CU:496", _on("metadata_file"), rule="S44.metadata"),
+    ),
     "validation_seed": (_VALIDATED,),
     "validate_every_n_epochs": (_VALIDATED,),
     "validate_every_n_steps": (_VALIDATED,),
@@ -309,7 +316,7 @@ WITHOUT_PARTNERS = frozenset(
         "deepspeed", "optimizer_type", "use_8bit_adam", "use_lion_optimizer", "max_grad_norm", "optimizer_args",
         "dataset_config", "min_snr_gamma", "debiased_estimation_loss", "weighted_captions", "no_metadata",
         "save_model_as", "network_weights", "network_module", "network_args", "network_train_unet_only",
-        "base_weights", "initial_step", "validation_split", "batch_size", "image_dir",
+        "base_weights", "initial_step", "batch_size", "image_dir",
         "is_reg", "num_repeats", "custom_attributes", "metadata_file",
     )
 )  # fmt: skip

@@ -66,7 +66,7 @@ def test_partners_are_options_or_facts_and_rules_exist() -> None:
 
 # What lorabake always writes, so that no recipe can be without it.
 ALWAYS = {"logging_dir", "dataset_config", "num_repeats", "batch_size"}
-COMPLETE = {"sample_prompts"}  # lorabake adds an interval
+COMPLETE = {"sample_prompts", "caption_extension"}  # lorabake adds an interval, or leaves the option out
 # How a recipe says what is no option of its own.
 FACT_TABLES: dict[str, Tables] = {
     "is_reg": {"regularization": [{"class": "food", "images": "reg"}]},
@@ -75,6 +75,8 @@ FACT_TABLES: dict[str, Tables] = {
     "own_rate": {"train": {"optimizer": "Adafactor"}},
     "separate_rates": {"train": {"optimizer": "AdamW", "unet_lr": 1e-4, "text_encoder_lr": 5e-5}},
     "safetensors_model": {"base": {"model": "base.safetensors"}},
+    "conditioning_data_dir": {"concept": {"masks": "masks"}},
+    "metadata_file": {"concept": {"metadata_file": "captions.json"}},
 }
 OFF: dict[str, Tables] = {
     "shuffle_caption": {"captions": {"shuffle_caption": False}},
@@ -85,8 +87,10 @@ OFF: dict[str, Tables] = {
     "max_data_loader_n_workers": {"train": {"max_data_loader_n_workers": 0}},
     "safetensors_model": {"base": {"model": "folder"}},
     "v_parameterization": {"base": {"v_prediction": False}},
+    "masked_loss": {"kohya": {"masked_loss": False}},
 }
 SPECIAL: dict[str, OptionValue] = {
+    "caption_extension": ".cap",
     "face_crop_aug_range": "1.0,2.0", "huber_schedule": "constant", "lr_scheduler": "linear", "lr_scheduler_power": 2.0,
     "lr_scheduler_type": "StepLR", "sample_sampler": "euler", "network_alpha": 8.0, "network_dim": 8,
     "optimizer_type": "AdamW", "network_weights": "a.safetensors", "base_weights": ("a.safetensors",),
@@ -294,6 +298,18 @@ FIRES: list[Fires] = [
         "captions.keep_tokens",
         "warning",
     ),
+    (
+        "S46",
+        at(captions={"caption_extension": ".cap"}, concept={"metadata_file": "captions.json"}),
+        "captions.caption_extension",
+        "warning",
+    ),
+    (
+        "S46",
+        at(concept={"metadata_file": "captions.json", "caption_extension": ".cap"}),
+        "concept[0].caption_extension",
+        "warning",
+    ),
     ("S46", at(log={"wandb_run_name": "x"}), "log.wandb_run_name", "warning"),
     ("S46", at(validation={"validate_every_n_steps": 50}), "validation.validate_every_n_steps", "warning"),
     ("S46", at(train={"optimizer": "Adafactor", "unet_lr": 1e-4}), "train.unet_lr", "warning"),
@@ -367,6 +383,7 @@ MISSES: list[Misses] = [
     ("S46", at(kohya={"highvram": True, "lowram": True})),
     ("S46", at(captions={"keep_tokens": 3})),
     ("S46", at(kohya={"dynamo_backend": "no"})),
+    ("S46", at(captions={"caption_extension": ".cap", "shuffle_caption": False})),
     ("S46", at(captions={"keep_tokens": 3}, concepts=[concept("a", "pa", keep_tokens=2), concept("b", "pb")])),
     ("S46", at(log={"wandb_run_name": "x", "log_with": "wandb"})),
     ("S46", at(validation={"validate_every_n_steps": 50, "validation_split": 0.1})),

@@ -212,7 +212,7 @@ def text_cache_conflict(situation: RuleContext) -> Iterator[RuleHit]:
         fix = msg("set network_train_unet_only = true under [network]")
         yield RuleHit(where, msg("needs a UNet-only run"), fix)
     if any(is_shuffled(concept, recipe) for concept in recipe.concept):
-        fix = msg("set shuffle_caption = false")
+        fix = msg("write shuffle_caption = false under [captions]")
         yield RuleHit(where, msg("conflicts with shuffled captions"), fix)
     parts: tuple[Part, ...] = (*recipe.concept, *recipe.regularization)
     if any(find_caption_value(part, recipe, key) for part in parts for key in DROPOUT_RATES):

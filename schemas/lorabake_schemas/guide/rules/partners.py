@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pydantic import BaseModel
+
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.guide.defaults import find_schedule_override, has_own_rate
 from lorabake_schemas.guide.partners import (
@@ -35,7 +37,7 @@ Scope = Mapping[str, OptionValue | None]
 )
 def option_without_effect(situation: RuleContext) -> Iterator[RuleHit]:
     yield from _find_idle_options(situation, GENERIC_RULE)
-    yield from _find_overridden_keys(situation)
+    yield from _find_unused_keys(situation)
 
 
 @rule(
@@ -69,16 +71,22 @@ def _find_idle_options(situation: RuleContext, identity: str) -> Iterator[RuleHi
             yield RuleHit(where, *_describe_partner(where, option, *found, situation.optimizer))
 
 
-def _find_overridden_keys(situation: RuleContext) -> Iterator[RuleHit]:
-    """Keys under [captions] that every concept has for itself, and that no regularization set uses."""
-    recipe, plan = situation.recipe, situation.plan
-    sets = [part for part in plan.subsets if part.is_reg] if plan else []
-    used = {setting.option for part in sets for setting in part.settings if setting.source.origin is Origin.RECIPE}
-    for name in Captions.model_fields.keys() & Concept.model_fields.keys() - used:
-        own = [getattr(concept, name) is not None for concept in recipe.concept]
-        if getattr(recipe.captions, name) is not None and all(own):
-            said = msg("captions.{name} has no effect, because every [[concept]] has its own", name=name)
-            yield RuleHit(("captions", name), said, msg("remove it"))
+def _find_unused_keys(situation: RuleContext) -> Iterator[RuleHit]:
+    """Keys of captions that no folder takes over: each has its own, or its captions are in a metadata file."""
+    recipe, parts = situation.recipe, situation.plan.subsets if situation.plan else ()
+    used = {
+        locate_option(setting.option, recipe, (part.table, part.index))
+        for part in parts
+        for setting in part.settings
+        if setting.source.origin is Origin.RECIPE
+    }
+    tables: list[tuple[KeyPath, BaseModel]] = [(("captions",), recipe.captions)]
+    tables += [(("concept", index), concept) for index, concept in enumerate(recipe.concept)]
+    for where, table in tables:
+        for name in sorted(Captions.model_fields.keys() & Concept.model_fields.keys()):
+            if getattr(table, name) is not None and (*where, name) not in used:
+                said = msg("{option} has no effect, because no folder of images uses it", option=name)
+                yield RuleHit((*where, name), said, msg("remove it"))
 
 
 # A partner that is missing (None) or in the way (the condition that is met).
