@@ -57,7 +57,7 @@ def list_expected_caches(plan: Plan, dataset: DatasetFacts) -> tuple[ExpectedFol
     """All caches of latents and of text encoder outputs that this plan keeps on disk, there or not."""
     found = list[ExpectedFolderCaches]()
     trusting, family = bool(plan.value("skip_cache_check")), get_family(plan.family)
-    texts = set[tuple[str, str | None]]()  # a folder at several resolutions has one text cache for each caption
+    texts = set[tuple[str, object]]()  # a folder at several resolutions has one text cache for each caption
     parts = [(block, part) for block in plan.datasets for part in block.subsets]
     for (block, part), fits in zip(parts, plan.fits, strict=True):
         folder = dataset.get_folder(part.table, part.index)
@@ -73,8 +73,11 @@ def list_expected_caches(plan: Plan, dataset: DatasetFacts) -> tuple[ExpectedFol
                 for image, fit in trained
             )
             found.append(ExpectedFolderCaches(part.table, part.index, folder, settings, needs, trusting))
-        if plan.value("cache_text_encoder_outputs_to_disk") and (folder.key, part.title) not in texts:
-            texts.add((folder.key, part.title))
+        if (
+            plan.value("cache_text_encoder_outputs_to_disk")
+            and (named := (folder.key, _setting_value(part.settings, "class_tokens"))) not in texts
+        ):
+            texts.add(named)
             settings = _text_cache_settings(plan)
             needs = tuple(
                 ExpectedCache(
