@@ -303,8 +303,8 @@ def test_two_concepts_with_one_folder_or_one_token(tmp_path: Path) -> None:
         tmp_path, TWO_CONCEPTS.replace("pics2", "./pics").replace("other", "HMBRGRLORA").replace("food", "meal")
     )
     assert [each for each in found(check_recipe(path, GPU), least=Severity.WARNING) if each[0] in {"G6.8", "S14"}] == [
-        ("S14", "concept[1].images", AFTER + 5),
         ("G6.8", "concept[1].class", AFTER + 4),
+        ("S14", "concept[1].images", AFTER + 5),
     ]
 
 
