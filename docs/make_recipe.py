@@ -21,10 +21,20 @@ HEAD = """# Every key of a recipe
 A recipe needs `name`, `kind`, `[base]` and one `[[concept]]`. Leave out every other key that you do not need: the plan
 then uses the default shown here, and `lorabake plan` shows the values of your own recipe with their sources.
 
+<<<<<<< HEAD
 **Default** is the value that lorabake writes, for which recipes, and the rule behind it ([every rule](rules.md)).
 *sd-scripts* means that lorabake writes nothing, and sd-scripts uses this value. **Option** is the option of sd-scripts
 that the key becomes. `lorabake explain KEY` explains each of them. Options without a key go under `[kohya]`, under
 their own names; [every option](options.md) lists them with what they need."""
+=======
+**Default** is the value that lorabake writes, for which recipes, and the rule behind it ([every rule](rules.md)):
+*guide* where several rules of the guide decide together, *lorabake* where lorabake chooses. If several lines apply to
+a recipe, the most specific one counts: a line with *with* goes before one without, a family or a kind before *any*.
+*not set* means that the option is not written. *sd-scripts* means the same, and gives the value that sd-scripts uses.
+
+**Option** is the option of sd-scripts that the key becomes or decides. `lorabake explain KEY` explains each of them.
+Options without a key go under `[kohya]`, under their own names ([every option](options.md))."""
+>>>>>>> 08d1333 (The recipe reference: one answer for each recipe, options that are decided, defaults from [captions])
 TABLE_HEAD = "| Key | Meaning | Value | Default | Option |\n|---|---|---|---|---|"
 REQUIRED, NOT_SET = "**required**", "not set"
 # Defaults that are computed, or not those of the option that the key becomes.
@@ -32,15 +42,20 @@ OTHER_DEFAULTS: Mapping[str, str] = {
     "base.family": "read from the model file",
     "base.v_prediction": "read from the model file",
     "base.native_resolution": "that of its family",
+    "concept.token": NOT_SET,
     "concept.class": NOT_SET,
     "concept.outfit": NOT_SET,
+    "concept.captions": "caption files are read",
+    "concept.resolution": "that under `[train]`",
     "concept.tags": "`tags` under `[base]`",
     "regularization.shuffle_caption": "`false`",
     "regularization.keep_tokens": "`0`",
     "concept.num_repeats": "`1` (G2.20); with several concepts, computed to balance their steps (G6.11)",
+    "network.args": "what the keys above with *network_args* as option write, and the algorithm of LyCORIS (`algo`)",
     "network.type": "`locon`: style (G4.21)<br>`lora`: all others (G4.20)",
     "train.exposures": "see `max_train_epochs`",
     "train.max_train_steps": NOT_SET,
+    "train.resolutions": NOT_SET,
     "train.attention": "`auto`",
     "save.runs": "`runs`",
     "save.save_every_n_epochs": "computed: 1 up to ten epochs, else about ten files (G4.37)",
@@ -48,6 +63,21 @@ OTHER_DEFAULTS: Mapping[str, str] = {
     "launch.num_processes": "`1`",
     "launch.num_cpu_threads_per_process": "`1`; without a GPU, all threads of the machine",
     "kohya": NOT_SET,
+}
+# Keys that become no option of their own.
+OTHER_OPTIONS: Mapping[str, str] = {
+    "base.family": "decides the script and `v2`",
+    "concept.token": "part of `class_tokens`",
+    "concept.class": "part of `class_tokens`",
+    "concept.outfit": "part of `class_tokens`",
+    "concept.captions": "decides `caption_extension`",
+    "concept.masks": "`conditioning_data_dir`, and sets `masked_loss`",
+    "concept.alpha_mask": "`alpha_mask`, and sets `masked_loss`",
+    "train.exposures": "computes `max_train_epochs`",
+    "train.resolutions": "`resolution` of several `[[datasets]]`",
+    "train.attention": "decides `xformers` or `sdpa`",
+    "save.runs": "decides `output_dir` and `logging_dir`",
+    "launch.deterministic": "decides `sdpa` and `num_cpu_threads_per_process`",
 }
 TYPE_NAMES: Mapping[str, str] = {
     "boolean": "`true` or `false`",
@@ -117,6 +147,8 @@ def _format_row(name: str, key: RecipeKey, field: Schema, *, required: bool) -> 
 
 def format_value(field: Schema) -> str:
     """Type and limits of a field of a JSON schema, in plain English."""
+    if "const" in field:
+        return f'`"{field["const"]}"`'
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "anyOf" in field:
@@ -149,6 +181,9 @@ def format_default(key: RecipeKey) -> str:
     """What is used where a recipe leaves the key out."""
     if key.name in OTHER_DEFAULTS:
         return re.sub(r"(?<=\()[GS][\w.]+(?=\))", lambda found: link_rule(found[0]), OTHER_DEFAULTS[key.name])
+    table, _, name = key.name.partition(".")
+    if table == "concept" and f"captions.{name}" in list_recipe_keys():
+        return f"`{name}` under `[captions]`"
     if defaults := list_default_values(key.option):
         return "<br>".join(_iter_cases(defaults))
     option = next((each for each in load_snapshot().merge_scripts() if each.name == key.option), None)
@@ -172,7 +207,9 @@ def _format_sources(defaults: Sequence[DefaultValue]) -> str:
     """Links to the rules; who decided where no rule did."""
     sources = [each.source for each in defaults if each.source]
     rules = dict.fromkeys(rule.strip() for source in sources for rule in source.rule.split(",") if rule)
-    links = ", ".join(map(link_rule, rules)) or ", ".join(dict.fromkeys(source.origin.value for source in sources))
+    links = ", ".join(map(link_rule, rules)) or ", ".join(
+        dict.fromkeys(f"*{source.origin.value}*" for source in sources)
+    )
     return f" ({links})" if links else ""
 
 
@@ -188,6 +225,8 @@ def link_rule(rule: str) -> str:
 
 def format_option(key: RecipeKey) -> str:
     """The option by its name, and whose it is where it is not sd-scripts'."""
+    if key.name in OTHER_OPTIONS:
+        return OTHER_OPTIONS[key.name]
     if key.name in OWN_KEYS:
         return ""
     owner = {"network": "network_args", "launch": "accelerate"}.get(key.name.partition(".")[0])
