@@ -21,20 +21,14 @@ HEAD = """# Every key of a recipe
 A recipe needs `name`, `kind`, `[base]` and one `[[concept]]`. Leave out every other key that you do not need: the plan
 then uses the default shown here, and `lorabake plan` shows the values of your own recipe with their sources.
 
-<<<<<<< HEAD
-**Default** is the value that lorabake writes, for which recipes, and the rule behind it ([every rule](rules.md)).
-*sd-scripts* means that lorabake writes nothing, and sd-scripts uses this value. **Option** is the option of sd-scripts
-that the key becomes. `lorabake explain KEY` explains each of them. Options without a key go under `[kohya]`, under
-their own names; [every option](options.md) lists them with what they need."""
-=======
 **Default** is the value that lorabake writes, for which recipes, and the rule behind it ([every rule](rules.md)):
 *guide* where several rules of the guide decide together, *lorabake* where lorabake chooses. If several lines apply to
 a recipe, the most specific one counts: a line with *with* goes before one without, a family or a kind before *any*.
 *not set* means that the option is not written. *sd-scripts* means the same, and gives the value that sd-scripts uses.
 
 **Option** is the option of sd-scripts that the key becomes or decides. `lorabake explain KEY` explains each of them.
-Options without a key go under `[kohya]`, under their own names ([every option](options.md))."""
->>>>>>> 08d1333 (The recipe reference: one answer for each recipe, options that are decided, defaults from [captions])
+Options without a key go under `[kohya]`, under their own names; [every option](options.md) lists them with what they
+need."""
 TABLE_HEAD = "| Key | Meaning | Value | Default | Option |\n|---|---|---|---|---|"
 REQUIRED, NOT_SET = "**required**", "not set"
 # Defaults that are computed, or not those of the option that the key becomes.
