@@ -134,7 +134,8 @@ class Base(RecipeTable):
 
 
 class Concept(RecipeTable):
-    """A folder of something to learn. Several [[concept]] tables with the same token, outfit and class are one concept."""
+    """A folder of something to learn. Several [[concept]] tables with the same token, outfit and class are one
+    concept."""
 
     token: Tag | None = optional(
         "The trigger word, at the start of each caption. Left out, only the captions' own tags are learned (a style)."
