@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lorabake.commands.output.explain import heading_anchor
 from lorabake.util import resources
 from lorabake_schemas.families.registry import list_families, list_scripts
@@ -29,16 +31,38 @@ where each is set in a recipe, what it needs to have an effect, and what disable
 {counts}
 
 `lorabake check` compares the final settings of a recipe with this table. An option without effect is a warning
-({rule}), which can be ignored. What would stop sd-scripts is an error. An
-option with its default value is not reported.
+({rule}), which can be ignored.
+What would stop sd-scripts is an error. An option that has sd-scripts' own default value is not reported.
+`lorabake explain OPTION` explains what an option means, if the guide or lorabake has something to say about it.
 
-**Families**: the families that have the option; *dataset* is a key of the dataset file only. **In a recipe**: its key,
-or `[kohya]` for an option under its own name. *Refused* options are set by lorabake or cannot work here."""
+**Families**: the families that have the option; *dataset* is a key of the dataset file only.
+
+**In a recipe**: its key, or `[kohya]` for an option under its own name.
+*Set by lorabake*: no recipe can change it. *Another key*: lorabake writes the option from that key.
+*Not available*: it cannot work here, or lorabake does not write it, for the reason given.
+
+**Needs / conflicts**, each with the line of sd-scripts:
+
+* *needs* X: has no effect without X; *needs X, else an error*: sd-scripts stops without it
+* *disabled by* X: has no effect together with X
+* *not with* X: sd-scripts stops if both are set
+* *none*: acts alone; *never used*: sd-scripts accepts the option and does nothing with it"""
+
+# Set whatever a recipe has.
+ALWAYS_SET = ("config_file", "dataset_config", "output_dir", "logging_dir")
+# How options get into a recipe that have no key of their own, or more than one way.
+OTHER_PLACES: Mapping[str, str] = {
+    "caption_extention": "*another key*: a misspelling from older versions of sd-scripts, of `caption_extension`",
+    "is_reg": "*set by lorabake* for each `[[regularization]]`",
+    "masked_loss": "*set by lorabake* with `concept.masks` or `concept.alpha_mask`; else `[kohya]`",
+    "custom_attributes": "*not available*: the scripts for a LoRA do not read it",
+    "network_multiplier": "*not available*: the scripts for a LoRA do not read it",
+}
 
 
 def options_page() -> str:
     """The page without its first line."""
-    table = ["| Option | Families | In a recipe | Partners |", "|---|---|---|---|"]
+    table = ["| Option | Families | In a recipe | Needs / conflicts |", "|---|---|---|---|"]
     table += [_format_row(name) for name in sorted(_list_options())]
     title = next(entry.title for entry in load_book() if entry.id == GENERIC_RULE)
     link = f"[{GENERIC_RULE}](rules.md#{heading_anchor(f'{GENERIC_RULE} {title}')})"
@@ -50,8 +74,8 @@ def options_page() -> str:
 def _format_counts() -> str:
     total = len(_list_options())
     return (
-        f"Of {total} options, {len(OPTION_PARTNERS)} have partners, {len(WITHOUT_PARTNERS)} act by themselves, and "
-        f"{len(NEVER_READ)} are accepted and never used."
+        f"Of {total} options, {len(OPTION_PARTNERS)} need or exclude others, {len(WITHOUT_PARTNERS)} act by "
+        f"themselves, and {len(NEVER_READ)} are accepted and never used."
     )
 
 
@@ -77,16 +101,21 @@ def _format_families(name: str) -> str:
 
 
 def _format_place(name: str) -> str:
+    if name in OTHER_PLACES:
+        return OTHER_PLACES[name]
     keys = [key.name for key in list_recipe_keys().values() if key.option == name and "." in key.name]
     if own := find_option_key(name):
         keys = [own, *(key for key in keys if key != own)]
     is_free = name not in RESERVED_OPTIONS and find_option_key(name) is None and _list_options()[name] is not None
     if keys:
         return ", ".join(f"`{key}`" for key in [*keys, *(["[kohya]"] if is_free else [])])
+    if name in ALWAYS_SET:
+        return _escape(f"*set by lorabake*: {RESERVED_OPTIONS[name]}")
+    if name in RESERVED_OPTIONS and name in OPTION_REPLACEMENTS and name != "resume":
+        return _escape(f"*another key*: {OPTION_REPLACEMENTS[name]}")
     if name in RESERVED_OPTIONS:
-        instead = f"; {OPTION_REPLACEMENTS[name]}" if name in OPTION_REPLACEMENTS else ""
-        return _escape(f"*refused*: {RESERVED_OPTIONS[name]}{instead}")
-    return "`[kohya]`" if is_free else "set by lorabake" if name == "is_reg" else ""
+        return _escape(f"*not available*: {RESERVED_OPTIONS[name]}")
+    return "`[kohya]`" if is_free else ""
 
 
 def _format_partners(name: str) -> str:

@@ -58,9 +58,12 @@ FACTS: Mapping[str, tuple[Message, Message]] = MappingProxyType(
     {
         "is_reg": (msg("regularization images"), msg("add a [[regularization]] table, or remove it")),
         "several_gpus": (msg("several GPUs"), msg("remove it, or write num_processes under [launch]")),
-        "own_schedule": (msg("an optimizer that has its own schedule"), msg("remove it")),
+        "own_schedule": (
+            msg("an optimizer that has its own schedule (ScheduleFree, or Adafactor with relative_step)"),
+            msg("remove it"),
+        ),
         "own_rate": (
-            msg("an optimizer that sets its own learning rate"),
+            msg("an optimizer that sets its own learning rate (Adafactor with relative_step)"),
             msg("remove it, or write optimizer_args = {{ relative_step = false }} and learning_rate = 1e-4"),
         ),
         "separate_rates": (
@@ -68,7 +71,7 @@ FACTS: Mapping[str, tuple[Message, Message]] = MappingProxyType(
             msg("remove it, or remove the rate that it should replace"),
         ),
         "safetensors_model": (msg("a base model in one .safetensors file"), msg("remove it")),
-        "family_without_use": (msg("a model family that does not use it"), msg("remove it")),
+        "family_without_use": (msg("a model family that does not use it (SDXL)"), msg("remove it")),
         "network_without_norms": (msg("a network without weight norms"), msg("remove it")),
         "num_repeats": (
             msg("a dataset file, which has the repeats of each concept"),

@@ -37,7 +37,7 @@ RESERVED_OPTIONS: dict[str, str] = {
     "optimizer_type": msg("set by train.optimizer"),
     "pretrained_model_name_or_path": msg("set by base.model"),
     "resolution": msg("set by train.resolution"),
-    "caption_extention": msg("set by captions.caption_extension"),
+    "caption_extention": msg("a misspelling from older versions of sd-scripts"),
     "flip_aug": msg("set by the concept's flip_aug"),
     "v2": msg("set by base.family"),
     "v_parameterization": msg("set by base.v_prediction"),
