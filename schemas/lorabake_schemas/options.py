@@ -120,7 +120,7 @@ class OptionSnapshot(StrictModel):
 
 def find_nearest_option(name: str, options: Sequence[Option]) -> str | None:
     """The option most like ``name``, None when nothing is like it."""
-    found = difflib.get_close_matches(name.replace("-", "_"), [option.name for option in options], 1, 0.6)
+    found = difflib.get_close_matches(name.replace("-", "_"), [option.name for option in options], 1, 0.75)
     return found[0] if found else None
 
 

@@ -213,6 +213,8 @@ def text_cache_conflict(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(where, msg("needs a UNet-only run"), fix)
     if any(is_shuffled(concept, recipe) for concept in recipe.concept):
         fix = msg("write shuffle_caption = false under [captions]")
+        if any(concept.shuffle_caption for concept in recipe.concept):
+            fix = msg("write shuffle_caption = false under each [[concept]]")
         yield RuleHit(where, msg("conflicts with shuffled captions"), fix)
     parts: tuple[Part, ...] = (*recipe.concept, *recipe.regularization)
     if any(find_caption_value(part, recipe, key) for part in parts for key in DROPOUT_RATES):
