@@ -142,7 +142,7 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "caption_extension": (_blocked("CU:91", _on("metadata_file")),),
     "cache_info": (
         _blocked("CU:91", _on("metadata_file")),
-        _blocked("TU:1990", _on("validation_split"), rule="S44.cache_info", stops=True),
+        _blocked("TU:2045", _on("validation_split"), rule="S44.cache_info", stops=True),
     ),
     "class_tokens": (_blocked("CU:91", _on("metadata_file")),),
     "prior_loss_weight": (_needs("TU:1586", _on("is_reg")),),
@@ -254,7 +254,7 @@ _PARTNERS: dict[str, tuple[Partner, ...]] = {
     "sample_at_first": (_SAMPLED,),
     "sample_sampler": (_SAMPLED,),
     "validation_split": (
-        _blocked("TU:2487", _on("conditioning_data_dir"), rule="S44.masks", stops=True),
+        _blocked("TU:2483", _on("conditioning_data_dir"), rule="S44.masks", stops=True),
         _blocked("CU:496", _on("metadata_file"), rule="S44.metadata"),
     ),
     "validation_seed": (_VALIDATED,),
