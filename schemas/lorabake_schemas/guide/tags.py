@@ -21,10 +21,13 @@ FOREIGN_SEPARATOR = re.compile(
 FOREIGN_CHARACTERS = ";\uff1b\uff0c\u3001"
 AFTER_TOKEN = re.compile(r"\s*([,;:.|/])(?!\|)|\s+(-)\s|(\s)\s*\w")  # in the place of a comma
 # Of sentences, in English and Portuguese: a tag seldom has one of them, no token does.
-SENTENCE_WORDS = re.compile(
-    r"\b(a|an|the|is|are|of|with|and|that|in|on|at|to|his|her|its"
-    r"|um|uma|uns|umas|de|do|da|dos|das|em|no|na|nos|nas|com|sem|que|ao|seu|sua|est\u00e1|est\u00e3o|\u00e9|s\u00e3o)\b"
+_ENGLISH = "a|an|the|is|are|of|with|and|that|in|on|at|to|his|her|its"
+_PORTUGUESE = (
+    "um|uma|uns|umas|de|do|da|dos|das|em|no|na|nos|nas|com|sem|que|ao|seu|sua|est\u00e1|est\u00e3o|\u00e9|s\u00e3o"
 )
+SENTENCE_WORDS = re.compile(rf"\b({_ENGLISH}|{_PORTUGUESE})\b")
+_ENGLISH_WORDS, _PORTUGUESE_WORDS = re.compile(rf"\b({_ENGLISH})\b"), re.compile(rf"\b({_PORTUGUESE})\b")
+MIN_PORTUGUESE_WORDS = 3  # of these in a sentence (ours)
 MIN_SENTENCE_WORDS = 8  # words between two commas, or half as many and a full stop (ours)
 
 
@@ -98,6 +101,13 @@ def find_odd_separator(text: str, token: str, how: CaptionStyle) -> str:
 def has_sentence_words(text: str) -> bool:
     """Whether a text between two commas looks like a part of a sentence, in English or Portuguese."""
     return is_sentence(text) or bool(SENTENCE_WORDS.search(text.casefold()))
+
+
+def is_portuguese_sentence(text: str) -> bool:
+    """Whether it has several of the small words of Portuguese, and more of them than of English."""
+    small = text.casefold()
+    count = len(_PORTUGUESE_WORDS.findall(small))
+    return count >= MIN_PORTUGUESE_WORDS and count > len(_ENGLISH_WORDS.findall(small))
 
 
 class _TagSpellings(dict[str, str]):

@@ -113,6 +113,8 @@ def parted(by: str, every: int = 1) -> Change:
 
 FIRES: list[Fires] = [
     # separators
+    ("G5.11.wildcards", at(adding("{red|blue} hat", every=9)), IMAGES, "warning"),
+    ("G3.6.sentences", at(adding("uma moça com chapéu na praia", "em um dia de sol"), NATURAL), IMAGES, "hint"),
     ("G5.11.prompts", at(adding("(red circle:1.2)", every=9)), IMAGES, "warning"),
     ("G5.11.prompts", at(adding("<lora:foo:1>", every=30)), IMAGES, "warning"),
     ("G5.11.prompts", at(adding("<lora:foo:1>", every=30), WEIGHTED), IMAGES, "warning"),
@@ -209,6 +211,9 @@ FIRES: list[Fires] = [
 ]
 MISSES: list[Misses] = [
     # separators
+    ("G5.11.wildcards", at(adding("{red} | {{blue}}"))),
+    ("G3.6.sentences", at(adding("uma moça com chapéu na praia", "em um dia de sol"))),
+    ("G3.6.sentences", at(adding("a girl with a hat on the beach", "em um dia de sol"), NATURAL)),
     ("G5.11.prompts", at(adding("(red circle:1.2)", "((wet))"), WEIGHTED)),
     ("G5.11.prompts", at(adding("bow (weapon)", ":)", "picture (16:9)", "hakurei reimu \\(touhou\\)", "[x]", "<3"))),
     ("S17.commas", at()),

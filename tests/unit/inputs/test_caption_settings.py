@@ -130,3 +130,43 @@ def test_what_is_no_text_is_not_offered(tmp_path: Path) -> None:
     facts = lines(tmp_path, "a\0b", GOOD, name="cap")
     assert facts.others == ()
     assert lines(tmp_path, GOOD, GOOD, name="txt").others == (), "captions are there"
+
+
+PORTUGUESE = f"Uma foto de {TOKEN}, um farol alto com listras azuis, em uma praia com areia e mar ao fundo."
+
+
+def told(rule: str, text: str, **more: Any) -> list[str]:
+    images = tuple(ImageFacts(f"{at}.png", 768, 768, caption=CaptionFacts(text)) for at in range(9))
+    return [str(each.severity) for each in spoken(rule, situation(recipe(**more), dataset(folder(images=images))))]
+
+
+@pytest.mark.parametrize(
+    ("rule", "natural", "danbooru"),
+    [
+        ("G3.6.sentences", ["hint"], []),
+        ("G3.7.sentences", [], ["warning"]),
+        ("G3.6.portuguese", [], []),
+        ("G3.6.accents", [], []),
+        ("S17.commas", [], []),
+        ("G3.10", [], []),
+    ],
+)
+def test_sentences_in_portuguese_are_sentences(rule: str, natural: list[str], danbooru: list[str]) -> None:
+    assert told(rule, PORTUGUESE, base={"tags": "natural"}) == natural
+    assert told(rule, PORTUGUESE, base={"tags": "danbooru"}) == danbooru
+    assert told("G3.6.sentences", SENTENCE, base={"tags": "natural"}) == []
+
+
+@pytest.mark.parametrize("text", ["uma foto de maria", "a photo of maria", "foto da maria, praia", "menina na praia"])
+def test_the_beginning_of_a_sentence_is_no_token(text: str) -> None:
+    images = tuple(ImageFacts(f"{at}.png", 768, 768, caption=CaptionFacts(f"{text}, {at}")) for at in range(9))
+    found = spoken("G3.10", situation(recipe(), dataset(folder(images=images))))
+    assert len(found) == 1
+    assert "token = " not in found[0].fix
+
+
+def test_choices_without_wildcards_are_text() -> None:
+    text = f"{TOKEN}, {CLASS}, {{red|blue}} hat"
+    assert told("G5.11.wildcards", text) == ["warning"]
+    assert told("G5.11.wildcards", text, captions={"enable_wildcard": True}) == []
+    assert told("G5.11.wildcards", f"{TOKEN}, {{red}} | hat") == []

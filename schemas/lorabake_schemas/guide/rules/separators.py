@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lorabake_schemas.dataset import ImageFacts
+from lorabake_schemas.guide.caption_settings import has_wildcards
 from lorabake_schemas.guide.registry import WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
 from lorabake_schemas.guide.rules.tag_counts import find_odd_separators, get_images_key, iter_captioned_folders
@@ -75,6 +76,32 @@ def prompt_syntax_in_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 msg("keep the words and remove brackets, numbers and <...>"),
                 file=files[0],
             )
+
+
+@rule(
+    "G5.11.wildcards",
+    WARNING,
+    "Only with enable_wildcard is {a|b} a choice; without it sd-scripts trains the braces.",
+)
+def unread_wildcards(situation: RuleContext) -> Iterator[RuleHit]:
+    recipe = situation.recipe
+    for index, folder in iter_concept_folders(situation):
+        if has_wildcards(recipe.concept[index], recipe):
+            continue
+        files = get_caption_names(folder, [image for image in folder.images if _WILDCARD.search(image.caption.text)])
+        if files:
+            said = msg(
+                "captions with choices such as {example}, which are trained as text: {names} ({n} of {all})",
+                example="{a|b}",
+                n=len(files),
+                all=len(folder.images),
+                names=summarize_names(files),
+            )
+            fix = msg("write enable_wildcard = true under [captions], or keep one of the choices")
+            yield RuleHit(get_images_key(index), said, fix, file=files[0])
+
+
+_WILDCARD = re.compile(r"\{[^{}|]*\|[^{}]*\}")
 
 
 def _find_prompt_syntax(text: str, syntax: re.Pattern[str]) -> list[str]:

@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from lorabake_schemas.families.known_models import find_known_boards
-from lorabake_schemas.guide.caption_settings import list_tag_styles
+from lorabake_schemas.guide.caption_settings import is_natural, list_tag_styles
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.rules.dataset import summarize_names
+from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
 from lorabake_schemas.guide.rules.tag_counts import (
     get_concept_tags,
     get_images_key,
     iter_tagged_folders,
     summarize_tags,
 )
-from lorabake_schemas.guide.tags import FolderTags, is_sentence
+from lorabake_schemas.guide.tags import FolderTags, is_portuguese_sentence, is_sentence
 from lorabake_schemas.guide.vocabulary import (
     Board,
     find_implied_tags,
@@ -249,6 +249,33 @@ def accented_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     tags=summarize_tags(folder, _sort_by_count(folder, doubtful)),
                 ),
                 msg("write tags in English; names can stay"),
+            )
+
+
+@rule(
+    "G3.6.sentences",
+    HINT,
+    "The text encoders were trained on English; sentences in another language say less to them.",
+    unless="less than half of the captions",
+)
+def portuguese_sentences(situation: RuleContext) -> Iterator[RuleHit]:
+    recipe = situation.recipe
+    for index, folder in iter_concept_folders(situation):
+        if not is_natural(recipe.concept[index], recipe):
+            continue
+        found = [image for image in folder.images if any(map(is_portuguese_sentence, image.caption.texts))]
+        if found and 2 * len(found) > len(folder.images):
+            names = get_caption_names(folder, found)
+            yield RuleHit(
+                get_images_key(index),
+                msg(
+                    "captions in Portuguese: {names} ({n} of {all})",
+                    n=len(found),
+                    all=len(folder.images),
+                    names=summarize_names(names),
+                ),
+                msg("ignore this if prompts will be in Portuguese, too; else write the captions in English"),
+                file=names[0],
             )
 
 
