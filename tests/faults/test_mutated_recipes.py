@@ -358,7 +358,7 @@ def with_key(table: str, key: str, chosen: Any) -> bytes:
     raw = copy.deepcopy(STARTS[0])
     raw.setdefault("regularization", [{"class": "food", "images": "reg"}])
     raw.setdefault("ignore", [{"rule": "G1.2", "reason": "few"}])
-    inside: Any = raw[table] if table else raw
+    inside: Any = raw.setdefault(table, {}) if table else raw
     (inside[0] if isinstance(inside, list) else inside)[key] = chosen
     return tomli_w.dumps(raw).encode()
 
