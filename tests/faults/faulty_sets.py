@@ -319,7 +319,7 @@ LONG = "lumtower, lighthouse, from side, " + ", ".join(
 
 FAULTS = (
     # folders
-    Fault("folder-missing", "G4.9", "missing", gone),
+    Fault("folder-missing", "G4.9", "does not exist", gone),
     Fault("folder-empty", "G4.9", "no images", emptied),
     Fault("one-level-too-high", "G4.9", "they are in 10_lumtower", into_subfolder("10_lumtower")),
     Fault("only-sub-folders", "G4.9", "does not look into", into_subfolder("day")),

@@ -294,7 +294,7 @@ def assert_read_back(plan: Plan, train: bytes, dataset: bytes) -> None:
     """Every value, apart from paths, which are written as the run folder sees them."""
     read = toml.loads(train.decode())
     assert set(read) == {setting.option for setting in plan.train}
-    parts = toml.loads(dataset.decode())["datasets"][0]["subsets"]
+    parts = [part for block in toml.loads(dataset.decode())["datasets"] for part in block["subsets"]]
     pairs = [(setting, read[setting.option]) for setting in plan.train]
     pairs += [(s, part[s.option]) for subset, part in zip(plan.subsets, parts, strict=True) for s in subset.settings]
     for setting, found in pairs:
