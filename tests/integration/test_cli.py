@@ -398,7 +398,7 @@ def test_what_programs_read(lorabake: Run, project: Path) -> None:
     (project / "lamp.toml").write_text(RECIPE.replace('"Prodigy"', '"Prodgy"'))
     failed = lorabake("run", "lamp.toml", "--json", cwd=project)
     assert failed.returncode == 1
-    assert json.loads(failed.stdout)["findings"][0]["rule"] == "bad-choice"
+    assert json.loads(failed.stdout)["findings"][0]["rule"] == "GC.12.class"
 
 
 def test_explain(lorabake: Run) -> None:

@@ -289,6 +289,8 @@ def pretend(home: Path, sha: str, *without: str) -> None:
         if name != "options-dataset.json":
             read = [option for option in read if option["name"] not in without]
         (kept / name).write_text(json.dumps(read), encoding="utf-8")
+    signatures = resources.read_vendor_text(resources.SIGNATURES_FILE)
+    (kept / resources.SIGNATURES_FILE).write_text(signatures, encoding="utf-8")
     marker = store.InstallManifest(
         folder=folder.name, url=resources.load_pin().url, commit=sha, lock="cpu", lock_sha256="x", files_sha256="x",
         python="3", versions={},

@@ -122,6 +122,7 @@ def test_the_rule_names_what_a_user_needs() -> None:
         "lorabake/_vendor/options-train_network.json",
         "lorabake/_vendor/options-sdxl_train_network.json",
         "lorabake/_vendor/options-dataset.json",
+        "lorabake/_vendor/signatures.json",
         "lorabake/_vendor/lycoris-preset-full-sd15.toml",
         "lorabake/_vendor/lycoris-preset-ia3.toml",
         "lorabake/_vendor/shapes-sd15.txt",
