@@ -441,7 +441,12 @@ NETWORKS = (
     Case("sd15-ia3", network={"type": "ia3", "network_dim": 1}, train=SHORT, grown=r"\.weight$"),
     Case("sd15-diag-oft", network={"type": "diag-oft"}, train=SHORT, grown=r"\.oft_blocks$"),
     Case("sd15-full", network={"type": "full", "preset": "attn-only"}, train=SHORT, grown=r"\.diff$"),
-    Case("sd15-boft", network={"type": "boft", "network_dim": 16}, train=SHORT, grown=r"\.oft_blocks$"),
+    Case(
+        "sd15-boft",
+        network={"type": "boft", "network_dim": 16, "preset": "attn-only"},
+        train=SHORT,
+        grown=r"\.oft_blocks$",
+    ),
     Case("sd15-networks-oft", network={"type": "networks.oft"}, train=SHORT, grown=r"\.oft_blocks$", sized=False),
     Case("sd15-networks-lora-fa", network={"type": "networks.lora_fa"}, train=SHORT, sized=False),
     Case("sd15-unet-only", network={"network_train_unet_only": True}),
