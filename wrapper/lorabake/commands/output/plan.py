@@ -74,7 +74,7 @@ OPTIONS_BY_GROUP: Mapping[SettingGroup, tuple[str, ...]] = MappingProxyType(
             "gradient_accumulation_steps", "min_snr_gamma", "debiased_estimation_loss", "noise_offset",
             "prior_loss_weight", "max_grad_norm", "seed",
         ),
-        "data": ("resolution",),
+        "data": ("resolution", "masked_loss"),
         "validation": (
             "validation_split", "validation_seed", "validate_every_n_epochs", "validate_every_n_steps",
             "max_validation_steps",
