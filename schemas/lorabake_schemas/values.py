@@ -227,7 +227,7 @@ def _parse_optimizer_args(value: object) -> object:
     """A table as it is; sd-scripts' list of "name=value" and the GUI's one text with spaces as a table (TU:4858)."""
     if isinstance(value, str):
         parts: list[str] = []
-        for word in value.split():  # "betas=0.9, 0.99" is one argument
+        for word in value.replace('"', "").split():  # the GUI drops its quotes; "betas=0.9, 0.99" is one argument
             if parts and parts[-1].endswith(","):
                 parts[-1] += word
             else:

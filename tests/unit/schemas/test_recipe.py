@@ -405,3 +405,10 @@ def test_random_damage_never_gets_past_the_schema_unnamed() -> None:
             assert "Input should" not in finding.message
             assert finding.fix
     assert refused > 1000
+
+
+@pytest.mark.parametrize("given", ["d0=1e-5 betas=0.9,0.99", '"d0=1e-5" "betas=0.9, 0.99"'])
+def test_the_guis_optimizer_arguments_are_one_text(given: str) -> None:
+    """With or without its quotes, which it drops as well."""
+    arguments = recipe(train={"optimizer_args": given}).train.optimizer_args
+    assert arguments == {"d0": 1e-5, "betas": (0.9, 0.99)}
