@@ -61,7 +61,7 @@ class AttentionProbe(StrictModel):
     @classmethod
     def without_gpu(cls) -> Self:
         """The answer on a machine without a GPU, which needs no test."""
-        return cls(xformers=False, reason=msg("no NVIDIA GPU, and xformers has no CPU kernel"))
+        return cls(xformers=False, reason=msg("xformers needs an NVIDIA GPU, and this machine has none"))
 
 
 class ContinuedLora(StrictModel):

@@ -189,7 +189,7 @@ def test_without_a_gpu_attention_is_not_tried(tmp_path: Path, monkeypatch: pytes
     gpu(monkeypatch)
     asked = answers(monkeypatch)
     probe = trainer.probe_attention(a_trainer(tmp_path), "no", {})
-    assert (probe.xformers, probe.reason) == (False, "no NVIDIA GPU, and xformers has no CPU kernel")
+    assert (probe.xformers, probe.reason) == (False, "xformers needs an NVIDIA GPU, and this machine has none")
     assert asked == []
 
 

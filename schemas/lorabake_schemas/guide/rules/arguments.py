@@ -198,7 +198,7 @@ def wrong_scheduler_class(situation: RuleContext) -> Iterator[RuleHit]:
         near = near or (None if signature else known.find_by_class(name, schedulers=True))
         choices = msg("write one of {names}, or a dotted class path", names=", ".join(usable))
         fix = msg('did you mean "{name}"?', name=near) if near else choices
-        yield RuleHit(where, msg("{name} is not a torch scheduler that works here", name=name), fix)
+        yield RuleHit(where, msg("{name} is not a PyTorch scheduler that sd-scripts can use", name=name), fix)
     elif signature is None and "." in name and _is_missing_class(path, situation):
         yield RuleHit(where, *_describe_missing_class(name, situation, schedulers=True))
     elif signature is not None:

@@ -69,7 +69,7 @@ def machine_dependent_workers(situation: RuleContext) -> Iterator[RuleHit]:
         yield RuleHit(
             ("train", "max_data_loader_n_workers"),
             msg(
-                "{workers} workers, but this machine has {there}",
+                "{workers} workers are set, but this machine has only {there}",
                 workers=workers,
                 there=nmsg(cpus, "{n} CPU", "{n} CPUs"),
             ),

@@ -99,7 +99,9 @@ def missing_gpu(situation: RuleContext) -> Iterator[RuleHit]:
         )
     if train.attention == "xformers":
         fix = msg('write attention = "sdpa", or remove it')
-        yield _report_missing_gpu(situation, ("train", "attention"), msg("xformers has no CPU kernel"), fix)
+        yield _report_missing_gpu(
+            situation, ("train", "attention"), msg("xformers needs an NVIDIA GPU. This machine has none"), fix
+        )
     if train.mixed_precision == "fp16":
         fix = msg('write mixed_precision = "no", or remove it')
         yield _report_missing_gpu(

@@ -144,7 +144,7 @@ def misnamed_format(situation: RuleContext) -> Iterator[RuleHit]:
 def _suggest_extension(image: ImageFacts, count: int) -> Message:
     """The caption matches the name without its extension, so it stays. A GIF named .gif would be skipped."""
     if image.format not in FORMAT_EXTENSIONS:
-        return nmsg(count, "save it as PNG with the same name", "save them as PNG or JPEG with the same names")
+        return nmsg(count, "save it as PNG or JPEG with the same name", "save them as PNG or JPEG with the same names")
     return nmsg(
         count,
         "rename {old} to {new} and keep the name of its caption (sd-scripts accepts {old}, but other programs may not)",

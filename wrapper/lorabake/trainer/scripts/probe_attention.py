@@ -33,7 +33,7 @@ def probe(precision):
     except Exception as error:  # its extension can fail in any way
         return False, f"xformers cannot be imported: {type(error).__name__}: {first_line(error)}"
     if not torch.cuda.is_available():
-        return False, "torch sees no CUDA device: xformers has no CPU kernel"
+        return False, "xformers needs an NVIDIA GPU, and torch sees none"
     dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     try:
         for queries, keys in SHAPES:
