@@ -14,6 +14,7 @@ from lorabake_schemas.recipe import Concept, Network, Recipe, Train
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
 
 # DyLoRA's rank is an upper limit (G7.22), its block_size LyCORIS' own default; convolutions by G4.77.
+AUGMENTATIONS = ("color_aug", "random_crop")
 NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft")  # that a file distinguishes
 DYLORA_RANK, DYLORA_BLOCK_SIZE, CONV_RANK = 128, 4, 16
 
@@ -141,6 +142,11 @@ def resolve_precision(train: Train, device: Literal["cuda", "cpu"]) -> Precision
 def get_default_precision(device: Literal["cuda", "cpu"]) -> Precision:
     """fp16 like the saved file (G4.14); on the CPU accelerate refuses fp16 and nothing would be gained."""
     return "fp16" if device == "cuda" else "no"
+
+
+def changes_images(recipe: Recipe) -> bool:
+    """Whether [kohya] has an image changed at every use, so that its latents cannot be cached (S20)."""
+    return any(recipe.kohya.get(name) is True for name in AUGMENTATIONS)
 
 
 def resolve_token_limit(train: Train) -> int:

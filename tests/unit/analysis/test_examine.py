@@ -285,7 +285,7 @@ CONTRADICTIONS: list[tuple[str, str, str, int]] = [
      "train.persistent_data_loader_workers", 3),
     ("[train]\nresolution = 1024\nmax_bucket_reso = 960\n", "S15", "train.max_bucket_reso", 3),
     ("[kohya]\n# a typo\nmultires_noise_iteration = 6\n", "S1", "kohya.multires_noise_iteration", 3),
-    ("[kohya]\ncolor_aug = true\n", "S20", "kohya.color_aug", 2),
+    ("[train]\ncache_latents = true\n[kohya]\ncolor_aug = true\n", "S20", "kohya.color_aug", 4),
 ]  # fmt: skip
 
 

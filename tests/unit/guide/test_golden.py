@@ -317,7 +317,7 @@ T19: dict[str, tuple[Recipe, str, str]] = {
     "SDXL with clip_skip": (recipe(base={"family": "sdxl", "clip_skip": 2}), "S23", "hint"),
     "SDXL at 768": (recipe(train={"resolution": 768}, **SDXL), "G4.61", "warning"),
     "terminal SNR without v": (recipe(base={"zero_terminal_snr": True}), "G4.89", "warning"),
-    "colours with cached latents": (recipe(kohya={"color_aug": True}), "S20", "error"),
+    "colours with cached latents": (recipe(kohya={"color_aug": True}, train={"cache_latents": True}), "S20", "error"),
     "asymmetric and mirrored": (recipe(concept={"asymmetric": True, "flip_aug": True}), "G2.19", "error"),
     "persistent without workers": (recipe(train=NO_WORKERS), "S38", "error"),
     "networks.dylora": (recipe(kohya={"network_module": "networks.dylora"}), "S1", "error"),

@@ -43,8 +43,8 @@ FIRES: list[Fires] = [
     ("S1", kohya(loss_type="l3"), "kohya.loss_type", "error"),
     ("S1", kohya(min_timestep="0"), "kohya.min_timestep", "error"),
     ("S1", kohya(cache_text_encoder_outputs=True), "kohya.cache_text_encoder_outputs", "error"),
-    ("S20", kohya(color_aug=True), "kohya.color_aug", "error"),
-    ("S20", kohya(random_crop=True), "kohya.random_crop", "error"),
+    ("S20", at(kohya={"color_aug": True}, train={"cache_latents": True}), "kohya.color_aug", "error"),
+    ("S20", at(kohya={"random_crop": True}, train={"cache_latents": True}), "kohya.random_crop", "error"),
     ("S20", at(kohya={"random_crop": True}, train={"cache_latents": False, "cache_latents_to_disk": True}),
      "kohya.random_crop", "error"),
     ("S41", at(**SDXL, **CACHED, **CALM), "kohya.cache_text_encoder_outputs", "error"),
@@ -90,7 +90,7 @@ FIRES: list[Fires] = [
     ),
 ]  # fmt: skip
 MISSES: list[Misses] = [
-    ("G4.97", kohya(color_aug=True)),
+    ("G4.97", at(kohya={"color_aug": True}, train={"cache_latents": True})),
     ("G4.97", at(kohya={"color_aug": True}, train={"cache_latents": False, "cache_latents_to_disk": True})),
     ("G4.97", at(kohya={"color_aug": False}, **UNCACHED)),
     ("G5.6", kohya(full_fp16=False)),
@@ -101,6 +101,7 @@ MISSES: list[Misses] = [
     ("S1", at(**SDXL, **CACHED)),
     ("S20", at(kohya={"color_aug": True}, train={"cache_latents": False})),
     ("S20", kohya(color_aug=False)),
+    ("S20", kohya(color_aug=True)),
     ("S41", at(**SDXL, **CACHED, **UNET_ONLY, **CALM)),
     ("S41", at(base={"family": "sdxl", "tags": "natural"}, **CACHED, **UNET_ONLY)),
     ("S41", at(**SDXL)),

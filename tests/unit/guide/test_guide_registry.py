@@ -78,7 +78,7 @@ EXAMPLES: list[tuple[str, Recipe, str, str]] = [
     ("T19", recipe(base={"family": "sdxl", "clip_skip": 2}), "S23", "hint"),
     ("T19", recipe(base={"family": "sdxl"}, train={"resolution": 768}), "G4.61", "warning"),
     ("T19", recipe(base={"zero_terminal_snr": True}), "G4.89", "warning"),
-    ("T19", recipe(kohya={"color_aug": True}), "S20", "error"),
+    ("T19", recipe(kohya={"color_aug": True}, train={"cache_latents": True}), "S20", "error"),
     ("T19", recipe(concept={"asymmetric": True, "flip_aug": True}), "G2.19", "error"),
     ("T19", recipe(train={"persistent_data_loader_workers": True, "max_data_loader_n_workers": 0}), "S38", "error"),
     ("T22", recipe(concepts=[concept("armortagm", "a"), concept("armortagm", "b", **ARMOUR)]), "G6.8", "warning"),

@@ -199,3 +199,12 @@ def test_a_deterministic_run_takes_what_can_be_repeated() -> None:
     assert next(each for each in settings if each.option == "sdpa").source.rule == "S40"
     assert values(settings)["seed"] == 42
     assert values(settings)["max_data_loader_n_workers"] == 1
+
+
+def test_latents_are_not_cached_by_default_where_images_change() -> None:
+    """S20: no default stops what the recipe asks for."""
+    for option in ("color_aug", "random_crop"):
+        assert "cache_latents" not in values(plan_of(recipe(kohya={option: True})).train)
+        kept = recipe(kohya={option: True}, train={"cache_latents": True})
+        assert values(plan_of(kept).train)["cache_latents"] is True
+    assert values(plan_of(recipe()).train)["cache_latents"] is True

@@ -11,7 +11,13 @@ from lorabake.planning.setting_sources import (
     fixed,
     forced_by,
 )
-from lorabake_schemas.guide.defaults import FP16_LIMIT, find_saved_alpha, get_default_precision, resolve_token_limit
+from lorabake_schemas.guide.defaults import (
+    FP16_LIMIT,
+    changes_images,
+    find_saved_alpha,
+    get_default_precision,
+    resolve_token_limit,
+)
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import LaunchPlan, Setting, Source
@@ -96,12 +102,7 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
         *_flag_settings(
             train.no_half_vae, "no_half_vae", (family.vae_needs_float32 and chosen == "fp16") or None, forced_by("S21")
         ),
-        *_flag_settings(
-            train.cache_latents,
-            "cache_latents",
-            True,
-            default_by_guide("G4.39", msg("kept in RAM, saves VRAM")),
-        ),
+        *_latent_settings(recipe),
         *_flag_settings(train.cache_latents_to_disk, "cache_latents_to_disk", None, default_by_guide("G4.40")),
         *choose(
             "max_data_loader_n_workers",
@@ -117,6 +118,14 @@ def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe)
             default_by_lorabake(msg("a fixed seed makes the run reproducible (G4.94, S40)")),
         ),
     )
+
+
+def _latent_settings(recipe: Recipe) -> tuple[Setting, ...]:
+    """Latents are kept unless images have to change at every use."""
+    given = recipe.train.cache_latents
+    if changes_images(recipe) and not recipe.train.cache_latents_to_disk:
+        return _flag_settings(given, "cache_latents", None, forced_by("S20"))
+    return _flag_settings(given, "cache_latents", True, default_by_guide("G4.39", msg("kept in RAM, saves VRAM")))
 
 
 def _attention_settings(wanted: str | None, probe: AttentionProbe, *, deterministic: bool) -> tuple[Setting, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.caption_settings import KOHYA_KEYS, CaptionKey, Part, find_caption_value
-from lorabake_schemas.guide.defaults import is_shuffled, resolve_precision
+from lorabake_schemas.guide.defaults import AUGMENTATIONS, is_shuffled, resolve_precision
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import find_nearest_option
@@ -186,18 +186,18 @@ def _check_multipliers(kohya: dict[str, KohyaValue]) -> Iterator[RuleHit]:
 
 @rule("S20", ERROR, "Cached latents contain finished images, so color and crop augmentation cannot change them.")
 def augmentation_with_cached_latents(situation: RuleContext) -> Iterator[RuleHit]:
-    cached = situation.recipe.train.cache_latents is not False or situation.recipe.train.cache_latents_to_disk
-    for name in ("color_aug", "random_crop"):
+    cached = situation.recipe.train.cache_latents or situation.recipe.train.cache_latents_to_disk
+    for name in AUGMENTATIONS:
         if situation.recipe.kohya.get(name) is True and cached:
             never, out = msg("remove it (the guide never uses it, G4.97)"), msg("remove it")
-            said = msg("{name} needs cache_latents = false", name=name)
+            said = msg("{name} conflicts with cached latents", name=name)
             yield RuleHit(("kohya", name), said, never if name == "color_aug" else out)
 
 
 @rule("G4.97", WARNING, "The guide never augments colors: that teaches wrong ones.")
 def color_augmentation(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
-    cached = train.cache_latents is not False or train.cache_latents_to_disk  # then S20 is an error
+    cached = train.cache_latents or train.cache_latents_to_disk  # then S20 is an error
     if situation.recipe.kohya.get("color_aug") is True and not cached:
         yield RuleHit(("kohya", "color_aug"), msg("color_aug teaches colors that no image has"), msg("remove it"))
 
