@@ -19,7 +19,7 @@ from lorabake.planning.settings_run import (
 from lorabake_schemas.machine import AttentionProbe, Gpu, MachineFacts
 from lorabake_schemas.messages import literal
 from lorabake_schemas.recipe import Recipe
-from situations import CPU, GPU, base_facts, concept, recipe, sources, values
+from situations import CPU, GPU, base_facts, concept, plan_of, recipe, sources, values
 
 NO_XFORMERS = AttentionProbe(xformers=False, reason=literal("no kernel here"))
 
