@@ -339,7 +339,7 @@ FAULTS = (
     Fault("jpeg-cut-short", "G2.2", "cut", cut_short("07.jpg", "JPEG", 0.6)),
     Fault("webp-cut-short", "G2.2", "cut", cut_short("07.webp", "WEBP", 0.6)),
     Fault("bmp-cut-short", "G2.2", "cut", cut_short("07.bmp", "BMP", 0.6)),
-    Fault("damaged-inside", "G2.2", "decode", garbled, deep=True),
+    Fault("damaged-inside", "G2.2", "", garbled, deep=True),
     # pictures that sd-scripts does not see
     Fault("ending-in-mixed-case", "G2.3", "skips", renamed("07.png", "07.Png")),
     Fault("unknown-format-among-others", "G2.3", "skips", rewrite("40.gif", b"GIF89a")),
@@ -350,7 +350,7 @@ FAULTS = (
     Fault("too-small", "G2.16", "07.png", resized("07.png", (200, 200))),
     Fault("panorama", "G2.10", "07.png", resized("07.png", (3000, 400))),
     Fault("twice-the-same", "G1.9", "03.png = 07.png", rewrite("07.png", encoded(3, "PNG"))),
-    Fault("nearly-the-same", "G1.9", "alike", nearly_the_same, deep=True),
+    Fault("nearly-the-same", "G1.9", "similar images", nearly_the_same, deep=True),
     Fault("one-stem-twice", "S12.stem", "differ only in their extension", rewrite("07.jpg", encoded(50, "JPEG"))),
     # latents that another training left
     Fault("old-latents-on-disk", "S19", "1 image has a latent cache", old_latents("_sd", "0896x0640"), more=ON_DISK),
