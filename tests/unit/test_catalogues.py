@@ -178,7 +178,7 @@ def test_the_locale_names_the_language(env: Mapping[str, str], language: str) ->
 def test_a_sentence_in_portuguese() -> None:
     speech = load_translator("pt_BR")
     assert speech(msg("cannot write {path}: {why}", path="a", why="b")) == "não foi possível gravar a: b"
-    assert speech(msg("remove it")) == "remova"
+    assert speech(msg("remove it")) == "remova a chave"
     row = join_list(
         [
             msg("remove it"),
@@ -186,4 +186,4 @@ def test_a_sentence_in_portuguese() -> None:
             nmsg(2, "{n} error in {recipe}", "{n} errors in {recipe}", recipe="r"),
         ]
     )
-    assert speech(row) == "remova, remove it, 2 erros em r"
+    assert speech(row) == "remova a chave, remove it, 2 erros em r"

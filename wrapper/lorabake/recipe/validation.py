@@ -99,7 +99,8 @@ def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
     if key := find_key(name):
         return unknown, msg("use `{key}`", key=key)
     if where[:-1] == ("network",) and _is_network_argument(name):
-        return msg("wrong table for this key"), msg("use `{key}`", key=f"network.args.{name}")
+        argument = f"network.args.{name}"
+        return msg("wrong table for this key"), msg("use `{key}`", key=argument)
     if meant and meant[-1] == name:
         return msg("wrong table for this key"), msg("use `{key}`", key=".".join(meant))
     if meant:
