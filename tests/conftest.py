@@ -1,7 +1,8 @@
-"""For every test: signals as they should be, and the real trainer, installed once and kept between sessions."""
+"""For every test: signals and the Hugging Face Hub's switches as usual, and the real trainer, installed once."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
@@ -24,9 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Signals as a terminal leaves them: `nohup` and `&` hand on ignored ones, and so would our children."""
+    """Signals as a terminal leaves them: `nohup` and `&` hand on ignored ones, and so would our children.
+
+    Whoever runs the tests may work offline, which findings report; tests that train say so themselves.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ.pop(switch, None)
 
 
 @pytest.fixture
