@@ -245,10 +245,11 @@ class Network(RecipeTable):
     @classmethod
     def _lift_arguments(cls, raw: Any) -> Any:
         """An argument with a key under [network] is that key. One that is set in both places is reported by a rule."""
-        args = raw.get("args") if isinstance(raw, dict) else None
+        table = cast("dict[str, object]", raw) if isinstance(raw, dict) else {}
+        args = table.get("args")
         if not isinstance(args, dict):
             return cast("object", raw)
-        given, rest = dict(cast("dict[str, object]", raw)), dict[str, object]()
+        given, rest = dict(table), dict[str, object]()
         for name, value in cast("dict[str, object]", args).items():
             key = NETWORK_KEY_BY_ARGUMENT.get(name, name)
             if key in cls.model_fields and key != "args" and key not in given:

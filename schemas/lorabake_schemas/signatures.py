@@ -8,8 +8,8 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
@@ -43,7 +43,8 @@ class Parameter(StrictModel):
         """What to write instead of ``value``; None where it fits."""
         if self.choices and isinstance(value, str) and value not in self.choices:
             return msg("one of: {choices}", choices=", ".join(self.choices))
-        if isinstance(value, tuple | list) and "list" in self.kinds and self.length not in {None, len(value)}:
+        items = cast("Sequence[object]", value) if fits_kind(value, "list") and "list" in self.kinds else None
+        if items is not None and self.length not in {None, len(items)}:
             return _describe_list(self)
         if not self.kinds or any(fits_kind(value, kind) for kind in self.kinds):
             return None

@@ -122,11 +122,13 @@ def _normalize_zero(value: float) -> float:
 
 def _read_text_encoder_rate(value: object) -> object:
     """One rate for all text encoders: of a list, networks.lora and LyCORIS are given the first (TN:735-741)."""
-    rates = cast("list[object]", value) if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return value
+    rates = cast("list[object]", value)
     if len(set(map(repr, rates))) > 1:
         said = msg("sd-scripts gives every text encoder of this network the same learning rate, the first of a list")
         raise _make_error("wrong-type", said, msg("one number, such as {first}", first=shorten_value(rates[0])))
-    return rates[0] if rates else value
+    return rates[0] if rates else rates
 
 
 def _check_option(value: OptionValue, info: ValidationInfo) -> OptionValue:
@@ -253,7 +255,7 @@ def parse_argument(text: str) -> object:
         found = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
-    return found if isinstance(found, bool | int | float | str | tuple | list) else text
+    return cast("object", found) if isinstance(found, bool | int | float | str | tuple | list) else text
 
 
 def _check_scheduler(value: str) -> str:

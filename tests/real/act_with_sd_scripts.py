@@ -66,7 +66,7 @@ class SdScripts:
         rate = args.unet_lr if args.unet_lr is not None else args.learning_rate
         _, _, optimizer = self.util.get_optimizer(args, [{"params": [weight], "lr": rate}])
         scheduler = self.util.get_scheduler_fix(args, optimizer, 1)
-        found = []
+        found = list[Any]()
         for _ in range(STEPS):
             weight.grad = self.torch.ones(2, 2)
             optimizer.step()
@@ -81,7 +81,7 @@ class SdScripts:
         return self.config.BlueprintGenerator(sanitizer).generate(user, args)
 
     def captions(self, options: dict[str, Any]) -> Any:
-        args, found = self.args(options), []
+        args, found = self.args(options), list[Any]()
         group, _ = self.config.generate_dataset_group_by_blueprint(self._blueprint(args, {}).dataset_group)
         group.set_max_train_steps(STEPS)
         (dataset,) = group.datasets

@@ -58,7 +58,8 @@ def count(config: Any, cropper: Cropper, path: str, options: dict[str, Any]) -> 
     blueprint = generator.generate(config.load_user_config(path), given)
     group, tested = config.generate_dataset_group_by_blueprint(blueprint.dataset_group)
     assert len(group) == sum(map(len, group.datasets))
-    held_out = [sorted(dataset.image_data) for dataset in tested.datasets] if tested else [[]] * len(group.datasets)
+    nothing: list[list[Any]] = [[]] * len(group.datasets)
+    held_out = [sorted(dataset.image_data) for dataset in tested.datasets] if tested else nothing
     found = [_facts(dataset, cropper) for dataset in group.datasets]
     return [each | {"tested": names} for each, names in zip(found, held_out, strict=True)]
 

@@ -11,7 +11,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -116,7 +116,7 @@ def is_same(name: str, wanted: Any, seen: Any) -> bool:
         given = parse_arguments(seen)
         return all(given.get(key) == value for key, value in parse_arguments(wanted).items())
     if name == "text_encoder_lr" and isinstance(seen, list):
-        return set(seen) == {wanted}
+        return set(cast("list[object]", seen)) == {wanted}
     if name == "max_token_length" and wanted == 75:
         return seen in {None, 75}
     if isinstance(wanted, bool) or not wanted:

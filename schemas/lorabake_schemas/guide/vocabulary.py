@@ -91,7 +91,7 @@ _COUNT_OR_SCORE = re.compile(r"\d+\+?\s?(girl|boy|other|female|male)s?|(score|so
 
 @cache
 def _list_general_tags() -> frozenset[str]:
-    return frozenset().union(*_load_implications().values())
+    return frozenset[str]().union(*_load_implications().values())
 
 
 @cache

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tomli_w
 from pydantic import ValidationError
@@ -57,7 +57,9 @@ def table_of(raw: Raw, where: Where) -> Any:
     inside: Any = raw
     for part in where:
         inside = inside[part] if isinstance(part, int) else inside.setdefault(part, {})
-    return inside[0] if isinstance(inside, list) and len(where) == 1 else inside
+    if len(where) != 1:
+        return inside
+    return cast("list[object]", inside)[0] if isinstance(inside, list) else inside
 
 
 def locate(table: str, where: Where) -> Where:

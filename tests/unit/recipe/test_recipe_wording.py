@@ -89,7 +89,10 @@ def test_a_path_with_backslashes_is_named_as_it_is_here(tmp_path: Path) -> None:
 
 
 def test_a_drive_is_named_as_wsl_mounts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorabake.recipe.paths.exists", lambda path: str(path) == "/mnt/d/train/img")
+    def exists(path: Path) -> bool:
+        return str(path) == "/mnt/d/train/img"
+
+    monkeypatch.setattr("lorabake.recipe.paths.exists", exists)
     assert find_windows_path(r"D:\train\img", tmp_path) == "/mnt/d/train/img"
     assert find_windows_path(r"E:\train\img", tmp_path) is None
 

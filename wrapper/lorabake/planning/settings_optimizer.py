@@ -36,12 +36,13 @@ def optimizer_settings(train: Train, profile: Profile, signatures: Signatures = 
 
 def _optimizer_type_settings(train: Train, profile: Profile, signatures: Signatures) -> tuple[Setting, ...]:
     """sd-scripts finds its own names and torch's; a class of another package needs its full path (TU:5121)."""
-    path = find_optimizer_path(train.optimizer or "", signatures) or ""
+    name = train.optimizer or ""
+    path = find_optimizer_path(name, signatures) or ""
     if train.optimizer in {None, path} or train.optimizer in OPTIMIZERS or path.startswith("torch.optim."):
         return choose("optimizer_type", train.optimizer, profile.optimizer, default_by_guide("G4.46"))
     if not path:
         return choose("optimizer_type", train.optimizer)
-    why = msg("{name} is a class of the package {package}", name=train.optimizer, package=path.partition(".")[0])
+    why = msg("{name} is a class of the package {package}", name=name, package=path.partition(".")[0])
     return fixed("optimizer_type", path, FROM_RECIPE.model_copy(update={"why": why}))
 
 

@@ -117,7 +117,10 @@ def _read_file(path: Path) -> bytes:
 
 
 def _validate(path: Path, content: bytes, raw: Raw, home: str | None) -> LoadedRecipe:
-    reader = PathReader(home, lambda name: exists(path.parent / name), partial(find_windows_path, folder=path.parent))
+    def exists_here(name: str) -> bool:
+        return exists(path.parent / name)
+
+    reader = PathReader(home, exists_here, partial(find_windows_path, folder=path.parent))
     raw, source, unread = _with_prompts(raw, path.parent, reader)
     try:
         recipe = Recipe.model_validate(raw, context=reader)

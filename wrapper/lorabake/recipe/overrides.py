@@ -82,7 +82,7 @@ def _set_value(holder: Any, key: KeyPath, value: object, override: Override) -> 
         return value
     head, rest = key[0], key[1:]
     if isinstance(holder, list) and isinstance(head, int):
-        entries: list[Any] = holder
+        entries = cast("list[object]", holder)
         if head >= len(entries):
             said = msg("--set {given}: there are only {n} entries, counted from 0", given=override.text, n=len(entries))
             raise RecipeError(said, hint=msg("write it in the recipe"))
@@ -173,7 +173,7 @@ def _write_value(text: str, key: KeyPath, value: str) -> str:
 
 def _write_table(text: str, table: KeyPath, line: str, places: _Places) -> str:
     """The text with a table that it does not have: at its end, or as a value of the table that it belongs to."""
-    if len(table) > 1 or any(path[:1] == table for path in (*places.pairs, *places.headers)):
+    if len(table) != 1 or any(path[:1] == table for path in (*places.pairs, *places.headers)):
         return _write_value(text, table, f"{{ {line} }}")
     end = "" if not text or text.endswith("\n") else "\n"
     return f"{text}{end}\n[{_quote_key(str(table[0]))}]\n{line}\n"

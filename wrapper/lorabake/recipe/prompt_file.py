@@ -71,7 +71,7 @@ def _read_json(text: str, path: Path) -> list[object]:
 
 
 def _to_line(table: object) -> str:
-    values = cast("Mapping[str, object]", table) if isinstance(table, Mapping) else {}
+    values: Mapping[str, object] = cast("Mapping[str, object]", table) if isinstance(table, Mapping) else {}
     unknown = [key for key in values if key not in FLAG_BY_KEY and key != "prompt"]
     if not values or unknown:
         known = ", ".join(("prompt", *FLAG_BY_KEY))

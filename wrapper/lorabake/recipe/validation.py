@@ -64,11 +64,12 @@ def _describe_error(kind: str, detail: ErrorDetails, where: Where) -> tuple[str,
         return "wrong-type", msg("not a value that sd-scripts accepts"), ANY_VALUE_FIX
     sized = where[-1:] == ("resolution",) or where[:-1] == ("train", "resolutions")
     if sized and isinstance(detail["input"], list | str):
-        return "wrong-type", *_describe_wrong_size(detail["input"])
+        return "wrong-type", *_describe_wrong_size(detail)
     return _describe_wrong_value(detail)
 
 
-def _describe_wrong_size(given: object) -> tuple[Message, Message]:
+def _describe_wrong_size(detail: ErrorDetails) -> tuple[Message, Message]:
+    given = cast("object", detail["input"])
     if isinstance(given, list) and len(cast("list[object]", given)) > 2:
         several = ", ".join(map(shorten_value, cast("list[object]", given)[:8]))
         return msg("not a valid size"), msg(

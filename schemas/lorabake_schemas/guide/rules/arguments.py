@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import cast
 
 from lorabake_schemas.guide.defaults import find_schedule_override, has_own_rate, resolve_optimizer, resolve_scheduler
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
@@ -158,7 +159,7 @@ def _show(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(str, value)) + "]"
+        return "[" + ", ".join(map(str, cast("Sequence[object]", value))) + "]"
     return shorten_value(value) if not isinstance(value, float) else f"{value:g}"
 
 

@@ -181,7 +181,7 @@ def unbalanced_concepts(situation: RuleContext) -> Iterator[RuleHit]:
 def unused_regularization_images(situation: RuleContext) -> Iterator[RuleHit]:
     shares = [share for share in situation.plan.forecast.shares if share.is_reg] if situation.plan else []
     for index, share in enumerate(shares):
-        if share.images_used is not None and share.images_used < share.images:
+        if share.images_used < share.images:
             yield RuleHit(
                 ("regularization", index, "images"),
                 msg(

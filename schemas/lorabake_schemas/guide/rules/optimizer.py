@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from lorabake_schemas.guide.defaults import has_own_rate, is_full_matrix
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
@@ -67,7 +68,7 @@ def _list_rate_factors(situation: RuleContext) -> list[str]:
 
 def _parse_factors(value: object) -> list[float]:
     """The factors in a number, a list, text with commas, or the name of a curve with what is added to it."""
-    pieces = value if isinstance(value, tuple) else str(value).split(",")
+    pieces = cast("tuple[object, ...]", value) if isinstance(value, tuple) else str(value).split(",")
     found = list[float]()
     for piece in pieces:
         curve, _, base = str(piece).strip().partition("+")

@@ -155,7 +155,7 @@ def _iter_data_sections(plan: Plan, layout: TextLayout) -> Iterator[tuple[str, S
     name = GROUP_LABELS["data"]
     for block in plan.datasets:
         several = msg("{group} at {size}", group=name, size=format_size(block.resolution))
-        yield bold(layout(several if len(plan.datasets) > 1 else name)), block.settings
+        yield bold(layout(name if len(plan.datasets) == 1 else several)), block.settings
         known = () if block is plan.datasets[0] else plan.datasets[0].subsets
         named = [(f"  {bold(layout(_describe_subset(part)))}", part) for part in block.subsets if part not in known]
         yield from ((name, part.settings) for name, part in named)
