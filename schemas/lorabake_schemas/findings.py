@@ -3,18 +3,22 @@
 from enum import StrEnum
 
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.messages import msg
 
 
 class Severity(StrEnum):
     """How bad it is.
 
-    error: sd-scripts would stop, or silently train something else than asked. warning: the guide advises against it.
-    hint: worth knowing.
+    error: sd-scripts would stop, or the recipe contradicts itself. warning: likely not what is wanted, or without
+    effect. hint: worth knowing.
     """
 
     ERROR = "error"
     WARNING = "warning"
     HINT = "hint"
+
+
+SEVERITY_LABELS = {Severity.ERROR: msg("error"), Severity.WARNING: msg("warning"), Severity.HINT: msg("hint")}
 
 
 class Finding(StrictModel):

@@ -38,6 +38,7 @@ from lorabake.util.fact_cache import fact_store_path
 from lorabake.util.files import exists, is_folder
 from lorabake.util.hashing import FileHasher, KnownDigests, ProgressCallback, hash_in_background
 from lorabake.util.paths import lorabake_home
+from lorabake_schemas.findings import SEVERITY_LABELS
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.pin import Pin
@@ -247,7 +248,7 @@ def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[
     understood = versions.read_user_options(trainer, env, tell) or prepared.examination.snapshot
     examination = replace(prepared.examination, snapshot=understood).with_attention(probe)
     for finding in examination.findings[len(prepared.examination.findings) :]:
-        tell(msg("{severity}: {problem}", severity=finding.severity, problem=finding.message))
+        tell(msg("{severity}: {problem}", severity=SEVERITY_LABELS[finding.severity], problem=finding.message))
     tell(examination.describe_attention())
     return examination, trainer, contents
 

@@ -369,7 +369,7 @@ def _find_expected_kind(value: object, kinds: Sequence[Kind]) -> Message | None:
     """What to write instead. Text that a network splits at commas may be a list, one number, or text."""
     if not kinds or "list" in kinds or any(fits_kind(value, kind) for kind in kinds):
         if kinds == ("flag",) and value is False:
-            return msg("true, or remove it: any value turns it on")
+            return msg("true, or remove it: any value, even false, turns it on")
         return None
     return KIND_WORDS[kinds[0]]
 

@@ -46,7 +46,7 @@ RESERVED_OPTIONS: dict[str, str] = {
     "mem_eff_attn": msg("conflicts with train.attention"),
     "use_8bit_adam": msg("set by train.optimizer"),
     "use_lion_optimizer": msg("set by train.optimizer"),
-    "save_n_epoch_ratio": msg("set by save.save_every_n_epochs"),
+    "save_n_epoch_ratio": msg("it would override save.save_every_n_epochs"),
     "console_log_level": msg("lorabake needs sd-scripts' messages to follow a run and check that it succeeded"),
     "console_log_file": msg("logs/trainer.log contains all output, and lorabake uses it to check that a run succeeded"),
     "resume": msg(

@@ -61,7 +61,7 @@ def _list_faults(masks: MaskFacts, *, buckets: bool) -> Iterator[tuple[tuple[str
     if masks.missized and buckets:
         names = summarize_names(masks.missized)
         said = msg(
-            "masks of another size than their image: {names} ({n} of {all})",
+            "masks that differ in size from their image: {names} ({n} of {all})",
             n=len(masks.missized),
             all=masks.count,
             names=names,

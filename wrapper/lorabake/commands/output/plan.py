@@ -305,8 +305,8 @@ def _iter_batch_lines(dealt: BatchDistribution) -> Iterator[Message]:
     else:
         yield nmsg(
             dealt.accumulation,
-            "{n} batch per step from each of {processes} processes: {samples}",
-            "{n} batches per step from each of {processes} processes: {samples}",
+            "{n} batch per step from each of {processes} processes, {samples} in all",
+            "{n} batches per step from each of {processes} processes, {samples} in all",
             processes=dealt.processes,
             samples=samples,
         )

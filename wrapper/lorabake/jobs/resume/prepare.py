@@ -204,7 +204,7 @@ def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer,
     lacking = [flag for flag in ("--resume", *way.how.flags) if flag.startswith("--") and flag not in known]
     if lacking:
         said = msg(
-            "sd-scripts {commit} cannot continue a state at the step where it stopped because it lacks {options}",
+            "sd-scripts {commit} has no {options}, so it cannot resume a run from the step of a saved state",
             commit=trainer.commit[:12] if trainer.commit else str(trainer.checkout),
             options=", ".join(lacking),
         )
