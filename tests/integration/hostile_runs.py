@@ -26,7 +26,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "unit")]
 
-from hostile_world import FEW, LOOKS, PROGRAM, SECRET, STARTS, Base, Case, Verdict, World, tried
+from hostile_world import FEW, LOOKS, PROGRAM, SECRET, STARTS, Base, Case, Verdict, World, tried, write_command
 
 from lorabake.util import process_guard, resources
 from lorabake.util.owners import current_owner
@@ -81,7 +81,7 @@ def _pins_trainer_with_another_python(w: World) -> None:
 def _argv_in_record_and_command(w: World) -> None:
     argv = [str(w.canary("evil")), "-c", "1"]
     w.record(argv=argv)
-    (w.run / "command.json").write_text(json.dumps(w.json("command.json") | {"argv": argv}))
+    write_command(w.run, w.json("command.json") | {"argv": argv})
 
 
 @case()
@@ -90,7 +90,7 @@ def _argv_with_another_script(w: World) -> None:
     script = str(w.outside / "evil.py")
     argv = [script if each.endswith("train_network.py") else each for each in w.json("record.json")["argv"]]
     w.record(argv=argv)
-    (w.run / "command.json").write_text(json.dumps(w.json("command.json") | {"argv": argv}))
+    write_command(w.run, w.json("command.json") | {"argv": argv})
 
 
 @case()
@@ -103,7 +103,7 @@ def _argv_with_code(w: World) -> None:
 def _argv_with_another_output(w: World) -> None:
     argv = [*w.json("record.json")["argv"], "--output_dir", str(w.outside / "output")]
     w.record(argv=argv)
-    (w.run / "command.json").write_text(json.dumps(w.json("command.json") | {"argv": argv}))
+    write_command(w.run, w.json("command.json") | {"argv": argv})
 
 
 @case()
@@ -130,7 +130,7 @@ def _environment_with_a_path_of_modules(w: World) -> None:
     changed = {"PYTHONPATH": str(w.outside / "modules"), "PATH": str(w.canary("git").parent)}
     w.record(environment=w.json("record.json")["environment"] | changed)
     command = w.json("command.json")
-    (w.run / "command.json").write_text(json.dumps(command | {"environment": command["environment"] | changed}))
+    write_command(w.run, command | {"environment": command["environment"] | changed})
 
 
 @case()
@@ -146,7 +146,7 @@ def _environment_with_startup_and_preload(w: World) -> None:
 @case()
 def _current_folder_elsewhere(w: World) -> None:
     w.record(cwd=str(w.outside))
-    (w.run / "command.json").write_text(json.dumps(w.json("command.json") | {"cwd": str(w.outside)}))
+    write_command(w.run, w.json("command.json") | {"cwd": str(w.outside)})
 
 
 @case("verify", "diff", "rerun --dry-run", "resume", "rerun")

@@ -22,6 +22,7 @@ from own_trainer import OwnTrainer, environment
 from trainer_world import git
 
 import fake_sd_scripts
+from lorabake.runs.launch_request import encode_command
 from situations import RECIPE, project
 
 PROGRAM = (sys.executable, "-P", "-m", "lorabake")
@@ -112,10 +113,15 @@ class Base:
         record |= {"status": "interrupted", "outcome": None, "cwd": str(root)}
         (root / "record.json").write_text(json.dumps(record), "utf-8")
         command = json.loads((root / "command.json").read_text("utf-8")) | {"cwd": str(root)}
-        (root / "command.json").write_text(json.dumps(command), "utf-8")
+        write_command(root, command)
         lines = (root / "events.jsonl").read_text("utf-8").splitlines(keepends=True)
         at = next(n for n, line in enumerate(lines) if '"step": 14,' in line)
         (root / "events.jsonl").write_text("".join(lines[:at]), "utf-8")
+
+
+def write_command(root: Path, command: dict[str, Any]) -> None:
+    """command.json to the byte as lorabake writes it, so that nothing but its content is noticed."""
+    (root / "command.json").write_bytes(encode_command(**command))
 
 
 class World:
