@@ -76,7 +76,8 @@ def test_json_lines(tmp_path: Path) -> None:
     "text",
     [
         "", "[]", "{}", "3", "not json", '{"0.png": []}', '{"0.png": {"caption": 1}}', '{"0.png": {"tags": ["a"]}}',
-        '{"0.png": {"image_size": [0, 1]}}', '{"0.png": {"image_size": "1x1"}}', "[" * 100_000,
+        '{"0.png": {"image_size": [0, 1]}}', '{"0.png": {"image_size": [true, true]}}',
+        '{"0.png": {"image_size": "1x1"}}', "[" * 100_000,
     ],
 )  # fmt: skip
 def test_what_is_no_metadata_is_a_fact(tmp_path: Path, text: str) -> None:

@@ -161,7 +161,26 @@ def test_commands_take_it(tmp_path: Path) -> None:
     shown = CliRunner().invoke(
         main, ["check", str(tmp_path / "recipe.toml"), "--set", "network.network_dmi=8", "--output-format", "concise"]
     )
-    assert "--set network.network_dmi=8: error[unknown-key]" in shown.output
+    assert "--set network.network_dmi: error[unknown-key]" in shown.output
     assert "network_dim" in shown.output
     wrong = CliRunner().invoke(main, ["check", str(tmp_path / "recipe.toml"), "--set", "seed"])
     assert wrong.exit_code == 2
+
+
+def test_bytes_that_no_recipe_can_have() -> None:
+    """A command line may have bytes that are not UTF-8; Python gives them as lone surrogates."""
+    assert parse_override("name=\udcff") is None
+    assert parse_override("ba\udcffse.model=x") is None
+    assert parse_override("name=\u00e9") is not None
+
+
+@pytest.mark.parametrize("key", ["kohya.wandb_api_key", "log.wandb_api_key", "base.model.wandb_api_key"])
+@pytest.mark.parametrize("form", ["full", "concise", "json", "github"])
+def test_a_secret_is_not_shown(tmp_path: Path, key: str, form: str) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    shown = CliRunner().invoke(
+        main, ["check", str(tmp_path / "recipe.toml"), "--set", f"{key}=abc123def", "--output-format", form]
+    )
+    assert shown.exit_code == 1
+    assert "wandb_api_key" in shown.output
+    assert "abc123def" not in shown.output

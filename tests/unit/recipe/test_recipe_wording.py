@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from lorabake.planning.compile import compile_plan
-from lorabake.recipe.load import LoadedRecipe, load_recipe
+from lorabake.recipe.load import LoadedRecipe, load_recipe, with_positions
 from lorabake.recipe.paths import find_windows_path
 from lorabake.util import resources
 from lorabake_schemas.families.known_models import find_known_boards
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.messages import literal
 from lorabake_schemas.recipe import Recipe
 from situations import base_facts, folder, pictures_for, plan_of, recipe, situation, spoken, values
 
@@ -221,3 +223,29 @@ def test_several_styles_of_tags_count_as_each() -> None:
     assert values(plan_of(one).train)["clip_skip"] == values(plan_of(two).train)["clip_skip"] == 2
     assert isinstance(Recipe.model_validate(one.model_dump(by_alias=True)), Recipe)
     assert base_facts("sd15").family == "sd15"
+
+
+def test_prompts_of_a_file_are_in_the_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text('a "cat" --w 512\n# no\na dog\n')
+    text = START.format(model="m", images="i") + '[sample]  # now and then\nprompts = "p.txt"  # mine\n'
+    made = load_recipe(tmp_path / "recipe.toml", text.encode())
+    (tmp_path / "p.txt").unlink()
+    again = load_recipe(tmp_path / "recipe.toml", made.content)
+    assert (again.recipe, again.findings) == (made.recipe, ())
+    assert b"# now and then" in made.content
+    assert made.source == text.encode()
+    finding = situation_finding()
+    assert with_positions([finding], made)[0].line == text.splitlines().index('prompts = "p.txt"  # mine') + 1
+
+
+def situation_finding() -> Finding:
+    where = ("sample", "prompts")
+    return Finding(rule="x", severity=Severity.ERROR, where=where, message=literal("a"), fix=literal("b"))
+
+
+def test_null_in_a_file_of_prompts_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('[{"prompt": "a cat", "negative_prompt": null, "width": 512}]')
+    made = load(tmp_path, START + '[sample]\nprompts = "p.json"').recipe
+    assert made
+    assert made.sample
+    assert made.sample.prompts == ("a cat --w 512",)

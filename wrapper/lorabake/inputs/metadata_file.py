@@ -173,8 +173,9 @@ def _read_size(name: str, fields: Mapping[str, Any]) -> Size | None:
         return None
     if isinstance(size, list):
         sides = cast("list[object]", size)
-        if len(sides) == 2 and all(isinstance(side, int) and 0 < side <= MAX_SIDE * 16 for side in sides):
-            return int(str(sides[0])), int(str(sides[1]))
+        whole = [side for side in sides if isinstance(side, int) and not isinstance(side, bool)]
+        if len(sides) == len(whole) == 2 and all(0 < side <= MAX_SIDE * 16 for side in whole):
+            return whole[0], whole[1]
     raise ValueError(msg('image_size of "{name}" is not [width, height]', name=name))
 
 

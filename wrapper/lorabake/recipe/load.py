@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from lorabake.errors import RecipeError
 from lorabake.recipe.foreign import recognize_table, recognize_text
-from lorabake.recipe.overrides import Override, apply_overrides
+from lorabake.recipe.overrides import Override, apply_overrides, make_override
 from lorabake.recipe.paths import find_windows_path
 from lorabake.recipe.prompt_file import PromptFileError, read_prompt_file
 from lorabake.recipe.syntax import make_syntax_finding, toml_error_finding
@@ -35,7 +35,8 @@ PROMPTS_KEY = ("sample", "prompts")
 @dataclass(frozen=True)
 class LoadedRecipe:
     """A loaded recipe. ``recipe`` is None if the file has shape errors; ``salvage`` is then the recipe without the
-    faulty keys (see ``unjudged``), so that the rest can be judged.
+    faulty keys (see ``unjudged``), so that the rest can be judged. ``content`` is what a run folder gets, with the
+    ``overrides`` and the prompts of a file in it; ``source`` is the file's own where that is another.
     """
 
     path: Path
@@ -92,6 +93,12 @@ def load_recipe(
     return replace(_validate(path, text.encode(), raw, home), overrides=tuple(overrides), source=content)
 
 
+def _write_prompts(content: bytes, raw: Raw, prompts: Sequence[str]) -> bytes:
+    """The recipe's text with its prompts in place of the file that has them: a run folder has all of its recipe."""
+    text, _ = apply_overrides(content.decode("utf-8-sig"), raw, [make_override(PROMPTS_KEY, list(prompts))])
+    return text.encode()
+
+
 def _foreign_finding(what: Message | None) -> Finding | None:
     if what is None:
         return None
@@ -121,9 +128,13 @@ def _validate(path: Path, content: bytes, raw: Raw, home: str | None) -> LoadedR
         return exists(path.parent / name)
 
     reader = PathReader(home, exists_here, partial(find_windows_path, folder=path.parent))
+    written = raw
     raw, source, unread = _with_prompts(raw, path.parent, reader)
     try:
         recipe = Recipe.model_validate(raw, context=reader)
+        if not unread and source and recipe.sample:
+            whole = _write_prompts(content, written, recipe.sample.prompts)
+            return LoadedRecipe(path, whole, recipe, None, (), source=content)
         if not unread:
             return LoadedRecipe(path, content, recipe, None, ())
         findings = list[Finding]()

@@ -28,6 +28,11 @@ class Override(NamedTuple):
     key: KeyPath
     value: str
 
+    @property
+    def name(self) -> str:
+        """``text`` without the value, which may be a secret."""
+        return self.text.partition("=")[0].strip()
+
     def covers(self, where: Sequence[str | int]) -> bool:
         """Whether the key at ``where`` in the recipe was set by this override."""
         return tuple(where[: len(self.key)]) == self.key
@@ -37,14 +42,21 @@ def parse_override(text: str) -> Override | None:
     """``train.seed=7``, ``concept.0.num_repeats=3`` or ``concept[0].num_repeats=3``; a value that is not TOML is
     text.
 
-    None without a key or without "=".
+    None without a key or without "=", and for bytes that are not UTF-8, which no TOML has.
     """
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        return None
     name, separator, value = text.partition("=")
     parts = _INDEX_PATTERN.sub(r".\1", name.strip()).split(".")
     if not separator or not all(part.strip() for part in parts):
         return None
     key = tuple(int(part) if re.fullmatch("[0-9]{1,6}", part) else part.strip() for part in parts)
     return Override(text, key, _to_toml_value(value.strip()))
+
+
+def make_override(key: KeyPath, value: object) -> Override:
+    """The same for a value of lorabake's own."""
+    return Override(".".join(map(str, key)), key, tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n"))
 
 
 def _to_toml_value(value: str) -> str:
@@ -84,16 +96,16 @@ def _set_value(holder: Any, key: KeyPath, value: object, override: Override) -> 
     if isinstance(holder, list) and isinstance(head, int):
         entries = cast("list[object]", holder)
         if head >= len(entries):
-            said = msg("--set {given}: there are only {n} entries, counted from 0", given=override.text, n=len(entries))
+            said = msg("--set {given}: there are only {n} entries, counted from 0", given=override.name, n=len(entries))
             raise RecipeError(said, hint=msg("write it in the recipe"))
         return [_set_value(each, rest, value, override) if at == head else each for at, each in enumerate(entries)]
     if isinstance(holder, dict) and isinstance(head, str):
         table = cast("Raw", holder)
         return table | {head: _set_value(table.get(head, {} if rest else None), rest, value, override)}
     if isinstance(holder, list):
-        said = msg("--set {given}: the number of the entry is missing", given=override.text)
+        said = msg("--set {given}: the number of the entry is missing", given=override.name)
         raise RecipeError(said, hint=msg("write it as in concept[0].num_repeats=3"))
-    said = msg("--set {given}: {key} is not in a table", given=override.text, key=str(head))
+    said = msg("--set {given}: {key} is not in a table", given=override.name, key=str(head))
     raise RecipeError(said, hint=msg("write the table and the key, as in train.seed=7"))
 
 

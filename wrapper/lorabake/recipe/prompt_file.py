@@ -10,7 +10,7 @@ from typing import cast
 from lorabake.util.files import UnreadableError, parse_json, read_text, reason
 from lorabake_schemas.messages import Message, msg
 
-PROMPT_FILE_LIMIT = 1 << 20  # bytes
+PROMPT_FILE_LIMIT = 1 << 18  # bytes: it becomes a part of the run's recipe
 # The flag of a line for each key of a table (TU:6505-6513).
 FLAG_BY_KEY = {
     "negative_prompt": "n", "width": "w", "height": "h", "seed": "d", "sample_steps": "s", "scale": "l",
@@ -76,5 +76,6 @@ def _to_line(table: object) -> str:
     if not values or unknown:
         known = ", ".join(("prompt", *FLAG_BY_KEY))
         raise _make_error(msg("a prompt has the keys {known}, not {keys}", known=known, keys=", ".join(unknown) or "-"))
-    flags = [f" --{FLAG_BY_KEY[key]} {value}" for key, value in values.items() if key != "prompt"]
-    return str(values.get("prompt", "")) + "".join(flags)
+    given = {key: value for key, value in values.items() if value is not None}  # null is as if it were not there
+    flags = [f" --{FLAG_BY_KEY[key]} {value}" for key, value in given.items() if key != "prompt"]
+    return str(given.get("prompt", "")) + "".join(flags)

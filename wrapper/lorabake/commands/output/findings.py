@@ -93,7 +93,7 @@ def format_concise(result: CheckResult, layout: TextLayout) -> str:
 def _finding_line(finding: Finding, result: CheckResult, layout: TextLayout) -> str:
     place = ":".join(layout(str(part)) for part in (result.loaded.path, finding.line) if part is not None)
     if override := result.loaded.find_override(finding.where):
-        place = layout(f"--set {override.text}")
+        place = layout(f"--set {override.name}")
     head = click.style(f"{finding.severity}[{finding.rule}]", fg=SEVERITY_COLORS[finding.severity], bold=True)
     key = layout(format_key(finding, known_recipe(result)))
     said = f"{layout(finding.message)}; {layout(finding.fix)}"
@@ -146,7 +146,7 @@ def _ignored_block(ignored: AppliedIgnore, result: CheckResult, layout: TextLayo
 def _finding_head(finding: Finding, result: CheckResult, layout: TextLayout) -> str:
     override = result.loaded.find_override(finding.where)
     line = layout(msg("line {n}", n=finding.line)) if finding.line else ""
-    line = layout(f"--set {override.text}") if override else line
+    line = layout(f"--set {override.name}") if override else line
     key = layout(format_key(finding, known_recipe(result)))
     parts = (bold(key) if key else "", line, click.style(finding.rule, fg=SEVERITY_COLORS[finding.severity]))
     return "  " + "  ".join(part for part in parts if part)
