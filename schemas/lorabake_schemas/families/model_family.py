@@ -95,6 +95,17 @@ class LoraFamily:
     lora: LoraSigns
 
 
+class LoraBlocks(NamedTuple):
+    """How many blocks networks.lora counts in the UNet: all, down or up, in the middle (networks/lora.py:510, 585)."""
+
+    all: int = 25
+    side: int = 12
+    middle: int = 1
+
+
+SD_LORA_BLOCKS = LoraBlocks()  # SD1.5 and SD2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuickstartNeeds:
     """What the quickstart takes of memory and disk, and of time on two CPU cores. Not ``offered`` on the command line
@@ -136,6 +147,7 @@ class ModelFamily(LoraFamily):
     latent_cache_suffix: str
     text_cache_suffix: str = ""
     shapes_file: str
+    lora_blocks: LoraBlocks = SD_LORA_BLOCKS
     size_step: int = 64
     tag_model_sides: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
     two_board_models: tuple[str, ...] = ()

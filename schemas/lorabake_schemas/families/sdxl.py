@@ -5,6 +5,7 @@ from __future__ import annotations
 from lorabake_schemas.families.model_family import (
     GuideValue,
     GuideValues,
+    LoraBlocks,
     LoraSigns,
     ModelFamily,
     QuickstartNeeds,
@@ -30,6 +31,7 @@ FAMILY = ModelFamily(
     latent_cache_suffix="_sdxl.npz",  # strategy_sd.py:134-136
     text_cache_suffix="_te_outputs.npz",  # strategy_sdxl.py:222
     shapes_file="shapes-sdxl.txt",
+    lora_blocks=LoraBlocks(all=23, side=9, middle=3),
     size_step=32,
     vae_needs_float32=True,
     wants_fp16_files=True,  # sdxl_train_util.py:86

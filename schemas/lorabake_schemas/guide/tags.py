@@ -179,8 +179,12 @@ class FolderTags:
         if known:
             yield from ((image, tags) for image, tags in self if not known.isdisjoint(tags))
 
+    def list_spellings(self) -> dict[str, str]:
+        """Each tag with the spelling that the captions have, the first one found."""
+        return {meant: spelling for spelling, meant in reversed(list(self.written.items()))}
+
     def get_spelling(self, tag: str) -> str:
-        """The spelling that the captions have, the first one found."""
+        """The same of one tag, to be asked for a few."""
         return next((spelling for spelling, meant in self.written.items() if meant == tag), tag)
 
 

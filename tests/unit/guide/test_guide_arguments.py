@@ -99,6 +99,24 @@ FIRES: list[Fires] = [
     ("S37.type", net("lycoris.kohya"), "network.type", "error"),
     ("S37.partner", net("locon", wd_on_output=False), "network.args.wd_on_output", "warning"),
     ("S37.partner", net("lora", block_lr_zero_threshold=0.1), "network.args.block_lr_zero_threshold", "warning"),
+    ("S37.blocks", net("lora", block_dims=[4, 4, 4]), "network.args.block_dims", "error"),
+    ("S37.blocks", net("lora", block_dims=4), "network.args.block_dims", "error"),
+    ("S37.blocks", net("lora", block_dims=",".join(["4.5"] * 25)), "network.args.block_dims", "error"),
+    ("S37.blocks", net("lora", block_dims=[-4] * 25), "network.args.block_dims", "error"),
+    ("S37.blocks", net("lora", block_dims=[4] * 25, block_alphas="1,b"), "network.args.block_alphas", "error"),
+    ("S37.blocks", net("lora", block_dims=[4] * 25, conv_block_dims=[4] * 23), "network.args.conv_block_dims", "error"),
+    ("S37.blocks", net("lora", down_lr_weight=0.5), "network.args.down_lr_weight", "error"),
+    ("S37.blocks", net("lora", up_lr_weight="cosin"), "network.args.up_lr_weight", "error"),
+    ("S37.blocks", net("lora", up_lr_weight="cosine+a"), "network.args.up_lr_weight", "error"),
+    ("S37.blocks", net("lora", mid_lr_weight="cosine"), "network.args.mid_lr_weight", "error"),
+    ("S37.blocks", net("lora", down_lr_weight=[1.0] * 13), "network.args.down_lr_weight", "error"),
+    (
+        "S37.blocks",
+        net("lora", down_lr_weight=[1.0] * 13, up_lr_weight="sine"),
+        "network.args.down_lr_weight",
+        "warning",
+    ),
+    ("S37.blocks", net("lora", mid_lr_weight=[1.0, 0.5]), "network.args.mid_lr_weight", "warning"),
     ("S37.type", net("networks.nothere"), "network.type", "error"),
     ("S37.args", net("lora", module_dropuot=0.1), "network.args.module_dropuot", "error"),
     ("S37.args", net("lora", loraplus_lr_ratio="much"), "network.args.loraplus_lr_ratio", "error"),
@@ -112,6 +130,16 @@ FIRES: list[Fires] = [
 MISSES: list[Misses] = [
     ("S37.partner", net("locon", wd_on_output=False, dora_wd=True)),
     ("S37.partner", net("lora", block_alphas=[1.0], block_dims=[2])),
+    ("S37.blocks", net("lora", block_dims=[4] * 25, block_alphas=",".join(["1e-1"] * 25), conv_block_dims=[0] * 25)),
+    ("S37.blocks", net("lora", down_lr_weight="sine+.25", mid_lr_weight=1, up_lr_weight="1,,0.5, 2")),
+    ("S37.blocks", net("lora", block_alphas=[1.0])),  # without effect: S37.partner
+    ("S37.blocks", net("networks.lora_fa", block_dims=[4])),
+    (
+        "S37.blocks",
+        situation(
+            recipe(base={"family": "sdxl"}, network={"args": {"block_dims": [4] * 23, "mid_lr_weight": [1, 0, 1]}})
+        ),
+    ),
     *[("GC.12.class", at(name)) for name in OPTIMIZER_CLASSES],
     *[("GC.12.class", at(name)) for name in ("CAME", "came", "ADOPT", "ProdigyPlusScheduleFree", "Adam", "NAdam")],
     ("GC.12.class", at("pytorch_optimizer.CAME")),

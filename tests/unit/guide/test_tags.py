@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
 import pytest
 
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.guide.rules.tag_counts import summarize_tags
 from lorabake_schemas.guide.tags import (
     CaptionStyle,
     FolderTags,
@@ -15,6 +19,7 @@ from lorabake_schemas.guide.tags import (
     normalize_tag,
     split_tags,
 )
+from lorabake_schemas.messages import complete_lists, msg
 from situations import recipe
 
 
@@ -98,6 +103,28 @@ def test_counting() -> None:
     assert found.get_spelling("red hat") == "red_hat"
     assert found.get_spelling("cat") == "Cat"
     assert found.get_spelling("moon") == "moon"
+    assert found.list_spellings() == {"tok": "tok", "cat": "Cat", "red hat": "red_hat", "sky": "sky", "dog": "dog"}
+
+
+def test_a_long_list_looks_for_its_spellings_once() -> None:
+    """A complete list, as --json shows it, has every tag of a large dataset."""
+    found, asked = facts("tok, Cat, red_hat", "tok, dog"), list[int]()
+
+    class Watched(Mapping[str, str]):
+        def __getitem__(self, key: str) -> str:
+            return known[key]
+
+        def __len__(self) -> int:
+            return len(known)
+
+        def __iter__(self) -> Iterator[str]:
+            asked.append(1)
+            return iter(known)
+
+    known = dict(found.written)
+    said = summarize_tags(replace(found, written=Watched()), ["cat", "red hat", "dog"] * 50)
+    assert str(complete_lists(msg("{tags}", tags=said))).count('"red_hat"') == 50
+    assert len(asked) <= 1
 
 
 def test_pictures_without_a_caption_do_not_count() -> None:

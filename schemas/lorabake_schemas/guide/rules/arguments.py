@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import cast
 
+from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.guide.defaults import find_schedule_override, has_own_rate, resolve_optimizer, resolve_scheduler
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
@@ -353,6 +355,79 @@ ARGUMENT_KEYS = (
     "preset", "use_tucker", "use_scalar", "rescaled", "train_norm",
 )  # fmt: skip
 NETWORK_KEYS = (*ARGUMENT_KEYS, "algo", "type", "dropout", "network_dim", "network_alpha", "network_dropout")
+
+
+@rule(
+    "S37.blocks",
+    ERROR,
+    "networks.lora wants a value for each block, and takes no other word for a list (networks/lora.py).",
+)
+def wrong_block_lists(situation: RuleContext) -> Iterator[RuleHit]:
+    args = situation.recipe.network.args or {}
+    if situation.network != "lora":
+        return
+    if any(args.get(name) is not None for name in ("block_dims", *LR_WEIGHTS)):
+        for name in BLOCK_LISTS:
+            if (value := args.get(name)) is not None:
+                yield from _check_block_list(name, value, situation.family)
+    for name in LR_WEIGHTS:
+        if (value := args.get(name)) is not None:
+            yield from _check_block_rates(name, value, situation.family, args)
+
+
+BLOCK_LISTS = ("block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
+RATE_CURVES = ("cosine", "sine", "linear", "reverse_linear", "zeros")  # networks/lora.py:606
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
+
+
+def _split_list(value: object) -> list[str]:
+    """As the network splits the text that it gets."""
+    return (
+        [str(each) for each in cast("Sequence[object]", value)] if isinstance(value, tuple) else str(value).split(",")
+    )
+
+
+def _check_block_list(name: str, value: object, family: ModelFamily) -> Iterator[RuleHit]:
+    items, where, wanted = _split_list(value), ("network", "args", name), family.lora_blocks.all
+    pattern = re.compile(r"\s*\+?\d+\s*") if name.endswith("dims") else _NUMBER
+    if not all(map(pattern.fullmatch, items)):
+        kind = msg("a list of whole numbers") if name.endswith("dims") else KIND_WORDS["list"]
+        yield RuleHit(where, _describe_wrong_value("lora", name, value), msg("write {what}", what=kind))
+    elif len(items) != wanted:
+        said = msg(
+            "{name} has {count} values, but {family} has {wanted} blocks",
+            name=name,
+            count=len(items),
+            family=family.label,
+            wanted=wanted,
+        )
+        yield RuleHit(where, said, msg("write a list of {n} numbers", n=wanted))
+
+
+def _check_block_rates(name: str, value: object, family: ModelFamily, args: Mapping[str, object]) -> Iterator[RuleHit]:
+    """Weights of the learning rate: a list, whose missing values are 1, or for down and up the name of a curve."""
+    items, where, middle = _split_list(value), ("network", "args", name), name == "mid_lr_weight"
+    most = family.lora_blocks.middle if middle else family.lora_blocks.side
+    curve, _, base = items[0].partition("+")
+    is_curve = not middle and len(items) == 1 and curve in RATE_CURVES and (not base or _NUMBER.fullmatch(base))
+    # an empty value in a list is 0; a number alone is taken for the name of a curve, and has no effect then
+    is_list = all(_NUMBER.fullmatch(each) or (not each and len(items) > 1) for each in items)
+    if not (is_curve or (is_list and (middle or len(items) > 1))):
+        names = ", ".join(f'"{each}"' for each in RATE_CURVES)
+        fix = msg("write a list of {n} numbers, or one of {names}", n=most, names=names)
+        fix = msg("write a list of {n} numbers", n=most) if middle else fix
+        yield RuleHit(where, _describe_wrong_value("lora", name, value), fix)
+    elif len(items) > most:
+        said = msg(
+            "{name} has {count} values, but {family} has {wanted} blocks",
+            name=name,
+            count=len(items),
+            family=family.label,
+            wanted=most,
+        )
+        # sd-scripts cuts down and up off together, and stops where one of them is missing
+        stops = not middle and any(args.get(each) is None for each in ("down_lr_weight", "up_lr_weight"))
+        yield RuleHit(where, said, msg("write a list of {n} numbers", n=most), severity=ERROR if stops else WARNING)
 
 
 def _suggest_network_argument(name: str, known: Sequence[str], situation: RuleContext) -> Message:

@@ -35,7 +35,8 @@ _CONCEPT_KEYS = ("token", "outfit", "class_")
 
 def summarize_tags(folder: FolderTags, tags: Iterable[str]) -> str:
     """The first few tags, as the captions spell them."""
-    return summarize_items(tuple(tags), lambda tag: literal(f'"{folder.get_spelling(tag)}"'))
+    spellings = folder.list_spellings()  # once: a complete list may have each of 100,000 tags
+    return summarize_items(tuple(tags), lambda tag: literal(f'"{spellings.get(tag, tag)}"'))
 
 
 def get_images_key(index: int) -> tuple[str | int, ...]:
