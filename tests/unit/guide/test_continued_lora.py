@@ -142,6 +142,26 @@ def test_an_alpha_is_the_one_that_was_meant(tmp_path: Path) -> None:
     assert (found.alphas, found.text_encoder) == ((0.1,), False)
 
 
+@pytest.mark.parametrize(
+    ("value", "told", "alphas"),
+    [
+        (float("nan"), "1", ()),
+        (float("inf"), "inf", ()),
+        (2.0, "inf", (2.0,)),
+        (2.0, "nan", (2.0,)),
+        (2.0, "9" * 400, (2.0,)),
+        (2.0, "true", (2.0,)),
+    ],
+)
+def test_an_alpha_that_is_no_number_is_not_known(
+    tmp_path: Path, value: float, told: str, alphas: tuple[float, ...]
+) -> None:
+    shapes = shapes_of(Wanted("", 8, None))
+    found = read_continued_lora(write(tmp_path / FILE, shapes, metadata(ss_network_alpha=told), value=value), FILE)
+    assert found
+    assert (found.ranks, found.alphas) == ((8,), alphas)
+
+
 def test_what_is_no_lora_gives_no_facts(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"nothing")
     write(tmp_path / "vae.safetensors", {"first_stage_model.x": (1,)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from lorabake.util.safetensors import parse_header
 from lorabake_schemas.machine import BaseFacts, ContinuedLora
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.unjudged import evaluate_or_none
+from lorabake_schemas.values import MAX_NUMBER
 
 if TYPE_CHECKING:
     from lorabake.lora.network import LoraModule
@@ -44,7 +46,8 @@ def read_continued_lora(path: Path, name: str) -> ContinuedLora | None:
     modules = list_lora_modules(header.shapes)
     if not modules:
         return None
-    alphas = {tensor.partition(".")[0]: alpha for tensor, alpha in scalars.items()}
+    # infinite where it did not fit fp16, as that of LoKr in full-matrix mode: then it is not known
+    alphas = {tensor.partition(".")[0]: alpha for tensor, alpha in scalars.items() if math.isfinite(alpha)}
     meant = parse_value(header.metadata.get("ss_network_alpha", ""))
     dim = parse_value(header.metadata.get("ss_network_dim", ""))
     linear, conv = _describe(modules, alphas, conv=False), _describe(modules, alphas, conv=True)
@@ -61,7 +64,8 @@ def read_continued_lora(path: Path, name: str) -> ContinuedLora | None:
 
 def _as_meant(alpha: float, meant: object) -> float:
     """The intended number in the metadata; a 16-bit tensor may only have its first digits."""
-    return float(meant) if isinstance(meant, int | float) and abs(alpha - meant) <= CLOSE * abs(meant) else alpha
+    number = meant if isinstance(meant, int | float) and abs(meant) <= MAX_NUMBER else alpha
+    return float(number) if abs(alpha - number) <= CLOSE * abs(number) else alpha
 
 
 def _describe(
