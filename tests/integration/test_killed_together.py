@@ -55,7 +55,7 @@ def steps(root: Path) -> int:
 
 
 @contextmanager
-def orphan(root: Path, error: str = "", delay: float = 0.1) -> Generator[int]:
+def orphan(root: Path, error: str = "", delay: float = 0.5) -> Generator[int]:
     """A trainer some steps on, without lorabake and guard; its pid."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), without_flock.ERRNO: error}
     argv = [sys.executable, "-c", STARTER, "run", str(root), f"delay = {delay}"]
