@@ -53,6 +53,7 @@ OTHER_DEFAULTS: Mapping[str, str] = {
     "train.attention": "`auto`",
     "save.runs": "`runs`",
     "save.save_every_n_epochs": "computed: 1 up to ten epochs, else about ten files (G4.37)",
+    "sample.sample_every_n_epochs": "as often as a LoRA is saved, unless `sample_every_n_steps` is set",
     "metadata.trigger_phrase": "the tokens (G4.16)",
     "launch.num_processes": "`1`",
     "launch.num_cpu_threads_per_process": "`1`; without a GPU, all threads of the machine",

@@ -2,7 +2,7 @@
 
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -62,6 +62,7 @@ OWN_KEYS = frozenset(
         "kohya",
     }
 )
+TABLE_ARRAYS = ("concept", "regularization", "ignore")  # tables that may be there several times
 # Their keys are mostly options.
 OPTION_TABLES = ("base", "network", "train", "captions", "save", "sample", "validation", "log", "launch")
 
@@ -163,6 +164,23 @@ def find_key(name: str) -> str | None:
     return list_key_names().get(normalize_name(name))
 
 
+def suggest_key(key: str, table: str = "") -> Message:
+    """What to write instead of a name that means ``key``; within its own ``table`` a key goes without the table."""
+    first, _, name = key.rpartition(".")
+    if key == "kohya":
+        return msg("write each of these options under [kohya], under its own name")
+    if key in TABLE_ARRAYS:
+        return msg("use `{key}`", key=f"[[{key}]]")
+    return msg("use `{key}`", key=name if first == table else key)
+
+
+def suggest_network_argument(name: str, network: str, types: Sequence[str]) -> Message:
+    """What to write for an argument of networks, by the recipe's network.type and the ``types`` that take it."""
+    if network in types:
+        return msg("use `{key}`", key=f"network.args.{name}")
+    return msg("remove it; networks with this argument: {names}", names=", ".join(types))
+
+
 def find_missing_feature(name: str) -> tuple[Message, Message] | None:
     """What to say, and what to write, for a name of other programs that no key of a recipe means."""
     return _MISSING_FEATURES.get(normalize_name(name))
@@ -181,6 +199,10 @@ _STOP_TEXT_ENCODER = (
         "train.text_encoder_lr trains it less"
     ),
 )
+_TRAIN_TEXT_ENCODER = (
+    msg("the text encoder is trained by default, without a switch"),
+    _STOP_TEXT_ENCODER[1],
+)
 _SECRET = msg("a secret must not be in a recipe, because the run folder gets a copy of it")
 _WANDB_KEY = (_SECRET, msg("remove it, and set WANDB_API_KEY in the environment"))
 _HUB_TOKEN = (_SECRET, msg("remove it, and set HF_TOKEN in the environment"))
@@ -189,5 +211,6 @@ _MISSING_FEATURES: Mapping[str, tuple[Message, Message]] = MappingProxyType(
         ("stoptextencodertraining", "stoptextencodertrainingpct", "stopte", "stopteoftotalsteps", "stoptextencoder"),
         _STOP_TEXT_ENCODER,
     )
+    | dict.fromkeys(("trainte", "traintextencoder", "traintextencoders", "networktrainte"), _TRAIN_TEXT_ENCODER)
     | {"wandbapikey": _WANDB_KEY, "huggingfacetoken": _HUB_TOKEN}
 )

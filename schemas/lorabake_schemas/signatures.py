@@ -15,7 +15,7 @@ from pydantic import Field
 
 from lorabake_schemas.base import StrictModel, TupleOf
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.sd_scripts import OPTIMIZER_CLASSES
+from lorabake_schemas.sd_scripts import OPTIMIZER_CLASSES, get_network_module, is_lycoris
 
 # flag: a switch that any text turns on, "False", too.
 Kind = Literal["bool", "int", "float", "str", "list", "flag"]
@@ -174,6 +174,21 @@ class Signatures(StrictModel):
     @property
     def is_known(self) -> bool:
         return bool(self.packages)
+
+    def list_types_with(self, argument: str) -> tuple[str, ...]:
+        """The values of network.type whose network takes this argument in network_args and uses it."""
+        used = {name for names in self.algorithms.values() for name in names}
+        return tuple(
+            name
+            for name in self.iter_network_types()
+            if (module := self.networks.get(get_network_module(name)))
+            and argument in module.arguments
+            and (not is_lycoris(name) or argument not in used or argument in self.algorithms[name])
+        )
+
+    def is_optimizer_argument(self, name: str) -> bool:
+        """Whether some optimizer takes this argument from a recipe."""
+        return name != "lr" and any(name in each.by_name for each in self.optimizers.values())
 
     def find_optimizer(self, path: str) -> Signature | None:
         return self.optimizers.get(self.paths.get(path, ""))

@@ -10,6 +10,7 @@ import pytest
 from lorabake.analysis import explain
 from lorabake.errors import RecipeError
 from lorabake_schemas.guide.book import load_book
+from lorabake_schemas.guide.rules.extra_options import RESERVED_OPTIONS
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.recipe_keys import list_recipe_keys
 from situations import concept, dataset, folder, plan_of, recipe
@@ -246,3 +247,13 @@ def test_an_import_builds_no_validator() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("option", sorted(RESERVED_OPTIONS))
+def test_an_option_that_is_not_allowed_is_never_said_to_go_under_kohya(option: str) -> None:
+    try:
+        found = explain.explain(f"kohya.{option}")
+    except RecipeError:
+        return  # not an option of the LoRA scripts at the pin
+    (key,) = found.keys
+    assert "is not allowed under [kohya]" in str(key.description)

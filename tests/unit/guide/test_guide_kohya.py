@@ -199,3 +199,33 @@ def test_every_option_of_the_pin_is_passed_through_or_refused_by_name(script: Sc
         passed += 1
     assert passed > 70
     assert passed < len(options) - 80
+
+
+@pytest.mark.parametrize(
+    ("tables", "fix"),
+    [
+        ({"kohya": {"d_coef": 2.0}}, "use `train.optimizer_args.d_coef`"),
+        ({"kohya": {"is_reg": True}}, "use `[[regularization]]`"),
+        ({"kohya": {"additional_parameters": "x"}}, "write each of these options under [kohya], under its own name"),
+        ({"kohya": {"use_cp": True}, "network": {"type": "locon"}}, "use `network.args.use_cp`"),
+        ({"kohya": {"bypass_mode": True}, "network": {"type": "loha"}}, "use `network.args.bypass_mode`"),
+    ],
+)
+def test_where_what_is_not_an_option_belongs(tables: dict[str, Any], fix: str) -> None:
+    assert [str(each.fix) for each in collect_findings(at(**tables)) if each.rule == "S1"] == [fix]
+
+
+def test_an_argument_of_other_networks_is_not_suggested() -> None:
+    (found,) = (each for each in collect_findings(at(kohya={"bypass_mode": True})) if each.rule == "S1")
+    assert "network.args" not in str(found.fix)
+
+
+@pytest.mark.parametrize(("machine", "optimizer"), [(GPU, "AdamW8bit"), (CPU, "AdamW")])
+def test_an_optimizer_that_this_machine_can_use(machine: MachineFacts, optimizer: str) -> None:
+    tables: dict[str, Any] = {
+        "train": {"optimizer": "Prodigy"},
+        "network": {"type": "lora", "args": {"loraplus_lr_ratio": 16.0}},
+    }
+    (found,) = (each for each in collect_findings(at(machine, **tables)) if each.rule == "S27.layers")
+    assert found.fix is not None
+    assert str(found.fix).endswith(f"such as {optimizer}")

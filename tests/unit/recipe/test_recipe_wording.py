@@ -249,3 +249,32 @@ def test_null_in_a_file_of_prompts_is_nothing(tmp_path: Path) -> None:
     assert made
     assert made.sample
     assert made.sample.prompts == ("a cat --w 512",)
+
+
+@pytest.mark.parametrize(
+    ("written", "fix"),
+    [
+        ("[save]\nprecision = 'fp16'", "use `save_precision`"),
+        ("[captions]\ndropout = 0.1", "use `caption_dropout_rate`"),
+        ("[train]\nepochs = 10", "use `max_train_epochs`"),
+        ("[network]\nepochs = 10", "use `train.max_train_epochs`"),
+        ("[train]\ntrain.max_train_epochs = 10", "write only max_train_epochs"),
+        ("[network]\ntrain.max_train_epochs = 10", "write max_train_epochs under [train]"),
+        ("[train]\nnoise_offset_type = 'Original'", "use `noise_offset`"),
+        ("[train]\nd_coef = 2", "use `train.optimizer_args.d_coef`"),
+        ("[train]\nbetas = [0.9, 0.99]", "use `train.optimizer_args.betas`"),
+        ("[network]\ntype = 'loha'\nbypass_mode = true", "use `network.args.bypass_mode`"),
+        ("is_reg = true", "use `[[regularization]]`"),
+        ("[train]\nadditional_parameters = '--x'", "write each of these options under [kohya], under its own name"),
+    ],
+)
+def test_what_to_write_for_an_unknown_key(tmp_path: Path, written: str, fix: str) -> None:
+    loaded = load(tmp_path, START + written)
+    assert [str(each.fix) for each in loaded.findings if each.rule == "unknown-key"] == [fix]
+
+
+def test_an_argument_that_this_network_does_not_have(tmp_path: Path) -> None:
+    loaded = load(tmp_path, START + "[network]\nbypass_mode = true")
+    (finding,) = loaded.findings
+    assert "locon" in str(finding.fix)
+    assert "network.args" not in str(finding.fix)

@@ -76,6 +76,18 @@ def test_every_key_becomes_an_option_or_is_lorabakes_own() -> None:
         (("output_name",), ("name",)),
         (("waive",), ("ignore",)),
         (("train", "learning_rte"), ("train", "learning_rate")),
+        (("save", "precision"), ("save", "save_precision")),
+        (("precision",), ("train", "mixed_precision")),
+        (("captions", "dropout"), ("captions", "caption_dropout_rate")),
+        (("network", "module"), ("network", "type")),
+        (("save", "epochs"), ("save", "save_every_n_epochs")),
+        (("trigger",), ("concept", "token")),
+        (("metadata", "trigger"), ("metadata", "trigger_phrase")),
+        (("noise_offset_type",), ("train", "noise_offset")),
+        (("weight_decay",), ("train", "optimizer_args", "weight_decay")),
+        (("network", "loraplus_lr_ratio"), ("network", "args", "loraplus_lr_ratio")),
+        (("concept", 0, "is_reg"), ("regularization",)),
+        (("additional_parameters",), ("kohya",)),
     ],
 )
 def test_an_unknown_key_is_understood(where: tuple[str | int, ...], key: tuple[str, ...]) -> None:

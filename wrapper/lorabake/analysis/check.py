@@ -14,6 +14,7 @@ from lorabake.errors import RecipeError, ResourceError
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.inputs.continued_lora import with_continued_lora
 from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.hub import is_hub_offline
 from lorabake.inputs.referenced_files import find_pickles, iter_file_findings, iter_offline_findings
 from lorabake.inputs.survey import read_dataset
 from lorabake.planning.compile import iter_unreadable_texts
@@ -168,7 +169,9 @@ def _check_loaded(
         situation = replace(situation, commit=snapshot.commit, pin_has=pin_has)
     run_family = evaluate_or_none(lambda: situation.family)
     network = evaluate_or_none(lambda: situation.network)
-    named = iter_file_findings(recipe, loaded.folder, run_family, network, rehearsing=rehearsing)
+    named = iter_file_findings(
+        recipe, loaded.folder, run_family, network, rehearsing=rehearsing, offline=is_hub_offline(scanning.env)
+    )
     offline = iter_offline_findings(recipe, base, loaded.folder, scanning.env, launching=launching)
     found = (*named, *(() if rehearsing else offline), *collect_findings(situation))
     if loaded.recipe is None:

@@ -184,7 +184,12 @@ def _find_keys(wanted: str) -> tuple[ExplainedKey, ...]:
     option = wanted.removeprefix("kohya.")
     if option not in {each.name for each in load_snapshot().merge_scripts()}:
         return ()
+    from lorabake_schemas.guide.rules.extra_options import find_refusal  # takes a while, as all rules do
+
+    refusal = find_refusal(option)
     said = msg("an sd-scripts option without a recipe key; set it under [kohya]")
+    if refusal is not None:
+        said = msg("{problem}; {fix}", problem=refusal[0], fix=refusal[1])
     return (ExplainedKey(key=f"kohya.{option}", option=option, description=said),)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from lorabake.util.i18n import ENGLISH, LANGUAGES, Translator, load_translator
+from lorabake.util.i18n import ENGLISH, LANGUAGES, Translator, find_language, load_translator
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -196,12 +196,12 @@ COLOR_OPTION = click.option(
 
 def _set_language(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
-        ctx.find_root().obj = value
+        ctx.find_root().obj = find_language(value)
 
 
 LANG_OPTION = click.option(
     "--lang",
-    type=click.Choice(LANGUAGES),
+    type=click.Choice([*LANGUAGES, "pt"]),
     expose_value=False,
     callback=_set_language,
     help="Language of messages (default: from the locale). JSON stays English.",

@@ -55,8 +55,8 @@ def read_shipped_recipe(name: str) -> str:
     names = resources.list_recipe_names()
     if plain in names:
         return resources.read_recipe_text(plain)
-    near = difflib.get_close_matches(plain, names, 1, 0.6)
-    hint = msg("did you mean {name}?", name=near[0]) if near else msg("`lorabake recipes list` shows them all")
+    near = [each for each in names if each.startswith(f"{plain}-")] or difflib.get_close_matches(plain, names, 1, 0.6)
+    hint = msg("did you mean {names}?", names=join_list(map(literal, near), " / ")) if near else msg("`lorabake recipes list` shows them all")
     raise RecipeError(msg("no shipped recipe is named {name}", name=name), hint=hint)
 
 

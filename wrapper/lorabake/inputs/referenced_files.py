@@ -40,12 +40,18 @@ _VAE_PREFIXES = ("first_stage_model.", "encoder.", "decoder.", "quant_conv.", "p
 
 
 def iter_file_findings(
-    recipe: Recipe, folder: Path, family: ModelFamily | None, network: str | None, *, rehearsing: bool
+    recipe: Recipe,
+    folder: Path,
+    family: ModelFamily | None,
+    network: str | None,
+    *,
+    rehearsing: bool,
+    offline: bool = False,
 ) -> Iterator[Finding]:
     """Every such file that sd-scripts would stop at minutes later, or pass over in silence.
 
     ``folder`` is the recipe's; ``family`` and ``network`` are those of the run, None where a wrong key hides them. A
-    rehearsal reads none of them.
+    rehearsal reads none of them. ``offline``: nothing can be downloaded.
     """
     unet_only = evaluate_or_none(lambda: recipe.network.network_train_unet_only)
     severity = Severity.WARNING if rehearsing else Severity.ERROR
@@ -73,7 +79,8 @@ def iter_file_findings(
             fix = msg("merge the two afterwards, or remove network_train_unet_only")
             yield Finding(rule="wrong-file", severity=Severity.WARNING, where=where, message=said, fix=fix)
     if family is not None:
-        yield from _check_tokenizers(evaluate_or_none(lambda: recipe.base.tokenizer_cache_dir), folder, family)
+        cache = evaluate_or_none(lambda: recipe.base.tokenizer_cache_dir)
+        yield from _check_tokenizers(cache, folder, family, severity, offline=offline)
 
 
 def _iter_referenced(recipe: Recipe, folder: Path) -> Iterator[tuple[RecipeKey, str]]:
@@ -136,23 +143,32 @@ def find_pickles(recipe: Recipe, folder: Path) -> tuple[tuple[RecipeKey, str], .
     return tuple((where, name) for where, name in named if name and can_run_code(folder / name))
 
 
-def _check_tokenizers(cache: str | None, folder: Path, family: ModelFamily) -> Iterator[Finding]:
-    """sd-scripts fetches what is missing in tokenizer_cache_dir, and keeps it there (strategy_base.py:54-71)."""
-    lacking = list_missing_tokenizers(folder / cache, family) if cache else ()
-    if cache and lacking:
-        yield Finding(
-            rule="missing-file",
-            severity=Severity.WARNING,
-            where=("base", "tokenizer_cache_dir"),
-            message=msg(
-                "tokenizer missing in {folder} ({names}); sd-scripts will download it from the Hugging Face Hub",
-                folder=folder / cache,
-                names=", ".join(lacking),
-            ),
-            fix=msg(
-                "be online for the first run, or add the files first (vocab.json, merges.txt, tokenizer_config.json)"
-            ),
+def _check_tokenizers(
+    cache: str | None, folder: Path, family: ModelFamily, severity: Severity, *, offline: bool
+) -> Iterator[Finding]:
+    """sd-scripts fetches what is missing in tokenizer_cache_dir, and keeps it there (strategy_base.py:54-71): it stops
+    if that is a file. ``offline``: ``iter_offline_findings`` reports what is missing.
+    """
+    where, path = ("base", "tokenizer_cache_dir"), folder / (cache or "")
+    if not cache:
+        return
+    if exists(path) and not is_folder(path):
+        said, fix = msg("{path} is not a folder", path=path), msg("write the path of a folder, or remove the line")
+        yield Finding(rule="wrong-file", severity=severity, where=where, message=said, fix=fix)
+    elif not offline and (lacking := ", ".join(list_missing_tokenizers(path, family))):
+        said = msg(
+            "tokenizer missing in {folder} ({names}); sd-scripts will download it from the Hugging Face Hub",
+            folder=path,
+            names=lacking,
         )
+        if not exists(path):
+            said = msg(
+                "{path} does not exist; sd-scripts will create it and download {names} from the Hugging Face Hub",
+                path=path,
+                names=lacking,
+            )
+        fix = msg("be online for the first run, or add the files first (vocab.json, merges.txt, tokenizer_config.json)")
+        yield Finding(rule="missing-file", severity=Severity.WARNING, where=where, message=said, fix=fix)
 
 
 def find_lora_problem(path: Path, family: ModelFamily | None, network: str | None = None) -> Message | None:
@@ -236,7 +252,7 @@ def _iter_hub_needs(
     yield from ((("base", key), name) for key, name in named if find_hub_snapshot(name, env) is None)
     family = evaluate_or_none(lambda: recipe.base.family or base.family)
     cache = evaluate_or_none(lambda: recipe.base.tokenizer_cache_dir)
-    if family is None:
+    if family is None or (cache and exists(folder / cache) and not is_folder(folder / cache)):
         return
     places = {each.tokenizer_cache: each.tokenizer_place for each in get_family(family).text_encoders}
     missing = list_missing_tokenizers(folder / cache, get_family(family)) if cache else tuple(places)

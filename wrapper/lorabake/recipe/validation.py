@@ -12,7 +12,15 @@ from lorabake.util.resources import load_snapshot
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.recipe_keys import find_key, find_missing_feature, list_recipe_keys, unwrap_model
+from lorabake_schemas.recipe_keys import (
+    TABLE_ARRAYS,
+    find_key,
+    find_missing_feature,
+    list_recipe_keys,
+    suggest_key,
+    suggest_network_argument,
+    unwrap_model,
+)
 from lorabake_schemas.values import MAX_SHOWN_LENGTH, shorten_value
 
 if TYPE_CHECKING:
@@ -45,17 +53,17 @@ def _make_finding(detail: ErrorDetails, raw: Raw) -> Finding | None:
         key = tuple(detail["loc"])
         said = msg("required key is missing")
         return Finding(rule="missing-key", severity=Severity.ERROR, where=key, message=said, fix=_missing_key_fix(key))
-    rule, message, fix = _describe_error(kind, detail, where)
+    rule, message, fix = _describe_error(kind, detail, where, raw)
     if where[:1] == ("concept",) and where[-1] == "token" and not str(detail["input"]).strip():
         fix = msg("write a trigger word, or remove token to train from the captions' tags alone")
     return Finding(rule=rule, severity=Severity.ERROR, where=where, message=message, fix=fix)
 
 
-def _describe_error(kind: str, detail: ErrorDetails, where: Where) -> tuple[str, Message, Message]:
+def _describe_error(kind: str, detail: ErrorDetails, where: Where, raw: Raw) -> tuple[str, Message, Message]:
     """Rule, message and fix. pydantic's own text is never shown: it is in English only."""
     context = detail.get("ctx") or {}
     if kind == "extra_forbidden":
-        return "unknown-key", *_describe_unknown_key(where)
+        return "unknown-key", *_describe_unknown_key(where, detail["input"], raw)
     if kind in {"literal_error", "bad-choice"}:
         return "bad-choice", *_describe_bad_choice(detail, where)
     if "write" in context:
@@ -92,44 +100,71 @@ def _strip_location(loc: Where, raw: Raw) -> Where:
     return tuple(path)
 
 
-def _describe_unknown_key(where: Where) -> tuple[Message, Message]:
-    name, meant = str(where[-1]), guess_key(where)
-    if missing := find_missing_feature(name):
-        return missing
-    unknown = msg("unknown key")
-    if key := find_key(name):
-        return unknown, msg("use `{key}`", key=key)
-    if where[:-1] == ("network",) and _is_network_argument(name):
-        argument = f"network.args.{name}"
-        return msg("wrong table for this key"), msg("use `{key}`", key=argument)
-    if meant and meant[-1] == name:
-        return msg("wrong table for this key"), msg("use `{key}`", key=".".join(meant))
+def _describe_unknown_key(where: Where, value: object, raw: Raw) -> tuple[Message, Message]:
+    name, table = str(where[-1]), ".".join(part for part in where[:-1] if isinstance(part, str))
+    if said := find_missing_feature(name) or _describe_dotted_key(name, table, value):
+        return said
+    unknown, misplaced = msg("unknown key"), msg("wrong table for this key")
+    meant = ".".join(guess_key(where))
+    if meant.startswith(f"{NETWORK_ARGS}."):
+        types = load_snapshot().signatures.list_types_with(name)
+        return misplaced, suggest_network_argument(name, _get_network_type(raw), types)
+    if find_key(name):
+        return unknown, suggest_key(meant, table)
+    if meant.rpartition(".")[2] == name:
+        return misplaced, suggest_key(meant, table)
     if meant:
-        shown = meant[-1] if meant[:-1] == tuple(part for part in where[:-1] if isinstance(part, str)) else None
-        return unknown, msg("did you mean `{key}`?", key=shown or ".".join(meant))
+        first, _, key = meant.rpartition(".")
+        return unknown, msg("did you mean `{key}`?", key=key if first == table else meant)
     own = ", ".join(list_keys(where[:-1]))
     return unknown, msg("known keys here: {keys}; other sd-scripts options go under [kohya]", keys=own)
 
 
-def _is_network_argument(name: str) -> bool:
-    """Whether a network that the trainer has takes this argument."""
-    return any(each.sd and name in each.arguments for each in load_snapshot().signatures.networks.values())
+def _describe_dotted_key(name: str, table: str, value: object) -> tuple[Message, Message] | None:
+    """``train.seed = 1`` below the header [train], or below another one: TOML adds the header's own name to it."""
+    given = cast("Raw", value) if isinstance(value, dict) else {}
+    keys = ", ".join(key for key in given if key in list_keys((name,)))
+    if not table or not keys:
+        return None
+    if name == table:
+        return msg("[{table}] already contains this key", table=table), msg("write only {keys}", keys=keys)
+    return msg("wrong table for this key"), msg("write {keys} under [{table}]", keys=keys, table=name)
+
+
+def _get_network_type(raw: Raw) -> str:
+    """The network.type of a recipe that has mistakes, sd-scripts' own LoRA by default."""
+    table: object = raw.get("network")
+    given = cast("Raw", table).get("type") if isinstance(table, dict) else None
+    return given if isinstance(given, str) else "lora"
 
 
 def guess_key(where: Where) -> tuple[str, ...]:
-    """The key that was probably meant by an unknown one, without indices; empty when it is like none."""
+    """The key that was probably meant by an unknown one, without indices; empty when it is like none.
+
+    First a key of the same table by its name or its words, then what people call any key, then similar spellings.
+    """
     name, table = str(where[-1]), tuple(part for part in where[:-1] if isinstance(part, str))
-    if other := find_key(name):
-        meant = tuple(other.split("."))
-        return meant if len(meant) > 1 else (*table, *meant)
     named = {key: (first, key) if first else (key,) for first, key in reversed(list_all_keys())}
     if name in named:
         return named[name]
-    near = difflib.get_close_matches(name, list_keys(where[:-1]), 1, 0.6)
-    if near:
-        return (*table, near[0])
-    far = difflib.get_close_matches(name, [key for _, key in list_all_keys()], 1, 0.7)
-    return named[far[0]] if far else ()
+    own = {key: (*table, key) for key in list_keys(where[:-1])}
+    other = find_key(name)
+    if table and (other is None or other.rpartition(".")[0] != table[-1]):
+        compound = f"{table[-1]}_{name}"
+        words = [key for key in own if f"_{name}_" in f"_{key}_"]
+        other = next(filter(None, (compound if compound in own else find_key(compound), *words, other)), None)
+    if other:
+        return (named | own).get(other) or tuple(other.split("."))
+    signatures = load_snapshot().signatures
+    for argument_table, known in (
+        (NETWORK_ARGS, bool(signatures.list_types_with(name))),
+        (OPTIMIZER_ARGS, signatures.is_optimizer_argument(name)),
+    ):
+        if known:
+            return (*argument_table.split("."), name)
+    near = difflib.get_close_matches(name, own, 1, 0.6)
+    far = near or difflib.get_close_matches(name, [key for _, key in list_all_keys()], 1, 0.7)
+    return (named | own)[far[0]] if far else ()
 
 
 def _describe_bad_choice(detail: ErrorDetails, where: Where) -> tuple[Message, Message]:
@@ -171,7 +206,7 @@ def _list_choices(where: Sequence[str | int]) -> tuple[str, ...]:
 
 
 FREE_TABLES = ("kohya", "optimizer_args", "args")  # their keys are not lorabake's
-TABLE_ARRAYS = ("concept", "regularization", "ignore")  # tables that may be there several times
+NETWORK_ARGS, OPTIMIZER_ARGS = "network.args", "train.optimizer_args"
 TABLE_WORDS = (msg("a table"), msg("a table: name = value lines under a [header]"))
 ANY_VALUE_FIX = msg("write a number, text in quotes, true, false, or a list of these")
 TYPE_WORDS = {

@@ -55,8 +55,13 @@ def detect_language(env: Mapping[str, str]) -> str:
     if _strip_locale(locale) in {"C", "POSIX"}:
         return "en"
     wanted = [*env.get("LANGUAGE", "").split(":"), locale]
-    known = {"en": "en", "pt": "pt_BR"}
-    return next((known[tongue] for each in wanted if (tongue := _strip_locale(each).partition("_")[0]) in known), "en")
+    return next((found for each in wanted if (found := find_language(each))), "en")
+
+
+def find_language(name: str) -> str | None:
+    """The one of LANGUAGES that a locale's name means (pt_PT.UTF-8, pt-BR, pt), None for a language without catalog."""
+    plain = _strip_locale(name).replace("-", "_").partition("_")[0].lower()
+    return next((each for each in LANGUAGES if each.partition("_")[0] == plain), None)
 
 
 def _strip_locale(locale: str) -> str:

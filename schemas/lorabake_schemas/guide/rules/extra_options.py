@@ -9,7 +9,13 @@ from lorabake_schemas.guide.defaults import AUGMENTATIONS, is_shuffled, resolve_
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import find_nearest_option
-from lorabake_schemas.recipe_keys import find_key, find_missing_feature, find_option_key
+from lorabake_schemas.recipe_keys import (
+    find_key,
+    find_missing_feature,
+    find_option_key,
+    suggest_key,
+    suggest_network_argument,
+)
 from lorabake_schemas.unjudged import evaluate_or_none
 from lorabake_schemas.values import KohyaValue
 
@@ -93,9 +99,15 @@ OPTION_REPLACEMENTS: dict[str, Message] = {
 def _suggest_option(name: str, situation: RuleContext) -> Message:
     """What was probably meant, with its key in a recipe."""
     if (key := find_key(name)) and key != f"kohya.{name}":
-        return msg("use `{key}`", key=key)
-    if any(module.sd and name in module.arguments for module in situation.signatures.networks.values()):
-        return msg("write it under [network.args], because it is an argument of the network")
+        return suggest_key(key, "kohya")
+    if types := situation.signatures.list_types_with(name):
+        return suggest_network_argument(name, situation.network, types)
+    if situation.signatures.is_optimizer_argument(name):
+        return suggest_key(f"train.optimizer_args.{name}")
+    return _suggest_similar_option(name, situation)
+
+
+def _suggest_similar_option(name: str, situation: RuleContext) -> Message:
     if name in situation.pin_has:
         return msg("remove it, or use the pinned commit, which supports it")
     near = find_nearest_option(name, situation.options)
@@ -116,20 +128,27 @@ def _format_unknown_option(name: str, situation: RuleContext) -> Message:
     return msg("{place} in sd-scripts {commit} has no option {option}", place=script, commit=commit, option=name)
 
 
+def find_refusal(name: str, *, twice: bool = False) -> tuple[Message, Message] | None:
+    """Why an option of sd-scripts cannot be set under [kohya], and what to write; None if it can. ``twice``: it is also
+    set in the recipe."""
+    own = find_option_key(name)
+    if name in RESERVED_OPTIONS:
+        said = msg("{name} is not allowed under [kohya]: {why}", name=name, why=RESERVED_OPTIONS[name])
+        return said, OPTION_REPLACEMENTS.get(name, msg("remove it"))
+    if own and (twice or name not in KOHYA_KEYS):
+        return msg("{name} has its own key in the recipe", name=name), msg("write it as {own}", own=own)
+    return None
+
+
 @rule("S1", ERROR, "sd-scripts silently accepts any key, type and value in its TOML.")
 def invalid_extra_option(situation: RuleContext) -> Iterator[RuleHit]:
     known = {option.name: option for option in situation.options}
     for name, value in situation.recipe.kohya.items():
         where = ("kohya", name)
-        own = find_option_key(name)
-        if name in RESERVED_OPTIONS:
-            said = msg("{name} is not allowed under [kohya]: {why}", name=name, why=RESERVED_OPTIONS[name])
-            yield RuleHit(
-                where, said, msg("remove it") if value is False else OPTION_REPLACEMENTS.get(name, msg("remove it"))
-            )
-        elif own and (name not in KOHYA_KEYS or getattr(situation.recipe.captions, name) is not None):
-            said = msg("{name} has its own key in the recipe", name=name)
-            yield RuleHit(where, said, msg("write it as {own}", own=own))
+        twice = name in KOHYA_KEYS and getattr(situation.recipe.captions, name) is not None
+        if refusal := find_refusal(name, twice=twice):
+            said, fix = refusal
+            yield RuleHit(where, said, msg("remove it") if value is False and name in RESERVED_OPTIONS else fix)
         elif missing := find_missing_feature(name):
             yield RuleHit(where, *missing)
         elif name not in known:

@@ -203,12 +203,14 @@ def shifted_masks(situation: RuleContext) -> Iterator[RuleHit]:
     plan = situation.plan
     if plan is None:
         return
+    reported = set[tuple[int, tuple[str, ...]]]()
     for part, fits in zip(plan.subsets, plan.fits, strict=True):
         if part.level != "masked_subsets":
             continue
         images = situation.dataset.concepts[part.index].images
         off = [image.name for image, fit in zip(images, fits, strict=True) if fit and fit.cropped_share > MAX_SHIFT]
-        if off:
+        if off and (part.index, tuple(off)) not in reported:  # each of several resolutions has its own buckets
+            reported.add((part.index, tuple(off)))
             said = msg(
                 "images that are cropped while their masks are squeezed: {names} ({n} of {all})",
                 n=len(off),

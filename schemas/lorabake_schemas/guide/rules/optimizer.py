@@ -49,7 +49,8 @@ def differing_layer_rates(situation: RuleContext) -> Iterator[RuleHit]:
             optimizer=situation.optimizer,
             name=name,
         )
-        fix = msg("remove it, or use an optimizer with a learning rate, such as AdamW8bit")
+        other = "AdamW8bit" if situation.machine.device == "cuda" else "AdamW"  # it needs bitsandbytes
+        fix = msg("remove it, or use an optimizer with a learning rate, such as {other}", other=other)
         yield RuleHit(("network", "args", name), said, fix)
 
 

@@ -133,11 +133,16 @@ def unusual_tag_count(situation: RuleContext) -> Iterator[RuleHit]:
                 file=over[0],
             )
         bare = situation.recipe.captions.tagging != "baked" and not _has_only_concept_tags(folder, own)
+        has_token = situation.recipe.concept[index].token is not None
         if bare and folder.mean < MIN_IMAGE_TAGS and len(folder) >= MIN_CAPTIONS:
             yield RuleHit(
                 get_images_key(index),
-                msg("only {mean:.1f} tags per image on average, including token and class", mean=folder.mean),
-                msg("ignore this if there is nothing more to tag; what recurs without a tag becomes part of the token"),
+                msg("only {mean:.1f} tags per image on average, including token and class", mean=folder.mean)
+                if has_token
+                else msg("only {mean:.1f} tags per image on average", mean=folder.mean),
+                msg("ignore this if there is nothing more to tag; what recurs without a tag becomes part of the token")
+                if has_token
+                else msg("ignore this if there is nothing more to tag; what recurs without a tag is learned anyway"),
             )
 
 
