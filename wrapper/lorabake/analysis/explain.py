@@ -93,7 +93,7 @@ CODE_EXAMPLES: Mapping[str, str] = MappingProxyType(
 SCHEDULER_NAMES = {name.lower() for name in (*SCHEDULERS, *BROKEN_SCHEDULERS)}
 UNSUPPORTED_FAMILIES = ("flux", "flux.1", "flux1", "sd3", "sd3.5", "sd35", "lumina", "hunyuan", "wan", "chroma", "qwen")
 KINDS_RULE = "g1.17"
-OTHER_TOPICS = {"blip": "g3.2"}
+OTHER_TOPICS = {"blip": "g3.2", "lora+": "loraplus_lr_ratio", "loraplus": "loraplus_lr_ratio"}
 MATCH_CUTOFF = 0.75  # of a topic suggested for an unknown one
 
 
@@ -181,6 +181,10 @@ def _find_keys(wanted: str) -> tuple[ExplainedKey, ...]:
             ExplainedKey(key=key.name, option=key.option, description=literal(key.description), choices=key.choices)
             for key in found
         )
+    argument = wanted.removeprefix("network.args.")
+    if types := load_snapshot().signatures.list_types_with(argument):
+        said = msg("an argument of these networks: {types}; set it under [network.args]", types=", ".join(types))
+        return (ExplainedKey(key=f"network.args.{argument}", option=argument, description=said),)
     option = wanted.removeprefix("kohya.")
     if option not in {each.name for each in load_snapshot().merge_scripts()}:
         return ()
@@ -227,6 +231,7 @@ def list_topics() -> Mapping[str, str]:
     names = [*(entry.id for entry in load_book()), *(rule.id for rule in _list_rules()), *_list_names().values()]
     names += [key for name in list_recipe_keys() for key in (name, name.rpartition(".")[2])]
     names += [option.name for option in load_snapshot().merge_scripts()]
+    names += [name for module in load_snapshot().signatures.networks.values() if module.sd for name in module.arguments]
     return MappingProxyType({name.lower(): name for name in (*names, *OPTIMIZERS, *KINDS, *FAMILIES)})
 
 

@@ -100,6 +100,10 @@ def _style_error(text: str) -> str:
     return click.style(text, fg="red", bold=True)
 
 
+# What other programs call a command.
+COMMANDS_BY_WORD = {"train": "run", "start": "run", "validate": "check", "lint": "check", "continue": "resume"}
+
+
 def show_usage_error(error: click.ClickException, speech: Translator) -> None:
     """Print it on stderr, as click would. What was typed is text of others: it may come from a script."""
     context = error.ctx if isinstance(error, click.UsageError) else None
@@ -133,7 +137,10 @@ def describe_usage_error(error: click.UsageError) -> Message:
 def _describe_other(error: click.UsageError) -> Message:
     command = getattr(error, "command_name", None)  # click 8.2 and later
     if command is not None:
-        return _with_suggestions(msg("unknown command {name}", name=str(command)), error)
+        said, own = msg("unknown command {name}", name=str(command)), COMMANDS_BY_WORD.get(str(command).lower())
+        return (
+            msg("{problem}; did you mean {names}?", problem=said, names=own) if own else _with_suggestions(said, error)
+        )
     if error.message.startswith(EXTRA_ARGUMENT):
         return msg("too many arguments: {words}", words=error.message.partition("(")[2].rstrip(".)"))
     return literal(error.message)

@@ -9,7 +9,7 @@ import click
 from lorabake.commands.options import JSON_OPTION, PATH_TYPE, CommandGroup, make_text_layout
 from lorabake.commands.output.console import write_out
 from lorabake.errors import MachineError, RecipeError
-from lorabake_schemas.messages import literal, msg
+from lorabake_schemas.messages import join_list, literal, msg
 
 
 @click.group(cls=CommandGroup)
@@ -56,7 +56,11 @@ def read_shipped_recipe(name: str) -> str:
     if plain in names:
         return resources.read_recipe_text(plain)
     near = [each for each in names if each.startswith(f"{plain}-")] or difflib.get_close_matches(plain, names, 1, 0.6)
-    hint = msg("did you mean {names}?", names=join_list(map(literal, near), " / ")) if near else msg("`lorabake recipes list` shows them all")
+    hint = (
+        msg("did you mean {names}?", names=join_list(map(literal, near), " / "))
+        if near
+        else msg("`lorabake recipes list` shows them all")
+    )
     raise RecipeError(msg("no shipped recipe is named {name}", name=name), hint=hint)
 
 

@@ -299,7 +299,7 @@ def unknown_network_type(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("S37.args", ERROR, "A network looks up its arguments by name and silently ignores every other.")
 def wrong_network_arguments(situation: RuleContext) -> Iterator[RuleHit]:
-    network, args = situation.recipe.network, situation.recipe.network.args or {}
+    args = situation.recipe.network.args or {}
     module = situation.signatures.networks.get(get_network_module(situation.network))
     for name, value in args.items():
         where = ("network", "args", name)
@@ -323,10 +323,19 @@ def wrong_network_arguments(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(where, said, msg("write {what}", what=wanted))
         elif is_lycoris(situation.network) and name in _list_unused(situation):
             yield RuleHit(where, *_describe_unused(name, situation))
-    if module is not None and not is_lycoris(situation.network):
-        for name in NETWORK_KEYS:
-            if name in ARGUMENT_KEYS and getattr(network, name) is not None and name not in module.arguments:
-                yield RuleHit(("network", name), *_describe_unused(name, situation))
+        elif problem := _find_range_problem(name, value):
+            yield RuleHit(where, *problem)
+    yield from _check_network_keys(situation)
+
+
+def _check_network_keys(situation: RuleContext) -> Iterator[RuleHit]:
+    """Keys under [network] that a module of sd-scripts does not look up; networks.lora's are S37's, DoRA is G4.22's."""
+    network, module = situation.recipe.network, situation.signatures.networks.get(get_network_module(situation.network))
+    if module is None or situation.network == "lora" or is_lycoris(situation.network):
+        return
+    for name in ARGUMENT_KEYS:
+        if name != "dora_wd" and getattr(network, name) is not None and name not in module.arguments:
+            yield RuleHit(("network", name), *_describe_unused(name, situation))
 
 
 @rule(
@@ -341,7 +350,24 @@ def idle_network_arguments(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(("network", "args", name), said, msg("remove it, or add one of them"))
 
 
+def parse_factors(value: object) -> list[float]:
+    """The factors in a number, a list, text with commas, or the name of a curve with what is added to it."""
+    pieces = cast("tuple[object, ...]", value) if isinstance(value, tuple) else str(value).split(",")
+    found = list[float]()
+    for piece in pieces:
+        curve, _, base = str(piece).strip().partition("+")
+        try:
+            found += [float(base or 0)] if curve == "zeros" else [float(curve or 0)]
+        except ValueError:
+            found += [0.5, 1.0] if curve in BLOCK_CURVES else []
+    return found
+
+
+BLOCK_CURVES = ("cosine", "sine", "linear", "reverse_linear")
 LR_WEIGHTS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight")
+NONNEGATIVE_ARGUMENTS = (
+    *LR_WEIGHTS, "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas", "block_lr_zero_threshold",
+)  # fmt: skip
 ARGUMENT_PARTNERS = {
     "wd_on_output": ("dora_wd",),
     "block_alphas": ("block_dims", *LR_WEIGHTS),
@@ -447,6 +473,20 @@ def _find_expected_kind(value: object, kinds: Sequence[Kind]) -> Message | None:
             return msg("true, or remove it: any value, even false, turns it on")
         return None
     return KIND_WORDS[kinds[0]]
+
+
+def _find_range_problem(name: str, value: object) -> tuple[Message, Message] | None:
+    """A factor of a learning rate, a rank or an alpha is not negative, a ratio (of LoRA+) not 0 either: the weights
+    that it is for start at 0 and would stay there (networks/lora.py:496).
+    """
+    factors = parse_factors(value)
+    if name.endswith("_ratio") and any(factor <= 0 for factor in factors):
+        return msg("{name} must be above 0, not {value}", name=name, value=_show(value)), msg(
+            "write {name} = 16", name=name
+        )
+    if name in NONNEGATIVE_ARGUMENTS and any(factor < 0 for factor in factors):
+        return msg("{name} must not be negative", name=name), msg("write numbers of at least 0")
+    return None
 
 
 def _list_unused(situation: RuleContext) -> set[str]:

@@ -38,6 +38,11 @@ def count_concept_images(situation: RuleContext) -> int:
     return sum(len(each.images) for each in {folder.key: folder for folder in situation.dataset.concepts}.values())
 
 
+def count_image_folders(situation: RuleContext) -> int:
+    """The different folders of all concepts that contain images."""
+    return len({folder.key for folder in situation.dataset.concepts if folder.images})
+
+
 def iter_folders(situation: RuleContext) -> Iterator[tuple[tuple[str | int, ...], FolderFacts]]:
     """Every folder, with the recipe key that names it."""
     for table, those in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.rules.dataset import count_concept_images, iter_concepts
+from lorabake_schemas.guide.rules.dataset import count_concept_images, count_image_folders, iter_concepts
 from lorabake_schemas.messages import msg, nmsg
 
 MIN_AUTHOR_IMAGES = 8  # images with which the guide's author still got something decent (G1.3)
@@ -28,7 +28,7 @@ def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
     count = count_concept_images(situation)
     if not count or situation.recipe.kind == "style":
         return
-    where = ("concept", 0, "images")
+    where, folders = ("concept", 0, "images"), count_image_folders(situation)
     if count < least:
         message = nmsg(
             count,
@@ -43,11 +43,25 @@ def too_few_images(situation: RuleContext) -> Iterator[RuleHit]:
                 good=good,
                 few=MIN_AUTHOR_IMAGES,
             )
+        if folders > 1:
+            message = msg(
+                "{n} images in {folders} folders, but the guide recommends at least {least}",
+                n=count,
+                folders=folders,
+                least=least,
+            )
         yield RuleHit(where, message, fix)
     elif count < good:
         yield RuleHit(
             where,
-            msg("{n} images, but the guide recommends about {good}", n=count, good=good),
+            msg("{n} images, but the guide recommends about {good}", n=count, good=good)
+            if folders == 1
+            else msg(
+                "{n} images in {folders} folders, but the guide recommends about {good}",
+                n=count,
+                folders=folders,
+                good=good,
+            ),
             msg("add more varied images"),
             severity=HINT,
         )
@@ -87,6 +101,13 @@ def style_image_count(situation: RuleContext) -> Iterator[RuleHit]:
         "{n} image for a style, but the guide recommends 50 to 200, ideally 125 to 150",
         "{n} images for a style, but the guide recommends 50 to 200, ideally 125 to 150",
     )
+    folders = count_image_folders(situation)
+    if folders > 1:
+        message = msg(
+            "{n} images in {folders} folders for a style, but the guide recommends 50 to 200, ideally 125 to 150",
+            n=count,
+            folders=folders,
+        )
     if count > 200:
         fix = msg("keep the most varied images; similar ones only make training longer")
     else:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 from lorabake_schemas.guide.defaults import has_own_rate, is_full_matrix
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.rules.arguments import parse_factors
 from lorabake_schemas.messages import msg, nmsg
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive, requires_one_rate
 
 GUIDE_OPTIMIZERS = ("Prodigy", "DAdaptAdam", "AdamW", "AdamW8bit")
 RATE_KEYS = ("learning_rate", "unet_lr", "text_encoder_lr")
 BLOCK_WEIGHTS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight")
-BLOCK_CURVES = ("cosine", "sine", "linear", "reverse_linear")
 
 
 @rule("S27", ERROR, "Prodigy stops at the first step when two learning rates differ.")
@@ -60,24 +59,11 @@ def _list_rate_factors(situation: RuleContext) -> list[str]:
     args, unet_only = network.args or {}, bool(network.network_train_unet_only)
     parts = ("loraplus_unet_lr_ratio", *(() if unet_only else ("loraplus_text_encoder_lr_ratio",)))
     used = {name if name in args else "loraplus_lr_ratio" for name in parts}
-    found = [name for name in args if name in used and set(_parse_factors(args[name])) - {1.0}]
+    found = [name for name in args if name in used and set(parse_factors(args[name])) - {1.0}]
     given = [name for name in BLOCK_WEIGHTS if name in args]
     others = [1.0] if len(given) < len(BLOCK_WEIGHTS) or not unet_only else []
-    factors = {factor for name in given for factor in _parse_factors(args[name])} | set(others)
+    factors = {factor for name in given for factor in parse_factors(args[name])} | set(others)
     return found + (given if len(factors - {0.0}) > 1 else [])  # 0 leaves the block out
-
-
-def _parse_factors(value: object) -> list[float]:
-    """The factors in a number, a list, text with commas, or the name of a curve with what is added to it."""
-    pieces = cast("tuple[object, ...]", value) if isinstance(value, tuple) else str(value).split(",")
-    found = list[float]()
-    for piece in pieces:
-        curve, _, base = str(piece).strip().partition("+")
-        try:
-            found += [float(base or 0)] if curve == "zeros" else [float(curve or 0)]
-        except ValueError:
-            found += [0.5, 1.0] if curve in BLOCK_CURVES else []
-    return found
 
 
 @rule(
