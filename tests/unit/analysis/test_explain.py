@@ -257,3 +257,16 @@ def test_an_option_that_is_not_allowed_is_never_said_to_go_under_kohya(option: s
         return  # not an option of the LoRA scripts at the pin
     (key,) = found.keys
     assert "is not allowed under [kohya]" in str(key.description)
+
+
+@pytest.mark.parametrize("topic", ["loraplus_lr_ratio", "network.args.loraplus_lr_ratio", "LoRA+", "loraplus"])
+def test_an_argument_of_networks_is_a_topic(topic: str) -> None:
+    (key,) = explain.explain(topic).keys
+    assert key.key == "network.args.loraplus_lr_ratio"
+    assert {"lora", "lokr"} <= set(str(key.description).replace(";", ",").split(", ")) | {"lora"}
+
+
+def test_an_argument_of_some_networks_names_them() -> None:
+    (key,) = explain.explain("decompose_both").keys
+    assert "lokr" in str(key.description)
+    assert "loha" not in str(key.description)

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from lorabake.cli import main
+from lorabake.commands.recipes import read_shipped_recipe
 from lorabake.commands.run import quickstart
+from lorabake.errors import RecipeError
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, list_families
 
 
@@ -80,3 +82,26 @@ def test_the_help_names_every_family_of_the_quickstart() -> None:
     offered = [each.name for each in list_families() if each.quickstart.offered]
     assert re.findall(r"sd\w+", family.help or "") == offered
     assert offered[0] == DEFAULT_FAMILY
+
+
+@pytest.mark.parametrize(("word", "command"), [("train", "run"), ("validate", "check"), ("continue", "resume")])
+def test_what_other_programs_call_a_command(word: str, command: str) -> None:
+    code, text = said(word, "r.toml", lang="en_GB")
+    assert code == 2
+    assert text.rstrip().endswith(f"did you mean {command}?")
+    assert command in main.commands
+
+
+def test_pt_is_brazilian_portuguese() -> None:
+    runner = CliRunner()
+    short, long = (
+        runner.invoke(main, ["--lang", name, "chek"], env={"LC_ALL": "C"}).stderr for name in ("pt", "pt_BR")
+    )
+    assert short == long
+    assert "comando desconhecido" in click.unstyle(short)
+
+
+def test_a_part_of_a_recipes_name_suggests_each_that_starts_with_it() -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_shipped_recipe("person")
+    assert "person-sd15 / person-sdxl" in str(caught.value.hint)

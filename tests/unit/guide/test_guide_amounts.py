@@ -8,6 +8,7 @@ import pytest
 
 from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.recipe import Recipe
 from situations import Fires, Misses, concept, dataset, folder, plan_of, recipe, situation, spoken, topic
 
@@ -129,3 +130,10 @@ def test_counts_of_the_guide(family: str, kind: str, count: int, said: str | Non
     assert found == ([said] if said else [])
     if count < 8:
         assert "fewer than 8" in spoken("G1.2", case)[0].fix
+
+
+def test_the_images_of_several_folders_are_not_said_to_be_in_the_first() -> None:
+    (finding,) = (
+        each for each in collect_findings(at(folder("pa", 6), folder("pb", 5), of=PAIR)) if each.rule == "G1.2"
+    )
+    assert "11 images in 2 folders" in str(finding.message)

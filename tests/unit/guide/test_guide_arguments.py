@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.sd_scripts import OPTIMIZER_CLASSES
 from lorabake_schemas.signatures import Signatures
 from situations import Fires, Misses, plan_of, recipe, situation, spoken, topic
@@ -120,6 +121,10 @@ FIRES: list[Fires] = [
     ("S37.type", net("networks.nothere"), "network.type", "error"),
     ("S37.args", net("lora", module_dropuot=0.1), "network.args.module_dropuot", "error"),
     ("S37.args", net("lora", loraplus_lr_ratio="much"), "network.args.loraplus_lr_ratio", "error"),
+    ("S37.args", net("lora", loraplus_lr_ratio=-16), "network.args.loraplus_lr_ratio", "error"),
+    ("S37.args", net("lokr", loraplus_unet_lr_ratio=0), "network.args.loraplus_unet_lr_ratio", "error"),
+    ("S37.args", net("lora", down_lr_weight=[1.0, -0.5]), "network.args.down_lr_weight", "error"),
+    ("S37.args", net("lora", block_dims="2,-2"), "network.args.block_dims", "error"),
     ("S37.args", net("lokr", down_lr_weight=[1.0, 0.5]), "network.args.down_lr_weight", "error"),
     ("S37.args", net("loha", full_matrix=True), "network.args.full_matrix", "error"),
     ("S37.args", net("lokr", full_matrix=1), "network.args.full_matrix", "error"),
@@ -174,6 +179,7 @@ MISSES: list[Misses] = [
     ("S37.type", net("networks.oft")),
     ("S37.type", net("networks.lora")),
     ("S37.type", net()),
+    ("S37.args", net("lora", down_lr_weight="sine+0.5", mid_lr_weight=0)),
     ("S37.args", net("lora", loraplus_lr_ratio=16, down_lr_weight=[1, 0.5], block_dims="2,2", conv_dim=4)),
     ("S37.args", net("lokr", full_matrix=True, bypass_mode=True, rs_lora=True, decompose_both=True)),
     ("S37.args", net("networks.oft", enable_conv=True)),
@@ -231,3 +237,11 @@ def test_a_type_is_read_in_any_case() -> None:
 def test_every_optimizer_of_sd_scripts_has_a_class_that_was_read() -> None:
     known = at().signatures
     assert {name: path for name, path in OPTIMIZER_CLASSES.items() if known.find_optimizer(path) is None} == {}
+
+
+@pytest.mark.parametrize("keys", [{"use_tucker": True}, {"preset": "full"}, {"factor": 8}, {"dora_wd": True}])
+@pytest.mark.parametrize("kind", ["lora", "networks.dylora"])
+def test_one_finding_for_a_key_that_the_network_does_not_have(kind: str, keys: dict[str, Any]) -> None:
+    of = situation(recipe(network={"type": kind} | keys))
+    rules = [each.rule for each in collect_findings(of) if each.key in {f"network.{name}" for name in keys}]
+    assert len(rules) == 1, rules

@@ -215,3 +215,11 @@ def test_a_crop_that_the_mask_does_not_share() -> None:
         of = recipe(concepts=[MASKED], train={"resolution": 512, "max_bucket_reso": 512})
         found = spoken("S49.crop", situation(of, pictures, plan=plan_of(of, pictures)))
         assert len(found) == count
+
+
+def test_a_crop_at_several_resolutions_is_reported_once() -> None:
+    pictures = dataset(replace(folder(size=(512, 1800)), masks=WELL))
+    of = recipe(concepts=[MASKED], train={"resolutions": [512, 448], "max_bucket_reso": 512})
+    plan = plan_of(of, pictures)
+    assert len(plan.fits) == 2
+    assert len(spoken("S49.crop", situation(of, pictures, plan=plan))) == 1

@@ -292,3 +292,22 @@ def test_a_model_of_the_hub_that_is_not_here_while_offline(tmp_path: Path, launc
         (kept / "refs" / "main").write_text("c" * 40)
         (kept / "snapshots" / ("c" * 40)).mkdir(parents=True)
     assert [key for _, key, _ in said(offline)] == ["base.vae"]
+
+
+def test_a_file_for_tokenizers_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "tokens").touch()
+    spoken = found(tmp_path, base={"tokenizer_cache_dir": "tokens"})
+    assert [(f.rule, f.key, f.severity.value) for f in spoken] == [
+        ("wrong-file", "base.tokenizer_cache_dir", "error"),
+    ]  # fmt: skip
+    of, base = recipe(base={"tokenizer_cache_dir": "tokens"}), base_facts("sd15")
+    offline = iter_offline_findings(of, base, tmp_path, {"HF_HUB_OFFLINE": "1"}, launching=False)
+    assert [f.key for f in offline if f.key == "base.tokenizer_cache_dir"] == []
+
+
+def test_missing_tokenizers_are_reported_once_offline(tmp_path: Path) -> None:
+    of = recipe(base={"tokenizer_cache_dir": "tokens"})
+    env = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    named = iter_file_findings(of, tmp_path, SD15, "lora", rehearsing=False, offline=True)
+    offline = iter_offline_findings(of, base_facts("sd15"), tmp_path, env, launching=False)
+    assert [f.key for f in (*named, *offline)] == ["base.tokenizer_cache_dir"]
