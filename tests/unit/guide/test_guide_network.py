@@ -42,6 +42,8 @@ FIRES: list[Fires] = [
     ("S36", at("dylora", network_dim=30), DIM, "error"),
     ("S36", at("dylora", network_dim=96, block_size=48), "network.block_size", "error"),
     ("S36", at("dylora", conv_dim=6), "network.conv_dim", "error"),
+    ("S36.unit", at("networks.dylora", args={"unit": 0}), "network.args.unit", "error"),
+    ("S36.unit", at("networks.dylora", network_dim=16, args={"unit": 3}), "network.args.unit", "error"),
     ("S36.boft", at("boft", network_dim=4), DIM, "error"),
     ("S36.boft", at("boft", conv_dim=8), "network.conv_dim", "error"),
     ("G4.22", at(dora_wd=True), "network.dora_wd", "error"),
@@ -93,6 +95,8 @@ FIRES: list[Fires] = [
     ("G5.3", planned("lora", network_dim=8, network_alpha=1), ALPHA, "hint"),
 ]
 MISSES: list[Misses] = [
+    ("S36.unit", at("networks.dylora", network_dim=16, args={"unit": 4})),
+    ("S36.unit", at("networks.dylora")),
     ("S36.boft", at("boft")),
     ("S36.boft", at("boft", network_dim=16)),
     ("S36.boft", at("loha", network_dim=4)),

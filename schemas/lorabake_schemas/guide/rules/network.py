@@ -73,6 +73,20 @@ def indivisible_dylora_rank(situation: RuleContext) -> Iterator[RuleHit]:
             )
 
 
+@rule("S36.unit", ERROR, "networks.dylora divides its rank by unit (networks/dylora.py:39).")
+def indivisible_dylora_unit(situation: RuleContext) -> Iterator[RuleHit]:
+    network, where = situation.recipe.network, ("network", "args", "unit")
+    unit = (network.args or {}).get("unit")
+    if situation.network != "networks.dylora" or not isinstance(unit, int):
+        return
+    if unit < 1:
+        yield RuleHit(where, msg("unit must be at least 1"), msg("write unit = 1"))
+    elif network.network_dim is not None and network.network_dim % unit:
+        said = msg("network_dim {size} is not divisible by unit {unit}", size=network.network_dim, unit=unit)
+        number = max(unit, network.network_dim // unit * unit)
+        yield RuleHit(where, said, msg("write network_dim = {number}, or another unit", number=number))
+
+
 @rule("S36.boft", ERROR, "BOFT stops if a layer's side divided by an even number up to the rank is no power of two.")
 def indivisible_boft_rank(situation: RuleContext) -> Iterator[RuleHit]:
     if situation.network != "boft":
