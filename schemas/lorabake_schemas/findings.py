@@ -41,7 +41,7 @@ class Finding(StrictModel):
 
     @property
     def key(self) -> str:
-        """The key path as a person writes it: ``concept[0].images``."""
+        """The key path as programs write it, counted from 0: ``concept[0].images``."""
         text = ""
         for part in self.where:
             text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)

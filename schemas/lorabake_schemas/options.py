@@ -43,6 +43,11 @@ class Option(StrictModel):
             return msg('unknown value "{given}" for {option}', given=str(value), option=self.name), fix
         return None
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether its value is one text, not a number, a switch or a list."""
+        return self._find_expected_kind("") is None
+
     def _find_expected_kind(self, value: OptionValue) -> Message | None:
         """The kind of value this option takes, when ``value`` is of another kind."""
         if self.action == "StoreTrueAction":

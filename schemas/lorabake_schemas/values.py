@@ -211,13 +211,29 @@ GUI_NETWORK_TYPES = {
     "lycorislocon": "locon", "lycorisloha": "loha", "lycorislokr": "lokr", "lycorisdylora": "dylora",
     "lycorisglora": "glora", "lycorisboft": "boft", "lycorisdiagoft": "diag-oft", "lycorisia3": "ia3",
     "lycorisnativefinetuning": "full", "kohyaloha": "loha", "kohyalokr": "lokr", "oft": "networks.oft",
-    "dora": "locon", "networkslora": "lora",
+    "networkslora": "lora",
+}  # fmt: skip
+
+# Names of a type together with a switch, and what to write for both.
+SWITCHED_NETWORK_TYPES = {
+    "dora": ("locon", "dora_wd = true"), "docon": ("locon", "dora_wd = true"), "doha": ("loha", "dora_wd = true"),
+    "dokr": ("lokr", "dora_wd = true"), "rslora": ("locon", "args = { rs_lora = true }"),
+    "loraplus": ("lora", "args = { loraplus_lr_ratio = 16 }"),
 }  # fmt: skip
 
 
 def find_gui_network_type(value: str) -> str | None:
     """The type that kohya_ss' GUI has under this name."""
-    return GUI_NETWORK_TYPES.get("".join(sign for sign in value.lower() if sign.isalnum()))
+    return GUI_NETWORK_TYPES.get(_strip_punctuation(value))
+
+
+def find_switched_network_type(value: str) -> tuple[str, str] | None:
+    """The type and the switch that are meant by one name, such as DoRA."""
+    return SWITCHED_NETWORK_TYPES.get(_strip_punctuation(value.replace("+", "plus")).removeprefix("lycoris"))
+
+
+def _strip_punctuation(value: str) -> str:
+    return "".join(sign for sign in value.lower() if sign.isalnum())
 
 
 def _check_network_type(value: str) -> str:

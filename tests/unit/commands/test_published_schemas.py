@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from click.testing import CliRunner
 from jsonschema import ValidationError
 
 from lorabake.analysis.check import check_recipe
 from lorabake.analysis.diff import diff_plans
+from lorabake.cli import main
 from lorabake.commands.json_schema import SchemaName, generate_schema
 from lorabake.commands.output.findings import findings_to_json
 from lorabake.commands.output.plan import plan_to_json
@@ -93,3 +95,21 @@ def test_the_schema_is_no_formality(where: tuple[str | int, ...], value: object,
 
 def test_a_field_of_a_later_lorabake_is_no_fault(tmp_path: Path) -> None:
     hold(warned(tmp_path) | {"new": 1}, "check")
+
+
+def test_only_a_schema_can_be_out_of_date(tmp_path: Path) -> None:
+    """Anything else would be lost by writing the schema over it."""
+    files = {
+        "x.toml": 'name = "a"\n',
+        "x.json": '{"name": "a"}',
+        "torn.json": '{"$schema": ',
+        "old.json": '{"$schema": "https://json-schema.org/draft/2020-12/schema"}',
+    }
+    said = dict[str, str]()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        done = CliRunner().invoke(main, ["schema", "recipe", "--check", str(tmp_path / name)])
+        assert done.exit_code == 1
+        said[name] = done.output
+    assert f"lorabake check {tmp_path / 'x.toml'}" in said["x.toml"]
+    assert [name for name, text in said.items() if "lorabake schema recipe >" in text] == ["old.json"]

@@ -24,6 +24,7 @@ from lorabake.commands.output.findings import (
 )
 from lorabake.commands.output.layout import TextLayout
 from lorabake.recipe.load import LoadedRecipe
+from lorabake.recipe.overrides import Override
 from lorabake.util.i18n import Translator
 from lorabake_schemas.check_report import CheckReport
 from lorabake_schemas.dataset import DatasetFacts
@@ -125,6 +126,9 @@ def test_commands_that_go_on_tell_warnings_and_count_hints(tmp_path: Path) -> No
     number = severities.count(Severity.HINT)
     assert last.startswith(f"{path}: {number} hint")
     assert f"`lorabake check {path}`" in last
+    override = Override("metadata.comment=a b", ("metadata", "comment"), '"a b"')
+    typed = replace(found, loaded=replace(found.loaded, overrides=(override,)))
+    assert f"`lorabake check {path} --set 'metadata.comment=a b'`" in plain(format_brief(typed, PIPE))
     screen = plain(format_brief(found, SCREEN))
     assert screen.splitlines()[0] == str(path)
     assert not re.search(r"^\d+ hint", screen, re.MULTILINE)

@@ -245,3 +245,19 @@ def test_one_finding_for_a_key_that_the_network_does_not_have(kind: str, keys: d
     of = situation(recipe(network={"type": kind} | keys))
     rules = [each.rule for each in collect_findings(of) if each.key in {f"network.{name}" for name in keys}]
     assert len(rules) == 1, rules
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "setting"),
+    [
+        ("dora", "locon", "dora_wd = true"),
+        ("LyCORIS/DoRA", "locon", "dora_wd = true"),
+        ("DoKr", "lokr", "dora_wd = true"),
+        ("rslora", "locon", "args = { rs_lora = true }"),
+        ("LoRA+", "lora", "args = { loraplus_lr_ratio = 16 }"),
+    ],
+)
+def test_a_name_of_a_type_and_a_switch_leads_to_both(name: str, kind: str, setting: str) -> None:
+    (found,) = spoken("S37.type", net(name))
+    assert f'type = "{kind}"' in found.fix
+    assert setting in found.fix

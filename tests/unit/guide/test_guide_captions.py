@@ -37,9 +37,16 @@ MISSING, BLANK, P = CaptionProblem.MISSING, CaptionProblem.BLANK, CaptionProblem
 IMAGES = "concept[0].images"
 LONG = (LongCaption("0.png", 230), LongCaption("1.png", 226))
 UNCAPTIONED = recipe(concept={"captions": "none"})
+TEXTLESS = recipe(concept={"captions": "none", "token": None, "class": None})
+PREFIXED = recipe(
+    concept={"captions": "none", "token": None, "class": None}, captions={"caption_prefix": "a photo of food,"}
+)
+MASKED = recipe(concept={"captions": "none", "masks": "masks"})  # sd-scripts uses no class tokens there
 FIRES: list[Fires] = [
     ("G3.3", at(pictures(MISSING, MISSING)), IMAGES, "warning"),
     ("G3.3.none", at(pictures(MISSING, others=("0.txt",)), of=UNCAPTIONED), "concept[0].captions", "warning"),
+    ("G3.3.none", at(pictures(MISSING), of=TEXTLESS), "concept[0].captions", "warning"),
+    ("G3.3.none", at(pictures(MISSING), of=MASKED), "concept[0].captions", "warning"),
     ("G3.3", at(pictures(MISSING, None)), IMAGES, "warning"),
     ("S12", at(pictures(P.EMPTY, None)), IMAGES, "error"),
     ("S12", at(pictures(P.NOT_UTF8)), IMAGES, "error"),
@@ -62,6 +69,7 @@ MISSES: list[Misses] = [
     ("G3.3", at(pictures(P.BOM))),
     ("G3.3", at(pictures(MISSING), of=UNCAPTIONED)),
     ("G3.3.none", at(pictures(MISSING), of=UNCAPTIONED)),
+    ("G3.3.none", at(pictures(MISSING), of=PREFIXED)),
     ("G3.3.none", at(pictures(MISSING, others=("0.caption",)))),
     ("G3.3", at(folder(), of=recipe(regularization=REG), reg=folder("reg", problem=MISSING))),
     ("S12", at(pictures(None, MISSING))),

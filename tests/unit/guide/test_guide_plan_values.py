@@ -29,7 +29,7 @@ def planned(machine: MachineFacts = GPU, *, launching: bool = False, **tables: A
 
 THREE: dict[str, Any] = {"max_train_epochs": 3}
 NAME = {"model": "models/NoobAI-XL-Vpred-v1.0.safetensors", "family": "sdxl"}
-LARGE: dict[str, Any] = {"resolution": 1024, "max_train_steps": 10}
+LARGE: dict[str, Any] = {"resolution": 1024, "max_train_steps": 100}
 HUBER: dict[str, Any] = {"loss_type": "huber"}
 SMALL = CPU.model_copy(update={"shared_memory_bytes": 64 << 20})
 WORKERS: dict[str, Any] = {"max_data_loader_n_workers": 4, "train_batch_size": 2, "resolution": 1024}
@@ -69,8 +69,10 @@ FIRES: list[Fires] = [
     ),
     ("G5.2.steps", planned(train={"max_train_steps": 8001}), "train.max_train_steps", "warning"),
     ("G5.2.steps", planned(train={"max_train_epochs": 300}), "train.max_train_epochs", "warning"),
-    ("G4.58.cpu", planned(CPU, train=LARGE), "train.resolution", "hint"),
-    ("G4.58.cpu", planned(CPU, launching=True, train=LARGE), "train.resolution", "warning"),
+    ("G4.58.cpu", planned(CPU, train=LARGE), "train.max_train_steps", "hint"),
+    ("G4.58.cpu", planned(CPU, train={"resolution": 768, "max_train_steps": 2000}), "train.max_train_steps", "hint"),
+    ("G4.58.cpu", planned(CPU, train={"resolutions": [256, 1024], "exposures": 50}), "train.exposures", "hint"),
+    ("G4.58.cpu", planned(CPU, launching=True, train=LARGE), "train.max_train_steps", "warning"),
     ("G4.11.name", at(base=NAME), "base.model", "warning"),
     ("S48", at(sample={"prompts": ["a", "b --ar 16:9 --w 512"]}), "sample.prompts[1]", "warning"),
 ]
@@ -92,7 +94,8 @@ MISSES: list[Misses] = [
     ("G4.37.interval", planned(train=THREE)),
     ("G5.2.steps", planned(train={"max_train_steps": 8000})),
     ("G5.2.steps", planned(kind="style", train={"optimizer": "AdamW", "max_train_steps": 16000})),
-    ("G4.58.cpu", planned(CPU, train={"resolution": 512})),
+    ("G4.58.cpu", planned(CPU, train={"resolution": 512, "max_train_steps": 20})),
+    ("G4.58.cpu", planned(CPU, train=LARGE | {"max_train_steps": 2})),
     ("G4.58.cpu", planned(GPU, launching=True, train=LARGE)),
     ("G4.11.name", at(base=NAME | {"v_prediction": False})),
     ("G4.11.name", at(True, base=NAME)),

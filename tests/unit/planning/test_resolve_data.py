@@ -120,7 +120,7 @@ def test_sets_are_told_apart_by_outfit_and_else_by_number() -> None:
         regularization=[{"class": "food", "images": "r"}, {"class": "food", "images": "s"}],
     )
     titles = [part.title for part in subsets_of(made, pictures_for(made), profile(made))]
-    assert titles == ["a, red dress", "a, coat", "b", "food (1)", "food (2)"]
+    assert titles == ["a, red dress", "a, coat", "b", "food (#1)", "food (#2)"]
 
 
 def test_the_largest_concept_counts_and_regularization_does_not() -> None:

@@ -53,8 +53,15 @@ def written(text: str, *given: str) -> str:
     ("given", "key", "value"),
     [
         ("train.seed=7", ("train", "seed"), 7),
-        ("concept.0.num_repeats=3", ("concept", 0, "num_repeats"), 3),
-        ("concept[1].num_repeats = 3", ("concept", 1, "num_repeats"), 3),
+        ("concept#1.num_repeats=3", ("concept", 0, "num_repeats"), 3),
+        ("concept#2.num_repeats = 3", ("concept", 1, "num_repeats"), 3),
+        ("sample.prompts#2=a", ("sample", "prompts", 1), "a"),
+        ("launch.gpu_ids=0", ("launch", "gpu_ids"), "0"),
+        ("name=8", ("name",), "8"),
+        ("name=true", ("name",), "true"),
+        ("concept#1.token=1e3", ("concept", 0, "token"), "1e3"),
+        ("kohya.log_prefix=7", ("kohya", "log_prefix"), "7"),
+        ("kohya.huber_c=7", ("kohya", "huber_c"), 7),
         ("train.optimizer=AdamW8bit", ("train", "optimizer"), "AdamW8bit"),
         ("train.learning_rate=1e-4", ("train", "learning_rate"), 1e-4),
         ("train.cache_latents=false", ("train", "cache_latents"), False),
@@ -74,17 +81,20 @@ def test_a_key_and_a_toml_value_or_text(given: str, key: tuple[str | int, ...], 
     assert tomllib.loads(f"x = {found.value}")["x"] == value
 
 
-@pytest.mark.parametrize("given", ["train.seed", "=3", "train..seed=3", ".seed=3", "concept[].images=a"])
+@pytest.mark.parametrize(
+    "given",
+    ["train.seed", "=3", "train..seed=3", ".seed=3", "concept[1].images=a", "concept.1.images=a", "concept#0.images=a"],
+)
 def test_what_is_no_key_and_value(given: str) -> None:
-    assert parse_override(given) is None or given == "concept[].images=a"
+    assert parse_override(given) is None
 
 
 @pytest.mark.parametrize(
     ("given", "old", "new"),
     [
         ("name=pizza", 'name = "burger"  #', 'name = "pizza"  #'),
-        ("concept[0].num_repeats=5", "num_repeats = 2", "num_repeats = 5"),
-        ("concept[1].num_repeats=5", 'images = "two"', 'images = "two"\nnum_repeats = 5'),
+        ("concept#1.num_repeats=5", "num_repeats = 2", "num_repeats = 5"),
+        ("concept#2.num_repeats=5", 'images = "two"', 'images = "two"\nnum_repeats = 5'),
         ("train.seed=7", "weight_decay = 0.1 }", "weight_decay = 0.1 }\nseed = 7"),
         ("train.optimizer_args.weight_decay=0.2", "weight_decay = 0.1", "weight_decay = 0.2"),
         ("train.optimizer_args.eps=1e-8", "weight_decay = 0.1 }", "weight_decay = 0.1, eps = 1e-8 }"),
@@ -128,7 +138,13 @@ def test_however_a_table_is_written(text: str) -> None:
 
 def test_values_in_a_list_of_tables() -> None:
     text = 'name = "a"\nconcept = [{ token = "a" }, { token = "b" }]\n'
-    assert written(text, "concept[1].token=c") == text.replace('"b"', '"c"')
+    assert written(text, "concept#2.token=c") == text.replace('"b"', '"c"')
+
+
+def test_the_only_concept_needs_no_number() -> None:
+    text = 'name = "a"\n[[concept]]\ntoken = "a"\n'
+    assert written(text, "concept.token=c") == text.replace('token = "a"', 'token = "c"')
+    assert read(text, "concept.token=c").find_override(("concept", 0, "token")) is not None
 
 
 def test_later_ones_win_and_all_count() -> None:
@@ -136,7 +152,7 @@ def test_later_ones_win_and_all_count() -> None:
     assert (made["train"]["seed"], made["train"]["max_train_epochs"]) == (2, 3)
 
 
-@pytest.mark.parametrize("given", ["concept[2].token=a", "concept.token=a", "name.x=1", "train.optimizer.x=1"])
+@pytest.mark.parametrize("given", ["concept#3.token=a", "concept.token=a", "name.x=1", "train.optimizer.x=1"])
 def test_a_place_that_a_recipe_does_not_have(given: str) -> None:
     with pytest.raises(RecipeError):
         read(RECIPE, given)

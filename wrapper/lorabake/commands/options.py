@@ -82,7 +82,13 @@ def parse_set_option(_ctx: click.Context, _param: click.Parameter, values: tuple
     found = [parse_override(given) for given in values]
     for given, override in zip(values, found, strict=True):
         if override is None:
-            raise click.BadParameter(msg("{given} is not KEY=VALUE, such as train.seed=7", given=given))
+            raise click.BadParameter(
+                msg(
+                    "{given} is not KEY=VALUE, such as train.seed=7 or, for the second [[concept]], "
+                    "concept#2.num_repeats=3",
+                    given=given,
+                )
+            )
     return tuple(override for override in found if override is not None)
 
 
@@ -92,7 +98,7 @@ SET_OPTION = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=parse_set_option,
-    help="Use another value than the recipe's, such as train.seed=7 or concept[0].num_repeats=3. Repeatable.",
+    help="Use another value than the recipe's, such as train.seed=7 or concept#2.num_repeats=3. Repeatable.",
 )
 
 

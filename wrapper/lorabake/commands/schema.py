@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,22 @@ def schema(what: SchemaName, check_file: Path | None) -> None:
     text = json_schema.generate_schema(what)
     if check_file is None:
         write_out(text, end="")
-    elif not is_file(check_file) or read_text(check_file) != text:
-        said = msg("{file} is out of date; run `lorabake schema {what} > {file}`", file=check_file, what=what)
-        raise click.ClickException(current_translator()(said))
+        return
+    written = read_text(check_file) if is_file(check_file) else ""
+    if written == text:
+        return
+    said = msg("{file} is out of date; run `lorabake schema {what} > {file}`", file=check_file, what=what)
+    if written.strip() and not _is_schema(written):
+        said = msg("{file} is not a JSON schema; pass a file that `lorabake schema` wrote", file=check_file)
+        if check_file.suffix.lower() == ".toml":
+            said = msg("{file} is not a JSON schema; check a recipe with `lorabake check {file}`", file=check_file)
+    raise click.ClickException(current_translator()(said))
+
+
+def _is_schema(text: str) -> bool:
+    """Whether it is a JSON schema, of whatever version: any other file would be lost if it were overwritten."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "$schema" in content

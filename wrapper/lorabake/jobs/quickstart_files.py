@@ -286,7 +286,7 @@ def final_message(
             "The training was real, but the base model has random weights, so the LoRA cannot draw "
             "anything yet. Now train with your own images:"
         ),
-        msg("  {command}   then edit model, token and images in it", command=copy),
+        msg("  {command}   then edit name, model, tags, token, class and images in it", command=copy),
         literal(f"  {program} check mine.toml"),
         literal(f"  {program} run mine.toml"),
     )

@@ -119,11 +119,11 @@ def resolve_repeats(recipe: Recipe, counts: Sequence[int]) -> tuple[int, ...]:
 
 
 def _with_unique_titles(parts: Sequence[SubsetPlan]) -> Iterator[SubsetPlan]:
-    """Sets of one title, such as two folders of one class, with their number among these."""
+    """Sets of one title, such as two folders of one class, with the number that findings give their table."""
     titles = [part.title for part in parts]
-    for place, part in enumerate(parts):
-        number = titles[: place + 1].count(part.title)
-        yield part if titles.count(part.title) == 1 else part.model_copy(update={"title": f"{part.title} ({number})"})
+    for part in parts:
+        title = f"{part.title} (#{part.index + 1})"
+        yield part if titles.count(part.title) == 1 else part.model_copy(update={"title": title})
 
 
 def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profile: Profile) -> SubsetPlan:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from lorabake.errors import RecipeError
 from lorabake.recipe.foreign import recognize_table, recognize_text
-from lorabake.recipe.overrides import Override, apply_overrides, make_override
+from lorabake.recipe.overrides import Override, apply_overrides, make_override, resolve_override
 from lorabake.recipe.paths import find_windows_path
 from lorabake.recipe.prompt_file import PromptFileError, read_prompt_file
 from lorabake.recipe.syntax import make_syntax_finding, toml_error_finding
@@ -89,6 +89,7 @@ def load_recipe(
         return LoadedRecipe(path, content, None, None, (foreign,))
     if not overrides:
         return _validate(path, content, raw, home)
+    overrides = [resolve_override(override, raw) for override in overrides]
     text, raw = apply_overrides(text, raw, overrides)
     return replace(_validate(path, text.encode(), raw, home), overrides=tuple(overrides), source=content)
 

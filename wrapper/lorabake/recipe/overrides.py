@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import tomli_w
 
 from lorabake.errors import RecipeError
-from lorabake_schemas.messages import msg
+from lorabake.recipe.validation import is_text_key
+from lorabake_schemas.messages import msg, nmsg
 
 if TYPE_CHECKING:
     from tree_sitter import Node
 
 KeyPath = tuple[str | int, ...]
 Raw = dict[str, Any]
-_INDEX_PATTERN = re.compile(r"\[(\d+)\]")
+_PART_PATTERN = re.compile(r"([^#\[\]]*[^#\[\]\d\s][^#\[\]]*)((?:#[1-9][0-9]{0,5})*)")  # a name, and which entry of it
 _BARE_KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -39,19 +40,23 @@ class Override(NamedTuple):
 
 
 def parse_override(text: str) -> Override | None:
-    """``train.seed=7``, ``concept.0.num_repeats=3`` or ``concept[0].num_repeats=3``; a value that is not TOML is
-    text.
+    """``train.seed=7`` or, as findings name the second concept, ``concept#2.num_repeats=3``.
 
-    None without a key or without "=", and for bytes that are not UTF-8, which no TOML has.
+    A value that is not TOML is text, and so is a bare one of a key that takes text. None without a key or without "=",
+    for an entry that is named in another way, and for bytes that are not UTF-8, which no TOML has.
     """
     if any("\ud800" <= sign <= "\udfff" for sign in text):
         return None
     name, separator, value = text.partition("=")
-    parts = _INDEX_PATTERN.sub(r".\1", name.strip()).split(".")
-    if not separator or not all(part.strip() for part in parts):
+    parts = [_PART_PATTERN.fullmatch(part.strip()) for part in name.split(".")]
+    if not separator:
         return None
-    key = tuple(int(part) if re.fullmatch("[0-9]{1,6}", part) else part.strip() for part in parts)
-    return Override(text, key, _to_toml_value(value.strip()))
+    key: list[str | int] = []
+    for part in parts:
+        if part is None:
+            return None
+        key += [part[1].strip(), *(int(number) - 1 for number in part[2].split("#")[1:])]
+    return Override(text, tuple(key), _to_toml_value(value.strip(), wants_text=is_text_key(key)))
 
 
 def make_override(key: KeyPath, value: object) -> Override:
@@ -59,13 +64,23 @@ def make_override(key: KeyPath, value: object) -> Override:
     return Override(".".join(map(str, key)), key, tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n"))
 
 
-def _to_toml_value(value: str) -> str:
+def _to_toml_value(value: str, *, wants_text: bool) -> str:
     try:
-        if tomllib.loads(f"x = {value}").keys() == {"x"}:
+        read = tomllib.loads(f"x = {value}")
+        if read.keys() == {"x"} and (isinstance(read["x"], str) or not wants_text):
             return value
     except (ValueError, RecursionError):
         pass
     return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+
+
+def resolve_override(override: Override, raw: Raw) -> Override:
+    """With the entry of a table array that has only one, which findings do not number: ``concept.num_repeats=3``."""
+    table, rest = override.key[0], override.key[1:]
+    entries = raw.get(str(table))
+    if rest and isinstance(rest[0], str) and isinstance(entries, list) and len(cast("list[object]", entries)) == 1:
+        return override._replace(key=(table, 0, *rest))
+    return override
 
 
 def apply_overrides(text: str, raw: Raw, overrides: Sequence[Override]) -> tuple[str, Raw]:
@@ -96,7 +111,12 @@ def _set_value(holder: Any, key: KeyPath, value: object, override: Override) -> 
     if isinstance(holder, list) and isinstance(head, int):
         entries = cast("list[object]", holder)
         if head >= len(entries):
-            said = msg("--set {given}: there are only {n} entries, counted from 0", given=override.name, n=len(entries))
+            said = nmsg(
+                len(entries),
+                "--set {given}: there is only {n} entry",
+                "--set {given}: there are only {n} entries",
+                given=override.name,
+            )
             raise RecipeError(said, hint=msg("write it in the recipe"))
         return [_set_value(each, rest, value, override) if at == head else each for at, each in enumerate(entries)]
     if isinstance(holder, dict) and isinstance(head, str):
@@ -104,7 +124,7 @@ def _set_value(holder: Any, key: KeyPath, value: object, override: Override) -> 
         return table | {head: _set_value(table.get(head, {} if rest else None), rest, value, override)}
     if isinstance(holder, list):
         said = msg("--set {given}: the number of the entry is missing", given=override.name)
-        raise RecipeError(said, hint=msg("write it as in concept[0].num_repeats=3"))
+        raise RecipeError(said, hint=msg("write it as in concept#2.num_repeats=3, for the second [[concept]]"))
     said = msg("--set {given}: {key} is not in a table", given=override.name, key=str(head))
     raise RecipeError(said, hint=msg("write the table and the key, as in train.seed=7"))
 

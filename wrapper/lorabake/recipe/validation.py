@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -203,6 +204,26 @@ def _list_choices(where: Sequence[str | int]) -> tuple[str, ...]:
     fields = {} if model is None else {field.alias or name: field for name, field in model.model_fields.items()}
     annotation = fields[str(where[-1])].annotation if where[-1] in fields else None
     return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
+
+
+def is_text_key(where: Sequence[str | int]) -> bool:
+    """Whether the key at ``where`` takes text and nothing else, under [kohya] by sd-scripts' own type."""
+    *table, name = where
+    if table == ["kohya"]:
+        return any(each.name == name and each.takes_text for each in load_snapshot().merge_scripts())
+    model = _find_model(table)
+    fields = {} if model is None else {field.alias or key: field for key, field in model.model_fields.items()}
+    return name in fields and _is_text(fields[str(name)].annotation)
+
+
+def _is_text(annotation: object) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _is_text(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, UnionType}:
+        return all(each is NoneType or _is_text(each) for each in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return all(isinstance(each, str) for each in get_args(annotation))
+    return annotation is str
 
 
 FREE_TABLES = ("kohya", "optimizer_args", "args")  # their keys are not lorabake's

@@ -21,7 +21,7 @@ from lorabake_schemas.sd_scripts import (
     is_schedule_free,
 )
 from lorabake_schemas.signatures import KIND_WORDS, Kind, Parameter, Signature, find_optimizer_path, fits_kind
-from lorabake_schemas.values import find_gui_network_type, parse_argument, shorten_value
+from lorabake_schemas.values import find_gui_network_type, find_switched_network_type, parse_argument, shorten_value
 
 Where = tuple[str | int, ...]
 # Why sd-scripts cannot give an optimizer what a step of it asks for.
@@ -293,6 +293,9 @@ def unknown_network_type(situation: RuleContext) -> Iterator[RuleHit]:
     near = find_gui_network_type(given) or (plain if plain in choices else None)
     near = near or next(iter(difflib.get_close_matches(given, choices, 1, 0.6)), None)
     said = msg('unknown network type "{name}"', name=given)
+    if switched := find_switched_network_type(given):
+        yield RuleHit(where, said, msg('write type = "{name}" and {setting}', name=switched[0], setting=switched[1]))
+        return
     fix = msg("write one of {names}", names=", ".join(choices))
     yield RuleHit(where, said, msg('write type = "{name}"', name=near) if near else fix)
 

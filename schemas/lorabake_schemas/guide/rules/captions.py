@@ -69,10 +69,22 @@ def _describe_bare_prompt(prompt: str) -> Message:
     return msg('they would be trained with the prompt "{prompt}"', prompt=prompt)
 
 
-@rule("G3.3.none", WARNING, 'captions = "none" trains on token and class, whatever caption files there are.')
+@rule(
+    "G3.3.none",
+    WARNING,
+    'captions = "none" trains on token and class, whatever caption files there are; without both on no text at all.',
+)
 def unused_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_concept_folders(situation):
-        if situation.recipe.concept[index].captions == "none" and folder.others:
+        concept = situation.recipe.concept[index]
+        if concept.captions != "none":
+            continue
+        if not format_bare_prompt(concept, situation.recipe):
+            fix = msg('remove captions = "none" and write captions, or write a caption_prefix')
+            if not concept.token and not concept.class_ and not concept.masks:
+                fix = msg('write token = "..." under this [[concept]], or remove captions = "none" and write captions')
+            yield RuleHit(("concept", index, "captions"), msg("the images would be trained without any text"), fix)
+        if folder.others:
             yield RuleHit(
                 ("concept", index, "captions"),
                 nmsg(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -13,7 +14,7 @@ from lorabake_schemas.plan import DatasetPlan
 from lorabake_schemas.values import PROMPT_NUMBERS, PROMPT_TEXTS, split_prompt
 
 LONGEST = 4  # times the guide's steps
-LARGE_SIDE = 1024  # pixels; on a CPU a step takes minutes
+LONG_WORK = 50 * 1024**2  # ours: pixels of all steps; on a CPU an image of 1024 x 1024 takes about a minute
 V_PREDICTION_NAME = re.compile(r"(?<![a-z])v[-_. ]?pred", re.IGNORECASE)
 INTERVALS = (
     ("save", "save_every_n_epochs"), ("save", "save_every_n_steps"), ("sample", "sample_every_n_epochs"),
@@ -170,23 +171,27 @@ def too_many_steps(situation: RuleContext) -> Iterator[RuleHit]:
 @rule(
     "G4.58.cpu",
     HINT,
-    "On a CPU a step at 1024 pixels takes minutes.",
+    "On a CPU a step at 1024 pixels takes minutes, so that a whole training takes days.",
     unless="a run starts: then it is a warning",
     needs_plan=True,
 )
-def large_images_on_cpu(situation: RuleContext) -> Iterator[RuleHit]:
+def long_training_on_cpu(situation: RuleContext) -> Iterator[RuleHit]:
     plan = situation.plan
     if plan is None or situation.machine.device != "cpu" or situation.rehearsing:
         return
-    side = max((max(block.resolution) for block in plan.datasets), default=0)
-    if side >= LARGE_SIDE:
+    steps, train = plan.forecast.steps, situation.recipe.train
+    width, height = max((block.resolution for block in plan.datasets), key=math.prod, default=(0, 0))
+    if steps * width * height >= LONG_WORK:
         said = msg(
-            "{steps} steps at {side} pixels take days on this machine, which has no NVIDIA GPU",
-            steps=plan.forecast.steps,
-            side=side,
+            "{steps} steps at {side} pixels take many hours or days on this machine, which has no NVIDIA GPU",
+            steps=steps,
+            side=max(width, height),
         )
-        fix = msg("train on a machine with a GPU; for a trial here write resolution = 512 and max_train_steps = 2")
-        yield RuleHit(("train", "resolution"), said, fix, severity=WARNING if situation.launching else None)
+        given = next((name for name in LENGTH_KEYS if getattr(train, name) is not None), "max_train_steps")
+        fix = msg("train on a machine with a GPU; for a trial here write max_train_steps = 2")
+        if given != "max_train_steps":
+            fix = msg("train on a machine with a GPU; for a trial here replace {key} by max_train_steps = 2", key=given)
+        yield RuleHit(("train", given), said, fix, severity=WARNING if situation.launching else None)
 
 
 @rule("G4.11.name", WARNING, "Training v-prediction as noise prediction ruins the result (GC.6).")

@@ -130,6 +130,26 @@ def _suggest_token(folder: FolderFacts, wrong: int, ends: str, known: Sequence[s
 
 
 @rule(
+    "G3.10.token",
+    HINT,
+    "Without a token nothing triggers the LoRA but the tags of its captions, and the class is not kept in front.",
+    unless='kind = "style", or a caption_prefix',
+)
+def no_token(situation: RuleContext) -> Iterator[RuleHit]:
+    recipe = situation.recipe
+    for index, concept in enumerate(recipe.concept):
+        if concept.token or concept.outfit or get_caption_text(concept, recipe, "caption_prefix"):
+            continue  # G6.17.token speaks of an outfit
+        fix = msg('write token = "..." and start each caption with it, or ignore this')
+        if concept.class_ and concept.captions != "none":
+            said = msg("without a token, class is only used for images without a caption")
+            yield RuleHit(("concept", index, "class"), said, fix)
+        elif recipe.kind != "style" and concept.captions != "none":
+            said = msg("without a token the LoRA has no trigger word; only the tags in its captions bring it out")
+            yield RuleHit(("concept", index, "token"), said, fix)
+
+
+@rule(
     "G3.10.prefix",
     WARNING,
     "sd-scripts joins prefix, caption and suffix with a space, so without a comma two tags become one.",

@@ -178,7 +178,8 @@ def format_brief(result: CheckResult, layout: TextLayout) -> str:
     hints = len(result.findings) - len(warnings)
     if hints:
         path = str(result.loaded.path)
-        command = f"lorabake check {shlex.quote(path)}"
+        given = "".join(f" --set {shlex.quote(override.text)}" for override in result.loaded.overrides)
+        command = f"lorabake check {shlex.quote(path)}{given}"
         said = nmsg(
             hints, "{recipe}: {n} hint (show it with `{command}`)", "{recipe}: {n} hints (show them with `{command}`)",
             recipe=path, command=command,
