@@ -278,3 +278,11 @@ def test_an_argument_that_this_network_does_not_have(tmp_path: Path) -> None:
     (finding,) = loaded.findings
     assert "locon" in str(finding.fix)
     assert "network.args" not in str(finding.fix)
+
+
+def test_prompts_end_where_they_do_for_sd_scripts(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a\u2028cat\r\na\u0085dog\n\n", encoding="utf-8", newline="")
+    made = load(tmp_path, START + '[sample]\nprompts = "p.txt"').recipe
+    assert made
+    assert made.sample
+    assert made.sample.prompts == ("a\u2028cat", "a\u0085dog")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from lorabake.util.files import UnreadableError, parse_json, read_text, reason
 from lorabake_schemas.messages import Message, msg
 
 PROMPT_FILE_LIMIT = 1 << 18  # bytes: it becomes a part of the run's recipe
+_LINE_END = re.compile(r"\r\n|\r|\n")  # those of Python's text mode; str.splitlines knows more
 # The flag of a line for each key of a table (TU:6505-6513).
 FLAG_BY_KEY = {
     "negative_prompt": "n", "width": "w", "height": "h", "seed": "d", "sample_steps": "s", "scale": "l",
@@ -35,7 +37,7 @@ def read_prompt_file(path: Path) -> list[str]:
         raise _make_error(msg("{file} is not UTF-8", file=path)) from error
     match path.suffix.lower():
         case ".txt":
-            found = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+            found = [line.strip() for line in _LINE_END.split(text) if line.strip() and not line.startswith("#")]
         case ".toml":
             found = [_to_line(table) for table in _read_toml(text, path)]
         case ".json":
