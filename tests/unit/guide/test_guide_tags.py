@@ -433,3 +433,10 @@ def test_tags_are_counted_once_for_all_rules(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tags, "count_folder_tags", counted)
     collect_findings(several(ONE_OUTFIT, PLAIN))
     assert sorted(calls) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("token", "named"), [(TOKEN, True), (None, False)])
+def test_few_tags_name_a_token_only_if_there_is_one(token: str | None, named: bool) -> None:
+    of = recipe(kind="style", concept={"token": token, "class": None})
+    (found,) = (each for each in collect_findings(at(lambda _n, old: old[2:5], of)) if each.rule == "G3.18")
+    assert ("token" in f"{found.message} {found.fix}") == named
