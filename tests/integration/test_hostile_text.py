@@ -52,7 +52,7 @@ max_train_steps = 4
 [metadata]
 title = {json.dumps(NASTY)}
 
-[kohya]
+[log]
 wandb_run_name = {json.dumps(NASTY)}
 
 [[ignore]]
@@ -242,7 +242,7 @@ def test_a_run_shows_it(place: Path, lorabake: Run) -> None:
     shutil.copytree(root, other)
     plant(other / "record.json", "name", "argv", "environment", "trainer", "machine", "findings", "ignored", "outcome",
           "inputs", "lorabake", "recipe_place", "cwd")  # fmt: skip
-    plant(other / "plan.json", "train", "subsets")
+    plant(other / "plan.json", "train", "datasets")
     plant(other / "inputs.json", "inputs")
     (other / "events.jsonl").write_text(json.dumps({"event": NASTY, "name": NASTY}) + "\n", "utf-8")
     (other / "logs" / "trainer.log").write_text(NASTY * 9, "utf-8")

@@ -183,7 +183,7 @@ def long_training_on_cpu(situation: RuleContext) -> Iterator[RuleHit]:
     width, height = max((block.resolution for block in plan.datasets), key=math.prod, default=(0, 0))
     if steps * width * height >= LONG_WORK:
         said = msg(
-            "{steps} steps at {side} pixels take many hours or days on this machine, which has no NVIDIA GPU",
+            "{steps} steps at {side} pixels take hours or days on this machine, which has no NVIDIA GPU",
             steps=steps,
             side=max(width, height),
         )
