@@ -170,14 +170,16 @@ def suggest_key(key: str, table: str = "") -> Message:
     if key == "kohya":
         return msg("write each of these options under [kohya], under its own name")
     if key in TABLE_ARRAYS:
-        return msg("use `{key}`", key=f"[[{key}]]")
+        table_array = f"[[{key}]]"
+        return msg("use `{key}`", key=table_array)
     return msg("use `{key}`", key=name if first == table else key)
 
 
 def suggest_network_argument(name: str, network: str, types: Sequence[str]) -> Message:
     """What to write for an argument of networks, by the recipe's network.type and the ``types`` that take it."""
     if network in types:
-        return msg("use `{key}`", key=f"network.args.{name}")
+        argument = f"network.args.{name}"
+        return msg("use `{key}`", key=argument)
     return msg("remove it; networks with this argument: {names}", names=", ".join(types))
 
 

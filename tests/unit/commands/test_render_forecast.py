@@ -55,7 +55,7 @@ def test_a_step_of_several_batches_is_told() -> None:
     assert "  4 batches per step: 8 samples" in rows
     assert "  the last step of an epoch has only 2 batches and counts proportionally less" in rows
     rows = of(PLAN, dealing=dealt.model_copy(update={"processes": 2, "repeated_batches": 1, "last_step_batches": 4}))
-    assert "  4 batches per step from each of 2 processes: 8 samples" in rows
+    assert "  4 batches per step from each of 2 processes, 8 samples in all" in rows
     assert "  1 batch is trained twice per epoch so that all processes get the same number" in rows
     assert not any("the last step" in row for row in rows)
 

@@ -90,7 +90,7 @@ def test_an_older_commit_that_cannot_skip_is_refused_by_the_options_it_lacks(mon
         refuse()
     message = caught.value.message
     assert "sd-scripts aaaaaaaaaaaa " in message
-    assert message.endswith("--initial_step, --skip_until_initial_step")
+    assert message.filled["options"] == "--initial_step, --skip_until_initial_step"
     assert caught.value.hint == "start again with `lorabake rerun`"
 
 
@@ -101,7 +101,7 @@ def test_only_the_options_that_are_needed_are_asked_for_and_of_the_script_of_the
     knows(monkeypatch, "load_commit_options", older)
     assert refuse("train_network.py") == []
     assert refuse("sdxl_train_network.py", skip=False) == []
-    with pytest.raises(SetupError, match=r" --skip_until_initial_step$"):
+    with pytest.raises(SetupError, match=r"has no --skip_until_initial_step,"):
         refuse("sdxl_train_network.py")
 
 
@@ -120,5 +120,5 @@ def test_what_cannot_be_asked_is_not_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_own_one_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     older = without("initial_step")
     knows(monkeypatch, "read_user_options", older)
-    with pytest.raises(SetupError, match=r"sd-scripts /sd-scripts .* --initial_step$"):
+    with pytest.raises(SetupError, match=r"sd-scripts /sd-scripts has no --initial_step,"):
         refuse(of=trainer("own", None))

@@ -84,7 +84,7 @@ def indivisible_dylora_unit(situation: RuleContext) -> Iterator[RuleHit]:
     elif network.network_dim is not None and network.network_dim % unit:
         said = msg("network_dim {size} is not divisible by unit {unit}", size=network.network_dim, unit=unit)
         number = max(unit, network.network_dim // unit * unit)
-        yield RuleHit(where, said, msg("write network_dim = {number}, or another unit", number=number))
+        yield RuleHit(where, said, msg("write network.network_dim = {number}, or another unit", number=number))
 
 
 @rule("S36.boft", ERROR, "BOFT stops if a layer's side divided by an even number up to the rank is no power of two.")
