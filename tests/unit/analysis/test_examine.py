@@ -310,10 +310,7 @@ def test_two_concepts_with_one_folder_or_one_token(tmp_path: Path) -> None:
 
 def test_eight_bit_optimizers_on_a_machine_without_gpu(tmp_path: Path) -> None:
     path = project(tmp_path, '[train]\noptimizer = "AdamW8bit"\n', pictures=ENOUGH)
-    assert [(f.rule, f.severity) for f in check_recipe(path, CPU).findings] == [
-        ("G4.58.cpu", Severity.HINT),
-        ("G4.96", Severity.WARNING),
-    ]
+    assert [(f.rule, f.severity) for f in check_recipe(path, CPU).findings] == [("G4.96", Severity.WARNING)]
     assert [(f.rule, f.severity) for f in check_recipe(path, CPU, launching=True).findings] == [
         ("G4.96", Severity.ERROR)
     ]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.defaults import group_concepts
-from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.hardware import suggest_no_workers
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import DatasetPlan
@@ -170,14 +170,13 @@ def too_many_steps(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule(
     "G4.58.cpu",
-    HINT,
+    WARNING,
     "On a CPU a step at 1024 pixels takes minutes, so that a whole training takes days.",
-    unless="a run starts: then it is a warning",
     needs_plan=True,
 )
 def long_training_on_cpu(situation: RuleContext) -> Iterator[RuleHit]:
     plan = situation.plan
-    if plan is None or situation.machine.device != "cpu" or situation.rehearsing:
+    if plan is None or situation.machine.device != "cpu" or not situation.launching:
         return
     steps, train = plan.forecast.steps, situation.recipe.train
     width, height = max((block.resolution for block in plan.datasets), key=math.prod, default=(0, 0))
@@ -191,7 +190,7 @@ def long_training_on_cpu(situation: RuleContext) -> Iterator[RuleHit]:
         fix = msg("train on a machine with a GPU; for a trial here write max_train_steps = 2")
         if given != "max_train_steps":
             fix = msg("train on a machine with a GPU; for a trial here replace {key} by max_train_steps = 2", key=given)
-        yield RuleHit(("train", given), said, fix, severity=WARNING if situation.launching else None)
+        yield RuleHit(("train", given), said, fix)
 
 
 @rule("G4.11.name", WARNING, "Training v-prediction as noise prediction ruins the result (GC.6).")
