@@ -127,7 +127,8 @@ def test_latents_of_another_resolution_and_of_a_picture_that_was_replaced(
     recipe.write_text(recipe.read_text("utf-8").replace("resolution = 64", "resolution = 128"), "utf-8")
     said = lorabake(home, "run", recipe, "--run-dir", tmp_path / "runs" / "refused", code=1)
     assert (
-        "(made with resolution = 64, this run uses 128): lighthouse01.png, lighthouse02.png, lighthouse04.png" in said
+        "(made with resolution = 64, but this run uses 128): lighthouse01.png, lighthouse02.png, lighthouse04.png"
+        in said
     )
     assert not (tmp_path / "runs" / "refused").exists()
     second = tmp_path / "runs" / "second"
