@@ -65,7 +65,12 @@ def duplicate_images(situation: RuleContext) -> Iterator[RuleHit]:
                 file=_get_first_name(found, near=True),
                 severity=HINT,
             )
-    for first, second, pairs in _iter_shared_images(situation, of_one_concept=True):
+    fix = msg("keep each image in one folder; num_repeats gives a folder more weight")
+    yield from _iter_shared_hits(situation, fix, of_one_concept=True)
+
+
+def _iter_shared_hits(situation: RuleContext, fix: Message, *, of_one_concept: bool) -> Iterator[RuleHit]:
+    for first, second, pairs in _iter_shared_images(situation, of_one_concept=of_one_concept):
         yield RuleHit(
             ("concept", second, "images"),
             nmsg(
@@ -75,7 +80,7 @@ def duplicate_images(situation: RuleContext) -> Iterator[RuleHit]:
                 other=format_table_name(situation, "concept", first),
                 names=summarize_names([_format_duplicates(pair) for pair in pairs]),
             ),
-            msg("keep each image in one folder; num_repeats gives a folder more weight"),
+            fix,
             file=pairs[0][1].name,
         )
 
@@ -104,19 +109,8 @@ def _get_first_name(found: list[tuple[DuplicateGroup, list[ImageRef]]], *, near:
 
 @rule("G6.8.pictures", WARNING, "An image in two concepts teaches both tokens the same, so that they blend.")
 def shared_images(situation: RuleContext) -> Iterator[RuleHit]:
-    for first, second, pairs in _iter_shared_images(situation, of_one_concept=False):
-        yield RuleHit(
-            ("concept", second, "images"),
-            nmsg(
-                len(pairs),
-                "{n} image is also in {other}: {names}",
-                "{n} images are also in {other}: {names}",
-                other=format_table_name(situation, "concept", first),
-                names=summarize_names([_format_duplicates(pair) for pair in pairs]),
-            ),
-            msg("keep each image in one concept only, or crop it to what that concept is about"),
-            file=pairs[0][1].name,
-        )
+    fix = msg("keep each image in one concept only, or crop it to what that concept is about")
+    yield from _iter_shared_hits(situation, fix, of_one_concept=False)
 
 
 @rule("G35.6", WARNING, "A regularization set that contains the subject trains against it.")

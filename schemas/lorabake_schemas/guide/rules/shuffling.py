@@ -75,13 +75,13 @@ def excess_keep_tokens(situation: RuleContext) -> Iterator[RuleHit]:
 
 def _iter_keep_tokens(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], int, int]]:
     """Where the recipe sets keep_tokens, for which concept, and to what."""
-    told = set[tuple[str | int, ...]]()
+    reported = set[tuple[str | int, ...]]()
     for index, concept in enumerate(recipe.concept):
         where = locate_option("keep_tokens", recipe, ("concept", index))
         keep = find_caption_value(concept, recipe, "keep_tokens")
         marked = get_caption_text(concept, recipe, "keep_tokens_separator")
-        if isinstance(keep, int) and where not in told and not marked and not is_natural(concept, recipe):
-            told.add(where)
+        if isinstance(keep, int) and where not in reported and not marked and not is_natural(concept, recipe):
+            reported.add(where)
             yield where, index, keep
 
 
