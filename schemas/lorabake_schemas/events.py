@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+PhaseName = Literal["loading", "caching", "training", "validating", "sampling", "saving"]
+# What the processes of a stalled trainer show: disk (they wait for a disk), stopped (by a signal), network (detail: the
+# address), proxy (the same, and the address is that of a proxy), shared-memory (/dev/shm is full), failed (detail: an
+# exception that the log has), dead (a process has ended and nobody noticed), busy (detail: CPU cores in use), idle.
+StallKind = Literal["disk", "stopped", "network", "proxy", "shared-memory", "failed", "dead", "busy", "idle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,84 @@ class EmptyDataset:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """What the trainer does from now on; ``done`` of ``total`` where its bar shows that.
+
+    Caching has ``of``: "latents" or "text encoder outputs". A bar gives at most one event a second and 200 in all.
+    """
+
+    name: PhaseName
+    done: int | None = None
+    total: int | None = None
+    of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerWarning:
+    """The trainer's own WARNING. ``count`` is how often this text was logged up to now; the last event of a text has
+    the highest."""
+
+    text: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerError:
+    """The trainer's own ERROR, or the last line of a traceback; the trainer may be running on. ``count`` as above."""
+
+    text: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StallSign:
+    """Something that the processes of a stalled trainer show; ``detail`` as in StallKind."""
+
+    kind: StallKind
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """Nothing has moved for ``seconds``, far longer than the ``usual`` time (seconds, None before there is one).
+
+    Reported again when the stall has doubled. ``phase`` is where it is, ``last_line`` what the log last had.
+    """
+
+    phase: PhaseName
+    seconds: float
+    usual: float | None = None
+    signs: tuple[StallSign, ...] = ()
+    last_line: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StallEnded:
+    """The trainer moves again, after ``seconds`` of standstill."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LossJump:
+    """The average loss went from a steady ``before`` to a lasting ``after`` around step ``number`` (G5.4)."""
+
+    number: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLow:
+    """The disk will be full before ``file`` is saved at step ``number``: ``free`` of the ``needed`` bytes."""
+
+    file: str
+    number: int
+    free: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """Any line that is not a progress bar, without colors: for people who want the trainer's own output."""
 
@@ -86,13 +171,30 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """A signal asked to stop the trainer, which may take a while. Only shown, not written down."""
+    """The trainer is being stopped, which may take a while: by a signal, or for a reason of lorabake ("nan-loss")."""
 
     signal: str
 
 
 ProgressEvent = (
-    Started | ModelLoaded | RunTotals | Epoch | Step | BadLoss | Saving | Saved | EmptyDataset | LogLine | Stopping
+    Started
+    | ModelLoaded
+    | RunTotals
+    | Epoch
+    | Step
+    | BadLoss
+    | Saving
+    | Saved
+    | EmptyDataset
+    | Phase
+    | TrainerWarning
+    | TrainerError
+    | Stalled
+    | StallEnded
+    | LossJump
+    | DiskLow
+    | LogLine
+    | Stopping
 )
 
 

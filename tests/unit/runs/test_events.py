@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from lorabake.runs.event_kinds import EVENT_KINDS
 from lorabake.runs.events import (
     EventLog,
+    decode_event,
     encode_event,
     format_timestamp,
     iter_events,
@@ -20,15 +22,25 @@ from lorabake.runs.events import (
 from lorabake.runs.folder import RunPaths
 from lorabake_schemas.events import (
     BadLoss,
+    DiskLow,
+    EmptyDataset,
     Epoch,
     LogLine,
+    LossJump,
     ModelLoaded,
+    Phase,
     ProgressEvent,
     RunTotals,
     Saved,
     Saving,
+    Stalled,
+    StallEnded,
+    StallSign,
     Started,
     Step,
+    Stopping,
+    TrainerError,
+    TrainerWarning,
 )
 
 if TYPE_CHECKING:
@@ -62,12 +74,89 @@ def read(path: Path) -> list[dict[str, Any]]:
         ),
         (BadLoss(3, float("-inf")), {"event": "bad_loss", "step": 3, "loss": "-inf"}),
         (Saving("output/x.safetensors"), {"event": "saved", "file": "output/x.safetensors"}),
-        (Saved(), None),
+        (Saved(), {"event": "model_saved"}),
+        (EmptyDataset(), {"event": "no_data"}),
+        (
+            Phase("caching", 3, 40, "latents"),
+            {"event": "phase", "phase": "caching", "done": 3, "total": 40, "of": "latents"},
+        ),
+        (Phase("training"), {"event": "phase", "phase": "training", "done": None, "total": None, "of": None}),
+        (TrainerWarning("no VAE"), {"event": "trainer_warning", "text": "no VAE", "count": 1}),
+        (TrainerError("OSError: cut", 12), {"event": "trainer_error", "text": "OSError: cut", "count": 12}),
+        (
+            Stalled("training", 90.5, 1.25, (StallSign("disk"), StallSign("proxy", "[::1]:9")), "a line"),
+            {
+                "event": "stalled",
+                "phase": "training",
+                "seconds": 90.5,
+                "usual": 1.25,
+                "signs": [{"kind": "disk", "detail": ""}, {"kind": "proxy", "detail": "[::1]:9"}],
+                "last_line": "a line",
+            },
+        ),
+        (
+            Stalled("loading", 900.0),
+            {"event": "stalled", "phase": "loading", "seconds": 900.0, "usual": None, "signs": [], "last_line": None},
+        ),
+        (StallEnded(120.0), {"event": "stall_ended", "seconds": 120.0}),
+        (LossJump(40, 0.1, 0.4), {"event": "loss_jump", "step": 40, "before": 0.1, "after": 0.4}),
+        (
+            DiskLow("x.safetensors", 8, 5, 9),
+            {"event": "disk_low", "file": "x.safetensors", "step": 8, "free": 5, "needed": 9},
+        ),
+        (Stopping("SIGTERM"), {"event": "stopping", "signal": "SIGTERM"}),
         (LogLine("hello"), None),
     ],
 )
 def test_every_event_as_it_stands_in_the_file(event: ProgressEvent, fields: dict[str, Any] | None) -> None:
     assert encode_event(event) == fields
+    if fields is not None:
+        again = decode_event(json.loads(json.dumps({"time": "2026-01-31T12:00:00.123Z", **fields})))
+        assert type(again) is type(event)
+        assert again is not None
+        assert encode_event(again) == fields
+
+
+def test_every_kind_of_event_but_a_line_of_the_log_has_a_place_in_the_file() -> None:
+    assert {*get_args(ProgressEvent)} - {kind.form for kind in EVENT_KINDS} == {LogLine}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"event": "started", "name": "x", "rehearsal": False},
+        {"event": "finished", "code": "trained"},
+        {"event": ["step"]},
+        {"event": "step"},
+        {"event": "step", "step": True, "total": 4, "loss_average": None, "loss_current": None},
+        {"event": "step", "step": -1, "total": 4, "loss_average": None, "loss_current": None},
+        {"event": "step", "step": 1 << 70, "total": 4, "loss_average": None, "loss_current": None},
+        {"event": "step", "step": 1, "total": 4, "loss_average": "high", "loss_current": None},
+        {"event": "step", "step": 1, "total": 4, "loss_average": 10**400, "loss_current": None},
+        {"event": "phase", "phase": "dreaming", "done": None, "total": None, "of": None},
+        {"event": "phase", "phase": {}, "done": None, "total": None, "of": None},
+        {
+            "event": "stalled",
+            "phase": "training",
+            "seconds": 1,
+            "usual": 1,
+            "signs": [{"kind": "x"}],
+            "last_line": None,
+        },
+        {
+            "event": "stalled",
+            "phase": "training",
+            "seconds": 1,
+            "usual": 1,
+            "signs": {"kind": "disk"},
+            "last_line": None,
+        },
+        {"event": "saved", "file": 3},
+    ],
+)
+def test_what_is_no_progress_event_is_read_as_none(fields: dict[str, Any]) -> None:
+    assert decode_event(fields) is None
 
 
 def test_lines_are_there_before_the_file_is_closed(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def follow_log(
                 running.stop(DELETED)  # nothing that it makes could be saved
             if not announced and not over and (running.stopped_by or "").startswith("SIG"):
                 announced = True
-                teller.watcher(Stopping(running.stopped_by or ""))
+                teller.tell([Stopping(running.stopped_by or "")])
         teller.tell(listener.close())
     return replace(listener.seen, step=teller.of_the_run(listener.seen.step))
 

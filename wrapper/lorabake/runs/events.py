@@ -1,32 +1,29 @@
 """events.jsonl: what happened in a run and when, one JSON object per line, for programs to follow.
 
-Kinds: started, device, model_loaded, totals, epoch, step, bad_loss, saved, and at the end the status of
-the record. Every object has ``time`` (UTC, ISO 8601, milliseconds) and ``event``; readers ignore what they do
-not know.
+Kinds: started (and resumed, for each further part), those of runs/event_kinds.py, and at the end the status of the
+record. Every object has ``time`` (UTC, ISO 8601, milliseconds) and ``event``; readers ignore what they do not know.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
+from lorabake.runs.event_kinds import KINDS_BY_CLASS, KINDS_BY_NAME
 from lorabake.util.files import open_append, open_file, parse_json
-from lorabake_schemas.events import BadLoss, Epoch, ModelLoaded, RunTotals, Saving, Started, Step
+from lorabake_schemas.events import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lorabake.runs.folder import RunPaths
     from lorabake_schemas.events import ProgressEvent
 
 EventFields = dict[str, object]
-LOSSES = ("loss_average", "loss_current")
 TAIL_BYTES = 1_000_000  # bytes of an events file in which the last step and the last time are
 MAX_LINE_BYTES = 1 << 16  # bytes; no event is as long
 JSON_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
@@ -46,31 +43,21 @@ def encode_event(event: ProgressEvent) -> EventFields | None:
 
     A save is recorded when it starts: sd-scripts prints "model saved." only after the last one.
     """
-    fields: EventFields | None
-    match event:
-        case Started(device):
-            fields = {"event": "device", "device": device}
-        case ModelLoaded():
-            fields = {"event": "model_loaded"}
-        case RunTotals():
-            fields = {"event": "totals", **asdict(event)}
-        case Epoch(number, total):
-            fields = {"event": "epoch", "epoch": number, "total": total}
-        case Step(number, total, average, _, current):
-            losses = {"loss_average": encode_loss(average), "loss_current": encode_loss(current)}
-            fields = {"event": "step", "step": number, "total": total, **losses}
-        case BadLoss(number, loss):
-            fields = {"event": "bad_loss", "step": number, "loss": encode_loss(loss)}
-        case Saving(path):
-            fields = {"event": "saved", "file": path}
-        case _:
-            fields = None
-    return fields
+    kind = KINDS_BY_CLASS.get(type(event))
+    return None if kind is None else kind.encode(event)
 
 
-def encode_loss(loss: float | None) -> float | str | None:
-    """JSON knows no NaN and no infinity: those become the strings "nan", "inf", "-inf"."""
-    return loss if loss is None or math.isfinite(loss) else str(loss)
+def decode_event(fields: Mapping[str, object]) -> ProgressEvent | None:
+    """The progress event of a line; None for the lines of a run's start and end, and for what is not an event.
+
+    A run folder may be a stranger's: whatever is in ``fields``, nothing is raised.
+    """
+    name = fields.get("event")
+    kind = KINDS_BY_NAME.get(name) if isinstance(name, str) else None
+    try:
+        return None if kind is None else kind.decode(fields)
+    except (ValueError, TypeError, LookupError, OverflowError):
+        return None
 
 
 def iter_events(
@@ -104,11 +91,9 @@ def _parse_event(line: bytes) -> EventFields:
 
 def iter_recorded_steps(path: Path, within: Path) -> Iterator[Step]:
     """The steps in an events file. Raises OSError."""
-    for event in iter_events(path, within, containing=b'"event": "step"'):
-        with suppress(ValueError, TypeError, LookupError):
-            number, total, *losses = (cast("Any", event[key]) for key in ("step", "total", *LOSSES))
-            average, current = (None if loss is None else float(loss) for loss in losses)
-            yield Step(int(number), int(total), average, loss_current=current)
+    for fields in iter_events(path, within, containing=b'"event": "step"'):
+        if isinstance(step := decode_event(fields), Step):
+            yield step
 
 
 def read_last_events(paths: RunPaths) -> list[EventFields]:
