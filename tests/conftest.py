@@ -11,7 +11,8 @@ import pytest
 
 from lorabake.errors import SetupError
 from lorabake.trainer import install as trainers
-from lorabake.util import process, resources
+from lorabake.util import resources
+from lorabake.util.environment import read_environment
 from ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +46,7 @@ def ordinary() -> Generator[None]:
 @pytest.fixture(scope="session")
 def trainer() -> trainers.Trainer:
     """The pinned sd-scripts with its own Python, in LORABAKE_TEST_HOME or .test-cache/."""
-    env = process.read_environment()
+    env = read_environment()
     home = Path(env.get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
     try:
         return trainers.ensure_installed(resources.load_pin(), home, "auto", env, print)

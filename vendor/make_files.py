@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lorabake.trainer import git_tree
 from lorabake.util import resources
-from lorabake.util.process import read_environment
+from lorabake.util.environment import read_environment
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ from lorabake.commands.output.progress import watch_progress
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import rehearsal_argv, trainer_env
 from lorabake.runs.launch_request import LaunchRequest, Provenance
-from lorabake.util.process import read_environment
+from lorabake.util.environment import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan
 from lorabake_schemas.record import Inputs, TrainerRecord

@@ -16,9 +16,9 @@ from pathlib import Path
 from lorabake.trainer import manifest
 from lorabake.trainer.environment import read_trainer_contents
 from lorabake.trainer.install import list_trainers
+from lorabake.util.environment import read_environment
 from lorabake.util.hashing import FileHasher
 from lorabake.util.paths import lorabake_home
-from lorabake.util.process import read_environment
 
 
 def cpu_s() -> float:

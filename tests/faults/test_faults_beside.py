@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from lorabake.cli import main
 from lorabake.trainer.install import Trainer
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 
 pytestmark = pytest.mark.real
 BEHAVE = Path(__file__).with_name("behave_with_sd_scripts.py")

@@ -36,7 +36,7 @@ from watching import Memory, Watched
 from lorabake.jobs import quickstart_files
 from lorabake.trainer import install as trainers
 from lorabake.util import machine, paths, resources
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.machine import Family, MachineFacts
 from lorabake_schemas.record import Record
 

@@ -13,7 +13,7 @@ from lorabake.errors import LorabakeError
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env
 from lorabake.runs.launch_request import LaunchRequest, Provenance
-from lorabake.util.process import read_environment
+from lorabake.util.environment import read_environment
 from lorabake_schemas.events import Stopping
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source

@@ -21,7 +21,7 @@ from lorabake.runs.command import trainer_env
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.runs.record import read_record
-from lorabake.util.process import read_environment
+from lorabake.util.environment import read_environment
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import Inputs, TrainerRecord
 

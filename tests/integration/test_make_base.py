@@ -10,7 +10,7 @@ import pytest
 
 from lorabake.errors import SetupError
 from lorabake.jobs import quickstart_files as quickstart
-from lorabake.util.process import read_environment
+from lorabake.util.environment import read_environment
 
 
 def fake_python(folder: Path, body: str) -> Path:

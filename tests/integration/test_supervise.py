@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lorabake.errors import SetupError
-from lorabake.util.process import Command, RunningCommand, SupervisionOptions, read_environment, supervise
+from lorabake.util.environment import read_environment
+from lorabake.util.process import Command, RunningCommand, SupervisionOptions, supervise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

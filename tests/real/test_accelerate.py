@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, CONFIG_FLAGS, trainer_env, training_argv
-from lorabake.util.process import capture_output, read_environment
+from lorabake.util.environment import read_environment
+from lorabake.util.process import capture_output
 from lorabake_schemas.plan import LaunchPlan
 
 if TYPE_CHECKING:

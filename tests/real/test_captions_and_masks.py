@@ -16,7 +16,7 @@ from lorabake.planning.compile import compile_plan
 from lorabake.planning.resolve import resolve_plan
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts
 from lorabake_schemas.recipe import Recipe

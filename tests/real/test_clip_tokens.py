@@ -12,7 +12,7 @@ import pytest
 from lorabake.inputs.clip_tokens import is_known_word, load_tokenizer
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 
 pytestmark = pytest.mark.real
 WORDS = (

@@ -29,7 +29,7 @@ from lorabake.planning.dataset_blocks import count_blocks, image_size_reader
 from lorabake.planning.forecast import Schedule, forecast_from_counts
 from lorabake.planning.resolve import resolve_plan
 from lorabake.util import resources
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.bucket_fit import Size, SubsetFits
 from lorabake_schemas.caches import find_image_sizes
 from lorabake_schemas.dataset import FolderFacts

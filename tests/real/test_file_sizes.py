@@ -14,7 +14,7 @@ from lorabake.analysis import estimate
 from lorabake.planning.file_size import METADATA
 from lorabake.trainer import packages
 from lorabake.trainer.install import Trainer
-from lorabake.util import process, resources
+from lorabake.util import environment, process, resources
 from lorabake_schemas.machine import BaseFacts, Family
 from lorabake_schemas.plan import Forecast, Plan, Setting, Source
 from lorabake_schemas.plan import Origin as From
@@ -138,7 +138,7 @@ def built(trainer: Trainer, cases: tuple[Case, ...], folder: Path) -> list[dict[
     """What sd-scripts and LyCORIS make of the cases: names and shapes, or the error."""
     asked = [{"family": case.family, "options": options_of(case.plan(), folder)} for case in cases]
     (folder / "cases.json").write_text(json.dumps(asked), encoding="utf-8")
-    env = packages.python_environment(process.read_environment())
+    env = packages.python_environment(environment.read_environment())
     with resources.trainer_script("dump_shapes.py") as script:
         argv = [trainer.python, BUILDER, folder / "cases.json", folder / "answer.json", script.parent]
         done = process.capture_output(list(map(str, argv)), cwd=trainer.checkout, env=env, timeout=900)
@@ -200,7 +200,7 @@ def test_every_kind_of_network_in_every_family(trainer: Trainer, tmp_path: Path)
 
 def test_the_snapshots_are_what_the_pin_builds(trainer: Trainer, tmp_path: Path) -> None:
     """The same command makes them (make snapshots)."""
-    env = packages.python_environment(process.read_environment())
+    env = packages.python_environment(environment.read_environment())
     for name in ("lycoris-preset-full-sd15.toml", "lycoris-preset-ia3.toml"):
         (tmp_path / name).write_text(resources.read_vendor_text(name), encoding="utf-8")
     with resources.trainer_script("dump_shapes.py") as script:

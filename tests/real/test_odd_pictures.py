@@ -14,7 +14,7 @@ from PIL import Image
 
 from lorabake.inputs.dataset import scan_folder
 from lorabake.trainer.install import Trainer
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.caches import get_header_size
 from lorabake_schemas.dataset import ImageFacts
 

@@ -19,7 +19,8 @@ from lorabake.trainer import options, store
 from lorabake.trainer.build import BuildEnv
 from lorabake.trainer.environment import read_trainer_contents
 from lorabake.trainer.versions import diff_options
-from lorabake.util import machine, process, resources
+from lorabake.util import machine, resources
+from lorabake.util.environment import read_environment
 from lorabake.util.hashing import FileHasher
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import OptionSnapshot
@@ -62,7 +63,7 @@ def _linked(file: str, place: str) -> None:
 
 def looked_up(home: Path, commit: str) -> OptionSnapshot:
     try:
-        return options.fetch_options(at(commit), home, process.read_environment(), print)
+        return options.fetch_options(at(commit), home, read_environment(), print)
     except UnreachableError as error:
         pytest.skip(f"no other commit: {error.message} ({error.hint})")
 
@@ -113,7 +114,7 @@ def python(trainer: trainers.Trainer, tmp_path: Path) -> Path:
 def test_an_older_release_installed_beside_the_pin(
     trainer: trainers.Trainer, home: Path, python: Path, tmp_path: Path
 ) -> None:
-    env, said = process.read_environment(), list[str]()
+    env, said = read_environment(), list[str]()
     world = BuildEnv(lender=resources.load_pin())
     try:
         older = trainers.ensure_installed(at(V0_9_1), home, "auto", env, said.append, python=python, world=world)

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from lorabake.trainer import install as trainers
 from lorabake.trainer import options, packages
-from lorabake.util import process, resources
+from lorabake.util import environment, process, resources
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.options import DatasetOptions, Option
 from lorabake_schemas.plan import Script
@@ -24,7 +24,7 @@ OPTIONS = TypeAdapter(tuple[Option, ...])
 def dumped(trainer: trainers.Trainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What dump_options.py writes with the real trainer; the same command makes the snapshots (make snapshots)."""
     folder = tmp_path_factory.mktemp("options")
-    env = packages.python_environment(process.read_environment())
+    env = packages.python_environment(environment.read_environment())
     with resources.trainer_script("dump_options.py") as script:
         argv = [str(trainer.python), str(script), str(folder), *list_scripts()]
         done = process.capture_output(argv, cwd=trainer.checkout, env=env)
@@ -54,7 +54,7 @@ def test_the_dataset_files_options(dumped: Path) -> None:
 
 def test_what_networks_optimizers_and_schedulers_take(trainer: trainers.Trainer, tmp_path: Path) -> None:
     """All but bitsandbytes, which the CPU's packages lack."""
-    real = options.read_signatures(trainer.python, trainer.checkout, tmp_path, process.read_environment())
+    real = options.read_signatures(trainer.python, trainer.checkout, tmp_path, environment.read_environment())
     ours = resources.load_snapshot().signatures
     assert real.networks == ours.networks
     assert real.algorithms == ours.algorithms
@@ -76,7 +76,7 @@ def test_signatures_are_what_python_says(trainer: trainers.Trainer) -> None:
     done = process.capture_output(
         [str(trainer.python), "-c", INSPECT, *asked],
         cwd=trainer.checkout,
-        env=packages.script_environment(process.read_environment()),
+        env=packages.script_environment(environment.read_environment()),
     )
     assert done.ok, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])

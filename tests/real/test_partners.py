@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lorabake.trainer.install import Trainer
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.guide.partners import (
     NEVER_READ,

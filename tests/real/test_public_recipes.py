@@ -19,7 +19,7 @@ from lorabake.planning.compile import compile_plan
 from lorabake.planning.resolve import resolve_plan
 from lorabake.trainer import install as trainers
 from lorabake.trainer import packages
-from lorabake.util import process, resources
+from lorabake.util import environment, process, resources
 from lorabake_schemas.dataset import CaptionFacts, DatasetFacts, FolderFacts, ImageFacts
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, Gpu, MachineFacts
 from lorabake_schemas.messages import literal
@@ -76,7 +76,7 @@ def test_sd_scripts_sees_what_each_of_them_says(trainer: trainers.Trainer, tmp_p
         (place / "script.txt").write_text(script, encoding="utf-8")
         for name, content in files.items():
             (place / name).write_bytes(content)
-    env = packages.python_environment(process.read_environment())
+    env = packages.python_environment(environment.read_environment())
     done = process.capture_output(
         [str(trainer.python), str(SCRIPT), str(folder), str(answer)], cwd=trainer.checkout, env=env, timeout=600
     )

@@ -19,7 +19,7 @@ from lorabake.lora.compare import compare_loras
 from lorabake.lora.reproducible import VOLATILE_KEYS
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.record import Record
 from sample_images import write_lighthouses

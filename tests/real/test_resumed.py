@@ -26,7 +26,7 @@ from lorabake.runs.lock import find_running_trainer, read_claim
 from lorabake.runs.record import read_record
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.record import Record
 from sample_images import write_lighthouses
 

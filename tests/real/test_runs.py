@@ -27,7 +27,7 @@ from lorabake.analysis.check import check_recipe
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine, resources
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.machine import Family
 from lorabake_schemas.record import Record
 from sample_images import draw_images, write_lighthouses

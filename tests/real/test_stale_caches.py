@@ -22,8 +22,8 @@ from lorabake.jobs.cache_recorder import CacheRecorder, refresh_caches
 from lorabake.jobs.run_files import write_compiled
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake.util.hashing import FileHasher
-from lorabake.util.process import make_child_env, read_environment
 from sample_images import write_lighthouses
 from situations import CPU, RECIPE, write_base, write_pictures
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lorabake.trainer.install import Trainer
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.guide.tags import CaptionStyle, split_tags
 
 pytestmark = pytest.mark.real

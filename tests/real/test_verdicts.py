@@ -17,7 +17,7 @@ from lorabake.runs.command import trainer_env, training_argv
 from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks
-from lorabake.util.process import read_environment
+from lorabake.util.environment import read_environment
 from lorabake_schemas.events import ProgressEvent
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.plan import Forecast, LaunchPlan, Plan

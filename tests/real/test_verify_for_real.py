@@ -22,7 +22,7 @@ from lorabake.jobs import quickstart_files
 from lorabake.trainer import manifest
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from sample_images import write_lighthouses
 
 ROOT = Path(__file__).parents[2]

@@ -10,18 +10,20 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
-from lorabake.util import resources
-from lorabake.util.i18n import LANGUAGES, detect_language, load_translator
+from lorabake.cli import main
+from lorabake.util.i18n import LANGUAGES, detect_language, load_translator, read_catalog
 from lorabake_schemas.messages import join_list, literal, msg, nmsg
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "wrapper" / "lorabake", ROOT / "schemas" / "lorabake_schemas")
 KEYWORDS = {"msg": None, "nmsg": (2, 3)}
+METHODS = [("**.py", "python"), ("*.toml", "lorabake.util.resources:extract_recipe_summary")]  # as in pyproject.toml
 PO = ROOT / "wrapper" / "lorabake" / "locale" / "pt_BR" / "LC_MESSAGES" / "lorabake.po"
 Template = tuple[str, ...]
 
@@ -42,7 +44,11 @@ def forms(words: object) -> Template:
 
 def extracted() -> set[Template]:
     """What pybabel finds. A message with one form and with two is kept with two."""
-    found = {forms(each[2]) for source in SOURCES for each in extract_from_dir(source, keywords=KEYWORDS)}
+    found = {
+        forms(each[2])
+        for source in (*SOURCES, ROOT / "recipes")
+        for each in extract_from_dir(source, METHODS, keywords=KEYWORDS)
+    }
     plural = {(one,) for one, *many in found if many}
     return {each for each in found if len(each) > 1 or each not in plural}
 
@@ -71,6 +77,15 @@ def test_pybabel_finds_every_message() -> None:
         for template in templates:
             assert isinstance(template, ast.Constant), place
             assert template.value in found, place
+
+
+def test_every_text_of_help_is_a_message() -> None:
+    found = {each for template in extracted() for each in template}
+    commands: list[click.Command] = [main]
+    for command in commands:
+        commands += command.commands.values() if isinstance(command, click.Group) else ()
+        options = [param for param in command.params if isinstance(param, click.Option)]
+        assert {command.help, *(option.help for option in options)} <= found, command.name
 
 
 def test_nothing_is_missing_and_nothing_is_left_over() -> None:
@@ -113,7 +128,7 @@ def quoted_words(text: str) -> list[str]:
 
 
 def test_what_gettext_reads_was_compiled_from_what_people_read() -> None:
-    read = gettext.GNUTranslations(io.BytesIO(resources.read_catalog("pt_BR")))
+    read = gettext.GNUTranslations(io.BytesIO(read_catalog("pt_BR")))
     for each in entries():
         ids, said = forms(each.id), forms(each.string)
         if len(ids) == 1:

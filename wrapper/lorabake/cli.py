@@ -10,15 +10,11 @@ import click
 
 from lorabake import __version__
 from lorabake.commands import check, explain, inspect, recipes, run, runs, schema, trainer
-from lorabake.commands.options import (
-    LANG_OPTION,
-    CommandGroup,
-    current_translator,
-    get_environment,
-    read_color_setting,
-)
+from lorabake.commands.help import HELP_OPTION, LANG_OPTION, CommandGroup, current_translator
+from lorabake.commands.options import get_environment, read_color_setting
 from lorabake.commands.output.console import open_streams
 from lorabake.util.i18n import detect_language, load_translator
+from lorabake_schemas.messages import msg
 
 # A command makes many objects that all stay, and is soon over: looking for garbage every 700 of them, as Python does of
 # itself, and once more through all of them at the end, is a fifth of its time.
@@ -37,48 +33,47 @@ class _MainGroup(CommandGroup):
             settle()
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        language = detect_language(get_environment())  # --lang, anywhere, replaces it
         try:
-            return super().make_context(*args, **extra)
+            return super().make_context(*args, **{"obj": language} | extra)
         except (click.ClickException, OSError):
             from lorabake.commands.error_handler import error_boundary
 
-            with error_boundary(get_environment(), speech=lambda: load_translator(detect_language(get_environment()))):
+            with error_boundary(get_environment(), speech=lambda: load_translator(language)):
                 raise
 
     def invoke(self, ctx: click.Context) -> object:
         from lorabake.commands.error_handler import error_boundary
 
-        if ctx.obj is None:  # no --lang before the command; one behind it may still come
-            ctx.obj = detect_language(get_environment())
         with error_boundary(get_environment(), debug=bool(ctx.params.get("debug")), speech=current_translator):
             return super().invoke(ctx)
 
 
 @click.group(
     cls=_MainGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`lorabake COMMAND --help` describes a command.",
+    help=msg(
+        "Train LoRAs with kohya's sd-scripts from a short recipe.\n\n"
+        "Try it with `lorabake quickstart`, or start from a recipe that ships: `lorabake recipes list`."
+    ),
+    epilog=msg("`lorabake COMMAND --help` describes a command."),
 )
-@click.version_option(__version__, prog_name="lorabake")
-@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+@click.version_option(__version__, prog_name="lorabake", help=msg("Show the version and exit."))
+@click.option("--debug", is_flag=True, help=msg("Show the traceback of an unexpected error."))
 @LANG_OPTION
+@HELP_OPTION
 @click.pass_context
 def main(ctx: click.Context, debug: bool) -> None:
-    """Train LoRAs with kohya's sd-scripts from a short recipe.
-
-    Try it with `lorabake quickstart`, or start from a recipe that ships: `lorabake recipes list`.
-    """
     del debug  # read by the group
     if ctx.color is None:
         ctx.color = read_color_setting(get_environment())
 
 
 SECTIONS = {
-    "Start": (run.quickstart, recipes.recipes),
-    "Judge": (check.check, check.plan, explain.explain, runs.diff),
-    "Train": (run.run, runs.resume, runs.rerun, check.compile_),
-    "Files": (inspect.inspect, runs.compare, runs.verify),
-    "Set-up": (trainer.trainer, schema.schema),
+    msg("Start"): (run.quickstart, recipes.recipes),
+    msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
+    msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
+    msg("Files"): (inspect.inspect, runs.compare, runs.verify),
+    msg("Set-up"): (trainer.trainer, schema.schema),
 }
 for title, commands in SECTIONS.items():
     for command in commands:

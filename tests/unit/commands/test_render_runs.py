@@ -29,7 +29,7 @@ def plain(text: str) -> str:
 
 def test_the_list_of_recipes_says_what_each_is_for() -> None:
     texts = {name: resources.read_recipe_text(name) for name in resources.list_recipe_names()}
-    rows = format_recipe_list(texts).splitlines()
+    rows = format_recipe_list(texts, PAGE).splitlines()
     assert [row.split()[0] for row in rows] == list(resources.list_recipe_names())
     assert all(len(row.split(maxsplit=1)[1]) > 15 and "#" not in row for row in rows)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from languages import Backwards
 from lorabake.cli import main
+from lorabake.commands import help as language
 from lorabake.commands.recipes import read_shipped_recipe
 from lorabake.commands.run import quickstart
 from lorabake.errors import RecipeError
+from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, list_families
 
 
@@ -74,6 +78,37 @@ def test_an_option_has_the_same_help_everywhere() -> None:
             if isinstance(option, click.Option) and option.name != "deep":  # of inspect it hashes
                 texts.setdefault(option.opts[-1], set()).add(option.help or "")
     assert {name: found for name, found in texts.items() if len(found) > 1 or not all(found)} == {}
+
+
+def _walk(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    for name, each in command.commands.items() if isinstance(command, click.Group) else ():
+        yield from _walk(each, *path, name)
+
+
+@pytest.mark.parametrize(("path", "command"), list(_walk(main)), ids=str)
+def test_every_text_of_help_is_translated(
+    path: tuple[str, ...], command: click.Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language, "load_translator", lambda _: Translator("xx", Backwards()))
+    done = CliRunner().invoke(main, [*path, "--help"], terminal_width=9000, max_content_width=9000)
+    wanted = {"Usage:", "Options:", *(command.help or "?").splitlines()} - {""}
+    wanted |= {param.help or "?" for param in command.params if isinstance(param, click.Option)}
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        wanted.add((each.help or "?").splitlines()[0])
+    said = {line.strip().rpartition("~")[2].partition(" main")[0] for line in done.output.splitlines()}
+    assert {text for text in wanted if text not in said} == set()
+
+
+@pytest.mark.parametrize("args", [("--lang", "pt", "check", "--help"), ("check", "--help", "--lang=pt")])
+def test_help_is_in_the_language_named_before_or_after_it(
+    args: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"en": ENGLISH, "pt_BR": Translator("pt_BR", Backwards())}
+    monkeypatch.setattr(language, "load_translator", known.__getitem__)
+    assert "~Usage:" in CliRunner().invoke(main, args, env={"LC_ALL": "C"}).output
+    assert "~Usage:" in CliRunner().invoke(main, ["check", "--help"], env={"LC_ALL": "pt_BR.UTF-8"}).output
+    assert "~" not in CliRunner().invoke(main, ["check", "--help"], env={"LC_ALL": "C"}).output
 
 
 def test_the_help_names_every_family_of_the_quickstart() -> None:

@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from lorabake.errors import ResourceError
-from lorabake.util.process import (
-    Command,
-    CommandOutput,
-    SupervisionOptions,
-    make_child_env,
-    read_environment,
-    supervise,
-)
+from lorabake.util.environment import make_child_env, read_environment
+from lorabake.util.process import Command, CommandOutput, SupervisionOptions, supervise
 
 
 def test_a_childs_environment_is_a_copy_with_changes() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from languages import Backwards
 from lorabake.commands.error_handler import error_boundary
-from lorabake.commands.options import current_translator
+from lorabake.commands.help import current_translator
 from lorabake.commands.output.progress import line_printer, watch_progress
 from lorabake.errors import MachineError
 from lorabake.util.i18n import ENGLISH, Translator

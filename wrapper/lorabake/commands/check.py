@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorabake.commands.help import command
 from lorabake.commands.options import (
     JSON_OPTION,
     PATH_TYPE,
@@ -78,21 +79,21 @@ def show_findings(examination: CheckResult, *, as_json: bool = False) -> None:
         sys.exit(ResourceError.exit_code if examination.is_machine_at_fault else RecipeError.exit_code)
 
 
-@click.command()
+@command(
+    msg(
+        "Find problems in a recipe and its dataset.\n\nExits 1 if a finding is an error, so that training cannot start."
+    )
+)
 @RECIPE_ARGUMENT
 @click.option(
     "--output-format",
     type=click.Choice(["full", "concise", "json", "github"]),
-    help="Print findings in groups (full, for terminals), one a line (concise), as JSON or for GitHub Actions.",
+    help=msg("Print findings in groups (full, for terminals), one a line (concise), as JSON or for GitHub Actions."),
 )
 @JSON_OPTION
-@click.option("--strict", is_flag=True, help="Exit 1 for warnings, too.")
+@click.option("--strict", is_flag=True, help=msg("Exit 1 for warnings, too."))
 @check_options
 def check(recipe: Path, output_format: OutputFormat | None, as_json: bool, strict: bool, options: CheckOptions) -> None:
-    """Find problems in a recipe and its dataset.
-
-    Exits 1 if a finding is an error, so that training cannot start.
-    """
     from lorabake.commands.output.findings import format_check_result
 
     examination = run_check(recipe, options)
@@ -100,17 +101,18 @@ def check(recipe: Path, output_format: OutputFormat | None, as_json: bool, stric
     sys.exit(1 if examination.has_failures(strict=strict) else 0)
 
 
-@click.command()
+@command(
+    msg(
+        "Show every setting, its source, and what the run will do.\n\n"
+        "Exits 1 and prints the findings if one of them is an error."
+    )
+)
 @RECIPE_ARGUMENT
-@click.option("--diff", "other", type=PATH_TYPE, metavar="OTHER", help="Show only what differs from OTHER's plan.")
-@click.option("--exit-code", is_flag=True, help="With --diff, exit 1 if the plans differ.")
+@click.option("--diff", "other", type=PATH_TYPE, metavar="OTHER", help=msg("Show only what differs from OTHER's plan."))
+@click.option("--exit-code", is_flag=True, help=msg("With --diff, exit 1 if the plans differ."))
 @JSON_OPTION
 @check_options
 def plan(recipe: Path, other: Path | None, exit_code: bool, as_json: bool, options: CheckOptions) -> None:
-    """Show every setting, its source, and what the run will do.
-
-    Exits 1 and prints the findings if one of them is an error.
-    """
     from lorabake.commands.output.plan import format_plan_page, plan_to_json
 
     examination = run_check(recipe, options)
@@ -137,13 +139,12 @@ def _show_plan_diff(here: CheckResult, other: Path, options: CheckOptions, *, as
     return not found.same
 
 
-@click.command("compile")
+@command(msg("Write sd-scripts' train.toml and dataset.toml, and stop."), "compile")
 @RECIPE_ARGUMENT
-@click.option("-o", "--output", type=PATH_TYPE, required=True, help="Folder for the files (new or empty).")
+@click.option("-o", "--output", type=PATH_TYPE, required=True, help=msg("Folder for the files, new or empty (required)."))
 @JSON_OPTION
 @check_options
 def compile_(recipe: Path, output: Path, as_json: bool, options: CheckOptions) -> None:
-    """Write sd-scripts' train.toml and dataset.toml, and stop."""
     from lorabake.commands.output.runs import format_written_files
     from lorabake.jobs.run_files import write_compiled
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorabake.commands.check import run_check
+from lorabake.commands.help import command
 from lorabake.commands.options import JSON_OPTION, CheckOptions, make_text_layout
 from lorabake.commands.output.console import write_err, write_out
 from lorabake_schemas.messages import msg
@@ -16,17 +17,18 @@ if TYPE_CHECKING:
     from lorabake_schemas.plan import Plan
 
 
-@click.command()
+@command(
+    msg(
+        "Explain a rule, a setting, an optimizer or an algorithm.\n\n"
+        "Name a rule by its id (G4.52, S27). Add a RECIPE (my.toml) to see its values, too."
+    )
+)
 @click.argument("topics", nargs=-1, metavar="[TOPIC]... [RECIPE]")
-@click.option("--full", is_flag=True, help="Show every rule in full.")
-@click.option("--all", "whole", is_flag=True, help="Print the whole book as Markdown.")
-@click.option("--table", "counted", is_flag=True, help="Count the rules by status.")
+@click.option("--full", is_flag=True, help=msg("Show every rule in full."))
+@click.option("--all", "whole", is_flag=True, help=msg("Print the whole book as Markdown."))
+@click.option("--table", "counted", is_flag=True, help=msg("Count the rules by status."))
 @JSON_OPTION
 def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_json: bool) -> None:
-    """Explain a rule, a setting, an optimizer or an algorithm.
-
-    Name a rule by its id (G4.52, S27). Add a RECIPE (my.toml) to see its values, too.
-    """
     from lorabake.commands.output import explain as output
 
     words = [topic for topic in topics if not topic.lower().endswith(".toml")]

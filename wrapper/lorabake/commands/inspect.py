@@ -7,20 +7,23 @@ from pathlib import Path
 
 import click
 
+from lorabake.commands.help import command
 from lorabake.commands.options import JSON_OPTION, get_environment, make_text_layout
 from lorabake.commands.output.console import write_out
+from lorabake_schemas.messages import msg
 
 
-@click.command()
+@command(
+    msg(
+        "Show a LoRA's settings, base model, dataset and run.\n\n"
+        "Reads any .safetensors file of sd-scripts, without torch; RUN is a run in ./runs, or its folder. "
+        "Exits 1 if a file cannot be read, or its tensors do not match the hash stored in it."
+    )
+)
 @click.argument("named", nargs=-1, required=True, metavar="FILE|RUN...")
-@click.option("--deep", is_flag=True, help="Also hash large files and look for NaN in all numbers.")
+@click.option("--deep", is_flag=True, help=msg("Also hash large files and look for NaN in all numbers."))
 @JSON_OPTION
 def inspect(named: tuple[str, ...], deep: bool, as_json: bool) -> None:
-    """Show a LoRA's settings, base model, dataset and run.
-
-    Reads any .safetensors file of sd-scripts, without torch; RUN is a run in ./runs, or its folder. Exits 1 if a file
-    cannot be read, or its tensors do not match the hash stored in it.
-    """
     from lorabake.analysis.lora_origin import inspect_files
     from lorabake.commands.output.inspect import format_inspection, inspection_to_json
     from lorabake.util.paths import lorabake_home

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from lorabake.util.i18n import ENGLISH, LANGUAGES, Translator, find_language, load_translator
+from lorabake.commands.help import current_translator
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
     from lorabake.recipe.overrides import Override
     from lorabake.trainer.select_packages import LockChoice
 
-MAX_SENTENCE = 100  # click cuts what is longer
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 PATH_TYPE = click.Path(path_type=Path)
-FULL_COMMIT = "(full 40-character SHA)"
 RECIPE_ARGUMENT = click.argument("recipe", type=PATH_TYPE)
 RUN_ARGUMENT = click.argument("run", metavar="RUN")  # for runs.index
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-VERBOSE_OPTION = click.option("--verbose", is_flag=True, help="Show the trainer's own output.")
-RUN_DIR_OPTION = click.option("--run-dir", type=PATH_TYPE, help="Create the run in this folder, which must not exist.")
-WITH_DRIFT_OPTION = click.option("--with-drift", is_flag=True, help="Continue even if inputs or trainer have changed.")
-DRY_RUN_OPTION = click.option("--dry-run", is_flag=True, help="Show what would run, and stop.")
-DEEP_OPTION = click.option("--deep", is_flag=True, help="Decode every image completely to find damage (slow).")
-NO_CACHE_OPTION = click.option("--no-cache", is_flag=True, help="Read every file again, also unchanged ones.")
+JSON_OPTION = click.option("--json", "as_json", is_flag=True, help=msg("Print JSON instead of text."))
+VERBOSE_OPTION = click.option("--verbose", is_flag=True, help=msg("Show the trainer's own output."))
+RUN_DIR_OPTION = click.option(
+    "--run-dir", type=PATH_TYPE, help=msg("Create the run in this folder, which must not exist.")
+)
+WITH_DRIFT_OPTION = click.option(
+    "--with-drift", is_flag=True, help=msg("Continue even if inputs or trainer have changed.")
+)
+DRY_RUN_OPTION = click.option("--dry-run", is_flag=True, help=msg("Show what would run, and stop."))
+DEEP_OPTION = click.option("--deep", is_flag=True, help=msg("Decode every image completely to find damage (slow)."))
+NO_CACHE_OPTION = click.option("--no-cache", is_flag=True, help=msg("Read every file again, also unchanged ones."))
 LOCK_OPTION = click.option(
     "--trainer",
     "lock",
     type=click.Choice(["auto", "cuda", "cpu"]),
     default="auto",
-    show_default=True,
-    help="Use packages for CUDA or for the CPU.",
+    help=msg("Use packages for CUDA or for the CPU (default: auto)."),
 )
 PYTHON_OPTION = click.option(
-    "--python", type=PATH_TYPE, help="Python to install the trainer with, or to run --sd-scripts with."
+    "--python", type=PATH_TYPE, help=msg("Python to install the trainer with, or to run --sd-scripts with.")
 )
 SD_SCRIPTS_OPTION = click.option(
-    "--sd-scripts", type=PATH_TYPE, help="Use this sd-scripts folder instead of the pinned one."
+    "--sd-scripts", type=PATH_TYPE, help=msg("Use this sd-scripts folder instead of the pinned one.")
 )
 
 
@@ -69,7 +70,7 @@ COMMIT_OPTION = click.option(
     "--commit",
     metavar="SHA",
     callback=parse_full_commit,
-    help=f"Use this sd-scripts commit instead of the pinned one {FULL_COMMIT}.",
+    help=msg("Use this sd-scripts commit instead of the pinned one (full 40-character SHA)."),
 )
 
 
@@ -98,7 +99,7 @@ SET_OPTION = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=parse_set_option,
-    help="Use another value than the recipe's, such as train.seed=7 or concept#2.num_repeats=3. Repeatable.",
+    help=msg("Use another value than the recipe's, such as train.seed=7 or concept#2.num_repeats=3. Repeatable."),
 )
 
 
@@ -142,13 +143,13 @@ def rerun_options(command: Command) -> Command:
             raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
         command(options=RunOptions(rehearse, dry_run, refresh_cache), **others)
 
-    stale = "First delete sd-scripts' caches that do not match images or settings (S19)."
+    stale = msg("First delete sd-scripts' caches that do not match images or settings (S19).")
     return DRY_RUN_OPTION(click.option("--refresh-cache", is_flag=True, help=stale)(with_options))
 
 
 def run_options(command: Command) -> Command:
     """The same with --rehearse."""
-    return click.option("--rehearse", is_flag=True, help="Simulate the whole run without training.")(
+    return click.option("--rehearse", is_flag=True, help=msg("Simulate the whole run without training."))(
         rerun_options(command)
     )
 
@@ -182,72 +183,9 @@ def make_trainer_options(*options: Decorator) -> Decorator:
     return decorate
 
 
-def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    """For the complete command line, so that errors use it, too."""
-    if value is not None:
-        here: click.Context | None = ctx
-        while here is not None:
-            here.color = {"always": True, "never": False}.get(value)
-            here = here.parent
-
-
-COLOR_OPTION = click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    expose_value=False,
-    callback=_set_color,
-    help="Use colors on a terminal (auto), always or never. NO_COLOR and FORCE_COLOR work, too.",
-)
-
-
-def _set_language(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.find_root().obj = find_language(value)
-
-
-LANG_OPTION = click.option(
-    "--lang",
-    type=click.Choice([*LANGUAGES, "pt"]),
-    expose_value=False,
-    callback=_set_language,
-    help="Language of messages (default: from the locale). JSON stays English.",
-)
-
-
 def read_color_setting(env: Mapping[str, str]) -> bool | None:
     """What NO_COLOR (no-color.org) and FORCE_COLOR ask for; None: colors on a terminal only."""
     return False if env.get("NO_COLOR") else True if env.get("FORCE_COLOR") else None
-
-
-class CommandGroup(click.Group):
-    """A group that gives each of its commands the options that count everywhere, and lists them under headings."""
-
-    def __init__(self, *args: Any, **extra: Any) -> None:
-        super().__init__(*args, **extra)
-        self._sections: dict[str, list[str]] = {}
-
-    def add_command(self, cmd: click.Command, name: str | None = None, *, section: str = "Commands") -> None:
-        if not isinstance(cmd, click.Group):
-            for option in (COLOR_OPTION, LANG_OPTION):
-                option(cmd)
-        super().add_command(cmd, name)
-        self._sections.setdefault(section, []).append(name or cmd.name or "")
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Every command's first sentence in full, in columns of the same width."""
-        widest = max(map(len, self.commands), default=0)
-        for section, names in self._sections.items():
-            with formatter.section(section):
-                formatter.write_dl(
-                    [(name.ljust(widest), self.commands[name].get_short_help_str(MAX_SENTENCE)) for name in names]
-                )
-
-
-def current_translator() -> Translator:
-    """The language of the command that runs (``ctx.find_root().obj``)."""
-    context = click.get_current_context(silent=True)
-    chosen = context.find_root().obj if context else None
-    return load_translator(chosen) if isinstance(chosen, str) else ENGLISH
 
 
 def make_text_layout(*, err: bool = False) -> TextLayout:
@@ -260,7 +198,7 @@ def make_text_layout(*, err: bool = False) -> TextLayout:
 
 
 def get_environment() -> Mapping[str, str]:
-    from lorabake.util.process import read_environment
+    from lorabake.util.environment import read_environment
 
     return read_environment()
 

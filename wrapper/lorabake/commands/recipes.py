@@ -6,40 +6,38 @@ from pathlib import Path
 
 import click
 
-from lorabake.commands.options import JSON_OPTION, PATH_TYPE, CommandGroup, make_text_layout
+from lorabake.commands.help import CommandGroup
+from lorabake.commands.options import JSON_OPTION, PATH_TYPE, make_text_layout
 from lorabake.commands.output.console import write_out
 from lorabake.errors import MachineError, RecipeError
 from lorabake_schemas.messages import join_list, literal, msg
 
 
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, help=msg("List, print or copy the recipes that ship with lorabake."))
 def recipes() -> None:
-    """List, print or copy the recipes that ship with lorabake."""
+    pass
 
 
-@recipes.command("list")
+@recipes.command("list", help=msg("List the shipped recipes and what each is for."))
 @JSON_OPTION
 def recipes_list(as_json: bool) -> None:
-    """List the shipped recipes and what each is for."""
     from lorabake.commands.output.lists import format_recipe_list
     from lorabake.util import resources
 
     texts = {name: resources.read_recipe_text(name) for name in resources.list_recipe_names()}
-    write_out(format_recipe_list(texts, as_json=as_json))
+    write_out(format_recipe_list(texts, make_text_layout(), as_json=as_json))
 
 
-@recipes.command("show")
+@recipes.command("show", help=msg("Print a shipped recipe."))
 @click.argument("name")
 def recipes_show(name: str) -> None:
-    """Print a shipped recipe."""
     write_out(read_shipped_recipe(name), end="")
 
 
-@recipes.command("copy")
+@recipes.command("copy", help=msg("Copy a shipped recipe to TARGET (default: NAME.toml here)."))
 @click.argument("name")
 @click.argument("target", type=PATH_TYPE, required=False)
 def recipes_copy(name: str, target: Path | None) -> None:
-    """Copy a shipped recipe to TARGET (default: NAME.toml here)."""
     from lorabake.commands.output.lists import format_copied_recipe
 
     write_out(format_copied_recipe(copy_recipe(name, target), make_text_layout()))

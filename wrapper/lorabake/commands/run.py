@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorabake.commands.check import show_findings
+from lorabake.commands.help import command, current_translator
 from lorabake.commands.options import (
     JSON_OPTION,
     PATH_TYPE,
@@ -20,7 +21,6 @@ from lorabake.commands.options import (
     VERBOSE_OPTION,
     RunOptions,
     commit_options,
-    current_translator,
     get_environment,
     make_text_layout,
     run_options,
@@ -48,7 +48,16 @@ def program_name(started: str, found: str | None) -> str:
     return shlex.quote(started)
 
 
-@click.command()
+@command(
+    msg(
+        "Train the LoRA that a recipe describes.\n\n"
+        "Checks the recipe, installs the trainer if it is missing, and trains in a new run folder.\n\n"
+        "Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; "
+        "4 if the trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if "
+        "this machine cannot train it (no GPU, memory, disk); 7 if images, captions or models changed "
+        "during training; 130 if interrupted."
+    )
+)
 @RECIPE_ARGUMENT
 @SET_OPTION
 @run_options
@@ -65,14 +74,6 @@ def run(
     choice: TrainerChoice,
     as_json: bool,
 ) -> None:
-    """Train the LoRA that a recipe describes.
-
-    Checks the recipe, installs the trainer if it is missing, and trains in a new run folder.
-
-    Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; 4 if the
-    trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if this machine cannot train it
-    (no GPU, memory, disk); 7 if images, captions or models changed during training; 130 if interrupted.
-    """
     from lorabake.commands.output.runs import format_dry_run
     from lorabake.jobs import run as workflow
 
@@ -113,16 +114,21 @@ def _parse_family(_ctx: click.Context, _param: click.Parameter, value: str | Non
     return value or DEFAULT_FAMILY
 
 
-@click.command()
-@click.option("--family", metavar="NAME", callback=_parse_family, help="Model family to train: sd15 (default) or sdxl.")
-@click.option("--folder", type=PATH_TYPE, default=Path("quickstart"), show_default=True, help="Folder to work in.")
+@command(
+    msg(
+        "Train on sample images for a minute, to try everything once.\n\n"
+        "The base model has random weights, so only the trainer is a large download."
+    )
+)
+@click.option(
+    "--family", metavar="NAME", callback=_parse_family, help=msg("Model family to train: sd15 (default) or sdxl.")
+)
+@click.option(
+    "--folder", type=PATH_TYPE, default=Path("quickstart"), help=msg("Folder to work in (default: quickstart).")
+)
 @VERBOSE_OPTION
 @trainer_options
 def quickstart(family: Family, folder: Path, verbose: bool, choice: TrainerChoice) -> None:
-    """Train on sample images for a minute, to try everything once.
-
-    The base model has random weights, so only the trainer is a large download.
-    """
     from lorabake.jobs import quickstart as story
     from lorabake.jobs import run as workflow
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorabake.commands.check import run_check, show_findings
+from lorabake.commands.help import command
 from lorabake.commands.options import (
     DRY_RUN_OPTION,
     JSON_OPTION,
@@ -43,19 +44,20 @@ if TYPE_CHECKING:
     from lorabake_schemas.verification import VerifyDifference
 
 
-@click.command()
+@command(
+    msg(
+        "Check that a run's inputs and outputs match its record.\n\n"
+        "RUN is a run folder, its record.json, or a name such as lum-001 of a run in ./runs or next to a "
+        "recipe here. Nothing that RUN names is started, so pass --sd-scripts to check a trainer that "
+        "lorabake did not install.\n\n"
+        "Exits 0 if everything that could be compared is identical."
+    )
+)
 @RUN_ARGUMENT
 @NO_CACHE_OPTION
 @user_trainer_options
 @JSON_OPTION
 def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> None:
-    """Check that a run's inputs and outputs match its record.
-
-    RUN is a run folder, its record.json, or a name such as lum-001 of a run in ./runs or next to a recipe here.
-    Nothing that RUN names is started, so pass --sd-scripts to check a trainer that lorabake did not install.
-
-    Exits 0 if everything that could be compared is identical.
-    """
     from lorabake.analysis.verify import verify_run
     from lorabake.commands.output.verify import format_verification
     from lorabake.runs.index import find_run
@@ -68,7 +70,15 @@ def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> No
     sys.exit(0 if report.identical else 1)
 
 
-@click.command()
+@command(
+    msg(
+        "Resume an interrupted run from its newest intact state.\n\n"
+        "States are saved if the recipe sets save.save_state = true. A finished run is left alone. The "
+        "command is built from the recipe and the trainer, never taken from RUN. Name a trainer that "
+        "lorabake did not install: --sd-scripts PATH.\n\n"
+        "Exits 1 if there is nothing to resume from, or if inputs or trainer have changed; else like run."
+    )
+)
 @RUN_ARGUMENT
 @WITH_DRIFT_OPTION
 @DRY_RUN_OPTION
@@ -76,13 +86,6 @@ def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> No
 @user_trainer_options
 @JSON_OPTION
 def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: TrainerChoice, as_json: bool) -> None:
-    """Resume an interrupted run from its newest intact state.
-
-    States are saved if the recipe sets save.save_state = true. A finished run is left alone. The command is built from
-    the recipe and the trainer, never taken from RUN. Name a trainer that lorabake did not install: --sd-scripts PATH.
-
-    Exits 1 if there is nothing to resume from, or if inputs or trainer have changed; else like run.
-    """
     from lorabake.commands.output.runs import format_already_finished, format_resume
     from lorabake.jobs.resume import prepare
     from lorabake.jobs.run import exit_code
@@ -119,17 +122,18 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
     sys.exit(exit_code(record))
 
 
-@click.command()
+@command(
+    msg(
+        "Show what differs between two runs or recipes.\n\n"
+        "Compares settings with their sources, forecast, images, captions and models; for two runs also "
+        "trainer, machine and outcome. Name a run as for verify. Exits 0 even if they differ."
+    )
+)
 @click.argument("one", metavar="RUN|RECIPE")
 @click.argument("other", metavar="RUN|RECIPE")
 @NO_CACHE_OPTION
 @JSON_OPTION
 def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
-    """Show what differs between two runs or recipes.
-
-    Compares settings with their sources, forecast, images, captions and models; for two runs also trainer, machine and
-    outcome. Name a run as for verify. Exits 0 even if they differ.
-    """
     from lorabake.analysis.diff import diff_runs
     from lorabake.commands.output.diff import format_plan_diff, plan_diff_to_json
 
@@ -154,16 +158,17 @@ def _load_operand(what: str, look: CheckOptions, *, as_json: bool) -> DiffOperan
         return operands.operand_from_recipe(examination, get_environment(), known)
 
 
-@click.command()
+@command(
+    msg(
+        "Compare the weights of two LoRAs.\n\n"
+        "Shows the largest and the mean difference for each block. Pass .safetensors files, or runs to "
+        "compare their finished LoRAs. Exits 0 if all tensors are equal (metadata is ignored)."
+    )
+)
 @click.argument("first", metavar="RUN|FILE")
 @click.argument("second", metavar="RUN|FILE")
 @JSON_OPTION
 def compare(first: str, second: str, as_json: bool) -> None:
-    """Compare the weights of two LoRAs.
-
-    Shows the largest and the mean difference for each block. Pass .safetensors files, or runs to compare their finished
-    LoRAs. Exits 0 if all tensors are equal (metadata is ignored).
-    """
     from lorabake.analysis.lora_origin import find_lora
     from lorabake.commands.output.compare import render_comparison
     from lorabake.lora.compare import compare_loras
@@ -212,7 +217,14 @@ def refuse_drift(
     return tuple(literal(difference.message) for difference in differences)
 
 
-@click.command()
+@command(
+    msg(
+        "Train a run again in a new folder, with its recipe and seed.\n\n"
+        "The recipe comes from the run folder, even if the original file was edited or deleted. The "
+        "trainer is the run's, unless an option names another. Exits 1 if inputs or trainer have changed "
+        "(see --with-drift); else like run."
+    )
+)
 @RUN_ARGUMENT
 @WITH_DRIFT_OPTION
 @rerun_options
@@ -229,11 +241,6 @@ def rerun(
     choice: TrainerChoice,
     as_json: bool,
 ) -> None:
-    """Train a run again in a new folder, with its recipe and seed.
-
-    The recipe comes from the run folder, even if the original file was edited or deleted. The trainer is the run's,
-    unless an option names another. Exits 1 if inputs or trainer have changed (see --with-drift); else like run.
-    """
     from lorabake.analysis.verify_trainer import variable_remarks
     from lorabake.commands.output.runs import format_dry_run
     from lorabake.jobs import rerun as rerunning

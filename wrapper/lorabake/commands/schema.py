@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.commands.options import PATH_TYPE, current_translator
+from lorabake.commands.help import command, current_translator
+from lorabake.commands.options import PATH_TYPE
 from lorabake.commands.output.console import write_out
 from lorabake_schemas.messages import msg
 
@@ -20,11 +21,10 @@ SCHEMA_NAMES = (
 )  # fmt: skip
 
 
-@click.command()
+@command(msg("Print the JSON schema of recipes, records or --json output."))
 @click.argument("what", type=click.Choice(SCHEMA_NAMES), default="recipe")
-@click.option("--check", "check_file", type=PATH_TYPE, help="Fail if this file is out of date.")
+@click.option("--check", "check_file", type=PATH_TYPE, help=msg("Fail if this file is out of date."))
 def schema(what: SchemaName, check_file: Path | None) -> None:
-    """Print the JSON schema of recipes, records or --json output."""
     from lorabake.commands import json_schema
     from lorabake.util.files import is_file, read_text
 

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorabake.commands.help import CommandGroup
 from lorabake.commands.options import (
-    FULL_COMMIT,
     JSON_OPTION,
-    CommandGroup,
     get_environment,
     make_text_layout,
     parse_full_commit,
@@ -17,25 +16,29 @@ from lorabake.commands.options import (
     stderr_printer,
 )
 from lorabake.commands.output.console import write_out
+from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from lorabake.jobs.run import TrainerChoice
 
 
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, help=msg("Install sd-scripts, and show what is installed."))
 def trainer() -> None:
-    """Install sd-scripts, and show what is installed."""
+    pass
 
 
-@trainer.command("install")
+@trainer.command(
+    "install",
+    help=msg(
+        "Install the pinned sd-scripts with its locked packages.\n\n"
+        "Another --commit is installed with the same packages; differences from its own requirements are "
+        "reported."
+    ),
+)
 @pinned_options
-@click.option("--repair", is_flag=True, help="Install again, even if it is already installed.")
+@click.option("--repair", is_flag=True, help=msg("Install again, even if it is already installed."))
 @JSON_OPTION
 def trainer_install(choice: TrainerChoice, repair: bool, as_json: bool) -> None:
-    """Install the pinned sd-scripts with its locked packages.
-
-    Another --commit is installed with the same packages; differences from its own requirements are reported.
-    """
     from lorabake.commands.output.lists import format_installed_trainer
     from lorabake.jobs import run
 
@@ -45,20 +48,23 @@ def trainer_install(choice: TrainerChoice, repair: bool, as_json: bool) -> None:
     write_out(format_installed_trainer(trainer, make_text_layout(), as_json=as_json))
 
 
-@trainer.command("status")
+@trainer.command(
+    "status",
+    help=msg(
+        "List the installed trainers and the changes to their files.\n\n"
+        "With --against, compare the options of that commit with those of the pin (or --commit). It need "
+        "not be installed."
+    ),
+)
 @pinned_options
 @click.option(
     "--against",
     metavar="SHA",
     callback=parse_full_commit,
-    help=f"Compare the options with those of this commit {FULL_COMMIT}.",
+    help=msg("Compare the options with those of this commit (full 40-character SHA)."),
 )
 @JSON_OPTION
 def trainer_status(choice: TrainerChoice, against: str | None, as_json: bool) -> None:
-    """List the installed trainers and the changes to their files.
-
-    With --against, compare the options of that commit with those of the pin (or --commit). It need not be installed.
-    """
     from lorabake.commands.output import lists
     from lorabake.jobs import run
 
@@ -81,10 +87,9 @@ def _show_commit_diff(commit: str | None, against: str, *, as_json: bool) -> Non
     write_out(found.model_dump_json(indent=2) if as_json else format_commit_diff(found, make_text_layout()))
 
 
-@trainer.command("path")
+@trainer.command("path", help=msg("Print the folder of the installed sd-scripts."))
 @pinned_options
 def trainer_path(choice: TrainerChoice) -> None:
-    """Print the folder of the installed sd-scripts."""
     from lorabake.jobs import run
 
     write_out(str(run.require_trainer(choice, get_environment()).checkout))

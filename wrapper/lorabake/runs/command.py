@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.lora.metadata import training_comment_flag
 from lorabake.runs import variables
-from lorabake.util.process import make_child_env
+from lorabake.util.environment import make_child_env
 from lorabake_schemas.families.registry import DEFAULT_FAMILY
 
 if TYPE_CHECKING:

@@ -24,10 +24,11 @@ from lorabake.trainer import git, git_tree, manifest
 from lorabake.trainer.install import Trainer, list_trainers
 from lorabake.trainer.venv import find_package_folders
 from lorabake.util import resources
+from lorabake.util.environment import make_child_env
 from lorabake.util.fact_cache import RACY_NS, FactStore, make_stamp
 from lorabake.util.hashing import FileHasher
 from lorabake.util.paths import lorabake_home
-from lorabake.util.process import capture_output, make_child_env
+from lorabake.util.process import capture_output
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.record import TrainerRecord

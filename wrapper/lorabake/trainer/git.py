@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from lorabake.errors import ResourceError, SetupError, UnreachableError
-from lorabake.util.process import CommandOutput, capture_output, find_program, make_child_env
+from lorabake.util.environment import make_child_env
+from lorabake.util.process import CommandOutput, capture_output, find_program
 from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.errors import LorabakeError, ResourceError, SetupError, UnreachableError
-from lorabake.util.process import make_child_env
+from lorabake.util.environment import make_child_env
 from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from lorabake.errors import ResourceError, SetupError
 from lorabake.trainer import packages
 from lorabake.util import resources
-from lorabake.util.process import capture_output, filter_absolute_folders, make_child_env
+from lorabake.util.environment import filter_absolute_folders, make_child_env
+from lorabake.util.process import capture_output
 from lorabake.util.streams import stream_lines
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.messages import Message, literal, msg

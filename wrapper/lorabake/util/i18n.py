@@ -40,9 +40,14 @@ def load_translator(language: str) -> Translator:
     """One of LANGUAGES. English is in the source and needs no catalogue."""
     if language == "en":
         return ENGLISH
-    from lorabake.util import resources
+    return Translator(language, gettext.GNUTranslations(io.BytesIO(read_catalog(language))))
 
-    return Translator(language, gettext.GNUTranslations(io.BytesIO(resources.read_catalog(language))))
+
+def read_catalog(language: str) -> bytes:
+    """The translations into one of LANGUAGES, as gettext reads them (.mo)."""
+    from importlib.resources import files
+
+    return (files("lorabake") / "locale" / language / "LC_MESSAGES" / "lorabake.mo").read_bytes()
 
 
 def detect_language(env: Mapping[str, str]) -> str:

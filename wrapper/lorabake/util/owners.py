@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lorabake.util.process import read_environment
+from lorabake.util.environment import read_environment
 from lorabake.util.process_guard import read_process_stat
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, msg
 

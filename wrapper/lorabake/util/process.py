@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import select
 import shutil
 import signal
@@ -20,34 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lorabake.errors import InterruptedRunError, ResourceError, SetupError
 from lorabake.util import process_guard
+from lorabake.util.environment import filter_absolute_folders, read_environment
 from lorabake.util.signals import forward_stop_signals
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
-
-# The XDG Base Directory Specification calls them invalid, and unset, where they are empty or relative.
-_XDG_VARIABLES = (
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_DIRS",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_DIRS",
-    "XDG_DATA_HOME",
-    "XDG_RUNTIME_DIR",
-    "XDG_STATE_HOME",
-)
-# A relative one means the folder below the current one, also for a child that works elsewhere.
-_FOLDER_VARIABLES = (
-    "HF_HOME",
-    "HF_HUB_CACHE",
-    "HUGGINGFACE_HUB_CACHE",
-    "LORABAKE_HOME",
-    "TEMP",
-    "TMP",
-    "TMPDIR",
-    "TORCH_HOME",
-)
-_FOLDER_VARIABLE_PATTERN = re.compile(r"HOME|PATH|TEMP|TMP|TMPDIR|.+_(?:HOME|DIRS?|CACHE)")
 
 # A command that has to end this soon runs without a guard, which takes a tenth of a second to start: if
 # lorabake is killed meanwhile, little is left running, and not for long.
@@ -259,12 +236,6 @@ def find_program(name: str, env: Mapping[str, str]) -> str | None:
     return shutil.which(name, path=folders) if folders else None
 
 
-def filter_absolute_folders(path: str) -> str:
-    """PATH without empty entries, ``.`` and other relative ones: they mean the current folder, which may be a
-    stranger's."""
-    return os.pathsep.join(folder for folder in path.split(os.pathsep) if Path(folder).is_absolute())
-
-
 def _run_guarded(command: Command, timeout: float | None, streams: tuple[int, int]) -> int:
     how = SupervisionOptions(streams=streams, interrupt_s=2.0, terminate_s=2.0)
     deadline_s = math.inf if timeout is None else timeout
@@ -304,26 +275,3 @@ def _start_error(command: Command, why: str) -> SetupError:
 
 def _timeout_error(command: Command, seconds: float) -> SetupError:
     return SetupError(msg("{program} did not finish within {seconds:g} s", program=command.argv[0], seconds=seconds))
-
-
-def make_child_env(base: Mapping[str, str], *, drop: Sequence[str] = (), **changes: str) -> dict[str, str]:
-    """The environment for a child: ``base`` without every name that starts with one of ``drop``, plus changes.
-
-    A folder's variable that is set but empty is left out: many programs would put the folder into the current one.
-    """
-    kept = {name: _resolve_variable(name, value) for name, value in base.items() if not name.startswith(tuple(drop))}
-    return {
-        name: value for name, value in kept.items() if value or not _FOLDER_VARIABLE_PATTERN.fullmatch(name)
-    } | changes
-
-
-def _resolve_variable(name: str, value: str) -> str:
-    """What a variable means to a child whose current folder is another one; "" for nothing."""
-    if name in _XDG_VARIABLES or name == "PATH":
-        return filter_absolute_folders(value)
-    return str(Path(value).absolute()) if name in _FOLDER_VARIABLES and value and value[0] != "~" else value
-
-
-def read_environment() -> Mapping[str, str]:
-    """This process' environment, read in one place so that everything else takes it as an argument."""
-    return make_child_env(os.environ)

@@ -7,7 +7,7 @@ import tomllib
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import as_file, files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic import TypeAdapter
 
@@ -89,11 +89,6 @@ def options_file_name(script: Script) -> str:
     return f"options-{script.removesuffix('.py')}.json"
 
 
-def read_catalog(language: str) -> bytes:
-    """The translations into one of speech.LANGUAGES, as gettext reads them (.mo)."""
-    return (files("lorabake") / "locale" / language / "LC_MESSAGES" / "lorabake.mo").read_bytes()
-
-
 def list_recipe_names() -> tuple[str, ...]:
     """The shipped recipes, sorted, without their ``.toml``."""
     found = (entry.name for entry in files("lorabake._recipes").iterdir())
@@ -105,6 +100,18 @@ def read_recipe_text(name: str) -> str:
     if name not in list_recipe_names():
         raise KeyError(name)
     return _locate_data("lorabake._recipes", f"{name}.toml").read_bytes().decode("utf-8")
+
+
+def read_recipe_summary(text: str) -> str:
+    """The first comment of a shipped recipe, which says what it is for."""
+    return text.partition("\n# ")[2].partition("\n")[0]
+
+
+def extract_recipe_summary(
+    file: BinaryIO, *_unused: object, **_options: object
+) -> Generator[tuple[int, None, str, list[str]]]:
+    """A shipped recipe's summary as a message of the catalogue: a method of pybabel, named in pyproject.toml."""
+    yield 2, None, read_recipe_summary(file.read().decode()), []
 
 
 def read_sample_images() -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lorabake.commands.output.layout import TextLayout
 from lorabake.trainer.manifest import shorten_names
 from lorabake.util import resources
-from lorabake_schemas.messages import msg
+from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
     from lorabake.trainer.install import Trainer, TrainerStatus
@@ -26,14 +26,14 @@ def format_copied_recipe(path: Path, layout: TextLayout) -> str:
     )
 
 
-def format_recipe_list(texts: Mapping[str, str], *, as_json: bool = False) -> str:
+def format_recipe_list(texts: Mapping[str, str], layout: TextLayout, *, as_json: bool = False) -> str:
     """Every shipped recipe with the first comment of its head, which describes it."""
-    heads = {name: text.partition("\n# ")[2].partition("\n")[0] for name, text in texts.items()}
+    heads = {name: resources.read_recipe_summary(text) for name, text in texts.items()}
     if as_json:
         listed = [{"name": name, "about": about} for name, about in heads.items()]
         return json.dumps({"version": 1, "recipes": listed}, indent=2)
     wide = max(map(len, heads))
-    return "\n".join(f"{name:<{wide}}  {about}" for name, about in heads.items())
+    return "\n".join(f"{name:<{wide}}  {layout(Message(about, {}))}" for name, about in heads.items())
 
 
 def format_trainer(trainer: Trainer, layout: TextLayout) -> str:
