@@ -141,7 +141,13 @@ def _show_plan_diff(here: CheckResult, other: Path, options: CheckOptions, *, as
 
 @command(msg("Write sd-scripts' train.toml and dataset.toml, and stop."), "compile")
 @RECIPE_ARGUMENT
-@click.option("-o", "--output", type=PATH_TYPE, required=True, help=msg("Folder for the files, new or empty (required)."))
+@click.option(
+    "-o",
+    "--output",
+    type=PATH_TYPE,
+    required=True,
+    help=msg("Folder for the files, new or empty (required)."),
+)
 @JSON_OPTION
 @check_options
 def compile_(recipe: Path, output: Path, as_json: bool, options: CheckOptions) -> None:
