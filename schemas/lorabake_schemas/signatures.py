@@ -16,6 +16,7 @@ from pydantic import Field
 from lorabake_schemas.base import StrictModel, TupleOf
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.sd_scripts import OPTIMIZER_CLASSES, get_network_module, is_lycoris
+from lorabake_schemas.values import format_value
 
 # flag: a switch that any text turns on, "False", too.
 Kind = Literal["bool", "int", "float", "str", "list", "flag"]
@@ -56,6 +57,12 @@ def _describe_list(wanted: Parameter) -> Message:
         return KIND_WORDS["list"]
     shown = "[" + ", ".join(str(item) for item in wanted.default) + "]"
     return msg("a list of {n} numbers such as {example}", n=wanted.length or len(wanted.default), example=shown)
+
+
+def describe_wrong_value(owner: str, argument: str, value: object) -> Message:
+    return msg(
+        "{owner} does not accept {value} for {argument}", argument=argument, value=format_value(value), owner=owner
+    )
 
 
 def fits_kind(value: object, kind: Kind) -> bool:

@@ -59,6 +59,15 @@ def shorten_value(value: object) -> str:
     return text if len(text) <= MAX_SHOWN_LENGTH else text[:MAX_SHOWN_LENGTH] + "..."
 
 
+def format_value(value: object) -> str:
+    """A value as a person writes it in a recipe, shortened."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(str, cast("Sequence[object]", value))) + "]"
+    return shorten_value(value) if not isinstance(value, float) else f"{value:g}"
+
+
 def _check_text(value: str) -> str:
     """Spaces alone are meaningless everywhere, and files, command lines and captions do not accept a zero byte."""
     if "\0" in value:

@@ -12,7 +12,6 @@ from lorabake_schemas.findings import Finding
 from lorabake_schemas.guide.registry import Rule, RuleContext, rules_of
 from lorabake_schemas.guide.rules import (
     appearance,
-    arguments,
     base_model,
     caches,
     caption_style,
@@ -29,7 +28,9 @@ from lorabake_schemas.guide.rules import (
     masks,
     metadata_file,
     network,
+    network_arguments,
     optimizer,
+    optimizer_arguments,
     partners,
     plan_values,
     resolutions,
@@ -69,7 +70,8 @@ RULE_MODULES = (
     schedule,
     network,
     continued_lora,
-    arguments,
+    optimizer_arguments,
+    network_arguments,
     validation,
     partners,
     plan_values,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lorabake_schemas.guide.defaults import has_own_rate, is_full_matrix
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.rules.arguments import parse_factors
+from lorabake_schemas.guide.rules.network_arguments import parse_factors
 from lorabake_schemas.messages import msg, nmsg
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, is_adaptive, requires_one_rate
 
