@@ -4,6 +4,7 @@ A field that is left out stays None. The guide's values are defaults of the reso
 a value of the user and a default of the guide can be distinguished. Options keep sd-scripts' own spelling.
 """
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, StringConstraints, model_validator
@@ -16,6 +17,7 @@ from lorabake_schemas.values import (
     MAX_RANK,
     MAX_SIDE,
     CaptionText,
+    ClassArguments,
     Comment,
     Epochs,
     EpochsOrZero,
@@ -28,7 +30,6 @@ from lorabake_schemas.values import (
     NetworkArgument,
     NetworkType,
     NonNegativeNumber,
-    OptimizerArguments,
     OptimizerName,
     PerStep,
     PositiveNumber,
@@ -39,6 +40,7 @@ from lorabake_schemas.values import (
     Repeats,
     Resolution,
     RunName,
+    SchedulerClass,
     SchedulerName,
     Seed,
     Side,
@@ -197,9 +199,6 @@ class Regularization(RecipeTable):
     caption_tag_dropout_rate: TagDropoutKey = None
 
 
-NETWORK_KEY_BY_ARGUMENT = {"algo": "type", "dropout": "network_dropout"}
-
-
 class Network(RecipeTable):
     """What is trained: type, rank and alpha of the LoRA or LyCORIS network."""
 
@@ -241,23 +240,6 @@ class Network(RecipeTable):
         "Other arguments of the network, such as loraplus_lr_ratio = 16 or full_matrix = true."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _lift_arguments(cls, raw: Any) -> Any:
-        """An argument with a key under [network] is that key. One that is set in both places is reported by a rule."""
-        table = cast("dict[str, object]", raw) if isinstance(raw, dict) else {}
-        args = table.get("args")
-        if not isinstance(args, dict):
-            return cast("object", raw)
-        given, rest = dict(table), dict[str, object]()
-        for name, value in cast("dict[str, object]", args).items():
-            key = NETWORK_KEY_BY_ARGUMENT.get(name, name)
-            if key in cls.model_fields and key != "args" and key not in given:
-                given[key] = value
-            else:
-                rest[name] = value
-        return given | {"args": rest} if rest else {key: value for key, value in given.items() if key != "args"}
-
 
 class Train(RecipeTable):
     """How it is trained: optimizer, learning rates, length, resolution, memory."""
@@ -265,7 +247,7 @@ class Train(RecipeTable):
     optimizer: OptimizerName | None = optional(
         "Optimizer: a name from sd-scripts, torch.optim or a package of the trainer, or a class path (package.Class)."
     )
-    optimizer_args: OptimizerArguments | None = optional(
+    optimizer_args: ClassArguments | None = optional(
         'Arguments of the optimizer: { weight_decay = 0.01 }, ["weight_decay=0.01"] or "weight_decay=0.01".'
     )
     learning_rate: PositiveNumber | None = optional(
@@ -276,6 +258,12 @@ class Train(RecipeTable):
         "Learning rate of the text encoder, if it differs from learning_rate."
     )
     lr_scheduler: SchedulerName | None = optional("How the learning rate changes over the run.")
+    lr_scheduler_type: SchedulerClass | None = optional(
+        "Class of the scheduler, instead of lr_scheduler: one of torch.optim.lr_scheduler, or a class path."
+    )
+    lr_scheduler_args: ClassArguments | None = optional(
+        'Arguments of the scheduler, in the same three forms: { T_max = 1000 }, ["T_max=1000"] or "T_max=1000".'
+    )
     lr_warmup_steps: Warmup | None = optional(
         "Steps in which the learning rate rises from 0: a whole number (100), or a share of all steps (0.1)."
     )
@@ -465,3 +453,48 @@ class Recipe(RecipeTable):
     kohya: dict[str, KohyaValue] = Field(
         default_factory=dict, description="Any other option of sd-scripts, under its own name."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift_keys(cls, raw: Any) -> Any:
+        return lift_keys(cast("dict[str, Any]", raw)) if isinstance(raw, dict) else cast("object", raw)
+
+
+KeyPath = tuple[str | int, ...]
+_ARGUMENT_BY_KEY = {"type": "algo", "network_dropout": "dropout"}  # others have the argument's own name
+# Where a key may also be: an argument of the network under [network.args], sd-scripts' own options under [kohya].
+OTHER_PLACES: dict[KeyPath, KeyPath] = {
+    ("network", key): ("network", "args", _ARGUMENT_BY_KEY.get(key, key))
+    for key in Network.model_fields
+    if key != "args"
+} | {("train", key): ("kohya", key) for key in ("lr_scheduler_type", "lr_scheduler_args")}
+
+
+def find_written_place(where: Sequence[str | int], written: Collection[KeyPath]) -> KeyPath:
+    """Where a recipe with these keys has the key at ``where``, which may be a part of its value."""
+    own = tuple(where)
+    other = OTHER_PLACES.get(own[:2])
+    return own if other is None or own[:2] in written or other not in written else (*other, *own[2:])
+
+
+def lift_keys(raw: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with these keys in their own tables. One that is set in both places is reported by a rule."""
+    for (table, key), (*owner, name) in OTHER_PLACES.items():
+        holder: Any = raw
+        for part in owner:
+            holder = cast("dict[object, object]", holder).get(part) if isinstance(holder, dict) else None
+        own = raw.get(str(table), {})
+        if not isinstance(holder, dict) or name not in holder or not isinstance(own, dict) or key in own:
+            continue
+        raw = _without_key(raw, owner, name)
+        raw = raw | {str(table): raw.get(str(table), {}) | {key: cast("dict[object, object]", holder)[name]}}
+    return raw
+
+
+def _without_key(table: dict[str, Any], owner: Sequence[str | int], name: str | int) -> dict[str, Any]:
+    """``table`` without this key, and without the table that it was alone in."""
+    if not owner:
+        return {key: value for key, value in table.items() if key != name}
+    head = str(owner[0])
+    inner = _without_key(table[head], owner[1:], name)
+    return table | {head: inner} if inner else {key: value for key, value in table.items() if key != head}

@@ -66,7 +66,7 @@ PASSED_TO_SCHEDULES: dict[str, tuple[str, ...]] = {
         "num_warmup_steps", "num_training_steps", "num_stable_steps", "num_decay_steps", "num_cycles", "min_lr_ratio",
     ),
 }  # fmt: skip
-# [kohya] lr_scheduler_type without a dot is a class of torch.optim.lr_scheduler (TU:5300).
+# An lr_scheduler_type without a dot is a class of torch.optim.lr_scheduler (TU:5300).
 TORCH_SCHEDULERS = "torch.optim.lr_scheduler"
 
 # LyCORIS 4.1.3 preset names (LY kohya.py).

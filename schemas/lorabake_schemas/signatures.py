@@ -47,7 +47,11 @@ class Parameter(StrictModel):
         items = cast("Sequence[object]", value) if fits_kind(value, "list") and "list" in self.kinds else None
         if items is not None and self.length not in {None, len(items)}:
             return _describe_list(self)
-        if not self.kinds or any(fits_kind(value, kind) for kind in self.kinds):
+        if (
+            not self.kinds
+            or (value is None and self.default is None and not self.required)
+            or any(fits_kind(value, kind) for kind in self.kinds)
+        ):
             return None
         return _describe_list(self) if self.kinds == ("list",) else KIND_WORDS[self.kinds[0]]
 

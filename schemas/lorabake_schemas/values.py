@@ -140,7 +140,7 @@ def _read_text_encoder_rate(value: object) -> object:
     return rates[0] if rates else rates
 
 
-def _check_option(value: OptionValue, info: ValidationInfo) -> OptionValue:
+def _check_option(value: OptionValue | None, info: ValidationInfo) -> OptionValue | None:
     """A value that goes to sd-scripts as it is: no whole number beyond 32 bits, no zero byte, and no -0.0."""
     if isinstance(value, tuple):
         return tuple(_check_option(item, info) for item in value)  # type: ignore[return-value]
@@ -211,7 +211,15 @@ def _check_comment(value: str) -> str:
 
 def _check_optimizer(value: str) -> str:
     """sd-scripts takes its own names in any case. Whether the trainer has a class of another name, a rule finds out."""
-    return next((name for name in OPTIMIZERS if name.lower() == value.lower()), value)
+    return next((name for name in OPTIMIZERS if name.lower() == value.lower()), _check_class(value))
+
+
+def _check_class(value: str) -> str:
+    """Python imports what is before the last dot, and looks for the rest in it (TU:5121, 5299)."""
+    if value and not all(part.isidentifier() for part in value.split(".")):
+        said = msg('"{given}" is not the name of a class', given=value[:MAX_SHOWN_LENGTH])
+        raise _make_error("wrong-type", said, msg("a name such as AdamW, or a class path such as package.module.Class"))
+    return value
 
 
 # The GUI's names for a type, without case and punctuation.
@@ -250,7 +258,7 @@ def _check_network_type(value: str) -> str:
     return "lora" if value == "networks.lora" else value if value.startswith("networks.") else value.lower()
 
 
-def _parse_optimizer_args(value: object) -> object:
+def _parse_class_arguments(value: object) -> object:
     """A table as it is; sd-scripts' list of "name=value" and the GUI's one text with spaces as a table (TU:4858)."""
     if isinstance(value, str):
         parts: list[str] = []
@@ -260,15 +268,24 @@ def _parse_optimizer_args(value: object) -> object:
             else:
                 parts.append(word)
         value = parts
-    if not isinstance(value, list):
+    if not isinstance(value, list | tuple):
         return value
     found: dict[str, object] = {}
-    for item in cast("list[object]", value):
+    for item in cast("Sequence[object]", value):
         name, equals, text = item.partition("=") if isinstance(item, str) else ("", "", "")
         if not (equals and name.strip().isidentifier()):
             shown = shorten_value(item)
             raise _make_error("wrong-type", msg("{value} is not name=value", value=shown), msg('["weight_decay=0.01"]'))
-        found[name.strip()] = parse_argument(text.strip())
+        name, given = name.strip(), parse_argument(text.strip())
+        if name in found and repr(found[name]) != repr(given):
+            said = msg(
+                "{name} is set twice, to {first} and to {second}",
+                name=name,
+                first=format_value(found[name]),
+                second=format_value(given),
+            )
+            raise _make_error("wrong-type", said, msg("each argument once"))
+        found[name] = given
     return found
 
 
@@ -280,7 +297,7 @@ def parse_argument(text: str) -> object:
         found = ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
-    return cast("object", found) if isinstance(found, bool | int | float | str | tuple | list) else text
+    return cast("object", found) if isinstance(found, bool | int | float | str | tuple | list | None) else text
 
 
 def _check_scheduler(value: str) -> str:
@@ -383,6 +400,7 @@ PositiveNumber = Annotated[float, Field(gt=0, le=MAX_NUMBER)]
 NonNegativeNumber = Annotated[float, Field(ge=0, le=MAX_NUMBER), AfterValidator(_normalize_zero)]
 TextEncoderRate = Annotated[NonNegativeNumber, BeforeValidator(_read_text_encoder_rate)]
 OptimizerName = Annotated[Text, AfterValidator(_check_optimizer)]
+SchedulerClass = Annotated[str, AfterValidator(_check_class)]  # "" is none, as the GUI writes it
 NetworkType = Annotated[Text, AfterValidator(_check_network_type)]
 SchedulerName = Annotated[str, AfterValidator(_check_scheduler), Field(json_schema_extra={"enum": [*SCHEDULERS]})]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -404,10 +422,13 @@ Warmup = Annotated[
 Extension = Annotated[str, AfterValidator(_check_extension)]
 Prompt = Annotated[Text, AfterValidator(_check_prompt)]
 GpuIds = Annotated[str, AfterValidator(_check_gpu_ids)]
-OptimizerArgument = Annotated[bool | int | float | str | TupleOf[float], AfterValidator(_check_option)]
-OptimizerArguments = Annotated[
-    dict[str, OptimizerArgument],
-    BeforeValidator(_parse_optimizer_args, json_schema_input_type=dict[str, OptimizerArgument] | list[str] | str),
+# None is Python's, which only a list or a text can have
+ClassArgument = Annotated[
+    bool | int | float | str | TupleOf[int] | TupleOf[float] | None, AfterValidator(_check_option)
+]
+ClassArguments = Annotated[
+    dict[str, ClassArgument],
+    BeforeValidator(_parse_class_arguments, json_schema_input_type=dict[str, ClassArgument] | list[str] | str),
 ]
 NetworkArgument = Annotated[bool | int | float | str | TupleOf[int] | TupleOf[float], AfterValidator(_check_option)]
 KohyaValue = Annotated[

@@ -167,7 +167,7 @@ def find_schedule_override(recipe: Recipe) -> str | None:
     optimizer = resolve_optimizer(recipe.train)
     if is_schedule_free(optimizer) or has_own_rate(recipe.train):
         return optimizer
-    return "lr_scheduler_type" if recipe.kohya.get("lr_scheduler_type") else None
+    return "lr_scheduler_type" if recipe.train.lr_scheduler_type else None
 
 
 def has_own_rate(train: Train) -> bool:

@@ -48,7 +48,7 @@ def unread(optimizer: str, /) -> RuleContext:
 
 
 OPTIMIZER, ARGS = "train.optimizer", "train.optimizer_args"
-TYPE, SCHEDULE = "kohya.lr_scheduler_type", "kohya.lr_scheduler_args"
+TYPE, SCHEDULE = "train.lr_scheduler_type", "train.lr_scheduler_args"
 FIRES: list[Fires] = [
     ("GC.12.class", at("CAEM"), OPTIMIZER, "error"),
     ("GC.12.class", at("came_pytorch.CAME"), OPTIMIZER, "error"),
@@ -84,16 +84,14 @@ FIRES: list[Fires] = [
     ("S5.class", typed("nothere.Sched"), TYPE, "error"),
     ("S5.class", typed("torch.optim.lr_scheduler.ReduceLROnPlateau"), TYPE, "error"),
     ("S5.class", typed("pytorch_optimizer.REXSchedule", "total_steps=9"), TYPE, "error"),
-    ("S5.class", typed("StepLR", "step_size=3", "gama=0.1"), SCHEDULE, "error"),
-    ("S5.class", typed("StepLR", "step_size='x'"), SCHEDULE, "error"),
-    ("S5.class", typed("LinearLR", "start_factor=2.0"), SCHEDULE, "error"),
-    ("S5.args", scheduled("cosine", "colour=1"), SCHEDULE, "error"),
-    ("S5.args", scheduled("cosine", "num_training_steps=9"), SCHEDULE, "error"),
-    ("S5.args", typed("CosineAnnealingLR", "T_max"), SCHEDULE, "error"),
-    ("S5.args", typed("OneCycleLR", "max_lr=1", "total_steps=9", "three_phase=true"), SCHEDULE, "error"),
-    ("S5.args", typed("OneCycleLR", "max_lr=1", "total_steps=9", "anneal_strategy=cos"), SCHEDULE, "error"),
-    ("S5.steps", planned("max_lr=0.1", "total_steps=3"), SCHEDULE, "error"),
-    ("S5.steps", planned("max_lr=0.1", "epochs=1", "steps_per_epoch=2"), SCHEDULE, "error"),
+    ("S5.class", typed("StepLR", "step_size=3", "gama=0.1"), f"{SCHEDULE}.gama", "error"),
+    ("S5.class", typed("StepLR", "step_size='x'"), f"{SCHEDULE}.step_size", "error"),
+    ("S5.class", typed("LinearLR", "start_factor=2.0"), f"{SCHEDULE}.start_factor", "error"),
+    ("S5.args", scheduled("cosine", "colour=1"), f"{SCHEDULE}.colour", "error"),
+    ("S5.args", scheduled("cosine", "num_training_steps=9"), f"{SCHEDULE}.num_training_steps", "error"),
+    ("S3", at("AdamW", lr_scheduler="cosine", lr_scheduler_args={"x": "a=b"}), f"{SCHEDULE}.x", "error"),
+    ("S5.steps", planned("max_lr=0.1", "total_steps=3"), f"{SCHEDULE}.total_steps", "error"),
+    ("S5.steps", planned("max_lr=0.1", "epochs=1", "steps_per_epoch=2"), f"{SCHEDULE}.epochs", "error"),
     ("S37.type", net("lokro"), "network.type", "error"),
     ("S37.type", net("LyCORIS/LoKr"), "network.type", "error"),
     ("S37.type", net("networks.lora_flux"), "network.type", "error"),
@@ -173,7 +171,8 @@ MISSES: list[Misses] = [
     ("S5.class", typed("nothere.Sched", optimizer="ProdigyPlusScheduleFree")),
     ("S5.args", scheduled("polynomial", "lr_end=1e-7")),
     ("S5.args", scheduled("piecewise_constant", "step_rules='1:10,0.1'")),
-    ("S5.args", typed("OneCycleLR", "max_lr=1", "total_steps=9", "anneal_strategy='cos'")),
+    ("S5.args", typed("OneCycleLR", "max_lr=1", "total_steps=9", "three_phase=true", "anneal_strategy=cos")),
+    ("GC.12", at("AdamW", optimizer_args=["foreach=None"])),
     ("S5.steps", planned("max_lr=0.1", "total_steps=6")),
     ("S37.type", net("full")),
     ("S37.type", net("networks.oft")),

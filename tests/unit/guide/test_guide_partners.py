@@ -336,7 +336,7 @@ FIRES: list[Fires] = [
     (
         "S5.ignored",
         at(train={"optimizer": "SGDScheduleFree"}, kohya={"lr_scheduler_type": "StepLR"}),
-        "kohya.lr_scheduler_type",
+        "train.lr_scheduler_type",
         "warning",
     ),
     (

@@ -32,7 +32,7 @@ def decay(steps: float) -> dict[str, Any]:
 
 
 REG: dict[str, Any] = {"regularization": [{"class": "food", "images": "r"}]}
-TYPE = "kohya.lr_scheduler_type"
+TYPE = "train.lr_scheduler_type"
 FIRES: list[Fires] = [
     ("G4.36", at(max_train_epochs=5, max_train_steps=500), "train.max_train_steps", "error"),
     ("G4.36", at(max_train_epochs=5, exposures=50), "train.exposures", "error"),
@@ -72,7 +72,10 @@ MISSES: list[Misses] = [
     ("S5", at(lr_scheduler="constant_with_warmup", lr_warmup_steps=0.1)),
     ("S5.needs", at("AdamW", lr_scheduler="cosine_with_min_lr", of={"kohya": {"lr_scheduler_min_lr_ratio": 0.1}})),
     ("S5.needs", at("Adafactor", lr_scheduler="adafactor")),
-    ("S5.needs", at("AdamW", lr_scheduler="piecewise_constant", of={"kohya": {"lr_scheduler_args": ["a=1"]}})),
+    (
+        "S5.needs",
+        at("AdamW", lr_scheduler="piecewise_constant", of={"kohya": {"lr_scheduler_args": ["step_rules=1:10,0.1"]}}),
+    ),
     ("S5.needs", at("AdamW")),
     ("G4.42", at(lr_scheduler="cosine")),
     ("G4.42", at("AdamW", lr_scheduler="cosine_with_restarts")),

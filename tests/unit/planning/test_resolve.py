@@ -350,6 +350,12 @@ ASKED: dict[str, tuple[Any, str, OptionValue]] = {
     "unet_lr": (0.25, "unet_lr", 0.25),
     "text_encoder_lr": (0, "text_encoder_lr", 0.0),
     "lr_scheduler": ("linear", "lr_scheduler", "linear"),
+    "lr_scheduler_type": ("StepLR", "lr_scheduler_type", "StepLR"),
+    "lr_scheduler_args": (
+        "step_size=30 milestones=30,80 mode=min last=None",
+        "lr_scheduler_args",
+        ("step_size=30", "milestones=30,80", "mode='min'", "last=None"),
+    ),
     "lr_warmup_steps": (0, "lr_warmup_steps", 0),
     "lr_scheduler_num_cycles": (7, "lr_scheduler_num_cycles", 7),
     "max_train_epochs": (3, "max_train_epochs", 3),

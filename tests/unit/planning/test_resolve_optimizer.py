@@ -13,7 +13,7 @@ from lorabake_schemas.base import OptionValue
 from lorabake_schemas.plan import Origin
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.sd_scripts import OPTIMIZERS, is_adaptive
-from lorabake_schemas.values import OptimizerArgument
+from lorabake_schemas.values import ClassArgument
 from situations import GPU, base_facts, plan_of, recipe, sources, values
 
 
@@ -201,7 +201,7 @@ def test_noise_offset_and_gradient_norm() -> None:
         ("it's", '"it\'s"'),
     ],
 )
-def test_arguments_are_python_literals(value: OptimizerArgument, text: str) -> None:
+def test_arguments_are_python_literals(value: ClassArgument, text: str) -> None:
     """sd-scripts evaluates what follows the ``=`` (S3, TU:4861)."""
     assert format_python_literal(value) == text
     assert ast.literal_eval(text) == value

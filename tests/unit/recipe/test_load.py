@@ -197,6 +197,20 @@ def test_the_line_of_what_is_missing_is_its_tables(tmp_path: Path) -> None:
     assert with_positions(read.findings, read)[0].line == 4  # where [base] is
 
 
+@pytest.mark.parametrize(
+    ("line", "key", "column"),
+    [
+        ("[network]\nargs = { conv_dim = 4, algo = [1, 2] }", "network.type", 24),
+        ("[network.args]\ndropout = 2.5", "network.network_dropout", 1),
+        ("[kohya]\nlr_scheduler_args = [1]", "train.lr_scheduler_args", 1),
+        ('[train]\nseed = 1\n[kohya]\nlr_scheduler_type = "."', "train.lr_scheduler_type", 1),
+    ],
+)
+def test_a_key_in_its_other_place_is_reported_there(tmp_path: Path, line: str, key: str, column: int) -> None:
+    text = f"{RECIPE}{line}\n"
+    assert lines(tmp_path, text) == [(key, text.count("\n"), column)]
+
+
 def test_lines_are_filled_in_and_sorted(tmp_path: Path) -> None:
     content = (RECIPE + "[network]\nnetwork_dim = 0\n").encode()
     made = [

@@ -60,7 +60,7 @@ SEVERAL: list[tuple[str, str, set[Where]]] = [
     ("[train]\nnoise_ofset = 0.1\n[kohya]\nadaptive_noise_scale = 0.1\n", "", {("unknown-key", "train.noise_ofset")}),
     ('[captions]\ncaption_extension = "txt"\n', "", {("out-of-range", "captions.caption_extension")}),
     ('[kohya]\nlr_scheduler_args = 1979-05-27\nlr_scheduler_type = "StepLR"\n', "", {
-        ("wrong-type", "kohya.lr_scheduler_args")}),
+        ("wrong-type", "train.lr_scheduler_args")}),
 ]  # fmt: skip
 
 

@@ -36,11 +36,11 @@ def outcome(end: str, facts: RunFacts, state: str | None = None) -> Outcome:
         (  # 09
             ("    return _bootstrap._gcd_import(name[level:], package, level)\n"
             "ModuleNotFoundError: No module named 'nothere'"),
-            {"lr_scheduler_type": "nothere.Sched"}, False, "wrong-name", "kohya.lr_scheduler_type",
+            {"lr_scheduler_type": "nothere.Sched"}, False, "wrong-name", "train.lr_scheduler_type",
         ),
         (
             "AttributeError: module 'torch.optim.lr_scheduler' has no attribute 'CosineAnnealing'",
-            {"lr_scheduler_type": "CosineAnnealing"}, False, "wrong-name", "kohya.lr_scheduler_type",
+            {"lr_scheduler_type": "CosineAnnealing"}, False, "wrong-name", "train.lr_scheduler_type",
         ),
         (  # 63
             ("    optimizer_class = getattr(optimizer_module, case_sensitive_optimizer_type)\n"

@@ -22,7 +22,7 @@ class Profile(NamedTuple):
     """``adaptive``: the optimizer finds its own step size. ``adam``: the guide's AdamW values apply.
 
     ``multi``: several concepts. ``unet_only``: the text encoder is left alone; ``text_only``: the UNet. ``tags`` are
-    those of the recipe. ``scheduler`` None means that the optimizer or [kohya] lr_scheduler_type brings its own.
+    those of the recipe. ``scheduler`` None means that the optimizer or lr_scheduler_type brings its own.
     """
 
     family: ModelFamily

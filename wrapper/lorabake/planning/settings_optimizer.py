@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lorabake.planning.profile import Profile
 from lorabake.planning.setting_sources import FROM_RECIPE, choose, default_by_guide, fixed, mixed
@@ -11,7 +11,7 @@ from lorabake_schemas.plan import Setting, Source
 from lorabake_schemas.recipe import Train
 from lorabake_schemas.sd_scripts import NO_WARMUP_OPTIMIZER, OPTIMIZERS
 from lorabake_schemas.signatures import NO_SIGNATURES, Signatures, find_optimizer_path
-from lorabake_schemas.values import OptimizerArgument
+from lorabake_schemas.values import ClassArgument
 
 # Arguments of the guide's optimizers (G4.50, G4.51); values are Python literals for sd-scripts' literal_eval (S3).
 ADAPTIVE_ARGUMENTS = ("decouple=True", "weight_decay=0.1", "betas=0.9,0.99")
@@ -53,7 +53,7 @@ def _optimizer_args_settings(train: Train, profile: Profile) -> tuple[Setting, .
     """
     if train.optimizer_args == {}:
         return ()
-    given = {name: f"{name}={format_python_literal(value)}" for name, value in (train.optimizer_args or {}).items()}
+    given = _format_arguments(train.optimizer_args)
     arguments, rule = dict[str, str](), ""
     if profile.optimizer in TAKE_ADAPTIVE_ARGUMENTS:
         arguments, rule = _arguments_by_name(ADAPTIVE_ARGUMENTS), "G4.50"
@@ -69,11 +69,16 @@ def _optimizer_args_settings(train: Train, profile: Profile) -> tuple[Setting, .
     )
 
 
+def _format_arguments(arguments: Mapping[str, ClassArgument] | None) -> dict[str, str]:
+    """Each as sd-scripts' name=value, by its name."""
+    return {name: f"{name}={format_python_literal(value)}" for name, value in (arguments or {}).items()}
+
+
 def _arguments_by_name(arguments: Sequence[str]) -> dict[str, str]:
     return {argument.partition("=")[0]: argument for argument in arguments}
 
 
-def format_python_literal(value: OptimizerArgument) -> str:
+def format_python_literal(value: ClassArgument) -> str:
     """A recipe value as the Python literal that sd-scripts evaluates (TU:4860): True, 'text', 0.9,0.99."""
     if isinstance(value, tuple):
         return ",".join(repr(item) for item in value) + ("," if len(value) == 1 else "")
@@ -131,9 +136,14 @@ def _default_adam_rates(profile: Profile) -> tuple[float, float, str]:
 def _scheduler_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
     """Where something brings its own schedule, nothing of the guide's is added: a warm-up would stop sd-scripts."""
     name = profile.scheduler
+    own = (
+        *choose("lr_scheduler_type", train.lr_scheduler_type or None),
+        *choose("lr_scheduler_args", tuple(_format_arguments(train.lr_scheduler_args).values()) or None),
+    )
     if name is None:
         return (
             *choose("lr_scheduler", train.lr_scheduler),
+            *own,
             *choose("lr_warmup_steps", train.lr_warmup_steps),
             *choose("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles),
         )
@@ -142,6 +152,7 @@ def _scheduler_settings(train: Train, profile: Profile) -> tuple[Setting, ...]:
     restarts = 3 if name == "cosine_with_restarts" else None
     return (
         *choose("lr_scheduler", train.lr_scheduler, name, default_by_guide("G4.42" if profile.adaptive else "G4.43")),
+        *own,
         *choose("lr_warmup_steps", train.lr_warmup_steps, None if none else warm_up, default_by_guide(rule)),
         *choose("lr_scheduler_num_cycles", train.lr_scheduler_num_cycles, restarts, default_by_guide("G4.56")),
     )

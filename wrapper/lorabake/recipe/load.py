@@ -23,7 +23,7 @@ from lorabake.util import files
 from lorabake.util.files import exists
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.recipe import Recipe, find_written_place, lift_keys
 from lorabake_schemas.unjudged import PartialTable
 from lorabake_schemas.values import PathReader
 
@@ -49,6 +49,7 @@ class LoadedRecipe:
 
     def find_override(self, where: Sequence[str | int]) -> Override | None:
         """The one that the value at ``where`` comes from."""
+        where = find_written_place(where, {each.key for each in self.overrides})
         return next((each for each in reversed(self.overrides) if each.covers(where)), None)
 
     @property
@@ -130,7 +131,7 @@ def _validate(path: Path, content: bytes, raw: Raw, home: str | None) -> LoadedR
 
     reader = PathReader(home, exists_here, partial(find_windows_path, folder=path.parent))
     written = raw
-    raw, source, unread = _with_prompts(raw, path.parent, reader)
+    raw, source, unread = _with_prompts(lift_keys(raw), path.parent, reader)
     try:
         recipe = Recipe.model_validate(raw, context=reader)
         if not unread and source and recipe.sample:
@@ -248,6 +249,6 @@ def with_positions(findings: Sequence[Finding], loaded: LoadedRecipe) -> tuple[F
     placed: list[Finding] = []
     for finding in findings:
         elsewhere = finding.line or loaded.find_override(finding.where)
-        spot = None if elsewhere else find_position(positions, finding.where)
+        spot = None if elsewhere else find_position(positions, find_written_place(finding.where, positions))
         placed.append(finding.model_copy(update={"line": spot[0], "column": spot[1]}) if spot else finding)
     return tuple(sorted(placed, key=lambda finding: finding.line or 0))

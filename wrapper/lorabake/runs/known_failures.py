@@ -147,7 +147,7 @@ KNOWN_FAILURES = (
 # Options whose value names something to import, and the recipe's key for each.
 IMPORT_OPTIONS: Mapping[str, str] = {
     "optimizer_type": "train.optimizer",
-    "lr_scheduler_type": "kohya.lr_scheduler_type",
+    "lr_scheduler_type": "train.lr_scheduler_type",
     "network_module": "kohya.network_module",
     "dynamo_backend": "kohya.dynamo_backend",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from lorabake_schemas.guide.defaults import find_schedule_override, has_own_rate, resolve_optimizer, resolve_scheduler
+from lorabake_schemas.guide.defaults import has_own_rate, resolve_optimizer, resolve_scheduler
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.sd_scripts import (
@@ -16,7 +16,7 @@ from lorabake_schemas.sd_scripts import (
     is_schedule_free,
 )
 from lorabake_schemas.signatures import Parameter, Signature, describe_wrong_value, find_optimizer_path
-from lorabake_schemas.values import format_value, parse_argument, shorten_value
+from lorabake_schemas.values import format_value
 
 Where = tuple[str | int, ...]
 # Why sd-scripts cannot give an optimizer what a step of it asks for.
@@ -32,6 +32,7 @@ UNSUITABLE_OPTIMIZERS: dict[str, Message] = {
 UNSUITABLE_SCHEDULERS = ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "ReduceLROnPlateau")
 PARTLY_READ = {"torch", "transformers"}  # packages of which only the modules with optimizers are read
 SD_SCRIPTS_PACKAGES = ("library", "networks")
+SCHEDULER_ARGS = ("train", "lr_scheduler_args")
 MOMENTUM_SCHEDULERS = ("CyclicLR", "OneCycleLR")
 
 
@@ -111,13 +112,13 @@ def _check_arguments(
     for name, value in given.items():
         if name in passed or (name not in known and not signature.open):
             said = msg("{name} has no argument {argument} that a recipe can set", name=owner, argument=name)
-            yield RuleHit(_locate(where, name), said, _in_list(where, _suggest_argument(name, tuple(known))))
+            yield RuleHit((*where, name), said, _suggest_argument(name, tuple(known)))
         elif name not in known:
             said = msg("{name} silently ignores {argument}, which it does not know", name=owner, argument=name)
-            yield RuleHit(_locate(where, name), said, _suggest_argument(name, tuple(known)), severity=WARNING)
+            yield RuleHit((*where, name), said, _suggest_argument(name, tuple(known)), severity=WARNING)
         elif (wanted := known[name].problem(value)) is not None:
             said = describe_wrong_value(owner, name, value)
-            yield RuleHit(_locate(where, name), said, msg("write {what}", what=wanted))
+            yield RuleHit((*where, name), said, msg("write {what}", what=wanted))
         else:
             sound[name] = value
     if refusal := signature.find_refusal(sound):
@@ -125,16 +126,7 @@ def _check_arguments(
         said = msg(
             "{owner} refuses {argument} = {value}", owner=owner, argument=argument, value=format_value(given[argument])
         )
-        yield RuleHit(_locate(where, argument), said, _describe_refusal(condition, known[argument]))
-
-
-def _locate(where: Where, argument: str) -> Where:
-    """An argument's own key in a table; under [kohya] the list that it is in."""
-    return where if where[0] == "kohya" else (*where, argument)
-
-
-def _in_list(where: Where, fix: Message) -> Message:
-    return msg("in {option}: {fix}", option=str(where[-1]), fix=fix) if where[0] == "kohya" else fix
+        yield RuleHit((*where, argument), said, _describe_refusal(condition, known[argument]))
 
 
 def _describe_refusal(condition: str, parameter: Parameter) -> Message:
@@ -159,22 +151,23 @@ def _suggest_argument(argument: str, known: Sequence[str]) -> Message:
     return msg("remove it; the supported arguments are {all}", all=", ".join(known)) if known else msg("remove it")
 
 
-@rule("S3", ERROR, "sd-scripts splits every argument at each '=' and stops when there are two (TU:4860).")
-def equals_in_optimizer_argument(situation: RuleContext) -> Iterator[RuleHit]:
-    for name, value in (situation.recipe.train.optimizer_args or {}).items():
-        if isinstance(value, str) and "=" in value:
-            where = ("train", "optimizer_args", name)
-            said = msg('{name} contains "=", which sd-scripts cannot read here', name=name)
-            yield RuleHit(where, said, msg('write a value without "="'))
+@rule("S3", ERROR, "sd-scripts splits every argument at each '=' and stops when there are two (TU:4860, 5290).")
+def equals_in_argument(situation: RuleContext) -> Iterator[RuleHit]:
+    train = situation.recipe.train
+    for key, given in (("optimizer_args", train.optimizer_args), ("lr_scheduler_args", train.lr_scheduler_args)):
+        for name, value in (given or {}).items():
+            if isinstance(value, str) and "=" in value:
+                said = msg('{name} contains "=", which sd-scripts cannot read here', name=name)
+                yield RuleHit(("train", key, name), said, msg('write a value without "="'))
 
 
 @rule("S5.class", ERROR, "sd-scripts looks for lr_scheduler_type's class after it has loaded the model (TU:5299).")
 def wrong_scheduler_class(situation: RuleContext) -> Iterator[RuleHit]:
-    name, known = situation.recipe.kohya.get("lr_scheduler_type"), situation.signatures
+    name, known = situation.recipe.train.lr_scheduler_type, situation.signatures
     idle = is_schedule_free(situation.optimizer) or has_own_rate(situation.recipe.train)
-    if not isinstance(name, str) or not name or idle or not known.is_known:
+    if not name or idle or not known.is_known:
         return
-    where: Where = ("kohya", "lr_scheduler_type")
+    where: Where = ("train", "lr_scheduler_type")
     path = name if "." in name else f"{TORCH_SCHEDULERS}.{name}"
     signature = known.find_scheduler(path)
     usable = sorted(
@@ -194,8 +187,8 @@ def wrong_scheduler_class(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _check_scheduler_arguments(name: str, signature: Signature, situation: RuleContext) -> Iterator[RuleHit]:
-    given = parse_scheduler_args(situation)
-    yield from _check_arguments(name, ("kohya", "lr_scheduler_args"), given, signature, ())
+    given = situation.recipe.train.lr_scheduler_args or {}
+    yield from _check_arguments(name, SCHEDULER_ARGS, given, signature, ())
     missing = [each.name for each in signature.parameters if each.required and each.name not in given]
     short = name.rpartition(".")[2]
     if short == "OneCycleLR" and not {"total_steps", "epochs"} & given.keys():
@@ -205,54 +198,32 @@ def _check_scheduler_arguments(name: str, signature: Signature, situation: RuleC
     if short in MOMENTUM_SCHEDULERS and not momentum and "cycle_momentum" not in given:
         missing.append("cycle_momentum")  # = False: without momentum to cycle
     if missing:
-        listed = ", ".join(f'"{argument}=..."' for argument in missing)
-        fix = msg("add {arguments} to the list lr_scheduler_args under [kohya]", arguments=listed)
+        fix = msg("add {arguments} to train.lr_scheduler_args", arguments=", ".join(missing))
         said = msg("{name} needs {arguments}", name=name, arguments=", ".join(missing))
-        yield RuleHit(("kohya", "lr_scheduler_type"), said, fix)
+        yield RuleHit(("train", "lr_scheduler_type"), said, fix)
 
 
-def parse_scheduler_args(situation: RuleContext) -> dict[str, object]:
-    """[kohya] lr_scheduler_args as sd-scripts reads them (TU:5262); what it cannot read is left out."""
-    given = situation.recipe.kohya.get("lr_scheduler_args", ())
-    items = given if isinstance(given, tuple) else ()
-    pairs = (str(item).partition("=") for item in items)
-    return {name.strip(): parse_argument(text) for name, equals, text in pairs if equals}
-
-
-@rule("S5.args", ERROR, "sd-scripts reads lr_scheduler_args as Python values and hands them to the scheduler.")
+@rule("S5.args", ERROR, "An argument that a scheduler does not have, or a value that it refuses, stops it.")
 def wrong_scheduler_arguments(situation: RuleContext) -> Iterator[RuleHit]:
-    given, where = situation.recipe.kohya.get("lr_scheduler_args", ()), ("kohya", "lr_scheduler_args")
-    for item in given if isinstance(given, tuple) else ():
-        name, equals, text = str(item).partition("=")
-        if not equals or "=" in text or not name.isidentifier():
-            said = msg("{value} is not name=value", value=shorten_value(item))
-            yield RuleHit(where, said, msg("write each argument as name=value"))
-        elif isinstance(value := parse_argument(text), str) and text[:1] not in {"'", '"'}:
-            said = msg("{name} is text without quotes, which sd-scripts cannot read", name=name)
-            quoted = f"{name}='{value}'"
-            yield RuleHit(where, said, msg("put quotes around it: {what}", what=quoted))
-        elif isinstance(value, bool) and text.strip() != str(value):
-            right = f"{name}={value}"
-            said = msg("sd-scripts reads only True and False as switches here, not {value}", value=text)
-            yield RuleHit(where, said, msg("write it as {what}", what=right))
     chosen = resolve_scheduler(situation.recipe)
     signature = situation.signatures.schedules.get(chosen or "")
-    if chosen and signature is not None and not find_schedule_override(situation.recipe):
+    given = situation.recipe.train.lr_scheduler_args or {}
+    if chosen and signature is not None:
         passed = PASSED_TO_SCHEDULES.get(chosen, ())
-        yield from _check_arguments(chosen, where, parse_scheduler_args(situation), signature, passed)
+        yield from _check_arguments(chosen, SCHEDULER_ARGS, given, signature, passed)
 
 
 @rule("S5.steps", ERROR, "OneCycleLR stops at the first step beyond its total_steps.", needs_plan=True)
 def too_few_cycle_steps(situation: RuleContext) -> Iterator[RuleHit]:
-    name, given = situation.recipe.kohya.get("lr_scheduler_type"), parse_scheduler_args(situation)
+    train = situation.recipe.train
+    name, given = train.lr_scheduler_type, train.lr_scheduler_args or {}
     if situation.plan is None or str(name).rpartition(".")[2] != "OneCycleLR":
         return
     total, per_epoch, epochs = (given.get(key) for key in ("total_steps", "steps_per_epoch", "epochs"))
+    key = "total_steps"
     if total is None and isinstance(per_epoch, int) and isinstance(epochs, int):
-        total = per_epoch * epochs
+        total, key = per_epoch * epochs, "epochs"
     steps = situation.plan.forecast.steps * (situation.plan.launch.num_processes or 1)
     if isinstance(total, int) and total < steps:
         said = msg("OneCycleLR has {total} steps, but the run has {steps}, so it stops early", total=total, steps=steps)
-        right = f'lr_scheduler_args = ["total_steps={steps}", ...]'
-        fix = msg("write {what}", what=right)
-        yield RuleHit(("kohya", "lr_scheduler_args"), said, fix)
+        yield RuleHit((*SCHEDULER_ARGS, key), said, msg("write total_steps = {number}", number=steps))

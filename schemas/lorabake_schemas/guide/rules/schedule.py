@@ -57,11 +57,11 @@ def missing_scheduler_option(situation: RuleContext) -> Iterator[RuleHit]:
             msg("the adafactor scheduler works only with the Adafactor optimizer when it sets its own learning rate"),
             msg('write lr_scheduler = "cosine"'),
         )
-    if name == "piecewise_constant" and "lr_scheduler_args" not in kohya:
+    if name == "piecewise_constant" and "step_rules" not in (situation.recipe.train.lr_scheduler_args or {}):
         yield RuleHit(
             ("train", "lr_scheduler"),
             msg("piecewise_constant needs step_rules"),
-            msg("add lr_scheduler_args = [\"step_rules='1:10,0.1:20,0.01'\"] under [kohya]"),
+            msg('add lr_scheduler_args = {{ step_rules = "1:10,0.1:20,0.01" }}'),
         )
 
 
@@ -75,9 +75,9 @@ def zero_initial_lr(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("S5.type", ERROR, "lr_scheduler_type has no warm-up, and must be one that works.")
 def unusable_scheduler_type(situation: RuleContext) -> Iterator[RuleHit]:
-    train, where = situation.recipe.train, ("kohya", "lr_scheduler_type")
-    name = situation.recipe.kohya.get("lr_scheduler_type")
-    if not isinstance(name, str) or not name or is_schedule_free(situation.optimizer):
+    train, where = situation.recipe.train, ("train", "lr_scheduler_type")
+    name = train.lr_scheduler_type
+    if not name or is_schedule_free(situation.optimizer):
         return
     if has_own_rate(train):  # its groups have no rate to start from
         said = msg("Adafactor has its own scheduler, and most others crash with it")

@@ -70,7 +70,8 @@ OPTIONS_BY_GROUP: Mapping[SettingGroup, tuple[str, ...]] = MappingProxyType(
         ),
         "optimizer": (
             "optimizer_type", "optimizer_args", "learning_rate", "unet_lr", "text_encoder_lr", "lr_scheduler",
-            "lr_warmup_steps", "lr_scheduler_num_cycles", "max_train_epochs", "max_train_steps",
+            "lr_scheduler_type", "lr_scheduler_args", "lr_warmup_steps", "lr_scheduler_num_cycles",
+            "max_train_epochs", "max_train_steps",
             "gradient_accumulation_steps", "min_snr_gamma", "debiased_estimation_loss", "noise_offset",
             "prior_loss_weight", "max_grad_norm", "seed",
         ),
