@@ -463,14 +463,13 @@ class Recipe(RecipeTable):
 KeyPath = tuple[str | int, ...]
 _ARGUMENT_BY_KEY = {"type": "algo", "network_dropout": "dropout"}  # others have the argument's own name
 # Where a key may also be: an argument of the network under [network.args], sd-scripts' own options under [kohya].
+_OWN_OPTIONS = ("lr_scheduler_type", "lr_scheduler_args")
 OTHER_PLACES: dict[KeyPath, KeyPath] = {
-    ("train", key): ("kohya", key) for key in ("lr_scheduler_type", "lr_scheduler_args")
-}
-OTHER_PLACES |= {
     ("network", key): ("network", "args", _ARGUMENT_BY_KEY.get(key, key))
     for key in Network.model_fields
     if key != "args"
 }
+OTHER_PLACES.update({("train", key): ("kohya", key) for key in _OWN_OPTIONS})
 
 
 def find_written_place(where: Sequence[str | int], written: Collection[KeyPath]) -> KeyPath:
