@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from lorabake_schemas.messages import Message, escape_undecodable, literal
+from lorabake_schemas.messages import Message, RecordedMessage, escape_undecodable
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
@@ -35,7 +35,8 @@ TupleOf = Annotated[tuple[T, ...], Field(strict=False)]
 
 
 def _parse_message(text: object) -> Message:
-    return literal(_parse_text(text))
+    parsed = _parse_text(text)
+    return parsed if isinstance(parsed, Message) else RecordedMessage(parsed)
 
 
 def _parse_text(text: object) -> str:
@@ -45,7 +46,7 @@ def _parse_text(text: object) -> str:
 
 
 # A Message stays one (pydantic's own str would make a plain str of it), so that it can be translated. Text from JSON
-# has lost its template and stays unchanged.
+# has lost its template.
 MessageText = Annotated[Message, PlainValidator(_parse_message), WithJsonSchema({"type": "string"})]
 EscapedText = Annotated[str, PlainValidator(_parse_text), WithJsonSchema({"type": "string"})]
 

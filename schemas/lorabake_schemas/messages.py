@@ -104,6 +104,15 @@ def literal(text: str) -> Message:
     return text if isinstance(text, Message) else Message("{text}", {"text": text})
 
 
+class RecordedMessage(Message):
+    """An English sentence from a record or a plan, which keep no template. A catalogue may find it again."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        return super().__new__(cls, "{text}", {"text": text})
+
+
 def join_list(parts: Iterable[str], between: str = ", ") -> Message:
     """A list of terms; each of them is translated separately."""
     numbered = {f"part{number}": part for number, part in enumerate(parts)}
@@ -158,14 +167,25 @@ class _CommaNumber:
         return text.translate(str.maketrans(".,", ",.")) if how.endswith(("f", ",")) else text
 
 
-def translate(words: str, catalogue: Catalog, *, decimal_comma: bool = False) -> str:
-    """The sentence in the catalogue's language, with what is filled in translated too; a plain ``str`` as it is."""
+def translate(
+    words: str,
+    catalogue: Catalog,
+    *,
+    decimal_comma: bool = False,
+    recover: Callable[[str], Message] = literal,
+) -> str:
+    """The sentence in the catalogue's language, with what is filled in translated too; a plain ``str`` as it is.
+
+    ``recover`` finds the message of a recorded sentence.
+    """
+    if isinstance(words, RecordedMessage):
+        words = recover(str(words))
     if not isinstance(words, Message) or not words:  # gettext's empty message is the head of the catalogue
         return words
 
     def fill(value: str | float) -> str | float | _CommaNumber:
         if isinstance(value, str):
-            return translate(value, catalogue, decimal_comma=decimal_comma)
+            return translate(value, catalogue, decimal_comma=decimal_comma, recover=recover)
         return _CommaNumber(value) if decimal_comma else value
 
     filled = {name: fill(value) for name, value in words.filled.items()}

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import gettext
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
-from lorabake_schemas.messages import Catalog, Message, escape_invisible, translate
+from lorabake_schemas.messages import Catalog, Message, escape_invisible, literal, translate
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,13 @@ class Translator:
 
     language: str = "en"
     catalogue: Catalog = field(default_factory=gettext.NullTranslations, compare=False)
+    recover: Callable[[str], Message] = field(default=literal, compare=False)
 
     def __call__(self, words: str) -> str:
         if not isinstance(words, Message):
             return escape_invisible(words)
-        return str(translate(words, self.catalogue, decimal_comma=self.language == "pt_BR"))
+        comma = self.language == "pt_BR"
+        return str(translate(words, self.catalogue, decimal_comma=comma, recover=self.recover))
 
 
 ENGLISH = Translator()
@@ -40,7 +42,14 @@ def load_translator(language: str) -> Translator:
     """One of LANGUAGES. English is in the source and needs no catalogue."""
     if language == "en":
         return ENGLISH
-    return Translator(language, gettext.GNUTranslations(io.BytesIO(read_catalog(language))))
+    compiled = read_catalog(language)
+    return Translator(language, gettext.GNUTranslations(io.BytesIO(compiled)), partial(_recover, compiled))
+
+
+def _recover(compiled: bytes, text: str) -> Message:
+    from lorabake.util.templates import read_templates, recover_message
+
+    return recover_message(text, read_templates(compiled))
 
 
 def read_catalog(language: str) -> bytes:
