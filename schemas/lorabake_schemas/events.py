@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 PhaseName = Literal["loading", "caching", "training", "validating", "sampling", "saving"]
@@ -49,7 +49,7 @@ class Step:
 
     ``loss_average`` is sd-scripts' moving average over the last epoch's batches (TU:6668), ``loss_current`` the loss of
     this step alone, which only TensorBoard's file has. Both may be NaN, or None if unknown. ``printed_s_per_step`` is
-    the rate of the progress bar.
+    the rate of the progress bar, ``elapsed_s`` the seconds it shows as elapsed.
     """
 
     number: int
@@ -57,6 +57,7 @@ class Step:
     loss_average: float | None = None
     printed_s_per_step: float | None = None
     loss_current: float | None = None
+    elapsed_s: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +89,15 @@ class EmptyDataset:
 class Phase:
     """What the trainer does from now on; ``done`` of ``total`` where its bar shows that.
 
-    Caching has ``of``: "latents" or "text encoder outputs". A bar gives at most one event a second and 200 in all.
+    Caching has ``of``: "latents" or "text encoder outputs". A bar gives at most one event a second and 200 in all;
+    ``elapsed_s`` are the seconds it shows as elapsed.
     """
 
     name: PhaseName
     done: int | None = None
     total: int | None = None
     of: str | None = None
+    elapsed_s: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,8 @@ class LogSummary:
 
     ``exception`` is the last line of the innermost traceback. ``killed_by`` is the signal that ended the training
     process, by the launcher's log. ``last_words`` are the last lines that are not progress bars. ``lost_state``: it
-    failed while loading the state that it was to resume from.
+    failed while loading the state that it was to resume from. ``phase`` is where it was last, ``errors`` are the last
+    ERROR lines of the trainer.
     """
 
     device: str | None = None
@@ -218,3 +222,5 @@ class LogSummary:
     killed_by: str | None = None
     last_words: tuple[str, ...] = ()
     lost_state: bool = False
+    phase: PhaseName | None = None
+    errors: tuple[str, ...] = ()

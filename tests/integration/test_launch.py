@@ -19,7 +19,18 @@ from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import ensure_idle
 from lorabake.runs.record import read_record
 from lorabake.util.locks import try_lock
-from lorabake_schemas.events import BadLoss, Epoch, LogLine, ModelLoaded, ProgressEvent, Saved, Saving, Started, Step
+from lorabake_schemas.events import (
+    BadLoss,
+    Epoch,
+    LogLine,
+    ModelLoaded,
+    Phase,
+    ProgressEvent,
+    Saved,
+    Saving,
+    Started,
+    Step,
+)
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import literal
 from lorabake_schemas.record import Record
@@ -57,7 +68,7 @@ def test_a_run_that_succeeds(tmp_path: Path) -> None:
     assert record.recipe.name == "recipe.toml"
     assert {file.name for file in record.compiled} == {"train.toml", "dataset.toml", "prompts.txt", "accelerate.yaml"}
     assert "HOME" not in record.environment
-    told = [event for event in seen if not isinstance(event, LogLine)]
+    told = [event for event in seen if not isinstance(event, LogLine | Phase)]
     assert [type(event) for event in told if not isinstance(event, Step)][:2] == [Started, ModelLoaded]
     assert [event.number for event in told if isinstance(event, Step)] == [1, 2, 3, 4]
     assert told[-2:] == [Saving("output/x.safetensors"), Saved()]
@@ -169,8 +180,10 @@ def test_the_events_file_tells_the_story(tmp_path: Path) -> None:
     launch_run(request(paths.root, *saving(tmp_path)), ignore)
     story = events(paths)
     assert [event["event"] for event in story] == [
-        "started", "device", "model_loaded", "totals", "epoch", "step", "step", "step", "step", "saved", "finished",
+        "started", "phase", "device", "model_loaded", "totals", "phase", "epoch", "step", "step", "step", "step",
+        "phase", "saved", "model_saved", "finished",
     ]  # fmt: skip
+    assert [event["phase"] for event in story if event["event"] == "phase"] == ["loading", "training", "saving"]
     assert all(event["time"].endswith("Z") for event in story)
     assert story[0] | {"time": ""} == {"time": "", "event": "started", "name": "x", "rehearsal": False}
     assert story[-1]["code"] == "trained"

@@ -12,6 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from lorabake.runs.phases import EPOCH_LINE, Bar, PhaseTracker
+from lorabake.runs.trainer_remarks import TrainerRemarks, parse_record
 from lorabake_schemas.events import (
     EmptyDataset,
     Epoch,
@@ -24,6 +26,8 @@ from lorabake_schemas.events import (
     Saving,
     Started,
     Step,
+    TrainerError,
+    TrainerWarning,
 )
 from lorabake_schemas.saved_names import STEP_PATTERN
 
@@ -31,15 +35,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STEP_BAR = re.compile(
-    rb"(?<!validation )steps:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[[^\],]*,\s*([\d.?]+)(s/it|it/s)([^\]]*)\]"
+    rb"(?<!validation )steps:\s*\d+%\|[^|]*\|\s*(\d+)/(\d+) \[([\d:]{0,12})[^\],]*,\s*([\d.?]+)(s/it|it/s)([^\]]*)\]"
 )
-OTHER_BAR = re.compile(r"\d+%\|.*\| \d+/\d+ \[[^\]]*\]$")  # caching, validation, sampling
+OTHER_BAR = re.compile(
+    r"(?:([^%|]*?):)?\s*\d+%\|.*\| (\d{1,12})/(\d{1,12}) \[([\d:]{0,12})[^\]]*\]$"
+)  # caching, validation, sampling
 STEP_FILE = re.compile(rf"{STEP_PATTERN}\.[^./]+$")
 AVERAGE_LOSS = re.compile(rb"avr_loss=(\S+?)(?:,|$)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 MODEL_SAVED = re.compile(r"(?:^|\]|INFO\s+)model saved\.")  # TN:1729; a record may be glued to a bar
 TOTAL_LINE = re.compile(r"^  (num train images|num reg images|num batches|num epochs|total optimization).*[:=] (\d+)$")
-EPOCH_LINE = re.compile(r"^epoch (\d+)/(\d+)$")
 RANK_PREFIX = re.compile(r"^\[rank\d+\]: ?")  # torch puts this before a traceback when there are several processes
 EXCEPTION_LINE = re.compile(r"^[A-Za-z_][\w.]*(?:: |:$|$)")
 TRACEBACK_HEAD = "Traceback (most recent call last):"
@@ -49,7 +54,10 @@ LAUNCHER_EXCEPTIONS = (
 )
 KILLED_BY_SIGNAL = re.compile(r"died with <Signals\.(\w+): \d+>|Signal \d+ \((\w+)\) received")
 REHEARSAL_FAILED = "rehearsal failed: "  # how the stand-in reports the reason (rehearsal.py), without a traceback
+CHAINED = re.compile(r"(?:\[rank\d+\]: ?)?(?:During handling of the above|The above exception was|Original Traceback)")
+STOPPED = "KeyboardInterrupt"  # the end of a traceback that somebody asked for
 LAST_WORDS_KEPT = 20
+ERRORS_KEPT = 5
 MAX_LINES_UNSAMPLED = 500  # lines between two looks: no training is that quick
 BARS_KEPT = 20
 
@@ -68,12 +76,21 @@ class LogParser:
     _in_traceback: bool = False
     _traceback_words: int = 0  # how many of the last lines belong to the traceback being read
     _awaits_message: bool = False  # the exception's message begins on its second line
+    _fresh: str | None = None  # an exception that was not reported yet
     _words: deque[str] = field(default_factory=lambda: deque[str](maxlen=LAST_WORDS_KEPT))
+    _phases: PhaseTracker = field(default_factory=PhaseTracker)
+    _remarks: TrainerRemarks = field(default_factory=TrainerRemarks)
 
     @property
     def seen(self) -> LogSummary:
         """Everything up to now; the last lines are added by ``close``."""
-        return replace(self._seen, step=self._latest)
+        phase = self._phases.current
+        return replace(self._seen, step=self._latest, phase=None if phase is None else phase.name)
+
+    @property
+    def last_line(self) -> str | None:
+        """The last line that is not a progress bar."""
+        return self._words[-1] if self._words else None
 
     def feed(self, data: bytes) -> list[ProgressEvent]:
         """Events in the order of the log."""
@@ -84,7 +101,10 @@ class LogParser:
         if bar := STEP_BAR.search(self._rest):  # complete though not ended: the next refresh may be minutes away
             events += self._parse_bar(bar)
             self._rest = self._rest[bar.end() :]
-        return events
+        elif b"%|" in self._rest and (other := parse_other_bar(decode_line(self._rest))) is not None:
+            events += as_list(self._phases.read_bar(other))
+            self._rest = b""
+        return [*events, *self._keep_errors(self._remarks.flush()), *self._report_exception()]
 
     def close(self) -> list[ProgressEvent]:
         """The end of the log: the pending events, and ``seen`` is complete."""
@@ -100,18 +120,32 @@ class LogParser:
         while bar := STEP_BAR.search(line):
             events += self._parse_bar(bar)
             line = line[bar.end() :]
-        text = ANSI.sub("", line.decode("utf-8", "replace")).rstrip()
-        if not text or OTHER_BAR.search(text):
+        text = decode_line(line)
+        if not text:
             return events
+        if (other := parse_other_bar(text)) is not None:
+            return [*events, *as_list(self._phases.read_bar(other))]
         self._words.append(text)
         self._traceback_words += 1
+        if CHAINED.match(text):
+            self._fresh = None  # the exception that follows is the one that ends it
+        events += self._report_exception()
+        record = parse_record(text)
+        events += self._keep_errors(self._remarks.read(record, text))
+        phase = self._phases.read_line(record.message)
         found = self._parse_announcement(text) or self._parse_count(text)
         self._parse_failure(text)
         if isinstance(found, Saving) and STEP_FILE.search(found.path):
             self._has_own_loss = False  # saved in the middle of a step (TN:1497): its own loss is still to come
         elif isinstance(found, Epoch | Saving | Saved):
             events += self.release()
-        return [*events, *([found] if found else []), LogLine(text)]
+        return [*events, *as_list(phase), *as_list(found), LogLine(text)]
+
+    def _keep_errors(self, found: Sequence[TrainerWarning | TrainerError]) -> list[ProgressEvent]:
+        for event in found:
+            if isinstance(event, TrainerError) and event.text not in self._seen.errors:
+                self._seen = replace(self._seen, errors=(*self._seen.errors, event.text)[-ERRORS_KEPT:])
+        return [*found]
 
     def _parse_bar(self, bar: re.Match[bytes]) -> list[ProgressEvent]:
         """tqdm shows a step on update, with the loss of the step before, and again with its own (TN:1487, 1516).
@@ -119,13 +153,20 @@ class LogParser:
         In between sd-scripts samples and saves, and tqdm may show the first of the two again; when steps are quick it
         leaves that one out. So what a step was shown with last is its own loss once the next one is shown.
         """
-        step = Step(int(bar[1]), int(bar[2]), parse_loss(bar[5]), parse_seconds_per_step(bar[3], bar[4]))
+        step = Step(
+            int(bar[1]),
+            int(bar[2]),
+            parse_loss(bar[6]),
+            parse_seconds_per_step(bar[4], bar[5]),
+            elapsed_s=parse_clock(bar[3]),
+        )
+        phase = as_list(self._phases.read_step(step.number, bar[6]))
         if step.number <= self._last_released:
-            return []
+            return phase
         events = self.release() if self.held not in {None, step.number} else []
         self._has_own_loss = self._held is not None
         self._held = step
-        return events
+        return [*events, *phase]
 
     @property
     def held(self) -> int | None:
@@ -178,8 +219,8 @@ class LogParser:
         """Keep the last line of the last traceback that is not the launcher's own."""
         text = RANK_PREFIX.sub("", text)
         if self._awaits_message:
-            self._seen = replace(self._seen, exception=f"{self._seen.exception} {text.strip()}")
             self._awaits_message = False
+            self._keep_exception(f"{self._seen.exception} {text.strip()}")
         elif text.endswith(TRACEBACK_HEAD):
             self._in_traceback, self._traceback_words = True, 1
         elif self._in_traceback and text.endswith(", in load_state"):
@@ -190,12 +231,21 @@ class LogParser:
                 self._note_signal(text)
                 self._drop_launcher_traceback()
             else:
-                self._seen = replace(self._seen, exception=text)
                 self._awaits_message = text.endswith(":")
+                self._keep_exception(text)
         elif text.startswith(REHEARSAL_FAILED):
             self._seen = replace(self._seen, exception=text)
         else:
             self._note_signal(text)
+
+    def _keep_exception(self, text: str) -> None:
+        self._seen = replace(self._seen, exception=text)
+        self._fresh = None if self._awaits_message or text.startswith(STOPPED) else text
+
+    def _report_exception(self) -> list[ProgressEvent]:
+        """The exception that was read last, if it was not reported."""
+        fresh, self._fresh = self._fresh, None
+        return [] if fresh is None else [*self._remarks.add("ERROR", fresh)]
 
     def _drop_launcher_traceback(self) -> None:
         """The launcher's own traceback after the trainer's is noise: it is not one of the last lines."""
@@ -231,6 +281,29 @@ TOTAL_FIELDS = {
     "num epochs": "epochs",
     "total optimization": "steps",
 }
+
+
+def decode_line(line: bytes) -> str:
+    """A line without colors."""
+    return ANSI.sub("", line.decode("utf-8", "replace")).rstrip()
+
+
+def parse_other_bar(text: str) -> Bar | None:
+    """A bar that does not count steps of the training, if a line ends with one."""
+    found = OTHER_BAR.search(text)
+    return Bar(found[1] or "", int(found[2]), int(found[3]), parse_clock(found[4])) if found else None
+
+
+def parse_clock(shown: str | bytes) -> int:
+    """The seconds of tqdm's ``12:34`` or ``1:02:03``."""
+    seconds = 0
+    for part in (shown.decode() if isinstance(shown, bytes) else shown).split(":"):
+        seconds = 60 * seconds + int(part or 0)
+    return seconds
+
+
+def as_list(event: ProgressEvent | None) -> list[ProgressEvent]:
+    return [] if event is None else [event]
 
 
 def parse_loss(postfix: bytes) -> float | None:
