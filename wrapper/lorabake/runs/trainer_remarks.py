@@ -23,8 +23,9 @@ OTHER_RECORDS = (
     re.compile(r"^(WARNING|ERROR|CRITICAL):(?:[\w.]+:| )(.+)"),  # logging's default; torch's word on a dead worker
     re.compile(r"^(?:\[rank\d+\]:)?\[?([WEF])\d{4} [\d:.]+ [^\]]*\] *(.+)"),  # torch's C++, its launcher
 )
-LEVELS: dict[str, Level] = {"WARNING": "WARNING", "W": "WARNING", "ERROR": "ERROR", "CRITICAL": "ERROR"}
-LEVELS |= {"E": "ERROR", "F": "ERROR"}
+LEVELS: dict[str, Level] = {
+    "WARNING": "WARNING", "W": "WARNING", "ERROR": "ERROR", "E": "ERROR", "CRITICAL": "ERROR", "F": "ERROR",
+}  # fmt: skip
 WARNINGS_WITHOUT_LEVEL = ("NaN found in latents",)  # TN:411
 USUAL_WARNINGS = ("no regularization images",)  # logged by every run without them, which is most
 CONTINUATION = " " * 29  # rich's columns of time and level
