@@ -218,7 +218,7 @@ def as_trained(request: LaunchRequest) -> LaunchRequest:
     """A rehearsal's request with the command of a training."""
     digest = request.provenance.digest
     python, checkout, launch = Path(request.trainer.python), Path(), request.plan.launch
-    env = trainer_env({}, python=python, checkout=checkout, cpu=launch.cpu, deterministic=launch.deterministic)
+    env = trainer_env({}, python=python, checkout=checkout, launch=launch)
     return replace(request, argv=planned_argv(request.plan, digest, python, checkout), env=env)
 
 

@@ -415,8 +415,10 @@ class Metadata(RecipeTable):
 class Launch(RecipeTable):
     """How the trainer is started. Left out: one process on one GPU."""
 
-    num_processes: Processes | None = optional("Processes to train with, one for each GPU.")
-    gpu_ids: GpuIds | None = optional('Which GPUs to use: "0", "0,1" or "all".')
+    num_processes: Processes | None = optional(
+        "Processes to train with, one for each GPU. The batch is multiplied by their number."
+    )
+    gpu_ids: GpuIds | None = optional('Which GPUs to use: "0", "0,1" or "all". Counts the visible ones only.')
     num_cpu_threads_per_process: Processes | None = optional("CPU threads of each process.")
     main_process_port: Annotated[int, Field(ge=1024, le=65535)] | None = optional(
         "Port that the processes of one run use; another one for each run on the same machine."

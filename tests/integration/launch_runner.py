@@ -16,7 +16,7 @@ from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.util.environment import read_environment
 from lorabake_schemas.events import Stopping
 from lorabake_schemas.machine import MachineFacts
-from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
+from lorabake_schemas.plan import Forecast, LaunchPlan, Origin, Plan, Setting, Source
 from lorabake_schemas.record import Inputs, TrainerRecord
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def request(
         files={"recipe.toml": b"name = 'x'\n", "train.toml": b"", "dataset.toml": b"", "prompts.txt": b""},
         plan=plan(steps, name),
         argv=(str(python), str(FAKE), "--steps", str(steps), *flags),
-        env=trainer_env(read_environment(), python=python, cpu=True),
+        env=trainer_env(read_environment(), python=python, launch=LaunchPlan(cpu=True)),
         trainer=TrainerRecord(kind=kind, python=str(python)),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
         provenance=Provenance(Inputs(inputs=()), "d" * 64),

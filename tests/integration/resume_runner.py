@@ -23,6 +23,7 @@ from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.runs.record import read_record
 from lorabake.util.environment import read_environment
 from lorabake_schemas.machine import MachineFacts
+from lorabake_schemas.plan import LaunchPlan
 from lorabake_schemas.record import Inputs, TrainerRecord
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def env() -> dict[str, str]:
-    return trainer_env(read_environment(), python=Path(sys.executable), cpu=True)
+    return trainer_env(read_environment(), python=Path(sys.executable), launch=LaunchPlan(cpu=True))
 
 
 def run(root: Path, checkout: Path | None = None, **changes: Any) -> Record:

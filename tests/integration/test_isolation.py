@@ -84,7 +84,7 @@ def test_a_training_imports_nothing_from_its_run_folder(hostile: Path, own: OwnT
     if way == "resumed":
         at = argv.index(DETERMINISTIC_FILE) + 1
         argv = (*argv[:at], "resume_epoch.py", "1", *argv[at:])
-    env = trainer_env(os.environ, python=own.python, checkout=own.checkout, deterministic=launch.deterministic)
+    env = trainer_env(os.environ, python=own.python, checkout=own.checkout, launch=launch)
     done = capture_output(argv, cwd=hostile, env=env, timeout=60)
     assert (done.returncode, imported(hostile)) == (0, []), done.stderr
     assert "trained [2]" in done.stdout

@@ -130,6 +130,7 @@ def test_the_rule_names_what_a_user_needs() -> None:
         "lorabake/_vendor/shapes-sdxl.txt",
         "lorabake/trainer/scripts/probe_attention.py",
         "lorabake/trainer/scripts/random_base.py",
+        "lorabake/trainer/scripts/cpu_processes.py",
         "lorabake/trainer/scripts/deterministic.py",
         "lorabake/trainer/scripts/resume_epoch.py",
         "lorabake/trainer/scripts/health.py",

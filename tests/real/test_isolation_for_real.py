@@ -46,8 +46,7 @@ def test_sd_scripts_imports_nothing_from_its_run_folder(tmp_path: Path, trainer:
         at = argv.index(DETERMINISTIC_FILE) + 1
         argv[at:at] = ["resume_epoch.py", "1"]
     env = trainer_env(
-        os.environ, python=trainer.python, checkout=trainer.checkout, offline=True, cpu=True,
-        deterministic=launch.deterministic, complete=True,
+        os.environ, python=trainer.python, checkout=trainer.checkout, launch=launch, offline=True, complete=True,
     )  # fmt: skip
     done = capture_output(argv, cwd=run, env=env, timeout=300)
     assert (done.returncode, witness.exists()) == (0, False), done.stderr

@@ -68,7 +68,7 @@ def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes
         },
         plan=plan,
         argv=training_argv(trainer.python, trainer.checkout / plan.script, cpu),
-        env=trainer_env(read_environment(), python=trainer.python, checkout=trainer.checkout, offline=True, cpu=True),
+        env=trainer_env(read_environment(), python=trainer.python, checkout=trainer.checkout, launch=cpu, offline=True),
         trainer=TrainerRecord(kind="pin", python=str(trainer.python)),
         machine=MachineFacts(system="test", cpus=1, memory_bytes=1),
         provenance=Provenance(Inputs(inputs=()), "d" * 64),

@@ -25,10 +25,6 @@ def on_cpu(*, launching: bool = False, rehearsing: bool = False, **given: Any) -
     return situation(recipe(train=given), machine=CPU, launching=launching, rehearsing=rehearsing)
 
 
-def launched(machine: MachineFacts, **launch: Any) -> RuleContext:
-    return situation(recipe(launch=launch), machine=machine, launching=True)
-
-
 def with_room(least: int, most: int, *, launching: bool = False, rehearsing: bool = False) -> RuleContext:
     """A disk with 1000 bytes free, for a run that has a plan."""
     need = DiskNeed(("save", "runs"), "runs", DiskSpace(least, most), 1000)
@@ -37,7 +33,6 @@ def with_room(least: int, most: int, *, launching: bool = False, rehearsing: boo
 
 
 SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
-TWO = GPU.model_copy(update={"gpus": GPU.gpus * 2})
 SAMPLE: dict[str, Any] = {"prompts": ["a"]}
 FIRES: list[Fires] = [
     ("S15", train(min_bucket_reso=832), "train.min_bucket_reso", "error"),
@@ -63,11 +58,6 @@ FIRES: list[Fires] = [
     ("G4.96", on_cpu(mixed_precision="fp16", launching=True), "train.mixed_precision", "error"),
     ("G4.96", on_cpu(optimizer="PagedAdamW"), "train.optimizer", "warning"),
     ("G4.96", on_cpu(optimizer="PagedAdamW32bit", launching=True), "train.optimizer", "error"),
-    ("G4.96.processes", launched(CPU, num_processes=2), "launch.num_processes", "error"),
-    ("G4.96.processes", at(CPU, launch={"num_processes": 2}), "launch.num_processes", "warning"),
-    ("G4.96.processes", launched(GPU, num_processes=2), "launch.num_processes", "error"),
-    ("G4.96.processes", launched(GPU, gpu_ids="1"), "launch.gpu_ids", "error"),
-    ("G4.96.processes", launched(TWO, num_processes=2, gpu_ids="1"), "launch.gpu_ids", "error"),
     ("G4.37.disk", with_room(1001, 2000, launching=True), "save.runs", "error"),
     ("G4.37.disk", with_room(1001, 2000), "save.runs", "warning"),
     ("G4.37.disk", with_room(500, 2000, launching=True), "save.runs", "warning"),
@@ -87,10 +77,6 @@ MISSES: list[Misses] = [
     ("G4.96", on_cpu(optimizer="AdamW", attention="sdpa", mixed_precision="bf16", launching=True)),
     ("G4.96", on_cpu(optimizer="AdamW8bit", rehearsing=True)),
     ("G4.96", train(optimizer="AdamW8bit", attention="xformers", mixed_precision="fp16")),
-    ("G4.96.processes", launched(CPU, num_processes=1, gpu_ids="0")),
-    ("G4.96.processes", launched(TWO, num_processes=2, gpu_ids="0,1")),
-    ("G4.96.processes", launched(TWO, num_processes=2, gpu_ids="all")),
-    ("G4.96.processes", situation(recipe(launch={"num_processes": 2}), machine=CPU, rehearsing=True)),
     ("G4.37.disk", with_room(500, 1000, launching=True)),
     ("G4.37.disk", with_room(1001, 2000, rehearsing=True)),
 ]
@@ -109,4 +95,4 @@ def test_stays_silent(rule: str, case: RuleContext) -> None:
 
 def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
     assert {rule for rule, *_ in FIRES} == {rule for rule, _ in MISSES} == topic("hardware")
-    assert len(topic("hardware")) >= 7
+    assert len(topic("hardware")) >= 6

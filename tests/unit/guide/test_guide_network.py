@@ -7,22 +7,17 @@ from typing import Any
 import pytest
 
 from lorabake_schemas.guide.registry import RuleContext
-from situations import Fires, Misses, concept, plan_of, recipe, situation, spoken, topic
+from situations import Fires, Misses, plan_of, recipe, situation, spoken, topic
 
 
 def at(kind: str | None = None, /, *, of: dict[str, Any] | None = None, **network: Any) -> RuleContext:
     return situation(recipe(network=({"type": kind} if kind else {}) | network, **(of or {})))
 
 
-def batch(size: int, type_: str = "lora", /, **of: Any) -> RuleContext:
-    return at(type_, of={"train": {"train_batch_size": size}} | of)
-
-
 SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
 STYLE: dict[str, Any] = {"kind": "style"}
 ADAM: dict[str, Any] = {"train": {"optimizer": "AdamW"}}
-TWO: dict[str, Any] = {"concepts": [concept("a", "pa"), concept("b", "pb")]}
-DIM, BATCH = "network.network_dim", "train.train_batch_size"
+DIM = "network.network_dim"
 
 
 def ia3(optimizer: str = "AdamW", kind: str = "ia3", **train: Any) -> RuleContext:
@@ -80,12 +75,8 @@ FIRES: list[Fires] = [
     ("G4.77", at("locon", conv_dim=17), "network.conv_dim", "warning"),
     ("G4.77", at("lora", conv_dim=32), "network.conv_dim", "warning"),
     ("G4.77.lora", at("lora", conv_dim=16), "network.conv_dim", "hint"),
-    ("G7.24", batch(2, "dylora"), BATCH, "warning"),
-    ("G7.24", batch(2, **TWO), BATCH, "warning"),
-    ("G7.24", batch(5), BATCH, "warning"),
     ("G7.27", ia3(unet_lr=1e-4), "train.learning_rate", "warning"),
     ("G7.27", ia3(learning_rate=2e-2), "train.learning_rate", "warning"),
-    ("G7.24", batch(2, kind="outfits"), BATCH, "warning"),
     ("G4.79", at(scale_weight_norms=1), NORMS, "hint"),
     ("G4.83", at(of=REG, scale_weight_norms=1.5), NORMS, "hint"),
     ("G4.74", planned("lora", network_alpha=181.02), ALPHA, "hint"),
@@ -149,9 +140,6 @@ MISSES: list[Misses] = [
     ("G4.77.lora", at("locon", conv_dim=16)),
     ("G4.77.lora", at("lora", conv_dim=0)),
     ("G4.77.lora", at("lora")),
-    ("G7.24", batch(1, "dylora")),
-    ("G7.24", batch(1, **TWO)),
-    ("G7.24", batch(4)),
     ("G7.27", ia3(unet_lr=5e-3)),
     ("G7.27", ia3()),
     ("G7.27", ia3("Prodigy", learning_rate=1.0)),

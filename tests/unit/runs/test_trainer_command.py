@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from lorabake.errors import MachineError
 from lorabake.runs.command import (
     ACCELERATE_CONFIG,
+    CPU_PROCESSES_FILE,
     DETERMINISTIC_FILE,
     recorded_env,
     rehearsal_argv,
@@ -41,11 +43,13 @@ def test_every_value_is_given() -> None:
     [
         (LaunchPlan(cpu=True), ("--cpu",)),
         (LaunchPlan(cpu=True, gpu_ids="0"), ("--cpu",)),
-        (LaunchPlan(gpu_ids="1"), ("--gpu_ids", "1")),
+        (LaunchPlan(gpu_ids="1"), ()),
+        (LaunchPlan(cpu=True, num_processes=2), ("--multi_gpu", "--main_process_port", "29500", CPU_PROCESSES_FILE)),
+        (LaunchPlan(num_processes=2), ("--multi_gpu", "--main_process_port", "29500")),
         (LaunchPlan(main_process_port=29501), ()),
         (
             LaunchPlan(num_processes=2, gpu_ids="0,1", main_process_port=29501),
-            ("--gpu_ids", "0,1", "--multi_gpu", "--main_process_port", "29501"),
+            ("--multi_gpu", "--main_process_port", "29501"),
         ),
     ],
 )
@@ -100,11 +104,38 @@ def test_imports_come_from_sd_scripts_and_the_packages_alone() -> None:
 
 
 def test_offline_cpu_and_an_empty_base() -> None:
-    env = trainer_env({}, python=PYTHON, offline=True, cpu=True)
+    env = trainer_env({}, python=PYTHON, launch=LaunchPlan(cpu=True), offline=True)
     assert env["HF_HUB_OFFLINE"] == "1"
     assert env["CUDA_VISIBLE_DEVICES"] == ""
     assert env["PATH"] == "/t/env/bin"
     assert "GIT_CEILING_DIRECTORIES" not in env
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpu_ids", "cpu", "given"),
+    [
+        (None, None, False, None),
+        (None, "1", False, "1"),
+        ("2,5", None, False, "2,5"),
+        ("2,5", "all", False, "2,5"),
+        ("2,5", "1", False, "5"),
+        ("2,5", "1,0", False, "5,2"),
+        ("GPU-aa, MIG-bb", "1", False, "MIG-bb"),
+        ("2,5", "0", True, ""),
+    ],
+)
+def test_what_a_scheduler_has_chosen_is_only_counted(
+    visible: str | None, gpu_ids: str | None, given: str | None, *, cpu: bool
+) -> None:
+    base = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    env = trainer_env(base, python=PYTHON, launch=LaunchPlan(gpu_ids=gpu_ids, cpu=cpu))
+    assert env.get("CUDA_VISIBLE_DEVICES") == given
+
+
+@pytest.mark.parametrize("visible", ["5", ""])
+def test_a_gpu_that_the_scheduler_hides_is_not_taken(visible: str) -> None:
+    with pytest.raises(MachineError):
+        trainer_env({"CUDA_VISIBLE_DEVICES": visible}, python=PYTHON, launch=LaunchPlan(gpu_ids="1"))
 
 
 def test_the_record_holds_what_matters_and_no_secret() -> None:
@@ -159,7 +190,7 @@ def test_what_changes_rounding_is_recorded_and_does_not_reach_a_deterministic_ru
     plain = trainer_env(ROUNDING | KEPT, python=PYTHON)
     assert ROUNDING.items() <= plain.items()
     assert ROUNDING.items() <= recorded_env(plain).items()
-    env = trainer_env(ROUNDING | KEPT, python=PYTHON, deterministic=True)
+    env = trainer_env(ROUNDING | KEPT, python=PYTHON, launch=LaunchPlan(deterministic=True))
     assert {name for name in ROUNDING if name in env} == {"MKL_CBWR"}
     assert env["MKL_CBWR"] == "AUTO"
     assert {name: env[name] for name in KEPT} == KEPT

@@ -200,8 +200,7 @@ def _plan_start(record: Record, plan: Plan) -> tuple[tuple[str, ...], Mapping[st
         python=python,
         checkout=checkout,
         offline=record.environment.get("HF_HUB_OFFLINE") == "1",
-        cpu=plan.launch.cpu,
-        deterministic=plan.launch.deterministic,
+        launch=plan.launch.model_copy(update={"gpu_ids": None}),  # by its place among those of a machine
         complete=trainer.kind == "pin",
     )
     return tuple(map(escape_undecodable, argv)), env

@@ -17,6 +17,7 @@ from lorabake.inputs.manifest import ManifestSpec, hash_inputs
 from lorabake.jobs import start_record
 from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, refresh_caches
 from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress
+from lorabake.jobs.machines import ensure_port_free
 from lorabake.jobs.supervisor import launch_run
 from lorabake.planning.resolve import choose_precision
 from lorabake.recipe.overrides import Override
@@ -166,6 +167,8 @@ def check_run_folder(prepared: PreparedRun) -> None:
         raise MachineError(msg("{path} already exists", path=prepared.root), hint)
     if prepared.examination.recipe is not None:
         ensure_idle(prepared.root, prepared.examination.recipe.name)
+    if prepared.examination.plan is not None and not prepared.order.rehearse:
+        ensure_port_free(prepared.examination.plan.launch)
     _check_disk_space(prepared)
     parent = next(folder for folder in prepared.root.absolute().parents if exists(folder))
     if not is_folder(parent) or not machine.is_writable(parent):

@@ -13,7 +13,7 @@ from lorabake.errors import LorabakeError, MachineError
 from lorabake.planning.compile import CompiledPlan, compile_plan
 from lorabake.planning.digest import hash_files, placeholder_paths
 from lorabake.recipe.paths import list_hub_ids, list_recipe_paths, resolve_run_paths
-from lorabake.runs.command import DETERMINISTIC_FILE
+from lorabake.runs.command import first_scripts
 from lorabake.util import resources
 from lorabake.util.files import disk_error, read_bytes, reason
 from lorabake_schemas.messages import msg
@@ -45,9 +45,7 @@ def build_run_files(examination: CheckResult, root: Path) -> RunFiles:
     """The files of a run in ``root``."""
     recipe, plan = examination.planned()
     folder, snapshot = examination.loaded.folder, examination.snapshot
-    others = dict[str, bytes]()
-    if plan.launch.deterministic:
-        others[DETERMINISTIC_FILE] = resources.trainer_script_text(DETERMINISTIC_FILE).encode()
+    others = {name: resources.trainer_script_text(name).encode() for name in first_scripts(plan.launch)}
     if plan.shipped_preset:
         others[plan.shipped_preset] = resources.read_vendor_text(plan.shipped_preset).encode()
     if plan.own_preset:

@@ -42,8 +42,7 @@ def training_request(
         python=trainer.python,
         checkout=trainer.checkout,
         offline=can_run_offline(recipe, examination.base, examination.loaded.folder),
-        cpu=plan.launch.cpu,
-        deterministic=plan.launch.deterministic,
+        launch=plan.launch,
         complete=trainer.kind == "pin",
     )
     argv = planned_argv(plan, request.provenance.digest, trainer.python, trainer.checkout)

@@ -262,16 +262,16 @@ def metadata_settings(recipe: Recipe) -> tuple[Setting, ...]:
 
 
 def plan_launch(recipe: Recipe, facts: MachineFacts) -> LaunchPlan:
-    """accelerate's flags: one process unless asked; all CPUs for one process on a machine without a GPU.
+    """accelerate's flags: one process unless asked; on a machine without a GPU the processes share all CPUs.
 
     Sums of several threads differ from those of one, so a deterministic run uses one thread on every machine unless
     set.
     """
     asked = recipe.launch
-    cpu, deterministic = facts.device == "cpu", bool(asked.deterministic)
-    threads = facts.cpus if cpu and not deterministic else 1
+    cpu, deterministic, processes = facts.device == "cpu", bool(asked.deterministic), asked.num_processes or 1
+    threads = max(facts.cpus // processes, 1) if cpu and not deterministic else 1
     return LaunchPlan(
-        num_processes=asked.num_processes or 1,
+        num_processes=processes,
         gpu_ids=None if cpu else asked.gpu_ids,
         num_cpu_threads_per_process=asked.num_cpu_threads_per_process or threads,
         main_process_port=asked.main_process_port,

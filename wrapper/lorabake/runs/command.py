@@ -6,10 +6,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from lorabake.errors import MachineError
 from lorabake.lora.metadata import training_comment_flag
 from lorabake.runs import variables
 from lorabake.util.environment import make_child_env
 from lorabake_schemas.families.registry import DEFAULT_FAMILY
+from lorabake_schemas.messages import msg, nmsg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +32,7 @@ mixed_precision: 'no'
 use_cpu: false
 debug: false
 """
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 CONFIG_FLAGS = ("--config_file", "train.toml", "--dataset_config", "dataset.toml")
 
 # What would silently change a training or its output. PYTHON*: a path or a switch of the user's
@@ -42,8 +45,11 @@ DROPPED_VARIABLES = (
     "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS",
 )  # fmt: skip
 
-# The script that comes before the trainer's own in a deterministic run; it is in the run folder.
+# The scripts that come before the trainer's own in a deterministic run, and in several processes on the CPU; they are
+# in the run folder.
 DETERMINISTIC_FILE = "deterministic.py"
+CPU_PROCESSES_FILE = "cpu_processes.py"
+DEFAULT_PORT = 29500  # of several processes (accelerate 1.6.0 utils/launch.py:203)
 # What changes how numbers are added up or rounded, beyond what PyTorch's own switch sees.
 ARITHMETIC_VARIABLES = (
     "MKL_", "OMP_", "GOMP_", "KMP_", "ONEDNN_", "DNNL_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_",
@@ -61,13 +67,13 @@ DETERMINISTIC_VARIABLES = {
 
 
 def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequence[str] = ()) -> tuple[str, ...]:
-    """accelerate's launcher with every value given, from the run folder.
+    """accelerate's launcher with every value given, from the run folder. GPUs are chosen by trainer_env, not here.
 
     ``flags`` are for the script and for this start only. They override the compiled files (TU:4760-4761 parses the
     command line into a namespace that the file has filled), so the files are the same whenever the same is trained. The
     run folder and the scripts' own folders are not on Python's path; trainer_env sets it.
     """
-    several = launch.num_processes > 1
+    several = launch.num_processes > 1  # accelerate refuses --cpu beside --multi_gpu; trainer_env hides the GPUs
     return (
         str(python), "-m", "accelerate.commands.launch",
         "--config_file", ACCELERATE_FILE,
@@ -76,13 +82,18 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequenc
         "--mixed_precision", "no",  # without effect: train.toml decides (TU:5494-5502)
         "--dynamo_backend", "no",
         "--num_cpu_threads_per_process", str(launch.num_cpu_threads_per_process),
-        *(("--cpu",) if launch.cpu else ()),
-        *(("--gpu_ids", launch.gpu_ids) if launch.gpu_ids is not None and not launch.cpu else ()),
-        *(("--multi_gpu",) if several else ()),
-        *(("--main_process_port", str(launch.main_process_port)) if several and launch.main_process_port else ()),
-        *((DETERMINISTIC_FILE,) if launch.deterministic else ()),
-        str(script), *CONFIG_FLAGS, *flags,
+        *(("--multi_gpu",) if several else ("--cpu",) if launch.cpu else ()),
+        *(("--main_process_port", str(launch.main_process_port or DEFAULT_PORT)) if several else ()),
+        *first_scripts(launch), str(script), *CONFIG_FLAGS, *flags,
     )  # fmt: skip
+
+
+def first_scripts(launch: LaunchPlan) -> tuple[str, ...]:
+    """lorabake's own scripts that start the trainer's, in their order; each is a file of the run folder."""
+    return (
+        *((DETERMINISTIC_FILE,) if launch.deterministic else ()),
+        *((CPU_PROCESSES_FILE,) if launch.cpu and launch.num_processes > 1 else ()),
+    )
 
 
 def planned_argv(plan: Plan, digest: str, python: Path, checkout: Path) -> tuple[str, ...]:
@@ -115,12 +126,14 @@ def trainer_env(
     *,
     python: Path,
     checkout: Path | None = None,
+    launch: LaunchPlan | None = None,
     offline: bool = False,
-    cpu: bool = False,
-    deterministic: bool = False,
     complete: bool = False,
 ) -> dict[str, str]:
     """The environment of the trainer: ``base`` without unwanted variables, plus those for readable, repeatable runs.
+
+    ``launch`` decides which GPUs are visible, and whether the run is to be repeatable; None for the stand-in, which
+    uses no GPU. Raises MachineError if gpu_ids names a GPU that ``base`` hides.
 
     ``offline`` means that every file is on this machine. ``checkout`` is sd-scripts' folder, above which git must not
     look for a repository. Columns are wide so that rich does not break lines.
@@ -131,6 +144,7 @@ def trainer_env(
     are the run folder. A Python before 3.11 does not know PYTHONSAFEPATH and still does. ``complete`` means that the
     trainer is lorabake's own, whose bytecode is compiled at installation; nothing is added to it.
     """
+    deterministic = launch is not None and launch.deterministic
     env = make_child_env(
         base,
         drop=(*DROPPED_VARIABLES, *ARITHMETIC_VARIABLES) if deterministic else DROPPED_VARIABLES,
@@ -147,8 +161,32 @@ def trainer_env(
         env |= {"GIT_CEILING_DIRECTORIES": str(checkout.parent), "PYTHONPATH": str(checkout)}
     env |= {"PYTHONDONTWRITEBYTECODE": "1"} if complete else {}
     env |= {"HF_HUB_OFFLINE": "1"} if offline else {}
-    env |= {"CUDA_VISIBLE_DEVICES": ""} if cpu else {}
+    if launch is not None and (visible := select_gpus(launch, base.get(VISIBLE_GPUS))) is not None:
+        env[VISIBLE_GPUS] = visible
     return env | (DETERMINISTIC_VARIABLES if deterministic else {})
+
+
+def select_gpus(launch: LaunchPlan, visible: str | None) -> str | None:
+    """CUDA_VISIBLE_DEVICES of the trainer: launch.gpu_ids counts the GPUs that ``visible`` leaves, so that what a
+    scheduler has chosen is never overridden. None leaves all that there are.
+
+    Raises MachineError if it names one more than there are.
+    """
+    if launch.cpu:
+        return ""
+    if visible is None or launch.gpu_ids in {None, "all"}:
+        return visible if launch.gpu_ids in {None, "all"} else launch.gpu_ids
+    there = [each.strip() for each in visible.split(",")]
+    chosen = [int(index) for index in (launch.gpu_ids or "").split(",")]
+    if max(chosen) >= len(there):
+        said = msg(
+            "launch.gpu_ids names GPU {n}, but CUDA_VISIBLE_DEVICES = {visible} leaves only {count}",
+            n=max(chosen),
+            visible=visible,
+            count=nmsg(len(there), "{n} GPU", "{n} GPUs"),
+        )
+        raise MachineError(said, msg("write gpu_ids by their place in CUDA_VISIBLE_DEVICES, starting with 0"))
+    return ",".join(there[index] for index in chosen)
 
 
 def to_utf8_argument(argument: str) -> str:

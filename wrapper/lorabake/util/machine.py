@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +113,15 @@ def _find_existing_parent(path: Path) -> Path:
     while not exists(place) and place != place.parent:
         place = place.parent
     return place
+
+
+def is_port_free(port: int) -> bool:
+    """Whether a program of this user can listen on this port now."""
+    try:
+        socket.create_server(("", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def is_writable(folder: Path) -> bool:

@@ -118,43 +118,6 @@ def _report_missing_gpu(situation: RuleContext, where: tuple[str, str], what: Me
 
 
 @rule(
-    "G4.96.processes",
-    ERROR,
-    "Each process needs a GPU; on the CPU they crash (facts 1.1), and too few GPUs stop accelerate.",
-    unless="check, plan and compile, where the training may happen elsewhere: there it is a warning",
-)
-def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
-    if situation.rehearsing:
-        return
-    launch, gpus = situation.recipe.launch, len(situation.machine.gpus)
-    processes, severity = launch.num_processes or 1, ERROR if situation.launching else WARNING
-    if processes > max(gpus, 1):
-        said = msg(
-            "num_processes = {processes} needs as many NVIDIA GPUs, and this machine has none", processes=processes
-        )
-        if gpus:
-            said = msg(
-                "num_processes = {processes} needs as many GPUs, and this machine has {n}", processes=processes, n=gpus
-            )
-        fix = msg("write {number}, or remove it", number=max(gpus, 1))
-        yield RuleHit(("launch", "num_processes"), said, fix, severity=severity)
-    if launch.gpu_ids is None or launch.gpu_ids == "all" or not gpus:
-        return
-    named = {int(identity) for identity in launch.gpu_ids.split(",")}
-    where = ("launch", "gpu_ids")
-    if max(named) >= gpus:
-        said = msg("gpu_ids names a GPU that this machine does not have (its GPUs are 0 to {last})", last=gpus - 1)
-        yield RuleHit(where, said, msg("name GPUs that exist"), severity=severity)
-    elif len(named) < processes:
-        said = msg(
-            "gpu_ids names fewer GPUs ({named}) than there are processes ({processes})",
-            named=len(named),
-            processes=processes,
-        )
-        yield RuleHit(where, said, msg("name one GPU for each process"), severity=ERROR)
-
-
-@rule(
     "G4.37.disk",
     ERROR,
     "If the disk is full when a file is saved, the training ends and the file is cut off.",

@@ -12,7 +12,6 @@ from lorabake_schemas.guide.defaults import (
     FULL_MATRIX_RANK,
     find_saved_alpha,
     is_full_matrix,
-    is_multi_concept,
     scale_alpha,
 )
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
@@ -357,22 +356,6 @@ def conv_dim_on_plain_lora(situation: RuleContext) -> Iterator[RuleHit]:
         said = msg("conv_dim turns this into sd-scripts' own LoCon, with a larger file")
         fix = msg('remove it for a plain LoRA, or write type = "locon" for the LyCORIS LoCon')
         yield RuleHit(("network", "conv_dim"), said, fix)
-
-
-@rule("G7.24", WARNING, "DyLoRA and several concepts need a batch size of one; more blends them (G6.2).")
-def large_batch(situation: RuleContext) -> Iterator[RuleHit]:
-    given = situation.recipe.train.train_batch_size or 1
-    batch = given if isinstance(given, int) else max(given)
-    where, fix = ("train", "train_batch_size"), msg("write train_batch_size = 1")
-    if batch > 1 and situation.network == "dylora":
-        yield RuleHit(where, msg("train_batch_size {batch} is too large for DyLoRA", batch=batch), fix)
-    elif batch > 1 and is_multi_concept(situation.recipe):
-        yield RuleHit(
-            where, msg("train_batch_size {batch} puts images of different concepts into one batch", batch=batch), fix
-        )
-    elif batch > 4:
-        said = msg("train_batch_size {batch} is above 4, the guide's limit (G4.24)", batch=batch)
-        yield RuleHit(where, said, msg("write 1 to 4"))
 
 
 @rule("G7.27", WARNING, "iA3 needs a high learning rate when the optimizer does not find it.")

@@ -11,7 +11,7 @@ from lorabake.errors import LorabakeError, MachineError
 from lorabake.jobs.resume.outputs import archive_outputs, collect_outputs, describe_uncollected
 from lorabake.jobs.supervisor import LaunchContext, ResumeHooks, collect_result, run_trainer, with_verdict
 from lorabake.lora.reproducible import strip_saved_loras
-from lorabake.runs.command import ACCELERATE_FILE, DETERMINISTIC_FILE
+from lorabake.runs.command import ACCELERATE_FILE, CPU_PROCESSES_FILE, DETERMINISTIC_FILE
 from lorabake.runs.events import EventFields, EventLog, format_timestamp, iter_recorded_steps, utc_now
 from lorabake.runs.finalize import finalize_run, loss_remarks
 from lorabake.runs.folder import RunPaths, reserve_space
@@ -197,7 +197,7 @@ def begin_part(
         if written.helper.relative_to(written.root).as_posix() in part.argv:
             helper = resources.trainer_script_text(written.helper.name).encode()
             replace_bytes(written.helper, helper, within=paths.root)
-        for name in {ACCELERATE_FILE, DETERMINISTIC_FILE} & files.keys():  # never a stranger's
+        for name in {ACCELERATE_FILE, DETERMINISTIC_FILE, CPU_PROCESSES_FILE} & files.keys():  # never a stranger's
             replace_bytes(paths.root / name, files[name], within=paths.root)
         ensure_log(paths)
         reserve_space(paths)

@@ -17,6 +17,7 @@ from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.hub import can_run_offline
 from lorabake.jobs import rerun, run
 from lorabake.jobs.display import NO_DISPLAY, Display
+from lorabake.jobs.machines import ensure_port_free
 from lorabake.jobs.resume.continue_run import (
     ResumeRequest,
     choose_resume_point,
@@ -238,14 +239,14 @@ def resume_run(
     argv: tuple[str, ...] = ()
     child: dict[str, str] = {}
     if made is not None and trainer is not None:
+        ensure_port_free(made.plan.launch)
         argv = _first_start_argv(record, made, trainer)
         child = trainer_env(
             env,
             python=trainer.python,
             checkout=trainer.checkout,
             offline=made.offline,
-            cpu=made.plan.launch.cpu,
-            deterministic=made.plan.launch.deterministic,
+            launch=made.plan.launch,
             complete=trainer.kind == "pin",
         )
     files = made.files if made is not None else dict[str, bytes]()
