@@ -38,6 +38,12 @@ class RecipeError(LorabakeError):
         self.findings = tuple(findings)
 
 
+class UnknownNameError(LorabakeError):
+    """The command line names what lorabake does not have: a topic, a shipped recipe."""
+
+    exit_code = 2
+
+
 class MachineError(LorabakeError):
     """Something on this machine is not as it must be: no such run, a folder that exists, a missing permission."""
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lorabake.analysis import explain
-from lorabake.errors import RecipeError
+from lorabake.errors import UnknownNameError
 from lorabake_schemas.guide.book import load_book
 from lorabake_schemas.guide.rules.extra_options import RESERVED_OPTIONS
 from lorabake_schemas.recipe import Recipe
@@ -117,22 +117,23 @@ def test_every_topic_that_is_offered_finds_something() -> None:
         ("G3.6.x", "did you mean G3.6"),
         ("S12.steam", "did you mean S12.stem"),
         ("sd-concept-xl", "`lorabake explain --all` shows every entry"),
+        ("bla", "`lorabake explain --all` shows every entry"),  # in "may stay blank"
         ("qqqqqqqq", "`lorabake explain --all` shows every entry"),
         ("", "`lorabake explain --all` shows every entry"),
         ("a of", "`lorabake explain --all` shows every entry"),
     ],
 )
 def test_an_unknown_topic_names_the_nearest(topic: str, hint: str) -> None:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(UnknownNameError) as caught:
         explain.explain(topic)
-    assert caught.value.exit_code == 1
+    assert caught.value.exit_code == 2
     assert topic in caught.value.message
     assert (caught.value.hint or "").startswith(hint)
 
 
 @pytest.mark.parametrize("topic", ["flux", "SD3", "sd3.5"])
 def test_what_is_not_trained_is_told_as_such(topic: str) -> None:
-    with pytest.raises(RecipeError, match="not supported yet"):
+    with pytest.raises(UnknownNameError, match="not supported yet"):
         explain.explain(topic)
 
 
@@ -253,7 +254,7 @@ def test_an_import_builds_no_validator() -> None:
 def test_an_option_that_is_not_allowed_is_never_said_to_go_under_kohya(option: str) -> None:
     try:
         found = explain.explain(f"kohya.{option}")
-    except RecipeError:
+    except UnknownNameError:
         return  # not an option of the LoRA scripts at the pin
     (key,) = found.keys
     assert "is not allowed under [kohya]" in str(key.description)

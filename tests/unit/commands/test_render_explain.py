@@ -24,7 +24,7 @@ from lorabake.commands.output.explain import (
     status_counts_to_json,
 )
 from lorabake.commands.output.layout import TextLayout
-from lorabake.errors import RecipeError
+from lorabake.errors import UnknownNameError
 from lorabake.util.i18n import Translator
 from lorabake_schemas.guide.book import BookEntry, load_book
 from lorabake_schemas.guide.default_values import FAMILIES, KINDS, DefaultValue
@@ -142,7 +142,7 @@ def test_several_topics_are_answered_one_after_the_other() -> None:
     assert [entry["id"] for entry in both["entries"]] == ["S12", "S27"]
     assert both["text"] == RECIPE_CODES["ignore"]
     assert explain_topics(("clip", "skip"), PAGE) == explain_topics(("clip skip",), PAGE)
-    with pytest.raises(RecipeError, match="nonsense"):
+    with pytest.raises(UnknownNameError, match="nonsense"):
         explain_topics(("S12", "nonsense"), PAGE)
 
 

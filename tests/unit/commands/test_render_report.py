@@ -129,6 +129,8 @@ def test_commands_that_go_on_tell_warnings_and_count_hints(tmp_path: Path) -> No
     override = Override("metadata.comment=a b", ("metadata", "comment"), '"a b"')
     typed = replace(found, loaded=replace(found.loaded, overrides=(override,)))
     assert f"`lorabake check {path} --set 'metadata.comment=a b'`" in plain(format_brief(typed, PIPE))
+    deep = replace(found, deep=True, snapshot=found.snapshot.model_copy(update={"commit": "e" * 40}))
+    assert f"`lorabake check {path} --commit {'e' * 40} --deep`" in plain(format_brief(deep, PIPE))
     screen = plain(format_brief(found, SCREEN))
     assert screen.splitlines()[0] == str(path)
     assert not re.search(r"^\d+ hint", screen, re.MULTILINE)
@@ -136,6 +138,20 @@ def test_commands_that_go_on_tell_warnings_and_count_hints(tmp_path: Path) -> No
     only = replace(found, findings=tuple(each for each in found.findings if each.severity is Severity.HINT))
     assert len(plain(format_brief(only, PIPE)).splitlines()) == 1
     assert format_brief(replace(found, findings=()), PIPE) == ""
+
+
+def test_hints_are_shown_where_no_command_would_show_them(tmp_path: Path) -> None:
+    """Of a run's recipe, which the file in its place may no longer be."""
+    path = project(tmp_path, "flip_aug = true\n[train]\nmax_train_steps = 100\n")
+    content = path.read_bytes()
+    assert check_recipe(path, GPU, content=content).loaded.on_disk
+    path.write_bytes(content + b"# edited")
+    found = check_recipe(path, GPU, content=content)
+    text = plain(format_brief(found, PIPE))
+    assert "`lorabake check" not in text
+    assert len(text.splitlines()) == len(found.findings)
+    path.unlink()
+    assert not check_recipe(path, GPU, content=content).loaded.on_disk
 
 
 def test_on_a_terminal_the_file_is_named_once_and_the_fix_has_its_own_line() -> None:

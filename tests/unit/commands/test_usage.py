@@ -14,7 +14,7 @@ from lorabake.cli import main
 from lorabake.commands import help as language
 from lorabake.commands.recipes import read_shipped_recipe
 from lorabake.commands.run import quickstart
-from lorabake.errors import RecipeError
+from lorabake.errors import UnknownNameError
 from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, list_families
 
@@ -138,6 +138,6 @@ def test_pt_is_brazilian_portuguese() -> None:
 
 
 def test_a_part_of_a_recipes_name_suggests_each_that_starts_with_it() -> None:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(UnknownNameError) as caught:
         read_shipped_recipe("person")
     assert "person-sd15 / person-sdxl" in str(caught.value.hint)

@@ -110,6 +110,25 @@ def test_an_edited_caption_stays_and_a_missing_image_comes_back(tmp_path: Path) 
     assert len(list((tmp_path / quickstart.IMAGES).iterdir())) == 30
 
 
+def test_a_folder_with_other_files_is_refused_and_one_of_a_quickstart_is_not(tmp_path: Path) -> None:
+    quickstart.check_folder(tmp_path / "new")
+    quickstart.check_folder(tmp_path)
+    prepare(tmp_path / "made")
+    (tmp_path / "made" / "notes.txt").write_text("mine", encoding="utf-8")
+    quickstart.check_folder(tmp_path / "made")
+    for name in ("recipe.toml", "images/a.png", "anything"):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("mine", encoding="utf-8")
+        with pytest.raises(MachineError) as caught:
+            quickstart.check_folder(folder)
+        assert name.partition("/")[0] in caught.value.message
+    interrupted = tmp_path / "interrupted"
+    (interrupted / quickstart.IMAGES).mkdir(parents=True)
+    (interrupted / ".lock").touch()
+    quickstart.check_folder(interrupted)
+
+
 def test_the_readme_names_what_a_quickstart_needs() -> None:
     readme = (Path(__file__).resolve().parents[3] / "README.md").read_text("utf-8")
     paragraph = next(line for line in readme.splitlines() if line.startswith("`make quickstart` takes"))

@@ -54,7 +54,7 @@ class AppliedIgnore(NamedTuple):
 class CheckResult:
     """A recipe and everything known about it. ``plan`` is None if an error prevents it. ``attention`` is the result
     of the trainer's test on this machine, if it ran. ``snapshot`` is what sd-scripts at the commit understands.
-    ``stale`` are the caches that S19 reports.
+    ``stale`` are the caches that S19 reports. ``deep``: whether images were decoded completely.
     """
 
     loaded: LoadedRecipe
@@ -68,6 +68,7 @@ class CheckResult:
     attention: AttentionProbe | None = None
     snapshot: OptionSnapshot = field(default_factory=resources.load_snapshot, repr=False)
     stale: tuple[StaleCache, ...] = ()
+    deep: bool = False
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -143,6 +144,7 @@ def check_recipe(  # noqa: PLR0913 - each of them is one thing that somebody may
     return replace(
         _check_loaded(loaded, machine, scanning, chosen, launching, rehearsing),
         snapshot=chosen,
+        deep=scanning.deep,
     )
 
 

@@ -12,7 +12,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from lorabake.errors import RecipeError
+from lorabake.errors import UnknownNameError
 from lorabake.util.resources import load_snapshot
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.explanation import ExplainedKey, PlannedValue
@@ -41,7 +41,7 @@ from lorabake_schemas.sd_scripts import (
 if TYPE_CHECKING:
     from lorabake_schemas.guide.registry import Rule
 
-MIN_WORD_LENGTH = 3
+MIN_WORD_LENGTH, MIN_BEGINNING = 3, 4  # letters of a title's word, and of the beginning of one
 STATUSES: tuple[EntryStatus, ...] = ("implemented", "advice", "not-applicable")
 
 # Findings about a recipe as a file have a word for a rule: there is nothing in the guide about them.
@@ -117,7 +117,7 @@ class Explanation:
 def explain(topic: str, plan: Plan | None = None) -> Explanation:
     """Everything about a topic, in upper or lower case: a rule id (G4.52, S5.min_lr), the id of any other finding, a
     setting by any of its names (learning_rate, train.resolution, Network Rank), an optimizer, a LyCORIS algorithm or
-    DoRA, a kind, a family, or part of a title. For an unknown topic raises RecipeError with the nearest ones.
+    DoRA, a kind, a family, or part of a title. For an unknown topic raises UnknownNameError with the nearest ones.
     """
     wanted = resolve_topic(topic)
     if wanted in RECIPE_CODES:
@@ -139,7 +139,7 @@ def is_topic(topic: str) -> bool:
     """Whether there is anything about it."""
     try:
         return bool(explain(topic))
-    except RecipeError:
+    except UnknownNameError:
         return False
 
 
@@ -209,9 +209,9 @@ def _find_entries(topic: str, wanted: str) -> BookEntries:
     )
 
 
-def _unknown_topic(topic: str, wanted: str) -> RecipeError:
+def _unknown_topic(topic: str, wanted: str) -> UnknownNameError:
     if wanted in UNSUPPORTED_FAMILIES:
-        return RecipeError(
+        return UnknownNameError(
             msg(
                 "{topic} is not supported yet: lorabake trains {families}",
                 topic=topic,
@@ -222,7 +222,7 @@ def _unknown_topic(topic: str, wanted: str) -> RecipeError:
     near = [list_topics()[name] for name in difflib.get_close_matches(wanted, list_topics(), 3, MATCH_CUTOFF)]
     other = msg("`lorabake explain --all` shows every entry")
     hint = msg("did you mean {names}?", names=join_list(near, " / ")) if near else other
-    return RecipeError(msg('nothing found for "{topic}"', topic=topic), hint=hint)
+    return UnknownNameError(msg('nothing found for "{topic}"', topic=topic), hint=hint)
 
 
 @cache
@@ -297,7 +297,13 @@ def _find_by_title(wanted: str) -> BookEntries:
     words = wanted.split()
     if not words or min(map(len, words)) < MIN_WORD_LENGTH:
         return ()
-    return tuple(entry for entry in find_entries(words[0]) if all(word in entry.title.lower() for word in words))
+    return tuple(entry for entry in find_entries(words[0]) if all(_is_in_title(word, entry.title) for word in words))
+
+
+def _is_in_title(word: str, title: str) -> bool:
+    """One of its words, or the beginning of one: bucket is in "Buckets on", but bla is not in "may stay blank"."""
+    names = re.findall(r"[\w.+-]+", title.lower())
+    return word in names or (len(word) >= MIN_BEGINNING and any(name.startswith(word) for name in names))
 
 
 def _list_options(entry: BookEntry) -> list[str]:

@@ -46,10 +46,14 @@ def explain(topics: tuple[str, ...], full: bool, whole: bool, counted: bool, as_
 
 def _plan_for_explain(recipe: Path) -> Plan | None:
     """None, and a line on stderr, if the recipe has errors: the topic may be one of them."""
+    from lorabake.commands.output.findings import format_check_command
+
     examination = run_check(recipe, CheckOptions())
     if examination.plan is None:
         said = msg(
-            "{recipe} has errors, so its values are not shown: `lorabake check {recipe}` lists them", recipe=recipe
+            "{recipe} has errors, so its values are not shown: `{command}` lists them",
+            recipe=recipe,
+            command=format_check_command(examination),
         )
         write_err(make_text_layout(err=True)(said))
     return examination.plan

@@ -9,7 +9,7 @@ import click
 from lorabake.commands.help import CommandGroup
 from lorabake.commands.options import JSON_OPTION, PATH_TYPE, make_text_layout
 from lorabake.commands.output.console import write_out
-from lorabake.errors import MachineError, RecipeError
+from lorabake.errors import MachineError, UnknownNameError
 from lorabake_schemas.messages import join_list, literal, msg
 
 
@@ -44,7 +44,7 @@ def recipes_copy(name: str, target: Path | None) -> None:
 
 
 def read_shipped_recipe(name: str) -> str:
-    """The text of a shipped recipe. For an unknown name raises RecipeError with the nearest one."""
+    """The text of a shipped recipe. For an unknown name raises UnknownNameError with the nearest one."""
     import difflib
 
     from lorabake.util import resources
@@ -59,12 +59,14 @@ def read_shipped_recipe(name: str) -> str:
         if near
         else msg("`lorabake recipes list` shows them all")
     )
-    raise RecipeError(msg("no shipped recipe is named {name}", name=name), hint=hint)
+    raise UnknownNameError(msg("no shipped recipe is named {name}", name=name), hint=hint)
 
 
 def copy_recipe(name: str, target: Path | None) -> Path:
-    """Write a shipped recipe to a new file, and the schema for editors next to it. Raises RecipeError for an unknown
-    name, MachineError when the file exists or cannot be written."""
+    """Write a shipped recipe to a new file, and the schema for editors next to it.
+
+    Raises UnknownNameError for an unknown name, MachineError when the file exists or cannot be written.
+    """
     from lorabake.recipe.editor_schema import write_recipe_schema
     from lorabake.util.files import disk_error, is_folder
 

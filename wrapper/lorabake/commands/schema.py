@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +36,13 @@ def schema(what: SchemaName, check_file: Path | None) -> None:
     written = read_text(check_file) if is_file(check_file) else ""
     if written == text:
         return
-    said = msg("{file} is out of date; run `lorabake schema {what} > {file}`", file=check_file, what=what)
+    again = f"lorabake schema {what} > {shlex.quote(str(check_file))}"
+    said = msg("{file} is out of date; run `{command}`", file=check_file, command=again)
     if written.strip() and not _is_schema(written):
         said = msg("{file} is not a JSON schema; pass a file that `lorabake schema` wrote", file=check_file)
         if check_file.suffix.lower() == ".toml":
-            said = msg("{file} is not a JSON schema; check a recipe with `lorabake check {file}`", file=check_file)
+            command = shlex.join(["lorabake", "check", str(check_file)])
+            said = msg("{file} is not a JSON schema; check a recipe with `{command}`", file=check_file, command=command)
     raise click.ClickException(current_translator()(said))
 
 

@@ -48,9 +48,10 @@ def run_quickstart(wish: QuickstartOptions, env: Env, tell: Tell, show: Show) ->
     """Try the whole process on drawn images and a base model of random weights.
 
     If the pin's URL or pip's index cannot be reached, it continues as a rehearsal and reports that. ``show`` gets the
-    findings about the recipe, which the user may have edited. Raises MachineError for too little memory or disk space,
-    SetupError if the trainer cannot be installed for another reason.
+    findings about the recipe, which the user may have edited. Raises MachineError for a folder with other
+    files and for too little memory or disk space, SetupError if the trainer cannot be installed for another reason.
     """
+    quickstart.check_folder(wish.folder)
     _check_resources(wish, env, tell)
     try:
         trainer, why = workflow.ensure_trainer(wish.trainer, env, tell), None

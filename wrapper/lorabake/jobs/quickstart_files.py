@@ -14,12 +14,12 @@ from lorabake.errors import MachineError, ResourceError, SetupError
 from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
 from lorabake.trainer.packages import script_environment
 from lorabake.util import locks, resources
-from lorabake.util.files import disk_error, exists, read_bytes, replace_bytes
+from lorabake.util.files import disk_error, exists, is_folder, read_bytes, replace_bytes
 from lorabake.util.process import capture_output
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family, list_family_names
 from lorabake_schemas.machine import Family
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
 from lorabake_schemas.pin import PackageLock
 
 Tell = Callable[[Message], None]
@@ -193,6 +193,21 @@ def write_quickstart_files(
     if prepared.edited:
         tell(msg("{path} was edited, so it is left unchanged", path=prepared.recipe))
     return prepared
+
+
+def check_folder(folder: Path) -> None:
+    """Raise MachineError for a folder with files that no quickstart made: its own would get between them."""
+    images = folder / IMAGES
+    if not is_folder(folder) or any(exists(images / name) for name in resources.read_sample_images()):
+        return
+    empty = is_folder(images) and not any(images.iterdir())
+    if foreign := {entry.name for entry in folder.iterdir()} - {".lock", IMAGES if empty else ".lock"}:
+        said = msg(
+            "{folder} is not empty ({names}) and was not made by a quickstart",
+            folder=folder,
+            names=shorten_list(sorted(foreign), 3, literal),
+        )
+        raise MachineError(said, msg("choose a new or empty folder with --folder; nothing was written"))
 
 
 def write_sample_images(folder: Path) -> None:

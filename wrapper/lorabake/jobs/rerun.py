@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 
 from lorabake.analysis.repeat_check import RepeatCheck, read_run_recipe
 from lorabake.errors import SetupError
@@ -98,10 +98,10 @@ def compare_with_original(then: FoundRun, now: Record, root: Path) -> Message | 
     if files[0] == files[1]:
         return msg("{file} is identical byte for byte to the one of {run}", file=name, run=run)
     return msg(
-        "{file} differs from the one of {run}; see how much with `lorabake compare {run} {root}`",
+        "{file} differs from the one of {run}; see how much with `{command}`",
         file=name,
         run=run,
-        root=root,
+        command=join(["lorabake", "compare", run, str(root)]),
     )
 
 

@@ -36,7 +36,8 @@ PROMPTS_KEY = ("sample", "prompts")
 class LoadedRecipe:
     """A loaded recipe. ``recipe`` is None if the file has shape errors; ``salvage`` is then the recipe without the
     faulty keys (see ``unjudged``), so that the rest can be judged. ``content`` is what a run folder gets, with the
-    ``overrides`` and the prompts of a file in it; ``source`` is the file's own where that is another.
+    ``overrides`` and the prompts of a file in it; ``source`` is the file's own where that is another. ``on_disk``:
+    whether the file at ``path`` has it, without the overrides.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class LoadedRecipe:
     findings: tuple[Finding, ...]
     overrides: tuple[Override, ...] = ()
     source: bytes = b""
+    on_disk: bool = True
 
     def find_override(self, where: Sequence[str | int]) -> Override | None:
         """The one that the value at ``where`` comes from."""
@@ -69,7 +71,19 @@ def load_recipe(
 
     Raises RecipeError when the file cannot be read at all, or has no place for one of the ``overrides``.
     """
-    content = _read_file(path) if content is None else content
+    if content is not None:
+        return replace(_load_content(path, content, overrides, home), on_disk=_has_content(path, content))
+    return _load_content(path, _read_file(path), overrides, home)
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    try:
+        return _read_file(path) == content
+    except RecipeError:
+        return False
+
+
+def _load_content(path: Path, content: bytes, overrides: Sequence[Override], home: str | None) -> LoadedRecipe:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ checks and judges what was trained to the last step.
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
@@ -150,8 +151,8 @@ def resume_command_hint(record: Record, root: Path) -> Message | None:
         return None
     if outcome.resume_step is not None:
         return msg(
-            "resume it with `lorabake resume {run}` (from step {step} of {total})",
-            run=root,
+            "resume it with `{command}` (from step {step} of {total})",
+            command=shlex.join(["lorabake", "resume", str(root)]),
             step=outcome.resume_step,
             total=record.planned_steps,
         )
@@ -250,7 +251,8 @@ def _interruption_outcome(paths: RunPaths, record: Record, seen: LogSummary, ste
         message = msg(
             "lorabake was killed or crashed; the trainer reached its last step, but the result was not checked"
         )
-        hint = msg("check and finish it with `lorabake resume {run}`", run=paths.root)
+        command = shlex.join(["lorabake", "resume", str(paths.root)])
+        hint = msg("check and finish it with `{command}`", command=command)
     return Outcome(code=KILLED_CODE, message=message, hint=hint, steps=step, last_words=seen.last_words)
 
 

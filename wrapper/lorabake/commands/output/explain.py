@@ -93,7 +93,7 @@ concern a setting."""
 def explain_topics(
     topics: Sequence[str], page: TextLayout, plan: Plan | None = None, *, whole: bool = False, as_json: bool = False
 ) -> str:
-    """One answer after the other; for programs a single one. Raises RecipeError for what is not in the book."""
+    """One answer after the other; for programs a single one. Raises UnknownNameError for what is not in the book."""
     found = [explain(topic, plan) for topic in _join_topics(topics)]
     if as_json:
         return _merge_reports([build_report(each) for each in found]).model_dump_json(indent=2)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from lorabake.commands.output.layout import TextLayout, bold, dim
+from lorabake.util import resources
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, complete_lists, is_shortened, join_list, msg, nmsg
 from lorabake_schemas.plan import Forecast
@@ -168,24 +169,33 @@ def format_brief(result: CheckResult, layout: TextLayout) -> str:
     if result.plan is None:
         return format_report(result, layout)
     warnings = tuple(f for f in result.findings if f.severity is Severity.WARNING)
-    shown = replace(result, findings=warnings, ignored=())
+    named = warnings if result.loaded.on_disk else result.findings  # else no command would show the hints
+    shown = replace(result, findings=named, ignored=())
     screen = layout.width is not None
     blocks = (
         _finding_groups(shown, layout)
         if screen
-        else [_finding_line(finding, shown, layout) for finding in sort_findings(warnings)]
+        else [_finding_line(finding, shown, layout) for finding in sort_findings(named)]
     )
-    hints = len(result.findings) - len(warnings)
+    hints = len(result.findings) - len(named)
     if hints:
-        path = str(result.loaded.path)
-        given = "".join(f" --set {shlex.quote(override.text)}" for override in result.loaded.overrides)
-        command = f"lorabake check {shlex.quote(path)}{given}"
+        path, command = str(result.loaded.path), format_check_command(result)
         said = nmsg(
             hints, "{recipe}: {n} hint (show it with `{command}`)", "{recipe}: {n} hints (show them with `{command}`)",
             recipe=path, command=command,
         )  # fmt: skip
         blocks.append("\n".join(layout.paragraph(said)))
     return ("\n\n" if screen else "\n").join(blocks)
+
+
+def format_check_command(result: CheckResult) -> str:
+    """The command that shows the same findings, as a shell takes it."""
+    words = ["lorabake", "check", str(result.loaded.path)]
+    for override in result.loaded.overrides:
+        words += ["--set", override.text]
+    if result.snapshot.commit != resources.load_pin().commit:
+        words += ["--commit", result.snapshot.commit]
+    return shlex.join([*words, *(["--deep"] if result.deep else [])])
 
 
 def format_finding_counts(result: CheckResult) -> Message:

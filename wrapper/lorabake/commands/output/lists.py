@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,11 @@ ChangedFiles = Mapping[Path, tuple[str, ...]]  # by the trainer's checkout
 def format_copied_recipe(path: Path, layout: TextLayout) -> str:
     """What to do with a recipe that was copied."""
     return layout(
-        msg("wrote {path}; edit the values listed at the top, then run `lorabake check {path}`", path=str(path))
+        msg(
+            "wrote {path}; edit the values listed at the top, then run `{command}`",
+            path=str(path),
+            command=shlex.join(["lorabake", "check", str(path)]),
+        )
     )
 
 

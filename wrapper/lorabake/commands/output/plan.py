@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from lorabake.commands.output.findings import describe_run_size, format_finding_counts
+from lorabake.commands.output.findings import describe_run_size, format_check_command, format_finding_counts
 from lorabake.commands.output.layout import (
     TextLayout,
     align_rows,
@@ -124,7 +124,7 @@ def format_plan_page(result: CheckResult, layout: TextLayout) -> str:
     parts = [format_plan(plan, layout), "", bold(layout(msg("Findings")))]
     parts += [f"  {layout(format_finding_counts(result))}"]
     if result.findings or result.ignored:
-        more = msg("`lorabake check {recipe}` shows them", recipe=str(result.loaded.path))
+        more = msg("`{command}` shows them", command=format_check_command(result))
         parts += [dim(line) for line in layout.paragraph(more, first="  ")]
     return "\n".join(parts)
 
