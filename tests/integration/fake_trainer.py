@@ -26,6 +26,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds per step")
+    parser.add_argument("--times", type=Path, help="where to write when each step was shown")
+    parser.add_argument("--sample", nargs=2, type=float, help="every so many steps, for so many seconds")
+    parser.add_argument("--hang-at", type=int, default=0, help="a step that takes --hang seconds")
+    parser.add_argument("--hang", type=float, default=0.0)
+    parser.add_argument("--traceback-at", type=int, default=0, help="a step in which a thread fails")
     parser.add_argument("--jump", type=int, default=0, help="the step after which the loss is four times as high")
     parser.add_argument("--losses", default="", help="the loss of each step, by commas")
     parser.add_argument("--saves", action="store_true", help="say after each step that a file is saved")
@@ -107,17 +112,57 @@ def train_with_losses(speech: Speech, losses: list[float], board: Board | None, 
             board.log(n, current=loss, average=total / n)
 
 
-def train(speech: Speech, steps: int, delay: float, jump: int) -> None:
+class StepsBar:
+    """tqdm's bar of steps with the seconds since its start, without those of pauses; ``times`` gets when it showed
+    each step."""
+
+    def __init__(self, speech: Speech, steps: int, times: Path | None) -> None:
+        self.speech, self.steps, self.start = speech, steps, time.time()
+        self.times = None if times is None else times.open("w", buffering=1)
+        speech.write(2, f"\rsteps:   0%|          | 0/{steps} [00:00<?, ?it/s]")
+
+    def show(self, n: int, loss: float | None) -> None:
+        clock = int(time.time() - self.start)
+        tail = "" if loss is None else f", avr_loss={loss}"
+        share = 100 * n // self.steps
+        elapsed = f"{clock // 60:02d}:{clock % 60:02d}"
+        self.speech.write(2, f"\rsteps:  {share}%|██        | {n}/{self.steps} [{elapsed}<00:06,  3.30it/s{tail}]")
+        if self.times is not None:
+            self.times.write(f"{n} {time.time()}\n")
+
+    def unpause(self, before: float) -> None:
+        self.start += time.time() - before
+
+
+def sample(speech: Speech, seconds: float) -> None:
+    """One image in ten steps."""
+    speech.write(
+        2, "\n                    INFO     generating sample images at step / サンプル: 3  train_util.py:6394\n\n"
+    )
+    for n in range(11):
+        speech.write(2, f"\r {10 * n}%|█         | {n}/10 [00:{int(n * seconds / 10):02d}<00:06,  3.30s/it]\x1b[A")
+        if n < 10:
+            time.sleep(seconds / 10)
+
+
+def train(speech: Speech, args: argparse.Namespace) -> None:
+    steps = args.steps
     speech.write(1, "accelerator device: cpu\nimport network module: networks.lora\n")
     speech.write(1, "running training / 学習開始\n  num train images * repeats / 学習画像の数: 4\n")
     speech.write(1, "  num reg images / 正則化画像の数: 0\n  num batches per epoch / 1epochのバッチ数: 4\n")
     speech.write(1, f"  num epochs / epoch数: 1\n  total optimization steps / 学習ステップ数: {steps}\n")
-    speech.write(2, f"\rsteps:   0%|          | 0/{steps} [00:00<?, ?it/s]")
+    bar = StepsBar(speech, steps, args.times)
     speech.write(1, "\nepoch 1/1\n\n")
     for n in range(1, steps + 1):
-        time.sleep(delay)
-        bar = f"\rsteps:  {100 * n // steps}%|██        | {n}/{steps} [00:01<00:06,  3.30it/s"
-        speech.write(2, f"{bar}, avr_loss={0.4 if jump and n > jump else 0.1}]")
+        time.sleep(args.hang if n == args.hang_at else args.delay)
+        if args.sample and n % args.sample[0] == 0:
+            bar.show(n, 0.2)
+            before = time.time()
+            sample(speech, args.sample[1])
+            bar.unpause(before)
+        if n == args.traceback_at:
+            speech.write(2, "\nTraceback (most recent call last):\n  File 'a', line 1, in b\nOSError: cut off\n")
+        bar.show(n, 0.4 if args.jump and n > args.jump else 0.1)
 
 
 def main() -> None:
@@ -135,7 +180,7 @@ def main() -> None:
         board = None if args.no_tensorboard else Board()
         train_with_losses(speech, [float(loss) for loss in args.losses.split(",")], board, saves=args.saves)
     else:
-        train(speech, args.steps, args.delay, args.jump)
+        train(speech, args)
     if args.move is not None:
         Path.cwd().rename(args.move)
     if args.delete:

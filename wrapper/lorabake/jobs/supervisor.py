@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from lorabake.errors import InterruptedRunError, MachineError
 from lorabake.lora.reproducible import strip_saved_loras
 from lorabake.lora.weights import WeightFacts, read_weights
 from lorabake.runs.command import DETERMINISTIC_FILE
+from lorabake.runs.event_clock import EventClock, Look
 from lorabake.runs.events import EventLog
 from lorabake.runs.finalize import (
     deleted_folder_outcome,
@@ -179,7 +183,8 @@ def follow_log(
         over = announced = False
         while not over:
             over = running.wait(POLL_INTERVAL_S)
-            teller.tell(listener.feed_log(file.read()))
+            told = listener.feed_log(*read_log(file))
+            teller.tell(told, listener.look)
             if teller.is_past_end and running.stopped_by is None:
                 running.stop(STOPPED_BY_LORABAKE)
             if running.stopped_by is None and place.is_deleted:
@@ -187,28 +192,39 @@ def follow_log(
             if not announced and not over and (running.stopped_by or "").startswith("SIG"):
                 announced = True
                 teller.tell([Stopping(running.stopped_by or "")])
-        teller.tell(listener.close())
+        teller.tell(listener.close(), listener.look)
     return replace(listener.seen, step=teller.of_the_run(listener.seen.step))
+
+
+def read_log(file: BinaryIO) -> tuple[bytes, Look]:
+    """What was written since, and when that was read and written."""
+    return file.read(), Look(time.time(), os.fstat(file.fileno()).st_mtime)
 
 
 @dataclass(slots=True)
 class LogListener:
     """The trainer's events, with the losses of each step that it wrote for TensorBoard.
 
-    ``shift`` is the difference between its step numbers there and those of its progress bar.
+    ``shift`` is the difference between its step numbers there and those of its progress bar. ``look`` is the last one.
     """
 
     losses: LossFile
     shift: int = 0
     parser: LogParser = field(default_factory=LogParser)
+    look: Look = Look(0.0, 0.0)  # noqa: RUF009 - frozen
+    _shown: tuple[int, float] | None = None  # the step that is held back, and when it was shown
 
     @property
     def seen(self) -> LogSummary:
         return self.parser.seen
 
-    def feed_log(self, data: bytes) -> list[ProgressEvent]:
+    def feed_log(self, data: bytes, look: Look) -> list[ProgressEvent]:
         """A piece of the log. What is written of a step was written before the log shows the next one."""
-        return self._with_losses(self.parser.feed(data))
+        self.look = look
+        told = self._with_losses(self.parser.feed(data))
+        if (held := self.parser.held) is None or self._shown is None or self._shown[0] != held:
+            self._shown = None if held is None else (held, look.end)
+        return told
 
     def close(self) -> list[ProgressEvent]:
         return self._with_losses(self.parser.close())
@@ -221,6 +237,8 @@ class LogListener:
         return told
 
     def _with_loss(self, step: Step) -> Step:
+        if self._shown is not None and self._shown[0] == step.number:
+            step = replace(step, said_at=self._shown[1])
         known = self.losses.take(step.number + self.shift)
         return step if known is None else replace(step, loss_average=known.average, loss_current=known.current)
 
@@ -240,15 +258,17 @@ class EventDispatcher:
     sequel: ResumeHooks | None = None
     planned: int = 0
     is_past_end: bool = False
+    clock: EventClock = field(default_factory=EventClock)
 
-    def tell(self, told: Iterable[ProgressEvent]) -> None:
+    def tell(self, told: Iterable[ProgressEvent], look: Look | None = None) -> None:
         """A full disk must not stop hours of training because events cannot be written; the trainer's own log
         continues.
         """
         told = list(self._with_bad_losses(told if self.sequel is None else self._renumber_steps(told, self.sequel)))
         if not self.lost:
             try:
-                self.events.progress(told)
+                for moment, group in self.clock.stamp(told, look or Look(time.time(), time.time())):
+                    self.events.progress(group, datetime.fromtimestamp(moment, UTC))
             except OSError as error:
                 self.lost = True
                 why = error.strerror or str(error)

@@ -123,9 +123,9 @@ class EventLog:
         if torn:
             self._append(b"\n")
 
-    def write(self, events: Iterable[EventFields]) -> None:
-        """Raises OSError when the disk is full."""
-        time = format_timestamp(self._clock())
+    def write(self, events: Iterable[EventFields], moment: datetime | None = None) -> None:
+        """``moment`` is when they happened, by default now. Raises OSError when the disk is full."""
+        time = format_timestamp(moment or self._clock())
         lines = [JSON_ENCODER.encode({"time": time, **event}) for event in events]
         self._append("".join(f"{line}\n" for line in lines).encode())
 
@@ -139,8 +139,8 @@ class EventLog:
             raise
         self._size += len(data)
 
-    def progress(self, events: Iterable[ProgressEvent]) -> None:
-        self.write(fields for event in events if (fields := encode_event(event)) is not None)
+    def progress(self, events: Iterable[ProgressEvent], moment: datetime | None = None) -> None:
+        self.write((fields for event in events if (fields := encode_event(event)) is not None), moment)
 
     def close(self) -> None:
         self._file.close()
