@@ -69,7 +69,7 @@ def test_a_bar_that_leaves_out_quick_steps_is_stretched_to_the_last_byte_of_the_
 
 def test_the_time_of_samples_is_added_after_them() -> None:
     clock = followed(until=30)
-    events = [step(3, 30), Phase("sampling"), Phase("training"), step(4, 40)]
+    events: list[ProgressEvent] = [step(3, 30), Phase("sampling"), Phase("training"), step(4, 40)]
     assert times(clock, events, look(150.0, 135.3)) == pytest.approx([35.3, 35.3, 125.3, 135.3], abs=10.5)
     assert times(followed(until=30), events, look(150.0, 135.3))[-1] == pytest.approx(135.3, abs=1.2)
 
