@@ -80,7 +80,7 @@ catalogues: .venv/dev
 
 .PHONY: messages.pot
 messages.pot:
-	$(BIN)/pybabel -q extract -F pyproject.toml --no-default-keywords -k msg -k nmsg:2,3 --no-location --omit-header --sort-output -o $@ wrapper schemas recipes
+	$(BIN)/pybabel -q extract -F pyproject.toml --no-default-keywords -k msg -k template -k nmsg:2,3 --no-location --omit-header --sort-output -o $@ wrapper schemas recipes
 
 golden: .venv/dev
 	$(BIN)/python -m pytest -q tests/unit/test_wording.py --update-golden

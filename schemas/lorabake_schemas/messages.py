@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from string import Formatter
 from typing import Protocol, Self, TypeVar
 
 Item = TypeVar("Item")
@@ -92,6 +93,26 @@ class Catalog(Protocol):
 def msg(template: str, /, **filled: MessageValue) -> Message:
     """A sentence; ``{name}`` in the template is filled in, with ``str.format``'s rules."""
     return Message(template, filled)
+
+
+class MessageTemplate(str):
+    """A sentence of a table of data, whose gaps are filled in later."""
+
+    __slots__ = ()
+
+    @property
+    def gaps(self) -> frozenset[str]:
+        """The names of what has to be filled in."""
+        return frozenset(name for _, name, _, _ in Formatter().parse(self) if name)
+
+    def fill(self, values: Mapping[str, MessageValue]) -> Message:
+        """The sentence with its gaps filled in. Raises KeyError for a value that is missing."""
+        return Message(str(self), {name: values[name] for name in self.gaps})
+
+
+def template(words: str, /) -> MessageTemplate:
+    """A sentence for a table of data: a string literal, so that it can be extracted for translation as ``msg``'s."""
+    return MessageTemplate(words)
 
 
 def nmsg(number: int, one: str, many: str, /, **filled: MessageValue) -> Message:

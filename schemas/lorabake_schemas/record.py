@@ -165,10 +165,18 @@ class OutputFile(FileDigest):
     incomplete: MessageText | None = None
 
 
+class LogExcerpt(StrictModel):
+    """A line of the trainer's log, and its number there, None in a log that is too long to count."""
+
+    line: int | None = None
+    text: EscapedText
+
+
 class Outcome(StrictModel):
     """How it ended.
 
-    ``code`` names the verdict, ``message`` describes it, ``hint`` is what to do about it. ``returncode`` is the
+    ``code`` names the verdict or the cause of a failure, ``message`` describes it, ``hint`` is what to do about it, and
+    ``evidence`` are the lines of the trainer's log that a cause was recognized by. ``returncode`` is the
     trainer's own (128 + n for a signal; None if unknown). ``steps`` is the number of trained steps. ``remarks`` are
     other things worth knowing, also of a successful run. ``resume_step`` is the step of the state from which it can be
     resumed, None if there is no such state or nothing is left to train. ``inputs_changed`` are files that changed while
@@ -182,6 +190,7 @@ class Outcome(StrictModel):
     steps: int | None = None
     outputs: TupleOf[Annotated[OutputFile, AfterValidator(_check_inside)]] = ()
     remarks: TupleOf[MessageText] = ()
+    evidence: TupleOf[LogExcerpt] = ()
     last_words: TupleOf[str] = ()
     resume_step: int | None = None
     inputs_changed: TupleOf[InputChange] = ()

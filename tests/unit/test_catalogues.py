@@ -22,7 +22,7 @@ from lorabake_schemas.messages import join_list, literal, msg, nmsg
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (ROOT / "wrapper" / "lorabake", ROOT / "schemas" / "lorabake_schemas")
-KEYWORDS = {"msg": None, "nmsg": (2, 3)}
+KEYWORDS = {"msg": None, "template": None, "nmsg": (2, 3)}
 METHODS = [("**.py", "python"), ("*.toml", "lorabake.util.resources:extract_recipe_summary")]  # as in pyproject.toml
 PO = ROOT / "wrapper" / "lorabake" / "locale" / "pt_BR" / "LC_MESSAGES" / "lorabake.po"
 Template = tuple[str, ...]
@@ -73,7 +73,7 @@ def test_pybabel_finds_every_message() -> None:
     found = {each for template in extracted() for each in template}
     assert len(found) > 700
     for place, call in written():
-        templates = call.args[:1] if call.func.id == "msg" else call.args[1:3]  # type: ignore[attr-defined]
+        templates = call.args[1:3] if call.func.id == "nmsg" else call.args[:1]  # type: ignore[attr-defined]
         for template in templates:
             assert isinstance(template, ast.Constant), place
             assert template.value in found, place

@@ -53,11 +53,13 @@ class TextEncoder:
 
     ``tokenizer`` is the hub id from which sd-scripts loads it, ``tokenizer_folder`` a folder in there. A tokenizer
     cuts a caption at one of ``token_limits``, the first of which sd-scripts takes without max_token_length.
+    ``parameters`` is how many numbers it has.
     """
 
     name: str
     folder: str
     width: int
+    parameters: int
     tokenizer: str = CLIP_L
     tokenizer_folder: str = ""
     token_limits: tuple[int, ...] = (75, 150, 225)
@@ -127,6 +129,8 @@ class ModelFamily(LoraFamily):
     ``two_board_models`` are patterns of the names of models that know the tags of danbooru and of e621.
     ``has_both_predictions``: its original models come with v-prediction and without.
 
+    ``unet_parameters`` is how many numbers the UNet has.
+
     Training: ``script_options`` are set in every run, each with its rule; ``ignored_options`` do nothing.
     ``size_step`` must divide a bucket's sides. ``vae_needs_float32``: the VAE overflows at fp16 (S21).
     ``wants_fp16_files``: from a diffusers folder fp16 training loads only *.fp16.* files.
@@ -139,6 +143,7 @@ class ModelFamily(LoraFamily):
 
     script: str
     text_encoders: tuple[TextEncoder, ...]
+    unet_parameters: int
     context_width: int
     text_encoder_prefix: str
     native_sides: Mapping[str, int] = field(hash=False)

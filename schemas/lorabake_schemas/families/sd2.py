@@ -17,10 +17,12 @@ FAMILY = replace(
             name="te",
             folder="text_encoder",
             width=1024,
+            parameters=340_387_840,
             tokenizer="stabilityai/stable-diffusion-2",
             tokenizer_folder="tokenizer",
         ),
     ),
+    unet_parameters=865_910_724,
     context_width=1024,
     text_encoder_prefix="cond_stage_model.model.",
     native_sides={

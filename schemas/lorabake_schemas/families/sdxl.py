@@ -20,11 +20,16 @@ FAMILY = ModelFamily(
     script="sdxl_train_network.py",
     ignored_options=("clip_skip",),  # S23
     text_encoders=(
-        TextEncoder(name="te1", folder="text_encoder", width=768),
+        TextEncoder(name="te1", folder="text_encoder", width=768, parameters=123_060_480),
         TextEncoder(
-            name="te2", folder="text_encoder_2", width=1280, tokenizer="laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"
+            name="te2",
+            folder="text_encoder_2",
+            width=1280,
+            parameters=694_659_840,
+            tokenizer="laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
         ),
     ),
+    unet_parameters=2_567_463_684,
     context_width=2048,
     text_encoder_prefix="conditioner.embedders.1.",
     native_sides={r"stable-diffusion-xl-base-[01]\.[09]|sd_xl_base_[01]\.[09].*": 1024},

@@ -37,7 +37,10 @@ FAMILY = replace(
     label="Invented Diffusion",
     ignored_options=(),
     script_options={"lowram": GuideValue(True, "G4.10")},
-    text_encoders=(TextEncoder(name="te1", folder="text_encoder", width=768, tokenizer="somebody/words"),),
+    text_encoders=(
+        TextEncoder(name="te1", folder="text_encoder", width=768, parameters=1, tokenizer="somebody/words"),
+    ),
+    unet_parameters=1,
     context_width=4096,
     text_encoder_prefix="reader.",
     native_sides={"invented-base-v[12]": 1280},

@@ -12,8 +12,9 @@ from lorabake.lora.completeness import incomplete_lora_reason
 from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule, plan_resume_steps
 from lorabake.runs.events import iter_events
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.known_failures import RunFacts
+from lorabake.runs.log_evidence import read_log_evidence
 from lorabake.runs.log_parser import LogParser
+from lorabake.runs.run_facts import collect_run_facts
 from lorabake.runs.states import ExpectedFiles, SavedState, StateLocation, expected_files, list_states, state_problem
 from lorabake.runs.verdict import LOST_STATE, RunResult
 from lorabake.util.files import open_file, read_text
@@ -205,11 +206,14 @@ def read_train_settings(paths: RunPaths) -> Table | None:
 
 
 def with_run_facts(evidence: RunResult, paths: RunPaths, record: Record) -> RunResult:
-    """What remedies depend on, and whether the state is to blame that the last part was to resume from."""
+    """What remedies depend on, what the log shows, and whether the state is to blame that the last part was to resume
+    from."""
     seen, part = evidence.seen, record.parts[-1] if record.parts else None
+    log = read_log_evidence(paths.log, paths.root, part.log_from if part is not None else 0)
     return replace(
         evidence,
-        facts=RunFacts(read_train_settings(paths) or {}, record.trainer.kind == "own"),
+        facts=collect_run_facts(paths, record, read_train_settings(paths) or {}, seen, log),
+        log=log,
         lost_state=part.state if part is not None and seen.lost_state and seen.step is None else None,
     )
 

@@ -7,22 +7,16 @@ facts go in; a verdict with its code and message comes out.
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lorabake.runs.known_failures import (
-    DISK_FULL,
-    OUT_OF_RAM,
-    RunFacts,
-    Verdict,
-    diagnose_exception,
-    finite_loss_hint,
-    truncate_text,
-)
+from lorabake.runs.causes.training import FINITE_LOSS
+from lorabake.runs.diagnose import Diagnosis, Ending, RunFacts, advise, diagnose, failure_from_words, truncate_text
+from lorabake.runs.log_evidence import LogEvidence
 from lorabake.runs.log_parser import REHEARSAL_FAILED
 from lorabake.runs.loss_monitor import LossFacts
 from lorabake_schemas.messages import Message, literal, msg
-from lorabake_schemas.record import Outcome
+from lorabake_schemas.record import LogExcerpt, Outcome
 
 if TYPE_CHECKING:
     from lorabake.lora.weights import WeightFacts
@@ -30,7 +24,18 @@ if TYPE_CHECKING:
 
 SUCCESS = "trained"
 REHEARSED = "rehearsed"
+UNKNOWN_FAILURE = "crashed"  # the cause is not in the table
 LOST_STATE = "lost-state"  # a part failed to load the state it was to resume from
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A code, what is wrong in one sentence, what to do, and the lines of the log that show it."""
+
+    code: str
+    message: Message
+    hint: Message | None = None
+    evidence: tuple[LogExcerpt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class RunResult:
     missing or could not be read; ``unreadable`` is the reason. ``opaque``: it exists, in a format that only torch can
     read (ckpt, pt). ``disk_free`` is the free space on the run folder's disk at the end, in bytes: on a full one the
     trainer cannot even report why it failed. ``facts`` are what remedies depend on. ``lost_state`` is the state that a
-    part failed to load.
+    part failed to load. ``log`` is what the log shows of a failure, None if it was not read again.
     """
 
     returncode: int | None
@@ -55,6 +60,7 @@ class RunResult:
     loss: LossFacts = LossFacts()  # noqa: RUF009 - frozen
     facts: RunFacts = RunFacts()  # noqa: RUF009 - frozen
     lost_state: str | None = None
+    log: LogEvidence | None = None
 
 
 FULL_DISK_BYTES = 1_000_000  # bytes; with less than that left, the disk counts as full
@@ -95,10 +101,14 @@ def judge_rehearsal(evidence: RunResult) -> Outcome:
 
 
 def judge_interruption(evidence: RunResult, by: str) -> Outcome:
-    """The verdict on a run that the user stopped."""
+    """The verdict on a run that the user stopped; maybe because it did not go on after an error."""
     message = msg("stopped by {signal} after step {step}", signal=by, step=_steps_seen(evidence))
-    verdict = Verdict("interrupted", message)
-    return _make_outcome(verdict, evidence, success=False)
+    outcome = _make_outcome(Verdict("interrupted", message), evidence, success=False)
+    found = diagnose_log(evidence) if evidence.log is not None and evidence.log.chains else None
+    if found is None:
+        return outcome
+    remark = msg("before that, the log shows an error: {problem}", problem=found.message)
+    return outcome.model_copy(update={"hint": found.cure, "evidence": found.evidence, "remarks": (remark,)})
 
 
 def _make_outcome(verdict: Verdict, evidence: RunResult, *, success: bool) -> Outcome:
@@ -107,10 +117,15 @@ def _make_outcome(verdict: Verdict, evidence: RunResult, *, success: bool) -> Ou
         code=verdict.code,
         message=verdict.message,
         hint=verdict.hint,
+        evidence=verdict.evidence,
         returncode=evidence.returncode,
         steps=_steps_seen(evidence) if steps is None else steps,
-        last_words=() if success else evidence.seen.last_words,
+        last_words=() if success else _last_words(evidence),
     )
+
+
+def _last_words(evidence: RunResult) -> tuple[str, ...]:
+    return tuple(line.text for line in evidence.log.tail) if evidence.log is not None else evidence.seen.last_words
 
 
 def _steps_seen(evidence: RunResult) -> int:
@@ -127,47 +142,43 @@ def _diagnose_exit(evidence: RunResult) -> Verdict | None:
         return Verdict(
             "guard-killed", message, msg("check whether the system's out-of-memory killer did this, then run it again")
         )
-    if exception is not None:
-        return _diagnose_crash(exception, evidence)
-    return _diagnose_signal(evidence) or _diagnose_exit_code(evidence)
-
-
-def _diagnose_signal(evidence: RunResult) -> Verdict | None:
-    """A death by a signal."""
-    name = evidence.seen.killed_by or signal_name(evidence.returncode or 0)
-    if name is None:
-        return None
-    if name == "SIGKILL":
-        message = msg("the trainer was killed from outside (SIGKILL), probably because this machine ran out of memory")
-        return Verdict(OUT_OF_RAM.code, message, OUT_OF_RAM.hint(evidence.facts))
-    hint = (
-        msg("the crash was in compiled code") if name in {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"} else None
-    )
-    return Verdict("killed", msg("the trainer was killed by {signal}", signal=name), hint)
-
-
-def _diagnose_exit_code(evidence: RunResult) -> Verdict:
-    """An exit code and nothing else."""
-    message = msg("the trainer exited with code {code}", code=str(evidence.returncode))
-    if evidence.disk_free is not None and evidence.disk_free < FULL_DISK_BYTES:
-        full = msg("{problem}: {sequel}", problem=DISK_FULL.message, sequel=message)
-        return Verdict(DISK_FULL.code, full, DISK_FULL.hint(evidence.facts))
-    return Verdict("crashed", message, msg("its output is in the log"))
-
-
-def _diagnose_crash(exception: str, evidence: RunResult) -> Verdict:
-    """A crash by its exception, with a remedy if the text is known."""
-    if exception.startswith(REHEARSAL_FAILED):
+    if exception is not None and exception.startswith(REHEARSAL_FAILED):
         return Verdict("rehearsal-failed", literal(exception))
-    if (verdict := diagnose_exception(exception, evidence.facts)) is not None:
-        return verdict
+    if (found := diagnose_log(evidence)) is not None:
+        return Verdict(found.code, found.message, found.cure, found.evidence)
+    return _unknown_failure(evidence, exception)
+
+
+def diagnose_log(evidence: RunResult) -> Diagnosis | None:
+    """The cause of a failure, by the log and by how the trainer ended; None if it is not known."""
+    log = evidence.log
+    if log is None or (not log.chains and evidence.seen.exception is not None):
+        log = failure_from_words(evidence.seen.exception, evidence.seen.last_words)
+    full = evidence.disk_free is not None and evidence.disk_free < FULL_DISK_BYTES
+    words = dict(evidence.facts.words)
+    if evidence.lost_state is not None:
+        words["state"] = evidence.lost_state
+    facts = replace(evidence.facts, facts={**evidence.facts.facts, "run.disk_full": full}, words=words)
+    code = evidence.returncode
+    signal_sent = evidence.seen.killed_by or log.killed_by or signal_name(code or 0)
+    return diagnose(log, facts, Ending(signal_sent, code))
+
+
+def _unknown_failure(evidence: RunResult, exception: str | None) -> Verdict:
+    """A failure that is not recognized, as it is."""
+    if exception is None:
+        name = signal_name(evidence.returncode or 0)
+        if name is not None:
+            return Verdict("killed", msg("the trainer was killed by {signal}", signal=name))
+        message = msg("the trainer exited with code {code}", code=str(evidence.returncode))
+        return Verdict(UNKNOWN_FAILURE, message, msg("its output is in the log"))
     if evidence.lost_state is not None:
         message = msg(
             "the trainer could not load {state}: {words}", state=evidence.lost_state, words=truncate_text(exception)
         )
         return Verdict(LOST_STATE, message)
     message = msg("the trainer failed: {words}", words=truncate_text(exception))
-    return Verdict("crashed", message, msg("the full traceback is in the log"))
+    return Verdict(UNKNOWN_FAILURE, message, msg("the full traceback is in the log"))
 
 
 def signal_name(returncode: int) -> str | None:
@@ -238,7 +249,7 @@ def _diagnose_loss(evidence: RunResult) -> Verdict | None:
             step=loss.since,
             file=file,
         )
-        return Verdict("nan-loss", message, finite_loss_hint(evidence.facts))
+        return Verdict("nan-loss", message, advise(FINITE_LOSS, evidence.facts))
     return None
 
 
@@ -269,7 +280,7 @@ def _not_finite_verdict(evidence: RunResult, weights: WeightFacts) -> Verdict:
     )
     if evidence.loss.first is not None:
         message = msg("the loss became NaN at step {step}, and {sequel}", step=evidence.loss.first, sequel=message)
-    return Verdict("not-finite", message, finite_loss_hint(evidence.facts))
+    return Verdict("not-finite", message, advise(FINITE_LOSS, evidence.facts))
 
 
 def _diagnose_rehearsal(evidence: RunResult) -> Verdict | None:

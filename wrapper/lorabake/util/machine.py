@@ -98,6 +98,32 @@ def _read_number(path: Path) -> int | None:
         return None
 
 
+def has_memory_limit() -> bool:
+    """Whether this process, and what it starts, may only use so much address space (ulimit -v)."""
+    return _has_limit("RLIMIT_AS")
+
+
+def has_file_size_limit() -> bool:
+    """Whether files that this process writes may only be so large (ulimit -f)."""
+    return _has_limit("RLIMIT_FSIZE")
+
+
+def _has_limit(name: str) -> bool:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return False
+    kind: int | None = getattr(resource, name, None)
+    return kind is not None and resource.getrlimit(kind)[0] != resource.RLIM_INFINITY
+
+
+def read_process_name(number: int) -> str | None:
+    """The name of a running process; None if there is none of that number, or the system does not tell."""
+    with suppress(OSError):
+        return Path(f"/proc/{number}/comm").read_text(encoding="utf-8", errors="replace").strip() or None
+    return None
+
+
 def get_free_disk(path: Path) -> int:
     """Free bytes for this user where ``path`` is or would be made. Raises OSError when no parent of it exists."""
     return shutil.disk_usage(_find_existing_parent(path)).free

@@ -15,15 +15,16 @@ from lorabake.commands.output.layout import TextLayout, bold, format_file_size
 from lorabake.commands.output.plan import format_plan
 from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.folder import DELETED
+from lorabake.runs.verdict import UNKNOWN_FAILURE
 from lorabake_schemas.messages import Message, clean_log_line, msg
-from lorabake_schemas.record import Outcome, OutputFile, Record
+from lorabake_schemas.record import LogExcerpt, Outcome, OutputFile, Record
 
 if TYPE_CHECKING:
     from lorabake.jobs.resume.prepare import PreparedResume
     from lorabake.jobs.run import PreparedRun
     from lorabake.runs.index import FoundRun
 
-LAST_LOG_LINES = 12
+LAST_LOG_LINES = 30
 
 
 def format_written_files(paths: Sequence[Path], layout: TextLayout, *, as_json: bool) -> str:
@@ -52,7 +53,7 @@ def format_run_outcome(record: Record, root: Path, layout: TextLayout) -> str:
     root = root if outcome.moved_to is None else Path(outcome.moved_to)
     lines = [_outcome_line(record, outcome, layout)]
     if record.status != "finished":
-        lines += [f"  {clean_log_line(line)}" for line in outcome.last_words[-LAST_LOG_LINES:]]
+        lines += _failure_lines(record, outcome, layout)
         lines += [f"  {layout(said)}" for said in (outcome.hint, resume_command_hint(record, root)) if said]
     lines += ["  " + layout(msg("note: {remark}", remark=remark)) for remark in outcome.remarks]
     lines += [
@@ -62,6 +63,22 @@ def format_run_outcome(record: Record, root: Path, layout: TextLayout) -> str:
         return "\n".join(lines)
     lines.append("  " + layout(msg("run folder: {folder}", folder=str(root))))
     return "\n".join(lines)
+
+
+def _failure_lines(record: Record, outcome: Outcome, layout: TextLayout) -> list[str]:
+    """The lines of the log that a cause rests on; of an unknown failure the log's end as it is, and the command."""
+    if outcome.evidence:
+        return [f"  {describe_excerpt(line, layout)}" for line in outcome.evidence]
+    lines = [f"  {clean_log_line(line)}" for line in outcome.last_words[-LAST_LOG_LINES:]]
+    if outcome.code == UNKNOWN_FAILURE:
+        lines.append("  " + layout(msg("command: {command}", command=shlex.join(record.argv))))
+    return lines
+
+
+def describe_excerpt(line: LogExcerpt, layout: TextLayout) -> str:
+    """A line of the trainer's log with its number."""
+    text = clean_log_line(line.text).strip()
+    return text if line.line is None else layout(msg("log line {number}: {text}", number=line.line, text=text))
 
 
 def _describe_output(file: OutputFile, root: Path) -> Message:
