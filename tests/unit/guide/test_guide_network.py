@@ -109,6 +109,8 @@ MISSES: list[Misses] = [
     ("G4.22", at("glora", dora_wd=False)),
     ("S37", at("lokr", factor=8)),
     ("S37", at("dylora", block_size=4)),
+    ("S37", at("dylora", train_norm=True)),
+    ("S37", at("ia3", train_norm=True)),
     ("S37", at("ia3", preset="ia3")),
     ("S37", at(of=STYLE, use_tucker=True)),
     ("S35", at("locon", preset="full")),

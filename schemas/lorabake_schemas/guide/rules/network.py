@@ -25,6 +25,7 @@ from lorabake_schemas.sd_scripts import (
 
 DORA_ALGORITHMS = ("locon", "loha", "lokr")
 NORM_SCALING_ALGORITHMS = ("lora", "locon", "loha", "lokr", "diag-oft")
+LYCORIS_ALGORITHMS = ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft", "boft", "full", "tlora")
 ARGUMENT_ALGORITHMS = {
     "factor": ("lokr",),
     "block_size": ("dylora",),
@@ -32,8 +33,8 @@ ARGUMENT_ALGORITHMS = {
     "rescaled": ("diag-oft", "boft"),
     "use_tucker": ("locon", "loha", "lokr", "glora"),
     "use_scalar": ("locon", "loha", "lokr", "glora"),
-    "train_norm": ("locon", "loha", "lokr", "glora", "diag-oft", "boft", "full"),
-    "preset": ("locon", "loha", "lokr", "dylora", "glora", "ia3", "diag-oft", "boft", "full", "tlora"),
+    "train_norm": LYCORIS_ALGORITHMS,  # norms get a module of their own before the algorithm is asked (lycoris/kohya.py)
+    "preset": LYCORIS_ALGORITHMS,
 }
 ALPHA_IGNORED = ("ia3", "diag-oft", "boft", "full", "networks.oft")  # S33
 # The sides of the layers of SD1.5, SD2 and SDXL, and the root of the largest.
