@@ -43,6 +43,7 @@ SMALL: Table = {
     "min_bucket_reso": 64,
     "max_bucket_reso": 256,
     "bucket_reso_steps": 64,
+    "mixed_precision": "no",  # bf16 with clip_skip stops on a CPU: mixed dtype (CPU) in layer_norm
 }
 SIZES = {512: 128, 768: 192, 1024: 128}
 EPOCHS = {"max_train_epochs", "save_every_n_epochs"}

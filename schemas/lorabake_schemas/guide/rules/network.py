@@ -33,7 +33,7 @@ ARGUMENT_ALGORITHMS = {
     "rescaled": ("diag-oft", "boft"),
     "use_tucker": ("locon", "loha", "lokr", "glora"),
     "use_scalar": ("locon", "loha", "lokr", "glora"),
-    "train_norm": LYCORIS_ALGORITHMS,  # norms get a module of their own before the algorithm is asked (lycoris/kohya.py)
+    "train_norm": LYCORIS_ALGORITHMS,  # norms get their own modules whatever the algorithm (lycoris/kohya.py)
     "preset": LYCORIS_ALGORITHMS,
 }
 ALPHA_IGNORED = ("ia3", "diag-oft", "boft", "full", "networks.oft")  # S33
