@@ -23,7 +23,7 @@ from lorabake.jobs import quickstart_files as quickstart
 from lorabake.lora.reproducible import VOLATILE_KEYS
 from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine
-from lorabake.util.process import make_child_env, read_environment
+from lorabake.util.environment import make_child_env, read_environment
 from sample_images import draw_images, write_lighthouses
 
 pytestmark = pytest.mark.matrix
