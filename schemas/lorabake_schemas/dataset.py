@@ -22,10 +22,14 @@ FORMAT_EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 IMAGE_EXTENSIONS = tuple(chain.from_iterable(FORMAT_EXTENSIONS.values()))
 
 
+MAX_CAPTION_BYTES = 1 << 18  # of a caption that are read; CLIP takes 225 tokens at most, which are about 1,000
+
+
 class CaptionProblem(StrEnum):
     """A caption file on which sd-scripts stops, or that it misreads silently (S12).
 
-    unreadable, not-utf8 and empty (zero bytes) stop it; bom, spaces (nothing else on any line) and blank (first line
+    unreadable, not-utf8 and empty (zero bytes) stop it; of too-large only the first MAX_CAPTION_BYTES were read;
+    bom, spaces (nothing else on any line) and blank (first line
     blank) are trained as they are; more-lines are ignored lines with text. One problem per file: the first of this
     list.
     """
@@ -34,6 +38,7 @@ class CaptionProblem(StrEnum):
     UNREADABLE = "unreadable"
     NOT_UTF8 = "not-utf8"
     EMPTY = "empty"
+    TOO_LARGE = "too-large"
     BOM = "bom"
     SPACES = "spaces"
     BLANK = "blank"

@@ -55,6 +55,7 @@ FIRES: list[Fires] = [
     ("S12", at(pictures(BLANK)), IMAGES, "warning"),
     ("S12", at(pictures(P.SPACES)), IMAGES, "warning"),
     ("S12", at(pictures(P.MORE_LINES)), IMAGES, "warning"),
+    ("S12", at(pictures(P.TOO_LARGE)), IMAGES, "warning"),
     ("G3.3", at(pictures(MISSING, None, MISSING, miscased=("0.TXT",))), IMAGES, "warning"),
     ("G3.3", at(pictures(MISSING, miscased=("0.TXT",))), IMAGES, "error"),
     ("G3.3.other", at(pictures(MISSING, None, miscased=("0.TXT",))), IMAGES, "warning"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorabake.inputs import captions
-from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
+from lorabake_schemas.dataset import MAX_CAPTION_BYTES, CaptionFacts, CaptionProblem
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,15 @@ def test_a_caption_without_permission_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "a.txt").chmod(0)
     assert captions.read_caption(str(tmp_path / "a.png"), ".txt").problem is CaptionProblem.UNREADABLE
+
+
+@pytest.mark.parametrize("tail", ["é", "ab", "\nlines"])
+def test_only_the_beginning_of_what_is_too_large_is_read(tmp_path: Path, tail: str) -> None:
+    (tmp_path / "a.txt").write_text("a" + tail * MAX_CAPTION_BYTES, encoding="utf-8")
+    found = captions.read_caption(str(tmp_path / "a.png"), ".txt")
+    assert found.problem is CaptionProblem.TOO_LARGE
+    assert found.text is not None
+    assert len(found.text.encode()) <= MAX_CAPTION_BYTES
+    assert found.text.startswith("a" + tail.strip("\n")[:1]) is (tail != "\nlines")
+    (tmp_path / "a.txt").write_text("a" * MAX_CAPTION_BYTES, encoding="utf-8")
+    assert captions.read_caption(str(tmp_path / "a.png"), ".txt").problem is None

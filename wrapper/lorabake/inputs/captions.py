@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from lorabake.util.files import UnreadableError, open_descriptor
-from lorabake_schemas.dataset import CaptionFacts, CaptionProblem
+from lorabake_schemas.dataset import MAX_CAPTION_BYTES, CaptionFacts, CaptionProblem
 
 # Python's text mode, which sd-scripts reads with, knows these line ends only (str.splitlines knows more).
 _LINE_END_PATTERN = re.compile(r"\r\n|\r|\n")
@@ -35,18 +35,27 @@ def legacy_caption_path(image: str, extension: str) -> str | None:
 def parse_caption(data: bytes, *, wildcard: bool = False) -> CaptionFacts:
     """What sd-scripts makes of a caption file's bytes: the first line, stripped; a BOM stays in it. Pure.
 
-    With ``wildcard`` (enable_wildcard) every line that is not blank is a caption (TU:1964).
+    With ``wildcard`` (enable_wildcard) every line that is not blank is a caption (TU:1964). Only the beginning of data
+    that is too large for a caption counts.
     """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return CaptionFacts(problem=CaptionProblem.NOT_UTF8)
+    if len(data) > MAX_CAPTION_BYTES:
+        kept = parse_caption(cut_text(text).encode(), wildcard=wildcard)
+        return kept._replace(problem=CaptionProblem.TOO_LARGE)
     if not text:
         return CaptionFacts(problem=CaptionProblem.EMPTY)
     first, *others = _LINE_END_PATTERN.split(text)
     if wildcard:
         return expand_caption([line for line in map(str.strip, (first, *others)) if line])
     return CaptionFacts(first.strip(), _find_problem(first, others))
+
+
+def cut_text(text: str) -> str:
+    """As much of a text as is read of a caption."""
+    return text.encode()[:MAX_CAPTION_BYTES].decode(errors="ignore") if len(text) > MAX_CAPTION_BYTES // 4 else text
 
 
 def expand_caption(lines: Sequence[str]) -> CaptionFacts:
@@ -114,7 +123,7 @@ def read_caption_lines(image: str, extension: str) -> str | None:
 
 
 _BLOCK_SIZE = 1 << 16
-_SIZE_LIMIT = 16 << 20  # bytes; a larger file is not a caption, and may have no end
+_SIZE_LIMIT = 16 << 20  # bytes; a larger file is not read, because it may have no end
 
 
 def _read_bytes(path: str, *, seen: bool = False) -> bytes:

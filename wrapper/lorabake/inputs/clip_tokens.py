@@ -7,6 +7,7 @@ merges are part of lorabake. Reading them takes as long as a few captions, so th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from unicodedata import category
@@ -38,11 +39,14 @@ class ClipTokenizer:
     def _count(self, word: str) -> int:
         found = self._counts.get(word)
         if found is None:
-            found = self._counts[word] = sum(map(self._count_merged_parts, split_word(word)))
+            pieces = (block for piece in split_word(word) for block in _cut_piece(piece))
+            found = self._counts[word] = sum(map(self._count_merged_parts, pieces))
         return found
 
     def _count_merged_parts(self, piece: str) -> int:
         """How many parts are left of a piece once no two neighbors can be merged."""
+        if len(piece) == 1 and piece.isascii():
+            return 1
         if INDIVISIBLE_PATTERN.fullmatch(piece) and piece.startswith("<"):
             return 1
         parts = [BYTE_LETTERS[byte] for byte in piece.encode("utf-8", "surrogatepass")]
@@ -57,6 +61,12 @@ class ClipTokenizer:
 
 
 UNRANKED = 1 << 30
+MAX_PIECE_LENGTH = 1 << 12
+
+
+def _cut_piece(piece: str) -> Iterator[str]:
+    """Merging takes the square of the length, so a piece far beyond any limit of tokens is counted in blocks."""
+    yield from (piece[at : at + MAX_PIECE_LENGTH] for at in range(0, len(piece), MAX_PIECE_LENGTH))
 
 
 def _merge_pair(parts: list[str], one: str, two: str) -> list[str]:

@@ -7,19 +7,27 @@ absolute or relative to the folder of the images, with its extension; ``caption`
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from lorabake.inputs.captions import expand_caption
+from lorabake.inputs.captions import cut_text, expand_caption
 from lorabake.inputs.folders import METADATA_EXTENSIONS, FolderListing, file_stem
 from lorabake.util.fact_cache import make_stamp
 from lorabake.util.files import is_file, parse_json, read_bytes, reason
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.caches import CACHE_INFO_FILE
-from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, ImageFacts, MetadataFacts, MetadataOffer
+from lorabake_schemas.dataset import (
+    MAX_CAPTION_BYTES,
+    CaptionFacts,
+    CaptionProblem,
+    ImageFacts,
+    MetadataFacts,
+    MetadataOffer,
+)
 from lorabake_schemas.messages import msg
 from lorabake_schemas.values import MAX_SIDE
 
@@ -95,7 +103,8 @@ def list_metadata_images(names: FolderListing, path: Path, *, wildcard: bool) ->
         missing.append(entry.name)
     listed, stems = {name for name, _ in kept}, set(map(file_stem, names.images))
     unsized = [name for name, entry in kept if Path(entry.name).is_absolute() and not entry.size]
-    cached = [name for name in unsized if any(cache.startswith(file_stem(name)) for cache in names.caches)]
+    caches = sorted(names.caches)
+    cached = [name for name in unsized if _has_prefix(caches, file_stem(name))]
     facts = MetadataFacts(
         str(path),
         problem=content.problem,
@@ -108,6 +117,12 @@ def list_metadata_images(names: FolderListing, path: Path, *, wildcard: bool) ->
     listing = replace(names, images=tuple(name for name, _ in kept), stamps=stamps)
     captions, sizes = tuple(entry.caption for _, entry in kept), tuple(entry.size for _, entry in kept)
     return MetadataImages(listing, captions, sizes, facts)
+
+
+def _has_prefix(names: Sequence[str], start: str) -> bool:
+    """Whether one of these sorted names starts so."""
+    at = bisect_left(names, start)
+    return at < len(names) and names[at].startswith(start)
 
 
 def _load_table(path: Path, limit: int) -> Mapping[str, object]:
@@ -155,6 +170,10 @@ def _read_entry(name: str, entry: object, wildcard: bool, separator: str) -> Met
 
 def _join_caption(caption: str, tags: str | None, wildcard: bool, separator: str) -> CaptionFacts:
     """Caption and tags as one (TU:2316-2337); without lines of a caption, enable_wildcard loses the tags."""
+    size = len(caption) + len(tags or "")
+    if 4 * size > MAX_CAPTION_BYTES and (cut_text(caption), cut_text(tags or "")) != (caption, tags or ""):
+        kept = _join_caption(cut_text(caption), cut_text(tags) if tags is not None else None, wildcard, separator)
+        return kept._replace(problem=CaptionProblem.TOO_LARGE)
     if wildcard:
         end = f"{separator}{tags}".replace("\n", separator) if tags is not None else ""
         lines = [f"{line}{end}".strip() for line in caption.split("\n") if line.strip()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorabake_schemas.dataset import CaptionProblem
+from lorabake_schemas.dataset import MAX_CAPTION_BYTES, CaptionProblem
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING
 from lorabake_schemas.guide.rules.dataset import summarize_names
@@ -53,6 +53,17 @@ def describe_caption_problem(problem: CaptionProblem, files: list[str]) -> tuple
 def _describe_ignored_text(problem: CaptionProblem, n: int, names: Message) -> tuple[Message, Message]:
     """What sd-scripts ignores silently."""
     match problem:
+        case CaptionProblem.TOO_LARGE:
+            message = nmsg(
+                n,
+                "{n} caption is larger than {size} kB, so only its beginning was checked; sd-scripts trains on its "
+                "first tokens: {names}",
+                "{n} captions are larger than {size} kB, so only their beginnings were checked; sd-scripts trains on "
+                "their first tokens: {names}",
+                names=names,
+                size=MAX_CAPTION_BYTES >> 10,
+            )
+            return message, msg("is this another file? a caption is a line of tags, or a few sentences")
         case CaptionProblem.SPACES:
             message = nmsg(
                 n,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from lorabake_schemas.guide.caption_settings import find_caption_value, get_caption_text, has_wildcards
@@ -86,7 +87,7 @@ def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
         wrong = [(image, tags) for image, tags in folder if len(set(tags)) != len(tags)]
         if wrong:
             files = get_caption_names(folder, [image for image, _ in wrong])
-            again = dict.fromkeys(tag for _, tags in wrong for at, tag in enumerate(tags) if tag in tags[:at])
+            again = dict.fromkeys(tag for _, tags in wrong for tag, count in Counter(tags).items() if count > 1)
             yield RuleHit(
                 get_images_key(index),
                 nmsg(
