@@ -23,7 +23,10 @@ from lorabake.runs.record import read_record
 from lorabake_schemas.record import Record
 from situations import RECIPE, project
 
+# The size of this network is not planned: the stand-in's has 64 weights.
 MORE = """
+[network]
+type = "networks.lora_fa"
 [train]
 resolution = 256
 max_train_steps = 15

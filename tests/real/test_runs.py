@@ -6,6 +6,7 @@ random weights are made once and kept beside the trainer. Each run adds a row to
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -14,13 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import tomli_w
+from PIL import Image
 from safetensors import safe_open
 
 from lorabake.analysis.check import check_recipe
@@ -29,7 +31,8 @@ from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine, resources
 from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.machine import Family
-from lorabake_schemas.record import Record
+from lorabake_schemas.plan import Plan
+from lorabake_schemas.record import Inputs, Record
 from sample_images import draw_images, write_lighthouses
 
 GB = 10**9
@@ -45,7 +48,8 @@ HEAD = "| run | steps | loss at the end | seconds | tensors moved off zero |\n|-
 @dataclass(frozen=True)
 class Case:
     """One run: what its recipe says beyond the common part, and ``grown``, the tensors that begin at zero. ``sized``:
-    lorabake knows how large its file will be."""
+    lorabake knows how large its file will be. ``alpha_mask``: the left half of the pictures is transparent, and
+    whether that is a mask."""
 
     name: str
     network: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -56,6 +60,7 @@ class Case:
     grown: str = UP
     more: dict[str, Any] = field(default_factory=dict[str, Any])
     sized: bool = True
+    alpha_mask: bool | None = None
 
     @property
     def base(self) -> str:
@@ -128,10 +133,20 @@ def skip_where_too_small(case: Case, cache: Path) -> None:
         pytest.skip(f"{case.name} needs {DISK[case.family] / GB:.1f} GB of disk, {disk / GB:.1f} GB are free")
 
 
+def clear_the_left(folder: Path) -> None:
+    for path in folder.glob("*.png"):
+        image = Image.open(path).convert("RGBA")
+        image.paste((0, 0, 0, 0), (0, 0, image.width // 2, image.height))
+        image.save(path)
+
+
 def concepts(case: Case, folder: Path) -> dict[str, Any]:
     """The recipe's tables of pictures, with the pictures drawn; paths are relative to the recipe."""
     write_lighthouses(folder / "lighthouse", SHARE_OF_PICTURES)
     tables: dict[str, Any] = {"concept": [{"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}]}
+    if case.alpha_mask is not None:
+        clear_the_left(folder / "lighthouse")
+        tables["concept"][0]["alpha_mask"] = case.alpha_mask
     if case.both_concepts:
         draw_images(folder / "balloon", "skyballoon, balloon", SHARE_OF_PICTURES)
         tables["concept"].append({"token": "skyballoon", "class": "balloon", "images": "balloon"})
@@ -148,11 +163,12 @@ def write_recipe(case: Case, folder: Path, base: Path) -> Path:
         "tokenizer_cache_dir": (base / "tokenizers").as_posix(),
     }
     train = {"optimizer": "AdamW", "resolution": 64, "max_train_steps": 4, "lr_warmup_steps": 0, **case.train}
+    network = {"network_dim": 4, **case.network}
     content: dict[str, Any] = {
         "name": case.name,
         "kind": "object",
         "base": model,
-        "network": {"network_dim": 4, **case.network},
+        "network": {key: value for key, value in network.items() if value is not None},
         "train": {key: value for key, value in train.items() if value is not None},
         **concepts(case, folder),
         **case.more,
@@ -249,6 +265,23 @@ def equal_to_tensorboard(result: Result, run: Path, trainer: Trainer) -> None:
     assert [[event["step"], event["loss_average"]] for event in steps] == average
     assert [[event["step"], event["loss_current"]] for event in steps] == current
     assert sum(event["event"] == "saved" and "-step" in event["file"] for event in result.events) == len(steps) == 20
+
+
+def assert_batches_as_planned(result: Result, folder: Path) -> Plan:
+    """Every dataset has the buckets, and an epoch the batches, of the forecast; the plan."""
+    plan = check_recipe(folder / "recipe.toml", machine.detect_machine(read_environment())).plan
+    assert plan
+    assert int(result.metadata["ss_num_batches_per_epoch"]) == plan.forecast.batches_per_epoch
+    datasets = json.loads(result.metadata["ss_datasets"])
+    counted = [
+        sorted((bucket["resolution"], bucket["count"]) for bucket in each["bucket_info"]["buckets"].values())
+        for each in datasets
+    ]
+    assert counted == [
+        [([bucket.width, bucket.height], bucket.samples) for bucket in plan.forecast.buckets if bucket.dataset == at]
+        for at in range(len(datasets))
+    ]
+    return plan
 
 
 def foretold(case: Case, recipe: Path, result: Result, file: Path) -> None:
@@ -348,24 +381,98 @@ def test_sd15_lora_at_two_resolutions_with_a_folder_without_captions(
     not read."""
     draw_images(tmp_path / "bare", "another caption", SHARE_OF_PICTURES // 2)
     result = go(SIZES, tmp_path, cache, base_of, table)
-    plan = check_recipe(tmp_path / "recipe.toml", machine.detect_machine(read_environment())).plan
-    assert plan
-    assert int(result.metadata["ss_num_batches_per_epoch"]) == plan.forecast.batches_per_epoch == len(result.losses)
-    datasets = json.loads(result.metadata["ss_datasets"])
-    assert [(each["resolution"], each["batch_size_per_device"]) for each in datasets] == [
-        ([64, 64], 4),
-        ([128, 128], 2),
-    ]
-    counted = [
-        sorted((bucket["resolution"], bucket["count"]) for bucket in each["bucket_info"]["buckets"].values())
-        for each in datasets
-    ]
-    assert counted == [
-        [([bucket.width, bucket.height], bucket.samples) for bucket in plan.forecast.buckets if bucket.dataset == at]
-        for at in range(2)
-    ]
+    assert_batches_as_planned(result, tmp_path)
+    sizes = [(each["resolution"], each["batch_size_per_device"]) for each in json.loads(result.metadata["ss_datasets"])]
+    assert sizes == [([64, 64], 4), ([128, 128], 2)]
     words = json.loads(result.metadata["ss_tag_frequency"])["bare"]
     assert words == {"lumlighthouse": SHARE_OF_PICTURES // 2, "lighthouse": SHARE_OF_PICTURES // 2}
+
+
+LISTED = Case(
+    "sd15-lora-metadata-file",
+    train={"max_train_steps": None, "max_train_epochs": 1, "train_batch_size": 2},
+    more={
+        "concept": [
+            {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"},
+            {"token": "lumlighthouse", "class": "lighthouse", "images": "listed", "metadata_file": "listed.json"},
+        ]
+    },
+)
+
+
+@pytest.mark.real
+def test_sd15_lora_with_a_metadata_file(
+    tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path
+) -> None:
+    """Its images are a dataset of their own, with the captions of the file and not those next to the images."""
+    draw_images(tmp_path / "listed", "another caption", 3)
+    entry = {"caption": "lumlighthouse", "tags": "lighthouse, drawing"}
+    listed = {f"image{number:02d}.png": entry for number in (1, 2, 3)}
+    (tmp_path / "listed.json").write_text(json.dumps(listed), encoding="utf-8")
+    result = go(LISTED, tmp_path, cache, base_of, table)
+    plan = assert_batches_as_planned(result, tmp_path)
+    assert plan.forecast.batches_per_epoch == len(result.losses) == 4 > SHARE_OF_PICTURES // 2
+    words = json.loads(result.metadata["ss_tag_frequency"])["listed.json"]  # of tags alone (train_util.py:2339)
+    assert words == {"lighthouse": 3, "drawing": 3}
+
+
+CLEAR = Case(
+    "sd15-lora-alpha-mask",
+    train={"max_train_steps": 2, "lr_scheduler": "constant"},
+    more={"save": {"save_precision": "float"}, "launch": {"deterministic": True}},
+)
+
+
+@pytest.mark.real
+def test_sd15_lora_with_alpha_masks(tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path) -> None:
+    """The same images with and without their transparency: the loss of the first step and nearly every weight differ,
+    though both trainings are deterministic."""
+    results = [
+        go(replace(CLEAR, alpha_mask=masked), tmp_path / str(masked), cache, base_of, table) for masked in (True, False)
+    ]
+    for result, masked in zip(results, (True, False), strict=True):
+        assert_batches_as_planned(result, tmp_path / str(masked))
+    with_mask, without = results
+    assert 0 < with_mask.losses[0] < without.losses[0]
+    trained_tensors = [name for name in without.tensors if not name.endswith(".alpha")]
+    moved = sum(not np.array_equal(with_mask.tensors[name], without.tensors[name]) for name in trained_tensors)
+    assert moved > len(trained_tensors) * 0.9
+
+
+OLD = Case(
+    "sd15-lora-to-continue",
+    network={"network_dim": 6, "network_alpha": 3, "network_train_unet_only": True},
+    train={"learning_rate": 1e-2, "lr_scheduler": "constant", "max_train_steps": 3},
+    more={"save": {"save_precision": "float"}},
+)
+NEW_RATE = 1e-5
+NEW = Case(
+    "sd15-lora-continued",
+    network={"network_dim": None, "network_weights": "old.safetensors"},
+    train={"learning_rate": NEW_RATE, "lr_scheduler": "constant", "max_train_steps": 1},
+    more={"save": {"save_precision": "float"}},
+)
+
+
+@pytest.mark.real
+def test_sd15_lora_continued(tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path) -> None:
+    """Rank, alpha and parts are those of the file, and one step moves its weights by no more than the rate."""
+    (tmp_path / "new").mkdir()
+    old = go(OLD, tmp_path / "old", cache, base_of, table)
+    file = shutil.copy(
+        tmp_path / "old" / "run" / "output" / f"{OLD.name}.safetensors", tmp_path / "new" / "old.safetensors"
+    )
+    new = go(NEW, tmp_path / "new", cache, base_of, table)
+    assert new.tensors.keys() == old.tensors.keys()
+    for key in ("ss_network_module", "ss_network_dim", "ss_network_alpha"):
+        assert new.metadata[key] == old.metadata[key], key
+    furthest = {name: float(np.abs(tensor - old.tensors[name]).max()) for name, tensor in new.tensors.items()}
+    assert 0 < max(furthest.values()) <= NEW_RATE * 1.1
+    ups = [float(np.abs(tensor).max()) for name, tensor in old.tensors.items() if re.search(UP, name)]
+    assert max(ups) > 100 * NEW_RATE
+    inputs = Inputs.model_validate_json((tmp_path / "new" / "run" / "inputs.json").read_bytes())
+    (started_from,) = (each for each in inputs.inputs if each.role == "network_weights")
+    assert started_from.digest().sha256 == hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 PLUS_RATE, PLUS_RATIO = 1e-3, 16

@@ -49,10 +49,10 @@ def loop(
         yield "end", epoch + 1, own
 
 
-def write_lora(path: Path, trained: float, metadata: Mapping[str, str]) -> None:
+def write_lora(path: Path, trained: float, metadata: Mapping[str, str], length: int = LENGTH) -> None:
     """One tensor that says how many steps went into it."""
-    data = struct.pack(f"<{LENGTH}f", *[trained] * LENGTH)
-    entry = {"dtype": "F32", "shape": [LENGTH], "data_offsets": [0, len(data)]}
+    data = struct.pack(f"<{length}f", *[trained] * length)
+    entry = {"dtype": "F32", "shape": [length], "data_offsets": [0, len(data)]}
     header = json.dumps({"__metadata__": dict(metadata), NAME: entry}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + data)
 

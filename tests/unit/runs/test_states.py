@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from fake_sd_scripts import archive, write_lora, write_state
+from fake_sd_scripts import LENGTH, archive, write_lora, write_state
 from lorabake.planning.resume_steps import TrainingSchedule
 from lorabake.runs.states import ExpectedFiles, SavedState, StateLocation, expected_files, list_states, state_problem
 from lorabake.util.torch_archive import archive_problem
+from lorabake_schemas.plan import FileSize
 from lorabake_schemas.saved_names import STATE_SUFFIX, parse_saved_name
+from situations import plan_of, recipe
 
 COURSE = TrainingSchedule(5, 1, 3, 15)
 FILES = ("model.safetensors", "optimizer.bin", "random_states_0.pkl", "scheduler.bin", "train_state.json")
@@ -140,6 +142,21 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     strange = len(header).to_bytes(8, "little") + header + struct.pack("<f", 1.0)
     (folder / "x-step00000012-state" / "model.safetensors").write_bytes(strange)
     assert why(folder) == "model.safetensors: its tensors differ from those of the other states"
+
+
+def test_weights_of_another_size_than_planned(tmp_path: Path) -> None:
+    """Though most states have it; the network's shapes are those of the states of the planned size."""
+    folder = output(tmp_path, 4, 8, 12)
+    every, _ = found(folder)
+    size = FileSize(tensors=1, tensor_bytes=LENGTH * 2, header_bytes=0)
+    plan = plan_of(recipe())
+    plan = plan.model_copy(update={"forecast": plan.forecast.model_copy(update={"file_size": size})})
+    wanted = expected_files(every, {}, plan)
+    assert [state_problem(each, wanted) for each in every] == [None] * 3
+    for step in (8, 12):
+        write_lora(folder / f"x-step{step:08d}-state" / "model.safetensors", step, {}, length=LENGTH // 2)
+    wanted = expected_files(every, {}, plan)
+    assert [state_problem(each, wanted) is None for each in every] == [False, False, True]
 
 
 def test_a_folder_whose_name_and_content_disagree(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lorabake.runs.events import iter_events
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.log_evidence import read_log_evidence
 from lorabake.runs.log_parser import LogParser
+from lorabake.runs.record import read_plan
 from lorabake.runs.run_facts import collect_run_facts
 from lorabake.runs.states import ExpectedFiles, SavedState, StateLocation, expected_files, list_states, state_problem
 from lorabake.runs.verdict import LOST_STATE, RunResult
@@ -153,7 +154,7 @@ def resume_options(paths: RunPaths, record: Record) -> ResumeOptions:
     if training is None:
         return ResumeOptions()
     found = list_states(state_locations(paths, record), training.names.name, training.course)
-    wanted = expected_files(found, training.settings)
+    wanted = expected_files(found, training.settings, read_plan(paths))
     complete = any(True for _ in iter_final_loras(paths, record, training.names))
     passed: dict[str, Message] = {}
     lost = {part.state for part in record.parts if part.outcome is not None and part.outcome.code == LOST_STATE}
