@@ -170,7 +170,7 @@ def _weights_problem(path: Path, wanted: ExpectedFiles) -> Message | None:
         return msg("contains no tensors")
     if weights.not_finite:
         return msg("contains NaN or infinity")
-    if not _is_of_size(weights.shapes, wanted.numbers):
+    if wanted.numbers is not None and not _is_of_size(weights.shapes, wanted.numbers):
         return msg(
             "contains {found:,} weights, but the network of this run has about {wanted:,}; "
             "it was saved with another network_dim or by another run",
