@@ -1,8 +1,10 @@
-"""How much a run will write on each disk, and how much space is free."""
+"""How much a run will write on each disk and into one file, and how much it may."""
 
 from dataclasses import dataclass
 
 from lorabake_schemas.messages import Message, msg
+
+RAISE_FILE_LIMIT = msg("run `ulimit -f unlimited` in this shell, then start again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +48,18 @@ class DiskNeed:
         return msg(
             "the run may need {n:.1f} GB on the disk of {folder}, but only {free:.1f} GB are free",
             n=needed, folder=self.folder, free=free,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FileLimit:
+    """Bytes that one file may have at most (`ulimit -f`), and that the largest file of a run will have at least."""
+
+    allowed: int
+    needed: int
+
+    def describe(self) -> Message:
+        return msg(
+            "the run saves files of at least {n:.1f} MB, but this shell allows only {allowed:.1f} MB (`ulimit -f`)",
+            n=self.needed / 1e6, allowed=self.allowed / 1e6,
         )  # fmt: skip

@@ -1,7 +1,8 @@
 """A real training is killed and goes on: the states it leaves, the one that is taken, and where it ends.
 
-Four trainings of the pinned sd-scripts, each a minute: a deterministic one without a break, the same with SIGKILL to
-lorabake and a damaged state; and one killed inside an epoch whose last step is no epoch's end.
+Each training of the pinned sd-scripts takes a minute, with one [[datasets]] and with several: a deterministic one
+without a break, the same with SIGKILL to lorabake and a damaged state; and one killed inside an epoch whose last step
+is no epoch's end.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from lorabake.trainer.install import Trainer
 from lorabake.util import locks, machine
 from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.record import Record
-from sample_images import write_lighthouses
+from sample_images import draw_images, write_lighthouses
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 600.0
 
 pytestmark = pytest.mark.real
+SEVERAL = pytest.mark.parametrize("several", [False, True], ids=["one dataset", "several"])
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +59,24 @@ def base(cache: Path, trainer: Trainer) -> Path:
 class Project:
     """A recipe whose training draws on chance wherever it can, and lorabake's command line on it."""
 
-    def __init__(self, folder: Path, base: Path, cache: Path, train: dict[str, Any], **more: Any) -> None:
+    def __init__(
+        self, folder: Path, base: Path, cache: Path, train: dict[str, Any], *, several: bool, **more: Any
+    ) -> None:
+        """An epoch has four batches. ``several``: of two [[datasets]], one folder being trained at both
+        resolutions and another one at one of them.
+        """
         self.folder, self.cache = folder, cache
-        write_lighthouses(folder / "lighthouse", 4)
-        concept = {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}
+        write_lighthouses(folder / "lighthouse", 2 if several else 4)
+        concept = {
+            "token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse",
+            "num_repeats": 1, "flip_aug": True, "shuffle_caption": True,
+        }  # fmt: skip
+        sizes: dict[str, Any] = {"resolution": 64}
+        concepts: list[dict[str, Any]] = [concept]
+        if several:
+            sizes = {"resolutions": [64, 128], "train_batch_size": [2, 1]}
+            draw_images(folder / "drawn", "lumlighthouse, lighthouse", 1)
+            concepts.append({**concept, "images": "drawn", "resolution": 64})
         told: dict[str, Any] = {
             "name": "lum",
             "kind": "object",
@@ -70,12 +86,12 @@ class Project:
                 "tags": "danbooru",
                 "tokenizer_cache_dir": (base / "tokenizers").as_posix(),
             },
-            "concept": [{**concept, "num_repeats": 1, "flip_aug": True, "shuffle_caption": True}],
+            "concept": concepts,
             "network": {"network_dim": 4, "network_dropout": 0.1, "network_train_unet_only": True},
             "train": {
                 "optimizer": "AdamW",
                 "learning_rate": 1e-3,
-                "resolution": 64,
+                **sizes,
                 "lr_warmup_steps": 0,
                 "max_data_loader_n_workers": 0,
                 **train,
@@ -159,11 +175,16 @@ def assert_numbers(run: Path, record: Record, steps: int) -> None:
     assert [step for kind, step in after if kind == "step"] == list(range(part.first_step + 1, steps + 1))
 
 
-def test_killed_with_its_newest_state_damaged_it_ends_as_without(tmp_path: Path, cache: Path, base: Path) -> None:
+@SEVERAL
+def test_killed_with_its_newest_state_damaged_it_ends_as_without(
+    tmp_path: Path, cache: Path, base: Path, several: bool
+) -> None:
     """Three epochs of four steps, deterministic: killed after step 9, whose state is damaged; so it goes on after 8,
     the end of the second epoch, and the weights are those of the run without a break, bit for bit."""
     save = {"save_state": True, "save_precision": "float", "save_every_n_steps": 3, "save_every_n_epochs": 1}
-    project = Project(tmp_path, base, cache, {"max_train_epochs": 3}, save=save, launch={"deterministic": True})
+    project = Project(
+        tmp_path, base, cache, {"max_train_epochs": 3}, several=several, save=save, launch={"deterministic": True}
+    )
     whole, run = tmp_path / "whole", tmp_path / "run"
     project.done("run", "recipe.toml", "--run-dir", str(whole))
     project.killed(run, 10)
@@ -180,9 +201,12 @@ def test_killed_with_its_newest_state_damaged_it_ends_as_without(tmp_path: Path,
     assert "is finished" in again
 
 
-def test_killed_inside_an_epoch_with_a_last_step_that_is_no_epochs_end(tmp_path: Path, cache: Path, base: Path) -> None:
+@SEVERAL
+def test_killed_inside_an_epoch_with_a_last_step_that_is_no_epochs_end(
+    tmp_path: Path, cache: Path, base: Path, several: bool
+) -> None:
     """Ten steps of four an epoch: sd-scripts would go on to 12 (or, from inside the first epoch, begin it again)."""
-    project = Project(tmp_path, base, cache, {"max_train_steps": 10})
+    project = Project(tmp_path, base, cache, {"max_train_steps": 10}, several=several)
     run = tmp_path / "run"
     project.killed(run, 7)
     said = project.done("resume", str(run))
@@ -197,7 +221,7 @@ def test_killed_inside_an_epoch_with_a_last_step_that_is_no_epochs_end(tmp_path:
 
 def test_a_trainer_that_outlived_lorabake_and_guard(tmp_path: Path, cache: Path, base: Path) -> None:
     """accelerate and sd-scripts go on by themselves: named, stopped as the hint says, and resumed only then."""
-    project = Project(tmp_path, base, cache, {"max_train_steps": 2000})
+    project = Project(tmp_path, base, cache, {"max_train_steps": 2000}, several=False)
     run = tmp_path / "run"
     lorabake = project.lorabake("run", "recipe.toml", "--run-dir", str(run))
     until(lambda: lorabake.poll() is not None or last_step(run) >= 4, "step 4")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.dataset import DatasetFacts
-from lorabake_schemas.disks import DiskNeed
+from lorabake_schemas.disks import DiskNeed, FileLimit
 from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide.defaults import resolve_family, resolve_network_type, resolve_optimizer
@@ -31,7 +31,8 @@ class RuleContext:
 
     ``launching``: a real training is about to start on this machine, so a missing GPU or too little disk space is an
     error. In check, plan and compile the training may happen elsewhere. ``rehearsing``: nothing will be trained.
-    ``disks`` are those that the plan would write on, ``stale`` the caches that it would use and that do not fit.
+    ``disks`` are those that the plan would write on, ``file_limit`` is the system's limit for one file if the plan
+    exceeds it, ``stale`` are the caches that it would use and that do not fit.
     ``pickles`` are the keys and names of model files in torch's own format, whatever their extension is. ``commit`` is
     sd-scripts' commit if it is not the pin; ``options`` are that commit's options, ``pin_has`` the pin's names.
     ``signatures`` are what the trainer's networks, optimizers and schedulers take.
@@ -50,6 +51,7 @@ class RuleContext:
     pin_has: frozenset[str] = frozenset()
     stale: tuple[StaleCache, ...] = ()
     disks: tuple[DiskNeed, ...] = ()
+    file_limit: FileLimit | None = None
     pickles: tuple[tuple[tuple[str, str], str], ...] = ()
     signatures: Signatures = field(default_factory=Signatures, repr=False)
     tags: TagIndex = field(default_factory=TagIndex, compare=False, repr=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.disks import DiskNeed, DiskSpace
+from lorabake_schemas.disks import DiskNeed, DiskSpace, FileLimit
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.machine import MachineFacts
 from situations import CPU, GPU, Fires, Misses, plan_of, recipe, situation, spoken, topic
@@ -30,6 +30,11 @@ def with_room(least: int, most: int, *, launching: bool = False, rehearsing: boo
     need = DiskNeed(("save", "runs"), "runs", DiskSpace(least, most), 1000)
     made = situation(recipe(), launching=launching, rehearsing=rehearsing)
     return replace(made, plan=plan_of(recipe()), disks=(need,))
+
+
+def with_limit(*, exceeded: bool = True, launching: bool = False, rehearsing: bool = False) -> RuleContext:
+    made = situation(recipe(), launching=launching, rehearsing=rehearsing)
+    return replace(made, plan=plan_of(recipe()), file_limit=FileLimit(1000, 2000) if exceeded else None)
 
 
 SDXL: dict[str, Any] = {"base": {"family": "sdxl"}}
@@ -61,6 +66,8 @@ FIRES: list[Fires] = [
     ("G4.37.disk", with_room(1001, 2000, launching=True), "save.runs", "error"),
     ("G4.37.disk", with_room(1001, 2000), "save.runs", "warning"),
     ("G4.37.disk", with_room(500, 2000, launching=True), "save.runs", "warning"),
+    ("G4.37.limit", with_limit(launching=True), "save.runs", "error"),
+    ("G4.37.limit", with_limit(), "save.runs", "warning"),
 ]  # fmt: skip
 MISSES: list[Misses] = [
     ("S15", train(min_bucket_reso=768, max_bucket_reso=768)),
@@ -79,6 +86,8 @@ MISSES: list[Misses] = [
     ("G4.96", train(optimizer="AdamW8bit", attention="xformers", mixed_precision="fp16")),
     ("G4.37.disk", with_room(500, 1000, launching=True)),
     ("G4.37.disk", with_room(1001, 2000, rehearsing=True)),
+    ("G4.37.limit", with_limit(exceeded=False, launching=True)),
+    ("G4.37.limit", with_limit(rehearsing=True)),
 ]
 
 

@@ -11,6 +11,7 @@ from constant import returning
 from lorabake.analysis import estimate
 from lorabake.analysis.check import check_recipe
 from lorabake.errors import ResourceError
+from lorabake.jobs.resume.prepare import ensure_files_fit
 from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice, check_run_folder
 from lorabake.planning import disk_needs
 from lorabake_schemas.disks import DiskSpace
@@ -43,6 +44,34 @@ def test_saves_and_states_are_counted_as_they_are_kept(save: dict[str, Any], fil
     """1000 weights: 2 bytes each in a save, 4 and AdamW's 8 in a state."""
     needed = disk_needs.estimate_run_folder(planned(save=save, train=EVERY))
     assert needed == DiskSpace(files * 2000 + states * 12_000, files * 2100 + states * 12_000)
+
+
+@pytest.mark.parametrize(
+    ("tables", "size"),
+    [
+        ({}, 2000),
+        ({"save": {"save_state": True}}, 8000),  # AdamW's two numbers of four bytes for each of 1000 weights
+        ({"save": {"save_state_on_train_end": True}, "train": {"optimizer": "Lion"}}, 4000),
+    ],
+)
+def test_the_largest_file(tables: dict[str, Any], size: int) -> None:
+    assert disk_needs.estimate_largest_file(planned(**{"train": EVERY, **tables})) == size
+    assert disk_needs.estimate_largest_file(plan_of(recipe(**tables))) == 0
+
+
+def test_the_shells_limit_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = project(tmp_path)
+    plan = check_recipe(path, GPU).plan
+    assert plan
+    size = disk_needs.estimate_largest_file(plan)
+    ensure_files_fit(plan)
+    for limit, launching, expected in ((size, True, []), (size - 1, False, ["warning"]), (size - 1, True, ["error"])):
+        monkeypatch.setattr(estimate, "get_file_size_limit", returning(limit))
+        found = check_recipe(path, GPU, launching=launching)
+        assert [finding.severity for finding in found.findings if finding.rule == "G4.37.limit"] == expected
+        assert found.is_machine_at_fault is (expected == ["error"])
+    with pytest.raises(ResourceError):
+        ensure_files_fit(plan)
 
 
 def test_a_network_of_unknown_shape_needs_nothing_that_is_known() -> None:

@@ -82,6 +82,11 @@ def outcome(end: str, facts: RunFacts, state: str | None = None) -> Outcome:
             'message: "No space left on device" })'),
             {"save_last_n_epochs": 2}, False, "disk-full", "free some space",
         ),
+        (  # 46, a network whose size is not known before
+            ('safetensors_rust.SafetensorError: Error while serializing: IoError(Os { code: 27, kind: FileTooLarge, '
+            'message: "File too large" })'),
+            {}, False, "file-size-limit", "ulimit -f unlimited",
+        ),
     ],
 )  # fmt: skip
 def test_the_remedy_fits_the_cause(end: str, settings: dict[str, object], own: bool, code: str, hint: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar, cast
 
 from lorabake.analysis.compat import fit_plan_to_commit
-from lorabake.analysis.estimate import RUNS_FOLDER, estimate_disk_needs, with_estimates
+from lorabake.analysis.estimate import RUNS_FOLDER, estimate_disk_needs, find_file_limit, with_estimates
 from lorabake.analysis.preset_check import find_empty_preset
 from lorabake.errors import RecipeError, ResourceError
 from lorabake.inputs.base_model import inspect_base_model
@@ -81,7 +81,7 @@ class CheckResult:
 
     @property
     def is_machine_at_fault(self) -> bool:
-        """Whether only this machine prevents a run: no GPU, too little disk space."""
+        """Whether only this machine prevents a run: no GPU, too little disk space, a limit of the shell."""
         return bool(self.errors) and all(finding.rule in MACHINE_RULES for finding in self.errors)
 
     def planned(self) -> tuple[Recipe, Plan]:
@@ -211,7 +211,7 @@ def _plan_and_check(
     trained = replace(scanning, commit=scanning.commit or snapshot.commit)
     stale = _find_stale_caches(plan, situation, folder, trained)
     found = (
-        *collect_findings(replace(situation, plan=plan, stale=stale, disks=disks)),
+        *collect_findings(replace(situation, plan=plan, stale=stale, disks=disks, file_limit=find_file_limit(plan))),
         *find_empty_preset(plan, folder, snapshot.signatures),
         *more,
         *iter_unreadable_texts(plan),

@@ -11,9 +11,9 @@ from lorabake.planning.file_size import Layer, cut_text_encoders, estimate_file_
 from lorabake.planning.time_estimate import estimate_timing
 from lorabake.util import resources
 from lorabake.util.files import is_folder
-from lorabake.util.machine import get_file_system_id, get_free_disk
+from lorabake.util.machine import get_file_size_limit, get_file_system_id, get_free_disk
 from lorabake_schemas.dataset import DatasetFacts
-from lorabake_schemas.disks import DiskNeed, DiskSpace
+from lorabake_schemas.disks import DiskNeed, DiskSpace, FileLimit
 from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.machine import BaseFacts, MachineFacts
 from lorabake_schemas.past_runs import PastRun
@@ -62,6 +62,12 @@ def estimate_disk_needs(plan: Plan, dataset: DatasetFacts, folder: Path, run_fol
         known = found.get(device)
         found[device] = replace(known, room=known.room + needed) if known else DiskNeed(where, str(path), needed, free)
     return tuple(found.values())
+
+
+def find_file_limit(plan: Plan) -> FileLimit | None:
+    """The limit for the size of one file, if the plan certainly exceeds it."""
+    allowed, needed = get_file_size_limit(), disk_needs.estimate_largest_file(plan)
+    return FileLimit(allowed, needed) if allowed is not None and needed > allowed else None
 
 
 def output_size(plan: Plan, base: BaseFacts) -> FileSize | None:

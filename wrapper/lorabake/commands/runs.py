@@ -113,6 +113,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
         trainer = prepare.resolve_trainer(then, choice, env, say_line)
         snapshot = prepare.read_option_snapshot(trainer, then, env, say_line)
         made = prepare.replan_run(found, snapshot, env)
+        prepare.ensure_files_fit(made.plan)
         prepare.ensure_options_supported(ready.way, made.plan.script, trainer, snapshot)
         refuse_drift(found, env, made.differences, own, allowed=with_drift)
     for line in prepare.describe_resume(ready):

@@ -37,19 +37,32 @@ def estimate_run_folder(plan: Plan) -> DiskSpace:
     )
 
 
-def _estimate_states(plan: Plan, saves: int) -> DiskSpace:
-    """Each contains the network in training precision, and the optimizer's state for every weight (TU:5946)."""
-    if not plan.value("save_state") and not plan.value("save_state_on_train_end"):
-        return DiskSpace()
+def estimate_largest_file(plan: Plan) -> int:
+    """Bytes of the largest file that it certainly writes: a save, or one of a state's; 0 where nothing is known."""
     size = plan.forecast.file_size
-    weights = 0 if size is None else size.tensor_bytes // BYTES_BY_PRECISION[str(plan.value("save_precision"))]
-    half = bool(plan.value("full_fp16") or plan.value("full_bf16"))
-    least, most = _optimizer_state_bytes(str(plan.value("optimizer_type")))
-    one = DiskSpace(weights * ((2 if half else 4) + (least // 2 if half else least)), weights * (4 + most))
+    return max(size.tensor_bytes, *(each.least for each in _estimate_state(plan))) if size else 0
+
+
+def _estimate_states(plan: Plan, saves: int) -> DiskSpace:
+    """All that are kept (TU:5946)."""
+    network, optimizer = _estimate_state(plan)
+    one = network + optimizer
     own = plan.value("save_last_n_epochs_state") or plan.value("save_last_n_steps_state")
     many = saves if plan.value("save_state") else 1
     every = len(plan.forecast.saves) if plan.value("save_state") and own else many
     return DiskSpace((1 if own else many) * one.least, every * one.most)
+
+
+def _estimate_state(plan: Plan) -> tuple[DiskSpace, DiskSpace]:
+    """A state contains the network in training precision, and the optimizer's state for every weight."""
+    if not plan.value("save_state") and not plan.value("save_state_on_train_end"):
+        return DiskSpace(), DiskSpace()
+    size = plan.forecast.file_size
+    weights = 0 if size is None else size.tensor_bytes // BYTES_BY_PRECISION[str(plan.value("save_precision"))]
+    half = bool(plan.value("full_fp16") or plan.value("full_bf16"))
+    least, most = _optimizer_state_bytes(str(plan.value("optimizer_type")))
+    network = DiskSpace(weights * (2 if half else 4), weights * 4)
+    return network, DiskSpace(weights * (least // 2 if half else least), weights * most)
 
 
 def _optimizer_state_bytes(name: str) -> tuple[int, int]:

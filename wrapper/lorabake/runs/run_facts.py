@@ -10,7 +10,7 @@ from lorabake.inputs.hub import is_hub_offline
 from lorabake.runs.causes.gpu_memory import MemoryFacts
 from lorabake.runs.diagnose import UNKNOWN, RunFacts, known_words
 from lorabake.runs.record import read_plan
-from lorabake.util.machine import has_file_size_limit, has_memory_limit, read_process_name
+from lorabake.util.machine import get_file_size_limit, has_memory_limit, read_process_name
 from lorabake_schemas.families.registry import find_family_of_run
 from lorabake_schemas.messages import escape_invisible
 
@@ -42,7 +42,7 @@ def collect_run_facts(
         "run.caches_text": bool(family.text_cache_suffix),
         "run.saves_often": any(settings.get(name) for name in SAVING_KEYS),
         "run.address_limit": has_memory_limit(),
-        "run.file_limit": has_file_size_limit(),
+        "run.file_limit": get_file_size_limit() is not None,
         "run.preset": "preset=" in str(settings.get("network_args") or ""),
         "run.unclipped": clip == 0 and clip is not None,
     }

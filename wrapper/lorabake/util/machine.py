@@ -100,21 +100,22 @@ def _read_number(path: Path) -> int | None:
 
 def has_memory_limit() -> bool:
     """Whether this process, and what it starts, may only use so much address space (ulimit -v)."""
-    return _has_limit("RLIMIT_AS")
+    return _get_limit("RLIMIT_AS") is not None
 
 
-def has_file_size_limit() -> bool:
-    """Whether files that this process writes may only be so large (ulimit -f)."""
-    return _has_limit("RLIMIT_FSIZE")
+def get_file_size_limit() -> int | None:
+    """How many bytes a file may have that this process, or one that it starts, writes (ulimit -f); None for any."""
+    return _get_limit("RLIMIT_FSIZE")
 
 
-def _has_limit(name: str) -> bool:
+def _get_limit(name: str) -> int | None:
     try:
         import resource  # not on Windows
     except ImportError:
-        return False
+        return None
     kind: int | None = getattr(resource, name, None)
-    return kind is not None and resource.getrlimit(kind)[0] != resource.RLIM_INFINITY
+    limit = resource.RLIM_INFINITY if kind is None else resource.getrlimit(kind)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def read_process_name(number: int) -> str | None:

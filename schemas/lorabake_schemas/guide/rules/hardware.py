@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorabake_schemas.disks import RAISE_FILE_LIMIT
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.sd_scripts import needs_bitsandbytes
 
 # What a recipe cannot help: another machine could train it.
-MACHINE_RULES = frozenset({"G4.96", "G4.96.processes", "G4.37.disk"})
+MACHINE_RULES = frozenset({"G4.96", "G4.96.processes", "G4.37.disk", "G4.37.limit"})
 
 
 @rule(
@@ -130,6 +131,19 @@ def insufficient_disk_space(situation: RuleContext) -> Iterator[RuleHit]:
         if need.is_too_small or need.is_tight:
             severity = ERROR if need.is_too_small and situation.launching else WARNING
             yield RuleHit(need.where, need.describe_shortage(), fix, severity=severity)
+
+
+@rule(
+    "G4.37.limit",
+    ERROR,
+    "A file that grows beyond the shell's limit ends the training and is cut off.",
+    unless="check, plan and compile, where the training may happen elsewhere: there it is a warning",
+    needs_plan=True,
+)
+def file_size_limit(situation: RuleContext) -> Iterator[RuleHit]:
+    if situation.file_limit is not None and not situation.rehearsing:
+        severity = ERROR if situation.launching else WARNING
+        yield RuleHit(("save", "runs"), situation.file_limit.describe(), RAISE_FILE_LIMIT, severity=severity)
 
 
 __all__: list[str] = []

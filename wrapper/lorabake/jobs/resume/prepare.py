@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.analysis.check import rebuild_plan
+from lorabake.analysis.estimate import find_file_limit
 from lorabake.analysis.repeat_check import read_run_recipe
 from lorabake.analysis.verify_data import read_trusted_inputs
 from lorabake.analysis.verify_files import describe_text_change
-from lorabake.errors import MachineError, RecipeError, SetupError
+from lorabake.errors import MachineError, RecipeError, ResourceError, SetupError
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.hub import can_run_offline
 from lorabake.jobs import rerun, run
@@ -44,6 +45,7 @@ from lorabake.util.fact_cache import fact_store_path
 from lorabake.util.files import read_bytes
 from lorabake.util.paths import lorabake_home
 from lorabake_schemas.compiled import UnknownOptionError
+from lorabake_schemas.disks import RAISE_FILE_LIMIT
 from lorabake_schemas.messages import Message, msg, nmsg
 from lorabake_schemas.record import Inputs, Record, TrainerRecord
 
@@ -197,6 +199,12 @@ def _edited_differences(found: FoundRun, name: str, wanted: bytes) -> Iterator[V
         texts.append(data.decode("utf-8", "replace"))
     for change in compare_listings(hash_files({name: wanted}), now):
         yield from describe_text_change("compiled", change, texts[0], texts[-1])
+
+
+def ensure_files_fit(plan: Plan) -> None:
+    """Raises ResourceError where a file to be saved certainly exceeds the shell's limit."""
+    if (limit := find_file_limit(plan)) is not None:
+        raise ResourceError(limit.describe(), RAISE_FILE_LIMIT)
 
 
 def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer, snapshot: OptionSnapshot) -> None:
