@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import trainer_world as small
-from own_trainer import OwnTrainer
+from own_trainer import OwnTrainer, lorabake
 
 from constant import returning
 from lorabake.analysis.verify_trainer import changed_trainer
@@ -26,6 +26,7 @@ from lorabake.trainer.environment import (
 )
 from lorabake.util.hashing import FileHasher
 from lorabake_schemas.messages import Message
+from situations import project
 
 
 @pytest.fixture(scope="module")
@@ -272,3 +273,30 @@ def test_verify_names_what_was_changed_and_starts_nothing_of_it(world: World) ->
     assert not (world.home / "ran").exists()
     found = {each.name: each.change for each in changed_trainer(record, now)}
     assert found == {"sd-scripts": "changed", "packages": "changed"}
+
+
+@pytest.mark.parametrize(
+    ("script", "lacking"),
+    [
+        ("train_network.py", "from library import strategy_sd"),
+        ("train_network.py", "import library.strategy_sd"),
+        ("train_network.py", "import package_that_nobody_has"),
+        ("sdxl_train_network.py", "from library import strategy_sd"),
+    ],
+)
+def test_what_a_script_imports_and_lacks_is_reported_before_it_starts(
+    tmp_path: Path, script: str, lacking: str
+) -> None:
+    """Only of the script that is to be started: the other one's does not matter."""
+    own = OwnTrainer(tmp_path / "trainer")
+    project(tmp_path, "[train]\nresolution = 256\nmax_train_steps = 2\n")
+    (own.checkout / script).write_text(f"{lacking}\n" + (own.checkout / script).read_text())
+    (tmp_path / "home").mkdir()
+    done = lorabake(tmp_path, tmp_path / "home", "run", "recipe.toml", *own.flags)
+    if script != "train_network.py":
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 4
+    assert not (tmp_path / "runs").exists()
+    named = "package_that_nobody_has" if "package" in lacking else "library/strategy_sd.py"
+    assert named in done.stderr

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lorabake.util import resources
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules import collect_findings
 from lorabake_schemas.sd_scripts import OPTIMIZER_CLASSES
@@ -41,6 +42,16 @@ def planned(*arguments: str) -> RuleContext:
 def net(kind: str | None = None, /, **given: Any) -> RuleContext:
     keys = {"type": kind} if kind else {}
     return situation(recipe(network={"args": given} | keys))
+
+
+PIN_HAS = resources.load_snapshot().signatures
+
+
+def lacking(module: str, kind: str | None = None, /) -> RuleContext:
+    """A trainer without a module of networks."""
+    networks = {name: each for name, each in PIN_HAS.networks.items() if name != module}
+    keys = {"type": kind} if kind else {}
+    return situation(recipe(network=keys), signatures=PIN_HAS.model_copy(update={"networks": networks}))
 
 
 def unread(optimizer: str, /) -> RuleContext:
@@ -117,6 +128,8 @@ FIRES: list[Fires] = [
     ),
     ("S37.blocks", net("lora", mid_lr_weight=[1.0, 0.5]), "network.args.mid_lr_weight", "warning"),
     ("S37.type", net("networks.nothere"), "network.type", "error"),
+    ("S37.type", lacking("networks.lora"), "network.type", "error"),
+    ("S37.type", lacking("lycoris.kohya", "loha"), "network.type", "error"),
     ("S37.args", net("lora", module_dropuot=0.1), "network.args.module_dropuot", "error"),
     ("S37.args", net("lora", loraplus_lr_ratio="much"), "network.args.loraplus_lr_ratio", "error"),
     ("S37.args", net("lora", loraplus_lr_ratio=-16), "network.args.loraplus_lr_ratio", "error"),
@@ -178,6 +191,7 @@ MISSES: list[Misses] = [
     ("S37.type", net("networks.oft")),
     ("S37.type", net("networks.lora")),
     ("S37.type", net()),
+    ("S37.type", lacking("networks.lora", "loha")),
     ("S37.args", net("lora", down_lr_weight="sine+0.5", mid_lr_weight=0)),
     ("S37.args", net("lora", loraplus_lr_ratio=16, down_lr_weight=[1, 0.5], block_dims="2,2", conv_dim=4)),
     ("S37.args", net("lokr", full_matrix=True, bypass_mode=True, rs_lora=True, decompose_both=True)),

@@ -8,7 +8,7 @@ import pytest
 
 from lorabake.runs.causes.gpu_memory import MemoryFacts
 from lorabake.runs.causes.training import FINITE_LOSS
-from lorabake.runs.diagnose import RunFacts, advise
+from lorabake.runs.diagnose import RunFacts, advise, diagnose, failure_from_words
 from lorabake.runs.log_evidence import read_evidence
 from lorabake.runs.log_parser import LogParser
 from lorabake.runs.verdict import LOST_STATE, RunResult, judge_run
@@ -65,6 +65,7 @@ def outcome(end: str, facts: RunFacts, state: str | None = None) -> Outcome:
         ),
         ("ModuleNotFoundError: No module named 'library.huggingface_util'", {}, False, "damaged-trainer", "--repair"),
         ("ModuleNotFoundError: No module named 'networks.lora'", {}, False, "damaged-trainer", "--repair"),
+        ("ModuleNotFoundError: No module named 'library'", {}, True, "damaged-trainer", "git status"),
         ("ModuleNotFoundError: No module named 'prodigyopt'", {"optimizer_type": "Prodigy"}, False,
          "missing-package", "--repair"),
         ("ModuleNotFoundError: No module named 'lycoris'", {"network_module": "lycoris.kohya"}, True,
@@ -98,6 +99,26 @@ def test_the_remedy_fits_the_cause(end: str, settings: dict[str, object], own: b
 
 
 OUT_OF_VRAM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+@pytest.mark.parametrize(
+    ("end", "file"),
+    [
+        (
+            "ImportError: cannot import name 'strategy_sd' from 'library' (/x/library/__init__.py)",
+            ("library", "strategy_sd"),
+        ),
+        ("ImportError: cannot import name 'lora' from 'networks' (unknown location)", ("networks", "lora")),
+        ("ModuleNotFoundError: No module named 'library.huggingface_util'", ("library", "huggingface_util")),
+        ("ImportError: cannot import name 'Dataset' from 'library.train_util' (/x/library/train_util.py)", None),
+        ("ModuleNotFoundError: No module named 'library'", None),
+    ],
+)
+def test_the_missing_file_is_named(end: str, file: tuple[str, str] | None) -> None:
+    found = diagnose(failure_from_words(end, ()), RunFacts(own_trainer=True))
+    assert found is not None
+    assert found.code == "damaged-trainer"
+    assert tuple(found.message.filled.values()) == (file or ())
 
 
 def test_nobody_is_told_to_do_what_is_done() -> None:

@@ -90,6 +90,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
     from lorabake.jobs.resume import prepare
     from lorabake.jobs.run import exit_code
     from lorabake.runs.index import find_run
+    from lorabake.runs.record import read_plan
     from lorabake.trainer.environment import find_recorded_trainer
 
     found, env = find_run(run, Path.cwd()), get_environment()
@@ -111,7 +112,8 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
     trainer = made = None
     if ready.way is not None:
         trainer = prepare.resolve_trainer(then, choice, env, say_line)
-        snapshot = prepare.read_option_snapshot(trainer, then, env, say_line)
+        plan = read_plan(found.paths)
+        snapshot = prepare.read_option_snapshot(trainer, then, env, say_line, plan.script if plan else None)
         made = prepare.replan_run(found, snapshot, env)
         prepare.ensure_files_fit(made.plan)
         prepare.ensure_options_supported(ready.way, made.plan.script, trainer, snapshot)

@@ -248,7 +248,7 @@ def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[
     trainer = ensure_trainer(prepared.order.trainer, env, tell, list_required_modules(plan))
     contents = check_trainer(trainer, env, tell)
     probe = trainers.probe_attention(trainer, choose_precision(recipe, prepared.machine), env)
-    understood = versions.read_user_options(trainer, env, tell) or prepared.examination.snapshot
+    understood = versions.read_user_options(trainer, env, tell, plan.script) or prepared.examination.snapshot
     examination = replace(prepared.examination, snapshot=understood).with_attention(probe)
     for finding in examination.findings[len(prepared.examination.findings) :]:
         tell(msg("{severity}: {problem}", severity=SEVERITY_LABELS[finding.severity], problem=finding.message))

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydantic import TypeAdapter
+
 from lorabake.errors import SetupError
 from lorabake.trainer import checkout as pinned
 from lorabake.trainer import packages, store, venv
@@ -24,7 +26,17 @@ from lorabake_schemas.signatures import Signatures
 
 Env = Mapping[str, str]
 Tell = Callable[[Message], None]
+FAILED_FILE = "failed.json"
+_FAILED_ADAPTER = TypeAdapter(dict[str, str])
 OPTIONS_SCRIPT, SIGNATURES_SCRIPT = "dump_options.py", "dump_signatures.py"
+
+
+class ScriptImportError(SetupError):
+    """Scripts cannot start, because something that they import is missing: ``failed`` has the exception of each."""
+
+    def __init__(self, message: Message, hint: Message, failed: Mapping[str, str]) -> None:
+        super().__init__(message, hint)
+        self.failed = failed
 
 
 def options_path(folder: Path) -> Path:
@@ -40,8 +52,8 @@ def options_path(folder: Path) -> Path:
 def extract_options(python: Path, checkout: Path, folder: Path, commit: str, env: Env) -> OptionSnapshot:
     """Ask the parsers of a checkout, with a Python that can import it, and keep the answer in ``folder``.
 
-    Raises SetupError when that commit cannot be imported with these packages, OSError when the folder cannot be
-    written.
+    Raises ScriptImportError when something is missing that its scripts import, SetupError when they do not answer for
+    another reason, OSError when the folder cannot be written.
     """
     aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")
     aside.mkdir(parents=True)
@@ -54,13 +66,21 @@ def extract_options(python: Path, checkout: Path, folder: Path, commit: str, env
         if not done.ok or made is None:
             words = " / ".join(done.stderr.strip().splitlines()[-2:]) or f"{done.returncode}"
             said = msg("sd-scripts {commit} does not work with lorabake's packages: {why}", commit=commit, why=words)
-            raise SetupError(said, msg("use another commit, or omit --commit"))
+            hint, failed = msg("use another commit, or omit --commit"), _read_failed(aside)
+            raise ScriptImportError(said, hint, failed) if failed else SetupError(said, hint)
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another lorabake was quicker
             aside.rename(folder)
         return made
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _read_failed(folder: Path) -> dict[str, str]:
+    try:
+        return _FAILED_ADAPTER.validate_json((folder / FAILED_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
 
 
 def read_signatures(python: Path, checkout: Path, folder: Path, env: Env) -> Signatures:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from lorabake.errors import SetupError
+from lorabake.runs.diagnose import RunFacts, diagnose, failure_from_words
 from lorabake.trainer import git_tree, options, venv
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources
@@ -16,6 +17,7 @@ from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import DatasetLevel, DatasetOption, Option, OptionSnapshot
 from lorabake_schemas.pin import Pin
+from lorabake_schemas.plan import Script
 from lorabake_schemas.signatures import Signatures
 from lorabake_schemas.versions import CommitDifference, OptionChange
 
@@ -61,11 +63,12 @@ def with_own_signatures(
 
 
 def read_user_options(
-    trainer: Trainer, env: Mapping[str, str], tell: Callable[[Message], None]
+    trainer: Trainer, env: Mapping[str, str], tell: Callable[[Message], None], script: Script | None = None
 ) -> OptionSnapshot | None:
     """What the user's own sd-scripts understands; None if that is the unmodified pin, or the pin's trainer.
 
-    One that does not answer only causes a warning: it may still train.
+    One that does not answer only causes a warning: it may still train. Raises SetupError if ``script`` is to be started
+    and lacks something that it imports.
     """
     if trainer.kind == "pin" or (trainer.commit == resources.load_pin().commit and _is_unmodified(trainer)):
         return None
@@ -75,8 +78,17 @@ def read_user_options(
         with TemporaryDirectory() as folder:
             return options.extract_options(trainer.python, trainer.checkout, Path(folder) / "options", name, env)
     except (SetupError, OSError) as error:
+        if script is not None and isinstance(error, options.ScriptImportError) and script in error.failed:
+            raise _describe_import_failure(error.failed[script]) from error
         tell(msg("warning: cannot read the options of this sd-scripts, so they are not checked: {why}", why=str(error)))
         return None
+
+
+def _describe_import_failure(exception: str) -> SetupError:
+    found = diagnose(failure_from_words(exception, ()), RunFacts(own_trainer=True))
+    if found is None:
+        return SetupError(msg("sd-scripts cannot start: {why}", why=exception))
+    return SetupError(msg("{problem} ({words})", problem=found.message, words=exception), found.cure)
 
 
 def _is_unmodified(trainer: Trainer) -> bool:

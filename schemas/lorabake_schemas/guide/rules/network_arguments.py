@@ -22,9 +22,14 @@ LYCORIS_MODULE = "lycoris.kohya"
 def unknown_network_type(situation: RuleContext) -> Iterator[RuleHit]:
     given, known = situation.recipe.network.type, situation.signatures
     choices = tuple(known.iter_network_types())
-    if given is None or not known.networks or given in choices:
-        return
     where: Where = ("network", "type")
+    if not known.networks:
+        return
+    if given is None or given in choices:
+        if (lacking := get_network_module(situation.network)) not in known.networks:
+            said = msg("{module} is missing in the trainer", module=lacking)
+            yield RuleHit(where, said, msg("restore its files (`git status` in sd-scripts shows what is missing)"))
+        return
     module = known.networks.get(given)
     if given == LYCORIS_MODULE:
         said = msg("{name} has several algorithms", name=given)

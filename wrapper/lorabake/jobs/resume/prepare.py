@@ -154,11 +154,14 @@ def resolve_trainer(then: TrainerRecord, choice: TrainerChoice, env: Env, tell: 
     return here
 
 
-def read_option_snapshot(trainer: Trainer | None, then: TrainerRecord, env: Env, tell: Tell) -> OptionSnapshot:
-    """The options of the trainer, or the pin's if it does not answer or is not installed yet."""
+def read_option_snapshot(
+    trainer: Trainer | None, then: TrainerRecord, env: Env, tell: Tell, script: Script | None = None
+) -> OptionSnapshot:
+    """The options of the trainer, or the pin's if it does not answer or is not installed yet. Raises SetupError if
+    ``script`` is to be started and lacks something that it imports."""
     found: OptionSnapshot | None = None
     if trainer is not None and trainer.kind != "pin":
-        found = versions.read_user_options(trainer, env, tell)
+        found = versions.read_user_options(trainer, env, tell, script)
         pin = resources.load_snapshot()
         found = found or versions.with_own_signatures(pin, trainer.python, trainer.checkout, env)
     elif then.kind == "pin":

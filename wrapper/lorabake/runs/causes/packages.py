@@ -24,6 +24,7 @@ INSTALL = (
     ),
 )
 SD_SCRIPTS = r"(?:library|networks|tools|finetune|train_network|sdxl_train_network)"
+SD_SCRIPTS_FOLDER = r"(?P<folder>library|networks|tools|finetune)"
 MISSING_NAME = (
     r"No module named '(?P<module>[\w.]+)'|cannot import name '(?P<name>\w+)' from '(?P<source>[\w.]+)'"
     r"|module '(?P<owner>[\w.]+)' has no attribute '(?P<member>\w+)'|Invalid backend: '(?P<backend>\w+)'"
@@ -43,6 +44,18 @@ PACKAGE_CAUSES = (
         message=template('{key} = "{value}": {missing} not found in the trainer\'s Python'),
         signs=(Sign(exception=MISSING_NAME, names_setting=True),),
         cure=(Advice(template("set {key} to a name that exists in the trainer's Python, or remove it")),),
+    ),
+    Cause(
+        id="missing-file-of-trainer",
+        code="damaged-trainer",
+        message=template("sd-scripts is incomplete: {folder}/{name}.py is missing"),
+        signs=(
+            Sign(
+                exception=rf"cannot import name '(?P<name>\w+)' from '{SD_SCRIPTS_FOLDER}' \((?:unknown|.*__init__\.py)"
+            ),
+            Sign(exception=rf"No module named '{SD_SCRIPTS_FOLDER}\.(?P<name>\w+)'"),
+        ),
+        cure=RESTORE,
     ),
     Cause(
         id="damaged-trainer",

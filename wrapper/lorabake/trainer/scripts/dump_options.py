@@ -4,6 +4,7 @@
 
 options-train_network.json has one entry for each option of the parser of train_network.py, and so on;
 options-dataset.json has the keys of the dataset file, level by level. Help texts are sd-scripts' own and are left out.
+Where scripts lack something that they import, failed.json has the exception of each instead, and the exit code is 1.
 """
 
 import argparse
@@ -96,9 +97,18 @@ def main():
     folder = Path(sys.argv[1])
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(Path.cwd()))
+    failed = {}
     for script in sys.argv[2:]:
         name = script.removesuffix(".py")
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            failed[script] = f"{type(error).__name__}: {error}"
+            write(folder, "failed.json", failed)
+            continue
         write(folder, f"options-{name}.json", options(name))
+    if failed:
+        sys.exit("\n".join(failed.values()))
     write(folder, "options-dataset.json", dataset())
 
 
