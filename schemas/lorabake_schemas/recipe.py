@@ -15,7 +15,7 @@ from lorabake_schemas.unjudged import InvalidKeyError
 from lorabake_schemas.values import (
     MAX_CYCLES,
     MAX_RANK,
-    MAX_SIDE,
+    BucketStep,
     CaptionText,
     ClassArguments,
     Comment,
@@ -189,6 +189,9 @@ class Regularization(RecipeTable):
     class_: Annotated[Tag, Field(alias="class", description="What the images show, such as woman or food.")]
     images: FilePath = Field(description="Folder of the regularization images.")
     num_repeats: Repeats | None = optional("How often each image is used in one epoch.")
+    resolution: Resolution | None = optional(
+        "The resolution to use these images at. Left out, they are used at every resolution of the run."
+    )
     caption_extension: ExtensionKey = None
     shuffle_caption: ShuffleKey = None
     keep_tokens: KeepTokensKey = None
@@ -281,9 +284,8 @@ class Train(RecipeTable):
     gradient_accumulation_steps: PerStep | None = optional(
         "Batches that are added up for one step, for a larger batch without more VRAM."
     )
-    # before resolution, which must be a multiple of it
-    bucket_reso_steps: Annotated[int, Field(ge=32, le=MAX_SIDE)] | None = optional(
-        "Bucket sides are multiples of this many pixels."
+    bucket_reso_steps: BucketStep | Annotated[TupleOf[BucketStep], Field(min_length=1)] | None = optional(
+        "Bucket sides are multiples of this many pixels. A list has one number for each of train.resolutions."
     )
     resolution: Resolution | None = optional(
         "Training resolution in pixels: one number for a square, or [width, height]."
@@ -294,8 +296,12 @@ class Train(RecipeTable):
     enable_bucket: bool | None = optional(
         "Keep each image's shape by sorting images into buckets of similar sizes. Off crops all to one size."
     )
-    min_bucket_reso: Side | None = optional("Shortest side of a bucket in pixels.")
-    max_bucket_reso: Side | None = optional("Longest side of a bucket in pixels.")
+    min_bucket_reso: Side | Annotated[TupleOf[Side], Field(min_length=1)] | None = optional(
+        "Shortest side of a bucket in pixels. A list has one number for each of train.resolutions."
+    )
+    max_bucket_reso: Side | Annotated[TupleOf[Side], Field(min_length=1)] | None = optional(
+        "Longest side of a bucket in pixels. A list has one number for each of train.resolutions."
+    )
     bucket_no_upscale: bool | None = optional("Do not enlarge small images. The bucket limits have no effect then.")
     mixed_precision: Precision | None = optional(
         "Number format for training: fp16, bf16 (RTX 30 series or newer) or no for float32."

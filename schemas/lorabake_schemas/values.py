@@ -310,27 +310,6 @@ def _check_scheduler(value: str) -> str:
     )
 
 
-def describe_unaligned_side(side: int, step: int) -> tuple[Message, Message] | None:
-    """What is wrong with a side that is no multiple of the bucket step, and what to write; None for one that is."""
-    if side >= 64 and side % step == 0:
-        return None
-    low = max(-(-64 // step) * step, side // step * step)
-    said = msg(
-        "{side} is not a multiple of {step}, so sd-scripts would silently train at {low}", side=side, step=step, low=low
-    )
-    return said, msg("{low} or {high}", low=low, high=low + step)
-
-
-def _check_resolution(value: int | tuple[int, ...], info: ValidationInfo) -> int | tuple[int, ...]:
-    """sd-scripts floors the sides to bucket_reso_steps (64), so 700 would quietly train 640 (G2.7, TU:216)."""
-    if "bucket_reso_steps" not in info.data:  # it is wrong itself, or in another table: a rule judges a concept's
-        return value
-    for side in (value,) if isinstance(value, int) else value:
-        if wrong := describe_unaligned_side(side, info.data["bucket_reso_steps"] or 64):
-            raise _make_error("G2.7", *wrong)
-    return value
-
-
 def _read_resolution(value: object) -> object:
     """sd-scripts' own "640,768", and what people write for it."""
     text = value if isinstance(value, str) else ""
@@ -405,11 +384,10 @@ NetworkType = Annotated[Text, AfterValidator(_check_network_type)]
 SchedulerName = Annotated[str, AfterValidator(_check_scheduler), Field(json_schema_extra={"enum": [*SCHEDULERS]})]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE)]
-_AnySide = Annotated[int, Field(le=MAX_SIDE)]
+BucketStep = Annotated[int, Field(ge=32, le=MAX_SIDE)]
 Resolution = Annotated[
-    _AnySide | Annotated[tuple[_AnySide, _AnySide], Field(strict=False)],
+    Side | Annotated[tuple[Side, Side], Field(strict=False)],
     BeforeValidator(_read_resolution),
-    AfterValidator(_check_resolution),
     Field(json_schema_extra=or_text("^ *[0-9]+ *([,xX] *[0-9]+ *)?$")),
 ]
 Warmup = Annotated[

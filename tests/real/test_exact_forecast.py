@@ -210,6 +210,7 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
         "min_bucket_reso": rules.min_bucket_reso,
         "max_bucket_reso": max(rules.max_bucket_reso, *(side for side in (*sides[1:], *own)), 0),
         "bucket_reso_steps": rules.bucket_reso_steps,
+        **bucket_lists(sides, rules, dice),
         "gradient_accumulation_steps": trained.gradient_accumulation_steps,
     }
     saved = ("save_every_n_epochs", "save_every_n_steps", "save_last_n_epochs", "save_last_n_steps")
@@ -219,7 +220,11 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
         "kind": "object",
         "base": {"model": "base.safetensors", "family": "sd15", "tags": dice.choice(("danbooru", "natural"))},
         "concept": concepts,
-        "regularization": [{"class": "thing", **part} for is_reg, part in parts if is_reg],
+        "regularization": [
+            {"class": "thing", **part} | ({"resolution": sides[-1]} if dice.random() < 0.3 else {})
+            for is_reg, part in parts
+            if is_reg
+        ],
         "train": train | {name: value for name, value in length.items() if value},
         "save": {"save_model_as": trained.extension}
         | {name: value for name in saved if (value := getattr(trained, name)) is not None},
@@ -235,6 +240,17 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
         return None
     step = rules.bucket_reso_steps
     return None if any(side % step for side in own) or has_folder_twice(recipe) else recipe
+
+
+def bucket_lists(sides: list[Any], rules: BucketRules, dice: random.Random) -> dict[str, Any]:
+    """Limits of buckets with a value for each resolution, for some of the recipes with several."""
+    if len(sides) == 1 or dice.random() < 0.5:
+        return {}
+    largest = [max(side) if isinstance(side, list) else side for side in sides]
+    return {
+        "min_bucket_reso": [rules.min_bucket_reso, *(dice.choice((128, 192, 256)) for _ in sides[1:])],
+        "max_bucket_reso": [max(rules.max_bucket_reso, side + dice.choice((0, 64, 256))) for side in largest],
+    }
 
 
 def has_folder_twice(recipe: Recipe) -> bool:
@@ -345,6 +361,11 @@ def covered(cases: list[Case]) -> None:
     concepts = [(recipe, concept) for recipe in recipes for concept in recipe.concept]
     often("several resolutions", sum(recipe.train.resolutions is not None for recipe in recipes))
     often("a batch size for each", sum(isinstance(recipe.train.train_batch_size, tuple) for recipe in recipes))
+    often("limits of buckets for each resolution", sum(isinstance(r.train.max_bucket_reso, tuple) for r in recipes))
+    often(
+        "a regularization set's own resolution",
+        sum(p.resolution is not None for r in recipes for p in r.regularization),
+    )
     often("a concept's own resolution", sum(concept.resolution is not None for _, concept in concepts))
     often("several folders of a concept", sum(len(group) > 1 for group in groups))
     often("several concepts of a recipe", sum(len(group_concepts(recipe)) > 1 for recipe in recipes))

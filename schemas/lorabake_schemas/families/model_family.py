@@ -132,7 +132,8 @@ class ModelFamily(LoraFamily):
     ``unet_parameters`` is how many numbers the UNet has.
 
     Training: ``script_options`` are set in every run, each with its rule; ``ignored_options`` do nothing.
-    ``size_step`` must divide a bucket's sides. ``vae_needs_float32``: the VAE overflows at fp16 (S21).
+    ``size_step`` must divide a bucket's sides, and ``latent_step`` those of latents without buckets, else the UNet
+    stops. ``vae_needs_float32``: the VAE overflows at fp16 (S21).
     ``wants_fp16_files``: from a diffusers folder fp16 training loads only *.fp16.* files.
     ``runs_pickles``: a pickled checkpoint is loaded with whatever program is in it, whatever the version of PyTorch.
     ``text_cache_suffix`` is empty where text encoder outputs cannot be cached.
@@ -154,6 +155,7 @@ class ModelFamily(LoraFamily):
     shapes_file: str
     lora_blocks: LoraBlocks = SD_LORA_BLOCKS
     size_step: int = 64
+    latent_step: int = 1
     tag_model_sides: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
     two_board_models: tuple[str, ...] = ()
     has_both_predictions: bool = False

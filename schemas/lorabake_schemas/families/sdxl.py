@@ -38,6 +38,7 @@ FAMILY = ModelFamily(
     shapes_file="shapes-sdxl.txt",
     lora_blocks=LoraBlocks(all=23, side=9, middle=3),
     size_step=32,
+    latent_step=4,  # it halves them twice, and its upsampling only doubles (sdxl_original_unet.py:789)
     vae_needs_float32=True,
     wants_fp16_files=True,  # sdxl_train_util.py:86
     lora=LoraSigns(

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.guide.defaults import default_resolution
-from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.recipe import Recipe, Train
 
 Sides = int | tuple[int, int]
 
 
+# Keys under [train] that may have a list, with a value for each of train.resolutions.
+ListKey = Literal["train_batch_size", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps"]
+LIST_KEYS: tuple[ListKey, ...] = ("train_batch_size", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps")
+BUCKET_STEP = 64  # sd-scripts' default of bucket_reso_steps
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingResolution:
-    """One resolution, as the recipe writes it, and where; ``concepts`` are the folders that are trained at it.
+    """One resolution, as the recipe writes it, and where; ``concepts`` are the folders that are trained at it, and
+    ``regularization`` the sets that come with them.
 
-    ``given`` is False for the guide's; ``batch_size`` is None where the recipe gives none for it.
+    ``given`` is False for the guide's. The others are what the recipe has for this resolution, None where it has
+    nothing.
     """
 
     sides: Sides
     where: tuple[str | int, ...]
     given: bool
-    batch_size: int | None
     concepts: tuple[int, ...]
+    regularization: tuple[int, ...]
+    train_batch_size: int | None
+    min_bucket_reso: int | None
+    max_bucket_reso: int | None
+    bucket_reso_steps: int | None
+
+    @property
+    def step(self) -> int:
+        """What the sides of its buckets are multiples of."""
+        return self.bucket_reso_steps or BUCKET_STEP
 
     @property
     def size(self) -> Size:
@@ -45,21 +63,44 @@ def list_common_resolutions(recipe: Recipe, family: ModelFamily) -> tuple[tuple[
 
 def list_training_resolutions(recipe: Recipe, family: ModelFamily) -> tuple[TrainingResolution, ...]:
     """In the order of the blocks: those of [train] that a folder is trained at, then those of the concepts."""
-    train, batches = recipe.train, recipe.train.train_batch_size
-    given = train.resolution is not None or train.resolutions is not None
-    found: dict[Size, TrainingResolution] = {}
-    common = tuple(at for at, concept in enumerate(recipe.concept) if concept.resolution is None)
+    places: dict[Size, tuple[Sides, tuple[str | int, ...], int | None]] = {}
+    concepts: dict[Size, set[int]] = {}
+    common = {at for at, concept in enumerate(recipe.concept) if concept.resolution is None}
     for at, (sides, where) in enumerate(list_common_resolutions(recipe, family)):
-        batch = batches if batches is None or isinstance(batches, int) else dict(enumerate(batches)).get(at)
-        found.setdefault(get_size(sides), TrainingResolution(sides, where, given, batch, common))
+        places.setdefault(get_size(sides), (sides, where, at))
+        concepts[get_size(sides)] = set(common)
     for at, concept in enumerate(recipe.concept):
         if concept.resolution is not None:
-            size, where = get_size(concept.resolution), ("concept", at, "resolution")
-            batch = batches if isinstance(batches, int) else None
-            own = found.get(size) or TrainingResolution(concept.resolution, where, True, batch, ())
-            folders = tuple(sorted((*own.concepts, at)))
-            found[size] = TrainingResolution(own.sides, own.where, own.given, own.batch_size, folders)
-    return tuple(each for each in found.values() if each.concepts)
+            size = get_size(concept.resolution)
+            places.setdefault(size, (concept.resolution, ("concept", at, "resolution"), None))
+            concepts.setdefault(size, set()).add(at)
+    given = recipe.train.resolution is not None or recipe.train.resolutions is not None
+    return tuple(
+        TrainingResolution(
+            sides=sides,
+            where=where,
+            given=given or number is None,
+            concepts=tuple(sorted(concepts[size])),
+            regularization=_list_regularization(recipe, size),
+            **{key: find_list_value(recipe.train, key, number) for key in LIST_KEYS},
+        )
+        for size, (sides, where, number) in places.items()
+        if concepts[size]
+    )
+
+
+def _list_regularization(recipe: Recipe, size: Size) -> tuple[int, ...]:
+    """The regularization sets of a resolution: without its own, a set is for all of them."""
+    given = [part.resolution for part in recipe.regularization]
+    return tuple(at for at, sides in enumerate(given) if sides is None or get_size(sides) == size)
+
+
+def find_list_value(train: Train, key: ListKey, number: int | None) -> int | None:
+    """Its value for the resolution with this number in train.resolutions, or for one of a concept's own (None)."""
+    value: int | tuple[int, ...] | None = getattr(train, key)
+    if value is None or isinstance(value, int):
+        return value
+    return None if number is None else dict(enumerate(value)).get(number)
 
 
 def count_uses(recipe: Recipe) -> tuple[int, ...]:

@@ -69,7 +69,7 @@ def test_xformers_that_does_not_work_stops_only_who_insists_on_it(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("train", "launching", "at_fault"),
-    [("", True, True), ("", False, False), ("resolution = 700\n", True, False)],
+    [("", True, True), ("", False, False), ("resolution = 7\n", True, False)],
     ids=["no GPU", "only a warning", "and another error"],
 )
 def test_what_only_this_machine_cannot_do(tmp_path: Path, train: str, launching: bool, at_fault: bool) -> None:
@@ -106,7 +106,7 @@ optimizer = "Prodgy"
 lr_scheduler = "cosinus"
 max_train_epochs = "ten"
 mixed_precision = "bf17"
-resolution = 700
+resolution = 7
 [trian]
 x = 1
 """
@@ -123,7 +123,7 @@ def test_ten_mistakes_are_ten_findings_each_with_its_line(tmp_path: Path) -> Non
         ("bad-choice", "train.lr_scheduler", 16),
         ("wrong-type", "train.max_train_epochs", 17),
         ("bad-choice", "train.mixed_precision", 18),
-        ("G2.7", "train.resolution", 19),
+        ("out-of-range", "train.resolution", 19),
         ("unknown-key", "trian", 20),
     ]
     assert {f.severity for f in made.findings} == {Severity.ERROR}

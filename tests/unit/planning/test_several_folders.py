@@ -14,7 +14,7 @@ from lorabake.recipe.load import load_recipe
 from lorabake_schemas.dataset import DatasetFacts
 from lorabake_schemas.plan import DatasetPlan, Plan
 from lorabake_schemas.recipe import Recipe
-from situations import TOKEN, concept, dataset, folder, plan_of, recipe, situation, spoken, subset, values
+from situations import TOKEN, concept, dataset, folder, pictures_for, plan_of, recipe, situation, spoken, subset, values
 
 LENGTH = {"max_train_epochs": 2}
 EMPTY_TOKEN = b'name = "x"\nkind = "style"\n[base]\nmodel = "m"\n[[concept]]\ntoken = ""\nimages = "p"\n'
@@ -145,6 +145,31 @@ def test_each_resolution_is_a_dataset_with_the_same_subsets() -> None:
 
 def trained(block: DatasetPlan) -> list[int]:
     return [part.index for part in block.subsets if not part.is_reg]
+
+
+def test_bucket_limits_are_those_of_each_resolution() -> None:
+    keys = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps")
+    given = {"min_bucket_reso": [320, 384], "max_bucket_reso": [1024, 2048], "bucket_reso_steps": [64, 128]}
+    plan = plan_of(of_resolutions(512, 1024, own=640, train=given))
+    assert [tuple(block.value(key) for key in keys) for block in plan.datasets] == [
+        (320, 1024, 64), (384, 2048, 128), (256, 832, 64),
+    ]  # fmt: skip
+    one = plan_of(of_resolutions(512, 1024, train={"max_bucket_reso": 1536}))
+    assert [block.value("max_bucket_reso") for block in one.datasets] == [1536, 1536]
+
+
+def test_regularization_with_a_resolution_is_used_at_that_one_alone() -> None:
+    made = recipe(
+        concepts=[concept("a", "p0")],
+        regularization=[{"class": "food", "images": "r0", "resolution": [512, 512]}, {"class": "food", "images": "r1"}],
+        train={"resolutions": [512, 768], "max_train_epochs": 1},
+    )
+    plan = plan_of(made, pictures_for(made, 8))
+    sets = [[part.index for part in block.subsets if part.is_reg] for block in plan.datasets]
+    assert sets == [[0, 1], [1]]
+    without = made.model_copy(update={"regularization": ()})
+    alone = plan_of(without, pictures_for(without, 8))
+    assert plan.forecast.steps == 2 * alone.forecast.steps  # as many regularization images as there are others
 
 
 def test_a_concepts_own_resolution_is_a_dataset_of_its_own() -> None:

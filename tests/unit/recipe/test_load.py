@@ -149,7 +149,7 @@ def test_a_faulty_recipe_leaves_what_can_be_judged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "unknown", "known"),
     [
-        ('[train]\nresolution = 700\noptimizer = "AdamW"\n', ["resolution"], ["optimizer", "seed"]),
+        ('[train]\nresolution = 7\noptimizer = "AdamW"\n', ["resolution"], ["optimizer", "seed"]),
         ("[train]\nlr_warmup = 3\n", ["lr_warmup_steps"], ["optimizer"]),
         ("[train]\nlr = 3\n", ["learning_rate"], ["unet_lr"]),
         ("[train]\nlr = 3\nlearning_rate = 1.0\n", [], ["learning_rate"]),

@@ -51,7 +51,7 @@ def test_a_warm_up_in_percent(written: Any, meant: Any) -> None:
 @pytest.mark.parametrize("written", ["a lot", "10", "100%", "512,512,512", "", "1e3"])
 def test_what_is_neither(tmp_path: Path, key: str, written: str) -> None:
     if (key, written) == ("resolution", "10"):
-        assert found(load(tmp_path, START + f'[train]\n{key} = "{written}"')) == [("G2.7", "train.resolution")]
+        assert found(load(tmp_path, START + f'[train]\n{key} = "{written}"')) == [("out-of-range", "train.resolution")]
         return
     assert [where for _, where in found(load(tmp_path, START + f'[train]\n{key} = "{written}"'))] == [f"train.{key}"]
 

@@ -55,7 +55,7 @@ SEVERAL: list[tuple[str, str, set[Where]]] = [
     ('[train]\noptimizr = "AdamW"\nlearning_rate = 1e-4\n', "", {("unknown-key", "train.optimizr")}),
     ('[trian]\noptimizer = "AdamW"\n[train]\nlearning_rate = 1e-4\n', "", {("unknown-key", "trian")}),
     ('[train]\nbucket_reso_steps = "32"\nresolution = 736\n', "", {("wrong-type", "train.bucket_reso_steps")}),
-    ("[train]\nresolution = 700\nmax_bucket_reso = 512\n", "", {("G2.7", "train.resolution")}),
+    ("[train]\nresolution = 7\nmax_bucket_reso = 512\n", "", {("out-of-range", "train.resolution")}),
     ('[network]\ntype = "lokon"\nconv_dim = 4\nfactor = 3\n', "", {("S37.type", "network.type")}),
     ("[train]\nnoise_ofset = 0.1\n[kohya]\nadaptive_noise_scale = 0.1\n", "", {("unknown-key", "train.noise_ofset")}),
     ('[captions]\ncaption_extension = "txt"\n', "", {("out-of-range", "captions.caption_extension")}),

@@ -142,12 +142,6 @@ def test_a_ratio_above_one_is_explained() -> None:
     assert "100 for steps" in finding.fix
 
 
-def test_a_resolution_between_buckets_is_offered_its_neighbours() -> None:
-    finding = one(train={"resolution": 700})
-    assert (finding.rule, finding.fix) == ("G2.7", "write 640 or 704")
-    assert "640" in finding.message
-
-
 @pytest.mark.parametrize("value", [[512], [512, 512, 512], [512, "a"], "512;512", []])
 def test_what_is_no_resolution_is_one_finding(value: Any) -> None:
     assert "[width, height]" in one(train={"resolution": value}).fix

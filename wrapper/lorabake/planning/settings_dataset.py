@@ -18,7 +18,7 @@ from lorabake_schemas.guide.defaults import (
     is_shuffled,
     name_concept,
 )
-from lorabake_schemas.guide.resolutions import TrainingResolution, count_uses, list_training_resolutions
+from lorabake_schemas.guide.resolutions import BUCKET_STEP, TrainingResolution, count_uses, list_training_resolutions
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import DatasetPlan, Setting, Source, SubsetLevel, SubsetPlan
 from lorabake_schemas.recipe import Concept, Recipe, Regularization, Train
@@ -26,7 +26,7 @@ from lorabake_schemas.recipe import Concept, Recipe, Regularization, Train
 
 def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tuple[DatasetPlan, ...]:
     """A ``[[datasets]]`` block for each resolution and each kind of subset. Regularization is in all with caption
-    files: sd-scripts balances it with the training images of the same block (S13).
+    files, or in those of its resolution: sd-scripts balances it with the training images of the same block (S13).
     """
     counts = [len(folder.images) * uses for folder, uses in zip(facts.concepts, count_uses(recipe), strict=True)]
     repeats = resolve_repeats(recipe, counts)
@@ -35,13 +35,16 @@ def plan_datasets(recipe: Recipe, facts: DatasetFacts, profile: Profile) -> tupl
         for at, part in enumerate(recipe.regularization)
     ]
 
+    titled = tuple(_with_unique_titles(reg))
+
     def plan_blocks(trained: TrainingResolution) -> Iterator[DatasetPlan]:
         every = [
             _concept_subset(at, repeats[at], len(facts.concepts[at].images), recipe, profile) for at in trained.concepts
         ]
         settings = _block_settings(trained, recipe, profile)
         for parts in _split_by_kind(list(_with_unique_titles(every))):
-            beside = _with_unique_titles(reg) if parts[0].level == "subsets" else ()
+            beside = [part for part in titled if part.index in trained.regularization]
+            beside = beside if parts[0].level == "subsets" else []
             yield DatasetPlan(settings=settings, subsets=(*parts, *beside))
 
     return tuple(
@@ -66,7 +69,7 @@ def _block_settings(trained: TrainingResolution, recipe: Recipe, profile: Profil
     by_default = default_by_guide(default_resolution(recipe, profile.family).rule)
     return (
         *fixed("resolution", trained.sides, FROM_RECIPE if trained.given else by_default),
-        *choose("batch_size", trained.batch_size, 1, default_by_guide(_batch_size_rule(profile))),
+        *choose("batch_size", trained.train_batch_size, 1, default_by_guide(_batch_size_rule(profile))),
         *choose("enable_bucket", train.enable_bucket, True, default_by_guide("G4.62")),
         *choose(
             "bucket_no_upscale",
@@ -74,9 +77,9 @@ def _block_settings(trained: TrainingResolution, recipe: Recipe, profile: Profil
             False if buckets else None,
             forced_by("S16", msg("without this, the bucket limits have no effect")),
         ),
-        *choose("min_bucket_reso", train.min_bucket_reso, min(256, low) if buckets else None, forced_by("S15")),
-        *choose("max_bucket_reso", train.max_bucket_reso, limit if buckets else None, limit_source),
-        *choose("bucket_reso_steps", train.bucket_reso_steps, 64 if buckets else None, forced_by("S15")),
+        *choose("min_bucket_reso", trained.min_bucket_reso, min(256, low) if buckets else None, forced_by("S15")),
+        *choose("max_bucket_reso", trained.max_bucket_reso, limit if buckets else None, limit_source),
+        *choose("bucket_reso_steps", trained.bucket_reso_steps, BUCKET_STEP if buckets else None, forced_by("S15")),
     )
 
 

@@ -351,6 +351,7 @@ def duplicate_folder(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _list_folder_sizes(situation: RuleContext, where: tuple[str | int, ...]) -> list[Size]:
-    """The resolutions that a folder is trained at; regularization at all of them."""
     every = list_training_resolutions(situation.recipe, situation.family)
-    return [each.size for each in every if where[0] != "concept" or where[1] in each.concepts]
+    return [
+        each.size for each in every if where[1] in (each.concepts if where[0] == "concept" else each.regularization)
+    ]

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from lorabake_schemas.disks import RAISE_FILE_LIMIT
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.resolutions import list_training_resolutions
+from lorabake_schemas.guide.resolutions import ListKey, TrainingResolution, list_training_resolutions
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.recipe import Train
+from lorabake_schemas.recipe_keys import KeyPath
 from lorabake_schemas.sd_scripts import needs_bitsandbytes
 
 # What a recipe cannot help: another machine could train it.
@@ -23,25 +25,35 @@ def resolution_outside_buckets(situation: RuleContext) -> Iterator[RuleHit]:
     train = situation.recipe.train
     if train.enable_bucket is False:
         return
-    sizes = [each.size for each in list_training_resolutions(situation.recipe, situation.family)]
-    low, high = min(map(min, sizes)), max(map(max, sizes))
-    step = train.bucket_reso_steps or 64
-    if train.min_bucket_reso and train.min_bucket_reso // step * step > low:  # sd-scripts rounds first (TU:747)
-        yield RuleHit(
-            ("train", "min_bucket_reso"),
-            msg("min_bucket_reso {side} is above the resolution {low}", side=train.min_bucket_reso, low=low),
-            msg("write {low} or less, or remove it", low=low),
-        )
-    if train.max_bucket_reso and -(-train.max_bucket_reso // step) * step < high:
-        yield RuleHit(
-            ("train", "max_bucket_reso"),
-            msg("max_bucket_reso {side} is below the resolution {high}", side=train.max_bucket_reso, high=high),
-            msg("write {high} or more, or remove it", high=high),
-        )
-    unit = situation.family.size_step
+    hits: dict[KeyPath, RuleHit] = {}
+    for each in sorted(list_training_resolutions(situation.recipe, situation.family), key=lambda each: max(each.size)):
+        for hit in _list_limit_problems(train, each, situation.family.size_step):
+            if hit.where[1] == "max_bucket_reso" or hit.where not in hits:  # of one value for all, the worst
+                hits[hit.where] = hit
+    yield from hits.values()
+
+
+def _list_limit_problems(train: Train, trained: TrainingResolution, unit: int) -> Iterator[RuleHit]:
+    """sd-scripts rounds the limits to the step first (TU:747)."""
+    step, low, high = trained.step, min(trained.size), max(trained.size)
+    least, most = trained.min_bucket_reso, trained.max_bucket_reso
+    if least and least // step * step > low:
+        said = msg("min_bucket_reso {side} is above the resolution {low}", side=least, low=low)
+        fix = msg("write {low} or less, or remove it", low=low)
+        yield RuleHit(_locate(train, "min_bucket_reso", trained), said, fix)
+    if most and -(-most // step) * step < high:
+        said = msg("max_bucket_reso {side} is below the resolution {high}", side=most, high=high)
+        fix = msg("write {high} or more, or remove it", high=high)
+        yield RuleHit(_locate(train, "max_bucket_reso", trained), said, fix)
     if step % unit:
         said = msg("bucket_reso_steps {step} is not divisible by {unit}", step=step, unit=unit)
-        yield RuleHit(("train", "bucket_reso_steps"), said, msg("write {number}", number=unit))
+        yield RuleHit(_locate(train, "bucket_reso_steps", trained), said, msg("write {number}", number=unit))
+
+
+def _locate(train: Train, key: ListKey, trained: TrainingResolution) -> KeyPath:
+    """The key, or the entry of its list that is for this resolution."""
+    listed = isinstance(getattr(train, key), tuple) and trained.where[:2] == ("train", "resolutions")
+    return ("train", key, trained.where[2]) if listed else ("train", key)
 
 
 @rule("S38", ERROR, "torch refuses persistent workers without any workers.")

@@ -6,24 +6,60 @@ from collections.abc import Iterator
 
 from lorabake_schemas.guide.defaults import resolve_native_side
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.resolutions import get_size, list_common_resolutions, list_training_resolutions
+from lorabake_schemas.guide.resolutions import LIST_KEYS, get_size, list_common_resolutions, list_training_resolutions
 from lorabake_schemas.guide.rules.dataset import summarize_names
 from lorabake_schemas.messages import msg
-from lorabake_schemas.values import describe_unaligned_side
 
+LATENT_PIXELS = 8  # of an image for one of its latents
 CACHE_OPTION = "cache_latents_to_disk"
 
 
-@rule("G2.7.concept", ERROR, "sd-scripts floors each side to the bucket step, so another size would be trained.")
-def unaligned_concept_resolution(situation: RuleContext) -> Iterator[RuleHit]:
-    step = situation.recipe.train.bucket_reso_steps or 64
-    for index, concept in enumerate(situation.recipe.concept):
-        sides = concept.resolution
-        for side in () if sides is None else get_size(sides):
-            if wrong := describe_unaligned_side(side, step):
-                said, write = wrong
-                yield RuleHit(("concept", index, "resolution"), said, msg("write {what}", what=write))
-                break
+@rule(
+    "G2.7",
+    WARNING,
+    "The sides of buckets are multiples of bucket_reso_steps, so that another size is trained.",
+    unless="without buckets only the UNet matters: that of SDXL stops at a side that is no multiple of 32 pixels",
+)
+def unaligned_resolution(situation: RuleContext) -> Iterator[RuleHit]:
+    buckets = situation.recipe.train.enable_bucket is not False
+    for each in list_training_resolutions(situation.recipe, situation.family):
+        step = each.step if buckets else situation.family.latent_step * LATENT_PIXELS
+        side = next((side for side in each.size if side % step), None)
+        if side is None or not each.given:
+            continue
+        low = max(step, side // step * step)
+        fix = msg("write {low} or {high}", low=low, high=low + step)
+        if buckets:
+            said = msg(
+                "{side} is not a multiple of {step}, so images are trained at {low} instead",
+                side=side,
+                step=step,
+                low=low,
+            )
+            yield RuleHit(each.where, said, fix)
+        elif situation.family.latent_step > 1:
+            said = msg("{side} is not a multiple of {step}, so the UNet stops at the first step", side=side, step=step)
+            yield RuleHit(each.where, said, fix, severity=ERROR)
+        else:
+            said = msg("{side} is not a multiple of {step}, so the last pixels are not trained", side=side, step=step)
+            yield RuleHit(each.where, said, fix)
+
+
+@rule("G2.7.regularization", ERROR, "sd-scripts uses regularization images together with training images only (S13).")
+def unused_regularization(situation: RuleContext) -> Iterator[RuleHit]:
+    every = list_training_resolutions(situation.recipe, situation.family)
+    used = {at for each in every for at in each.regularization}
+    for at, part in enumerate(situation.recipe.regularization):
+        if at not in used and part.resolution is not None:
+            width, height = get_size(part.resolution)
+            said = msg(
+                "no [[concept]] is trained at {width}x{height}, so these images are never used",
+                width=width,
+                height=height,
+            )
+            sizes = ", ".join(f"{each.size[0]}x{each.size[1]}" for each in every)
+            fix = msg("write one of {sizes}, or remove it to use them at every resolution", sizes=sizes)
+            yield RuleHit(("regularization", at, "resolution"), said, fix)
 
 
 @rule("G2.7.both", ERROR, "A run has either one resolution or a list of several.")
@@ -61,27 +97,23 @@ def unused_resolution(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("G4.24.list", ERROR, "A list of batch sizes has one for each entry of train.resolutions.")
-def unmatched_batch_sizes(situation: RuleContext) -> Iterator[RuleHit]:
+@rule("G4.24.list", ERROR, "A list of batch sizes or bucket limits has one for each entry of train.resolutions.")
+def unmatched_lists(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
-    batches, where = recipe.train.train_batch_size, ("train", "train_batch_size")
-    if batches is None or isinstance(batches, int):
-        return
-    common = list_common_resolutions(recipe, situation.family)
-    if len(batches) != len(common):
+    count = len(list_common_resolutions(recipe, situation.family))
+    for key in LIST_KEYS:
+        given: int | tuple[int, ...] | None = getattr(recipe.train, key)
+        if isinstance(given, tuple) and len(given) != count:
+            yield RuleHit(
+                ("train", key),
+                msg("{key} has {n} values for {resolutions} resolutions", key=key, n=len(given), resolutions=count),
+                msg("write one number for all, or one for each entry of train.resolutions"),
+            )
+    batches, every = recipe.train.train_batch_size, list_training_resolutions(recipe, situation.family)
+    alone = [each for each in every if each.train_batch_size is None and each.where[0] == "concept"]
+    if isinstance(batches, tuple) and alone:
         yield RuleHit(
-            where,
-            msg("{n} batch sizes for {resolutions} resolutions", n=len(batches), resolutions=len(common)),
-            msg("write one number for all, or one for each entry of train.resolutions"),
-        )
-    alone = [
-        each
-        for each in list_training_resolutions(recipe, situation.family)
-        if each.batch_size is None and each.where[0] == "concept"
-    ]
-    if alone:
-        yield RuleHit(
-            where,
+            ("train", "train_batch_size"),
             msg(
                 "no batch size for a concept's resolution of {width}x{height}",
                 width=alone[0].size[0],
