@@ -195,7 +195,7 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
     concepts = [varied(part, rules, dice) for is_reg, part in parts if not is_reg]
     if dice.random() < 0.3:  # the first folder once more, at another resolution
         concepts.append(concepts[0] | {"resolution": dice.choice([side for side in SIDES if side % 128 == 0])})
-    sides = [list(rules.resolution), *dice.sample(SIDES, dice.choice((0, 0, 1, 2)))]
+    sides: list[int | list[int]] = [list(rules.resolution), *dice.sample(SIDES, dice.choice((0, 0, 1, 2)))]
     several = {"resolutions": sides} if len(sides) > 1 else {"resolution": sides[0]}
     own = [concept["resolution"] for concept in concepts if "resolution" in concept]
     batches = [block.batch_size, *(dice.randint(1, 8) for _ in sides[1:])]
@@ -242,7 +242,7 @@ def recipe_of(block: DatasetBlock, folders: tuple[FolderFacts, ...], trained: Sc
     return None if any(side % step for side in own) or has_folder_twice(recipe) else recipe
 
 
-def bucket_lists(sides: list[Any], rules: BucketRules, dice: random.Random) -> dict[str, Any]:
+def bucket_lists(sides: list[int | list[int]], rules: BucketRules, dice: random.Random) -> dict[str, Any]:
     """Limits of buckets with a value for each resolution, for some of the recipes with several."""
     if len(sides) == 1 or dice.random() < 0.5:
         return {}
