@@ -163,6 +163,8 @@ def train(speech: Speech, args: argparse.Namespace) -> None:
         if n == args.traceback_at:
             speech.write(2, "\nTraceback (most recent call last):\n  File 'a', line 1, in b\nOSError: cut off\n")
         bar.show(n, 0.4 if args.jump and n > args.jump else 0.1)
+        if args.saves:
+            speech.write(1, f"\nsaving checkpoint: output/x-step{n:08d}.safetensors\n")
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ PATH_TYPE = click.Path(path_type=Path)
 RECIPE_ARGUMENT = click.argument("recipe", type=PATH_TYPE)
 RUN_ARGUMENT = click.argument("run", metavar="RUN")  # for runs.index
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help=msg("Print JSON instead of text."))
+DETACH_OPTION = click.option("--detach", is_flag=True, help=msg("Return when training has begun, and let it go on."))
 VERBOSE_OPTION = click.option("--verbose", is_flag=True, help=msg("Show the trainer's own output."))
 RUN_DIR_OPTION = click.option(
     "--run-dir", type=PATH_TYPE, help=msg("Create the run in this folder, which must not exist.")
@@ -127,24 +128,27 @@ def check_options(command: Command) -> Command:
 
 
 class RunOptions(NamedTuple):
-    """How far a run goes, and whether caches that do not match are deleted first."""
+    """How far a run goes, whether caches that do not match are deleted first, and whether the terminal stays."""
 
     rehearse: bool = False
     dry_run: bool = False
     refresh_cache: bool = False
+    detach: bool = False
 
 
 def rerun_options(command: Command) -> Command:
-    """--dry-run and --refresh-cache, passed to the command as ``options``."""
+    """--dry-run, --refresh-cache and --detach, passed to the command as ``options``."""
 
     @functools.wraps(command)
-    def with_options(*, dry_run: bool, refresh_cache: bool, rehearse: bool = False, **others: object) -> None:
+    def with_options(
+        *, dry_run: bool, refresh_cache: bool, detach: bool, rehearse: bool = False, **others: object
+    ) -> None:
         if refresh_cache and (rehearse or dry_run):
             raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
-        command(options=RunOptions(rehearse, dry_run, refresh_cache), **others)
+        command(options=RunOptions(rehearse, dry_run, refresh_cache, detach), **others)
 
     stale = msg("First delete sd-scripts' caches that do not match images or settings (S19).")
-    return DRY_RUN_OPTION(click.option("--refresh-cache", is_flag=True, help=stale)(with_options))
+    return DRY_RUN_OPTION(DETACH_OPTION(click.option("--refresh-cache", is_flag=True, help=stale)(with_options)))
 
 
 def run_options(command: Command) -> Command:

@@ -51,7 +51,8 @@ def program_name(started: str, found: str | None) -> str:
 @command(
     msg(
         "Train the LoRA that a recipe describes.\n\n"
-        "Checks the recipe, installs the trainer if it is missing, and trains in a new run folder.\n\n"
+        "Checks the recipe, installs the trainer if it is missing, and trains in a new run folder. The run goes on "
+        "if the terminal is closed; Ctrl-C stops it.\n\n"
         "Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; "
         "4 if the trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if "
         "this machine cannot train it (no GPU, memory, disk); 7 if images, captions or models changed "
@@ -82,8 +83,9 @@ def run(
     )
     display = terminal_display(verbose)
     order = workflow.RunRequest(
-        recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=display, overrides=overrides
-    )
+        recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=display, overrides=overrides,
+        detach=options.detach,
+    )  # fmt: skip
     with display.scanning() as progress:
         prepared = workflow.prepare_run(order, get_environment(), progress)
     for deleted in prepared.refreshed:

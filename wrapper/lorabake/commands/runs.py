@@ -12,6 +12,7 @@ import click
 from lorabake.commands.check import run_check, show_findings
 from lorabake.commands.help import command
 from lorabake.commands.options import (
+    DETACH_OPTION,
     DRY_RUN_OPTION,
     JSON_OPTION,
     NO_CACHE_OPTION,
@@ -82,10 +83,13 @@ def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> No
 @RUN_ARGUMENT
 @WITH_DRIFT_OPTION
 @DRY_RUN_OPTION
+@DETACH_OPTION
 @VERBOSE_OPTION
 @user_trainer_options
 @JSON_OPTION
-def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: TrainerChoice, as_json: bool) -> None:
+def resume(
+    run: str, with_drift: bool, dry_run: bool, detach: bool, verbose: bool, choice: TrainerChoice, as_json: bool
+) -> None:
     from lorabake.commands.output.runs import format_already_finished, format_resume
     from lorabake.jobs.resume import prepare
     from lorabake.jobs.run import exit_code
@@ -120,7 +124,7 @@ def resume(run: str, with_drift: bool, dry_run: bool, verbose: bool, choice: Tra
         refuse_drift(found, env, made.differences, own, allowed=with_drift)
     for line in prepare.describe_resume(ready):
         say_line(line)
-    record = prepare.resume_run(ready, made, trainer, env, terminal_display(verbose))
+    record = prepare.resume_run(ready, made, trainer, env, terminal_display(verbose), detach=detach)
     show_run_outcome(record, found.root, as_json=as_json)
     sys.exit(exit_code(record))
 
@@ -254,7 +258,7 @@ def rerun(
     if options.refresh_cache and found.record.rehearsal:
         raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
     display = terminal_display(verbose)
-    order = rerunning.RerunRequest(found, choice, run_dir, with_drift, options.refresh_cache, display)
+    order = rerunning.RerunRequest(found, choice, run_dir, with_drift, options.refresh_cache, display, options.detach)
     rerunning.ensure_rerun_trainer(order, env, show, install_it=not options.dry_run)
     drift = refuse_drift(found, env, own=find_named_trainer(choice), allowed=with_drift)
     for said in variable_remarks(found.record, env):

@@ -40,10 +40,10 @@ class NoDisplay:
         return nullcontext()
 
     def training(self, steps: int) -> AbstractContextManager[Watcher]:  # noqa: ARG002
-        return nullcontext(_ignore)
+        return nullcontext(ignore_event)
 
 
-def _ignore(_event: ProgressEvent) -> None: ...
+def ignore_event(_event: ProgressEvent) -> None: ...
 
 
 NO_DISPLAY = NoDisplay()

@@ -33,6 +33,7 @@ class RerunRequest:
     with_drift: bool = False
     refresh_cache: bool = False
     display: Display = NO_DISPLAY
+    detach: bool = False
 
     @property
     def trainer(self) -> TrainerChoice:
@@ -82,6 +83,7 @@ def prepare_rerun(order: RerunRequest, drift: Sequence[Message], env: Env) -> Pr
         run_dir=order.run_dir or workflow.next_run_dir(found.root.parent, name),
         refresh_cache=order.refresh_cache,
         display=order.display,
+        detach=order.detach,
         content=content,
         again=RepeatCheck(record, read_plan(found.paths), tuple(drift), order.with_drift),
     )

@@ -15,13 +15,15 @@ from lorabake.errors import MachineError, ResourceError, SetupError
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.manifest import ManifestSpec, hash_inputs
 from lorabake.jobs import start_record
+from lorabake.jobs.attach import run_supervised
 from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, refresh_caches
-from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress
+from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress, ignore_event
 from lorabake.jobs.machines import ensure_port_free
 from lorabake.jobs.supervisor import launch_run
 from lorabake.planning.resolve import choose_precision
 from lorabake.recipe.overrides import Override
 from lorabake.runs.command import rehearsal_argv, training_argv
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import ensure_inputs_free, register_run
 from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
 from lorabake.runs.launch_request import LaunchRequest
@@ -70,7 +72,7 @@ class TrainerChoice:
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """What `lorabake run` was asked for. ``again`` is the run to be repeated, ``content`` its recipe's bytes;
-    ``overrides`` take the place of values of the recipe."""
+    ``overrides`` take the place of values of the recipe. ``detach``: nobody waits for more than its beginning."""
 
     recipe: Path
     trainer: TrainerChoice = TrainerChoice()
@@ -81,6 +83,7 @@ class RunRequest:
     again: RepeatCheck | None = None
     display: Display = NO_DISPLAY
     overrides: tuple[Override, ...] = ()
+    detach: bool = False
 
 
 @dataclass(frozen=True)
@@ -269,12 +272,17 @@ def _wait_for_hashes(
 
 
 def _launch_with_progress(order: RunRequest, request: LaunchRequest, caches: CacheRecorder) -> Record:
-    steps = request.plan.forecast.steps
-    with order.display.training(steps) as watcher:
+    """In a supervisor, while this process shows how it goes."""
+
+    def launch() -> Record:
         if request.rehearsal:  # it makes no caches
-            return launch_run(request, watcher)
+            return launch_run(request, ignore_event)
         with caches:
-            return launch_run(request, caches.watching(watcher))
+            return launch_run(request, caches.watching(ignore_event))
+
+    return run_supervised(
+        launch, RunPaths(request.root), request.plan.forecast.steps, order.display, detach=order.detach
+    )
 
 
 def ensure_trainer(choice: TrainerChoice, env: Env, tell: Tell, needed: Sequence[str] = ()) -> Trainer:
@@ -361,5 +369,6 @@ def chosen_trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
 
 
 def exit_code(record: Record) -> int:
-    """0 for a usable LoRA (or a complete rehearsal), 7 if its inputs changed meanwhile, 4 if the trainer failed."""
-    return {"finished": 0, "inputs-changed": 7}.get(record.status, 4)
+    """0 for a usable LoRA (or a complete rehearsal) and for a run that goes on, 7 if its inputs changed meanwhile, 4 if
+    the trainer failed."""
+    return {"finished": 0, "started": 0, "inputs-changed": 7}.get(record.status, 4)

@@ -34,6 +34,7 @@ from lorabake.runs.log_parser import LogParser
 from lorabake.runs.loss_monitor import LossFacts, LossMonitor
 from lorabake.runs.record import close_record, read_record, with_outcome, with_remarks, write_record
 from lorabake.runs.resume_points import resume_options, with_run_facts
+from lorabake.runs.stop_request import StopSchedule, clear_stop_requests
 from lorabake.runs.tensorboard import LossFile
 from lorabake.runs.verdict import REHEARSED, SUCCESS, RunResult, judge_interruption, judge_rehearsal, judge_run
 from lorabake.util.files import disk_error, open_file, reason
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
 NO_LOSS_FACTS = LossFacts()
+STOPPED_ON_REQUEST = "`lorabake stop`"
 STOPPED_BY_LORABAKE = "lorabake"  # stops a resumed part that has reached the run's last step and would continue
 
 
@@ -142,6 +144,7 @@ def train_and_judge(start: LaunchContext, record: Record, teller: EventDispatche
         terminate_s=start.terminate_s,
     )
     said_before = paths.log.stat().st_size
+    clear_stop_requests(paths)
     command = Command(start.argv, paths.root.absolute(), start.env)
     with FolderHandle(paths.root) as place, supervise(command, how) as running:
         seen = follow_log(running, start, said_before, teller, place)
@@ -178,7 +181,7 @@ def follow_log(
         open_file(start.paths.log, within=start.paths.root) as file,
         LossFile(start.paths.root, start.paths.tensorboard) as losses,
     ):
-        listener = LogListener(losses, shift)
+        listener, requests = LogListener(losses, shift), StopSchedule(start.paths)
         file.seek(begin)
         over = announced = False
         while not over:
@@ -189,7 +192,8 @@ def follow_log(
                 running.stop(STOPPED_BY_LORABAKE)
             if running.stopped_by is None and place.is_deleted:
                 running.stop(DELETED)  # nothing that it makes could be saved
-            if not announced and not over and (running.stopped_by or "").startswith("SIG"):
+            serve_stop_requests(requests, told, running)
+            if not announced and not over and is_stop_by_person(running.stopped_by):
                 announced = True
                 teller.tell([Stopping(running.stopped_by or "")])
         teller.tell(listener.close(), listener.look)
@@ -199,6 +203,20 @@ def follow_log(
 def read_log(file: BinaryIO) -> tuple[bytes, Look]:
     """What was written since, and when that was read and written."""
     return file.read(), Look(time.time(), os.fstat(file.fileno()).st_mtime)
+
+
+def serve_stop_requests(requests: StopSchedule, told: Iterable[ProgressEvent], running: RunningCommand) -> None:
+    """Stop the trainer as soon as a request for that is due; "now" goes up the whole ladder."""
+    requests.feed(told)
+    requests.poll()
+    if (mode := requests.take()) is not None:
+        for _ in range(3 if mode == "now" else 1):
+            running.stop(STOPPED_ON_REQUEST)
+
+
+def is_stop_by_person(reason: str | None) -> bool:
+    """Whether somebody asked for it, by a signal or by `lorabake stop`."""
+    return reason is not None and (reason.startswith("SIG") or reason == STOPPED_ON_REQUEST)
 
 
 @dataclass(slots=True)

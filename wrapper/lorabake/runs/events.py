@@ -78,10 +78,10 @@ def iter_events(
             if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
                 return  # lorabake writes no such line: what follows is not its own
             if containing in line:
-                yield _parse_event(line)
+                yield parse_event(line)
 
 
-def _parse_event(line: bytes) -> EventFields:
+def parse_event(line: bytes) -> EventFields:
     try:
         found = parse_json(line)
     except ValueError:

@@ -87,6 +87,11 @@ class RunPaths:
         return self.root / ".running"
 
     @property
+    def stop(self) -> Path:
+        """Requests to stop the run (runs/stop_request.py)."""
+        return self.root / ".stop"
+
+    @property
     def output(self) -> Path:
         return self.root / "output"
 

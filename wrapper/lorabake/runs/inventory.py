@@ -26,7 +26,8 @@ MAX_ENTRIES = 100_000  # entries: a run that saves at each step for days has few
 # Below the run folder, by the path from there; NAME is what sd-scripts calls what it saves. Files of lorabake first,
 # then those of sd-scripts (TU:89-100, TU:6572-6576) and of accelerate 1.6.0 (checkpointing.py:55-160).
 LORABAKE_FILES = (
-    r"(?:recipe|train|dataset)\.toml|prompts\.txt|(?:command|plan|inputs|record)\.json|events\.jsonl|\.room|\.running"
+    r"(?:recipe|train|dataset)\.toml|prompts\.txt|(?:command|plan|inputs|record)\.json|events\.jsonl"
+    r"|\.room|\.running|\.stop"
 )
 PART_FOLDER = r"parts/\d{3}"
 OUTPUT_FOLDER = rf"(?:{PART_FOLDER}/)?output|{PART_FOLDER}/(?:replaced|beyond)"
@@ -47,7 +48,7 @@ KNOWN_FILES = (
 )
 NUMBER_SUFFIX = r"(?:\.\d+)?"  # of several that were replaced (jobs/resume/outputs.py)
 # Written in their place, not replaced: another name of the same file would be written, too.
-WRITTEN_IN_PLACE = re.compile(rf"events\.jsonl|logs/.*|\.room|\.running|{PART_FOLDER}/output/.*")
+WRITTEN_IN_PLACE = re.compile(rf"events\.jsonl|logs/.*|\.room|\.running|\.stop|{PART_FOLDER}/output/.*")
 
 
 def refuse_foreign_files(paths: RunPaths, names: Collection[str], saved_as: str) -> tuple[Path, ...]:

@@ -67,9 +67,7 @@ class ActiveRun:
             hint = msg("if you are sure that this process no longer exists, delete {file}", file=self.file or self.root)
         elif self.is_supervised:
             said = msg("{run} is in progress: {who}", run=self.root, who=who)
-            hint = msg(
-                "wait until it ends, or stop it with `kill {pids}`", pids=str(self.owner.pid if self.owner else "")
-            )
+            hint = msg("wait until it ends, or stop it with `lorabake stop {run}`", run=self.root)
         elif self.is_guarded:
             said = msg(
                 "lorabake was killed, and the trainer of {run} is being stopped: {who}",
@@ -80,7 +78,7 @@ class ActiveRun:
         else:
             who = self.trainer
             said = msg("lorabake was killed, but the trainer of {run} is still running: {who}", run=self.root, who=who)
-            hint = msg("wait until it ends, or stop it with `kill {pids}`", pids=self._pid_list or "PID")
+            hint = msg("wait until it ends, or stop it with `lorabake stop {run}`", run=self.root)
         return BusyError(said, hint)
 
     @property

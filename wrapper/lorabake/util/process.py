@@ -187,7 +187,7 @@ def _start_guard(command: Command, how: SupervisionOptions, mark: str) -> subpro
         return subprocess.Popen(
             argv,
             cwd=command.cwd,
-            env=dict(command.env) | {process_guard.RUN_MARK_VARIABLE: mark},
+            env=dict(command.env),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -3,7 +3,8 @@
 It is a script in a separate session (``python -I -S process_guard.py SETTINGS COMMAND...``), standard library only. Its
 standard input is a pipe that only lorabake can write to: ``stop`` asks for the next rung of the shutdown ladder,
 ``done`` means that the run has been judged, and the end of the pipe without ``done`` means that lorabake has ended. It
-answers on standard output with ``pid N``, ``error TEXT`` and ``exit N``.
+answers on standard output with ``pid N``, ``error TEXT`` and ``exit N``. A second guard, forked from it, only ends the
+trainer when the first one is killed, so that no trainer stays when lorabake and its guard are killed together.
 
 The trainer's tree is its process group, and on Linux also every process that has the run's mark in its environment:
 torch's elastic launcher, which accelerate uses for several GPUs, starts each worker in a separate session (torch 2.13
@@ -31,6 +32,12 @@ RUN_MARK_VARIABLE = "LORABAKE_RUN_MARK"
 NO_FLOCK_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF, errno.EIO}
 BUSY_MESSAGE = "its trainer is running already"
 POLL_S = 0.05  # how often a tree that was asked to stop is checked
+LAST_LOOK_S = 1.0
+POLITE_SIGNALS = (
+    (signal.SIGINT, signal.SIGTERM)
+    if sys.platform == "win32"
+    else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2)
+)
 
 
 def has_run_mark(pid: int, mark: str) -> bool:
@@ -76,14 +83,15 @@ def flock(descriptor: int, *, shared: bool = False) -> bool | None:
 
 
 class ProcessTree:
-    """Everything that a trainer has started; ``group`` is 0 if its process group is unknown.
+    """Everything that a trainer has started; ``group`` is 0 if its process group is unknown. This process and the one
+    ``spared`` are not in it.
 
     A process that is dying has lost its environment, and with it the mark, some time before it counts as dead. So a
     process that was found once is identified by its pid and start time until it has ended.
     """
 
-    def __init__(self, group: int, mark: str) -> None:
-        self.group, self.mark = group, mark
+    def __init__(self, group: int, mark: str, spared: int = 0) -> None:
+        self.group, self.mark, self.spared = group, mark, {os.getpid(), spared}
         self.known: dict[int, str] = {}
 
     def members(self) -> set[int]:
@@ -98,7 +106,7 @@ class ProcessTree:
         for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             state, group, started = read_process_stat(pid)
             known = self.known.get(pid) == started or group == (self.group or None)
-            if state not in "ZX" and (known or (pid != os.getpid() and has_run_mark(pid, self.mark))):
+            if state not in "ZX" and (known or (pid not in self.spared and has_run_mark(pid, self.mark))):
                 found[pid] = started
         self.known = found
         return set(found)
@@ -152,9 +160,9 @@ class SignalEscalation:
 class Guard:
     """One trainer and the pipe to lorabake."""
 
-    def __init__(self, child: subprocess.Popen[bytes], settings: dict[str, Any], bell: int) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], settings: dict[str, Any], bell: int, second: int) -> None:
         self.child, self.wakeup_descriptor = child, bell
-        self.tree = ProcessTree(child.pid, settings["mark"])
+        self.tree = ProcessTree(child.pid, settings["mark"], second)
         self.ladder = SignalEscalation(self.tree, settings["waits"])
         self.watched_descriptors = [0, bell]
         self.orphaned = False
@@ -195,6 +203,61 @@ class Guard:
         """lorabake still has to look at the weights and finish the record; it may be killed while it does."""
         while not self.done and not self.orphaned:
             self.wait_event(None)
+
+
+class SecondGuard:
+    """Another process that ends the trainer's tree if this one is killed before ``release``."""
+
+    def __init__(self, mark: str) -> None:
+        reading, self._writing = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                guard_the_guard(reading, mark)
+            finally:
+                os._exit(0)
+        os.close(reading)
+
+    def watch(self, group: int) -> None:
+        """The trainer has started, in this process group."""
+        self._tell(f"{group}\n")
+
+    def release(self) -> None:
+        """Nothing is left to be ended."""
+        self._tell("over\n")
+        os.close(self._writing)
+        with suppress(OSError):
+            os.waitpid(self.pid, 0)
+
+    def _tell(self, words: str) -> None:
+        with suppress(OSError):  # it was killed
+            os.write(self._writing, words.encode())
+
+
+def guard_the_guard(reading: int, mark: str) -> None:
+    """The second guard's life: wait for the first one's end, which is the end of the pipe.
+
+    It has nothing open that anybody waits for: neither the guard's pipes to lorabake nor the trainer's log. A trainer
+    that was started in the last moment may not have its mark yet, so it is looked for during ``LAST_LOOK_S``.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in POLITE_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    os.setsid()
+    empty = os.open(os.devnull, os.O_RDWR)
+    for each in (0, 1, 2):
+        os.dup2(empty, each)
+    os.closerange(3, reading)
+    os.closerange(reading + 1, os.sysconf("SC_OPEN_MAX"))
+    said = b""
+    while heard := os.read(reading, 4096):
+        said += heard
+    if said.endswith(b"over\n"):
+        return
+    tree, deadline = ProcessTree(int(said or b"0"), mark), time.monotonic() + LAST_LOOK_S
+    while time.monotonic() < deadline:
+        tree.kill()
+        time.sleep(POLL_S)
 
 
 def exit_status(child: subprocess.Popen[bytes]) -> int:
@@ -365,18 +428,22 @@ def run_guarded(settings: dict[str, Any], argv: list[str], bell: int, streams: t
     """The trainer from its start to its verdict; its exit status."""
     if is_parent_gone():
         return 127
+    second = SecondGuard(settings["mark"])
     try:
         child = start_trainer(settings, argv, *streams)
     except OSError as error:
+        second.release()
         notify(f"error {error.strerror or error}")
         return 127
+    second.watch(child.pid)
     if settings["claim"] is not None:
         settings["claim"]["told"]["trainer"] = child.pid
         with suppress(OSError):  # its mark, too, leads to it
             write_claim(settings)
     notify(f"pid {child.pid}")
-    guard = Guard(child, settings, bell)
+    guard = Guard(child, settings, bell, second.pid)
     returncode = guard.supervise()
+    second.release()
     stopped = guard.orphaned
     notify(f"exit {returncode}")
     guard.wait_until_judged()

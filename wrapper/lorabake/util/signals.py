@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -61,6 +62,8 @@ def _install_handlers(heard: Callable[[int, FrameType | None], None]) -> Generat
     for number, handler in before.items():
         if number in _ALWAYS_HANDLED or handler is not signal.SIG_IGN:
             signal.signal(number, heard)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, before)  # a supervisor held them back until now
     try:
         yield
     finally:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lorabake.jobs.resume.prepare import PreparedResume
     from lorabake.jobs.run import PreparedRun
     from lorabake.runs.index import FoundRun
+    from lorabake.runs.stop_request import StopMode
 
 LAST_LOG_LINES = 30
 
@@ -49,7 +50,7 @@ def format_run_outcome(record: Record, root: Path, layout: TextLayout) -> str:
     """How a run ended, its outputs, and the end of the trainer's log if it failed."""
     outcome = record.outcome
     if outcome is None:
-        return f"{layout(record.name)}: {record.status}"
+        return "\n".join([layout(msg("{run} is training", run=str(root))), *_control_lines(root, layout)])
     root = root if outcome.moved_to is None else Path(outcome.moved_to)
     lines = [_outcome_line(record, outcome, layout)]
     if record.status != "finished":
@@ -69,6 +70,8 @@ def _failure_lines(record: Record, outcome: Outcome, layout: TextLayout) -> list
     """The lines of the log that a cause rests on; of an unknown failure the log's end as it is, and the command."""
     if outcome.evidence:
         return [f"  {describe_excerpt(line, layout)}" for line in outcome.evidence]
+    if record.status == "interrupted":
+        return []
     lines = [f"  {clean_log_line(line)}" for line in outcome.last_words[-LAST_LOG_LINES:]]
     if outcome.code == UNKNOWN_FAILURE:
         lines.append("  " + layout(msg("command: {command}", command=shlex.join(record.argv))))
@@ -81,6 +84,26 @@ def describe_excerpt(line: LogExcerpt, layout: TextLayout) -> str:
     return text if line.line is None else layout(msg("log line {number}: {text}", number=line.line, text=text))
 
 
+def _control_lines(root: Path, layout: TextLayout) -> list[str]:
+    """How a run that goes on is watched and stopped."""
+    said = (
+        msg("watch it with `lorabake attach {run}`", run=shlex.quote(str(root))),
+        msg("stop it with `lorabake stop {run}`", run=shlex.quote(str(root))),
+    )
+    return [f"  {layout(line)}" for line in said]
+
+
+def format_stop_request(found: FoundRun, mode: StopMode, layout: TextLayout, *, as_json: bool) -> str:
+    """A request to stop later."""
+    if as_json:
+        return json.dumps({"version": 1, "run": str(found.root), "stop": mode}, indent=2)
+    what = {
+        "after-epoch": msg("{run} will stop when its epoch ends", run=found.name),
+        "after-save": msg("{run} will stop after its next save", run=found.name),
+    }
+    return layout(what[mode])
+
+
 def _describe_output(file: OutputFile, root: Path) -> Message:
     """A file that the run left; one that was cut off is never listed like a good one."""
     path, size = str(root / file.name), format_file_size(file.size)
@@ -90,7 +113,11 @@ def _describe_output(file: OutputFile, root: Path) -> Message:
 
 
 def _outcome_line(record: Record, outcome: Outcome, layout: TextLayout) -> str:
-    words = {"finished": (msg("done:"), "green"), "inputs-changed": (msg("finished, but inputs changed:"), "yellow")}
+    words = {
+        "finished": (msg("done:"), "green"),
+        "inputs-changed": (msg("finished, but inputs changed:"), "yellow"),
+        "interrupted": (msg("interrupted:"), "yellow"),
+    }
     word, color = words.get(record.status, (msg("failed:"), "red"))
     return f"{click.style(layout(word), fg=color, bold=True)} {layout(outcome.message)}"
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lorabake.analysis.check import rebuild_plan
@@ -17,7 +18,8 @@ from lorabake.errors import MachineError, RecipeError, ResourceError, SetupError
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.hub import can_run_offline
 from lorabake.jobs import rerun, run
-from lorabake.jobs.display import NO_DISPLAY, Display
+from lorabake.jobs.attach import run_supervised
+from lorabake.jobs.display import NO_DISPLAY, Display, ignore_event
 from lorabake.jobs.machines import ensure_port_free
 from lorabake.jobs.resume.continue_run import (
     ResumeRequest,
@@ -239,7 +241,13 @@ def _first_start_argv(record: Record, made: ReplannedRun, trainer: Trainer | Non
 
 
 def resume_run(
-    ready: PreparedResume, made: ReplannedRun | None, trainer: Trainer | None, env: Env, display: Display = NO_DISPLAY
+    ready: PreparedResume,
+    made: ReplannedRun | None,
+    trainer: Trainer | None,
+    env: Env,
+    display: Display = NO_DISPLAY,
+    *,
+    detach: bool = False,
 ) -> Record:
     """Train the rest; the finished record. Without ``made`` and ``trainer`` nothing is left to train.
 
@@ -262,8 +270,8 @@ def resume_run(
         )
     files = made.files if made is not None else dict[str, bytes]()
     request = ResumeRequest(ready.found.paths, argv, child, files, watch=make_input_watch(ready.found, env))
-    with display.training(record.planned_steps) as watcher:
-        return continue_training(request, watcher)
+    job = partial(continue_training, request, ignore_event)
+    return run_supervised(job, ready.found.paths, record.planned_steps, display, detach=detach)
 
 
 def make_input_watch(found: FoundRun, env: Env) -> InputWatch:

@@ -1,0 +1,120 @@
+"""Watches a run from a terminal. A viewer only reads the run folder; it may come and go."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lorabake.errors import InterruptedRunError, LorabakeError, MachineError
+from lorabake.jobs.background import Supervisor, start_supervisor
+from lorabake.runs.events import decode_event
+from lorabake.runs.finalize import complete_record, resume_command_hint
+from lorabake.runs.follow import EventFollower, events_size
+from lorabake.runs.lock import find_active
+from lorabake.runs.record import read_record
+from lorabake.util.signals import forward_stop_signals
+from lorabake_schemas.events import RunTotals, Step
+from lorabake_schemas.messages import msg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lorabake.jobs.display import Display, Watcher
+    from lorabake.runs.folder import RunPaths
+    from lorabake_schemas.record import Record
+
+POLL_S = 0.1
+ACTIVITY_CHECK_S = 1.0  # how often another process' run is looked for
+GUARD_LIMIT_S = 60.0  # the longest that a guard takes to end a trainer
+CONTAINER_INIT_PID = 1
+HANGUP = "SIGHUP"
+
+
+class TerminalClosedError(LorabakeError):
+    """The terminal was closed; the run goes on without it."""
+
+    exit_code = 129  # 128 + SIGHUP, as a shell says it
+
+
+@dataclass(slots=True)
+class Viewer:
+    """The terminal of a run that this process started: it passes signals on, and leaves when the terminal is closed.
+
+    As the first process of a container it stays: the container would end with it.
+    """
+
+    supervisor: Supervisor
+    watcher: Watcher
+    is_closed: bool = False
+
+    def stop(self, reason: str) -> None:
+        if reason == HANGUP and os.getpid() != CONTAINER_INIT_PID:
+            self.is_closed = True
+        else:
+            self.supervisor.stop("SIGTERM" if reason == HANGUP else reason)
+
+
+def run_supervised(
+    job: Callable[[], Record], paths: RunPaths, steps: int, display: Display, *, detach: bool = False
+) -> Record:
+    """Carry out the job in a supervisor and show its events until it ends, or with ``detach`` until training begins.
+
+    Returns the finished record, or the one so far; raises what the job raised. InterruptedRunError if the supervisor
+    was killed, TerminalClosedError when the run goes on without this terminal.
+    """
+    with EventFollower(paths, events_size(paths)) as follower, forward_stop_signals() as bind:
+        supervisor = start_supervisor(job)
+        with display.training(steps) as watcher:
+            viewer = Viewer(supervisor, watcher)
+            bind(viewer)
+            over = has_begun = False
+            while not over and not viewer.is_closed and not (detach and has_begun):
+                over = supervisor.wait(POLL_S)
+                has_begun = show_events(follower, watcher) or has_begun
+    if not over:
+        if viewer.is_closed:
+            said = msg("the terminal was closed; {run} continues", run=paths.root)
+            raise TerminalClosedError(said, msg("watch it with `lorabake attach {run}`", run=paths.root))
+        return read_record(paths.record)
+    record = supervisor.result()
+    return record if record is not None else await_guard(paths)
+
+
+def show_events(follower: EventFollower, watcher: Watcher) -> bool:
+    """Show what is new; whether training has begun with it."""
+    has_begun = False
+    for fields in follower.read():
+        if (event := decode_event(fields)) is not None:
+            watcher(event)
+            has_begun = has_begun or isinstance(event, RunTotals | Step)
+    return has_begun
+
+
+def await_guard(paths: RunPaths) -> Record:
+    """The end of a run whose supervisor was killed: its guard stops the trainer. Raises InterruptedRunError."""
+    deadline = time.monotonic() + GUARD_LIMIT_S
+    try:
+        while find_active(paths, read_record(paths.record)) is not None and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        record = complete_record(paths, read_record(paths.record))
+    except MachineError as error:
+        raise InterruptedRunError(msg("lorabake was killed before the run began")) from error
+    why = record.outcome.message if record.outcome is not None else msg("lorabake was killed")
+    raise InterruptedRunError(why, resume_command_hint(record, paths.root))
+
+
+def attach_run(paths: RunPaths, display: Display) -> Record:
+    """Show a run that is in progress until it ends, and return its record. KeyboardInterrupt leaves it alone."""
+    record = read_record(paths.record)
+    looked = 0.0
+    with EventFollower(paths) as follower, display.training(record.planned_steps) as watcher:
+        is_active = True
+        while is_active:
+            if time.monotonic() - looked > ACTIVITY_CHECK_S:
+                is_active, looked = find_active(paths, read_record(paths.record)) is not None, time.monotonic()
+            show_events(follower, watcher)
+            if is_active:
+                time.sleep(POLL_S)
+    return complete_record(paths, read_record(paths.record))

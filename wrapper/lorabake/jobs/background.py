@@ -1,0 +1,121 @@
+"""The supervisor: a process with a session of its own that carries out a job, whatever becomes of the terminal.
+
+It is forked from the process that prepared the run, so that nothing of the request is written down and read again. The
+process that started it only waits for the result, which comes through a pipe, and may leave at any time.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import select
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lorabake.errors import LorabakeError, ResourceError
+from lorabake.util.process_guard import POLITE_SIGNALS
+from lorabake_schemas.messages import msg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lorabake_schemas.record import Record
+
+
+class SupervisorCrashError(Exception):
+    """A bug of ours in the supervisor; its traceback is the message."""
+
+
+class Supervisor:
+    """A supervisor, seen by the process that started it."""
+
+    def __init__(self, pid: int, reading: int) -> None:
+        self.pid = pid
+        self._reading = reading
+        self._received = b""
+        self._is_over = False
+
+    def stop(self, reason: str) -> None:
+        """Pass a signal on. Safe inside a signal handler: until ``wait`` has seen its end, the pid is its own."""
+        if not self._is_over:
+            with suppress(OSError):
+                os.kill(self.pid, signal.Signals[reason])
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most that long; True if it has ended."""
+        if not self._is_over and select.select([self._reading], [], [], seconds)[0]:
+            piece = os.read(self._reading, 1 << 16)
+            self._received += piece
+            if not piece:
+                self._is_over = True
+                os.close(self._reading)
+                with suppress(ChildProcessError):
+                    os.waitpid(self.pid, 0)
+        return self._is_over
+
+    def result(self) -> Record | None:
+        """The record that the job returned; None if the supervisor was killed. Raises what the job raised."""
+        try:
+            told: Record | Exception = pickle.loads(self._received)  # noqa: S301 - our own child's, through our own pipe
+        except (EOFError, pickle.UnpicklingError):
+            return None
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+
+def start_supervisor(job: Callable[[], Record]) -> Supervisor:
+    """Carry out a job in a supervisor. It ignores SIGHUP, and stops cleanly when another signal asks it to.
+
+    Signals that come before it can handle them wait until ``forward_stop_signals`` does. Raises ResourceError on
+    Windows.
+    """
+    if sys.platform == "win32":
+        raise ResourceError(msg("runs need Linux or macOS"), msg("run lorabake inside WSL 2"))
+    reading, writing = os.pipe()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, POLITE_SIGNALS)
+    try:
+        pid = os.fork()
+        if not pid:
+            os.close(reading)
+            _supervise(job, writing)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.close(writing)
+    return Supervisor(pid, reading)
+
+
+def _supervise(job: Callable[[], Record], writing: int) -> None:
+    """The supervisor's life. Never returns."""
+    try:
+        gc.freeze()
+        os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        empty = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(empty, stream)
+        _send(writing, _carry_out(job))
+    finally:
+        os._exit(0)
+
+
+def _carry_out(job: Callable[[], Record]) -> bytes:
+    try:
+        return pickle.dumps(job())
+    except LorabakeError as error:
+        return pickle.dumps(error)
+    except BaseException:  # noqa: BLE001 - there is nobody else to hear of it
+        return pickle.dumps(SupervisorCrashError(traceback.format_exc()))
+
+
+def _send(writing: int, told: bytes) -> None:
+    with suppress(OSError):  # nobody waits for it: the record has it, too
+        while told:
+            told = told[os.write(writing, told) :]
