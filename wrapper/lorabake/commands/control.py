@@ -52,7 +52,7 @@ def attach(run: str, verbose: bool) -> None:
 def _parse_mode(_ctx: click.Context, _param: click.Parameter, value: str | None) -> StopMode:
     from lorabake.runs.stop_request import MODES
 
-    return next((mode for mode in MODES if mode == value), MODES[0])
+    return MODES.get(value, "soon")
 
 
 @command(
@@ -72,10 +72,11 @@ def stop(run: str, mode: StopMode, as_json: bool) -> None:
     from lorabake.commands.output.runs import format_stop_request
     from lorabake.jobs.control import stop_run, wait_for_end
     from lorabake.runs.index import find_run
+    from lorabake.runs.stop_request import LATER_MODES
 
     found = find_run(run, Path.cwd())
     stop_run(found, mode)
-    if mode in {"after-epoch", "after-save"}:
+    if mode in LATER_MODES:
         write_out(format_stop_request(found, mode, make_text_layout(), as_json=as_json))
         return
     record = wait_for_end(found.paths)

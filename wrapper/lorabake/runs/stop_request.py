@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from lorabake.runs.events import format_timestamp, utc_now
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lorabake_schemas.events import ProgressEvent
 
 StopMode = Literal["soon", "now", "after-save", "after-epoch"]
-MODES: tuple[StopMode, ...] = get_args(StopMode)
+MODES: dict[object, StopMode] = {mode: mode for mode in get_args(StopMode)}
+LATER_MODES = frozenset({"after-save", "after-epoch"})
 MAX_REQUEST_BYTES = 1 << 16  # bytes of the file that are read
 
 
@@ -51,7 +52,7 @@ class StopSchedule:
     _waits_for: StopMode | None = None
     _is_saving: bool = False
     _is_due: bool = False
-    _hard: bool = field(default=False)
+    _is_hard: bool = False
 
     def poll(self) -> tuple[StopMode, ...]:
         """New requests."""
@@ -63,13 +64,13 @@ class StopSchedule:
             return ()
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
-        found = tuple(mode for line in whole.splitlines() if (mode := _parse_request(line)) is not None)
+        found: list[StopMode] = [mode for line in whole.splitlines() if (mode := _parse_request(line)) is not None]
         for mode in found:
-            if mode in {"soon", "now"}:
-                self._is_due, self._hard = True, self._hard or mode == "now"
-            else:
+            if mode in LATER_MODES:
                 self._waits_for, self._is_saving = mode, False
-        return found
+            else:
+                self._is_due, self._is_hard = True, self._is_hard or mode == "now"
+        return tuple(found)
 
     def feed(self, events: Iterable[ProgressEvent]) -> None:
         """What the trainer did meanwhile."""
@@ -84,8 +85,8 @@ class StopSchedule:
         """``soon`` or ``now`` once for each request that is due."""
         if not self._is_due:
             return None
-        mode: StopMode = "now" if self._hard else "soon"
-        self._is_due, self._hard, self._waits_for = False, False, None
+        mode: StopMode = "now" if self._is_hard else "soon"
+        self._is_due, self._is_hard, self._waits_for = False, False, None
         return mode
 
 
@@ -93,5 +94,5 @@ def _parse_request(line: bytes) -> StopMode | None:
     with suppress(ValueError, RecursionError):
         told: object = json.loads(line)
         mode = cast("dict[str, object]", told).get("stop") if isinstance(told, dict) else None
-        return next((each for each in MODES if each == mode), None)
+        return MODES.get(mode) if isinstance(mode, str) else None
     return None
