@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.errors import InterruptedRunError, LorabakeError, MachineError
-from lorabake.jobs.background import Supervisor, start_supervisor
 from lorabake.runs.events import decode_event
 from lorabake.runs.finalize import complete_record, resume_command_hint
 from lorabake.runs.follow import EventFollower, events_size
 from lorabake.runs.lock import find_active
 from lorabake.runs.record import read_record
+from lorabake.util.background import BackgroundJob, start_in_background
 from lorabake.util.signals import forward_stop_signals
 from lorabake_schemas.events import RunTotals, Step
 from lorabake_schemas.messages import msg
@@ -45,7 +45,7 @@ class Viewer:
     As the first process of a container it stays: the container would end with it.
     """
 
-    supervisor: Supervisor
+    supervisor: BackgroundJob[Record]
     watcher: Watcher
     is_closed: bool = False
 
@@ -65,7 +65,7 @@ def run_supervised(
     was killed, TerminalClosedError when the run goes on without this terminal.
     """
     with EventFollower(paths, events_size(paths)) as follower, forward_stop_signals() as bind:
-        supervisor = start_supervisor(job)
+        supervisor = start_in_background(job)
         with display.training(steps) as watcher:
             viewer = Viewer(supervisor, watcher)
             bind(viewer)

@@ -1,7 +1,7 @@
-"""The supervisor: a process with a session of its own that carries out a job, whatever becomes of the terminal.
+"""A process with a session of its own that carries out a job, whatever becomes of the terminal: a run's supervisor.
 
-It is forked from the process that prepared the run, so that nothing of the request is written down and read again. The
-process that started it only waits for the result, which comes through a pipe, and may leave at any time.
+It is forked from the process that prepared the job, so that nothing of that is written down and read again. The process
+that started it only waits for the result, which comes through a pipe, and may leave at any time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lorabake.errors import LorabakeError, ResourceError
 from lorabake.util.process_guard import POLITE_SIGNALS
@@ -23,15 +23,15 @@ from lorabake_schemas.messages import msg
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lorabake_schemas.record import Record
+Result = TypeVar("Result")
 
 
-class SupervisorCrashError(Exception):
-    """A bug of ours in the supervisor; its traceback is the message."""
+class BackgroundCrashError(Exception):
+    """A bug of ours in the other process; its traceback is the message."""
 
 
-class Supervisor:
-    """A supervisor, seen by the process that started it."""
+class BackgroundJob(Generic[Result]):
+    """A job, seen by the process that started it."""
 
     def __init__(self, pid: int, reading: int) -> None:
         self.pid = pid
@@ -57,10 +57,10 @@ class Supervisor:
                     os.waitpid(self.pid, 0)
         return self._is_over
 
-    def result(self) -> Record | None:
-        """The record that the job returned; None if the supervisor was killed. Raises what the job raised."""
+    def result(self) -> Result | None:
+        """What the job returned; None if its process was killed. Raises what the job raised."""
         try:
-            told: Record | Exception = pickle.loads(self._received)  # noqa: S301 - our own child's, through our own pipe
+            told: Result | Exception = pickle.loads(self._received)  # noqa: S301 - our own child's, through our own pipe
         except (EOFError, pickle.UnpicklingError):
             return None
         if isinstance(told, Exception):
@@ -68,8 +68,8 @@ class Supervisor:
         return told
 
 
-def start_supervisor(job: Callable[[], Record]) -> Supervisor:
-    """Carry out a job in a supervisor. It ignores SIGHUP, and stops cleanly when another signal asks it to.
+def start_in_background(job: Callable[[], Result]) -> BackgroundJob[Result]:
+    """Carry out a job in a process of its own. It ignores SIGHUP, and stops cleanly when another signal asks it to.
 
     Signals that come before it can handle them wait until ``forward_stop_signals`` does. Raises ResourceError on
     Windows.
@@ -85,15 +85,15 @@ def start_supervisor(job: Callable[[], Record]) -> Supervisor:
         pid = os.fork()
         if not pid:
             os.close(reading)
-            _supervise(job, writing)
+            _live(job, writing)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(writing)
-    return Supervisor(pid, reading)
+    return BackgroundJob(pid, reading)
 
 
-def _supervise(job: Callable[[], Record], writing: int) -> None:
-    """The supervisor's life. Never returns."""
+def _live(job: Callable[[], object], writing: int) -> None:
+    """The life of the other process. Never returns."""
     try:
         gc.freeze()
         os.setsid()
@@ -106,13 +106,13 @@ def _supervise(job: Callable[[], Record], writing: int) -> None:
         os._exit(0)
 
 
-def _carry_out(job: Callable[[], Record]) -> bytes:
+def _carry_out(job: Callable[[], object]) -> bytes:
     try:
         return pickle.dumps(job())
     except LorabakeError as error:
         return pickle.dumps(error)
     except BaseException:  # noqa: BLE001 - there is nobody else to hear of it
-        return pickle.dumps(SupervisorCrashError(traceback.format_exc()))
+        return pickle.dumps(BackgroundCrashError(traceback.format_exc()))
 
 
 def _send(writing: int, told: bytes) -> None:
