@@ -147,6 +147,7 @@ OPENERS = {
     "util.resources",
     "util.i18n",  # the catalogue: `--help` in another language has no time for util.resources
     "util.process_guard",
+    "util.background",  # nothing but devnull
     "util.process",
     "util.owners",
     "util.locks",
