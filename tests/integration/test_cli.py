@@ -356,7 +356,7 @@ def test_recipes_can_be_taken_away(lorabake: Run, tmp_path: Path) -> None:
     assert (again.returncode, "mine.toml already exists" in again.stderr) == (1, True)
     assert (tmp_path / "mine.toml").read_text() == text
     wrong = lorabake("recipes", "show", name + "x")
-    assert (wrong.returncode, f"did you mean {name}?" in wrong.stderr) == (1, True)
+    assert (wrong.returncode, f"did you mean {name}?" in wrong.stderr) == (2, True)
 
 
 def test_a_bug_of_ours_leaves_a_crash_file(home: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from lorabake.errors import RecipeError
-from lorabake.recipe.foreign import recognize_table, recognize_text
+from lorabake.recipe.foreign import START_SIZE, recognize_bytes, recognize_table, recognize_text
 from lorabake.recipe.overrides import Override, apply_overrides, make_override, resolve_override
 from lorabake.recipe.paths import find_windows_path
 from lorabake.recipe.prompt_file import PromptFileError, read_prompt_file
@@ -22,7 +22,7 @@ from lorabake.recipe.validation import fill_required_keys, find_field, findings_
 from lorabake.util import files
 from lorabake.util.files import exists
 from lorabake_schemas.findings import Finding, Severity
-from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
 from lorabake_schemas.recipe import Recipe, find_written_place, lift_keys
 from lorabake_schemas.unjudged import PartialTable
 from lorabake_schemas.values import PathReader
@@ -73,7 +73,18 @@ def load_recipe(
     """
     if content is not None:
         return replace(_load_content(path, content, overrides, home), on_disk=_has_content(path, content))
+    if (other := _recognize_file(path)) is not None:
+        return LoadedRecipe(path, b"", None, None, (_make_foreign_finding(*other),))
     return _load_content(path, _read_file(path), overrides, home)
+
+
+def _recognize_file(path: Path) -> tuple[Message, Message | None] | None:
+    """What a file is that is not text; None where it cannot be read, too."""
+    try:
+        with files.open_file(path) as file:
+            return recognize_bytes(file.read(START_SIZE))
+    except (OSError, ValueError):
+        return None
 
 
 def _has_content(path: Path, content: bytes) -> bool:
@@ -118,9 +129,13 @@ def _write_prompts(content: bytes, raw: Raw, prompts: Sequence[str]) -> bytes:
 def _foreign_finding(what: Message | None) -> Finding | None:
     if what is None:
         return None
+    return _make_foreign_finding(what)
+
+
+def _make_foreign_finding(what: Message, then: Message | None = None) -> Finding:
     said = msg("this is {what}, not a recipe of lorabake", what=what)
     fix = msg("write a recipe: `lorabake recipes copy NAME` gives one to start from, docs/recipe.md names its keys")
-    return Finding(rule="foreign-file", severity=Severity.ERROR, message=said, fix=fix)
+    return Finding(rule="foreign-file", severity=Severity.ERROR, message=said, fix=then or fix)
 
 
 def _read_file(path: Path) -> bytes:
@@ -133,10 +148,20 @@ def _read_file(path: Path) -> bytes:
         raise RecipeError(msg("recipe not found: {path}", path=path), hint=hint) from error
     except OSError as error:
         if files.is_folder(path):
-            raise RecipeError(msg("{path} is a folder; pass the recipe file in it", path=path)) from error
+            raise RecipeError(
+                msg("{path} is a folder, not a recipe", path=path), hint=_advise_for_folder(path)
+            ) from error
         raise RecipeError(msg("cannot read {path}: {why}", path=path, why=files.reason(error))) from error
     except ValueError as error:  # characters that no file name has
         raise RecipeError(msg("cannot read {path}: {why}", path=path, why=str(error))) from error
+
+
+def _advise_for_folder(folder: Path) -> Message:
+    """Recipes in it, else how a recipe names the folder itself."""
+    names = sorted(each.name for each in folder.glob("*.toml"))
+    if names:
+        return msg("pass a recipe file in it: {names}", names=shorten_list(names, 5, literal))
+    return msg("a folder of images is written in a recipe as images under [[concept]]; pass the recipe's file")
 
 
 def _validate(path: Path, content: bytes, raw: Raw, home: str | None) -> LoadedRecipe:
