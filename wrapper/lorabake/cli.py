@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lorabake import __version__
-from lorabake.commands import check, control, explain, inspect, recipes, run, runs, schema, trainer
+from lorabake.commands import check, control, explain, inspect, recipes, run, runs, schema, trainer, watch
 from lorabake.commands.help import HELP_OPTION, LANG_OPTION, CommandGroup, current_translator
 from lorabake.commands.options import get_environment, read_color_setting
 from lorabake.commands.output.console import open_streams
@@ -72,7 +72,7 @@ SECTIONS = {
     msg("Start"): (run.quickstart, recipes.recipes),
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
-    msg("Watch"): (control.attach, control.stop),
+    msg("Watch"): (watch.ls, watch.status, control.attach, control.stop),
     msg("Files"): (inspect.inspect, runs.compare, runs.verify),
     msg("Set-up"): (trainer.trainer, schema.schema),
 }

@@ -17,11 +17,13 @@ from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.explanation import ExplainReport
 from lorabake_schemas.inspection import InspectReport
 from lorabake_schemas.record import Inputs, Record
+from lorabake_schemas.run_status import LogExcerpt, StatusReport
 from lorabake_schemas.verification import VerifyReport
 from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
-    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits"
+    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
+    "status", "logs",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -35,6 +37,8 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "verify": VerifyReport,
         "compare": LoraComparison,
         "commits": CommitDifference,
+        "status": StatusReport,
+        "logs": LogExcerpt,
     }
 )
 

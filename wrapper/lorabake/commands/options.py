@@ -28,6 +28,7 @@ Decorator = Callable[[Command], Command]
 PATH_TYPE = click.Path(path_type=Path)
 RECIPE_ARGUMENT = click.argument("recipe", type=PATH_TYPE)
 RUN_ARGUMENT = click.argument("run", metavar="RUN")  # for runs.index
+RUNS_ARGUMENT = click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help=msg("Print JSON instead of text."))
 DETACH_OPTION = click.option("--detach", is_flag=True, help=msg("Return when training has begun, and let it go on."))
 VERBOSE_OPTION = click.option("--verbose", is_flag=True, help=msg("Show the trainer's own output."))

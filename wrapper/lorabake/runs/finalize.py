@@ -175,15 +175,16 @@ def finalize_run(paths: RunPaths, record: Record, events: EventLog) -> None:
             events.write([{"event": record.status, "rehearsal": record.rehearsal, **verdict}])
 
 
-def complete_record(paths: RunPaths, record: Record) -> Record:
+def complete_record(paths: RunPaths, record: Record, *, only_own: bool = False) -> Record:
     """The record, completed if its run is over and nothing recorded that.
 
-    It is written if this is the run's own place and the folder belongs to this user. Elsewhere it is only returned.
+    It is written if this is the run's own place and the folder belongs to this user. Elsewhere it is only returned,
+    since that reads the whole log each time; with ``only_own`` not even that.
     """
     if not _is_incomplete(record) or find_active(paths, record) is not None:
         return record
     if not _is_own_run(paths, record):
-        return _with_end(paths, record, hashed=False)
+        return record if only_own else _with_end(paths, record, hashed=False)
     with suppress(OSError, MachineError), try_lock(lock_path(paths.root.parent, record.name), paths.root.name) as busy:
         if busy is None and find_running_trainer(paths) is None:
             record = read_record(paths.record)  # somebody may have completed or resumed it meanwhile

@@ -22,7 +22,7 @@ from lorabake.runs.finalize import complete_record
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import find_active
 from lorabake.runs.record import read_record, read_record_fields
-from lorabake.util.files import open_append, os_errors_as_messages, read_bytes, read_text, replace_bytes
+from lorabake.util.files import is_file, open_append, os_errors_as_messages, read_bytes, read_text, replace_bytes
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.record import Record
 
@@ -109,6 +109,27 @@ def iter_runs_folders(here: Path) -> Iterator[Path]:
         if real not in seen and os.path.isdir(folder):  # noqa: PTH112 - what cannot be read is not one
             seen.add(real)
             yield folder
+
+
+def list_runs(folder: Path, here: Path, home: Path, *, everywhere: bool = False) -> list[tuple[Path, str]]:
+    """The run folders below ``folder``: where runs are kept around it, and those that this machine has recorded. Each
+    with its name for display from ``here``. ``everywhere`` adds all that this machine has recorded.
+
+    Raises MachineError if there is no such folder.
+    """
+    with os_errors_as_messages(folder):
+        if not folder.is_dir():
+            raise MachineError(msg("folder not found: {path}", path=folder))
+    top = Path(os.path.normpath(folder.absolute()))
+    found = [top] if is_file(top / RECORD_FILE) else []
+    for runs in iter_runs_folders(top):
+        found += (path.parent for path in sorted(runs.glob(f"*/{RECORD_FILE}")))
+    noted = (entry.root for entry in read_index(home))
+    found += (root for root in noted if (everywhere or root.is_relative_to(top)) and is_file(root / RECORD_FILE))
+    unique: dict[Path, Path] = {}
+    for root in found:
+        unique.setdefault(root.resolve(), root)
+    return [(root, _display_path(root, here)) for root in unique.values()]
 
 
 def _read_runs_setting(recipe: Path) -> str | None:

@@ -1,0 +1,288 @@
+"""The state of runs: a list with a line for each, or all about some of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import click
+
+from lorabake.commands.output.layout import (
+    TextLayout,
+    align_rows,
+    bold,
+    count_cells,
+    dim,
+    format_duration,
+)
+from lorabake.commands.output.progress import format_speed
+from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
+
+if TYPE_CHECKING:
+    from lorabake_schemas.run_status import (
+        NoticeKind,
+        PhaseProgress,
+        RunNotice,
+        RunPhase,
+        RunState,
+        RunSummary,
+        SavedFile,
+        StatusReport,
+    )
+
+STATE_LABELS: Mapping[RunState, Message] = MappingProxyType(
+    {
+        "running": msg("running"),
+        "stopping": msg("stopping"),
+        "finished": msg("finished"),
+        "inputs-changed": msg("inputs changed"),
+        "failed": msg("failed"),
+        "interrupted": msg("interrupted"),
+        "died": msg("died"),
+    }
+)
+STATE_COLORS: Mapping[RunState, str] = MappingProxyType(
+    {
+        "running": "cyan",
+        "stopping": "yellow",
+        "elsewhere": "cyan",
+        "finished": "green",
+        "inputs-changed": "yellow",
+        "failed": "red",
+        "interrupted": "yellow",
+        "died": "red",
+    }
+)
+PHASE_LABELS: Mapping[RunPhase, Message] = MappingProxyType(
+    {
+        "loading": msg("loading"),
+        "caching": msg("caching"),
+        "training": msg("training"),
+        "validating": msg("validating"),
+        "sampling": msg("sampling"),
+        "saving": msg("saving"),
+    }
+)
+NOTICE_LABELS: Mapping[NoticeKind, Message] = MappingProxyType(
+    {
+        "trainer_warning": msg("trainer's warning"),
+        "trainer_error": msg("trainer's error"),
+        "traceback": msg("traceback"),
+        "stalled": msg("stalled"),
+        "bad_loss": msg("bad loss"),
+    }
+)
+MAX_NOTICES_SHOWN = 5
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
+DROPPED_COLUMNS = (4, 3, 5)  # of a list that is too wide: time left, loss, when
+
+
+def format_status_json(report: StatusReport) -> str:
+    return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
+
+
+def format_run_list(report: StatusReport, now: datetime, page: TextLayout) -> str:
+    """A line for each run, the newest first."""
+    lines: list[str] = []
+    if report.runs:
+        titles = (msg("run"), msg("state"), msg("steps"), msg("loss"), msg("left"), msg("when"))
+        rows = [tuple(map(page, titles)), *(_list_row(each, now, page) for each in report.runs)]
+        lines += _fit_table(rows, page.width)
+    elif not report.unreadable:
+        lines.append(page(msg("no runs here (`lorabake ls --all` lists all that this machine knows)")))
+    lines += [page(msg("{path} has a record.json that cannot be read", path=path)) for path in report.unreadable]
+    return "\n".join(lines)
+
+
+def _fit_table(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """The table, without the columns that the terminal has no room for."""
+    dropped: set[int] = set()
+    for column in (*DROPPED_COLUMNS, None):
+        kept = [[cell for at, cell in enumerate(row) if at not in dropped] for row in rows]
+        numbers = [at for at, title in enumerate(at for at in range(6) if at not in dropped) if title in {2, 3, 4}]
+        lines = ["\n".join(each) for each in align_rows(kept, numbers)]
+        if width is None or column is None or max(map(count_cells, lines)) <= width:
+            return [dim(lines[0]), *lines[1:]]
+        dropped.add(column)
+    return []
+
+
+def _list_row(run: RunSummary, now: datetime, page: TextLayout) -> tuple[str, ...]:
+    moment = run.ended or run.started
+    left = "" if run.seconds_left is None else format_duration(run.seconds_left)
+    return (
+        page(literal(run.name)),
+        click.style(page(describe_state(run)), fg=STATE_COLORS[run.state]),
+        f"{run.step}/{run.steps}",
+        _format_loss(run.loss_average),
+        left,
+        page(describe_age(moment, now)),
+    )
+
+
+def describe_state(run: RunSummary) -> Message:
+    """The state, with the phase of a run in progress, and the host if it is another one."""
+    if run.state == "elsewhere":
+        state = msg("on {host}", host=run.host or "?")
+    elif run.state == "running" and run.phase is not None:
+        state = _describe_phase(run.phase)
+    else:
+        state = STATE_LABELS[run.state]
+    if run.state == "running" and run.supervised is False:
+        state = msg("{state} unsupervised", state=state)
+    return msg("{state} (rehearsal)", state=state) if run.rehearsal else state
+
+
+def _describe_phase(phase: PhaseProgress) -> Message:
+    name = PHASE_LABELS[phase.name]
+    if phase.done is None or phase.name == "training":
+        return name
+    return msg("{phase} {done}/{total}", phase=name, done=phase.done, total="?" if phase.total is None else phase.total)
+
+
+def _format_loss(loss: float | str | None) -> str:
+    return "" if loss is None else loss if isinstance(loss, str) else f"{loss:.4g}"
+
+
+def _parse_time(time: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(time)
+    except ValueError:
+        return None
+
+
+def describe_age(time: str, now: datetime) -> Message:
+    """How long ago a moment was; the day of one that is a week ago."""
+    then = _parse_time(time)
+    if then is None or then.tzinfo is None:
+        return literal(time)
+    seconds = max((now - then).total_seconds(), 0)
+    if seconds < MINUTE_S:
+        return msg("{n} s ago", n=int(seconds))
+    if seconds < HOUR_S:
+        return msg("{n} min ago", n=int(seconds // MINUTE_S))
+    if seconds < DAY_S:
+        return msg("{n} h ago", n=int(seconds // HOUR_S))
+    if seconds < 7 * DAY_S:
+        return nmsg(int(seconds // DAY_S), "{n} day ago", "{n} days ago")
+    return literal(f"{then:%Y-%m-%d}")
+
+
+def format_statuses(report: StatusReport, now: datetime, page: TextLayout) -> str:
+    """All about some runs."""
+    return "\n\n".join("\n".join(_iter_status_lines(each, now, page)) for each in report.runs)
+
+
+def _iter_status_lines(run: RunSummary, now: datetime, page: TextLayout) -> Iterator[str]:
+    state = click.style(page(describe_state(run)), fg=STATE_COLORS[run.state], bold=True)
+    yield f"{bold(page(literal(run.name)))}: {state}"
+    rows = [(page(label), page(value)) for label, value in _iter_facts(run, now) if value]
+    yield from ("  " + line for row in align_rows(rows, room=_room(page)) for line in row)
+    hidden = len(run.notices) - MAX_NOTICES_SHOWN
+    for notice in run.notices[-MAX_NOTICES_SHOWN:]:
+        yield from page.paragraph(_describe_notice(notice, now), first="  ", rest="    ")
+    if hidden > 0:
+        yield "  " + page(msg("and {n} more (list all with --json)", n=hidden))
+
+
+def _room(page: TextLayout) -> int | None:
+    return None if page.columns is None else page.columns - 2
+
+
+def _iter_facts(run: RunSummary, now: datetime) -> Iterator[tuple[Message, Message | None]]:
+    yield msg("progress"), _describe_progress(run)
+    yield msg("loss"), _describe_losses(run)
+    yield msg("learning rate"), None if run.learning_rate is None else literal(f"{run.learning_rate:.3g}")
+    yield msg("speed"), _describe_speed(run)
+    yield msg("started"), _describe_moment(run.started, now)
+    yield msg("ended"), _describe_moment(run.ended, now)
+    if run.ended is None:
+        yield msg("last activity"), _describe_moment(run.last_activity, now)
+    yield msg("last save"), _describe_save(run.last_save, now)
+    yield msg("process"), _describe_processes(run)
+    yield msg("stop"), _describe_stop(run)
+    yield msg("verdict"), run.message
+    yield msg("advice"), run.hint if run.state != "finished" else None
+    yield msg("resume"), _describe_resume(run)
+    yield msg("LoRA"), None if run.lora is None else literal(f"{run.folder}/{run.lora}")
+    yield msg("folder"), literal(run.folder)
+
+
+def _describe_progress(run: RunSummary) -> Message:
+    share = 100 * run.step // run.steps if run.steps else 0
+    said = msg("step {step} of {steps} ({percent} %)", step=run.step, steps=run.steps, percent=share)
+    if run.epoch is not None and run.epochs is not None:
+        said = msg("{steps}, epoch {epoch} of {epochs}", steps=said, epoch=run.epoch, epochs=run.epochs)
+    if run.phase is not None and run.state in {"died", "failed", "interrupted", "stopping"}:
+        said = msg("{steps}, last phase: {phase}", steps=said, phase=_describe_phase(run.phase))
+    return said
+
+
+def _describe_losses(run: RunSummary) -> Message | None:
+    if run.loss_average is None:
+        return None
+    said = msg("average {loss}", loss=_format_loss(run.loss_average))
+    return said if run.loss is None else msg("{average}, last step {loss}", average=said, loss=_format_loss(run.loss))
+
+
+def _describe_speed(run: RunSummary) -> Message | None:
+    if run.steps_per_second is None:
+        return None
+    speed = format_speed(1 / run.steps_per_second)
+    if run.seconds_left is None:
+        return speed
+    return msg("{speed}, {time} left", speed=speed, time=format_duration(run.seconds_left))
+
+
+def _describe_moment(time: str | None, now: datetime) -> Message | None:
+    if time is None:
+        return None
+    then = _parse_time(time)
+    if then is None or then.tzinfo is None:
+        return literal(time)
+    return msg("{time} ({ago})", time=f"{then.astimezone(now.tzinfo):%Y-%m-%d %H:%M:%S}", ago=describe_age(time, now))
+
+
+def _describe_save(saved: SavedFile | None, now: datetime) -> Message | None:
+    if saved is None:
+        return None
+    return msg("{file}, step {step}, {ago}", file=saved.file, step=saved.step, ago=describe_age(saved.time, now))
+
+
+def _describe_processes(run: RunSummary) -> Message | None:
+    pids = " ".join(map(str, run.trainer))
+    parts = [msg("supervisor {pid}", pid=str(run.supervisor))] if run.supervisor is not None else []
+    parts += [msg("trainer {pids}", pids=pids)] if pids else []
+    if run.supervised is False:
+        parts.append(msg("lorabake was killed"))
+    if run.host is None:
+        return join_list(parts) if parts else None
+    return msg("{processes} on {host}", processes=join_list(parts), host=run.host) if parts else literal(run.host)
+
+
+def _describe_stop(run: RunSummary) -> Message | None:
+    match run.stop_after:
+        case None:
+            return None
+        case "epoch":
+            return msg("requested, after this epoch")
+        case "save":
+            return msg("requested, after the next save")
+        case _:
+            return msg("requested")
+
+
+def _describe_resume(run: RunSummary) -> Message | None:
+    if run.resume_step is None:
+        return None
+    return msg("`lorabake resume {run}` continues from step {step}", run=run.name, step=run.resume_step)
+
+
+def _describe_notice(notice: RunNotice, now: datetime) -> Message:
+    kind, ago = NOTICE_LABELS[notice.kind], describe_age(notice.time, now)
+    if not notice.text:
+        return msg("{kind}, {ago}", kind=kind, ago=ago)
+    return msg("{kind}, {ago}: {text}", kind=kind, ago=ago, text=notice.text)
