@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ from lorabake.commands.error_handler import error_boundary
 from lorabake.commands.output import compare, diff, findings, inspect, lists, progress, runs, verify
 from lorabake.commands.output import explain as explanations
 from lorabake.commands.output import plan as plans
+from lorabake.commands.output import status as statuses
 from lorabake.commands.output.layout import TextLayout
 from lorabake.errors import MachineError, SetupError
 from lorabake.lora.compare import compare_loras
+from lorabake.runs.events import format_timestamp
 from lorabake.trainer.install import Trainer, TrainerStatus
 from lorabake.trainer.versions import diff_options
 from lorabake.util import resources
@@ -37,6 +40,7 @@ from lorabake_schemas import events as happened
 from lorabake_schemas.messages import literal
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import BatchDistribution, FileSize, PlannedSave, TimeEstimate
+from lorabake_schemas.run_status import RunState, RunSummary, StatusReport
 from lorabake_schemas.verification import ComparedCounts, VerifyDifference, VerifyReport
 from situations import GPU, concept, plan_of, project, recipe
 
@@ -120,6 +124,43 @@ def runs_text(layout: TextLayout) -> Iterator[str]:
     for status, outcome in outcomes:
         yield runs.format_run_outcome(record(status, outcome), Path("runs/x-001"), layout)
     yield runs.format_written_files((Path("train.toml"),), layout, as_json=False)
+
+
+def status_text(layout: TextLayout) -> Iterator[str]:
+    now = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
+
+    def told(state: RunState, minutes: float, **more: object) -> RunSummary:
+        started = format_timestamp(now - timedelta(minutes=minutes))
+        facts = {"name": "runs/x-001", "folder": "/r/x-001", "state": state, "started": started, "digest": "0"}
+        return RunSummary.model_validate(facts | {"rehearsal": False, "step": 50, "steps": 100} | more)
+
+    saved = {"file": "output/x-000002.safetensors", "time": format_timestamp(now), "step": 40}
+    moment, kinds = format_timestamp(now), ("trainer_warning", "trainer_error", "traceback", "stalled", "bad_loss")
+    notices = [{"kind": kind, "time": moment, "text": "TEXT"} for kind in (*kinds, "stalled")]
+    training = told(
+        "running", 90, phase={"name": "training"}, epoch=2, epochs=5, loss_average=0.12345, loss="nan", supervised=True,
+        learning_rate=1e-4, steps_per_second=2.0, seconds_left=25.0, last_activity=moment, last_save=saved,
+        supervisor=11, trainer=(12, 13), host="here", notices=notices, stop_after="epoch",
+    )  # fmt: skip
+    verdict: dict[str, object] = {"code": "crashed", "message": "MESSAGE", "hint": "HINT", "resume_step": 40}
+    report = StatusReport(
+        runs=(
+            training,
+            told("running", 3, phase={"name": "caching", "done": 3, "total": 40}, supervised=False, trainer=(12,)),
+            told("stopping", 0.5, phase={"name": "saving"}, stop_after="", host="here"),
+            told("running", 60, stop_after="save", rehearsal=True),
+            told("elsewhere", 600, host="node7"),
+            told("finished", 2000, ended=moment, lora="output/x.safetensors"),
+            told("inputs-changed", 5000, ended=moment),
+            told("failed", 20000, ended=moment, phase={"name": "sampling"}, **verdict),
+            told("interrupted", 20000, ended=format_timestamp(now - timedelta(days=9))),
+            told("died", 20000, ended=format_timestamp(now - timedelta(days=3)), host="here"),
+        ),
+        unreadable=("/r/odd",),
+    )
+    yield statuses.format_run_list(report, now, layout)
+    yield statuses.format_run_list(StatusReport(runs=()), now, layout)
+    yield statuses.format_statuses(report, now, layout)
 
 
 def lists_text(layout: TextLayout) -> Iterator[str]:
@@ -269,7 +310,7 @@ def explain_text(layout: TextLayout) -> Iterator[str]:
 
 RENDERERS: Sequence[Callable[[TextLayout], Iterator[str]]] = (
     compare_text, diff_text, errors_text, explain_text, findings_text, help_text, inspect_text, lists_text, plan_text,
-    progress_text, runs_text, verify_text,
+    progress_text, runs_text, status_text, verify_text,
 )  # fmt: skip
 
 

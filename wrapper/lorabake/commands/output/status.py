@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -76,7 +77,7 @@ NOTICE_LABELS: Mapping[NoticeKind, Message] = MappingProxyType(
     }
 )
 MAX_NOTICES_SHOWN = 5
-MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
+MINUTE_S, HOUR_S, DAY_S, WEEK_S = 60, 3600, 86400, 604800
 DROPPED_COLUMNS = (4, 3, 5)  # of a list that is too wide: time left, loss, when
 
 
@@ -166,7 +167,7 @@ def describe_age(time: str, now: datetime) -> Message:
         return msg("{n} min ago", n=int(seconds // MINUTE_S))
     if seconds < DAY_S:
         return msg("{n} h ago", n=int(seconds // HOUR_S))
-    if seconds < 7 * DAY_S:
+    if seconds < WEEK_S:
         return nmsg(int(seconds // DAY_S), "{n} day ago", "{n} days ago")
     return literal(f"{then:%Y-%m-%d}")
 
@@ -202,6 +203,7 @@ def _iter_facts(run: RunSummary, now: datetime) -> Iterator[tuple[Message, Messa
     if run.ended is None:
         yield msg("last activity"), _describe_moment(run.last_activity, now)
     yield msg("last save"), _describe_save(run.last_save, now)
+    yield msg("host"), None if run.host is None else literal(run.host)
     yield msg("process"), _describe_processes(run)
     yield msg("stop"), _describe_stop(run)
     yield msg("verdict"), run.message
@@ -243,7 +245,10 @@ def _describe_moment(time: str | None, now: datetime) -> Message | None:
     then = _parse_time(time)
     if then is None or then.tzinfo is None:
         return literal(time)
-    return msg("{time} ({ago})", time=f"{then.astimezone(now.tzinfo):%Y-%m-%d %H:%M:%S}", ago=describe_age(time, now))
+    local = then.astimezone(now.tzinfo).isoformat(" ", "seconds")[:19]
+    if (now - then).total_seconds() >= WEEK_S:
+        return literal(local)
+    return msg("{time} ({ago})", time=local, ago=describe_age(time, now))
 
 
 def _describe_save(saved: SavedFile | None, now: datetime) -> Message | None:
@@ -258,9 +263,7 @@ def _describe_processes(run: RunSummary) -> Message | None:
     parts += [msg("trainer {pids}", pids=pids)] if pids else []
     if run.supervised is False:
         parts.append(msg("lorabake was killed"))
-    if run.host is None:
-        return join_list(parts) if parts else None
-    return msg("{processes} on {host}", processes=join_list(parts), host=run.host) if parts else literal(run.host)
+    return join_list(parts) if parts else None
 
 
 def _describe_stop(run: RunSummary) -> Message | None:
@@ -278,7 +281,7 @@ def _describe_stop(run: RunSummary) -> Message | None:
 def _describe_resume(run: RunSummary) -> Message | None:
     if run.resume_step is None:
         return None
-    return msg("`lorabake resume {run}` continues from step {step}", run=run.name, step=run.resume_step)
+    return msg("`lorabake resume {run}` continues from step {step}", run=shlex.quote(run.name), step=run.resume_step)
 
 
 def _describe_notice(notice: RunNotice, now: datetime) -> Message:
