@@ -2,7 +2,10 @@
 
 from typing import Literal
 
+from pydantic import JsonValue
+
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.events import PhaseName
 
 # running: its supervisor or its trainer is alive. stopping: it is alive, and was asked to end or has lost its
 # supervisor. elsewhere: another host started it, and only that host knows whether it is alive. died: its supervisor was
@@ -10,14 +13,15 @@ from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 RunState = Literal[
     "running", "stopping", "elsewhere", "finished", "inputs-changed", "failed", "interrupted", "died"
 ]  # fmt: skip
-RunPhase = Literal["loading", "caching", "training", "validating", "sampling", "saving"]
-NoticeKind = Literal["trainer_warning", "trainer_error", "traceback", "stalled", "bad_loss"]
 
 
 class PhaseProgress(StrictModel):
-    """What the trainer is doing; ``done`` of ``total`` images, steps or samples where it counts them."""
+    """What the trainer is doing; ``done`` of ``total`` images, steps or samples where it counts them. Caching has
+    ``of``: "latents" or "text encoder outputs".
+    """
 
-    name: RunPhase
+    name: PhaseName
+    of: EscapedText | None = None
     done: int | None = None
     total: int | None = None
 
@@ -31,11 +35,13 @@ class SavedFile(StrictModel):
 
 
 class RunNotice(StrictModel):
-    """Something that the trainer, or whoever watches it, reported while it ran."""
+    """Something that the trainer, or whoever watches it, reported while it ran. ``kind`` is the event in events.jsonl
+    (trainer_warning, trainer_error, stalled, bad_loss, loss_jump, disk_low), ``values`` are its other fields.
+    """
 
-    kind: NoticeKind
+    kind: str
     time: str
-    text: EscapedText
+    values: dict[str, JsonValue]
 
 
 class RunSummary(StrictModel):
@@ -48,7 +54,8 @@ class RunSummary(StrictModel):
     follows from it. ``last_activity`` is the last event or the last line of the log. ``code``, ``message`` and ``hint``
     are the verdict of a run that is over. ``lora`` is the finished LoRA, ``resume_step`` the step from which it can be
     resumed. ``supervisor`` and ``trainer`` are process ids on ``host``; ``supervised`` is false if only the trainer is
-    left. ``stop_after`` is what a requested stop waits for, empty for nothing.
+    left. ``stop_after`` is what a requested stop waits for: "after-epoch" or
+    "after-save". ``stalled`` means that nothing has moved for far longer than usual.
     """
 
     name: EscapedText
@@ -62,7 +69,6 @@ class RunSummary(StrictModel):
     epochs: int | None = None
     loss_average: float | str | None = None
     loss: float | str | None = None
-    learning_rate: float | None = None
     steps_per_second: float | None = None
     seconds_left: float | None = None
     started: str
@@ -74,6 +80,7 @@ class RunSummary(StrictModel):
     code: str | None = None
     message: MessageText | None = None
     hint: MessageText | None = None
+    stalled: bool = False
     notices: TupleOf[RunNotice] = ()
     stop_after: str | None = None
     supervised: bool | None = None

@@ -38,8 +38,9 @@ def ask(cwd: Path, *args: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     table = json.loads(done.stdout)
     hold(table, "status")
-    (found,) = table["runs"]
-    return found
+    found: list[dict[str, Any]] = table["runs"]
+    assert len(found) == 1
+    return found[0]
 
 
 @contextmanager

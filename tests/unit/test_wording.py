@@ -135,20 +135,21 @@ def status_text(layout: TextLayout) -> Iterator[str]:
         return RunSummary.model_validate(facts | {"rehearsal": False, "step": 50, "steps": 100} | more)
 
     saved = {"file": "output/x-000002.safetensors", "time": format_timestamp(now), "step": 40}
-    moment, kinds = format_timestamp(now), ("trainer_warning", "trainer_error", "traceback", "stalled", "bad_loss")
-    notices = [{"kind": kind, "time": moment, "text": "TEXT"} for kind in (*kinds, "stalled")]
+    moment, told_values = format_timestamp(now), {"text": "TEXT", "count": 2}
+    notices = [{"kind": kind, "time": moment, "values": told_values} for kind in ("trainer_warning", "trainer_error")]
+    notices.append({"kind": "bad_loss", "time": moment, "values": {"step": 7, "loss": "nan"}})
     training = told(
         "running", 90, phase={"name": "training"}, epoch=2, epochs=5, loss_average=0.12345, loss="nan", supervised=True,
-        learning_rate=1e-4, steps_per_second=2.0, seconds_left=25.0, last_activity=moment, last_save=saved,
-        supervisor=11, trainer=(12, 13), host="here", notices=notices, stop_after="epoch",
+        steps_per_second=2.0, seconds_left=25.0, last_activity=moment, last_save=saved,
+        supervisor=11, trainer=(12, 13), host="here", notices=notices * 2, stop_after="after-epoch",
     )  # fmt: skip
     verdict: dict[str, object] = {"code": "crashed", "message": "MESSAGE", "hint": "HINT", "resume_step": 40}
     report = StatusReport(
         runs=(
             training,
             told("running", 3, phase={"name": "caching", "done": 3, "total": 40}, supervised=False, trainer=(12,)),
-            told("stopping", 0.5, phase={"name": "saving"}, stop_after="", host="here"),
-            told("running", 60, stop_after="save", rehearsal=True),
+            told("stopping", 0.5, phase={"name": "saving"}, host="here"),
+            told("running", 60, stop_after="after-save", rehearsal=True, stalled=True),
             told("elsewhere", 600, host="node7"),
             told("finished", 2000, ended=moment, lora="output/x.safetensors"),
             told("inputs-changed", 5000, ended=moment),

@@ -12,6 +12,7 @@ import pytest
 from lorabake.runs.activity import RunActivity, measure_pace, read_activity, read_recent_activity
 from lorabake.runs.events import format_timestamp
 from lorabake.runs.folder import RunPaths
+from lorabake_schemas.events import Epoch, Phase, Stalled, TrainerError, TrainerWarning
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
@@ -61,35 +62,53 @@ def test_time_that_runs_backwards_and_steps_that_do_not_go_on() -> None:
     assert measure_pace([(5.0, 1), (4.0, 2), (4.0, 2), (3.0, 1)]) is None
 
 
+def step(seconds: float, number: int, average: object = 0.1, current: object = None) -> dict[str, Any]:
+    return at(seconds, "step", step=number, total=10, loss_average=average, loss_current=current)
+
+
+def phase(seconds: float, name: object, done: object = None, total: object = None) -> dict[str, Any]:
+    return at(seconds, "phase", phase=name, done=done, total=total, of=None)
+
+
 def test_a_training_from_its_first_event() -> None:
     found = taken(at(0, "started"), at(1, "device", device="cpu"))
-    assert (found.phase and found.phase.name, found.step) == ("loading", 0)
-    found.take(at(2, "phase", phase="caching", done=3, total=40))
-    assert found.phase is not None
-    assert (found.phase.name, found.phase.done, found.phase.total) == ("caching", 3, 40)
+    assert (found.phase, found.last_step) == (Phase("loading"), 0)
+    found.take(phase(2, "caching", 3, 40))
+    assert found.phase == Phase("caching", 3, 40)
+    found.take(phase(3, "training"))
     found.take(at(3, "epoch", epoch=2, total=5))
-    found.take(at(4, "step", step=7, total=10, loss_average=0.1, loss_current="nan"))
-    assert (found.phase.name, found.step, found.epoch, found.epochs) == ("training", 7, 2, 5)
-    assert (found.loss_average, found.loss) == (0.1, "nan")
+    found.take(step(4, 7, 0.1, "nan"))
+    assert (found.phase, found.last_step, found.epoch) == (Phase("training"), 7, Epoch(2, 5))
+    assert found.step is not None
+    assert found.step.loss_average == 0.1
+    assert found.step.loss_current != found.step.loss_current
     found.take(at(5, "saved", file="output/x-000002.safetensors"))
     assert found.last_save is not None
-    assert (found.phase.name, found.last_save.file, found.last_save.step) == (
-        "saving", "output/x-000002.safetensors", 7,
-    )  # fmt: skip
+    assert (found.last_save.file, found.last_save.step) == ("output/x-000002.safetensors", 7)
+
+
+STALL = at(2, "stalled", phase="training", usual=1.0, signs=[], last_line=None) | {"seconds": 90.0}
 
 
 def test_a_resumed_part_starts_anew() -> None:
-    before = (at(0, "started"), at(1, "step", step=5), at(2, "stalled", text="no step"), at(3, "stop_requested"))
-    found = taken(*before)
-    assert found.is_stopping
-    assert len(found.notices) == 1
+    found = taken(at(0, "started"), step(1, 5), STALL, at(3, "stopping", signal="SIGTERM"))
+    assert (found.is_stopping, found.is_stalled, len(found.notices)) == (True, True, 1)
     found.take(at(900, "resumed", part=2, from_step=4))
-    assert (found.step, found.is_stopping, len(found.notices), found.seconds_per_step) == (4, False, 0, None)
+    assert (found.last_step, found.is_stopping, found.is_stalled, len(found.notices)) == (4, False, False, 0)
+    assert (found.seconds_per_step, found.phase) == (None, Phase("loading"))
 
 
-def test_a_report_that_repeats_itself_is_kept_once() -> None:
-    found = taken(*(at(number, "trainer_warning", text="slow") for number in range(9)), at(9, "traceback", text="slow"))
-    assert [each.kind for each in found.notices] == ["trainer_warning", "traceback"]
+@pytest.mark.parametrize("after", [step(9, 6), at(9, "stall_ended") | {"seconds": 7.0}])
+def test_a_stall_is_over_when_something_moves(after: dict[str, Any]) -> None:
+    found = taken(step(1, 5), STALL, after)
+    assert (found.is_stalled, len(found.notices)) == (False, 1)
+
+
+def test_a_report_that_repeats_itself_is_kept_once_with_its_count() -> None:
+    told = [at(number, "trainer_warning", text="slow", count=number) for number in range(1, 9)]
+    found = taken(*told, at(9, "trainer_error", text="bad", count=1), STALL, STALL)
+    assert [type(each.event) for each in found.notices] == [TrainerWarning, TrainerError, Stalled, Stalled]
+    assert found.notices[0].event == TrainerWarning("slow", 8)
 
 
 @pytest.mark.parametrize(
@@ -98,43 +117,44 @@ def test_a_report_that_repeats_itself_is_kept_once() -> None:
         {},
         {"event": "step"},
         {"event": 3, "time": "x"},
-        at(0, "step", step="7"),
-        at(0, "step", step=True),
-        at(0, "step", step=-1),
-        at(0, "step", step=1 << 70),
-        at(0, "phase", phase="dancing"),
-        at(0, "phase", phase=["training"]),
+        step(0, 1) | {"time": "yesterday"},
+        step(0, 1) | {"step": "7"},
+        step(0, 1) | {"step": True},
+        step(0, -1),
+        step(0, 1 << 70),
+        step(0, 1, "many"),
+        step(0, 1, [1]),
+        phase(0, "dancing"),
+        phase(0, ["training"]),
         at(0, "saved", file=7),
         at(0, "somehow", step=5),
     ],
 )
 def test_what_is_no_event_changes_nothing(event: dict[str, Any]) -> None:
     found = taken(event)
-    assert (found.step, found.phase and found.phase.name, found.last_save) in {
-        (None, None, None), (None, "training", None), (None, "saving", None),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("loss", [1e400, "many", [1], True, 1 << 2000])
-def test_a_loss_that_is_no_number(loss: Any) -> None:
-    assert taken(at(0, "step", step=1, loss_average=loss)).loss_average in {None, "inf"}
+    assert (found.step, found.phase, found.last_save, len(found.notices)) == (None, None, None, 0)
 
 
 def test_the_end_of_a_long_file_is_enough_for_where_it_is(tmp_path: Path) -> None:
-    steps = [at(60 + number, "step", step=number, total=5000) for number in range(1, 3001)]
-    early = (at(0, "started"), at(1, "trainer_warning", text="bf16"), at(2, "epoch", epoch=1, total=9), steps[0])
+    steps = [step(60 + number, number) for number in range(1, 3001)]
+    early = (
+        at(0, "started"),
+        at(1, "trainer_warning", text="bf16", count=1),
+        at(2, "epoch", epoch=1, total=9),
+        steps[0],
+    )
     saved = at(61.5, "saved", file="output/x.safetensors")
     paths = written(tmp_path, *early, saved, *steps[1:])
     short, whole = read_recent_activity(paths), read_activity(paths)
-    assert short.step == whole.step == 3000
+    assert short.last_step == whole.last_step == 3000
     assert short.seconds_per_step == pytest.approx(1.0)
     assert whole.seconds_per_step == pytest.approx(1.0)
     assert (short.last_save, short.epoch, len(short.notices)) == (None, None, 0)
     assert whole.last_save is not None
-    assert (whole.last_save.step, whole.epoch, whole.notices[0].text) == (1, 1, "bf16")
+    assert (whole.last_save.step, whole.epoch, whole.notices[0].event) == (1, Epoch(1, 9), TrainerWarning("bf16"))
 
 
 def test_damage_is_passed_over(tmp_path: Path) -> None:
-    paths = written(tmp_path, "{", "[]", '"text"', "\x00", at(0, "step", step=3), "{" * 9000)
-    assert read_activity(paths).step == 3
-    assert read_recent_activity(RunPaths(tmp_path / "nowhere")).step is None
+    paths = written(tmp_path, "{", "[]", '"text"', "\x00", step(0, 3), "{" * 9000)
+    assert read_activity(paths).last_step == 3
+    assert read_recent_activity(RunPaths(tmp_path / "nowhere")).last_step == 0

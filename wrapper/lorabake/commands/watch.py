@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lorabake.commands.help import command
 from lorabake.commands.options import (
     JSON_OPTION,
     PATH_TYPE,
@@ -15,17 +16,19 @@ from lorabake.commands.options import (
     make_text_layout,
 )
 from lorabake.commands.output.console import write_out
+from lorabake_schemas.messages import msg
 
 
-@click.command()
+@command(
+    msg(
+        "List runs with their state.\n\n"
+        "FOLDER is where to look (default: here): in it, in its runs folder, and in those of its subfolders."
+    )
+)
 @click.argument("folder", type=PATH_TYPE, default=".")
-@click.option("--all", "everywhere", is_flag=True, help="List every run that this machine knows.")
+@click.option("--all", "everywhere", is_flag=True, help=msg("List every run that this machine knows."))
 @JSON_OPTION
 def ls(folder: Path, everywhere: bool, as_json: bool) -> None:
-    """List runs with their state.
-
-    FOLDER is where to look (default: here): in it, in its runs folder, and in those of its subfolders.
-    """
     from lorabake.commands.output.status import format_run_list, format_status_json
     from lorabake.runs.index import list_runs
     from lorabake.runs.status import list_statuses
@@ -36,15 +39,16 @@ def ls(folder: Path, everywhere: bool, as_json: bool) -> None:
     write_out(format_status_json(report) if as_json else format_run_list(report, _local_time(), make_text_layout()))
 
 
-@click.command()
+@command(
+    msg(
+        "Show the state of runs in detail.\n\n"
+        "RUN is a run folder, or a name such as lum-001 of a run in ./runs or next to a recipe here. The state comes "
+        "from locks and processes, and the time left from the last minute of training."
+    )
+)
 @RUNS_ARGUMENT
 @JSON_OPTION
 def status(runs: tuple[str, ...], as_json: bool) -> None:
-    """Show the state of runs in detail.
-
-    RUN is a run folder, or a name such as lum-001 of a run in ./runs or next to a recipe here. The state comes from
-    locks and processes, and the time left from the last minute of training.
-    """
     from lorabake.commands.output.status import format_status_json, format_statuses
     from lorabake.runs.index import find_run
     from lorabake.runs.status import summarize_run

@@ -5,18 +5,30 @@ Events may come from a stranger's folder or from a later lorabake: whatever is n
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from lorabake.runs.events import MAX_LINE_BYTES, encode_loss, iter_events
+from lorabake.runs.events import MAX_LINE_BYTES, decode_event, iter_events
 from lorabake.util.files import open_file, parse_json
-from lorabake_schemas.run_status import NoticeKind, PhaseProgress, RunNotice, RunPhase, SavedFile
+from lorabake_schemas.events import (
+    BadLoss,
+    DiskLow,
+    Epoch,
+    LossJump,
+    Phase,
+    Saving,
+    Stalled,
+    StallEnded,
+    Step,
+    Stopping,
+    TrainerError,
+    TrainerWarning,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,100 +36,97 @@ if TYPE_CHECKING:
     from lorabake.runs.events import EventFields
     from lorabake.runs.folder import RunPaths
 
+Notice = TrainerWarning | TrainerError | Stalled | BadLoss | LossJump | DiskLow
 TAIL_BYTES = 12_000  # bytes of an events file that show where a run is, and its pace: some 100 steps
 END_BYTES = 3_000  # of one that is over
 STEP_MARK = b'"event": "step"'
 MAX_NOTICES = 50  # the newest ones
-MAX_TEXT = 2_000  # characters of one
 STEPS_KEPT = 2_000  # for the pace
 PACE_SECONDS = 60.0
 PAUSE_FACTOR, PAUSE_SECONDS = 5.0, 2.0  # a gap that long is a save, a sample or a suspended machine, and no pace
-NUMBERS_OF_NOTICES = ("step", "loss", "seconds")
-MAX_COUNT = 1 << 53
-STOPS_AT_ONCE = frozenset({"", "now"})
-PHASES: frozenset[str] = frozenset(get_args(RunPhase))
-NOTICES: frozenset[str] = frozenset(get_args(NoticeKind))
-PHASE_OF_EVENT: dict[str, RunPhase] = {
-    "started": "loading", "resumed": "loading", "device": "loading", "model_loaded": "loading", "totals": "training",
-    "epoch": "training", "step": "training", "saved": "saving",
-}  # fmt: skip
+LOADING = Phase("loading")
+TRAINING = Phase("training")
+
+
+class TimedNotice(NamedTuple):
+    """What was reported, and when."""
+
+    time: str
+    event: Notice
+
+
+class TimedSave(NamedTuple):
+    """A file by its path in the run folder, when it was saved, and the step that was done last."""
+
+    time: str
+    file: str
+    step: int
 
 
 @dataclass(slots=True)
 class RunActivity:
-    """Filled from the events in their order. ``stop_after`` is None if no stop was requested, and empty if it waits for
-    nothing. ``steps`` are the times (seconds) and numbers of the last ones."""
+    """Filled from the events in their order. ``steps`` are the times (seconds) and numbers of the last ones."""
 
-    phase: PhaseProgress | None = None
-    step: int | None = None
-    epoch: int | None = None
-    epochs: int | None = None
-    loss_average: float | str | None = None
-    loss: float | str | None = None
-    learning_rate: float | None = None
+    phase: Phase | None = None
+    step: Step | None = None
+    first_step: int = 0
+    epoch: Epoch | None = None
     last_time: str | None = None
-    last_save: SavedFile | None = None
-    stop_after: str | None = None
-    notices: deque[RunNotice] = field(default_factory=lambda: deque(maxlen=MAX_NOTICES))
-    steps: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=STEPS_KEPT))
+    last_save: TimedSave | None = None
+    is_stopping: bool = False
+    is_stalled: bool = False
+    notices: deque[TimedNotice] = field(default_factory=lambda: deque[TimedNotice](maxlen=MAX_NOTICES))
+    steps: deque[tuple[float, int]] = field(default_factory=lambda: deque[tuple[float, int]](maxlen=STEPS_KEPT))
 
-    def take(self, event: EventFields) -> None:
-        kind, time = event.get("event"), event.get("time")
-        if not isinstance(kind, str) or not isinstance(time, str) or (moment := _parse_time(time)) is None:
-            return
-        self.last_time = time
-        if kind == "phase":
-            self._take_phase(event)
-        elif (phase := PHASE_OF_EVENT.get(kind)) is not None and (self.phase is None or self.phase.name != phase):
-            self.phase = PhaseProgress(name=phase)
-        if kind == "step":
-            self._take_step(event, moment)
-        elif kind == "epoch":
-            self.epoch, self.epochs = _read_count(event, "epoch"), _read_count(event, "total")
-        elif kind == "saved" and (file := _read_text(event, "file")) is not None:
-            self.last_save = SavedFile(file=file, time=time, step=self.step or 0)
-        elif kind == "stop_requested":
-            self.stop_after = _read_text(event, "after") or ""
-        elif kind in {"started", "resumed"}:
-            self.stop_after = None
-            self.steps.clear()
-            self.notices.clear()
-            self.step = _read_count(event, "from_step") or 0
-        elif kind in NOTICES:
-            self._take_notice(kind, event, time)
+    def take(self, fields: EventFields) -> None:
+        time = fields.get("time")
+        if isinstance(time, str) and (moment := _parse_time(time)) is not None:
+            self.last_time = time
+            self._take_at(fields, time, moment)
 
-    def _take_phase(self, event: EventFields) -> None:
-        name = event.get("phase")
-        if isinstance(name, str) and name in PHASES:
-            done, total = (_read_count(event, key) for key in ("done", "total"))
-            self.phase = PhaseProgress.model_validate({"name": name, "done": done, "total": total})
-
-    def _take_step(self, event: EventFields, moment: float) -> None:
-        number = _read_count(event, "step")
-        if number is None:
-            return
-        self.step = number
-        self.loss_average, self.loss = (_read_loss(event, key) for key in ("loss_average", "loss_current"))
-        rate = event.get("learning_rate")
-        if isinstance(rate, float) and math.isfinite(rate):
-            self.learning_rate = rate
-        self.steps.append((moment, number))
-
-    def _take_notice(self, kind: str, event: EventFields, time: str) -> None:
-        text = _read_text(event, "text")
-        if text is None:
-            numbers = (
-                f"{key} {value}" for key in NUMBERS_OF_NOTICES if isinstance(value := event.get(key), int | float)
-            )
-            text = ", ".join(numbers)[:MAX_TEXT]
-        notice = RunNotice.model_validate({"kind": kind, "time": time, "text": text})
-        if notice.text not in {each.text for each in self.notices if each.kind == kind}:  # sd-scripts repeats itself
-            self.notices.append(notice)
+    def _take_at(self, fields: EventFields, time: str, moment: float) -> None:
+        match decode_event(fields):
+            case None:
+                if fields.get("event") in {"started", "resumed"}:
+                    self._begin(fields)
+            case Step() as step:
+                self.step, self.is_stalled = step, False
+                self.phase = self.phase or TRAINING
+                self.steps.append((moment, step.number))
+            case Phase() as phase:
+                self.phase = phase
+            case Epoch() as epoch:
+                self.epoch = epoch
+            case Saving(path):
+                self.last_save = TimedSave(time, path, self.last_step)
+            case StallEnded() | Stopping() as event:
+                self.is_stalled = self.is_stalled and not isinstance(event, StallEnded)
+                self.is_stopping = self.is_stopping or isinstance(event, Stopping)
+            case TrainerWarning() | TrainerError() | Stalled() | BadLoss() | LossJump() | DiskLow() as event:
+                self._note(TimedNotice(time, event))
+            case _:
+                pass  # device, totals and others
 
     @property
-    def is_stopping(self) -> bool:
-        """Whether a stop was requested that waits for nothing."""
-        return self.stop_after is not None and self.stop_after in STOPS_AT_ONCE
+    def last_step(self) -> int:
+        return self.step.number if self.step is not None else self.first_step
+
+    def _begin(self, fields: EventFields) -> None:
+        """A start of the trainer, the first one or a resumed part."""
+        first = fields.get("from_step")
+        self.first_step = first if type(first) is int and 0 <= first < 1 << 53 else 0
+        self.phase, self.step = LOADING, None
+        self.is_stopping = self.is_stalled = False
+        self.steps.clear()
+        self.notices.clear()
+
+    def _note(self, notice: TimedNotice) -> None:
+        """The trainer repeats itself: the last of a text has the count."""
+        self.is_stalled = self.is_stalled or isinstance(notice.event, Stalled)
+        text = getattr(notice.event, "text", None)
+        for older in [each for each in self.notices if text is not None and getattr(each.event, "text", None) == text]:
+            self.notices.remove(older)
+        self.notices.append(notice)
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -153,14 +162,9 @@ def read_recent_activity(paths: RunPaths, tail: int = TAIL_BYTES) -> RunActivity
 
 def read_activity(paths: RunPaths) -> RunActivity:
     """The same with every save and every report since the last start: all lines but those of steps are parsed."""
-    found = _collect(_iter_notable(paths))
-    recent = read_recent_activity(paths)
-    recent.notices, recent.stop_after = found.notices, found.stop_after
-    recent.last_save = recent.last_save or found.last_save
-    recent.epoch, recent.epochs = recent.epoch or found.epoch, recent.epochs or found.epochs
-    recent.phase, recent.last_time = recent.phase or found.phase, recent.last_time or found.last_time
-    recent.step = recent.step if recent.step is not None else found.step
-    return recent
+    found, recent = _collect(_iter_notable(paths)), read_recent_activity(paths)
+    found.step, found.steps, found.last_time = recent.step or found.step, recent.steps, recent.last_time
+    return found
 
 
 def _collect(events: Iterable[EventFields]) -> RunActivity:
@@ -172,7 +176,7 @@ def _collect(events: Iterable[EventFields]) -> RunActivity:
 
 
 def _iter_notable(paths: RunPaths) -> Iterator[EventFields]:
-    """Every event but the steps, and the step before each of them. Raises OSError."""
+    """Every event but the steps, and of the steps the one before another event. Raises OSError."""
     before = b""
     with open_file(paths.events, within=paths.root) as file:
         while line := file.readline(MAX_LINE_BYTES):
@@ -183,6 +187,7 @@ def _iter_notable(paths: RunPaths) -> Iterator[EventFields]:
                 continue
             yield from (_parse_line(each) for each in (before, line) if each)
             before = b""
+        yield _parse_line(before)
 
 
 def _parse_line(line: bytes) -> EventFields:
@@ -196,23 +201,3 @@ def _parse_time(time: str) -> float | None:
     with suppress(ValueError, OverflowError):
         return datetime.fromisoformat(time).timestamp()
     return None
-
-
-def _read_count(event: EventFields, key: str) -> int | None:
-    value = event.get(key)
-    return value if type(value) is int and 0 <= value < MAX_COUNT else None
-
-
-def _read_text(event: EventFields, key: str) -> str | None:
-    value = event.get(key)
-    return value[:MAX_TEXT] if isinstance(value, str) else None
-
-
-def _read_loss(event: EventFields, key: str) -> float | str | None:
-    """A number, or one of the strings that stand for NaN and infinity."""
-    value = event.get(key)
-    if isinstance(value, str):
-        return value if value in {"nan", "inf", "-inf"} else None
-    if type(value) is int and abs(value) < MAX_COUNT:
-        return float(value)
-    return encode_loss(value) if isinstance(value, float) else None

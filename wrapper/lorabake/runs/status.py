@@ -10,18 +10,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lorabake.errors import MachineError
-from lorabake.runs.activity import END_BYTES, TAIL_BYTES, RunActivity, read_activity, read_recent_activity
-from lorabake.runs.events import format_timestamp
+from lorabake.runs.activity import (
+    END_BYTES,
+    TAIL_BYTES,
+    RunActivity,
+    TimedNotice,
+    read_activity,
+    read_recent_activity,
+)
+from lorabake.runs.event_kinds import encode_number
+from lorabake.runs.events import encode_event, format_timestamp
 from lorabake.runs.finalize import KILLED_CODE, complete_record
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import ActiveRun, find_active, find_running_trainer, read_claim
 from lorabake.runs.record import read_record
 from lorabake.util.files import open_file
 from lorabake_schemas.messages import escape_undecodable
-from lorabake_schemas.run_status import RunState, RunSummary, StatusReport
+from lorabake_schemas.run_status import PhaseProgress, RunNotice, RunState, RunSummary, SavedFile, StatusReport
 from lorabake_schemas.saved_names import LORA_EXTENSIONS
 
 if TYPE_CHECKING:
@@ -89,7 +97,6 @@ def summarize_run(paths: RunPaths, record: Record, name: str, *, brief: bool = F
     changes: dict[str, object] = {}
     if alive and evidence.active is not None:
         changes |= _process_fields(paths, evidence.active, brief=brief)
-        changes["stop_after"] = activity.stop_after
     elif state == "died" and (claim := read_claim(paths)) is not None:
         changes["host"] = claim.owner.host
     if outcome is not None and not alive:
@@ -100,22 +107,22 @@ def summarize_run(paths: RunPaths, record: Record, name: str, *, brief: bool = F
         folder=escape_undecodable(str(paths.root.absolute())),
         state=state,
         rehearsal=record.rehearsal,
-        phase=activity.phase if not record.trained or alive else None,
+        phase=_phase_progress(activity) if not record.trained or alive else None,
         step=step,
         steps=record.planned_steps,
-        epoch=activity.epoch,
-        epochs=activity.epochs,
-        loss_average=activity.loss_average,
-        loss=activity.loss,
-        learning_rate=activity.learning_rate,
+        epoch=activity.epoch.number if activity.epoch is not None else None,
+        epochs=activity.epoch.total if activity.epoch is not None else None,
+        loss_average=encode_number(activity.step.loss_average) if activity.step is not None else None,
+        loss=encode_number(activity.step.loss_current) if activity.step is not None else None,
         steps_per_second=1 / pace if pace else None,
         seconds_left=pace * max(record.planned_steps - step, 0) if pace and alive else None,
         started=record.started,
         ended=ended,
         last_activity=last if alive else ended,
-        last_save=activity.last_save,
+        last_save=_saved_file(activity),
         lora=_finished_lora(record),
-        notices=tuple(activity.notices),
+        stalled=alive and activity.is_stalled,
+        notices=tuple(_describe_notice(each) for each in activity.notices),
         digest=record.digest,
     ).model_copy(update=changes)
 
@@ -123,7 +130,34 @@ def summarize_run(paths: RunPaths, record: Record, name: str, *, brief: bool = F
 def _current_step(record: Record, activity: RunActivity, *, alive: bool) -> int:
     first = record.parts[-1].first_step if record.parts else 0
     judged = record.outcome.steps if record.outcome is not None and not alive else None
-    return judged if judged is not None else activity.step if activity.step is not None else first
+    return judged if judged is not None else activity.last_step or first
+
+
+def _phase_progress(activity: RunActivity) -> PhaseProgress | None:
+    phase = activity.phase
+    return None if phase is None else PhaseProgress(name=phase.name, done=phase.done, total=phase.total, of=phase.of)
+
+
+def _saved_file(activity: RunActivity) -> SavedFile | None:
+    saved = activity.last_save
+    return None if saved is None else SavedFile(file=saved.file, time=saved.time, step=saved.step)
+
+
+def _describe_notice(notice: TimedNotice) -> RunNotice:
+    """The event as its line in events.jsonl has it."""
+    fields = encode_event(notice.event) or {}
+    return RunNotice.model_validate(
+        {"kind": fields.pop("event", ""), "time": notice.time, "values": _escape_values(fields)}
+    )
+
+
+def _escape_values(value: object) -> object:
+    """JSON whose texts can be written as UTF-8."""
+    if isinstance(value, dict):
+        return {key: _escape_values(each) for key, each in cast("dict[str, object]", value).items()}
+    if isinstance(value, list):
+        return [_escape_values(each) for each in cast("list[object]", value)]
+    return escape_undecodable(value) if isinstance(value, str) else value
 
 
 def _process_fields(paths: RunPaths, active: ActiveRun, *, brief: bool) -> dict[str, object]:

@@ -19,15 +19,15 @@ from lorabake.commands.output.layout import (
     dim,
     format_duration,
 )
-from lorabake.commands.output.progress import format_speed
+from lorabake.commands.output.progress import describe_event, format_speed
+from lorabake.runs.events import decode_event
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
 
 if TYPE_CHECKING:
+    from lorabake_schemas.events import PhaseName
     from lorabake_schemas.run_status import (
-        NoticeKind,
         PhaseProgress,
         RunNotice,
-        RunPhase,
         RunState,
         RunSummary,
         SavedFile,
@@ -57,7 +57,7 @@ STATE_COLORS: Mapping[RunState, str] = MappingProxyType(
         "died": "red",
     }
 )
-PHASE_LABELS: Mapping[RunPhase, Message] = MappingProxyType(
+PHASE_LABELS: Mapping[PhaseName, Message] = MappingProxyType(
     {
         "loading": msg("loading"),
         "caching": msg("caching"),
@@ -65,15 +65,6 @@ PHASE_LABELS: Mapping[RunPhase, Message] = MappingProxyType(
         "validating": msg("validating"),
         "sampling": msg("sampling"),
         "saving": msg("saving"),
-    }
-)
-NOTICE_LABELS: Mapping[NoticeKind, Message] = MappingProxyType(
-    {
-        "trainer_warning": msg("trainer's warning"),
-        "trainer_error": msg("trainer's error"),
-        "traceback": msg("traceback"),
-        "stalled": msg("stalled"),
-        "bad_loss": msg("bad loss"),
     }
 )
 MAX_NOTICES_SHOWN = 5
@@ -134,6 +125,8 @@ def describe_state(run: RunSummary) -> Message:
         state = STATE_LABELS[run.state]
     if run.state == "running" and run.supervised is False:
         state = msg("{state} unsupervised", state=state)
+    if run.stalled:
+        state = msg("{state}, stalled", state=state)
     return msg("{state} (rehearsal)", state=state) if run.rehearsal else state
 
 
@@ -196,7 +189,6 @@ def _room(page: TextLayout) -> int | None:
 def _iter_facts(run: RunSummary, now: datetime) -> Iterator[tuple[Message, Message | None]]:
     yield msg("progress"), _describe_progress(run)
     yield msg("loss"), _describe_losses(run)
-    yield msg("learning rate"), None if run.learning_rate is None else literal(f"{run.learning_rate:.3g}")
     yield msg("speed"), _describe_speed(run)
     yield msg("started"), _describe_moment(run.started, now)
     yield msg("ended"), _describe_moment(run.ended, now)
@@ -270,9 +262,9 @@ def _describe_stop(run: RunSummary) -> Message | None:
     match run.stop_after:
         case None:
             return None
-        case "epoch":
+        case "after-epoch":
             return msg("requested, after this epoch")
-        case "save":
+        case "after-save":
             return msg("requested, after the next save")
         case _:
             return msg("requested")
@@ -285,7 +277,8 @@ def _describe_resume(run: RunSummary) -> Message | None:
 
 
 def _describe_notice(notice: RunNotice, now: datetime) -> Message:
-    kind, ago = NOTICE_LABELS[notice.kind], describe_age(notice.time, now)
-    if not notice.text:
-        return msg("{kind}, {ago}", kind=kind, ago=ago)
-    return msg("{kind}, {ago}: {text}", kind=kind, ago=ago, text=notice.text)
+    event = decode_event({"event": notice.kind, **notice.values})
+    said = describe_event(event, 0) if event is not None else None
+    if said is None:
+        said = msg("{kind}: {text}", kind=notice.kind, text=str(notice.values.get("text", "")))
+    return msg("{ago}: {text}", ago=describe_age(notice.time, now), text=said)
