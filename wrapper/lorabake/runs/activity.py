@@ -124,9 +124,8 @@ class RunActivity:
         """The trainer repeats itself: the last of a text has the count."""
         self.is_stalled = self.is_stalled or isinstance(notice.event, Stalled)
         text = getattr(notice.event, "text", None)
-        for older in [each for each in self.notices if text is not None and getattr(each.event, "text", None) == text]:
-            self.notices.remove(older)
-        self.notices.append(notice)
+        kept = (each for each in self.notices if text is None or getattr(each.event, "text", None) != text)
+        self.notices = deque((*kept, notice), maxlen=MAX_NOTICES)
 
     @property
     def seconds_per_step(self) -> float | None:
