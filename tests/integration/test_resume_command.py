@@ -23,12 +23,12 @@ from lorabake.runs.record import read_record
 from lorabake_schemas.record import Record
 from situations import RECIPE, project
 
-# The size of this network is not planned: the stand-in's has 64 weights.
+# The size of this network is not planned: the stand-in's has 64 weights. An epoch goes through two [[datasets]].
 MORE = """
 [network]
 type = "networks.lora_fa"
 [train]
-resolution = 256
+resolutions = [256, 320]
 max_train_steps = 15
 [save]
 save_state = true
