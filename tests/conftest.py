@@ -1,21 +1,24 @@
-"""For every test: signals and the Hugging Face Hub's switches as usual, and the real trainer, installed once."""
+"""For every test: signals and the Hugging Face Hub's switches as usual; the real trainer and bases, made once."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
 from lorabake.errors import SetupError
+from lorabake.jobs import quickstart_files
 from lorabake.trainer import install as trainers
-from lorabake.util import resources
+from lorabake.util import locks, machine, resources
 from lorabake.util.environment import read_environment
+from lorabake_schemas.machine import Family
 from ordinary import ordinary_user
 
 ROOT = Path(__file__).parents[1]
+MakeBase = Callable[..., Path]
 
 # What a machine can lack through no fault of lorabake's; any other failure to install is a failed test.
 _CANNOT_BE_HAD = ("cannot fetch sd-scripts from", "git was not found", "not enough disk", "pip cannot reach")
@@ -44,13 +47,42 @@ def ordinary() -> Generator[None]:
 
 
 @pytest.fixture(scope="session")
-def trainer() -> trainers.Trainer:
+def cache() -> Path:
+    """Where the trainer and the bases are kept between sessions."""
+    folder = Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
+    (folder / "bases").mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trainer(cache: Path) -> trainers.Trainer:
     """The pinned sd-scripts with its own Python, in LORABAKE_TEST_HOME or .test-cache/."""
-    env = read_environment()
-    home = Path(env.get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
     try:
-        return trainers.ensure_installed(resources.load_pin(), home, "auto", env, print)
+        return trainers.ensure_installed(resources.load_pin(), cache, "auto", read_environment(), print)
     except SetupError as error:
         if error.message.startswith(_CANNOT_BE_HAD):
             pytest.skip(f"no real trainer: {error.message} ({error.hint})")
         raise
+
+
+@pytest.fixture(scope="session")
+def make_base(cache: Path, trainer: trainers.Trainer) -> MakeBase:
+    """Makes the base ``name`` of a family when it is first asked for; ``options`` are those of random_base.py."""
+
+    def made(family: Family, name: str | None = None, *options: str) -> Path:
+        folder = cache / "bases" / (name or family)
+        with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
+            quickstart_files.make_base(folder, family, trainer.python, read_environment(), print, *options)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def base(make_base: MakeBase) -> Path:
+    """That of SD1.5; skips the test where memory is too small to train it."""
+    folder = make_base("sd15")
+    wanted, free = quickstart_files.resource_needs("sd15").memory_bytes, machine.get_available_memory()
+    if free is not None and free < wanted:
+        pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
+    return folder

@@ -20,40 +20,18 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake.jobs import quickstart_files
 from lorabake.lora.weights import read_weights
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import find_running_trainer, read_claim
 from lorabake.runs.record import read_record
-from lorabake.trainer.install import Trainer
-from lorabake.util import locks, machine
 from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.record import Record
 from sample_images import draw_images, write_lighthouses
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 600.0
 
 pytestmark = pytest.mark.real
 SEVERAL = pytest.mark.parametrize("several", [False, True], ids=["one dataset", "several"])
-
-
-@pytest.fixture(scope="module")
-def cache() -> Path:
-    return Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
-
-
-@pytest.fixture(scope="module")
-def base(cache: Path, trainer: Trainer) -> Path:
-    """The base of random weights that the other real runs use."""
-    folder = cache / "bases" / "sd15"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        quickstart_files.make_base(folder, "sd15", trainer.python, read_environment(), print)
-    wanted, free = quickstart_files.resource_needs("sd15").memory_bytes, machine.get_available_memory()
-    if free is not None and free < wanted:
-        pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
-    return folder
 
 
 class Project:

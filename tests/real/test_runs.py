@@ -28,7 +28,7 @@ from safetensors import safe_open
 from lorabake.analysis.check import check_recipe
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.trainer.install import Trainer
-from lorabake.util import locks, machine, resources
+from lorabake.util import machine, resources
 from lorabake.util.environment import make_child_env, read_environment
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Plan
@@ -36,7 +36,6 @@ from lorabake_schemas.record import Inputs, Record
 from sample_images import draw_images, write_lighthouses
 
 GB = 10**9
-ROOT = Path(__file__).parents[2]
 SHARE_OF_PICTURES = 4  # of each set, for the run with several
 # Free disk that a base and a run of each family take.
 DISK: dict[Family, int] = {"sd15": 3 * GB, "sd2": 3 * GB, "sdxl": 7 * GB}
@@ -87,24 +86,12 @@ class Result:
 
 
 @pytest.fixture(scope="session")
-def cache() -> Path:
-    """Where the trainer and the bases are kept between sessions."""
-    folder = Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def base_of(cache: Path, trainer: Trainer) -> Callable[[Case], Path]:
+def base_of(make_base: Callable[..., Path]) -> Callable[[Case], Path]:
     """A base of random weights for a case, made when it is first asked for."""
 
     def made(case: Case) -> Path:
-        folder = cache / "bases" / case.base
-        folder.parent.mkdir(exist_ok=True)
         options = ("--v-prediction", "--zero-terminal-snr") if case.v_prediction else ()
-        with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-            quickstart.make_base(folder, case.family, trainer.python, read_environment(), print, *options)
-        return folder
+        return make_base(case.family, case.base, *options)
 
     return made
 

@@ -17,38 +17,16 @@ from lorabake.analysis.cache_check import CacheContext
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.manifest import ManifestSpec, hash_inputs
-from lorabake.jobs import quickstart_files
 from lorabake.jobs.cache_recorder import CacheRecorder, refresh_caches
 from lorabake.jobs.run_files import write_compiled
 from lorabake.trainer.install import Trainer
-from lorabake.util import locks, machine
 from lorabake.util.environment import make_child_env, read_environment
 from lorabake.util.hashing import FileHasher
 from sample_images import write_lighthouses
 from situations import CPU, RECIPE, write_base, write_pictures
 
 pytestmark = pytest.mark.real
-ROOT = Path(__file__).parents[2]
 LOADER = Path(__file__).with_name("caches_with_sd_scripts.py")
-
-
-@pytest.fixture(scope="module")
-def home() -> Path:
-    """Where the trainer and the bases are kept between sessions."""
-    return Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
-
-
-@pytest.fixture(scope="module")
-def base(home: Path, trainer: Trainer) -> Path:
-    """The base of random weights that the other real runs use."""
-    folder = home / "bases" / "sd15"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.hold_lock(home / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        quickstart_files.make_base(folder, "sd15", trainer.python, read_environment(), print)
-    wanted, free = quickstart_files.resource_needs("sd15").memory_bytes, machine.get_available_memory()
-    if free is not None and free < wanted:
-        pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
-    return folder
 
 
 def write_recipe(folder: Path, base: Path) -> Path:
@@ -86,8 +64,8 @@ def sd_scripts(trainer: Trainer, run: Path, what: str, dataset: str) -> dict[str
     return dict(json.loads((run / "answer.json").read_text("utf-8")))
 
 
-def lorabake(home: Path, *args: object, code: int) -> str:
-    env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(home))
+def lorabake(cache: Path, *args: object, code: int) -> str:
+    env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(cache))
     argv = [sys.executable, "-m", "lorabake", *map(str, args)]
     done = subprocess.run(argv, env=env, check=False, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-6000:]
@@ -95,20 +73,20 @@ def lorabake(home: Path, *args: object, code: int) -> str:
 
 
 def test_latents_of_another_resolution_and_of_a_picture_that_was_replaced(
-    tmp_path: Path, home: Path, base: Path, trainer: Trainer
+    tmp_path: Path, cache: Path, base: Path, trainer: Trainer
 ) -> None:
     recipe = write_recipe(tmp_path, base)
     first, folder = tmp_path / "runs" / "first", tmp_path / "lighthouse"
-    lorabake(home, "run", recipe, "--run-dir", first, code=0)
+    lorabake(cache, "run", recipe, "--run-dir", first, code=0)
     made = {path: path.read_bytes() for path in folder.glob("*.npz")}
     assert len(made) == 4
-    assert "S19" not in lorabake(home, "check", recipe, code=0)
+    assert "S19" not in lorabake(cache, "check", recipe, code=0)
 
     # what the user changes, and what sd-scripts alone would do about it: nothing
     replaced = folder / "lighthouse03.png"
     with Image.open(replaced) as picture:
         Image.new("RGB", picture.size, (200, 20, 20)).save(replaced)
-    said = lorabake(home, "check", recipe, code=1)
+    said = lorabake(cache, "check", recipe, code=1)
     assert "(the image was replaced or edited since): lighthouse03.png" in said
     larger = (first / "dataset.toml").read_text("utf-8").replace("resolution = 64", "resolution = 128")
     assert "resolution = 128" in larger
@@ -125,20 +103,20 @@ def test_latents_of_another_resolution_and_of_a_picture_that_was_replaced(
 
     # lorabake says so, and trains once the caches are refreshed
     recipe.write_text(recipe.read_text("utf-8").replace("resolution = 64", "resolution = 128"), "utf-8")
-    said = lorabake(home, "run", recipe, "--run-dir", tmp_path / "runs" / "refused", code=1)
+    said = lorabake(cache, "run", recipe, "--run-dir", tmp_path / "runs" / "refused", code=1)
     assert (
         "(made with resolution = 64, but this run uses 128): lighthouse01.png, lighthouse02.png, lighthouse04.png"
         in said
     )
     assert not (tmp_path / "runs" / "refused").exists()
     second = tmp_path / "runs" / "second"
-    said = lorabake(home, "run", recipe, "--run-dir", second, "--refresh-cache", code=0)
+    said = lorabake(cache, "run", recipe, "--run-dir", second, "--refresh-cache", code=0)
     assert "deleted 4 outdated caches in " in said
     fresh = sd_scripts(trainer, second, "latents", "dataset.toml")
     assert fresh["encoded"] == 0
     for told in fresh["loaded"].values():
         assert [8 * side for side in told["latents"][:0:-1]] == told["bucket"]
-    assert "S19" not in lorabake(home, "check", recipe, code=0)
+    assert "S19" not in lorabake(cache, "check", recipe, code=0)
 
 
 TEXT = """
@@ -166,7 +144,7 @@ def test_text_encoder_outputs_of_a_caption_that_was_edited(tmp_path: Path, train
     shown, root = write_pictures(tmp_path / "pics", 3), tmp_path / "runs" / "one"
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace('"sd15"', '"sdxl"') + TEXT, encoding="utf-8")
-    scanning = ScanOptions(tmp_path / "home" / "facts.sqlite3")
+    scanning = ScanOptions(tmp_path / "cache" / "facts.sqlite3")
 
     def looked() -> CheckResult:
         return check_recipe(recipe, CPU, scanning=scanning)

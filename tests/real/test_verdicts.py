@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lorabake.jobs import quickstart_files as quickstart
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.command import trainer_env, training_argv
 from lorabake.runs.launch_request import LaunchRequest, Provenance
 from lorabake.trainer.install import Trainer
-from lorabake.util import locks
 from lorabake.util.environment import read_environment
 from lorabake_schemas.events import ProgressEvent
 from lorabake_schemas.machine import MachineFacts
@@ -25,18 +23,7 @@ from lorabake_schemas.record import Inputs, Outcome, TrainerRecord
 from sample_images import write_lighthouses
 
 pytestmark = pytest.mark.matrix
-ROOT = Path(__file__).parents[2]
 STEPS = 4
-
-
-@pytest.fixture(scope="module")
-def base(trainer: Trainer) -> Path:
-    """The random base that the other real runs use."""
-    cache = Path(read_environment().get("LORABAKE_TEST_HOME") or ROOT / ".test-cache").absolute()
-    (cache / "bases").mkdir(parents=True, exist_ok=True)
-    with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        quickstart.make_base(cache / "bases" / "sd15", "sd15", trainer.python, read_environment(), print)
-    return cache / "bases" / "sd15"
 
 
 def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes: Any) -> Outcome:
