@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_files import SMALL, metadata, write
+from lorabake.analysis.check import check_recipe
 from lorabake.analysis.lora_origin import find_lora, inspect_files
 from lorabake.errors import MachineError
 from lorabake.lora.metadata import training_comment
@@ -21,7 +22,7 @@ from lorabake_schemas.inspection import KnownRun
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import msg
 from lorabake_schemas.record import FileDigest, Outcome, Record, TrainerRecord
-from situations import RECORDED
+from situations import CPU, RECORDED, project
 
 ONE, TWO = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 
@@ -243,3 +244,23 @@ def test_records_stay_as_they_were(tmp_path: Path, home: Path) -> None:
     found(home, root / "output" / "lum.safetensors", deep=True)
     assert (root / "record.json").read_bytes() == before
     assert read_record(root / "record.json").digest == ONE
+
+
+def test_without_folders_in_the_metadata_the_plan_of_the_run_has_them(tmp_path: Path, home: Path) -> None:
+    """sd-scripts writes no dataset of images with masks."""
+    root = run(home, tmp_path / "runs" / "lum-001")
+    file = lora(root / "output" / "lum.safetensors", ss_datasets="[]", ss_tag_frequency="{}")
+    write_record(RunPaths(root), record(ONE))
+    (alone,) = inspect_files([str(file)], tmp_path, home).files
+    assert (alone.datasets, len(alone.remarks)) == ((), 1)
+    plan = check_recipe(project(tmp_path / "recipes", "num_repeats = 3\n", pictures=5), CPU).plan
+    assert plan is not None
+    RunPaths(root).plan.write_text(plan.model_dump_json(), encoding="utf-8")
+    (beside,) = inspect_files([str(file)], tmp_path, home).files
+    (dataset,) = beside.datasets
+    (folder,) = dataset.folders
+    assert (folder.name, folder.pictures, folder.repeats, dataset.samples) == ("pics", 5, 3, 15)
+    assert sum(bucket.pictures for bucket in dataset.buckets) == 15
+    assert len(beside.remarks) == 1
+    (whole,) = inspect_files([str(lora(root / "output" / "lum.safetensors"))], tmp_path, home).files
+    assert [each.pictures for each in whole.datasets[0].folders] == [15]

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lorabake.errors import MachineError
 from lorabake.lora.inspect import inspect_file
+from lorabake.lora.metadata import UNKNOWN_FOLDER
 from lorabake.lora.weights import MODEL_HASH_KEY, hash_tensors
 from lorabake.runs import index
 from lorabake.runs.finalize import complete_record
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import FoundRun, find_run, run_path
-from lorabake.runs.record import read_record
+from lorabake.runs.record import read_plan, read_record
 from lorabake.util.files import exists, is_folder, open_file, os_errors_as_messages, unreadable_reason
 from lorabake.util.safetensors import parse_header
-from lorabake_schemas.inspection import Inspection, InspectReport, KnownRun, OutputLikeness
+from lorabake_schemas.inspection import (
+    BucketInfo,
+    DatasetInfo,
+    FolderInfo,
+    Inspection,
+    InspectReport,
+    KnownRun,
+    OutputLikeness,
+)
 from lorabake_schemas.messages import msg
 from lorabake_schemas.saved_names import LORA_EXTENSIONS
 
 if TYPE_CHECKING:
+    from lorabake_schemas.plan import Plan, SubsetPlan
     from lorabake_schemas.record import Record
 
 SAFETENSORS_EXTENSION = ".safetensors"
@@ -96,7 +106,61 @@ def _inspect_with_runs(path: Path, home: Path, *, deep: bool) -> Inspection:
     report = inspect_file(path, deep=deep)
     if report.kind not in {"lora", "pickle"}:
         return report
-    return report.model_copy(update={"runs": find_origin_runs(path, report, home)})
+    report = report.model_copy(update={"runs": find_origin_runs(path, report, home)})
+    return report if report.kind == "pickle" or _has_folders(report.datasets) else _with_planned_datasets(report)
+
+
+def _has_folders(datasets: Sequence[DatasetInfo]) -> bool:
+    return any(folder.name != UNKNOWN_FOLDER for dataset in datasets for folder in dataset.folders)
+
+
+def _with_planned_datasets(report: Inspection) -> Inspection:
+    """The datasets of its run's plan where the metadata have none: sd-scripts writes none of images with masks."""
+    for run in (run for run in report.runs if run.likeness != "differs"):
+        plan = read_plan(RunPaths(Path(run.folder)))
+        if plan is not None:
+            said = msg("the dataset is from the plan of {run}: the metadata has no folders of images", run=run.folder)
+            break
+    else:
+        said = msg("the metadata has no folders of images; with masks, for example, sd-scripts does not write them")
+        return report.model_copy(update={"remarks": (*report.remarks, said)}) if report.values else report
+    datasets = tuple(_describe_planned_dataset(plan, number) for number in range(len(plan.datasets)))
+    return report.model_copy(update={"datasets": datasets, "remarks": (*report.remarks, said)})
+
+
+def _describe_planned_dataset(plan: Plan, number: int) -> DatasetInfo:
+    block = plan.datasets[number]
+    width, height = block.resolution
+    folders = tuple(map(_describe_planned_folder, block.subsets))
+    totals = {
+        reg: sum((each.pictures or 0) * (each.repeats or 1) for each in folders if each.regularization is reg)
+        for reg in (False, True)
+    }
+    buckets = [bucket for bucket in plan.forecast.buckets if bucket.dataset == number]
+    batch_size, enable_bucket = block.value("batch_size"), block.value("enable_bucket")
+    return DatasetInfo(
+        width=width,
+        height=height,
+        batch_size=batch_size if isinstance(batch_size, int) else None,
+        samples=totals[False],
+        regularization_samples=totals[True],
+        enable_bucket=enable_bucket if isinstance(enable_bucket, bool) else None,
+        folders=folders,
+        buckets=tuple(BucketInfo(width=each.width, height=each.height, pictures=each.samples) for each in buckets),
+    )
+
+
+def _describe_planned_folder(part: SubsetPlan) -> FolderInfo:
+    values = {setting.option: setting.value for setting in part.settings}
+    repeats, tokens = values.get("num_repeats"), values.get("class_tokens")
+    return FolderInfo(
+        name=str(values.get("image_dir") or values.get("metadata_file") or part.title),
+        pictures=part.images,
+        repeats=repeats if isinstance(repeats, int) else None,
+        regularization=part.is_reg,
+        class_tokens=tokens if isinstance(tokens, str) else None,
+        options={},
+    )
 
 
 def find_origin_runs(path: Path, report: Inspection, home: Path) -> tuple[KnownRun, ...]:

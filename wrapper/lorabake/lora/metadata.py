@@ -173,6 +173,9 @@ def find_invalid_json(metadata: Metadata) -> tuple[str, ...]:
     return tuple(key for key in JSON_KEYS if metadata.get(key) and _parse_json(metadata, key) is None)
 
 
+UNKNOWN_FOLDER = "?"  # of a folder without a name
+
+
 def parse_datasets(metadata: Metadata) -> tuple[DatasetInfo, ...]:
     """As sd-scripts wrote them: ss_datasets for a dataset configuration, single keys for folders given by flags."""
     datasets = _parse_json(metadata, "ss_datasets")
@@ -216,7 +219,7 @@ def _parse_folder(given: Table) -> FolderInfo:
     """With the options that are on: sd-scripts writes the others as null, false or 0."""
     tokens = given.get("class_tokens")
     return FolderInfo(
-        name=str(given.get("image_dir") or given.get("metadata_file") or "?"),
+        name=str(given.get("image_dir") or given.get("metadata_file") or UNKNOWN_FOLDER),
         pictures=_as_count(given.get("img_count")),
         repeats=_as_count(given.get("num_repeats")),
         regularization=given.get("is_reg") is True,
