@@ -134,9 +134,21 @@ def scale_alpha(rank: int) -> float:
     return rank * math.sqrt(rank)
 
 
-def resolve_precision(train: Train, device: Literal["cuda", "cpu"]) -> Precision:
-    """The recipe's, else what suits the device."""
-    return train.mixed_precision or get_default_precision(device)
+def resolve_precision(recipe: Recipe, device: Literal["cuda", "cpu"]) -> Precision:
+    """The recipe's, else what its other options need, else what suits the device."""
+    return recipe.train.mixed_precision or find_needed_precision(recipe, device) or get_default_precision(device)
+
+
+# Options under [kohya] with the mixed precision that each needs (TN:814-833); None is any but "no".
+PRECISION_NEEDS: dict[str, Precision | None] = {
+    "full_fp16": "fp16", "full_bf16": "bf16", "fp8_base": None, "fp8_base_unet": None,
+}  # fmt: skip
+
+
+def find_needed_precision(recipe: Recipe, device: Literal["cuda", "cpu"]) -> Precision | None:
+    """The mixed precision that an option under [kohya] needs, None if there is no such option."""
+    needed = [precision for name, precision in PRECISION_NEEDS.items() if recipe.kohya.get(name) is True]
+    return (needed[0] or ("fp16" if device == "cuda" else "bf16")) if needed else None
 
 
 def get_default_precision(device: Literal["cuda", "cpu"]) -> Precision:

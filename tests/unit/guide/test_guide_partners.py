@@ -271,6 +271,8 @@ SAMPLE: Tables = {"prompts": ["a"]}
 FIRES: list[Fires] = [
     ("S46", at(kohya={"huber_c": 0.2}), "kohya.huber_c", "warning"),
     ("S46", at(kohya={"loss_type": "huber", "huber_scale": 2.0}), "kohya.huber_scale", "warning"),
+    ("S46", at(kohya={"huber_c": 0.1}), "kohya.huber_c", "hint"),
+    ("S46", at(kohya={"dynamo_backend": "inductor"}), "kohya.dynamo_backend", "hint"),
     ("S46", at(kohya={"masked_loss": True}), "kohya.masked_loss", "warning"),
     ("S46", at(kohya={"dynamo_backend": "eager"}), "kohya.dynamo_backend", "warning"),
     ("S46", at(kohya={"dataset_repeats": 5}), "kohya.dataset_repeats", "warning"),
@@ -378,7 +380,7 @@ FIRES: list[Fires] = [
 ]
 MISSES: list[Misses] = [
     ("S46", at(kohya={"huber_c": 0.2, "loss_type": "smooth_l1"})),
-    ("S46", at(kohya={"huber_c": 0.1})),  # what sd-scripts does anyway
+    ("S46", at(kohya={"torch_compile": True, "dynamo_backend": "inductor"})),
     ("S46", at(kohya={"masked_loss": True, "alpha_mask": True})),
     ("S46", at(kohya={"highvram": True, "lowram": True})),
     ("S46", at(captions={"keep_tokens": 3})),

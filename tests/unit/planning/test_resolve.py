@@ -495,3 +495,21 @@ def test_a_machine_without_gpu_trains_in_full_precision() -> None:
     assert made["mixed_precision"] == ("no", "machine:")
     assert plan_of(recipe(), machine=CPU).launch.cpu
     assert not plan_of(recipe(), machine=GPU).launch.cpu
+
+
+@pytest.mark.parametrize(
+    ("kohya", "written", "precision"),
+    [
+        ({"full_bf16": True}, None, "bf16"),
+        ({"full_fp16": True}, None, "fp16"),
+        ({"full_bf16": True}, "bf16", "bf16"),
+        ({"fp8_base": True}, "bf16", "bf16"),
+        ({"fp8_base_unet": True}, None, "fp16"),
+        ({"full_bf16": False}, None, "fp16"),
+    ],
+)
+def test_the_precision_that_an_option_needs_is_the_default(
+    kohya: dict[str, bool], written: str | None, precision: str
+) -> None:
+    train = {"mixed_precision": written} if written else {}
+    assert values(plan_of(recipe(train=train, kohya=kohya)).train)["mixed_precision"] == precision

@@ -31,7 +31,7 @@ from lorabake.planning.settings_run import (
 )
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.dataset import DatasetFacts
-from lorabake_schemas.guide.defaults import find_schedule_override, get_default_precision, resolve_scheduler
+from lorabake_schemas.guide.defaults import find_schedule_override, resolve_precision, resolve_scheduler
 from lorabake_schemas.machine import AttentionProbe, BaseFacts, MachineFacts, Precision
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import DatasetPlan, Forecast, Plan, Setting
@@ -118,7 +118,7 @@ def duration_settings(recipe: Recipe, profile: Profile, looks: Fraction) -> tupl
 
 def choose_precision(recipe: Recipe, machine: MachineFacts) -> Precision:
     """The mixed precision the run will use here."""
-    return recipe.train.mixed_precision or get_default_precision(machine.device)
+    return resolve_precision(recipe, machine.device)
 
 
 def _save_interval_settings(recipe: Recipe, counted: Forecast) -> tuple[Setting, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from lorabake.planning.profile import Profile
 from lorabake.planning.setting_sources import (
     by_hardware,
@@ -14,8 +16,9 @@ from lorabake.planning.setting_sources import (
 from lorabake_schemas.guide.defaults import (
     FP16_LIMIT,
     changes_images,
+    find_needed_precision,
     find_saved_alpha,
-    get_default_precision,
+    resolve_precision,
     resolve_token_limit,
 )
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
@@ -89,18 +92,24 @@ def _save_precision_settings(recipe: Recipe, profile: Profile) -> tuple[Setting,
 def memory_settings(recipe: Recipe, profile: Profile, attention: AttentionProbe) -> tuple[Setting, ...]:
     """Precision, attention, latents and the data loader."""
     train = recipe.train
-    precision = get_default_precision("cuda" if profile.cuda else "cpu")
-    why = default_by_guide("G4.14") if profile.cuda else by_hardware(msg("no NVIDIA GPU, so float32 on the CPU"))
     family = profile.family
+    device: Literal["cuda", "cpu"] = "cuda" if profile.cuda else "cpu"
+    precision = resolve_precision(recipe, device)
+    overflows = family.vae_needs_float32 and precision == "fp16"
+    why = default_by_guide("G4.14") if profile.cuda else by_hardware(msg("no NVIDIA GPU, so float32 on the CPU"))
+    if find_needed_precision(recipe, device):
+        why = forced_by("S39")
     checkpoint = True if family.guide.gradient_checkpointing or 0 < profile.gpu_memory_mib < LARGE_GPU_MIB else None
-    chosen = train.mixed_precision or precision
     return (
         *choose("mixed_precision", train.mixed_precision, precision, why),
         *_save_precision_settings(recipe, profile),
         *_attention_settings(train.attention, attention, deterministic=bool(recipe.launch.deterministic)),
         *_flag_settings(train.gradient_checkpointing, "gradient_checkpointing", checkpoint, default_by_guide("G4.92")),
         *_flag_settings(
-            train.no_half_vae, "no_half_vae", (family.vae_needs_float32 and chosen == "fp16") or None, forced_by("S21")
+            train.no_half_vae,
+            "no_half_vae",
+            overflows or None,
+            forced_by("S21"),
         ),
         *_latent_settings(recipe),
         *_flag_settings(train.cache_latents_to_disk, "cache_latents_to_disk", None, default_by_guide("G4.40")),

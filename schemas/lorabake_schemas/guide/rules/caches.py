@@ -8,7 +8,8 @@ from itertools import groupby
 from lorabake_schemas.cache_origins import StaleCache
 from lorabake_schemas.caches import find_missized_images
 from lorabake_schemas.dataset import FolderFacts
-from lorabake_schemas.guide.registry import ERROR, RuleContext, RuleHit, rule
+from lorabake_schemas.findings import Severity
+from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_names
 from lorabake_schemas.messages import Message, msg, nmsg
 
@@ -45,7 +46,7 @@ def wrong_cached_size(situation: RuleContext) -> Iterator[RuleHit]:
     "S19",
     ERROR,
     "sd-scripts does not check whether a cache belongs to the image, its size, its caption or the model.",
-    unless="caches whose origin lorabake recorded",
+    unless="caches whose origin lorabake recorded; those of unknown origin may be right: then it is a warning",
     needs_plan=True,
 )
 def mismatched_caches(situation: RuleContext) -> Iterator[RuleHit]:
@@ -61,9 +62,15 @@ def mismatched_caches(situation: RuleContext) -> Iterator[RuleHit]:
                 path=folder.path,
                 why=_format_reason(first),
             )
-            yield RuleHit(where, said, _format_fix(first, folder), file=first.cache)
+            yield RuleHit(where, said, _format_fix(first, folder), file=first.cache, severity=_rate(first))
         else:
-            yield RuleHit(where, _format_message(caches), _format_fix(first, folder), file=first.cache)
+            said = _format_message(caches)
+            yield RuleHit(where, said, _format_fix(first, folder), file=first.cache, severity=_rate(first))
+
+
+def _rate(cache: StaleCache) -> Severity:
+    """A cache of another image, size or model contradicts the recipe; one of unknown origin may be right."""
+    return ERROR if cache.why else WARNING
 
 
 def _sort_key(cache: StaleCache) -> tuple[str, int, str, bool, str]:

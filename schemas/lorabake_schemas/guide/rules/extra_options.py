@@ -248,7 +248,11 @@ DROPOUT_RATES: tuple[CaptionKey, ...] = ("caption_dropout_rate", "caption_tag_dr
 
 @rule("S39", ERROR, "full_fp16 and full_bf16 require the same mixed precision, fp8 requires any but no (TN:815-833).")
 def mismatched_precision(situation: RuleContext) -> Iterator[RuleHit]:
-    precision = resolve_precision(situation.recipe.train, situation.machine.device)
+    precision = resolve_precision(situation.recipe, situation.machine.device)
+    if situation.recipe.kohya.get("full_fp16") is True and situation.recipe.kohya.get("full_bf16") is True:
+        said = msg("full_fp16 and full_bf16 are both set, but they need different mixed precision")
+        yield RuleHit(("kohya", "full_bf16"), said, msg("remove one of the two"))
+        return
     for name, wanted in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
         if situation.recipe.kohya.get(name) is True and precision != wanted:
             said = msg('{name} needs mixed_precision = "{wanted}"', name=name, wanted=wanted)
@@ -262,7 +266,7 @@ def mismatched_precision(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("G5.6", WARNING, "Full fp16 or bf16 keeps the weights themselves at half precision: fast but coarse.")
 def full_half_precision(situation: RuleContext) -> Iterator[RuleHit]:
-    precision = resolve_precision(situation.recipe.train, situation.machine.device)
+    precision = resolve_precision(situation.recipe, situation.machine.device)
     for name in ("full_fp16", "full_bf16"):
         if situation.recipe.kohya.get(name) is True and name.endswith(precision):  # else S39 is an error
             said = msg("with {name}, small changes to the weights are lost to rounding", name=name)

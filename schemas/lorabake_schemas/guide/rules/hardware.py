@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.disks import RAISE_FILE_LIMIT
+from lorabake_schemas.guide.defaults import resolve_precision
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.resolutions import ListKey, TrainingResolution, list_training_resolutions
 from lorabake_schemas.messages import Message, msg
@@ -39,12 +40,18 @@ def _list_limit_problems(train: Train, trained: TrainingResolution, unit: int) -
     least, most = trained.min_bucket_reso, trained.max_bucket_reso
     if least and least // step * step > low:
         said = msg("min_bucket_reso {side} is above the resolution {low}", side=least, low=low)
-        fix = msg("write {low} or less, or remove it", low=low)
-        yield RuleHit(_locate(train, "min_bucket_reso", trained), said, fix)
+        where = _locate(train, "min_bucket_reso", trained)
+        fix = (
+            msg("write {low} or less, or remove it", low=low)
+            if len(where) == 2
+            else msg("write {low} or less", low=low)
+        )
+        yield RuleHit(where, said, fix)
     if most and -(-most // step) * step < high:
         said = msg("max_bucket_reso {side} is below the resolution {high}", side=most, high=high)
+        where = _locate(train, "max_bucket_reso", trained)
         fix = msg("write {high} or more, or remove it", high=high)
-        yield RuleHit(_locate(train, "max_bucket_reso", trained), said, fix)
+        yield RuleHit(where, said, fix if len(where) == 2 else msg("write {high} or more", high=high))
     if step % unit:
         said = msg("bucket_reso_steps {step} is not divisible by {unit}", step=step, unit=unit)
         yield RuleHit(_locate(train, "bucket_reso_steps", trained), said, msg("write {number}", number=unit))
@@ -115,11 +122,11 @@ def missing_gpu(situation: RuleContext) -> Iterator[RuleHit]:
         yield _report_missing_gpu(
             situation, ("train", "attention"), msg("xformers needs an NVIDIA GPU. This machine has none"), fix
         )
-    if train.mixed_precision == "fp16":
-        fix = msg('write mixed_precision = "no", or remove it')
-        yield _report_missing_gpu(
-            situation, ("train", "mixed_precision"), msg("fp16 training needs a GPU. This machine has none"), fix
-        )
+    if resolve_precision(situation.recipe, "cpu") == "fp16":
+        given = train.mixed_precision is not None
+        where = ("train", "mixed_precision") if given else ("kohya", "full_fp16")  # which alone makes it the default
+        fix = msg('write mixed_precision = "no", or remove it') if given else msg("remove it")
+        yield _report_missing_gpu(situation, where, msg("fp16 training needs a GPU. This machine has none"), fix)
 
 
 def _report_missing_gpu(situation: RuleContext, where: tuple[str, str], what: Message, fix: Message) -> RuleHit:

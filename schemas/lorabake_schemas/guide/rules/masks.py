@@ -203,19 +203,20 @@ def shifted_masks(situation: RuleContext) -> Iterator[RuleHit]:
     plan = situation.plan
     if plan is None:
         return
-    reported = set[tuple[int, tuple[str, ...]]]()
+    cropped: dict[int, set[int]] = {}  # at any of the resolutions, each of which has its own buckets
     for part, fits in zip(plan.subsets, plan.fits, strict=True):
-        if part.level != "masked_subsets":
-            continue
-        images = situation.dataset.concepts[part.index].images
-        off = [image.name for image, fit in zip(images, fits, strict=True) if fit and fit.cropped_share > MAX_SHIFT]
-        if off and (part.index, tuple(off)) not in reported:  # each of several resolutions has its own buckets
-            reported.add((part.index, tuple(off)))
+        if part.level == "masked_subsets":
+            wide = {at for at, fit in enumerate(fits) if fit and fit.cropped_share > MAX_SHIFT}
+            cropped.setdefault(part.index, set()).update(wide)
+    for index, places in cropped.items():
+        images = situation.dataset.concepts[index].images
+        names = [images[at].name for at in sorted(places)]
+        if names:
             said = msg(
                 "images that are cropped while their masks are squeezed: {names} ({n} of {all})",
-                n=len(off),
+                n=len(names),
                 all=len(images),
-                names=summarize_names(off),
+                names=summarize_names(names),
             )
             fix = msg("crop these images and masks yourself to a shape that fits a bucket")
-            yield RuleHit(("concept", part.index, "masks"), said, fix, file=off[0])
+            yield RuleHit(("concept", index, "masks"), said, fix, file=names[0])

@@ -234,7 +234,8 @@ def ineffective_norm_scaling(situation: RuleContext) -> Iterator[RuleHit]:
     "Regularization makes LoRAs combine better than scaled norms do, which partly destroy what was learned.",
 )
 def norm_scaling_without_regularization(situation: RuleContext) -> Iterator[RuleHit]:
-    if situation.recipe.network.scale_weight_norms and not situation.recipe.regularization:
+    scaled = situation.recipe.network.scale_weight_norms and situation.network in NORM_SCALING_ALGORITHMS  # else S32
+    if scaled and not situation.recipe.regularization:
         yield RuleHit(
             ("network", "scale_weight_norms"),
             msg("scale_weight_norms removes part of what was learned; the guide prefers regularization images"),

@@ -22,7 +22,7 @@ from lorabake_schemas.guide.partners import (
     Condition,
     Partner,
 )
-from lorabake_schemas.guide.registry import WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.extra_options import RESERVED_OPTIONS
 from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.plan import Origin, Plan, Setting
@@ -68,7 +68,18 @@ def _find_idle_options(situation: RuleContext, identity: str) -> Iterator[RuleHi
             said = msg("sd-scripts accepts {option}, but does not use it for a LoRA", option=option)
             yield RuleHit(where, said, msg("remove it"))
         elif found is not None and found[0].rule == identity:
-            yield RuleHit(where, *_describe_partner(where, option, *found, situation.optimizer))
+            said, fix = _describe_partner(where, option, *found, situation.optimizer)
+            yield RuleHit(where, said, fix, severity=HINT if _is_default(option, situation) else None)
+
+
+def _is_default(option: str, situation: RuleContext) -> bool:
+    """Whether it is written as sd-scripts has it anyway: programs write such lines, but people may mean them."""
+    plan, default = situation.plan, next((each.default for each in situation.options if each.name == option), None)
+    if plan is None or default is None:
+        return False
+    settings = [*plan.train, *(setting for block in plan.datasets for setting in block.settings)]
+    settings += [setting for part in plan.subsets for setting in part.settings]
+    return all(setting.value == default for setting in settings if setting.option == option)
 
 
 def _find_unused_keys(situation: RuleContext) -> Iterator[RuleHit]:
@@ -104,13 +115,12 @@ def find_idle_options(
     if plan is None:
         return
     wanted, scopes = frozenset(origins), _build_scopes(situation, plan)
-    defaults = {option.name: option.default for option in situation.options}
     places: dict[tuple[KeyPath, str], list[Unmet | None]] = {}
     for setting, owner, within in _list_settings(plan, scopes):
         option, value = setting.option, setting.value
         if option in WITHOUT_PARTNERS or setting.source.origin not in wanted:
             continue
-        if value and value not in {"no", defaults.get(option)}:
+        if value and value != "no":
             where = locate_option(option, situation.recipe, owner)
             places.setdefault((where, option), []).extend(_find_unmet(option, scope, plan) for scope in within)
     for (where, option), verdicts in places.items():
