@@ -147,7 +147,9 @@ PRECISION_NEEDS: dict[str, Precision | None] = {
 
 def find_needed_precision(recipe: Recipe, device: Literal["cuda", "cpu"]) -> Precision | None:
     """The mixed precision that an option under [kohya] needs, None if there is no such option."""
-    needed = [precision for name, precision in PRECISION_NEEDS.items() if recipe.kohya.get(name) is True]
+    needed: list[Precision | None] = [
+        precision for name, precision in PRECISION_NEEDS.items() if recipe.kohya.get(name) is True
+    ]
     any_of_them: Precision = "fp16" if device == "cuda" else "bf16"  # a CPU has no fp16 training
     return (needed[0] or any_of_them) if needed else None
 
