@@ -13,6 +13,7 @@ from lorabake.commands.output.plan import format_setting_value
 from lorabake.util.resources import load_snapshot
 from lorabake_schemas.guide.book import load_book
 from lorabake_schemas.guide.default_values import DefaultValue, DefaultValues, list_default_values
+from lorabake_schemas.plan import WatchPlan
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.recipe_keys import OWN_KEYS, RecipeKey, list_recipe_keys
 
@@ -57,6 +58,7 @@ OTHER_DEFAULTS: Mapping[str, str] = {
     "metadata.trigger_phrase": "the tokens (G4.16)",
     "launch.num_processes": "`1`",
     "launch.num_cpu_threads_per_process": "`1`; without a GPU, all threads of the machine",
+    **{f"watch.{name}": f"`{json.dumps(value)}`" for name, value in WatchPlan().model_dump().items()},
     "kohya": NOT_SET,
 }
 # Keys that become no option of their own.

@@ -271,6 +271,17 @@ class LaunchPlan(StrictModel):
     deterministic: bool = False
 
 
+class WatchPlan(StrictModel):
+    """What is watched while the trainer runs. ``nan_steps``: stop after so many steps in a row whose loss is NaN or
+    infinite. ``stall_seconds``: the shortest standstill that is reported. 0 is never, for both.
+    """
+
+    nan_steps: int = 10
+    stall_seconds: float = 60
+    loss_jump: bool = True
+    disk_space: bool = True
+
+
 class Plan(StrictModel):
     """Everything a run will do. ``datasets`` are the blocks of the dataset file, one for each resolution.
 
@@ -288,6 +299,7 @@ class Plan(StrictModel):
     shipped_preset: str | None = None
     own_preset: str | None = None
     launch: LaunchPlan = LaunchPlan.model_construct()  # builds no validator at import
+    watch: WatchPlan = WatchPlan.model_construct()
     forecast: Forecast
     fits: Annotated[tuple[SubsetFits, ...], SkipValidation, Field(exclude=True, repr=False)] = ()
 

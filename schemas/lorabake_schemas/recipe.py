@@ -45,6 +45,7 @@ from lorabake_schemas.values import (
     Seed,
     Side,
     Steps,
+    StepsOrZero,
     Tag,
     Text,
     TextEncoderRate,
@@ -432,6 +433,19 @@ class Launch(RecipeTable):
     deterministic: bool | None = optional("Get exactly the same file from the same run. Slower.")
 
 
+class Watch(RecipeTable):
+    """What is watched while the trainer runs. Everything is reported; only a loss that stays NaN stops the run."""
+
+    nan_steps: StepsOrZero | None = optional(
+        "Stop the run after n steps in a row whose loss is NaN or infinite. 0 is never."
+    )
+    stall_seconds: NonNegativeNumber | None = optional(
+        "Report a trainer that stands still for so many seconds, if that is far longer than usual. 0 is never."
+    )
+    loss_jump: bool | None = optional("Report an average loss that changed suddenly and stays there.")
+    disk_space: bool | None = optional("Report a disk that will be full before the next save.")
+
+
 class Ignore(RecipeTable):
     """A warning or hint that is known and can be ignored."""
 
@@ -457,6 +471,7 @@ class Recipe(RecipeTable):
     log: Log = Log.model_construct()
     metadata: Metadata = Metadata.model_construct()
     launch: Launch = Launch.model_construct()
+    watch: Watch = Watch.model_construct()
     ignore: TupleOf[Ignore] = ()
     kohya: dict[str, KohyaValue] = Field(
         default_factory=dict, description="Any other option of sd-scripts, under its own name."

@@ -365,6 +365,7 @@ FilePath = Annotated[Text, AfterValidator(_check_path), Field(json_schema_extra=
 Comment = Annotated[Text, AfterValidator(_check_comment)]
 RunName = Annotated[str, StringConstraints(min_length=1, max_length=120), AfterValidator(_check_name)]
 Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+StepsOrZero = Annotated[int, Field(ge=0, le=MAX_STEPS)]
 Epochs = Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
 EpochsOrZero = Annotated[int, Field(ge=0, le=MAX_EPOCHS)]
 Repeats = Annotated[int, Field(ge=1, le=MAX_REPEATS)]

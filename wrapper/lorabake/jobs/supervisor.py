@@ -31,12 +31,23 @@ from lorabake.runs.folder import DELETED, FolderHandle, RunPaths, create_run_fol
 from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
 from lorabake.runs.lock import acquire_run_lock, new_claim, remove_stale_claim
 from lorabake.runs.log_parser import LogParser
-from lorabake.runs.loss_monitor import LossFacts, LossMonitor
+from lorabake.runs.loss_monitor import LossFacts
 from lorabake.runs.record import close_record, read_record, with_outcome, with_remarks, write_record
 from lorabake.runs.resume_points import resume_options, with_run_facts
+from lorabake.runs.run_watch import RunWatch
+from lorabake.runs.stall_signs import StallExaminer
 from lorabake.runs.stop_request import StopSchedule, clear_stop_requests
 from lorabake.runs.tensorboard import LossFile
-from lorabake.runs.verdict import REHEARSED, SUCCESS, RunResult, judge_interruption, judge_rehearsal, judge_run
+from lorabake.runs.verdict import (
+    DIVERGED,
+    REHEARSED,
+    SUCCESS,
+    RunResult,
+    judge_divergence,
+    judge_interruption,
+    judge_rehearsal,
+    judge_run,
+)
 from lorabake.util.files import disk_error, open_file, reason
 from lorabake.util.process import Command, SupervisionOptions, supervise
 from lorabake_schemas.events import LogLine, Saving, Step, Stopping
@@ -50,6 +61,7 @@ if TYPE_CHECKING:
     from lorabake.runs.input_watch import InputWatch
     from lorabake.util.process import RunningCommand
     from lorabake_schemas.events import LogSummary, ProgressEvent
+    from lorabake_schemas.plan import Plan
     from lorabake_schemas.record import Record
 
 POLL_INTERVAL_S = 0.2  # how often the log is read; the end of the trainer is noticed at once
@@ -79,7 +91,7 @@ class LaunchContext:
     """What is started, and how it is judged. ``output`` is the LoRA, relative to the run folder.
 
     The two waits are those of the shutdown ladder, in seconds. ``watch`` reports whether inputs changed meanwhile.
-    ``is_moved`` is set if ``paths`` are different by the end.
+    ``is_moved`` is set if ``paths`` are different by the end. ``plan`` has what is watched meanwhile.
     """
 
     paths: RunPaths
@@ -93,6 +105,7 @@ class LaunchContext:
     terminate_s: float = 5.0
     watch: InputWatch | None = None
     is_moved: bool = False
+    plan: Plan | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -110,9 +123,9 @@ def run_trainer(start: LaunchContext, record: Record, events: EventLog, watcher:
     the user stopped it; the record contains that, too.
     """
     try:
-        record = train_and_judge(
-            start, record, EventDispatcher(events, watcher, sequel=start.sequel, planned=start.planned_steps)
-        )
+        watch = RunWatch.of_plan(start.plan)
+        teller = EventDispatcher(events, watcher, watch, sequel=start.sequel, planned=start.planned_steps)
+        record = train_and_judge(start, record, teller)
     except Exception as error:
         with suppress(MachineError):  # somebody took the record away
             if read_record(start.paths.record).status == "started":  # else the guard has ended it
@@ -163,11 +176,11 @@ def conclude_run(
     stopped_by = running.stopped_by if running.returncode != 0 else None
     remarks = start.sequel.collect() if start.sequel is not None else ()
     remarks += strip_saved_loras(paths.output, start.name) if start.deterministic else ()
-    evidence = collect_result(start, running.returncode, seen, teller.losses.facts)
+    evidence = collect_result(start, running.returncode, seen, teller.watch.losses.facts)
     evidence = with_run_facts(evidence, paths, record)
     reached = stopped_by is not None and evidence.returncode == 0
     record = with_verdict(start, record, evidence, None if reached else stopped_by)
-    record = with_remarks(record, (*loss_remarks(record, teller.losses), *remarks))
+    record = with_remarks(record, (*loss_remarks(record, teller.watch.losses), *remarks))
     finalize_run(paths, record, teller.events)
     return record
 
@@ -182,18 +195,22 @@ def follow_log(
         LossFile(start.paths.root, start.paths.tensorboard) as losses,
     ):
         listener, requests = LogListener(losses, shift), StopSchedule(start.paths)
+        examine = StallExaminer(running.find_processes, start.env)
         file.seek(begin)
         over = announced = False
         while not over:
             over = running.wait(POLL_INTERVAL_S)
             told = listener.feed_log(*read_log(file))
             teller.tell(told, listener.look)
+            teller.tell(teller.watch.look(time.monotonic(), examine, lambda: shutil.disk_usage(place.root).free))
+            if teller.watch.has_diverged and running.stopped_by is None:
+                running.stop(DIVERGED)
             if teller.is_past_end and running.stopped_by is None:
                 running.stop(STOPPED_BY_LORABAKE)
             if running.stopped_by is None and place.is_deleted:
                 running.stop(DELETED)  # nothing that it makes could be saved
             serve_stop_requests(requests, told, running)
-            if not announced and not over and is_stop_by_person(running.stopped_by):
+            if not announced and not over and is_announced(running.stopped_by):
                 announced = True
                 teller.tell([Stopping(running.stopped_by or "")])
         teller.tell(listener.close(), listener.look)
@@ -214,9 +231,9 @@ def serve_stop_requests(requests: StopSchedule, told: Iterable[ProgressEvent], r
             running.stop(STOPPED_ON_REQUEST)
 
 
-def is_stop_by_person(reason: str | None) -> bool:
-    """Whether somebody asked for it, by a signal or by `lorabake stop`."""
-    return reason is not None and (reason.startswith("SIG") or reason == STOPPED_ON_REQUEST)
+def is_announced(reason: str | None) -> bool:
+    """Whether a stop is shown: somebody asked for it, by a signal or by `lorabake stop`, or the loss stayed NaN."""
+    return reason is not None and (reason.startswith("SIG") or reason in {STOPPED_ON_REQUEST, DIVERGED})
 
 
 @dataclass(slots=True)
@@ -271,7 +288,7 @@ class EventDispatcher:
 
     events: EventLog
     watcher: Watcher
-    losses: LossMonitor = field(default_factory=LossMonitor)
+    watch: RunWatch
     lost: bool = False
     sequel: ResumeHooks | None = None
     planned: int = 0
@@ -282,7 +299,7 @@ class EventDispatcher:
         """A full disk must not stop hours of training because events cannot be written; the trainer's own log
         continues.
         """
-        told = list(self._with_bad_losses(told if self.sequel is None else self._renumber_steps(told, self.sequel)))
+        told = list(self.watch.add_remarks(told if self.sequel is None else self._renumber_steps(told, self.sequel)))
         if not self.lost:
             try:
                 for moment, group in self.clock.stamp(told, look or Look(time.time(), time.time())):
@@ -293,13 +310,6 @@ class EventDispatcher:
                 told.append(LogLine(msg("lorabake: events.jsonl ends here ({why})", why=why)))
         for event in told:
             self.watcher(event)
-
-    def _with_bad_losses(self, told: Iterable[ProgressEvent]) -> Iterable[ProgressEvent]:
-        """With a word where the loss becomes one that cannot be."""
-        for event in told:
-            yield event
-            if isinstance(event, Step) and (bad := self.losses.add_step(event)) is not None:
-                yield bad
 
     def _renumber_steps(self, told: Iterable[ProgressEvent], sequel: ResumeHooks) -> Iterable[ProgressEvent]:
         for event in told:
@@ -356,13 +366,14 @@ def read_output(path: Path) -> tuple[WeightFacts | None, Message | None]:
 
 def with_verdict(start: LaunchContext, record: Record, evidence: RunResult, stopped_by: str | None) -> Record:
     """The record with the verdict and the hashes of the written files."""
-    if stopped_by is not None:
-        outcome = judge_interruption(evidence, stopped_by)
+    status: RunStatus = "failed"
+    if stopped_by == DIVERGED:
+        outcome = judge_divergence(evidence)
+    elif stopped_by is not None:
+        outcome, status = judge_interruption(evidence, stopped_by), "interrupted"
     else:
         outcome = judge_rehearsal(evidence) if start.rehearsal else judge_run(evidence)
-    status: RunStatus = (
-        "interrupted" if stopped_by else "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
-    )
+        status = "finished" if outcome.code in {SUCCESS, REHEARSED} else "failed"
     outcome = with_outputs(outcome, start.paths)
     outcome = with_moved_folder(outcome, status, start.paths.root) if start.is_moved else outcome
     changes = start.watch.changes(start.paths.root) if start.watch is not None else ()
@@ -402,6 +413,7 @@ def make_launch_context(request: LaunchRequest, paths: RunPaths) -> LaunchContex
         interrupt_s=request.interrupt_s,
         terminate_s=request.terminate_s,
         watch=request.watch,
+        plan=request.plan,
     )
 
 

@@ -43,6 +43,15 @@ def estimate_largest_file(plan: Plan) -> int:
     return max(size.tensor_bytes, *(each.least for each in _estimate_state(plan))) if size else 0
 
 
+def estimate_save(plan: Plan, save: PlannedSave) -> int:
+    """Bytes that a save of the run and the state that is saved with it need at least; 0 where nothing is known."""
+    size = plan.forecast.file_size
+    if size is None:
+        return 0
+    has_state = plan.value("save_state") or save.step == plan.forecast.steps
+    return size.tensor_bytes + (sum(each.least for each in _estimate_state(plan)) if has_state else 0)
+
+
 def _estimate_states(plan: Plan, saves: int) -> DiskSpace:
     """All that are kept (TU:5946)."""
     network, optimizer = _estimate_state(plan)

@@ -25,6 +25,7 @@ from lorabake.planning.settings_run import (
     memory_settings,
     metadata_settings,
     plan_launch,
+    plan_watch,
     prior_loss_settings,
     sample_settings,
     validation_settings,
@@ -94,6 +95,7 @@ def resolve_plan(
         shipped_preset=network.shipped_preset,
         own_preset=network.own_preset,
         launch=launch,
+        watch=plan_watch(recipe),
         forecast=with_guide_targets(counted, profile.kind, profile.family, adaptive=profile.adaptive),
         fits=held.fits,
     )

@@ -23,7 +23,7 @@ from lorabake_schemas.guide.defaults import (
 )
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
 from lorabake_schemas.messages import msg
-from lorabake_schemas.plan import LaunchPlan, Setting, Source
+from lorabake_schemas.plan import LaunchPlan, Setting, Source, WatchPlan
 from lorabake_schemas.recipe import Log, Recipe, Train
 
 DEFAULT_SEED = 42
@@ -268,6 +268,11 @@ def metadata_settings(recipe: Recipe) -> tuple[Setting, ...]:
         *choose("metadata_trigger_phrase", given.trigger_phrase, tokens or None, default_by_guide("G4.16")),
         *choose("training_comment", given.comment),
     )
+
+
+def plan_watch(recipe: Recipe) -> WatchPlan:
+    """What is watched while the trainer runs; the defaults are lorabake's."""
+    return WatchPlan(**recipe.watch.model_dump(exclude_none=True))
 
 
 def plan_launch(recipe: Recipe, facts: MachineFacts) -> LaunchPlan:

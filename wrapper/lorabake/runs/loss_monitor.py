@@ -34,13 +34,15 @@ class LossFacts:
     """Steps whose loss was NaN, infinite or below zero.
 
     ``bad`` is how many there were, ``first`` the first of them; ``since`` the one from which on all were bad to the
-    end, None where the last one was good; ``negative`` the first one below zero.
+    end, None where the last one was good; ``not_finite_since`` the same of NaN and infinity alone; ``negative`` the
+    first one below zero.
     """
 
     bad: int = 0
     first: int | None = None
     since: int | None = None
     negative: int | None = None
+    not_finite_since: int | None = None
 
 
 @dataclass(slots=True)
@@ -53,25 +55,29 @@ class LossMonitor:
 
     kept: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     facts: LossFacts = LossFacts()
+    starts_block: bool = False  # whether the last step was the first one of its fiftieth of the run
     _block: int = 0
     _average_is_bad: bool = False
 
     def add_step(self, step: Step) -> BadLoss | None:
         """Add a step; returns a report at the start of a stretch of bad losses."""
+        self.starts_block = False
         if step.loss_average is not None and math.isfinite(step.loss_average):
             self._add_average(step.number, step.total, step.loss_average)
         value = self._effective_loss(step)
         if value is None:
             return None
         facts = self.facts
+        not_finite = None if math.isfinite(value) else facts.not_finite_since or step.number
         if not _is_bad(value):
-            self.facts = replace(facts, since=None)
+            self.facts = replace(facts, since=None, not_finite_since=None)
             return None
         self.facts = LossFacts(
             facts.bad + 1,
             facts.first or step.number,
             facts.since or step.number,
             facts.negative or (step.number if value < 0 else None),
+            not_finite,
         )
         return BadLoss(step.number, value) if facts.since is None else None
 
@@ -87,11 +93,15 @@ class LossMonitor:
             self.kept[-1] = (step, loss)
         else:
             self.kept.append((step, loss))
-            self._block = block
+            self._block, self.starts_block = block, True
 
     def jump(self) -> LossSpike | None:
         """The first jump of the run, None when there was none."""
         return find_first_spike(self.kept)
+
+    def jump_so_far(self) -> LossSpike | None:
+        """The same of the stretches that are complete."""
+        return find_first_spike(self.kept[:-1])
 
 
 def _is_bad(loss: float) -> bool:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SUCCESS = "trained"
 REHEARSED = "rehearsed"
 UNKNOWN_FAILURE = "crashed"  # the cause is not in the table
+DIVERGED = "diverged"  # stopped because the loss stayed NaN
 LOST_STATE = "lost-state"  # a part failed to load the state it was to resume from
 
 
@@ -109,6 +110,16 @@ def judge_interruption(evidence: RunResult, by: str) -> Outcome:
         return outcome
     remark = msg("before that, the log shows an error: {problem}", problem=found.message)
     return outcome.model_copy(update={"hint": found.cure, "evidence": found.evidence, "remarks": (remark,)})
+
+
+def judge_divergence(evidence: RunResult) -> Outcome:
+    """The verdict on a run that was stopped because its loss stayed NaN or infinite."""
+    message = msg(
+        "the loss was NaN or infinite from step {step} on, so lorabake stopped the run after step {last}",
+        step=evidence.loss.not_finite_since or 0,
+        last=_steps_seen(evidence),
+    )
+    return _make_outcome(Verdict(DIVERGED, message, advise(FINITE_LOSS, evidence.facts)), evidence, success=False)
 
 
 def _make_outcome(verdict: Verdict, evidence: RunResult, *, success: bool) -> Outcome:

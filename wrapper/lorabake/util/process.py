@@ -107,6 +107,10 @@ class RunningCommand:
             process_guard.ProcessTree(self.pid, self._mark).kill()
         return self._over
 
+    def find_processes(self) -> set[int]:
+        """The living processes of the command; empty before it runs."""
+        return process_guard.ProcessTree(self.pid, self._mark).members() if self.pid else set()
+
     def started(self) -> str | None:
         """Wait for the guard's first word: None when the command runs, else why it could not be started."""
         while not self.pid and not self._over and b"error " not in self._said:

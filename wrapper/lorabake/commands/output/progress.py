@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.commands.output.console import write_to
 from lorabake.commands.output.layout import format_duration
+from lorabake.commands.output.trouble import describe_trouble
+from lorabake.runs.verdict import DIVERGED
 from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.events import (
     BadLoss,
@@ -138,12 +140,6 @@ def describe_event(event: ProgressEvent, planned: int) -> Message | None:
                 epochs=nmsg(event.epochs, "{n} epoch", "{n} epochs"),
                 steps=nmsg(event.steps, "{n} step", "{n} steps"),
             )
-        case BadLoss(number, loss):
-            line = (
-                msg("the loss fell below zero at step {step} ({loss:.4g})", step=number, loss=loss)
-                if loss < 0
-                else msg("the loss became NaN or infinite at step {step}", step=number)
-            )
         case Saving(path):
             line = msg("saving {path}", path=path)
         case Saved():
@@ -153,11 +149,13 @@ def describe_event(event: ProgressEvent, planned: int) -> Message | None:
         case Stopping(signal):
             line = _describe_stop(signal)
         case _:
-            pass
+            line = describe_trouble(event)
     return line
 
 
 def _describe_stop(signal: str) -> Message:
+    if signal == DIVERGED:
+        return msg("stopping the trainer, because its loss stays NaN or infinite")
     if signal == "SIGINT":
         return msg("stopping the trainer (press Ctrl-C again to stop it at once)")
     return msg("{signal} received, stopping the trainer", signal=signal)

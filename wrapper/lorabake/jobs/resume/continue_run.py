@@ -19,7 +19,7 @@ from lorabake.runs.inventory import refuse_foreign_files
 from lorabake.runs.lock import acquire_run_lock
 from lorabake.runs.log_parser import LogParser
 from lorabake.runs.loss_monitor import LossMonitor
-from lorabake.runs.record import first_part, read_record, with_part, with_remarks, write_record
+from lorabake.runs.record import first_part, read_plan, read_record, with_part, with_remarks, write_record
 from lorabake.runs.resume_points import (
     OutputNames,
     PartOutputs,
@@ -259,6 +259,7 @@ def part_launch_context(
         interrupt_s=request.interrupt_s,
         terminate_s=request.terminate_s,
         watch=request.watch,
+        plan=read_plan(paths),
     )
 
 
