@@ -33,6 +33,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--traceback-at", type=int, default=0, help="a step in which a thread fails")
     parser.add_argument("--jump", type=int, default=0, help="the step after which the loss is four times as high")
     parser.add_argument("--losses", default="", help="the loss of each step, by commas")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds per step of --losses")
     parser.add_argument("--saves", action="store_true", help="say after each step that a file is saved")
     parser.add_argument("--no-tensorboard", action="store_true")
     parser.add_argument("--ignore", action="store_true", help="ignore SIGINT and SIGTERM, children too")
@@ -97,10 +98,11 @@ def varint(number: int) -> bytes:
     return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
 
 
-def train_with_losses(speech: Speech, losses: list[float], board: Board | None, *, saves: bool) -> None:
+def train_with_losses(speech: Speech, losses: list[float], board: Board | None, *, saves: bool, pause: float) -> None:
     """As sd-scripts does it: count, save, show the average with the loss of this step, write it."""
     shown, total = "", 0.0
     for n, loss in enumerate(losses, 1):
+        time.sleep(pause)
         bar = f"\rsteps:  {100 * n // len(losses)}%|██        | {n}/{len(losses)} [00:01<00:06,  3.30it/s"
         speech.write(2, f"{bar}{shown}]")
         if saves:
@@ -180,7 +182,9 @@ def main() -> None:
     speech = Speech(args.shadow)
     if args.losses:
         board = None if args.no_tensorboard else Board()
-        train_with_losses(speech, [float(loss) for loss in args.losses.split(",")], board, saves=args.saves)
+        train_with_losses(
+            speech, [float(loss) for loss in args.losses.split(",")], board, saves=args.saves, pause=args.pause
+        )
     else:
         train(speech, args)
     if args.move is not None:

@@ -154,6 +154,7 @@ OPENERS = {
     "util.streams",
     "commands.output.console",
     "util.machine",
+    "util.process_status",
     "util.fact_cache",
     "inputs.images",
     "commands.recipes",

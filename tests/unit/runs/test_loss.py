@@ -98,7 +98,7 @@ def test_a_nan_that_passes_is_known_by_the_loss_of_each_step() -> None:
 
 
 def test_where_only_the_average_is_known_it_counts() -> None:
-    assert seen((0.1, None), (NAN, None), (NAN, None))[0] == LossFacts(bad=2, first=2, since=2)
+    assert seen((0.1, None), (NAN, None), (NAN, None))[0] == LossFacts(bad=2, first=2, since=2, not_finite_since=2)
 
 
 def test_a_nan_among_accumulated_micro_batches_shows_in_the_average() -> None:

@@ -14,11 +14,11 @@ from lorabake_schemas.events import (
     ProgressEvent,
     Stalled,
     StallEnded,
-    StallSign,
+    StallKind,
     TrainerError,
     TrainerWarning,
 )
-from lorabake_schemas.messages import Message, clean_log_line, join_list, literal, msg
+from lorabake_schemas.messages import Message, MessageTemplate, clean_log_line, join_list, literal, msg, template
 
 PHASES: Mapping[PhaseName, Message] = MappingProxyType(
     {
@@ -32,38 +32,57 @@ PHASES: Mapping[PhaseName, Message] = MappingProxyType(
 )
 
 
+SIGNS: Mapping[StallKind, MessageTemplate] = MappingProxyType(
+    {
+        "disk": template("it is waiting for a disk"),
+        "stopped": template("its processes were stopped by a signal (continue them with `kill -CONT {detail}`)"),
+        "network": template("it is waiting for the network ({detail})"),
+        "proxy": template("it is waiting for the proxy {detail}"),
+        "shared-memory": template(
+            "shared memory (/dev/shm) is full: set max_data_loader_n_workers = 0, or give the container more"
+        ),
+        "failed": template("the log has an error: {detail}"),
+        "dead": template("one of its processes ended unnoticed ({detail})"),
+        "busy": template("it is computing (CPU cores in use: {detail})"),
+        "idle": template("it uses no CPU"),
+    }
+)
+
+
 def describe_trouble(event: ProgressEvent) -> Message | None:
     """The line for an event that is trouble, or the end of it; None for others."""
+    line: Message | None = None
     match event:
         case TrainerWarning(text, count):
-            return msg("warning of the trainer: {text}", text=_with_count(text, count))
+            line = msg("warning of the trainer: {text}", text=_with_count(text, count))
         case TrainerError(text, count):
-            return msg("error of the trainer: {text}", text=_with_count(text, count))
-        case BadLoss(number, loss):
-            if loss < 0:
-                return msg("the loss fell below zero at step {step} ({loss:.4g})", step=number, loss=loss)
-            return msg("the loss became NaN or infinite at step {step}", step=number)
+            line = msg("error of the trainer: {text}", text=_with_count(text, count))
+        case BadLoss(number, loss) if loss < 0:
+            line = msg("the loss fell below zero at step {step} ({loss:.4g})", step=number, loss=loss)
+        case BadLoss(number):
+            line = msg("the loss became NaN or infinite at step {step}", step=number)
         case LossJump(number, before, after):
-            return msg(
+            line = msg(
                 "the average loss went from {before:.3g} to {after:.3g} around step {step} and stays there",
                 before=before,
                 after=after,
                 step=number,
             )
         case DiskLow():
-            return msg(
-                "the disk will be full before {file} is saved at step {step}: {needed} needed, {free} free",
+            line = msg(
+                "the disk will be full before {file} is saved at step {step} (needed: {needed}, free: {free})",
                 file=event.file,
                 step=event.number,
                 needed=format_file_size(event.needed),
                 free=format_file_size(event.free),
             )
         case Stalled():
-            return _describe_stall(event)
+            line = _describe_stall(event)
         case StallEnded(seconds):
-            return msg("the trainer is moving again, after {time}", time=format_duration(seconds))
+            line = msg("the trainer is moving again after {time}", time=format_duration(seconds))
         case _:
-            return None
+            pass
+    return line
 
 
 def _with_count(text: str, count: int) -> Message:
@@ -73,42 +92,12 @@ def _with_count(text: str, count: int) -> Message:
 
 def _describe_stall(stall: Stalled) -> Message:
     time, phase = format_duration(stall.seconds), PHASES[stall.phase]
-    head = (
-        msg("no progress for {time} ({phase})", time=time, phase=phase)
-        if stall.usual is None
-        else msg(
-            "no progress for {time} ({phase}; usual: {usual})",
-            time=time,
-            phase=phase,
-            usual=msg("{seconds:.3g} s", seconds=stall.usual),
-        )
+    head = msg("no progress for {time} ({phase})", time=time, phase=phase)
+    if stall.usual is not None:
+        usual = format_duration(max(stall.usual, 1.0))
+        head = msg("no progress for {time} ({phase}, usually {usual})", time=time, phase=phase, usual=usual)
+    signs = [SIGNS[sign.kind].fill({"detail": clean_log_line(sign.detail)}) for sign in stall.signs]
+    last = (stall.last_line or "").strip()
+    return join_list(
+        [head, *signs, *([msg("last line of the log: {text}", text=clean_log_line(last))] if last else [])], "; "
     )
-    parts = [head, *map(describe_sign, stall.signs)]
-    if stall.last_line:
-        parts.append(msg("last line of the log: {text}", text=literal(clean_log_line(stall.last_line.strip()))))
-    return join_list(parts, "; ")
-
-
-def describe_sign(sign: StallSign) -> Message:
-    """What the processes of a stalled trainer show."""
-    match sign.kind:
-        case "disk":
-            return msg("it is waiting for a disk")
-        case "stopped":
-            return msg(
-                "its processes were stopped by a signal; continue them with `kill -CONT {pids}`", pids=sign.detail
-            )
-        case "network":
-            return msg("it is waiting for the network ({address})", address=sign.detail)
-        case "proxy":
-            return msg("it is waiting for the proxy {address}", address=sign.detail)
-        case "shared-memory":
-            return msg("/dev/shm is full; set max_data_loader_n_workers = 0, or give the container more shared memory")
-        case "failed":
-            return msg("the log has an error: {text}", text=literal(clean_log_line(sign.detail)))
-        case "dead":
-            return msg("one of its processes ended unnoticed ({names})", names=sign.detail)
-        case "busy":
-            return msg("it is computing ({cores} CPU cores in use)", cores=sign.detail)
-        case "idle":
-            return msg("it uses no CPU")
