@@ -17,7 +17,8 @@ from lorabake.util.process_status import Connection, ProcessStatus, TreeStatus, 
 from lorabake_schemas.events import Phase
 
 TRAINING, LOADING = Phase("training"), Phase("loading")
-NO_PROXIES: frozenset[tuple[str, int]] = frozenset()
+Proxies = frozenset[tuple[str, int]]
+NO_PROXIES: Proxies = frozenset()
 PROXY = Connection("10.0.0.1", 3128, "established")
 
 
@@ -29,10 +30,7 @@ def tree(
 
 
 def signs(
-    before: TreeStatus | None,
-    now: TreeStatus,
-    proxies: frozenset[tuple[str, int]] = NO_PROXIES,
-    phase: Phase = TRAINING,
+    before: TreeStatus | None, now: TreeStatus, proxies: Proxies = NO_PROXIES, phase: Phase = TRAINING
 ) -> dict[str, str]:
     return {sign.kind: sign.detail for sign in find_signs(before, now, 10.0, proxies, phase)}
 
@@ -102,12 +100,7 @@ def test_proxies_of_an_environment() -> None:
 def test_addresses_of_proc() -> None:
     """As a little-endian machine writes them."""
     assert parse_address(f"{int.from_bytes(bytes([127, 0, 0, 1]), sys.byteorder):08X}") == "127.0.0.1"
-    words = (
-        0,
-        0,
-        int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder),
-        int.from_bytes(bytes([10, 0, 0, 1]), sys.byteorder),
-    )
+    words = (int.from_bytes(bytes(word), sys.byteorder) for word in ([0], [0], [0, 0, 255, 255], [10, 0, 0, 1]))
     assert parse_address("".join(f"{word:08X}" for word in words)) == "10.0.0.1"
     with pytest.raises(ValueError, match="invalid literal"):
         parse_address("no number")
