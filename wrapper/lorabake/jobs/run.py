@@ -370,8 +370,8 @@ def chosen_trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
 
 
 def exit_code(record: Record) -> int:
-    """0 for a usable LoRA (or a complete rehearsal) and for a run that goes on, 7 if its inputs changed meanwhile, 8 if it
-    was stopped because its loss stayed NaN, 4 if the trainer failed."""
+    """0 for a usable LoRA (or a complete rehearsal) and for a run that goes on, 7 if its inputs changed meanwhile, 8 if
+    its loss stayed NaN, 4 if the trainer failed."""
     if record.outcome is not None and record.outcome.code == DIVERGED:
         return 8
     return {"finished": 0, "started": 0, "inputs-changed": 7}.get(record.status, 4)
