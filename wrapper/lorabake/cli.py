@@ -11,7 +11,7 @@ import click
 from lorabake import __version__
 from lorabake.commands import check, control, explain, inspect, recipes, run, runs, schema, trainer, watch
 from lorabake.commands.help import HELP_OPTION, LANG_OPTION, CommandGroup, current_translator
-from lorabake.commands.options import get_environment, read_color_setting
+from lorabake.commands.options import JSON_KEY, get_environment, read_color_setting
 from lorabake.commands.output.console import open_streams
 from lorabake.util.i18n import detect_language, load_translator
 from lorabake_schemas.messages import msg
@@ -45,7 +45,10 @@ class _MainGroup(CommandGroup):
     def invoke(self, ctx: click.Context) -> object:
         from lorabake.commands.error_handler import error_boundary
 
-        with error_boundary(get_environment(), debug=bool(ctx.params.get("debug")), speech=current_translator):
+        debug = bool(ctx.params.get("debug"))
+        with error_boundary(
+            get_environment(), debug=debug, speech=current_translator, as_json=lambda: JSON_KEY in ctx.meta
+        ):
             return super().invoke(ctx)
 
 
@@ -72,7 +75,7 @@ SECTIONS = {
     msg("Start"): (run.quickstart, recipes.recipes),
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
-    msg("Watch"): (watch.ls, watch.status, control.attach, control.stop),
+    msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop),
     msg("Files"): (inspect.inspect, runs.compare, runs.verify),
     msg("Set-up"): (trainer.trainer, schema.schema),
 }

@@ -13,7 +13,8 @@ from lorabake.analysis.diff import is_recipe_path
 from lorabake.analysis.lora_origin import find_lora
 from lorabake.errors import MachineError
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.index import find_run, iter_runs_folders, run_path
+from lorabake.runs.folders import iter_runs_folders, list_run_names
+from lorabake.runs.index import find_run, list_runs, run_path
 from lorabake.runs.record import write_record
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.record import FileDigest, Record, TrainerRecord
@@ -202,3 +203,31 @@ def test_a_recipe_in_the_place_of_a_run_is_told_its_runs(tmp_path: Path) -> None
     with pytest.raises(MachineError, match=r"lum\.toml") as caught:
         find_run("lum.toml", tmp_path)
     assert caught.value.hint == "this is a recipe; pass one of its runs: runs/lum-001, runs/lum-002"
+
+
+def test_the_names_that_a_shell_completes(tmp_path: Path) -> None:
+    for name in ("runs/lum-001", "runs/lum-002", "sub/runs/lum-002", "runs/-x y", "runs/a\nb", "runs/$(rm)"):
+        run(tmp_path / name)
+    (tmp_path / "runs" / "empty").mkdir()
+    assert list_run_names(tmp_path) == ["lum-001", "runs/lum-002", "sub/runs/lum-002"]
+    assert list_run_names(tmp_path / "runs" / "empty") == []
+
+
+def test_runs_below_a_folder_and_those_that_were_recorded(tmp_path: Path) -> None:
+    far, near = run(tmp_path / "deep" / "er" / "runs" / "a-001"), run(tmp_path / "p" / "runs" / "b-001")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "runs.jsonl").write_text(
+        "".join(f'{{"run": "{each}", "digest": null}}\n' for each in (far, near, "/no/such"))
+    )
+    here = tmp_path / "p"
+
+    def names(folder: Path, *, everywhere: bool = False) -> list[str]:
+        return sorted(name for _, name in list_runs(folder, here, home, everywhere=everywhere))
+
+    assert names(here) == ["runs/b-001"]
+    assert names(here / "..") == sorted([str(far), "runs/b-001"])
+    assert names(here, everywhere=True) == sorted([str(far), "runs/b-001"])
+    assert names(near) == ["runs/b-001"]
+    with pytest.raises(MachineError):
+        list_runs(tmp_path / "nowhere", here, home)

@@ -18,6 +18,7 @@ from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import ActiveRun, lock_path
 from lorabake.runs.record import write_record
 from lorabake.runs.status import IN_PROGRESS, RunEvidence, judge_state, list_statuses, read_state, summarize_run
+from lorabake.runs.stop_request import StopMode, request_stop
 from lorabake.util.locks import try_lock
 from lorabake.util.owners import LockOwner, current_owner, serialize_owner
 from lorabake.util.process_guard import flock
@@ -164,6 +165,19 @@ def test_a_stop_that_is_under_way(tmp_path: Path) -> None:
     paths.events.write_text(json.dumps(event) + "\n")
     with try_lock(lock_path(tmp_path, "x"), "x-001"):
         assert summarize_run(paths, record(paths), "x-001", brief=True).state == "stopping"
+
+
+@pytest.mark.parametrize(
+    ("mode", "state", "waits"),
+    [("soon", "stopping", None), ("now", "stopping", None), ("after-epoch", "running", "after-epoch")],
+)
+def test_a_stop_that_was_asked_for(tmp_path: Path, mode: StopMode, state: str, waits: str | None) -> None:
+    paths = made(tmp_path)
+    request_stop(paths, mode)
+    with try_lock(lock_path(tmp_path, "x"), "x-001"):
+        found = summarize_run(paths, record(paths), "x-001", brief=True)
+    assert (found.state, found.stop_after) == (state, waits)
+    assert read_state(paths) == "died"
 
 
 def test_the_end_of_a_killed_run_is_written_by_whoever_reads_it_next(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from lorabake import __version__
-from lorabake.commands.output.console import write_err
+from lorabake.commands.output.console import write_err, write_result
 from lorabake.errors import LorabakeError, MachineError, ResourceError
 from lorabake.util.files import DISK_FULL_ERRNOS, reason
 from lorabake.util.i18n import ENGLISH, Translator
@@ -35,16 +35,21 @@ ACCESS_ERRNOS = frozenset(
 
 @contextmanager
 def error_boundary(
-    env: Mapping[str, str], *, debug: bool = False, speech: Callable[[], Translator] = lambda: ENGLISH
+    env: Mapping[str, str],
+    *,
+    debug: bool = False,
+    speech: Callable[[], Translator] = lambda: ENGLISH,
+    as_json: Callable[[], bool] = lambda: False,
 ) -> Generator[None, None, None]:
     """Run a command's body. Exits with the error's own code, 130 after Ctrl-C, 3 for a bug of ours.
 
-    ``speech`` gives the language, once it is known: options are read inside the boundary.
+    ``speech`` gives the language, and ``as_json`` whether the command prints JSON, once it is known: options are read
+    inside the boundary.
     """
     try:
         yield
     except LorabakeError as error:
-        _print_error(error, speech())
+        _print_error(error, speech(), as_json=as_json())
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         write_err(speech()(msg("interrupted")))
@@ -58,7 +63,7 @@ def error_boundary(
         sys.exit(1)  # whoever read our output has left
     except Exception as error:
         if (fault := _to_machine_error(error)) is not None:
-            _print_error(fault, speech())
+            _print_error(fault, speech(), as_json=as_json())
             sys.exit(fault.exit_code)
         if debug:
             raise
@@ -89,11 +94,17 @@ def _has_no_cwd() -> bool:
     return False
 
 
-def _print_error(error: LorabakeError, speech: Translator) -> None:
+def _print_error(error: LorabakeError, speech: Translator, *, as_json: bool = False) -> None:
+    """On stderr for people, and as JSON on stdout for a program that waits for some."""
     head = _style_error(speech(msg("error:")))
     write_err(f"{head} {speech(error.message)}")
     if error.hint:
         write_err(f"  {speech(error.hint)}")
+    if as_json:
+        from lorabake_schemas.error_report import ErrorDetails, ErrorReport
+
+        told = ErrorDetails(exit_code=error.exit_code, message=error.message, hint=error.hint)
+        write_result(ErrorReport(error=told).model_dump_json(indent=2))
 
 
 def _style_error(text: str) -> str:

@@ -18,6 +18,8 @@ from lorabake.commands.help import current_translator
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from lorabake.commands.output.layout import TextLayout
     from lorabake.commands.output.progress import ProgressLine, TerminalDisplay
     from lorabake.recipe.overrides import Override
@@ -27,9 +29,32 @@ Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 PATH_TYPE = click.Path(path_type=Path)
 RECIPE_ARGUMENT = click.argument("recipe", type=PATH_TYPE)
-RUN_ARGUMENT = click.argument("run", metavar="RUN")  # for runs.index
-RUNS_ARGUMENT = click.argument("runs", metavar="RUN...", nargs=-1, required=True)
-JSON_OPTION = click.option("--json", "as_json", is_flag=True, help=msg("Print JSON instead of text."))
+JSON_KEY = "lorabake.json"  # in a context's meta where a command prints JSON
+
+
+def complete_run(_ctx: click.Context, _param: click.Parameter, typed: str) -> list[CompletionItem]:
+    """The runs around here, by name; whatever else was typed is a path, which the shell completes."""
+    from click.shell_completion import CompletionItem
+
+    from lorabake.runs.folders import list_run_names
+
+    names = [] if "/" in typed else list_run_names(Path.cwd())
+    found = [CompletionItem(name) for name in names if name.startswith(typed)]
+    return found or [CompletionItem(typed, type="file")]
+
+
+def _note_json(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
+    """So that an error is JSON, too."""
+    if value:
+        ctx.meta[JSON_KEY] = True
+    return value
+
+
+RUN_ARGUMENT = click.argument("run", metavar="RUN", shell_complete=complete_run)  # for runs.index
+RUNS_ARGUMENT = click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_run)
+JSON_OPTION = click.option(
+    "--json", "as_json", is_flag=True, callback=_note_json, help=msg("Print JSON instead of text.")
+)
 DETACH_OPTION = click.option("--detach", is_flag=True, help=msg("Return when training has begun, and let it go on."))
 VERBOSE_OPTION = click.option("--verbose", is_flag=True, help=msg("Show the trainer's own output."))
 RUN_DIR_OPTION = click.option(

@@ -23,6 +23,7 @@ from lorabake.commands.options import (
     CheckOptions,
     RunOptions,
     commit_options,
+    complete_run,
     get_environment,
     make_text_layout,
     rerun_options,
@@ -136,8 +137,8 @@ def resume(
         "trainer, machine and outcome. Name a run as for verify. Exits 0 even if they differ."
     )
 )
-@click.argument("one", metavar="RUN|RECIPE")
-@click.argument("other", metavar="RUN|RECIPE")
+@click.argument("one", metavar="RUN|RECIPE", shell_complete=complete_run)
+@click.argument("other", metavar="RUN|RECIPE", shell_complete=complete_run)
 @NO_CACHE_OPTION
 @JSON_OPTION
 def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
@@ -172,8 +173,8 @@ def _load_operand(what: str, look: CheckOptions, *, as_json: bool) -> DiffOperan
         "compare their finished LoRAs. Exits 0 if all tensors are equal (metadata is ignored)."
     )
 )
-@click.argument("first", metavar="RUN|FILE")
-@click.argument("second", metavar="RUN|FILE")
+@click.argument("first", metavar="RUN|FILE", shell_complete=complete_run)
+@click.argument("second", metavar="RUN|FILE", shell_complete=complete_run)
 @JSON_OPTION
 def compare(first: str, second: str, as_json: bool) -> None:
     from lorabake.analysis.lora_origin import find_lora

@@ -1,4 +1,4 @@
-"""Commands that look at runs and change nothing: ls and status."""
+"""Commands that look at runs and change nothing: ls, status and logs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lorabake.commands.help import command
 from lorabake.commands.options import (
     JSON_OPTION,
     PATH_TYPE,
+    RUN_ARGUMENT,
     RUNS_ARGUMENT,
     get_environment,
     make_text_layout,
@@ -58,6 +59,43 @@ def status(runs: tuple[str, ...], as_json: bool) -> None:
     found = [find_run(named, here) for named in runs]
     report = StatusReport(runs=tuple(summarize_run(run.paths, run.record, run.name) for run in found))
     write_out(format_status_json(report) if as_json else format_statuses(report, _local_time(), make_text_layout()))
+
+
+@command(
+    msg(
+        "Show the trainer's log.\n\n"
+        "Shows its lines without colors, and of its progress bars only the last one. With --follow it ends when the "
+        "run ends."
+    )
+)
+@RUN_ARGUMENT
+@click.option("--follow", "-f", is_flag=True, help=msg("Show new lines until the run ends."))
+@click.option("--raw", is_flag=True, help=msg("Print the log unchanged, progress bars included."))
+@click.option("--lines", "-n", type=int, metavar="N", help=msg("Show only the last N lines."))
+@JSON_OPTION
+def logs(run: str, follow: bool, raw: bool, lines: int | None, as_json: bool) -> None:
+    from lorabake.commands.output.logs import excerpt_log, show_log, show_raw_log
+    from lorabake.runs.index import find_run
+    from lorabake.runs.log_lines import LogTail, follow_log
+    from lorabake.runs.status import read_state
+
+    if as_json and (follow or raw):
+        raise click.UsageError(
+            msg("--json cannot be used with --follow or --raw; programs can follow events.jsonl in the run folder")
+        )
+    if lines is not None and lines < 0:
+        raise click.UsageError(msg("--lines needs 0 or more"))
+    found = find_run(run, Path.cwd())
+    with LogTail(found.paths) as tail:
+        old, new = tail.read(), follow_log(tail) if follow else iter(())
+        if as_json:
+            excerpt = excerpt_log(old, found.name, read_state(found.paths), lines)
+            write_out(excerpt.model_dump_json(indent=2))
+        elif raw:
+            show_raw_log(old, lines)
+            show_raw_log(new)
+        else:
+            show_log(old, new, make_text_layout(), lines)
 
 
 def _local_time() -> datetime:

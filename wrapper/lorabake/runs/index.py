@@ -20,6 +20,7 @@ from lorabake.errors import BusyError, MachineError
 from lorabake.inputs.manifest import resolve_from_run
 from lorabake.runs.finalize import complete_record
 from lorabake.runs.folder import RunPaths
+from lorabake.runs.folders import MAX_RECIPE_BYTES, RECORD_FILE, display_path, iter_runs_folders
 from lorabake.runs.lock import find_active
 from lorabake.runs.record import read_record, read_record_fields
 from lorabake.util.files import is_file, open_append, os_errors_as_messages, read_bytes, read_text, replace_bytes
@@ -29,9 +30,6 @@ from lorabake_schemas.record import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-RUNS_FOLDER = "runs"
-RECORD_FILE = "record.json"
-MAX_RECIPE_BYTES = 1 << 20  # bytes of a file that is looked through only to find runs
 MAX_DEPTH = 4  # output/NAME-state/... is never deeper inside a run folder
 INDEX_FILE = "runs.jsonl"
 MAX_INDEX_BYTES = 1_000_000  # bytes: some 5000 runs; then deleted ones are left out
@@ -64,7 +62,7 @@ def find_run(named: str | Path, here: Path) -> FoundRun:
         with os_errors_as_messages():
             root = _find_by_name(str(named), here)
     paths = RunPaths(root)
-    return FoundRun(paths, complete_record(paths, read_record(paths.record)), _display_path(root, here))
+    return FoundRun(paths, complete_record(paths, read_record(paths.record)), display_path(root, here))
 
 
 def run_path(path: Path) -> Path | None:
@@ -92,23 +90,11 @@ def _find_by_name(name: str, here: Path) -> Path:
     if not found:
         raise shut[0] if shut else _unknown_run_error(name, here)
     if len(found) > 1:
-        places = ", ".join(_display_path(each, here) for each in found)
+        places = ", ".join(display_path(each, here) for each in found)
         raise MachineError(
             msg("there are several runs named {name}", name=name), msg("pass one of these: {runs}", runs=places)
         )
     return found[0]
-
-
-def iter_runs_folders(here: Path) -> Iterator[Path]:
-    """Where runs are kept: ./runs, ./*/runs, and the save.runs of recipes in this folder."""
-    named = [here, here / RUNS_FOLDER, *sorted(here.glob(f"*/{RUNS_FOLDER}"))]
-    named += [here / runs for recipe in sorted(here.glob("*.toml")) if (runs := _read_runs_setting(recipe)) is not None]
-    seen: set[Path] = set()
-    for folder in named:
-        real = folder.resolve()
-        if real not in seen and os.path.isdir(folder):  # noqa: PTH112 - what cannot be read is not one
-            seen.add(real)
-            yield folder
 
 
 def list_runs(folder: Path, here: Path, home: Path, *, everywhere: bool = False) -> list[tuple[Path, str]]:
@@ -129,17 +115,7 @@ def list_runs(folder: Path, here: Path, home: Path, *, everywhere: bool = False)
     unique: dict[Path, Path] = {}
     for root in found:
         unique.setdefault(root.resolve(), root)
-    return [(root, _display_path(root, here)) for root in unique.values()]
-
-
-def _read_runs_setting(recipe: Path) -> str | None:
-    """A recipe's save.runs; None if it cannot be read."""
-    try:
-        save = tomllib.loads(read_text(recipe, MAX_RECIPE_BYTES)).get("save")
-    except (OSError, ValueError, RecursionError):
-        return None
-    runs = cast("dict[str, object]", save).get("runs") if isinstance(save, dict) else None
-    return runs if isinstance(runs, str) and "\0" not in runs else None
+    return [(root, display_path(root, here)) for root in unique.values()]
 
 
 def _unknown_run_error(name: str, here: Path) -> MachineError:
@@ -147,7 +123,7 @@ def _unknown_run_error(name: str, here: Path) -> MachineError:
     path = here / name
     if path.is_dir():
         said = msg("{path} is not a run folder: it has no record.json", path=name or ".")
-        inside = sorted(_display_path(each.parent, here) for each in path.glob(f"*/{RECORD_FILE}"))
+        inside = sorted(display_path(each.parent, here) for each in path.glob(f"*/{RECORD_FILE}"))
         return MachineError(said, _suggest_runs(inside) if inside else None)
     if path.is_file():
         hint = msg("pass a run folder, such as runs/NAME-001")
@@ -162,7 +138,7 @@ def _unknown_run_error(name: str, here: Path) -> MachineError:
     near = difflib.get_close_matches(last, known, 5, 0.6) or [each for each in sorted(known) if each.startswith(last)]
     hint = msg("pass a run folder, or the name of a run in ./runs or next to a recipe here")
     if near and last:
-        hint = _suggest_runs([_display_path(known[each], here) for each in sorted(near)])
+        hint = _suggest_runs([display_path(known[each], here) for each in sorted(near)])
     return MachineError(msg("run not found: {name}", name=name), hint)
 
 
@@ -177,7 +153,7 @@ def _list_recipe_runs(recipe: Path, here: Path) -> list[str]:
         for folder in iter_runs_folders(here)
         for each in folder.glob(f"{glob.escape(name)}-*/{RECORD_FILE}")
     ]
-    return [_display_path(each, here) for each in sorted(found)]
+    return [display_path(each, here) for each in sorted(found)]
 
 
 def _suggest_runs(runs: Sequence[str]) -> Message:
@@ -186,11 +162,6 @@ def _suggest_runs(runs: Sequence[str]) -> Message:
         if len(runs) == 1
         else msg("pass one of these: {runs}", runs=", ".join(runs))
     )
-
-
-def _display_path(folder: Path, here: Path) -> str:
-    """Relative if it is below, as a person would type it."""
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from lorabake.runs.finalize import KILLED_CODE, complete_record
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import ActiveRun, find_active, find_running_trainer, read_claim
 from lorabake.runs.record import read_record
+from lorabake.runs.stop_request import LATER_MODES, StopSchedule
 from lorabake.util.files import open_file
 from lorabake_schemas.messages import escape_undecodable
 from lorabake_schemas.run_status import PhaseProgress, RunNotice, RunState, RunSummary, SavedFile, StatusReport
@@ -43,13 +44,14 @@ IN_PROGRESS: frozenset[RunState] = frozenset({"running", "stopping", "elsewhere"
 @dataclass(frozen=True, slots=True)
 class RunEvidence:
     """What a state follows from: what of the run is alive, if anything is; the record's status and verdict; and whether
-    a stop was requested that waits for nothing.
+    a stop was requested that waits for nothing, or for what (runs/stop_request.py).
     """
 
     active: ActiveRun | None
     status: RunStatus
     code: str | None = None
     is_stopping: bool = False
+    stop_after: str | None = None
 
 
 def judge_state(found: RunEvidence) -> RunState:
@@ -76,8 +78,11 @@ def read_state(paths: RunPaths) -> RunState:
 
 
 def gather_evidence(paths: RunPaths, record: Record, activity: RunActivity) -> RunEvidence:
-    code = record.outcome.code if record.outcome is not None else None
-    return RunEvidence(find_active(paths, record), record.status, code, activity.is_stopping)
+    code, active = record.outcome.code if record.outcome is not None else None, find_active(paths, record)
+    asked = StopSchedule(paths).poll() if active is not None else ()
+    later = [mode for mode in asked if mode in LATER_MODES]
+    stopping = activity.is_stopping or len(later) < len(asked)
+    return RunEvidence(active, record.status, code, stopping, later[-1] if later else None)
 
 
 def summarize_run(paths: RunPaths, record: Record, name: str, *, brief: bool = False) -> RunSummary:
@@ -97,6 +102,7 @@ def summarize_run(paths: RunPaths, record: Record, name: str, *, brief: bool = F
     changes: dict[str, object] = {}
     if alive and evidence.active is not None:
         changes |= _process_fields(paths, evidence.active, brief=brief)
+        changes["stop_after"] = evidence.stop_after
     elif state == "died" and (claim := read_claim(paths)) is not None:
         changes["host"] = claim.owner.host
     if outcome is not None and not alive:

@@ -61,6 +61,17 @@ def write_result(text: str) -> None:
         write_out(text)
 
 
+def write_bytes(data: bytes) -> None:
+    """Bytes of another program as they are, which somebody has asked for. Raises OSError as write_out does."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError:
+        _redirect_to_null(sys.stdout)
+        raise
+
+
 def write_to(stream: TextIO, text: str, *, clear: bool = False) -> None:
     """Write to a stream, after clearing the terminal's line if asked to. Raises OSError, ValueError when closed."""
     passing = _keep_style if _has_color(stream) else _drop_style
