@@ -78,7 +78,7 @@ def cpu_seconds(command: list[str], environment: dict[str, str]) -> float:
 
 
 def small_set(project: Path, count: int) -> None:
-    """Pictures of 96 pixels, each another one, with the captions of the clean set."""
+    """Different images of 96 pixels, with the captions of the clean set."""
     (project / "pictures").mkdir(parents=True)
     for number in range(count):
         faulty_sets.picture(number, (96, 96)).save(project / "pictures" / f"{number:06}.png")

@@ -48,7 +48,7 @@ list_folder(sys.argv[1], ".txt")
 
 @dataclass(frozen=True)
 class Cost:
-    """User and system time and time passed of one process, and what it said."""
+    """CPU time, elapsed time and output of one process."""
 
     cpu_s: float
     wall_s: float

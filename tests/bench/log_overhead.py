@@ -50,7 +50,7 @@ def alone(root: Path, pictures: Path, steps: int) -> None:
 
 
 def watched(root: Path, pictures: Path, steps: int) -> None:
-    """The same under lorabake, in a process of its own: parser, events, plain progress lines, record."""
+    """The same under lorabake, in a separate process: parser, events, plain progress lines, record."""
     subprocess.run([sys.executable, __file__, "--child", str(root), str(pictures), str(steps)], check=True)
 
 

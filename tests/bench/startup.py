@@ -52,7 +52,7 @@ def cpu_seconds(command: list[str]) -> float:
 
 
 def project(folder: Path) -> Path:
-    """The quickstart's recipe and pictures, and a base folder that says what it is without holding any weights."""
+    """The quickstart's recipe and images, and a base model folder without weights."""
     quickstart.write_sample_images(folder / quickstart.IMAGES)
     base = folder / "base-sd15"
     for part, config in {

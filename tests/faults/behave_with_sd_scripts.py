@@ -48,7 +48,7 @@ def behave(config: Any, training: Any, path: str) -> dict[str, Any]:
 
 
 def _loaded(training: Any, info: Any) -> dict[str, Any]:
-    """One picture by the road of __getitem__ without cached latents (TU:1836-1870)."""
+    """One image, loaded as __getitem__ loads it without cached latents (TU:1836-1870)."""
     known = {"caption": info.caption, "size": list(info.image_size), "bucket": list(info.bucket_reso)}
     try:
         image = training.load_image(info.absolute_path)

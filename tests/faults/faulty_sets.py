@@ -62,7 +62,7 @@ class Fault:
 
 
 def picture(number: int, size: tuple[int, int] | None = None) -> Image.Image:
-    """Coarse coloured squares that only this number gives: small as a file, and like no other picture."""
+    """Coarse colored squares that depend on the number: a small file, unlike any other image."""
     dice = random.Random(number)  # noqa: S311 - the same picture every time
     blocks = Image.frombytes("RGB", (8, 8), dice.randbytes(192))
     return blocks.resize(size or SIZES[number % len(SIZES)], Image.Resampling.NEAREST)
@@ -117,7 +117,7 @@ def encoded(number: int, kind: str, **how: object) -> bytes:
 
 
 def rewrite(name: str, data: bytes | str, folder: str = "pictures") -> Callable[[Path], None]:
-    """Put other bytes into a file of the set, or a new file beside."""
+    """Change the content of a file in the set, or add a file."""
 
     def spoil(project: Path) -> None:
         (project / folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
@@ -170,7 +170,7 @@ def resized(name: str, size: tuple[int, int]) -> Callable[[Path], None]:
 
 
 def into_subfolder(name: str) -> Callable[[Path], None]:
-    """The whole set one level down."""
+    """The complete set in a subfolder."""
 
     def spoil(project: Path) -> None:
         (project / "pictures").rename(project / "moved")
@@ -202,7 +202,7 @@ def converted(ending: str, kind: str) -> Callable[[Path], None]:
 
 
 def cut_short(name: str, kind: str, share: float) -> Callable[[Path], None]:
-    """A download that stopped: the picture's header is there, its end is not."""
+    """An incomplete download: the image's header is intact, its end is missing."""
 
     def spoil(project: Path) -> None:
         number = int(name[:2])
@@ -214,7 +214,7 @@ def cut_short(name: str, kind: str, share: float) -> Callable[[Path], None]:
 
 
 def garbled(project: Path) -> None:
-    """One byte in the middle of the picture data is another one, its end and its length are right."""
+    """One wrong byte in the middle of the image data; length and end are right."""
     path = project / "pictures" / "07.png"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -228,7 +228,7 @@ def transparent(project: Path) -> None:
 
 
 def turned(project: Path) -> None:
-    """As phones store an upright photo: sideways, with a note that says so."""
+    """As phones store an upright photo: sideways, with an EXIF orientation."""
     image = picture(7, (896, 640))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -237,7 +237,7 @@ def turned(project: Path) -> None:
 
 
 def nearly_the_same(project: Path) -> None:
-    """The same picture, a little smaller and compressed otherwise."""
+    """The same image, a little smaller and compressed differently."""
     image = picture(3)
     width, height = image.size
     (project / "pictures" / "07.png").unlink()
@@ -260,7 +260,7 @@ def bomb(project: Path) -> None:
 
 
 def regularised(project: Path) -> None:
-    """A regularization set, with none of the pictures of the training set."""
+    """A regularization set without images of the training set."""
     add(project / "regularization", range(60, 92), words=False)
 
 

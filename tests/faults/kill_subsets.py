@@ -1,4 +1,5 @@
-"""Kills every subset of {lorabake, guard, launcher, trainer} at random moments, and asks lorabake how the run stands.
+"""Kills every subset of {lorabake, guard, launcher, trainer} at random moments, and asks lorabake for the state of the
+run.
 
 ``PYTHONPATH=tests/integration:tests/unit python tests/faults/kill_subsets.py`` prints a table of ``--kills 200``, and
 exits with 1 when anything was wrong: a state that is not the true one, a second trainer, a process that runs and that
@@ -101,7 +102,7 @@ class Chain:
 
 
 def wait_for_the_moment(chain: Chain, dice: random.Random) -> None:
-    """Somewhere in the whole life of a run; most often while it trains."""
+    """A random moment between start and end of a run, most often while it trains."""
     if dice.random() < 0.3:
         time.sleep(dice.uniform(0.0, 1.5))
         return
@@ -129,7 +130,7 @@ def killed(chain: Chain, subset: tuple[str, ...], dice: random.Random) -> None:
 
 
 def refusals(chain: Chain) -> list[str]:
-    """What resume and a new run of the same name say; "" for one that would start a trainer."""
+    """The refusals of resume and of a new run with the same name; "" if one would start a trainer."""
     said: list[str] = []
     try:
         prepare_resume(find_run(chain.root, chain.root.parent))
@@ -145,7 +146,7 @@ def refusals(chain: Chain) -> list[str]:
 
 
 def while_it_lives(chain: Chain, faults: list[str], dice: random.Random) -> None:
-    """The trainer goes on alone: every command says so, and how to stop it."""
+    """Only the trainer is still running: every command reports it, and how to stop it."""
     alone = chain.living()
     found = find_run(chain.root, chain.root.parent)
     said = [
@@ -169,7 +170,7 @@ def while_it_lives(chain: Chain, faults: list[str], dice: random.Random) -> None
 
 
 def when_it_is_over(chain: Chain, subset: tuple[str, ...], faults: list[str]) -> str:
-    """What is told of the run, which has to be true, and whether it goes on to its end."""
+    """What is reported about the run, which has to be correct, and whether it can be resumed to its end."""
     if not (chain.root / "record.json").exists():
         return "not begun"
     record = find_run(chain.root, chain.root.parent).record
@@ -204,7 +205,7 @@ def goes_on(chain: Chain, told: str, resume_step: int | None, faults: list[str])
 
 
 def one(subset: tuple[str, ...], dice: random.Random, folder: Path) -> tuple[str, list[str]]:
-    """One kill: what was told, and what was wrong."""
+    """One kill: what was reported, and what was wrong."""
     chain, faults = Chain(folder / "x-001"), list[str]()
     killed(chain, subset, dice)
     alone = set(chain.living().values())

@@ -1,4 +1,4 @@
-"""What the real sd-scripts does with faulty sets, beside what lorabake says of them.
+"""What the real sd-scripts does with faulty sets, compared with lorabake's findings.
 
 The sets are those of faulty_sets.py; sd-scripts' own dataset code of the pin runs on a dataset file
 as a person would write it. The table that this prints is the one in docs/faults.md.
@@ -33,7 +33,7 @@ def stops(words: str) -> Callable[[Answer], bool]:
 
 
 def picture(name: str, holds: Callable[[Answer], bool]) -> Callable[[Answer], bool]:
-    """The one picture of this name was taken, and this holds of it."""
+    """sd-scripts uses the one image of this name, and ``holds`` is true of it."""
     return lambda answer: not answer["stopped"] and holds(answer["pictures"][f"pictures/{name}"])
 
 
@@ -43,7 +43,7 @@ def number(count: int) -> Callable[[Answer], bool]:
 
 @dataclass(frozen=True)
 class Deed:
-    """What sd-scripts did, in words for the table, and what shows it."""
+    """What sd-scripts did: a text for the table, and how it is checked."""
 
     fault: str
     did: str

@@ -1,4 +1,4 @@
-"""A few of the kills of kill_subsets.py, which runs 200 of them by hand: with flock, and where there is none."""
+"""A few of the kills of kill_subsets.py (200 if started by hand), with and without flock."""
 
 from __future__ import annotations
 

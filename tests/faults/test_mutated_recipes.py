@@ -152,7 +152,7 @@ def text(dice: random.Random) -> str:
 
 
 def value(dice: random.Random, depth: int = 0) -> Any:
-    """Anything that TOML can hold."""
+    """Any value that TOML can contain."""
     kinds: tuple[Callable[[], Any], ...] = (
         *[lambda: dice.choice(NUMBERS)] * 4,
         *[lambda: text(dice)] * 4,

@@ -70,7 +70,7 @@ class Place:
         return self.steps or STEPS[family]
 
     def start(self, argv: Sequence[str], log: Path, cwd: Path, env: Mapping[str, str], out: Path) -> Watched:
-        """A process in a group of its own; its words go to ``out``."""
+        """A process in a separate group; its output goes to ``out``."""
         out.parent.mkdir(parents=True, exist_ok=True)
         with out.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
@@ -105,7 +105,7 @@ class Place:
 
 
 def said(run: Path, command: str) -> Path:
-    """Where the words of a command about a run go."""
+    """The file for the output of a command about a run."""
     return run.with_name(f"{run.name}.{command}.txt")
 
 
@@ -114,14 +114,14 @@ def record(run: Path) -> Record:
 
 
 def must(code: int, run: Path, command: str) -> None:
-    """Raises TrialError with the last lines of what a command said, unless it went well."""
+    """Raises TrialError with the last lines of a command's output if it failed."""
     if code != 0:
         words = [line for line in said(run, command).read_text("utf-8", "replace").splitlines() if line.strip()]
         raise TrialError(f"{command} ended with {code}: {' / '.join(words[-2:]) or 'no words'}"[:400])
 
 
 def recipe_of(place: Place, family: Family, file: str, train: Mapping[str, Any], **more: Any) -> Path:
-    """A recipe of its own for each trial; base and images are shared."""
+    """A separate recipe for each trial; base model and images are shared."""
     base, size = place.folder / f"base-{family}", place.size(family)
     content: dict[str, Any] = {
         "name": "lum",
@@ -277,7 +277,7 @@ def killed(place: Place, way: Way) -> Row:
 
 
 def guarded(run: Path) -> str:
-    """What the record says once the guard has stopped the trainer."""
+    """The record after the guard has stopped the trainer."""
     deadline = time.monotonic() + 60
     while (status := record(run).status) == "started" and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -286,7 +286,7 @@ def guarded(run: Path) -> str:
 
 
 def at_once(place: Place, way: Way) -> Row:
-    """While one trains, the same recipe and one of another name: refused, or trained beside it."""
+    """While one run trains: the same recipe is refused, a recipe with another name is trained at the same time."""
     runs = [place.folder / "runs" / f"at-once-{number}" for number in (1, 2, 3)]
     recipe = recipe_of(place, way.family, "at-once", way.train)
     other = recipe_of(place, way.family, "another", way.train, name="another")

@@ -15,7 +15,7 @@ FIRST_GUESS_S: Mapping[Family, float] = {"sd15": 40.0, "sdxl": 70.0}  # one trai
 
 
 class TrialError(Exception):
-    """A trial did not go as it should; its words are the verdict."""
+    """A trial failed; the message is the verdict."""
 
 
 @dataclass(frozen=True)

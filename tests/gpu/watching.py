@@ -21,7 +21,7 @@ LOOK_EVERY_S = 0.02
 
 
 class Memory:
-    """The most memory that the GPU had in use, as nvidia-smi tells; nothing without a GPU."""
+    """The peak GPU memory that nvidia-smi reports; nothing without a GPU."""
 
     def __init__(self, gpu: str | None) -> None:
         self.most: int | None = None

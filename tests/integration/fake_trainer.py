@@ -1,4 +1,5 @@
-"""A stand-in for a training process: speaks and writes like sd-scripts, starts children, is as stubborn as told.
+"""A stand-in for a training process: prints and writes like sd-scripts, starts children, and ignores signals if asked
+to.
 
 Writes every byte to its streams and then to a shadow file, so that a test can compare the log with it. Standard
 library only; run as a script with the flags below.

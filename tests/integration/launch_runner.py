@@ -1,4 +1,4 @@
-"""Runs launch() on the fake trainer: imported by the launch tests, and a process of its own in the kill tests.
+"""Runs launch() on the fake trainer: imported by the launch tests, and a separate process in the kill tests.
 
 As a script: ``launch_runner.py RUN_FOLDER FLAGS...``, with the flags of fake_trainer.py and ``--watch JSON``.
 """
@@ -71,7 +71,7 @@ def ignore(_event: ProgressEvent) -> None:
 
 
 def tell_stop(event: ProgressEvent) -> None:
-    """A watcher that only says when a stop was asked for."""
+    """A watcher that only reports when a stop was requested."""
     if isinstance(event, Stopping):
         sys.stderr.write(f"stopping: {event.signal}\n")
 

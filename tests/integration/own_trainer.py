@@ -1,6 +1,5 @@
-"""An sd-scripts of one's own as far as a run needs one: a git checkout, and a Python with packages of no content.
-
-Its training writes a LoRA of as many steps as planned, and says what sd-scripts says.
+"""A user's own sd-scripts, as far as a run needs one: a git checkout, and a Python with empty packages. Its training
+writes a LoRA of as many steps as planned, and says what sd-scripts says.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ class OwnTrainer:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """This one with a HOME and a LORABAKE_HOME of its own, and no GPU."""
+    """This process' environment with separate HOME and LORABAKE_HOME, and without a GPU."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LORABAKE", "GIT_"))}
     return kept | {"HOME": str(home), "LORABAKE_HOME": str(home / "lorabake"), "CUDA_VISIBLE_DEVICES": ""}
 

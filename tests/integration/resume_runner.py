@@ -1,4 +1,4 @@
-"""Runs launch() and resume() on the stand-in that saves states; a process of its own where it is to be killed.
+"""Runs launch() and resume() on the stand-in that saves states; as a separate process if it will be killed.
 
 As a script: ``resume_runner.py run|resume RUN_FOLDER [SETTINGS_AS_TOML]``.
 """
@@ -41,7 +41,7 @@ def env() -> dict[str, str]:
 
 
 def run(root: Path, checkout: Path | None = None, **changes: Any) -> Record:
-    """A new run with the stand-in, whose trainer the record says to be in ``checkout``."""
+    """A new run with the stand-in; its record has ``checkout`` as the trainer's folder."""
     settings = {key: value for key, value in {**SETTINGS, **changes}.items() if value is not None}
     files = {
         "recipe.toml": b"name = 'x'\n",

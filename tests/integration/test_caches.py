@@ -53,7 +53,7 @@ if told["max_train_steps"] == 13:
 
 
 class World:
-    """A project with three pictures beside a trainer that caches."""
+    """A project with three images, and a trainer that writes caches."""
 
     def __init__(self, folder: Path, trainer: OwnTrainer) -> None:
         self.home, self.project, self.trainer = folder / "home", folder / "project", trainer

@@ -1,4 +1,6 @@
-"""Commands whose output is kept: every way not to start has words, and nothing goes on without lorabake."""
+"""Commands whose output is captured: every failure to start has a message, and nothing keeps running without
+lorabake.
+"""
 
 from __future__ import annotations
 

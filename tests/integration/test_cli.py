@@ -82,7 +82,7 @@ def make_project(folder: Path, text: str = RECIPE) -> Path:
 
 
 def with_base(project: Path) -> Path:
-    """A project whose model is there as far as its headers go, so that a real run would start."""
+    """A project with a model that has valid headers, so that a real run would start."""
     model = project / "models" / "none.safetensors"
     model.parent.mkdir()
     shape = {"dtype": "F16", "shape": [320, 768], "data_offsets": [0, 491520]}
@@ -312,7 +312,7 @@ def test_quickstart_without_a_way_to_the_pin_is_a_rehearsal(lorabake: Run, tmp_p
 
 
 def test_two_runs_of_one_name(lorabake: Run, project: Path, home: Path) -> None:
-    """The first holds the name as long as it goes; the second is refused and leaves nothing."""
+    """The first keeps the name while it runs; the second is refused and leaves nothing behind."""
     with slow_run(project, home) as first:
         done = lorabake("run", "lamp.toml", "--rehearse", cwd=project)
         assert (done.returncode, "is in progress" in done.stderr) == (5, True)

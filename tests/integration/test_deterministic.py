@@ -1,4 +1,4 @@
-"""The script before the trainer's own: what it switches, and that sd-scripts cannot tell that it was there."""
+"""The script that runs before the trainer's own: what it switches, and that sd-scripts cannot detect it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ max_train_steps = 4
 
 
 class World:
-    """Two runs: between them a setting, a caption, a picture, the model and a package changed."""
+    """Two runs; a setting, a caption, an image, the model and a package changed in between."""
 
     def __init__(self, folder: Path) -> None:
         self.home, self.project = folder / "home", folder / "project"

@@ -1,4 +1,4 @@
-"""The guard's own protocol, spoken by hand: what it says, what it obeys, and what it does when nobody is left."""
+"""The guard's protocol, used directly: its messages, its commands, and what it does when its parent is gone."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 def test_a_run_that_is_not_tampered_with_can_be_verified_resumed_and_repeated(base: Base, tmp_path: Path) -> None:
-    """Else every case would be blocked for a reason of its own."""
+    """Otherwise the other cases could be blocked for another reason."""
     runs = ("verify own", "rerun own", "resume --dry-run", "resume own")
     verdict = tried(base, Case("untouched", lambda _: None, runs), tmp_path / "world")
     assert (verdict.codes, verdict.successes) == (dict.fromkeys(runs, 0), ())

@@ -109,7 +109,7 @@ def lorabake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A project in a folder with such a name, with pictures and captions that have one."""
+    """A project in a folder with such a name, whose images and captions have such names, too."""
     folder = make_project(tmp_path / f"p{NASTY.replace('/', '')}"[:90], RECIPE.lstrip())
     with_base(folder)
     images = folder / NASTY

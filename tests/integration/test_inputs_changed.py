@@ -1,4 +1,4 @@
-"""Images, captions and models that change while a run goes on, or before its trainer reads them: never "done"."""
+"""Images, captions and models that change during a run, or before its trainer reads them: never "done"."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if meddle.exists():
 
 
 class World:
-    """A project, and a trainer of one's own that does what the project's meddle.py says while it trains."""
+    """A project, and a user's own trainer that runs the project's meddle.py while it trains."""
 
     def __init__(self, folder: Path, trainer: OwnTrainer) -> None:
         self.home, self.project, self.trainer = folder / "home", folder / "project", trainer
@@ -132,7 +132,7 @@ def test_of_a_run_that_fails_they_are_named_too(world: World) -> None:
 
 
 def test_verify_and_resume_know_such_a_run_though_the_files_are_back(world: World) -> None:
-    """What it was trained with is not known any more, whatever lies there now."""
+    """What it was trained with is unknown, whatever the files contain now."""
     old = (world.project / "pics" / "000.txt").read_bytes()
     world.run("(pics / '000.txt').write_text('other')", code=7)
     (world.project / "pics" / "000.txt").write_bytes(old)

@@ -1,4 +1,4 @@
-"""`lorabake inspect` as a process of its own: from a file that a run wrote back to the run, in any locale."""
+"""`lorabake inspect` as a separate process: from a LoRA back to its run, in any locale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules that lie in the current folder or in a run folder are never imported, whatever they are called."""
+"""Modules in the current folder or in a run folder are never imported, whatever their names."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""lorabake is killed in the middle of a run: no process stays, no byte of the log is lost, the record tells.
-
-SIGKILL included: the guard beside the trainer sees its pipe end and does what lorabake can no longer do.
+"""lorabake is killed in the middle of a run: no process stays, no byte of the log is lost, the record is correct.
+SIGKILL included: the guard sees its pipe close and does what lorabake no longer can.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def alive(pid: int) -> bool:
 
 @contextmanager
 def running(tmp_path: Path, *flags: str) -> Generator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """launch() in a process of its own, some steps into a training; with it the pids of everything it started."""
+    """launch() in a separate process, some steps into a training, with the pids of all its children."""
     flags = ("--steps", "100000", "--delay", "0.01", "--shadow", str(tmp_path / "shadow"), *flags)
     argv = [sys.executable, str(RUNNER), str(tmp_path / "run"), "--pids", str(tmp_path / "pids"), *flags]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

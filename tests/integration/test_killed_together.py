@@ -1,4 +1,4 @@
-"""lorabake and guard are killed together: the trainer is found, nothing starts beside it, its record is completed."""
+"""lorabake and guard are killed together: the trainer is found, no second one starts, its record is completed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def until(true: Callable[[], bool], what: str) -> None:
 
 
 def steps(root: Path) -> int:
-    """The last step that the events tell of."""
+    """The last step in the events."""
     path = root / "events.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     return max((told["step"] for line in lines if (told := json.loads(line))["event"] == "step"), default=0)
@@ -143,7 +143,7 @@ def test_a_trainer_that_ended_alone_is_judged_by_resume(tmp_path: Path) -> None:
 
 
 def killed_wholly(root: Path, **changes: Any) -> Path:
-    """A run whose record says that it goes on, and nothing of which lives: cut off after step 9."""
+    """A run whose record has it as running while no process is left: cut off after step 9."""
     run(root)
     record = json.loads((root / "record.json").read_text("utf-8"))
     record |= {"status": "started", "ended": None, "outcome": None, **changes}
@@ -161,7 +161,7 @@ def killed_wholly(root: Path, **changes: Any) -> Path:
 
 
 def test_the_record_of_a_run_that_was_killed_wholly_is_completed(tmp_path: Path) -> None:
-    """The log goes on where the events end: the events were lorabake's."""
+    """The log continues after the last event, because lorabake wrote the events."""
     root = killed_wholly(tmp_path / "x-001")
     record = find_run(root, tmp_path).record
     assert (record.status, record.ended) == ("interrupted", "2023-11-14T22:13:20.000Z")
@@ -202,7 +202,7 @@ def test_a_trainer_that_failed_by_itself_is_told_as_failed(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("said", [b"", b"accelerator device: cpu\n", BAR])
 def test_a_continuation_that_was_killed_is_not_told_as_the_part_before_it(tmp_path: Path, said: bytes) -> None:
-    """Which had failed, and whose words are in the same log."""
+    """That part had failed, and its output is in the same log."""
     root = killed_wholly(tmp_path / "x-001")
     log = root / "logs" / "trainer.log"
     with log.open("ab") as file:
@@ -240,7 +240,7 @@ def test_a_folder_that_is_not_ours_is_read_and_not_written(tmp_path: Path, how: 
 
 
 def test_a_run_on_another_host_may_be_in_progress(tmp_path: Path) -> None:
-    """Nothing here can tell; the pids of its files are never looked at."""
+    """This machine cannot know; the pids in its files are ignored."""
     root = killed_wholly(tmp_path / "x-001")
     owner = replace(current_owner("x"), host="node7", boot="another", pid=os.getpid(), job="4711", flock=True)
     (root / ".running").write_bytes(serialize_owner(owner, mark="m", folder=root.stat().st_ino, trainer=os.getpid()))

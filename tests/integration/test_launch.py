@@ -1,4 +1,4 @@
-"""One run from a new folder to its record, with a stand-in for sd-scripts that ends in every way there is."""
+"""One run from a new folder to its record, with a stand-in for sd-scripts that ends in every possible way."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_without_tensorboard_a_step_has_the_average_of_the_bar(tmp_path: Path) -
 def test_a_loss_that_cannot_be(
     losses: str, status: str, code: str, told: list[int], remarks: int, tmp_path: Path
 ) -> None:
-    """It is said when it happens, and finite weights alone are no success."""
+    """It is reported when it happens, and finite weights alone are not a success."""
     paths, seen = RunPaths(tmp_path / "x"), list[ProgressEvent]()
     record = launch_run(request(paths.root, f"--losses={losses}", *saving(tmp_path)), seen.append)
     assert record.outcome is not None

@@ -1,4 +1,4 @@
-"""Making a base with a Python that cannot: told in its own words, nothing left behind."""
+"""Making a base model with an unsuitable Python: its error is shown, nothing is left behind."""
 
 from __future__ import annotations
 

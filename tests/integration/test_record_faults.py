@@ -1,6 +1,6 @@
-"""The record survives everything: killed or refused at any point of any write, it is the old one or the new one, whole.
-
-Each attempt is a fork of the test's own process, so that hundreds of them take seconds. Where it dies is chosen in
+"""The record survives everything: killed or refused at any point of any write, it is the complete old one or the
+complete new one. Each attempt is a fork of the test's own process, so that hundreds of them take seconds. Where it dies
+is chosen in
 three ways: at a random moment of writing without end; before each call that has to do with files, one after the other;
 and in the middle of a file, when its size reaches a limit that the system kills for.
 """
@@ -80,7 +80,7 @@ def records(folder: Path) -> tuple[bytes, bytes]:
 
 
 def forked(act: Act, *, kill_after_s: float | None = None) -> int:
-    """What ``act`` came to in a process of its own: 0, 1 for an exception, or less than 0 for the signal it died by."""
+    """The result of ``act`` in a separate process: 0, 1 for an exception, or less than 0 for the signal it died by."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -212,7 +212,7 @@ def test_refused_in_the_middle_of_the_file(folder: Path, write: Write, size: int
 
 
 def full(*_: Any, **__: Any) -> Any:
-    """What every system call says on a full disk."""
+    """The error of every system call on a full disk."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -291,7 +291,7 @@ def test_a_full_disk_leaves_no_run_folder_that_was_begun(tmp_path: Path, size: i
 
 
 def orphaned(folder: Path) -> dict[str, Any]:
-    """What the guard of a run is told."""
+    """What the guard of a run receives."""
     return {
         "record": str(folder / "record.json"),
         "events": str(folder / "events.jsonl"),
@@ -367,7 +367,7 @@ def test_any_other_file_is_replaced_the_same_way(tmp_path: Path) -> None:
 
 
 def test_nobody_goes_on_with_a_run_whose_guard_is_still_at_work(tmp_path: Path) -> None:
-    """lorabake was killed, its name is free again, and the trainer ignores what the guard tells it."""
+    """lorabake was killed, its name is free again, and the trainer ignores the guard's signals."""
     root, mark = tmp_path / "x-001", "m" * 32
     (root / "logs").mkdir(parents=True)
     old, _ = records(root)

@@ -194,7 +194,7 @@ def test_an_interrupt_ends_it_with_a_word(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("family", "sizes"), [("sd15", {(60, 90), (90, 60)}), ("sdxl", {(90, 60)})])
 def test_left_over_caches_count_as_they_do_in_the_plan(tmp_path: Path, family: Family, sizes: set[Size]) -> None:
-    """sd-scripts takes a picture's size from the name of its family's cache."""
+    """sd-scripts takes an image's size from the name of its family's cache."""
     folder = images(tmp_path / "pics")
     (folder / "1_0060x0090_sd.npz").touch()
     (tmp_path / "train.toml").write_text(tomli_w.dumps(TRAIN))

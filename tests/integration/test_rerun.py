@@ -37,7 +37,7 @@ header = {"__metadata__": dict(drawn), "lora_unet_a.lora_up.weight": tensor}
 
 
 class World:
-    """A project beside a trainer of one's own whose files are another every time."""
+    """A project, and a user's own trainer whose output differs every time."""
 
     def __init__(self, folder: Path) -> None:
         self.home, self.project = folder / "home", folder / "project"
@@ -101,7 +101,7 @@ def second(name: str) -> str:
 
 
 def test_a_rerun_is_the_same_run_in_the_next_folder(world: World) -> None:
-    """Also when the recipe was edited since, or is gone."""
+    """Also if the recipe was edited or deleted since."""
     name = only(world.project)
     (world.project / "recipe.toml").unlink()
     done = world.run("rerun", name)

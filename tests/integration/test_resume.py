@@ -1,4 +1,4 @@
-"""A run is killed and goes on: as many steps as without, in the same folder, under its own numbers.
+"""A run is killed and resumed: as many steps as without the kill, in the same folder, with the same numbers.
 
 The stand-in's only weight is the number of steps trained into it.
 """
@@ -52,12 +52,12 @@ def steps_told(root: Path) -> list[int]:
 
 
 def ended(root: Path) -> bool:
-    """Whether the guard of a run that was killed has said so, and is gone."""
+    """Whether the guard of a killed run has reported it and exited."""
     return read_record(root / "record.json").status != "started" and find_running_trainer(RunPaths(root)) is None
 
 
 def killed(root: Path, after: int, what: str = "run", number: int = signal.SIGKILL, settings: str = "") -> Path:
-    """A run, or its continuation, in a process of its own, ended by a signal once step ``after`` is told."""
+    """A run, or its continuation, in a separate process, ended by a signal once step ``after`` is reported."""
     argv = [sys.executable, str(RUNNER), what, str(root), *([settings] if settings else [])]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     path = root / "events.jsonl"
@@ -95,7 +95,7 @@ def unsaved(root: Path, *beyond: int) -> None:
 
 
 def stopped_after(tmp_path: Path, step: int, **settings: Any) -> Path:
-    """A run that has everything of steps up to ``step``, and says that it was killed."""
+    """A run with everything up to ``step``, whose record has it as killed."""
     root = tmp_path / "x-001"
     run(root, **settings)
     for path in (root / "output").iterdir():
@@ -284,7 +284,7 @@ def test_a_run_that_was_over_but_not_judged_is_judged(tmp_path: Path) -> None:
 
 
 def test_a_continuation_that_was_over_but_not_gathered_is_gathered_and_judged(tmp_path: Path) -> None:
-    """lorabake and its guard are killed after the trainer's end: everything still lies where it was written."""
+    """lorabake and its guard are killed after the trainer's end: every file is still where it was written."""
     root = stopped_after(tmp_path, 10)
     go_on(root)
     record = json.loads((root / "record.json").read_text("utf-8"))
@@ -328,7 +328,7 @@ def test_a_trainer_that_fails_again_leaves_the_run_failed_and_resumable(tmp_path
 
 
 def test_a_state_that_failed_to_load_is_not_advised_again(tmp_path: Path) -> None:
-    """The next older one is; when none is left, none. Resuming from it is not refused: its cause may be gone."""
+    """The next older one is suggested, if there is one. Resuming from it is not refused: the cause may be fixed."""
     root = stopped_after(tmp_path, 4, save_every_n_epochs=None)
     train = (root / "train.toml").read_text("utf-8")
     states = [f"x-step{step:08d}-state" for step in (2, 4)]
@@ -384,7 +384,7 @@ def test_every_state_damaged_is_every_one_named(tmp_path: Path) -> None:
 
 
 def test_killed_at_any_time_it_comes_to_the_same_end(tmp_path: Path) -> None:
-    """Ten kills at odd moments, while states are written slowly; then it goes on to the end."""
+    """Ten kills at random moments, while states are written slowly; then it runs to its end."""
     root = tmp_path / "x-001"
     settings = slow(pause=0.01, save_every_n_steps=1)
     with suppress(InterruptedRunError):

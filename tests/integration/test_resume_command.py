@@ -1,4 +1,4 @@
-"""`lorabake resume` on the command line: what it says, what it refuses, and that looking changes nothing."""
+"""`lorabake resume` on the command line: its output, its refusals, and that --dry-run changes nothing."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_drift_is_refused_unless_told(tmp_path: Path, stopped: Path) -> None:
 
 @pytest.mark.parametrize("name", ["train.toml", "dataset.toml", "accelerate.yaml"])
 def test_an_edited_file_of_the_run_folder_is_drift(tmp_path: Path, stopped: Path, name: str) -> None:
-    """sd-scripts reads these once more; rerun, which compiles anew, does not ask for them."""
+    """sd-scripts reads these again; rerun compiles new ones and does not need them."""
     (stopped / name).write_bytes((stopped / name).read_bytes() + b"# edited\n")
     before = tree(stopped)
     refused = lorabake(tmp_path, "resume", "x-001")

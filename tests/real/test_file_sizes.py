@@ -44,7 +44,7 @@ class Case:
 
     @property
     def file(self) -> str | None:
-        """The preset file of ours that stands for a preset that does not work (S35)."""
+        """lorabake's preset file in place of one that does not work (S35)."""
         if self.preset == "ia3":
             return "lycoris-preset-ia3.toml"
         return "lycoris-preset-full-sd15.toml" if self.preset == "full" and self.family != "sdxl" else None

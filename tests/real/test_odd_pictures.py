@@ -1,4 +1,4 @@
-"""Pictures of every kind: what our reading of their headers says beside what the real sd-scripts reads and loads."""
+"""Images of every kind: their headers as lorabake reads them, compared with what the real sd-scripts loads."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def write(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, trainer: Trainer) -> dict[str, tuple[ImageFacts, dict[str, Any]]]:
-    """Ours and theirs by the picture's name."""
+    """lorabake's and sd-scripts' results by the image's name."""
     folder = tmp_path_factory.mktemp("pictures")
     write(folder)
     ours = scan_folder(folder, ".txt").images

@@ -1,4 +1,4 @@
-"""Real commits of sd-scripts before the pin: fetched, asked with the pin's packages, installed beside it."""
+"""Real commits of sd-scripts before the pin: fetched, read with the pin's packages, installed next to it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def at(commit: str) -> Pin:
 
 @pytest.fixture(scope="module")
 def home(trainer: trainers.Trainer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store of its own that borrows the installed trainer, so that nothing is left beside it."""
+    """A separate store that borrows the installed trainer, so that nothing is left in the real one."""
     folder = tmp_path_factory.mktemp("home")
     installed = trainer.checkout.parent
     store.trainers_folder(folder).mkdir()

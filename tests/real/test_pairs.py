@@ -176,7 +176,7 @@ def make_argv(options: Table) -> list[str]:
 
 
 def list_added(pair: Table) -> Table:
-    """What the guide sets where the public configuration says nothing."""
+    """What the guide sets and the public configuration does not."""
     common: Table = CONTENT["document"] if pair.get("document") else {}
     own: Table = pair.get("added", {})
     return common | own
@@ -298,7 +298,7 @@ def test_equal_to_bare_sd_scripts(pair: Table, tmp_path: Path, cache: Path, trai
 
 
 def test_an_option_left_out_is_seen(tmp_path: Path, cache: Path, trainer: Trainer) -> None:
-    """Else equal files would say nothing."""
+    """Otherwise equal files would prove nothing."""
     (pair,) = (pair for pair in PAIRS if pair["name"] == "block-rates")
     base = make_base(cache, "sd15", trainer)
     files = list[Path]()

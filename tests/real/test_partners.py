@@ -1,4 +1,4 @@
-"""The table of partners beside the pinned sd-scripts: its lines, and what its own functions make of the options."""
+"""The table of partners compared with the pinned sd-scripts: its lines, and what its functions do with the options."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_each_line_is_about_its_option_or_its_partner(trainer: Trainer) -> None:
 
 
 def test_what_has_an_effect_is_read_somewhere(trainer: Trainer) -> None:
-    """Its name stands in a file that the LoRA scripts use, other than where the parser is made."""
+    """Its name is in a file that the LoRA scripts use, other than the one that makes the parser."""
     modules = {*SOURCE_MODULES.values(), "library/strategy_sdxl", "library/custom_train_functions"}
     lines = [line for module in modules for line in read_lines(trainer.checkout, module) if '"--' not in line]
     words = set(re.findall(r"\w+", "\n".join(lines)))

@@ -26,7 +26,7 @@ HEAD = "| runs | tensors differ | largest | mean | relative | metadata differs i
 
 
 def write_recipe(folder: Path, base: Path, **launch: Any) -> Path:
-    """All that draws on chance: shuffled captions, flipped pictures, dropout, two epochs of two batches."""
+    """Everything random: shuffled captions, flipped images, dropout, two epochs of two batches."""
     write_lighthouses(folder / "lighthouse", 4)
     concept = {"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}
     recipe: dict[str, Any] = {
@@ -67,7 +67,7 @@ def lorabake(cache: Path, folder: Path, *argv: str) -> str:
 
 
 def twice(cache: Path, folder: Path, recipe: Path) -> tuple[Path, Path, str]:
-    """A run, and its rerun once the recipe is gone; with what the rerun said."""
+    """A run, its rerun after the recipe was deleted, and the rerun's output."""
     lorabake(cache, folder, "run", str(recipe))
     recipe.unlink()
     said = lorabake(cache, folder, "rerun", "twice-001")

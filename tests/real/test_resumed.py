@@ -1,4 +1,4 @@
-"""A real training is killed and goes on: the states it leaves, the one that is taken, and where it ends.
+"""A real training is killed and resumed: the states it leaves, the one that is used, and where it ends.
 
 Each training of the pinned sd-scripts takes a minute, with one [[datasets]] and with several: a deterministic one
 without a break, the same with SIGKILL to lorabake and a damaged state; and one killed inside an epoch whose last step
@@ -87,14 +87,14 @@ class Project:
         )
 
     def done(self, *args: str) -> str:
-        """Run it to its good end; everything it said."""
+        """Run it to a successful end; returns its output."""
         process = self.lorabake(*args)
         out, err = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, out[-3000:] + err[-6000:]
         return out + err
 
     def killed(self, run: Path, after: int) -> None:
-        """`lorabake run`, ended by SIGKILL once that step is told; its guard stops the trainer."""
+        """`lorabake run`, ended by SIGKILL once that step is reported; its guard stops the trainer."""
         process = self.lorabake("run", "recipe.toml", "--run-dir", str(run))
         until(lambda: process.poll() is not None or last_step(run) >= after, f"step {after}")
         process.kill()
@@ -139,7 +139,7 @@ def touched(run: Path, step: int) -> None:
 
 
 def assert_numbers(run: Path, record: Record, steps: int) -> None:
-    """As many steps as planned, told once each and in order; every file says the step of its name."""
+    """As many steps as planned, each reported once and in order; every file has the step of its name."""
     assert (record.status, record.planned_steps) == ("finished", steps)
     assert read_weights(run / "output" / "lum.safetensors").steps == steps
     for path in (run / "output").glob("lum-step*.safetensors"):
@@ -157,8 +157,8 @@ def assert_numbers(run: Path, record: Record, steps: int) -> None:
 def test_killed_with_its_newest_state_damaged_it_ends_as_without(
     tmp_path: Path, cache: Path, base: Path, several: bool
 ) -> None:
-    """Three epochs of four steps, deterministic: killed after step 9, whose state is damaged; so it goes on after 8,
-    the end of the second epoch, and the weights are those of the run without a break, bit for bit."""
+    """Three epochs of four steps, deterministic: killed after step 9, whose state is damaged; so it continues after
+    8, the end of the second epoch, and the weights are those of the run without a break, bit for bit."""
     save = {"save_state": True, "save_precision": "float", "save_every_n_steps": 3, "save_every_n_epochs": 1}
     project = Project(
         tmp_path, base, cache, {"max_train_epochs": 3}, several=several, save=save, launch={"deterministic": True}
@@ -198,7 +198,9 @@ def test_killed_inside_an_epoch_with_a_last_step_that_is_no_epochs_end(
 
 
 def test_a_trainer_that_outlived_lorabake_and_guard(tmp_path: Path, cache: Path, base: Path) -> None:
-    """accelerate and sd-scripts go on by themselves: named, stopped as the hint says, and resumed only then."""
+    """accelerate and sd-scripts are still running: they are reported, stopped as the hint says, and only then the
+    run is resumed.
+    """
     project = Project(tmp_path, base, cache, {"max_train_steps": 2000}, several=False)
     run = tmp_path / "run"
     lorabake = project.lorabake("run", "recipe.toml", "--run-dir", str(run))

@@ -76,7 +76,7 @@ class Result:
     events: tuple[dict[str, Any], ...]
 
     def grown(self, case: Case) -> tuple[int, int]:
-        """How many of the tensors that begin at zero are not zero any more, and how many there are."""
+        """How many of the tensors that start at zero have changed, and how many there are."""
         begun = [tensor for name, tensor in self.tensors.items() if re.search(case.grown, name)]
         return sum(bool(np.any(tensor)) for tensor in begun), len(begun)
 
@@ -128,7 +128,7 @@ def clear_the_left(folder: Path) -> None:
 
 
 def concepts(case: Case, folder: Path) -> dict[str, Any]:
-    """The recipe's tables of pictures, with the pictures drawn; paths are relative to the recipe."""
+    """The recipe's tables of images, whose images are drawn; paths are relative to the recipe."""
     write_lighthouses(folder / "lighthouse", SHARE_OF_PICTURES)
     tables: dict[str, Any] = {"concept": [{"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse"}]}
     if case.alpha_mask is not None:
@@ -214,7 +214,7 @@ def go(case: Case, tmp_path: Path, cache: Path, base_of: Callable[[Case], Path],
 
 
 def led_back(case: Case, result: Result, run: Path, cache: Path) -> None:
-    """The file alone, copied away under another name, tells what it is and which run it comes from."""
+    """The file alone, copied under another name, leads to its settings and its run."""
     copy = shutil.copy(run / "output" / f"{case.name}.safetensors", run.parent / "elsewhere.safetensors")
     argv = [sys.executable, "-m", "lorabake", "inspect", str(copy), "--json", "--deep"]
     env = make_child_env(read_environment(), LORABAKE_HOME=str(cache))
@@ -499,7 +499,7 @@ RATES = {
 
 
 def with_optimizer(name: str) -> Case:
-    """Saved in full precision: in four steps some SGD moves weights by less than fp16 can hold."""
+    """Saved in full precision: in four steps some SGD moves weights by less than fp16 can represent."""
     rate = {"learning_rate": RATES[name]} if name in RATES else {}
     steps = {"max_train_steps": 10} if name == "RAdamScheduleFree" else {}  # it only watches during the first five
     exact = {"save": {"save_precision": "float"}}

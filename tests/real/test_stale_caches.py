@@ -1,4 +1,4 @@
-"""Stale caches beside the real sd-scripts, which takes them up in silence where lorabake refuses."""
+"""Stale caches with the real sd-scripts, which uses them silently where lorabake refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tags as lorabake splits them beside sd-scripts' own process_caption, and what keep_tokens keeps."""
+"""Tags as lorabake splits them, compared with sd-scripts' process_caption, and what keep_tokens keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of the real sd-scripts that end with exit code 0 and are failures all the same, and one that crashes.
+"""Runs of the real sd-scripts that end with exit code 0 although they failed, and one that crashes.
 
 The compiled files are written by hand: a recipe with these faults would not pass the checks.
 """
@@ -27,7 +27,7 @@ STEPS = 4
 
 
 def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes: Any) -> Outcome:
-    """A run of a few steps on drawn pictures, with ``changes`` to train.toml."""
+    """A run of a few steps on drawn images, with ``changes`` to train.toml."""
     write_lighthouses(tmp_path / "pictures", STEPS)
     train = {
         "pretrained_model_name_or_path": str(base), "tokenizer_cache_dir": str(base / "tokenizers"), "seed": 1,

@@ -30,7 +30,7 @@ BUMPED = "accelerate"
 
 
 def linked(source: Path, target: Path, *, copied: str = "") -> None:
-    """A folder whose files are links; those whose path holds ``copied`` are copies."""
+    """A folder whose files are links; those whose path contains ``copied`` are copies."""
     for path in sorted(source.rglob("*")):
         here = target / path.relative_to(source)
         if path.is_dir() and not path.is_symlink():
@@ -109,7 +109,7 @@ def lorabake(folder: Path, home: Path, *args: str) -> subprocess.CompletedProces
 
 
 def verify(folder: Path, home: Path, code: int) -> list[str]:
-    """The differences in words."""
+    """The messages of the differences."""
     done = lorabake(folder, home, "verify", "verified-001", "--json")
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     told = json.loads(done.stdout)

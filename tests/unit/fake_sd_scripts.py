@@ -50,7 +50,7 @@ def loop(
 
 
 def write_lora(path: Path, trained: float, metadata: Mapping[str, str], length: int = LENGTH) -> None:
-    """One tensor that says how many steps went into it."""
+    """One tensor with the number of steps that trained it."""
     data = struct.pack(f"<{length}f", *[trained] * length)
     entry = {"dtype": "F32", "shape": [length], "data_offsets": [0, len(data)]}
     header = json.dumps({"__metadata__": dict(metadata), NAME: entry}).encode()

@@ -6,7 +6,7 @@ import gettext
 
 
 class Backwards(gettext.NullTranslations):
-    """A language whose sentences begin with a sign."""
+    """A language whose sentences start with a tilde."""
 
     def gettext(self, message: str) -> str:
         return f"~{message}"

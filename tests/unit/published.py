@@ -1,4 +1,4 @@
-"""The published schemas, and whether a table is what they say."""
+"""The published schemas, and whether a table matches them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
 
 
 def hold(table: object, what: SchemaName) -> None:
-    """Raises ValidationError when the table is not what the published file says."""
+    """Raises ValidationError if the table does not match the published file."""
     published = json.loads((SCHEMAS / f"{what}.schema.json").read_text("utf-8"))
     Draft202012Validator.check_schema(published)
     check: Callable[[object], None] = cast("Any", Draft202012Validator(published)).validate

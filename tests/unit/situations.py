@@ -1,4 +1,4 @@
-"""Builders that the unit tests share: recipes, facts about pictures, situations for rules, projects on disk."""
+"""Builders that the unit tests share: recipes, facts about images, situations for rules, projects on disk."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def folder(
     problem: CaptionProblem | None = None,
     **more: Any,
 ) -> FolderFacts:
-    """``count`` pictures of one size and ``problem``; ``caption`` is what each one's begins with."""
+    """``count`` images of one size and ``problem``; ``caption`` is what each caption starts with."""
     texts = [CaptionFacts(f"{caption}, {seen(i)}" if caption else "", problem) for i in range(count)]
     images = tuple(ImageFacts(f"{i:03}.png", *size, mode="RGB", caption=text) for i, text in enumerate(texts))
     fields: dict[str, Any] = {"images": images} | more
@@ -115,7 +115,7 @@ def plan_of(
     machine: MachineFacts = GPU,
     attention: AttentionProbe = ATTENTION_NOT_PROBED,
 ) -> Plan:
-    """The plan; without facts thirty pictures per concept and regularization set, and a base of its family."""
+    """The plan; without facts, thirty images per concept and regularization set, and a base model of its family."""
     facts = (base or base_facts(of.base.family), pictures or pictures_for(of))
     return resolve_plan(of, *facts, machine, attention, resources.load_snapshot().signatures)
 
@@ -134,7 +134,7 @@ def situation(
     machine: MachineFacts = GPU,
     **more: Any,
 ) -> RuleContext:
-    """Everything well unless said otherwise."""
+    """Everything is good by default."""
     chosen = of or recipe()
     facts = base or base_facts(chosen.base.family or "sd15")
     options = resources.load_script_options(resolve_family(chosen, facts).script)
@@ -209,7 +209,7 @@ images = "pics"
 
 
 def project(root: Path, more: str = "", *, text: str = RECIPE, pictures: int = 3) -> Path:
-    """A recipe with its base model and its pictures; ``more`` is added at its end. Returns the recipe's path."""
+    """A recipe with its base model and its images; ``more`` is added at its end. Returns the recipe's path."""
     write_base(root / "base.safetensors")
     write_pictures(root / "pics", pictures)
     path = root / "recipe.toml"
@@ -224,12 +224,12 @@ Misses = tuple[str, RuleContext]
 
 
 def spoken(identity: str, of: RuleContext) -> list[Finding]:
-    """What one rule says, whatever the others do."""
+    """The messages of one rule."""
     found = [rule for rule in list_rules() if rule.id == identity]
     assert len(found) == 1, f"{identity} is registered {len(found)} times"
     return list(found[0].findings(of))
 
 
 def topic(module: str) -> set[str]:
-    """The ids of the rules that one topic module holds."""
+    """The ids of the rules in one topic module."""
     return {rule.id for rule in list_rules() if rule.check.__module__ == f"lorabake_schemas.guide.rules.{module}"}

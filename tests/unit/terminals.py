@@ -6,7 +6,7 @@ import io
 
 
 class Clock:
-    """Goes on by ``tick`` seconds each time an event comes."""
+    """Advances by ``tick`` seconds with each event."""
 
     def __init__(self, tick: float) -> None:
         self.now, self.tick = 0.0, tick

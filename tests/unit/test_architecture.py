@@ -81,7 +81,7 @@ def _standard() -> frozenset[str]:
 
 
 def test_processes_are_started_through_one_door() -> None:
-    """guard is the script that the door runs outside of this process; it stands on the standard library alone."""
+    """guard is the script that the door runs outside of this process; it uses the standard library only."""
     users = {s.name for s in sources(WRAPPER) if any(m.split(".")[0] == "subprocess" for m, _ in s.imports())}
     assert users == {"util.process", "util.process_guard"}
     guard = next(source for source in sources(WRAPPER) if source.name == "util.process_guard")
@@ -125,7 +125,7 @@ def test_the_heart_is_pure() -> None:
 
 
 def test_one_module_writes_to_the_terminal() -> None:
-    """runs.rehearse stands in for the trainer, whose streams are a log; guard is a child with a protocol of its own."""
+    """runs.rehearse stands in for the trainer, whose streams are a log; guard is a child with its own protocol."""
     writing = ("stdout.write", "stderr.write", "stream.write", "console.print", "buffer.write", "Console")
     writers: dict[str, set[str]] = {}
     for source in sources(WRAPPER):

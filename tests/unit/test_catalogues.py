@@ -98,7 +98,7 @@ def test_every_message_is_translated_and_none_by_guess() -> None:
 
 
 def test_a_translation_has_the_gaps_of_its_template() -> None:
-    """So that filling one in cannot fail, and that nothing which the English says is lost."""
+    """So that filling one in cannot fail, and no value of the English text is lost."""
     for each in entries():
         ids, said = forms(each.id), forms(each.string)
         assert len(said) == len(ids), ids
@@ -123,7 +123,7 @@ def test_commands_and_options_are_not_translated() -> None:
 
 
 def quoted_words(text: str) -> list[str]:
-    """What stands between backticks."""
+    """The text between backticks."""
     return sorted(text.split("`")[1::2])
 
 
@@ -158,7 +158,7 @@ def test_messages_are_made_by_functions_of_their_own_names() -> None:
 
 
 def _bound(tree: ast.Module) -> Iterator[str]:
-    """Every name that a file gives to something of its own; a method is called by its object."""
+    """Every name that a file defines; a method is called by its object."""
     yield from (node.name for node in tree.body if isinstance(node, ast.FunctionDef))
     for node in ast.walk(tree):
         if isinstance(node, ast.arg):

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "gpu"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """tests/gpu/acceptance.py with the modules beside it."""
+    """tests/gpu/acceptance.py with the modules next to it."""
     sys.path.insert(0, str(FOLDER))
     try:
         spec = importlib.util.spec_from_file_location("acceptance", FOLDER / "acceptance.py")
@@ -31,7 +31,7 @@ def script() -> ModuleType:
 
 
 class Clock:
-    """A clock that only goes on when it is told to."""
+    """A clock that only advances on request."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""Recipes at another commit of sd-scripts than the pin: what that commit does not know is said, and where."""
+"""Recipes at another commit of sd-scripts than the pin: what that commit does not know is reported, with its place."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_attention_that_the_commit_lacks_is_refused_once_it_is_chosen(tmp_path: 
 
 
 def test_what_the_users_own_sd_scripts_lacks_is_known_once_it_was_asked(tmp_path: Path) -> None:
-    """Only when the run starts: then the plan, made for the pin, is held against it."""
+    """Only when the run starts: then the plan for the pin is compared with it."""
     examination = check_recipe(written(tmp_path), CPU)
     own = snapshot(without=("metadata_trigger_phrase",)).model_copy(update={"commit": "/home/me/sd-scripts"})
     ready = replace(examination, snapshot=own).with_attention(WORKS)

@@ -1,4 +1,4 @@
-"""What differs between a run's record and what is here: by kind, and in words."""
+"""What differs between a run's record and this machine: by kind, and as messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two plans beside each other: what differs, and nothing else."""
+"""Two plans compared: what differs, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe on disk with its model and pictures: every fault in one examination, with its rule and its line."""
+"""A recipe on disk with its model and images: every fault in one check, with its rule and line."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_what_only_this_machine_cannot_do(tmp_path: Path, train: str, launching:
 
 
 def test_an_error_of_the_plan_leaves_no_plan(tmp_path: Path) -> None:
-    """64 x 64 pictures at 512, without buckets and without cached latents."""
+    """Images of 64 x 64 at 512, without buckets and without cached latents."""
     off = "[train]\nenable_bucket = false\ncache_latents = false\nresolution = 512\n"
     made = check_recipe(project(tmp_path, off, pictures=ENOUGH), GPU)
     assert [(f.rule, f.key) for f in made.errors] == [("S15.sizes", "concept[0].images")]
@@ -397,7 +397,7 @@ def test_an_error_cannot_be_ignored(tmp_path: Path) -> None:
 
 
 def test_a_ignore_is_not_called_idle_where_an_error_kept_its_rule_from_running(tmp_path: Path) -> None:
-    """G2.16 is judged by the plan, and with an unreadable picture there is none."""
+    """G2.16 needs the plan, and with an unreadable image there is none."""
     path = project(tmp_path, ignore("G2.16"), pictures=ENOUGH)
     (tmp_path / "pics" / "000.png").write_bytes(b"no picture")
     assert {finding.rule for finding in check_recipe(path, GPU).findings} == {"G2.2"}

@@ -1,4 +1,4 @@
-"""A LoRA file leads back to its run: by its place or its digest; renamed, moved, edited, or gone."""
+"""A LoRA file leads back to its run: by its place or its digest; renamed, moved, edited, or deleted."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_tensors_changed_since(tmp_path: Path, home: Path) -> None:
 
 
 def test_lycoris_files_are_compared_by_their_bytes(tmp_path: Path, home: Path) -> None:
-    """Its hash is none of the tensors' bytes: equal ones say where to look, the bytes decide."""
+    """Its hash is not the one of the tensors' bytes: equal hashes are a hint, the bytes decide."""
     root = tmp_path / "runs" / "lum-001"
     mark = "0x" + "1" * 64
     lora(root / "output" / "lum.safetensors", sshs_model_hash=mark)

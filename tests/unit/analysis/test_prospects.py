@@ -1,4 +1,4 @@
-"""What an examination foretells beyond counts: the size of the files, and the time by runs beside the recipe."""
+"""What a check estimates: the size of the files, and the time by runs next to the recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two runs, or a run and a recipe, beside each other: what is compared, and what is not for want of knowledge."""
+"""Two runs, or a run and a recipe: what is compared, and what is not because it is unknown."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_models_are_not_held_against_a_rehearsal() -> None:
 
 
 def test_how_long_a_recipe_was_thought_to_take_is_no_difference_to_a_run() -> None:
-    """It hangs on the runs that were known on the machine at the time, and says nothing of the two."""
+    """It depends on the runs that were known at the time, not on the two."""
     timing = TimeEstimate(step_low=1, step_high=2, low=147.9039993, high=373.4560013, runs=("r",), steps_measured=9)
     timed = PLAN.model_copy(update={"forecast": PLAN.forecast.model_copy(update={"timing": timing})})
     for one, other in ((record(), None), (None, record()), (record(), record())):

@@ -1,4 +1,4 @@
-"""Environment variables that change numbers: what is said of them when a run is looked at or repeated."""
+"""Environment variables that change numbers: what is reported when a run is verified or repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The error boundary: expected failures in words with their code, ours with a crash file, click's left to click."""
+"""The error boundary: expected failures with message and exit code, bugs with a crash file, click's errors as usage
+errors.
+"""
 
 from __future__ import annotations
 

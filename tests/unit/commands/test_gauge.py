@@ -1,4 +1,4 @@
-"""How far a look is: told on a terminal when it takes a while, and gone afterwards."""
+"""Progress of a scan: shown on a terminal if it takes a while, and removed afterwards."""
 
 from __future__ import annotations
 

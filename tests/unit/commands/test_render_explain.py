@@ -1,4 +1,4 @@
-"""How the book reads: an entry at length, many in a few words, values with their rules, Markdown."""
+"""The output of explain: one entry in full, many in short form, values with their rules, Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forecast as people read it: every number it has is told, and what it does not know is not made up."""
+"""The forecast as text: every number it has is shown, and nothing is invented."""
 
 from __future__ import annotations
 

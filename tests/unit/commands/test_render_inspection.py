@@ -1,4 +1,4 @@
-"""What `lorabake inspect` prints, for people and for programs; nothing that a file holds can harm a terminal."""
+"""What `lorabake inspect` prints, for people and for programs; no content of a file can control the terminal."""
 
 from __future__ import annotations
 

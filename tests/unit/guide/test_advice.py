@@ -1,4 +1,4 @@
-"""What a finding says to write is written: then the finding is gone, and no error has come in its place.
+"""What a finding says to write is written: then the finding disappears, and no new error appears.
 
 Followed are the findings of every rule's own cases, and those of recipes on disk: the shipped ones, some as people
 write them (advised_recipes.toml), and each of these with one or two more keys.

@@ -1,4 +1,4 @@
-"""The book of rules: nothing is missing, and what it says of lorabake is true."""
+"""The book of rules: it is complete, and what it says about lorabake is correct."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def set_to(option: str, **tables: Any) -> OptionValue | None:
 
 
 def told(rule: str, made: Recipe | None = None, **more: Any) -> list[Finding]:
-    """What one rule says about a recipe on good pictures, with its plan where it wants one."""
+    """The hits of one rule for a recipe with good images, with its plan if the rule needs one."""
     chosen = made or recipe()
     plan = plan_of(chosen)
     before, after = spoken(rule, situation(chosen, **more)), spoken(rule, situation(chosen, plan=plan, **more))
@@ -272,7 +272,7 @@ def test_c22_class_tokens_and_first_tag_are_one() -> None:
 
 
 def test_c23_repeats_are_not_epochs_where_there_is_regularization() -> None:
-    """Fewer repeats use fewer of its pictures, and that is said (G35.7)."""
+    """Fewer repeats use fewer of its images, and that is reported (G35.7)."""
 
     def used(repeats: int) -> tuple[int | None, int]:
         made = recipe(concept={"num_repeats": repeats}, **REG)

@@ -1,4 +1,4 @@
-"""The shipped table of defaults is what the resolve step decides, and nothing that an example recipe says itself."""
+"""The shipped table of defaults is what the resolve step decides, without values from example recipes."""
 
 from __future__ import annotations
 

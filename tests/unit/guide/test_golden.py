@@ -47,7 +47,7 @@ def counted(made: Recipe, *counts: int, reg: tuple[int, ...] = ()) -> Forecast:
 
 
 def said(made: Recipe) -> list[Finding]:
-    """Everything that is found in a recipe with thirty good pictures, before there is a plan and with it."""
+    """All findings of a recipe with thirty good images, without and with a plan."""
     first = collect_findings(situation(made))
     if any(each.severity is Severity.ERROR for each in first):
         return list(first)

@@ -1,4 +1,4 @@
-"""Rules about how many pictures there are: each fires where it should and stays silent beside it."""
+"""Rules about the number of images: each one applies where it should, and only there."""
 
 from __future__ import annotations
 

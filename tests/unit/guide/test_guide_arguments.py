@@ -1,4 +1,4 @@
-"""Rules about what optimizers, schedulers and networks take: each fires where it should, silent beside it."""
+"""Rules about what optimizers, schedulers and networks take: each one applies where it should, and only there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about the base model: each fires where it should and stays silent beside it."""
+"""Rules about the base model: each one applies where it should, and only there."""
 
 from __future__ import annotations
 

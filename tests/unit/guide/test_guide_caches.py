@@ -1,4 +1,4 @@
-"""Rules about caches beside the pictures: each fires where it should and stays silent beside it."""
+"""Rules about caches next to the images: each one applies where it should, and only there."""
 
 from __future__ import annotations
 

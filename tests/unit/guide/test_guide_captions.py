@@ -1,4 +1,4 @@
-"""Rules about caption files: each fires where it should and stays silent beside it."""
+"""Rules about caption files: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None 
 
 
 def pictures(*problems: CaptionProblem | None, text: str = f"{TOKEN}, food", **more: Any) -> FolderFacts:
-    """A folder with one picture per caption problem."""
+    """A folder with one image for each caption problem."""
     made = [ImageFacts(f"{i}.png", 768, 768, caption=CaptionFacts(text, p)) for i, p in enumerate(problems)]
     return folder(images=tuple(made), **more)
 

@@ -1,4 +1,4 @@
-"""Rules about image folders: each fires where it should and stays silent beside it."""
+"""Rules about image folders: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_few_names_are_shown() -> None:
 
 @pytest.mark.parametrize("table", ["concept", "regularization"])
 def test_a_folder_one_level_too_high_stays_in_its_own_kind_of_table(table: str) -> None:
-    """Followed to the letter, another header would train regularization pictures as a concept."""
+    """With another header, the suggested table would train regularization images as a concept."""
     high = folder("reg", 0, repeat_folders=("10_food",))
     of = recipe(regularization=[{"class": "food", "images": "reg"}])
     facts = dataset(high if table == "concept" else folder(), regularization=[folder() if table == "concept" else high])

@@ -179,7 +179,7 @@ def _value(option: Option) -> Any:
 
 @pytest.mark.parametrize(("script", "family"), [("train_network.py", "sd15"), ("sdxl_train_network.py", "sdxl")])
 def test_every_option_of_the_pin_is_passed_through_or_refused_by_name(script: Script, family: str) -> None:
-    """None may end in our own error: what the rules let pass, compiles, beside everything lorabake writes."""
+    """None may end in an internal error: what the rules accept compiles, together with everything lorabake writes."""
     options, passed = resources.load_script_options(script), 0
     for option in options:
         made = recipe(

@@ -1,4 +1,4 @@
-"""Rules about the network and its LyCORIS arguments: each fires where it should and stays silent beside it."""
+"""Rules about the network and its LyCORIS arguments: each one applies where it should, and only there."""
 
 from __future__ import annotations
 

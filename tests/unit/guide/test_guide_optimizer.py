@@ -1,4 +1,4 @@
-"""Rules about the optimizer, its arguments and the rates: each fires where it should, silent beside it."""
+"""Rules about the optimizer, its arguments and the rates: each one applies where it should, and only there."""
 
 from __future__ import annotations
 

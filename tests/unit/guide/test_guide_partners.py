@@ -109,7 +109,7 @@ def merge(into: Tables, more: Tables) -> Tables:
 
 
 def say(option: str, value: OptionValue | None = None) -> Tables:
-    """The option as a recipe says it: with its own key, or under [kohya]."""
+    """The option as a recipe sets it: with its own key, or under [kohya]."""
     if option in FACT_TABLES:
         return FACT_TABLES[option]
     known = OPTIONS.get(option)
@@ -166,7 +166,7 @@ def idle_and_acting(option: str, partner: Partner, condition: Condition) -> tupl
 
 
 def cases(*, of_table: bool = True) -> Iterator[Case]:
-    """Rows of the table that a recipe can say, by who reports them: the table's own rules or others."""
+    """Rows of the table that a recipe can set, by who reports them: the table's own rules or others."""
     for option, partners in OPTION_PARTNERS.items():
         for partner in partners:
             for condition in (*partner.needs, *partner.blocked):

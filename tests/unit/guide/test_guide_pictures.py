@@ -1,4 +1,4 @@
-"""Rules about single pictures: each fires where it should and stays silent beside it."""
+"""Rules about single pictures: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None 
 
 
 def one(deep: bool = False, of: Recipe | None = None, **changes: Any) -> RuleContext:
-    """A folder with a good picture and one that differs from it."""
+    """A folder with a good image and one that differs from it."""
     facts = dataset(folder(images=(GOOD, GOOD._replace(**changes))))
     return situation(of or recipe(), replace(facts, deep=deep))
 
 
 def sized(width: int, height: int, *, reg: tuple[int, int] | None = None, **train: Any) -> RuleContext:
-    """Thirty pictures that fit and one of this size, with the plan; 768 x 768 is the resolution."""
+    """Thirty images that fit and one of this size, with the plan; 768 x 768 is the resolution."""
     made = recipe(train={"resolution": 768} | train, regularization=REG if reg else [])
     images = (*folder().images, ImageFacts("x.png", width, height))
     facts = dataset(folder(images=images), regularization=[folder("reg", size=reg)] if reg else [])
@@ -35,7 +35,7 @@ def sized(width: int, height: int, *, reg: tuple[int, int] | None = None, **trai
 
 
 def unbucketed(size: tuple[int, int] = (768, 768), *, reg: tuple[int, int] | None = None, **train: Any) -> RuleContext:
-    """Without buckets and cached latents, unless ``train`` says otherwise; 768 x 768 is the resolution."""
+    """Without buckets and cached latents, unless ``train`` sets them; 768 x 768 is the resolution."""
     off = {"enable_bucket": False, "cache_latents": False, "resolution": 768}
     kohya = {"random_crop": True} if train.pop("random_crop", False) else {}
     made = recipe(train=off | train, kohya=kohya, regularization=REG if reg else [])

@@ -1,4 +1,4 @@
-"""The registry as a whole: identities, severities, reasons, and the order in which rules speak."""
+"""The registry: ids, severities, reasons, and the order of findings."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_remark_may_soften_its_rule() -> None:
 
 
 def test_defaults_a_situation_speaks_of_are_those_of_the_plan() -> None:
-    """Rules judge what the recipe says; where it is silent they assume what resolve will choose."""
+    """Rules judge what the recipe sets; for anything else they assume what resolve will choose."""
     for made in (recipe(), recipe(kind="style"), recipe(base={"family": "sdxl"}, train={"optimizer": "Lion"})):
         plan = plan_of(made)
         at = situation(made)

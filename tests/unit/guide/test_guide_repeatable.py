@@ -12,7 +12,7 @@ from situations import CPU, GPU, Fires, Misses, recipe, situation, spoken, topic
 
 
 def made(machine: MachineFacts = GPU, **tables: Any) -> RuleContext:
-    """A recipe that says launch.deterministic, and more."""
+    """A recipe that sets launch.deterministic, and more."""
     launch = {"deterministic": True, **tables.pop("launch", {})}
     return situation(recipe(launch=launch, **tables), machine=machine)
 

@@ -1,4 +1,4 @@
-"""Rules about the resolutions of a run: each fires where it should and stays silent beside it."""
+"""Rules about the resolutions of a run: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def at(facts: dict[str, Any] | None = None, *, train: dict[str, Any] | None = No
 
 
 def own(*sides: Any, **train: Any) -> RuleContext:
-    """A folder for each of these resolutions of its own, None for none."""
+    """A folder for each of these resolutions; None for a folder without its own."""
     return situation(
         recipe(concepts=[concept("a", f"p{at}", resolution=side) for at, side in enumerate(sides)], train=train)
     )

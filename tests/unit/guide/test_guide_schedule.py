@@ -1,4 +1,4 @@
-"""Rules about duration, scheduler, warm-up and loss: each fires where it should, silent beside it."""
+"""Rules about duration, scheduler, warm-up and loss: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def typed(name: str, *arguments: str, optimizer: str = "AdamW", **train: Any) ->
 
 
 def planned(**train: Any) -> RuleContext:
-    """With its plan: thirty pictures."""
+    """With its plan: thirty images."""
     made = recipe(train=train)
     return replace(situation(made), plan=plan_of(made))
 

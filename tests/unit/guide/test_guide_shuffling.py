@@ -1,4 +1,4 @@
-"""Rules about shuffled captions and kept tags: each fires where it should and stays silent beside it."""
+"""Rules about shuffled captions and kept tags: each one applies where it should, and only there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about what suits a subject: each fires where it should and stays silent beside it."""
+"""Rules about what suits a subject: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def at(kind: str, network: str | None = None, **more: Any) -> RuleContext:
 
 
 def planned(kind: str = "object", pictures: int = 30, **tables: Any) -> RuleContext:
-    """With its plan: thirty pictures unless said otherwise."""
+    """With its plan: thirty images by default."""
     made = recipe(kind=kind, **tables)
     facts = pictures_for(made, pictures)
     return situation(made, facts, plan=plan_of(made, facts))
@@ -31,7 +31,7 @@ def locon(every: int = 50, **train: Any) -> RuleContext:
 
 
 def shares(*concepts: tuple[int, int | None]) -> RuleContext:
-    """Concepts of so many pictures with these repeats, and the plan."""
+    """Concepts with these numbers of images and repeats, and the plan."""
     made = recipe(
         concepts=[
             concept(f"t{at}", f"p{at}", **({"num_repeats": repeats} if repeats else {}))

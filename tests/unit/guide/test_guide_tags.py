@@ -1,4 +1,4 @@
-"""Rules about tags: each fires where it should and stays silent beside it."""
+"""Rules about tags: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def same(_number: int, old: list[str]) -> list[str]:
 def pictures(
     change: Change = same, count: int = 30, *, head: str = f"{TOKEN}, food", path: str = "pics", **image: Any
 ) -> FolderFacts:
-    """Pictures with well-made captions, each changed by its number."""
+    """Images with good captions, each changed by its number."""
     how: dict[str, Any] = {"width": 768, "height": 768, "mode": "RGB"} | image
     captions = [", ".join(change(number, made(number, head))) for number in range(count)]
     return FolderFacts(
@@ -57,7 +57,7 @@ def only(*all_of_them: str) -> Change:
 
 
 def numbered(count: int) -> Change:
-    """So many tags more, which stand on no other picture."""
+    """So many more tags, each of which is on no other image."""
     return lambda number, old: [*old, *(f"thing{number}x{each}" for each in range(count))]
 
 
@@ -107,7 +107,7 @@ SHEET = adding("reference sheet", "multiple views", every=10)
 
 
 def parted(by: str, every: int = 1) -> Change:
-    """Another sign than the comma between the tags of every so many captions."""
+    """Another character than the comma between the tags of some of the captions."""
     return lambda number, old: [by.join(old)] if number % every == 0 else old
 
 
@@ -332,7 +332,7 @@ def test_every_rule_of_these_topics_is_covered_both_ways() -> None:
 
 
 def test_a_clean_set_is_silent_whatever_the_subject() -> None:
-    """Also with features, clothes and gender on every picture, and with a few of everything that is judged."""
+    """Also with features, clothes and gender on every image, and with a few of everything that is checked."""
     ordinary = adding("anthro", "male", "blue eyes", "red shirt", "white background", every=2)
     for kind in ("character", "style", "object", "clothing", "concept"):
         for board in ("e621", None):

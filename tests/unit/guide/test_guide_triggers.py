@@ -1,4 +1,4 @@
-"""Rules about how captions begin: each fires where it should and stays silent beside it."""
+"""Rules about how captions start: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_every_rule_of_the_topic_is_covered_both_ways() -> None:
     ],
 )  # fmt: skip
 def test_only_a_word_without_a_meaning_is_offered_as_a_token(word: str, *, offered: bool) -> None:
-    """Case 08: the start of all captions is offered, but no tag, score or sentence, nor a word that CLIP knows."""
+    """Case 08: the start of all captions is offered, but no tag, score or sentence, and no word that CLIP knows."""
     facts = replace(dataset(captioned(f"{word}, red", f"{word}, blue")), known_tokens=("lighthouse",))
     (found,) = spoken("G3.10", situation(recipe(), facts))
     assert (f'token = "{word}"' in found.fix) is offered

@@ -1,4 +1,4 @@
-"""Rules about pictures that are there more than once: each fires where it should and stays silent beside it."""
+"""Rules about duplicate images: each one applies where it should, and only there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def at(*folders: FolderFacts, of: Recipe | None = None, reg: FolderFacts | None 
 
 
 def twin(*where: str, near: bool = False, of: Recipe | None = None) -> RuleContext:
-    """Two pictures that are one: ``0a`` is a picture of the first concept, ``ra`` one of the regularization."""
+    """A duplicate: ``0a`` is an image of the first concept, ``ra`` one of the regularization."""
     places = tuple(
         ImageRef("regularization", 0, f"{name[1:]}.png")
         if name[0] == "r"

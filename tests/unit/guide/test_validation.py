@@ -1,4 +1,4 @@
-"""Images that are held out for validation: which, what is trained on, and what the rules say of the split."""
+"""Images that are held out for validation: which ones, what is trained, and the findings about the split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cache file is, told by its content: only what is certainly a cache may ever be deleted."""
+"""What a cache file is, judged by its content: only what is certainly a cache may be deleted."""
 
 from __future__ import annotations
 

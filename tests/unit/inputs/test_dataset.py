@@ -188,7 +188,7 @@ def test_sizes_come_from_the_names_of_latent_caches() -> None:
 
 
 def test_which_old_latents_would_be_trained_on() -> None:
-    """Those that sd-scripts would ask for by name: STEM.npz first, else the size it takes the picture for."""
+    """Those that sd-scripts would look for by name: STEM.npz first, else with the size it assumes for the image."""
     images = tuple(ImageFacts(name, 100, 50) for name in ("1.png", "10.png", "b.png"))
     caches = ("10_0512x0768_sd.npz", "b_0640x0640_sd.npz", "b.npz", "c_0100x0050_sd.npz")
     facts = FolderFacts("x", images, caches=caches)

@@ -1,4 +1,4 @@
-"""What a run is made from: which files count, where they lie, and the same list anew by the same rule."""
+"""What a run is made from: which files count, where they are, and that listing them again gives the same."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def digest(data: bytes) -> str:
 
 
 def ingredients(path: Path, root: Path | None = None, **more: Any) -> ManifestSpec:
-    """Of a recipe on the disk, whatever the rules say of it."""
+    """The inputs of a recipe on disk, whatever its findings."""
     found = check_recipe(path, CPU)
     assert found.recipe is not None
     plan = found.plan or plan_of(found.recipe, found.dataset)
@@ -179,7 +179,9 @@ def test_another_ending_of_captions(tmp_path: Path) -> None:
 
 
 def test_a_borrowed_caption_counts_wherever_it_lies(tmp_path: Path) -> None:
-    """Old face-crop names: the last four parts go, counted in the whole path as the trainer sees it (TU:1946)."""
+    """Old face-crop names: the last four parts are dropped, counted in the complete path as the trainer sees it
+    (TU:1946).
+    """
     path = project(tmp_path, text=RECIPE.replace('"pics"', '"my_very_own_red_set"'))
     pics = write_pictures(tmp_path / "my_very_own_red_set", 1, caption=None)
     (tmp_path / "my.txt").write_text("hmbrgrlora, food", encoding="utf-8")

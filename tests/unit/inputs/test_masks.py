@@ -1,4 +1,4 @@
-"""Masks: which file belongs to which image, what the plan makes of them, and what is said of them."""
+"""Masks: which file belongs to which image, what the plan does with them, and the findings about them."""
 
 from __future__ import annotations
 

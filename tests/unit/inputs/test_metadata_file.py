@@ -1,4 +1,4 @@
-"""Captions in a metadata file: what is read of it, its place in the plan, and what is said of it."""
+"""Captions in a metadata file: what is read of it, its place in the plan, and the findings about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files a recipe names beside its model: each is what it is named for, or is refused with the reason."""
+"""Other files that a recipe names: each has the right content, or is refused with the reason."""
 
 from __future__ import annotations
 

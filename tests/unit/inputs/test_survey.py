@@ -1,4 +1,6 @@
-"""All folders of a recipe at once: kept facts, equal and alike pictures, stray files, what only the pixels tell."""
+"""All folders of a recipe at once: cached facts, equal and similar images, stray files, and what only the pixels
+show.
+"""
 
 from __future__ import annotations
 

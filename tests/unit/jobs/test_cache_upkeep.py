@@ -1,4 +1,4 @@
-"""Caches remembered while a run goes on, and looked at again: without a trainer, on files as sd-scripts leaves them."""
+"""Caches recorded during a run, and checked later: without a trainer, on files as sd-scripts leaves them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class World:
         return CacheRecorder(of, start, replace(self.scanning, root=root))
 
     def cached(self, *names: str, side: int = 256, **more: Any) -> None:
-        """What sd-scripts makes of square pictures of 768."""
+        """The caches that sd-scripts makes of square images of 768."""
         for name in names or ("000", "001", "002"):
             arrays = {
                 "latents": np.frombuffer(os.urandom(side * side // 4), np.float32).reshape(4, side // 8, side // 8),

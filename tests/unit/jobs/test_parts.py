@@ -83,7 +83,7 @@ def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
 def test_broken_off_anywhere_it_can_be_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
 ) -> None:
-    """At any rename, be it of a file that is written anew or of one that is moved."""
+    """At any rename, of a file that is written again or of one that is moved."""
     whole = continued(tmp_path / "whole", stop_at=None)
     adopted(whole)
     written, calls = continued(tmp_path / "broken"), 0

@@ -1,4 +1,4 @@
-"""Quickstart's ingredients: what it asks for, what it writes, what it leaves alone, what it says at the end."""
+"""Quickstart's ingredients: what it asks for, what it writes, what it leaves alone, what it prints at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAMILIES: tuple[Family, ...] = list_family_names()
 
 
 def write_base(folder: Path, family: Family) -> None:
-    """A folder that looks like a whole random base, without the weights."""
+    """A folder that looks like a complete random base model, without the weights."""
     context, pipeline = {"sd15": (768, ""), "sd2": (1024, ""), "sdxl": (2048, "XL")}[family]
     files = {
         "model_index.json": json.dumps({"_class_name": f"StableDiffusion{pipeline}Pipeline"}),

@@ -1,4 +1,4 @@
-"""With which trainer a run is repeated, and what is said of the two files."""
+"""Which trainer repeats a run, and the message about the two files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an sd-scripts has the options by which a training goes on."""
+"""Whether an sd-scripts has the options for resuming."""
 
 from __future__ import annotations
 

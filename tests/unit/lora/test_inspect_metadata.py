@@ -1,4 +1,4 @@
-"""What a file's metadata tell: typed again, in groups; whatever is not as sd-scripts writes it does no harm."""
+"""What a file's metadata contain: with types, in groups; values that sd-scripts would not write do no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which network a file holds, by its tensors alone: every algorithm of LyCORIS and networks.lora, every family."""
+"""Which network a file contains, by its tensors alone: every algorithm of LyCORIS and networks.lora, every family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far two LoRA files are apart, in every number format, and what is said of it."""
+"""How far two LoRA files are apart, in every number format, and the message about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A LoRA file is judged by its bits, in every number format, and a damaged one is told from a sound one."""
+"""A LoRA file is judged by its bits, in every number format, and a damaged one is detected."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_what_begins_at_zero_shows_whether_anything_was_learned(tmp_path: Path, 
 
 
 def test_an_infinite_alpha_that_nothing_reads_is_told_apart(tmp_path: Path) -> None:
-    """Full-matrix LoKr saves its rank as alpha, which may not fit fp16; its scale is 1 all the same."""
+    """Full-matrix LoKr saves its rank as alpha, which may not fit fp16; its scale is 1 anyway."""
     full = {"a.lokr_w1": np.ones(2, np.float16), "a.lokr_w2": np.ones(2, np.float16)}
     split = {"b.lokr_w1": np.ones(2, np.float16), "b.lokr_w2_a": np.ones(2, np.float16)}
     alphas = {name: np.array(np.inf, np.float16) for name in ("a.alpha", "b.alpha")}

@@ -70,7 +70,7 @@ def test_a_last_step_that_sd_scripts_would_pass_is_one_at_which_it_saves() -> No
 
 
 def test_without_being_stopped_it_would_pass_the_last_step() -> None:
-    """13 steps of 5 an epoch: resumed after 10, sd-scripts goes on to 15."""
+    """13 steps of 5 an epoch: resumed after 10, sd-scripts continues to 15."""
     assert [number for what, _, number in loop(5, 1, 13, 10) if what == "step"] == [1, 2, 3, 4, 5]
     how = plan_resume_steps(course(5, 13), 10)
     assert isinstance(how, ResumeSteps)

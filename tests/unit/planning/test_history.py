@@ -1,4 +1,4 @@
-"""Past runs as they are read from their folders, whole or damaged, and the time they foretell."""
+"""Past runs as they are read from their folders, intact or damaged, and the estimated time."""
 
 from __future__ import annotations
 

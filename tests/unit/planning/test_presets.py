@@ -99,7 +99,7 @@ def test_a_style_may_leave_the_text_encoder_alone(family: Family, optimizer: str
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_outfits_are_kept_apart(family: Family) -> None:
-    """Rank 32 for either family (G6.5), one picture at a time (G6.2), outfit behind the token (G6.17)."""
+    """Rank 32 for either family (G6.5), one image at a time (G6.2), outfit after the token (G6.17)."""
     made = chosen("outfits", family)
     plan = plan_of(made)
     assert (values(plan.train)["network_dim"], sources(plan.train)["network_dim"].rule) == (32, "G6.5")
@@ -113,7 +113,7 @@ def test_outfits_are_kept_apart(family: Family) -> None:
 
 
 def test_no_kind_copies_a_value_into_its_recipe() -> None:
-    """The shipped recipes of a subject say what is trained and with which optimizer; the rest is resolved."""
+    """The shipped recipes of a subject set what is trained and with which optimizer; the rest is resolved."""
     subjects = (*ONE_THING, "person", "style", "outfits")
     for name in (each for each in resources.list_recipe_names() if each.startswith(subjects)):
         made = shipped(name)
@@ -196,7 +196,7 @@ def test_loraplus_is_an_argument_of_the_network() -> None:
 
 
 def tagged(made: Recipe) -> DatasetFacts:
-    """Sixty pictures of each concept with captions as the guide wants them."""
+    """Sixty images of each concept with captions as the guide recommends."""
     return dataset(
         *(
             folder(

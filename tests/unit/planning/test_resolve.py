@@ -219,7 +219,7 @@ def multi(**more: Any) -> Recipe:
 
 
 def test_several_concepts_are_balanced() -> None:
-    """T1 through resolve: 51, 43 and 32 pictures give 5, 6 and 8 repeats, and 20 epochs of 100 exposures."""
+    """T1 through resolve: 51, 43 and 32 images give 5, 6 and 8 repeats, and 20 epochs of 100 exposures."""
     facts = dataset(folder("red", 51), folder("blue", 43), folder("plain", 32))
     plan = plan_of(multi(), facts)
     assert [subset(plan, i)["num_repeats"] for i in range(3)] == [5, 6, 8]
@@ -234,7 +234,7 @@ def test_several_concepts_are_balanced() -> None:
 
 
 def test_balanced_repeats_round_half_up() -> None:
-    """T2: 24 pictures beside 30 give 12.5, which must become 13."""
+    """T2: 24 images next to 30 give 12.5, which must become 13."""
     plan = plan_of(multi(), dataset(folder("red", 30), folder("blue", 22), folder("plain", 24)))
     assert [subset(plan, i)["num_repeats"] for i in range(3)] == [10, 14, 13]
     assert told(plan.train)["max_train_epochs"] == (10, "guide:G4.32")
@@ -423,7 +423,7 @@ def test_a_switch_that_is_off_is_absent(flag: str) -> None:
 
 
 def test_nothing_left_out_reads_as_the_users() -> None:
-    """With a bare recipe only the model, and the folder of the pictures, come from the recipe."""
+    """With a minimal recipe only the model and the folder of the images come from the recipe."""
     for train in ({}, {"optimizer": "AdamW"}):
         plan = plan_of(recipe(train=train))
         own = {

@@ -158,7 +158,7 @@ def test_kept_tags_are_the_tokens(more: dict[str, Any], words: str, keep: int) -
     ("prefix", "keep"), [("masterpiece, best quality,", 4), ("masterpiece, best quality", 3), ("good", 2), (None, 2)]
 )
 def test_a_prefix_is_kept_with_token_and_class(prefix: str | None, keep: int) -> None:
-    """sd-scripts joins it to the caption with a space (TU:824) and counts tags in the whole (TU:886)."""
+    """sd-scripts joins it to the caption with a space (TU:824) and counts tags in the result (TU:886)."""
     made = recipe(captions={"caption_prefix": prefix})
     part = values(subsets_of(made, pictures_for(made), profile(made))[0].settings)
     assert part["keep_tokens"] == keep
@@ -197,7 +197,7 @@ def test_captions_settings_reach_every_training_subset_and_the_ending_every_subs
 
 
 def test_flip_is_per_concept() -> None:
-    """G6.4: the guide's limit is gone in the dataset file."""
+    """G6.4: the guide's limit does not exist in a dataset file."""
     made = recipe(concepts=[concept("a", "fa", flip_aug=True), concept("b", "fb")])
     parts = subsets_of(made, pictures_for(made), profile(made))
     assert [values(part.settings)["flip_aug"] for part in parts] == [True, False]

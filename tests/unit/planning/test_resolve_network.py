@@ -75,7 +75,7 @@ def test_each_algorithm_with_prodigy_keeps_alpha_at_one(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ALGORITHMS)
 def test_each_algorithm_on_sdxl(kind: str) -> None:
-    """Only iA3 needs a preset file there (S35); ranks are SDXL's where the algorithm has none of its own."""
+    """Only iA3 needs a preset file there (S35); ranks are SDXL's unless the algorithm has its own."""
     choice = network(kind, "AdamW", "sdxl")
     assert f"preset={IA3 if kind == 'ia3' else 'full'}" in arguments(choice)
     assert choice.shipped_preset == (IA3 if kind == "ia3" else None)

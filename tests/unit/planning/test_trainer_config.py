@@ -1,4 +1,4 @@
-"""The compiled files hold exactly what the pin knows, or are not made."""
+"""The compiled files contain only what the pin knows, or are not made."""
 
 from __future__ import annotations
 

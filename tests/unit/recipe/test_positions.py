@@ -1,4 +1,4 @@
-"""Where a key stands in a TOML text, in every way that TOML has of writing keys."""
+"""The position of a key in a TOML text, in every way that TOML can write keys."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def leaves(raw: dict[str, Any], path: tuple[Any, ...] = ()) -> list[tuple[Any, .
 
 @pytest.mark.parametrize("wrong", [1979, "a date", "unknown"])
 def test_no_broken_key_causes_a_finding_elsewhere(home: Path, wrong: object) -> None:
-    """Each key of a rich recipe broken, removed and misspelt: nothing is found that the whole recipe has not."""
+    """Each key of a large recipe broken, removed and misspelled: no finding that the intact recipe does not have."""
     raw = tomllib.loads(RICH + '[[regularization]]\nclass = "food"\nimages = "other"\n')
     whole = {(finding.rule, finding.key) for finding in examined(home, tomli_w.dumps(raw)).findings}
     for path in leaves(raw):

@@ -1,4 +1,4 @@
-"""Advice that fits the run: last lines of real logs of the pinned sd-scripts, and what is said about each."""
+"""Advice that fits the run: last lines of real logs of the pinned sd-scripts, and the advice for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of events are when the trainer said it, also for a reader that was stopped."""
+"""Events have the time of the trainer's line, also if the reader was stopped meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture folders that a run in progress reads: found by whatever path, and only while it goes on."""
+"""Image folders that a run in progress reads: found by any path, and only while it runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from situations import RECORDED
 
 
 def begun(root: Path, place: str, role: InputRole = "concept", status: RunStatus = "started") -> Path:
-    """The folder of a run that is made from what lies at ``place``."""
+    """The folder of a run that is made from what is at ``place``."""
     root.mkdir(parents=True)
     made_from = InputDigest(role=role, name="pics", place=place, kind="folder", files=1, size=1, sha256="00")
     record = Record(

@@ -1,4 +1,4 @@
-"""Exit code 0 proves nothing: every way to fail quietly has a verdict of its own, and every crash its words."""
+"""Exit code 0 proves nothing: every silent failure has its own verdict, and every crash its message."""
 
 from __future__ import annotations
 

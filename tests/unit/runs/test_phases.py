@@ -70,7 +70,7 @@ def test_a_bar_of_days_gives_no_more_events_than_a_short_one() -> None:
 
 
 def test_sampling_lasts_until_the_step_shows_its_own_loss() -> None:
-    """tqdm redraws the bar of steps meanwhile, as it was."""
+    """tqdm redraws the unchanged bar of steps meanwhile."""
     before = step_bar(3, ", avr_loss=0.2")
     text = step_bar(2, ", avr_loss=0.2") + before + SAMPLES + "\n\n" + small_bar(1, 30, "00:52") + "\x1b[A"
     text += before + "\n" + small_bar(2, 30, "01:52") + "\x1b[A"

@@ -1,4 +1,4 @@
-"""A run folder is new, whole or not there; files in it are replaced as a whole."""
+"""A run folder is new and complete, or does not exist; its files are replaced atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which states of a run are whole: by what they hold, whatever their dates say."""
+"""Which states of a run are intact: by their content, whatever their dates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorBoard's file is read while it grows, and one that is damaged says no more."""
+"""TensorBoard's file is read while it grows, and a damaged one ends the reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a cache from fitting a run, told by what it was made from."""
+"""Why a cache does not fit a run, by what it was made from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a base model's name tells, and what it does not."""
+"""What a base model's name reveals, and what it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of a later lorabake: new keys at any depth are no fault, and the recipe stays strict all the same."""
+"""Records of a later lorabake: new keys at any depth are accepted, and the recipe stays strict anyway."""
 
 from __future__ import annotations
 

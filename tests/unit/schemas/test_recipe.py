@@ -401,7 +401,7 @@ def test_the_optimizer_gets_its_own_spelling() -> None:
 
 
 def test_random_damage_never_gets_past_the_schema_unnamed() -> None:
-    """Whatever kind of value stands at whatever key: either it is valid, or every finding names a key and a fix."""
+    """Any kind of value at any key: either it is valid, or every finding names a key and a fix."""
     picked = random.Random(7)  # noqa: S311 - no secrets here
     values: list[Any] = [None, True, -1, 0, 3, 2.5, float("nan"), "", "x", "1", [], [1], ["a"], [1, "a"], {}, {"a": 1}]
     keys = [pair for pair in list_all_keys() if pair[0] != ""]

@@ -1,4 +1,4 @@
-"""Shipped data: it is there, it has the shapes the schemas say, and it agrees with itself."""
+"""Shipped data: it exists, it matches the schemas, and it is consistent."""
 
 from __future__ import annotations
 

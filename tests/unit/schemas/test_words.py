@@ -1,4 +1,4 @@
-"""Sentences that can be said in another language."""
+"""Messages that can be translated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lorabake_schemas.messages import Message, escape_undecodable, join_list, li
 
 
 class Shouting(gettext.NullTranslations):
-    """A language in which the words of the templates are other ones."""
+    """A language whose templates differ from the English ones."""
 
     def gettext(self, message: str) -> str:
         return {"{what} is gone": "CADÊ {what}", "the folder": "A PASTA"}.get(message, message)

@@ -1,4 +1,4 @@
-"""A trainer's files beside what they were when the installation ended; what the packages' RECORD files say."""
+"""A trainer's files compared with the end of the installation, and with the packages' RECORD files."""
 
 from __future__ import annotations
 

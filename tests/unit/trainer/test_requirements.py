@@ -1,4 +1,4 @@
-"""Locks as text, pip's lines as progress, pip's failures as words."""
+"""Locks as text, pip's lines as progress, pip's failures as messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store: keys, markers that are whole or absent, folders that do not outlive a failure."""
+"""The store: keys, markers that are complete or absent, folders that are removed after a failure."""
 
 from __future__ import annotations
 

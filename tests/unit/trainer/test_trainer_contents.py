@@ -23,13 +23,13 @@ HERE: Mapping[str, str] = {"PATH": os.environ.get("PATH", "")}
 
 
 def answer(value: object) -> Callable[[Path, Mapping[str, str]], object]:
-    """A function of git's that says this of any repository."""
+    """A function of git's that gives this answer for any repository."""
     return lambda _repo, _env: value
 
 
 @pytest.fixture(autouse=True)
 def python(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The trainer's Python, which is not there, answers as one without a virtual environment."""
+    """The trainer's Python, which does not exist, answers as one without a virtual environment."""
     folders: list[str] = []
 
     def capture(argv: Sequence[str], **_: object) -> CommandOutput:
@@ -173,7 +173,7 @@ def test_where_no_commit_is_known_nothing_is_compared(trainer: Trainer) -> None:
 
 
 def test_in_the_users_checkout_only_the_code_counts(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """People keep models, pictures and runs in it, and its venv."""
+    """People keep models, images and runs in it, and its venv."""
     own = replace(trainer, kind="own")
     tracked, others = ["train_network.py", "library/train_util.py", "docs/a.md"], ["networks/own.py", "models/x.st"]
     for name in (*others, "docs/a.md"):

@@ -258,7 +258,7 @@ def test_the_environment_can_turn_it_off(value: str, *, off: bool) -> None:
 
 
 def test_a_name_is_part_of_the_stamp(tmp_path: Path) -> None:
-    """FAT and sshfs number files anew at each mount: only the name tells two captions of one length apart."""
+    """FAT and sshfs number files again at each mount: only the name distinguishes two captions of one length."""
     (tmp_path / "1").touch()
     os.utime(tmp_path / "1", (1, 1))
     state = (tmp_path / "1").stat()

@@ -1,4 +1,4 @@
-"""Files that are read whole, and in words why one cannot be."""
+"""Files that are read completely, and the message if one cannot be."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ WRITERS: dict[str, Callable[[Path, Path], object]] = {
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("place", ["a", "below/a"])
 def test_no_link_below_a_run_folder_is_followed(tmp_path: Path, name: str, place: str) -> None:
-    """Neither at the end of a path nor on the way; the folder itself may be reached through one."""
+    """Not at the end of a path, and not on the way; the folder itself may be reached through one."""
     outside, root = tmp_path / "outside", tmp_path / "root"
     outside.mkdir()
     root.mkdir()

@@ -412,7 +412,7 @@ def test_whoever_waits_is_told_how_far_it_is(folder: Path, monkeypatch: pytest.M
 
 
 class Slow(FileHasher):
-    """Says when it was told to stop."""
+    """Reports when it was asked to stop."""
 
     left: threading.Event
 

@@ -1,4 +1,4 @@
-"""Locks: one holder on any file system, a word about who it is, and nothing in the way once it is gone."""
+"""Locks: one holder on any file system, who it is, and no obstacle once the holder has ended."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_many_after_a_death_and_only_one_gets_it(tmp_path: Path, system: str) ->
 
 
 def test_the_lock_of_another_host_is_never_broken(tmp_path: Path, system: str) -> None:
-    """Also where flock says that it is free: on some network file systems that holds for one host only."""
+    """Also where flock says that it is free: on some network file systems that is true for one host only."""
     path = tmp_path / "lock"
     owner = replace(current_owner("x-001"), host="node7", boot="another", job="4711", flock=True)
     path.write_bytes(serialize_owner(owner))

@@ -1,4 +1,4 @@
-"""Who holds a lock: written, read, and judged to be gone only where that is proven."""
+"""The owner of a lock: written, read, and considered dead only if that is proven."""
 
 from __future__ import annotations
 

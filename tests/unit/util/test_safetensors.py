@@ -1,4 +1,6 @@
-"""Opening any file: sound ones are read without their tensors, damaged and foreign ones are told apart in words."""
+"""Opening any file: valid ones are read without their tensors, damaged and foreign ones are distinguished by
+message.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way out for words: every surface that gets a Speech says things in its language."""
+"""Everything that gets a Translator prints in its language."""
 
 from __future__ import annotations
 
