@@ -14,6 +14,7 @@ from lorabake.recipe.editor_schema import JSON_SCHEMA, format_recipe_schema
 from lorabake_schemas.base import StrictModel
 from lorabake_schemas.check_report import CheckReport, PlanDifference, PlanReport
 from lorabake_schemas.comparison import LoraComparison
+from lorabake_schemas.doctor import DoctorReport
 from lorabake_schemas.error_report import ErrorReport
 from lorabake_schemas.explanation import ExplainReport
 from lorabake_schemas.inspection import InspectReport
@@ -24,7 +25,7 @@ from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
-    "status", "logs", "error",
+    "status", "logs", "error", "doctor",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -40,6 +41,7 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "commits": CommitDifference,
         "status": StatusReport,
         "logs": LogExcerpt,
+        "doctor": DoctorReport,
         "error": ErrorReport,
     }
 )

@@ -8,7 +8,7 @@ import shutil
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lorabake.errors import SetupError
 from lorabake.util.files import exists
@@ -130,6 +130,25 @@ def get_free_disk(path: Path) -> int:
     return shutil.disk_usage(_find_existing_parent(path)).free
 
 
+def get_shared_memory_space() -> tuple[int, int] | None:
+    """Size and free bytes of /dev/shm; None without one."""
+    try:
+        usage = shutil.disk_usage(_SHARED_MEMORY)
+    except OSError:
+        return None
+    return usage.total, usage.free
+
+
+def open_file_limit() -> int | None:
+    """How many files a process may open; None without a limit, or on a system that does not tell."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def get_file_system_id(path: Path) -> int:
     """The number of the file system on which ``path`` is or would be made. Raises OSError."""
     return _find_existing_parent(path).stat().st_dev
@@ -167,6 +186,47 @@ def _detect_gpus(env: Mapping[str, str]) -> tuple[Gpu, ...]:
     except SetupError:
         return ()
     return parse_gpus(said.stdout, visible) if said.ok else ()
+
+
+class GpuProgram(NamedTuple):
+    """A program that uses a GPU's memory, in MiB."""
+
+    number: int
+    name: str
+    memory_mib: int
+
+
+def driver_problem(env: Mapping[str, str]) -> str | None:
+    """What nvidia-smi says instead of showing a GPU; None if it shows one, or is not installed."""
+    try:
+        said = capture_output(["nvidia-smi", "-L"], env=env, timeout=_NVIDIA_SMI_TIMEOUT_S)
+    except SetupError:
+        return None
+    if said.ok and said.stdout.strip():
+        return None
+    lines = (said.stdout + said.stderr).strip().splitlines()
+    return lines[0] if lines else "nvidia-smi"
+
+
+def list_gpu_programs(env: Mapping[str, str]) -> tuple[GpuProgram, ...]:
+    """The programs that calculate on GPUs now; empty where the driver does not tell."""
+    query = ["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader,nounits"]
+    try:
+        said = capture_output(query, env=env, timeout=_NVIDIA_SMI_TIMEOUT_S)
+    except SetupError:
+        return ()
+    return parse_gpu_programs(said.stdout) if said.ok else ()
+
+
+def parse_gpu_programs(text: str) -> tuple[GpuProgram, ...]:
+    """nvidia-smi's table; the largest first. A name may contain commas."""
+    found: list[GpuProgram] = []
+    for line in text.splitlines():
+        number, _, rest = line.partition(",")
+        name, _, memory = rest.rpartition(",")
+        if number.strip().isdigit() and memory.strip().isdigit():
+            found.append(GpuProgram(int(number), Path(name.strip()).name, int(memory)))
+    return tuple(sorted(found, key=lambda program: -program.memory_mib))
 
 
 def parse_gpus(text: str, visible: str | None = None) -> tuple[Gpu, ...]:
