@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lorabake import __version__
-from lorabake.commands import check, control, doctor, explain, inspect, recipes, run, runs, schema, trainer, watch
+from lorabake.commands import bundle, check, control, doctor, explain, inspect, recipes, run, runs, schema, trainer, watch
 from lorabake.commands.help import HELP_OPTION, LANG_OPTION, CommandGroup, current_translator
 from lorabake.commands.options import JSON_KEY, get_environment, read_color_setting
 from lorabake.commands.output.console import open_streams
@@ -77,7 +77,7 @@ SECTIONS = {
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
     msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop),
     msg("Files"): (inspect.inspect, runs.compare, runs.verify),
-    msg("Set-up"): (trainer.trainer, doctor.doctor, schema.schema),
+    msg("Set-up"): (trainer.trainer, doctor.doctor, bundle.bundle, schema.schema),
 }
 for title, commands in SECTIONS.items():
     for command in commands:

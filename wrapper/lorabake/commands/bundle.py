@@ -1,0 +1,44 @@
+"""bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lorabake.commands.help import command
+from lorabake.commands.options import JSON_OPTION, PATH_TYPE, RUN_ARGUMENT, get_environment, make_text_layout
+from lorabake.commands.output.console import write_out
+from lorabake_schemas.messages import msg
+
+
+@command(
+    msg(
+        "Pack a run for a bug report, without anything private.\n\n"
+        "The archive has the record, plan, compiled settings, log, events and versions. Images, weights, captions, "
+        "names, keys and paths are left out or replaced. RUN is a run in ./runs, or its folder."
+    )
+)
+@RUN_ARGUMENT
+@click.option("--output", type=PATH_TYPE, help=msg("Write the archive to this file, which must not exist."))
+@JSON_OPTION
+def bundle(run: str, output: Path | None, as_json: bool) -> None:
+    from lorabake.commands.output.bundle import format_bundle
+    from lorabake.errors import MachineError
+    from lorabake.runs.bundle import make_bundle
+    from lorabake.runs.index import find_run
+    from lorabake.util import files
+
+    env, here = get_environment(), Path.cwd()
+    found = find_run(run, here)
+    made = make_bundle(found.paths, found.record, env)
+    path = output or here / made.name
+    if files.exists(path):
+        raise MachineError(
+            msg("{path} already exists", path=path), msg("delete it, or pass another file with --output")
+        )
+    try:
+        files.replace_bytes(path, made.data)
+    except OSError as error:
+        raise files.disk_error(error, msg("cannot write {path}: {why}", path=path, why=files.reason(error))) from error
+    write_out(format_bundle(made, path, make_text_layout(), as_json=as_json))
