@@ -3,7 +3,7 @@
 from typing import Literal
 
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
-from lorabake_schemas.record import LogExcerpt, RunStatus
+from lorabake_schemas.record import EvidenceLine, RunStatus
 
 HealthLevel = Literal["ok", "warning", "problem"]
 HealthTopic = Literal[
@@ -34,10 +34,10 @@ class RunDiagnosis(StrictModel):
     known: bool
     message: MessageText
     hint: MessageText | None = None
-    evidence: TupleOf[LogExcerpt] = ()
+    evidence: TupleOf[EvidenceLine] = ()
     remarks: TupleOf[MessageText] = ()
     next_step: MessageText | None = None
-    last_lines: TupleOf[LogExcerpt] = ()
+    last_lines: TupleOf[EvidenceLine] = ()
     command: TupleOf[EscapedText] = ()
 
 

@@ -165,7 +165,7 @@ class OutputFile(FileDigest):
     incomplete: MessageText | None = None
 
 
-class LogExcerpt(StrictModel):
+class EvidenceLine(StrictModel):
     """A line of the trainer's log, and its number there, None in a log that is too long to count."""
 
     line: int | None = None
@@ -190,7 +190,7 @@ class Outcome(StrictModel):
     steps: int | None = None
     outputs: TupleOf[Annotated[OutputFile, AfterValidator(_check_inside)]] = ()
     remarks: TupleOf[MessageText] = ()
-    evidence: TupleOf[LogExcerpt] = ()
+    evidence: TupleOf[EvidenceLine] = ()
     last_words: TupleOf[str] = ()
     resume_step: int | None = None
     inputs_changed: TupleOf[InputChange] = ()

@@ -34,6 +34,7 @@ WRITTEN = {
     "resuming.md",
     "run-folder.md",
     "trainer.md",
+    "trouble.md",
 }  # by hand: what was measured or tried with sd-scripts itself
 
 

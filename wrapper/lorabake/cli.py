@@ -9,7 +9,20 @@ from typing import Any
 import click
 
 from lorabake import __version__
-from lorabake.commands import bundle, check, control, doctor, explain, inspect, recipes, run, runs, schema, trainer, watch
+from lorabake.commands import (
+    bundle,
+    check,
+    control,
+    doctor,
+    explain,
+    inspect,
+    recipes,
+    run,
+    runs,
+    schema,
+    trainer,
+    watch,
+)
 from lorabake.commands.help import HELP_OPTION, LANG_OPTION, CommandGroup, current_translator
 from lorabake.commands.options import JSON_KEY, get_environment, read_color_setting
 from lorabake.commands.output.console import open_streams

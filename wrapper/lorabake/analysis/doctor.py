@@ -128,7 +128,7 @@ def _check_disks(here: Path, home: Path) -> Iterator[HealthCheck]:
 
 
 def _check_limits() -> Iterator[HealthCheck]:
-    if machine.has_file_size_limit():
+    if machine.get_file_size_limit() is not None:
         hint = msg("run `ulimit -f unlimited`")
         yield _make("limits", "warning", msg("this shell limits the size of files"), hint)
     if machine.has_memory_limit():

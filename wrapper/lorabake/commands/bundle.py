@@ -20,9 +20,9 @@ from lorabake_schemas.messages import msg
     )
 )
 @RUN_ARGUMENT
-@click.option("--output", type=PATH_TYPE, help=msg("Write the archive to this file, which must not exist."))
+@click.option("--archive", type=PATH_TYPE, help=msg("Write the archive to this file, which must not exist."))
 @JSON_OPTION
-def bundle(run: str, output: Path | None, as_json: bool) -> None:
+def bundle(run: str, archive: Path | None, as_json: bool) -> None:
     from lorabake.commands.output.bundle import format_bundle
     from lorabake.errors import MachineError
     from lorabake.runs.bundle import make_bundle
@@ -32,10 +32,10 @@ def bundle(run: str, output: Path | None, as_json: bool) -> None:
     env, here = get_environment(), Path.cwd()
     found = find_run(run, here)
     made = make_bundle(found.paths, found.record, env)
-    path = output or here / made.name
+    path = archive or here / made.name
     if files.exists(path):
         raise MachineError(
-            msg("{path} already exists", path=path), msg("delete it, or pass another file with --output")
+            msg("{path} already exists", path=path), msg("delete it, or pass another file with --archive")
         )
     try:
         files.replace_bytes(path, made.data)

@@ -153,7 +153,7 @@ def _describe_contents(contents: Mapping[str, bytes], redactor: Redactor) -> byt
 def _pack(contents: Mapping[str, bytes]) -> bytes:
     """A zip archive whose bytes depend on the contents only."""
     made = BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(made, mode="w", compression=zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in sorted(contents.items()):
             entry = zipfile.ZipInfo(f"{FOLDER}/{name}", DATE)
             entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3

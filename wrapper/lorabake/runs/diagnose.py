@@ -16,7 +16,7 @@ from lorabake.runs.causes.gpu_memory import GIB, MAX_STEPS, SAVINGS, MemoryFacts
 from lorabake.runs.causes.table import CAUSES
 from lorabake.runs.log_evidence import LogEvidence, LogFailure
 from lorabake_schemas.messages import Message, MessageTemplate, MessageValue, escape_invisible, join_list, literal, msg
-from lorabake_schemas.record import LogExcerpt
+from lorabake_schemas.record import EvidenceLine
 
 MAX_EVIDENCE = 6
 UNKNOWN = "?"
@@ -55,7 +55,7 @@ class Diagnosis:
     code: str
     message: Message
     cure: Message | None
-    evidence: tuple[LogExcerpt, ...] = ()
+    evidence: tuple[EvidenceLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class _Match:
     """What a sign found: values for gaps, and lines."""
 
     values: dict[str, str] = field(default_factory=dict[str, str])
-    lines: list[LogExcerpt] = field(default_factory=list[LogExcerpt])
+    lines: list[EvidenceLine] = field(default_factory=list[EvidenceLine])
 
-    def add(self, found: re.Match[str], line: LogExcerpt | None = None) -> None:
+    def add(self, found: re.Match[str], line: EvidenceLine | None = None) -> None:
         self.values.update({name: text.strip() for name, text in found.groupdict().items() if text})
         if line is not None and line not in self.lines:
             self.lines.append(line)
@@ -145,7 +145,7 @@ def _fits_ending(sign: Sign, chain: Sequence[LogFailure], ending: Ending) -> boo
     return not sign.exit_codes or ending.exit_code in sign.exit_codes
 
 
-def _search(pattern: str, texts: Sequence[tuple[str, LogExcerpt]], match: _Match) -> bool:
+def _search(pattern: str, texts: Sequence[tuple[str, EvidenceLine]], match: _Match) -> bool:
     for text, line in texts:
         if found := _compile(pattern).search(text):
             match.add(found, line)
@@ -268,10 +268,10 @@ def truncate_text(text: str, limit: int = WORDS_LIMIT) -> Message:
 
 def failure_from_words(exception: str | None, last_words: Sequence[str]) -> LogEvidence:
     """Evidence from what the log parser kept, where the log itself cannot be read."""
-    lines = tuple(LogExcerpt(text=escape_invisible(text)) for text in last_words)
+    lines = tuple(EvidenceLine(text=escape_invisible(text)) for text in last_words)
     if exception is None:
         return LogEvidence(lines=lines)
-    failure = LogFailure(escape_invisible(exception), LogExcerpt(text=escape_invisible(exception)))
+    failure = LogFailure(escape_invisible(exception), EvidenceLine(text=escape_invisible(exception)))
     return LogEvidence(chains=((failure,),), lines=lines)
 
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 from lorabake.runs.log_parser import ANSI, KILLED_BY_SIGNAL, LAUNCHER_EXCEPTIONS, RANK_PREFIX, TRACEBACK_HEAD
 from lorabake.util.files import open_file
 from lorabake_schemas.messages import clean_log_line
-from lorabake_schemas.record import LogExcerpt
+from lorabake_schemas.record import EvidenceLine
 
 Phase = Literal[
     "starting", "dataset", "model", "caching", "network", "optimizer", "resuming", "training", "sampling", "saving"
@@ -62,8 +62,8 @@ class LogFailure:
     """
 
     words: str
-    line: LogExcerpt
-    frames: tuple[tuple[str, LogExcerpt], ...] = ()
+    line: EvidenceLine
+    frames: tuple[tuple[str, EvidenceLine], ...] = ()
     linked: bool = False  # it arose while the one before it was handled, or is that one's original
 
     @property
@@ -81,14 +81,14 @@ class LogEvidence:
     """
 
     chains: tuple[tuple[LogFailure, ...], ...] = ()
-    errors: tuple[LogExcerpt, ...] = ()
-    warnings: tuple[LogExcerpt, ...] = ()
-    lines: tuple[LogExcerpt, ...] = ()
+    errors: tuple[EvidenceLine, ...] = ()
+    warnings: tuple[EvidenceLine, ...] = ()
+    lines: tuple[EvidenceLine, ...] = ()
     phase: Phase = "starting"
     killed_by: str | None = None
 
     @property
-    def tail(self) -> tuple[LogExcerpt, ...]:
+    def tail(self) -> tuple[EvidenceLine, ...]:
         return self.lines[-TAIL_LINES:]
 
     @property
@@ -102,18 +102,18 @@ class _Reader:
     """Goes through the lines of a log."""
 
     chains: list[list[LogFailure]] = field(default_factory=list[list[LogFailure]])
-    errors: list[LogExcerpt] = field(default_factory=list[LogExcerpt])
-    warnings: list[LogExcerpt] = field(default_factory=list[LogExcerpt])
-    lines: list[LogExcerpt] = field(default_factory=list[LogExcerpt])
+    errors: list[EvidenceLine] = field(default_factory=list[EvidenceLine])
+    warnings: list[EvidenceLine] = field(default_factory=list[EvidenceLine])
+    lines: list[EvidenceLine] = field(default_factory=list[EvidenceLine])
     phase: Phase = "starting"
     killed_by: str | None = None
-    frames: list[tuple[str, LogExcerpt]] | None = None  # of the traceback that is being read
+    frames: list[tuple[str, EvidenceLine]] | None = None  # of the traceback that is being read
     head: int = 0  # how many lines there were before it
     linked: bool = False
     message_lines: int = 0  # how many lines the last exception's message may still have
-    record: list[LogExcerpt] | None = None  # where the last record was kept, whose text may continue
+    record: list[EvidenceLine] | None = None  # where the last record was kept, whose text may continue
 
-    def add(self, line: LogExcerpt) -> None:
+    def add(self, line: EvidenceLine) -> None:
         text = RANK_PREFIX.sub("", line.text)
         if text.endswith(TRACEBACK_HEAD):
             self._open_traceback(text, line)
@@ -129,14 +129,14 @@ class _Reader:
         elif not self._read_record(text, line):
             self._continue_message(text)
 
-    def _open_traceback(self, text: str, line: LogExcerpt) -> None:
+    def _open_traceback(self, text: str, line: EvidenceLine) -> None:
         self.head = len(self.lines)
         self.lines.append(line)
         self.frames, self.record = [], None
         self.linked = (self.linked or text.startswith("Original ")) and bool(self.chains)
         self.message_lines = 0
 
-    def _read_traceback(self, text: str, line: LogExcerpt) -> None:
+    def _read_traceback(self, text: str, line: EvidenceLine) -> None:
         assert self.frames is not None  # noqa: S101 - as its caller found
         self.lines.append(line)
         if frame := FRAME.match(text):
@@ -145,7 +145,7 @@ class _Reader:
         elif not text.startswith(" ") and (found := EXCEPTION.match(text)):
             self._close_traceback(found, text, line)
 
-    def _close_traceback(self, found: re.Match[str], text: str, line: LogExcerpt) -> None:
+    def _close_traceback(self, found: re.Match[str], text: str, line: EvidenceLine) -> None:
         frames, self.frames = self.frames or [], None
         linked, self.linked = self.linked, False
         if text.startswith(LAUNCHER_EXCEPTIONS):
@@ -172,7 +172,7 @@ class _Reader:
         last = self.chains[-1][-1]
         self.chains[-1][-1] = replace(last, words=f"{last.words} {text.strip()}"[:LINE_LIMIT])
 
-    def _read_record(self, text: str, line: LogExcerpt) -> bool:
+    def _read_record(self, text: str, line: EvidenceLine) -> bool:
         if (more := CONTINUED.match(text)) and self.record:
             before = self.record[-1]
             words = RECORD_PLACE.sub("", more["words"])
@@ -211,7 +211,7 @@ def read_evidence(lines: Iterable[tuple[int | None, str]]) -> LogEvidence:
                 reader.note_bar(text)
                 text = text[bar.end() :]
             if text or not piece:
-                reader.add(LogExcerpt(line=number, text=clean_log_line(text[:LINE_LIMIT])))
+                reader.add(EvidenceLine(line=number, text=clean_log_line(text[:LINE_LIMIT])))
     while reader.lines and not reader.lines[-1].text:
         reader.lines.pop()
     return LogEvidence(

@@ -16,7 +16,7 @@ from lorabake.runs.log_evidence import LogEvidence
 from lorabake.runs.log_parser import REHEARSAL_FAILED
 from lorabake.runs.loss_monitor import LossFacts
 from lorabake_schemas.messages import Message, literal, msg
-from lorabake_schemas.record import LogExcerpt, Outcome
+from lorabake_schemas.record import EvidenceLine, Outcome
 
 if TYPE_CHECKING:
     from lorabake.lora.weights import WeightFacts
@@ -36,7 +36,7 @@ class Verdict:
     code: str
     message: Message
     hint: Message | None = None
-    evidence: tuple[LogExcerpt, ...] = ()
+    evidence: tuple[EvidenceLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

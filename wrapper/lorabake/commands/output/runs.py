@@ -17,7 +17,7 @@ from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.folder import DELETED
 from lorabake.runs.verdict import UNKNOWN_FAILURE
 from lorabake_schemas.messages import Message, clean_log_line, msg
-from lorabake_schemas.record import LogExcerpt, Outcome, OutputFile, Record
+from lorabake_schemas.record import EvidenceLine, Outcome, OutputFile, Record
 
 if TYPE_CHECKING:
     from lorabake.jobs.resume.prepare import PreparedResume
@@ -78,7 +78,7 @@ def _failure_lines(record: Record, outcome: Outcome, layout: TextLayout) -> list
     return lines
 
 
-def describe_excerpt(line: LogExcerpt, layout: TextLayout) -> str:
+def describe_excerpt(line: EvidenceLine, layout: TextLayout) -> str:
     """A line of the trainer's log with its number."""
     text = clean_log_line(line.text).strip()
     return text if line.line is None else layout(msg("log line {number}: {text}", number=line.line, text=text))
