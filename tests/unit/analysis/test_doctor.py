@@ -43,14 +43,14 @@ def env_with(folder: Path, **programs: str) -> Mapping[str, str]:
 
 
 def levels(env: Mapping[str, str]) -> list[tuple[str, str]]:
-    checks = doctor._check_gpus(machine.detect_machine(env), env)
+    checks = doctor.check_gpus(machine.detect_machine(env), env)
     return [(check.topic, check.level) for check in checks]
 
 
 def test_a_gpu_and_who_else_uses_it(tmp_path: Path) -> None:
     env = env_with(tmp_path, nvidia_smi=SMI.format(memory=12288))
     assert levels(env) == [("gpu", "ok"), ("gpu-memory", "warning")]
-    (_, other) = doctor._check_gpus(machine.detect_machine(env), env)
+    (_, other) = doctor.check_gpus(machine.detect_machine(env), env)
     assert "blender" in other.message
 
 
@@ -66,7 +66,7 @@ def test_a_broken_driver_is_a_problem_and_no_gpu_is_not(tmp_path: Path) -> None:
 
 def test_a_gpu_that_is_hidden_is_said(tmp_path: Path) -> None:
     env = {**env_with(tmp_path, nvidia_smi=SMI.format(memory=12288)), "CUDA_VISIBLE_DEVICES": ""}
-    (check,) = doctor._check_gpus(machine.detect_machine(env), env)
+    (check,) = doctor.check_gpus(machine.detect_machine(env), env)
     assert "CUDA_VISIBLE_DEVICES" in (check.hint or "")
 
 
@@ -97,7 +97,7 @@ def test_downloads_that_are_turned_off_are_not_tried(tmp_path: Path) -> None:
     from lorabake.util import resources
 
     env = {**env_with(tmp_path, git="#!/bin/sh\nexit 0\n"), "HF_HUB_OFFLINE": "1"}
-    checks = [*doctor._check_network(resources.load_pin(), env)]
+    checks = [*doctor.check_network(resources.load_pin(), env)]
     assert [(check.topic, check.level) for check in checks] == [("pin", "ok"), ("hub", "ok")]
 
 
@@ -105,7 +105,7 @@ def test_a_trainer_that_is_not_installed_is_no_problem(tmp_path: Path) -> None:
     from lorabake.util import resources
 
     env = env_with(tmp_path)
-    (check,) = doctor._check_trainer(resources.load_pin(), tmp_path / "home", env, machine.detect_machine(env))
+    (check,) = doctor.check_trainer(resources.load_pin(), tmp_path / "home", env, machine.detect_machine(env))
     assert (check.topic, check.level) == ("trainer", "warning")
 
 

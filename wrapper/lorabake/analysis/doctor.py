@@ -52,17 +52,17 @@ def _make(topic: HealthTopic, level: HealthLevel, message: Message, hint: Messag
 def check_machine(env: Env, here: Path, home: Path) -> Iterator[HealthCheck]:
     """Every check, in the order in which a training needs what it looks at."""
     facts, pin = machine.detect_machine(env), resources.load_pin()
-    yield from _check_gpus(facts, env)
+    yield from check_gpus(facts, env)
     yield _check_memory(facts)
     yield from _check_shared_memory()
     yield from _check_disks(here, home)
     yield from _check_limits()
     yield _check_store(home)
-    yield from _check_trainer(pin, home, env, facts)
-    yield from _check_network(pin, env)
+    yield from check_trainer(pin, home, env, facts)
+    yield from check_network(pin, env)
 
 
-def _check_gpus(facts: MachineFacts, env: Env) -> Iterator[HealthCheck]:
+def check_gpus(facts: MachineFacts, env: Env) -> Iterator[HealthCheck]:
     if (problem := machine.driver_problem(env)) is not None and not facts.gpus:
         hint = msg("fix the NVIDIA driver (after an update, restart the machine)")
         yield _make("gpu", "problem", msg("nvidia-smi shows no GPU: {words}", words=escape_invisible(problem)), hint)
@@ -154,7 +154,7 @@ def _check_store(home: Path) -> HealthCheck:
     return _make("store", "ok", msg("lorabake's folder: {folder}", folder=home))
 
 
-def _check_trainer(pin: Pin, home: Path, env: Env, facts: MachineFacts) -> Iterator[HealthCheck]:
+def check_trainer(pin: Pin, home: Path, env: Env, facts: MachineFacts) -> Iterator[HealthCheck]:
     """The installed trainer and what its torch sees."""
     try:
         trainer = collect_status(pin, home, "auto", env).trainer
@@ -217,7 +217,7 @@ def _ask_torch(python: Path, env: Env) -> dict[str, Any]:
     return venv.parse_last_json(done.stdout) or {"error": "".join(last) or f"exit code {done.returncode}"}
 
 
-def _check_network(pin: Pin, env: Env) -> Iterator[HealthCheck]:
+def check_network(pin: Pin, env: Env) -> Iterator[HealthCheck]:
     """Git and the place of the pin; the Hugging Face Hub, from which models and tokenizers come."""
     if find_program("git", env) is None:
         yield _make("git", "problem", msg("git is not installed"), msg("install git; the trainer is fetched with it"))

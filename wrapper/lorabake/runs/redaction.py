@@ -107,7 +107,7 @@ class Redactor:
         continued = False
         for line in lines:
             if continued and not NEW_RECORD.match(line) and line.strip():
-                yield self._count("text", "<text>")
+                yield self.count("text", "<text>")
                 continue
             pieces = line.split("\r")
             told = [TOLD_VALUES.search(piece) for piece in pieces]
@@ -120,12 +120,12 @@ class Redactor:
     def _replace_told(self, line: str, found: re.Match[str]) -> str:
         value = found["value"].strip()
         kept = value in {"", "None", "True", "False"}
-        shown = value if kept else self._count("text", "<text>")
+        shown = value if kept else self.count("text", "<text>")
         return self._replace_line(line[: found.start("value")]) + shown
 
     def _replace_line(self, text: str) -> str:
         text = self._replace_keys(text)
-        text = PACKAGE_PATH.sub(lambda _: self._count("path", "<python>/"), text)
+        text = PACKAGE_PATH.sub(lambda _: self.count("path", "<python>/"), text)
         text = self._known_pattern().sub(self._replace_known, text)
         text = BELOW_PRIVATE.sub(self._replace_below, text)
         text = QUOTED_PATH.sub(lambda found: f"{found[1]}{self._replace_path(found['path'])}{found[1]}", text)
@@ -133,20 +133,20 @@ class Redactor:
         text = WINDOWS_PATH.sub(lambda found: self._number("path", found[0]), text)
         text = POSIX_PATH.sub(lambda found: self._replace_path(found[0]), text)
         text = FILE_NAME.sub(self._replace_file, text)
-        text = EMAIL.sub(lambda _: self._count("name", "<address>"), text)
-        return ADDRESS.sub(lambda _: self._count("host", "<host>"), text)
+        text = EMAIL.sub(lambda _: self.count("name", "<address>"), text)
+        return ADDRESS.sub(lambda _: self.count("host", "<host>"), text)
 
     def _replace_keys(self, text: str) -> str:
         for pattern in KEYS:
             text = pattern.sub(self._replace_key, text)
-        return HEX_40.sub(lambda found: found[0] if found[0] in self.kept else self._count("key", "<key>"), text)
+        return HEX_40.sub(lambda found: found[0] if found[0] in self.kept else self.count("key", "<key>"), text)
 
     def _replace_key(self, found: re.Match[str]) -> str:
         if "key" not in found.re.groupindex:
-            return self._count("key", "<key>")
+            return self.count("key", "<key>")
         if found["key"] in {"None", "False", "True"} or found["key"].startswith("<"):
             return found[0]
-        return self._count("key", found[0][: found.start("key") - found.start()] + "<key>")
+        return self.count("key", found[0][: found.start("key") - found.start()] + "<key>")
 
     def _known_pattern(self) -> re.Pattern[str]:
         if self._pattern is None:
@@ -156,7 +156,7 @@ class Redactor:
         return self._pattern
 
     def _replace_known(self, found: re.Match[str]) -> str:
-        return self._count("name", self.known[found[0].lower()])
+        return self.count("name", self.known[found[0].lower()])
 
     def _replace_path(self, path: str) -> str:
         """A path by its number, with the extension of a file."""
@@ -185,9 +185,9 @@ class Redactor:
 
     def _number(self, kind: Literal["path", "file"], text: str) -> str:
         number = self._numbers.setdefault((kind, text), 1 + sum(each == kind for each, _ in self._numbers))
-        return self._count(kind, f"<{kind}-{number}>")
+        return self.count(kind, f"<{kind}-{number}>")
 
-    def _count(self, kind: Kind, text: str) -> str:
+    def count(self, kind: Kind, text: str) -> str:
         self.counts[kind] += 1
         return text
 
@@ -273,11 +273,11 @@ FINDING_TEXTS = frozenset({"message", "fix", "paste"})
 def redact_value(value: object, redactor: Redactor, key: str = "") -> object:
     """JSON or TOML without anything private; ``key`` is the name that the value has."""
     if isinstance(value, str):
-        return redactor._count("text", "<text>") if key in PRIVATE_KEYS and value else redactor.replace(value)  # noqa: SLF001
+        return redactor.count("text", "<text>") if key in PRIVATE_KEYS and value else redactor.replace(value)
     if isinstance(value, list | tuple):
         items = cast("list[object]", value)
         if key in PRIVATE_KEYS:
-            return [redactor._count("text", "<text>") for _ in items]  # noqa: SLF001
+            return [redactor.count("text", "<text>") for _ in items]
         return [redact_value(item, redactor, key) for item in items]
     if isinstance(value, dict):
         table = cast("dict[str, object]", value)
