@@ -29,6 +29,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--delay", type=float, default=0.0, help="seconds per step")
     parser.add_argument("--times", type=Path, help="where to write when each step was shown")
     parser.add_argument("--sample", nargs=2, type=float, help="every so many steps, for so many seconds")
+    parser.add_argument("--load", type=float, default=0.0, help="seconds of loading without a word")
     parser.add_argument("--hang-at", type=int, default=0, help="a step that takes --hang seconds")
     parser.add_argument("--hang", type=float, default=0.0)
     parser.add_argument("--traceback-at", type=int, default=0, help="a step in which a thread fails")
@@ -150,6 +151,9 @@ def sample(speech: Speech, seconds: float) -> None:
 
 def train(speech: Speech, args: argparse.Namespace) -> None:
     steps = args.steps
+    if args.load:
+        speech.write(2, "2026-01-31 10:00:00 INFO     Loading settings    train_util.py:4744\n")
+        time.sleep(args.load)
     speech.write(1, "accelerator device: cpu\nimport network module: networks.lora\n")
     speech.write(1, "running training / 学習開始\n  num train images * repeats / 学習画像の数: 4\n")
     speech.write(1, "  num reg images / 正則化画像の数: 0\n  num batches per epoch / 1epochのバッチ数: 4\n")

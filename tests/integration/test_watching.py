@@ -98,6 +98,19 @@ def test_a_trainer_that_is_stopped_by_a_signal_is_reported_and_so_is_its_end(tmp
     assert len(read_events(tmp_path, "stall_ended")) == 1
 
 
+def test_a_report_of_a_standstill_is_no_movement(tmp_path: Path) -> None:
+    """While it loads, every line of the log is; what lorabake says of it is not."""
+    with run(tmp_path, "--load", "3", "--watch", QUICK):
+        until(watched(tmp_path, "phase"), "its first line")
+        trainer = int((tmp_path / "pids").read_text("utf-8").split()[0])
+        os.kill(trainer, signal.SIGSTOP)
+        until(lambda: len(read_events(tmp_path, "stalled")) == 2, "the second report")
+        assert not read_events(tmp_path, "stall_ended")
+        os.kill(trainer, signal.SIGCONT)
+        until(watched(tmp_path, "stall_ended"), "its end")
+    assert [event["phase"] for event in read_events(tmp_path, "stalled")][:2] == ["loading", "loading"]
+
+
 def test_samples_are_no_stall_unless_they_take_longer_than_before(tmp_path: Path) -> None:
     """Scaled down: 2 seconds of samples, with a setting of one and steps of a tenth."""
     with run(tmp_path, "--steps", "12", "--delay", "0.1", "--sample", "4", "2", "--watch", QUICK):

@@ -56,7 +56,7 @@ def program_name(started: str, found: str | None) -> str:
         "Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; "
         "4 if the trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if "
         "this machine cannot train it (no GPU, memory, disk); 7 if images, captions or models changed "
-        "during training; 130 if interrupted."
+        "during training; 8 if it was stopped because the loss stayed NaN; 130 if interrupted."
     )
 )
 @RECIPE_ARGUMENT

@@ -202,7 +202,7 @@ def follow_log(
             over = running.wait(POLL_INTERVAL_S)
             told = listener.feed_log(*read_log(file))
             teller.tell(told, listener.look)
-            teller.tell(teller.watch.look(time.monotonic(), examine, lambda: shutil.disk_usage(place.root).free))
+            teller.report(teller.watch.look(time.monotonic(), examine, lambda: shutil.disk_usage(place.root).free))
             if teller.watch.has_diverged and running.stopped_by is None:
                 running.stop(DIVERGED)
             if teller.is_past_end and running.stopped_by is None:
@@ -212,7 +212,7 @@ def follow_log(
             serve_stop_requests(requests, told, running)
             if not announced and not over and is_announced(running.stopped_by):
                 announced = True
-                teller.tell([Stopping(running.stopped_by or "")])
+                teller.report([Stopping(running.stopped_by or "")])
         teller.tell(listener.close(), listener.look)
     return replace(listener.seen, step=teller.of_the_run(listener.seen.step))
 
@@ -296,10 +296,14 @@ class EventDispatcher:
     clock: EventClock = field(default_factory=EventClock)
 
     def tell(self, told: Iterable[ProgressEvent], look: Look | None = None) -> None:
+        """What the trainer logged, and what the watch makes of it."""
+        told = told if self.sequel is None else self._renumber_steps(told, self.sequel)
+        self.report(list(self.watch.add_remarks(told)), look)
+
+    def report(self, told: list[ProgressEvent], look: Look | None = None) -> None:
         """A full disk must not stop hours of training because events cannot be written; the trainer's own log
         continues.
         """
-        told = list(self.watch.add_remarks(told if self.sequel is None else self._renumber_steps(told, self.sequel)))
         if not self.lost:
             try:
                 for moment, group in self.clock.stamp(told, look or Look(time.time(), time.time())):

@@ -18,13 +18,17 @@ from lorabake.runs.verdict import DIVERGED
 from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.events import (
     BadLoss,
+    DiskLow,
     EmptyDataset,
     Epoch,
     LogLine,
+    LossJump,
     ModelLoaded,
     RunTotals,
     Saved,
     Saving,
+    Stalled,
+    StallEnded,
     Started,
     Step,
     Stopping,
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 10.0  # plain lines are at least this far apart ...
 QUIET_SHARE = 0.1  # ... and this share of all steps, but not more than
 SILENT_SECONDS = 300.0
+SAID_BY_LORABAKE = (BadLoss, Stopping, Stalled, StallEnded, LossJump, DiskLow)
 LINE_DELAY_SECONDS = 0.7  # a scan that ends sooner shows nothing
 LINE_UPDATE_SECONDS = 0.1
 
@@ -247,7 +252,7 @@ class ShownEvents:
         line = self.view.take(event)
         if isinstance(event, LogLine):
             line = clean_log_line(event.text) if self.verbose else None
-        elif self.verbose and not isinstance(event, BadLoss | Stopping):
+        elif self.verbose and not isinstance(event, SAID_BY_LORABAKE):
             line = None  # the trainer's own output has it already
         if self.broken:
             return
