@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 from lorabake_schemas.findings import Finding
 from lorabake_schemas.machine import AttentionProbe, MachineFacts
+from lorabake_schemas.seat import Seat
 
 # inputs-changed: it finished, but what it was made from changed meanwhile.
 RunStatus = Literal["started", "finished", "inputs-changed", "failed", "interrupted"]
@@ -232,9 +233,10 @@ class Record(StrictModel):
     ``plan_file`` that of plan.json, which contains every setting with its source. ``attention`` is the result of the
     trainer's xformers test on this machine; None if it was not tested. ``parts`` are all starts of a run that was
     resumed, empty for a run that was not. ``rerun_of`` is the digest of the run that this one repeats, ``drift`` the
-    differences that were allowed. ``ignored`` are the findings that the recipe ignores. ``recipe_text`` is the recipe
-    that was used. ``recipe_place`` is the path of its file, relative to the run folder (or absolute); paths in the
-    recipe are relative to that. Keys of a later lorabake are kept but not understood.
+    differences that were allowed. ``seat`` is the machine's own of a run on several, None on one. ``ignored`` are the
+    findings that the recipe ignores. ``recipe_text`` is the recipe that was used. ``recipe_place`` is the path of its
+    file, relative to the run folder (or absolute); paths in the recipe are relative to that. Keys of a later lorabake
+    are kept but not understood.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -269,6 +271,7 @@ class Record(StrictModel):
     parts: TupleOf[RunPart] = ()
     rerun_of: str | None = None
     drift: TupleOf[MessageText] = ()
+    seat: Seat | None = None
 
     @property
     def trained(self) -> bool:

@@ -31,6 +31,7 @@ class RuleContext:
 
     ``launching``: a real training is about to start on this machine, so a missing GPU or too little disk space is an
     error. In check, plan and compile the training may happen elsewhere. ``rehearsing``: nothing will be trained.
+    ``machines`` are those among which a training that is about to start divides its processes.
     ``disks`` are those that the plan would write on, ``file_limit`` is the system's limit for one file if the plan
     exceeds it, ``stale`` are the caches that it would use and that do not fit.
     ``pickles`` are the keys and names of model files in torch's own format, whatever their extension is. ``commit`` is
@@ -47,6 +48,7 @@ class RuleContext:
     plan: Plan | None = None
     launching: bool = False
     rehearsing: bool = False
+    machines: int = 1
     commit: str | None = None
     pin_has: frozenset[str] = frozenset()
     stale: tuple[StaleCache, ...] = ()

@@ -50,6 +50,14 @@ class AppliedIgnore(NamedTuple):
     reason: str
 
 
+class _Purpose(NamedTuple):
+    """What a check is for: a training that is about to start, a rehearsal, and among how many machines."""
+
+    launching: bool
+    rehearsing: bool
+    machines: int
+
+
 @dataclass(frozen=True)
 class CheckResult:
     """A recipe and everything known about it. ``plan`` is None if an error prevents it. ``attention`` is the result
@@ -126,6 +134,7 @@ def check_recipe(  # noqa: PLR0913 - each of them is one thing that somebody may
     *,
     launching: bool = False,
     rehearsing: bool = False,
+    machines: int = 1,
     scanning: ScanOptions = DEFAULT_SCAN,
     snapshot: OptionSnapshot | None = None,
     content: bytes | None = None,
@@ -133,7 +142,7 @@ def check_recipe(  # noqa: PLR0913 - each of them is one thing that somebody may
 ) -> CheckResult:
     """Read a recipe and everything it names; report all problems at once.
 
-    ``content`` is a recipe's text, used as if it were at ``path``.
+    ``machines`` are those that train together. ``content`` is a recipe's text, used as if it were at ``path``.
 
     A recipe with shape errors is judged without its faulty keys: every rule runs that does not need them, except those
     that need a plan. ``snapshot`` is what a commit of sd-scripts other than the pin understands. Raises RecipeError if
@@ -142,7 +151,7 @@ def check_recipe(  # noqa: PLR0913 - each of them is one thing that somebody may
     chosen = snapshot or resources.load_snapshot()
     loaded = load_recipe(path, content, overrides, scanning.env.get("HOME"))
     return replace(
-        _check_loaded(loaded, machine, scanning, chosen, launching, rehearsing),
+        _check_loaded(loaded, machine, scanning, chosen, _Purpose(launching, rehearsing, machines)),
         snapshot=chosen,
         deep=scanning.deep,
     )
@@ -153,9 +162,9 @@ def _check_loaded(
     machine: MachineFacts,
     scanning: ScanOptions,
     snapshot: OptionSnapshot,
-    launching: bool,
-    rehearsing: bool,
+    purpose: _Purpose,
 ) -> CheckResult:
+    launching, rehearsing, machines = purpose
     recipe = loaded.recipe or loaded.salvage
     if recipe is None:
         return _build_result(loaded, None, machine, loaded.findings)
@@ -164,7 +173,7 @@ def _check_loaded(
     family = evaluate_or_none(lambda: recipe.base.family or base.family)
     script = get_family(family or DEFAULT_FAMILY).script
     options = snapshot.of(script) if family else snapshot.merge_scripts()
-    situation = RuleContext(recipe, base, facts, machine, options, launching=launching, rehearsing=rehearsing)
+    situation = RuleContext(recipe, base, facts, machine, options, None, launching, rehearsing, machines)
     situation = replace(situation, pickles=find_pickles(recipe, loaded.folder), signatures=snapshot.signatures)
     if snapshot.commit != resources.load_pin().commit:
         pin_has = frozenset(option.name for option in resources.load_script_options(script))

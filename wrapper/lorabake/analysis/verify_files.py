@@ -180,7 +180,8 @@ def _compare_record(record: Record, plan: Plan, was: _Recompiled) -> Iterator[Ch
     then |= {"seed": str(seed if isinstance(seed, int) else 0), "planned_steps": str(plan.forecast.steps)}
     now |= {"seed": str(record.seed), "planned_steps": str(record.planned_steps)}
     argv, env = _plan_start(record, plan)
-    then["argv"], now["argv"] = shlex.join(argv), shlex.join(_recorded_start(argv, record))
+    alone, _ = _plan_start(record.model_copy(update={"seat": None}), plan)
+    then["argv"], now["argv"] = shlex.join(argv), shlex.join(_recorded_start(argv, alone, record))
     expected = {name: escape_undecodable(value) for name, value in recorded_env(env).items()}
     then |= {f"environment.{name}": value for name, value in expected.items()}
     now |= {f"environment.{name}": value for name, value in record.environment.items() if name in expected}
@@ -194,7 +195,7 @@ def _plan_start(record: Record, plan: Plan) -> tuple[tuple[str, ...], Mapping[st
         argv = (trainer.python, *rehearsal_argv(plan.launch, plan.family)[1:])
         return tuple(map(escape_undecodable, argv)), trainer_env({}, python=python)
     checkout = Path(unescape_path(trainer.checkout or ""))
-    argv = planned_argv(plan, record.digest, python, checkout)
+    argv = planned_argv(plan, record.digest, python, checkout, record.seat)
     env = trainer_env(
         {},
         python=python,
@@ -206,11 +207,14 @@ def _plan_start(record: Record, plan: Plan) -> tuple[tuple[str, ...], Mapping[st
     return tuple(map(escape_undecodable, argv)), env
 
 
-def _recorded_start(argv: tuple[str, ...], record: Record) -> tuple[str, ...]:
-    """The first recorded command of the run or of a part that is not this one; a resumed part's has additions."""
+def _recorded_start(argv: tuple[str, ...], alone: tuple[str, ...], record: Record) -> tuple[str, ...]:
+    """The first recorded command of the run or of a part that is not this one; a resumed part's has additions.
+
+    A run on several machines is resumed ``alone``, on one.
+    """
     first, resumed = [record.argv, *(part.argv for part in record.parts[:1])], record.parts[1:]
     edited = [each for each in first if each != argv]
-    edited += [part.argv for part in resumed if not _has_in_order(part.argv, argv[1:])]
+    edited += [part.argv for part in resumed if not _has_in_order(part.argv, alone[1:])]
     return edited[0] if edited else argv
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lorabake_schemas.machine import Family
     from lorabake_schemas.plan import LaunchPlan, Plan
+    from lorabake_schemas.seat import Seat
 
 # accelerate reads a default_config.yaml of the user's whenever it is given no --config_file (accelerate 1.6.0
 # commands/launch.py:1016), and then takes from it what no flag can turn off: DeepSpeed, FSDP, several GPUs
@@ -66,11 +67,14 @@ DETERMINISTIC_VARIABLES = {
 }
 
 
-def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequence[str] = ()) -> tuple[str, ...]:
+def training_argv(
+    python: Path, script: Path, launch: LaunchPlan, flags: Sequence[str] = (), seat: Seat | None = None
+) -> tuple[str, ...]:
     """accelerate's launcher with every value given, from the run folder. GPUs are chosen by trainer_env, not here.
 
     ``flags`` are for the script and for this start only. They override the compiled files (TU:4760-4761 parses the
-    command line into a namespace that the file has filled), so the files are the same whenever the same is trained. The
+    command line into a namespace that the file has filled), so the files are the same whenever the same is trained.
+    ``seat`` is this machine's among several, whose processes launch.num_processes counts together. The
     run folder and the scripts' own folders are not on Python's path; trainer_env sets it.
     """
     several = launch.num_processes > 1  # accelerate refuses --cpu beside --multi_gpu; trainer_env hides the GPUs
@@ -78,12 +82,13 @@ def training_argv(python: Path, script: Path, launch: LaunchPlan, flags: Sequenc
         str(python), "-m", "accelerate.commands.launch",
         "--config_file", ACCELERATE_FILE,
         "--num_processes", str(launch.num_processes),
-        "--num_machines", "1",
+        "--num_machines", str(seat.machines if seat is not None else 1),
+        *(("--machine_rank", str(seat.rank), "--main_process_ip", seat.address) if seat is not None else ()),
         "--mixed_precision", "no",  # without effect: train.toml decides (TU:5494-5502)
         "--dynamo_backend", "no",
         "--num_cpu_threads_per_process", str(launch.num_cpu_threads_per_process),
         *(("--multi_gpu",) if several else ("--cpu",) if launch.cpu else ()),
-        *(("--main_process_port", str(launch.main_process_port or DEFAULT_PORT)) if several else ()),
+        *(("--main_process_port", str(process_port(launch, seat))) if several else ()),
         *first_scripts(launch), str(script), *CONFIG_FLAGS, *flags,
     )  # fmt: skip
 
@@ -96,11 +101,16 @@ def first_scripts(launch: LaunchPlan) -> tuple[str, ...]:
     )
 
 
-def planned_argv(plan: Plan, digest: str, python: Path, checkout: Path) -> tuple[str, ...]:
-    """The command of a run's first start: it follows from its plan, its digest and the trainer alone."""
+def process_port(launch: LaunchPlan, seat: Seat | None = None) -> int:
+    """Where the processes of a training meet."""
+    return (seat.port if seat is not None else None) or launch.main_process_port or DEFAULT_PORT
+
+
+def planned_argv(plan: Plan, digest: str, python: Path, checkout: Path, seat: Seat | None = None) -> tuple[str, ...]:
+    """The command of a run's first start: it follows from its plan, its digest, the trainer and the machine's seat."""
     given = plan.value("training_comment")
     comment = training_comment_flag(given if isinstance(given, str) else None, digest)
-    return training_argv(python, checkout / plan.script, plan.launch, (to_utf8_argument(comment),))
+    return training_argv(python, checkout / plan.script, plan.launch, (to_utf8_argument(comment),), seat)
 
 
 def rehearsal_argv(launch: LaunchPlan, family: Family = DEFAULT_FAMILY) -> tuple[str, ...]:

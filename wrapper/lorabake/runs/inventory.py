@@ -43,7 +43,7 @@ HARMLESS_FILES = (
     r"|desktop\.ini|core(?:\.\d+)?)"
 )
 KNOWN_FILES = (
-    rf"{LORABAKE_FILES}|logs/trainer\.log|{TENSORBOARD_FILES}|{PART_FOLDER}/resume_epoch\.py"
+    rf"{LORABAKE_FILES}|logs/trainer\.log|logs/machine-\d+\.log|{TENSORBOARD_FILES}|{PART_FOLDER}/resume_epoch\.py"
     rf"|(?:{OUTPUT_FOLDER})/sample/[^/]+\.png|{HARMLESS_FILES}"
 )
 NUMBER_SUFFIX = r"(?:\.\d+)?"  # of several that were replaced (jobs/resume/outputs.py)

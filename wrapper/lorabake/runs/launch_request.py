@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lorabake.runs.input_watch import InputWatch
+    from lorabake_schemas.seat import Seat
 
 INPUTS_FILE = "inputs.json"
 PLAN_FILE = "plan.json"
@@ -47,7 +48,7 @@ class LaunchRequest:
     dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command. ``recipe_place`` is the
     path of the recipe from the run folder. ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what
     has changed since. The two waits are those of the shutdown ladder, in seconds. ``watch`` reports at the end whether
-    its inputs changed, if it is not None.
+    its inputs changed, if it is not None. ``seat`` is this machine's among several.
     """
 
     root: Path
@@ -67,6 +68,7 @@ class LaunchRequest:
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
     watch: InputWatch | None = None
+    seat: Seat | None = None
 
     @property
     def rehearsal(self) -> bool:
@@ -138,6 +140,7 @@ def new_record(request: LaunchRequest) -> Record:
         plan_file=digest_bytes(encode_plan(request), PLAN_FILE),
         rerun_of=request.rerun_of,
         drift=tuple(request.drift),
+        seat=request.seat,
     )
 
 
@@ -146,3 +149,15 @@ def encode_command(argv: Sequence[str], cwd: str, environment: Mapping[str, str]
     started = {"argv": [*argv], "cwd": cwd, "environment": dict(environment)}
     text = json.dumps(started, indent=2, ensure_ascii=False) + "\n"
     return text.replace(r"\\udc", r"\udc").encode(errors="backslashreplace")  # odd bytes: a record spells them out
+
+
+def list_digest_parts(request: LaunchRequest) -> dict[str, str]:
+    """What the run's digest is made of, by a name for each part, to tell which parts of two runs differ."""
+    trainer, inputs = request.trainer, [each.digest() for each in request.provenance.inputs.inputs]
+    return {
+        **request.provenance.files,
+        **{f"{each.role} {each.index + 1}": each.sha256 or each.name for each in inputs},
+        "sd-scripts": str(trainer.tree or trainer.commit),
+        "Python": ".".join((trainer.python_version or "").split(".")[:2]),
+        **{f"package {name}": version for name, version in trainer.packages.items()},
+    }

@@ -22,6 +22,7 @@ def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
         return
     launch, gpus = situation.recipe.launch, len(situation.machine.gpus)
     processes, severity = launch.num_processes or 1, ERROR if situation.launching else WARNING
+    processes = -(-processes // situation.machines)
     if processes > max(gpus, 1):
         said = msg(
             "this machine has no NVIDIA GPU, so all {processes} processes train on its CPU, each with a copy of the "

@@ -1,0 +1,203 @@
+"""Machines that meet over loopback: who is let in, what they hear, and what happens when one is lost."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from lorabake.errors import BusyError, MachineError
+from lorabake.jobs import meeting
+from lorabake.jobs.meeting import Connection, Gathering, gather_machines, meet_first_machine
+from lorabake_schemas.messages import Message
+from lorabake_schemas.seat import Seat
+
+PARTS = {"train.toml": "a", "base 1": "b"}
+LIMIT_S = 20.0
+
+
+OPEN: list[Connection | Gathering] = []
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    for name in ("RETRY_S", "BEAT_S"):
+        monkeypatch.setattr(meeting, name, 0.05)
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
+def free_port() -> int:
+    with socket.create_server(("", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def connect(port: int) -> socket.socket:
+    """As soon as somebody listens."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def ignore(_said: Message) -> None: ...
+
+
+def first(port: int, machines: int = 2, tell: Callable[[Message], None] = ignore) -> Gathering:
+    seat = Seat(rank=0, machines=machines, address="127.0.0.1")
+    led = gather_machines(seat, port, "d", PARTS, tell)
+    OPEN.append(led)
+    return led
+
+
+def other(
+    port: int, rank: int = 1, machines: int = 2, digest: str = "d", parts: dict[str, str] | None = None
+) -> tuple[Connection, str, str]:
+    seat = Seat(rank=rank, machines=machines, address="127.0.0.1")
+    found = meet_first_machine(seat, port, digest, parts or PARTS, ignore)
+    OPEN.append(found[0])
+    return found
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Future[Any]]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [pool.submit(call) for call in calls]
+
+
+def begin(port: int, machines: int = 2, tell: Callable[[Message], None] = ignore) -> Gathering:
+    gathering = first(port, machines, tell)
+    gathering.begin("/runs/a-001", "now")
+    return gathering
+
+
+def test_all_hear_where_the_run_is_and_how_it_ended() -> None:
+    port = free_port()
+    led, *joined = at_once(
+        lambda: begin(port, 3),
+        *(lambda rank=rank: other(port, rank, 3) for rank in (2, 1)),
+    )
+    gathering: Gathering = led.result(LIMIT_S)
+    assert [each.result()[1:] for each in joined] == [("/runs/a-001", "now")] * 2
+    gathering.end(7)
+    for each in joined:
+        connection: Connection = each.result()[0]
+        assert connection.receive(LIMIT_S) == {"exit": 7}
+        assert connection.receive(LIMIT_S) is None
+        assert connection.is_lost
+
+
+def test_a_machine_that_would_train_something_else_stops_both() -> None:
+    port = free_port()
+    led, joined = at_once(lambda: first(port), lambda: other(port, digest="e", parts=PARTS | {"base 1": "c"}))
+    for each in (led, joined):
+        with pytest.raises(MachineError, match="base 1"):
+            each.result(LIMIT_S)
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"[1]\n",
+        b'{"rank": 5, "machines": 2, "digest": "d"}\n',
+        b'{"rank": true, "machines": 2}\n',
+    ],
+)
+def test_strangers_are_not_let_in(greeting: bytes) -> None:
+    port = free_port()
+
+    def knock() -> bytes:
+        with connect(port) as stranger:
+            stranger.sendall(greeting)
+            try:
+                return stranger.recv(100)
+            except ConnectionResetError:
+                return b""
+
+    def join_later() -> tuple[Connection, str, str]:
+        assert knock() == b""
+        return other(port)
+
+    led, joined = at_once(lambda: begin(port), join_later)
+    assert joined.result(LIMIT_S)[1] == "/runs/a-001"
+    led.result().end(0)
+
+
+def test_one_that_is_started_again_takes_its_place() -> None:
+    port, said = free_port(), list[Message]()
+
+    def join_twice() -> str:
+        with connect(port) as early:
+            early.sendall(json.dumps({"rank": 1, "machines": 3, "digest": "d"}).encode() + b"\n")
+            again = threading.Thread(target=lambda: other(port, 1, 3))
+            again.start()
+            deadline = time.monotonic() + LIMIT_S
+            while len(said) < 3 and time.monotonic() < deadline:  # that it waits, and twice that the machine is ready
+                time.sleep(0.02)
+            found = other(port, 2, 3)[1]
+            again.join(LIMIT_S)
+            return found
+
+    led, joined = at_once(lambda: begin(port, 3, said.append), join_twice)
+    assert joined.result(LIMIT_S) == "/runs/a-001"
+    assert sorted(led.result().others) == [1, 2]
+
+
+@pytest.mark.parametrize("bad_end", [True, False])
+def test_the_run_is_stopped_when_a_machine_fails_or_is_lost(*, bad_end: bool) -> None:
+    port, stopped = free_port(), threading.Event()
+    led, joined = at_once(lambda: begin(port), lambda: other(port))
+    gathering: Gathering = led.result(LIMIT_S)
+    connection: Connection = joined.result()[0]
+    with gathering.watched(stopped.set):
+        assert connection.receive(LIMIT_S) == {}  # a sign of life
+        assert not stopped.is_set()
+        if bad_end:
+            connection.send({"ended": 3})
+        else:
+            connection.close()
+        assert stopped.wait(LIMIT_S)
+    assert gathering.failed == 1
+
+
+def test_an_end_of_0_and_silence_stop_nothing() -> None:
+    port, stopped = free_port(), threading.Event()
+    led, joined = at_once(lambda: begin(port), lambda: other(port))
+    with led.result(LIMIT_S).watched(stopped.set):
+        joined.result()[0].send({"ended": 0})
+        assert not stopped.wait(0.5)
+
+
+def test_who_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "ARRIVAL_LIMIT_S", 0.2)
+    port = free_port()
+    with pytest.raises(MachineError, match="1, 2"):
+        first(port, 3)
+    with pytest.raises(MachineError, match=str(port)):
+        other(port)
+
+
+def test_a_taken_port_is_busy() -> None:
+    with socket.create_server(("", 0)) as taken, pytest.raises(BusyError):
+        first(int(taken.getsockname()[1]))
+
+
+def test_a_first_machine_that_ends_before_the_run_leaves_nobody_waiting() -> None:
+    port = free_port()
+
+    def leave() -> None:
+        first(port).others[1].close()
+
+    _, joined = at_once(leave, lambda: other(port))
+    with pytest.raises(MachineError):
+        joined.result(LIMIT_S)

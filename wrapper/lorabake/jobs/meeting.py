@@ -1,0 +1,263 @@
+"""How several machines agree to train together: each has a connection to the first, over which lines of JSON go.
+
+The first waits until all have come and would train the same, then tells them its run folder, and at the end the exit
+code of the run. It gives a sign of life every few seconds, so that nobody waits for a machine that was switched off.
+Nothing else is read from the others than the lines below, whose length is limited.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from lorabake.errors import BusyError, MachineError
+from lorabake.runs.command import process_port
+from lorabake_schemas.messages import msg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from typing import Self
+
+    from lorabake_schemas.messages import Message
+    from lorabake_schemas.plan import LaunchPlan
+    from lorabake_schemas.seat import Seat
+
+Line = dict[str, object]
+ARRIVAL_LIMIT_S = 1800.0  # for the slowest machine to install its trainer and hash its images
+GREETING_LIMIT_S = 10.0
+RETRY_S = 1.0
+BEAT_S = 5.0
+SILENCE_LIMIT_S = 60.0
+MAX_LINE_BYTES = 1 << 20  # a greeting names every package and every input
+MAX_PORT = 65_535
+
+
+def meeting_port(launch: LaunchPlan, seat: Seat) -> int:
+    """The port next to that of the processes."""
+    port = process_port(launch, seat) + 1
+    return port if port <= MAX_PORT else port - 2
+
+
+@dataclass(slots=True)
+class Connection:
+    """One end of a connection: whole lines in both directions."""
+
+    socket: socket.socket
+    _unread: bytes = b""
+    is_closed: bool = False
+    heard_at: float = field(default_factory=time.monotonic)
+
+    def send(self, line: Mapping[str, object]) -> None:
+        """Does nothing if the other end has gone; ``receive`` notices that."""
+        with suppress(OSError):
+            self.socket.sendall(json.dumps(line).encode() + b"\n")
+
+    def receive(self, seconds: float) -> Line | None:
+        """The next line, if one comes in that time; a sign of life is an empty one. Sets ``is_closed`` at the end."""
+        if b"\n" not in self._unread and not self.is_closed and select.select([self.socket], [], [], seconds)[0]:
+            try:
+                piece = self.socket.recv(1 << 16)
+            except OSError:
+                piece = b""
+            self.heard_at = time.monotonic()
+            self._unread += piece
+            self.is_closed = not piece or len(self._unread) > MAX_LINE_BYTES
+        line, end, rest = self._unread.partition(b"\n")
+        if not end:
+            return None
+        self._unread = rest
+        return parse_line(line)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the other end has closed it or was silent for too long."""
+        return self.is_closed or time.monotonic() - self.heard_at > SILENCE_LIMIT_S
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def parse_line(line: bytes) -> Line:
+    """A line of the other end; an empty one if it is not a table."""
+    try:
+        found: object = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("Line", found) if isinstance(found, dict) else {}
+
+
+@dataclass(slots=True)
+class Gathering:
+    """The first machine's connections to all others, by rank."""
+
+    others: dict[int, Connection] = field(default_factory=dict[int, Connection])
+    failed: int | None = None  # rank of the first machine that ended badly
+
+    def begin(self, root: str, started: str) -> None:
+        """Tell all where the run is: now they start their processes, too."""
+        for each in self.others.values():
+            each.send({"run": root, "started": started})
+
+    @contextmanager
+    def watched(self, stop: Callable[[], None]) -> Generator[Self]:
+        """Give signs of life, and call ``stop`` once if another machine ends badly or is lost."""
+        over = threading.Event()
+        watching = threading.Thread(target=self._watch, args=(over, stop), daemon=True)
+        watching.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            watching.join()
+
+    def _watch(self, over: threading.Event, stop: Callable[[], None]) -> None:
+        while not over.wait(BEAT_S):
+            for rank, each in self.others.items():
+                each.send({})
+                while (line := each.receive(0)) is not None:
+                    if self.failed is None and line.get("ended") not in {None, 0}:
+                        self.failed = rank
+                        stop()
+            lost = [rank for rank, each in self.others.items() if each.is_closed]
+            if lost and self.failed is None:
+                self.failed = lost[0]
+                stop()
+
+    def end(self, code: int) -> None:
+        """Tell all how the run has ended."""
+        for each in self.others.values():
+            each.send({"exit": code})
+        self.close()
+
+    def close(self) -> None:
+        for each in self.others.values():
+            each.close()
+
+
+def gather_machines(
+    seat: Seat, port: int, digest: str, parts: Mapping[str, str], tell: Callable[[Message], None]
+) -> Gathering:
+    """Wait for all other machines. Raises MachineError if one would train something else or does not come, BusyError
+    if another program has the port."""
+    try:
+        listener = socket.create_server(("", port))
+    except OSError as error:
+        said = msg("port {port}, where the machines of this run meet, is used by another program", port=port)
+        hint = msg("set launch.main_process_port to another port in the recipe")
+        raise BusyError(said, hint) from error
+    tell(msg("waiting for {n} more machines on port {port}", n=seat.machines - 1, port=port))
+    gathering = Gathering()
+    with listener:
+        try:
+            _admit_all(gathering, listener, seat, digest, parts, tell)
+        except BaseException:
+            gathering.close()
+            raise
+    return gathering
+
+
+def _admit_all(
+    gathering: Gathering,
+    listener: socket.socket,
+    seat: Seat,
+    digest: str,
+    parts: Mapping[str, str],
+    tell: Callable[[Message], None],
+) -> None:
+    deadline = time.monotonic() + ARRIVAL_LIMIT_S
+    while len(gathering.others) < seat.machines - 1:
+        if time.monotonic() > deadline:
+            missing = sorted({*range(1, seat.machines)} - gathering.others.keys())
+            raise MachineError(
+                msg("these machines did not come: {ranks}", ranks=", ".join(map(str, missing))),
+                msg("see what lorabake says on them, and whether they can reach this machine"),
+            )
+        for each in gathering.others.values():
+            each.send({})
+        if select.select([listener], [], [], RETRY_S)[0]:
+            guest = Connection(listener.accept()[0])
+            rank = _admit(guest, seat, digest, parts)
+            if rank is None:
+                guest.close()
+                continue
+            if (before := gathering.others.get(rank)) is not None:  # it was started again
+                before.close()
+            gathering.others[rank] = guest
+            tell(msg("machine {rank} of {machines} is ready", rank=rank, machines=seat.machines))
+
+
+def _admit(guest: Connection, seat: Seat, digest: str, parts: Mapping[str, str]) -> int | None:
+    """The rank of a machine that belongs to this run; None for anybody else. Raises MachineError for one that belongs
+    to it but would train something else."""
+    guest.socket.settimeout(GREETING_LIMIT_S)
+    deadline, greeting = time.monotonic() + GREETING_LIMIT_S, None
+    while greeting is None and not guest.is_closed and time.monotonic() < deadline:
+        greeting = guest.receive(RETRY_S)
+    told = greeting or {}
+    rank = told.get("rank")
+    if told.get("machines") != seat.machines or type(rank) is not int or not 0 < rank < seat.machines:
+        return None
+    if told.get("digest") == digest:
+        return rank
+    theirs = told.get("parts")
+    named = name_differences(parts, cast("Mapping[str, object]", theirs) if isinstance(theirs, dict) else {})
+    guest.send({"refused": named})
+    guest.close()
+    raise different_training_error(rank, named)
+
+
+def name_differences(mine: Mapping[str, str], theirs: Mapping[str, object]) -> str:
+    """The first few of the inputs, files and packages that are not the same."""
+    names = [name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name)]
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "launch"
+
+
+def different_training_error(rank: int, named: str) -> MachineError:
+    return MachineError(
+        msg("machine {rank} would train something else than the first: {names} differ", rank=rank, names=named),
+        msg("use the same recipe, images, model and trainer on all machines"),
+    )
+
+
+def meet_first_machine(
+    seat: Seat, port: int, digest: str, parts: Mapping[str, str], tell: Callable[[Message], None]
+) -> tuple[Connection, str, str]:
+    """Wait for the first machine until it starts its run: the connection, its run folder, and when that began.
+
+    Raises MachineError if the first one trains something else, cannot be reached in time, or ends before.
+    """
+    tell(msg("waiting for the first machine at {address}, port {port}", address=seat.address, port=port))
+    deadline = time.monotonic() + ARRIVAL_LIMIT_S
+    first = _connect(seat, port, deadline)
+    first.send({"rank": seat.rank, "machines": seat.machines, "digest": digest, "parts": dict(parts)})
+    while not first.is_lost:
+        line = first.receive(RETRY_S) or {}
+        root, started, refused = line.get("run"), line.get("started"), line.get("refused")
+        if isinstance(refused, str):
+            first.close()
+            raise different_training_error(seat.rank, refused)
+        if isinstance(root, str) and isinstance(started, str):
+            return first, root, started
+    first.close()
+    raise MachineError(
+        msg("the first machine ended before the run began"), msg("see what lorabake says on {host}", host=seat.address)
+    )
+
+
+def _connect(seat: Seat, port: int, deadline: float) -> Connection:
+    while True:
+        try:
+            connected = socket.create_connection((seat.address, port), timeout=GREETING_LIMIT_S)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                said = msg("cannot reach the first machine at {address}, port {port}", address=seat.address, port=port)
+                raise MachineError(said, msg("start lorabake there, too, and allow connections to it")) from error
+            time.sleep(RETRY_S)
+        else:
+            return Connection(connected)
