@@ -6,6 +6,7 @@ Four trainings of the pinned sd-scripts, two of them by two processes that take 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -13,15 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import pytest
 import tomli_w
 from safetensors import safe_open
 
 from lorabake.jobs import quickstart_files
 from lorabake.lora.weights import read_weights
+from lorabake.runs.command import CPU_PROCESSES_FILE
 from lorabake.runs.events import read_last_step
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.record import read_record
@@ -131,20 +132,33 @@ def last_step(run: Path) -> int:
 
 def measure_change(file: Path) -> tuple[int, float]:
     """How many matrices that begin at zero have moved, and how far all of them together."""
-    with safe_open(file, "np") as tensors:
-        grown = [tensors.get_tensor(name) for name in tensors.keys() if name.endswith("lora_up.weight")]  # noqa: SIM118
-    return sum(bool(np.any(each)) for each in grown), float(np.sqrt(sum(float((each**2).sum()) for each in grown)))
+    grown = list[float]()
+    with cast("Any", safe_open)(file, framework="numpy") as opened:
+        for name in opened.keys():  # noqa: SIM118 - the file is no dictionary
+            if name.endswith("lora_up.weight"):
+                grown.append(float((opened.get_tensor(name).astype("float64") ** 2).sum()))
+    return sum(each > 0 for each in grown), math.sqrt(sum(grown))
 
 
 def watch(run: Path, folder: Path) -> list[Mapping[str, Any]]:
-    """The run's own command once more, in a copy of its folder, with a look into each process."""
+    """The run's own command once more, in a copy of its folder, with a look into each process.
+
+    Of a run on several machines all commands are started, with the rank of each.
+    """
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("output", "logs", "tensorboard", "parts", "*.json*"))
     told = json.loads((run / "command.json").read_text("utf-8"))
-    script = next(at for at, part in enumerate(told["argv"]) if part.endswith("train_network.py"))
-    argv = [*told["argv"][:script], str(WATCHER), ".", *told["argv"][script:]]
+    argv: list[str] = told["argv"]
+    own = argv.index(CPU_PROCESSES_FILE)  # then sd-scripts' script
+    argv = [*argv[: own + 1], str(WATCHER), ".", *argv[own + 1 :]]
     env = dict(read_environment()) | told["environment"]
-    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr[-6000:]
+    ranks: list[list[str]] = [["--machine_rank", rank] for rank in "01"] if "--machine_rank" in argv else [[]]
+    started = [  # what comes last counts
+        subprocess.Popen([*argv[:own], *rank, *argv[own:]], cwd=folder, env=env, stderr=subprocess.PIPE, text=True)
+        for rank in ranks
+    ]
+    for process in started:
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said[-6000:]
     return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("process-*.json"))]
 
 
@@ -171,7 +185,7 @@ def test_two_processes_train_one_lora(tmp_path: Path, base: Path, cache: Path) -
     assert first["weights"] == second["weights"]
     assert first["noise"] == second["noise"]  # S51
     assert len(first["noise"]) == STEPS
-    assert set(first["latents"]).isdisjoint(second["latents"][: IMAGES // 2])
+    assert set(first["latents"][: IMAGES // 2]).isdisjoint(second["latents"][: IMAGES // 2])
 
     project.done("run", "one.toml", "--run-dir", "runs/one")
     alone = project.record("runs/one")
@@ -182,3 +196,25 @@ def test_two_processes_train_one_lora(tmp_path: Path, base: Path, cache: Path) -
     print(f"two processes: {moved} matrices moved by {far:.4f}; a batch of two: {moved_alone} by {far_alone:.4f}")
     assert moved == moved_alone > 0
     assert 0.5 < far / far_alone < 2
+
+
+def test_two_machines_train_one_lora(tmp_path: Path, base: Path, cache: Path) -> None:
+    """Two commands with different seats on this machine, which share a disk; one process each."""
+    write_recipe(tmp_path, "two", base, processes=2, batch=1)
+    project = Project(tmp_path, cache)
+    seats = [("--machines", "2", "--machine-rank", str(rank), "--main-address", "127.0.0.1") for rank in (0, 1)]
+    started = [project.start("run", "two.toml", "--run-dir", "runs/two", *seat) for seat in seats]
+    for process in started:
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, out[-3000:] + err[-6000:]
+    record, run = project.record("runs/two"), tmp_path / "runs/two"
+    assert record.status == "finished"
+    assert record.seat is not None
+    assert read_weights(run / "output/two.safetensors").steps == record.planned_steps == STEPS
+    assert "accelerator device: cpu" in (run / "logs/machine-1.log").read_text("utf-8")
+    project.done("verify", "runs/two")
+    moved, far = measure_change(run / "output/two.safetensors")
+    print(f"two machines: {moved} matrices moved by {far:.6f}")
+
+    first, second = watch(run, tmp_path / "runs/watched")
+    assert first["weights"] == second["weights"]

@@ -60,6 +60,16 @@ VERBOSE_OPTION = click.option("--verbose", is_flag=True, help=msg("Show the trai
 RUN_DIR_OPTION = click.option(
     "--run-dir", type=PATH_TYPE, help=msg("Create the run in this folder, which must not exist.")
 )
+SEAT_OPTIONS = (
+    click.option(
+        "--machines",
+        type=int,
+        metavar="N",
+        help=msg("Machines that train together (default: as Slurm, SkyPilot or dstack report)."),
+    ),
+    click.option("--machine-rank", type=int, metavar="N", help=msg("Number of this machine, from 0.")),
+    click.option("--main-address", metavar="HOST[:PORT]", help=msg("Address of the first machine, for all of them.")),
+)
 WITH_DRIFT_OPTION = click.option(
     "--with-drift", is_flag=True, help=msg("Continue even if inputs or trainer have changed.")
 )
@@ -154,12 +164,14 @@ def check_options(command: Command) -> Command:
 
 
 class RunOptions(NamedTuple):
-    """How far a run goes, whether caches that do not match are deleted first, and whether the terminal stays."""
+    """How far a run goes, whether caches that do not match are deleted first, whether the terminal stays, and this
+    machine's seat among several: number of machines, rank, address of the first."""
 
     rehearse: bool = False
     dry_run: bool = False
     refresh_cache: bool = False
     detach: bool = False
+    seat: tuple[int | None, int | None, str | None] = (None, None, None)
 
 
 def rerun_options(command: Command) -> Command:
@@ -167,21 +179,31 @@ def rerun_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_options(
-        *, dry_run: bool, refresh_cache: bool, detach: bool, rehearse: bool = False, **others: object
+        *,
+        dry_run: bool,
+        refresh_cache: bool,
+        detach: bool,
+        rehearse: bool = False,
+        machines: int | None = None,
+        machine_rank: int | None = None,
+        main_address: str | None = None,
+        **others: object,
     ) -> None:
         if refresh_cache and (rehearse or dry_run):
             raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
-        command(options=RunOptions(rehearse, dry_run, refresh_cache, detach), **others)
+        seat = (machines, machine_rank, main_address)
+        command(options=RunOptions(rehearse, dry_run, refresh_cache, detach, seat), **others)
 
     stale = msg("First delete sd-scripts' caches that do not match images or settings (S19).")
     return DRY_RUN_OPTION(DETACH_OPTION(click.option("--refresh-cache", is_flag=True, help=stale)(with_options)))
 
 
 def run_options(command: Command) -> Command:
-    """The same with --rehearse."""
-    return click.option("--rehearse", is_flag=True, help=msg("Simulate the whole run without training."))(
-        rerun_options(command)
-    )
+    """The same with --rehearse, and this machine's place among several."""
+    made: Command = rerun_options(command)
+    for option in reversed(SEAT_OPTIONS):
+        made = option(made)
+    return click.option("--rehearse", is_flag=True, help=msg("Simulate the whole run without training."))(made)
 
 
 def make_trainer_options(*options: Decorator) -> Decorator:

@@ -77,6 +77,7 @@ def run(
 ) -> None:
     from lorabake.commands.output.runs import format_dry_run
     from lorabake.jobs import run as workflow
+    from lorabake.runs.seat import SeatOptions
 
     workflow.ensure_commit(
         choice, get_environment(), stderr_printer(), install_it=not (options.rehearse or options.dry_run)
@@ -84,7 +85,7 @@ def run(
     display = terminal_display(verbose)
     order = workflow.RunRequest(
         recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=display, overrides=overrides,
-        detach=options.detach,
+        detach=options.detach, seat=SeatOptions(*options.seat),
     )  # fmt: skip
     with display.scanning() as progress:
         prepared = workflow.prepare_run(order, get_environment(), progress)
@@ -96,6 +97,8 @@ def run(
         command = workflow.preview_run_command(prepared, get_environment())
         write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return
+    if prepared.seat is not None and prepared.seat.rank:
+        sys.exit(workflow.join_first_machine(prepared, prepared.seat, get_environment(), stderr_printer()))
     record = workflow.execute_run(prepared, get_environment(), stderr_printer())
     show_run_outcome(record, prepared.root, as_json=as_json)
     sys.exit(workflow.exit_code(record))

@@ -18,7 +18,8 @@ from lorabake.jobs import start_record
 from lorabake.jobs.attach import run_supervised
 from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, refresh_caches
 from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress, ignore_event
-from lorabake.jobs.machines import ensure_port_free
+from lorabake.jobs.join import join_run
+from lorabake.jobs.machines import ensure_port_free, gather_others
 from lorabake.jobs.supervisor import launch_run
 from lorabake.planning.resolve import choose_precision
 from lorabake.recipe.overrides import Override
@@ -28,6 +29,7 @@ from lorabake.runs.index import ensure_inputs_free, register_run
 from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
 from lorabake.runs.launch_request import LaunchRequest
 from lorabake.runs.lock import ensure_idle
+from lorabake.runs.seat import NO_SEAT_OPTIONS, SeatOptions, find_seat, read_seat
 from lorabake.runs.verdict import DIVERGED
 from lorabake.trainer import git, manifest, venv, versions
 from lorabake.trainer import install as trainers
@@ -47,6 +49,7 @@ from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.pin import Pin
 from lorabake_schemas.record import Inputs, Record
+from lorabake_schemas.seat import Seat
 
 Tell = Callable[[Message], None]
 Env = Mapping[str, str]
@@ -73,7 +76,8 @@ class TrainerChoice:
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """What `lorabake run` was asked for. ``again`` is the run to be repeated, ``content`` its recipe's bytes;
-    ``overrides`` take the place of values of the recipe. ``detach``: nobody waits for more than its beginning."""
+    ``overrides`` take the place of values of the recipe. ``detach``: nobody waits for more than its beginning. ``seat``
+    is what was given of this machine's seat among several."""
 
     recipe: Path
     trainer: TrainerChoice = TrainerChoice()
@@ -85,19 +89,21 @@ class RunRequest:
     display: Display = NO_DISPLAY
     overrides: tuple[Override, ...] = ()
     detach: bool = False
+    seat: SeatOptions = NO_SEAT_OPTIONS
 
 
 @dataclass(frozen=True)
 class PreparedRun:
     """A recipe that was checked for this machine, and the folder its run will get. Nothing is written yet.
 
-    ``refreshed`` are sd-scripts' caches that were deleted for it.
+    ``refreshed`` are sd-scripts' caches that were deleted for it. ``seat`` is this machine's among several.
     """
 
     order: RunRequest
     examination: CheckResult
     root: Path
     refreshed: tuple[Message, ...] = ()
+    seat: Seat | None = None
 
     @property
     def machine(self) -> MachineFacts:
@@ -108,17 +114,19 @@ def prepare_run(order: RunRequest, env: Env, progress: ScanProgress | None = Non
     """Examine the recipe as it will be run here. Raises RecipeError when it cannot be read, MachineError when the
     run folder that was asked for exists or its place cannot be written, or stale caches cannot be deleted: those that a
     run in progress reads are left alone."""
-    chosen = order.trainer
+    chosen, seat = order.trainer, None if order.rehearse else read_seat(order.seat, env)
     examined = partial(
         check_recipe, order.recipe, machine.detect_machine(env),
-        launching=not order.rehearse, rehearsing=order.rehearse,
+        launching=not order.rehearse, rehearsing=order.rehearse, machines=seat.machines if seat is not None else 1,
         snapshot=versions.load_run_options(chosen.commit, chosen.sd_scripts, chosen.python, env), content=order.content,
         overrides=order.overrides,
         scanning=_scan_options(order, env, progress),
     )  # fmt: skip
     examination = examined()
     prepared = PreparedRun(order, examination, order.run_dir or _choose_run_dir(examination, order.rehearse))
-    if not order.refresh_cache:
+    if seat is not None and examination.plan is not None:
+        prepared = replace(prepared, seat=find_seat(order.seat, env, examination.plan.launch))
+    if not order.refresh_cache or (prepared.seat is not None and prepared.seat.rank):
         return prepared
     examination, deleted = refresh_caches(examination, examined, partial(_check_before_deleting, prepared, env))
     return replace(prepared, examination=examination, refreshed=deleted)
@@ -156,23 +164,26 @@ def preview_run_command(prepared: PreparedRun, env: Env) -> tuple[str, ...]:
     choice = order.trainer
     if choice.sd_scripts is not None:
         checkout, python = venv.find_user_checkout(choice.sd_scripts, choice.python, env)
-        return training_argv(python, checkout / plan.script, plan.launch)
+        return training_argv(python, checkout / plan.script, plan.launch, seat=prepared.seat)
     trainer = find_trainer(choice, env)
     if trainer is None:
-        return training_argv(PLACEHOLDER_TRAINER[0], PLACEHOLDER_TRAINER[1] / plan.script, plan.launch)
-    return training_argv(trainer.python, trainer.checkout / plan.script, plan.launch)
+        unknown = PLACEHOLDER_TRAINER[1] / plan.script
+        return training_argv(PLACEHOLDER_TRAINER[0], unknown, plan.launch, seat=prepared.seat)
+    return training_argv(trainer.python, trainer.checkout / plan.script, plan.launch, seat=prepared.seat)
 
 
 def check_run_folder(prepared: PreparedRun) -> None:
     """Raises MachineError when the run folder exists or cannot be made, BusyError when a run of this name is in
     progress, before anything is installed or written."""
+    if prepared.seat is not None and prepared.seat.rank:  # the first machine's run may have that folder
+        return
     if exists(prepared.root):
         hint = msg("choose another folder, or omit --run-dir (run folders are never reused)")
         raise MachineError(msg("{path} already exists", path=prepared.root), hint)
     if prepared.examination.recipe is not None:
         ensure_idle(prepared.root, prepared.examination.recipe.name)
     if prepared.examination.plan is not None and not prepared.order.rehearse:
-        ensure_port_free(prepared.examination.plan.launch)
+        ensure_port_free(prepared.examination.plan.launch, prepared.seat)
     _check_disk_space(prepared)
     parent = next(folder for folder in prepared.root.absolute().parents if exists(folder))
     if not is_folder(parent) or not machine.is_writable(parent):
@@ -220,6 +231,20 @@ def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
     Raises RecipeError for a recipe with errors, SetupError if the trainer cannot be installed, MachineError for the run
     folder, InterruptedRunError if the user stopped it.
     """
+    request, caches = _make_request(prepared, env, tell)
+    if not request.rehearsal:
+        register_run(lorabake_home(env), request.root, request.provenance.digest)
+    return _launch_with_progress(prepared.order, request, caches, tell)
+
+
+def join_first_machine(prepared: PreparedRun, seat: Seat, env: Env, tell: Tell) -> int:
+    """The same on every machine but the first one of several: the exit code of the run, whose record the first machine
+    writes. Raises the same errors."""
+    request, _ = _make_request(prepared, env, tell)
+    return join_run(request, seat, tell)
+
+
+def _make_request(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[LaunchRequest, CacheRecorder]:
     check_run_folder(prepared)
     root, kept = prepared.root, fact_store_path(lorabake_home(env), env)
     wanted = start_record.manifest_spec(prepared.examination, root, env, weights=not prepared.order.rehearse)
@@ -230,20 +255,14 @@ def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
         else:
             examination, trainer, contents = _examine_with_trainer(prepared, env, tell)
             made_from, known = _wait_for_hashes(hashed, prepared.order)
-            request = start_record.training_request(examination, root, trainer, contents, made_from, env)
+            request = start_record.training_request(examination, root, trainer, contents, made_from, env, prepared.seat)
     request = replace(request, watch=InputWatch(made_from, root, env, kept, known))
     if prepared.order.again is not None:
         request = prepared.order.again.checked(request)
         for said in request.drift[len(prepared.order.again.known) :]:
             tell(said)
     ensure_dataset_unchanged(prepared.examination.dataset, prepared.examination.loaded.folder)
-    if not prepared.order.rehearse:
-        register_run(lorabake_home(env), root, request.provenance.digest)
-    return _launch_with_progress(
-        prepared.order,
-        request,
-        make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env)),
-    )
+    return request, make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env))
 
 
 def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[CheckResult, Trainer, TrainerContents]:
@@ -272,17 +291,22 @@ def _wait_for_hashes(
         return hashed(progress)
 
 
-def _launch_with_progress(order: RunRequest, request: LaunchRequest, caches: CacheRecorder) -> Record:
+def _launch_with_progress(order: RunRequest, request: LaunchRequest, caches: CacheRecorder, tell: Tell) -> Record:
     """In a supervisor, while this process shows how it goes."""
+    others = gather_others(request, tell)
 
     def launch() -> Record:
         if request.rehearsal:  # it makes no caches
             return launch_run(request, ignore_event)
         with caches:
-            return launch_run(request, caches.watching(ignore_event))
+            return launch_run(request, caches.watching(ignore_event), others.begin)
 
     return run_supervised(
-        launch, RunPaths(request.root), request.plan.forecast.steps, order.display, detach=order.detach
+        partial(others.accompany, launch, exit_code),
+        RunPaths(request.root),
+        request.plan.forecast.steps,
+        order.display,
+        detach=order.detach,
     )
 
 

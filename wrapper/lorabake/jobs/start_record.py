@@ -20,6 +20,7 @@ from lorabake.trainer.environment import TrainerContents, trainer_record
 from lorabake.trainer.install import Trainer
 from lorabake_schemas.messages import escape_undecodable, msg
 from lorabake_schemas.record import IgnoredFinding, Inputs, TrainerRecord
+from lorabake_schemas.seat import Seat
 
 Env = Mapping[str, str]
 
@@ -31,9 +32,16 @@ def manifest_spec(examination: CheckResult, root: Path, env: Env, *, weights: bo
 
 
 def training_request(
-    examination: CheckResult, root: Path, trainer: Trainer, contents: TrainerContents, inputs: Inputs, env: Env
+    examination: CheckResult,
+    root: Path,
+    trainer: Trainer,
+    contents: TrainerContents,
+    inputs: Inputs,
+    env: Env,
+    seat: Seat | None = None,
 ) -> LaunchRequest:
-    """A real run. Raises MachineError when something that it is made from cannot be read."""
+    """A real run, with this machine's ``seat`` among several. Raises MachineError when something that it is made from
+    cannot be read."""
     recipe, plan = examination.planned()
     _ensure_readable(inputs)
     request = _build_request(examination, root, inputs, trainer_record(trainer, contents))
@@ -45,8 +53,8 @@ def training_request(
         launch=plan.launch,
         complete=trainer.kind == "pin",
     )
-    argv = planned_argv(plan, request.provenance.digest, trainer.python, trainer.checkout)
-    return replace(request, argv=argv, env=child)
+    argv = planned_argv(plan, request.provenance.digest, trainer.python, trainer.checkout, seat)
+    return replace(request, argv=argv, env=child, seat=seat)
 
 
 def rehearsal_request(examination: CheckResult, root: Path, inputs: Inputs, env: Env) -> LaunchRequest:

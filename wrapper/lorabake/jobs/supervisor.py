@@ -388,8 +388,8 @@ def with_verdict(start: LaunchContext, record: Record, evidence: RunResult, stop
     return with_outcome(record, record.outcome.model_copy(update={"resume_step": further}))
 
 
-def launch_run(request: LaunchRequest, watcher: Watcher) -> Record:
-    """Train, and return the finished record with its ``status``.
+def launch_run(request: LaunchRequest, watcher: Watcher, begun: Callable[[Record], None] | None = None) -> Record:
+    """Train, and return the finished record with its ``status``. ``begun`` is called when the run folder is complete.
 
     Raises MachineError if the folder cannot be made, BusyError if a run of this name is in progress, SetupError if the
     trainer cannot be started, InterruptedRunError if the user stopped it; the record contains that, too, if there is
@@ -403,6 +403,8 @@ def launch_run(request: LaunchRequest, watcher: Watcher) -> Record:
             write_record(paths, record)
             events = open_event_log(paths, record)
         with closing(events):
+            if begun is not None:
+                begun(record)
             return run_trainer(make_launch_context(request, paths), record, events, watcher)
 
 
