@@ -92,6 +92,18 @@ FILE_CAUSES = (
         ),
     ),
     Cause(
+        id="lora-damaged",
+        message=template("network.network_weights cannot be read: the file is missing, damaged or not a LoRA"),
+        signs=(
+            Sign(exception=places.DAMAGED, within=places.NETWORK_WEIGHTS),
+            Sign(
+                exception=r"Error", within=places.NETWORK_WEIGHTS, innermost=r"^torch/(?:serialization|_weights_only)"
+            ),
+            Sign(exception=r"FileNotFoundError|No such file|UnicodeDecodeError", within=places.NETWORK_WEIGHTS),
+        ),
+        cure=(Advice(template("restore the file, or remove network.network_weights")),),
+    ),
+    Cause(
         id="lora-other-network",
         message=template("network.network_weights does not fit the network or the base model of this run"),
         signs=(Sign(exception=WRONG_MODEL, within=places.NETWORK_WEIGHTS),),
@@ -99,15 +111,6 @@ FILE_CAUSES = (
             Advice(template("set network.type to what the LoRA is (`lorabake inspect` shows it)")),
             Advice(template("or remove network.network_weights")),
         ),
-    ),
-    Cause(
-        id="lora-damaged",
-        message=template("network.network_weights cannot be read: the file is missing, damaged or not a LoRA"),
-        signs=(
-            Sign(exception=places.DAMAGED, within=places.NETWORK_WEIGHTS),
-            Sign(exception=r"FileNotFoundError|No such file|UnicodeDecodeError", within=places.NETWORK_WEIGHTS),
-        ),
-        cure=(Advice(template("restore the file, or remove network.network_weights")),),
     ),
     # the network and its files
     Cause(
@@ -161,7 +164,7 @@ FILE_CAUSES = (
         signs=(
             Sign(chain=r"RepositoryNotFoundError|Repository Not Found|404 Client Error", within=places.BASE_MODEL),
             Sign(
-                chain=r"HFValidationError|is not a local folder and is not a valid model identifier",
+                chain=r"HFValidationError|is not a local folder and is not a valid model identifier|neither a valid local path nor",
                 within=places.BASE_MODEL,
             ),
         ),

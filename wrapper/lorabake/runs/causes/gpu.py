@@ -187,6 +187,15 @@ GPU_CAUSES = (
         ),
     ),
     Cause(
+        id="bitsandbytes-missing",
+        message=template("bitsandbytes, which {optimizer} needs, is not installed in the trainer's Python"),
+        signs=(Sign(exception=r"No bitsandbytes / |No module named 'bitsandbytes"),),
+        cure=(
+            Advice(template("install bitsandbytes in the Python that runs your sd-scripts"), (on("run.own_trainer"),)),
+            NO_8BIT,
+        ),
+    ),
+    Cause(
         id="bitsandbytes-old",
         message=template("the installed bitsandbytes is too old for {optimizer}"),
         signs=(Sign(exception=r"The version of bitsandbytes installed seems to be old"),),

@@ -34,7 +34,7 @@ SETTING_CAUSES = (
         message=template("the optimizer {optimizer} refuses {name} = {value}"),
         signs=(
             Sign(
-                exception=r"[Ii]nvalid (?P<name>weight[_ ]decay|eps|epsilon|momentum|dampening|d0|d_coef|growth_rate"
+                exception=r"[Ii]nvalid (?P<name>weight[_ ]decay|eps(?:ilon)?|momentum|dampening|d0|d_coef|growth_rate"
                 r"|\w+_decay|decouple|alpha|rho|beta\d?)(?: value| parameter)?:? *(?P<value>[^ ,]+)",
                 within=places.OPTIMIZER,
             ),
@@ -167,7 +167,7 @@ SETTING_CAUSES = (
     Cause(
         id="scheduler-unknown",
         message=template("sd-scripts does not know the scheduler {name}"),
-        signs=(Sign(exception=r"'(?P<name>[^']*)' is not a valid (?:\w*SchedulerType)"),),
+        signs=(Sign(exception=r"(?P<name>[\w-]+)'? is not a valid \w*SchedulerType"),),
         cure=(Advice(template('set train.lr_scheduler to one that exists, such as "cosine" or "constant"')),),
     ),
     Cause(
@@ -191,6 +191,12 @@ SETTING_CAUSES = (
         cure=(Advice(template("give it as NAME=VALUE in train.lr_scheduler_args")),),
     ),
     Cause(
+        id="scheduler-adafactor",
+        message=template("the scheduler adafactor needs the optimizer Adafactor, and this run has {optimizer}"),
+        signs=(Sign(exception=r"adafactor scheduler must be used with Adafactor"),),
+        cure=(Advice(template('set train.lr_scheduler to another one, such as "cosine" or "constant"')),),
+    ),
+    Cause(
         id="scheduler-arguments",
         message=template("the scheduler {scheduler} cannot be made with these arguments: {words}"),
         signs=(Sign(exception=r"^(?!ModuleNotFoundError|ImportError)\w*(?:Error|Exception)", within=places.SCHEDULER),),
@@ -201,7 +207,8 @@ SETTING_CAUSES = (
         message=template("the scheduler {scheduler} failed in a step: {words}"),
         signs=(
             Sign(
-                exception=ANY, innermost=r"^torch/optim/lr_scheduler|diffusers/optimization|transformers/optimization"
+                exception=ANY,
+                innermost=r"^torch/optim/lr_scheduler|accelerate/scheduler|(?:diffusers|transformers)/optimization",
             ),
         ),
         cure=(FIX_SCHEDULER,),
@@ -213,8 +220,25 @@ SETTING_CAUSES = (
         signs=(
             Sign(exception=ANY, within=r":read_preset|lycoris/.*:apply_preset"),
             Sign(exception=r"FileNotFoundError.*\.toml|Unknown preset", within=places.NETWORK),
+            Sign(
+                exception=r"^AssertionError$",
+                innermost=r"^lycoris/.*:create_network",
+                when=(matching("network_args", r"preset="),),
+            ),
         ),
         cure=(Advice(template("correct network.preset: the name of a preset, or a TOML file")),),
+    ),
+    Cause(
+        id="lycoris-algorithm",
+        message=template("LyCORIS has no algorithm {name}"),
+        signs=(
+            Sign(
+                exception=r"^KeyError: '(?P<name>[\w-]+)'",
+                within=r"^lycoris/.*:create_network",
+                when=(matching("network_args", r"algo="),),
+            ),
+        ),
+        cure=(Advice(template("correct network.type, or algo in network.args")),),
     ),
     Cause(
         id="dylora-unit",
