@@ -107,7 +107,7 @@ class MessageTemplate(str):
 
     def fill(self, values: Mapping[str, MessageValue]) -> Message:
         """The sentence with its gaps filled in. Raises KeyError for a value that is missing."""
-        return Message(str(self), {name: values[name] for name in self.gaps})
+        return Message(str(self), {name: values[name] for _, name, _, _ in Formatter().parse(self) if name})
 
 
 def template(words: str, /) -> MessageTemplate:

@@ -164,7 +164,7 @@ FILE_CAUSES = (
         signs=(
             Sign(chain=r"RepositoryNotFoundError|Repository Not Found|404 Client Error", within=places.BASE_MODEL),
             Sign(
-                chain=r"HFValidationError|is not a local folder and is not a valid model identifier|neither a valid local path nor",
+                chain=r"HFValidationError|is not a valid model identifier|neither a valid local path nor",
                 within=places.BASE_MODEL,
             ),
         ),

@@ -85,6 +85,12 @@ SETTING_CAUSES = (
         cure=(OTHER_OPTIMIZER,),
     ),
     Cause(
+        id="optimizer-groups",
+        message=template("the optimizer {optimizer} takes no groups of parameters, which sd-scripts gives it"),
+        signs=(Sign(exception=r"doesn't support per-parameter options|does not support param(?:eter)?.groups"),),
+        cure=(OTHER_OPTIMIZER,),
+    ),
+    Cause(
         id="optimizer-second-order",
         message=template("the optimizer {optimizer} needs second derivatives, which sd-scripts does not calculate"),
         signs=(
