@@ -36,6 +36,7 @@ WRITTEN = {
     "run-folder.md",
     "trainer.md",
     "trouble.md",
+    "watching.md",
 }  # by hand: what was measured or tried with sd-scripts itself
 
 

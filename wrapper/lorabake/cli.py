@@ -88,7 +88,7 @@ SECTIONS = {
     msg("Start"): (run.quickstart, recipes.recipes),
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
-    msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop),
+    msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop, watch.tensorboard),
     msg("Files"): (inspect.inspect, runs.compare, runs.verify),
     msg("Set-up"): (trainer.trainer, doctor.doctor, bundle.bundle, schema.schema),
 }

@@ -50,7 +50,12 @@ def test_the_usage_line_and_the_help_are_named() -> None:
 
 
 def test_what_was_typed_is_made_visible() -> None:
-    for args in (("check", "r.toml", "--no\x1b[2J"), ("che\x1b[2J",), ("--no\x1b[2J",), ("diff", "a", "b", "c\x1b[2J")):
+    for args in (
+        ("check", "r.toml", "--no\x1b[2J"),
+        ("che\x1b[2J",),
+        ("--no\x1b[2J",),
+        ("compare", "a", "b", "c\x1b[2J"),
+    ):
         code, text = said(*args, lang="en_GB")
         assert code == 2
         assert "\x1b" not in text

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from lorabake.errors import MachineError
 from lorabake.inputs.input_changes import changed_inputs
 from lorabake.inputs.manifest import DATASET_ROLES, ManifestSpec, hash_inputs
+from lorabake.runs.activity import END_BYTES, read_recent_activity
+from lorabake.runs.event_kinds import encode_number
 from lorabake.runs.index import FoundRun, run_path
 from lorabake.runs.record import read_inputs, read_plan
 from lorabake.util.changes import compare_listings
@@ -29,6 +31,7 @@ from lorabake_schemas.check_report import (
 )
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.plan import Forecast, Origin, Plan, Setting, Source
+from lorabake_schemas.run_table import RunColumn, RunTable, TableRow
 
 if TYPE_CHECKING:
     from lorabake.analysis.check import CheckResult
@@ -65,12 +68,15 @@ Values = Mapping[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class DiffOperand:
-    """One of the two. ``inputs`` are None where they are not known; a rehearsal's are images and captions only."""
+    """One of them. ``loss`` is a run's last average. ``inputs`` are None where they are not known; a rehearsal's are
+    images and captions only.
+    """
 
     name: str
     plan: Plan
     inputs: tuple[Input, ...] | None = None
     record: Record | None = None
+    loss: float | str | None = None
 
     @property
     def models_known(self) -> bool:
@@ -101,7 +107,9 @@ def operand_from_run(run: FoundRun) -> DiffOperand:
     if plan is None:
         said = msg("{run} has no valid {file}", run=run.name, file=run.paths.plan.name)
         raise MachineError(said, msg("its settings cannot be compared"))
-    return DiffOperand(run.name, plan, read_inputs(run.paths), run.record)
+    step = read_recent_activity(run.paths, END_BYTES).step
+    loss = None if step is None else encode_number(step.loss_average)
+    return DiffOperand(run.name, plan, read_inputs(run.paths), run.record, loss)
 
 
 def diff_plans(here: Plan, there: Plan, names: tuple[str, str]) -> PlanDifference:
@@ -111,6 +119,34 @@ def diff_plans(here: Plan, there: Plan, names: tuple[str, str]) -> PlanDifferenc
         there=names[1],
         settings=tuple(_diff_settings(here, there)),
         forecast=tuple(_diff_forecasts(here.forecast, there.forecast)),
+    )
+
+
+def tabulate_runs(operands: Sequence[DiffOperand]) -> RunTable:
+    """The settings in which several runs or recipes differ: each is compared with the first one."""
+    first, *others = operands
+    changes = [{(each.table, each.option): each for each in _diff_settings(first.plan, one.plan)} for one in others]
+    rows: list[TableRow] = []
+    for table, option in dict.fromkeys(key for change in changes for key in change):
+        found = [change.get((table, option)) for change in changes]
+        here = next(each.here for each in found if each is not None)
+        sides = (here, *(here if each is None else each.there for each in found))
+        rows.append(
+            TableRow(table=table, option=option, values=tuple(None if side is None else side.value for side in sides))
+        )
+    return RunTable(runs=tuple(map(_make_column, operands)), rows=tuple(rows))
+
+
+def _make_column(one: DiffOperand) -> RunColumn:
+    record = one.record
+    outcome = record.outcome if record is not None else None
+    return RunColumn(
+        name=one.name,
+        status=record.status if record is not None else None,
+        steps=one.plan.forecast.steps if record is None else outcome.steps if outcome is not None else None,
+        loss=one.loss,
+        seconds=_run_seconds(record.started, record.ended) if record is not None and record.ended is not None else None,
+        digest=record.digest if record is not None else None,
     )
 
 

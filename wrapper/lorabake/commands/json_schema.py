@@ -20,12 +20,13 @@ from lorabake_schemas.explanation import ExplainReport
 from lorabake_schemas.inspection import InspectReport
 from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.run_status import LogExcerpt, StatusReport
+from lorabake_schemas.run_table import RunTable
 from lorabake_schemas.verification import VerifyReport
 from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
-    "status", "logs", "error", "doctor",
+    "status", "logs", "error", "doctor", "table",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -43,6 +44,7 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "logs": LogExcerpt,
         "doctor": DoctorReport,
         "error": ErrorReport,
+        "table": RunTable,
     }
 )
 

@@ -132,23 +132,28 @@ def resume(
 
 @command(
     msg(
-        "Show what differs between two runs or recipes.\n\n"
+        "Show what differs between runs or recipes.\n\n"
         "Compares settings with their sources, forecast, images, captions and models; for two runs also "
-        "trainer, machine and outcome. Name a run as for verify. Exits 0 even if they differ."
+        "trainer, machine and outcome. Several are shown as a table of the settings that differ, with final loss and "
+        "duration. Name a run as for verify. Exits 0 even if they differ."
     )
 )
-@click.argument("one", metavar="RUN|RECIPE", shell_complete=complete_run)
-@click.argument("other", metavar="RUN|RECIPE", shell_complete=complete_run)
+@click.argument("operands", metavar="RUN|RECIPE...", nargs=-1, required=True, shell_complete=complete_run)
 @NO_CACHE_OPTION
 @JSON_OPTION
-def diff(one: str, other: str, no_cache: bool, as_json: bool) -> None:
-    from lorabake.analysis.diff import diff_runs
-    from lorabake.commands.output.diff import format_plan_diff, plan_diff_to_json
+def diff(operands: tuple[str, ...], no_cache: bool, as_json: bool) -> None:
+    from lorabake.analysis.diff import diff_runs, tabulate_runs
+    from lorabake.commands.output.diff import format_plan_diff, format_run_table, plan_diff_to_json
 
-    found = diff_runs(
-        *(_load_operand(what, CheckOptions(cache=not no_cache), as_json=as_json) for what in (one, other))
-    )
-    write_out(plan_diff_to_json(found) if as_json else format_plan_diff(found, make_text_layout()))
+    if len(operands) < 2:
+        raise click.UsageError(msg("diff needs at least two runs or recipes"))
+    loaded = [_load_operand(what, CheckOptions(cache=not no_cache), as_json=as_json) for what in operands]
+    if len(loaded) == 2:
+        found = diff_runs(*loaded)
+        write_out(plan_diff_to_json(found) if as_json else format_plan_diff(found, make_text_layout()))
+        return
+    table = tabulate_runs(loaded)
+    write_out(table.model_dump_json(indent=2) if as_json else format_run_table(table, make_text_layout()))
 
 
 def _load_operand(what: str, look: CheckOptions, *, as_json: bool) -> DiffOperand:

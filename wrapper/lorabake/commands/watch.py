@@ -1,9 +1,10 @@
-"""Commands that look at runs and change nothing: ls, status and logs."""
+"""Commands that look at runs and change nothing: ls, status, logs and tensorboard."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,11 +14,16 @@ from lorabake.commands.options import (
     PATH_TYPE,
     RUN_ARGUMENT,
     RUNS_ARGUMENT,
+    complete_run,
     get_environment,
     make_text_layout,
+    user_trainer_options,
 )
 from lorabake.commands.output.console import write_out
 from lorabake_schemas.messages import msg
+
+if TYPE_CHECKING:
+    from lorabake.jobs.run import TrainerChoice
 
 
 @command(
@@ -96,6 +102,38 @@ def logs(run: str, follow: bool, raw: bool, lines: int | None, as_json: bool) ->
             show_raw_log(new)
         else:
             show_log(old, new, make_text_layout(), lines)
+
+
+@command(
+    msg(
+        "Show the losses of runs in the trainer's TensorBoard.\n\n"
+        "Shows RUNs, or all runs below the current folder, at an address that only this machine reaches. Ctrl-C "
+        "ends it. Nothing that a run folder names is started: TensorBoard is the installed trainer's, or that of "
+        "--sd-scripts and --python."
+    )
+)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, shell_complete=complete_run)
+@click.option(
+    "--port", type=int, metavar="PORT", help=msg("Port to listen on (default: 6006, or another one if it is taken).")
+)
+@user_trainer_options
+@JSON_OPTION
+def tensorboard(runs: tuple[str, ...], port: int | None, choice: TrainerChoice, as_json: bool) -> None:
+    from lorabake.commands.output.status import format_tensorboard_url
+    from lorabake.commands.runs import find_named_trainer
+    from lorabake.jobs.tensorboard import choose_port, find_tensorboard, serve_tensorboard
+    from lorabake.runs.index import find_run, list_runs
+    from lorabake.util.paths import lorabake_home
+
+    if port is not None and not 0 < port < 1 << 16:
+        raise click.UsageError(msg("--port needs a number from 1 to 65535"))
+    env, here = get_environment(), Path.cwd()
+    named = runs or tuple(str(root) for root, _ in list_runs(here, here, lorabake_home(env)))
+    found = [find_run(each, here) for each in named]
+    python, page = find_tensorboard(found, env, find_named_trainer(choice)), make_text_layout()
+    serve_tensorboard(
+        found, python, choose_port(port), env, lambda url: write_out(format_tensorboard_url(url, page, as_json=as_json))
+    )
 
 
 def _local_time() -> datetime:

@@ -23,6 +23,7 @@ from lorabake_schemas.check_report import (
 )
 from lorabake_schemas.messages import Message, escape_invisible, literal, msg
 from lorabake_schemas.record import InputRole
+from lorabake_schemas.run_table import RunTable
 
 MAX_FILES = 20  # files of a folder that are named
 DIGITS_SHOWN, COMMIT_LENGTH = 12, 40  # digits of a digest that are shown, and how many a commit has
@@ -71,6 +72,27 @@ def format_plan_diff(found: PlanDifference, page: TextLayout) -> str:
     parts += _iter_value_tables(found, page)
     parts += _iter_digest_lines(found, page)
     return "\n\n".join(parts)
+
+
+def format_run_table(found: RunTable, page: TextLayout) -> str:
+    """How the runs ended, and the settings that are not the same in all of them: a column for each run."""
+    rows = [("", *(page(literal(run.name)) for run in found.runs))]
+    facts = (
+        (msg("status"), [page(literal(run.status or "")) for run in found.runs]),
+        (msg("steps"), ["" if run.steps is None else str(run.steps) for run in found.runs]),
+        (msg("final loss"), [_format_final_loss(run.loss) for run in found.runs]),
+        (msg("duration"), ["" if run.seconds is None else format_duration(run.seconds) for run in found.runs]),
+    )
+    rows += [(page(name), *cells) for name, cells in facts if any(cells)]
+    for row in found.rows:
+        name = row.option if row.table == "train" else f"{page(TABLE_LABELS.get(row.table, row.table))}: {row.option}"
+        rows.append((page(name), *("-" if value is None else format_setting_value(value) for value in row.values)))
+    same = [] if found.rows else [page(msg("the settings are the same"))]
+    return "\n".join([*format_table(rows, indent=""), *same])
+
+
+def _format_final_loss(loss: float | str | None) -> str:
+    return "" if loss is None else loss if isinstance(loss, str) else f"{loss:.4g}"
 
 
 def plan_diff_to_json(found: PlanDifference) -> str:

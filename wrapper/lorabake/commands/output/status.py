@@ -76,6 +76,10 @@ def format_status_json(report: StatusReport) -> str:
     return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
 
+def format_tensorboard_url(url: str, page: TextLayout, *, as_json: bool) -> str:
+    return json.dumps({"version": 1, "url": url}) if as_json else page(msg("{url} (Ctrl-C ends it)", url=url))
+
+
 def format_run_list(report: StatusReport, now: datetime, page: TextLayout) -> str:
     """A line for each run, the newest first."""
     lines: list[str] = []
