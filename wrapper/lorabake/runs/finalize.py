@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from lorabake.runs.loss_monitor import LossMonitor
     from lorabake_schemas.events import LogSummary
 
-CODES_CAUSED_BY_MOVE = frozenset({"crashed", "no-output", "damaged-output"})  # verdicts that a moved folder explains
+# Verdicts that a moved folder explains: relative paths lead elsewhere from there.
+CODES_CAUSED_BY_MOVE = frozenset(
+    {"crashed", "no-output", "damaged-output", "output-missing", "save-failed", "tensorboard-folder", "image-missing",
+     "dataset-folder", "model-missing", "lora-damaged", "prompt-file"}
+)  # fmt: skip
 KILLED_CODE = "lorabake-killed"
 STOP_RETURNCODES = frozenset({128 + 2, 128 + 9, 128 + 15})  # how a guard stops a trainer
 CHUNK_BYTES = 1 << 20  # bytes

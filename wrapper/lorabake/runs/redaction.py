@@ -207,7 +207,7 @@ def make_redactor(
         found.learn(host, "<host>")
     found.learn(record.name, "<name>")
     found.learn(_text(settings.get("output_name")), "<name>")
-    for path in (record.cwd, root, record.recipe_place):
+    for path in (record.cwd, root, os.path.dirname(record.recipe_place)):  # noqa: PTH120
         found.learn_folders(path)
     return found
 
