@@ -132,7 +132,7 @@ FILE_CAUSES = (
         ),
     ),
     Cause(
-        id="model-gated",  # https://github.com/kohya-ss/sd-scripts/issues/725
+        id="model-gated",
         message=template("the Hugging Face Hub does not give out this model without a login"),
         signs=(
             Sign(chain=r"GatedRepoError|Access to model .* is restricted|gated repo|awaiting a review"),

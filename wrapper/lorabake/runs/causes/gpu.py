@@ -43,7 +43,7 @@ GPU_CAUSES = (
         saves_gpu_memory=True,
     ),
     Cause(
-        id="no-nvidia-driver",  # https://github.com/bmaltais/kohya_ss/issues/1886
+        id="no-nvidia-driver",
         message=template("no NVIDIA driver was found"),
         signs=(Sign(exception=r"Found no NVIDIA driver"),),
         cure=(Advice(template("install the driver, or start the container with the GPU (docker: --gpus all)")),),

@@ -52,8 +52,7 @@ MACHINE_CAUSES = (
         cure=(Advice(template("start it from a shell with `ulimit -v unlimited`")),),
     ),
     Cause(
-        id="out-of-memory",  # https://github.com/bmaltais/kohya_ss/issues/2977
-        # https://github.com/cocktailpeanut/fluxgym/issues/40
+        id="out-of-memory",  # https://github.com/cocktailpeanut/fluxgym/issues/40
         message=template("this machine ran out of memory"),
         signs=(
             Sign(

@@ -49,7 +49,8 @@ OUTSIDE_CAUSES = (
         cure=(Advice(template("use another machine, or packages built for this CPU (--sd-scripts, --python)")),),
     ),
     Cause(
-        id="crash",  # https://github.com/bmaltais/kohya_ss/issues/1539, https://github.com/bmaltais/kohya_ss/issues/2684
+        id="crash",  # https://github.com/bmaltais/kohya_ss/issues/1539
+        # https://github.com/bmaltais/kohya_ss/issues/2684, https://github.com/bmaltais/kohya_ss/issues/2977
         code="killed",
         message=template("the trainer crashed in compiled code ({signal})"),
         signs=(
