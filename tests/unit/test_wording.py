@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -188,12 +188,17 @@ def lists_text(layout: TextLayout) -> Iterator[str]:
 
 
 def progress_text(layout: TextLayout) -> Iterator[str]:
+    kinds: tuple[happened.StallKind, ...] = get_args(happened.StallKind)
     events: Sequence[happened.ProgressEvent] = (
         happened.Started("cuda"), happened.ModelLoaded(), happened.RunTotals(12, 0, 2, 5, 100),
         happened.RunTotals(12, 0, 2, 5, 7), happened.Epoch(1, 5), happened.Step(1, 100, 0.25),
         happened.Step(60, 100, 0.2), happened.BadLoss(61, float("nan")), happened.BadLoss(61, -0.5),
         happened.Saving("output/x.safetensors"), happened.Saved(), happened.EmptyDataset(),
-        happened.Stopping("SIGINT"), happened.Stopping("SIGTERM"),
+        happened.Stopping("SIGINT"), happened.Stopping("SIGTERM"), happened.Stopping("diverged"),
+        happened.TrainerWarning("odd"), happened.TrainerError("OSError: cut off", 10), happened.LossJump(61, 0.1, 0.4),
+        happened.DiskLow("x.safetensors", 80, 12_000, 73_400_000), happened.Stalled("sampling", 450.0, 150.0),
+        happened.Stalled("training", 30.0, None, tuple(map(happened.StallSign, kinds, "abcdefghi")), "last line"),
+        happened.StallEnded(125.0),
     )  # fmt: skip
     stream, now = io.StringIO(), iter(range(0, 10_000, 20))
     with progress.watch_progress(stream, 100, clock=lambda: float(next(now)), translator=layout.translator) as watcher:

@@ -98,6 +98,7 @@ def _describe_stall(stall: Stalled) -> Message:
         head = msg("no progress for {time} ({phase}, usually {usual})", time=time, phase=phase, usual=usual)
     signs = [SIGNS[sign.kind].fill({"detail": clean_log_line(sign.detail)}) for sign in stall.signs]
     last = (stall.last_line or "").strip()
+    last = "" if any(sign.detail == last for sign in stall.signs) else last  # said already
     return join_list(
         [head, *signs, *([msg("last line of the log: {text}", text=clean_log_line(last))] if last else [])], "; "
     )
