@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,15 +32,15 @@ max_train_steps = 4
 num_processes = 2
 """
 RUN_LIMIT_S = 120.0
-# As accelerate: only the first machine has a process that saves. ENDS_WITH is how the other's end.
+# As accelerate: only the first machine has a process that saves. The other's ends with ENDS_WITH after ENDS_AFTER.
 RANKED = """\
 import os, sys, time
 at = sys.argv.index("--machine_rank") if "--machine_rank" in sys.argv else 0
 if at and sys.argv[at + 1] != "0":
     print("rank", sys.argv[at + 1], "in", os.getcwd(), flush=True)
-    time.sleep(0.5)
+    time.sleep(float(os.environ.get("ENDS_AFTER", "0.5")))
     sys.exit(int(os.environ.get("ENDS_WITH", "0")))
-if "ENDS_WITH" in os.environ:
+if {"ENDS_WITH", "ENDS_AFTER"} & os.environ.keys():
     time.sleep(60)
 """
 
@@ -141,6 +143,21 @@ def test_a_machine_with_another_image_ends_both_before_the_run(world: World) -> 
 def test_processes_that_fail_on_the_other_machine_stop_the_run(world: World) -> None:
     first, second, _ = world.train(world.project, ENDS_WITH="3")
     assert (first, second) == (130, 130)
+    assert world.record().status == "interrupted"
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_ctrl_c_on_one_machine_stops_both(world: World, stopped: int) -> None:
+    with (
+        world.start(world.project, 0, ENDS_AFTER="60") as first,
+        world.start(world.project, 1, ENDS_AFTER="60") as second,
+    ):
+        deadline = time.monotonic() + RUN_LIMIT_S
+        while not [*world.project.glob("runs/*/logs/machine-1.log")] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)
+        (first, second)[stopped].send_signal(signal.SIGINT)
+        assert [each.wait(RUN_LIMIT_S) for each in (first, second)] == [130, 130]
     assert world.record().status == "interrupted"
 
 
