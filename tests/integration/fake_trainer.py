@@ -39,6 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--saves", action="store_true", help="say after each step that a file is saved")
     parser.add_argument("--no-tensorboard", action="store_true")
     parser.add_argument("--ignore", action="store_true", help="ignore SIGINT and SIGTERM, children too")
+    parser.add_argument("--heard", type=Path, help="where to note SIGINT and SIGTERM; it takes a second to end")
     parser.add_argument("--children", choices=["none", "group", "session"], default="none")
     parser.add_argument("--pids", type=Path, help="where to write the process ids, own first")
     parser.add_argument("--shadow", type=Path, help="a second copy of every byte written")
@@ -61,6 +62,19 @@ def child(kind: str, ignored: list[int]) -> list[int]:
     os.close(ready)
     os.read(ears, 1)
     return [started.pid]
+
+
+def note_signals(path: Path | None) -> None:
+    """Note every SIGINT and SIGTERM; the first one leads to an end one second later."""
+
+    def heard(number: int, _frame: object) -> None:
+        assert path is not None
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{signal.Signals(number).name}\n")
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+
+    for number in (signal.SIGINT, signal.SIGTERM) if path is not None else ():
+        signal.signal(number, heard)
 
 
 class Speech:
@@ -179,6 +193,7 @@ def main() -> None:
     ignored = [signal.SIGINT, signal.SIGTERM] if args.ignore else []
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+    note_signals(args.heard)
     pids = [os.getpid(), *child(args.children, [int(number) for number in ignored])]
     if args.pids is not None:
         aside = args.pids.with_suffix(".part")

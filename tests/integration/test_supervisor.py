@@ -112,6 +112,38 @@ def test_other_signals_to_the_terminal_stop_the_run(tmp_path: Path, number: sign
         assert number.name in record.outcome.message
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_in_a_batch_job_the_run_ends_with_its_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with running(tmp_path / "x") as tree:
+        tree.viewer.send_signal(number)
+        assert tree.viewer.wait(PATIENCE) == (-number if number == signal.SIGKILL else 130)
+        until(tree.ended, "the end of the run")
+        assert read_record(tree.paths.record).status == "interrupted"
+
+
+def test_in_a_batch_job_a_detached_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with running(tmp_path / "x", "--detach") as tree:
+        assert tree.viewer.wait(PATIENCE) == 0
+        before = tree.steps()
+        until(lambda: tree.steps() > before + 3, "further steps")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_every_process_of_a_job_is_one_request(tmp_path: Path, number: signal.Signals) -> None:
+    """The trainer ignores SIGINT and would be ended by the next rung, SIGTERM, at once."""
+    heard = tmp_path / "heard"
+    with running(tmp_path / "x", "--heard", str(heard)) as tree:
+        for pid in (tree.supervisor, tree.guard, tree.viewer.pid):
+            os.kill(pid, number)
+        assert tree.viewer.wait(PATIENCE) == 130
+        assert tree.ended()
+    assert heard.read_text("utf-8") == "SIGINT\n"
+
+
 def test_a_second_ctrl_c_is_harder(tmp_path: Path) -> None:
     with running(tmp_path / "x", "--ignore", "--children", "session") as tree:
         for _ in range(3):

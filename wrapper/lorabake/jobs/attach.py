@@ -14,6 +14,7 @@ from lorabake.runs.follow import EventFollower, events_size
 from lorabake.runs.lock import find_active
 from lorabake.runs.record import read_record
 from lorabake.util.background import BackgroundJob, start_in_background
+from lorabake.util.owners import find_job_id
 from lorabake.util.signals import forward_stop_signals
 from lorabake_schemas.events import RunTotals, Step
 from lorabake_schemas.messages import msg
@@ -42,15 +43,16 @@ class TerminalClosedError(LorabakeError):
 class Viewer:
     """The terminal of a run that this process started: it passes signals on, and leaves when the terminal is closed.
 
-    As the first process of a container it stays: the container would end with it.
+    With ``is_foreground`` it stays, and the run stops.
     """
 
     supervisor: BackgroundJob[Record]
     watcher: Watcher
+    is_foreground: bool = False
     is_closed: bool = False
 
     def stop(self, reason: str) -> None:
-        if reason == HANGUP and os.getpid() != CONTAINER_INIT_PID:
+        if reason == HANGUP and not self.is_foreground:
             self.is_closed = True
         else:
             self.supervisor.stop("SIGTERM" if reason == HANGUP else reason)
@@ -63,11 +65,16 @@ def run_supervised(
 
     Returns the finished record, or the one so far; raises what the job raised. InterruptedRunError if the supervisor
     was killed, TerminalClosedError when the run goes on without this terminal.
+
+    A container ends with its first process, a batch job with its script: there the run ends with this process, also if
+    it is killed. Slurm does not find the supervisor of a killed one (proctrack/linuxproc knows children only), and
+    would give its GPU to the next job.
     """
+    is_foreground = not detach and (os.getpid() == CONTAINER_INIT_PID or bool(find_job_id()))
     with EventFollower(paths, events_size(paths)) as follower, forward_stop_signals() as bind:
-        supervisor = start_in_background(job)
+        supervisor = start_in_background(job, bound=is_foreground)
         with display.training(steps) as watcher:
-            viewer = Viewer(supervisor, watcher)
+            viewer = Viewer(supervisor, watcher, is_foreground=is_foreground)
             bind(viewer)
             over = has_begun = False
             while not over and not viewer.is_closed and not (detach and has_begun):

@@ -12,6 +12,7 @@ import pickle
 import select
 import signal
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -68,8 +69,9 @@ class BackgroundJob(Generic[Result]):
         return told
 
 
-def start_in_background(job: Callable[[], Result]) -> BackgroundJob[Result]:
+def start_in_background(job: Callable[[], Result], *, bound: bool = False) -> BackgroundJob[Result]:
     """Carry out a job in a process of its own. It ignores SIGHUP, and stops cleanly when another signal asks it to.
+    One that is ``bound`` gets SIGTERM when the process that started it ends before it.
 
     Signals that come before it can handle them wait until ``forward_stop_signals`` does. Raises ResourceError on
     Windows.
@@ -85,14 +87,14 @@ def start_in_background(job: Callable[[], Result]) -> BackgroundJob[Result]:
         pid = os.fork()
         if not pid:
             os.close(reading)
-            _live(job, writing)
+            _live(job, writing, bound=bound)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(writing)
     return BackgroundJob(pid, reading)
 
 
-def _live(job: Callable[[], object], writing: int) -> None:
+def _live(job: Callable[[], object], writing: int, *, bound: bool) -> None:
     """The life of the other process. Never returns."""
     try:
         gc.freeze()
@@ -101,9 +103,19 @@ def _live(job: Callable[[], object], writing: int) -> None:
         empty = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(empty, stream)
+        if bound:
+            threading.Thread(target=_end_with_reader, args=(writing,), daemon=True).start()
         _send(writing, _carry_out(job))
     finally:
         os._exit(0)
+
+
+def _end_with_reader(writing: int) -> None:
+    """Wait until nobody can read the result, and end the job then."""
+    pipe = select.poll()
+    pipe.register(writing, 0)  # POLLERR is always reported
+    pipe.poll()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _carry_out(job: Callable[[], object]) -> bytes:

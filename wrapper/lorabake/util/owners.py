@@ -57,15 +57,20 @@ class LockOwner:
         return join_list(parts)
 
 
-def current_owner(use: str = "", *, flock: bool = False) -> LockOwner:
+def find_job_id() -> str:
+    """The batch job that this process is part of; empty outside of one."""
     env = read_environment()
+    return escape_undecodable(next((env[name] for name in JOB_ID_VARIABLES if env.get(name)), ""))
+
+
+def current_owner(use: str = "", *, flock: bool = False) -> LockOwner:
     return LockOwner(
         host=escape_undecodable(socket.gethostname()),
         pid=os.getpid(),
         boot=_read_boot_id(),
         space=_read_pid_namespace(),
         started=read_process_stat(os.getpid())[2],
-        job=escape_undecodable(next((env[name] for name in JOB_ID_VARIABLES if env.get(name)), "")),
+        job=find_job_id(),
         since=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         use=escape_undecodable(use),
         flock=flock,

@@ -168,22 +168,25 @@ class Guard:
         self.orphaned = False
         self.done = False
         self.over = False
+        self.signaled = False  # by a signal that lorabake has not yet passed on
 
     def wait_event(self, timeout: float | None) -> None:
-        """Wait for a request of lorabake, a child's end or ``timeout`` seconds, and act on the request."""
+        """Wait for a request of lorabake, a child's end or ``timeout`` seconds, and act on the request.
+
+        A batch system sends SIGTERM to every process of a job: that and lorabake's request are one.
+        """
         ready = select.select(self.watched_descriptors, [], [], timeout)[0]
         wanted = False
-        if self.wakeup_descriptor in ready:
-            wanted = signal.SIGTERM in os.read(
-                self.wakeup_descriptor, 512
-            )  # someone stops the guard: stop what it guards
+        if self.wakeup_descriptor in ready and signal.SIGTERM in os.read(self.wakeup_descriptor, 512):
+            wanted = self.signaled = not self.ladder.is_escalating  # someone stops the guard: stop what it guards
         if 0 in ready:
             said = os.read(0, 4096)
             if not said:
                 self.watched_descriptors.remove(0)
             self.done = self.done or b"done" in said
             self.orphaned = not said and not self.done
-            wanted = wanted or b"stop" in said or self.orphaned
+            if b"stop" in said or self.orphaned:
+                wanted, self.signaled = wanted or not self.signaled, False
         if wanted and not self.over:
             self.ladder.escalate()
 
