@@ -46,11 +46,16 @@ SMALL: Table = {
     "mixed_precision": "no",  # bf16 with clip_skip stops on a CPU: mixed dtype (CPU) in layer_norm
 }
 SIZES = {512: 128, 768: 192, 1024: 128}
+# sd-scripts logs through rich, whose styles draw from Python's `random` (rich/style.py:193), also after the seed is set:
+# the seed of the dataset, drawn next, would follow from what the log says, such as class tokens that nothing uses.
+QUIET = {"console_log_simple": True}
 EPOCHS = {"max_train_epochs", "save_every_n_epochs"}
 # Only lorabake writes these: the digest of the recipe, the trigger phrase, and hashes over the whole header.
-OURS = {"ss_training_comment", "modelspec.trigger_phrase"}
+# ss_network_args is text that says the same in another order and with other defaults named.
+OURS = {"ss_training_comment", "modelspec.trigger_phrase", "ss_network_args"}
 # sd-scripts writes these of a dataset file and not of train_data_dir, or in another form.
 DATASET_FORM = {
+    "ss_caption_dropout_rate", "ss_caption_dropout_every_n_epochs", "ss_caption_tag_dropout_rate",
     "ss_datasets", "ss_batch_size_per_device", "ss_total_batch_size", "ss_resolution", "ss_color_aug", "ss_flip_aug",
     "ss_random_crop", "ss_shuffle_caption", "ss_enable_bucket", "ss_bucket_no_upscale", "ss_min_bucket_reso",
     "ss_max_bucket_reso", "ss_keep_tokens", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_tag_frequency",
@@ -149,6 +154,7 @@ def write_recipe(pair: Table, root: Path, base: Path, family: str) -> Path:
         "concept": concepts,
         "launch": {"num_cpu_threads_per_process": 1},
         **tables,
+        "kohya": tables.pop("kohya", {}) | QUIET,
     }
     path = root / "recipe.toml"
     path.write_text(tomli_w.dumps({key: table for key, table in content.items() if table != {}}), encoding="utf-8")
@@ -217,7 +223,7 @@ def write_options(pair: Table, root: Path, base: Path, trainer: Trainer) -> Tabl
         options["train_data_dir"] = "data"
     machine_keys = {"pretrained_model_name_or_path": base, "tokenizer_cache_dir": base / "tokenizers"}
     ours = {"max_train_steps": 2, "output_dir": "output", "output_name": "pair", "save_model_as": "safetensors"}
-    return options | machine_keys | ours
+    return options | machine_keys | ours | QUIET
 
 
 def make_dataset(pair: Table, smaller: Table) -> Table:
