@@ -46,7 +46,7 @@ SMALL: Table = {
     "mixed_precision": "no",  # bf16 with clip_skip stops on a CPU: mixed dtype (CPU) in layer_norm
 }
 SIZES = {512: 128, 768: 192, 1024: 128}
-# sd-scripts logs through rich, whose styles draw from Python's `random` (rich/style.py:193), also after the seed is set:
+# sd-scripts logs through rich, whose styles draw from Python's `random` (rich/style.py:193) after the seed is set:
 # the seed of the dataset, drawn next, would follow from what the log says, such as class tokens that nothing uses.
 QUIET = {"console_log_simple": True}
 EPOCHS = {"max_train_epochs", "save_every_n_epochs"}
