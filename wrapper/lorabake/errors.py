@@ -54,6 +54,12 @@ class BusyError(MachineError):
     exit_code = 5
 
 
+class AlreadyFinishedError(MachineError):
+    """The same run has finished, and it was to be made once."""
+
+    exit_code = 0
+
+
 class ResourceError(MachineError):
     """This machine cannot do it: no GPU, too little memory or disk space, an unsupported system."""
 

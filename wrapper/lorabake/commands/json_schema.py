@@ -18,6 +18,7 @@ from lorabake_schemas.doctor import DoctorReport
 from lorabake_schemas.error_report import ErrorReport
 from lorabake_schemas.explanation import ExplainReport
 from lorabake_schemas.inspection import InspectReport
+from lorabake_schemas.queue_report import QueueReport
 from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.run_status import LogExcerpt, StatusReport
 from lorabake_schemas.run_table import RunTable
@@ -26,7 +27,7 @@ from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
-    "status", "logs", "error", "doctor", "table",
+    "status", "logs", "error", "doctor", "table", "queue",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -45,6 +46,7 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "doctor": DoctorReport,
         "error": ErrorReport,
         "table": RunTable,
+        "queue": QueueReport,
     }
 )
 

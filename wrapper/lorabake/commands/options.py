@@ -171,6 +171,7 @@ class RunOptions(NamedTuple):
     dry_run: bool = False
     refresh_cache: bool = False
     detach: bool = False
+    once: bool = False
     seat: tuple[int | None, int | None, str | None] = (None, None, None)
 
 
@@ -178,7 +179,7 @@ def rerun_options(command: Command) -> Command:
     """--dry-run, --refresh-cache and --detach, passed to the command as ``options``."""
 
     @functools.wraps(command)
-    def with_options(
+    def with_options(  # noqa: PLR0913 - one for each option
         *,
         dry_run: bool,
         refresh_cache: bool,
@@ -187,23 +188,26 @@ def rerun_options(command: Command) -> Command:
         machines: int | None = None,
         machine_rank: int | None = None,
         main_address: str | None = None,
+        once: bool = False,
         **others: object,
     ) -> None:
         if refresh_cache and (rehearse or dry_run):
             raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
         seat = (machines, machine_rank, main_address)
-        command(options=RunOptions(rehearse, dry_run, refresh_cache, detach, seat), **others)
+        command(options=RunOptions(rehearse, dry_run, refresh_cache, detach, once, seat), **others)
 
     stale = msg("First delete sd-scripts' caches that do not match images or settings (S19).")
     return DRY_RUN_OPTION(DETACH_OPTION(click.option("--refresh-cache", is_flag=True, help=stale)(with_options)))
 
 
 def run_options(command: Command) -> Command:
-    """The same with --rehearse, and this machine's place among several."""
+    """The same with --rehearse, --once, and this machine's place among several."""
     made: Command = rerun_options(command)
     for option in reversed(SEAT_OPTIONS):
         made = option(made)
-    return click.option("--rehearse", is_flag=True, help=msg("Simulate the whole run without training."))(made)
+    rehearse = click.option("--rehearse", is_flag=True, help=msg("Simulate the whole run without training."))
+    once = msg("Leave what has finished, skip what is in progress, resume what was interrupted, start the rest.")
+    return rehearse(click.option("--once", is_flag=True, help=once)(made))
 
 
 def make_trainer_options(*options: Decorator) -> Decorator:

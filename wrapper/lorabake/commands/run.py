@@ -15,7 +15,6 @@ from lorabake.commands.help import command, current_translator
 from lorabake.commands.options import (
     JSON_OPTION,
     PATH_TYPE,
-    RECIPE_ARGUMENT,
     RUN_DIR_OPTION,
     SET_OPTION,
     VERBOSE_OPTION,
@@ -28,11 +27,13 @@ from lorabake.commands.options import (
     terminal_display,
     trainer_options,
 )
-from lorabake.commands.output.console import write_out, write_result
-from lorabake_schemas.messages import msg
+from lorabake.commands.output.console import write_err, write_out, write_result
+from lorabake_schemas.messages import literal, msg
 
 if TYPE_CHECKING:
-    from lorabake.jobs.run import TrainerChoice
+    from collections.abc import Sequence
+
+    from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice
     from lorabake.recipe.overrides import Override
     from lorabake_schemas.machine import Family
     from lorabake_schemas.record import Record
@@ -50,16 +51,18 @@ def program_name(started: str, found: str | None) -> str:
 
 @command(
     msg(
-        "Train the LoRA that a recipe describes.\n\n"
+        "Train the LoRA that a recipe describes; several recipes one after the other.\n\n"
         "Checks the recipe, installs the trainer if it is missing, and trains in a new run folder. The run goes on "
         "if the terminal is closed; Ctrl-C stops it.\n\n"
+        "--set train.network_dim=8,16 trains once for each value. With --once the command is safe to repeat, and to "
+        "start on several machines that share a disk.\n\n"
         "Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; "
         "4 if the trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if "
         "this machine cannot train it (no GPU, memory, disk); 7 if images, captions or models changed "
         "during training; 8 if it was stopped because the loss stayed NaN; 130 if interrupted."
     )
 )
-@RECIPE_ARGUMENT
+@click.argument("recipe_paths", metavar="RECIPE...", type=PATH_TYPE, nargs=-1, required=True)
 @SET_OPTION
 @run_options
 @VERBOSE_OPTION
@@ -67,7 +70,7 @@ def program_name(started: str, found: str | None) -> str:
 @commit_options
 @JSON_OPTION
 def run(
-    recipe: Path,
+    recipe_paths: tuple[Path, ...],
     overrides: tuple[Override, ...],
     options: RunOptions,
     verbose: bool,
@@ -75,25 +78,43 @@ def run(
     choice: TrainerChoice,
     as_json: bool,
 ) -> None:
-    from lorabake.commands.output.runs import format_dry_run
     from lorabake.jobs import run as workflow
+    from lorabake.jobs.queue import expand_order
     from lorabake.runs.seat import SeatOptions
 
     workflow.ensure_commit(
         choice, get_environment(), stderr_printer(), install_it=not (options.rehearse or options.dry_run)
     )
-    display = terminal_display(verbose)
-    order = workflow.RunRequest(
-        recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=display, overrides=overrides,
-        detach=options.detach, seat=SeatOptions(*options.seat),
-    )  # fmt: skip
-    with display.scanning() as progress:
+    orders = [
+        order
+        for recipe in recipe_paths
+        for order in expand_order(
+            workflow.RunRequest(
+                recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=terminal_display(verbose),
+                overrides=overrides, detach=options.detach, once=options.once, seat=SeatOptions(*options.seat),
+            ),
+            get_environment(),
+        )
+    ]  # fmt: skip
+    if len(orders) == 1 and not options.once:
+        _run_one(orders[0], dry_run=options.dry_run, as_json=as_json)
+    elif options.dry_run or options.detach or run_dir is not None:
+        raise click.UsageError(msg("--dry-run, --detach and --run-dir are for one recipe without --once"))
+    else:
+        _run_several(orders, once=options.once, as_json=as_json)
+
+
+def _run_one(order: RunRequest, *, dry_run: bool, as_json: bool) -> None:
+    from lorabake.commands.output.runs import format_dry_run
+    from lorabake.jobs import run as workflow
+
+    with order.display.scanning() as progress:
         prepared = workflow.prepare_run(order, get_environment(), progress)
     for deleted in prepared.refreshed:
         stderr_printer()(deleted)
     show_findings(prepared.examination, as_json=as_json)
     workflow.check_run_folder(prepared)
-    if options.dry_run:
+    if dry_run:
         command = workflow.preview_run_command(prepared, get_environment())
         write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return
@@ -102,6 +123,34 @@ def run(
     record = workflow.execute_run(prepared, get_environment(), stderr_printer())
     show_run_outcome(record, prepared.root, as_json=as_json)
     sys.exit(workflow.exit_code(record))
+
+
+def _run_several(orders: Sequence[RunRequest], *, once: bool, as_json: bool) -> None:
+    """One after the other; the table at the end, and the most serious exit code."""
+    from lorabake.commands.output import queue as output
+    from lorabake.commands.output.findings import format_brief
+    from lorabake.jobs import queue
+
+    def show(prepared: PreparedRun) -> None:
+        write_err(make_text_layout(err=True)(msg("{recipe}:", recipe=describe_order(prepared.order))))
+        if text := format_brief(prepared.examination, make_text_layout(err=True)):
+            write_err(text)
+
+    results: list[queue.JobResult] = []
+    for result in queue.run_queue(orders, get_environment(), stderr_printer(), show):
+        results.append(result)
+        if result.message is not None:
+            write_err(make_text_layout(err=True)(literal(result.message)))
+    report = output.make_report(results)
+    write_result(report.model_dump_json(indent=2) if as_json else output.format_queue(report, make_text_layout()))
+    sys.exit(queue.worst_exit_code(results, once=once))
+
+
+def describe_order(order: RunRequest) -> str:
+    """A recipe and what is set in it, but for the name of a variant."""
+    from lorabake.recipe.sweep import NAME_KEY
+
+    return " ".join([str(order.recipe), *(each.text for each in order.overrides if each.key != NAME_KEY)])
 
 
 def show_run_outcome(record: Record, root: Path, *, as_json: bool = False) -> None:

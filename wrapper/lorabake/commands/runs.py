@@ -95,7 +95,6 @@ def resume(
     from lorabake.jobs.resume import prepare
     from lorabake.jobs.run import exit_code
     from lorabake.runs.index import find_run
-    from lorabake.runs.record import read_plan
     from lorabake.trainer.environment import find_recorded_trainer
 
     found, env = find_run(run, Path.cwd()), get_environment()
@@ -114,14 +113,8 @@ def resume(
         command = prepare.preview_resume_command(ready, made, trainer) if made is not None else ()
         write_out(format_resume(ready, command, make_text_layout(), as_json=as_json))
         return
-    trainer = made = None
-    if ready.way is not None:
-        trainer = prepare.resolve_trainer(then, choice, env, say_line)
-        plan = read_plan(found.paths)
-        snapshot = prepare.read_option_snapshot(trainer, then, env, say_line, plan.script if plan else None)
-        made = prepare.replan_run(found, snapshot, env)
-        prepare.ensure_files_fit(made.plan)
-        prepare.ensure_options_supported(ready.way, made.plan.script, trainer, snapshot)
+    made, trainer = prepare.prepare_continuation(ready, choice, env, say_line)
+    if made is not None:
         refuse_drift(found, env, made.differences, own, allowed=with_drift)
     for line in prepare.describe_resume(ready):
         say_line(line)

@@ -76,8 +76,8 @@ class TrainerChoice:
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """What `lorabake run` was asked for. ``again`` is the run to be repeated, ``content`` its recipe's bytes;
-    ``overrides`` take the place of values of the recipe. ``detach``: nobody waits for more than its beginning. ``seat``
-    is what was given of this machine's seat among several."""
+    ``overrides`` take the place of values of the recipe. ``detach``: nobody waits for more than its beginning;
+    ``once``: not if the same run has finished. ``seat`` is what was given of this machine's seat among several."""
 
     recipe: Path
     trainer: TrainerChoice = TrainerChoice()
@@ -90,6 +90,7 @@ class RunRequest:
     overrides: tuple[Override, ...] = ()
     detach: bool = False
     seat: SeatOptions = NO_SEAT_OPTIONS
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -228,23 +229,17 @@ def _list_entries(folder: Path) -> list[Path]:
 def execute_run(prepared: PreparedRun, env: Env, tell: Tell) -> Record:
     """Install the trainer if necessary, compile, launch, and return the finished record.
 
-    Raises RecipeError for a recipe with errors, SetupError if the trainer cannot be installed, MachineError for the run
-    folder, InterruptedRunError if the user stopped it.
+    Raises what ``make_request`` raises, InterruptedRunError if the user stopped it.
     """
-    request, caches = _make_request(prepared, env, tell)
-    if not request.rehearsal:
-        register_run(lorabake_home(env), request.root, request.provenance.digest)
-    return _launch_with_progress(prepared.order, request, caches, tell)
+    return launch_prepared(prepared, make_request(prepared, env, tell), env, tell)
 
 
-def join_first_machine(prepared: PreparedRun, seat: Seat, env: Env, tell: Tell) -> int:
-    """The same on every machine but the first one of several: the exit code of the run, whose record the first machine
-    writes. Raises the same errors."""
-    request, _ = _make_request(prepared, env, tell)
-    return join_run(request, seat, tell)
+def make_request(prepared: PreparedRun, env: Env, tell: Tell) -> LaunchRequest:
+    """Everything that the run is made from, with its digest; the trainer is installed if necessary.
 
-
-def _make_request(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[LaunchRequest, CacheRecorder]:
+    Raises RecipeError for a recipe with errors, SetupError if the trainer cannot be installed, MachineError for the run
+    folder.
+    """
     check_run_folder(prepared)
     root, kept = prepared.root, fact_store_path(lorabake_home(env), env)
     wanted = start_record.manifest_spec(prepared.examination, root, env, weights=not prepared.order.rehearse)
@@ -262,7 +257,21 @@ def _make_request(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[LaunchRe
         for said in request.drift[len(prepared.order.again.known) :]:
             tell(said)
     ensure_dataset_unchanged(prepared.examination.dataset, prepared.examination.loaded.folder)
-    return request, make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env))
+    return replace(request, once=prepared.order.once)
+
+
+def launch_prepared(prepared: PreparedRun, request: LaunchRequest, env: Env, tell: Tell) -> Record:
+    """Launch a request, and return the finished record."""
+    if not request.rehearsal:
+        register_run(lorabake_home(env), request.root, request.provenance.digest)
+    caches = make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env))
+    return _launch_with_progress(prepared.order, request, caches, tell)
+
+
+def join_first_machine(prepared: PreparedRun, seat: Seat, env: Env, tell: Tell) -> int:
+    """The same on every machine but the first one of several: the exit code of the run, whose record the first machine
+    writes. Raises the same errors."""
+    return join_run(make_request(prepared, env, tell), seat, tell)
 
 
 def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[CheckResult, Trainer, TrainerContents]:

@@ -28,6 +28,7 @@ from lorabake.runs.finalize import (
     with_outputs,
 )
 from lorabake.runs.folder import DELETED, FolderHandle, RunPaths, create_run_folder
+from lorabake.runs.index import ensure_unfinished
 from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
 from lorabake.runs.lock import acquire_run_lock, new_claim, remove_stale_claim
 from lorabake.runs.log_parser import LogParser
@@ -397,6 +398,8 @@ def launch_run(request: LaunchRequest, watcher: Watcher, begun: Callable[[Record
     """
     paths = RunPaths(request.root)
     with acquire_run_lock(paths, request.plan.name):
+        if request.once:
+            ensure_unfinished(paths.root.parent, request.provenance.digest)
         record = new_record(request)
         create_run_folder(paths, build_initial_files(request))
         with remove_on_failure(paths):

@@ -7,6 +7,7 @@ record. Every object has ``time`` (UTC, ISO 8601, milliseconds) and ``event``; r
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -107,6 +108,14 @@ def read_last_step(paths: RunPaths) -> int:
     """The last step in the events, 0 without one."""
     steps = (event.get("step") for event in read_last_events(paths) if event.get("event") == "step")
     return next((step for step in steps if type(step) is int), 0)
+
+
+def read_last_loss(paths: RunPaths) -> float | None:
+    """The average loss of the last step that has one; None without one, or if that is not a number."""
+    steps = (decode_event(event) for event in read_last_events(paths) if event.get("event") == "step")
+    losses = (step.loss_average for step in steps if isinstance(step, Step) and step.loss_average is not None)
+    loss = next(losses, None)
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 class EventLog:

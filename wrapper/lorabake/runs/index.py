@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from lorabake.errors import BusyError, MachineError
+from lorabake.errors import AlreadyFinishedError, BusyError, MachineError
 from lorabake.inputs.manifest import resolve_from_run
 from lorabake.runs.finalize import complete_record
 from lorabake.runs.folder import RunPaths
@@ -61,6 +61,11 @@ def find_run(named: str | Path, here: Path) -> FoundRun:
     if root is None:
         with os_errors_as_messages():
             root = _find_by_name(str(named), here)
+    return read_run(root, here)
+
+
+def read_run(root: Path, here: Path) -> FoundRun:
+    """The run in a folder, its record completed. Raises MachineError if that cannot be read."""
     paths = RunPaths(root)
     return FoundRun(paths, complete_record(paths, read_record(paths.record)), display_path(root, here))
 
@@ -220,12 +225,24 @@ def iter_runs_with_digest(noted: Iterable[IndexEntry], digest: str) -> Iterator[
             yield entry.root
         elif entry.root.parent not in searched:
             searched.add(entry.root.parent)
-            yield from (folder for folder in _list_folders(entry.root.parent) if has_digest(folder, digest))
+            yield from list_runs_with_digest(entry.root.parent, digest)
 
 
 def has_digest(root: Path, digest: str) -> bool:
     """Whether the record of a run folder has this digest."""
     return read_record_fields(root).get("digest") == digest
+
+
+def ensure_unfinished(folder: Path, digest: str) -> None:
+    """Raises AlreadyFinishedError if a run in ``folder`` with this digest has finished."""
+    for root in list_runs_with_digest(folder, digest):
+        if read_record_fields(root).get("status") == "finished":
+            raise AlreadyFinishedError(msg("{run} has finished with the same settings and files", run=root))
+
+
+def list_runs_with_digest(folder: Path, digest: str) -> list[Path]:
+    """The run folders in ``folder`` whose record has this digest."""
+    return [root for root in _list_folders(folder) if has_digest(root, digest)]
 
 
 def _list_folders(parent: Path) -> list[Path]:

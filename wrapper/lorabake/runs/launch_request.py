@@ -48,7 +48,8 @@ class LaunchRequest:
     dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command. ``recipe_place`` is the
     path of the recipe from the run folder. ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what
     has changed since. The two waits are those of the shutdown ladder, in seconds. ``watch`` reports at the end whether
-    its inputs changed, if it is not None. ``seat`` is this machine's among several.
+    its inputs changed, if it is not None. ``seat`` is this machine's among several. With ``once`` it is not launched if
+    the same run has finished meanwhile.
     """
 
     root: Path
@@ -69,6 +70,7 @@ class LaunchRequest:
     terminate_s: float = 5.0
     watch: InputWatch | None = None
     seat: Seat | None = None
+    once: bool = False
 
     @property
     def rehearsal(self) -> bool:

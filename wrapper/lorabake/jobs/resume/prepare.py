@@ -37,6 +37,7 @@ from lorabake.runs.events import read_last_step
 from lorabake.runs.index import FoundRun
 from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
+from lorabake.runs.record import read_plan
 from lorabake.runs.resume_points import ResumePoint, resume_options
 from lorabake.trainer import versions
 from lorabake.trainer.environment import find_recorded_trainer
@@ -223,6 +224,24 @@ def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer,
             options=", ".join(lacking),
         )
         raise SetupError(said, msg("start again with `lorabake rerun`"))
+
+
+def prepare_continuation(
+    ready: PreparedResume, choice: TrainerChoice, env: Env, tell: Tell
+) -> tuple[ReplannedRun | None, Trainer | None]:
+    """The plan of today and the trainer for the rest of a run; neither where nothing is left to train.
+
+    Raises RecipeError, MachineError or SetupError for a recipe, a disk or a trainer that cannot continue it.
+    """
+    if ready.way is None:
+        return None, None
+    found, then = ready.found, ready.found.record.trainer
+    trainer, plan = resolve_trainer(then, choice, env, tell), read_plan(found.paths)
+    snapshot = read_option_snapshot(trainer, then, env, tell, plan.script if plan else None)
+    made = replan_run(found, snapshot, env)
+    ensure_files_fit(made.plan)
+    ensure_options_supported(ready.way, made.plan.script, trainer, snapshot)
+    return made, trainer
 
 
 def preview_resume_command(ready: PreparedResume, made: ReplannedRun, trainer: Trainer | None) -> tuple[str, ...]:
