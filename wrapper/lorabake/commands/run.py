@@ -54,7 +54,7 @@ def program_name(started: str, found: str | None) -> str:
         "Train the LoRA that a recipe describes; several recipes one after the other.\n\n"
         "Checks the recipe, installs the trainer if it is missing, and trains in a new run folder. The run goes on "
         "if the terminal is closed; Ctrl-C stops it.\n\n"
-        "--set train.network_dim=8,16 trains once for each value. With --once the command is safe to repeat, and to "
+        "--set network.network_dim=8,16 trains once for each value. With --once the command is safe to repeat, and to "
         "start on several machines that share a disk.\n\n"
         "Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; "
         "4 if the trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if "
