@@ -134,11 +134,13 @@ def test_in_a_batch_job_a_detached_run_goes_on(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_every_process_of_a_job_is_one_request(tmp_path: Path, number: signal.Signals) -> None:
-    """The trainer ignores SIGINT and would be ended by the next rung, SIGTERM, at once."""
+    """The trainer takes a second to end after SIGINT, and notes the next rung, SIGTERM, if there is one."""
     heard = tmp_path / "heard"
     with running(tmp_path / "x", "--heard", str(heard)) as tree:
-        for pid in (tree.supervisor, tree.guard, tree.viewer.pid):
-            os.kill(pid, number)
+        os.kill(tree.guard, number)
+        os.kill(tree.supervisor, number)
+        until(heard.exists, "the trainer's first signal")
+        tree.viewer.send_signal(number)
         assert tree.viewer.wait(PATIENCE) == 130
         assert tree.ended()
     assert heard.read_text("utf-8") == "SIGINT\n"

@@ -27,7 +27,7 @@ _ALWAYS_HANDLED = (signal.SIGINT, signal.SIGTERM)
 _UNLESS_IGNORED = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)
 )
-ECHO_S = 1.0  # within which the same signal, sent to a whole job and passed on, is one request
+ECHO_S = 5.0  # within which the same signal, sent to a whole job and passed on, is one request
 
 
 @contextmanager
@@ -35,8 +35,8 @@ def forward_stop_signals() -> Generator[Callable[[Stoppable], None]]:
     """Turn every signal that asks to stop into ``stop`` of the bound object; one that came too early stops it when
     bound.
 
-    A batch system sends its signals to every process of a job: the same one again, within a second, is not a second
-    request. Only Ctrl-C is, which reaches the terminal's processes alone.
+    A batch system sends its signals to every process of a job: the same one again, soon after the first, is not a
+    second request. Only Ctrl-C is, which reaches the terminal's processes alone.
 
     An ignored signal stays ignored (nohup, trap ''). SIGINT does not: a shell script starts every background command
     with it ignored, and a person who sends it by hand means it. Outside the main thread Python allows no handler.
